@@ -1,0 +1,220 @@
+// Package cache keeps files by their digest, and small records by key, in one
+// directory that any number of processes may share.
+//
+// Nothing in it is trusted: a file is checked against its digest each time it is
+// read. Nothing in it is needed: whatever goes wrong costs time, never a result.
+// Files appear whole or not at all (written aside, synced, renamed).
+package cache
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// ErrCorrupt is returned by a read that met bytes other than the digest's.
+var ErrCorrupt = errors.New("cache entry does not match its digest")
+
+// A Cache is a directory of files and records. A nil Cache is empty and keeps
+// nothing. It is safe for concurrent use, also by several processes.
+type Cache struct{ dir string }
+
+// Open uses dir as a cache and creates it if need be. It proves that dir can be
+// written to.
+func Open(dir string) (*Cache, error) {
+	c := &Cache{dir: dir}
+	for _, sub := range []string{c.blobs("sha256"), c.records(), c.temp()} {
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			return nil, fmt.Errorf("cache %s: %w", dir, err)
+		}
+	}
+	probe, err := os.CreateTemp(c.temp(), "probe-*")
+	if err != nil {
+		return nil, fmt.Errorf("cache %s: %w", dir, err)
+	}
+	return c, errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// Dir returns the directory for files of another kind that live with the cache,
+// creating it.
+func (c *Cache) Dir(kind string) (string, error) {
+	if c == nil {
+		return "", fs.ErrNotExist
+	}
+	dir := filepath.Join(c.dir, kind)
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+func (c *Cache) blobs(algorithm string) string { return filepath.Join(c.dir, "blobs", algorithm) }
+func (c *Cache) records() string               { return filepath.Join(c.dir, "records") }
+func (c *Cache) temp() string                  { return filepath.Join(c.dir, "tmp") }
+func (c *Cache) path(h v1.Hash) string         { return filepath.Join(c.blobs(h.Algorithm), h.Hex) }
+
+// Size returns the size of h's file without reading it; fs.ErrNotExist if there
+// is none.
+func (c *Cache) Size(h v1.Hash) (int64, error) {
+	if c == nil {
+		return 0, fs.ErrNotExist
+	}
+	info, err := os.Lstat(c.path(h))
+	switch {
+	case err != nil:
+		return 0, err
+	case !info.Mode().IsRegular():
+		return 0, fs.ErrNotExist
+	}
+	return info.Size(), nil
+}
+
+// Get opens h's file and returns it with its size; fs.ErrNotExist if there is
+// none. The reader returns [ErrCorrupt] in place of io.EOF, and drops the file,
+// when what it read is not h's.
+func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
+	size, err := c.Size(h)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.Open(c.path(h))
+	if err != nil {
+		return nil, 0, err
+	}
+	hasher, err := v1.Hasher(h.Algorithm)
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return &verified{File: f, hash: hasher, want: h.Hex}, size, nil
+}
+
+// Bytes returns what h's file holds, at most limit bytes of it; a larger or a
+// broken file is fs.ErrNotExist.
+func (c *Cache) Bytes(h v1.Hash, limit int64) ([]byte, error) {
+	r, size, err := c.Get(h)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	if size > limit {
+		return nil, fs.ErrNotExist
+	}
+	b, err := io.ReadAll(r)
+	if errors.Is(err, ErrCorrupt) {
+		return nil, fs.ErrNotExist
+	}
+	return b, err
+}
+
+// Put keeps what r holds as h's file. Bytes that are not h's are refused with
+// [ErrCorrupt] and not kept.
+func (c *Cache) Put(h v1.Hash, r io.Reader) error {
+	if c == nil {
+		return nil
+	}
+	f, err := c.Create()
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	hasher, err := v1.Hasher(h.Algorithm)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.MultiWriter(f, hasher), r); err != nil {
+		return err
+	}
+	if hex.EncodeToString(hasher.Sum(nil)) != h.Hex {
+		return ErrCorrupt
+	}
+	return f.Commit(h)
+}
+
+// PutBytes keeps b under the sha256 it has.
+func (c *Cache) PutBytes(b []byte) error {
+	h, _, err := v1.SHA256(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	return c.Put(h, bytes.NewReader(b))
+}
+
+// Store keeps v as JSON under kind and key.
+func (c *Cache) Store(kind, key string, v any) error {
+	if c == nil {
+		return nil
+	}
+	b, err := json.Marshal(record{Kind: kind, Key: key, Value: v})
+	if err != nil {
+		return err
+	}
+	f, err := c.Create()
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.keep(c.record(kind, key))
+}
+
+// Load fills v with what was stored under kind and key, and reports whether it
+// did. What is broken was not stored.
+func (c *Cache) Load(kind, key string, v any) bool {
+	if c == nil {
+		return false
+	}
+	b, err := os.ReadFile(c.record(kind, key))
+	if err != nil {
+		return false
+	}
+	r := record{}
+	var value json.RawMessage
+	r.Value = &value
+	if json.Unmarshal(b, &r) != nil || r.Kind != kind || r.Key != key {
+		return false
+	}
+	return json.Unmarshal(value, v) == nil
+}
+
+// record carries its own key, so that one file can never stand for another.
+type record struct {
+	Kind  string `json:"kind"`
+	Key   string `json:"key"`
+	Value any    `json:"value"`
+}
+
+func (c *Cache) record(kind, key string) string {
+	sum := sha256.Sum256([]byte(kind + "\x00" + key))
+	return filepath.Join(c.records(), hex.EncodeToString(sum[:]))
+}
+
+// verified checks what is read from a file against the digest it stands for.
+type verified struct {
+	*os.File
+	hash interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
+	want string
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	n, err := v.File.Read(p)
+	if n > 0 {
+		_, _ = v.hash.Write(p[:n]) // a hash never fails
+	}
+	if err == io.EOF && hex.EncodeToString(v.hash.Sum(nil)) != v.want {
+		_ = os.Remove(v.Name()) // the next reader finds nothing rather than this
+		return n, ErrCorrupt
+	}
+	return n, err
+}
+
