@@ -1,0 +1,40 @@
+package progress
+
+import (
+	"context"
+	"io"
+	"log/slog"
+)
+
+// lines shows every event as a JSON object on a line of its own: time, level
+// (TRANSFER, DEBUG, INFO, WARN, ERROR), msg, then program and platform where the
+// event has them, then its attributes. Durations are in seconds.
+type lines struct{ json slog.Handler }
+
+func newJSON(w io.Writer) *lines {
+	return &lines{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: LevelTransfer, ReplaceAttr: jsonAttr})}
+}
+
+func jsonAttr(_ []string, a slog.Attr) slog.Attr {
+	if level, ok := a.Value.Any().(slog.Level); ok && a.Key == slog.LevelKey && level == LevelTransfer {
+		return slog.String(a.Key, "TRANSFER")
+	}
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key, a.Value.Duration().Seconds())
+	}
+	return a
+}
+
+func (l *lines) show(ctx context.Context, e *event) error {
+	r := slog.NewRecord(e.time, e.level, e.msg, 0)
+	for _, a := range []slog.Attr{slog.String("program", e.task.Program), slog.String("platform", e.task.Platform)} {
+		if a.Value.String() != "" {
+			r.AddAttrs(a)
+		}
+	}
+	r.AddAttrs(e.attrs...)
+	if e.output != "" {
+		r.AddAttrs(slog.String("output", e.output))
+	}
+	return l.json.Handle(ctx, r)
+}

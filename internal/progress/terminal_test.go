@@ -1,0 +1,248 @@
+//go:build !windows
+
+package progress
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/mattn/go-runewidth"
+)
+
+// A screen is the little of a terminal that bars use: text, new lines, cursor
+// up, erase below. Other sequences are kept as text.
+type screen struct {
+	mu      sync.Mutex
+	pending []byte // the beginning of a sequence
+	lines   []string
+	at      int
+}
+
+var csi = regexp.MustCompile(`^\x1b\[(\d*)([A-Za-z])`)
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending = append(s.pending, b...)
+	for len(s.pending) > 0 {
+		size := s.consume()
+		if size == 0 {
+			break
+		}
+		s.pending = s.pending[size:]
+	}
+	return len(b), nil
+}
+
+// consume carries out what is pending and returns its size, 0 when the rest of
+// a sequence is still to come.
+func (s *screen) consume() int {
+	for s.at >= len(s.lines) {
+		s.lines = append(s.lines, "")
+	}
+	first := string(s.pending[:1])
+	switch first {
+	case "\r":
+		return 1
+	case "\n":
+		s.at++
+		return 1
+	case "\x1b":
+		match := csi.FindSubmatch(s.pending)
+		switch {
+		case match == nil:
+			return 0
+		case match[2][0] == 'A':
+			n, _ := strconv.Atoi(string(match[1]))
+			s.at -= n
+		case match[2][0] == 'J':
+			s.lines = append(s.lines[:s.at], "")
+		default:
+			s.lines[s.at] += string(match[0])
+		}
+		return len(match[0])
+	}
+	s.lines[s.at] += first
+	return 1
+}
+
+func (s *screen) shown() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.lines)
+}
+
+// await waits until the screen shows a line with all of the words.
+func (s *screen) await(t *testing.T, words ...string) string {
+	t.Helper()
+	for range 200 {
+		for _, line := range s.shown() {
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
+				return line
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("no line with %q:\n%s", words, strings.Join(s.shown(), "\n"))
+	return ""
+}
+
+// open returns a logger on a terminal of the given width.
+func open(t *testing.T, width uint16, o Options) (*slog.Logger, func(), *screen) {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Skip("no pseudo terminal: ", err)
+	}
+	if err := pty.Setsize(slave, &pty.Winsize{Rows: 10, Cols: width}); err != nil {
+		t.Fatal(err)
+	}
+	s := &screen{}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(s, master) // ends with an error when the slave closes
+	}()
+	log, stop, err := New(slave, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		_ = slave.Close()
+		_ = master.Close()
+		<-read
+	})
+	return log, stop, s
+}
+
+func TestTerminal(t *testing.T) {
+	log, stop, s := open(t, 100, Options{})
+	arm := WithTask(t.Context(), Task{Platform: "linux/arm/v7"})
+	log.InfoContext(arm, "compiling")
+	log.InfoContext(t.Context(), "compiling", "platform", "linux/s390x")
+	s.await(t, "linux/s390x", "compiling")
+	log.InfoContext(arm, "pushing")
+	log.Log(arm, LevelTransfer, "transfer", "op", "upload", "digest", "a", "bytes", int64(8_000_000), "size", int64(12_000_000))
+	log.Log(arm, LevelTransfer, "transfer", "op", "upload", "digest", "b", "bytes", 100_000, "size", 300_000)
+	log.Log(arm, LevelTransfer, "transfer", "op", "download", "digest", "c", "bytes", 5, "size", 6)
+	s.await(t, "linux/arm/v7", "pushing", "[====", "8.1/12.3 MB")
+
+	log.WarnContext(t.Context(), "vet", "platform", "linux/s390x", "output", "main.go:1: one\n\x1b[2Jmain.go:2: two")
+	s.await(t, "[2Jmain.go:2: two")
+	lines := s.shown()
+	at := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, "main.go:1: one") })
+	if at < 1 || !strings.Contains(lines[at-1], "warning:\x1b[0m linux/s390x: vet") || lines[at+1] != "[2Jmain.go:2: two" ||
+		!strings.HasPrefix(lines[at+2], "linux/arm/v7 ") || !strings.HasPrefix(lines[at+3], "linux/s390x ") {
+		t.Errorf("rows are not below the warning:\n%s", strings.Join(lines, "\n"))
+	}
+
+	log.InfoContext(arm, "done", "digest", "sha256:d0", "duration", 3200*time.Millisecond)
+	s.await(t, "linux/arm/v7  done 3.2s")
+	stop()
+	stop()
+	log.InfoContext(arm, "compiling") // a record that comes late is a line
+	s.await(t, "linux/arm/v7: compiling")
+	want := []string{"\x1b[33mwarning:\x1b[0m linux/s390x: vet", "main.go:1: one", "[2Jmain.go:2: two", "linux/arm/v7  done 3.2s", "linux/arm/v7: compiling"}
+	if got := s.shown(); !slices.Equal(trim(got), want) {
+		t.Errorf("after stop:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// trim leaves out the empty last line that the cursor is on.
+func trim(lines []string) []string {
+	if n := len(lines); n > 0 && lines[n-1] == "" {
+		return lines[:n-1]
+	}
+	return lines
+}
+
+func TestTerminalNarrow(t *testing.T) {
+	const width = 40
+	log, stop, s := open(t, width, Options{Getenv: env("NO_COLOR=1")})
+	ctx := WithTask(t.Context(), Task{Program: "a-program-with-a-name", Platform: "linux/arm/v7"})
+	log.InfoContext(ctx, "pushing")
+	log.Log(ctx, LevelTransfer, "transfer", "op", "upload", "digest", "a", "bytes", 1, "size", 300_000)
+	line := s.await(t, "a-program-with-a-name linux/arm/v7", "push")
+	if n := runewidth.StringWidth(line); n > width {
+		t.Errorf("%d columns: %q", n, line)
+	}
+	log.WarnContext(ctx, "w")
+	stop()
+	if raw := s.await(t, "warning: a-program"); strings.Contains(raw, "\x1b") {
+		t.Errorf("colour in spite of NO_COLOR: %q", raw)
+	}
+}
+
+// TestTerminalManyAtOnce: more rows than the screen has, everything from many
+// goroutines, stop in the middle.
+func TestTerminalManyAtOnce(t *testing.T) {
+	log, stop, s := open(t, 80, Options{})
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			ctx := WithTask(context.WithoutCancel(t.Context()), Task{Platform: fmt.Sprintf("linux/arch%02d", i)})
+			for _, state := range []string{"compiling", "layering", "pushing"} {
+				log.InfoContext(ctx, state)
+				log.Log(ctx, LevelTransfer, "transfer", "op", "upload", "digest", state, "bytes", i, "size", 100)
+			}
+			log.InfoContext(ctx, "done", "duration", time.Second)
+		})
+	}
+	wg.Go(stop)
+	wg.Wait()
+	stop()
+	for i := range 40 {
+		s.await(t, fmt.Sprintf("linux/arch%02d", i), "done")
+	}
+}
+
+func TestAuto(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Skip("no pseudo terminal: ", err)
+	}
+	file, err := os.Create(t.TempDir() + "/log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _, _ = slave.Close(), master.Close(), file.Close() })
+	for _, test := range []struct {
+		w    *os.File
+		env  []string
+		want string
+	}{
+		{slave, nil, "tty"},
+		{slave, []string{"TERM=xterm", "CI=false"}, "tty"},
+		{slave, []string{"TERM=dumb"}, "plain"},
+		{slave, []string{"CI=true"}, "plain"},
+		{slave, []string{"NO_COLOR=1"}, "tty"},
+		{file, nil, "plain"},
+	} {
+		if got := suits(test.w, env(test.env...)); got != test.want {
+			t.Errorf("%s with %q: %s, want %s", test.w.Name(), test.env, got, test.want)
+		}
+	}
+}
+
+func env(list ...string) func(string) string {
+	return func(key string) string {
+		for _, item := range list {
+			if k, v, _ := strings.Cut(item, "="); k == key {
+				return v
+			}
+		}
+		return ""
+	}
+}
