@@ -217,4 +217,3 @@ func (v *verified) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-

@@ -1,0 +1,339 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A foundation is what an image for one platform stands on.
+type foundation struct {
+	image       v1.Image        // nil: static or scratch
+	descriptors []v1.Descriptor // of the layers, as the image will list them
+	layers      []v1.Layer      // one for each descriptor
+	config      v1.ConfigFile
+	name        string  // without a digest, "": nothing to name
+	digest      v1.Hash // of image
+	root        v1.Hash // of the index that it was chosen from, or of image
+}
+
+// A BaseError says what is wrong with a base.
+type BaseError struct {
+	Ref string
+	Err error
+	Way string
+}
+
+func (e *BaseError) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
+func (e *BaseError) Unwrap() error { return e.Err }
+
+// Hint returns the way out.
+func (e *BaseError) Hint() string {
+	var hinter interface{ Hint() string }
+	if e.Way == "" && errors.As(e.Err, &hinter) {
+		return hinter.Hint()
+	}
+	return e.Way
+}
+
+// bases gets the bases of a Spec: each reference once, whatever the number of
+// platforms that stand on it.
+type bases struct {
+	source manifest.Source
+	layers *layers
+	goc    *crosscompile.Go
+}
+
+// platforms returns what `all` stands for: all that the base and Go share, for
+// Static and Scratch the linux ones with default variants.
+func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
+	targets, err := b.goc.Targets(ctx, s.Main.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if s.Base == Static || s.Base == Scratch {
+		return slices.DeleteFunc(targets, func(p ocispec.Platform) bool { return p.OS != "linux" }), nil
+	}
+	c, err := b.get(ctx, s.Base)
+	if err != nil {
+		return nil, err
+	}
+	have, err := c.platforms()
+	if err != nil {
+		return nil, &BaseError{Ref: s.Base, Err: err}
+	}
+	have = slices.DeleteFunc(have, func(p ocispec.Platform) bool {
+		return b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p}) != nil
+	})
+	slices.SortFunc(have, platform.Compare)
+	have = slices.CompactFunc(have, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
+	if len(have) == 0 {
+		return nil, &BaseError{Ref: s.Base, Err: errors.New("has no platform that Go builds for")}
+	}
+	return have, nil
+}
+
+// all returns the foundations of s's platforms, in their order. Every platform
+// that a base lacks, and every base that cannot be had, is reported at once.
+func (b *bases) all(ctx context.Context, s Spec) ([]foundation, error) {
+	wanted := map[string][]int{} // positions by reference
+	for i, p := range s.Platforms {
+		wanted[s.base(p)] = append(wanted[s.base(p)], i)
+	}
+	found := make([]foundation, len(s.Platforms))
+	refs := slices.Sorted(maps.Keys(wanted))
+	errs := make([]error, len(refs))
+	var wg sync.WaitGroup
+	for i, ref := range refs {
+		wg.Go(func() { errs[i] = b.choose(ctx, ref, s.Platforms, wanted[ref], found) })
+	}
+	wg.Wait()
+	return found, errors.Join(errs...)
+}
+
+// choose fills in the foundations at the given positions, all from ref.
+func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []foundation) error {
+	switch ref {
+	case Scratch:
+		for _, i := range at {
+			found[i] = foundation{config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}}}
+		}
+		return nil
+	case Static:
+		return b.static(ps, at, found)
+	}
+	c, err := b.get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	have, err := c.platforms()
+	if err != nil {
+		return &BaseError{Ref: ref, Err: err}
+	}
+	var missing []ocispec.Platform
+	errs := make([]error, len(at))
+	var wg sync.WaitGroup
+	for n, i := range at {
+		position, ok := platform.Choose(ps[i], have)
+		if !ok {
+			missing = append(missing, ps[i])
+			continue
+		}
+		wg.Go(func() { found[i], errs[n] = c.foundation(position, ps[i]) })
+	}
+	wg.Wait()
+	if len(missing) > 0 {
+		errs = append(errs, b.lacks(ctx, c, missing, have))
+	}
+	return errors.Join(errs...)
+}
+
+func (b *bases) static(ps []ocispec.Platform, at []int, found []foundation) error {
+	var missing []ocispec.Platform
+	f, err := static(b.layers)
+	if err != nil {
+		return &BaseError{Ref: Static, Err: err}
+	}
+	for _, i := range at {
+		if ps[i].OS != "linux" {
+			missing = append(missing, ps[i])
+		}
+		found[i] = f
+	}
+	if len(missing) > 0 {
+		return &BaseError{
+			Ref: Static, Err: fmt.Errorf("has no %s, only linux", platform.Keys(missing)),
+			Way: "give these platforms a base of their own: base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
+		}
+	}
+	return nil
+}
+
+// lacks words what a base does not have, and what it has.
+func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
+	slices.SortFunc(have, platform.Compare)
+	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no %s; it has %s", platform.Keys(missing), platform.Keys(have))}
+	if c.index != nil {
+		e.Way = "leave those platforms out, or give them a base of their own"
+		return e
+	}
+	e.Way = "it is an image for one platform: name its index"
+	if index, ok := b.indexOf(ctx, c); ok {
+		e.Way = "it is an image for one platform; the index that holds it is " + index
+	}
+	return e
+}
+
+// indexOf looks for the index that a single image was taken from: the one its
+// tag names, or latest.
+func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
+	tag, pinned := withoutDigest(c.ref)
+	if !pinned {
+		return "", false
+	}
+	other, err := b.source.Get(ctx, tag)
+	if err != nil {
+		return "", false
+	}
+	index, ok := other.(v1.ImageIndex)
+	if !ok {
+		return "", false
+	}
+	im, err := index.IndexManifest()
+	if err != nil {
+		return "", false
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		return "", false
+	}
+	for _, d := range im.Manifests {
+		if d.Digest == c.root {
+			return tag + "@" + digest.String(), true
+		}
+	}
+	return "", false
+}
+
+// withoutDigest takes the digest off a reference, and says whether it had one.
+func withoutDigest(ref string) (string, bool) {
+	name, _, ok := strings.Cut(ref, "@")
+	return name, ok
+}
+
+// candidates is a base before a platform was chosen.
+type candidates struct {
+	ref      string
+	root     v1.Hash
+	index    v1.ImageIndex // or
+	image    v1.Image
+	children []v1.Descriptor // of the index, those that are images
+}
+
+// get gets a base, with ctx for its lazy parts too.
+func (b *bases) get(ctx context.Context, ref string) (*candidates, error) {
+	if b.source == nil {
+		return nil, &BaseError{Ref: ref, Err: errors.New("no source of bases"), Way: "use static or scratch"}
+	}
+	content, err := b.source.Get(ctx, ref)
+	if err != nil {
+		return nil, &BaseError{Ref: ref, Err: err}
+	}
+	c := &candidates{ref: ref}
+	if c.root, err = content.Digest(); err != nil {
+		return nil, &BaseError{Ref: ref, Err: err}
+	}
+	switch content := content.(type) {
+	case v1.Image:
+		c.image = content
+	case v1.ImageIndex:
+		c.index = content
+		im, err := content.IndexManifest()
+		if err != nil {
+			return nil, &BaseError{Ref: ref, Err: err}
+		}
+		for _, d := range im.Manifests {
+			if d.MediaType.IsImage() && d.Platform != nil && !manifest.IsAttestation(d) {
+				c.children = append(c.children, d)
+			}
+		}
+	default:
+		return nil, &BaseError{Ref: ref, Err: errors.New("is neither an image nor an index")}
+	}
+	return c, nil
+}
+
+// platforms returns what the base runs on, in the order of its children.
+func (c *candidates) platforms() ([]ocispec.Platform, error) {
+	if c.image != nil {
+		config, err := c.image.ConfigFile()
+		if err != nil {
+			return nil, err
+		}
+		return []ocispec.Platform{platform.OfConfig(config)}, nil
+	}
+	list := make([]ocispec.Platform, len(c.children))
+	for i, d := range c.children {
+		list[i] = platform.FromV1(d.Platform)
+	}
+	return list, nil
+}
+
+// foundation reads the chosen child for the wanted platform and checks it
+// against its descriptor.
+func (c *candidates) foundation(position int, want ocispec.Platform) (f foundation, err error) {
+	fail := func(err error) (foundation, error) { return f, &BaseError{Ref: c.ref, Err: err} }
+	f.image, f.root = c.image, c.root
+	if c.index != nil {
+		if f.image, err = c.index.Image(c.children[position].Digest); err != nil {
+			return fail(err)
+		}
+	}
+	config, err := f.image.ConfigFile()
+	if err != nil {
+		return fail(err)
+	}
+	f.config = *config.DeepCopy()
+	if c.index != nil {
+		declared, claimed := platform.FromV1(c.children[position].Platform), platform.OfConfig(config)
+		if contradicts(*c.children[position].Platform, *config.Platform()) {
+			return fail(fmt.Errorf("%w: the index calls %s %s, its config says %s", manifest.ErrMismatch,
+				c.children[position].Digest, platform.Key(declared), platform.Key(claimed)))
+		}
+		if want.OSVersion == "" && f.config.OSVersion == "" {
+			f.config.OSVersion = declared.OSVersion
+		}
+	}
+	if f.digest, err = f.image.Digest(); err != nil {
+		return fail(err)
+	}
+	if f.layers, err = f.image.Layers(); err != nil {
+		return fail(err)
+	}
+	m, err := f.image.Manifest()
+	if err != nil {
+		return fail(err)
+	}
+	if len(m.Layers) != len(f.layers) {
+		return fail(fmt.Errorf("%w: %d layers in the manifest, %d to be had", manifest.ErrMismatch, len(m.Layers), len(f.layers)))
+	}
+	f.descriptors = m.DeepCopy().Layers
+	f.name, _ = withoutDigest(c.ref)
+	return f, nil
+}
+
+// contradicts reports whether an index and a config name different platforms; a
+// field that one of them leaves empty is no contradiction.
+func contradicts(declared, claimed v1.Platform) bool {
+	d, c := platform.FromV1(&declared), platform.FromV1(&claimed)
+	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
+	if declared.Variant != "" && claimed.Variant != "" && d.Variant != c.Variant {
+		return true
+	}
+	return differ(d.OS, c.OS) || differ(d.Architecture, c.Architecture) || differ(d.OSVersion, c.OSVersion)
+}
+
+// describe returns the descriptor of a layer that mabuild made.
+func describe(l v1.Layer) (v1.Descriptor, error) {
+	digest, err := l.Digest()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	size, err := l.Size()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return v1.Descriptor{MediaType: types.OCILayer, Digest: digest, Size: size}, nil
+}

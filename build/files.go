@@ -1,0 +1,162 @@
+package build
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// fileEntries lists what Spec.Files puts into an image. Nothing outside the
+// directory that the entries are relative to can be reached, by .. or by a link;
+// links within a copied directory stay links.
+func fileEntries(s Spec) (entries []entry, err error) {
+	if len(s.Files) == 0 {
+		return nil, nil
+	}
+	dir := s.Dir
+	if dir == "" {
+		dir = "."
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	var errs []error
+	for _, f := range s.Files {
+		found, err := f.entries(root, dir)
+		if err != nil {
+			errs = append(errs, fileError(f, err))
+		}
+		entries = append(entries, found...)
+	}
+	return entries, errors.Join(errs...)
+}
+
+// fileError words what went wrong with an entry.
+func fileError(f File, err error) error {
+	var se *SpecError
+	if errors.As(err, &se) {
+		return err
+	}
+	e := &SpecError{Field: "files", Reason: fmt.Sprintf("%s: %v", f.From, err)}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.Reason = f.From + " does not exist"
+	case !filepath.IsLocal(f.From) || strings.Contains(err.Error(), "escapes"):
+		// os.Root has no error value for this, only the word.
+		e.Reason = f.From + " leads out of the tree"
+		e.Way = "copy it in: files come from below the directory of .mabuild.yaml"
+	}
+	return e
+}
+
+// entries lists one entry's files. They are read again when the layer is made,
+// and hashed here.
+func (f File) entries(root *os.Root, dir string) ([]entry, error) {
+	from := filepath.FromSlash(f.From)
+	info, err := root.Stat(from)
+	if err != nil {
+		return nil, err
+	}
+	to := clean(f.To)
+	if !info.IsDir() {
+		if strings.HasSuffix(f.To, "/") {
+			to = path.Join(to, filepath.Base(from))
+		}
+		e, err := f.regular(root, dir, from, to, info)
+		return []entry{e}, err
+	}
+	var entries []entry
+	err = fs.WalkDir(root.FS(), path.Clean(filepath.ToSlash(from)), func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, filepath.FromSlash(name))
+		if err != nil {
+			return err
+		}
+		at := path.Join(to, filepath.ToSlash(rel))
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		switch {
+		case at == "": // the image's root
+		case d.IsDir():
+			entries = append(entries, directory(at, 0o755))
+		case d.Type() == fs.ModeSymlink:
+			e, err := symlink(root, name, rel, at)
+			if err != nil {
+				return err
+			}
+			entries = append(entries, e)
+		default:
+			e, err := f.regular(root, dir, filepath.FromSlash(name), at, info)
+			if err != nil {
+				return err
+			}
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// regular is the entry of a file, hashed.
+func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e entry, err error) {
+	if !info.Mode().IsRegular() {
+		return e, fmt.Errorf("is no regular file")
+	}
+	r, err := root.Open(from)
+	if err != nil {
+		return e, err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	h := sha256.New()
+	size, err := io.Copy(h, r)
+	if err != nil {
+		return e, err
+	}
+	mode := f.Mode
+	if mode == 0 {
+		mode = 0o644
+		if info.Mode()&0o100 != 0 {
+			mode = 0o755
+		}
+	}
+	return entry{
+		name: to, kind: tar.TypeReg, mode: mode, size: size, content: hex.EncodeToString(h.Sum(nil)),
+		open: func() (io.ReadCloser, error) { return openIn(dir, from) },
+	}, nil
+}
+
+// openIn opens a file below dir, and nothing else.
+func openIn(dir, name string) (io.ReadCloser, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	f, err := root.Open(name)
+	return f, errors.Join(err, root.Close())
+}
+
+// symlink is the entry of a link that stays within the copied directory.
+func symlink(root *os.Root, name, rel, at string) (entry, error) {
+	target, err := root.Readlink(filepath.FromSlash(name))
+	if err != nil {
+		return entry{}, err
+	}
+	if filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), target)) {
+		return entry{}, &SpecError{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which leads out of what is copied", name, target), Way: "copy what it leads to"}
+	}
+	return entry{name: at, kind: tar.TypeSymlink, mode: 0o777, link: filepath.ToSlash(target)}, nil
+}

@@ -1,0 +1,326 @@
+package build
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// An Image is a program on its base, for one platform.
+type Image struct {
+	v1.Image
+	Platform ocispec.Platform
+	Base     v1.Hash // of the base's image for the platform, zero for Static and Scratch
+	Binary   crosscompile.Binary
+}
+
+// An addition is a layer that mabuild puts on a base.
+type addition struct {
+	layer   v1.Layer
+	comment string
+}
+
+// ociTypes gives the OCI media type of each of Docker's; the bytes and so the
+// digest are the same (image-spec, media-types.md, compatibility matrix).
+var ociTypes = map[types.MediaType]types.MediaType{
+	types.DockerLayer:             types.OCILayer,
+	types.DockerUncompressedLayer: types.OCIUncompressedLayer,
+	types.DockerForeignLayer:      types.OCIRestrictedLayer,
+	types.DockerManifestSchema2:   types.OCIManifestSchema1,
+	types.DockerConfigJSON:        types.OCIConfigJSON,
+}
+
+// mediaType returns t as the image's family spells it. Docker's has no word for
+// zstd, say, which is an error.
+func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
+	if oci, ok := ociTypes[t]; ok && !docker {
+		return oci, nil
+	}
+	if docker {
+		for d, oci := range ociTypes {
+			if t == oci || t == d {
+				return d, nil
+			}
+		}
+		return "", &SpecError{Field: "media_types", Reason: fmt.Sprintf("Docker's cannot carry %s", t), Way: "use OCI media types"}
+	}
+	return t, nil
+}
+
+// assemble makes the image of s's program for p on f.
+func assemble(s Spec, p ocispec.Platform, f foundation, added []addition) (v1.Image, error) {
+	x := &image{docker: s.Docker}
+	config := configure(s, p, f)
+	descriptors := slices.Clone(f.descriptors)
+	x.layers = slices.Clone(f.layers)
+	for _, a := range added {
+		d, err := describe(a.layer)
+		if err != nil {
+			return nil, err
+		}
+		diffID, err := a.layer.DiffID()
+		if err != nil {
+			return nil, err
+		}
+		descriptors = append(descriptors, d)
+		x.layers = append(x.layers, a.layer)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
+		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.comment})
+	}
+	for i := range descriptors {
+		t, err := mediaType(descriptors[i].MediaType, s.Docker)
+		if err != nil {
+			return nil, err
+		}
+		descriptors[i].MediaType = t
+		descriptors[i].Annotations = nil // they describe the base's file, estargz's index say
+		x.layers[i] = retyped{x.layers[i], t}
+	}
+	return x, x.seal(config, descriptors, annotate(s, f))
+}
+
+// configure makes the image's config: the base's environment, user, directory,
+// ports and volumes, the program, and what s says.
+func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
+	at := programPath(s, p)
+	base := f.config.Config
+	c := v1.ConfigFile{
+		Architecture: p.Architecture, OS: p.OS, Variant: p.Variant,
+		OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
+		Created: v1.Time{Time: s.Time}, History: slices.Clone(f.config.History),
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: slices.Clone(f.config.RootFS.DiffIDs)},
+		Config: v1.Config{
+			Entrypoint: []string{at}, Cmd: s.Config.Cmd, User: base.User, WorkingDir: base.WorkingDir,
+			Env: slices.Clone(base.Env), ExposedPorts: maps.Clone(base.ExposedPorts), Volumes: maps.Clone(base.Volumes),
+			StopSignal: base.StopSignal, Labels: labels(base.Labels, s.Config.Labels),
+		},
+	}
+	if f.config.OSVersion != "" && p.OS == "windows" {
+		c.OSVersion, c.OSFeatures = f.config.OSVersion, f.config.OSFeatures
+	}
+	if s.base(p) == Scratch {
+		c.Config.User = nonroot + ":" + nonroot
+	}
+	c.Config.Env = withPath(c.Config.Env, p, at)
+	for _, kv := range s.Config.Env {
+		c.Config.Env = setEnv(c.Config.Env, kv, p.OS == "windows")
+	}
+	override(&c.Config.User, s.Config.User)
+	override(&c.Config.WorkingDir, s.Config.WorkingDir)
+	override(&c.Config.StopSignal, s.Config.StopSignal)
+	if len(s.Config.Entrypoint) > 0 {
+		c.Config.Entrypoint = s.Config.Entrypoint
+	}
+	for _, port := range s.Config.Ports {
+		if !strings.Contains(port, "/") {
+			port += "/tcp"
+		}
+		include(&c.Config.ExposedPorts, port)
+	}
+	for _, volume := range s.Config.Volumes {
+		include(&c.Config.Volumes, volume)
+	}
+	return c
+}
+
+func override(value *string, with string) {
+	if with != "" {
+		*value = with
+	}
+}
+
+func include(set *map[string]struct{}, member string) {
+	if *set == nil {
+		*set = map[string]struct{}{}
+	}
+	(*set)[member] = struct{}{}
+}
+
+// described is the prefix of labels and annotations that describe one image.
+// Those of a base do not describe what is built on it.
+const described = "org.opencontainers.image."
+
+func labels(base, ours map[string]string) map[string]string {
+	all := map[string]string{}
+	for k, v := range base {
+		if !strings.HasPrefix(k, described) {
+			all[k] = v
+		}
+	}
+	maps.Copy(all, ours)
+	if len(all) == 0 {
+		return nil
+	}
+	return all
+}
+
+// programPath is where the program lies, as a process on p would name it.
+func programPath(s Spec, p ocispec.Platform) string {
+	at := s.Path
+	if at == "" {
+		at = "/mabuild/" + s.Name
+	}
+	switch {
+	case p.OS == "windows":
+		if !strings.HasSuffix(at, ".exe") {
+			at += ".exe"
+		}
+		return "C:" + strings.ReplaceAll(at, "/", `\`)
+	case p.Architecture == "wasm" && path.Ext(at) == "":
+		at += ".wasm"
+	}
+	return at
+}
+
+// withPath puts the program's directory at the end of PATH.
+func withPath(env []string, p ocispec.Platform, program string) []string {
+	separator, standard, dir := ":", defaultPath, path.Dir(program)
+	windows := p.OS == "windows"
+	if windows {
+		separator, standard, dir = ";", `C:\Windows\system32;C:\Windows`, program[:strings.LastIndex(program, `\`)]
+	}
+	for _, kv := range env {
+		if key, value, _ := strings.Cut(kv, "="); key == "PATH" || windows && strings.EqualFold(key, "PATH") {
+			standard = value
+		}
+	}
+	if slices.Contains(strings.Split(standard, separator), dir) {
+		return setEnv(env, "PATH="+standard, windows)
+	}
+	return setEnv(env, "PATH="+standard+separator+dir, windows)
+}
+
+// setEnv sets a variable where it stands, or adds it.
+func setEnv(env []string, kv string, foldCase bool) []string {
+	key, _, _ := strings.Cut(kv, "=")
+	env = slices.Clone(env)
+	for i := range env {
+		if k, _, _ := strings.Cut(env[i], "="); k == key || foldCase && strings.EqualFold(k, key) {
+			env[i] = kv
+			return env
+		}
+	}
+	return append(env, kv)
+}
+
+// annotate returns the annotations of the image's manifest; Docker's carries
+// none.
+func annotate(s Spec, f foundation) map[string]string {
+	if s.Docker {
+		return nil
+	}
+	all := baseAnnotations(f.name, f.digest)
+	maps.Copy(all, s.Config.Annotations)
+	return all
+}
+
+// baseAnnotations names a base: nothing for Static and Scratch.
+func baseAnnotations(ref string, digest v1.Hash) map[string]string {
+	all := map[string]string{}
+	if digest == (v1.Hash{}) {
+		return all
+	}
+	all[described+"base.digest"] = digest.String()
+	if r, err := name.ParseReference(ref); err == nil && !strings.HasPrefix(ref, "oci:") {
+		all[described+"base.name"] = r.Name()
+	}
+	return all
+}
+
+// retyped is a layer under the media type that the image's family gives it.
+type retyped struct {
+	v1.Layer
+	mediaType types.MediaType
+}
+
+func (l retyped) MediaType() (types.MediaType, error) { return l.mediaType, nil }
+
+// Unwrap returns the layer as its source gave it out, so that a sink can tell
+// where it comes from.
+func (l retyped) Unwrap() v1.Layer { return l.Layer }
+
+// image is a v1.Image whose manifest and config are made once.
+type image struct {
+	docker   bool
+	config   []byte
+	manifest []byte
+	layers   []v1.Layer
+}
+
+// seal fixes config and manifest.
+func (x *image) seal(config v1.ConfigFile, descriptors []v1.Descriptor, annotations map[string]string) (err error) {
+	if x.config, err = json.Marshal(config); err != nil {
+		return err
+	}
+	digest, size, err := v1.SHA256(strings.NewReader(string(x.config)))
+	if err != nil {
+		return err
+	}
+	m := v1.Manifest{
+		SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
+		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: digest, Size: size},
+		Layers: descriptors,
+	}
+	if m.Layers == nil {
+		m.Layers = []v1.Descriptor{}
+	}
+	if x.docker {
+		m.MediaType, m.Config.MediaType = types.DockerManifestSchema2, types.DockerConfigJSON
+	}
+	if len(annotations) > 0 {
+		m.Annotations = annotations
+	}
+	x.manifest, err = json.Marshal(m)
+	return err
+}
+
+func (x *image) MediaType() (types.MediaType, error) {
+	if x.docker {
+		return types.DockerManifestSchema2, nil
+	}
+	return types.OCIManifestSchema1, nil
+}
+
+func (x *image) Layers() ([]v1.Layer, error)         { return slices.Clone(x.layers), nil }
+func (x *image) RawConfigFile() ([]byte, error)      { return slices.Clone(x.config), nil }
+func (x *image) RawManifest() ([]byte, error)        { return slices.Clone(x.manifest), nil }
+func (x *image) Size() (int64, error)                { return int64(len(x.manifest)), nil }
+func (x *image) Digest() (v1.Hash, error)            { return partial.Digest(x) }
+func (x *image) ConfigName() (v1.Hash, error)        { return partial.ConfigName(x) }
+func (x *image) ConfigFile() (*v1.ConfigFile, error) { return partial.ConfigFile(x) }
+func (x *image) Manifest() (*v1.Manifest, error)     { return partial.Manifest(x) }
+func (x *image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	if config, err := x.ConfigName(); err == nil && h == config {
+		return partial.ConfigLayer(x)
+	}
+	for _, l := range x.layers {
+		if d, err := l.Digest(); err == nil && d == h {
+			return l, nil
+		}
+	}
+	return nil, fmt.Errorf("layer %s: not in the image", h)
+}
+
+func (x *image) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
+	config, err := x.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range config.RootFS.DiffIDs {
+		if d == h && i < len(x.layers) {
+			return x.layers[i], nil
+		}
+	}
+	return nil, fmt.Errorf("layer with diffID %s: not in the image", h)
+}

@@ -1,0 +1,289 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/mabuild/mabuild/internal/cache"
+)
+
+// compression is the level that layers are compressed with: gzip -1 costs 5 %
+// more bytes than the default and 40 % of its time on Go programs.
+const compression = gzip.BestSpeed
+
+// formatVersion changes when the bytes of a layer with the same entries do, so
+// that caches of older versions are passed by.
+const formatVersion = 1
+
+// An entry is one file, directory or link of a layer.
+type entry struct {
+	name    string // no leading slash; a directory ends in none either
+	kind    byte   // tar.TypeReg, TypeDir or TypeSymlink
+	mode    int64
+	uid     int
+	gid     int
+	link    string
+	size    int64
+	content string                        // what identifies the bytes: their digest
+	open    func() (io.ReadCloser, error) // of a regular file
+	pax     map[string]string
+}
+
+// inline is an entry whose bytes are at hand.
+func inline(name string, mode int64, b []byte) entry {
+	sum := sha256.Sum256(b)
+	return entry{
+		name: name, kind: tar.TypeReg, mode: mode, size: int64(len(b)), content: hex.EncodeToString(sum[:]),
+		open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
+	}
+}
+
+func directory(name string, mode int64) entry {
+	return entry{name: name, kind: tar.TypeDir, mode: mode}
+}
+
+// A layers makes layer files, and finds those that were made before.
+type layers struct {
+	work  string
+	cache *cache.Cache
+	time  time.Time
+	alive func() error // not nil once nobody wants the layers any more
+
+	mu   sync.Mutex
+	made map[string]func() (v1.Layer, error) // by key
+}
+
+// record is what the cache keeps of a layer that was made.
+type record struct {
+	Digest v1.Hash `json:"digest"`
+	DiffID v1.Hash `json:"diffID"`
+	Size   int64   `json:"size"`
+}
+
+// layer returns the layer of the entries, sorted by name: from the cache, if the
+// same was made before, else written in one pass. Memory does not grow with it.
+// Platforms that share a layer make it once.
+func (w *layers) layer(entries []entry) (v1.Layer, error) {
+	entries = slices.Clone(entries)
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	key := w.key(entries)
+	w.mu.Lock()
+	once, ok := w.made[key]
+	if !ok {
+		if w.made == nil {
+			w.made = map[string]func() (v1.Layer, error){}
+		}
+		once = sync.OnceValues(func() (v1.Layer, error) { return w.find(key, entries) })
+		w.made[key] = once
+	}
+	w.mu.Unlock()
+	return once()
+}
+
+// find returns the layer from the cache, or makes it.
+func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
+	var r record
+	if w.cache.Load("layer", key, &r) {
+		if size, err := w.cache.Size(r.Digest); err == nil && size == r.Size {
+			return &layer{record: r, w: w, entries: entries}, nil
+		}
+	}
+	return w.make(key, entries)
+}
+
+// key identifies what a layer holds: all of its headers, and its files' digests.
+func (w *layers) key(entries []entry) string {
+	h := sha256.New()
+	enc := json.NewEncoder(h)
+	_ = enc.Encode([]any{formatVersion, compression, w.time.Unix()}) // a hash never fails
+	for _, e := range entries {
+		_ = enc.Encode([]any{e.name, e.kind, e.mode, e.uid, e.gid, e.link, e.size, e.content, e.pax})
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// make writes the layer, into the cache if there is one that takes it.
+func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
+	if f, err := w.cache.Create(); err == nil {
+		defer f.Cleanup()
+		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
+			_ = w.cache.Store("layer", key, r) // it is made again if this was lost
+			return &layer{record: r, w: w, entries: entries}, nil
+		} else if err := w.alive(); err != nil {
+			return nil, err
+		}
+	}
+	path := filepath.Join(w.work, "layer-"+key)
+	r, err := w.writeFile(path, entries)
+	if err != nil {
+		return nil, err
+	}
+	return &layer{record: r, w: w, entries: entries, path: path}, nil
+}
+
+// writeFile writes the layer to path in the work directory.
+func (w *layers) writeFile(path string, entries []entry) (r record, err error) {
+	f, err := os.Create(path) //nolint:gosec // a name of ours in the work directory
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	return w.write(f, entries)
+}
+
+// write writes the entries to dst as tar inside gzip and takes both digests on
+// the way.
+func (w *layers) write(dst io.Writer, entries []entry) (record, error) {
+	digest, diffID := sha256.New(), sha256.New()
+	count := &counter{}
+	zip, err := gzip.NewWriterLevel(io.MultiWriter(dst, digest, count), compression)
+	if err != nil {
+		return record{}, err
+	}
+	archive := tar.NewWriter(io.MultiWriter(zip, diffID))
+	for _, e := range entries {
+		if err := w.add(archive, e); err != nil {
+			return record{}, fmt.Errorf("layer: /%s: %w", e.name, err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return record{}, err
+	}
+	if err := zip.Close(); err != nil {
+		return record{}, err
+	}
+	return record{Digest: sum(digest), DiffID: sum(diffID), Size: count.n}, nil
+}
+
+func (w *layers) add(archive *tar.Writer, e entry) (err error) {
+	header := &tar.Header{
+		Name: e.name, Typeflag: e.kind, Mode: e.mode, Uid: e.uid, Gid: e.gid, Linkname: e.link, Size: e.size,
+		ModTime: w.time, Format: tar.FormatPAX, PAXRecords: e.pax,
+	}
+	if e.kind == tar.TypeDir {
+		header.Name += "/"
+	}
+	if err := archive.WriteHeader(header); err != nil || e.kind != tar.TypeReg {
+		return err
+	}
+	r, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	n, err := io.Copy(archive, whileAlive{r, w.alive})
+	if err == nil && n != e.size {
+		err = fmt.Errorf("it has %d bytes and had %d", n, e.size)
+	}
+	return err
+}
+
+// whileAlive ends a long copy when nobody wants it any more.
+type whileAlive struct {
+	io.Reader
+	alive func() error
+}
+
+func (r whileAlive) Read(p []byte) (int, error) {
+	if err := r.alive(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
+
+func sum(h hash.Hash) v1.Hash {
+	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// layer is a layer file, in the cache or in the work directory.
+type layer struct {
+	record
+	w       *layers
+	entries []entry
+	path    string // "": in the cache
+}
+
+func (l *layer) Digest() (v1.Hash, error)            { return l.record.Digest, nil }
+func (l *layer) DiffID() (v1.Hash, error)            { return l.record.DiffID, nil }
+func (l *layer) Size() (int64, error)                { return l.record.Size, nil }
+func (l *layer) MediaType() (types.MediaType, error) { return types.OCILayer, nil }
+
+// Compressed opens the layer's file. One that the cache lost or broke is made
+// again first.
+func (l *layer) Compressed() (io.ReadCloser, error) {
+	if l.path == "" {
+		if r, err := l.cached(); err == nil {
+			return r, nil
+		}
+		path := filepath.Join(l.w.work, "layer-"+l.record.Digest.Hex)
+		again, err := l.w.writeFile(path, l.entries)
+		if err != nil {
+			return nil, err
+		}
+		if again != l.record {
+			return nil, fmt.Errorf("layer %s: its files changed meanwhile", l.record.Digest)
+		}
+		return os.Open(path) //nolint:gosec // a name of ours in the work directory
+	}
+	return os.Open(l.path)
+}
+
+// cached opens the cache's file after it has proved to be whole.
+func (l *layer) cached() (io.ReadCloser, error) {
+	r, _, err := l.w.cache.Get(l.record.Digest)
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.Discard, r)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, _, err = l.w.cache.Get(l.record.Digest)
+	return r, err
+}
+
+func (l *layer) Uncompressed() (io.ReadCloser, error) {
+	r, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	zip, err := gzip.NewReader(r)
+	if err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{zip, r}, nil
+}

@@ -1,0 +1,118 @@
+package build
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ownDir is the directory that mabuild makes, which no base has.
+const ownDir = "mabuild"
+
+// additions makes the layers for p: one of the files, which platforms share, and
+// one of the program. Neither is made when it would be empty.
+func additions(w *layers, s Spec, p ocispec.Platform, f foundation, files []entry, binary string) ([]addition, error) {
+	program, err := programEntries(s, p, binary)
+	if err != nil {
+		return nil, err
+	}
+	var t tree // what the base has, read only if it matters
+	for _, group := range [][]entry{files, program} {
+		if t == nil && p.OS != "windows" && slices.ContainsFunc(group, outside) {
+			if t, err = readTree(f.layers, w.cache); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var added []addition
+	for _, part := range []struct {
+		entries []entry
+		comment string
+	}{{files, "files"}, {program, "program"}} {
+		if len(part.entries) == 0 {
+			continue
+		}
+		entries, err := t.place(part.entries)
+		if err != nil {
+			return nil, err
+		}
+		if p.OS == "windows" {
+			entries = windowsEntries(entries)
+		}
+		l, err := w.layer(entries)
+		if err != nil {
+			return nil, err
+		}
+		added = append(added, addition{layer: l, comment: part.comment})
+	}
+	return added, nil
+}
+
+// outside reports whether an entry leaves the directory that is mabuild's own.
+func outside(e entry) bool { return e.name != ownDir && !strings.HasPrefix(e.name, ownDir+"/") }
+
+// programEntries is the program with the directories that it needs.
+func programEntries(s Spec, p ocispec.Platform, binary string) ([]entry, error) {
+	f, err := os.Open(binary) //nolint:gosec // what the compiler just wrote
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	h := sha256.New()
+	size, err := io.Copy(h, f)
+	if err != nil {
+		return nil, err
+	}
+	at := programPath(s, p)
+	if p.OS == "windows" {
+		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")
+	}
+	return []entry{{
+		name: clean(at), kind: tar.TypeReg, mode: 0o755, size: size, content: hex.EncodeToString(h.Sum(nil)),
+		open: func() (io.ReadCloser, error) { return os.Open(binary) }, //nolint:gosec // as above
+	}}, nil
+}
+
+// windowsEntries puts entries where Windows layers have them, below Files beside
+// an empty Hives, with the records that its unpacking wants. Modes and owners
+// mean nothing there.
+func windowsEntries(entries []entry) []entry {
+	all := []entry{directory("Files", 0o755), directory("Hives", 0o755)}
+	for _, e := range entries {
+		e.name = path.Join("Files", e.name)
+		all = append(all, e)
+	}
+	for i := range all {
+		attributes := "32" // FILE_ATTRIBUTE_ARCHIVE
+		if all[i].kind == tar.TypeDir {
+			attributes = "16" // FILE_ATTRIBUTE_DIRECTORY
+		}
+		all[i].uid, all[i].gid = 0, 0
+		all[i].pax = map[string]string{"MSWINDOWS.fileattr": attributes, "MSWINDOWS.rawsd": securityDescriptor}
+	}
+	return all
+}
+
+// securityDescriptor makes BUILTIN\Users owner and group, in the self-relative
+// form of MS-DTYP 2.4.6, base64.
+var securityDescriptor = func() string {
+	users := []byte{1, 2, 0, 0, 0, 0, 0, 5} // S-1-5 with two sub-authorities
+	users = binary.LittleEndian.AppendUint32(users, 32)
+	users = binary.LittleEndian.AppendUint32(users, 545)
+	const header = 20
+	d := []byte{1, 0}                               // revision
+	d = binary.LittleEndian.AppendUint16(d, 0x8000) // self-relative
+	d = binary.LittleEndian.AppendUint32(d, header) // owner
+	d = binary.LittleEndian.AppendUint32(d, uint32(header+len(users)))
+	d = binary.LittleEndian.AppendUint64(d, 0) // neither SACL nor DACL
+	return base64.StdEncoding.EncodeToString(slices.Concat(d, users, users))
+}()

@@ -1,0 +1,235 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// Bases that mabuild has built in.
+const (
+	Static  = "static"  // CA certificates, time zones, users and /tmp, for every linux platform
+	Scratch = "scratch" // nothing
+)
+
+// A Spec says what to build: one program, for some platforms, each on a base. It
+// is data; nothing in it has been looked up.
+type Spec struct {
+	Package string // as [crosscompile.Query.Pattern], "": the package in Dir
+	Dir     string // what Package and Files are relative to, "": the working directory
+	AsMain  bool   // as [crosscompile.Query.AsMain]
+	Name    string // of the program in the image, "": the package's
+
+	Platforms []ocispec.Platform // the image has all of them, or is not built
+	All       bool               // in place of Platforms: all that the base and Go share
+
+	Base  string            // an image's reference, Static or Scratch; "": Static
+	Bases map[string]string // other bases by [platform.Key]
+
+	Compile   Compile
+	Overrides map[string]Compile // by platform.Key, on top of Compile
+
+	Path   string // where the program lies, absolute; "": /mabuild/NAME
+	Files  []File
+	Config Config
+	Docker bool      // manifests of Docker's media types, not OCI's
+	Time   time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
+
+	Vars Vars // for templates in Compile and Config
+
+	// Main is the package that Package turned out to be. [Builder.Resolve] fills
+	// it in.
+	Main crosscompile.Package
+}
+
+// Compile says how to compile. Its zero value is trimmed, stripped, without cgo.
+type Compile struct {
+	Ldflags []string // each may hold several flags, and templates
+	Gcflags []string
+	Tags    []string
+	Env     []string // K=V
+	Cgo     bool
+	Symbols bool // keep the symbol table and DWARF
+}
+
+// A File is a file or a directory's content that goes into the image.
+type File struct {
+	From string // relative to Spec.Dir, within it
+	To   string // absolute; a trailing slash means into that directory
+	Mode int64  // of files, 0: 0644, or 0755 where the owner may execute it
+}
+
+// Config is what an image says of itself. What is empty is the base's, or what a
+// program image needs.
+type Config struct {
+	Entrypoint  []string // empty: the program
+	Cmd         []string
+	User        string
+	WorkingDir  string
+	Env         []string // K=V, on top of the base's
+	Ports       []string // 8080/tcp
+	Volumes     []string
+	StopSignal  string
+	Labels      map[string]string
+	Annotations map[string]string // of the index and of every manifest
+}
+
+// A SpecError is a complaint about a Spec that needs no look at the world.
+type SpecError struct {
+	Field  string // as in .mabuild.yaml
+	Reason string
+	Way    string
+}
+
+func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
+
+// Hint returns the way out.
+func (e *SpecError) Hint() string { return e.Way }
+
+// Validate returns s with its platforms normalised, sorted and unique and its
+// defaults filled in, or every complaint at once.
+func (s Spec) Validate() (Spec, error) {
+	var errs []error
+	complain := func(field, way, format string, args ...any) {
+		errs = append(errs, &SpecError{Field: field, Reason: fmt.Sprintf(format, args...), Way: way})
+	}
+	s.Platforms = slices.Clone(s.Platforms)
+	for i, p := range s.Platforms {
+		s.Platforms[i] = platform.Normalize(p)
+	}
+	slices.SortFunc(s.Platforms, platform.Compare)
+	for i, p := range s.Platforms[min(1, len(s.Platforms)):] {
+		if platform.Compare(s.Platforms[i], p) == 0 {
+			complain("platforms", "", "%s stands there twice", platform.Key(p))
+		}
+	}
+	if len(s.Platforms) == 0 && !s.All {
+		complain("platforms", "for example linux/amd64,linux/arm64", "there are none")
+	}
+	if s.Base == "" {
+		s.Base = Static
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Bases)) {
+		if !s.All && !slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return platform.Key(p) == key }) {
+			complain("base", "", "it names %s, which is none of the platforms", key)
+		}
+	}
+	if s.Path != "" && (!path.IsAbs(s.Path) || path.Clean(s.Path) != s.Path || s.Path == "/") {
+		complain("path", "for example /usr/local/bin/app", "%q is not an absolute path of a file", s.Path)
+	}
+	if s.Name != "" && (s.Name != path.Base(s.Name) || strings.HasPrefix(s.Name, ".")) {
+		complain("id", "", "%q cannot be a file's name", s.Name)
+	}
+	for _, f := range s.Files {
+		if err := f.validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, s.Compile.validate(""), s.Config.validate())
+	for _, key := range slices.Sorted(maps.Keys(s.Overrides)) {
+		errs = append(errs, s.Overrides[key].validate("overrides: "+key+": "))
+	}
+	if s.Docker && len(s.Config.Annotations) > 0 {
+		complain("annotations", "leave them out, or use OCI media types", "Docker's media types carry none")
+	}
+	if s.Time.IsZero() {
+		s.Time = time.Unix(0, 0)
+	}
+	s.Time = s.Time.UTC().Truncate(time.Second)
+	return s, errors.Join(errs...)
+}
+
+func (f File) validate() error {
+	switch {
+	case f.From == "":
+		return &SpecError{Field: "files", Reason: "an entry has no from"}
+	case !path.IsAbs(f.To):
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q is not absolute", f.To), Way: "write /" + f.To}
+	case slices.Contains(strings.Split(f.To, "/"), ".."):
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q has a .. in it", f.To)}
+	case f.Mode&^0o7777 != 0:
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is none", f.Mode)}
+	}
+	return nil
+}
+
+func (c Compile) validate(where string) error {
+	var errs []error
+	for _, kv := range c.Env {
+		name, _, ok := strings.Cut(kv, "=")
+		switch {
+		case !ok || name == "":
+			errs = append(errs, &SpecError{Field: where + "env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
+		case slices.Contains([]string{"GOOS", "GOARCH", "GOENV", "GOTOOLCHAIN", "GOFLAGS"}, name):
+			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is mabuild's to set", Way: "the platforms, and the ldflags, gcflags and build_tags of the build say it"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var port = regexp.MustCompile(`^[0-9]{1,5}(/(tcp|udp|sctp))?$`)
+
+func (c Config) validate() error {
+	var errs []error
+	for _, kv := range c.Env {
+		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
+			errs = append(errs, &SpecError{Field: "image: env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
+		}
+	}
+	for _, p := range c.Ports {
+		if !port.MatchString(p) {
+			errs = append(errs, &SpecError{Field: "image: ports", Reason: fmt.Sprintf("%q is no port", p), Way: "write 8080/tcp"})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// base returns the reference of p's base.
+func (s Spec) base(p ocispec.Platform) string {
+	if ref, ok := s.Bases[platform.Key(p)]; ok {
+		return ref
+	}
+	return s.Base
+}
+
+// compile returns how p is compiled: what is said for all, then for p.
+func (s Spec) compile(p ocispec.Platform) Compile {
+	c, o := s.Compile, s.Overrides[platform.Key(p)]
+	return Compile{
+		Ldflags: slices.Concat(c.Ldflags, o.Ldflags),
+		Gcflags: slices.Concat(c.Gcflags, o.Gcflags),
+		Tags:    slices.Concat(c.Tags, o.Tags),
+		Env:     slices.Concat(c.Env, o.Env),
+		Cgo:     c.Cgo || o.Cgo,
+		Symbols: c.Symbols || o.Symbols,
+	}
+}
+
+// Flags returns the flags of go build that c stands for.
+func (c Compile) Flags() []string {
+	ldflags := slices.Clone(c.Ldflags)
+	if !c.Symbols {
+		ldflags = append([]string{"-s", "-w"}, ldflags...)
+	}
+	var flags []string
+	if len(ldflags) > 0 {
+		flags = append(flags, "-ldflags="+strings.Join(ldflags, " "))
+	}
+	if len(c.Gcflags) > 0 {
+		flags = append(flags, "-gcflags="+strings.Join(c.Gcflags, " "))
+	}
+	if len(c.Tags) > 0 {
+		flags = append(flags, "-tags="+strings.Join(c.Tags, ","))
+	}
+	return flags
+}

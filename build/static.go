@@ -1,0 +1,125 @@
+package build
+
+import (
+	"archive/zip"
+	"bytes"
+	_ "embed" // the time zones
+	"encoding/pem"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+)
+
+// zoneinfo is Go's own copy of the IANA time zone database; `make zoneinfo`
+// renews it.
+//
+//go:embed zoneinfo.zip
+var zoneinfo []byte
+
+// Who and what the static base knows, in the form of passwd(5), group(5) and
+// os-release(5).
+const (
+	nonroot     = "65532"
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	passwd      = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+	groups      = "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n"
+	osRelease   = "NAME=\"mabuild static\"\nID=mabuild-static\nPRETTY_NAME=\"mabuild static base\"\nHOME_URL=\"https://github.com/mabuild/mabuild\"\n"
+	nsswitch    = "hosts: files dns\n"
+)
+
+// staticEntries lists the static base: what a program without a C library looks
+// for, and nothing that runs.
+func staticEntries() ([]entry, error) {
+	home := directory("home/nonroot", 0o700)
+	home.uid, home.gid = 65532, 65532
+	entries := []entry{
+		directory("etc", 0o755), directory("etc/ssl", 0o755), directory("etc/ssl/certs", 0o755),
+		directory("home", 0o755), home, directory("root", 0o700), directory("tmp", 0o1777),
+		directory("usr", 0o755), directory("usr/share", 0o755), directory("usr/share/zoneinfo", 0o755),
+		directory("var", 0o755), directory("var/tmp", 0o1777),
+		inline("etc/passwd", 0o644, []byte(passwd)),
+		inline("etc/group", 0o644, []byte(groups)),
+		inline("etc/nsswitch.conf", 0o644, []byte(nsswitch)),
+		inline("etc/os-release", 0o644, []byte(osRelease)),
+		inline("etc/ssl/certs/ca-certificates.crt", 0o644, certificates()),
+	}
+	zones, err := zoneEntries()
+	return append(entries, zones...), err
+}
+
+// certificates returns Mozilla's roots, as the Go project maintains them, in PEM.
+func certificates() []byte {
+	var b bytes.Buffer
+	for root := range bundle.Roots() {
+		_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // a buffer never fails
+	}
+	return b.Bytes()
+}
+
+func zoneEntries() ([]entry, error) {
+	archive, err := zip.NewReader(bytes.NewReader(zoneinfo), int64(len(zoneinfo)))
+	if err != nil {
+		return nil, fmt.Errorf("time zones: %w", err)
+	}
+	const root = "usr/share/zoneinfo"
+	var entries []entry
+	dirs := map[string]bool{}
+	for _, f := range archive.File {
+		if strings.HasSuffix(f.Name, "/") {
+			continue
+		}
+		r, err := f.Open()
+		if err != nil {
+			return nil, fmt.Errorf("time zones: %w", err)
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			return nil, fmt.Errorf("time zones: %w", err)
+		}
+		entries = append(entries, inline(path.Join(root, f.Name), 0o644, content))
+		for dir := path.Dir(f.Name); dir != "."; dir = path.Dir(dir) {
+			dirs[dir] = true
+		}
+	}
+	for dir := range dirs {
+		entries = append(entries, directory(path.Join(root, dir), 0o755))
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	return entries, nil
+}
+
+// static returns the static base's layer and config.
+func static(w *layers) (foundation, error) {
+	entries, err := staticEntries()
+	if err != nil {
+		return foundation{}, err
+	}
+	l, err := w.layer(entries)
+	if err != nil {
+		return foundation{}, err
+	}
+	d, err := describe(l)
+	if err != nil {
+		return foundation{}, err
+	}
+	diffID, err := l.DiffID()
+	if err != nil {
+		return foundation{}, err
+	}
+	return foundation{
+		layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d},
+		config: v1.ConfigFile{
+			RootFS:  v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}},
+			History: []v1.History{{Created: v1.Time{Time: w.time}, CreatedBy: "mabuild", Comment: "static base: CA certificates, time zones, users"}},
+			Config: v1.Config{
+				User: nonroot + ":" + nonroot, WorkingDir: "/",
+				Env: []string{"PATH=" + defaultPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+			},
+		},
+	}, nil
+}

@@ -1,0 +1,206 @@
+package crosscompile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/module"
+)
+
+// A Package is a main package that was found.
+type Package struct {
+	Dir        string // where the go command runs to build it
+	ImportPath string // what it builds there
+	Name       string // of the program: the path's last element that is no major version
+	Module     string // the module it is in, "" for the standard library's
+	Version    string // that module's version, "" for the module at hand
+}
+
+// A Query says which package is wanted.
+type Query struct {
+	// Pattern is a directory (it has a path separator at its head, or exists),
+	// an import path of the module or workspace at Dir, or
+	// module/path@version, which comes from the module proxy.
+	Pattern string
+	Dir     string // "": the working directory
+	Scratch string // where a module for module/path@version may be made
+	// AsMain builds module/path@version as its own main module, so that its
+	// replace and exclude lines hold, where otherwise they are refused as
+	// `go install` does.
+	AsMain bool
+}
+
+// A PackageError says that what was asked for is no main package.
+type PackageError struct {
+	Pattern string
+	Reason  string
+	Way     string
+}
+
+func (e *PackageError) Error() string {
+	if e.Pattern == "" {
+		return e.Reason
+	}
+	return fmt.Sprintf("package %s: %s", e.Pattern, e.Reason)
+}
+
+// Hint returns the way out.
+func (e *PackageError) Hint() string { return e.Way }
+
+// Find resolves q to a main package, which it reads and does not compile. What
+// is no main package is a [*PackageError] that names the mains nearby.
+func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
+	if q.Pattern == "" {
+		q.Pattern = "."
+	}
+	if strings.HasPrefix(q.Pattern, "-") {
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
+	}
+	if strings.Contains(q.Pattern, "...") {
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, one package is wanted", Way: "name the main package, or several of them"}
+	}
+	if pkg, version, ok := strings.Cut(q.Pattern, "@"); ok && !isDir(q.Dir, q.Pattern) {
+		return g.findVersion(ctx, q, pkg, version)
+	}
+	dir, pattern := q.Dir, q.Pattern
+	if isLocal(pattern) || isDir(dir, pattern) {
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(dir, pattern)
+		}
+		info, err := os.Stat(pattern)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, dir)}
+		case err != nil:
+			return Package{}, err
+		case !info.IsDir():
+			return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a file", Way: "name the directory of the main package"}
+		}
+		dir, pattern = pattern, "."
+	}
+	return g.list(ctx, dir, pattern, q.Pattern)
+}
+
+// isLocal reports whether the go command would take pattern for a directory.
+func isLocal(pattern string) bool {
+	slashed := filepath.ToSlash(pattern)
+	return slashed == "." || slashed == ".." || strings.HasPrefix(slashed, "./") || strings.HasPrefix(slashed, "../") || filepath.IsAbs(pattern)
+}
+
+func isDir(dir, pattern string) bool {
+	if !filepath.IsAbs(pattern) {
+		pattern = filepath.Join(dir, pattern)
+	}
+	info, err := os.Stat(pattern)
+	return err == nil && info.IsDir()
+}
+
+// listed is what `go list -json` says of a package.
+type listed struct {
+	ImportPath, Name, Dir string
+	Module                *struct{ Path, Version, GoMod, Dir, GoVersion string }
+	Error                 *struct{ Err string }
+}
+
+// list asks the go command in dir about pattern, which the person wrote as
+// asked.
+func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, error) {
+	p, err := g.query(ctx, dir, pattern)
+	if err != nil {
+		return Package{}, err
+	}
+	switch {
+	case p.Name == "main":
+	case p.Error != nil && p.Name == "":
+		return Package{}, &PackageError{Pattern: asked, Reason: strings.TrimSpace(p.Error.Err), Way: g.nearby(ctx, dir)}
+	default:
+		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
+	}
+	pkg := Package{Dir: dir, ImportPath: p.ImportPath, Name: programName(p.ImportPath)}
+	if pattern == "." { // also where no import path leads to it: outside any module, or as a file's directory
+		pkg.ImportPath = "."
+	}
+	if p.Module != nil {
+		pkg.Module, pkg.Version = p.Module.Path, p.Module.Version
+	}
+	return pkg, nil
+}
+
+func (g *Go) query(ctx context.Context, dir, pattern string) (listed, error) {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return listed{}, err
+	}
+	out, err := run(ctx, process{bin: tc.bin, dir: dir, env: tc.env, args: []string{
+		"list", "-e", "-find", "-json=ImportPath,Name,Dir,Module,Error", "--", pattern,
+	}})
+	if err != nil {
+		return listed{}, err
+	}
+	var p listed
+	if err := json.Unmarshal(out, &p); err != nil {
+		return listed{}, fmt.Errorf("go list: %w", err)
+	}
+	return p, nil
+}
+
+// nearby names the main packages of the module that dir is in, as a hint.
+func (g *Go) nearby(ctx context.Context, dir string) string {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return ""
+	}
+	const most = 8
+	for _, where := range []string{dir, moduleRoot(dir)} {
+		out, err := run(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
+			"list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...",
+		}})
+		mains := strings.Fields(string(out))
+		if err != nil || len(mains) == 0 {
+			continue
+		}
+		for i, m := range mains {
+			if rel, err := filepath.Rel(dir, m); err == nil && rel != "." {
+				mains[i] = "./" + filepath.ToSlash(rel)
+			}
+		}
+		if len(mains) > most {
+			mains = append(mains[:most], fmt.Sprintf("and %d more", len(mains)-most))
+		}
+		return "main packages nearby: " + strings.Join(mains, ", ")
+	}
+	return "there is no main package nearby"
+}
+
+// moduleRoot returns the nearest directory above dir with a go.mod, or dir.
+func moduleRoot(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return dir
+	}
+	for at := abs; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return dir
+		}
+	}
+}
+
+// programName is the name that the go command gives a program: the last element
+// of its path, or the one before where that is a major version.
+func programName(importPath string) string {
+	name := path.Base(importPath)
+	if prefix, major, ok := module.SplitPathVersion(importPath); ok && major != "" && prefix != "" {
+		name = path.Base(prefix)
+	}
+	return name
+}

@@ -1,0 +1,105 @@
+package crosscompile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A TargetError names a platform that this Go does not build for.
+type TargetError struct {
+	Platform ocispec.Platform
+	Version  string // of Go
+	Near     []string
+}
+
+func (e *TargetError) Error() string {
+	return fmt.Sprintf("%s does not build for %s/%s", e.Version, e.Platform.OS, e.Platform.Architecture)
+}
+
+// Hint names what it does build for.
+func (e *TargetError) Hint() string {
+	if len(e.Near) == 0 {
+		return "`mabuild platforms` lists what it builds for"
+	}
+	return fmt.Sprintf("for %s it has %s", e.Platform.OS, strings.Join(e.Near, ", "))
+}
+
+// Targets returns what dir's Go can build, as platforms with default variants,
+// sorted (`go tool dist list`).
+func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error) {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := g.pairs(ctx, tc)
+	if err != nil {
+		return nil, err
+	}
+	var list []ocispec.Platform
+	for _, pair := range pairs {
+		goos, goarch, _ := strings.Cut(pair, "/")
+		list = append(list, platform.Normalize(ocispec.Platform{OS: goos, Architecture: goarch}))
+	}
+	slices.SortFunc(list, platform.Compare)
+	return list, nil
+}
+
+// Check says whether dir's Go can build for all of the platforms. It names every
+// one that it cannot, in one error of [*TargetError] and [*VariantError].
+func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform) error {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return err
+	}
+	pairs, err := g.pairs(ctx, tc)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range list {
+		p = platform.Normalize(p)
+		if !slices.Contains(pairs, p.OS+"/"+p.Architecture) {
+			errs = append(errs, &TargetError{Platform: p, Version: tc.version, Near: near(p.OS, pairs)})
+			continue
+		}
+		if _, err := Env(p); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// near returns the architectures there are for an operating system.
+func near(goos string, pairs []string) []string {
+	var list []string
+	for _, pair := range pairs {
+		if arch, ok := strings.CutPrefix(pair, goos+"/"); ok {
+			list = append(list, arch)
+		}
+	}
+	return list
+}
+
+func (g *Go) pairs(ctx context.Context, tc *toolchain) ([]string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if list, ok := g.dist[tc.bin]; ok {
+		return list, nil
+	}
+	out, err := run(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})
+	if err != nil {
+		return nil, err
+	}
+	if g.dist == nil {
+		g.dist = map[string][]string{}
+	}
+	g.dist[tc.bin] = strings.Fields(string(out))
+	return g.dist[tc.bin], nil
+}

@@ -1,0 +1,223 @@
+package crosscompile
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Go drives the go command. The zero value uses "go" on PATH and this process's
+// environment. It is safe for concurrent use.
+//
+// What the command sees of the environment is an allow-list. The user's own
+// settings, from the environment or `go env -w`, are asked for once in each
+// directory; those that say where modules and caches are go on as values, those
+// that would change the output do not.
+type Go struct {
+	Command string       // "": go
+	Environ []string     // nil: this process's environment
+	Log     *slog.Logger // nil: silent
+
+	mu         sync.Mutex
+	toolchains map[string]func() (*toolchain, error) // by directory
+	dist       map[string][]string                   // by go command
+}
+
+// A toolchain is what one directory's go.mod, go.work and settings ask for.
+type toolchain struct {
+	bin     string   // the go command that toolchain lines chose
+	version string   // go1.26.8
+	env     []string // for its children, without the platform
+}
+
+// settings are the answers of `go env -json` that reach the build as values.
+var settings = []string{
+	"GOAUTH", "GOCACHE", "GOCACHEPROG", "GOINSECURE", "GOMODCACHE", "GONOPROXY", "GONOSUMDB",
+	"GOPATH", "GOPRIVATE", "GOPROXY", "GOSUMDB", "GOVCS", "GOWORK",
+}
+
+// passed are the variables that reach the build as they are: where the person's
+// files and keys are, and the way to the network.
+var passed = []string{
+	"HOME", "PATH", "USER", "LOGNAME", "NETRC", "XDG_CONFIG_HOME", "XDG_CACHE_HOME",
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+	"SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS",
+	"GIT_CONFIG_GLOBAL", "GIT_CONFIG_COUNT", "GIT_SSL_CAINFO",
+	// Windows cannot start a process without these.
+	"SYSTEMROOT", "SystemRoot", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "COMSPEC", "ComSpec", "PATHEXT", "WINDIR",
+}
+
+// ErrNoGo is returned when there is no go command.
+var ErrNoGo = errors.New("no go command")
+
+type noGo struct{ err error }
+
+func (e *noGo) Error() string        { return "go: " + e.err.Error() }
+func (e *noGo) Unwrap() error        { return e.err }
+func (e *noGo) Is(target error) bool { return target == ErrNoGo }
+func (e *noGo) Hint() string         { return "install Go and put it on PATH" }
+
+// toolchain asks once what dir's toolchain is.
+func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	once, ok := g.toolchains[dir]
+	if !ok {
+		once = sync.OnceValues(func() (*toolchain, error) { return g.ask(ctx, dir) })
+		if g.toolchains == nil {
+			g.toolchains = map[string]func() (*toolchain, error){}
+		}
+		g.toolchains[dir] = once
+	}
+	g.mu.Unlock()
+	tc, err := once()
+	if err != nil { // a cancelled question is no answer
+		g.mu.Lock()
+		delete(g.toolchains, dir)
+		g.mu.Unlock()
+	}
+	return tc, err
+}
+
+// ask runs `go env -json` in dir, with the person's own environment.
+func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
+	command := g.Command
+	if command == "" {
+		command = "go"
+	}
+	path, err := exec.LookPath(command)
+	if err != nil {
+		return nil, &noGo{err}
+	}
+	out, err := run(ctx, process{bin: path, dir: dir, env: g.environ(), args: []string{"env", "-json"}})
+	if err != nil {
+		return nil, err
+	}
+	var env map[string]string
+	if err := json.Unmarshal(out, &env); err != nil {
+		return nil, fmt.Errorf("go env -json: %w", err)
+	}
+	tc := &toolchain{
+		bin:     filepath.Join(env["GOROOT"], "bin", "go"+env["GOEXE"]),
+		version: env["GOVERSION"],
+		env:     []string{"GOENV=off", "GOTOOLCHAIN=local", "GO111MODULE=on", "GOFIPS140=off", "GOTELEMETRY=off"},
+	}
+	// GOEXE is the target's suffix, and the target is the host here unless the
+	// person said otherwise; the file decides.
+	if _, err := os.Stat(tc.bin); err != nil {
+		tc.bin = path
+	}
+	for _, name := range settings {
+		if v := env[name]; v != "" {
+			tc.env = append(tc.env, name+"="+v)
+		}
+	}
+	flags, dropped := keepFlags(env["GOFLAGS"])
+	tc.env = append(tc.env, "GOFLAGS="+flags)
+	if len(dropped) > 0 && g.Log != nil {
+		g.Log.WarnContext(ctx, "left out of GOFLAGS, which would change what is built: "+strings.Join(dropped, " "))
+	}
+	for _, kv := range g.environ() {
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passed, name) {
+			tc.env = append(tc.env, kv)
+		}
+	}
+	return tc, nil
+}
+
+func (g *Go) environ() []string {
+	if g.Environ != nil {
+		return g.Environ
+	}
+	return os.Environ()
+}
+
+// keepFlags keeps of GOFLAGS what says how to build and drops what would change
+// the result or run programs. What mabuild sets itself is dropped unnamed.
+func keepFlags(goflags string) (kept string, dropped []string) {
+	var keep []string
+	for _, flag := range strings.Fields(goflags) {
+		name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
+		switch name {
+		case "mod", "tags", "p":
+			keep = append(keep, flag)
+		case "trimpath", "buildvcs", "modcacherw":
+		default:
+			dropped = append(dropped, flag)
+		}
+	}
+	return strings.Join(keep, " "), dropped
+}
+
+// A process is one run of the go command.
+type process struct {
+	bin  string
+	dir  string
+	env  []string
+	args []string
+	log  io.Writer // standard error as well, nil: kept for the error only
+}
+
+// A CommandError is a run of the go command that did not end well.
+type CommandError struct {
+	Args   []string
+	Output string // what it wrote to standard error, as it is
+	Err    error
+}
+
+func (e *CommandError) Error() string {
+	if out := strings.TrimSpace(e.Output); out != "" {
+		return out
+	}
+	return fmt.Sprintf("go %s: %v", e.Args[0], e.Err)
+}
+
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// run runs p in a process group of its own, which it kills when ctx ends, and
+// returns its standard output.
+func run(ctx context.Context, p process) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, p.bin, p.args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
+	cmd.Dir, cmd.Env = p.dir, p.env
+	var out bytes.Buffer
+	complaint := &capped{max: 1 << 20}
+	cmd.Stdout, cmd.Stderr = &out, complaint
+	if p.log != nil {
+		cmd.Stderr = io.MultiWriter(complaint, p.log)
+	}
+	group(cmd)
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, &CommandError{Args: p.args, Output: complaint.String(), Err: err}
+	}
+	return out.Bytes(), nil
+}
+
+// capped keeps the first max bytes written to it.
+type capped struct {
+	bytes.Buffer
+	max int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	if room := c.max - c.Len(); room > 0 {
+		c.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}

@@ -1,0 +1,118 @@
+package crosscompile
+
+import (
+	"bytes"
+	"debug/elf"
+	"debug/macho"
+	"debug/pe"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ErrWrongFormat is in the chain of what [Verify] returns for a file that is no
+// executable of the platform.
+var ErrWrongFormat = errors.New("not an executable of the platform")
+
+// machine is what the header of an ELF file says.
+type machine struct {
+	elf.Machine
+	elf.Class
+	order binary.ByteOrder
+}
+
+// elfMachines lists the header of each architecture of Go.
+var elfMachines = map[string]machine{
+	"386":      {elf.EM_386, elf.ELFCLASS32, binary.LittleEndian},
+	"amd64":    {elf.EM_X86_64, elf.ELFCLASS64, binary.LittleEndian},
+	"arm":      {elf.EM_ARM, elf.ELFCLASS32, binary.LittleEndian},
+	"arm64":    {elf.EM_AARCH64, elf.ELFCLASS64, binary.LittleEndian},
+	"loong64":  {elf.EM_LOONGARCH, elf.ELFCLASS64, binary.LittleEndian},
+	"mips":     {elf.EM_MIPS, elf.ELFCLASS32, binary.BigEndian},
+	"mipsle":   {elf.EM_MIPS, elf.ELFCLASS32, binary.LittleEndian},
+	"mips64":   {elf.EM_MIPS, elf.ELFCLASS64, binary.BigEndian},
+	"mips64le": {elf.EM_MIPS, elf.ELFCLASS64, binary.LittleEndian},
+	"ppc64":    {elf.EM_PPC64, elf.ELFCLASS64, binary.BigEndian},
+	"ppc64le":  {elf.EM_PPC64, elf.ELFCLASS64, binary.LittleEndian},
+	"riscv64":  {elf.EM_RISCV, elf.ELFCLASS64, binary.LittleEndian},
+	"s390x":    {elf.EM_S390, elf.ELFCLASS64, binary.BigEndian},
+}
+
+var peMachines = map[string]uint16{
+	"386": pe.IMAGE_FILE_MACHINE_I386, "amd64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64,
+}
+
+var machoCPUs = map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}
+
+// Verify checks that the file is an executable for p: its format against the
+// operating system, machine, class and byte order against the architecture.
+// Anything else is [ErrWrongFormat]. The variant cannot be seen in a file.
+func Verify(file string, p ocispec.Platform) error {
+	f, err := os.Open(file) //nolint:gosec // the caller's file
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if err := verify(f, p); err != nil {
+		return fmt.Errorf("%w: %w", ErrWrongFormat, err)
+	}
+	return nil
+}
+
+func verify(f io.ReaderAt, p ocispec.Platform) error {
+	switch {
+	case p.Architecture == "wasm":
+		return verifyWasm(f)
+	case p.OS == "windows":
+		x, err := pe.NewFile(f)
+		if err != nil {
+			return err
+		}
+		if want := peMachines[p.Architecture]; x.Machine != want {
+			return fmt.Errorf("its machine is %#x, of %s it is %#x", x.Machine, p.Architecture, want)
+		}
+	case p.OS == "darwin" || p.OS == "ios":
+		x, err := macho.NewFile(f)
+		if err != nil {
+			return err
+		}
+		if want := machoCPUs[p.Architecture]; x.Cpu != want {
+			return fmt.Errorf("its CPU is %v, of %s it is %v", x.Cpu, p.Architecture, want)
+		}
+	case p.OS == "plan9" || p.OS == "aix": // a.out and XCOFF, which no container runs
+		return nil
+	default:
+		return verifyELF(f, p.Architecture)
+	}
+	return nil
+}
+
+func verifyELF(f io.ReaderAt, architecture string) error {
+	x, err := elf.NewFile(f)
+	if err != nil {
+		return err
+	}
+	want, ok := elfMachines[architecture]
+	if !ok {
+		return fmt.Errorf("no ELF machine is known for %s", architecture)
+	}
+	if got := (machine{x.Machine, x.Class, x.ByteOrder}); got != want {
+		return fmt.Errorf("it is %v %v %v, of %s it is %v %v %v", got.Machine, got.Class, got.order, architecture, want.Machine, want.Class, want.order)
+	}
+	return nil
+}
+
+func verifyWasm(f io.ReaderAt) error {
+	head := make([]byte, 4)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(head, []byte("\x00asm")) {
+		return errors.New("it does not begin as WebAssembly does")
+	}
+	return nil
+}
