@@ -1,0 +1,183 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"hash"
+	"io"
+	"net/http"
+	"net/url"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// A blob is bytes to store, which can be read as often as it takes.
+type blob struct {
+	v1.Descriptor
+	open func() (io.ReadCloser, error)
+}
+
+func configOf(img v1.Image, d v1.Descriptor) blob {
+	return blob{d, func() (io.ReadCloser, error) {
+		raw, err := img.RawConfigFile()
+		return io.NopCloser(bytes.NewReader(raw)), err
+	}}
+}
+
+func layerOf(find func() (v1.Layer, error), d v1.Descriptor) blob {
+	return blob{d, func() (io.ReadCloser, error) {
+		l, err := find()
+		if err != nil {
+			return nil, err
+		}
+		return l.Compressed()
+	}}
+}
+
+// Carry stores layers in the repository of ref, where a later [Client.Put] finds
+// them; a Put that comes meanwhile waits for those it needs. Layers that may not
+// be distributed are left out.
+func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) error {
+	r, err := c.parse(ref)
+	if err != nil {
+		return err
+	}
+	c.writing(r.repository)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range layers {
+		d, err := describeLayer(l)
+		if err != nil {
+			return err
+		}
+		if d.MediaType.IsDistributable() {
+			b := layerOf(func() (v1.Layer, error) { return l, nil }, d)
+			group.Go(func() error { return c.store(ctx, r.repository, b) })
+		}
+	}
+	return group.Wait()
+}
+
+func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
+	if d.Digest, err = l.Digest(); err != nil {
+		return d, err
+	}
+	if d.Size, err = l.Size(); err != nil {
+		return d, err
+	}
+	d.MediaType, err = l.MediaType()
+	return d, err
+}
+
+// store makes r have b, once a run: mounted from a repository of the same host
+// that is known to have it, there already, or uploaded.
+func (c *Client) store(ctx context.Context, r repository, b blob) error {
+	return c.known.blobs.do(ctx, r.at(b.Digest), func() error {
+		if err := c.storeNow(ctx, r, b); err != nil {
+			return err
+		}
+		c.known.note(r, b.Digest)
+		return nil
+	})
+}
+
+func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
+	var opened *session
+	if from, ok := c.known.mountable(r, b.Digest); ok {
+		var mounted bool
+		if mounted, opened = c.mount(ctx, r, from, b); mounted {
+			c.transfer(ctx, "mount", r, b.Digest, b.Size).done()
+			return nil
+		}
+	}
+	there, err := c.has(ctx, r, b)
+	if there || err != nil {
+		c.cancel(ctx, r, opened)
+		if err == nil {
+			c.transfer(ctx, "exists", r, b.Digest, b.Size).done()
+		}
+		return err
+	}
+	if opened == nil {
+		opened = c.take(r)
+	}
+	return c.upload(ctx, r, b, opened)
+}
+
+// has asks whether r has b. A registry that does not answer the question does
+// not have it.
+func (c *Client) has(ctx context.Context, r repository, b blob) (bool, error) {
+	k := r.blob(http.MethodHead, b.Digest)
+	k.scopes = c.scopes(r)
+	k.want = append(k.want, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	resp, err := c.wire.do(ctx, k)
+	if err != nil {
+		return false, err
+	}
+	discard(resp)
+	if resp.StatusCode != http.StatusOK {
+		return false, nil
+	}
+	if n := resp.ContentLength; n > 0 && n != b.Size {
+		return false, mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(b.Digest), n, b.Size)
+	}
+	return true, nil
+}
+
+// mount asks the host to take b from another of its repositories. Any refusal
+// leads to an upload, for which some registries open a session at once.
+func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *session) {
+	k := r.call(http.MethodPost, "blobs/uploads/")
+	k.ref, k.once = b.Digest.String(), true
+	k.query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
+	k.scopes = append(c.scopes(r), "repository:"+from.name+":pull")
+	k.want = []int{http.StatusCreated, http.StatusAccepted}
+	resp, err := c.wire.do(ctx, k)
+	if err == nil {
+		discard(resp)
+		if resp.StatusCode == http.StatusCreated {
+			return true, nil
+		}
+		opened, _ = newSession(r, resp) // without a session there is an upload of its own
+	}
+	c.known.flag(&c.known.aloof, r.host.name+" "+from.name)
+	return false, opened
+}
+
+// reader opens b to be sent: it ends with an error in place of its last bytes
+// when they are not the digest's, so that wrong bytes are never whole.
+func (b blob) reader() (io.ReadCloser, error) {
+	inner, err := b.open()
+	if err != nil {
+		return nil, err
+	}
+	hasher, err := v1.Hasher(b.Digest.Algorithm)
+	if err != nil {
+		_ = inner.Close()
+		return nil, err
+	}
+	return &proving{ReadCloser: inner, hash: hasher, want: b.Descriptor}, nil
+}
+
+// proving holds what it reads against a descriptor.
+type proving struct {
+	io.ReadCloser
+	hash hash.Hash
+	want v1.Descriptor
+	got  int64
+}
+
+func (p *proving) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	_, _ = p.hash.Write(b[:n]) // a hash never fails
+	p.got += int64(n)
+	switch {
+	case p.got > p.want.Size, err == io.EOF && p.got < p.want.Size:
+		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
+	case n > 0 && p.got == p.want.Size && hex.EncodeToString(p.hash.Sum(nil)) != p.want.Digest.Hex:
+		return 0, mismatch("blob %s: its bytes have another digest", p.want.Digest)
+	}
+	return n, err
+}

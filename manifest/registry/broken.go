@@ -1,0 +1,78 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"syscall"
+)
+
+// A refused error is our own refusal to go on: trying again changes nothing.
+type refused struct{ error }
+
+func refuse(err error) error         { return refused{err} }
+func (r refused) Unwrap() error      { return r.error }
+func isRefused(err error) (yes bool) { return errors.As(err, new(refused)) }
+
+// broken makes the error of a request that got no answer.
+func (k *call) broken(ctx context.Context, watch *watch, err error) *Error {
+	var early *Error
+	if errors.As(err, &early) {
+		return early
+	}
+	if cause := k.body.failure(); cause != nil && watch.outer.Err() == nil {
+		e := k.fault(cause)
+		e.final = true
+		return e
+	}
+	e := k.fault(watch.why(ctx, err))
+	e.classify(k.host)
+	if watch.outer.Err() != nil {
+		e.final = true
+	}
+	return e
+}
+
+// classify decides whether another try makes sense after a transport error, and
+// what the person can do about it.
+func (e *Error) classify(h *host) {
+	var (
+		unknown  x509.UnknownAuthorityError
+		wrong    x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		verify   *tls.CertificateVerificationError
+		alert    tls.AlertError
+		dns      *net.DNSError
+		address  addressError
+		operated *net.OpError
+	)
+	switch {
+	case isRefused(e.Err), errors.As(e.Err, &address):
+		e.final = true
+	case errors.Is(e.Err, http.ErrSchemeMismatch), errors.As(e.Err, new(tls.RecordHeaderError)):
+		e.final = true
+		e.Err = fmt.Errorf("%s speaks plain http where https is expected", h.address)
+		e.hint = fmt.Sprintf("if that is meant: --insecure-registry %s, or in the file registries: {%s: {plain_http: true}}", h.name, h.name)
+	case errors.As(e.Err, &unknown):
+		e.final = true
+		e.hint = "--ca-file FILE trusts the authority that signed its certificate"
+	case errors.As(e.Err, &wrong), errors.As(e.Err, &invalid), errors.As(e.Err, &verify):
+		e.final = true
+		e.hint = "--insecure-registry " + h.name + " goes on without verifying its certificate"
+	case errors.As(e.Err, &alert):
+		e.final = true
+		e.hint = "--client-cert and --client-key show the registry a certificate"
+	case errors.Is(e.Err, syscall.ECONNREFUSED):
+		e.brief = true
+		e.hint = "is the registry running at " + h.address + "?"
+	case errors.As(e.Err, &dns) && dns.IsNotFound:
+		e.brief = true
+		e.hint = "is the registry's name right?"
+	case errors.As(e.Err, &operated) && operated.Op == "proxyconnect":
+		e.hint = "HTTPS_PROXY and NO_PROXY say which proxy is used"
+	}
+}

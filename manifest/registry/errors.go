@@ -1,0 +1,175 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// ErrCredentials is in the chain of every error that means missing, wrong or
+// insufficient credentials: 401, a 403 that is no rate limit, a credential
+// helper that fails, a token server that may not have the credentials.
+var ErrCredentials = errors.New("credentials refused")
+
+// An Error says which request ended how. errors.Is finds [ErrCredentials],
+// [manifest.ErrNotFound] (a manifest that was to be read and is not there) and
+// what is in Err.
+type Error struct {
+	Op         string   // the method: HEAD, GET, PUT, …
+	Host       string   // the registry, as in a reference
+	Repository string   // without the host; may be empty
+	Reference  string   // a tag or a digest; may be empty
+	Status     int      // 0 when there was no answer
+	Codes      []string // the registry's error codes, cleaned
+	Attempts   int      // how many times it was tried
+	Err        error    // the cause, or the registry's own words, cleaned
+
+	hint       string
+	missing    bool          // a manifest that was asked for is not there
+	throttled  bool          // too many requests, whatever the status
+	credential bool          // credentials were the cause without a 401 or 403
+	final      bool          // trying again is useless, or was done
+	brief      bool          // nobody is there: few tries, short waits
+	wait       time.Duration // what Retry-After said; negative when it said nothing
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", e.Op, e.Host)
+	if e.Repository != "" {
+		b.WriteString("/" + e.Repository)
+	}
+	switch {
+	case strings.Contains(e.Reference, ":"):
+		b.WriteString("@" + e.Reference)
+	case e.Reference != "":
+		b.WriteString(":" + e.Reference)
+	}
+	b.WriteString(":")
+	if e.Status != 0 {
+		fmt.Fprintf(&b, " %d", e.Status)
+		if len(e.Codes) > 0 {
+			b.WriteString(" " + strings.Join(e.Codes, ", "))
+		} else {
+			b.WriteString(" " + http.StatusText(e.Status))
+		}
+	}
+	if e.Err != nil {
+		if e.Status != 0 {
+			b.WriteString(":")
+		}
+		b.WriteString(" " + e.Err.Error())
+	}
+	if e.Attempts > 1 {
+		fmt.Fprintf(&b, " (%d attempts)", e.Attempts)
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is finds the sentinels that an answer stands for.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case manifest.ErrNotFound:
+		return e.missing
+	case ErrCredentials:
+		return e.refused()
+	}
+	return false
+}
+
+func (e *Error) refused() bool {
+	return e.credential || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden && !e.throttled
+}
+
+// Hint returns the way out, or "".
+func (e *Error) Hint() string {
+	switch {
+	case e.hint != "":
+		return e.hint
+	case e.refused():
+		return "mabuild login " + e.Host
+	}
+	var inner interface{ Hint() string }
+	if errors.As(e.Err, &inner) {
+		return inner.Hint()
+	}
+	return ""
+}
+
+// has reports whether the registry gave one of the codes.
+func (e *Error) has(codes ...string) bool {
+	return slices.ContainsFunc(e.Codes, func(c string) bool { return slices.Contains(codes, c) })
+}
+
+// asError returns the *Error in err's chain, or nil.
+func asError(err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return nil
+	}
+	return e
+}
+
+// statusOf returns the status of the answer that err is about, or 0.
+func statusOf(err error) int {
+	if e := asError(err); e != nil {
+		return e.Status
+	}
+	return 0
+}
+
+// fault begins the error of a request.
+func (k *call) fault(err error) *Error {
+	return &Error{Op: k.method, Host: k.host.name, Repository: k.repo, Reference: k.ref, Attempts: 1, Err: err, wait: unsaid}
+}
+
+// refusal makes the error of an answer that is none of those wanted, and reads
+// and closes its body.
+func (k *call) refusal(resp *http.Response) *Error {
+	e := k.fault(nil)
+	e.Status = resp.StatusCode
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what came is as much as there is to say
+	discard(resp)
+	var text string
+	e.Codes, text = parseErrors(body)
+	if text != "" {
+		e.Err = errors.New(text)
+	}
+	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && (k.method == http.MethodGet || k.method == http.MethodHead)
+	e.throttled = resp.StatusCode == http.StatusTooManyRequests ||
+		resp.StatusCode == http.StatusForbidden && strings.Contains(strings.ToLower(string(body)), "rate limit")
+	e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	e.final = !e.throttled && !temporary(resp.StatusCode)
+	return e
+}
+
+// parseErrors reads the body of an error (distribution-spec, "Error codes") and
+// returns its codes and its first message, both cleaned.
+func parseErrors(body []byte) (codes []string, text string) {
+	var doc struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal(body, &doc) != nil || len(doc.Errors) == 0 {
+		return nil, ""
+	}
+	for _, one := range doc.Errors {
+		code := clean(one.Code)
+		if len(code) <= 64 && code != "" && !slices.Contains(codes, code) && len(codes) < 4 {
+			codes = append(codes, code)
+		}
+	}
+	return codes, clean(doc.Errors[0].Message)
+}

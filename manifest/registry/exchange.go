@@ -1,0 +1,150 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// maxRedirects bounds how often one request is sent elsewhere.
+const maxRedirects = 5
+
+// exchange sends one request, follows redirects and returns the answer, whose
+// body holds the permit until it is read, closed or ctx ends. An error is an
+// *Error.
+func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*http.Response, error) {
+	leave := func() {}
+	if !k.token && !k.hurry { // a token is asked for by one that may hold a permit
+		g := k.host.requests
+		if k.content {
+			g = k.host.contents
+		}
+		var err error
+		if leave, err = k.host.pause.enter(ctx, w.sleep, g); err != nil {
+			return nil, k.ended(err)
+		}
+	}
+	ctx, watch := newWatch(ctx)
+	resp, err := w.follow(ctx, k, watch, authorization)
+	if err != nil {
+		leave()
+		watch.stop()
+		return nil, k.broken(ctx, watch, err)
+	}
+	resp.Body = newBody(ctx, resp.Body, watch, leave)
+	return resp, nil
+}
+
+// follow sends the request to where the registry is, and on to where it says.
+func (w *wire) follow(ctx context.Context, k *call, watch *watch, authorization string) (*http.Response, error) {
+	origin, trusted, err := w.target(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	for u, hops := origin, 0; ; hops++ {
+		req, err := w.request(ctx, k, u, watch)
+		if err != nil {
+			return nil, err
+		}
+		if authorization != "" && trusted {
+			req.Header.Set("Authorization", authorization)
+		}
+		resp, err := w.send(k, req, trusted)
+		if err != nil {
+			return nil, err
+		}
+		next, err := redirected(k, resp, u)
+		if next == nil && err == nil {
+			return resp, nil
+		}
+		discard(resp)
+		if err != nil {
+			return nil, err
+		}
+		if hops == maxRedirects {
+			return nil, refuse(errors.New("too many redirects"))
+		}
+		u, trusted = next, trusted && sameOrigin(origin, next)
+	}
+}
+
+// target returns where the call goes first, and whether that is the registry
+// itself or a token server that may have its credentials: then they are sent,
+// and private addresses are fine.
+func (w *wire) target(ctx context.Context, k *call) (u *url.URL, trusted bool, err error) {
+	if k.token {
+		return k.url, w.auth.trusts(k.host, k.url), nil
+	}
+	scheme, err := w.decide(ctx, k.host)
+	if err != nil {
+		return nil, false, err
+	}
+	base := k.host.base(scheme)
+	if k.url == nil {
+		u := base.JoinPath(k.path)
+		u.RawQuery = k.query.Encode()
+		return u, true, nil
+	}
+	if k.url.Scheme == "http" && scheme == "https" {
+		return nil, false, refuse(fmt.Errorf("%s sends us from https to http", k.host.name))
+	}
+	return k.url, sameOrigin(base, k.url), nil
+}
+
+// request makes the request to u.
+func (w *wire) request(ctx context.Context, k *call, u *url.URL, watch *watch) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	for key, values := range k.header {
+		req.Header[key] = values
+	}
+	req.Header.Set("User-Agent", w.agent)
+	if k.body != nil && k.body.size > 0 {
+		req.ContentLength = k.body.size
+		req.GetBody = func() (io.ReadCloser, error) { return k.body.reader(watch), nil }
+		req.Body = k.body.reader(watch)
+	}
+	return req, nil
+}
+
+// send sends req, tells the log, and notes what an answer proves about the host.
+func (w *wire) send(k *call, req *http.Request, trusted bool) (*http.Response, error) {
+	t, err := w.transportTo(k.host, req.URL, trusted)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	start := time.Now()
+	resp, err := t.RoundTrip(req)
+	w.logRequest(req, resp, err, time.Since(start))
+	return resp, err
+}
+
+// redirected returns where resp sends the request, or nil when it is an answer.
+func redirected(k *call, resp *http.Response, from *url.URL) (*url.URL, error) {
+	switch resp.StatusCode {
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
+		if k.method != http.MethodGet && k.method != http.MethodHead {
+			return nil, nil
+		}
+	default:
+		return nil, nil
+	}
+	to, err := from.Parse(resp.Header.Get("Location"))
+	switch {
+	case err != nil || resp.Header.Get("Location") == "":
+		return nil, refuse(errors.New("redirect to nowhere"))
+	case to.Scheme != "https" && (to.Scheme != "http" || from.Scheme == "https"):
+		return nil, refuse(fmt.Errorf("redirect from %s to %s", from.Scheme, clean(to.Scheme)))
+	case k.token:
+		return nil, refuse(errors.New("a token server does not redirect"))
+	}
+	to.User = nil
+	return to, nil
+}

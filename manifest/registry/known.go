@@ -1,0 +1,156 @@
+package registry
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// known is what a run knows of the registries it talks to. Its zero value knows
+// nothing.
+type known struct {
+	blobs     once // that are there: stored or seen
+	manifests once
+
+	mu       sync.Mutex
+	origins  map[origin][]repository  // where a blob is, as a manifest there says
+	writes   map[string]bool          // repositories that will be written to
+	current  map[string]v1.Descriptor // what a tag names; the zero one: nothing
+	sessions map[string][]*session    // uploads that were opened early
+	chunks   map[string]bool          // hosts that take no blob in one piece
+	aloof    map[string]bool          // hosts that refused a mount
+}
+
+// An origin is a blob at a host.
+type origin struct {
+	host string
+	v1.Hash
+}
+
+// A place is a blob or manifest in a repository.
+type place struct {
+	repository string
+	v1.Hash
+}
+
+func (r repository) at(h v1.Hash) place { return place{r.key(), h} }
+
+// note remembers that r has a blob, from where other repositories of the host
+// may mount it. This works for a layer however it is wrapped on its way back.
+func (k *known) note(r repository, h v1.Hash) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.origins == nil {
+		k.origins = map[origin][]repository{}
+	}
+	at := origin{r.host.name, h}
+	if !slices.ContainsFunc(k.origins[at], func(o repository) bool { return o.name == r.name }) {
+		k.origins[at] = append(k.origins[at], r)
+	}
+}
+
+// mountable returns another repository of r's host that has h.
+func (k *known) mountable(r repository, h v1.Hash) (repository, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, o := range k.origins[origin{r.host.name, h}] {
+		if o.name != r.name && !k.aloof[r.host.name+" "+o.name] {
+			return o, true
+		}
+	}
+	return repository{}, false
+}
+
+// once remembers what was done, and lets it be done once at a time.
+type once struct {
+	flights flights[place, struct{}]
+	mu      sync.Mutex
+	m       map[place]bool
+}
+
+// do runs work unless that was done at p in this run. A failure is not
+// remembered.
+func (o *once) do(ctx context.Context, p place, work func() error) error {
+	if o.has(p) {
+		return nil
+	}
+	_, err := o.flights.do(ctx, p, func() (struct{}, error) {
+		if o.has(p) {
+			return struct{}{}, nil
+		}
+		err := work()
+		if err == nil {
+			o.set(p, true)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+func (o *once) has(p place) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.m[p]
+}
+
+// set remembers that it was done, or forgets it.
+func (o *once) set(p place, done bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.m == nil {
+		o.m = map[place]bool{}
+	}
+	if done {
+		o.m[p] = true
+	} else {
+		delete(o.m, p)
+	}
+}
+
+// flag sets a mark in one of the maps of k.
+func (k *known) flag(m *map[string]bool, key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if *m == nil {
+		*m = map[string]bool{}
+	}
+	(*m)[key] = true
+}
+
+func (k *known) flagged(m *map[string]bool, key string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return (*m)[key]
+}
+
+// names returns what the tag was seen to name in this run, if it was asked.
+func (k *known) names(r reference) (v1.Descriptor, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, ok := k.current[r.String()]
+	return d, ok
+}
+
+// name remembers what a tag names.
+func (k *known) name(r reference, d v1.Descriptor) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current == nil {
+		k.current = map[string]v1.Descriptor{}
+	}
+	k.current[r.String()] = d
+}
+
+// scopes returns what a token must allow for r: pulling, and pushing too once
+// anything there is to be written, so that one token does for all of it.
+func (c *Client) scopes(r repository) []string {
+	if c.known.flagged(&c.known.writes, r.key()) {
+		return []string{"repository:" + r.name + ":pull,push"}
+	}
+	return []string{"repository:" + r.name + ":pull"}
+}
+
+// writing notes that r will be written to.
+func (c *Client) writing(r repository) { c.known.flag(&c.known.writes, r.key()) }

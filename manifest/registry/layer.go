@@ -1,0 +1,217 @@
+package registry
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// A layer is a blob of an image in a registry, read when asked for.
+type layer struct {
+	image *image
+	at    int // in the image
+	own   v1.Descriptor
+}
+
+var _ v1.Layer = (*layer)(nil)
+
+func (i *image) layer(at int, d v1.Descriptor) *layer { return &layer{image: i, at: at, own: d} }
+
+func (l *layer) Digest() (v1.Hash, error)            { return l.own.Digest, nil }
+func (l *layer) Size() (int64, error)                { return l.own.Size, nil }
+func (l *layer) MediaType() (types.MediaType, error) { return l.own.MediaType, nil }
+func (l *layer) Descriptor() (*v1.Descriptor, error) { return l.own.DeepCopy(), nil }
+
+// DiffID is what the config says; the layer is not read for it.
+func (l *layer) DiffID() (v1.Hash, error) {
+	config, err := l.image.ConfigFile()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	if l.at >= len(config.RootFS.DiffIDs) {
+		return v1.Hash{}, mismatch("%s: %d layers and %d diff IDs", l.image.repo.by(l.image.digest), len(l.image.parsed.Layers), len(config.RootFS.DiffIDs))
+	}
+	return config.RootFS.DiffIDs[l.at], nil
+}
+
+// Compressed reads the layer as it is. A download that is cut goes on where it
+// was. The reader ends with an error of [manifest.ErrMismatch] rather than
+// io.EOF when the bytes are not the digest's.
+func (l *layer) Compressed() (io.ReadCloser, error) {
+	return l.image.client.download(l.image.ctx, l.image.repo, l.own)
+}
+
+// Uncompressed reads what the layer holds.
+func (l *layer) Uncompressed() (io.ReadCloser, error) {
+	full, err := partial.CompressedToLayer(l)
+	if err != nil {
+		return nil, err
+	}
+	return full.Uncompressed()
+}
+
+// A download reads a blob through as many requests as it takes.
+type download struct {
+	ctx    context.Context
+	client *Client
+	repo   repository
+	want   v1.Descriptor
+	hash   hash.Hash
+	got    int64
+	resp   *http.Response
+	call   *call
+	tries  *retries
+	seen   int64 // got when the tries were counted
+	told   *transfer
+}
+
+func (c *Client) download(ctx context.Context, r repository, want v1.Descriptor) (io.ReadCloser, error) {
+	hasher, err := v1.Hasher(want.Digest.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	if want.Size < 0 {
+		return nil, mismatch("%s: a blob of %d bytes", r.by(want.Digest), want.Size)
+	}
+	d := &download{ctx: ctx, client: c, repo: r, want: want, hash: hasher, tries: c.wire.retries(r.host)}
+	d.told = c.transfer(ctx, "download", r, want.Digest, want.Size)
+	return d, d.open()
+}
+
+// open asks for what is still to come.
+func (d *download) open() error {
+	for {
+		k := d.repo.blob(http.MethodGet, d.want.Digest)
+		if d.got > 0 {
+			k.header.Set("Range", fmt.Sprintf("bytes=%d-", d.got))
+			k.want = append(k.want, http.StatusPartialContent)
+		}
+		resp, err := d.client.read(d.ctx, d.repo, k)
+		if err != nil {
+			return err
+		}
+		if err = d.align(resp); err == nil {
+			d.resp, d.call = resp, k
+			return nil
+		}
+		discard(resp)
+		e := k.fault(err)
+		e.final = isRefused(err)
+		if err := d.tries.again(d.ctx, e); err != nil {
+			return err
+		}
+	}
+}
+
+// align makes sure that the next byte of resp is the next one wanted. A registry
+// that ignores the range sends what is there already once more.
+func (d *download) align(resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		if resp.ContentLength >= 0 && resp.ContentLength != d.want.Size {
+			return refuse(mismatch("got a blob of %d bytes for %d", resp.ContentLength, d.want.Size))
+		}
+		_, err := io.CopyN(io.Discard, resp.Body, d.got)
+		return err
+	}
+	first, last, size, err := parseContentRange(resp.Header.Get("Content-Range"))
+	switch {
+	case err != nil:
+		return err
+	case first != d.got || last != d.want.Size-1 || size >= 0 && size != d.want.Size:
+		return fmt.Errorf("asked for bytes %d-%d and got %d-%d of %d", d.got, d.want.Size-1, first, last, size)
+	}
+	return nil
+}
+
+func (d *download) Read(p []byte) (int, error) {
+	for {
+		n, err := d.resp.Body.Read(p)
+		if left := d.want.Size - d.got; int64(n) > left {
+			return 0, mismatch("%s: more than %d bytes", d.repo.by(d.want.Digest), d.want.Size)
+		}
+		_, _ = d.hash.Write(p[:n]) // a hash never fails
+		d.got += int64(n)
+		d.told.at(d.got)
+		switch {
+		case d.got == d.want.Size && (err == nil || err == io.EOF):
+			return n, d.finish(err)
+		case err == nil || n > 0:
+			return n, nil // an error comes again
+		case err == io.EOF:
+			err = io.ErrUnexpectedEOF
+		}
+		if err := d.resume(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// resume opens the download again after err. Only tries without progress count.
+func (d *download) resume(err error) error {
+	_ = d.resp.Body.Close()
+	if d.ctx.Err() != nil {
+		return d.call.ended(context.Cause(d.ctx))
+	}
+	if d.got > d.seen {
+		d.seen, d.tries.tries = d.got, 0
+	}
+	if err := d.tries.again(d.ctx, d.call.fault(err)); err != nil {
+		return err
+	}
+	return d.open()
+}
+
+// finish verifies the whole blob when its last byte is there.
+func (d *download) finish(err error) error {
+	is := v1.Hash{Algorithm: d.want.Digest.Algorithm, Hex: hex.EncodeToString(d.hash.Sum(nil))}
+	if is != d.want.Digest {
+		return mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is)
+	}
+	if err == io.EOF {
+		d.told.done()
+	}
+	return err
+}
+
+func (d *download) Close() error { return d.resp.Body.Close() }
+
+var errContentRange = errors.New("an answer whose Content-Range is not understood")
+
+// parseContentRange reads "bytes first-last/size" (RFC 9110, 14.4); size is -1
+// for "*".
+func parseContentRange(value string) (first, last, size int64, err error) {
+	span, ok := strings.CutPrefix(value, "bytes ")
+	span, total, found := strings.Cut(span, "/")
+	from, to, dashed := strings.Cut(span, "-")
+	if !ok || !found || !dashed {
+		return 0, 0, 0, errContentRange
+	}
+	first, err1 := parseDigits(from)
+	last, err2 := parseDigits(to)
+	size, err3 := int64(-1), error(nil)
+	if total != "*" {
+		size, err3 = parseDigits(total)
+	}
+	if errors.Join(err1, err2, err3) != nil || first > last || size >= 0 && last >= size {
+		return 0, 0, 0, errContentRange
+	}
+	return first, last, size, nil
+}
+
+// parseDigits reads a number that is written in digits alone.
+func parseDigits(s string) (int64, error) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, errContentRange
+	}
+	return strconv.ParseInt(s, 10, 64)
+}

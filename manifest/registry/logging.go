@@ -1,0 +1,101 @@
+package registry
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// logRequest tells of one request in words that may be pasted into a bug report.
+func (w *wire) logRequest(req *http.Request, resp *http.Response, err error, took time.Duration) {
+	ctx := req.Context()
+	if !w.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", req.Method),
+		slog.String("url", redact(req.URL)),
+		slog.Duration("duration", took.Round(time.Microsecond)),
+	}
+	if resp != nil {
+		attrs = append(attrs, slog.Int("status", resp.StatusCode))
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("err", clean(err.Error())))
+	}
+	w.log.LogAttrs(ctx, slog.LevelDebug, "request", attrs...)
+}
+
+// redact returns u without what may be secret: user, fragment, and all of the
+// query but what the distribution specification puts there.
+func redact(u *url.URL) string {
+	plain := []string{"digest", "mount", "from", "n", "last", "scope", "service", "artifactType"}
+	kept := url.Values{}
+	hidden := false
+	for key, values := range u.Query() {
+		if slices.Contains(plain, key) {
+			kept[key] = values
+		} else {
+			hidden = true
+		}
+	}
+	query := kept.Encode()
+	if hidden {
+		query = strings.TrimPrefix(query+"&…", "&")
+	}
+	text := u.Scheme + "://" + u.Host + u.EscapedPath()
+	if query != "" {
+		text += "?" + query
+	}
+	return clean(text)
+}
+
+// A transfer tells the log how far a blob has got, at most ten times a second.
+type transfer struct {
+	ctx    context.Context
+	log    *slog.Logger
+	op     string
+	repo   repository
+	digest v1.Hash
+	size   int64
+
+	mu   sync.Mutex
+	next time.Time
+}
+
+func (c *Client) transfer(ctx context.Context, op string, r repository, h v1.Hash, size int64) *transfer {
+	return &transfer{ctx: ctx, log: c.Log, op: op, repo: r, digest: h, size: size}
+}
+
+// at tells that bytes have moved. Telling that all have is left to done.
+func (t *transfer) at(bytes int64) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Before(t.next) || bytes >= t.size {
+		return
+	}
+	t.next = now.Add(100 * time.Millisecond)
+	t.tell(bytes)
+}
+
+// done tells that the transfer has succeeded.
+func (t *transfer) done() { t.tell(t.size) }
+
+func (t *transfer) tell(bytes int64) {
+	t.log.LogAttrs(t.ctx, LevelTransfer, "transfer",
+		slog.String("op", t.op),
+		slog.String("host", t.repo.host.name),
+		slog.String("repository", t.repo.name),
+		slog.String("digest", t.digest.String()),
+		slog.Int64("bytes", bytes),
+		slog.Int64("size", t.size),
+	)
+}

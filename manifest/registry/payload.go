@@ -1,0 +1,108 @@
+package registry
+
+import (
+	"io"
+	"sync"
+	"time"
+)
+
+// A payload is the body of a request, which may be sent more than once.
+type payload struct {
+	size  int64
+	open  func() (io.ReadCloser, error)
+	moved func(sent int64) // told how far this sending has got; may be nil
+
+	mu     sync.Mutex
+	failed error // what open or a read said; the registry is not to blame
+	whole  bool  // the last sending got to the end
+}
+
+// reader begins to send from the start.
+func (p *payload) reader(watch *watch) io.ReadCloser {
+	p.mu.Lock()
+	p.whole = false
+	p.mu.Unlock()
+	return &sending{p: p, watch: watch}
+}
+
+// failure returns why the body could not be read.
+func (p *payload) failure() error {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
+// sentWhole reports whether all bytes of the last sending were handed over.
+func (p *payload) sentWhole() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.whole
+}
+
+// A sending is one pass over a payload, opened at its first read: whoever opens
+// it holds a permit, so that those who wait for one hold nothing.
+type sending struct {
+	p     *payload
+	watch *watch
+
+	mu    sync.Mutex
+	inner io.ReadCloser
+	sent  int64
+	last  int64 // what the read before returned: the network has taken it
+	shut  bool
+}
+
+func (s *sending) Read(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shut {
+		return 0, io.ErrClosedPipe
+	}
+	s.watch.leave(s.last)
+	defer s.watch.enter()
+	if s.inner == nil {
+		inner, err := s.p.open()
+		if err != nil {
+			return 0, s.fail(err)
+		}
+		s.inner = inner
+	}
+	n, err := s.inner.Read(b)
+	s.last = int64(n)
+	s.sent += s.last
+	if n > 0 && s.p.moved != nil {
+		s.p.moved(s.sent)
+	}
+	if s.sent == s.p.size {
+		s.p.mu.Lock()
+		s.p.whole = true
+		s.p.mu.Unlock()
+		s.watch.fresh(time.Duration(s.p.size/commitRate) * time.Second)
+	}
+	if err != nil && err != io.EOF {
+		return n, s.fail(err)
+	}
+	return n, err
+}
+
+func (s *sending) fail(err error) error {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.p.failed = err
+	return err
+}
+
+func (s *sending) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut = true
+	if s.inner == nil {
+		return nil
+	}
+	inner := s.inner
+	s.inner = nil
+	return inner.Close()
+}

@@ -1,0 +1,282 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// maxHeals is how often a registry may say that it does not know what we have
+// just seen there, before it is believed.
+const maxHeals = 4
+
+// Put makes ref name content. Blobs and children that the repository has are
+// not sent again; ref moves last, and on an error it is as it was. When ref
+// names content already, only its children are looked for, and those that are
+// gone are stored again. Layers that may not be distributed are not stored.
+func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) error {
+	r, err := c.parse(ref)
+	if err != nil {
+		return err
+	}
+	d, err := manifest.Describe(content)
+	if err != nil {
+		return err
+	}
+	c.writing(r.repository)
+	if r.tag == "" {
+		if r.digest != d.Digest {
+			return mismatch("%s cannot name %s", r, d.Digest)
+		}
+		return c.child(ctx, r.repository, d, func() (manifest.Content, error) { return content, nil })
+	}
+	now, err := c.current(ctx, r)
+	if err != nil {
+		return err
+	}
+	if now.Digest == d.Digest {
+		c.known.manifests.set(r.at(d.Digest), true)
+		return c.heal(ctx, r.repository, content)
+	}
+	if err := c.fill(ctx, r.repository, content); err != nil {
+		return err
+	}
+	if err := c.putManifest(ctx, r, d, content); err != nil {
+		return err
+	}
+	c.known.manifests.set(r.at(d.Digest), true)
+	c.known.name(r, d)
+	return nil
+}
+
+// current returns what the tag names, the zero descriptor for nothing. It is
+// asked once a run.
+func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error) {
+	if d, known := c.known.names(r); known {
+		return d, nil
+	}
+	d, err := c.head(ctx, r)
+	if missing(err) {
+		d, err = v1.Descriptor{}, nil
+	}
+	if err == nil {
+		c.known.name(r, d)
+	}
+	return d, err
+}
+
+// child stores content by digest unless it is there. What it reaches is believed
+// to be there with it, but for the children of an index. content is asked for
+// only when it is needed.
+func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+	return c.known.manifests.do(ctx, r.at(d.Digest), func() error {
+		found, err := c.head(ctx, r.by(d.Digest))
+		if err != nil && !missing(err) {
+			return err
+		}
+		there := err == nil
+		if there && d.Size != 0 && found.Size != d.Size {
+			return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
+		}
+		if there && !d.MediaType.IsIndex() {
+			return nil
+		}
+		own, err := content()
+		if err != nil {
+			return err
+		}
+		if there {
+			return c.heal(ctx, r, own)
+		}
+		is, err := manifest.Describe(own)
+		if err != nil {
+			return err
+		}
+		if is.Digest != d.Digest {
+			return mismatch("%s stands for %s", d.Digest, is.Digest)
+		}
+		if err := c.fill(ctx, r, own); err != nil {
+			return err
+		}
+		return c.putManifest(ctx, r.by(d.Digest), d, own)
+	})
+}
+
+// heal makes sure that the children of content are there, which is there itself.
+func (c *Client) heal(ctx context.Context, r repository, content manifest.Content) error {
+	if idx, ok := content.(v1.ImageIndex); ok {
+		return c.children(ctx, r, idx)
+	}
+	return nil
+}
+
+// fill stores all that content reaches.
+func (c *Client) fill(ctx context.Context, r repository, content manifest.Content) error {
+	switch own := content.(type) {
+	case v1.ImageIndex:
+		return c.children(ctx, r, own)
+	case v1.Image:
+		return c.blobs(ctx, r, own)
+	}
+	return fmt.Errorf("neither an image nor an index: %T", content)
+}
+
+// children stores the children of idx, in parallel.
+func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) error {
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, d := range im.Manifests {
+		group.Go(func() error {
+			return c.child(ctx, r, d, func() (manifest.Content, error) {
+				switch {
+				case d.MediaType.IsImage():
+					return idx.Image(d.Digest)
+				case d.MediaType.IsIndex():
+					return idx.ImageIndex(d.Digest)
+				}
+				return nil, fmt.Errorf("%s: media type %s cannot be stored", d.Digest, clean(string(d.MediaType)))
+			})
+		})
+	}
+	return group.Wait()
+}
+
+// blobs stores the config and the layers of img, in parallel.
+func (c *Client) blobs(ctx context.Context, r repository, img v1.Image) error {
+	all, err := blobsOf(img)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, b := range all {
+		group.Go(func() error { return c.store(ctx, r, b) })
+	}
+	return group.Wait()
+}
+
+// putManifest stores content at r, all of whose parts are there.
+func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, content manifest.Content) error {
+	raw, err := content.RawManifest()
+	if err != nil {
+		return err
+	}
+	tries := c.wire.retries(r.host)
+	for heals := 0; ; {
+		err := c.putOnce(ctx, r, d, raw)
+		if err == nil {
+			return nil
+		}
+		if unknownParts(err) && heals < maxHeals {
+			if heals++; c.again(ctx, r.repository, content, heals) == nil {
+				continue
+			}
+		}
+		end := tries.again(ctx, err)
+		if ctx.Err() == nil && c.arrived(ctx, r, d, err) {
+			return nil
+		}
+		if end != nil {
+			return end
+		}
+	}
+}
+
+// putOnce sends the manifest once.
+func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw []byte) error {
+	k := r.call(http.MethodPut, "manifests/"+r.identifier())
+	k.ref, k.once, k.scopes = r.identifier(), true, c.scopes(r.repository)
+	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
+	k.header.Set("Content-Type", string(d.MediaType))
+	k.body = bytesPayload(raw)
+	resp, err := c.wire.do(ctx, k)
+	if err != nil {
+		return err
+	}
+	discard(resp)
+	stored, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
+	if err == nil && stored.Algorithm == d.Digest.Algorithm && stored != d.Digest {
+		return mismatch("%s: the registry stored %s for %s", r, stored, d.Digest)
+	}
+	return nil
+}
+
+// arrived reports whether r names d after a PUT that ended in err: the answer
+// may have been lost, and a registry of immutable tags refuses what it has.
+func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err error) bool {
+	if statusOf(err) == http.StatusUnauthorized {
+		return false
+	}
+	k := r.manifest(http.MethodHead)
+	k.scopes, k.once = c.scopes(r.repository), true
+	resp, err := c.wire.do(ctx, k)
+	if err != nil {
+		return false
+	}
+	discard(resp)
+	return resp.Header.Get("Docker-Content-Digest") == d.Digest.String()
+}
+
+// again looks for all parts of content once more, after a registry said that it
+// does not know one: it may be slow to see them, or have lost one.
+func (c *Client) again(ctx context.Context, r repository, content manifest.Content, heals int) error {
+	if err := c.wire.sleep(ctx, firstWait<<(heals-1)); err != nil {
+		return err
+	}
+	switch own := content.(type) {
+	case v1.ImageIndex:
+		im, err := own.IndexManifest()
+		if err != nil {
+			return err
+		}
+		for _, d := range im.Manifests {
+			c.known.manifests.set(r.at(d.Digest), false)
+		}
+	case v1.Image:
+		all, err := blobsOf(own)
+		if err != nil {
+			return err
+		}
+		for _, b := range all {
+			c.known.blobs.set(r.at(b.Digest), false)
+		}
+	}
+	return c.fill(ctx, r, content)
+}
+
+// unknownParts reports whether a registry refused a manifest for what it reaches.
+func unknownParts(err error) bool {
+	e := asError(err)
+	return e != nil && e.has("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
+}
+
+// missing reports whether err says that a manifest is not there.
+func missing(err error) bool {
+	e := asError(err)
+	return e != nil && e.missing
+}
+
+// blobsOf lists what img consists of, without layers that may not be
+// distributed.
+func blobsOf(img v1.Image) ([]blob, error) {
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	all := []blob{configOf(img, m.Config)}
+	for _, d := range m.Layers {
+		if !d.MediaType.IsDistributable() || slices.ContainsFunc(all, func(b blob) bool { return b.Digest == d.Digest }) {
+			continue
+		}
+		all = append(all, layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d))
+	}
+	return all, nil
+}

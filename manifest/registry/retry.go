@@ -1,0 +1,178 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How often and how long a request is tried.
+const (
+	maxTries      = 6
+	maxTriesBrief = 3 // nobody listens, no such host
+	firstWait     = 500 * time.Millisecond
+	longestWait   = 30 * time.Second
+	longestPause  = 120 * time.Second // a registry that asks for more is given up at once
+	longestRun    = 10 * time.Minute  // of waiting for one host in a run
+	unsaid        = -1 * time.Second  // no Retry-After
+)
+
+// temporary reports whether a status may be another one in a moment.
+func temporary(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, 499:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return status >= 500
+}
+
+// retries counts the tries of one piece of work.
+type retries struct {
+	w     *wire
+	host  *host
+	tries int
+}
+
+func (w *wire) retries(h *host) *retries { return &retries{w: w, host: h} }
+
+// again returns nil when the work that ended in err is worth another try, after
+// waiting until it is time for that; otherwise the error to end with.
+func (r *retries) again(ctx context.Context, err error) error {
+	var e *Error
+	if !errors.As(err, &e) || ended(err) && ctx.Err() != nil {
+		return err
+	}
+	r.tries++
+	e.Attempts = max(r.tries, e.Attempts)
+	limit := maxTries
+	if e.brief {
+		limit = maxTriesBrief
+	}
+	if e.final || r.tries >= limit {
+		e.final = true
+		return err
+	}
+	d := r.delay(e)
+	if until := time.Now().Add(d); d > longestPause {
+		e.final = true
+		e.hint = "the registry asks to wait until " + until.UTC().Format(time.RFC3339)
+		return err
+	}
+	if !r.host.pause.spend(time.Now(), d) {
+		e.final = true
+		return fmt.Errorf("%w; waited %v in all", err, longestRun)
+	}
+	if e.throttled || e.wait >= 0 {
+		r.host.pause.extend(time.Now().Add(d))
+	}
+	if err := r.w.sleep(ctx, d); err != nil {
+		stopped := *e
+		stopped.Err, stopped.Status, stopped.Codes, stopped.final = err, 0, nil, true
+		return &stopped
+	}
+	return nil
+}
+
+// delay returns how long to wait after e: as told, never less, or doubling.
+func (r *retries) delay(e *Error) time.Duration {
+	d := min(firstWait<<(r.tries-1), longestWait)
+	d = d*3/4 + rand.N(d/2)
+	return max(d, e.wait)
+}
+
+// parseRetryAfter reads Retry-After (RFC 9110, 10.2.3): seconds or a date. It
+// returns unsaid for what is neither, or negative, and at most a year.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	const most = 365 * 24 * time.Hour
+	value = strings.TrimSpace(value)
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, uint64(most/time.Second))) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		return most
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return unsaid
+	}
+	return min(max(at.Sub(now), 0), most)
+}
+
+// A pause is what a host asked for: nobody sends before it is over. It also
+// counts how long the run has waited for the host.
+type pause struct {
+	mu     sync.Mutex
+	until  time.Time
+	spent  time.Duration // of waiting, however many wait at once
+	booked time.Time     // the end of the last waiting that was counted
+}
+
+// extend makes everybody wait until then, at least.
+func (p *pause) extend(until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until.After(p.until) {
+		p.until = until
+	}
+}
+
+// spend counts a wait of d that begins now, and reports whether the run may
+// afford it.
+func (p *pause) spend(now time.Time, d time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := now.Add(d)
+	if now.Before(p.booked) {
+		now = p.booked
+	}
+	if end.After(now) {
+		p.spent += end.Sub(now)
+		p.booked = end
+	}
+	return p.spent <= longestRun
+}
+
+// left returns how long the pause still lasts.
+func (p *pause) left() (until time.Time, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.until, time.Until(p.until)
+}
+
+// enter waits for the pause to be over and for a permit of g, and holds neither
+// while it waits for the other.
+func (p *pause) enter(ctx context.Context, sleep func(context.Context, time.Duration) error, g gate) (leave func(), err error) {
+	for {
+		until, d := p.left()
+		if d > 0 {
+			if err := sleep(ctx, d); err != nil {
+				return nil, err
+			}
+			p.over(until)
+			continue
+		}
+		if leave, err = g.enter(ctx); err != nil {
+			return nil, err
+		}
+		if _, d := p.left(); d <= 0 {
+			return leave, nil
+		}
+		leave()
+	}
+}
+
+// over ends the pause that was slept through.
+func (p *pause) over(until time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until.Equal(until) {
+		p.until = time.Time{}
+	}
+}

@@ -1,0 +1,144 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// lastWord is how long a run that ends may take to close an upload session.
+const lastWord = 800 * time.Millisecond
+
+// A session is an upload that a registry has opened.
+type session struct {
+	url      *url.URL
+	minChunk int64 // OCI-Chunk-Min-Length
+}
+
+// newSession reads where an upload is to be sent. A registry behind a proxy that
+// takes TLS off may name itself with http; it is still spoken to with https.
+func newSession(r repository, resp *http.Response) (*session, error) {
+	from := resp.Request.URL
+	location := resp.Header.Get("Location")
+	u, err := from.Parse(location)
+	if err != nil || location == "" || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errors.New("the registry does not say where to upload to")
+	}
+	if strings.EqualFold(u.Host, from.Host) {
+		u.Scheme = from.Scheme
+	}
+	u.User, u.Fragment = nil, ""
+	minChunk, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
+	if err != nil {
+		minChunk = 0
+	}
+	return &session{url: u, minChunk: minChunk}, nil
+}
+
+// Prepare asks what ref names now; the zero descriptor means nothing. Where it
+// names nothing it opens the upload of the first blob, which proves the right to
+// push; release closes it if no blob came.
+func (c *Client) Prepare(ctx context.Context, ref string) (current v1.Descriptor, release func(), err error) {
+	release = func() {}
+	r, err := c.parse(ref)
+	if err != nil {
+		return v1.Descriptor{}, release, err
+	}
+	c.writing(r.repository)
+	if current, err = c.current(ctx, r); err != nil || current.Digest != (v1.Hash{}) {
+		return current, release, err
+	}
+	s, err := c.open(ctx, r.repository, "")
+	if err != nil {
+		return v1.Descriptor{}, release, err
+	}
+	c.offer(r.repository, s)
+	return current, sync.OnceFunc(func() {
+		if c.withdraw(r.repository, s) {
+			c.cancel(ctx, r.repository, s)
+		}
+	}), nil
+}
+
+// offer keeps a session for the first blob that needs one.
+func (c *Client) offer(r repository, s *session) {
+	c.known.mu.Lock()
+	defer c.known.mu.Unlock()
+	if c.known.sessions == nil {
+		c.known.sessions = map[string][]*session{}
+	}
+	c.known.sessions[r.key()] = append(c.known.sessions[r.key()], s)
+}
+
+// take returns a session that was offered, or nil.
+func (c *Client) take(r repository) *session {
+	c.known.mu.Lock()
+	defer c.known.mu.Unlock()
+	offered := c.known.sessions[r.key()]
+	if len(offered) == 0 {
+		return nil
+	}
+	c.known.sessions[r.key()] = offered[1:]
+	return offered[0]
+}
+
+// withdraw takes back s and reports whether nobody took it before.
+func (c *Client) withdraw(r repository, s *session) bool {
+	c.known.mu.Lock()
+	defer c.known.mu.Unlock()
+	for i, offered := range c.known.sessions[r.key()] {
+		if offered == s {
+			rest := c.known.sessions[r.key()]
+			c.known.sessions[r.key()] = append(rest[:i:i], rest[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// open opens an upload session. ref is for people.
+func (c *Client) open(ctx context.Context, r repository, ref string) (*session, error) {
+	k := r.call(http.MethodPost, "blobs/uploads/")
+	k.ref, k.scopes = ref, c.scopes(r)
+	k.want = []int{http.StatusAccepted}
+	resp, err := c.wire.do(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	discard(resp)
+	s, err := newSession(r, resp)
+	if err != nil {
+		e := k.fault(err)
+		e.Status, e.final = resp.StatusCode, true
+		return nil, e
+	}
+	return s, nil
+}
+
+// cancel closes a session that nobody will use, as well as it can, also when ctx
+// has ended.
+func (c *Client) cancel(ctx context.Context, r repository, s *session) {
+	if s == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+	defer stop()
+	k := &call{
+		method: http.MethodDelete, host: r.host, repo: r.name, url: s.url, header: http.Header{},
+		scopes: c.scopes(r), once: true, hurry: true,
+		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted, http.StatusNotFound},
+	}
+	resp, err := c.wire.do(ctx, k)
+	if err != nil {
+		c.Log.Debug("an upload session stays open", "repository", r.key(), "err", err)
+		return
+	}
+	discard(resp)
+}

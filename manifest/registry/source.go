@@ -1,0 +1,241 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// maxManifest bounds manifests and configs, in bytes (distribution-spec asks
+// registries for at least this much).
+const maxManifest = 4 << 20
+
+// tagRecord is the kind of the cache's records of what a tag named last.
+const tagRecord = "registry-tag"
+
+// Resolve returns the descriptor of what ref names with one HEAD, or a GET where
+// the registry does not answer a HEAD with media type, digest and size.
+func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+	r, err := c.parse(ref)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return c.head(ctx, r)
+}
+
+// Get returns what ref names, an image or an index of this package, with one
+// GET. With a cache a digest that is kept costs nothing, and a tag whose last
+// digest is kept one HEAD.
+func (c *Client) Get(ctx context.Context, ref string) (manifest.Content, error) {
+	r, err := c.parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	if r.tag != "" {
+		if content := c.remembered(ctx, r); content != nil {
+			return content, nil
+		}
+	}
+	return c.get(ctx, r, v1.Descriptor{Digest: r.digest})
+}
+
+// remembered returns what the tag named last when a HEAD says that it still
+// does, or nil.
+func (c *Client) remembered(ctx context.Context, r reference) manifest.Content {
+	var last v1.Descriptor
+	if !c.cache.Load(tagRecord, r.String(), &last) {
+		return nil
+	}
+	raw, err := c.cache.Bytes(last.Digest, maxManifest)
+	if err != nil {
+		return nil
+	}
+	now, err := c.head(ctx, r)
+	if err != nil || now.Digest != last.Digest {
+		return nil
+	}
+	content, err := c.content(ctx, r.repository, raw, now)
+	if err != nil {
+		return nil
+	}
+	return content
+}
+
+// get returns the content at r. What want says of it must hold; a zero digest,
+// size or media type says nothing.
+func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (manifest.Content, error) {
+	if want.Size > maxManifest {
+		return nil, mismatch("%s: a manifest of %d bytes", r, want.Size)
+	}
+	if want.Digest != (v1.Hash{}) {
+		if raw, err := c.cache.Bytes(want.Digest, maxManifest); err == nil {
+			return c.content(ctx, r.repository, raw, want)
+		}
+	}
+	raw, header, err := c.fetch(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if want.Digest == (v1.Hash{}) {
+		if want.Digest, err = claimed(header, raw); err != nil {
+			return nil, fmt.Errorf("%s: %w", r, err)
+		}
+	}
+	found, err := mediaType(raw, header.Get("Content-Type"), want.MediaType)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r, err)
+	}
+	want.MediaType = found
+	content, err := c.content(ctx, r.repository, raw, want)
+	if err != nil {
+		return nil, err
+	}
+	c.keep(r, raw, want)
+	return content, nil
+}
+
+// claimed returns the digest of raw by the algorithm that the answer's header
+// uses, sha256 when it is silent; a header that claims another digest is refused.
+func claimed(header http.Header, raw []byte) (v1.Hash, error) {
+	said, err := v1.NewHash(header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return digestOf("sha256", raw)
+	}
+	is, err := digestOf(said.Algorithm, raw)
+	if err == nil && is != said {
+		err = mismatch("the registry says digest %s of %s", said, is)
+	}
+	return is, err
+}
+
+// keep puts a manifest into the cache, and what its tag names.
+func (c *Client) keep(r reference, raw []byte, d v1.Descriptor) {
+	if c.cache == nil {
+		return
+	}
+	err := c.cachePut(d.Digest, raw)
+	if err == nil && r.tag != "" {
+		d.Size = int64(len(raw))
+		err = c.cache.Store(tagRecord, r.String(), d)
+	}
+	if err != nil {
+		c.Log.Debug("not cached", "reference", r.String(), "err", err)
+	}
+}
+
+// fetch reads the manifest at r, from a mirror if there is one that has it. An
+// answer that is cut off is asked for again.
+func (c *Client) fetch(ctx context.Context, r reference) ([]byte, http.Header, error) {
+	tries := c.wire.retries(r.host)
+	for {
+		k := r.manifest(http.MethodGet)
+		raw, header, err := c.readAll(ctx, r.repository, k)
+		if err == nil {
+			return raw, header, nil
+		}
+		if err := tries.again(ctx, err); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// readAll sends a call that only reads and returns the whole answer, which must
+// be no larger than maxManifest.
+func (c *Client) readAll(ctx context.Context, r repository, k *call) ([]byte, http.Header, error) {
+	resp, err := c.read(ctx, r, k)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer discard(resp)
+	raw, err := readCapped(resp.Body, resp.ContentLength, maxManifest)
+	if err != nil {
+		e := k.fault(err)
+		e.final = errors.Is(err, manifest.ErrMismatch)
+		return nil, nil, e
+	}
+	return raw, resp.Header, nil
+}
+
+// head asks what r names. An answer without media type, digest or size, or a
+// registry that knows no HEAD, costs a GET.
+func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
+	k := r.manifest(http.MethodHead)
+	resp, err := c.read(ctx, r.repository, k)
+	if err != nil {
+		if s := statusOf(err); s != http.StatusMethodNotAllowed && s != http.StatusNotImplemented {
+			return v1.Descriptor{}, err
+		}
+		return c.describe(ctx, r)
+	}
+	discard(resp)
+	digest, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
+	d := v1.Descriptor{
+		MediaType: types.MediaType(plainType(resp.Header.Get("Content-Type"))),
+		Digest:    digest, Size: resp.ContentLength,
+	}
+	if err != nil || d.Size <= 0 || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
+		return c.describe(ctx, r)
+	}
+	if r.tag == "" && r.digest != d.Digest {
+		return v1.Descriptor{}, mismatch("%s: the registry says digest %s", r, d.Digest)
+	}
+	return d, nil
+}
+
+// describe reads the manifest to know what r names.
+func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, error) {
+	content, err := c.get(ctx, r, v1.Descriptor{Digest: r.digest})
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return manifest.Describe(content)
+}
+
+// manifest begins a call about the manifest at r.
+func (r reference) manifest(method string) *call {
+	k := r.call(method, "manifests/"+r.identifier())
+	k.ref, k.manifest = r.identifier(), true
+	k.want = []int{http.StatusOK}
+	k.header.Set("Accept", accepted)
+	return k
+}
+
+// call begins a call below the repository.
+func (r repository) call(method, path string) *call {
+	return &call{method: method, host: r.host, repo: r.name, path: r.name + "/" + path, header: http.Header{}}
+}
+
+// errTooLarge says that a body is larger than anything sensible.
+var errTooLarge = mismatch("larger than the %d bytes that are read of a manifest or a config", maxManifest)
+
+// readCapped reads a body of at most limit bytes, of which size are announced;
+// -1 announces nothing.
+func readCapped(r io.Reader, size, limit int64) ([]byte, error) {
+	if size > limit {
+		return nil, errTooLarge
+	}
+	b := slices.Grow([]byte(nil), int(max(size, 512))+1)
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		switch {
+		case int64(len(b)) > limit:
+			return nil, errTooLarge
+		case err == io.EOF:
+			return b, nil
+		case err != nil:
+			return nil, err
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
+}

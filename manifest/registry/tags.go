@@ -1,0 +1,84 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// Bounds of a listing: pages of at most pageSize, as many as fit maxPages.
+const (
+	pageSize = "1000" // more is refused by ECR
+	maxPages = 10_000
+)
+
+// Tags lists the tags of a repository, page by page, in the registry's order. A
+// repository that does not exist is [manifest.ErrNotFound].
+func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
+	c.start()
+	parsed, err := name.NewRepository(repo)
+	if err != nil {
+		return nil, err
+	}
+	r := c.repository(parsed)
+	var tags []string
+	query := url.Values{"n": {pageSize}}
+	for range maxPages {
+		k := r.call(http.MethodGet, "tags/list")
+		k.query, k.manifest = query, true
+		k.want = []int{http.StatusOK}
+		page, header, err := c.readPage(ctx, r, k)
+		if err != nil {
+			return nil, err
+		}
+		tags = append(tags, page...)
+		next := nextPage(header)
+		if next == nil || next.Encode() == query.Encode() {
+			return tags, nil
+		}
+		query = next
+	}
+	return nil, mismatch("%s: more than %d pages of tags", r.key(), maxPages)
+}
+
+// readPage reads one page, again when it is cut off.
+func (c *Client) readPage(ctx context.Context, r repository, k *call) ([]string, http.Header, error) {
+	tries := c.wire.retries(r.host)
+	for {
+		raw, header, err := c.readAll(ctx, r, k)
+		if err != nil {
+			if err := tries.again(ctx, err); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		var page struct {
+			Tags []string `json:"tags"`
+		}
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return nil, nil, mismatch("%s: not a list of tags: %w", r.key(), err)
+		}
+		return page.Tags, header, nil
+	}
+}
+
+// nextPage returns the query of the next page that a Link header names (RFC
+// 8288), or nil. Only the query is taken: the place stays the same.
+func nextPage(h http.Header) url.Values {
+	for _, link := range h.Values("Link") {
+		target, params, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(link), "<"), ">")
+		if !ok || !strings.Contains(strings.ReplaceAll(params, `"`, ""), "rel=next") {
+			continue
+		}
+		u, err := url.Parse(target)
+		if err != nil || u.RawQuery == "" {
+			return nil
+		}
+		return u.Query()
+	}
+	return nil
+}

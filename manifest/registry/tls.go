@@ -1,0 +1,178 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// transportKey is what two requests must share to share connections.
+type transportKey struct {
+	ca, cert, key string
+	skip, strict  bool
+}
+
+// transportTo returns the transport for a request to u on behalf of h. trusted
+// says that u is h itself or may have its credentials.
+func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, error) {
+	settings, own := w.settings[canonical(u.Host)]
+	if !own && trusted {
+		settings = h.Host
+		settings.SkipVerify = h.SkipVerify && strings.EqualFold(u.Hostname(), hostnameOf(h.address))
+	}
+	key := transportKey{
+		ca:     cmp.Or(settings.CAFile, w.files.CAFile),
+		skip:   settings.SkipVerify,
+		strict: !trusted && !w.isPrivate(h),
+	}
+	if trusted {
+		key.cert = cmp.Or(settings.ClientCert, w.files.ClientCert)
+		key.key = cmp.Or(settings.ClientKey, w.files.ClientKey)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t, ok := w.transport[key]; ok {
+		return t, nil
+	}
+	config, err := tlsConfig(key)
+	if err != nil {
+		return nil, err
+	}
+	t := &http.Transport{
+		Proxy:                 w.proxy,
+		DialContext:           w.dial(key.strict),
+		TLSClientConfig:       config,
+		ForceAttemptHTTP2:     true,
+		DisableCompression:    true, // bytes are counted and hashed as they come
+		MaxIdleConnsPerHost:   w.perHost,
+		IdleConnTimeout:       30 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
+	}
+	w.transport[key] = t
+	return t, nil
+}
+
+// proxy asks the environment, which never names one for loopback.
+func (w *wire) proxy(req *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(req)
+	if u != nil {
+		port := cmp.Or(u.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme], "80")
+		w.proxies.Store(net.JoinHostPort(u.Hostname(), port), true)
+	}
+	return u, err
+}
+
+// tlsConfig reads the files that key names.
+func tlsConfig(key transportKey) (*tls.Config, error) {
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: key.skip, //nolint:gosec // the user asked for it, for that host alone
+	}
+	if key.ca != "" {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		pem, err := os.ReadFile(key.ca)
+		if err != nil {
+			return nil, fmt.Errorf("certificate authorities: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("certificate authorities: no certificate in %s", key.ca)
+		}
+		config.RootCAs = pool
+	}
+	if key.cert != "" {
+		pair, err := tls.LoadX509KeyPair(key.cert, cmp.Or(key.key, key.cert))
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// decide returns the scheme that h is spoken to with, which never changes once
+// it is known. A host that may speak plain http is asked for a TLS handshake
+// first. An error is not a decision.
+func (w *wire) decide(ctx context.Context, h *host) (string, error) {
+	h.mu.Lock()
+	known := h.scheme
+	h.mu.Unlock()
+	if known != "" {
+		return known, nil
+	}
+	return w.probes.do(ctx, h.name, func() (string, error) {
+		h.mu.Lock()
+		known := h.scheme
+		h.mu.Unlock()
+		if known != "" {
+			return known, nil
+		}
+		scheme, err := w.probe(ctx, h)
+		if err != nil {
+			return "", err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.scheme = scheme
+		return scheme, nil
+	})
+}
+
+// probe finds out whether h speaks TLS.
+func (w *wire) probe(ctx context.Context, h *host) (string, error) {
+	u := h.base("https")
+	t, err := w.transportTo(h, u, true)
+	if err != nil {
+		return "", refuse(err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, u.String(), nil)
+	if err != nil {
+		return "", refuse(err)
+	}
+	if proxy, err := w.proxy(req); proxy != nil && err == nil {
+		// a proxy knows no handshake without a request
+		resp, err := t.RoundTrip(req)
+		if err == nil {
+			discard(resp)
+		}
+		return spoken(h, err)
+	}
+	conn, err := t.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), portOf(u)))
+	if err != nil {
+		return spoken(h, err)
+	}
+	defer conn.Close()                                                                         //nolint:errcheck // nothing was said on it
+	shake := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true}) //nolint:gosec // only asks whether it is TLS
+	return spoken(h, shake.HandshakeContext(ctx))
+}
+
+// spoken tells from the end of a handshake which scheme h speaks.
+func spoken(h *host, err error) (string, error) {
+	switch {
+	case err == nil, errors.As(err, new(tls.AlertError)):
+		return "https", nil
+	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, http.ErrSchemeMismatch):
+		return "http", nil
+	case errors.Is(err, syscall.ECONNREFUSED) && h.base("https").Port() == "":
+		return "http", nil
+	case errors.Is(err, io.EOF):
+		return "", fmt.Errorf("%s hung up: %w", h.address, err)
+	}
+	return "", err
+}

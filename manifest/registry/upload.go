@@ -1,0 +1,259 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// chunkSize is how much of a blob is sent at once to a registry, or a proxy
+// before it, that does not take it whole.
+const chunkSize = 64 << 20
+
+// An upload is one blob on its way.
+type upload struct {
+	c       *Client
+	repo    repository
+	blob    blob
+	session *session
+	offset  int64 // what the session has
+	refused int   // how often a session was refused
+	told    *transfer
+	tries   *retries
+}
+
+// upload sends b through s, or through a session of its own if s is nil: one PUT
+// where the registry takes that, chunks where it does not. After a cut it goes on
+// where the session is, or begins again if that is gone. A session that is not
+// used up is closed.
+func (c *Client) upload(ctx context.Context, r repository, b blob, s *session) error {
+	u := &upload{c: c, repo: r, blob: b, session: s}
+	u.told = c.transfer(ctx, "upload", r, b.Digest, b.Size)
+	u.tries = c.wire.retries(r.host)
+	for {
+		err := u.send(ctx)
+		if err == nil {
+			u.told.done()
+			return nil
+		}
+		done, err := u.recover(ctx, err)
+		if done {
+			u.told.done()
+			return nil
+		}
+		if err != nil {
+			u.abandon(ctx)
+			return err
+		}
+	}
+}
+
+// send sends what the session does not have.
+func (u *upload) send(ctx context.Context) error {
+	if u.session == nil {
+		s, err := u.c.open(ctx, u.repo, u.blob.Digest.String())
+		if err != nil {
+			return err
+		}
+		u.session, u.offset = s, 0
+	}
+	chunked := u.c.known.flagged(&u.c.known.chunks, u.repo.host.name)
+	if u.offset == 0 && !chunked {
+		return u.commit(ctx, &payload{size: u.blob.Size, open: u.blob.reader, moved: u.told.at})
+	}
+	for u.offset < u.blob.Size {
+		if err := u.patch(ctx); err != nil {
+			return err
+		}
+	}
+	return u.commit(ctx, nil)
+}
+
+// call begins a call to the session.
+func (u *upload) call(method string) *call {
+	return &call{
+		method: method, host: u.repo.host, repo: u.repo.name, ref: u.blob.Digest.String(),
+		url: u.session.url, header: http.Header{}, scopes: u.c.scopes(u.repo), once: true,
+	}
+}
+
+// commit ends the session with a PUT, which carries body or nothing.
+func (u *upload) commit(ctx context.Context, body *payload) error {
+	k := u.call(http.MethodPut)
+	at := *u.session.url
+	query := at.Query()
+	query.Set("digest", u.blob.Digest.String())
+	at.RawQuery = query.Encode()
+	k.url, k.body = &at, body
+	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusNoContent}
+	k.header.Set("Content-Type", "application/octet-stream")
+	resp, err := u.c.wire.do(ctx, k)
+	if err != nil {
+		return u.mark(err, body == nil || body.sentWhole())
+	}
+	discard(resp)
+	if said := resp.Header.Get("Docker-Content-Digest"); said != "" && said != u.blob.Digest.String() {
+		return mismatch("%s: the registry stored %s", u.repo.by(u.blob.Digest), clean(said))
+	}
+	return nil
+}
+
+// A lost error is of a PUT that may have arrived though its answer did not.
+type lost struct{ error }
+
+func (l lost) Unwrap() error { return l.error }
+
+func (u *upload) mark(err error, whole bool) error {
+	if s := statusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
+		return lost{err}
+	}
+	return err
+}
+
+// patch sends the next chunk.
+func (u *upload) patch(ctx context.Context) error {
+	size := min(max(chunkSize, u.session.minChunk), u.blob.Size-u.offset)
+	from := u.offset
+	k := u.call(http.MethodPatch)
+	k.want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
+	k.header.Set("Content-Type", "application/octet-stream")
+	k.header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
+	k.body = &payload{
+		size:  size,
+		open:  func() (io.ReadCloser, error) { return u.blob.section(from, size) },
+		moved: func(sent int64) { u.told.at(from + sent) },
+	}
+	resp, err := u.c.wire.do(ctx, k)
+	if err != nil {
+		return err
+	}
+	discard(resp)
+	next, err := newSession(u.repo, resp)
+	if err == nil {
+		next.minChunk = u.session.minChunk
+		u.session = next
+	}
+	u.offset = from + size
+	if has, ok := parseRange(resp.Header.Get("Range")); ok && has != u.offset {
+		e := k.fault(fmt.Errorf("the registry has %d bytes of %d", has, u.offset))
+		return e
+	}
+	return nil
+}
+
+// recover decides what to do after err: nil means to send again, done that the
+// blob is there after all.
+func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
+	if u.declined(ctx, err) {
+		return false, nil
+	}
+	if end := u.tries.again(ctx, err); end != nil {
+		return false, end
+	}
+	if errors.As(err, new(lost)) {
+		if there, err := u.c.has(ctx, u.repo, u.blob); there || err != nil {
+			return there, err
+		}
+	}
+	return false, u.align(ctx)
+}
+
+// declined reports whether the registry declined the session or the way that the
+// blob was sent, and makes the next try another way: a new session, then chunks.
+func (u *upload) declined(ctx context.Context, err error) bool {
+	e := asError(err)
+	if e == nil || u.refused == 2 || e.has("DIGEST_INVALID", "NAME_UNKNOWN", "SIZE_INVALID") {
+		return false
+	}
+	gone := e.Status == http.StatusNotFound || e.has("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
+	whole := []int{
+		http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented,
+	}
+	if u.session == nil || !gone && !slices.Contains(whole, e.Status) {
+		return false
+	}
+	if u.refused++; !gone || u.refused == 2 {
+		u.c.known.flag(&u.c.known.chunks, u.repo.host.name)
+	}
+	if gone {
+		u.session = nil
+	}
+	u.abandon(ctx)
+	return true
+}
+
+// align asks the session how much it has. One that does not say is given up.
+func (u *upload) align(ctx context.Context) error {
+	if u.session == nil {
+		return nil
+	}
+	k := u.call(http.MethodGet)
+	k.want = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
+	resp, err := u.c.wire.do(ctx, k)
+	if err != nil {
+		u.abandon(ctx)
+		return nil
+	}
+	discard(resp)
+	has, ok := parseRange(resp.Header.Get("Range"))
+	next, err := newSession(u.repo, resp)
+	if !ok || err != nil || has > u.blob.Size {
+		u.abandon(ctx)
+		return nil
+	}
+	u.session, u.offset = next, has
+	return nil
+}
+
+// abandon closes the session.
+func (u *upload) abandon(ctx context.Context) {
+	u.c.cancel(ctx, u.repo, u.session)
+	u.session, u.offset = nil, 0
+}
+
+// parseRange reads "0-last" (distribution-spec, "Pushing a blob in chunks") and
+// returns how many bytes that is. "0-0" is what registries say of nothing as
+// well as of one byte, and counts as nothing known.
+func parseRange(value string) (has int64, ok bool) {
+	first, last, found := strings.Cut(strings.TrimPrefix(value, "bytes="), "-")
+	if !found || first != "0" {
+		return 0, false
+	}
+	n, err := parseDigits(last)
+	if err != nil || n == 0 {
+		return 0, false
+	}
+	return n + 1, true
+}
+
+// section opens size bytes of b from an offset. All of b is proved on the way;
+// of a part only the registry can say whether the whole is right.
+func (b blob) section(from, size int64) (io.ReadCloser, error) {
+	if from == 0 && size == b.Size {
+		return b.reader()
+	}
+	inner, err := b.open()
+	if err != nil {
+		return nil, err
+	}
+	if seeker, ok := inner.(io.Seeker); ok {
+		_, err = seeker.Seek(from, io.SeekStart)
+	} else {
+		_, err = io.CopyN(io.Discard, inner, from)
+	}
+	if err != nil {
+		_ = inner.Close()
+		return nil, err
+	}
+	return &part{Reader: io.LimitReader(inner, size), Closer: inner}, nil
+}
+
+type part struct {
+	io.Reader
+	io.Closer
+}

@@ -1,0 +1,149 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A connection must move enough bytes in patience of waiting for it: 1 KiB/s.
+// What it takes to open one and to answer counts as waiting too.
+const (
+	patience = 60 * time.Second
+	enough   = 60 << 10
+)
+
+// commitRate is the slowest a registry may be at hashing and storing what it was
+// sent, in bytes a second; an answer to an upload may take that much longer.
+const commitRate = 10 << 20
+
+var errSilent = errors.New("no progress for 60 s")
+
+// A watch ends a request that waits too long for the other side. Time that we
+// ourselves spend between two reads does not count.
+type watch struct {
+	outer  context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	waiting bool
+	since   time.Time
+	waited  time.Duration
+	moved   int64
+}
+
+// newWatch returns a context for one request and the watch that may end it. It
+// begins waiting.
+func newWatch(outer context.Context) (context.Context, *watch) {
+	ctx, cancel := context.WithCancelCause(outer)
+	w := &watch{outer: outer, cancel: cancel}
+	w.timer = time.AfterFunc(patience, func() { cancel(errSilent) })
+	w.waiting, w.since = true, time.Now()
+	return ctx, w
+}
+
+// enter begins to wait for the other side.
+func (w *watch) enter() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting, w.since = true, time.Now()
+	w.timer.Reset(patience - w.waited)
+}
+
+// leave ends waiting; n bytes moved.
+func (w *watch) leave(n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
+	if w.waiting {
+		w.waiting = false
+		w.waited += time.Since(w.since)
+	}
+	if w.moved += n; w.moved >= enough {
+		w.waited, w.moved = 0, 0
+	}
+}
+
+// fresh forgets what was waited and allows for extra once.
+func (w *watch) fresh(extra time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
+	w.waiting, w.waited, w.moved = false, -extra, 0
+}
+
+// stop ends the watch and the request.
+func (w *watch) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
+	w.cancel(context.Canceled)
+}
+
+// why turns an error under the watch's context into its cause.
+func (w *watch) why(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return err
+	case w.outer.Err() != nil:
+		return context.Cause(w.outer)
+	case errors.Is(context.Cause(ctx), errSilent):
+		return errSilent
+	}
+	return err
+}
+
+// A body is an answer's body under a watch. What the exchange holds is let go at
+// its end, at an error, by Close, or when the context ends.
+type body struct {
+	ctx   context.Context
+	inner io.ReadCloser
+	watch *watch
+	end   func() error
+	err   error // that ended it; comes again at each read
+}
+
+func newBody(ctx context.Context, inner io.ReadCloser, watch *watch, leave func()) *body {
+	watch.fresh(0)
+	forget := context.AfterFunc(ctx, leave)
+	b := &body{ctx: ctx, inner: inner, watch: watch}
+	b.end = sync.OnceValue(func() error {
+		forget()
+		err := inner.Close()
+		watch.stop()
+		leave()
+		return err
+	})
+	if inner == http.NoBody {
+		_ = b.end()
+	}
+	return b
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.watch.enter()
+	n, err := b.inner.Read(p)
+	b.watch.leave(int64(n))
+	if err != nil {
+		err = b.watch.why(b.ctx, err)
+		b.err = err
+		_ = b.end() // what matters is err
+	}
+	return n, err
+}
+
+func (b *body) Close() error { return b.end() }
+
+// discard reads what little may be left, so that the connection can be used
+// again, and closes.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBody)
+	_ = resp.Body.Close()
+}

@@ -1,0 +1,138 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A wire is the one transport that every request goes through: what a call
+// wants, retries, credentials, the exchange itself, from outside in.
+type wire struct {
+	agent     string
+	log       *slog.Logger
+	sleep     func(context.Context, time.Duration) error
+	settings  map[string]Host
+	files     Host // the client's own CAFile, ClientCert, ClientKey
+	perHost   int
+	auth      *auth
+	mu        sync.Mutex
+	hosts     map[string]*host
+	transport map[transportKey]*http.Transport
+	probes    flights[string, string]
+	proxies   sync.Map // addresses of proxies in use
+	private   sync.Map // addresses that were dialled in a private network
+}
+
+func newWire(c *Client) *wire {
+	w := &wire{
+		agent:     cmp.Or(c.UserAgent, "mabuild"),
+		log:       c.Log,
+		sleep:     c.Sleep,
+		settings:  map[string]Host{},
+		files:     Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
+		perHost:   cmp.Or(c.MaxPerHost, defaultPerHost),
+		hosts:     map[string]*host{},
+		transport: map[transportKey]*http.Transport{},
+	}
+	if w.sleep == nil {
+		w.sleep = sleep
+	}
+	for registry, settings := range c.Hosts {
+		w.settings[canonical(registry)] = settings
+	}
+	w.auth = newAuth(w, c.Keychain, c.TrustRealms)
+	return w
+}
+
+// sleep waits for d, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A call is one request to a registry, before credentials and retries.
+type call struct {
+	method string
+	host   *host
+	path   string     // below /v2/
+	query  url.Values // of path
+	url    *url.URL   // where the registry sent us, in place of path
+	header http.Header
+	body   *payload // nil: none
+	scopes []string // what a token must allow
+	want   []int    // statuses that answer; any other is an *Error
+	once   bool     // the caller repeats it, if anybody
+	hurry  bool     // no gate: a last word before the run ends
+
+	manifest bool // 404 means that the manifest does not exist
+	content  bool // reads a blob
+	token    bool // asks a token server
+
+	repo, ref string // for people
+}
+
+// do sends the call until it is answered, given up or ctx ends. An error is an
+// *Error. The caller closes the body of the response.
+func (w *wire) do(ctx context.Context, k *call) (*http.Response, error) {
+	if k.once {
+		return w.try(ctx, k)
+	}
+	r := w.retries(k.host)
+	for {
+		resp, err := w.try(ctx, k)
+		if err == nil {
+			return resp, nil
+		}
+		if err := r.again(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// try sends the call once, and once more when the registry asks for credentials.
+func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
+	for challenged := false; ; challenged = true {
+		authorization, err := w.auth.authorization(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := w.exchange(ctx, k, authorization)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case slices.Contains(k.want, resp.StatusCode):
+			return resp, nil
+		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token:
+			return nil, k.refusal(resp)
+		}
+		answerable, err := w.auth.challenged(ctx, k, resp.Header, authorization)
+		if err != nil {
+			discard(resp)
+			return nil, err
+		}
+		if !answerable {
+			return nil, k.refusal(resp)
+		}
+		discard(resp)
+	}
+}
+
+// ended makes the error of a call whose context ended.
+func (k *call) ended(err error) *Error {
+	e := k.fault(err)
+	e.final = true
+	return e
+}
