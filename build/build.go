@@ -229,6 +229,7 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 			annotations = baseAnnotations(first.name, first.root)
 		}
 		maps.Copy(annotations, s.Config.Annotations)
+		maps.Copy(annotations, s.IndexAnnotations)
 	}
 	return manifest.Index(children, annotations)
 }

@@ -246,10 +246,6 @@ type retyped struct {
 
 func (l retyped) MediaType() (types.MediaType, error) { return l.mediaType, nil }
 
-// Unwrap returns the layer as its source gave it out, so that a sink can tell
-// where it comes from.
-func (l retyped) Unwrap() v1.Layer { return l.Layer }
-
 // image is a v1.Image whose manifest and config are made once.
 type image struct {
 	docker   bool

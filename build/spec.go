@@ -37,13 +37,15 @@ type Spec struct {
 	Bases map[string]string // other bases by [platform.Key]
 
 	Compile   Compile
-	Overrides map[string]Compile // by platform.Key, on top of Compile
+	Overrides map[string]Compile // by platform.Key: Env on top of Compile's, the rest in its place
 
 	Path   string // where the program lies, absolute; "": /mabuild/NAME
 	Files  []File
 	Config Config
-	Docker bool      // manifests of Docker's media types, not OCI's
-	Time   time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
+	// IndexAnnotations are of the index alone, on top of Config.Annotations.
+	IndexAnnotations map[string]string
+	Docker           bool      // manifests of Docker's media types, not OCI's
+	Time             time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
 
 	Vars Vars // for templates in Compile and Config
 
@@ -119,11 +121,6 @@ func (s Spec) Validate() (Spec, error) {
 	if s.Base == "" {
 		s.Base = Static
 	}
-	for _, key := range slices.Sorted(maps.Keys(s.Bases)) {
-		if !s.All && !slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return platform.Key(p) == key }) {
-			complain("base", "", "it names %s, which is none of the platforms", key)
-		}
-	}
 	if s.Path != "" && (!path.IsAbs(s.Path) || path.Clean(s.Path) != s.Path || s.Path == "/") {
 		complain("path", "for example /usr/local/bin/app", "%q is not an absolute path of a file", s.Path)
 	}
@@ -139,7 +136,7 @@ func (s Spec) Validate() (Spec, error) {
 	for _, key := range slices.Sorted(maps.Keys(s.Overrides)) {
 		errs = append(errs, s.Overrides[key].validate("overrides: "+key+": "))
 	}
-	if s.Docker && len(s.Config.Annotations) > 0 {
+	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations) > 0 {
 		complain("annotations", "leave them out, or use OCI media types", "Docker's media types carry none")
 	}
 	if s.Time.IsZero() {
@@ -202,17 +199,21 @@ func (s Spec) base(p ocispec.Platform) string {
 	return s.Base
 }
 
-// compile returns how p is compiled: what is said for all, then for p.
+// compile returns how p is compiled: what is said for p, else for all.
 func (s Spec) compile(p ocispec.Platform) Compile {
 	c, o := s.Compile, s.Overrides[platform.Key(p)]
-	return Compile{
-		Ldflags: slices.Concat(c.Ldflags, o.Ldflags),
-		Gcflags: slices.Concat(c.Gcflags, o.Gcflags),
-		Tags:    slices.Concat(c.Tags, o.Tags),
-		Env:     slices.Concat(c.Env, o.Env),
-		Cgo:     c.Cgo || o.Cgo,
-		Symbols: c.Symbols || o.Symbols,
+	if len(o.Ldflags) > 0 {
+		c.Ldflags = o.Ldflags
 	}
+	if len(o.Gcflags) > 0 {
+		c.Gcflags = o.Gcflags
+	}
+	if len(o.Tags) > 0 {
+		c.Tags = o.Tags
+	}
+	c.Env = slices.Concat(c.Env, o.Env)
+	c.Cgo, c.Symbols = c.Cgo || o.Cgo, c.Symbols || o.Symbols
+	return c
 }
 
 // Flags returns the flags of go build that c stands for.

@@ -1,0 +1,77 @@
+# What people do with this project. `make help` lists it.
+
+GO        ?= go
+BIN       := $(CURDIR)/bin
+TOOLS     := $(BIN)/tools
+# The one place that pins the tools.
+GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
+GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
+FUZZTIME  ?= 20s
+
+export GOTOOLCHAIN ?= local
+
+.PHONY: help build demo test race check e2e bench golden fuzz snapshot vuln zoneinfo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/mabuild
+	$(GO) build -trimpath -o $(BIN)/mabuild ./cmd/mabuild
+
+demo: build ## publish examples/hello for six platforms to a registry of its own, and run it
+	./examples/demo.sh $(BIN)/mabuild
+
+test: $(BIN)/judge ## all tests that need only Go
+	$(GO) test ./...
+
+race: $(BIN)/judge
+	$(GO) test -race ./...
+
+# Docker's own registry, which judges what we push.
+$(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
+	cd internal/regtest/judge && $(GO) build -o $@ .
+
+check: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt race ## exactly what CI checks: format, vet, lint, race, tidy, generated files
+	@test -z "$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))" || { $(TOOLS)/gofumpt -l $$(git ls-files '*.go'); echo 'not formatted: make format'; exit 1; }
+	$(GO) vet ./...
+	$(TOOLS)/golangci-lint run ./...
+	$(GO) mod tidy -diff
+	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
+
+format: $(TOOLS)/gofumpt
+	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
+
+e2e: build ## real registry, real clients, emulated machines; wants root and Debian packages (.ci/install)
+	./.ci/e2e $(BIN)/mabuild
+
+bench: build ## measure, beside plain go build, and beside ko when it is on PATH
+	$(GO) test -run '^$$' -bench . -benchmem ./build ./manifest/registry
+	./.ci/bench $(BIN)/mabuild
+
+golden: $(BIN)/judge ## accept the present output as the expected one
+	$(GO) test ./cmd/mabuild ./internal/config -update
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
+		for t in $$(grep -o '^func Fuzz[A-Za-z0-9_]*' $$f | cut -d' ' -f2); do \
+			$(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
+
+snapshot: $(TOOLS)/goreleaser ## release archives for all platforms, unpublished, in dist/
+	$(TOOLS)/goreleaser release --snapshot --clean
+
+vuln: ## known vulnerabilities; wants the network
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+zoneinfo: ## take over the time zones of this Go
+	cp "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" build/zoneinfo.zip
+
+$(TOOLS)/golangci-lint: Makefile
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOLANGCI) && touch $@
+$(TOOLS)/gofumpt: Makefile
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOFUMPT) && touch $@
+$(TOOLS)/goreleaser: Makefile
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GORELEASER) && touch $@
+
+clean: ## remove what was built
+	rm -rf $(BIN) dist

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// Exit codes, as docs/cli.md promises them.
+const (
+	exitBuild       = 1 // the build, or a --require, did not hold
+	exitUsage       = 2 // usage or configuration
+	exitCredentials = 3
+	exitRegistry    = 4 // registry or network, after retries
+	exitContent     = 5 // content contradicts its digest or claim
+	exitPartly      = 6 // at least one target whole and one not
+)
+
+// A usageError is a mistake in the command line or the configuration.
+type usageError struct {
+	err error
+	way string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+func (e *usageError) Hint() string  { return e.way }
+
+// usage words a mistake in the command line, with the way out.
+func usage(way, format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...), way: way}
+}
+
+// partly is returned when some programs were published and others were not.
+type partly struct{ error }
+
+func (e partly) Unwrap() error { return e.error }
+
+// exitCode gives an error its exit code. What says most about the way out is
+// looked for first.
+func exitCode(err error) int {
+	var (
+		usage    *usageError
+		coded    interface{ ExitCode() int }
+		registry *registry.Error
+	)
+	switch {
+	case as[partly](err):
+		return exitPartly
+	case errors.As(err, &coded):
+		return coded.ExitCode()
+	case errors.Is(err, manifest.ErrMismatch):
+		return exitContent
+	case isCredentials(err):
+		return exitCredentials
+	case errors.As(err, &usage), as[*build.SpecError](err), as[*platform.ParseError](err),
+		as[*crosscompile.TargetError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err):
+		return exitUsage
+	case errors.As(err, &registry):
+		if as[*build.BaseError](err) && errors.Is(err, manifest.ErrNotFound) {
+			return exitUsage
+		}
+		return exitRegistry
+	case as[*build.BaseError](err):
+		return exitUsage
+	}
+	return exitBuild
+}
+
+func isCredentials(err error) bool { return errors.Is(err, registry.ErrCredentials) }
+
+func as[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// report prints an error, joined ones one below the other, and the ways out.
+func report(w io.Writer, err error) {
+	for _, e := range parts(err) {
+		fmt.Fprintf(w, "mabuild: %s\n", strings.TrimRight(e.Error(), "\n")) //nolint:errcheck // nobody is left to tell
+		var h interface{ Hint() string }
+		if errors.As(e, &h) && h.Hint() != "" {
+			fmt.Fprintf(w, "hint: %s\n", h.Hint()) //nolint:errcheck // as above
+		}
+	}
+}
+
+// parts takes joined errors apart.
+func parts(err error) []error {
+	var usage *usageError
+	if errors.As(err, &usage) && error(usage) == err {
+		if list := parts(usage.err); len(list) > 1 {
+			return list
+		}
+		return []error{err}
+	}
+	if p, ok := err.(partly); ok { //nolint:errorlint // its own outermost layer
+		return parts(p.error)
+	}
+	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what is joined at the top
+	if !ok {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range joined.Unwrap() {
+		list = append(list, parts(e)...)
+	}
+	return list
+}

@@ -1,0 +1,118 @@
+// Mabuild builds Go programs for many platforms and publishes them as one image
+// index, looks at images, and serves a registry for a first try.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// grace is how long an interrupted run may take to tidy up.
+const grace = 1500 * time.Millisecond
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the program: its arguments in, its exit code out.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := interruptible(context.Background(), stderr) //nolint:forbidigo // the root of all contexts
+	defer stop()
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	defer a.close()
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	a.close() // bars end before the error is printed
+	if err == nil {
+		return 0
+	}
+	var i *interrupted
+	if errors.As(context.Cause(ctx), &i) {
+		report(stderr, i)
+		return i.code()
+	}
+	report(stderr, err)
+	return exitCode(err)
+}
+
+// newRoot is the command line.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mabuild",
+		Short: "Go source in, one multi-platform image out",
+		Long: `mabuild cross-compiles Go programs, lays them onto a base for each platform
+without a Docker daemon, and publishes them under one tag.
+
+  mabuild push ./cmd/app --platforms linux/amd64,linux/arm64 -t ghcr.io/acme/app:v1`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err: err, way: cmd.CommandPath() + " --help lists the flags"}
+	})
+	a.bind(root.PersistentFlags())
+	root.AddCommand(
+		newPush(a), newBuild(a), newInspect(a), newPlatforms(a), newRegistry(a),
+		newConfig(a), newLogin(a), newLogout(a), newVersion(a),
+	)
+	return root
+}
+
+// interrupted is why a run ended: a signal.
+type interrupted struct{ signal os.Signal }
+
+func (e *interrupted) Error() string {
+	return "interrupted (" + e.signal.String() + "): no tag was moved to anything incomplete"
+}
+
+func (e *interrupted) code() int {
+	if e.signal == syscall.SIGTERM {
+		return 143
+	}
+	return 130
+}
+
+// interruptible returns a context that SIGINT or SIGTERM end, with
+// [*interrupted] as its cause. A run that has not ended within grace after that,
+// or when the person asks a second time, is ended on the spot.
+func interruptible(parent context.Context, stderr io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		var i *interrupted
+		select {
+		case s := <-signals:
+			i = &interrupted{s}
+			cancel(i)
+		case <-done:
+			return
+		}
+		select {
+		case <-signals:
+		case <-time.After(grace):
+		case <-done:
+			return
+		}
+		sweepNow()
+		report(stderr, i)
+		os.Exit(i.code())
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel(nil)
+	}
+}

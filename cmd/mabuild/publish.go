@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/progress"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// A program is one build and where it goes.
+type program struct {
+	spec    build.Spec // complete
+	refs    []string   // repository:tag, in the order asked
+	outputs []output   // local destinations
+	noIndex bool       // a plain image, of the only platform
+}
+
+// An output is a local destination.
+type output struct {
+	text string
+	sink manifest.Sink
+	ref  string
+}
+
+// published is what became of a program.
+type published struct {
+	program program
+	content manifest.Content
+	digest  v1.Hash
+	images  []build.Image
+}
+
+// A publisher builds programs and puts them where they go.
+type publisher struct {
+	builder *build.Builder
+	client  *registry.Client
+	log     *slog.Logger
+}
+
+// A repository is one that a program goes to. The index moves to its tags one
+// after another.
+type repository struct {
+	name string   // as the person wrote it
+	tags []string // name:tag
+
+	ready   chan struct{} // closed when the fields below are set
+	current v1.Descriptor // what the first tag names now
+	release func()
+	err     error
+}
+
+// repositories groups references, in the order asked.
+func repositories(refs []string) []*repository {
+	var list []*repository
+	for _, ref := range refs {
+		repo := withoutTag(ref)
+		at := -1
+		for i := range list {
+			if list[i].name == repo {
+				at = i
+			}
+		}
+		if at < 0 {
+			at = len(list)
+			list = append(list, &repository{name: repo, ready: make(chan struct{}), release: func() {}})
+		}
+		list[at].tags = append(list[at].tags, ref)
+	}
+	return list
+}
+
+// withoutTag takes the tag off a reference; the host's port is none.
+func withoutTag(ref string) string {
+	if colon := strings.LastIndex(ref, ":"); colon > strings.LastIndex(ref, "/") {
+		return ref[:colon]
+	}
+	return ref
+}
+
+// checkTag refuses what is no repository:tag.
+func checkTag(ref string) error {
+	if strings.Contains(ref, "@") {
+		return usage("write repository:tag", "tag %q has a digest, which follows from what is built", ref)
+	}
+	if _, err := name.NewTag(ref, name.WeakValidation); err != nil {
+		return usage("write repository:tag, for example ghcr.io/acme/app:v1", "tag %q: %s", ref, err)
+	}
+	return nil
+}
+
+// publish builds p and publishes it. Whether the tags can be written is asked
+// beside the build, and an answer that they cannot ends it.
+func (pub *publisher) publish(parent context.Context, p program) (*published, error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	repos := repositories(p.refs)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, r := range repos {
+		wg.Go(func() {
+			defer close(r.ready)
+			r.current, r.release, r.err = pub.client.Prepare(ctx, r.tags[0])
+			if r.err != nil {
+				r.release = func() {}
+				cancel(r.err)
+			}
+		})
+	}
+	defer func() {
+		for _, r := range repos {
+			<-r.ready
+			r.release()
+		}
+	}()
+	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos))
+	if refused := refusals(repos); refused != nil && parent.Err() == nil {
+		return nil, refused
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pub.finish(ctx, p, repos, result)
+}
+
+// refusals waits for the repositories' answers and joins what speaks against
+// them. What ended because another one ended it says nothing.
+func refusals(repos []*repository) error {
+	var errs []error
+	for _, r := range repos {
+		<-r.ready
+		if r.err != nil && !errors.Is(r.err, context.Canceled) {
+			errs = append(errs, r.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// hooks send what there is as soon as it is there.
+func (pub *publisher) hooks(p program, repos []*repository) build.Hooks {
+	start := time.Now()
+	return build.Hooks{
+		OnBase: func(ctx context.Context, pf ocispec.Platform, base v1.Image) error {
+			ctx = progress.WithTask(ctx, progress.Task{Program: p.spec.Name, Platform: platform.Key(pf)})
+			layers, err := base.Layers()
+			if err != nil {
+				return err
+			}
+			return each(repos, func(r *repository) error {
+				// Where the tag names something already, the layers are most
+				// likely there: asking would cost a no-op its requests.
+				if <-r.ready; r.err != nil || r.current.Digest != (v1.Hash{}) {
+					return r.err
+				}
+				return pub.client.Carry(ctx, r.tags[0], layers...)
+			})
+		},
+		OnImage: func(ctx context.Context, i build.Image) error {
+			key := platform.Key(i.Platform)
+			ctx = progress.WithTask(ctx, progress.Task{Program: p.spec.Name, Platform: key})
+			log := pub.log.With("program", p.spec.Name, "platform", key)
+			digest, err := i.Digest()
+			if err != nil {
+				return err
+			}
+			if len(repos) > 0 {
+				log.InfoContext(ctx, "pushing")
+			}
+			err = each(repos, func(r *repository) error {
+				if <-r.ready; r.err != nil {
+					return r.err
+				}
+				return pub.client.Put(ctx, r.name+"@"+digest.String(), i.Image)
+			})
+			if err == nil {
+				log.InfoContext(ctx, "done", "digest", digest.String(), "duration", time.Since(start))
+			}
+			return err
+		},
+	}
+}
+
+// each does something for all repositories at once.
+func each(repos []*repository, do func(*repository) error) error {
+	errs := make([]error, len(repos))
+	var wg sync.WaitGroup
+	for i, r := range repos {
+		wg.Go(func() { errs[i] = do(r) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// finish moves the tags, and fills the local destinations.
+func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result) (*published, error) {
+	out := &published{program: p, content: r.Index, images: r.Images}
+	if p.noIndex {
+		out.content = r.Images[0].Image
+	}
+	var err error
+	if out.digest, err = out.content.Digest(); err != nil {
+		return nil, err
+	}
+	errs := []error{each(repos, func(repo *repository) error {
+		for n, tag := range repo.tags {
+			if err := pub.client.Put(ctx, tag, out.content); err != nil {
+				return notMoved(repo.tags[:n], repo.tags[n:], err)
+			}
+		}
+		return nil
+	})}
+	for _, o := range p.outputs {
+		if err := o.sink.Put(ctx, o.ref, out.content); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", o.text, err))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// notMoved says which tags moved before one did not.
+func notMoved(moved, not []string, err error) error {
+	if len(moved) == 0 {
+		return err
+	}
+	return fmt.Errorf("moved %s, not %s: %w", strings.Join(moved, ", "), strings.Join(not, ", "), err)
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+type pushOptions struct {
+	packages []string
+	only     []string
+	asMain   bool
+	dryRun   bool
+	push     bool // to registries
+}
+
+func newPush(a *app) *cobra.Command {
+	o := pushOptions{push: true}
+	cmd := &cobra.Command{
+		Use:   "push [PACKAGE…]",
+		Short: "Build programs for many platforms and publish each under one tag",
+		Long: `Cross-compile Go programs, lay each onto its base for every platform, push the
+images and publish them as one index under tags that name no architecture.
+
+PACKAGE is a directory, an import path of the module or workspace, or
+module/path@version. Without one, everything in .mabuild.yaml is built, or the
+package in the working directory. The platforms are a contract: all of them are
+published, or nothing. Standard output has one line for each program and
+repository: repository@digest.`,
+		Example: `  mabuild push ./cmd/app --platforms linux/amd64,linux/arm64 -t ghcr.io/acme/app:v1
+  mabuild push github.com/prometheus/node_exporter@v1.12.1 -t ghcr.io/acme/node-exporter:v1.12.1
+  image=$(mabuild push ./cmd/app -t ghcr.io/acme/app:v1)`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.packages = args
+			return runPush(cmd, a, o)
+		},
+	}
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+func newBuild(a *app) *cobra.Command {
+	var o pushOptions
+	cmd := &cobra.Command{
+		Use:   "build [PACKAGE…]",
+		Short: "Build as push does, into layouts, archives or a daemon",
+		Long: `Build as push does, into local destinations (-o), and push nothing. Without -o
+the image for this host goes into the Docker daemon.`,
+		Example: `  mabuild build ./cmd/app --platforms linux/amd64,linux/arm64 -o oci:./image
+  mabuild build ./cmd/app -o docker-daemon:`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.packages = args
+			return runPush(cmd, a, o)
+		},
+	}
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+func (o *pushOptions) bind(flags *pflag.FlagSet) {
+	config.BindBuild(flags)
+	flags.BoolVar(&o.asMain, "as-main", false, "build module/path@version as the main module, replace and exclude lines heeded")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "print what would be built and pushed; compile nothing, send nothing")
+	flags.StringSliceVar(&o.only, "only", nil, "build only these `ID`s of .mabuild.yaml")
+}
+
+// runPush builds and publishes: from the configuration to the digest.
+func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
+	if err := a.start(cmd); err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	work, err := a.workDir()
+	if err != nil {
+		return err
+	}
+	pub := &publisher{client: a.client, log: a.log, builder: &build.Builder{
+		Bases: anywhere{a}, Work: work, Cache: a.cacheDir(), Jobs: a.config.Jobs, Log: a.log,
+	}}
+	programs, err := a.programs(ctx, pub.builder, o)
+	if err != nil {
+		return err
+	}
+	if o.dryRun {
+		return a.printPlans(ctx, pub.builder, programs)
+	}
+	done, failed := pub.all(ctx, programs)
+	if a.config.MetadataFile != "" {
+		if err := writeMetadata(a.config.MetadataFile, done); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("metadata file: %w", err))
+		}
+	}
+	a.close() // the story ends before the answer
+	return errors.Join(a.printResults(done), failed)
+}
+
+// programs completes what was asked for: every program resolved, with its
+// destinations. All complaints come at once.
+func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]program, error) {
+	builds, err := a.selected(o)
+	if err != nil {
+		return nil, err
+	}
+	var programs []program
+	var errs []error
+	for _, one := range builds {
+		p, err := a.program(ctx, b, one, o)
+		if err != nil {
+			if len(builds) > 1 {
+				err = named(buildName(one), err)
+			}
+			errs = append(errs, err)
+			continue
+		}
+		programs = append(programs, p)
+	}
+	if len(errs) == 0 {
+		errs = append(errs, distinct(programs))
+	}
+	return programs, errors.Join(errs...)
+}
+
+// distinct refuses two programs that would move the same tag.
+func distinct(programs []program) error {
+	var errs []error
+	owner := map[string]string{}
+	for _, p := range programs {
+		for _, ref := range p.refs {
+			if other, taken := owner[ref]; taken {
+				errs = append(errs, usage("give each its own repository: --repo, or repo and id in the file", "%s and %s would both be %s", other, p.spec.Name, ref))
+			}
+			owner[ref] = p.spec.Name
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func buildName(b config.Build) string {
+	if b.ID != "" {
+		return b.ID
+	}
+	return b.Main
+}
+
+// program resolves one build and its destinations.
+func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o pushOptions) (program, error) {
+	spec, err := a.spec(ctx, c)
+	if err != nil {
+		return program{}, err
+	}
+	spec.AsMain = o.asMain
+	if spec, err = b.Resolve(ctx, spec); err != nil {
+		return program{}, err
+	}
+	p := program{spec: spec, noIndex: a.config.NoIndex}
+	if p.noIndex && (len(spec.Platforms) != 1 || spec.All) {
+		return p, usage("name the one with --platforms", "--no-index wants one platform, and there are %d", len(spec.Platforms))
+	}
+	if o.push {
+		if p.refs, err = a.refs(spec, c); err != nil {
+			return p, err
+		}
+	}
+	p.outputs, err = a.outputs(ctx, spec, c, o)
+	return p, err
+}
+
+// refs lists the repository:tag that a program goes to: each full one as it is,
+// each bare one below repo.
+func (a *app) refs(spec build.Spec, c config.Build) ([]string, error) {
+	tags, err := spec.Vars.ExpandAll(c.Tags)
+	if err != nil {
+		return nil, err
+	}
+	var refs []string
+	var errs []error
+	for _, tag := range tags {
+		if !strings.ContainsAny(tag, "/:") {
+			if c.Repo == "" {
+				errs = append(errs, usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name))
+				break
+			}
+			tag = strings.TrimSuffix(c.Repo, "/") + "/" + spec.Name + ":" + tag
+		}
+		errs = append(errs, checkTag(tag))
+		refs = append(refs, tag)
+	}
+	return refs, errors.Join(errs...)
+}
+
+// outputs lists the local destinations of a program.
+func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]output, error) {
+	wanted := a.config.Output
+	if len(wanted) == 0 && !o.push {
+		if !daemonAnswers(ctx) {
+			return nil, usage("-o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE, -o containerd:", "build wants a destination, and no Docker daemon answers")
+		}
+		wanted = []string{"docker-daemon:"}
+	}
+	tag := spec.Name + ":latest"
+	if tags, err := spec.Vars.ExpandAll(c.Tags); err == nil && len(tags) > 0 {
+		if tag = tags[0]; !strings.ContainsAny(tag, "/:") {
+			tag = spec.Name + ":" + tag
+		}
+	}
+	var list []output
+	var errs []error
+	for _, text := range wanted {
+		sink, err := localSink(text)
+		if err != nil {
+			errs = append(errs, &usageError{err: err})
+			continue
+		}
+		list = append(list, output{text: text, sink: sink, ref: tag})
+	}
+	return list, errors.Join(errs...)
+}
+
+// printPlans prints what would be built and where it would go.
+func (a *app) printPlans(ctx context.Context, b *build.Builder, programs []program) error {
+	var errs []error
+	for _, p := range programs {
+		plan, err := b.Plan(ctx, p.spec)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var s strings.Builder
+		fmt.Fprintf(&s, "%s (%s)\n", p.spec.Name, plan.Spec.Main.ImportPath)
+		for _, base := range plan.Bases {
+			from := base.Ref
+			if base.Digest.Hex != "" && !strings.Contains(from, "@") {
+				from += "@" + base.Digest.String()
+			}
+			fmt.Fprintf(&s, "  %-18s on %s\n", platform.Key(base.Platform), from)
+		}
+		for _, ref := range p.refs {
+			fmt.Fprintf(&s, "  → %s\n", ref)
+		}
+		for _, o := range p.outputs {
+			fmt.Fprintf(&s, "  → %s\n", o.text)
+		}
+		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}

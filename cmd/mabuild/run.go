@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// all publishes the programs at once, one's failure stopping no other, and
+// returns what became of each in the order asked. Some whole and some not is
+// [partly].
+func (pub *publisher) all(ctx context.Context, programs []program) ([]*published, error) {
+	done := make([]*published, len(programs))
+	errs := make([]error, len(programs))
+	var wg sync.WaitGroup
+	for i, p := range programs {
+		wg.Go(func() {
+			done[i], errs[i] = pub.publish(ctx, p)
+			if len(programs) > 1 {
+				errs[i] = named(p.spec.Name, errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	whole := 0
+	for i := range errs {
+		if errs[i] == nil {
+			whole++
+		} else {
+			done[i] = nil
+		}
+	}
+	err := errors.Join(errs...)
+	if err != nil && whole > 0 {
+		err = partly{err}
+	}
+	return done, err
+}
+
+// A programError says which of several programs an error belongs to.
+type programError struct {
+	name string
+	err  error
+}
+
+// named says of each part of err which program it belongs to.
+func named(program string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var errs []error
+	for _, e := range parts(err) {
+		errs = append(errs, &programError{program, e})
+	}
+	return errors.Join(errs...)
+}
+
+func (e *programError) Error() string { return e.name + ": " + e.err.Error() }
+func (e *programError) Unwrap() error { return e.err }
+
+// A report of a run, as --metadata-file writes it.
+type metadata struct {
+	Programs []programMetadata `json:"programs"`
+}
+
+type programMetadata struct {
+	Name      string             `json:"name"`
+	Digest    string             `json:"digest"`
+	MediaType string             `json:"mediaType"`
+	Size      int64              `json:"size"`
+	Tags      []string           `json:"tags"`
+	Outputs   []string           `json:"outputs,omitempty"`
+	Platforms []platformMetadata `json:"platforms"`
+}
+
+type platformMetadata struct {
+	Platform string `json:"platform"`
+	Digest   string `json:"digest"`
+	Size     int64  `json:"size"`           // of the manifest, its config and its layers
+	Base     string `json:"base,omitempty"` // digest of the base's image
+}
+
+// writeMetadata writes what was published to a file.
+func writeMetadata(file string, done []*published) error {
+	m := metadata{Programs: []programMetadata{}}
+	for _, d := range done {
+		if d == nil {
+			continue
+		}
+		p, err := describe(d)
+		if err != nil {
+			return err
+		}
+		m.Programs = append(m.Programs, p)
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(b, '\n'), 0o644) //nolint:gosec // a report for others to read
+}
+
+func describe(d *published) (programMetadata, error) {
+	desc, err := manifest.Describe(d.content)
+	if err != nil {
+		return programMetadata{}, err
+	}
+	p := programMetadata{
+		Name: d.program.spec.Name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
+		Tags: append([]string{}, d.program.refs...), Platforms: make([]platformMetadata, len(d.images)),
+	}
+	for _, o := range d.program.outputs {
+		p.Outputs = append(p.Outputs, o.text)
+	}
+	for i, img := range d.images {
+		if p.Platforms[i], err = describeImage(img); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func describeImage(img build.Image) (platformMetadata, error) {
+	d, err := manifest.Describe(img)
+	if err != nil {
+		return platformMetadata{}, err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return platformMetadata{}, err
+	}
+	pm := platformMetadata{Platform: platform.Key(img.Platform), Digest: d.Digest.String(), Size: d.Size + m.Config.Size}
+	for _, l := range m.Layers {
+		pm.Size += l.Size
+	}
+	if img.Base.Hex != "" {
+		pm.Base = img.Base.String()
+	}
+	return pm, nil
+}
+
+// printResults prints one line for each program and repository, or local
+// destination, in the order asked: the answer of push and build.
+func (a *app) printResults(done []*published) error {
+	for _, d := range done {
+		if d == nil {
+			continue
+		}
+		for _, r := range repositories(d.program.refs) {
+			if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", r.name, d.digest); err != nil {
+				return err
+			}
+		}
+		for _, o := range d.program.outputs {
+			if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", o.text, d.digest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

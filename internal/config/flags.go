@@ -1,0 +1,59 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/spf13/pflag"
+)
+
+// global are the keys whose flags every command takes: how to reach registries
+// and how to talk to the person. The others are for commands that build.
+var global = []string{
+	"cache", "ca_file", "client_cert", "client_key", "insecure_registries", "progress", "timeout", "trust_realms",
+}
+
+var shorthands = map[string]string{"tag": "t", "output": "o"}
+
+// BindGlobal adds the flags that every command takes.
+func BindGlobal(flags *pflag.FlagSet) {
+	bind(flags, func(f *field) bool { return slices.Contains(global, f.path) })
+}
+
+// BindBuild adds the flags of commands that build. --platform is --platforms.
+func BindBuild(flags *pflag.FlagSet) {
+	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "platform" {
+			name = "platforms"
+		}
+		return pflag.NormalizedName(name)
+	})
+	bind(flags, func(f *field) bool { return !slices.Contains(global, f.path) })
+}
+
+// bind adds a flag for each key that has one and is wanted. [Load] looks at
+// those that were given; what a flag would be without is Load's to say, and only
+// told here.
+func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
+	for _, f := range leaves(describe(reflect.TypeFor[Config]())) {
+		if f.flag == "" || !wanted(f) {
+			continue
+		}
+		usage, short := f.doc, shorthands[f.flag]
+		if f.initial != "" {
+			usage += " (default " + f.initial + ")"
+		}
+		switch {
+		case f.kind == boolean:
+			flags.BoolP(f.flag, short, false, usage)
+		case f.kind == number:
+			flags.IntP(f.flag, short, 0, usage)
+		case f.kind == texts && f.sep == "lines":
+			flags.StringArrayP(f.flag, short, nil, usage)
+		case f.kind == texts:
+			flags.StringSliceP(f.flag, short, nil, usage)
+		default:
+			flags.StringP(f.flag, short, "", usage)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// Login asks a registry whether it takes the credentials that the keychain has
+// for it, with the one request that every registry answers (distribution-spec,
+// determining support). A registry that asks for none takes any.
+func (c *Client) Login(ctx context.Context, registry string) error {
+	c.start()
+	n, err := name.NewRegistry(registry)
+	if err != nil {
+		return fmt.Errorf("registry %q: %w", clean(registry), err)
+	}
+	k := &call{
+		method: http.MethodGet, host: c.wire.host(n.RegistryStr()), header: http.Header{},
+		want: []int{http.StatusOK},
+	}
+	resp, err := c.wire.do(ctx, k)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
