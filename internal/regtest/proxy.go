@@ -1,0 +1,128 @@
+package regtest
+
+import (
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+)
+
+var errStruck = errors.New("a fault struck")
+
+// serve is the proxy before the judge.
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
+	entry := r.begin(req)
+	status := func(code int) { entry(func(e *Request) { e.Status = code }) }
+	fault := r.strike(req)
+	if fault != nil {
+		entry(func(e *Request) { e.Faulted = true })
+		if fault.Phase == Before {
+			status(r.act(w, req, fault))
+			return
+		}
+	}
+	if req.URL.Path == tokenPath {
+		status(r.serveToken(w, req, entry))
+		return
+	}
+	if !r.admits(req) {
+		status(r.challenge(w, req))
+		return
+	}
+	resp, err := r.forward(req, fault, entry)
+	switch {
+	case errors.Is(err, errStruck):
+		status(r.act(w, req, fault))
+		return
+	case err != nil:
+		hangUp(req, false)
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	if fault != nil && fault.Phase == Answer {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		status(r.act(w, req, fault))
+		return
+	}
+	maps.Copy(w.Header(), resp.Header)
+	w.WriteHeader(resp.StatusCode)
+	status(resp.StatusCode)
+	r.answer(w, req, resp.Body, fault, entry)
+}
+
+// forward sends req on to the judge, as far as the fault lets it.
+func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Request))) (*http.Response, error) {
+	to := *req.URL
+	to.Scheme, to.Host = r.judge.Scheme, r.judge.Host
+	out, err := http.NewRequestWithContext(req.Context(), req.Method, to.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	out.Header, out.Host, out.ContentLength = req.Header.Clone(), req.Host, req.ContentLength
+	if req.TLS != nil {
+		out.Header.Set("X-Forwarded-Proto", "https")
+	}
+	out.Header.Del("Authorization")
+	if req.ContentLength != 0 {
+		out.Body = &counted{ReadCloser: req.Body, fault: fault, entry: entry}
+	}
+	return r.toJudge.RoundTrip(out)
+}
+
+// counted is the body of a request on its way up.
+type counted struct {
+	io.ReadCloser
+	fault *Fault
+	entry func(func(*Request))
+	sent  int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	if c.fault != nil && c.fault.Phase == Up {
+		left := c.fault.After - c.sent
+		if left <= 0 {
+			return 0, errStruck
+		}
+		p = p[:min(int64(len(p)), left)]
+	}
+	n, err := c.ReadCloser.Read(p)
+	c.sent += int64(n)
+	c.entry(func(e *Request) { e.Up += int64(n) })
+	return n, err
+}
+
+// answer sends the answer's body down, as far as the fault lets it.
+func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Reader, fault *Fault, entry func(func(*Request))) {
+	flush := func() { _ = http.NewResponseController(w).Flush() }
+	to := &tally{Writer: w, entry: entry}
+	if fault == nil || fault.Phase != Down {
+		_, _ = io.Copy(to, body)
+		return
+	}
+	_, _ = io.CopyN(to, body, fault.After)
+	flush()
+	switch fault.Action {
+	case Slow:
+		_ = pace(to, body, fault.Rate, flush)
+	case Flip:
+		one := make([]byte, 1)
+		if _, err := io.ReadFull(body, one); err == nil {
+			one[0] ^= 1
+			_, _ = to.Write(one)
+		}
+		_, _ = io.Copy(to, body)
+	default:
+		r.act(w, req, fault)
+	}
+}
+
+// tally counts what goes down.
+type tally struct {
+	io.Writer
+	entry func(func(*Request))
+}
+
+func (t *tally) Write(p []byte) (int, error) {
+	n, err := t.Writer.Write(p)
+	t.entry(func(e *Request) { e.Down += int64(n) })
+	return n, err
+}

@@ -1,0 +1,300 @@
+package registry_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// A push of five platforms costs HEAD, POST and PUT a blob (base layer, program,
+// config), HEAD and PUT a child, PUT of the index and HEAD of the tag; pushed
+// again, HEAD of the tag and of each child.
+func TestPutCost(t *testing.T) {
+	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
+	c := client(t)
+	idx := program(t, basesAt(t, c, bases.Host+"/base:1"), 3000)
+	bases.Reset()
+
+	ref := target.Host + "/acme/app:v1"
+	now, release, err := c.Prepare(t.Context(), ref)
+	if err != nil || now.Digest != (v1.Hash{}) {
+		t.Fatal(now, err)
+	}
+	put(t, c, ref, idx)
+	release()
+	release()
+	expect(t, target, map[string]int{
+		"HEAD manifest": 6, "HEAD blob": 15, "POST upload": 15, "PUT upload": 15, "PUT manifest": 6,
+	})
+	expect(t, bases, map[string]int{"GET blob": 5})
+	verifyTag(t, target, "acme/app:v1", idx)
+
+	target.Reset()
+	put(t, c, target.Host+"/acme/app:latest", idx)
+	expect(t, target, map[string]int{"HEAD manifest": 1, "PUT manifest": 1})
+
+	target.Reset()
+	put(t, client(t), ref, idx)
+	expect(t, target, map[string]int{"HEAD manifest": 6})
+}
+
+// On the base's own registry its layers are mounted: one request each, and not a
+// byte of them is read.
+func TestPutMounts(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	c := client(t)
+	idx := program(t, basesAt(t, c, r.Host+"/base:1"), 3000)
+	r.Reset()
+	put(t, c, r.Host+"/app:v1", idx)
+	expect(t, r, map[string]int{
+		"HEAD manifest": 6, "POST mount": 5, "HEAD blob": 10, "POST upload": 10, "PUT upload": 10, "PUT manifest": 6,
+	})
+	verifyTag(t, r, "app:v1", idx)
+}
+
+// A registry that refuses to mount opens an upload instead, which is used; it is
+// not asked to mount from there again.
+func TestPutMountRefused(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, status := range []int{401, 403, 404, 500} {
+		c := client(t)
+		base := basesAt(t, c, r.Host+"/base:1")["amd64"]
+		img := regtest.OnBase(t, base, "amd64", 100)
+		r.Reset()
+		r.Inject(regtest.Fault{Path: "mount=", Status: status, Times: -1})
+		put(t, c, r.Host+"/refused:v1", img)
+		verifyTag(t, r, "refused:v1", img)
+	}
+}
+
+func TestCarryThenPut(t *testing.T) {
+	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
+	c := client(t)
+	images := basesAt(t, c, bases.Host+"/base:1")
+	idx := program(t, images, 3000)
+	ref := target.Host + "/app:v1"
+	var wg sync.WaitGroup
+	for _, img := range images {
+		layers := must(img.Layers())(t)
+		wg.Go(func() {
+			if err := c.Carry(t.Context(), ref, layers...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	put(t, c, ref, idx)
+	wg.Wait()
+	expect(t, target, map[string]int{
+		"HEAD manifest": 6, "HEAD blob": 15, "POST upload": 15, "PUT upload": 15, "PUT manifest": 6,
+	})
+	verifyTag(t, target, "app:v1", idx)
+}
+
+// An upload that Prepare opened and nobody used is closed.
+func TestPrepareReleases(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	_, release, err := client(t).Prepare(t.Context(), r.Host+"/app:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	release()
+	expect(t, r, map[string]int{"HEAD manifest": 1, "POST upload": 1, "DELETE upload": 1})
+}
+
+// A child that somebody deleted behind a tag is stored again.
+func TestPutHeals(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 500, 1, five...)
+	ref := r.Host + "/app:v1"
+	put(t, client(t), ref, idx)
+	gone := must(idx.IndexManifest())(t).Manifests[2].Digest
+	doomed := must(name.NewDigest(r.Judge() + "/app@" + gone.String()))(t)
+	if err := remote.Delete(doomed); err != nil {
+		t.Fatal(err)
+	}
+	r.Reset()
+	put(t, client(t), ref, idx)
+	expect(t, r, map[string]int{"HEAD manifest": 6, "HEAD blob": 2, "PUT manifest": 1})
+	verifyTag(t, r, "app:v1", idx)
+}
+
+// Whatever fails, the tag names the old index until everything below the new one
+// is there.
+func TestTagMovesLast(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	ref := r.Host + "/app:v1"
+	before := regtest.RandomIndex(t, 500, 1, five...)
+	put(t, client(t), ref, before)
+	var after v1.ImageIndex
+	for nth := 1; nth <= 6; nth++ {
+		after = regtest.RandomIndex(t, 500, 1, five...)
+		r.Reset()
+		r.Inject(regtest.Fault{Method: "PUT", Path: "/manifests/", Nth: nth, Times: -1, Status: 500})
+		if err := client(t).Put(t.Context(), ref, after); err == nil {
+			t.Fatal("the push succeeded though a PUT always fails")
+		}
+		verifyTag(t, r, "app:v1", before)
+	}
+	r.Reset()
+	put(t, client(t), ref, after)
+	verifyTag(t, r, "app:v1", after)
+}
+
+// Bytes that are not the digest's are never whole on the wire.
+func TestPutWrongBytes(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, change := range []func([]byte) []byte{
+		func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		func(b []byte) []byte { return b[:len(b)-1] },
+		func(b []byte) []byte { return append(b, 0) },
+	} {
+		layer := must(random.Layer(100_000, types.OCILayer))(t)
+		err := client(t).Carry(t.Context(), r.Host+"/app:v1", twisted{layer, change})
+		if !errors.Is(err, manifest.ErrMismatch) {
+			t.Errorf("got %v, want a mismatch", err)
+		}
+	}
+	if n := r.Tally()["DELETE upload"]; n != 3 {
+		t.Errorf("%d of 3 uploads closed", n)
+	}
+}
+
+// twisted is a layer that does not keep its word.
+type twisted struct {
+	v1.Layer
+	change func([]byte) []byte
+}
+
+func (l twisted) Compressed() (io.ReadCloser, error) {
+	rc, err := l.Layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(rc)
+	return io.NopCloser(bytes.NewReader(l.change(b))), err
+}
+
+// A layer stays known however others wrap it.
+func TestMountThroughWrapping(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	c := client(t)
+	base := basesAt(t, c, r.Host+"/base:1")["amd64"]
+	r.Reset()
+	wrapped := must(partial.CompressedToLayer(must(base.Layers())(t)[0]))(t)
+	if err := c.Carry(t.Context(), r.Host+"/app:v1", wrapped); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, map[string]int{"POST mount": 1})
+}
+
+// What go-containerregistry pushes we read, and it is what was pushed.
+func TestGetOfTheirs(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 70_000, 3, "amd64", "arm64")
+	if err := remote.WriteIndex(must(name.ParseReference(r.Judge()+"/theirs:1"))(t), idx); err != nil {
+		t.Fatal(err)
+	}
+	content := must(client(t).Get(t.Context(), r.Host+"/theirs:1"))(t)
+	expect(t, r, map[string]int{"GET manifest": 1})
+	if digestOf(t, content) != digestOf(t, idx) {
+		t.Error("another digest")
+	}
+	if err := validate.Index(content.(v1.ImageIndex)); err != nil {
+		t.Error(err)
+	}
+}
+
+// With a cache a tag costs a HEAD and a digest nothing.
+func TestGetCached(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 500, 1, "amd64")
+	put(t, client(t), r.Host+"/app:v1", idx)
+	dir := t.TempDir()
+	get := func(ref string) manifest.Content {
+		r.Reset()
+		c := client(t)
+		c.CacheDir = dir
+		content := must(c.Get(t.Context(), ref))(t)
+		img := must(content.(v1.ImageIndex).Image(must(idx.IndexManifest())(t).Manifests[0].Digest))(t)
+		must(img.RawConfigFile())(t)
+		return content
+	}
+	get(r.Host + "/app:v1")
+	expect(t, r, map[string]int{"GET manifest": 2, "GET blob": 1})
+	get(r.Host + "/app:v1")
+	expect(t, r, map[string]int{"HEAD manifest": 1})
+	get(by(r, "app", digestOf(t, idx)))
+	expect(t, r, map[string]int{})
+
+	next := regtest.RandomIndex(t, 500, 1, "arm64")
+	put(t, client(t), r.Host+"/app:v1", next)
+	c := client(t)
+	c.CacheDir = dir
+	if got := must(c.Get(t.Context(), r.Host+"/app:v1"))(t); digestOf(t, got) != digestOf(t, next) {
+		t.Error("the cache hid that the tag moved")
+	}
+}
+
+func TestResolve(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 100, 1)
+	put(t, client(t), r.Host+"/app:v1", img)
+	r.Reset()
+	d := must(client(t).Resolve(t.Context(), r.Host+"/app:v1"))(t)
+	if want := must(manifest.Describe(img))(t); d.Digest != want.Digest || d.Size != want.Size || d.MediaType != want.MediaType {
+		t.Errorf("got %v, want %v", d, want)
+	}
+	expect(t, r, map[string]int{"HEAD manifest": 1})
+
+	_, err := client(t).Resolve(t.Context(), r.Host+"/app:v2")
+	if !errors.Is(err, manifest.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	for _, status := range []int{403, 500, 401} {
+		r.Reset()
+		r.Inject(regtest.Fault{Method: "HEAD", Times: -1, Status: status})
+		_, err = client(t).Resolve(t.Context(), r.Host+"/app:v1")
+		if errors.Is(err, manifest.ErrNotFound) || errors.Is(err, registry.ErrCredentials) != (status < 500) {
+			t.Errorf("%d: got %v", status, err)
+		}
+	}
+	for _, fault := range []regtest.Fault{{Status: 405}, {Status: 200}, {Status: 501}} {
+		r.Reset()
+		fault.Method, fault.Times = "HEAD", -1
+		r.Inject(fault)
+		if d, err := client(t).Resolve(t.Context(), r.Host+"/app:v1"); err != nil || d.Digest != digestOf(t, img) {
+			t.Errorf("HEAD answered %d: %v, %v", fault.Status, d, err)
+		}
+	}
+}
+
+func TestTags(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 100, 1)
+	c := client(t)
+	for _, tag := range []string{"a", "b", "c"} {
+		put(t, c, r.Host+"/app:"+tag, img)
+	}
+	tags := must(client(t).Tags(t.Context(), r.Host+"/app"))(t)
+	if len(tags) != 3 || tags[0] != "a" {
+		t.Error(tags)
+	}
+	if _, err := c.Tags(t.Context(), r.Host+"/none"); !errors.Is(err, manifest.ErrNotFound) {
+		t.Error(err)
+	}
+}
