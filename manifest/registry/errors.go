@@ -35,6 +35,7 @@ type Error struct {
 	missing    bool          // a manifest that was asked for is not there
 	throttled  bool          // too many requests, whatever the status
 	credential bool          // credentials were the cause without a 401 or 403
+	renewed    bool          // there are new credentials to try with
 	final      bool          // trying again is useless, or was done
 	brief      bool          // nobody is there: few tries, short waits
 	wait       time.Duration // what Retry-After said; negative when it said nothing
@@ -146,11 +147,16 @@ func (k *call) refusal(resp *http.Response) *Error {
 		e.Err = errors.New(text)
 	}
 	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && (k.method == http.MethodGet || k.method == http.MethodHead)
-	e.throttled = resp.StatusCode == http.StatusTooManyRequests ||
-		resp.StatusCode == http.StatusForbidden && strings.Contains(strings.ToLower(string(body)), "rate limit")
+	e.throttled = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden && limited(resp.Header, body)
 	e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	e.final = !e.throttled && !temporary(resp.StatusCode)
 	return e
+}
+
+// limited reports whether a 403 means too many requests, as GitHub's does.
+func limited(h http.Header, body []byte) bool {
+	return h.Get("Retry-After") != "" || h.Get("X-Ratelimit-Remaining") == "0" ||
+		strings.Contains(strings.ToLower(string(body)), "rate limit")
 }
 
 // parseErrors reads the body of an error (distribution-spec, "Error codes") and

@@ -14,6 +14,9 @@ import (
 // before it, that does not take it whole.
 const chunkSize = 64 << 20
 
+// maxRenewals is how often the credentials of one upload may end in its middle.
+const maxRenewals = 3
+
 // An upload is one blob on its way.
 type upload struct {
 	c       *Client
@@ -22,6 +25,7 @@ type upload struct {
 	session *session
 	offset  int64 // what the session has
 	refused int   // how often a session was refused
+	renewed int   // how often credentials were
 	told    *transfer
 	tries   *retries
 }
@@ -148,6 +152,10 @@ func (u *upload) patch(ctx context.Context) error {
 // recover decides what to do after err: nil means to send again, done that the
 // blob is there after all.
 func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
+	if e := asError(err); e != nil && e.renewed && u.renewed < maxRenewals {
+		u.renewed++
+		return false, u.align(ctx)
+	}
 	if u.declined(ctx, err) {
 		return false, nil
 	}
@@ -166,18 +174,19 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 // blob was sent, and makes the next try another way: a new session, then chunks.
 func (u *upload) declined(ctx context.Context, err error) bool {
 	e := asError(err)
-	if e == nil || u.refused == 2 || e.has("DIGEST_INVALID", "NAME_UNKNOWN", "SIZE_INVALID") {
+	if e == nil || u.session == nil || u.refused == 2 || e.has("NAME_UNKNOWN") {
 		return false
 	}
-	gone := e.Status == http.StatusNotFound || e.has("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
+	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // on the way: we proved what we sent
+	gone := spoilt || e.Status == http.StatusNotFound || e.has("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 	whole := []int{
 		http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented,
 	}
-	if u.session == nil || !gone && !slices.Contains(whole, e.Status) {
+	if !gone && !slices.Contains(whole, e.Status) {
 		return false
 	}
-	if u.refused++; !gone || u.refused == 2 {
+	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
 		u.c.known.flag(&u.c.known.chunks, u.repo.host.name)
 	}
 	if gone {

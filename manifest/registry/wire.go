@@ -126,6 +126,11 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 		if !answerable {
 			return nil, k.refusal(resp)
 		}
+		if k.once && k.body != nil && k.url != nil { // the session may have taken some of it
+			e := k.refusal(resp)
+			e.renewed = true
+			return nil, e
+		}
 		discard(resp)
 	}
 }

@@ -1,0 +1,347 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// kinds are the requests of a push and a pull, as faults match them.
+var kinds = []struct{ name, method, path string }{
+	{"HEAD tag", "HEAD", "/manifests/v1"},
+	{"HEAD child", "HEAD", "/manifests/sha256"},
+	{"HEAD blob", "HEAD", "/blobs/"},
+	{"POST", "POST", ""},
+	{"PUT blob", "PUT", "/blobs/"},
+	{"PUT child", "PUT", "/manifests/sha256"},
+	{"PUT tag", "PUT", "/manifests/v1"},
+}
+
+// A request that fails once or three times costs time; one that always fails
+// ends the push with what was asked, and the tag as it was.
+func TestPutTemporary(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	ref := r.Host + "/app:v1"
+	old := regtest.RandomIndex(t, 500, 1, "amd64")
+	put(t, client(t), ref, old)
+	for _, kind := range kinds {
+		for _, status := range []int{408, 429, 499, 500, 502, 503, 504, 522} {
+			for _, times := range []int{1, 3} {
+				r.Reset()
+				next := regtest.RandomIndex(t, 500, 1, "amd64", "arm64")
+				r.Inject(regtest.Fault{Method: kind.method, Path: kind.path, Times: times, Status: status})
+				if err := client(t).Put(t.Context(), ref, next); err != nil {
+					t.Errorf("%s %d × %d: %v", kind.name, status, times, err)
+				}
+				verifyTag(t, r, "app:v1", next)
+				old = next
+			}
+		}
+		r.Reset()
+		r.Inject(regtest.Fault{Method: kind.method, Path: kind.path, Times: -1, Status: 503})
+		err := client(t).Put(t.Context(), ref, regtest.RandomIndex(t, 500, 1, "amd64", "arm64"))
+		var e *registry.Error
+		if !errors.As(err, &e) || e.Status != 503 || e.Attempts != 6 || e.Host != r.Host || e.Repository != "app" || e.Op != kind.method {
+			t.Errorf("%s always 503: %v", kind.name, err)
+		}
+		verifyTag(t, r, "app:v1", old)
+	}
+}
+
+// cuts are the ways in which a connection ends.
+var cuts = map[string]regtest.Action{"FIN": regtest.Close, "RST": regtest.Abort}
+
+// An upload that is cut anywhere arrives, at most two more sendings.
+func TestPutCut(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	const size = 2 << 20
+	for name, action := range cuts {
+		for _, after := range []int64{0, 1, 64 << 10, 1 << 20, size - 1} {
+			t.Run(fmt.Sprint(name, after), func(t *testing.T) {
+				r.Reset()
+				img := regtest.Image(t, "amd64", size, 1)
+				r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Phase: regtest.Up, After: after, Action: action})
+				put(t, client(t), r.Host+"/app:v1", img)
+				verifyTag(t, r, "app:v1", img)
+				var sent int64
+				for _, req := range r.Requests() {
+					sent += req.Up
+				}
+				if sent > 3*size+size/10 {
+					t.Errorf("sent %d bytes of %d", sent, size)
+				}
+			})
+		}
+	}
+}
+
+// An answer that is lost is found again by a HEAD.
+func TestPutAnswerLost(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, kind := range kinds {
+		for name, action := range cuts {
+			r.Reset()
+			idx := regtest.RandomIndex(t, 500, 1, "amd64", "arm64")
+			r.Inject(regtest.Fault{Method: kind.method, Path: kind.path, Phase: regtest.Answer, Action: action})
+			put(t, client(t), r.Host+"/app:v1", idx)
+			verifyTag(t, r, "app:v1", idx)
+			if n := r.Tally()["PUT upload"]; n != 4 {
+				t.Errorf("%s %s: %d blobs of 4 sent", kind.name, name, n)
+			}
+			if n := r.Tally()["PUT manifest"]; n != 3 {
+				t.Errorf("%s %s: %d manifests of 3 sent", kind.name, name, n)
+			}
+		}
+	}
+}
+
+// A registry of immutable tags refuses what it has already.
+func TestImmutableTag(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 500, 1, "amd64")
+	r.Inject(
+		regtest.Fault{Method: "PUT", Path: "/manifests/v1", Phase: regtest.Answer, Status: 400, Body: `{"errors":[{"code":"TAG_INVALID","message":"immutable"}]}`},
+		regtest.Fault{Method: "PUT", Path: "/manifests/v1", Times: -1, Status: 400},
+	)
+	put(t, client(t), r.Host+"/app:v1", idx)
+	r.Reset()
+	r.Inject(regtest.Fault{Method: "PUT", Path: "/manifests/v1", Times: -1, Status: 409, Body: `{"errors":[{"code":"DENIED","message":"the tag is immutable"}]}`})
+	err := client(t).Put(t.Context(), r.Host+"/app:v1", regtest.RandomIndex(t, 500, 1, "amd64"))
+	if err == nil || !strings.Contains(err.Error(), "the tag is immutable") || errors.Is(err, manifest.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	verifyTag(t, r, "app:v1", idx)
+}
+
+// A registry that is slow to see what it has is believed the fifth time.
+func TestPutUnknownParts(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	unknown := `{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}`
+	for _, times := range []int{1, 3} {
+		for _, path := range []string{"/manifests/v1", "/manifests/sha256"} {
+			r.Reset()
+			idx := regtest.RandomIndex(t, 500, 1, "amd64", "arm64")
+			r.Inject(regtest.Fault{Method: "PUT", Path: path, Times: times, Status: 404, Body: unknown})
+			put(t, client(t), r.Host+"/app:v1", idx)
+			verifyTag(t, r, "app:v1", idx)
+		}
+	}
+	r.Reset()
+	r.Inject(regtest.Fault{Method: "PUT", Path: "/manifests/v1", Times: -1, Status: 404, Body: unknown})
+	err := client(t).Put(t.Context(), r.Host+"/app:v1", regtest.RandomIndex(t, 500, 1, "amd64"))
+	if err == nil || errors.Is(err, manifest.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A registry, or what stands before it, that does not take a blob in one piece
+// gets it in chunks.
+func TestPutChunked(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, status := range []int{404, 405, 411, 413, 415, 416} {
+		r.Reset()
+		layer := must(random.Layer(300_000, types.OCILayer))(t)
+		times := 1
+		if status == http.StatusNotFound {
+			times = 2 // once may be the session's age
+		}
+		r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Times: times, Status: status})
+		if err := client(t).Carry(t.Context(), r.Host+"/app:v1", layer); err != nil {
+			t.Errorf("%d: %v %v", status, err, r.Tally())
+		}
+		if n := r.Tally()["PATCH upload"]; n != 1 {
+			t.Errorf("%d: %d chunks: %v", status, n, r.Tally())
+		}
+	}
+}
+
+// A download goes on where it was cut; one bit that is wrong is an error.
+func TestGetFaults(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	const size = 2 << 20
+	img := regtest.Image(t, "amd64", size, 1)
+	put(t, client(t), r.Host+"/app:v1", img)
+	read := func() (int64, error) {
+		content, err := client(t).Get(t.Context(), r.Host+"/app:v1")
+		if err != nil {
+			return 0, err
+		}
+		layers, err := content.(v1.Image).Layers()
+		if err != nil {
+			return 0, err
+		}
+		if _, err := content.(v1.Image).RawConfigFile(); err != nil {
+			return 0, err
+		}
+		rc, err := layers[0].Compressed()
+		if err != nil {
+			return 0, err
+		}
+		n, err := io.Copy(io.Discard, rc)
+		return n, errors.Join(err, rc.Close())
+	}
+	for name, action := range cuts {
+		for _, after := range []int64{0, 1, 64 << 10, 1 << 20, size - 1} {
+			r.Reset()
+			r.Inject(regtest.Fault{Method: "GET", Nth: 3, Times: 5, Phase: regtest.Down, After: after, Action: action})
+			_, err := read()
+			if after > 0 && err != nil {
+				t.Errorf("%s after %d: %v", name, after, err)
+			}
+			var down int64
+			for _, req := range r.Requests() {
+				down += req.Down
+			}
+			if err == nil && action == regtest.Close && down > size+size/10 { // RST loses what was on its way
+				t.Errorf("%s after %d: read %d bytes of %d", name, after, down, size)
+			}
+		}
+	}
+	for _, path := range []string{"/manifests/", "/blobs/"} {
+		for nth := 1; nth <= 2; nth++ {
+			for _, fault := range []regtest.Fault{
+				{Phase: regtest.Down, After: 100, Action: regtest.Flip},
+				{Status: 200, Body: "<html>please log in</html>", Header: http.Header{"Content-Type": {"text/html"}}},
+				{Status: 200},
+			} {
+				r.Reset()
+				fault.Method, fault.Path, fault.Nth = "GET", path, nth
+				r.Inject(fault)
+				_, err := read()
+				if nth == 1 && !errors.Is(err, manifest.ErrMismatch) {
+					t.Errorf("%s %d %+v: got %v", path, nth, fault, err)
+				}
+			}
+		}
+	}
+}
+
+// A range that is not the one asked for is not taken.
+func TestWrongRange(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 200_000, 1)
+	put(t, client(t), r.Host+"/app:v1", img)
+	content := must(client(t).Get(t.Context(), r.Host+"/app:v1"))(t)
+	layer := must(content.(v1.Image).Layers())(t)[0]
+	for _, answer := range []regtest.Fault{
+		{Status: 206, Header: http.Header{"Content-Range": {"bytes 0-1/2"}}, Body: "xy"},
+		{Status: 206, Body: "xy"},
+		{Status: 206, Header: http.Header{"Content-Range": {"bytes 99-x/*"}}, Body: "xy"},
+	} {
+		r.Reset()
+		answer.Method, answer.Nth = "GET", 1
+		r.Inject(
+			regtest.Fault{Method: "GET", Phase: regtest.Down, After: 1000, Action: regtest.Abort},
+			answer,
+		)
+		rc := must(layer.Compressed())(t)
+		if _, err := io.Copy(io.Discard, rc); err != nil {
+			t.Errorf("%+v: %v", answer, err)
+		}
+		_ = rc.Close()
+	}
+}
+
+// When the context ends, uploads in flight are closed at once.
+func TestPutCancelled(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Times: -1, Action: regtest.Stall})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for r.Tally()["PUT upload"] < 4 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		cancel()
+	}()
+	idx := regtest.RandomIndex(t, 5000, 1, "amd64", "arm64")
+	done := make(chan error, 1)
+	go func() { done <- client(t).Put(ctx, r.Host+"/app:v1", idx) }()
+	<-ctx.Done()
+	start := time.Now()
+	err := <-done
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %v", took)
+	}
+	if n := r.Tally()["DELETE upload"]; n != 4 {
+		t.Errorf("%d of 4 uploads closed", n)
+	}
+}
+
+// Retry-After is kept to, by everybody; too long a wait is not begun.
+func TestRetryAfter(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	put(t, client(t), r.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
+	for _, one := range []struct {
+		header string
+		least  time.Duration
+		fails  bool
+	}{
+		{header: "2", least: 2 * time.Second},
+		{header: "0"},
+		{header: "-1"},
+		{header: "abc"},
+		{header: ""},
+		{header: "121", fails: true},
+		{header: "1000000000", fails: true},
+		{header: strings.Repeat("9", 40), fails: true},
+		{header: time.Now().Add(time.Minute).UTC().Format(http.TimeFormat), least: 50 * time.Second},
+		{header: time.Now().Add(time.Hour).UTC().Format(http.TimeFormat), fails: true},
+	} {
+		r.Reset()
+		r.Inject(regtest.Fault{Status: 429, Header: http.Header{"Retry-After": {one.header}}})
+		n := &naps{}
+		c := &registry.Client{Keychain: login{}, Sleep: n.sleep}
+		_, err := c.Resolve(t.Context(), r.Host+"/app:v1")
+		if (err != nil) != one.fails {
+			t.Errorf("%q: %v", one.header, err)
+		}
+		if err != nil && !strings.Contains(hintOf(err), "wait until 20") {
+			t.Errorf("%q: hint %q", one.header, hintOf(err))
+		}
+		if err == nil && (len(n.took) == 0 || n.took[0] < one.least) {
+			t.Errorf("%q: slept %v", one.header, n.took)
+		}
+	}
+	r.Reset() // GitHub says 403 for too many requests
+	r.Inject(regtest.Fault{Method: "POST", Status: 403, Body: "You have exceeded a secondary rate limit."})
+	if err := client(t).Put(t.Context(), r.Host+"/app:v2", regtest.Image(t, "amd64", 100, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	r := must(regtest.New(regtest.Options{}))(t)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := &naps{}
+	c := &registry.Client{Keychain: login{}, Sleep: n.sleep}
+	_, err := c.Resolve(t.Context(), r.Host+"/app:v1")
+	var e *registry.Error
+	if !errors.As(err, &e) || e.Attempts != 3 || e.Status != 0 || errors.Is(err, manifest.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	var total time.Duration
+	for _, d := range n.took {
+		total += d
+	}
+	if total > 5*time.Second {
+		t.Errorf("waited %v", total)
+	}
+}
