@@ -1,0 +1,237 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/agext/levenshtein"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A Problem is one thing that is wrong with what was configured.
+type Problem struct {
+	Origin Origin
+	Key    string // dotted path of the key, may be empty
+	Err    error
+}
+
+func (p *Problem) Error() string {
+	where := p.Origin.String()
+	if key := shorten(p.Key); key != "" && p.Origin.Kind == FromFile {
+		where += ": " + key
+	}
+	return where + ": " + p.Err.Error()
+}
+
+func (p *Problem) Unwrap() error { return p.Err }
+
+// assign sets out, a value of f's type, to the items, of which there is exactly
+// one where f is no list. What is wrong comes by the position of the item.
+func (f *field) assign(out reflect.Value, items []string) map[int]error {
+	wrong := f.examine(items)
+	set := func(err error) {
+		if err != nil && wrong[0] == nil {
+			wrong[0] = err
+		}
+	}
+	switch f.kind {
+	case texts:
+		out.Set(reflect.ValueOf(items))
+	case perPlatform:
+		out.Set(reflect.ValueOf(PerPlatform{everyPlatform: items[0]}))
+	case boolean:
+		v, err := strconv.ParseBool(items[0])
+		if err != nil {
+			set(errors.New("wants true or false"))
+		}
+		out.SetBool(v)
+	case number:
+		v, err := strconv.Atoi(items[0])
+		if err != nil || v < 0 {
+			set(errors.New("wants a number, 0 or more"))
+		}
+		out.SetInt(int64(v))
+	case parsed:
+		set(out.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(items[0])))
+	default:
+		out.SetString(items[0])
+	}
+	return wrong
+}
+
+// examine returns what is wrong with items by their position.
+func (f *field) examine(items []string) map[int]error {
+	wrong := map[int]error{}
+	seen := map[string]string{}
+	for i, s := range items {
+		err := tame(s)
+		if err == nil && len(f.enum) > 0 && !slices.Contains(f.enum, s) {
+			err = fmt.Errorf("%q is not one of %s%s", shorten(s), strings.Join(f.enum, ", "), didYouMean(s, f.enum))
+		}
+		if err == nil && f.check == "platforms" {
+			err = examinePlatforms(s, seen)
+		} else if err == nil && checks[f.check] != nil {
+			err = checks[f.check](s)
+		}
+		if err != nil {
+			wrong[i] = err
+		}
+	}
+	return wrong
+}
+
+// checks are what the tag check may ask of each text; "platforms", "platform"
+// and "path" are looked after elsewhere.
+var checks = map[string]func(string) error{
+	"absolute": func(s string) error {
+		if !strings.HasPrefix(s, "/") && (len(s) < 3 || s[1:3] != `:\`) {
+			return fmt.Errorf("%q is not an absolute path", shorten(s))
+		}
+		return nil
+	},
+	"keyvalue": func(s string) error {
+		if key, _, ok := strings.Cut(s, "="); !ok || strings.TrimSpace(key) == "" {
+			return fmt.Errorf("%q wants K=V", shorten(s))
+		}
+		return nil
+	},
+	"host": func(s string) error { _, err := host(s); return err },
+}
+
+// examinePlatforms checks one item of a list of platforms, which may be a comma
+// list itself. seen holds what was there before, by key.
+func examinePlatforms(s string, seen map[string]string) error {
+	for one := range strings.SplitSeq(s, ",") {
+		if strings.TrimSpace(one) == "all" {
+			continue
+		}
+		p, err := platform.Parse(one)
+		if err != nil {
+			return err
+		}
+		key := platform.Key(p)
+		if first, dup := seen[key]; dup {
+			return fmt.Errorf("%q is the same platform as %q", strings.TrimSpace(one), first)
+		}
+		seen[key] = strings.TrimSpace(one)
+	}
+	return nil
+}
+
+// canonicalKey returns a map's key in the spelling by which it is looked up.
+func canonicalKey(check, s string) (string, error) {
+	switch {
+	case check == "host":
+		return host(s)
+	case check == "platform or default" && s == everyPlatform:
+		return s, nil
+	}
+	p, err := platform.Parse(s)
+	if err != nil {
+		return "", err
+	}
+	return platform.Key(p), nil
+}
+
+// host returns the host[:port] of a registry in lower case.
+func host(s string) (string, error) {
+	u, err := url.Parse("//" + s)
+	if err != nil || s == "" || u.Host != s || u.Hostname() == "" || strings.HasSuffix(s, ":") || len(s) > 255 ||
+		strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII || unicode.IsSpace(r) }) {
+		return "", fmt.Errorf("%q wants host[:port], without https:// and path", shorten(s))
+	}
+	return strings.ToLower(s), nil
+}
+
+// tame refuses texts that no key has a use for.
+func tame(s string) error {
+	for _, r := range s {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == unicode.ReplacementChar {
+			return fmt.Errorf("%q holds a control character", shorten(s))
+		}
+	}
+	return nil
+}
+
+// unknownKey says that no field has the key, and which was probably meant: one
+// that is spelled alike, or the same one in another place of the struct t.
+func unknownKey(key string, fields []*field, t reflect.Type) error {
+	var near []string
+	for _, f := range fields {
+		near = append(near, f.key)
+	}
+	hint := didYouMean(key, near)
+	for _, f := range leaves(describe(t)) {
+		if hint == "" && f.key == key && f.path != key {
+			hint = fmt.Sprintf("; it belongs below %s", strings.TrimSuffix(f.path, "."+key))
+		}
+	}
+	return fmt.Errorf("no such key%s", hint)
+}
+
+// didYouMean returns "; did you mean X?" for the word nearest to s, or nothing.
+func didYouMean(s string, words []string) string {
+	best, least := "", max(2, len(s)/3)+1
+	folded := strings.ToLower(strings.ReplaceAll(s, "-", "_"))
+	if len(s) > 64 {
+		return ""
+	}
+	for _, w := range words {
+		if d := levenshtein.Distance(folded, w, nil); d < least && d < len(w) {
+			best, least = w, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// shorten keeps a text of the file short enough, and clean enough, to be told.
+func shorten(s string) string {
+	const most = 64
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return -1
+		}
+		return r
+	}, s)
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// anchor makes the relative paths among fields, which the file holds, relative
+// to dir.
+func anchor(fields []*field, v reflect.Value, dir string) {
+	for _, f := range fields {
+		at := v.FieldByIndex(f.index)
+		switch {
+		case f.kind == object:
+			anchor(f.elem, v, dir)
+		case f.kind == objects:
+			for i := range at.Len() {
+				anchor(f.elem, at.Index(i), dir)
+			}
+		case f.kind == dict:
+			for _, key := range at.MapKeys() {
+				elem := reflect.New(at.Type().Elem()).Elem()
+				elem.Set(at.MapIndex(key))
+				anchor(f.elem, elem, dir)
+				at.SetMapIndex(key, elem)
+			}
+		case f.check == "path" && at.String() != "" && !filepath.IsAbs(at.String()):
+			at.SetString(filepath.Join(dir, at.String()))
+		}
+	}
+}

@@ -1,0 +1,128 @@
+// Package config turns .mabuild.yaml, MABUILD_* variables and flags into one
+// struct of plain data.
+//
+// A flag beats the environment, which beats the file, which beats the defaults.
+// The keys, their types, checks, defaults and descriptions all come from the
+// struct tags of [Config]; so do the JSON schema, the starter file and the view
+// of the merged result.
+//
+// The file is not trusted: its size, nesting and aliases are bounded, unknown
+// and repeated keys are refused, and all complaints come at once, each a
+// [*Problem] with its line.
+package config
+
+// Tags of the fields, besides yaml:
+//
+//	doc      one sentence for people; every key has one
+//	flag     name of the flag; "-" for none; otherwise the key with dashes
+//	default  value where nobody says anything, written as in the environment
+//	example  what the starter file shows where there is no default
+//	check    what each text must be: see checks
+//	enum     the texts that are allowed, separated by |
+//	sep      what separates the items of a list in the environment:
+//	         a comma, or "lines" where items may hold commas
+
+// Config is everything that can be said in .mabuild.yaml, in MABUILD_* and by
+// flags, merged.
+type Config struct {
+	// File is the path of the file that was read, empty for none.
+	File string `yaml:"-"`
+	// Dir is what relative paths of the file are relative to: its directory.
+	// Without a file it is the directory that Load was given.
+	Dir string `yaml:"-"`
+
+	// Settings hold for every build that does not say otherwise. What the
+	// environment or a flag says has replaced the builds' own settings already.
+	Settings `yaml:",inline"`
+
+	Builds []Build `yaml:"builds" doc:"The programs to build. Every setting above may also be given for one of them." flag:"-"`
+
+	Jobs         int      `yaml:"jobs" doc:"How many compilers run at once; 0 chooses by cores and memory." example:"4"`
+	Cache        string   `yaml:"cache" doc:"Directory of the cache; by default mabuild in the user's cache directory." example:".cache/mabuild" check:"path"`
+	Output       []string `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines"`
+	MetadataFile string   `yaml:"metadata_file" doc:"Write digests, platforms and sizes to this file, as JSON." example:"dist/image.json" check:"path"`
+	NoIndex      bool     `yaml:"no_index" doc:"Publish a plain image instead of an index; wants exactly one platform."`
+	MediaTypes   string   `yaml:"media_types" doc:"Media types of what is built; docker is for registries that know no OCI." enum:"oci|docker" default:"oci"`
+	SBOM         string   `yaml:"sbom" doc:"Attach a software bill of materials to each image." enum:"none|spdx|cyclonedx" default:"none"`
+	VCS          bool     `yaml:"vcs" doc:"Annotate the index with revision, source, version and time of the commit."`
+	Progress     string   `yaml:"progress" doc:"How progress is shown." enum:"auto|tty|plain|json|none" default:"auto"`
+
+	Registries         map[string]Registry `yaml:"registries" doc:"How to reach single registries, by host[:port]." flag:"-" check:"host" example:"registry.local"`
+	InsecureRegistries []string            `yaml:"insecure_registries" doc:"Hosts that may be spoken to over plain http or unverified TLS." flag:"insecure-registry" example:"[\"registry.local:5000\"]" check:"host"`
+	TrustRealms        []string            `yaml:"trust_realms" doc:"Token servers that may have a registry's credentials although they live elsewhere." flag:"trust-realm" example:"[auth.example.com]" check:"host"`
+	CAFile             string              `yaml:"ca_file" doc:"PEM file of certificate authorities to trust beside the system's, for every registry." flag:"ca-file" example:"ca.pem" check:"path"`
+	ClientCert         string              `yaml:"client_cert" doc:"PEM file of the client certificate, for every registry." example:"client.pem" check:"path"`
+	ClientKey          string              `yaml:"client_key" doc:"PEM file of the client certificate's key." example:"client-key.pem" check:"path"`
+	Timeout            Duration            `yaml:"timeout" doc:"End the run after this time; 0 never does." example:"30m"`
+
+	workdir string
+	origins map[string]Origin
+}
+
+// Settings say how a program becomes an image. They stand at the top level of
+// the file, for every build, and in a build, for that one.
+type Settings struct {
+	Repo      string      `yaml:"repo" doc:"Registry and path that images are pushed below; the name of the program is added." example:"ghcr.io/acme"`
+	Platforms []string    `yaml:"platforms" doc:"What to build for: os/arch[/variant], or all for every platform that the base and Go share. All of it is published, or nothing." default:"linux/amd64,linux/arm64" check:"platforms"`
+	Base      PerPlatform `yaml:"base" doc:"Base image: static (built in), scratch, or any image; or one for each platform." default:"static"`
+	Tags      []string    `yaml:"tags" doc:"Tags that the image gets; templates such as {{.Version}} are filled in from git." flag:"tag" default:"latest"`
+	Ldflags   []string    `yaml:"ldflags" doc:"Flags of the linker beside -s -w; templates are filled in from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines"`
+	Gcflags   []string    `yaml:"gcflags" doc:"Flags of the compiler." example:"[\"-N -l\"]" sep:"lines"`
+	BuildTags []string    `yaml:"build_tags" doc:"Build tags." example:"[netgo]"`
+	Env       []string    `yaml:"env" doc:"Variables for the go command, each K=V." flag:"build-env" example:"[GOEXPERIMENT=none]" check:"keyvalue" sep:"lines"`
+	Cgo       bool        `yaml:"cgo" doc:"Compile with cgo; wants a C compiler for each platform."`
+	Symbols   bool        `yaml:"symbols" doc:"Keep symbol table and debug information."`
+	Path      string      `yaml:"path" doc:"Where the program lies in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
+	Files     []File      `yaml:"files" doc:"Files that go into the image beside the program." flag:"-"`
+	Image     Image       `yaml:"image" doc:"What the image says about how it is run."`
+}
+
+// A Build is one program of the file.
+type Build struct {
+	ID   string `yaml:"id" doc:"Name of the image below repo; by default the name of the program." example:"api" flag:"-"`
+	Main string `yaml:"main" doc:"Package of the program: a directory below dir, an import path, or module/path@version." example:"./cmd/api" flag:"-"`
+	// Dir is never empty once loaded. Main and Files are relative to it.
+	Dir string `yaml:"dir" doc:"Directory of the module, relative to this file; main and files are relative to it." example:"." flag:"-" check:"path"`
+	// Settings are complete once loaded: nothing is left to look up in Config.
+	Settings  `yaml:",inline"`
+	Overrides map[string]Override `yaml:"overrides" doc:"Settings for single platforms." flag:"-" check:"platform"`
+}
+
+// An Override replaces settings of a build for one platform.
+type Override struct {
+	Ldflags   []string `yaml:"ldflags" doc:"Flags of the linker." flag:"-"`
+	Gcflags   []string `yaml:"gcflags" doc:"Flags of the compiler." flag:"-"`
+	BuildTags []string `yaml:"build_tags" doc:"Build tags." flag:"-"`
+	Env       []string `yaml:"env" doc:"Variables for the go command, each K=V, beside those of the build." flag:"-" check:"keyvalue"`
+}
+
+// A File is a file or directory that goes into the image.
+type File struct {
+	From string `yaml:"from" doc:"File or directory, below the build's directory." flag:"-" example:"./web/dist"`
+	To   string `yaml:"to" doc:"Absolute path in the image." flag:"-" check:"absolute" example:"/srv/web"`
+	Mode Mode   `yaml:"mode" doc:"Permissions in octal; by default 0755 where the owner may execute, else 0644." flag:"-" example:"\"0644\""`
+}
+
+// Image is what the image's config says about how it is run.
+type Image struct {
+	Entrypoint  []string `yaml:"entrypoint" doc:"Command that is run; by default the program." flag:"entrypoint" sep:"lines" example:"[/mabuild/api, serve]"`
+	Cmd         []string `yaml:"cmd" doc:"Arguments that the person who runs the image may replace." flag:"cmd" sep:"lines" example:"[--help]"`
+	User        string   `yaml:"user" doc:"User, or user:group, by number or name." flag:"user" example:"\"65532\""`
+	Workdir     string   `yaml:"workdir" doc:"Working directory." flag:"workdir" check:"absolute" example:"/srv"`
+	Env         []string `yaml:"env" doc:"Variables of the running program, each K=V." flag:"env" check:"keyvalue" sep:"lines" example:"[TZ=UTC]"`
+	Ports       []string `yaml:"ports" doc:"Ports that the program listens on, each PORT[/PROTOCOL]." flag:"port" example:"[8080/tcp]"`
+	Labels      []string `yaml:"labels" doc:"Labels, each K=V." flag:"label" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.source=https://example.com/acme\"]"`
+	Annotations []string `yaml:"annotations" doc:"Annotations of the index, each K=V." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]"`
+	Volumes     []string `yaml:"volumes" doc:"Directories that hold data." flag:"volume" check:"absolute" example:"[/data]"`
+	StopSignal  string   `yaml:"stop_signal" doc:"Signal that ends the program." flag:"stop-signal" example:"SIGTERM"`
+}
+
+// A Registry says how to reach one registry.
+type Registry struct {
+	PlainHTTP  bool     `yaml:"plain_http" doc:"Speak http." flag:"-"`
+	SkipVerify bool     `yaml:"skip_verify" doc:"Accept any TLS certificate." flag:"-"`
+	CAFile     string   `yaml:"ca_file" doc:"PEM file of certificate authorities to trust beside the system's." flag:"-" check:"path"`
+	ClientCert string   `yaml:"client_cert" doc:"PEM file of the client certificate." flag:"-" check:"path"`
+	ClientKey  string   `yaml:"client_key" doc:"PEM file of the client certificate's key." flag:"-" check:"path"`
+	Mirrors    []string `yaml:"mirrors" doc:"Hosts to read from first, in this order." flag:"-" check:"host"`
+}

@@ -1,0 +1,214 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// laughs is an alias bomb of three levels, n items each.
+func laughs(n int) string {
+	row := func(what string) string { return "[" + strings.TrimSuffix(strings.Repeat(what+", ", n), ", ") + "]" }
+	return "tags: &a " + row("x") + "\nldflags: &b " + row("*a") + "\ngcflags: " + row("*b") + "\n"
+}
+
+// inputs are files and what becomes of them: the empty text for a file that is
+// accepted, else all of the complaints.
+var inputs = []struct{ name, in, want string }{
+	{"nothing", "", ""},
+	{"only a comment", "# nothing\n", ""},
+	{"null", "null\n", ""},
+	{"document marker", "---\nrepo: a\n", ""},
+	{"byte order mark", "\ufeffrepo: a\n", ""},
+	{"CRLF", "repo: a\r\ntags: [b]\r\n", ""},
+	{"empty value", "repo:\ntags:\n", ""},
+	{"json", `{"repo": "a", "platforms": ["linux/amd64"]}`, ""},
+	{"numbers as texts", "tags: [1.0, 2, true]\nimage: {user: 65532, ports: [8080]}\n", ""},
+	{"block lists", "platforms:\n- linux/amd64\n- linux/arm64\n", ""},
+	{"comma in platforms", "platforms: ['linux/amd64,linux/arm64']\n", ""},
+	{"all platforms", "platforms: [all]\n", ""},
+	{"spelled otherwise", "platforms: [LINUX/x86_64, linux/aarch64]\n", ""},
+	{"windows version", "platforms: ['windows/amd64:10.0.17763.1']\n", ""},
+	{"base by platform", "base: {default: static, linux/riscv64: 'debian:13'}\n", ""},
+	{"overrides", "builds: [{id: a, overrides: {linux/arm/v6: {env: [A=1], ldflags: [-w]}}}]\n", ""},
+	{"hosts", "registries: {Registry.Local: {plain_http: true}, 'a.b:5000': {}, '[::1]:5000': {skip_verify: true}, docker.io: {mirrors: [mirror.gcr.io]}}\n", ""},
+	{"empty host entry", "registries: {a.b: }\n", ""},
+	{"alias", "tags: &t [v1]\nbuilds: [{id: a, tags: *t}]\n", ""},
+	{"file modes", "files: [{from: a, to: /a, mode: 0644}, {from: b, to: /b, mode: '755'}, {from: c, to: 'C:\\c', mode: 0o600}]\n", ""},
+	{"duration", "timeout: 1h30m\n", ""},
+	{"label with equals", "image: {labels: ['a=b=c', 'd=']}\n", ""},
+	{"multi-line text", "ldflags:\n- |\n  -X a=b\n  -X c=d\n", ""},
+	{"unused anchor", "repo: &r a\n", ""},
+
+	{"unknown key", "repo: a\nplatfrms: [linux/amd64]\n", "f:2: platfrms: no such key; did you mean platforms?"},
+	{"flag's spelling", "build-tags: [a]\ntag: [b]\n", "f:1: build-tags: no such key; did you mean build_tags?\nf:2: tag: no such key; did you mean tags?"},
+	{"upper case", "Repo: a\n", "f:1: Repo: no such key; did you mean repo?"},
+	{"key of another place", "labels: [a=b]\n", "f:1: labels: no such key; it belongs below image"},
+	{"far from all", "xylophone: 1\n", "f:1: xylophone: no such key"},
+	{"unknown below", "image:\n  usr: a\nbuilds:\n- id: a\n  image: {volume: [/a]}\n", "f:2: image.usr: no such key; did you mean user?\nf:5: builds[0].image.volume: no such key; did you mean volumes?"},
+	{"unknown in host", "registries:\n  a.b:\n    plainhttp: true\n", "f:3: registries[a.b].plainhttp: no such key; did you mean plain_http?"},
+	{"unknown in override", "builds:\n- overrides:\n    linux/arm:\n      tags: [a]\n", "f:4: builds[0].overrides[linux/arm/v7].tags: no such key"},
+	{"twice", "repo: a\nrepo: b\n", "f:2: repo: is there already, in line 1"},
+	{"twice below", "builds:\n- id: a\n  main: ./a\n  id: b\n", "f:4: builds[0].id: is there already, in line 2"},
+	{"same platform twice", "base:\n  linux/arm: a\n  linux/arm/v7: b\n", "f:3: base: linux/arm/v7 is there already, in line 2"},
+	{"same host twice", "registries:\n  a.b: {}\n  A.B: {}\n", "f:3: registries: a.b is there already, in line 2"},
+	{"platforms twice", "platforms:\n- linux/arm64\n- linux/arm64/v8\n", `f:3: platforms: "linux/arm64/v8" is the same platform as "linux/arm64"`},
+	{"half platforms", "platforms:\n- arm64\n- linux\n- ''\n- linux/amd64\n", "f:2: platforms: platform \"arm64\": wants os/architecture[/variant]\nf:3: platforms: platform \"linux\": wants os/architecture[/variant]\nf:4: platforms: platform \"\": is empty"},
+	{"bad platform key", "base: {default: a, arm64: b}\n", `f:1: base: platform "arm64": wants os/architecture[/variant]`},
+	{"bad override key", "builds:\n- overrides: {default: {}}\n", `f:2: builds[0].overrides: platform "default": wants os/architecture[/variant]`},
+	{"text for list", "tags: v1\n", `f:1: tags: wants a list, is "v1"`},
+	{"list for text", "repo: [a]\n", "f:1: repo: wants a text, is a list"},
+	{"map for text", "repo: {a: b}\n", "f:1: repo: wants a text, is keys with values"},
+	{"map for list", "tags: {a: b}\n", "f:1: tags: wants a list, is keys with values"},
+	{"list for map", "image: [a]\n", "f:1: image: wants keys with values, is a list"},
+	{"text for map", "registries: docker.io\n", `f:1: registries: wants keys with values, is "docker.io"`},
+	{"text for build", "builds: [./a]\n", `f:1: builds[0]: wants keys with values, is "./a"`},
+	{"null in list", "tags: [a, ~]\n", "f:1: tags[1]: wants a text, is empty"},
+	{"list in list", "tags:\n- a\n- [b]\n", "f:3: tags[1]: wants a text, is a list"},
+	{"text for bool", "vcs: yes\ncgo: 1\n", `f:1: vcs: wants true or false, is "yes"` + "\n" + `f:2: cgo: wants true or false, is "1"`},
+	{"text for number", "jobs: many\n", `f:1: jobs: wants a number, is "many"`},
+	{"fraction", "jobs: 1.5\n", `f:1: jobs: wants a number, is "1.5"`},
+	{"negative", "jobs: -1\n", "f:1: jobs: wants a number, 0 or more"},
+	{"huge number", "jobs: 9999999999999999999\n", "f:1: jobs: wants a number, 0 or more"},
+	{"no unit", "timeout: 30\n", "f:1: timeout: wants a duration such as 90s or 1h30m"},
+	{"negative duration", "timeout: -1s\n", "f:1: timeout: wants a duration such as 90s or 1h30m"},
+	{"not of the list", "media_types: dokcer\nsbom: spxd\nprogress: ''\n", "f:1: media_types: \"dokcer\" is not one of oci, docker; did you mean docker?\nf:2: sbom: \"spxd\" is not one of none, spdx, cyclonedx; did you mean spdx?\nf:3: progress: \"\" is not one of auto, tty, plain, json, none"},
+	{"no K=V", "env: [A]\nimage:\n  labels:\n  - =b\n", "f:1: env: \"A\" wants K=V\nf:4: image.labels: \"=b\" wants K=V"},
+	{"labels as map", "image: {labels: {a: b}}\n", "f:1: image.labels: wants a list, is keys with values"},
+	{"relative path", "path: app\nfiles: [{from: a, to: b}]\n", "f:1: path: \"app\" is not an absolute path\nf:2: files[0].to: \"b\" is not an absolute path"},
+	{"bad mode", "files:\n- {from: a, to: /a, mode: rwx}\n- {from: a, to: /a, mode: 99999}\n", "f:2: files[0].mode: wants permissions in octal, such as 0644\nf:3: files[1].mode: wants permissions in octal, such as 0644"},
+	{"url for host", "registries: {'https://a.b': {}}\ninsecure_registries: [a.b/c]\n", "f:1: registries: \"https://a.b\" wants host[:port], without https:// and path\nf:2: insecure_registries: \"a.b/c\" wants host[:port], without https:// and path"},
+	{"user in host", "trust_realms: ['u:p@a.b']\n", `f:1: trust_realms: "u:p@a.b" wants host[:port], without https:// and path`},
+	{"escape", "repo: \"a\\e[31mb\"\n", `f:1: repo: "a[31mb" holds a control character`},
+	{"NUL escape", "repo: \"a\\0b\"\n", `f:1: repo: "ab" holds a control character`},
+	{"escape in key", "\"a\\e]0;x\\a\": 1\n", "f:1: a]0;x: no such key"},
+	{"NUL", "repo: a\nta\x00gs: [b]\n", "f:2: holds a NUL"},
+	{"no UTF-8", "repo: \xff\xfe\n", "f: invalid leading UTF-8 octet"},
+	{"tabs", "image:\n\tuser: a\n", "f:2: found character that cannot start any token"},
+	{"never closed", "tags: [a, b\n", "f:1: did not find expected ',' or ']'"},
+	{"two documents", "repo: a\n---\nrepo: b\n", "f:2: holds a second document"},
+	{"unknown alias", "tags: *t\n", "f: unknown anchor 't' referenced"},
+	{"merge key", "builds:\n- &a {id: a}\n- <<: *a\n  id: b\n", "f:3: builds[1]: merge keys are not read; what several builds share goes to the top level"},
+	{"list as key", "? [a]\n: b\n", "f:1: a key must be plain text"},
+	{"null as key", "~: b\n", "f:1: a key must be plain text"},
+	{"a list", "- a\n", "f:1: wants keys with values, is a list"},
+	{"a text", "hello\n", `f:1: wants keys with values, is "hello"`},
+	{"binary", "repo: !!binary aGk=\n", `f:1: repo: wants a text, is "aGk="`},
+	{"own tag", "repo: !secret x\n", `f:1: repo: wants a text, is "x"`},
+	{"alias to itself", "builds: &b [*b]\n", "f:1: builds[0]: wants keys with values, is a list"},
+	{"1 MiB + 1", strings.Repeat("#", 1<<20+1), "f: is larger than 1048576 bytes"},
+	{"20 000 deep", "repo: " + strings.Repeat("[", 20_000), "f: exceeded max depth of 10000"},
+	{"2 000 deep", "repo: " + strings.Repeat("[", 2000) + strings.Repeat("]", 2000), "f:1: repo: wants a text, is a list"},
+	{"laughs", laughs(9), "f:2: ldflags[0]: wants a text, is a list\n"},
+	{"100 000 platforms", "platforms: [" + strings.Repeat("a/b,", 100_000) + "]\n", "f:1: holds more than 50000 values"},
+	{"many aliases", "builds: [&a {ldflags: [" + strings.Repeat("x,", 1000) + "]}" + strings.Repeat(",*a", 10_000) + "]\n", "f:1: holds more than 50000 values"},
+}
+
+func TestDecode(t *testing.T) {
+	for _, test := range inputs {
+		t.Run(test.name, func(t *testing.T) {
+			start := time.Now()
+			_, _, err := decode[Config]("f", []byte(test.in))
+			got := fmt.Sprint(err)
+			if err == nil {
+				got = ""
+			}
+			if got != test.want && (test.name != "laughs" || !strings.HasPrefix(got, test.want)) {
+				t.Errorf("got:\n%.2000s\nwant:\n%s", got, test.want)
+			}
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("took %s", took)
+			}
+		})
+	}
+	if len(inputs) < 50 {
+		t.Errorf("only %d inputs", len(inputs))
+	}
+}
+
+func TestDecodeValues(t *testing.T) {
+	const in = `
+repo: ghcr.io/acme
+base: {default: gcr.io/distroless/static:nonroot, linux/ARM: static}
+builds:
+  - id: api
+    main: ./cmd/api
+    files: [{from: ./web, to: /srv, mode: 0750}]
+    image: {user: 65532, labels: [A.B=c]}
+registries:
+  "[2001:DB8::1]:5000": {plain_http: true}
+timeout: 90s
+`
+	c, lines, err := decode[Config]("f", []byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Settings: Settings{Repo: "ghcr.io/acme", Base: PerPlatform{"default": "gcr.io/distroless/static:nonroot", "linux/arm/v7": "static"}},
+		Builds: []Build{{
+			ID: "api", Main: "./cmd/api",
+			Settings: Settings{
+				Files: []File{{"./web", "/srv", 0o750}},
+				Image: Image{User: "65532", Labels: []string{"A.B=c"}},
+			},
+		}},
+		Registries: map[string]Registry{"[2001:db8::1]:5000": {PlainHTTP: true}},
+		Timeout:    Duration(90 * time.Second),
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	for path, line := range map[string]int{"repo": 2, "builds[0]": 5, "builds[0].image.user": 8, "timeout": 11} {
+		if lines[path] != line {
+			t.Errorf("%s in line %d, want %d", path, lines[path], line)
+		}
+	}
+}
+
+// FuzzDecode: a file either is refused, or shows as a file that means the same.
+func FuzzDecode(f *testing.F) {
+	for _, test := range inputs {
+		if len(test.in) < 10_000 {
+			f.Add(test.in)
+		}
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, in string) {
+		first, err := loadText(t, dir, in)
+		if err != nil {
+			return
+		}
+		view, err := first.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := loadText(t, dir, string(view))
+		if err != nil {
+			t.Fatalf("%q shows as\n%s\nwhich is refused: %v", in, view, err)
+		}
+		if strip(first) != strip(second) {
+			t.Errorf("%q shows as\n%s\nwhich is\n%s\nand was\n%s", in, view, strip(second), strip(first))
+		}
+	})
+}
+
+// loadText loads text as the file of dir.
+func loadText(t *testing.T, dir, text string) (*Config, error) {
+	t.Helper()
+	path := filepath.Join(dir, FileName)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(Options{File: path, Lookup: func(string) (string, bool) { return "", false }})
+}
+
+// strip prints c without its origins; an empty list is none.
+func strip(c *Config) string {
+	bare := *c
+	bare.origins = nil
+	return strings.NewReplacer("[]", "", "map[]", "").Replace(fmt.Sprintf("%+v", bare))
+}

@@ -1,0 +1,147 @@
+//go:generate go test -run TestGolden -update .
+
+package config
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"github.com/spf13/pflag"
+)
+
+// FileName is the name of the file that is looked for.
+const FileName = ".mabuild.yaml"
+
+// Options say where to look.
+type Options struct {
+	// Dir is where the search for the file begins; empty is the working
+	// directory.
+	Dir string
+	// File is read instead of searching, and must exist.
+	File string
+	// Lookup returns the value of a variable; nil is os.LookupEnv. A variable
+	// that is set to nothing counts as not set.
+	Lookup func(string) (string, bool)
+	// Flags are asked for the flags that have a key; only those that were given
+	// on the command line count.
+	Flags *pflag.FlagSet
+}
+
+// Load merges flags, environment, file and defaults.
+//
+// The file is [FileName] in Options.Dir or the nearest directory above it, up to
+// the repository's root (the directory that has .git) or else the module's (the
+// one that has go.mod); there need not be one. The error joins all that is wrong
+// in the file, in the environment and in flags, each a [*Problem].
+func Load(o Options) (*Config, error) {
+	if o.Dir == "" {
+		o.Dir = "."
+	}
+	if o.Lookup == nil {
+		o.Lookup = os.LookupEnv
+	}
+	fromFile, lines, err := read(o)
+	fields := describe(reflect.TypeFor[Config]())
+	env, envErr := environment(fields, o.Lookup)
+	flags, flagErr := given(fields, o.Flags)
+	if err := errors.Join(err, envErr, flagErr); err != nil {
+		return nil, err
+	}
+	c := &Config{File: fromFile.File, Dir: fromFile.Dir, workdir: o.Dir, origins: map[string]Origin{}}
+	top := sources{defaults: defaults(fields), env: env, flags: flags}
+	top.file = inFile(fields, reflect.ValueOf(fromFile).Elem(), c.File, lines, "")
+	top.merge(fields, reflect.ValueOf(c).Elem(), c.origins, "")
+	if err := c.uniqueIDs(lines); err != nil {
+		return nil, err
+	}
+	c.inherit(top, lines)
+	return c, nil
+}
+
+// read reads the file, if there is one.
+func read(o Options) (*Config, map[string]int, error) {
+	path := o.File
+	if path == "" {
+		var err error
+		if path, err = find(o.Dir); err != nil {
+			return nil, nil, err
+		}
+	}
+	if path == "" {
+		return &Config{Dir: o.Dir}, nil, nil
+	}
+	data, err := readBounded(path)
+	if err != nil {
+		return nil, nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
+	}
+	c, lines, err := decode[Config](path, data)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.File, c.Dir = path, filepath.Dir(path)
+	anchor(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), c.Dir)
+	return c, lines, nil
+}
+
+// readBounded reads one byte more than a file may have, and no more.
+func readBounded(path string) (_ []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, bare(err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	return data, bare(err)
+}
+
+// bare leaves out operation and path, which the caller tells.
+func bare(err error) error {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// find returns the path of the file for dir, empty for none.
+func find(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	root := rootOf(abs)
+	for at, up := dir, abs; ; at, up = filepath.Join(at, ".."), filepath.Dir(up) {
+		path := filepath.Join(at, FileName)
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && !info.Mode().IsRegular():
+			return "", &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: errors.New("is not a regular file")}
+		case err == nil:
+			return path, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: bare(err)}
+		}
+		if up == root || up == filepath.Dir(up) {
+			return "", nil
+		}
+	}
+}
+
+// rootOf returns the directory at which the search ends: what somebody else put
+// above the repository is not ours to read.
+func rootOf(dir string) string {
+	for _, mark := range []string{".git", "go.mod"} {
+		for up := dir; ; up = filepath.Dir(up) {
+			if _, err := os.Lstat(filepath.Join(up, mark)); err == nil {
+				return up
+			}
+			if up == filepath.Dir(up) {
+				break
+			}
+		}
+	}
+	return dir
+}

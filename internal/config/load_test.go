@@ -1,0 +1,380 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/pflag"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// lookup makes a Lookup of K=V texts.
+func lookup(env ...string) func(string) (string, bool) {
+	return func(key string) (string, bool) {
+		for _, item := range env {
+			if k, v, _ := strings.Cut(item, "="); k == key {
+				return v, true
+			}
+		}
+		return "", false
+	}
+}
+
+// flagSet parses args with the flags of push that matter here.
+func flagSet(t *testing.T, args ...string) *pflag.FlagSet {
+	t.Helper()
+	f := pflag.NewFlagSet("push", pflag.ContinueOnError)
+	f.StringSlice("platforms", nil, "")
+	f.StringArrayP("tag", "t", nil, "")
+	f.String("repo", "", "")
+	f.String("base", "static", "")
+	f.StringArray("ldflags", nil, "")
+	f.StringArray("label", nil, "")
+	f.StringArray("build-env", nil, "")
+	f.String("user", "", "")
+	f.Bool("vcs", false, "")
+	f.Int("jobs", 0, "")
+	f.Duration("timeout", 0, "")
+	f.StringSlice("insecure-registry", nil, "")
+	f.Bool("unrelated", false, "")
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// write puts files, given as pairs of path and text, into a new directory.
+func write(t *testing.T, pairs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i := 0; i < len(pairs); i += 2 {
+		path := filepath.Join(dir, pairs[i])
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(pairs[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const sample = `repo: ghcr.io/acme
+platforms: [linux/amd64, linux/s390x]
+ldflags: ["-X a=top"]
+image: {labels: [who=top], user: "1"}
+builds:
+  - id: api
+    main: ./cmd/api
+    tags: [v1]
+    image: {user: "2"}
+    overrides: {linux/arm/v6: {ldflags: [six], env: [A=1]}}
+  - id: web
+    main: ./cmd/web
+    dir: services/web
+    platforms: [linux/riscv64]
+    ldflags: ["-X a=web"]
+`
+
+// TestPrecedence follows single values through all four sources.
+func TestPrecedence(t *testing.T) {
+	dir := write(t, FileName, sample)
+	load := func(env []string, args ...string) *Config {
+		t.Helper()
+		c, err := Load(Options{Dir: dir, Lookup: lookup(env...), Flags: flagSet(t, args...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	is := func(got any, want ...string) {
+		t.Helper()
+		if s, ok := got.(string); ok {
+			got = []string{s}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+
+	c := load(nil)
+	api, web := c.Builds[0], c.Builds[1]
+	is(c.Tags, "latest")
+	is(api.Platforms, "linux/amd64", "linux/s390x")
+	is(web.Platforms, "linux/riscv64")
+	is(api.Ldflags, "-X a=top")
+	is(web.Ldflags, "-X a=web")
+	is(api.Tags, "v1")
+	is(web.Tags, "latest")
+	is(api.Image.User, "2")
+	is(web.Image.User, "1")
+	is(api.Image.Labels, "who=top")
+	is(api.Base.Default(), "static")
+	is(api.Overrides["linux/arm/v6"].Ldflags, "six")
+	is(api.Dir, dir)
+	is(web.Dir, filepath.Join(dir, "services/web"))
+
+	c = load([]string{"MABUILD_PLATFORMS=linux/arm64, linux/386", "MABUILD_LDFLAGS=-X a=b,c", "MABUILD_REPO=", "MABUILD_IMAGE_USER=3", "MABUILD_VCS=true"})
+	api, web = c.Builds[0], c.Builds[1]
+	is(api.Platforms, "linux/arm64", "linux/386")
+	is(web.Platforms, "linux/arm64", "linux/386")
+	is(web.Ldflags, "-X a=b,c")
+	is(web.Repo, "ghcr.io/acme")
+	is(api.Image.User, "3")
+	is(api.Overrides["linux/arm/v6"].Ldflags)
+	is(api.Overrides["linux/arm/v6"].Env, "A=1")
+	if !c.VCS {
+		t.Error("MABUILD_VCS is not heard")
+	}
+
+	c = load([]string{"MABUILD_PLATFORMS=linux/arm64", "MABUILD_REPO=env.example"}, "--platforms=linux/arm,linux/ppc64le", "-t=a", "-t=b,c",
+		"--label=a=1,b=2", "--user=", "--base=scratch", "--jobs=3", "--timeout=90s", "--insecure-registry=a.b:5000", "--unrelated")
+	api, web = c.Builds[0], c.Builds[1]
+	is(web.Platforms, "linux/arm", "linux/ppc64le")
+	is(api.Tags, "a", "b,c")
+	is(c.Image.Labels, "a=1,b=2")
+	is(web.Image.Labels, "a=1,b=2")
+	is(api.Image.User, "")
+	is(api.Base.Default(), "scratch")
+	is(api.Repo, "env.example")
+	is(c.InsecureRegistries, "a.b:5000")
+	if c.Jobs != 3 || c.Timeout != Duration(90e9) {
+		t.Errorf("jobs %d, timeout %d", c.Jobs, c.Timeout)
+	}
+	for path, want := range map[string]string{
+		"platforms": "flag --platforms", "builds[1].platforms": "flag --platforms", "repo": "env MABUILD_REPO",
+		"builds[0].main": filepath.Join(dir, FileName) + ":7", "builds[1].ldflags": filepath.Join(dir, FileName) + ":15", "sbom": "default",
+	} {
+		is(c.Origin(path).String(), want)
+	}
+}
+
+func TestWithoutFile(t *testing.T) {
+	dir := t.TempDir()
+	c, err := Load(Options{Dir: dir, Lookup: lookup(), Flags: flagSet(t, "--repo=r.io/a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.File != "" || c.Dir != dir || len(c.Programs(nil)) != 0 {
+		t.Errorf("file %q, dir %q, programs %v", c.File, c.Dir, c.Programs(nil))
+	}
+	got := c.Programs([]string{"./cmd/app", "example.com/m@v1"})
+	if len(got) != 2 || got[0].Main != "./cmd/app" || got[0].Dir != dir || got[1].Main != "example.com/m@v1" || got[1].Repo != "r.io/a" ||
+		!slices.Equal(got[0].Platforms, []string{"linux/amd64", "linux/arm64"}) {
+		t.Errorf("programs %+v", got)
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	dir := write(t, ".git/HEAD", "", FileName, sample+"  - main: example.com/tool@v1\n    id: tool\n", "cmd/api/x", "")
+	for _, test := range []struct {
+		from string // below dir
+		args []string
+		want string // ids, - for a build of its own
+	}{
+		{"", nil, "api web tool"},
+		{"", []string{"./cmd/api"}, "api"},
+		{"", []string{"cmd/api/", "./other"}, "api -"},
+		{"cmd/api", []string{"."}, "api"},
+		{"cmd", []string{"../services/web/cmd/web"}, "web"},
+		{"", []string{"./cmd/web"}, "-"},
+		{"cmd", []string{"example.com/tool@v1"}, "tool"},
+		{"", []string{filepath.Join(dir, "cmd/api")}, "api"},
+	} {
+		c, err := Load(Options{Dir: filepath.Join(dir, test.from), Lookup: lookup()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, b := range c.Programs(test.args) {
+			if b.ID == "" {
+				b.ID = "-"
+			}
+			ids = append(ids, b.ID)
+		}
+		if got := strings.Join(ids, " "); got != test.want {
+			t.Errorf("in %q %q: %s, want %s", test.from, test.args, got, test.want)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := write(t, FileName, "repo: outside\n", "r/.git/HEAD", "", "r/"+FileName, "repo: root\n", "r/m/go.mod", "", "r/m/cmd/a/x", "",
+		"r/n/"+FileName, "repo: n\n", "lone/go.mod", "", "lone/cmd/x", "", "free/x", "")
+	for at, want := range map[string]string{"r": "root", "r/m/cmd/a": "root", "r/n": "n", "lone/cmd": "", "free": "", ".": "outside"} {
+		c, err := Load(Options{Dir: filepath.Join(dir, at), Lookup: lookup()})
+		if err != nil || c.Repo != want {
+			t.Errorf("from %s: %v, %v, want %q", at, c, err, want)
+		}
+	}
+}
+
+func TestRelativePaths(t *testing.T) {
+	dir := write(t, ".git/HEAD", "", FileName, "cache: c\nca_file: /abs.pem\nregistries: {a.b: {ca_file: ca.pem}}\nbuilds: [{main: ./x, dir: d, files: [{from: f, to: /f}]}]\n", "sub/x", "")
+	t.Chdir(filepath.Join(dir, "sub"))
+	c, err := Load(Options{Lookup: lookup()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.File, c.Dir, c.Cache, c.CAFile, c.Registries["a.b"].CAFile, c.Builds[0].Dir, c.Builds[0].Main, c.Builds[0].Files[0].From}
+	want := []string{"../.mabuild.yaml", "..", "../c", "/abs.pem", "../ca.pem", "../d", "./x", "f"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestComplaints: file, environment and flags complain together, with a way out.
+func TestComplaints(t *testing.T) {
+	dir := write(t, "f.yaml", "platfrms: []\n")
+	file := filepath.Join(dir, "f.yaml")
+	_, err := Load(Options{
+		File: file, Flags: flagSet(t, "--platforms=linux/amd64,arm64", "--label=x"),
+		Lookup: lookup("MABUILD_JOBS=many", "MABUILD_SBOM=spdxx", "MABUILD_TIMEOUT=1", "MABUILD_REGISTRIES=x"),
+	})
+	want := file + `:1: platfrms: no such key; did you mean platforms?
+env MABUILD_JOBS: wants a number, 0 or more
+env MABUILD_SBOM: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?
+env MABUILD_TIMEOUT: wants a duration such as 90s or 1h30m
+flag --platforms: platform "arm64": wants os/architecture[/variant]
+flag --label: "x" wants K=V`
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+	var problem *Problem
+	var hint interface{ Hint() string }
+	if !errors.As(err, &problem) || !errors.As(err, &hint) || hint.Hint() != "write linux/arm64" {
+		t.Errorf("problem %v, hint %v", problem, hint)
+	}
+}
+
+func TestBadFiles(t *testing.T) {
+	dir := write(t, FileName+"/in/the/way", "", "ids.yaml", "builds:\n- id: a\n- id: b\n- id: a\n")
+	for _, test := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Dir: dir}, filepath.Join(dir, FileName) + ": is not a regular file"},
+		{Options{File: filepath.Join(dir, "none.yaml")}, filepath.Join(dir, "none.yaml") + ": no such file or directory"},
+		{Options{File: dir}, dir + ": is a directory"},
+		{Options{File: filepath.Join(dir, "ids.yaml")}, filepath.Join(dir, "ids.yaml") + `:4: builds[2].id: "a" is there already, in line 2`},
+	} {
+		test.o.Lookup = lookup()
+		if _, err := Load(test.o); err == nil || err.Error() != test.want {
+			t.Errorf("got %v, want %s", err, test.want)
+		}
+	}
+	if _, err := Load(Options{File: filepath.Join(dir, "none.yaml")}); errors.Is(err, fs.ErrNotExist) != true {
+		t.Errorf("%v does not wrap fs.ErrNotExist", err)
+	}
+}
+
+func TestPerPlatform(t *testing.T) {
+	base := PerPlatform{"default": "a", "linux/arm/v7": "b"}
+	for want, p := range map[string]ocispec.Platform{
+		"a": {OS: "linux", Architecture: "arm", Variant: "v6"},
+		"b": {OS: "linux", Architecture: "arm"},
+	} {
+		if got := base.For(p); got != want {
+			t.Errorf("%v: %s, want %s", p, got, want)
+		}
+	}
+}
+
+// TestFields: every key is described, and its default passes its own checks.
+func TestFields(t *testing.T) {
+	seen := map[string]bool{}
+	var visit func([]*field)
+	visit = func(list []*field) {
+		for _, f := range list {
+			if !strings.HasSuffix(f.doc, ".") {
+				t.Errorf("%s: description %q", f.path, f.doc)
+			}
+			if f.initial != "" {
+				if _, err := f.read([]string{f.initial}, Origin{}); err != nil {
+					t.Errorf("default of %s: %v", f.path, err)
+				}
+			}
+			visit(f.elem)
+		}
+	}
+	all := describe(reflect.TypeFor[Config]())
+	visit(all)
+	for _, f := range leaves(all) {
+		for _, name := range []string{"--" + f.flag, f.env()} {
+			if name != "--" && seen[name] {
+				t.Errorf("%s stands for two keys", name)
+			}
+			seen[name] = true
+		}
+	}
+}
+
+func TestInit(t *testing.T) {
+	dir := t.TempDir()
+	text := string(Init())
+	first, err := loadText(t, dir, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Platforms) != 2 || first.Repo != "" {
+		t.Errorf("%+v", first)
+	}
+	all := regexp.MustCompile(`(?m)^#(\S|  )`).ReplaceAllString(text, "$1")
+	second, err := loadText(t, dir, all)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, all)
+	}
+	if second.Repo == "" || len(second.Builds) != 1 || len(second.Registries) != 1 || second.Image.User != "65532" {
+		t.Errorf("%+v", second)
+	}
+}
+
+func TestGolden(t *testing.T) {
+	dir := write(t, ".git/HEAD", "", FileName, sample+"registries: {a.b: {plain_http: true, mirrors: [c.d]}}\nfiles: [{from: x, to: /x}]\n")
+	t.Chdir(dir)
+	c, err := Load(Options{Lookup: lookup("MABUILD_REPO=r.io/x"), Flags: flagSet(t, "--ldflags=-s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	view, err := c.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(here)
+	golden(t, "testdata/view.golden", view)
+	golden(t, "testdata/init.golden", Init())
+	golden(t, "../../docs/mabuild.schema.json", schema)
+}
+
+var here = func() string { dir, _ := os.Getwd(); return dir }()
+
+// golden compares with a file of the repository, or writes it with -update.
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || string(want) != string(got) {
+		t.Errorf("%s is stale (%v): run go generate ./internal/config\n%s", path, err, got)
+	}
+}

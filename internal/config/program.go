@@ -1,0 +1,63 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+)
+
+// Programs returns what to build for the PACKAGE arguments of a command. Without
+// arguments that is every build of the file. An argument that is the package of
+// a build means that build, with all that the file says about it; any other is
+// a build of its own with the settings of the top level.
+func (c *Config) Programs(packages []string) []Build {
+	if len(packages) == 0 {
+		return slices.Clone(c.Builds)
+	}
+	var list []Build
+	for _, pkg := range packages {
+		found := false
+		for _, b := range c.Builds {
+			if b.Main == pkg && !local(pkg) || place(b.Dir, b.Main) == place(c.workdir, pkg) {
+				list, found = append(list, b), true
+			}
+		}
+		if !found {
+			list = append(list, Build{Main: pkg, Dir: c.workdir, Settings: c.Settings})
+		}
+	}
+	return list
+}
+
+// place returns where pkg is if it is a directory.
+func place(dir, pkg string) string {
+	if !filepath.IsAbs(pkg) {
+		pkg = filepath.Join(dir, pkg)
+	}
+	if abs, err := filepath.Abs(pkg); err == nil {
+		return abs
+	}
+	return pkg
+}
+
+// local reports whether pkg is a directory rather than an import path, in the
+// way the go command tells them apart.
+func local(pkg string) bool {
+	return filepath.IsAbs(pkg) || pkg == "." || pkg == ".." || len(pkg) > 1 && pkg[:2] == "./" || len(pkg) > 2 && pkg[:3] == "../"
+}
+
+// uniqueIDs complains about builds that have the same id.
+func (c *Config) uniqueIDs(lines map[string]int) error {
+	first := map[string]int{}
+	var errs []error
+	for i, b := range c.Builds {
+		key := fmt.Sprintf("builds[%d].id", i)
+		if line, again := first[b.ID]; again && b.ID != "" {
+			errs = append(errs, &Problem{Origin{FromFile, c.File, lines[key]}, key, fmt.Errorf("%q is there already, in line %d", shorten(b.ID), line)})
+			continue
+		}
+		first[b.ID] = lines[key]
+	}
+	return errors.Join(errs...)
+}

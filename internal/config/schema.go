@@ -1,0 +1,99 @@
+package config
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+)
+
+// A schema is a JSON schema, as much of one as the fields need.
+type schema struct {
+	Schema      string             `json:"$schema,omitempty"`
+	ID          string             `json:"$id,omitempty"`
+	Title       string             `json:"title,omitempty"`
+	Description string             `json:"description,omitempty"`
+	Type        any                `json:"type,omitempty"`
+	Default     any                `json:"default,omitempty"`
+	Enum        []string           `json:"enum,omitempty"`
+	Pattern     string             `json:"pattern,omitempty"`
+	Minimum     *int               `json:"minimum,omitempty"`
+	Items       *schema            `json:"items,omitempty"`
+	OneOf       []*schema          `json:"oneOf,omitempty"`
+	Properties  map[string]*schema `json:"properties,omitempty"`
+	Names       *schema            `json:"propertyNames,omitempty"`
+	Additional  any                `json:"additionalProperties,omitempty"` // *schema or false
+}
+
+// Schema returns the JSON schema (draft 2020-12) of [FileName], for editors.
+// What it allows and Load refuses needs more than a schema to tell: twice the
+// same platform, for one.
+func Schema() ([]byte, error) {
+	s := objectSchema(describe(reflect.TypeFor[Config]()))
+	s.Schema = "https://json-schema.org/draft/2020-12/schema"
+	s.Title = FileName
+	s.Description = "Configuration of mabuild."
+	b, err := json.MarshalIndent(s, "", "  ")
+	return append(b, '\n'), err
+}
+
+func objectSchema(fields []*field) *schema {
+	s := &schema{Type: "object", Properties: map[string]*schema{}, Additional: false}
+	for _, f := range fields {
+		s.Properties[f.key] = f.schema()
+	}
+	return s
+}
+
+// scalars are the JSON types that are read as a text.
+var scalars = []string{"string", "number", "boolean"}
+
+// patterns are what the schema can say of the checks on texts.
+var patterns = map[string]string{
+	"keyvalue":  "^[^=]+=",
+	"absolute":  `^(/|.:\\)`,
+	"host":      `^[^/\s]+$`,
+	"platform":  `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`,
+	"platforms": `^\s*(all|[^/\s]+/[^/\s]+.*)$`,
+}
+
+func (f *field) schema() *schema {
+	s := f.shapeSchema()
+	s.Description = f.doc
+	if f.initial != "" {
+		if one, err := f.read([]string{f.initial}, Origin{}); err == nil {
+			s.Default = one.value
+		}
+		if f.kind == perPlatform {
+			s.Default = f.initial
+		}
+	}
+	return s
+}
+
+func (f *field) shapeSchema() *schema {
+	switch f.kind {
+	case boolean:
+		return &schema{Type: "boolean"}
+	case number:
+		return &schema{Type: "integer", Minimum: new(int)}
+	case texts:
+		return &schema{Type: "array", Items: f.textSchema()}
+	case perPlatform:
+		byPlatform := &schema{Type: "object", Additional: f.textSchema(), Names: &schema{Pattern: strings.TrimSuffix(patterns["platform"], "$") + "$|^" + everyPlatform + "$"}}
+		return &schema{OneOf: []*schema{f.textSchema(), byPlatform}}
+	case object:
+		return objectSchema(f.elem)
+	case objects:
+		return &schema{Type: "array", Items: objectSchema(f.elem)}
+	case dict:
+		return &schema{Type: "object", Additional: objectSchema(f.elem), Names: &schema{Pattern: patterns[f.check]}}
+	}
+	return f.textSchema()
+}
+
+func (f *field) textSchema() *schema {
+	if len(f.enum) > 0 {
+		return &schema{Type: "string", Enum: f.enum}
+	}
+	return &schema{Type: scalars, Pattern: patterns[f.check]}
+}
