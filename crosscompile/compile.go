@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // A Request names one program for one platform.
@@ -88,9 +87,4 @@ func (g *Go) forget(dir string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.toolchains, abs)
-}
-
-// lockFile holds the file against other processes until unlock.
-func lockFile(name string) (unlock func(), err error) {
-	return lockedfile.MutexAt(name).Lock()
 }

@@ -4,12 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/rogpeppe/go-internal/lockedfile"
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
@@ -30,67 +34,146 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 	if version == "" {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "has no version", Way: "write " + pkg + "@latest"}
 	}
-	sum := sha256.Sum256([]byte(q.Pattern))
-	dir := filepath.Join(q.Scratch, hex.EncodeToString(sum[:8]))
-	unlock, err := lock(dir)
+	s := scratch{Go: g, Query: q, pkg: pkg, version: version}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%v", q.Pattern, q.AsMain))
+	s.dir = filepath.Join(q.Scratch, hex.EncodeToString(sum[:8]))
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return Package{}, err
+	}
+	unlock, err := lockedfile.MutexAt(filepath.Join(s.dir, "lock")).Lock()
 	if err != nil {
 		return Package{}, err
 	}
 	defer unlock()
-	if err := g.require(ctx, dir, pkg, version); err != nil {
+	if err := s.fill(ctx); err != nil {
 		return Package{}, err
 	}
-	p, err := g.query(ctx, dir, pkg)
-	if err != nil {
-		return Package{}, err
-	}
-	if p.Module == nil {
-		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is in no module", Way: "write module/path@version"}
-	}
-	if q.AsMain {
-		return g.asMain(ctx, q, p.Module.Dir, p.Module.Version, pkg, p.Module.Path)
-	}
-	if err := refuseReplace(p.Module.GoMod, q.Pattern); err != nil {
-		return Package{}, err
-	}
-	found, err := g.list(ctx, dir, pkg, q.Pattern)
-	var pe *PackageError
-	if errors.As(err, &pe) {
-		pe.Way = "name a main package of module " + p.Module.Path
-	}
-	return found, err
+	return s.find(ctx)
 }
 
-// require makes dir a module that requires pkg at version. An exact version that
-// is required there already stays; a moving one (latest, a branch) is asked for
-// again.
-func (g *Go) require(ctx context.Context, dir, pkg, version string) error {
-	done := filepath.Join(dir, "complete")
-	if _, err := os.Stat(done); err == nil && semver.Canonical(version) == version {
+// scratch is a directory made for one module/path@version.
+type scratch struct {
+	*Go
+	Query
+	pkg, version, dir string
+}
+
+// downloaded is what `go mod download -json` says of a module.
+type downloaded struct{ Path, Version, GoMod, Dir string }
+
+// record is the file that says that the directory is filled, with what.
+func (s scratch) record() string { return filepath.Join(s.dir, "complete") }
+
+// fill makes the directory a module that requires the wanted one, or a copy of
+// it. What an exact version filled stays; a moving one (latest, a branch) is
+// asked for again.
+func (s scratch) fill(ctx context.Context) error {
+	if _, err := os.Stat(s.record()); err == nil && semver.Canonical(s.version) == s.version {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(scratchGoMod), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.dir, "go.mod"), []byte(scratchGoMod), 0o600); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(dir, "go.sum")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(filepath.Join(s.dir, "go.sum")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	tc, err := g.toolchain(ctx, dir)
+	m, err := s.download(ctx)
+	switch {
+	case err != nil:
+		return err
+	case s.AsMain:
+		err = replaceTree(filepath.Join(s.dir, "src"), m.Dir)
+	default:
+		if err = refuseReplace(m.GoMod, s.Pattern); err == nil {
+			err = s.require(ctx)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	// The scratch module's own toolchain line may ask for a newer Go than the
-	// one found so far: this one command may switch.
-	env := append(append([]string{}, tc.env...), "GOTOOLCHAIN="+g.toolchainSetting(), "GOWORK=off", "GOFLAGS=-mod=mod")
-	if _, err := run(ctx, process{bin: tc.bin, dir: dir, env: env, args: []string{"get", "--", pkg + "@" + version}}); err != nil {
-		var ce *CommandError
-		if errors.As(err, &ce) {
-			return &PackageError{Pattern: pkg + "@" + version, Reason: strings.TrimPrefix(ce.Error(), "go: "), Way: "is the path right, and does that version exist?"}
-		}
+	s.forget(s.dir) // its go.mod is another now
+	b, err := json.Marshal(m)
+	if err != nil {
 		return err
 	}
-	g.forget(dir) // its go.mod is another now
-	return os.WriteFile(done, nil, 0o600)
+	return os.WriteFile(s.record(), b, 0o600)
+}
+
+// download fetches the module that has the package: of those whose path begins
+// it, the longest, as the go command has it.
+func (s scratch) download(ctx context.Context) (downloaded, error) {
+	tc, err := s.toolchain(ctx, s.dir)
+	if err != nil {
+		return downloaded{}, err
+	}
+	for prefix := s.pkg; prefix != "."; prefix = path.Dir(prefix) {
+		out, err := run(ctx, process{bin: tc.bin, dir: s.dir, env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
+		if ctx.Err() != nil {
+			return downloaded{}, err
+		}
+		var m downloaded
+		if err != nil || json.Unmarshal(out, &m) != nil {
+			continue
+		}
+		if isDir(m.Dir, "."+strings.TrimPrefix(s.pkg, prefix)) {
+			return m, nil
+		}
+	}
+	if err := s.require(ctx); err != nil { // which says why not
+		return downloaded{}, err
+	}
+	return downloaded{}, &PackageError{Pattern: s.Pattern, Reason: "is in no module", Way: "write module/path@version"}
+}
+
+// require makes the directory's module require the wanted one.
+func (s scratch) require(ctx context.Context) error {
+	tc, err := s.toolchain(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	// What is required may ask for a newer Go than the one found so far: this
+	// one command may switch.
+	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+s.toolchainSetting(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	_, err = run(ctx, process{bin: tc.bin, dir: s.dir, env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
+	var ce *CommandError
+	if errors.As(err, &ce) {
+		return &PackageError{Pattern: s.Pattern, Reason: withoutDownloads(ce.Error()), Way: "is the path right, and does that version exist?"}
+	}
+	return err
+}
+
+// withoutDownloads leaves out of the go command's words what it downloaded.
+func withoutDownloads(text string) string {
+	var kept []string
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "go: downloading ") && !strings.HasPrefix(line, "downloading ") {
+			kept = append(kept, strings.TrimPrefix(line, "go: "))
+		}
+	}
+	return strings.TrimSpace(strings.Join(kept, ""))
+}
+
+// find finds the package in the directory that was filled.
+func (s scratch) find(ctx context.Context) (Package, error) {
+	var m downloaded
+	b, err := os.ReadFile(s.record())
+	if err != nil {
+		return Package{}, err
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Package{}, fmt.Errorf("%s: %w", s.record(), err)
+	}
+	dir := s.dir
+	if s.AsMain {
+		dir = filepath.Join(dir, "src")
+	}
+	found, err := s.list(ctx, dir, s.pkg, s.Pattern)
+	found.Module, found.Version = m.Path, m.Version
+	var pe *PackageError
+	if errors.As(err, &pe) {
+		pe.Way = "name a main package of module " + m.Path
+	}
+	return found, err
 }
 
 // toolchainSetting is what the person's environment says of toolchains.
@@ -134,37 +217,12 @@ func refuseReplace(goMod, pattern string) error {
 	}
 }
 
-// asMain copies the module out of the module cache and finds pkg in it as a
-// package of the main module.
-func (g *Go) asMain(ctx context.Context, q Query, moduleDir, version, pkg, modulePath string) (Package, error) {
-	sum := sha256.Sum256([]byte(q.Pattern + "\x00main\x00" + version))
-	dir := filepath.Join(q.Scratch, hex.EncodeToString(sum[:8]))
-	unlock, err := lock(dir)
-	if err != nil {
-		return Package{}, err
+// replaceTree makes dst a copy of the module at src, which has regular files
+// alone, and lets their owner write to them.
+func replaceTree(dst, src string) error {
+	if err := os.RemoveAll(dst); err != nil {
+		return err
 	}
-	defer unlock()
-	root := filepath.Join(dir, "src")
-	done := filepath.Join(dir, "complete")
-	if _, err := os.Stat(done); err != nil {
-		if err := os.RemoveAll(root); err != nil {
-			return Package{}, err
-		}
-		if err := copyTree(root, moduleDir); err != nil {
-			return Package{}, err
-		}
-		if err := os.WriteFile(done, nil, 0o600); err != nil {
-			return Package{}, err
-		}
-	}
-	found, err := g.list(ctx, root, pkg, q.Pattern)
-	found.Module, found.Version = modulePath, version
-	return found, err
-}
-
-// copyTree copies the files of a module, which are regular ones alone, and lets
-// their owner write to them.
-func copyTree(dst, src string) error {
 	return filepath.WalkDir(src, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -182,12 +240,4 @@ func copyTree(dst, src string) error {
 		}
 		return os.WriteFile(filepath.Join(dst, rel), content, 0o600)
 	})
-}
-
-// lock makes dir and holds it against other processes until unlock.
-func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	return lockFile(filepath.Join(dir, "lock"))
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -91,7 +92,7 @@ func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	return &verified{File: f, hash: hasher, want: h.Hex}, size, nil
+	return &verified{file: f, hash: hasher, want: h.Hex}, size, nil
 }
 
 // Bytes returns what h's file holds, at most limit bytes of it; a larger or a
@@ -196,24 +197,24 @@ func (c *Cache) record(kind, key string) string {
 	return filepath.Join(c.records(), hex.EncodeToString(sum[:]))
 }
 
-// verified checks what is read from a file against the digest it stands for.
+// verified checks what is read from a file against the digest it stands for. It
+// embeds no file: what can be read past Read would not be checked.
 type verified struct {
-	*os.File
-	hash interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
+	file *os.File
+	hash hash.Hash
 	want string
 }
 
 func (v *verified) Read(p []byte) (int, error) {
-	n, err := v.File.Read(p)
+	n, err := v.file.Read(p)
 	if n > 0 {
 		_, _ = v.hash.Write(p[:n]) // a hash never fails
 	}
 	if err == io.EOF && hex.EncodeToString(v.hash.Sum(nil)) != v.want {
-		_ = os.Remove(v.Name()) // the next reader finds nothing rather than this
+		_ = os.Remove(v.file.Name()) // the next reader finds nothing rather than this
 		return n, ErrCorrupt
 	}
 	return n, err
 }
+
+func (v *verified) Close() error { return v.file.Close() }

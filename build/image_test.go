@@ -1,0 +1,366 @@
+package build
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+func newLayers(t *testing.T, c *cache.Cache) *layers {
+	return &layers{work: t.TempDir(), cache: c, time: time.Unix(0, 0).UTC(), alive: func() error { return nil }}
+}
+
+// fixture makes the image of testdata/program.
+func fixture(t *testing.T, w *layers, f foundation, s Spec, text string) v1.Image {
+	t.Helper()
+	p, err := platform.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Platforms, s.Name = []ocispec.Platform{p}, "program"
+	if s, err = s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := fileEntries(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := additions(w, s, p, f, files, "testdata/program")
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := assemble(s, p, f, added)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(img); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// These digests are what the same input has given everywhere since the first
+// release. One that changes is news for everybody who compares digests: it
+// belongs into CHANGELOG.md.
+func TestDigestsStayWhatTheyAre(t *testing.T) {
+	w := newLayers(t, nil)
+	onStatic, err := static(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, platform, digest string
+		on                     foundation
+		spec                   Spec
+	}{
+		{"scratch", "linux/amd64", "SCRATCH", foundation{}, Spec{Base: Scratch}},
+		{"static", "linux/arm/v7", "STATIC", onStatic, Spec{}},
+		{"windows", "windows/amd64:10.0.17763.1", "WINDOWS", foundation{}, Spec{Base: Scratch}},
+		{"docker", "linux/s390x", "DOCKER", onStatic, Spec{Docker: true}},
+	} {
+		img := fixture(t, w, c.on, c.spec, c.platform)
+		if d, err := img.Digest(); err != nil || d.String() != c.digest {
+			t.Errorf("%s: %s, %v; it was %s", c.name, d, err, c.digest)
+		}
+	}
+}
+
+// contents lists a layer's headers by name.
+func contents(t *testing.T, l v1.Layer) map[string]*tar.Header {
+	t.Helper()
+	r, err := l.Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	list := map[string]*tar.Header{}
+	var names []string
+	for archive := tar.NewReader(r); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, strings.TrimSuffix(h.Name, "/"))
+		list[h.Name] = h
+	}
+	if !slices.IsSorted(names) {
+		t.Errorf("not sorted: %v", names)
+	}
+	return list
+}
+
+func lastLayer(t *testing.T, img v1.Image) v1.Layer {
+	t.Helper()
+	all, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[len(all)-1]
+}
+
+func TestStaticHasWhatProgramsLookFor(t *testing.T) {
+	f, err := static(newLayers(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := contents(t, f.layers[0])
+	for name, mode := range map[string]int64{
+		"tmp/": 0o1777, "etc/passwd": 0o644, "etc/group": 0o644, "etc/os-release": 0o644, "home/nonroot/": 0o700,
+		"etc/ssl/certs/ca-certificates.crt": 0o644, "usr/share/zoneinfo/Europe/Berlin": 0o644,
+	} {
+		if h := have[name]; h == nil || h.Mode != mode {
+			t.Errorf("%s: %+v, want mode %o", name, h, mode)
+		}
+	}
+	if h := have["home/nonroot/"]; h.Uid != 65532 || h.Gid != 65532 {
+		t.Errorf("home/nonroot belongs to %d:%d", h.Uid, h.Gid)
+	}
+	if have["etc/ssl/certs/ca-certificates.crt"].Size < 100_000 {
+		t.Error("hardly any certificates")
+	}
+}
+
+// onTop makes a foundation of one layer with the given entries.
+func onTop(t *testing.T, w *layers, entries ...entry) foundation {
+	t.Helper()
+	l, err := w.layer(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := describe(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diffID, err := l.DiffID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return foundation{layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d}, config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
+}
+
+// A layer's entry over a link of the base would take the link's place, and with
+// merged /usr all that lies behind it.
+func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
+	w := newLayers(t, nil)
+	local := directory("usr/local", 0o2775)
+	local.gid = 50
+	base := onTop(
+		t, w, directory("usr", 0o755), directory("usr/bin", 0o755), local,
+		entry{name: "bin", kind: tar.TypeSymlink, link: "usr/bin", mode: 0o777},
+		entry{name: "opt", kind: tar.TypeSymlink, link: "/usr/local/opt", mode: 0o777},
+	)
+	have := contents(t, lastLayer(t, fixture(t, w, base, Spec{Path: "/bin/app"}, "linux/amd64")))
+	if have["usr/bin/app"] == nil || have["bin/app"] != nil || have["bin/"] != nil {
+		t.Errorf("/bin/app became %v", have)
+	}
+	have = contents(t, lastLayer(t, fixture(t, w, base, Spec{Path: "/opt/app"}, "linux/amd64")))
+	if h := have["usr/local/"]; have["usr/local/opt/app"] == nil || h == nil || h.Mode != 0o2775 || h.Gid != 50 {
+		t.Errorf("/opt/app became %v, usr/local %+v", have, h)
+	}
+	if h := have["usr/local/opt/"]; h == nil || h.Mode != 0o755 {
+		t.Errorf("the directory that is new: %+v", h)
+	}
+}
+
+func TestTreeHeedsWhiteoutsAndLoops(t *testing.T) {
+	w := newLayers(t, nil)
+	l1, err := w.layer([]entry{
+		{name: "bin", kind: tar.TypeSymlink, link: "usr/bin"},
+		{name: "a", kind: tar.TypeSymlink, link: "b"}, {name: "b", kind: tar.TypeSymlink, link: "a"},
+		directory("data", 0o700), inline("data/old", 0o644, nil),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l2, err := w.layer([]entry{inline(".wh.bin", 0o644, nil), inline("data/.wh..wh..opq", 0o644, nil), inline("data/new", 0o644, nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := readTree([]v1.Layer{l1, l2}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, err := tr.resolve("/bin/app"); err != nil || at != "bin/app" {
+		t.Errorf("a link that was removed is followed: %s, %v", at, err)
+	}
+	if _, ok := tr["data/old"]; ok {
+		t.Error("an opaque directory shows what was below")
+	}
+	if n, ok := tr["data"]; !ok || n.Mode != 0o700 {
+		t.Errorf("data is %+v", n)
+	}
+	if _, ok := tr["data/new"]; !ok {
+		t.Error("data/new is lost")
+	}
+	if _, err := tr.resolve("/a/app"); err == nil {
+		t.Error("a loop of links was followed to its end")
+	}
+}
+
+func TestWindowsLayersHaveWindowsShape(t *testing.T) {
+	img := fixture(t, newLayers(t, nil), foundation{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
+	have := contents(t, lastLayer(t, img))
+	for name, attributes := range map[string]string{"Files/": "16", "Hives/": "16", "Files/mabuild/": "16", "Files/mabuild/program.exe": "32"} {
+		h := have[name]
+		if h == nil || h.PAXRecords["MSWINDOWS.fileattr"] != attributes || h.PAXRecords["MSWINDOWS.rawsd"] == "" {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.OSVersion != "10.0.17763.1" || c.Config.Entrypoint[0] != `C:\mabuild\program.exe` || !slices.Contains(c.Config.Env, `PATH=C:\Windows\system32;C:\Windows;C:\mabuild`) {
+		t.Errorf("config %+v", c)
+	}
+}
+
+func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
+	w := newLayers(t, nil)
+	base := onTop(t, w, directory("etc", 0o755))
+	base.name, base.digest = "debian:12", v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}
+	base.descriptors[0].MediaType = types.DockerLayer
+	base.config.Config = v1.Config{
+		User: "daemon", WorkingDir: "/work", Env: []string{"PATH=/opt/bin", "LANG=C"}, Cmd: []string{"bash"}, Entrypoint: []string{"/init"},
+		ExposedPorts: map[string]struct{}{"80/tcp": {}}, Volumes: map[string]struct{}{"/data": {}},
+		Labels: map[string]string{"org.opencontainers.image.title": "Debian", "maintainer": "them"},
+	}
+	img := fixture(t, w, base, Spec{Config: Config{
+		Env: []string{"LANG=de", "X=1"}, Ports: []string{"8080", "53/udp"}, Labels: map[string]string{"org.opencontainers.image.title": "ours"}, Cmd: []string{"serve"},
+		Annotations: map[string]string{"k": "v"},
+	}}, "linux/amd64")
+	c, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Config
+	if got.User != "daemon" || got.WorkingDir != "/work" || !slices.Equal(got.Env, []string{"PATH=/opt/bin:/mabuild", "LANG=de", "X=1"}) {
+		t.Errorf("user, directory, environment: %+v", got)
+	}
+	if !slices.Equal(got.Entrypoint, []string{"/mabuild/program"}) || !slices.Equal(got.Cmd, []string{"serve"}) {
+		t.Errorf("entrypoint %v, cmd %v", got.Entrypoint, got.Cmd)
+	}
+	if len(got.ExposedPorts) != 3 || len(got.Volumes) != 1 {
+		t.Errorf("ports %v, volumes %v", got.ExposedPorts, got.Volumes)
+	}
+	if len(got.Labels) != 2 || got.Labels["org.opencontainers.image.title"] != "ours" || got.Labels["maintainer"] != "them" {
+		t.Errorf("labels %v", got.Labels)
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Annotations["org.opencontainers.image.base.name"] != "index.docker.io/library/debian:12" || m.Annotations["org.opencontainers.image.base.digest"] != base.digest.String() || m.Annotations["k"] != "v" {
+		t.Errorf("annotations %v", m.Annotations)
+	}
+	if m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer || m.Layers[0].Digest != base.descriptors[0].Digest {
+		t.Errorf("manifest %+v", m)
+	}
+	if len(m.Layers) != 2 || len(c.History) != 1 || c.History[0].Comment != "program" {
+		t.Errorf("%d layers, history %v", len(m.Layers), c.History)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"web/index.html": 0o600, "web/css/a.css": 0o664, "web/run": 0o700, "one": 0o644, "../secret": 0o600} {
+		path := filepath.Join(dir, "tree", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree := filepath.Join(dir, "tree")
+	for link, to := range map[string]string{"web/link": "css/a.css", "escape": "../secret", "up/link": "../../secret", "in": "one"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(to, filepath.Join(tree, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := fileEntries(Spec{Dir: tree, Files: []File{{From: "./web", To: "/srv/web"}, {From: "in", To: "/etc/"}, {From: "one", To: "/etc/two", Mode: 0o640}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int64{}
+	for _, e := range entries {
+		got[e.name+e.link] = e.mode
+	}
+	want := map[string]int64{
+		"srv/web": 0o755, "srv/web/index.html": 0o644, "srv/web/css": 0o755, "srv/web/css/a.css": 0o644, "srv/web/run": 0o755,
+		"srv/web/linkcss/a.css": 0o777, "etc/in": 0o644, "etc/two": 0o640,
+	}
+	for name, mode := range want {
+		if got[name] != mode {
+			t.Errorf("%s: mode %o, want %o", name, got[name], mode)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("got %v", got)
+	}
+	for _, from := range []string{"../secret", "escape", "up", "missing", "/etc/passwd"} {
+		_, err := fileEntries(Spec{Dir: tree, Files: []File{{From: from, To: "/x"}}})
+		var se *SpecError
+		if !errors.As(err, &se) {
+			t.Errorf("%s: %v; want a SpecError", from, err)
+		}
+	}
+}
+
+func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
+	dir := t.TempDir()
+	c, err := cache.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries := []entry{inline("mabuild/x", 0o755, []byte(strings.Repeat("program ", 1000)))}
+	first, err := newLayers(t, c).layer(entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := first.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := 0
+	entries[0].open = func(open func() (io.ReadCloser, error)) func() (io.ReadCloser, error) {
+		return func() (io.ReadCloser, error) { opened++; return open() }
+	}(entries[0].open)
+	again, err := newLayers(t, c).layer(entries)
+	if err != nil || opened != 0 {
+		t.Fatalf("%v; read %d files to find what the cache has", err, opened)
+	}
+	// One that has the right size and the wrong bytes is made again.
+	file := filepath.Join(dir, "blobs", "sha256", digest.Hex)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Layer(again); err != nil || opened == 0 {
+		t.Errorf("%v; read %d files to mend the layer", err, opened)
+	}
+}

@@ -1,0 +1,227 @@
+package platform_test
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// inputs are platforms as people and registries write them, with what they mean;
+// "" where they are refused.
+var inputs = []struct{ text, want string }{
+	{"linux/amd64", "linux/amd64"},
+	{"LINUX/AMD64", "linux/amd64"},
+	{" linux/amd64 ", "linux/amd64"},
+	{"linux/x86_64", "linux/amd64"},
+	{"linux/x86-64", "linux/amd64"},
+	{"linux/amd64/v1", "linux/amd64"},
+	{"linux/amd64/v2", "linux/amd64/v2"},
+	{"linux/amd64/v3", "linux/amd64/v3"},
+	{"linux/amd64/v5", "linux/amd64/v5"}, // nobody's, which is not for Parse to say
+	{"linux/arm64", "linux/arm64"},
+	{"linux/aarch64", "linux/arm64"},
+	{"linux/arm64/v8", "linux/arm64"},
+	{"linux/arm64/8", "linux/arm64"},
+	{"linux/arm64/v8.0", "linux/arm64"},
+	{"linux/arm64/v9", "linux/arm64/v9"},
+	{"linux/arm64/v9.0", "linux/arm64/v9"},
+	{"linux/arm", "linux/arm/v7"},
+	{"linux/arm/7", "linux/arm/v7"},
+	{"linux/armhf", "linux/arm/v7"},
+	{"linux/armel", "linux/arm/v6"},
+	{"linux/arm/v6", "linux/arm/v6"},
+	{"linux/arm/v5", "linux/arm/v5"},
+	{"linux/arm/v8", "linux/arm/v8"},
+	{"linux/i386", "linux/386"},
+	{"linux/386", "linux/386"},
+	{"linux/ppc64le", "linux/ppc64le"},
+	{"linux/ppc64le/power9", "linux/ppc64le/power9"},
+	{"linux/s390x", "linux/s390x"},
+	{"linux/riscv64", "linux/riscv64"},
+	{"linux/riscv64/rva22u64", "linux/riscv64/rva22u64"},
+	{"linux/loong64", "linux/loong64"},
+	{"linux/mips64le", "linux/mips64le"},
+	{"macos/arm64", "darwin/arm64"},
+	{"wasip1/wasm", "wasip1/wasm"},
+	{"plan9/amd64", "plan9/amd64"},
+	{"freebsd/arm64", "freebsd/arm64"},
+	{"windows/amd64", "windows/amd64"},
+	{"windows/amd64:10.0.17763.1", "windows/amd64:10.0.17763.1"},
+	{"windows(10.0.17763)/amd64", "windows/amd64:10.0.17763"},
+	{"Windows(10.0.17763+win32k)/AMD64", "windows/amd64:10.0.17763+win32k"},
+	{"windows/amd64:10.0.17763+win32k", "windows/amd64:10.0.17763+win32k"},
+	{"sunos/sparc64", "sunos/sparc64"},
+	{"foo/bar", "foo/bar"},
+
+	{"", ""},
+	{" ", ""},
+	{"linux", ""},
+	{"arm64", ""},
+	{"amd64", ""},
+	{"windows", ""},
+	{"darwin", ""},
+	{"all", ""},
+	{"/", ""},
+	{"linux/", ""},
+	{"/amd64", ""},
+	{"linux//v7", ""},
+	{"linux/arm/", ""},
+	{"linux/arm/v7/", ""},
+	{"linux/arm/v7/x", ""},
+	{"linux/amd64,linux/arm64", ""},
+	{"linux amd64", ""},
+	{"linux/amd 64", ""},
+	{"linux\\amd64", ""},
+	{"linux/*", ""},
+	{"*/*", ""},
+	{"linux/amd64:", ""},
+	{"windows:10.0/amd64", ""},
+	{"windows(10.0/amd64", ""},
+	{"windows(10.0)/amd64:10.0", ""},
+	{"linux/amd64\x00", ""},
+	{"linux/\x1b[31mamd64", ""},
+	{"linux/amd64\n", "linux/amd64"},
+	{"línux/amd64", ""},
+	{"../../etc", ""},
+	{"linux/" + strings.Repeat("a", 1<<16), ""},
+}
+
+func TestParse(t *testing.T) {
+	for _, in := range inputs {
+		p, err := platform.Parse(in.text)
+		if in.want == "" {
+			var pe *platform.ParseError
+			if !errors.As(err, &pe) {
+				t.Errorf("Parse(%.40q) = %+v, %v; want a ParseError", in.text, p, err)
+			} else if len(err.Error()) > 200 || strings.ContainsAny(err.Error(), "\x00\x1b\n") {
+				t.Errorf("Parse(%.40q): error is not fit to print: %q", in.text, err)
+			}
+			continue
+		}
+		if err != nil || platform.Key(p) != in.want {
+			t.Errorf("Parse(%q) = %q, %v; want %q", in.text, platform.Key(p), err, in.want)
+		}
+	}
+}
+
+func TestParseTakesEveryPlatformOfGo(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "tool", "dist", "list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pair := range strings.Fields(string(out)) {
+		want := pair
+		if strings.HasSuffix(pair, "/arm") {
+			want += "/v7"
+		}
+		if p, err := platform.Parse(pair); err != nil || platform.Key(p) != want {
+			t.Errorf("Parse(%q) = %q, %v; want %q", pair, platform.Key(p), err, want)
+		}
+	}
+}
+
+func TestHalfAPlatformSaysWhatWasMeant(t *testing.T) {
+	for text, want := range map[string]string{"arm64": "linux/arm64", "armhf": "linux/arm/v7", "x86_64": "linux/amd64", "linux": "linux/amd64"} {
+		_, err := platform.Parse(text)
+		var pe *platform.ParseError
+		if !errors.As(err, &pe) || !strings.Contains(pe.Hint(), want) {
+			t.Errorf("Parse(%q): hint %q does not name %s", text, pe.Hint(), want)
+		}
+	}
+}
+
+func TestParseListComplainsOfEverythingAtOnce(t *testing.T) {
+	_, err := platform.ParseList([]string{"linux/amd64,,arm64", "linux/arm64", "linux/arm64/v8"})
+	if err == nil {
+		t.Fatal("no complaint")
+	}
+	for _, want := range []string{`platform "": is empty`, `platform "arm64"`, `platform "linux/arm64/v8": is the same platform as "linux/arm64"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	list, err := platform.ParseList([]string{"linux/s390x,linux/arm/v7", "linux/arm/v6", "linux/amd64"})
+	if got := platform.Keys(list); err != nil || got != "linux/amd64, linux/arm/v6, linux/arm/v7, linux/s390x" {
+		t.Errorf("ParseList = %s, %v", got, err)
+	}
+}
+
+func FuzzKeyIsAFixedPoint(f *testing.F) {
+	for _, in := range inputs {
+		f.Add(in.text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := platform.Parse(text)
+		if err != nil {
+			return
+		}
+		key := platform.Key(p)
+		again, err := platform.Parse(key)
+		if err != nil {
+			t.Fatalf("Parse(%q) is %q, which does not parse: %v", text, key, err)
+		}
+		if platform.Key(again) != key || platform.Compare(p, again) != 0 {
+			t.Fatalf("Parse(%q) is %q, whose parse is %q", text, key, platform.Key(again))
+		}
+	})
+}
+
+func TestChoose(t *testing.T) {
+	for _, c := range []struct {
+		name, want string
+		have       []string
+		chosen     string // "": none
+	}{
+		{"the same", "linux/arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
+		{"a lower variant", "linux/arm/v7", []string{"linux/arm/v5", "linux/arm/v6"}, "linux/arm/v6"},
+		{"never a higher one", "linux/arm/v6", []string{"linux/arm/v7"}, ""},
+		{"the highest that is not above", "linux/amd64/v3", []string{"linux/amd64", "linux/amd64/v2", "linux/amd64/v4"}, "linux/amd64/v2"},
+		{"none counts as the lowest", "linux/amd64/v3", []string{"linux/amd64"}, "linux/amd64"},
+		{"arm without a variant is v7", "linux/arm/v6", []string{"linux/arm"}, ""},
+		{"arm64 does not run arm", "linux/arm64", []string{"linux/arm/v7"}, ""},
+		{"amd64 does not run 386", "linux/amd64", []string{"linux/386"}, ""},
+		{"arm64/v9 takes arm64", "linux/arm64/v9", []string{"linux/arm64"}, "linux/arm64"},
+		{"arm64 does not take v9", "linux/arm64", []string{"linux/arm64/v9"}, ""},
+		{"riscv64 profiles", "linux/riscv64/rva22u64", []string{"linux/riscv64", "linux/riscv64/rva23u64"}, "linux/riscv64"},
+		{"an unknown variant matches itself", "linux/amd64/odd", []string{"linux/amd64/odd", "linux/amd64"}, "linux/amd64/odd"},
+		{"and nothing else", "linux/amd64/odd", []string{"linux/amd64"}, ""},
+		{"the highest version of Windows", "windows/amd64", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.20348.1"},
+		{"the wanted version", "windows/amd64:10.0.17763", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.17763.10", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.17763.10"},
+		{"not a version that only begins alike", "windows/amd64:10.0.1776", []string{"windows/amd64:10.0.17763.9"}, ""},
+		{"features are wanted", "windows/amd64:10.0+win32k", []string{"windows/amd64:10.0"}, ""},
+	} {
+		have := make([]ocispec.Platform, len(c.have))
+		for i, text := range c.have {
+			have[i] = parse(t, text)
+		}
+		at, ok := platform.Choose(parse(t, c.want), have)
+		switch {
+		case ok != (c.chosen != ""):
+			t.Errorf("%s: chose %v, %v", c.name, at, ok)
+		case ok && platform.Key(have[at]) != platform.Key(parse(t, c.chosen)):
+			t.Errorf("%s: chose %s, want %s", c.name, platform.Key(have[at]), c.chosen)
+		}
+	}
+}
+
+func TestNormalizeDoesNotBorrowTheHost(t *testing.T) {
+	for _, p := range []ocispec.Platform{{}, {Architecture: "arm64"}, {OS: "linux"}} {
+		if n := platform.Normalize(p); n.OS != p.OS || n.Architecture != p.Architecture {
+			t.Errorf("Normalize(%+v) = %+v", p, n)
+		}
+	}
+}
+
+func parse(t *testing.T, text string) ocispec.Platform {
+	t.Helper()
+	p, err := platform.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
