@@ -139,7 +139,7 @@ func (r *Registry) startJudge(program string) error {
 	if r.options.Dir != "" {
 		args = append(args, "-dir", r.options.Dir)
 	}
-	r.process = exec.Command(program, args...) //nolint:noctx,gosec // it ends with its stdin
+	r.process = exec.Command(program, args...) // it ends with its stdin
 	r.process.Stderr = os.Stderr
 	stdin, err := r.process.StdinPipe()
 	if err != nil {

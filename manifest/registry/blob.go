@@ -45,16 +45,24 @@ func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) erro
 		return err
 	}
 	c.writing(r.repository)
-	group, ctx := errgroup.WithContext(ctx)
+	var all []blob
 	for _, l := range layers {
 		d, err := describeLayer(l)
 		if err != nil {
 			return err
 		}
 		if d.MediaType.IsDistributable() {
-			b := layerOf(func() (v1.Layer, error) { return l, nil }, d)
-			group.Go(func() error { return c.store(ctx, r.repository, b) })
+			all = append(all, layerOf(func() (v1.Layer, error) { return l, nil }, d))
 		}
+	}
+	return c.storeAll(ctx, r.repository, all)
+}
+
+// storeAll stores blobs in parallel.
+func (c *Client) storeAll(ctx context.Context, r repository, all []blob) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, b := range all {
+		group.Go(func() error { return c.store(ctx, r, b) })
 	}
 	return group.Wait()
 }
@@ -140,7 +148,7 @@ func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}
-		opened, _ = newSession(r, resp) // without a session there is an upload of its own
+		opened, _ = newSession(resp) // without a session there is an upload of its own
 	}
 	c.known.flag(&c.known.aloof, r.host.name+" "+from.name)
 	return false, opened

@@ -20,10 +20,6 @@ func isRefused(err error) (yes bool) { return errors.As(err, new(refused)) }
 
 // broken makes the error of a request that got no answer.
 func (k *call) broken(ctx context.Context, watch *watch, err error) *Error {
-	var early *Error
-	if errors.As(err, &early) {
-		return early
-	}
 	if cause := k.body.failure(); cause != nil && watch.outer.Err() == nil {
 		e := k.fault(cause)
 		e.final = true

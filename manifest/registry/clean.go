@@ -35,3 +35,9 @@ func clean(text string) string {
 	}
 	return b.String()
 }
+
+// cleaned is an error that repeats what somebody typed or sent.
+type cleaned struct{ error }
+
+func (c cleaned) Error() string { return clean(c.error.Error()) }
+func (c cleaned) Unwrap() error { return c.error }

@@ -35,6 +35,7 @@ type Error struct {
 	missing    bool          // a manifest that was asked for is not there
 	throttled  bool          // too many requests, whatever the status
 	credential bool          // credentials were the cause without a 401 or 403
+	elsewhere  bool          // a host that the registry redirected to has answered
 	renewed    bool          // there are new credentials to try with
 	final      bool          // trying again is useless, or was done
 	brief      bool          // nobody is there: few tries, short waits
@@ -89,6 +90,9 @@ func (e *Error) Is(target error) bool {
 }
 
 func (e *Error) refused() bool {
+	if e.elsewhere {
+		return false
+	}
 	return e.credential || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden && !e.throttled
 }
 
@@ -149,8 +153,15 @@ func (k *call) refusal(resp *http.Response) *Error {
 	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && (k.method == http.MethodGet || k.method == http.MethodHead)
 	e.throttled = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden && limited(resp.Header, body)
 	e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
-	e.final = !e.throttled && !temporary(resp.StatusCode)
+	e.elsewhere = k.elsewhere(resp)
+	expired := e.elsewhere && resp.StatusCode == http.StatusForbidden // a signed URL may have been
+	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
 	return e
+}
+
+// elsewhere reports whether resp came from a host that the call was redirected to.
+func (k *call) elsewhere(resp *http.Response) bool {
+	return !k.token && !strings.EqualFold(resp.Request.URL.Host, k.host.address)
 }
 
 // limited reports whether a 403 means too many requests, as GitHub's does.

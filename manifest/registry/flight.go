@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -32,7 +33,7 @@ func (f *flights[K, V]) do(ctx context.Context, key K, work func() (V, error)) (
 		case <-other.landed:
 		case <-ctx.Done():
 			var none V
-			return none, context.Cause(ctx)
+			return none, stopped(ctx)
 		}
 		if !ended(other.err) || ctx.Err() != nil {
 			return other.value, other.err
@@ -61,4 +62,14 @@ func (f *flights[K, V]) lead(key K, work func() (V, error)) (V, error) {
 // ended reports whether err came of a context that ended.
 func ended(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// stopped returns why ctx ended, as a context's error with its cause. The cause
+// may be what another request of the same work ended with; that is not repeated.
+func stopped(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(err, cause) || asError(cause) != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -12,13 +12,13 @@ func newGate(size int) gate { return make(gate, size) }
 
 // enter waits for a permit. leave gives it back; it may be called more than once.
 func (g gate) enter(ctx context.Context) (leave func(), err error) {
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
+	if ctx.Err() != nil {
+		return nil, stopped(ctx)
 	}
 	select {
 	case g <- struct{}{}:
 		return sync.OnceFunc(func() { <-g }), nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, stopped(ctx)
 	}
 }

@@ -43,10 +43,9 @@ type host struct {
 
 	pause pause
 
-	mu      sync.Mutex
-	scheme  string // "" until decided
-	private bool   // dialled at a loopback or private address
-	dead    bool   // as a mirror: it failed in this run
+	mu     sync.Mutex
+	scheme string // "" until decided
+	dead   bool   // as a mirror: it failed in this run
 }
 
 // canonical folds the names of Docker Hub into one.

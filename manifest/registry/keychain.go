@@ -32,7 +32,7 @@ func (c *keychain) of(ctx context.Context, k *call) (authn.AuthConfig, error) {
 		config, err := c.ask(ctx, key, k.host.name)
 		if err != nil {
 			e := k.fault(err)
-			e.credential, e.final = true, true
+			e.credential, e.final = !ended(err), true
 			return authn.AuthConfig{}, e
 		}
 		c.held.Store(key, config)
@@ -50,7 +50,8 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			return authn.AuthConfig{}, err
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, helperLimit, fmt.Errorf("no credentials after %v", helperLimit))
+	outer := ctx
+	ctx, cancel := context.WithTimeout(ctx, helperLimit)
 	defer cancel()
 	type answer struct {
 		config *authn.AuthConfig
@@ -68,7 +69,10 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	}()
 	select {
 	case <-ctx.Done():
-		return authn.AuthConfig{}, context.Cause(ctx)
+		if outer.Err() != nil {
+			return authn.AuthConfig{}, stopped(outer)
+		}
+		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", helperLimit)
 	case a := <-answered:
 		if a.err != nil {
 			return authn.AuthConfig{}, errors.New(withoutOutput(a.err))

@@ -160,7 +160,7 @@ func (d *download) Read(p []byte) (int, error) {
 func (d *download) resume(err error) error {
 	_ = d.resp.Body.Close()
 	if d.ctx.Err() != nil {
-		return d.call.ended(context.Cause(d.ctx))
+		return d.call.ended(stopped(d.ctx))
 	}
 	if d.got > d.seen {
 		d.seen, d.tries.tries = d.got, 0
@@ -177,7 +177,7 @@ func (d *download) finish(err error) error {
 	if is != d.want.Digest {
 		return mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is)
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		d.told.done()
 	}
 	return err

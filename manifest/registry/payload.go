@@ -3,6 +3,7 @@ package registry
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,17 +49,18 @@ type sending struct {
 	p     *payload
 	watch *watch
 
-	mu    sync.Mutex
+	shut  atomic.Bool
+	mu    sync.Mutex // held while reading
 	inner io.ReadCloser
 	sent  int64
 	last  int64 // what the read before returned: the network has taken it
-	shut  bool
 }
 
 func (s *sending) Read(b []byte) (int, error) {
+	defer s.drop() // after Unlock
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.shut {
+	if s.shut.Load() {
 		return 0, io.ErrClosedPipe
 	}
 	s.watch.leave(s.last)
@@ -95,14 +97,22 @@ func (s *sending) fail(err error) error {
 	return err
 }
 
+// Close ends the pass. It does not wait for a read that waits for a slow source:
+// that read closes it then.
 func (s *sending) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shut = true
-	if s.inner == nil {
-		return nil
+	s.shut.Store(true)
+	s.drop()
+	return nil
+}
+
+// drop closes what is read from, once nobody wants it and nobody reads it.
+func (s *sending) drop() {
+	if !s.shut.Load() || !s.mu.TryLock() {
+		return
 	}
-	inner := s.inner
-	s.inner = nil
-	return inner.Close()
+	defer s.mu.Unlock()
+	if s.inner != nil {
+		_ = s.inner.Close() // it was only read
+		s.inner = nil
+	}
 }

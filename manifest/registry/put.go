@@ -156,11 +156,7 @@ func (c *Client) blobs(ctx context.Context, r repository, img v1.Image) error {
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, b := range all {
-		group.Go(func() error { return c.store(ctx, r, b) })
-	}
-	return group.Wait()
+	return c.storeAll(ctx, r, all)
 }
 
 // putManifest stores content at r, all of whose parts are there.

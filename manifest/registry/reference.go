@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"fmt"
-
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -21,12 +19,12 @@ type reference struct {
 	digest v1.Hash // zero when tag is given
 }
 
-// parse reads ref. A reference with both a tag and a digest is one by digest.
+// parse reads ref; its error is a [name.ErrBadName]. A reference with both a tag and a digest is one by digest.
 func (c *Client) parse(ref string) (reference, error) {
 	c.start()
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
-		return reference{}, fmt.Errorf("reference %q: %w", clean(ref), err)
+		return reference{}, cleaned{err}
 	}
 	r := reference{repository: c.repository(parsed.Context())}
 	tag, ok := parsed.(name.Tag)
@@ -35,7 +33,7 @@ func (c *Client) parse(ref string) (reference, error) {
 		return r, nil
 	}
 	if r.digest, err = v1.NewHash(parsed.Identifier()); err != nil {
-		return reference{}, fmt.Errorf("reference %q: %w", clean(ref), err)
+		return reference{}, cleaned{err}
 	}
 	return r, nil
 }

@@ -44,13 +44,15 @@ type retries struct {
 func (w *wire) retries(h *host) *retries { return &retries{w: w, host: h} }
 
 // again returns nil when the work that ended in err is worth another try, after
-// waiting until it is time for that; otherwise the error to end with.
+// waiting until it is time for that; otherwise the error to end with. err itself
+// may be shared with others and is left as it is.
 func (r *retries) again(ctx context.Context, err error) error {
-	var e *Error
-	if !errors.As(err, &e) || ended(err) && ctx.Err() != nil {
+	shared := asError(err)
+	if shared == nil || ctx.Err() != nil {
 		return err
 	}
 	r.tries++
+	e := *shared
 	e.Attempts = max(r.tries, e.Attempts)
 	limit := maxTries
 	if e.brief {
@@ -58,25 +60,27 @@ func (r *retries) again(ctx context.Context, err error) error {
 	}
 	if e.final || r.tries >= limit {
 		e.final = true
-		return err
+		return &e
 	}
-	d := r.delay(e)
-	if until := time.Now().Add(d); d > longestPause {
+	d := r.delay(&e)
+	now := time.Now()
+	switch {
+	case d > longestPause:
 		e.final = true
-		e.hint = "the registry asks to wait until " + until.UTC().Format(time.RFC3339)
-		return err
-	}
-	if !r.host.pause.spend(time.Now(), d) {
+		e.hint = "the registry asks to wait until " + now.Add(d).UTC().Format(time.RFC3339)
+		return &e
+	case !r.host.pause.spend(now, d):
 		e.final = true
-		return fmt.Errorf("%w; waited %v in all", err, longestRun)
+		e.hint = fmt.Sprintf("the run has waited %v for this registry, try again later", longestRun)
+		return &e
+	case e.throttled || e.wait >= 0:
+		r.host.pause.extend(now.Add(d))
 	}
-	if e.throttled || e.wait >= 0 {
-		r.host.pause.extend(time.Now().Add(d))
-	}
-	if err := r.w.sleep(ctx, d); err != nil {
-		stopped := *e
-		stopped.Err, stopped.Status, stopped.Codes, stopped.final = err, 0, nil, true
-		return &stopped
+	if r.w.sleep(ctx, d) != nil {
+		return &Error{
+			Op: e.Op, Host: e.Host, Repository: e.Repository, Reference: e.Reference,
+			Attempts: e.Attempts, Err: stopped(ctx), final: true, wait: unsaid,
+		}
 	}
 	return nil
 }
@@ -84,7 +88,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 // delay returns how long to wait after e: as told, never less, or doubling.
 func (r *retries) delay(e *Error) time.Duration {
 	d := min(firstWait<<(r.tries-1), longestWait)
-	d = d*3/4 + rand.N(d/2)
+	d = d*3/4 + rand.N(d/2) //nolint:gosec // jitter keeps no secret
 	return max(d, e.wait)
 }
 
@@ -152,8 +156,8 @@ func (p *pause) enter(ctx context.Context, sleep func(context.Context, time.Dura
 	for {
 		until, d := p.left()
 		if d > 0 {
-			if err := sleep(ctx, d); err != nil {
-				return nil, err
+			if sleep(ctx, d) != nil {
+				return nil, stopped(ctx)
 			}
 			p.over(until)
 			continue

@@ -24,7 +24,7 @@ type session struct {
 
 // newSession reads where an upload is to be sent. A registry behind a proxy that
 // takes TLS off may name itself with http; it is still spoken to with https.
-func newSession(r repository, resp *http.Response) (*session, error) {
+func newSession(resp *http.Response) (*session, error) {
 	from := resp.Request.URL
 	location := resp.Header.Get("Location")
 	u, err := from.Parse(location)
@@ -113,7 +113,7 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*session, 
 		return nil, err
 	}
 	discard(resp)
-	s, err := newSession(r, resp)
+	s, err := newSession(resp)
 	if err != nil {
 		e := k.fault(err)
 		e.Status, e.final = resp.StatusCode, true

@@ -22,7 +22,7 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	c.start()
 	parsed, err := name.NewRepository(repo)
 	if err != nil {
-		return nil, err
+		return nil, cleaned{err}
 	}
 	r := c.repository(parsed)
 	var tags []string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -136,7 +137,7 @@ func (u *upload) patch(ctx context.Context) error {
 		return err
 	}
 	discard(resp)
-	next, err := newSession(u.repo, resp)
+	next, err := newSession(resp)
 	if err == nil {
 		next.minChunk = u.session.minChunk
 		u.session = next
@@ -154,7 +155,8 @@ func (u *upload) patch(ctx context.Context) error {
 func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 	if e := asError(err); e != nil && e.renewed && u.renewed < maxRenewals {
 		u.renewed++
-		return false, u.align(ctx)
+		u.align(ctx)
+		return false, nil
 	}
 	if u.declined(ctx, err) {
 		return false, nil
@@ -167,7 +169,8 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 			return there, err
 		}
 	}
-	return false, u.align(ctx)
+	u.align(ctx)
+	return false, nil
 }
 
 // declined reports whether the registry declined the session or the way that the
@@ -197,26 +200,25 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 }
 
 // align asks the session how much it has. One that does not say is given up.
-func (u *upload) align(ctx context.Context) error {
+func (u *upload) align(ctx context.Context) {
 	if u.session == nil {
-		return nil
+		return
 	}
 	k := u.call(http.MethodGet)
 	k.want = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
 	resp, err := u.c.wire.do(ctx, k)
 	if err != nil {
 		u.abandon(ctx)
-		return nil
+		return
 	}
 	discard(resp)
 	has, ok := parseRange(resp.Header.Get("Range"))
-	next, err := newSession(u.repo, resp)
+	next, err := newSession(resp)
 	if !ok || err != nil || has > u.blob.Size {
 		u.abandon(ctx)
-		return nil
+		return
 	}
 	u.session, u.offset = next, has
-	return nil
 }
 
 // abandon closes the session.
@@ -234,7 +236,7 @@ func parseRange(value string) (has int64, ok bool) {
 		return 0, false
 	}
 	n, err := parseDigits(last)
-	if err != nil || n == 0 {
+	if err != nil || n == 0 || n == math.MaxInt64 {
 		return 0, false
 	}
 	return n + 1, true

@@ -90,7 +90,7 @@ func (w *watch) why(ctx context.Context, err error) error {
 	case err == nil || errors.Is(err, io.EOF):
 		return err
 	case w.outer.Err() != nil:
-		return context.Cause(w.outer)
+		return stopped(w.outer)
 	case errors.Is(context.Cause(ctx), errSilent):
 		return errSilent
 	}

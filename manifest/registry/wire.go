@@ -50,7 +50,7 @@ func newWire(c *Client) *wire {
 	return w
 }
 
-// sleep waits for d, or returns why ctx ended.
+// sleep waits for d, or until ctx ends, whose error it returns.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -58,7 +58,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 
@@ -115,7 +115,7 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 		switch {
 		case slices.Contains(k.want, resp.StatusCode):
 			return resp, nil
-		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token:
+		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token || k.elsewhere(resp):
 			return nil, k.refusal(resp)
 		}
 		answerable, err := w.auth.challenged(ctx, k, resp.Header, authorization)

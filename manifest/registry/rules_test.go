@@ -1,0 +1,308 @@
+package registry
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+func TestParseChallenges(t *testing.T) {
+	for line, want := range map[string]string{
+		`Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push"`: "bearer https://auth.docker.io/token repository:a/b:pull,push",
+		`Basic realm="x", Bearer realm=https://x/token , scope=a`:                                                   "basic x / bearer https://x/token a",
+		`bearer realm = "a\"b"`: `bearer a"b`,
+		`Negotiate`:             "negotiate",
+		``:                      "",
+		`="x"`:                  "",
+		`Bearer realm="x`:       "bearer",
+	} {
+		var got []string
+		for _, c := range parseChallenges(http.Header{"Www-Authenticate": {line}}) {
+			got = append(got, strings.TrimSpace(strings.Join([]string{c.scheme, c.params["realm"], c.params["scope"]}, " ")))
+		}
+		if joined := strings.Join(got, " / "); joined != want {
+			t.Errorf("%s\n got %q\nwant %q", line, joined, want)
+		}
+	}
+}
+
+func TestCovers(t *testing.T) {
+	push, pull := []string{"repository:a:5000/b:pull,push"}, []string{"repository:a:5000/b:pull"}
+	both := join(slices.Concat(push, []string{"repository:c:pull"}))
+	if !covers(push, pull) || covers(pull, push) || !covers(both, push) || covers(push, both) {
+		t.Error("scopes are compared wrongly")
+	}
+	if got := join([]string{"r:a:push", "r:a:pull", "r:b:pull", "r:a:pull"}); !slices.Equal(got, []string{"r:a:pull,push", "r:b:pull"}) {
+		t.Errorf("joined %q", got)
+	}
+}
+
+// Who may have whose credentials.
+func TestTrusts(t *testing.T) {
+	for _, one := range []struct {
+		registry, realm string
+		want            bool
+	}{
+		{"docker.io", "https://auth.docker.io/token", true},
+		{"ghcr.io", "https://ghcr.io/token", true},
+		{"registry.gitlab.com", "https://gitlab.com/jwt/auth", true},
+		{"rg.fr-par.scw.cloud", "https://api.scaleway.com/registry-internal/v1/token", true},
+		{"registry.example.com:5000", "https://registry.example.com/token", true},
+		{"127.0.0.1:5000", "http://127.0.0.1:6000/token", true},
+		{"trusting.example.com", "https://auth.elsewhere.org/token", true},
+		{"registry.example.com", "https://example.com.evil.org/token", false},
+		{"registry.example.com", "https://evil.org/token", false},
+		{"a.github.io", "https://b.github.io/token", false},
+		{"a.co.uk", "https://b.co.uk/token", false},
+		{"10.0.0.1", "https://10.0.0.2/token", false},
+		{"127.0.0.1:5000", "http://localhost:5000/token", false},
+		{"registry", "https://evil/token", false},
+	} {
+		c := &Client{TrustRealms: []string{"auth.elsewhere.org"}}
+		c.start()
+		realm, err := url.Parse(one.realm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.wire.auth.trusts(c.wire.host(one.registry), realm); got != one.want {
+			t.Errorf("%s at %s: %t", one.registry, one.realm, got)
+		}
+	}
+}
+
+func TestMayDial(t *testing.T) {
+	for text, want := range map[string]string{
+		"169.254.169.254": "never", "fe80::1": "never", "::ffff:169.254.169.254": "never", "64:ff9b::a9fe:a9fe": "never",
+		"fd00:ec2::254": "never", "100.100.100.200": "never", "224.0.0.1": "never",
+		"127.0.0.1": "led", "::1": "led", "::ffff:127.0.0.1": "led", "10.1.2.3": "led", "192.168.0.1": "led",
+		"0.0.0.0": "led", "fd12::1": "led", "100.64.0.1": "led", "64:ff9b::7f00:1": "led",
+		"1.1.1.1": "always", "2606:4700::1111": "always",
+	} {
+		ip := netip.MustParseAddr(text)
+		open, strict := mayDial(ip, false) == nil, mayDial(ip, true) == nil
+		if open != (want != "never") || strict != (want == "always") {
+			t.Errorf("%s: %t, %t; want %s", text, open, strict, want)
+		}
+	}
+}
+
+func TestMediaType(t *testing.T) {
+	const (
+		index  = `{"schemaVersion":2,"manifests":[]}`
+		image  = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}`
+		dual   = `{"schemaVersion":2,"manifests":[],"layers":[]}`
+		schema = `{"schemaVersion":1,"fsLayers":[]}`
+	)
+	for _, one := range []struct {
+		raw, header string
+		descriptor  types.MediaType
+		want        types.MediaType
+		mismatch    bool
+	}{
+		{raw: index, want: types.OCIImageIndex},
+		{raw: index, header: "application/vnd.docker.distribution.manifest.list.v2+json", want: types.DockerManifestList},
+		{raw: image, header: "application/vnd.oci.image.manifest.v1+json; charset=utf-8", want: types.OCIManifestSchema1},
+		{raw: image, header: "application/vnd.oci.image.index.v1+json", mismatch: true},
+		{raw: image, descriptor: types.DockerManifestSchema2, mismatch: true},
+		{raw: image, header: "text/html", mismatch: true},
+		{raw: index, header: string(types.OCIManifestSchema1), mismatch: true},
+		{raw: dual, mismatch: true},
+		{raw: "{}", mismatch: true},
+		{raw: "<html>", mismatch: true},
+		{raw: "", mismatch: true},
+		{raw: schema},
+	} {
+		got, err := mediaType([]byte(one.raw), one.header, one.descriptor)
+		if got != one.want || (err == nil) != (one.want != "") || errors.Is(err, manifest.ErrMismatch) != one.mismatch {
+			t.Errorf("%s %s %s: %s, %v", one.raw, one.header, one.descriptor, got, err)
+		}
+	}
+}
+
+func TestNewSession(t *testing.T) {
+	from := &url.URL{Scheme: "https", Host: "r.example.com", Path: "/v2/a/blobs/uploads/"}
+	for location, want := range map[string]string{
+		"/v2/a/blobs/uploads/1?_state=x":       "https://r.example.com/v2/a/blobs/uploads/1?_state=x",
+		"http://r.example.com/up":              "https://r.example.com/up",
+		"https://me:pw@store.example.com/up#x": "https://store.example.com/up",
+		"":                                     "", "ftp://x/y": "", "javascript:1": "",
+	} {
+		resp := &http.Response{Request: &http.Request{URL: from}, Header: http.Header{"Location": {location}}}
+		s, err := newSession(resp)
+		if (err == nil) != (want != "") || err == nil && s.url.String() != want {
+			t.Errorf("%q: %v, %v", location, s, err)
+		}
+	}
+}
+
+// Plain http where https is expected is told with the ways out.
+func TestPlainHTTPHint(t *testing.T) {
+	c := &Client{}
+	c.start()
+	e := &Error{Op: "GET", Host: "registry.local:5000", Err: http.ErrSchemeMismatch}
+	e.classify(c.wire.host("registry.local:5000"))
+	for _, want := range []string{"--insecure-registry registry.local:5000", "registries: {registry.local:5000: {plain_http: true}}"} {
+		if !strings.Contains(e.Hint(), want) {
+			t.Errorf("hint %q", e.Hint())
+		}
+	}
+}
+
+// What only a public registry named is not dialled in a private network.
+func TestDialStrictly(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	c := &Client{}
+	c.start()
+	address := server.Listener.Addr().String()
+	if _, err := c.wire.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
+		t.Errorf("got %v", err)
+	}
+	h := c.wire.host(address)
+	if c.wire.isPrivate(h) {
+		t.Error("private before it was dialled")
+	}
+	conn, err := c.wire.dial(false)(t.Context(), "tcp", address)
+	if err != nil || !c.wire.isPrivate(h) {
+		t.Fatal(err, c.wire.isPrivate(h))
+	}
+	_ = conn.Close()
+	if _, err := c.wire.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(addressError)) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	e := &Error{Op: "HEAD", Host: "registry.example.com", Repository: "acme/app", Reference: "v1", Status: 401, Codes: []string{"UNAUTHORIZED"}, Err: errors.New("authentication required"), Attempts: 3}
+	if got := e.Error(); got != "HEAD registry.example.com/acme/app:v1: 401 UNAUTHORIZED: authentication required (3 attempts)" {
+		t.Error(got)
+	}
+	e = &Error{Op: "GET", Host: "h", Repository: "r", Reference: "sha256:ab", Status: 404}
+	if got := e.Error(); got != "GET h/r@sha256:ab: 404 Not Found" {
+		t.Error(got)
+	}
+}
+
+func TestRedact(t *testing.T) {
+	u := must(url.Parse("https://me:pw@h/v2/a/blobs/uploads/1?digest=sha256:ab&_state=secret&X-Amz-Signature=secret#secret"))
+	if got := redact(u); got != "https://h/v2/a/blobs/uploads/1?digest=sha256%3Aab&…" {
+		t.Error(got)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func FuzzChallenge(f *testing.F) {
+	f.Add(`Bearer realm="https://a/t",service="s",scope="repository:a:pull"`)
+	f.Add(`Basic realm=x, Bearer realm="\""`)
+	f.Fuzz(func(t *testing.T, line string) {
+		c := &Client{}
+		c.start()
+		h := c.wire.host("registry.example.com")
+		for _, one := range parseChallenges(http.Header{"Www-Authenticate": {line}}) {
+			realm, err := c.wire.auth.parseRealm(h, one.params["realm"])
+			if err == nil && realm.Scheme != "https" {
+				t.Errorf("a token server at %s", realm)
+			}
+			if err == nil && c.wire.auth.trusts(h, realm) && realm.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(realm.Hostname()), ".example.com") && !strings.EqualFold(realm.Hostname(), "example.com") {
+				t.Errorf("credentials for %s", realm)
+			}
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, seed := range []string{"2", "-1", "", "1e9", "99999999999999999999", "Fri, 02 Jan 2026 03:05:05 GMT"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		if d := parseRetryAfter(value, now); d != unsaid && (d < 0 || d > 365*24*time.Hour) {
+			t.Errorf("%q: %v", value, d)
+		}
+	})
+}
+
+func FuzzContentRange(f *testing.F) {
+	for _, seed := range []string{"bytes 0-1/2", "bytes 5-9/*", "bytes */5", "bytes 9-5/10", "bytes -1-2/3", "bytes 0-9223372036854775807/*"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		first, last, size, err := parseContentRange(value)
+		if err == nil && (first < 0 || last < first || size >= 0 && last >= size || !strings.HasPrefix(value, "bytes ")) {
+			t.Errorf("%q: %d-%d/%d", value, first, last, size)
+		}
+		if has, ok := parseRange(value); ok && has < 2 {
+			t.Errorf("%q: %d", value, has)
+		}
+	})
+}
+
+func FuzzClean(f *testing.F) {
+	for _, seed := range []string{"a\r\nb", "\x1b[31mred", "\u202eevil", strings.Repeat("é", 600), "\xff\xfe", " a ", "\u2066x\u2069\u200b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := clean(text)
+		if len(got) > maxText || !utf8.ValidString(got) || clean(got) != got {
+			t.Errorf("%q: %q", text, got)
+		}
+		if strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
+			t.Errorf("%q: %q", text, got)
+		}
+	})
+}
+
+func FuzzLocation(f *testing.F) {
+	for _, seed := range []string{"/v2/x", "//evil.org/x", "https://r.example.com:443/x", "http://r.example.com/", "https://r.example.com@evil.org/", "https://R.EXAMPLE.COM\\@evil.org"} {
+		f.Add(seed)
+	}
+	from := &url.URL{Scheme: "https", Host: "r.example.com", Path: "/v2/a/blobs/uploads/"}
+	f.Fuzz(func(t *testing.T, location string) {
+		resp := &http.Response{Request: &http.Request{URL: from}, Header: http.Header{"Location": {location}}}
+		s, err := newSession(resp)
+		if err != nil || !sameOrigin(from, s.url) {
+			return
+		}
+		again, err := url.Parse(s.url.String())
+		if err != nil || again.Scheme != "https" || !strings.EqualFold(again.Hostname(), "r.example.com") || again.User != nil || portOf(again) != "443" {
+			t.Errorf("credentials for %q go to %s", location, s.url)
+		}
+	})
+}
+
+func FuzzManifest(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[]}`), "")
+	f.Add([]byte(`{"schemaVersion":2,"config":{},"layers":[],"Manifests":[]}`), "application/vnd.oci.image.index.v1+json")
+	f.Fuzz(func(t *testing.T, raw []byte, header string) {
+		found, err := mediaType(raw, header, "")
+		if err != nil {
+			return
+		}
+		if found.IsImage() == found.IsIndex() {
+			t.Fatalf("%s is neither", found)
+		}
+		im, err := v1.ParseIndexManifest(strings.NewReader(string(raw)))
+		if err == nil && found.IsImage() && len(im.Manifests) > 0 {
+			t.Errorf("an image that is an index to others: %s", raw)
+		}
+	})
+}

@@ -1,0 +1,242 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// trickle gives n bytes at a time, gap apart.
+type trickle struct {
+	gap  time.Duration
+	n    int
+	left int
+}
+
+func (r *trickle) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(r.gap)
+	n := min(r.n, len(p), r.left)
+	r.left -= n
+	return n, nil
+}
+
+// pipe reads from a trickle until the context ends, as a connection does.
+type pipe struct {
+	ctx context.Context
+	in  *trickle
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := p.in.Read(b)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-p.ctx.Done():
+		return 0, p.ctx.Err()
+	}
+}
+
+func (p *pipe) Close() error { return nil }
+
+// Silence and less than 1 KiB/s end an answer after a minute; a slow reader on our
+// side does not.
+func TestWatch(t *testing.T) {
+	for name, one := range map[string]struct {
+		in     trickle
+		pause  time.Duration // between our reads
+		silent bool
+	}{
+		"quick":       {in: trickle{time.Millisecond, 1 << 10, 1 << 20}},
+		"slow enough": {in: trickle{time.Second, 2 << 10, 1 << 20}},
+		"too slow":    {in: trickle{time.Second, 1, 1 << 20}, silent: true},
+		"stalled":     {in: trickle{time.Hour, 1 << 20, 1 << 20}, silent: true},
+		"we are slow": {in: trickle{time.Millisecond, 64, 64 * 100}, pause: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, w := newWatch(t.Context())
+				start := time.Now()
+				var freed atomic.Bool
+				b := newBody(ctx, &pipe{ctx, &one.in}, w, func() { freed.Store(true) })
+				buf := make([]byte, 4<<10)
+				var err error
+				for err == nil {
+					_, err = b.Read(buf)
+					time.Sleep(one.pause)
+				}
+				if errors.Is(err, errSilent) != one.silent || !one.silent && !errors.Is(err, io.EOF) {
+					t.Errorf("got %v", err)
+				}
+				if took := time.Since(start); one.silent && took != patience {
+					t.Errorf("took %v", took)
+				}
+				if _, again := b.Read(buf); !errors.Is(again, err) || !freed.Load() {
+					t.Errorf("then %v, freed %t", again, freed.Load())
+				}
+				time.Sleep(2 * time.Hour) // what reads the trickle must end
+			})
+		})
+	}
+}
+
+// A permit comes back at the end of the context, also when nobody closes.
+func TestPermitComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1)
+		outer, cancel := context.WithCancel(t.Context())
+		leave, err := g.enter(outer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, w := newWatch(outer)
+		_ = newBody(ctx, io.NopCloser(strings.NewReader("x")), w, leave)
+		cancel()
+		synctest.Wait()
+		if leave, err = g.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		leave()
+		leave()
+		if len(g) != 0 {
+			t.Error("a permit is lost")
+		}
+	})
+}
+
+// Nobody sends inside a pause, and all that wait share it.
+func TestPauseIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(&Client{Log: slog.New(slog.DiscardHandler)})
+		h := w.host("registry.example.com")
+		start := time.Now()
+		var sent atomic.Int32
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				r := w.retries(h)
+				told := &Error{Status: http.StatusTooManyRequests, throttled: true, wait: 20 * time.Second}
+				if err := r.again(t.Context(), told); err != nil {
+					t.Error(err)
+				}
+				leave, err := h.pause.enter(t.Context(), sleep, h.requests)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if time.Since(start) < 20*time.Second {
+					t.Error("sent inside the pause")
+				}
+				sent.Add(1)
+				leave()
+			})
+		}
+		time.Sleep(time.Second)
+		if leave, err := h.pause.enter(t.Context(), sleep, h.requests); err != nil || time.Since(start) < 20*time.Second {
+			t.Error("sent inside the pause", err)
+		} else {
+			leave()
+		}
+		all.Wait()
+		if took := time.Since(start); took > 21*time.Second || sent.Load() != 10 {
+			t.Errorf("%d sent after %v", sent.Load(), took)
+		}
+	})
+}
+
+// A request is tried six times in less than a minute; a run waits ten minutes for
+// a host and not longer.
+func TestRetryBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(&Client{Log: slog.New(slog.DiscardHandler)})
+		h := w.host("registry.example.com")
+		failed := &Error{Status: http.StatusServiceUnavailable, wait: unsaid}
+		r, start, tries := w.retries(h), time.Now(), 1
+		for r.again(t.Context(), failed) == nil {
+			tries++
+		}
+		if took := time.Since(start); tries != maxTries || took < 10*time.Second || took > 30*time.Second {
+			t.Errorf("%d tries in %v", tries, took)
+		}
+		told := &Error{Status: http.StatusServiceUnavailable, wait: 100 * time.Second}
+		for range 20 {
+			if r := w.retries(h); r.again(t.Context(), told) != nil {
+				break
+			}
+		}
+		if took := time.Since(start); took > longestRun {
+			t.Errorf("waited %v", took)
+		}
+		if failed.Attempts != 0 || failed.final {
+			t.Error("an error that others share was changed")
+		}
+	})
+}
+
+// Sleeping ends with the context.
+func TestRetryStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(&Client{Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		err := w.retries(w.host("registry.example.com")).again(ctx, &Error{Status: 503, wait: time.Minute})
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+			t.Errorf("got %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// The same work runs once, and goes on for those who live when the one who began
+// it is gone.
+func TestFlights(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f flights[string, int]
+		var runs atomic.Int32
+		work := func(ctx context.Context) func() (int, error) {
+			return func() (int, error) {
+				runs.Add(1)
+				return 7, sleep(ctx, time.Minute)
+			}
+		}
+		doomed, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := f.do(doomed, "a", work(doomed)); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		for range 5 {
+			all.Go(func() {
+				if v, err := f.do(t.Context(), "a", work(t.Context())); v != 7 || err != nil {
+					t.Error(v, err)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		all.Wait()
+		if n := runs.Load(); n != 2 {
+			t.Errorf("ran %d times", n)
+		}
+	})
+}
