@@ -50,6 +50,9 @@ func demanded(req *http.Request) []string {
 	for _, part := range []string{"/manifests/", "/blobs/", "/tags/list"} {
 		name, _, _ = strings.Cut(name, part)
 	}
+	if name == "" {
+		return nil
+	}
 	action := "push"
 	if req.Method == http.MethodGet || req.Method == http.MethodHead {
 		action = "pull"

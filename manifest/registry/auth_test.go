@@ -241,3 +241,29 @@ type broken struct{}
 func (broken) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return nil, errors.New(`error getting credentials - err: exit status 1, out: "s3cr3t"`)
 }
+
+func TestLogin(t *testing.T) {
+	for name, o := range map[string]regtest.Options{"open": {}, "basic": {User: "me", Password: "secret"}, "bearer": bearer} {
+		t.Run(name, func(t *testing.T) {
+			r := regtest.Start(t, o)
+			c := client(t)
+			c.Keychain = login{o.User, o.Password}
+			if err := c.Login(t.Context(), r.Host); err != nil {
+				t.Error(err)
+			}
+			for _, req := range r.Requests() {
+				if req.Kind() != "GET token" && req.Path != "/v2/" {
+					t.Errorf("asked %s", req.Path)
+				}
+			}
+			if o.User == "" {
+				return
+			}
+			c = client(t)
+			c.Keychain = login{"me", "wrong"}
+			if err := c.Login(t.Context(), r.Host); !errors.Is(err, registry.ErrCredentials) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

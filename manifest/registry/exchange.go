@@ -85,7 +85,10 @@ func (w *wire) target(ctx context.Context, k *call) (u *url.URL, trusted bool, e
 	}
 	base := k.host.base(scheme)
 	if k.url == nil {
-		u := base.JoinPath(k.path)
+		u := base
+		if k.path != "" {
+			u = base.JoinPath(k.path)
+		}
 		u.RawQuery = k.query.Encode()
 		return u, true, nil
 	}
