@@ -249,7 +249,7 @@ func (r *run) platform(ctx context.Context, base PlannedBase) (img Image, err er
 	step := "compile"
 	defer func() {
 		if err != nil && ctx.Err() == nil {
-			log.InfoContext(ctx, "failed", "step", step, "err", err)
+			log.InfoContext(ctx, "failed", "step", step) // why is the caller's to print
 		}
 		if err != nil {
 			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}

@@ -69,23 +69,35 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if pkg, version, ok := strings.Cut(q.Pattern, "@"); ok && !isDir(q.Dir, q.Pattern) {
 		return g.findVersion(ctx, q, pkg, version)
 	}
-	dir, pattern := q.Dir, q.Pattern
-	if isLocal(pattern) || isDir(dir, pattern) {
-		if !filepath.IsAbs(pattern) {
-			pattern = filepath.Join(dir, pattern)
-		}
-		info, err := os.Stat(pattern)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, dir)}
-		case err != nil:
-			return Package{}, err
-		case !info.IsDir():
-			return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a file", Way: "name the directory of the main package"}
-		}
-		dir, pattern = pattern, "."
+	if isLocal(q.Pattern) || isDir(q.Dir, q.Pattern) {
+		return g.findDir(ctx, q)
 	}
-	return g.list(ctx, dir, pattern, q.Pattern)
+	return g.list(ctx, q.Dir, q.Pattern, q.Pattern)
+}
+
+// findDir finds the package of a directory: as one of the module at q.Dir, so
+// that the compiler names files as the person does, or of its own.
+func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
+	dir := q.Pattern
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(q.Dir, dir)
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, q.Dir)}
+	case err != nil:
+		return Package{}, err
+	case !info.IsDir():
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a file", Way: "name the directory of the main package"}
+	}
+	if !filepath.IsAbs(q.Pattern) {
+		relative := "./" + filepath.ToSlash(filepath.Clean(q.Pattern))
+		if found, err := g.list(ctx, q.Dir, relative, q.Pattern); err == nil || ctx.Err() != nil {
+			return found, err
+		}
+	}
+	return g.list(ctx, dir, ".", q.Pattern)
 }
 
 // isLocal reports whether the go command would take pattern for a directory.
@@ -124,8 +136,8 @@ func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, err
 		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
 	}
 	pkg := Package{Dir: dir, ImportPath: p.ImportPath, Name: programName(p.ImportPath)}
-	if pattern == "." { // also where no import path leads to it: outside any module, or as a file's directory
-		pkg.ImportPath = "."
+	if isLocal(pattern) { // no import path may lead to it, and its errors name files better
+		pkg.ImportPath = pattern
 	}
 	if p.Module != nil {
 		pkg.Module, pkg.Version = p.Module.Path, p.Module.Version

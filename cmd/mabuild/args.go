@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
 
 // What the commands want of their arguments. cobra's own checks word their
 // errors for programmers.
@@ -37,4 +41,16 @@ func atMostOne(what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// knownCommand refuses what is no command, and names those that sound alike.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	way := "mabuild --help lists the commands"
+	if alike := cmd.SuggestionsFor(args[0]); len(alike) > 0 {
+		way = "did you mean " + strings.Join(alike, " or ") + "?"
+	}
+	return usage(way, "there is no command %q", args[0])
 }

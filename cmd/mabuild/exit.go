@@ -87,11 +87,28 @@ func as[T error](err error) bool {
 func report(w io.Writer, err error) {
 	for _, e := range parts(err) {
 		fmt.Fprintf(w, "mabuild: %s\n", strings.TrimRight(e.Error(), "\n")) //nolint:errcheck // nobody is left to tell
-		var h interface{ Hint() string }
-		if errors.As(e, &h) && h.Hint() != "" {
-			fmt.Fprintf(w, "hint: %s\n", h.Hint()) //nolint:errcheck // as above
+		if way := hint(e); way != "" {
+			fmt.Fprintf(w, "hint: %s\n", way) //nolint:errcheck // as above
 		}
 	}
+}
+
+// hint returns the outermost way out that an error or what it wraps knows.
+func hint(err error) string {
+	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" { //nolint:errorlint // each link of the chain is asked
+		return h.Hint()
+	}
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		return hint(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			if way := hint(inner); way != "" {
+				return way
+			}
+		}
+	}
+	return ""
 }
 
 // parts takes joined errors apart.

@@ -55,12 +55,13 @@ without a Docker daemon, and publishes them under one tag.
   mabuild push ./cmd/app --platforms linux/amd64,linux/arm64 -t ghcr.io/acme/app:v1`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          knownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err: err, way: cmd.CommandPath() + " --help lists the flags"}
 	})
+	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
 		newPush(a), newBuild(a), newInspect(a), newPlatforms(a), newRegistry(a),

@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -51,9 +52,25 @@ func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
 		case f.kind == texts && f.sep == "lines":
 			flags.StringArrayP(f.flag, short, nil, usage)
 		case f.kind == texts:
-			flags.StringSliceP(f.flag, short, nil, usage)
+			flags.VarP(new(commaList), f.flag, short, usage)
 		default:
 			flags.StringP(f.flag, short, "", usage)
 		}
 	}
 }
+
+// A commaList is the value of a flag that may be repeated and whose items commas
+// separate. Unlike pflag's own it takes quotes for what they are, as templates
+// have them.
+type commaList []string
+
+func (l *commaList) Set(text string) error {
+	*l = append(*l, strings.Split(text, ",")...)
+	return nil
+}
+
+func (l *commaList) String() string             { return strings.Join(*l, ",") }
+func (l *commaList) Type() string               { return "list" }
+func (l *commaList) GetSlice() []string         { return *l }
+func (l *commaList) Append(item string) error   { *l = append(*l, item); return nil }
+func (l *commaList) Replace(all []string) error { *l = all; return nil }

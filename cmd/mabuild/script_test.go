@@ -1,0 +1,272 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"math/rand"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into the scripts")
+
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mabuild": main}) }
+
+// TestScripts runs testdata/script/*.txtar: the program as people run it,
+// against Docker Distribution.
+func TestScripts(t *testing.T) {
+	goEnv := func(key string) string {
+		out, err := exec.CommandContext(t.Context(), "go", "env", key).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	settings := map[string]string{}
+	for _, key := range []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE"} {
+		settings[key] = goEnv(key)
+	}
+	repository, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "../../testdata/script",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			for key, value := range settings {
+				env.Setenv(key, value)
+			}
+			home := filepath.Join(env.WorkDir, ".home")
+			env.Setenv("HOME", home)
+			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
+			env.Setenv("SOURCE", repository)
+			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator))
+			env.Setenv("BIN", bin) // has mabuild and nothing else
+			env.Values["registries"] = map[string]*regtest.Registry{}
+			return os.MkdirAll(home, 0o755)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
+			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget,
+		},
+	})
+}
+
+func registries(ts *testscript.TestScript) map[string]*regtest.Registry {
+	return ts.Value("registries").(map[string]*regtest.Registry)
+}
+
+// startRegistry: registry NAME [user=U:P] [bearer] [tls] starts one and sets
+// $NAME to its host; with tls $NAME_CA is the file of its authority.
+func startRegistry(ts *testscript.TestScript, _ bool, args []string) {
+	var o regtest.Options
+	for _, arg := range args[1:] {
+		switch key, value, _ := strings.Cut(arg, "="); key {
+		case "user":
+			o.User, o.Password, _ = strings.Cut(value, ":")
+		case "bearer":
+			o.Bearer = true
+		case "tls":
+			o.TLS = true
+		default:
+			ts.Fatalf("registry: what is %s?", arg)
+		}
+	}
+	r, err := regtest.New(o)
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(r.Close()) })
+	registries(ts)[args[0]] = r
+	ts.Setenv(args[0], r.Host)
+	if o.TLS {
+		file, err := r.CA(ts.MkAbs("."))
+		ts.Check(err)
+		ts.Setenv(args[0]+"_CA", file)
+	}
+}
+
+// countRequests: requests NAME [KIND=N…] wants exactly these requests since the
+// last time it was asked, and forgets them.
+func countRequests(ts *testscript.TestScript, _ bool, args []string) {
+	r := registries(ts)[args[0]]
+	got := r.Tally()
+	want := map[string]int{}
+	for _, arg := range args[1:] {
+		kind, n, _ := strings.Cut(arg, "=")
+		count, err := strconv.Atoi(n)
+		ts.Check(err)
+		want[kind] = count
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		ts.Fatalf("requests: %v, want %v", got, want)
+	}
+	r.Reset()
+}
+
+// forget: forget NAME forgets faults and requests.
+func forget(ts *testscript.TestScript, _ bool, args []string) { registries(ts)[args[0]].Reset() }
+
+// injectFault: fault NAME METHOD PATH STATUS [TIMES].
+func injectFault(ts *testscript.TestScript, _ bool, args []string) {
+	status, err := strconv.Atoi(args[3])
+	ts.Check(err)
+	f := regtest.Fault{Method: args[1], Path: args[2], Status: status, Times: -1}
+	if len(args) > 4 {
+		f.Times, err = strconv.Atoi(args[4])
+		ts.Check(err)
+	}
+	registries(ts)[args[0]].Inject(f)
+}
+
+// reference is a reference for go-containerregistry, which is our oracle: it
+// asks the judge itself, past faults, credentials and counting.
+func reference(ts *testscript.TestScript, text string) name.Reference {
+	for _, r := range registries(ts) {
+		if rest, ok := strings.CutPrefix(text, r.Host+"/"); ok {
+			text = r.Judge() + "/" + rest
+		}
+	}
+	ref, err := name.ParseReference(text, name.Insecure)
+	ts.Check(err)
+	return ref
+}
+
+// pushBase: base REF PLATFORM… publishes an index of an image of two layers for
+// each platform; base REF @PLATFORM a single image. PLATFORM!CLAIM has a config
+// that claims another platform.
+func pushBase(ts *testscript.TestScript, _ bool, args []string) {
+	ref := reference(ts, args[0])
+	if text, single := strings.CutPrefix(args[1], "@"); single {
+		img, _ := baseImage(ts, text)
+		ts.Check(remote.Write(ref, img))
+		return
+	}
+	var adds []mutate.IndexAddendum
+	for _, text := range args[1:] {
+		img, p := baseImage(ts, text)
+		adds = append(adds, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: p}})
+	}
+	index := mutate.IndexMediaType(mutate.AppendManifests(empty.Index, adds...), types.DockerManifestList)
+	ts.Check(remote.WriteIndex(ref, index))
+}
+
+func baseImage(ts *testscript.TestScript, text string) (v1.Image, *v1.Platform) {
+	declared, claimed, lies := strings.Cut(text, "!")
+	if !lies {
+		claimed = declared
+	}
+	p, err := platform.Parse(declared)
+	ts.Check(err)
+	c, err := platform.Parse(claimed)
+	ts.Check(err)
+	img, err := random.Image(512, 2, random.WithSource(source(text)))
+	ts.Check(err)
+	config, err := img.ConfigFile()
+	ts.Check(err)
+	config.OS, config.Architecture, config.Variant, config.OSVersion = c.OS, c.Architecture, c.Variant, c.OSVersion
+	config.Config.Env = []string{"PATH=/usr/bin:/bin"}
+	config.Config.Labels = map[string]string{"org.opencontainers.image.title": "the base"}
+	img, err = mutate.ConfigFile(img, config)
+	ts.Check(err)
+	return img, platform.ToV1(p)
+}
+
+// validateRef: validate REF PLATFORM… has go-containerregistry pull and check
+// everything below an index, which has exactly these platforms.
+func validateRef(ts *testscript.TestScript, _ bool, args []string) {
+	ref := reference(ts, args[0])
+	index, err := remote.Index(ref)
+	ts.Check(err)
+	ts.Check(validate.Index(index))
+	im, err := index.IndexManifest()
+	ts.Check(err)
+	var got []string
+	for _, d := range im.Manifests {
+		got = append(got, platform.Key(platform.FromV1(d.Platform)))
+	}
+	if !slices.Equal(got, args[1:]) {
+		ts.Fatalf("%s has %v, want %v", args[0], got, args[1:])
+	}
+}
+
+// absent: absent REF… wants that no reference names anything.
+func absent(ts *testscript.TestScript, _ bool, args []string) {
+	for _, arg := range args {
+		ref := reference(ts, arg)
+		if d, err := remote.Head(ref); err == nil {
+			ts.Fatalf("%s names %s", arg, d.Digest)
+		}
+	}
+}
+
+// setDigest: setdigest VAR REF sets $VAR to what REF names; REF%PLATFORM to that
+// child of it.
+func setDigest(ts *testscript.TestScript, _ bool, args []string) {
+	text, child, ofIndex := strings.Cut(args[1], "%")
+	ref := reference(ts, text)
+	d, err := remote.Get(ref)
+	ts.Check(err)
+	digest := d.Digest
+	if ofIndex {
+		index, err := d.ImageIndex()
+		ts.Check(err)
+		im, err := index.IndexManifest()
+		ts.Check(err)
+		for _, c := range im.Manifests {
+			if platform.Key(platform.FromV1(c.Platform)) == child {
+				digest = c.Digest
+			}
+		}
+	}
+	ts.Setenv(args[0], digest.String())
+}
+
+// exit: exit CODE COMMAND… runs a command and wants just this exit code.
+func exit(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	if ee := (*exec.ExitError)(nil); err != nil {
+		if !errors.As(err, &ee) {
+			ts.Fatalf("%s: %v", args[1], err)
+		}
+		got = ee.ExitCode()
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("%s ended with %d, want %s", args[1], got, args[0])
+	}
+}
+
+// source makes random images the same for the same text.
+func source(text string) rand.Source {
+	h := fnv.New64()
+	_, _ = h.Write([]byte(text))
+	return rand.NewSource(int64(h.Sum64()))
+}
+
+// expand: expand FILE… fills in the variables in files.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	for _, file := range args {
+		text := os.Expand(ts.ReadFile(file), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+	}
+}
