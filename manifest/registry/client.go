@@ -90,16 +90,13 @@ var (
 // start makes what a run needs, at first use.
 func (c *Client) start() {
 	c.once.Do(func() {
-		if c.Log == nil {
-			c.Log = slog.New(slog.DiscardHandler)
-		}
 		c.wire = newWire(c)
 		if c.CacheDir == "" {
 			return
 		}
 		var err error
 		if c.cache, err = cache.Open(c.CacheDir); err != nil {
-			c.Log.Warn("going on without a cache", "err", err)
+			c.wire.log.Warn("going on without a cache", "err", err)
 		}
 	})
 }

@@ -64,6 +64,15 @@ func TestPutTemporary(t *testing.T) {
 // cuts are the ways in which a connection ends.
 var cuts = map[string]regtest.Action{"FIN": regtest.Close, "RST": regtest.Abort}
 
+// patient returns a client that gives the judge a moment to see that a connection
+// is gone.
+func patient() *registry.Client {
+	return &registry.Client{Keychain: login{}, Sleep: func(ctx context.Context, _ time.Duration) error {
+		time.Sleep(50 * time.Millisecond)
+		return ctx.Err()
+	}}
+}
+
 // An upload that is cut anywhere arrives, at most two more sendings.
 func TestPutCut(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
@@ -73,19 +82,41 @@ func TestPutCut(t *testing.T) {
 			t.Run(fmt.Sprint(name, after), func(t *testing.T) {
 				r.Reset()
 				img := regtest.Image(t, "amd64", size, 1)
+				c := patient()
 				r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Phase: regtest.Up, After: after, Action: action})
-				put(t, client(t), r.Host+"/app:v1", img)
-				verifyTag(t, r, "app:v1", img)
+				if err := c.Carry(t.Context(), r.Host+"/app:v1", must(img.Layers())(t)...); err != nil {
+					t.Fatal(err)
+				}
 				var sent int64
 				for _, req := range r.Requests() {
 					sent += req.Up
 				}
-				if sent > 3*size+size/10 {
+				if sent < size || sent > 2*size+size/10 {
 					t.Errorf("sent %d bytes of %d", sent, size)
 				}
+				if after >= 64<<10 && action == regtest.Close && r.Tally()["PATCH upload"] != 1 {
+					t.Errorf("began again: %v", r.Tally())
+				}
+				put(t, c, r.Host+"/app:v1", img)
+				verifyTag(t, r, "app:v1", img)
 			})
 		}
 	}
+}
+
+// A connection that is cut again and again gets there as long as it gets on.
+func TestPutCutOften(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 10<<20, 1)
+	c := patient()
+	for _, method := range []string{"PUT", "PATCH"} {
+		r.Inject(regtest.Fault{Method: method, Path: "/uploads/", Times: 9, Phase: regtest.Up, After: 1 << 20, Action: regtest.Close})
+	}
+	if err := c.Carry(t.Context(), r.Host+"/app:v1", must(img.Layers())(t)...); err != nil {
+		t.Fatal(err)
+	}
+	put(t, c, r.Host+"/app:v1", img)
+	verifyTag(t, r, "app:v1", img)
 }
 
 // An answer that is lost is found again by a HEAD.

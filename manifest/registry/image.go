@@ -146,7 +146,7 @@ func (i *image) checkConfig(d v1.Descriptor, raw []byte) error {
 		return mismatch("%s: got a config of %d bytes for %d", i.repo.by(d.Digest), len(raw), d.Size)
 	}
 	if err := i.client.cachePut(d.Digest, raw); err != nil {
-		i.client.Log.Debug("not cached", "digest", d.Digest.String(), "err", err)
+		i.client.wire.log.Debug("not cached", "digest", d.Digest.String(), "err", err)
 	}
 	return nil
 }

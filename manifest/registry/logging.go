@@ -71,7 +71,7 @@ type transfer struct {
 }
 
 func (c *Client) transfer(ctx context.Context, op string, r repository, h v1.Hash, size int64) *transfer {
-	return &transfer{ctx: ctx, log: c.Log, op: op, repo: r, digest: h, size: size}
+	return &transfer{ctx: ctx, log: c.wire.log, op: op, repo: r, digest: h, size: size}
 }
 
 // at tells that bytes have moved. Telling that all have is left to done.

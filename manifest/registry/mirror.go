@@ -31,7 +31,7 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		if s := statusOf(err); s == 0 || s >= http.StatusInternalServerError {
 			h.bury()
 		}
-		c.Log.Debug("going past a mirror", "mirror", h.name, "err", err)
+		c.wire.log.Debug("going past a mirror", "mirror", h.name, "err", err)
 	}
 	k.scopes = c.scopes(r)
 	return c.wire.do(ctx, k)

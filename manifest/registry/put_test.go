@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -296,4 +297,20 @@ func TestTags(t *testing.T) {
 	if _, err := c.Tags(t.Context(), r.Host+"/none"); !errors.Is(err, manifest.ErrNotFound) {
 		t.Error(err)
 	}
+}
+
+// With one permit a host, a blob that is read from the host it is written to
+// still gets there, and a token may be needed meanwhile.
+func TestOnePermit(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true, TokenLife: time.Second})
+	c := client(t)
+	c.Keychain, c.MaxPerHost = login{"me", "secret"}, 1
+	idx := regtest.RandomIndex(t, 300_000, 3, five...)
+	put(t, c, r.Host+"/from:v1", idx)
+	r.Inject(regtest.Fault{Path: "mount=", Times: -1, Status: 405})
+	c = client(t)
+	c.Keychain, c.MaxPerHost = login{"me", "secret"}, 1
+	content := must(c.Get(t.Context(), r.Host+"/from:v1"))(t)
+	put(t, c, r.Host+"/to:v1", content)
+	verifyTag(t, r, "to:v1", idx)
 }

@@ -137,7 +137,7 @@ func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	}
 	resp, err := c.wire.do(ctx, k)
 	if err != nil {
-		c.Log.Debug("an upload session stays open", "repository", r.key(), "err", err)
+		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
 		return
 	}
 	discard(resp)

@@ -127,7 +127,7 @@ func (c *Client) keep(r reference, raw []byte, d v1.Descriptor) {
 		err = c.cache.Store(tagRecord, r.String(), d)
 	}
 	if err != nil {
-		c.Log.Debug("not cached", "reference", r.String(), "err", err)
+		c.wire.log.Debug("not cached", "reference", r.String(), "err", err)
 	}
 }
 
@@ -184,8 +184,11 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	if err != nil || d.Size <= 0 || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
 		return c.describe(ctx, r)
 	}
-	if r.tag == "" && r.digest != d.Digest {
-		return v1.Descriptor{}, mismatch("%s: the registry says digest %s", r, d.Digest)
+	if r.tag == "" {
+		if d.Digest.Algorithm == r.digest.Algorithm && d.Digest != r.digest {
+			return v1.Descriptor{}, mismatch("%s: the registry says digest %s", r, d.Digest)
+		}
+		d.Digest = r.digest
 	}
 	return d, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -125,7 +124,7 @@ func TestPermitComesBack(t *testing.T) {
 // Nobody sends inside a pause, and all that wait share it.
 func TestPauseIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{Log: slog.New(slog.DiscardHandler)})
+		w := newWire(&Client{})
 		h := w.host("registry.example.com")
 		start := time.Now()
 		var sent atomic.Int32
@@ -166,7 +165,7 @@ func TestPauseIsShared(t *testing.T) {
 // a host and not longer.
 func TestRetryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{Log: slog.New(slog.DiscardHandler)})
+		w := newWire(&Client{})
 		h := w.host("registry.example.com")
 		failed := &Error{Status: http.StatusServiceUnavailable, wait: unsaid}
 		r, start, tries := w.retries(h), time.Now(), 1
@@ -194,7 +193,7 @@ func TestRetryBudget(t *testing.T) {
 // Sleeping ends with the context.
 func TestRetryStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{Log: slog.New(slog.DiscardHandler)})
+		w := newWire(&Client{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()

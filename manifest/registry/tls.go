@@ -55,7 +55,7 @@ func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, 
 		TLSClientConfig:       config,
 		ForceAttemptHTTP2:     true,
 		DisableCompression:    true, // bytes are counted and hashed as they come
-		MaxIdleConnsPerHost:   w.perHost,
+		MaxIdleConnsPerHost:   2 * w.perHost,
 		IdleConnTimeout:       30 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},

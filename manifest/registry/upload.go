@@ -25,6 +25,7 @@ type upload struct {
 	blob    blob
 	session *session
 	offset  int64 // what the session has
+	most    int64 // that any session had: only tries without progress count
 	refused int   // how often a session was refused
 	renewed int   // how often credentials were
 	told    *transfer
@@ -219,6 +220,9 @@ func (u *upload) align(ctx context.Context) {
 		return
 	}
 	u.session, u.offset = next, has
+	if has > u.most {
+		u.most, u.tries.tries = has, 0
+	}
 }
 
 // abandon closes the session.

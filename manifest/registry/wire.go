@@ -40,6 +40,9 @@ func newWire(c *Client) *wire {
 		hosts:     map[string]*host{},
 		transport: map[transportKey]*http.Transport{},
 	}
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
 	if w.sleep == nil {
 		w.sleep = sleep
 	}
