@@ -11,13 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/progress"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -99,28 +97,6 @@ func (a *app) cacheDir() string {
 		return ""
 	}
 	return filepath.Join(dir, "mabuild")
-}
-
-// source returns where ref lies, and its name there: a local form such as
-// oci:DIR, or a registry.
-func (a *app) source(ref string) (manifest.Source, string) {
-	if s, name, ok := localSource(ref); ok {
-		return s, name
-	}
-	return a.client, ref
-}
-
-// anywhere is a Source of references of every form.
-type anywhere struct{ *app }
-
-func (s anywhere) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
-	source, name := s.source(ref)
-	return source.Resolve(ctx, name)
-}
-
-func (s anywhere) Get(ctx context.Context, ref string) (manifest.Content, error) {
-	source, name := s.source(ref)
-	return source.Get(ctx, name)
 }
 
 // workPath is the work directory, for the end that leaves no time.

@@ -67,7 +67,10 @@ func missing(err error) error {
 }
 
 func inspect(ctx context.Context, a *app, o inspectOptions, ref string) error {
-	source, name := a.source(ref)
+	source, name, err := a.source(ref)
+	if err != nil {
+		return err
+	}
 	switch {
 	case o.digest:
 		d, err := source.Resolve(ctx, name)

@@ -2,11 +2,110 @@ package main
 
 import (
 	"context"
-	"errors"
+	"runtime"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-func localSource(string) (manifest.Source, string, bool) { return nil, "", false }
-func localSink(string) (manifest.Sink, error)            { return nil, errors.New("not yet") }
-func daemonAnswers(context.Context) bool                 { return false }
+// source returns where ref lies, and its name there: a local form such as
+// oci:DIR, or a registry.
+func (a *app) source(ref string) (manifest.Source, string, error) {
+	if !local.Is(ref) {
+		return a.client, ref, nil
+	}
+	place, err := local.Parse(ref)
+	if err != nil {
+		return nil, "", &usageError{err: err}
+	}
+	s, err := place.Source()
+	if err != nil {
+		return nil, "", &usageError{err: err}
+	}
+	return s, place.Ref, nil
+}
+
+// outputs lists the local destinations of a program.
+func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]output, error) {
+	wanted := a.config.Output
+	if len(wanted) == 0 && !o.push {
+		if err := new(local.Docker).Available(ctx); err != nil {
+			return nil, usage("-o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:", "build wants a destination: %s", err)
+		}
+		wanted = []string{"docker-daemon:"}
+	}
+	tag, err := localTag(spec, c)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]output, len(wanted))
+	for i, text := range wanted {
+		if list[i], err = newOutput(text, tag, spec); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// localTag is the name of a program's image where there is no registry.
+func localTag(spec build.Spec, c config.Build) (string, error) {
+	tags, err := spec.Vars.ExpandAll(c.Tags)
+	switch {
+	case err != nil:
+		return "", err
+	case len(tags) == 0:
+		return spec.Name + ":latest", nil
+	case isFull(tags[0]):
+		return tags[0], nil
+	}
+	return spec.Name + ":" + tags[0], nil
+}
+
+// newOutput opens one destination, and refuses early what takes a platform that
+// is not built.
+func newOutput(text, tag string, spec build.Spec) (output, error) {
+	place, err := local.Parse(text)
+	if err != nil {
+		return output{}, &usageError{err: err}
+	}
+	sink, err := place.Sink()
+	if err != nil {
+		return output{}, &usageError{err: err}
+	}
+	switch place.Form {
+	case local.FormDockerArchive, local.FormDockerDaemon:
+		want := place.Platform
+		if want.OS == "" {
+			want = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+		}
+		if _, ok := platform.Choose(want, spec.Platforms); !ok && !spec.All {
+			return output{}, usage("name one with "+place.Form+":platform=P", "%s takes one platform, and %s is not built, only %s", text, platform.Key(want), platform.Keys(spec.Platforms))
+		}
+	}
+	return output{text: text, sink: sink, ref: tag}, nil
+}
+
+// anywhere is a Source of references of every form.
+type anywhere struct{ *app }
+
+func (s anywhere) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+	source, name, err := s.source(ref)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return source.Resolve(ctx, name)
+}
+
+func (s anywhere) Get(ctx context.Context, ref string) (manifest.Content, error) {
+	source, name, err := s.source(ref)
+	if err != nil {
+		return nil, err
+	}
+	return source.Get(ctx, name)
+}

@@ -183,7 +183,7 @@ func (a *app) refs(spec build.Spec, c config.Build) ([]string, error) {
 	var refs []string
 	var errs []error
 	for _, tag := range tags {
-		if !strings.ContainsAny(tag, "/:") {
+		if !isFull(tag) {
 			if c.Repo == "" {
 				errs = append(errs, usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name))
 				break
@@ -196,33 +196,8 @@ func (a *app) refs(spec build.Spec, c config.Build) ([]string, error) {
 	return refs, errors.Join(errs...)
 }
 
-// outputs lists the local destinations of a program.
-func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]output, error) {
-	wanted := a.config.Output
-	if len(wanted) == 0 && !o.push {
-		if !daemonAnswers(ctx) {
-			return nil, usage("-o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE, -o containerd:", "build wants a destination, and no Docker daemon answers")
-		}
-		wanted = []string{"docker-daemon:"}
-	}
-	tag := spec.Name + ":latest"
-	if tags, err := spec.Vars.ExpandAll(c.Tags); err == nil && len(tags) > 0 {
-		if tag = tags[0]; !strings.ContainsAny(tag, "/:") {
-			tag = spec.Name + ":" + tag
-		}
-	}
-	var list []output
-	var errs []error
-	for _, text := range wanted {
-		sink, err := localSink(text)
-		if err != nil {
-			errs = append(errs, &usageError{err: err})
-			continue
-		}
-		list = append(list, output{text: text, sink: sink, ref: tag})
-	}
-	return list, errors.Join(errs...)
-}
+// isFull reports whether a tag names its repository too.
+func isFull(tag string) bool { return strings.ContainsAny(tag, "/:") }
 
 // printPlans prints what would be built and where it would go.
 func (a *app) printPlans(ctx context.Context, b *build.Builder, programs []program) error {

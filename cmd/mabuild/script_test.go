@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -68,7 +69,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
-			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget,
+			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "await": await, "stall": stall,
 		},
 	})
 }
@@ -125,6 +126,24 @@ func countRequests(ts *testscript.TestScript, _ bool, args []string) {
 
 // forget: forget NAME forgets faults and requests.
 func forget(ts *testscript.TestScript, _ bool, args []string) { registries(ts)[args[0]].Reset() }
+
+// stall: stall NAME METHOD PATH has the registry say nothing to such requests.
+func stall(ts *testscript.TestScript, _ bool, args []string) {
+	registries(ts)[args[0]].Inject(regtest.Fault{Method: args[1], Path: args[2], Action: regtest.Stall, Times: -1})
+}
+
+// await: await NAME METHOD waits until the registry is asked in that way.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	for range 1000 {
+		for _, r := range registries(ts)[args[0]].Requests() {
+			if r.Method == args[1] {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	ts.Fatalf("no %s came", args[1])
+}
 
 // injectFault: fault NAME METHOD PATH STATUS [TIMES].
 func injectFault(ts *testscript.TestScript, _ bool, args []string) {

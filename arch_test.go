@@ -1,0 +1,98 @@
+// This test holds who may import whom (ARCHITECTURE.md).
+package mabuild_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mabuild/mabuild/"
+
+// allowed lists for each package which of ours it may import; tests of a package
+// may import testing as well.
+var allowed = map[string][]string{
+	"build":             {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
+	"crosscompile":      {"manifest/platform"},
+	"manifest":          {"manifest/platform"},
+	"manifest/platform": {},
+	"manifest/registry": {"manifest", "manifest/platform", "internal/cache"},
+	"manifest/local":    {"manifest", "manifest/platform"},
+	"internal/cache":    {},
+	"internal/config":   {"build", "manifest", "manifest/platform", "manifest/registry", "internal/mirror"},
+	"internal/mirror":   {"manifest", "manifest/platform"},
+	"internal/progress": {},
+	"internal/serve":    {},
+	"internal/regtest":  {"manifest", "manifest/platform"},
+	"examples/hello":    {},
+	"examples/run":      {"manifest/platform", "manifest/registry"},
+	"cmd/mabuild":       nil, // all
+}
+
+// only lists who may import what is not ours.
+var only = map[string][]string{
+	"github.com/spf13/viper": {"internal/config"},
+	"github.com/spf13/cobra": {"cmd/mabuild"},
+	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild"},
+}
+
+// The files are parsed here: go list would be answered from the test cache.
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || d.Name() == "judge" || strings.HasPrefix(d.Name(), ".") && file != "."):
+			return filepath.SkipDir
+		case filepath.Ext(file) != ".go" || file == "arch_test.go":
+			return nil
+		}
+		pkg := path.Dir(filepath.ToSlash(file))
+		seen[pkg] = true
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range f.Imports {
+			check(t, file, pkg, strings.Trim(spec.Path.Value, `"`))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range seen {
+		if _, ok := allowed[pkg]; !ok {
+			t.Errorf("%s is in no line of the picture: add it here and in ARCHITECTURE.md", pkg)
+		}
+	}
+	for _, pkg := range []string{"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry", "cmd/mabuild"} {
+		if !seen[pkg] {
+			t.Errorf("no file of %s was looked at", pkg)
+		}
+	}
+}
+
+func check(t *testing.T, file, pkg, imported string) {
+	t.Helper()
+	test := strings.HasSuffix(file, "_test.go")
+	if users, ok := only[imported]; ok && !test && !slices.Contains(users, pkg) {
+		t.Errorf("%s imports %s, which is for %v", file, imported, users)
+	}
+	ours, ok := strings.CutPrefix(imported, module)
+	if !ok || pkg == "cmd/mabuild" || test && (ours == pkg || ours == "internal/regtest") {
+		return
+	}
+	if test && !strings.HasPrefix(ours, "cmd/") && pkg != "manifest" && pkg != "manifest/platform" {
+		return
+	}
+	if !slices.Contains(allowed[pkg], ours) {
+		t.Errorf("%s imports %s: %s may import %v", file, ours, pkg, allowed[pkg])
+	}
+}
