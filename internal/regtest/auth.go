@@ -87,11 +87,16 @@ func (r *Registry) challenge(w http.ResponseWriter, req *http.Request) int {
 	return http.StatusUnauthorized
 }
 
-// serveToken is the token server: GET with Basic credentials.
+// serveToken is the token server: GET with Basic credentials, or POST with the
+// password as refresh token.
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request, entry func(func(*Request))) int {
 	scopes := req.URL.Query()["scope"]
-	entry(func(e *Request) { e.Scopes = scopes })
 	user, password, _ := req.BasicAuth()
+	if req.Method == http.MethodPost && req.PostFormValue("grant_type") == "refresh_token" {
+		scopes = strings.Fields(req.PostFormValue("scope"))
+		user, password = r.options.User, req.PostFormValue("refresh_token")
+	}
+	entry(func(e *Request) { e.Scopes = scopes })
 	if user != r.options.User || password != r.options.Password {
 		w.WriteHeader(http.StatusUnauthorized)
 		return http.StatusUnauthorized

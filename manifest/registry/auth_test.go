@@ -267,3 +267,31 @@ func TestLogin(t *testing.T) {
 		})
 	}
 }
+
+// An identity token is exchanged by POST and never sent to the registry.
+func TestIdentityToken(t *testing.T) {
+	r := regtest.Start(t, bearer)
+	c := client(t)
+	c.Keychain = identity("secret")
+	img := regtest.Image(t, "amd64", 100, 1)
+	put(t, c, r.Host+"/app:v1", img)
+	if n := r.Tally()["POST token"]; n != 1 {
+		t.Errorf("%v", r.Tally())
+	}
+	for _, req := range r.Requests() {
+		if req.Authorized == "Basic" {
+			t.Errorf("%s with Basic", req.Kind())
+		}
+	}
+	c = client(t)
+	c.Keychain = identity("wrong")
+	if _, err := c.Resolve(t.Context(), r.Host+"/app:v1"); !errors.Is(err, registry.ErrCredentials) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type identity string
+
+func (i identity) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return authn.FromConfig(authn.AuthConfig{Username: "<token>", IdentityToken: string(i)}), nil
+}

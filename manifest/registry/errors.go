@@ -42,6 +42,7 @@ type Error struct {
 	wait       time.Duration // what Retry-After said; negative when it said nothing
 }
 
+// Error returns one line that is fit for a terminal, whatever the registry said.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", e.Op, e.Host)
@@ -67,7 +68,7 @@ func (e *Error) Error() string {
 		if e.Status != 0 {
 			b.WriteString(":")
 		}
-		b.WriteString(" " + e.Err.Error())
+		b.WriteString(" " + clean(e.Err.Error()))
 	}
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, " (%d attempts)", e.Attempts)
@@ -103,6 +104,8 @@ func (e *Error) Hint() string {
 		return e.hint
 	case e.refused():
 		return "mabuild login " + e.Host
+	case e.Status == http.StatusNotFound && e.Op == http.MethodPost:
+		return "some registries want " + e.Repository + " to be created before anything is pushed to it"
 	}
 	var inner interface{ Hint() string }
 	if errors.As(e.Err, &inner) {

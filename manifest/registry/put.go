@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -76,11 +77,11 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 // only when it is needed.
 func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	return c.known.manifests.do(ctx, r.at(d.Digest), func() error {
-		found, err := c.head(ctx, r.by(d.Digest))
-		if err != nil && !missing(err) {
-			return err
+		found, absent := c.head(ctx, r.by(d.Digest))
+		if absent != nil && !missing(absent) {
+			return absent
 		}
-		there := err == nil
+		there := absent == nil
 		if there && d.Size != 0 && found.Size != d.Size {
 			return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
 		}
@@ -89,7 +90,7 @@ func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, conte
 		}
 		own, err := content()
 		if err != nil {
-			return err
+			return unavailable(err, absent)
 		}
 		if there {
 			return c.heal(ctx, r, own)
@@ -106,6 +107,19 @@ func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, conte
 		}
 		return c.putManifest(ctx, r.by(d.Digest), d, own)
 	})
+}
+
+// unavailable makes the error of a child that the registry lacks and whose content
+// is not at hand either. To the one who pushes that is no [manifest.ErrNotFound]:
+// nothing that was asked for by name is missing.
+func unavailable(err, absent error) error {
+	at := asError(absent)
+	if at == nil || asError(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
+		return err
+	}
+	e := *at
+	e.missing, e.final, e.Err = false, true, errors.New(clean(err.Error()))
+	return &e
 }
 
 // heal makes sure that the children of content are there, which is there itself.

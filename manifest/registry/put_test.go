@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -313,4 +314,21 @@ func TestOnePermit(t *testing.T) {
 	content := must(c.Get(t.Context(), r.Host+"/from:v1"))(t)
 	put(t, c, r.Host+"/to:v1", content)
 	verifyTag(t, r, "to:v1", idx)
+}
+
+// A child whose content is not at hand must be in the registry; that it is not
+// there is no missing source.
+func TestPutChildWithoutContent(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 100, 1)
+	d := must(manifest.Describe(img))(t)
+	d.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+	idx := must(manifest.Index([]manifest.Child{{Descriptor: d}}, nil))(t)
+	err := client(t).Put(t.Context(), r.Host+"/app:v1", idx)
+	if err == nil || errors.Is(err, manifest.ErrNotFound) || !strings.Contains(err.Error(), d.Digest.String()) {
+		t.Errorf("got %v", err)
+	}
+	put(t, client(t), by(r, "app", d.Digest), img)
+	put(t, client(t), r.Host+"/app:v1", idx)
+	verifyTag(t, r, "app:v1", idx)
 }

@@ -194,6 +194,10 @@ func TestErrorText(t *testing.T) {
 	if got := e.Error(); got != "GET h/r@sha256:ab: 404 Not Found" {
 		t.Error(got)
 	}
+	e = &Error{Op: "GET", Host: "h", Err: errors.New("malformed header \x1b[31m\r\n\u202e" + strings.Repeat("x", 1<<20))}
+	if got := e.Error(); len(got) > 600 || strings.ContainsAny(got, "\x1b\r\n\u202e") {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestRedact(t *testing.T) {
