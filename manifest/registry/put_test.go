@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -331,4 +332,26 @@ func TestPutChildWithoutContent(t *testing.T) {
 	put(t, client(t), by(r, "app", d.Digest), img)
 	put(t, client(t), r.Host+"/app:v1", idx)
 	verifyTag(t, r, "app:v1", idx)
+}
+
+// Where a mount turns into an upload because the blob is gone, that upload is
+// used.
+func TestPutMountTurnsIntoUpload(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	c := client(t)
+	img := regtest.Image(t, "amd64", 1000, 1)
+	put(t, c, r.Host+"/from:v1", img)
+	layer := must(img.Layers())(t)[0]
+	doomed := "http://" + r.Judge() + "/v2/from/blobs/" + must(layer.Digest())(t).String()
+	req := must(http.NewRequestWithContext(t.Context(), http.MethodDelete, doomed, nil))(t)
+	resp := must(http.DefaultClient.Do(req))(t)
+	_ = resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	r.Reset()
+	if err := c.Carry(t.Context(), r.Host+"/to:v1", layer); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, map[string]int{"POST mount": 1, "HEAD blob": 1, "PUT upload": 1})
+	put(t, c, r.Host+"/to:v1", img)
+	verifyTag(t, r, "to:v1", img)
 }
