@@ -9,11 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -212,101 +208,4 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-func FuzzChallenge(f *testing.F) {
-	f.Add(`Bearer realm="https://a/t",service="s",scope="repository:a:pull"`)
-	f.Add(`Basic realm=x, Bearer realm="\""`)
-	f.Fuzz(func(t *testing.T, line string) {
-		c := &Client{}
-		c.start()
-		h := c.wire.host("registry.example.com")
-		for _, one := range parseChallenges(http.Header{"Www-Authenticate": {line}}) {
-			realm, err := c.wire.auth.parseRealm(h, one.params["realm"])
-			if err == nil && realm.Scheme != "https" {
-				t.Errorf("a token server at %s", realm)
-			}
-			if err == nil && c.wire.auth.trusts(h, realm) && realm.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(realm.Hostname()), ".example.com") && !strings.EqualFold(realm.Hostname(), "example.com") {
-				t.Errorf("credentials for %s", realm)
-			}
-		}
-	})
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for _, seed := range []string{"2", "-1", "", "1e9", "99999999999999999999", "Fri, 02 Jan 2026 03:05:05 GMT"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		if d := parseRetryAfter(value, now); d != unsaid && (d < 0 || d > 365*24*time.Hour) {
-			t.Errorf("%q: %v", value, d)
-		}
-	})
-}
-
-func FuzzContentRange(f *testing.F) {
-	for _, seed := range []string{"bytes 0-1/2", "bytes 5-9/*", "bytes */5", "bytes 9-5/10", "bytes -1-2/3", "bytes 0-9223372036854775807/*"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		first, last, size, err := parseContentRange(value)
-		if err == nil && (first < 0 || last < first || size >= 0 && last >= size || !strings.HasPrefix(value, "bytes ")) {
-			t.Errorf("%q: %d-%d/%d", value, first, last, size)
-		}
-		if has, ok := parseRange(value); ok && has < 2 {
-			t.Errorf("%q: %d", value, has)
-		}
-	})
-}
-
-func FuzzClean(f *testing.F) {
-	for _, seed := range []string{"a\r\nb", "\x1b[31mred", "\u202eevil", strings.Repeat("é", 600), "\xff\xfe", " a ", "\u2066x\u2069\u200b"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got := clean(text)
-		if len(got) > maxText || !utf8.ValidString(got) || clean(got) != got {
-			t.Errorf("%q: %q", text, got)
-		}
-		if strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
-			t.Errorf("%q: %q", text, got)
-		}
-	})
-}
-
-func FuzzLocation(f *testing.F) {
-	for _, seed := range []string{"/v2/x", "//evil.org/x", "https://r.example.com:443/x", "http://r.example.com/", "https://r.example.com@evil.org/", "https://R.EXAMPLE.COM\\@evil.org"} {
-		f.Add(seed)
-	}
-	from := &url.URL{Scheme: "https", Host: "r.example.com", Path: "/v2/a/blobs/uploads/"}
-	f.Fuzz(func(t *testing.T, location string) {
-		resp := &http.Response{Request: &http.Request{URL: from}, Header: http.Header{"Location": {location}}}
-		s, err := newSession(resp)
-		if err != nil || !sameOrigin(from, s.url) {
-			return
-		}
-		again, err := url.Parse(s.url.String())
-		if err != nil || again.Scheme != "https" || !strings.EqualFold(again.Hostname(), "r.example.com") || again.User != nil || portOf(again) != "443" {
-			t.Errorf("credentials for %q go to %s", location, s.url)
-		}
-	})
-}
-
-func FuzzManifest(f *testing.F) {
-	f.Add([]byte(`{"schemaVersion":2,"manifests":[]}`), "")
-	f.Add([]byte(`{"schemaVersion":2,"config":{},"layers":[],"Manifests":[]}`), "application/vnd.oci.image.index.v1+json")
-	f.Fuzz(func(t *testing.T, raw []byte, header string) {
-		found, err := mediaType(raw, header, "")
-		if err != nil {
-			return
-		}
-		if found.IsImage() == found.IsIndex() {
-			t.Fatalf("%s is neither", found)
-		}
-		im, err := v1.ParseIndexManifest(strings.NewReader(string(raw)))
-		if err == nil && found.IsImage() && len(im.Manifests) > 0 {
-			t.Errorf("an image that is an index to others: %s", raw)
-		}
-	})
 }
