@@ -1,0 +1,202 @@
+package local
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// An Archive is a tar file of an OCI image layout. Its references are those of
+// [Layout].
+//
+// The file is replaced whole, so that it holds what it held or what it was to
+// hold. The same content under the same names makes the same bytes. Within one
+// process Puts to one file wait for each other; of several processes the last one
+// wins.
+type Archive struct{ File string }
+
+var (
+	_ manifest.Source = (*Archive)(nil)
+	_ manifest.Sink   = (*Archive)(nil)
+)
+
+func (a *Archive) String() string { return FormArchive + ":" + a.File }
+
+// Resolve returns the descriptor of what ref names. A file that does not exist
+// has nothing in it.
+func (a *Archive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+	t, err := a.scan(ctx)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return pick(ctx, a.String(), t.index, t, ref)
+}
+
+// Get returns what ref names. The file is opened again for each blob, where it
+// lies in the archive: nothing is unpacked.
+func (a *Archive) Get(ctx context.Context, ref string) (manifest.Content, error) {
+	t, err := a.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d, err := pick(ctx, a.String(), t.index, t, ref)
+	if err != nil {
+		return nil, err
+	}
+	c, err := read(ctx, t, d)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a, err)
+	}
+	return c, nil
+}
+
+// writers has a lock for each archive that was written to.
+var writers sync.Map // absolute path to *sync.Mutex
+
+// Put writes the archive anew, with content under ref beside what it held under
+// other names.
+func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content) error {
+	key, err := filepath.Abs(a.File)
+	if err != nil {
+		return err
+	}
+	lock, _ := writers.LoadOrStore(key, new(sync.Mutex))
+	lock.(*sync.Mutex).Lock()
+	defer lock.(*sync.Mutex).Unlock()
+
+	d, err := manifest.Describe(content)
+	if err != nil {
+		return err
+	}
+	im := newIndex()
+	w := walk{ctx: ctx}
+	old, err := a.scan(ctx)
+	switch {
+	case err == nil:
+		im = old.index
+		w.stored = func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, old, d) }
+	case !errors.Is(err, manifest.ErrNotFound):
+		return &hinted{err, "remove the file, or name another"}
+	}
+	rename(im, ref, d)
+	if err := w.add(content, d, 0); err != nil {
+		return err
+	}
+	if err := w.keep(ctx, old, im); err != nil {
+		return err
+	}
+	return a.write(ctx, im, w.blobs)
+}
+
+// keep lists what im's entries reach that is in the old archive.
+func (w *walk) keep(ctx context.Context, old *tarFile, im *ocispec.Index) error {
+	for _, e := range im.Manifests {
+		d, err := descriptor(e)
+		if err != nil {
+			return err
+		}
+		if w.seen[d.Digest] {
+			continue
+		}
+		c, err := read(ctx, old, d)
+		if err != nil {
+			return err
+		}
+		if err := w.add(c, d, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Archive) write(ctx context.Context, im *ocispec.Index, blobs []blob) error {
+	f, err := newFile(filepath.Dir(a.File))
+	if err != nil {
+		return err
+	}
+	defer f.cleanup()
+	if err := writeTar(ctx, f, im, blobs); err != nil {
+		return err
+	}
+	return f.rename(a.File)
+}
+
+// writeTar writes a layout as a tar file whose bytes depend on nothing else.
+func writeTar(ctx context.Context, w io.Writer, im *ocispec.Index, blobs []blob) error {
+	slices.SortStableFunc(im.Manifests, func(a, b ocispec.Descriptor) int {
+		return cmp.Or(cmp.Compare(nameOf(a), nameOf(b)), cmp.Compare(a.Digest, b.Digest))
+	})
+	index, err := marshal(im)
+	if err != nil {
+		return err
+	}
+	t := tarWriter{tar.NewWriter(w)}
+	errs := []error{t.bytes(marker, []byte(layout1)), t.bytes(ocispec.ImageIndexFile, index), t.dir(ocispec.ImageBlobsDir)}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	slices.SortFunc(blobs, func(a, b blob) int { return cmp.Compare(a.desc.Digest.String(), b.desc.Digest.String()) })
+	algorithm := ""
+	for _, b := range blobs {
+		if dir := b.desc.Digest.Algorithm; dir != algorithm {
+			algorithm = dir
+			if err := t.dir(path.Join(ocispec.ImageBlobsDir, dir)); err != nil {
+				return err
+			}
+		}
+		if err := t.blob(ctx, b); err != nil {
+			return err
+		}
+	}
+	return t.Close()
+}
+
+// A tarWriter writes entries that belong to nobody and have no time.
+type tarWriter struct{ *tar.Writer }
+
+func (t tarWriter) header(name string, kind byte, mode, size int64) error {
+	return t.WriteHeader(&tar.Header{Name: name, Typeflag: kind, Mode: mode, Size: size, ModTime: time.Unix(0, 0)})
+}
+
+func (t tarWriter) dir(name string) error { return t.header(name+"/", tar.TypeDir, 0o755, 0) }
+
+func (t tarWriter) bytes(name string, b []byte) error {
+	if err := t.header(name, tar.TypeReg, 0o644, int64(len(b))); err != nil {
+		return err
+	}
+	_, err := t.Write(b)
+	return err
+}
+
+func (t tarWriter) blob(ctx context.Context, b blob) error {
+	if err := t.header(blobPath(b.desc.Digest), tar.TypeReg, 0o644, b.desc.Size); err != nil {
+		return err
+	}
+	r, err := b.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	v, err := verify(ctx, r, b.desc)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(t, v)
+	return err
+}
+
+// blobPath is where a blob lies in a layout.
+func blobPath(h v1.Hash) string { return path.Join(ocispec.ImageBlobsDir, h.Algorithm, h.Hex) }

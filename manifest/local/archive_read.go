@@ -1,0 +1,130 @@
+package local
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A tarFile is a tar file of a layout that was looked through once.
+type tarFile struct {
+	file  string
+	index *ocispec.Index
+	at    map[string]extent
+}
+
+// An extent is where a regular file lies in a tar file.
+type extent struct{ offset, size int64 }
+
+// scan looks through the headers of the file and reads index.json.
+func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
+	info, err := os.Stat(a.File) // before opening it: a pipe would wait
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound("%s: no such file", a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is no regular file", a)
+	}
+	f, err := os.Open(a.File)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	t := &tarFile{file: a.File, at: map[string]extent{}}
+	if err := t.scan(ctx, f, info.Size()); err != nil {
+		return nil, fmt.Errorf("%s: %w", a, err)
+	}
+	raw, err := t.bytes(f, ocispec.ImageIndexFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a, err)
+	}
+	if t.index, err = parseIndex(raw); err != nil {
+		return nil, fmt.Errorf("%s: %w", a, err)
+	}
+	return t, nil
+}
+
+// scan notes where the regular files lie. What is of another kind, or would lie
+// outside, is passed over: nothing of a layout is such a thing.
+func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
+	in := tar.NewReader(f)
+	for entries := 0; ; entries++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		h, err := in.Next()
+		switch {
+		case errors.Is(err, io.EOF) && entries > 0:
+			return nil
+		case err != nil:
+			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "a compressed archive has to be unpacked first"}
+		case entries > 2*maxBlobs:
+			return fmt.Errorf("more than %d entries", 2*maxBlobs)
+		}
+		name := path.Clean(h.Name)
+		if h.Typeflag != tar.TypeReg || path.IsAbs(name) || strings.HasPrefix(name, "..") || sparse(h) {
+			continue
+		}
+		offset, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		if h.Size > size-offset {
+			return mismatch("%q is cut short", name)
+		}
+		if _, twice := t.at[name]; twice {
+			return mismatch("%q is there twice", name)
+		}
+		t.at[name] = extent{offset, h.Size}
+	}
+}
+
+// sparse reports whether an entry's bytes are fewer than its size.
+func sparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// bytes reads a file that is not a blob.
+func (t *tarFile) bytes(f *os.File, name string) ([]byte, error) {
+	e, ok := t.at[name]
+	switch {
+	case !ok:
+		return nil, hint("write oci-archive:FILE with mabuild, skopeo or buildx", "no OCI archive: it has no %s", name)
+	case e.size > maxManifest:
+		return nil, mismatch("%s has %d bytes, %d are the most", name, e.size, maxManifest)
+	}
+	return io.ReadAll(io.NewSectionReader(f, e.offset, e.size))
+}
+
+// open opens a blob.
+func (t *tarFile) open(d v1.Descriptor) (io.ReadCloser, error) {
+	e, ok := t.at[blobPath(d.Digest)]
+	switch {
+	case !ok:
+		return nil, mismatch("blob %s is not there", d.Digest)
+	case e.size != d.Size:
+		return nil, mismatch("blob %s has %d bytes, %d are claimed", d.Digest, e.size, d.Size)
+	}
+	f, err := os.Open(t.file)
+	if err != nil {
+		return nil, err
+	}
+	return closing{io.NewSectionReader(f, e.offset, e.size), f}, nil
+}

@@ -1,0 +1,136 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A DockerArchive is a file that docker load reads. It holds one image: of an
+// index, that for Platform (the zero value: linux on the host's architecture).
+// The reference is the tag under which Docker will know the image.
+type DockerArchive struct {
+	File     string
+	Platform ocispec.Platform
+}
+
+var _ manifest.Sink = (*DockerArchive)(nil)
+
+// Put writes the archive, which appears whole or stays as it was.
+func (a *DockerArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
+	img, tag, err := single(ref, content, a.Platform)
+	if err != nil {
+		return err
+	}
+	f, err := newFile(filepath.Dir(a.File))
+	if err != nil {
+		return err
+	}
+	defer f.cleanup()
+	if err := tarball.Write(tag, img, whileAlive{ctx, f}); err != nil {
+		return err
+	}
+	return f.rename(a.File)
+}
+
+// Docker is the Docker daemon, reached by the docker command: that knows the
+// contexts, hosts and certificates of the person.
+type Docker struct {
+	Platform ocispec.Platform // of an index; the zero value: linux on the host's architecture
+	Command  []string         // in place of "docker"
+}
+
+var _ manifest.Sink = (*Docker)(nil)
+
+const dockerTimeout = 5 * time.Second
+
+// Available reports whether the command is there and a daemon answers it; the
+// error says what is missing.
+func (k *Docker) Available(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dockerTimeout)
+	defer cancel()
+	return k.tool().run(ctx, nil, "version", "--format", "{{.Server.Version}}")
+}
+
+// Put loads the image under the tag ref. The daemon moves the tag when it has all
+// of the image.
+func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) error {
+	img, tag, err := single(ref, content, k.Platform)
+	if err != nil {
+		return err
+	}
+	return k.tool().run(ctx, func(w io.Writer) error { return tarball.Write(tag, img, w) }, "load")
+}
+
+func (k *Docker) tool() tool {
+	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write docker-archive:FILE"}
+}
+
+// single returns the one image of content that a Docker form takes, and its tag.
+func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Image, name.Tag, error) {
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		return nil, tag, err
+	}
+	explicit := want.OS != ""
+	if !explicit {
+		want = platform.Normalize(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
+	}
+	switch c := content.(type) {
+	case v1.Image:
+		if explicit {
+			err = isFor(c, want)
+		}
+		return &sole{c}, tag, err
+	case v1.ImageIndex:
+		img, err := choose(c, want)
+		return &sole{img}, tag, err
+	}
+	return nil, tag, fmt.Errorf("neither an image nor an index: %T", content)
+}
+
+// sole is an image that can be a key of a map, as the tarball package needs.
+type sole struct{ v1.Image }
+
+func isFor(img v1.Image, want ocispec.Platform) error {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	is := platform.OfConfig(config)
+	if _, ok := platform.Choose(want, []ocispec.Platform{is}); !ok {
+		return fmt.Errorf("no %s: the image is for %s", platform.Key(want), platform.Key(is))
+	}
+	return nil
+}
+
+// choose returns the image of idx to run want on.
+func choose(idx v1.ImageIndex, want ocispec.Platform) (v1.Image, error) {
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	var images []v1.Descriptor
+	var have []ocispec.Platform
+	for _, d := range im.Manifests {
+		if d.MediaType.IsImage() && !manifest.IsAttestation(d) {
+			images, have = append(images, d), append(have, platform.FromV1(d.Platform))
+		}
+	}
+	at, ok := platform.Choose(want, have)
+	if !ok {
+		return nil, hint("name one with platform=P", "Docker takes one platform, and there is no %s among %s", platform.Key(want), platform.Keys(have))
+	}
+	return idx.Image(images[at].Digest)
+}

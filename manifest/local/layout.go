@@ -1,0 +1,237 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// A Layout is a directory in the form of an OCI image layout (image-spec,
+// image-layout.md). Its references are the names of entries of index.json
+// ("app:v1", or "v1" where that is clear), "@" and a digest, or empty for the only
+// image there is.
+//
+// Several goroutines and processes may use one directory at once. A process that
+// is killed leaves index.json as it was or as it was to be, and at worst a file
+// that a later Put sweeps away.
+type Layout struct {
+	Dir string
+
+	known sync.Map // v1.Hash of each blob that is surely there
+}
+
+var (
+	_ manifest.Source = (*Layout)(nil)
+	_ manifest.Sink   = (*Layout)(nil)
+)
+
+const (
+	marker  = ocispec.ImageLayoutFile
+	layout1 = `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`
+	temp    = ".mabuild-" // begins the names of files that are not yet whole
+	stale   = 24 * time.Hour
+)
+
+func (l *Layout) String() string { return FormLayout + ":" + l.Dir }
+
+// Resolve returns the descriptor of what ref names. A directory that does not
+// exist has nothing in it.
+func (l *Layout) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+	im, err := l.index()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return pick(ctx, l.String(), im, l, ref)
+}
+
+// Get returns what ref names.
+func (l *Layout) Get(ctx context.Context, ref string) (manifest.Content, error) {
+	d, err := l.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	c, err := read(ctx, l, d)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	return c, nil
+}
+
+// Put stores content and makes ref name it. Entries of other names stay. The
+// directory is made if need be; one that has other things in it and is no layout
+// is refused. Blobs that are there are kept if their digests are right.
+func (l *Layout) Put(ctx context.Context, ref string, content manifest.Content) error {
+	d, err := manifest.Describe(content)
+	if err != nil {
+		return err
+	}
+	if err := l.prepare(); err != nil {
+		return err
+	}
+	w := walk{ctx: ctx, stored: func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, l, d) }}
+	if err := w.add(content, d, 0); err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for _, b := range w.blobs {
+		group.Go(func() error { return l.store(inner, b) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return l.name(ctx, ref, d)
+}
+
+// prepare makes the directory a layout.
+func (l *Layout) prepare() error {
+	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(l.Dir, marker)
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == marker || strings.HasPrefix(e.Name(), temp) {
+			continue
+		}
+		if _, err := os.Stat(path); err == nil { // another process was quicker
+			return nil
+		}
+		return hint("name an empty or a new directory", "%s is no OCI layout, and not empty", l.Dir)
+	}
+	return l.mark(path)
+}
+
+// mark makes the file by which a layout is known. It is what Put locks, so it is
+// never replaced once it is there.
+func (l *Layout) mark(path string) error {
+	f, err := newFile(l.Dir)
+	if err != nil {
+		return err
+	}
+	defer f.cleanup()
+	if _, err := io.WriteString(f, layout1); err != nil {
+		return err
+	}
+	if err := f.finish(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err == nil || errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return os.WriteFile(path, []byte(layout1), 0o644) // no hard links here
+}
+
+// store makes sure that b is there.
+func (l *Layout) store(ctx context.Context, b blob) error {
+	h := b.desc.Digest
+	if _, ok := l.known.Load(h); ok {
+		return nil
+	}
+	if l.whole(ctx, b.desc) {
+		l.known.Store(h, true)
+		return nil
+	}
+	r, err := b.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	v, err := verify(ctx, r, b.desc)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(l.Dir, ocispec.ImageBlobsDir, h.Algorithm)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	f, err := newFile(l.Dir)
+	if err != nil {
+		return err
+	}
+	defer f.cleanup()
+	if _, err := io.Copy(f, v); err != nil {
+		return err
+	}
+	if err := f.rename(filepath.Join(dir, h.Hex)); err != nil {
+		return err
+	}
+	l.known.Store(h, true)
+	return nil
+}
+
+// whole reports whether the blob that d describes is there and has its digest.
+func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
+	r, err := l.open(d)
+	if err != nil {
+		return false
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	v, err := verify(ctx, r, d)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, v)
+	return err == nil
+}
+
+// name makes ref name d, all of whose parts are there.
+func (l *Layout) name(ctx context.Context, ref string, d v1.Descriptor) error {
+	lock := flock.New(filepath.Join(l.Dir, marker), flock.SetFlag(os.O_RDWR))
+	if _, err := lock.TryLockContext(ctx, 10*time.Millisecond); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	defer lock.Close() //nolint:errcheck // closing a file that was not written
+	l.sweep()
+	im, err := l.index()
+	if errors.Is(err, manifest.ErrNotFound) {
+		im, err = newIndex(), nil
+	}
+	if err != nil {
+		return err
+	}
+	rename(im, ref, d)
+	raw, err := marshal(im)
+	if err != nil {
+		return err
+	}
+	f, err := newFile(l.Dir)
+	if err != nil {
+		return err
+	}
+	defer f.cleanup()
+	if _, err := f.Write(raw); err != nil {
+		return err
+	}
+	return f.rename(filepath.Join(l.Dir, ocispec.ImageIndexFile))
+}
+
+// sweep removes files that a killed process left half-way.
+func (l *Layout) sweep() {
+	left, _ := filepath.Glob(filepath.Join(l.Dir, temp+"*"))
+	for _, path := range left {
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > stale {
+			_ = os.Remove(path) // or the next one does
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// index reads index.json.
+func (l *Layout) index() (*ocispec.Index, error) {
+	f, size, err := l.file(ocispec.ImageIndexFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound("%s: no such layout", l)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	if size > maxManifest {
+		return nil, mismatch("%s: index.json has %d bytes, %d are the most", l, size, maxManifest)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxManifest))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	im, err := parseIndex(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	return im, nil
+}
+
+// open opens a blob.
+func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
+	f, size, err := l.file(ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, mismatch("%s: blob %s is not there", l, d.Digest)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", l, err)
+	case size != d.Size:
+		_ = f.Close()
+		return nil, mismatch("%s: blob %s has %d bytes, %d are claimed", l, d.Digest, size, d.Size)
+	}
+	return f, nil
+}
+
+// file opens a regular file of the layout. Whoever laid it out cannot make us
+// read anything outside, nor wait for a pipe.
+func (l *Layout) file(path ...string) (*os.File, int64, error) {
+	root, err := os.OpenRoot(l.Dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.Close() //nolint:errcheck // a directory
+	name := filepath.Join(path...)
+	info, err := root.Lstat(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, mismatch("%s is no regular file", name)
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	opened, err := f.Stat()
+	if err == nil && !os.SameFile(info, opened) {
+		err = mismatch("%s was exchanged", name)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, 0, err
+	}
+	return f, opened.Size(), nil
+}

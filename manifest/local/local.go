@@ -1,0 +1,218 @@
+// Package local holds the places for images that are no registry: OCI layout
+// directories and archives, Docker archives, the Docker daemon and containerd.
+//
+// Each is a [manifest.Sink]; layouts and OCI archives are a [manifest.Source]
+// too. What is read from them is trusted as little as what comes from a network:
+// every byte is held against its digest, manifests are bounded, and a blob is
+// a regular file or it is refused.
+package local
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// The forms that [Parse] knows, each with what follows it.
+const (
+	FormLayout        = "oci"            // DIR[:NAME] or DIR@DIGEST
+	FormArchive       = "oci-archive"    // FILE[:NAME] or FILE@DIGEST
+	FormDockerArchive = "docker-archive" // FILE[:NAME][,platform=P]
+	FormDockerDaemon  = "docker-daemon"  // [platform=P]
+	FormContainerd    = "containerd"     // [NAMESPACE]
+)
+
+const forms = "oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME][,platform=P], docker-daemon:[platform=P], containerd:[NAMESPACE]"
+
+// A Place is where an image lies or goes, as a person writes it.
+type Place struct {
+	Form string
+	// Path is the directory or file; the namespace of containerd.
+	Path string
+	// Ref is the name that was given to the image there, or @ and its digest;
+	// empty for none.
+	Ref string
+	// Platform is the one that a Docker form takes; the zero value stands for
+	// the host's.
+	Platform ocispec.Platform
+}
+
+// Is reports whether text has one of the forms, rather than being the reference
+// of an image in a registry.
+func Is(text string) bool {
+	form, _, ok := strings.Cut(text, ":")
+	switch form {
+	case FormLayout, FormArchive, FormDockerArchive, FormDockerDaemon, FormContainerd:
+		return ok
+	}
+	return false
+}
+
+// Parse reads one of the forms. Its errors have a hint that lists them.
+func Parse(text string) (Place, error) {
+	form, rest, _ := strings.Cut(text, ":")
+	p := Place{Form: form}
+	if !Is(text) {
+		return p, hint("write "+forms, "%q is no local place", text)
+	}
+	var err error
+	switch form {
+	case FormDockerArchive, FormDockerDaemon:
+		if rest, p.Platform, err = cutPlatform(rest); err != nil {
+			return p, fmt.Errorf("%s: %w", form, err)
+		}
+	case FormContainerd:
+		p.Path = rest
+		if strings.ContainsAny(rest, "/:@ ") || strings.HasPrefix(rest, "-") {
+			return p, hint("write containerd:, or containerd:k8s.io", "containerd: %q is no namespace", rest)
+		}
+		return p, nil
+	}
+	if form == FormDockerDaemon {
+		if rest != "" {
+			return p, hint("write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is not understood", rest)
+		}
+		return p, nil
+	}
+	p.Path, p.Ref = cutRef(rest)
+	switch {
+	case p.Path == "":
+		return p, hint("write "+forms, "%q has no path", text)
+	case strings.HasPrefix(p.Ref, "@"):
+		if _, err := v1.NewHash(p.Ref[1:]); err != nil || form == FormDockerArchive {
+			return p, hint("write "+forms, "%q names no digest", text)
+		}
+	}
+	return p, nil
+}
+
+// cutRef splits PATH:NAME at the first colon that may end a path, as skopeo does,
+// and PATH@DIGEST.
+func cutRef(s string) (path, ref string) {
+	for _, algorithm := range []string{"@sha256:", "@sha512:"} {
+		if at := strings.Index(s, algorithm); at >= 0 {
+			return s[:at], s[at:]
+		}
+	}
+	from := 0
+	if runtime.GOOS == "windows" {
+		from = len(filepath.VolumeName(s))
+	}
+	head, name, _ := strings.Cut(s[from:], ":")
+	return s[:from] + head, name
+}
+
+// cutPlatform takes the option platform=P off the end of s.
+func cutPlatform(s string) (rest string, p ocispec.Platform, err error) {
+	before, option, ok := strings.Cut(s, ",")
+	if strings.HasPrefix(s, "platform=") {
+		before, option, ok = "", s, true
+	}
+	if !ok {
+		return s, p, nil
+	}
+	text, ok := strings.CutPrefix(option, "platform=")
+	if !ok {
+		return s, p, hint("the only one is platform=P", "option %q is not known", option)
+	}
+	p, err = platform.Parse(text)
+	return before, p, err
+}
+
+// String returns the place as Parse reads it.
+func (p Place) String() string {
+	s := p.Form + ":" + p.Path
+	switch {
+	case strings.HasPrefix(p.Ref, "@"):
+		s += p.Ref
+	case p.Ref != "":
+		s += ":" + p.Ref
+	}
+	if p.Platform.OS != "" {
+		if p.Path != "" {
+			s += ","
+		}
+		s += "platform=" + platform.Key(p.Platform)
+	}
+	return s
+}
+
+// Source returns the source that reads the place, of which Ref is the reference
+// to ask for. Only the two OCI forms can be read.
+func (p Place) Source() (manifest.Source, error) {
+	switch p.Form {
+	case FormLayout:
+		return &Layout{Dir: p.Path}, nil
+	case FormArchive:
+		return &Archive{File: p.Path}, nil
+	}
+	return nil, hint("read oci:DIR or oci-archive:FILE", "%s: can be written only", p.Form)
+}
+
+// Sink returns the sink that writes to the place. Where the place has a Ref, that
+// takes the place of the reference that Put is given.
+func (p Place) Sink() (manifest.Sink, error) {
+	if strings.HasPrefix(p.Ref, "@") {
+		return nil, hint("leave the digest out", "%s: a digest cannot be chosen", p)
+	}
+	var sink manifest.Sink
+	switch p.Form {
+	case FormLayout:
+		sink = &Layout{Dir: p.Path}
+	case FormArchive:
+		sink = &Archive{File: p.Path}
+	case FormDockerArchive:
+		sink = &DockerArchive{File: p.Path, Platform: p.Platform}
+	case FormDockerDaemon:
+		sink = &Docker{Platform: p.Platform}
+	case FormContainerd:
+		sink = &Containerd{Namespace: p.Path}
+	default:
+		return nil, hint("write "+forms, "%q is no local place", p.Form)
+	}
+	if p.Ref != "" {
+		return &renamed{sink, p.Ref}, nil
+	}
+	return sink, nil
+}
+
+// renamed is a sink whose reference was chosen by the place.
+type renamed struct {
+	manifest.Sink
+	ref string
+}
+
+func (r *renamed) Put(ctx context.Context, _ string, c manifest.Content) error {
+	return r.Sink.Put(ctx, r.ref, c)
+}
+
+// A hinted error knows the way out.
+type hinted struct {
+	error
+	way string
+}
+
+func (h *hinted) Hint() string  { return h.way }
+func (h *hinted) Unwrap() error { return h.error }
+
+func hint(way, format string, args ...any) error {
+	return &hinted{fmt.Errorf(format, args...), way}
+}
+
+// mismatch makes an error about content that contradicts its claim.
+func mismatch(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrMismatch)
+}
+
+// notFound makes an error about what is not there.
+func notFound(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrNotFound)
+}

@@ -1,0 +1,136 @@
+//go:build !windows
+
+package local
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+)
+
+// writerEnv makes this test program a writer: DIR, then how many images, then
+// the prefix of their names.
+const writerEnv = "MABUILD_TEST_WRITER"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(writerEnv); dir != "" {
+		n, _ := strconv.Atoi(os.Args[1])
+		os.Exit(writer(dir, n, os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func writer(dir string, n int, prefix string) int {
+	t := &testing.T{}
+	l := &Layout{Dir: dir}
+	for i := range n {
+		if err := l.Put(context.Background(), fmt.Sprintf("%s:%d", prefix, i), makeImage(t, "linux/amd64", 64<<10)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return 0
+}
+
+func startWriter(t *testing.T, dir string, n int, prefix string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], strconv.Itoa(n), prefix)
+	cmd.Env, cmd.Stderr = append(os.Environ(), writerEnv+"="+dir), os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// TestWriters: eight processes write to one layout, which begins as nothing; no
+// image is lost.
+func TestWriters(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "layout")
+	const processes, each = 8, 5
+	var all []*exec.Cmd
+	for p := range processes {
+		all = append(all, startWriter(t, dir, each, fmt.Sprint("p", p)))
+	}
+	for _, cmd := range all {
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+	l := &Layout{Dir: dir}
+	im, err := l.index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(im.Manifests) != processes*each {
+		t.Errorf("%d images of %d", len(im.Manifests), processes*each)
+	}
+	for p := range processes {
+		for i := range each {
+			c, err := l.Get(t.Context(), fmt.Sprintf("p%d:%d", p, i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate.Image(c.(v1.Image)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestKilledWriter: a writer that is killed at any moment leaves whole images
+// and no other.
+func TestKilledWriter(t *testing.T) {
+	dir := t.TempDir()
+	l := &Layout{Dir: dir}
+	put(t, l, "first:0", makeImage(t, "linux/amd64", 100))
+	before := 1
+	for round := range 15 {
+		cmd := startWriter(t, dir, 1000, fmt.Sprint("r", round))
+		for range 1000 { // until it is at work
+			if im, err := l.index(); err == nil && len(im.Manifests) > before {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		im, err := l.index()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(im.Manifests) <= before {
+			t.Fatalf("round %d: %d images, there were %d and one more", round, len(im.Manifests), before)
+		}
+		before = len(im.Manifests)
+		for _, e := range im.Manifests {
+			c, err := l.Get(t.Context(), nameOf(e))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate.Image(c.(v1.Image), validate.Fast); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	old := filepath.Join(dir, temp+"old")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-2*stale)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, l, "last:0", makeImage(t, "linux/amd64", 100))
+	if _, err := os.Stat(old); err == nil {
+		t.Error("what a killed writer left long ago is still there")
+	}
+}

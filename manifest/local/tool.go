@@ -1,0 +1,130 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+)
+
+// A tool is another program's command.
+type tool struct {
+	command  []string // empty: standard
+	standard string
+	way      string // out, where it is not installed
+}
+
+// Bounds of what a tool may do to us.
+const (
+	maxOutput = 64 << 10        // bytes of its output that are kept
+	toolGrace = 2 * time.Second // to end after it was told to
+)
+
+// run runs the tool with what feed writes as its standard input. An error of feed
+// comes before what the tool makes of input that ends too early.
+func (t tool) run(ctx context.Context, feed func(io.Writer) error, args ...string) error {
+	command := t.command
+	if len(command) == 0 {
+		command = []string{t.standard}
+	}
+	args = append(command[1:len(command):len(command)], args...)
+	cmd := exec.CommandContext(ctx, command[0], args...) //nolint:gosec // the caller chooses the tool
+	cmd.WaitDelay = toolGrace
+	output := &bounded{}
+	cmd.Stdout, cmd.Stderr = output, output
+	fed, err := t.start(ctx, cmd, feed)
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return hint(t.way, "%s is not installed", command[0])
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	}
+	feedErr := <-fed
+	err = cmd.Wait()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case feedErr != nil && !broken(feedErr):
+		return feedErr
+	case err != nil: // feedErr follows from it
+		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
+	}
+	return nil
+}
+
+// start starts the tool and feeds it.
+func (t tool) start(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) error) (<-chan error, error) {
+	fed := make(chan error, 1)
+	if feed == nil {
+		fed <- nil
+		return fed, cmd.Start()
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		err := feed(whileAlive{ctx, in})
+		if err != nil {
+			_ = cmd.Process.Kill() // before it takes the end of the input for the end of the image
+		}
+		fed <- errors.Join(err, in.Close())
+	}()
+	return fed, nil
+}
+
+// broken reports whether the tool stopped reading.
+func broken(err error) bool { return errors.Is(err, syscall.EPIPE) || errors.Is(err, fs.ErrClosed) }
+
+// whileAlive is a writer that ends with its context.
+type whileAlive struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w whileAlive) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	return w.w.Write(p)
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct{ b bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	b.b.Write(p[:min(len(p), max(0, maxOutput-b.b.Len()))])
+	return len(p), nil
+}
+
+// tail returns ": " and the last line, without what could steer a terminal.
+func (b *bounded) tail() string {
+	text := strings.TrimSpace(b.b.String())
+	line := text[strings.LastIndexByte(text, '\n')+1:]
+	line = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return -1
+		}
+		return r
+	}, line)
+	if line == "" {
+		return ""
+	}
+	const most = 512
+	if len(line) > most {
+		line = strings.ToValidUTF8(line[:most], "") + "…"
+	}
+	return ": " + line
+}

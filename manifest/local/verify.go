@@ -1,0 +1,115 @@
+package local
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// A verified reader hands on what it reads and ends with an error of
+// [manifest.ErrMismatch] rather than io.EOF when that is not what want says.
+type verified struct {
+	ctx  context.Context
+	r    io.Reader
+	want v1.Descriptor
+	hash hash.Hash
+	got  int64
+}
+
+func verify(ctx context.Context, r io.Reader, want v1.Descriptor) (*verified, error) {
+	hasher, err := v1.Hasher(want.Digest.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	return &verified{ctx: ctx, r: r, want: want, hash: hasher}, nil
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	if v.ctx.Err() != nil {
+		return 0, context.Cause(v.ctx)
+	}
+	n, err := v.r.Read(p)
+	_, _ = v.hash.Write(p[:n]) // a hash never fails
+	v.got += int64(n)
+	if v.got > v.want.Size {
+		return 0, mismatch("%s has more than %d bytes", v.want.Digest, v.want.Size)
+	}
+	if err == io.EOF {
+		if v.got != v.want.Size {
+			return n, mismatch("%s has %d bytes of %d", v.want.Digest, v.got, v.want.Size)
+		}
+		if is := hex.EncodeToString(v.hash.Sum(nil)); is != v.want.Digest.Hex {
+			return n, mismatch("%s: what is there has digest %s", v.want.Digest, is)
+		}
+	}
+	return n, err
+}
+
+// closing reads from one and closes another.
+type closing struct {
+	io.Reader
+	io.Closer
+}
+
+// classify returns the media type of a manifest, on which the document and its
+// descriptor must agree. A document that could be read as an image as well as an
+// index is refused (CVE-2021-41190).
+func classify(raw []byte, claim types.MediaType) (types.MediaType, error) {
+	var shape struct {
+		MediaType types.MediaType `json:"mediaType"`
+		Manifests json.RawMessage `json:"manifests"`
+		Config    json.RawMessage `json:"config"`
+		Layers    json.RawMessage `json:"layers"`
+		FSLayers  json.RawMessage `json:"fsLayers"`
+	}
+	if err := json.Unmarshal(raw, &shape); err != nil {
+		return "", mismatch("not a manifest: %w", err)
+	}
+	index, image := shape.Manifests != nil, shape.Config != nil || shape.Layers != nil
+	switch {
+	case index && image || shape.FSLayers != nil:
+		return "", mismatch("a manifest that is both an image and an index")
+	case !index && !image:
+		return "", mismatch("neither an image nor an index")
+	case claim != "" && shape.MediaType != "" && claim != shape.MediaType:
+		return "", mismatch("media type %q against %q", shape.MediaType, claim)
+	case claim == "":
+		claim = shape.MediaType
+	}
+	if claim == "" {
+		if claim = types.OCIManifestSchema1; index {
+			claim = types.OCIImageIndex
+		}
+	}
+	if index && !claim.IsIndex() || image && !claim.IsImage() {
+		return "", mismatch("media type %q does not fit the document", claim)
+	}
+	return claim, nil
+}
+
+// small reads a manifest or config whole, bounded and verified.
+func small(ctx context.Context, open func() (io.ReadCloser, error), d v1.Descriptor) (_ []byte, err error) {
+	if d.Size < 0 || d.Size > maxManifest {
+		return nil, mismatch("%s: a manifest or config of %d bytes", d.Digest, d.Size)
+	}
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	v, err := verify(ctx, r, d)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	return raw, nil
+}
