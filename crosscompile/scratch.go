@@ -238,6 +238,6 @@ func replaceTree(dst, src string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dst, rel), content, 0o600)
+		return os.WriteFile(filepath.Join(dst, rel), content, 0o600) //nolint:gosec // below dst, as rel is below src
 	})
 }

@@ -27,7 +27,7 @@ func newConfigInit(a *app) *cobra.Command {
 		Short: "Write a commented .mabuild.yaml into the working directory",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) (err error) {
-			f, err := os.OpenFile(config.FileName, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // for everybody to read
+			f, err := os.OpenFile(config.FileName, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 			if errors.Is(err, fs.ErrExist) {
 				return usage("remove it first", "%s exists", config.FileName)
 			}

@@ -95,7 +95,7 @@ func report(w io.Writer, err error) {
 
 // hint returns the outermost way out that an error or what it wraps knows.
 func hint(err error) string {
-	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" { //nolint:errorlint // each link of the chain is asked
+	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
 		return h.Hint()
 	}
 	switch e := err.(type) { //nolint:errorlint // as above
@@ -113,8 +113,7 @@ func hint(err error) string {
 
 // parts takes joined errors apart.
 func parts(err error) []error {
-	var usage *usageError
-	if errors.As(err, &usage) && error(usage) == err {
+	if usage, ok := err.(*usageError); ok { //nolint:errorlint // the outermost alone
 		if list := parts(usage.err); len(list) > 1 {
 			return list
 		}
@@ -123,7 +122,7 @@ func parts(err error) []error {
 	if p, ok := err.(partly); ok { //nolint:errorlint // its own outermost layer
 		return parts(p.error)
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what is joined at the top
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}

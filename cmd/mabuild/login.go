@@ -99,7 +99,7 @@ func credentials() (*configfile.ConfigFile, error) {
 		return dockerconfig.Load("")
 	}
 	file := configfile.New(named)
-	f, err := os.Open(named)
+	f, err := os.Open(named) //nolint:gosec // the file that the person names
 	if errors.Is(err, os.ErrNotExist) {
 		return file, nil
 	}
@@ -140,7 +140,7 @@ func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
 func (o *loginOptions) ask(a *app) error {
 	in := bufio.NewReader(a.stdin)
 	file, isFile := a.stdin.(*os.File)
-	terminal := isFile && term.IsTerminal(int(file.Fd())) //nolint:gosec // a descriptor fits an int
+	terminal := isFile && term.IsTerminal(int(file.Fd()))
 	if o.user == "" {
 		if !terminal {
 			return usage("-u NAME --password-stdin", "login wants a user name, and standard input is no terminal")
@@ -170,7 +170,7 @@ func (o *loginOptions) ask(a *app) error {
 	if _, err := fmt.Fprint(a.stderr, "Password: "); err != nil {
 		return err
 	}
-	b, err := term.ReadPassword(int(file.Fd())) //nolint:gosec // a descriptor fits an int
+	b, err := term.ReadPassword(int(file.Fd()))
 	o.password = string(b)
 	return errors.Join(err, discard(fmt.Fprintln(a.stderr)))
 }

@@ -104,7 +104,7 @@ func writeMetadata(file string, done []*published) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(b, '\n'), 0o644) //nolint:gosec // a report for others to read
+	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
 func describe(d *published) (programMetadata, error) {
