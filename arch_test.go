@@ -5,11 +5,14 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/modfile"
 )
 
 const module = "github.com/mabuild/mabuild/"
@@ -94,5 +97,34 @@ func check(t *testing.T, file, pkg, imported string) {
 	}
 	if !slices.Contains(allowed[pkg], ours) {
 		t.Errorf("%s imports %s: %s may import %v", file, ours, pkg, allowed[pkg])
+	}
+}
+
+// Every direct dependency earns its place: a line on why, in ARCHITECTURE.md.
+func TestEveryDependencyHasItsLine(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gomod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := modfile.Parse("go.mod", gomod, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := 0
+	for _, r := range f.Require {
+		if r.Indirect {
+			continue
+		}
+		direct++
+		if !strings.Contains(string(text), r.Mod.Path) {
+			t.Errorf("%s has no line in ARCHITECTURE.md", r.Mod.Path)
+		}
+	}
+	if direct == 0 {
+		t.Error("no direct dependency was found")
 	}
 }

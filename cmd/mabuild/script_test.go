@@ -35,7 +35,11 @@ func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mabuild": ma
 
 // TestScripts runs testdata/script/*.txtar: the program as people run it,
 // against Docker Distribution.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { testscript.Run(t, params(t, "../../testdata/script")) }
+
+// params says how to run the scripts of a directory: with a home of their own
+// and Go's caches as they are.
+func params(t *testing.T, dir string) testscript.Params {
 	goEnv := func(key string) string {
 		out, err := exec.CommandContext(t.Context(), "go", "env", key).Output()
 		if err != nil {
@@ -51,8 +55,8 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:           "../../testdata/script",
+	return testscript.Params{
+		Dir:           dir,
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			for key, value := range settings {
@@ -71,7 +75,7 @@ func TestScripts(t *testing.T) {
 			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
 			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "await": await, "stall": stall,
 		},
-	})
+	}
 }
 
 func registries(ts *testscript.TestScript) map[string]*regtest.Registry {

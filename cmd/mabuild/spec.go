@@ -28,11 +28,13 @@ func (a *app) selected(o pushOptions) ([]config.Build, error) {
 	}
 	var ids []string
 	for _, b := range builds {
-		ids = append(ids, b.ID)
+		if b.ID != "" {
+			ids = append(ids, b.ID)
+		}
 	}
 	for _, id := range o.only {
 		if !slices.Contains(ids, id) {
-			return nil, usage("there are "+strings.Join(ids, ", "), "--only %s: no build has that id", id)
+			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has that id", id)
 		}
 	}
 	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(o.only, b.ID) }), nil

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// setting is where the examples run: a module with the programs they name, in a
+// repository with a tag, and a base.
+const setting = `exec cp -r $SOURCE/testdata/docs/. .
+exec git init -q
+exec git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m one
+exec git tag v1.2.3
+registry REG
+base $REG/acme/base:v1 linux/amd64 linux/arm64 linux/arm/v7
+`
+
+// TestDocs runs every example of the documentation, the blocks marked sh and
+// yaml of README.md and docs/, in their order: yaml is .mabuild.yaml from there
+// on. A registry of the test's stands in place of ghcr.io.
+func TestDocs(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, ran := t.TempDir(), 0
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := examples(string(text))
+		ran += len(blocks)
+		script, contents := setting, ""
+		for i, b := range blocks {
+			name := fmt.Sprintf("example%d.%s", i, b.language)
+			switch b.language {
+			case "sh":
+				script += "exec sh -eu " + name + "\n"
+			case "yaml":
+				script += fmt.Sprintf("expand %s\ncp %[1]s .mabuild.yaml\n", name)
+			}
+			contents += fmt.Sprintf("-- %s --\n%s", name, strings.ReplaceAll(b.text, "ghcr.io/", "$REG/"))
+		}
+		out := filepath.Join(scripts, strings.TrimSuffix(filepath.Base(file), ".md")+".txtar")
+		if err := os.WriteFile(out, []byte(script+contents), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ran < 8 {
+		t.Errorf("only %d examples were found", ran)
+	}
+	testscript.Run(t, params(t, scripts))
+}
+
+type example struct{ language, text string }
+
+// examples returns the blocks of a Markdown text that have a language.
+func examples(text string) []example {
+	var list []example
+	for _, m := range regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+		list = append(list, example{m[1], m[2]})
+	}
+	return list
+}

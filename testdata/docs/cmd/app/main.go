@@ -1,0 +1,5 @@
+package main
+
+var version = "devel"
+
+func main() { println("app", version) }
