@@ -7,14 +7,10 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -43,6 +39,9 @@ type Builder struct {
 	store   *cache.Cache
 	permits chan struct{}
 	log     *slog.Logger
+
+	mu            sync.Mutex
+	recollections map[string]*recollection
 }
 
 // Hooks are told of a build's progress. They may run at once, and an error of
@@ -104,21 +103,23 @@ func (b *Builder) init(ctx context.Context) {
 // Resolve completes a Spec with what does not need the network or the compiler,
 // except that module/path@version is fetched: it validates, finds the package
 // and names the program after it, and asks whether Go builds for every platform.
+// Nothing is asked where the answers are known and cannot have changed.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	b.init(ctx)
 	s, err := s.Validate()
 	if err != nil {
 		return s, err
 	}
-	if s.Main.ImportPath == "" {
-		scratch, err := b.store.Dir("modules")
-		if err != nil {
-			scratch = filepath.Join(b.Work, "modules")
-		}
-		s.Main, err = b.goc.Find(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain})
-		if err != nil {
+	memory := b.recall(s)
+	known := memory.covers(s)
+	switch {
+	case known:
+		s.Main = memory.memory.Main
+	case s.Main.ImportPath == "":
+		if s.Main, err = b.find(ctx, s); err != nil {
 			return s, err
 		}
+		memory.begin(b.goc, s.Main)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name
@@ -126,7 +127,19 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if s.Main.Version != "" {
 		s.Vars.Version = s.Main.Version
 	}
+	if known {
+		return s, nil
+	}
 	return s, b.goc.Check(ctx, s.Main.Dir, s.Platforms)
+}
+
+// find asks the go command for the package.
+func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error) {
+	scratch, err := b.store.Dir("modules")
+	if err != nil {
+		scratch = filepath.Join(b.Work, "modules")
+	}
+	return b.goc.Find(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain})
 }
 
 // A Plan is what a build would do.
@@ -184,7 +197,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Builder: b, hooks: h, spec: s, files: files, layers: b.layers(ctx, s)}
+	r := &run{Builder: b, hooks: h, spec: s, files: files, layers: b.layers(ctx, s), memory: b.recall(s)}
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
 	var wg sync.WaitGroup
@@ -195,6 +208,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	b.keep(r.memory)
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err
@@ -232,134 +246,4 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		maps.Copy(annotations, s.IndexAnnotations)
 	}
 	return manifest.Index(children, annotations)
-}
-
-// run is one build under way.
-type run struct {
-	*Builder
-	hooks  Hooks
-	spec   Spec
-	files  []entry
-	layers *layers
-}
-
-// platform takes one platform from its base to its image.
-func (r *run) platform(ctx context.Context, base PlannedBase) (img Image, err error) {
-	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
-	step := "compile"
-	defer func() {
-		if err != nil && ctx.Err() == nil {
-			log.InfoContext(ctx, "failed", "step", step) // why is the caller's to print
-		}
-		if err != nil {
-			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
-		}
-	}()
-	carried := r.carry(ctx, base)
-	img = Image{Platform: base.Platform, Base: base.foundation.digest}
-	// Compiling and compressing each keep a core busy, and hold a permit.
-	release, err := r.permit(ctx)
-	if err != nil {
-		return img, err
-	}
-	defer release()
-	log.InfoContext(ctx, "compiling")
-	bin, unlock, err := r.compile(ctx, base.Platform)
-	if err != nil {
-		return img, err
-	}
-	defer unlock()
-	img.Binary = bin
-	step = "layer"
-	log.InfoContext(ctx, "layering")
-	img.Image, err = r.image(base, img.Binary)
-	if err != nil {
-		return img, err
-	}
-	unlock()
-	release()
-	if err := <-carried; err != nil {
-		step = "base layers"
-		return img, err
-	}
-	if r.hooks.OnImage != nil {
-		step = "push"
-		return img, r.hooks.OnImage(ctx, img)
-	}
-	return img, nil
-}
-
-// carry lets the base's layers travel and gives the outcome when they have.
-func (r *run) carry(ctx context.Context, base PlannedBase) <-chan error {
-	done := make(chan error, 1)
-	if r.hooks.OnBase == nil || base.foundation.image == nil {
-		done <- nil
-		return done
-	}
-	go func() { done <- r.hooks.OnBase(ctx, base.Platform, base.foundation.image) }()
-	return done
-}
-
-// permit waits for a compiler's place.
-func (r *run) permit(ctx context.Context) (release func(), err error) {
-	select {
-	case r.permits <- struct{}{}:
-		return sync.OnceFunc(func() { <-r.permits }), nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// compile compiles for p. The program at Path stays what it is until unlock.
-func (r *run) compile(ctx context.Context, p ocispec.Platform) (bin crosscompile.Binary, unlock func(), err error) {
-	how, err := r.spec.compile(p).expand(r.spec.Vars)
-	if err != nil {
-		return bin, nil, err
-	}
-	out, unlock, err := r.out(p, how)
-	if err != nil {
-		return bin, nil, err
-	}
-	env := how.Env
-	if how.Cgo {
-		env = append([]string{"CGO_ENABLED=1"}, env...)
-	}
-	bin, err = r.goc.Compile(ctx, crosscompile.Request{
-		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
-		Platform: p, Flags: how.Flags(), Env: env,
-	})
-	if err != nil {
-		unlock()
-		return bin, nil, err
-	}
-	return bin, unlock, nil
-}
-
-// image puts the program's layers on its base.
-func (r *run) image(base PlannedBase, bin crosscompile.Binary) (v1.Image, error) {
-	added, err := additions(r.layers, r.spec, base.Platform, base.foundation, r.files, bin.Path)
-	if err != nil {
-		return nil, err
-	}
-	return assemble(r.spec, base.Platform, base.foundation, added)
-}
-
-// out returns where the program is compiled to: always the same place for the
-// same program and flags, so that the go command finds it up to date, and
-// nobody else's while it is locked.
-func (r *run) out(p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
-	main := r.spec.Main
-	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(p), how})
-	if err != nil {
-		return "", nil, err
-	}
-	sum := sha256.Sum256(b)
-	key := hex.EncodeToString(sum[:16])
-	if dir, err := r.store.Dir(filepath.Join("programs", key)); err == nil {
-		if unlock, err := cache.Lock(filepath.Join(dir, "lock")); err == nil {
-			return filepath.Join(dir, r.spec.Name), unlock, nil
-		}
-	}
-	dir := filepath.Join(r.Work, "programs", key)
-	return filepath.Join(dir, r.spec.Name), func() {}, os.MkdirAll(dir, 0o750)
 }

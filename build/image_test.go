@@ -39,7 +39,11 @@ func fixture(t *testing.T, w *layers, f foundation, s Spec, text string) v1.Imag
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := additions(w, s, p, f, files, "testdata/program")
+	program, err := programEntry(s, p, "testdata/program")
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := additions(w, p, f, files, program)
 	if err != nil {
 		t.Fatal(err)
 	}

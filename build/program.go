@@ -20,11 +20,8 @@ const ownDir = "mabuild"
 
 // additions makes the layers for p: one of the files, which platforms share, and
 // one of the program. Neither is made when it would be empty.
-func additions(w *layers, s Spec, p ocispec.Platform, f foundation, files []entry, binary string) ([]addition, error) {
-	program, err := programEntries(s, p, binary)
-	if err != nil {
-		return nil, err
-	}
+func additions(w *layers, p ocispec.Platform, f foundation, files []entry, binary entry) (added []addition, err error) {
+	program := []entry{binary}
 	var t tree // what the base has, read only if it matters
 	for _, group := range [][]entry{files, program} {
 		if t == nil && p.OS != "windows" && slices.ContainsFunc(group, outside) {
@@ -33,7 +30,6 @@ func additions(w *layers, s Spec, p ocispec.Platform, f foundation, files []entr
 			}
 		}
 	}
-	var added []addition
 	for _, part := range []struct {
 		entries []entry
 		comment string
@@ -60,26 +56,28 @@ func additions(w *layers, s Spec, p ocispec.Platform, f foundation, files []entr
 // outside reports whether an entry leaves the directory that is mabuild's own.
 func outside(e entry) bool { return e.name != ownDir && !strings.HasPrefix(e.name, ownDir+"/") }
 
-// programEntries is the program with the directories that it needs.
-func programEntries(s Spec, p ocispec.Platform, binary string) ([]entry, error) {
-	f, err := os.Open(binary)
+// programEntry is the entry of a program that lies in a file, hashed.
+func programEntry(s Spec, p ocispec.Platform, file string) (entry, error) {
+	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return entry{}, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	h := sha256.New()
 	size, err := io.Copy(h, f)
 	if err != nil {
-		return nil, err
+		return entry{}, err
 	}
+	return programAt(s, p, hex.EncodeToString(h.Sum(nil)), size, func() (io.ReadCloser, error) { return os.Open(file) }), nil
+}
+
+// programAt is the entry of a program that is known by its digest.
+func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) entry {
 	at := programPath(s, p)
 	if p.OS == "windows" {
 		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")
 	}
-	return []entry{{
-		name: clean(at), kind: tar.TypeReg, mode: 0o755, size: size, content: hex.EncodeToString(h.Sum(nil)),
-		open: func() (io.ReadCloser, error) { return os.Open(binary) },
-	}}, nil
+	return entry{name: clean(at), kind: tar.TypeReg, mode: 0o755, size: size, content: content, open: open}
 }
 
 // windowsEntries puts entries where Windows layers have them, below Files beside

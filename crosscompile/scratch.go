@@ -1,6 +1,7 @@
 package crosscompile
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -133,7 +134,8 @@ func (s scratch) require(ctx context.Context) error {
 	}
 	// What is required may ask for a newer Go than the one found so far: this
 	// one command may switch.
-	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+s.toolchainSetting(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	setting := cmp.Or(s.lookup("GOTOOLCHAIN"), "auto")
+	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting, "GOWORK=off", "GOFLAGS=-mod=mod")
 	_, err = run(ctx, process{bin: tc.bin, dir: s.dir, env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
 	var ce *CommandError
 	if errors.As(err, &ce) {
@@ -167,6 +169,9 @@ func (s scratch) find(ctx context.Context) (Package, error) {
 	if s.AsMain {
 		dir = filepath.Join(dir, "src")
 	}
+	if err := s.alone(ctx, dir); err != nil {
+		return Package{}, err
+	}
 	found, err := s.list(ctx, dir, s.pkg, s.Pattern)
 	found.Module, found.Version = m.Path, m.Version
 	var pe *PackageError
@@ -174,16 +179,6 @@ func (s scratch) find(ctx context.Context) (Package, error) {
 		pe.Way = "name a main package of module " + m.Path
 	}
 	return found, err
-}
-
-// toolchainSetting is what the person's environment says of toolchains.
-func (g *Go) toolchainSetting() string {
-	for _, kv := range g.environ() {
-		if v, ok := strings.CutPrefix(kv, "GOTOOLCHAIN="); ok && v != "" {
-			return v
-		}
-	}
-	return "auto"
 }
 
 // refuseReplace refuses a module whose go.mod only holds as the main one.

@@ -92,6 +92,25 @@ func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 	return tc, err
 }
 
+// alone takes dir for a module by itself from here on, whatever go.work stands
+// above it.
+func (g *Go) alone(ctx context.Context, dir string) error {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return err
+	}
+	own := *tc
+	own.env = append(slices.Clone(tc.env), "GOWORK=off")
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.toolchains[abs] = func() (*toolchain, error) { return &own, nil }
+	return nil
+}
+
 // ask runs `go env -json` in dir, with the person's own environment.
 func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	command := g.Command

@@ -72,8 +72,19 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	for key, o := range c.Overrides {
 		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
 	}
-	s.Vars = gitVars(ctx, c.Dir)
+	if a.config.VCS || usesTemplates(c) { // git answers slowly, and seldom matters
+		s.Vars = gitVars(ctx, c.Dir)
+	}
 	return s, a.describeImage(ctx, &s, c)
+}
+
+// usesTemplates reports whether any text of a build is a template.
+func usesTemplates(c config.Build) bool {
+	texts := slices.Concat(c.Tags, c.Ldflags, c.Env, c.Image.Labels, c.Image.Annotations)
+	for _, o := range c.Overrides {
+		texts = slices.Concat(texts, o.Ldflags, o.Env)
+	}
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, "{{") })
 }
 
 // describeImage fills in labels and annotations, with what --vcs adds.

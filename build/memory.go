@@ -1,0 +1,191 @@
+package build
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/mod/semver"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A memory is what a package was compiled to while its sources were as Listing
+// has them. While they still are, the compiler would only say the same again.
+//
+// It is believed only when everything that could make a difference is proved to
+// be equal, and kept only when the sources were the same before and after the
+// compiler ran. Whatever is in doubt is left to the go command.
+type memory struct {
+	Main     crosscompile.Package `json:"main"`
+	Scope    scope                `json:"scope"`
+	Listing  string               `json:"listing"`
+	Programs map[string]compiled  `json:"programs"` // by platform and flags
+}
+
+// compiled identifies a program.
+type compiled struct {
+	Content string `json:"content"` // its sha256
+	Size    int64  `json:"size"`
+}
+
+// A recollection is the memory of one package in this run.
+type recollection struct {
+	key    string // "": nothing can be remembered
+	before string // the listing when the run began, "" when it says nothing
+
+	mu     sync.Mutex
+	memory memory
+	fresh  bool // memory still holds
+	news   bool // memory has programs that the cache has not
+}
+
+// recall returns what is remembered of s's package, looking once a run.
+func (b *Builder) recall(s Spec) *recollection {
+	key, err := b.memoryKey(s)
+	if err != nil {
+		return &recollection{}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if r, ok := b.recollections[key]; ok {
+		return r
+	}
+	r := &recollection{key: key}
+	if b.recollections == nil {
+		b.recollections = map[string]*recollection{}
+	}
+	b.recollections[key] = r
+	if b.store.Load("memory", key, &r.memory) {
+		digest, young, err := r.memory.Scope.list()
+		if r.fresh = err == nil && !young && digest == r.memory.Listing; r.fresh {
+			r.before = digest
+		}
+	}
+	return r
+}
+
+// memoryKey identifies the question that the go command would be asked: by whom,
+// where, and with which settings.
+func (b *Builder) memoryKey(s Spec) (string, error) {
+	if b.store == nil {
+		return "", errUnlisted
+	}
+	if _, version, ok := strings.Cut(s.Package, "@"); ok && semver.Canonical(version) != version {
+		return "", errUnlisted // the module proxy is to be asked what it is today
+	}
+	fingerprint, err := b.goc.Fingerprint()
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.Abs(s.Dir)
+	if err != nil {
+		return "", err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(self)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %q %d %d %q %q %q %v", formatVersion, self, info.Size(), info.ModTime().UnixNano(), fingerprint, dir, s.Package, s.AsMain)
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// begin lists the sources of a package that was just found, before anything is
+// compiled.
+func (r *recollection) begin(g *crosscompile.Go, main crosscompile.Package) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.key == "" || r.fresh || r.before != "" {
+		return
+	}
+	sc, err := scopeOf(g, main.Dir)
+	if err != nil {
+		return
+	}
+	digest, young, err := sc.list()
+	if err != nil || young {
+		return
+	}
+	r.before = digest
+	r.memory = memory{Main: main, Scope: sc, Listing: digest, Programs: map[string]compiled{}}
+}
+
+// known returns the program for p, if it is remembered.
+func (r *recollection) known(p ocispec.Platform, how Compile) (compiled, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.fresh {
+		return compiled{}, false
+	}
+	c, ok := r.memory.Programs[programKey(p, how)]
+	return c, ok
+}
+
+// covers reports whether nothing of s needs the go command: its package and all
+// of its programs are remembered.
+func (r *recollection) covers(s Spec) bool {
+	if !r.fresh || s.All {
+		return false
+	}
+	if r.memory.Main.Version != "" {
+		s.Vars.Version = r.memory.Main.Version
+	}
+	for _, p := range s.Platforms {
+		how, err := s.compile(p).expand(s.Vars)
+		if err != nil {
+			return false
+		}
+		if _, ok := r.known(p, how); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// note adds a program that was compiled.
+func (r *recollection) note(p ocispec.Platform, how Compile, e entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.before == "" || how.Cgo { // a C compiler reads what nobody lists
+		return
+	}
+	r.memory.Programs[programKey(p, how)] = compiled{Content: e.content, Size: e.size}
+	r.news = true
+}
+
+// keep stores the memory, if the sources are still what they were before the
+// compiler read them.
+func (b *Builder) keep(r *recollection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.news {
+		return
+	}
+	if digest, _, err := r.memory.Scope.list(); err != nil || digest != r.before {
+		return
+	}
+	if b.store.Store("memory", r.key, r.memory) == nil {
+		r.news = false
+	}
+}
+
+// programKey identifies what the compiler is told beside the sources.
+func programKey(p ocispec.Platform, how Compile) string {
+	b, err := json.Marshal([]any{platform.Key(p), how})
+	if err != nil { // strings and booleans
+		panic(err)
+	}
+	return string(b)
+}

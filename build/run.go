@@ -1,0 +1,223 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// run is one build under way.
+type run struct {
+	*Builder
+	hooks  Hooks
+	spec   Spec
+	files  []entry
+	layers *layers
+	memory *recollection
+}
+
+// platform takes one platform from its base to its image.
+func (r *run) platform(ctx context.Context, base PlannedBase) (img Image, err error) {
+	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
+	step := "compile"
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			log.InfoContext(ctx, "failed", "step", step) // why is the caller's to print
+		}
+		if err != nil {
+			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
+		}
+	}()
+	carried := r.carry(ctx, base)
+	img = Image{Platform: base.Platform, Base: base.foundation.digest}
+	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
+	if err != nil {
+		return img, err
+	}
+	if img.Image = r.recalled(ctx, base, how); img.Image == nil {
+		if err := r.make(ctx, &img, base, how, &step, log); err != nil {
+			return img, err
+		}
+	}
+	if err := <-carried; err != nil {
+		step = "base layers"
+		return img, err
+	}
+	if r.hooks.OnImage != nil {
+		step = "push"
+		return img, r.hooks.OnImage(ctx, img)
+	}
+	return img, nil
+}
+
+// carry lets the base's layers travel and gives the outcome when they have.
+func (r *run) carry(ctx context.Context, base PlannedBase) <-chan error {
+	done := make(chan error, 1)
+	if r.hooks.OnBase == nil || base.foundation.image == nil {
+		done <- nil
+		return done
+	}
+	go func() { done <- r.hooks.OnBase(ctx, base.Platform, base.foundation.image) }()
+	return done
+}
+
+// make compiles, and puts the program on its base. Compiling and compressing
+// each keep a core busy, and hold a permit.
+func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, step *string, log *slog.Logger) error {
+	release, err := r.permit(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	log.InfoContext(ctx, "compiling")
+	bin, unlock, err := r.compile(ctx, base.Platform, how)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	*step = "layer"
+	log.InfoContext(ctx, "layering")
+	program, err := programEntry(r.spec, base.Platform, bin.Path)
+	if err != nil {
+		return err
+	}
+	r.memory.note(base.Platform, how, program)
+	img.Binary = bin
+	img.Image, err = r.image(base, program)
+	return err
+}
+
+// errForgotten says that the cache lost what the memory of a build speaks of.
+var errForgotten = errors.New("remembered, and not to be had")
+
+// recalled makes the image of a program that is known and whose layer is in the
+// cache; nil where that is not so. Should the layer turn out to be broken when
+// it is sent, the program is compiled after all.
+func (r *run) recalled(ctx context.Context, base PlannedBase, how Compile) v1.Image {
+	known, ok := r.memory.known(base.Platform, how)
+	if !ok {
+		return nil
+	}
+	ready := false
+	program := programAt(r.spec, base.Platform, known.Content, known.Size, func() (io.ReadCloser, error) {
+		if !ready {
+			return nil, errForgotten
+		}
+		return r.again(ctx, base.Platform, how, known)
+	})
+	// A layer of its own maker, so that a failure is nobody else's.
+	w := &layers{work: r.layers.work, cache: r.layers.cache, time: r.layers.time, alive: r.layers.alive}
+	added, err := additions(w, base.Platform, base.foundation, r.files, program)
+	if err != nil {
+		return nil
+	}
+	img, err := assemble(r.spec, base.Platform, base.foundation, added)
+	if err != nil {
+		return nil
+	}
+	ready = true
+	return img
+}
+
+// again compiles a program that was known and opens it, if it is the same.
+func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (io.ReadCloser, error) {
+	main, err := r.find(ctx, r.spec)
+	if err != nil {
+		return nil, err
+	}
+	release, err := r.permit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	other := *r
+	other.spec.Main = main
+	bin, unlock, err := other.compile(ctx, p, how)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	program, err := programEntry(r.spec, p, bin.Path)
+	if err != nil {
+		return nil, err
+	}
+	if program.content != known.Content {
+		return nil, fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
+	}
+	return program.open()
+}
+
+// permit waits for a compiler's place.
+func (r *run) permit(ctx context.Context) (release func(), err error) {
+	select {
+	case r.permits <- struct{}{}:
+		return sync.OnceFunc(func() { <-r.permits }), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// compile compiles for p. The program at Path stays what it is until unlock.
+func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin crosscompile.Binary, unlock func(), err error) {
+	out, unlock, err := r.out(p, how)
+	if err != nil {
+		return bin, nil, err
+	}
+	env := how.Env
+	if how.Cgo {
+		env = append([]string{"CGO_ENABLED=1"}, env...)
+	}
+	bin, err = r.goc.Compile(ctx, crosscompile.Request{
+		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
+		Platform: p, Flags: how.Flags(), Env: env,
+	})
+	if err != nil {
+		unlock()
+		return bin, nil, err
+	}
+	return bin, unlock, nil
+}
+
+// image puts the program's layers on its base.
+func (r *run) image(base PlannedBase, program entry) (v1.Image, error) {
+	added, err := additions(r.layers, base.Platform, base.foundation, r.files, program)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(r.spec, base.Platform, base.foundation, added)
+}
+
+// out returns where the program is compiled to: always the same place for the
+// same program and flags, so that the go command finds it up to date, and
+// nobody else's while it is locked.
+func (r *run) out(p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
+	main := r.spec.Main
+	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(p), how})
+	if err != nil {
+		return "", nil, err
+	}
+	sum := sha256.Sum256(b)
+	key := hex.EncodeToString(sum[:16])
+	if dir, err := r.store.Dir(filepath.Join("programs", key)); err == nil {
+		if unlock, err := cache.Lock(filepath.Join(dir, "lock")); err == nil {
+			return filepath.Join(dir, r.spec.Name), unlock, nil
+		}
+	}
+	dir := filepath.Join(r.Work, "programs", key)
+	return filepath.Join(dir, r.spec.Name), func() {}, os.MkdirAll(dir, 0o750)
+}
