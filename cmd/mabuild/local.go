@@ -88,7 +88,7 @@ func newOutput(text, tag string, spec build.Spec) (output, error) {
 			return output{}, usage("name one with "+place.Form+":platform=P", "%s takes one platform, and %s is not built, only %s", text, platform.Key(want), platform.Keys(spec.Platforms))
 		}
 	}
-	return output{text: text, sink: sink, ref: tag}, nil
+	return output{text: text, sink: sink, ref: tag, single: place.Form == local.FormDockerArchive}, nil
 }
 
 // anywhere is a Source of references of every form.

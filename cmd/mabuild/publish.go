@@ -30,9 +30,10 @@ type program struct {
 
 // An output is a local destination.
 type output struct {
-	text string
-	sink manifest.Sink
-	ref  string
+	text   string
+	sink   manifest.Sink
+	ref    string
+	single bool // it holds one image
 }
 
 // published is what became of a program.

@@ -105,6 +105,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 // programs completes what was asked for: every program resolved, with its
 // destinations. All complaints come at once.
 func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]program, error) {
+	if a.config.SBOM != "none" {
+		return nil, usage("leave --sbom out", "--sbom %s: this release writes none yet", a.config.SBOM)
+	}
 	builds, err := a.selected(o)
 	if err != nil {
 		return nil, err
@@ -128,7 +131,8 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	return programs, errors.Join(errs...)
 }
 
-// distinct refuses two programs that would move the same tag.
+// distinct refuses two programs that would move the same tag, or fill the same
+// file that holds one.
 func distinct(programs []program) error {
 	var errs []error
 	owner := map[string]string{}
@@ -138,6 +142,15 @@ func distinct(programs []program) error {
 				errs = append(errs, usage("give each its own repository: --repo, or repo and id in the file", "%s and %s would both be %s", other, p.spec.Name, ref))
 			}
 			owner[ref] = p.spec.Name
+		}
+		for _, o := range p.outputs {
+			if !o.single {
+				continue
+			}
+			if other, taken := owner[o.text]; taken {
+				errs = append(errs, usage("build them one by one, or into oci:DIR", "%s holds one image, and %s and %s would both go there", o.text, other, p.spec.Name))
+			}
+			owner[o.text] = p.spec.Name
 		}
 	}
 	return errors.Join(errs...)
