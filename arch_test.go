@@ -20,21 +20,22 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists for each package which of ours it may import; tests of a package
 // may import testing as well.
 var allowed = map[string][]string{
-	"build":             {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
-	"crosscompile":      {"manifest/platform"},
-	"manifest":          {"manifest/platform"},
-	"manifest/platform": {},
-	"manifest/registry": {"manifest", "manifest/platform", "internal/cache"},
-	"manifest/local":    {"manifest", "manifest/platform"},
-	"internal/cache":    {},
-	"internal/config":   {"build", "manifest", "manifest/platform", "manifest/registry", "internal/mirror"},
-	"internal/mirror":   {"manifest", "manifest/platform"},
-	"internal/progress": {},
-	"internal/serve":    {},
-	"internal/regtest":  {"manifest", "manifest/platform"},
-	"examples/hello":    {},
-	"examples/run":      {"manifest/platform", "manifest/registry"},
-	"cmd/mabuild":       nil, // all
+	"build":                   {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
+	"crosscompile":            {"manifest/platform"},
+	"manifest":                {"manifest/platform"},
+	"manifest/platform":       {},
+	"manifest/registry":       {"manifest", "manifest/platform", "internal/cache"},
+	"manifest/local":          {"manifest", "manifest/platform"},
+	"internal/cache":          {},
+	"internal/config":         {"build", "manifest", "manifest/platform", "manifest/registry", "internal/mirror"},
+	"internal/mirror":         {"manifest", "manifest/platform"},
+	"internal/progress":       {},
+	"internal/serve":          {},
+	"internal/regtest":        {"manifest", "manifest/platform"},
+	"internal/regtest/faults": {}, // tests alone
+	"examples/hello":          {},
+	"examples/run":            {"manifest/platform", "manifest/registry"},
+	"cmd/mabuild":             nil, // all
 }
 
 // only lists who may import what is not ours.

@@ -138,7 +138,7 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (bool, error) {
 // leads to an upload, for which some registries open a session at once.
 func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *session) {
 	k := r.call(http.MethodPost, "blobs/uploads/")
-	k.ref, k.once = b.Digest.String(), true
+	k.ref, k.once, k.opens = b.Digest.String(), true, true
 	k.query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
 	k.scopes = append(c.scopes(r), "repository:"+from.name+":pull")
 	k.want = []int{http.StatusCreated, http.StatusAccepted}

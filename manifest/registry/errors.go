@@ -162,6 +162,15 @@ func (k *call) refusal(resp *http.Response) *Error {
 	return e
 }
 
+// hollow makes the error of an answer that says yes in a way that no registry does,
+// when what was sent is not there.
+func (k *call) hollow(resp *http.Response) *Error {
+	e := k.fault(errors.New("the answer is not a registry's: nothing was stored"))
+	e.Status, e.final = resp.StatusCode, true
+	e.hint = "is there a proxy or a login page before " + k.host.address + "?"
+	return e
+}
+
 // elsewhere reports whether resp came from a host that the call was redirected to.
 func (k *call) elsewhere(resp *http.Response) bool {
 	return !k.token && !strings.EqualFold(resp.Request.URL.Host, k.host.address)

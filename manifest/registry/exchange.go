@@ -28,15 +28,39 @@ func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*ht
 			return nil, k.ended(err)
 		}
 	}
+	if k.opens {
+		ctx, leave = lingering(ctx, leave)
+	}
 	ctx, watch := newWatch(ctx)
 	resp, err := w.follow(ctx, k, watch, authorization)
 	if err != nil {
+		e := k.broken(ctx, watch, err)
 		leave()
 		watch.stop()
-		return nil, k.broken(ctx, watch, err)
+		return nil, e
 	}
 	resp.Body = newBody(ctx, resp.Body, watch, leave)
 	return resp, nil
+}
+
+// lingering returns a context that ends lingers after ctx, so that a session which
+// is just being opened gets known and can be closed. leave ends it, too.
+func lingering(ctx context.Context, leave func()) (context.Context, func()) {
+	longer, end := context.WithCancel(context.WithoutCancel(ctx))
+	forget := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(lingers)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			end()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		forget()
+		end()
+		leave()
+	}
 }
 
 // follow sends the request to where the registry is, and on to where it says.

@@ -213,8 +213,11 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	}
 	discard(resp)
 	stored, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
-	if err == nil && stored.Algorithm == d.Digest.Algorithm && stored != d.Digest {
+	switch {
+	case err == nil && stored.Algorithm == d.Digest.Algorithm && stored != d.Digest:
 		return mismatch("%s: the registry stored %s for %s", r, stored, d.Digest)
+	case err != nil && resp.StatusCode != http.StatusCreated:
+		return k.hollow(resp) // unless it arrived
 	}
 	return nil
 }

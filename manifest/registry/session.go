@@ -13,8 +13,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// lastWord is how long a run that ends may take to close an upload session.
-const lastWord = 800 * time.Millisecond
+// A run that ends waits this long for the answer to a request that opens an upload
+// session, and then takes this long to close it.
+const (
+	lingers  = 500 * time.Millisecond
+	lastWord = 800 * time.Millisecond
+)
 
 // A session is an upload that a registry has opened.
 type session struct {
@@ -106,7 +110,7 @@ func (c *Client) withdraw(r repository, s *session) bool {
 // open opens an upload session. ref is for people.
 func (c *Client) open(ctx context.Context, r repository, ref string) (*session, error) {
 	k := r.call(http.MethodPost, "blobs/uploads/")
-	k.ref, k.scopes = ref, c.scopes(r)
+	k.ref, k.scopes, k.opens = ref, c.scopes(r), true
 	k.want = []int{http.StatusAccepted}
 	resp, err := c.wire.do(ctx, k)
 	if err != nil {
@@ -119,26 +123,48 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*session, 
 		e.Status, e.final = resp.StatusCode, true
 		return nil, e
 	}
+	if ctx.Err() != nil {
+		c.cancel(ctx, r, s)
+		return nil, k.ended(stopped(ctx))
+	}
 	return s, nil
 }
 
 // cancel closes a session that nobody will use, as well as it can, also when ctx
-// has ended.
+// has ended. A registry that does not know the session where it was left is asked
+// where it is now.
 func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	if s == nil {
 		return
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
 	defer stop()
+	_, err := c.last(ctx, r, s, http.MethodDelete)
+	if statusOf(err) != 0 {
+		var now *session
+		if now, err = c.last(ctx, r, s, http.MethodGet); err == nil {
+			_, err = c.last(ctx, r, now, http.MethodDelete)
+		}
+	}
+	if err != nil && statusOf(err) != http.StatusNotFound {
+		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
+	}
+}
+
+// last sends a last word about a session and returns what the answer says of it.
+func (c *Client) last(ctx context.Context, r repository, s *session, method string) (*session, error) {
 	k := &call{
-		method: http.MethodDelete, host: r.host, repo: r.name, url: s.url, header: http.Header{},
+		method: method, host: r.host, repo: r.name, url: s.url, header: http.Header{},
 		scopes: c.scopes(r), once: true, hurry: true,
-		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted, http.StatusNotFound},
+		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}
 	resp, err := c.wire.do(ctx, k)
 	if err != nil {
-		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
-		return
+		return nil, err
 	}
 	discard(resp)
+	if method == http.MethodDelete {
+		return nil, nil
+	}
+	return newSession(resp)
 }

@@ -102,10 +102,24 @@ func (u *upload) commit(ctx context.Context, body *payload) error {
 		return u.mark(err, body == nil || body.sentWhole())
 	}
 	discard(resp)
-	if said := resp.Header.Get("Docker-Content-Digest"); said != "" && said != u.blob.Digest.String() {
+	said := resp.Header.Get("Docker-Content-Digest")
+	switch {
+	case said != "" && said != u.blob.Digest.String():
 		return mismatch("%s: the registry stored %s", u.repo.by(u.blob.Digest), clean(said))
+	case said == "" && resp.StatusCode != http.StatusCreated:
+		return u.doubt(ctx, k, resp)
 	}
 	return nil
+}
+
+// doubt looks for the blob after an answer that no registry gives, but a page that
+// stands before one may.
+func (u *upload) doubt(ctx context.Context, k *call, resp *http.Response) error {
+	there, err := u.c.has(ctx, u.repo, u.blob)
+	if err == nil && !there {
+		err = k.hollow(resp)
+	}
+	return err
 }
 
 // A lost error is of a PUT that may have arrived though its answer did not.
@@ -193,10 +207,7 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
 		u.c.known.flag(&u.c.known.chunks, u.repo.host.name)
 	}
-	if gone {
-		u.session = nil
-	}
-	u.abandon(ctx)
+	u.abandon(ctx) // also one that is said to be gone: that may be said of the request
 	return true
 }
 

@@ -78,6 +78,7 @@ type call struct {
 	want   []int    // statuses that answer; any other is an *Error
 	once   bool     // the caller repeats it, if anybody
 	hurry  bool     // no gate: a last word before the run ends
+	opens  bool     // opens a session: its answer is waited for though ctx ends
 
 	manifest bool // 404 means that the manifest does not exist
 	content  bool // reads a blob

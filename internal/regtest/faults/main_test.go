@@ -1,0 +1,201 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+func TestMain(m *testing.M) {
+	for _, key := range []string{"DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "HTTP_PROXY", "HTTPS_PROXY"} {
+		if err := os.Unsetenv(key); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// The credentials of every registry here.
+const user, password = "me", "s3cr3t-of-the-tests"
+
+type login struct{ user, password string }
+
+func (l login) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return &authn.Basic{Username: l.user, Password: l.password}, nil
+}
+
+// A clock counts what a client would have slept. It gives the other side a moment,
+// and no more.
+type clock struct {
+	mu    sync.Mutex
+	slept time.Duration
+	naps  int
+}
+
+func (c *clock) sleep(ctx context.Context, d time.Duration) error {
+	c.mu.Lock()
+	c.slept += d
+	c.naps++
+	c.mu.Unlock()
+	time.Sleep(2 * time.Millisecond)
+	return ctx.Err()
+}
+
+// A bench is a registry and how many cases it has seen.
+type bench struct {
+	*regtest.Registry
+	options regtest.Options
+	cases   atomic.Int32
+}
+
+// start starts a registry on disk that demands tokens.
+func start(t *testing.T, o regtest.Options) *bench {
+	t.Helper()
+	o.Dir, o.User, o.Password, o.Bearer = memory(t), user, password, true
+	return &bench{Registry: regtest.Start(t, o), options: o}
+}
+
+// memory returns a directory for t, in memory where the system has some: the judge
+// syncs each file.
+func memory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "mabuild-faults-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// client returns one run's client, and its clock.
+func (b *bench) client() (*registry.Client, *clock) {
+	k := &clock{}
+	return &registry.Client{Keychain: login{user, password}, Sleep: k.sleep}, k
+}
+
+// direct returns a client for the judge itself.
+func (b *bench) direct() *registry.Client {
+	return &registry.Client{Keychain: authn.NewMultiKeychain()}
+}
+
+// program makes an index for two platforms, of a base's layer and an own layer of
+// size bytes each.
+func program(t testing.TB, size int64) v1.ImageIndex {
+	t.Helper()
+	return regtest.RandomIndex(t, size, 2, "amd64", "arm64")
+}
+
+// push does what mabuild push does: asks for the tag and the right to push, sends
+// the base's layers, each image by digest, and moves the tag.
+func push(ctx context.Context, c *registry.Client, repo string, idx v1.ImageIndex) error {
+	tag := repo + ":v1"
+	_, release, err := c.Prepare(ctx, tag)
+	if err != nil {
+		return err
+	}
+	defer release()
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx)
+	for _, d := range im.Manifests {
+		group.Go(func() error {
+			img, err := idx.Image(d.Digest)
+			if err != nil {
+				return err
+			}
+			layers, err := img.Layers()
+			if err != nil {
+				return err
+			}
+			if err := c.Carry(inner, tag, layers[0]); err != nil {
+				return err
+			}
+			return c.Put(inner, repo+"@"+d.Digest.String(), img)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.Put(ctx, tag, idx)
+}
+
+// pull reads everything that ref reaches.
+func pull(ctx context.Context, c *registry.Client, ref string) error {
+	content, err := c.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	idx, ok := content.(v1.ImageIndex)
+	if !ok {
+		return fmt.Errorf("%T", content)
+	}
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return err
+	}
+	for _, d := range im.Manifests {
+		img, err := idx.Image(d.Digest)
+		if err != nil {
+			return err
+		}
+		if _, err := img.RawConfigFile(); err != nil {
+			return err
+		}
+		layers, err := img.Layers()
+		if err != nil {
+			return err
+		}
+		for _, l := range layers {
+			rc, err := l.Compressed()
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, rc)
+			if err := errors.Join(err, rc.Close()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verifyTag is the oracle: repo:v1 names old or next, and is whole. It returns
+// whether it is next.
+func (b *bench) verifyTag(t testing.TB, repo string, old, next manifest.Content) bool {
+	t.Helper()
+	is, err := b.Verify(repo, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before v1.Hash
+	if old != nil {
+		if before, err = old.Digest(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := next.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is != before && is != after {
+		t.Fatalf("%s:v1 names %s, neither old nor new", repo, is)
+	}
+	return is == after
+}

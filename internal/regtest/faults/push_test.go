@@ -1,0 +1,259 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// requests are the kinds of requests of a push, as faults match them.
+var requests = []struct{ name, method, path string }{
+	{"token", "GET", "^/token"},
+	{"HEAD tag", "HEAD", "/manifests/v1"},
+	{"HEAD child", "HEAD", "/manifests/sha256"},
+	{"HEAD blob", "HEAD", "/blobs/sha256"},
+	{"POST upload", "POST", "/uploads/"},
+	{"PUT blob", "PUT", "/uploads/"},
+	{"PUT child", "PUT", "/manifests/sha256"},
+	{"PUT tag", "PUT", "/manifests/v1"},
+}
+
+// An outcome is how the faulted run may end.
+type outcome int
+
+const (
+	done outcome = iota
+	credentials
+	refusedByRegistry // exit code 4
+	content           // exit code 5
+	either            // done, or a clear error of any of these kinds
+)
+
+// holds reports whether err is the outcome.
+func (o outcome) holds(err error) bool {
+	wrong, denied := errors.Is(err, manifest.ErrMismatch), errors.Is(err, registry.ErrCredentials)
+	of := errors.As(err, new(*registry.Error))
+	switch o {
+	case done:
+		return err == nil
+	case credentials:
+		return denied && of
+	case refusedByRegistry:
+		return of && !denied && !wrong
+	case content:
+		return wrong
+	}
+	return err == nil || of || wrong
+}
+
+// A kase is a fault and what comes of it.
+type kase struct {
+	fault regtest.Fault
+	want  outcome
+	cut   bool // the run could not close what it opened
+	new   bool // the tag names nothing before
+	size  int64
+}
+
+func (k kase) String() string {
+	f := k.fault
+	return fmt.Sprintf("%s %s from %d ×%d: phase %d action %d status %d after %d", f.Method, f.Path, f.Nth, f.Times, f.Phase, f.Action, f.Status, f.After)
+}
+
+// strike pushes to a repository of its own while k's fault strikes the nth
+// matching request, then once more without faults, and holds what must hold.
+func (b *bench) strike(t *testing.T, k kase, nth int) {
+	t.Helper()
+	repo := fmt.Sprintf("case%d", b.cases.Add(1))
+	k.size = max(k.size, 300)
+	old, next := manifest.Content(nil), program(t, k.size)
+	if !k.new {
+		idx := program(t, 300)
+		if err := b.direct().Put(t.Context(), b.Judge()+"/"+repo+":v1", idx); err != nil {
+			t.Fatal(err)
+		}
+		old = idx
+	}
+	k.fault.Nth = nth
+	b.Inject(k.fault)
+	c, clock := b.client()
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	err := push(ctx, c, b.Host+"/"+repo, next)
+	struck := b.struck()
+	b.Reset()
+	if !struck {
+		t.Fatalf("the fault never struck: %s", k)
+	}
+	if !k.want.holds(err) {
+		t.Errorf("%s ended with %v", k, err)
+	}
+	if moved := b.verifyTag(t, repo, old, next); moved != (err == nil) {
+		t.Errorf("%s ended with %v, the tag moved: %t", k, err, moved)
+	}
+	b.checkError(t, err, repo)
+	if clock.slept > 10*time.Minute {
+		t.Errorf("waited %v", clock.slept)
+	}
+	if open, err := b.Sessions(repo); err != nil || len(open) != 0 && !k.cut {
+		t.Errorf("%s left %d uploads open, %v", k, len(open), err)
+	}
+	b.again(t, repo, next)
+}
+
+// again is the clean run after a faulted one.
+func (b *bench) again(t *testing.T, repo string, next v1.ImageIndex) {
+	t.Helper()
+	c, clock := b.client()
+	if err := push(t.Context(), c, b.Host+"/"+repo, next); err != nil || clock.naps != 0 {
+		t.Errorf("the clean run: %v, %d waits", err, clock.naps)
+	}
+	if !b.verifyTag(t, repo, nil, next) {
+		t.Error("the clean run left the tag as it was")
+	}
+	b.Reset()
+}
+
+// struck reports whether any request was struck.
+func (b *bench) struck() bool {
+	for _, r := range b.Requests() {
+		if r.Faulted {
+			return true
+		}
+	}
+	return false
+}
+
+// checkError demands that an error says where, what and how often, on one clean
+// line without a secret.
+func (b *bench) checkError(t *testing.T, err error, repo string) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	if e := (*registry.Error)(nil); errors.As(err, &e) {
+		if e.Host != b.Host || e.Repository != repo || e.Op == "" || e.Attempts < 1 {
+			t.Errorf("incomplete: %+v", e)
+		}
+	} else if !strings.Contains(text, repo) {
+		t.Errorf("does not say where: %s", text)
+	}
+	if strings.Contains(text, password) || strings.ContainsAny(text, "\r\n\x1b") || len(text) > 1024 {
+		t.Errorf("%q", text)
+	}
+}
+
+// moments calls try for the first, the middle and the last request that a push
+// makes and that match.
+func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
+	t.Helper()
+	repo := fmt.Sprintf("count%d", b.cases.Add(1))
+	if !k.new {
+		if err := b.direct().Put(t.Context(), b.Judge()+"/"+repo+":v1", program(t, 300)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Inject(regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})
+	c, _ := b.client()
+	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, max(k.size, 300))); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, r := range b.Requests() {
+		if r.Faulted {
+			n++
+		}
+	}
+	b.Reset()
+	seen := map[int]bool{}
+	for _, nth := range []int{1, (n + 1) / 2, n} {
+		if nth > 0 && !seen[nth] {
+			seen[nth] = true
+			try(t, nth)
+		}
+	}
+	if n == 0 {
+		t.Errorf("a push makes no %s %s", k.fault.Method, k.fault.Path)
+	}
+}
+
+// A request that fails once or three times costs time, whichever it is and
+// whenever; one that always fails ends the push with what was asked.
+func TestPushTemporary(t *testing.T) {
+	for _, kind := range requests {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, regtest.Options{})
+			for i, status := range []int{500, 502, 503, 504, 408, 429, 499, 522} {
+				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: 1 + 2*(i%2)}
+				b.moments(t, kase{fault: fault}, func(t *testing.T, nth int) {
+					b.strike(t, kase{fault: fault}, nth)
+				})
+			}
+			for _, status := range []int{503, 429} {
+				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: -1}
+				b.moments(t, kase{fault: fault, new: true}, func(t *testing.T, nth int) {
+					b.strike(t, kase{fault: fault, want: refusedByRegistry, new: true}, nth)
+				})
+			}
+		})
+	}
+}
+
+// An answer that is lost, and a connection that ends before or in the middle,
+// cost a repetition.
+func TestPushCut(t *testing.T) {
+	for _, kind := range requests {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, regtest.Options{})
+			for _, action := range []regtest.Action{regtest.Close, regtest.Abort} {
+				for _, phase := range []regtest.Phase{regtest.Before, regtest.Answer, regtest.Up} {
+					if phase == regtest.Up && kind.method != "PUT" {
+						continue
+					}
+					fault := regtest.Fault{Method: kind.method, Path: kind.path, Phase: phase, After: 100, Action: action}
+					k := kase{fault: fault, cut: true, new: kind.method == "POST"}
+					b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
+				}
+			}
+		})
+	}
+}
+
+// Answers that say no, or nothing of use, end in an error that is clear, or in a
+// way round.
+func TestPushRefused(t *testing.T) {
+	wants := map[int]outcome{
+		400: refusedByRegistry, 401: either, 403: credentials, 404: either, 405: either, 409: either,
+		411: either, 413: either, 415: either, 416: either, 501: either, 200: either, 204: either, 418: either,
+	}
+	for _, kind := range requests {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			b := start(t, regtest.Options{})
+			for status, want := range wants {
+				if kind.name == "token" && status == 400 {
+					want = credentials
+				}
+				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: -1, Header: http.Header{"Content-Type": {"text/html"}}}
+				if status != 204 {
+					fault.Body = []string{"", "<html>\x1b[31m\r\nplease log in</html>", `{"errors":[{"code":"DENIED","message":"no\r\n\u001b[31m\u202e"}]}`}[status%3]
+				}
+				k := kase{fault: fault, want: want, cut: status < 300}
+				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
+			}
+		})
+	}
+}
