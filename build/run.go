@@ -17,7 +17,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
-	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -174,7 +173,7 @@ func (r *run) permit(ctx context.Context) (release func(), err error) {
 
 // compile compiles for p. The program at Path stays what it is until unlock.
 func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin crosscompile.Binary, unlock func(), err error) {
-	out, unlock, err := r.out(p, how)
+	out, unlock, err := r.out(ctx, p, how)
 	if err != nil {
 		return bin, nil, err
 	}
@@ -205,7 +204,7 @@ func (r *run) image(base PlannedBase, program entry) (v1.Image, error) {
 // out returns where the program is compiled to: always the same place for the
 // same program and flags, so that the go command finds it up to date, and
 // nobody else's while it is locked.
-func (r *run) out(p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
+func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
 	main := r.spec.Main
 	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(p), how})
 	if err != nil {
@@ -213,10 +212,10 @@ func (r *run) out(p ocispec.Platform, how Compile) (path string, unlock func(), 
 	}
 	sum := sha256.Sum256(b)
 	key := hex.EncodeToString(sum[:16])
-	if dir, err := r.store.Dir(filepath.Join("programs", key)); err == nil {
-		if unlock, err := cache.Lock(filepath.Join(dir, "lock")); err == nil {
-			return filepath.Join(dir, r.spec.Name), unlock, nil
-		}
+	if dir, unlock, err := r.store.Claim(ctx, "programs", key); err == nil {
+		return filepath.Join(dir, r.spec.Name), unlock, nil
+	} else if ctx.Err() != nil {
+		return "", nil, context.Cause(ctx)
 	}
 	dir := filepath.Join(r.Work, "programs", key)
 	return filepath.Join(dir, r.spec.Name), func() {}, os.MkdirAll(dir, 0o750)

@@ -13,8 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/rogpeppe/go-internal/lockedfile"
+	"github.com/gofrs/flock"
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
@@ -41,11 +42,11 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return Package{}, err
 	}
-	unlock, err := lockedfile.MutexAt(filepath.Join(s.dir, "lock")).Lock()
-	if err != nil {
+	lock := flock.New(filepath.Join(s.dir, "lock"))
+	if _, err := lock.TryLockContext(ctx, 25*time.Millisecond); err != nil {
 		return Package{}, err
 	}
-	defer unlock()
+	defer lock.Close() //nolint:errcheck // the end of the process would do
 	if err := s.fill(ctx); err != nil {
 		return Package{}, err
 	}

@@ -64,8 +64,8 @@ without a Docker daemon, and publishes them under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newInspect(a), newPlatforms(a), newRegistry(a),
-		newConfig(a), newLogin(a), newLogout(a), newVersion(a),
+		newPush(a), newBuild(a), newInspect(a), newManifest(a), newPlatforms(a), newRegistry(a),
+		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	return root
 }

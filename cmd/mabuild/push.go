@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -93,6 +94,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return a.printPlans(ctx, pub.builder, programs)
 	}
 	done, failed := pub.all(ctx, programs)
+	if compiled(done) {
+		a.bound()
+	}
 	if a.config.MetadataFile != "" {
 		if err := writeMetadata(a.config.MetadataFile, done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("metadata file: %w", err))
@@ -100,6 +104,13 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}
 	a.close() // the story ends before the answer
 	return errors.Join(a.printResults(done), failed)
+}
+
+// compiled reports whether anything was, so that the cache may have grown.
+func compiled(done []*published) bool {
+	return slices.ContainsFunc(done, func(d *published) bool {
+		return d != nil && slices.ContainsFunc(d.images, func(i build.Image) bool { return i.Binary.Path != "" })
+	})
 }
 
 // programs completes what was asked for: every program resolved, with its

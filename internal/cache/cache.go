@@ -60,8 +60,8 @@ func (c *Cache) records() string               { return filepath.Join(c.dir, "re
 func (c *Cache) temp() string                  { return filepath.Join(c.dir, "tmp") }
 func (c *Cache) path(h v1.Hash) string         { return filepath.Join(c.blobs(h.Algorithm), h.Hex) }
 
-// Size returns the size of h's file without reading it; fs.ErrNotExist if there
-// is none.
+// Size returns the size of h's file without reading it, and marks it as used;
+// fs.ErrNotExist if there is none.
 func (c *Cache) Size(h v1.Hash) (int64, error) {
 	if c == nil {
 		return 0, fs.ErrNotExist
@@ -73,6 +73,7 @@ func (c *Cache) Size(h v1.Hash) (int64, error) {
 	case !info.Mode().IsRegular():
 		return 0, fs.ErrNotExist
 	}
+	touched(c.path(h))
 	return info.Size(), nil
 }
 
@@ -182,6 +183,7 @@ func (c *Cache) Load(kind, key string, v any) bool {
 	if json.Unmarshal(b, &r) != nil || r.Kind != kind || r.Key != key {
 		return false
 	}
+	touched(c.record(kind, key))
 	return json.Unmarshal(value, v) == nil
 }
 

@@ -5,11 +5,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // staleAfter is the age from which a temporary file belongs to no living run.
@@ -94,16 +92,4 @@ func (c *Cache) Sweep() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Lock holds the named file, which it creates, against other processes and
-// goroutines until unlock. Closing a process unlocks what it held.
-//
-// unlock may be called more than once.
-func Lock(name string) (unlock func(), err error) {
-	unlock, err = lockedfile.MutexAt(name).Lock()
-	if err != nil {
-		return nil, err
-	}
-	return sync.OnceFunc(unlock), nil
 }

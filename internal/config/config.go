@@ -39,6 +39,7 @@ type Config struct {
 
 	Jobs         int      `yaml:"jobs" doc:"How many compilers run at once; 0 chooses by cores and memory." example:"4"`
 	Cache        string   `yaml:"cache" doc:"Directory of the cache; by default mabuild in the user's cache directory." example:".cache/mabuild" check:"path"`
+	CacheMax     Bytes    `yaml:"cache_max" doc:"Size at which the cache lets go of what was used longest ago; 0 never does." default:"5GB"`
 	Output       []string `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines"`
 	MetadataFile string   `yaml:"metadata_file" doc:"Write digests, platforms and sizes to this file, as JSON." example:"dist/image.json" check:"path"`
 	NoIndex      bool     `yaml:"no_index" doc:"Publish a plain image instead of an index; wants exactly one platform."`

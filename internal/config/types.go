@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -46,6 +47,45 @@ func (d *Duration) UnmarshalText(b []byte) error {
 
 // MarshalText writes what UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Bytes is a size. It is written as a number with a unit: 500MB, 5GB; units are
+// powers of 1000.
+type Bytes int64
+
+var units = []struct {
+	name string
+	size float64
+}{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}, {"", 1}}
+
+// UnmarshalText reads what String writes.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	for _, u := range units {
+		number, ok := strings.CutSuffix(string(text), u.name)
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || v < 0 || v*u.size > 1e18 {
+			break
+		}
+		*b = Bytes(v * u.size)
+		return nil
+	}
+	return errors.New("wants a size such as 500MB or 5GB")
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// String returns b in the largest unit that leaves no digit out.
+func (b Bytes) String() string {
+	for _, u := range units {
+		if n := float64(b) / u.size; b != 0 && n >= 1 && n == float64(int64(n)) {
+			return strconv.FormatInt(int64(n), 10) + u.name
+		}
+	}
+	return "0"
+}
 
 // A Mode is a file's permissions, always written in octal. The zero Mode means
 // that none was given.

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/config"
+)
+
+func newCache(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cache",
+		Short: "Look at the cache, or make it smaller",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newCacheInfo(a), newCachePrune(a))
+	return cmd
+}
+
+func newCacheInfo(a *app) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "info",
+		Short: "Say what the cache holds",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.openCache(cmd)
+			if err != nil {
+				return err
+			}
+			kinds, err := c.Usage()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(a.stdout).Encode(map[string]any{"dir": a.cacheDir(), "kinds": kinds})
+			}
+			t := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
+			fmt.Fprintf(t, "%s\n", a.cacheDir())
+			for _, k := range kinds {
+				fmt.Fprintf(t, "  %s\t%d\t%s\n", k.Name, k.Items, megabytes(k.Bytes))
+			}
+			return t.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newCachePrune(a *app) *cobra.Command {
+	limit := "0"
+	cmd := &cobra.Command{
+		Use:     "prune",
+		Short:   "Remove what was used longest ago; all of it without --max",
+		Example: "  mabuild cache prune --max 1GB",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.openCache(cmd)
+			if err != nil {
+				return err
+			}
+			var most config.Bytes
+			if err := most.UnmarshalText([]byte(limit)); err != nil {
+				return usage("for example --max 1GB", "--max %s: %s", limit, err)
+			}
+			freed, err := c.Prune(int64(most))
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdout, "freed %s\n", megabytes(freed))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&limit, "max", "0", "keep at most this `SIZE`")
+	return cmd
+}
+
+// openCache opens the configured cache.
+func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
+	if err := a.start(cmd); err != nil {
+		return nil, err
+	}
+	return cache.Open(a.cacheDir())
+}
+
+// bound makes the cache as small as it is configured to be.
+func (a *app) bound() {
+	c, err := cache.Open(a.cacheDir())
+	if err != nil || a.config.CacheMax == 0 {
+		return // who cannot use it has been told so
+	}
+	if _, err := c.Prune(int64(a.config.CacheMax)); err != nil {
+		a.log.Warn("cache: " + err.Error())
+	}
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
