@@ -103,7 +103,7 @@ func open(t *testing.T, width uint16, o Options) (*slog.Logger, func(), *screen)
 	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
-		t.Skip("no pseudo terminal: ", err)
+		t.Fatal("no pseudo terminal: ", err)
 	}
 	if err := pty.Setsize(slave, &pty.Winsize{Rows: 10, Cols: width}); err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func TestTerminalManyAtOnce(t *testing.T) {
 func TestAuto(t *testing.T) {
 	master, slave, err := pty.Open()
 	if err != nil {
-		t.Skip("no pseudo terminal: ", err)
+		t.Fatal("no pseudo terminal: ", err)
 	}
 	file, err := os.Create(t.TempDir() + "/log")
 	if err != nil {

@@ -197,10 +197,10 @@ func TestSpoiltLayouts(t *testing.T) {
 // TestSpoiltArchives packs the same layouts as they are.
 func TestSpoiltArchives(t *testing.T) {
 	for _, test := range spoilers {
+		if test.name == "layer is longer" { // 10 GiB, sparse only in a directory
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) {
-			if test.name == "layer is longer" {
-				t.Skip("10 GiB")
-			}
 			m := spoilt(t, test.spoil)
 			file := filepath.Join(t.TempDir(), "a.tar")
 			m.must(os.WriteFile(file, pack(t, m.dir), 0o600))
