@@ -28,6 +28,9 @@ type Child struct {
 	// Content is what Descriptor describes. It may be lazy, and nil when the
 	// child is in the target already.
 	Content Content
+	// Open reads the content when it is wanted, in the place of Content. It may be
+	// called more than once.
+	Open func() (Content, error)
 }
 
 // IsAttestation reports whether d describes an attestation, which belongs to
@@ -45,22 +48,27 @@ func IsAttestation(d v1.Descriptor) bool {
 // there are children and all are Docker's, which cannot carry annotations, and
 // an OCI index otherwise.
 func Index(children []Child, annotations map[string]string) (v1.ImageIndex, error) {
+	return indexOf(family(children), children, annotations)
+}
+
+// indexOf is [Index] with the media type chosen.
+func indexOf(mediaType types.MediaType, children []Child, annotations map[string]string) (v1.ImageIndex, error) {
 	sorted, err := arrange(children)
 	if err != nil {
 		return nil, err
 	}
-	im := v1.IndexManifest{SchemaVersion: 2, MediaType: family(sorted), Manifests: []v1.Descriptor{}}
+	im := v1.IndexManifest{SchemaVersion: 2, MediaType: mediaType, Manifests: []v1.Descriptor{}}
 	if len(annotations) > 0 {
 		if im.MediaType == types.DockerManifestList {
 			return nil, errors.New("a Docker manifest list carries no annotations")
 		}
 		im.Annotations = maps.Clone(annotations)
 	}
-	x := &index{content: map[v1.Hash]Content{}}
+	x := &index{children: map[v1.Hash]Child{}}
 	for _, c := range sorted {
 		im.Manifests = append(im.Manifests, c.Descriptor)
-		if c.Content != nil {
-			x.content[c.Descriptor.Digest] = c.Content
+		if c.Content != nil || c.Open != nil {
+			x.children[c.Descriptor.Digest] = c
 		}
 	}
 	if x.raw, err = json.Marshal(im); err != nil {
@@ -141,7 +149,7 @@ func family(children []Child) types.MediaType {
 type index struct {
 	raw       []byte
 	mediaType types.MediaType
-	content   map[v1.Hash]Content
+	children  map[v1.Hash]Child
 }
 
 func (x *index) MediaType() (types.MediaType, error) { return x.mediaType, nil }
@@ -157,18 +165,24 @@ func (x *index) IndexManifest() (*v1.IndexManifest, error) {
 	return &im, nil
 }
 
-func (x *index) Image(h v1.Hash) (v1.Image, error) {
-	img, ok := x.content[h].(v1.Image)
-	if !ok {
-		return nil, fmt.Errorf("image %s: %w", h, ErrNotFound)
-	}
-	return img, nil
-}
+func (x *index) Image(h v1.Hash) (v1.Image, error) { return contentOf[v1.Image](x, h, "image") }
 
 func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
-	idx, ok := x.content[h].(v1.ImageIndex)
-	if !ok {
-		return nil, fmt.Errorf("index %s: %w", h, ErrNotFound)
+	return contentOf[v1.ImageIndex](x, h, "index")
+}
+
+// contentOf returns the content of a child, which must be a T.
+func contentOf[T Content](x *index, h v1.Hash, noun string) (own T, err error) {
+	c := x.children[h]
+	content := c.Content
+	if c.Open != nil {
+		if content, err = c.Open(); err != nil {
+			return own, err
+		}
 	}
-	return idx, nil
+	own, ok := content.(T)
+	if !ok {
+		return own, fmt.Errorf("%s %s: %w", noun, h, ErrNotFound)
+	}
+	return own, nil
 }

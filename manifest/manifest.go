@@ -66,6 +66,19 @@ var ErrNotFound = errors.New("not found")
 // its digest, size, media type or declared platform.
 var ErrMismatch = errors.New("content contradicts its claim")
 
+// ErrObsolete is in the chain of the error about a manifest of Docker's schema 1,
+// which registries and runtimes no longer take.
+var ErrObsolete error = obsolete{}
+
+type obsolete struct{}
+
+func (obsolete) Error() string {
+	return "a Docker schema 1 manifest: obsolete, registries and runtimes no longer take it"
+}
+
+// Hint returns the way out.
+func (obsolete) Hint() string { return "push the image again with any tool of the last years" }
+
 // Describe returns the descriptor of c: media type, digest and size.
 func Describe(c Content) (v1.Descriptor, error) {
 	mediaType, err := c.MediaType()

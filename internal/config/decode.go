@@ -180,6 +180,8 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 		d.objects(n, f, into, at)
 	case dict:
 		d.dict(n, f, into, at)
+	case pairs:
+		d.pairs(n, into, at)
 	case texts:
 		d.texts(n, f, into, at)
 	case perPlatform:
@@ -231,6 +233,24 @@ func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
 		m.SetMapIndex(reflect.ValueOf(key), elem)
 	})
 	into.Set(m)
+}
+
+// pairs reads a map from keys of the user's to scalars.
+func (d *decoder) pairs(n *yaml.Node, into reflect.Value, at string) {
+	m := map[string]string{}
+	d.each(n, at, func(key, value *yaml.Node) {
+		value, ok := d.enter(value)
+		if !ok {
+			return
+		}
+		if s, ok := d.scalar(value, text, join(at, key.Value)); ok {
+			if err := errors.Join(tame(key.Value), tame(s)); err != nil {
+				d.complain(value, at, err)
+			}
+			m[key.Value] = s
+		}
+	})
+	into.Set(reflect.ValueOf(m))
 }
 
 // keyed calls do for the pairs of n with the keys in canonical form, which are

@@ -20,6 +20,7 @@ const (
 	object                  // a map with known keys
 	objects                 // a list of those
 	dict                    // a map from keys of the user's to those
+	pairs                   // a map from keys of the user's to scalars
 )
 
 // A field is a key that the file may have, as the struct tags describe it.
@@ -65,16 +66,16 @@ func fieldsOf(t reflect.Type, prefix string, index []int) []*field {
 		case option == "inline":
 			list = append(list, fieldsOf(sf.Type, prefix, at)...)
 		case key != "" && key != "-":
-			list = append(list, newField(sf, prefix+key, at))
+			list = append(list, newField(sf, prefix, key, at))
 		}
 	}
 	return list
 }
 
-func newField(sf reflect.StructField, path string, index []int) *field {
+func newField(sf reflect.StructField, prefix, key string, index []int) *field {
 	tag := sf.Tag
 	f := &field{
-		path: path, key: path[strings.LastIndexByte(path, '.')+1:], index: index,
+		path: prefix + key, key: key, index: index,
 		doc: tag.Get("doc"), flag: tag.Get("flag"), initial: tag.Get("default"), example: tag.Get("example"),
 		check: tag.Get("check"), sep: tag.Get("sep"), leaf: true,
 	}
@@ -114,6 +115,8 @@ func (f *field) shape(t reflect.Type) {
 		for _, e := range f.elem {
 			e.initial = "" // what the top level says is the default there
 		}
+	case t == reflect.TypeFor[map[string]string]():
+		f.kind = pairs
 	case t.Kind() == reflect.Map:
 		f.kind, f.elem = dict, fieldsOf(t.Elem(), "", nil)
 	default:

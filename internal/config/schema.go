@@ -85,6 +85,8 @@ func (f *field) shapeSchema() *schema {
 		return objectSchema(f.elem)
 	case objects:
 		return &schema{Type: "array", Items: objectSchema(f.elem)}
+	case pairs:
+		return &schema{Type: "object", Additional: &schema{Type: scalars}}
 	case dict:
 		return &schema{Type: "object", Additional: objectSchema(f.elem), Names: &schema{Pattern: patterns[f.check]}}
 	}

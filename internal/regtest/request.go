@@ -33,6 +33,8 @@ func (r Request) Kind() string {
 		noun = "upload"
 	case strings.Contains(r.Path, "/blobs/"):
 		noun = "blob"
+	case strings.Contains(r.Path, "/referrers/"):
+		noun = "referrers"
 	case strings.Contains(r.Path, "/manifests/"):
 		noun = "manifest"
 	case strings.HasSuffix(r.Path, "/tags/list"):

@@ -27,23 +27,13 @@ type extent struct{ offset, size int64 }
 
 // scan looks through the headers of the file and reads index.json.
 func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
-	info, err := os.Stat(a.File) // before opening it: a pipe would wait
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound("%s: no such file", a)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: is no regular file", a)
-	}
-	f, err := os.Open(a.File)
+	f, size, err := openTar(a.File, a.String())
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	t := &tarFile{file: a.File, at: map[string]extent{}}
-	if err := t.scan(ctx, f, info.Size()); err != nil {
+	if err := t.scan(ctx, f, size); err != nil {
 		return nil, fmt.Errorf("%s: %w", a, err)
 	}
 	raw, err := t.bytes(f, ocispec.ImageIndexFile)
@@ -54,6 +44,22 @@ func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
 		return nil, fmt.Errorf("%s: %w", a, err)
 	}
 	return t, nil
+}
+
+// openTar opens a file that is a regular one; where names it for people.
+func openTar(file, where string) (*os.File, int64, error) {
+	info, err := os.Stat(file) // before opening it: a pipe would wait
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, notFound("%s: no such file", where)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s: is no regular file", where)
+	}
+	f, err := os.Open(file)
+	return f, info.Size(), err
 }
 
 // scan notes where the regular files lie. What is of another kind, or would lie

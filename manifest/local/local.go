@@ -1,8 +1,7 @@
 // Package local holds the places for images that are no registry: OCI layout
 // directories and archives, Docker archives, the Docker daemon and containerd.
 //
-// Each is a [manifest.Sink]; layouts and OCI archives are a [manifest.Source]
-// too. What is read from them is trusted as little as what comes from a network:
+// Each is a [manifest.Sink]; layouts and archives are a [manifest.Source] too. What is read from them is trusted as little as what comes from a network:
 // every byte is held against its digest, manifests are bounded, and a blob is
 // a regular file or it is refused.
 package local
@@ -146,15 +145,17 @@ func (p Place) String() string {
 }
 
 // Source returns the source that reads the place, of which Ref is the reference
-// to ask for. Only the two OCI forms can be read.
+// to ask for. The forms that are files or directories can be read.
 func (p Place) Source() (manifest.Source, error) {
 	switch p.Form {
 	case FormLayout:
 		return &Layout{Dir: p.Path}, nil
 	case FormArchive:
 		return &Archive{File: p.Path}, nil
+	case FormDockerArchive:
+		return &DockerArchive{File: p.Path, Platform: p.Platform}, nil
 	}
-	return nil, hint("read oci:DIR or oci-archive:FILE", "%s: can be written only", p.Form)
+	return nil, hint("read oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can be written only", p.Form)
 }
 
 // Sink returns the sink that writes to the place. Where the place has a Ref, that

@@ -116,7 +116,7 @@ func TestParse(t *testing.T) {
 		if _, err := got.Sink(); (err != nil) != strings.HasPrefix(want.Ref, "@") {
 			t.Errorf("%s: as a sink: %v", text, err)
 		}
-		if _, err := got.Source(); (err == nil) != slices.Contains([]string{FormLayout, FormArchive}, got.Form) {
+		if _, err := got.Source(); (err == nil) != slices.Contains([]string{FormLayout, FormArchive, FormDockerArchive}, got.Form) {
 			t.Errorf("%s: as a source: %v", text, err)
 		}
 	}

@@ -81,10 +81,11 @@ type Client struct {
 }
 
 var (
-	_ manifest.Source   = (*Client)(nil)
-	_ manifest.Sink     = (*Client)(nil)
-	_ manifest.Preparer = (*Client)(nil)
-	_ manifest.Carrier  = (*Client)(nil)
+	_ manifest.Source    = (*Client)(nil)
+	_ manifest.Sink      = (*Client)(nil)
+	_ manifest.Preparer  = (*Client)(nil)
+	_ manifest.Carrier   = (*Client)(nil)
+	_ manifest.Referring = (*Client)(nil)
 )
 
 // start makes what a run needs, at first use.

@@ -21,6 +21,7 @@ type known struct {
 	sessions map[string][]*session    // uploads that were opened early
 	chunks   map[string]bool          // hosts that take no blob in one piece
 	aloof    map[string]bool          // hosts that refused a mount
+	mute     map[string]bool          // hosts that do not know the referrers API
 }
 
 // An origin is a blob at a host.

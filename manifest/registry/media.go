@@ -2,7 +2,6 @@ package registry
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"strings"
@@ -45,7 +44,7 @@ func mediaType(raw []byte, header string, descriptor types.MediaType) (types.Med
 	index, image := shape.Manifests != nil, shape.Config != nil || shape.Layers != nil
 	switch {
 	case shape.SchemaVersion == 1 || sent.IsSchema1():
-		return "", errors.New("a Docker schema 1 manifest, which no tool writes any more; push the image again")
+		return "", manifest.ErrObsolete
 	case index && image || shape.FSLayers != nil:
 		return "", mismatch("a manifest that is both an image and an index")
 	case !index && !image:

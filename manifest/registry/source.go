@@ -28,7 +28,20 @@ func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	return c.head(ctx, r)
+	d, err := c.head(ctx, r)
+	if err == nil {
+		c.saw(r.repository, d)
+	}
+	return d, err
+}
+
+// saw remembers that the image d is in r, where it was just read or asked for,
+// so that a Put to r need not ask once more. Of an index only a look at its
+// children would tell that it is whole, and a mirror speaks for itself alone.
+func (c *Client) saw(r repository, d v1.Descriptor) {
+	if d.MediaType.IsImage() && (len(r.host.Mirrors) == 0 || c.known.flagged(&c.known.writes, r.key())) {
+		c.known.manifests.set(r.at(d.Digest), true)
+	}
 }
 
 // Get returns what ref names, an image or an index of this package, with one
@@ -66,6 +79,7 @@ func (c *Client) remembered(ctx context.Context, r reference) manifest.Content {
 	if err != nil {
 		return nil
 	}
+	c.saw(r.repository, now)
 	return content
 }
 
@@ -99,6 +113,7 @@ func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (mani
 		return nil, err
 	}
 	c.keep(r, raw, want)
+	c.saw(r.repository, want)
 	return content, nil
 }
 

@@ -1,0 +1,399 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// An Assembly says how to make an index of images that exist. The same images
+// and options make the same bytes, whatever the order of the items.
+type Assembly struct {
+	// Items are the images and indexes to take. The images of an index are taken
+	// with the attestations that describe them, and nothing else of it.
+	Items []Item
+	// Base is an index whose entries and annotations stay, but for what Remove
+	// names: platforms as platform.Key has them, or digests. What is not there to
+	// be removed is an error. With Replace an item takes the place of the entry
+	// that has its platform; else that is an error.
+	Base    v1.ImageIndex
+	Remove  []string
+	Replace bool
+	// Select leaves only these platforms; each must be there.
+	Select []ocispec.Platform
+	// Type is the media type of the index. "" means OCI unless all children are
+	// Docker's. A Docker list of OCI children is an error: no child is rewritten.
+	Type types.MediaType
+	// Annotations are set on the index, ChildAnnotations on its entries, by
+	// platform as platform.Key has it; a value of nil takes one away. A Docker list
+	// has none.
+	Annotations      map[string]*string
+	ChildAnnotations map[string]map[string]*string
+	// AllowMismatch warns where an image's config says another platform than was
+	// declared, in place of failing.
+	AllowMismatch bool
+	// TrustPlatforms does not read images whose platform is declared.
+	TrustPlatforms bool
+	// IgnoreMissing leaves out what does not exist, and says so. At least one
+	// item must be there.
+	IgnoreMissing bool
+	// Log gets the warnings; nil is silent.
+	Log *slog.Logger
+}
+
+// An Item is an image to take into an index.
+type Item struct {
+	Ref string
+	// Platform is what the image is declared to be for, as platform.Declared
+	// reads it. Without an OS it is what the image says of itself. Of an index
+	// the image for that platform is taken, or the only one there is.
+	Platform ocispec.Platform
+	// Annotations are set on the image's entry.
+	Annotations map[string]string
+}
+
+// An AssemblyError says what cannot be put together as it was asked for.
+type AssemblyError struct {
+	Err error
+	way string
+}
+
+func (e *AssemblyError) Error() string { return e.Err.Error() }
+func (e *AssemblyError) Unwrap() error { return e.Err }
+
+// Hint returns the way out, or "".
+func (e *AssemblyError) Hint() string { return e.way }
+
+func unfit(way, format string, args ...any) error {
+	return &AssemblyError{fmt.Errorf(format, args...), way}
+}
+
+// A part is an entry of the index in the making.
+type part struct {
+	Child
+	from string // where it comes from, for people
+	base bool
+}
+
+func (p *part) key() string { return platform.Key(platform.FromV1(p.Descriptor.Platform)) }
+
+// Create makes the index. Its children are lazy and read under ctx. One index as
+// the only item, with nothing asked to be changed, is returned as it is, with its
+// digest. Every complaint is reported at once: what does not exist, is declared
+// wrongly ([ErrMismatch]), or does not fit together ([*AssemblyError]).
+func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
+	if a.Log == nil {
+		a.Log = slog.New(slog.DiscardHandler)
+	}
+	parts, whole, err := a.collect(ctx, s)
+	if err != nil || whole != nil {
+		return whole, err
+	}
+	if a.Base != nil {
+		if parts, err = a.onto(ctx, parts); err != nil {
+			return nil, err
+		}
+	}
+	if err := unique(parts); err != nil {
+		return nil, err
+	}
+	if parts, err = a.selected(parts); err != nil {
+		return nil, err
+	}
+	parts = followed(parts)
+	annotations, err := a.annotate(parts)
+	if err != nil {
+		return nil, err
+	}
+	children := make([]Child, len(parts))
+	for i, p := range parts {
+		children[i] = p.Child
+	}
+	mediaType, err := a.mediaType(parts, annotations)
+	if err != nil {
+		return nil, err
+	}
+	return indexOf(mediaType, children, annotations)
+}
+
+// collect reads the items, several at once. whole is the index that is to be
+// taken as it is.
+func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1.ImageIndex, err error) {
+	found := make([][]*part, len(a.Items))
+	errs := make([]error, len(a.Items))
+	indexes := make([]v1.ImageIndex, len(a.Items))
+	permits := make(chan struct{}, maxAtOnce)
+	var wg sync.WaitGroup
+	for i, item := range a.Items {
+		permits <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-permits }()
+			found[i], indexes[i], errs[i] = a.take(ctx, s, item)
+			note(found[i], item.Annotations)
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if !errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if errs[i] = unfit("is the name right, and the tag?", "%w", err); a.IgnoreMissing {
+			errs[i] = nil
+			a.Log.WarnContext(ctx, "left out, there is no such image", "image", a.Items[i].Ref)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, nil, err
+	}
+	if a.unchanging() && indexes[0] != nil {
+		return nil, indexes[0], nil
+	}
+	all = slices.Concat(found...)
+	if len(all) == 0 && a.Base == nil {
+		return nil, nil, unfit("", "none of the images exists")
+	}
+	return all, nil, nil
+}
+
+// note sets the annotations of an item on its images.
+func note(parts []*part, annotations map[string]string) {
+	for _, p := range parts {
+		if !IsAttestation(p.Descriptor) && len(annotations) > 0 {
+			own := map[string]string{}
+			maps.Copy(own, p.Descriptor.Annotations)
+			maps.Copy(own, annotations)
+			p.Descriptor.Annotations = own
+		}
+	}
+}
+
+// unchanging reports whether nothing is asked that changes the only item.
+func (a *Assembly) unchanging() bool {
+	return len(a.Items) == 1 && a.Items[0].Platform.OS == "" && len(a.Items[0].Annotations) == 0 && a.Base == nil && len(a.Select) == 0 && a.Type == "" && len(a.Annotations) == 0 && len(a.ChildAnnotations) == 0
+}
+
+// take reads one item. idx is what it is, when it is an index.
+func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part, idx v1.ImageIndex, err error) {
+	if a.TrustPlatforms && item.Platform.OS != "" {
+		d, err := s.Resolve(ctx, item.Ref)
+		if err != nil {
+			return nil, nil, err
+		}
+		if d.MediaType.IsImage() {
+			return []*part{trusted(ctx, s, item, d)}, nil, nil
+		}
+	}
+	c, err := s.Get(ctx, item.Ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	switch c := c.(type) {
+	case v1.Image:
+		d, err := Describe(c)
+		if err != nil {
+			return nil, nil, err
+		}
+		p := &part{Child: Child{Descriptor: d, Content: c}, from: item.Ref}
+		return []*part{p}, nil, a.settle(ctx, p, item.Platform, c)
+	case v1.ImageIndex:
+		if a.unchanging() {
+			return nil, c, nil
+		}
+		f := flattening{a: a, ctx: ctx, ref: item.Ref, seen: map[v1.Hash]bool{}}
+		if err := f.add(c, 1); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", item.Ref, err)
+		}
+		if item.Platform.OS == "" {
+			return f.parts, c, nil
+		}
+		found, err := a.declared(ctx, item, f.parts)
+		return found, c, err
+	}
+	return nil, nil, fmt.Errorf("%s is neither an image nor an index", item.Ref)
+}
+
+// trusted takes an image unread.
+func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
+	settled, _ := platform.Settle(item.Platform, ocispec.Platform{})
+	d = v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: platform.ToV1(settled)}
+	return &part{from: item.Ref, Child: Child{Descriptor: d, Open: func() (Content, error) {
+		c, err := s.Get(ctx, item.Ref)
+		if err != nil {
+			return nil, err
+		}
+		if is, err := c.Digest(); err != nil || is != d.Digest {
+			return nil, errors.Join(err, fmt.Errorf("%s moved from %s to %s meanwhile: %w", item.Ref, d.Digest, is, ErrMismatch))
+		}
+		return c, nil
+	}}}
+}
+
+// settle gives an image the platform that is declared and that its config says.
+func (a *Assembly) settle(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	artifact, err := artifactType(img, m)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.from, err)
+	}
+	if artifact != "" && declared.OS == "" {
+		return unfit("", "%s is no image but an artifact, %s", p.from, artifact)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return fmt.Errorf("config of %s: %w", p.from, err)
+	}
+	says := ocispec.Platform{
+		OS: config.OS, Architecture: config.Architecture, Variant: config.Variant,
+		OSVersion: config.OSVersion, OSFeatures: config.OSFeatures,
+	}
+	return a.agree(ctx, p, declared, says, "its config says")
+}
+
+// agree sets the platform of p to what is declared and what another word says.
+func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Platform, word string) error {
+	settled, agree := platform.Settle(declared, says)
+	if settled.OS == "" || settled.Architecture == "" {
+		return unfit("declare one: "+p.from+"=linux/amd64, for example", "%s: its config says half a platform or none: os %q, architecture %q", p.from, says.OS, says.Architecture)
+	}
+	if !agree {
+		err := fmt.Errorf("%s: declared %s, %s %s: %w", p.from, platform.Key(declared), word, platform.Key(says), ErrMismatch)
+		if !a.AllowMismatch {
+			return err
+		}
+		a.Log.WarnContext(ctx, "declared against config", "image", p.from, "declared", platform.Key(declared), "config", platform.Key(says))
+	}
+	p.Descriptor.Platform = platform.ToV1(settled)
+	return nil
+}
+
+// declared takes of an index the image that the item declares, with what
+// describes it.
+func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*part, error) {
+	var images, fit []*part
+	var have []string
+	for _, p := range all {
+		if IsAttestation(p.Descriptor) {
+			continue
+		}
+		images, have = append(images, p), append(have, p.key())
+		if _, agree := platform.Settle(item.Platform, asWritten(p.Descriptor.Platform)); agree {
+			fit = append(fit, p)
+		}
+	}
+	if len(images) == 1 {
+		fit = images
+	}
+	switch len(fit) {
+	case 0:
+		return nil, unfit("", "%s has no %s; it has %s", item.Ref, platform.Key(item.Platform), list(have))
+	case 1:
+	default:
+		return nil, unfit("name the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(have))
+	}
+	says := asWritten(fit[0].Descriptor.Platform)
+	if err := a.agree(ctx, fit[0], item.Platform, says, "its index says"); err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if IsAttestation(p.Descriptor) {
+			fit = append(fit, p)
+		}
+	}
+	return followed(fit), nil
+}
+
+// asWritten converts a platform without bringing it into normal form.
+func asWritten(p *v1.Platform) ocispec.Platform {
+	return ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
+}
+
+// followed leaves out the attestations whose subjects are not among parts, and
+// those that are there already.
+func followed(parts []*part) []*part {
+	images, seen := map[string]bool{}, map[v1.Hash]bool{}
+	for _, p := range parts {
+		if !IsAttestation(p.Descriptor) {
+			images[p.Descriptor.Digest.String()] = true
+		}
+	}
+	return slices.DeleteFunc(parts, func(p *part) bool {
+		if !IsAttestation(p.Descriptor) {
+			return false
+		}
+		again := seen[p.Descriptor.Digest]
+		seen[p.Descriptor.Digest] = true
+		return again || !images[p.Descriptor.Annotations[AnnotationReferenceDigest]]
+	})
+}
+
+// unique complains of every platform that there are two images for.
+func unique(parts []*part) error {
+	first := map[string]*part{}
+	var errs []error
+	for _, p := range parts {
+		if IsAttestation(p.Descriptor) || p.Descriptor.Platform == nil {
+			continue
+		}
+		if other, twice := first[p.key()]; twice {
+			errs = append(errs, unfit("", "%s twice: %s and %s", p.key(), other.name(), p.name()))
+			continue
+		}
+		first[p.key()] = p
+	}
+	return errors.Join(errs...)
+}
+
+// name names a part for people, by its digest where its source has several.
+func (p *part) name() string {
+	if p.base || strings.Contains(p.from, "@") {
+		return p.from
+	}
+	return p.from + " (" + p.Descriptor.Digest.String() + ")"
+}
+
+// selected leaves the platforms that are wanted.
+func (a *Assembly) selected(parts []*part) ([]*part, error) {
+	if len(a.Select) == 0 {
+		return parts, nil
+	}
+	wanted := map[string]bool{}
+	for _, p := range a.Select {
+		wanted[platform.Key(p)] = false
+	}
+	var have []string
+	kept := slices.DeleteFunc(parts, func(p *part) bool {
+		if IsAttestation(p.Descriptor) {
+			return false
+		}
+		have = append(have, p.key())
+		_, want := wanted[p.key()]
+		if want {
+			wanted[p.key()] = true
+		}
+		return !want
+	})
+	var missing []string
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		if !wanted[key] {
+			missing = append(missing, key)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, unfit("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
+	}
+	return kept, nil
+}

@@ -1,0 +1,79 @@
+package platform
+
+import (
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Declared reads a platform that a person declares of an image. It is [Parse],
+// but what is not written stays empty, to be filled in by what the image says of
+// itself: linux/arm has no variant here, and linux/arm64/v8 keeps its own.
+func Declared(s string) (ocispec.Platform, error) {
+	p, err := Parse(s)
+	if err != nil {
+		return p, err
+	}
+	_, arch, variant := Words(s)
+	switch {
+	case variant == "" && strings.EqualFold(arch, "arm"):
+		p.Variant = ""
+	case variant != "" && p.Variant == "" && len(ladders[p.Architecture]) > 0:
+		p.Variant = ladders[p.Architecture][0]
+	}
+	return p, nil
+}
+
+// Words takes a platform apart as it is written, without its version: windows,
+// amd64 and nothing of windows/amd64:10.0.17763.
+func Words(s string) (operatingSystem, arch, variant string) {
+	body, _, _ := strings.Cut(strings.TrimSpace(s), ":")
+	operatingSystem, rest, _ := strings.Cut(body, "/")
+	operatingSystem, _, _ = strings.Cut(operatingSystem, "(")
+	arch, variant, _ = strings.Cut(rest, "/")
+	return operatingSystem, arch, variant
+}
+
+// Fill replaces every OS, ARCH and VARIANT of a template by the words of a
+// platform, as they were typed: manifest-tool's placeholders.
+func Fill(template, typed string) string {
+	operatingSystem, arch, variant := Words(typed)
+	return strings.NewReplacer("VARIANT", variant, "ARCH", arch, "OS", operatingSystem).Replace(template)
+}
+
+// Settle puts together what is declared of an image and what its config says,
+// neither in normal form. What is declared wins; a field that one of them leaves
+// empty is the other's. agree is false when both name a field and mean something
+// else by it.
+//
+// p is in normal form but for the variant: one that nobody names stays empty, and
+// where both mean the same it is spelled as in the config, which tools compare by
+// its letters.
+func Settle(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
+	d, c := declared, config
+	d.OS, c.OS = firstOf(d.OS, c.OS), firstOf(c.OS, d.OS)
+	d.Architecture, c.Architecture = firstOf(d.Architecture, c.Architecture), firstOf(c.Architecture, d.Architecture)
+	d.Variant, c.Variant = firstOf(d.Variant, c.Variant), firstOf(c.Variant, d.Variant)
+	d.OSVersion, c.OSVersion = firstOf(d.OSVersion, c.OSVersion), firstOf(c.OSVersion, d.OSVersion)
+	if len(d.OSFeatures) == 0 {
+		d.OSFeatures = c.OSFeatures
+	}
+	if len(c.OSFeatures) == 0 {
+		c.OSFeatures = d.OSFeatures
+	}
+	p = Normalize(d)
+	switch same := p.Variant == Normalize(c).Variant; {
+	case d.Variant == "":
+		p.Variant = ""
+	case same && config.Variant != "":
+		p.Variant = config.Variant
+	}
+	return p, Key(d) == Key(c)
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
