@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,4 +54,21 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		way = "did you mean " + strings.Join(alike, " or ") + "?"
 	}
 	return usage(way, "there is no command %q", args[0])
+}
+
+// exclusive refuses more than one flag of each group.
+func exclusive(cmd *cobra.Command, groups ...[]string) error {
+	var errs []error
+	for _, group := range groups {
+		var given []string
+		for _, name := range group {
+			if cmd.Flags().Changed(name) {
+				given = append(given, "--"+name)
+			}
+		}
+		if len(given) > 1 {
+			errs = append(errs, usage("give one of them", "%s exclude each other", strings.Join(given, " and ")))
+		}
+	}
+	return errors.Join(errs...)
 }

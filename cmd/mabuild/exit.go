@@ -63,8 +63,11 @@ func exitCode(err error) int {
 	case isCredentials(err):
 		return exitCredentials
 	case errors.As(err, &usage), as[*build.SpecError](err), as[*platform.ParseError](err),
-		as[*crosscompile.TargetError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err):
+		as[*crosscompile.TargetError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
+		as[*manifest.AssemblyError](err):
 		return exitUsage
+	case errors.Is(err, manifest.ErrObsolete):
+		return exitRegistry
 	case errors.As(err, &registry):
 		if as[*build.BaseError](err) && errors.Is(err, manifest.ErrNotFound) {
 			return exitUsage
@@ -86,9 +89,9 @@ func as[T error](err error) bool {
 // report prints an error, joined ones one below the other, and the ways out.
 func report(w io.Writer, err error) {
 	for _, e := range parts(err) {
-		fmt.Fprintf(w, "mabuild: %s\n", strings.TrimRight(e.Error(), "\n")) //nolint:errcheck // nobody is left to tell
+		fmt.Fprintf(w, "mabuild: %s\n", plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // nobody is left to tell
 		if way := hint(e); way != "" {
-			fmt.Fprintf(w, "hint: %s\n", way) //nolint:errcheck // as above
+			fmt.Fprintf(w, "hint: %s\n", plainLines(way)) //nolint:errcheck // as above
 		}
 	}
 }

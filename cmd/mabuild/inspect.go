@@ -2,20 +2,42 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
+	"sync"
+	"text/template"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 type inspectOptions struct {
 	json, raw, digest bool
+	sizes, referrers  bool
+	format            string
+	platform          string
+	require           []string
+
+	template *template.Template
+	look     manifest.Look
+	required []ocispec.Platform
+}
+
+// inspectOnce are flags of which at most one of a group makes sense.
+var inspectOnce = [][]string{
+	{"json", "raw", "digest", "format"},
+	{"raw", "size"},
+	{"raw", "referrers"},
+	{"raw", "platform"},
+	{"raw", "require"},
+	{"digest", "size"},
+	{"digest", "referrers"},
+	{"digest", "platform"},
+	{"digest", "require"},
 }
 
 func newInspect(a *app) *cobra.Command {
@@ -24,38 +46,169 @@ func newInspect(a *app) *cobra.Command {
 		Use:     "inspect IMAGE…",
 		Aliases: []string{"mquery"},
 		Short:   "Say which platforms an image runs on",
-		Example: "  mabuild inspect alpine:3.22\n  mabuild inspect --json oci:./layout",
-		Args:    atLeastOne("IMAGE"),
+		Long: `Say which platforms an image runs on: one line a platform, from one request.
+IMAGE is in a registry, or oci:DIR, oci-archive:FILE, docker-archive:FILE. Of
+several images a table is printed, images by platforms.`,
+		Example: `  mabuild inspect alpine:3.22
+  mabuild inspect --size --referrers ghcr.io/acme/app:v1
+  mabuild inspect --platform linux/arm64 ghcr.io/acme/app:v1
+  mabuild inspect --require linux/amd64,linux/arm64 ghcr.io/acme/app:v1
+  mabuild inspect --format '{{range .Platforms}}{{.Platform}} {{.Digest}}{{"\n"}}{{end}}' oci:./layout`,
+		Args: atLeastOne("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
+				return err
+			}
+			if err := errors.Join(exclusive(cmd, inspectOnce...), o.parse(args)); err != nil {
 				return err
 			}
 			return runInspect(cmd.Context(), a, o, args)
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.json, "json", false, "print a JSON report")
+	f.BoolVar(&o.json, "json", false, "print a JSON report (docs/inspect.schema.json); an array of several images")
 	f.BoolVar(&o.raw, "raw", false, "print the manifest's exact bytes")
 	f.BoolVar(&o.digest, "digest", false, "print the digest alone")
-	cmd.MarkFlagsMutuallyExclusive("json", "raw", "digest")
+	f.StringVar(&o.format, "format", "", "print this Go `TEMPLATE` over the report")
+	f.BoolVar(&o.sizes, "size", false, "add what each image weighs; one request more an image")
+	f.BoolVar(&o.referrers, "referrers", false, "add what refers to each image: sbom, provenance, signed; a request or two more an image")
+	f.StringVar(&o.platform, "platform", "", "only the image that runs on this `PLATFORM`, with its config")
+	f.StringSliceVar(&o.require, "require", nil, "end with 1 unless the image runs on all these `PLATFORMS`")
 	return cmd
 }
 
-func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) error {
+// parse reads the options.
+func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
-	whole := 0
-	for _, ref := range refs {
-		if err := inspect(ctx, a, o, ref); err != nil {
-			errs = append(errs, missing(err))
+	o.look = manifest.Look{Sizes: o.sizes, Referrers: o.referrers}
+	if o.platform != "" {
+		o.look.Platform, err = platform.Parse(o.platform)
+		errs = append(errs, err)
+	}
+	if len(o.require) > 0 {
+		o.required, err = platform.ParseList(o.require)
+		errs = append(errs, err)
+	}
+	if o.format != "" {
+		if o.template, err = parseFormat(o.format); err != nil {
+			errs = append(errs, usage(`for example --format '{{.Digest}}'`, "--format: %s", err))
+		}
+	}
+	if o.raw && len(refs) > 1 {
+		errs = append(errs, usage("inspect them one by one", "--raw takes one image"))
+	}
+	return errors.Join(errs...)
+}
+
+// An inspected image is what became of one argument.
+type inspected struct {
+	ref    string
+	report *manifest.Report
+	err    error
+}
+
+func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) error {
+	if o.raw {
+		return missing(printRaw(ctx, a, refs[0]))
+	}
+	all := make([]inspected, len(refs))
+	var wg sync.WaitGroup
+	for i, ref := range refs {
+		wg.Go(func() {
+			all[i] = inspected{ref: ref}
+			all[i].report, all[i].err = inspect(ctx, a, o, ref)
+		})
+	}
+	wg.Wait()
+	if err := o.print(a.stdout, all); err != nil {
+		return err
+	}
+	return o.verdict(all)
+}
+
+// inspect looks at one image.
+func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manifest.Report, error) {
+	source, name, err := a.source(ref)
+	if err != nil {
+		return nil, err
+	}
+	if o.digest {
+		d, err := source.Resolve(ctx, name)
+		return &manifest.Report{Ref: ref, Digest: d.Digest}, missing(err)
+	}
+	r, err := manifest.Inspect(ctx, source, name, o.look)
+	if p := (*manifest.PlatformError)(nil); errors.As(err, &p) {
+		p.Ref = ref
+		return nil, &usageError{err: p}
+	}
+	if err != nil {
+		return nil, missing(err)
+	}
+	r.Ref = ref
+	return r, nil
+}
+
+// verdict joins what went wrong, with what was required and is not there.
+func (o *inspectOptions) verdict(all []inspected) error {
+	var errs, unmet []error
+	for _, i := range all {
+		if i.err != nil {
+			errs = append(errs, i.err)
 			continue
 		}
-		whole++
+		if err := o.met(i.report); err != nil {
+			unmet = append(unmet, err)
+		}
 	}
-	err := errors.Join(errs...)
-	if err != nil && whole > 0 {
+	err := errors.Join(append(errs, unmet...)...)
+	if len(errs) > 0 && len(errs) < len(all) {
 		return partly{err}
 	}
 	return err
+}
+
+// met returns an error that says which required platforms r lacks, and which it
+// has.
+func (o *inspectOptions) met(r *manifest.Report) error {
+	var have, lacking []ocispec.Platform
+	var keys []string
+	for _, p := range r.Platforms {
+		keys = append(keys, p.Platform)
+		if parsed, err := platform.Parse(p.Platform); err == nil {
+			have = append(have, parsed)
+		}
+	}
+	for _, want := range o.required {
+		if _, ok := platform.Choose(want, have); !ok {
+			lacking = append(lacking, want)
+		}
+	}
+	if len(lacking) == 0 {
+		return nil
+	}
+	return &unmetError{&manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
+}
+
+// An unmetError says that an image does not keep what --require demands.
+type unmetError struct{ *manifest.PlatformError }
+
+// ExitCode is the one of what did not hold.
+func (e *unmetError) ExitCode() int { return exitBuild }
+
+func printRaw(ctx context.Context, a *app, ref string) error {
+	source, name, err := a.source(ref)
+	if err != nil {
+		return err
+	}
+	c, err := source.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	raw, err := c.RawManifest()
+	if err != nil {
+		return err
+	}
+	return writeExact(a.stdout, raw)
 }
 
 // missing makes an image that does not exist a mistake of the person's.
@@ -66,76 +219,21 @@ func missing(err error) error {
 	return err
 }
 
-func inspect(ctx context.Context, a *app, o inspectOptions, ref string) error {
-	source, name, err := a.source(ref)
-	if err != nil {
-		return err
-	}
-	switch {
-	case o.digest:
-		d, err := source.Resolve(ctx, name)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintln(a.stdout, d.Digest)
-		return err
-	case o.raw:
-		c, err := source.Get(ctx, name)
-		if err != nil {
-			return err
-		}
-		raw, err := c.RawManifest()
-		if err != nil {
-			return err
-		}
-		_, err = a.stdout.Write(raw)
-		return err
-	}
-	r, err := manifest.Inspect(ctx, source, name)
-	if err != nil {
-		return err
-	}
-	r.Ref = ref
-	if o.json {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(r)
-	}
-	return printReport(a.stdout, r)
+// parseFormat reads a template over a report.
+func parseFormat(text string) (*template.Template, error) {
+	return template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
+		"json": jsonText, "join": strings.Join, "size": humanSize,
+	}).Parse(text)
 }
 
-// printReport prints a report in mquery's shape.
-func printReport(w io.Writer, r *manifest.Report) error {
-	list := "No"
-	if r.Index {
-		list = "Yes"
+// humanSize shows bytes as a person reads them.
+func humanSize(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "Image: %s (digest: %s)\n", r.Ref, r.Digest)
-	fmt.Fprintf(&b, " * Manifest List: %s (Image type: %s)\n", list, plain(string(r.MediaType)))
-	fmt.Fprintf(&b, " * Supported platforms:\n")
-	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', tabwriter.StripEscape)
-	fmt.Fprintf(t, "   PLATFORM\tDIGEST\tNOTES\n")
-	for _, p := range r.Platforms {
-		key := plain(p.Platform)
-		if key == "" {
-			key = "(not said)"
-		}
-		fmt.Fprintf(t, "   %s\t%s\t%s\n", key, p.Digest, strings.Join(p.Notes, ", "))
+	size, units := float64(n)/1000, []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	for len(units) > 1 && size >= 999.95 {
+		size, units = size/1000, units[1:]
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for line := range strings.Lines(b.String()) {
-		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// plain quotes what could steer a terminal.
-func plain(s string) string {
-	quoted := fmt.Sprintf("%+q", s)
-	return quoted[1 : len(quoted)-1]
+	return fmt.Sprintf("%.1f %s", size, units[0])
 }

@@ -58,7 +58,7 @@ func printShared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) 
 	if err != nil {
 		return err
 	}
-	r, err := manifest.Inspect(ctx, source, name)
+	r, err := manifest.Inspect(ctx, source, name, manifest.Look{})
 	if err != nil {
 		return missing(err)
 	}

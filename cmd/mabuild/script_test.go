@@ -71,10 +71,10 @@ func params(t *testing.T, dir string) testscript.Params {
 			env.Values["registries"] = map[string]*regtest.Registry{}
 			return os.MkdirAll(home, 0o755)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		Cmds: withImages(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
 			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "await": await, "stall": stall,
-		},
+		}),
 	}
 }
 

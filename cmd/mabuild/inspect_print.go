@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// print writes what was found, in the order asked. What failed is told elsewhere.
+func (o *inspectOptions) print(w io.Writer, all []inspected) error {
+	if o.json {
+		return printJSON(w, all)
+	}
+	if len(all) > 1 && !o.digest && o.template == nil && o.platform == "" {
+		return o.printTable(w, all)
+	}
+	for _, i := range all {
+		if i.err != nil {
+			continue
+		}
+		var err error
+		switch {
+		case o.digest:
+			_, err = fmt.Fprintln(w, i.report.Digest)
+		case o.template != nil:
+			err = o.printFormat(w, i.report)
+		default:
+			err = o.printReport(w, i.report)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printJSON prints a report, or of several images an array in which one that
+// failed has an error in place of a report.
+func printJSON(w io.Writer, all []inspected) error {
+	type failed struct {
+		Ref   string `json:"ref"`
+		Error string `json:"error"`
+	}
+	var list []any
+	for _, i := range all {
+		if i.err != nil {
+			list = append(list, failed{i.ref, i.err.Error()})
+		} else {
+			list = append(list, i.report)
+		}
+	}
+	var what any = list
+	if len(all) == 1 {
+		if what = list[0]; all[0].err != nil {
+			return nil
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(what); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, plainLines(b.String()))
+	return err
+}
+
+// jsonText is the template function json.
+func jsonText(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+func (o *inspectOptions) printFormat(w io.Writer, r *manifest.Report) error {
+	var b strings.Builder
+	if err := o.template.Execute(&b, r); err != nil {
+		return usage("mabuild inspect --json shows what there is", "--format: %s", err)
+	}
+	text := b.String()
+	if !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	_, err := io.WriteString(w, plainLines(text))
+	return err
+}
+
+// printReport prints a report in mquery's shape.
+func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
+	list := "No"
+	if r.Index {
+		list = "Yes"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Image: %s (digest: %s)\n", plain(r.Ref), r.Digest)
+	fmt.Fprintf(&b, " * Manifest List: %s (Image type: %s)\n", list, plain(string(r.MediaType)))
+	if len(r.Notes) > 0 {
+		fmt.Fprintf(&b, " * Notes: %s\n", plain(strings.Join(r.Notes, ", ")))
+	}
+	if r.ArtifactType != "" {
+		fmt.Fprintf(&b, " * An artifact and no image, it runs nowhere: %s\n", plain(r.ArtifactType))
+	} else {
+		fmt.Fprintf(&b, " * Supported platforms:\n")
+		o.platforms(&b, r)
+	}
+	for _, other := range r.Others {
+		kind := other.ArtifactType
+		if kind == "" {
+			kind = string(other.Type)
+		}
+		fmt.Fprintf(&b, " * No image: %s (%s)\n", other.Digest, plain(kind))
+	}
+	for _, p := range r.Platforms {
+		if p.Image != nil {
+			detail(&b, p.Image)
+		}
+	}
+	return trimmed(w, b.String())
+}
+
+// platforms prints a line for each image.
+func (o *inspectOptions) platforms(b *strings.Builder, r *manifest.Report) {
+	t := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
+	size := func(n int64) string {
+		if o.sizes || o.platform != "" {
+			return humanSize(n) + "\t"
+		}
+		return ""
+	}
+	head := "   PLATFORM\tDIGEST\t"
+	if size(0) != "" {
+		head += "SIZE\t"
+	}
+	fmt.Fprintln(t, head+"NOTES")
+	for _, p := range r.Platforms {
+		notes := slices.Clone(p.Notes)
+		if p.FromConfig {
+			notes = append(notes, "platform by its config")
+		}
+		if p.Within != nil {
+			notes = append(notes, "within "+p.Within.String())
+		}
+		fmt.Fprintf(t, "   %s\t%s\t%s%s\n", shownKey(p.Platform), p.Digest, size(p.Size), plain(strings.Join(notes, ", ")))
+	}
+	_ = t.Flush() // to memory
+}
+
+func shownKey(key string) string {
+	if key == "" {
+		return "(not said)"
+	}
+	return plain(key)
+}
+
+// detail prints what an image is made of, one thing a line.
+func detail(b *strings.Builder, d *manifest.Detail) {
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(b, " * %s: %s\n", name, plain(value))
+		}
+	}
+	if d.Created != nil {
+		line("Created", d.Created.Format(time.RFC3339))
+	}
+	line("Entrypoint", quoted(d.Entrypoint))
+	line("Cmd", quoted(d.Cmd))
+	line("User", d.User)
+	line("Working directory", d.WorkingDir)
+	line("Ports", strings.Join(d.Ports, ", "))
+	line("Volumes", strings.Join(d.Volumes, ", "))
+	line("Stop signal", d.StopSignal)
+	base := d.BaseName
+	if d.BaseDigest != "" {
+		base = strings.TrimPrefix(base+"@"+d.BaseDigest, "@")
+	}
+	line("Base", base)
+	section := func(name string, lines []string) {
+		if len(lines) == 0 {
+			return
+		}
+		fmt.Fprintf(b, " * %s:\n", name)
+		for _, l := range lines {
+			fmt.Fprintf(b, "   %s\n", plain(l))
+		}
+	}
+	section("Environment", d.Env)
+	section("Labels", assignments(d.Labels))
+	section("Annotations", assignments(d.Annotations))
+	var layers []string
+	for _, l := range d.Layers {
+		layers = append(layers, fmt.Sprintf("%s %s", l.Digest, humanSize(l.Size)))
+	}
+	section("Layers", layers)
+}
+
+// quoted shows a command as JSON does, as in a Dockerfile.
+func quoted(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	text, err := jsonText(words)
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+func assignments(m map[string]string) []string {
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, key+"="+m[key])
+	}
+	return list
+}
+
+// printTable prints a line for each image and a column for each platform.
+func (o *inspectOptions) printTable(w io.Writer, all []inspected) error {
+	columns := map[string]int{}
+	for _, i := range all {
+		if i.err == nil {
+			for _, p := range i.report.Platforms {
+				columns[shownKey(p.Platform)] = 0
+			}
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(columns), byPlatform)
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "IMAGE\t"+strings.Join(keys, "\t"))
+	for _, i := range all {
+		fmt.Fprint(t, plain(i.ref)) //nolint:errcheck // to memory
+		for _, key := range keys {
+			fmt.Fprint(t, "\t"+o.cell(i, key)) //nolint:errcheck // as above
+		}
+		fmt.Fprintln(t)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return trimmed(w, b.String())
+}
+
+// cell says what an image has for a platform.
+func (o *inspectOptions) cell(i inspected, key string) string {
+	if i.err != nil {
+		return "?"
+	}
+	for _, p := range i.report.Platforms {
+		if shownKey(p.Platform) != key {
+			continue
+		}
+		words := slices.Clone(p.Notes)
+		if o.sizes {
+			words = slices.Insert(words, 0, humanSize(p.Size))
+		}
+		if len(words) == 0 {
+			return "yes"
+		}
+		return plain(strings.Join(words, ", "))
+	}
+	return "-"
+}
+
+// byPlatform orders canonical texts as their platforms are ordered.
+func byPlatform(a, b string) int {
+	p, errA := platform.Parse(a)
+	q, errB := platform.Parse(b)
+	if errA != nil || errB != nil {
+		return strings.Compare(a, b)
+	}
+	return platform.Compare(p, q)
+}
+
+// trimmed writes text without white space at the ends of its lines.
+func trimmed(w io.Writer, text string) error {
+	for line := range strings.Lines(text) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	dockerconfig "github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+func newManifest(a *app) *cobra.Command {
+	l := &targetLogin{}
+	cmd := &cobra.Command{
+		Use:   "manifest",
+		Short: "Make an index of images that exist, and change one",
+		Args:  knownCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	l.bind(cmd.PersistentFlags())
+	push := &cobra.Command{
+		Use:   "push",
+		Short: "from-args and from-spec, as manifest-tool spells them",
+		Args:  knownCommand,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	kind := push.PersistentFlags().String("type", "", kindUsage)
+	push.AddCommand(newFromArgs(a, l, kind), newFromSpec(a, l, kind))
+	cmd.AddCommand(
+		newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
+		newManifestAdd(a, l), newManifestRemove(a, l), newManifestAnnotate(a, l),
+	)
+	return cmd
+}
+
+// A targetLogin is manifest-tool's way to say how the target's registry is
+// reached. It holds for that registry and for no other.
+type targetLogin struct {
+	username, password, dockerConfig string
+	plainHTTP, insecure              bool
+}
+
+func (l *targetLogin) bind(f *pflag.FlagSet) {
+	f.StringVar(&l.username, "username", "", "`NAME` at the target's registry; better: mabuild login")
+	f.StringVar(&l.password, "password", "", "`PASSWORD` there")
+	f.StringVar(&l.dockerConfig, "docker-cfg", "", "Docker's configuration `FILE` with credentials, or its directory")
+	f.BoolVar(&l.plainHTTP, "plain-http", false, "the target's registry may speak plain http")
+	f.BoolVar(&l.insecure, "insecure", false, "take any certificate of the target's registry")
+}
+
+// apply tells the client, which has not asked anybody yet.
+func (l *targetLogin) apply(c *registry.Client, target string) error {
+	if local.Is(target) {
+		return nil
+	}
+	ref, err := name.ParseReference(target)
+	if err != nil {
+		return err
+	}
+	host := ref.Context().RegistryStr()
+	if l.plainHTTP || l.insecure {
+		h := c.Hosts[host]
+		h.PlainHTTP = h.PlainHTTP || l.plainHTTP || l.insecure
+		h.SkipVerify = h.SkipVerify || l.insecure
+		c.Hosts[host] = h
+	}
+	if l.dockerConfig != "" {
+		if c.Keychain, err = l.dockerKeychain(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case l.username != "":
+		if c.Keychain == nil {
+			c.Keychain = authn.DefaultKeychain
+		}
+		c.Keychain = &oneLogin{host, authn.AuthConfig{Username: l.username, Password: l.password}, c.Keychain}
+	case l.password != "":
+		return usage("--username NAME", "--password wants --username")
+	}
+	return nil
+}
+
+// dockerKeychain reads the named configuration of Docker's.
+func (l *targetLogin) dockerKeychain() (authn.Keychain, error) {
+	path := l.dockerConfig
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, dockerconfig.ConfigFileName)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
+	}
+	defer f.Close() //nolint:errcheck // only read
+	file := configfile.New(path)
+	if err := file.LoadFromReader(f); err != nil {
+		return nil, &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
+	}
+	return dockerKeychain{file}, nil
+}
+
+// oneLogin is a keychain with credentials for one registry, and others' for the
+// rest.
+type oneLogin struct {
+	host string
+	auth authn.AuthConfig
+	rest authn.Keychain
+}
+
+func (k *oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	if r.RegistryStr() == k.host {
+		return authn.FromConfig(k.auth), nil
+	}
+	return k.rest.Resolve(r)
+}
+
+// dockerKeychain is a keychain out of one file.
+type dockerKeychain struct{ file *configfile.ConfigFile }
+
+func (k dockerKeychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	key := r.RegistryStr()
+	if key == name.DefaultRegistry {
+		key = authn.DefaultAuthKey
+	}
+	c, err := k.file.GetAuthConfig(key)
+	if err != nil {
+		return nil, err
+	}
+	if c.Username == "" && c.Auth == "" && c.IdentityToken == "" && c.RegistryToken == "" {
+		return authn.Anonymous, nil
+	}
+	return authn.FromConfig(authn.AuthConfig{
+		Username: c.Username, Password: c.Password, Auth: c.Auth,
+		IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
+	}), nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A sourceReader is how the images of an index are read.
+type sourceReader struct {
+	selected                            []string
+	allowMismatch, trust, ignoreMissing bool
+}
+
+func (r *sourceReader) bind(f *pflag.FlagSet) {
+	f.StringSliceVar(&r.selected, "select", nil, "keep only these `PLATFORMS`")
+	f.BoolVar(&r.allowMismatch, "allow-mismatch", false, "warn where a config contradicts the declared platform, and believe the declaration")
+	f.BoolVar(&r.trust, "trust-platforms", false, "do not read images whose platform is declared: the fewest requests")
+	f.BoolVar(&r.ignoreMissing, "ignore-missing", false, "leave out images that do not exist, and say so")
+}
+
+func (r *sourceReader) fill(as *manifest.Assembly) (err error) {
+	as.AllowMismatch, as.TrustPlatforms, as.IgnoreMissing = r.allowMismatch, r.trust, r.ignoreMissing
+	if len(r.selected) > 0 {
+		as.Select, err = platform.ParseList(r.selected)
+	}
+	return err
+}
+
+func newManifestCreate(a *app, l *targetLogin) *cobra.Command {
+	w, r := &indexWriter{login: l}, &sourceReader{}
+	cmd := &cobra.Command{
+		Use:   "create TARGET SOURCE[=PLATFORM]…",
+		Short: "Make an index of images that exist, in any registry",
+		Long: `Make an index of images that exist, and give it the name TARGET. Sources are images
+by tag or digest in any repository of any registry, or oci:DIR; what TARGET's
+repository lacks is mounted where that can be, else copied.
+
+A source's platform is the one that its config says; SOURCE=linux/arm/v6
+declares it. An index as source gives all its images, with the attestations
+that describe them. One index as the only source, with nothing to change, stays
+what it is and keeps its digest.`,
+		Example: `  mabuild manifest create acme/app:v1 acme/app-amd64:v1 acme/app-arm64:v1
+  mabuild manifest create acme/app:v1 quay.io/x/app:v1-arm=linux/arm/v6 ghcr.io/y/app@sha256:…
+  mabuild manifest create acme/app:small acme/app:v1 --select linux/amd64,linux/arm64`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usage(cmd.UseLine(), "%s wants a TARGET and at least one SOURCE", cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			as := manifest.Assembly{}
+			if err := errors.Join(w.begin(a, cmd, args[0]), w.fill(a, &as), r.fill(&as), addItems(&as, args[1:])); err != nil {
+				return err
+			}
+			return runAssemble(cmd.Context(), a, w, as, args[0])
+		},
+	}
+	w.bind(cmd.Flags())
+	r.bind(cmd.Flags())
+	return cmd
+}
+
+// addItems reads SOURCE[=PLATFORM].
+func addItems(as *manifest.Assembly, args []string) error {
+	var errs []error
+	for _, arg := range args {
+		ref, declared, ok := strings.Cut(arg, "=")
+		item := manifest.Item{Ref: ref}
+		if ok && !strings.HasSuffix(ref, ",platform") { // docker-archive:FILE,platform=P
+			var err error
+			if item.Platform, err = platform.Declared(declared); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
+			}
+		} else {
+			item.Ref = arg
+		}
+		as.Items = append(as.Items, item)
+	}
+	return errors.Join(errs...)
+}
+
+// runAssemble makes the index and puts it where it goes.
+func runAssemble(ctx context.Context, a *app, w *indexWriter, as manifest.Assembly, target string) error {
+	idx, err := as.Create(ctx, anywhere{a})
+	if err != nil {
+		return err
+	}
+	return w.write(ctx, a, idx, target)
+}

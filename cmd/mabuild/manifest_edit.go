@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// An editor changes one index, under its own or another tag.
+type editor struct {
+	*indexWriter
+	tag string
+}
+
+func newEditor(l *targetLogin) *editor { return &editor{indexWriter: &indexWriter{login: l}} }
+
+func (e *editor) bind(f *pflag.FlagSet) {
+	e.indexWriter.bind(f)
+	f.StringVarP(&e.tag, "tag", "t", "", "leave INDEX as it is, and write to this `TAG`, or repository:tag")
+}
+
+// target is where the changed index goes.
+func (e *editor) target(ref string) string {
+	switch {
+	case e.tag == "":
+		return ref
+	case isFull(e.tag):
+		return e.tag
+	}
+	repo, _, _ := strings.Cut(ref, "@")
+	return withoutTag(repo) + ":" + e.tag
+}
+
+// edit changes the index: as says how, but for its base. What was there is told,
+// so that it can be put back.
+func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assembly) error {
+	c, err := anywhere{a}.Get(ctx, ref)
+	if err != nil {
+		return missing(err)
+	}
+	idx, ok := c.(v1.ImageIndex)
+	if !ok {
+		return usage("mabuild manifest create makes an index of images", "%s is a single image and no index", ref)
+	}
+	old, err := idx.Digest()
+	if err != nil {
+		return err
+	}
+	as.Base = idx
+	made, err := as.Create(ctx, anywhere{a})
+	if err != nil {
+		return err
+	}
+	target := e.target(ref)
+	if err := e.write(ctx, a, made, target); err != nil || e.dryRun {
+		return err
+	}
+	is, err := made.Digest()
+	if err != nil || is == old || target != ref {
+		return err
+	}
+	name := withoutTag(ref)
+	_, err = fmt.Fprintf(a.stderr, "was %s@%s; to put it back: mabuild manifest create %s %s@%s\n", name, old, ref, name, old)
+	return err
+}
+
+func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
+	e, r := newEditor(l), &sourceReader{}
+	var replace bool
+	cmd := &cobra.Command{
+		Use:     "add INDEX SOURCE[=PLATFORM]…",
+		Short:   "Add images to an index",
+		Long:    "Add images to an index. Sources are those of mabuild manifest create. The old\ndigest is printed, by which the index can be put back.",
+		Example: "  mabuild manifest add acme/app:v1 acme/app-riscv64:v1\n  mabuild manifest add --replace acme/app:v1 acme/app-arm64:v1.0.1",
+		Args:    indexAnd("at least one SOURCE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			as := manifest.Assembly{Replace: replace}
+			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), r.fill(&as), addItems(&as, args[1:])); err != nil {
+				return err
+			}
+			return e.edit(cmd.Context(), a, args[0], as)
+		},
+	}
+	e.bind(cmd.Flags())
+	r.bind(cmd.Flags())
+	cmd.Flags().BoolVar(&replace, "replace", false, "let an image take the place of the one that has its platform")
+	return cmd
+}
+
+func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
+	e := newEditor(l)
+	cmd := &cobra.Command{
+		Use:     "remove INDEX PLATFORM|DIGEST…",
+		Short:   "Take images out of an index, with what describes them",
+		Example: "  mabuild manifest remove acme/app:v1 linux/s390x",
+		Args:    indexAnd("at least one PLATFORM or DIGEST"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			as := manifest.Assembly{}
+			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), removals(&as, args[1:])); err != nil {
+				return err
+			}
+			return e.edit(cmd.Context(), a, args[0], as)
+		},
+	}
+	e.bind(cmd.Flags())
+	return cmd
+}
+
+// removals reads platforms and digests.
+func removals(as *manifest.Assembly, args []string) error {
+	var errs []error
+	for _, arg := range args {
+		if h, err := v1.NewHash(arg); err == nil {
+			as.Remove = append(as.Remove, h.String())
+			continue
+		}
+		p, err := platform.Parse(arg)
+		errs, as.Remove = append(errs, err), append(as.Remove, platform.Key(p))
+	}
+	return errors.Join(errs...)
+}
+
+func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
+	e := newEditor(l)
+	cmd := &cobra.Command{
+		Use:     "annotate INDEX --annotation [PLATFORM:]KEY=VALUE",
+		Short:   "Change the annotations of an index",
+		Example: "  mabuild manifest annotate acme/app:v1 --annotation org.opencontainers.image.vendor=Acme\n  mabuild manifest annotate acme/app:v1 --annotation linux/arm64:com.example.tested=yes",
+		Args:    exactlyOne("INDEX"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			as := manifest.Assembly{}
+			if len(e.annotations)+len(e.unset) == 0 {
+				return usage(cmd.UseLine(), "%s wants --annotation or --remove-annotation", cmd.CommandPath())
+			}
+			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as)); err != nil {
+				return err
+			}
+			return e.edit(cmd.Context(), a, args[0], as)
+		},
+	}
+	e.bind(cmd.Flags())
+	cmd.Flags().StringArrayVar(&e.unset, "remove-annotation", nil, "`[PLATFORM:]KEY` to take away; repeatable")
+	return cmd
+}
+
+// indexAnd wants an INDEX and something beside it.
+func indexAnd(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < 2 {
+			return usage(cmd.UseLine(), "%s wants an INDEX and %s", cmd.CommandPath(), what)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// newFromArgs is manifest-tool's command of that name. kind is the --type of the
+// command above it, where there is one.
+func newFromArgs(a *app, l *targetLogin, kind *string) *cobra.Command {
+	var template, target string
+	var platforms, annotations []string
+	w, r := &indexWriter{login: l, digestLine: true}, &sourceReader{}
+	cmd := &cobra.Command{
+		Use:   "from-args --platforms LIST --template NAME --target NAME",
+		Short: "Make an index of images whose names differ by platform",
+		Long: `Make an index of images whose names differ by platform. Every OS, ARCH and VARIANT
+in the template is replaced by that part of each platform, as it is typed.
+The last line printed is the digest and the size of the index.`,
+		Example: `  mabuild manifest from-args --platforms linux/amd64,linux/arm/v7,linux/arm64 \
+    --template acme/app-ARCHVARIANT:v1 --target acme/app:v1`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			as := manifest.Assembly{}
+			if target == "" || template == "" || len(platforms) == 0 {
+				return usage(cmd.UseLine(), "%s wants --platforms, --template and --target", cmd.CommandPath())
+			}
+			w.under(kind)
+			w.annotations = append(w.annotations, splitAnnotations(annotations)...)
+			if err := errors.Join(w.begin(a, cmd, target), w.fill(a, &as), r.fill(&as), expandTemplate(&as, template, platforms)); err != nil {
+				return err
+			}
+			return runAssemble(cmd.Context(), a, w, as, target)
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&platforms, "platforms", nil, "the `PLATFORMS`, each os/arch[/variant]")
+	f.StringVar(&template, "template", "", "`NAME` of the images, with OS, ARCH and VARIANT in it")
+	f.StringVar(&target, "target", "", "`NAME` of the index")
+	f.StringSliceVar(&w.alsoTag, "tags", nil, "the same as --also-tag")
+	f.StringArrayVar(&annotations, "annotations", nil, "the same as --annotation; `K=V,K=V` are two")
+	w.bind(f)
+	r.bind(f)
+	return cmd
+}
+
+func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
+	w, r := &indexWriter{login: l, digestLine: true}, &sourceReader{}
+	cmd := &cobra.Command{
+		Use:     "from-spec FILE",
+		Short:   "Make an index that manifest-tool's YAML describes",
+		Example: "  mabuild manifest from-spec app.yaml\n  mabuild manifest from-spec - <app.yaml",
+		Args:    exactlyOne("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := readAssembly(a, args[0])
+			if err != nil {
+				return &usageError{err: err}
+			}
+			w.under(kind)
+			w.alsoTag = append(w.alsoTag, spec.Tags...)
+			as := manifest.Assembly{Annotations: map[string]*string{}}
+			for key, value := range spec.Annotations {
+				as.Annotations[key] = &value
+			}
+			errs := []error{w.begin(a, cmd, spec.Image), w.fill(a, &as), r.fill(&as)}
+			for _, m := range spec.Manifests {
+				item, err := m.Item()
+				as.Items, errs = append(as.Items, item), append(errs, err)
+			}
+			if err := errors.Join(errs...); err != nil {
+				return err
+			}
+			return runAssemble(cmd.Context(), a, w, as, spec.Image)
+		},
+	}
+	w.bind(cmd.Flags())
+	r.bind(cmd.Flags())
+	return cmd
+}
+
+// under takes over the --type of the command above.
+func (w *indexWriter) under(kind *string) {
+	if kind != nil && w.kind == "" {
+		w.kind = *kind
+	}
+}
+
+// expandTemplate makes an item of each platform.
+func expandTemplate(as *manifest.Assembly, template string, platforms []string) error {
+	var errs []error
+	for _, typed := range platforms {
+		typed = strings.TrimSpace(typed)
+		p, err := platform.Declared(typed)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		as.Items = append(as.Items, manifest.Item{Ref: platform.Fill(template, typed), Platform: p})
+	}
+	return errors.Join(errs...)
+}
+
+// anotherKey begins an annotation in a list of them, as manifest-tool has it.
+var anotherKey = regexp.MustCompile(`,([A-Za-z0-9._/:-]+=)`)
+
+// splitAnnotations takes lists of KEY=VALUE apart. A comma that no key follows
+// belongs to the value.
+func splitAnnotations(lists []string) []string {
+	var all []string
+	for _, list := range lists {
+		all = append(all, strings.Split(anotherKey.ReplaceAllString(list, "\x00$1"), "\x00")...)
+	}
+	return all
+}
+
+// maxSpec bounds what is read of a file of from-spec; config refuses anything near
+// it.
+const maxSpec = 4 << 20
+
+// readAssembly reads a file of manifest-tool's, or standard input.
+func readAssembly(a *app, file string) (*config.Assembly, error) {
+	in := a.stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() //nolint:errcheck // only read
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxSpec))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return config.ReadAssembly(file, data)
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+const kindUsage = "`TYPE` of the index: oci or docker (default: oci, unless all images are Docker's)"
+
+// An indexWriter is what the commands that write an index have in common.
+type indexWriter struct {
+	login       *targetLogin
+	kind        string
+	annotations []string
+	unset       []string
+	alsoTag     []string
+	dryRun      bool
+	digestLine  bool // manifest-tool's last line
+}
+
+func (w *indexWriter) bind(f *pflag.FlagSet) {
+	f.StringVar(&w.kind, "type", "", kindUsage)
+	f.StringArrayVar(&w.annotations, "annotation", nil, "`KEY=VALUE` for the index, or linux/arm64:KEY=VALUE for one platform; repeatable")
+	f.StringSliceVar(&w.alsoTag, "also-tag", nil, "further `TAG` in the same repository, or another repository:tag; repeatable")
+	f.BoolVar(&w.dryRun, "dry-run", false, "print the index that would be written, and write nothing")
+}
+
+// begin checks the target and gets ready for it.
+func (w *indexWriter) begin(a *app, cmd *cobra.Command, target string) error {
+	if err := a.start(cmd); err != nil {
+		return err
+	}
+	errs := []error{w.login.apply(a.client, target)}
+	for _, tag := range w.targets(target) {
+		if !local.Is(tag) {
+			errs = append(errs, checkTag(tag))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// targets lists what the index is to be called.
+func (w *indexWriter) targets(target string) []string {
+	list := []string{target}
+	for _, tag := range w.alsoTag {
+		if tag = strings.TrimSpace(tag); !isFull(tag) {
+			tag = withoutTag(target) + ":" + tag
+		}
+		list = append(list, tag)
+	}
+	return list
+}
+
+// fill sets in the assembly what the flags say.
+func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
+	as.Log = a.log
+	switch w.kind {
+	case "":
+	case "oci":
+		as.Type = types.OCIImageIndex
+	case "docker":
+		as.Type = types.DockerManifestList
+	default:
+		return usage("--type oci or --type docker", "there is no type %q", w.kind)
+	}
+	var errs []error
+	for _, text := range w.annotations {
+		errs = append(errs, setAnnotation(as, text, true))
+	}
+	for _, text := range w.unset {
+		errs = append(errs, setAnnotation(as, text, false))
+	}
+	return errors.Join(errs...)
+}
+
+// setAnnotation reads [index:|PLATFORM:]KEY=VALUE, or without a value what is to be
+// taken away.
+func setAnnotation(as *manifest.Assembly, text string, set bool) error {
+	key, value, ok := strings.Cut(text, "=")
+	into := &as.Annotations
+	if colon := strings.LastIndex(key, ":"); colon >= 0 {
+		place := key[:colon]
+		if p, err := platform.Parse(place); err == nil {
+			of := platform.Key(p)
+			if as.ChildAnnotations == nil {
+				as.ChildAnnotations = map[string]map[string]*string{}
+			}
+			own := as.ChildAnnotations[of]
+			into, key = &own, key[colon+1:]
+			defer func() { as.ChildAnnotations[of] = *into }()
+		} else if place == "index" {
+			key = key[colon+1:]
+		}
+	}
+	if key == "" || ok != set {
+		return usage("write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; without =VALUE to take one away", "annotation %q", text)
+	}
+	if *into == nil {
+		*into = map[string]*string{}
+	}
+	if (*into)[key] = nil; set {
+		(*into)[key] = &value
+	}
+	return nil
+}
+
+// write puts the index where it goes: straight to its tag; of several tags in one
+// repository by its digest first.
+func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, target string) error {
+	d, err := manifest.Describe(idx)
+	if err != nil {
+		return err
+	}
+	if w.dryRun {
+		raw, err := idx.RawManifest()
+		if err != nil {
+			return err
+		}
+		return writeExact(a.stdout, raw)
+	}
+	var done, tags []string
+	var errs []error
+	for _, t := range w.targets(target) {
+		if !local.Is(t) {
+			tags = append(tags, t)
+			continue
+		}
+		if err := a.putLocal(ctx, t, idx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", t, err))
+			continue
+		}
+		done = append(done, t)
+	}
+	for _, r := range repositories(tags) {
+		if err := a.putAll(ctx, r, d, idx); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, r.name)
+	}
+	for _, where := range done {
+		if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", where, d.Digest); err != nil {
+			return err
+		}
+	}
+	err = errors.Join(errs...)
+	if err != nil && len(done) > 0 {
+		return partly{err}
+	}
+	if err == nil && w.digestLine {
+		_, err = fmt.Fprintf(a.stdout, "Digest: %s %d\n", d.Digest, d.Size)
+	}
+	return err
+}
+
+// putAll makes the tags of one repository name the index.
+func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1.ImageIndex) error {
+	if len(r.tags) > 1 {
+		if err := a.client.Put(ctx, r.name+"@"+d.Digest.String(), idx); err != nil {
+			return err
+		}
+	}
+	for n, tag := range r.tags {
+		if err := a.client.Put(ctx, tag, idx); err != nil {
+			return notMoved(r.tags[:n], r.tags[n:], err)
+		}
+	}
+	return nil
+}
+
+func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
+	place, err := local.Parse(text)
+	if err != nil {
+		return &usageError{err: err}
+	}
+	sink, err := place.Sink()
+	if err != nil {
+		return &usageError{err: err}
+	}
+	return sink.Put(ctx, place.Ref, c)
+}
