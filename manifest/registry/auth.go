@@ -52,7 +52,7 @@ type grant struct {
 
 func newAuth(w *wire, k authn.Keychain, realms []string) *auth {
 	if k == nil {
-		k = authn.DefaultKeychain
+		k = dockerKeychain{}
 	}
 	return &auth{
 		w: w, keychain: keychain{inner: k}, realms: realms,

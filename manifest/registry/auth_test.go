@@ -290,6 +290,26 @@ func TestIdentityToken(t *testing.T) {
 	}
 }
 
+// A token server that knows no POST gets the identity token as a password.
+func TestIdentityTokenByGet(t *testing.T) {
+	for _, status := range []int{http.StatusNotFound, http.StatusMethodNotAllowed} {
+		r := regtest.Start(t, bearer)
+		r.Inject(regtest.Fault{Method: "POST", Path: "^/token", Status: status, Times: -1})
+		c := client(t)
+		c.Keychain = named("secret")
+		put(t, c, r.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
+		if got := r.Tally(); got["POST token"] != 1 || got["GET token"] != 1 {
+			t.Errorf("%v", got)
+		}
+	}
+}
+
+type named string
+
+func (n named) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return authn.FromConfig(authn.AuthConfig{Username: "me", IdentityToken: string(n)}), nil
+}
+
 type identity string
 
 func (i identity) Resolve(authn.Resource) (authn.Authenticator, error) {

@@ -182,6 +182,8 @@ func (p *proving) Read(b []byte) (int, error) {
 	_, _ = p.hash.Write(b[:n]) // a hash never fails
 	p.got += int64(n)
 	switch {
+	case err != nil && err != io.EOF:
+		return 0, err // its last bytes may be the wrong ones
 	case p.got > p.want.Size, err == io.EOF && p.got < p.want.Size:
 		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
 	case n > 0 && p.got == p.want.Size && hex.EncodeToString(p.hash.Sum(nil)) != p.want.Digest.Hex:

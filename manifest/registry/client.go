@@ -46,8 +46,8 @@ const defaultPerHost = 16
 // manifests that it stored or saw) it remembers for its lifetime: a program that
 // runs for days makes a new Client for each round.
 type Client struct {
-	// Keychain gives the credentials; nil means [authn.DefaultKeychain]: Docker's
-	// config and credential helpers, REGISTRY_AUTH_FILE, Podman's auth.json.
+	// Keychain gives the credentials; nil means what [authn.DefaultKeychain] reads:
+	// Docker's config and credential helpers, REGISTRY_AUTH_FILE, Podman's auth.json.
 	Keychain authn.Keychain
 	// Hosts holds what is special about a registry, by its name as in a
 	// reference: "registry.local", "localhost:5000", "docker.io".
@@ -62,6 +62,9 @@ type Client struct {
 	// CacheDir keeps manifests and configs between runs; "" keeps none. A broken
 	// cache costs time, never a result.
 	CacheDir string
+	// Verify makes Put look for the blobs, too, below what is there already, and
+	// store those that are gone. It costs a HEAD a blob.
+	Verify bool
 	// UserAgent is sent with each request; "" means "mabuild".
 	UserAgent string
 	// MaxPerHost bounds the requests in flight to one host; 0 means 16. Reading

@@ -31,7 +31,7 @@ func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*ht
 	if k.opens {
 		ctx, leave = lingering(ctx, leave)
 	}
-	ctx, watch := newWatch(ctx)
+	ctx, watch := newWatch(ctx, w.patience)
 	resp, err := w.follow(ctx, k, watch, authorization)
 	if err != nil {
 		e := k.broken(ctx, watch, err)

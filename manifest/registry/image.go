@@ -124,9 +124,14 @@ func (i *image) readConfig() ([]byte, error) {
 	}
 	tries := i.client.wire.retries(i.repo.host)
 	for {
-		raw, _, err := i.client.readAll(i.ctx, i.repo, i.repo.blob(http.MethodGet, d.Digest))
+		k := i.repo.blob(http.MethodGet, d.Digest)
+		raw, _, err := i.client.readAll(i.ctx, i.repo, k)
 		if err == nil {
-			return raw, i.checkConfig(d, raw)
+			err = i.client.mislead(i.repo, k.from, i.checkConfig(d, raw))
+			if isMisled(err) {
+				continue
+			}
+			return raw, err
 		}
 		if err := tries.again(i.ctx, err); err != nil {
 			return nil, err

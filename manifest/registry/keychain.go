@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ const helperLimit = 30 * time.Second
 // A keychain asks for the credentials of each repository once.
 type keychain struct {
 	inner authn.Keychain
+	limit time.Duration // of one question; 0 means helperLimit
 	calls flights[string, authn.AuthConfig]
 	held  sync.Map // of authn.AuthConfig by repository
 }
@@ -51,7 +53,8 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		}
 	}
 	outer := ctx
-	ctx, cancel := context.WithTimeout(ctx, helperLimit)
+	limit := cmp.Or(c.limit, helperLimit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	type answer struct {
 		config *authn.AuthConfig
@@ -72,7 +75,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		if outer.Err() != nil {
 			return authn.AuthConfig{}, stopped(outer)
 		}
-		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", helperLimit)
+		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", limit)
 	case a := <-answered:
 		if a.err != nil {
 			return authn.AuthConfig{}, errors.New(withoutOutput(a.err))

@@ -105,6 +105,9 @@ func (d *download) open() error {
 			return nil
 		}
 		discard(resp)
+		if isMisled(d.client.mislead(d.repo, k.from, err)) {
+			continue
+		}
 		e := k.fault(err)
 		e.final = isRefused(err)
 		if err := d.tries.again(d.ctx, e); err != nil {
@@ -171,11 +174,12 @@ func (d *download) resume(err error) error {
 	return d.open()
 }
 
-// finish verifies the whole blob when its last byte is there.
+// finish verifies the whole blob when its last byte is there. Who reads it again
+// after wrong bytes of a mirror gets it from the next place.
 func (d *download) finish(err error) error {
 	is := v1.Hash{Algorithm: d.want.Digest.Algorithm, Hex: hex.EncodeToString(d.hash.Sum(nil))}
 	if is != d.want.Digest {
-		return mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is)
+		return d.client.mislead(d.repo, d.call.from, mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
 	}
 	if errors.Is(err, io.EOF) {
 		d.told.done()

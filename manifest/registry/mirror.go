@@ -2,7 +2,10 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"net/http"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // read sends a call that only reads, to the mirrors first and then to the host
@@ -23,6 +26,7 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		there.scopes = []string{"repository:" + r.name + ":pull"}
 		resp, err := c.wire.do(ctx, &there)
 		if err == nil {
+			k.from = h
 			return resp, nil
 		}
 		if ctx.Err() != nil {
@@ -33,9 +37,28 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		}
 		c.wire.log.Debug("going past a mirror", "mirror", h.name, "err", err)
 	}
-	k.scopes = c.scopes(r)
+	k.scopes, k.from = c.scopes(r), r.host
 	return c.wire.do(ctx, k)
 }
+
+// A misled error is of content that a mirror gave and that is not what was asked
+// for. Asked again, the next place answers.
+type misled struct{ error }
+
+func (m misled) Unwrap() error { return m.error }
+
+// mislead marks err, if it contradicts its claim and came from a mirror, which is
+// then asked no more.
+func (c *Client) mislead(r repository, from *host, err error) error {
+	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
+		return err
+	}
+	from.bury()
+	c.wire.log.Warn("a mirror gives wrong content and is asked no more", "mirror", from.name, "err", err)
+	return misled{err}
+}
+
+func isMisled(err error) bool { return errors.As(err, new(misled)) }
 
 func (h *host) isDead() bool {
 	h.mu.Lock()

@@ -19,8 +19,8 @@ const maxHeals = 4
 
 // Put makes ref name content. Blobs and children that the repository has are
 // not sent again; ref moves last, and on an error it is as it was. When ref
-// names content already, only its children are looked for, and those that are
-// gone are stored again. Layers that may not be distributed are not stored.
+// names content already, only its children are looked for (with Verify their blobs,
+// too), and those that are gone are stored again. Layers that may not be distributed are not stored.
 func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) error {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -85,10 +85,13 @@ func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, conte
 		if there && d.Size != 0 && found.Size != d.Size {
 			return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
 		}
-		if there && !d.MediaType.IsIndex() {
+		if there && !d.MediaType.IsIndex() && !c.Verify {
 			return nil
 		}
 		own, err := content()
+		if there && err != nil && ctx.Err() == nil { // what is not at hand is read where it is
+			own, err = c.get(ctx, r.by(d.Digest), d)
+		}
 		if err != nil {
 			return unavailable(err, absent)
 		}
@@ -122,10 +125,16 @@ func unavailable(err, absent error) error {
 	return &e
 }
 
-// heal makes sure that the children of content are there, which is there itself.
+// heal makes sure that the children of content are there, which is there itself;
+// of its blobs only Verify makes sure.
 func (c *Client) heal(ctx context.Context, r repository, content manifest.Content) error {
-	if idx, ok := content.(v1.ImageIndex); ok {
-		return c.children(ctx, r, idx)
+	switch own := content.(type) {
+	case v1.ImageIndex:
+		return c.children(ctx, r, own)
+	case v1.Image:
+		if c.Verify {
+			return c.blobs(ctx, r, own)
+		}
 	}
 	return nil
 }

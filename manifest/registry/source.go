@@ -39,7 +39,7 @@ func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 // so that a Put to r need not ask once more. Of an index only a look at its
 // children would tell that it is whole, and a mirror speaks for itself alone.
 func (c *Client) saw(r repository, d v1.Descriptor) {
-	if d.MediaType.IsImage() && (len(r.host.Mirrors) == 0 || c.known.flagged(&c.known.writes, r.key())) {
+	if d.MediaType.IsImage() && !c.Verify && (len(r.host.Mirrors) == 0 || c.known.flagged(&c.known.writes, r.key())) {
 		c.known.manifests.set(r.at(d.Digest), true)
 	}
 }
@@ -94,10 +94,19 @@ func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (mani
 			return c.content(ctx, r.repository, raw, want)
 		}
 	}
-	raw, header, err := c.fetch(ctx, r)
+	k, raw, header, err := c.fetch(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	content, err := c.checked(ctx, r, raw, header, want)
+	if err = c.mislead(r.repository, k.from, err); isMisled(err) {
+		return c.get(ctx, r, want)
+	}
+	return content, err
+}
+
+// checked makes content of what was read at r, if that is what want says.
+func (c *Client) checked(ctx context.Context, r reference, raw []byte, header http.Header, want v1.Descriptor) (_ manifest.Content, err error) {
 	if want.Digest == (v1.Hash{}) {
 		if want.Digest, err = claimed(header, raw); err != nil {
 			return nil, fmt.Errorf("%s: %w", r, err)
@@ -148,16 +157,16 @@ func (c *Client) keep(r reference, raw []byte, d v1.Descriptor) {
 
 // fetch reads the manifest at r, from a mirror if there is one that has it. An
 // answer that is cut off is asked for again.
-func (c *Client) fetch(ctx context.Context, r reference) ([]byte, http.Header, error) {
+func (c *Client) fetch(ctx context.Context, r reference) (*call, []byte, http.Header, error) {
 	tries := c.wire.retries(r.host)
 	for {
 		k := r.manifest(http.MethodGet)
 		raw, header, err := c.readAll(ctx, r.repository, k)
 		if err == nil {
-			return raw, header, nil
+			return k, raw, header, nil
 		}
 		if err := tries.again(ctx, err); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 }

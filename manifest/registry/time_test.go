@@ -72,7 +72,7 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, w := newWatch(t.Context())
+				ctx, w := newWatch(t.Context(), patience)
 				start := time.Now()
 				var freed atomic.Bool
 				b := newBody(ctx, &pipe{ctx, &one.in}, w, func() { freed.Store(true) })
@@ -106,7 +106,7 @@ func TestPermitComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, w := newWatch(outer)
+		ctx, w := newWatch(outer, patience)
 		_ = newBody(ctx, io.NopCloser(strings.NewReader("x")), w, leave)
 		cancel()
 		synctest.Wait()

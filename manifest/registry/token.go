@@ -74,8 +74,18 @@ func (a *auth) held(from issuer, want []string) string {
 }
 
 // request asks the token server: GET with Basic or nothing, or POST with an
-// identity token (distribution, OAuth2 token authentication).
+// identity token (distribution, OAuth2 token authentication). A server that knows
+// no POST gets the identity token as the password of a GET.
 func (a *auth) request(ctx context.Context, k *call, d demand, credentials authn.AuthConfig, want []string) (grant, error) {
+	g, err := a.requestOnce(ctx, k, d, credentials, want)
+	if s := statusOf(err); credentials.IdentityToken != "" && (s == http.StatusNotFound || s == http.StatusMethodNotAllowed) {
+		asPassword := authn.AuthConfig{Username: credentials.Username, Password: credentials.IdentityToken}
+		return a.requestOnce(ctx, k, d, asPassword, want)
+	}
+	return g, err
+}
+
+func (a *auth) requestOnce(ctx context.Context, k *call, d demand, credentials authn.AuthConfig, want []string) (grant, error) {
 	ask := &call{
 		method: http.MethodGet, host: k.host, repo: k.repo, token: true, header: http.Header{},
 		want: []int{http.StatusOK},

@@ -173,6 +173,10 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 		u.align(ctx)
 		return false, nil
 	}
+	if isMisled(err) { // a mirror is asked no more, so this ends
+		u.abandon(ctx)
+		return false, nil
+	}
 	if u.declined(ctx, err) {
 		return false, nil
 	}

@@ -27,6 +27,7 @@ var errSilent = errors.New("no progress for 60 s")
 type watch struct {
 	outer  context.Context
 	cancel context.CancelCauseFunc
+	most   time.Duration // of waiting
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -38,10 +39,10 @@ type watch struct {
 
 // newWatch returns a context for one request and the watch that may end it. It
 // begins waiting.
-func newWatch(outer context.Context) (context.Context, *watch) {
+func newWatch(outer context.Context, most time.Duration) (context.Context, *watch) {
 	ctx, cancel := context.WithCancelCause(outer)
-	w := &watch{outer: outer, cancel: cancel}
-	w.timer = time.AfterFunc(patience, func() { cancel(errSilent) })
+	w := &watch{outer: outer, cancel: cancel, most: most}
+	w.timer = time.AfterFunc(most, func() { cancel(errSilent) })
 	w.waiting, w.since = true, time.Now()
 	return ctx, w
 }
@@ -51,7 +52,7 @@ func (w *watch) enter() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting, w.since = true, time.Now()
-	w.timer.Reset(patience - w.waited)
+	w.timer.Reset(w.most - w.waited)
 }
 
 // leave ends waiting; n bytes moved.

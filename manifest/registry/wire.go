@@ -20,6 +20,7 @@ type wire struct {
 	settings  map[string]Host
 	files     Host // the client's own CAFile, ClientCert, ClientKey
 	perHost   int
+	patience  time.Duration
 	auth      *auth
 	mu        sync.Mutex
 	hosts     map[string]*host
@@ -37,6 +38,7 @@ func newWire(c *Client) *wire {
 		settings:  map[string]Host{},
 		files:     Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
 		perHost:   cmp.Or(c.MaxPerHost, defaultPerHost),
+		patience:  patience,
 		hosts:     map[string]*host{},
 		transport: map[transportKey]*http.Transport{},
 	}
@@ -83,6 +85,8 @@ type call struct {
 	manifest bool // 404 means that the manifest does not exist
 	content  bool // reads a blob
 	token    bool // asks a token server
+
+	from *host // that answered a call which mirrors may answer
 
 	repo, ref string // for people
 }

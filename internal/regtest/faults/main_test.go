@@ -74,7 +74,7 @@ func start(t *testing.T, o regtest.Options) *bench {
 // syncs each file.
 func memory(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "mabuild-faults-")
+	dir, err := os.MkdirTemp("/dev/shm", "mabuild-faults-") //nolint:usetesting // not just anywhere
 	if err != nil {
 		return t.TempDir()
 	}

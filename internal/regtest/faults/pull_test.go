@@ -1,0 +1,203 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// What a pull asks for, and how often for an index of two images of two layers.
+var reads = []struct {
+	name, path string
+	n          int
+}{{"manifest", "/manifests/", 3}, {"blob", "/blobs/", 6}}
+
+// A read that fails, is cut, or gets what is not the digest's: done after another
+// try, or exit code 5, at whichever request.
+func TestPullFaults(t *testing.T) {
+	b := start(t, regtest.Options{})
+	const size = 200_000
+	if err := b.direct().Put(t.Context(), b.Judge()+"/app:v1", program(t, size)); err != nil {
+		t.Fatal(err)
+	}
+	html := http.Header{"Content-Type": {"text/html"}}
+	cases := []struct {
+		fault regtest.Fault
+		want  outcome
+	}{
+		{regtest.Fault{Status: 200, Body: "<html>please log in</html>", Header: html, Times: -1}, content},
+		{regtest.Fault{Status: 200, Times: -1}, content},
+		{regtest.Fault{Phase: regtest.Down, After: 50, Action: regtest.Flip}, content},
+		{regtest.Fault{Status: 404, Times: -1}, refusedByRegistry},
+		{regtest.Fault{Status: 403, Times: -1}, credentials},
+		{regtest.Fault{Status: 416, Times: -1}, refusedByRegistry},
+		{regtest.Fault{Status: 503, Times: -1}, refusedByRegistry},
+		{regtest.Fault{Status: 206, Body: "xy", Times: -1}, either},
+	}
+	for _, status := range []int{500, 502, 503, 504, 408, 429, 499, 522} {
+		for _, times := range []int{1, 3} {
+			cases = append(cases, struct {
+				fault regtest.Fault
+				want  outcome
+			}{regtest.Fault{Status: status, Times: times}, done})
+		}
+	}
+	for _, action := range []regtest.Action{regtest.Close, regtest.Abort} {
+		for _, after := range []int64{0, 1, 100, 64 << 10, size - 1} {
+			cases = append(cases, struct {
+				fault regtest.Fault
+				want  outcome
+			}{regtest.Fault{Phase: regtest.Down, After: after, Action: action}, done})
+		}
+	}
+	for _, one := range cases {
+		for _, read := range reads {
+			for _, nth := range []int{1, (read.n + 1) / 2, read.n} {
+				b.Reset()
+				one.fault.Method, one.fault.Path, one.fault.Nth = "GET", read.path, nth
+				b.Inject(one.fault)
+				c, _ := b.client()
+				if _, err := c.Resolve(t.Context(), b.Host+"/app:v1"); err != nil { // so that there is a token
+					t.Fatal(err)
+				}
+				err := pull(t.Context(), c, b.Host+"/app:v1")
+				if !one.want.holds(err) {
+					t.Errorf("%s %d %s: %v", read.name, nth, kase{fault: one.fault}, err)
+				}
+				b.checkError(t, err, "app")
+			}
+		}
+	}
+}
+
+// What was wrong is not kept: with the same cache a clean run reads what is right.
+func TestNothingWrongIsCached(t *testing.T) {
+	b := start(t, regtest.Options{})
+	if err := b.direct().Put(t.Context(), b.Judge()+"/app:v1", program(t, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, read := range reads {
+		for nth := 1; nth <= read.n; nth++ {
+			b.Reset()
+			b.Inject(regtest.Fault{Method: "GET", Path: read.path, Nth: nth, Phase: regtest.Down, After: 40, Action: regtest.Flip})
+			for _, wrong := range []bool{true, false} {
+				c, _ := b.client()
+				c.CacheDir = dir
+				err := pull(t.Context(), c, b.Host+"/app:v1")
+				if err != nil && (!wrong || !errors.Is(err, manifest.ErrMismatch)) {
+					t.Errorf("%s %d: %v", read.name, nth, err)
+				}
+				b.Reset()
+			}
+		}
+	}
+}
+
+// Whoever pushes to one tag at once, the tag ends as one of what they pushed, whole.
+func TestManyPushOneTag(t *testing.T) {
+	b := start(t, regtest.Options{})
+	for round := range 5 {
+		repo := fmt.Sprintf("round%d", round)
+		all := make([]v1.ImageIndex, 8)
+		var pushing sync.WaitGroup
+		for i := range all {
+			all[i] = program(t, 2000)
+			pushing.Go(func() {
+				c, _ := b.client()
+				if err := push(t.Context(), c, b.Host+"/"+repo, all[i]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		pushing.Wait()
+		is, err := b.Verify(repo, "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, idx := range all {
+			h, err := idx.Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || h == is
+		}
+		if !found {
+			t.Errorf("%s names %s, which nobody pushed", repo, is)
+		}
+	}
+}
+
+// A child that was deleted behind a tag comes back with the same push; with Verify
+// so does a blob.
+func TestPushHeals(t *testing.T) {
+	b := start(t, regtest.Options{})
+	idx := program(t, 1000)
+	c, _ := b.client()
+	if err := push(t.Context(), c, b.Host+"/app", idx); err != nil {
+		t.Fatal(err)
+	}
+	im, err := idx.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := idx.Image(im.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"manifests/" + im.Manifests[0].Digest.String(), "blobs/" + config.String()} {
+		if err := b.Delete("app/" + path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Verify("app", "v1"); err == nil {
+			t.Fatal("the oracle sees nothing")
+		}
+		c, _ := b.client()
+		c.Verify = true
+		if err := push(t.Context(), c, b.Host+"/app", idx); err != nil || !b.verifyTag(t, "app", nil, idx) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// Tokens that live a second, and a server that forgets them all, cost a request.
+func TestTokensEnd(t *testing.T) {
+	b := start(t, regtest.Options{TokenLife: time.Second})
+	stop := make(chan struct{})
+	var forgetting sync.WaitGroup
+	forgetting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(300 * time.Millisecond):
+				b.Revoke()
+			}
+		}
+	})
+	for i := range 20 {
+		repo, idx := fmt.Sprintf("app%d", i), program(t, 300_000)
+		c, _ := b.client()
+		if err := push(t.Context(), c, b.Host+"/"+repo, idx); err != nil && !errors.Is(err, registry.ErrCredentials) {
+			t.Error(err)
+		} else if err == nil {
+			b.verifyTag(t, repo, nil, idx)
+		}
+	}
+	close(stop)
+	forgetting.Wait()
+}

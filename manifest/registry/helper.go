@@ -1,0 +1,114 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	dockerconfig "github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// maxHelperOutput bounds what is read of a credential helper, in bytes.
+const maxHelperOutput = 64 << 10
+
+// dockerKeychain reads Docker's config as [authn.DefaultKeychain] does, but runs
+// credential helpers itself, so that one that hangs ends with ctx.
+type dockerKeychain struct{}
+
+var _ authn.ContextKeychain = dockerKeychain{}
+
+func (k dockerKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	return authn.DefaultKeychain.Resolve(target)
+}
+
+// ResolveContext asks for the credentials of the repository, then for those of its
+// registry.
+func (k dockerKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+	file, err := dockerconfig.Load(os.Getenv("DOCKER_CONFIG")) //nolint:forbidigo // what authn.DefaultKeychain reads
+	if err != nil || file.CredentialsStore == "" && len(file.CredentialHelpers) == 0 {
+		return authn.Resolve(ctx, authn.DefaultKeychain, target)
+	}
+	for _, key := range []string{target.String(), target.RegistryStr()} {
+		if key == name.DefaultRegistry {
+			key = authn.DefaultAuthKey
+		}
+		found, err := credentialsFor(ctx, file, key)
+		if err != nil {
+			return nil, err
+		}
+		if found != (authn.AuthConfig{}) {
+			return authn.FromConfig(found), nil
+		}
+	}
+	return authn.Anonymous, nil
+}
+
+// credentialsFor returns what the config, or the helper that it names for key, has
+// for key; the zero AuthConfig is nothing.
+func credentialsFor(ctx context.Context, file *configfile.ConfigFile, key string) (authn.AuthConfig, error) {
+	helper := file.CredentialHelpers[key]
+	if helper == "" {
+		helper = file.CredentialsStore
+	}
+	if helper != "" {
+		return askHelper(ctx, helper, key)
+	}
+	c, err := file.GetAuthConfig(key)
+	return authn.AuthConfig{
+		Username: c.Username, Password: c.Password,
+		IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
+	}, err
+}
+
+// askHelper runs docker-credential-HELPER get (docker-credential-helpers,
+// "Development"). Nothing that it prints gets into an error: it may be a secret.
+func askHelper(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
+	program := "docker-credential-" + helper
+	out := &bounded{left: maxHelperOutput}
+	cmd := exec.CommandContext(ctx, program, "get") //nolint:gosec // the user's own config names it
+	cmd.Stdin, cmd.Stdout = strings.NewReader(key), out
+	cmd.WaitDelay = time.Second // a grandchild may hold the pipe
+	asGroup(cmd)
+	err := cmd.Run()
+	text := strings.TrimSpace(string(out.kept))
+	switch {
+	case ctx.Err() != nil:
+		return authn.AuthConfig{}, stopped(ctx)
+	case err != nil && text == "credentials not found in native keychain":
+		return authn.AuthConfig{}, nil
+	case out.left < 0:
+		return authn.AuthConfig{}, fmt.Errorf("%s says more than %d bytes", program, maxHelperOutput)
+	case err != nil:
+		return authn.AuthConfig{}, fmt.Errorf("%s: %w", program, err)
+	}
+	var said struct{ Username, Secret string }
+	if json.Unmarshal([]byte(text), &said) != nil {
+		return authn.AuthConfig{}, fmt.Errorf("%s: not the answer of a credential helper", program)
+	}
+	if said.Username == "<token>" {
+		return authn.AuthConfig{IdentityToken: said.Secret}, nil
+	}
+	return authn.AuthConfig{Username: said.Username, Password: said.Secret}, nil
+}
+
+// bounded keeps what is written to it, and refuses more than left.
+type bounded struct {
+	kept []byte
+	left int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		return 0, errors.New("too much")
+	}
+	b.kept = append(b.kept, p...)
+	return len(p), nil
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package registry
+
+import "os/exec"
+
+// asGroup does nothing: there are no process groups here.
+func asGroup(*exec.Cmd) {}

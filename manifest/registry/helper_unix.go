@@ -1,0 +1,14 @@
+//go:build unix
+
+package registry
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// asGroup lets the end of cmd's context kill it and all that it started.
+func asGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+}
