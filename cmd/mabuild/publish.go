@@ -214,20 +214,30 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	if out.digest, err = out.content.Digest(); err != nil {
 		return nil, err
 	}
-	errs := []error{each(repos, func(repo *repository) error {
-		for n, tag := range repo.tags {
-			if err := pub.client.Put(ctx, tag, out.content); err != nil {
-				return notMoved(repo.tags[:n], repo.tags[n:], err)
-			}
-		}
-		return nil
-	})}
+	errs := []error{each(repos, func(repo *repository) error { return pub.move(ctx, repo, out) })}
 	for _, o := range p.outputs {
 		if err := o.sink.Put(ctx, o.ref, out.content); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", o.text, err))
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// move moves a repository's tags one after another. Where there are several the
+// content is stored by digest first, so that what a registry finds wrong with it
+// moves none of them.
+func (pub *publisher) move(ctx context.Context, repo *repository, p *published) error {
+	if len(repo.tags) > 1 {
+		if err := pub.client.Put(ctx, repo.name+"@"+p.digest.String(), p.content); err != nil {
+			return err
+		}
+	}
+	for n, tag := range repo.tags {
+		if err := pub.client.Put(ctx, tag, p.content); err != nil {
+			return notMoved(repo.tags[:n], repo.tags[n:], err)
+		}
+	}
+	return nil
 }
 
 // notMoved says which tags moved before one did not.
