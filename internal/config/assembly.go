@@ -87,7 +87,7 @@ func (i AssemblyItem) Item() (manifest.Item, error) {
 	if p.OS == "" && p.Architecture == "" && p.Variant == "" && version == "" && len(features) == 0 {
 		return item, nil
 	}
-	text := strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
+	text := strings.TrimRight(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
 	declared, err := platform.Declared(text)
 	declared.OSVersion, declared.OSFeatures = version, features
 	item.Platform = declared

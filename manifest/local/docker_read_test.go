@@ -1,0 +1,96 @@
+package local
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// What we write for docker load we read back, whole.
+func TestDockerArchiveIsASource(t *testing.T) {
+	img, err := random.Image(300, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "a.tar")
+	a := &DockerArchive{File: file}
+	if err := a.Put(t.Context(), "acme/app:v1", img); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{"", "acme/app:v1", "v1"} {
+		c, err := a.Get(t.Context(), ref)
+		if err != nil {
+			t.Errorf("%q: %v", ref, err)
+			continue
+		}
+		if err := validate.Image(c.(v1.Image)); err != nil {
+			t.Errorf("%q: %v", ref, err)
+		}
+		d, err := a.Resolve(t.Context(), ref)
+		if is, _ := c.Digest(); err != nil || is != d.Digest {
+			t.Errorf("%q: %v against %v, %v", ref, d, is, err)
+		}
+	}
+	for _, ref := range []string{"v2", "app:v1x"} {
+		if _, err := a.Get(t.Context(), ref); !errors.Is(err, manifest.ErrNotFound) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+	if _, err := (&DockerArchive{File: file + "x"}).Get(t.Context(), ""); !errors.Is(err, manifest.ErrNotFound) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+// Archives of strangers.
+func TestDockerArchiveOfStrangers(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"no manifest":    {map[string]string{"x": "y"}, "no docker archive"},
+		"not JSON":       {map[string]string{"manifest.json": "{"}, "manifest.json"},
+		"nothing":        {map[string]string{"manifest.json": "[]"}, "holds no image"},
+		"two":            {map[string]string{"manifest.json": `[{"Config":"a"},{"Config":"b"}]`}, "holds 2 images"},
+		"missing":        {map[string]string{"manifest.json": `[{"Config":"a"}]`}, `"a" is not there`},
+		"outside":        {map[string]string{"manifest.json": `[{"Config":"../../etc/passwd"}]`}, "is not there"},
+		"config too big": {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": strings.Repeat(" ", maxManifest+1)}, "bytes"},
+		"no config":      {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": "nonsense"}, ""},
+	} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for file, text := range c.files {
+			if err := errors.Join(w.WriteHeader(&tar.Header{Name: file, Mode: 0o644, Size: int64(len(text))}), write(w, text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "a.tar")
+		if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c2, err := (&DockerArchive{File: file}).Get(t.Context(), "")
+		if err == nil {
+			_, err = c2.(v1.Image).ConfigFile()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func write(w *tar.Writer, text string) error {
+	_, err := w.Write([]byte(text))
+	return err
+}
