@@ -11,7 +11,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test race check e2e bench golden fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test race check e2e bench golden chaos fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: build ## measure, beside plain go build, and beside ko when it is on PATH
 
 golden: $(BIN)/judge ## accept the present output as the expected one
 	$(GO) test ./cmd/mabuild ./internal/config -update
+
+chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
+	$(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \

@@ -30,6 +30,7 @@ func BindBuild(flags *pflag.FlagSet) {
 		return pflag.NormalizedName(name)
 	})
 	bind(flags, func(f *field) bool { return !slices.Contains(global, f.path) })
+	bindUnsafe(flags)
 }
 
 // bind adds a flag for each key that has one and is wanted. [Load] looks at

@@ -59,6 +59,12 @@ func Load(o Options) (*Config, error) {
 		return nil, err
 	}
 	c.inherit(top, lines)
+	if permitted(o) {
+		return c, nil
+	}
+	if err := c.refuseUnsafe(); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 

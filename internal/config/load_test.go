@@ -78,7 +78,7 @@ builds:
     main: ./cmd/api
     tags: [v1]
     image: {user: "2"}
-    overrides: {linux/arm/v6: {ldflags: [six], env: [A=1]}}
+    overrides: {linux/arm/v6: {ldflags: [six], env: [TZ=UTC]}}
   - id: web
     main: ./cmd/web
     dir: services/web
@@ -132,7 +132,7 @@ func TestPrecedence(t *testing.T) {
 	is(web.Repo, "ghcr.io/acme")
 	is(api.Image.User, "3")
 	is(api.Overrides["linux/arm/v6"].Ldflags)
-	is(api.Overrides["linux/arm/v6"].Env, "A=1")
+	is(api.Overrides["linux/arm/v6"].Env, "TZ=UTC")
 	if !c.VCS {
 		t.Error("MABUILD_VCS is not heard")
 	}

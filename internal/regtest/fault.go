@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"regexp"
@@ -38,10 +39,11 @@ const (
 
 // A Fault strikes the requests it matches.
 type Fault struct {
-	Method string // "" matches every method
-	Path   string // regular expression on the path, with query; "" matches all
-	Nth    int    // strikes from the nth matching request on; 0 means the first
-	Times  int    // how often; 0 means once, negative always
+	Method string     // "" matches every method
+	Path   string     // regular expression on the path, with query; "" matches all
+	Nth    int        // strikes from the nth matching request on; 0 means the first
+	Times  int        // how often; 0 means once, negative always
+	Chance *rand.Rand // strikes one matching request in a hundred by it; nil strikes each
 
 	Phase  Phase
 	After  int64
@@ -82,6 +84,9 @@ func (r *Registry) strike(req *http.Request) *Fault {
 			continue
 		}
 		f.seen++
+		if f.Chance != nil && f.Chance.IntN(100) != 0 {
+			continue
+		}
 		if found != nil || f.seen < f.Nth || f.Times >= 0 && f.struck >= f.Times {
 			continue
 		}

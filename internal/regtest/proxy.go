@@ -25,6 +25,12 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		status(r.serveToken(w, req, entry))
 		return
 	}
+	if r.spill() {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+		status(http.StatusTooManyRequests)
+		return
+	}
 	if !r.admits(req) {
 		status(r.challenge(w, req))
 		return

@@ -37,6 +37,9 @@ type Options struct {
 	TokenLife      time.Duration
 	// Realm stands in for the URL of the token server in challenges.
 	Realm string
+	// Rate bounds the requests a second: what is more is answered 429, with the
+	// demand to wait a second. 0 bounds nothing.
+	Rate int
 }
 
 // A Registry runs until Close.
@@ -56,6 +59,10 @@ type Registry struct {
 	requests []*Request
 	faults   []*Fault
 	tokens   map[string]issued
+	conns    int // open
+	most     int // open at once
+	bucket   float64
+	filled   time.Time
 }
 
 // Start is [New] for a test: it fails t when the registry does not start, and
@@ -88,6 +95,7 @@ func New(o Options) (*Registry, error) {
 	}
 	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
 	r.server.Config.ConnContext = withConn
+	r.server.Config.ConnState = r.connState
 	r.server.Config.ErrorLog = quiet
 	if o.TLS {
 		r.server.StartTLS()

@@ -18,7 +18,14 @@ const maxRedirects = 5
 // *Error.
 func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*http.Response, error) {
 	leave := func() {}
-	if !k.token && !k.hurry { // a token is asked for by one that may hold a permit
+	switch {
+	case k.hurry:
+	case k.token: // asked for by one that may hold another permit
+		var err error
+		if leave, err = k.host.tokens.enter(ctx); err != nil {
+			return nil, k.ended(err)
+		}
+	default:
 		g := k.host.requests
 		if k.content {
 			g = k.host.contents

@@ -40,6 +40,7 @@ type host struct {
 
 	requests gate // all but the reading of blobs
 	contents gate // the reading of blobs, which an upload may wait for
+	tokens   gate // the host's token server, which any request may wait for
 
 	pause pause
 
@@ -69,7 +70,7 @@ func (w *wire) host(registry string) *host {
 	if key == hubName {
 		h.address = hubAddress
 	}
-	h.requests, h.contents = newGate(w.perHost), newGate(w.perHost)
+	h.requests, h.contents, h.tokens = newGate(w.perHost), newGate(w.perHost), newGate(w.perHost)
 	if !h.mayPlain() {
 		h.scheme = "https"
 	}

@@ -170,14 +170,19 @@ func TestPutWrongBytes(t *testing.T) {
 			t.Errorf("got %v, want a mismatch", err)
 		}
 	}
-	closed := 0
+	last := map[string]int{} // of the session: deleted, or gone
 	for _, req := range r.Requests() {
-		if req.Kind() == "DELETE upload" && req.Status == http.StatusNoContent {
-			closed++
+		if req.Kind() == "DELETE upload" || req.Kind() == "GET upload" {
+			last[req.Path] = req.Status
 		}
 	}
-	if closed != 3 {
-		t.Errorf("%d of 3 uploads closed", closed)
+	for path, status := range last {
+		if status != http.StatusNoContent && status != http.StatusNotFound {
+			t.Errorf("%s stays open: %d", path, status)
+		}
+	}
+	if len(last) != 3 {
+		t.Errorf("%d of 3 uploads closed", len(last))
 	}
 }
 

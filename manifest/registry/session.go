@@ -131,8 +131,8 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*session, 
 }
 
 // cancel closes a session that nobody will use, as well as it can, also when ctx
-// has ended. A registry that does not know the session where it was left is asked
-// where it is now.
+// has ended. A registry that does not know the session where it was left, since
+// bytes were still on their way, is asked where it is now.
 func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	if s == nil {
 		return
@@ -140,11 +140,11 @@ func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
 	defer stop()
 	_, err := c.last(ctx, r, s, http.MethodDelete)
-	if statusOf(err) != 0 {
-		var now *session
-		if now, err = c.last(ctx, r, s, http.MethodGet); err == nil {
-			_, err = c.last(ctx, r, now, http.MethodDelete)
+	for pause := 10 * time.Millisecond; statusOf(err) != 0 && sleep(ctx, pause) == nil; pause *= 2 {
+		if s, err = c.last(ctx, r, s, http.MethodGet); err != nil {
+			break
 		}
+		_, err = c.last(ctx, r, s, http.MethodDelete)
 	}
 	if err != nil && statusOf(err) != http.StatusNotFound {
 		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
