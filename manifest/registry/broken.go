@@ -41,7 +41,7 @@ func (e *Error) classify(h *host) {
 		wrong    x509.HostnameError
 		invalid  x509.CertificateInvalidError
 		verify   *tls.CertificateVerificationError
-		alert    tls.AlertError
+		proxy    *proxyError
 		dns      *net.DNSError
 		address  addressError
 		operated *net.OpError
@@ -49,6 +49,12 @@ func (e *Error) classify(h *host) {
 	switch {
 	case isRefused(e.Err), errors.As(e.Err, &address):
 		e.final = true
+	case errors.As(e.Err, &proxy):
+		e.final = !temporary(proxy.status)
+		e.hint = "HTTPS_PROXY says which proxy is used, as http://user:password@host:port, and NO_PROXY for which hosts none is"
+	case errors.As(e.Err, &operated) && operated.Op == "proxyconnect":
+		e.brief = errors.Is(e.Err, syscall.ECONNREFUSED) || errors.As(e.Err, &dns) && dns.IsNotFound
+		e.hint = "HTTPS_PROXY and NO_PROXY say which proxy is used"
 	case errors.Is(e.Err, http.ErrSchemeMismatch), errors.As(e.Err, new(tls.RecordHeaderError)):
 		e.final = true
 		e.Err = fmt.Errorf("%s speaks plain http where https is expected", h.address)
@@ -59,7 +65,7 @@ func (e *Error) classify(h *host) {
 	case errors.As(e.Err, &wrong), errors.As(e.Err, &invalid), errors.As(e.Err, &verify):
 		e.final = true
 		e.hint = "--insecure-registry " + h.name + " goes on without verifying its certificate"
-	case errors.As(e.Err, &alert):
+	case isAlert(e.Err):
 		e.final = true
 		e.hint = "--client-cert and --client-key show the registry a certificate"
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
@@ -68,7 +74,22 @@ func (e *Error) classify(h *host) {
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		e.brief = true
 		e.hint = "is the registry's name right?"
-	case errors.As(e.Err, &operated) && operated.Op == "proxyconnect":
-		e.hint = "HTTPS_PROXY and NO_PROXY say which proxy is used"
 	}
+}
+
+// isAlert reports whether the other side ended TLS, as it does when it wants
+// another client certificate. crypto/tls keeps the alert's type to itself.
+func isAlert(err error) bool {
+	var operated *net.OpError
+	return errors.As(err, &operated) && operated.Op == "remote error"
+}
+
+// A proxyError is a proxy's refusal to connect us.
+type proxyError struct {
+	proxy  string
+	status int
+}
+
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy %s answers %d %s", e.proxy, e.status, http.StatusText(e.status))
 }

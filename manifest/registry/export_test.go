@@ -13,3 +13,12 @@ func SetHelperLimit(c *Client, d time.Duration) {
 	c.start()
 	c.wire.auth.keychain.limit = d
 }
+
+// HostOf returns the name of the registry that ref leads to.
+func HostOf(c *Client, ref string) (string, error) {
+	r, err := c.parse(ref)
+	if err != nil {
+		return "", err
+	}
+	return r.host.name, nil
+}

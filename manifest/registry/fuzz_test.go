@@ -108,3 +108,48 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+// A reference leads to the host that it begins with, or to Docker Hub, and to the
+// path that it has.
+func FuzzReference(f *testing.F) {
+	for _, seed := range []string{"alpine", "ghcr.io/a/b:v1", "localhost:5000/a@sha256:" + strings.Repeat("a", 64), "a@b/c", "[::1]:5/a", "ghcr.io/../x", "GHCR.IO/a", "a.b:1/c"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c := &Client{}
+		r, err := c.parse(text)
+		if err != nil {
+			return
+		}
+		head, _, slash := strings.Cut(text, "/")
+		if r.host.name != hubName && (!slash || !strings.EqualFold(head, r.host.name)) {
+			t.Errorf("%q leads to %s", text, r.host.name)
+		}
+		u, err := url.Parse(r.host.base("https").String())
+		if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !strings.EqualFold(u.Host, r.host.address) {
+			t.Errorf("%q is asked at %v, %v", text, u, err)
+		}
+		if at := r.host.base("https").JoinPath(r.name); at.Path != "/v2/"+r.name {
+			t.Errorf("%q is asked at %s", text, at)
+		}
+	})
+}
+
+// A digest is one that can be computed, and nothing else: it names no path.
+func FuzzDigest(f *testing.F) {
+	for _, seed := range []string{"sha256:" + strings.Repeat("a", 64), "sha512:" + strings.Repeat("0", 128), "sha256:..", "../x:y", "SHA256:" + strings.Repeat("A", 64), "md5:x", ":"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		h, err := v1.NewHash(text)
+		if err != nil {
+			return
+		}
+		if h.String() != text || strings.ContainsAny(text, "/\\.") || strings.ToLower(text) != text {
+			t.Errorf("%q is taken for %s", text, h)
+		}
+		if _, err := digestOf(h.Algorithm, nil); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}

@@ -1,6 +1,10 @@
 package registry
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
+
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -26,8 +30,11 @@ func (c *Client) parse(ref string) (reference, error) {
 	if err != nil {
 		return reference{}, cleaned{err}
 	}
-	r := reference{repository: c.repository(parsed.Context())}
 	tag, ok := parsed.(name.Tag)
+	if err := checkName(parsed.Context(), tag.TagStr()); err != nil {
+		return reference{}, err
+	}
+	r := reference{repository: c.repository(parsed.Context())}
 	if ok {
 		r.tag = tag.TagStr()
 		return r, nil
@@ -37,6 +44,45 @@ func (c *Client) parse(ref string) (reference, error) {
 	}
 	return r, nil
 }
+
+// What a reference consists of (distribution-spec, "Pulling manifests"; RFC 3986,
+// 3.2.2). The library that parses it is content with ".." for a path.
+var (
+	hostPattern    = regexp.MustCompile(`^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+)?$`)
+	elementPattern = regexp.MustCompile(`^[a-z0-9_][a-z0-9._-]*$`)
+	tagPattern     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+)
+
+// checkName refuses what would lead elsewhere than below /v2/ of the host that is
+// named; tag may be "".
+func checkName(n name.Repository, tag string) error {
+	switch {
+	case !hostPattern.MatchString(n.RegistryStr()):
+		return badName("%s is no host[:port]", n.RegistryStr())
+	case tag != "" && !tagPattern.MatchString(tag):
+		return badName("%s cannot be a tag", tag)
+	}
+	for element := range strings.SplitSeq(n.RepositoryStr(), "/") {
+		if !elementPattern.MatchString(element) {
+			return badName("%s cannot be a repository", n.RepositoryStr())
+		}
+	}
+	return nil
+}
+
+// badName makes a [name.ErrBadName] of ours.
+func badName(format string, args ...any) error {
+	_, kind := name.NewTag("")
+	return badNameError{clean(fmt.Sprintf(format, args...)), kind}
+}
+
+type badNameError struct {
+	text string
+	kind error
+}
+
+func (e badNameError) Error() string { return e.text }
+func (e badNameError) Unwrap() error { return e.kind }
 
 func (c *Client) repository(n name.Repository) repository {
 	return repository{host: c.wire.host(n.RegistryStr()), name: n.RepositoryStr(), full: n}

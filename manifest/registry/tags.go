@@ -24,6 +24,9 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	if err != nil {
 		return nil, cleaned{err}
 	}
+	if err := checkName(parsed, ""); err != nil {
+		return nil, err
+	}
 	r := c.repository(parsed)
 	var tags []string
 	query := url.Values{"n": {pageSize}}

@@ -61,6 +61,12 @@ func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, 
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        64 << 10,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode != http.StatusOK {
+				return &proxyError{proxy.Host, resp.StatusCode}
+			}
+			return nil
+		},
 	}
 	w.transport[key] = t
 	return t, nil
@@ -68,7 +74,7 @@ func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, 
 
 // proxy asks the environment, which never names one for loopback.
 func (w *wire) proxy(req *http.Request) (*url.URL, error) {
-	u, err := http.ProxyFromEnvironment(req)
+	u, err := w.proxyFor(req.URL)
 	if u != nil {
 		port := cmp.Or(u.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme], "80")
 		w.proxies.Store(net.JoinHostPort(u.Hostname(), port), true)
@@ -165,7 +171,7 @@ func (w *wire) probe(ctx context.Context, h *host) (string, error) {
 // spoken tells from the end of a handshake which scheme h speaks.
 func spoken(h *host, err error) (string, error) {
 	switch {
-	case err == nil, errors.As(err, new(tls.AlertError)):
+	case err == nil, isAlert(err):
 		return "https", nil
 	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, http.ErrSchemeMismatch):
 		return "http", nil

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpproxy"
 )
 
 // A wire is the one transport that every request goes through: what a call
@@ -26,6 +28,7 @@ type wire struct {
 	hosts     map[string]*host
 	transport map[transportKey]*http.Transport
 	probes    flights[string, string]
+	proxyFor  func(*url.URL) (*url.URL, error)
 	proxies   sync.Map // addresses of proxies in use
 	private   sync.Map // addresses that were dialled in a private network
 }
@@ -39,6 +42,7 @@ func newWire(c *Client) *wire {
 		files:     Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
 		perHost:   cmp.Or(c.MaxPerHost, defaultPerHost),
 		patience:  patience,
+		proxyFor:  httpproxy.FromEnvironment().ProxyFunc(),
 		hosts:     map[string]*host{},
 		transport: map[transportKey]*http.Transport{},
 	}
