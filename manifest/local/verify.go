@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // A verified reader hands on what it reads and ends with an error of
@@ -70,6 +73,9 @@ func classify(raw []byte, claim types.MediaType) (types.MediaType, error) {
 	}
 	if err := json.Unmarshal(raw, &shape); err != nil {
 		return "", mismatch("not a manifest: %w", err)
+	}
+	if err := errors.Join(manifest.CheckEntries(shape.Manifests), manifest.CheckEntries(shape.Layers)); err != nil {
+		return "", err
 	}
 	index, image := shape.Manifests != nil, shape.Config != nil || shape.Layers != nil
 	switch {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"strings"
@@ -49,6 +50,9 @@ func mediaType(raw []byte, header string, descriptor types.MediaType) (types.Med
 		return "", mismatch("a manifest that is both an image and an index")
 	case !index && !image:
 		return "", mismatch("neither an image nor an index")
+	}
+	if err := errors.Join(manifest.CheckEntries(shape.Manifests), manifest.CheckEntries(shape.Layers)); err != nil {
+		return "", err
 	}
 	found := shape.MediaType
 	for _, claim := range []types.MediaType{sent, descriptor} {

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"errors"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -166,5 +167,21 @@ func TestReferrersByAPI(t *testing.T) {
 	}
 	if _, err := answer(500, index, ""); err == nil || errors.Is(err, manifest.ErrNotFound) {
 		t.Errorf("500: %v", err)
+	}
+}
+
+// Two bytes an entry are a hundred in memory: such a list is not parsed.
+func TestListsAreBounded(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, doc := range []string{`{"schemaVersion":2,"manifests":[`, `{"schemaVersion":2,"config":{},"layers":[`} {
+		r.Reset()
+		r.Inject(regtest.Fault{Path: "/manifests/", Times: -1, Status: 200, Body: doc + strings.Repeat("{},", 1_380_000) + "{}]}"})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := client(t).Get(t.Context(), r.Host+"/app:v1")
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, manifest.ErrMismatch) || after.TotalAlloc-before.TotalAlloc > 128<<20 {
+			t.Errorf("%v, %d MiB", err, (after.TotalAlloc-before.TotalAlloc)>>20)
+		}
 	}
 }
