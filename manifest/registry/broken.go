@@ -57,7 +57,7 @@ func (e *Error) classify(h *host) {
 		e.hint = "HTTPS_PROXY and NO_PROXY say which proxy is used"
 	case errors.Is(e.Err, http.ErrSchemeMismatch), errors.As(e.Err, new(tls.RecordHeaderError)):
 		e.final = true
-		e.Err = fmt.Errorf("%s speaks plain http where https is expected", h.address)
+		e.Err = fmt.Errorf("%s %w", h.address, errPlain)
 		e.hint = fmt.Sprintf("if that is meant: --insecure-registry %s, or in the file registries: {%s: {plain_http: true}}", h.name, h.name)
 	case errors.As(e.Err, &unknown):
 		e.final = true
@@ -76,6 +76,8 @@ func (e *Error) classify(h *host) {
 		e.hint = "is the registry's name right?"
 	}
 }
+
+var errPlain = errors.New("speaks plain http where https is expected")
 
 // isAlert reports whether the other side ended TLS, as it does when it wants
 // another client certificate. crypto/tls keeps the alert's type to itself.

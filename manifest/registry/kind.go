@@ -1,0 +1,83 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// A Kind groups errors by what they mean to a person. docs/errors.md has a row for
+// each.
+type Kind string
+
+// The kinds of an [Error].
+const (
+	KindCredentials Kind = "credentials" // 401, 403 that is no rate limit, helper, token server
+	KindNotFound    Kind = "not found"   // a manifest that was to be read
+	KindThrottled   Kind = "throttled"   // 429, or a 403 that means it
+	KindFailing     Kind = "failing"     // 5xx, 408, 499
+	KindRefused     Kind = "refused"     // any other status
+	KindContent     Kind = "content"     // contradicts its digest, size or media type
+	KindRule        Kind = "rule"        // an address, redirect or realm that we do not follow
+	KindProxy       Kind = "proxy"       // refuses, or is not there
+	KindTLS         Kind = "tls"         // certificate, client certificate, no TLS at all
+	KindNobody      Kind = "nobody"      // connection refused, no such host
+	KindSilent      Kind = "silent"      // no progress for a minute
+	KindConnection  Kind = "connection"  // cut, reset, garbage
+	KindEnded       Kind = "ended"       // the context ended
+)
+
+// Kinds lists them.
+var Kinds = []Kind{
+	KindCredentials, KindNotFound, KindThrottled, KindFailing, KindRefused, KindContent, KindRule,
+	KindProxy, KindTLS, KindNobody, KindSilent, KindConnection, KindEnded,
+}
+
+// Kind returns the kind of e.
+func (e *Error) Kind() Kind {
+	switch {
+	case errors.Is(e.Err, manifest.ErrMismatch):
+		return KindContent
+	case e.refused():
+		return KindCredentials
+	case e.missing:
+		return KindNotFound
+	case e.throttled:
+		return KindThrottled
+	case e.Status == 0:
+		return kindOfTransport(e.Err)
+	case temporary(e.Status):
+		return KindFailing
+	}
+	return KindRefused
+}
+
+// kindOfTransport returns the kind of an error that came in place of an answer.
+func kindOfTransport(err error) Kind {
+	var (
+		dns      *net.DNSError
+		operated *net.OpError
+	)
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return KindEnded
+	case errors.Is(err, errSilent):
+		return KindSilent
+	case errors.As(err, new(addressError)), isRefused(err):
+		return KindRule
+	case errors.As(err, new(*proxyError)), errors.As(err, &operated) && operated.Op == "proxyconnect":
+		return KindProxy
+	case errors.Is(err, errPlain), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)),
+		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(x509.UnknownAuthorityError)), isAlert(err):
+		return KindTLS
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &dns) && dns.IsNotFound:
+		return KindNobody
+	}
+	return KindConnection
+}
