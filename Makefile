@@ -70,6 +70,8 @@ vuln: ## known vulnerabilities; wants the network
 zoneinfo: ## take over the time zones of this Go
 	cp "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" build/zoneinfo.zip
 
+bin/tools/goreleaser: $(TOOLS)/goreleaser
+
 $(TOOLS)/golangci-lint: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOLANGCI) && touch $@
 $(TOOLS)/gofumpt: Makefile

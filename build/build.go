@@ -12,7 +12,9 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,10 +40,8 @@ type Builder struct {
 	goc     *crosscompile.Go
 	store   *cache.Cache
 	permits chan struct{}
+	wanted  atomic.Int64 // permits that are held or waited for
 	log     *slog.Logger
-
-	mu            sync.Mutex
-	recollections map[string]*recollection
 }
 
 // Hooks are told of a build's progress. They may run at once, and an error of
@@ -103,23 +103,26 @@ func (b *Builder) init(ctx context.Context) {
 // Resolve completes a Spec with what does not need the network or the compiler,
 // except that module/path@version is fetched: it validates, finds the package
 // and names the program after it, and asks whether Go builds for every platform.
-// Nothing is asked where the answers are known and cannot have changed.
+// Nothing is asked where the answers are known and cannot have changed: the Spec
+// that comes back stands for the sources as they are now.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	b.init(ctx)
 	s, err := s.Validate()
 	if err != nil {
 		return s, err
 	}
-	memory := b.recall(s)
-	known := memory.covers(s)
+	if s.recollection == nil {
+		s.recollection = b.recall(s)
+	}
+	known := s.recollection.covers(s)
 	switch {
 	case known:
-		s.Main = memory.memory.Main
+		s.Main = s.recollection.memory.Main
 	case s.Main.ImportPath == "":
 		if s.Main, err = b.find(ctx, s); err != nil {
 			return s, err
 		}
-		memory.begin(b.goc, s.Main)
+		s.recollection.begin(b.goc, s.Main)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name
@@ -127,10 +130,48 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if s.Main.Version != "" {
 		s.Vars.Version = s.Main.Version
 	}
-	if known {
-		return s, nil
+	if err := b.strayKeys(ctx, s); err != nil {
+		return s, err
 	}
-	return s, b.goc.Check(ctx, s.Main.Dir, s.Platforms)
+	s, err = s.expand()
+	if known {
+		return s, err
+	}
+	return s, errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms))
+}
+
+// strayKeys looks at what is said for single platforms that are not built: one
+// that Go does not know is a mistake, another is worth a word.
+func (b *Builder) strayKeys(ctx context.Context, s Spec) error {
+	var errs []error
+	for key := range keysOf(s.Bases, s.Overrides) {
+		p, err := platform.Parse(key)
+		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
+			continue
+		}
+		if err == nil {
+			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("what is said for %s alone: %w", key, err))
+			continue
+		}
+		b.log.DebugContext(ctx, "what is said for "+key+" alone is not needed: it is not built")
+	}
+	return errors.Join(errs...)
+}
+
+// keysOf gives the keys of both maps.
+func keysOf(bases map[string]string, overrides map[string]Compile) map[string]bool {
+	all := map[string]bool{}
+	for key := range bases {
+		all[key] = key != "default"
+	}
+	for key := range overrides {
+		all[key] = true
+	}
+	maps.DeleteFunc(all, func(_ string, counts bool) bool { return !counts })
+	return all
 }
 
 // find asks the go command for the package.
@@ -146,6 +187,8 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 type Plan struct {
 	Spec  Spec // complete, its Platforms those that All stood for
 	Bases []PlannedBase
+
+	files []entry
 }
 
 // A PlannedBase is the base of one platform.
@@ -170,10 +213,11 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 		}
 	}
 	found, err := from.all(ctx, s)
-	if err != nil {
+	files, filesErr := fileEntries(s)
+	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
 	}
-	plan := &Plan{Spec: s, Bases: make([]PlannedBase, len(found))}
+	plan := &Plan{Spec: s, files: files, Bases: make([]PlannedBase, len(found))}
 	for i, f := range found {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, foundation: f}
 	}
@@ -193,11 +237,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	files, err := fileEntries(s)
-	if err != nil {
-		return nil, err
-	}
-	r := &run{Builder: b, hooks: h, spec: s, files: files, layers: b.layers(ctx, s), memory: b.recall(s)}
+	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), memory: s.recollection}
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
 	var wg sync.WaitGroup

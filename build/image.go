@@ -21,8 +21,8 @@ import (
 type Image struct {
 	v1.Image
 	Platform ocispec.Platform
-	Base     v1.Hash // of the base's image for the platform, zero for Static and Scratch
-	Binary   crosscompile.Binary
+	Base     v1.Hash             // of the base's image for the platform, zero for Static and Scratch
+	Binary   crosscompile.Binary // zero where nothing had changed and no compiler ran
 }
 
 // An addition is a layer that mabuild puts on a base.

@@ -369,3 +369,61 @@ func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
 		t.Errorf("%v; read %d files to mend the layer", err, opened)
 	}
 }
+
+// A file that changes between being hashed and being packed must not lie in the
+// cache under what it was.
+func TestAFileThatChangesMeanwhilePoisonsNothing(t *testing.T) {
+	c, err := cache.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := inline("srv/x", 0o644, []byte("AAAA"))
+	changed := e
+	changed.open = inline("srv/x", 0o644, []byte("BBBB")).open
+	if _, err := newLayers(t, c).layer([]entry{changed}); !errors.Is(err, errChanged) {
+		t.Fatalf("got %v", err)
+	}
+	l, err := newLayers(t, c).layer([]entry{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := newLayers(t, nil).layer([]entry{e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _ := l.Digest()
+	if d, _ := want.Digest(); got != d {
+		t.Errorf("%s, want %s", got, d)
+	}
+}
+
+// What the person puts into an image must not fight over a path.
+func TestFilesThatCollideAreRefused(t *testing.T) {
+	x, y := inline("srv/x", 0o644, nil), inline("srv/x/y", 0o644, nil)
+	link := entry{name: "opt/link", kind: tar.TypeSymlink, link: "real", mode: 0o777}
+	for name, group := range map[string][]entry{
+		"below a file":     {x, y},
+		"the same path":    {x, x},
+		"below a new link": {link, inline("opt/link/b", 0o644, nil)},
+	} {
+		if list, err := (tree{}).place(group); err == nil {
+			t.Errorf("%s: placed as %v", name, list)
+		}
+	}
+	w := newLayers(t, nil)
+	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	for name, files := range map[string][]entry{
+		"on the program": {inline("mabuild/program", 0o644, nil)},
+		"above it":       {inline("mabuild", 0o644, nil)},
+		"a link above":   {{name: "mabuild", kind: tar.TypeSymlink, link: "srv", mode: 0o777}},
+		"below it":       {inline("mabuild/program/x", 0o644, nil)},
+	} {
+		program, err := programEntry(Spec{Name: "program"}, p, "testdata/program")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if added, err := additions(w, p, foundation{}, files, program); err == nil {
+			t.Errorf("%s: %d layers", name, len(added))
+		}
+	}
+}

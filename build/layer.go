@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -101,7 +102,7 @@ func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 	var r record
 	if w.cache.Load("layer", key, &r) {
 		if size, err := w.cache.Size(r.Digest); err == nil && size == r.Size {
-			return &layer{record: r, w: w, entries: entries}, nil
+			return w.kept(r, entries), nil
 		}
 	}
 	return w.make(key, entries)
@@ -124,7 +125,7 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 		defer f.Cleanup()
 		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
 			_ = w.cache.Store("layer", key, r) // it is made again if this was lost
-			return &layer{record: r, w: w, entries: entries}, nil
+			return w.kept(r, entries), nil
 		} else if err := w.alive(); err != nil {
 			return nil, err
 		}
@@ -134,7 +135,7 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layer{record: r, w: w, entries: entries, path: path}, nil
+	return &layer{record: r, path: path}, nil
 }
 
 // writeFile writes the layer to path in the work directory.
@@ -191,11 +192,15 @@ func (w *layers) add(archive *tar.Writer, e entry) (err error) {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	n, err := io.Copy(archive, whileAlive{r, w.alive})
-	if err == nil && n != e.size {
-		err = fmt.Errorf("it has %d bytes and had %d", n, e.size)
+	content := sha256.New()
+	n, err := io.Copy(io.MultiWriter(archive, content), whileAlive{r, w.alive})
+	switch {
+	case err != nil:
+		return err
+	case n != e.size || hex.EncodeToString(content.Sum(nil)) != e.content:
+		return errChanged // what is kept under its key must be what the key says
 	}
-	return err
+	return nil
 }
 
 // whileAlive ends a long copy when nobody wants it any more.
@@ -211,6 +216,9 @@ func (r whileAlive) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
+// errChanged says that a file is not what it was when the build began.
+var errChanged = errors.New("changed while it was read")
+
 func sum(h hash.Hash) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}
 }
@@ -225,9 +233,21 @@ func (c *counter) Write(p []byte) (int, error) {
 // layer is a layer file, in the cache or in the work directory.
 type layer struct {
 	record
-	w       *layers
-	entries []entry
-	path    string // "": in the cache
+	cache *cache.Cache
+	path  string                 // "": in the cache
+	again func() (string, error) // makes one that the cache lost, once
+}
+
+// kept is a layer in the cache.
+func (w *layers) kept(r record, entries []entry) *layer {
+	return &layer{record: r, cache: w.cache, again: sync.OnceValues(func() (string, error) {
+		path := filepath.Join(w.work, "layer-"+r.Digest.Hex)
+		again, err := w.writeFile(path, entries)
+		if err == nil && again != r {
+			err = errChanged
+		}
+		return path, err
+	})}
 }
 
 func (l *layer) Digest() (v1.Hash, error)            { return l.record.Digest, nil }
@@ -242,13 +262,9 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 		if r, err := l.cached(); err == nil {
 			return r, nil
 		}
-		path := filepath.Join(l.w.work, "layer-"+l.record.Digest.Hex)
-		again, err := l.w.writeFile(path, l.entries)
+		path, err := l.again()
 		if err != nil {
 			return nil, err
-		}
-		if again != l.record {
-			return nil, fmt.Errorf("layer %s: its files changed meanwhile", l.record.Digest)
 		}
 		return os.Open(path)
 	}
@@ -257,7 +273,7 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 
 // cached opens the cache's file after it has proved to be whole.
 func (l *layer) cached() (io.ReadCloser, error) {
-	r, _, err := l.w.cache.Get(l.record.Digest)
+	r, _, err := l.cache.Get(l.record.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +284,7 @@ func (l *layer) cached() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, _, err = l.w.cache.Get(l.record.Digest)
+	r, _, err = l.cache.Get(l.record.Digest)
 	return r, err
 }
 

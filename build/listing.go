@@ -48,13 +48,17 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 		}
 		s.Roots = append(s.Roots, root)
 	} else {
-		s.Content = append(s.Content, work, work+".sum")
+		vendor := filepath.Join(filepath.Dir(work), "vendor")
+		s.Content = append(s.Content, work, work+".sum", filepath.Join(vendor, "modules.txt"))
+		if _, err := os.Lstat(vendor); err == nil {
+			s.Roots = append(s.Roots, vendor)
+		}
 		if err := s.workspace(work); err != nil {
 			return scope{}, err
 		}
 	}
 	for _, root := range slices.Clone(s.Roots) {
-		if err := s.replaced(filepath.Join(root, "go.mod")); err != nil {
+		if err := s.replaced(filepath.Join(root, "go.mod")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return scope{}, err
 		}
 	}

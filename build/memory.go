@@ -36,10 +36,10 @@ type compiled struct {
 	Size    int64  `json:"size"`
 }
 
-// A recollection is the memory of one package in this run.
+// A recollection is the memory of one package, from Resolve to the end of Build.
 type recollection struct {
 	key    string // "": nothing can be remembered
-	before string // the listing when the run began, "" when it says nothing
+	before string // the listing at Resolve, "" when it says nothing
 
 	mu     sync.Mutex
 	memory memory
@@ -47,27 +47,19 @@ type recollection struct {
 	news   bool // memory has programs that the cache has not
 }
 
-// recall returns what is remembered of s's package, looking once a run.
+// recall returns what is remembered of s's package, and whether it holds as the
+// sources are now.
 func (b *Builder) recall(s Spec) *recollection {
 	key, err := b.memoryKey(s)
 	if err != nil {
 		return &recollection{}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if r, ok := b.recollections[key]; ok {
+	r := &recollection{key: key}
+	if !b.store.Load("memory", key, &r.memory) {
 		return r
 	}
-	r := &recollection{key: key}
-	if b.recollections == nil {
-		b.recollections = map[string]*recollection{}
-	}
-	b.recollections[key] = r
-	if b.store.Load("memory", key, &r.memory) {
-		digest, young, err := r.memory.Scope.list()
-		if r.fresh = err == nil && !young && digest == r.memory.Listing; r.fresh {
-			r.before = digest
-		}
+	if digest, young, err := r.memory.Scope.list(); err == nil && !young && digest == r.memory.Listing {
+		r.fresh, r.before = true, digest
 	}
 	return r
 }
@@ -105,21 +97,17 @@ func (b *Builder) memoryKey(s Spec) (string, error) {
 // begin lists the sources of a package that was just found, before anything is
 // compiled.
 func (r *recollection) begin(g *crosscompile.Go, main crosscompile.Package) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.key == "" || r.fresh || r.before != "" {
+	if r.key == "" || r.fresh {
 		return
 	}
 	sc, err := scopeOf(g, main.Dir)
 	if err != nil {
 		return
 	}
-	digest, young, err := sc.list()
-	if err != nil || young {
-		return
+	if digest, young, err := sc.list(); err == nil && !young {
+		r.before = digest
+		r.memory = memory{Main: main, Scope: sc, Listing: digest, Programs: map[string]compiled{}}
 	}
-	r.before = digest
-	r.memory = memory{Main: main, Scope: sc, Listing: digest, Programs: map[string]compiled{}}
 }
 
 // known returns the program for p, if it is remembered.

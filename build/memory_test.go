@@ -23,10 +23,12 @@ type world struct {
 	dir     string // of the main module, inside top
 	top     string
 	environ []string
+
+	builders map[string]*build.Builder // by cache
 }
 
 func newWorld(t *testing.T, seed int64) *world {
-	w := &world{t: t, rnd: rand.New(rand.NewSource(seed)), top: t.TempDir(), environ: append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOENV=off")}
+	w := &world{t: t, rnd: rand.New(rand.NewSource(seed)), top: t.TempDir(), environ: append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOENV=off"), builders: map[string]*build.Builder{}}
 	w.dir = filepath.Join(w.top, "app")
 	w.write("app/go.mod", "module example.com/app\n\ngo 1.26\n\nrequire example.com/lib v0.0.0\n\nreplace example.com/lib => ../lib\n")
 	w.write("app/main.go", "package main\n\nimport (\n\t_ \"embed\"\n\n\t\"example.com/lib\"\n)\n\n//go:embed text\nvar text string\n\nfunc main() { println(text, a, b, lib.L, tagged) }\n")
@@ -64,7 +66,7 @@ func (w *world) lib() {
 // step does something that people, editors and version control do to files.
 // It returns what, for the log.
 func (w *world) step() string {
-	a, b := filepath.Join(w.dir, "a.go"), filepath.Join(w.dir, "b.go")
+	a := filepath.Join(w.dir, "a.go")
 	steps := []struct {
 		what string
 		do   func() error
@@ -81,18 +83,7 @@ func (w *world) step() string {
 			w.value("a")
 			return os.Chtimes(a, info.ModTime(), info.ModTime())
 		}},
-		{"replace by a file of the same size and time", func() error {
-			info, err := os.Stat(b)
-			if err != nil {
-				return err
-			}
-			w.write("app/b.new", fmt.Sprintf("package main\n\nconst b = %d\n", 100_000+w.rnd.Intn(900_000)))
-			next := filepath.Join(w.dir, "b.new")
-			if err := os.Chtimes(next, info.ModTime(), info.ModTime()); err != nil {
-				return err
-			}
-			return os.Rename(next, b)
-		}},
+		{"replace by a file of the same size and time", func() error { w.replaceB(); return nil }},
 		{"touch", func() error { return os.Chtimes(a, time.Now(), time.Now()) }},
 		{"embed", func() error { w.write("app/text", strconv.Itoa(100+w.rnd.Intn(900))); return nil }},
 		{"a replaced module", func() error { w.lib(); return nil }},
@@ -120,6 +111,20 @@ func (w *world) step() string {
 	return s.what
 }
 
+// replaceB moves another file of the same size and time to where b.go is.
+func (w *world) replaceB() {
+	b, next := filepath.Join(w.dir, "b.go"), filepath.Join(w.dir, "b.new")
+	info, err := os.Stat(b)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	w.write("app/b.new", fmt.Sprintf("package main\n\nconst b = %d\n", 100_000+w.rnd.Intn(900_000)))
+	if err := errors.Join(os.Chtimes(next, info.ModTime(), info.ModTime()), os.Rename(next, b)); err != nil {
+		w.t.Error(err)
+	}
+}
+
 func (w *world) unlink() error {
 	links, err := filepath.Glob(filepath.Join(w.dir, "link*"))
 	for _, link := range links {
@@ -131,7 +136,12 @@ func (w *world) unlink() error {
 // build builds what is there, with the cache or without one.
 func (w *world) build(cache string, during func()) (digest v1.Hash, claimed bool) {
 	w.t.Helper()
-	b := build.Builder{Work: w.t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
+	at := cache + strconv.Itoa(len(w.environ)) // a Builder's environment is one
+	b := w.builders[at]
+	if b == nil || w.rnd.Intn(3) > 0 { // one that lives long must not remember more than others
+		b = &build.Builder{Work: w.t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
+		w.builders[at] = b
+	}
 	done := make(chan struct{})
 	go func() { during(); close(done) }()
 	r, err := b.Build(w.t.Context(), build.Spec{Dir: w.dir, Base: build.Scratch, Platforms: parse(w.t, "linux/amd64")}, build.Hooks{})
@@ -167,7 +177,10 @@ func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 			what += ", and an edit meanwhile"
 			before, _ = w.build("", during)
 			wait := time.Duration(w.rnd.Intn(150)) * time.Millisecond
-			during = func() { time.Sleep(wait); w.value("b") }
+			during = func() {
+				time.Sleep(wait)
+				w.replaceB()
+			}
 		}
 		digest, claimed := w.build(cache, during)
 		if !claimed {

@@ -30,6 +30,10 @@ func additions(w *layers, p ocispec.Platform, f foundation, files []entry, binar
 			}
 		}
 	}
+	// Together first: neither may stand in the other's way.
+	if _, err := t.place(slices.Concat(files, program)); err != nil {
+		return nil, err
+	}
 	for _, part := range []struct {
 		entries []entry
 		comment string

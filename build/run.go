@@ -163,10 +163,12 @@ func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known 
 
 // permit waits for a compiler's place.
 func (r *run) permit(ctx context.Context) (release func(), err error) {
+	r.wanted.Add(1)
 	select {
 	case r.permits <- struct{}{}:
-		return sync.OnceFunc(func() { <-r.permits }), nil
+		return sync.OnceFunc(func() { <-r.permits; r.wanted.Add(-1) }), nil
 	case <-ctx.Done():
+		r.wanted.Add(-1)
 		return nil, context.Cause(ctx)
 	}
 }
@@ -181,15 +183,32 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 	if how.Cgo {
 		env = append([]string{"CGO_ENABLED=1"}, env...)
 	}
-	bin, err = r.goc.Compile(ctx, crosscompile.Request{
+	atOnce := min(int(r.wanted.Load()), cap(r.permits))
+	request := crosscompile.Request{
 		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
-		Platform: p, Flags: how.Flags(), Env: env,
-	})
-	if err != nil {
-		unlock()
-		return bin, nil, err
+		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(atOnce))), Env: env,
 	}
-	return bin, unlock, nil
+	bin, err = r.goc.Compile(ctx, request)
+	if err == nil {
+		return bin, unlock, nil
+	}
+	unlock()
+	if full := r.store.Room(programRoom); full != nil && ctx.Err() == nil {
+		r.log.WarnContext(ctx, "compiling without the cache: "+full.Error())
+		if request.Out, err = r.workFile(filepath.Base(filepath.Dir(out))); err == nil {
+			bin, err = r.goc.Compile(ctx, request)
+		}
+	}
+	return bin, func() {}, err
+}
+
+// programRoom is what a cache must have room for to hold a program.
+const programRoom = 128 << 20
+
+// workFile returns where a program lies in the work directory.
+func (r *run) workFile(key string) (string, error) {
+	dir := filepath.Join(r.Work, "programs", key)
+	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
 }
 
 // image puts the program's layers on its base.
@@ -217,6 +236,6 @@ func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path st
 	} else if ctx.Err() != nil {
 		return "", nil, context.Cause(ctx)
 	}
-	dir := filepath.Join(r.Work, "programs", key)
-	return filepath.Join(dir, r.spec.Name), func() {}, os.MkdirAll(dir, 0o750)
+	path, err = r.workFile(key)
+	return path, func() {}, err
 }

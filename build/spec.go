@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,8 @@ type Spec struct {
 	// Main is the package that Package turned out to be. [Builder.Resolve] fills
 	// it in.
 	Main crosscompile.Package
+
+	recollection *recollection // what was compiled before, from Resolve on
 }
 
 // Compile says how to compile. Its zero value is trimmed, stripped, without cgo.
@@ -167,8 +170,8 @@ func (c Compile) validate(where string) error {
 		switch {
 		case !ok || name == "":
 			errs = append(errs, &SpecError{Field: where + "env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
-		case slices.Contains([]string{"GOOS", "GOARCH", "GOENV", "GOTOOLCHAIN", "GOFLAGS"}, name):
-			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is mabuild's to set", Way: "the platforms, and the ldflags, gcflags and build_tags of the build say it"})
+		case crosscompile.Owned(name):
+			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is mabuild's to set", Way: "platforms, cgo, ldflags, gcflags and build_tags say it"})
 		}
 	}
 	return errors.Join(errs...)
@@ -178,13 +181,19 @@ var port = regexp.MustCompile(`^[0-9]{1,5}(/(tcp|udp|sctp))?$`)
 
 func (c Config) validate() error {
 	var errs []error
+	for field, list := range map[string][]string{"entrypoint": c.Entrypoint, "cmd": c.Cmd} {
+		if len(list) > 0 && list[0] == "" {
+			errs = append(errs, &SpecError{Field: "image: " + field, Reason: "begins with nothing", Way: "leave it out"})
+		}
+	}
 	for _, kv := range c.Env {
 		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
 			errs = append(errs, &SpecError{Field: "image: env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
 		}
 	}
 	for _, p := range c.Ports {
-		if !port.MatchString(p) {
+		number, _, _ := strings.Cut(p, "/")
+		if n, err := strconv.Atoi(number); !port.MatchString(p) || err != nil || n < 1 || n > 65535 {
 			errs = append(errs, &SpecError{Field: "image: ports", Reason: fmt.Sprintf("%q is no port", p), Way: "write 8080/tcp"})
 		}
 	}

@@ -45,7 +45,7 @@ func (v Vars) Expand(text string) (string, error) {
 		err = t.Execute(&b, v)
 	}
 	if err != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q knows no such name", text), Way: way}
+		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: way}
 	}
 	return b.String(), nil
 }
@@ -88,6 +88,38 @@ func (v Vars) ExpandAll(list []string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// expandMap fills in the templates of a map's values and leaves out what then is
+// empty.
+func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
+	out := map[string]string{}
+	for key, text := range m {
+		value, err := v.Expand(text)
+		if err != nil {
+			return nil, err
+		}
+		if value != "" || text == "" {
+			out[key] = value
+		}
+	}
+	return out, nil
+}
+
+// expand fills in the templates of labels and annotations, and tries those of how
+// to compile.
+func (s Spec) expand() (Spec, error) {
+	var errs [4]error
+	s.Config.Labels, errs[0] = s.Vars.expandMap(s.Config.Labels)
+	s.Config.Annotations, errs[1] = s.Vars.expandMap(s.Config.Annotations)
+	s.IndexAnnotations, errs[2] = s.Vars.expandMap(s.IndexAnnotations)
+	_, errs[3] = s.Compile.expand(s.Vars)
+	all := errs[:]
+	for _, o := range s.Overrides {
+		_, err := o.expand(s.Vars)
+		all = append(all, err)
+	}
+	return s, errors.Join(all...)
 }
 
 // expand fills in the templates of how to compile.

@@ -14,6 +14,10 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 )
 
+// maxEntries bounds what is read of a layer's headers; the largest bases have a
+// tenth of it.
+const maxEntries = 2_000_000
+
 // maxLinks bounds how many links a path may lead through, as Linux does.
 const maxLinks = 40
 
@@ -53,9 +57,7 @@ func readTree(layers []v1.Layer, c *cache.Cache) (tree, error) {
 			}
 			_ = c.Store("tree", digest.String(), changes) // it is read again if this was lost
 		}
-		for _, ch := range changes {
-			t.apply(ch)
-		}
+		t.apply(changes)
 	}
 	return t, nil
 }
@@ -82,6 +84,9 @@ func readHeaders(l v1.Layer) (changes []change, err error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(gone)+len(changes) >= maxEntries {
+			return nil, fmt.Errorf("has more than %d entries", maxEntries)
+		}
 		name := clean(h.Name)
 		dir, file := path.Split(name)
 		switch hidden, ok := strings.CutPrefix(file, ".wh."); {
@@ -106,27 +111,44 @@ func clean(name string) string {
 	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }
 
-func (t tree) apply(c change) {
-	if c.Node != nil {
-		if old, ok := t[c.Path]; ok && old.Kind == tar.TypeDir && c.Node.Kind != tar.TypeDir {
-			t.drop(c.Path)
+// apply makes a layer's changes: what it hides goes first, all in one pass.
+func (t tree) apply(changes []change) {
+	hidden := map[string]bool{} // by path; true: with what is at it, not only below it
+	for _, c := range changes {
+		if c.Node == nil {
+			hidden[c.Path] = hidden[c.Path] || !c.All
+		} else if old, ok := t[c.Path]; ok && old.Kind == tar.TypeDir && c.Node.Kind != tar.TypeDir {
+			hidden[c.Path] = true
 		}
-		t[c.Path] = *c.Node
-		return
 	}
-	if !c.All {
-		delete(t, c.Path)
+	if len(hidden) > 0 {
+		for name := range t {
+			if hides(hidden, name) {
+				delete(t, name)
+			}
+		}
 	}
-	t.drop(c.Path)
+	for _, c := range changes {
+		if c.Node != nil {
+			t[c.Path] = *c.Node
+		}
+	}
 }
 
-// drop removes what is below dir.
-func (t tree) drop(dir string) {
-	for name := range t {
-		if dir == "" || strings.HasPrefix(name, dir+"/") {
-			delete(t, name)
+// hides reports whether name is hidden, or lies below what is.
+func hides(hidden map[string]bool, name string) bool {
+	if hidden[name] {
+		return true
+	}
+	for at := name; at != ""; {
+		if at, _ = path.Split(at); at != "" {
+			at = strings.TrimSuffix(at, "/")
+		}
+		if _, ok := hidden[at]; ok {
+			return true
 		}
 	}
+	return false
 }
 
 // resolve returns where a path really leads, through the links of the base, the
@@ -185,8 +207,11 @@ func (t tree) place(entries []entry) ([]entry, error) {
 		}
 		placed[name] = e
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-			if _, ok := placed[dir]; ok {
-				break
+			if other, ok := placed[dir]; ok {
+				if other.kind != tar.TypeDir {
+					return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s would lie in /%s, which is no directory", name, dir)}
+				}
+				continue
 			}
 			parent := directory(dir, 0o755)
 			if n, ok := t[dir]; ok && n.Kind != tar.TypeDir {
@@ -195,6 +220,11 @@ func (t tree) place(entries []entry) ([]entry, error) {
 				parent.mode, parent.uid, parent.gid = n.Mode, n.UID, n.GID
 			}
 			placed[dir] = parent
+		}
+	}
+	for name, e := range placed { // one may have come after what lies below it
+		if parent, ok := placed[path.Dir(name)]; ok && parent.kind != tar.TypeDir {
+			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s would lie in /%s, which is no directory", e.name, parent.name)}
 		}
 	}
 	list := make([]entry, 0, len(placed))

@@ -97,6 +97,15 @@ func Env(p ocispec.Platform) ([]string, error) {
 	return env, nil
 }
 
+// Owned reports whether a variable is this package's to set: what it aims at, and
+// where the go command finds and leaves things.
+func Owned(name string) bool {
+	return slices.ContainsFunc(knobs, func(k knob) bool { return k.name == name }) || slices.Contains([]string{
+		"CGO_ENABLED", "GO111MODULE", "GOARCH", "GOCACHE", "GOENV", "GOFLAGS", "GOMODCACHE", "GOOS", "GOPATH",
+		"GOROOT", "GOTMPDIR", "GOTOOLCHAIN", "GOWORK",
+	}, name)
+}
+
 // Variants returns the variants that Go can aim at on an architecture, in the
 // spelling of platforms; none for an architecture without variants.
 func Variants(architecture string) []string {

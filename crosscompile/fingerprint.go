@@ -34,17 +34,20 @@ func (g *Go) Fingerprint() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	root := filepath.Dir(filepath.Dir(path))
+	if _, err := os.Stat(filepath.Join(root, "pkg", "tool")); err != nil {
+		return "", fmt.Errorf("%s starts another go: %w", path, err) // which one, only running it would tell
+	}
 	h := sha256.New()
 	fmt.Fprintln(h, path, info.Size(), info.ModTime().UnixNano(), info.Mode())
 	heeded := slices.DeleteFunc(slices.Clone(g.environ()), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		return !strings.HasPrefix(name, "GO") && !slices.Contains([]string{"HOME", "XDG_CONFIG_HOME", "USERPROFILE", "APPDATA"}, name)
+		return !strings.HasPrefix(name, "GO") && !slices.Contains([]string{"HOME", "PATH", "XDG_CONFIG_HOME", "USERPROFILE", "APPDATA"}, name)
 	})
 	slices.Sort(heeded)
 	for _, kv := range heeded {
 		fmt.Fprintln(h, kv)
 	}
-	root := filepath.Dir(filepath.Dir(path))
 	for _, file := range []string{filepath.Join(root, "VERSION"), filepath.Join(root, "go.env"), g.envFile()} {
 		content, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

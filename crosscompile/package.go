@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/module"
@@ -63,13 +64,13 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if strings.HasPrefix(q.Pattern, "-") {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
 	}
-	if strings.Contains(q.Pattern, "...") {
+	if strings.Contains(q.Pattern, "...") || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, one package is wanted", Way: "name the main package, or several of them"}
 	}
 	if pkg, version, ok := strings.Cut(q.Pattern, "@"); ok && !isDir(q.Dir, q.Pattern) {
 		return g.findVersion(ctx, q, pkg, version)
 	}
-	if isLocal(q.Pattern) || isDir(q.Dir, q.Pattern) {
+	if isLocal(q.Pattern) || isDir(q.Dir, q.Pattern) || strings.HasSuffix(q.Pattern, ".go") {
 		return g.findDir(ctx, q)
 	}
 	return g.list(ctx, q.Dir, q.Pattern, q.Pattern)
@@ -125,6 +126,10 @@ type listed struct {
 // asked.
 func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, error) {
 	p, err := g.query(ctx, dir, pattern)
+	var ce *CommandError
+	if errors.As(err, &ce) && ce.answered() {
+		return Package{}, &PackageError{Pattern: asked, Reason: withoutDownloads(ce.Error()), Way: "run mabuild in a module, or name module/path@version"}
+	}
 	if err != nil {
 		return Package{}, err
 	}

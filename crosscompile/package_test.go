@@ -60,6 +60,8 @@ func TestFindRefuses(t *testing.T) {
 		{"app", "example.com/app/v2/none", "example.com/app/v2/none", "./cmd/api"},
 		{"nogo", ".", "no Go files", "no main package nearby"},
 		{"app", "./...", "is a pattern", "name the main package"},
+		{"app", "main.go", "is a file", "directory"},
+		{"app", "std", "is a pattern", "name the main package"},
 		{"app", "-toolexec=x", "begins with a dash", "directory"},
 		{"app", "not a path@v1.0.0", "is no import path", "module/path@version"},
 		{"app", "example.com/x@", "has no version", "@latest"},

@@ -42,7 +42,7 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return Package{}, err
 	}
-	lock := flock.New(filepath.Join(s.dir, "lock"))
+	lock := flock.New(filepath.Join(s.dir, ".lock"))
 	if _, err := lock.TryLockContext(ctx, 25*time.Millisecond); err != nil {
 		return Package{}, err
 	}

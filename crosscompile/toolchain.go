@@ -37,13 +37,14 @@ type Go struct {
 type toolchain struct {
 	bin     string   // the go command that toolchain lines chose
 	version string   // go1.26.8
+	flags   string   // what is kept of GOFLAGS
 	env     []string // for its children, without the platform
 }
 
 // settings are the answers of `go env -json` that reach the build as values.
 var settings = []string{
 	"GOAUTH", "GOCACHE", "GOCACHEPROG", "GOINSECURE", "GOMODCACHE", "GONOPROXY", "GONOSUMDB",
-	"GOPATH", "GOPRIVATE", "GOPROXY", "GOSUMDB", "GOVCS", "GOWORK",
+	"GOPATH", "GOPRIVATE", "GOPROXY", "GOSUMDB", "GOVCS",
 }
 
 // passed are the variables that reach the build as they are: where the person's
@@ -52,7 +53,7 @@ var passed = []string{
 	"HOME", "PATH", "USER", "LOGNAME", "NETRC", "XDG_CONFIG_HOME", "XDG_CACHE_HOME",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 	"SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS",
-	"GIT_CONFIG_GLOBAL", "GIT_CONFIG_COUNT", "GIT_SSL_CAINFO",
+	"GIT_SSL_CAINFO",
 	// Windows cannot start a process without these.
 	"SYSTEMROOT", "SystemRoot", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "COMSPEC", "ComSpec", "PATHEXT", "WINDIR",
 }
@@ -100,7 +101,7 @@ func (g *Go) alone(ctx context.Context, dir string) error {
 		return err
 	}
 	own := *tc
-	own.env = append(slices.Clone(tc.env), "GOWORK=off")
+	own.env = append(slices.Clone(tc.env), "GOWORK=off", "GOFLAGS="+strings.TrimSpace(tc.flags+" -mod=mod"))
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -144,13 +145,17 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 			tc.env = append(tc.env, name+"="+v)
 		}
 	}
+	// A go.work that was found is left to be found, or not, each time.
+	if work := env["GOWORK"]; work == "off" || work != "" && !strings.HasPrefix(dir+string(filepath.Separator), filepath.Dir(work)+string(filepath.Separator)) {
+		tc.env = append(tc.env, "GOWORK="+work)
+	}
 	flags, dropped := keepFlags(env["GOFLAGS"])
-	tc.env = append(tc.env, "GOFLAGS="+flags)
+	tc.flags, tc.env = flags, append(tc.env, "GOFLAGS="+flags)
 	if len(dropped) > 0 && g.Log != nil {
 		g.Log.WarnContext(ctx, "left out of GOFLAGS, which would change what is built: "+strings.Join(dropped, " "))
 	}
 	for _, kv := range g.environ() {
-		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passed, name) {
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passed, name) || strings.HasPrefix(name, "GIT_CONFIG_") {
 			tc.env = append(tc.env, kv)
 		}
 	}
@@ -205,6 +210,13 @@ func (e *CommandError) Error() string {
 }
 
 func (e *CommandError) Unwrap() error { return e.Err }
+
+// answered reports whether it was the go command that said no, about a package:
+// it ran to its end, and its settings were known.
+func (e *CommandError) answered() bool {
+	var exit *exec.ExitError
+	return e.Args[0] == "list" && errors.As(e.Err, &exit) && exit.ExitCode() == 1
+}
 
 // run runs p in a process group of its own, which it kills when ctx ends, and
 // returns its standard output.

@@ -45,19 +45,27 @@ type partly struct{ error }
 
 func (e partly) Unwrap() error { return e.error }
 
-// exitCode gives an error its exit code. What says most about the way out is
-// looked for first.
+// exitCode gives an error its exit code; where all of several failed, the
+// first's.
 func exitCode(err error) int {
+	if as[partly](err) {
+		return exitPartly
+	}
+	if _, ok := err.(*usageError); ok { //nolint:errorlint // whatever it holds
+		return exitUsage
+	}
+	return exitCodeOf(parts(err)[0])
+}
+
+// exitCodeOf looks first for what says most about the way out.
+func exitCodeOf(err error) int {
 	var (
 		usage    *usageError
-		coded    interface{ ExitCode() int }
 		registry *registry.Error
 	)
 	switch {
-	case as[partly](err):
-		return exitPartly
-	case errors.As(err, &coded):
-		return coded.ExitCode()
+	case as[*unmetError](err):
+		return exitBuild
 	case errors.Is(err, manifest.ErrMismatch):
 		return exitContent
 	case isCredentials(err):
@@ -125,13 +133,23 @@ func parts(err error) []error {
 	if p, ok := err.(partly); ok { //nolint:errorlint // its own outermost layer
 		return parts(p.error)
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok || !isJoin(err, several.Unwrap()) {
 		return []error{err}
 	}
 	var list []error
-	for _, e := range joined.Unwrap() {
+	for _, e := range several.Unwrap() {
 		list = append(list, parts(e)...)
 	}
 	return list
+}
+
+// isJoin tells the errors of errors.Join, which stand side by side, from one that
+// wraps several and has words of its own.
+func isJoin(err error, inner []error) bool {
+	lines := make([]string, len(inner))
+	for i, e := range inner {
+		lines[i] = e.Error()
+	}
+	return err.Error() == strings.Join(lines, "\n")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"os/exec"
 	"strings"
 	"time"
@@ -45,11 +46,9 @@ func gitRemote(ctx context.Context, dir string) string {
 		return ""
 	}
 	remote := strings.TrimSpace(string(out))
-	if scheme, rest, ok := strings.Cut(remote, "://"); ok {
-		if at := strings.LastIndex(rest, "@"); at >= 0 {
-			rest = rest[at+1:]
-		}
-		return scheme + "://" + rest
+	if u, err := url.Parse(remote); err == nil && u.Host != "" {
+		u.User = nil
+		return u.String()
 	}
-	return remote
+	return remote // git@host:path, which has no secret
 }

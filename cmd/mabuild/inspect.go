@@ -193,7 +193,6 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 type unmetError struct{ *manifest.PlatformError }
 
 // ExitCode is the one of what did not hold.
-func (e *unmetError) ExitCode() int { return exitBuild }
 
 func printRaw(ctx context.Context, a *app, ref string) error {
 	source, name, err := a.source(ref)

@@ -114,7 +114,7 @@ func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.ask(a); err != nil {
+	if err := o.ask(ctx, a); err != nil {
 		return err
 	}
 	if err := a.checkLogin(ctx, host, o); err != nil {
@@ -137,7 +137,7 @@ func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
 }
 
 // ask reads what the flags did not say, from the terminal or standard input.
-func (o *loginOptions) ask(a *app) error {
+func (o *loginOptions) ask(ctx context.Context, a *app) error {
 	in := bufio.NewReader(a.stdin)
 	file, isFile := a.stdin.(*os.File)
 	terminal := isFile && term.IsTerminal(int(file.Fd()))
@@ -170,6 +170,12 @@ func (o *loginOptions) ask(a *app) error {
 	if _, err := fmt.Fprint(a.stderr, "Password: "); err != nil {
 		return err
 	}
+	state, err := term.GetState(int(file.Fd()))
+	if err != nil {
+		return err
+	}
+	// A run that is interrupted here must not leave a terminal that is mute.
+	defer context.AfterFunc(ctx, func() { _ = term.Restore(int(file.Fd()), state) })()
 	b, err := term.ReadPassword(int(file.Fd()))
 	o.password = string(b)
 	return errors.Join(err, discard(fmt.Fprintln(a.stderr)))

@@ -36,13 +36,20 @@ type output struct {
 	single bool // it holds one image
 }
 
-// published is what became of a program.
+// published is what became of a program, and where it is whole.
 type published struct {
-	program program
+	name    string
 	content manifest.Content
 	digest  v1.Hash
 	images  []build.Image
+
+	repos   []string // in the order asked, as all below
+	tags    []string
+	outputs []string
 }
+
+// anywhere reports whether any destination is whole.
+func (p *published) anywhere() bool { return p != nil && len(p.repos)+len(p.outputs) > 0 }
 
 // A publisher builds programs and puts them where they go.
 type publisher struct {
@@ -57,10 +64,13 @@ type repository struct {
 	name string   // as the person wrote it
 	tags []string // name:tag
 
+	moved int // how many of the tags
+
 	ready   chan struct{} // closed when the fields below are set
 	current v1.Descriptor // what the first tag names now
 	release func()
 	err     error
+	ended   bool // err is no answer: something else had ended the run
 }
 
 // repositories groups references, in the order asked.
@@ -115,7 +125,7 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 			defer close(r.ready)
 			r.current, r.release, r.err = pub.client.Prepare(ctx, r.tags[0])
 			if r.err != nil {
-				r.release = func() {}
+				r.release, r.ended = func() {}, ctx.Err() != nil
 				cancel(r.err)
 			}
 		})
@@ -127,8 +137,15 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 		}
 	}()
 	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos))
-	if refused := refusals(repos); refused != nil && parent.Err() == nil {
-		return nil, refused
+	refused := context.Cause(ctx) != nil && parent.Err() == nil
+	if err != nil {
+		cancel(err) // the answers that are still out matter to nobody
+	}
+	if err != nil && !refused {
+		return nil, err
+	}
+	if err := refusals(repos); err != nil {
+		return nil, err
 	}
 	if err != nil {
 		return nil, err
@@ -137,12 +154,12 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 }
 
 // refusals waits for the repositories' answers and joins what speaks against
-// them. What ended because another one ended it says nothing.
+// them. What was asked in vain, since another's refusal ended it, says nothing of
+// its own.
 func refusals(repos []*repository) error {
 	var errs []error
 	for _, r := range repos {
-		<-r.ready
-		if r.err != nil && !errors.Is(r.err, context.Canceled) {
+		if <-r.ready; r.err != nil && !r.ended {
 			errs = append(errs, r.err)
 		}
 	}
@@ -204,9 +221,10 @@ func each(repos []*repository, do func(*repository) error) error {
 	return errors.Join(errs...)
 }
 
-// finish moves the tags, and fills the local destinations.
+// finish fills the local destinations and moves the tags: those last, as others
+// act on them at once. What is whole is in the result also when something failed.
 func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result) (*published, error) {
-	out := &published{program: p, content: r.Index, images: r.Images}
+	out := &published{name: p.spec.Name, content: r.Index, images: r.Images}
 	if p.noIndex {
 		out.content = r.Images[0].Image
 	}
@@ -214,13 +232,25 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	if out.digest, err = out.content.Digest(); err != nil {
 		return nil, err
 	}
-	errs := []error{each(repos, func(repo *repository) error { return pub.move(ctx, repo, out) })}
+	var errs []error
 	for _, o := range p.outputs {
 		if err := o.sink.Put(ctx, o.ref, out.content); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", o.text, err))
+			continue
 		}
+		out.outputs = append(out.outputs, o.text)
 	}
-	return out, errors.Join(errs...)
+	if len(errs) > 0 { // no tag says that all is well
+		return out, errors.Join(errs...)
+	}
+	err = each(repos, func(repo *repository) error { return pub.move(ctx, repo, out) })
+	for _, repo := range repos {
+		if repo.moved == len(repo.tags) {
+			out.repos = append(out.repos, repo.name)
+		}
+		out.tags = append(out.tags, repo.tags[:repo.moved]...)
+	}
+	return out, err
 }
 
 // move moves a repository's tags one after another. Where there are several the
@@ -236,6 +266,7 @@ func (pub *publisher) move(ctx context.Context, repo *repository, p *published) 
 		if err := pub.client.Put(ctx, tag, p.content); err != nil {
 			return notMoved(repo.tags[:n], repo.tags[n:], err)
 		}
+		repo.moved++
 	}
 	return nil
 }

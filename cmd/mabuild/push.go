@@ -97,7 +97,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if compiled(done) {
 		a.bound()
 	}
-	if a.config.MetadataFile != "" {
+	if a.config.MetadataFile != "" && slices.ContainsFunc(done, (*published).anywhere) {
 		if err := writeMetadata(a.config.MetadataFile, done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("metadata file: %w", err))
 		}
@@ -185,7 +185,10 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 		return program{}, err
 	}
 	p := program{spec: spec, noIndex: a.config.NoIndex}
-	if p.noIndex && (len(spec.Platforms) != 1 || spec.All) {
+	if p.noIndex && spec.All {
+		return p, usage("name the one with --platforms", "--no-index wants one platform, and all may be several")
+	}
+	if p.noIndex && len(spec.Platforms) != 1 {
 		return p, usage("name the one with --platforms", "--no-index wants one platform, and there are %d", len(spec.Platforms))
 	}
 	if o.push {
@@ -206,7 +209,11 @@ func (a *app) refs(spec build.Spec, c config.Build) ([]string, error) {
 	}
 	var refs []string
 	var errs []error
-	for _, tag := range tags {
+	for i, tag := range tags {
+		if tag == "" || strings.HasSuffix(tag, ":") {
+			errs = append(errs, usage("in a git repository, and for module/path@version, templates have values", "tag %q is empty", c.Tags[i]))
+			continue
+		}
 		if !isFull(tag) {
 			if c.Repo == "" {
 				errs = append(errs, usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name))
@@ -215,7 +222,9 @@ func (a *app) refs(spec build.Spec, c config.Build) ([]string, error) {
 			tag = strings.TrimSuffix(c.Repo, "/") + "/" + spec.Name + ":" + tag
 		}
 		errs = append(errs, checkTag(tag))
-		refs = append(refs, tag)
+		if !slices.Contains(refs, tag) {
+			refs = append(refs, tag)
+		}
 	}
 	return refs, errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/mabuild/mabuild/build"
@@ -29,16 +30,8 @@ func (pub *publisher) all(ctx context.Context, programs []program) ([]*published
 		})
 	}
 	wg.Wait()
-	whole := 0
-	for i := range errs {
-		if errs[i] == nil {
-			whole++
-		} else {
-			done[i] = nil
-		}
-	}
 	err := errors.Join(errs...)
-	if err != nil && whole > 0 {
+	if err != nil && slices.ContainsFunc(done, (*published).anywhere) {
 		err = partly{err}
 	}
 	return done, err
@@ -91,7 +84,7 @@ type platformMetadata struct {
 func writeMetadata(file string, done []*published) error {
 	m := metadata{Programs: []programMetadata{}}
 	for _, d := range done {
-		if d == nil {
+		if !d.anywhere() {
 			continue
 		}
 		p, err := describe(d)
@@ -104,7 +97,11 @@ func writeMetadata(file string, done []*published) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(b, '\n'), 0o644)
+	temp := file + ".new"
+	if err := os.WriteFile(temp, append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, file)
 }
 
 func describe(d *published) (programMetadata, error) {
@@ -113,11 +110,8 @@ func describe(d *published) (programMetadata, error) {
 		return programMetadata{}, err
 	}
 	p := programMetadata{
-		Name: d.program.spec.Name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
-		Tags: append([]string{}, d.program.refs...), Platforms: make([]platformMetadata, len(d.images)),
-	}
-	for _, o := range d.program.outputs {
-		p.Outputs = append(p.Outputs, o.text)
+		Name: d.name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
+		Tags: append([]string{}, d.tags...), Outputs: d.outputs, Platforms: make([]platformMetadata, len(d.images)),
 	}
 	for i, img := range d.images {
 		if p.Platforms[i], err = describeImage(img); err != nil {
@@ -153,13 +147,8 @@ func (a *app) printResults(done []*published) error {
 		if d == nil {
 			continue
 		}
-		for _, r := range repositories(d.program.refs) {
-			if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", r.name, d.digest); err != nil {
-				return err
-			}
-		}
-		for _, o := range d.program.outputs {
-			if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", o.text, d.digest); err != nil {
+		for _, place := range slices.Concat(d.repos, d.outputs) {
+			if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", place, d.digest); err != nil {
 				return err
 			}
 		}

@@ -72,11 +72,38 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	for key, o := range c.Overrides {
 		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
 	}
-	if a.config.VCS || usesTemplates(c) { // git answers slowly, and seldom matters
+	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) { // git answers slowly, and seldom matters
 		s.Vars = gitVars(ctx, c.Dir)
 	}
-	return s, a.describeImage(ctx, &s, c)
+	if s.Config.Labels, err = pairs(c.Image.Labels); err != nil {
+		return s, fmt.Errorf("labels: %w", err)
+	}
+	if s.Config.Annotations, err = pairs(c.Image.Annotations); err != nil {
+		return s, fmt.Errorf("annotations: %w", err)
+	}
+	if a.config.VCS {
+		s.IndexAnnotations = vcsAnnotations(ctx, c)
+	}
+	return s, nil
 }
+
+// isVersion reports whether a package is a module/path@version, of which the
+// repository at hand says nothing.
+func isVersion(pkg string) bool { return strings.Contains(pkg, "@") }
+
+// vcsAnnotations describes the commit, by templates that know it.
+func vcsAnnotations(ctx context.Context, c config.Build) map[string]string {
+	all := map[string]string{vcsPrefix + "version": "{{.Version}}"}
+	if !isVersion(c.Main) {
+		all[vcsPrefix+"revision"], all[vcsPrefix+"created"] = "{{.Commit}}", "{{.Date}}"
+		all[vcsPrefix+"source"] = gitRemote(ctx, c.Dir)
+	}
+	return all
+}
+
+// vcsPrefix is the prefix of annotations that describe an image (image-spec,
+// annotations.md).
+const vcsPrefix = "org.opencontainers.image."
 
 // usesTemplates reports whether any text of a build is a template.
 func usesTemplates(c config.Build) bool {
@@ -87,33 +114,10 @@ func usesTemplates(c config.Build) bool {
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, "{{") })
 }
 
-// describeImage fills in labels and annotations, with what --vcs adds.
-func (a *app) describeImage(ctx context.Context, s *build.Spec, c config.Build) (err error) {
-	if s.Config.Labels, err = pairs(s.Vars, c.Image.Labels); err != nil {
-		return fmt.Errorf("labels: %w", err)
-	}
-	if s.Config.Annotations, err = pairs(s.Vars, c.Image.Annotations); err != nil {
-		return fmt.Errorf("annotations: %w", err)
-	}
-	if !a.config.VCS {
-		return nil
-	}
-	s.IndexAnnotations = map[string]string{}
-	for key, value := range map[string]string{
-		"revision": s.Vars.Commit, "version": s.Vars.Version, "created": s.Vars.Date, "source": gitRemote(ctx, c.Dir),
-	} {
-		if value != "" {
-			s.IndexAnnotations["org.opencontainers.image."+key] = value
-		}
-	}
-	return nil
-}
-
-// pairs makes a map of K=V texts, templates filled in.
-func pairs(v build.Vars, list []string) (map[string]string, error) {
-	list, err := v.ExpandAll(list)
-	if err != nil || len(list) == 0 {
-		return nil, err
+// pairs makes a map of K=V texts.
+func pairs(list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
 	}
 	m := map[string]string{}
 	for _, kv := range list {

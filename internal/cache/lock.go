@@ -10,7 +10,7 @@ import (
 )
 
 // lockName is the file that stands for a directory that one user holds at a time.
-const lockName = "lock"
+const lockName = ".lock"
 
 // patience is how often a lock that somebody else holds is asked for again.
 const patience = 25 * time.Millisecond

@@ -68,7 +68,7 @@ func (c *Cache) Prune(limit int64) (freed int64, err error) {
 		}
 		errs = append(errs, err)
 	}
-	return freed, errors.Join(errs...)
+	return freed, errors.Join(append(errs, c.Sweep())...)
 }
 
 // remove removes an item unless somebody holds it.
@@ -83,7 +83,14 @@ func (i item) remove() (removed bool, err error) {
 		return false, nil //nolint:nilerr // in use, or of somebody else: it stays
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	return true, os.RemoveAll(i.path)
+	// The lock stays: somebody may be waiting for it.
+	entries, err := os.ReadDir(i.path)
+	for _, e := range entries {
+		if e.Name() != lockName {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(i.path, e.Name())))
+		}
+	}
+	return err == nil, err
 }
 
 func ignoreMissing(err error) error {
@@ -109,7 +116,9 @@ func (c *Cache) items() ([]item, error) {
 			if err := i.measure(); err != nil {
 				return err
 			}
-			items = append(items, i)
+			if !i.dir || i.bytes > 0 {
+				items = append(items, i)
+			}
 		}
 		return nil
 	}
