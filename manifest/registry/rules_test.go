@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -166,6 +169,15 @@ func TestDialStrictly(t *testing.T) {
 	address := server.Listener.Addr().String()
 	if _, err := c.wire.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
 		t.Errorf("got %v", err)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	for _, spelling := range []string{"localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "[::]"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		if conn, err := c.wire.dial(true)(ctx, "tcp", spelling+":"+port); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s was dialled", spelling)
+		}
+		cancel()
 	}
 	h := c.wire.host(address)
 	if c.wire.isPrivate(h) {
