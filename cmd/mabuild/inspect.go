@@ -192,8 +192,6 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 // An unmetError says that an image does not keep what --require demands.
 type unmetError struct{ *manifest.PlatformError }
 
-// ExitCode is the one of what did not hold.
-
 func printRaw(ctx context.Context, a *app, ref string) error {
 	source, name, err := a.source(ref)
 	if err != nil {
