@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -101,6 +103,38 @@ func TestNothingWrongIsCached(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A cache that is a file, or that becomes one in the middle, costs time alone.
+func TestBrokenCacheCostsTime(t *testing.T) {
+	b := start(t, regtest.Options{})
+	if err := b.direct().Put(t.Context(), b.Judge()+"/app:v1", program(t, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(dir string) error{
+		"a file":         func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+		"blobs a file":   func(dir string) error { return instead(dir, "blobs/sha256") },
+		"records a file": func(dir string) error { return instead(dir, "records") },
+		"no place":       func(dir string) error { return instead(dir, "tmp") },
+	} {
+		dir := filepath.Join(t.TempDir(), "cache")
+		if err := spoil(dir); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			c, _ := b.client()
+			c.CacheDir = dir
+			if err := pull(t.Context(), c, b.Host+"/app:v1"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// instead puts a file where the cache in dir wants a directory.
+func instead(dir, sub string) error {
+	file := filepath.Join(dir, filepath.FromSlash(sub))
+	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o600))
 }
 
 // Whoever pushes to one tag at once, the tag ends as one of what they pushed, whole.
