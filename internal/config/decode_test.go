@@ -120,8 +120,8 @@ func TestDecode(t *testing.T) {
 			if got != test.want && (test.name != "laughs" || !strings.HasPrefix(got, test.want)) {
 				t.Errorf("got:\n%.2000s\nwant:\n%s", got, test.want)
 			}
-			if took := time.Since(start); took > time.Second {
 			if took := time.Since(start); took > 4*time.Second { // a quarter of that when nobody else computes
+				t.Errorf("took %s", took)
 			}
 		})
 	}
