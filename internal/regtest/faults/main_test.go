@@ -59,15 +59,15 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) error {
 // A bench is a registry and how many cases it has seen.
 type bench struct {
 	*regtest.Registry
-	options regtest.Options
-	cases   atomic.Int32
+	cases  atomic.Int32
+	counts map[string]int // of requests, by what matches them
 }
 
 // start starts a registry on disk that demands tokens.
 func start(t *testing.T, o regtest.Options) *bench {
 	t.Helper()
 	o.Dir, o.User, o.Password, o.Bearer = memory(t), user, password, true
-	return &bench{Registry: regtest.Start(t, o), options: o}
+	return &bench{Registry: regtest.Start(t, o), counts: map[string]int{}}
 }
 
 // memory returns a directory for t, in memory where the system has some: the judge

@@ -158,25 +158,11 @@ func (b *bench) checkError(t *testing.T, err error, repo string) {
 // makes and that match.
 func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	t.Helper()
-	repo := fmt.Sprintf("count%d", b.cases.Add(1))
-	if !k.new {
-		if err := b.direct().Put(t.Context(), b.Judge()+"/"+repo+":v1", program(t, 300)); err != nil {
-			t.Fatal(err)
-		}
+	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new)
+	if b.counts[key] == 0 {
+		b.counts[key] = b.count(t, k)
 	}
-	b.Inject(regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})
-	c, _ := b.client()
-	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, max(k.size, 300))); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, r := range b.Requests() {
-		if r.Faulted {
-			n++
-		}
-	}
-	b.Reset()
-	seen := map[int]bool{}
+	n, seen := b.counts[key], map[int]bool{}
 	for _, nth := range []int{1, (n + 1) / 2, n} {
 		if nth > 0 && !seen[nth] {
 			seen[nth] = true
@@ -186,6 +172,30 @@ func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	if n == 0 {
 		t.Errorf("a push makes no %s %s", k.fault.Method, k.fault.Path)
 	}
+}
+
+// count counts the requests of a push that k's fault matches.
+func (b *bench) count(t *testing.T, k kase) int {
+	t.Helper()
+	repo := fmt.Sprintf("count%d", b.cases.Add(1))
+	if !k.new {
+		if err := b.direct().Put(t.Context(), b.Judge()+"/"+repo+":v1", program(t, 300)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Inject(regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})
+	c, _ := b.client()
+	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, 300)); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, r := range b.Requests() {
+		if r.Faulted {
+			n++
+		}
+	}
+	b.Reset()
+	return n
 }
 
 // A request that fails once or three times costs time, whichever it is and
