@@ -20,6 +20,7 @@ type pushOptions struct {
 	only     []string
 	asMain   bool
 	dryRun   bool
+	verify   bool
 	push     bool // to registries
 }
 
@@ -70,6 +71,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindBuild(flags)
 	flags.BoolVar(&o.asMain, "as-main", false, "build module/path@version as the main module, replace and exclude lines heeded")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print what would be built and pushed; compile nothing, send nothing")
+	flags.BoolVar(&o.verify, "verify", false, "look for the blobs, too, of what a registry says it has, and heal what is gone")
 	flags.StringSliceVar(&o.only, "only", nil, "build only these `ID`s of .mabuild.yaml")
 }
 
@@ -78,6 +80,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err := a.start(cmd); err != nil {
 		return err
 	}
+	a.client.Verify = o.verify
 	ctx := cmd.Context()
 	work, err := a.workDir()
 	if err != nil {
