@@ -120,7 +120,7 @@ func TestDecode(t *testing.T) {
 			if got != test.want && (test.name != "laughs" || !strings.HasPrefix(got, test.want)) {
 				t.Errorf("got:\n%.2000s\nwant:\n%s", got, test.want)
 			}
-			if took := time.Since(start); took > 4*time.Second { // a quarter of that when nobody else computes
+			if took := time.Since(start); took > 30*time.Second { // a bound on the work, not a measurement: the machine may be busy
 				t.Errorf("took %s", took)
 			}
 		})

@@ -125,7 +125,7 @@ func TestHostileManifests(t *testing.T) {
 		if err != nil && (strings.ContainsAny(err.Error(), "\r\n\x1b\x00") || len(err.Error()) > 1024) {
 			t.Errorf("%s: %q", one.what, err)
 		}
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s took %v", one.what, took)
 		}
 	}
