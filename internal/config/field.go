@@ -42,6 +42,21 @@ func (f *field) env() string {
 	return "MABUILD_" + strings.ToUpper(strings.ReplaceAll(f.path, ".", "_"))
 }
 
+// variables returns the names of the variables that set the field, the first of
+// them first: the key's and, where it is another, the flag's.
+func (f *field) variables() []string {
+	names := []string{f.env()}
+	flag := "MABUILD_" + strings.ToUpper(strings.ReplaceAll(f.flag, "-", "_"))
+	// The flag --env is the image's, the key env the compiler's.
+	if flag != names[0] && flag != "MABUILD_ENV" {
+		names = append(names, flag)
+	}
+	if f.path == "platforms" {
+		names = append(names, "MABUILD_PLATFORM") // as --platform
+	}
+	return names
+}
+
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 var described sync.Map // reflect.Type to []*field

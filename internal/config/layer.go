@@ -117,9 +117,12 @@ func environment(fields []*field, lookup func(string) (string, bool)) (layer, er
 		if !f.plain() || f.flag == "" {
 			continue
 		}
-		if s, ok := lookup(f.env()); ok && s != "" {
-			one, err := f.read([]string{s}, Origin{Kind: FromEnv, Name: f.env()})
-			l[f.path], errs = one, append(errs, err)
+		for _, name := range f.variables() {
+			if s, ok := lookup(name); ok && s != "" {
+				one, err := f.read([]string{s}, Origin{Kind: FromEnv, Name: name})
+				l[f.path], errs = one, append(errs, err)
+				break
+			}
 		}
 	}
 	return l, errors.Join(errs...)

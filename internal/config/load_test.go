@@ -378,3 +378,17 @@ func golden(t *testing.T, path string, got []byte) {
 		t.Errorf("%s is stale (%v): run go generate ./internal/config\n%s", path, err, got)
 	}
 }
+
+// Who knows the flag knows the variable.
+func TestVariablesMayBeSpelledAsFlags(t *testing.T) {
+	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_PLATFORM=linux/arm64", "MABUILD_TAG=v1", "MABUILD_INSECURE_REGISTRY=registry.local", "MABUILD_BUILD_ENV=A=b", "MABUILD_ENV=C=d")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.Platforms, []string{"linux/arm64"}) || !slices.Equal(c.Tags, []string{"v1"}) || !slices.Equal(c.InsecureRegistries, []string{"registry.local"}) {
+		t.Errorf("platforms %v, tags %v, insecure %v", c.Platforms, c.Tags, c.InsecureRegistries)
+	}
+	if !slices.Equal(c.Env, []string{"C=d"}) { // the key's own name comes first
+		t.Errorf("env %v", c.Env)
+	}
+}
