@@ -93,7 +93,10 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a file", Way: "name the directory of the main package"}
 	}
 	if !filepath.IsAbs(q.Pattern) {
-		relative := "./" + filepath.ToSlash(filepath.Clean(q.Pattern))
+		relative := filepath.ToSlash(filepath.Clean(q.Pattern))
+		if !isLocal(relative) {
+			relative = "./" + relative
+		}
 		if found, err := g.list(ctx, q.Dir, relative, q.Pattern); err == nil || ctx.Err() != nil {
 			return found, err
 		}

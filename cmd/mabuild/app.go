@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -31,6 +32,7 @@ type app struct {
 	config *config.Config
 	log    *slog.Logger
 	client *registry.Client
+	cache  string // the directory, "" for none
 	work   string
 	ends   []func() // last first
 }
@@ -58,6 +60,7 @@ func (a *app) start(cmd *cobra.Command) (err error) {
 		cmd.SetContext(ctx)
 		a.ends = append(a.ends, cancel)
 	}
+	a.cache = a.usableCache()
 	a.client = a.newClient()
 	return nil
 }
@@ -82,7 +85,7 @@ func (a *app) newClient() *registry.Client {
 	}
 	return &registry.Client{
 		Hosts: hosts, CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey,
-		TrustRealms: c.TrustRealms, CacheDir: a.cacheDir(), UserAgent: "mabuild/" + strings.Trim(versionText(), "()"), Log: a.log,
+		TrustRealms: c.TrustRealms, CacheDir: a.cache, UserAgent: "mabuild/" + strings.Trim(versionText(), "()"), Log: a.log,
 	}
 }
 
@@ -97,6 +100,19 @@ func (a *app) cacheDir() string {
 		return ""
 	}
 	return filepath.Join(dir, "mabuild")
+}
+
+// usableCache is the cache if it can be used, else "", said once.
+func (a *app) usableCache() string {
+	dir := a.cacheDir()
+	if dir == "" {
+		return ""
+	}
+	if _, err := cache.Open(dir); err != nil {
+		a.log.Warn("going on without a cache: " + err.Error())
+		return ""
+	}
+	return dir
 }
 
 // workPath is the work directory, for the end that leaves no time.

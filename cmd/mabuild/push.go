@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	pub := &publisher{client: a.client, log: a.log, builder: &build.Builder{
-		Bases: anywhere{a}, Work: work, Cache: a.cacheDir(), Jobs: a.config.Jobs, Log: a.log,
+		Bases: anywhere{a}, Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log,
 	}}
 	programs, err := a.programs(ctx, pub.builder, o)
 	if err != nil {
@@ -245,7 +246,7 @@ func (a *app) printPlans(ctx context.Context, b *build.Builder, programs []progr
 			continue
 		}
 		var s strings.Builder
-		fmt.Fprintf(&s, "%s (%s)\n", p.spec.Name, plan.Spec.Main.ImportPath)
+		fmt.Fprintf(&s, "%s (%s)\n", p.spec.Name, cmp.Or(p.spec.Package, "."))
 		for _, base := range plan.Bases {
 			from := base.Ref
 			if base.Digest.Hex != "" && !strings.Contains(from, "@") {
