@@ -21,6 +21,9 @@ import (
 // fewer than 40 bytes.
 const maxSpecifier = 256
 
+// optionCharacters are what versions and features of operating systems consist of.
+const optionCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
 // A ParseError says which platform could not be parsed, why, and what was
 // probably meant.
 type ParseError struct {
@@ -67,6 +70,12 @@ func Parse(s string) (ocispec.Platform, error) {
 	p, err := platforms.Parse(text)
 	if err != nil {
 		return fail("wants os/architecture[/variant]", "for example linux/amd64 or linux/arm/v7")
+	}
+	// What was written in percent signs may be anything.
+	for _, option := range append([]string{p.OSVersion}, p.OSFeatures...) {
+		if strings.Trim(option, optionCharacters) != "" {
+			return fail("has an operating system version or feature that is none", "write windows/amd64:10.0.17763.1")
+		}
 	}
 	if p.OS == "" || p.Architecture == "" || strings.HasSuffix(text, "/") {
 		return fail("is only half a platform", "write os/architecture, for example linux/amd64")

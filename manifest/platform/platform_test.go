@@ -80,6 +80,8 @@ var inputs = []struct{ text, want string }{
 	{"linux/*", ""},
 	{"*/*", ""},
 	{"linux/amd64:", ""},
+	{"0/0:%00", ""},
+	{"windows(10%2B0)/amd64", ""},
 	{"windows:10.0/amd64", ""},
 	{"windows(10.0/amd64", ""},
 	{"windows(10.0)/amd64:10.0", ""},
