@@ -7,7 +7,6 @@
 package cache
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -136,15 +135,6 @@ func (c *Cache) Put(h v1.Hash, r io.Reader) error {
 		return ErrCorrupt
 	}
 	return f.Commit(h)
-}
-
-// PutBytes keeps b under the sha256 it has.
-func (c *Cache) PutBytes(b []byte) error {
-	h, _, err := v1.SHA256(bytes.NewReader(b))
-	if err != nil {
-		return err
-	}
-	return c.Put(h, bytes.NewReader(b))
 }
 
 // Store keeps v as JSON under kind and key.
