@@ -99,7 +99,10 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			return nil
 		}
 	}
-	there, err := c.has(ctx, r, b)
+	there, err := false, error(nil)
+	if !c.known.lacked(r.at(b.Digest)) {
+		there, err = c.has(ctx, r, b)
+	}
 	if there || err != nil {
 		c.cancel(ctx, r, opened)
 		if err == nil {

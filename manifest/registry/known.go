@@ -17,6 +17,8 @@ type known struct {
 	mu       sync.Mutex
 	origins  map[origin][]repository  // where a blob is, as a manifest there says
 	writes   map[string]bool          // repositories that will be written to
+	vacant   map[string]bool          // repositories where a tag to be written names nothing
+	absent   map[place]bool           // blobs that were asked for and are not there
 	current  map[string]v1.Descriptor // what a tag names; the zero one: nothing
 	sessions map[string][]*session    // uploads that were opened early
 	chunks   map[string]bool          // hosts that take no blob in one piece
@@ -142,6 +144,25 @@ func (k *known) name(r reference, d v1.Descriptor) {
 		k.current = map[string]v1.Descriptor{}
 	}
 	k.current[r.String()] = d
+}
+
+// lacks remembers that a blob was just asked for and is not at p.
+func (k *known) lacks(p place) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.absent == nil {
+		k.absent = map[place]bool{}
+	}
+	k.absent[p] = true
+}
+
+// lacked reports whether lacks was told so of p, once: what is found out after
+// that is news.
+func (k *known) lacked(p place) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	defer delete(k.absent, p)
+	return k.absent[p]
 }
 
 // scopes returns what a token must allow for r: pulling, and pushing too once

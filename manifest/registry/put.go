@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -35,7 +34,7 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 		if r.digest != d.Digest {
 			return mismatch("%s cannot name %s", r, d.Digest)
 		}
-		return c.child(ctx, r.repository, d, func() (manifest.Content, error) { return content, nil })
+		return c.byDigest(ctx, r.repository, d, content)
 	}
 	now, err := c.current(ctx, r)
 	if err != nil {
@@ -68,61 +67,11 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 	}
 	if err == nil {
 		c.known.name(r, d)
+		if d.Digest == (v1.Hash{}) {
+			c.known.flag(&c.known.vacant, r.key())
+		}
 	}
 	return d, err
-}
-
-// child stores content by digest unless it is there. What it reaches is believed
-// to be there with it, but for the children of an index. content is asked for
-// only when it is needed.
-func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	return c.known.manifests.do(ctx, r.at(d.Digest), func() error {
-		found, absent := c.head(ctx, r.by(d.Digest))
-		if absent != nil && !missing(absent) {
-			return absent
-		}
-		there := absent == nil
-		if there && d.Size != 0 && found.Size != d.Size {
-			return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
-		}
-		if there && !d.MediaType.IsIndex() && !c.Verify {
-			return nil
-		}
-		own, err := content()
-		if there && err != nil && ctx.Err() == nil { // what is not at hand is read where it is
-			own, err = c.get(ctx, r.by(d.Digest), d)
-		}
-		if err != nil {
-			return unavailable(err, absent)
-		}
-		if there {
-			return c.heal(ctx, r, own)
-		}
-		is, err := manifest.Describe(own)
-		if err != nil {
-			return err
-		}
-		if is.Digest != d.Digest {
-			return mismatch("%s stands for %s", d.Digest, is.Digest)
-		}
-		if err := c.fill(ctx, r, own); err != nil {
-			return err
-		}
-		return c.putManifest(ctx, r.by(d.Digest), d, own)
-	})
-}
-
-// unavailable makes the error of a child that the registry lacks and whose content
-// is not at hand either. To the one who pushes that is no [manifest.ErrNotFound]:
-// nothing that was asked for by name is missing.
-func unavailable(err, absent error) error {
-	at := asError(absent)
-	if at == nil || asError(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
-		return err
-	}
-	e := *at
-	e.missing, e.final, e.Err = false, true, errors.New(clean(err.Error()))
-	return &e
 }
 
 // heal makes sure that the children of content are there, which is there itself;

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // A push of five platforms costs HEAD, POST and PUT a blob (base layer, program,
@@ -51,6 +52,69 @@ func TestPutCost(t *testing.T) {
 	target.Reset()
 	put(t, client(t), ref, idx)
 	expect(t, target, map[string]int{"HEAD manifest": 6})
+}
+
+// As a run of push does it, each image by its digest as soon as it is whole, a
+// fresh push of five platforms costs 52 requests: HEAD of the tag, HEAD, POST and
+// PUT a blob, PUT a child, PUT of the index. Children are not asked for whose
+// configs are not there.
+func TestFreshPushCost(t *testing.T) {
+	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
+	c := client(t)
+	idx := program(t, basesAt(t, c, bases.Host+"/base:1"), 3000)
+	putImages(t, c, target.Host+"/acme/app", "v1", idx)
+	expect(t, target, map[string]int{
+		"HEAD manifest": 1, "HEAD blob": 15, "POST upload": 15, "PUT upload": 15, "PUT manifest": 6,
+	})
+	if n := target.Total(); n != 52 {
+		t.Errorf("%d requests, want 52", n)
+	}
+	verifyTag(t, target, "acme/app:v1", idx)
+}
+
+// Under another tag that is new, what is there costs its config's HEAD and its
+// own; a child that somebody deleted is sent again.
+func TestFreshTagOfWhatIsThere(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 500, 1, five...)
+	putImages(t, client(t), r.Host+"/app", "v1", idx)
+	r.Reset()
+	putImages(t, client(t), r.Host+"/app", "v2", idx)
+	expect(t, r, map[string]int{
+		"HEAD manifest": 6, "HEAD blob": 5, "POST upload": 1, "DELETE upload": 1, "PUT manifest": 1,
+	})
+	gone := must(idx.IndexManifest())(t).Manifests[2].Digest
+	if err := remote.Delete(must(name.NewDigest(r.Judge() + "/app@" + gone.String()))(t)); err != nil {
+		t.Fatal(err)
+	}
+	r.Reset()
+	putImages(t, client(t), r.Host+"/app", "v3", idx)
+	expect(t, r, map[string]int{
+		"HEAD manifest": 6, "HEAD blob": 6, "POST upload": 1, "DELETE upload": 1, "PUT manifest": 2,
+	})
+	verifyTag(t, r, "app:v3", idx)
+}
+
+// putImages stores idx as push does: the tag is prepared, each image goes by its
+// digest, and the index last.
+func putImages(t *testing.T, c *registry.Client, repo, tag string, idx v1.ImageIndex) {
+	t.Helper()
+	_, release, err := c.Prepare(t.Context(), repo+":"+tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	var wg sync.WaitGroup
+	for _, d := range must(idx.IndexManifest())(t).Manifests {
+		img := must(idx.Image(d.Digest))(t)
+		wg.Go(func() {
+			if err := c.Put(t.Context(), repo+"@"+d.Digest.String(), img); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	put(t, c, repo+":"+tag, idx)
 }
 
 // On the base's own registry its layers are mounted: one request each, and not a

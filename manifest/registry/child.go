@@ -1,0 +1,111 @@
+package registry
+
+import (
+	"context"
+	"errors"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// byDigest stores content that is at hand under its digest.
+func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
+	return c.known.manifests.do(ctx, r.at(d.Digest), func() error {
+		if img, ok := content.(v1.Image); ok {
+			if stored, err := c.novel(ctx, r, d, img); stored || err != nil {
+				return err
+			}
+		}
+		return c.ensure(ctx, r, d, func() (manifest.Content, error) { return content, nil })
+	})
+}
+
+// novel stores img by digest where a tag that names nothing yet is to name it. The
+// image is most likely not there, so its config is asked for first: without that
+// the image cannot be whole, and is sent without being asked for. It reports
+// whether that was so.
+func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v1.Image) (bool, error) {
+	if !c.known.flagged(&c.known.vacant, r.key()) {
+		return false, nil
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return false, err
+	}
+	config := r.at(m.Config.Digest)
+	if c.known.blobs.has(config) {
+		return false, nil
+	}
+	there, err := c.has(ctx, r, configOf(img, m.Config))
+	if err != nil {
+		return false, err
+	}
+	if there {
+		c.known.blobs.set(config, true)
+		return false, nil
+	}
+	c.known.lacks(config)
+	return true, c.complete(ctx, r, d, img)
+}
+
+// child stores content by digest unless it is there. What it reaches is believed
+// to be there with it, but for the children of an index. content is asked for
+// only when it is needed.
+func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+	return c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
+}
+
+// ensure asks for a child and stores it if it is not there.
+func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+	found, absent := c.head(ctx, r.by(d.Digest))
+	if absent != nil && !missing(absent) {
+		return absent
+	}
+	there := absent == nil
+	if there && d.Size != 0 && found.Size != d.Size {
+		return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
+	}
+	if there && !d.MediaType.IsIndex() && !c.Verify {
+		return nil
+	}
+	own, err := content()
+	if there && err != nil && ctx.Err() == nil { // what is not at hand is read where it is
+		own, err = c.get(ctx, r.by(d.Digest), d)
+	}
+	if err != nil {
+		return unavailable(err, absent)
+	}
+	if there {
+		return c.heal(ctx, r, own)
+	}
+	is, err := manifest.Describe(own)
+	if err != nil {
+		return err
+	}
+	if is.Digest != d.Digest {
+		return mismatch("%s stands for %s", d.Digest, is.Digest)
+	}
+	return c.complete(ctx, r, d, own)
+}
+
+// complete stores all that content reaches, then content by its digest.
+func (c *Client) complete(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
+	if err := c.fill(ctx, r, content); err != nil {
+		return err
+	}
+	return c.putManifest(ctx, r.by(d.Digest), d, content)
+}
+
+// unavailable makes the error of a child that the registry lacks and whose content
+// is not at hand either. To the one who pushes that is no [manifest.ErrNotFound]:
+// nothing that was asked for by name is missing.
+func unavailable(err, absent error) error {
+	at := asError(absent)
+	if at == nil || asError(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
+		return err
+	}
+	e := *at
+	e.missing, e.final, e.Err = false, true, errors.New(clean(err.Error()))
+	return &e
+}
