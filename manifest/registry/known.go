@@ -20,10 +20,11 @@ type known struct {
 	vacant   map[string]bool          // repositories where a tag to be written names nothing
 	absent   map[place]bool           // blobs that were asked for and are not there
 	current  map[string]v1.Descriptor // what a tag names; the zero one: nothing
-	sessions map[string][]*session    // uploads that were opened early
-	chunks   map[string]bool          // hosts that take no blob in one piece
-	aloof    map[string]bool          // hosts that refused a mount
-	mute     map[string]bool          // hosts that do not know the referrers API
+	asking   flights[string, v1.Descriptor]
+	sessions map[string][]*session // uploads that were opened early
+	chunks   map[string]bool       // hosts that take no blob in one piece
+	aloof    map[string]bool       // hosts that refused a mount
+	mute     map[string]bool       // hosts that do not know the referrers API
 }
 
 // An origin is a blob at a host.
@@ -144,6 +145,13 @@ func (k *known) name(r reference, d v1.Descriptor) {
 		k.current = map[string]v1.Descriptor{}
 	}
 	k.current[r.String()] = d
+}
+
+// forget forgets what a tag named, which may have moved.
+func (k *known) forget(r reference) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.current, r.String())
 }
 
 // lacks remembers that a blob was just asked for and is not at p.

@@ -36,7 +36,7 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 		}
 		return c.byDigest(ctx, r.repository, d, content)
 	}
-	now, err := c.current(ctx, r)
+	now, err := c.target(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -48,30 +48,12 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 		return err
 	}
 	if err := c.putManifest(ctx, r, d, content); err != nil {
+		c.known.forget(r)
 		return err
 	}
 	c.known.manifests.set(r.at(d.Digest), true)
 	c.known.name(r, d)
 	return nil
-}
-
-// current returns what the tag names, the zero descriptor for nothing. It is
-// asked once a run.
-func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error) {
-	if d, known := c.known.names(r); known {
-		return d, nil
-	}
-	d, err := c.head(ctx, r)
-	if missing(err) {
-		d, err = v1.Descriptor{}, nil
-	}
-	if err == nil {
-		c.known.name(r, d)
-		if d.Digest == (v1.Hash{}) {
-			c.known.flag(&c.known.vacant, r.key())
-		}
-	}
-	return d, err
 }
 
 // heal makes sure that the children of content are there, which is there itself;

@@ -56,7 +56,7 @@ func (c *Client) Prepare(ctx context.Context, ref string) (current v1.Descriptor
 		return v1.Descriptor{}, release, err
 	}
 	c.writing(r.repository)
-	if current, err = c.current(ctx, r); err != nil || current.Digest != (v1.Hash{}) {
+	if current, err = c.target(ctx, r); err != nil || current.Digest != (v1.Hash{}) {
 		return current, release, err
 	}
 	s, err := c.open(ctx, r.repository, "")

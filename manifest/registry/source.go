@@ -21,38 +21,19 @@ const maxManifest = 4 << 20
 // tagRecord is the kind of the cache's records of what a tag named last.
 const tagRecord = "registry-tag"
 
-// Resolve returns the descriptor of what ref names with one HEAD, or a GET where
-// the registry does not answer a HEAD with media type, digest and size.
-func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
-	r, err := c.parse(ref)
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	d, err := c.head(ctx, r)
-	if err == nil {
-		c.saw(r.repository, d)
-	}
-	return d, err
-}
-
-// saw remembers that the image d is in r, where it was just read or asked for,
-// so that a Put to r need not ask once more. Of an index only a look at its
-// children would tell that it is whole, and a mirror speaks for itself alone.
-func (c *Client) saw(r repository, d v1.Descriptor) {
-	if d.MediaType.IsImage() && !c.Verify && (len(r.host.Mirrors) == 0 || c.known.flagged(&c.known.writes, r.key())) {
-		c.known.manifests.set(r.at(d.Digest), true)
-	}
-}
-
 // Get returns what ref names, an image or an index of this package, with one
 // GET. With a cache a digest that is kept costs nothing, and a tag whose last
-// digest is kept one HEAD.
+// digest is kept one HEAD. A tag that was resolved in this run is read by the
+// digest that it named then, and by itself only where that is gone.
 func (c *Client) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	r, err := c.parse(ref)
 	if err != nil {
 		return nil, err
 	}
 	if r.tag != "" {
+		if content, err := c.resolved(ctx, r); content != nil || err != nil {
+			return content, err
+		}
 		if content := c.remembered(ctx, r); content != nil {
 			return content, nil
 		}
