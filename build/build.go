@@ -13,6 +13,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -180,7 +181,23 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 	if err != nil {
 		scratch = filepath.Join(b.Work, "modules")
 	}
-	return b.goc.Find(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain})
+	found, err := b.goc.Find(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain})
+	if errors.As(err, new(*crosscompile.ModuleError)) { // a failure of the build, which names its platforms
+		err = fmt.Errorf("%s: %w", s.wanted(), err)
+	}
+	return found, err
+}
+
+// wanted names the platforms that are to be built.
+func (s Spec) wanted() string {
+	if s.All {
+		return "all platforms"
+	}
+	keys := make([]string, len(s.Platforms))
+	for i, p := range s.Platforms {
+		keys[i] = platform.Key(p)
+	}
+	return strings.Join(keys, ", ")
 }
 
 // A Plan is what a build would do.

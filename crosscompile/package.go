@@ -1,6 +1,7 @@
 package crosscompile
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,6 +132,9 @@ func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, err
 	p, err := g.query(ctx, dir, pattern)
 	var ce *CommandError
 	if errors.As(err, &ce) && ce.answered() {
+		if tc, err := g.inModule(ctx, dir); err == nil { // then it is the modules that it needs
+			return Package{}, tc.unreachable(asked, withoutDownloads(ce.Error()))
+		}
 		return Package{}, &PackageError{Pattern: asked, Reason: withoutDownloads(ce.Error()), Way: "run mabuild in a module, or name module/path@version"}
 	}
 	if err != nil {
@@ -169,6 +173,20 @@ func (g *Go) query(ctx context.Context, dir, pattern string) (listed, error) {
 		return listed{}, fmt.Errorf("go list: %w", err)
 	}
 	return p, nil
+}
+
+// inModule returns the toolchain of dir if dir is in a module or workspace that the
+// go command can read, for which it looks at nothing else.
+func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	out, err := run(ctx, process{bin: tc.bin, dir: dir, env: tc.env, args: []string{"list", "-m", "-f", "{{.GoMod}}"}})
+	if err == nil && len(bytes.TrimSpace(out)) == 0 {
+		err = errors.New("no module")
+	}
+	return tc, err
 }
 
 // nearby names the main packages of the module that dir is in, as a hint.

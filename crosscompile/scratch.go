@@ -139,10 +139,16 @@ func (s scratch) require(ctx context.Context) error {
 	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting, "GOWORK=off", "GOFLAGS=-mod=mod")
 	_, err = run(ctx, process{bin: tc.bin, dir: s.dir, env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
 	var ce *CommandError
-	if errors.As(err, &ce) {
-		return &PackageError{Pattern: s.Pattern, Reason: withoutDownloads(ce.Error()), Way: "is the path right, and does that version exist?"}
+	if !errors.As(err, &ce) {
+		return err
 	}
-	return err
+	reason := withoutDownloads(ce.Error())
+	if unknown, err := s.unknown(ctx, tc); err != nil {
+		return err
+	} else if !unknown {
+		return tc.unreachable(s.Pattern, reason)
+	}
+	return &PackageError{Pattern: s.Pattern, Reason: reason, Way: "is the path right, and does that version exist?"}
 }
 
 // withoutDownloads leaves out of the go command's words what it downloaded.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -219,7 +220,8 @@ func (e *CommandError) answered() bool {
 }
 
 // run runs p in a process group of its own, which it kills when ctx ends, and
-// returns its standard output.
+// returns its standard output. On Linux the go command ends with this process,
+// however that ends.
 func run(ctx context.Context, p process) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.bin, p.args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
 	cmd.Dir, cmd.Env = p.dir, p.env
@@ -230,6 +232,10 @@ func run(ctx context.Context, p process) ([]byte, error) {
 		cmd.Stderr = io.MultiWriter(complaint, p.log)
 	}
 	group(cmd)
+	// On Linux the command ends with the thread that started it, which is ours
+	// alone, and waits, until the command has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:

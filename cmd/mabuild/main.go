@@ -21,7 +21,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run is the program: its arguments in, its exit code out.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := interruptible(context.Background(), stderr) //nolint:forbidigo // the root of all contexts
+	ctx, stop := interruptible(context.Background(), stderr, grace) //nolint:forbidigo // the root of all contexts
 	defer stop()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	defer a.close()
@@ -87,7 +87,7 @@ func (e *interrupted) code() int {
 // interruptible returns a context that SIGINT or SIGTERM end, with
 // [*interrupted] as its cause. A run that has not ended within grace after that,
 // or when the person asks a second time, is ended on the spot.
-func interruptible(parent context.Context, stderr io.Writer) (context.Context, func()) {
+func interruptible(parent context.Context, stderr io.Writer, grace time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -31,7 +31,7 @@ import (
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts")
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mabuild": main}) }
+func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"mabuild": main, "deaf": deaf}) }
 
 // TestScripts runs testdata/script/*.txtar: the program as people run it,
 // against Docker Distribution.

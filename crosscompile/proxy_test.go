@@ -1,0 +1,83 @@
+package crosscompile_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// nobody returns the address of a module proxy that is not there.
+func nobody(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return "https://ann:s3cret@" + l.Addr().String()
+}
+
+// A module proxy that does not answer is told from one that knows no such module
+// or version, whatever stands before or behind it.
+func TestModuleProxyIsNotThere(t *testing.T) {
+	dead, empty := nobody(t), "file://"+filepath.ToSlash(t.TempDir())
+	for _, one := range []struct {
+		proxies string
+		known   bool // that there is no such module
+	}{
+		{dead, false},
+		{dead + ",direct", false},
+		{dead + "," + empty, false},
+		{empty + "," + dead, false},
+		{empty + "|" + dead + "|direct", false},
+		{empty, true},
+		{empty + ",off", true},
+		{dead + "|" + empty, true},
+		{"off", true},
+	} {
+		for _, pattern := range []string{"example.com/a/B@v1.2.3", "example.com/a/v2@latest", "example.com/a@v1", "example.com/a@main"} {
+			g := &crosscompile.Go{Environ: append(os.Environ(), "GOPROXY="+one.proxies, "GOSUMDB=off", "GOMODCACHE="+t.TempDir(), "GOFLAGS=-modcacherw", "GONOPROXY=", "GOPRIVATE=")}
+			scratch := t.TempDir()
+			_, err := g.Find(t.Context(), crosscompile.Query{Pattern: pattern, Scratch: scratch})
+			var (
+				pe *crosscompile.PackageError
+				me *crosscompile.ModuleError
+			)
+			if errors.As(err, &pe) != one.known || errors.As(err, &me) == one.known || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%s from %s: %T %[3]v", pattern, one.proxies, err)
+			}
+			if me != nil && (!strings.Contains(me.Hint(), "GOPROXY="+strings.ReplaceAll(one.proxies, "ann:s3cret@", "")) || !strings.Contains(me.Error(), pattern)) {
+				t.Errorf("%v, hint %q", me, me.Hint())
+			}
+			if left, err := filepath.Glob(filepath.Join(scratch, "*", "proxy-*")); err != nil || len(left) > 0 {
+				t.Errorf("left %v, %v", left, err)
+			}
+		}
+	}
+}
+
+// A module that cannot be read is a mistake, modules that it needs and that cannot
+// be fetched are not.
+func TestModulesOfTheModuleAtHand(t *testing.T) {
+	for name, one := range map[string]struct {
+		mod     string
+		mistake bool
+	}{
+		"needs what cannot be fetched": {"module example.com/app\n\ngo 1.16\n\nrequire example.com/dep v1.0.0\n", false},
+		"broken":                       {"module example.com/app\n\nrequires\n", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, map[string]string{"go.mod": one.mod, "main.go": mainGo})
+			g := &crosscompile.Go{Environ: append(os.Environ(), "GOPROXY="+nobody(t), "GOSUMDB=off", "GOMODCACHE="+t.TempDir(), "GOFLAGS=-mod=mod")}
+			_, err := g.Find(t.Context(), crosscompile.Query{Pattern: ".", Dir: dir, Scratch: t.TempDir()})
+			if errors.As(err, new(*crosscompile.PackageError)) != one.mistake || errors.As(err, new(*crosscompile.ModuleError)) == one.mistake {
+				t.Errorf("got %T %[1]v", err)
+			}
+		})
+	}
+}
