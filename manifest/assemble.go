@@ -30,8 +30,10 @@ type Assembly struct {
 	Base    v1.ImageIndex
 	Remove  []string
 	Replace bool
-	// Select leaves only these platforms; each must be there.
-	Select []ocispec.Platform
+	// Select leaves only these platforms; each must be there, or with Optional at
+	// least one. A platform without a version stands for all its versions.
+	Select   []ocispec.Platform
+	Optional bool
 	// Type is the media type of the index. "" means OCI unless all children are
 	// Docker's. A Docker list of OCI children is an error: no child is rewritten.
 	Type types.MediaType
@@ -43,8 +45,10 @@ type Assembly struct {
 	// AllowMismatch warns where an image's config says another platform than was
 	// declared, in place of failing.
 	AllowMismatch bool
-	// TrustPlatforms does not read images whose platform is declared.
-	TrustPlatforms bool
+	// TrustPlatforms does not read images whose platform is declared. With
+	// CheckCopied those whose content is asked for after all are held against what
+	// was declared, which costs nothing to who copies them.
+	TrustPlatforms, CheckCopied bool
 	// IgnoreMissing leaves out what does not exist, and says so. At least one
 	// item must be there.
 	IgnoreMissing bool
@@ -61,6 +65,8 @@ type Item struct {
 	Platform ocispec.Platform
 	// Annotations are set on the image's entry.
 	Annotations map[string]string
+	// Optional leaves it out, and says so, when it does not exist.
+	Optional bool
 }
 
 // An AssemblyError says what cannot be put together as it was asked for.
@@ -148,7 +154,7 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 		if !errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if errs[i] = unfit("is the name right, and the tag?", "%w", err); a.IgnoreMissing {
+		if errs[i] = unfit("is the name right, and the tag?", "%w", err); a.IgnoreMissing || a.Items[i].Optional {
 			errs[i] = nil
 			a.Log.WarnContext(ctx, "left out, there is no such image", "image", a.Items[i].Ref)
 		}
@@ -232,30 +238,38 @@ func (a *Assembly) selected(parts []*part) ([]*part, error) {
 	if len(a.Select) == 0 {
 		return parts, nil
 	}
-	wanted := map[string]bool{}
-	for _, p := range a.Select {
-		wanted[platform.Key(p)] = false
-	}
+	found := make([]bool, len(a.Select))
 	var have []string
 	kept := slices.DeleteFunc(parts, func(p *part) bool {
 		if IsAttestation(p.Descriptor) {
 			return false
 		}
 		have = append(have, p.key())
-		_, want := wanted[p.key()]
-		if want {
-			wanted[p.key()] = true
+		keep := false
+		for i, want := range a.Select {
+			if covers(want, p.Descriptor.Platform) {
+				keep, found[i] = true, true
+			}
 		}
-		return !want
+		return !keep
 	})
 	var missing []string
-	for _, key := range slices.Sorted(maps.Keys(wanted)) {
-		if !wanted[key] {
-			missing = append(missing, key)
+	for i, want := range a.Select {
+		if !found[i] {
+			missing = append(missing, platform.Key(want))
 		}
 	}
-	if len(missing) > 0 {
+	if len(missing) > 0 && (!a.Optional || len(missing) == len(found)) {
 		return nil, unfit("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
 	}
 	return kept, nil
+}
+
+// covers reports whether what is wanted has p among it.
+func covers(want ocispec.Platform, p *v1.Platform) bool {
+	is := platform.FromV1(p)
+	if want.OSVersion == "" {
+		is.OSVersion = ""
+	}
+	return platform.Key(want) == platform.Key(is)
 }

@@ -1,0 +1,87 @@
+package mirror
+
+import (
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// estimate says what a dry run would copy: at most so many bytes, each blob counted
+// once for each host.
+func (m *move) estimate() error {
+	c, err := m.chosen.Open()
+	if err != nil {
+		return err
+	}
+	m.ends(Copied, "%s", m.reason())
+	m.result.Bytes, err = m.weigh(c, 0)
+	return err
+}
+
+// weigh adds up what c reaches that was not counted yet.
+func (m *move) weigh(c manifest.Content, depth int) (int64, error) {
+	d, err := manifest.Describe(c)
+	if err != nil || depth == maxDepth {
+		return 0, err
+	}
+	sum := m.once(d)
+	switch c := c.(type) {
+	case v1.Image:
+		im, err := c.Manifest()
+		if err != nil {
+			return 0, err
+		}
+		sum += m.once(im.Config)
+		for _, l := range im.Layers {
+			if l.MediaType.IsDistributable() {
+				sum += m.once(l)
+			}
+		}
+	case v1.ImageIndex:
+		im, err := c.IndexManifest()
+		if err != nil {
+			return 0, err
+		}
+		for _, d := range im.Manifests {
+			child, err := open(c, d)
+			if err != nil {
+				return 0, err
+			}
+			if child == nil {
+				continue
+			}
+			n, err := m.weigh(child, depth+1)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+	}
+	return sum, nil
+}
+
+// open returns a child of idx, nil for what is neither image nor index.
+func open(idx v1.ImageIndex, d v1.Descriptor) (manifest.Content, error) {
+	switch {
+	case d.MediaType.IsImage():
+		return idx.Image(d.Digest)
+	case d.MediaType.IsIndex():
+		return idx.ImageIndex(d.Digest)
+	}
+	return nil, nil
+}
+
+// once is the size of what was not counted for the target's host before.
+func (m *move) once(d v1.Descriptor) int64 {
+	key := cutRef(m.target).host() + " " + d.Digest.String()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.counted[key] {
+		return 0
+	}
+	if m.counted == nil {
+		m.counted = map[string]bool{}
+	}
+	m.counted[key] = true
+	return d.Size
+}

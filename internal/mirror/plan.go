@@ -1,0 +1,296 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A job is one image to be copied: what it is made of and where it goes.
+type job struct {
+	entry   *Entry
+	source  string          // for people; of a plain image its reference
+	tag     string          // at the source
+	items   []manifest.Item // of an image that is made of several
+	targets []string
+}
+
+// plan lists the images of an entry. Only the lists of tags and repositories are
+// read, and only where the entry's rules depend on them.
+func (r *run) plan(ctx context.Context, e *Entry) ([]job, error) {
+	switch {
+	case e.Template != "" || len(e.Images) > 0:
+		return r.planAssembled(ctx, e)
+	case e.Program != "":
+		return r.planProgram(ctx, e)
+	case r.Store.Local(e.Image):
+		return r.jobs(e, ref{}, []string{""}, func(string) job { return job{source: e.Image} })
+	}
+	sources, err := r.repositories(ctx, cutRef(e.Image))
+	if err != nil {
+		return nil, err
+	}
+	var all []job
+	for _, source := range sources {
+		tags := []string{source.tag}
+		switch {
+		case source.digest != "":
+		case source.tag == "" && e.Tags.none():
+			tags = []string{"latest"}
+		case source.tag == "":
+			if tags, err = r.tags(ctx, e, source.repo); err != nil {
+				return nil, err
+			}
+		}
+		jobs, err := r.jobs(e, source, tags, func(tag string) job {
+			return job{source: ref{repo: source.repo, tag: tag, digest: source.digest}.String()}
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, jobs...)
+	}
+	return all, nil
+}
+
+// tags chooses among the tags of a repository, which are listed only if need be.
+func (r *run) tags(ctx context.Context, e *Entry, repo string) (there []string, err error) {
+	if e.Tags.patterned() {
+		if there, err = r.list(ctx, repo); err != nil {
+			return nil, err
+		}
+	}
+	return e.Tags.choose(there), nil
+}
+
+// repositories returns those that a source's path stands for.
+func (r *run) repositories(ctx context.Context, source ref) ([]ref, error) {
+	if !strings.ContainsAny(source.repo, "*?[{") {
+		return []ref{source}, nil
+	}
+	there, err := r.Store.Repositories(ctx, source.host())
+	if err != nil {
+		return nil, err
+	}
+	var out []ref
+	for _, path := range there {
+		if matchGlob(source.path(), path) {
+			out = append(out, ref{repo: source.host() + "/" + path, tag: source.tag})
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("none of the %d repositories of %s is %s: %w", len(there), source.host(), source.path(), manifest.ErrNotFound)
+	}
+	return out, nil
+}
+
+// jobs makes a job of each tag and says where it goes.
+func (r *run) jobs(e *Entry, source ref, tags []string, from func(tag string) job) ([]job, error) {
+	var out []job
+	for _, tag := range tags {
+		j := from(tag)
+		j.entry, j.tag = e, tag
+		for _, text := range e.Targets {
+			target, err := r.target(text, e.names(source, tag, r.start), j.source, source.digest)
+			if err != nil {
+				return nil, err
+			}
+			j.targets = append(j.targets, target)
+		}
+		out = append(out, j)
+	}
+	return out, nil
+}
+
+// target fills in the template of a target. One that names no tag gets that of the
+// source, or its digest; a local place is given the name of the source.
+func (r *run) target(text string, n Names, source, digest string) (string, error) {
+	full, err := n.Expand(text)
+	if err != nil || full == "" {
+		return full, err
+	}
+	if r.Store.Local(full) {
+		return r.Store.Named(full, source), nil
+	}
+	at := cutRef(full)
+	switch {
+	case at.tag != "" || at.digest != "":
+	case n.Tag != "":
+		at.tag = n.Tag
+	case digest != "":
+		at.digest = digest
+	default:
+		at.tag = "latest"
+	}
+	return at.String(), nil
+}
+
+// planAssembled lists the images that are made of several.
+func (r *run) planAssembled(ctx context.Context, e *Entry) ([]job, error) {
+	items := e.items()
+	tags := []string{""}
+	if slices.ContainsFunc(items, func(i manifest.Item) bool { return tagged(i.Ref) }) {
+		var err error
+		if tags, err = r.tagsOf(ctx, e, items); err != nil {
+			return nil, err
+		}
+	} else if tag := cutRef(items[0].Ref).tag; !slices.ContainsFunc(items, func(i manifest.Item) bool { return cutRef(i.Ref).tag != tag }) {
+		tags = []string{tag}
+	}
+	first := cutRef(items[0].Ref)
+	return r.jobs(e, ref{repo: first.repo}, tags, func(tag string) job {
+		j := job{source: e.describe(tag), items: slices.Clone(items)}
+		for i := range j.items {
+			j.items[i].Ref = fillTag(j.items[i].Ref, tag)
+		}
+		return j
+	})
+}
+
+// describe names what an assembled image is made of, for people.
+func (e *Entry) describe(tag string) string {
+	if e.Template != "" {
+		return fillTag(e.Template, tag)
+	}
+	refs := make([]string, len(e.Images))
+	for i, image := range e.Images {
+		refs[i] = fillTag(image.Ref, tag)
+	}
+	return strings.Join(refs, " + ")
+}
+
+// fillTag fills in the tag of a source, whose template was checked before.
+func fillTag(text, tag string) string {
+	full, err := Names{Tag: tag, SourceTag: tag}.Expand(text)
+	if err != nil {
+		return text
+	}
+	return full
+}
+
+// items are the images of an entry, with templates for tags.
+func (e *Entry) items() []manifest.Item {
+	var out []manifest.Item
+	for _, image := range e.Images {
+		out = append(out, manifest.Item{Ref: image.Ref, Platform: image.Platform, Optional: image.Optional})
+	}
+	if e.Template == "" {
+		return out
+	}
+	for _, p := range e.Platforms {
+		out = append(out, manifest.Item{Ref: p.fill(e.Template), Platform: p.Declared, Optional: e.Optional})
+	}
+	return out
+}
+
+// fill puts the words of the platform into a template. Upstream's own word takes
+// the place of ARCHVARIANT, or else of ARCH. The tag's braces are no placeholder.
+func (p Platform) fill(template string) string {
+	if p.Arch != "" {
+		template = strings.ReplaceAll(template, "ARCHVARIANT", "ARCH")
+		system, _, _ := platform.Words(p.Typed)
+		return strings.ReplaceAll(strings.ReplaceAll(template, "ARCH", p.Arch), "OS", system)
+	}
+	return platform.Fill(template, p.Typed)
+}
+
+// tagsOf finds the tags for which the images exist whose names depend on it: a
+// tag is there when any of them is, so that one that lacks a platform is noticed.
+func (r *run) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]string, error) {
+	if !e.Tags.patterned() {
+		return e.Tags.choose(nil), nil
+	}
+	var there []string
+	for _, item := range items {
+		const mark = "\x00"
+		full := fillTag(item.Ref, mark)
+		at := cutRef(full)
+		before, after, ok := strings.Cut(at.tag, mark)
+		if !ok {
+			continue
+		}
+		tags, err := r.list(ctx, at.repo)
+		if err != nil {
+			if (item.Optional || e.Optional) && errors.Is(err, manifest.ErrNotFound) {
+				continue
+			}
+			return nil, err
+		}
+		for _, tag := range tags {
+			if middle, ok := between(tag, before, after); ok && !slices.Contains(there, middle) {
+				there = append(there, middle)
+			}
+		}
+	}
+	return e.Tags.choose(there), nil
+}
+
+func between(text, before, after string) (middle string, ok bool) {
+	rest, ok1 := strings.CutPrefix(text, before)
+	middle, ok2 := strings.CutSuffix(rest, after)
+	return middle, ok1 && ok2 && middle != ""
+}
+
+// planProgram lists the versions of a program that are to be there.
+func (r *run) planProgram(ctx context.Context, e *Entry) ([]job, error) {
+	module, version, _ := strings.Cut(e.Program, "@")
+	tags := []string{version}
+	programs := r.programs(e)
+	if e.Tags.patterned() || version == "" || version == "latest" {
+		there, err := programs.Tags(ctx, module)
+		if err != nil {
+			return nil, err
+		}
+		rules := e.Tags
+		if rules.none() {
+			rules.Newest = 1
+		}
+		tags = rules.choose(there)
+	}
+	return r.jobs(e, ref{repo: module}, tags, func(tag string) job { return job{source: module + "@" + tag} })
+}
+
+// wanted lists the platforms that an entry keeps.
+func (e *Entry) wanted() []ocispec.Platform {
+	out := make([]ocispec.Platform, len(e.Platforms))
+	for i, p := range e.Platforms {
+		out[i] = p.Wanted
+	}
+	return out
+}
+
+// A listing is read once a run.
+type listing struct {
+	ready chan struct{}
+	tags  []string
+	err   error
+}
+
+// list returns the tags of a repository.
+func (r *run) list(ctx context.Context, repo string) ([]string, error) {
+	r.mu.Lock()
+	l := r.listings[repo]
+	mine := l == nil
+	if mine {
+		l = &listing{ready: make(chan struct{})}
+		r.listings[repo] = l
+	}
+	r.mu.Unlock()
+	if mine {
+		l.tags, l.err = r.Store.Tags(ctx, repo)
+		close(l.ready)
+	}
+	select {
+	case <-l.ready:
+		return l.tags, l.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,140 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// cosignSuffixes end the tags under which cosign keeps what refers to an image.
+var cosignSuffixes = []string{"sig", "att", "sbom"}
+
+// maxReferrals is how far what refers to referrers is followed.
+const maxReferrals = 3
+
+// A subject is a manifest whose referrers are copied.
+type subject struct {
+	ref    string // in its source
+	digest v1.Hash
+}
+
+// referrers copies what refers to the image and its children. Of an index that is
+// not the source's own only what refers to its children goes along.
+func (m *move) referrers(ctx context.Context, c manifest.Content) error {
+	subjects, err := m.subjects(ctx, c)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, s := range subjects {
+		group.Go(func() error { return m.follow(ctx, s, 0) })
+	}
+	return group.Wait()
+}
+
+// subjects lists the manifests of c and where each comes from.
+func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, error) {
+	if len(m.job.items) > 0 {
+		var all []subject
+		for _, item := range m.job.items {
+			d, err := m.Store.Resolve(ctx, item.Ref)
+			if err != nil {
+				if item.Optional {
+					continue
+				}
+				return nil, err
+			}
+			all = append(all, subject{item.Ref, d.Digest})
+		}
+		return all, nil
+	}
+	var all []subject
+	if digest, err := c.Digest(); err != nil || digest == m.chosen.Found.Digest {
+		all = append(all, subject{m.job.source, m.chosen.Found.Digest})
+	}
+	idx, ok := c.(v1.ImageIndex)
+	if !ok {
+		return all, nil
+	}
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range im.Manifests {
+		if !manifest.IsAttestation(d) {
+			all = append(all, subject{m.job.source, d.Digest})
+		}
+	}
+	return all, nil
+}
+
+// follow copies what refers to s, and what refers to that.
+func (m *move) follow(ctx context.Context, s subject, depth int) error {
+	if depth == maxReferrals {
+		return nil
+	}
+	list, err := m.Store.Referrers(ctx, s.ref, s.digest, m.suffixes(ctx, s, depth)...)
+	if err != nil {
+		return fmt.Errorf("referrers of %s: %w", s.digest, err)
+	}
+	for _, found := range list {
+		if err := m.carry(ctx, s, found); err != nil {
+			return fmt.Errorf("referrer %s: %w", found.Digest, err)
+		}
+		if found.Tag == "" {
+			if err := m.follow(ctx, subject{s.ref, found.Digest}, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// suffixes lists cosign's tags that s has, by the list of tags where it can be
+// had, so that not each is asked for.
+func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
+	if depth > 0 || m.Store.Local(s.ref) {
+		return nil
+	}
+	there, err := m.list(ctx, cutRef(s.ref).repo)
+	if err != nil {
+		return cosignSuffixes
+	}
+	var out []string
+	for _, suffix := range cosignSuffixes {
+		if slices.Contains(there, s.digest.Algorithm+"-"+s.digest.Hex+"."+suffix) {
+			out = append(out, suffix)
+		}
+	}
+	return out
+}
+
+// carry copies one referrer unless it is there.
+func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) error {
+	digest := found.Digest
+	if found.Tag != "" {
+		digest = v1.Hash{}
+	}
+	to := m.Store.Beside(m.target, digest, found.Tag)
+	key := to + " " + found.Digest.String()
+	if m.recall(recordReferrer, key, new(bool)) && !m.verifies() {
+		return nil
+	}
+	if now, err := m.Store.Resolve(ctx, to); err != nil || now.Digest != found.Digest {
+		c, err := m.Store.Get(ctx, m.Store.Beside(s.ref, found.Digest, ""))
+		if err != nil {
+			return err
+		}
+		if err := m.Store.Put(ctx, to, c); err != nil {
+			return err
+		}
+	}
+	m.remember(ctx, recordReferrer, key, true)
+	return nil
+}

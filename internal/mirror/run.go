@@ -1,0 +1,191 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// A Store is all registries and all local places, by reference.
+type Store interface {
+	manifest.Source
+	manifest.Sink
+	manifest.Referring
+	// Tags lists the tags of a repository.
+	Tags(ctx context.Context, repo string) ([]string, error)
+	// Repositories lists the repositories of a registry.
+	Repositories(ctx context.Context, host string) ([]string, error)
+	// Local reports whether text is a place that is no registry.
+	Local(text string) bool
+	// Named gives a local place that names no image the name of one.
+	Named(place, name string) string
+	// Beside is the reference of what lies in the same repository or place as ref,
+	// by digest or, where that is empty, by tag.
+	Beside(ref string, digest v1.Hash, tag string) string
+}
+
+// Programs builds a Go program: a source whose references are module@version.
+type Programs interface {
+	manifest.Source
+	// Tags lists the versions of a module.
+	Tags(ctx context.Context, module string) ([]string, error)
+}
+
+// A State is what may be forgotten: it spares requests.
+type State interface {
+	Load(kind, key string, v any) bool
+	Store(kind, key string, v any) error
+}
+
+// atOnce is how many images of one registry are under way. Their requests are
+// bounded by the registry's client.
+const atOnce = 8
+
+// A Runner carries entries out. It is one run's: its Store remembers what it saw.
+type Runner struct {
+	Store    Store
+	Programs func(*Entry) Programs // nil where there are none
+	State    State                 // nil for none
+	// Task returns the context in which an image is copied; nil is the given one.
+	Task func(ctx context.Context, e *Entry, image string) context.Context
+	// DryRun reads and sends nothing. Verify looks at the children of what is
+	// there and stores those that are gone. Missing leaves alone what there is
+	// under a tag.
+	DryRun, Verify, Missing bool
+	// Now is the time; nil is time.Now.
+	Now func() time.Time
+	// Log gets what happens; nil is silent.
+	Log *slog.Logger
+}
+
+// A run is a Runner at work.
+type run struct {
+	*Runner
+	start time.Time
+
+	mu       sync.Mutex
+	listings map[string]*listing      // by repository
+	gates    map[string]chan struct{} // by host
+	claimed  map[string]string        // who goes to a target
+	counted  map[string]bool          // what a dry run has counted
+}
+
+// Run carries out the entries, all at once, and returns what became of each image
+// in the order of the entries. What fails stops nothing else.
+func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
+	own := *r
+	if own.Log == nil {
+		own.Log = slog.New(slog.DiscardHandler)
+	}
+	if own.Now == nil {
+		own.Now = time.Now
+	}
+	at := &run{
+		Runner: &own, start: own.Now(),
+		listings: map[string]*listing{}, gates: map[string]chan struct{}{}, claimed: map[string]string{},
+	}
+	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
+	var wg sync.WaitGroup
+	for i, e := range entries {
+		wg.Go(func() { report.Entries[i] = at.entry(ctx, e) })
+	}
+	wg.Wait()
+	report.finish(own.Now())
+	return report
+}
+
+// entry carries out one entry.
+func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
+	out := EntryReport{Name: e.Name, Images: []Result{}}
+	jobs, err := r.plan(ctx, e)
+	if err != nil {
+		out.Images = append(out.Images, failed(e.source(), "", err))
+		return out
+	}
+	if len(jobs) == 0 {
+		r.Log.WarnContext(ctx, "no tag of it is wanted", "entry", e.Name, "source", e.source())
+	}
+	results := make([][]Result, len(jobs))
+	var wg sync.WaitGroup
+	for i := range jobs {
+		gate := r.gate(cutRef(jobs[i].source).host())
+		select {
+		case gate <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			results[i] = []Result{failed(jobs[i].source, "", context.Cause(ctx))}
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-gate }()
+			results[i] = r.job(ctx, &jobs[i])
+		})
+	}
+	wg.Wait()
+	for _, list := range results {
+		out.Images = append(out.Images, list...)
+	}
+	return out
+}
+
+// source names what an entry copies.
+func (e *Entry) source() string {
+	switch {
+	case e.Template != "":
+		return e.Template
+	case len(e.Images) > 0:
+		return e.describe("{{.Tag}}")
+	case e.Program != "":
+		return e.Program
+	}
+	return e.Image
+}
+
+// gate bounds the images of one host that are under way.
+func (r *run) gate(host string) chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gates[host] == nil {
+		r.gates[host] = make(chan struct{}, atOnce)
+	}
+	return r.gates[host]
+}
+
+// claim refuses a target that another image goes to in this run.
+func (r *run) claim(target, source string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other, ok := r.claimed[target]; ok {
+		return &TemplateError{target, fmt.Sprintf("two images go there: %s and %s", other, source)}
+	}
+	r.claimed[target] = source
+	return nil
+}
+
+func (r *run) programs(e *Entry) Programs {
+	if r.Programs == nil {
+		return noPrograms{}
+	}
+	return r.Programs(e)
+}
+
+// noPrograms is the source of programs where nothing is built.
+type noPrograms struct{}
+
+var errNoPrograms = errors.New("programs are not built here")
+
+func (noPrograms) Resolve(context.Context, string) (v1.Descriptor, error) {
+	return v1.Descriptor{}, errNoPrograms
+}
+
+func (noPrograms) Get(context.Context, string) (manifest.Content, error) { return nil, errNoPrograms }
+
+func (noPrograms) Tags(context.Context, string) ([]string, error) { return nil, errNoPrograms }

@@ -1,0 +1,184 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A Selection is content that was chosen to be copied. Its descriptor is known; it
+// is read when it is opened.
+type Selection struct {
+	// Descriptor is what a copy is going to be.
+	Descriptor v1.Descriptor
+	// Found is what the reference names. Its digest differs from the Descriptor's
+	// where platforms were left out.
+	Found v1.Descriptor
+	// Absent are the platforms that were wanted and are not there.
+	Absent []ocispec.Platform
+	// Open reads the content. What it reaches is lazy and read under the context
+	// of the selection.
+	Open func() (Content, error)
+}
+
+// Keep says what of an index is to be copied. The zero value is all of it.
+type Keep struct {
+	// Platforms are those whose images stay, with the attestations that describe
+	// them. A platform without a version stands for all its versions.
+	Platforms []ocispec.Platform
+	// Optional permits platforms not to be there, as long as one is.
+	Optional bool
+}
+
+// Select chooses what of ref is to be copied. The whole of it costs one HEAD and
+// keeps its bytes; so does a subset that is the whole. Of an index a true subset
+// is an index of its own, with another digest and the annotations of the first;
+// it costs the reading of the index, nothing where the source keeps that. A
+// platform that is not there is an [*AssemblyError].
+func Select(ctx context.Context, src Source, ref string, keep Keep) (*Selection, error) {
+	if len(keep.Platforms) == 0 {
+		d, err := src.Resolve(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		return &Selection{Descriptor: d, Found: d, Open: func() (Content, error) { return src.Get(ctx, ref) }}, nil
+	}
+	c, err := src.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	found, err := Describe(c)
+	if err != nil {
+		return nil, err
+	}
+	var kept Content
+	switch c := c.(type) {
+	case v1.ImageIndex:
+		kept, err = subset(ctx, c, keep)
+	case v1.Image:
+		kept, err = c, only(c, ref, keep)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return selected(kept, found, keep.Platforms)
+}
+
+// selected describes what was kept of found.
+func selected(kept Content, found v1.Descriptor, wanted []ocispec.Platform) (*Selection, error) {
+	d, err := Describe(kept)
+	if err != nil {
+		return nil, err
+	}
+	absent, err := Absent(kept, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return &Selection{Descriptor: d, Found: found, Absent: absent, Open: func() (Content, error) { return kept, nil }}, nil
+}
+
+// subset leaves the wanted platforms of an index; the index itself where that is
+// all of them.
+func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (v1.ImageIndex, error) {
+	a := Assembly{Base: idx, Select: keep.Platforms, Optional: keep.Optional}
+	if t, err := idx.MediaType(); err == nil && t == types.OCIImageIndex {
+		a.Type = t // whatever its children are
+	}
+	kept, err := a.Create(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	before, err := idx.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	after, err := kept.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	if len(before.Manifests) == len(after.Manifests) {
+		return idx, nil
+	}
+	return kept, nil
+}
+
+// only refuses an image that is not for a wanted platform.
+func only(img v1.Image, ref string, keep Keep) error {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	is := config.Platform()
+	for _, want := range keep.Platforms {
+		if covers(want, is) && (keep.Optional || len(keep.Platforms) == 1) {
+			return nil
+		}
+	}
+	return unfit("", "%s is one image, for %s; wanted is %s", ref, platform.Key(platform.FromV1(is)), platform.Keys(keep.Platforms))
+}
+
+// Absent lists the platforms of wanted that c has no image for.
+func Absent(c Content, wanted []ocispec.Platform) ([]ocispec.Platform, error) {
+	var have []*v1.Platform
+	switch c := c.(type) {
+	case v1.ImageIndex:
+		im, err := c.IndexManifest()
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range im.Manifests {
+			have = append(have, d.Platform)
+		}
+	case v1.Image:
+		config, err := c.ConfigFile()
+		if err != nil {
+			return nil, err
+		}
+		have = append(have, config.Platform())
+	}
+	var absent []ocispec.Platform
+next:
+	for _, want := range wanted {
+		for _, p := range have {
+			if p != nil && covers(want, p) {
+				continue next
+			}
+		}
+		absent = append(absent, want)
+	}
+	return absent, nil
+}
+
+// Copy makes dstRef name in dst what srcRef names in src: the same bytes, or with
+// keep the images for those platforms alone, each of which must be there. A target
+// that names it already is left alone: that costs one HEAD at each end. The result
+// is what dstRef names.
+func Copy(ctx context.Context, dst Sink, dstRef string, src Source, srcRef string, keep ...ocispec.Platform) (v1.Descriptor, error) {
+	s, err := Select(ctx, src, srcRef, Keep{Platforms: keep})
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	if target, ok := dst.(Source); ok {
+		now, err := target.Resolve(ctx, dstRef)
+		if err == nil && now.Digest == s.Descriptor.Digest {
+			return now, nil
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return v1.Descriptor{}, err
+		}
+	}
+	c, err := s.Open()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	d, err := Describe(c)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return d, dst.Put(ctx, dstRef, c)
+}
