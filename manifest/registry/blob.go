@@ -79,7 +79,7 @@ func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
 }
 
 // store makes r have b, once a run: mounted from a repository of the same host
-// that is known to have it, there already, or uploaded.
+// that is known to have it, there already, or uploaded, which happens once a host.
 func (c *Client) store(ctx context.Context, r repository, b blob) error {
 	return c.known.blobs.do(ctx, r.at(b.Digest), func() error {
 		if err := c.storeNow(ctx, r, b); err != nil {
@@ -90,7 +90,34 @@ func (c *Client) store(ctx context.Context, r repository, b blob) error {
 	})
 }
 
+// storeNow stores b in r. While the blob is on its way to another repository of the
+// host it waits, holding nothing, to mount it from there.
 func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
+	for {
+		if _, ok := c.known.mountable(r, b.Digest); ok {
+			return c.storeAlone(ctx, r, b)
+		}
+		led := false
+		_, err := c.known.sending.do(ctx, origin{r.host.name, b.Digest}, func() (struct{}, error) {
+			led = true
+			err := c.storeAlone(ctx, r, b)
+			if err == nil {
+				c.known.note(r, b.Digest)
+			}
+			return struct{}{}, err
+		})
+		switch s := statusOf(err); {
+		case led || ctx.Err() != nil:
+			return err
+		case s < http.StatusBadRequest || s >= http.StatusInternalServerError:
+			return c.storeAlone(ctx, r, b)
+		}
+		// That repository does not take it. The next in line goes ahead.
+	}
+}
+
+// storeAlone mounts, finds or uploads b.
+func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 	var opened *session
 	if from, ok := c.known.mountable(r, b.Digest); ok {
 		var mounted bool
@@ -153,7 +180,13 @@ func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted
 		}
 		opened, _ = newSession(resp) // without a session there is an upload of its own
 	}
-	c.known.flag(&c.known.aloof, r.host.name+" "+from.name)
+	switch s := statusOf(err); {
+	case ctx.Err() != nil:
+	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // that may be said of r
+		c.known.flag(&c.known.aloof, from.key()+" "+r.name)
+	default:
+		c.known.flag(&c.known.aloof, from.key())
+	}
 	return false, opened
 }
 

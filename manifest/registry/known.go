@@ -21,10 +21,11 @@ type known struct {
 	absent   map[place]bool           // blobs that were asked for and are not there
 	current  map[string]v1.Descriptor // what a tag names; the zero one: nothing
 	asking   flights[string, v1.Descriptor]
-	sessions map[string][]*session // uploads that were opened early
-	chunks   map[string]bool       // hosts that take no blob in one piece
-	aloof    map[string]bool       // hosts that refused a mount
-	mute     map[string]bool       // hosts that do not know the referrers API
+	sending  flights[origin, struct{}] // blobs on their way to a host
+	sessions map[string][]*session     // uploads that were opened early
+	chunks   map[string]bool           // hosts that take no blob in one piece
+	aloof    map[string]bool           // repositories from where nothing was mounted, or not into another one
+	mute     map[string]bool           // hosts that do not know the referrers API
 }
 
 // An origin is a blob at a host.
@@ -60,7 +61,7 @@ func (k *known) mountable(r repository, h v1.Hash) (repository, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, o := range k.origins[origin{r.host.name, h}] {
-		if o.name != r.name && !k.aloof[r.host.name+" "+o.name] {
+		if o.name != r.name && !k.aloof[o.key()] && !k.aloof[o.key()+" "+r.name] {
 			return o, true
 		}
 	}
