@@ -92,8 +92,8 @@ func (a *app) newClient() *registry.Client {
 // cacheDir is the configured cache, or mabuild's in the user's cache directory;
 // "" where there is none.
 func (a *app) cacheDir() string {
-	if a.config.Cache != "" {
-		return a.config.Cache
+	if a.config.Cache.Dir != "" {
+		return a.config.Cache.Dir
 	}
 	dir, err := os.UserCacheDir()
 	if err != nil {

@@ -91,10 +91,10 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 // bound makes the cache as small as it is configured to be.
 func (a *app) bound() {
 	c, err := cache.Open(a.cacheDir())
-	if err != nil || a.config.CacheMax == 0 {
+	if err != nil || a.config.Cache.Max == 0 {
 		return // who cannot use it has been told so
 	}
-	if _, err := c.Prune(int64(a.config.CacheMax)); err != nil {
+	if _, err := c.Prune(int64(a.config.Cache.Max)); err != nil {
 		a.log.Warn("cache: " + err.Error())
 	}
 }

@@ -38,8 +38,7 @@ type Config struct {
 	Builds []Build `yaml:"builds" doc:"The programs to build. Every setting above may also be given for one of them." flag:"-"`
 
 	Jobs         int      `yaml:"jobs" doc:"How many compilers run at once; 0 chooses by cores and memory." example:"4"`
-	Cache        string   `yaml:"cache" doc:"Directory of the cache; by default mabuild in the user's cache directory." example:".cache/mabuild" check:"path"`
-	CacheMax     Bytes    `yaml:"cache_max" doc:"Size at which the cache lets go of what was used longest ago; 0 never does." default:"5GB"`
+	Cache        Cache    `yaml:"cache" doc:"Where what was made is kept for the next run, and how much of it."`
 	Output       []string `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines"`
 	MetadataFile string   `yaml:"metadata_file" doc:"Write digests, platforms and sizes to this file, as JSON." example:"dist/image.json" check:"path"`
 	NoIndex      bool     `yaml:"no_index" doc:"Publish a plain image instead of an index; wants exactly one platform."`
@@ -116,6 +115,12 @@ type Image struct {
 	Annotations []string `yaml:"annotations" doc:"Annotations of the index, each K=V." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]"`
 	Volumes     []string `yaml:"volumes" doc:"Directories that hold data." flag:"volume" check:"absolute" example:"[/data]"`
 	StopSignal  string   `yaml:"stop_signal" doc:"Signal that ends the program." flag:"stop-signal" example:"SIGTERM"`
+}
+
+// Cache says where what was made before is kept, and how much of it.
+type Cache struct {
+	Dir string `yaml:"dir" doc:"Directory of the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
+	Max Bytes  `yaml:"max" doc:"Size at which the cache lets go of what was used longest ago; 0 never does." flag:"cache-max" default:"5GB"`
 }
 
 // A Registry says how to reach one registry.

@@ -50,6 +50,8 @@ var inputs = []struct{ name, in, want string }{
 	{"key of another place", "labels: [a=b]\n", "f:1: labels: no such key; it belongs below image"},
 	{"far from all", "xylophone: 1\n", "f:1: xylophone: no such key"},
 	{"unknown below", "image:\n  usr: a\nbuilds:\n- id: a\n  image: {volume: [/a]}\n", "f:2: image.usr: no such key; did you mean user?\nf:5: builds[0].image.volume: no such key; did you mean volumes?"},
+	{"size of the cache", "cache: {max: lots}\ncache_max: 5GB\n", "f:1: cache.max: wants a size such as 500MB or 5GB\nf:2: cache_max: no such key"},
+	{"cache without keys", "cache: 5GB\n", "f:1: cache: wants keys with values, is \"5GB\""},
 	{"unknown in host", "registries:\n  a.b:\n    plainhttp: true\n", "f:3: registries[a.b].plainhttp: no such key; did you mean plain_http?"},
 	{"unknown in override", "builds:\n- overrides:\n    linux/arm:\n      tags: [a]\n", "f:4: builds[0].overrides[linux/arm/v7].tags: no such key"},
 	{"twice", "repo: a\nrepo: b\n", "f:2: repo: is there already, in line 1"},

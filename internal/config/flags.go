@@ -11,7 +11,7 @@ import (
 // global are the keys whose flags every command takes: how to reach registries
 // and how to talk to the person. The others are for commands that build.
 var global = []string{
-	"cache", "cache_max", "ca_file", "client_cert", "client_key", "insecure_registries", "progress", "timeout", "trust_realms",
+	"cache.dir", "cache.max", "ca_file", "client_cert", "client_key", "insecure_registries", "progress", "timeout", "trust_realms",
 }
 
 var shorthands = map[string]string{"tag": "t", "output": "o"}

@@ -220,13 +220,13 @@ func TestFind(t *testing.T) {
 }
 
 func TestRelativePaths(t *testing.T) {
-	dir := write(t, ".git/HEAD", "", FileName, "cache: c\nca_file: /abs.pem\nregistries: {a.b: {ca_file: ca.pem}}\nbuilds: [{main: ./x, dir: d, files: [{from: f, to: /f}]}]\n", "sub/x", "")
+	dir := write(t, ".git/HEAD", "", FileName, "cache: {dir: c}\nca_file: /abs.pem\nregistries: {a.b: {ca_file: ca.pem}}\nbuilds: [{main: ./x, dir: d, files: [{from: f, to: /f}]}]\n", "sub/x", "")
 	t.Chdir(filepath.Join(dir, "sub"))
 	c, err := Load(Options{Lookup: lookup()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{c.File, c.Dir, c.Cache, c.CAFile, c.Registries["a.b"].CAFile, c.Builds[0].Dir, c.Builds[0].Main, c.Builds[0].Files[0].From}
+	got := []string{c.File, c.Dir, c.Cache.Dir, c.CAFile, c.Registries["a.b"].CAFile, c.Builds[0].Dir, c.Builds[0].Main, c.Builds[0].Files[0].From}
 	want := []string{"../.mabuild.yaml", "..", "../c", "/abs.pem", "../ca.pem", "../d", "./x", "f"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
