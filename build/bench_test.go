@@ -1,39 +1,39 @@
 package build
 
 import (
-	"bytes"
+	"fmt"
 	"io"
-	"math/rand"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// BenchmarkLayer writes a layer of a 24 MB program: MB/s of the program, and
-// what is allocated, which does not grow with it.
+// BenchmarkLayer writes layers of a 24 MB and of a 96 MB program, one alone and
+// five at once: MB/s of program, and what is allocated.
 func BenchmarkLayer(b *testing.B) {
-	// As compressible as a Go program: random bytes and repetitions of them.
-	rnd := rand.New(rand.NewSource(1))
-	content := make([]byte, 24<<20)
-	for i := 0; i < len(content); {
-		chunk := content[i:min(i+rnd.Intn(64)+4, len(content))]
-		if i > 4096 && rnd.Intn(5) < 3 {
-			copy(chunk, content[i-4096+rnd.Intn(1024):])
-		} else {
-			rnd.Read(chunk)
+	for _, size := range []int{24 << 20, 96 << 20} {
+		e := inline("mabuild/program", 0o755, likeProgram(size))
+		for _, atOnce := range []int{1, 5} {
+			b.Run(fmt.Sprintf("%dMiB×%d", size>>20, atOnce), func(b *testing.B) { benchmarkLayer(b, e, atOnce) })
 		}
-		i += len(chunk)
 	}
-	e := inline("mabuild/program", 0o755, nil)
-	e.size = int64(len(content))
-	e.open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
-	w := &layers{time: time.Unix(0, 0), alive: func() error { return nil }}
-	b.SetBytes(e.size)
+}
+
+func benchmarkLayer(b *testing.B, e entry, atOnce int) {
+	w := &layers{time: time.Unix(0, 0), compression: Compression{}.full(), alive: func() error { return nil }}
+	b.SetBytes(e.size * int64(atOnce))
 	b.ReportAllocs()
 	for b.Loop() {
-		r, err := w.write(io.Discard, []entry{e})
-		if err != nil {
+		var group errgroup.Group
+		for range atOnce {
+			group.Go(func() error {
+				_, err := w.write(io.Discard, []entry{e})
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
 			b.Fatal(err)
 		}
-		b.ReportMetric(float64(r.Size)/float64(e.size), "ratio")
 	}
 }

@@ -242,7 +242,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 }
 
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.store, time: s.Time, alive: func() error { return context.Cause(ctx) }}
+	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, alive: func() error { return context.Cause(ctx) }}
 }
 
 // Build makes the index of s: every platform, or an error that joins a

@@ -21,7 +21,7 @@ import (
 )
 
 func newLayers(t *testing.T, c *cache.Cache) *layers {
-	return &layers{work: t.TempDir(), cache: c, time: time.Unix(0, 0).UTC(), alive: func() error { return nil }}
+	return &layers{work: t.TempDir(), cache: c, time: time.Unix(0, 0).UTC(), compression: Compression{}.full(), alive: func() error { return nil }}
 }
 
 // fixture makes the image of testdata/program.

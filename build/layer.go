@@ -19,14 +19,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/mabuild/mabuild/internal/cache"
 )
-
-// compression is the level that layers are compressed with: gzip -1 costs 5 %
-// more bytes than the default and 40 % of its time on Go programs.
-const compression = gzip.BestSpeed
 
 // formatVersion changes when the bytes of a layer with the same entries do, so
 // that caches of older versions are passed by.
@@ -61,10 +56,11 @@ func directory(name string, mode int64) entry {
 
 // A layers makes layer files, and finds those that were made before.
 type layers struct {
-	work  string
-	cache *cache.Cache
-	time  time.Time
-	alive func() error // not nil once nobody wants the layers any more
+	work        string
+	cache       *cache.Cache
+	time        time.Time
+	compression Compression
+	alive       func() error // not nil once nobody wants the layers any more
 
 	mu   sync.Mutex
 	made map[string]func() (v1.Layer, error) // by key
@@ -112,7 +108,7 @@ func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 func (w *layers) key(entries []entry) string {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
-	_ = enc.Encode([]any{formatVersion, compression, w.time.Unix()}) // a hash never fails
+	_ = enc.Encode([]any{formatVersion, w.compression, w.time.Unix()}) // a hash never fails
 	for _, e := range entries {
 		_ = enc.Encode([]any{e.name, e.kind, e.mode, e.uid, e.gid, e.link, e.size, e.content, e.pax})
 	}
@@ -135,7 +131,7 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layer{record: r, path: path}, nil
+	return &layer{record: r, compression: w.compression, path: path}, nil
 }
 
 // writeFile writes the layer to path in the work directory.
@@ -152,15 +148,24 @@ func (w *layers) writeFile(path string, entries []entry) (r record, err error) {
 	return w.write(f, entries)
 }
 
-// write writes the entries to dst as tar inside gzip and takes both digests on
-// the way.
-func (w *layers) write(dst io.Writer, entries []entry) (record, error) {
+// write writes the entries to dst as compressed tar and takes both digests on the
+// way.
+func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
 	digest, diffID := sha256.New(), sha256.New()
 	count := &counter{}
-	zip, err := gzip.NewWriterLevel(io.MultiWriter(dst, digest, count), compression)
+	var size int64
+	for _, e := range entries {
+		size += e.size
+	}
+	zip, err := w.compression.writer(io.MultiWriter(dst, digest, count), size)
 	if err != nil {
 		return record{}, err
 	}
+	defer func() {
+		if err != nil {
+			_ = zip.Close() // it may have others at work
+		}
+	}()
 	archive := tar.NewWriter(io.MultiWriter(zip, diffID))
 	for _, e := range entries {
 		if err := w.add(archive, e); err != nil {
@@ -233,14 +238,15 @@ func (c *counter) Write(p []byte) (int, error) {
 // layer is a layer file, in the cache or in the work directory.
 type layer struct {
 	record
-	cache *cache.Cache
-	path  string                 // "": in the cache
-	again func() (string, error) // makes one that the cache lost, once
+	compression Compression
+	cache       *cache.Cache
+	path        string                 // "": in the cache
+	again       func() (string, error) // makes one that the cache lost, once
 }
 
 // kept is a layer in the cache.
 func (w *layers) kept(r record, entries []entry) *layer {
-	return &layer{record: r, cache: w.cache, again: sync.OnceValues(func() (string, error) {
+	return &layer{record: r, compression: w.compression, cache: w.cache, again: sync.OnceValues(func() (string, error) {
 		path := filepath.Join(w.work, "layer-"+r.Digest.Hex)
 		again, err := w.writeFile(path, entries)
 		if err == nil && again != r {
@@ -253,7 +259,7 @@ func (w *layers) kept(r record, entries []entry) *layer {
 func (l *layer) Digest() (v1.Hash, error)            { return l.record.Digest, nil }
 func (l *layer) DiffID() (v1.Hash, error)            { return l.record.DiffID, nil }
 func (l *layer) Size() (int64, error)                { return l.record.Size, nil }
-func (l *layer) MediaType() (types.MediaType, error) { return types.OCILayer, nil }
+func (l *layer) MediaType() (types.MediaType, error) { return l.compression.mediaType(), nil }
 
 // Compressed opens the layer's file. One that the cache lost or broke is made
 // again first.
@@ -293,7 +299,7 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	zip, err := gzip.NewReader(r)
+	content, err := l.compression.reader(r)
 	if err != nil {
 		_ = r.Close()
 		return nil, err
@@ -301,5 +307,16 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	return struct {
 		io.Reader
 		io.Closer
-	}{zip, r}, nil
+	}{content, closers{content, r}}, nil
+}
+
+// closers closes what reads before what is read.
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, one := range c {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
 }

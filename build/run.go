@@ -120,7 +120,7 @@ func (r *run) recalled(ctx context.Context, base PlannedBase, how Compile) v1.Im
 		return r.again(ctx, base.Platform, how, known)
 	})
 	// A layer of its own maker, so that a failure is nobody else's.
-	w := &layers{work: r.layers.work, cache: r.layers.cache, time: r.layers.time, alive: r.layers.alive}
+	w := r.Builder.layers(ctx, r.spec)
 	added, err := additions(w, base.Platform, base.foundation, r.files, program)
 	if err != nil {
 		return nil

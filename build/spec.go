@@ -45,7 +45,8 @@ type Spec struct {
 	Config Config
 	// IndexAnnotations are of the index alone, on top of Config.Annotations.
 	IndexAnnotations map[string]string
-	Docker           bool      // manifests of Docker's media types, not OCI's
+	Docker           bool // manifests of Docker's media types, not OCI's
+	Compression      Compression
 	Time             time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
 
 	Vars Vars // for templates in Compile and Config
@@ -141,6 +142,11 @@ func (s Spec) Validate() (Spec, error) {
 	}
 	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations) > 0 {
 		complain("annotations", "leave them out, or use OCI media types", "Docker's media types carry none")
+	}
+	s.Compression = s.Compression.full()
+	errs = append(errs, s.Compression.validate())
+	if s.Docker && s.Compression.Format == Zstd {
+		complain("compression", "use gzip, or OCI media types", "Docker's media types have no word for zstd")
 	}
 	if s.Time.IsZero() {
 		s.Time = time.Unix(0, 0)

@@ -80,6 +80,9 @@ func newOutput(text, tag string, spec build.Spec) (output, error) {
 	}
 	switch place.Form {
 	case local.FormDockerArchive, local.FormDockerDaemon:
+		if spec.Compression.Format == build.Zstd {
+			return output{}, usage("use gzip", "--compression zstd: what docker load reads has no word for it, and %s wants that", text)
+		}
 		want := place.Platform
 		if want.OS == "" {
 			want = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}

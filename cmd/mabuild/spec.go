@@ -44,9 +44,10 @@ func (a *app) selected(o pushOptions) ([]config.Build, error) {
 func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s := build.Spec{
 		Package: c.Main, Dir: c.Dir, Name: c.ID, Path: c.Path,
-		Compile:   build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo, Symbols: c.Symbols},
-		Overrides: map[string]build.Compile{},
-		Docker:    a.config.MediaTypes == "docker",
+		Compile:     build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo, Symbols: c.Symbols},
+		Overrides:   map[string]build.Compile{},
+		Docker:      a.config.MediaTypes == "docker",
+		Compression: build.Compression{Format: a.config.Compression.Format, Level: a.config.Compression.Level},
 		Config: build.Config{
 			Entrypoint: c.Image.Entrypoint, Cmd: c.Image.Cmd, User: c.Image.User, WorkingDir: c.Image.Workdir,
 			Env: c.Image.Env, Ports: c.Image.Ports, Volumes: c.Image.Volumes, StopSignal: c.Image.StopSignal,

@@ -37,15 +37,16 @@ type Config struct {
 
 	Builds []Build `yaml:"builds" doc:"The programs to build. Every setting above may also be given for one of them." flag:"-"`
 
-	Jobs         int      `yaml:"jobs" doc:"How many compilers run at once; 0 chooses by cores and memory." example:"4"`
-	Cache        Cache    `yaml:"cache" doc:"Where what was made is kept for the next run, and how much of it."`
-	Output       []string `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines"`
-	MetadataFile string   `yaml:"metadata_file" doc:"Write digests, platforms and sizes to this file, as JSON." example:"dist/image.json" check:"path"`
-	NoIndex      bool     `yaml:"no_index" doc:"Publish a plain image instead of an index; wants exactly one platform."`
-	MediaTypes   string   `yaml:"media_types" doc:"Media types of what is built; docker is for registries that know no OCI." enum:"oci|docker" default:"oci"`
-	SBOM         string   `yaml:"sbom" doc:"Attach a software bill of materials to each image." enum:"none|spdx|cyclonedx" default:"none"`
-	VCS          bool     `yaml:"vcs" doc:"Annotate the index with revision, source, version and time of the commit."`
-	Progress     string   `yaml:"progress" doc:"How progress is shown." enum:"auto|tty|plain|json|none" default:"auto"`
+	Jobs         int         `yaml:"jobs" doc:"How many compilers run at once; 0 chooses by cores and memory." example:"4"`
+	Cache        Cache       `yaml:"cache" doc:"Where what was made is kept for the next run, and how much of it."`
+	Output       []string    `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines"`
+	MetadataFile string      `yaml:"metadata_file" doc:"Write digests, platforms and sizes to this file, as JSON." example:"dist/image.json" check:"path"`
+	NoIndex      bool        `yaml:"no_index" doc:"Publish a plain image instead of an index; wants exactly one platform."`
+	MediaTypes   string      `yaml:"media_types" doc:"Media types of what is built; docker is for registries that know no OCI." enum:"oci|docker" default:"oci"`
+	Compression  Compression `yaml:"compression" doc:"How layers are compressed: gzip or zstd, with a level: gzip:1 to gzip:9, zstd:1 to zstd:22." default:"gzip:1" check:"compression"`
+	SBOM         string      `yaml:"sbom" doc:"Attach a software bill of materials to each image." enum:"none|spdx|cyclonedx" default:"none"`
+	VCS          bool        `yaml:"vcs" doc:"Annotate the index with revision, source, version and time of the commit."`
+	Progress     string      `yaml:"progress" doc:"How progress is shown." enum:"auto|tty|plain|json|none" default:"auto"`
 
 	Registries         map[string]Registry `yaml:"registries" doc:"How to reach single registries, by host[:port]." flag:"-" check:"host" example:"registry.local"`
 	InsecureRegistries []string            `yaml:"insecure_registries" doc:"Hosts that may be spoken to over plain http or unverified TLS." flag:"insecure-registry" example:"[\"registry.local:5000\"]" check:"host"`

@@ -49,11 +49,12 @@ var scalars = []string{"string", "number", "boolean"}
 
 // patterns are what the schema can say of the checks on texts.
 var patterns = map[string]string{
-	"keyvalue":  "^[^=]+=",
-	"absolute":  `^(/|.:\\)`,
-	"host":      `^[^/\s]+$`,
-	"platform":  `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`,
-	"platforms": `^\s*(all|[^/\s]+/[^/\s]+.*)$`,
+	"compression": "^(gzip(:[1-9])?|zstd(:([1-9]|1[0-9]|2[0-2]))?)$",
+	"keyvalue":    "^[^=]+=",
+	"absolute":    `^(/|.:\\)`,
+	"host":        `^[^/\s]+$`,
+	"platform":    `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`,
+	"platforms":   `^\s*(all|[^/\s]+/[^/\s]+.*)$`,
 }
 
 func (f *field) schema() *schema {

@@ -87,6 +87,39 @@ func (b Bytes) String() string {
 	return "0"
 }
 
+// A Compression is written as a format and perhaps a level: gzip, zstd:3. Level
+// is 0 where none was given.
+type Compression struct {
+	Format string
+	Level  int
+}
+
+// highest has the highest level of each format.
+var highest = map[string]int{"gzip": 9, "zstd": 22}
+
+// UnmarshalText reads what MarshalText writes.
+func (c *Compression) UnmarshalText(b []byte) error {
+	format, level, leveled := strings.Cut(string(b), ":")
+	most, ok := highest[format]
+	if !ok {
+		return errors.New("wants gzip or zstd, with or without a level: gzip:6")
+	}
+	n, err := strconv.Atoi(level)
+	if leveled && (err != nil || n < 1 || n > most) {
+		return fmt.Errorf("wants %s:1 to %s:%d", format, format, most)
+	}
+	*c = Compression{format, n}
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (c Compression) MarshalText() ([]byte, error) {
+	if c.Level == 0 {
+		return []byte(c.Format), nil
+	}
+	return fmt.Appendf(nil, "%s:%d", c.Format, c.Level), nil
+}
+
 // A Mode is a file's permissions, always written in octal. The zero Mode means
 // that none was given.
 type Mode uint32

@@ -1,0 +1,188 @@
+package build
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	stdgzip "compress/gzip"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// likeProgram is content about as compressible as a Go program: random bytes and
+// repetitions of them.
+func likeProgram(size int) []byte {
+	rnd := rand.New(rand.NewSource(1))
+	content := make([]byte, size)
+	for i := 0; i < len(content); {
+		chunk := content[i:min(i+rnd.Intn(64)+4, len(content))]
+		if i > 4096 && rnd.Intn(5) < 3 {
+			copy(chunk, content[i-4096+rnd.Intn(1024):])
+		} else {
+			rnd.Read(chunk)
+		}
+		i += len(chunk)
+	}
+	return content
+}
+
+// compressed returns content through c as a layer of that size.
+func compressed(t *testing.T, c Compression, content []byte, size int64) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := c.writer(&b, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(w, io.MultiReader(strings.NewReader(string(content[:len(content)/3])), bytes.NewReader(content[len(content)/3:])))
+	if err := errors.Join(err, w.Close(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// What is written is read again, by the standard library too, whatever the size
+// of the layer and wherever its blocks end.
+func TestCompressionRoundTrip(t *testing.T) {
+	content := likeProgram(3*splitBlock + 1)
+	for _, c := range []Compression{{Gzip, 1}, {Gzip, 6}, {Gzip, 9}, {Zstd, 1}, {Zstd, 3}, {Zstd, 9}, {Zstd, 22}} {
+		for _, size := range []int64{0, splitFrom - 1, splitFrom} {
+			if c.Format == Zstd && size > 0 {
+				continue // it makes no difference there
+			}
+			for _, n := range []int{0, 1, splitReach, splitBlock - 1, splitBlock, splitBlock + 1, 2 * splitBlock, len(content)} {
+				b := compressed(t, c, content[:n], size)
+				r, err := c.reader(bytes.NewReader(b))
+				if c.Format == Gzip && err == nil {
+					r, err = stdgzip.NewReader(bytes.NewReader(b))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := io.ReadAll(r)
+				if err != nil || !bytes.Equal(got, content[:n]) {
+					t.Errorf("%v of %d bytes in a layer of %d: %d bytes, %v", c, n, size, len(got), err)
+				}
+			}
+		}
+	}
+}
+
+// The bytes of a layer are the same on any number of cores, and while others are
+// compressed beside it.
+func TestCompressionIsDeterministic(t *testing.T) {
+	content := likeProgram(5*splitBlock + 12345)
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	for c, want := range map[Compression]string{
+		{Gzip, 1}: "421812614bba6287fd054deed0822d176444fbe4ee8d74dd888036bc3ff6d4fe",
+		{Gzip, 6}: "50e7133113888428b641a5abaae69236e1e77f40bf40b4bb3445a95fdad01840",
+		{Zstd, 3}: "0d6b098b23bafeeeb6cb2aa95217d16287d4704b6824ad9014cd1e38acf73392",
+	} {
+		for _, cores := range []int{1, 2, 7} {
+			runtime.GOMAXPROCS(cores)
+			var wg sync.WaitGroup
+			digests := make([]string, 4)
+			for i := range digests {
+				wg.Go(func() {
+					sum := sha256.Sum256(compressed(t, c, content, splitFrom))
+					digests[i] = hex.EncodeToString(sum[:])
+				})
+			}
+			wg.Wait()
+			for _, digest := range digests {
+				if digest != want {
+					t.Errorf("%v on %d cores: %s, want %s", c, cores, digest, want)
+				}
+			}
+		}
+	}
+}
+
+// failing takes some bytes, and then none.
+type failing struct{ left int }
+
+var errFull = errors.New("full")
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.left -= len(p); f.left < 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
+// What the destination says comes back, and nobody waits for ever.
+func TestSplitFails(t *testing.T) {
+	content := likeProgram(12 * splitBlock)
+	for _, room := range []int{0, 10, splitBlock} {
+		w, err := Compression{Gzip, 1}.writer(&failing{room}, splitFrom)
+		if err == nil {
+			_, err = w.Write(content)
+			err = errors.Join(err, w.Close())
+		}
+		if !errors.Is(err, errFull) {
+			t.Errorf("with room for %d bytes: %v", room, err)
+		}
+	}
+	if len(splitters) != 0 {
+		t.Errorf("%d blocks are still compressed", len(splitters))
+	}
+}
+
+func TestCompressionValidates(t *testing.T) {
+	for text, c := range map[string]Compression{
+		`compression: "lz4" is none`:                   {Format: "lz4"},
+		"compression: gzip has levels 1 to 9, not 10":  {Format: Gzip, Level: 10},
+		"compression: gzip has levels 1 to 9, not -1":  {Level: -1},
+		"compression: zstd has levels 1 to 22, not 23": {Format: Zstd, Level: 23},
+	} {
+		if err := c.full().validate(); err == nil || err.Error() != text {
+			t.Errorf("%v: %v, want %s", c, err, text)
+		}
+	}
+	for c, want := range map[Compression]string{{}: "{gzip 1}", {Format: Zstd}: "{zstd 3}", {Format: Gzip, Level: 6}: "{gzip 6}"} {
+		if full := c.full(); fmt.Sprint(full) != want || full.validate() != nil {
+			t.Errorf("%v is %v: %v", c, full, full.validate())
+		}
+	}
+}
+
+// A layer has the media type, and the place in the cache, of its compression.
+func TestLayersByCompression(t *testing.T) {
+	w := newLayers(t, nil)
+	keys := map[string]bool{}
+	for c, want := range map[Compression]types.MediaType{{Gzip, 1}: types.OCILayer, {Gzip, 2}: types.OCILayer, {Zstd, 3}: types.OCILayerZStd} {
+		w.compression = c
+		entries := []entry{inline("f", 0o644, []byte("content"))}
+		l, err := w.layer(entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := describe(l)
+		if err != nil || d.MediaType != want {
+			t.Errorf("%v: %s, %v", c, d.MediaType, err)
+		}
+		r, err := l.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(r); err != nil || !bytes.Contains(b, []byte("content")) {
+			t.Errorf("%v: %d bytes, %v", c, len(b), err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		keys[w.key(entries)] = true
+	}
+	if len(keys) != 3 {
+		t.Errorf("%d places for three compressions", len(keys))
+	}
+}
