@@ -133,6 +133,9 @@ func TestRetryAfter(t *testing.T) {
 		if err != nil && !strings.Contains(hintOf(err), "wait until 20") {
 			t.Errorf("%q: hint %q", one.header, hintOf(err))
 		}
+		if at, ok := retryAt(err); ok != one.fails || ok && time.Until(at) < 2*time.Minute {
+			t.Errorf("%q: come back at %v, %t", one.header, at, ok)
+		}
 		if err == nil && (len(n.took) == 0 || n.took[0] < one.least) {
 			t.Errorf("%q: slept %v", one.header, n.took)
 		}
@@ -142,6 +145,15 @@ func TestRetryAfter(t *testing.T) {
 	if err := client(t).Put(t.Context(), r.Host+"/app:v2", regtest.Image(t, "amd64", 100, 1)); err != nil {
 		t.Error(err)
 	}
+}
+
+// retryAt returns when err says that it makes sense to come back.
+func retryAt(err error) (time.Time, bool) {
+	var e *registry.Error
+	if !errors.As(err, &e) {
+		return time.Time{}, false
+	}
+	return e.RetryAt()
 }
 
 func TestNobodyThere(t *testing.T) {

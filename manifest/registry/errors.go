@@ -40,6 +40,7 @@ type Error struct {
 	final      bool          // trying again is useless, or was done
 	brief      bool          // nobody is there: few tries, short waits
 	wait       time.Duration // what Retry-After said; negative when it said nothing
+	until      time.Time     // when to come back; zero when that is not known
 }
 
 // Error returns one line that is fit for a terminal, whatever the registry said.
@@ -113,6 +114,10 @@ func (e *Error) Hint() string {
 	}
 	return ""
 }
+
+// RetryAt returns when it makes sense to come back, if the registry said so: it
+// asked to wait longer than a run waits, or a quota is used up.
+func (e *Error) RetryAt() (time.Time, bool) { return e.until, !e.until.IsZero() }
 
 // has reports whether the registry gave one of the codes.
 func (e *Error) has(codes ...string) bool {

@@ -66,8 +66,8 @@ func (r *retries) again(ctx context.Context, err error) error {
 	now := time.Now()
 	switch {
 	case d > longestPause:
-		e.final = true
-		e.hint = "the registry asks to wait until " + now.Add(d).UTC().Format(time.RFC3339)
+		e.final, e.until = true, now.Add(d)
+		e.hint = "the registry asks to wait until " + e.until.UTC().Format(time.RFC3339)
 		return &e
 	case !r.host.pause.spend(now, d):
 		e.final = true
