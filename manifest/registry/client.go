@@ -70,6 +70,11 @@ type Client struct {
 	// MaxPerHost bounds the requests in flight to one host; 0 means 16. Reading
 	// blobs has a bound of its own, of the same size.
 	MaxPerHost int
+	// QuotaReserve is how many pulls are to be left for others where a registry has
+	// a [Quota]: reading a manifest that would leave fewer is refused before it is
+	// sent, with an [*Error] that knows when to come back. HEADs go on. 0 leaves
+	// the refusing to the registry.
+	QuotaReserve int
 	// Log gets each request at [slog.LevelDebug] and transfers at
 	// [LevelTransfer]; nil is silent. Nothing secret is logged.
 	Log *slog.Logger

@@ -141,6 +141,13 @@ func statusOf(err error) int {
 	return 0
 }
 
+// isThrottled reports whether err means that less is to be asked for, not that
+// anything is wrong.
+func isThrottled(err error) bool {
+	e := asError(err)
+	return e != nil && e.throttled
+}
+
 // fault begins the error of a request.
 func (k *call) fault(err error) *Error {
 	return &Error{Op: k.method, Host: k.host.name, Repository: k.repo, Reference: k.ref, Attempts: 1, Err: err, wait: unsaid}
@@ -160,10 +167,13 @@ func (k *call) refusal(resp *http.Response) *Error {
 	}
 	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && (k.method == http.MethodGet || k.method == http.MethodHead)
 	e.throttled = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden && limited(resp.Header, body)
-	e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	if e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); e.throttled && e.wait == unsaid {
+		e.wait = parseReset(resp.Header, time.Now())
+	}
 	e.elsewhere = k.elsewhere(resp)
 	expired := e.elsewhere && resp.StatusCode == http.StatusForbidden // a signed URL may have been
 	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
+	e.spent(k)
 	return e
 }
 

@@ -17,29 +17,26 @@ const maxRedirects = 5
 // body holds the permit until it is read, closed or ctx ends. An error is an
 // *Error.
 func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*http.Response, error) {
-	leave := func() {}
-	switch {
-	case k.hurry:
-	case k.token: // asked for by one that may hold another permit
-		var err error
-		if leave, err = k.host.tokens.enter(ctx); err != nil {
-			return nil, k.ended(err)
-		}
-	default:
-		g := k.host.requests
-		if k.content {
-			g = k.host.contents
-		}
-		var err error
-		if leave, err = k.host.pause.enter(ctx, w.sleep, g); err != nil {
-			return nil, k.ended(err)
-		}
+	leave, err := w.admit(ctx, k)
+	if err != nil {
+		return nil, k.ended(err)
+	}
+	settle, ok := k.host.allowance.take(k.pulls, w.reserve)
+	if !ok {
+		leave()
+		return nil, k.reserved(w.reserve)
 	}
 	if k.opens {
 		ctx, leave = lingering(ctx, leave)
 	}
 	ctx, watch := newWatch(ctx, w.patience)
 	resp, err := w.follow(ctx, k, watch, authorization)
+	if k.token || err != nil || k.elsewhere(resp) {
+		settle(nil)
+	} else {
+		settle(resp)
+		k.host.heed(resp)
+	}
 	if err != nil {
 		e := k.broken(ctx, watch, err)
 		leave()
@@ -48,6 +45,19 @@ func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*ht
 	}
 	resp.Body = newBody(ctx, resp.Body, watch, leave)
 	return resp, nil
+}
+
+// admit waits until the call may be sent, and returns how to give its permit back.
+func (w *wire) admit(ctx context.Context, k *call) (leave func(), err error) {
+	switch {
+	case k.hurry:
+		return func() {}, nil
+	case k.token: // asked for by one that may hold another permit
+		return k.host.tokens.enter(ctx)
+	case k.content:
+		return k.host.pause.enter(ctx, w.sleep, k.host.contents)
+	}
+	return k.host.pause.enter(ctx, w.sleep, k.host.requests)
 }
 
 // lingering returns a context that ends lingers after ctx, so that a session which

@@ -42,7 +42,8 @@ type host struct {
 	contents gate // the reading of blobs, which an upload may wait for
 	tokens   gate // the host's token server, which any request may wait for
 
-	pause pause
+	pause     pause
+	allowance allowance
 
 	mu     sync.Mutex
 	scheme string // "" until decided

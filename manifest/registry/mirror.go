@@ -32,7 +32,7 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		if s := statusOf(err); s == 0 || s >= http.StatusInternalServerError {
+		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
 			h.bury()
 		}
 		c.wire.log.Debug("going past a mirror", "mirror", h.name, "err", err)

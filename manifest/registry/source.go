@@ -210,7 +210,7 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 // manifest begins a call about the manifest at r.
 func (r reference) manifest(method string) *call {
 	k := r.call(method, "manifests/"+r.identifier())
-	k.ref, k.manifest = r.identifier(), true
+	k.ref, k.manifest, k.pulls = r.identifier(), true, method == http.MethodGet
 	k.want = []int{http.StatusOK}
 	k.header.Set("Accept", accepted)
 	return k

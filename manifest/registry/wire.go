@@ -22,6 +22,7 @@ type wire struct {
 	settings  map[string]Host
 	files     Host // the client's own CAFile, ClientCert, ClientKey
 	perHost   int
+	reserve   int // of a quota
 	patience  time.Duration
 	auth      *auth
 	mu        sync.Mutex
@@ -41,6 +42,7 @@ func newWire(c *Client) *wire {
 		settings:  map[string]Host{},
 		files:     Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
 		perHost:   cmp.Or(c.MaxPerHost, defaultPerHost),
+		reserve:   c.QuotaReserve,
 		patience:  patience,
 		proxyFor:  httpproxy.FromEnvironment().ProxyFunc(),
 		hosts:     map[string]*host{},
@@ -88,6 +90,7 @@ type call struct {
 
 	manifest bool // 404 means that the manifest does not exist
 	content  bool // reads a blob
+	pulls    bool // reads a manifest, which quotas count
 	token    bool // asks a token server
 
 	from *host // that answered a call which mirrors may answer
