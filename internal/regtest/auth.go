@@ -47,7 +47,7 @@ func (r *Registry) admits(req *http.Request) bool {
 func demanded(req *http.Request) []string {
 	rest := strings.TrimPrefix(req.URL.Path, "/v2/")
 	name := rest
-	for _, part := range []string{"/manifests/", "/blobs/", "/tags/list"} {
+	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/list"} {
 		name, _, _ = strings.Cut(name, part)
 	}
 	if name == "" {

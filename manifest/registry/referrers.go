@@ -60,11 +60,8 @@ func nowhere(err error) bool {
 func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
 	if !c.known.flagged(&c.known.mute, r.host.name) {
 		list, err := c.askReferrers(ctx, r, subject)
-		switch s := statusOf(err); {
-		case err == nil:
-			return list, nil
-		case errors.Is(err, manifest.ErrMismatch), s == http.StatusUnauthorized, s >= http.StatusInternalServerError, s == http.StatusTooManyRequests, s == 0:
-			return nil, err
+		if err == nil || !unsupported(err) {
+			return list, err
 		}
 		c.known.flag(&c.known.mute, r.host.name)
 	}
@@ -83,6 +80,13 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 		return d.Platform != nil // the children of an ordinary index
 	})
 	return list, nil
+}
+
+// unsupported reports whether err is the answer of a registry without the API, and
+// none that may be another one in a moment, or for another person.
+func unsupported(err error) bool {
+	e := asError(err)
+	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
 }
 
 // askReferrers asks the API.

@@ -61,11 +61,20 @@ func TestStall(t *testing.T) {
 		}
 	}
 	for _, kind := range kinds {
-		r.Reset()
-		next := regtest.RandomIndex(t, 500, 1, "amd64", "arm64")
-		r.Inject(regtest.Fault{Method: kind.method, Path: kind.path, Action: regtest.Stall})
-		put(t, impatient(t), r.Host+"/app:v1", next)
-		verifyTag(t, r, "app:v1", next)
+		last := 1
+		if kind.path == "/blobs/" || kind.method == "POST" { // of each there are four
+			last = 4
+		}
+		for _, phase := range []regtest.Phase{regtest.Before, regtest.Answer} {
+			for nth := 1; nth <= last; nth += max(1, last/2) {
+				r.Reset()
+				next := regtest.RandomIndex(t, 500, 1, "amd64", "arm64")
+				r.Inject(regtest.Fault{Method: kind.method, Path: kind.path, Nth: nth, Phase: phase, Action: regtest.Stall})
+				put(t, impatient(t), r.Host+"/app:v1", next)
+				verifyTag(t, r, "app:v1", next)
+				put(t, client(t), r.Host+"/app:v1", next)
+			}
+		}
 	}
 	r.Reset()
 	r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Phase: regtest.Up, After: 100_000, Action: regtest.Stall})

@@ -61,13 +61,21 @@ type bench struct {
 	*regtest.Registry
 	cases  atomic.Int32
 	counts map[string]int // of requests, by what matches them
+	ca     string         // of a registry with TLS
 }
 
 // start starts a registry on disk that demands tokens.
 func start(t *testing.T, o regtest.Options) *bench {
 	t.Helper()
 	o.Dir, o.User, o.Password, o.Bearer = memory(t), user, password, true
-	return &bench{Registry: regtest.Start(t, o), counts: map[string]int{}}
+	b := &bench{Registry: regtest.Start(t, o), counts: map[string]int{}}
+	if o.TLS {
+		var err error
+		if b.ca, err = b.CA(t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
 }
 
 // memory returns a directory for t, in memory where the system has some: the judge
@@ -85,7 +93,7 @@ func memory(t *testing.T) string {
 // client returns one run's client, and its clock.
 func (b *bench) client() (*registry.Client, *clock) {
 	k := &clock{}
-	return &registry.Client{Keychain: login{user, password}, Sleep: k.sleep}, k
+	return &registry.Client{Keychain: login{user, password}, Sleep: k.sleep, CAFile: b.ca}, k
 }
 
 // direct returns a client for the judge itself.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,15 +60,26 @@ func (o outcome) holds(err error) bool {
 // A kase is a fault and what comes of it.
 type kase struct {
 	fault regtest.Fault
+	first []regtest.Fault // that strike before it
 	want  outcome
 	cut   bool // the run could not close what it opened
 	new   bool // the tag names nothing before
 	size  int64
+	least time.Duration // that the run waits
 }
 
 func (k kase) String() string {
 	f := k.fault
 	return fmt.Sprintf("%s %s from %d ×%d: phase %d action %d status %d after %d", f.Method, f.Path, f.Nth, f.Times, f.Phase, f.Action, f.Status, f.After)
+}
+
+// perHost is how many requests are in flight at once: one where what comes first
+// decides how many there are.
+func (k kase) perHost() int {
+	if k.first != nil {
+		return 1
+	}
+	return 0
 }
 
 // strike pushes to a repository of its own while k's fault strikes the nth
@@ -85,12 +97,13 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 		old = idx
 	}
 	k.fault.Nth = nth
-	b.Inject(k.fault)
+	b.Inject(append(slices.Clone(k.first), k.fault)...)
 	c, clock := b.client()
+	c.MaxPerHost = k.perHost()
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	err := push(ctx, c, b.Host+"/"+repo, next)
-	struck := b.struck()
+	struck := b.struck(k.fault)
 	b.Reset()
 	if !struck {
 		t.Fatalf("the fault never struck: %s", k)
@@ -102,8 +115,8 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 		t.Errorf("%s ended with %v, the tag moved: %t", k, err, moved)
 	}
 	b.checkError(t, err, repo)
-	if clock.slept > 10*time.Minute {
-		t.Errorf("waited %v", clock.slept)
+	if clock.slept > 10*time.Minute || clock.slept < k.least {
+		t.Errorf("%s: waited %v", k, clock.slept)
 	}
 	if open, err := b.Sessions(repo); err != nil || len(open) != 0 && !k.cut {
 		t.Errorf("%s left %d uploads open, %v", k, len(open), err)
@@ -124,14 +137,9 @@ func (b *bench) again(t *testing.T, repo string, next v1.ImageIndex) {
 	b.Reset()
 }
 
-// struck reports whether any request was struck.
-func (b *bench) struck() bool {
-	for _, r := range b.Requests() {
-		if r.Faulted {
-			return true
-		}
-	}
-	return false
+// struck reports whether any request of f's kind was struck.
+func (b *bench) struck(f regtest.Fault) bool {
+	return slices.ContainsFunc(b.Requests(), func(r regtest.Request) bool { return r.Faulted && r.Method == f.Method })
 }
 
 // checkError demands that an error says where, what and how often, on one clean
@@ -158,7 +166,7 @@ func (b *bench) checkError(t *testing.T, err error, repo string) {
 // makes and that match.
 func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	t.Helper()
-	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new)
+	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new, k.first)
 	if b.counts[key] == 0 {
 		b.counts[key] = b.count(t, k)
 	}
@@ -183,14 +191,15 @@ func (b *bench) count(t *testing.T, k kase) int {
 			t.Fatal(err)
 		}
 	}
-	b.Inject(regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})
+	b.Inject(append(slices.Clone(k.first), regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})...)
 	c, _ := b.client()
+	c.MaxPerHost = k.perHost()
 	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, 300)); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
 	for _, r := range b.Requests() {
-		if r.Faulted {
+		if r.Faulted && r.Method == k.fault.Method {
 			n++
 		}
 	}
