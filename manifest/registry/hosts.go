@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -22,6 +24,12 @@ type Host struct {
 	// Mirrors are asked first when reading, in this order. What they give for a
 	// digest is verified; what they say of a tag is believed.
 	Mirrors []string
+	// MaxRequests bounds the requests in flight in place of the [Client]'s
+	// MaxPerHost; 0 does not.
+	MaxRequests int
+	// PerSecond bounds how many requests are begun a second, two of them at once at
+	// most; 0 does not. Requests to a token server do not count.
+	PerSecond float64
 	// CAFile, ClientCert and ClientKey stand in for the [Client]'s.
 	CAFile, ClientCert, ClientKey string
 }
@@ -71,7 +79,11 @@ func (w *wire) host(registry string) *host {
 	if key == hubName {
 		h.address = hubAddress
 	}
-	h.requests, h.contents, h.tokens = newGate(w.perHost), newGate(w.perHost), newGate(w.perHost)
+	most := cmp.Or(h.MaxRequests, w.perHost)
+	h.requests, h.contents, h.tokens = newGate(most), newGate(most), newGate(most)
+	if h.PerSecond > 0 {
+		h.pause.every = time.Duration(min(float64(time.Second)/h.PerSecond, float64(time.Hour)))
+	}
 	if !h.mayPlain() {
 		h.scheme = "https"
 	}

@@ -109,13 +109,15 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), most)
 }
 
-// A pause is what a host asked for: nobody sends before it is over. It also
-// counts how long the run has waited for the host.
+// A pause is what a host asked for: nobody sends before it is over, and then at the
+// pace that was set. It also counts how long the run has waited for the host.
 type pause struct {
 	mu     sync.Mutex
 	until  time.Time
 	spent  time.Duration // of waiting, however many wait at once
 	booked time.Time     // the end of the last waiting that was counted
+	every  time.Duration // from one request to the next; 0: at once
+	next   time.Time     // when the next request may begin
 }
 
 // extend makes everybody wait until then, at least.
@@ -150,17 +152,42 @@ func (p *pause) left() (until time.Time, d time.Duration) {
 	return p.until, time.Until(p.until)
 }
 
-// enter waits for the pause to be over and for a permit of g, and holds neither
-// while it waits for the other.
+// turn takes the next turn to begin a request, and returns how long it is until
+// then. Two that come after a time of rest begin at once.
+func (p *pause) turn(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.every == 0 {
+		return 0
+	}
+	if rested := now.Add(-p.every); p.next.Before(rested) {
+		p.next = rested
+	}
+	d := p.next.Sub(now)
+	p.next = p.next.Add(p.every)
+	return d
+}
+
+// enter waits for the pause to be over, for its turn and for a permit of g, and
+// holds none while it waits for another.
 func (p *pause) enter(ctx context.Context, sleep func(context.Context, time.Duration) error, g gate) (leave func(), err error) {
-	for {
+	for mine := false; ; {
 		until, d := p.left()
 		if d > 0 {
 			if sleep(ctx, d) != nil {
 				return nil, stopped(ctx)
 			}
 			p.over(until)
+			mine = false // or all that waited would begin at once
 			continue
+		}
+		if !mine {
+			if mine, d = true, p.turn(time.Now()); d > 0 {
+				if sleep(ctx, d) != nil {
+					return nil, stopped(ctx)
+				}
+				continue
+			}
 		}
 		if leave, err = g.enter(ctx); err != nil {
 			return nil, err

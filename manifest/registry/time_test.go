@@ -161,6 +161,54 @@ func TestPauseIsShared(t *testing.T) {
 	})
 }
 
+// Requests begin at the pace that was set, two at once at most, also after a pause;
+// who gives up does not hold the others.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(&Client{Hosts: map[string]Host{"registry.example.com": {PerSecond: 4, MaxRequests: 3}}})
+		h := w.host("registry.example.com")
+		if cap(h.requests) != 3 || cap(h.contents) != 3 || cap(w.host("other.example.com").requests) != defaultPerHost {
+			t.Error("MaxRequests does not hold, or for others")
+		}
+		begin := func() (begun []time.Duration) {
+			var all sync.WaitGroup
+			var mu sync.Mutex
+			start := time.Now()
+			for range 10 {
+				all.Go(func() {
+					leave, err := h.pause.enter(t.Context(), sleep, h.requests)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					begun = append(begun, time.Since(start))
+					leave()
+				})
+			}
+			all.Wait()
+			return begun
+		}
+		for i, at := range begin() {
+			if want := time.Duration(max(0, i-1)) * 250 * time.Millisecond; at != want {
+				t.Errorf("request %d began after %v, want %v", i, at, want)
+			}
+		}
+		h.pause.extend(time.Now().Add(time.Minute))
+		for i, at := range begin() {
+			if want := time.Minute + time.Duration(max(0, i-1))*250*time.Millisecond; at != want {
+				t.Errorf("request %d began after %v, want %v", i, at, want)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := h.pause.enter(ctx, sleep, h.requests); !errors.Is(err, context.Canceled) || len(h.requests) != 0 {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 // A request is tried six times in less than a minute; a run waits ten minutes for
 // a host and not longer.
 func TestRetryBudget(t *testing.T) {
