@@ -50,8 +50,11 @@ func demanded(req *http.Request) []string {
 	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/", "/tags/list"} {
 		name, _, _ = strings.Cut(name, part)
 	}
-	if name == "" {
+	switch name {
+	case "":
 		return nil
+	case "_catalog":
+		return []string{"registry:catalog:*"}
 	}
 	action := "push"
 	if req.Method == http.MethodGet || req.Method == http.MethodHead {

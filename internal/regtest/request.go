@@ -21,7 +21,7 @@ type Request struct {
 
 // Kind says what the request was about, as method and noun: "HEAD manifest",
 // "GET blob", "POST upload", "POST mount", "PATCH upload", "PUT upload",
-// "GET tags", "GET token", …
+// "GET tags", "GET catalog", "GET token", …
 func (r Request) Kind() string {
 	noun := "other"
 	switch {
@@ -39,6 +39,8 @@ func (r Request) Kind() string {
 		noun = "manifest"
 	case strings.HasSuffix(r.Path, "/tags/list"):
 		noun = "tags"
+	case strings.HasSuffix(r.Path, "/_catalog"):
+		noun = "catalog"
 	}
 	return r.Method + " " + noun
 }

@@ -12,6 +12,10 @@ import (
 // itself. A mirror that does not have it or does not answer is passed by; a
 // repository that is written to is read where it is written.
 func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Response, error) {
+	if r.name == "" { // about the registry itself
+		k.from = r.host
+		return c.wire.do(ctx, k)
+	}
 	mirrors := r.host.Mirrors
 	if c.known.flagged(&c.known.writes, r.key()) {
 		mirrors = nil

@@ -28,44 +28,52 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 		return nil, err
 	}
 	r := c.repository(parsed)
-	var tags []string
-	query := url.Values{"n": {pageSize}}
-	for range maxPages {
+	return pages(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
 		k := r.call(http.MethodGet, "tags/list")
 		k.query, k.manifest = query, true
 		k.want = []int{http.StatusOK}
-		page, header, err := c.readPage(ctx, r, k)
+		var page struct {
+			Tags []string `json:"tags"`
+		}
+		header, err := c.readPage(ctx, r, k, &page)
+		return page.Tags, header, err
+	})
+}
+
+// pages reads a listing until there is no next page. what is told in errors.
+func pages[T any](what string, read func(url.Values) ([]T, http.Header, error)) ([]T, error) {
+	var all []T
+	query := url.Values{"n": {pageSize}}
+	for range maxPages {
+		page, header, err := read(query)
 		if err != nil {
 			return nil, err
 		}
-		tags = append(tags, page...)
+		all = append(all, page...)
 		next := nextPage(header)
 		if next == nil || next.Encode() == query.Encode() {
-			return tags, nil
+			return all, nil
 		}
 		query = next
 	}
-	return nil, mismatch("%s: more than %d pages of tags", r.key(), maxPages)
+	return nil, mismatch("%s on more than %d pages", what, maxPages)
 }
 
-// readPage reads one page, again when it is cut off.
-func (c *Client) readPage(ctx context.Context, r repository, k *call) ([]string, http.Header, error) {
+// readPage reads one page into a struct, again when it is cut off.
+func (c *Client) readPage(ctx context.Context, r repository, k *call, page any) (http.Header, error) {
 	tries := c.wire.retries(r.host)
 	for {
 		raw, header, err := c.readAll(ctx, r, k)
 		if err != nil {
 			if err := tries.again(ctx, err); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			continue
 		}
-		var page struct {
-			Tags []string `json:"tags"`
+		if err := json.Unmarshal(raw, page); err != nil {
+			return nil, mismatch("%s: not a page of %s: %w", r.host.name, k.path, err)
 		}
-		if err := json.Unmarshal(raw, &page); err != nil {
-			return nil, nil, mismatch("%s: not a list of tags: %w", r.key(), err)
-		}
-		return page.Tags, header, nil
+		return header, nil
 	}
 }
 

@@ -1,0 +1,53 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// Repositories lists the repositories of a registry, page by page, in its order
+// (distribution, "Listing Repositories"). Many registries list them to nobody, and
+// some only those that the credentials may see; the error says so and has a hint.
+func (c *Client) Repositories(ctx context.Context, host string) ([]string, error) {
+	c.start()
+	parsed, err := name.NewRegistry(host)
+	if err != nil {
+		return nil, cleaned{err}
+	}
+	if !hostPattern.MatchString(parsed.RegistryStr()) {
+		return nil, badName("%s is no host[:port]", host)
+	}
+	r := repository{host: c.wire.host(parsed.RegistryStr())}
+	return pages(r.host.name+": repositories", func(query url.Values) ([]string, http.Header, error) {
+		k := &call{
+			method: http.MethodGet, host: r.host, path: "_catalog", query: query, header: http.Header{},
+			scopes: []string{"registry:catalog:*"}, want: []int{http.StatusOK},
+		}
+		var page struct {
+			Repositories []string `json:"repositories"`
+		}
+		header, err := c.readPage(ctx, r, k, &page)
+		return page.Repositories, header, unlisted(err)
+	})
+}
+
+// unlisted says of a refusal that the registry does not list its repositories.
+func unlisted(err error) error {
+	e := asError(err)
+	if e == nil || e.Status < http.StatusBadRequest || temporary(e.Status) || e.throttled {
+		return err
+	}
+	known := *e
+	known.Err = errors.Join(errUnlisted, e.Err)
+	known.hint = "name the repository, as in " + e.Host + "/REPOSITORY"
+	if e.refused() {
+		known.hint += "; or mabuild login " + e.Host + " with an account that may list them"
+	}
+	return &known
+}
+
+var errUnlisted = errors.New("the registry does not list its repositories")
