@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"manifest/registry":       {"manifest", "manifest/platform", "internal/cache"},
 	"manifest/local":          {"manifest", "manifest/platform"},
 	"internal/cache":          {},
-	"internal/config":         {"build", "manifest", "manifest/platform", "manifest/registry", "internal/mirror"},
+	"internal/config":         {"build", "manifest", "manifest/platform", "manifest/local", "manifest/registry", "internal/mirror"},
 	"internal/mirror":         {"manifest", "manifest/platform"},
 	"internal/progress":       {},
 	"internal/serve":          {},

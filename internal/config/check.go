@@ -89,8 +89,8 @@ func (f *field) examine(items []string) map[int]error {
 	return wrong
 }
 
-// checks are what the tag check may ask of each text; "platforms", "platform"
-// and "path" are looked after elsewhere.
+// checks are what the tag check may ask of each text; "platforms", "platform",
+// "path" and "secret" are looked after elsewhere.
 var checks = map[string]func(string) error{
 	"absolute": func(s string) error {
 		if !strings.HasPrefix(s, "/") && (len(s) < 3 || s[1:3] != `:\`) {
@@ -104,7 +104,18 @@ var checks = map[string]func(string) error{
 		}
 		return nil
 	},
-	"host": func(s string) error { _, err := host(s); return err },
+	"host":  func(s string) error { _, err := host(s); return err },
+	"glob":  examineGlob,
+	"regex": examineRegex,
+	"range": examineRange,
+	"cron":  examineCron,
+	"tag":   examineTag,
+	"variable": func(s string) error {
+		if !variableName.MatchString(s) { // which may be a secret in the wrong place
+			return errors.New("wants the name of a variable, such as REGISTRY_TOKEN")
+		}
+		return nil
+	},
 }
 
 // examinePlatforms checks one item of a list of platforms, which may be a comma

@@ -21,6 +21,8 @@ package config
 //	enum     the texts that are allowed, separated by |
 //	sep      what separates the items of a list in the environment:
 //	         a comma, or "lines" where items may hold commas
+//	short    the key of an object that a value which is no map is for
+//	single   true for a list where one text may stand for a list of it
 
 // Config is everything that can be said in .mabuild.yaml, in MABUILD_* and by
 // flags, merged.

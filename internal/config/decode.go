@@ -173,6 +173,14 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	}
 	into := out.FieldByIndex(f.index)
 	d.lines[at] = n.Line
+	if f.check == "secret" && n.Kind != yaml.MappingNode { // and it is not repeated in the complaint
+		d.complain(n, at, errors.New("is not written down here; name the variable that holds it: {env: NAME}"))
+		return
+	}
+	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
+		d.value(n, f.elem[i], out, join(at, f.short))
+		return
+	}
 	switch f.kind {
 	case object:
 		d.object(n, f.elem, out, at)
@@ -181,7 +189,7 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	case dict:
 		d.dict(n, f, into, at)
 	case pairs:
-		d.pairs(n, into, at)
+		d.pairs(n, f, into, at)
 	case texts:
 		d.texts(n, f, into, at)
 	case perPlatform:
@@ -236,20 +244,25 @@ func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
 }
 
 // pairs reads a map from keys of the user's to scalars.
-func (d *decoder) pairs(n *yaml.Node, into reflect.Value, at string) {
+func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := map[string]string{}
-	d.each(n, at, func(key, value *yaml.Node) {
+	read := func(key string, value *yaml.Node, place string) {
 		value, ok := d.enter(value)
 		if !ok {
 			return
 		}
-		if s, ok := d.scalar(value, text, join(at, key.Value)); ok {
-			if err := errors.Join(tame(key.Value), tame(s)); err != nil {
+		if s, ok := d.scalar(value, text, place); ok {
+			if err := errors.Join(tame(key), tame(s)); err != nil {
 				d.complain(value, at, err)
 			}
-			m[key.Value] = s
+			m[key], d.lines[place] = s, value.Line
 		}
-	})
+	}
+	if f.check != "" {
+		d.keyed(n, f.check, at, read)
+	} else {
+		d.each(n, at, func(key, value *yaml.Node) { read(key.Value, value, join(at, key.Value)) })
+	}
 	into.Set(reflect.ValueOf(m))
 }
 
@@ -289,7 +302,10 @@ func (d *decoder) perPlatform(n *yaml.Node, f *field, into reflect.Value, at str
 }
 
 func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
-	nodes := d.items(n, at)
+	nodes := []*yaml.Node{n}
+	if !f.single || n.Kind != yaml.ScalarNode {
+		nodes = d.items(n, at)
+	}
 	list := make([]string, len(nodes))
 	told := map[int]bool{}
 	for i, item := range nodes {
@@ -297,8 +313,9 @@ func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 		if !ok {
 			return
 		}
-		list[i], ok = d.scalar(item, f.kind, fmt.Sprintf("%s[%d]", at, i))
-		told[i] = !ok
+		place := fmt.Sprintf("%s[%d]", at, i)
+		list[i], ok = d.scalar(item, f.kind, place)
+		told[i], d.lines[place] = !ok, item.Line
 	}
 	wrong := f.assign(into, list)
 	for _, i := range slices.Sorted(maps.Keys(wrong)) {

@@ -40,6 +40,9 @@ var inputs = []struct{ name, in, want string }{
 	{"alias", "tags: &t [v1]\nbuilds: [{id: a, tags: *t}]\n", ""},
 	{"file modes", "files: [{from: a, to: /a, mode: 0644}, {from: b, to: /b, mode: '755'}, {from: c, to: 'C:\\c', mode: 0o600}]\n", ""},
 	{"duration", "timeout: 1h30m\n", ""},
+	{"days", "timeout: 1w2d3h\n", ""},
+	{"too many days", "timeout: 9999w99999d2500000h\n", "f:1: timeout: wants a duration such as 90s or 1h30m"},
+	{"days alone are no number", "timeout: 2wd\n", "f:1: timeout: wants a duration such as 90s or 1h30m"},
 	{"label with equals", "image: {labels: ['a=b=c', 'd=']}\n", ""},
 	{"multi-line text", "ldflags:\n- |\n  -X a=b\n  -X c=d\n", ""},
 	{"unused anchor", "repo: &r a\n", ""},
@@ -132,6 +135,15 @@ func TestDecode(t *testing.T) {
 	}
 	if len(inputs) < 50 {
 		t.Errorf("only %d inputs", len(inputs))
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for in, want := range map[string]time.Duration{"0": 0, "90s": 90 * time.Second, "2d": 48 * time.Hour, "1w": 168 * time.Hour, "1w2d3h4m": (7*24+2*24+3)*time.Hour + 4*time.Minute} {
+		var d Duration
+		if err := d.UnmarshalText([]byte(in)); err != nil || time.Duration(d) != want {
+			t.Errorf("%s: %s, %v", in, time.Duration(d), err)
+		}
 	}
 }
 

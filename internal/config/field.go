@@ -33,7 +33,9 @@ type field struct {
 	elem  []*field // the keys of an object, or of those in objects and dict
 
 	doc, flag, initial, example, check, sep string
+	short                                   string // the key of elem that a value which is no map is for
 	enum                                    []string
+	single                                  bool // one text may stand for a list of it
 	leaf                                    bool // has a value of its own; may come from flags and environment
 }
 
@@ -93,6 +95,7 @@ func newField(sf reflect.StructField, prefix, key string, index []int) *field {
 		path: prefix + key, key: key, index: index,
 		doc: tag.Get("doc"), flag: tag.Get("flag"), initial: tag.Get("default"), example: tag.Get("example"),
 		check: tag.Get("check"), sep: tag.Get("sep"), leaf: true,
+		short: tag.Get("short"), single: tag.Get("single") == "true",
 	}
 	if f.flag == "" {
 		f.flag = strings.ReplaceAll(f.key, "_", "-")

@@ -309,6 +309,7 @@ func TestFields(t *testing.T) {
 	}
 	all := describe(reflect.TypeFor[Config]())
 	visit(all)
+	visit(describe(reflect.TypeFor[Mirror]()))
 	for _, f := range leaves(all) {
 		for _, name := range []string{"--" + f.flag, f.env()} {
 			if name != "--" && seen[name] {

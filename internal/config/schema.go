@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -28,10 +29,15 @@ type schema struct {
 // What it allows and Load refuses needs more than a schema to tell: twice the
 // same platform, for one.
 func Schema() ([]byte, error) {
-	s := objectSchema(describe(reflect.TypeFor[Config]()))
+	return schemaOf(reflect.TypeFor[Config](), FileName, "Configuration of mabuild.")
+}
+
+// schemaOf returns the schema of a file that is read into a t.
+func schemaOf(t reflect.Type, title, description string) ([]byte, error) {
+	s := objectSchema(describe(t))
 	s.Schema = "https://json-schema.org/draft/2020-12/schema"
-	s.Title = FileName
-	s.Description = "Configuration of mabuild."
+	s.Title = title
+	s.Description = description
 	b, err := json.MarshalIndent(s, "", "  ")
 	return append(b, '\n'), err
 }
@@ -72,13 +78,21 @@ func (f *field) schema() *schema {
 }
 
 func (f *field) shapeSchema() *schema {
+	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 {
+		short := f.elem[i].shapeSchema()
+		return &schema{OneOf: append(alternatives(short), objectSchema(f.elem))}
+	}
 	switch f.kind {
 	case boolean:
 		return &schema{Type: "boolean"}
 	case number:
 		return &schema{Type: "integer", Minimum: new(int)}
 	case texts:
-		return &schema{Type: "array", Items: f.textSchema()}
+		list := &schema{Type: "array", Items: f.textSchema()}
+		if f.single {
+			return &schema{OneOf: []*schema{f.textSchema(), list}}
+		}
+		return list
 	case perPlatform:
 		byPlatform := &schema{Type: "object", Additional: f.textSchema(), Names: &schema{Pattern: strings.TrimSuffix(patterns["platform"], "$") + "$|^" + everyPlatform + "$"}}
 		return &schema{OneOf: []*schema{f.textSchema(), byPlatform}}
@@ -87,11 +101,23 @@ func (f *field) shapeSchema() *schema {
 	case objects:
 		return &schema{Type: "array", Items: objectSchema(f.elem)}
 	case pairs:
-		return &schema{Type: "object", Additional: &schema{Type: scalars}}
+		s := &schema{Type: "object", Additional: &schema{Type: scalars}}
+		if pattern := patterns[f.check]; pattern != "" {
+			s.Names = &schema{Pattern: pattern}
+		}
+		return s
 	case dict:
 		return &schema{Type: "object", Additional: objectSchema(f.elem), Names: &schema{Pattern: patterns[f.check]}}
 	}
 	return f.textSchema()
+}
+
+// alternatives returns the schemas of which s allows one.
+func alternatives(s *schema) []*schema {
+	if len(s.OneOf) > 0 {
+		return s.OneOf
+	}
+	return []*schema{s}
 }
 
 func (f *field) textSchema() *schema {

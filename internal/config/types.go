@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -32,16 +33,26 @@ func (t PerPlatform) For(p ocispec.Platform) string {
 // Default returns the text for the platforms that have none of their own.
 func (t PerPlatform) Default() string { return t[everyPlatform] }
 
-// A Duration is written as Go writes it: 90s, 1h30m. It is not negative.
+// A Duration is written as Go writes it, 90s or 1h30m, and may begin with weeks
+// and days, which are 24 hours long: 2w, 3d12h. It is not negative.
 type Duration time.Duration
+
+var weeksAndDays = regexp.MustCompile(`^(?:(\d{1,4})w)?(?:(\d{1,5})d)?`)
 
 // UnmarshalText reads what String writes.
 func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil || v < 0 {
+	const day = 24 * time.Hour
+	long := weeksAndDays.FindSubmatch(b)
+	weeks, _ := strconv.Atoi(string(long[1])) // of no digits it is 0
+	days, _ := strconv.Atoi(string(long[2]))
+	v, err := time.Duration(0), error(nil)
+	if rest := string(b[len(long[0]):]); rest != "" || len(long[0]) == 0 {
+		v, err = time.ParseDuration(rest)
+	}
+	if err != nil || v < 0 || v+time.Duration(7*weeks+days)*day < v {
 		return errors.New("wants a duration such as 90s or 1h30m")
 	}
-	*d = Duration(v)
+	*d = Duration(v + time.Duration(7*weeks+days)*day)
 	return nil
 }
 

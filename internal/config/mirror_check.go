@@ -1,0 +1,150 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/robfig/cron/v3"
+
+	"github.com/mabuild/mabuild/internal/mirror"
+)
+
+var (
+	tagName      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+func examineTag(s string) error {
+	if tagName.MatchString(s) {
+		return nil
+	}
+	if strings.ContainsAny(s, "*?[{") {
+		return fmt.Errorf("%q is no tag; write {glob: %q}", shorten(s), shorten(s))
+	}
+	return fmt.Errorf("%q is no tag: up to 128 letters, digits and _ . -", shorten(s))
+}
+
+func examineGlob(s string) error {
+	if s == "" || !doublestar.ValidatePattern(s) {
+		return fmt.Errorf("%q is no glob", shorten(s))
+	}
+	return nil
+}
+
+func examineRegex(s string) error {
+	_, err := whole(s)
+	return err
+}
+
+// whole compiles a regular expression that matches the whole of a text, also
+// where it is a|b.
+func whole(s string) (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(s); err != nil { // by itself: (?:…) must not make a whole of halves
+		return nil, fmt.Errorf("%q is no regular expression: %s", shorten(s), shorten(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
+	}
+	return regexp.Compile(`^(?:` + s + `)$`)
+}
+
+func examineRange(s string) error {
+	if _, err := semver.NewConstraint(s); err != nil {
+		return fmt.Errorf("%q is no range of versions, such as >=1.2 <2 or ~1.4", shorten(s))
+	}
+	return nil
+}
+
+func examineCron(s string) error {
+	_, err := schedule(s)
+	return err
+}
+
+// schedule reads a line of cron.
+func schedule(s string) (cron.Schedule, error) {
+	wrong := fmt.Errorf("%q is no line of cron: minute hour day month weekday, or @daily and the like", shorten(s))
+	if zone, _, ok := strings.Cut(s, " "); !ok && strings.Contains(zone, "TZ=") {
+		return nil, wrong // the parser panics
+	}
+	line, err := cron.ParseStandard(s)
+	if err != nil {
+		return nil, wrong
+	}
+	if line.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
+		return nil, fmt.Errorf("%q names a time that never comes", shorten(s))
+	}
+	return line, nil
+}
+
+var reference = regexp.MustCompile(`\$(?:\$|\{(\w*)\}|(\w+))`)
+
+// examineReplacement refuses references to groups that the expression has not got,
+// which would be nothing: $1x means a group that is called 1x.
+func examineReplacement(to string, match *regexp.Regexp) error {
+	for _, m := range reference.FindAllStringSubmatch(to, -1) {
+		group := m[1] + m[2]
+		if group == "" && m[0] == "$$" {
+			continue
+		}
+		n, err := strconv.Atoi(group)
+		if err != nil {
+			n = match.SubexpIndex(group)
+		}
+		if n >= 0 && n <= match.NumSubexp() {
+			continue
+		}
+		if digits := strings.TrimRight(group, "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"); digits != "" && digits != group && m[2] != "" {
+			return fmt.Errorf("%q means a group that is called %s; write ${%s}%s", m[0], group, digits, group[len(digits):])
+		}
+		return fmt.Errorf("%q means a group that match does not have", m[0])
+	}
+	return nil
+}
+
+// examineReference checks the name of an image or repository.
+func examineReference(s string) error {
+	_, err := name.ParseReference(s)
+	var bad *name.ErrBadName
+	if errors.As(err, &bad) {
+		return fmt.Errorf("%q is no name of an image", shorten(s))
+	}
+	return err
+}
+
+// cutName takes a reference apart: what stands before the tag, the tag without its
+// colon and the digest without its @.
+func cutName(s string) (repo, tag, digest string) {
+	repo, digest, _ = strings.Cut(s, "@")
+	if colon := strings.LastIndex(repo, ":"); colon > strings.LastIndex(repo, "/") {
+		repo, tag = repo[:colon], repo[colon+1:]
+	}
+	return repo, tag, digest
+}
+
+// example are names to try templates with.
+var example = mirror.Names{
+	Registry: "registry.example", Repository: "one/one", Name: "one", Tag: "1", SourceTag: "1", Date: "2006-01-02", Time: "20060102T150405Z",
+}
+
+// depends reports whether a template that can be filled in differs by what change
+// changes.
+func depends(text string, change func(*mirror.Names)) bool {
+	other := example
+	change(&other)
+	one, err1 := example.Expand(text)
+	two, err2 := other.Expand(text)
+	return err1 == nil && err2 == nil && one != two
+}
+
+func byTag(n *mirror.Names)        { n.Tag, n.SourceTag = "2", "2" }
+func byRepository(n *mirror.Names) { n.Repository, n.Name = "two/two", "two" }
+
+// byPlace changes all that templates of sources and backups do not know.
+func byPlace(n *mirror.Names) {
+	byRepository(n)
+	n.Registry = "two.example"
+}

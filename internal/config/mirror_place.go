@@ -1,0 +1,276 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"golang.org/x/mod/module"
+
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// source reads where the images come from, which is said in one way.
+func (e *entryPlanner) source() {
+	var said []string
+	for _, one := range []struct {
+		key   string
+		there bool
+	}{{"source", e.in.Source != ""}, {"template", e.in.Template != ""}, {"images", len(e.in.Images) > 0}, {"go", e.in.Go != ""}} {
+		if one.there {
+			said = append(said, one.key)
+		}
+	}
+	switch {
+	case len(said) == 0:
+		e.complain(e.at, "has no source; write source, template, images or go")
+		e.fixed = "there is no source"
+		return
+	case len(said) > 1:
+		e.refuse(said[1], "stands beside %s; one of them says where the images come from", said[0])
+	}
+	if e.in.Base != "" && e.in.Go == "" {
+		e.refuse("base", "is for a program, which go names")
+	}
+	switch said[0] {
+	case "source":
+		e.image()
+	case "template":
+		e.template()
+	case "images":
+		e.images()
+	case "go":
+		e.program()
+	}
+}
+
+// image reads the name of an image, of repositories or of a local place.
+func (e *entryPlanner) image() {
+	text := e.in.Source
+	e.out.Image = text
+	if strings.Contains(text, "{{") {
+		e.refuse("source", "is no template; write tags, or template in place of source")
+		e.fixed = "the source is no template"
+		return
+	}
+	if local.Is(text) {
+		e.out.Image = e.place("source", text, func(p local.Place) error { _, err := p.Source(); return err })
+		e.fixed, e.untagged = "a local place has no tags", true
+		return
+	}
+	repo, tag, digest := cutName(text)
+	switch {
+	case digest != "":
+		e.fixed, e.untagged = "the source names a digest", tag == ""
+	case tag != "":
+		e.fixed = "the source has a tag"
+	}
+	host, path, ok := strings.Cut(repo, "/")
+	if !strings.ContainsAny(repo, "*?[{") {
+		if err := examineReference(text); err != nil {
+			e.refuse("source", "%w", err)
+		}
+		return
+	}
+	if e.globbed = true; !ok || strings.ContainsAny(host, "*?[{") || path == "" || !doublestar.ValidatePattern(path) || digest != "" {
+		e.refuse("source", "%q is no glob of repositories: registry/path, the registry without", shorten(text))
+		e.globbed = false
+	}
+}
+
+var placeholder = regexp.MustCompile(`ARCH|OS|VARIANT`)
+
+// template reads the name of images that differ by platform.
+func (e *entryPlanner) template() {
+	text := e.in.Template
+	e.out.Template = text
+	full, ok := e.filled("template", text)
+	if !placeholder.MatchString(text) {
+		e.refuse("template", "has no ARCH, OS or VARIANT; an image of one name goes under source")
+	}
+	if !ok {
+		return
+	}
+	if err := examineReference(platform.Fill(full, "linux/amd64")); err != nil {
+		e.refuse("template", "%w", err)
+	}
+	e.assembled([]string{text})
+}
+
+// images reads the images that become one.
+func (e *entryPlanner) images() {
+	var refs []string
+	seen := map[string]string{}
+	for i, in := range e.in.Images {
+		at := fmt.Sprintf("images[%d]", i)
+		out := mirror.Image{Ref: in.Image, Optional: in.Optional || e.in.Optional}
+		if in.Image == "" {
+			e.refuse(at, "has no image")
+		}
+		if in.Platform != "" {
+			p, err := platform.Declared(in.Platform)
+			key := platform.Key(platform.Normalize(p))
+			if other, ok := seen[key]; ok && err == nil {
+				err = fmt.Errorf("%q is the same platform as %q", shorten(in.Platform), shorten(other))
+			}
+			if err != nil {
+				e.refuse(at+".platform", "%w", err)
+			}
+			out.Platform, seen[key] = p, in.Platform
+		}
+		if local.Is(in.Image) {
+			out.Ref = e.place(at+".image", in.Image, func(p local.Place) error { _, err := p.Source(); return err })
+		} else if full, ok := e.filled(at+".image", in.Image); ok && in.Image != "" {
+			if err := examineReference(full); err != nil {
+				e.refuse(at+".image", "%w", err)
+			}
+			refs = append(refs, in.Image)
+		}
+		e.out.Images = append(e.out.Images, out)
+	}
+	e.assembled(refs)
+}
+
+// filled fills in the tag of a source, which knows nothing else.
+func (e *entryPlanner) filled(key, text string) (string, bool) {
+	full, err := example.Expand(text)
+	switch {
+	case err != nil:
+		e.refuse(key, "%w", err)
+	case depends(text, func(n *mirror.Names) { byPlace(n); n.Date, n.Time = "", "" }):
+		e.refuse(key, "knows .Tag alone")
+	default:
+		return full, true
+	}
+	e.fixed = "the source cannot be filled in"
+	return "", false
+}
+
+// assembled finds what tags the images have that become one.
+func (e *entryPlanner) assembled(refs []string) {
+	if slices.ContainsFunc(refs, func(text string) bool { return depends(text, byTag) }) {
+		return
+	}
+	e.fixed, e.untagged = "no name of an image has {{.Tag}}", len(refs) == 0
+	first := ""
+	for i, text := range refs {
+		_, tag, digest := cutName(text)
+		if tag == "" && digest == "" {
+			key := "template"
+			if e.in.Template == "" {
+				key = "images"
+			}
+			e.refuse(key, "%q names no tag; write :{{.Tag}}, or the tag", shorten(text))
+		}
+		if i == 0 {
+			first = tag
+		}
+		if tag != first || tag == "" || placeholder.MatchString(tag) {
+			e.untagged = true
+		}
+	}
+}
+
+// program reads the module that is built.
+func (e *entryPlanner) program() {
+	e.out.Program, e.out.Base = e.in.Go, e.in.Base
+	if local.Is(e.in.Base) {
+		e.out.Base = e.place("base", e.in.Base, func(p local.Place) error { _, err := p.Source(); return err })
+	}
+	path, version, _ := strings.Cut(e.in.Go, "@")
+	host, _, _ := strings.Cut(path, "/")
+	if err := module.CheckImportPath(path); err != nil || !strings.Contains(host, ".") || strings.HasPrefix(path, ".") {
+		e.refuse("go", "%q wants module/path, with @version or @latest", shorten(e.in.Go))
+	}
+	if version != "" && version != "latest" {
+		e.fixed = "the program has a version"
+	}
+}
+
+// targets reads where the images go.
+func (e *entryPlanner) targets() {
+	if len(e.in.Target) == 0 {
+		e.complain(e.at, "has no target")
+	}
+	for i, text := range e.in.Target {
+		key := fmt.Sprintf("target[%d]", i)
+		if slices.Contains(e.in.Target[:i], text) {
+			e.refuse(key, "%q is there already", shorten(text))
+			continue
+		}
+		full, err := example.Expand(text)
+		if err != nil {
+			e.refuse(key, "%w", err)
+			continue
+		}
+		named := false // in the target itself
+		if local.Is(full) {
+			p, _ := local.Parse(full)
+			text, named = e.place(key, text, func(p local.Place) error { _, err := p.Sink(); return err }), p.Ref != ""
+		} else {
+			named = e.repository(key, text, full)
+		}
+		e.apart(key, text, named, local.Is(full))
+		e.out.Targets = append(e.out.Targets, text)
+	}
+}
+
+// repository checks a target in a registry, and reports whether it names a tag.
+func (e *entryPlanner) repository(key, text, full string) bool {
+	_, tag, digest := cutName(full)
+	switch err := examineReference(full); {
+	case digest != "" || strings.Contains(full, "@"):
+		e.refuse(key, "names a digest, which nobody can choose; write a repository, with or without a tag")
+	case err != nil && text != full:
+		e.refuse(key, "%q becomes %q, which is no name of an image", shorten(text), shorten(full))
+	case err != nil:
+		e.refuse(key, "%w", err)
+	case e.untagged && tag == "" && (e.out.Template != "" || len(e.out.Images) > 0):
+		e.refuse(key, "wants a tag: the images have none in common")
+	}
+	return tag != ""
+}
+
+// apart refuses a target that is the same for images that are not.
+func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
+	switch {
+	case e.untagged && depends(text, byTag):
+		e.refuse(key, "names the tag, and the source has none")
+	case named && e.several() && !depends(text, byTag):
+		e.refuse(key, "is the same for every tag; write :{{.Tag}}, or no tag")
+	case placeholder.MatchString(e.out.Template) && depends(text, byRepository):
+		if repo, _, _ := cutName(e.out.Template); placeholder.MatchString(repo) {
+			e.refuse(key, "takes its name from the template, which is not one name")
+		}
+	case e.globbed && !depends(text, byRepository) && (named || !isLocal):
+		e.refuse(key, "is the same for every repository; write {{.Repository}} or {{.Name}}")
+	}
+}
+
+// place reads a local place, for which suits says whether it will do, and makes
+// its path relative to the file's directory.
+func (e *entryPlanner) place(key, text string, suits func(local.Place) error) string {
+	p, err := local.Parse(text)
+	if err == nil {
+		err = suits(p)
+	}
+	if err != nil {
+		e.refuse(key, "%w", err)
+		return text
+	}
+	switch p.Form {
+	case local.FormLayout, local.FormArchive, local.FormDockerArchive:
+		if !filepath.IsAbs(p.Path) {
+			p.Path = filepath.Join(filepath.Dir(e.m.file), p.Path)
+		}
+	}
+	return p.String()
+}
+
+var errNoEntries = errors.New("lists what to copy, and is not there")

@@ -1,0 +1,291 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/robfig/cron/v3"
+
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// entries makes the plan.
+func (p *planner) entries() {
+	if len(p.m.Entries) == 0 {
+		p.complain("entries", "%w", errNoEntries)
+	}
+	p.schedule(&p.m.MirrorSettings, "", nil)
+	for i := range p.m.Entries {
+		e := entryPlanner{planner: p, in: &p.m.Entries[i], at: fmt.Sprintf("entries[%d]", i), out: &mirror.Entry{}}
+		e.inherit()
+		e.source()
+		e.platforms()
+		e.tags()
+		e.targets()
+		e.rename()
+		e.rest()
+		p.m.plan = append(p.m.plan, e.out)
+	}
+}
+
+// An entryPlanner turns an entry of the file into one of the plan.
+type entryPlanner struct {
+	*planner
+	in  *MirrorEntry
+	at  string
+	out *mirror.Entry
+
+	fixed    string // why the source is one image, for a complaint; empty where tags are to be chosen
+	untagged bool   // the source has no tag that a target could have
+	globbed  bool   // the source is several repositories
+}
+
+// says reports whether the entry itself has a value for the key.
+func (e *entryPlanner) says(key string) bool {
+	_, ok := e.m.lines[e.at+"."+key]
+	return ok
+}
+
+func (e *entryPlanner) refuse(key, format string, args ...any) {
+	e.complain(e.at+"."+key, format, args...)
+}
+
+// inherit gives the entry what the top level says and it does not say itself.
+func (e *entryPlanner) inherit() {
+	from, to := reflect.ValueOf(e.m.MirrorSettings), reflect.ValueOf(&e.in.MirrorSettings).Elem()
+	timed := e.says("every") || e.says("cron")
+	for _, f := range describe(reflect.TypeFor[MirrorSettings]()) {
+		if !e.says(f.key) && (!timed || f.key != "every" && f.key != "cron") {
+			to.FieldByIndex(f.index).Set(from.FieldByIndex(f.index))
+		}
+	}
+}
+
+// platforms reads those to keep or to look for.
+func (e *entryPlanner) platforms() {
+	at := "platforms"
+	if e.says("platforms") {
+		at = e.at + ".platforms"
+	}
+	for i, item := range e.in.Platforms {
+		for one := range strings.SplitSeq(item, ",") {
+			typed := strings.TrimSpace(one)
+			wanted, err := platform.Parse(typed)
+			if err != nil { // all else was found when it was read
+				e.complain(fmt.Sprintf("%s[%d]", at, i), "all is no platform; leave platforms out to keep all")
+				continue
+			}
+			declared, _ := platform.Declared(typed)
+			p := mirror.Platform{Declared: declared, Wanted: wanted, Typed: typed}
+			if e.out.Template != "" {
+				p.Arch = e.in.Arch[platform.Key(wanted)]
+			}
+			e.out.Platforms = append(e.out.Platforms, p)
+		}
+	}
+	switch {
+	case len(e.out.Images) > 0 && e.says("platforms"):
+		e.refuse("platforms", "are said of each image here")
+	case len(e.out.Images) > 0:
+		e.out.Platforms = nil
+	case e.out.Template != "" && len(e.in.Platforms) == 0:
+		e.refuse("template", "wants platforms to look for")
+	}
+	if e.says("arch") {
+		e.words()
+	}
+	e.out.Optional = e.in.Optional
+	e.distinct()
+}
+
+// words checks upstream's words for platforms.
+func (e *entryPlanner) words() {
+	if e.in.Template == "" {
+		e.refuse("arch", "is for a template")
+		return
+	}
+	for key := range e.in.Arch {
+		there := func(p mirror.Platform) bool { return platform.Key(p.Wanted) == key }
+		if !slices.ContainsFunc(e.out.Platforms, there) {
+			e.refuse("arch["+key+"]", "is not among the platforms")
+		}
+	}
+}
+
+// distinct refuses a template that has one name for several platforms.
+func (e *entryPlanner) distinct() {
+	first := map[string]string{}
+	for _, p := range e.out.Platforms {
+		if e.out.Template == "" || p.Arch != "" {
+			continue
+		}
+		full := platform.Fill(e.out.Template, p.Typed)
+		if other, ok := first[full]; ok {
+			e.refuse("template", "is the same image for %s and %s", other, p.Typed)
+		}
+		first[full] = p.Typed
+	}
+}
+
+// tags reads the rules for tags.
+func (e *entryPlanner) tags() {
+	t := e.in.Tags
+	said := len(t.Exact)+len(t.Glob)+len(t.Regex)+len(t.Exclude) > 0 || t.Semver != "" || t.Newest > 0
+	switch {
+	case e.fixed != "" && e.says("tags"):
+		e.refuse("tags", "choose nothing: %s", e.fixed)
+		return
+	case e.fixed != "":
+		return
+	case e.says("tags") && !said:
+		e.refuse("tags", "choose nothing")
+	case !said && e.in.Go == "":
+		e.refuse("tags", "are not there, and the source names none; write tags: [v1], or {newest: 3}")
+	}
+	e.out.Tags = mirror.Tags{Exact: t.Exact, Glob: t.Glob, Newest: t.Newest, Exclude: slices.Concat(t.Exclude, e.m.Exclude)}
+	for _, text := range t.Regex {
+		r, _ := whole(text) // examined when it was read, as the range is
+		e.out.Tags.Regex = append(e.out.Tags.Regex, r)
+	}
+	if t.Semver != "" {
+		e.out.Tags.Semver, _ = semver.NewConstraint(t.Semver)
+	}
+	if len(t.Exclude) > 0 && !e.patterned() && len(t.Exact) == 0 && e.in.Go == "" {
+		e.out.Tags.Glob = []string{"*"} // all but those
+	}
+}
+
+// patterned reports whether tags are chosen by rules.
+func (e *entryPlanner) patterned() bool {
+	t := e.in.Tags
+	return len(t.Glob)+len(t.Regex) > 0 || t.Semver != "" || t.Newest > 0
+}
+
+// several reports whether more than one tag may be chosen.
+func (e *entryPlanner) several() bool {
+	exact := len(e.in.Tags.Exact)
+	switch {
+	case e.fixed != "":
+		return false
+	case e.patterned():
+		return exact > 0 || e.in.Tags.Newest != 1
+	}
+	return exact > 1 || exact == 0 && e.in.Go == ""
+}
+
+// rename reads how tags are called at the target.
+func (e *entryPlanner) rename() {
+	for i, r := range e.in.Rename {
+		at := fmt.Sprintf("rename[%d]", i)
+		if r.Match == "" || r.To == "" {
+			e.refuse(at, "wants match and to")
+			continue
+		}
+		match, _ := whole(r.Match) // examined when it was read
+		if err := examineReplacement(r.To, match); err != nil {
+			e.refuse(at+".to", "%w", err)
+		}
+		e.out.Rename = append(e.out.Rename, mirror.Rename{Match: match, To: r.To})
+	}
+}
+
+// rest reads what needs no more than itself.
+func (e *entryPlanner) rest() {
+	s := e.in.MirrorSettings
+	e.out.Referrers, e.out.Missing = s.Referrers, s.Missing
+	e.out.MinAge, e.out.Jitter, e.out.VerifyEvery = time.Duration(s.MinAge), time.Duration(s.Jitter), time.Duration(s.VerifyEvery)
+	e.schedule(&s, e.at+".", &e.out.Schedule)
+	e.backup(s.Backup)
+	if e.in.Go != "" {
+		e.out.Referrers, e.out.MinAge = false, 0 // it is built here
+		for _, key := range []string{"referrers", "min_age"} {
+			if e.says(key) {
+				e.refuse(key, "is for what is copied, and a program is built")
+			}
+		}
+	}
+	e.out.Name = e.in.Name
+	if e.out.Name == "" {
+		e.out.Name = e.madeName()
+	}
+	line, again := e.names[e.out.Name]
+	switch {
+	case again && e.in.Name != "":
+		e.refuse("name", "%q is there already, in line %d", shorten(e.in.Name), line)
+	case again:
+		e.complain(e.at, "is called %s as the one in line %d is; give one of them a name", shorten(e.out.Name), line)
+	default:
+		e.names[e.out.Name] = e.line(e.at + ".name")
+	}
+}
+
+func (e *entryPlanner) backup(text string) {
+	if text == "" {
+		return
+	}
+	at := "backup"
+	if e.says("backup") {
+		at = e.at + ".backup"
+	}
+	full, err := example.Expand(text)
+	switch {
+	case err != nil:
+		e.complain(at, "%w", err)
+	case depends(text, byPlace):
+		e.complain(at, "knows .Tag, .SourceTag, .Date and .Time alone")
+	case !tagName.MatchString(full):
+		e.complain(at, "%q makes no tag", shorten(text))
+	case full == example.Tag:
+		e.complain(at, "is the tag itself; add something, such as {{.Tag}}-{{.Date}}")
+	}
+	e.out.Backup = text
+}
+
+// schedule reads when to run into s, which may be nil.
+func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) {
+	_, every := p.m.lines[prefix+"every"]
+	_, line := p.m.lines[prefix+"cron"]
+	switch d := time.Duration(in.Every); {
+	case every && line:
+		p.complain(prefix+"cron", "stands beside every; one of them says when")
+	case every && d > 0 && d < time.Second:
+		p.complain(prefix+"every", "wants at least 1s")
+	case s == nil:
+	case d > 0:
+		*s = cron.Every(d)
+	case in.Cron != "":
+		*s, _ = schedule(in.Cron) // examined when it was read
+	}
+}
+
+// madeName names an entry after the path of its target or, where that depends on
+// the image, after its source.
+func (e *entryPlanner) madeName() string {
+	texts := append(slices.Clone(e.in.Target), e.in.Source, e.in.Template, e.in.Go)
+	for _, image := range e.in.Images {
+		texts = append(texts, image.Image)
+	}
+	for _, text := range texts {
+		fixed, _, templated := strings.Cut(text, "{{")
+		inTag := strings.LastIndex(fixed, ":") > strings.LastIndex(fixed, "/")
+		if templated && (!inTag || local.Is(text)) {
+			continue
+		}
+		if p, err := local.Parse(fixed); err == nil && p.Path != "" {
+			return p.Path
+		}
+		repo, _, _ := cutName(fixed)
+		if _, path, ok := strings.Cut(repo, "/"); ok && path != "" {
+			return path
+		} else if repo != "" {
+			return repo
+		}
+	}
+	return e.at
+}

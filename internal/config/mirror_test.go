@@ -1,0 +1,274 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/mabuild/mabuild/internal/mirror"
+)
+
+// mirrors are inputs of ReadMirror and what it says of them: nothing of a file
+// that is accepted, else all of the complaints.
+var mirrors = []struct{ name, in, want string }{
+	{"least", "entries: [{source: 'a.b/c:v1', target: d.e/c}]\n", ""},
+	{"tags as text", "entries: [{source: a.b/c, target: d.e/c, tags: v1}]\n", ""},
+	{"digest", "entries: [{source: 'a.b/c@sha256:" + zeros + "', target: d.e/c}]\n", ""},
+	{"one of several", "entries: [{source: a.b/c, target: 'd.e/c:stable', tags: {newest: 1}}]\n", ""},
+	{"all but", "entries: [{source: a.b/c, target: d.e/c, tags: {exclude: latest}}]\n", ""},
+	{"air gap", "entries: [{source: 'a.b/c:v1', target: oci-archive:c.tar}, {source: oci-archive:c.tar, target: 'd.e/c:v1'}]\n", ""},
+	{"every tag into a layout", "entries: [{source: a.b/c, target: 'oci:out', tags: {newest: 2}}]\n", ""},
+	{"glob of repositories", "entries: [{source: 'a.b/c/*', target: 'd.e/{{.Name}}', tags: {newest: 2}}]\n", ""},
+	{"program of a version", "entries: [{go: example.com/m@v1.2.3, target: d.e/m}]\n", ""},
+	{"program with rules", "entries: [{go: example.com/m, target: d.e/m, tags: {newest: 2}}]\n", ""},
+	{"digest and tag", "entries: [{source: 'a.b/c:v1@sha256:" + zeros + "', target: 'd.e/c:{{.Tag}}'}]\n", ""},
+	{"days", "min_age: 1w2d3h\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", ""},
+	{"cron by name", "cron: '@daily'\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", ""},
+	{"replacement", "entries: [{source: 'a.b/c:v1', target: d.e/c, rename: [{match: 'v(?P<n>.*)', to: '${1}x$n$$'}]}]\n", ""},
+
+	{"nothing", "", "f: entries: lists what to copy, and is not there"},
+	{"unknown key", "evry: 6h\nentries:\n- sorce: a\n  tags: {globs: [a]}\n", "f:1: evry: no such key; did you mean every?\nf:3: entries[0].sorce: no such key; did you mean source?\nf:4: entries[0].tags.globs: no such key; did you mean glob?"},
+	{"no source", "entries:\n- target: d.e/c\n", "f:2: entries[0]: has no source; write source, template, images or go"},
+	{"two sources", "entries:\n- source: a.b/c\n  template: a.b/c-ARCH:v1\n  target: d.e/c\n  tags: v1\n", "f:3: entries[0].template: stands beside source; one of them says where the images come from"},
+	{"no target", "entries:\n- name: a\n  source: a.b/c:v1\n", "f:2: entries[0]: has no target"},
+	{"no tags", "entries:\n- source: a.b/c\n  target: d.e/c\n", "f:2: entries[0].tags: are not there, and the source names none; write tags: [v1], or {newest: 3}"},
+	{"tags that choose nothing", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags: []\n", "f:4: entries[0].tags: choose nothing"},
+	{"tags twice", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  tags: v2\n", "f:4: entries[0].tags: choose nothing: the source has a tag"},
+	{"tags of a digest", "entries:\n- source: a.b/c@sha256:" + zeros + "\n  target: d.e/c\n  tags: v2\n", "f:4: entries[0].tags: choose nothing: the source names a digest"},
+	{"tags of a local place", "entries:\n- source: oci:c\n  target: d.e/c\n  tags: v2\n", "f:4: entries[0].tags: choose nothing: a local place has no tags"},
+	{"tags of a version", "entries:\n- go: example.com/m@v1.2.3\n  target: d.e/m\n  tags: v2\n", "f:4: entries[0].tags: choose nothing: the program has a version"},
+	{"tags that no name has", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  tags: v2\n  platforms: linux/arm\n", "f:4: entries[0].tags: choose nothing: no name of an image has {{.Tag}}"},
+	{"no tag", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags:\n  - v1\n  - v 2\n  - v1*\n", "f:6: entries[0].tags.exact: \"v 2\" is no tag: up to 128 letters, digits and _ . -\nf:7: entries[0].tags.exact: \"v1*\" is no tag; write {glob: \"v1*\"}"},
+	{"bad patterns", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags:\n    glob: 'v[1'\n    regex: 'v(1'\n    semver: newest\n    newest: -1\n", "f:5: entries[0].tags.glob: \"v[1\" is no glob\n" +
+		"f:6: entries[0].tags.regex: \"v(1\" is no regular expression: missing closing ): `v(1`\nf:7: entries[0].tags.semver: \"newest\" is no range of versions, such as >=1.2 <2 or ~1.4\nf:8: entries[0].tags.newest: wants a number, 0 or more"},
+	{"halves", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags: {regex: 'a)|(b'}\n", "f:4: entries[0].tags.regex: \"a)|(b\" is no regular expression: unexpected ): `a)|(b`"},
+	{"bad times", "cron: 6h\nevery: daily\nentries:\n- source: a.b/c:v1\n  target: d.e/c\n  cron: '0 0 31 2 *'\n  jitter: -1s\n  min_age: 3days\n", "f:1: cron: \"6h\" is no line of cron: minute hour day month weekday, or @daily and the like\nf:2: every: wants a duration such as 90s or 1h30m\n" +
+		"f:6: entries[0].cron: \"0 0 31 2 *\" names a time that never comes\nf:7: entries[0].jitter: wants a duration such as 90s or 1h30m\nf:8: entries[0].min_age: wants a duration such as 90s or 1h30m"},
+	{"zone alone", "cron: TZ=UTC\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:1: cron: \"TZ=UTC\" is no line of cron: minute hour day month weekday, or @daily and the like"},
+	{"two schedules", "every: 1h\nentries:\n- source: a.b/c:v1\n  target: d.e/c\n  every: 10ms\n- source: a.b/d:v1\n  target: d.e/d\n  every: 1h\n  cron: '@daily'\n", "f:5: entries[0].every: wants at least 1s\nf:9: entries[1].cron: stands beside every; one of them says when"},
+	{"template of one image", "entries:\n- template: a.b/c:v1\n  target: d.e/c\n  platforms: linux/arm\n", "f:2: entries[0].template: has no ARCH, OS or VARIANT; an image of one name goes under source"},
+	{"template without platforms", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n", "f:2: entries[0].template: wants platforms to look for"},
+	{"template of the same image", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  platforms: [linux/arm/v6, linux/arm/v7]\n", "f:2: entries[0].template: is the same image for linux/arm/v6 and linux/arm/v7"},
+	{"template without tag", "entries:\n- template: a.b/c-ARCH\n  target: d.e/c:v1\n  platforms: linux/arm\n", "f:2: entries[0].template: \"a.b/c-ARCH\" names no tag; write :{{.Tag}}, or the tag"},
+	{"template with tags apart", "entries:\n- template: a.b/c:v1-ARCH\n  target: d.e/c\n  platforms: linux/arm\n", "f:3: entries[0].target[0]: wants a tag: the images have none in common"},
+	{"template's name", "entries:\n- template: a.b/c-ARCH:v1\n  target: 'd.e/{{.Name}}'\n  platforms: linux/arm\n", "f:3: entries[0].target[0]: takes its name from the template, which is not one name"},
+	{"template that knows too much", "entries:\n- template: '{{.Registry}}/c-ARCH:{{.Date}}'\n  target: d.e/c\n  platforms: linux/arm\n", "f:2: entries[0].template: knows .Tag alone"},
+	{"source as template", "entries:\n- source: 'a.b/c:{{.Tag}}'\n  target: d.e/c\n", "f:2: entries[0].source: is no template; write tags, or template in place of source"},
+	{"source that is none", "entries:\n- source: 'https://a.b/c:v1'\n  target: d.e/c\n- source: 'oci:'\n  target: 'd.e/d:v1'\n- source: 'docker-daemon:'\n  target: 'd.e/e:v1'\n", "f:2: entries[0].source: \"https://a.b/c:v1\" is no name of an image\nf:4: entries[1].source: \"oci:\" has no path\nf:6: entries[2].source: docker-daemon: can be written only"},
+	{"glob of registries", "entries:\n- source: '*.b/c'\n  target: d.e/c\n  tags: v1\n", "f:2: entries[0].source: \"*.b/c\" is no glob of repositories: registry/path, the registry without"},
+	{"images", "entries:\n- target: d.e/c:v1\n  images:\n  - platform: linux/arm\n  - image: a.b/c:v1\n    platform: arm\n  - image: a.b/d:v1\n    platform: linux/arm/v7\n", "f:4: entries[0].images[0]: has no image\nf:6: entries[0].images[1].platform: platform \"arm\": wants os/architecture[/variant]\nf:8: entries[0].images[2].platform: \"linux/arm/v7\" is the same platform as \"linux/arm\""},
+	{"platforms of images", "entries:\n- images: [{image: 'a.b/c:v1'}]\n  target: d.e/c\n  platforms: linux/arm\n", "f:4: entries[0].platforms: are said of each image here"},
+	{"program without module", "entries:\n- go: ./cmd/app\n  target: d.e/app\n- go: app@latest\n  target: d.e/b\n", "f:2: entries[0].go: \"./cmd/app\" wants module/path, with @version or @latest\nf:4: entries[1].go: \"app@latest\" wants module/path, with @version or @latest"},
+	{"base without program", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  base: static\n", "f:4: entries[0].base: is for a program, which go names"},
+	{"program as if copied", "referrers: true\nentries:\n- go: example.com/m@latest\n  target: d.e/m\n  min_age: 1d\n", "f:5: entries[0].min_age: is for what is copied, and a program is built"},
+	{"bad platforms", "platforms:\n- linux/amd64\n- all\nentries:\n- source: a.b/c:v1\n  target: d.e/c\n  platforms: arm64\n- source: a.b/d:v1\n  target: d.e/d\n", "f:7: entries[0].platforms: platform \"arm64\": wants os/architecture[/variant]"},
+	{"all platforms", "platforms:\n- linux/amd64\n- all\nentries:\n- {source: 'a.b/c:v1', target: d.e/c}\n- {source: 'a.b/d:v1', target: d.e/d}\n", "f:3: platforms[1]: all is no platform; leave platforms out to keep all"},
+	{"platform twice", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  platforms:\n  - linux/arm\n  - linux/arm/v7\n", "f:6: entries[0].platforms: \"linux/arm/v7\" is the same platform as \"linux/arm\""},
+	{"word for another platform", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  platforms: linux/arm64\n  arch:\n    linux/arm: armhf\n", "f:6: entries[0].arch[linux/arm/v7]: is not among the platforms"},
+	{"word without template", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  arch: {linux/arm: armhf}\n", "f:4: entries[0].arch: is for a template"},
+	{"unknown name", "entries:\n- source: a.b/c:v1\n  target: 'd.e/{{.Repo}}'\n", "f:3: entries[0].target[0]: \"d.e/{{.Repo}}\": cannot be filled in"},
+	{"target with digest", "entries:\n- source: a.b/c:v1\n  target: d.e/c@sha256:" + zeros + "\n", "f:3: entries[0].target[0]: names a digest, which nobody can choose; write a repository, with or without a tag"},
+	{"target of several tags", "entries:\n- source: a.b/c\n  target:\n  - d.e/c\n  - d.e/c:v1\n  - oci:out:v1\n  tags: [v1, v2]\n", "f:5: entries[0].target[1]: is the same for every tag; write :{{.Tag}}, or no tag\nf:6: entries[0].target[2]: is the same for every tag; write :{{.Tag}}, or no tag"},
+	{"target of several repositories", "entries:\n- source: a.b/*\n  target: d.e/c\n  tags: v1\n", "f:3: entries[0].target[0]: is the same for every repository; write {{.Repository}} or {{.Name}}"},
+	{"target that names no tag", "entries:\n- source: oci:c\n  target: 'd.e/c:{{.Tag}}'\n", "f:3: entries[0].target[0]: names the tag, and the source has none"},
+	{"target twice", "entries:\n- source: a.b/c:v1\n  target: [d.e/c, d.e/c]\n", "f:3: entries[0].target[1]: \"d.e/c\" is there already"},
+	{"target that is none", "entries:\n- source: a.b/c:v1\n  target: 'd.e/C:{{.Tag}}'\n- source: a.b/d:v1\n  target: D.E/d x\n", "f:3: entries[0].target[0]: \"d.e/C:{{.Tag}}\" becomes \"d.e/C:1\", which is no name of an image\nf:5: entries[1].target[0]: \"D.E/d x\" is no name of an image"},
+	{"rename", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  rename:\n  - {match: 'v(.*)', to: $1x}\n  - {match: v, to: $1}\n  - {match: v}\n", "f:5: entries[0].rename[0].to: \"$1x\" means a group that is called 1x; write ${1}x\nf:6: entries[0].rename[1].to: \"$1\" means a group that match does not have\nf:7: entries[0].rename[2]: wants match and to"},
+	{"backup", "backup: '{{.Name}}'\nentries:\n- {source: 'a.b/c:v1', target: d.e/c}\n- source: a.b/d:v1\n  target: d.e/d\n  backup: '{{.Tag}}'\n- source: a.b/e:v1\n  target: d.e/e\n  backup: a b\n", "f:1: backup: knows .Tag, .SourceTag, .Date and .Time alone\nf:6: entries[1].backup: is the tag itself; add something, such as {{.Tag}}-{{.Date}}\nf:9: entries[2].backup: \"a b\" makes no tag"},
+	{"names", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n- source: a.b/c:v2\n  target: d.e/c\n- name: c\n  source: a.b/c:v3\n  target: d.e/x\n", "f:4: entries[1]: is called c as the one in line 2 is; give one of them a name\nf:6: entries[2].name: \"c\" is there already, in line 2"},
+	{"secrets", "registries:\n  a.b:\n    username: me\n    password: hunter2\n  c.d:\n    username: [x]\n    password: {env: 'hunter2!'}\n", "f:4: registries[a.b].password: is not written down here; name the variable that holds it: {env: NAME}\nf:6: registries[c.d].username.name: wants a text, is a list\nf:7: registries[c.d].password.env: wants the name of a variable, such as REGISTRY_TOKEN"},
+	{"half a login", "registries:\n  a.b: {username: me}\n  c.d: {password: {env: X}}\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:2: registries[a.b].username: wants a password beside it: password: {env: NAME}\nf:3: registries[c.d].password: wants a username beside it"},
+	{"larger than bounds", strings.Repeat("#", 1<<20+1), "f: is larger than 1048576 bytes"},
+}
+
+const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
+
+func TestReadMirror(t *testing.T) {
+	for _, test := range mirrors {
+		t.Run(test.name, func(t *testing.T) {
+			m, err := ReadMirror("f", []byte(test.in))
+			got := fmt.Sprint(err)
+			if err == nil {
+				got = ""
+			}
+			if got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+			if err == nil && len(m.Plan()) != len(m.Entries) {
+				t.Errorf("%d entries of %d", len(m.Plan()), len(m.Entries))
+			}
+		})
+	}
+}
+
+// TestMirrorPlan holds all entries of a file that says everything.
+func TestMirrorPlan(t *testing.T) {
+	m, err := LoadMirror("testdata/mirror.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	out := json.NewEncoder(&b)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	if err := out.Encode(m.Plan()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "testdata/mirror-plan.golden", b.Bytes())
+	want := map[string]MirrorRegistry{
+		"docker.io": {
+			Registry: Registry{Mirrors: []string{"mirror.gcr.io"}, CAFile: "testdata/ca.pem"}, MaxRequests: 4, PerSecond: 10, QuotaReserve: 20,
+			Username: MirrorUser{Name: "someone"}, Password: MirrorKey{"HUB_TOKEN"},
+		},
+		"registry.local": {Registry: Registry{PlainHTTP: true}, Username: MirrorUser{Env: "LOCAL_USER"}, Password: MirrorKey{"LOCAL_TOKEN"}},
+	}
+	if !reflect.DeepEqual(m.Registries, want) {
+		t.Errorf("registries %+v", m.Registries)
+	}
+}
+
+// What an entry says itself wins, also where it says nothing's word: 0, false, [].
+func TestMirrorInherits(t *testing.T) {
+	m, err := ReadMirror("f", []byte(`
+every: 1h
+referrers: true
+optional: true
+platforms: linux/arm
+entries:
+- {source: "a.b/c:v1", target: d.e/c}
+- {source: "a.b/d:v1", target: d.e/d, every: 0, referrers: false, optional: false, platforms: []}
+- {source: "a.b/e:v1", target: d.e/e, cron: "@daily"}
+- {images: [{image: "a.b/f:v1"}], target: d.e/f}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	brief := func(e *mirror.Entry) string {
+		return fmt.Sprintf("%T %t %t %d", e.Schedule, e.Referrers, e.Optional, len(e.Platforms))
+	}
+	for i, want := range []string{"cron.ConstantDelaySchedule true true 1", "<nil> false false 0", "*cron.SpecSchedule true true 1", "cron.ConstantDelaySchedule true true 0"} {
+		if got := brief(m.Plan()[i]); got != want {
+			t.Errorf("entry %d: %s, want %s", i, got, want)
+		}
+	}
+	if !m.Plan()[3].Images[0].Optional {
+		t.Error("an image of an optional entry is not")
+	}
+}
+
+func TestMirrorNames(t *testing.T) {
+	for target, want := range map[string]string{
+		"d.e/x/y": "x/y", "d.e:5000/x:v1": "x", "d.e/x:{{.Tag}}": "x", "d.e/{{.Name}}": "c/d", "d.e/x-{{.Name}}:v1": "c/d", "d.e:5000/{{.Name}}": "c/d",
+		"oci-archive:x.tar": "x.tar", "oci:{{.Name}}": "c/d",
+	} {
+		m, err := ReadMirror("f", []byte("entries: [{source: a.b/c/d:v1, target: '"+target+"'}]"))
+		if err != nil || m.Plan()[0].Name != want {
+			t.Errorf("%s: %v, %v", target, m, err)
+		}
+	}
+}
+
+func TestMirrorLogins(t *testing.T) {
+	const in = `
+registries:
+  a.b: {username: me, password: {env: A}}
+  c.d: {username: {env: C_USER}, password: {env: C}}
+  e.f: {plain_http: true}
+entries: [{source: "a.b/c:v1", target: d.e/c}]
+`
+	m, err := ReadMirror("f", []byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.Logins(lookup("A=1", "C_USER=you", "C=2"))
+	if want := map[string]Login{"a.b": {"me", "1"}, "c.d": {"you", "2"}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, %v", got, err)
+	}
+	_, err = m.Logins(lookup("C_USER=you", "C="))
+	const want = "f:3: registries[a.b].password.env: the variable A is not set\nf:4: registries[c.d].password.env: the variable C is not set"
+	if err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+// The way out of a template and of a platform is theirs to say.
+func TestMirrorHints(t *testing.T) {
+	for in, want := range map[string]string{
+		"entries: [{source: 'a.b/c:v1', target: 'd.e/{{.X}}'}]":                      "templates know .Tag",
+		"entries: [{source: 'a.b/c:v1', target: d.e/c, platforms: arm64}]":           "write linux/arm64",
+		"entries: [{source: 'oci:', target: d.e/c:v1}]":                              "write oci:DIR",
+		"entries: [{images: [{image: 'a.b/c:v1', platform: amd64}], target: d.e/c}]": "write linux/amd64",
+	} {
+		_, err := ReadMirror("f", []byte(in))
+		var hint interface{ Hint() string }
+		if !errors.As(err, &hint) || !strings.HasPrefix(hint.Hint(), want) {
+			t.Errorf("%s: %v, want %s", in, err, want)
+		}
+	}
+}
+
+func TestLoadMirror(t *testing.T) {
+	dir := write(t, "sub/m.yaml", "entries: [{source: oci-archive:in.tar, target: ['oci:/abs', 'oci:../out:v1']}]\n")
+	m, err := LoadMirror(filepath.Join(dir, "sub/m.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := m.Plan()[0]
+	if got, want := append([]string{e.Image}, e.Targets...), []string{"oci-archive:" + dir + "/sub/in.tar", "oci:/abs", "oci:" + dir + "/out:v1"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if _, err := LoadMirror(filepath.Join(dir, "none.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestMirrorSchema(t *testing.T) {
+	schema, err := MirrorSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "../../docs/mirror.schema.json", schema)
+}
+
+// FuzzReadMirror: what is accepted is a plan whose entries have a name, a source
+// and a target, and the same again when it is read again.
+func FuzzReadMirror(f *testing.F) {
+	for _, test := range mirrors {
+		if len(test.in) < 10_000 {
+			f.Add(test.in)
+		}
+	}
+	whole, err := os.ReadFile("testdata/mirror.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(whole))
+	f.Fuzz(func(t *testing.T, in string) {
+		m, err := ReadMirror("f", []byte(in))
+		if err != nil {
+			return
+		}
+		again, err := ReadMirror("f", []byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]bool{}
+		for i, e := range m.Plan() {
+			if e.Name == "" || names[e.Name] || len(e.Targets) == 0 || e.Image+e.Template+e.Program == "" && len(e.Images) == 0 {
+				t.Errorf("%q: entry %d is %+v", in, i, e)
+			}
+			names[e.Name] = true
+			one, err1 := json.Marshal(e)
+			two, err2 := json.Marshal(again.Plan()[i])
+			if err1 != nil || err2 != nil || !bytes.Equal(one, two) {
+				t.Errorf("%q: %s and %s, %v, %v", in, one, two, err1, err2)
+			}
+		}
+	})
+}
