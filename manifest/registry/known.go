@@ -26,6 +26,9 @@ type known struct {
 	chunks   map[string]bool           // hosts that take no blob in one piece
 	aloof    map[string]bool           // repositories from where nothing was mounted, or not into another one
 	mute     map[string]bool           // hosts that do not know the referrers API
+	lists    map[string]bool           // hosts that do
+	listed   map[string]bool           // referrers that are in the list of their subject
+	turns    map[place]gate            // to change the list of a subject
 }
 
 // An origin is a blob at a host.
@@ -172,6 +175,19 @@ func (k *known) lacked(p place) bool {
 	defer k.mu.Unlock()
 	defer delete(k.absent, p)
 	return k.absent[p]
+}
+
+// turn returns the gate for those who change the list of referrers of the subject p.
+func (k *known) turn(p place) gate {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.turns == nil {
+		k.turns = map[place]gate{}
+	}
+	if k.turns[p] == nil {
+		k.turns[p] = newGate(1)
+	}
+	return k.turns[p]
 }
 
 // scopes returns what a token must allow for r: pulling, and pushing too once

@@ -19,7 +19,9 @@ const maxHeals = 4
 // Put makes ref name content. Blobs and children that the repository has are
 // not sent again; ref moves last, and on an error it is as it was. When ref
 // names content already, only its children are looked for (with Verify their blobs,
-// too), and those that are gone are stored again. Layers that may not be distributed are not stored.
+// too), and those that are gone are stored again. Layers that may not be distributed
+// are not stored. Content that has a subject is in the list of its referrers when Put
+// returns, in a registry without the referrers API under the tag sha256-….
 func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) error {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -30,6 +32,13 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 		return err
 	}
 	c.writing(r.repository)
+	if err := c.put(ctx, r, d, content); err != nil {
+		return err
+	}
+	return c.refer(ctx, r.repository, d, content)
+}
+
+func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content manifest.Content) error {
 	if r.tag == "" {
 		if r.digest != d.Digest {
 			return mismatch("%s cannot name %s", r, d.Digest)
@@ -152,6 +161,9 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 		return err
 	}
 	discard(resp)
+	if resp.Header.Get("OCI-Subject") != "" {
+		c.known.flag(&c.known.lists, r.host.name)
+	}
 	stored, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
 	switch {
 	case err == nil && stored.Algorithm == d.Digest.Algorithm && stored != d.Digest:

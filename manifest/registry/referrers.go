@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
+	"net/url"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -14,13 +14,13 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// maxReferrers bounds what is taken of one list.
-const maxReferrers = 1000
+// maxReferrers bounds how many one subject may have.
+const maxReferrers = 10_000
 
-// Referrers lists what refers to subject in the repository of ref. Of the API of
-// OCI 1.1 only the first page is read. Where a registry does not have it, which
-// is asked once a run, the tag sha256-… is read instead; a registry that resolves
-// that to the subject itself, or to anything but an index, has no referrers.
+// Referrers lists what refers to subject in the repository of ref, by all pages of
+// the API of OCI 1.1. Where a registry does not have it, which is asked once a run,
+// the tag sha256-… is read instead; a registry that resolves that to the subject
+// itself, or to anything but an index, has no referrers.
 func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -58,70 +58,97 @@ func nowhere(err error) bool {
 }
 
 func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
-	if !c.known.flagged(&c.known.mute, r.host.name) {
-		list, err := c.askReferrers(ctx, r, subject)
-		if err == nil || !unsupported(err) {
-			return list, err
-		}
-		c.known.flag(&c.known.mute, r.host.name)
+	if list, ok, err := c.byAPI(ctx, r, subject); ok || err != nil {
+		return list, err
 	}
-	content, err := c.get(ctx, reference{repository: r, tag: tagOf(subject)}, v1.Descriptor{})
-	if nowhere(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	idx, ok := content.(*index)
-	if !ok || idx.digest == subject {
-		return nil, nil
-	}
-	list := slices.DeleteFunc(referring(idx.parsed.Manifests), func(d manifest.Referrer) bool {
-		return d.Platform != nil // the children of an ordinary index
-	})
-	return list, nil
+	now, err := c.listAt(ctx, reference{repository: r, tag: tagOf(subject)}, subject)
+	return referring(now.Manifests), err
 }
 
-// unsupported reports whether err is the answer of a registry without the API, and
-// none that may be another one in a moment, or for another person.
-func unsupported(err error) bool {
-	e := asError(err)
-	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
+// byAPI asks the API. It returns false where the registry does not have it.
+func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list []manifest.Referrer, ok bool, err error) {
+	if c.known.flagged(&c.known.mute, r.host.name) {
+		return nil, false, nil
+	}
+	list, err = c.askReferrers(ctx, r, subject)
+	switch s := statusOf(err); {
+	case err == nil:
+		c.known.flag(&c.known.lists, r.host.name)
+		return list, true, nil
+	case errors.Is(err, manifest.ErrMismatch), s == http.StatusUnauthorized, s >= http.StatusInternalServerError, s == http.StatusTooManyRequests, s == 0, isThrottled(err):
+		return nil, false, err
+	}
+	c.known.flag(&c.known.mute, r.host.name)
+	return nil, false, nil
 }
 
-// askReferrers asks the API.
+// askReferrers asks the API, page by page.
 func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
-	k := r.call(http.MethodGet, "referrers/"+subject.String())
-	k.ref, k.want = subject.String(), []int{http.StatusOK}
-	k.header.Set("Accept", string(types.OCIImageIndex))
+	var all []manifest.Referrer
+	var query url.Values
+	for range maxPages {
+		k := r.call(http.MethodGet, "referrers/"+subject.String())
+		k.ref, k.query, k.want = subject.String(), query, []int{http.StatusOK}
+		k.header.Set("Accept", string(types.OCIImageIndex))
+		page, header, err := c.readReferrers(ctx, r, subject, k)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		next := nextPage(header)
+		if next == nil || next.Encode() == query.Encode() {
+			return all, nil
+		}
+		if query = next; len(all) > maxReferrers {
+			break
+		}
+	}
+	return nil, mismatch("%s: more than %d referrers, or %d pages", r.by(subject), maxReferrers, maxPages)
+}
+
+// readReferrers reads one page, again when it is cut off.
+func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, k *call) ([]manifest.Referrer, http.Header, error) {
 	tries := c.wire.retries(r.host)
 	for {
 		raw, header, err := c.readAll(ctx, r, k)
 		if err == nil {
-			return parseReferrers(r.by(subject), raw, header)
+			page, err := parseReferrers(r.by(subject), raw, header)
+			return page, header, err
 		}
 		if err := tries.again(ctx, err); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
 
 func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Referrer, error) {
-	var im v1.IndexManifest
+	var im struct {
+		Manifests json.RawMessage `json:"manifests"`
+	}
 	if !strings.Contains(header.Get("Content-Type"), "json") {
 		return nil, mismatch("%s: its referrers come as %s", of, clean(header.Get("Content-Type")))
 	}
-	if err := json.Unmarshal(raw, &im); err != nil {
+	err := json.Unmarshal(raw, &im)
+	if err == nil {
+		err = manifest.CheckEntries(im.Manifests)
+	}
+	var list []v1.Descriptor
+	if err == nil && im.Manifests != nil {
+		err = json.Unmarshal(im.Manifests, &list)
+	}
+	if err != nil {
 		return nil, mismatch("%s: not a list of referrers: %w", of, err)
 	}
-	return referring(im.Manifests), nil
+	return referring(list), nil
 }
 
+// referring makes referrers of a list, but for what is no entry.
 func referring(list []v1.Descriptor) []manifest.Referrer {
-	list = slices.DeleteFunc(list, func(d v1.Descriptor) bool { return d.Digest == (v1.Hash{}) })
-	out := make([]manifest.Referrer, 0, min(len(list), maxReferrers))
-	for _, d := range list[:min(len(list), maxReferrers)] {
-		out = append(out, manifest.Referrer{Descriptor: d})
+	out := make([]manifest.Referrer, 0, len(list))
+	for _, d := range list {
+		if d.Digest != (v1.Hash{}) {
+			out = append(out, manifest.Referrer{Descriptor: d})
+		}
 	}
 	return out
 }
