@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,27 +22,51 @@ func newConfig(a *app) *cobra.Command {
 	return cmd
 }
 
-func newConfigInit(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "init",
-		Short: "Write a commented .mabuild.yaml into the working directory",
-		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) (err error) {
-			f, err := os.OpenFile(config.FileName, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-			if errors.Is(err, fs.ErrExist) {
-				return usage("remove it first", "%s exists", config.FileName)
-			}
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, f.Close()) }()
-			if _, err := f.Write(config.Init()); err != nil {
-				return err
-			}
-			_, err = a.stderr.Write([]byte("wrote " + config.FileName + "\n"))
-			return err
-		},
+// A configFile is one of the files that config knows.
+type configFile struct {
+	name    string // what it is called
+	starter func() []byte
+	schema  func() ([]byte, error)
+}
+
+// configFiles are they, by the word that picks them.
+var configFiles = map[string]configFile{
+	"":       {config.FileName, config.Init, config.Schema},
+	"mirror": {config.MirrorFileName, config.MirrorInit, config.MirrorSchema},
+}
+
+// ofFile makes a command's Args and RunE: do for the file that the argument picks.
+func ofFile(cmd *cobra.Command, do func(configFile) error) *cobra.Command {
+	cmd.ValidArgs = []string{"mirror"}
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 1 || len(args) == 1 && args[0] != "mirror" {
+			return usage("mirror is the only one", "%q is no file that is known", args[len(args)-1])
+		}
+		return nil
 	}
+	cmd.RunE = func(_ *cobra.Command, args []string) error { return do(configFiles[strings.Join(args, "")]) }
+	return cmd
+}
+
+func newConfigInit(a *app) *cobra.Command {
+	return ofFile(&cobra.Command{
+		Use:   "init [mirror]",
+		Short: "Write a commented .mabuild.yaml, or mirror.yaml, into the working directory",
+	}, func(file configFile) (err error) {
+		f, err := os.OpenFile(file.name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			return usage("remove it first", "%s exists", file.name)
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		if _, err := f.Write(file.starter()); err != nil {
+			return err
+		}
+		_, err = a.stderr.Write([]byte("wrote " + file.name + "\n"))
+		return err
+	})
 }
 
 func newConfigView(a *app) *cobra.Command {
@@ -66,17 +91,15 @@ func newConfigView(a *app) *cobra.Command {
 }
 
 func newConfigSchema(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON schema of .mabuild.yaml",
-		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			b, err := config.Schema()
-			if err != nil {
-				return err
-			}
-			_, err = a.stdout.Write(b)
+	return ofFile(&cobra.Command{
+		Use:   "schema [mirror]",
+		Short: "Print the JSON schema of .mabuild.yaml, or of mirror.yaml",
+	}, func(file configFile) error {
+		b, err := file.schema()
+		if err != nil {
 			return err
-		},
-	}
+		}
+		_, err = a.stdout.Write(b)
+		return err
+	})
 }

@@ -130,8 +130,8 @@ type Cache struct {
 type Registry struct {
 	PlainHTTP  bool     `yaml:"plain_http" doc:"Speak http." flag:"-"`
 	SkipVerify bool     `yaml:"skip_verify" doc:"Accept any TLS certificate." flag:"-"`
-	CAFile     string   `yaml:"ca_file" doc:"PEM file of certificate authorities to trust beside the system's." flag:"-" check:"path"`
-	ClientCert string   `yaml:"client_cert" doc:"PEM file of the client certificate." flag:"-" check:"path"`
-	ClientKey  string   `yaml:"client_key" doc:"PEM file of the client certificate's key." flag:"-" check:"path"`
-	Mirrors    []string `yaml:"mirrors" doc:"Hosts to read from first, in this order." flag:"-" check:"host"`
+	CAFile     string   `yaml:"ca_file" doc:"PEM file of certificate authorities to trust beside the system's." flag:"-" check:"path" example:"ca.pem"`
+	ClientCert string   `yaml:"client_cert" doc:"PEM file of the client certificate." flag:"-" check:"path" example:"client.pem"`
+	ClientKey  string   `yaml:"client_key" doc:"PEM file of the client certificate's key." flag:"-" check:"path" example:"client-key.pem"`
+	Mirrors    []string `yaml:"mirrors" doc:"Hosts to read from first, in this order." flag:"-" check:"host" example:"[mirror.gcr.io]"`
 }

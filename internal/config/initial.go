@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -26,15 +27,43 @@ func Init() []byte {
 	return b.Bytes()
 }
 
+// MirrorInit returns a [MirrorFileName] to begin with: one entry and, commented
+// out in the way of Init, all else that can be said.
+func MirrorInit() []byte {
+	lines := []string{"# What mabuild mirror copies. Only entries has to be there."}
+	top := describe(reflect.TypeFor[Mirror]())
+	above := describe(reflect.TypeFor[MirrorSettings]())
+	for _, f := range top {
+		lines = append(lines, "", "# "+f.doc)
+		if f.kind != objects {
+			lines = append(lines, indent("#", "#", f.sample())...)
+			continue
+		}
+		own := slices.DeleteFunc(slices.Clone(f.elem), func(e *field) bool {
+			return slices.ContainsFunc(above, func(s *field) bool { return s.key == e.key })
+		})
+		off := func(e *field) bool {
+			return !slices.Contains([]string{"name", "source", "target", "tags", "exact"}, e.key)
+		}
+		entry := documented(own, off)
+		lines = append(lines, f.key+":", "  "+entry[0])
+		lines = append(lines, indent("  - ", "    ", entry[1:])...)
+		lines = append(lines, "    # Here, too, may stand what stands at the top, from every to backup.")
+	}
+	return []byte(strings.Join(lines, "\n") + "\n")
+}
+
 // sample returns the lines of YAML that show how a field is written.
 func (f *field) sample() []string {
 	switch f.kind {
 	case object:
-		var below []string
-		for _, e := range f.elem {
-			below = append(append(below, "# "+e.doc), e.sample()...)
+		if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 {
+			return []string{f.key + ": " + f.elem[i].example}
 		}
-		return append([]string{f.key + ":"}, indent("  ", "  ", below)...)
+		if len(f.elem) == 1 {
+			return []string{f.key + ": {" + f.elem[0].sample()[0] + "}"}
+		}
+		return append([]string{f.key + ":"}, indent("  ", "  ", documented(f.elem, nil))...)
 	case objects: // the first keys tell enough
 		var below []string
 		for _, e := range f.elem[:min(3, len(f.elem))] {
@@ -42,8 +71,10 @@ func (f *field) sample() []string {
 		}
 		return append([]string{f.key + ":"}, indent("  - ", "    ", below)...)
 	case dict:
-		below := append([]string{f.example + ":"}, indent("  ", "  ", f.elem[0].sample())...)
+		below := append([]string{f.example + ":"}, indent("  ", "  ", documented(f.elem, nil))...)
 		return append([]string{f.key + ":"}, indent("  ", "  ", below)...)
+	case pairs:
+		return []string{f.key + ": {" + f.example + "}"}
 	case boolean:
 		return []string{f.key + ": true"}
 	case texts:
@@ -52,6 +83,24 @@ func (f *field) sample() []string {
 		}
 	}
 	return []string{f.key + ": " + f.initial + f.example}
+}
+
+// documented returns the lines of YAML for fields, each below what it is for.
+// Those that off picks are commented out, by a # without a space.
+func documented(fields []*field, off func(*field) bool) []string {
+	var lines []string
+	for _, f := range fields {
+		lines = append(lines, "# "+f.doc)
+		switch {
+		case off != nil && off(f):
+			lines = append(lines, indent("#", "#", f.sample())...)
+		case off != nil && f.kind == object:
+			lines = append(append(lines, f.key+":"), indent("  ", "  ", documented(f.elem, off))...)
+		default:
+			lines = append(lines, f.sample()...)
+		}
+	}
+	return lines
 }
 
 // indent puts first before the first line and rest before the others.

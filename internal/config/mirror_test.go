@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -234,6 +235,29 @@ func TestMirrorSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "../../docs/mirror.schema.json", schema)
+}
+
+// The starter is a good file, with all of its keys in their places.
+func TestMirrorInit(t *testing.T) {
+	text := MirrorInit()
+	golden(t, "testdata/mirror-init.golden", text)
+	m, err := ReadMirror("f", text)
+	if err != nil || len(m.Plan()) != 1 || m.Plan()[0].Name != "flannel" || len(m.lines) != 9 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	all := regexp.MustCompile(`(?m)^( *)#(\S|  )`).ReplaceAll(text, []byte("$1$2"))
+	full, lines, err := decode[Mirror]("f", all)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, all)
+	}
+	for _, key := range []string{"every", "arch[linux/arm/v6]", "registries[registry.local].password.env", "entries[0].images[0].platform", "entries[0].rename[0].to", "entries[0].tags.newest"} {
+		if lines[key] == 0 {
+			t.Errorf("no %s in\n%s", key, all)
+		}
+	}
+	if len(full.Entries) != 1 || full.Entries[0].Go == "" {
+		t.Errorf("%+v", full)
+	}
 }
 
 // FuzzReadMirror: what is accepted is a plan whose entries have a name, a source
