@@ -1,6 +1,7 @@
 package regtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -43,7 +44,8 @@ type Fault struct {
 	Path   string     // regular expression on the path, with query; "" matches all
 	Nth    int        // strikes from the nth matching request on; 0 means the first
 	Times  int        // how often; 0 means once, negative always
-	Chance *rand.Rand // strikes one matching request in a hundred by it; nil strikes each
+	Chance *rand.Rand // strikes one matching request in OneIn by it; nil strikes each
+	OneIn  int        // 0 means a hundred
 
 	Phase  Phase
 	After  int64
@@ -84,7 +86,7 @@ func (r *Registry) strike(req *http.Request) *Fault {
 			continue
 		}
 		f.seen++
-		if f.Chance != nil && f.Chance.IntN(100) != 0 {
+		if f.Chance != nil && f.Chance.IntN(cmp.Or(f.OneIn, 100)) != 0 {
 			continue
 		}
 		if found != nil || f.seen < f.Nth || f.Times >= 0 && f.struck >= f.Times {

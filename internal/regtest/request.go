@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // A Request is what the proxy saw of one request.
@@ -17,6 +18,7 @@ type Request struct {
 	Status       int      // of the answer; 0 when there was none
 	Up, Down     int64    // bytes of the bodies
 	Faulted      bool
+	At           time.Time // it came
 }
 
 // Kind says what the request was about, as method and noun: "HEAD manifest",
@@ -89,7 +91,7 @@ func (r *Registry) begin(req *http.Request) func(func(*Request)) {
 	scheme, _, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	entry := &Request{
 		Method: req.Method, Path: req.URL.Path, Host: req.Host, Query: req.URL.Query(),
-		Header: req.Header.Clone(), Authorized: scheme,
+		Header: req.Header.Clone(), Authorized: scheme, At: time.Now(),
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
