@@ -263,7 +263,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
 	b.keep(r.memory)
 	index, err := index(s, plan, images)

@@ -95,6 +95,7 @@ func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compil
 	if err != nil {
 		return err
 	}
+	vouch(bin.Path, program.content)
 	r.memory.note(base.Platform, how, program)
 	img.Binary = bin
 	img.Image, err = r.image(base, program)
@@ -155,6 +156,7 @@ func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known 
 	if err != nil {
 		return nil, err
 	}
+	vouch(bin.Path, program.content)
 	if program.content != known.Content {
 		return nil, fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
 	}
@@ -178,6 +180,13 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 	out, unlock, err := r.out(ctx, p, how)
 	if err != nil {
 		return bin, nil, err
+	}
+	if distrust(out) != nil { // a place that cannot be had
+		unlock()
+		unlock = func() {}
+		if out, err = r.workFile(filepath.Base(filepath.Dir(out))); err != nil {
+			return bin, nil, err
+		}
 	}
 	env := how.Env
 	if how.Cgo {

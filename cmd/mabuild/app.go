@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/progress"
@@ -127,7 +128,7 @@ func (a *app) workDir() (string, error) {
 	sweepStale()
 	dir, err := os.MkdirTemp("", workPrefix)
 	if err != nil {
-		return "", err
+		return "", &build.WorkError{Dir: os.TempDir(), Err: err}
 	}
 	a.work = dir
 	workPath.Store(&dir)

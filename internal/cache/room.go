@@ -1,8 +1,10 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // zeros gives as many as are wanted.
@@ -19,13 +21,18 @@ func (c *Cache) Room(n int64) error {
 	if c == nil {
 		return nil
 	}
-	f, err := c.Create()
-	if err != nil {
-		return fmt.Errorf("cache %s: %w", c.dir, err)
-	}
-	defer f.Cleanup()
-	if _, err := io.CopyN(f, zeros{}, n); err != nil {
+	if err := RoomIn(c.temp(), n); err != nil {
 		return fmt.Errorf("cache %s: %w", c.dir, err)
 	}
 	return nil
+}
+
+// RoomIn says why dir cannot take a file of n bytes; nil when it can.
+func RoomIn(dir string, n int64) error {
+	f, err := os.CreateTemp(dir, "room-*")
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(f, zeros{}, n)
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
