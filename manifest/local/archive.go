@@ -26,7 +26,11 @@ import (
 // hold. The same content under the same names makes the same bytes. Within one
 // process Puts to one file wait for each other; of several processes the last one
 // wins.
-type Archive struct{ File string }
+type Archive struct {
+	File string
+
+	links links
+}
 
 var (
 	_ manifest.Source = (*Archive)(nil)
@@ -69,6 +73,11 @@ var writers sync.Map // absolute path to *sync.Mutex
 // Put writes the archive anew, with content under ref beside what it held under
 // other names.
 func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content) error {
+	return a.PutAll(ctx, manifest.Named{Ref: ref, Content: content})
+}
+
+// PutAll writes the archive anew once, with all contents.
+func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	key, err := filepath.Abs(a.File)
 	if err != nil {
 		return err
@@ -77,7 +86,7 @@ func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content)
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
 
-	d, err := manifest.Describe(content)
+	entries, err := describe(all)
 	if err != nil {
 		return err
 	}
@@ -91,9 +100,11 @@ func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content)
 	case !errors.Is(err, manifest.ErrNotFound):
 		return &hinted{err, "remove the file, or name another"}
 	}
-	rename(im, ref, d)
-	if err := w.add(content, d, 0); err != nil {
-		return err
+	for _, e := range entries {
+		e.into(im)
+		if err := w.add(e.content, e.desc, 0); err != nil {
+			return err
+		}
 	}
 	if err := w.keep(ctx, old, im); err != nil {
 		return err

@@ -38,7 +38,7 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 		return err
 	}
 	im := newIndex()
-	rename(im, tag.TagStr(), d)
+	entry{tag.TagStr(), d, content}.into(im)
 	im.Manifests[0].Annotations[annotationImageName] = strings.Replace(tag.Name(), name.DefaultRegistry, "docker.io", 1)
 	args := []string{"images", "import", "--all-platforms", "-"}
 	if k.Namespace != "" {

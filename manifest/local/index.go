@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -35,10 +36,42 @@ func parseIndex(raw []byte) (*ocispec.Index, error) {
 	return im, nil
 }
 
-// rename makes ref name d in im: in the place of the entry that has the name, or
-// else at the end. Without a name it is the entry of d's digest that has none.
-func rename(im *ocispec.Index, ref string, d v1.Descriptor) {
+// An entry is content that index.json is to have: under a name, by "@" and its digest
+// or under none.
+type entry struct {
+	ref     string
+	desc    v1.Descriptor
+	content manifest.Content
+}
+
+// describe returns what the entries of all are to be.
+func describe(all []manifest.Named) ([]entry, error) {
+	entries := make([]entry, len(all))
+	for i, one := range all {
+		d, err := manifest.Describe(one.Content)
+		if err != nil {
+			return nil, err
+		}
+		if text, ok := strings.CutPrefix(one.Ref, "@"); ok && text != d.Digest.String() {
+			return nil, mismatch("%s cannot name %s", one.Ref, d.Digest)
+		}
+		entries[i] = entry{one.Ref, d, one.Content}
+	}
+	return entries, nil
+}
+
+// into makes the entry one of im: in the place of the one that has the name, or else
+// at the end. Without a name it is the one of the digest that has none; by its digest
+// it is whichever there is.
+func (n entry) into(im *ocispec.Index) {
+	ref, d := n.ref, n.desc
 	entry := ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
+	if strings.HasPrefix(ref, "@") {
+		if slices.ContainsFunc(im.Manifests, func(e ocispec.Descriptor) bool { return e.Digest == entry.Digest }) {
+			return
+		}
+		ref = ""
+	}
 	if ref != "" {
 		entry.Annotations = map[string]string{ocispec.AnnotationRefName: ref}
 	}
@@ -73,6 +106,9 @@ func pick(ctx context.Context, where string, im *ocispec.Index, s store, ref str
 		return byDigest(ctx, where, im, s, h)
 	}
 	found := named(im.Manifests, ref)
+	if ref == "" && len(found) > 1 {
+		found = principal(ctx, s, found)
+	}
 	switch {
 	case len(found) == 1:
 		return descriptor(found[0])

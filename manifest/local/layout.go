@@ -28,10 +28,15 @@ import (
 // Several goroutines and processes may use one directory at once. A process that
 // is killed leaves index.json as it was or as it was to be, and at worst a file
 // that a later Put sweeps away.
+//
+// What refers to an image (a signature, an SBOM) is put under its own digest,
+// "@sha256:…", or under cosign's tag: an entry more, beside the one with the name.
+// The only image there is is the only one that refers to no other.
 type Layout struct {
 	Dir string
 
 	known sync.Map // v1.Hash of each blob that is surely there
+	links links
 }
 
 var (
@@ -75,7 +80,12 @@ func (l *Layout) Get(ctx context.Context, ref string) (manifest.Content, error) 
 // directory is made if need be; one that has other things in it and is no layout
 // is refused. Blobs that are there are kept if their digests are right.
 func (l *Layout) Put(ctx context.Context, ref string, content manifest.Content) error {
-	d, err := manifest.Describe(content)
+	return l.PutAll(ctx, manifest.Named{Ref: ref, Content: content})
+}
+
+// PutAll stores all contents and then names them at once.
+func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
+	entries, err := describe(all)
 	if err != nil {
 		return err
 	}
@@ -83,8 +93,10 @@ func (l *Layout) Put(ctx context.Context, ref string, content manifest.Content) 
 		return err
 	}
 	w := walk{ctx: ctx, stored: func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, l, d) }}
-	if err := w.add(content, d, 0); err != nil {
-		return err
+	for _, e := range entries {
+		if err := w.add(e.content, e.desc, 0); err != nil {
+			return err
+		}
 	}
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(4)
@@ -94,7 +106,7 @@ func (l *Layout) Put(ctx context.Context, ref string, content manifest.Content) 
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return l.name(ctx, ref, d)
+	return l.name(ctx, entries)
 }
 
 // prepare makes the directory a layout.
@@ -195,8 +207,8 @@ func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
 	return err == nil
 }
 
-// name makes ref name d, all of whose parts are there.
-func (l *Layout) name(ctx context.Context, ref string, d v1.Descriptor) error {
+// name makes entries of what is there with all its parts.
+func (l *Layout) name(ctx context.Context, entries []entry) error {
 	lock := flock.New(filepath.Join(l.Dir, marker), flock.SetFlag(os.O_RDWR))
 	if _, err := lock.TryLockContext(ctx, 10*time.Millisecond); err != nil {
 		return fmt.Errorf("lock: %w", err)
@@ -210,7 +222,9 @@ func (l *Layout) name(ctx context.Context, ref string, d v1.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	rename(im, ref, d)
+	for _, e := range entries {
+		e.into(im)
+	}
 	raw, err := marshal(im)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -159,7 +160,8 @@ func (p Place) Source() (manifest.Source, error) {
 }
 
 // Sink returns the sink that writes to the place. Where the place has a Ref, that
-// takes the place of the reference that Put is given.
+// takes the place of the reference that Put is given, but for what only refers to an
+// image: "@" and a digest, or a tag sha256-….
 func (p Place) Sink() (manifest.Sink, error) {
 	if strings.HasPrefix(p.Ref, "@") {
 		return nil, hint("leave the digest out", "%s: a digest cannot be chosen", p)
@@ -179,20 +181,45 @@ func (p Place) Sink() (manifest.Sink, error) {
 	default:
 		return nil, hint("write "+forms, "%q is no local place", p.Form)
 	}
-	if p.Ref != "" {
-		return &renamed{sink, p.Ref}, nil
+	packer, packs := sink.(manifest.Packer)
+	switch {
+	case p.Ref == "":
+		return sink, nil
+	case packs:
+		return &renamedPacker{renamed{sink, p.Ref}, packer}, nil
 	}
-	return sink, nil
+	return &renamed{sink, p.Ref}, nil
 }
 
-// renamed is a sink whose reference was chosen by the place.
+// renamed is a sink whose reference was chosen by the place. What refers to an image
+// is not meant by that.
 type renamed struct {
 	manifest.Sink
 	ref string
 }
 
-func (r *renamed) Put(ctx context.Context, _ string, c manifest.Content) error {
-	return r.Sink.Put(ctx, r.ref, c)
+func (r *renamed) Put(ctx context.Context, ref string, c manifest.Content) error {
+	return r.Sink.Put(ctx, r.choose(ref), c)
+}
+
+func (r *renamed) choose(ref string) string {
+	if apart(ref) {
+		return ref
+	}
+	return r.ref
+}
+
+type renamedPacker struct {
+	renamed
+	packer manifest.Packer
+}
+
+func (r *renamedPacker) PutAll(ctx context.Context, all ...manifest.Named) error {
+	all = slices.Clone(all)
+	for i := range all {
+		all[i].Ref = r.choose(all[i].Ref)
+	}
+	return r.packer.PutAll(ctx, all...)
 }
 
 // A hinted error knows the way out.

@@ -1,0 +1,155 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+var (
+	_ manifest.Referring = (*Layout)(nil)
+	_ manifest.Referring = (*Archive)(nil)
+	_ manifest.Packer    = (*Layout)(nil)
+	_ manifest.Packer    = (*Archive)(nil)
+)
+
+// Referrers lists the entries of index.json that refer to subject, by their manifests
+// or by cosign's tags. ref is not used: there is one list for all that is there.
+func (l *Layout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
+	im, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	list, err := l.links.to(ctx, l, im, subject, cosign)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l, err)
+	}
+	return list, nil
+}
+
+// Referrers lists what [Layout.Referrers] would.
+func (a *Archive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
+	t, err := a.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.links.to(ctx, t, t.index, subject, cosign)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", a, err)
+	}
+	return list, nil
+}
+
+// links remembers what manifests refer to. Since digests stand for what they say, it
+// never grows old.
+type links struct{ known sync.Map } // v1.Hash to link
+
+// A link is what a manifest says of what it refers to.
+type link struct {
+	subject v1.Hash       // zero for none
+	own     v1.Descriptor // of the manifest, as lists of referrers have it
+}
+
+// of returns the link of the manifest that d describes.
+func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) {
+	if known, ok := k.known.Load(d.Digest); ok {
+		return known.(link), nil
+	}
+	raw, err := small(ctx, func() (io.ReadCloser, error) { return s.open(d) }, d)
+	if err != nil {
+		return link{}, err
+	}
+	found, err := classify(raw, d.MediaType)
+	if err != nil {
+		return link{}, fmt.Errorf("%s: %w", d.Digest, err)
+	}
+	var m struct {
+		Subject      v1.Descriptor     `json:"subject"`
+		ArtifactType string            `json:"artifactType"`
+		Config       v1.Descriptor     `json:"config"`
+		Annotations  map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return link{}, mismatch("%s: %w", d.Digest, err)
+	}
+	own := v1.Descriptor{MediaType: found, Digest: d.Digest, Size: d.Size, Annotations: m.Annotations}
+	own.ArtifactType = cmp.Or(m.ArtifactType, string(m.Config.MediaType))
+	is := link{m.Subject.Digest, own}
+	k.known.Store(d.Digest, is)
+	return is, nil
+}
+
+// to lists the entries of im that refer to subject.
+func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.Hash, cosign []string) ([]manifest.Referrer, error) {
+	var list []manifest.Referrer
+	seen := map[v1.Hash]bool{}
+	for _, e := range im.Manifests {
+		d, err := descriptor(e)
+		if err != nil {
+			return nil, err
+		}
+		if tag := tagOf(e); tag != "" && slices.ContainsFunc(cosign, func(suffix string) bool {
+			return tag == subject.Algorithm+"-"+subject.Hex+"."+suffix
+		}) {
+			d.Annotations = nil // of the entry
+			list = append(list, manifest.Referrer{Descriptor: d, Tag: tag})
+			continue
+		}
+		is, err := k.of(ctx, s, d)
+		if err != nil {
+			return nil, err
+		}
+		if is.subject == subject && subject != (v1.Hash{}) && !seen[d.Digest] {
+			seen[d.Digest] = true
+			list = append(list, manifest.Referrer{Descriptor: is.own})
+		}
+	}
+	return list, nil
+}
+
+// tagOf is what follows the last colon of an entry's name.
+func tagOf(e ocispec.Descriptor) string {
+	name := nameOf(e)
+	return name[strings.LastIndexByte(name, ':')+1:]
+}
+
+// referrerTag is the form of tags that stand for what refers to a digest.
+var referrerTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,}(\.[a-z0-9]+)?$`)
+
+// apart reports whether a reference is not the name of an image but leads to what
+// refers to one: a digest, or a tag that is made of one.
+func apart(ref string) bool {
+	return strings.HasPrefix(ref, "@") || referrerTag.MatchString(ref[strings.LastIndexByte(ref, ':')+1:])
+}
+
+// principal leaves out the entries that only refer to others, unless there is nothing
+// else.
+func principal(ctx context.Context, s store, entries []ocispec.Descriptor) []ocispec.Descriptor {
+	var k links
+	rest := slices.DeleteFunc(slices.Clone(entries), func(e ocispec.Descriptor) bool {
+		if name := nameOf(e); name != "" {
+			return apart(name)
+		}
+		d, err := descriptor(e)
+		if err != nil {
+			return false
+		}
+		is, err := k.of(ctx, s, d)
+		return err == nil && is.subject != (v1.Hash{})
+	})
+	if len(rest) == 0 {
+		return entries
+	}
+	return rest
+}

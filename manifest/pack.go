@@ -1,0 +1,17 @@
+package manifest
+
+import "context"
+
+// Named is content and the reference that is to name it.
+type Named struct {
+	Ref     string
+	Content Content
+}
+
+// A Packer is a Sink that stores several contents as one: an image with what refers
+// to it in one archive.
+type Packer interface {
+	// PutAll does what a Put of each would do, but at once: on an error every
+	// reference is as it was.
+	PutAll(ctx context.Context, all ...Named) error
+}
