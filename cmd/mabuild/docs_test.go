@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mabuild/mabuild/internal/config"
 )
 
 // setting is where the examples run: a module with the programs they name, in a
@@ -28,7 +30,7 @@ image $REG/acme/my-app-windows:v1.0.0 windows/amd64
 
 // TestDocs runs every example of the documentation, the blocks marked sh and
 // yaml of README.md and docs/, in their order: yaml is .mabuild.yaml from there
-// on. A registry of the test's stands in place of ghcr.io.
+// on, or the file that its first line names. A registry of the test's stands in place of ghcr.io.
 func TestDocs(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
@@ -49,7 +51,7 @@ func TestDocs(t *testing.T) {
 			case "sh":
 				script += "exec sh -eu " + name + "\n"
 			case "yaml":
-				script += fmt.Sprintf("expand %s\ncp %[1]s .mabuild.yaml\n", name)
+				script += fmt.Sprintf("expand %s\ncp %[1]s %s\n", name, fileOf(b.text))
 			}
 			contents += fmt.Sprintf("-- %s --\n%s", name, strings.ReplaceAll(b.text, "ghcr.io/", "$REG/"))
 		}
@@ -62,6 +64,14 @@ func TestDocs(t *testing.T) {
 		t.Errorf("only %d examples were found", ran)
 	}
 	testscript.Run(t, params(t, scripts))
+}
+
+// fileOf returns what the YAML of an example is called.
+func fileOf(text string) string {
+	if m := regexp.MustCompile(`^# (\S+\.yaml)\n`).FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	return config.FileName
 }
 
 type example struct{ language, text string }

@@ -260,6 +260,29 @@ func TestMirrorInit(t *testing.T) {
 	}
 }
 
+// The guide says something of every key.
+func TestMirrorGuide(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/mirror.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := 0
+	var visit func([]*field)
+	visit = func(list []*field) {
+		for _, f := range list {
+			keys++
+			if !bytes.Contains(guide, []byte("`"+f.key+"`")) && !bytes.Contains(guide, []byte("{"+f.key+": ")) {
+				t.Errorf("docs/mirror.md has nothing on %s", f.key)
+			}
+			visit(f.elem)
+		}
+	}
+	visit(describe(reflect.TypeFor[Mirror]()))
+	if keys < 50 {
+		t.Errorf("only %d keys were looked for", keys)
+	}
+}
+
 // FuzzReadMirror: what is accepted is a plan whose entries have a name, a source
 // and a target, and the same again when it is read again.
 func FuzzReadMirror(f *testing.F) {
