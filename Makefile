@@ -57,10 +57,9 @@ golden: $(BIN)/judge ## accept the present output as the expected one
 chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
 	$(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
-fuzz: ## each fuzz target for FUZZTIME
-	@for f in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
-		for t in $$(grep -o '^func Fuzz[A-Za-z0-9_]*' $$f | cut -d' ' -f2); do \
-			$(GO) test -run '^$$' -fuzz "^$$t$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
+fuzz: ## each fuzz target for FUZZTIME, two at a time
+	@grep -rH --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's|/[^/]*:func | |' | \
+		xargs -P 2 -L 1 sh -c '$(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -parallel 1 "$$1" || exit 255' fuzz
 
 snapshot: $(TOOLS)/goreleaser ## release archives for all platforms, unpublished, in dist/
 	$(TOOLS)/goreleaser release --snapshot --clean

@@ -171,6 +171,9 @@ func (k *call) refusal(resp *http.Response) *Error {
 		e.wait = parseReset(resp.Header, time.Now())
 	}
 	e.elsewhere = k.elsewhere(resp)
+	if e.throttled && !e.elsewhere && e.wait <= longestPause { // also where nobody tries again
+		k.host.pause.extend(time.Now().Add(e.wait))
+	}
 	expired := e.elsewhere && resp.StatusCode == http.StatusForbidden // a signed URL may have been
 	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
 	e.spent(k)

@@ -335,3 +335,26 @@ func TestPutMountTurnsIntoUpload(t *testing.T) {
 	put(t, c, r.Host+"/to:v1", img)
 	verifyTag(t, r, "to:v1", img)
 }
+
+// Closing a session is no last word while the run goes on: it waits as everything
+// else does for a registry that wants to be left in peace, whoever was told so.
+func TestSessionsAreClosedAfterThePause(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	told := func(seconds string) http.Header { return http.Header{"Retry-After": {seconds}} }
+	r.Inject(
+		regtest.Fault{Method: "PUT", Path: "/uploads/", Status: 429, Header: told("2")},
+		regtest.Fault{Method: "GET", Path: "/uploads/", Status: 429, Header: told("50")},
+	)
+	n := &naps{}
+	c := &registry.Client{Keychain: login{}, Sleep: n.sleep}
+	img := regtest.Image(t, "amd64", 5000, 1)
+	put(t, c, r.Host+"/app:v1", img)
+	verifyTag(t, r, "app:v1", img)
+	longest := time.Duration(0)
+	for _, d := range n.took {
+		longest = max(longest, d)
+	}
+	if got := r.Tally(); longest < 45*time.Second || longest > 50*time.Second || got["DELETE upload"] != 1 {
+		t.Errorf("slept %v, requests %v", n.took, got)
+	}
+}

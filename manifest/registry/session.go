@@ -131,24 +131,38 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*session, 
 }
 
 // cancel closes a session that nobody will use, as well as it can, also when ctx
-// has ended. A registry that does not know the session where it was left, since
-// bytes were still on their way, is asked where it is now.
+// has ended. While it has not, it is not done inside a pause.
 func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	if s == nil {
 		return
 	}
+	var err error
+	for range maxTriesBrief {
+		if leave, paused := r.host.pause.enter(ctx, c.wire.sleep, newGate(1)); paused == nil {
+			leave()
+		}
+		if err = c.close(ctx, r, s); !isThrottled(err) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil && statusOf(err) != http.StatusNotFound {
+		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
+	}
+}
+
+// close closes a session. A registry that does not know it where it was left, since
+// bytes were still on their way, is asked where it is now.
+func (c *Client) close(ctx context.Context, r repository, s *session) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
 	defer stop()
 	_, err := c.last(ctx, r, s, http.MethodDelete)
-	for pause := 10 * time.Millisecond; statusOf(err) != 0 && sleep(ctx, pause) == nil; pause *= 2 {
+	for pause := 10 * time.Millisecond; statusOf(err) != 0 && !isThrottled(err) && sleep(ctx, pause) == nil; pause *= 2 {
 		if s, err = c.last(ctx, r, s, http.MethodGet); err != nil {
 			break
 		}
 		_, err = c.last(ctx, r, s, http.MethodDelete)
 	}
-	if err != nil && statusOf(err) != http.StatusNotFound {
-		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
-	}
+	return err
 }
 
 // last sends a last word about a session and returns what the answer says of it.
