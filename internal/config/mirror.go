@@ -124,7 +124,7 @@ func ReadMirror(file string, data []byte) (*Mirror, error) {
 	}
 	m.file, m.lines = file, lines
 	anchor(describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem(), filepath.Dir(file))
-	p := planner{m: m, names: map[string]int{}}
+	p := planner{m: m, names: map[string]int{}, told: map[string]bool{}}
 	p.registries()
 	p.entries()
 	if err := p.err(); err != nil {
@@ -151,7 +151,7 @@ func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, e
 	if lookup == nil {
 		lookup = os.LookupEnv
 	}
-	p := planner{m: m}
+	p := planner{m: m, told: map[string]bool{}}
 	value := func(key, name string) string {
 		v, ok := lookup(name)
 		if !ok || v == "" {
@@ -179,6 +179,7 @@ type planner struct {
 	m     *Mirror
 	names map[string]int // of entries, to their lines
 	wrong []*Problem
+	told  map[string]bool // by their text
 }
 
 // line is that of a key, or of what it stands in.
@@ -195,8 +196,8 @@ func (p *planner) line(key string) int {
 // complain tells what is wrong with a key, once.
 func (p *planner) complain(key, format string, args ...any) {
 	one := &Problem{Origin{FromFile, p.m.file, p.line(key)}, key, fmt.Errorf(format, args...)}
-	if !slices.ContainsFunc(p.wrong, func(o *Problem) bool { return o.Error() == one.Error() }) {
-		p.wrong = append(p.wrong, one)
+	if text := one.Error(); !p.told[text] {
+		p.wrong, p.told[text] = append(p.wrong, one), true
 	}
 }
 

@@ -198,12 +198,14 @@ func (e *entryPlanner) targets() {
 	if len(e.in.Target) == 0 {
 		e.complain(e.at, "has no target")
 	}
+	seen := map[string]bool{}
 	for i, text := range e.in.Target {
 		key := fmt.Sprintf("target[%d]", i)
-		if slices.Contains(e.in.Target[:i], text) {
+		if seen[text] {
 			e.refuse(key, "%q is there already", shorten(text))
 			continue
 		}
+		seen[text] = true
 		full, err := example.Expand(text)
 		if err != nil {
 			e.refuse(key, "%w", err)
@@ -242,6 +244,8 @@ func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	switch {
 	case e.untagged && depends(text, byTag):
 		e.refuse(key, "names the tag, and the source has none")
+	case named && e.in.Go != "" && !depends(text, byTag):
+		e.refuse(key, "is the same for every version, none of which would be built once one is there; write :{{.Tag}}, or no tag")
 	case named && e.several() && !depends(text, byTag):
 		e.refuse(key, "is the same for every tag; write :{{.Tag}}, or no tag")
 	case placeholder.MatchString(e.out.Template) && depends(text, byRepository):

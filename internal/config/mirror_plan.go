@@ -15,8 +15,18 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// maxShared is how many platforms and excluded tags there may be for all entries,
+// each of which gets them.
+const maxShared = 100
+
 // entries makes the plan.
 func (p *planner) entries() {
+	for key, n := range map[string]int{"platforms": strings.Count(strings.Join(p.m.Platforms, ","), ",") + 1, "exclude": len(p.m.Exclude)} {
+		if n > maxShared {
+			p.complain(key, "has %d items, and at most %d are read for all entries", n, maxShared)
+			return
+		}
+	}
 	if len(p.m.Entries) == 0 {
 		p.complain("entries", "%w", errNoEntries)
 	}
@@ -110,9 +120,12 @@ func (e *entryPlanner) words() {
 		e.refuse("arch", "is for a template")
 		return
 	}
+	there := map[string]bool{}
+	for _, p := range e.out.Platforms {
+		there[platform.Key(p.Wanted)] = true
+	}
 	for key := range e.in.Arch {
-		there := func(p mirror.Platform) bool { return platform.Key(p.Wanted) == key }
-		if !slices.ContainsFunc(e.out.Platforms, there) {
+		if !there[key] {
 			e.refuse("arch["+key+"]", "is not among the platforms")
 		}
 	}

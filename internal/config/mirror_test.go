@@ -76,6 +76,7 @@ var mirrors = []struct{ name, in, want string }{
 	{"unknown name", "entries:\n- source: a.b/c:v1\n  target: 'd.e/{{.Repo}}'\n", "f:3: entries[0].target[0]: \"d.e/{{.Repo}}\": cannot be filled in"},
 	{"target with digest", "entries:\n- source: a.b/c:v1\n  target: d.e/c@sha256:" + zeros + "\n", "f:3: entries[0].target[0]: names a digest, which nobody can choose; write a repository, with or without a tag"},
 	{"target of several tags", "entries:\n- source: a.b/c\n  target:\n  - d.e/c\n  - d.e/c:v1\n  - oci:out:v1\n  tags: [v1, v2]\n", "f:5: entries[0].target[1]: is the same for every tag; write :{{.Tag}}, or no tag\nf:6: entries[0].target[2]: is the same for every tag; write :{{.Tag}}, or no tag"},
+	{"target of several versions", "entries:\n- go: example.com/m@latest\n  target: d.e/m:latest\n", "f:3: entries[0].target[0]: is the same for every version, none of which would be built once one is there; write :{{.Tag}}, or no tag"},
 	{"target of several repositories", "entries:\n- source: a.b/*\n  target: d.e/c\n  tags: v1\n", "f:3: entries[0].target[0]: is the same for every repository; write {{.Repository}} or {{.Name}}"},
 	{"target that names no tag", "entries:\n- source: oci:c\n  target: 'd.e/c:{{.Tag}}'\n", "f:3: entries[0].target[0]: names the tag, and the source has none"},
 	{"target twice", "entries:\n- source: a.b/c:v1\n  target: [d.e/c, d.e/c]\n", "f:3: entries[0].target[1]: \"d.e/c\" is there already"},
@@ -85,6 +86,7 @@ var mirrors = []struct{ name, in, want string }{
 	{"names", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n- source: a.b/c:v2\n  target: d.e/c\n- name: c\n  source: a.b/c:v3\n  target: d.e/x\n", "f:4: entries[1]: is called c as the one in line 2 is; give one of them a name\nf:6: entries[2].name: \"c\" is there already, in line 2"},
 	{"secrets", "registries:\n  a.b:\n    username: me\n    password: hunter2\n  c.d:\n    username: [x]\n    password: {env: 'hunter2!'}\n", "f:4: registries[a.b].password: is not written down here; name the variable that holds it: {env: NAME}\nf:6: registries[c.d].username.name: wants a text, is a list\nf:7: registries[c.d].password.env: wants the name of a variable, such as REGISTRY_TOKEN"},
 	{"half a login", "registries:\n  a.b: {username: me}\n  c.d: {password: {env: X}}\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:2: registries[a.b].username: wants a password beside it: password: {env: NAME}\nf:3: registries[c.d].password: wants a username beside it"},
+	{"much for all", "exclude: [" + strings.Repeat("a,", 101) + "]\n", "f:1: exclude: has 101 items, and at most 100 are read for all entries"},
 	{"larger than bounds", strings.Repeat("#", 1<<20+1), "f: is larger than 1048576 bytes"},
 }
 
@@ -171,6 +173,20 @@ func TestMirrorNames(t *testing.T) {
 		m, err := ReadMirror("f", []byte("entries: [{source: a.b/c/d:v1, target: '"+target+"'}]"))
 		if err != nil || m.Plan()[0].Name != want {
 			t.Errorf("%s: %v, %v", target, m, err)
+		}
+	}
+}
+
+// A file within the bounds of reading is planned, and complained of, in no time that
+// anybody notices: nothing grows with the square of what it holds.
+func TestMirrorIsBounded(t *testing.T) {
+	for name, in := range map[string]string{
+		"complaints": "entries: [" + strings.Repeat("{source: a},", 12_000) + "]",
+		"targets":    "entries: [{source: 'a.b/c:v1', target: [" + strings.Repeat("a,", 40_000) + "]}]",
+	} {
+		_, err := ReadMirror("f", []byte(in))
+		if err == nil || strings.Count(err.Error(), "\n") != maxProblems {
+			t.Errorf("%s: %.300v", name, err)
 		}
 	}
 }

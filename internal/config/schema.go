@@ -61,6 +61,8 @@ var patterns = map[string]string{
 	"host":        `^[^/\s]+$`,
 	"platform":    `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`,
 	"platforms":   `^\s*(all|[^/\s]+/[^/\s]+.*)$`,
+	"tag":         `^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`,
+	"variable":    `^[A-Za-z_][A-Za-z0-9_]*$`,
 }
 
 func (f *field) schema() *schema {
