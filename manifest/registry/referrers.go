@@ -71,15 +71,22 @@ func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list
 		return nil, false, nil
 	}
 	list, err = c.askReferrers(ctx, r, subject)
-	switch s := statusOf(err); {
+	switch {
 	case err == nil:
 		c.known.flag(&c.known.lists, r.host.name)
 		return list, true, nil
-	case errors.Is(err, manifest.ErrMismatch), s == http.StatusUnauthorized, s >= http.StatusInternalServerError, s == http.StatusTooManyRequests, s == 0, isThrottled(err):
-		return nil, false, err
+	case unsupported(err):
+		c.known.flag(&c.known.mute, r.host.name)
+		return nil, false, nil
 	}
-	c.known.flag(&c.known.mute, r.host.name)
-	return nil, false, nil
+	return nil, false, err
+}
+
+// unsupported reports whether err is the answer of a registry without the API, and
+// none that may be another one in a moment, or for another person.
+func unsupported(err error) bool {
+	e := asError(err)
+	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
 }
 
 // askReferrers asks the API, page by page.
