@@ -12,6 +12,8 @@ const (
 	msgCompiling = "compiling"
 	msgLayering  = "layering"
 	msgPushing   = "pushing"
+	msgCopying   = "copying"
+	msgTotal     = "total"
 	msgDone      = "done"
 	msgFailed    = "failed"
 	msgTransfer  = "transfer"
@@ -24,7 +26,7 @@ type event struct {
 	msg    string
 	task   Task
 	output string      // several lines, without the last line's end
-	attrs  []slog.Attr // all but program, platform and output
+	attrs  []slog.Attr // all but program, platform, image and output
 }
 
 // get returns the value of an attribute, the zero Value where there is none.
@@ -83,7 +85,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	e := &event{time: r.Time, level: r.Level, msg: clean(r.Message), task: taskOf(ctx)}
-	e.task = Task{clean(e.task.Program), clean(e.task.Platform)}
+	e.task = Task{clean(e.task.Program), clean(e.task.Platform), clean(e.task.Image)}
 	all := slices.Clone(h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
 		all = flatten(all, h.prefix, a)
@@ -95,6 +97,8 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 			e.task.Program = a.Value.String()
 		case "platform":
 			e.task.Platform = a.Value.String()
+		case "image":
+			e.task.Image = a.Value.String()
 		case "output":
 			e.output = a.Value.String()
 		default:

@@ -7,7 +7,7 @@ import (
 )
 
 // lines shows every event as a JSON object on a line of its own: time, level
-// (TRANSFER, DEBUG, INFO, WARN, ERROR), msg, then program and platform where the
+// (TRANSFER, DEBUG, INFO, WARN, ERROR), msg, then program, platform and image where the
 // event has them, then its attributes. Durations are in seconds.
 type lines struct{ json slog.Handler }
 
@@ -27,7 +27,7 @@ func jsonAttr(_ []string, a slog.Attr) slog.Attr {
 
 func (l *lines) show(ctx context.Context, e *event) error {
 	r := slog.NewRecord(e.time, e.level, e.msg, 0)
-	for _, a := range []slog.Attr{slog.String("program", e.task.Program), slog.String("platform", e.task.Platform)} {
+	for _, a := range []slog.Attr{slog.String("program", e.task.Program), slog.String("platform", e.task.Platform), slog.String("image", e.task.Image)} {
 		if a.Value.String() != "" {
 			r.AddAttrs(a)
 		}

@@ -8,6 +8,10 @@
 //   - level Info, message "compiling", "layering", "pushing", "done" or "failed":
 //     the state of one platform. Attributes: platform, program (where there are
 //     several), digest and duration of "done", err of "failed".
+//   - level Info, message "copying", "done" or "failed" with the attribute image, or
+//     in the context of a [Task] that has one: the state of an image that is copied.
+//   - level Info, message "total": how far a run of many images is. Attributes: done
+//     and all, which count them, and bytes, which were sent. A terminal alone shows it.
 //   - level [LevelTransfer], message "transfer": bytes on their way. Attributes:
 //     op (upload, download, mount, exists), host, repository, digest, bytes (so
 //     far) and size. The platform is that of the context's [Task].
@@ -117,14 +121,19 @@ func threshold(verbosity int) slog.Level {
 	return LevelTransfer
 }
 
-// A Task is what a run does for one platform of one program.
+// A Task is what a run does for one platform of one program, or for one image that
+// it copies.
 type Task struct {
 	Program  string // empty where there is only one
 	Platform string
+	Image    string
 }
 
-// String returns "program platform", or what there is of it.
-func (t Task) String() string { return strings.TrimSpace(t.Program + " " + t.Platform) }
+// String returns "program platform", "image", or what there is of it.
+func (t Task) String() string { return strings.TrimSpace(t.Program + " " + t.Platform + t.Image) }
+
+// rowed reports whether a terminal shows the task as a row.
+func (t Task) rowed() bool { return t.Platform != "" || t.Image != "" }
 
 type taskKey struct{}
 

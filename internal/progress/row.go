@@ -26,6 +26,7 @@ type row struct {
 	mu    sync.Mutex
 	state string
 	sent  map[string]progress // by digest
+	told  string              // what is said in place of the bytes
 }
 
 // progress is how far one blob is.
@@ -35,6 +36,26 @@ func (r *row) enter(state string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = state
+}
+
+// count notes how many of all images are done, and how many bytes were sent.
+func (r *row) count(done, all, bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = fmt.Sprintf("%d/%d", done, all)
+	r.sent = map[string]progress{"": {done, all}}
+	r.told = fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
+}
+
+// amount is how much was sent, as text.
+func (r *row) amount() string {
+	r.mu.Lock()
+	told := r.told
+	r.mu.Unlock()
+	if told != "" {
+		return told
+	}
+	return r.sum().String()
 }
 
 // transfer notes how far an upload is. A blob that is sent again starts again.
@@ -76,7 +97,7 @@ func (r *row) options(name string) []mpb.BarOption {
 			decor.Any(func(decor.Statistics) string { return r.stateText() }, column),
 		),
 		mpb.AppendDecorators(
-			decor.Any(func(decor.Statistics) string { return r.sum().String() }, column),
+			decor.Any(func(decor.Statistics) string { return r.amount() }, column),
 			decor.Any(func(decor.Statistics) string { return seconds(time.Since(r.start)) }),
 		),
 		mpb.BarWidth(meterWidth),

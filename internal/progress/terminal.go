@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type terminal struct {
 	w    io.Writer
 	bars *mpb.Progress // nil before the first row and after stop
 	rows map[Task]*row
+	all  *row // how far the run is, nil where nobody counts
 	wide int  // the widest name so far
 	over bool // stop was called
 }
@@ -49,8 +51,10 @@ func (t *terminal) show(_ context.Context, e *event) error {
 		if r := t.rows[e.task]; r != nil {
 			r.transfer(e)
 		}
-	case e.level != slog.LevelInfo || t.over || e.task.Platform == "":
-	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing:
+	case e.msg == msgTotal && !t.over:
+		return t.count(e)
+	case e.level != slog.LevelInfo || t.over || !e.task.rowed():
+	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing || e.msg == msgCopying:
 		return t.enter(e)
 	case e.msg == msgDone || e.msg == msgFailed:
 		return t.leave(e)
@@ -78,9 +82,7 @@ func (t *terminal) mark(l slog.Level) string {
 func (t *terminal) enter(e *event) error {
 	r := t.rows[e.task]
 	if r == nil {
-		if t.bars == nil {
-			t.bars = mpb.New(mpb.WithOutput(t.w))
-		}
+		t.open()
 		t.wide = max(t.wide, runewidth.StringWidth(e.task.String()))
 		r = &row{start: cmp.Or(e.time, time.Now())}
 		bar, err := t.bars.Add(0, r.filler(), r.options(e.task.String())...)
@@ -90,6 +92,29 @@ func (t *terminal) enter(e *event) error {
 		r.bar, t.rows[e.task] = bar, r
 	}
 	r.enter(e.msg)
+	return nil
+}
+
+// open makes the rows, before the first.
+func (t *terminal) open() {
+	if t.bars == nil {
+		t.bars = mpb.New(mpb.WithOutput(t.w))
+	}
+}
+
+// count shows how far the run is, in a row below all others.
+func (t *terminal) count(e *event) error {
+	if t.all == nil {
+		t.open()
+		r := &row{start: cmp.Or(e.time, time.Now())}
+		options := append(r.options("total"), mpb.BarPriority(math.MaxInt))
+		bar, err := t.bars.Add(0, r.filler(), options...)
+		if err != nil { // the terminal is gone
+			return nil
+		}
+		r.bar, t.all = bar, r
+	}
+	t.all.count(e.number("done"), e.number("all"), e.number("bytes"))
 	return nil
 }
 
@@ -142,6 +167,9 @@ func (t *terminal) stop() {
 	for _, r := range t.rows {
 		r.bar.Abort(true)
 	}
+	if t.all != nil {
+		t.all.bar.Abort(true)
+	}
 	t.bars.Wait()
-	t.bars, t.rows = nil, nil
+	t.bars, t.rows, t.all = nil, nil, nil
 }
