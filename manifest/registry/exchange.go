@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,10 +22,11 @@ func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*ht
 	if err != nil {
 		return nil, k.ended(err)
 	}
-	settle, ok := k.host.allowance.take(k.pulls, w.reserve)
+	reserve := cmp.Or(k.host.QuotaReserve, w.reserve)
+	settle, ok := k.host.allowance.take(k.pulls, reserve)
 	if !ok {
 		leave()
-		return nil, k.reserved(w.reserve)
+		return nil, k.reserved(reserve)
 	}
 	if k.opens {
 		ctx, leave = lingering(ctx, leave)

@@ -30,6 +30,8 @@ type Host struct {
 	// PerSecond bounds how many requests are begun a second, two of them at once at
 	// most; 0 does not. Requests to a token server do not count.
 	PerSecond float64
+	// QuotaReserve stands in for the [Client]'s.
+	QuotaReserve int
 	// CAFile, ClientCert and ClientKey stand in for the [Client]'s.
 	CAFile, ClientCert, ClientKey string
 }
