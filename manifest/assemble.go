@@ -45,10 +45,8 @@ type Assembly struct {
 	// AllowMismatch warns where an image's config says another platform than was
 	// declared, in place of failing.
 	AllowMismatch bool
-	// TrustPlatforms does not read images whose platform is declared. With
-	// CheckCopied those whose content is asked for after all are held against what
-	// was declared, which costs nothing to who copies them.
-	TrustPlatforms, CheckCopied bool
+	// TrustPlatforms does not read images whose platform is declared.
+	TrustPlatforms bool
 	// IgnoreMissing leaves out what does not exist, and says so. At least one
 	// item must be there.
 	IgnoreMissing bool

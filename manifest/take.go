@@ -19,7 +19,7 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 			return nil, nil, err
 		}
 		if d.MediaType.IsImage() {
-			return []*part{a.trusted(ctx, s, item, d)}, nil, nil
+			return []*part{trusted(ctx, s, item, d)}, nil, nil
 		}
 	}
 	c, err := s.Get(ctx, item.Ref)
@@ -52,7 +52,7 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 }
 
 // trusted takes an image unread.
-func (a *Assembly) trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
+func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	settled, _ := platform.Settle(item.Platform, ocispec.Platform{})
 	d = v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: platform.ToV1(settled)}
 	return &part{from: item.Ref, Child: Child{Descriptor: d, Open: func() (Content, error) {
@@ -62,10 +62,6 @@ func (a *Assembly) trusted(ctx context.Context, s Source, item Item, d v1.Descri
 		}
 		if is, err := c.Digest(); err != nil || is != d.Digest {
 			return nil, errors.Join(err, fmt.Errorf("%s moved from %s to %s meanwhile: %w", item.Ref, d.Digest, is, ErrMismatch))
-		}
-		if img, ok := c.(v1.Image); ok && a.CheckCopied {
-			read := &part{from: item.Ref, Child: Child{Descriptor: d}}
-			return c, a.settle(ctx, read, item.Platform, img)
 		}
 		return c, nil
 	}}}

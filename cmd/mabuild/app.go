@@ -74,10 +74,7 @@ func (a *app) newClient() *registry.Client {
 	c := a.config
 	hosts := map[string]registry.Host{}
 	for host, r := range c.Registries {
-		hosts[host] = registry.Host{
-			PlainHTTP: r.PlainHTTP, SkipVerify: r.SkipVerify, Mirrors: r.Mirrors,
-			CAFile: r.CAFile, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
-		}
+		hosts[host] = hostOf(r)
 	}
 	for _, host := range c.InsecureRegistries {
 		h := hosts[host]
@@ -87,6 +84,14 @@ func (a *app) newClient() *registry.Client {
 	return &registry.Client{
 		Hosts: hosts, CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey,
 		TrustRealms: c.TrustRealms, CacheDir: a.cache, UserAgent: "mabuild/" + strings.Trim(versionText(), "()"), Log: a.log,
+	}
+}
+
+// hostOf is what the configuration says of a registry.
+func hostOf(r config.Registry) registry.Host {
+	return registry.Host{
+		PlainHTTP: r.PlainHTTP, SkipVerify: r.SkipVerify, Mirrors: r.Mirrors,
+		CAFile: r.CAFile, ClientCert: r.ClientCert, ClientKey: r.ClientKey,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -72,7 +73,7 @@ func exitCodeOf(err error) int {
 		return exitCredentials
 	case errors.As(err, &usage), as[*build.SpecError](err), as[*platform.ParseError](err),
 		as[*crosscompile.TargetError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
-		as[*manifest.AssemblyError](err):
+		as[*manifest.AssemblyError](err), as[*mirror.TemplateError](err), isMissingSource(err):
 		return exitUsage
 	case errors.Is(err, manifest.ErrObsolete):
 		return exitRegistry
@@ -85,6 +86,11 @@ func exitCodeOf(err error) int {
 		return exitUsage
 	}
 	return exitBuild
+}
+
+// isMissingSource reports whether what was to be copied does not exist.
+func isMissingSource(err error) bool {
+	return as[*mirror.SourceError](err) && errors.Is(err, manifest.ErrNotFound)
 }
 
 func isCredentials(err error) bool { return errors.Is(err, registry.ErrCredentials) }

@@ -64,7 +64,7 @@ without a Docker daemon, and publishes them under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newInspect(a), newManifest(a), newPlatforms(a), newRegistry(a),
+		newPush(a), newBuild(a), newInspect(a), newManifest(a), newMirror(a), newTags(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	return root

@@ -26,7 +26,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
 		"image": pushImage, "attested": pushAttested, "answer": answer,
-		"refer": pushReferrer, "cosign": pushCosign, "remove": removeRef, "children": children,
+		"refer": pushReferrer, "attach": attach, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands
 }
@@ -147,6 +147,25 @@ func pushCosign(ts *testscript.TestScript, _ bool, args []string) {
 		d, err := remote.Head(ref)
 		ts.Check(err)
 		ts.Check(remote.Write(ref.Context().Tag(strings.Replace(d.Digest.String(), ":", "-", 1)+".sig"), platformImage(ts, "none", types.OCIManifestSchema1)))
+	}
+}
+
+// attach: attach REF TYPE… publishes artifacts of these types whose subject REF is,
+// and lists them as the registry has it.
+func attach(ts *testscript.TestScript, _ bool, args []string) {
+	ref := reference(ts, args[0])
+	d, err := remote.Head(ref)
+	ts.Check(err)
+	for _, kind := range args[1:] {
+		img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.MediaType(kind))
+		l, err := random.Layer(64, types.MediaType(kind), random.WithSource(source(d.Digest.String()+kind)))
+		ts.Check(err)
+		img, err = mutate.Append(img, mutate.Addendum{Layer: l, MediaType: types.MediaType(kind)})
+		ts.Check(err)
+		img = mutate.Subject(img, *d).(v1.Image)
+		digest, err := img.Digest()
+		ts.Check(err)
+		ts.Check(remote.Write(ref.Context().Digest(digest.String()), img))
 	}
 }
 

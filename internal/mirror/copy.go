@@ -27,23 +27,30 @@ type move struct {
 	job    *job
 	target string
 	choose func() (*manifest.Selection, error) // once for all targets
+	settle func() (*manifest.Selection, error) // with each config read, where an index is made
 	result Result
 
 	chosen *manifest.Selection
 	now    v1.Descriptor // what the target names; zero for nothing
+
+	beside []manifest.Named // what goes into a local place along with it
 }
 
 // job carries out one image, to all its targets at once.
 func (r *run) job(ctx context.Context, j *job) []Result {
-	if r.Task != nil {
-		ctx = r.Task(ctx, j.entry, j.label())
-	}
-	choose := sync.OnceValues(func() (*manifest.Selection, error) { return r.choose(ctx, j) })
+	choose := sync.OnceValues(func() (*manifest.Selection, error) {
+		s, err := r.choose(ctx, j)
+		return s, sourced(err)
+	})
+	settle := sync.OnceValues(func() (*manifest.Selection, error) {
+		s, err := r.assemble(ctx, j, false)
+		return s, sourced(err)
+	})
 	out := make([]Result, len(j.targets))
 	var wg sync.WaitGroup
 	for i, target := range j.targets {
 		wg.Go(func() {
-			m := move{run: r, job: j, target: target, choose: choose}
+			m := move{run: r, job: j, target: target, choose: choose, settle: settle}
 			out[i] = m.carryOut(ctx)
 		})
 	}
@@ -51,30 +58,35 @@ func (r *run) job(ctx context.Context, j *job) []Result {
 	return out
 }
 
-// label is a short name for people: the last part of the first target.
-func (j *job) label() string {
-	if len(j.targets) == 0 {
-		return j.source
+// label is a short name for people: the target, without its host where there is
+// one target.
+func (m *move) label() string {
+	if len(m.job.targets) > 1 {
+		return m.target
 	}
-	return j.targets[0][strings.LastIndex(j.targets[0], "/")+1:]
+	return strings.TrimPrefix(m.target, cutRef(m.target).host()+"/")
 }
 
 // carryOut carries out the move and says what became of it.
 func (m *move) carryOut(ctx context.Context) Result {
 	begin, counter := m.Now(), &meter{}
 	ctx = withMeter(ctx, counter)
+	if m.Task != nil {
+		ctx = m.Task(ctx, m.label())
+	}
 	m.result = Result{Source: m.job.source, Target: m.target}
 	if err := m.do(ctx); err != nil {
 		err = fmt.Errorf("%s: %w", m.target, err)
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
-		m.Log.InfoContext(ctx, "failed", "err", err.Error())
+		m.Log.InfoContext(ctx, "failed") // why is in the report
 	}
 	if !m.DryRun {
 		m.result.Bytes = counter.bytes.Load()
 	}
 	m.result.Seconds = seconds(m.Now().Sub(begin))
+	m.count(ctx, 0, 1, m.result.Bytes)
 	if m.result.Status == Copied && !m.DryRun {
-		m.Log.InfoContext(ctx, "done", "digest", m.result.Digest)
+		m.Log.InfoContext(ctx, "done", "digest", m.result.Digest, "bytes", m.result.Bytes)
 	}
 	return m.result
 }
@@ -114,16 +126,26 @@ func (m *move) do(ctx context.Context) error {
 	return m.copy(ctx)
 }
 
-// compare asks what there is to copy, and what the target names.
+// compare asks what there is to copy, and what the target names. An index that
+// has to be made is made unread at first: where the configs say no more than what
+// was declared, that is enough to know that nothing has changed.
 func (m *move) compare(ctx context.Context) (err error) {
 	if m.chosen, err = m.choose(); err != nil {
 		return err
+	}
+	if err := m.look(ctx); err != nil {
+		return err
+	}
+	if len(m.job.items) > 0 && m.now.Digest != m.chosen.Descriptor.Digest {
+		if m.chosen, err = m.settle(); err != nil {
+			return err
+		}
 	}
 	m.result.Digest = m.chosen.Descriptor.Digest.String()
 	if m.result.Absent = keys(m.chosen.Absent); len(m.chosen.Absent) > 0 {
 		m.Log.WarnContext(ctx, "without a platform that it was to have", "target", m.target, "missing", strings.Join(m.result.Absent, ","))
 	}
-	return m.look(ctx)
+	return nil
 }
 
 // look asks what the target names.
@@ -155,10 +177,10 @@ func (m *move) same(ctx context.Context) error {
 			return err
 		}
 	}
-	if !m.verifies() {
+	if !m.verifies() && len(m.beside) == 0 {
 		return nil
 	}
-	if err := m.Store.Put(ctx, m.target, c); err != nil {
+	if err := m.put(ctx, c); err != nil {
 		return err
 	}
 	m.ends(Unchanged, "all that it names was looked for")
@@ -200,12 +222,23 @@ func (m *move) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := m.Store.Put(ctx, m.target, c); err != nil {
+	if err := m.put(ctx, c); err != nil {
 		return err
+	}
+	if m.cut() {
+		m.Log.InfoContext(ctx, "some platforms are left out, so the digest is another", "source", m.chosen.Found.Digest.String(), "target", m.result.Digest)
 	}
 	m.ends(Copied, "%s", m.reason())
 	m.remember(ctx, recordVerified, m.target, m.Now())
 	return nil
+}
+
+// put makes the target name c, with what goes along.
+func (m *move) put(ctx context.Context, c manifest.Content) error {
+	if len(m.beside) > 0 {
+		return m.Store.PutAll(ctx, m.target, c, m.beside)
+	}
+	return m.Store.Put(ctx, m.target, c)
 }
 
 // reason says why something is copied.
@@ -214,11 +247,14 @@ func (m *move) reason() string {
 	if m.now.Digest != (v1.Hash{}) {
 		why = "the target named " + m.now.Digest.String()
 	}
-	if m.chosen != nil && m.chosen.Found.Digest != m.chosen.Descriptor.Digest && len(m.job.items) == 0 {
+	if m.cut() {
 		why += "; some platforms are left out, which changes the digest from " + m.chosen.Found.Digest.String()
 	}
 	return why
 }
+
+// cut reports whether the image is less than the source has.
+func (m *move) cut() bool { return m.chosen.Found.Digest != m.chosen.Descriptor.Digest }
 
 // backup gives what the target names another tag, which must not name anything
 // else yet.
@@ -303,20 +339,20 @@ func (r *run) choose(ctx context.Context, j *job) (*manifest.Selection, error) {
 		d, err := manifest.Describe(c)
 		return &manifest.Selection{Descriptor: d, Found: d, Open: func() (manifest.Content, error) { return c, nil }}, err
 	case len(j.items) > 0:
-		return r.assemble(ctx, j)
+		return r.assemble(ctx, j, true)
 	}
 	s, err := manifest.Select(ctx, r.Store, j.source, manifest.Keep{Platforms: e.wanted(), Optional: e.Optional})
-	if err == nil && s.Found.Digest != s.Descriptor.Digest {
-		r.Log.DebugContext(ctx, "some platforms are left out, which changes the digest", "source", j.source, "was", s.Found.Digest.String(), "digest", s.Descriptor.Digest.String())
-	}
 	return s, err
 }
 
-// assemble makes the index of a job's images, of which no more is read than their
-// descriptors where their platforms are declared. What is copied is held against
-// what was declared.
-func (r *run) assemble(ctx context.Context, j *job) (*manifest.Selection, error) {
-	a := manifest.Assembly{Items: j.items, TrustPlatforms: true, CheckCopied: true, Log: r.Log}
+// assemble makes the index of a job's images. Unread, no more is read than their
+// descriptors where their platforms are declared; else each config is held against
+// what was declared, and says what was not.
+func (r *run) assemble(ctx context.Context, j *job, unread bool) (*manifest.Selection, error) {
+	a := manifest.Assembly{Items: j.items, TrustPlatforms: unread}
+	if !unread {
+		a.Log = r.Log
+	}
 	idx, err := a.Create(ctx, r.Store)
 	if err != nil {
 		return nil, err

@@ -129,7 +129,8 @@ func (e *Entry) names(source ref, tag string, now time.Time) Names {
 	path := source.path()
 	n := Names{
 		Registry: source.host(), Repository: path, Name: path[strings.LastIndex(path, "/")+1:],
-		Tag: e.rename(tag), SourceTag: tag,
+		// A version may have a +, which a tag may not.
+		Tag: strings.ReplaceAll(e.rename(tag), "+", "-"), SourceTag: tag,
 	}
 	n.at(now)
 	return n

@@ -30,7 +30,7 @@ func (m *move) referrers(ctx context.Context, c manifest.Content) error {
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group // without a context of its own: what is read is used after it
 	group.SetLimit(atOnce)
 	for _, s := range subjects {
 		group.Go(func() error { return m.follow(ctx, s, 0) })
@@ -99,8 +99,11 @@ func (m *move) follow(ctx context.Context, s subject, depth int) error {
 // suffixes lists cosign's tags that s has, by the list of tags where it can be
 // had, so that not each is asked for.
 func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
-	if depth > 0 || m.Store.Local(s.ref) {
+	switch {
+	case depth > 0:
 		return nil
+	case m.Store.Local(s.ref):
+		return cosignSuffixes
 	}
 	there, err := m.list(ctx, cutRef(s.ref).repo)
 	if err != nil {
@@ -123,17 +126,29 @@ func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) er
 	}
 	to := m.Store.Beside(m.target, digest, found.Tag)
 	key := to + " " + found.Digest.String()
-	if m.recall(recordReferrer, key, new(bool)) && !m.verifies() {
+	if !m.Store.Local(m.target) && m.recall(recordReferrer, key, new(bool)) && !m.verifies() {
 		return nil
 	}
-	if now, err := m.Store.Resolve(ctx, to); err != nil || now.Digest != found.Digest {
-		c, err := m.Store.Get(ctx, m.Store.Beside(s.ref, found.Digest, ""))
-		if err != nil {
-			return err
+	if now, err := m.Store.Resolve(ctx, to); err == nil && now.Digest == found.Digest {
+		m.remember(ctx, recordReferrer, key, true)
+		return nil
+	}
+	c, err := m.Store.Get(ctx, m.Store.Beside(s.ref, found.Digest, ""))
+	if err != nil {
+		return err
+	}
+	if m.Store.Local(m.target) { // with the image, whole or not at all
+		name := found.Tag
+		if name == "" {
+			name = "@" + found.Digest.String()
 		}
-		if err := m.Store.Put(ctx, to, c); err != nil {
-			return err
-		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.beside = append(m.beside, manifest.Named{Ref: name, Content: c})
+		return nil
+	}
+	if err := m.Store.Put(ctx, to, c); err != nil {
+		return err
 	}
 	m.remember(ctx, recordReferrer, key, true)
 	return nil

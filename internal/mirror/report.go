@@ -62,9 +62,14 @@ func failed(source, target string, err error) Result {
 	return Result{Source: source, Target: target, Status: Failed, Why: err.Error(), Err: err}
 }
 
-// finish counts what there is.
+// finish counts what there is at the end of a run.
 func (r *Report) finish(now time.Time) {
 	r.Seconds = seconds(now.Sub(r.Started))
+	r.Count()
+}
+
+// Count sums up the entries.
+func (r *Report) Count() {
 	for _, e := range r.Entries {
 		for _, i := range e.Images {
 			r.Bytes += i.Bytes

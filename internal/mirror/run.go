@@ -18,6 +18,9 @@ type Store interface {
 	manifest.Source
 	manifest.Sink
 	manifest.Referring
+	// PutAll stores in a local place the images named beside c, and makes ref name c,
+	// all or nothing.
+	PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error
 	// Tags lists the tags of a repository.
 	Tags(ctx context.Context, repo string) ([]string, error)
 	// Repositories lists the repositories of a registry.
@@ -54,7 +57,7 @@ type Runner struct {
 	Programs func(*Entry) Programs // nil where there are none
 	State    State                 // nil for none
 	// Task returns the context in which an image is copied; nil is the given one.
-	Task func(ctx context.Context, e *Entry, image string) context.Context
+	Task func(ctx context.Context, image string) context.Context
 	// DryRun reads and sends nothing. Verify looks at the children of what is
 	// there and stores those that are gone. Missing leaves alone what there is
 	// under a tag.
@@ -75,6 +78,19 @@ type run struct {
 	gates    map[string]chan struct{} // by host
 	claimed  map[string]string        // who goes to a target
 	counted  map[string]bool          // what a dry run has counted
+
+	all, done, sent int64 // images to go to their targets, there, and their bytes
+}
+
+// levelTransfer is the registry client's level of records about bytes on their way.
+const levelTransfer = slog.LevelDebug - 4
+
+// count tells how far the run is.
+func (r *run) count(ctx context.Context, all, done int, sent int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all, r.done, r.sent = r.all+int64(all), r.done+int64(done), r.sent+sent
+	r.Log.Log(ctx, levelTransfer, "total", "done", r.done, "all", r.all, "bytes", r.sent)
 }
 
 // Run carries out the entries, all at once, and returns what became of each image
@@ -106,11 +122,14 @@ func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
 	out := EntryReport{Name: e.Name, Images: []Result{}}
 	jobs, err := r.plan(ctx, e)
 	if err != nil {
-		out.Images = append(out.Images, failed(e.source(), "", err))
+		out.Images = append(out.Images, failed(e.source(), "", sourced(err)))
 		return out
 	}
 	if len(jobs) == 0 {
 		r.Log.WarnContext(ctx, "no tag of it is wanted", "entry", e.Name, "source", e.source())
+	}
+	for _, j := range jobs {
+		r.count(ctx, len(j.targets), 0, 0)
 	}
 	results := make([][]Result, len(jobs))
 	var wg sync.WaitGroup
@@ -134,6 +153,23 @@ func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
 		out.Images = append(out.Images, list...)
 	}
 	return out
+}
+
+// A SourceError says that what an entry copies does not exist.
+type SourceError struct{ Err error }
+
+func (e *SourceError) Error() string { return "source: " + e.Err.Error() }
+func (e *SourceError) Unwrap() error { return e.Err }
+
+// Hint returns the way out.
+func (e *SourceError) Hint() string { return "is the name right, and the tag?" }
+
+// sourced marks err when it says that the source does not exist.
+func sourced(err error) error {
+	if errors.Is(err, manifest.ErrNotFound) {
+		return &SourceError{err}
+	}
+	return err
 }
 
 // source names what an entry copies.

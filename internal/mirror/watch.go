@@ -25,7 +25,7 @@ type Watcher struct {
 
 	loops sync.WaitGroup
 	mu    sync.Mutex
-	busy  map[string]*sync.Mutex // held while the entry of that name is carried out
+	busy  map[string]chan struct{} // full while the entry of that name is carried out
 }
 
 // Watch carries the entries out at once and then as their schedules say, until ctx
@@ -89,16 +89,15 @@ func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 func (w *Watcher) alone(ctx context.Context, e *Entry) *Report {
 	w.mu.Lock()
 	if w.busy == nil {
-		w.busy = map[string]*sync.Mutex{}
+		w.busy = map[string]chan struct{}{}
 	}
-	lock := w.busy[e.Name]
-	if lock == nil {
-		lock = &sync.Mutex{}
-		w.busy[e.Name] = lock
+	if w.busy[e.Name] == nil {
+		w.busy[e.Name] = make(chan struct{}, 1)
 	}
+	busy := w.busy[e.Name]
 	w.mu.Unlock()
-	lock.Lock()
-	defer lock.Unlock()
+	busy <- struct{}{}
+	defer func() { <-busy }()
 	return w.Run(ctx, e)
 }
 

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/progress"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+type mirrorOptions struct {
+	file      string
+	only      []string
+	template  string
+	platforms []string
+	optional  bool
+	referrers bool
+	backup    string
+	minAge    ageFlag
+
+	missing, verify, dryRun bool
+	report                  string
+	watch                   bool
+	listen                  string
+	reserve                 int
+}
+
+// ofEntry are the flags that say what a file says of each entry.
+var ofEntry = []string{"template", "platforms", "optional", "referrers", "backup", "min-age"}
+
+func newMirror(a *app) *cobra.Command {
+	var o mirrorOptions
+	cmd := &cobra.Command{
+		Use:   "mirror SOURCE TARGET | --template NAME TARGET | -f FILE",
+		Short: "Copy images that others publish to your own registry, once or on a schedule",
+		Long: `Copy an image or an index to another place, with its digest; make one index of
+images whose names differ by platform; or do all that a file says, once or with
+--watch on its schedules.
+
+SOURCE and TARGET are images in registries, oci:DIR or oci-archive:FILE. What the
+target has is not sent again: where it names the image already, that costs one
+HEAD at each end. With --platforms an index is cut down to these, which changes
+its digest. Nothing is ever deleted at the target, and its tag moves last.
+
+Standard output has what became of each image.`,
+		Example: `  mabuild mirror quay.io/coreos/flannel:v0.28.0 registry.local/flannel:v0.28.0
+  mabuild mirror --template gcr.io/google_containers/kube-proxy-ARCH:v1.18.8 \
+    --platforms linux/amd64,linux/arm registry.local/kube-proxy:v1.18.8
+  mabuild mirror quay.io/coreos/flannel:v0.28.0 oci-archive:flannel.tar
+  mabuild mirror -f mirror.yaml --dry-run
+  mabuild mirror -f mirror.yaml --watch --listen :8080`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.start(cmd); err != nil {
+				return err
+			}
+			if err := o.check(cmd, args); err != nil {
+				return err
+			}
+			return runMirror(cmd.Context(), a, o, args)
+		},
+	}
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+func (o *mirrorOptions) bind(f *pflag.FlagSet) {
+	f.StringVarP(&o.file, "file", "f", "", "do what this `FILE` says (docs/mirror.md)")
+	f.StringSliceVar(&o.only, "only", nil, "only these `ENTRIES` of the file")
+	f.StringVar(&o.template, "template", "", "`NAME` of images that differ by platform, with OS, ARCH and VARIANT in it")
+	f.StringSliceVar(&o.platforms, "platforms", nil, "the `PLATFORMS` to keep, or to fill into the template")
+	f.BoolVar(&o.optional, "optional", false, "go without a platform that is not there, and say so")
+	f.BoolVar(&o.referrers, "referrers", false, "copy signatures, SBOMs and provenance, too, of the index and of its images")
+	f.StringVar(&o.backup, "backup", "", "keep what the target named under this `TAG`, for example {{.Tag}}-{{.Date}}")
+	f.Var(&o.minAge, "min-age", "leave alone what is younger than this `DURATION`, for example 72h or 3d")
+	f.BoolVar(&o.missing, "missing", false, "copy only tags that the target does not have")
+	f.BoolVar(&o.verify, "verify", false, "look for the children, too, of what is there, and store again those that are gone")
+	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be copied, how much at most, and why; send nothing")
+	f.StringVar(&o.report, "report", "", "write what became of each image to this `FILE`, as JSON")
+	f.BoolVar(&o.watch, "watch", false, "go on for ever, as the file's schedules say")
+	f.StringVar(&o.listen, "listen", "", "serve /healthz and /metrics at this `ADDRESS` while watching")
+	f.IntVar(&o.reserve, "quota-reserve", 0, "leave this `NUMBER` of a registry's pulls to others")
+}
+
+// check refuses what does not go together.
+func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
+	given := func(names ...string) (list []string) {
+		for _, name := range names {
+			if cmd.Flags().Changed(name) {
+				list = append(list, "--"+name)
+			}
+		}
+		return list
+	}
+	var errs []error
+	if o.file == "" {
+		want := 2
+		if o.template != "" {
+			want = 1
+		}
+		if len(args) != want {
+			errs = append(errs, usage(cmd.CommandPath()+" --help has examples", "mirror wants SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
+		}
+		if list := given("only", "watch", "listen"); len(list) > 0 {
+			errs = append(errs, usage("write a file and name it with -f; mabuild config init mirror begins one", "%s: goes with -f FILE", strings.Join(list, " ")))
+		}
+	} else {
+		if len(args) > 0 {
+			errs = append(errs, usage("leave them out, or -f", "-f FILE names the images, and %q is one more", args[0]))
+		}
+		if list := given(ofEntry...); len(list) > 0 {
+			errs = append(errs, usage("the file has a key for it", "%s: the file says so for each entry", strings.Join(list, " ")))
+		}
+	}
+	if o.watch && o.dryRun {
+		errs = append(errs, usage("leave one of them out", "--dry-run and --watch exclude each other"))
+	}
+	if o.listen != "" && !o.watch {
+		errs = append(errs, usage("add --watch", "--listen: nobody is there to listen without --watch"))
+	}
+	if o.template != "" && len(o.platforms) == 0 && o.file == "" {
+		errs = append(errs, usage("--platforms linux/amd64,linux/arm64, for example", "--template wants --platforms"))
+	}
+	return errors.Join(errs...)
+}
+
+// entry is what the command line says.
+func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
+	target := args[len(args)-1]
+	e := &mirror.Entry{
+		Name: target, Template: o.template, Targets: []string{target},
+		Optional: o.optional, Referrers: o.referrers, Backup: o.backup, MinAge: o.minAge.d,
+	}
+	var errs []error
+	if o.template == "" {
+		e.Image = args[0]
+	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
+		errs = append(errs, usage("write ARCH where the architecture stands", "template %q names the same image for each platform", o.template))
+	}
+	if len(o.platforms) > 0 {
+		wanted, err := platform.ParseList(o.platforms)
+		errs = append(errs, err)
+		for i, typed := range o.platforms {
+			declared, err := platform.Declared(strings.TrimSpace(typed))
+			if err == nil && i < len(wanted) {
+				parsed, _ := platform.Parse(strings.TrimSpace(typed))
+				e.Platforms = append(e.Platforms, mirror.Platform{Declared: declared, Wanted: parsed, Typed: strings.TrimSpace(typed)})
+			}
+		}
+	}
+	switch {
+	case local.Is(target):
+		_, err := store{}.place(target)
+		errs = append(errs, err)
+	case strings.Contains(target, "@"):
+		errs = append(errs, usage("write repository:tag", "target %q has a digest, which follows from what is copied", target))
+	}
+	return e, errors.Join(errs...)
+}
+
+// runMirror carries out what the command line or the file says.
+func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) error {
+	if o.file != "" {
+		return runPlan(ctx, a, o)
+	}
+	e, err := o.entry(args)
+	if err != nil {
+		return err
+	}
+	a.client.QuotaReserve = o.reserve
+	report := o.runner(a, a.client).Run(ctx, []*mirror.Entry{e})
+	return finishMirror(a, o, report)
+}
+
+// runner makes the runner of one run.
+func (o *mirrorOptions) runner(a *app, client *registry.Client) *mirror.Runner {
+	r := &mirror.Runner{
+		Store: store{client}, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
+		Task: func(ctx context.Context, image string) context.Context {
+			return progress.WithTask(ctx, progress.Task{Image: image})
+		},
+		Programs: func(e *mirror.Entry) mirror.Programs { return &programs{app: a, client: client, entry: e} },
+	}
+	client.Log = slog.New(mirror.Metered(a.log.Handler()))
+	if state, err := cache.Open(a.cache); a.cache != "" && err == nil {
+		r.State = state
+	}
+	return r
+}
+
+// finishMirror writes the report, prints the answer and ends.
+func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
+	err, some := report.Err()
+	if o.report != "" {
+		err = errors.Join(err, writeReport(o.report, report))
+	}
+	a.close() // the story ends before the answer
+	if printed := printMirror(a.stdout, report, o.file != "" || o.dryRun); printed != nil {
+		return printed
+	}
+	if err != nil && some {
+		return partly{err}
+	}
+	return err
+}
+
+// writeReport replaces the file whole.
+func writeReport(file string, report *mirror.Report) error {
+	temp, err := os.Create(file + ".new")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	err = errors.Join(report.Write(temp), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// A plan is what a file says.
+type plan struct {
+	entries    []*mirror.Entry
+	registries map[string]config.MirrorRegistry
+	logins     map[string]config.Login
+}
+
+// loadPlan reads the file.
+func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
+	m, err := config.LoadMirror(o.file)
+	if err != nil {
+		return nil, &usageError{err: err}
+	}
+	p := &plan{registries: m.Registries}
+	if p.logins, err = m.Logins(nil); err != nil {
+		return nil, &usageError{err: err}
+	}
+	p.entries, err = chosen(m.Plan(), o.only)
+	return p, err
+}
+
+// runPlan carries out what a file says, once or for ever.
+func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
+	p, err := a.loadPlan(o)
+	if err != nil {
+		return err
+	}
+	if o.watch {
+		return watchPlan(ctx, a, o, p)
+	}
+	return finishMirror(a, o, o.runner(a, a.clientFor(p, o)).Run(ctx, p.entries))
+}
+
+// clientFor makes the client of one run, with what the file says of registries put
+// in the place of what the configuration says.
+func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
+	c := a.newClient()
+	c.QuotaReserve = o.reserve
+	for host, r := range p.registries {
+		h := hostOf(r.Registry)
+		h.MaxRequests, h.PerSecond, h.QuotaReserve = r.MaxRequests, float64(r.PerSecond), r.QuotaReserve
+		if slices.Contains(a.config.InsecureRegistries, host) {
+			h.PlainHTTP, h.SkipVerify = true, true
+		}
+		c.Hosts[host] = h
+	}
+	if len(p.logins) > 0 {
+		c.Keychain = authn.NewMultiKeychain(logins(p.logins), authn.DefaultKeychain)
+	}
+	return c
+}
+
+// logins are the credentials that a file names, by host.
+type logins map[string]config.Login
+
+// Resolve returns the credentials of a registry; none are anonymous.
+func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	host := r.RegistryStr()
+	login, ok := l[host]
+	if !ok && host == name.DefaultRegistry {
+		login, ok = l["docker.io"]
+	}
+	if !ok {
+		return authn.Anonymous, nil
+	}
+	return &authn.Basic{Username: login.Username, Password: login.Password}, nil
+}
+
+// chosen leaves the entries that --only names.
+func chosen(entries []*mirror.Entry, only []string) ([]*mirror.Entry, error) {
+	if len(only) == 0 {
+		return entries, nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name)
+	}
+	for _, name := range only {
+		if !slices.Contains(names, name) {
+			return nil, usage("the entries are: "+strings.Join(names, ", "), "--only %s: no entry has that name", name)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(entries), func(e *mirror.Entry) bool { return !slices.Contains(only, e.Name) }), nil
+}

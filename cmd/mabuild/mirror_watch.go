@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// watchPlan carries a plan out as its schedules say, until it is told to end.
+func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
+	w := &watch{app: a, options: o, metrics: newMetrics(), reports: lastReports{file: o.report}, plan: p}
+	stop, err := w.metrics.serve(ctx, a, o.listen)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
+	watcher.Watch(ctx, p.entries)
+	return context.Cause(ctx)
+}
+
+// A watch is a mirror that goes on.
+type watch struct {
+	app     *app
+	options mirrorOptions
+	metrics *metrics
+	reports lastReports
+
+	mu   sync.Mutex
+	plan *plan // the last that was good
+}
+
+// load reads the file again.
+func (w *watch) load() ([]*mirror.Entry, error) {
+	fresh, err := w.app.loadPlan(w.options)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.plan = fresh
+	return fresh.entries, nil
+}
+
+// round carries an entry out, with a client of its own: what one saw may have moved
+// by the next.
+func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
+	w.mu.Lock()
+	client := w.app.clientFor(w.plan, w.options)
+	w.mu.Unlock()
+	report := w.options.runner(w.app, client).Run(ctx, []*mirror.Entry{e})
+	w.metrics.note(e.Name, report, client.Quotas())
+	log := w.app.log.With("entry", e.Name)
+	if err, _ := report.Err(); err != nil && ctx.Err() == nil {
+		for _, one := range parts(err) {
+			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
+		}
+	}
+	if err := w.reports.write(report); err != nil {
+		log.WarnContext(ctx, err.Error())
+	}
+	log.InfoContext(ctx, "round done", "copied", report.Copied, "unchanged", report.Same,
+		"skipped", report.Skipped, "failed", report.Failed, "bytes", report.Bytes)
+	return report
+}
+
+// hangups tells of each SIGHUP until ctx ends.
+func hangups(ctx context.Context) <-chan struct{} {
+	signals := make(chan os.Signal, 1)
+	notifyHangup(signals)
+	told := make(chan struct{}, 1)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				select {
+				case told <- struct{}{}:
+				default: // one is waiting already
+				}
+			}
+		}
+	}()
+	return told
+}
+
+// lastReports keeps a file of the last report of each entry.
+type lastReports struct {
+	file string
+	mu   sync.Mutex
+	last map[string]mirror.EntryReport
+	all  []string
+}
+
+// write adds the report of one entry.
+func (l *lastReports) write(r *mirror.Report) error {
+	if l.file == "" {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.last == nil {
+		l.last = map[string]mirror.EntryReport{}
+	}
+	for _, e := range r.Entries {
+		if _, there := l.last[e.Name]; !there {
+			l.all = append(l.all, e.Name)
+		}
+		l.last[e.Name] = e
+	}
+	whole := mirror.Report{Started: r.Started}
+	for _, name := range l.all {
+		whole.Entries = append(whole.Entries, l.last[name])
+	}
+	whole.Count()
+	whole.Seconds = r.Seconds
+	return writeReport(l.file, &whole)
+}
+
+// metrics are what a watching mirror tells of itself.
+type metrics struct {
+	registry *prometheus.Registry
+	images   *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+	failures *prometheus.CounterVec
+	success  *prometheus.GaugeVec
+	quota    *prometheus.GaugeVec
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		images:   counter("images_total", "Images that were looked at, by what became of them.", "entry", "status"),
+		bytes:    counter("bytes_total", "Bytes sent.", "entry"),
+		failures: counter("failures_total", "Rounds in which something failed.", "entry"),
+		success:  gauge("last_success_timestamp_seconds", "When all of an entry was in order last.", "entry"),
+		quota:    gauge("quota_remaining", "Pulls that a registry permits still, as it said last.", "registry"),
+	}
+	m.registry.MustRegister(m.images, m.bytes, m.failures, m.success, m.quota)
+	return m
+}
+
+// note counts a round.
+func (m *metrics) note(entry string, r *mirror.Report, quotas map[string]registry.Quota) {
+	for host, q := range quotas {
+		m.quota.WithLabelValues(host).Set(float64(q.Remaining))
+	}
+	for status, n := range map[string]int{mirror.Copied: r.Copied, mirror.Unchanged: r.Same, mirror.Skipped: r.Skipped, mirror.Failed: r.Failed} {
+		m.images.WithLabelValues(entry, status).Add(float64(n))
+	}
+	m.bytes.WithLabelValues(entry).Add(float64(r.Bytes))
+	failures := m.failures.WithLabelValues(entry) // is there from the beginning, at zero
+	if r.Failed > 0 {
+		failures.Inc()
+		return
+	}
+	m.success.WithLabelValues(entry).SetToCurrentTime()
+}
+
+// serve answers /healthz and /metrics at addr; "" is nowhere.
+func (m *metrics) serve(ctx context.Context, a *app, addr string) (stop func(), err error) {
+	if addr == "" {
+		return func() {}, nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, usage("--listen 127.0.0.1:8080, for example", "--listen %s: %s", addr, errors.Unwrap(err))
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // who asked has gone
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go s.Serve(l) //nolint:errcheck // ends with Close
+	a.log.Info("listening", "address", l.Addr().String())
+	return func() { _ = s.Close() }, nil
+}

@@ -1,0 +1,48 @@
+package crosscompile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path"
+
+	"golang.org/x/mod/module"
+)
+
+// Versions lists the versions of the module that has package pkg, in the order of
+// semantic versioning, as `go list -m -versions` run in dir knows them; where none
+// has a name it is the latest commit's. A module that retracts a version does not
+// list it. The error is a [*PackageError] where there is no such module.
+func (g *Go) Versions(ctx context.Context, dir, pkg string) ([]string, error) {
+	if err := module.CheckImportPath(pkg); err != nil {
+		return nil, &PackageError{Pattern: pkg, Reason: "is no import path", Way: "write module/path@latest, for example github.com/prometheus/node_exporter@latest"}
+	}
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for prefix := pkg; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
+		out, err := run(ctx, process{bin: tc.bin, dir: dir, env: append(tc.env, "GOWORK=off", "GOFLAGS=-mod=mod"), args: []string{"list", "-m", "-versions", "-json", "--", prefix + "@latest"}})
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		var m struct {
+			Version  string
+			Versions []string
+		}
+		if err != nil || json.Unmarshal(out, &m) != nil {
+			first = errors.Join(first, err)
+			continue
+		}
+		if len(m.Versions) == 0 {
+			return []string{m.Version}, nil
+		}
+		return m.Versions, nil
+	}
+	reason := "is in no module"
+	if ce := (*CommandError)(nil); errors.As(first, &ce) {
+		reason = withoutDownloads(ce.Error())
+	}
+	return nil, &PackageError{Pattern: pkg, Reason: reason, Way: "is the path right, and can the module proxy be reached?"}
+}
