@@ -94,7 +94,8 @@ type pod struct {
 	} `yaml:"spec"`
 }
 
-// TestMirrorInKubernetes holds the manifests against mirror.yaml and each other.
+// TestMirrorInKubernetes holds the manifests against mirror.yaml, the command's
+// flags and each other.
 func TestMirrorInKubernetes(t *testing.T) {
 	want, err := os.ReadFile(filepath.Join(mirrorExample, "mirror.yaml"))
 	if err != nil {
@@ -127,6 +128,7 @@ func TestMirrorInKubernetes(t *testing.T) {
 		}
 		t.Run(file, func(t *testing.T) {
 			p.mounts(t, all)
+			p.runs(t, runs == "Deployment")
 		})
 	}
 }
@@ -182,5 +184,40 @@ func (p pod) mounts(t *testing.T, all map[string]object) {
 		if e.Name != "DOCKER_CONFIG" && !slices.ContainsFunc(writable, below) {
 			t.Errorf("%s=%s cannot be written", e.Name, e.Value)
 		}
+	}
+}
+
+// runs checks that the arguments are the command's, and that who asks for health
+// and metrics asks where they are served.
+func (p pod) runs(t *testing.T, watches bool) {
+	t.Helper()
+	c := p.Spec.Containers[0]
+	cmd := newMirror(&app{})
+	if c.Args[0] != cmd.Name() {
+		t.Fatalf("runs %q", c.Args)
+	}
+	if err := cmd.ParseFlags(c.Args[1:]); err != nil {
+		t.Fatal(err)
+	}
+	says := func(flag, want string) {
+		t.Helper()
+		if f := cmd.Flags().Lookup(flag); f.Value.String() != want {
+			t.Errorf("--%s is %q, want %q", flag, f.Value, want)
+		}
+	}
+	says("file", "/etc/mabuild/mirror.yaml")
+	says("report", "/cache/report.json")
+	if !watches {
+		says("watch", "false")
+		return
+	}
+	says("watch", "true")
+	says("listen", ":8080")
+	a := p.Metadata.Annotations
+	if len(c.Ports) != 1 || c.Ports[0].ContainerPort != 8080 || a["prometheus.io/port"] != "8080" || a["prometheus.io/path"] != "/metrics" || a["prometheus.io/scrape"] != "true" {
+		t.Errorf("ports %+v, annotations %v", c.Ports, a)
+	}
+	if probe := c.LivenessProbe.HTTPGet; probe.Path != "/healthz" || probe.Port != c.Ports[0].Name {
+		t.Errorf("probe %+v", probe)
 	}
 }
