@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
@@ -83,7 +84,7 @@ func withoutName(target string) string {
 	return place.String()
 }
 
-// ageFlag is a duration in which days and weeks may be written.
+// ageFlag is a duration as the file has it, with days and weeks.
 type ageFlag struct{ d time.Duration }
 
 func (f *ageFlag) String() string {
@@ -95,7 +96,6 @@ func (f *ageFlag) String() string {
 
 func (f *ageFlag) Type() string { return "duration" }
 
-func (f *ageFlag) Set(text string) (err error) {
-	f.d, err = mirror.ParseDuration(text)
-	return err
+func (f *ageFlag) Set(text string) error {
+	return (*config.Duration)(&f.d).UnmarshalText([]byte(text))
 }

@@ -244,7 +244,7 @@ func TestComplaints(t *testing.T) {
 	want := file + `:1: platfrms: no such key; did you mean platforms?
 env MABUILD_JOBS: wants a number, 0 or more
 env MABUILD_SBOM: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?
-env MABUILD_TIMEOUT: wants a duration such as 90s or 1h30m
+env MABUILD_TIMEOUT: wants a duration such as 90s, 1h30m or 3d
 flag --platforms: platform "arm64": wants os/architecture[/variant]
 flag --label: "x" wants K=V`
 	if err == nil || err.Error() != want {

@@ -50,7 +50,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 		v, err = time.ParseDuration(rest)
 	}
 	if err != nil || v < 0 || v+time.Duration(7*weeks+days)*day < v {
-		return errors.New("wants a duration such as 90s or 1h30m")
+		return errors.New("wants a duration such as 90s, 1h30m or 3d")
 	}
 	*d = Duration(v + time.Duration(7*weeks+days)*day)
 	return nil
