@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -120,6 +121,11 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 		}
 		if list := given(ofEntry...); len(list) > 0 {
 			errs = append(errs, usage("the file has a key for it", "%s: the file says so for each entry", strings.Join(list, " ")))
+		}
+	}
+	if dir := filepath.Dir(o.report); o.report != "" {
+		if _, err := os.Stat(dir); err != nil {
+			errs = append(errs, usage("make the directory first", "--report %s: %s", o.report, errors.Unwrap(err)))
 		}
 	}
 	if o.watch && o.dryRun {

@@ -184,7 +184,7 @@ func (m *move) same(ctx context.Context) error {
 		return err
 	}
 	m.ends(Unchanged, "all that it names was looked for")
-	m.remember(ctx, recordVerified, m.target, m.Now())
+	m.verified(ctx)
 	return nil
 }
 
@@ -229,8 +229,15 @@ func (m *move) copy(ctx context.Context) error {
 		m.Log.InfoContext(ctx, "some platforms are left out, so the digest is another", "source", m.chosen.Found.Digest.String(), "target", m.result.Digest)
 	}
 	m.ends(Copied, "%s", m.reason())
-	m.remember(ctx, recordVerified, m.target, m.Now())
+	m.verified(ctx)
 	return nil
+}
+
+// verified remembers that all that the target names is there.
+func (m *move) verified(ctx context.Context) {
+	if m.job.entry.VerifyEvery > 0 {
+		m.remember(ctx, recordVerified, m.target, m.Now())
+	}
 }
 
 // put makes the target name c, with what goes along.

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// aged makes a layout with an image that was created at t.
+func aged(t *testing.T, at time.Time) string {
+	t.Helper()
+	img, err := mutate.CreatedAt(empty.Image, v1.Time{Time: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err = mutate.ConfigFile(img, configFor(t, img, "arm64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := "oci:" + t.TempDir() + ":v1"
+	if err := (store{}).Put(t.Context(), place, img); err != nil {
+		t.Fatal(err)
+	}
+	return place
+}
+
+func configFor(t *testing.T, img v1.Image, arch string) *v1.ConfigFile {
+	t.Helper()
+	file, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture = "linux", arch
+	return file
+}
+
+// clocked is a runner whose time the test says.
+func clocked(t *testing.T, cacheDir string, now *time.Time) *mirror.Runner {
+	t.Helper()
+	a := &app{log: slog.New(slog.NewTextHandler(io.Discard, nil)), cache: cacheDir}
+	r := (&mirrorOptions{}).runner(a, &registry.Client{})
+	r.Now = func() time.Time { return *now }
+	return r
+}
+
+func oneResult(t *testing.T, report *mirror.Report) mirror.Result {
+	t.Helper()
+	if len(report.Entries) != 1 || len(report.Entries[0].Images) != 1 {
+		t.Fatalf("%+v", report)
+	}
+	return report.Entries[0].Images[0]
+}
+
+// An image is copied once it is old enough: by what its config says, or by when it
+// was seen first where that says nothing.
+func TestMinAge(t *testing.T) {
+	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		created time.Time
+		waits   time.Duration
+	}{
+		"created says":  {start.Add(-70 * time.Hour), 2 * time.Hour},
+		"created long":  {start.Add(-72 * time.Hour), 0},
+		"no time":       {time.Time{}, 72 * time.Hour},
+		"1970":          {time.Unix(0, 0), 72 * time.Hour},
+		"1980":          {time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC), 72 * time.Hour},
+		"in the future": {start.Add(time.Hour), 73 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now, cache := start, t.TempDir()
+			e := &mirror.Entry{Name: "e", Image: aged(t, c.created), Targets: []string{"oci:" + filepath.Join(t.TempDir(), "to")}, MinAge: 72 * time.Hour}
+			run := func() string {
+				return oneResult(t, clocked(t, cache, &now).Run(context.WithoutCancel(t.Context()), []*mirror.Entry{e})).Status
+			}
+			if c.waits > 0 {
+				if got := run(); got != mirror.Skipped {
+					t.Fatalf("at once: %s", got)
+				}
+				now = start.Add(c.waits - time.Minute)
+				if got := run(); got != mirror.Skipped {
+					t.Fatalf("too early: %s", got)
+				}
+			}
+			now = start.Add(c.waits)
+			if got := run(); got != mirror.Copied {
+				t.Fatalf("in time: %s", got)
+			}
+			if got := run(); got != mirror.Unchanged {
+				t.Fatalf("again: %s", got)
+			}
+		})
+	}
+}
+
+// What was there is kept under another tag, and never takes the place of another.
+func TestBackup(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	to := "oci:" + filepath.Join(t.TempDir(), "to") + ":v1"
+	run := func(source string) mirror.Result {
+		e := &mirror.Entry{Name: "e", Image: source, Targets: []string{to}, Backup: "{{.SourceTag}}old-{{.Date}}"}
+		return oneResult(t, clocked(t, t.TempDir(), &now).Run(t.Context(), []*mirror.Entry{e}))
+	}
+	first := run(aged(t, now))
+	if first.Status != mirror.Copied || first.Backup != "" {
+		t.Fatalf("%+v", first)
+	}
+	var kept []string
+	before := first.Digest
+	for n := range 2 {
+		r := run(aged(t, now.Add(time.Duration(n+1)*time.Hour)))
+		if r.Status != mirror.Copied || r.Was != before {
+			t.Fatalf("%+v", r)
+		}
+		d, err := store{}.Resolve(t.Context(), r.Backup)
+		if err != nil || d.Digest.String() != before {
+			t.Fatalf("%s is %v, %v; want %s", r.Backup, d.Digest, err, before)
+		}
+		before, kept = r.Digest, append(kept, r.Backup)
+	}
+	if kept[0] == kept[1] {
+		t.Errorf("both are kept as %s", kept[0])
+	}
+}
