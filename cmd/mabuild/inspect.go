@@ -128,7 +128,7 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 
 // inspect looks at one image.
 func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manifest.Report, error) {
-	source, name, err := a.source(ref)
+	source, name, err := a.places().source(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 type unmetError struct{ *manifest.PlatformError }
 
 func printRaw(ctx context.Context, a *app, ref string) error {
-	source, name, err := a.source(ref)
+	source, name, err := a.places().source(ref)
 	if err != nil {
 		return err
 	}

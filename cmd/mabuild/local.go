@@ -4,32 +4,13 @@ import (
 	"context"
 	"runtime"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
-
-// source returns where ref lies, and its name there: a local form such as
-// oci:DIR, or a registry.
-func (a *app) source(ref string) (manifest.Source, string, error) {
-	if !local.Is(ref) {
-		return a.client, ref, nil
-	}
-	place, err := local.Parse(ref)
-	if err != nil {
-		return nil, "", &usageError{err: err}
-	}
-	s, err := place.Source()
-	if err != nil {
-		return nil, "", &usageError{err: err}
-	}
-	return s, place.Ref, nil
-}
 
 // outputs lists the local destinations of a program.
 func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]output, error) {
@@ -92,23 +73,4 @@ func newOutput(text, tag string, spec build.Spec) (output, error) {
 		}
 	}
 	return output{text: text, sink: sink, ref: tag, single: place.Form == local.FormDockerArchive}, nil
-}
-
-// anywhere is a Source of references of every form.
-type anywhere struct{ *app }
-
-func (s anywhere) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
-	source, name, err := s.source(ref)
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	return source.Resolve(ctx, name)
-}
-
-func (s anywhere) Get(ctx context.Context, ref string) (manifest.Content, error) {
-	source, name, err := s.source(ref)
-	if err != nil {
-		return nil, err
-	}
-	return source.Get(ctx, name)
 }

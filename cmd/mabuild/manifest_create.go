@@ -90,7 +90,7 @@ func addItems(as *manifest.Assembly, args []string) error {
 
 // runAssemble makes the index and puts it where it goes.
 func runAssemble(ctx context.Context, a *app, w *indexWriter, as manifest.Assembly, target string) error {
-	idx, err := as.Create(ctx, anywhere{a})
+	idx, err := as.Create(ctx, a.places())
 	if err != nil {
 		return err
 	}

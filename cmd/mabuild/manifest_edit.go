@@ -42,7 +42,7 @@ func (e *editor) target(ref string) string {
 // edit changes the index: as says how, but for its base. What was there is told,
 // so that it can be put back.
 func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assembly) error {
-	c, err := anywhere{a}.Get(ctx, ref)
+	c, err := a.places().Get(ctx, ref)
 	if err != nil {
 		return missing(err)
 	}
@@ -55,7 +55,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 		return err
 	}
 	as.Base = idx
-	made, err := as.Create(ctx, anywhere{a})
+	made, err := as.Create(ctx, a.places())
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func runPlatforms(ctx context.Context, a *app, args []string) error {
 
 // printShared prints what the image runs on and Go builds for.
 func printShared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) error {
-	source, name, err := a.source(ref)
+	source, name, err := a.places().source(ref)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	pub := &publisher{client: a.client, log: a.log, builder: &build.Builder{
-		Bases: anywhere{a}, Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log,
+		Bases: a.places(), Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log,
 	}}
 	programs, err := a.programs(ctx, pub.builder, o)
 	if err != nil {

@@ -15,13 +15,16 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A store is all that a mirror reads from and writes to: registries through one
-// client, and layouts and archives.
+// A store is all places that a reference may name: registries, through one client,
+// and the local forms such as oci:DIR.
 type store struct{ client *registry.Client }
+
+// places is the store of the run's one client.
+func (a *app) places() store { return store{a.client} }
 
 var _ mirror.Store = store{}
 
-// place opens a local place that can be read and written.
+// place reads a local place that holds whole images.
 func (s store) place(text string) (local.Place, error) {
 	place, err := local.Parse(text)
 	if err != nil {
@@ -38,12 +41,15 @@ func (s store) source(ref string) (manifest.Source, string, error) {
 	if !local.Is(ref) {
 		return s.client, ref, nil
 	}
-	place, err := s.place(ref)
+	place, err := local.Parse(ref)
 	if err != nil {
-		return nil, "", err
+		return nil, "", &usageError{err: err}
 	}
 	source, err := place.Source()
-	return source, place.Ref, err
+	if err != nil {
+		return nil, "", &usageError{err: err}
+	}
+	return source, place.Ref, nil
 }
 
 func (s store) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
