@@ -11,7 +11,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test race check e2e bench golden chaos fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test race check e2e bench golden chaos peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*
 check: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt race ## exactly what CI checks: format, vet, lint, race, tidy, generated files
 	@test -z "$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))" || { $(TOOLS)/gofumpt -l $$(git ls-files '*.go'); echo 'not formatted: make format'; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags chaos ./internal/regtest/...
+	$(GO) vet -tags chaos,peers ./internal/regtest/...
 	$(TOOLS)/golangci-lint run ./...
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
@@ -56,6 +56,10 @@ golden: $(BIN)/judge ## accept the present output as the expected one
 
 chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
 	$(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
+
+peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
+	$(GO) build -o $(BIN)/peers/ ./cmd/mabuild
+	PATH="$(BIN)/peers:$$PATH" $(GO) test -tags peers -count 1 -timeout 1h -v -run Peers ./internal/regtest/faults
 
 fuzz: ## each fuzz target for FUZZTIME, two at a time
 	@grep -rH --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's|/[^/]*:func | |' | \

@@ -1,11 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
+	"io"
+	"io/fs"
 	"math/rand"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,7 +80,7 @@ func params(t *testing.T, dir string) testscript.Params {
 		},
 		Cmds: withImages(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
-			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "await": await, "stall": stall,
+			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "await": await, "unseen": unseen, "stall": stall,
 		}),
 	}
 }
@@ -147,6 +154,69 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	ts.Fatalf("no %s came", args[1])
+}
+
+// unseen: unseen NAME SECRET… wants that no file that a run wrote, below the working
+// directory and within layers, holds a secret, or a token that the registry issued:
+// as it is, in base64 at any offset, in hexadecimal digits or as a URL has it. Files
+// below .docker are Docker's.
+func unseen(ts *testscript.TestScript, _ bool, args []string) {
+	secrets := slices.Concat(args[1:], registries(ts)[args[0]].Tokens())
+	if len(secrets) == len(args[1:]) {
+		ts.Fatalf("%s issued no token", args[0])
+	}
+	forms := map[string]string{}
+	for _, secret := range secrets {
+		for _, form := range spellings(secret) {
+			forms[form] = secret
+		}
+	}
+	files := 0
+	err := filepath.WalkDir(ts.MkAbs("."), func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".docker":
+			return fs.SkipDir
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		files++
+		if z, err := gzip.NewReader(bytes.NewReader(raw)); err == nil {
+			inner, err := io.ReadAll(z)
+			ts.Check(err)
+			raw = append(raw, inner...)
+		}
+		for form, secret := range forms {
+			if bytes.Contains(raw, []byte(form)) || strings.Contains(path, form) {
+				ts.Fatalf("%s holds %s, as %s", path, secret, form)
+			}
+		}
+		return nil
+	})
+	ts.Check(err)
+	ts.Logf("%d files, %d secrets", files, len(secrets))
+}
+
+// spellings returns what a text looks like in what is written.
+func spellings(text string) []string {
+	all := []string{text, hex.EncodeToString([]byte(text)), url.QueryEscape(text), url.PathEscape(text)}
+	for offset := range 3 {
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			whole := enc.EncodeToString([]byte(strings.Repeat("x", offset) + text))
+			first, last := (offset*8+5)/6, len(whole)
+			if (offset+len(text))%3 != 0 {
+				last-- // shares its bits with what follows
+			}
+			all = append(all, whole[first:last])
+		}
+	}
+	return all
 }
 
 // injectFault: fault NAME METHOD PATH STATUS [TIMES].

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -114,6 +115,13 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request, entry fu
 	r.mu.Unlock()
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": life.Seconds()})
 	return http.StatusOK
+}
+
+// Tokens returns every token that was issued and not revoked.
+func (r *Registry) Tokens() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.tokens))
 }
 
 // Revoke makes every token that was issued worthless.

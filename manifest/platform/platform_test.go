@@ -94,6 +94,9 @@ var inputs = []struct{ text, want string }{
 }
 
 func TestParse(t *testing.T) {
+	if len(inputs) < 60 {
+		t.Errorf("only %d", len(inputs))
+	}
 	for _, in := range inputs {
 		p, err := platform.Parse(in.text)
 		if in.want == "" {

@@ -65,9 +65,18 @@ func (w *wire) admit(ctx context.Context, k *call) (leave func(), err error) {
 // lingering returns a context that ends lingers after ctx, so that a session which
 // is just being opened gets known and can be closed. leave ends it, too.
 func lingering(ctx context.Context, leave func()) (context.Context, func()) {
+	longer, end := outliving(ctx, lingers)
+	return longer, func() {
+		end()
+		leave()
+	}
+}
+
+// outliving returns a context that ends d after ctx, or with stop.
+func outliving(ctx context.Context, d time.Duration) (longer context.Context, stop func()) {
 	longer, end := context.WithCancel(context.WithoutCancel(ctx))
 	forget := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(lingers)
+		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -78,7 +87,6 @@ func lingering(ctx context.Context, leave func()) (context.Context, func()) {
 	return longer, func() {
 		forget()
 		end()
-		leave()
 	}
 }
 

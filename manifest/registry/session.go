@@ -131,48 +131,44 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*session, 
 }
 
 // cancel closes a session that nobody will use, as well as it can, also when ctx
-// has ended. While it has not, it is not done inside a pause.
+// has ended. A registry that does not know the session where it was left, since
+// bytes were still on their way, is asked where it is now.
 func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	if s == nil {
 		return
 	}
-	var err error
-	for range maxTriesBrief {
-		if leave, paused := r.host.pause.enter(ctx, c.wire.sleep, newGate(1)); paused == nil {
-			leave()
-		}
-		if err = c.close(ctx, r, s); !isThrottled(err) || ctx.Err() != nil {
+	talk, stop := outliving(ctx, lastWord)
+	defer stop()
+	_, err := c.last(ctx, talk, r, s, http.MethodDelete)
+	for wait := 10 * time.Millisecond; statusOf(err) != 0 && wait < lastWord && sleep(talk, wait) == nil; wait *= 2 {
+		var now *session
+		if now, err = c.last(ctx, talk, r, s, http.MethodGet); isThrottled(err) {
+			continue
+		} else if err != nil {
 			break
 		}
+		s = now
+		_, err = c.last(ctx, talk, r, s, http.MethodDelete)
 	}
 	if err != nil && statusOf(err) != http.StatusNotFound {
 		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
 	}
 }
 
-// close closes a session. A registry that does not know it where it was left, since
-// bytes were still on their way, is asked where it is now.
-func (c *Client) close(ctx context.Context, r repository, s *session) error {
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
-	defer stop()
-	_, err := c.last(ctx, r, s, http.MethodDelete)
-	for pause := 10 * time.Millisecond; statusOf(err) != 0 && !isThrottled(err) && sleep(ctx, pause) == nil; pause *= 2 {
-		if s, err = c.last(ctx, r, s, http.MethodGet); err != nil {
-			break
-		}
-		_, err = c.last(ctx, r, s, http.MethodDelete)
+// last sends a last word about a session, under talk, and returns what the answer
+// says of it. While ctx has not ended it waits for a pause to be over, as all do.
+func (c *Client) last(ctx, talk context.Context, r repository, s *session, method string) (*session, error) {
+	if leave, err := r.host.pause.enter(ctx, c.wire.sleep, newGate(1)); err == nil {
+		leave()
 	}
-	return err
-}
-
-// last sends a last word about a session and returns what the answer says of it.
-func (c *Client) last(ctx context.Context, r repository, s *session, method string) (*session, error) {
+	talk, stop := context.WithTimeout(talk, lastWord)
+	defer stop()
 	k := &call{
 		method: method, host: r.host, repo: r.name, url: s.url, header: http.Header{},
 		scopes: c.scopes(r), once: true, hurry: true,
 		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}
-	resp, err := c.wire.do(ctx, k)
+	resp, err := c.wire.do(talk, k)
 	if err != nil {
 		return nil, err
 	}

@@ -79,7 +79,9 @@ func TestStall(t *testing.T) {
 	r.Reset()
 	r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Phase: regtest.Up, After: 100_000, Action: regtest.Stall})
 	big := regtest.Image(t, "amd64", 4<<20, 1)
-	put(t, impatient(t), r.Host+"/app:v1", big)
+	c := client(t)
+	registry.SetPatience(c, 2*time.Second) // more is sent, and more is to be waited for
+	put(t, c, r.Host+"/app:v1", big)
 	verifyTag(t, r, "app:v1", big)
 }
 
