@@ -68,6 +68,9 @@ func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Req
 		out.Header.Set("X-Forwarded-Proto", "https")
 	}
 	out.Header.Del("Authorization")
+	if r.options.NoRanges {
+		out.Header.Del("Range")
+	}
 	if req.ContentLength != 0 {
 		out.Body = &counted{ReadCloser: req.Body, fault: fault, entry: entry}
 	}

@@ -40,6 +40,8 @@ type Options struct {
 	// Rate bounds the requests a second: what is more is answered 429, with the
 	// demand to wait a second. 0 bounds nothing.
 	Rate int
+	// NoRanges has parts of blobs answered with all of it.
+	NoRanges bool
 }
 
 // A Registry runs until Close.

@@ -116,8 +116,14 @@ func (e *Error) Hint() string {
 }
 
 // RetryAt returns when it makes sense to come back, if the registry said so: it
-// asked to wait longer than a run waits, or a quota is used up.
-func (e *Error) RetryAt() (time.Time, bool) { return e.until, !e.until.IsZero() }
+// asked to wait longer than a run waits, or a quota is used up. What could not be
+// sent because it could not be read says when it can be.
+func (e *Error) RetryAt() (time.Time, bool) {
+	if inner := asError(e.Err); e.until.IsZero() && inner != nil {
+		return inner.RetryAt()
+	}
+	return e.until, !e.until.IsZero()
+}
 
 // has reports whether the registry gave one of the codes.
 func (e *Error) has(codes ...string) bool {
