@@ -19,7 +19,8 @@ import (
 // A Package is a main package that was found.
 type Package struct {
 	Dir        string // where the go command runs to build it
-	ImportPath string // what it builds there
+	ImportPath string // what it builds there, a directory perhaps
+	PkgPath    string // its import path, also where ImportPath is a directory
 	Name       string // of the program: the path's last element that is no major version
 	Module     string // the module it is in, "" for the standard library's
 	Version    string // that module's version, "" for the module at hand
@@ -147,7 +148,7 @@ func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, err
 	default:
 		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
 	}
-	pkg := Package{Dir: dir, ImportPath: p.ImportPath, Name: programName(p.ImportPath)}
+	pkg := Package{Dir: dir, ImportPath: p.ImportPath, PkgPath: p.ImportPath, Name: programName(p.ImportPath)}
 	if isLocal(pattern) { // no import path may lead to it, and its errors name files better
 		pkg.ImportPath = pattern
 	}

@@ -30,12 +30,13 @@ type app struct {
 	file    string // --config
 	verbose int
 
-	config *config.Config
-	log    *slog.Logger
-	client *registry.Client
-	cache  string // the directory, "" for none
-	work   string
-	ends   []func() // last first
+	config  *config.Config
+	log     *slog.Logger
+	client  *registry.Client
+	cache   string // the directory, "" for none
+	work    string
+	adopted bool     // KO_DOCKER_REPO, and said
+	ends    []func() // last first
 }
 
 // bind adds the flags that every command takes.

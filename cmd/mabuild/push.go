@@ -23,6 +23,8 @@ type pushOptions struct {
 	dryRun   bool
 	verify   bool
 	push     bool // to registries
+	tagOnly  bool
+	refsFile string
 }
 
 func newPush(a *app) *cobra.Command {
@@ -74,11 +76,18 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print what would be built and pushed; compile nothing, send nothing")
 	flags.BoolVar(&o.verify, "verify", false, "look for the blobs, too, of what a registry says it has, and heal what is gone")
 	flags.StringSliceVar(&o.only, "only", nil, "build only these `ID`s of .mabuild.yaml")
+	bindKo(flags)
+	if o.push {
+		o.bindNames(flags)
+	}
 }
 
 // runPush builds and publishes: from the configuration to the digest.
 func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err := a.start(cmd); err != nil {
+		return err
+	}
+	if err := a.named(cmd.Flags()); err != nil {
 		return err
 	}
 	a.client.Verify = o.verify
@@ -106,8 +115,13 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 			failed = errors.Join(failed, fmt.Errorf("metadata file: %w", err))
 		}
 	}
+	if o.refsFile != "" {
+		if err := writeRefs(o.refsFile, done); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("image refs: %w", err))
+		}
+	}
 	a.close() // the story ends before the answer
-	return errors.Join(a.printResults(done), failed)
+	return errors.Join(a.printResults(done, o.tagOnly), failed)
 }
 
 // compiled reports whether anything was, so that the cache may have grown.
@@ -196,45 +210,13 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 		return p, usage("name the one with --platforms", "--no-index wants one platform, and there are %d", len(spec.Platforms))
 	}
 	if o.push {
-		if p.refs, err = a.refs(spec, c); err != nil {
+		if p.refs, err = a.refs(ctx, spec, c); err != nil {
 			return p, err
 		}
 	}
 	p.outputs, err = a.outputs(ctx, spec, c, o)
 	return p, err
 }
-
-// refs lists the repository:tag that a program goes to: each full one as it is,
-// each bare one below repo.
-func (a *app) refs(spec build.Spec, c config.Build) ([]string, error) {
-	tags, err := spec.Vars.ExpandAll(c.Tags)
-	if err != nil {
-		return nil, err
-	}
-	var refs []string
-	var errs []error
-	for i, tag := range tags {
-		if tag == "" || strings.HasSuffix(tag, ":") {
-			errs = append(errs, usage("in a git repository, and for module/path@version, templates have values", "tag %q is empty", c.Tags[i]))
-			continue
-		}
-		if !isFull(tag) {
-			if c.Repo == "" {
-				errs = append(errs, usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name))
-				break
-			}
-			tag = strings.TrimSuffix(c.Repo, "/") + "/" + spec.Name + ":" + tag
-		}
-		errs = append(errs, checkTag(tag))
-		if !slices.Contains(refs, tag) {
-			refs = append(refs, tag)
-		}
-	}
-	return refs, errors.Join(errs...)
-}
-
-// isFull reports whether a tag names its repository too.
-func isFull(tag string) bool { return strings.ContainsAny(tag, "/:") }
 
 // printPlans prints what would be built and where it would go.
 func (a *app) printPlans(ctx context.Context, b *build.Builder, programs []program) error {

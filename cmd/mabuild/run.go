@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 
@@ -97,11 +96,7 @@ func writeMetadata(file string, done []*published) error {
 	if err != nil {
 		return err
 	}
-	temp := file + ".new"
-	if err := os.WriteFile(temp, append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, file)
+	return replaceFile(file, append(b, '\n'))
 }
 
 func describe(d *published) (programMetadata, error) {
@@ -141,14 +136,19 @@ func describeImage(img build.Image) (platformMetadata, error) {
 }
 
 // printResults prints one line for each program and repository, or local
-// destination, in the order asked: the answer of push and build.
-func (a *app) printResults(done []*published) error {
+// destination, in the order asked: the answer of push and build. By tag, that of
+// a repository is the first of its tags.
+func (a *app) printResults(done []*published, byTag bool) error {
 	for _, d := range done {
 		if d == nil {
 			continue
 		}
 		for _, place := range slices.Concat(d.repos, d.outputs) {
-			if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", place, d.digest); err != nil {
+			line := place + "@" + d.digest.String()
+			if i := slices.IndexFunc(d.tags, func(tag string) bool { return withoutTag(tag) == place }); byTag && i >= 0 {
+				line = d.tags[i]
+			}
+			if _, err := fmt.Fprintln(a.stdout, line); err != nil {
 				return err
 			}
 		}

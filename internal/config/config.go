@@ -66,6 +66,7 @@ type Config struct {
 // the file, for every build, and in a build, for that one.
 type Settings struct {
 	Repo      string      `yaml:"repo" doc:"Registry and path that images are pushed below; the name of the program is added." example:"ghcr.io/acme"`
+	Naming    string      `yaml:"naming" doc:"What stands below repo: the program's name, its import path, the last element of that, or nothing (bare)." enum:"program|import-path|base-import-path|bare" default:"program"`
 	Platforms []string    `yaml:"platforms" doc:"What to build for: os/arch[/variant], or all for every platform that the base and Go share. All of it is published, or nothing." default:"linux/amd64,linux/arm64" check:"platforms"`
 	Base      PerPlatform `yaml:"base" doc:"Base image: static (built in), scratch, or any image; or one for each platform." default:"static"`
 	Tags      []string    `yaml:"tags" doc:"Tags that the image gets; templates such as {{.Version}} are filled in from git." flag:"tag" default:"latest"`

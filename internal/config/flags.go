@@ -14,7 +14,7 @@ var global = []string{
 	"cache.dir", "cache.max", "ca_file", "client_cert", "client_key", "insecure_registries", "progress", "timeout", "trust_realms",
 }
 
-var shorthands = map[string]string{"tag": "t", "output": "o"}
+var shorthands = map[string]string{"tag": "t", "output": "o", "jobs": "j"}
 
 // BindGlobal adds the flags that every command takes.
 func BindGlobal(flags *pflag.FlagSet) {

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/config"
+)
+
+// strategies are ko's flags for what stands below repo, with the value of the key
+// naming that each is.
+var strategies = []struct{ flag, short, naming, doc string }{
+	{"bare", "", "bare", "push to repo itself"},
+	{"preserve-import-paths", "P", "import-path", "push to repo/IMPORT-PATH-OF-THE-PROGRAM"},
+	{"base-import-paths", "B", "base-import-path", "push to repo/LAST-ELEMENT-OF-THAT"},
+}
+
+// bindNames adds the flags that say what an image is called, as ko has them.
+func (o *pushOptions) bindNames(flags *pflag.FlagSet) {
+	for _, s := range strategies {
+		flags.BoolP(s.flag, s.short, false, s.doc)
+	}
+	flags.BoolVar(&o.tagOnly, "tag-only", false, "print repository:tag in place of repository@digest")
+	flags.StringVar(&o.refsFile, "image-refs", "", "write the references of all indexes and images to `FILE`, one a line")
+}
+
+// named takes what the flags say of how images are called over into the
+// configuration.
+func (a *app) named(flags *pflag.FlagSet) error {
+	var given []string
+	naming := ""
+	for _, s := range strategies {
+		if on, err := flags.GetBool(s.flag); err == nil && on {
+			given, naming = append(given, "--"+s.flag), s.naming
+		}
+	}
+	if len(given) > 1 {
+		return usage("give one of them", "%s exclude each other", strings.Join(given, " and "))
+	}
+	if naming == "" {
+		return nil
+	}
+	a.config.Naming = naming
+	for i := range a.config.Builds {
+		a.config.Builds[i].Naming = naming
+	}
+	return nil
+}
+
+// bindKo adds the flags that have another name in ko. There the items of labels
+// and annotations are separated by commas.
+func bindKo(flags *pflag.FlagSet) {
+	for _, f := range []struct{ theirs, ours string }{{"image-label", "label"}, {"image-annotation", "annotation"}, {"image-user", "user"}, {"tags", "tag"}} {
+		flags.Var(&koFlag{flags, f.ours}, f.theirs, "ko's name for --"+f.ours)
+		flags.Lookup(f.theirs).Hidden = true
+	}
+}
+
+// A koFlag sets one of our flags.
+type koFlag struct {
+	flags *pflag.FlagSet
+	ours  string
+}
+
+func (f *koFlag) Set(text string) error {
+	items := []string{text}
+	if strings.Contains(text, ",") && f.ours != "user" {
+		var err error
+		if items, err = csv.NewReader(strings.NewReader(text)).Read(); err != nil {
+			return err
+		}
+	}
+	for _, item := range items {
+		if err := f.flags.Set(f.ours, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *koFlag) String() string { return "" }
+func (f *koFlag) Type() string   { return "list" }
+
+// repository returns the repository of a program whose tags do not name one:
+// below repo, or else below what ko would push to.
+func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (string, error) {
+	repo := c.Repo
+	if theirs := os.Getenv("KO_DOCKER_REPO"); repo == "" && theirs != "" {
+		if theirs == "ko.local" || theirs == "kind.local" {
+			return "", usage("mabuild build fills the Docker daemon", "KO_DOCKER_REPO is %s, which is no registry", theirs)
+		}
+		if !a.adopted {
+			a.log.InfoContext(ctx, "pushing to KO_DOCKER_REPO, "+theirs+", as nothing else says where")
+		}
+		repo, a.adopted = theirs, true
+	}
+	if repo == "" {
+		return "", usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name)
+	}
+	repo = strings.TrimSuffix(repo, "/")
+	switch c.Naming {
+	case "bare":
+		return repo, nil
+	case "import-path":
+		return repo + "/" + strings.ToLower(spec.Main.PkgPath), nil
+	case "base-import-path":
+		return repo + "/" + strings.ToLower(path.Base(spec.Main.PkgPath)), nil
+	}
+	return repo + "/" + spec.Name, nil
+}
+
+// refs lists the repository:tag that a program goes to: each full one as it is,
+// each bare one below repo.
+func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]string, error) {
+	tags, err := spec.Vars.ExpandAll(c.Tags)
+	if err != nil {
+		return nil, err
+	}
+	var refs []string
+	var errs []error
+	for i, tag := range tags {
+		if tag == "" || strings.HasSuffix(tag, ":") {
+			errs = append(errs, usage("in a git repository, and for module/path@version, templates have values", "tag %q is empty", c.Tags[i]))
+			continue
+		}
+		if !isFull(tag) {
+			repo, err := a.repository(ctx, spec, c)
+			if err != nil {
+				errs = append(errs, err)
+				break
+			}
+			tag = repo + ":" + tag
+		}
+		errs = append(errs, checkTag(tag))
+		if !slices.Contains(refs, tag) {
+			refs = append(refs, tag)
+		}
+	}
+	return refs, errors.Join(errs...)
+}
+
+// isFull reports whether a tag names its repository too.
+func isFull(tag string) bool { return strings.ContainsAny(tag, "/:") }
+
+// writeRefs writes the references of what was published: of each index and of
+// the images in it, as ko does.
+func writeRefs(file string, done []*published) error {
+	var lines strings.Builder
+	for _, d := range done {
+		if d == nil {
+			continue
+		}
+		for _, repo := range d.repos {
+			fmt.Fprintf(&lines, "%s@%s\n", repo, d.digest)
+			for _, img := range d.images {
+				digest, err := img.Digest()
+				if err != nil {
+					return err
+				}
+				if digest != d.digest { // which a plain image is itself
+					fmt.Fprintf(&lines, "%s@%s\n", repo, digest)
+				}
+			}
+		}
+	}
+	return replaceFile(file, []byte(lines.String()))
+}
+
+// replaceFile writes a file in one step: another finds the old one or the new.
+func replaceFile(file string, content []byte) error {
+	temp := file + ".new"
+	if err := os.WriteFile(temp, content, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, file)
+}
