@@ -333,9 +333,9 @@ func TestSpoiltTars(t *testing.T) {
 // is refused.
 func TestDAG(t *testing.T) {
 	for _, test := range []struct {
-		levels int
-		want   string
-	}{{maxDepth - 1, ""}, {1000, "nested deeper"}} {
+		levels, wide int
+		want         string
+	}{{maxDepth - 1, 1000, ""}, {1000, 2, "nested deeper"}} {
 		m := spoilt(t, func(*mount) {})
 		child := m.own.String()
 		size, kind := int64(0), imageType
@@ -344,7 +344,7 @@ func TestDAG(t *testing.T) {
 		size = info.Size()
 		for range test.levels {
 			one := fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, kind, child, size)
-			raw := `{"schemaVersion":2,"manifests":[` + strings.TrimSuffix(strings.Repeat(one+",", 1000), ",") + `]}`
+			raw := `{"schemaVersion":2,"manifests":[` + strings.TrimSuffix(strings.Repeat(one+",", test.wide), ",") + `]}`
 			h, n, err := v1.SHA256(strings.NewReader(raw))
 			m.must(err)
 			m.must(os.WriteFile(m.path(h), []byte(raw), 0o600))

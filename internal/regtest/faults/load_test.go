@@ -108,7 +108,7 @@ func TestChaosSoak(t *testing.T) {
 	)
 	began := time.Now()
 	requests, memory := load(t, b, n)
-	inside := insidePauses(b.Requests())
+	inside := insidePauses(t, b.Requests())
 	t.Logf("%d requests where %d would do, in %v, %d MiB, %d connections, %d inside a pause", requests, least, time.Since(began).Round(time.Second), memory>>20, b.MostConnections(), inside)
 	if memory > 300<<20 || b.MostConnections() > 64 || inside > 0 {
 		t.Errorf("%d MiB, %d connections, %d inside a pause", memory>>20, b.MostConnections(), inside)
@@ -120,7 +120,8 @@ func TestChaosSoak(t *testing.T) {
 
 // insidePauses counts the requests that came while the registry wanted to be left
 // in peace, but for those that were on their way when it said so.
-func insidePauses(all []regtest.Request) (inside int) {
+func insidePauses(t *testing.T, all []regtest.Request) (inside int) {
+	t.Helper()
 	const underway = 250 * time.Millisecond
 	for i, told := range all {
 		if told.Status != http.StatusTooManyRequests {
@@ -132,6 +133,7 @@ func insidePauses(all []regtest.Request) (inside int) {
 				break
 			}
 			if since > underway && later.Path != "/token" {
+				t.Logf("%s came %v after %s was told to wait", later.Kind(), since, told.Kind())
 				inside++
 			}
 		}

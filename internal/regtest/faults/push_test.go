@@ -90,7 +90,7 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 	k.size = max(k.size, 300)
 	old, next := manifest.Content(nil), program(t, k.size)
 	if !k.new {
-		idx := program(t, 300)
+		idx := regtest.RandomIndex(t, 100, 1, "amd64")
 		if err := b.direct().Put(t.Context(), b.Judge()+"/"+repo+":v1", idx); err != nil {
 			t.Fatal(err)
 		}
