@@ -3,7 +3,6 @@ package crosscompile
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/mod/module"
 )
 
@@ -38,6 +38,17 @@ type Query struct {
 	// replace and exclude lines hold, where otherwise they are refused as
 	// `go install` does.
 	AsMain bool
+	// Aims are tried in turn where build constraints leave a package without
+	// files; none stands for the host.
+	Aims []Aim
+}
+
+// An Aim is what a package is to be built for, as far as that decides which of
+// its files count.
+type Aim struct {
+	Platform ocispec.Platform
+	Tags     []string
+	Cgo      bool
 }
 
 // A PackageError says that what was asked for is no main package.
@@ -66,7 +77,7 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if strings.HasPrefix(q.Pattern, "-") {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
 	}
-	if strings.Contains(q.Pattern, "...") || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
+	if IsPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, one package is wanted", Way: "name the main package, or several of them"}
 	}
 	if pkg, version, ok := strings.Cut(q.Pattern, "@"); ok && !isDir(q.Dir, q.Pattern) {
@@ -75,7 +86,7 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if isLocal(q.Pattern) || isDir(q.Dir, q.Pattern) || strings.HasSuffix(q.Pattern, ".go") {
 		return g.findDir(ctx, q)
 	}
-	return g.list(ctx, q.Dir, q.Pattern, q.Pattern)
+	return g.list(ctx, q, q.Dir, q.Pattern)
 }
 
 // findDir finds the package of a directory: as one of the module at q.Dir, so
@@ -99,11 +110,11 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 		if !isLocal(relative) {
 			relative = "./" + relative
 		}
-		if found, err := g.list(ctx, q.Dir, relative, q.Pattern); err == nil || ctx.Err() != nil {
+		if found, err := g.list(ctx, q, q.Dir, relative); err == nil || ctx.Err() != nil {
 			return found, err
 		}
 	}
-	return g.list(ctx, dir, ".", q.Pattern)
+	return g.list(ctx, q, dir, ".")
 }
 
 // isLocal reports whether the go command would take pattern for a directory.
@@ -123,14 +134,16 @@ func isDir(dir, pattern string) bool {
 // listed is what `go list -json` says of a package.
 type listed struct {
 	ImportPath, Name, Dir string
+	IgnoredGoFiles        []string // by build constraints
 	Module                *struct{ Path, Version, GoMod, Dir, GoVersion string }
 	Error                 *struct{ Err string }
 }
 
 // list asks the go command in dir about pattern, which the person wrote as
-// asked.
-func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, error) {
-	p, err := g.query(ctx, dir, pattern)
+// q.Pattern.
+func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, error) {
+	asked := q.Pattern
+	p, err := g.query(ctx, q, dir, pattern)
 	var ce *CommandError
 	if errors.As(err, &ce) && ce.answered() {
 		if tc, err := g.inModule(ctx, dir); err == nil { // then it is the modules that it needs
@@ -158,20 +171,19 @@ func (g *Go) list(ctx context.Context, dir, pattern, asked string) (Package, err
 	return pkg, nil
 }
 
-func (g *Go) query(ctx context.Context, dir, pattern string) (listed, error) {
-	tc, err := g.toolchain(ctx, dir)
-	if err != nil {
-		return listed{}, err
-	}
-	out, err := run(ctx, process{bin: tc.bin, dir: dir, env: tc.env, args: []string{
-		"list", "-e", "-find", "-json=ImportPath,Name,Dir,Module,Error", "--", pattern,
-	}})
-	if err != nil {
-		return listed{}, err
-	}
-	var p listed
-	if err := json.Unmarshal(out, &p); err != nil {
-		return listed{}, fmt.Errorf("go list: %w", err)
+// query asks for one package, for each aim until one has files of it.
+func (g *Go) query(ctx context.Context, q Query, dir, pattern string) (p listed, err error) {
+	for i, aim := range q.aims() {
+		all, err := g.listAll(ctx, aim, dir, pattern)
+		if err != nil {
+			return p, err
+		}
+		if i == 0 || all[0].Name != "" {
+			p = all[0]
+		}
+		if p.Name != "" || len(p.IgnoredGoFiles) == 0 {
+			break
+		}
 	}
 	return p, nil
 }

@@ -179,7 +179,7 @@ func (s scratch) find(ctx context.Context) (Package, error) {
 	if err := s.alone(ctx, dir); err != nil {
 		return Package{}, err
 	}
-	found, err := s.list(ctx, dir, s.pkg, s.Pattern)
+	found, err := s.list(ctx, s.Query, dir, s.pkg)
 	found.Module, found.Version = m.Path, m.Version
 	var pe *PackageError
 	if errors.As(err, &pe) {

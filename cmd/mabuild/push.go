@@ -137,7 +137,7 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	if a.config.SBOM != "none" {
 		return nil, usage("leave --sbom out", "--sbom %s: this release writes none yet", a.config.SBOM)
 	}
-	builds, err := a.selected(o)
+	builds, err := a.selected(ctx, b, o)
 	if err != nil {
 		return nil, err
 	}

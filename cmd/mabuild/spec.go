@@ -15,31 +15,6 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// selected returns the builds that were asked for: those named by PACKAGE or
-// --only, else all of the file, else the package in the working directory.
-func (a *app) selected(o pushOptions) ([]config.Build, error) {
-	packages := o.packages
-	if len(packages) == 0 && len(a.config.Builds) == 0 {
-		packages = []string{"."}
-	}
-	builds := a.config.Programs(packages)
-	if len(o.only) == 0 {
-		return builds, nil
-	}
-	var ids []string
-	for _, b := range builds {
-		if b.ID != "" {
-			ids = append(ids, b.ID)
-		}
-	}
-	for _, id := range o.only {
-		if !slices.Contains(ids, id) {
-			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has that id", id)
-		}
-	}
-	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(o.only, b.ID) }), nil
-}
-
 // spec turns one build of the configuration into what build understands.
 func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s := build.Spec{

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/config"
+)
+
+// selected returns the builds that were asked for: those named by PACKAGE or
+// --only, else all of the file, else the package in the working directory.
+// Patterns are what they stand for.
+func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]config.Build, error) {
+	var err error
+	if a.config.Builds, err = a.spread(ctx, b, a.config.Builds); err != nil {
+		return nil, err
+	}
+	packages := o.packages
+	if len(packages) == 0 && len(a.config.Builds) == 0 {
+		packages = []string{"."}
+	}
+	if packages, err = a.spreadArguments(ctx, b, packages); err != nil {
+		return nil, err
+	}
+	builds := a.config.Programs(packages)
+	if len(o.only) == 0 {
+		return builds, nil
+	}
+	var ids []string
+	for _, one := range builds {
+		ids = append(ids, idOf(one))
+	}
+	for _, id := range o.only {
+		if !slices.Contains(ids, id) {
+			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has that id", id)
+		}
+	}
+	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(o.only, idOf(b)) }), nil
+}
+
+// idOf returns the id of a build, which is the last element of its package where
+// the file gives it none.
+func idOf(b config.Build) string { return cmp.Or(b.ID, path.Base(b.Main)) }
+
+// spread puts in place of each build whose main is a pattern one for each program
+// that the pattern stands for. A program that another build names is that build's.
+func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Build) ([]config.Build, error) {
+	var all []config.Build
+	var errs []error
+	for _, one := range builds {
+		if !crosscompile.IsPattern(one.Main) {
+			all = append(all, one)
+			continue
+		}
+		mains, err := a.mains(ctx, b, one)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		mains = slices.DeleteFunc(mains, func(main string) bool {
+			return slices.ContainsFunc(builds, func(other config.Build) bool {
+				return other.Dir == one.Dir && path.Clean(other.Main) == path.Clean(main)
+			})
+		})
+		if one.ID != "" && len(mains) > 1 {
+			errs = append(errs, usage("leave the id out: each is named after its program", "id %s is one name, and %s are %d programs", one.ID, one.Main, len(mains)))
+			continue
+		}
+		for _, main := range mains {
+			program := one
+			program.Main = main
+			all = append(all, program)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// spreadArguments puts the programs in place of each PACKAGE that is a pattern.
+func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []string) ([]string, error) {
+	var all []string
+	var errs []error
+	for _, pkg := range packages {
+		if !crosscompile.IsPattern(pkg) {
+			all = append(all, pkg)
+			continue
+		}
+		mains, err := a.mains(ctx, b, a.config.Programs([]string{pkg})[0])
+		errs = append(errs, err)
+		for _, main := range mains {
+			if !slices.Contains(all, main) {
+				all = append(all, main)
+			}
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// mains asks which programs the pattern of a build stands for.
+func (a *app) mains(ctx context.Context, b *build.Builder, c config.Build) ([]string, error) {
+	c.Tags, c.Image = nil, config.Image{} // nothing that git would be asked for
+	s, err := a.spec(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return b.Mains(ctx, s)
+}
