@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"go.uber.org/goleak"
 )
 
 // writerEnv makes this test program a writer: DIR, then how many images, then
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 		n, _ := strconv.Atoi(os.Args[1])
 		os.Exit(writer(dir, n, os.Args[2]))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func writer(dir string, n int, prefix string) int {

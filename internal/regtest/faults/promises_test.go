@@ -36,9 +36,9 @@ func TestPromisesAreTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+|\b[a-z-]+\.txtar`).FindAllString(string(text), -1)
+	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+…?|\b[a-z-]+\.txtar`).FindAllString(string(text), -1)
 	for _, name := range named {
-		if !there[name] {
+		if !there[name] && !strings.HasSuffix(name, "…") {
 			t.Errorf("docs/reliability.md names %s, which is not there", name)
 		}
 	}
