@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -40,8 +39,7 @@ type Builder struct {
 	once    sync.Once
 	goc     *crosscompile.Go
 	store   *cache.Cache
-	permits chan struct{}
-	wanted  atomic.Int64 // permits that are held or waited for
+	permits *queue // of compilers
 	log     *slog.Logger
 }
 
@@ -97,7 +95,7 @@ func (b *Builder) init(ctx context.Context) {
 		if jobs <= 0 {
 			jobs = defaultJobs()
 		}
-		b.permits = make(chan struct{}, jobs)
+		b.permits = newQueue(jobs)
 	})
 }
 
@@ -281,14 +279,16 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), memory: s.recollection}
+	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), memory: s.recollection, times: b.times(s)}
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
 	var wg sync.WaitGroup
+	places := r.enroll()
 	for i := range s.Platforms {
-		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i]) })
+		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], places[i]) })
 	}
 	wg.Wait()
+	r.times.keep(b)
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}

@@ -52,13 +52,13 @@ func compressed(t *testing.T, c Compression, content []byte, size int64) []byte 
 // What is written is read again, by the standard library too, whatever the size
 // of the layer and wherever its blocks end.
 func TestCompressionRoundTrip(t *testing.T) {
-	content := likeProgram(3*splitBlock + 1)
-	for _, c := range []Compression{{Gzip, 1}, {Gzip, 6}, {Gzip, 9}, {Zstd, 1}, {Zstd, 3}, {Zstd, 9}, {Zstd, 22}} {
+	content := likeProgram(2*splitBlock + 1)
+	for _, c := range []Compression{{Gzip, 1}, {Gzip, 9}, {Zstd, 1}, {Zstd, 22}} {
 		for _, size := range []int64{0, splitFrom - 1, splitFrom} {
 			if c.Format == Zstd && size > 0 {
 				continue // it makes no difference there
 			}
-			for _, n := range []int{0, 1, splitReach, splitBlock - 1, splitBlock, splitBlock + 1, 2 * splitBlock, len(content)} {
+			for _, n := range []int{0, 1, splitReach, splitBlock, len(content)} {
 				b := compressed(t, c, content[:n], size)
 				r, err := c.reader(bytes.NewReader(b))
 				if c.Format == Gzip && err == nil {
@@ -79,18 +79,18 @@ func TestCompressionRoundTrip(t *testing.T) {
 // The bytes of a layer are the same on any number of cores, and while others are
 // compressed beside it.
 func TestCompressionIsDeterministic(t *testing.T) {
-	content := likeProgram(5*splitBlock + 12345)
+	content := likeProgram(3*splitBlock + 12345)
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
 	for c, want := range map[Compression]string{
-		{Gzip, 1}: "421812614bba6287fd054deed0822d176444fbe4ee8d74dd888036bc3ff6d4fe",
-		{Gzip, 6}: "50e7133113888428b641a5abaae69236e1e77f40bf40b4bb3445a95fdad01840",
-		{Zstd, 3}: "0d6b098b23bafeeeb6cb2aa95217d16287d4704b6824ad9014cd1e38acf73392",
+		{Gzip, 1}: "9c85aef4961d4cf6751fe7cf0e3aec76a2bef255608098604c17314dbd04754a",
+		{Gzip, 6}: "e6f0927791e5d3fb048ba01a01d3f35a24732ddc03f14fea1ca66a1d6a0ed139",
+		{Zstd, 3}: "044304298ff530ca1221a074304e41bb98a5713ef3f5f02c7fb73c08facbdf09",
 	} {
 		for _, cores := range []int{1, 2, 7} {
 			runtime.GOMAXPROCS(cores)
 			var wg sync.WaitGroup
-			digests := make([]string, 4)
+			digests := make([]string, 2)
 			for i := range digests {
 				wg.Go(func() {
 					sum := sha256.Sum256(compressed(t, c, content, splitFrom))
@@ -121,7 +121,7 @@ func (f *failing) Write(p []byte) (int, error) {
 
 // What the destination says comes back, and nobody waits for ever.
 func TestSplitFails(t *testing.T) {
-	content := likeProgram(12 * splitBlock)
+	content := likeProgram(10 * splitBlock)
 	for _, room := range []int{0, 10, splitBlock} {
 		w, err := Compression{Gzip, 1}.writer(&failing{room}, splitFrom)
 		if err == nil {

@@ -11,7 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -28,10 +28,25 @@ type run struct {
 	files  []entry
 	layers *layers
 	memory *recollection
+	times  *times
 }
 
-// platform takes one platform from its base to its image.
-func (r *run) platform(ctx context.Context, base PlannedBase) (img Image, err error) {
+// enroll asks for a compiler for each platform, all at once.
+func (r *run) enroll() []*ticket {
+	lengths := make([]time.Duration, len(r.spec.Platforms))
+	for i, p := range r.spec.Platforms {
+		lengths[i] = unknownLength
+		if how, err := r.spec.compile(p).expand(r.spec.Vars); err == nil {
+			lengths[i] = r.times.of(p, how)
+		}
+	}
+	return r.permits.enroll(lengths...)
+}
+
+// platform takes one platform from its base to its image. A program that must be
+// compiled waits for its place.
+func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (img Image, err error) {
+	defer place.leave()
 	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
 	step := "compile"
 	defer func() {
@@ -49,10 +64,11 @@ func (r *run) platform(ctx context.Context, base PlannedBase) (img Image, err er
 		return img, err
 	}
 	if img.Image = r.recalled(ctx, base, how); img.Image == nil {
-		if err := r.make(ctx, &img, base, how, &step, log); err != nil {
+		if err := r.make(ctx, &img, base, how, place, &step, log); err != nil {
 			return img, err
 		}
 	}
+	place.leave()
 	if err := <-carried; err != nil {
 		step = "base layers"
 		return img, err
@@ -77,18 +93,18 @@ func (r *run) carry(ctx context.Context, base PlannedBase) <-chan error {
 
 // make compiles, and puts the program on its base. Compiling and compressing
 // each keep a core busy, and hold a permit.
-func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, step *string, log *slog.Logger) error {
-	release, err := r.permit(ctx)
-	if err != nil {
+func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, place *ticket, step *string, log *slog.Logger) error {
+	if err := place.wait(ctx); err != nil {
 		return err
 	}
-	defer release()
 	log.InfoContext(ctx, "compiling")
+	start := time.Now()
 	bin, unlock, err := r.compile(ctx, base.Platform, how)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	r.times.note(base.Platform, how, time.Since(start))
 	*step = "layer"
 	log.InfoContext(ctx, "layering")
 	program, err := programEntry(r.spec, base.Platform, bin.Path)
@@ -140,11 +156,11 @@ func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known 
 	if err != nil {
 		return nil, err
 	}
-	release, err := r.permit(ctx)
-	if err != nil {
+	place := r.permits.enroll(r.times.of(p, how))[0]
+	defer place.leave()
+	if err := place.wait(ctx); err != nil {
 		return nil, err
 	}
-	defer release()
 	other := *r
 	other.spec.Main = main
 	bin, unlock, err := other.compile(ctx, p, how)
@@ -161,18 +177,6 @@ func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known 
 		return nil, fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
 	}
 	return program.open()
-}
-
-// permit waits for a compiler's place.
-func (r *run) permit(ctx context.Context) (release func(), err error) {
-	r.wanted.Add(1)
-	select {
-	case r.permits <- struct{}{}:
-		return sync.OnceFunc(func() { <-r.permits; r.wanted.Add(-1) }), nil
-	case <-ctx.Done():
-		r.wanted.Add(-1)
-		return nil, context.Cause(ctx)
-	}
 }
 
 // compile compiles for p. The program at Path stays what it is until unlock.
@@ -192,10 +196,9 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 	if how.Cgo {
 		env = append([]string{"CGO_ENABLED=1"}, env...)
 	}
-	atOnce := min(int(r.wanted.Load()), cap(r.permits))
 	request := crosscompile.Request{
 		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
-		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(atOnce))), Env: env,
+		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: env,
 	}
 	bin, err = r.goc.Compile(ctx, request)
 	if err == nil {
