@@ -29,6 +29,7 @@ type app struct {
 
 	file    string // --config
 	verbose int
+	profile profiles
 
 	config  *config.Config
 	log     *slog.Logger
@@ -43,6 +44,7 @@ type app struct {
 func (a *app) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&a.file, "config", "", "configuration `FILE` (default: the nearest .mabuild.yaml)")
 	flags.CountVarP(&a.verbose, "verbose", "v", "say more; -vv says every request")
+	a.profile.bind(flags)
 	config.BindGlobal(flags)
 }
 

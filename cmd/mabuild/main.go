@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -56,7 +57,18 @@ without a Docker daemon, and publishes them under one tag.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          knownCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			stop, err := a.profile.start()
+			if err == nil {
+				a.ends = append(a.ends, func() {
+					if err := stop(); err != nil {
+						fmt.Fprintln(a.stderr, "profile: "+err.Error())
+					}
+				})
+			}
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err: err, way: cmd.CommandPath() + " --help lists the flags"}

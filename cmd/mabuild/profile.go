@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"runtime/pprof"
+
+	"github.com/spf13/pflag"
+)
+
+// profiles are the files that a run's profiles are written to, for those who work
+// on mabuild: what it does with the processor, and what it allocates.
+type profiles struct{ cpu, memory string }
+
+func (p *profiles) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&p.cpu, "cpuprofile", "", "write a CPU profile of mabuild itself to `FILE`")
+	flags.StringVar(&p.memory, "memprofile", "", "write a profile of mabuild's allocations to `FILE`")
+	for _, name := range []string{"cpuprofile", "memprofile"} {
+		_ = flags.MarkHidden(name) // it is there
+	}
+}
+
+// start begins what was asked for; stop writes it.
+func (p *profiles) start() (stop func() error, err error) {
+	var cpu, memory *os.File
+	if p.cpu != "" {
+		if cpu, err = os.Create(p.cpu); err == nil {
+			err = pprof.StartCPUProfile(cpu)
+		}
+	}
+	if p.memory != "" && err == nil {
+		memory, err = os.Create(p.memory)
+	}
+	if err != nil {
+		pprof.StopCPUProfile()
+		return nil, &usageError{err: err, way: "name files that can be written"}
+	}
+	return func() error {
+		var errs []error
+		if cpu != nil {
+			pprof.StopCPUProfile()
+			errs = append(errs, cpu.Close())
+		}
+		if memory != nil {
+			errs = append(errs, pprof.Lookup("allocs").WriteTo(memory, 0), memory.Close())
+		}
+		return errors.Join(errs...)
+	}, nil
+}
