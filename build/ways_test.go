@@ -1,0 +1,87 @@
+package build_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// Whichever way an image comes about, from nothing, from what Go kept, or from
+// what mabuild kept without asking Go, it is the same image.
+func TestEveryWayGivesTheSameImage(t *testing.T) {
+	cold := append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOENV=off", "GOCACHE="+t.TempDir())
+	source := func() string { return newWorld(t, 1).dir }
+	dir, cache, work := source(), t.TempDir(), t.TempDir()
+	platforms := parse(t, "linux/amd64,linux/arm64")
+	publish := func(dir, cache string, jobs int) (digest v1.Hash, compiled int) {
+		t.Helper()
+		b := &build.Builder{Work: work, Cache: cache, Jobs: jobs, Go: &crosscompile.Go{Environ: cold}}
+		r, err := b.Build(t.Context(), build.Spec{Dir: dir, Name: "app", Platforms: platforms}, build.Hooks{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err = r.Index.Digest()
+		if err := errors.Join(err, validate.Index(r.Index)); err != nil {
+			t.Fatal(err)
+		}
+		for _, img := range r.Images {
+			if img.Binary.Path != "" {
+				compiled++
+			}
+		}
+		return digest, compiled
+	}
+	settled := func() { time.Sleep(100 * time.Millisecond) } // files that are too young are not believed
+	settled()
+	want, _ := publish(dir, cache, 0) // a cold Go, an empty cache
+
+	for _, way := range []struct {
+		name       string
+		prepare    func() error
+		dir, cache string
+		jobs       int
+		compiles   bool
+	}{
+		{name: "up to date, no compiler", dir: dir, cache: cache},
+		{name: "files touched, layers kept", dir: dir, cache: cache, compiles: true, prepare: func() error {
+			return os.Chtimes(filepath.Join(dir, "a.go"), time.Now(), time.Now())
+		}},
+		{name: "layers lost", dir: dir, cache: cache, compiles: true, prepare: func() error {
+			return os.RemoveAll(filepath.Join(cache, "blobs"))
+		}},
+		{name: "programs lost", dir: dir, cache: cache, compiles: true, prepare: func() error {
+			return errors.Join(os.RemoveAll(filepath.Join(cache, "programs")), os.RemoveAll(filepath.Join(cache, "records")))
+		}},
+		{name: "a warm Go, an empty cache", dir: dir, cache: t.TempDir(), compiles: true},
+		{name: "a warm Go, no cache", dir: dir, compiles: true},
+		{name: "one job", dir: dir, jobs: 1, compiles: true},
+		{name: "many jobs", dir: dir, jobs: 16, compiles: true},
+		{name: "one core", dir: dir, compiles: true, prepare: func() error { runtime.GOMAXPROCS(1); return nil }},
+		{name: "another directory", dir: source(), cache: t.TempDir(), compiles: true},
+	} {
+		cores := runtime.GOMAXPROCS(0)
+		if way.prepare != nil {
+			if err := way.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			settled()
+		}
+		digest, compiled := publish(way.dir, way.cache, way.jobs)
+		runtime.GOMAXPROCS(cores)
+		if digest != want {
+			t.Errorf("%s: %s, want %s", way.name, digest, want)
+		}
+		if wants := map[bool]int{true: len(platforms)}[way.compiles]; compiled != wants {
+			t.Errorf("%s: %d programs compiled, want %d", way.name, compiled, wants)
+		}
+	}
+}
