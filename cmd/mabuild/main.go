@@ -62,7 +62,7 @@ without a Docker daemon, and publishes them under one tag.
 			if err == nil {
 				a.ends = append(a.ends, func() {
 					if err := stop(); err != nil {
-						fmt.Fprintln(a.stderr, "profile: "+err.Error())
+						_, _ = fmt.Fprintln(a.stderr, "profile: "+err.Error())
 					}
 				})
 			}
