@@ -40,6 +40,7 @@ type Builder struct {
 	goc     *crosscompile.Go
 	store   *cache.Cache
 	permits *queue // of compilers
+	walks   walks
 	log     *slog.Logger
 }
 
@@ -121,7 +122,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 		if s.Main, err = b.find(ctx, s); err != nil {
 			return s, err
 		}
-		s.recollection.begin(b.goc, s.Main)
+		b.begin(s.recollection, s.Main)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name

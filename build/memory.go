@@ -58,7 +58,7 @@ func (b *Builder) recall(s Spec) *recollection {
 	if !b.store.Load("memory", key, &r.memory) {
 		return r
 	}
-	if digest, young, err := r.memory.Scope.list(); err == nil && !young && digest == r.memory.Listing {
+	if digest, young, err := b.walks.list(r.memory.Scope); err == nil && !young && digest == r.memory.Listing {
 		r.fresh, r.before = true, digest
 	}
 	return r
@@ -96,15 +96,15 @@ func (b *Builder) memoryKey(s Spec) (string, error) {
 
 // begin lists the sources of a package that was just found, before anything is
 // compiled.
-func (r *recollection) begin(g *crosscompile.Go, main crosscompile.Package) {
+func (b *Builder) begin(r *recollection, main crosscompile.Package) {
 	if r.key == "" || r.fresh {
 		return
 	}
-	sc, err := scopeOf(g, main.Dir)
+	sc, err := scopeOf(b.goc, main.Dir)
 	if err != nil {
 		return
 	}
-	if digest, young, err := sc.list(); err == nil && !young {
+	if digest, young, err := b.walks.list(sc); err == nil && !young {
 		r.before = digest
 		r.memory = memory{Main: main, Scope: sc, Listing: digest, Programs: map[string]compiled{}}
 	}
@@ -161,7 +161,7 @@ func (b *Builder) keep(r *recollection) {
 	if !r.news {
 		return
 	}
-	if digest, _, err := r.memory.Scope.list(); err != nil || digest != r.before {
+	if digest, _, err := b.walks.list(r.memory.Scope); err != nil || digest != r.before {
 		return
 	}
 	if b.store.Store("memory", r.key, r.memory) == nil {

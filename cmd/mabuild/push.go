@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
@@ -141,23 +143,24 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	if err != nil {
 		return nil, err
 	}
-	var programs []program
-	var errs []error
-	for _, one := range builds {
-		p, err := a.program(ctx, b, one, o)
-		if err != nil {
+	programs := make([]program, len(builds))
+	errs := make([]error, len(builds))
+	var group errgroup.Group
+	group.SetLimit(2 * runtime.GOMAXPROCS(0)) // go list and git, one after another each
+	for i, one := range builds {
+		group.Go(func() error {
+			programs[i], errs[i] = a.program(ctx, b, one, o)
 			if len(builds) > 1 {
-				err = named(buildName(one), err)
+				errs[i] = named(buildName(one), errs[i])
 			}
-			errs = append(errs, err)
-			continue
-		}
-		programs = append(programs, p)
+			return nil
+		})
 	}
-	if len(errs) == 0 {
-		errs = append(errs, distinct(programs))
+	_ = group.Wait() // errs has them all
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
-	return programs, errors.Join(errs...)
+	return programs, distinct(programs)
 }
 
 // distinct refuses two programs that would move the same tag, or fill the same
