@@ -1,8 +1,10 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"testing"
 	"time"
 
@@ -35,5 +37,39 @@ func benchmarkLayer(b *testing.B, e entry, atOnce int) {
 		if err := group.Wait(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkCompression compresses the program in the file that MABUILD_PROGRAM
+// names at each level: how long that takes, and how many bytes travel then.
+func BenchmarkCompression(b *testing.B) {
+	file := os.Getenv("MABUILD_PROGRAM")
+	if file == "" {
+		b.Skip("MABUILD_PROGRAM names no program")
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []Compression{
+		{Gzip, 1}, {Gzip, 2}, {Gzip, 3}, {Gzip, 4}, {Gzip, 5}, {Gzip, 6}, {Gzip, 7}, {Gzip, 9},
+		{Zstd, 1}, {Zstd, 3}, {Zstd, 6}, {Zstd, 10},
+	} {
+		b.Run(fmt.Sprintf("%s:%d", c.Format, c.Level), func(b *testing.B) {
+			b.SetBytes(int64(len(content)))
+			var count counter
+			for b.Loop() {
+				count = counter{}
+				w, err := c.writer(&count, int64(len(content)))
+				if err == nil {
+					_, err = w.Write(content)
+				}
+				if err := errors.Join(err, w.Close()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(count.n)/1e6, "MB")
+			b.ReportMetric(float64(b.Elapsed().Seconds())/float64(b.N)+float64(count.n)*8/100e6, "s-at-100Mbit/s")
+		})
 	}
 }
