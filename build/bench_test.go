@@ -52,8 +52,18 @@ func BenchmarkCompression(b *testing.B) {
 		b.Fatal(err)
 	}
 	for _, c := range []Compression{
-		{Gzip, 1}, {Gzip, 2}, {Gzip, 3}, {Gzip, 4}, {Gzip, 5}, {Gzip, 6}, {Gzip, 7}, {Gzip, 9},
-		{Zstd, 1}, {Zstd, 3}, {Zstd, 6}, {Zstd, 10},
+		{Gzip, 1},
+		{Gzip, 2},
+		{Gzip, 3},
+		{Gzip, 4},
+		{Gzip, 5},
+		{Gzip, 6},
+		{Gzip, 7},
+		{Gzip, 9},
+		{Zstd, 1},
+		{Zstd, 3},
+		{Zstd, 6},
+		{Zstd, 10},
 	} {
 		b.Run(fmt.Sprintf("%s:%d", c.Format, c.Level), func(b *testing.B) {
 			b.SetBytes(int64(len(content)))

@@ -39,7 +39,8 @@ type Builder struct {
 	once    sync.Once
 	goc     *crosscompile.Go
 	store   *cache.Cache
-	permits *queue // of compilers
+	permits *queue        // of compilers
+	turns   chan struct{} // of those who write layers
 	walks   walks
 	log     *slog.Logger
 }
@@ -96,7 +97,7 @@ func (b *Builder) init(ctx context.Context) {
 		if jobs <= 0 {
 			jobs = defaultJobs()
 		}
-		b.permits = newQueue(jobs)
+		b.permits, b.turns = newQueue(jobs), make(chan struct{}, jobs)
 	})
 }
 
@@ -268,7 +269,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 }
 
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, alive: func() error { return context.Cause(ctx) }}
+	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, turns: b.turns, alive: func() error { return context.Cause(ctx) }}
 }
 
 // Build makes the index of s: every platform, or an error that joins a

@@ -11,10 +11,13 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	stdgzip "compress/gzip"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/internal/cache"
 )
 
 // likeProgram is content about as compressible as a Go program: random bytes and
@@ -184,5 +187,36 @@ func TestLayersByCompression(t *testing.T) {
 	}
 	if len(keys) != 3 {
 		t.Errorf("%d places for three compressions", len(keys))
+	}
+}
+
+// Programs that share a layer have it made once, also where each has a maker of
+// its own.
+func TestSharedLayerIsMadeOnce(t *testing.T) {
+	c, err := cache.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	turns := make(chan struct{}, 1)
+	var opened atomic.Int32
+	shared := inline("f", 0o644, []byte("content"))
+	open := shared.open
+	shared.open = func() (io.ReadCloser, error) {
+		opened.Add(1)
+		return open()
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		w := newLayers(t, c)
+		w.turns = turns
+		wg.Go(func() {
+			if _, err := w.layer([]entry{shared}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := opened.Load(); n != 1 {
+		t.Errorf("made %d times", n)
 	}
 }

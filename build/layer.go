@@ -60,7 +60,8 @@ type layers struct {
 	cache       *cache.Cache
 	time        time.Time
 	compression Compression
-	alive       func() error // not nil once nobody wants the layers any more
+	alive       func() error  // not nil once nobody wants the layers any more
+	turns       chan struct{} // of those that are written at once, for all programs; nil: any number
 
 	mu   sync.Mutex
 	made map[string]func() (v1.Layer, error) // by key
@@ -93,15 +94,32 @@ func (w *layers) layer(entries []entry) (v1.Layer, error) {
 	return once()
 }
 
-// find returns the layer from the cache, or makes it.
+// find returns the layer from the cache, or makes it when its turn comes: fifty
+// programs on one base have it made by the first, and one buffer a turn.
 func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
-	var r record
-	if w.cache.Load("layer", key, &r) {
-		if size, err := w.cache.Size(r.Digest); err == nil && size == r.Size {
-			return w.kept(r, entries), nil
+	if l := w.load(key, entries); l != nil {
+		return l, nil
+	}
+	if w.turns != nil {
+		w.turns <- struct{}{}
+		defer func() { <-w.turns }()
+		if l := w.load(key, entries); l != nil {
+			return l, nil
 		}
 	}
 	return w.make(key, entries)
+}
+
+// load returns the layer if the cache has it, else nil.
+func (w *layers) load(key string, entries []entry) v1.Layer {
+	var r record
+	if !w.cache.Load("layer", key, &r) {
+		return nil
+	}
+	if size, err := w.cache.Size(r.Digest); err != nil || size != r.Size {
+		return nil
+	}
+	return w.kept(r, entries)
 }
 
 // key identifies what a layer holds: all of its headers, and its files' digests.

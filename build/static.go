@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -33,8 +34,8 @@ const (
 )
 
 // staticEntries lists the static base: what a program without a C library looks
-// for, and nothing that runs.
-func staticEntries() ([]entry, error) {
+// for, and nothing that runs. It is the same for all programs of a run.
+var staticEntries = sync.OnceValues(func() ([]entry, error) {
 	home := directory("home/nonroot", 0o700)
 	home.uid, home.gid = 65532, 65532
 	entries := []entry{
@@ -50,7 +51,7 @@ func staticEntries() ([]entry, error) {
 	}
 	zones, err := zoneEntries()
 	return append(entries, zones...), err
-}
+})
 
 // certificates returns Mozilla's roots, as the Go project maintains them, in PEM.
 func certificates() []byte {
