@@ -25,13 +25,15 @@ free_port() {
 	done
 }
 
-# registry NAME starts Debian's docker-registry and sets NAME to its host.
+# registry NAME [log] starts Debian's docker-registry and sets NAME to its host; with
+# log it writes each request to $work/NAME.log.
 registry() {
-	local port
+	local port silent=true
+	[[ ${2:-} != log ]] || silent=false
 	port=$(free_port)
 	cat >"$work/$1.yml" <<-YAML
 		version: 0.1
-		log: {level: error, accesslog: {disabled: true}}
+		log: {level: error, accesslog: {disabled: $silent}}
 		storage: {filesystem: {rootdirectory: $work/$1}, delete: {enabled: true}}
 		http: {addr: "127.0.0.1:$port"}
 	YAML
