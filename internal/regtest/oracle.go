@@ -20,23 +20,50 @@ import (
 // below the tag is there with the size, digest and media type that its descriptor
 // claims, and that repo has no other tag.
 func (r *Registry) Verify(repo, tag string) (v1.Hash, error) {
-	var list struct{ Tags []string }
+	tags, err := r.tags(repo)
+	if err != nil || len(tags) == 0 {
+		return v1.Hash{}, err
+	}
+	if !slices.Equal(tags, []string{tag}) {
+		return v1.Hash{}, fmt.Errorf("%s has stray tags: %v", repo, tags)
+	}
+	return r.tag(repo, tag)
+}
+
+// VerifyTags is [Registry.Verify] for a repository of many tags. It adds to known
+// what each of them names, and does not look again at those that are in it.
+func (r *Registry) VerifyTags(repo string, known map[string]v1.Hash) error {
+	tags, err := r.tags(repo)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if _, ok := known[tag]; ok {
+			continue
+		}
+		if known[tag], err = r.tag(repo, tag); err != nil {
+			return fmt.Errorf("%s: %w", tag, err)
+		}
+	}
+	return nil
+}
+
+// tags lists the tags of repo, none where there is no such repository.
+func (r *Registry) tags(repo string) ([]string, error) {
 	raw, _, err := r.ask(repo + "/tags/list")
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return v1.Hash{}, nil
-	case err != nil:
-		return v1.Hash{}, err
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
 	}
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return v1.Hash{}, err
-	}
-	if len(list.Tags) == 0 {
-		return v1.Hash{}, nil
-	}
-	if !slices.Equal(list.Tags, []string{tag}) {
-		return v1.Hash{}, fmt.Errorf("%s has stray tags: %v", repo, list.Tags)
-	}
+	var list struct{ Tags []string }
+	err = json.Unmarshal(raw, &list)
+	return list.Tags, err
+}
+
+// tag returns what repo:tag names, which must be whole.
+func (r *Registry) tag(repo, tag string) (v1.Hash, error) {
 	raw, sent, err := r.ask(repo + "/manifests/" + tag)
 	if err != nil {
 		return v1.Hash{}, err
