@@ -146,7 +146,7 @@ func (r *recollection) covers(s Spec) bool {
 func (r *recollection) note(p ocispec.Platform, how Compile, e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.before == "" || how.Cgo { // a C compiler reads what nobody lists
+	if r.before == "" || how.Cgo || how.profiled() { // a C compiler reads what nobody lists
 		return
 	}
 	r.memory.Programs[programKey(p, how)] = compiled{Content: e.content, Size: e.size}

@@ -66,6 +66,11 @@ type Compile struct {
 	Env     []string // K=V
 	Cgo     bool
 	Symbols bool // keep the symbol table and DWARF
+	Race    bool // with the race detector, which wants Cgo
+	Cover   bool // with counters of what ran, written to GOCOVERDIR
+	// Pgo is the file of a profile to optimise by, or off; "", as auto, is
+	// default.pgo beside the main package, where there is one.
+	Pgo string
 }
 
 // A File is a file or a directory's content that goes into the image.
@@ -180,6 +185,9 @@ func (c Compile) validate(where string) error {
 			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is mabuild's to set", Way: "platforms, cgo, ldflags, gcflags and build_tags say it"})
 		}
 	}
+	if c.Race && !c.Cgo {
+		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector is compiled with cgo, which is off", Way: "--cgo, or cgo in the file, with a C compiler for each platform"})
+	}
 	return errors.Join(errs...)
 }
 
@@ -231,6 +239,9 @@ func (s Spec) compile(p ocispec.Platform) Compile {
 	return c
 }
 
+// profiled reports whether a profile is named, which may lie anywhere.
+func (c Compile) profiled() bool { return c.Pgo != "" && c.Pgo != "auto" && c.Pgo != "off" }
+
 // Flags returns the flags of go build that c stands for.
 func (c Compile) Flags() []string {
 	ldflags := slices.Clone(c.Ldflags)
@@ -246,6 +257,15 @@ func (c Compile) Flags() []string {
 	}
 	if len(c.Tags) > 0 {
 		flags = append(flags, "-tags="+strings.Join(c.Tags, ","))
+	}
+	if c.Race {
+		flags = append(flags, "-race")
+	}
+	if c.Cover {
+		flags = append(flags, "-cover")
+	}
+	if c.Pgo != "" {
+		flags = append(flags, "-pgo="+c.Pgo)
 	}
 	return flags
 }

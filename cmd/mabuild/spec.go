@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s := build.Spec{
 		Package: c.Main, Dir: c.Dir, Name: c.ID, Path: c.Path,
-		Compile:     build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo, Symbols: c.Symbols},
+		Compile:     build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo, Symbols: c.Symbols, Race: c.Race, Cover: c.Cover},
 		Overrides:   map[string]build.Compile{},
 		Docker:      a.config.MediaTypes == "docker",
 		Compression: build.Compression{Format: a.config.Compression.Format, Level: a.config.Compression.Level},
@@ -32,6 +33,9 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		s.Files = append(s.Files, build.File{From: f.From, To: f.To, Mode: int64(f.Mode)})
 	}
 	var err error
+	if s.Compile.Pgo, err = profile(c); err != nil {
+		return s, err
+	}
 	if s.Time, err = sourceDate(); err != nil {
 		return s, err
 	}
@@ -61,6 +65,23 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		s.IndexAnnotations = vcsAnnotations(ctx, c)
 	}
 	return s, nil
+}
+
+// profile returns what a build says of its profile, a file by its whole path: the
+// go command may run elsewhere.
+func profile(c config.Build) (string, error) {
+	switch c.PGO {
+	case "", "auto", "off":
+		return c.PGO, nil
+	}
+	file := c.PGO
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(c.Dir, file)
+	}
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+		return "", usage("auto, off or a file, relative to the directory of the build", "pgo: no file %s", file)
+	}
+	return filepath.Abs(file)
 }
 
 // isVersion reports whether a package is a module/path@version, of which the

@@ -76,6 +76,9 @@ type Settings struct {
 	Env       []string    `yaml:"env" doc:"Variables for the go command, each K=V." flag:"build-env" example:"[GOEXPERIMENT=none]" check:"keyvalue" sep:"lines"`
 	Cgo       bool        `yaml:"cgo" doc:"Compile with cgo; wants a C compiler for each platform."`
 	Symbols   bool        `yaml:"symbols" doc:"Keep symbol table and debug information."`
+	Race      bool        `yaml:"race" doc:"Compile with the race detector; wants cgo."`
+	Cover     bool        `yaml:"cover" doc:"Compile with coverage counters, which the program writes to GOCOVERDIR."`
+	PGO       string      `yaml:"pgo" doc:"Profile to optimise by, below the build's directory; auto, the default, is default.pgo beside the main package, off is none." example:"cpu.pgo"`
 	Path      string      `yaml:"path" doc:"Where the program lies in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
 	Files     []File      `yaml:"files" doc:"Files that go into the image beside the program." flag:"-"`
 	Image     Image       `yaml:"image" doc:"What the image says about how it is run."`
