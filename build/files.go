@@ -92,13 +92,13 @@ func (f File) entries(root *os.Root, dir string) ([]entry, error) {
 		switch {
 		case at == "": // the image's root
 		case d.IsDir():
-			entries = append(entries, directory(at, 0o755))
+			entries = append(entries, f.owned(directory(at, 0o755)))
 		case d.Type() == fs.ModeSymlink:
 			e, err := symlink(root, name, rel, at)
 			if err != nil {
 				return err
 			}
-			entries = append(entries, e)
+			entries = append(entries, f.owned(e))
 		default:
 			e, err := f.regular(root, dir, filepath.FromSlash(name), at, info)
 			if err != nil {
@@ -133,10 +133,16 @@ func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e 
 			mode = 0o755
 		}
 	}
-	return entry{
+	return f.owned(entry{
 		name: to, kind: tar.TypeReg, mode: mode, size: size, content: hex.EncodeToString(h.Sum(nil)),
 		open: func() (io.ReadCloser, error) { return openIn(dir, from) },
-	}, nil
+	}), nil
+}
+
+// owned gives an entry f's owner.
+func (f File) owned(e entry) entry {
+	e.uid, e.gid = f.UID, f.GID
+	return e
 }
 
 // openIn opens a file below dir, and nothing else.

@@ -103,7 +103,7 @@ func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
 		Config: v1.Config{
 			Entrypoint: []string{at}, Cmd: s.Config.Cmd, User: base.User, WorkingDir: base.WorkingDir,
 			Env: slices.Clone(base.Env), ExposedPorts: maps.Clone(base.ExposedPorts), Volumes: maps.Clone(base.Volumes),
-			StopSignal: base.StopSignal, Labels: labels(base.Labels, s.Config.Labels),
+			StopSignal: base.StopSignal, Healthcheck: s.Config.Healthcheck, Labels: labels(base.Labels, s.Config.Labels),
 		},
 	}
 	if f.config.OSVersion != "" && p.OS == "windows" {
@@ -222,6 +222,7 @@ func annotate(s Spec, f foundation) map[string]string {
 	}
 	all := baseAnnotations(f.name, f.digest)
 	maps.Copy(all, s.Config.Annotations)
+	maps.Copy(all, s.ManifestAnnotations)
 	return all
 }
 

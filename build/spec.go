@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
@@ -43,11 +44,13 @@ type Spec struct {
 	Path   string // where the program lies, absolute; "": /mabuild/NAME
 	Files  []File
 	Config Config
-	// IndexAnnotations are of the index alone, on top of Config.Annotations.
-	IndexAnnotations map[string]string
-	Docker           bool // manifests of Docker's media types, not OCI's
-	Compression      Compression
-	Time             time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
+	// These are of the index alone, and of the manifests alone, on top of
+	// Config.Annotations.
+	IndexAnnotations    map[string]string
+	ManifestAnnotations map[string]string
+	Docker              bool // manifests of Docker's media types, not OCI's
+	Compression         Compression
+	Time                time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
 
 	Vars Vars // for templates in Compile and Config
 
@@ -78,6 +81,8 @@ type File struct {
 	From string // relative to Spec.Dir, within it
 	To   string // absolute; a trailing slash means into that directory
 	Mode int64  // of files, 0: 0644, or 0755 where the owner may execute it
+	UID  int    // of files and of the directories that are made for them
+	GID  int
 }
 
 // Config is what an image says of itself. What is empty is the base's, or what a
@@ -93,6 +98,9 @@ type Config struct {
 	StopSignal  string
 	Labels      map[string]string
 	Annotations map[string]string // of the index and of every manifest
+	// Healthcheck is Docker's. Its engine heeds it in images of both families of
+	// media types, podman in those of Docker's alone, Kubernetes in none.
+	Healthcheck *v1.HealthConfig
 }
 
 // A SpecError is a complaint about a Spec that needs no look at the world.
@@ -145,7 +153,7 @@ func (s Spec) Validate() (Spec, error) {
 	for _, key := range slices.Sorted(maps.Keys(s.Overrides)) {
 		errs = append(errs, s.Overrides[key].validate("overrides: "+key+": "))
 	}
-	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations) > 0 {
+	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations)+len(s.ManifestAnnotations) > 0 {
 		complain("annotations", "leave them out, or use OCI media types", "Docker's media types carry none")
 	}
 	s.Compression = s.Compression.full()
@@ -168,6 +176,8 @@ func (f File) validate() error {
 		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q is not absolute", f.To), Way: "write /" + f.To}
 	case slices.Contains(strings.Split(f.To, "/"), ".."):
 		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q has a .. in it", f.To)}
+	case f.UID < 0 || f.GID < 0:
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("owner %d:%d is none", f.UID, f.GID)}
 	case f.Mode&^0o7777 != 0:
 		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is none", f.Mode)}
 	}
@@ -204,6 +214,9 @@ func (c Config) validate() error {
 		if name, _, ok := strings.Cut(kv, "="); !ok || name == "" {
 			errs = append(errs, &SpecError{Field: "image: env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
 		}
+	}
+	if h := c.Healthcheck; h != nil && (len(h.Test) < 2 || h.Test[1] == "") && !slices.Equal(h.Test, []string{"NONE"}) {
+		errs = append(errs, &SpecError{Field: "image: healthcheck", Reason: "has no command", Way: "cmd: [/mabuild/api, health]"})
 	}
 	for _, p := range c.Ports {
 		number, _, _ := strings.Cut(p, "/")

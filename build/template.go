@@ -109,10 +109,11 @@ func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 // expand fills in the templates of labels and annotations, and tries those of how
 // to compile.
 func (s Spec) expand() (Spec, error) {
-	var errs [4]error
+	var errs [5]error
 	s.Config.Labels, errs[0] = s.Vars.expandMap(s.Config.Labels)
 	s.Config.Annotations, errs[1] = s.Vars.expandMap(s.Config.Annotations)
 	s.IndexAnnotations, errs[2] = s.Vars.expandMap(s.IndexAnnotations)
+	s.ManifestAnnotations, errs[4] = s.Vars.expandMap(s.ManifestAnnotations)
 	_, errs[3] = s.Compile.expand(s.Vars)
 	all := errs[:]
 	for _, o := range s.Overrides {

@@ -205,6 +205,9 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	if spec, err = b.Resolve(ctx, spec); err != nil {
 		return program{}, err
 	}
+	if spec.Config.Healthcheck != nil && !spec.Docker {
+		a.log.WarnContext(ctx, "healthcheck: Docker heeds it, podman only with --media-types docker")
+	}
 	p := program{spec: spec, noIndex: a.config.NoIndex}
 	if p.noIndex && spec.All {
 		return p, usage("name the one with --platforms", "--no-index wants one platform, and all may be several")

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
@@ -30,8 +35,13 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		},
 	}
 	for _, f := range c.Files {
-		s.Files = append(s.Files, build.File{From: f.From, To: f.To, Mode: int64(f.Mode)})
+		file := build.File{From: f.From, To: f.To, Mode: int64(f.Mode)}
+		user, group, _ := strings.Cut(f.Owner, ":")
+		file.UID, _ = strconv.Atoi(user)                // numbers, or nothing
+		file.GID, _ = strconv.Atoi(cmp.Or(group, user)) // as Docker has it
+		s.Files = append(s.Files, file)
 	}
+	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
 	var err error
 	if s.Compile.Pgo, err = profile(c); err != nil {
 		return s, err
@@ -58,13 +68,47 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	if s.Config.Labels, err = pairs(c.Image.Labels); err != nil {
 		return s, fmt.Errorf("labels: %w", err)
 	}
-	if s.Config.Annotations, err = pairs(c.Image.Annotations); err != nil {
+	if err := annotations(&s, c.Image.Annotations); err != nil {
 		return s, fmt.Errorf("annotations: %w", err)
 	}
 	if a.config.VCS {
-		s.IndexAnnotations = vcsAnnotations(ctx, c)
+		described := vcsAnnotations(ctx, c)
+		maps.Copy(described, s.IndexAnnotations)
+		s.IndexAnnotations = described
 	}
 	return s, nil
+}
+
+// annotations sorts annotations by what they are of: index:K=V of the index,
+// manifest:K=V of every manifest, K=V of both.
+func annotations(s *build.Spec, list []string) error {
+	var index, manifest, both []string
+	for _, text := range list {
+		if kv, ok := strings.CutPrefix(text, "index:"); ok {
+			index = append(index, kv)
+		} else if kv, ok := strings.CutPrefix(text, "manifest:"); ok {
+			manifest = append(manifest, kv)
+		} else {
+			both = append(both, text)
+		}
+	}
+	var errs [3]error
+	s.Config.Annotations, errs[0] = pairs(both)
+	s.IndexAnnotations, errs[1] = pairs(index)
+	s.ManifestAnnotations, errs[2] = pairs(manifest)
+	return errors.Join(errs[:]...)
+}
+
+// healthcheck is Docker's word for what the configuration says, nil where it says
+// nothing.
+func healthcheck(c config.Healthcheck) *v1.HealthConfig {
+	if reflect.ValueOf(c).IsZero() {
+		return nil
+	}
+	return &v1.HealthConfig{
+		Test: append([]string{"CMD"}, c.Cmd...), Retries: c.Retries,
+		Interval: time.Duration(c.Interval), Timeout: time.Duration(c.Timeout), StartPeriod: time.Duration(c.StartPeriod),
+	}
 }
 
 // profile returns what a build says of its profile, a file by its whole path: the

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,6 +105,12 @@ var checks = map[string]func(string) error{
 		}
 		return nil
 	},
+	"owner": func(s string) error {
+		if !owner.MatchString(s) {
+			return fmt.Errorf("%q wants numbers, 65532 or 65532:65532", shorten(s))
+		}
+		return nil
+	},
 	"host":  func(s string) error { _, err := host(s); return err },
 	"glob":  examineGlob,
 	"regex": examineRegex,
@@ -117,6 +124,8 @@ var checks = map[string]func(string) error{
 		return nil
 	},
 }
+
+var owner = regexp.MustCompile(`^[0-9]{1,9}(:[0-9]{1,9})?$`)
 
 // examinePlatforms checks one item of a list of platforms, which may be a comma
 // list itself. seen holds what was there before, by key.

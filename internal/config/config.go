@@ -108,6 +108,8 @@ type File struct {
 	From string `yaml:"from" doc:"File or directory, below the build's directory." flag:"-" example:"./web/dist"`
 	To   string `yaml:"to" doc:"Absolute path in the image." flag:"-" check:"absolute" example:"/srv/web"`
 	Mode Mode   `yaml:"mode" doc:"Permissions in octal; by default 0755 where the owner may execute, else 0644." flag:"-" example:"\"0644\""`
+	// Owner holds for directories, too.
+	Owner string `yaml:"owner" doc:"Owner and group by number, 65532 or 65532:65532; by default 0:0." flag:"-" check:"owner" example:"\"65532:65532\""`
 }
 
 // Image is what the image's config says about how it is run.
@@ -119,9 +121,21 @@ type Image struct {
 	Env         []string `yaml:"env" doc:"Variables of the running program, each K=V." flag:"env" check:"keyvalue" sep:"lines" example:"[TZ=UTC]"`
 	Ports       []string `yaml:"ports" doc:"Ports that the program listens on, each PORT[/PROTOCOL]." flag:"port" example:"[8080/tcp]"`
 	Labels      []string `yaml:"labels" doc:"Labels, each K=V." flag:"label" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.source=https://example.com/acme\"]"`
-	Annotations []string `yaml:"annotations" doc:"Annotations of the index, each K=V." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]"`
+	Annotations []string `yaml:"annotations" doc:"Annotations of the index and of each image's manifest, each K=V; index:K=V and manifest:K=V are of one of them." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]"`
 	Volumes     []string `yaml:"volumes" doc:"Directories that hold data." flag:"volume" check:"absolute" example:"[/data]"`
 	StopSignal  string   `yaml:"stop_signal" doc:"Signal that ends the program." flag:"stop-signal" example:"SIGTERM"`
+
+	Healthcheck Healthcheck `yaml:"healthcheck" doc:"How Docker finds out whether the program is well; Kubernetes has probes of its own."`
+}
+
+// A Healthcheck is a command that is run in the container every now and then. What
+// is zero is Docker's default.
+type Healthcheck struct {
+	Cmd         []string `yaml:"cmd" doc:"Command that ends with 0 if the program is well; it is run without a shell." flag:"health-cmd" sep:"lines" example:"[/mabuild/api, health]"`
+	Interval    Duration `yaml:"interval" doc:"Time between two checks." flag:"health-interval" example:"30s"`
+	Timeout     Duration `yaml:"timeout" doc:"Time after which a check has failed." flag:"health-timeout" example:"3s"`
+	StartPeriod Duration `yaml:"start_period" doc:"Time in which no failure counts." flag:"health-start-period" example:"5s"`
+	Retries     int      `yaml:"retries" doc:"How many failures in a row it takes." flag:"health-retries" example:"3"`
 }
 
 // Cache says where what was made before is kept, and how much of it.

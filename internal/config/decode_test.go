@@ -169,7 +169,7 @@ timeout: 90s
 		Builds: []Build{{
 			ID: "api", Main: "./cmd/api",
 			Settings: Settings{
-				Files: []File{{"./web", "/srv", 0o750}},
+				Files: []File{{"./web", "/srv", 0o750, ""}},
 				Image: Image{User: "65532", Labels: []string{"A.B=c"}},
 			},
 		}},

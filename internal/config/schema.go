@@ -58,6 +58,7 @@ var patterns = map[string]string{
 	"compression": "^(gzip(:[1-9])?|zstd(:([1-9]|1[0-9]|2[0-2]))?)$",
 	"keyvalue":    "^[^=]+=",
 	"absolute":    `^(/|.:\\)`,
+	"owner":       `^[0-9]{1,9}(:[0-9]{1,9})?$`,
 	"host":        `^[^/\s]+$`,
 	"platform":    `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`,
 	"platforms":   `^\s*(all|[^/\s]+/[^/\s]+.*)$`,
