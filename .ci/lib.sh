@@ -72,3 +72,62 @@ run_docker() {
 	docker pull -q --platform "$platform" "$ref" >/dev/null
 	docker run --rm --network none --platform "$platform" "$ref" "$@"
 }
+
+# For the registries UP and REG with logs: forget begins to count anew, asked NAME
+# prints what was asked since, by kind.
+declare -A seen
+forget() { for name in UP REG; do seen[$name]=$(wc -l <"$work/$name.log"); done; }
+asked() {
+	tail -n +$((seen[$1] + 1)) "$work/$1.log" | awk '
+		match($0, /"(GET|HEAD|PUT|POST|PATCH|DELETE) [^"]*"/) {
+			split(substr($0, RSTART + 1, RLENGTH - 2), r, " ")
+			kind = r[2] ~ /\/blobs\/uploads\// ? "upload" : r[2] ~ /\/blobs\// ? "blob" : r[2] ~ /\/manifests\// ? "manifest" : r[2] ~ /\/tags\/list/ ? "tags" : r[2] ~ /\/referrers\// ? "referrers" : r[2]
+			n[r[1] " " kind]++
+		}
+		END { for (k in n) print k "=" n[k] }' | sort | paste -sd, -
+}
+
+# publish_many HOST/NAME TAG… publishes under each tag an index of its own: six images
+# of its own, of blobs that all tags share. $work/made has the manifests, made their
+# digests, config one of each architecture, $work/made.sums the sums.
+archs=(amd64 arm64 arm ppc64le s390x riscv64)
+declare -A config made
+sums() { (cd "$1" && sha256sum -- *) | sort; }
+many() { curl --parallel --parallel-max 16 -fsS "$@" 2>"$work/curl.log"; }
+publish_many() {
+	local repo=$1 tag arch list comma body digest file kind
+	shift
+	put() {
+		printf 'url = "http://%s/v2/%s/manifests/%s"\nupload-file = "%s"\noutput = "/dev/null"\n' "${repo%%/*}" "${repo#*/}" "$2" "$1"
+	}
+	mkdir "$work/tree"
+	echo tiny >"$work/tree/tiny"
+	tar -C "$work/tree" --mtime=@0 --owner=0 --group=0 -cf "$work/tiny.tar" tiny
+	for arch in "${archs[@]}"; do
+		"$crane" append --insecure --oci-empty-base -f "$work/tiny.tar" -t "$repo-seed:$arch" >/dev/null 2>&1
+		"$crane" mutate --insecure --set-platform "linux/$arch" "$repo-seed:$arch" >/dev/null 2>&1
+		config[$arch]=$("$crane" manifest --insecure "$repo-seed:$arch")
+	done
+	for digest in $(grep -o 'sha256:[0-9a-f]*' <<<"${config[*]}" | sort -u); do
+		curl -fsS -X POST "http://${repo%%/*}/v2/${repo#*/}/blobs/uploads/?mount=$digest&from=${repo#*/}-seed"
+	done
+	mkdir "$work/made"
+	for tag in "$@"; do
+		for arch in "${archs[@]}"; do printf '%s,"annotations":{"tag":"%s"}}' "${config[$arch]%\}}" "$tag" >"$work/made/$tag.$arch"; done
+	done
+	while read -r digest file; do made[$file]=$digest; done < <(sums "$work/made")
+	for tag in "$@"; do
+		list= comma=
+		for arch in "${archs[@]}"; do
+			body=${config[$arch]%\}}",\"annotations\":{\"tag\":\"$tag\"}}"
+			list+="$comma{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"sha256:${made[$tag.$arch]}\",\"size\":${#body},\"platform\":{\"os\":\"linux\",\"architecture\":\"$arch\"}}" comma=,
+		done
+		printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}' "$list" >"$work/made/$tag.index"
+	done
+	sums "$work/made" >"$work/made.sums"
+	for tag in "$@"; do for arch in "${archs[@]}"; do put "$work/made/$tag.$arch" "sha256:${made[$tag.$arch]}"; done; done >"$work/manifest.curl"
+	for tag in "$@"; do put "$work/made/$tag.index" "$tag"; done >"$work/index.curl"
+	for kind in manifest index; do
+		many -H "Content-Type: application/vnd.oci.image.$kind.v1+json" -K "$work/$kind.curl" || fail "$kind: $(head -n 3 "$work/curl.log")"
+	done
+}

@@ -126,10 +126,10 @@ func (r route) rests(t *testing.T, repo string) {
 	}
 }
 
-// asked lists what was asked for with credentials.
+// asked lists what was asked for with credentials, but for what was told to wait.
 func (b *bench) asked() (kinds []string) {
 	for _, one := range b.Requests() {
-		if one.Authorized == "Bearer" {
+		if one.Authorized == "Bearer" && one.Status != http.StatusTooManyRequests {
 			kinds = append(kinds, one.Kind())
 		}
 	}
