@@ -184,7 +184,7 @@ func TestChaosMirrorSoak(t *testing.T) {
 	f.Inject(regtest.Fault{Chance: rand.New(rand.NewPCG(chance.Uint64(), 0)), Times: -1, Status: 503})
 	f.from.Inject(regtest.Fault{Chance: chance, Times: -1, Status: 503})
 	f.finish(t, "copy", fmt.Sprintf("%d copied, 0 unchanged, 0 skipped, 0 failed", f.tags))
-	if inside := insidePauses(f.from.Requests()); inside > 0 {
+	if inside := insidePauses(t, f.from.Requests()); inside > 0 {
 		t.Errorf("%d requests inside a pause", inside)
 	}
 	f.complete(t, "copy")
