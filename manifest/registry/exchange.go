@@ -38,6 +38,7 @@ func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*ht
 	} else {
 		settle(resp)
 		k.host.heed(resp)
+		k.host.answers(true)
 	}
 	if err != nil {
 		e := k.broken(ctx, watch, err)

@@ -58,6 +58,7 @@ type host struct {
 	mu     sync.Mutex
 	scheme string // "" until decided
 	dead   bool   // as a mirror: it failed in this run
+	absent bool   // nobody was there, for all the tries that this is worth, nor has answered since
 }
 
 // canonical folds the names of Docker Hub into one.

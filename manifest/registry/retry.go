@@ -56,9 +56,12 @@ func (r *retries) again(ctx context.Context, err error) error {
 	e.Attempts = max(r.tries, e.Attempts)
 	limit := maxTries
 	if e.brief {
-		limit = maxTriesBrief
+		limit = r.host.briefly()
 	}
 	if e.final || r.tries >= limit {
+		if e.brief && !e.final {
+			r.host.answers(false)
+		}
 		e.final = true
 		return &e
 	}
@@ -83,6 +86,24 @@ func (r *retries) again(ctx context.Context, err error) error {
 		}
 	}
 	return nil
+}
+
+// briefly is how often a host is tried where nobody is: of a thousand images that go
+// there one waits for it, and the others believe that one.
+func (h *host) briefly() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.absent {
+		return 1
+	}
+	return maxTriesBrief
+}
+
+// answers remembers whether somebody is there.
+func (h *host) answers(yes bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.absent = !yes
 }
 
 // delay returns how long to wait after e: as told, never less, or doubling.

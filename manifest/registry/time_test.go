@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -286,4 +288,36 @@ func TestFlights(t *testing.T) {
 			t.Errorf("ran %d times", n)
 		}
 	})
+}
+
+// Of all that goes to a host where nobody is, the first waits for somebody and the
+// others believe it, until there is an answer.
+func TestNobodyThere(t *testing.T) {
+	var naps int
+	c := &Client{Sleep: func(context.Context, time.Duration) error { naps++; return nil }}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	ref := server.Listener.Addr().String() + "/app@sha256:" + strings.Repeat("0", 64)
+	asks := func(want int) {
+		t.Helper()
+		naps = 0
+		if _, err := c.Resolve(t.Context(), ref); err == nil || naps != want {
+			t.Errorf("%d waits, not %d: %v", naps, want, err)
+		}
+	}
+	address := server.Listener.Addr().String()
+	if err := server.Listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	asks(maxTriesBrief - 1)
+	asks(0)
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener = l
+	server.Start()
+	asks(0) // 404
+	server.Close()
+	asks(maxTriesBrief - 1)
+	asks(0)
 }
