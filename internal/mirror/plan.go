@@ -22,6 +22,19 @@ type job struct {
 	targets []string
 }
 
+// hosts names the registries that a job deals with.
+func (j *job) hosts() string {
+	from := j.source
+	if len(j.items) > 0 {
+		from = j.items[0].Ref
+	}
+	hosts := cutRef(from).host()
+	for _, target := range j.targets {
+		hosts += " " + cutRef(target).host()
+	}
+	return hosts
+}
+
 // plan lists the images of an entry. Only the lists of tags and repositories are
 // read, and only where the entry's rules depend on them.
 func (r *run) plan(ctx context.Context, e *Entry) ([]job, error) {

@@ -47,8 +47,8 @@ type State interface {
 	Store(kind, key string, v any) error
 }
 
-// atOnce is how many images of one registry are under way. Their requests are
-// bounded by the registry's client.
+// atOnce is how many images from one registry to another are under way. Their
+// requests are bounded by the registry's client.
 const atOnce = 8
 
 // A Runner carries entries out. It is one run's: its Store remembers what it saw.
@@ -75,7 +75,7 @@ type run struct {
 
 	mu       sync.Mutex
 	listings map[string]*listing      // by repository
-	gates    map[string]chan struct{} // by host
+	gates    map[string]chan struct{} // by hosts
 	claimed  map[string]string        // who goes to a target
 	counted  map[string]bool          // what a dry run has counted
 
@@ -134,7 +134,7 @@ func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
 	results := make([][]Result, len(jobs))
 	var wg sync.WaitGroup
 	for i := range jobs {
-		gate := r.gate(cutRef(jobs[i].source).host())
+		gate := r.gate(jobs[i].hosts())
 		select {
 		case gate <- struct{}{}:
 		case <-ctx.Done():
@@ -185,14 +185,15 @@ func (e *Entry) source() string {
 	return e.Image
 }
 
-// gate bounds the images of one host that are under way.
-func (r *run) gate(host string) chan struct{} {
+// gate bounds the images between the same hosts that are under way: those that wait
+// for a registry that says nothing hold up none that go elsewhere.
+func (r *run) gate(hosts string) chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gates[host] == nil {
-		r.gates[host] = make(chan struct{}, atOnce)
+	if r.gates[hosts] == nil {
+		r.gates[hosts] = make(chan struct{}, atOnce)
 	}
-	return r.gates[host]
+	return r.gates[hosts]
 }
 
 // claim refuses a target that another image goes to in this run.

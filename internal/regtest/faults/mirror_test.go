@@ -487,6 +487,37 @@ func TestMirrorDown(t *testing.T) {
 	r.converges(t, "app", next)
 }
 
+// Of ten images those that go to a registry which says nothing hold up none that goes
+// elsewhere from the same source.
+func TestMirrorSilent(t *testing.T) {
+	r := newRoute(t, regtest.Options{})
+	_, next := r.app(t)
+	silent := start(t, regtest.Options{})
+	silent.Inject(regtest.Fault{Times: -1, Action: regtest.Stall})
+	var entries []*mirror.Entry
+	for i := range 10 {
+		e := r.entry("app")
+		e.Name = fmt.Sprintf("silent%d", i)
+		e.Targets = []string{fmt.Sprintf("%s/app%d:v1", silent.Host, i)}
+		entries = append(entries, e)
+	}
+	last := r.entry("app") // comes after them: it has to ask for the tags
+	last.Image, last.Tags.Glob = r.from.Host+"/app", []string{"v*"}
+	c, _ := r.to.client()
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	runner := &mirror.Runner{Store: registries{Client: c}, Now: func() time.Time {
+		if is, err := r.to.Verify("app", "v1"); err == nil && is == must(next.Digest())(t) {
+			stop()
+		}
+		return time.Now()
+	}}
+	report := runner.Run(ctx, append(entries, last))
+	if report.Copied != 1 || report.Failed != 10 || !r.to.verifyTag(t, "app", nil, next) {
+		t.Errorf("%d copied, %d failed", report.Copied, report.Failed)
+	}
+}
+
 // Of two targets one is refused and the other is whole.
 func TestMirrorTargetDenied(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
