@@ -165,8 +165,8 @@ func (f *fleet) killed(t *testing.T, chance *rand.Rand, repo string, within time
 		}
 	}
 	t.Logf("killed %d times: %d of %d tags are there, whole", struck, len(known), f.tags)
-	if struck == 0 {
-		t.Error("nothing was killed")
+	if struck < count(t, "MABUILD_CHAOS_MIRROR_KILLS", 20)*3/4 {
+		t.Error("too few were struck before they had done all")
 	}
 	f.whole(t, repo, "")
 	f.complete(t, repo)
@@ -201,7 +201,7 @@ func TestChaosMirror(t *testing.T) {
 	took := f.whole(t, "copy", fmt.Sprintf("%d copied, 0 unchanged, 0 skipped, 0 failed", f.tags))
 	f.complete(t, "copy")
 	f.idle(t, "copy")
-	f.killed(t, chance, "killed", took/10)
+	f.killed(t, chance, "killed", took/25)
 }
 
 // The same where one request in a hundred fails at either end, and the source's
