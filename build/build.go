@@ -64,7 +64,7 @@ type Result struct {
 // A PlatformError says for which platform, and at which step, a build ended.
 type PlatformError struct {
 	Platform ocispec.Platform
-	Step     string // compile, layer, image, base layers or push
+	Step     string // compile, layer, debugger, image, base layers or push
 	Err      error
 }
 
@@ -113,7 +113,10 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 		return s, err
 	}
 	if s.recollection == nil {
-		s.recollection = b.recall(s)
+		s.recollection = &recollection{}
+		if !s.Debug { // what is remembered is a program, and here are two
+			s.recollection = b.recall(s)
+		}
 	}
 	known := s.recollection.covers(s)
 	switch {
@@ -138,7 +141,11 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if known {
 		return s, err
 	}
-	return s, errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms))
+	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms), s.debuggable())
+	if err == nil && s.Debug && s.debugger.ImportPath == "" {
+		s.debugger, err = b.findDebugger(ctx, s)
+	}
+	return s, err
 }
 
 // strayKeys looks at what is said for single platforms that are not built: one
@@ -255,6 +262,9 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 		if s.Platforms, err = from.platforms(ctx, s); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.debuggable(); err != nil {
+		return nil, err
 	}
 	found, err := from.all(ctx, s)
 	files, filesErr := fileEntries(s)

@@ -43,7 +43,7 @@ func fixture(t *testing.T, w *layers, f foundation, s Spec, text string) v1.Imag
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := additions(w, p, f, files, program)
+	added, err := additions(w, p, f, []part{{"files", files}, {"program", []entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +422,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added, err := additions(w, p, foundation{}, files, program); err == nil {
+		if added, err := additions(w, p, foundation{}, []part{{"files", files}, {"program", []entry{program}}}); err == nil {
 			t.Errorf("%s: %d layers", name, len(added))
 		}
 	}

@@ -18,26 +18,30 @@ import (
 // ownDir is the directory that mabuild makes, which no base has.
 const ownDir = "mabuild"
 
+// A part is what becomes one layer.
+type part struct {
+	comment string // in the image's history
+	entries []entry
+}
+
 // additions makes the layers for p: one of the files, which platforms share, and
-// one of the program. Neither is made when it would be empty.
-func additions(w *layers, p ocispec.Platform, f foundation, files []entry, binary entry) (added []addition, err error) {
-	program := []entry{binary}
+// one of each program. None is made that would be empty.
+func additions(w *layers, p ocispec.Platform, f foundation, parts []part) (added []addition, err error) {
 	var t tree // what the base has, read only if it matters
-	for _, group := range [][]entry{files, program} {
-		if t == nil && p.OS != "windows" && slices.ContainsFunc(group, outside) {
+	var all []entry
+	for _, part := range parts {
+		all = append(all, part.entries...)
+		if t == nil && p.OS != "windows" && slices.ContainsFunc(part.entries, outside) {
 			if t, err = readTree(f.layers, w.cache); err != nil {
 				return nil, err
 			}
 		}
 	}
-	// Together first: neither may stand in the other's way.
-	if _, err := t.place(slices.Concat(files, program)); err != nil {
+	// Together first: none may stand in another's way.
+	if _, err := t.place(all); err != nil {
 		return nil, err
 	}
-	for _, part := range []struct {
-		entries []entry
-		comment string
-	}{{files, "files"}, {program, "program"}} {
+	for _, part := range parts {
 		if len(part.entries) == 0 {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -114,7 +115,17 @@ func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compil
 	vouch(bin.Path, program.content)
 	r.memory.note(base.Platform, how, program)
 	img.Binary = bin
-	img.Image, err = r.image(base, program)
+	parts := r.parts(program)
+	if r.spec.Debug {
+		*step = "debugger"
+		e, unlock, err := r.debugger(ctx, base.Platform)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		parts = slices.Insert(parts, 1, part{"debugger", []entry{e}})
+	}
+	img.Image, err = r.image(base, parts)
 	return err
 }
 
@@ -138,7 +149,7 @@ func (r *run) recalled(ctx context.Context, base PlannedBase, how Compile) v1.Im
 	})
 	// A layer of its own maker, so that a failure is nobody else's.
 	w := r.Builder.layers(ctx, r.spec)
-	added, err := additions(w, base.Platform, base.foundation, r.files, program)
+	added, err := additions(w, base.Platform, base.foundation, r.parts(program))
 	if err != nil {
 		return nil
 	}
@@ -223,9 +234,14 @@ func (r *run) workFile(key string) (string, error) {
 	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
 }
 
-// image puts the program's layers on its base.
-func (r *run) image(base PlannedBase, program entry) (v1.Image, error) {
-	added, err := additions(r.layers, base.Platform, base.foundation, r.files, program)
+// parts are what goes onto the base beside the debugger.
+func (r *run) parts(program entry) []part {
+	return []part{{"files", r.files}, {"program", []entry{program}}}
+}
+
+// image puts the layers of all parts on their base.
+func (r *run) image(base PlannedBase, parts []part) (v1.Image, error) {
+	added, err := additions(r.layers, base.Platform, base.foundation, parts)
 	if err != nil {
 		return nil, err
 	}

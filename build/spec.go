@@ -52,13 +52,18 @@ type Spec struct {
 	Compression         Compression
 	Time                time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
 
+	// Debug adds the debugger Delve, which starts the program and listens on port
+	// 40000. The program is compiled without optimisations.
+	Debug bool
+
 	Vars Vars // for templates in Compile and Config
 
 	// Main is the package that Package turned out to be. [Builder.Resolve] fills
 	// it in.
 	Main crosscompile.Package
 
-	recollection *recollection // what was compiled before, from Resolve on
+	debugger     crosscompile.Package // Resolve fills it in, too
+	recollection *recollection        // what was compiled before, from Resolve on
 }
 
 // Compile says how to compile. Its zero value is trimmed, stripped, without cgo.
@@ -70,7 +75,10 @@ type Compile struct {
 	Cgo     bool
 	Symbols bool // keep the symbol table and DWARF
 	Race    bool // with the race detector, which wants Cgo
-	Cover   bool // with counters of what ran, written to GOCOVERDIR
+	// Unoptimized compiles as a debugger wants it: no optimisations, no inlining,
+	// all symbols.
+	Unoptimized bool
+	Cover       bool // with counters of what ran, written to GOCOVERDIR
 	// Pgo is the file of a profile to optimise by, or off; "", as auto, is
 	// default.pgo beside the main package, where there is one.
 	Pgo string
@@ -247,6 +255,7 @@ func (s Spec) compile(p ocispec.Platform) Compile {
 	if len(o.Tags) > 0 {
 		c.Tags = o.Tags
 	}
+	c.Unoptimized = c.Unoptimized || s.Debug
 	c.Env = slices.Concat(c.Env, o.Env)
 	c.Cgo, c.Symbols = c.Cgo || o.Cgo, c.Symbols || o.Symbols
 	return c
@@ -258,10 +267,13 @@ func (c Compile) profiled() bool { return c.Pgo != "" && c.Pgo != "auto" && c.Pg
 // Flags returns the flags of go build that c stands for.
 func (c Compile) Flags() []string {
 	ldflags := slices.Clone(c.Ldflags)
-	if !c.Symbols {
+	if !c.Symbols && !c.Unoptimized {
 		ldflags = append([]string{"-s", "-w"}, ldflags...)
 	}
 	var flags []string
+	if c.Unoptimized {
+		flags = append(flags, "-gcflags=all=-N -l")
+	}
 	if len(ldflags) > 0 {
 		flags = append(flags, "-ldflags="+strings.Join(ldflags, " "))
 	}

@@ -58,6 +58,7 @@ func TestErrors(t *testing.T) {
 		"crosscompile.ErrNoGo":        {is: func(err error) bool { return errors.Is(err, crosscompile.ErrNoGo) }, args: push(), env: map[string]string{"PATH": "nowhere"}},
 		"crosscompile.ErrWrongFormat": {is: func(err error) bool { return errors.Is(err, crosscompile.ErrWrongFormat) }, args: push(), env: map[string]string{"PATH": "odd"}},
 		"crosscompile.TargetError":    {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/amd46")},
+		"build.DebuggerError":         {is: as[*build.DebuggerError], args: push("--platforms", "linux/s390x", "--debug")},
 		"crosscompile.VariantError":   {is: as[*crosscompile.VariantError], args: push("--platforms", "linux/amd64/v9")},
 		"platform.ParseError":         {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
 		"manifest.PlatformError":      {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},

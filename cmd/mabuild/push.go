@@ -26,6 +26,8 @@ type pushOptions struct {
 	verify   bool
 	push     bool // to registries
 	tagOnly  bool
+	debug    bool
+	plain    bool // no optimisations
 	refsFile string
 }
 
@@ -78,6 +80,8 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print what would be built and pushed; compile nothing, send nothing")
 	flags.BoolVar(&o.verify, "verify", false, "look for the blobs, too, of what a registry says it has, and heal what is gone")
 	flags.StringSliceVar(&o.only, "only", nil, "build only these `ID`s of .mabuild.yaml")
+	flags.BoolVar(&o.debug, "debug", false, "add the debugger Delve, which starts the program and listens on port 40000")
+	flags.BoolVar(&o.plain, "disable-optimizations", false, "compile for a debugger: no optimisations, all symbols")
 	bindKo(flags)
 	if o.push {
 		o.bindNames(flags)
@@ -201,7 +205,7 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	if err != nil {
 		return program{}, err
 	}
-	spec.AsMain = o.asMain
+	spec.AsMain, spec.Debug, spec.Compile.Unoptimized = o.asMain, o.debug, o.plain
 	if spec, err = b.Resolve(ctx, spec); err != nil {
 		return program{}, err
 	}
