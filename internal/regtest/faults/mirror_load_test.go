@@ -4,7 +4,6 @@ package faults
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
@@ -55,14 +54,14 @@ func newFleet(t *testing.T, tags int, from regtest.Options) *fleet {
 }
 
 // mirror begins to copy all tags to repo.
-func (f *fleet) mirror(t *testing.T, ctx context.Context, repo string) (*exec.Cmd, *bytes.Buffer) {
+func (f *fleet) mirror(t *testing.T, repo string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	plan := filepath.Join(f.temp, repo+".yaml")
 	text := fmt.Sprintf("entries:\n  - {source: %s/many, tags: {semver: \">=1\"}, target: %s/%s}\n", f.from.Host, f.Host, repo)
 	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(ctx, f.program, "mirror", "-f", plan, "--progress", "none")
+	cmd := exec.CommandContext(t.Context(), f.program, "mirror", "-f", plan, "--progress", "none")
 	out := &bytes.Buffer{}
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = f.module, f.env, out, out
 	return cmd, out
@@ -80,7 +79,7 @@ func (f *fleet) whole(t *testing.T, repo, summary string) time.Duration {
 func (f *fleet) finish(t *testing.T, repo, summary string) time.Duration {
 	t.Helper()
 	began := time.Now()
-	cmd, out := f.mirror(t, t.Context(), repo)
+	cmd, out := f.mirror(t, repo)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +150,7 @@ func (f *fleet) killed(t *testing.T, chance *rand.Rand, repo string, within time
 	known := map[string]v1.Hash{}
 	struck := 0
 	for i := range count(t, "MABUILD_CHAOS_MIRROR_KILLS", 20) {
-		cmd, _ := f.mirror(t, t.Context(), repo)
+		cmd, _ := f.mirror(t, repo)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
