@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,7 @@ func newConfig(a *app) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newConfigInit(a), newConfigView(a), newConfigSchema(a))
+	cmd.AddCommand(newConfigInit(a), newConfigView(a), newConfigSchema(a), newConfigImport(a))
 	return cmd
 }
 
@@ -102,4 +104,55 @@ func newConfigSchema(a *app) *cobra.Command {
 		_, err = a.stdout.Write(b)
 		return err
 	})
+}
+
+func newConfigImport(a *app) *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Make a .mabuild.yaml of ko's .ko.yaml",
+		Long: `Print a .mabuild.yaml that builds what ko's .ko.yaml has ko build. What has no
+counterpart is a comment in it, and a warning with its line.`,
+		Example: `  mabuild config import .ko.yaml -o .mabuild.yaml`,
+		Args:    exactlyOne(".ko.yaml"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.start(cmd); err != nil {
+				return err
+			}
+			return runConfigImport(cmd.Context(), a, args[0], out)
+		},
+	}
+	cmd.Flags().StringVarP(&out, "output", "o", "", "write to `FILE`, which must not exist, not to standard output")
+	return cmd
+}
+
+func runConfigImport(ctx context.Context, a *app, file, out string) (err error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage("name ko's file, .ko.yaml mostly", "%s does not exist", file)
+	}
+	if err != nil {
+		return err
+	}
+	text, notes, err := config.ImportKo(file, filepath.Dir(file), data)
+	if err != nil {
+		return &usageError{err: err}
+	}
+	for _, note := range notes {
+		a.log.WarnContext(ctx, note.Error())
+	}
+	if out == "" {
+		_, err = a.stdout.Write(text)
+		return err
+	}
+	f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return usage("remove it first", "%s exists", out)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = f.Write(text)
+	return err
 }

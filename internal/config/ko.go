@@ -1,0 +1,291 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/modfile"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A koFile is being turned from ko's .ko.yaml into a [FileName].
+type koFile struct {
+	d     *decoder
+	dir   string
+	notes []error
+}
+
+// ImportKo returns a [FileName] that builds what ko's .ko.yaml, which lies in dir,
+// has ko build. What has no counterpart stands there as a comment, and among the
+// notes, each a [*Problem] with its line. The error is of a file that ko could not
+// read either.
+func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err error) {
+	k := &koFile{d: &decoder{file: file, left: maxValues}, dir: dir}
+	root, err := k.d.parse(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	w := &koWriter{}
+	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO) an image is called by its")
+	w.line("# id or program, without ko's hash; naming: import-path or bare is what -P and --bare were.")
+	k.top(root, w)
+	if err := k.d.err(); err != nil {
+		return nil, nil, err
+	}
+	text := []byte(strings.Join(w.lines, "\n") + "\n")
+	if _, _, err := decode[Config](FileName, text); err != nil {
+		return nil, nil, fmt.Errorf("what came out of %s is wrong: %w", file, err)
+	}
+	return text, k.notes, nil
+}
+
+// note says that n has no counterpart, and in a comment.
+func (k *koFile) note(w *koWriter, n *yaml.Node, key, why string) {
+	k.notes = append(k.notes, &Problem{Origin: Origin{FromFile, k.d.file, n.Line}, Key: key, Err: errors.New("not imported: " + why)})
+	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.d.file), n.Line, key, why))
+}
+
+// koSettings are what defaults and builds have in common.
+type koSettings struct {
+	env, flags, ldflags *yaml.Node
+}
+
+// top writes the top level.
+func (k *koFile) top(root *yaml.Node, w *koWriter) {
+	var s koSettings
+	var builds, overrides, platforms *yaml.Node
+	base := ""
+	k.mapping(root, "", func(key, value *yaml.Node) {
+		switch strings.ToLower(key.Value) { // as ko reads keys
+		case "defaultbaseimage":
+			base = k.text(value, key.Value)
+		case "baseimageoverrides":
+			overrides = value
+		case "defaultplatforms":
+			platforms = value
+		case "defaultenv":
+			s.env = value
+		case "defaultflags":
+			s.flags = value
+		case "defaultldflags":
+			s.ldflags = value
+		case "builds":
+			builds = value
+		default:
+			k.note(w, key, key.Value, "ko does not know it either")
+		}
+	})
+	k.platforms(w, platforms)
+	if base == "" {
+		w.line("# ko's base was cgr.dev/chainguard/static; this one is built in, and needs no network.")
+		base = "static"
+	}
+	w.value("base", base)
+	top := k.settings(w, s, koSettings{}, "default")
+	bases := k.bases(overrides)
+	if builds == nil && len(bases) == 0 {
+		return
+	}
+	w.line("builds:")
+	if builds != nil && k.kind(builds, yaml.SequenceNode, "builds") {
+		for i, b := range builds.Content {
+			k.build(w.item(), b, fmt.Sprintf("builds[%d]", i), top, bases)
+		}
+	}
+	for _, o := range bases {
+		if !o.used {
+			b := w.item()
+			b.value("main", o.path)
+			b.value("base", o.image)
+			b.end()
+		}
+	}
+}
+
+// platforms writes defaultPlatforms; without it ko builds for one.
+func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
+	list := []string{"linux/amd64"}
+	if n == nil {
+		w.line("# ko builds for this one where nobody says more.")
+	} else {
+		list = nil
+		for _, text := range k.texts(n, "defaultPlatforms") {
+			_, err := platform.ParseList(strings.Split(text, ","))
+			if err != nil && text != "all" {
+				k.note(w, n, "defaultPlatforms", err.Error())
+				continue
+			}
+			list = append(list, strings.Split(text, ",")...)
+		}
+	}
+	if len(list) > 0 {
+		w.values("platforms", list)
+	}
+}
+
+// A koBase is an entry of baseImageOverrides.
+type koBase struct {
+	path, image string
+	used        bool
+}
+
+func (k *koFile) bases(n *yaml.Node) []*koBase {
+	var list []*koBase
+	if n != nil {
+		k.mapping(n, "baseImageOverrides", func(key, value *yaml.Node) {
+			list = append(list, &koBase{path: key.Value, image: k.text(value, "baseImageOverrides."+key.Value)})
+		})
+	}
+	return list
+}
+
+// build writes one of builds.
+func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bases []*koBase) {
+	var s koSettings
+	id, dir, main := "", ".", "."
+	var unknown []*yaml.Node
+	k.mapping(n, at, func(key, value *yaml.Node) {
+		switch strings.ToLower(key.Value) {
+		case "id":
+			id = k.text(value, at+".id")
+		case "dir":
+			dir = k.text(value, at+".dir")
+		case "main":
+			main = k.text(value, at+".main")
+		case "env":
+			s.env = value
+		case "flags":
+			s.flags = value
+		case "ldflags":
+			s.ldflags = value
+		default:
+			unknown = append(unknown, key)
+		}
+	})
+	if id != "" {
+		w.value("id", id)
+	}
+	if path.Clean(dir) != "." {
+		w.value("dir", dir)
+	}
+	if strings.HasSuffix(main, ".go") {
+		main = path.Dir(main)
+	}
+	if main = path.Clean(main); main != "." {
+		main = "./" + main
+	}
+	w.value("main", main)
+	for _, o := range bases {
+		if strings.EqualFold(o.path, k.importPath(dir, main)) {
+			w.value("base", o.image)
+			o.used = true
+		}
+	}
+	k.settings(w, s, top, at)
+	for _, key := range unknown {
+		why := "ko does not know it either"
+		if strings.EqualFold(key.Value, "linux_capabilities") {
+			why = "mabuild gives programs no file capabilities; give the container the capability"
+		}
+		k.note(w, key, at+"."+key.Value, why)
+	}
+	w.end()
+}
+
+// importPath is that of the package in dir and main, "" where no go.mod says it.
+func (k *koFile) importPath(dir, main string) string {
+	at := filepath.Join(k.dir, filepath.FromSlash(dir))
+	content, err := os.ReadFile(filepath.Join(at, "go.mod"))
+	if err != nil {
+		return ""
+	}
+	return path.Join(modfile.ModulePath(content), main)
+}
+
+var koTemplate = regexp.MustCompile(`\{\{-?\s*(\.[A-Za-z_][\w.]*)\s*-?\}\}`)
+
+// koNames has the names of ko's templates that are also mabuild's.
+var koNames = map[string]string{
+	".Git.Branch": "{{.Branch}}", ".Git.Tag": "{{.Tag}}", ".Git.ShortCommit": "{{.ShortCommit}}", ".Git.FullCommit": "{{.Commit}}",
+	".Git.CommitDate": "{{.Date}}", ".Date": "{{.Date}}",
+}
+
+// template turns one of ko's templates into ours, with the variables of env filled
+// in. The error says what has no counterpart.
+func (k *koFile) template(text string, env []string) (string, error) {
+	var wrong []string
+	out := koTemplate.ReplaceAllStringFunc(text, func(action string) string {
+		name := koTemplate.FindStringSubmatch(action)[1]
+		if ours, ok := koNames[name]; ok {
+			return ours
+		}
+		if variable, ok := strings.CutPrefix(name, ".Env."); ok {
+			for _, kv := range slices.Backward(env) {
+				if value, ok := strings.CutPrefix(kv, variable+"="); ok {
+					return value
+				}
+			}
+			wrong = append(wrong, fmt.Sprintf(`templates know no variables; give it by flag: --ldflags "-X …=$%s"`, variable))
+			return action
+		}
+		wrong = append(wrong, action+" is none of mabuild's templates")
+		return action
+	})
+	if rest := koTemplate.ReplaceAllString(out, ""); len(wrong) == 0 && strings.Contains(rest, "{{") {
+		wrong = append(wrong, "mabuild's templates name a value and do nothing else")
+	}
+	if len(wrong) > 0 {
+		return "", errors.New(strings.Join(wrong, "; "))
+	}
+	return out, nil
+}
+
+// kind complains where n is of another kind.
+func (k *koFile) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
+	if n.Kind != kind {
+		k.d.complain(n, key, errors.New("wants "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a text"}[kind]))
+	}
+	return n.Kind == kind
+}
+
+func (k *koFile) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node)) {
+	if n == nil || isNull(n) {
+		return
+	}
+	if n, ok := k.d.enter(n); ok && k.kind(n, yaml.MappingNode, key) {
+		k.d.each(n, key, do)
+	}
+}
+
+func (k *koFile) text(n *yaml.Node, key string) string {
+	n, ok := k.d.enter(n)
+	if !ok || !k.kind(n, yaml.ScalarNode, key) || isNull(n) {
+		return ""
+	}
+	return n.Value
+}
+
+// texts reads a list, or one text as a list of it.
+func (k *koFile) texts(n *yaml.Node, key string) []string {
+	if n == nil || isNull(n) {
+		return nil
+	}
+	if n.Kind == yaml.ScalarNode {
+		return []string{k.text(n, key)}
+	}
+	var list []string
+	if n, ok := k.d.enter(n); ok && k.kind(n, yaml.SequenceNode, key) {
+		for _, item := range n.Content {
+			list = append(list, k.text(item, key))
+		}
+	}
+	return list
+}

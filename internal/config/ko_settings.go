@@ -1,0 +1,246 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// koFlags is what go build's flags come to.
+type koFlags struct {
+	tags, gcflags, ldflags []string
+	race, cover            bool
+	pgo                    string
+}
+
+// settings writes how s has programs compiled, and returns what is inherited: in
+// ko, as here, what a build says replaces what the top level says.
+func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings {
+	key := func(name string) string {
+		if at == "default" {
+			return at + strings.ToUpper(name[:1]) + name[1:]
+		}
+		return at + "." + name
+	}
+	above := koFlags{}
+	if s.flags != nil && top.flags != nil {
+		above = k.flags(&koWriter{}, top.flags, "")
+	}
+	env := k.texts(s.env, key("env"))
+	if s.env == nil {
+		env = k.texts(top.env, "")
+	}
+	if s.env != nil {
+		k.env(w, s.env, key("env"))
+	}
+	given := s.ldflags
+	f := koFlags{}
+	if s.flags != nil {
+		f = k.flags(w, s.flags, key("flags"))
+		f.write(w, above)
+	}
+	if given != nil || len(f.ldflags) > 0 || at == "default" {
+		k.ldflags(w, given, f.ldflags, env, key("ldflags"))
+	}
+	return s
+}
+
+// env writes variables for the go command.
+func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
+	var kept []string
+	for _, item := range k.items(n, true) {
+		name, value, _ := strings.Cut(item.Value, "=")
+		switch {
+		case name == "CGO_ENABLED":
+			if value == "1" {
+				w.line("cgo: true")
+			}
+		case strings.HasPrefix(name, "GOOS"), strings.HasPrefix(name, "GOARCH"), strings.HasPrefix(name, "GOARM"), strings.HasPrefix(name, "GOAMD64"):
+			k.note(w, item, key, item.Value+": the platforms say it")
+		case unsafeVariable(item.Value) != nil:
+			k.note(w, item, key, name+" is for the environment that mabuild runs in")
+		default:
+			kept = append(kept, item.Value)
+		}
+	}
+	w.values("env", kept)
+}
+
+// flags reads the flags of go build, and notes what cannot be said.
+func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
+	items := k.items(n, true)
+	for i := 0; i < len(items); i++ {
+		item := items[i]
+		name, value, joined := strings.Cut(strings.TrimLeft(item.Value, "-"), "=")
+		if takesValue := slices.Contains([]string{"tags", "ldflags", "gcflags", "pgo", "mod", "p", "asmflags", "installsuffix", "buildmode", "overlay", "modfile", "toolexec"}, name); takesValue && !joined && i+1 < len(items) {
+			i++
+			value = items[i].Value
+		}
+		switch name {
+		case "trimpath", "v", "x", "a", "work", "p": // always so, or of no account for what comes out
+		case "tags":
+			f.tags = append(f.tags, strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })...)
+		case "ldflags":
+			f.ldflags = append(f.ldflags, value)
+		case "gcflags":
+			f.gcflags = append(f.gcflags, value)
+		case "race":
+			f.race = value != "false"
+		case "cover":
+			f.cover = value != "false"
+		case "pgo":
+			f.pgo = value
+		case "buildvcs":
+			if value == "true" || value == "" {
+				k.note(w, item, key, item.Value+": --vcs puts the commit into annotations, where it changes no program")
+			}
+		case "mod":
+			k.note(w, item, key, "-mod="+value+": a vendor directory is used where it is; GOFLAGS=-mod="+value+" in the environment says it")
+		default:
+			k.note(w, item, key, item.Value+" has no counterpart")
+		}
+	}
+	return f
+}
+
+// write writes f; where it says nothing and above does, it says so.
+func (f koFlags) write(w *koWriter, above koFlags) {
+	if len(f.tags)+len(above.tags) > 0 {
+		w.list("build_tags", f.tags)
+	}
+	if len(f.gcflags)+len(above.gcflags) > 0 {
+		w.list("gcflags", f.gcflags)
+	}
+	if f.race || above.race {
+		w.line(fmt.Sprintf("race: %v", f.race))
+	}
+	if f.cover || above.cover {
+		w.line(fmt.Sprintf("cover: %v", f.cover))
+	}
+	if f.pgo != "" {
+		w.value("pgo", f.pgo)
+	}
+}
+
+// ldflags writes flags of the linker. mabuild strips programs unless it is told to
+// keep their symbols, ko does not unless it is told to strip them.
+func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key string) {
+	var kept []string
+	stripped := false
+	take := func(item *yaml.Node, text string) {
+		text, err := k.template(text, env)
+		if err == nil {
+			err = unsafeFlags(text)
+		}
+		if err != nil {
+			k.note(w, item, key, item.Value+": "+err.Error())
+			return
+		}
+		words := strings.Fields(text)
+		if slices.Contains(words, "-s") && !strings.ContainsAny(text, `'"`) {
+			stripped = true
+			words = slices.DeleteFunc(words, func(word string) bool { return word == "-s" || word == "-w" })
+			text = strings.Join(words, " ")
+		}
+		if text != "" {
+			kept = append(kept, text)
+		}
+	}
+	for _, item := range k.items(n, false) {
+		take(item, item.Value)
+	}
+	for _, text := range more {
+		take(&yaml.Node{Value: text}, text)
+	}
+	if stripped {
+		kept = slices.DeleteFunc(kept, func(text string) bool { return text == "-w" })
+	}
+	if n != nil || len(kept) > 0 {
+		w.list("ldflags", kept)
+	}
+	w.line(fmt.Sprintf("symbols: %v # as ko has it: without -s -w among its ldflags nothing is stripped", !stripped))
+}
+
+// items are the scalars of a list, or one text: split into its words, as ko reads
+// flags, or whole, as it reads those of the linker.
+func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
+	if n == nil || isNull(n) {
+		return nil
+	}
+	n, ok := k.d.enter(n)
+	if !ok {
+		return nil
+	}
+	var list []*yaml.Node
+	switch {
+	case n.Kind == yaml.ScalarNode && !split:
+		list = append(list, n)
+	case n.Kind == yaml.ScalarNode:
+		for _, word := range strings.Fields(n.Value) {
+			list = append(list, &yaml.Node{Kind: yaml.ScalarNode, Value: word, Line: n.Line})
+		}
+	case k.kind(n, yaml.SequenceNode, ""):
+		for _, item := range n.Content {
+			if item, ok := k.d.enter(item); ok && k.kind(item, yaml.ScalarNode, "") {
+				list = append(list, item)
+			}
+		}
+	}
+	return list
+}
+
+// A koWriter collects lines of YAML; that of an item of a list hands them to the
+// one of the list.
+type koWriter struct {
+	lines []string
+	above *koWriter
+}
+
+func (w *koWriter) line(text string)       { w.lines = append(w.lines, text) }
+func (w *koWriter) value(key, text string) { w.line(key + ": " + quoted(text)) }
+
+// values writes a list, unless it is empty.
+func (w *koWriter) values(key string, items []string) {
+	if len(items) > 0 {
+		w.list(key, items)
+	}
+}
+
+func (w *koWriter) list(key string, items []string) {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = quoted(item)
+	}
+	w.line(key + ": [" + strings.Join(texts, ", ") + "]")
+}
+
+// item begins an item of a list, which end puts there.
+func (w *koWriter) item() *koWriter { return &koWriter{above: w} }
+
+func (w *koWriter) end() {
+	at := slices.IndexFunc(w.lines, func(line string) bool { return !strings.HasPrefix(line, "#") })
+	for i, line := range w.lines {
+		switch {
+		case i == at:
+			w.above.line("  - " + line)
+		case i < at:
+			w.above.line("  " + line)
+		default:
+			w.above.line("    " + line)
+		}
+	}
+}
+
+// quoted writes a text as YAML reads it: JSON is YAML.
+func quoted(text string) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(text); err != nil { // a text
+		panic(err)
+	}
+	return strings.TrimSpace(b.String())
+}
