@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -21,10 +22,17 @@ func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, co
 	})
 }
 
+// Found reports whether what ref names by its digest was there already when a Put of
+// this run first asked for it. What was not asked for, or was stored, was not.
+func (c *Client) Found(ref string) bool {
+	r, err := c.parse(ref)
+	return err == nil && c.known.flagged(&c.known.found, r.String())
+}
+
 // novel stores img by digest where a tag that names nothing yet is to name it. The
-// image is most likely not there, so its config is asked for first: without that
-// the image cannot be whole, and is sent without being asked for. It reports
-// whether that was so.
+// image is most likely not there, so its config is asked for first, or the first layer
+// of an artifact, whose config is everybody's: without that the image cannot be whole,
+// and is sent without being asked for. It reports whether that was so.
 func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v1.Image) (bool, error) {
 	if !c.known.flagged(&c.known.vacant, r.key()) {
 		return false, nil
@@ -33,19 +41,24 @@ func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v
 	if err != nil {
 		return false, err
 	}
-	config := r.at(m.Config.Digest)
-	if c.known.blobs.has(config) {
+	sign := configOf(img, m.Config)
+	if m.Config.MediaType == ocispec.MediaTypeEmptyJSON && len(m.Layers) > 0 {
+		d := m.Layers[0]
+		sign = layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d)
+	}
+	at := r.at(sign.Digest)
+	if c.known.blobs.has(at) {
 		return false, nil
 	}
-	there, err := c.has(ctx, r, configOf(img, m.Config))
+	there, err := c.has(ctx, r, sign)
 	if err != nil {
 		return false, err
 	}
 	if there {
-		c.known.blobs.set(config, true)
+		c.known.blobs.set(at, true)
 		return false, nil
 	}
-	c.known.lacks(config)
+	c.known.lacks(at)
 	return true, c.complete(ctx, r, d, img)
 }
 
@@ -65,6 +78,9 @@ func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, cont
 	there := absent == nil
 	if there && d.Size != 0 && found.Size != d.Size {
 		return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
+	}
+	if there {
+		c.known.flag(&c.known.found, r.by(d.Digest).String())
 	}
 	if there && !d.MediaType.IsIndex() && !c.Verify {
 		return nil

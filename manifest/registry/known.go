@@ -27,6 +27,7 @@ type known struct {
 	aloof    map[string]bool           // repositories from where nothing was mounted, or not into another one
 	mute     map[string]bool           // hosts that do not know the referrers API
 	lists    map[string]bool           // hosts that do
+	found    map[string]bool           // manifests that were there when they were first asked for
 	listed   map[string]bool           // referrers that are in the list of their subject
 	turns    map[place]gate            // to change the list of a subject
 }

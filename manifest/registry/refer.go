@@ -30,10 +30,8 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	if c.known.flagged(&c.known.listed, listed) {
 		return nil
 	}
-	if !c.known.flagged(&c.known.mute, r.host.name) && !c.known.flagged(&c.known.lists, r.host.name) {
-		if _, _, err := c.byAPI(ctx, r, subject); err != nil {
-			return err
-		}
+	if err := c.learnAPI(ctx, r, subject); err != nil {
+		return err
 	}
 	if !c.known.flagged(&c.known.lists, r.host.name) {
 		leave, err := c.known.turn(r.at(subject)).enter(ctx)
@@ -47,6 +45,27 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	}
 	c.known.flag(&c.known.listed, listed)
 	return nil
+}
+
+// learnAPI finds out whether a registry has the referrers API, unless that is known.
+// Of several at once who want to know, one asks.
+func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) error {
+	known := func() bool {
+		return c.known.flagged(&c.known.mute, r.host.name) || c.known.flagged(&c.known.lists, r.host.name)
+	}
+	if known() {
+		return nil
+	}
+	leave, err := c.known.turn(place{repository: r.host.name}).enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if known() {
+		return nil
+	}
+	_, _, err = c.byAPI(ctx, r, subject)
+	return err
 }
 
 // subjectOf returns the subject of a manifest, the zero hash for none, and completes

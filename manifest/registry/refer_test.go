@@ -218,3 +218,51 @@ func TestReferrersByPage(t *testing.T) {
 	}
 	expect(t, r, map[string]int{"GET referrers": 11})
 }
+
+// Of several referrers that are put at once one asks whether there is the API, as
+// long as nobody knows.
+func TestOneAsksForTheReferrersAPI(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	c := client(t)
+	subjects := make([]v1.Image, 6)
+	for i := range subjects {
+		subjects[i] = regtest.Image(t, "amd64", 100, i+1)
+		put(t, c, by(r, "app", digestOf(t, subjects[i])), subjects[i])
+	}
+	r.Reset()
+	var wg sync.WaitGroup
+	for _, subject := range subjects {
+		of := referrer(t, subject, "sbom")
+		ref := by(r, "app", digestOf(t, of))
+		wg.Go(func() {
+			if err := c.Put(t.Context(), ref, of); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := r.Tally()["GET referrers"]; n != 1 {
+		t.Errorf("asked %d times, want 1", n)
+	}
+}
+
+// Found tells what this run stored from what was there before.
+func TestFound(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 100, 1)
+	ref := by(r, "app", digestOf(t, img))
+	for i, want := range []bool{false, true} {
+		c := client(t)
+		if c.Found(ref) {
+			t.Error("found before it was asked for")
+		}
+		put(t, c, ref, img)
+		put(t, c, ref, img)
+		if got := c.Found(ref); got != want {
+			t.Errorf("run %d: found %t, want %t", i, got, want)
+		}
+	}
+	if client(t).Found("no reference") {
+		t.Error("what is no reference was found")
+	}
+}
