@@ -1,6 +1,8 @@
 package build
 
 import (
+	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,7 +24,22 @@ type Image struct {
 	v1.Image
 	Platform ocispec.Platform
 	Base     v1.Hash             // of the base's image for the platform, zero for Static and Scratch
+	BaseRef  string              // the base as the Spec names it: Static, Scratch or a reference
 	Binary   crosscompile.Binary // zero where nothing had changed and no compiler ran
+
+	info func(context.Context) (*buildinfo.BuildInfo, error)
+}
+
+// BuildInfo returns what the program says of how it was built: its modules with
+// their versions and sums. It is nil where the format of the program has no place for
+// that (wasm). Where nothing had changed and no compiler ran, the go command is asked
+// for the program after all: who wants to know often keeps the answer under the
+// image's digest.
+func (i Image) BuildInfo(ctx context.Context) (*buildinfo.BuildInfo, error) {
+	if i.info == nil {
+		return i.Binary.Info, nil
+	}
+	return i.info(ctx)
 }
 
 // An addition is a layer that mabuild puts on a base.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -201,5 +202,33 @@ func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 		if _, claimed := w.build(cache, func() {}); claimed != want {
 			t.Errorf("after the last edit remembered is %v, want %v", claimed, want)
 		}
+	}
+}
+
+// A program that is remembered says of itself what it said when it was compiled, and
+// so does its base.
+func TestBuildInfoOfWhatIsRemembered(t *testing.T) {
+	w := newWorld(t, 1)
+	cache := t.TempDir()
+	info := func() (text string, base string, compiled bool) {
+		b := build.Builder{Work: t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
+		r, err := b.Build(t.Context(), build.Spec{Dir: w.dir, Base: build.Scratch, Platforms: parse(t, "linux/arm/v6")}, build.Hooks{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := r.Images[0].BuildInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.String(), r.Images[0].BaseRef, r.Images[0].Binary.Path != ""
+	}
+	time.Sleep(60 * time.Millisecond) // past the clock's granularity
+	first, base, compiled := info()
+	if !compiled || base != build.Scratch || !strings.Contains(first, "dep\texample.com/lib\tv0.0.0") || !strings.Contains(first, "GOARM=6") {
+		t.Fatalf("compiled %t on %s: %s", compiled, base, first)
+	}
+	again, base, compiled := info()
+	if compiled || base != build.Scratch || again != first {
+		t.Errorf("compiled %t on %s:\n%s\nwant\n%s", compiled, base, again, first)
 	}
 }

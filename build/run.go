@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -59,12 +60,12 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 		}
 	}()
 	carried := r.carry(ctx, base)
-	img = Image{Platform: base.Platform, Base: base.foundation.digest}
+	img = Image{Platform: base.Platform, Base: base.foundation.digest, BaseRef: base.Ref}
 	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
 		return img, err
 	}
-	if img.Image = r.recalled(ctx, base, how); img.Image == nil {
+	if !r.recalled(ctx, &img, base, how) {
 		if err := r.make(ctx, &img, base, how, place, &step, log); err != nil {
 			return img, err
 		}
@@ -133,12 +134,12 @@ func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compil
 var errForgotten = errors.New("remembered, and not to be had")
 
 // recalled makes the image of a program that is known and whose layer is in the
-// cache; nil where that is not so. Should the layer turn out to be broken when
+// cache, and reports whether it could. Should the layer turn out to be broken when
 // it is sent, the program is compiled after all.
-func (r *run) recalled(ctx context.Context, base PlannedBase, how Compile) v1.Image {
+func (r *run) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
 	known, ok := r.memory.known(base.Platform, how)
 	if !ok {
-		return nil
+		return false
 	}
 	ready := false
 	program := programAt(r.spec, base.Platform, known.Content, known.Size, func() (io.ReadCloser, error) {
@@ -151,43 +152,59 @@ func (r *run) recalled(ctx context.Context, base PlannedBase, how Compile) v1.Im
 	w := r.Builder.layers(ctx, r.spec)
 	added, err := additions(w, base.Platform, base.foundation, r.parts(program))
 	if err != nil {
-		return nil
+		return false
 	}
-	img, err := assemble(r.spec, base.Platform, base.foundation, added)
-	if err != nil {
-		return nil
+	if img.Image, err = assemble(r.spec, base.Platform, base.foundation, added); err != nil {
+		return false
+	}
+	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
+		err = r.remake(ctx, base.Platform, how, known, func(bin crosscompile.Binary, _ entry) error {
+			info = bin.Info
+			return nil
+		})
+		return info, err
 	}
 	ready = true
-	return img
+	return true
 }
 
 // again compiles a program that was known and opens it, if it is the same.
-func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (io.ReadCloser, error) {
+func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (content io.ReadCloser, err error) {
+	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
+		content, err = program.open()
+		return err
+	})
+	return content, err
+}
+
+// remake compiles a program that was known and looks at it while it stays what it
+// is, if it is the same.
+func (r *run) remake(ctx context.Context, p ocispec.Platform, how Compile, known compiled, look func(crosscompile.Binary, entry) error) error {
 	main, err := r.find(ctx, r.spec)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	place := r.permits.enroll(r.times.of(p, how))[0]
 	defer place.leave()
 	if err := place.wait(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	other := *r
 	other.spec.Main = main
 	bin, unlock, err := other.compile(ctx, p, how)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
 	program, err := programEntry(r.spec, p, bin.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	vouch(bin.Path, program.content)
 	if program.content != known.Content {
-		return nil, fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
+		return fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
 	}
-	return program.open()
+	return look(bin, program)
 }
 
 // compile compiles for p. The program at Path stays what it is until unlock.
