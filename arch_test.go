@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"manifest/platform":       {},
 	"manifest/registry":       {"manifest", "manifest/platform", "internal/cache"},
 	"manifest/local":          {"manifest", "manifest/platform"},
+	"internal/attest":         {"manifest", "manifest/platform"},
 	"internal/cache":          {},
 	"internal/config":         {"build", "manifest", "manifest/platform", "manifest/local", "manifest/registry", "internal/mirror"},
 	"internal/mirror":         {"manifest", "manifest/platform"},
