@@ -42,6 +42,7 @@ type published struct {
 	content manifest.Content
 	digest  v1.Hash
 	images  []build.Image
+	bills   []*bill // one for each image, or none
 
 	repos   []string // in the order asked, as all below
 	tags    []string
@@ -56,6 +57,7 @@ type publisher struct {
 	builder *build.Builder
 	client  *registry.Client
 	log     *slog.Logger
+	bills   *biller // nil: no SBOMs
 }
 
 // A repository is one that a program goes to. The index moves to its tags one
@@ -136,7 +138,8 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 			r.release()
 		}
 	}()
-	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos))
+	d := newDesk()
+	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos, d))
 	refused := context.Cause(ctx) != nil && parent.Err() == nil
 	if err != nil {
 		cancel(err) // the answers that are still out matter to nobody
@@ -150,7 +153,7 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 	if err != nil {
 		return nil, err
 	}
-	return pub.finish(ctx, p, repos, result)
+	return pub.finish(ctx, p, repos, result, d.inOrder(result.Images))
 }
 
 // refusals waits for the repositories' answers and joins what speaks against
@@ -167,11 +170,12 @@ func refusals(repos []*repository) error {
 }
 
 // hooks send what there is as soon as it is there.
-func (pub *publisher) hooks(p program, repos []*repository) build.Hooks {
+func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks {
 	start := time.Now()
 	return build.Hooks{
 		OnBase: func(ctx context.Context, pf ocispec.Platform, base v1.Image) error {
 			ctx = progress.WithTask(ctx, progress.Task{Program: p.spec.Name, Platform: platform.Key(pf)})
+			d.keepBase(platform.Key(pf), base)
 			layers, err := base.Layers()
 			if err != nil {
 				return err
@@ -196,11 +200,22 @@ func (pub *publisher) hooks(p program, repos []*repository) build.Hooks {
 			if len(repos) > 0 {
 				log.InfoContext(ctx, "pushing")
 			}
+			var made *bill
+			if pub.bills != nil {
+				if made, err = pub.bills.bill(ctx, p, i, d.base(key)); err != nil {
+					return fmt.Errorf("sbom: %w", err)
+				}
+				d.keep(key, made)
+			}
 			err = each(repos, func(r *repository) error {
 				if <-r.ready; r.err != nil {
 					return r.err
 				}
-				return pub.client.Put(ctx, r.name+"@"+digest.String(), i.Image)
+				err := pub.client.Put(ctx, r.name+"@"+digest.String(), i.Image)
+				if err == nil && made != nil {
+					err = pub.attach(ctx, r.name, digest, made)
+				}
+				return err
 			})
 			if err == nil {
 				log.InfoContext(ctx, "done", "digest", digest.String(), "duration", time.Since(start))
@@ -223,8 +238,8 @@ func each(repos []*repository, do func(*repository) error) error {
 
 // finish fills the local destinations and moves the tags: those last, as others
 // act on them at once. What is whole is in the result also when something failed.
-func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result) (*published, error) {
-	out := &published{name: p.spec.Name, content: r.Index, images: r.Images}
+func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result, bills []*bill) (*published, error) {
+	out := &published{name: p.spec.Name, content: r.Index, images: r.Images, bills: bills}
 	if p.noIndex {
 		out.content = r.Images[0].Image
 	}
@@ -232,16 +247,16 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	if out.digest, err = out.content.Digest(); err != nil {
 		return nil, err
 	}
-	var errs []error
+	errs := []error{pub.bills.save(bills)}
 	for _, o := range p.outputs {
-		if err := o.sink.Put(ctx, o.ref, out.content); err != nil {
+		if err := pub.fill(ctx, o, out); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", o.text, err))
 			continue
 		}
 		out.outputs = append(out.outputs, o.text)
 	}
-	if len(errs) > 0 { // no tag says that all is well
-		return out, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil { // no tag says that all is well
+		return out, err
 	}
 	err = each(repos, func(repo *repository) error { return pub.move(ctx, repo, out) })
 	for _, repo := range repos {
@@ -251,6 +266,19 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 		out.tags = append(out.tags, repo.tags[:repo.moved]...)
 	}
 	return out, err
+}
+
+// fill puts what was built into a local destination, with its SBOMs where that has
+// a place for them.
+func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
+	if len(p.bills) == 0 {
+		return o.sink.Put(ctx, o.ref, p.content)
+	}
+	if packer, ok := o.sink.(manifest.Packer); ok {
+		return packer.PutAll(ctx, beside(o.ref, p.content, p.bills)...)
+	}
+	pub.log.WarnContext(ctx, o.text+" has no place for SBOMs: --sbom-dir writes files")
+	return o.sink.Put(ctx, o.ref, p.content)
 }
 
 // move moves a repository's tags one after another. Where there are several the

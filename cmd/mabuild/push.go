@@ -105,12 +105,15 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	pub := &publisher{client: a.client, log: a.log, builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log,
 	}}
+	if pub.bills, err = a.biller(); err != nil {
+		return err
+	}
 	programs, err := a.programs(ctx, pub.builder, o)
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
-		return a.printPlans(ctx, pub.builder, programs)
+		return a.printPlans(ctx, pub, programs)
 	}
 	done, failed := pub.all(ctx, programs)
 	if compiled(done) {
@@ -140,9 +143,6 @@ func compiled(done []*published) bool {
 // programs completes what was asked for: every program resolved, with its
 // destinations. All complaints come at once.
 func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]program, error) {
-	if a.config.SBOM != "none" {
-		return nil, usage("leave --sbom out", "--sbom %s: this release writes none yet", a.config.SBOM)
-	}
 	builds, err := a.selected(ctx, b, o)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return programs, distinct(programs)
+	return programs, errors.Join(distinct(programs), a.distinctFiles(programs))
 }
 
 // distinct refuses two programs that would move the same tag, or fill the same
@@ -229,10 +229,10 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 }
 
 // printPlans prints what would be built and where it would go.
-func (a *app) printPlans(ctx context.Context, b *build.Builder, programs []program) error {
+func (a *app) printPlans(ctx context.Context, pub *publisher, programs []program) error {
 	var errs []error
 	for _, p := range programs {
-		plan, err := b.Plan(ctx, p.spec)
+		plan, err := pub.builder.Plan(ctx, p.spec)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -252,6 +252,7 @@ func (a *app) printPlans(ctx context.Context, b *build.Builder, programs []progr
 		for _, o := range p.outputs {
 			fmt.Fprintf(&s, "  → %s\n", o.text)
 		}
+		s.WriteString(pub.bills.plan())
 		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {
 			return err
 		}

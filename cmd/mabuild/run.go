@@ -77,6 +77,7 @@ type platformMetadata struct {
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`           // of the manifest, its config and its layers
 	Base     string `json:"base,omitempty"` // digest of the base's image
+	SBOM     string `json:"sbom,omitempty"` // digest of the manifest that refers to this one
 }
 
 // writeMetadata writes what was published to a file.
@@ -111,6 +112,9 @@ func describe(d *published) (programMetadata, error) {
 	for i, img := range d.images {
 		if p.Platforms[i], err = describeImage(img); err != nil {
 			return p, err
+		}
+		if i < len(d.bills) {
+			p.Platforms[i].SBOM = d.bills[i].digest.String()
 		}
 	}
 	return p, nil

@@ -25,7 +25,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 // withImages adds the commands of scripts that make images of every kind.
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
-		"image": pushImage, "attested": pushAttested, "answer": answer,
+		"image": pushImage, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "answer": answer,
 		"refer": pushReferrer, "attach": attach, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands

@@ -47,6 +47,8 @@ type Config struct {
 	MediaTypes   string      `yaml:"media_types" doc:"Media types of what is built; docker is for registries that know no OCI." enum:"oci|docker" default:"oci"`
 	Compression  Compression `yaml:"compression" doc:"How layers are compressed: gzip or zstd, with a level: gzip:1 to gzip:9, zstd:1 to zstd:22." default:"gzip:1" check:"compression"`
 	SBOM         string      `yaml:"sbom" doc:"Attach a software bill of materials to each image." enum:"none|spdx|cyclonedx" default:"none"`
+	SBOMBase     bool        `yaml:"sbom_base" doc:"List the packages of the base in it, too: its layers are read, once a digest."`
+	SBOMDir      string      `yaml:"sbom_dir" doc:"Write each of them to a file in this directory, too: NAME-os-arch.spdx.json or .cdx.json." example:"dist" check:"path"`
 	VCS          bool        `yaml:"vcs" doc:"Annotate the index with revision, source, version and time of the commit."`
 	Progress     string      `yaml:"progress" doc:"How progress is shown." enum:"auto|tty|plain|json|none" default:"auto"`
 

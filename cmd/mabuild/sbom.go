@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// noSBOM is the value of --sbom for none.
+const noSBOM = "none"
+
+// A biller makes the SBOMs of a run. What it made it keeps in the cache under the
+// image's digest, so that a run without news reads neither programs nor bases.
+type biller struct {
+	format attest.Format
+	base   bool   // the base's packages, too
+	dir    string // for files, "": none
+	tool   string
+	cache  *cache.Cache
+	log    *slog.Logger
+
+	mu    sync.Mutex
+	lists map[v1.Hash]func() (*attest.Packages, error) // by the base's digest
+}
+
+// A bill is the SBOM of one image.
+type bill struct {
+	file     string // its name
+	document []byte
+	artifact v1.Image
+	digest   v1.Hash // of the artifact
+}
+
+// biller is what the configuration wants, nil for no SBOMs.
+func (a *app) biller() (*biller, error) {
+	c := a.config
+	switch {
+	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == config.FromDefault:
+		return nil, usage("say which: --sbom spdx or --sbom cyclonedx", "--sbom-base and --sbom-dir are about an SBOM, and none is asked for")
+	case c.SBOM == noSBOM:
+		return nil, nil
+	case c.MediaTypes == "docker":
+		return nil, usage("leave one of them out", "--sbom %s: what refers to an image is OCI's, and --media-types docker is for registries that know no OCI", c.SBOM)
+	}
+	b := &biller{
+		format: attest.Format(c.SBOM), base: c.SBOMBase, dir: c.SBOMDir, tool: strings.Trim(versionText(), "()"),
+		log: a.log, lists: map[v1.Hash]func() (*attest.Packages, error){},
+	}
+	if a.cache != "" {
+		b.cache, _ = cache.Open(a.cache) // that it can be used was seen
+	}
+	return b, nil
+}
+
+// bill makes the SBOM of p's image i on base, which is nil for those built in, or
+// finds it in the cache.
+func (b *biller) bill(ctx context.Context, p program, i build.Image, base v1.Image) (*bill, error) {
+	digest, err := i.Digest()
+	if err != nil {
+		return nil, err
+	}
+	made := &bill{file: b.format.FileName(p.spec.Name, i.Platform)}
+	key := fmt.Sprintf("%s %s %t %q %q %q", digest, b.format, b.base, b.tool, i.BaseRef, made.file)
+	var kept struct{ Document v1.Hash }
+	if b.cache.Load("sbom", key, &kept) {
+		made.document, err = b.cache.Bytes(kept.Document, maxDocument)
+	}
+	if made.document == nil || err != nil {
+		if made.document, err = b.write(ctx, p, i, base); err != nil {
+			return nil, err
+		}
+		if kept.Document, _, err = v1.SHA256(strings.NewReader(string(made.document))); err != nil {
+			return nil, err
+		}
+		if b.cache.Put(kept.Document, strings.NewReader(string(made.document))) == nil {
+			_ = b.cache.Store("sbom", key, kept) // made again if this was lost
+		}
+	}
+	if made.artifact, err = attest.Artifact(b.format, made.document, made.file, i); err != nil {
+		return nil, err
+	}
+	made.digest, err = made.artifact.Digest()
+	return made, err
+}
+
+// maxDocument bounds what is read of the cache.
+const maxDocument = 64 << 20
+
+// write writes the document.
+func (b *biller) write(ctx context.Context, p program, i build.Image, base v1.Image) ([]byte, error) {
+	f := attest.Facts{Name: p.spec.Name, Version: p.spec.Main.Version, Platform: i.Platform, Tool: b.tool, Time: p.spec.Time}
+	var err error
+	if f.Image, err = i.Digest(); err != nil {
+		return nil, err
+	}
+	if f.Info, err = i.BuildInfo(ctx); err != nil {
+		return nil, fmt.Errorf("build information: %w", err)
+	}
+	if f.Base, err = b.baseOf(i, base); err != nil {
+		return nil, fmt.Errorf("base: %w", err)
+	}
+	return attest.Write(b.format, f)
+}
+
+// baseOf says what i stands on.
+func (b *biller) baseOf(i build.Image, base v1.Image) (attest.Base, error) {
+	switch i.BaseRef {
+	case build.Scratch:
+		return attest.Base{}, nil
+	case build.Static:
+		m, err := i.Manifest()
+		if err != nil {
+			return attest.Base{}, err
+		}
+		return attest.Base{Name: "mabuild static", Digest: m.Layers[0].Digest, BuiltIn: true}, nil
+	}
+	of := attest.Base{Digest: i.Base}
+	if !local.Is(i.BaseRef) { // a directory of this host says nothing elsewhere
+		of.Name, _, _ = strings.Cut(i.BaseRef, "@")
+	}
+	if !b.base || base == nil || i.Platform.OS == "windows" { // which has no such database
+		return of, nil
+	}
+	var err error
+	of.Packages, err = b.packages(i.Base, base)
+	return of, err
+}
+
+// packages lists those of a base: its layers are read once a digest.
+func (b *biller) packages(digest v1.Hash, base v1.Image) (*attest.Packages, error) {
+	b.mu.Lock()
+	read, ok := b.lists[digest]
+	if !ok {
+		read = sync.OnceValues(func() (*attest.Packages, error) {
+			kept := &attest.Packages{}
+			if b.cache.Load("packages", digest.String(), kept) {
+				return kept, nil
+			}
+			layers, err := base.Layers()
+			if err != nil {
+				return nil, err
+			}
+			list, err := attest.ReadPackages(layers)
+			if err == nil {
+				_ = b.cache.Store("packages", digest.String(), list) // read again if this was lost
+			}
+			return list, err
+		})
+		b.lists[digest] = read
+	}
+	b.mu.Unlock()
+	return read()
+}
+
+// attach stores a bill beside its image, which was just put there. Where the
+// image had been there before, and this bill went along with it, that is not asked
+// for again, unless all is to be verified.
+func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, made *bill) error {
+	at := repo + "@"
+	key := at + image.String() + " " + made.digest.String()
+	var when time.Time
+	if !pub.client.Verify && pub.client.Found(at+image.String()) && pub.bills.cache.Load("attached", key, &when) {
+		return nil
+	}
+	if err := pub.client.Put(ctx, at+made.digest.String(), made.artifact); err != nil {
+		return err
+	}
+	_ = pub.bills.cache.Store("attached", key, time.Now().UTC()) // asked for again if this was lost
+	return nil
+}
+
+// beside lists content under ref and the bills of its images, as layouts and
+// archives keep them.
+func beside(ref string, content manifest.Content, bills []*bill) []manifest.Named {
+	var all []manifest.Named
+	for _, b := range bills {
+		all = append(all, manifest.Named{Ref: "@" + b.digest.String(), Content: b.artifact})
+	}
+	return append(all, manifest.Named{Ref: ref, Content: content})
+}
+
+// save writes the bills into the directory for them.
+func (b *biller) save(bills []*bill) error {
+	if b == nil || b.dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return fmt.Errorf("SBOM directory: %w", err)
+	}
+	for _, one := range bills {
+		file := filepath.Join(b.dir, one.file)
+		if err := os.WriteFile(file+".new", one.document, 0o644); err != nil {
+			return fmt.Errorf("SBOM: %w", err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			return fmt.Errorf("SBOM: %w", err)
+		}
+	}
+	return nil
+}
+
+// A desk collects what a program's platforms bring, at once, until all are there.
+type desk struct {
+	mu    sync.Mutex
+	bases map[string]v1.Image // by platform
+	bills map[string]*bill
+}
+
+func newDesk() *desk { return &desk{bases: map[string]v1.Image{}, bills: map[string]*bill{}} }
+
+func (d *desk) keepBase(key string, base v1.Image) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bases[key] = base
+}
+
+func (d *desk) base(key string) v1.Image {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bases[key]
+}
+
+func (d *desk) keep(key string, b *bill) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bills[key] = b
+}
+
+// inOrder returns the bills of images, in their order; none where none were made.
+func (d *desk) inOrder(images []build.Image) []*bill {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []*bill
+	for _, i := range images {
+		if b, ok := d.bills[platform.Key(i.Platform)]; ok {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// plan says what is to be made, for a dry run.
+func (b *biller) plan() string {
+	if b == nil {
+		return ""
+	}
+	text := "  + SBOM of each platform, " + string(b.format)
+	if b.base {
+		text += ", with the base's packages"
+	}
+	if b.dir != "" {
+		text += ", also in " + b.dir
+	}
+	return text + "\n"
+}
+
+// distinctFiles refuses two programs whose SBOMs would be one file.
+func (a *app) distinctFiles(programs []program) error {
+	if a.config.SBOM == noSBOM || a.config.SBOMDir == "" {
+		return nil
+	}
+	var errs []error
+	seen := map[string]bool{}
+	for _, p := range programs {
+		if seen[p.spec.Name] {
+			errs = append(errs, usage("give each an id of its own", "two programs are called %s, and --sbom-dir names files after them", p.spec.Name))
+		}
+		seen[p.spec.Name] = true
+	}
+	return errors.Join(errs...)
+}
