@@ -109,10 +109,10 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 			return nil, err
 		}
 	}
-	if err := unique(parts); err != nil {
+	if parts, err = a.selected(parts); err != nil {
 		return nil, err
 	}
-	if parts, err = a.selected(parts); err != nil {
+	if err := unique(parts); err != nil {
 		return nil, err
 	}
 	parts = followed(parts)

@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"errors"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -101,19 +102,24 @@ func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (v1.ImageIndex, e
 	if err != nil {
 		return nil, err
 	}
-	if len(before.Manifests) == len(after.Manifests) {
+	same := func(a, b v1.Descriptor) bool { return a.Digest == b.Digest }
+	if slices.EqualFunc(before.Manifests, after.Manifests, same) {
 		return idx, nil
 	}
 	return kept, nil
 }
 
-// only refuses an image that is not for a wanted platform.
+// only refuses an image that is not for a wanted platform. An artifact is for none,
+// and stays.
 func only(img v1.Image, ref string, keep Keep) error {
 	config, err := img.ConfigFile()
 	if err != nil {
 		return err
 	}
 	is := config.Platform()
+	if is.OS == "" && is.Architecture == "" {
+		return nil
+	}
 	for _, want := range keep.Platforms {
 		if covers(want, is) && (keep.Optional || len(keep.Platforms) == 1) {
 			return nil

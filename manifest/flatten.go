@@ -99,7 +99,7 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 			}
 		}
 		kept = slices.DeleteFunc(kept, func(p *part) bool { return !IsAttestation(p.Descriptor) && fresh[p.key()] })
-	} else if err := unique(slices.Concat(kept, parts)); err != nil {
+	} else if err := unique(slices.Concat(kept, parts)); err != nil && len(parts) > 0 {
 		return nil, unfit("--replace puts the new one in its place", "%w", err)
 	}
 	all := slices.Concat(kept, parts)

@@ -75,6 +75,8 @@ type Client struct {
 	// sent, with an [*Error] that knows when to come back. HEADs go on. 0 leaves
 	// the refusing to the registry.
 	QuotaReserve int
+	// Manners are had in common with other Clients; nil are its own.
+	Manners *Manners
 	// Log gets each request at [slog.LevelDebug] and transfers at
 	// [LevelTransfer]; nil is silent. Nothing secret is logged.
 	Log *slog.Logger

@@ -1,13 +1,11 @@
 package registry
 
 import (
-	"cmp"
 	"net"
 	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -48,12 +46,8 @@ type host struct {
 	name    string // as in a reference
 	address string // host[:port] on the network
 
-	requests gate // all but the reading of blobs
-	contents gate // the reading of blobs, which an upload may wait for
-	tokens   gate // the host's token server, which any request may wait for
-
-	pause     pause
-	allowance allowance
+	*treatment
+	budget budget
 
 	mu     sync.Mutex
 	scheme string // "" until decided
@@ -82,11 +76,7 @@ func (w *wire) host(registry string) *host {
 	if key == hubName {
 		h.address = hubAddress
 	}
-	most := cmp.Or(h.MaxRequests, w.perHost)
-	h.requests, h.contents, h.tokens = newGate(most), newGate(most), newGate(most)
-	if h.PerSecond > 0 {
-		h.pause.every = time.Duration(min(float64(time.Second)/h.PerSecond, float64(time.Hour)))
-	}
+	h.treatment = w.manners.of(h, w.perHost)
 	if !h.mayPlain() {
 		h.scheme = "https"
 	}

@@ -159,7 +159,14 @@ func TestNoRequestsLeft(t *testing.T) {
 			if at, ok := retryAt(err); ok != one.fails || ok && time.Until(at) < 55*time.Minute {
 				t.Errorf("%v: %v, come back at %v, %t", one, err, at, ok)
 			}
+			asked := len(r.Requests())
 			_, err = c.Resolve(t.Context(), r.Host+"/app:v1")
+			if one.fails { // nobody else asks before then
+				if _, ok := retryAt(err); !ok || len(r.Requests()) != asked {
+					t.Errorf("%v: %v, %d requests more", one, err, len(r.Requests())-asked)
+				}
+				continue
+			}
 			var slept time.Duration
 			for _, d := range n.took {
 				slept = max(slept, d)

@@ -69,10 +69,12 @@ func (r *retries) again(ctx context.Context, err error) error {
 	now := time.Now()
 	switch {
 	case d > longestPause:
-		e.final, e.until = true, now.Add(d)
-		e.hint = "the registry asks to wait until " + e.until.UTC().Format(time.RFC3339)
+		if !e.elsewhere {
+			r.host.pause.extend(now.Add(d)) // for the others, who are not to ask either
+		}
+		e.putOff(now.Add(d))
 		return &e
-	case !r.host.pause.spend(now, d):
+	case !r.host.budget.spend(now, d):
 		e.final = true
 		e.hint = fmt.Sprintf("the run has waited %v for this registry, try again later", longestRun)
 		return &e
@@ -131,14 +133,12 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 }
 
 // A pause is what a host asked for: nobody sends before it is over, and then at the
-// pace that was set. It also counts how long the run has waited for the host.
+// pace that was set.
 type pause struct {
-	mu     sync.Mutex
-	until  time.Time
-	spent  time.Duration // of waiting, however many wait at once
-	booked time.Time     // the end of the last waiting that was counted
-	every  time.Duration // from one request to the next; 0: at once
-	next   time.Time     // when the next request may begin
+	mu    sync.Mutex
+	until time.Time
+	every time.Duration // from one request to the next; 0: at once
+	next  time.Time     // when the next request may begin
 }
 
 // extend makes everybody wait until then, at least.
@@ -148,22 +148,6 @@ func (p *pause) extend(until time.Time) {
 	if until.After(p.until) {
 		p.until = until
 	}
-}
-
-// spend counts a wait of d that begins now, and reports whether the run may
-// afford it.
-func (p *pause) spend(now time.Time, d time.Duration) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	end := now.Add(d)
-	if now.Before(p.booked) {
-		now = p.booked
-	}
-	if end.After(now) {
-		p.spent += end.Sub(now)
-		p.booked = end
-	}
-	return p.spent <= longestRun
 }
 
 // left returns how long the pause still lasts.
@@ -189,11 +173,25 @@ func (p *pause) turn(now time.Time) time.Duration {
 	return d
 }
 
+// closedError says that a host wants to be left alone for longer than we wait.
+type closedError struct{ until time.Time }
+
+func (closedError) Error() string { return "not asked: it wants to be left alone" }
+
+// putOff ends e with the time when it makes sense to come again.
+func (e *Error) putOff(until time.Time) {
+	e.final, e.until = true, until
+	e.hint = "the registry asks to wait until " + until.UTC().Format(time.RFC3339)
+}
+
 // enter waits for the pause to be over, for its turn and for a permit of g, and
 // holds none while it waits for another.
 func (p *pause) enter(ctx context.Context, sleep func(context.Context, time.Duration) error, g gate) (leave func(), err error) {
 	for mine := false; ; {
 		until, d := p.left()
+		if d > longestPause {
+			return nil, closedError{until}
+		}
 		if d > 0 {
 			if sleep(ctx, d) != nil {
 				return nil, stopped(ctx)

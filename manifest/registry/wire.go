@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -25,6 +26,7 @@ type wire struct {
 	reserve   int // of a quota
 	patience  time.Duration
 	auth      *auth
+	manners   *Manners
 	mu        sync.Mutex
 	hosts     map[string]*host
 	transport map[transportKey]*http.Transport
@@ -45,6 +47,7 @@ func newWire(c *Client) *wire {
 		reserve:   c.QuotaReserve,
 		patience:  patience,
 		proxyFor:  httpproxy.FromEnvironment().ProxyFunc(),
+		manners:   cmp.Or(c.Manners, new(Manners)),
 		hosts:     map[string]*host{},
 		transport: map[transportKey]*http.Transport{},
 	}
@@ -154,5 +157,9 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 func (k *call) ended(err error) *Error {
 	e := k.fault(err)
 	e.final = true
+	if closed := (closedError{}); errors.As(err, &closed) {
+		e.throttled = true
+		e.putOff(closed.until)
+	}
 	return e
 }
