@@ -10,22 +10,23 @@ import (
 )
 
 // Versions lists the versions of the module that has package pkg, in the order of
-// semantic versioning, as `go list -m -versions` run in dir knows them; where none
-// has a name it is the latest commit's. A module that retracts a version does not
-// list it. The error is a [*PackageError] where there is no such module.
-func (g *Go) Versions(ctx context.Context, dir, pkg string) ([]string, error) {
+// semantic versioning, as `go list -m -versions` run in dir knows them, and the one
+// that @latest stands for: a release where there is one, else a pre-release, else the
+// latest commit's. A module that retracts a version does not list it. The error is a
+// [*PackageError] where there is no such module.
+func (g *Go) Versions(ctx context.Context, dir, pkg string) (latest string, all []string, err error) {
 	if err := module.CheckImportPath(pkg); err != nil {
-		return nil, &PackageError{Pattern: pkg, Reason: "is no import path", Way: "write module/path@latest, for example github.com/prometheus/node_exporter@latest"}
+		return "", nil, &PackageError{Pattern: pkg, Reason: "is no import path", Way: "write module/path@latest, for example github.com/prometheus/node_exporter@latest"}
 	}
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	var first error
 	for prefix := pkg; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
 		out, err := run(ctx, process{bin: tc.bin, dir: dir, env: append(tc.env, "GOWORK=off", "GOFLAGS=-mod=mod"), args: []string{"list", "-m", "-versions", "-json", "--", prefix + "@latest"}})
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return "", nil, context.Cause(ctx)
 		}
 		var m struct {
 			Version  string
@@ -36,13 +37,13 @@ func (g *Go) Versions(ctx context.Context, dir, pkg string) ([]string, error) {
 			continue
 		}
 		if len(m.Versions) == 0 {
-			return []string{m.Version}, nil
+			m.Versions = []string{m.Version}
 		}
-		return m.Versions, nil
+		return m.Version, m.Versions, nil
 	}
 	reason := "is in no module"
 	if ce := (*CommandError)(nil); errors.As(first, &ce) {
 		reason = withoutDownloads(ce.Error())
 	}
-	return nil, &PackageError{Pattern: pkg, Reason: reason, Way: "is the path right, and can the module proxy be reached?"}
+	return "", nil, &PackageError{Pattern: pkg, Reason: reason, Way: "is the path right, and can the module proxy be reached?"}
 }

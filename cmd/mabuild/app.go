@@ -8,13 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/progress"
@@ -34,10 +33,13 @@ type app struct {
 	config  *config.Config
 	log     *slog.Logger
 	client  *registry.Client
-	cache   string // the directory, "" for none
-	work    string
+	cache   string   // the directory, "" for none
+	work    string   // the work directory, "" before it is wanted
 	adopted bool     // KO_DOCKER_REPO, and said
 	ends    []func() // last first
+
+	mu       sync.Mutex // guards work and ends
+	building sync.Mutex // held while a mirror builds a program
 }
 
 // bind adds the flags that every command takes.
@@ -122,51 +124,6 @@ func (a *app) usableCache() string {
 		return ""
 	}
 	return dir
-}
-
-// workPath is the work directory, for the end that leaves no time.
-var workPath atomic.Pointer[string]
-
-// workDir makes the directory that the run's files live in until it ends, and
-// sweeps away those of runs that were killed.
-func (a *app) workDir() (string, error) {
-	if a.work != "" {
-		return a.work, nil
-	}
-	sweepStale()
-	dir, err := os.MkdirTemp("", workPrefix)
-	if err != nil {
-		return "", &build.WorkError{Dir: os.TempDir(), Err: err}
-	}
-	a.work = dir
-	workPath.Store(&dir)
-	a.ends = append(a.ends, sweepNow)
-	return dir, nil
-}
-
-const (
-	workPrefix = "mabuild-work-"
-	staleAfter = 24 * time.Hour
-)
-
-// sweepNow removes the work directory of this run.
-func sweepNow() {
-	if dir := workPath.Swap(nil); dir != nil {
-		_ = os.RemoveAll(*dir) // the next run sweeps what is left
-	}
-}
-
-// sweepStale removes work directories that no living run has touched for long.
-func sweepStale() {
-	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), workPrefix+"*"))
-	if err != nil {
-		return
-	}
-	for _, dir := range dirs {
-		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > staleAfter {
-			_ = os.RemoveAll(dir) // another user's, perhaps
-		}
-	}
 }
 
 // close ends what the run opened; more than once is once.

@@ -73,7 +73,7 @@ func exitCodeOf(err error) int {
 		return exitCredentials
 	case errors.As(err, &usage), as[*build.SpecError](err), as[*platform.ParseError](err),
 		as[*crosscompile.TargetError](err), as[*build.DebuggerError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
-		as[*manifest.AssemblyError](err), as[*mirror.TemplateError](err), isMissingSource(err):
+		as[*manifest.AssemblyError](err), as[*mirror.TemplateError](err), as[*mirror.CollisionError](err), isMissingSource(err):
 		return exitUsage
 	case errors.Is(err, manifest.ErrObsolete):
 		return exitRegistry

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,6 +130,15 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 			errs = append(errs, usage("make the directory first", "--report %s: %s", o.report, errors.Unwrap(err)))
 		}
 	}
+	if cmd.Flags().Changed("only") && len(o.only) == 0 {
+		errs = append(errs, usage("--only NAME", "--only names no entry"))
+	}
+	if o.reserve < 0 {
+		errs = append(errs, usage("--quota-reserve 20, for example", "--quota-reserve %d: fewer than none", o.reserve))
+	}
+	if o.watch && o.file == "-" {
+		errs = append(errs, usage("name a file", "--watch reads the file again, and standard input is none"))
+	}
 	if o.watch && o.dryRun {
 		errs = append(errs, usage("leave one of them out", "--dry-run and --watch exclude each other"))
 	}
@@ -148,6 +159,11 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 		Optional: o.optional, Referrers: o.referrers, Backup: o.backup, MinAge: o.minAge.d,
 	}
 	var errs []error
+	for _, text := range []string{target, o.backup} {
+		if _, err := (mirror.Names{}).Expand(text); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	if o.template == "" {
 		e.Image = args[0]
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
@@ -184,18 +200,26 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 		return err
 	}
 	a.client.QuotaReserve = o.reserve
-	report := o.runner(a, a.client).Run(ctx, []*mirror.Entry{e})
-	return finishMirror(a, o, report)
+	return finishMirror(a, o, o.run(ctx, a, a.client, nil, []*mirror.Entry{e}))
 }
 
-// runner makes the runner of one run.
+// run carries entries out.
+func (o *mirrorOptions) run(ctx context.Context, a *app, client *registry.Client, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
+	builder, end := a.builders(client)
+	defer end()
+	r := o.runner(a, client)
+	r.Claims = claims
+	r.Programs = func(e *mirror.Entry) mirror.Programs { return &programs{app: a, entry: e, builder: builder} }
+	return r.Run(ctx, entries)
+}
+
+// runner makes the runner of one run that builds nothing.
 func (o *mirrorOptions) runner(a *app, client *registry.Client) *mirror.Runner {
 	r := &mirror.Runner{
 		Store: store{client}, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
 		Task: func(ctx context.Context, image string) context.Context {
 			return progress.WithTask(ctx, progress.Task{Image: image})
 		},
-		Programs: func(e *mirror.Entry) mirror.Programs { return &programs{app: a, client: client, entry: e} },
 	}
 	client.Log = slog.New(mirror.Metered(a.log.Handler()))
 	if state, err := cache.Open(a.cache); a.cache != "" && err == nil {
@@ -207,30 +231,23 @@ func (o *mirrorOptions) runner(a *app, client *registry.Client) *mirror.Runner {
 // finishMirror writes the report, prints the answer and ends.
 func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 	err, some := report.Err()
+	if err != nil && some {
+		err = partly{err}
+	}
 	if o.report != "" {
-		err = errors.Join(err, writeReport(o.report, report))
+		err = cmp.Or(err, writeReport(o.report, report))
 	}
 	a.close() // the story ends before the answer
-	if printed := printMirror(a.stdout, report, o.file != "" || o.dryRun); printed != nil {
-		return printed
-	}
-	if err != nil && some {
-		return partly{err}
-	}
-	return err
+	return cmp.Or(printMirror(a.stdout, report, o.file != "" || o.dryRun), err)
 }
 
-// writeReport replaces the file whole.
+// writeReport writes what became of each image.
 func writeReport(file string, report *mirror.Report) error {
-	temp, err := os.Create(file + ".new")
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
+	var b bytes.Buffer
+	if err := report.Write(&b); err != nil {
+		return err
 	}
-	err = errors.Join(report.Write(temp), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), file)
-	}
-	if err != nil {
+	if err := replaceFile(file, b.Bytes()); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil

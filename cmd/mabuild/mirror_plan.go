@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strings"
 
@@ -18,11 +19,15 @@ type plan struct {
 	entries    []*mirror.Entry
 	registries map[string]config.MirrorRegistry
 	logins     map[string]config.Login
+
+	// What the rounds of a plan have in common.
+	manners registry.Manners
+	claims  mirror.Claims
 }
 
 // loadPlan reads the file.
 func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
-	m, err := config.LoadMirror(o.file)
+	m, err := a.readPlan(o.file)
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
@@ -34,6 +39,18 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 	return p, err
 }
 
+// readPlan reads a file, or standard input.
+func (a *app) readPlan(file string) (*config.Mirror, error) {
+	if file != "-" {
+		return config.LoadMirror(file)
+	}
+	data, err := io.ReadAll(io.LimitReader(a.stdin, maxSpec))
+	if err != nil {
+		return nil, err
+	}
+	return config.ReadMirror("standard input", data)
+}
+
 // runPlan carries out what a file says, once or for ever.
 func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	p, err := a.loadPlan(o)
@@ -43,14 +60,14 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	if o.watch {
 		return watchPlan(ctx, a, o, p)
 	}
-	return finishMirror(a, o, o.runner(a, a.clientFor(p, o)).Run(ctx, p.entries))
+	return finishMirror(a, o, o.run(ctx, a, a.clientFor(p, o), nil, p.entries))
 }
 
 // clientFor makes the client of one run, with what the file says of registries put
 // in the place of what the configuration says.
 func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 	c := a.newClient()
-	c.QuotaReserve = o.reserve
+	c.QuotaReserve, c.Manners = o.reserve, &p.manners
 	for host, r := range p.registries {
 		h := hostOf(r.Registry)
 		h.MaxRequests, h.PerSecond, h.QuotaReserve = r.MaxRequests, float64(r.PerSecond), r.QuotaReserve

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,20 +19,42 @@ import (
 
 // programs is a source whose images are built: module/path@version.
 type programs struct {
-	app    *app
-	client *registry.Client
-	entry  *mirror.Entry
+	app   *app
+	entry *mirror.Entry
+	// builder is that of the run: its jobs are shared by all entries.
+	builder func() (*build.Builder, error)
 }
 
 var _ mirror.Programs = (*programs)(nil)
 
-// Tags lists the versions of the module that has the program.
-func (p *programs) Tags(ctx context.Context, pkg string) ([]string, error) {
-	work, err := p.app.workDir()
-	if err != nil {
-		return nil, err
+// builders makes the one builder of a run when it is first wanted, and end, which
+// removes what it worked with.
+func (a *app) builders(client *registry.Client) (builder func() (*build.Builder, error), end func()) {
+	var dir string
+	builder = sync.OnceValues(func() (*build.Builder, error) {
+		work, err := a.workDir()
+		if err != nil {
+			return nil, err
+		}
+		if dir, err = os.MkdirTemp(work, "round-"); err != nil {
+			return nil, err
+		}
+		return &build.Builder{Bases: store{client}, Work: dir, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log}, nil
+	})
+	return builder, func() {
+		if dir != "" {
+			_ = os.RemoveAll(dir) // the end of the program removes what is left
+		}
 	}
-	return (&crosscompile.Go{Log: p.app.log}).Versions(ctx, work, pkg)
+}
+
+// Versions lists the versions of the module that has the program.
+func (p *programs) Versions(ctx context.Context, pkg string) (string, []string, error) {
+	b, err := p.builder()
+	if err != nil {
+		return "", nil, err
+	}
+	return (&crosscompile.Go{Log: p.app.log}).Versions(ctx, b.Work, pkg)
 }
 
 // Resolve does not know what has not been built.
@@ -40,12 +64,13 @@ func (p *programs) Resolve(context.Context, string) (v1.Descriptor, error) {
 
 // Get builds the program for the entry's platforms.
 func (p *programs) Get(ctx context.Context, ref string) (manifest.Content, error) {
-	work, err := p.app.workDir()
+	b, err := p.builder()
 	if err != nil {
 		return nil, err
 	}
-	b := &build.Builder{Bases: store{p.client}, Work: work, Cache: p.app.cache, Jobs: p.app.config.Jobs, Log: p.app.log}
-	spec := build.Spec{Package: ref, Dir: work, Base: cmp.Or(p.entry.Base, "static"), Platforms: p.platforms()}
+	p.app.building.Lock() // rounds of other entries have builders of their own
+	defer p.app.building.Unlock()
+	spec := build.Spec{Package: ref, Dir: b.Work, Base: cmp.Or(p.entry.Base, "static"), Platforms: p.platforms()}
 	if spec.Time, err = sourceDate(); err != nil {
 		return nil, err
 	}

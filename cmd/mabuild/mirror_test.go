@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -11,8 +12,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -130,5 +133,74 @@ func TestBackup(t *testing.T) {
 	}
 	if kept[0] == kept[1] {
 		t.Errorf("both are kept as %s", kept[0])
+	}
+}
+
+// Of an index the youngest image counts: one may have moved alone.
+func TestMinAgeOfIndex(t *testing.T) {
+	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	now := start
+	var items []manifest.Item
+	for n, age := range []time.Duration{time.Hour, 1000 * time.Hour} {
+		items = append(items, manifest.Item{Ref: aged(t, start.Add(-age)), Platform: ocispec.Platform{OS: "linux", Architecture: []string{"arm64", "amd64"}[n]}})
+	}
+	idx, err := manifest.Assembly{Items: items, AllowMismatch: true}.Create(t.Context(), store{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := "oci:" + t.TempDir() + ":v1"
+	if err := (store{}).Put(t.Context(), source, idx); err != nil {
+		t.Fatal(err)
+	}
+	e := &mirror.Entry{Name: "e", Image: source, Targets: []string{"oci:" + filepath.Join(t.TempDir(), "to")}, MinAge: 72 * time.Hour}
+	cache := t.TempDir()
+	for _, c := range []struct {
+		at   time.Duration
+		want string
+	}{{0, mirror.Skipped}, {70 * time.Hour, mirror.Skipped}, {71 * time.Hour, mirror.Copied}} {
+		now = start.Add(c.at)
+		if got := oneResult(t, clocked(t, cache, &now).Run(t.Context(), []*mirror.Entry{e})).Status; got != c.want {
+			t.Errorf("after %v: %s, want %s", c.at, got, c.want)
+		}
+	}
+}
+
+// Several that are to be kept under one tag are all kept.
+func TestBackupsUnderOneTag(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	place := "oci:" + filepath.Join(t.TempDir(), "to")
+	var entries []*mirror.Entry
+	want := map[string]bool{}
+	for n := range 4 {
+		e := &mirror.Entry{Name: fmt.Sprint(n), Image: aged(t, now.Add(time.Duration(n)*time.Hour)), Targets: []string{fmt.Sprintf("%s:v%d", place, n)}, Backup: "before"}
+		want[oneResult(t, clocked(t, t.TempDir(), &now).Run(t.Context(), []*mirror.Entry{e})).Digest] = true
+		e.Image = aged(t, now.Add(time.Duration(n+10)*time.Hour))
+		entries = append(entries, e)
+	}
+	for _, e := range clocked(t, t.TempDir(), &now).Run(t.Context(), entries).Entries {
+		d, err := store{}.Resolve(t.Context(), e.Images[0].Backup)
+		if err != nil || !want[d.Digest.String()] {
+			t.Errorf("%s: %v, %v", e.Images[0].Backup, d.Digest, err)
+		}
+		delete(want, d.Digest.String())
+	}
+	if len(want) > 0 {
+		t.Errorf("lost: %v", want)
+	}
+}
+
+// What is there is verified as often as the entry says, no more.
+func TestVerifyEvery(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	e := &mirror.Entry{Name: "e", Image: aged(t, now), Targets: []string{"oci:" + filepath.Join(t.TempDir(), "to")}, VerifyEvery: 24 * time.Hour}
+	cache := t.TempDir()
+	for _, c := range []struct {
+		after time.Duration
+		why   string
+	}{{0, "the target had none"}, {23 * time.Hour, ""}, {24 * time.Hour, "all that it names is there"}, {25 * time.Hour, ""}, {48 * time.Hour, "all that it names is there"}} {
+		now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC).Add(c.after)
+		if got := oneResult(t, clocked(t, cache, &now).Run(t.Context(), []*mirror.Entry{e})); got.Why != c.why {
+			t.Errorf("after %v: %q, want %q", c.after, got.Why, c.why)
+		}
 	}
 }

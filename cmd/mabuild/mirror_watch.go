@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,10 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 		return err
 	}
 	defer stop()
+	if !slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Schedule != nil }) {
+		return usage("every: 6h, or cron:", "--watch %s: no entry says when", o.file)
+	}
+	w.metrics.expect(nil, p.entries)
 	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
 	watcher.Watch(ctx, p.entries)
 	return context.Cause(ctx)
@@ -50,6 +55,8 @@ func (w *watch) load() ([]*mirror.Entry, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.metrics.expect(w.plan.entries, fresh.entries)
+	w.reports.expect(fresh.entries)
 	w.plan = fresh
 	return fresh.entries, nil
 }
@@ -58,12 +65,16 @@ func (w *watch) load() ([]*mirror.Entry, error) {
 // by the next.
 func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	w.mu.Lock()
-	client := w.app.clientFor(w.plan, w.options)
+	p := w.plan
 	w.mu.Unlock()
-	report := w.options.runner(w.app, client).Run(ctx, []*mirror.Entry{e})
+	client := w.app.clientFor(p, w.options)
+	report := w.options.run(ctx, w.app, client, &p.claims, []*mirror.Entry{e})
+	if ctx.Err() != nil {
+		return report // what was broken off says nothing of the mirror
+	}
 	w.metrics.note(e.Name, report, client.Quotas())
 	log := w.app.log.With("entry", e.Name)
-	if err, _ := report.Err(); err != nil && ctx.Err() == nil {
+	if err, _ := report.Err(); err != nil {
 		for _, one := range parts(err) {
 			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
 		}
@@ -122,12 +133,34 @@ func (l *lastReports) write(r *mirror.Report) error {
 		}
 		l.last[e.Name] = e
 	}
-	whole := mirror.Report{Started: r.Started}
+	return l.replace()
+}
+
+// expect forgets the entries that the plan has no more.
+func (l *lastReports) expect(entries []*mirror.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = slices.DeleteFunc(l.all, func(name string) bool {
+		gone := !slices.ContainsFunc(entries, func(e *mirror.Entry) bool { return e.Name == name })
+		if gone {
+			delete(l.last, name)
+		}
+		return gone
+	})
+}
+
+// replace writes the file.
+func (l *lastReports) replace() error {
+	var whole mirror.Report
 	for _, name := range l.all {
-		whole.Entries = append(whole.Entries, l.last[name])
+		e := l.last[name]
+		whole.Entries = append(whole.Entries, e)
+		if whole.Started.IsZero() || e.Started.Before(whole.Started) {
+			whole.Started = e.Started
+		}
+		whole.Seconds += e.Seconds
 	}
 	whole.Count()
-	whole.Seconds = r.Seconds
 	return writeReport(l.file, &whole)
 }
 
@@ -160,6 +193,25 @@ func newMetrics() *metrics {
 	return m
 }
 
+// expect has a series for each entry from the beginning, and none for one that is
+// gone.
+func (m *metrics) expect(old, entries []*mirror.Entry) {
+	for _, e := range old {
+		if !slices.ContainsFunc(entries, func(n *mirror.Entry) bool { return n.Name == e.Name }) {
+			gone := prometheus.Labels{"entry": e.Name}
+			m.images.DeletePartialMatch(gone)
+			m.bytes.DeletePartialMatch(gone)
+			m.failures.DeletePartialMatch(gone)
+			m.success.DeletePartialMatch(gone)
+		}
+	}
+	for _, e := range entries {
+		m.bytes.WithLabelValues(e.Name)
+		m.failures.WithLabelValues(e.Name)
+		m.success.WithLabelValues(e.Name) // 0 until the first success, so that an alert sees it
+	}
+}
+
 // note counts a round.
 func (m *metrics) note(entry string, r *mirror.Report, quotas map[string]registry.Quota) {
 	for host, q := range quotas {
@@ -169,9 +221,8 @@ func (m *metrics) note(entry string, r *mirror.Report, quotas map[string]registr
 		m.images.WithLabelValues(entry, status).Add(float64(n))
 	}
 	m.bytes.WithLabelValues(entry).Add(float64(r.Bytes))
-	failures := m.failures.WithLabelValues(entry) // is there from the beginning, at zero
 	if r.Failed > 0 {
-		failures.Inc()
+		m.failures.WithLabelValues(entry).Inc()
 		return
 	}
 	m.success.WithLabelValues(entry).SetToCurrentTime()

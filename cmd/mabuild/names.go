@@ -174,12 +174,3 @@ func writeRefs(file string, done []*published) error {
 	}
 	return replaceFile(file, []byte(lines.String()))
 }
-
-// replaceFile writes a file in one step: another finds the old one or the new.
-func replaceFile(file string, content []byte) error {
-	temp := file + ".new"
-	if err := os.WriteFile(temp, content, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, file)
-}

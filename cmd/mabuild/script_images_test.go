@@ -26,7 +26,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
 		"image": pushImage, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "answer": answer,
-		"refer": pushReferrer, "attach": attach, "cosign": pushCosign, "remove": removeRef, "children": children,
+		"refer": pushReferrer, "attach": attach, "uncosign": removeCosign, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands
 }
@@ -166,6 +166,16 @@ func attach(ts *testscript.TestScript, _ bool, args []string) {
 		digest, err := img.Digest()
 		ts.Check(err)
 		ts.Check(remote.Write(ref.Context().Digest(digest.String()), img))
+	}
+}
+
+// removeCosign: uncosign REF… deletes what cosign did.
+func removeCosign(ts *testscript.TestScript, _ bool, args []string) {
+	for _, text := range args {
+		ref := reference(ts, text)
+		d, err := remote.Head(ref)
+		ts.Check(err)
+		removeRef(ts, false, []string{ref.Context().Tag(strings.Replace(d.Digest.String(), ":", "-", 1) + ".sig").Name()})
 	}
 }
 

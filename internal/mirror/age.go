@@ -18,15 +18,20 @@ const (
 // 1970, or the first moment of 1980.
 var notYet = time.Date(1981, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// young reports whether the image is not old enough to be copied. Its age is
-// counted from the time that its config says it was created (of an index the config
-// of its first image), or from when it was seen first where it says nothing.
+// young reports whether the image is not old enough to be copied: of an index the
+// youngest of its images, since one of them may have moved alone. The age is counted
+// from the time that a config says it was created, or from when the image was seen
+// first where it says nothing.
 func (m *move) young(ctx context.Context) (bool, error) {
 	least := m.job.entry.MinAge
 	if least == 0 {
 		return false, nil
 	}
-	born, err := m.born(ctx)
+	c, err := m.chosen.Open()
+	if err != nil {
+		return false, err
+	}
+	born, err := m.born(ctx, c, 0)
 	if err != nil {
 		return false, err
 	}
@@ -38,65 +43,72 @@ func (m *move) young(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// born returns when the image came to be.
-func (m *move) born(ctx context.Context) (time.Time, error) {
-	key := m.chosen.Found.Digest.String()
-	var at time.Time
-	if m.recall(recordCreated, key, &at) {
-		return at, nil
-	}
-	c, err := m.chosen.Open()
-	if err != nil {
-		return at, err
-	}
-	if at, err = created(c, 0); err != nil {
-		return at, err
-	}
-	if at.After(notYet) {
-		m.remember(ctx, recordCreated, key, at)
-		return at, nil
-	}
-	if !m.recall(recordSeen, key, &at) {
-		at = m.Now()
-		m.remember(ctx, recordSeen, key, at)
-	}
-	return at, nil
-}
-
 // maxDepth is how far into indexes of indexes is looked.
 const maxDepth = 4
 
-// created returns what the config of the first image says.
-func created(c manifest.Content, depth int) (time.Time, error) {
-	switch c := c.(type) {
-	case v1.Image:
-		config, err := c.ConfigFile()
+// born returns when the youngest image of c came to be. What is known of an image by
+// its digest is not read again.
+func (m *move) born(ctx context.Context, c manifest.Content, depth int) (youngest time.Time, err error) {
+	idx, ok := c.(v1.ImageIndex)
+	if !ok {
+		digest, err := c.Digest()
 		if err != nil {
-			return time.Time{}, err
+			return youngest, err
 		}
-		return config.Created.Time, nil
-	case v1.ImageIndex:
-		im, err := c.IndexManifest()
-		if err != nil {
-			return time.Time{}, err
-		}
-		for _, d := range im.Manifests {
-			switch {
-			case manifest.IsAttestation(d) || depth == maxDepth:
-			case d.MediaType.IsImage():
-				img, err := c.Image(d.Digest)
-				if err != nil {
-					return time.Time{}, err
-				}
-				return created(img, depth+1)
-			case d.MediaType.IsIndex():
-				idx, err := c.ImageIndex(d.Digest)
-				if err != nil {
-					return time.Time{}, err
-				}
-				return created(idx, depth+1)
+		return m.created(ctx, digest, func() (v1.Image, error) { return c.(v1.Image), nil })
+	}
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return youngest, err
+	}
+	for _, d := range im.Manifests {
+		var at time.Time
+		switch {
+		case manifest.IsAttestation(d) || depth == maxDepth:
+			continue
+		case d.MediaType.IsImage():
+			at, err = m.created(ctx, d.Digest, func() (v1.Image, error) { return idx.Image(d.Digest) })
+		case d.MediaType.IsIndex():
+			var inner v1.ImageIndex
+			if inner, err = idx.ImageIndex(d.Digest); err == nil {
+				at, err = m.born(ctx, inner, depth+1)
 			}
 		}
+		if err != nil {
+			return youngest, err
+		}
+		if at.After(youngest) {
+			youngest = at
+		}
 	}
-	return time.Time{}, nil
+	return youngest, nil
+}
+
+// created returns when an image was created, or seen first.
+func (m *move) created(ctx context.Context, digest v1.Hash, open func() (v1.Image, error)) (at time.Time, err error) {
+	key := digest.String()
+	if m.recall(recordCreated, key, &at) {
+		return at, nil
+	}
+	img, err := open()
+	if err != nil {
+		return at, err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return at, err
+	}
+	if at = config.Created.Time; at.After(notYet) {
+		m.remember(ctx, recordCreated, key, at)
+		return at, nil
+	}
+	if m.recall(recordSeen, key, &at) {
+		return at, nil
+	}
+	if m.State == nil {
+		m.Log.WarnContext(ctx, "its config says no time, and without a cache nobody remembers when it was seen first: it never gets old enough", "source", m.job.source)
+	}
+	at = m.Now()
+	m.remember(ctx, recordSeen, key, at)
+	return at, nil
 }

@@ -1,24 +1,18 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
-)
-
-// The kinds of records in the state.
-const (
-	recordVerified = "mirror-verified" // when the children of a target were seen last
-	recordReferrer = "mirror-referrer" // that a referrer is in a repository
 )
 
 // A move is an image on its way to one target.
@@ -28,34 +22,61 @@ type move struct {
 	target string
 	choose func() (*manifest.Selection, error) // once for all targets
 	settle func() (*manifest.Selection, error) // with each config read, where an index is made
+	clash  error                               // another image goes to the same target
 	result Result
 
 	chosen *manifest.Selection
 	now    v1.Descriptor // what the target names; zero for nothing
 
-	beside []manifest.Named // what goes into a local place along with it
+	carried int              // referrers that the target did not have
+	beside  []manifest.Named // what goes into a local place along with it
 }
 
-// job carries out one image, to all its targets at once.
-func (r *run) job(ctx context.Context, j *job) []Result {
-	choose := sync.OnceValues(func() (*manifest.Selection, error) {
-		s, err := r.choose(ctx, j)
-		return s, sourced(err)
-	})
-	settle := sync.OnceValues(func() (*manifest.Selection, error) {
-		s, err := r.assemble(ctx, j, false)
-		return s, sourced(err)
-	})
-	out := make([]Result, len(j.targets))
-	var wg sync.WaitGroup
-	for i, target := range j.targets {
-		wg.Go(func() {
-			m := move{run: r, job: j, target: target, choose: choose, settle: settle}
-			out[i] = m.carryOut(ctx)
+// moves makes a move of each target of each job. What there is to copy is found out
+// once for all targets of a job. Where two images go to one target, neither does.
+func (r *run) moves(ctx context.Context, jobs []job) []*move {
+	var all []*move
+	first := map[string]*move{}
+	for i := range jobs {
+		j := &jobs[i]
+		choose := sync.OnceValues(func() (*manifest.Selection, error) {
+			s, err := r.choose(ctx, j)
+			return s, sourced(err)
 		})
+		settle := sync.OnceValues(func() (*manifest.Selection, error) {
+			s, err := r.assemble(ctx, j, false)
+			return s, sourced(err)
+		})
+		for _, target := range j.targets {
+			m := &move{run: r, job: j, target: target, choose: choose, settle: settle}
+			all = append(all, m)
+			if other, ok := first[canonical(target)]; ok {
+				m.clash = &CollisionError{other.job.source, j.source}
+				other.clash = m.clash
+				continue
+			}
+			first[canonical(target)] = m
+		}
 	}
-	wg.Wait()
-	return out
+	return all
+}
+
+// queue waits until it is the move's turn and carries it out.
+func (m *move) queue(ctx context.Context) Result {
+	from := m.job.source
+	if len(m.job.items) > 0 {
+		from = m.job.items[0].Ref
+	}
+	gate := m.gate(cutRef(from).host(), cutRef(m.target).host())
+	select {
+	case gate <- struct{}{}:
+		defer func() { <-gate }()
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return failed(m.job.source, m.target, fmt.Errorf("%s: %w", m.target, context.Cause(ctx)))
+	}
+	return m.carryOut(ctx)
 }
 
 // label is a short name for people: the target, without its host where there is
@@ -80,9 +101,7 @@ func (m *move) carryOut(ctx context.Context) Result {
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
 		m.Log.InfoContext(ctx, "failed") // why is in the report
 	}
-	if !m.DryRun {
-		m.result.Bytes = counter.bytes.Load()
-	}
+	m.result.Bytes += counter.bytes.Load()
 	m.result.Seconds = seconds(m.Now().Sub(begin))
 	m.count(ctx, 0, 1, m.result.Bytes)
 	if m.result.Status == Copied && !m.DryRun {
@@ -98,7 +117,7 @@ func (m *move) ends(status, why string, args ...any) {
 // do is the one step of a mirror.
 func (m *move) do(ctx context.Context) error {
 	e := m.job.entry
-	if err := m.claim(m.target, m.job.source); err != nil {
+	if err := cmp.Or(m.clash, m.Claims.take(m.target, e.Name, m.job.source)); err != nil {
 		return err
 	}
 	if m.Missing || e.Missing {
@@ -121,7 +140,7 @@ func (m *move) do(ctx context.Context) error {
 		return err
 	}
 	if m.DryRun {
-		return m.estimate()
+		return m.estimate(ctx)
 	}
 	return m.copy(ctx)
 }
@@ -160,47 +179,6 @@ func (m *move) look(ctx context.Context) (err error) {
 	return err
 }
 
-// same is what is done about an image that the target names already: nothing,
-// unless what it reaches is to be looked at.
-func (m *move) same(ctx context.Context) error {
-	m.ends(Unchanged, "")
-	e := m.job.entry
-	if m.DryRun || !m.verifies() && !e.Referrers {
-		return nil
-	}
-	c, err := m.chosen.Open()
-	if err != nil {
-		return err
-	}
-	if e.Referrers {
-		if err := m.referrers(ctx, c); err != nil {
-			return err
-		}
-	}
-	if !m.verifies() && len(m.beside) == 0 {
-		return nil
-	}
-	if err := m.put(ctx, c); err != nil {
-		return err
-	}
-	m.ends(Unchanged, "all that it names was looked for")
-	m.verified(ctx)
-	return nil
-}
-
-// verifies reports whether the children of what is there are to be looked at.
-func (m *move) verifies() bool {
-	if m.Verify {
-		return true
-	}
-	every := m.job.entry.VerifyEvery
-	if every == 0 {
-		return false
-	}
-	var last time.Time
-	return !m.recall(recordVerified, m.target, &last) || m.Now().Sub(last) >= every
-}
-
 // copy makes the target name what was chosen: first what refers to it, so that a
 // signature is there before what it signs, then the rest, the tag last.
 func (m *move) copy(ctx context.Context) error {
@@ -225,19 +203,17 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.put(ctx, c); err != nil {
 		return err
 	}
+	if m.Store.Local(m.target) { // where nobody counts what is sent
+		if m.result.Bytes, err = m.weigh(c, 0); err != nil {
+			return err
+		}
+	}
 	if m.cut() {
 		m.Log.InfoContext(ctx, "some platforms are left out, so the digest is another", "source", m.chosen.Found.Digest.String(), "target", m.result.Digest)
 	}
 	m.ends(Copied, "%s", m.reason())
 	m.verified(ctx)
 	return nil
-}
-
-// verified remembers that all that the target names is there.
-func (m *move) verified(ctx context.Context) {
-	if m.job.entry.VerifyEvery > 0 {
-		m.remember(ctx, recordVerified, m.target, m.Now())
-	}
 }
 
 // put makes the target name c, with what goes along.
@@ -263,52 +239,31 @@ func (m *move) reason() string {
 // cut reports whether the image is less than the source has.
 func (m *move) cut() bool { return m.chosen.Found.Digest != m.chosen.Descriptor.Digest }
 
-// backup gives what the target names another tag, which must not name anything
-// else yet.
-func (m *move) backup(ctx context.Context) error {
-	text := m.job.entry.Backup
-	if text == "" || m.now.Digest == (v1.Hash{}) {
-		return nil
-	}
-	at := cutRef(m.target)
-	names := Names{Tag: at.tag, SourceTag: m.job.tag}
-	names.at(m.start)
-	tag, err := names.Expand(text)
-	if err != nil {
-		return err
-	}
-	old, err := m.Store.Get(ctx, m.Store.Beside(m.target, m.now.Digest, ""))
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	to := m.Store.Beside(m.target, v1.Hash{}, tag)
-	there, err := m.Store.Resolve(ctx, to)
-	switch {
-	case err == nil && there.Digest != m.now.Digest:
-		to = m.Store.Beside(m.target, v1.Hash{}, tag+"-"+m.now.Digest.Hex[:12])
-	case err != nil && !errors.Is(err, manifest.ErrNotFound):
-		return fmt.Errorf("backup: %w", err)
-	}
-	m.result.Backup = to
-	if err := m.Store.Put(ctx, to, old); err != nil {
-		return fmt.Errorf("backup %s: %w", to, err)
-	}
-	return nil
-}
-
-// program builds what the target does not have. A version that is there is not
-// built again: versions do not change.
+// program builds what the target does not have. A version that is there for all
+// platforms is not built again: versions do not change.
 func (m *move) program(ctx context.Context) error {
 	if err := m.look(ctx); err != nil {
 		return err
 	}
+	why := "the target has no such version"
 	if m.now.Digest != (v1.Hash{}) {
-		m.result.Digest, m.result.Was = m.now.Digest.String(), ""
-		m.ends(Unchanged, "")
-		return nil
+		c, err := m.Store.Get(ctx, m.Store.Beside(m.target, m.now.Digest, ""))
+		if err != nil {
+			return err
+		}
+		absent, err := manifest.Absent(c, m.job.entry.wanted())
+		if err != nil {
+			return err
+		}
+		if len(absent) == 0 {
+			m.result.Digest, m.result.Was = m.now.Digest.String(), ""
+			m.ends(Unchanged, "")
+			return nil
+		}
+		why = "the target's has no " + platform.Keys(absent)
 	}
 	if m.DryRun {
-		m.ends(Copied, "the target has no such version; it would be built")
+		m.ends(Copied, "%s; it would be built", why)
 		return nil
 	}
 	var err error
@@ -349,6 +304,9 @@ func (r *run) choose(ctx context.Context, j *job) (*manifest.Selection, error) {
 		return r.assemble(ctx, j, true)
 	}
 	s, err := manifest.Select(ctx, r.Store, j.source, manifest.Keep{Platforms: e.wanted(), Optional: e.Optional})
+	if err == nil {
+		s.Open = sync.OnceValues(s.Open) // for all targets
+	}
 	return s, err
 }
 

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"context"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -8,13 +10,22 @@ import (
 
 // estimate says what a dry run would copy: at most so many bytes, each blob counted
 // once for each host.
-func (m *move) estimate() error {
+func (m *move) estimate(ctx context.Context) error {
 	c, err := m.chosen.Open()
 	if err != nil {
 		return err
 	}
 	m.ends(Copied, "%s", m.reason())
-	m.result.Bytes, err = m.weigh(c, 0)
+	if m.result.Backup, err = m.kept(); err != nil {
+		return err
+	}
+	if m.job.entry.Referrers {
+		if err := m.referrers(ctx, c); err != nil {
+			return err
+		}
+	}
+	n, err := m.weigh(c, 0)
+	m.result.Bytes += n
 	return err
 }
 

@@ -13,7 +13,7 @@ import (
 // Names are what templates of targets, backups and sources know, and all that
 // they know.
 type Names struct {
-	Registry   string // of the source
+	Registry   string // of the source, its port after a dash
 	Repository string // its path
 	Name       string // the last part of the path
 	Tag        string // as it is called at the target; in sources, as it is called there
@@ -128,7 +128,8 @@ func (r ref) path() string {
 func (e *Entry) names(source ref, tag string, now time.Time) Names {
 	path := source.path()
 	n := Names{
-		Registry: source.host(), Repository: path, Name: path[strings.LastIndex(path, "/")+1:],
+		Registry:   strings.ReplaceAll(source.host(), ":", "-"), // a path holds no port
+		Repository: path, Name: path[strings.LastIndex(path, "/")+1:],
 		// A version may have a +, which a tag may not.
 		Tag: strings.ReplaceAll(e.rename(tag), "+", "-"), SourceTag: tag,
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -22,55 +24,57 @@ type job struct {
 	targets []string
 }
 
-// hosts names the registries that a job deals with.
-func (j *job) hosts() string {
-	from := j.source
-	if len(j.items) > 0 {
-		from = j.items[0].Ref
-	}
-	hosts := cutRef(from).host()
-	for _, target := range j.targets {
-		hosts += " " + cutRef(target).host()
-	}
-	return hosts
-}
+// globbing are the characters that make a path a glob.
+const globbing = "*?[{"
 
 // plan lists the images of an entry. Only the lists of tags and repositories are
-// read, and only where the entry's rules depend on them.
-func (r *run) plan(ctx context.Context, e *Entry) ([]job, error) {
+// read, and only where the entry's rules depend on them. lost are those of which
+// nothing could be found out; they stop no other.
+func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	switch {
 	case e.Template != "" || len(e.Images) > 0:
 		return r.planAssembled(ctx, e)
 	case e.Program != "":
 		return r.planProgram(ctx, e)
 	case r.Store.Local(e.Image):
-		return r.jobs(e, ref{}, []string{""}, func(string) job { return job{source: e.Image} })
+		jobs, err = r.jobs(e, ref{}, []string{""}, func(string) job { return job{source: e.Image} })
+		return jobs, nil, err
 	}
 	sources, err := r.repositories(ctx, cutRef(e.Image))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var all []job
-	for _, source := range sources {
-		tags := []string{source.tag}
-		switch {
-		case source.digest != "":
-		case source.tag == "" && e.Tags.none():
-			tags = []string{"latest"}
-		case source.tag == "":
-			if tags, err = r.tags(ctx, e, source.repo); err != nil {
-				return nil, err
-			}
+	lists := make([][]job, len(sources))
+	errs := make([]error, len(sources))
+	var wg sync.WaitGroup
+	for i, source := range sources {
+		wg.Go(func() { lists[i], errs[i] = r.planRepository(ctx, e, source) })
+	}
+	wg.Wait()
+	globbed := strings.ContainsAny(cutRef(e.Image).repo, globbing)
+	for i, err := range errs {
+		if err != nil && !(globbed && errors.Is(err, manifest.ErrNotFound)) { // one without any tag
+			lost = append(lost, failed(sources[i].String(), "", fmt.Errorf("%s: %w", sources[i], sourced(err))))
 		}
-		jobs, err := r.jobs(e, source, tags, func(tag string) job {
-			return job{source: ref{repo: source.repo, tag: tag, digest: source.digest}.String()}
-		})
-		if err != nil {
+	}
+	return slices.Concat(lists...), lost, nil
+}
+
+// planRepository lists the images of one repository.
+func (r *run) planRepository(ctx context.Context, e *Entry, source ref) (_ []job, err error) {
+	tags := []string{source.tag}
+	switch {
+	case source.digest != "":
+	case source.tag == "" && e.Tags.none():
+		tags = []string{"latest"}
+	case source.tag == "":
+		if tags, err = r.tags(ctx, e, source.repo); err != nil {
 			return nil, err
 		}
-		all = append(all, jobs...)
 	}
-	return all, nil
+	return r.jobs(e, source, tags, func(tag string) job {
+		return job{source: ref{repo: source.repo, tag: tag, digest: source.digest}.String()}
+	})
 }
 
 // tags chooses among the tags of a repository, which are listed only if need be.
@@ -85,7 +89,7 @@ func (r *run) tags(ctx context.Context, e *Entry, repo string) (there []string, 
 
 // repositories returns those that a source's path stands for.
 func (r *run) repositories(ctx context.Context, source ref) ([]ref, error) {
-	if !strings.ContainsAny(source.repo, "*?[{") {
+	if !strings.ContainsAny(source.repo, globbing) {
 		return []ref{source}, nil
 	}
 	there, err := r.Store.Repositories(ctx, source.host())
@@ -104,18 +108,30 @@ func (r *run) repositories(ctx context.Context, source ref) ([]ref, error) {
 	return out, nil
 }
 
+// tagName is what may be a tag (distribution-spec, "Pulling manifests").
+var tagName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+
 // jobs makes a job of each tag and says where it goes.
 func (r *run) jobs(e *Entry, source ref, tags []string, from func(tag string) job) ([]job, error) {
 	var out []job
 	for _, tag := range tags {
 		j := from(tag)
 		j.entry, j.tag = e, tag
+		names := e.names(source, tag, r.start)
+		if tag != "" && !tagName.MatchString(names.Tag) {
+			return nil, &TemplateError{tag, fmt.Sprintf("is renamed to %q, which is no tag", names.Tag)}
+		}
 		for _, text := range e.Targets {
-			target, err := r.target(text, e.names(source, tag, r.start), j.source, source.digest)
+			target, err := r.target(text, names, j.source, source.digest)
 			if err != nil {
 				return nil, err
 			}
-			j.targets = append(j.targets, target)
+			if source.digest != "" && len(e.Platforms) > 0 && cutRef(target).digest != "" {
+				return nil, &TemplateError{target, "wants a tag: with some platforms left out the digest is another"}
+			}
+			if !slices.Contains(j.targets, target) {
+				j.targets = append(j.targets, target)
+			}
 		}
 		out = append(out, j)
 	}
@@ -146,25 +162,25 @@ func (r *run) target(text string, n Names, source, digest string) (string, error
 }
 
 // planAssembled lists the images that are made of several.
-func (r *run) planAssembled(ctx context.Context, e *Entry) ([]job, error) {
+func (r *run) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	items := e.items()
 	tags := []string{""}
 	if slices.ContainsFunc(items, func(i manifest.Item) bool { return tagged(i.Ref) }) {
-		var err error
 		if tags, err = r.tagsOf(ctx, e, items); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	} else if tag := cutRef(items[0].Ref).tag; !slices.ContainsFunc(items, func(i manifest.Item) bool { return cutRef(i.Ref).tag != tag }) {
 		tags = []string{tag}
 	}
 	first := cutRef(items[0].Ref)
-	return r.jobs(e, ref{repo: first.repo}, tags, func(tag string) job {
+	jobs, err = r.jobs(e, ref{repo: first.repo}, tags, func(tag string) job {
 		j := job{source: e.describe(tag), items: slices.Clone(items)}
 		for i := range j.items {
 			j.items[i].Ref = fillTag(j.items[i].Ref, tag)
 		}
 		return j
 	})
+	return jobs, nil, err
 }
 
 // describe names what an assembled image is made of, for people.
@@ -223,8 +239,10 @@ func (r *run) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]st
 	var there []string
 	for _, item := range items {
 		const mark = "\x00"
-		full := fillTag(item.Ref, mark)
-		at := cutRef(full)
+		at := cutRef(fillTag(item.Ref, mark))
+		if strings.Contains(at.repo, mark) {
+			return nil, &TemplateError{item.Ref, "no list of tags says what {{.Tag}} in the repository's name is: name the tags"}
+		}
 		before, after, ok := strings.Cut(at.tag, mark)
 		if !ok {
 			continue
@@ -251,23 +269,24 @@ func between(text, before, after string) (middle string, ok bool) {
 	return middle, ok1 && ok2 && middle != ""
 }
 
-// planProgram lists the versions of a program that are to be there.
-func (r *run) planProgram(ctx context.Context, e *Entry) ([]job, error) {
+// planProgram lists the versions of a program that are to be there: without rules
+// the one that the go command takes for the latest, which is no pre-release where
+// there is any other.
+func (r *run) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	module, version, _ := strings.Cut(e.Program, "@")
 	tags := []string{version}
-	programs := r.programs(e)
 	if e.Tags.patterned() || version == "" || version == "latest" {
-		there, err := programs.Tags(ctx, module)
+		latest, all, err := r.programs(e).Versions(ctx, module)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		rules := e.Tags
-		if rules.none() {
-			rules.Newest = 1
+		if tags = []string{latest}; !e.Tags.none() {
+			tags = e.Tags.choose(all)
 		}
-		tags = rules.choose(there)
 	}
-	return r.jobs(e, ref{repo: module}, tags, func(tag string) job { return job{source: module + "@" + tag} })
+	// A version may have a +, which a tag may not: names replaces it.
+	jobs, err = r.jobs(e, ref{repo: module}, tags, func(tag string) job { return job{source: module + "@" + tag} })
+	return jobs, nil, err
 }
 
 // wanted lists the platforms that an entry keeps.

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -58,8 +59,13 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 	if digest, err := c.Digest(); err != nil || digest == m.chosen.Found.Digest {
 		all = append(all, subject{m.job.source, m.chosen.Found.Digest})
 	}
+	return m.below(all, c, 0)
+}
+
+// below adds the children of c, and theirs.
+func (m *move) below(all []subject, c manifest.Content, depth int) ([]subject, error) {
 	idx, ok := c.(v1.ImageIndex)
-	if !ok {
+	if !ok || depth == maxDepth {
 		return all, nil
 	}
 	im, err := idx.IndexManifest()
@@ -67,8 +73,18 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 		return nil, err
 	}
 	for _, d := range im.Manifests {
-		if !manifest.IsAttestation(d) {
-			all = append(all, subject{m.job.source, d.Digest})
+		if manifest.IsAttestation(d) {
+			continue
+		}
+		all = append(all, subject{m.job.source, d.Digest})
+		if d.MediaType.IsIndex() {
+			inner, err := idx.ImageIndex(d.Digest)
+			if err != nil {
+				return nil, err
+			}
+			if all, err = m.below(all, inner, depth+1); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return all, nil
@@ -120,36 +136,45 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 
 // carry copies one referrer unless it is there.
 func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) error {
-	digest := found.Digest
+	digest, name := found.Digest, "@"+found.Digest.String()
 	if found.Tag != "" {
-		digest = v1.Hash{}
+		digest, name = v1.Hash{}, found.Tag
 	}
 	to := m.Store.Beside(m.target, digest, found.Tag)
-	key := to + " " + found.Digest.String()
-	if !m.Store.Local(m.target) && m.recall(recordReferrer, key, new(bool)) && !m.verifies() {
+	now, err := m.Store.Resolve(ctx, to)
+	switch {
+	case err == nil && now.Digest == found.Digest:
 		return nil
-	}
-	if now, err := m.Store.Resolve(ctx, to); err == nil && now.Digest == found.Digest {
-		m.remember(ctx, recordReferrer, key, true)
-		return nil
+	case err != nil && !errors.Is(err, manifest.ErrNotFound):
+		return err
 	}
 	c, err := m.Store.Get(ctx, m.Store.Beside(s.ref, found.Digest, ""))
 	if err != nil {
 		return err
 	}
-	if m.Store.Local(m.target) { // with the image, whole or not at all
-		name := found.Tag
-		if name == "" {
-			name = "@" + found.Digest.String()
-		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.beside = append(m.beside, manifest.Named{Ref: name, Content: c})
-		return nil
+	if !m.DryRun && !m.Store.Local(m.target) {
+		err = m.Store.Put(ctx, to, c)
 	}
-	if err := m.Store.Put(ctx, to, c); err != nil {
+	if err != nil {
 		return err
 	}
-	m.remember(ctx, recordReferrer, key, true)
-	return nil
+	return m.noteCarried(c, name)
+}
+
+// noteCarried counts a referrer. Into a local place it goes with the image, whole or
+// not at all.
+func (m *move) noteCarried(c manifest.Content, name string) error {
+	var n int64
+	var err error
+	if m.DryRun || m.Store.Local(m.target) {
+		n, err = m.weigh(c, 0)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.carried++
+	m.result.Bytes += n
+	if !m.DryRun && m.Store.Local(m.target) {
+		m.beside = append(m.beside, manifest.Named{Ref: name, Content: c})
+	}
+	return err
 }

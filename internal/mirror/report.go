@@ -34,8 +34,10 @@ type Report struct {
 
 // An EntryReport says what became of the images of an entry, in their order.
 type EntryReport struct {
-	Name   string   `json:"name"`
-	Images []Result `json:"images"`
+	Name    string    `json:"name"`
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	Images  []Result  `json:"images"`
 }
 
 // A Result says what became of one image at one target.
@@ -102,17 +104,34 @@ func (r *Report) Err() (err error, partly bool) {
 
 // RetryAt is the latest time before which a registry does not want to be asked
 // again, as those of the failed that know of one say.
-func (r *Report) RetryAt() time.Time {
-	var latest time.Time
+func (r *Report) RetryAt() (latest time.Time) {
 	for _, e := range r.Entries {
 		for _, i := range e.Images {
-			var told interface{ RetryAt() (time.Time, bool) }
-			if !errors.As(i.Err, &told) {
-				continue
-			}
-			if at, ok := told.RetryAt(); ok && at.After(latest) {
+			if at := retryAt(i.Err); at.After(latest) {
 				latest = at
 			}
+		}
+	}
+	return latest
+}
+
+// retryAt is the latest time that any error in the tree of err tells.
+func retryAt(err error) (latest time.Time) {
+	if told, ok := err.(interface{ RetryAt() (time.Time, bool) }); ok { //nolint:errorlint // the whole tree is walked
+		if at, ok := told.RetryAt(); ok {
+			latest = at
+		}
+	}
+	var inner []error
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		inner = []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		inner = e.Unwrap()
+	}
+	for _, one := range inner {
+		if at := retryAt(one); at.After(latest) {
+			latest = at
 		}
 	}
 	return latest

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -37,8 +36,9 @@ type Store interface {
 // Programs builds a Go program: a source whose references are module@version.
 type Programs interface {
 	manifest.Source
-	// Tags lists the versions of a module.
-	Tags(ctx context.Context, module string) ([]string, error)
+	// Versions lists the versions of the module that has a package, and the one that
+	// "latest" stands for.
+	Versions(ctx context.Context, pkg string) (latest string, all []string, err error)
 }
 
 // A State is what may be forgotten: it spares requests.
@@ -47,7 +47,7 @@ type State interface {
 	Store(kind, key string, v any) error
 }
 
-// atOnce is how many images from one registry to another are under way. Their
+// atOnce is how many images are under way from one registry to another. Their
 // requests are bounded by the registry's client.
 const atOnce = 8
 
@@ -62,6 +62,9 @@ type Runner struct {
 	// there and stores those that are gone. Missing leaves alone what there is
 	// under a tag.
 	DryRun, Verify, Missing bool
+	// Claims are who goes to which target, in common with other runs; nil is this
+	// one's alone.
+	Claims *Claims
 	// Now is the time; nil is time.Now.
 	Now func() time.Time
 	// Log gets what happens; nil is silent.
@@ -75,8 +78,8 @@ type run struct {
 
 	mu       sync.Mutex
 	listings map[string]*listing      // by repository
-	gates    map[string]chan struct{} // by hosts
-	claimed  map[string]string        // who goes to a target
+	gates    map[string]chan struct{} // by the hosts of source and target
+	backups  map[string]v1.Hash       // what a tag keeps, by its name
 	counted  map[string]bool          // what a dry run has counted
 
 	all, done, sent int64 // images to go to their targets, there, and their bytes
@@ -103,11 +106,15 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	if own.Now == nil {
 		own.Now = time.Now
 	}
+	if own.Claims == nil {
+		own.Claims = &Claims{}
+	}
 	at := &run{
 		Runner: &own, start: own.Now(),
-		listings: map[string]*listing{}, gates: map[string]chan struct{}{}, claimed: map[string]string{},
+		listings: map[string]*listing{}, gates: map[string]chan struct{}{}, backups: map[string]v1.Hash{},
 	}
 	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
+	own.Claims.first(ctx, at, entries)
 	var wg sync.WaitGroup
 	for i, e := range entries {
 		wg.Go(func() { report.Entries[i] = at.entry(ctx, e) })
@@ -119,39 +126,25 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 
 // entry carries out one entry.
 func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
-	out := EntryReport{Name: e.Name, Images: []Result{}}
-	jobs, err := r.plan(ctx, e)
-	if err != nil {
-		out.Images = append(out.Images, failed(e.source(), "", sourced(err)))
-		return out
-	}
-	if len(jobs) == 0 {
+	out := EntryReport{Name: e.Name, Started: r.Now().UTC(), Images: []Result{}}
+	jobs, lost, err := r.plan(ctx, e)
+	switch {
+	case err != nil:
+		lost = append(lost, failed(e.source(), "", sourced(err)))
+	case len(jobs) == 0 && len(lost) == 0:
+		lost = append(lost, Result{Source: e.source(), Status: Skipped, Why: "no tag of it is wanted"})
 		r.Log.WarnContext(ctx, "no tag of it is wanted", "entry", e.Name, "source", e.source())
 	}
-	for _, j := range jobs {
-		r.count(ctx, len(j.targets), 0, 0)
-	}
-	results := make([][]Result, len(jobs))
+	moves := r.moves(ctx, jobs)
+	r.count(ctx, len(moves), 0, 0)
+	results := make([]Result, len(moves))
 	var wg sync.WaitGroup
-	for i := range jobs {
-		gate := r.gate(jobs[i].hosts())
-		select {
-		case gate <- struct{}{}:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			results[i] = []Result{failed(jobs[i].source, "", context.Cause(ctx))}
-			continue
-		}
-		wg.Go(func() {
-			defer func() { <-gate }()
-			results[i] = r.job(ctx, &jobs[i])
-		})
+	for i, m := range moves {
+		wg.Go(func() { results[i] = m.queue(ctx) })
 	}
 	wg.Wait()
-	for _, list := range results {
-		out.Images = append(out.Images, list...)
-	}
+	out.Images = append(append(out.Images, lost...), results...)
+	out.Seconds = seconds(r.Now().Sub(out.Started))
 	return out
 }
 
@@ -185,26 +178,16 @@ func (e *Entry) source() string {
 	return e.Image
 }
 
-// gate bounds the images between the same hosts that are under way: those that wait
-// for a registry that says nothing hold up none that go elsewhere.
-func (r *run) gate(hosts string) chan struct{} {
+// gate bounds the images that are under way between two hosts, so that a slow one
+// holds up nobody else.
+func (r *run) gate(source, target string) chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gates[hosts] == nil {
-		r.gates[hosts] = make(chan struct{}, atOnce)
+	key := source + " " + target
+	if r.gates[key] == nil {
+		r.gates[key] = make(chan struct{}, atOnce)
 	}
-	return r.gates[hosts]
-}
-
-// claim refuses a target that another image goes to in this run.
-func (r *run) claim(target, source string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if other, ok := r.claimed[target]; ok {
-		return &TemplateError{target, fmt.Sprintf("two images go there: %s and %s", other, source)}
-	}
-	r.claimed[target] = source
-	return nil
+	return r.gates[key]
 }
 
 func (r *run) programs(e *Entry) Programs {
@@ -225,4 +208,6 @@ func (noPrograms) Resolve(context.Context, string) (v1.Descriptor, error) {
 
 func (noPrograms) Get(context.Context, string) (manifest.Content, error) { return nil, errNoPrograms }
 
-func (noPrograms) Tags(context.Context, string) ([]string, error) { return nil, errNoPrograms }
+func (noPrograms) Versions(context.Context, string) (string, []string, error) {
+	return "", nil, errNoPrograms
+}

@@ -22,7 +22,12 @@ func (t Tags) none() bool { return len(t.Exact) == 0 && !t.patterned() }
 // choose returns the tags to take of those there are: the exact ones in the order
 // given, whether they are there or not, then the others, the newest first.
 func (t Tags) choose(there []string) []string {
-	out := slices.Clone(t.Exact)
+	var out []string
+	for _, tag := range t.Exact {
+		if !slices.Contains(out, tag) {
+			out = append(out, tag)
+		}
+	}
 	if !t.patterned() {
 		return out
 	}
@@ -73,9 +78,12 @@ type version struct {
 	semver *semver.Version // nil for what is none
 }
 
+// aDate is a tag that is a number too long for a version: 20260401, a build's number.
+var aDate = regexp.MustCompile(`^v?[0-9]{5,}$`)
+
 func parseVersion(tag string) version {
 	v, err := semver.NewVersion(tag)
-	if err != nil {
+	if err != nil || aDate.MatchString(tag) {
 		v = nil
 	}
 	return version{tag, v}

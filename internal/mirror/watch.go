@@ -73,8 +73,8 @@ func (w *Watcher) until(ctx context.Context, entries []*Entry) (next []*Entry) {
 // loop carries one entry out, again and again.
 func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 	for waiting.Err() == nil {
-		report := w.alone(ctx, e)
-		if e.Schedule == nil {
+		report := w.alone(ctx, waiting, e)
+		if report == nil || e.Schedule == nil {
 			return
 		}
 		next := e.next(w.Now(), report.RetryAt())
@@ -85,8 +85,9 @@ func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 	}
 }
 
-// alone carries an entry out when one of the same name, of an older plan, has ended.
-func (w *Watcher) alone(ctx context.Context, e *Entry) *Report {
+// alone carries an entry out when one of the same name, of an older plan, has ended;
+// nil where by then there is a newer plan.
+func (w *Watcher) alone(ctx, waiting context.Context, e *Entry) *Report {
 	w.mu.Lock()
 	if w.busy == nil {
 		w.busy = map[string]chan struct{}{}
@@ -96,8 +97,14 @@ func (w *Watcher) alone(ctx context.Context, e *Entry) *Report {
 	}
 	busy := w.busy[e.Name]
 	w.mu.Unlock()
-	busy <- struct{}{}
-	defer func() { <-busy }()
+	select {
+	case busy <- struct{}{}:
+		defer func() { <-busy }()
+	case <-waiting.Done():
+	}
+	if waiting.Err() != nil {
+		return nil
+	}
 	return w.Run(ctx, e)
 }
 

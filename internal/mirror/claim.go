@@ -1,0 +1,72 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// Claims are who goes to which target. Its zero value is nobody.
+type Claims struct {
+	mu   sync.Mutex
+	held map[string]holder // by target
+}
+
+// A holder is what goes to a target.
+type holder struct{ entry, source string }
+
+// A CollisionError says that two images go to one target.
+type CollisionError struct{ One, Other string }
+
+func (e *CollisionError) Error() string {
+	return fmt.Sprintf("%s and %s both go there", e.One, e.Other)
+}
+
+// Hint returns the way out.
+func (e *CollisionError) Hint() string {
+	return "give each a target of its own; {{.Name}} and {{.Tag}} tell them apart"
+}
+
+// first claims the targets that are known without asking anybody, in the order of
+// the entries, so that it is always the same one that comes too late.
+func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
+	for _, e := range entries {
+		if e.Tags.patterned() || strings.ContainsAny(cutRef(e.Image).repo, globbing) || e.Program != "" {
+			continue
+		}
+		jobs, _, err := r.plan(ctx, e)
+		if err != nil {
+			continue
+		}
+		for _, j := range jobs {
+			for _, target := range j.targets {
+				_ = c.take(target, e.Name, j.source) // who comes too late is told later
+			}
+		}
+	}
+}
+
+// take claims a target for an entry, whose images must not collide themselves.
+func (c *Claims) take(target, entry, source string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := canonical(target)
+	if other, taken := c.held[key]; taken && other.entry != entry {
+		return &CollisionError{source, other.source + " of entry " + other.entry}
+	}
+	if c.held == nil {
+		c.held = map[string]holder{}
+	}
+	c.held[key] = holder{entry, source}
+	return nil
+}
+
+// canonical spells a target in one way, as far as Docker Hub is concerned.
+func canonical(target string) string {
+	at := cutRef(target)
+	if at.host() == "docker.io" {
+		at.repo = "docker.io/" + strings.TrimPrefix(at.path(), "library/")
+	}
+	return at.String()
+}
