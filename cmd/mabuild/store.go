@@ -113,6 +113,22 @@ func (s store) Repositories(ctx context.Context, host string) ([]string, error) 
 
 func (s store) Local(text string) bool { return local.Is(text) }
 
+func (s store) Names(ctx context.Context, text string) ([]string, error) {
+	source, name, err := s.source(text)
+	switch {
+	case err != nil || strings.HasPrefix(name, "@"):
+		return nil, err
+	case name != "":
+		return []string{name}, nil
+	}
+	if holder, ok := source.(interface {
+		Names(ctx context.Context) ([]string, error)
+	}); ok {
+		return holder.Names(ctx)
+	}
+	return nil, nil
+}
+
 func (s store) Named(text, name string) string {
 	place, err := local.Parse(text)
 	if err != nil || place.Ref != "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -37,7 +38,7 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 	case e.Program != "":
 		return r.planProgram(ctx, e)
 	case r.Store.Local(e.Image):
-		jobs, err = r.jobs(e, ref{}, []string{""}, func(string) job { return job{source: e.Image} })
+		jobs, err = r.planLocal(ctx, e)
 		return jobs, nil, err
 	}
 	sources, err := r.repositories(ctx, cutRef(e.Image))
@@ -58,6 +59,33 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 		}
 	}
 	return slices.Concat(lists...), lost, nil
+}
+
+// planLocal lists the images of a local place: the one that is named, or all that
+// have names, each with what its name says.
+func (r *run) planLocal(ctx context.Context, e *Entry) ([]job, error) {
+	names, err := r.Store.Names(ctx, e.Image)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 { // the only image there is
+		return r.jobs(e, ref{}, []string{""}, func(string) job { return job{source: e.Image} })
+	}
+	var all []job
+	for _, name := range names {
+		at := cutRef(name)
+		if at.tag == "" && !strings.Contains(name, "/") { // a tag alone
+			at = ref{tag: name}
+		}
+		jobs, err := r.jobs(e, at, []string{at.tag}, func(string) job {
+			return job{source: r.Store.Beside(e.Image, v1.Hash{}, name)}
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, jobs...)
+	}
+	return all, nil
 }
 
 // planRepository lists the images of one repository.

@@ -26,6 +26,9 @@ type Store interface {
 	Repositories(ctx context.Context, host string) ([]string, error)
 	// Local reports whether text is a place that is no registry.
 	Local(text string) bool
+	// Names lists the names of the images in a local place: the one that text says, or
+	// all; none where nothing there has a name.
+	Names(ctx context.Context, text string) ([]string, error)
 	// Named gives a local place that names no image the name of one.
 	Named(place, name string) string
 	// Beside is the reference of what lies in the same repository or place as ref,

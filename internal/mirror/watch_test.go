@@ -127,6 +127,38 @@ func TestWatchReadsThePlanAgain(t *testing.T) {
 	})
 }
 
+// However often the plan is read again while an entry is under way, only the last plan
+// goes on; what was put in the queue by others never begins.
+func TestWatchForgetsOldPlans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDiary(t)
+		d.took = time.Hour
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+		defer cancel()
+		reload := make(chan struct{})
+		var loads atomic.Int32
+		w := &Watcher{Run: d.run, Reload: reload, Load: func() ([]*Entry, error) {
+			if loads.Add(1) == 4 {
+				return []*Entry{{Name: "other"}}, nil
+			}
+			return []*Entry{{Name: "a", Schedule: every(time.Minute)}}, nil
+		}}
+		go func() {
+			for range 4 {
+				time.Sleep(10 * time.Minute)
+				reload <- struct{}{}
+			}
+		}()
+		w.Watch(ctx, []*Entry{{Name: "a", Schedule: every(time.Minute)}})
+		if got := d.at["a"]; len(got) != 1 {
+			t.Errorf("a: %v", got)
+		}
+		if got := d.at["other"]; len(got) != 1 || got[0] != 40*time.Minute {
+			t.Errorf("other: %v", got)
+		}
+	})
+}
+
 func TestJitterStaysWithinBounds(t *testing.T) {
 	e := &Entry{Schedule: every(time.Hour), Jitter: time.Minute}
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
