@@ -24,6 +24,7 @@ type Request struct {
 	Platform ocispec.Platform
 	Flags    []string // of go build, -trimpath and -buildvcs=false stand already
 	Env      []string // K=V, on top of what Env(Platform) says
+	Cgo      *Cgo     // nil: without cgo
 }
 
 // A Binary is a program for one platform.
@@ -54,6 +55,9 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	env := append(append([]string{}, tc.env...), target...)
 	if r.Temp != "" {
 		env = append(env, "GOTMPDIR="+r.Temp)
+	}
+	if r.Cgo != nil {
+		env = append(env, g.cgoEnv(r.Platform, *r.Cgo)...)
 	}
 	env = append(env, r.Env...)
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", out}, r.Flags...)

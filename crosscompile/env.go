@@ -97,6 +97,23 @@ func Env(p ocispec.Platform) ([]string, error) {
 	return env, nil
 }
 
+// Knobs returns what of [Env] tells p from other platforms: GOOS, GOARCH and,
+// where the architecture has one, the variable of its variants.
+func Knobs(p ocispec.Platform) ([]string, error) {
+	env, err := Env(p)
+	if err != nil {
+		return nil, err
+	}
+	p = platform.Normalize(p)
+	list := []string{"GOOS=" + p.OS, "GOARCH=" + p.Architecture}
+	for _, k := range knobs {
+		if slices.Contains(k.arch, p.Architecture) {
+			list = append(list, slices.DeleteFunc(env, func(kv string) bool { return !strings.HasPrefix(kv, k.name+"=") })...)
+		}
+	}
+	return list, nil
+}
+
 // Owned reports whether a variable is this package's to set: what it aims at, and
 // where the go command finds and leaves things.
 func Owned(name string) bool {

@@ -51,6 +51,22 @@ func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error
 	return list, nil
 }
 
+// InContainers reports whether images of a platform are run as containers: any
+// Linux, Windows and FreeBSD on the architectures that their images exist for,
+// and WASI.
+func InContainers(p ocispec.Platform) bool {
+	p = platform.Normalize(p)
+	switch p.OS {
+	case "linux":
+		return true
+	case "windows", "freebsd":
+		return p.Architecture == "amd64" || p.Architecture == "arm64"
+	case "wasip1":
+		return p.Architecture == "wasm"
+	}
+	return false
+}
+
 // Check says whether dir's Go can build for all of the platforms. It names every
 // one that it cannot, in one error of [*TargetError] and [*VariantError].
 func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform) error {

@@ -71,7 +71,7 @@ func exitCodeOf(err error) int {
 		return exitContent
 	case isCredentials(err):
 		return exitCredentials
-	case errors.As(err, &usage), as[*build.SpecError](err), as[*platform.ParseError](err),
+	case errors.As(err, &usage), as[*crosscompile.CompilerError](err), as[*build.SpecError](err), as[*platform.ParseError](err),
 		as[*crosscompile.TargetError](err), as[*build.DebuggerError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
 		as[*manifest.AssemblyError](err), as[*mirror.TemplateError](err), as[*mirror.CollisionError](err), isMissingSource(err):
 		return exitUsage

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,63 +16,132 @@ import (
 )
 
 func newPlatforms(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "platforms [IMAGE]",
-		Short: "List what this Go builds for, or what it shares with an image",
-		Long: `List the platforms that this Go builds for, with the variants it can aim at.
-With IMAGE: those that the image runs on as well, which is what
-"--platforms all --base IMAGE" builds.`,
+		Short: "List what this Go builds images for, or what it shares with an image",
+		Long: `List the platforms that this Go builds and containers run on, every variant in
+a line of its own, with the GO* variables that each stands for.
+With IMAGE: those that the image has as well, which is what
+"--platforms all --base IMAGE" builds; a Windows image has one for each version.`,
 		Args: atMostOne("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			return runPlatforms(cmd.Context(), a, args)
+			return runPlatforms(cmd.Context(), a, args, asJSON)
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array, with the C compilers that cgo would use")
+	return cmd
 }
 
-func runPlatforms(ctx context.Context, a *app, args []string) error {
+// A listedPlatform is one of the array that --json prints.
+type listedPlatform struct {
+	Platform string            `json:"platform"`
+	Env      map[string]string `json:"env"` // GOOS, GOARCH and the variable of the variant
+	Cgo      map[string]string `json:"cgo"` // the C compiler of each toolchain that has one
+}
+
+func runPlatforms(ctx context.Context, a *app, args []string, asJSON bool) error {
 	goc := &crosscompile.Go{Log: a.log}
-	targets, err := goc.Targets(ctx, ".")
+	var list []ocispec.Platform
+	var err error
+	if len(args) == 1 {
+		list, err = shared(ctx, a, goc, args[0])
+	} else {
+		list, err = buildable(ctx, goc)
+	}
 	if err != nil {
 		return err
 	}
-	if len(args) == 1 {
-		return printShared(ctx, a, goc, args[0])
-	}
-	for _, p := range targets {
-		line := platform.Key(p)
-		if variants := crosscompile.Variants(p.Architecture); len(variants) > 0 {
-			line = fmt.Sprintf("%-18s %s", line, strings.Join(variants, " "))
+	return printPlatforms(a, list, asJSON)
+}
+
+func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
+	all := make([]listedPlatform, len(list))
+	for i, p := range list {
+		knobs, err := crosscompile.Knobs(p)
+		if err != nil {
+			return err
 		}
-		if _, err := fmt.Fprintln(a.stdout, line); err != nil {
+		all[i] = listedPlatform{Platform: platform.Key(p), Env: map[string]string{}, Cgo: crosscompile.Compilers(p)}
+		for _, kv := range knobs {
+			name, value, _ := strings.Cut(kv, "=")
+			all[i].Env[name] = value
+		}
+		if asJSON {
+			continue
+		}
+		if _, err := fmt.Fprintf(a.stdout, "%-24s %s\n", all[i].Platform, strings.Join(knobs, " ")); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !asJSON {
+		return nil
+	}
+	out := json.NewEncoder(a.stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(all)
 }
 
-// printShared prints what the image runs on and Go builds for.
-func printShared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) error {
+// buildable lists what Go builds and containers run, with all variants.
+func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, error) {
+	targets, err := goc.Targets(ctx, ".")
+	if err != nil {
+		return nil, err
+	}
+	var list []ocispec.Platform
+	for _, p := range targets {
+		if !crosscompile.InContainers(p) {
+			continue
+		}
+		list = append(list, p)
+		for _, variant := range crosscompile.Variants(p.Architecture) {
+			v := p
+			if v.Variant = variant; !sameKnobs(v, p) {
+				list = append(list, v)
+			}
+		}
+	}
+	return sorted(list), nil
+}
+
+// sameKnobs reports whether Go builds the same for both: linux/386/sse2 is
+// linux/386 in other words.
+func sameKnobs(a, b ocispec.Platform) bool {
+	x, errx := crosscompile.Knobs(a)
+	y, erry := crosscompile.Knobs(b)
+	return errx == nil && erry == nil && slices.Equal(x, y)
+}
+
+// shared lists what the image runs on and Go builds for.
+func shared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) ([]ocispec.Platform, error) {
 	source, name, err := a.places().source(ref)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := manifest.Inspect(ctx, source, name, manifest.Look{})
 	if err != nil {
-		return missing(err)
+		return nil, missing(err)
 	}
-	var printed []string
+	var list []ocispec.Platform
 	for _, have := range r.Platforms {
 		p, err := platform.Parse(have.Platform)
-		if err != nil || goc.Check(ctx, ".", []ocispec.Platform{p}) != nil || slices.Contains(printed, platform.Key(p)) {
+		if err != nil {
 			continue
 		}
-		printed = append(printed, platform.Key(p))
-		if _, err := fmt.Fprintln(a.stdout, platform.Key(p)); err != nil {
-			return err
+		if err := goc.Check(ctx, ".", []ocispec.Platform{p}); err != nil {
+			a.log.InfoContext(ctx, "left out: "+err.Error())
+			continue
 		}
+		list = append(list, p)
 	}
-	return nil
+	return sorted(list), nil
+}
+
+// sorted returns the list in order, each platform once.
+func sorted(list []ocispec.Platform) []ocispec.Platform {
+	slices.SortFunc(list, platform.Compare)
+	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
 }

@@ -1,0 +1,119 @@
+package crosscompile
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Linkage is what a program wants of the system that it runs on.
+type Linkage struct {
+	Interpreter string   // the loader's path, "": none, the program is static
+	Libraries   []string // that the loader has to find
+	Glibc       string   // the highest version of glibc's symbols, 2.34; "": none
+}
+
+// ReadLinkage reads what an ELF program wants. A file of another format wants
+// nothing that could be read: the zero Linkage.
+func ReadLinkage(file string) (l Linkage, err error) {
+	f, err := elf.Open(file)
+	if errors.As(err, new(*elf.FormatError)) {
+		return l, nil
+	}
+	if err != nil {
+		return l, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_INTERP {
+			continue
+		}
+		path, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
+		if err != nil {
+			return l, fmt.Errorf("its loader: %w", err)
+		}
+		l.Interpreter = strings.TrimRight(string(path), "\x00")
+	}
+	if l.Interpreter == "" {
+		return l, nil
+	}
+	if l.Libraries, err = f.ImportedLibraries(); err != nil {
+		return l, fmt.Errorf("its libraries: %w", err)
+	}
+	if f.SectionByType(elf.SHT_GNU_VERNEED) == nil { // as with musl
+		return l, nil
+	}
+	needs, err := f.DynamicVersionNeeds()
+	if err != nil {
+		return l, fmt.Errorf("the versions it needs: %w", err)
+	}
+	var names []string
+	for _, need := range needs {
+		for _, dep := range need.Needs {
+			names = append(names, dep.Dep)
+		}
+	}
+	l.Glibc = HighestGlibc(names)
+	return l, nil
+}
+
+// GlibcOf returns the version of the glibc whose libc.so.6 r holds: the highest
+// among those of its symbols; "" if it is none.
+func GlibcOf(r io.ReaderAt) (string, error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return "", err
+	}
+	if f.SectionByType(elf.SHT_GNU_VERDEF) == nil {
+		return "", nil
+	}
+	versions, err := f.DynamicVersions()
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, v := range versions {
+		names = append(names, v.Name)
+	}
+	return HighestGlibc(names), nil
+}
+
+// relr marks a program with packed relocations, and packedSince is the first glibc
+// that reads them.
+const relr, packedSince = "GLIBC_ABI_DT_RELR", "2.36"
+
+// HighestGlibc returns the highest of the versions that are spelled GLIBC_2.34,
+// without the prefix, or "".
+func HighestGlibc(names []string) string {
+	highest := ""
+	for _, name := range names {
+		version, ok := strings.CutPrefix(name, "GLIBC_")
+		if name == relr {
+			version = packedSince
+		}
+		if ok && CompareGlibc(version, highest) > 0 {
+			highest = version
+		}
+	}
+	return highest
+}
+
+// CompareGlibc orders versions by their numbers. What is no version, as
+// GLIBC_PRIVATE, and "" come before all.
+func CompareGlibc(a, b string) int { return slices.Compare(numbers(a), numbers(b)) }
+
+func numbers(version string) []int {
+	var list []int
+	for part := range strings.SplitSeq(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return nil
+		}
+		list = append(list, n)
+	}
+	return list
+}
