@@ -53,6 +53,9 @@ type bases struct {
 	source manifest.Source
 	layers *layers
 	goc    *crosscompile.Go
+
+	mu  sync.Mutex
+	got map[string]func() (*candidates, error) // by reference
 }
 
 // platforms returns what `all` stands for: all that the base and Go share, for
@@ -221,8 +224,22 @@ type candidates struct {
 	children []v1.Descriptor // of the index, those that are images
 }
 
-// get gets a base, with ctx for its lazy parts too.
+// get gets a base once, with ctx for its lazy parts too.
 func (b *bases) get(ctx context.Context, ref string) (*candidates, error) {
+	b.mu.Lock()
+	once, ok := b.got[ref]
+	if !ok {
+		once = sync.OnceValues(func() (*candidates, error) { return b.fetch(ctx, ref) })
+		if b.got == nil {
+			b.got = map[string]func() (*candidates, error){}
+		}
+		b.got[ref] = once
+	}
+	b.mu.Unlock()
+	return once()
+}
+
+func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
 	if b.source == nil {
 		return nil, &BaseError{Ref: ref, Err: errors.New("no source of bases"), Way: "use static or scratch"}
 	}

@@ -64,7 +64,7 @@ type Result struct {
 // A PlatformError says for which platform, and at which step, a build ended.
 type PlatformError struct {
 	Platform ocispec.Platform
-	Step     string // compile, layer, debugger, image, base layers or push
+	Step     string // compile, link, layer, debugger, image, base layers or push
 	Err      error
 }
 
@@ -142,6 +142,9 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 		return s, err
 	}
 	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms), s.debuggable())
+	if err == nil && !s.All { // what All stands for is for Plan to find out
+		err = b.compilers(ctx, s)
+	}
 	if err == nil && s.Debug && s.debugger.ImportPath == "" {
 		s.debugger, err = b.findDebugger(ctx, s)
 	}
@@ -236,7 +239,7 @@ func (s Spec) wanted() string {
 
 // A Plan is what a build would do.
 type Plan struct {
-	Spec  Spec // complete, its Platforms those that All stood for
+	Spec  Spec // complete, its Platforms those that All stood for, with the versions of Windows
 	Bases []PlannedBase
 
 	files []entry
@@ -259,9 +262,12 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	}
 	from := &bases{source: b.Bases, goc: b.goc, layers: b.layers(ctx, s)}
 	if s.All {
-		if s.Platforms, err = from.platforms(ctx, s); err != nil {
-			return nil, err
-		}
+		s.Platforms, err = from.platforms(ctx, s)
+	} else {
+		s.Platforms, err = from.versions(ctx, s)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := s.debuggable(); err != nil {
 		return nil, err
@@ -271,9 +277,17 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
 	}
+	if s.All {
+		if err := b.compilers(ctx, s); err != nil {
+			return nil, err
+		}
+	}
 	plan := &Plan{Spec: s, files: files, Bases: make([]PlannedBase, len(found))}
 	for i, f := range found {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, foundation: f}
+	}
+	if err := s.accounts(plan.Bases, files, b.store); err != nil {
+		return nil, err
 	}
 	return plan, nil
 }
@@ -292,6 +306,8 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	}
 	s = plan.Spec
 	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), memory: s.recollection, times: b.times(s)}
+	r.gate = newGate(s)
+	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
 	var wg sync.WaitGroup

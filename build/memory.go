@@ -171,7 +171,7 @@ func (b *Builder) keep(r *recollection) {
 
 // programKey identifies what the compiler is told beside the sources.
 func programKey(p ocispec.Platform, how Compile) string {
-	b, err := json.Marshal([]any{platform.Key(p), how})
+	b, err := json.Marshal([]any{platform.Key(target(p)), how})
 	if err != nil { // strings and booleans
 		panic(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -31,6 +32,9 @@ type run struct {
 	layers *layers
 	memory *recollection
 	times  *times
+
+	programs map[string]*shared // by programKey
+	gate     *gate
 }
 
 // enroll asks for a compiler for each platform, all at once.
@@ -49,6 +53,8 @@ func (r *run) enroll() []*ticket {
 // compiled waits for its place.
 func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (img Image, err error) {
 	defer place.leave()
+	looked := sync.OnceFunc(r.gate.waiting.Done)
+	defer looked()
 	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
 	step := "compile"
 	defer func() {
@@ -65,17 +71,20 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 	if err != nil {
 		return img, err
 	}
+	program := r.programs[programKey(base.Platform, how)]
+	defer program.leave()
 	if !r.recalled(ctx, &img, base, how) {
-		if err := r.make(ctx, &img, base, how, place, &step, log); err != nil {
+		if err := r.make(ctx, &img, base, how, place, program, &step, log); err != nil {
 			return img, err
 		}
 	}
+	looked()
 	place.leave()
 	if err := <-carried; err != nil {
 		step = "base layers"
 		return img, err
 	}
-	if r.hooks.OnImage != nil {
+	if r.hooks.OnImage != nil && r.gate.opens() {
 		step = "push"
 		return img, r.hooks.OnImage(ctx, img)
 	}
@@ -95,28 +104,26 @@ func (r *run) carry(ctx context.Context, base PlannedBase) <-chan error {
 
 // make compiles, and puts the program on its base. Compiling and compressing
 // each keep a core busy, and hold a permit.
-func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, place *ticket, step *string, log *slog.Logger) error {
+func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, place *ticket, program *shared, step *string, log *slog.Logger) error {
 	if err := place.wait(ctx); err != nil {
 		return err
 	}
-	log.InfoContext(ctx, "compiling")
-	start := time.Now()
-	bin, unlock, err := r.compile(ctx, base.Platform, how)
-	if err != nil {
+	program.once.Do(func() {
+		log.InfoContext(ctx, "compiling")
+		program.err = r.compileShared(ctx, base.Platform, how, program)
+	})
+	if program.err != nil {
+		return program.err
+	}
+	*step = "link"
+	if err := r.linkage(base, how, program); err != nil {
+		r.gate.misfit.Store(true)
 		return err
 	}
-	defer unlock()
-	r.times.note(base.Platform, how, time.Since(start))
 	*step = "layer"
 	log.InfoContext(ctx, "layering")
-	program, err := programEntry(r.spec, base.Platform, bin.Path)
-	if err != nil {
-		return err
-	}
-	vouch(bin.Path, program.content)
-	r.memory.note(base.Platform, how, program)
-	img.Binary = bin
-	parts := r.parts(program)
+	img.Binary = program.binary
+	parts := r.parts(program.entry)
 	if r.spec.Debug {
 		*step = "debugger"
 		e, unlock, err := r.debugger(ctx, base.Platform)
@@ -126,6 +133,7 @@ func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compil
 		defer unlock()
 		parts = slices.Insert(parts, 1, part{"debugger", []entry{e}})
 	}
+	var err error
 	img.Image, err = r.image(base, parts)
 	return err
 }
@@ -220,13 +228,12 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 			return bin, nil, err
 		}
 	}
-	env := how.Env
-	if how.Cgo {
-		env = append([]string{"CGO_ENABLED=1"}, env...)
-	}
 	request := crosscompile.Request{
 		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
-		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: env,
+		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: how.Env,
+	}
+	if how.Cgo {
+		request.Cgo = &how.C
 	}
 	bin, err = r.goc.Compile(ctx, request)
 	if err == nil {
@@ -270,7 +277,7 @@ func (r *run) image(base PlannedBase, parts []part) (v1.Image, error) {
 // nobody else's while it is locked.
 func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
 	main := r.spec.Main
-	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(p), how})
+	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
 	if err != nil {
 		return "", nil, err
 	}

@@ -34,6 +34,9 @@ type Spec struct {
 
 	Platforms []ocispec.Platform // the image has all of them, or is not built
 	All       bool               // in place of Platforms: all that the base and Go share
+	// Newest takes of a Windows base with several versions the newest alone. A
+	// platform without a version makes an image for each otherwise.
+	Newest bool
 
 	Base  string            // an image's reference, Static or Scratch; "": Static
 	Bases map[string]string // other bases by [platform.Key]
@@ -73,8 +76,9 @@ type Compile struct {
 	Tags    []string
 	Env     []string // K=V
 	Cgo     bool
-	Symbols bool // keep the symbol table and DWARF
-	Race    bool // with the race detector, which wants Cgo
+	C       crosscompile.Cgo // the C compilers of cgo; of the Spec's Compile alone
+	Symbols bool             // keep the symbol table and DWARF
+	Race    bool             // with the race detector, which wants Cgo
 	// Unoptimized compiles as a debugger wants it: no optimisations, no inlining,
 	// all symbols.
 	Unoptimized bool
@@ -194,6 +198,12 @@ func (f File) validate() error {
 
 func (c Compile) validate(where string) error {
 	var errs []error
+	if t := c.C.Toolchain; t != "" && !slices.Contains([]string{crosscompile.GNU, crosscompile.Zig, crosscompile.Custom}, t) {
+		errs = append(errs, &SpecError{Field: where + "cgo: toolchain", Reason: fmt.Sprintf("%q is none", t), Way: "gnu, zig or custom"})
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.C.Env)) {
+		errs = append(errs, Compile{Env: c.C.Env[key]}.validate(where+"cgo: "+key+": "))
+	}
 	for _, kv := range c.Env {
 		name, _, ok := strings.Cut(kv, "=")
 		switch {
@@ -237,15 +247,36 @@ func (c Config) validate() error {
 
 // base returns the reference of p's base.
 func (s Spec) base(p ocispec.Platform) string {
-	if ref, ok := s.Bases[platform.Key(p)]; ok {
-		return ref
+	for _, key := range keys(p) {
+		if ref, ok := s.Bases[key]; ok {
+			return ref
+		}
 	}
 	return s.Base
 }
 
+// target is p as the compiler sees it: for every version of the operating system
+// the same.
+func target(p ocispec.Platform) ocispec.Platform {
+	p.OSVersion, p.OSFeatures = "", nil
+	return p
+}
+
+// keys returns the keys under which something may be said for p, the closest
+// first.
+func keys(p ocispec.Platform) []string {
+	return slices.Compact([]string{platform.Key(p), platform.Key(target(p))})
+}
+
 // compile returns how p is compiled: what is said for p, else for all.
 func (s Spec) compile(p ocispec.Platform) Compile {
-	c, o := s.Compile, s.Overrides[platform.Key(p)]
+	c, o := s.Compile, Compile{}
+	for _, key := range keys(p) {
+		var said bool
+		if o, said = s.Overrides[key]; said {
+			break
+		}
+	}
 	if len(o.Ldflags) > 0 {
 		c.Ldflags = o.Ldflags
 	}
@@ -271,6 +302,9 @@ func (c Compile) Flags() []string {
 		ldflags = append([]string{"-s", "-w"}, ldflags...)
 	}
 	var flags []string
+	if c.Cgo && c.C.Static {
+		ldflags = append([]string{"-linkmode=external", "-extldflags=-static"}, ldflags...)
+	}
 	if c.Unoptimized {
 		flags = append(flags, "-gcflags=all=-N -l")
 	}
@@ -280,8 +314,12 @@ func (c Compile) Flags() []string {
 	if len(c.Gcflags) > 0 {
 		flags = append(flags, "-gcflags="+strings.Join(c.Gcflags, " "))
 	}
-	if len(c.Tags) > 0 {
-		flags = append(flags, "-tags="+strings.Join(c.Tags, ","))
+	tags := slices.Clone(c.Tags)
+	if c.Cgo && c.C.Static { // the C library's ways to look up names load parts of it while running
+		tags = append(tags, "netgo", "osusergo")
+	}
+	if len(tags) > 0 {
+		flags = append(flags, "-tags="+strings.Join(tags, ","))
 	}
 	if c.Race {
 		flags = append(flags, "-race")

@@ -28,6 +28,9 @@ type node struct {
 	UID  int    `json:"uid"`
 	GID  int    `json:"gid"`
 	Link string `json:"link,omitempty"`
+
+	Text  string `json:"text,omitempty"`  // what /etc/passwd and /etc/group hold
+	Glibc string `json:"glibc,omitempty"` // the version that a C library is of
 }
 
 // A tree is the directories, links and files of a base, by path without a
@@ -41,8 +44,12 @@ type change struct {
 	All  bool   `json:"all,omitempty"`
 }
 
+// treeRecord is the kind of the cache's records of what layers change.
+const treeRecord = "tree-2"
+
 // readTree reads the headers of every layer. That costs their download, so it is
-// done only for entries that leave mabuild's own directory, and once a digest.
+// done only for entries that leave mabuild's own directory, users by name and
+// programs that want a loader, and once a digest.
 func readTree(layers []v1.Layer, c *cache.Cache) (tree, error) {
 	t := tree{}
 	for _, l := range layers {
@@ -51,11 +58,11 @@ func readTree(layers []v1.Layer, c *cache.Cache) (tree, error) {
 			return nil, err
 		}
 		var changes []change
-		if !c.Load("tree", digest.String(), &changes) {
+		if !c.Load(treeRecord, digest.String(), &changes) {
 			if changes, err = readHeaders(l); err != nil {
 				return nil, fmt.Errorf("layer %s: %w", digest, err)
 			}
-			_ = c.Store("tree", digest.String(), changes) // it is read again if this was lost
+			_ = c.Store(treeRecord, digest.String(), changes) // it is read again if this was lost
 		}
 		t.apply(changes)
 	}
@@ -95,7 +102,11 @@ func readHeaders(l v1.Layer) (changes []change, err error) {
 		case ok:
 			gone = append(gone, change{Path: clean(path.Join(dir, hidden))})
 		case name != "":
-			changes = append(changes, change{Path: name, Node: &node{Kind: h.Typeflag, Mode: h.Mode & 0o7777, UID: h.Uid, GID: h.Gid, Link: h.Linkname}})
+			n := &node{Kind: h.Typeflag, Mode: h.Mode & 0o7777, UID: h.Uid, GID: h.Gid, Link: h.Linkname}
+			if err := n.read(name, h, archive); err != nil {
+				return nil, err
+			}
+			changes = append(changes, change{Path: name, Node: n})
 		}
 	}
 	// What follows the archive's end is read too, so that the layer's digest is

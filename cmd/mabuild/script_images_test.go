@@ -1,9 +1,12 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -25,7 +29,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 // withImages adds the commands of scripts that make images of every kind.
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
-		"image": pushImage, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "answer": answer,
+		"image": pushImage, "rootfs": pushRoot, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "answer": answer,
 		"refer": pushReferrer, "attach": attach, "uncosign": removeCosign, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands
@@ -76,6 +80,25 @@ func platformImage(ts *testscript.TestScript, text string, family types.MediaTyp
 		img = mutate.Annotations(img, map[string]string{"org.opencontainers.image.base.name": "example.com/base:v1"}).(v1.Image)
 	}
 	return img
+}
+
+// pushRoot: rootfs REF DIR PLATFORM… publishes an index of an image for each
+// platform whose only layer is what DIR holds.
+func pushRoot(ts *testscript.TestScript, _ bool, args []string) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	ts.Check(w.AddFS(os.DirFS(ts.MkAbs(args[1]))))
+	ts.Check(w.Close())
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	ts.Check(err)
+	var adds []mutate.IndexAddendum
+	for _, text := range args[2:] {
+		img, p := baseImage(ts, text)
+		img, err := mutate.AppendLayers(img, layer)
+		ts.Check(err)
+		adds = append(adds, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: p}})
+	}
+	ts.Check(remote.WriteIndex(reference(ts, args[0]), mutate.AppendManifests(empty.Index, adds...)))
 }
 
 // pushAttested: attested REF PLATFORM… publishes an index as BuildKit makes it:

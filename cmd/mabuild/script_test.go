@@ -80,7 +80,7 @@ func params(t *testing.T, dir string) testscript.Params {
 		},
 		Cmds: withImages(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
-			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "await": await, "unseen": unseen, "stall": stall,
+			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "never": never, "await": await, "unseen": unseen, "stall": stall,
 		}),
 	}
 }
@@ -133,6 +133,13 @@ func countRequests(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("requests: %v, want %v", got, want)
 	}
 	r.Reset()
+}
+
+// never: never NAME KIND wants that the registry was not asked so since then.
+func never(ts *testscript.TestScript, _ bool, args []string) {
+	if n := registries(ts)[args[0]].Tally()[args[1]]; n > 0 {
+		ts.Fatalf("%s: %d times", args[1], n)
+	}
 }
 
 // forget: forget NAME forgets faults and requests.

@@ -17,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -25,7 +26,7 @@ import (
 func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s := build.Spec{
 		Package: c.Main, Dir: c.Dir, Name: c.ID, Path: c.Path,
-		Compile:     build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo, Symbols: c.Symbols, Race: c.Race, Cover: c.Cover},
+		Compile:     build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo.Enabled, C: cgo(c.Cgo), Symbols: c.Symbols, Race: c.Race, Cover: c.Cover},
 		Overrides:   map[string]build.Compile{},
 		Docker:      a.config.MediaTypes == "docker",
 		Compression: build.Compression{Format: a.config.Compression.Format, Level: a.config.Compression.Level},
@@ -42,6 +43,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		s.Files = append(s.Files, file)
 	}
 	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
+	s.Newest = a.config.NoIndex // of Windows, a plain image has one version
 	var err error
 	if s.Compile.Pgo, err = profile(c); err != nil {
 		return s, err
@@ -126,6 +128,14 @@ func profile(c config.Build) (string, error) {
 		return "", usage("auto, off or a file, relative to the directory of the build", "pgo: no file %s", file)
 	}
 	return filepath.Abs(file)
+}
+
+// cgo says which C compilers are used, nothing where none is.
+func cgo(c config.Cgo) crosscompile.Cgo {
+	if !c.Enabled {
+		return crosscompile.Cgo{}
+	}
+	return crosscompile.Cgo{Toolchain: c.Toolchain, Static: c.Static, CC: c.CC, CXX: c.CXX, Env: c.Env}
 }
 
 // isVersion reports whether a package is a module/path@version, of which the

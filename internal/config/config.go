@@ -76,7 +76,7 @@ type Settings struct {
 	Gcflags   []string    `yaml:"gcflags" doc:"Flags of the compiler." example:"[\"-N -l\"]" sep:"lines"`
 	BuildTags []string    `yaml:"build_tags" doc:"Build tags." example:"[netgo]"`
 	Env       []string    `yaml:"env" doc:"Variables for the go command, each K=V." flag:"build-env" example:"[GOEXPERIMENT=none]" check:"keyvalue" sep:"lines"`
-	Cgo       bool        `yaml:"cgo" doc:"Compile with cgo; wants a C compiler for each platform."`
+	Cgo       Cgo         `yaml:"cgo" doc:"Compile with cgo: true, or with which C compilers." short:"enabled"`
 	Symbols   bool        `yaml:"symbols" doc:"Keep symbol table and debug information."`
 	Race      bool        `yaml:"race" doc:"Compile with the race detector; wants cgo."`
 	Cover     bool        `yaml:"cover" doc:"Compile with coverage counters, which the program writes to GOCOVERDIR."`
@@ -84,6 +84,17 @@ type Settings struct {
 	Path      string      `yaml:"path" doc:"Where the program lies in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
 	Files     []File      `yaml:"files" doc:"Files that go into the image beside the program." flag:"-"`
 	Image     Image       `yaml:"image" doc:"What the image says about how it is run."`
+}
+
+// Cgo says whether C is compiled, and by what. Who says by what and not whether
+// means that it is.
+type Cgo struct {
+	Enabled   bool                `yaml:"enabled" doc:"Compile with cgo; wants a C compiler for each platform." flag:"cgo" example:"true"`
+	Toolchain string              `yaml:"toolchain" doc:"C compilers: gnu, as Debian names GCC's, which is the default; zig; or custom, those of cc and the environment alone." enum:"gnu|zig|custom" flag:"cgo-toolchain"`
+	Static    bool                `yaml:"static" doc:"Link the C library in, so that the program runs on any base." flag:"cgo-static"`
+	CC        map[string]string   `yaml:"cc" doc:"C compilers for single platforms; CC_FOR_linux_arm_v7 and the like in the environment beat them." flag:"-" check:"platform" example:"linux/arm/v7: arm-linux-gnueabihf-gcc"`
+	CXX       map[string]string   `yaml:"cxx" doc:"C++ compilers for single platforms; CXX_FOR_linux_arm_v7 and the like beat them." flag:"-" check:"platform" example:"linux/arm/v7: arm-linux-gnueabihf-g++"`
+	Env       map[string][]string `yaml:"env" doc:"Variables for the go command on single platforms, each K=V." flag:"-" check:"platform" example:"linux/arm64: [CGO_CFLAGS=-O2]"`
 }
 
 // A Build is one program of the file.

@@ -184,6 +184,7 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	switch f.kind {
 	case object:
 		d.object(n, f.elem, out, at)
+		d.imply(n, f, out, at)
 	case objects:
 		d.objects(n, f, into, at)
 	case dict:
@@ -192,6 +193,8 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 		d.pairs(n, f, into, at)
 	case texts:
 		d.texts(n, f, into, at)
+	case lists:
+		d.lists(n, f, into, at)
 	case perPlatform:
 		if n.Kind == yaml.MappingNode {
 			d.perPlatform(n, f, into, at)
@@ -205,6 +208,16 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 			}
 		}
 	}
+}
+
+// imply takes a map for the true that might stand in its place.
+func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
+	i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short && e.kind == boolean })
+	if i < 0 || d.lines[join(at, f.short)] > 0 {
+		return
+	}
+	out.FieldByIndex(f.elem[i].index).SetBool(true)
+	d.lines[join(at, f.short)] = n.Line
 }
 
 // items returns what is in the sequence n.
@@ -263,6 +276,24 @@ func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 	} else {
 		d.each(n, at, func(key, value *yaml.Node) { read(key.Value, value, join(at, key.Value)) })
 	}
+	into.Set(reflect.ValueOf(m))
+}
+
+// lists reads a map from platforms to lists of K=V.
+func (d *decoder) lists(n *yaml.Node, f *field, into reflect.Value, at string) {
+	m := map[string][]string{}
+	one := *f
+	one.kind, one.check = texts, "keyvalue"
+	d.keyed(n, f.check, at, func(key string, value *yaml.Node, place string) {
+		value, ok := d.enter(value)
+		if !ok {
+			return
+		}
+		list := reflect.New(reflect.TypeFor[[]string]()).Elem()
+		d.texts(value, &one, list, place)
+		m[key] = list.Interface().([]string)
+		d.lines[place] = value.Line
+	})
 	into.Set(reflect.ValueOf(m))
 }
 

@@ -77,7 +77,7 @@ var inputs = []struct{ name, in, want string }{
 	{"text for build", "builds: [./a]\n", `f:1: builds[0]: wants keys with values, is "./a"`},
 	{"null in list", "tags: [a, ~]\n", "f:1: tags[1]: wants a text, is empty"},
 	{"list in list", "tags:\n- a\n- [b]\n", "f:3: tags[1]: wants a text, is a list"},
-	{"text for bool", "vcs: yes\ncgo: 1\n", `f:1: vcs: wants true or false, is "yes"` + "\n" + `f:2: cgo: wants true or false, is "1"`},
+	{"text for bool", "vcs: yes\ncgo: 1\n", `f:1: vcs: wants true or false, is "yes"` + "\n" + `f:2: cgo.enabled: wants true or false, is "1"`},
 	{"text for number", "jobs: many\n", `f:1: jobs: wants a number, is "many"`},
 	{"fraction", "jobs: 1.5\n", `f:1: jobs: wants a number, is "1.5"`},
 	{"negative", "jobs: -1\n", "f:1: jobs: wants a number, 0 or more"},

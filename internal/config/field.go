@@ -21,6 +21,7 @@ const (
 	objects                 // a list of those
 	dict                    // a map from keys of the user's to those
 	pairs                   // a map from keys of the user's to scalars
+	lists                   // a map from keys of the user's to lists of K=V
 )
 
 // A field is a key that the file may have, as the struct tags describe it.
@@ -135,6 +136,8 @@ func (f *field) shape(t reflect.Type) {
 		}
 	case t == reflect.TypeFor[map[string]string]():
 		f.kind = pairs
+	case t == reflect.TypeFor[map[string][]string]():
+		f.kind = lists
 	case t.Kind() == reflect.Map:
 		f.kind, f.elem = dict, fieldsOf(t.Elem(), "", nil)
 	default:

@@ -73,7 +73,7 @@ func (f *field) sample() []string {
 	case dict:
 		below := append([]string{f.example + ":"}, indent("  ", "  ", documented(f.elem, nil))...)
 		return append([]string{f.key + ":"}, indent("  ", "  ", below)...)
-	case pairs:
+	case pairs, lists:
 		return []string{f.key + ": {" + f.example + "}"}
 	case boolean:
 		return []string{f.key + ": true"}

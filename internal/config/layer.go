@@ -203,6 +203,16 @@ func (c *Config) inherit(top sources, lines map[string]int) {
 	}
 }
 
+// imply takes a flag or a variable that says how C is compiled for saying that it
+// is; in the file the decoder did.
+func (g *Cgo) imply(origins map[string]Origin, prefix string) {
+	for _, key := range []string{"cgo.toolchain", "cgo.static"} {
+		if how := origins[prefix+key]; how.Kind >= FromEnv && origins[prefix+"cgo.enabled"].Kind == FromDefault {
+			g.Enabled, origins[prefix+"cgo.enabled"] = true, how
+		}
+	}
+}
+
 // yield takes out of the overrides what a stronger source says for every build.
 func (b *Build) yield(stronger ...layer) {
 	for key, o := range b.Overrides {

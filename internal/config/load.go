@@ -4,6 +4,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -58,7 +59,11 @@ func Load(o Options) (*Config, error) {
 	if err := c.uniqueIDs(lines); err != nil {
 		return nil, err
 	}
+	c.Cgo.imply(c.origins, "")
 	c.inherit(top, lines)
+	for i := range c.Builds {
+		c.Builds[i].Cgo.imply(c.origins, fmt.Sprintf("builds[%d].", i))
+	}
 	if permitted(o) {
 		return c, nil
 	}

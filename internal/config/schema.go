@@ -109,6 +109,9 @@ func (f *field) shapeSchema() *schema {
 			s.Names = &schema{Pattern: pattern}
 		}
 		return s
+	case lists:
+		list := &schema{Type: "array", Items: &schema{Type: scalars, Pattern: patterns["keyvalue"]}}
+		return &schema{Type: "object", Additional: list, Names: &schema{Pattern: patterns[f.check]}}
 	case dict:
 		return &schema{Type: "object", Additional: objectSchema(f.elem), Names: &schema{Pattern: patterns[f.check]}}
 	}

@@ -76,9 +76,25 @@ func (c *Config) refuseUnsafe() error {
 		look(prefix, "ldflags", ldflags, unsafeFlags)
 		look(prefix, "gcflags", gcflags, unsafeFlags)
 	}
+	compilers := func(prefix string, g Cgo) {
+		for _, one := range []struct {
+			key  string
+			name string
+			list map[string]string
+		}{{"cgo.cc", "CC", g.CC}, {"cgo.cxx", "CXX", g.CXX}} {
+			for _, p := range slices.Sorted(maps.Keys(one.list)) {
+				look(prefix, one.key, []string{one.name + "=" + one.list[p]}, unsafeVariable)
+			}
+		}
+		for _, p := range slices.Sorted(maps.Keys(g.Env)) {
+			look(prefix, "cgo.env", g.Env[p], unsafeVariable)
+		}
+	}
+	compilers("", c.Cgo)
 	settings("", c.Env, c.Ldflags, c.Gcflags)
 	for i, b := range c.Builds {
 		prefix := fmt.Sprintf("builds[%d].", i)
+		compilers(prefix, b.Cgo)
 		settings(prefix, b.Env, b.Ldflags, b.Gcflags)
 		for _, key := range slices.Sorted(maps.Keys(b.Overrides)) {
 			o := b.Overrides[key]

@@ -72,6 +72,14 @@ func (v viewer) value(f *field, at reflect.Value, path string) *yaml.Node {
 	switch f.kind {
 	case texts:
 		return flow(at.Interface().([]string))
+	case pairs:
+		return perPlatformNode(PerPlatform(at.Interface().(map[string]string)))
+	case lists:
+		m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		for _, key := range slices.SortedFunc(slices.Values(at.MapKeys()), compareText) {
+			m.Content = append(m.Content, scalar(key.String()), flow(at.MapIndex(key).Interface().([]string)))
+		}
+		return m
 	case perPlatform:
 		return perPlatformNode(at.Interface().(PerPlatform))
 	case objects:

@@ -1,0 +1,110 @@
+package build
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mabuild/mabuild/internal/cache"
+)
+
+// Where users and groups are listed, in the form of passwd(5) and group(5).
+const (
+	passwdFile = "etc/passwd"
+	groupFile  = "etc/group"
+)
+
+// accounts checks that the user and the group that s names are known in each
+// image, where a container would not start without. Numbers are taken as they
+// are, and Windows keeps its users elsewhere; only a name has the base read.
+func (s Spec) accounts(bases []PlannedBase, files []entry, c *cache.Cache) error {
+	user, group, _ := strings.Cut(s.Config.User, ":")
+	var errs []error
+	seen := map[string]bool{}
+	for _, base := range bases {
+		if base.Platform.OS == "windows" || isNumber(user) && isNumber(group) {
+			continue
+		}
+		t, err := readTree(base.foundation.layers, c)
+		if err != nil {
+			return &BaseError{Ref: base.Ref, Err: err}
+		}
+		for _, one := range []struct{ what, name, file string }{{"user", user, passwdFile}, {"group", group, groupFile}} {
+			if isNumber(one.name) {
+				continue
+			}
+			text, err := accountsText(t, files, one.file)
+			if err != nil {
+				return &BaseError{Ref: base.Ref, Err: err}
+			}
+			names := accountNames(text)
+			if slices.Contains(names, one.name) {
+				continue
+			}
+			e := noAccount(base, one.what, one.name, names)
+			if !seen[base.Ref+e.Reason] {
+				seen[base.Ref+e.Reason] = true
+				errs = append(errs, e)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// noAccount words that a base has no such user or group, and which it has.
+func noAccount(base PlannedBase, what, name string, names []string) *SpecError {
+	e := &SpecError{Field: "image: user", Reason: fmt.Sprintf("%s: base %s has no %s of that name", name, base.Ref, what)}
+	const most = 40
+	switch {
+	case len(names) == 0:
+		e.Way = "it names none; write the number, which is taken as it is"
+	case len(names) > most:
+		e.Way = fmt.Sprintf("it has %s and %d more; a number is taken as it is", strings.Join(names[:most], ", "), len(names)-most)
+	default:
+		e.Way = "it has " + strings.Join(names, ", ") + "; a number is taken as it is"
+	}
+	return e
+}
+
+// isNumber reports whether a user or group needs no list: a number, or none at all.
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 32)
+	return s == "" || err == nil
+}
+
+// accountsText returns a list of an image: the one that mabuild adds, or the
+// base's.
+func accountsText(t tree, files []entry, file string) (string, error) {
+	at, err := t.resolve(file)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range files {
+		if e.name != file && e.name != at || e.open == nil {
+			continue
+		}
+		r, err := e.open()
+		if err != nil {
+			return "", err
+		}
+		text, err := io.ReadAll(io.LimitReader(r, maxAccounts))
+		return string(text), errors.Join(err, r.Close())
+	}
+	return t[at].Text, nil
+}
+
+// accountNames returns the first field of each line.
+func accountNames(text string) []string {
+	var names []string
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		name, _, ok := strings.Cut(lines.Text(), ":")
+		if ok && name != "" && !strings.HasPrefix(name, "#") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
