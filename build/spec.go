@@ -301,10 +301,10 @@ func (c Compile) Flags() []string {
 	if !c.Symbols && !c.Unoptimized {
 		ldflags = append([]string{"-s", "-w"}, ldflags...)
 	}
-	var flags []string
 	if c.Cgo && c.C.Static {
 		ldflags = append([]string{"-linkmode=external", "-extldflags=-static"}, ldflags...)
 	}
+	var flags []string
 	if c.Unoptimized {
 		flags = append(flags, "-gcflags=all=-N -l")
 	}

@@ -59,6 +59,8 @@ func TestErrors(t *testing.T) {
 		"crosscompile.ErrWrongFormat": {is: func(err error) bool { return errors.Is(err, crosscompile.ErrWrongFormat) }, args: push(), env: map[string]string{"PATH": "odd"}},
 		"crosscompile.TargetError":    {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/amd46")},
 		"build.DebuggerError":         {is: as[*build.DebuggerError], args: push("--platforms", "linux/s390x", "--debug")},
+		"crosscompile.CompilerError":  {is: as[*crosscompile.CompilerError], args: push("--platforms", "linux/arm64", "--cgo-toolchain", "custom")},
+		"build.LinkageError":          {is: as[*build.LinkageError], args: []string{"build", "./c", "-o", "oci:out", "--platforms", "linux/amd64", "--cgo"}},
 		"crosscompile.VariantError":   {is: as[*crosscompile.VariantError], args: push("--platforms", "linux/amd64/v9")},
 		"platform.ParseError":         {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
 		"manifest.PlatformError":      {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},
@@ -110,6 +112,7 @@ func astray(t *testing.T) {
 	dir := t.TempDir()
 	for file, text := range map[string]string{
 		"go.mod": "module example.com/app\n\ngo 1.26\n", "ok/main.go": "package main\n\nfunc main() {}\n",
+		"c/main.go":   "package main\n\n// #include <stdlib.h>\nimport \"C\"\n\nfunc main() { C.abort() }\n",
 		"bad/main.go": "package main\n\nfunc main() { nothing() }\n", "wrong.yaml": "platfrms: []\n",
 		"odd/go": "#!/bin/sh\ncase $1 in\nenv) echo '{\"GOROOT\":\"/nowhere\"}' ;;\nlist) echo '{\"ImportPath\":\"x\",\"Name\":\"main\"}' ;;\ntool) echo linux/amd64 ;;\n" +
 			"build) for a; do case $last in -o) echo text >$a ;; esac; last=$a; done ;;\nesac\n",
