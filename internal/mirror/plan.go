@@ -54,7 +54,7 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 	wg.Wait()
 	globbed := strings.ContainsAny(cutRef(e.Image).repo, globbing)
 	for i, err := range errs {
-		if err != nil && !(globbed && errors.Is(err, manifest.ErrNotFound)) { // one without any tag
+		if unlisted := globbed && errors.Is(err, manifest.ErrNotFound); err != nil && !unlisted {
 			lost = append(lost, failed(sources[i].String(), "", fmt.Errorf("%s: %w", sources[i], sourced(err))))
 		}
 	}

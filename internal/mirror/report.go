@@ -117,7 +117,7 @@ func (r *Report) RetryAt() (latest time.Time) {
 
 // retryAt is the latest time that any error in the tree of err tells.
 func retryAt(err error) (latest time.Time) {
-	if told, ok := err.(interface{ RetryAt() (time.Time, bool) }); ok { //nolint:errorlint // the whole tree is walked
+	if told, ok := err.(interface{ RetryAt() (time.Time, bool) }); ok {
 		if at, ok := told.RetryAt(); ok {
 			latest = at
 		}

@@ -95,14 +95,14 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]Place{
-		"oci:dir":                                 {Form: FormLayout, Path: "dir"},
-		"oci:./a/b:v1":                            {Form: FormLayout, Path: "./a/b", Ref: "v1"},
-		"oci:dir:app:v1":                          {Form: FormLayout, Path: "dir", Ref: "app:v1"},
-		"oci:dir@" + someDigest:                   {Form: FormLayout, Path: "dir", Ref: "@" + someDigest},
-		"oci:d@r/x":                               {Form: FormLayout, Path: "d@r/x"},
-		"oci-archive:/tmp/a.tar:latest":           {Form: FormArchive, Path: "/tmp/a.tar", Ref: "latest"},
-		"docker-archive:a.tar":                    {Form: FormDockerArchive, Path: "a.tar"},
-		"docker-archive:a.tar,platform=linux/arm": {Form: FormDockerArchive, Path: "a.tar", Platform: arm},
+		"oci:dir":                       {Form: FormLayout, Path: "dir"},
+		"oci:./a/b:v1":                  {Form: FormLayout, Path: "./a/b", Ref: "v1"},
+		"oci:dir:app:v1":                {Form: FormLayout, Path: "dir", Ref: "app:v1"},
+		"oci:dir@" + someDigest:         {Form: FormLayout, Path: "dir", Ref: "@" + someDigest},
+		"oci:d@r/x":                     {Form: FormLayout, Path: "d@r/x"},
+		"oci-archive:/tmp/a.tar:latest": {Form: FormArchive, Path: "/tmp/a.tar", Ref: "latest"},
+		"docker-archive:a.tar":          {Form: FormDockerArchive, Path: "a.tar"},
+		"docker-archive:a.tar,platform=linux/arm":        {Form: FormDockerArchive, Path: "a.tar", Platform: arm},
 		"docker-archive:a.tar:b:c,platform=linux/arm/v7": {Form: FormDockerArchive, Path: "a.tar", Ref: "b:c", Platform: arm},
 		"docker-daemon:":                   {Form: FormDockerDaemon},
 		"docker-daemon:platform=linux/arm": {Form: FormDockerDaemon, Platform: arm},

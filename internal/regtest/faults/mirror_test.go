@@ -38,6 +38,8 @@ func (registries) PutAll(context.Context, string, manifest.Content, []manifest.N
 	return errors.ErrUnsupported
 }
 func (registries) Local(string) bool            { return false }
+func (registries) Names(context.Context, string) ([]string, error) { return nil, nil }
+
 func (registries) Named(place, _ string) string { return place }
 func (registries) Beside(ref string, digest v1.Hash, tag string) string {
 	repo := ref[:strings.LastIndexAny(ref, ":@")]
