@@ -37,7 +37,7 @@ func (s registries) Get(ctx context.Context, ref string) (manifest.Content, erro
 func (registries) PutAll(context.Context, string, manifest.Content, []manifest.Named) error {
 	return errors.ErrUnsupported
 }
-func (registries) Local(string) bool            { return false }
+func (registries) Local(string) bool                               { return false }
 func (registries) Names(context.Context, string) ([]string, error) { return nil, nil }
 
 func (registries) Named(place, _ string) string { return place }
