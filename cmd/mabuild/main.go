@@ -79,6 +79,7 @@ without a Docker daemon, and publishes them under one tag.
 		newPush(a), newBuild(a), newInspect(a), newManifest(a), newMirror(a), newTags(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
+	a.complete(root)
 	return root
 }
 

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// What the shell completes beside commands and flags. A completion that fails
+// offers nothing: the person is about to see why, from the command itself.
+
+// patience is how long a person who pressed the tab key waits for a registry.
+const patience = 3 * time.Second
+
+// completer answers for what a person has typed of one word.
+type completer = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective)
+
+// completeFlag has f complete a flag of cmd.
+func completeFlag(cmd *cobra.Command, flag string, f completer) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil { // no such flag: a mistake in this program
+		panic(err)
+	}
+}
+
+// completeList completes the last item of a comma list from what there is.
+func completeList(all func(*cobra.Command) []string) completer {
+	return func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		at := strings.LastIndex(typed, ",") + 1
+		given, item := strings.Split(typed[:at], ","), typed[at:]
+		var list []cobra.Completion
+		for _, word := range all(cmd) {
+			if strings.HasPrefix(word, item) && !slices.Contains(given, word) {
+				list = append(list, typed[:at]+word)
+			}
+		}
+		return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// platformWords are the platforms that this Go builds for, with their variants.
+func platformWords(cmd *cobra.Command) []string {
+	targets, err := new(crosscompile.Go).Targets(cmd.Context(), ".")
+	if err != nil {
+		return nil
+	}
+	words := []string{"all"}
+	for _, p := range targets {
+		words = append(words, platform.Key(p))
+		bare := p.OS + "/" + p.Architecture
+		for _, v := range crosscompile.Variants(p.Architecture) {
+			if word := bare + "/" + v; word != platform.Key(p) {
+				words = append(words, word)
+			}
+		}
+	}
+	return words
+}
+
+// buildWords are the ids of the builds in the configuration.
+func (a *app) buildWords(cmd *cobra.Command) []string {
+	c, err := config.Load(config.Options{File: a.file, Flags: cmd.Flags()})
+	if err != nil {
+		return nil
+	}
+	var words []string
+	for _, b := range c.Builds {
+		if !crosscompile.IsPattern(b.Main) {
+			words = append(words, idOf(b))
+		}
+	}
+	return words
+}
+
+// entryWords are the names of the entries in the file that --file names.
+func entryWords(cmd *cobra.Command) []string {
+	file, err := cmd.Flags().GetString("file")
+	if err != nil || file == "" {
+		return nil
+	}
+	m, err := config.LoadMirror(file)
+	if err != nil {
+		return nil
+	}
+	var words []string
+	for _, e := range m.Plan() {
+		words = append(words, e.Name)
+	}
+	return words
+}
+
+// completeImage completes the tag of an image in a registry, once its repository
+// and a colon are there.
+func (a *app) completeImage(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	colon := strings.LastIndex(typed, ":")
+	if colon <= strings.LastIndex(typed, "/") || !strings.Contains(typed, "/") {
+		return nil, cobra.ShellCompDirectiveDefault // a file, perhaps
+	}
+	if err := a.start(cmd); err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), patience)
+	defer cancel()
+	tags, err := a.client.Tags(ctx, typed[:colon])
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var list []cobra.Completion
+	for _, tag := range tags {
+		if strings.HasPrefix(tag, typed[colon+1:]) {
+			list = append(list, typed[:colon+1]+plainLines(tag))
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp
+}
+
+// complete gives the commands below root what they complete.
+func (a *app) complete(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "push", "build":
+			completeFlag(cmd, "platforms", completeList(platformWords))
+			completeFlag(cmd, "only", completeList(a.buildWords))
+		case "mirror":
+			completeFlag(cmd, "platforms", completeList(platformWords))
+			completeFlag(cmd, "only", completeList(entryWords))
+			cmd.ValidArgsFunction = a.completeImage
+		case "inspect", "platforms":
+			cmd.ValidArgsFunction = a.completeImage
+		case "manifest":
+			for _, sub := range cmd.Commands() {
+				sub.ValidArgsFunction = a.completeImage
+			}
+		}
+	}
+}

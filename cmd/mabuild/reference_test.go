@@ -1,0 +1,78 @@
+//go:generate go test -run TestReference -update .
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+)
+
+// TestReference holds docs/cli-reference.md and man/ to the commands as they are;
+// with -update it writes them.
+func TestReference(t *testing.T) {
+	root := newRoot(&app{})
+	root.DisableAutoGenTag = true
+	root.InitDefaultCompletionCmd()
+	files := map[string][]byte{"docs/cli-reference.md": helpOfAll(t, root)}
+	for _, cmd := range commands(root) {
+		var page bytes.Buffer
+		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+		header := &doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Source: "mabuild", Manual: "mabuild", Date: new(time.Time)}
+		if err := doc.GenMan(cmd, header, &page); err != nil {
+			t.Fatal(err)
+		}
+		files["man/"+name+".1"] = bytes.Replace(page.Bytes(), []byte("Jan 0001"), nil, 1) // no date changes a page
+	}
+	for file, want := range files {
+		at := filepath.Join("../..", file)
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(at, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(at); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not up to date (%v): go generate ./cmd/mabuild", file, err)
+		}
+	}
+	pages, err := filepath.Glob("../../man/*")
+	if err != nil || len(pages) != len(files)-1 {
+		t.Errorf("%d pages, want %d (%v)", len(pages), len(files)-1, err)
+	}
+}
+
+// commands are root and all below it that people see.
+func commands(root *cobra.Command) []*cobra.Command {
+	list := []*cobra.Command{root}
+	for _, cmd := range root.Commands() {
+		if cmd.IsAvailableCommand() && cmd.Name() != "help" {
+			list = append(list, commands(cmd)...)
+		}
+	}
+	return list
+}
+
+// helpOfAll is the help of every command, one after another.
+func helpOfAll(t *testing.T, root *cobra.Command) []byte {
+	var all bytes.Buffer
+	all.WriteString("# Reference of the command line\n\nWhat `mabuild COMMAND --help` prints, made by `go generate ./cmd/mabuild`. [cli.md](cli.md) explains it.\n")
+	for _, cmd := range commands(root) {
+		all.WriteString("\n## " + cmd.CommandPath() + "\n\n```\n")
+		cmd.SetOut(&all)
+		cmd.InitDefaultHelpFlag()
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString("```\n")
+	}
+	return all.Bytes()
+}
