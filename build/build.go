@@ -3,6 +3,22 @@
 // A build is lazy and on disk, and its digest is known before a byte is sent.
 // The same Spec, source, Go and bases give the same digest, on any host and in
 // any directory.
+//
+// A [Spec] says what to build, a [Builder] builds it:
+//
+//	b := build.Builder{Bases: client, Work: dir}
+//	result, err := b.Build(ctx, build.Spec{Package: "./cmd/app", Platforms: platforms}, build.Hooks{})
+//	err = client.Put(ctx, "ghcr.io/acme/app:v1", result.Index)
+//
+// The platforms are a contract: all of them are in the index, or there is none. What
+// is put, and where, is the caller's affair; any [manifest.Sink] takes an index, which
+// reads its layers from the Builder's work directory, its cache, and the bases as they
+// are sent. [Hooks] let a base and each image travel while others still compile.
+//
+// Errors are joined over all platforms: a [*PlatformError] says for which one, and
+// at which step; [*SpecError] and [*BaseError] say what to change. Those with a
+// method Hint know the way out. What the compiler said is a
+// [*crosscompile.CommandError] in their chain.
 package build
 
 import (

@@ -3,6 +3,11 @@
 // It drives the go command with every setting explicit, so that neither the
 // host's environment nor `go env -w` changes what comes out, and checks the
 // result against the platform.
+//
+// [Go.Find] turns what a person writes (a directory, an import path,
+// module/path@version) into a [Package]; [Go.Compile] makes a [Binary] of it;
+// [Go.Check] says beforehand what this Go cannot build for. [Env] and [Verify]
+// are the two halves of that for programs that run the go command themselves.
 package crosscompile
 
 import (

@@ -4,6 +4,14 @@
 // A place differs from another only in how it gets and puts: [Source] and
 // [Sink]. The registry client is in manifest/registry, files and daemons are in
 // manifest/local.
+//
+// The verbs: [Inspect] reports what a reference names and runs on; [Assembly.Create]
+// makes an index of images that exist, [Index] one of content at hand; [Copy] carries
+// an image, an index or some of its platforms from a Source to a Sink, and [Select]
+// is its first half, for who wants to know before anything is read.
+//
+// What a place can do beyond get and put are interfaces of one method, found by type
+// assertion: [Referring], [Preparer], [Carrier], [Packer].
 package manifest
 
 import (

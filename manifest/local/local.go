@@ -1,9 +1,14 @@
 // Package local holds the places for images that are no registry: OCI layout
 // directories and archives, Docker archives, the Docker daemon and containerd.
 //
-// Each is a [manifest.Sink]; layouts and archives are a [manifest.Source] too. What is read from them is trusted as little as what comes from a network:
-// every byte is held against its digest, manifests are bounded, and a blob is
-// a regular file or it is refused.
+// Each is a [manifest.Sink]; layouts and archives are a [manifest.Source] too:
+// [Layout], [Archive], [DockerArchive], [Docker] and [Containerd]. A program that
+// takes a place as text, as the commands do, reads it by [Parse] and asks the
+// [Place] for its Source or Sink.
+//
+// What is read from them is trusted as little as what comes from a network: every
+// byte is held against its digest, manifests are bounded, and a blob is a regular
+// file or it is refused.
 package local
 
 import (

@@ -1,6 +1,13 @@
 // Package registry is mabuild's only door to registries: a [manifest.Source]
 // and a [manifest.Sink] that speaks the OCI distribution specification over
-// net/http.
+// net/http. A zero [Client] is ready, with the credentials of Docker's config:
+//
+//	client := new(registry.Client)
+//	image, err := client.Get(ctx, "docker.io/library/alpine:3")
+//	err = client.Put(ctx, "ghcr.io/acme/alpine:3", image)
+//
+// Content is lazy: layers stream from one registry to the other while Put runs, or
+// are mounted where both are in one.
 //
 // What it promises, and what no layer below it may take away:
 //

@@ -33,7 +33,7 @@ const (
 	KindEnded       Kind = "ended"       // the context ended
 )
 
-// Kinds lists them.
+// Kinds lists the kinds, each once.
 var Kinds = []Kind{
 	KindCredentials, KindNotFound, KindThrottled, KindFailing, KindRefused, KindContent, KindRule,
 	KindProxy, KindTLS, KindNobody, KindSilent, KindConnection, KindEnded,

@@ -1,0 +1,88 @@
+package crosscompile_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// A package becomes a binary for a platform, and says what it was built for.
+func ExampleGo_Compile() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	var g crosscompile.Go
+	bin, err := g.Compile(context.Background(), crosscompile.Request{
+		Dir: "../examples/hello", Package: ".", Out: filepath.Join(dir, "hello"),
+		Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"},
+		Flags:    []string{"-ldflags=-s -w"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(bin.Info.Path)
+	for _, s := range bin.Info.Settings {
+		if s.Key == "GOARM" {
+			fmt.Println(s.Key, s.Value)
+		}
+	}
+	// Output:
+	// github.com/mabuild/mabuild/examples/hello
+	// GOARM 6
+}
+
+// A file is held against a platform by its header.
+func ExampleVerify() {
+	self, err := os.Executable() // this test
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = crosscompile.Verify(self, ocispec.Platform{OS: "windows", Architecture: "arm64"})
+	fmt.Println(errors.Is(err, crosscompile.ErrWrongFormat))
+	// Output: true
+}
+
+// Every knob has a value, so that none of the host's holds.
+func ExampleEnv() {
+	env, err := crosscompile.Env(ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, kv := range env {
+		fmt.Println(kv)
+	}
+	// Output:
+	// CGO_ENABLED=0
+	// GO386=sse2
+	// GOAMD64=v3
+	// GOARCH=amd64
+	// GOARM64=v8.0
+	// GOARM=7
+	// GOMIPS64=hardfloat
+	// GOMIPS=hardfloat
+	// GOOS=linux
+	// GOPPC64=power8
+	// GORISCV64=rva20u64
+}
+
+// What this Go cannot aim at is known before anything is compiled.
+func ExampleGo_Check() {
+	var g crosscompile.Go
+	err := g.Check(context.Background(), ".", []ocispec.Platform{
+		{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64", Variant: "v9"},
+	})
+	var variant *crosscompile.VariantError
+	if errors.As(err, &variant) {
+		fmt.Println(variant.Platform.Architecture, variant.Known)
+	}
+	// Output: amd64 [v1 v2 v3 v4]
+}

@@ -1,0 +1,144 @@
+// These tests hold the library to what a stranger needs: docs, examples, and that
+// another module can use it.
+package mabuild_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A module that is not ours builds and runs a program with all public packages, out
+// of the module cache alone.
+func TestAnotherModuleUsesTheLibrary(t *testing.T) {
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/library")); err != nil {
+		t.Fatal(err)
+	}
+	sums, err := os.ReadFile("go.sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		var said bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		cmd.Dir, cmd.Stderr = dir, &said
+		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "GOPROXY=off")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, &said)
+		}
+		return string(out)
+	}
+	run("go", "mod", "edit", "-replace=github.com/mabuild/mabuild="+here)
+	program := filepath.Join(t.TempDir(), "stranger")
+	run("go", "build", "-o", program, ".")
+	if got := run(program, t.TempDir()); got != "linux/arm64\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// whose meaning is everybody's: they need no words.
+var obvious = []string{"Error", "Is", "String", "Unwrap"}
+
+// Every exported name of the library is documented, no exported function gives or
+// takes what a stranger cannot name, and each package has examples.
+func TestLibraryIsDocumented(t *testing.T) {
+	for _, pkg := range public {
+		fset := token.NewFileSet()
+		files, tests := parsePackage(t, fset, pkg)
+		d, err := doc.NewFromFiles(fset, files, module+pkg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(d.Doc, "\n") < 5 {
+			t.Errorf("%s: its doc comment does not say how it is used", pkg)
+		}
+		if len(doc.Examples(tests...)) == 0 {
+			t.Errorf("%s has no example", pkg)
+		}
+		documented := func(name, text string) {
+			if strings.TrimSpace(text) == "" {
+				t.Errorf("%s: %s has no doc comment", pkg, name)
+			}
+		}
+		funcs := slices.Clone(d.Funcs)
+		values := slices.Concat(d.Consts, d.Vars)
+		for _, typ := range d.Types {
+			documented(typ.Name, typ.Doc)
+			funcs = slices.Concat(funcs, typ.Funcs, typ.Methods)
+			values = slices.Concat(values, typ.Consts, typ.Vars)
+		}
+		for _, v := range values {
+			documented(v.Names[0], v.Doc)
+		}
+		for _, f := range funcs {
+			if !slices.Contains(obvious, f.Name) {
+				documented(f.Name, f.Doc)
+			}
+			for _, name := range hidden(f.Decl.Type) {
+				t.Errorf("%s: %s has %s in its signature, which nobody else can name", pkg, f.Name, name)
+			}
+		}
+		if len(funcs) == 0 {
+			t.Errorf("%s: nothing was looked at", pkg)
+		}
+	}
+}
+
+// parsePackage parses a package's files, and its tests'.
+func parsePackage(t *testing.T, fset *token.FileSet, pkg string) (files, tests []*ast.File) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(filepath.FromSlash(pkg), "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		f, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "_test.go") {
+			tests = append(tests, f)
+		} else {
+			files = append(files, f)
+		}
+	}
+	return files, tests
+}
+
+// hidden lists the types in a signature that are neither exported nor of the language
+// nor of another package.
+func hidden(signature ast.Node) (names []string) {
+	ast.Inspect(signature, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr: // of another package
+			return false
+		case *ast.Field: // its names are no types
+			names = append(names, hidden(n.Type)...)
+			return false
+		case *ast.Ident:
+			if !n.IsExported() && !doc.IsPredeclared(n.Name) {
+				names = append(names, n.Name)
+			}
+		}
+		return true
+	})
+	return names
+}

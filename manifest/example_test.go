@@ -1,0 +1,151 @@
+package manifest_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// imageFor makes an image without layers.
+func imageFor(text string) v1.Image {
+	p, err := platform.Parse(text)
+	if err != nil {
+		log.Fatal(err)
+	}
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return image
+}
+
+// layoutWith makes a layout with an image for each platform, tagged as its words are.
+func layoutWith(ctx context.Context, texts ...string) *local.Layout {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	layout := &local.Layout{Dir: filepath.Join(dir, "layout")}
+	for _, text := range texts {
+		if err := layout.Put(ctx, platform.Fill("ARCHVARIANT", text), imageFor(text)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	return layout
+}
+
+// Images that exist become one index: of any source, here a directory.
+func ExampleAssembly_Create() {
+	ctx := context.Background()
+	layout := layoutWith(ctx, "linux/arm64", "linux/arm/v7", "linux/amd64")
+	defer os.RemoveAll(filepath.Dir(layout.Dir))
+
+	index, err := manifest.Assembly{
+		Items: []manifest.Item{{Ref: "arm64"}, {Ref: "armv7"}, {Ref: "amd64"}},
+	}.Create(ctx, layout)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := layout.Put(ctx, "v1", index); err != nil {
+		log.Fatal(err)
+	}
+	report, err := manifest.Inspect(ctx, layout, "v1", manifest.Look{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, image := range report.Platforms {
+		fmt.Println(image.Platform)
+	}
+	// Output:
+	// linux/amd64
+	// linux/arm/v7
+	// linux/arm64
+}
+
+// An index from here to there, some of its platforms only. A target that has it
+// already is left alone.
+func ExampleCopy() {
+	ctx := context.Background()
+	from, to := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x"), layoutWith(ctx)
+	defer os.RemoveAll(filepath.Dir(from.Dir))
+	defer os.RemoveAll(filepath.Dir(to.Dir))
+	index, err := manifest.Assembly{Items: []manifest.Item{{Ref: "amd64"}, {Ref: "arm64"}, {Ref: "s390x"}}}.Create(ctx, from)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := from.Put(ctx, "app:v1", index); err != nil {
+		log.Fatal(err)
+	}
+	keep, err := platform.ParseList([]string{"linux/amd64,linux/arm64"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := manifest.Copy(ctx, to, "app:v1", from, "app:v1", keep...); err != nil {
+		log.Fatal(err)
+	}
+	report, err := manifest.Inspect(ctx, to, "app:v1", manifest.Look{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, image := range report.Platforms {
+		fmt.Println(image.Platform)
+	}
+	// Output:
+	// linux/amd64
+	// linux/arm64
+}
+
+// What an image says of how it is run.
+func ExampleInspect() {
+	ctx := context.Background()
+	layout := layoutWith(ctx, "linux/arm/v7")
+	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	report, err := manifest.Inspect(ctx, layout, "armv7", manifest.Look{Sizes: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Index, report.Platforms[0].Platform, len(report.Platforms[0].Notes))
+	// Output: false linux/arm/v7 0
+}
+
+// An index made by hand: children know their platforms, and come in order.
+func ExampleIndex() {
+	var children []manifest.Child
+	for _, text := range []string{"linux/s390x", "linux/amd64"} {
+		image := imageFor(text)
+		d, err := manifest.Describe(image)
+		if err != nil {
+			log.Fatal(err)
+		}
+		p, err := platform.Parse(text)
+		if err != nil {
+			log.Fatal(err)
+		}
+		d.Platform = platform.ToV1(p)
+		children = append(children, manifest.Child{Descriptor: d, Content: image})
+	}
+	index, err := manifest.Index(children, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range m.Manifests {
+		fmt.Println(d.Platform)
+	}
+	// Output:
+	// linux/amd64
+	// linux/s390x
+}

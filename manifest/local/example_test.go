@@ -1,0 +1,48 @@
+package local_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+)
+
+// A place as a person writes it, for a program that takes one as a flag.
+func ExampleParse() {
+	place, err := local.Parse("oci-archive:out/app.tar:app:v1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(place.Form, place.Path, place.Ref)
+	// Output: oci-archive out/app.tar app:v1
+}
+
+// Several images in one directory, each under its name, and one of them in a file.
+func ExampleLayout() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	layout := &local.Layout{Dir: filepath.Join(dir, "images")}
+	for _, name := range []string{"app:v1", "app:v2"} {
+		if err := layout.Put(ctx, name, empty.Image); err != nil {
+			log.Fatal(err)
+		}
+	}
+	archive := &local.Archive{File: filepath.Join(dir, "app.tar")}
+	d, err := manifest.Copy(ctx, archive, "app:v2", layout, "v2")
+	if err != nil {
+		log.Fatal(err)
+	}
+	again, err := archive.Resolve(ctx, "app:v2")
+	fmt.Println(again.Digest == d.Digest, err)
+	// Output: true <nil>
+}
