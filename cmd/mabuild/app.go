@@ -33,10 +33,10 @@ type app struct {
 	config  *config.Config
 	log     *slog.Logger
 	client  *registry.Client
-	cache   string   // the directory, "" for none
-	work    string   // the work directory, "" before it is wanted
-	adopted bool     // KO_DOCKER_REPO, and said
-	ends    []func() // last first
+	cache   string    // the directory, "" for none
+	work    string    // the work directory, "" before it is wanted
+	adopted sync.Once // KO_DOCKER_REPO, which is said
+	ends    []func()  // last first
 
 	mu       sync.Mutex // guards work and ends
 	building sync.Mutex // held while a mirror builds a program

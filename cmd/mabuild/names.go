@@ -98,10 +98,10 @@ func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (
 		if theirs == "ko.local" || theirs == "kind.local" {
 			return "", usage("mabuild build fills the Docker daemon", "KO_DOCKER_REPO is %s, which is no registry", theirs)
 		}
-		if !a.adopted {
+		a.adopted.Do(func() { // several programs may want it at once
 			a.log.InfoContext(ctx, "pushing to KO_DOCKER_REPO, "+theirs+", as nothing else says where")
-		}
-		repo, a.adopted = theirs, true
+		})
+		repo = theirs
 	}
 	if repo == "" {
 		return "", usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name)
