@@ -20,23 +20,28 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists for each package which of ours it may import; tests of a package
 // may import testing as well.
 var allowed = map[string][]string{
-	"build":                   {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
-	"crosscompile":            {"manifest/platform"},
-	"manifest":                {"manifest/platform"},
-	"manifest/platform":       {},
-	"manifest/registry":       {"manifest", "manifest/platform", "internal/cache"},
-	"manifest/local":          {"manifest", "manifest/platform"},
-	"internal/attest":         {"manifest", "manifest/platform"},
-	"internal/cache":          {},
-	"internal/config":         {"build", "manifest", "manifest/platform", "manifest/local", "manifest/registry", "internal/mirror"},
-	"internal/mirror":         {"manifest", "manifest/platform"},
-	"internal/progress":       {},
-	"internal/serve":          {},
-	"internal/regtest":        {"manifest", "manifest/platform"},
-	"internal/regtest/faults": {}, // tests alone
-	"examples/hello":          {},
-	"examples/run":            {"manifest/platform", "manifest/registry"},
-	"cmd/mabuild":             nil, // all
+	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
+	"crosscompile":             {"manifest/platform"},
+	"manifest":                 {"manifest/platform"},
+	"manifest/platform":        {},
+	"manifest/registry":        {"manifest", "manifest/platform", "internal/cache"},
+	"manifest/local":           {"manifest", "manifest/platform"},
+	"internal/attest":          {"manifest", "manifest/platform"},
+	"internal/cache":           {},
+	"internal/config":          {"build", "manifest", "manifest/platform", "manifest/local", "manifest/registry", "internal/mirror"},
+	"internal/mirror":          {"manifest", "manifest/platform"},
+	"internal/progress":        {},
+	"internal/serve":           {},
+	"internal/regtest":         {"manifest", "manifest/platform"},
+	"internal/regtest/faults":  {}, // tests alone
+	"examples/hello":           {},
+	"examples/library":         {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
+	"examples/many/cmd/api":    {},
+	"examples/many/cmd/worker": {},
+	"examples/web":             {}, // serves files of its own
+	"examples/windows":         {},
+	"examples/run":             {"manifest/platform", "manifest/registry"},
+	"cmd/mabuild":              nil, // all
 }
 
 // public is the library.
@@ -46,7 +51,7 @@ var public = []string{"build", "crosscompile", "manifest", "manifest/local", "ma
 var only = map[string][]string{
 	"github.com/spf13/viper": {"internal/config"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
-	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild"},
+	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }
 
 // The files are parsed here: go list would be answered from the test cache.

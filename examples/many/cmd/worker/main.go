@@ -1,0 +1,6 @@
+// Worker is one of several programs.
+package main
+
+import "os"
+
+func main() { _, _ = os.Stdout.WriteString("worker\n") }
