@@ -73,13 +73,20 @@ func (k kase) String() string {
 	return fmt.Sprintf("%s %s from %d ×%d: phase %d action %d status %d after %d", f.Method, f.Path, f.Nth, f.Times, f.Phase, f.Action, f.Status, f.After)
 }
 
-// perHost is how many requests are in flight at once: one where what comes first
-// decides how many there are.
-func (k kase) perHost() int {
-	if k.first != nil {
-		return 1
+// begin has c learn from a push of something else what k's first faults teach, so
+// that it knows from the first request on.
+func (b *bench) begin(t *testing.T, c *registry.Client, k kase) {
+	t.Helper()
+	if k.first == nil {
+		return
 	}
-	return 0
+	c.MaxPerHost = 1
+	b.Inject(k.first...)
+	repo := fmt.Sprintf("begin%d", b.cases.Add(1))
+	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, 300)); err != nil {
+		t.Fatal(err)
+	}
+	b.Reset()
 }
 
 // strike pushes to a repository of its own while k's fault strikes the nth
@@ -97,9 +104,9 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 		old = idx
 	}
 	k.fault.Nth = nth
-	b.Inject(append(slices.Clone(k.first), k.fault)...)
 	c, clock := b.client()
-	c.MaxPerHost = k.perHost()
+	b.begin(t, c, k)
+	b.Inject(k.fault)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
 	err := push(ctx, c, b.Host+"/"+repo, next)
@@ -191,9 +198,9 @@ func (b *bench) count(t *testing.T, k kase) int {
 			t.Fatal(err)
 		}
 	}
-	b.Inject(append(slices.Clone(k.first), regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})...)
 	c, _ := b.client()
-	c.MaxPerHost = k.perHost()
+	b.begin(t, c, k)
+	b.Inject(regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})
 	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, 300)); err != nil {
 		t.Fatal(err)
 	}
