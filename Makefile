@@ -46,6 +46,7 @@ format: $(TOOLS)/gofumpt
 e2e: build ## real registry, real clients, emulated machines; wants root and Debian packages (.ci/install)
 	./.ci/e2e $(BIN)/mabuild
 	./.ci/e2e-manifest $(BIN)/mabuild
+	./.ci/e2e-cgo $(BIN)/mabuild
 	./.ci/e2e-mirror $(BIN)/mabuild
 
 bench: build ## measure, beside plain go build, and beside ko when it is on PATH
