@@ -1,0 +1,59 @@
+package build
+
+import (
+	"archive/tar"
+	"strings"
+	"testing"
+
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// What a base has, by what a program wants of it; want is in the complaint, "" is
+// none.
+func TestSuits(t *testing.T) {
+	file := func(glibc string) node { return node{Kind: tar.TypeReg, Glibc: glibc} }
+	link := func(to string) node { return node{Kind: tar.TypeSymlink, Link: to} }
+	debian := tree{
+		"lib": link("usr/lib"), "lib64": link("usr/lib64"), "usr/lib64/ld-linux-x86-64.so.2": link("/lib/x86_64-linux-gnu/ld-2.31.so"),
+		"usr/lib/x86_64-linux-gnu/ld-2.31.so": file(""), "usr/lib/x86_64-linux-gnu/libc.so.6": link("libc-2.31.so"),
+		"usr/lib/x86_64-linux-gnu/libc-2.31.so": file("2.30"), "opt/old/libc.so.6": file("2.4"),
+	}
+	alpine := tree{"lib/ld-musl-x86_64.so.1": file(""), "lib/libc.musl-x86_64.so.1": link("ld-musl-x86_64.so.1")}
+	glibc, musl := "/lib64/ld-linux-x86-64.so.2", "/lib/ld-musl-x86_64.so.1"
+	for _, c := range []struct {
+		name  string
+		base  tree
+		files []entry
+		wants crosscompile.Linkage
+		want  string
+	}{
+		{"glibc on Debian", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.30"}, ""},
+		{"too new", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "wants GLIBC_2.34, and the base's glibc is of GLIBC_2.30"},
+		{"2.4 is before 2.30", debian, nil, crosscompile.Linkage{Interpreter: glibc, Glibc: "2.4"}, ""},
+		{"a library", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, "wants the library libz.so.1"},
+		{"a library among files", debian, []entry{{name: "srv/libz.so.1"}}, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
+		{"musl on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.musl-x86_64.so.1"}}, ""},
+		{"musl as zig calls it", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.so"}}, ""},
+		{"glibc on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: glibc}, "loader " + glibc + " (glibc), and the base has /lib/ld-musl-x86_64.so.1"},
+		{"musl on Debian", debian, nil, crosscompile.Linkage{Interpreter: musl}, "loader " + musl + " (musl), and the base has /usr/lib64/ld-linux-x86-64.so.2"},
+		{"nothing there", tree{}, nil, crosscompile.Linkage{Interpreter: glibc}, "no loader at all"},
+		{"the loader among files", tree{}, []entry{{name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
+		{"links in a circle", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
+	} {
+		err := system{tree: c.base, files: c.files}.suits("base", c.wants)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+func TestStaticFlags(t *testing.T) {
+	c := Compile{Cgo: true, C: crosscompile.Cgo{Static: true}, Ldflags: []string{"-X main.a=b"}, Tags: []string{"mine"}}
+	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-linkmode=external -extldflags=-static -s -w -X main.a=b|-tags=mine,netgo,osusergo"; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	c.Cgo = false
+	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-s -w -X main.a=b|-tags=mine"; got != want {
+		t.Errorf("without cgo: %s\nwant %s", got, want)
+	}
+}
