@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"internal/serve":           {},
 	"internal/regtest":         {"manifest", "manifest/platform"},
 	"internal/regtest/faults":  {}, // tests alone
+	"examples/cgo-sqlite":      {}, // a module of its own
 	"examples/hello":           {},
 	"examples/library":         {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
 	"examples/many/cmd/api":    {},
