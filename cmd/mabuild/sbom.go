@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -76,7 +75,7 @@ func (b *biller) bill(ctx context.Context, p program, i build.Image, base v1.Ima
 		return nil, err
 	}
 	made := &bill{file: b.format.FileName(p.spec.Name, i.Platform)}
-	key := fmt.Sprintf("%s %s %t %q %q %q", digest, b.format, b.base, b.tool, i.BaseRef, made.file)
+	key := fmt.Sprintf("%d %s %s %t %q %q %q", documentVersion, digest, b.format, b.base, b.tool, i.BaseRef, made.file)
 	var kept struct{ Document v1.Hash }
 	if b.cache.Load("sbom", key, &kept) {
 		made.document, err = b.cache.Bytes(kept.Document, maxDocument)
@@ -99,12 +98,20 @@ func (b *biller) bill(ctx context.Context, p program, i build.Image, base v1.Ima
 	return made, err
 }
 
-// maxDocument bounds what is read of the cache.
-const maxDocument = 64 << 20
+const (
+	maxDocument     = 64 << 20 // what is read of the cache
+	documentVersion = 1        // counts what the same version of mabuild came to write otherwise
+)
 
 // write writes the document.
 func (b *biller) write(ctx context.Context, p program, i build.Image, base v1.Image) ([]byte, error) {
 	f := attest.Facts{Name: p.spec.Name, Version: p.spec.Main.Version, Platform: i.Platform, Tool: b.tool, Time: p.spec.Time}
+	if len(p.spec.Files) > 0 {
+		f.Unread = append(f.Unread, "Files beside the program are not analysed.")
+	}
+	if p.spec.Debug {
+		f.Unread = append(f.Unread, "The debugger beside the program is not analysed.")
+	}
 	var err error
 	if f.Image, err = i.Digest(); err != nil {
 		return nil, err
@@ -174,14 +181,14 @@ func (b *biller) packages(digest v1.Hash, base v1.Image) (*attest.Packages, erro
 func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, made *bill) error {
 	at := repo + "@"
 	key := at + image.String() + " " + made.digest.String()
-	var when time.Time
-	if !pub.client.Verify && pub.client.Found(at+image.String()) && pub.bills.cache.Load("attached", key, &when) {
+	var went bool
+	if !pub.client.Verify && pub.client.Found(at+image.String()) && pub.bills.cache.Load("attached", key, &went) && went {
 		return nil
 	}
 	if err := pub.client.Put(ctx, at+made.digest.String(), made.artifact); err != nil {
 		return err
 	}
-	_ = pub.bills.cache.Store("attached", key, time.Now().UTC()) // asked for again if this was lost
+	_ = pub.bills.cache.Store("attached", key, true) // asked for again if this was lost
 	return nil
 }
 

@@ -59,6 +59,7 @@ type Facts struct {
 	Platform ocispec.Platform
 	Base     Base
 	Info     *debug.BuildInfo // of the program, nil: it carries none
+	Unread   []string         // what else is in the image and in no list, each a sentence
 	Time     time.Time        // zero, or the beginning of 1970: not said
 	Tool     string           // version of mabuild
 }

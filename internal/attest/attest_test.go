@@ -76,6 +76,7 @@ func variants() map[string]attest.Facts {
 	static := facts()
 	static.Base = attest.Base{Name: "mabuild static", BuiltIn: true, Digest: static.Image}
 	static.Info.Path, static.Info.Main = "golang.org/x/text/cmd", debug.Module{Path: "scratch", Version: "(devel)"}
+	static.Unread = []string{"Files beside the program are not analysed."}
 	all["static"] = static
 	wasm := facts()
 	wasm.Info, wasm.Version, wasm.Base = nil, "v2.0.0", attest.Base{Digest: wasm.Base.Digest}

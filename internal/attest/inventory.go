@@ -34,7 +34,7 @@ type inventory struct {
 	modules        []part    // of the program, Go's standard library among them
 	base           *part     // nil: none
 	packages       []part    // of the base
-	unread         string    // why the program's or the base's parts are not all here
+	unread         string    // what is not here, in sentences
 }
 
 // cgo reports whether the program may hold what no module brought.
@@ -73,7 +73,7 @@ func take(f Facts) (inventory, error) {
 	if p := f.Base.Packages; p != nil && len(p.Unread) > 0 {
 		notes = append(notes, "Package databases of the base that are not analysed: "+strings.Join(p.Unread, ", ")+".")
 	}
-	inv.unread = strings.Join(notes, " ")
+	inv.unread = strings.Join(append(notes, f.Unread...), " ")
 	ids := map[string]int{}
 	for i := range inv.modules {
 		inv.modules[i].id = unique(ids, "Go", inv.modules[i])
