@@ -20,7 +20,8 @@ const maxReferrers = 10_000
 // Referrers lists what refers to subject in the repository of ref, by all pages of
 // the API of OCI 1.1. Where a registry does not have it, which is asked once a run,
 // the tag sha256-… is read instead; a registry that resolves that to the subject
-// itself, or to anything but an index, has no referrers.
+// itself, or to anything but an index, has no referrers. One that is listed with the
+// type of an empty config is read for its own.
 func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -29,6 +30,13 @@ func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cos
 	list, err := c.referrers(ctx, r.repository, subject)
 	if err != nil {
 		return nil, err
+	}
+	for i := range list {
+		if list[i].ArtifactType == emptyConfig {
+			if err := c.ownType(ctx, r.repository, &list[i].Descriptor); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, suffix := range cosign {
 		tag := tagOf(subject) + "." + suffix
@@ -41,6 +49,33 @@ func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cos
 		}
 	}
 	return list, nil
+}
+
+// emptyConfig is the media type of a config that says nothing (image-spec,
+// manifest.md, "Guidance for an Empty Descriptor").
+const emptyConfig = "application/vnd.oci.empty.v1+json"
+
+// ownType asks the artifact itself for its type: some registries list that of its
+// config in its place.
+func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) error {
+	content, err := c.get(ctx, r.by(d.Digest), v1.Descriptor{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
+	if err != nil {
+		return err
+	}
+	raw, err := content.RawManifest()
+	if err != nil {
+		return err
+	}
+	var own struct {
+		ArtifactType string `json:"artifactType"`
+	}
+	if err := json.Unmarshal(raw, &own); err != nil {
+		return mismatch("%s: %w", r.by(d.Digest), err)
+	}
+	if own.ArtifactType != "" {
+		d.ArtifactType = own.ArtifactType
+	}
+	return nil
 }
 
 // tagOf is the tag that stands for the referrers of h (distribution-spec,
