@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mabuild/mabuild/crosscompile"
@@ -33,10 +34,10 @@ func TestPrivateProxy(t *testing.T) {
 			dir, _, _ = strings.Cut(at, ",")
 		}
 	}
-	refused := 0
+	var refused atomic.Int64
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "engineer" || password != "s3cret" {
-			refused++
+			refused.Add(1)
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
@@ -65,7 +66,7 @@ func TestPrivateProxy(t *testing.T) {
 			t.Errorf("NETRC=%s: %+v, %v", c.netrc, p, err)
 		}
 	}
-	if refused == 0 {
+	if refused.Load() == 0 {
 		t.Error("the proxy let everybody in")
 	}
 }
