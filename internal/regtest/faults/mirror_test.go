@@ -188,7 +188,7 @@ func (r route) moments(t *testing.T, l leg, old, next v1.ImageIndex) []int {
 	}
 	r.from.Reset()
 	r.to.Reset()
-	return slices.Compact([]int{1, (n + 1) / 2, n})
+	return struckAt(n)
 }
 
 // strikes copies while each of the faults strikes each moment of l, and holds what

@@ -63,7 +63,7 @@ func TestPullFaults(t *testing.T) {
 	}
 	for _, one := range cases {
 		for _, read := range reads {
-			for _, nth := range []int{1, (read.n + 1) / 2, read.n} {
+			for _, nth := range struckAt(read.n) {
 				b.Reset()
 				one.fault.Method, one.fault.Path, one.fault.Nth = "GET", read.path, nth
 				b.Inject(one.fault)

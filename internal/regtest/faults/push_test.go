@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +171,23 @@ func (b *bench) checkError(t *testing.T, err error, repo string) {
 	}
 }
 
+// turn counts the cases, so that each takes another moment.
+var turn atomic.Int64
+
+// struckAt is which of n requests are struck: the first, the middle and the last, or
+// one of them in turn where MABUILD_FAULTS does not ask for the whole.
+func struckAt(n int) []int {
+	if n == 0 {
+		return nil
+	}
+	all := slices.Compact([]int{1, (n + 1) / 2, n})
+	if os.Getenv("MABUILD_FAULTS") != "whole" {
+		at := int(turn.Add(1)) % len(all)
+		return all[at : at+1]
+	}
+	return all
+}
+
 // moments calls try for the first, the middle and the last request that a push
 // makes and that match.
 func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
@@ -177,12 +196,9 @@ func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	if b.counts[key] == 0 {
 		b.counts[key] = b.count(t, k)
 	}
-	n, seen := b.counts[key], map[int]bool{}
-	for _, nth := range []int{1, (n + 1) / 2, n} {
-		if nth > 0 && !seen[nth] {
-			seen[nth] = true
-			try(t, nth)
-		}
+	n := b.counts[key]
+	for _, nth := range struckAt(n) {
+		try(t, nth)
 	}
 	if n == 0 {
 		t.Errorf("a push makes no %s %s", k.fault.Method, k.fault.Path)
