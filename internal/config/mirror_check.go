@@ -115,16 +115,6 @@ func examineReference(s string) error {
 	return err
 }
 
-// cutName takes a reference apart: what stands before the tag, the tag without its
-// colon and the digest without its @.
-func cutName(s string) (repo, tag, digest string) {
-	repo, digest, _ = strings.Cut(s, "@")
-	if colon := strings.LastIndex(repo, ":"); colon > strings.LastIndex(repo, "/") {
-		repo, tag = repo[:colon], repo[colon+1:]
-	}
-	return repo, tag, digest
-}
-
 // example are names to try templates with.
 var example = mirror.Names{
 	Registry: "registry.example", Repository: "one/one", Name: "one", Tag: "1", SourceTag: "1", Date: "2006-01-02", Time: "20060102T150405Z",

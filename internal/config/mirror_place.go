@@ -64,7 +64,7 @@ func (e *entryPlanner) image() {
 		e.fixed, e.untagged = "a local place has no tags", true
 		return
 	}
-	repo, tag, digest := cutName(text)
+	repo, tag, digest := mirror.CutName(text)
 	switch {
 	case digest != "":
 		e.fixed, e.untagged = "the source names a digest", tag == ""
@@ -160,7 +160,7 @@ func (e *entryPlanner) assembled(refs []string) {
 	e.fixed, e.untagged = "no name of an image has {{.Tag}}", len(refs) == 0
 	first := ""
 	for i, text := range refs {
-		_, tag, digest := cutName(text)
+		_, tag, digest := mirror.CutName(text)
 		if tag == "" && digest == "" {
 			key := "template"
 			if e.in.Template == "" {
@@ -225,7 +225,7 @@ func (e *entryPlanner) targets() {
 
 // repository checks a target in a registry, and reports whether it names a tag.
 func (e *entryPlanner) repository(key, text, full string) bool {
-	_, tag, digest := cutName(full)
+	_, tag, digest := mirror.CutName(full)
 	switch err := examineReference(full); {
 	case digest != "" || strings.Contains(full, "@"):
 		e.refuse(key, "names a digest, which nobody can choose; write a repository, with or without a tag")
@@ -249,7 +249,7 @@ func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	case named && e.several() && !depends(text, byTag):
 		e.refuse(key, "is the same for every tag; write :{{.Tag}}, or no tag")
 	case placeholder.MatchString(e.out.Template) && depends(text, byRepository):
-		if repo, _, _ := cutName(e.out.Template); placeholder.MatchString(repo) {
+		if repo, _, _ := mirror.CutName(e.out.Template); placeholder.MatchString(repo) {
 			e.refuse(key, "takes its name from the template, which is not one name")
 		}
 	case e.globbed && !depends(text, byRepository) && (named || !isLocal):

@@ -293,7 +293,7 @@ func (e *entryPlanner) madeName() string {
 		if p, err := local.Parse(fixed); err == nil && p.Path != "" {
 			return p.Path
 		}
-		repo, _, _ := cutName(fixed)
+		repo, _, _ := mirror.CutName(fixed)
 		if _, path, ok := strings.Cut(repo, "/"); ok && path != "" {
 			return path
 		} else if repo != "" {

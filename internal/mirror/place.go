@@ -89,11 +89,18 @@ type ref struct {
 }
 
 func cutRef(text string) (r ref) {
-	r.repo, r.digest, _ = strings.Cut(text, "@")
-	if colon := strings.LastIndex(r.repo, ":"); colon > strings.LastIndex(r.repo, "/") {
-		r.repo, r.tag = r.repo[:colon], r.repo[colon+1:]
-	}
+	r.repo, r.tag, r.digest = CutName(text)
 	return r
+}
+
+// CutName takes the name of an image apart: what stands before the tag, the tag
+// without its colon and the digest without its @. The port of a host is no tag.
+func CutName(text string) (repo, tag, digest string) {
+	repo, digest, _ = strings.Cut(text, "@")
+	if colon := strings.LastIndex(repo, ":"); colon > strings.LastIndex(repo, "/") {
+		repo, tag = repo[:colon], repo[colon+1:]
+	}
+	return repo, tag, digest
 }
 
 func (r ref) String() string {
