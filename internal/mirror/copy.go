@@ -204,9 +204,11 @@ func (m *move) copy(ctx context.Context) error {
 		return err
 	}
 	if m.Store.Local(m.target) { // where nobody counts what is sent
-		if m.result.Bytes, err = m.weigh(c, 0); err != nil {
+		n, err := m.weigh(c, 0)
+		if err != nil {
 			return err
 		}
+		m.result.Bytes += n
 	}
 	if m.cut() {
 		m.Log.InfoContext(ctx, "some platforms are left out, so the digest is another", "source", m.chosen.Found.Digest.String(), "target", m.result.Digest)
@@ -326,17 +328,13 @@ func (r *run) assemble(ctx context.Context, j *job, unread bool) (*manifest.Sele
 	if err != nil {
 		return nil, err
 	}
-	im, err := idx.IndexManifest()
-	if err != nil {
-		return nil, err
-	}
 	s := &manifest.Selection{Descriptor: d, Found: d, Open: func() (manifest.Content, error) { return idx, nil }}
 	for _, item := range j.items {
-		declared := platform.Key(platform.Normalize(item.Platform))
-		there := slices.ContainsFunc(im.Manifests, func(d v1.Descriptor) bool {
-			return d.Platform != nil && platform.Key(platform.FromV1(d.Platform)) == declared
-		})
-		if item.Optional && item.Platform.OS != "" && !there {
+		if !item.Optional || item.Platform.OS == "" {
+			continue
+		}
+		_, err := r.Store.Resolve(ctx, item.Ref) // which is known by now
+		if errors.Is(err, manifest.ErrNotFound) {
 			s.Absent = append(s.Absent, item.Platform)
 		}
 	}
