@@ -13,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // A job is one image to be copied: what it is made of and where it goes.
@@ -187,114 +186,6 @@ func (r *run) target(text string, n Names, source, digest string) (string, error
 		at.tag = "latest"
 	}
 	return at.String(), nil
-}
-
-// planAssembled lists the images that are made of several.
-func (r *run) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
-	items := e.items()
-	tags := []string{""}
-	if slices.ContainsFunc(items, func(i manifest.Item) bool { return tagged(i.Ref) }) {
-		if tags, err = r.tagsOf(ctx, e, items); err != nil {
-			return nil, nil, err
-		}
-	} else if tag := cutRef(items[0].Ref).tag; !slices.ContainsFunc(items, func(i manifest.Item) bool { return cutRef(i.Ref).tag != tag }) {
-		tags = []string{tag}
-	}
-	first := cutRef(items[0].Ref)
-	jobs, err = r.jobs(e, ref{repo: first.repo}, tags, func(tag string) job {
-		j := job{source: e.describe(tag), items: slices.Clone(items)}
-		for i := range j.items {
-			j.items[i].Ref = fillTag(j.items[i].Ref, tag)
-		}
-		return j
-	})
-	return jobs, nil, err
-}
-
-// describe names what an assembled image is made of, for people.
-func (e *Entry) describe(tag string) string {
-	if e.Template != "" {
-		return fillTag(e.Template, tag)
-	}
-	refs := make([]string, len(e.Images))
-	for i, image := range e.Images {
-		refs[i] = fillTag(image.Ref, tag)
-	}
-	return strings.Join(refs, " + ")
-}
-
-// fillTag fills in the tag of a source, whose template was checked before.
-func fillTag(text, tag string) string {
-	full, err := Names{Tag: tag, SourceTag: tag}.Expand(text)
-	if err != nil {
-		return text
-	}
-	return full
-}
-
-// items are the images of an entry, with templates for tags.
-func (e *Entry) items() []manifest.Item {
-	var out []manifest.Item
-	for _, image := range e.Images {
-		out = append(out, manifest.Item{Ref: image.Ref, Platform: image.Platform, Optional: image.Optional})
-	}
-	if e.Template == "" {
-		return out
-	}
-	for _, p := range e.Platforms {
-		out = append(out, manifest.Item{Ref: p.fill(e.Template), Platform: p.Declared, Optional: e.Optional})
-	}
-	return out
-}
-
-// fill puts the words of the platform into a template. Upstream's own word takes
-// the place of ARCHVARIANT, or else of ARCH. The tag's braces are no placeholder.
-func (p Platform) fill(template string) string {
-	if p.Arch != "" {
-		template = strings.ReplaceAll(template, "ARCHVARIANT", "ARCH")
-		system, _, _ := platform.Words(p.Typed)
-		return strings.ReplaceAll(strings.ReplaceAll(template, "ARCH", p.Arch), "OS", system)
-	}
-	return platform.Fill(template, p.Typed)
-}
-
-// tagsOf finds the tags for which the images exist whose names depend on it: a
-// tag is there when any of them is, so that one that lacks a platform is noticed.
-func (r *run) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]string, error) {
-	if !e.Tags.patterned() {
-		return e.Tags.choose(nil), nil
-	}
-	var there []string
-	for _, item := range items {
-		const mark = "\x00"
-		at := cutRef(fillTag(item.Ref, mark))
-		if strings.Contains(at.repo, mark) {
-			return nil, &TemplateError{item.Ref, "no list of tags says what {{.Tag}} in the repository's name is: name the tags"}
-		}
-		before, after, ok := strings.Cut(at.tag, mark)
-		if !ok {
-			continue
-		}
-		tags, err := r.list(ctx, at.repo)
-		if err != nil {
-			if (item.Optional || e.Optional) && errors.Is(err, manifest.ErrNotFound) {
-				continue
-			}
-			return nil, err
-		}
-		for _, tag := range tags {
-			if middle, ok := between(tag, before, after); ok && !slices.Contains(there, middle) {
-				there = append(there, middle)
-			}
-		}
-	}
-	return e.Tags.choose(there), nil
-}
-
-func between(text, before, after string) (middle string, ok bool) {
-	rest, ok1 := strings.CutPrefix(text, before)
-	middle, ok2 := strings.CutSuffix(rest, after)
-	return middle, ok1 && ok2 && middle != ""
 }
 
 // planProgram lists the versions of a program that are to be there: without rules
