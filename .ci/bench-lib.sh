@@ -155,9 +155,15 @@ many() {
 	done
 }
 
-# many_push N IDS PLATFORMS prints a row.
+# idle prints how many hundredths of a second all cores were idle, waiting for the
+# disk or not, and how many there were in all.
+idle() { awk '$1 == "cpu" {print $5 + $6, $2 + $3 + $4 + $5 + $6 + $7 + $8 + $9}' /proc/stat; }
+
+# many_push N IDS PLATFORMS prints a row. Cores are busy with mabuild and its compilers,
+# and beside them with the registry and whatever else runs on the machine.
 many_push() {
-	local timer pid high=0 now
+	local timer pid high=0 now before after
+	before=$(idle)
 	/usr/bin/time -o "$work/time" -f '%e %U %S' "$mabuild" push --platforms "$3" --only "$2" --repo "$host/many$1" >/dev/null &
 	timer=$!
 	until pid=$(pgrep -P $timer); do sleep 0.01; done
@@ -166,6 +172,9 @@ many_push() {
 		sleep 0.05
 	done
 	wait "$timer"
-	awk -v n="$1" -v cores="$(nproc)" -v memory="$((high / 1024))" \
-		'{printf "%d programs × 10 platforms: %.1f s, %.0f ms a link, cores %.0f %% busy, peak %d MB\n", n, $1, $1 * 100 / n, ($2 + $3) * 100 / $1 / cores, memory}' "$work/time"
+	after=$(idle)
+	awk -v n="$1" -v cores="$(nproc)" -v memory="$((high / 1024))" -v before="$before" -v after="$after" \
+		'{split(before, b); split(after, a)
+		printf "%d programs × 10 platforms: %.1f s, %.0f ms a link, cores %.0f %% busy and %.0f %% with the registry, peak %d MB\n",
+			n, $1, $1 * 100 / n, ($2 + $3) * 100 / $1 / cores, 100 - (a[1] - b[1]) * 100 / (a[2] - b[2]), memory}' "$work/time"
 }

@@ -12,16 +12,20 @@ import (
 // and then links: kubelet, about the largest program there is, stays below.
 const perJob = 1 << 30
 
-// defaultJobs is how many compilers run at once. Each is parallel itself while
-// it compiles packages and alone while it links, so that as many as there are
-// cores keep them busy; more only cost memory, of which there must be enough.
+// defaultJobs is how many compilers run at once: five for four cores, if there is
+// the memory. Each is parallel itself while it compiles packages and alone while it
+// links, and waits at times for a file or a process: as many as there are cores leave
+// a sixth of them idle, a second one on a single core costs a twentieth.
 func defaultJobs() int {
-	jobs := runtime.GOMAXPROCS(0)
+	jobs := jobsFor(runtime.GOMAXPROCS(0))
 	if memory, ok := availableMemory(); ok {
 		jobs = min(jobs, int(memory/perJob))
 	}
 	return max(jobs, 1)
 }
+
+// jobsFor is what defaultJobs wants on a machine with memory enough.
+func jobsFor(cores int) int { return (5*cores + 2) / 4 }
 
 // processes is how many processes each of the compilers that run at once may
 // start: together twice the cores, so that one's link leaves none idle, and not

@@ -13,7 +13,15 @@ func TestProcessesFillTheCoresAndNotTheirSquare(t *testing.T) {
 			t.Errorf("%d at once: %d processes each, want %d", atOnce, got, want)
 		}
 	}
-	if jobs := defaultJobs(); jobs < 1 || jobs > 8 {
+	if jobs := defaultJobs(); jobs < 1 || jobs > 10 {
 		t.Errorf("%d jobs on 8 cores", jobs)
+	}
+}
+
+func TestMoreJobsThanCoresUnlessThereIsOne(t *testing.T) {
+	for cores, want := range map[int]int{1: 1, 2: 3, 3: 4, 4: 5, 8: 10, 64: 80} {
+		if got := jobsFor(cores); got != want {
+			t.Errorf("%d jobs on %d cores, want %d", got, cores, want)
+		}
 	}
 }

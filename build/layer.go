@@ -50,6 +50,8 @@ func inline(name string, mode int64, b []byte) entry {
 	}
 }
 
+func byName(a, b entry) int { return strings.Compare(a.name, b.name) }
+
 func directory(name string, mode int64) entry {
 	return entry{name: name, kind: tar.TypeDir, mode: mode}
 }
@@ -75,11 +77,14 @@ type record struct {
 }
 
 // layer returns the layer of the entries, sorted by name: from the cache, if the
-// same was made before, else written in one pass. Memory does not grow with it.
+// same was made before, else written in one pass. Memory does not grow with it, and
+// entries that are sorted already, as the static base's are, are kept and not copied.
 // Platforms that share a layer make it once.
 func (w *layers) layer(entries []entry) (v1.Layer, error) {
-	entries = slices.Clone(entries)
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	if !slices.IsSortedFunc(entries, byName) {
+		entries = slices.Clone(entries)
+		slices.SortFunc(entries, byName)
+	}
 	key := w.key(entries)
 	w.mu.Lock()
 	once, ok := w.made[key]

@@ -34,7 +34,7 @@ const (
 )
 
 // staticEntries lists the static base: what a program without a C library looks
-// for, and nothing that runs. It is the same for all programs of a run.
+// for, and nothing that runs, sorted by name. It is the same for all programs of a run.
 var staticEntries = sync.OnceValues(func() ([]entry, error) {
 	home := directory("home/nonroot", 0o700)
 	home.uid, home.gid = 65532, 65532
@@ -50,7 +50,9 @@ var staticEntries = sync.OnceValues(func() ([]entry, error) {
 		inline("etc/ssl/certs/ca-certificates.crt", 0o644, certificates()),
 	}
 	zones, err := zoneEntries()
-	return append(entries, zones...), err
+	entries = append(entries, zones...)
+	slices.SortFunc(entries, byName)
+	return entries, err
 })
 
 // certificates returns Mozilla's roots, as the Go project maintains them, in PEM.
@@ -90,7 +92,6 @@ func zoneEntries() ([]entry, error) {
 	for dir := range dirs {
 		entries = append(entries, directory(path.Join(root, dir), 0o755))
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return entries, nil
 }
 
