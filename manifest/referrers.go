@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -26,6 +27,20 @@ type Referrer struct {
 	// their subject by nothing else.
 	Tag string
 }
+
+// ReferrersTag is the tag that stands for what refers to h in a registry without an
+// API for it (distribution-spec, "Referrers Tag Schema"). Cosign's tags of signatures
+// and the like are this one, a dot and sig, att or sbom.
+func ReferrersTag(h v1.Hash) string {
+	tag := h.Algorithm + "-" + h.Hex
+	return tag[:min(len(tag), 32+1+64)]
+}
+
+// IsReferrersTag reports whether a tag is of this form, or of cosign's: the name of
+// no image, but the way to what refers to one.
+func IsReferrersTag(tag string) bool { return referrersTag.MatchString(tag) }
+
+var referrersTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,128}(\..+)?$`)
 
 // The notes of a report.
 const (

@@ -127,7 +127,7 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 	}
 	var out []string
 	for _, suffix := range cosignSuffixes {
-		if slices.Contains(there, s.digest.Algorithm+"-"+s.digest.Hex+"."+suffix) {
+		if slices.Contains(there, manifest.ReferrersTag(s.digest)+"."+suffix) {
 			out = append(out, suffix)
 		}
 	}

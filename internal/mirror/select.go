@@ -9,6 +9,8 @@ import (
 	"github.com/Masterminds/semver/v3"
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/maruel/natural"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // patterned reports whether any of the rules needs to know which tags there are.
@@ -47,14 +49,11 @@ func (t Tags) choose(there []string) []string {
 	return out
 }
 
-// ofReferrers are the tags that stand for what refers to an image.
-var ofReferrers = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,128}(\..+)?$`)
-
 // fits reports whether a tag passes each rule.
 func (t Tags) fits(tag string) bool {
 	matches := func(glob string) bool { return matchGlob(glob, tag) }
 	switch {
-	case ofReferrers.MatchString(tag), slices.ContainsFunc(t.Exclude, matches):
+	case manifest.IsReferrersTag(tag), slices.ContainsFunc(t.Exclude, matches):
 		return false
 	case len(t.Glob) > 0 && !slices.ContainsFunc(t.Glob, matches):
 		return false

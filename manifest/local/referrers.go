@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -100,7 +99,7 @@ func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.H
 			return nil, err
 		}
 		if tag := tagOf(e); tag != "" && slices.ContainsFunc(cosign, func(suffix string) bool {
-			return tag == subject.Algorithm+"-"+subject.Hex+"."+suffix
+			return tag == manifest.ReferrersTag(subject)+"."+suffix
 		}) {
 			d.Annotations = nil // of the entry
 			list = append(list, manifest.Referrer{Descriptor: d, Tag: tag})
@@ -124,13 +123,10 @@ func tagOf(e ocispec.Descriptor) string {
 	return name[strings.LastIndexByte(name, ':')+1:]
 }
 
-// referrerTag is the form of tags that stand for what refers to a digest.
-var referrerTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,}(\.[a-z0-9]+)?$`)
-
 // apart reports whether a reference is not the name of an image but leads to what
 // refers to one: a digest, or a tag that is made of one.
 func apart(ref string) bool {
-	return strings.HasPrefix(ref, "@") || referrerTag.MatchString(ref[strings.LastIndexByte(ref, ':')+1:])
+	return strings.HasPrefix(ref, "@") || manifest.IsReferrersTag(ref[strings.LastIndexByte(ref, ':')+1:])
 }
 
 // principal leaves out the entries that only refer to others, unless there is nothing

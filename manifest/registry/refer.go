@@ -91,7 +91,7 @@ func subjectOf(raw []byte, d *v1.Descriptor) (v1.Hash, error) {
 // "Referrers Tag Schema"). No registry can be asked to do that only if nobody else
 // did so meanwhile: of two programs at once, one may lose its entry.
 func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.Descriptor) error {
-	at := reference{repository: r, tag: tagOf(subject)}
+	at := reference{repository: r, tag: manifest.ReferrersTag(subject)}
 	now, err := c.listAt(ctx, at, subject)
 	if err != nil {
 		return err

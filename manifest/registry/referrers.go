@@ -39,7 +39,7 @@ func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cos
 		}
 	}
 	for _, suffix := range cosign {
-		tag := tagOf(subject) + "." + suffix
+		tag := manifest.ReferrersTag(subject) + "." + suffix
 		d, err := c.head(ctx, reference{repository: r.repository, tag: tag})
 		switch {
 		case err == nil:
@@ -78,13 +78,6 @@ func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) er
 	return nil
 }
 
-// tagOf is the tag that stands for the referrers of h (distribution-spec,
-// "Referrers Tag Schema").
-func tagOf(h v1.Hash) string {
-	tag := h.Algorithm + "-" + h.Hex
-	return tag[:min(len(tag), 32+1+64)]
-}
-
 // nowhere reports whether err means that there is no such manifest, in a
 // repository that could be read a moment ago: some answer 403 for that.
 func nowhere(err error) bool {
@@ -96,7 +89,7 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 	if list, ok, err := c.byAPI(ctx, r, subject); ok || err != nil {
 		return list, err
 	}
-	now, err := c.listAt(ctx, reference{repository: r, tag: tagOf(subject)}, subject)
+	now, err := c.listAt(ctx, reference{repository: r, tag: manifest.ReferrersTag(subject)}, subject)
 	return referring(now.Manifests), err
 }
 
