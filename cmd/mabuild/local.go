@@ -1,10 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/term"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
@@ -26,12 +32,12 @@ func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pu
 		return nil, err
 	}
 	list := make([]output, len(wanted))
+	var errs []error
 	for i, text := range wanted {
-		if list[i], err = newOutput(text, tag, spec); err != nil {
-			return nil, err
-		}
+		list[i], err = a.newOutput(ctx, text, tag, spec)
+		errs = append(errs, err)
 	}
-	return list, nil
+	return list, errors.Join(errs...)
 }
 
 // localTag is the name of a program's image where there is no registry.
@@ -49,28 +55,85 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 }
 
 // newOutput opens one destination, and refuses early what takes a platform that
-// is not built.
-func newOutput(text, tag string, spec build.Spec) (output, error) {
+// is not built, and what cannot be written.
+func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (output, error) {
 	place, err := local.Parse(text)
 	if err != nil {
 		return output{}, &usageError{err: err}
 	}
+	place.Out = a.stdout
 	sink, err := place.Sink()
 	if err != nil {
 		return output{}, &usageError{err: err}
 	}
+	o := output{text: text, place: place, sink: sink, ref: cmp.Or(place.Ref, tag)}
 	switch place.Form {
 	case local.FormDockerArchive, local.FormDockerDaemon:
 		if spec.Compression.Format == build.Zstd {
 			return output{}, usage("use gzip", "--compression zstd: what docker load reads has no word for it, and %s wants that", text)
 		}
-		want := place.Platform
-		if want.OS == "" {
-			want = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+		if o.platform = place.Platform; o.platform.OS == "" {
+			o.platform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 		}
-		if _, ok := platform.Choose(want, spec.Platforms); !ok && !spec.All {
-			return output{}, usage("name one with "+place.Form+":platform=P", "%s takes one platform, and %s is not built, only %s", text, platform.Key(want), platform.Keys(spec.Platforms))
+		if _, ok := platform.Choose(o.platform, spec.Platforms); !ok && !spec.All {
+			way := place
+			way.Platform = spec.Platforms[0]
+			return output{}, usage("build that too, or write "+way.String(), "%s takes one platform, and %s is not built, only %s", text, platform.Key(o.platform), platform.Keys(spec.Platforms))
 		}
 	}
-	return output{text: text, sink: sink, ref: tag, single: place.Form == local.FormDockerArchive}, nil
+	if o.streams() && isTerminal(a.stdout) {
+		return output{}, usage("name a file, or pipe it into what reads it: | docker load", "%s: standard output is a terminal", text)
+	}
+	if err := place.Check(ctx); err != nil {
+		return output{}, usage(hint(err), "%s", about(o, err)) // whatever is wrong there: another can be named
+	}
+	return o, nil
+}
+
+// streams reports whether the output is standard output.
+func (o output) streams() bool { return o.place.Path == local.Stdout && isArchive(o.place.Form) }
+
+func isArchive(form string) bool {
+	return form == local.FormArchive || form == local.FormDockerArchive
+}
+
+// A claim is on a place that holds one image, or on a name in one that holds several.
+type claim struct {
+	of     *program
+	output output
+}
+
+// claim notes that an output is the program's, and refuses one that another has. A
+// program may have it twice, but for standard output.
+func (o output) claim(p *program, places map[string]claim) error {
+	at := o.place
+	at.Ref, at.Platform = "", ocispec.Platform{}
+	if at.Form != local.FormContainerd && at.Path != "" {
+		at.Path = filepath.Clean(at.Path)
+	}
+	keys := []string{at.String() + " " + o.ref}
+	if isArchive(at.Form) {
+		keys = append(keys, at.Path)
+	}
+	var err error
+	for _, key := range keys {
+		first, taken := places[key]
+		places[key] = claim{p, o}
+		switch archive := key == at.Path; {
+		case !taken || err != nil:
+		case archive && (o.streams() || first.output.place.Form != at.Form):
+			err = usage("name a file for each", "%s and %s would both go to %s", first.output.text, o.text, at.Path)
+		case first.of == p:
+		case archive && at.Form == local.FormDockerArchive:
+			err = usage("build them one by one, or into oci:DIR", "%s holds one image, and %s and %s would both go there", o.text, first.of.spec.Name, p.spec.Name)
+		case !archive:
+			err = usage("leave the name out of -o, and give each an id of its own in the file", "%s and %s would both be %s in %s", first.of.spec.Name, p.spec.Name, o.ref, at)
+		}
+	}
+	return err
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -125,11 +123,7 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 			errs = append(errs, usage("the file has a key for it", "%s: the file says so for each entry", strings.Join(list, " ")))
 		}
 	}
-	if dir := filepath.Dir(o.report); o.report != "" {
-		if _, err := os.Stat(dir); err != nil {
-			errs = append(errs, usage("make the directory first", "--report %s: %s", o.report, errors.Unwrap(err)))
-		}
-	}
+	errs = append(errs, writable("--report", o.report))
 	if cmd.Flags().Changed("only") && len(o.only) == 0 {
 		errs = append(errs, usage("--only NAME", "--only names no entry"))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -30,10 +31,17 @@ type program struct {
 
 // An output is a local destination.
 type output struct {
-	text   string
-	sink   manifest.Sink
-	ref    string
-	single bool // it holds one image
+	text     string
+	place    local.Place
+	sink     manifest.Sink
+	ref      string           // the image's name there
+	platform ocispec.Platform // the only one that it takes; the zero value: all
+}
+
+// A filled output is whole.
+type filled struct {
+	output
+	digest v1.Hash // of what it has: the index, or the only image it takes
 }
 
 // published is what became of a program, and where it is whole.
@@ -46,7 +54,7 @@ type published struct {
 
 	repos   []string // in the order asked, as all below
 	tags    []string
-	outputs []string
+	outputs []filled
 }
 
 // anywhere reports whether any destination is whole.
@@ -249,11 +257,16 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	}
 	errs := []error{pub.bills.save(bills)}
 	for _, o := range p.outputs {
-		if err := pub.fill(ctx, o, out); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", o.text, err))
+		f := filled{o, out.digest}
+		err := pub.fill(ctx, o, out)
+		if err == nil && o.platform.OS != "" {
+			f.digest, err = pub.chosen(ctx, o, out)
+		}
+		if err != nil {
+			errs = append(errs, about(o, err))
 			continue
 		}
-		out.outputs = append(out.outputs, o.text)
+		out.outputs = append(out.outputs, f)
 	}
 	if err := errors.Join(errs...); err != nil { // no tag says that all is well
 		return out, err
@@ -279,6 +292,29 @@ func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
 	}
 	pub.log.WarnContext(ctx, o.text+" has no place for SBOMs: --sbom-dir writes files")
 	return o.sink.Put(ctx, o.ref, p.content)
+}
+
+// about says which output an error is about, unless it does so itself.
+func about(o output, err error) error {
+	if path := o.place.Path; path != "" && strings.Contains(err.Error(), path) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", strings.TrimSuffix(o.text, ":"), err)
+}
+
+// chosen returns the digest of the image that an output took, which takes one, and
+// says which that is.
+func (pub *publisher) chosen(ctx context.Context, o output, p *published) (v1.Hash, error) {
+	have := make([]ocispec.Platform, len(p.images))
+	for i, img := range p.images {
+		have[i] = img.Platform
+	}
+	at, ok := platform.Choose(o.platform, have)
+	if !ok { // which was looked at before
+		return v1.Hash{}, fmt.Errorf("no %s among %s", platform.Key(o.platform), platform.Keys(have))
+	}
+	pub.log.InfoContext(ctx, o.text+" has one platform, "+platform.Key(have[at]))
+	return p.images[at].Digest()
 }
 
 // move moves a repository's tags one after another. Where there are several the

@@ -93,7 +93,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err := a.start(cmd); err != nil {
 		return err
 	}
-	if err := a.named(cmd.Flags()); err != nil {
+	if err := errors.Join(a.named(cmd.Flags()), writable("--metadata-file", a.config.MetadataFile), writable("--image-refs", o.refsFile)); err != nil {
 		return err
 	}
 	a.client.Verify = o.verify
@@ -168,11 +168,11 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 }
 
 // distinct refuses two programs that would move the same tag, or fill the same
-// file that holds one.
+// place.
 func distinct(programs []program) error {
 	var errs []error
-	owner := map[string]string{}
-	for _, p := range programs {
+	owner, places := map[string]string{}, map[string]claim{}
+	for i, p := range programs {
 		for _, ref := range p.refs {
 			if other, taken := owner[ref]; taken {
 				errs = append(errs, usage("give each its own repository: --repo, or repo and id in the file", "%s and %s would both be %s", other, p.spec.Name, ref))
@@ -180,13 +180,7 @@ func distinct(programs []program) error {
 			owner[ref] = p.spec.Name
 		}
 		for _, o := range p.outputs {
-			if !o.single {
-				continue
-			}
-			if other, taken := owner[o.text]; taken {
-				errs = append(errs, usage("build them one by one, or into oci:DIR", "%s holds one image, and %s and %s would both go there", o.text, other, p.spec.Name))
-			}
-			owner[o.text] = p.spec.Name
+			errs = append(errs, o.claim(&programs[i], places))
 		}
 	}
 	return errors.Join(errs...)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/mabuild/mabuild/build"
@@ -107,7 +109,10 @@ func describe(d *published) (programMetadata, error) {
 	}
 	p := programMetadata{
 		Name: d.name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
-		Tags: append([]string{}, d.tags...), Outputs: d.outputs, Platforms: make([]platformMetadata, len(d.images)),
+		Tags: append([]string{}, d.tags...), Platforms: make([]platformMetadata, len(d.images)),
+	}
+	for _, o := range d.outputs {
+		p.Outputs = append(p.Outputs, o.text)
 	}
 	for i, img := range d.images {
 		if p.Platforms[i], err = describeImage(img); err != nil {
@@ -141,21 +146,29 @@ func describeImage(img build.Image) (platformMetadata, error) {
 
 // printResults prints one line for each program and repository, or local
 // destination, in the order asked: the answer of push and build. By tag, that of
-// a repository is the first of its tags.
+// a repository is the first of its tags. Where standard output has an image, the
+// lines go to standard error.
 func (a *app) printResults(done []*published, byTag bool) error {
+	out := a.stdout
+	var lines strings.Builder
 	for _, d := range done {
 		if d == nil {
 			continue
 		}
-		for _, place := range slices.Concat(d.repos, d.outputs) {
-			line := place + "@" + d.digest.String()
-			if i := slices.IndexFunc(d.tags, func(tag string) bool { return withoutTag(tag) == place }); byTag && i >= 0 {
+		for _, repo := range d.repos {
+			line := repo + "@" + d.digest.String()
+			if i := slices.IndexFunc(d.tags, func(tag string) bool { return withoutTag(tag) == repo }); byTag && i >= 0 {
 				line = d.tags[i]
 			}
-			if _, err := fmt.Fprintln(a.stdout, line); err != nil {
-				return err
+			fmt.Fprintln(&lines, line)
+		}
+		for _, o := range d.outputs {
+			fmt.Fprintf(&lines, "%s@%s\n", o.text, o.digest)
+			if o.streams() {
+				out = a.stderr
 			}
 		}
 	}
-	return nil
+	_, err := io.WriteString(out, lines.String())
+	return err
 }

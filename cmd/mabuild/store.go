@@ -33,6 +33,9 @@ func (s store) place(text string) (local.Place, error) {
 	if place.Form != local.FormLayout && place.Form != local.FormArchive {
 		return place, usage("mirror to a registry, oci:DIR or oci-archive:FILE", "%s holds single images of one platform", text)
 	}
+	if place.Form == local.FormArchive && place.Path == local.Stdout {
+		return place, usage("name a file", "%s: only mabuild build and push write to standard output", text)
+	}
 	return place, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -25,9 +27,10 @@ import (
 // The file is replaced whole, so that it holds what it held or what it was to
 // hold. The same content under the same names makes the same bytes. Within one
 // process Puts to one file wait for each other; of several processes the last one
-// wins.
+// wins. A link is followed; a device or a pipe is written to and stays.
 type Archive struct {
 	File string
+	Out  io.Writer // written to in place of File, each Put an archive of its own
 
 	links links
 }
@@ -92,13 +95,13 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	}
 	im := newIndex()
 	w := walk{ctx: ctx}
-	old, err := a.scan(ctx)
-	switch {
-	case err == nil:
+	old, err := a.old(ctx)
+	if err != nil {
+		return err
+	}
+	if old != nil {
 		im = old.index
 		w.stored = func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, old, d) }
-	case !errors.Is(err, manifest.ErrNotFound):
-		return &hinted{err, "remove the file, or name another"}
 	}
 	for _, e := range entries {
 		e.into(im)
@@ -110,6 +113,25 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 		return err
 	}
 	return a.write(ctx, im, w.blobs)
+}
+
+// old is the archive that is there: nil where there is none, or nothing in it, as
+// mktemp leaves a file.
+func (a *Archive) old(ctx context.Context) (*tarFile, error) {
+	if a.Out != nil || outfile.Streams(a.File) {
+		return nil, nil
+	}
+	if info, err := os.Stat(a.File); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		return nil, nil
+	}
+	t, err := a.scan(ctx)
+	switch {
+	case errors.Is(err, manifest.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, &hinted{err, "remove the file, or name another"}
+	}
+	return t, nil
 }
 
 // keep lists what im's entries reach that is in the old archive.
@@ -134,15 +156,17 @@ func (w *walk) keep(ctx context.Context, old *tarFile, im *ocispec.Index) error 
 }
 
 func (a *Archive) write(ctx context.Context, im *ocispec.Index, blobs []blob) error {
-	f, err := newFile(filepath.Dir(a.File))
-	if err != nil {
-		return err
+	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return writeTar(ctx, w, im, blobs) })
+}
+
+// writeFile has write make the content of file, or what goes to out where there is
+// one.
+func writeFile(ctx context.Context, out io.Writer, file string, write func(io.Writer) error) error {
+	whole := func(w io.Writer) error { return write(whileAlive{ctx, w}) }
+	if out != nil {
+		return whole(out)
 	}
-	defer f.cleanup()
-	if err := writeTar(ctx, f, im, blobs); err != nil {
-		return err
-	}
-	return f.rename(a.File)
+	return outfile.Write(file, whole)
 }
 
 // writeTar writes a layout as a tar file whose bytes depend on nothing else.

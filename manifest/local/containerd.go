@@ -40,10 +40,26 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 	im := newIndex()
 	entry{tag.TagStr(), d, content}.into(im)
 	im.Manifests[0].Annotations[annotationImageName] = strings.Replace(tag.Name(), name.DefaultRegistry, "docker.io", 1)
-	args := []string{"images", "import", "--all-platforms", "-"}
-	if k.Namespace != "" {
-		args = append([]string{"--namespace", k.Namespace}, args...)
+	return k.tool().run(ctx, func(out io.Writer) error { return writeTar(ctx, out, im, w.blobs) }, k.args("images", "import", "--all-platforms", "-")...)
+}
+
+// Available reports whether the command is there and containerd answers it; the
+// error says what is missing.
+func (k *Containerd) Available(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	t := k.tool()
+	t.failed = "is containerd running, and may you use its socket (CONTAINERD_ADDRESS names another)? oci-archive:FILE needs none"
+	return t.run(ctx, nil, k.args("version")...)
+}
+
+func (k *Containerd) tool() tool {
+	return tool{command: k.Command, standard: "ctr", way: "install containerd's ctr, or write oci-archive:FILE and import that"}
+}
+
+func (k *Containerd) args(args ...string) []string {
+	if k.Namespace == "" {
+		return args
 	}
-	tool := tool{command: k.Command, standard: "ctr", way: "install containerd's ctr, or write oci-archive:FILE and import that"}
-	return tool.run(ctx, func(out io.Writer) error { return writeTar(ctx, out, im, w.blobs) }, args...)
+	return append([]string{"--namespace", k.Namespace}, args...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -22,26 +21,20 @@ import (
 // The reference is the tag under which Docker will know the image.
 type DockerArchive struct {
 	File     string
+	Out      io.Writer // written to in place of File
 	Platform ocispec.Platform
 }
 
 var _ manifest.Sink = (*DockerArchive)(nil)
 
-// Put writes the archive, which appears whole or stays as it was.
+// Put writes the archive, which appears whole or stays as it was. A link is
+// followed; a device or a pipe is written to and stays.
 func (a *DockerArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
 	img, tag, err := single(ref, content, a.Platform)
 	if err != nil {
 		return err
 	}
-	f, err := newFile(filepath.Dir(a.File))
-	if err != nil {
-		return err
-	}
-	defer f.cleanup()
-	if err := tarball.Write(tag, img, whileAlive{ctx, f}); err != nil {
-		return err
-	}
-	return f.rename(a.File)
+	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return tarball.Write(tag, img, w) })
 }
 
 // Docker is the Docker daemon, reached by the docker command: that knows the
@@ -53,14 +46,17 @@ type Docker struct {
 
 var _ manifest.Sink = (*Docker)(nil)
 
-const dockerTimeout = 5 * time.Second
+// probeTimeout is how long a daemon has to say that it is there.
+const probeTimeout = 5 * time.Second
 
 // Available reports whether the command is there and a daemon answers it; the
 // error says what is missing.
 func (k *Docker) Available(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, dockerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return k.tool().run(ctx, nil, "version", "--format", "{{.Server.Version}}")
+	t := k.tool()
+	t.failed = "start the daemon (docker context ls says which is asked), or write docker-archive:FILE"
+	return t.run(ctx, nil, "version", "--format", "{{.Server.Version}}")
 }
 
 // Put loads the image under the tag ref. The daemon moves the tag when it has all

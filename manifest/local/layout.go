@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -47,7 +48,7 @@ var (
 const (
 	marker  = ocispec.ImageLayoutFile
 	layout1 = `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`
-	temp    = ".mabuild-" // begins the names of files that are not yet whole
+	temp    = outfile.Temp // begins the names of files that are not yet whole
 	stale   = 24 * time.Hour
 )
 
@@ -118,7 +119,21 @@ func (l *Layout) prepare() error {
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
 		return nil
 	}
+	if err := l.check(); err != nil {
+		return err
+	}
+	return l.mark(path)
+}
+
+// check refuses what is there and neither a layout nor empty.
+func (l *Layout) check() error {
+	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
+		return hint("name an empty or a new directory", "%s is no directory", l.Dir)
+	}
 	entries, err := os.ReadDir(l.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -126,12 +141,12 @@ func (l *Layout) prepare() error {
 		if e.Name() == marker || strings.HasPrefix(e.Name(), temp) {
 			continue
 		}
-		if _, err := os.Stat(path); err == nil { // another process was quicker
+		if _, err := os.Stat(filepath.Join(l.Dir, marker)); err == nil { // perhaps since now
 			return nil
 		}
 		return hint("name an empty or a new directory", "%s is no OCI layout, and not empty", l.Dir)
 	}
-	return l.mark(path)
+	return nil
 }
 
 // mark makes the file by which a layout is known. It is what Put locks, so it is

@@ -14,6 +14,7 @@ package local
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -22,6 +23,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -48,7 +50,13 @@ type Place struct {
 	// Platform is the one that a Docker form takes; the zero value stands for
 	// the host's.
 	Platform ocispec.Platform
+	// Out is what an archive is written to whose Path is "-", as standard output
+	// is called; nil: there is no such place.
+	Out io.Writer
 }
+
+// Stdout is the Path of an archive that is written to standard output.
+const Stdout = "-"
 
 // Is reports whether text has one of the forms, rather than being the reference
 // of an image in a registry.
@@ -150,9 +158,17 @@ func (p Place) String() string {
 	return s
 }
 
+// streams reports whether the place is an archive on standard output.
+func (p Place) streams() bool {
+	return p.Path == Stdout && (p.Form == FormArchive || p.Form == FormDockerArchive)
+}
+
 // Source returns the source that reads the place, of which Ref is the reference
 // to ask for. The forms that are files or directories can be read.
 func (p Place) Source() (manifest.Source, error) {
+	if p.streams() {
+		return nil, hint("keep it in a file, and name that", "%s: an archive is read here and there, and not from standard input", p)
+	}
 	switch p.Form {
 	case FormLayout:
 		return &Layout{Dir: p.Path}, nil
@@ -171,14 +187,20 @@ func (p Place) Sink() (manifest.Sink, error) {
 	if strings.HasPrefix(p.Ref, "@") {
 		return nil, hint("leave the digest out", "%s: a digest cannot be chosen", p)
 	}
+	var out io.Writer
+	if p.streams() {
+		if out = p.Out; out == nil {
+			return nil, hint("name a file", "%s: it does not go to standard output", p)
+		}
+	}
 	var sink manifest.Sink
 	switch p.Form {
 	case FormLayout:
 		sink = &Layout{Dir: p.Path}
 	case FormArchive:
-		sink = &Archive{File: p.Path}
+		sink = &Archive{File: p.Path, Out: out}
 	case FormDockerArchive:
-		sink = &DockerArchive{File: p.Path, Platform: p.Platform}
+		sink = &DockerArchive{File: p.Path, Out: out, Platform: p.Platform}
 	case FormDockerDaemon:
 		sink = &Docker{Platform: p.Platform}
 	case FormContainerd:
@@ -194,6 +216,32 @@ func (p Place) Sink() (manifest.Sink, error) {
 		return &renamedPacker{renamed{sink, p.Ref}, packer}, nil
 	}
 	return &renamed{sink, p.Ref}, nil
+}
+
+// Check says what keeps the place from being written, as far as that can be seen
+// without writing: a directory that is not there, a file in the place of one, a
+// daemon that does not answer.
+func (p Place) Check(ctx context.Context) error {
+	switch p.Form {
+	case FormLayout:
+		return (&Layout{Dir: p.Path}).check()
+	case FormArchive, FormDockerArchive:
+		if p.streams() {
+			return nil
+		}
+		if err := outfile.Check(p.Path); err != nil {
+			return hint("make the directory first, and name a file in it", "%w", err)
+		}
+		if p.Form == FormArchive {
+			_, err := (&Archive{File: p.Path}).old(ctx)
+			return err
+		}
+	case FormDockerDaemon:
+		return new(Docker).Available(ctx)
+	case FormContainerd:
+		return (&Containerd{Namespace: p.Path}).Available(ctx)
+	}
+	return nil
 }
 
 // renamed is a sink whose reference was chosen by the place. What refers to an image

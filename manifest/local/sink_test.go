@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -146,8 +147,101 @@ func TestDocker(t *testing.T) {
 	if err := validate.Image(img); err != nil {
 		t.Error(err)
 	}
-	if err := (&Docker{Command: fake(t, "exit 0\n")}).Available(t.Context()); err != nil {
-		t.Error(err)
+}
+
+// TestAvailable: a daemon that does not answer is told in its command's words, with
+// the way out.
+func TestAvailable(t *testing.T) {
+	for form, available := range map[string]func(command []string) error{
+		"docker":     func(command []string) error { return (&Docker{Command: command}).Available(t.Context()) },
+		"containerd": func(command []string) error { return (&Containerd{Command: command}).Available(t.Context()) },
+	} {
+		if err := available(fake(t, "exit 0\n")); err != nil {
+			t.Errorf("%s: %v", form, err)
+		}
+		err := available(fake(t, "echo nobody is there >&2; exit 1\n"))
+		if err == nil || !strings.HasSuffix(err.Error(), ": nobody is there") || !strings.Contains(hintOf(err), "archive:FILE") {
+			t.Errorf("%s: %v, hint %q", form, err, hintOf(err))
+		}
+	}
+}
+
+// TestArchiveInto: an archive goes into an empty file, through a link, into a pipe and
+// to a writer, and link and pipe are still there.
+func TestArchiveInto(t *testing.T) {
+	img, dir := makeImage(t, "linux/amd64", 1000), t.TempDir()
+	empty, link, pipe := filepath.Join(dir, "empty"), filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), os.Symlink("empty", link), syscall.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []string{FormArchive, FormDockerArchive} {
+		var out bytes.Buffer
+		sink, err := Place{Form: form, Path: Stdout, Out: &out}.Sink()
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, sink, "app:v1", img)
+		for _, path := range []string{empty, link, pipe} {
+			sink, err := Place{Form: form, Path: path}.Sink()
+			if err != nil {
+				t.Fatal(err)
+			}
+			read := make(chan []byte, 1)
+			if path == pipe {
+				go func() {
+					b, _ := os.ReadFile(pipe)
+					read <- b
+				}()
+			}
+			put(t, sink, "app:v1", img)
+			if path != pipe {
+				b, _ := os.ReadFile(empty)
+				read <- b
+			}
+			if got := <-read; !bytes.Equal(got, out.Bytes()) || len(got) < 1000 {
+				t.Errorf("%s: %s has %d bytes, and standard output %d", form, path, len(got), out.Len())
+			}
+		}
+		if err := os.Truncate(empty, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, kind := range map[string]os.FileMode{link: os.ModeSymlink, pipe: os.ModeNamedPipe} {
+		if info, err := os.Lstat(path); err != nil || info.Mode().Type() != kind {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	for _, p := range []Place{{Form: FormArchive, Path: Stdout}, {Form: FormDockerArchive, Path: Stdout}} {
+		if _, err := p.Sink(); hintOf(err) == "" {
+			t.Errorf("%s without a writer: %v", p, err)
+		}
+		if _, err := p.Source(); hintOf(err) == "" {
+			t.Errorf("%s as a source: %v", p, err)
+		}
+	}
+}
+
+// TestPlaceCheck: what keeps a place from being written is known without writing.
+func TestPlaceCheck(t *testing.T) {
+	dir := t.TempDir()
+	file, layout, garbage := filepath.Join(dir, "empty"), filepath.Join(dir, "layout"), filepath.Join(dir, "garbage")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.WriteFile(garbage, []byte("hello"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, &Layout{Dir: layout}, "app:v1", makeImage(t, "linux/amd64", 10))
+	for text, wrong := range map[string]string{
+		"oci-archive:" + file: "", "docker-archive:" + garbage: "", "oci:" + layout: "", "oci:" + filepath.Join(dir, "new"): "", "oci-archive:-": "",
+		"oci-archive:" + filepath.Join(dir, "no", "f"): "there is no directory", "docker-archive:" + dir: "is a directory",
+		"oci-archive:" + garbage: "not a tar file", "oci:" + file: "is no directory", "oci:" + dir: "is no OCI layout, and not empty",
+	} {
+		p, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Check(t.Context())
+		if (err == nil) != (wrong == "") || err != nil && (!strings.Contains(err.Error(), wrong) || hintOf(err) == "") {
+			t.Errorf("%s: %v, hint %q; want %q", text, err, hintOf(err), wrong)
+		}
 	}
 }
 
@@ -181,6 +275,7 @@ func TestTools(t *testing.T) {
 		"missing":         {[]string{"mabuild-no-such-tool"}, img, "is not installed"},
 		"complains":       {fake(t, "cat >/dev/null; echo one >&2; printf 'no \\033[31mspace\\n' >&2; exit 3\n"), img, "exit status 3: no [31mspace"},
 		"reads nothing":   {fake(t, "echo broken >&2; exit 1\n"), img, "exit status 1: broken"},
+		"stops reading":   {fake(t, "exec 0<&-; sleep 0.2; echo broken >&2; exit 1\n"), img, "exit status 1: broken"},
 		"floods":          {fake(t, "cat >/dev/null; yes | head -c 1000000; exit 1\n"), img, "exit status 1: y"},
 		"image is broken": {fake(t, "cat >/dev/null\n"), brokenImage{img, func() (io.ReadCloser, error) { return nil, lost }}, "connection lost"},
 	} {

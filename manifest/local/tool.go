@@ -19,6 +19,7 @@ type tool struct {
 	command  []string // empty: standard
 	standard string
 	way      string // out, where it is not installed
+	failed   string // the way out where it fails, empty for none
 }
 
 // Bounds of what a tool may do to us.
@@ -56,7 +57,9 @@ func (t tool) run(ctx context.Context, feed func(io.Writer) error, args ...strin
 	case feedErr != nil && !broken(feedErr):
 		return feedErr
 	case err != nil: // feedErr follows from it
-		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
+		return hint(t.failed, "%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
+	case feedErr != nil: // it ended well, without having read the image
+		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), feedErr, output.tail())
 	}
 	return nil
 }
@@ -77,7 +80,7 @@ func (t tool) start(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) err
 	}
 	go func() {
 		err := feed(whileAlive{ctx, in})
-		if err != nil {
+		if err != nil && !broken(err) { // who stopped reading is about to say why
 			_ = cmd.Process.Kill() // before it takes the end of the input for the end of the image
 		}
 		fed <- errors.Join(err, in.Close())
