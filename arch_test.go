@@ -21,13 +21,14 @@ const module = "github.com/mabuild/mabuild/"
 // may import testing as well.
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
-	"crosscompile":             {"manifest/platform"},
+	"crosscompile":             {"manifest/platform", "internal/claim"},
 	"manifest":                 {"manifest/platform"},
 	"manifest/platform":        {},
 	"manifest/registry":        {"manifest", "manifest/platform", "internal/cache"},
 	"manifest/local":           {"manifest", "manifest/platform", "internal/outfile"},
 	"internal/attest":          {"manifest", "manifest/platform"},
-	"internal/cache":           {},
+	"internal/cache":           {"internal/claim"},
+	"internal/claim":           {},
 	"internal/config":          {"build", "manifest", "manifest/platform", "manifest/local", "manifest/registry", "internal/mirror"},
 	"internal/mirror":          {"manifest", "manifest/platform"},
 	"internal/outfile":         {},

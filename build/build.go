@@ -106,6 +106,9 @@ func (b *Builder) init(ctx context.Context) {
 				b.store = nil
 				b.log.WarnContext(ctx, "building without a cache: "+err.Error())
 			}
+			if err := b.store.Stay(ctx); err != nil {
+				b.log.DebugContext(ctx, err.Error())
+			}
 		}
 		jobs := b.Jobs
 		if jobs <= 0 {

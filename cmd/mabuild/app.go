@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,10 +34,12 @@ type app struct {
 	config  *config.Config
 	log     *slog.Logger
 	client  *registry.Client
-	cache   string    // the directory, "" for none
-	work    string    // the work directory, "" before it is wanted
-	adopted sync.Once // KO_DOCKER_REPO, which is said
-	ends    []func()  // last first
+	cache   string      // the directory, "" for none
+	leave   func()      // the cache: what the run found there may be pruned
+	grown   atomic.Bool // the cache may have, by a program
+	work    string      // the work directory, "" before it is wanted
+	adopted sync.Once   // KO_DOCKER_REPO, which is said
+	ends    []func()    // last first
 
 	mu       sync.Mutex // guards work and ends
 	building sync.Mutex // held while a mirror builds a program
@@ -67,6 +70,12 @@ func (a *app) start(cmd *cobra.Command) (err error) {
 		a.ends = append(a.ends, cancel)
 	}
 	a.cache = a.usableCache()
+	ctx := cmd.Context()
+	a.leave = a.enter(ctx)
+	a.ends = append(a.ends, func() {
+		a.leave()
+		a.bound(ctx)
+	})
 	a.client = a.newClient()
 	return nil
 }

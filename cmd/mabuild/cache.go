@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +70,7 @@ func newCachePrune(a *app) *cobra.Command {
 			if err := most.UnmarshalText([]byte(limit)); err != nil {
 				return usage("for example --max 1GB", "--max %s: %s", limit, err)
 			}
-			freed, err := c.Prune(int64(most))
+			freed, err := c.Prune(cmd.Context(), int64(most))
 			if err != nil {
 				return err
 			}
@@ -80,22 +82,51 @@ func newCachePrune(a *app) *cobra.Command {
 	return cmd
 }
 
-// openCache opens the configured cache.
+// openCache opens the configured cache, to look at it: nothing in it is counted on.
 func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	if err := a.start(cmd); err != nil {
 		return nil, err
 	}
+	a.leave()
 	return cache.Open(a.cacheDir())
 }
 
-// bound makes the cache as small as it is configured to be.
-func (a *app) bound() {
-	c, err := cache.Open(a.cacheDir())
-	if err != nil || a.config.Cache.Max == 0 {
-		return // who cannot use it has been told so
+// enter keeps what the run will find in the cache from being pruned by others, until
+// leave.
+func (a *app) enter(ctx context.Context) (leave func()) {
+	if a.cache == "" {
+		return func() {}
 	}
-	if _, err := c.Prune(int64(a.config.Cache.Max)); err != nil {
-		a.log.Warn("cache: " + err.Error())
+	c, err := cache.Open(a.cache)
+	if err != nil {
+		return func() {} // which was said
+	}
+	leave, err = c.Enter(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.log.Debug(err.Error())
+	}
+	return leave
+}
+
+// boundEvery is how often runs look whether the cache is too large, beside those that
+// stored a program.
+const boundEvery = time.Hour
+
+// bound makes the cache as small as it is configured to be, if this process has
+// stored something in it.
+func (a *app) bound(ctx context.Context) {
+	if a.cache == "" || a.config.Cache.Max == 0 || ctx.Err() != nil {
+		return
+	}
+	c, err := cache.Open(a.cache)
+	if err != nil || !c.Stored() {
+		return
+	}
+	if grown := a.grown.Swap(false); !grown && time.Since(c.Pruned()) < boundEvery {
+		return
+	}
+	if _, err := c.Prune(ctx, int64(a.config.Cache.Max)); err != nil && ctx.Err() == nil {
+		a.log.Warn(err.Error())
 	}
 }
 

@@ -81,6 +81,7 @@ func (p *programs) Get(ctx context.Context, ref string) (manifest.Content, error
 	if err != nil {
 		return nil, err
 	}
+	p.app.grown.Store(true)
 	return result.Index, nil
 }
 

@@ -31,6 +31,7 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 		return usage("every: 6h, or cron:", "--watch %s: no entry says when", o.file)
 	}
 	w.metrics.expect(nil, p.entries)
+	a.leave() // each round enters by itself
 	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
 	watcher.Watch(ctx, p.entries)
 	return context.Cause(ctx)
@@ -67,8 +68,11 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	w.mu.Lock()
 	p := w.plan
 	w.mu.Unlock()
+	leave := w.app.enter(ctx)
 	client := w.app.clientFor(p, w.options)
 	report := w.options.run(ctx, w.app, client, &p.claims, []*mirror.Entry{e})
+	leave()
+	w.app.bound(ctx)
 	if ctx.Err() != nil {
 		return report // what was broken off says nothing of the mirror
 	}

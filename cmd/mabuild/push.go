@@ -117,7 +117,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}
 	done, failed := pub.all(ctx, programs)
 	if compiled(done) {
-		a.bound()
+		a.grown.Store(true)
 	}
 	if a.config.MetadataFile != "" && slices.ContainsFunc(done, (*published).anywhere) {
 		if err := writeMetadata(a.config.MetadataFile, done); err != nil {

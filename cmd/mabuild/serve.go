@@ -53,6 +53,7 @@ ready. It is for trying things out, not for keeping them.`,
 }
 
 func runServe(ctx context.Context, a *app, o serveOptions) error {
+	a.leave() // it lives for long and wants nothing of the cache
 	handler, err := serve.New(ctx, o.dir, log.New(a.stderr, "", log.LstdFlags))
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/gofrs/flock"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
@@ -26,13 +27,17 @@ var ErrCorrupt = errors.New("cache entry does not match its digest")
 
 // A Cache is a directory of files and records. A nil Cache is empty and keeps
 // nothing. It is safe for concurrent use, also by several processes.
-type Cache struct{ dir string }
+type Cache struct {
+	dir  string
+	here *here
+	stay *flock.Flock // of Stay
+}
 
 // Open uses dir as a cache and creates it if need be. It proves that dir can be
 // written to.
 func Open(dir string) (*Cache, error) {
-	c := &Cache{dir: dir}
-	for _, sub := range []string{c.blobs("sha256"), c.records(), c.temp()} {
+	c := &Cache{dir: dir, here: hereOf(dir)}
+	for _, sub := range []string{c.blobs("sha256"), c.records(), c.temp(), c.runs()} {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
 			return nil, fmt.Errorf("cache %s: %w", dir, err)
 		}
@@ -57,6 +62,7 @@ func (c *Cache) Dir(kind string) (string, error) {
 func (c *Cache) blobs(algorithm string) string { return filepath.Join(c.dir, "blobs", algorithm) }
 func (c *Cache) records() string               { return filepath.Join(c.dir, "records") }
 func (c *Cache) temp() string                  { return filepath.Join(c.dir, "tmp") }
+func (c *Cache) runs() string                  { return filepath.Join(c.dir, "runs") }
 func (c *Cache) path(h v1.Hash) string         { return filepath.Join(c.blobs(h.Algorithm), h.Hex) }
 
 // Size returns the size of h's file without reading it, and marks it as used;
@@ -175,6 +181,14 @@ func (c *Cache) Load(kind, key string, v any) bool {
 	}
 	touched(c.record(kind, key))
 	return json.Unmarshal(value, v) == nil
+}
+
+// Forget drops what was stored under kind and key.
+func (c *Cache) Forget(kind, key string) error {
+	if c == nil {
+		return nil
+	}
+	return ignoreMissing(os.Remove(c.record(kind, key)))
 }
 
 // record carries its own key, so that one file can never stand for another.

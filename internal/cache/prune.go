@@ -2,6 +2,7 @@ package cache
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/mabuild/mabuild/internal/claim"
 )
 
 // A Kind is one of the things a cache holds.
@@ -36,6 +37,9 @@ func (c *Cache) Usage() ([]Kind, error) {
 	}
 	var kinds []Kind
 	for _, i := range items {
+		if i.empty() {
+			continue
+		}
 		if len(kinds) == 0 || kinds[len(kinds)-1].Name != i.kind {
 			kinds = append(kinds, Kind{Name: i.kind})
 		}
@@ -46,8 +50,11 @@ func (c *Cache) Usage() ([]Kind, error) {
 }
 
 // Prune removes what was used longest ago until at most limit bytes are left, and
-// returns how many it removed. What a run holds at this moment stays.
-func (c *Cache) Prune(limit int64) (freed int64, err error) {
+// returns how many it removed. What others count on stays: what any run used that has
+// entered and not left, and what is claimed. Who enters meanwhile waits. Where files
+// cannot be locked, so that nobody knows who counts on what, nothing is removed, which
+// is an error.
+func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error) {
 	items, err := c.items()
 	if err != nil {
 		return 0, err
@@ -57,40 +64,59 @@ func (c *Cache) Prune(limit int64) (freed int64, err error) {
 		total += i.bytes
 	}
 	slices.SortFunc(items, func(a, b item) int { return a.used.Compare(b.used) })
+	gate, err := c.enterAlone(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer gate.Close() //nolint:errcheck // the end of the process would do
+	keep := c.needed()
 	var errs []error
 	for _, i := range items {
-		if total-freed <= limit {
-			break
+		if total-freed <= limit && !i.empty() {
+			continue
 		}
-		removed, err := i.remove()
+		if ctx.Err() != nil {
+			return freed, errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		removed, err := i.remove(keep)
 		if removed {
 			freed += i.bytes
 		}
 		errs = append(errs, err)
 	}
+	c.here.stored.Store(false)
+	touched(gate.Path())
 	return freed, errors.Join(append(errs, c.Sweep())...)
 }
 
-// remove removes an item unless somebody holds it.
-func (i item) remove() (removed bool, err error) {
-	if !i.dir {
-		err = os.Remove(i.path)
-		return err == nil, ignoreMissing(err)
+// Pruned returns when the cache was pruned last, or made.
+func (c *Cache) Pruned() time.Time {
+	if c == nil {
+		return time.Time{}
 	}
-	lock := flock.New(filepath.Join(i.path, lockName))
-	held, err := lock.TryLock()
-	if err != nil || !held {
-		return false, nil //nolint:nilerr // in use, or of somebody else: it stays
+	info, err := os.Stat(c.gate())
+	if err != nil {
+		return time.Time{}
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	// The lock stays: somebody may be waiting for it.
-	entries, err := os.ReadDir(i.path)
-	for _, e := range entries {
-		if e.Name() != lockName {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(i.path, e.Name())))
-		}
+	return info.ModTime()
+}
+
+// empty reports whether an item is a directory that something was in once, or will be.
+func (i item) empty() bool { return i.dir && i.bytes == 0 }
+
+// remove removes an item unless somebody holds it, or keep says that it is needed.
+func (i item) remove(keep func(used time.Time) bool) (removed bool, err error) {
+	if keep(i.used) {
+		return false, nil
 	}
-	return err == nil, err
+	if i.dir {
+		return claim.Remove(i.path, keep)
+	}
+	if info, err := os.Lstat(i.path); err != nil || keep(info.ModTime()) { // used since it was looked at
+		return false, ignoreMissing(err)
+	}
+	err = os.Remove(i.path)
+	return err == nil, ignoreMissing(err)
 }
 
 func ignoreMissing(err error) error {
@@ -116,9 +142,7 @@ func (c *Cache) items() ([]item, error) {
 			if err := i.measure(); err != nil {
 				return err
 			}
-			if !i.dir || i.bytes > 0 {
-				items = append(items, i)
-			}
+			items = append(items, i)
 		}
 		return nil
 	}

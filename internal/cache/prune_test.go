@@ -1,0 +1,200 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mabuild/mabuild/internal/cache"
+)
+
+// aged opens a cache that holds two files, two records and two directories, which were
+// used an hour ago.
+func aged(t *testing.T) (*cache.Cache, string) {
+	t.Helper()
+	dir := t.TempDir()
+	c := open(t, dir)
+	for _, name := range []string{"one", "two"} {
+		if err := errors.Join(c.Put(hash(t, name), strings.NewReader(name)), c.Store("kind", name, name)); err != nil {
+			t.Fatal(err)
+		}
+		use(t, c, name)
+	}
+	age(t, dir)
+	return c, dir
+}
+
+// use claims a directory and puts something there.
+func use(t *testing.T, c *cache.Cache, key string) {
+	t.Helper()
+	at, release, err := c.Claim(t.Context(), "programs", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := os.WriteFile(filepath.Join(at, "program"), []byte("program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// age makes everything in the cache an hour old, but for the runs.
+func age(t *testing.T, dir string) {
+	t.Helper()
+	old := time.Now().Add(-time.Hour)
+	for _, pattern := range []string{"blobs/*/*", "records/*", "programs/*/*", "programs/*/.lock", "programs/*"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		for _, file := range files {
+			err = errors.Join(err, os.Chtimes(file, old, old))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func prune(t *testing.T, c *cache.Cache) int64 {
+	t.Helper()
+	freed, err := c.Prune(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return freed
+}
+
+// has says which of the two of everything are there.
+func has(t *testing.T, c *cache.Cache, dir string) (names string) {
+	t.Helper()
+	for _, name := range []string{"one", "two"} {
+		var s string
+		_, err := c.Size(hash(t, name))
+		program := filepath.Join(dir, "programs", name, "program")
+		_, perr := os.Stat(program)
+		switch there := []bool{err == nil, c.Load("kind", name, &s), perr == nil}; {
+		case there[0] && there[1] && there[2]:
+			names += name + " "
+		case there[0] || there[1] || there[2]:
+			t.Errorf("of %s there are file, record, program: %v", name, there)
+		}
+	}
+	return names
+}
+
+// What a run has used stays until it leaves; what it has not used goes.
+func TestPruneKeepsWhatRunsCountOn(t *testing.T) {
+	c, dir := aged(t)
+	run, other := open(t, dir), open(t, dir)
+	leave, err := run.Enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := other.Enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s string
+	if _, err := run.Size(hash(t, "two")); err != nil || !run.Load("kind", "two", &s) {
+		t.Fatal(err)
+	}
+	use(t, run, "two")
+	if prune(t, c) == 0 {
+		t.Error("nothing was removed")
+	}
+	if got := has(t, c, dir); got != "two " {
+		t.Errorf("there is %q, want two", got)
+	}
+	later()
+	prune(t, c)
+	if got := has(t, c, dir); got != "two " {
+		t.Errorf("there is %q once another run has left, want two", got)
+	}
+	leave()
+	leave()
+	prune(t, c)
+	if got := has(t, c, dir); got != "" {
+		t.Errorf("there is %q once all have left", got)
+	}
+	for _, left := range []string{"runs/run-*", "programs/*"} {
+		if files, err := filepath.Glob(filepath.Join(dir, left)); err != nil || len(files) > 0 {
+			t.Errorf("left %v, %v", files, err)
+		}
+	}
+}
+
+// The file of a run that was killed keeps nothing, and is swept away.
+func TestPruneHeedsNoDeadRun(t *testing.T) {
+	c, dir := aged(t)
+	dead := filepath.Join(dir, "runs", "run-1")
+	if err := os.WriteFile(dead, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	use(t, c, "one")
+	prune(t, c)
+	if got := has(t, c, dir); got != "" {
+		t.Errorf("there is %q", got)
+	}
+	if _, err := os.Stat(dead); !os.IsNotExist(err) {
+		t.Errorf("the dead run: %v", err)
+	}
+}
+
+// Who enters while another prunes waits; where nothing can be locked nothing is removed.
+func TestPruneAndEnterWaitForEachOther(t *testing.T) {
+	c, dir := aged(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Prune(ctx, 0); err == nil {
+		t.Error("pruned with a context that had ended")
+	}
+	gate := filepath.Join(dir, "runs", "gate")
+	if err := errors.Join(os.RemoveAll(gate), os.Mkdir(gate, 0o755)); err != nil { // it cannot be locked
+		t.Fatal(err)
+	}
+	if _, err := c.Prune(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "nothing is removed") {
+		t.Errorf("got %v", err)
+	}
+	if leave, err := c.Enter(t.Context()); err == nil {
+		leave()
+		t.Error("entered")
+	} else {
+		leave()
+	}
+	if got := has(t, c, dir); got != "one two " {
+		t.Errorf("there is %q", got)
+	}
+}
+
+// Stay lasts as long as a run of this process has not entered anyway.
+func TestStay(t *testing.T) {
+	c, dir := aged(t)
+	runs := func() int {
+		files, err := filepath.Glob(filepath.Join(dir, "runs", "run-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	leave, err := c.Enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stay(t.Context()); err != nil || runs() != 1 {
+		t.Errorf("%d runs, %v", runs(), err)
+	}
+	leave()
+	other := open(t, dir)
+	if err := other.Stay(t.Context()); err != nil || runs() != 1 {
+		t.Errorf("%d runs, %v", runs(), err)
+	}
+	use(t, other, "one")
+	prune(t, c)
+	if _, err := os.Stat(filepath.Join(dir, "programs", "one", "program")); err != nil {
+		t.Error(err)
+	}
+	if err := other.Stay(t.Context()); err != nil { // other is in use up to here
+		t.Error(err)
+	}
+}

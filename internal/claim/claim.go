@@ -1,0 +1,109 @@
+// Package claim holds directories that several processes fill, use and remove: a
+// lock on the file .lock in a directory stands for the directory. The time of that
+// file says when the directory was used last.
+//
+// The lock goes with the directory. Who waited for it meanwhile holds a file that
+// stands for nothing any more, sees that, and begins again.
+package claim
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const lockName = ".lock"
+
+// Patience is how often a lock that somebody else holds is asked for again.
+const Patience = 25 * time.Millisecond
+
+// Dir makes a directory, holds it alone until release or the end of the process, and
+// marks it as used. It waits for others until ctx ends. release may be called more
+// than once.
+func Dir(ctx context.Context, dir string) (release func(), err error) {
+	return hold(ctx, dir, (*flock.Flock).TryLockContext)
+}
+
+// Share is Dir beside others who share.
+func Share(ctx context.Context, dir string) (release func(), err error) {
+	return hold(ctx, dir, (*flock.Flock).TryRLockContext)
+}
+
+func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Context, time.Duration) (bool, error)) (release func(), err error) {
+	name := filepath.Join(dir, lockName)
+	for {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		lock := flock.New(name)
+		_, err := try(lock, ctx, Patience)
+		switch {
+		case ctx.Err() != nil:
+			_ = lock.Close()
+			return nil, context.Cause(ctx)
+		case errors.Is(err, fs.ErrNotExist): // removed since it was made
+			continue
+		case err != nil:
+			return nil, err
+		case !stands(lock):
+			_ = lock.Close()
+			continue
+		}
+		now := time.Now()
+		_ = os.Chtimes(name, now, now) // only what is removed first is at stake
+		return sync.OnceFunc(func() { _ = lock.Close() }), nil
+	}
+}
+
+// stands reports whether a lock that is held is that of the directory still.
+func stands(lock *flock.Flock) bool {
+	mine, err := lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(lock.Path())
+	return err == nil && os.SameFile(mine, there)
+}
+
+// Remove removes a directory with all that is in it, unless somebody holds it or it
+// was used so lately that keep says so.
+func Remove(dir string, keep func(used time.Time) bool) (removed bool, err error) {
+	name := filepath.Join(dir, lockName)
+	if info, err := os.Stat(name); err == nil && keep(info.ModTime()) {
+		return false, nil
+	}
+	var born time.Time // of a lock that is only made here
+	if f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600); err == nil {
+		if info, err := f.Stat(); err == nil {
+			born = info.ModTime()
+		}
+		_ = f.Close()
+	}
+	lock := flock.New(name)
+	held, err := lock.TryLock()
+	if err != nil || !held {
+		return false, nil //nolint:nilerr // in use, or of somebody else: it stays
+	}
+	defer lock.Close() //nolint:errcheck // nothing was written
+	if info, err := lock.Stat(); err != nil || !stands(lock) || !info.ModTime().Equal(born) && keep(info.ModTime()) {
+		return false, err
+	}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != lockName { // which goes last: without it nobody is kept out
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	_ = os.Remove(name)
+	_ = os.Remove(dir) // not while somebody has begun anew
+	return true, nil
+}
