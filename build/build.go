@@ -135,7 +135,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 			s.recollection = b.recall(s)
 		}
 	}
-	known := s.recollection.covers(s)
+	known := s.recollection.covers(s) && crosscompile.Use(ctx, s.recollection.memory.Main.Dir) == nil
 	switch {
 	case known:
 		s.Main = s.recollection.memory.Main

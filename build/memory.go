@@ -45,6 +45,10 @@ type recollection struct {
 	memory memory
 	fresh  bool // memory still holds
 	news   bool // memory has programs that the cache has not
+
+	// contradicted says that a program came out otherwise than remembered: the
+	// listing does not tell all that it is made of, or the sources have changed.
+	contradicted bool
 }
 
 // recall returns what is remembered of s's package, and whether it holds as the
@@ -149,8 +153,11 @@ func (r *recollection) note(p ocispec.Platform, how Compile, e entry) {
 	if r.before == "" || how.Cgo || how.profiled() { // a C compiler reads what nobody lists
 		return
 	}
-	r.memory.Programs[programKey(p, how)] = compiled{Content: e.content, Size: e.size}
-	r.news = true
+	key, is := programKey(p, how), compiled{Content: e.content, Size: e.size}
+	if was, known := r.memory.Programs[key]; known && was != is {
+		r.contradicted, r.fresh = true, false
+	}
+	r.memory.Programs[key], r.news = is, true
 }
 
 // keep stores the memory, if the sources are still what they were before the
@@ -159,6 +166,10 @@ func (b *Builder) keep(r *recollection) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.news {
+		return
+	}
+	if r.contradicted { // nothing of it is to be believed
+		_ = b.store.Forget("memory", r.key)
 		return
 	}
 	if digest, _, err := b.walks.list(r.memory.Scope); err != nil || digest != r.before {

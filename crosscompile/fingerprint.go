@@ -83,8 +83,12 @@ func (g *Go) lookup(name string) string {
 }
 
 // Work returns the go.work file that the go command would use in dir: "" for
-// none, and all the places above dir where one would be, were it there.
+// none, and all the places above dir where one would be, were it there. A module that
+// [Go.Find] made uses none, wherever one is.
 func (g *Go) Work(dir string) (file string, absent []string) {
+	if _, alone := scratched(dir); alone {
+		return "", nil
+	}
 	switch set := g.lookup("GOWORK"); set {
 	case "":
 	case "off":

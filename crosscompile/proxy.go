@@ -77,7 +77,7 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	if proxies == "" || module.MatchPrefixPatterns(private, s.pkg) {
 		return true, nil
 	}
-	dir, err := os.MkdirTemp(s.dir, "proxy-")
+	dir, err := os.MkdirTemp(string(s.place), "proxy-")
 	if err != nil {
 		return false, err
 	}
@@ -87,7 +87,7 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	}
 	env := append(append([]string{}, tc.env...), "GOPROXY="+proxies+",file://"+filepath.ToSlash(dir),
 		"GOMODCACHE="+filepath.Join(dir, "cache"), "GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOWORK=off")
-	_, err = run(ctx, process{bin: tc.bin, dir: s.dir, env: env, args: []string{"list", "-m", "--", s.pkg + "@" + s.version}})
+	_, err = run(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"list", "-m", "--", s.pkg + "@" + s.version}})
 	if errors.As(err, new(*CommandError)) {
 		return false, nil
 	}

@@ -3,8 +3,6 @@ package crosscompile
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,12 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
-	"golang.org/x/mod/semver"
+
+	"github.com/mabuild/mabuild/internal/claim"
 )
 
 // scratchGoMod is the go.mod a scratch module begins with. Its go line is the
@@ -36,64 +33,91 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 	if version == "" {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "has no version", Way: "write " + pkg + "@latest"}
 	}
+	var err error
+	if q.Scratch, err = filepath.Abs(q.Scratch); err != nil {
+		return Package{}, err
+	}
 	s := scratch{Go: g, Query: q, pkg: pkg, version: version}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%v", q.Pattern, q.AsMain))
-	s.dir = filepath.Join(q.Scratch, hex.EncodeToString(sum[:8]))
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return Package{}, err
+	var m *downloaded
+	if module.CanonicalVersion(version) != version {
+		if m, err = s.pin(ctx); err != nil {
+			return Package{}, err
+		}
+		s.version = m.Version
 	}
-	lock := flock.New(filepath.Join(s.dir, ".lock"))
-	if _, err := lock.TryLockContext(ctx, 25*time.Millisecond); err != nil {
-		return Package{}, err
-	}
-	defer lock.Close() //nolint:errcheck // the end of the process would do
-	if err := s.fill(ctx); err != nil {
+	s.place = placeOf(q.Scratch, pkg, s.version, q.AsMain)
+	if err := s.fill(ctx, m); err != nil {
 		return Package{}, err
 	}
 	return s.find(ctx)
 }
 
-// scratch is a directory made for one module/path@version.
+// scratch is a place for one module/path@version, and what it is made by.
 type scratch struct {
 	*Go
 	Query
-	pkg, version, dir string
+	place
+	pkg, version string
 }
 
 // downloaded is what `go mod download -json` says of a module.
 type downloaded struct{ Path, Version, GoMod, Dir string }
 
-// record is the file that says that the directory is filled, with what.
-func (s scratch) record() string { return filepath.Join(s.dir, "complete") }
+// pin asks which version a moving one (latest, a branch) stands for at this moment,
+// and downloads that.
+func (s scratch) pin(ctx context.Context) (*downloaded, error) {
+	if err := os.MkdirAll(s.Scratch, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(s.Scratch, "ask-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // the cache is pruned
+	s.place = place(dir)
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.forget(s.src())
+	return s.download(ctx)
+}
 
-// fill makes the directory a module that requires the wanted one, or a copy of
-// it. What an exact version filled stays; a moving one (latest, a branch) is
-// asked for again.
-func (s scratch) fill(ctx context.Context) error {
-	if _, err := os.Stat(s.record()); err == nil && semver.Canonical(s.version) == s.version {
+// fill makes the place a module that requires the wanted one, or a copy of it, unless
+// that was done before. m is nil where the module is not yet downloaded.
+func (s scratch) fill(ctx context.Context, m *downloaded) error {
+	release, err := claim.Share(ctx, string(s.place))
+	if err != nil {
+		return err
+	}
+	filled := s.filled()
+	release()
+	if filled {
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(s.dir, "go.mod"), []byte(scratchGoMod), 0o600); err != nil {
+	if release, err = claim.Dir(ctx, string(s.place)); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(s.dir, "go.sum")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	defer release()
+	if s.filled() { // by who held it meanwhile
+		return nil
+	}
+	if err := s.begin(); err != nil {
 		return err
 	}
-	m, err := s.download(ctx)
-	switch {
-	case err != nil:
-		return err
-	case s.AsMain:
-		err = replaceTree(filepath.Join(s.dir, "src"), m.Dir)
-	default:
-		if err = refuseReplace(m.GoMod, s.Pattern); err == nil {
-			err = s.require(ctx)
+	defer s.forget(s.src()) // its go.mod is another in the end
+	if m == nil {
+		if m, err = s.download(ctx); err != nil {
+			return err
 		}
+	}
+	if s.AsMain {
+		err = replaceTree(s.src(), m.Dir)
+	} else if err = refuseReplace(m.GoMod, s.Pattern); err == nil {
+		err = s.require(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	s.forget(s.dir) // its go.mod is another now
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -103,41 +127,41 @@ func (s scratch) fill(ctx context.Context) error {
 
 // download fetches the module that has the package: of those whose path begins
 // it, the longest, as the go command has it.
-func (s scratch) download(ctx context.Context) (downloaded, error) {
-	tc, err := s.toolchain(ctx, s.dir)
+func (s scratch) download(ctx context.Context) (*downloaded, error) {
+	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
-		return downloaded{}, err
+		return nil, err
 	}
 	for prefix := s.pkg; prefix != "."; prefix = path.Dir(prefix) {
-		out, err := run(ctx, process{bin: tc.bin, dir: s.dir, env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
+		out, err := run(ctx, process{bin: tc.bin, dir: s.src(), env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
 		if ctx.Err() != nil {
-			return downloaded{}, err
+			return nil, err
 		}
 		var m downloaded
 		if err != nil || json.Unmarshal(out, &m) != nil {
 			continue
 		}
 		if isDir(m.Dir, "."+strings.TrimPrefix(s.pkg, prefix)) {
-			return m, nil
+			return &m, nil
 		}
 	}
 	if err := s.require(ctx); err != nil { // which says why not
-		return downloaded{}, err
+		return nil, err
 	}
-	return downloaded{}, &PackageError{Pattern: s.Pattern, Reason: "is in no module", Way: "write module/path@version"}
+	return nil, &PackageError{Pattern: s.Pattern, Reason: "is in no module", Way: "write module/path@version"}
 }
 
 // require makes the directory's module require the wanted one.
 func (s scratch) require(ctx context.Context) error {
-	tc, err := s.toolchain(ctx, s.dir)
+	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
 		return err
 	}
 	// What is required may ask for a newer Go than the one found so far: this
 	// one command may switch.
 	setting := cmp.Or(s.lookup("GOTOOLCHAIN"), "auto")
-	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting, "GOWORK=off", "GOFLAGS=-mod=mod")
-	_, err = run(ctx, process{bin: tc.bin, dir: s.dir, env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
+	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting)
+	_, err = run(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
 	var ce *CommandError
 	if !errors.As(err, &ce) {
 		return err
@@ -162,7 +186,7 @@ func withoutDownloads(text string) string {
 	return strings.TrimSpace(strings.Join(kept, ""))
 }
 
-// find finds the package in the directory that was filled.
+// find finds the package in the place that was filled.
 func (s scratch) find(ctx context.Context) (Package, error) {
 	var m downloaded
 	b, err := os.ReadFile(s.record())
@@ -172,14 +196,7 @@ func (s scratch) find(ctx context.Context) (Package, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Package{}, fmt.Errorf("%s: %w", s.record(), err)
 	}
-	dir := s.dir
-	if s.AsMain {
-		dir = filepath.Join(dir, "src")
-	}
-	if err := s.alone(ctx, dir); err != nil {
-		return Package{}, err
-	}
-	found, err := s.list(ctx, s.Query, dir, s.pkg)
+	found, err := s.list(ctx, s.Query, s.src(), s.pkg)
 	found.Module, found.Version = m.Path, m.Version
 	var pe *PackageError
 	if errors.As(err, &pe) {

@@ -96,25 +96,6 @@ func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 	return tc, err
 }
 
-// alone takes dir for a module by itself from here on, whatever go.work stands
-// above it.
-func (g *Go) alone(ctx context.Context, dir string) error {
-	tc, err := g.toolchain(ctx, dir)
-	if err != nil {
-		return err
-	}
-	own := *tc
-	own.env = append(slices.Clone(tc.env), "GOWORK=off", "GOFLAGS="+strings.TrimSpace(tc.flags+" -mod=mod"))
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.toolchains[abs] = func() (*toolchain, error) { return &own, nil }
-	return nil
-}
-
 // ask runs `go env -json` in dir, with the person's own environment.
 func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	command := g.Command
@@ -125,7 +106,12 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	if err != nil {
 		return nil, &noGo{err}
 	}
-	out, err := run(ctx, process{bin: path, dir: dir, env: g.environ(), args: []string{"env", "-json"}})
+	environ := g.environ()
+	_, alone := scratched(dir)
+	if alone {
+		environ = append(slices.Clone(environ), "GOWORK=off")
+	}
+	out, err := run(ctx, process{bin: path, dir: dir, env: environ, args: []string{"env", "-json"}})
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +139,9 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 		tc.env = append(tc.env, "GOWORK="+work)
 	}
 	flags, dropped := keepFlags(env["GOFLAGS"])
+	if alone {
+		flags = standing(flags)
+	}
 	tc.flags, tc.env = flags, append(tc.env, "GOFLAGS="+flags)
 	if len(dropped) > 0 && g.Log != nil {
 		g.Log.WarnContext(ctx, "left out of GOFLAGS, which would change what is built: "+strings.Join(dropped, " "))
@@ -187,6 +176,16 @@ func keepFlags(goflags string) (kept string, dropped []string) {
 		}
 	}
 	return strings.Join(keep, " "), dropped
+}
+
+// standing is flags for a module that requires what it needs as it goes, whatever the
+// person's own modules do.
+func standing(flags string) string {
+	kept := slices.DeleteFunc(strings.Fields(flags), func(flag string) bool {
+		name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
+		return name == "mod"
+	})
+	return strings.Join(append(kept, "-mod=mod"), " ")
 }
 
 // A process is one run of the go command.

@@ -1,0 +1,41 @@
+package build
+
+import (
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/cache"
+)
+
+// A program that comes out otherwise than remembered, of sources that look the same,
+// takes nobody's place: the memory is forgotten.
+func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
+	c, err := cache.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &Builder{store: c}
+	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	was := memory{Programs: map[string]compiled{programKey(p, Compile{}): {Content: "one", Size: 3}}}
+	for _, content := range []string{"one", "two"} {
+		r := &recollection{key: "key", fresh: true, memory: was}
+		if r.memory.Listing, _, err = r.memory.Scope.list(); err != nil {
+			t.Fatal(err)
+		}
+		r.before = r.memory.Listing
+		if err := c.Store("memory", "key", r.memory); err != nil {
+			t.Fatal(err)
+		}
+		r.note(p, Compile{}, entry{content: content, size: 3})
+		b.keep(r)
+		b.keep(r)
+		var kept memory
+		if believed := c.Load("memory", "key", &kept); believed != (content == "one") {
+			t.Errorf("compiled to %s: the memory is kept %t: %+v", content, believed, kept)
+		}
+		if _, known := r.known(p, Compile{}); known != (content == "one") {
+			t.Errorf("compiled to %s: it is known still: %t", content, known)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package build_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/zip"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// toolPath is the module that toolProxy serves.
+const toolPath = "example.com/tool"
+
+// toolProxy serves a program that prints its version, in each of the versions, from
+// files, and returns the environment that leads to it.
+func toolProxy(t *testing.T, versions ...string) []string {
+	t.Helper()
+	proxy := t.TempDir()
+	put := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(proxy, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := toolPath + "/@v/"
+	put(at+"list", strings.Join(versions, "\n")+"\n")
+	for _, version := range versions {
+		mod := "module " + toolPath + "\n\ngo 1.26\n"
+		put("src/"+version+"/go.mod", mod)
+		put("src/"+version+"/main.go", "package main\n\nfunc main() { println(\""+version+"\") }\n")
+		put(at+version+".mod", mod)
+		put(at+version+".info", `{"Version":"`+version+`"}`)
+		archive, err := os.Create(filepath.Join(proxy, filepath.FromSlash(at), version+".zip"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := zip.CreateFromDir(archive, module.Version{Path: toolPath, Version: version}, filepath.Join(proxy, "src", version)); err != nil {
+			t.Fatal(err)
+		}
+		if err := archive.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return append(os.Environ(), "GOPROXY=file://"+filepath.ToSlash(proxy), "GOSUMDB=off", "GOENV=off", "GOWORK=",
+		"GOMODCACHE="+filepath.Join(t.TempDir(), "modules"), "GOFLAGS=-modcacherw")
+}
+
+// A module/path@version is that version, whatever go.work stands above the cache and
+// whatever the person's settings are, also where a run remembers the program and has
+// to compile it all the same: nothing that a run has to recall says so, the directory
+// does.
+func TestVersionsStandAlone(t *testing.T) {
+	environ := toolProxy(t, "v1.0.0", "v1.1.0")
+	top := t.TempDir()
+	for name, text := range map[string]string{
+		"go.work":     "go 1.26\n\nuse ./app\n",
+		"app/go.mod":  "module example.com/app\n\ngo 1.26\n\ntool " + toolPath + "\n\nrequire " + toolPath + " v1.1.0\n",
+		"app/main.go": "package main\n\nfunc main() {}\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(top, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(top, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tidy := exec.CommandContext(t.Context(), "go", "mod", "tidy")
+	tidy.Dir, tidy.Env = filepath.Join(top, "app"), append(slices.Clone(environ), "GOWORK=off")
+	if out, err := tidy.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for name, set := range map[string]string{
+		"a go.work above": "",
+		"GOWORK":          "GOWORK=" + filepath.Join(top, "go.work"),
+		"-mod=vendor":     "GOFLAGS=-modcacherw -mod=vendor",
+	} {
+		for _, asMain := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, as main %t", name, asMain), func(t *testing.T) {
+				w := versioned{dir: filepath.Join(top, "app"), cache: filepath.Join(top, "cache", t.Name()), environ: append(slices.Clone(environ), set), asMain: asMain}
+				w.prove(t)
+			})
+		}
+	}
+}
+
+// versioned builds toolPath@v1.0.0 again and again.
+type versioned struct {
+	dir, cache string
+	environ    []string
+	asMain     bool
+}
+
+// build builds as a run of its own would, and returns the image's digest and what
+// version of the tool it holds.
+func (w versioned) build(t *testing.T, cache string, change func(*build.Spec)) (digest, version string, compiled bool) {
+	t.Helper()
+	b := build.Builder{Work: t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
+	s := build.Spec{Package: toolPath + "@v1.0.0", Dir: w.dir, Base: build.Scratch, AsMain: w.asMain, Platforms: parse(t, "linux/amd64")}
+	change(&s)
+	r, err := b.Build(t.Context(), s, build.Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := r.Index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := r.Images[0].BuildInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	version = info.Main.Version
+	for _, dep := range info.Deps {
+		if dep.Path == toolPath {
+			version = dep.Version
+		}
+	}
+	return h.String(), version, r.Images[0].Binary.Path != ""
+}
+
+// prove builds with one cache what differs in its layers alone: the program is known,
+// and compiled again, and is what it is without a cache.
+func (w versioned) prove(t *testing.T) {
+	changes := map[string]func(*build.Spec){
+		"2 zstd":  func(s *build.Spec) { s.Compression.Format = build.Zstd },
+		"3 time":  func(s *build.Spec) { s.Time = time.Unix(1, 0) },
+		"1 first": func(*build.Spec) {},
+		"4 again": func(*build.Spec) {},
+	}
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		time.Sleep(60 * time.Millisecond) // past the clock's granularity: only so is anything remembered
+		want, of, _ := w.build(t, "", changes[name])
+		got, version, compiled := w.build(t, w.cache, changes[name])
+		if got != want || version != of {
+			t.Errorf("%s: %s with %s, without a cache %s with %s", name, got, version, want, of)
+		}
+		if !w.asMain && version != "v1.0.0" {
+			t.Errorf("%s: it is %s", name, version)
+		}
+		if name == "4 again" && compiled {
+			t.Errorf("%s: was compiled, nothing was remembered", name)
+		}
+	}
+}
