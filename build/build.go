@@ -56,6 +56,7 @@ type Builder struct {
 	permits *queue        // of compilers
 	turns   chan struct{} // of those who write layers
 	walks   walks
+	written written // layers
 	log     *slog.Logger
 }
 
@@ -258,7 +259,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 }
 
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, turns: b.turns, alive: func() error { return context.Cause(ctx) }}
+	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, turns: b.turns, written: &b.written, alive: func() error { return context.Cause(ctx) }}
 }
 
 // Build makes the index of s: every platform, or an error that joins a

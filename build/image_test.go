@@ -370,6 +370,54 @@ func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
 	}
 }
 
+// A layer that this run wrote is read once when it is sent, and held against its digest
+// as it is read; one that it found is read before that, too. Both are mended.
+func TestALayerOfThisRunIsReadOnce(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		dir := t.TempDir()
+		c, err := cache.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := []entry{inline("mabuild/x", 0o755, []byte(strings.Repeat("program ", 1000)))}
+		w := newLayers(t, c)
+		w.written = &written{}
+		l, err := w.layer(entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !own {
+			if l, err = newLayers(t, c).layer(entries); err != nil {
+				t.Fatal(err)
+			}
+		}
+		digest, err := l.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, "blobs", "sha256", digest.Hex)
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)/2] ^= 1
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, r)
+		if corrupt := errors.Is(err, cache.ErrCorrupt); corrupt != own || !own && err != nil {
+			t.Errorf("of this run %t: the first reader gets %v", own, err)
+		}
+		if err := errors.Join(r.Close(), validate.Layer(l)); err != nil {
+			t.Errorf("of this run %t: the next reader gets %v", own, err)
+		}
+	}
+}
+
 // A file that changes between being hashed and being packed must not lie in the
 // cache under what it was.
 func TestAFileThatChangesMeanwhilePoisonsNothing(t *testing.T) {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/internal/cache"
 )
@@ -64,6 +63,7 @@ type layers struct {
 	compression Compression
 	alive       func() error  // not nil once nobody wants the layers any more
 	turns       chan struct{} // of those that are written at once, for all programs; nil: any number
+	written     *written      // to the cache, by this run; nil: nobody keeps account
 
 	mu   sync.Mutex
 	made map[string]func() (v1.Layer, error) // by key
@@ -143,6 +143,7 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if f, err := w.cache.Create(); err == nil {
 		defer f.Cleanup()
 		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
+			w.written.add(r.Digest)
 			_ = w.cache.Store("layer", key, r) // it is made again if this was lost
 			return w.kept(r, entries), nil
 		} else if err := w.alive(); err != nil {
@@ -256,90 +257,4 @@ type counter struct{ n int64 }
 func (c *counter) Write(p []byte) (int, error) {
 	c.n += int64(len(p))
 	return len(p), nil
-}
-
-// layer is a layer file, in the cache or in the work directory.
-type layer struct {
-	record
-	compression Compression
-	cache       *cache.Cache
-	path        string                 // "": in the cache
-	again       func() (string, error) // makes one that the cache lost, once
-}
-
-// kept is a layer in the cache.
-func (w *layers) kept(r record, entries []entry) *layer {
-	return &layer{record: r, compression: w.compression, cache: w.cache, again: sync.OnceValues(func() (string, error) {
-		path := filepath.Join(w.work, "layer-"+r.Digest.Hex)
-		again, err := w.writeFile(path, entries)
-		if err == nil && again != r {
-			err = errChanged
-		}
-		return path, err
-	})}
-}
-
-func (l *layer) Digest() (v1.Hash, error)            { return l.record.Digest, nil }
-func (l *layer) DiffID() (v1.Hash, error)            { return l.record.DiffID, nil }
-func (l *layer) Size() (int64, error)                { return l.record.Size, nil }
-func (l *layer) MediaType() (types.MediaType, error) { return l.compression.mediaType(), nil }
-
-// Compressed opens the layer's file. One that the cache lost or broke is made
-// again first.
-func (l *layer) Compressed() (io.ReadCloser, error) {
-	if l.path == "" {
-		if r, err := l.cached(); err == nil {
-			return r, nil
-		}
-		path, err := l.again()
-		if err != nil {
-			return nil, err
-		}
-		return os.Open(path)
-	}
-	return os.Open(l.path)
-}
-
-// cached opens the cache's file after it has proved to be whole.
-func (l *layer) cached() (io.ReadCloser, error) {
-	r, _, err := l.cache.Get(l.record.Digest)
-	if err != nil {
-		return nil, err
-	}
-	_, err = io.Copy(io.Discard, r)
-	if cerr := r.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, _, err = l.cache.Get(l.record.Digest)
-	return r, err
-}
-
-func (l *layer) Uncompressed() (io.ReadCloser, error) {
-	r, err := l.Compressed()
-	if err != nil {
-		return nil, err
-	}
-	content, err := l.compression.reader(r)
-	if err != nil {
-		_ = r.Close()
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{content, closers{content, r}}, nil
-}
-
-// closers closes what reads before what is read.
-type closers []io.Closer
-
-func (c closers) Close() error {
-	var errs []error
-	for _, one := range c {
-		errs = append(errs, one.Close())
-	}
-	return errors.Join(errs...)
 }
