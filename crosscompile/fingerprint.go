@@ -9,14 +9,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
 
 // Fingerprint says, without starting it, which go command would run and with
-// which settings of the person's: its file, its release, every variable that it
-// heeds, and what `go env -w` wrote. Equal fingerprints build equal sources to
-// equal programs, as far as the go command itself is concerned.
+// which settings of the person's: its file, those of the compiler and the linker, its
+// release, every variable that it heeds, and what `go env -w` wrote. Equal
+// fingerprints build equal sources to equal programs, as far as the go command itself
+// is concerned. One that hands over to another go is an error: which one, only running
+// it would tell.
 func (g *Go) Fingerprint() (string, error) {
 	command := g.Command
 	if command == "" {
@@ -30,32 +33,52 @@ func (g *Go) Fingerprint() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
 	root := filepath.Dir(filepath.Dir(path))
-	if _, err := os.Stat(filepath.Join(root, "pkg", "tool")); err != nil {
-		return "", fmt.Errorf("%s starts another go: %w", path, err) // which one, only running it would tell
+	if set := g.lookup("GOROOT"); set != "" {
+		if set, err = filepath.EvalSymlinks(set); err != nil || set != root {
+			return "", fmt.Errorf("%s is not the go of GOROOT=%s", path, g.lookup("GOROOT"))
+		}
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, path, info.Size(), info.ModTime().UnixNano(), info.Mode())
+	tools, err := filepath.Glob(filepath.Join(root, "pkg", "tool", runtime.GOOS+"_*", "*"))
+	if err != nil || len(tools) == 0 {
+		return "", fmt.Errorf("%s starts another go", path)
+	}
+	for _, file := range append(tools, path) {
+		info, err := os.Stat(file)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, file, info.Size(), info.ModTime().UnixNano(), info.Mode())
+	}
 	heeded := slices.DeleteFunc(slices.Clone(g.environ()), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		return !strings.HasPrefix(name, "GO") && !slices.Contains([]string{"HOME", "PATH", "XDG_CONFIG_HOME", "USERPROFILE", "APPDATA"}, name)
+		return !heeds(name)
 	})
 	slices.Sort(heeded)
 	for _, kv := range heeded {
 		fmt.Fprintln(h, kv)
 	}
-	for _, file := range []string{filepath.Join(root, "VERSION"), filepath.Join(root, "go.env"), g.envFile()} {
+	settings := g.envFile()
+	for _, file := range []string{filepath.Join(root, "VERSION"), filepath.Join(root, "go.env"), settings} {
 		content, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
+		if file == settings && strings.Contains("\n"+string(content), "\nGOROOT=") {
+			return "", fmt.Errorf("%s may name another go", settings)
+		}
 		fmt.Fprintf(h, "%s %v %q\n", file, err == nil, content)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// heeds reports whether the go command, or its way to its settings and to another
+// toolchain, may depend on a variable. Google's have the same first letters, and some
+// another value each time.
+func heeds(name string) bool {
+	return strings.HasPrefix(name, "GO") && !strings.HasPrefix(name, "GOOGLE") ||
+		slices.Contains([]string{"HOME", "PATH", "XDG_CONFIG_HOME", "USERPROFILE", "APPDATA"}, name)
 }
 
 // envFile is where `go env -w` writes for this environment.

@@ -209,7 +209,11 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 		return ""
 	}
 	const most = 8
-	for _, where := range []string{dir, moduleRoot(dir)} {
+	root, ok := ModuleRoot(dir)
+	if !ok {
+		root = dir
+	}
+	for _, where := range []string{dir, root} {
 		out, err := run(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
 			"list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...",
 		}})
@@ -230,18 +234,19 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	return "there is no main package nearby"
 }
 
-// moduleRoot returns the nearest directory above dir with a go.mod, or dir.
-func moduleRoot(dir string) string {
+// ModuleRoot returns the nearest directory above dir with a go.mod, or dir itself; ok is
+// false where there is none.
+func ModuleRoot(dir string) (root string, ok bool) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return dir
+		return "", false
 	}
 	for at := abs; ; at = filepath.Dir(at) {
-		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
-			return at
+		if info, err := os.Stat(filepath.Join(at, "go.mod")); err == nil && !info.IsDir() {
+			return at, true
 		}
 		if at == filepath.Dir(at) {
-			return dir
+			return "", false
 		}
 	}
 }

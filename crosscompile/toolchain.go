@@ -225,7 +225,13 @@ func (e *CommandError) answered() bool {
 // however that ends.
 func run(ctx context.Context, p process) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.bin, p.args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
-	cmd.Dir, cmd.Env = p.dir, p.env
+	dir, err := filepath.Abs(p.dir)
+	if err != nil {
+		return nil, err
+	}
+	// The go command takes the way to its directory from PWD, through links; without
+	// it another go.work than the person's own may stand above.
+	cmd.Dir, cmd.Env = dir, append(slices.Clone(p.env), "PWD="+dir)
 	var out bytes.Buffer
 	complaint := &capped{max: 1 << 20}
 	cmd.Stdout, cmd.Stderr = &out, complaint
@@ -237,7 +243,7 @@ func run(ctx context.Context, p process) ([]byte, error) {
 	// alone, and waits, until the command has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := cmd.Run()
+	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
