@@ -29,6 +29,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -53,6 +54,7 @@ type Builder struct {
 	once    sync.Once
 	goc     *crosscompile.Go
 	store   *cache.Cache
+	keeping sync.Mutex    // of memories
 	permits *queue        // of compilers
 	turns   chan struct{} // of those who write layers
 	walks   walks
@@ -110,6 +112,7 @@ func (b *Builder) init(ctx context.Context) {
 			if err := b.store.Stay(ctx); err != nil {
 				b.log.DebugContext(ctx, err.Error())
 			}
+			b.walks.skip = b.store.Rooms()
 		}
 		jobs := b.Jobs
 		if jobs <= 0 {
@@ -141,10 +144,11 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	case known:
 		s.Main = s.recollection.memory.Main
 	case s.Main.ImportPath == "":
+		start := time.Now()
 		if s.Main, err = b.find(ctx, s); err != nil {
 			return s, err
 		}
-		b.begin(s.recollection, s.Main)
+		b.begin(s.recollection, s.Main, start)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name
@@ -152,7 +156,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if s.Main.Version != "" {
 		s.Vars.Version = s.Main.Version
 	}
-	if err := b.strayKeys(ctx, s); err != nil {
+	if err := b.strayKeys(ctx, s, known); err != nil {
 		return s, err
 	}
 	s, err = s.expand()
@@ -170,21 +174,23 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 }
 
 // strayKeys looks at what is said for single platforms that are not built: one
-// that Go does not know is a mistake, another is worth a word.
-func (b *Builder) strayKeys(ctx context.Context, s Spec) error {
+// that Go does not know is a mistake, another is worth a word. Go is not asked again
+// where all else is known.
+func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 	var errs []error
 	for key := range keysOf(s.Bases, s.Overrides) {
 		p, err := platform.Parse(key)
 		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
-		if err == nil {
+		if err == nil && (!known || !s.recollection.aimed(p)) {
 			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("what is said for %s alone: %w", key, err))
 			continue
 		}
+		s.recollection.aim(p)
 		b.log.DebugContext(ctx, "what is said for "+key+" alone is not needed: it is not built")
 	}
 	return errors.Join(errs...)

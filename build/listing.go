@@ -5,10 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/modfile"
@@ -23,6 +25,13 @@ var errUnlisted = errors.New("cannot be listed")
 // granularity is what a file system's clock may lag behind: a file that changed
 // so shortly before it was listed may change again and look the same.
 const granularity = 50 * time.Millisecond
+
+// identified is a file as its file system has it.
+type identified struct {
+	identity string
+	changed  time.Time // its inode
+	device   uint64
+}
 
 // A scope is all that a build of a package in a directory reads, apart from
 // modules of the module cache, which never change under their version and sum.
@@ -42,7 +51,7 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 	work, absent := g.Work(dir)
 	s.Content = absent
 	if work == "" {
-		root, ok := moduleRoot(dir)
+		root, ok := crosscompile.ModuleRoot(dir)
 		if !ok {
 			return scope{}, errUnlisted
 		}
@@ -117,84 +126,117 @@ func beside(file, path string) string {
 	return filepath.Join(filepath.Dir(file), path)
 }
 
-// moduleRoot returns the nearest directory above dir with a go.mod.
-func moduleRoot(dir string) (string, bool) {
-	for {
-		if info, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil && !info.IsDir() {
-			return dir, true
-		}
-		if dir == filepath.Dir(dir) {
-			return "", false
-		}
-		dir = filepath.Dir(dir)
-	}
+// A listing is what a scope was at a moment.
+type listing struct {
+	digest  string
+	changed time.Time // of what changed last
 }
 
-// list returns a digest of the scope as it is: of each file below the roots its
-// path, size, times, inode, mode and link, and of single files what they hold.
-// young reports that something changed so lately that it may change again
-// unseen. A link that leaves its root makes it errUnlisted.
-func (s scope) list() (digest string, young bool, err error) {
-	h := sha256.New()
-	latest := time.Now().Add(-granularity)
+// settledBefore reports whether nothing changed so shortly before start, or after it,
+// that it may have changed again unseen.
+func (l listing) settledBefore(start time.Time) bool {
+	return !l.changed.After(start.Add(-granularity))
+}
+
+// A lister makes one listing.
+type lister struct {
+	hash    hash.Hash
+	changed time.Time
+	skip    []string        // directories that are not looked into
+	trusted map[uint64]bool // file systems, by device
+}
+
+// list lists the scope as it is: of each file below the roots its path, size, times,
+// inode, mode and link, and of single files what they hold. A link that leaves its
+// root, or a file system whose word cannot be taken, makes it errUnlisted. What lies in
+// one of the directories of skip, which are no roots, does not count.
+func (s scope) list(skip []string) (listing, error) {
+	l := lister{hash: sha256.New(), skip: skip, trusted: map[uint64]bool{}}
 	for _, root := range s.Roots {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if d.IsDir() && d.Name() == ".git" && path != root {
-				return filepath.SkipDir
-			}
-			info, err := d.Info()
-			if err != nil {
-				return err
-			}
-			identity, changed, err := identify(info)
-			if err != nil {
-				return err
-			}
-			link := ""
-			switch {
-			case d.Type() == fs.ModeSymlink:
-				if link, err = inside(root, path); err != nil {
-					return err
-				}
-			case d.IsDir():
-				// Its own times change when something is put beside what
-				// matters; what is in it is listed.
-				identity, changed = info.Mode().String(), time.Time{}
-			case !d.Type().IsRegular():
-				return errUnlisted
-			}
-			young = young || changed.After(latest)
-			fmt.Fprintf(h, "%q %s %q\n", path, identity, link)
-			return nil
-		})
-		if err != nil {
-			return "", false, fmt.Errorf("%s: %w", root, err)
+		if err := l.root(root); err != nil {
+			return listing{}, fmt.Errorf("%s: %w", root, err)
 		}
 	}
 	for _, file := range s.Content {
 		content, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", false, err
+			return listing{}, err
 		}
-		fmt.Fprintf(h, "%q %v %q\n", file, err == nil, content)
+		fmt.Fprintf(l.hash, "%q %v %q\n", file, err == nil, content)
 	}
-	return hex.EncodeToString(h.Sum(nil)), young, nil
+	return listing{hex.EncodeToString(l.hash.Sum(nil)), l.changed}, nil
 }
 
-// inside returns where a link leads, if that is below root.
+// root lists all below a directory, wherever links on the way to it lead.
+func (l *lister) root(root string) error {
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(l.hash, "%q\n", root)
+	return filepath.WalkDir(real, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != real && (d.Name() == ".git" || slices.Contains(l.skip, path)):
+			return filepath.SkipDir
+		}
+		return l.add(real, path, d)
+	})
+}
+
+// add adds what is at path, below root.
+func (l *lister) add(root, path string, d fs.DirEntry) error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	f, err := identify(info)
+	if err != nil {
+		return err
+	}
+	if _, known := l.trusted[f.device]; !known {
+		l.trusted[f.device] = trusted(path)
+	}
+	if !l.trusted[f.device] {
+		return errUnlisted
+	}
+	link := ""
+	switch {
+	case d.Type() == fs.ModeSymlink:
+		if link, err = inside(root, path); err != nil {
+			return err
+		}
+	case d.IsDir():
+		// Its own times change when something is put beside what matters; what is in
+		// it is listed.
+		f.identity, f.changed = info.Mode().String(), time.Time{}
+	case !d.Type().IsRegular():
+		return errUnlisted
+	}
+	if f.changed.After(l.changed) {
+		l.changed = f.changed
+	}
+	fmt.Fprintf(l.hash, "%q %s %q\n", path, f.identity, link)
+	return nil
+}
+
+// inside returns where a link leads, if that is below root, through whatever other
+// links, and is listed too. Neither root nor the directory of path is a link.
 func inside(root, path string) (string, error) {
 	link, err := os.Readlink(path)
 	if err != nil {
 		return "", err
 	}
-	if filepath.IsAbs(link) {
+	target, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) && !slices.Contains(strings.Split(filepath.ToSlash(link), "/"), "..") {
+		target, err = filepath.Join(filepath.Dir(path), link), nil // as an editor's lock; it is listed once it is there
+	}
+	if err != nil || filepath.IsAbs(link) {
 		return "", errUnlisted
 	}
-	rel, err := filepath.Rel(root, filepath.Join(filepath.Dir(path), link))
-	if err != nil || !filepath.IsLocal(rel) {
+	rel, err := filepath.Rel(root, target)
+	if err != nil || !filepath.IsLocal(rel) || slices.Contains(strings.Split(filepath.ToSlash(rel), "/"), ".git") {
 		return "", errUnlisted
 	}
 	return link, nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/mod/semver"
@@ -28,6 +29,7 @@ type memory struct {
 	Scope    scope                `json:"scope"`
 	Listing  string               `json:"listing"`
 	Programs map[string]compiled  `json:"programs"` // by platform and flags
+	Aimed    map[string]bool      `json:"aimed"`    // platforms that something is said for, which Go builds for
 }
 
 // compiled identifies a program.
@@ -62,8 +64,9 @@ func (b *Builder) recall(s Spec) *recollection {
 	if !b.store.Load("memory", key, &r.memory) {
 		return r
 	}
-	if digest, young, err := b.walks.list(r.memory.Scope); err == nil && !young && digest == r.memory.Listing {
-		r.fresh, r.before = true, digest
+	start := time.Now()
+	if now, err := b.walks.list(r.memory.Scope); err == nil && now.settledBefore(start) && now.digest == r.memory.Listing {
+		r.fresh, r.before = true, now.digest
 	}
 	return r
 }
@@ -98,9 +101,10 @@ func (b *Builder) memoryKey(s Spec) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// begin lists the sources of a package that was just found, before anything is
-// compiled.
-func (b *Builder) begin(r *recollection, main crosscompile.Package) {
+// begin lists the sources of a package before anything is compiled. It was found
+// since start: what changed after that may have changed under the eyes of those who
+// looked for it.
+func (b *Builder) begin(r *recollection, main crosscompile.Package, start time.Time) {
 	if r.key == "" || r.fresh {
 		return
 	}
@@ -108,9 +112,9 @@ func (b *Builder) begin(r *recollection, main crosscompile.Package) {
 	if err != nil {
 		return
 	}
-	if digest, young, err := b.walks.list(sc); err == nil && !young {
-		r.before = digest
-		r.memory = memory{Main: main, Scope: sc, Listing: digest, Programs: map[string]compiled{}}
+	if now, err := b.walks.list(sc); err == nil && now.settledBefore(start) {
+		r.before = now.digest
+		r.memory = memory{Main: main, Scope: sc, Listing: now.digest, Programs: map[string]compiled{}}
 	}
 }
 
@@ -172,12 +176,58 @@ func (b *Builder) keep(r *recollection) {
 		_ = b.store.Forget("memory", r.key)
 		return
 	}
-	if digest, _, err := b.walks.list(r.memory.Scope); err != nil || digest != r.before {
+	if now, err := b.walks.list(r.memory.Scope); err != nil || now.digest != r.before {
 		return
 	}
+	b.keeping.Lock()
+	defer b.keeping.Unlock()
+	r.join(b)
 	if b.store.Store("memory", r.key, r.memory) == nil {
 		r.news = false
 	}
+}
+
+// join takes over what others remember of the same sources: the same package with
+// other flags. r.mu is held.
+func (r *recollection) join(b *Builder) {
+	var now memory
+	if !b.store.Load("memory", r.key, &now) || now.Listing != r.memory.Listing || now.Main != r.memory.Main {
+		return
+	}
+	for key, program := range now.Programs {
+		if _, ok := r.memory.Programs[key]; !ok {
+			r.memory.Programs[key] = program
+		}
+	}
+	for key := range now.Aimed {
+		r.memory.aim(key)
+	}
+}
+
+// aimed reports whether Go is known to build for p.
+func (r *recollection) aimed(p ocispec.Platform) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.memory.Aimed[platform.Key(p)]
+}
+
+// aim notes that Go builds for p.
+func (r *recollection) aim(p ocispec.Platform) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.before == "" || r.memory.Aimed[platform.Key(p)] {
+		return
+	}
+	r.memory.aim(platform.Key(p))
+	r.news = true
+}
+
+// aim notes that Go builds for a platform of which something is said.
+func (m *memory) aim(key string) {
+	if m.Aimed == nil {
+		m.Aimed = map[string]bool{}
+	}
+	m.Aimed[key] = true
 }
 
 // programKey identifies what the compiler is told beside the sources.

@@ -9,6 +9,8 @@ import (
 // Whoever asks while one is taken gets the next, together with all who ask
 // meanwhile: a listing always begins after it was asked for.
 type walks struct {
+	skip []string // directories that no listing looks into
+
 	mu sync.Mutex
 	of map[string]*walked
 }
@@ -21,18 +23,17 @@ type walked struct {
 
 // A walk is one listing.
 type walk struct {
-	once   sync.Once
-	digest string
-	young  bool
-	err    error
+	once sync.Once
+	is   listing
+	err  error
 }
 
 // list is s.list, shared.
-func (w *walks) list(s scope) (digest string, young bool, err error) {
-	return w.share(fmt.Sprintf("%q", s), s.list)
+func (w *walks) list(s scope) (listing, error) {
+	return w.share(fmt.Sprintf("%q", s), func() (listing, error) { return s.list(w.skip) })
 }
 
-func (w *walks) share(key string, list func() (string, bool, error)) (digest string, young bool, err error) {
+func (w *walks) share(key string, list func() (listing, error)) (listing, error) {
 	w.mu.Lock()
 	if w.of == nil {
 		w.of = map[string]*walked{}
@@ -53,7 +54,7 @@ func (w *walks) share(key string, list func() (string, bool, error)) (digest str
 		w.mu.Lock()
 		at.next = nil // who asks from now on wants what is there then
 		w.mu.Unlock()
-		mine.digest, mine.young, mine.err = list()
+		mine.is, mine.err = list()
 	})
-	return mine.digest, mine.young, mine.err
+	return mine.is, mine.err
 }

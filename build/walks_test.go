@@ -13,19 +13,19 @@ func TestWalksAreSharedAndNeverOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w walks
 		state, taken, hold := "old", 0, make(chan struct{})
-		list := func() (string, bool, error) {
+		list := func() (listing, error) {
 			taken++
 			seen := state
 			if taken == 1 {
 				<-hold
 			}
-			return seen + strconv.Itoa(taken), false, nil
+			return listing{digest: seen + strconv.Itoa(taken)}, nil
 		}
 		var wg sync.WaitGroup
 		ask := func(want string) {
 			wg.Go(func() {
-				if got, _, _ := w.share("scope", list); got != want {
-					t.Errorf("%s, want %s", got, want)
+				if got, _ := w.share("scope", list); got.digest != want {
+					t.Errorf("%s, want %s", got.digest, want)
 				}
 			})
 		}
@@ -36,9 +36,9 @@ func TestWalksAreSharedAndNeverOld(t *testing.T) {
 			ask("new2")
 		}
 		wg.Go(func() {
-			other, _, _ := w.share("another scope", func() (string, bool, error) { return "other", true, nil })
-			if other != "other" {
-				t.Error(other)
+			other, _ := w.share("another scope", func() (listing, error) { return listing{digest: "other"}, nil })
+			if other.digest != "other" {
+				t.Error(other.digest)
 			}
 		})
 		synctest.Wait()

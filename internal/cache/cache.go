@@ -59,6 +59,26 @@ func (c *Cache) Dir(kind string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
+// Rooms returns the directories of the cache, as they are without links: what is in
+// them changes with each use.
+func (c *Cache) Rooms() []string {
+	if c == nil {
+		return nil
+	}
+	dir, err := filepath.Abs(c.dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return nil
+	}
+	var rooms []string
+	for _, name := range []string{"blobs", "modules", "programs", "records", "runs", "tmp"} {
+		rooms = append(rooms, filepath.Join(dir, name))
+	}
+	return rooms
+}
+
 func (c *Cache) blobs(algorithm string) string { return filepath.Join(c.dir, "blobs", algorithm) }
 func (c *Cache) records() string               { return filepath.Join(c.dir, "records") }
 func (c *Cache) temp() string                  { return filepath.Join(c.dir, "tmp") }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -244,6 +245,10 @@ func (l *Layout) name(ctx context.Context, entries []entry) error {
 	if err != nil {
 		return err
 	}
+	at := filepath.Join(l.Dir, ocispec.ImageIndexFile)
+	if old, err := os.ReadFile(at); err == nil && bytes.Equal(old, raw) {
+		return nil // and nobody who watches the directory is told of news
+	}
 	f, err := newFile(l.Dir)
 	if err != nil {
 		return err
@@ -252,7 +257,7 @@ func (l *Layout) name(ctx context.Context, entries []entry) error {
 	if _, err := f.Write(raw); err != nil {
 		return err
 	}
-	return f.rename(filepath.Join(l.Dir, ocispec.ImageIndexFile))
+	return f.rename(at)
 }
 
 // sweep removes files that a killed process left half-way.
