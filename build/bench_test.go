@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -81,5 +82,26 @@ func BenchmarkCompression(b *testing.B) {
 			b.ReportMetric(float64(count.n)/1e6, "MB")
 			b.ReportMetric(float64(b.Elapsed().Seconds())/float64(b.N)+float64(count.n)*8/100e6, "s-at-100Mbit/s")
 		})
+	}
+}
+
+// What writing a layer allocates does not grow with the layer.
+func TestLayersAllocateTheSameWhateverTheirSize(t *testing.T) {
+	w := &layers{time: time.Unix(0, 0), compression: Compression{}.full(), alive: func() error { return nil }}
+	for _, size := range []int{1 << 20, 16 << 20} {
+		entries := []entry{inline("mabuild/program", 0o755, likeProgram(size))}
+		write := func() {
+			if _, err := w.write(io.Discard, entries); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		write()
+		runtime.ReadMemStats(&after)
+		if n, bytes := after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc; n > 100 || bytes > 3<<19 {
+			t.Errorf("a layer of %d MiB allocates %d times, %d bytes", size>>20, n, bytes)
+		}
 	}
 }

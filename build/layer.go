@@ -191,8 +191,9 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
 		}
 	}()
 	archive := tar.NewWriter(io.MultiWriter(zip, diffID))
+	buffer := make([]byte, copied)
 	for _, e := range entries {
-		if err := w.add(archive, e); err != nil {
+		if err := w.add(archive, e, buffer); err != nil {
 			return record{}, fmt.Errorf("layer: /%s: %w", e.name, err)
 		}
 	}
@@ -205,7 +206,10 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
 	return record{Digest: sum(digest), DiffID: sum(diffID), Size: count.n}, nil
 }
 
-func (w *layers) add(archive *tar.Writer, e entry) (err error) {
+// copied is how much is read of a file at once.
+const copied = 128 << 10
+
+func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
 	header := &tar.Header{
 		Name: e.name, Typeflag: e.kind, Mode: e.mode, Uid: e.uid, Gid: e.gid, Linkname: e.link, Size: e.size,
 		ModTime: w.time, Format: tar.FormatPAX, PAXRecords: e.pax,
@@ -222,7 +226,7 @@ func (w *layers) add(archive *tar.Writer, e entry) (err error) {
 	}
 	defer r.Close() //nolint:errcheck // only read
 	content := sha256.New()
-	n, err := io.Copy(io.MultiWriter(archive, content), whileAlive{r, w.alive})
+	n, err := io.CopyBuffer(io.MultiWriter(archive, content), whileAlive{r, w.alive}, buffer)
 	switch {
 	case err != nil:
 		return err

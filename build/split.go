@@ -22,7 +22,7 @@ const (
 
 // splitters are the blocks that are compressed at this moment, of all layers:
 // each takes 3 MiB of memory.
-var splitters = make(chan struct{}, min(runtime.NumCPU(), 8))
+var splitters = make(chan struct{}, min(runtime.GOMAXPROCS(0), 8))
 
 // Memory of blocks before and after, to be used again.
 var (

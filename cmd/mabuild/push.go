@@ -97,6 +97,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	a.client.Verify = o.verify
+	frugal()
 	ctx := cmd.Context()
 	work, err := a.workDir()
 	if err != nil {
