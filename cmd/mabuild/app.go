@@ -1,9 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -53,9 +58,13 @@ func (a *app) bind(flags *pflag.FlagSet) {
 	config.BindGlobal(flags)
 }
 
-// start reads the configuration and opens what every command needs.
-func (a *app) start(cmd *cobra.Command) (err error) {
-	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags()})
+// start reads what the configuration says of registries, cache and progress, and
+// opens what every command needs.
+func (a *app) start(cmd *cobra.Command) error { return a.startWith(cmd, config.Access) }
+
+// startWith is start that reads these keys.
+func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
+	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ})
 	if err != nil {
 		return &usageError{err: err}
 	}
@@ -64,6 +73,12 @@ func (a *app) start(cmd *cobra.Command) (err error) {
 		return &usageError{err: err}
 	}
 	a.log, a.ends = log, append(a.ends, stop)
+	for _, ignored := range a.config.Ignored {
+		a.log.WarnContext(cmd.Context(), ignored.Error())
+	}
+	if err := a.certificates(); err != nil {
+		return err
+	}
 	if d := time.Duration(a.config.Timeout); d > 0 {
 		ctx, cancel := context.WithTimeoutCause(cmd.Context(), d, errTimeout)
 		cmd.SetContext(ctx)
@@ -78,6 +93,34 @@ func (a *app) start(cmd *cobra.Command) (err error) {
 	})
 	a.client = a.newClient()
 	return nil
+}
+
+// certificates refuses files of certificates that cannot be used.
+func (a *app) certificates() error {
+	c := a.config
+	var errs []error
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			err = fmt.Errorf("%s: holds no certificate", c.CAFile)
+		}
+		if err != nil {
+			errs = append(errs, usage("name a PEM file of certificate authorities", "--ca-file: %s", err))
+		}
+	}
+	switch {
+	case c.ClientCert == "" && c.ClientKey != "":
+		errs = append(errs, usage("--client-cert FILE", "--client-key wants --client-cert"))
+	case c.ClientCert != "":
+		_, err := tls.LoadX509KeyPair(c.ClientCert, cmp.Or(c.ClientKey, c.ClientCert))
+		switch {
+		case err != nil && c.ClientKey == "" && !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, usage("--client-key FILE", "--client-cert wants --client-key: no key is in %s", c.ClientCert))
+		case err != nil:
+			errs = append(errs, usage("name the PEM files of a certificate and its key", "--client-cert, --client-key: %s", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // errTimeout is why a run ended that took longer than --timeout.

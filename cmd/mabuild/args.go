@@ -2,9 +2,13 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/config"
 )
 
 // What the commands want of their arguments. cobra's own checks word their
@@ -12,15 +16,20 @@ import (
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage(cmd.CommandPath()+" --help", "%s takes no argument, and %q is one", cmd.CommandPath(), args[0])
+		return usage(cmd.CommandPath()+" --help", "%s takes no argument, and %q is one", commandName(cmd), args[0])
 	}
 	return nil
+}
+
+// commandName is what a command is called below mabuild, which begins every error.
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), "mabuild ")
 }
 
 func atLeastOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usage(cmd.UseLine(), "%s wants %s", cmd.CommandPath(), what)
+			return usage(cmd.UseLine(), "%s wants %s", commandName(cmd), what)
 		}
 		return nil
 	}
@@ -29,7 +38,7 @@ func atLeastOne(what string) cobra.PositionalArgs {
 func exactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return usage(cmd.UseLine(), "%s wants one %s", cmd.CommandPath(), what)
+			return usage(cmd.UseLine(), "%s wants one %s", commandName(cmd), what)
 		}
 		return nil
 	}
@@ -38,10 +47,26 @@ func exactlyOne(what string) cobra.PositionalArgs {
 func atMostOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return usage(cmd.UseLine(), "%s wants at most one %s", cmd.CommandPath(), what)
+			return usage(cmd.UseLine(), "%s wants at most one %s", commandName(cmd), what)
 		}
 		return nil
 	}
+}
+
+// elsewhere are words of other tools, and what they are here.
+var elsewhere = map[string]string{
+	"apply":   "mabuild push publishes; kubectl applies what names the digest that it prints",
+	"auth":    "mabuild login HOST",
+	"digest":  "mabuild inspect --digest IMAGE",
+	"export":  "mabuild mirror IMAGE oci-archive:FILE",
+	"init":    "mabuild config init writes a .mabuild.yaml, mabuild config init mirror a mirror.yaml",
+	"publish": "mabuild push",
+	"pull":    "mabuild mirror IMAGE oci-archive:FILE",
+	"resolve": "mabuild inspect --digest IMAGE",
+	"retag":   "mabuild mirror REPOSITORY:OLD REPOSITORY:NEW",
+	"save":    "mabuild mirror IMAGE oci-archive:FILE",
+	"sync":    "mabuild mirror -f FILE",
+	"tag":     "mabuild mirror REPOSITORY:OLD REPOSITORY:NEW",
 }
 
 // knownCommand refuses what is no command, and names those that sound alike.
@@ -49,11 +74,82 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	way := "mabuild --help lists the commands"
-	if alike := cmd.SuggestionsFor(args[0]); len(alike) > 0 {
-		way = "did you mean " + strings.Join(alike, " or ") + "?"
+	return noCommand(cmd, args[0])
+}
+
+// noCommand says that cmd has no command of that name, and which was meant.
+func noCommand(cmd *cobra.Command, word string) error {
+	way := cmd.CommandPath() + " --help lists the commands"
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
 	}
-	return usage(way, "there is no command %q", args[0])
+	meant, known := elsewhere[word]
+	alike := cmd.SuggestionsFor(word)
+	if near := config.Nearest(word, names); len(alike) == 0 && near != "" {
+		alike = []string{near}
+	}
+	switch {
+	case known && cmd == cmd.Root():
+		way = meant
+	case len(alike) > 0:
+		way = "did you mean " + strings.Join(alike, " or ") + "?"
+	case cmd != cmd.Root():
+		way = "there are " + strings.Join(names, ", ")
+	}
+	return usage(way, "there is no command %q", strings.TrimPrefix(cmd.CommandPath()+" "+word, "mabuild "))
+}
+
+// wrongFlag words a mistake in the flags, and names the flag that was meant.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	way := cmd.CommandPath() + " --help lists the flags"
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if cmd.Flags().Lookup("platform") != nil { // in one number or the other
+			names = append(names, "platform")
+		}
+		if meant := cmd.Flags().Lookup(config.Nearest(unknown.GetSpecifiedName(), names)); meant != nil {
+			way = "did you mean --" + meant.Name + "?"
+		}
+	}
+	return &usageError{err: err, way: way}
+}
+
+// valued refuses flags that were given and are empty, as those of a script are whose
+// variable is not set: they would ask for nothing.
+func valued(cmd *cobra.Command, names ...string) error {
+	var errs []error
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f == nil || !f.Changed {
+			continue
+		}
+		items := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			items = list.GetSlice()
+		}
+		if len(items) == 0 || slices.ContainsFunc(items, func(s string) bool { return strings.TrimSpace(s) == "" }) {
+			errs = append(errs, usage("leave the flag out, or give it a value; is a variable of the script not set?", "--%s is empty", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// alike makes other names of flags that cmd has: theirs is ours.
+func alike(flags *pflag.FlagSet, names map[string]string) {
+	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if ours, ok := names[name]; ok {
+			name = ours
+		}
+		return pflag.NormalizedName(name)
+	})
 }
 
 // exclusive refuses more than one flag of each group.

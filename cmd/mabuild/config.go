@@ -17,7 +17,7 @@ func newConfig(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Write, show or describe .mabuild.yaml",
-		Args:  noArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newConfigInit(a), newConfigView(a), newConfigSchema(a), newConfigImport(a))
@@ -77,7 +77,7 @@ func newConfigView(a *app) *cobra.Command {
 		Short: "Show the merged configuration, and where each value came from",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.start(cmd); err != nil {
+			if err := a.startWith(cmd, config.All); err != nil {
 				return err
 			}
 			b, err := a.config.View()

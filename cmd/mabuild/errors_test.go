@@ -23,6 +23,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -64,6 +65,8 @@ func TestErrors(t *testing.T) {
 		"crosscompile.VariantError":   {is: as[*crosscompile.VariantError], args: push("--platforms", "linux/amd64/v9")},
 		"platform.ParseError":         {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
 		"manifest.PlatformError":      {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},
+		"local.FormatError":           {is: as[*local.FormatError], args: []string{"inspect", "oci-archive:go.mod"}},
+		"local.SeveralError":          {is: as[*local.SeveralError], args: []string{"inspect", "oci:several"}},
 		"manifest.AssemblyError":      {is: as[*manifest.AssemblyError], args: []string{"manifest", "create", r.Host + "/new:v1", r.Host + "/app:v1", "--select", "linux/s390x"}},
 		"name.ErrBadName":             {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/../x"}},
 		"registry.Error":              {is: as[*registry.Error], args: []string{"inspect", r.Host + "/nowhere:v1"}},
@@ -114,6 +117,7 @@ func astray(t *testing.T) {
 		"go.mod": "module example.com/app\n\ngo 1.26\n", "ok/main.go": "package main\n\nfunc main() {}\n",
 		"c/main.go":   "package main\n\n// #include <stdlib.h>\nimport \"C\"\n\nfunc main() { C.abort() }\n",
 		"bad/main.go": "package main\n\nfunc main() { nothing() }\n", "wrong.yaml": "platfrms: []\n",
+		"several/oci-layout": `{"imageLayoutVersion":"1.0.0"}`, "several/index.json": `{"schemaVersion":2,"manifests":[` + entryOf("b") + "," + entryOf("a") + "]}",
 		"odd/go": "#!/bin/sh\ncase $1 in\nenv) echo '{\"GOROOT\":\"/nowhere\"}' ;;\nlist) echo '{\"ImportPath\":\"x\",\"Name\":\"main\"}' ;;\ntool) echo linux/amd64 ;;\n" +
 			"build) for a; do case $last in -o) echo text >$a ;; esac; last=$a; done ;;\nesac\n",
 	} {
@@ -125,6 +129,11 @@ func astray(t *testing.T) {
 	t.Chdir(dir)
 	t.Setenv("MABUILD_CACHE", filepath.Join(dir, "cache"))
 	t.Setenv("TMPDIR", dir)
+}
+
+// entryOf is an entry of a layout's index.json.
+func entryOf(name string) string {
+	return fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":2,"digest":"sha256:%064x","annotations":{"org.opencontainers.image.ref.name":%q}}`, name, name)
 }
 
 // documented returns the exit codes of the errors that docs/errors.md has rows for.

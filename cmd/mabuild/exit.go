@@ -12,6 +12,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -73,7 +74,7 @@ func exitCodeOf(err error) int {
 		return exitCredentials
 	case errors.As(err, &usage), as[*crosscompile.CompilerError](err), as[*build.SpecError](err), as[*platform.ParseError](err),
 		as[*crosscompile.TargetError](err), as[*build.DebuggerError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
-		as[*manifest.AssemblyError](err), as[*mirror.TemplateError](err), as[*mirror.CollisionError](err), isMissingSource(err):
+		as[*manifest.AssemblyError](err), as[*local.FormatError](err), as[*local.SeveralError](err), as[*mirror.TemplateError](err), as[*mirror.CollisionError](err), isMissingSource(err):
 		return exitUsage
 	case errors.Is(err, manifest.ErrObsolete):
 		return exitRegistry
@@ -93,7 +94,9 @@ func isMissingSource(err error) bool {
 	return as[*mirror.SourceError](err) && errors.Is(err, manifest.ErrNotFound)
 }
 
-func isCredentials(err error) bool { return errors.Is(err, registry.ErrCredentials) }
+func isCredentials(err error) bool {
+	return errors.Is(err, registry.ErrCredentials) || as[*credentialError](err)
+}
 
 func as[T error](err error) bool {
 	var target T

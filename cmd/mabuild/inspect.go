@@ -32,12 +32,9 @@ var inspectOnce = [][]string{
 	{"json", "raw", "digest", "format"},
 	{"raw", "size"},
 	{"raw", "referrers"},
-	{"raw", "platform"},
 	{"raw", "require"},
 	{"digest", "size"},
 	{"digest", "referrers"},
-	{"digest", "platform"},
-	{"digest", "require"},
 }
 
 func newInspect(a *app) *cobra.Command {
@@ -59,7 +56,7 @@ several images a table is printed, images by platforms.`,
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			if err := errors.Join(exclusive(cmd, inspectOnce...), o.parse(args)); err != nil {
+			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format"), o.parse(args)); err != nil {
 				return err
 			}
 			return runInspect(cmd.Context(), a, o, args)
@@ -72,7 +69,8 @@ several images a table is printed, images by platforms.`,
 	f.StringVar(&o.format, "format", "", "print this Go `TEMPLATE` over the report")
 	f.BoolVar(&o.sizes, "size", false, "add what each image weighs; one request more an image")
 	f.BoolVar(&o.referrers, "referrers", false, "add what refers to each image: sbom, provenance, signed; a request or two more an image")
-	f.StringVar(&o.platform, "platform", "", "only the image that runs on this `PLATFORM`, with its config")
+	f.StringVar(&o.platform, "platform", "", "only the image that runs on this `PLATFORM`, with its config; with --digest or --raw its own (also --platforms)")
+	alike(f, map[string]string{"platforms": "platform"})
 	f.StringSliceVar(&o.require, "require", nil, "end with 1 unless the image runs on all these `PLATFORMS`")
 	return cmd
 }
@@ -109,7 +107,7 @@ type inspected struct {
 
 func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) error {
 	if o.raw {
-		return missing(printRaw(ctx, a, refs[0]))
+		return missing(o.printRaw(ctx, a, refs[0]))
 	}
 	all := make([]inspected, len(refs))
 	var wg sync.WaitGroup
@@ -132,10 +130,15 @@ func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manife
 	if err != nil {
 		return nil, err
 	}
-	if o.digest {
+	if o.digest && o.look.Platform.OS == "" && len(o.required) == 0 {
 		d, err := source.Resolve(ctx, name)
 		return &manifest.Report{Ref: ref, Digest: d.Digest}, missing(err)
 	}
+	return o.report(ctx, source, name, ref)
+}
+
+// report looks at the image of a source that has the name there, and ref here.
+func (o *inspectOptions) report(ctx context.Context, source manifest.Source, name, ref string) (*manifest.Report, error) {
 	r, err := manifest.Inspect(ctx, source, name, o.look)
 	if p := (*manifest.PlatformError)(nil); errors.As(err, &p) {
 		p.Ref = ref
@@ -192,10 +195,23 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 // An unmetError says that an image does not keep what --require demands.
 type unmetError struct{ *manifest.PlatformError }
 
-func printRaw(ctx context.Context, a *app, ref string) error {
+// printRaw prints the manifest of an image, or of the one in it that --platform
+// names.
+func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error {
 	source, name, err := a.places().source(ref)
 	if err != nil {
 		return err
+	}
+	if o.look.Platform.OS != "" {
+		r, err := o.report(ctx, source, name, ref)
+		if err != nil {
+			return err
+		}
+		if r.Index {
+			if source, name, err = a.places().source(a.places().Beside(ref, r.Platforms[0].Digest, "")); err != nil {
+				return err
+			}
+		}
 	}
 	c, err := source.Get(ctx, name)
 	if err != nil {

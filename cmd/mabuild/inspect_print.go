@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -29,6 +30,9 @@ func (o *inspectOptions) print(w io.Writer, all []inspected) error {
 		}
 		var err error
 		switch {
+		case o.digest && o.met(i.report) != nil: // and a script takes nothing for it
+		case o.digest && o.platform != "":
+			_, err = fmt.Fprintln(w, i.report.Platforms[0].Digest)
 		case o.digest:
 			_, err = fmt.Fprintln(w, i.report.Digest)
 		case o.template != nil:
@@ -84,7 +88,7 @@ func jsonText(v any) (string, error) {
 func (o *inspectOptions) printFormat(w io.Writer, r *manifest.Report) error {
 	var b strings.Builder
 	if err := o.template.Execute(&b, r); err != nil {
-		return usage("mabuild inspect --json shows what there is", "--format: %s", err)
+		return usage(formatFields, "--format: %s", err)
 	}
 	text := b.String()
 	if !strings.HasSuffix(text, "\n") {
@@ -92,6 +96,19 @@ func (o *inspectOptions) printFormat(w io.Writer, r *manifest.Report) error {
 	}
 	_, err := io.WriteString(w, plainLines(text))
 	return err
+}
+
+// formatFields lists what --format knows, by the names that templates have for it.
+var formatFields = "there are " + fieldsOf(reflect.TypeFor[manifest.Report]()) +
+	"; in .Platforms " + fieldsOf(reflect.TypeFor[manifest.Runnable]()) +
+	"; in .Image " + fieldsOf(reflect.TypeFor[manifest.Detail]())
+
+func fieldsOf(t reflect.Type) string {
+	var names []string
+	for f := range t.Fields() {
+		names = append(names, "."+f.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 // printReport prints a report in mquery's shape.

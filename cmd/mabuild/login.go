@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 type loginOptions struct {
@@ -54,7 +57,7 @@ func newLogout(a *app) *cobra.Command {
 		Short: "Forget the credentials of a registry",
 		Args:  exactlyOne("HOST"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := credentialKey(args[0])
+			key, err := credentialKey(bareHost(args[0]))
 			if err != nil {
 				return err
 			}
@@ -69,7 +72,7 @@ func newLogout(a *app) *cobra.Command {
 				}
 			}
 			if err := file.GetCredentialsStore(key).Erase(key); err != nil {
-				return fmt.Errorf("%s: %w", file.GetFilename(), err)
+				return unkept(file, key, err)
 			}
 			_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", args[0])
 			return err
@@ -77,17 +80,50 @@ func newLogout(a *app) *cobra.Command {
 	}
 }
 
+// bareHost takes off what is pasted along with the name of a registry: a scheme, a
+// path.
+func bareHost(text string) string {
+	if _, rest, ok := strings.Cut(text, "://"); ok {
+		text = rest
+	}
+	host, _, _ := strings.Cut(text, "/")
+	return host
+}
+
 // credentialKey is the name under which a registry's credentials are kept:
 // Docker's own for its hub, the host otherwise.
 func credentialKey(host string) (string, error) {
-	registry, err := name.NewRegistry(host)
-	if err != nil {
-		return "", usage("write a host, for example ghcr.io or localhost:5000", "registry %q: %s", host, err)
+	n, err := name.NewRegistry(host)
+	if err != nil || host == "" {
+		return "", usage("write a host, for example ghcr.io or localhost:5000", "%q is no registry", host)
 	}
-	if registry.RegistryStr() == name.DefaultRegistry {
+	if n.RegistryStr() == name.DefaultRegistry {
 		return authn.DefaultAuthKey, nil
 	}
-	return registry.RegistryStr(), nil
+	return n.RegistryStr(), nil
+}
+
+// A credentialError is about the place where credentials are kept, or about those
+// that a person just gave.
+type credentialError struct {
+	err error
+	way string
+}
+
+func (e *credentialError) Error() string { return e.err.Error() }
+func (e *credentialError) Unwrap() error { return e.err }
+func (e *credentialError) Hint() string  { return e.way }
+
+// unkept says that credentials cannot be kept, or taken away.
+func unkept(file *configfile.ConfigFile, key string, err error) error {
+	helper := cmp.Or(file.CredentialHelpers[key], file.CredentialsStore)
+	if helper == "" {
+		return &credentialError{fmt.Errorf("%s: %w", file.GetFilename(), err), "make the file one that can be written"}
+	}
+	return &credentialError{
+		fmt.Errorf("credential helper docker-credential-%s: %w", helper, err),
+		"install it, or take it out of " + file.GetFilename() + ", which names it",
+	}
 }
 
 // credentials opens the store that the next command will read: Docker's config,
@@ -96,7 +132,11 @@ func credentials() (*configfile.ConfigFile, error) {
 	docker := filepath.Join(dockerconfig.Dir(), dockerconfig.ConfigFileName)
 	named := os.Getenv("REGISTRY_AUTH_FILE")
 	if _, err := os.Stat(docker); err == nil || named == "" {
-		return dockerconfig.Load("")
+		file, err := dockerconfig.Load("")
+		if err != nil {
+			err = &credentialError{fmt.Errorf("%s: %w", docker, err), "repair " + docker + ", or remove it"}
+		}
+		return file, err
 	}
 	file := configfile.New(named)
 	f, err := os.Open(named) //nolint:gosec // the file that the person names
@@ -106,11 +146,19 @@ func credentials() (*configfile.ConfigFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file, errors.Join(file.LoadFromReader(f), f.Close())
+	if err := errors.Join(file.LoadFromReader(f), f.Close()); err != nil {
+		return nil, &credentialError{fmt.Errorf("%s: %w", named, err), "repair " + named + ", or remove it"}
+	}
+	return file, nil
 }
 
 func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
+	host = bareHost(host)
 	key, err := credentialKey(host)
+	if err != nil {
+		return err
+	}
+	file, err := credentials() // before anybody is asked for a password
 	if err != nil {
 		return err
 	}
@@ -118,15 +166,14 @@ func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
 		return err
 	}
 	if err := a.checkLogin(ctx, host, o); err != nil {
-		return err
-	}
-	file, err := credentials()
-	if err != nil {
+		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindCredentials {
+			return &credentialError{fmt.Errorf("%s refuses this user name or password: nothing was kept", host), "some registries want a token in place of the password"}
+		}
 		return err
 	}
 	auth := dockertypes.AuthConfig{Username: o.user, Password: o.password, ServerAddress: key}
 	if err := file.GetCredentialsStore(key).Store(auth); err != nil {
-		return fmt.Errorf("%s: %w", file.GetFilename(), err)
+		return unkept(file, key, err)
 	}
 	where := file.GetFilename()
 	if helper := file.CredentialsStore; helper != "" {

@@ -9,10 +9,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mabuild/mabuild/internal/config"
 )
 
 // grace is how long an interrupted run may take to tidy up.
@@ -57,7 +60,10 @@ without a Docker daemon, and publishes them under one tag.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          knownCommand,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
+				return &usageError{err: err}
+			}
 			stop, err := a.profile.start()
 			if err == nil {
 				a.ends = append(a.ends, func() {
@@ -70,17 +76,39 @@ without a Docker daemon, and publishes them under one tag.
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err: err, way: cmd.CommandPath() + " --help lists the flags"}
-	})
+	root.SetFlagErrorFunc(wrongFlag)
+	root.Version = versionLine()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
 		newPush(a), newBuild(a), newInspect(a), newManifest(a), newMirror(a), newTags(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
+	helpful(root)
 	a.complete(root)
 	return root
+}
+
+// helpful has help and completion refuse what they do not know.
+func helpful(root *cobra.Command) {
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Say what a command does",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return noCommand(cmd, strings.Join(rest, " "))
+			}
+			return cmd.Help()
+		},
+	})
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args, cmd.RunE = knownCommand, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 // interrupted is why a run ended: a signal.

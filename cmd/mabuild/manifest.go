@@ -33,8 +33,10 @@ func newManifest(a *app) *cobra.Command {
 	}
 	kind := push.PersistentFlags().String("type", "", kindUsage)
 	push.AddCommand(newFromArgs(a, l, kind), newFromSpec(a, l, kind))
+	look := newInspect(a) // where others have it
+	look.Hidden = true
 	cmd.AddCommand(
-		newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
+		look, newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
 		newManifestAdd(a, l), newManifestRemove(a, l), newManifestAnnotate(a, l),
 	)
 	return cmd
@@ -62,7 +64,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 	}
 	ref, err := name.ParseReference(target)
 	if err != nil {
-		return err
+		return nil // which is told of the target
 	}
 	host := ref.Context().RegistryStr()
 	if l.plainHTTP || l.insecure {

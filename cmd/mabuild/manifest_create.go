@@ -19,8 +19,8 @@ type sourceReader struct {
 	allowMismatch, trust, ignoreMissing bool
 }
 
-func (r *sourceReader) bind(f *pflag.FlagSet) {
-	f.StringSliceVar(&r.selected, "select", nil, "keep only these `PLATFORMS`")
+func (r *sourceReader) bind(f *pflag.FlagSet, also string) {
+	f.StringSliceVar(&r.selected, "select", nil, "keep only these `PLATFORMS`"+also)
 	f.BoolVar(&r.allowMismatch, "allow-mismatch", false, "warn where a config contradicts the declared platform, and believe the declaration")
 	f.BoolVar(&r.trust, "trust-platforms", false, "do not read images whose platform is declared: the fewest requests")
 	f.BoolVar(&r.ignoreMissing, "ignore-missing", false, "leave out images that do not exist, and say so")
@@ -52,7 +52,7 @@ what it is and keeps its digest.`,
   mabuild manifest create acme/app:small acme/app:v1 --select linux/amd64,linux/arm64`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return usage(cmd.UseLine(), "%s wants a TARGET and at least one SOURCE", cmd.CommandPath())
+				return usage(cmd.UseLine(), "%s wants a TARGET and at least one SOURCE", commandName(cmd))
 			}
 			return nil
 		},
@@ -64,8 +64,10 @@ what it is and keeps its digest.`,
 			return runAssemble(cmd.Context(), a, w, as, args[0])
 		},
 	}
+	alike(cmd.Flags(), map[string]string{"platforms": "select", "platform": "select", "tag": "also-tag"})
 	w.bind(cmd.Flags())
-	r.bind(cmd.Flags())
+	r.bind(cmd.Flags(), " (also --platforms)")
+	cmd.Flags().Lookup("also-tag").Usage += " (also --tag)"
 	return cmd
 }
 
@@ -83,7 +85,7 @@ func addItems(as *manifest.Assembly, args []string) error {
 		} else {
 			item.Ref = arg
 		}
-		as.Items = append(as.Items, item)
+		as.Items, errs = append(as.Items, item), append(errs, checkImage(item.Ref))
 	}
 	return errors.Join(errs...)
 }

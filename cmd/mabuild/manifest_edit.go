@@ -89,8 +89,9 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 			return e.edit(cmd.Context(), a, args[0], as)
 		},
 	}
+	alike(cmd.Flags(), map[string]string{"platforms": "select", "platform": "select"})
 	e.bind(cmd.Flags())
-	r.bind(cmd.Flags())
+	r.bind(cmd.Flags(), " (also --platforms)")
 	cmd.Flags().BoolVar(&replace, "replace", false, "let an image take the place of the one that has its platform")
 	return cmd
 }
@@ -99,6 +100,7 @@ func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
 	e := newEditor(l)
 	cmd := &cobra.Command{
 		Use:     "remove INDEX PLATFORM|DIGEST…",
+		Aliases: []string{"rm"},
 		Short:   "Take images out of an index, with what describes them",
 		Example: "  mabuild manifest remove acme/app:v1 linux/s390x",
 		Args:    indexAnd("at least one PLATFORM or DIGEST"),
@@ -138,7 +140,7 @@ func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			as := manifest.Assembly{}
 			if len(e.annotations)+len(e.unset) == 0 {
-				return usage(cmd.UseLine(), "%s wants --annotation or --remove-annotation", cmd.CommandPath())
+				return usage(cmd.UseLine(), "%s wants --annotation or --remove-annotation", commandName(cmd))
 			}
 			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as)); err != nil {
 				return err
@@ -155,7 +157,7 @@ func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 func indexAnd(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < 2 {
-			return usage(cmd.UseLine(), "%s wants an INDEX and %s", cmd.CommandPath(), what)
+			return usage(cmd.UseLine(), "%s wants an INDEX and %s", commandName(cmd), what)
 		}
 		return nil
 	}

@@ -33,7 +33,7 @@ The last line printed is the digest and the size of the index.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			as := manifest.Assembly{}
 			if target == "" || template == "" || len(platforms) == 0 {
-				return usage(cmd.UseLine(), "%s wants --platforms, --template and --target", cmd.CommandPath())
+				return usage(cmd.UseLine(), "%s wants --platforms, --template and --target", commandName(cmd))
 			}
 			w.under(kind)
 			w.annotations = append(w.annotations, splitAnnotations(annotations)...)
@@ -49,8 +49,9 @@ The last line printed is the digest and the size of the index.`,
 	f.StringVar(&target, "target", "", "`NAME` of the index")
 	f.StringSliceVar(&w.alsoTag, "tags", nil, "the same as --also-tag")
 	f.StringArrayVar(&annotations, "annotations", nil, "the same as --annotation; `K=V,K=V` are two")
+	alike(f, map[string]string{"platform": "platforms", "tag": "also-tag"})
 	w.bind(f)
-	r.bind(f)
+	r.bind(f, "")
 	return cmd
 }
 
@@ -83,8 +84,9 @@ func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 			return runAssemble(cmd.Context(), a, w, as, spec.Image)
 		},
 	}
+	alike(cmd.Flags(), map[string]string{"tag": "also-tag"})
 	w.bind(cmd.Flags())
-	r.bind(cmd.Flags())
+	r.bind(cmd.Flags(), "")
 	return cmd
 }
 

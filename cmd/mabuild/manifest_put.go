@@ -41,7 +41,10 @@ func (w *indexWriter) begin(a *app, cmd *cobra.Command, target string) error {
 	if err := a.start(cmd); err != nil {
 		return err
 	}
-	errs := []error{w.login.apply(a.client, target)}
+	errs := []error{
+		valued(cmd, "select", "platforms", "template", "target", "type", "also-tag", "tag", "username", "password", "docker-cfg"),
+		w.login.apply(a.client, target),
+	}
 	for _, tag := range w.targets(target) {
 		if !local.Is(tag) {
 			errs = append(errs, checkTag(tag))

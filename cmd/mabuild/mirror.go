@@ -43,8 +43,9 @@ var ofEntry = []string{"template", "platforms", "optional", "referrers", "backup
 func newMirror(a *app) *cobra.Command {
 	var o mirrorOptions
 	cmd := &cobra.Command{
-		Use:   "mirror SOURCE TARGET | --template NAME TARGET | -f FILE",
-		Short: "Copy images that others publish to your own registry, once or on a schedule",
+		Use:     "mirror SOURCE TARGET | --template NAME TARGET | -f FILE",
+		Aliases: []string{"copy", "cp"},
+		Short:   "Copy images that others publish to your own registry, once or on a schedule",
 		Long: `Copy an image or an index to another place, with its digest; make one index of
 images whose names differ by platform; or do all that a file says, once or with
 --watch on its schedules.
@@ -79,6 +80,7 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "file", "f", "", "do what this `FILE` says (docs/mirror.md)")
 	f.StringSliceVar(&o.only, "only", nil, "only these `ENTRIES` of the file")
 	f.StringVar(&o.template, "template", "", "`NAME` of images that differ by platform, with OS, ARCH and VARIANT in it")
+	alike(f, map[string]string{"platform": "platforms"})
 	f.StringSliceVar(&o.platforms, "platforms", nil, "the `PLATFORMS` to keep, or to fill into the template")
 	f.BoolVar(&o.optional, "optional", false, "go without a platform that is not there, and say so")
 	f.BoolVar(&o.referrers, "referrers", false, "copy signatures, SBOMs and provenance, too, of the index and of its images")
@@ -103,7 +105,7 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 		}
 		return list
 	}
-	var errs []error
+	errs := []error{valued(cmd, "file", "only", "template", "platforms", "backup", "report", "listen")}
 	if o.file == "" {
 		want := 2
 		if o.template != "" {
@@ -124,9 +126,6 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 		}
 	}
 	errs = append(errs, writable("--report", o.report))
-	if cmd.Flags().Changed("only") && len(o.only) == 0 {
-		errs = append(errs, usage("--only NAME", "--only names no entry"))
-	}
 	if o.reserve < 0 {
 		errs = append(errs, usage("--quota-reserve 20, for example", "--quota-reserve %d: fewer than none", o.reserve))
 	}
@@ -160,6 +159,9 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	if o.template == "" {
 		e.Image = args[0]
+		if errs = append(errs, checkImage(e.Image)); e.Image == target {
+			errs = append(errs, usage("name another TARGET", "%s is the source, too", target))
+		}
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
 		errs = append(errs, usage("write ARCH where the architecture stands", "template %q names the same image for each platform", o.template))
 	}
@@ -180,6 +182,8 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 		errs = append(errs, err)
 	case strings.Contains(target, "@"):
 		errs = append(errs, usage("write repository:tag", "target %q has a digest, which follows from what is copied", target))
+	case !strings.Contains(target, "{{"):
+		errs = append(errs, checkReference(target))
 	}
 	return e, errors.Join(errs...)
 }

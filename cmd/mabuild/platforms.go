@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -23,7 +24,8 @@ func newPlatforms(a *app) *cobra.Command {
 		Long: `List the platforms that this Go builds and containers run on, every variant in
 a line of its own, with the GO* variables that each stands for.
 With IMAGE: those that the image has as well, which is what
-"--platforms all --base IMAGE" builds; a Windows image has one for each version.`,
+"--platforms all --base IMAGE" builds; a Windows image has one for each version. The
+built-in bases static and scratch have what is listed, static for linux alone.`,
 		Args: atMostOne("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
@@ -47,9 +49,14 @@ func runPlatforms(ctx context.Context, a *app, args []string, asJSON bool) error
 	goc := &crosscompile.Go{Log: a.log}
 	var list []ocispec.Platform
 	var err error
-	if len(args) == 1 {
+	switch {
+	case len(args) == 1 && (args[0] == build.Static || args[0] == build.Scratch): // as --base has it
+		if list, err = buildable(ctx, goc); args[0] == build.Static {
+			list = slices.DeleteFunc(list, func(p ocispec.Platform) bool { return p.OS != "linux" })
+		}
+	case len(args) == 1:
 		list, err = shared(ctx, a, goc, args[0])
-	} else {
+	default:
 		list, err = buildable(ctx, goc)
 	}
 	if err != nil {

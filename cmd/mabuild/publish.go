@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,8 +117,12 @@ func checkTag(ref string) error {
 	if strings.Contains(ref, "@") {
 		return usage("write repository:tag", "tag %q has a digest, which follows from what is built", ref)
 	}
-	if _, err := name.NewTag(ref, name.WeakValidation); err != nil {
-		return usage("write repository:tag, for example ghcr.io/acme/app:v1", "tag %q: %s", ref, err)
+	err := checkReference(ref)
+	if err == nil {
+		_, err = name.NewTag(ref, name.WeakValidation)
+	}
+	if err != nil {
+		return usage(cmp.Or(hint(err), "write repository:tag, for example ghcr.io/acme/app:v1"), "tag %s", strings.TrimPrefix(err.Error(), "tag "))
 	}
 	return nil
 }

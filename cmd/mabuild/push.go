@@ -90,7 +90,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 
 // runPush builds and publishes: from the configuration to the digest.
 func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
-	if err := a.start(cmd); err != nil {
+	if err := a.startWith(cmd, config.All); err != nil {
 		return err
 	}
 	if err := errors.Join(a.named(cmd.Flags()), writable("--metadata-file", a.config.MetadataFile), writable("--image-refs", o.refsFile)); err != nil {

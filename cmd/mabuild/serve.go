@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/serve"
 )
 
@@ -23,7 +24,7 @@ func newRegistry(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "registry",
 		Short: "Run a registry for a first try",
-		Args:  noArgs,
+		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newServe(a))
@@ -41,7 +42,7 @@ ready. It is for trying things out, not for keeping them.`,
 		Example: "  mabuild registry serve --dir /tmp/registry --address 127.0.0.1:5000",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.start(cmd); err != nil {
+			if err := a.startWith(cmd, config.NoFile); err != nil {
 				return err
 			}
 			return runServe(cmd.Context(), a, o)
@@ -58,8 +59,8 @@ func runServe(ctx context.Context, a *app, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", o.address)
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", o.address)
 	if err != nil {
 		return usage("choose another --address; port 0 takes a free one", "%s", err)
 	}

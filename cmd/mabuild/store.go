@@ -42,7 +42,7 @@ func (s store) place(text string) (local.Place, error) {
 // source returns where ref is read, and its name there.
 func (s store) source(ref string) (manifest.Source, string, error) {
 	if !local.Is(ref) {
-		return s.client, ref, nil
+		return s.client, ref, checkReference(ref)
 	}
 	place, err := local.Parse(ref)
 	if err != nil {

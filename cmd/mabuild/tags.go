@@ -3,19 +3,22 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest"
 )
 
 func newTags(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "tags REPOSITORY",
-		Short: "List the tags of a repository, the newest version last",
+		Use:     "tags REPOSITORY",
+		Aliases: []string{"ls"},
+		Short:   "List the tags of a repository, the newest version last",
 		Long: `List the tags of a repository, one a line: what is no version first, as people
 sort it (v9 before v10), then the versions. All pages are read.`,
 		Example: `  mabuild tags quay.io/coreos/flannel
@@ -33,12 +36,18 @@ sort it (v9 before v10), then the versions. All pages are read.`,
 }
 
 func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
+	if err := checkRepository(repo); err != nil {
+		return err
+	}
 	if at := strings.LastIndexAny(repo, ":@"); at > strings.LastIndex(repo, "/") && strings.Contains(repo, "/") {
 		return usage("mabuild tags "+withoutTag(repo[:at]), "%q names one image: tags wants a repository", repo)
 	}
 	tags, err := a.client.Tags(ctx, repo)
+	if errors.Is(err, manifest.ErrNotFound) {
+		return &usageError{err: err, way: "is the name right?"}
+	}
 	if err != nil {
-		return &mirror.SourceError{Err: err}
+		return err
 	}
 	mirror.SortTags(tags)
 	if asJSON {

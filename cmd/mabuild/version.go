@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -23,14 +25,31 @@ func versionText() string {
 	return "(devel)"
 }
 
+// versionLine is what version prints, and --version.
+func versionLine() string {
+	return fmt.Sprintf("mabuild %s (%s, %s/%s)", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
 func newVersion(a *app) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.stdout, "mabuild %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			if !asJSON {
+				_, err := fmt.Fprintln(a.stdout, versionLine())
+				return err
+			}
+			out := json.NewEncoder(a.stdout)
+			out.SetIndent("", "  ")
+			return out.Encode(struct {
+				Version  string `json:"version"`
+				Go       string `json:"go"`
+				Platform string `json:"platform"`
+			}{strings.Trim(versionText(), "()"), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object with version, go and platform")
+	return cmd
 }

@@ -200,20 +200,32 @@ func unknownKey(key string, fields []*field, t reflect.Type) error {
 
 // didYouMean returns "; did you mean X?" for the word nearest to s, or nothing.
 func didYouMean(s string, words []string) string {
-	best, least := "", max(2, len(s)/3)+1
-	folded := strings.ToLower(strings.ReplaceAll(s, "-", "_"))
-	if len(s) > 64 {
-		return ""
-	}
-	for _, w := range words {
-		if d := levenshtein.Distance(folded, w, nil); d < least && d < len(w) {
-			best, least = w, d
-		}
-	}
+	best := Nearest(s, words)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// Nearest returns which of the words s was probably meant to be, empty for none.
+func Nearest(s string, words []string) string {
+	best, least := "", max(2, len(s)/3)+1
+	if len(s) > 64 {
+		return ""
+	}
+	for _, w := range words {
+		if d := distance(s, w); d < least && d < len(w) {
+			best, least = w, d
+		}
+	}
+	return best
+}
+
+// distance is how many letters differ, whatever their case, dashes and underscores
+// being the same.
+func distance(a, b string) int {
+	fold := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "_")) }
+	return levenshtein.Distance(fold(a), fold(b), nil)
 }
 
 // shorten keeps a text of the file short enough, and clean enough, to be told.

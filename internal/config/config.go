@@ -41,7 +41,7 @@ type Config struct {
 
 	Jobs         int         `yaml:"jobs" doc:"How many compilers run at once; 0 chooses by cores and memory." example:"4"`
 	Cache        Cache       `yaml:"cache" doc:"Where what was made is kept for the next run, and how much of it."`
-	Output       []string    `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines"`
+	Output       []string    `yaml:"output" doc:"Local destinations: oci:DIR, oci-archive:F, docker-archive:F[,platform=P], docker-daemon:[platform=P], containerd:." example:"[\"oci:./image\"]" sep:"lines" single:"true"`
 	MetadataFile string      `yaml:"metadata_file" doc:"Write digests, platforms and sizes to this file, as JSON." example:"dist/image.json" check:"path"`
 	NoIndex      bool        `yaml:"no_index" doc:"Publish a plain image instead of an index; wants exactly one platform."`
 	MediaTypes   string      `yaml:"media_types" doc:"Media types of what is built; docker is for registries that know no OCI." enum:"oci|docker" default:"oci"`
@@ -53,12 +53,16 @@ type Config struct {
 	Progress     string      `yaml:"progress" doc:"How progress is shown." enum:"auto|tty|plain|json|none" default:"auto"`
 
 	Registries         map[string]Registry `yaml:"registries" doc:"How to reach single registries, by host[:port]." flag:"-" check:"host" example:"registry.local"`
-	InsecureRegistries []string            `yaml:"insecure_registries" doc:"Hosts that may be spoken to over plain http or unverified TLS." flag:"insecure-registry" example:"[\"registry.local:5000\"]" check:"host"`
-	TrustRealms        []string            `yaml:"trust_realms" doc:"Token servers that may have a registry's credentials although they live elsewhere." flag:"trust-realm" example:"[auth.example.com]" check:"host"`
+	InsecureRegistries []string            `yaml:"insecure_registries" doc:"Hosts that may be spoken to over plain http or unverified TLS." flag:"insecure-registry" example:"[\"registry.local:5000\"]" check:"host" single:"true"`
+	TrustRealms        []string            `yaml:"trust_realms" doc:"Token servers that may have a registry's credentials although they live elsewhere." flag:"trust-realm" example:"[auth.example.com]" check:"host" single:"true"`
 	CAFile             string              `yaml:"ca_file" doc:"PEM file of certificate authorities to trust beside the system's, for every registry." flag:"ca-file" example:"ca.pem" check:"path"`
 	ClientCert         string              `yaml:"client_cert" doc:"PEM file of the client certificate, for every registry." example:"client.pem" check:"path"`
 	ClientKey          string              `yaml:"client_key" doc:"PEM file of the client certificate's key." example:"client-key.pem" check:"path"`
 	Timeout            Duration            `yaml:"timeout" doc:"End the run after this time; 0 never does." example:"30m"`
+
+	// Ignored is what was found wrong and stopped nothing: keys that were not wanted,
+	// and variables that are most likely misspelt.
+	Ignored []error `yaml:"-"`
 
 	workdir string
 	origins map[string]Origin
@@ -69,13 +73,13 @@ type Config struct {
 type Settings struct {
 	Repo      string      `yaml:"repo" doc:"Registry and path that images are pushed below; the name of the program is added." example:"ghcr.io/acme"`
 	Naming    string      `yaml:"naming" doc:"What stands below repo: the program's name, its import path, the last element of that, or nothing (bare)." enum:"program|import-path|base-import-path|bare" default:"program"`
-	Platforms []string    `yaml:"platforms" doc:"What to build for: os/arch[/variant], or all for every platform that the base and Go share. All of it is published, or nothing." default:"linux/amd64,linux/arm64" check:"platforms"`
+	Platforms []string    `yaml:"platforms" doc:"What to build for: os/arch[/variant], or all for every platform that the base and Go share. All of it is published, or nothing." default:"linux/amd64,linux/arm64" check:"platforms" single:"true"`
 	Base      PerPlatform `yaml:"base" doc:"Base image: static (built in), scratch, or any image; or one for each platform." default:"static"`
-	Tags      []string    `yaml:"tags" doc:"Tags that the image gets; templates such as {{.Version}} are filled in from git." flag:"tag" default:"latest"`
-	Ldflags   []string    `yaml:"ldflags" doc:"Flags of the linker beside -s -w; templates are filled in from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines"`
-	Gcflags   []string    `yaml:"gcflags" doc:"Flags of the compiler." example:"[\"-N -l\"]" sep:"lines"`
-	BuildTags []string    `yaml:"build_tags" doc:"Build tags." example:"[netgo]"`
-	Env       []string    `yaml:"env" doc:"Variables for the go command, each K=V." flag:"build-env" example:"[GOEXPERIMENT=none]" check:"keyvalue" sep:"lines"`
+	Tags      []string    `yaml:"tags" doc:"Tags that the image gets; templates such as {{.Version}} are filled in from git." flag:"tag" default:"latest" single:"true"`
+	Ldflags   []string    `yaml:"ldflags" doc:"Flags of the linker beside -s -w; templates are filled in from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines" single:"true"`
+	Gcflags   []string    `yaml:"gcflags" doc:"Flags of the compiler." example:"[\"-N -l\"]" sep:"lines" single:"true"`
+	BuildTags []string    `yaml:"build_tags" doc:"Build tags." example:"[netgo]" single:"true"`
+	Env       []string    `yaml:"env" doc:"Variables for the go command, each K=V." flag:"build-env" example:"[GOEXPERIMENT=none]" check:"keyvalue" sep:"lines" single:"true"`
 	Cgo       Cgo         `yaml:"cgo" doc:"Compile with cgo: true, or with which C compilers." short:"enabled"`
 	Symbols   bool        `yaml:"symbols" doc:"Keep symbol table and debug information."`
 	Race      bool        `yaml:"race" doc:"Compile with the race detector; wants cgo."`
@@ -110,10 +114,10 @@ type Build struct {
 
 // An Override replaces settings of a build for one platform.
 type Override struct {
-	Ldflags   []string `yaml:"ldflags" doc:"Flags of the linker." flag:"-"`
-	Gcflags   []string `yaml:"gcflags" doc:"Flags of the compiler." flag:"-"`
-	BuildTags []string `yaml:"build_tags" doc:"Build tags." flag:"-"`
-	Env       []string `yaml:"env" doc:"Variables for the go command, each K=V, beside those of the build." flag:"-" check:"keyvalue"`
+	Ldflags   []string `yaml:"ldflags" doc:"Flags of the linker." flag:"-" single:"true"`
+	Gcflags   []string `yaml:"gcflags" doc:"Flags of the compiler." flag:"-" single:"true"`
+	BuildTags []string `yaml:"build_tags" doc:"Build tags." flag:"-" single:"true"`
+	Env       []string `yaml:"env" doc:"Variables for the go command, each K=V, beside those of the build." flag:"-" check:"keyvalue" single:"true"`
 }
 
 // A File is a file or directory that goes into the image.
@@ -131,11 +135,11 @@ type Image struct {
 	Cmd         []string `yaml:"cmd" doc:"Arguments that the person who runs the image may replace." flag:"cmd" sep:"lines" example:"[--help]"`
 	User        string   `yaml:"user" doc:"User, or user:group, by number or name." flag:"user" example:"\"65532\""`
 	Workdir     string   `yaml:"workdir" doc:"Working directory." flag:"workdir" check:"absolute" example:"/srv"`
-	Env         []string `yaml:"env" doc:"Variables of the running program, each K=V." flag:"env" check:"keyvalue" sep:"lines" example:"[TZ=UTC]"`
-	Ports       []string `yaml:"ports" doc:"Ports that the program listens on, each PORT[/PROTOCOL]." flag:"port" example:"[8080/tcp]"`
-	Labels      []string `yaml:"labels" doc:"Labels, each K=V." flag:"label" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.source=https://example.com/acme\"]"`
-	Annotations []string `yaml:"annotations" doc:"Annotations of the index and of each image's manifest, each K=V; index:K=V and manifest:K=V are of one of them." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]"`
-	Volumes     []string `yaml:"volumes" doc:"Directories that hold data." flag:"volume" check:"absolute" example:"[/data]"`
+	Env         []string `yaml:"env" doc:"Variables of the running program, each K=V." flag:"env" check:"keyvalue" sep:"lines" example:"[TZ=UTC]" single:"true"`
+	Ports       []string `yaml:"ports" doc:"Ports that the program listens on, each PORT[/PROTOCOL]." flag:"port" example:"[8080/tcp]" single:"true"`
+	Labels      []string `yaml:"labels" doc:"Labels, each K=V." flag:"label" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.source=https://example.com/acme\"]" single:"true"`
+	Annotations []string `yaml:"annotations" doc:"Annotations of the index and of each image's manifest, each K=V; index:K=V and manifest:K=V are of one of them." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]" single:"true"`
+	Volumes     []string `yaml:"volumes" doc:"Directories that hold data." flag:"volume" check:"absolute" example:"[/data]" single:"true"`
 	StopSignal  string   `yaml:"stop_signal" doc:"Signal that ends the program." flag:"stop-signal" example:"SIGTERM"`
 
 	Healthcheck Healthcheck `yaml:"healthcheck" doc:"How Docker finds out whether the program is well; Kubernetes has probes of its own."`

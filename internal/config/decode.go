@@ -35,20 +35,24 @@ type decoder struct {
 // lines has the line of every key that was given a value. The error joins
 // a [*Problem] for each thing wrong; there is no value then.
 func decode[T any](file string, data []byte) (value *T, lines map[string]int, err error) {
-	d := &decoder{file: file, left: maxValues, lines: map[string]int{}}
-	root, err := d.parse(data)
-	if err != nil {
-		return nil, nil, err
-	}
-	value = new(T)
-	if root != nil && !isNull(root) {
-		out := reflect.ValueOf(value).Elem()
-		d.object(root, describe(out.Type()), out, "")
-	}
+	value, lines, d := decodeSome[T](file, data)
 	if err := d.err(); err != nil {
 		return nil, nil, err
 	}
-	return value, d.lines, nil
+	return value, lines, nil
+}
+
+// decodeSome is decode that also returns what it could read of a document in which
+// something is wrong: d has what.
+func decodeSome[T any](file string, data []byte) (value *T, lines map[string]int, d *decoder) {
+	d = &decoder{file: file, left: maxValues, lines: map[string]int{}}
+	value = new(T)
+	root, err := d.parse(data)
+	if err == nil && root != nil && !isNull(root) {
+		out := reflect.ValueOf(value).Elem()
+		d.object(root, describe(out.Type()), out, "")
+	}
+	return value, d.lines, d
 }
 
 // err joins the problems, most of them.
@@ -99,8 +103,24 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 	if len(at) > 1 {
 		line, _ = strconv.Atoi(at[1])
 	}
-	d.complain(&yaml.Node{Line: line}, "", errors.New(yamlLine.ReplaceAllString(err.Error(), "")))
+	text := yamlLine.ReplaceAllString(err.Error(), "")
+	if strings.Contains(text, "cannot start any token") && tabbed(data, line) {
+		text = "a tab indents the line, and YAML wants spaces"
+	}
+	d.complain(&yaml.Node{Line: line}, "", errors.New(text))
 	return nil, d.err()
+}
+
+// tabbed reports whether a line of data, or the one after it, begins with a tab: the
+// parser is not sure which it is.
+func tabbed(data []byte, line int) bool {
+	for i, one := range bytes.Split(data, []byte("\n")) {
+		space := one[:len(one)-len(bytes.TrimLeft(one, " \t"))]
+		if (i+1 == line || i == line) && bytes.ContainsRune(space, '\t') {
+			return true
+		}
+	}
+	return false
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
@@ -223,7 +243,11 @@ func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
 // items returns what is in the sequence n.
 func (d *decoder) items(n *yaml.Node, at string) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode {
-		d.complain(n, at, fmt.Errorf("wants a list, is %s", shapeOf(n)))
+		wants := "wants a list"
+		if n.Kind == yaml.ScalarNode && !isNull(n) {
+			wants = fmt.Sprintf("wants a list, [%s]", shorten(n.Value))
+		}
+		d.complain(n, at, fmt.Errorf("%s, is %s", wants, shapeOf(n)))
 		return nil
 	}
 	return n.Content

@@ -117,15 +117,27 @@ func environment(fields []*field, lookup func(string) (string, bool)) (layer, er
 		if !f.plain() || f.flag == "" {
 			continue
 		}
+		first, said := "", ""
 		for _, name := range f.variables() {
-			if s, ok := lookup(name); ok && s != "" {
+			s, ok := lookup(name)
+			switch {
+			case !ok || s == "" || injected(name, s):
+			case first == "":
+				first, said = name, s
 				one, err := f.read([]string{s}, Origin{Kind: FromEnv, Name: name})
 				l[f.path], errs = one, append(errs, err)
-				break
+			case s != said:
+				errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: name}, Key: f.path, Err: fmt.Errorf("says another thing than %s, which is the same setting", first)})
 			}
 		}
 	}
 	return l, errors.Join(errs...)
+}
+
+// injected reports whether Kubernetes has set a variable, for a service that is called
+// mabuild: MABUILD_PORT=tcp://10.0.0.1:80.
+func injected(name, value string) bool {
+	return name == "MABUILD_PORT" && strings.Contains(value, "://")
 }
 
 // given returns what the flags say that were given.
@@ -137,7 +149,7 @@ func given(fields []*field, flags *pflag.FlagSet) (layer, error) {
 	var errs []error
 	for _, f := range leaves(fields) {
 		flag := flags.Lookup(f.flag)
-		if f.flag == "" || flag == nil || !flag.Changed {
+		if f.flag == "" || flag == nil || !flag.Changed || flag.Name != f.flag { // another's, under this name too
 			continue
 		}
 		origin := Origin{Kind: FromFlag, Name: flag.Name}

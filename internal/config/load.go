@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -27,10 +29,29 @@ type Options struct {
 	// Lookup returns the value of a variable; nil is os.LookupEnv. A variable
 	// that is set to nothing counts as not set.
 	Lookup func(string) (string, bool)
+	// Environ lists all variables, NAME=VALUE, to warn of those that are misspelt; nil
+	// warns of none.
+	Environ func() []string
+	// Keys says what is read.
+	Keys Keys
 	// Flags are asked for the flags that have a key; only those that were given
 	// on the command line count.
 	Flags *pflag.FlagSet
 }
+
+// Keys say which keys are read.
+type Keys int
+
+const (
+	// All are those of a program that builds.
+	All Keys = iota
+	// Access are those that say how registries are reached, what may be kept and how
+	// people are talked to. What is wrong with the file's others, or with their
+	// variables, stops nothing: [Config.Ignored] has it.
+	Access
+	// NoFile are those of Access; no file is read.
+	NoFile
+)
 
 // Load merges flags, environment, file and defaults.
 //
@@ -45,17 +66,23 @@ func Load(o Options) (*Config, error) {
 	if o.Lookup == nil {
 		o.Lookup = os.LookupEnv
 	}
-	fromFile, lines, err := read(o)
 	fields := describe(reflect.TypeFor[Config]())
+	if o.Keys != All {
+		fields = slices.DeleteFunc(slices.Clone(fields), func(f *field) bool { return !access(f.path) })
+	}
+	fromFile, lines, ignored, err := read(o)
 	env, envErr := environment(fields, o.Lookup)
 	flags, flagErr := given(fields, o.Flags)
 	if err := errors.Join(err, envErr, flagErr); err != nil {
 		return nil, err
 	}
-	c := &Config{File: fromFile.File, Dir: fromFile.Dir, workdir: o.Dir, origins: map[string]Origin{}}
+	c := &Config{File: fromFile.File, Dir: fromFile.Dir, Ignored: append(ignored, misspelt(o)...), workdir: o.Dir, origins: map[string]Origin{}}
 	top := sources{defaults: defaults(fields), env: env, flags: flags}
 	top.file = inFile(fields, reflect.ValueOf(fromFile).Elem(), c.File, lines, "")
 	top.merge(fields, reflect.ValueOf(c).Elem(), c.origins, "")
+	if o.Keys != All {
+		return c, nil
+	}
 	if err := c.uniqueIDs(lines); err != nil {
 		return nil, err
 	}
@@ -73,29 +100,53 @@ func Load(o Options) (*Config, error) {
 	return c, nil
 }
 
-// read reads the file, if there is one.
-func read(o Options) (*Config, map[string]int, error) {
+// access reports whether the key at a path is one of [Access].
+func access(path string) bool {
+	top := topOf(path)
+	return slices.Contains([]string{"cache", "jobs", "registries"}, top) || slices.Contains(global, top)
+}
+
+// topOf returns the key of the top level that a path begins with.
+func topOf(path string) string {
+	if at := strings.IndexAny(path, ".["); at >= 0 {
+		return path[:at]
+	}
+	return path
+}
+
+// read reads the file, if there is one. What is wrong with it and does not matter to
+// o is in ignored.
+func read(o Options) (c *Config, lines map[string]int, ignored []error, err error) {
 	path := o.File
-	if path == "" {
-		var err error
+	if path == "" && o.Keys != NoFile {
 		if path, err = find(o.Dir); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	if path == "" {
-		return &Config{Dir: o.Dir}, nil, nil
+	if path == "" || o.Keys == NoFile {
+		return &Config{Dir: o.Dir}, nil, nil, nil
 	}
 	data, err := readBounded(path)
 	if err != nil {
-		return nil, nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
+		return nil, nil, nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
 	}
-	c, lines, err := decode[Config](path, data)
-	if err != nil {
-		return nil, nil, err
+	c, lines, d := decodeSome[Config](path, data)
+	if o.Keys != All {
+		d.problems = slices.DeleteFunc(d.problems, func(err error) bool {
+			p := (*Problem)(nil)
+			beside := errors.As(err, &p) && p.Key != "" && !access(p.Key)
+			if beside {
+				ignored = append(ignored, err)
+			}
+			return beside
+		})
+	}
+	if err := d.err(); err != nil {
+		return nil, nil, nil, err
 	}
 	c.File, c.Dir = path, filepath.Dir(path)
 	anchor(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), c.Dir)
-	return c, lines, nil
+	return c, lines, ignored, nil
 }
 
 // readBounded reads one byte more than a file may have, and no more.

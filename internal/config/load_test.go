@@ -382,14 +382,83 @@ func golden(t *testing.T, path string, got []byte) {
 
 // Who knows the flag knows the variable.
 func TestVariablesMayBeSpelledAsFlags(t *testing.T) {
-	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_PLATFORM=linux/arm64", "MABUILD_TAG=v1", "MABUILD_INSECURE_REGISTRY=registry.local", "MABUILD_BUILD_ENV=A=b", "MABUILD_ENV=C=d")})
+	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_PLATFORM=linux/arm64", "MABUILD_TAG=v1", "MABUILD_INSECURE_REGISTRY=registry.local", "MABUILD_BUILD_ENV=C=d", "MABUILD_ENV=C=d", "MABUILD_PORT=tcp://10.0.0.1:80")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(c.Platforms, []string{"linux/arm64"}) || !slices.Equal(c.Tags, []string{"v1"}) || !slices.Equal(c.InsecureRegistries, []string{"registry.local"}) {
 		t.Errorf("platforms %v, tags %v, insecure %v", c.Platforms, c.Tags, c.InsecureRegistries)
 	}
-	if !slices.Equal(c.Env, []string{"C=d"}) { // the key's own name comes first
-		t.Errorf("env %v", c.Env)
+	if !slices.Equal(c.Env, []string{"C=d"}) || len(c.Image.Ports) > 0 { // a cluster sets the port of a service
+		t.Errorf("env %v, ports %v", c.Env, c.Image.Ports)
+	}
+	_, err = Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_BUILD_ENV=A=b", "MABUILD_ENV=C=d")})
+	if err == nil || err.Error() != "env MABUILD_BUILD_ENV: says another thing than MABUILD_ENV, which is the same setting" {
+		t.Errorf("two spellings with two values: %v", err)
+	}
+}
+
+// TestMisspeltVariables: a warning for what is nearly one of ours, and for nothing
+// else.
+func TestMisspeltVariables(t *testing.T) {
+	environ := func() []string {
+		return []string{
+			"MABUILD_PLATFORNS=linux/amd64", "MABUILD_DRYRUN=1", "MABUILD_PLATFORMS=linux/arm64", "MABUILD_TAG=v1", "MABUILD_TAGGS=",
+			"MABUILD_SERVICE_HOST=10.0.0.1", "MABUILD_PORT_80_TCP=x", "MABUILD_PORTS_PORT=1", "MABUILD_SOMETHING=1", "MABUILD_XX=1", "MABULD_TAG=v1",
+		}
+	}
+	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup(), Environ: environ})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "env MABUILD_DRYRUN is read by nothing; did you mean MABUILD_DRY_RUN?\nenv MABUILD_PLATFORNS is read by nothing; did you mean MABUILD_PLATFORMS?"
+	if got := errors.Join(c.Ignored...); got == nil || got.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", got, want)
+	}
+}
+
+// TestSwitch: flags without a key may be given by variables, which flags beat.
+func TestSwitch(t *testing.T) {
+	f := pflag.NewFlagSet("push", pflag.ContinueOnError)
+	dry, verify, file := f.Bool("dry-run", false, ""), f.Bool("verify", true, ""), f.String("config", "", "")
+	if err := f.Parse([]string{"--verify=false"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Switch(f, lookup("MABUILD_DRY_RUN=true", "MABUILD_VERIFY=true", "MABUILD_CONFIG=x.yaml", "MABUILD_REPORT=y")); err != nil {
+		t.Fatal(err)
+	}
+	if !*dry || *verify || *file != "x.yaml" {
+		t.Errorf("dry-run %v, verify %v, config %q", *dry, *verify, *file)
+	}
+	f = pflag.NewFlagSet("push", pflag.ContinueOnError)
+	f.Bool("dry-run", false, "")
+	if err := Switch(f, lookup("MABUILD_DRY_RUN=perhaps")); err == nil || !strings.HasPrefix(err.Error(), `env MABUILD_DRY_RUN: "perhaps": `) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestAccess: who does not build is not stopped by what says how to; what is wrong
+// with the rest stops everybody.
+func TestAccess(t *testing.T) {
+	dir := write(t, FileName, "platforms: [arm64]\nnonsense: 1\nbuilds: 7\nregistries: {registry.local: {plain_http: true}}\ncache: {dir: c}\n")
+	env := lookup("MABUILD_PLATFORMS=arm64")
+	c, err := Load(Options{Dir: dir, Lookup: env, Keys: Access})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Registries["registry.local"].PlainHTTP || c.Cache.Dir != filepath.Join(dir, "c") || len(c.Ignored) != 3 {
+		t.Errorf("registries %v, cache %v, ignored %v", c.Registries, c.Cache, c.Ignored)
+	}
+	if _, err := Load(Options{Dir: dir, Lookup: env}); err == nil || len(strings.Split(err.Error(), "\n")) != 4 {
+		t.Errorf("of one that builds: %v", err)
+	}
+	for _, wrong := range []string{"registries: 7\n", "cache: {max: much}\n", "repo: [\n"} {
+		dir := write(t, FileName, wrong)
+		if _, err := Load(Options{Dir: dir, Lookup: env, Keys: Access}); err == nil {
+			t.Errorf("%q was ignored", wrong)
+		}
+		if c, err := Load(Options{Dir: dir, Lookup: env, Keys: NoFile}); err != nil || len(c.Ignored) > 0 {
+			t.Errorf("%q was read: %v", wrong, err)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -160,12 +161,15 @@ func (e *SourceError) Unwrap() error { return e.Err }
 // Hint returns the way out.
 func (e *SourceError) Hint() string { return "is the name right, and the tag?" }
 
-// sourced marks err when it says that the source does not exist.
+// sourced says that err is the source's, and marks it when the source does not exist.
 func sourced(err error) error {
-	if errors.Is(err, manifest.ErrNotFound) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, manifest.ErrNotFound):
 		return &SourceError{err}
 	}
-	return err
+	return fmt.Errorf("source: %w", err)
 }
 
 // source names what an entry copies.

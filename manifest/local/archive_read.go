@@ -34,16 +34,36 @@ func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
 	defer f.Close() //nolint:errcheck // nothing was written
 	t := &tarFile{file: a.File, at: map[string]extent{}}
 	if err := t.scan(ctx, f, size); err != nil {
-		return nil, fmt.Errorf("%s: %w", a, err)
+		return nil, in(a.String(), err)
 	}
 	raw, err := t.bytes(f, ocispec.ImageIndexFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a, err)
+		return nil, in(a.String(), err)
 	}
 	if t.index, err = parseIndex(raw); err != nil {
 		return nil, fmt.Errorf("%s: %w", a, err)
 	}
 	return t, nil
+}
+
+// A FormatError says that a file is no archive of the form that was named.
+type FormatError struct {
+	Place  string // as [Place] writes it
+	Reason string
+	Way    string // the way out
+}
+
+func (e *FormatError) Error() string { return e.Place + ": " + e.Reason }
+
+// Hint returns the way out.
+func (e *FormatError) Hint() string { return e.Way }
+
+// in says which place an error is about.
+func in(where string, err error) error {
+	if f := (*FormatError)(nil); errors.As(err, &f) {
+		return &FormatError{where, f.Reason, f.Way}
+	}
+	return fmt.Errorf("%s: %w", where, err)
 }
 
 // openTar opens a file that is a regular one; where names it for people.
@@ -74,6 +94,8 @@ func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
 		switch {
 		case errors.Is(err, io.EOF) && entries > 0:
 			return nil
+		case err != nil && entries == 0:
+			return &FormatError{"", "not a tar file: " + err.Error(), "a compressed archive has to be unpacked first"}
 		case err != nil:
 			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "a compressed archive has to be unpacked first"}
 		case entries > 2*maxBlobs:
@@ -112,7 +134,7 @@ func (t *tarFile) bytes(f *os.File, name string) ([]byte, error) {
 	e, ok := t.at[name]
 	switch {
 	case !ok:
-		return nil, hint("write oci-archive:FILE with mabuild, skopeo or buildx", "no OCI archive: it has no %s", name)
+		return nil, &FormatError{FormArchive + ":" + t.file, "no OCI archive: it has no " + name, "mabuild, skopeo and buildx write such archives; is it docker-archive:" + t.file + "?"}
 	case e.size > maxManifest:
 		return nil, mismatch("%s has %d bytes, %d are the most", name, e.size, maxManifest)
 	}

@@ -72,7 +72,14 @@ func (a *DockerArchive) open(ctx context.Context, ref string) (d v1.Descriptor, 
 	case len(images) == 0:
 		return d, nil, notFound("%s holds no image", where)
 	case len(images) > 1:
-		return d, nil, hint("write "+where+":TAG", "%s holds %d images", where, len(images))
+		var refs []string
+		for _, i := range images {
+			for _, tag := range i.RepoTags {
+				refs = append(refs, ":"+tag)
+			}
+		}
+		slices.Sort(refs)
+		return d, nil, several(where, len(images), refs)
 	}
 	s = &savedStore{t: t, at: map[v1.Hash]extent{}}
 	if d, err = s.add(ctx, images[0]); err != nil {
@@ -91,11 +98,11 @@ func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error
 	defer f.Close() //nolint:errcheck // nothing was written
 	t := &tarFile{file: a.File, at: map[string]extent{}}
 	if err := t.scan(ctx, f, size); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", where, err)
+		return nil, nil, in(where, err)
 	}
 	raw, err := t.bytes(f, "manifest.json")
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", where, hint("docker save writes such archives", "no docker archive: it has no manifest.json"))
+		return nil, nil, &FormatError{where, "no docker archive: it has no manifest.json", "docker save writes such archives; is it oci-archive:" + a.File + "?"}
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {

@@ -115,9 +115,9 @@ func pick(ctx context.Context, where string, im *ocispec.Index, s store, ref str
 	case len(found) == 0 && ref == "":
 		return v1.Descriptor{}, notFound("%s holds no image", where)
 	case len(found) == 0:
-		return v1.Descriptor{}, &hinted{notFound("no %q in %s", ref, where), "there is " + names(im.Manifests)}
+		return v1.Descriptor{}, &hinted{notFound("no %q in %s", ref, where), "there is " + listed(where, names(im.Manifests))}
 	}
-	return v1.Descriptor{}, hint("name one of "+names(found), "%s holds %d images", where, len(found))
+	return v1.Descriptor{}, several(where, len(found), names(found))
 }
 
 // named returns the entries that ref may mean: all for the empty one, else the
@@ -142,25 +142,58 @@ func named(entries []ocispec.Descriptor, ref string) []ocispec.Descriptor {
 	return tagged
 }
 
-// names lists the names of entries, the digest of those that have none.
-func names(entries []ocispec.Descriptor) string {
+// names lists what entries are asked for by, sorted: their names and the digests of
+// those that have none.
+func names(entries []ocispec.Descriptor) []string {
 	var list []string
-	for i, e := range entries {
-		if i == 10 {
-			list = append(list, "…")
-			break
-		}
+	for _, e := range entries {
 		if name := nameOf(e); name != "" {
 			list = append(list, strings.Trim(fmt.Sprintf("%q", ":"+name), `"`))
 		} else if h, err := v1.NewHash(string(e.Digest)); err == nil {
 			list = append(list, "@"+h.String())
 		}
 	}
+	slices.Sort(list)
+	return list
+}
+
+// listed writes references out, the first of many.
+func listed(where string, refs []string) string {
+	const most = 10
+	var list []string
+	for i, ref := range refs {
+		if i == most {
+			list = append(list, "…")
+			break
+		}
+		list = append(list, where+ref)
+	}
 	if len(list) == 0 {
 		return "nothing"
 	}
 	return strings.Join(list, ", ")
 }
+
+// A SeveralError says that a place holds several images, and which was meant was not
+// said.
+type SeveralError struct {
+	Place  string // as [Place] writes it
+	Count  int
+	Images []string // whole references of those that have one, sorted
+}
+
+func several(where string, count int, refs []string) error {
+	e := &SeveralError{Place: where, Count: count}
+	for _, ref := range refs {
+		e.Images = append(e.Images, where+ref)
+	}
+	return e
+}
+
+func (e *SeveralError) Error() string { return fmt.Sprintf("%s holds %d images", e.Place, e.Count) }
+
+// Hint lists the images.
+func (e *SeveralError) Hint() string { return "name one of " + listed("", e.Images) }
 
 // byDigest looks for h in im and in the indexes that it lists.
 func byDigest(ctx context.Context, where string, im *ocispec.Index, s store, h v1.Hash) (v1.Descriptor, error) {

@@ -3,6 +3,7 @@ package local
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -76,7 +77,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 			is("@"+child.Manifests[1].Digest.String(), img)
 			for ref, want := range map[string]string{"": "name one of :app:v1, :other:v1", "v1": "name one of :app:v1, :other:v1", "v2": "there is :app:v1, :other:v1"} {
-				if _, err := s.Get(t.Context(), ref); hintOf(err) != want || errors.Is(err, manifest.ErrNotFound) != (ref == "v2") {
+				if _, err := s.Get(t.Context(), ref); strings.ReplaceAll(hintOf(err), fmt.Sprint(s), "") != want || errors.Is(err, manifest.ErrNotFound) != (ref == "v2") {
 					t.Errorf("%q: %v, hint %q", ref, err, hintOf(err))
 				}
 			}

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,6 +37,9 @@ func (e *ParseError) Error() string { return fmt.Sprintf("platform %q: %s", e.Te
 
 // Hint returns the way out.
 func (e *ParseError) Hint() string { return e.Way }
+
+// joined is an architecture of the arm family as uname and others spell it.
+var joined = regexp.MustCompile(`^([a-z]+)/arm(v[5-8])[lb]?$`)
 
 // Parse reads os/architecture[/variant] and returns it in normal form.
 //
@@ -66,6 +70,9 @@ func Parse(s string) (ocispec.Platform, error) {
 			return fail("has a misplaced operating system version", "write windows/amd64:10.0.17763.1")
 		}
 		text = operatingSystem + "(" + version + ")/" + rest
+	}
+	if found := joined.FindStringSubmatch(strings.ToLower(text)); found != nil {
+		return fail("wants the variant apart", "write "+strings.Replace(found[1]+"/arm/"+found[2], "arm/v8", "arm64", 1))
 	}
 	p, err := platforms.Parse(text)
 	if err != nil {

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -86,6 +87,27 @@ func (a *auth) authorization(ctx context.Context, k *call) (string, error) {
 		return "", err
 	}
 	return "Bearer " + token, nil
+}
+
+// explain gives an error about credentials its hint: it matters whether there were
+// any, and whose.
+func (a *auth) explain(k *call, e *Error) *Error {
+	if !e.refused() || e.hint != "" {
+		return e
+	}
+	key := k.host.name + "/" + k.repo
+	held, asked := a.keychain.held.Load(key)
+	login := "mabuild login " + k.host.name
+	switch origin, known := a.keychain.origins.Load(key); {
+	case !asked: // an answer that wants none
+	case held == (authn.AuthConfig{}):
+		e.hint = "no credentials for " + k.host.name + " are kept: " + login
+	case known && e.Status == http.StatusForbidden:
+		e.hint = fmt.Sprintf("those of %s may not do this: %s with others", origin, login)
+	case known:
+		e.hint = fmt.Sprintf("those of %s were refused: %s", origin, login)
+	}
+	return e
 }
 
 // ours reports whether the call goes to the registry itself.

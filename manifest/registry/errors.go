@@ -100,15 +100,17 @@ func (e *Error) refused() bool {
 
 // Hint returns the way out, or "".
 func (e *Error) Hint() string {
+	var inner interface{ Hint() string }
 	switch {
 	case e.hint != "":
 		return e.hint
+	case e.refused() && errors.As(e.Err, &inner) && inner.Hint() != "":
+		return inner.Hint()
 	case e.refused():
 		return "mabuild login " + e.Host
 	case e.Status == http.StatusNotFound && e.Op == http.MethodPost:
 		return "some registries want " + e.Repository + " to be created before anything is pushed to it"
 	}
-	var inner interface{ Hint() string }
 	if errors.As(e.Err, &inner) {
 		return inner.Hint()
 	}

@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,23 +34,60 @@ func (k dockerKeychain) Resolve(target authn.Resource) (authn.Authenticator, err
 // ResolveContext asks for the credentials of the repository, then for those of its
 // registry.
 func (k dockerKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+	docker := filepath.Join(dockerconfig.Dir(), dockerconfig.ConfigFileName)
 	file, err := dockerconfig.Load(os.Getenv("DOCKER_CONFIG")) //nolint:forbidigo // what authn.DefaultKeychain reads
-	if err != nil || file.CredentialsStore == "" && len(file.CredentialHelpers) == 0 {
-		return authn.Resolve(ctx, authn.DefaultKeychain, target)
+	if err == nil && (file.CredentialsStore != "" || len(file.CredentialHelpers) > 0) {
+		return k.fromHelper(ctx, file, target)
 	}
+	found, err := authn.Resolve(ctx, authn.DefaultKeychain, target)
+	at := cmp.Or(thatIs(docker), thatIs(os.Getenv("REGISTRY_AUTH_FILE")), "podman's auth.json") //nolint:forbidigo // as above
+	if err != nil {
+		return nil, storeError{at + ": " + err.Error(), "repair " + at + ", or remove it and log in again"}
+	}
+	return kept{found, at}, nil
+}
+
+// thatIs returns a path if something is there.
+func thatIs(path string) string {
+	if _, err := os.Stat(path); path == "" || err != nil { //nolint:gosec // a file that the person names
+		return ""
+	}
+	return path
+}
+
+func (k dockerKeychain) fromHelper(ctx context.Context, file *configfile.ConfigFile, target authn.Resource) (authn.Authenticator, error) {
 	for _, key := range []string{target.String(), target.RegistryStr()} {
 		if key == name.DefaultRegistry {
 			key = authn.DefaultAuthKey
 		}
 		found, err := credentialsFor(ctx, file, key)
+		if errors.Is(err, exec.ErrNotFound) {
+			return nil, storeError{err.Error(), "install it, or take it out of " + file.GetFilename() + ", which names it"}
+		}
 		if err != nil {
 			return nil, err
 		}
 		if found != (authn.AuthConfig{}) {
-			return authn.FromConfig(found), nil
+			return kept{authn.FromConfig(found), cmp.Or(helperOf(file, key), file.GetFilename())}, nil
 		}
 	}
 	return authn.Anonymous, nil
+}
+
+// kept are credentials that say where they are kept.
+type kept struct {
+	authn.Authenticator
+	at string
+}
+
+func (k kept) Origin() string { return k.at }
+
+// helperOf returns the program that has the credentials for key, empty for none.
+func helperOf(file *configfile.ConfigFile, key string) string {
+	if helper := cmp.Or(file.CredentialHelpers[key], file.CredentialsStore); helper != "" {
+		return "docker-credential-" + helper
+	}
+	return ""
 }
 
 // credentialsFor returns what the config, or the helper that it names for key, has

@@ -22,6 +22,8 @@ type keychain struct {
 	limit time.Duration // of one question; 0 means helperLimit
 	calls flights[string, authn.AuthConfig]
 	held  sync.Map // of authn.AuthConfig by repository
+
+	origins sync.Map // where those came from, as a text, if that is known
 }
 
 // of returns the credentials for k; the zero AuthConfig is anonymous.
@@ -58,6 +60,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	defer cancel()
 	type answer struct {
 		config *authn.AuthConfig
+		origin string
 		err    error
 	}
 	answered := make(chan answer, 1)
@@ -67,8 +70,12 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			answered <- answer{err: err}
 			return
 		}
-		config, err := authn.Authorization(ctx, found)
-		answered <- answer{config, err}
+		a := answer{}
+		if of, ok := found.(interface{ Origin() string }); ok {
+			a.origin = of.Origin()
+		}
+		a.config, a.err = authn.Authorization(ctx, found)
+		answered <- a
 	}()
 	select {
 	case <-ctx.Done():
@@ -78,7 +85,10 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", limit)
 	case a := <-answered:
 		if a.err != nil {
-			return authn.AuthConfig{}, errors.New(withoutOutput(a.err))
+			return authn.AuthConfig{}, withoutOutput(a.err)
+		}
+		if a.origin != "" {
+			c.origins.Store(repository, a.origin)
 		}
 		config := *a.config
 		config.Auth = "" // the user and password once more
@@ -91,7 +101,17 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 
 // withoutOutput returns what err says without the output of a helper, which the
 // Docker library appends.
-func withoutOutput(err error) string {
+func withoutOutput(err error) error {
 	text, _, _ := strings.Cut(err.Error(), ", out:")
-	return clean("credentials: " + text)
+	told := storeError{text: clean("credentials: " + text)}
+	if s := (storeError{}); errors.As(err, &s) {
+		told.way = s.way
+	}
+	return told
 }
+
+// A storeError says what is wrong where credentials are kept, and the way out.
+type storeError struct{ text, way string }
+
+func (e storeError) Error() string { return e.text }
+func (e storeError) Hint() string  { return e.way }

@@ -134,7 +134,7 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 		case slices.Contains(k.want, resp.StatusCode):
 			return resp, nil
 		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token || k.elsewhere(resp):
-			return nil, k.refusal(resp)
+			return nil, w.auth.explain(k, k.refusal(resp))
 		}
 		answerable, err := w.auth.challenged(ctx, k, resp.Header, authorization)
 		if err != nil {
@@ -142,7 +142,7 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 			return nil, err
 		}
 		if !answerable {
-			return nil, k.refusal(resp)
+			return nil, w.auth.explain(k, k.refusal(resp))
 		}
 		if k.once && k.body != nil && k.url != nil { // the session may have taken some of it
 			e := k.refusal(resp)

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/manifest/local"
+)
+
+// foreign are forms of other tools that mabuild does not read.
+var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tarball", "tarball", "oci-layout", "containerd-storage"}
+
+// checkReference refuses what is no name of an image in a registry, and says what was
+// meant: people paste the forms of other tools, addresses of web pages and files.
+func checkReference(ref string) error {
+	if scheme, rest, ok := strings.Cut(ref, "://"); ok {
+		return usage("leave "+scheme+":// off: "+bareReference(rest), "%q has a scheme, and an image in a registry has none", ref)
+	}
+	form, _, _ := strings.Cut(ref, ":")
+	for _, f := range foreign {
+		if form == f && strings.HasPrefix(ref, f+":") {
+			return usage("copy it into one that is read: oci:DIR, oci-archive:FILE, docker-archive:FILE, or a registry", "%s: is a form that mabuild does not read", form)
+		}
+	}
+	_, err := name.ParseReference(ref)
+	if way := asPath(ref, err != nil); way != "" {
+		return usage(way, "%s is in no registry: it is a path here", ref)
+	}
+	if err != nil {
+		return &usageError{err: badName{ref, err}, way: whyBad(ref)}
+	}
+	return nil
+}
+
+// bareReference is what is left of a pasted address: without a query and the slash at
+// the end.
+func bareReference(text string) string {
+	text, _, _ = strings.Cut(text, "?")
+	return strings.Trim(text, "/")
+}
+
+// asPath says how to name what is there under ref, if that is a path rather than the
+// name of an image.
+func asPath(ref string, bad bool) string {
+	info, err := os.Stat(ref)
+	rooted := strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
+	switch {
+	case err != nil && rooted:
+		return "oci:DIR, oci-archive:FILE and docker-archive:FILE name what is here"
+	case err != nil || !rooted && !bad && (info.IsDir() || !strings.Contains(ref, ".")):
+		return ""
+	case info.IsDir():
+		return "a layout is oci:" + ref
+	}
+	return "an archive is oci-archive:" + ref + " or docker-archive:" + ref
+}
+
+// A badName is a [name.ErrBadName] in words for people.
+type badName struct {
+	ref string
+	err error
+}
+
+func (e badName) Error() string { return quoteRef(e.ref) + " is no name of an image" }
+func (e badName) Unwrap() error { return e.err }
+
+func quoteRef(ref string) string { return `"` + plain(ref) + `"` }
+
+// whyBad says what is wrong with a name, as far as that is known.
+func whyBad(ref string) string {
+	path, tag := withoutTag(ref), ""
+	if path != ref {
+		tag = ref[len(path)+1:]
+	}
+	if before, digest, ok := strings.Cut(ref, "@"); ok {
+		path, tag = withoutTag(before), ""
+		if _, err := name.NewDigest("x@" + digest); err != nil {
+			return "a digest is sha256: and 64 hexadecimal digits"
+		}
+	}
+	switch {
+	case path != ref && tag == "" && strings.HasSuffix(ref, ":"):
+		return "write a tag after the colon, or leave the colon out"
+	case strings.ToLower(path) != path:
+		return "repositories are written in lower case: " + strings.ToLower(path) + strings.TrimPrefix(ref, path)
+	}
+	return "write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1"
+}
+
+// checkImage is checkReference for what may be local, too.
+func checkImage(ref string) error {
+	if local.Is(ref) {
+		_, err := local.Parse(ref)
+		if err != nil {
+			return &usageError{err: err}
+		}
+		return nil
+	}
+	return checkReference(ref)
+}
+
+// checkRepository refuses what is no repository of a registry.
+func checkRepository(repo string) error {
+	if local.Is(repo) {
+		return usage("mabuild inspect "+repo+" lists what it holds", "%s is no repository of a registry, and has no tags", repo)
+	}
+	err := checkReference(repo)
+	if bad := (badName{}); errors.As(err, &bad) {
+		return usage(hint(err), "%s is no repository", quoteRef(repo))
+	}
+	return err
+}

@@ -1,0 +1,87 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// prefix begins the names of our variables.
+const prefix = "MABUILD_"
+
+// switches are the flags that have no key and may be given by a variable, too:
+// --dry-run by MABUILD_DRY_RUN.
+var switches = []string{
+	"as-main", "config", "debug", "disable-optimizations", "dry-run", "image-refs", "quota-reserve", "report", "tag-only", "verbose", "verify",
+}
+
+// Switch sets the flags that have no key, that were not given and that a variable
+// gives. The error joins a [*Problem] for each that is wrong.
+func Switch(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var errs []error
+	for _, name := range switches {
+		f := flags.Lookup(name)
+		text, ok := lookup(variable(name))
+		if f == nil || f.Name != name || f.Changed || !ok || text == "" {
+			continue
+		}
+		if err := flags.Set(name, text); err != nil {
+			why := errors.Unwrap(err)
+			if why == nil {
+				why = err
+			}
+			errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: variable(name)}, Err: fmt.Errorf("%q: %w", shorten(text), why)})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// variable is the name of the variable for a flag.
+func variable(flag string) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// misspelt warns of variables that are none of ours and nearly are. What a cluster
+// sets for a service that is called mabuild is not meant for us.
+func misspelt(o Options) []error {
+	if o.Environ == nil {
+		return nil
+	}
+	known := []string{allowUnsafeEnv}
+	for _, name := range switches {
+		known = append(known, variable(name))
+	}
+	for _, f := range leaves(describe(reflect.TypeFor[Config]())) {
+		if f.plain() && f.flag != "" {
+			known = append(known, f.variables()...)
+		}
+	}
+	var list []error
+	for _, one := range slices.Sorted(slices.Values(o.Environ())) {
+		name, value, _ := strings.Cut(one, "=")
+		if !strings.HasPrefix(name, prefix) || value == "" || slices.Contains(known, name) ||
+			strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT_") || strings.HasSuffix(name, "_PORT") {
+			continue
+		}
+		if meant := nearVariable(name, known); meant != "" {
+			list = append(list, fmt.Errorf("env %s is read by nothing; did you mean %s?", shorten(name), meant))
+		}
+	}
+	return list
+}
+
+// nearVariable returns the variable that differs least from name, if that is little.
+func nearVariable(name string, known []string) string {
+	const most = 2 // letters
+	best, least := "", most+1
+	for _, k := range known {
+		if d := distance(name, k); d < least && 2*d < len(k)-len(prefix) {
+			best, least = k, d
+		}
+	}
+	return best
+}
