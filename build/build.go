@@ -46,7 +46,7 @@ type Builder struct {
 	Bases manifest.Source  // of bases other than Static and Scratch
 	Go    *crosscompile.Go // nil: the go command on PATH
 	Work  string           // an existing directory, removed by the caller after the last Put
-	Cache string           // "": none; one that cannot be used costs time only
+	Cache string           // "": none; one that cannot be used costs time only. Others prune nothing that is in use
 	Jobs  int              // compilers at once, 0: chosen from cores and memory
 
 	Log *slog.Logger // nil: silent

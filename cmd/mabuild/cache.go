@@ -57,8 +57,10 @@ func newCacheInfo(a *app) *cobra.Command {
 func newCachePrune(a *app) *cobra.Command {
 	limit := "0"
 	cmd := &cobra.Command{
-		Use:     "prune",
-		Short:   "Remove what was used longest ago; all of it without --max",
+		Use:   "prune",
+		Short: "Remove what was used longest ago; all of it without --max",
+		Long: `Remove what was used longest ago, all of it without --max. What runs that are under
+way have used since they began stays.`,
 		Example: "  mabuild cache prune --max 1GB",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
