@@ -112,7 +112,7 @@ func (b *Builder) init(ctx context.Context) {
 			if err := b.store.Stay(ctx); err != nil {
 				b.log.DebugContext(ctx, err.Error())
 			}
-			b.walks.skip = b.store.Rooms()
+			b.walks.skip = b.store.Parts()
 		}
 		jobs := b.Jobs
 		if jobs <= 0 {

@@ -142,14 +142,14 @@ func (l listing) settledBefore(start time.Time) bool {
 type lister struct {
 	hash    hash.Hash
 	changed time.Time
-	skip    []string        // directories that are not looked into
+	skip    []string        // files and directories that are not looked at
 	trusted map[uint64]bool // file systems, by device
 }
 
 // list lists the scope as it is: of each file below the roots its path, size, times,
 // inode, mode and link, and of single files what they hold. A link that leaves its
-// root, or a file system whose word cannot be taken, makes it errUnlisted. What lies in
-// one of the directories of skip, which are no roots, does not count.
+// root, or a file system whose word cannot be taken, makes it errUnlisted. The files and
+// directories of skip do not count unless they are roots.
 func (s scope) list(skip []string) (listing, error) {
 	l := lister{hash: sha256.New(), skip: skip, trusted: map[uint64]bool{}}
 	for _, root := range s.Roots {
@@ -178,8 +178,11 @@ func (l *lister) root(root string) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && path != real && (d.Name() == ".git" || slices.Contains(l.skip, path)):
+		case path == real:
+		case d.IsDir() && (d.Name() == ".git" || slices.Contains(l.skip, path)):
 			return filepath.SkipDir
+		case slices.Contains(l.skip, path):
+			return nil
 		}
 		return l.add(real, path, d)
 	})

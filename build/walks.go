@@ -9,7 +9,7 @@ import (
 // Whoever asks while one is taken gets the next, together with all who ask
 // meanwhile: a listing always begins after it was asked for.
 type walks struct {
-	skip []string // directories that no listing looks into
+	skip []string // what no listing looks at
 
 	mu sync.Mutex
 	of map[string]*walked

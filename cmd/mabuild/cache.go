@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -90,7 +91,16 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 		return nil, err
 	}
 	a.leave()
-	return cache.Open(a.cacheDir())
+	dir := a.cacheDir()
+	if dir == "" {
+		return nil, usage("name one with MABUILD_CACHE or cache.dir", "there is no cache directory: HOME and XDG_CACHE_HOME are not set")
+	}
+	c, err := cache.Open(dir)
+	var foreign *cache.ForeignError
+	if errors.As(err, &foreign) {
+		return nil, &usageError{err, foreign.Hint()}
+	}
+	return c, err
 }
 
 // enter keeps what the run will find in the cache from being pruned by others, until

@@ -34,9 +34,15 @@ type Cache struct {
 }
 
 // Open uses dir as a cache and creates it if need be. It proves that dir can be
-// written to.
+// written to. What holds something else is no cache: it would be pruned.
 func Open(dir string) (*Cache, error) {
+	if dir == "" {
+		return nil, errors.New("cache: no directory is named")
+	}
 	c := &Cache{dir: dir, here: hereOf(dir)}
+	if err := c.own(); err != nil {
+		return nil, fmt.Errorf("cache %s: %w", dir, err)
+	}
 	for _, sub := range []string{c.blobs("sha256"), c.records(), c.temp(), c.runs()} {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
 			return nil, fmt.Errorf("cache %s: %w", dir, err)
@@ -59,9 +65,9 @@ func (c *Cache) Dir(kind string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// Rooms returns the directories of the cache, as they are without links: what is in
-// them changes with each use.
-func (c *Cache) Rooms() []string {
+// Parts returns what the cache's directory has, by paths without links. It changes with
+// each use.
+func (c *Cache) Parts() []string {
 	if c == nil {
 		return nil
 	}
@@ -72,11 +78,11 @@ func (c *Cache) Rooms() []string {
 	if err != nil {
 		return nil
 	}
-	var rooms []string
-	for _, name := range []string{"blobs", "modules", "programs", "records", "runs", "tmp"} {
-		rooms = append(rooms, filepath.Join(dir, name))
+	list := []string{filepath.Join(dir, tagName)}
+	for _, name := range rooms {
+		list = append(list, filepath.Join(dir, name))
 	}
-	return rooms
+	return list
 }
 
 func (c *Cache) blobs(algorithm string) string { return filepath.Join(c.dir, "blobs", algorithm) }

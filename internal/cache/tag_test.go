@@ -1,0 +1,46 @@
+package cache_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mabuild/mabuild/internal/cache"
+)
+
+// A directory that holds something else is never taken for a cache, as all in it
+// could be pruned; one of an older mabuild, or of a volume that was just made, is.
+func TestOnlyCachesAreCaches(t *testing.T) {
+	var foreign *cache.ForeignError
+	for _, c := range []struct {
+		has []string
+		is  bool
+	}{
+		{nil, true},
+		{[]string{"blobs/sha256/x", "records/y"}, true},
+		{[]string{"lost+found/x", ".keep"}, true},
+		{[]string{"modules/vpc/main.tf", "main.tf"}, false},
+		{[]string{"CACHEDIR.TAG"}, false}, // without its signature
+	} {
+		dir := t.TempDir()
+		for _, name := range c.has {
+			file := filepath.Join(dir, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("x"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			_, err := cache.Open(dir)
+			if c.is && err != nil || !c.is && !errors.As(err, &foreign) {
+				t.Errorf("%v: %v", c.has, err)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "tmp")); c.is != (err == nil) {
+			t.Errorf("%v: made directories: %t", c.has, err == nil)
+		}
+	}
+	if _, err := cache.Open(""); err == nil {
+		t.Error("the working directory is a cache")
+	}
+}
