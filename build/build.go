@@ -45,7 +45,7 @@ import (
 type Builder struct {
 	Bases manifest.Source  // of bases other than Static and Scratch
 	Go    *crosscompile.Go // nil: the go command on PATH
-	Work  string           // an existing directory, removed by the caller after the last Put
+	Work  string           // an existing directory, no other Builder's; read until the last Put, then removed by the caller
 	Cache string           // "": none; one that cannot be used costs time only. Others prune nothing that is in use
 	Jobs  int              // compilers at once, 0: chosen from cores and memory
 
@@ -57,13 +57,16 @@ type Builder struct {
 	keeping sync.Mutex    // of memories
 	permits *queue        // of compilers
 	turns   chan struct{} // of those who write layers
+	locks   locks         // of the places where programs are compiled to
 	walks   walks
 	written written // layers
 	log     *slog.Logger
 }
 
 // Hooks are told of a build's progress. They may run at once, and an error of
-// one fails the platform that it was told of.
+// one fails the platform that it was told of. None runs after Build has returned:
+// where a platform fails otherwise, the context of its OnBase ends, and Build waits
+// for it.
 type Hooks struct {
 	// OnBase is told of a platform's base as soon as it is chosen, beside the
 	// compiler. Its layers may travel already. Not called for Static and Scratch.
@@ -126,7 +129,8 @@ func (b *Builder) init(ctx context.Context) {
 // except that module/path@version is fetched: it validates, finds the package
 // and names the program after it, and asks whether Go builds for every platform.
 // Nothing is asked where the answers are known and cannot have changed: the Spec
-// that comes back stands for the sources as they are now.
+// that comes back stands for the sources as they are now, and one that is edited
+// later is not looked at again.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	b.init(ctx)
 	s, err := s.Validate()

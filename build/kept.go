@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -43,8 +42,7 @@ func (w *written) has(h v1.Hash) bool {
 // kept is a layer in the cache.
 func (w *layers) kept(r record, entries []entry) *layer {
 	return &layer{record: r, compression: w.compression, cache: w.cache, own: w.written.has(r.Digest), again: sync.OnceValues(func() (string, error) {
-		path := filepath.Join(w.work, "layer-"+r.Digest.Hex)
-		again, err := w.writeFile(path, entries)
+		path, again, err := w.writeFile(entries)
 		if err == nil && again != r {
 			err = errChanged
 		}

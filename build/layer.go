@@ -11,7 +11,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -150,26 +149,28 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 			return nil, err
 		}
 	}
-	path := filepath.Join(w.work, "layer-"+key)
-	r, err := w.writeFile(path, entries)
+	path, r, err := w.writeFile(entries)
 	if err != nil {
 		return nil, err
 	}
 	return &layer{record: r, compression: w.compression, path: path}, nil
 }
 
-// writeFile writes the layer to path in the work directory.
-func (w *layers) writeFile(path string, entries []entry) (r record, err error) {
-	f, err := os.Create(path)
+// writeFile writes the layer to a file of its own in the work directory: another
+// build may just be sending the same layer from the file that it wrote.
+func (w *layers) writeFile(entries []entry) (path string, r record, err error) {
+	f, err := os.CreateTemp(w.work, "layer-*")
 	if err != nil {
-		return r, err
+		return "", r, err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	return w.write(f, entries)
+	r, err = w.write(f, entries)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return f.Name(), r, err
 }
 
 // write writes the entries to dst as compressed tar and takes both digests on the

@@ -2,15 +2,11 @@ package build
 
 import (
 	"context"
-	"crypto/sha256"
 	"debug/buildinfo"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -52,6 +48,12 @@ func (r *run) enroll() []*ticket {
 // platform takes one platform from its base to its image. A program that must be
 // compiled waits for its place.
 func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (img Image, err error) {
+	travel, stop := context.WithCancel(ctx)
+	carried := sync.OnceValue(r.carry(travel, base))
+	defer func() { // no hook outlives its build
+		stop()
+		_ = carried() // what failed before is what counts
+	}()
 	defer place.leave()
 	looked := sync.OnceFunc(r.gate.waiting.Done)
 	defer looked()
@@ -65,7 +67,6 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
 		}
 	}()
-	carried := r.carry(ctx, base)
 	img = Image{Platform: base.Platform, Base: base.foundation.digest, BaseRef: base.Ref}
 	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
@@ -80,7 +81,7 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 	}
 	looked()
 	place.leave()
-	if err := <-carried; err != nil {
+	if err := carried(); err != nil {
 		step = "base layers"
 		return img, err
 	}
@@ -91,21 +92,23 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 	return img, nil
 }
 
-// carry lets the base's layers travel and gives the outcome when they have.
-func (r *run) carry(ctx context.Context, base PlannedBase) <-chan error {
-	done := make(chan error, 1)
+// carry lets the base's layers travel; wait gives the outcome when they have.
+func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
 	if r.hooks.OnBase == nil || base.foundation.image == nil {
-		done <- nil
-		return done
+		return func() error { return nil }
 	}
+	done := make(chan error, 1)
 	go func() { done <- r.hooks.OnBase(ctx, base.Platform, base.foundation.image) }()
-	return done
+	return func() error { return <-done }
 }
 
 // make compiles, and puts the program on its base. Compiling and compressing
-// each keep a core busy, and hold a permit.
+// each keep a core busy, and hold a permit. Whose program another image compiles
+// needs none: it waits for the other, which may be waiting for a permit.
 func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, place *ticket, program *shared, step *string, log *slog.Logger) error {
-	if err := place.wait(ctx); err != nil {
+	if program.taken.Swap(true) {
+		place.leave()
+	} else if err := place.wait(ctx); err != nil {
 		return err
 	}
 	program.once.Do(func() {
@@ -221,9 +224,13 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 	if err != nil {
 		return bin, nil, err
 	}
+	leave := unlock
+	defer func() {
+		if err != nil {
+			leave()
+		}
+	}()
 	if distrust(out) != nil { // a place that cannot be had
-		unlock()
-		unlock = func() {}
 		if out, err = r.workFile(filepath.Base(filepath.Dir(out))); err != nil {
 			return bin, nil, err
 		}
@@ -239,23 +246,13 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 	if err == nil {
 		return bin, unlock, nil
 	}
-	unlock()
 	if full := r.store.Room(programRoom); full != nil && ctx.Err() == nil {
 		r.log.WarnContext(ctx, "compiling without the cache: "+full.Error())
 		if request.Out, err = r.workFile(filepath.Base(filepath.Dir(out))); err == nil {
 			bin, err = r.goc.Compile(ctx, request)
 		}
 	}
-	return bin, func() {}, err
-}
-
-// programRoom is what a cache must have room for to hold a program.
-const programRoom = 128 << 20
-
-// workFile returns where a program lies in the work directory.
-func (r *run) workFile(key string) (string, error) {
-	dir := filepath.Join(r.Work, "programs", key)
-	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
+	return bin, unlock, err
 }
 
 // parts are what goes onto the base beside the debugger.
@@ -270,24 +267,4 @@ func (r *run) image(base PlannedBase, parts []part) (v1.Image, error) {
 		return nil, err
 	}
 	return assemble(r.spec, base.Platform, base.foundation, added)
-}
-
-// out returns where the program is compiled to: always the same place for the
-// same program and flags, so that the go command finds it up to date, and
-// nobody else's while it is locked.
-func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
-	main := r.spec.Main
-	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
-	if err != nil {
-		return "", nil, err
-	}
-	sum := sha256.Sum256(b)
-	key := hex.EncodeToString(sum[:16])
-	if dir, unlock, err := r.store.Claim(ctx, "programs", key); err == nil {
-		return filepath.Join(dir, r.spec.Name), unlock, nil
-	} else if ctx.Err() != nil {
-		return "", nil, context.Cause(ctx)
-	}
-	path, err = r.workFile(key)
-	return path, func() {}, err
 }

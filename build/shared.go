@@ -14,6 +14,7 @@ import (
 // A shared is a program that is compiled once for all images that hold it: one,
 // or one for each version of Windows.
 type shared struct {
+	taken  atomic.Bool // one image compiles it, with its permit
 	once   sync.Once
 	binary crosscompile.Binary
 	entry  entry

@@ -1,0 +1,181 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// A layer that is being sent stays what it is while another build of the same
+// Builder, without a cache, makes the same layer in the same work directory.
+func TestTwoBuildsMakeTheSameLayer(t *testing.T) {
+	work := t.TempDir()
+	maker := func() *layers {
+		return &layers{work: work, time: time.Unix(0, 0).UTC(), compression: Compression{}.full(), alive: func() error { return nil }}
+	}
+	content := likeProgram(1 << 20)
+	first, err := maker().layer([]entry{inline("a", 0o644, content)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := first.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := func(l v1.Layer) {
+		t.Helper()
+		r, err := l.Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if is, _, err := v1.SHA256(r); err != nil || is != want {
+			t.Errorf("%s, %v; want %s", is, err, want)
+		}
+	}
+	again := inline("a", 0o644, content)
+	open := again.open
+	again.open = func() (io.ReadCloser, error) {
+		whole(first) // in the middle of the second's making
+		return open()
+	}
+	second, err := maker().layer([]entry{again})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole(first)
+	whole(second)
+}
+
+// A layer that cannot be made leaves nothing behind.
+func TestALayerThatFailsLeavesNoFile(t *testing.T) {
+	w := newLayers(t, nil)
+	broken := inline("a", 0o644, []byte("text"))
+	broken.content = "other"
+	if _, err := w.layer([]entry{broken}); !errors.Is(err, errChanged) {
+		t.Errorf("%v", err)
+	}
+	if left, err := os.ReadDir(w.work); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+func program(t *testing.T, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": text} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// Without a cache, too, a program is compiled to a place that is one build's at a time.
+func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
+	for name, cache := range map[string]string{"no cache": "", "a cache": t.TempDir()} {
+		t.Run(name, func(t *testing.T) {
+			b := &Builder{Work: t.TempDir(), Cache: cache}
+			b.init(t.Context())
+			r := &run{Builder: b, spec: Spec{Name: "app"}}
+			p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+			path, unlock, err := r.out(t.Context(), p, Compile{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			impatient, stop := context.WithCancel(t.Context())
+			stop()
+			if _, _, err := r.out(impatient, p, Compile{}); !errors.Is(err, context.Canceled) {
+				t.Errorf("%v while another has it", err)
+			}
+			_, other, err := r.out(t.Context(), p, Compile{Race: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			other()
+			unlock()
+			again, unlock, err := r.out(t.Context(), p, Compile{})
+			if err != nil || again != path {
+				t.Errorf("%s, %v; want %s", again, err, path)
+			}
+			unlock()
+		})
+	}
+}
+
+// Versions of Windows share a program. Builds of it at once, with one permit and no
+// cache, all end, and make the same.
+func TestBuildsOfOneProgramAtOnce(t *testing.T) {
+	b := &Builder{Work: t.TempDir(), Jobs: 1}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: Scratch, Platforms: []ocispec.Platform{
+		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.17763.1"},
+		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.1"},
+		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.26100.1"},
+	}}
+	digests, errs := make([]v1.Hash, 3), make([]error, 3)
+	var wg sync.WaitGroup
+	for i := range digests {
+		wg.Go(func() {
+			r, err := b.Build(t.Context(), s, Hooks{})
+			if errs[i] = err; err == nil {
+				digests[i], errs[i] = r.Index.Digest()
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil || digests[0] != digests[1] || digests[0] != digests[2] {
+		t.Errorf("%v, %v", digests, err)
+	}
+}
+
+// oneBase is a source of a single image for linux/amd64.
+type oneBase struct{ v1.Image }
+
+func newBase(t *testing.T) oneBase {
+	t.Helper()
+	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", RootFS: v1.RootFS{Type: "layers"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return oneBase{img}
+}
+
+func (s oneBase) Resolve(context.Context, string) (v1.Descriptor, error) {
+	return manifest.Describe(s.Image)
+}
+
+func (s oneBase) Get(context.Context, string) (manifest.Content, error) { return s.Image, nil }
+
+// A base that travels when its program turns out not to compile is told to stop, and
+// has stopped when Build returns.
+func TestNoHookOutlivesItsBuild(t *testing.T) {
+	var ended atomic.Bool
+	b := &Builder{Work: t.TempDir(), Bases: newBase(t)}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() { wrong }\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	_, err := b.Build(t.Context(), s, Hooks{OnBase: func(ctx context.Context, _ ocispec.Platform, _ v1.Image) error {
+		<-ctx.Done()
+		time.Sleep(50 * time.Millisecond) // to be overtaken by a Build that does not wait
+		ended.Store(true)
+		return ctx.Err()
+	}})
+	if !ended.Load() {
+		t.Error("the hook still runs")
+	}
+	var pe *PlatformError
+	if !errors.As(err, &pe) || pe.Step != "compile" || errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
