@@ -26,12 +26,16 @@ type Assembly struct {
 	// Base is an index whose entries and annotations stay, but for what Remove
 	// names: platforms as platform.Key has them, or digests. What is not there to
 	// be removed is an error. With Replace an item takes the place of the entry
-	// that has its platform; else that is an error.
+	// that has its platform; else that is an error. The images of indexes within it
+	// become its own; an artifact stays, after the images. Its artifactType and its
+	// subject do not: what comes of it is another index.
 	Base    v1.ImageIndex
 	Remove  []string
 	Replace bool
 	// Select leaves only these platforms; each must be there, or with Optional at
-	// least one. A platform without a version stands for all its versions.
+	// least one. A platform without a version stands for all its versions. An image
+	// without a platform in its index counts, by its config, where one is missing
+	// among the others.
 	Select   []ocispec.Platform
 	Optional bool
 	// Type is the media type of the index. "" means OCI unless all children are
@@ -88,6 +92,14 @@ type part struct {
 	Child
 	from string // where it comes from, for people
 	base bool
+	// unread reads an image that nobody said the platform of; nil for others.
+	unread func() (v1.Image, error)
+}
+
+// runs reports whether p is an image for a platform that is known.
+func (p *part) runs() bool {
+	d := p.Descriptor
+	return !IsAttestation(d) && d.Platform != nil && d.Platform.OS != "" && d.Platform.Architecture != ""
 }
 
 func (p *part) key() string { return platform.Key(platform.FromV1(p.Descriptor.Platform)) }
@@ -109,7 +121,7 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 			return nil, err
 		}
 	}
-	if parts, err = a.selected(parts); err != nil {
+	if parts, err = a.selected(ctx, parts); err != nil {
 		return nil, err
 	}
 	if err := unique(parts); err != nil {
@@ -120,15 +132,19 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 	if err != nil {
 		return nil, err
 	}
-	children := make([]Child, len(parts))
-	for i, p := range parts {
-		children[i] = p.Child
+	children, others := make([]Child, 0, len(parts)), []Child(nil)
+	for _, p := range parts {
+		if p.base && !p.runs() && !IsAttestation(p.Descriptor) {
+			others = append(others, p.Child)
+			continue
+		}
+		children = append(children, p.Child)
 	}
 	mediaType, err := a.mediaType(parts, annotations)
 	if err != nil {
 		return nil, err
 	}
-	return indexOf(mediaType, children, annotations)
+	return indexOf(mediaType, children, others, annotations)
 }
 
 // collect reads the items, several at once. whole is the index that is to be
@@ -211,7 +227,7 @@ func unique(parts []*part) error {
 	first := map[string]*part{}
 	var errs []error
 	for _, p := range parts {
-		if IsAttestation(p.Descriptor) || p.Descriptor.Platform == nil {
+		if !p.runs() {
 			continue
 		}
 		if other, twice := first[p.key()]; twice {
@@ -229,45 +245,4 @@ func (p *part) name() string {
 		return p.from
 	}
 	return p.from + " (" + p.Descriptor.Digest.String() + ")"
-}
-
-// selected leaves the platforms that are wanted.
-func (a *Assembly) selected(parts []*part) ([]*part, error) {
-	if len(a.Select) == 0 {
-		return parts, nil
-	}
-	found := make([]bool, len(a.Select))
-	var have []string
-	kept := slices.DeleteFunc(parts, func(p *part) bool {
-		if IsAttestation(p.Descriptor) {
-			return false
-		}
-		have = append(have, p.key())
-		keep := false
-		for i, want := range a.Select {
-			if covers(want, p.Descriptor.Platform) {
-				keep, found[i] = true, true
-			}
-		}
-		return !keep
-	})
-	var missing []string
-	for i, want := range a.Select {
-		if !found[i] {
-			missing = append(missing, platform.Key(want))
-		}
-	}
-	if len(missing) > 0 && (!a.Optional || len(missing) == len(found)) {
-		return nil, unfit("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
-	}
-	return kept, nil
-}
-
-// covers reports whether what is wanted has p among it.
-func covers(want ocispec.Platform, p *v1.Platform) bool {
-	is := platform.FromV1(p)
-	if want.OSVersion == "" {
-		is.OSVersion = ""
-	}
-	return platform.Key(want) == platform.Key(is)
 }

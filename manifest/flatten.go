@@ -10,7 +10,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // A flattening takes the images out of an index and of those within it.
@@ -64,18 +63,7 @@ func (f *flattening) entry(idx v1.ImageIndex, d v1.Descriptor, depth int) error 
 		return nil
 	case !d.MediaType.IsImage():
 	case d.Platform == nil || d.Platform.OS == "" || d.Platform.Architecture == "":
-		img, err := idx.Image(d.Digest)
-		if err != nil {
-			return err
-		}
-		var says ocispec.Platform
-		if d.Platform != nil {
-			says = asWritten(d.Platform)
-		}
-		p.Content, p.Open = img, nil
-		if err := f.a.settle(f.ctx, p, says, img); err != nil {
-			return err
-		}
+		p.unread = func() (v1.Image, error) { return idx.Image(d.Digest) }
 	}
 	f.parts = append(f.parts, p)
 	return nil
@@ -87,7 +75,14 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	if err := f.add(a.Base, 1); err != nil {
 		return nil, err
 	}
-	kept, err := a.remove(f.parts)
+	base := f.parts
+	if !a.chooses() {
+		var err error
+		if base, err = a.settleAll(ctx, base); err != nil {
+			return nil, err
+		}
+	}
+	kept, err := a.remove(base)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +113,7 @@ func (a *Assembly) remove(parts []*part) ([]*part, error) {
 	var have []string
 	kept := slices.DeleteFunc(parts, func(p *part) bool {
 		names := []string{p.Descriptor.Digest.String()}
-		if !IsAttestation(p.Descriptor) {
+		if p.runs() {
 			names, have = append(names, p.key()), append(have, p.key())
 		}
 		out := false
@@ -158,7 +153,7 @@ func (a *Assembly) annotate(parts []*part) (map[string]string, error) {
 	left := maps.Clone(a.ChildAnnotations)
 	var have []string
 	for _, p := range parts {
-		if IsAttestation(p.Descriptor) {
+		if !p.runs() {
 			continue
 		}
 		have = append(have, p.key())

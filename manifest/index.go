@@ -48,11 +48,12 @@ func IsAttestation(d v1.Descriptor) bool {
 // there are children and all are Docker's, which cannot carry annotations, and
 // an OCI index otherwise.
 func Index(children []Child, annotations map[string]string) (v1.ImageIndex, error) {
-	return indexOf(family(children), children, annotations)
+	return indexOf(family(children), children, nil, annotations)
 }
 
-// indexOf is [Index] with the media type chosen.
-func indexOf(mediaType types.MediaType, children []Child, annotations map[string]string) (v1.ImageIndex, error) {
+// indexOf is [Index] with the media type chosen. others follow the children; they run
+// on no platform.
+func indexOf(mediaType types.MediaType, children, others []Child, annotations map[string]string) (v1.ImageIndex, error) {
 	sorted, err := arrange(children)
 	if err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func indexOf(mediaType types.MediaType, children []Child, annotations map[string
 		im.Annotations = maps.Clone(annotations)
 	}
 	x := &index{children: map[v1.Hash]Child{}}
-	for _, c := range sorted {
+	for _, c := range append(sorted, others...) {
 		im.Manifests = append(im.Manifests, c.Descriptor)
 		if c.Content != nil || c.Open != nil {
 			x.children[c.Descriptor.Digest] = c

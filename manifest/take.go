@@ -42,10 +42,13 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 		if err := f.add(c, 1); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", item.Ref, err)
 		}
-		if item.Platform.OS == "" {
+		if item.Platform.OS == "" && a.chooses() {
 			return f.parts, c, nil
 		}
-		found, err := a.declared(ctx, item, f.parts)
+		found, err := a.settleAll(ctx, f.parts)
+		if err == nil && item.Platform.OS != "" {
+			found, err = a.declared(ctx, item, found)
+		}
 		return found, c, err
 	}
 	return nil, nil, fmt.Errorf("%s is neither an image nor an index", item.Ref)
@@ -67,6 +70,52 @@ func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	}}}
 }
 
+// settleAll reads the images whose indexes do not say what they run on. An artifact
+// among them runs on nothing: it stays in the base, and is left out elsewhere.
+func (a *Assembly) settleAll(ctx context.Context, parts []*part) (settled []*part, err error) {
+	var errs []error
+	for _, p := range parts {
+		stays, err := a.settleOne(ctx, p)
+		errs = append(errs, err)
+		if stays {
+			settled = append(settled, p)
+		}
+	}
+	return settled, errors.Join(errs...)
+}
+
+// settleOne reads p if it is unread, and reports whether it stays.
+func (a *Assembly) settleOne(ctx context.Context, p *part) (stays bool, err error) {
+	if p.unread == nil {
+		return true, nil
+	}
+	img, err := p.unread()
+	if err != nil {
+		return false, err
+	}
+	p.Content, p.Open, p.unread = img, nil, nil
+	var says ocispec.Platform
+	if p.Descriptor.Platform != nil {
+		says = asWritten(p.Descriptor.Platform)
+	}
+	err = a.settle(ctx, p, says, img)
+	var artifact *artifactError
+	switch {
+	case !errors.As(err, &artifact):
+		return err == nil, err
+	case !p.base:
+		a.Log.WarnContext(ctx, "left out, it is no image", "digest", p.Descriptor.Digest.String(), "type", artifact.kind, "index", p.from)
+	}
+	return p.base, nil
+}
+
+// An artifactError says that what was to be an image is none.
+type artifactError struct{ name, kind string }
+
+func (e *artifactError) Error() string {
+	return fmt.Sprintf("%s is no image but an artifact, %s", e.name, e.kind)
+}
+
 // settle gives an image the platform that is declared and that its config says.
 func (a *Assembly) settle(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) error {
 	m, err := img.Manifest()
@@ -78,7 +127,7 @@ func (a *Assembly) settle(ctx context.Context, p *part, declared ocispec.Platfor
 		return fmt.Errorf("%s: %w", p.from, err)
 	}
 	if artifact != "" && declared.OS == "" {
-		return unfit("", "%s is no image but an artifact, %s", p.from, artifact)
+		return &AssemblyError{&artifactError{p.from, artifact}, ""}
 	}
 	config, err := img.ConfigFile()
 	if err != nil {
