@@ -199,7 +199,8 @@ func (k *call) hollow(resp *http.Response) *Error {
 
 // elsewhere reports whether resp came from a host that the call was redirected to.
 func (k *call) elsewhere(resp *http.Response) bool {
-	return !k.token && !strings.EqualFold(resp.Request.URL.Host, k.host.address)
+	from := resp.Request.URL
+	return !k.token && !sameOrigin(from, k.host.base(from.Scheme))
 }
 
 // limited reports whether a 403 means too many requests, as GitHub's does.

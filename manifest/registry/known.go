@@ -25,8 +25,8 @@ type known struct {
 	sessions map[string][]*session     // uploads that were opened early
 	chunks   map[string]bool           // hosts that take no blob in one piece
 	aloof    map[string]bool           // repositories from where nothing was mounted, or not into another one
-	mute     map[string]bool           // hosts that do not know the referrers API
-	lists    map[string]bool           // hosts that do
+	mute     map[string]bool           // repositories, and hosts, that do not know the referrers API
+	lists    map[string]bool           // repositories that do, and hosts that have one
 	found    map[string]bool           // manifests that were there when they were first asked for
 	listed   map[string]bool           // referrers that are in the list of their subject
 	turns    map[place]gate            // to change the list of a subject
@@ -132,6 +132,34 @@ func (k *known) flagged(m *map[string]bool, key string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return (*m)[key]
+}
+
+// hasAPI notes that r has the referrers API.
+func (k *known) hasAPI(r repository) {
+	k.flag(&k.lists, r.key())
+	k.flag(&k.lists, r.host.name)
+}
+
+// lacksAPI notes that r has no referrers API, or that no repository of its host has.
+func (k *known) lacksAPI(r repository, everywhere bool) {
+	k.flag(&k.mute, r.key())
+	if everywhere {
+		k.flag(&k.mute, r.host.name)
+	}
+}
+
+// api reports whether r has the referrers API, if that is known: some hosts are
+// several registries. What one repository has counts more than what a host has not.
+func (k *known) api(r repository) (has, known bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.lists[r.key()]:
+		return true, true
+	case k.mute[r.key()]:
+		return false, true
+	}
+	return false, k.mute[r.host.name] && !k.lists[r.host.name]
 }
 
 // names returns what the tag was seen to name in this run, if it was asked.

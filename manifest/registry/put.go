@@ -162,7 +162,7 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	}
 	discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
-		c.known.flag(&c.known.lists, r.host.name)
+		c.known.hasAPI(r.repository)
 	}
 	stored, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
 	switch {

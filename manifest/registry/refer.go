@@ -16,7 +16,7 @@ import (
 // refer makes sure that content d, which is in r, is listed as a referrer of its
 // subject, if it has one (distribution-spec, "Pushing Manifests with Subject").
 // Where the registry has the referrers API, which it says in its answer to a
-// manifest, or is asked once a run, it lists them itself.
+// manifest, or is asked once a run and repository, it lists them itself.
 func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
 	raw, err := content.RawManifest()
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	if err := c.learnAPI(ctx, r, subject); err != nil {
 		return err
 	}
-	if !c.known.flagged(&c.known.lists, r.host.name) {
+	if has, _ := c.known.api(r); !has {
 		leave, err := c.known.turn(r.at(subject)).enter(ctx)
 		if err != nil {
 			return err
@@ -47,13 +47,10 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	return nil
 }
 
-// learnAPI finds out whether a registry has the referrers API, unless that is known.
+// learnAPI finds out whether r has the referrers API, unless that is known.
 // Of several at once who want to know, one asks.
 func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) error {
-	known := func() bool {
-		return c.known.flagged(&c.known.mute, r.host.name) || c.known.flagged(&c.known.lists, r.host.name)
-	}
-	if known() {
+	if _, known := c.known.api(r); known {
 		return nil
 	}
 	leave, err := c.known.turn(place{repository: r.host.name}).enter(ctx)
@@ -61,7 +58,7 @@ func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) er
 		return err
 	}
 	defer leave()
-	if known() {
+	if _, known := c.known.api(r); known {
 		return nil
 	}
 	_, _, err = c.byAPI(ctx, r, subject)

@@ -18,8 +18,8 @@ import (
 const maxReferrers = 10_000
 
 // Referrers lists what refers to subject in the repository of ref, by all pages of
-// the API of OCI 1.1. Where a registry does not have it, which is asked once a run,
-// the tag sha256-… is read instead; a registry that resolves that to the subject
+// the API of OCI 1.1. Where a registry does not have it, which is asked once a run, or
+// once a repository where the answer may be about that alone, the tag sha256-… is read instead; a registry that resolves that to the subject
 // itself, or to anything but an index, has no referrers. One that is listed with the
 // type of an empty config is read for its own.
 func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
@@ -95,16 +95,16 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 
 // byAPI asks the API. It returns false where the registry does not have it.
 func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list []manifest.Referrer, ok bool, err error) {
-	if c.known.flagged(&c.known.mute, r.host.name) {
+	if has, known := c.known.api(r); known && !has {
 		return nil, false, nil
 	}
 	list, err = c.askReferrers(ctx, r, subject)
 	switch {
 	case err == nil:
-		c.known.flag(&c.known.lists, r.host.name)
+		c.known.hasAPI(r)
 		return list, true, nil
 	case unsupported(err):
-		c.known.flag(&c.known.mute, r.host.name)
+		c.known.lacksAPI(r, unheardOf(err))
 		return nil, false, nil
 	}
 	return nil, false, err
@@ -115,6 +115,19 @@ func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list
 func unsupported(err error) bool {
 	e := asError(err)
 	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
+}
+
+// unheardOf reports whether err, which is unsupported, says so of the whole registry
+// and not of one repository, its name or the right to read it.
+func unheardOf(err error) bool {
+	e := asError(err)
+	switch e.Status {
+	case http.StatusNotFound:
+		return !e.has("NAME_UNKNOWN")
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return false
 }
 
 // askReferrers asks the API, page by page.

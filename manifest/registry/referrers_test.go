@@ -170,6 +170,52 @@ func TestReferrersByAPI(t *testing.T) {
 	}
 }
 
+// What one repository answers is not said of the others, unless no repository can be
+// meant. Each is asked once.
+func TestReferrersOfOneRepositoryOfSeveral(t *testing.T) {
+	const index = "application/vnd.oci.image.index.v1+json"
+	h := digestOf(t, regtest.Image(t, "amd64", 10, 1))
+	for _, c := range []struct {
+		status int
+		body   string
+		asks   int // in three repositories, twice each
+	}{
+		{404, "", 1},
+		{405, "", 1},
+		{501, "", 1},
+		{404, `{"errors":[{"code":"NAME_UNKNOWN"}]}`, 3 + 2},
+		{403, `{"errors":[{"code":"DENIED"}]}`, 3 + 2},
+		{400, "", 3 + 2},
+	} {
+		r := regtest.Start(t, regtest.Options{})
+		there := `{"schemaVersion":2,"manifests":[{"digest":"sha256:` + strings.Repeat("1", 64) + `","size":1,"artifactType":"a/b"}]}`
+		r.Inject(
+			regtest.Fault{Path: "/poor/referrers/", Times: -1, Status: c.status, Body: c.body},
+			regtest.Fault{Path: "/referrers/", Times: -1, Status: 200, Header: http.Header{"Content-Type": {index}}, Body: there},
+		)
+		cl := client(t)
+		for range 2 {
+			for _, repo := range []string{"poor", "rich", "richer"} {
+				list, err := cl.Referrers(t.Context(), r.Host+"/"+repo, h)
+				if want := c.asks > 1 && repo != "poor"; err != nil || (len(list) == 1) != want {
+					t.Errorf("%d %s: %s: %v, %v", c.status, c.body, repo, list, err)
+				}
+			}
+		}
+		if n := r.Tally()["GET referrers"]; n != c.asks {
+			t.Errorf("%d %s: asked %d times, want %d", c.status, c.body, n, c.asks)
+		}
+		// One that has it takes back what was said of all.
+		cl = client(t)
+		_, err := cl.Referrers(t.Context(), r.Host+"/rich", h)
+		list, poor := cl.Referrers(t.Context(), r.Host+"/poor", h)
+		again, rich := cl.Referrers(t.Context(), r.Host+"/richer", h)
+		if err := errors.Join(err, poor, rich); err != nil || len(list) != 0 || len(again) != 1 {
+			t.Errorf("%d %s: %v, %v, %v", c.status, c.body, list, again, err)
+		}
+	}
+}
+
 // Two bytes an entry are a hundred in memory: such a list is not parsed.
 func TestListsAreBounded(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})

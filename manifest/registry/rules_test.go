@@ -136,6 +136,8 @@ func TestNewSession(t *testing.T) {
 	for location, want := range map[string]string{
 		"/v2/a/blobs/uploads/1?_state=x":       "https://r.example.com/v2/a/blobs/uploads/1?_state=x",
 		"http://r.example.com/up":              "https://r.example.com/up",
+		"http://R.example.com:443/up":          "https://R.example.com:443/up",
+		"http://r.example.com:5000/up":         "http://r.example.com:5000/up",
 		"https://me:pw@store.example.com/up#x": "https://store.example.com/up",
 		"":                                     "", "ftp://x/y": "", "javascript:1": "",
 	} {
@@ -143,6 +145,31 @@ func TestNewSession(t *testing.T) {
 		s, err := newSession(resp)
 		if (err == nil) != (want != "") || err == nil && s.url.String() != want {
 			t.Errorf("%q: %v, %v", location, s, err)
+		}
+	}
+}
+
+// Whoever gets the credentials of a registry is the registry, also where an error is
+// made of what it says: a port that is said and one that is implied are the same.
+func TestElsewhere(t *testing.T) {
+	c := &Client{}
+	c.start()
+	for address, urls := range map[string]map[string]bool{
+		"r.example.com":     {"https://r.example.com/x": false, "https://r.example.com:443/x": false, "https://R.EXAMPLE.COM/x": false, "https://r.example.com:5000/x": true, "https://s.example.com/x": true},
+		"r.example.com:443": {"https://r.example.com/x": false, "https://r.example.com:443/x": false, "http://r.example.com/x": true},
+		"localhost:5000":    {"http://localhost:5000/x": false, "http://localhost/x": true},
+		"docker.io":         {"https://registry-1.docker.io:443/x": false, "https://docker.io/x": true},
+	} {
+		k := &call{method: http.MethodPatch, host: c.wire.host(address)}
+		for text, want := range urls {
+			u := must(url.Parse(text))
+			resp := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: u}, Header: http.Header{}, Body: http.NoBody}
+			if got := k.elsewhere(resp); got != want {
+				t.Errorf("%s at %s: %t", address, text, got)
+			}
+			if is := errors.Is(k.refusal(resp), ErrCredentials); is == want {
+				t.Errorf("%s at %s: credentials: %t", address, text, is)
+			}
 		}
 	}
 }

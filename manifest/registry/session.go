@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +34,7 @@ func newSession(resp *http.Response) (*session, error) {
 	if err != nil || location == "" || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, errors.New("the registry does not say where to upload to")
 	}
-	if strings.EqualFold(u.Host, from.Host) {
+	if near := (&url.URL{Scheme: from.Scheme, Host: u.Host}); sameOrigin(near, from) {
 		u.Scheme = from.Scheme
 	}
 	u.User, u.Fragment = nil, ""
