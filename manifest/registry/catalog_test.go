@@ -2,7 +2,9 @@ package registry_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +38,32 @@ func TestRepositories(t *testing.T) {
 
 // A registry that does not list its repositories says so, in whatever way, and there
 // is a way out; one that fails is a registry that fails.
+// A listing has an end, whatever a registry says, and a size.
+func TestListingIsBounded(t *testing.T) {
+	pages := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		pages++
+		w.Header().Set("Link", fmt.Sprintf(`</v2/_catalog?last=%d>; rel="next"`, pages))
+		key := map[bool]string{true: "tags", false: "repositories"}[strings.HasSuffix(req.URL.Path, "/tags/list")]
+		fmt.Fprintf(w, `{%q:[%q]}`, key, strings.Repeat("a", 3<<20))
+	}))
+	defer server.Close()
+	host := server.Listener.Addr().String()
+	for what, list := range map[string]func() ([]string, error){
+		host + ": repositories": func() ([]string, error) { return client(t).Repositories(t.Context(), host) },
+		host + "/app: tags":     func() ([]string, error) { return client(t).Tags(t.Context(), host+"/app") },
+	} {
+		pages = 0
+		_, err := list()
+		if !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), what+": more than 128 MiB of names") {
+			t.Errorf("%v", err)
+		}
+		if pages != 43 {
+			t.Errorf("%s: %d pages of 3 MiB were read", what, pages)
+		}
+	}
+}
+
 func TestRepositoriesUnlisted(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	for _, status := range []int{400, 401, 403, 404, 405, 501} {

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +77,42 @@ func TestGetFaults(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Once the last byte is there it does not matter how the answer ends: nothing that is
+// not there is asked for.
+func TestGetWithoutAnEnd(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 200_000, 1)
+	put(t, client(t), r.Host+"/app:v1", img)
+	layer := must(img.Layers())(t)[0]
+	want := must(layer.Digest())(t)
+	target := must(url.Parse("http://" + r.Host))(t)
+	forward := httputil.NewSingleHostReverseProxy(target)
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !strings.HasSuffix(req.URL.Path, want.Hex) {
+			forward.ServeHTTP(w, req)
+			return
+		}
+		if asked.Add(1) > 1 {
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return
+		}
+		raw := must(layer.Compressed())(t)
+		defer raw.Close()
+		_, _ = io.Copy(w, raw) // of no length that is told
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer server.Close()
+	content := must(client(t).Get(t.Context(), server.Listener.Addr().String()+"/app:v1"))(t)
+	rc := must(must(content.(v1.Image).LayerByDigest(want))(t).Compressed())(t)
+	defer rc.Close()
+	is, _, err := v1.SHA256(rc)
+	if err != nil || is != want || asked.Load() != 1 {
+		t.Errorf("%s, %v, asked %d times", is, err, asked.Load())
 	}
 }
 

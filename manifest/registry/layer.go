@@ -146,8 +146,10 @@ func (d *download) Read(p []byte) (int, error) {
 		d.got += int64(n)
 		d.told.at(d.got)
 		switch {
-		case d.got == d.want.Size && (err == nil || err == io.EOF):
-			return n, d.finish(err)
+		case d.got == d.want.Size && err == nil:
+			return n, d.finish(nil)
+		case d.got == d.want.Size: // however the answer ended, it was whole
+			return n, d.finish(io.EOF)
 		case err == nil || n > 0:
 			return n, nil // an error comes again
 		case err == io.EOF:

@@ -20,8 +20,8 @@ const maxHeals = 4
 // not sent again; ref moves last, and on an error it is as it was. When ref
 // names content already, only its children are looked for (with Verify their blobs,
 // too), and those that are gone are stored again. Layers that may not be distributed
-// are not stored. Content that has a subject is in the list of its referrers when Put
-// returns, in a registry without the referrers API under the tag sha256-….
+// are not stored. Content that has a subject is in the list of its referrers before ref
+// moves, in a registry without the referrers API under the tag sha256-….
 func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) error {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -56,6 +56,9 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 	if err := c.fill(ctx, r.repository, content); err != nil {
 		return err
 	}
+	if err := c.announce(ctx, r.repository, d, content); err != nil {
+		return err
+	}
 	if err := c.putManifest(ctx, r, d, content); err != nil {
 		c.known.forget(r)
 		return err
@@ -63,6 +66,24 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 	c.known.manifests.set(r.at(d.Digest), true)
 	c.known.name(r, d)
 	return nil
+}
+
+// announce stores content that refers to other content by its digest, and has it
+// listed, before any tag names it. It is filled already.
+func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
+	raw, err := content.RawManifest()
+	if err != nil {
+		return err
+	}
+	told := d
+	if subject, err := subjectOf(raw, &told); err != nil || subject == (v1.Hash{}) {
+		return err
+	}
+	err = c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
+	if err != nil {
+		return err
+	}
+	return c.refer(ctx, r, d, content)
 }
 
 // heal makes sure that the children of content are there, which is there itself;

@@ -85,6 +85,28 @@ func TestReferrerIsListed(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
+// A tag that is to name a referrer moves when the referrer is listed, and not before:
+// one PUT more than by digest.
+func TestTagOfAReferrerMovesLast(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 100, 1)
+	put(t, client(t), r.Host+"/app:v1", img)
+	old, sbom := referrer(t, img, "old"), referrer(t, img, "sbom")
+	put(t, client(t), r.Host+"/app:sbom", old)
+	r.Reset()
+	r.Inject(regtest.Fault{Method: "PUT", Path: "/manifests/sha256-", Times: -1, Status: 403})
+	if err := client(t).Put(t.Context(), r.Host+"/app:sbom", sbom); err == nil {
+		t.Error("the list could not be written, and nobody says so")
+	}
+	verifyTag(t, r, "app:sbom", old)
+	r.Reset()
+	put(t, client(t), r.Host+"/app:sbom", sbom)
+	if n := r.Tally()["PUT manifest"]; n != 3 {
+		t.Errorf("%d PUTs for the referrer, the list and the tag", n)
+	}
+	verifyTag(t, r, "app:sbom", sbom)
+}
+
 // Of many that refer to one subject at the same time none is lost, whatever they
 // are.
 func TestReferrersAtOnce(t *testing.T) {

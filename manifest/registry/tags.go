@@ -10,10 +10,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Bounds of a listing: pages of at most pageSize, as many as fit maxPages.
+// Bounds of a listing: pages of at most pageSize, no more than maxPages, and no more
+// names on them than maxNames bytes, each of which counts nameCost more.
 const (
 	pageSize = "1000" // more is refused by ECR
 	maxPages = 10_000
+	maxNames = 128 << 20
+	nameCost = 16
 )
 
 // Tags lists the tags of a repository, page by page, in the registry's order. A
@@ -41,13 +44,20 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 }
 
 // pages reads a listing until there is no next page. what is told in errors.
-func pages[T any](what string, read func(url.Values) ([]T, http.Header, error)) ([]T, error) {
-	var all []T
+func pages(what string, read func(url.Values) ([]string, http.Header, error)) ([]string, error) {
+	var all []string
+	size := 0
 	query := url.Values{"n": {pageSize}}
 	for range maxPages {
 		page, header, err := read(query)
 		if err != nil {
 			return nil, err
+		}
+		for _, name := range page {
+			size += len(name) + nameCost
+		}
+		if size > maxNames {
+			return nil, mismatch("%s: more than %d MiB of names, %d of them so far", what, maxNames>>20, len(all))
 		}
 		all = append(all, page...)
 		next := nextPage(header)
