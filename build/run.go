@@ -108,13 +108,14 @@ func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
 func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, place *ticket, program *shared, step *string, log *slog.Logger) error {
 	if program.taken.Swap(true) {
 		place.leave()
-	} else if err := place.wait(ctx); err != nil {
-		return err
+		<-program.done
+	} else {
+		if program.err = place.wait(ctx); program.err == nil {
+			log.InfoContext(ctx, "compiling")
+			program.err = r.compileShared(ctx, base.Platform, how, program)
+		}
+		close(program.done)
 	}
-	program.once.Do(func() {
-		log.InfoContext(ctx, "compiling")
-		program.err = r.compileShared(ctx, base.Platform, how, program)
-	})
 	if program.err != nil {
 		return program.err
 	}

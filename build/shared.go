@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,8 +13,8 @@ import (
 // A shared is a program that is compiled once for all images that hold it: one,
 // or one for each version of Windows.
 type shared struct {
-	taken  atomic.Bool // one image compiles it, with its permit
-	once   sync.Once
+	taken  atomic.Bool   // one image compiles it, with its permit
+	done   chan struct{} // closed when it has
 	binary crosscompile.Binary
 	entry  entry
 	// linkage is what it wants of the base.
@@ -36,7 +35,7 @@ func (r *run) share(list []PlannedBase) {
 		}
 		key := programKey(base.Platform, how)
 		if r.programs[key] == nil {
-			r.programs[key] = &shared{}
+			r.programs[key] = &shared{done: make(chan struct{})}
 		}
 		r.programs[key].users.Add(1)
 	}
