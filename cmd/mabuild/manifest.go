@@ -1,12 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
-	dockerconfig "github.com/docker/cli/cli/config"
-	"github.com/docker/cli/cli/config/configfile"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
@@ -74,38 +71,20 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 		c.Hosts[host] = h
 	}
 	if l.dockerConfig != "" {
-		if c.Keychain, err = l.dockerKeychain(); err != nil {
-			return err
+		if c.Keychain, err = registry.ConfigKeychain(l.dockerConfig); err != nil {
+			return &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
 		}
 	}
 	switch {
 	case l.username != "":
 		if c.Keychain == nil {
-			c.Keychain = authn.DefaultKeychain
+			c.Keychain = registry.DefaultKeychain
 		}
 		c.Keychain = &oneLogin{host, authn.AuthConfig{Username: l.username, Password: l.password}, c.Keychain}
 	case l.password != "":
 		return usage("--username NAME", "--password wants --username")
 	}
 	return nil
-}
-
-// dockerKeychain reads the named configuration of Docker's.
-func (l *targetLogin) dockerKeychain() (authn.Keychain, error) {
-	path := l.dockerConfig
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, dockerconfig.ConfigFileName)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
-	}
-	defer f.Close() //nolint:errcheck // only read
-	file := configfile.New(path)
-	if err := file.LoadFromReader(f); err != nil {
-		return nil, &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
-	}
-	return dockerKeychain{file}, nil
 }
 
 // oneLogin is a keychain with credentials for one registry, and others' for the
@@ -117,29 +96,12 @@ type oneLogin struct {
 }
 
 func (k *oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	return k.ResolveContext(context.Background(), r)
+}
+
+func (k *oneLogin) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
 	if r.RegistryStr() == k.host {
 		return authn.FromConfig(k.auth), nil
 	}
-	return k.rest.Resolve(r)
-}
-
-// dockerKeychain is a keychain out of one file.
-type dockerKeychain struct{ file *configfile.ConfigFile }
-
-func (k dockerKeychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	key := r.RegistryStr()
-	if key == name.DefaultRegistry {
-		key = authn.DefaultAuthKey
-	}
-	c, err := k.file.GetAuthConfig(key)
-	if err != nil {
-		return nil, err
-	}
-	if c.Username == "" && c.Auth == "" && c.IdentityToken == "" && c.RegistryToken == "" {
-		return authn.Anonymous, nil
-	}
-	return authn.FromConfig(authn.AuthConfig{
-		Username: c.Username, Password: c.Password, Auth: c.Auth,
-		IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
-	}), nil
+	return authn.Resolve(ctx, k.rest, r)
 }

@@ -21,7 +21,7 @@ type plan struct {
 	logins     map[string]config.Login
 
 	// What the rounds of a plan have in common.
-	manners registry.Manners
+	manners *registry.Manners
 	claims  mirror.Claims
 }
 
@@ -31,7 +31,7 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
-	p := &plan{registries: m.Registries}
+	p := &plan{registries: m.Registries, manners: &registry.Manners{}}
 	if p.logins, err = m.Logins(nil); err != nil {
 		return nil, &usageError{err: err}
 	}
@@ -51,6 +51,28 @@ func (a *app) readPlan(file string) (*config.Mirror, error) {
 	return config.ReadMirror("standard input", data)
 }
 
+// succeed lets the rounds of p go on where those of an older plan are: how registries
+// want to be treated stays known, but for those of which the file now says otherwise.
+func (p *plan) succeed(old *plan) {
+	p.manners = old.manners
+	limits := func(p *plan, host string) [2]int {
+		r := p.registries[host]
+		return [2]int{r.MaxRequests, r.PerSecond}
+	}
+	for _, named := range []map[string]config.MirrorRegistry{old.registries, p.registries} {
+		for host := range named {
+			if limits(p, host) != limits(old, host) {
+				p.manners.Forget(host)
+			}
+		}
+	}
+}
+
+// has reports whether there is an entry of that name.
+func (p *plan) has(name string) bool {
+	return slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Name == name })
+}
+
 // runPlan carries out what a file says, once or for ever.
 func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	p, err := a.loadPlan(o)
@@ -67,7 +89,7 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 // in the place of what the configuration says.
 func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 	c := a.newClient()
-	c.QuotaReserve, c.Manners = o.reserve, &p.manners
+	c.QuotaReserve, c.Manners = o.reserve, p.manners
 	for host, r := range p.registries {
 		h := hostOf(r.Registry)
 		h.MaxRequests, h.PerSecond, h.QuotaReserve = r.MaxRequests, float64(r.PerSecond), r.QuotaReserve
@@ -77,7 +99,7 @@ func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 		c.Hosts[host] = h
 	}
 	if len(p.logins) > 0 {
-		c.Keychain = authn.NewMultiKeychain(logins(p.logins), authn.DefaultKeychain)
+		c.Keychain = authn.NewMultiKeychain(logins(p.logins), registry.DefaultKeychain)
 	}
 	return c
 }

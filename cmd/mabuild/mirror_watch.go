@@ -56,6 +56,7 @@ func (w *watch) load() ([]*mirror.Entry, error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	fresh.succeed(w.plan)
 	w.metrics.expect(w.plan.entries, fresh.entries)
 	w.reports.expect(fresh.entries)
 	w.plan = fresh
@@ -76,19 +77,30 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	if ctx.Err() != nil {
 		return report // what was broken off says nothing of the mirror
 	}
-	w.metrics.note(e.Name, report, client.Quotas())
 	log := w.app.log.With("entry", e.Name)
 	if err, _ := report.Err(); err != nil {
 		for _, one := range parts(err) {
 			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
 		}
 	}
-	if err := w.reports.write(report); err != nil {
+	if err := w.keep(e.Name, report, client.Quotas()); err != nil {
 		log.WarnContext(ctx, err.Error())
 	}
 	log.InfoContext(ctx, "round done", "copied", report.Copied, "unchanged", report.Same,
 		"skipped", report.Skipped, "failed", report.Failed, "bytes", report.Bytes)
 	return report
+}
+
+// keep tells of a round, unless the plan was read again meanwhile and has no such entry
+// any more.
+func (w *watch) keep(entry string, r *mirror.Report, quotas map[string]registry.Quota) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.plan.has(entry) {
+		return nil
+	}
+	w.metrics.note(entry, r, quotas)
+	return w.reports.write(r)
 }
 
 // hangups tells of each SIGHUP until ctx ends.

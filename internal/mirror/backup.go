@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -58,26 +59,22 @@ func (m *move) kept() (string, error) {
 }
 
 // free reports whether a tag may keep what the target names: it names nothing else,
-// and is to keep nothing else in this run.
+// and is to keep nothing else in this run. The first that asks finds out what it names,
+// and has it where that is nothing; the others wait for that.
 func (m *move) free(ctx context.Context, to string) (bool, error) {
 	m.mu.Lock()
-	keeps, taken := m.backups[to]
-	if !taken {
-		m.backups[to] = m.now.Digest
+	keeps := m.backups[to]
+	if keeps == nil {
+		keeps = sync.OnceValues(func() (v1.Hash, error) {
+			there, err := m.Store.Resolve(ctx, to)
+			if errors.Is(err, manifest.ErrNotFound) {
+				return m.now.Digest, nil
+			}
+			return there.Digest, err
+		})
+		m.backups[to] = keeps
 	}
 	m.mu.Unlock()
-	if taken {
-		return keeps == m.now.Digest, nil
-	}
-	there, err := m.Store.Resolve(ctx, to)
-	if errors.Is(err, manifest.ErrNotFound) {
-		return true, nil
-	}
-	if err != nil || there.Digest == m.now.Digest {
-		return true, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.backups[to] = there.Digest
-	return false, nil
+	digest, err := keeps()
+	return digest == m.now.Digest, err
 }

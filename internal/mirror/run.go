@@ -62,7 +62,7 @@ type Runner struct {
 	State    State                 // nil for none
 	// Task returns the context in which an image is copied; nil is the given one.
 	Task func(ctx context.Context, image string) context.Context
-	// DryRun reads and sends nothing. Verify looks at the children of what is
+	// DryRun reads what it needs to say what would be done, and sends nothing. Verify looks at the children of what is
 	// there and stores those that are gone. Missing leaves alone what there is
 	// under a tag.
 	DryRun, Verify, Missing bool
@@ -81,10 +81,10 @@ type run struct {
 	start time.Time
 
 	mu       sync.Mutex
-	listings map[string]*listing      // by repository
-	gates    map[string]chan struct{} // by the hosts of source and target
-	backups  map[string]v1.Hash       // what a tag keeps, by its name
-	counted  map[string]bool          // what a dry run has counted
+	listings map[string]*listing                // by repository
+	gates    map[string]chan struct{}           // by the hosts of source and target
+	backups  map[string]func() (v1.Hash, error) // what a tag keeps, by its name
+	counted  map[string]bool                    // what a dry run has counted
 
 	all, done, sent int64 // images to go to their targets, there, and their bytes
 }
@@ -115,7 +115,7 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	}
 	at := &run{
 		Runner: &own, start: own.Now(),
-		listings: map[string]*listing{}, gates: map[string]chan struct{}{}, backups: map[string]v1.Hash{},
+		listings: map[string]*listing{}, gates: map[string]chan struct{}{}, backups: map[string]func() (v1.Hash, error){},
 	}
 	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
 	own.Claims.first(ctx, at, entries)

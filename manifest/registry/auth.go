@@ -53,7 +53,7 @@ type grant struct {
 
 func newAuth(w *wire, k authn.Keychain, realms []string) *auth {
 	if k == nil {
-		k = dockerKeychain{}
+		k = DefaultKeychain
 	}
 	return &auth{
 		w: w, keychain: keychain{inner: k}, realms: realms,

@@ -21,23 +21,50 @@ import (
 // maxHelperOutput bounds what is read of a credential helper, in bytes.
 const maxHelperOutput = 64 << 10
 
-// dockerKeychain reads Docker's config as [authn.DefaultKeychain] does, but runs
-// credential helpers itself, so that one that hangs ends with ctx.
-type dockerKeychain struct{}
+// DefaultKeychain has the credentials of Docker's configuration, or of Podman's where
+// there is none, as [authn.DefaultKeychain] has. It is an [authn.ContextKeychain]: a
+// credential helper that hangs ends with the context, with all that it started.
+var DefaultKeychain authn.Keychain = dockerKeychain{}
+
+// ConfigKeychain is a [DefaultKeychain] of one configuration of Docker's: a file, or
+// config.json in a directory.
+func ConfigKeychain(path string) (authn.Keychain, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, dockerconfig.ConfigFileName)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	file := configfile.New(path)
+	if err := file.LoadFromReader(f); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return dockerKeychain{file}, nil
+}
+
+// dockerKeychain runs credential helpers itself.
+type dockerKeychain struct {
+	file *configfile.ConfigFile // nil: what DOCKER_CONFIG says, each time
+}
 
 var _ authn.ContextKeychain = dockerKeychain{}
 
 func (k dockerKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
-	return authn.DefaultKeychain.Resolve(target)
+	return k.ResolveContext(context.Background(), target)
 }
 
 // ResolveContext asks for the credentials of the repository, then for those of its
 // registry.
 func (k dockerKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+	if k.file != nil {
+		return k.from(ctx, k.file, target)
+	}
 	docker := filepath.Join(dockerconfig.Dir(), dockerconfig.ConfigFileName)
 	file, err := dockerconfig.Load(os.Getenv("DOCKER_CONFIG")) //nolint:forbidigo // what authn.DefaultKeychain reads
 	if err == nil && (file.CredentialsStore != "" || len(file.CredentialHelpers) > 0) {
-		return k.fromHelper(ctx, file, target)
+		return k.from(ctx, file, target)
 	}
 	found, err := authn.Resolve(ctx, authn.DefaultKeychain, target)
 	at := cmp.Or(thatIs(docker), thatIs(os.Getenv("REGISTRY_AUTH_FILE")), "podman's auth.json") //nolint:forbidigo // as above
@@ -55,7 +82,8 @@ func thatIs(path string) string {
 	return path
 }
 
-func (k dockerKeychain) fromHelper(ctx context.Context, file *configfile.ConfigFile, target authn.Resource) (authn.Authenticator, error) {
+// from asks a configuration, or the helper that it names.
+func (k dockerKeychain) from(ctx context.Context, file *configfile.ConfigFile, target authn.Resource) (authn.Authenticator, error) {
 	for _, key := range []string{target.String(), target.RegistryStr()} {
 		if key == name.DefaultRegistry {
 			key = authn.DefaultAuthKey

@@ -3,12 +3,15 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -80,23 +83,62 @@ func TestCredentialHelper(t *testing.T) {
 	}
 }
 
-// A helper that hangs is killed with all that it started.
+// A helper that hangs is killed with all that it started when nobody waits for it any
+// more, whichever keychain runs it.
 func TestHelperIsKilled(t *testing.T) {
 	r := regtest.Start(t, bearer)
-	dir := helper(t, `{"credsStore":"tests"}`, `sleep 1000 & echo $! >"$DOCKER_CONFIG/pid"; wait`)
-	c := client(t)
-	c.Keychain = nil
-	registry.SetHelperLimit(c, time.Second)
-	if _, err := c.Resolve(t.Context(), r.Host+"/app:v1"); err == nil || !strings.Contains(err.Error(), "no credentials after") {
-		t.Errorf("got %v", err)
+	dir := helper(t, `{"credsStore":"tests"}`, `sleep 1000 & echo $! >"$DOCKER_CONFIG/pid.new"; mv "$DOCKER_CONFIG/pid.new" "$DOCKER_CONFIG/pid"; wait`)
+	file := filepath.Join(dir, "pid")
+	for name, chain := range map[string]authn.Keychain{
+		"none": nil, "default": registry.DefaultKeychain,
+		"one file": must(registry.ConfigKeychain(filepath.Join(dir, "config.json")))(t),
+		"several":  authn.NewMultiKeychain(login{}, registry.DefaultKeychain),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_ = os.Remove(file)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			var pid string
+			go func() {
+				defer stop()
+				until(t, func() bool {
+					raw, err := os.ReadFile(file)
+					pid = strings.TrimSpace(string(raw))
+					return err == nil
+				})
+			}()
+			c := client(t)
+			c.Keychain = chain
+			if _, err := c.Resolve(ctx, r.Host+"/app:v1"); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			until(t, func() bool {
+				stat, err := os.ReadFile("/proc/" + pid + "/stat")
+				return err != nil || strings.Contains(string(stat), ") Z ")
+			})
+		})
 	}
-	pid := strings.TrimSpace(string(must(os.ReadFile(filepath.Join(dir, "pid")))(t)))
-	for range 100 {
-		stat, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
+}
+
+// A configuration that is named has what is in it, and not what another says.
+func TestConfigKeychain(t *testing.T) {
+	r := regtest.Start(t, bearer)
+	img := regtest.Image(t, "amd64", 100, 1)
+	const right = `{"credsStore":"tests"}`
+	dir := helper(t, right, `echo '{"Username":"me","Secret":"secret"}'`)
+	broken := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_CONFIG", filepath.Dir(broken))
+	for _, path := range []string{dir, filepath.Join(dir, "config.json")} {
+		c := client(t)
+		c.Keychain = must(registry.ConfigKeychain(path))(t)
+		put(t, c, r.Host+"/app:v1", img)
+	}
+	for _, path := range []string{broken, filepath.Join(dir, "none.json")} {
+		if _, err := registry.ConfigKeychain(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	t.Errorf("process %s lives", pid)
 }

@@ -44,6 +44,14 @@ func (m *Manners) of(h *host, perHost int) *treatment {
 	return t
 }
 
+// Forget forgets a host, so that its limits are those of the next that asks it. What
+// is under way goes on under the old ones.
+func (m *Manners) Forget(host string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.hosts, canonical(host))
+}
+
 // A budget is how long a run may wait for one host.
 type budget struct {
 	mu     sync.Mutex

@@ -28,4 +28,12 @@ func TestMannersInCommon(t *testing.T) {
 		t.Errorf("%d requests, want the one that was told to wait", got)
 	}
 	must(client(t).Resolve(t.Context(), r.Host+"/app:v1"))(t)
+	manners.Forget("elsewhere.example.com")
+	c := &registry.Client{Keychain: login{}, Manners: manners}
+	if _, err := c.Resolve(t.Context(), r.Host+"/app:v1"); err == nil {
+		t.Error("another host was forgotten, and this one is asked")
+	}
+	manners.Forget(r.Host)
+	c = &registry.Client{Keychain: login{}, Manners: manners}
+	must(c.Resolve(t.Context(), r.Host+"/app:v1"))(t)
 }

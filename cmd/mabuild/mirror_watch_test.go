@@ -1,0 +1,99 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// A round of an entry that the file no longer has when the round ends is told of
+// nowhere; that of one that it has still is.
+func TestRoundsOfAnOldPlan(t *testing.T) {
+	gone, stays := &mirror.Entry{Name: "gone"}, &mirror.Entry{Name: "stays"}
+	w := &watch{metrics: newMetrics(), reports: lastReports{file: filepath.Join(t.TempDir(), "report.json")}, plan: &plan{entries: []*mirror.Entry{gone, stays}}}
+	w.metrics.expect(nil, w.plan.entries)
+	report := func(name string) *mirror.Report {
+		return &mirror.Report{Entries: []mirror.EntryReport{{Name: name}}, Failed: 1}
+	}
+	told := func() string {
+		t.Helper()
+		families, err := w.metrics.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, f := range families {
+			text.WriteString(f.String())
+		}
+		file, err := os.ReadFile(w.reports.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text.String() + string(file)
+	}
+	for _, name := range []string{"gone", "stays"} {
+		if err := w.keep(name, report(name), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(told(), "gone") {
+		t.Error("nothing is told of what is there")
+	}
+	fresh := &plan{entries: []*mirror.Entry{stays}}
+	w.metrics.expect(w.plan.entries, fresh.entries)
+	w.reports.expect(fresh.entries)
+	w.plan = fresh
+	for _, name := range []string{"gone", "stays"} { // still under way when the file was read
+		if err := w.keep(name, report(name), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := told(); strings.Contains(text, "gone") || !strings.Contains(text, "stays") {
+		t.Error(text)
+	}
+}
+
+// A file that is read again takes nothing back of what registries said, unless it says
+// other things of them.
+func TestMannersOutliveAPlan(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	r.Inject(regtest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}, Times: -1})
+	ask := func(p *plan) int {
+		t.Helper()
+		before := len(r.Requests())
+		c := &registry.Client{Keychain: authn.NewMultiKeychain(), Manners: p.manners}
+		if _, err := c.Resolve(t.Context(), r.Host+"/app:v1"); err == nil {
+			t.Error("there is an answer")
+		}
+		return len(r.Requests()) - before
+	}
+	says := func(perSecond int) *plan {
+		return &plan{registries: map[string]config.MirrorRegistry{r.Host: {PerSecond: perSecond}}, manners: &registry.Manners{}}
+	}
+	first, same, other := says(1), says(1), says(2)
+	silent := &plan{manners: &registry.Manners{}}
+	if n := ask(first); n != 1 {
+		t.Errorf("%d requests at first", n)
+	}
+	same.succeed(first)
+	if n := ask(same); n != 0 {
+		t.Errorf("%d requests to a registry that wants to be left alone", n)
+	}
+	other.succeed(same)
+	if n := ask(other); n != 1 {
+		t.Errorf("%d requests under other limits", n)
+	}
+	silent.succeed(other)
+	if n := ask(silent); n != 1 {
+		t.Errorf("%d requests under no limits", n)
+	}
+}
