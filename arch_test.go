@@ -17,24 +17,24 @@ import (
 
 const module = "github.com/mabuild/mabuild/"
 
-// allowed lists for each package which of ours it may import; tests of a package
-// may import testing as well.
+// allowed lists for each package which of ours it may import, and does; tests of a
+// package may import testing as well.
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
 	"crosscompile":             {"manifest/platform", "internal/claim"},
 	"manifest":                 {"manifest/platform"},
 	"manifest/platform":        {},
-	"manifest/registry":        {"manifest", "manifest/platform", "internal/cache"},
+	"manifest/registry":        {"manifest", "internal/cache"},
 	"manifest/local":           {"manifest", "manifest/platform", "internal/outfile"},
 	"internal/attest":          {"manifest", "manifest/platform"},
 	"internal/cache":           {"internal/claim"},
 	"internal/claim":           {},
-	"internal/config":          {"build", "manifest", "manifest/platform", "manifest/local", "manifest/registry", "internal/mirror"},
+	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/mirror"},
 	"internal/mirror":          {"manifest", "manifest/platform"},
 	"internal/outfile":         {},
 	"internal/progress":        {},
 	"internal/serve":           {},
-	"internal/regtest":         {"manifest", "manifest/platform"},
+	"internal/regtest":         {},
 	"internal/regtest/faults":  {}, // tests alone
 	"examples/cgo-sqlite":      {}, // a module of its own
 	"examples/hello":           {},
@@ -59,7 +59,7 @@ var only = map[string][]string{
 
 // The files are parsed here: go list would be answered from the test cache.
 func TestImports(t *testing.T) {
-	seen := map[string]bool{}
+	seen, used := map[string]bool{}, map[[2]string]bool{}
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -76,7 +76,11 @@ func TestImports(t *testing.T) {
 			return err
 		}
 		for _, spec := range f.Imports {
-			check(t, file, pkg, strings.Trim(spec.Path.Value, `"`))
+			imported := strings.Trim(spec.Path.Value, `"`)
+			check(t, file, pkg, imported)
+			if ours, ok := strings.CutPrefix(imported, module); ok && !strings.HasSuffix(file, "_test.go") {
+				used[[2]string{pkg, ours}] = true
+			}
 		}
 		return nil
 	})
@@ -86,6 +90,13 @@ func TestImports(t *testing.T) {
 	for pkg := range seen {
 		if _, ok := allowed[pkg]; !ok {
 			t.Errorf("%s is in no line of the picture: add it here and in ARCHITECTURE.md", pkg)
+		}
+	}
+	for pkg, list := range allowed {
+		for _, ours := range list {
+			if !used[[2]string{pkg, ours}] {
+				t.Errorf("%s may import %s and does not: take the arrow away, here and in ARCHITECTURE.md", pkg, ours)
+			}
 		}
 	}
 	for _, pkg := range []string{"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry", "cmd/mabuild"} {

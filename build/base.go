@@ -76,15 +76,32 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 	if err != nil {
 		return nil, &BaseError{Ref: s.Base, Err: err}
 	}
-	have = slices.DeleteFunc(have, func(p ocispec.Platform) bool {
-		return b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p}) != nil
-	})
+	have, err = b.buildable(ctx, s, have)
+	if err != nil {
+		return nil, err
+	}
 	slices.SortFunc(have, platform.Compare)
 	have = slices.CompactFunc(have, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
 	if len(have) == 0 {
 		return nil, &BaseError{Ref: s.Base, Err: errors.New("has no platform that Go builds for")}
 	}
 	return have, nil
+}
+
+// buildable leaves the platforms that Go builds for.
+func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
+	for _, p := range have {
+		err := b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
+		var target *crosscompile.TargetError
+		var variant *crosscompile.VariantError
+		switch {
+		case err == nil:
+			list = append(list, p)
+		case !errors.As(err, &target) && !errors.As(err, &variant):
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // all returns the foundations of s's platforms, in their order. Every platform
@@ -324,6 +341,9 @@ func (c *candidates) foundation(position int, want ocispec.Platform) (f foundati
 	}
 	if len(m.Layers) != len(f.layers) {
 		return fail(fmt.Errorf("%w: %d layers in the manifest, %d to be had", manifest.ErrMismatch, len(m.Layers), len(f.layers)))
+	}
+	if said := len(f.config.RootFS.DiffIDs); said != len(m.Layers) {
+		return fail(fmt.Errorf("%w: %s: %d layers in the manifest, %d in the config", manifest.ErrMismatch, platform.Key(want), len(m.Layers), said))
 	}
 	f.descriptors = m.DeepCopy().Layers
 	f.name, _ = withoutDigest(c.ref)

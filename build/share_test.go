@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,32 @@ func (s oneBase) Resolve(context.Context, string) (v1.Descriptor, error) {
 }
 
 func (s oneBase) Get(context.Context, string) (manifest.Content, error) { return s.Image, nil }
+
+// unlike says of itself in its config what its manifest does not.
+type unlike struct {
+	v1.Image
+	layers int
+}
+
+func (u unlike) ConfigFile() (*v1.ConfigFile, error) {
+	config, err := u.Image.ConfigFile()
+	config = config.DeepCopy()
+	for len(config.RootFS.DiffIDs) < u.layers {
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)})
+	}
+	return config, err
+}
+
+// A base whose config knows of other layers than its manifest is none to build on.
+func TestBaseOfTwoMinds(t *testing.T) {
+	b := &Builder{Work: t.TempDir(), Bases: oneBase{unlike{newBase(t).Image, 2}}}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	_, err := b.Plan(t.Context(), s)
+	var be *BaseError
+	if !errors.As(err, &be) || be.Ref != "base" || !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), "linux/amd64: 0 layers in the manifest, 2 in the config") {
+		t.Errorf("%v", err)
+	}
+}
 
 // A base that travels when its program turns out not to compile is told to stop, and
 // has stopped when Build returns.

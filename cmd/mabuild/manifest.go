@@ -96,7 +96,7 @@ type oneLogin struct {
 }
 
 func (k *oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	return k.ResolveContext(context.Background(), r)
+	return k.ResolveContext(context.Background(), r) //nolint:forbidigo // who asks in this way has none
 }
 
 func (k *oneLogin) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {

@@ -233,7 +233,7 @@ func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 		err = partly{err}
 	}
 	if o.report != "" {
-		err = cmp.Or(err, writeReport(o.report, report))
+		err = errors.Join(err, writeReport(o.report, report))
 	}
 	a.close() // the story ends before the answer
 	return cmp.Or(printMirror(a.stdout, report, o.file != "" || o.dryRun), err)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 )
 
@@ -275,18 +274,6 @@ func TestBadFiles(t *testing.T) {
 	}
 	if _, err := Load(Options{File: filepath.Join(dir, "none.yaml")}); errors.Is(err, fs.ErrNotExist) != true {
 		t.Errorf("%v does not wrap fs.ErrNotExist", err)
-	}
-}
-
-func TestPerPlatform(t *testing.T) {
-	base := PerPlatform{"default": "a", "linux/arm/v7": "b"}
-	for want, p := range map[string]ocispec.Platform{
-		"a": {OS: "linux", Architecture: "arm", Variant: "v6"},
-		"b": {OS: "linux", Architecture: "arm"},
-	} {
-		if got := base.For(p); got != want {
-			t.Errorf("%v: %s, want %s", p, got, want)
-		}
 	}
 }
 

@@ -7,10 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // everyPlatform is the key of a PerPlatform that holds for the platforms without
@@ -21,14 +17,6 @@ const everyPlatform = "default"
 // or a map from "default" and platforms to texts; here platforms are spelled as
 // [platform.Key] does.
 type PerPlatform map[string]string
-
-// For returns the text for p, empty where there is none.
-func (t PerPlatform) For(p ocispec.Platform) string {
-	if s, ok := t[platform.Key(p)]; ok {
-		return s
-	}
-	return t[everyPlatform]
-}
 
 // Default returns the text for the platforms that have none of their own.
 func (t PerPlatform) Default() string { return t[everyPlatform] }

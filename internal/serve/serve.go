@@ -35,6 +35,7 @@ const maxManifest = 4 << 20
 type Server struct {
 	dir   string
 	inner http.Handler
+	log   *log.Logger
 
 	mu sync.Mutex // held while manifests change, in memory and on disk
 }
@@ -47,14 +48,14 @@ type stored struct {
 	Body       []byte          `json:"body"`
 }
 
-// New serves what is in dir, which it creates. log gets a line a request; nil
-// gets none.
+// New serves what is in dir, which it creates. log gets a line a request, and one for
+// each manifest that is on disk and cannot be served again; nil gets none.
 func New(ctx context.Context, dir string, logger *log.Logger) (*Server, error) {
 	if logger == nil {
 		logger = log.New(io.Discard, "", 0)
 	}
 	blobs := filepath.Join(dir, "blobs")
-	s := &Server{dir: filepath.Join(dir, "manifests")}
+	s := &Server{dir: filepath.Join(dir, "manifests"), log: logger}
 	for _, d := range []string{blobs, s.dir} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return nil, err
@@ -193,11 +194,17 @@ func (s *Server) restore(ctx context.Context) error {
 		}
 		waiting = append(waiting, m)
 	}
+	codes := map[string]int{}
 	for n := -1; len(waiting) != n; {
 		n = len(waiting)
 		waiting = slices.DeleteFunc(waiting, func(m stored) bool {
-			return s.ask(ctx, http.MethodPut, "/v2/"+m.Repository+"/manifests/"+m.Reference, m).code == http.StatusCreated
+			code := s.ask(ctx, http.MethodPut, "/v2/"+m.Repository+"/manifests/"+m.Reference, m).code
+			codes[s.file(m)] = code
+			return code == http.StatusCreated
 		})
+	}
+	for _, m := range waiting {
+		s.log.Printf("%s of %s is on disk, in %s, and is not served: %d %s", m.Reference, m.Repository, s.file(m), codes[s.file(m)], http.StatusText(codes[s.file(m)]))
 	}
 	return nil
 }

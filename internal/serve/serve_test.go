@@ -2,11 +2,15 @@ package serve_test
 
 import (
 	"context"
+	"log"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -70,6 +74,48 @@ func TestWhatWasPushedIsThereAfterARestart(t *testing.T) {
 	host, _ = start(t, dir)
 	if _, err := remote.Head(tag(t, host+"/a/b:v1")); err == nil {
 		t.Error("a deleted tag is back after a restart")
+	}
+}
+
+// What is on disk and cannot be served again, since a part of it is gone, is named.
+func TestWhatIsIncompleteAfterARestartIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	host, stop := start(t, dir)
+	var lost v1.Hash
+	for _, repo := range []string{"/a/whole:v1", "/b/broken:v1"} {
+		img, err := random.Image(1000, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lost, err = img.Digest(); err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.WriteIndex(tag(t, host+repo), mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	files, err := filepath.Glob(filepath.Join(dir, "manifests", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(raw), `"reference":"`+lost.String()) {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var told strings.Builder
+	if _, err := serve.New(t.Context(), dir, log.New(&told, "", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if text := told.String(); !strings.Contains(text, "v1 of b/broken is on disk, in "+dir) || strings.Contains(text, "a/whole is on disk") {
+		t.Error(text)
 	}
 }
 

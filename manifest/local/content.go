@@ -27,7 +27,7 @@ func read(ctx context.Context, s store, d v1.Descriptor) (manifest.Content, erro
 	if err != nil {
 		return nil, err
 	}
-	found, err := classify(raw, d.MediaType)
+	found, err := manifest.MediaType(raw, d.MediaType)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.Digest, err)
 	}

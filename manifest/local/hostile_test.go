@@ -124,7 +124,7 @@ var spoilers = []struct {
 	{"manifest that is image and index", func(m *mount) {
 		m.replace(`{"schemaVersion":2,"manifests":[],"config":{},"layers":[]}`, imageType)
 	}, "both an image and an index", false},
-	{"manifest of schema 1", func(m *mount) { m.replace(`{"schemaVersion":1,"fsLayers":[],"layers":[]}`, "") }, "both", false},
+	{"manifest of schema 1", func(m *mount) { m.replace(`{"schemaVersion":1,"fsLayers":[],"layers":[]}`, "") }, manifest.ErrObsolete.Error(), true},
 	{"manifest of neither kind", func(m *mount) { m.replace(`{"schemaVersion":2}`, imageType) }, "neither", false},
 	{"manifest is HTML", func(m *mount) { m.replace(`<html>`, imageType) }, "not a manifest", false},
 	{"manifest says another type", func(m *mount) { m.replace(`{"mediaType":"`+indexType+`","manifests":[]}`, imageType) }, "against", false},

@@ -69,7 +69,7 @@ func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) 
 	if err != nil {
 		return link{}, err
 	}
-	found, err := classify(raw, d.MediaType)
+	found, err := manifest.MediaType(raw, d.MediaType)
 	if err != nil {
 		return link{}, fmt.Errorf("%s: %w", d.Digest, err)
 	}

@@ -3,16 +3,11 @@ package local
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // A verified reader hands on what it reads and ends with an error of
@@ -58,45 +53,6 @@ func (v *verified) Read(p []byte) (int, error) {
 type closing struct {
 	io.Reader
 	io.Closer
-}
-
-// classify returns the media type of a manifest, on which the document and its
-// descriptor must agree. A document that could be read as an image as well as an
-// index is refused (CVE-2021-41190).
-func classify(raw []byte, claim types.MediaType) (types.MediaType, error) {
-	var shape struct {
-		MediaType types.MediaType `json:"mediaType"`
-		Manifests json.RawMessage `json:"manifests"`
-		Config    json.RawMessage `json:"config"`
-		Layers    json.RawMessage `json:"layers"`
-		FSLayers  json.RawMessage `json:"fsLayers"`
-	}
-	if err := json.Unmarshal(raw, &shape); err != nil {
-		return "", mismatch("not a manifest: %w", err)
-	}
-	if err := errors.Join(manifest.CheckEntries(shape.Manifests), manifest.CheckEntries(shape.Layers)); err != nil {
-		return "", err
-	}
-	index, image := shape.Manifests != nil, shape.Config != nil || shape.Layers != nil
-	switch {
-	case index && image || shape.FSLayers != nil:
-		return "", mismatch("a manifest that is both an image and an index")
-	case !index && !image:
-		return "", mismatch("neither an image nor an index")
-	case claim != "" && shape.MediaType != "" && claim != shape.MediaType:
-		return "", mismatch("media type %q against %q", shape.MediaType, claim)
-	case claim == "":
-		claim = shape.MediaType
-	}
-	if claim == "" {
-		if claim = types.OCIManifestSchema1; index {
-			claim = types.OCIImageIndex
-		}
-	}
-	if index && !claim.IsIndex() || image && !claim.IsImage() {
-		return "", mismatch("media type %q does not fit the document", claim)
-	}
-	return claim, nil
 }
 
 // small reads a manifest or config whole, bounded and verified.

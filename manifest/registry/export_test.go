@@ -8,6 +8,12 @@ func SetPatience(c *Client, d time.Duration) {
 	c.wire.patience = d
 }
 
+// SetLastWord makes c take d to close an upload session when a run ends.
+func SetLastWord(c *Client, d time.Duration) {
+	c.start()
+	c.wire.lastWord = d
+}
+
 // SetHelperLimit makes c kill a credential helper after d.
 func SetHelperLimit(c *Client, d time.Duration) {
 	c.start()
@@ -21,4 +27,10 @@ func HostOf(c *Client, ref string) (string, error) {
 		return "", err
 	}
 	return r.host.name, nil
+}
+
+// Kinds lists the kinds, each once.
+var Kinds = []Kind{
+	KindCredentials, KindNotFound, KindThrottled, KindFailing, KindRefused, KindContent, KindRule,
+	KindProxy, KindTLS, KindNobody, KindSilent, KindConnection, KindEnded,
 }

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 func FuzzChallenge(f *testing.F) {
@@ -95,7 +97,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[]}`), "")
 	f.Add([]byte(`{"schemaVersion":2,"config":{},"layers":[],"Manifests":[]}`), "application/vnd.oci.image.index.v1+json")
 	f.Fuzz(func(t *testing.T, raw []byte, header string) {
-		found, err := mediaType(raw, header, "")
+		found, err := manifest.MediaType(raw, plainType(header))
 		if err != nil {
 			return
 		}

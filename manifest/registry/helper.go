@@ -52,7 +52,7 @@ type dockerKeychain struct {
 var _ authn.ContextKeychain = dockerKeychain{}
 
 func (k dockerKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
-	return k.ResolveContext(context.Background(), target)
+	return k.ResolveContext(context.Background(), target) //nolint:forbidigo // who asks in this way has none
 }
 
 // ResolveContext asks for the credentials of the repository, then for those of its

@@ -28,7 +28,7 @@ type Host struct {
 	// PerSecond bounds how many requests are begun a second, two of them at once at
 	// most; 0 does not. Requests to a token server do not count.
 	PerSecond float64
-	// QuotaReserve stands in for the [Client]'s.
+	// QuotaReserve stands in for the [Client]'s; 0 leaves that in force.
 	QuotaReserve int
 	// CAFile, ClientCert and ClientKey stand in for the [Client]'s.
 	CAFile, ClientCert, ClientKey string

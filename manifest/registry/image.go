@@ -30,7 +30,7 @@ func (c *Client) content(ctx context.Context, r repository, raw []byte, d v1.Des
 	if d.Size != 0 && d.Size != int64(len(raw)) {
 		return nil, mismatch("%s: got %d bytes of %d", r.by(d.Digest), len(raw), d.Size)
 	}
-	found, err := mediaType(raw, "", d.MediaType)
+	found, err := manifest.MediaType(raw, d.MediaType)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.by(d.Digest), err)
 	}

@@ -33,12 +33,6 @@ const (
 	KindEnded       Kind = "ended"       // the context ended
 )
 
-// Kinds lists the kinds, each once.
-var Kinds = []Kind{
-	KindCredentials, KindNotFound, KindThrottled, KindFailing, KindRefused, KindContent, KindRule,
-	KindProxy, KindTLS, KindNobody, KindSilent, KindConnection, KindEnded,
-}
-
 // Kind returns the kind of e.
 func (e *Error) Kind() Kind {
 	switch {

@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"strings"
@@ -25,62 +23,13 @@ func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrMismatch)
 }
 
-// mediaType returns the media type of a manifest, on which the header that came
-// with it, the document itself and the descriptor that led to it must agree;
-// header and descriptor may be silent. A document that could be read as an image
-// as well as an index is refused (CVE-2021-41190).
-func mediaType(raw []byte, header string, descriptor types.MediaType) (types.MediaType, error) {
-	var shape struct {
-		SchemaVersion int             `json:"schemaVersion"`
-		MediaType     types.MediaType `json:"mediaType"`
-		Manifests     json.RawMessage `json:"manifests"`
-		Config        json.RawMessage `json:"config"`
-		Layers        json.RawMessage `json:"layers"`
-		FSLayers      json.RawMessage `json:"fsLayers"`
-	}
-	if err := json.Unmarshal(raw, &shape); err != nil {
-		return "", mismatch("not a manifest: %w", err)
-	}
-	sent := types.MediaType(plainType(header))
-	index, image := shape.Manifests != nil, shape.Config != nil || shape.Layers != nil
-	switch {
-	case shape.SchemaVersion == 1 || sent.IsSchema1():
-		return "", manifest.ErrObsolete
-	case index && image || shape.FSLayers != nil:
-		return "", mismatch("a manifest that is both an image and an index")
-	case !index && !image:
-		return "", mismatch("neither an image nor an index")
-	}
-	if err := errors.Join(manifest.CheckEntries(shape.Manifests), manifest.CheckEntries(shape.Layers)); err != nil {
-		return "", err
-	}
-	found := shape.MediaType
-	for _, claim := range []types.MediaType{sent, descriptor} {
-		switch {
-		case found == "":
-			found = claim
-		case claim != "" && claim != found:
-			return "", mismatch("media type %s against %s", clean(string(claim)), clean(string(found)))
-		}
-	}
-	if found == "" {
-		if found = types.OCIManifestSchema1; index {
-			found = types.OCIImageIndex
-		}
-	}
-	if index && !found.IsIndex() || image && !found.IsImage() {
-		return "", mismatch("media type %s does not fit the document", clean(string(found)))
-	}
-	return found, nil
-}
-
 // plainType returns a Content-Type without its parameters.
-func plainType(header string) string {
+func plainType(header string) types.MediaType {
 	plain, _, err := mime.ParseMediaType(header)
 	if err != nil {
-		return strings.TrimSpace(header)
+		plain = strings.TrimSpace(header)
 	}
-	return plain
+	return types.MediaType(plain)
 }
 
 // digestOf returns the digest of b by algorithm.

@@ -61,8 +61,5 @@ func registrable(hostname string) string {
 	if err != nil {
 		return ""
 	}
-	if _, known := publicsuffix.PublicSuffix(domain); !known && !strings.Contains(domain, ".") {
-		return ""
-	}
 	return domain
 }

@@ -123,8 +123,10 @@ func TestMediaType(t *testing.T) {
 		{raw: "<html>", mismatch: true},
 		{raw: "", mismatch: true},
 		{raw: schema},
+		{raw: image, header: string(types.DockerManifestSchema1Signed)},
+		{raw: index, descriptor: types.DockerManifestSchema1},
 	} {
-		got, err := mediaType([]byte(one.raw), one.header, one.descriptor)
+		got, err := manifest.MediaType([]byte(one.raw), plainType(one.header), one.descriptor)
 		if got != one.want || (err == nil) != (one.want != "") || errors.Is(err, manifest.ErrMismatch) != one.mismatch {
 			t.Errorf("%s %s %s: %s, %v", one.raw, one.header, one.descriptor, got, err)
 		}

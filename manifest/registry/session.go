@@ -136,10 +136,10 @@ func (c *Client) cancel(ctx context.Context, r repository, s *session) {
 	if s == nil {
 		return
 	}
-	talk, stop := outliving(ctx, lastWord)
+	talk, stop := outliving(ctx, c.wire.lastWord)
 	defer stop()
 	_, err := c.last(ctx, talk, r, s, http.MethodDelete)
-	for wait := 10 * time.Millisecond; statusOf(err) != 0 && wait < lastWord && sleep(talk, wait) == nil; wait *= 2 {
+	for wait := 10 * time.Millisecond; statusOf(err) != 0 && wait < c.wire.lastWord && sleep(talk, wait) == nil; wait *= 2 {
 		var now *session
 		if now, err = c.last(ctx, talk, r, s, http.MethodGet); isThrottled(err) {
 			continue
@@ -160,7 +160,7 @@ func (c *Client) last(ctx, talk context.Context, r repository, s *session, metho
 	if leave, err := r.host.pause.enter(ctx, c.wire.sleep, newGate(1)); err == nil {
 		leave()
 	}
-	talk, stop := context.WithTimeout(talk, lastWord)
+	talk, stop := context.WithTimeout(talk, c.wire.lastWord)
 	defer stop()
 	k := &call{
 		method: method, host: r.host, repo: r.name, url: s.url, header: http.Header{},

@@ -93,7 +93,7 @@ func (c *Client) checked(ctx context.Context, r reference, raw []byte, header ht
 			return nil, fmt.Errorf("%s: %w", r, err)
 		}
 	}
-	found, err := mediaType(raw, header.Get("Content-Type"), want.MediaType)
+	found, err := manifest.MediaType(raw, plainType(header.Get("Content-Type")), want.MediaType)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r, err)
 	}

@@ -25,6 +25,7 @@ type wire struct {
 	perHost   int
 	reserve   int // of a quota
 	patience  time.Duration
+	lastWord  time.Duration
 	auth      *auth
 	manners   *Manners
 	mu        sync.Mutex
@@ -46,6 +47,7 @@ func newWire(c *Client) *wire {
 		perHost:   cmp.Or(c.MaxPerHost, defaultPerHost),
 		reserve:   c.QuotaReserve,
 		patience:  patience,
+		lastWord:  lastWord,
 		proxyFor:  httpproxy.FromEnvironment().ProxyFunc(),
 		manners:   cmp.Or(c.Manners, new(Manners)),
 		hosts:     map[string]*host{},

@@ -1,0 +1,63 @@
+package manifest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// MediaType returns the media type of a manifest, on which the document itself and all
+// that was claimed of it must agree: the header that came with it, the descriptor that
+// led to it. Any of them may be silent; what nobody says follows from the document. One
+// that could be read as an image as well as an index is refused (CVE-2021-41190), and so
+// is what is neither ([ErrMismatch]); schema 1 is [ErrObsolete].
+func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
+	var shape struct {
+		SchemaVersion int             `json:"schemaVersion"`
+		MediaType     types.MediaType `json:"mediaType"`
+		Manifests     json.RawMessage `json:"manifests"`
+		Config        json.RawMessage `json:"config"`
+		Layers        json.RawMessage `json:"layers"`
+		FSLayers      json.RawMessage `json:"fsLayers"`
+	}
+	if err := json.Unmarshal(raw, &shape); err != nil {
+		return "", fmt.Errorf("not a manifest: %w: %w", err, ErrMismatch)
+	}
+	found := shape.MediaType
+	for _, claim := range claims {
+		switch {
+		case claim.IsSchema1():
+			return "", ErrObsolete
+		case found == "":
+			found = claim
+		}
+	}
+	index, image := shape.Manifests != nil, shape.Config != nil || shape.Layers != nil
+	switch {
+	case shape.SchemaVersion == 1 || found.IsSchema1():
+		return "", ErrObsolete
+	case index && image || shape.FSLayers != nil:
+		return "", fmt.Errorf("a manifest that is both an image and an index: %w", ErrMismatch)
+	case !index && !image:
+		return "", fmt.Errorf("neither an image nor an index: %w", ErrMismatch)
+	}
+	if err := errors.Join(CheckEntries(shape.Manifests), CheckEntries(shape.Layers)); err != nil {
+		return "", err
+	}
+	for _, claim := range claims {
+		if claim != "" && claim != found {
+			return "", fmt.Errorf("media type %.100q against %.100q: %w", claim, found, ErrMismatch)
+		}
+	}
+	if found == "" {
+		if found = types.OCIManifestSchema1; index {
+			found = types.OCIImageIndex
+		}
+	}
+	if index && !found.IsIndex() || image && !found.IsImage() {
+		return "", fmt.Errorf("media type %.100q does not fit the document: %w", found, ErrMismatch)
+	}
+	return found, nil
+}
