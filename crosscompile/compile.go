@@ -89,11 +89,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 
 // forget drops what is known of dir's toolchain.
 func (g *Go) forget(dir string) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return
+	if abs, err := filepath.Abs(dir); err == nil {
+		g.toolchains.forget(abs)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.toolchains, abs)
 }

@@ -104,18 +104,8 @@ func near(goos string, pairs []string) []string {
 }
 
 func (g *Go) pairs(ctx context.Context, tc *toolchain) ([]string, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if list, ok := g.dist[tc.bin]; ok {
-		return list, nil
-	}
-	out, err := run(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})
-	if err != nil {
-		return nil, err
-	}
-	if g.dist == nil {
-		g.dist = map[string][]string{}
-	}
-	g.dist[tc.bin] = strings.Fields(string(out))
-	return g.dist[tc.bin], nil
+	return g.dist.get(ctx, tc.bin, func() ([]string, error) {
+		out, err := run(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})
+		return strings.Fields(string(out)), err
+	})
 }

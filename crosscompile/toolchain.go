@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // Go drives the go command. The zero value uses "go" on PATH and this process's
@@ -29,9 +28,8 @@ type Go struct {
 	Environ []string     // nil: this process's environment
 	Log     *slog.Logger // nil: silent
 
-	mu         sync.Mutex
-	toolchains map[string]func() (*toolchain, error) // by directory
-	dist       map[string][]string                   // by go command
+	toolchains answers[*toolchain] // by directory
+	dist       answers[[]string]   // by go command
 }
 
 // A toolchain is what one directory's go.mod, go.work and settings ask for.
@@ -77,23 +75,7 @@ func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	once, ok := g.toolchains[dir]
-	if !ok {
-		once = sync.OnceValues(func() (*toolchain, error) { return g.ask(ctx, dir) })
-		if g.toolchains == nil {
-			g.toolchains = map[string]func() (*toolchain, error){}
-		}
-		g.toolchains[dir] = once
-	}
-	g.mu.Unlock()
-	tc, err := once()
-	if err != nil { // a cancelled question is no answer
-		g.mu.Lock()
-		delete(g.toolchains, dir)
-		g.mu.Unlock()
-	}
-	return tc, err
+	return g.toolchains.get(ctx, dir, func() (*toolchain, error) { return g.ask(ctx, dir) })
 }
 
 // ask runs `go env -json` in dir, with the person's own environment.

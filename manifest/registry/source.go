@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -183,7 +182,7 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	discard(resp)
 	digest, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
 	d := v1.Descriptor{
-		MediaType: types.MediaType(plainType(resp.Header.Get("Content-Type"))),
+		MediaType: plainType(resp.Header.Get("Content-Type")),
 		Digest:    digest, Size: resp.ContentLength,
 	}
 	if err != nil || d.Size <= 0 || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
