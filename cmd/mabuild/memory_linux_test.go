@@ -67,13 +67,6 @@ func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 	}
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // peak returns the most memory, in MB, that a process had until done. What wait4
 // says of it includes its compilers.
 func peak(pid int, done <-chan struct{}) (most int) {

@@ -67,6 +67,7 @@ type publisher struct {
 	client  *registry.Client
 	log     *slog.Logger
 	bills   *biller // nil: no SBOMs
+	bases   baseline
 }
 
 // A repository is one that a program goes to. The index moves to its tags one
@@ -193,10 +194,14 @@ func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks
 			if err != nil {
 				return err
 			}
+			digest, err := base.Digest()
+			if err != nil {
+				return err
+			}
 			return each(repos, func(r *repository) error {
-				// Where the tag names something already, the layers are most
-				// likely there: asking would cost a no-op its requests.
-				if <-r.ready; r.err != nil || r.current.Digest != (v1.Hash{}) {
+				<-r.ready
+				named := r.current.Digest != v1.Hash{}
+				if r.err != nil || named && !pub.bases.moved(r.name, platform.Key(pf), digest) {
 					return r.err
 				}
 				return pub.client.Carry(ctx, r.tags[0], layers...)
@@ -227,6 +232,9 @@ func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks
 				err := pub.client.Put(ctx, r.name+"@"+digest.String(), i.Image)
 				if err == nil && made != nil {
 					err = pub.attach(ctx, r.name, digest, made)
+				}
+				if err == nil {
+					pub.bases.note(r.name, key, i.Base)
 				}
 				return err
 			})

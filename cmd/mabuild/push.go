@@ -103,7 +103,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err != nil {
 		return err
 	}
-	pub := &publisher{client: a.client, log: a.log, builder: &build.Builder{
+	pub := &publisher{client: a.client, log: a.log, bases: baselineIn(a.cache), builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log,
 	}}
 	if pub.bills, err = a.biller(); err != nil {
