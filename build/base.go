@@ -174,7 +174,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []foundation) erro
 	if len(missing) > 0 {
 		return &BaseError{
 			Ref: Static, Err: fmt.Errorf("has no %s, only linux", platform.Keys(missing)),
-			Way: "give these platforms a base of their own: base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
+			Way: "give these platforms a base of their own: --base static --base " + platform.Key(missing[0]) + "=IMAGE, or in .mabuild.yaml base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
 		}
 	}
 	return nil

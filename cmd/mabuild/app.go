@@ -53,7 +53,7 @@ type app struct {
 // bind adds the flags that every command takes.
 func (a *app) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&a.file, "config", "", "configuration `FILE` (default: the nearest .mabuild.yaml)")
-	flags.CountVarP(&a.verbose, "verbose", "v", "say more; -vv says every request")
+	flags.CountVarP(&a.verbose, "verbose", "v", "say why: what was decided, and what the tools said; -vv says every request")
 	a.profile.bind(flags)
 	config.BindGlobal(flags)
 }
@@ -85,6 +85,7 @@ func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 		a.ends = append(a.ends, cancel)
 	}
 	a.cache = a.usableCache()
+	a.log.DebugContext(cmd.Context(), "settings", "file", cmp.Or(a.config.File, "none"), "cache", cmp.Or(a.cache, "none"))
 	ctx := cmd.Context()
 	a.leave = a.enter(ctx)
 	a.ends = append(a.ends, func() {

@@ -44,10 +44,13 @@ func newCacheInfo(a *app) *cobra.Command {
 				return json.NewEncoder(a.stdout).Encode(map[string]any{"dir": a.cacheDir(), "kinds": kinds})
 			}
 			t := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
-			fmt.Fprintf(t, "%s\n", a.cacheDir())
+			fmt.Fprintf(t, "%s\n  KIND\tITEMS\tSIZE\n", a.cacheDir())
+			items, size := 0, int64(0)
 			for _, k := range kinds {
-				fmt.Fprintf(t, "  %s\t%d\t%s\n", k.Name, k.Items, megabytes(k.Bytes))
+				fmt.Fprintf(t, "  %s\t%d\t%s\n", k.Name, k.Items, humanSize(k.Bytes))
+				items, size = items+k.Items, size+k.Bytes
 			}
+			fmt.Fprintf(t, "  total\t%d\t%s\n", items, humanSize(size))
 			return t.Flush()
 		},
 	}
@@ -77,7 +80,7 @@ way have used since they began stays.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.stdout, "freed %s\n", megabytes(freed))
+			_, err = fmt.Fprintf(a.stdout, "freed %s\n", humanSize(freed))
 			return err
 		},
 	}
@@ -141,5 +144,3 @@ func (a *app) bound(ctx context.Context) {
 		a.log.Warn(err.Error())
 	}
 }
-
-func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
@@ -26,6 +27,20 @@ type completer = func(cmd *cobra.Command, args []string, typed string) ([]cobra.
 func completeFlag(cmd *cobra.Command, flag string, f completer) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil { // no such flag: a mistake in this program
 		panic(err)
+	}
+}
+
+// completeWords completes flags whose values are one of a few words.
+func completeWords(cmd *cobra.Command, flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		if flags.Lookup(name) == nil {
+			panic("no flag " + name) // a mistake in this program
+		}
+		rest := cobra.ShellCompDirectiveNoFileComp
+		if name == "base" { // an image, too
+			rest = cobra.ShellCompDirectiveDefault
+		}
+		completeFlag(cmd, name, cobra.FixedCompletions(config.Words(name), rest))
 	}
 }
 
@@ -122,11 +137,13 @@ func (a *app) completeImage(cmd *cobra.Command, _ []string, typed string) ([]cob
 
 // complete gives the commands below root what they complete.
 func (a *app) complete(root *cobra.Command) {
+	completeWords(root, root.PersistentFlags(), "progress")
 	for _, cmd := range root.Commands() {
 		switch cmd.Name() {
 		case "push", "build":
 			completeFlag(cmd, "platforms", completeList(platformWords))
 			completeFlag(cmd, "only", completeList(a.buildWords))
+			completeWords(cmd, cmd.Flags(), "base", "cgo-toolchain", "compression", "media-types", "naming", "sbom")
 		case "mirror":
 			completeFlag(cmd, "platforms", completeList(platformWords))
 			completeFlag(cmd, "only", completeList(entryWords))

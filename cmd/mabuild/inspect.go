@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type inspectOptions struct {
 	platform          string
 	require           []string
 
+	width    int // of the terminal, 0 for none
 	template *template.Template
 	look     manifest.Look
 	required []ocispec.Platform
@@ -118,6 +120,7 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 		})
 	}
 	wg.Wait()
+	o.width = terminalWidth(a.stdout)
 	if err := o.print(a.stdout, all); err != nil {
 		return err
 	}
@@ -227,7 +230,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 // missing makes an image that does not exist a mistake of the person's.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &usageError{err: err, way: "is the name right, and the tag?"}
+		return &usageError{err: err, way: cmp.Or(hint(err), "is the name right, and the tag?")}
 	}
 	return err
 }

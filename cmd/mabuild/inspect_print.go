@@ -12,6 +12,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -144,8 +146,31 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	return trimmed(w, b.String())
 }
 
-// platforms prints a line for each image.
+// platforms prints a line for each image, with short digests where a terminal is too
+// narrow for whole ones.
 func (o *inspectOptions) platforms(b *strings.Builder, r *manifest.Report) {
+	var table strings.Builder
+	o.table(&table, r, v1.Hash.String)
+	if o.width > 0 && slices.ContainsFunc(strings.Split(table.String(), "\n"), func(line string) bool {
+		return len(strings.TrimRight(line, " ")) > o.width
+	}) {
+		table.Reset()
+		o.table(&table, r, shortDigest)
+	}
+	b.WriteString(table.String())
+}
+
+// shortDigest is enough of a digest for people to tell it from others.
+func shortDigest(h v1.Hash) string {
+	const most = 12
+	if len(h.Hex) <= most {
+		return h.String()
+	}
+	return h.Algorithm + ":" + h.Hex[:most] + "…"
+}
+
+// table prints the lines with digests as they are to be shown.
+func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest func(v1.Hash) string) {
 	t := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
 	size := func(n int64) string {
 		if o.sizes || o.platform != "" {
@@ -166,7 +191,7 @@ func (o *inspectOptions) platforms(b *strings.Builder, r *manifest.Report) {
 		if p.Within != nil {
 			notes = append(notes, "within "+p.Within.String())
 		}
-		fmt.Fprintf(t, "   %s\t%s\t%s%s\n", shownKey(p.Platform), p.Digest, size(p.Size), plain(strings.Join(notes, ", ")))
+		fmt.Fprintf(t, "   %s\t%s\t%s%s\n", shownKey(p.Platform), digest(p.Digest), size(p.Size), plain(strings.Join(notes, ", ")))
 	}
 	_ = t.Flush() // to memory
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -22,7 +23,7 @@ func printMirror(w io.Writer, report *mirror.Report, table bool) error {
 			case table:
 				b.WriteString(mirrorLine(i, report.DryRun))
 			case i.Status == mirror.Skipped:
-				fmt.Fprintf(&b, "%s: skipped, %s\n", i.Target, plainLines(i.Why))
+				fmt.Fprintf(&b, "%s: skipped, %s\n", cmp.Or(i.Target, i.Source), plainLines(i.Why))
 			default:
 				fmt.Fprintf(&b, "%s@%s\n", withoutName(i.Target), i.Digest)
 			}
@@ -34,7 +35,7 @@ func printMirror(w io.Writer, report *mirror.Report, table bool) error {
 			copied = "to copy"
 		}
 		fmt.Fprintf(&b, "%d %s, %d unchanged, %d skipped, %d failed; %s in %.1fs\n",
-			report.Copied, copied, report.Same, report.Skipped, report.Failed, megabytes(report.Bytes), report.Seconds)
+			report.Copied, copied, report.Same, report.Skipped, report.Failed, humanSize(report.Bytes), report.Seconds)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -50,16 +51,16 @@ func mirrorLine(i mirror.Result, dry bool) string {
 	switch {
 	case i.Status == mirror.Copied && dry:
 		status = "copy"
-		notes = append(notes, "at most "+megabytes(i.Bytes), i.Why)
+		notes = append(notes, "at most "+humanSize(i.Bytes), i.Why)
 	case i.Status == mirror.Copied:
-		notes = append(notes, megabytes(i.Bytes))
+		notes = append(notes, humanSize(i.Bytes))
 		if i.Backup != "" {
 			notes = append(notes, "before: "+i.Backup)
 		}
 	case i.Status == mirror.Skipped:
 		notes = append(notes, i.Why)
 	}
-	line := fmt.Sprintf("%-9s  %s", status, i.Target)
+	line := fmt.Sprintf("%-9s  %s", status, cmp.Or(i.Target, i.Source)) // what came to no target
 	if i.Digest != "" {
 		line = fmt.Sprintf("%-9s  %s@%s", status, i.Target, i.Digest)
 	}

@@ -43,6 +43,9 @@ func (a *app) named(flags *pflag.FlagSet) error {
 			given, naming = append(given, "--"+s.flag), s.naming
 		}
 	}
+	if len(given) > 0 && flags.Changed("naming") {
+		given = append(given, "--naming")
+	}
 	if len(given) > 1 {
 		return usage("give one of them", "%s exclude each other", strings.Join(given, " and "))
 	}

@@ -190,6 +190,9 @@ func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks
 		OnBase: func(ctx context.Context, pf ocispec.Platform, base v1.Image) error {
 			ctx = progress.WithTask(ctx, progress.Task{Program: p.spec.Name, Platform: platform.Key(pf)})
 			d.keepBase(platform.Key(pf), base)
+			if digest, err := base.Digest(); err == nil {
+				pub.log.DebugContext(ctx, "stands on", "base", digest.String())
+			}
 			layers, err := base.Layers()
 			if err != nil {
 				return err
@@ -343,6 +346,11 @@ func (pub *publisher) move(ctx context.Context, repo *repository, p *published) 
 		if err := pub.client.Put(ctx, tag, p.content); err != nil {
 			return notMoved(repo.tags[:n], repo.tags[n:], err)
 		}
+		became := "published"
+		if pub.client.Found(tag) {
+			became = "unchanged"
+		}
+		pub.log.InfoContext(ctx, became, "tag", tag)
 		repo.moved++
 	}
 	return nil

@@ -48,7 +48,9 @@ func (f *field) assign(out reflect.Value, items []string) map[int]error {
 	case texts:
 		out.Set(reflect.ValueOf(items))
 	case perPlatform:
-		out.Set(reflect.ValueOf(PerPlatform{everyPlatform: items[0]}))
+		m, err := f.byPlatform(items)
+		set(err)
+		out.Set(reflect.ValueOf(m))
 	case boolean:
 		v, err := strconv.ParseBool(items[0])
 		if err != nil {
@@ -67,6 +69,29 @@ func (f *field) assign(out reflect.Value, items []string) map[int]error {
 		out.SetString(items[0])
 	}
 	return wrong
+}
+
+// byPlatform reads texts for all platforms and, as PLATFORM=TEXT, for single ones.
+func (f *field) byPlatform(items []string) (PerPlatform, error) {
+	m := PerPlatform{}
+	for _, item := range items {
+		key, value, single := strings.Cut(item, "=")
+		if !single {
+			key, value = everyPlatform, item
+		}
+		key, err := canonicalKey("platform or default", key)
+		if _, again := m[key]; again && err == nil {
+			err = fmt.Errorf("%q is one more for %s", shorten(item), key)
+		}
+		if err != nil {
+			return m, err
+		}
+		m[key] = value
+	}
+	if _, ok := m[everyPlatform]; !ok {
+		m[everyPlatform] = f.initial
+	}
+	return m, nil
 }
 
 // examine returns what is wrong with items by their position.
@@ -117,6 +142,12 @@ var checks = map[string]func(string) error{
 	"range": examineRange,
 	"cron":  examineCron,
 	"tag":   examineTag,
+	"signal": func(s string) error {
+		if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= 64 || signal.MatchString(s) {
+			return nil
+		}
+		return fmt.Errorf("%q is no signal: SIGTERM, SIGRTMIN+3 or 1 to 64%s", shorten(s), didYouMean(s, []string{"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH"}))
+	},
 	"variable": func(s string) error {
 		if !variableName.MatchString(s) { // which may be a secret in the wrong place
 			return errors.New("wants the name of a variable, such as REGISTRY_TOKEN")
@@ -124,6 +155,9 @@ var checks = map[string]func(string) error{
 		return nil
 	},
 }
+
+// signal are the names that Linux has (signal(7)), with those of its real-time ones.
+var signal = regexp.MustCompile(`^(?i:SIG)?(?i:ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(\+([1-9]|[12][0-9]|30))?|RTMAX(-([1-9]|[12][0-9]|30))?)$`)
 
 var owner = regexp.MustCompile(`^[0-9]{1,9}(:[0-9]{1,9})?$`)
 

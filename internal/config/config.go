@@ -140,7 +140,7 @@ type Image struct {
 	Labels      []string `yaml:"labels" doc:"Labels, each K=V." flag:"label" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.source=https://example.com/acme\"]" single:"true"`
 	Annotations []string `yaml:"annotations" doc:"Annotations of the index and of each image's manifest, each K=V; index:K=V and manifest:K=V are of one of them." flag:"annotation" check:"keyvalue" sep:"lines" example:"[\"org.opencontainers.image.licenses=Apache-2.0\"]" single:"true"`
 	Volumes     []string `yaml:"volumes" doc:"Directories that hold data." flag:"volume" check:"absolute" example:"[/data]" single:"true"`
-	StopSignal  string   `yaml:"stop_signal" doc:"Signal that ends the program." flag:"stop-signal" example:"SIGTERM"`
+	StopSignal  string   `yaml:"stop_signal" doc:"Signal that ends the program." flag:"stop-signal" example:"SIGTERM" check:"signal"`
 
 	Healthcheck Healthcheck `yaml:"healthcheck" doc:"How Docker finds out whether the program is well; Kubernetes has probes of its own."`
 }

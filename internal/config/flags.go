@@ -42,6 +42,9 @@ func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
 			continue
 		}
 		usage, short := f.doc, shorthands[f.flag]
+		if f.kind == perPlatform {
+			usage = strings.TrimSuffix(usage, ".") + ": `IMAGE`, or PLATFORM=IMAGE for that one; repeatable."
+		}
 		if f.initial != "" {
 			usage += " (default " + f.initial + ")"
 		}
@@ -52,12 +55,28 @@ func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
 			flags.IntP(f.flag, short, 0, usage)
 		case f.kind == texts && f.sep == "lines":
 			flags.StringArrayP(f.flag, short, nil, usage)
-		case f.kind == texts:
+		case f.kind == texts || f.kind == perPlatform:
 			flags.VarP(new(commaList), f.flag, short, usage)
 		default:
 			flags.StringP(f.flag, short, "", usage)
 		}
 	}
+}
+
+// Words returns what the value of a flag may be, where that is one of a few words.
+func Words(flag string) []string {
+	switch flag {
+	case "base":
+		return []string{"static", "scratch"}
+	case "compression":
+		return []string{"gzip", "zstd"}
+	}
+	for _, f := range leaves(describe(reflect.TypeFor[Config]())) {
+		if f.flag == flag {
+			return f.enum
+		}
+	}
+	return nil
 }
 
 // A commaList is the value of a flag that may be repeated and whose items commas

@@ -155,7 +155,7 @@ func given(fields []*field, flags *pflag.FlagSet) (layer, error) {
 		origin := Origin{Kind: FromFlag, Name: flag.Name}
 		var one setting
 		var err error
-		if list, ok := flag.Value.(pflag.SliceValue); ok && f.kind == texts {
+		if list, ok := flag.Value.(pflag.SliceValue); ok && (f.kind == texts || f.kind == perPlatform) {
 			one, err = f.typed(list.GetSlice(), origin)
 		} else {
 			one, err = f.read([]string{flag.Value.String()}, origin)
@@ -170,7 +170,7 @@ func (f *field) plain() bool { return f.leaf && f.elem == nil }
 
 // read makes a setting of one text, which for a list holds all of its items.
 func (f *field) read(items []string, origin Origin) (setting, error) {
-	if f.kind == texts {
+	if f.kind == texts || f.kind == perPlatform {
 		sep := ","
 		if f.sep == "lines" {
 			sep = "\n"

@@ -449,3 +449,50 @@ func TestAccess(t *testing.T) {
 		}
 	}
 }
+
+// TestBaseByFlag: a base for all platforms and for single ones, by flags and variables.
+func TestBaseByFlag(t *testing.T) {
+	parse := func(args ...string) *pflag.FlagSet {
+		f := pflag.NewFlagSet("push", pflag.ContinueOnError)
+		BindBuild(f)
+		if err := f.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for _, test := range []struct {
+		args []string
+		env  string
+		want PerPlatform
+		err  string
+	}{
+		{args: []string{"--base", "linux/arm64=scratch", "--base", "a.b/c@sha256:1"}, want: PerPlatform{"default": "a.b/c@sha256:1", "linux/arm64": "scratch"}},
+		{args: []string{"--base=linux/arm=scratch,linux/arm64=x"}, want: PerPlatform{"default": "static", "linux/arm/v7": "scratch", "linux/arm64": "x"}},
+		{env: "MABUILD_BASE=scratch,linux/arm64=static", want: PerPlatform{"default": "scratch", "linux/arm64": "static"}},
+		{args: []string{"--base=a", "--base=b"}, err: `flag --base: "b" is one more for default`},
+		{args: []string{"--base=arm64=x"}, err: `flag --base: platform "arm64": wants os/architecture[/variant]`},
+	} {
+		c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup(test.env), Flags: parse(test.args...)})
+		if test.err != "" {
+			if err == nil || err.Error() != test.err {
+				t.Errorf("%v: %v, want %s", test.args, err, test.err)
+			}
+			continue
+		}
+		if err != nil || !reflect.DeepEqual(c.Base, test.want) {
+			t.Errorf("%v %s: %v, %v", test.args, test.env, c, err)
+		}
+	}
+}
+
+// TestSignals: those of Linux, by name and number.
+func TestSignals(t *testing.T) {
+	for text, good := range map[string]bool{
+		"SIGTERM": true, "term": true, "SIGRTMIN": true, "SIGRTMIN+3": true, "RTMAX-14": true, "1": true, "64": true,
+		"SIGFOO": false, "0": false, "65": false, "-1": false, "SIGRTMIN+31": false, "SIGRTMIN-1": false, "TERM ": false, "": false,
+	} {
+		if err := checks["signal"](text); (err == nil) != good {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

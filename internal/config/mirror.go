@@ -2,10 +2,12 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -118,15 +120,14 @@ func LoadMirror(path string) (*Mirror, error) {
 
 // ReadMirror reads the YAML of file as LoadMirror does.
 func ReadMirror(file string, data []byte) (*Mirror, error) {
-	m, lines, err := decode[Mirror](file, data)
-	if err != nil {
-		return nil, err
-	}
+	m, lines, d := decodeSome[Mirror](file, data)
 	m.file, m.lines = file, lines
 	anchor(describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem(), filepath.Dir(file))
-	p := planner{m: m, names: map[string]int{}, told: map[string]bool{}}
-	p.registries()
-	p.entries()
+	p := planner{m: m, names: map[string]int{}, told: map[string]bool{}, broken: map[string]bool{}}
+	if p.take(d.problems) {
+		p.registries()
+		p.entries()
+	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -180,6 +181,29 @@ type planner struct {
 	names map[string]int // of entries, to their lines
 	wrong []*Problem
 	told  map[string]bool // by their text
+
+	broken map[string]bool // the registries and entries that could not be read as they are
+}
+
+var partOfMirror = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
+
+// take takes over what was found wrong when the file was read, and reports whether
+// the rest can be planned: entries and registries that were read, with what holds for
+// all of them. An unknown key says nothing, and hides nothing.
+func (p *planner) take(problems []error) bool {
+	whole := true
+	for _, err := range problems {
+		one := (*Problem)(nil)
+		if !errors.As(err, &one) {
+			continue
+		}
+		p.wrong = append(p.wrong, one)
+		part := partOfMirror.FindString(one.Key)
+		_, read := p.m.lines[one.Key]
+		p.broken[part] = true
+		whole = whole && (part != "" || one.Key != "" && !read)
+	}
+	return whole
 }
 
 // line is that of a key, or of what it stands in.
@@ -215,6 +239,9 @@ func (p *planner) err() error {
 func (p *planner) registries() {
 	for host, r := range p.m.Registries {
 		at := "registries[" + host + "]"
+		if p.broken[at] {
+			continue
+		}
 		switch named := r.Username.Name != "" || r.Username.Env != ""; {
 		case r.Username.Name != "" && r.Username.Env != "":
 			p.complain(at+".username", "wants a name or a variable, not both")

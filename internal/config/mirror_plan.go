@@ -32,6 +32,9 @@ func (p *planner) entries() {
 	}
 	p.schedule(&p.m.MirrorSettings, "", nil)
 	for i := range p.m.Entries {
+		if p.broken[fmt.Sprintf("entries[%d]", i)] {
+			continue
+		}
 		e := entryPlanner{planner: p, in: &p.m.Entries[i], at: fmt.Sprintf("entries[%d]", i), out: &mirror.Entry{}}
 		e.inherit()
 		e.source()

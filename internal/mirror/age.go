@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -39,8 +40,27 @@ func (m *move) young(ctx context.Context) (bool, error) {
 	if is >= least {
 		return false, nil
 	}
-	m.ends(Skipped, "it is %s old, %s is wanted", max(is, 0).Round(time.Minute), least)
+	m.ends(Skipped, "it is %s old, %s is wanted", inDays(max(is, 0)), inDays(least))
 	return true, nil
+}
+
+// inDays shows a time as people say it, in two units at most: 3d, 1d4h, 5m, 30s.
+func inDays(d time.Duration) string {
+	const day = 24 * time.Hour
+	for _, u := range []struct {
+		size, next time.Duration
+		name, less string
+	}{{day, time.Hour, "d", "h"}, {time.Hour, time.Minute, "h", "m"}, {time.Minute, time.Second, "m", "s"}} {
+		if d < u.size {
+			continue
+		}
+		text := fmt.Sprintf("%d%s", d/u.size, u.name)
+		if rest := d % u.size / u.next; rest > 0 {
+			text += fmt.Sprintf("%d%s", rest, u.less)
+		}
+		return text
+	}
+	return d.Round(time.Second).String()
 }
 
 // maxDepth is how far into indexes of indexes is looked.

@@ -17,6 +17,7 @@ const (
 	msgDone      = "done"
 	msgFailed    = "failed"
 	msgTransfer  = "transfer"
+	msgRequest   = "request"
 )
 
 // An event is a record made ready to be shown: attributes flat, texts clean.
@@ -59,6 +60,7 @@ type sink interface {
 type handler struct {
 	out    sink
 	least  slog.Level
+	quiet  bool        // of single requests
 	prefix string      // "group." for each open group
 	attrs  []slog.Attr // flat and clean already
 }
@@ -84,6 +86,9 @@ func (h *handler) WithGroup(name string) slog.Handler {
 }
 
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	if h.quiet && r.Message == msgRequest && r.Level == slog.LevelDebug {
+		return nil
+	}
 	e := &event{time: r.Time, level: r.Level, msg: clean(r.Message), task: taskOf(ctx)}
 	e.task = Task{clean(e.task.Program), clean(e.task.Platform), clean(e.task.Image)}
 	all := slices.Clone(h.attrs)

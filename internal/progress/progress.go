@@ -15,6 +15,8 @@
 //   - level [LevelTransfer], message "transfer": bytes on their way. Attributes:
 //     op (upload, download, mount, exists), host, repository, digest, bytes (so
 //     far) and size. The platform is that of the context's [Task].
+//   - level Debug, message "request": one request. It is told with the transfers,
+//     where all is told.
 //   - level Warn and above: always shown, in every mode. Where the attribute
 //     output is there its lines are kept, as a compiler wrote them.
 //   - all else is a line: the message, then the attributes as key=value.
@@ -45,7 +47,7 @@ type Options struct {
 	// terminal that is not dumb and not a CI's, and plain elsewhere. None still
 	// shows warnings and errors.
 	Mode string
-	// Verbosity is 0 for Info, 1 for Debug, 2 or more for LevelTransfer.
+	// Verbosity is 0 for Info, 1 for Debug but single requests, 2 or more for all.
 	Verbosity int
 	// Getenv looks up TERM, CI and NO_COLOR. Nil: none of them is set.
 	Getenv func(string) string
@@ -75,7 +77,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	if mode == "" || mode == "auto" {
 		mode = suits(w, getenv)
 	}
-	h := &handler{least: threshold(o.Verbosity)}
+	h := &handler{least: threshold(o.Verbosity), quiet: o.Verbosity < 2}
 	stop = func() {}
 	switch mode {
 	case "tty":

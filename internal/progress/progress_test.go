@@ -179,3 +179,19 @@ func FuzzClean(f *testing.F) {
 		}
 	})
 }
+
+// TestRequests: single requests are told only where all is told.
+func TestRequests(t *testing.T) {
+	for verbosity, want := range []bool{false, false, true} {
+		var b bytes.Buffer
+		log, stop, err := New(&b, Options{Mode: "plain", Verbosity: verbosity})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Debug("request", "method", "GET")
+		stop()
+		if got := strings.Contains(b.String(), "request method=GET"); got != want {
+			t.Errorf("verbosity %d shows requests: %v", verbosity, got)
+		}
+	}
+}

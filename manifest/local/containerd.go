@@ -46,11 +46,9 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 // Available reports whether the command is there and containerd answers it; the
 // error says what is missing.
 func (k *Containerd) Available(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	t := k.tool()
 	t.failed = "is containerd running, and may you use its socket (CONTAINERD_ADDRESS names another)? oci-archive:FILE needs none"
-	return t.run(ctx, nil, k.args("version")...)
+	return t.probe(ctx, k.args("version")...)
 }
 
 func (k *Containerd) tool() tool {

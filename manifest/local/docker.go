@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -46,17 +45,12 @@ type Docker struct {
 
 var _ manifest.Sink = (*Docker)(nil)
 
-// probeTimeout is how long a daemon has to say that it is there.
-const probeTimeout = 5 * time.Second
-
 // Available reports whether the command is there and a daemon answers it; the
 // error says what is missing.
 func (k *Docker) Available(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	t := k.tool()
 	t.failed = "start the daemon (docker context ls says which is asked), or write docker-archive:FILE"
-	return t.run(ctx, nil, "version", "--format", "{{.Server.Version}}")
+	return t.probe(ctx, "version", "--format", "{{.Server.Version}}")
 }
 
 // Put loads the image under the tag ref. The daemon moves the tag when it has all

@@ -28,6 +28,25 @@ const (
 	toolGrace = 2 * time.Second // to end after it was told to
 )
 
+// probeTimeout is how long a daemon has to say that it is there.
+const probeTimeout = 5 * time.Second
+
+// probe runs the tool for what asks a daemon whether it is there.
+func (t tool) probe(ctx context.Context, args ...string) error {
+	silent := hint(t.failed, "%s says nothing for %s", t.name(), probeTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, silent)
+	defer cancel()
+	return t.run(ctx, nil, args...)
+}
+
+// name is the tool's, as it is run.
+func (t tool) name() string {
+	if len(t.command) > 0 {
+		return t.command[0]
+	}
+	return t.standard
+}
+
 // run runs the tool with what feed writes as its standard input. An error of feed
 // comes before what the tool makes of input that ends too early.
 func (t tool) run(ctx context.Context, feed func(io.Writer) error, args ...string) error {

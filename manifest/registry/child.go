@@ -23,7 +23,8 @@ func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, co
 }
 
 // Found reports whether what ref names by its digest was there already when a Put of
-// this run first asked for it: false if this run never asked for it, or had to store it.
+// this run first asked for it, or whether a tag already named what was Put there: false
+// if this run never asked for it, or had to store it.
 func (c *Client) Found(ref string) bool {
 	r, err := c.parse(ref)
 	return err == nil && c.known.flagged(&c.known.found, r.String())

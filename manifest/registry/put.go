@@ -50,6 +50,7 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 		return err
 	}
 	if now.Digest == d.Digest {
+		c.known.flag(&c.known.found, r.String())
 		c.known.manifests.set(r.at(d.Digest), true)
 		return c.heal(ctx, r.repository, content)
 	}
