@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -95,5 +98,16 @@ func TestMannersOutliveAPlan(t *testing.T) {
 	silent.succeed(other)
 	if n := ask(silent); n != 1 {
 		t.Errorf("%d requests under no limits", n)
+	}
+}
+
+// A report that cannot be written hides no image that failed, nor the other way round.
+func TestReportThatCannotBeWritten(t *testing.T) {
+	failed := errors.New("connection lost")
+	report := &mirror.Report{Failed: 1, Entries: []mirror.EntryReport{{Images: []mirror.Result{{Source: "up/app:v1", Err: failed}}}}}
+	file := filepath.Join(t.TempDir(), "gone", "report.json") // the directory was there when the run began
+	err := finishMirror(&app{stdout: io.Discard}, mirrorOptions{report: file}, report)
+	if !errors.Is(err, failed) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
 	}
 }
