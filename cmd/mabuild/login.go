@@ -57,7 +57,8 @@ func newLogout(a *app) *cobra.Command {
 		Short: "Forget the credentials of a registry",
 		Args:  exactlyOne("HOST"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := credentialKey(bareHost(args[0]))
+			host := bareHost(args[0])
+			key, err := credentialKey(host)
 			if err != nil {
 				return err
 			}
@@ -67,14 +68,14 @@ func newLogout(a *app) *cobra.Command {
 			}
 			if _, ok := file.GetAuthConfigs()[key]; !ok {
 				if stored, err := file.GetCredentialsStore(key).Get(key); err != nil || stored.Username == "" && stored.IdentityToken == "" {
-					_, err := fmt.Fprintf(a.stderr, "not logged in to %s\n", args[0])
+					_, err := fmt.Fprintf(a.stderr, "not logged in to %s\n", host)
 					return err
 				}
 			}
 			if err := file.GetCredentialsStore(key).Erase(key); err != nil {
 				return unkept(file, key, err)
 			}
-			_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", args[0])
+			_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", host)
 			return err
 		},
 	}

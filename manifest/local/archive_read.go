@@ -76,7 +76,11 @@ func openTar(file, where string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s: is no regular file", where)
+		way := "an archive is read here and there: keep it in a file"
+		if info.IsDir() {
+			way = "a layout is oci:" + file
+		}
+		return nil, 0, &FormatError{where, "is no regular file", way}
 	}
 	f, err := os.Open(file)
 	return f, info.Size(), err

@@ -14,6 +14,9 @@ import (
 
 // index reads index.json.
 func (l *Layout) index() (*ocispec.Index, error) {
+	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
+		return nil, &FormatError{l.String(), "a layout is a directory, and that is none", "is it oci-archive:" + l.Dir + " or docker-archive:" + l.Dir + "?"}
+	}
 	f, size, err := l.file(ocispec.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notFound("%s: no such layout", l)
