@@ -1,0 +1,180 @@
+package crosscompile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// LookCompilers checks, before anything is compiled, that every platform has a C
+// compiler, that it is installed, and that what it links runs there. All that is
+// wrong comes in one error, a [*CompilerError], with the commands that install
+// what is missing.
+func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platform, c Cgo) error {
+	supported, err := g.withCgo(ctx, dir)
+	if err != nil {
+		return err
+	}
+	e := &CompilerError{}
+	for _, p := range list {
+		switch choice := g.choose(p, c); {
+		case !slices.Contains(supported, p.OS+"/"+p.Architecture):
+			e.refuse(p, "Go has no cgo there", "")
+		case choice.cc == "":
+			reason := c.toolchain() + " has no C compiler for it"
+			if c.toolchain() == Custom {
+				reason = "custom names no C compiler for it"
+			}
+			e.refuse(p, reason, "name one: cgo: {cc: {"+platform.Key(p)+": COMMAND}}, or "+variable("CC_FOR_", platform.Key(p))+"=COMMAND in the environment")
+		case !installed(choice.cc):
+			e.miss(p, choice.cc, choice.namedCC)
+		case choice.namedCXX && !installed(choice.cxx):
+			e.miss(p, choice.cxx, true)
+		default:
+			if reason := g.tooNew(ctx, p, choice.cc); reason != "" {
+				e.refuse(p, reason, "take arm-linux-gnueabi-gcc or zig, whose start code is older")
+			}
+		}
+	}
+	if len(e.refused)+len(e.missing) == 0 {
+		return nil
+	}
+	return e
+}
+
+// installed reports whether a command's program can be run.
+func installed(command string) bool {
+	_, err := exec.LookPath(programOf(command))
+	return err == nil
+}
+
+// programOf returns a command's first word, which quotes may hold together, as
+// the go command splits it.
+func programOf(command string) string {
+	command = strings.TrimSpace(command)
+	for _, quote := range []string{`'`, `"`} {
+		if rest, ok := strings.CutPrefix(command, quote); ok {
+			word, _, _ := strings.Cut(rest, quote)
+			return word
+		}
+	}
+	word, _, _ := strings.Cut(command, " ")
+	return word
+}
+
+// tooNew says why what a C compiler links does not run on an older ARM: its start
+// code, which goes into every program, is of the architecture that the compiler
+// aims at by itself, and no flag changes that. Debian's gnueabihf is ARMv7.
+func (g *Go) tooNew(ctx context.Context, p ocispec.Platform, command string) string {
+	want := map[string]string{"v5": "5", "v6": "6"}[p.Variant]
+	program := programOf(command)
+	if p.Architecture != "arm" || want == "" || program != strings.TrimSpace(command) { // its arguments may choose other start code
+		return ""
+	}
+	out, err := exec.CommandContext(ctx, program, "-dM", "-E", "-x", "c", "/dev/null").Output() //nolint:gosec // the compiler, as the person named it
+	if err != nil {
+		return "" // it will say so itself
+	}
+	for line := range strings.Lines(string(out)) {
+		if has, ok := strings.CutPrefix(line, "#define __ARM_ARCH "); ok && strings.TrimSpace(has) > want {
+			return fmt.Sprintf("%s has start code for ARMv%s, which an ARMv%s cannot run", program, strings.TrimSpace(has), want)
+		}
+	}
+	return ""
+}
+
+// withCgo lists the os/architecture pairs that Go has cgo for.
+func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	out, err := run(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list", "-json"}})
+	if err != nil {
+		return nil, err
+	}
+	var all []struct {
+		GOOS, GOARCH string
+		CgoSupported bool
+	}
+	if err := json.Unmarshal(out, &all); err != nil {
+		return nil, fmt.Errorf("go tool dist list -json: %w", err)
+	}
+	var pairs []string
+	for _, one := range all {
+		if one.CgoSupported {
+			pairs = append(pairs, one.GOOS+"/"+one.GOARCH)
+		}
+	}
+	return pairs, nil
+}
+
+// A CompilerError says which C compilers are missing, or do not do, for all
+// platforms.
+type CompilerError struct {
+	refused  []string
+	missing  []string
+	packages map[string]bool // of Debian
+	zig      bool
+	ways     []string // beside installing
+}
+
+func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
+	e.refused = append(e.refused, fmt.Sprintf("%s: %s", platform.Key(p), reason))
+	if way != "" {
+		e.ways = append(e.ways, way)
+	}
+}
+
+// miss notes a program that is not installed. What a person named themselves
+// comes in a package only if it is one of those that we know.
+func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
+	program := programOf(command)
+	e.missing = append(e.missing, fmt.Sprintf("%s: %s is not installed", platform.Key(p), program))
+	t := compilerOf(p)
+	if e.packages == nil {
+		e.packages = map[string]bool{}
+	}
+	add := func(name string) { e.packages[strings.ReplaceAll(name, "_", "-")] = true }
+	switch {
+	case program == "zig":
+		e.zig = true
+	case !named && p.OS == runtime.GOOS && p.Architecture == runtime.GOARCH:
+		add("gcc")
+		add("libc6-dev")
+	case t.gnu == "" || named && !strings.HasPrefix(program, t.gnu+"-"):
+	case strings.HasSuffix(t.gnu, "mingw32"):
+		add("gcc-mingw-w64-x86-64")
+	default:
+		add("gcc-" + t.gnu)
+		add("libc6-dev-" + t.debian + "-cross")
+		if strings.HasSuffix(program, "g++") {
+			add("g++-" + t.gnu)
+		}
+	}
+}
+
+func (e *CompilerError) Error() string {
+	return "cgo: " + strings.Join(slices.Concat(e.refused, e.missing), "; ")
+}
+
+// Hint returns the command that installs what is missing.
+func (e *CompilerError) Hint() string {
+	var ways []string
+	if len(e.packages) > 0 {
+		ways = append(ways, "apt-get install "+strings.Join(slices.Sorted(maps.Keys(e.packages)), " "))
+	}
+	if e.zig {
+		ways = append(ways, "install zig and put it on PATH: https://ziglang.org/download/")
+	}
+	return strings.Join(append(ways, e.ways...), "; ")
+}
