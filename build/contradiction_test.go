@@ -1,7 +1,11 @@
 package build
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -37,6 +41,36 @@ func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
 		}
 		if _, known := r.known(p, Compile{}); known != (content == "one") {
 			t.Errorf("compiled to %s: it is known still: %t", content, known)
+		}
+	}
+}
+
+// A file that came and went while the compiler ran may be part of the program: nothing
+// is remembered then.
+func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
+	for _, passing := range []bool{false, true} {
+		c, err := cache.Open(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, dir := &Builder{store: c}, t.TempDir()
+		time.Sleep(2 * granularity)
+		r := &recollection{key: "key", memory: memory{Scope: scope{Roots: []string{dir}}, Programs: map[string]compiled{}}}
+		now, err := r.memory.Scope.list(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.before, r.moved = now.digest, now.moved
+		if passing {
+			file := filepath.Join(dir, "zz_generated.go")
+			if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Remove(file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.note(ocispec.Platform{OS: "linux", Architecture: "amd64"}, Compile{}, entry{content: "one"})
+		b.keep(r)
+		if kept := c.Load("memory", "key", &memory{}); kept == passing {
+			t.Errorf("a file came and went %t: remembered %t", passing, kept)
 		}
 	}
 }

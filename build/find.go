@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -27,11 +28,23 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 	if err != nil {
 		scratch = filepath.Join(b.Work, "modules")
 	}
-	found, err := b.goc.Find(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()})
+	q := crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()}
+	found, err := b.goc.Find(ctx, q)
+	if unusable(err) && ctx.Err() == nil { // a cache that is full, or has no locks, costs time alone
+		b.log.DebugContext(ctx, "making a module without the cache: "+err.Error())
+		q.Scratch = filepath.Join(b.Work, "modules")
+		found, err = b.goc.Find(ctx, q)
+	}
 	if errors.As(err, new(*crosscompile.ModuleError)) { // a failure of the build, which names its platforms
 		err = fmt.Errorf("%s: %w", s.wanted(), err)
 	}
 	return found, err
+}
+
+// unusable reports whether err is the system's word on a file, and not the go command's
+// on a package.
+func unusable(err error) bool {
+	return errors.As(err, new(syscall.Errno)) && !errors.As(err, new(*crosscompile.CommandError)) && !errors.Is(err, crosscompile.ErrNoGo)
 }
 
 // aims lists what s is built for, each os and architecture once. A platform that

@@ -130,6 +130,7 @@ func beside(file, path string) string {
 type listing struct {
 	digest  string
 	changed time.Time // of what changed last
+	moved   time.Time // of the directory that something came to, or left, last
 }
 
 // settledBefore reports whether nothing changed so shortly before start, or after it,
@@ -142,6 +143,7 @@ func (l listing) settledBefore(start time.Time) bool {
 type lister struct {
 	hash    hash.Hash
 	changed time.Time
+	moved   time.Time
 	skip    []string        // files and directories that are not looked at
 	trusted map[uint64]bool // file systems, by device
 }
@@ -164,7 +166,7 @@ func (s scope) list(skip []string) (listing, error) {
 		}
 		fmt.Fprintf(l.hash, "%q %v %q\n", file, err == nil, content)
 	}
-	return listing{hex.EncodeToString(l.hash.Sum(nil)), l.changed}, nil
+	return listing{hex.EncodeToString(l.hash.Sum(nil)), l.changed, l.moved}, nil
 }
 
 // root lists all below a directory, wherever links on the way to it lead.
@@ -213,6 +215,9 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	case d.IsDir():
 		// Its own times change when something is put beside what matters; what is in
 		// it is listed.
+		if f.changed.After(l.moved) && !l.skips(path) {
+			l.moved = f.changed
+		}
 		f.identity, f.changed = info.Mode().String(), time.Time{}
 	case !d.Type().IsRegular():
 		return errUnlisted
@@ -222,6 +227,11 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	}
 	fmt.Fprintf(l.hash, "%q %s %q\n", path, f.identity, link)
 	return nil
+}
+
+// skips reports whether something in the directory is not looked at.
+func (l *lister) skips(dir string) bool {
+	return slices.ContainsFunc(l.skip, func(path string) bool { return filepath.Dir(path) == dir })
 }
 
 // inside returns where a link leads, if that is below root, through whatever other

@@ -40,8 +40,9 @@ type compiled struct {
 
 // A recollection is the memory of one package, from Resolve to the end of Build.
 type recollection struct {
-	key    string // "": nothing can be remembered
-	before string // the listing at Resolve, "" when it says nothing
+	key    string    // "": nothing can be remembered
+	before string    // the listing at Resolve, "" when it says nothing
+	moved  time.Time // of that listing
 
 	mu     sync.Mutex
 	memory memory
@@ -66,7 +67,7 @@ func (b *Builder) recall(s Spec) *recollection {
 	}
 	start := time.Now()
 	if now, err := b.walks.list(r.memory.Scope); err == nil && now.settledBefore(start) && now.digest == r.memory.Listing {
-		r.fresh, r.before = true, now.digest
+		r.fresh, r.before, r.moved = true, now.digest, now.moved
 	}
 	return r
 }
@@ -108,12 +109,15 @@ func (b *Builder) begin(r *recollection, main crosscompile.Package, start time.T
 	if r.key == "" || r.fresh {
 		return
 	}
+	if main.Version != "" { // which its finding may just have laid there, for good
+		start = time.Now()
+	}
 	sc, err := scopeOf(b.goc, main.Dir)
 	if err != nil {
 		return
 	}
 	if now, err := b.walks.list(sc); err == nil && now.settledBefore(start) {
-		r.before = now.digest
+		r.before, r.moved = now.digest, now.moved
 		r.memory = memory{Main: main, Scope: sc, Listing: now.digest, Programs: map[string]compiled{}}
 	}
 }
@@ -176,7 +180,8 @@ func (b *Builder) keep(r *recollection) {
 		_ = b.store.Forget("memory", r.key)
 		return
 	}
-	if now, err := b.walks.list(r.memory.Scope); err != nil || now.digest != r.before {
+	// A file that came and went meanwhile may have been compiled.
+	if now, err := b.walks.list(r.memory.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.moved) {
 		return
 	}
 	b.keeping.Lock()

@@ -1,11 +1,13 @@
 package build_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -141,5 +143,33 @@ func TestGoIsNotAskedWhatIsKnown(t *testing.T) {
 	}
 	if asked, compiled := run(); compiled != 0 || asked != "" {
 		t.Errorf("after that %d were compiled, and go was asked %q", compiled, asked)
+	}
+}
+
+// Two builds of one program, whose images wait for each other before any is sent, do
+// not wait for each other's place to compile in.
+func TestBuildsOfOneProgramDoNotWaitForEachOther(t *testing.T) {
+	w := newWorld(t, 1)
+	cache := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	host := "linux/" + runtime.GOARCH
+	for round := range 4 { // from the second on it is known how long each takes
+		w.value("app/a.go", "main", "a")
+		b := &build.Builder{Work: t.TempDir(), Cache: cache, Jobs: 1, Go: &crosscompile.Go{Environ: w.environ}}
+		errs := make(chan error)
+		for i := range 2 {
+			s := w.spec
+			s.Dir, s.Platforms = w.dir, parse(t, host, "linux/riscv64", "linux/s390x")
+			s.Overrides = map[string]build.Compile{host: {Cgo: true}}
+			s.Config.Env = []string{"N=" + strconv.Itoa(i)}
+			go func() {
+				_, err := b.Build(ctx, s, build.Hooks{OnImage: func(context.Context, build.Image) error { return nil }})
+				errs <- err
+			}()
+		}
+		if err := errors.Join(<-errs, <-errs); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
 	}
 }

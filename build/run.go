@@ -73,13 +73,17 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 		return img, err
 	}
 	program := r.programs[programKey(base.Platform, how)]
-	defer program.leave()
+	// The program's place is free for other builds once its layer is written: who
+	// holds it holds a permit too, and waits for nobody who wants either.
+	leave := sync.OnceFunc(program.leave)
+	defer leave()
 	if !r.recalled(ctx, &img, base, how) {
 		if err := r.make(ctx, &img, base, how, place, program, &step, log); err != nil {
 			return img, err
 		}
 	}
 	looked()
+	leave()
 	place.leave()
 	if err := carried(); err != nil {
 		step = "base layers"

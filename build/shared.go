@@ -41,8 +41,8 @@ func (r *run) share(list []PlannedBase) {
 	}
 }
 
-// leave is said by each user once. After the last the program's place is free
-// for others.
+// leave is said by each user once, whose layer is written. After the last the
+// program's place is free for others.
 func (s *shared) leave() {
 	if s.users.Add(-1) == 0 && s.unlock != nil {
 		s.unlock()

@@ -53,10 +53,11 @@ func (p place) begin() error {
 	return os.WriteFile(filepath.Join(p.src(), "go.mod"), []byte(scratchGoMod), 0o600)
 }
 
-// filled reports whether the place is filled.
+// filled reports whether the place is filled. An empty record is of a disk that was
+// full.
 func (p place) filled() bool {
-	_, err := os.Stat(p.record())
-	return err == nil
+	info, err := os.Stat(p.record())
+	return err == nil && info.Size() > 0
 }
 
 // scratched returns the place whose src dir is.

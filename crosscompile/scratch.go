@@ -122,7 +122,11 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.record(), b, 0o600)
+	aside := s.record() + ".new"
+	if err := os.WriteFile(aside, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(aside, s.record())
 }
 
 // download fetches the module that has the package: of those whose path begins

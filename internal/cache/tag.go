@@ -34,20 +34,49 @@ func (e *ForeignError) Hint() string { return "name a directory that is new or e
 // own marks the directory as a cache: one that is marked already, or has nothing but
 // a cache's directories and what begins with a dot.
 func (c *Cache) own() error {
-	if content, err := os.ReadFile(filepath.Join(c.dir, tagName)); err == nil && strings.HasPrefix(string(content), signature) {
+	file := filepath.Join(c.dir, tagName)
+	content, err := os.ReadFile(file)
+	if c.tagged() {
 		return nil
 	}
+	begun := err == nil && strings.HasPrefix(tag, string(content)) // on a disk that was full
 	entries, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, e := range entries {
-		if name := e.Name(); !slices.Contains(rooms, name) && name != "lost+found" && !strings.HasPrefix(name, ".") {
+		name := e.Name()
+		known := slices.Contains(rooms, name) || name == "lost+found" || strings.HasPrefix(name, ".")
+		if !known && (name != tagName || !begun && !c.tagged()) {
 			return &ForeignError{name}
 		}
 	}
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(c.dir, tagName), []byte(tag), 0o644)
+	c.mark(file)
+	return nil
+}
+
+// tagged reports whether the mark is there by now: another process may just have made
+// it.
+func (c *Cache) tagged() bool {
+	content, err := os.ReadFile(filepath.Join(c.dir, tagName))
+	return err == nil && strings.HasPrefix(string(content), signature)
+}
+
+// mark makes the mark, whole or not at all. Where there is no room for it the next one
+// makes it: the directory has nothing else.
+func (c *Cache) mark(file string) {
+	f, err := os.CreateTemp(c.dir, ".tag-*")
+	if err != nil {
+		return
+	}
+	_, err = f.WriteString(tag)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name()) // or it stays, as a name that begins with a dot may
+	}
 }

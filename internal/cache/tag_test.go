@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mabuild/mabuild/internal/cache"
@@ -22,11 +23,17 @@ func TestOnlyCachesAreCaches(t *testing.T) {
 		{[]string{"lost+found/x", ".keep"}, true},
 		{[]string{"modules/vpc/main.tf", "main.tf"}, false},
 		{[]string{"CACHEDIR.TAG"}, false}, // without its signature
+		{[]string{"CACHEDIR.TAG=", "blobs/sha256/x"}, true},
+		{[]string{"CACHEDIR.TAG=Signature: 8a4", "tmp/x"}, true},
 	} {
 		dir := t.TempDir()
 		for _, name := range c.has {
+			name, content, given := strings.Cut(name, "=")
+			if !given {
+				content = "x"
+			}
 			file := filepath.Join(dir, name)
-			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("x"), 0o600)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}
