@@ -39,7 +39,9 @@ var inspectOnce = [][]string{
 	{"digest", "referrers"},
 }
 
-func newInspect(a *app) *cobra.Command {
+// newInspect is the command; l, which may be nil, says how the images' registries are
+// reached where it stands below manifest.
+func newInspect(a *app, l *targetLogin) *cobra.Command {
 	var o inspectOptions
 	cmd := &cobra.Command{
 		Use:     "inspect IMAGE…",
@@ -58,7 +60,7 @@ several images a table is printed, images by platforms.`,
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format"), o.parse(args)); err != nil {
+			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format", "username", "password", "docker-cfg"), o.parse(args), l.applyAll(a.client, args)); err != nil {
 				return err
 			}
 			return runInspect(cmd.Context(), a, o, args)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -61,8 +62,10 @@ without a Docker daemon, and publishes them under one tag.
 		SilenceUsage:  true,
 		Args:          knownCommand,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
-				return &usageError{err: err}
+			if !explains(cmd) {
+				if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
+					return &usageError{err: err}
+				}
 			}
 			stop, err := a.profile.start()
 			if err == nil {
@@ -82,12 +85,21 @@ without a Docker daemon, and publishes them under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newInspect(a), newManifest(a), newMirror(a), newTags(a), newPlatforms(a), newRegistry(a),
+		newPush(a), newBuild(a), newInspect(a, nil), newManifest(a), newMirror(a), newTags(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	helpful(root)
 	a.complete(root)
 	return root
+}
+
+// explains reports whether cmd only tells of mabuild itself, which a variable that is
+// wrong does not stop: help, completion, version, and groups of commands.
+func explains(cmd *cobra.Command) bool {
+	if cmd.HasSubCommands() || cmd.HasParent() && cmd.Parent().Name() == "completion" {
+		return true
+	}
+	return slices.Contains([]string{"help", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, cmd.Name())
 }
 
 // helpful has help and completion refuse what they do not know.

@@ -30,7 +30,7 @@ func newManifest(a *app) *cobra.Command {
 	}
 	kind := push.PersistentFlags().String("type", "", kindUsage)
 	push.AddCommand(newFromArgs(a, l, kind), newFromSpec(a, l, kind))
-	look := newInspect(a) // where others have it
+	look := newInspect(a, l) // where others have it
 	look.Hidden = true
 	cmd.AddCommand(
 		look, newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
@@ -70,7 +70,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 		h.SkipVerify = h.SkipVerify || l.insecure
 		c.Hosts[host] = h
 	}
-	if l.dockerConfig != "" {
+	if l.dockerConfig != "" && c.Keychain == nil {
 		if c.Keychain, err = registry.ConfigKeychain(l.dockerConfig); err != nil {
 			return &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
 		}
@@ -83,6 +83,25 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 		c.Keychain = &oneLogin{host, authn.AuthConfig{Username: l.username, Password: l.password}, c.Keychain}
 	case l.password != "":
 		return usage("--username NAME", "--password wants --username")
+	}
+	return nil
+}
+
+// applyAll tells the client for the registry of each ref.
+func (l *targetLogin) applyAll(c *registry.Client, refs []string) error {
+	if l == nil {
+		return nil
+	}
+	hosts := map[string]bool{}
+	for _, ref := range refs {
+		parsed, err := name.ParseReference(ref)
+		if local.Is(ref) || err != nil || hosts[parsed.Context().RegistryStr()] {
+			continue // which is told of the image, or was told of the registry
+		}
+		hosts[parsed.Context().RegistryStr()] = true
+		if err := l.apply(c, ref); err != nil {
+			return err
+		}
 	}
 	return nil
 }

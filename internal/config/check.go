@@ -15,6 +15,7 @@ import (
 
 	"github.com/agext/levenshtein"
 
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -48,7 +49,7 @@ func (f *field) assign(out reflect.Value, items []string) map[int]error {
 	case texts:
 		out.Set(reflect.ValueOf(items))
 	case perPlatform:
-		m, err := f.byPlatform(items)
+		m, err := byPlatform(items)
 		set(err)
 		out.Set(reflect.ValueOf(m))
 	case boolean:
@@ -71,12 +72,13 @@ func (f *field) assign(out reflect.Value, items []string) map[int]error {
 	return wrong
 }
 
-// byPlatform reads texts for all platforms and, as PLATFORM=TEXT, for single ones.
-func (f *field) byPlatform(items []string) (PerPlatform, error) {
+// byPlatform reads texts for all platforms and, as PLATFORM=TEXT, for single ones. A
+// local place, oci:DIR, may have a = of its own.
+func byPlatform(items []string) (PerPlatform, error) {
 	m := PerPlatform{}
 	for _, item := range items {
 		key, value, single := strings.Cut(item, "=")
-		if !single {
+		if !single || local.Is(item) {
 			key, value = everyPlatform, item
 		}
 		key, err := canonicalKey("platform or default", key)
@@ -87,9 +89,6 @@ func (f *field) byPlatform(items []string) (PerPlatform, error) {
 			return m, err
 		}
 		m[key] = value
-	}
-	if _, ok := m[everyPlatform]; !ok {
-		m[everyPlatform] = f.initial
 	}
 	return m, nil
 }

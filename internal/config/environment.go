@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -29,15 +30,40 @@ func Switch(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 		if f == nil || f.Name != name || f.Changed || !ok || text == "" {
 			continue
 		}
-		if err := flags.Set(name, text); err != nil {
-			why := errors.Unwrap(err)
-			if why == nil {
-				why = err
-			}
-			errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: variable(name)}, Err: fmt.Errorf("%q: %w", shorten(text), why)})
+		if err := set(flags, f, text); err != nil {
+			errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: variable(name)}, Err: err})
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// set gives a flag the text of a variable. What is counted, as -vv is, may be true,
+// too: once.
+func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
+	wants, value := "", text
+	switch f.Value.Type() {
+	case "bool":
+		wants = "true or false"
+	case "int":
+		wants = "a number"
+	case "count":
+		wants = "true, false or a number, 0 or more"
+		if on, err := strconv.ParseBool(text); err == nil {
+			value = map[bool]string{false: "0", true: "1"}[on]
+		} else if _, err := strconv.ParseUint(text, 10, 8); err != nil {
+			value = "" // no number
+		}
+	}
+	err := flags.Set(f.Name, value)
+	switch why := errors.Unwrap(err); {
+	case err == nil:
+		return nil
+	case wants != "":
+		return fmt.Errorf("%q wants %s", shorten(text), wants)
+	case why != nil:
+		return fmt.Errorf("%q: %w", shorten(text), why)
+	}
+	return err
 }
 
 // variable is the name of the variable for a flag.

@@ -81,10 +81,31 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 	}
 	for _, f := range leaves(fields) {
 		if one, ok := v.Get(f.path).(setting); ok {
+			if f.kind == perPlatform {
+				one.value = s.perPlatform(f.path)
+			}
 			out.FieldByIndex(f.index).Set(reflect.ValueOf(one.value))
 			origins[prefix+f.path] = one.origin
 		}
 	}
+}
+
+// perPlatform returns what holds for each platform: a source that says nothing of
+// all platforms leaves to the weaker ones those that it does not name.
+func (s sources) perPlatform(path string) PerPlatform {
+	m := PerPlatform{}
+	for _, l := range []layer{s.flags, s.env, s.file, s.defaults} {
+		texts, _ := l[path].value.(PerPlatform) // nil where the source is silent
+		for key, text := range texts {
+			if _, said := m[key]; !said {
+				m[key] = text
+			}
+		}
+		if _, all := m[everyPlatform]; all {
+			break
+		}
+	}
+	return m
 }
 
 // inFile returns what the file says in the struct in, which stands at prefix.

@@ -419,7 +419,7 @@ func TestSwitch(t *testing.T) {
 	}
 	f = pflag.NewFlagSet("push", pflag.ContinueOnError)
 	f.Bool("dry-run", false, "")
-	if err := Switch(f, lookup("MABUILD_DRY_RUN=perhaps")); err == nil || !strings.HasPrefix(err.Error(), `env MABUILD_DRY_RUN: "perhaps": `) {
+	if err := Switch(f, lookup("MABUILD_DRY_RUN=perhaps")); err == nil || !strings.HasPrefix(err.Error(), `env MABUILD_DRY_RUN: "perhaps" wants true or false`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -450,6 +450,21 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// TestSwitchCounts: what is counted may be a yes, a no or a number.
+func TestSwitchCounts(t *testing.T) {
+	for text, want := range map[string]int{"true": 1, "false": 0, "1": 1, "2": 2, "0": 0, "-1": -1, "very": -1, "+1": -1, "300": -1} {
+		f := pflag.NewFlagSet("push", pflag.ContinueOnError)
+		n := f.CountP("verbose", "v", "")
+		err := Switch(f, lookup("MABUILD_VERBOSE="+text))
+		switch {
+		case want >= 0 && (err != nil || *n != want):
+			t.Errorf("%s: %d, %v", text, *n, err)
+		case want < 0 && (err == nil || !strings.HasSuffix(err.Error(), " wants true, false or a number, 0 or more")):
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // TestBaseByFlag: a base for all platforms and for single ones, by flags and variables.
 func TestBaseByFlag(t *testing.T) {
 	parse := func(args ...string) *pflag.FlagSet {
@@ -460,19 +475,29 @@ func TestBaseByFlag(t *testing.T) {
 		}
 		return f
 	}
+	const file = "base: {default: alpine, linux/arm: b}\n"
 	for _, test := range []struct {
 		args []string
 		env  string
+		file string
 		want PerPlatform
 		err  string
 	}{
+		{args: []string{"--base=linux/arm64=x"}, file: "base: alpine\n", want: PerPlatform{"default": "alpine", "linux/arm64": "x"}},
+		{args: []string{"--base=linux/arm64=x"}, env: "MABUILD_BASE=linux/arm64=y,linux/s390x=z", file: file, want: PerPlatform{"default": "alpine", "linux/arm/v7": "b", "linux/arm64": "x", "linux/s390x": "z"}},
+		{args: []string{"--base=linux/arm64=x"}, env: "MABUILD_BASE=scratch", file: file, want: PerPlatform{"default": "scratch", "linux/arm64": "x"}},
+		{args: []string{"--base=default=x"}, file: file, want: PerPlatform{"default": "x"}},
+		{file: "base: {linux/arm: b}\n", want: PerPlatform{"default": "static", "linux/arm/v7": "b"}},
+		{args: []string{"--base=oci:/img/a=b"}, want: PerPlatform{"default": "oci:/img/a=b"}},
+		{args: []string{"--base=linux/arm64=oci:/img/a=b"}, want: PerPlatform{"default": "static", "linux/arm64": "oci:/img/a=b"}},
+		{file: "base: oci:/img/a=b\n", want: PerPlatform{"default": "oci:/img/a=b"}},
 		{args: []string{"--base", "linux/arm64=scratch", "--base", "a.b/c@sha256:1"}, want: PerPlatform{"default": "a.b/c@sha256:1", "linux/arm64": "scratch"}},
 		{args: []string{"--base=linux/arm=scratch,linux/arm64=x"}, want: PerPlatform{"default": "static", "linux/arm/v7": "scratch", "linux/arm64": "x"}},
 		{env: "MABUILD_BASE=scratch,linux/arm64=static", want: PerPlatform{"default": "scratch", "linux/arm64": "static"}},
 		{args: []string{"--base=a", "--base=b"}, err: `flag --base: "b" is one more for default`},
 		{args: []string{"--base=arm64=x"}, err: `flag --base: platform "arm64": wants os/architecture[/variant]`},
 	} {
-		c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup(test.env), Flags: parse(test.args...)})
+		c, err := Load(Options{Dir: write(t, FileName, test.file), Lookup: lookup(test.env), Flags: parse(test.args...)})
 		if test.err != "" {
 			if err == nil || err.Error() != test.err {
 				t.Errorf("%v: %v, want %s", test.args, err, test.err)
@@ -481,6 +506,35 @@ func TestBaseByFlag(t *testing.T) {
 		}
 		if err != nil || !reflect.DeepEqual(c.Base, test.want) {
 			t.Errorf("%v %s: %v, %v", test.args, test.env, c, err)
+		}
+	}
+}
+
+// TestBaseOfABuild: a build that names single platforms has the others of the top level,
+// and so has a flag of the build.
+func TestBaseOfABuild(t *testing.T) {
+	f := pflag.NewFlagSet("push", pflag.ContinueOnError)
+	BindBuild(f)
+	if err := f.Parse([]string{"--base=linux/s390x=z"}); err != nil {
+		t.Fatal(err)
+	}
+	dir := write(t, FileName, `base: {default: alpine, linux/arm: b}
+builds:
+  - {main: ./one, base: {linux/arm64: y}}
+  - {main: ./two, base: debian}
+  - {main: ./three}
+`)
+	c, err := Load(Options{Dir: dir, Lookup: lookup(), Flags: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []PerPlatform{
+		{"default": "alpine", "linux/arm/v7": "b", "linux/arm64": "y", "linux/s390x": "z"},
+		{"default": "debian", "linux/s390x": "z"},
+		{"default": "alpine", "linux/arm/v7": "b", "linux/s390x": "z"},
+	} {
+		if !reflect.DeepEqual(c.Builds[i].Base, want) {
+			t.Errorf("%s: %v, want %v", c.Builds[i].Main, c.Builds[i].Base, want)
 		}
 	}
 }
