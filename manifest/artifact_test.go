@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
@@ -35,15 +37,28 @@ func artifact(t *testing.T) v1.Image {
 	return mutate.ConfigMediaType(img, "application/vnd.oci.empty.v1+json")
 }
 
-// withArtifact is an index of an image for linux/amd64, one for linux/arm64 without a
-// platform, and an artifact, in another order.
-func withArtifact(t *testing.T) (idx undeclared, plain, other v1.Hash) {
+// unsaid is an artifact, a statement of in-toto, that nothing but its manifest tells
+// from an image.
+func unsaid(t *testing.T) v1.Image {
 	t.Helper()
-	made, silent := artifact(t), child(t, "linux/arm64", types.OCIManifestSchema1)
+	img, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte("{}"), "application/vnd.in-toto+json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
+}
+
+// withArtifact is an index of made, an artifact, an image for linux/arm64 without a
+// platform, and images for the platforms, in this order.
+func withArtifact(t *testing.T, made v1.Image, declared ...string) (idx undeclared, plain, other v1.Hash) {
+	t.Helper()
+	silent := child(t, "linux/arm64", types.OCIManifestSchema1)
 	all := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex),
 		mutate.IndexAddendum{Add: made}, mutate.IndexAddendum{Add: silent.Content.(v1.Image)})
-	amd := child(t, "linux/amd64", types.OCIManifestSchema1)
-	all = mutate.AppendManifests(all, mutate.IndexAddendum{Add: amd.Content.(v1.Image), Descriptor: amd.Descriptor})
+	for _, key := range declared {
+		one := child(t, key, types.OCIManifestSchema1)
+		all = mutate.AppendManifests(all, mutate.IndexAddendum{Add: one.Content.(v1.Image), Descriptor: one.Descriptor})
+	}
 	im, err := all.IndexManifest()
 	if err != nil {
 		t.Fatal(err)
@@ -56,44 +71,88 @@ func withArtifact(t *testing.T) (idx undeclared, plain, other v1.Hash) {
 	return undeclared{all, map[v1.Hash]int{}}, silent.Descriptor.Digest, im.Manifests[0].Digest
 }
 
-// What is wanted is taken from an index whatever else is in it; what cannot be meant is
-// not read.
+// What is wanted is taken from an index with its artifacts. What nobody said the platform
+// of is read where a platform is missing, or where it decides whether the index stays
+// whole; an artifact whose entry says so is never read.
 func TestSelectBesideAnArtifact(t *testing.T) {
-	idx, silent, made := withArtifact(t)
-	for _, c := range []struct {
-		keep  string
-		reads map[v1.Hash]int
+	said, saidSilent, _ := withArtifact(t, artifact(t), "linux/amd64", "linux/s390x")
+	un, unSilent, unMade := withArtifact(t, unsaid(t), "linux/amd64", "linux/s390x")
+	for name, c := range map[string]struct {
+		of     undeclared
+		keep   string
+		reads  []v1.Hash
+		want   string // "whole": the index itself
+		silent int    // that are told of
 	}{
-		{"linux/amd64", map[v1.Hash]int{}},
-		{"linux/arm64", map[v1.Hash]int{silent: 1, made: 1}},
-		{"linux/amd64,linux/arm64", map[v1.Hash]int{silent: 1, made: 1}},
+		"one":             {said, "linux/amd64", nil, "linux/amd64,/", 1},
+		"both said":       {said, "linux/amd64,linux/s390x", []v1.Hash{saidSilent}, "linux/amd64,linux/s390x,/", 0},
+		"not said":        {said, "linux/arm64", []v1.Hash{saidSilent}, "linux/arm64,/", 0},
+		"all":             {said, "linux/amd64,linux/arm64,linux/s390x", []v1.Hash{saidSilent}, "whole", 0},
+		"unsaid":          {un, "linux/amd64", nil, "linux/amd64", 2},
+		"unsaid, both":    {un, "linux/amd64,linux/s390x", []v1.Hash{unSilent, unMade}, "linux/amd64,linux/s390x,/", 0},
+		"unsaid, the one": {un, "linux/arm64", []v1.Hash{unSilent, unMade}, "linux/arm64,/", 0},
+		"unsaid, all":     {un, "linux/amd64,linux/arm64,linux/s390x", []v1.Hash{unSilent, unMade}, "whole", 0},
 	} {
-		clear(idx.read)
-		s, err := manifest.Select(t.Context(), one(idx), "it", manifest.Keep{Platforms: platforms(t, c.keep)})
-		if err != nil {
-			t.Errorf("%s: %v", c.keep, err)
-			continue
-		}
-		for h, n := range idx.read {
-			if n != c.reads[h] {
-				t.Errorf("%s: %s read %d times", c.keep, h, n)
+		t.Run(name, func(t *testing.T) {
+			clear(c.of.read)
+			var log strings.Builder
+			s, err := manifest.Select(t.Context(), one(c.of), "it", manifest.Keep{Platforms: platforms(t, c.keep), Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if len(idx.read) != len(c.reads) {
-			t.Errorf("%s: read %v", c.keep, idx.read)
-		}
-		content, err := s.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := entries(t, content.(v1.ImageIndex)); strings.Join(got, ",") != c.keep {
-			t.Errorf("%s: has %v", c.keep, got)
-		}
+			want := map[v1.Hash]int{}
+			for _, h := range c.reads {
+				want[h] = 1
+			}
+			if !maps.Equal(c.of.read, want) {
+				t.Errorf("read %v, want %v", c.of.read, want)
+			}
+			if n := strings.Count(log.String(), "left out, its index says neither"); n != c.silent {
+				t.Errorf("%d are told of, want %d: %s", n, c.silent, &log)
+			}
+			if len(s.Absent) > 0 {
+				t.Errorf("absent: %v", s.Absent)
+			}
+			if whole := s.Descriptor.Digest == s.Found.Digest; whole || c.want == "whole" {
+				if !whole || c.want != "whole" {
+					t.Errorf("whole: %t, want %s", whole, c.want)
+				}
+				return
+			}
+			content, err := s.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(entries(t, content.(v1.ImageIndex)), ","); got != c.want {
+				t.Errorf("has %v, want %s", got, c.want)
+			}
+		})
 	}
-	if _, err := manifest.Select(t.Context(), one(idx), "it", manifest.Keep{Platforms: platforms(t, "linux/s390x")}); !isUnfit(err) {
+	if _, err := manifest.Select(t.Context(), one(said), "it", manifest.Keep{Platforms: platforms(t, "linux/ppc64le")}); !isUnfit(err) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What is unread and cannot be read does not keep anybody from what is there.
+func TestSelectBesideWhatIsGone(t *testing.T) {
+	idx, silent, made := withArtifact(t, unsaid(t), "linux/amd64")
+	s, err := manifest.Select(t.Context(), one(gone{idx}), "it", manifest.Keep{Platforms: platforms(t, "linux/amd64")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := s.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := entries(t, content.(v1.ImageIndex)); !slices.Equal(got, []string{"linux/amd64"}) {
+		t.Errorf("without %s and %s: %v", silent, made, got)
+	}
+}
+
+// gone is an index none of whose images is there.
+type gone struct{ all }
+
+func (gone) Image(v1.Hash) (v1.Image, error) { return nil, manifest.ErrNotFound }
 
 func isUnfit(err error) bool {
 	var unfit *manifest.AssemblyError
@@ -103,7 +162,7 @@ func isUnfit(err error) bool {
 // An artifact stays in the index that is edited, after the images, and is left out of one
 // that is made of another.
 func TestAssemblyOfAnIndexWithAnArtifact(t *testing.T) {
-	idx, _, made := withArtifact(t)
+	idx, _, made := withArtifact(t, artifact(t), "linux/amd64")
 	value := "text"
 	want := []string{"linux/amd64", "linux/arm64"}
 	for name, c := range map[string]struct {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -30,10 +31,12 @@ type Selection struct {
 // Keep says what of an index is to be copied. The zero value is all of it.
 type Keep struct {
 	// Platforms are those whose images stay, with the attestations that describe
-	// them. A platform without a version stands for all its versions.
+	// them and the artifacts of the index. A platform without a version stands for all its versions.
 	Platforms []ocispec.Platform
 	// Optional permits platforms not to be there, as long as one is.
 	Optional bool
+	// Log gets the warnings; nil is silent.
+	Log *slog.Logger
 }
 
 // Select chooses what of ref is to be copied. The whole of it costs one HEAD and
@@ -57,56 +60,70 @@ func Select(ctx context.Context, src Source, ref string, keep Keep) (*Selection,
 	if err != nil {
 		return nil, err
 	}
-	var kept Content
+	chosen, kept := c, c
 	switch c := c.(type) {
 	case v1.ImageIndex:
-		kept, err = subset(ctx, c, keep)
+		chosen, kept, err = subset(ctx, c, keep)
 	case v1.Image:
-		kept, err = c, only(c, ref, keep)
+		err = only(c, ref, keep)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return selected(kept, found, keep.Platforms)
+	return selected(chosen, kept, found, keep.Platforms)
 }
 
-// selected describes what was kept of found.
-func selected(kept Content, found v1.Descriptor, wanted []ocispec.Platform) (*Selection, error) {
+// selected describes what was kept of found. chosen has the same images, each with
+// its platform.
+func selected(chosen, kept Content, found v1.Descriptor, wanted []ocispec.Platform) (*Selection, error) {
 	d, err := Describe(kept)
 	if err != nil {
 		return nil, err
 	}
-	absent, err := Absent(kept, wanted)
+	absent, err := Absent(chosen, wanted)
 	if err != nil {
 		return nil, err
 	}
 	return &Selection{Descriptor: d, Found: found, Absent: absent, Open: func() (Content, error) { return kept, nil }}, nil
 }
 
-// subset leaves the wanted platforms of an index; the index itself where that is
-// all of them.
-func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (v1.ImageIndex, error) {
-	a := Assembly{Base: idx, Select: keep.Platforms, Optional: keep.Optional}
+// subset leaves the wanted platforms of an index: chosen says of each image its
+// platform, kept is what to copy, the index itself where all of it was chosen.
+func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (chosen, kept Content, err error) {
+	a := Assembly{Base: idx, Select: keep.Platforms, Optional: keep.Optional, Log: keep.Log}
 	if t, err := idx.MediaType(); err == nil && t == types.OCIImageIndex {
 		a.Type = t // whatever its children are
 	}
-	kept, err := a.Create(ctx, nil)
+	made, err := a.Create(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, err := entries(idx)
+	if err != nil {
+		return nil, nil, err
+	}
+	after, err := entries(made)
+	if err != nil {
+		return nil, nil, err
+	}
+	if slices.Equal(before, after) {
+		return made, idx, nil
+	}
+	return made, made, nil
+}
+
+// entries lists the digests of an index's entries, in an order of their own.
+func entries(idx v1.ImageIndex) ([]string, error) {
+	im, err := idx.IndexManifest()
 	if err != nil {
 		return nil, err
 	}
-	before, err := idx.IndexManifest()
-	if err != nil {
-		return nil, err
+	list := make([]string, len(im.Manifests))
+	for i, d := range im.Manifests {
+		list[i] = d.Digest.String()
 	}
-	after, err := kept.IndexManifest()
-	if err != nil {
-		return nil, err
-	}
-	same := func(a, b v1.Descriptor) bool { return a.Digest == b.Digest }
-	if slices.EqualFunc(before.Manifests, after.Manifests, same) {
-		return idx, nil
-	}
-	return kept, nil
+	slices.Sort(list)
+	return list, nil
 }
 
 // only refuses an image that is not for a wanted platform. An artifact is for none,

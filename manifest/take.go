@@ -86,7 +86,7 @@ func (a *Assembly) settleAll(ctx context.Context, parts []*part) (settled []*par
 
 // settleOne reads p if it is unread, and reports whether it stays.
 func (a *Assembly) settleOne(ctx context.Context, p *part) (stays bool, err error) {
-	if p.unread == nil {
+	if p.unread == nil || p.base && p.artifact() {
 		return true, nil
 	}
 	img, err := p.unread()

@@ -159,8 +159,8 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	if o.template == "" {
 		e.Image = args[0]
-		if errs = append(errs, checkImage(e.Image)); e.Image == target {
-			errs = append(errs, usage("name another TARGET", "%s is the source, too", target))
+		if errs = append(errs, checkImage(e.Image)); e.Image == target && len(o.platforms) == 0 {
+			errs = append(errs, usage("name another TARGET, or cut it down with --platforms", "%s is the source, too", target))
 		}
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
 		errs = append(errs, usage("write ARCH where the architecture stands", "template %q names the same image for each platform", o.template))

@@ -29,7 +29,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 // withImages adds the commands of scripts that make images of every kind.
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
-		"image": pushImage, "rootfs": pushRoot, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "answer": answer,
+		"image": pushImage, "rootfs": pushRoot, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "beside": pushBeside, "answer": answer,
 		"refer": pushReferrer, "attach": attach, "uncosign": removeCosign, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands
@@ -116,6 +116,20 @@ func pushAttested(ts *testscript.TestScript, _ bool, args []string) {
 			Platform:    &v1.Platform{OS: "unknown", Architecture: "unknown"},
 			Annotations: map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest.String()},
 		}})
+	}
+	ts.Check(remote.WriteIndex(reference(ts, args[0]), idx))
+}
+
+// pushBeside: beside REF PLATFORM… publishes an index of an artifact and of an image for
+// each platform.
+func pushBeside(ts *testscript.TestScript, _ bool, args []string) {
+	artifact := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), "application/vnd.example.chart.v1+json")
+	idx := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: artifact})
+	for _, text := range args[1:] {
+		img := platformImage(ts, text, types.OCIManifestSchema1)
+		file, err := img.ConfigFile()
+		ts.Check(err)
+		idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: file.Platform()}})
 	}
 	ts.Check(remote.WriteIndex(reference(ts, args[0]), idx))
 }

@@ -22,7 +22,7 @@ func (r *run) choose(ctx context.Context, j *job) (*manifest.Selection, error) {
 	case len(j.items) > 0:
 		return r.assemble(ctx, j, true)
 	}
-	s, err := manifest.Select(ctx, r.Store, j.source, manifest.Keep{Platforms: e.wanted(), Optional: e.Optional})
+	s, err := manifest.Select(ctx, r.Store, j.source, manifest.Keep{Platforms: e.wanted(), Optional: e.Optional, Log: r.Log})
 	if err == nil {
 		s.Open = sync.OnceValues(s.Open) // for all targets
 	}
