@@ -124,13 +124,16 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 
 // valued refuses flags that were given and are empty, as those of a script are whose
 // variable is not set: they would ask for nothing.
+// A flag that has two of the names is told of once.
 func valued(cmd *cobra.Command, names ...string) error {
 	var errs []error
+	seen := map[*pflag.Flag]bool{}
 	for _, name := range names {
 		f := cmd.Flags().Lookup(name)
-		if f == nil || !f.Changed {
+		if f == nil || !f.Changed || seen[f] {
 			continue
 		}
+		seen[f] = true
 		items := []string{f.Value.String()}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			items = list.GetSlice()

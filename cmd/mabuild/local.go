@@ -14,6 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -57,7 +58,7 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 // newOutput opens one destination, and refuses early what takes a platform that
 // is not built, and what cannot be written.
 func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (output, error) {
-	place, err := local.Parse(text)
+	place, err := placeOf(text)
 	if err != nil {
 		return output{}, &usageError{err: err}
 	}
@@ -88,6 +89,27 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 		return output{}, usage(hint(err), "%s", about(o, err)) // whatever is wrong there: another can be named
 	}
 	return o, nil
+}
+
+// placeOf reads a local place to write to. An archive that is standard output by
+// another name, /dev/stdout, is what "-" is: nothing else may be printed there.
+func placeOf(text string) (local.Place, error) {
+	place, err := local.Parse(text)
+	if err == nil && isArchive(place.Form) && isStdout(place.Path) {
+		place.Path = local.Stdout
+	}
+	return place, err
+}
+
+// isStdout reports whether path leads to this process's standard output, and that is
+// a pipe or a device: a regular file is replaced as a whole, by its own name too.
+func isStdout(path string) bool {
+	there, err := os.Stat(path)
+	if err != nil || !outfile.Streams(path) {
+		return false
+	}
+	out, err := os.Stdout.Stat()
+	return err == nil && os.SameFile(there, out)
 }
 
 // streams reports whether the output is standard output.

@@ -183,7 +183,7 @@ func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1
 }
 
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
-	place, err := local.Parse(text)
+	place, err := placeOf(text)
 	if err != nil {
 		return &usageError{err: err}
 	}

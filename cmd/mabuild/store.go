@@ -26,7 +26,7 @@ var _ mirror.Store = store{}
 
 // place reads a local place that holds whole images.
 func (s store) place(text string) (local.Place, error) {
-	place, err := local.Parse(text)
+	place, err := placeOf(text)
 	if err != nil {
 		return place, &usageError{err: err}
 	}
