@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"golang.org/x/term"
+
+	safe "github.com/mabuild/mabuild/internal/text"
 )
 
 // steers reports whether r does something on a terminal other than to be seen:
@@ -17,7 +19,7 @@ func steers(r rune) bool {
 }
 
 // plain shows what could steer a terminal as \u and its number, and so is one
-// line.
+// line. Credentials in addresses are left out.
 func plain(s string) string { return shown(s, "") }
 
 // plainLines is plain for text of several lines, which may have tabs. What JSON
@@ -26,7 +28,7 @@ func plainLines(s string) string { return shown(s, "\n\t") }
 
 func shown(s, allowed string) string {
 	var b strings.Builder
-	for _, r := range s {
+	for _, r := range safe.Redact(s) {
 		if steers(r) && !strings.ContainsRune(allowed, r) {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		} else {

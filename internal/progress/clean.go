@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	safe "github.com/mabuild/mabuild/internal/text"
 )
 
 // steers reports whether r does something other than to be seen: control
@@ -27,7 +29,7 @@ func clean(s string) string {
 			return -1
 		}
 		return r
-	}, s)
+	}, safe.Redact(s))
 	return strings.Join(strings.Fields(s), " ")
 }
 
@@ -38,7 +40,7 @@ func cleanLines(s string) string {
 			return r
 		}
 		return -1
-	}, s)
+	}, safe.Redact(s))
 	return strings.TrimRight(s, "\n\t ")
 }
 
