@@ -1,0 +1,273 @@
+package intree
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// lay makes files, and links for names whose content begins with "-> ".
+func lay(t testing.TB, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if to, link := strings.CutPrefix(content, "-> "); link {
+			err = os.Symlink(to, path)
+		} else {
+			err = os.WriteFile(path, []byte(content), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	outside := t.TempDir()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lay(t, dir, map[string]string{
+		"a/file": "in", "a/up": "-> ../b", "b/file": "in", "out": "-> " + outside, "far": "-> ../../../../../../../../etc",
+		"proc": "-> /proc/self", "abs": "-> " + dir + "/b", "loop": "-> loop", "hidden": "-> .git", ".git/config": "token", "sub/.git": "gitdir: x",
+		"chain": "-> a/up", "dangling": "-> missing/x", "away": "-> missing/../../x", "deep/er": "-> ../../..",
+	})
+	tree, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	for path, want := range map[string]any{
+		"": ".", "a/file": "a/file", "a/up/file": "b/file", "a/../b": "b", "abs/file": "b/file", "chain/file": "b/file", "new/deep": "new/deep",
+		"dangling": "missing/x", "a/up/../file": "a/file", "a/file/below": syscall.ENOTDIR, "..x": "..x",
+		"out": ErrOutside, "out/x": ErrOutside, "far/passwd": ErrOutside, "proc/environ": ErrOutside, "..": ErrOutside, "../x": ErrOutside,
+		"away": ErrOutside, "deep/er/x": ErrOutside, "loop": syscall.ELOOP,
+		".git/config": ErrGit, "hidden/config": ErrGit, "sub/.git": ErrGit, "a/.Git/x": ErrGit, "a/../.git": ErrGit,
+	} {
+		got, err := tree.Resolve(filepath.Join(dir) + "/" + path)
+		if is, bad := want.(error); bad && !errors.Is(err, is) || !bad && (err != nil || got != want) {
+			t.Errorf("%q: %q, %v, want %v", path, got, err, want)
+		}
+	}
+	// By the working directory, and by a link to the tree.
+	t.Chdir(filepath.Join(dir, "a"))
+	if got, err := tree.Resolve("../b/file"); err != nil || got != "b/file" {
+		t.Errorf("%q, %v", got, err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tree.Resolve(filepath.Join(link, "a/up/file")); err != nil || got != "b/file" {
+		t.Errorf("%q, %v", got, err)
+	}
+	var pe *fs.PathError
+	if _, err := tree.Resolve("/etc/passwd"); !errors.Is(err, ErrOutside) || !errors.As(err, &pe) || pe.Path != "/etc/passwd" {
+		t.Error(err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	lay(t, dir, map[string]string{"file": "in", "out": "-> /etc/passwd", "dir/x": ""})
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	for name, want := range map[string]error{"file": nil, "dir": nil, "out": ErrOutside, "pipe": ErrIrregular, "none": fs.ErrNotExist} {
+		f, err := tree.Open(filepath.Join(dir, name))
+		if !errors.Is(err, want) || err == nil && f == nil {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// TestKernels: no tree has the machine's own file systems, also one that they lie in.
+func TestKernels(t *testing.T) {
+	for _, dir := range []string{"/proc/self", "/dev", "/sys"} {
+		if tree, err := New(dir); !errors.Is(err, ErrOutside) {
+			t.Errorf("%s: %v, %v", dir, tree, err)
+		}
+	}
+	tree, err := New("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	for _, path := range []string{"/proc/self/environ", "/proc", "/dev/stdin", "/sys/x", "/etc/../proc/1/cwd"} {
+		if got, err := tree.Resolve(path); !errors.Is(err, ErrOutside) {
+			t.Errorf("%s: %s, %v", path, got, err)
+		}
+	}
+}
+
+// fake is a file as another user would have it.
+type fake struct {
+	fs.FileInfo
+	mode fs.FileMode
+	uid  uint32
+}
+
+func (f fake) Mode() fs.FileMode { return f.mode }
+func (f fake) Sys() any          { return &syscall.Stat_t{Uid: f.uid} }
+
+func TestForeign(t *testing.T) {
+	me, root, other, third := uint32(os.Geteuid()), uint32(0), uint32(4242), uint32(4243)
+	for _, test := range []struct {
+		dir   fs.FileMode
+		above uint32
+		file  uint32
+		want  bool
+	}{
+		{0o755, me, me, false},
+		{0o755, other, other, false}, // as a checkout in a container
+		{0o777, me, me, false},
+		{0o777, root, root, false},
+		{0o777, root, other, true},
+		{0o777 | fs.ModeSticky, root, other, true},
+		{0o777, other, other, true},
+		{0o775, other, other, false},
+		{0o775, me, other, true},
+		{0o775, other, third, true},
+		{0o775, other, me, false},
+	} {
+		if got := foreign(fake{mode: 0o644, uid: test.file}, fake{mode: fs.ModeDir | test.dir, uid: test.above}); got != test.want {
+			t.Errorf("%v of %d, file of %d: %v", test.dir, test.above, test.file, got)
+		}
+	}
+}
+
+func TestRoot(t *testing.T) {
+	dir := t.TempDir()
+	lay(t, dir, map[string]string{"r/.git/HEAD": "", "r/m/go.mod": "", "r/m/cmd/x": "", "m/go.mod": "", "m/cmd/x": "", "free/x/y": ""})
+	for at, want := range map[string][2]string{
+		"r": {"r", "r"}, "r/m/cmd": {"r", "r/m"}, "m/cmd": {"m", "m"}, "free/x": {"free/x", "free/x"}, "m/none": {"m", "m"},
+	} {
+		root, err := Root(filepath.Join(dir, at))
+		near, nerr := Nearest(filepath.Join(dir, at))
+		if err != nil || nerr != nil || root != filepath.Join(dir, want[0]) || near != filepath.Join(dir, want[1]) {
+			t.Errorf("%s: %s, %s, %v, %v", at, root, near, err, nerr)
+		}
+	}
+}
+
+// FuzzInTree: whatever a path and the links on its way say, and whatever becomes of the
+// links while a tree looks at them, nothing outside it is read.
+func FuzzInTree(f *testing.F) {
+	f.Add("a/b/file", "../../../outside", "/proc/self")
+	f.Add("x/secret", "../outside", "..")
+	f.Add("x/x/secret", "inside", "../outside/.")
+	f.Add("x/../../outside/secret", "a", "b")
+	f.Add(".git/config", ".git", "x")
+	f.Fuzz(func(t *testing.T, path, one, two string) {
+		if strings.Contains(path+one+two, "\x00") || one == "" || two == "" || len(path+one+two) > 300 {
+			return
+		}
+		top := t.TempDir()
+		lay(t, top, map[string]string{
+			"outside/secret": "secret", "outside/file": "secret", "tree/inside/secret": "in", "tree/file": "in", "tree/secret": "in", "tree/.git/config": "secret",
+		})
+		dir := filepath.Join(top, "tree")
+		tree, err := New(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		links := []string{"x", "a", "inside/x"}
+		relink := func(to string) {
+			for _, link := range links {
+				at := filepath.Join(dir, link)
+				_ = os.Symlink(to, at+".new")
+				_ = os.Rename(at+".new", at)
+			}
+		}
+		relink(one)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := range 20 {
+				relink([]string{two, one, filepath.Join(top, "outside"), "inside"}[i%4])
+			}
+		}()
+		for range 20 {
+			file, err := tree.Open(filepath.Join(dir, path))
+			if err != nil {
+				continue
+			}
+			content, _ := io.ReadAll(io.LimitReader(file, 100)) // of a directory there is none
+			file.Close()
+			if string(content) == "secret" {
+				t.Errorf("%q through %q and %q was read", path, one, two)
+			}
+		}
+		<-done
+		if got, err := tree.Resolve(filepath.Join(dir, path)); err == nil && !filepath.IsLocal(got) {
+			t.Errorf("%q is %q", path, got)
+		}
+	})
+}
+
+// TestLinksThatChange is the same with the links that matter most, for long enough that
+// they change between a look and an open.
+func TestLinksThatChange(t *testing.T) {
+	top := t.TempDir()
+	lay(t, top, map[string]string{"outside/f": "secret", "tree/in/f": "in", "tree/.git/f": "secret"})
+	dir := filepath.Join(top, "tree")
+	tree, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; i < 3000; i++ {
+			to := []string{"in", "../outside", filepath.Join(top, "outside")}[i%3]
+			_ = os.Symlink(to, filepath.Join(dir, "new"))
+			_ = os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "x"))
+		}
+	}()
+	var read, refused int
+	for deadline := time.Now().Add(time.Minute); ; {
+		file, err := tree.Open(filepath.Join(dir, "x/f"))
+		if err == nil {
+			content, rerr := io.ReadAll(file)
+			file.Close()
+			if rerr != nil || string(content) != "in" {
+				t.Fatalf("%s, %v", content, rerr)
+			}
+			read++
+		} else {
+			refused++
+		}
+		select {
+		case <-done:
+			if read == 0 || refused == 0 {
+				t.Errorf("%d read, %d refused: the links did not change", read, refused)
+			}
+			return
+		default:
+			if time.Now().After(deadline) {
+				t.Fatal("it does not end")
+			}
+		}
+	}
+}
