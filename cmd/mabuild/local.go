@@ -119,15 +119,15 @@ func isArchive(form string) bool {
 	return form == local.FormArchive || form == local.FormDockerArchive
 }
 
-// A claim is on a place that holds one image, or on a name in one that holds several.
-type claim struct {
+// An occupied is the hold on a place that holds one image, or on a name in one that holds several.
+type occupied struct {
 	of     *program
 	output output
 }
 
 // claim notes that an output is the program's, and refuses one that another has. A
 // program may have it twice, but for standard output.
-func (o output) claim(p *program, places map[string]claim) error {
+func (o output) claim(p *program, places map[string]occupied) error {
 	at := o.place
 	at.Ref, at.Platform = "", ocispec.Platform{}
 	if at.Form != local.FormContainerd && at.Path != "" {
@@ -140,7 +140,7 @@ func (o output) claim(p *program, places map[string]claim) error {
 	var err error
 	for _, key := range keys {
 		first, taken := places[key]
-		places[key] = claim{p, o}
+		places[key] = occupied{p, o}
 		switch archive := key == at.Path; {
 		case !taken || err != nil:
 		case archive && (o.streams() || first.output.place.Form != at.Form):

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/claim"
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // workPath is the work directory, for the end that leaves no time.
@@ -16,13 +17,13 @@ var workPath atomic.Pointer[string]
 
 const (
 	workPrefix = "mabuild-work-"
-	workLock   = ".lock" // held as long as the run lives
-	staleAfter = 24 * time.Hour
+	// bornAfter is how long a run may take from making its work directory to locking it.
+	bornAfter = time.Minute
 )
 
 // workDir makes the directory that the run's files live in until it ends, and
 // sweeps away those of runs that were killed.
-func (a *app) workDir() (string, error) {
+func (a *app) workDir(ctx context.Context) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.work != "" {
@@ -33,14 +34,15 @@ func (a *app) workDir() (string, error) {
 	if err != nil {
 		return "", &build.WorkError{Dir: os.TempDir(), Err: err}
 	}
-	lock := flock.New(filepath.Join(dir, workLock))
-	if _, err := lock.TryLock(); err != nil { // its age has to do
+	release, err := claim.Dir(ctx, dir)
+	if err != nil { // where files cannot be locked, others leave it alone while it is young
 		a.log.Debug("the work directory is not locked", "err", err)
+		release = func() {}
 	}
 	a.work = dir
 	workPath.Store(&dir)
 	a.ends = append(a.ends, func() {
-		_ = lock.Close() // or it could not be removed everywhere
+		release() // or it could not be removed everywhere
 		sweepNow()
 	})
 	return dir, nil
@@ -53,7 +55,7 @@ func sweepNow() {
 	}
 }
 
-// sweepStale removes work directories that are old and of no living run.
+// sweepStale removes this user's work directories in which no run lives.
 func sweepStale() {
 	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), workPrefix+"*"))
 	if err != nil {
@@ -61,14 +63,10 @@ func sweepStale() {
 	}
 	for _, dir := range dirs {
 		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() || time.Since(info.ModTime()) < staleAfter {
+		if err != nil || !info.IsDir() || !intree.Mine(info) {
 			continue
 		}
-		lock := flock.New(filepath.Join(dir, workLock))
-		if mine, err := lock.TryLock(); err != nil || !mine {
-			continue // alive, or another user's
-		}
-		_ = lock.Close()
-		_ = os.RemoveAll(dir) // what is left is swept by the next
+		young := time.Since(info.ModTime()) < bornAfter
+		_, _ = claim.Remove(dir, func(used time.Time) bool { return used.IsZero() && young }) // what is left is swept by the next
 	}
 }

@@ -69,7 +69,7 @@ func (c *Cache) Stay(ctx context.Context) (err error) {
 
 // enter makes the file that stands for a run and locks it.
 func (c *Cache) enter(ctx context.Context) (*flock.Flock, error) {
-	gate := flock.New(c.gate())
+	gate := claim.Lock(c.gate())
 	if _, err := gate.TryRLockContext(ctx, claim.Patience); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (c *Cache) enter(ctx context.Context) (*flock.Flock, error) {
 	}
 	_ = f.Close() // nothing was written
 	touched(f.Name())
-	lock := flock.New(f.Name())
+	lock := claim.Lock(f.Name())
 	_, err = lock.TryLock()
 	return lock, err
 }
@@ -91,7 +91,7 @@ func (c *Cache) Stored() bool { return c != nil && c.here.stored.Load() }
 
 // enterAlone keeps everybody from entering until the gate is closed.
 func (c *Cache) enterAlone(ctx context.Context) (*flock.Flock, error) {
-	gate := flock.New(c.gate())
+	gate := claim.Lock(c.gate())
 	if _, err := gate.TryLockContext(ctx, claim.Patience); err != nil {
 		return nil, fmt.Errorf("cache %s: nothing is removed, since who uses it is not known: %w", c.dir, err)
 	}
@@ -112,7 +112,7 @@ func (c *Cache) needed() func(used time.Time) bool {
 		if err != nil {
 			continue // it has left
 		}
-		lock := flock.New(file)
+		lock := claim.Lock(file)
 		if mine, err := lock.TryLock(); err == nil && mine {
 			_ = lock.Close()
 			_ = os.Remove(file)

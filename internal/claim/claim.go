@@ -41,7 +41,7 @@ func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Contex
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
-		lock := flock.New(name)
+		lock := Lock(name)
 		_, err := try(lock, ctx, Patience)
 		switch {
 		case ctx.Err() != nil:
@@ -71,12 +71,26 @@ func stands(lock *flock.Flock) bool {
 	return err == nil && os.SameFile(mine, there)
 }
 
+// Lock returns the lock on a file, which is made where there is none. Only a regular file
+// is locked: a link, which another user may have put there, is not followed, and a pipe is
+// not waited for.
+func Lock(name string) *flock.Flock {
+	return flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDONLY|careful))
+}
+
 // Remove removes a directory with all that is in it, unless somebody holds it or it
-// was used so lately that keep says so.
+// was used so lately that keep says so; a directory that nobody has held yet was used at
+// the zero time. A lock that is no regular file is nobody's: the directory stays.
 func Remove(dir string, keep func(used time.Time) bool) (removed bool, err error) {
 	name := filepath.Join(dir, lockName)
-	if info, err := os.Stat(name); err == nil && keep(info.ModTime()) {
+	info, err := os.Lstat(name)
+	switch {
+	case err == nil && (!info.Mode().IsRegular() || keep(info.ModTime())):
 		return false, nil
+	case errors.Is(err, fs.ErrNotExist) && keep(time.Time{}):
+		return false, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return false, nil // it is not ours to look at
 	}
 	var born time.Time // of a lock that is only made here
 	if f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600); err == nil {
@@ -85,7 +99,7 @@ func Remove(dir string, keep func(used time.Time) bool) (removed bool, err error
 		}
 		_ = f.Close()
 	}
-	lock := flock.New(name)
+	lock := Lock(name)
 	held, err := lock.TryLock()
 	if err != nil || !held {
 		return false, nil //nolint:nilerr // in use, or of somebody else: it stays

@@ -1,0 +1,69 @@
+//go:build unix
+
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mabuild/mabuild/internal/claim"
+)
+
+// TestSweepStale: a work directory that no run holds is swept at once; one that a run
+// holds, or has just made, stays, and so does what is not this user's or no directory.
+func TestSweepStale(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	old := time.Now().Add(-time.Hour)
+	make := func(name string) string {
+		dir := filepath.Join(temp, workPrefix+name)
+		put(t, filepath.Join(dir, "f"), "", 0o600)
+		return dir
+	}
+	dead, alive, young, unlocked := make("dead"), make("alive"), make("young"), make("unlocked")
+	for _, dir := range []string{dead, alive} {
+		release, err := claim.Dir(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dir == alive {
+			defer release()
+		} else {
+			release()
+		}
+	}
+	if err := os.Chtimes(unlocked, old, old); err != nil {
+		t.Fatal(err)
+	}
+	victim := t.TempDir()
+	linked := filepath.Join(temp, workPrefix+"linked")
+	if err := os.Symlink(victim, linked); err != nil {
+		t.Fatal(err)
+	}
+	trap := make("trap")
+	if err := os.Symlink(filepath.Join(victim, "made"), filepath.Join(trap, ".lock")); err != nil {
+		t.Fatal(err)
+	}
+	others := make("others")
+	if os.Geteuid() == 0 { // no other can give a directory away
+		if err := os.Chown(others, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := &app{log: slog.New(slog.DiscardHandler)}
+	defer a.close()
+	if _, err := a.workDir(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for dir, stays := range map[string]bool{dead: false, alive: true, young: true, unlocked: false, linked: true, trap: true, others: os.Geteuid() == 0} {
+		if _, err := os.Lstat(dir); (err == nil) != stays {
+			t.Errorf("%s: %v, stays %v", dir, err, stays)
+		}
+	}
+	if files, err := os.ReadDir(victim); err != nil || len(files) > 0 {
+		t.Errorf("%v, %v: something was made where a link leads", files, err)
+	}
+}
