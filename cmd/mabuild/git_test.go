@@ -1,0 +1,148 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// git runs git in dir as the person does.
+func git(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"}, args...)...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func put(t *testing.T, file, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settingsThatRun are those by which a repository has git run a program, with the %s for
+// its path.
+var settingsThatRun = map[string]string{
+	"fsmonitor":      "[core]\n\tfsmonitor = %s\n",
+	"hooks":          "[core]\n\thooksPath = HOOKS\n",
+	"filter":         "[filter \"x\"]\n\tclean = %s\n",
+	"filter process": "[filter \"x\"]\n\tprocess = %s\n\trequired\n",
+	"filter with =":  "[filter \"a=b\"]\n\tclean = %s\n",
+	"filter lfs":     "[filter \"lfs\"]\n\tclean = %s\n",
+	"signatures":     "[log]\n\tshowSignature = true\n[gpg]\n\tprogram = %s\n",
+	"included":       "[include]\n\tpath = INCLUDED\n",
+}
+
+// TestGitRunsNothing: whatever a repository's settings name, nothing of it runs, and git
+// still answers.
+func TestGitRunsNothing(t *testing.T) {
+	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
+	for name, text := range settingsThatRun {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			dir := t.TempDir()
+			marker := filepath.Join(t.TempDir(), "ran")
+			script := filepath.Join(dir, "x.sh")
+			put(t, script, "#!/bin/sh\necho \"$0 $*\" >> "+marker+"\ncat\n", 0o755)
+			put(t, filepath.Join(dir, "hooks", "post-index-change"), "#!/bin/sh\necho hook >> "+marker+"\n", 0o755)
+			put(t, filepath.Join(dir, ".gitattributes"), "*.txt filter=x\n*.lfs filter=lfs\n*.eq filter=a=b\n", 0o644)
+			for _, file := range []string{"a.txt", "a.lfs", "a.eq"} {
+				put(t, filepath.Join(dir, file), "one\n", 0o644)
+			}
+			git(t, dir, "init", "-q", "-b", "main")
+			git(t, dir, "add", ".")
+			git(t, dir, "commit", "-q", "-m", "one")
+			signed := strings.Replace(git(t, dir, "cat-file", "commit", "HEAD"), "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n", 1)
+			put(t, filepath.Join(dir, ".git", "signed"), signed+"\n", 0o644)
+			git(t, dir, "update-ref", "HEAD", git(t, dir, "hash-object", "-t", "commit", "-w", ".git/signed"))
+			git(t, dir, "tag", "v1.2.3")
+			text = strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(text, "%s", script), "HOOKS", dir+"/hooks"), "INCLUDED", dir+"/more")
+			put(t, dir+"/more", "[core]\n\tfsmonitor = "+script+"\n[filter \"x\"]\n\tclean = "+script+"\n", 0o644)
+			config, err := os.ReadFile(filepath.Join(dir, ".git/config"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, filepath.Join(dir, ".git/config"), string(config)+text, 0o644)
+			// The same content at another time has git look at the files again.
+			for _, file := range []string{"a.txt", "a.lfs", "a.eq"} {
+				put(t, filepath.Join(dir, file), "one\n", 0o644)
+			}
+			v := gitVars(t.Context(), dir)
+			remote := gitRemote(t.Context(), dir)
+			if ran, err := os.ReadFile(marker); err == nil {
+				t.Errorf("git ran %s", ran)
+			}
+			if v.Version != "v1.2.3" && v.Version != "v1.2.3-dirty" || v.Commit == "" || v.Tag != "v1.2.3" || v.Branch != "main" || v.Date == "" {
+				t.Errorf("%+v, remote %s", v, remote)
+			}
+		})
+	}
+}
+
+// TestGitTakesNoDirectoryForARepository: one in the tree that looks like a bare repository
+// is part of the tree.
+func TestGitTakesNoDirectoryForARepository(t *testing.T) {
+	dir := t.TempDir()
+	marker := filepath.Join(t.TempDir(), "ran")
+	git(t, dir, "init", "-q", "-b", "main")
+	sub := filepath.Join(dir, "sub")
+	git(t, dir, "init", "-q", "--bare", sub)
+	put(t, filepath.Join(sub, "config"), "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = ..\n\tfsmonitor = sh "+sub+"/x.sh\n", 0o644)
+	put(t, filepath.Join(sub, "x.sh"), "echo ran >> "+marker+"\n", 0o755)
+	put(t, filepath.Join(sub, "refs/heads/.keep"), "", 0o644)
+	git(t, dir, "add", "-A")
+	git(t, dir, "commit", "-q", "-m", "one")
+	git(t, dir, "tag", "v1.0.0")
+	if v := gitVars(t.Context(), sub); v.Version != "v1.0.0" {
+		t.Errorf("%+v", v)
+	}
+	if gitRemote(t.Context(), sub) != "" {
+		t.Error("it has no origin")
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("git ran the tree's program")
+	}
+	// Without .git above there is no repository at all.
+	if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
+		t.Fatal(err)
+	}
+	if v := gitVars(t.Context(), sub); v.Version != "" || v.Commit != "" {
+		t.Errorf("%+v", v)
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("git ran the tree's program")
+	}
+}
+
+// TestGitSeesChanges: as git describe --dirty does.
+func TestGitSeesChanges(t *testing.T) {
+	dir := t.TempDir()
+	git(t, dir, "init", "-q", "-b", "main")
+	put(t, filepath.Join(dir, "a"), "1", 0o644)
+	git(t, dir, "add", ".")
+	git(t, dir, "commit", "-q", "-m", "one")
+	git(t, dir, "tag", "v1.0.0")
+	for _, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, "v1.0.0"},
+		{func() { put(t, filepath.Join(dir, "new"), "x", 0o644) }, "v1.0.0"},
+		{func() { put(t, filepath.Join(dir, "a"), "2", 0o644) }, "v1.0.0-dirty"},
+		{func() { git(t, dir, "add", "a") }, "v1.0.0-dirty"},
+	} {
+		step.do()
+		if v, same := gitVars(t.Context(), dir).Version, git(t, dir, "describe", "--tags", "--always", "--dirty"); v != step.want || v != same {
+			t.Errorf("%s, git says %s, want %s", v, same, step.want)
+		}
+	}
+}
