@@ -20,7 +20,7 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists for each package which of ours it may import, and does; tests of a
 // package may import testing as well.
 var allowed = map[string][]string{
-	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache"},
+	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/intree"},
 	"crosscompile":             {"manifest/platform", "internal/claim"},
 	"manifest":                 {"manifest/platform"},
 	"manifest/platform":        {},
@@ -29,10 +29,12 @@ var allowed = map[string][]string{
 	"internal/attest":          {"manifest", "manifest/platform"},
 	"internal/cache":           {"internal/claim"},
 	"internal/claim":           {},
-	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/mirror"},
+	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/intree", "internal/mirror", "internal/text"},
+	"internal/intree":          {},
+	"internal/text":            {},
 	"internal/mirror":          {"manifest", "manifest/platform"},
 	"internal/outfile":         {},
-	"internal/progress":        {},
+	"internal/progress":        {"internal/text"},
 	"internal/serve":           {},
 	"internal/regtest":         {},
 	"internal/regtest/faults":  {}, // tests alone

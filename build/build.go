@@ -48,6 +48,9 @@ type Builder struct {
 	Work  string           // an existing directory, no other Builder's; read until the last Put, then removed by the caller
 	Cache string           // "": none; one that cannot be used costs time only. Others prune nothing that is in use
 	Jobs  int              // compilers at once, 0: chosen from cores and memory
+	// Within are directories that sources of a stranger may not lead out of, by links or by
+	// what assembly includes; none: sources are trusted. Modules that lie elsewhere are.
+	Within []string
 
 	Log *slog.Logger // nil: silent
 

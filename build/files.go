@@ -12,11 +12,14 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // fileEntries lists what Spec.Files puts into an image. Nothing outside the
-// directory that the entries are relative to can be reached, by .. or by a link;
-// links within a copied directory stay links.
+// directory that the entries are relative to can be reached, by .. or by a link, and
+// nothing of git's own, which may hold credentials; links within a copied directory stay
+// links.
 func fileEntries(s Spec) (entries []entry, err error) {
 	if len(s.Files) == 0 {
 		return nil, nil
@@ -25,14 +28,19 @@ func fileEntries(s Spec) (entries []entry, err error) {
 	if dir == "" {
 		dir = "."
 	}
-	root, err := os.OpenRoot(dir)
+	tree, err := intree.New(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	root, err := os.OpenRoot(tree.Dir())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	var errs []error
 	for _, f := range s.Files {
-		found, err := f.entries(root, dir)
+		found, err := f.entries(tree, root)
 		if err != nil {
 			errs = append(errs, fileError(f, err))
 		}
@@ -51,19 +59,28 @@ func fileError(f File, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Reason = f.From + " does not exist"
-	case !filepath.IsLocal(f.From) || strings.Contains(err.Error(), "escapes"):
-		// os.Root has no error value for this, only the word.
+	case errors.Is(err, intree.ErrOutside):
 		e.Reason = f.From + " leads out of the tree"
 		e.Way = "copy it in: files come from below the directory of .mabuild.yaml"
+	case errors.Is(err, intree.ErrGit):
+		e.Reason = f.From + " is in git's own directory"
+		e.Way = "name another file: that directory may hold credentials, and is never copied"
 	}
 	return e
 }
 
 // entries lists one entry's files. They are read again when the layer is made,
 // and hashed here.
-func (f File) entries(root *os.Root, dir string) ([]entry, error) {
-	from := filepath.FromSlash(f.From)
-	info, err := root.Stat(from)
+func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
+	dir, from := tree.Dir(), filepath.FromSlash(f.From)
+	if filepath.IsAbs(from) {
+		return nil, intree.ErrOutside
+	}
+	real, err := tree.Resolve(filepath.Join(dir, from))
+	if err != nil {
+		return nil, err
+	}
+	info, err := root.Stat(real)
 	if err != nil {
 		return nil, err
 	}
@@ -72,15 +89,15 @@ func (f File) entries(root *os.Root, dir string) ([]entry, error) {
 		if strings.HasSuffix(f.To, "/") {
 			to = path.Join(to, filepath.Base(from))
 		}
-		e, err := f.regular(root, dir, from, to, info)
+		e, err := f.regular(root, dir, real, to, info)
 		return []entry{e}, err
 	}
 	var entries []entry
-	err = fs.WalkDir(root.FS(), path.Clean(filepath.ToSlash(from)), func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), filepath.ToSlash(real), func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(from, filepath.FromSlash(name))
+		rel, err := filepath.Rel(real, filepath.FromSlash(name))
 		if err != nil {
 			return err
 		}
@@ -90,6 +107,10 @@ func (f File) entries(root *os.Root, dir string) ([]entry, error) {
 			return err
 		}
 		switch {
+		case strings.EqualFold(d.Name(), ".git"): // also a file, as worktrees have it
+			if d.IsDir() {
+				return fs.SkipDir
+			}
 		case at == "": // the image's root
 		case d.IsDir():
 			entries = append(entries, f.owned(directory(at, 0o755)))

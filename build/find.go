@@ -19,11 +19,17 @@ import (
 // for: [crosscompile.Go.Mains].
 func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
 	b.init(ctx)
+	if err := b.sources(s.Dir, s.Package); err != nil {
+		return nil, err
+	}
 	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Aims: s.aims()})
 }
 
 // find asks the go command for the package.
 func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error) {
+	if err := b.sources(s.Dir, s.Package); err != nil {
+		return crosscompile.Package{}, err
+	}
 	scratch, err := b.store.Dir("modules")
 	if err != nil {
 		scratch = filepath.Join(b.Work, "modules")

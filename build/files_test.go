@@ -1,0 +1,63 @@
+package build
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestFilesStayInTheTree: what leads out of the directory, or into git's own, is refused
+// or left out, by whatever links.
+func TestFilesStayInTheTree(t *testing.T) {
+	outside := t.TempDir()
+	dir := t.TempDir()
+	for name, content := range map[string]string{"web/a": "in", "web/.git/config": "token", ".git/config": "token", "sub/.git": "gitdir: x", "sub/b": "in"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(outside, "secret"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"out": outside, "proc": "/proc/self", "git": ".git", "same": "web", "abs": filepath.Join(dir, "web")} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, want := range map[string]string{
+		"web": "to to/a", ".git": "git's own", "git/config": "git's own", ".git/config": "git's own", "sub": "to to/b", "web/../.git/config": "git's own",
+		"out/secret": "leads out", "out": "leads out", "proc/environ": "leads out", "../x": "leads out", "/etc/passwd": "leads out", outside + "/secret": "leads out",
+		"same/a": "to", "abs/a": "to", "same": "to to/a", "none": "does not exist",
+	} {
+		entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: from, To: "/to"}}})
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.name)
+		}
+		var se *SpecError
+		got := strings.Join(names, " ")
+		if err != nil && errors.As(err, &se) {
+			got = se.Reason
+		}
+		if got != want && (err == nil || !strings.Contains(got, want)) {
+			t.Errorf("%s: %s, %v, want %s", from, got, err, want)
+		}
+	}
+	// In a directory that is copied whole git's is left out, and links out of it are an error.
+	if err := os.Remove(filepath.Join(dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"proc", "git", "abs"} {
+		if err := os.Remove(filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: ".", To: "/src"}}})
+	if err != nil || slices.ContainsFunc(entries, func(e entry) bool { return strings.Contains(e.name, ".git") }) || len(entries) != 6 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}

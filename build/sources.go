@@ -1,0 +1,200 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/intree"
+)
+
+// The go command and its assembler quote in their errors what they cannot read. A source
+// file that is a link, or an #include, would make them quote any file of the machine, so
+// both are looked at before the go command is started. What go.mod and go.work name
+// (replace, use) is Go's to follow.
+
+// ofGo are the names, and endings, of the files that Go reads of a module.
+var (
+	ofGo  = []string{"go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt", "default.pgo"}
+	ofGos = []string{".go", ".s", ".S", ".sx", ".h", ".hh", ".hpp", ".hxx", ".c", ".cc", ".cpp", ".cxx", ".m", ".f", ".F", ".for", ".f90", ".syso", ".swig", ".swigcxx"}
+)
+
+// maxAssembly is how much of an assembler's file is looked at; a larger one is refused.
+const maxAssembly = 16 << 20
+
+// sources looks at the modules that feed a build of pkg in dir, as far as they lie in a tree of
+// Builder.Within: nothing in them leads out of it. An error is a [*SpecError].
+func (b *Builder) sources(dir, pkg string) error {
+	if len(b.Within) == 0 || strings.Contains(pkg, "@") { // a module of the cache, whose sum was checked
+		return nil
+	}
+	s := sources{seen: map[string]bool{}}
+	defer func() {
+		for _, t := range s.trees {
+			_ = t.Close() // only looked at
+		}
+	}()
+	for _, dir := range b.Within {
+		t, err := intree.New(dir)
+		if err != nil {
+			return err
+		}
+		s.trees = append(s.trees, t)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	dirs := []string{dir}
+	if !filepath.IsAbs(pkg) { // of a module of its own, perhaps
+		pkg = filepath.Join(dir, pkg)
+	}
+	if info, err := os.Stat(pkg); err == nil && info.IsDir() {
+		dirs = append(dirs, pkg)
+	}
+	roots := map[string]bool{}
+	for _, dir := range dirs {
+		work, _ := b.goc.Work(dir)
+		if root, ok := crosscompile.ModuleRoot(dir); ok {
+			dir = root
+		}
+		for _, file := range []string{filepath.Join(dir, "go.mod"), work} {
+			if err := s.within(file); file != "" && s.holds(filepath.Dir(file)) && err != nil {
+				return err
+			}
+		}
+		roots[dir] = true
+		if sc, err := scopeOf(b.goc, dir); err == nil { // else the go command says why not
+			for _, root := range sc.Roots {
+				roots[root] = true
+			}
+		}
+	}
+	for _, root := range slices.Sorted(maps.Keys(roots)) {
+		if !s.holds(root) {
+			continue
+		}
+		if err := s.walk(root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sources are looked at in trees.
+type sources struct {
+	trees []*intree.Tree
+	seen  map[string]bool // included files, by package directory and path
+}
+
+// holds reports whether a directory lies in one of the trees.
+func (s *sources) holds(dir string) bool {
+	_, err := s.resolve(dir)
+	return err == nil
+}
+
+// resolve returns where a path leads, absolute and without links, if that is in a tree.
+func (s *sources) resolve(path string) (string, error) {
+	first := error(intree.ErrOutside)
+	for i, t := range s.trees {
+		rel, err := t.Resolve(path)
+		if err == nil {
+			return filepath.Join(t.Dir(), rel), nil
+		}
+		if i == 0 {
+			first = err
+		}
+	}
+	return "", first
+}
+
+// within refuses a file that leads out of the trees.
+func (s *sources) within(file string) error {
+	_, err := s.resolve(file)
+	if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
+		return &SpecError{Field: "sources", Reason: file + " leads out of the tree", Way: "copy what it leads to, or allow its directory with --allow-path"}
+	}
+	return nil // what else is wrong is the go command's to say
+}
+
+// walk looks at all files of a module.
+func (s *sources) walk(root string) error {
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return nil //nolint:nilerr // which the go command says
+	}
+	return filepath.WalkDir(real, func(path string, d fs.DirEntry, err error) error {
+		switch ext := filepath.Ext(path); {
+		case err != nil:
+			return nil // Go may not need it
+		case d.IsDir() && d.Name() == ".git":
+			return filepath.SkipDir
+		case d.IsDir() || !slices.Contains(ofGos, ext) && !slices.Contains(ofGo, d.Name()):
+			return nil
+		case d.Type() == fs.ModeSymlink:
+			if err := s.within(path); err != nil || ext != ".s" {
+				return err
+			}
+			return s.includes(filepath.Dir(path), path)
+		case ext == ".s":
+			return s.includes(filepath.Dir(path), path)
+		}
+		return nil
+	})
+}
+
+// included is an #include as the assembler reads it, with blanks, comments and continued
+// lines between its parts; one in a comment counts, too.
+var included = regexp.MustCompile(`#` + blanks + `include` + blanks + `("(?:[^"\\\n]|\\.)*")`)
+
+const blanks = `(?:\s|\\\r?\n|/\*(?s:.*?)\*/)*`
+
+// includes looks at what an assembler's file includes, by names relative to its package's
+// directory.
+func (s *sources) includes(dir, file string) error {
+	if s.seen[dir+"\x00"+file] {
+		return nil
+	}
+	s.seen[dir+"\x00"+file] = true
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return nil //nolint:nilerr // Go ignores it, or says what is wrong
+	}
+	if info.Size() > maxAssembly {
+		return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s is larger than %d MiB, which assembly never is", file, maxAssembly>>20)}
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	for _, m := range included.FindAllSubmatch(content, -1) {
+		name, err := strconv.Unquote(string(m[1]))
+		if err != nil {
+			continue // the assembler refuses it, too
+		}
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, name)
+		}
+		real, err := s.resolve(path)
+		_, serr := os.Stat(real)
+		// What is not beside the file is looked for in Go's own directories.
+		if err != nil || serr != nil && (filepath.IsAbs(name) || slices.Contains(strings.Split(filepath.ToSlash(name), "/"), "..")) {
+			return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which leads out of the tree", file, name), Way: "copy what it includes into the package"}
+		}
+		if serr == nil {
+			if err := s.includes(dir, real); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package build
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSourcesStayInTheTree: no source is a link out of the tree, and none includes a file
+// outside it.
+func TestSourcesStayInTheTree(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		files map[string]string // "-> " begins a link
+		bad   string
+	}{
+		"plain":              {map[string]string{"a.s": "#include \"textflag.h\"\n#include \"local.h\"\n", "local.h": "#define X 1\n"}, ""},
+		"link":               {map[string]string{"b.go": "-> " + secret}, "b.go"},
+		"link of the system": {map[string]string{"b.go": "-> /proc/self/environ"}, "b.go"},
+		"go.sum":             {map[string]string{"go.sum": "-> " + secret}, "go.sum"},
+		"go.work":            {map[string]string{"go.work": "-> " + secret}, "go.work"},
+		"link within":        {map[string]string{"b.go": "-> lib/c.go", "lib/c.go": "package c\n"}, ""},
+		"other link":         {map[string]string{"node_modules": "-> " + filepath.Dir(secret)}, ""},
+		"absolute":           {map[string]string{"a.s": "#include \"" + secret + "\"\n"}, "a.s includes"},
+		"dots":               {map[string]string{"a.s": "#include \"../../../../etc/passwd\"\n"}, "a.s includes"},
+		"dots to nowhere":    {map[string]string{"sub/a.s": "#include \"../none.h\"\n"}, "a.s includes"},
+		"escaped":            {map[string]string{"a.s": "#include \"\\x2fetc\\x2fpasswd\"\n"}, "a.s includes"},
+		"blanks":             {map[string]string{"a.s": "# /* x\n */ include \t\"/etc/passwd\"\n"}, "a.s includes"},
+		"continued":          {map[string]string{"a.s": "#\\\ninclude \"/etc/passwd\"\n"}, "a.s includes"},
+		"through a file":     {map[string]string{"a.s": "#include \"b.inc\"\n", "b.inc": "#include \"c.inc\"\n", "c.inc": "#include \"/etc/passwd\"\n"}, "c.inc includes"},
+		"through a link":     {map[string]string{"a.s": "#include \"b.inc\"\n", "b.inc": "-> " + secret}, "a.s includes"},
+		"in a loop":          {map[string]string{"a.s": "#include \"a.s\"\n"}, ""},
+		"vendored":           {map[string]string{"vendor/x/a.s": "#include \"/etc/passwd\"\n"}, "a.s includes"},
+		"git's":              {map[string]string{"a.s": "#include \".git/config\"\n", ".git/config": "token"}, "a.s includes"},
+	} {
+		dir := t.TempDir()
+		test.files["go.mod"] = "module example.com/app\n\ngo 1.26\n"
+		test.files["main.go"] = "package main\n\nfunc main() {}\n"
+		for file, content := range test.files {
+			path := filepath.Join(dir, file)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if to, link := strings.CutPrefix(content, "-> "); link {
+				err = os.Symlink(to, path)
+			} else {
+				err = os.WriteFile(path, []byte(content), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := &Builder{Work: t.TempDir(), Within: []string{dir}}
+		b.init(t.Context())
+		err := b.sources(dir, ".")
+		var se *SpecError
+		if test.bad == "" && err != nil || test.bad != "" && (!errors.As(err, &se) || !strings.Contains(se.Reason, test.bad)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		// A library that trusts its sources, and a person who allows the directory.
+		for _, within := range [][]string{nil, {dir, "/"}} {
+			b := &Builder{Work: t.TempDir(), Within: within}
+			b.init(t.Context())
+			err := b.sources(dir, ".")
+			if within == nil && err != nil || name == "link" && err != nil {
+				t.Errorf("%s within %v: %v", name, within, err)
+			}
+		}
+	}
+}
