@@ -99,7 +99,7 @@ func entryWords(cmd *cobra.Command) []string {
 	if err != nil || file == "" {
 		return nil
 	}
-	m, err := config.LoadMirror(file)
+	m, err := config.LoadMirror(file, config.Trust{})
 	if err != nil {
 		return nil
 	}

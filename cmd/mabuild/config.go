@@ -77,6 +77,7 @@ func newConfigView(a *app) *cobra.Command {
 		Short: "Show the merged configuration, and where each value came from",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.viewing = true
 			if err := a.startWith(cmd, config.All); err != nil {
 				return err
 			}
@@ -127,7 +128,7 @@ counterpart is a comment in it, and a warning with its line.`,
 }
 
 func runConfigImport(ctx context.Context, a *app, file, out string) (err error) {
-	data, err := os.ReadFile(file)
+	data, err := config.ReadFile(file, config.Trust{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return usage("name ko's file, .ko.yaml mostly", "%s does not exist", file)
 	}

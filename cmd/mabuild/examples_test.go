@@ -18,7 +18,7 @@ import (
 const mirrorExample = "../../examples/mirror"
 
 func TestMirrorExample(t *testing.T) {
-	m, err := config.LoadMirror(filepath.Join(mirrorExample, "mirror.yaml"))
+	m, err := config.LoadMirror(filepath.Join(mirrorExample, "mirror.yaml"), config.Trust{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 
@@ -131,16 +130,13 @@ const maxSpec = 4 << 20
 
 // readAssembly reads a file of manifest-tool's, or standard input.
 func readAssembly(a *app, file string) (*config.Assembly, error) {
-	in := a.stdin
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close() //nolint:errcheck // only read
-		in = f
+	var data []byte
+	var err error
+	if file == "-" {
+		data, err = io.ReadAll(io.LimitReader(a.stdin, maxSpec))
+	} else {
+		data, err = config.ReadFile(file, config.Trust{})
 	}
-	data, err := io.ReadAll(io.LimitReader(in, maxSpec))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

@@ -7,17 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
-	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 type mirrorOptions struct {
@@ -35,6 +36,7 @@ type mirrorOptions struct {
 	watch                   bool
 	listen                  string
 	reserve                 int
+	trust                   config.Trust // what the file may say
 }
 
 // ofEntry are the flags that say what a file says of each entry.
@@ -69,6 +71,7 @@ Standard output has what became of each image.`,
 			if err := o.check(cmd, args); err != nil {
 				return err
 			}
+			o.trust = config.TrustOf(cmd.Flags(), os.LookupEnv)
 			return runMirror(cmd.Context(), a, o, args)
 		},
 	}
@@ -92,6 +95,8 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.report, "report", "", "write what became of each image to this `FILE`, as JSON")
 	f.BoolVar(&o.watch, "watch", false, "go on for ever, as the file's schedules say")
 	f.StringVar(&o.listen, "listen", "", "serve /healthz and /metrics at this `ADDRESS` while watching")
+	config.BindTrust(f)
+	config.BindSecrets(f)
 	f.IntVar(&o.reserve, "quota-reserve", 0, "leave this `NUMBER` of a registry's pulls to others")
 }
 
@@ -198,28 +203,28 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 		return err
 	}
 	a.client.QuotaReserve = o.reserve
-	return finishMirror(a, o, o.run(ctx, a, a.client, nil, []*mirror.Entry{e}))
+	return finishMirror(a, o, o.run(ctx, a, a.places(), nil, []*mirror.Entry{e}))
 }
 
 // run carries entries out.
-func (o *mirrorOptions) run(ctx context.Context, a *app, client *registry.Client, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
-	builder, end := a.builders(client)
+func (o *mirrorOptions) run(ctx context.Context, a *app, s store, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
+	builder, end := a.builders(ctx, s)
 	defer end()
-	r := o.runner(a, client)
+	r := o.runner(a, s)
 	r.Claims = claims
 	r.Programs = func(e *mirror.Entry) mirror.Programs { return &programs{app: a, entry: e, builder: builder} }
 	return r.Run(ctx, entries)
 }
 
 // runner makes the runner of one run that builds nothing.
-func (o *mirrorOptions) runner(a *app, client *registry.Client) *mirror.Runner {
+func (o *mirrorOptions) runner(a *app, s store) *mirror.Runner {
 	r := &mirror.Runner{
-		Store: store{client}, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
+		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
 		Task: func(ctx context.Context, image string) context.Context {
 			return progress.WithTask(ctx, progress.Task{Image: image})
 		},
 	}
-	client.Log = slog.New(mirror.Metered(a.log.Handler()))
+	s.client.Log = slog.New(mirror.Metered(a.log.Handler()))
 	if state, err := cache.Open(a.cache); a.cache != "" && err == nil {
 		r.State = state
 	}

@@ -19,6 +19,7 @@ type plan struct {
 	entries    []*mirror.Entry
 	registries map[string]config.MirrorRegistry
 	logins     map[string]config.Login
+	fence      *config.Fence // of the paths that the file names
 
 	// What the rounds of a plan have in common.
 	manners *registry.Manners
@@ -27,11 +28,11 @@ type plan struct {
 
 // loadPlan reads the file.
 func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
-	m, err := a.readPlan(o.file)
+	m, err := a.readPlan(o)
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
-	p := &plan{registries: m.Registries, manners: &registry.Manners{}}
+	p := &plan{registries: m.Registries, fence: m.Fence(), manners: &registry.Manners{}}
 	if p.logins, err = m.Logins(nil); err != nil {
 		return nil, &usageError{err: err}
 	}
@@ -40,15 +41,15 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 }
 
 // readPlan reads a file, or standard input.
-func (a *app) readPlan(file string) (*config.Mirror, error) {
-	if file != "-" {
-		return config.LoadMirror(file)
+func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
+	if o.file != "-" {
+		return config.LoadMirror(o.file, o.trust)
 	}
 	data, err := io.ReadAll(io.LimitReader(a.stdin, maxSpec))
 	if err != nil {
 		return nil, err
 	}
-	return config.ReadMirror("standard input", data)
+	return config.ReadMirror("standard input", data, o.trust)
 }
 
 // succeed lets the rounds of p go on where those of an older plan are: how registries
@@ -82,7 +83,7 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	if o.watch {
 		return watchPlan(ctx, a, o, p)
 	}
-	return finishMirror(a, o, o.run(ctx, a, a.clientFor(p, o), nil, p.entries))
+	return finishMirror(a, o, o.run(ctx, a, store{a.clientFor(p, o), p.fence}, nil, p.entries))
 }
 
 // clientFor makes the client of one run, with what the file says of registries put

@@ -14,7 +14,6 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // programs is a source whose images are built: module/path@version.
@@ -29,17 +28,17 @@ var _ mirror.Programs = (*programs)(nil)
 
 // builders makes the one builder of a run when it is first wanted, and end, which
 // removes what it worked with.
-func (a *app) builders(client *registry.Client) (builder func() (*build.Builder, error), end func()) {
+func (a *app) builders(ctx context.Context, s store) (builder func() (*build.Builder, error), end func()) {
 	var dir string
 	builder = sync.OnceValues(func() (*build.Builder, error) {
-		work, err := a.workDir()
+		work, err := a.workDir(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if dir, err = os.MkdirTemp(work, "round-"); err != nil {
 			return nil, err
 		}
-		return &build.Builder{Bases: store{client}, Work: dir, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log}, nil
+		return &build.Builder{Bases: s, Work: dir, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log}, nil
 	})
 	return builder, func() {
 		if dir != "" {

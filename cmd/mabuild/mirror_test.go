@@ -52,7 +52,7 @@ func configFor(t *testing.T, img v1.Image, arch string) *v1.ConfigFile {
 func clocked(t *testing.T, cacheDir string, now *time.Time) *mirror.Runner {
 	t.Helper()
 	a := &app{log: slog.New(slog.NewTextHandler(io.Discard, nil)), cache: cacheDir}
-	r := (&mirrorOptions{}).runner(a, &registry.Client{})
+	r := (&mirrorOptions{}).runner(a, store{client: &registry.Client{}})
 	r.Now = func() time.Time { return *now }
 	return r
 }

@@ -99,12 +99,12 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	a.client.Verify = o.verify
 	frugal()
 	ctx := cmd.Context()
-	work, err := a.workDir()
+	work, err := a.workDir(ctx)
 	if err != nil {
 		return err
 	}
 	pub := &publisher{client: a.client, log: a.log, bases: baselineIn(a.cache), builder: &build.Builder{
-		Bases: a.places(), Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log,
+		Bases: a.places(), Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
 	if pub.bills, err = a.biller(); err != nil {
 		return err
@@ -172,7 +172,7 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 // place.
 func distinct(programs []program) error {
 	var errs []error
-	owner, places := map[string]string{}, map[string]claim{}
+	owner, places := map[string]string{}, map[string]occupied{}
 	for i, p := range programs {
 		for _, ref := range p.refs {
 			if other, taken := owner[ref]; taken {

@@ -19,6 +19,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -45,7 +46,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
 	s.Newest = a.config.NoIndex // of Windows, a plain image has one version
 	var err error
-	if s.Compile.Pgo, err = profile(c); err != nil {
+	if s.Compile.Pgo, err = a.pgo(c); err != nil {
 		return s, err
 	}
 	if s.Time, err = sourceDate(); err != nil {
@@ -113,9 +114,9 @@ func healthcheck(c config.Healthcheck) *v1.HealthConfig {
 	}
 }
 
-// profile returns what a build says of its profile, a file by its whole path: the
-// go command may run elsewhere.
-func profile(c config.Build) (string, error) {
+// pgo returns what a build says of its profile, a file by its whole path: the go command
+// may run elsewhere. One that a file of a tree names lies below the build's directory.
+func (a *app) pgo(c config.Build) (string, error) {
 	switch c.PGO {
 	case "", "auto", "off":
 		return c.PGO, nil
@@ -123,6 +124,20 @@ func profile(c config.Build) (string, error) {
 	file := c.PGO
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(c.Dir, file)
+	}
+	if a.config.FromTree(c, "pgo") {
+		tree, err := intree.New(c.Dir)
+		if err != nil {
+			return "", err
+		}
+		defer tree.Close() //nolint:errcheck // only looked at
+		rel, err := tree.Resolve(file)
+		if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
+			return "", usage("copy it to below the build's directory, or name it with --pgo", "pgo: %s leads out of the build's directory", file)
+		}
+		if err == nil {
+			file = filepath.Join(tree.Dir(), rel)
+		}
 	}
 	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
 		return "", usage("auto, off or a file, relative to the directory of the build", "pgo: no file %s", file)

@@ -9,6 +9,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -17,16 +18,22 @@ import (
 
 // A store is all places that a reference may name: registries, through one client,
 // and the local forms such as oci:DIR.
-type store struct{ client *registry.Client }
+type store struct {
+	client *registry.Client
+	fence  *config.Fence // of local places that a file of a tree names; nil: people name them
+}
 
 // places is the store of the run's one client.
-func (a *app) places() store { return store{a.client} }
+func (a *app) places() store { return store{client: a.client} }
 
 var _ mirror.Store = store{}
 
 // place reads a local place that holds whole images.
 func (s store) place(text string) (local.Place, error) {
 	place, err := placeOf(text)
+	if err == nil {
+		err = s.within(text)
+	}
 	if err != nil {
 		return place, &usageError{err: err}
 	}
@@ -39,12 +46,24 @@ func (s store) place(text string) (local.Place, error) {
 	return place, nil
 }
 
+// within refuses a local place that the file which names it may not name. What a
+// template became is known only now.
+func (s store) within(text string) error {
+	if s.fence == nil {
+		return nil
+	}
+	return s.fence.CheckPlace(text)
+}
+
 // source returns where ref is read, and its name there.
 func (s store) source(ref string) (manifest.Source, string, error) {
 	if !local.Is(ref) {
 		return s.client, ref, checkReference(ref)
 	}
 	place, err := local.Parse(ref)
+	if err == nil {
+		err = s.within(ref)
+	}
 	if err != nil {
 		return nil, "", &usageError{err: err}
 	}

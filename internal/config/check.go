@@ -15,6 +15,7 @@ import (
 
 	"github.com/agext/levenshtein"
 
+	safe "github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -28,7 +29,7 @@ type Problem struct {
 
 func (p *Problem) Error() string {
 	where := p.Origin.String()
-	if key := shorten(p.Key); key != "" && p.Origin.Kind == FromFile {
+	if key := shorten(p.Key); key != "" && (p.Origin.Kind == FromFile || p.Origin.Kind == FromUser) {
 		where += ": " + key
 	}
 	return where + ": " + p.Err.Error()
@@ -269,15 +270,15 @@ func shorten(s string) string {
 			return -1
 		}
 		return r
-	}, s)
+	}, safe.Redact(s))
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }
 
-// anchor makes the relative paths among fields, which the file holds, relative
-// to dir.
+// anchor makes the relative paths among fields, which the file in dir holds, relative to
+// the working directory.
 func anchor(fields []*field, v reflect.Value, dir string) {
 	for _, f := range fields {
 		at := v.FieldByIndex(f.index)
@@ -295,8 +296,49 @@ func anchor(fields []*field, v reflect.Value, dir string) {
 				anchor(f.elem, elem, dir)
 				at.SetMapIndex(key, elem)
 			}
-		case f.check == "path" && at.String() != "" && !filepath.IsAbs(at.String()):
+		case f.check == "path" && filepath.IsAbs(at.String()):
+			at.SetString(filepath.Clean(at.String())) // .. is not looked up beyond a link
+		case f.check == "path" && at.String() != "":
 			at.SetString(filepath.Join(dir, at.String()))
 		}
 	}
+}
+
+// anchorPlaces does the same with the local places among settings.
+func anchorPlaces(c *Config) {
+	of := func(s *Settings) {
+		for key, text := range s.Base {
+			s.Base[key] = anchorPlace(c.Dir, text)
+		}
+	}
+	of(&c.Settings)
+	for i := range c.Builds {
+		of(&c.Builds[i].Settings)
+	}
+	for i, text := range c.Output {
+		c.Output[i] = anchorPlace(c.Dir, text)
+	}
+}
+
+// anchorPlace makes a local place's path relative to dir. Other texts, and those that name
+// no place, stay what they are.
+func anchorPlace(dir, text string) string {
+	p, err := local.Parse(text)
+	if err != nil || p.Path == local.Stdout {
+		return text
+	}
+	switch p.Form {
+	case local.FormLayout, local.FormArchive, local.FormDockerArchive:
+	default:
+		return text
+	}
+	switch {
+	case filepath.IsAbs(p.Path):
+		p.Path = filepath.Clean(p.Path) // .. is not looked up beyond a link
+	case dir == "." && !strings.Contains(p.Path, ".."):
+		return text
+	default:
+		p.Path = filepath.Join(dir, p.Path)
+	}
+	return p.String()
 }

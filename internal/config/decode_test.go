@@ -91,7 +91,7 @@ var inputs = []struct{ name, in, want string }{
 	{"relative path", "path: app\nfiles: [{from: a, to: b}]\n", "f:1: path: \"app\" is not an absolute path\nf:2: files[0].to: \"b\" is not an absolute path"},
 	{"bad mode", "files:\n- {from: a, to: /a, mode: rwx}\n- {from: a, to: /a, mode: 99999}\n", "f:2: files[0].mode: wants permissions in octal, such as 0644\nf:3: files[1].mode: wants permissions in octal, such as 0644"},
 	{"url for host", "registries: {'https://a.b': {}}\ninsecure_registries: [a.b/c]\n", "f:1: registries: \"https://a.b\" wants host[:port], without https:// and path\nf:2: insecure_registries: \"a.b/c\" wants host[:port], without https:// and path"},
-	{"user in host", "trust_realms: ['u:p@a.b']\n", `f:1: trust_realms: "u:p@a.b" wants host[:port], without https:// and path`},
+	{"user in host", "trust_realms: ['u:p@a.b']\n", `f:1: trust_realms: "a.b" wants host[:port], without https:// and path`},
 	{"escape", "repo: \"a\\e[31mb\"\n", `f:1: repo: "a[31mb" holds a control character`},
 	{"NUL escape", "repo: \"a\\0b\"\n", `f:1: repo: "ab" holds a control character`},
 	{"escape in key", "\"a\\e]0;x\\a\": 1\n", "f:1: a]0;x: no such key"},

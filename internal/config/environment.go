@@ -77,15 +77,7 @@ func misspelt(o Options) []error {
 	if o.Environ == nil {
 		return nil
 	}
-	known := []string{allowUnsafeEnv}
-	for _, name := range switches {
-		known = append(known, variable(name))
-	}
-	for _, f := range leaves(describe(reflect.TypeFor[Config]())) {
-		if f.plain() && f.flag != "" {
-			known = append(known, f.variables()...)
-		}
-	}
+	known := settingVariables()
 	var list []error
 	for _, one := range slices.Sorted(slices.Values(o.Environ())) {
 		name, value, _ := strings.Cut(one, "=")
@@ -98,6 +90,20 @@ func misspelt(o Options) []error {
 		}
 	}
 	return list
+}
+
+// settingVariables returns the names of the variables that mabuild reads for itself.
+func settingVariables() []string {
+	known := []string{allowUnsafeEnv, allowPathEnv}
+	for _, name := range switches {
+		known = append(known, variable(name))
+	}
+	for _, f := range leaves(describe(reflect.TypeFor[Config]())) {
+		if f.plain() && f.flag != "" {
+			known = append(known, f.variables()...)
+		}
+	}
+	return known
 }
 
 // nearVariable returns the variable that differs least from name, if that is little.

@@ -34,6 +34,7 @@ type field struct {
 	elem  []*field // the keys of an object, or of those in objects and dict
 
 	doc, flag, initial, example, check, sep string
+	trust                                   trust
 	short                                   string // the key of elem that a value which is no map is for
 	enum                                    []string
 	single                                  bool // one text may stand for a list of it
@@ -96,7 +97,7 @@ func newField(sf reflect.StructField, prefix, key string, index []int) *field {
 		path: prefix + key, key: key, index: index,
 		doc: tag.Get("doc"), flag: tag.Get("flag"), initial: tag.Get("default"), example: tag.Get("example"),
 		check: tag.Get("check"), sep: tag.Get("sep"), leaf: true,
-		short: tag.Get("short"), single: tag.Get("single") == "true",
+		trust: trust(tag.Get("trust")), short: tag.Get("short"), single: tag.Get("single") == "true",
 	}
 	if f.flag == "" {
 		f.flag = strings.ReplaceAll(f.key, "_", "-")

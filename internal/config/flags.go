@@ -30,7 +30,8 @@ func BindBuild(flags *pflag.FlagSet) {
 		return pflag.NormalizedName(name)
 	})
 	bind(flags, func(f *field) bool { return !slices.Contains(global, f.path) })
-	bindUnsafe(flags)
+	flags.Bool(allowUnsafe, false, "Let the file give any flags and variables to compilers: it can run programs by them.")
+	BindTrust(flags)
 }
 
 // bind adds a flag for each key that has one and is wanted. [Load] looks at

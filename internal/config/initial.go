@@ -13,8 +13,12 @@ import (
 func Init() []byte {
 	var b bytes.Buffer
 	b.WriteString("# Configuration of mabuild. Every key may be left out.\n" +
-		"# Flags beat variables (MABUILD_REPO, ...), which beat this file.\n")
+		"# Flags beat variables (MABUILD_REPO, ...), which beat this file.\n" +
+		"# What registries may be trusted with, and where the cache is, stands in " + userFileName() + ".\n")
 	for _, f := range describe(reflect.TypeFor[Config]()) {
+		if f.ofPeople() {
+			continue
+		}
 		mark := "#"
 		if f.initial != "" {
 			mark = ""
@@ -25,6 +29,14 @@ func Init() []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// ofPeople reports whether a file of the tree may say nothing of a key.
+func (f *field) ofPeople() bool {
+	if f.elem == nil {
+		return f.trust == trustPeople
+	}
+	return !slices.ContainsFunc(f.elem, func(e *field) bool { return !e.ofPeople() })
 }
 
 // MirrorInit returns a [MirrorFileName] to begin with: one entry and, commented

@@ -60,7 +60,7 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 			}
 		case strings.HasPrefix(name, "GOOS"), strings.HasPrefix(name, "GOARCH"), strings.HasPrefix(name, "GOARM"), strings.HasPrefix(name, "GOAMD64"):
 			k.note(w, item, key, item.Value+": the platforms say it")
-		case unsafeVariable(item.Value) != nil:
+		case judgeVariable(item.Value) != nil:
 			k.note(w, item, key, name+" is for the environment that mabuild runs in")
 		default:
 			kept = append(kept, item.Value)
@@ -133,7 +133,7 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 	take := func(item *yaml.Node, text string) {
 		text, err := k.template(text, env)
 		if err == nil {
-			err = unsafeFlags(text)
+			err = judgeFlags("link", templated.ReplaceAllString(text, "x"))
 		}
 		if err != nil {
 			k.note(w, item, key, item.Value+": "+err.Error())

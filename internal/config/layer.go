@@ -19,7 +19,8 @@ type OriginKind int
 // The origins, each of which beats those before it.
 const (
 	FromDefault OriginKind = iota
-	FromFile
+	FromUser               // the person's own file
+	FromFile               // the file of the tree
 	FromEnv
 	FromFlag
 )
@@ -34,9 +35,9 @@ type Origin struct {
 // String returns "default", ".mabuild.yaml:3", "env MABUILD_REPO" or "flag --tag".
 func (o Origin) String() string {
 	switch {
-	case o.Kind == FromFile && o.Line > 0:
+	case (o.Kind == FromFile || o.Kind == FromUser) && o.Line > 0:
 		return o.Name + ":" + strconv.Itoa(o.Line)
-	case o.Kind == FromFile:
+	case o.Kind == FromFile || o.Kind == FromUser:
 		return o.Name
 	case o.Kind == FromEnv:
 		return "env " + o.Name
@@ -56,7 +57,7 @@ type setting struct {
 type layer map[string]setting
 
 // sources are the layers that are merged, the weakest first.
-type sources struct{ defaults, file, env, flags layer }
+type sources struct{ defaults, user, file, env, flags layer }
 
 // merge sets the leaves among fields of the struct out, and notes their origins
 // below prefix.
@@ -69,7 +70,7 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 	for path, one := range s.defaults {
 		v.SetDefault(path, one)
 	}
-	for _, l := range []layer{s.file, s.env} {
+	for _, l := range []layer{s.user, s.file, s.env} {
 		values := map[string]any{}
 		for path, one := range l {
 			values[path] = one
@@ -94,7 +95,7 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 // all platforms leaves to the weaker ones those that it does not name.
 func (s sources) perPlatform(path string) PerPlatform {
 	m := PerPlatform{}
-	for _, l := range []layer{s.flags, s.env, s.file, s.defaults} {
+	for _, l := range []layer{s.flags, s.env, s.file, s.user, s.defaults} {
 		texts, _ := l[path].value.(PerPlatform) // nil where the source is silent
 		for key, text := range texts {
 			if _, said := m[key]; !said {
@@ -108,12 +109,12 @@ func (s sources) perPlatform(path string) PerPlatform {
 	return m
 }
 
-// inFile returns what the file says in the struct in, which stands at prefix.
-func inFile(fields []*field, in reflect.Value, file string, lines map[string]int, prefix string) layer {
+// inFile returns what a file says in the struct in, which stands at prefix.
+func inFile(fields []*field, in reflect.Value, kind OriginKind, file string, lines map[string]int, prefix string) layer {
 	l := layer{}
 	for _, f := range leaves(fields) {
 		if line, ok := lines[prefix+f.path]; ok {
-			l[f.path] = setting{in.FieldByIndex(f.index).Interface(), Origin{FromFile, file, line}}
+			l[f.path] = setting{in.FieldByIndex(f.index).Interface(), Origin{kind, file, line}}
 		}
 	}
 	return l
@@ -227,11 +228,12 @@ func (c *Config) inherit(top sources, lines map[string]int) {
 	for i := range c.Builds {
 		b := reflect.ValueOf(&c.Builds[i]).Elem()
 		prefix := fmt.Sprintf("builds[%d].", i)
-		own := inFile(fields, b, c.File, lines, prefix)
-		sources{above, own, top.env, top.flags}.merge(fields, b, c.origins, prefix)
+		own := inFile(fields, b, FromFile, c.File, lines, prefix)
+		sources{defaults: above, file: own, env: top.env, flags: top.flags}.merge(fields, b, c.origins, prefix)
 		if c.Builds[i].Dir == "" {
 			c.Builds[i].Dir = c.Dir
 		}
+		c.Builds[i].prefix = prefix
 		c.Builds[i].yield(top.env, top.flags)
 	}
 }
@@ -260,6 +262,13 @@ func (b *Build) yield(stronger ...layer) {
 		b.Overrides[key] = o
 	}
 }
+
+// Within returns the directories that the tree's file, and the sources, may not lead out
+// of: the tree, and what the person allows. There is none where no tree is.
+func (c *Config) Within() []string { return slices.Clone(c.within) }
+
+// FromTree reports whether a file of a tree says a key of a build, rather than a person.
+func (c *Config) FromTree(b Build, key string) bool { return c.origins[b.prefix+key].Kind == FromFile }
 
 // Origin returns where the value at a dotted path came from, such as
 // "image.user" or "builds[0].ldflags".

@@ -77,7 +77,7 @@ builds:
     main: ./cmd/api
     tags: [v1]
     image: {user: "2"}
-    overrides: {linux/arm/v6: {ldflags: [six], env: [TZ=UTC]}}
+    overrides: {linux/arm/v6: {ldflags: [-X=a=six], env: [TZ=UTC]}}
   - id: web
     main: ./cmd/web
     dir: services/web
@@ -119,7 +119,7 @@ func TestPrecedence(t *testing.T) {
 	is(web.Image.User, "1")
 	is(api.Image.Labels, "who=top")
 	is(api.Base.Default(), "static")
-	is(api.Overrides["linux/arm/v6"].Ldflags, "six")
+	is(api.Overrides["linux/arm/v6"].Ldflags, "-X=a=six")
 	is(api.Dir, dir)
 	is(web.Dir, filepath.Join(dir, "services/web"))
 
@@ -208,9 +208,9 @@ func TestPrograms(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	dir := write(t, FileName, "repo: outside\n", "r/.git/HEAD", "", "r/"+FileName, "repo: root\n", "r/m/go.mod", "", "r/m/cmd/a/x", "",
+	dir := write(t, FileName, "repo: outside\n", "r/.git/HEAD", "", "r/"+FileName, "repo: root\n", "r/c/x", "", "r/m/go.mod", "", "r/m/cmd/a/x", "",
 		"r/n/"+FileName, "repo: n\n", "lone/go.mod", "", "lone/cmd/x", "", "free/x", "")
-	for at, want := range map[string]string{"r": "root", "r/m/cmd/a": "root", "r/n": "n", "lone/cmd": "", "free": "", ".": "outside"} {
+	for at, want := range map[string]string{"r": "root", "r/m/cmd/a": "", "r/c": "root", "r/n": "n", "lone/cmd": "", "free": "", ".": "outside"} {
 		c, err := Load(Options{Dir: filepath.Join(dir, at), Lookup: lookup()})
 		if err != nil || c.Repo != want {
 			t.Errorf("from %s: %v, %v, want %q", at, c, err, want)
@@ -219,14 +219,14 @@ func TestFind(t *testing.T) {
 }
 
 func TestRelativePaths(t *testing.T) {
-	dir := write(t, ".git/HEAD", "", FileName, "cache: {dir: c}\nca_file: /abs.pem\nregistries: {a.b: {ca_file: ca.pem}}\nbuilds: [{main: ./x, dir: d, files: [{from: f, to: /f}]}]\n", "sub/x", "")
+	dir := write(t, ".git/HEAD", "", FileName, "metadata_file: c\noutput: 'oci:o:v1'\nbase: oci-archive:b.tar\nregistries: {a.local: {ca_file: ca.pem}}\nbuilds: [{main: ./x, dir: d, files: [{from: f, to: /f}]}]\n", "sub/x", "")
 	t.Chdir(filepath.Join(dir, "sub"))
 	c, err := Load(Options{Lookup: lookup()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{c.File, c.Dir, c.Cache.Dir, c.CAFile, c.Registries["a.b"].CAFile, c.Builds[0].Dir, c.Builds[0].Main, c.Builds[0].Files[0].From}
-	want := []string{"../.mabuild.yaml", "..", "../c", "/abs.pem", "../ca.pem", "../d", "./x", "f"}
+	got := []string{c.File, c.Dir, c.MetadataFile, c.Output[0], c.Base["default"], c.Registries["a.local"].CAFile, c.Builds[0].Dir, c.Builds[0].Main, c.Builds[0].Files[0].From}
+	want := []string{"../.mabuild.yaml", "..", "../c", "oci:../o:v1", "oci-archive:../b.tar", "../ca.pem", "../d", "./x", "f"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -264,7 +264,7 @@ func TestBadFiles(t *testing.T) {
 	}{
 		{Options{Dir: dir}, filepath.Join(dir, FileName) + ": is not a regular file"},
 		{Options{File: filepath.Join(dir, "none.yaml")}, filepath.Join(dir, "none.yaml") + ": no such file or directory"},
-		{Options{File: dir}, dir + ": is a directory"},
+		{Options{File: dir}, dir + ": is not a regular file"},
 		{Options{File: filepath.Join(dir, "ids.yaml")}, filepath.Join(dir, "ids.yaml") + `:4: builds[2].id: "a" is there already, in line 2`},
 	} {
 		test.o.Lookup = lookup()
@@ -328,7 +328,7 @@ func TestInit(t *testing.T) {
 }
 
 func TestGolden(t *testing.T) {
-	dir := write(t, ".git/HEAD", "", FileName, sample+"registries: {a.b: {plain_http: true, mirrors: [c.d]}}\nfiles: [{from: x, to: /x}]\n")
+	dir := write(t, ".git/HEAD", "", FileName, sample+"registries: {a.local: {plain_http: true, mirrors: [c.d]}}\nfiles: [{from: x, to: /x}]\n")
 	t.Chdir(dir)
 	c, err := Load(Options{Lookup: lookup("MABUILD_REPO=r.io/x"), Flags: flagSet(t, "--ldflags=-s")})
 	if err != nil {
@@ -427,14 +427,14 @@ func TestSwitch(t *testing.T) {
 // TestAccess: who does not build is not stopped by what says how to; what is wrong
 // with the rest stops everybody.
 func TestAccess(t *testing.T) {
-	dir := write(t, FileName, "platforms: [arm64]\nnonsense: 1\nbuilds: 7\nregistries: {registry.local: {plain_http: true}}\ncache: {dir: c}\n")
+	dir := write(t, FileName, "platforms: [arm64]\nnonsense: 1\nbuilds: 7\nregistries: {registry.local: {plain_http: true}}\njobs: 3\n")
 	env := lookup("MABUILD_PLATFORMS=arm64")
 	c, err := Load(Options{Dir: dir, Lookup: env, Keys: Access})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Registries["registry.local"].PlainHTTP || c.Cache.Dir != filepath.Join(dir, "c") || len(c.Ignored) != 3 {
-		t.Errorf("registries %v, cache %v, ignored %v", c.Registries, c.Cache, c.Ignored)
+	if !c.Registries["registry.local"].PlainHTTP || c.Jobs != 3 || len(c.Ignored) != 3 {
+		t.Errorf("registries %v, jobs %v, ignored %v", c.Registries, c.Jobs, c.Ignored)
 	}
 	if _, err := Load(Options{Dir: dir, Lookup: env}); err == nil || len(strings.Split(err.Error(), "\n")) != 4 {
 		t.Errorf("of one that builds: %v", err)
@@ -488,16 +488,17 @@ func TestBaseByFlag(t *testing.T) {
 		{args: []string{"--base=linux/arm64=x"}, env: "MABUILD_BASE=scratch", file: file, want: PerPlatform{"default": "scratch", "linux/arm64": "x"}},
 		{args: []string{"--base=default=x"}, file: file, want: PerPlatform{"default": "x"}},
 		{file: "base: {linux/arm: b}\n", want: PerPlatform{"default": "static", "linux/arm/v7": "b"}},
-		{args: []string{"--base=oci:/img/a=b"}, want: PerPlatform{"default": "oci:/img/a=b"}},
-		{args: []string{"--base=linux/arm64=oci:/img/a=b"}, want: PerPlatform{"default": "static", "linux/arm64": "oci:/img/a=b"}},
-		{file: "base: oci:/img/a=b\n", want: PerPlatform{"default": "oci:/img/a=b"}},
+		{args: []string{"--base=oci:img/a=b"}, want: PerPlatform{"default": "oci:img/a=b"}},
+		{args: []string{"--base=linux/arm64=oci:img/a=b"}, want: PerPlatform{"default": "static", "linux/arm64": "oci:img/a=b"}},
+		{file: "base: oci:img/a=b\n", want: PerPlatform{"default": "oci:img/a=b"}},
 		{args: []string{"--base", "linux/arm64=scratch", "--base", "a.b/c@sha256:1"}, want: PerPlatform{"default": "a.b/c@sha256:1", "linux/arm64": "scratch"}},
 		{args: []string{"--base=linux/arm=scratch,linux/arm64=x"}, want: PerPlatform{"default": "static", "linux/arm/v7": "scratch", "linux/arm64": "x"}},
 		{env: "MABUILD_BASE=scratch,linux/arm64=static", want: PerPlatform{"default": "scratch", "linux/arm64": "static"}},
 		{args: []string{"--base=a", "--base=b"}, err: `flag --base: "b" is one more for default`},
 		{args: []string{"--base=arm64=x"}, err: `flag --base: platform "arm64": wants os/architecture[/variant]`},
 	} {
-		c, err := Load(Options{Dir: write(t, FileName, test.file), Lookup: lookup(test.env), Flags: parse(test.args...)})
+		t.Chdir(write(t, FileName, test.file))
+		c, err := Load(Options{Lookup: lookup(test.env), Flags: parse(test.args...)})
 		if test.err != "" {
 			if err == nil || err.Error() != test.err {
 				t.Errorf("%v: %v, want %s", test.args, err, test.err)

@@ -22,41 +22,42 @@ type Mirror struct {
 	// MirrorSettings hold for every entry that does not say otherwise.
 	MirrorSettings `yaml:",inline"`
 
-	Exclude    []string                  `yaml:"exclude" doc:"Globs of tags that no entry takes, beside its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
+	Exclude    []string                  `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry takes, beside its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 	Registries map[string]MirrorRegistry `yaml:"registries" doc:"How to reach single registries, by host[:port]." check:"host" example:"registry.local"`
 	Entries    []MirrorEntry             `yaml:"entries" doc:"What to copy."`
 
 	file  string
 	lines map[string]int
+	fence *Fence
 	plan  []*mirror.Entry
 }
 
 // MirrorSettings say when and how an entry is carried out. They stand at the top
 // level of the file, for every entry, and in an entry, for that one.
 type MirrorSettings struct {
-	Every       Duration          `yaml:"every" doc:"With --watch, how long to wait between two runs; 0 runs once." example:"6h"`
-	Cron        string            `yaml:"cron" doc:"With --watch, when to run: the five fields of cron, or @daily and the like; in place of every." check:"cron" example:"17 */6 * * *"`
-	Jitter      Duration          `yaml:"jitter" doc:"The most that a run is put off, at random." example:"5m"`
-	VerifyEvery Duration          `yaml:"verify_every" doc:"How often to look, too, whether the target still has all that an unchanged image names, and to heal it; 0 never does." example:"24h"`
-	MinAge      Duration          `yaml:"min_age" doc:"How old an image has to be before it is copied." example:"72h"`
-	Platforms   []string          `yaml:"platforms" doc:"Platforms to keep, of a template those to look for: os/arch[/variant]. All of them must be there unless optional is true; by default all that the source has are kept." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
-	Arch        map[string]string `yaml:"arch" doc:"Upstream's own words for ARCH or ARCHVARIANT of a template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
-	Optional    bool              `yaml:"optional" doc:"Platforms may be missing, as long as one is there; the report names them."`
-	Referrers   bool              `yaml:"referrers" doc:"Copy what refers to the images, too: signatures, SBOMs, provenance."`
-	Missing     bool              `yaml:"missing" doc:"Copy only tags that the target does not have."`
-	Backup      string            `yaml:"backup" doc:"Tag under which the target keeps what the tag named before; a template." example:"\"{{.Tag}}-{{.Date}}\""`
+	Every       Duration          `yaml:"every" trust:"data" doc:"With --watch, how long to wait between two runs; 0 runs once." example:"6h"`
+	Cron        string            `yaml:"cron" trust:"data" doc:"With --watch, when to run: the five fields of cron, or @daily and the like; in place of every." check:"cron" example:"17 */6 * * *"`
+	Jitter      Duration          `yaml:"jitter" trust:"data" doc:"The most that a run is put off, at random." example:"5m"`
+	VerifyEvery Duration          `yaml:"verify_every" trust:"data" doc:"How often to look, too, whether the target still has all that an unchanged image names, and to heal it; 0 never does." example:"24h"`
+	MinAge      Duration          `yaml:"min_age" trust:"data" doc:"How old an image has to be before it is copied." example:"72h"`
+	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, of a template those to look for: os/arch[/variant]. All of them must be there unless optional is true; by default all that the source has are kept." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
+	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Upstream's own words for ARCH or ARCHVARIANT of a template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
+	Optional    bool              `yaml:"optional" trust:"data" doc:"Platforms may be missing, as long as one is there; the report names them."`
+	Referrers   bool              `yaml:"referrers" trust:"data" doc:"Copy what refers to the images, too: signatures, SBOMs, provenance."`
+	Missing     bool              `yaml:"missing" trust:"data" doc:"Copy only tags that the target does not have."`
+	Backup      string            `yaml:"backup" trust:"data" doc:"Tag under which the target keeps what the tag named before; a template." example:"\"{{.Tag}}-{{.Date}}\""`
 }
 
 // A MirrorEntry is one line of the mirror: images from one place to one or several.
 type MirrorEntry struct {
-	Name     string        `yaml:"name" doc:"What the entry is called in reports and metrics and by --only; by default the path of its target." example:"flannel"`
-	Source   string        `yaml:"source" doc:"Image or repository, whose path may be a glob where the registry lists its repositories; or oci:DIR, oci-archive:FILE, docker-archive:FILE." example:"quay.io/coreos/flannel"`
-	Template string        `yaml:"template" doc:"Name of images that differ by platform: OS, ARCH and VARIANT stand for it, {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
+	Name     string        `yaml:"name" trust:"data" doc:"What the entry is called in reports and metrics and by --only; by default the path of its target." example:"flannel"`
+	Source   string        `yaml:"source" trust:"image" doc:"Image or repository, whose path may be a glob where the registry lists its repositories; or oci:DIR, oci-archive:FILE, docker-archive:FILE." example:"quay.io/coreos/flannel"`
+	Template string        `yaml:"template" trust:"data" doc:"Name of images that differ by platform: OS, ARCH and VARIANT stand for it, {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
 	Images   []MirrorImage `yaml:"images" doc:"The images that become one, one for each platform."`
-	Go       string        `yaml:"go" doc:"A Go program that is built, not copied: module/path, with @version or @latest." example:"github.com/prometheus/node_exporter@latest"`
-	Base     string        `yaml:"base" doc:"What a Go program is laid onto: static (built in; the default), scratch, or any image." example:"static"`
+	Go       string        `yaml:"go" trust:"data" doc:"A Go program that is built, not copied: module/path, with @version or @latest." example:"github.com/prometheus/node_exporter@latest"`
+	Base     string        `yaml:"base" trust:"image" doc:"What a Go program is laid onto: static (built in; the default), scratch, or any image." example:"static"`
 
-	Target []string       `yaml:"target" doc:"Where the images go, one or several: a repository, with or without a tag, or a local place; a template." single:"true" example:"registry.local/flannel"`
+	Target []string       `yaml:"target" trust:"image" doc:"Where the images go, one or several: a repository, with or without a tag, or a local place; a template." single:"true" example:"registry.local/flannel"`
 	Tags   MirrorTags     `yaml:"tags" doc:"Which tags to copy: a list of them, or rules." short:"exact"`
 	Rename []MirrorRename `yaml:"rename" doc:"How tags are called at the target; the first that matches is applied."`
 
@@ -66,73 +67,99 @@ type MirrorEntry struct {
 // MirrorTags choose tags: the exact ones, and of the others those that pass each
 // of the rules.
 type MirrorTags struct {
-	Exact   []string `yaml:"exact" doc:"These tags." check:"tag" single:"true" example:"[v0.28.0]"`
-	Glob    []string `yaml:"glob" doc:"Tags that match one of these." check:"glob" single:"true" example:"[\"v0.2*\"]"`
-	Regex   []string `yaml:"regex" doc:"Tags that match one of these as a whole." check:"regex" single:"true" example:"['v\\d+\\.\\d+\\.\\d+']"`
-	Semver  string   `yaml:"semver" doc:"Tags that are versions in this range." check:"range" example:"\">=0.25 <1\""`
-	Newest  int      `yaml:"newest" doc:"Of the tags that pass, only so many, the newest versions; 0 is all." example:"5"`
-	Exclude []string `yaml:"exclude" doc:"None of these, by globs; exact tags are taken in any case." check:"glob" single:"true" example:"[\"*-rc*\"]"`
+	Exact   []string `yaml:"exact" trust:"data" doc:"These tags." check:"tag" single:"true" example:"[v0.28.0]"`
+	Glob    []string `yaml:"glob" trust:"data" doc:"Tags that match one of these." check:"glob" single:"true" example:"[\"v0.2*\"]"`
+	Regex   []string `yaml:"regex" trust:"data" doc:"Tags that match one of these as a whole." check:"regex" single:"true" example:"['v\\d+\\.\\d+\\.\\d+']"`
+	Semver  string   `yaml:"semver" trust:"data" doc:"Tags that are versions in this range." check:"range" example:"\">=0.25 <1\""`
+	Newest  int      `yaml:"newest" trust:"data" doc:"Of the tags that pass, only so many, the newest versions; 0 is all." example:"5"`
+	Exclude []string `yaml:"exclude" trust:"data" doc:"None of these, by globs; exact tags are taken in any case." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 }
 
 // A MirrorImage is one of the images that become one.
 type MirrorImage struct {
-	Image    string `yaml:"image" doc:"Name of the image; {{.Tag}} stands for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
-	Platform string `yaml:"platform" doc:"What it runs on; by default what its config says." example:"linux/arm/v7"`
-	Optional bool   `yaml:"optional" doc:"It may be missing."`
+	Image    string `yaml:"image" trust:"image" doc:"Name of the image; {{.Tag}} stands for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
+	Platform string `yaml:"platform" trust:"data" doc:"What it runs on; by default what its config says." example:"linux/arm/v7"`
+	Optional bool   `yaml:"optional" trust:"data" doc:"It may be missing."`
 }
 
 // A MirrorRename makes one tag of another.
 type MirrorRename struct {
-	Match string `yaml:"match" doc:"Regular expression that matches the whole tag." check:"regex" example:"\"v(.*)\""`
-	To    string `yaml:"to" doc:"Its name at the target; $1 is what the first group matched." example:"\"$1\""`
+	Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the whole tag." check:"regex" example:"\"v(.*)\""`
+	To    string `yaml:"to" trust:"data" doc:"Its name at the target; $1 is what the first group matched." example:"\"$1\""`
 }
 
 // A MirrorRegistry says how to reach a registry, and how much may be asked of it.
 type MirrorRegistry struct {
 	Registry     `yaml:",inline"`
-	MaxRequests  int        `yaml:"max_requests" doc:"The most requests under way at once; 0 is the usual number." example:"4"`
-	PerSecond    int        `yaml:"per_second" doc:"The most requests begun in a second; 0 is any number." example:"10"`
-	QuotaReserve int        `yaml:"quota_reserve" doc:"Pulls of the registry's quota to leave for others." example:"20"`
+	MaxRequests  int        `yaml:"max_requests" trust:"data" doc:"The most requests under way at once; 0 is the usual number." example:"4"`
+	PerSecond    int        `yaml:"per_second" trust:"data" doc:"The most requests begun in a second; 0 is any number." example:"10"`
+	QuotaReserve int        `yaml:"quota_reserve" trust:"data" doc:"Pulls of the registry's quota to leave for others." example:"20"`
 	Username     MirrorUser `yaml:"username" doc:"Who to log in as, a name or {env: NAME}; by default as the Docker config says." short:"name" example:"someone"`
 	Password     MirrorKey  `yaml:"password" doc:"The variable that holds the password or token, {env: NAME}: no secret stands in the file." check:"secret"`
 }
 
 // A MirrorUser is a name, or the variable that holds it.
 type MirrorUser struct {
-	Name string `yaml:"name" doc:"The name itself." example:"someone"`
-	Env  string `yaml:"env" doc:"Variable that holds it." check:"variable" example:"HUB_USER"`
+	Name string `yaml:"name" trust:"data" doc:"The name itself." example:"someone"`
+	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"HUB_USER"`
 }
 
 // A MirrorKey is a variable that holds a secret.
 type MirrorKey struct {
-	Env string `yaml:"env" doc:"Variable that holds it." check:"variable" example:"HUB_TOKEN"`
+	Env string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"HUB_TOKEN"`
 }
 
-// LoadMirror reads the file at path. Relative paths in it are relative to its
-// directory. The error joins all that is wrong in it, each a [*Problem].
-func LoadMirror(path string) (*Mirror, error) {
-	data, err := readBounded(path)
-	if err != nil {
+// LoadMirror reads the file at path, which may say what a file of its tree may, and what
+// t allows beyond. Relative paths in it are relative to its directory. The error joins
+// all that is wrong in it, each a [*Problem].
+func LoadMirror(path string, t Trust) (*Mirror, error) {
+	fail := func(err error) (*Mirror, error) {
 		return nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
 	}
-	return ReadMirror(path, data)
+	fence, err := newFence(filepath.Dir(path), t)
+	if err != nil {
+		return fail(err)
+	}
+	data, err := fence.read(path)
+	if err != nil {
+		return fail(err)
+	}
+	return readMirror(path, data, t, fence)
 }
 
 // ReadMirror reads the YAML of file as LoadMirror does.
-func ReadMirror(file string, data []byte) (*Mirror, error) {
+func ReadMirror(file string, data []byte, t Trust) (*Mirror, error) {
+	fence, err := newFence(filepath.Dir(file), t)
+	if err != nil {
+		return nil, err
+	}
+	return readMirror(file, data, t, fence)
+}
+
+func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error) {
 	m, lines, d := decodeSome[Mirror](file, data)
-	m.file, m.lines = file, lines
-	anchor(describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem(), filepath.Dir(file))
+	m.file, m.lines, m.fence = file, lines, fence
+	fields, in := describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem()
+	anchor(fields, in, filepath.Dir(file))
 	p := planner{m: m, names: map[string]int{}, told: map[string]bool{}, broken: map[string]bool{}}
 	if p.take(d.problems) {
 		p.registries()
 		p.entries()
 	}
+	j := judge{fence: fence, trust: t, dir: filepath.Dir(file), said: lines, refuse: func(key string, err error) {
+		if !slices.ContainsFunc(p.wrong, func(one *Problem) bool { return one.Key == key }) {
+			p.complain(key, "%w", err)
+		}
+	}}
+	j.fields(fields, in, "", "")
 	if err := p.err(); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
+
+// Fence says which paths the file may name; templates of places are filled in later.
+func (m *Mirror) Fence() *Fence { return m.fence }
 
 // Plan returns the entries, complete and checked, in the order of the file.
 func (m *Mirror) Plan() []*mirror.Entry { return slices.Clone(m.plan) }

@@ -268,13 +268,7 @@ func (e *entryPlanner) place(key, text string, suits func(local.Place) error) st
 		e.refuse(key, "%w", err)
 		return text
 	}
-	switch p.Form {
-	case local.FormLayout, local.FormArchive, local.FormDockerArchive:
-		if !filepath.IsAbs(p.Path) {
-			p.Path = filepath.Join(filepath.Dir(e.m.file), p.Path)
-		}
-	}
-	return p.String()
+	return anchorPlace(filepath.Dir(e.m.file), text)
 }
 
 var errNoEntries = errors.New("lists what to copy, and is not there")

@@ -86,7 +86,7 @@ var mirrors = []struct{ name, in, want string }{
 	{"backup", "backup: '{{.Name}}'\nentries:\n- {source: 'a.b/c:v1', target: d.e/c}\n- source: a.b/d:v1\n  target: d.e/d\n  backup: '{{.Tag}}'\n- source: a.b/e:v1\n  target: d.e/e\n  backup: a b\n", "f:1: backup: knows .Tag, .SourceTag, .Date and .Time alone\nf:6: entries[1].backup: is the tag itself; add something, such as {{.Tag}}-{{.Date}}\nf:9: entries[2].backup: \"a b\" makes no tag"},
 	{"names", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n- source: a.b/c:v2\n  target: d.e/c\n- name: c\n  source: a.b/c:v3\n  target: d.e/x\n", "f:4: entries[1]: is called c as the one in line 2 is; give one of them a name\nf:6: entries[2].name: \"c\" is there already, in line 2"},
 	{"secrets", "registries:\n  a.b:\n    username: me\n    password: hunter2\n  c.d:\n    username: [x]\n    password: {env: 'hunter2!'}\n", "f: entries: lists what to copy, and is not there\nf:4: registries[a.b].password: is not written down here; name the variable that holds it: {env: NAME}\nf:6: registries[c.d].username.name: wants a text, is a list\nf:7: registries[c.d].password.env: wants the name of a variable, such as REGISTRY_TOKEN"},
-	{"half a login", "registries:\n  a.b: {username: me}\n  c.d: {password: {env: X}}\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:2: registries[a.b].username: wants a password beside it: password: {env: NAME}\nf:3: registries[c.d].password: wants a username beside it"},
+	{"half a login", "registries:\n  a.b: {username: me}\n  c.d: {password: {env: MABUILD_X}}\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:2: registries[a.b].username: wants a password beside it: password: {env: NAME}\nf:3: registries[c.d].password: wants a username beside it"},
 	{"much for all", "exclude: [" + strings.Repeat("a,", 101) + "]\n", "f:1: exclude: has 101 items, and at most 100 are read for all entries"},
 	{"larger than bounds", strings.Repeat("#", 1<<20+1), "f: is larger than 1048576 bytes"},
 }
@@ -96,7 +96,7 @@ const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 func TestReadMirror(t *testing.T) {
 	for _, test := range mirrors {
 		t.Run(test.name, func(t *testing.T) {
-			m, err := ReadMirror("f", []byte(test.in))
+			m, err := ReadMirror("f", []byte(test.in), Trust{})
 			got := fmt.Sprint(err)
 			if err == nil {
 				got = ""
@@ -113,7 +113,7 @@ func TestReadMirror(t *testing.T) {
 
 // TestMirrorPlan holds all entries of a file that says everything.
 func TestMirrorPlan(t *testing.T) {
-	m, err := LoadMirror("testdata/mirror.yaml")
+	m, err := LoadMirror("testdata/mirror.yaml", Trust{Variables: []string{"LOCAL_TOKEN"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,10 +127,10 @@ func TestMirrorPlan(t *testing.T) {
 	golden(t, "testdata/mirror-plan.golden", b.Bytes())
 	want := map[string]MirrorRegistry{
 		"docker.io": {
-			Registry: Registry{Mirrors: []string{"mirror.gcr.io"}, CAFile: "testdata/ca.pem"}, MaxRequests: 4, PerSecond: 10, QuotaReserve: 20,
-			Username: MirrorUser{Name: "someone"}, Password: MirrorKey{"HUB_TOKEN"},
+			Registry: Registry{Mirrors: []string{"mirror.gcr.io"}}, MaxRequests: 4, PerSecond: 10, QuotaReserve: 20,
+			Username: MirrorUser{Name: "someone"}, Password: MirrorKey{"MABUILD_HUB_TOKEN"},
 		},
-		"registry.local": {Registry: Registry{PlainHTTP: true}, Username: MirrorUser{Env: "LOCAL_USER"}, Password: MirrorKey{"LOCAL_TOKEN"}},
+		"registry.local": {Registry: Registry{PlainHTTP: true, CAFile: "testdata/ca.pem"}, Username: MirrorUser{Env: "MABUILD_LOCAL_USER"}, Password: MirrorKey{"LOCAL_TOKEN"}},
 	}
 	if !reflect.DeepEqual(m.Registries, want) {
 		t.Errorf("registries %+v", m.Registries)
@@ -149,7 +149,7 @@ entries:
 - {source: "a.b/d:v1", target: d.e/d, every: 0, referrers: false, optional: false, platforms: []}
 - {source: "a.b/e:v1", target: d.e/e, cron: "@daily"}
 - {images: [{image: "a.b/f:v1"}], target: d.e/f}
-`))
+`), Trust{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestMirrorNames(t *testing.T) {
 		"d.e/x/y": "x/y", "d.e:5000/x:v1": "x", "d.e/x:{{.Tag}}": "x", "d.e/{{.Name}}": "c/d", "d.e/x-{{.Name}}:v1": "c/d", "d.e:5000/{{.Name}}": "c/d",
 		"oci-archive:x.tar": "x.tar", "oci:{{.Name}}": "c/d",
 	} {
-		m, err := ReadMirror("f", []byte("entries: [{source: a.b/c/d:v1, target: '"+target+"'}]"))
+		m, err := ReadMirror("f", []byte("entries: [{source: a.b/c/d:v1, target: '"+target+"'}]"), Trust{})
 		if err != nil || m.Plan()[0].Name != want {
 			t.Errorf("%s: %v, %v", target, m, err)
 		}
@@ -185,7 +185,7 @@ func TestMirrorIsBounded(t *testing.T) {
 		"complaints": "entries: [" + strings.Repeat("{source: a},", 12_000) + "]",
 		"targets":    "entries: [{source: 'a.b/c:v1', target: [" + strings.Repeat("a,", 40_000) + "]}]",
 	} {
-		_, err := ReadMirror("f", []byte(in))
+		_, err := ReadMirror("f", []byte(in), Trust{})
 		if err == nil || strings.Count(err.Error(), "\n") != maxProblems {
 			t.Errorf("%s: %.300v", name, err)
 		}
@@ -197,10 +197,10 @@ func TestMirrorLogins(t *testing.T) {
 registries:
   a.b: {username: me, password: {env: A}}
   c.d: {username: {env: C_USER}, password: {env: C}}
-  e.f: {plain_http: true}
+  e.local: {plain_http: true}
 entries: [{source: "a.b/c:v1", target: d.e/c}]
 `
-	m, err := ReadMirror("f", []byte(in))
+	m, err := ReadMirror("f", []byte(in), Trust{Variables: []string{"A", "C", "C_USER"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestMirrorHints(t *testing.T) {
 		"entries: [{source: 'oci:', target: d.e/c:v1}]":                              "write oci:DIR",
 		"entries: [{images: [{image: 'a.b/c:v1', platform: amd64}], target: d.e/c}]": "write linux/amd64",
 	} {
-		_, err := ReadMirror("f", []byte(in))
+		_, err := ReadMirror("f", []byte(in), Trust{})
 		var hint interface{ Hint() string }
 		if !errors.As(err, &hint) || !strings.HasPrefix(hint.Hint(), want) {
 			t.Errorf("%s: %v, want %s", in, err, want)
@@ -232,16 +232,16 @@ func TestMirrorHints(t *testing.T) {
 }
 
 func TestLoadMirror(t *testing.T) {
-	dir := write(t, "sub/m.yaml", "entries: [{source: oci-archive:in.tar, target: ['oci:/abs', 'oci:../out:v1']}]\n")
-	m, err := LoadMirror(filepath.Join(dir, "sub/m.yaml"))
+	dir := write(t, "sub/m.yaml", "entries: [{source: oci-archive:in.tar, target: ['oci:/var/x', 'oci:../out:v1']}]\n")
+	m, err := LoadMirror(filepath.Join(dir, "sub/m.yaml"), Trust{Paths: []string{dir, "/var"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := m.Plan()[0]
-	if got, want := append([]string{e.Image}, e.Targets...), []string{"oci-archive:" + dir + "/sub/in.tar", "oci:/abs", "oci:" + dir + "/out:v1"}; !reflect.DeepEqual(got, want) {
+	if got, want := append([]string{e.Image}, e.Targets...), []string{"oci-archive:" + dir + "/sub/in.tar", "oci:/var/x", "oci:" + dir + "/out:v1"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if _, err := LoadMirror(filepath.Join(dir, "none.yaml")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := LoadMirror(filepath.Join(dir, "none.yaml"), Trust{}); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -258,7 +258,7 @@ func TestMirrorSchema(t *testing.T) {
 func TestMirrorInit(t *testing.T) {
 	text := MirrorInit()
 	golden(t, "testdata/mirror-init.golden", text)
-	m, err := ReadMirror("f", text)
+	m, err := ReadMirror("f", text, Trust{})
 	if err != nil || len(m.Plan()) != 1 || m.Plan()[0].Name != "flannel" || len(m.lines) != 9 {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -314,11 +314,11 @@ func FuzzReadMirror(f *testing.F) {
 	}
 	f.Add(string(whole))
 	f.Fuzz(func(t *testing.T, in string) {
-		m, err := ReadMirror("f", []byte(in))
+		m, err := ReadMirror("f", []byte(in), Trust{})
 		if err != nil {
 			return
 		}
-		again, err := ReadMirror("f", []byte(in))
+		again, err := ReadMirror("f", []byte(in), Trust{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ func (c *Config) Programs(packages []string) []Build {
 	for _, pkg := range packages {
 		found := false
 		for _, b := range c.Builds {
-			if b.Main == pkg && !inTree(pkg) || place(b.Dir, b.Main) == place(c.workdir, pkg) {
+			if b.Main == pkg && !isLocal(pkg) || place(b.Dir, b.Main) == place(c.workdir, pkg) {
 				list, found = append(list, b), true
 			}
 		}
@@ -41,9 +41,9 @@ func place(dir, pkg string) string {
 	return pkg
 }
 
-// inTree reports whether pkg is a directory rather than an import path, in the
+// isLocal reports whether pkg is a directory rather than an import path, in the
 // way the go command tells them apart.
-func inTree(pkg string) bool {
+func isLocal(pkg string) bool {
 	return filepath.IsAbs(pkg) || pkg == "." || pkg == ".." || len(pkg) > 1 && pkg[:2] == "./" || len(pkg) > 2 && pkg[:3] == "../"
 }
 

@@ -8,15 +8,17 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
 // View returns what holds as YAML, with the origin of each value as a comment
 // after it. What nobody set and has no default is left out, and so is what
-// a build has from the top level. The result is a file that loads to the same.
+// a build has from the top level. What a file of the tree may not say is marked. The
+// result is a file that loads to the same.
 func (c *Config) View() ([]byte, error) {
-	v := viewer{origins: c.origins}
+	v := viewer{origins: c.origins, refused: c.Refused}
 	root := v.fields(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), "")
 	var b bytes.Buffer
 	out := yaml.NewEncoder(&b)
@@ -28,7 +30,20 @@ func (c *Config) View() ([]byte, error) {
 }
 
 // A viewer turns values back into YAML nodes.
-type viewer struct{ origins map[string]Origin }
+type viewer struct {
+	origins map[string]Origin
+	refused []*Problem
+}
+
+// refusal says why the value of a key is refused, if it is.
+func (v viewer) refusal(key string) (text string) {
+	for _, p := range v.refused {
+		if below, ok := strings.CutPrefix(p.Key, key); ok && (below == "" || below[0] == '[') {
+			text += ", refused: " + strings.TrimPrefix(below+": ", ": ") + shorten(p.Err.Error())
+		}
+	}
+	return text
+}
 
 // fields returns a mapping of those fields that something was said about.
 func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.Node {
@@ -41,11 +56,14 @@ func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.N
 		switch {
 		case f.kind == object:
 			n = v.fields(f.elem, in, prefix)
-		case !known || v.inherited(prefix, f, origin):
+		case !known || v.inherited(prefix, f, origin) || f.trust == trustPeople && origin.Kind == FromDefault:
 			continue
 		default:
 			n = v.value(f, at, prefix+f.path)
 			beside(key, n).LineComment = origin.String()
+			if f.kind != objects { // whose items say it themselves
+				beside(key, n).LineComment += v.refusal(prefix + f.path)
+			}
 		}
 		if n.Kind == yaml.MappingNode && len(n.Content) == 0 && f.kind == object {
 			continue

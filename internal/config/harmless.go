@@ -1,0 +1,203 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What a stranger's file may give to the go command and to the programs that it runs.
+// Only what is known to be harmless is here: it runs no program, reads no file that the
+// file chooses and writes none.
+
+// A flagTable judges the flags of one program: harmless ones by what their value must
+// match, "" for flags that take none, and all others by name.
+type flagTable struct {
+	harmless map[string]string
+	refused  []string
+}
+
+const (
+	anyNumber = `-?[0-9]+`
+	anySymbol = `[\w./·*()-]+`
+)
+
+// toolFlags judge every flag that `go tool NAME -help` prints. A test fails at one that
+// stands in neither list.
+var toolFlags = map[string]flagTable{
+	"link": {
+		harmless: map[string]string{
+			"B": `gobuildid|none|0x[0-9a-fA-F]+`, "D": anyNumber, "E": anySymbol, "H": `\w+`, "R": anyNumber, "T": `(0x)?[0-9a-fA-F]+`,
+			"X": `[^=]+=[^\x00]*`, "a": "", "aslr": "", "benchmark": `mem|cpu`, "bindnow": "", "buildid": `\S*`, "c": "", "checklinkname": "",
+			"compressdwarf": "", "d": "", "debugnosplit": "", "debugtextsize": anyNumber, "debugtramp": anyNumber, "dumpdep": "", "e": "",
+			"extldflags": `(?s).*`, // its words are judged as CGO_LDFLAGS is
+			"funcalign":  anyNumber, "h": "", "k": anySymbol, "linkmode": `internal|external|auto`, "memprofilerate": anyNumber, "n": "",
+			"pluginpath": anySymbol, "pruneweakmap": "", "randlayout": anyNumber, "s": "", "strictdups": anyNumber, "v": "", "w": "",
+		},
+		refused: []string{
+			"I", "L", "V", "asan", "benchmarkprofile", "buildmode", "capturehostobjs", "cpuprofile", "extar", "extld", "f", "fipso", "g",
+			"importcfg", "installsuffix", "libgcc", "linkshared", "memprofile", "msan", "o", "r", "race", "tmpdir",
+		},
+	},
+	"compile": {
+		harmless: map[string]string{
+			"%": "", "B": "", "C": "", "E": "", "K": "", "L": "", "N": "", "S": "", "W": "", "c": anyNumber, "clobberdead": "", "clobberdeadreg": "",
+			"d": debugKeys, "dwarf": "", "dwarfbasentries": "", "dwarflocationlists": "", "e": "", "errorurl": "", "gendwarfinl": anyNumber,
+			"h": "", "j": "", "l": "", "lang": `go1\.[0-9]+(\.[0-9]+)?`, "live": "", "m": "", "memprofilerate": anyNumber, "r": "",
+			"smallframes": "", "spectre": `(all|index|ret)(,(all|index|ret))*`, "t": "", "v": "", "w": "", "wb": "",
+		},
+		refused: []string{
+			"+", "D", "I", "V", "asan", "asmhdr", "bench", "blockprofile", "buildid", "complete", "coveragecfg", "cpuprofile", "dynlink",
+			"embedcfg", "env", "goversion", "importcfg", "installsuffix", "json", "linkobj", "linkshared", "memprofile", "msan",
+			"mutexprofile", "nolocalimports", "o", "p", "pack", "pgoprofile", "race", "shared", "std", "symabis", "traceprofile", "trimpath",
+		},
+	},
+	// No key gives flags to these two.
+	"asm": {refused: []string{
+		"D", "I", "S", "V", "d", "debug", "dynlink", "e", "gensymabis", "linkshared", "o", "p", "shared", "spectre", "trimpath", "v",
+	}},
+	"cgo": {refused: []string{
+		"V", "debug-define", "debug-gcc", "dynimport", "dynlinker", "dynout", "dynpackage", "exportheader", "gccgo",
+		"gccgo_define_cgoincomplete", "gccgopkgpath", "gccgoprefix", "godefs", "import_runtime_cgo", "import_syscall", "importpath",
+		"ldflags", "objdir", "srcdir", "trimpath",
+	}},
+}
+
+// debugKeys are the compiler's -d that only print or choose how to compile. Others
+// write files.
+const debugKeys = debugKey + `(,` + debugKey + `)*`
+
+const debugKey = `(checkptr(=[0-2])?|closure|defer|escapedebug|loopvar(=[0-2])?|nil|panic|typeassert|ssa/(check_bce|prove)(/debug(=[0-2])?)?)`
+
+// variables are those that a file may set for the go command, and what their values
+// must match. Others could name a program (GOCACHEPROG, GOAUTH), load code into one
+// (LD_PRELOAD), write a file (GODEBUG) or take a check away (GONOSUMDB).
+var variables = map[string]string{
+	"CC": compilerName, "CXX": compilerName,
+	"CGO_ENABLED": `[01]`, "GOEXPERIMENT": words, "GOFIPS140": words, "SOURCE_DATE_EPOCH": `[0-9]+`,
+	"GO386": words, "GOAMD64": words, "GOARM": words, "GOARM64": words, "GOMIPS": words, "GOMIPS64": words, "GOPPC64": words,
+	"GORISCV64": words, "GOWASM": words,
+	"TZ":         `[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*`, // a zone's name; the name of a file begins otherwise
+	"CGO_CFLAGS": cFlags, "CGO_CPPFLAGS": cFlags, "CGO_CXXFLAGS": cFlags, "CGO_LDFLAGS": cLinkerFlags,
+}
+
+const (
+	words = `[A-Za-z0-9.,]*`
+	// compilerName is the name of a C compiler on PATH, cross compilers included.
+	compilerName = `([a-z0-9_.]+-)*(gcc|g\+\+|clang|clang\+\+|cc|c\+\+)(-[0-9.]+)?`
+
+	cFlags = `\s*(` + cFlag + `(\s+` + cFlag + `)*)?\s*`
+	cFlag  = `-(O[0-3sgz]?|g[0-3]?|w|ansi|pedantic|pipe|pthread|std=[a-z0-9+]+|[DU][A-Za-z_][A-Za-z0-9_]*(=[A-Za-z0-9_.+-]*)?` +
+		`|W(no-)?[a-z][a-z0-9-]*(=[a-z0-9+-]+)?|m(arch|tune|cpu|fpu|abi|float-abi)=[a-z0-9._+-]+` +
+		`|m(no-)?(32|64|sse[0-9a-z.]*|avx[0-9a-z]*|aes|bmi2?|fma|popcnt|thumb|strict-align|outline-atomics|unaligned-access)` +
+		`|f(no-)?(omit-frame-pointer|stack-protector(-strong|-all)?|stack-clash-protection|common|strict-aliasing|exceptions|rtti|PIC|pic|PIE|pie` +
+		`|inline-functions|unroll-loops|fast-math|math-errno|function-sections|data-sections|asynchronous-unwind-tables|signed-char|unsigned-char|wrapv)` +
+		`|fvisibility=(hidden|default))`
+
+	cLinkerFlags = `\s*(` + cLinkerFlag + `(\s+` + cLinkerFlag + `)*)?\s*`
+	cLinkerFlag  = `-(static(-pie|-libgcc|-libstdc\+\+)?|s|pthread|pie|no-pie|l[A-Za-z0-9_.+-]+|Wl(,` + linkerOption + `)+)`
+	linkerOption = `(-z,(relro|now|lazy|noexecstack|defs)|--as-needed|--gc-sections|--no-undefined|-s|-S|--strip-all|--strip-debug|-O[0-2]` +
+		`|--build-id(=(none|sha1|md5))?|--hash-style=(gnu|both|sysv))`
+)
+
+// matches reports whether a pattern matches a whole text.
+func matches(pattern, text string) bool {
+	return regexp.MustCompile(`^(?:` + pattern + `)$`).MatchString(text)
+}
+
+// judgeVariable says why a file may not set a variable of the go command.
+func judgeVariable(kv string) error {
+	name, value, _ := strings.Cut(kv, "=")
+	if pattern, known := variables[name]; known && matches(pattern, value) {
+		return nil
+	} else if known {
+		return unsafe(name + "=" + value)
+	}
+	return unsafe(name)
+}
+
+// judgeFlags says why a file may not give flags to a tool. They are split as the go
+// command splits them: quotes count at the beginning of a word alone.
+func judgeFlags(tool, text string) error {
+	text = strings.TrimSpace(text)
+	if pattern, rest, ok := strings.Cut(text, "="); ok && !strings.HasPrefix(text, "-") && !strings.ContainsAny(pattern, " '\"") {
+		text = rest // all=-N
+	}
+	list, err := splitFlags(text)
+	if err != nil {
+		return err
+	}
+	for len(list) > 0 {
+		word := list[0]
+		list = list[1:]
+		name, value, said := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(word, "-"), "-"), "=")
+		pattern, known := toolFlags[tool].harmless[name]
+		switch {
+		case !known || !strings.HasPrefix(word, "-"):
+			return unsafe(word)
+		case pattern == "" && (!said || matches(`true|false|[0-9]+`, value)):
+			continue
+		case pattern == "":
+			return unsafe(word)
+		case !said && len(list) == 0:
+			return fmt.Errorf("-%s wants a value", name)
+		case !said:
+			value, list = list[0], list[1:]
+		}
+		if !matches(pattern, value) || name == "extldflags" && !matches(cLinkerFlags, value) {
+			return unsafe("-" + name + "=" + value)
+		}
+	}
+	return nil
+}
+
+// splitFlags splits a text as the go command splits flags (cmd/internal/quoted).
+func splitFlags(text string) (list []string, err error) {
+	const space = " \t\r\n"
+	for {
+		text = strings.TrimLeft(text, space)
+		if text == "" {
+			return list, nil
+		}
+		if quote := text[0]; quote == '\'' || quote == '"' {
+			end := strings.IndexByte(text[1:], quote)
+			if end < 0 {
+				return nil, errors.New("has a quote that nothing closes")
+			}
+			list, text = append(list, text[1:1+end]), text[2+end:]
+			continue
+		}
+		end := strings.IndexAny(text, space)
+		if end < 0 {
+			end = len(text)
+		}
+		list, text = append(list, text[:end]), text[end:]
+	}
+}
+
+func unsafe(what string) error {
+	return &unsafeError{fmt.Errorf("%s is not among what a file may give to compilers: it could run a program, or read or write a file", shorten(what))}
+}
+
+// An unsafeError is a refusal that --allow-unsafe-build-flags lifts.
+type unsafeError struct{ error }
+
+// Hint returns the way out.
+func (e *unsafeError) Hint() string {
+	return "give it by flag or environment, or allow all of the file's with --" + allowUnsafe
+}
+
+// harmlessVariables returns the names of the variables that a file may set, sorted.
+func harmlessVariables() []string { return slices.Sorted(maps.Keys(variables)) }
+
+// harmlessFlags returns the flags of a tool that a file may give, sorted.
+func harmlessFlags(tool string) []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(toolFlags[tool].harmless)) {
+		list = append(list, "-"+name)
+	}
+	return list
+}

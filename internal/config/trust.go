@@ -1,0 +1,402 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/manifest/local"
+)
+
+// A file of the tree, .mabuild.yaml or mirror.yaml, may be a stranger's: CI builds pull
+// requests. The tag trust of each key says what such a file may say of it. Flags, the
+// environment and the person's own file ([UserFile]) may say everything.
+
+// A trust is what a file of the tree may say of a key.
+type trust string
+
+const (
+	trustData      trust = "data"      // anything: what is built, and how it is described
+	trustPath      trust = "path"      // a path in the tree
+	trustFiles     trust = "files"     // a path below the build's directory, where it is looked at when it is read
+	trustPackage   trust = "package"   // a package; a directory lies in the tree
+	trustImage     trust = "image"     // an image of a registry; a layout or archive in the tree
+	trustLinker    trust = "linker"    // harmless flags of the linker
+	trustCompiler  trust = "compiler"  // harmless flags of the compiler
+	trustVariables trust = "variables" // harmless variables of the go command
+	trustCC        trust = "cc"        // the name of a C compiler on PATH
+	trustPrivate   trust = "private"   // true, of loopback and private hosts alone
+	trustHosts     trust = "hosts"     // loopback and private hosts
+	trustBases     trust = "bases"     // mirrors of registries, for the bases of this build
+	trustSecret    trust = "secret"    // a variable that is named for it
+	trustPeople    trust = "people"    // nothing
+)
+
+// trusts explain them, in the order in which they are listed.
+var trusts = []struct {
+	trust trust
+	says  string
+}{
+	{trustData, "anything"},
+	{trustPath, "a path in the tree, by whatever links"},
+	{trustFiles, "a path below the build's directory, by whatever links"},
+	{trustPackage, "an import path, or a directory in the tree"},
+	{trustImage, "an image of a registry, or a layout or archive in the tree; not what a daemon has"},
+	{trustLinker, "flags of the linker from a list"},
+	{trustCompiler, "flags of the compiler from a list"},
+	{trustVariables, "variables of the go command from a list, with values of a pattern"},
+	{trustCC, "the name of a C compiler on PATH"},
+	{trustPrivate, "true, or a file in the tree, for loopback and private hosts alone"},
+	{trustHosts, "loopback and private hosts"},
+	{trustBases, "hosts that bases of this build are read from; no other command uses them"},
+	{trustSecret, "a variable called MABUILD_…, or one that --allow-env names"},
+	{trustPeople, "nothing: flags, the environment and the person's own file say it"},
+}
+
+// Trust is what a person lets the tree's files say, beyond what any such file may.
+type Trust struct {
+	Paths     []string // directories that its paths may lead into
+	Variables []string // that it may send to registries
+	Flags     bool     // whatever it wants of compilers and of the go command
+}
+
+// Names of the flags for it. No file can give these permissions.
+const (
+	allowUnsafe    = "allow-unsafe-build-flags"
+	allowUnsafeEnv = prefix + "ALLOW_UNSAFE_BUILD_FLAGS"
+	allowPath      = "allow-path"
+	allowPathEnv   = prefix + "ALLOW_PATH"
+	allowEnv       = "allow-env"
+)
+
+// BindTrust adds the flag by which a file may name paths outside its tree.
+func BindTrust(flags *pflag.FlagSet) {
+	flags.StringArray(allowPath, nil, "Let paths in the file lead below this `DIR`, too; repeatable.")
+}
+
+// BindSecrets adds the flag by which a mirror's file may send a variable.
+func BindSecrets(flags *pflag.FlagSet) {
+	flags.StringSlice(allowEnv, nil, "Let the file send these `VARIABLES` to registries, beside MABUILD_….")
+}
+
+// TrustOf returns what flags and environment permit.
+func TrustOf(flags *pflag.FlagSet, lookup func(string) (string, bool)) Trust {
+	var t Trust
+	text, _ := lookup(allowUnsafeEnv)
+	t.Flags = text == "true" || text == "1"
+	if text, _ := lookup(allowPathEnv); text != "" {
+		t.Paths = filepath.SplitList(text)
+	}
+	if flags == nil {
+		return t
+	}
+	if f := flags.Lookup(allowUnsafe); f != nil && f.Changed {
+		t.Flags = f.Value.String() == "true"
+	}
+	for name, list := range map[string]*[]string{allowPath: &t.Paths, allowEnv: &t.Variables} {
+		if f := flags.Lookup(name); f != nil && f.Changed {
+			*list = f.Value.(pflag.SliceValue).GetSlice()
+		}
+	}
+	return t
+}
+
+// A Fence says which paths a file of a tree may name.
+type Fence struct{ trees []*intree.Tree }
+
+// newFence returns the fence of the file, or of what would be a file, in dir.
+func newFence(dir string, t Trust) (*Fence, error) {
+	root, err := intree.Root(dir)
+	if err != nil {
+		return nil, err
+	}
+	f := &Fence{}
+	for i, dir := range append([]string{root}, t.Paths...) {
+		tree, err := intree.New(dir)
+		if err != nil && i > 0 {
+			f.Close()
+			return nil, fmt.Errorf("--%s %s: %w", allowPath, dir, bare(err))
+		}
+		if err == nil { // a file in /dev or /proc is of no tree
+			f.trees = append(f.trees, tree)
+		}
+	}
+	return f, nil
+}
+
+// Close gives the directories back.
+func (f *Fence) Close() {
+	for _, t := range f.trees {
+		_ = t.Close() // only looked at
+	}
+}
+
+// Dirs returns the directories that paths may lead into, without links.
+func (f *Fence) Dirs() []string {
+	var list []string
+	if f == nil {
+		return nil
+	}
+	for _, t := range f.trees {
+		list = append(list, t.Dir())
+	}
+	return list
+}
+
+// Check refuses a path that leads out of the tree and of what the person allows.
+func (f *Fence) Check(path string) error {
+	err := error(intree.ErrOutside)
+	for i, t := range f.trees {
+		if _, terr := t.Resolve(path); terr == nil {
+			return nil
+		} else if i == 0 {
+			err = terr
+		}
+	}
+	return &fenceError{path, bare(err)}
+}
+
+// CheckPlace is Check of the path of a local place. A daemon is no place in a tree.
+func (f *Fence) CheckPlace(text string) error {
+	place, err := local.Parse(text)
+	switch {
+	case err != nil:
+		return nil // which its reader says
+	case place.Form == local.FormDockerDaemon || place.Form == local.FormContainerd:
+		return &peopleError{fmt.Errorf("%s: is the machine's, not the tree's", text)}
+	case place.Path == local.Stdout:
+		return nil
+	}
+	return f.Check(place.Path)
+}
+
+// A fenceError says that a path leads out of the tree.
+type fenceError struct {
+	path string
+	err  error
+}
+
+func (e *fenceError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *fenceError) Unwrap() error { return e.err }
+
+// Hint returns the way out.
+func (e *fenceError) Hint() string {
+	if errors.Is(e.err, intree.ErrGit) {
+		return "name another path: git's directory may hold credentials"
+	}
+	if !errors.Is(e.err, intree.ErrOutside) {
+		return ""
+	}
+	return "a file of the tree names paths in the tree; name others by flag or environment, or allow a directory with --" + allowPath
+}
+
+// A peopleError says that a key is not for the tree's file.
+type peopleError struct{ error }
+
+// Hint returns the way out.
+func (e *peopleError) Hint() string {
+	return "say it by flag or environment, or in " + userFileName()
+}
+
+// A judge goes through what a file of a tree says.
+type judge struct {
+	fence *Fence
+	trust Trust
+	dir   string // that local places are relative to
+	// said has the lines of what the file says, by key; unsaid reports whether something
+	// stronger says a field in its place.
+	said   map[string]int
+	unsaid func(prefix string, f *field) bool
+	refuse func(key string, err error)
+}
+
+// fields judges the fields of in, which stands at prefix; host is that of the registry
+// that it is about.
+func (j *judge) fields(fields []*field, in reflect.Value, prefix, host string) {
+	for _, f := range fields {
+		at := in.FieldByIndex(f.index)
+		key := prefix + f.path
+		switch f.kind {
+		case object:
+			j.fields(f.elem, in, prefix, host)
+		case objects:
+			for i := range at.Len() {
+				j.fields(f.elem, at.Index(i), fmt.Sprintf("%s[%d].", key, i), host)
+			}
+		case dict:
+			for _, k := range slices.SortedFunc(slices.Values(at.MapKeys()), compareText) {
+				host := host
+				if f.check == "host" {
+					host = k.String()
+				}
+				j.fields(f.elem, at.MapIndex(k), fmt.Sprintf("%s[%s].", key, k.String()), host)
+			}
+		default:
+			if _, said := j.said[key]; !said || j.unsaid != nil && j.unsaid(prefix, f) {
+				continue
+			}
+			if err := j.judge(f, textsOf(f, at), host); err != nil {
+				j.refuse(key, err)
+			}
+		}
+	}
+}
+
+// textsOf returns the texts of a leaf: what it says, in whatever shape.
+func textsOf(f *field, at reflect.Value) (list []string) {
+	switch f.kind {
+	case texts:
+		return at.Interface().([]string)
+	case perPlatform, pairs:
+		m := at.Convert(reflect.TypeFor[map[string]string]()).Interface().(map[string]string)
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			list = append(list, m[key])
+		}
+		return list
+	case lists:
+		m := at.Interface().(map[string][]string)
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			list = append(list, m[key]...)
+		}
+		return list
+	case boolean:
+		if !at.Bool() {
+			return nil
+		}
+		return []string{"true"}
+	case text:
+		if at.String() == "" {
+			return nil
+		}
+		return []string{at.String()}
+	}
+	return []string{fmt.Sprint(at.Interface())}
+}
+
+var templated = regexp.MustCompile(`\{\{.*?\}\}`)
+
+// judge says why a file of a tree may not say these texts of a field.
+func (j *judge) judge(f *field, list []string, host string) error {
+	each := func(check func(string) error) error {
+		for _, text := range list {
+			if err := check(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	tool := func(name string) error {
+		if j.trust.Flags {
+			return nil
+		}
+		// What a template is filled with has no spaces, and no quotes at its beginning.
+		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), "x"))
+	}
+	switch f.trust {
+	case trustData, trustFiles, trustBases:
+		return nil
+	case trustPath:
+		return each(j.fence.Check)
+	case trustPackage: // relative to its build's directory, where the file's judge looks at it
+		return each(func(pkg string) error {
+			if !filepath.IsAbs(pkg) {
+				return nil
+			}
+			return j.fence.Check(pkg)
+		})
+	case trustImage:
+		return each(func(ref string) error {
+			if !local.Is(ref) || strings.Contains(ref, "{{") { // which is looked at when it is filled in
+				return nil
+			}
+			return j.fence.CheckPlace(anchorPlace(j.dir, ref))
+		})
+	case trustLinker:
+		return tool("link")
+	case trustCompiler:
+		return tool("compile")
+	case trustVariables, trustCC:
+		if j.trust.Flags {
+			return nil
+		}
+		return each(func(text string) error {
+			if f.trust == trustCC {
+				text = strings.ToUpper(f.key) + "=" + text
+			}
+			return judgeVariable(templated.ReplaceAllString(text, "x"))
+		})
+	case trustPrivate:
+		if len(list) > 0 && !Private(host) {
+			return &peopleError{fmt.Errorf("%s is neither a loopback nor a private host; a file of the tree may not say how far it is trusted", host)}
+		}
+		if f.check == "path" {
+			return each(j.fence.Check)
+		}
+		return nil
+	case trustHosts:
+		return each(func(host string) error {
+			if Private(host) {
+				return nil
+			}
+			return &peopleError{fmt.Errorf("%s is neither a loopback nor a private host; a file of the tree may not say how far it is trusted", shorten(host))}
+		})
+	case trustSecret:
+		return each(func(name string) error {
+			if slices.Contains(j.trust.Variables, name) || strings.HasPrefix(name, prefix) && !slices.Contains(settingVariables(), name) {
+				return nil
+			}
+			return &secretError{name}
+		})
+	}
+	return &peopleError{errors.New("a file of the tree may not say it")}
+}
+
+// A secretError says that a file may not send a variable.
+type secretError struct{ name string }
+
+func (e *secretError) Error() string {
+	return fmt.Sprintf("a file of the tree may not send the variable %s", shorten(e.name))
+}
+
+// Hint returns the way out.
+func (e *secretError) Hint() string {
+	return "call it MABUILD_…, such as MABUILD_HUB_TOKEN, or allow it with --" + allowEnv + " " + shorten(e.name)
+}
+
+// Private reports whether host[:port] is of this machine or of a private network: a
+// loopback or private address (RFC 1918, RFC 4193), or a name that no public registry
+// can have: localhost (RFC 6761), one below local (RFC 6762), internal or home.arpa (RFC
+// 8375), or one without a dot.
+func Private(host string) bool {
+	name := strings.ToLower(host)
+	if h, _, err := net.SplitHostPort(name); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if ip, err := netip.ParseAddr(name); err == nil {
+		ip = ip.Unmap()
+		return ip.IsLoopback() || ip.IsPrivate()
+	}
+	if strings.Trim(name, "0123456789.") == "" || strings.HasPrefix(name, "0x") {
+		return false // another spelling of an address
+	}
+	if !strings.Contains(name, ".") {
+		return name != ""
+	}
+	for _, zone := range []string{".localhost", ".local", ".internal", ".home.arpa"} {
+		if strings.HasSuffix(name, zone) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,95 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/mabuild/mabuild/internal/intree"
+)
+
+// UserFile returns the path of the person's own file, which says what no file of a tree
+// may: what registries there are and how far they are trusted, and where the cache is.
+// It is $XDG_CONFIG_HOME/mabuild/config.yaml, by default ~/.config/mabuild/config.yaml; ""
+// where there is no home directory. lookup is os.LookupEnv or the like.
+func UserFile(lookup func(string) (string, bool)) string {
+	value := func(name string) string { v, _ := lookup(name); return v }
+	dir := value("XDG_CONFIG_HOME")
+	switch home := value("HOME"); {
+	case filepath.IsAbs(dir):
+	case runtime.GOOS == "windows" && value("APPDATA") != "":
+		dir = value("APPDATA")
+	case home != "":
+		dir = filepath.Join(home, ".config")
+	default:
+		return ""
+	}
+	return filepath.Join(dir, "mabuild", "config.yaml")
+}
+
+// userFileName is what hints call it.
+func userFileName() string { return "~/.config/mabuild/config.yaml" }
+
+// A userFile is the person's own file as it was read.
+type userFile struct {
+	config  *Config
+	lines   map[string]int
+	ignored []error
+}
+
+// readUser reads the person's file, if there is one. One in the tree is the tree's, and
+// is not read: a home directory may lie in a checkout.
+func readUser(o Options, tree string) (userFile, error) {
+	none := userFile{config: &Config{}}
+	path := UserFile(o.Lookup)
+	if path == "" {
+		return none, nil
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return none, nil
+	}
+	fail := func(err error) (userFile, error) {
+		return none, &Problem{Origin: Origin{Kind: FromUser, Name: path}, Err: bare(err)}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	if rel, err := filepath.Rel(tree, real); tree != "" && err == nil && filepath.IsLocal(rel) {
+		none.ignored = []error{fmt.Errorf("%s is not read: it lies in the tree at %s, which may be a stranger's", path, tree)}
+		return none, nil
+	}
+	if err := intree.Owned(real); err != nil {
+		return fail(err)
+	}
+	info, err := os.Stat(real)
+	if err == nil && !info.Mode().IsRegular() {
+		err = intree.ErrIrregular
+	}
+	if err != nil {
+		return fail(err)
+	}
+	data, err := os.ReadFile(real)
+	if err != nil {
+		return fail(err)
+	}
+	c, lines, d := decodeSome[Config](path, data)
+	for key, line := range lines {
+		if top := topOf(key); !access(key) && top == key {
+			d.problems = append(d.problems, &Problem{Origin{FromUser, path, line}, key, errors.New("is of a program; it belongs into " + FileName)})
+		}
+	}
+	slices.SortFunc(d.problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	if err := d.err(); err != nil {
+		return none, err
+	}
+	c.File = path
+	anchor(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), filepath.Dir(path))
+	return userFile{config: c, lines: lines}, nil
+}
