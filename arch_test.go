@@ -20,13 +20,13 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists for each package which of ours it may import, and does; tests of a
 // package may import testing as well.
 var allowed = map[string][]string{
-	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/intree"},
+	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/intree", "internal/rootfs"},
 	"crosscompile":             {"manifest/platform", "internal/claim"},
 	"manifest":                 {"manifest/platform"},
 	"manifest/platform":        {},
-	"manifest/registry":        {"manifest", "internal/cache"},
-	"manifest/local":           {"manifest", "manifest/platform", "internal/outfile"},
-	"internal/attest":          {"manifest", "manifest/platform"},
+	"manifest/registry":        {"manifest", "internal/cache", "internal/rootfs"},
+	"manifest/local":           {"manifest", "manifest/platform", "internal/outfile", "internal/rootfs"},
+	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
 	"internal/cache":           {"internal/claim"},
 	"internal/claim":           {},
 	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/intree", "internal/mirror", "internal/text"},
@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"internal/mirror":          {"manifest", "manifest/platform"},
 	"internal/outfile":         {},
 	"internal/progress":        {"internal/text"},
+	"internal/rootfs":          {},
 	"internal/serve":           {},
 	"internal/regtest":         {},
 	"internal/regtest/faults":  {}, // tests alone

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // Where users and groups are listed, in the form of passwd(5) and group(5).
@@ -21,7 +21,7 @@ const (
 // accounts checks that the user and the group that s names are known in each
 // image, where a container would not start without. Numbers are taken as they
 // are, and Windows keeps its users elsewhere; only a name has the base read.
-func (s Spec) accounts(bases []PlannedBase, files []entry, c *cache.Cache) error {
+func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 	user, group, _ := strings.Cut(s.Config.User, ":")
 	var errs []error
 	seen := map[string]bool{}
@@ -29,27 +29,29 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, c *cache.Cache) error
 		if base.Platform.OS == "windows" || isNumber(user) && isNumber(group) {
 			continue
 		}
-		t, err := readTree(base.foundation.layers, c)
+		err := w.tree(base.foundation.layers, func(t *rootfs.Tree) error {
+			for _, one := range []struct{ what, name, file string }{{"user", user, passwdFile}, {"group", group, groupFile}} {
+				if isNumber(one.name) {
+					continue
+				}
+				text, err := accountsText(t, files, one.file)
+				if err != nil {
+					return err
+				}
+				names := accountNames(text)
+				if slices.Contains(names, one.name) {
+					continue
+				}
+				e := noAccount(base, one.what, one.name, names)
+				if !seen[base.Ref+e.Reason] {
+					seen[base.Ref+e.Reason] = true
+					errs = append(errs, e)
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return &BaseError{Ref: base.Ref, Err: err}
-		}
-		for _, one := range []struct{ what, name, file string }{{"user", user, passwdFile}, {"group", group, groupFile}} {
-			if isNumber(one.name) {
-				continue
-			}
-			text, err := accountsText(t, files, one.file)
-			if err != nil {
-				return &BaseError{Ref: base.Ref, Err: err}
-			}
-			names := accountNames(text)
-			if slices.Contains(names, one.name) {
-				continue
-			}
-			e := noAccount(base, one.what, one.name, names)
-			if !seen[base.Ref+e.Reason] {
-				seen[base.Ref+e.Reason] = true
-				errs = append(errs, e)
-			}
 		}
 	}
 	return errors.Join(errs...)
@@ -58,7 +60,8 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, c *cache.Cache) error
 // noAccount words that a base has no such user or group, and which it has.
 func noAccount(base PlannedBase, what, name string, names []string) *SpecError {
 	e := &SpecError{Field: "image: user", Reason: fmt.Sprintf("%s: base %s has no %s of that name", name, base.Ref, what)}
-	const most = 40
+	const most, longest = 40, 64 // names, and bytes of one; useradd(8) takes 32
+	names = slices.DeleteFunc(names, func(name string) bool { return len(name) > longest })
 	switch {
 	case len(names) == 0:
 		e.Way = "it names none; write the number, which is taken as it is"
@@ -78,8 +81,8 @@ func isNumber(s string) bool {
 
 // accountsText returns a list of an image: the one that mabuild adds, or the
 // base's.
-func accountsText(t tree, files []entry, file string) (string, error) {
-	at, err := t.resolve(file)
+func accountsText(t *rootfs.Tree, files []entry, file string) (string, error) {
+	at, err := t.Resolve(file)
 	if err != nil {
 		return "", err
 	}
@@ -94,7 +97,8 @@ func accountsText(t tree, files []entry, file string) (string, error) {
 		text, err := io.ReadAll(io.LimitReader(r, maxAccounts))
 		return string(text), errors.Join(err, r.Close())
 	}
-	return t[at].Text, nil
+	n, _ := t.Lookup(at)
+	return textOf(n), nil
 }
 
 // accountNames returns the first field of each line.

@@ -62,7 +62,8 @@ type Builder struct {
 	turns   chan struct{} // of those who write layers
 	locks   locks         // of the places where programs are compiled to
 	walks   walks
-	written written // layers
+	written written    // layers
+	reading sync.Mutex // of bases
 	log     *slog.Logger
 }
 
@@ -265,14 +266,14 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	for i, f := range found {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, foundation: f}
 	}
-	if err := s.accounts(plan.Bases, files, b.store); err != nil {
+	if err := s.accounts(plan.Bases, files, from.layers); err != nil {
 		return nil, err
 	}
 	return plan, nil
 }
 
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, turns: b.turns, written: &b.written, alive: func() error { return context.Cause(ctx) }}
+	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, turns: b.turns, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
 }
 
 // Build makes the index of s: every platform, or an error that joins a

@@ -75,15 +75,3 @@ func (c Compression) writer(dst io.Writer, size int64) (io.WriteCloser, error) {
 	}
 	return gzip.NewWriterLevel(dst, c.Level)
 }
-
-// reader undoes writer.
-func (c Compression) reader(r io.Reader) (io.ReadCloser, error) {
-	if c.Format == Zstd {
-		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
-	}
-	return gzip.NewReader(r)
-}

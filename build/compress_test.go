@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	stdgzip "compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -14,10 +15,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	stdgzip "compress/gzip"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // likeProgram is content about as compressible as a Go program: random bytes and
@@ -63,7 +64,9 @@ func TestCompressionRoundTrip(t *testing.T) {
 			}
 			for _, n := range []int{0, 1, splitReach, splitBlock, len(content)} {
 				b := compressed(t, c, content[:n], size)
-				r, err := c.reader(bytes.NewReader(b))
+				var r io.Reader
+				var err error
+				r, err = rootfs.Uncompress(io.NopCloser(bytes.NewReader(b)))
 				if c.Format == Gzip && err == nil {
 					r, err = stdgzip.NewReader(bytes.NewReader(b))
 				}

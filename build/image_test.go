@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -202,19 +203,19 @@ func TestTreeHeedsWhiteoutsAndLoops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at, err := tr.resolve("/bin/app"); err != nil || at != "bin/app" {
+	if at, err := tr.Resolve("/bin/app"); err != nil || at != "bin/app" {
 		t.Errorf("a link that was removed is followed: %s, %v", at, err)
 	}
-	if _, ok := tr["data/old"]; ok {
+	if _, ok := tr.Lookup("data/old"); ok {
 		t.Error("an opaque directory shows what was below")
 	}
-	if n, ok := tr["data"]; !ok || n.Mode != 0o700 {
+	if n, ok := tr.Lookup("data"); !ok || n.Mode != 0o700 {
 		t.Errorf("data is %+v", n)
 	}
-	if _, ok := tr["data/new"]; !ok {
+	if _, ok := tr.Lookup("data/new"); !ok {
 		t.Error("data/new is lost")
 	}
-	if _, err := tr.resolve("/a/app"); err == nil {
+	if _, err := tr.Resolve("/a/app"); err == nil {
 		t.Error("a loop of links was followed to its end")
 	}
 }
@@ -454,7 +455,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		"the same path":    {x, x},
 		"below a new link": {link, inline("opt/link/b", 0o644, nil)},
 	} {
-		if list, err := (tree{}).place(group); err == nil {
+		if list, err := place(&rootfs.Tree{}, group); err == nil {
 			t.Errorf("%s: placed as %v", name, list)
 		}
 	}

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // layer is a layer file, in the cache or in the work directory.
@@ -94,24 +94,5 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := l.compression.reader(r)
-	if err != nil {
-		_ = r.Close()
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{content, closers{content, r}}, nil
-}
-
-// closers closes what reads before what is read.
-type closers []io.Closer
-
-func (c closers) Close() error {
-	var errs []error
-	for _, one := range c {
-		errs = append(errs, one.Close())
-	}
-	return errors.Join(errs...)
+	return rootfs.Uncompress(r)
 }

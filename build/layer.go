@@ -63,6 +63,7 @@ type layers struct {
 	alive       func() error  // not nil once nobody wants the layers any more
 	turns       chan struct{} // of those that are written at once, for all programs; nil: any number
 	written     *written      // to the cache, by this run; nil: nobody keeps account
+	reading     *sync.Mutex   // of bases, by all programs; nil: no other reads any
 
 	mu   sync.Mutex
 	made map[string]func() (v1.Layer, error) // by key

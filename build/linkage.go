@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // compilers checks that there is a C compiler for each of the platforms that are
@@ -37,11 +39,9 @@ func (r *run) linkage(base PlannedBase, how Compile, program *shared) error {
 	case how.Cgo && how.C.Static:
 		return &LinkageError{Base: base.Ref, Wants: []string{fmt.Sprintf("cgo: static, and yet the program wants the loader %s", l.Interpreter)}}
 	}
-	t, err := readTree(base.foundation.layers, r.store)
-	if err != nil {
-		return err
-	}
-	return system{tree: t, files: r.files}.suits(base.Ref, l)
+	return r.layers.tree(base.foundation.layers, func(t *rootfs.Tree) error {
+		return system{tree: t, files: r.files}.suits(base.Ref, l)
+	})
 }
 
 // A gate keeps every image of a build from going anywhere until all programs

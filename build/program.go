@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // ownDir is the directory that mabuild makes, which no base has.
@@ -27,27 +29,24 @@ type part struct {
 // additions makes the layers for p: one of the files, which platforms share, and
 // one of each program. None is made that would be empty.
 func additions(w *layers, p ocispec.Platform, f foundation, parts []part) (added []addition, err error) {
-	var t tree // what the base has, read only if it matters
-	var all []entry
-	for _, part := range parts {
-		all = append(all, part.entries...)
-		if t == nil && p.OS != "windows" && slices.ContainsFunc(part.entries, outside) {
-			if t, err = readTree(f.layers, w.cache); err != nil {
-				return nil, err
-			}
-		}
+	var placed [][]entry
+	place := func(t *rootfs.Tree) (err error) {
+		placed, err = placeParts(t, parts)
+		return err
 	}
-	// Together first: none may stand in another's way.
-	if _, err := t.place(all); err != nil {
+	// What the base has is read only if it matters.
+	if p.OS != "windows" && slices.ContainsFunc(parts, func(part part) bool { return slices.ContainsFunc(part.entries, outside) }) {
+		err = w.tree(f.layers, place)
+	} else {
+		err = place(&rootfs.Tree{})
+	}
+	if err != nil {
 		return nil, err
 	}
-	for _, part := range parts {
+	for i, part := range parts {
+		entries := placed[i]
 		if len(part.entries) == 0 {
 			continue
-		}
-		entries, err := t.place(part.entries)
-		if err != nil {
-			return nil, err
 		}
 		if p.OS == "windows" {
 			entries = windowsEntries(entries)
@@ -59,6 +58,26 @@ func additions(w *layers, p ocispec.Platform, f foundation, parts []part) (added
 		added = append(added, addition{layer: l, comment: part.comment})
 	}
 	return added, nil
+}
+
+// placeParts places the entries of each part. Together first: none may stand in
+// another's way.
+func placeParts(t *rootfs.Tree, parts []part) ([][]entry, error) {
+	var all []entry
+	for _, part := range parts {
+		all = append(all, part.entries...)
+	}
+	if _, err := place(t, all); err != nil {
+		return nil, err
+	}
+	placed := make([][]entry, len(parts))
+	for i, part := range parts {
+		var err error
+		if placed[i], err = place(t, part.entries); err != nil {
+			return nil, err
+		}
+	}
+	return placed, nil
 }
 
 // outside reports whether an entry leaves the directory that is mabuild's own.

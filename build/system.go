@@ -1,8 +1,6 @@
 package build
 
 import (
-	"archive/tar"
-	"bytes"
 	"fmt"
 	"io"
 	"path"
@@ -10,36 +8,40 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// Bounds of what is read of a base's files, each ten times the largest in use.
-const (
-	maxAccounts = 1 << 20
-	maxLibc     = 32 << 20
-)
+// maxAccounts bounds a list of users or groups, in bytes.
+const maxAccounts = 1 << 20
 
-// read keeps of a regular file what matters later: who there is, and how old the
-// C library is.
-func (n *node) read(name string, h *tar.Header, r io.Reader) error {
-	if h.Typeflag != tar.TypeReg {
-		return nil
+// newTree makes the tree of a base that keeps what matters of its files: who there
+// is, and how old the C library is.
+func newTree() *rootfs.Tree {
+	return &rootfs.Tree{
+		Wants: func(name string) bool { return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) },
+		Content: func(name string, r io.Reader, room int64) (any, int64, error) {
+			if name != passwdFile && name != groupFile {
+				version, err := crosscompile.GlibcOf(r)
+				return version, int64(len(version)), err
+			}
+			text, err := io.ReadAll(io.LimitReader(r, maxAccounts+1))
+			switch {
+			case err != nil:
+				return nil, 0, err
+			case len(text) > maxAccounts:
+				return nil, 0, fmt.Errorf("/%s has more than %d bytes", name, maxAccounts)
+			case int64(len(text)) > room:
+				return nil, 0, rootfs.ErrBudget
+			}
+			return string(text), int64(len(text)), nil
+		},
 	}
-	switch {
-	case (name == passwdFile || name == groupFile) && h.Size <= maxAccounts:
-		text, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		n.Text = string(text)
-	case isGlibc(path.Base(name)) && h.Size <= maxLibc:
-		library, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		// A linker script or something broken is no library of a version.
-		n.Glibc, _ = crosscompile.GlibcOf(bytes.NewReader(library))
-	}
-	return nil
+}
+
+// textOf returns what the tree kept of a file.
+func textOf(n rootfs.Node) string {
+	text, _ := n.Content.(string)
+	return text
 }
 
 // isGlibc reports whether a file may be glibc: libc.so.6, or libc-2.31.so that it
@@ -50,59 +52,74 @@ func isGlibc(file string) bool {
 
 // A system is what a program finds in an image beside itself.
 type system struct {
-	tree  tree
+	tree  *rootfs.Tree
 	files []entry // that mabuild adds
 }
 
 // has reports whether there is something at an absolute path.
 func (s system) has(name string) (bool, error) {
-	at, err := s.tree.resolve(name)
+	at, err := s.tree.Resolve(name)
 	if err != nil {
 		return false, err
 	}
-	if _, ok := s.tree[at]; ok {
+	if _, ok := s.tree.Lookup(at); ok {
 		return true, nil
 	}
 	return slices.ContainsFunc(s.files, func(e entry) bool { return e.name == at || e.name == clean(name) }), nil
 }
 
-// names returns the base names of everything, that of a library among them
-// wherever the loader would look for it.
-func (s system) names() map[string]bool {
-	all := map[string]bool{}
-	for name := range s.tree {
-		all[path.Base(name)] = true
+// lacks returns those of the libraries that nothing has the name of, anywhere: a
+// library is found wherever the loader would look for it.
+func (s system) lacks(libraries []string) []string {
+	missing := map[string]bool{}
+	for _, name := range libraries {
+		missing[name] = true
+	}
+	for n := range s.tree.All() {
+		delete(missing, n.Name())
 	}
 	for _, e := range s.files {
-		all[path.Base(e.name)] = true
+		delete(missing, path.Base(e.name))
 	}
-	return all
+	return slices.DeleteFunc(slices.Clone(libraries), func(name string) bool { return !missing[name] })
 }
 
 // glibc returns the version of the newest glibc, "" where there is none.
 func (s system) glibc() string {
 	newest := ""
-	for _, n := range s.tree {
-		if crosscompile.CompareGlibc(n.Glibc, newest) > 0 {
-			newest = n.Glibc
+	for n := range s.tree.All() {
+		if isGlibc(n.Name()) && crosscompile.CompareGlibc(textOf(n), newest) > 0 {
+			newest = textOf(n)
 		}
 	}
 	return newest
 }
 
-// loaders names the loaders of C libraries there are.
-func (s system) loaders() string {
-	var list []string
-	for name := range s.tree {
-		if isLoader(path.Base(name)) {
-			list = append(list, "/"+name)
+// maxLoaders is how many loaders an error names; the usual base has one or two.
+const maxLoaders = 5
+
+// loaders names the loaders of C libraries there are, and reports whether there are
+// any.
+func (s system) loaders() (text string, some bool) {
+	var list []string // the first by name
+	count := 0
+	for n := range s.tree.All() {
+		if !isLoader(n.Name()) {
+			continue
 		}
+		count++
+		name := "/" + n.Path()
+		at, _ := slices.BinarySearch(list, name)
+		list = slices.Insert(list, at, name)
+		list = list[:min(len(list), maxLoaders)]
 	}
-	slices.Sort(list)
-	if len(list) == 0 {
-		return "no loader at all"
+	switch {
+	case count == 0:
+		return "no loader at all", false
+	case count > len(list):
+		return fmt.Sprintf("%s and %d more", strings.Join(list, ", "), count-len(list)), true
 	}
-	return strings.Join(list, ", ")
+	return strings.Join(list, ", "), true
 }
 
 // isLoader reports whether a file is called as loaders of glibc and musl are.
@@ -138,13 +155,13 @@ func (s system) suits(base string, l crosscompile.Linkage) error {
 		return err
 	}
 	if !has {
-		e.Static = !slices.ContainsFunc(keysOfTree(s.tree), func(name string) bool { return isLoader(path.Base(name)) })
-		e.Wants = append(e.Wants, fmt.Sprintf("the program wants the loader %s (%s), and the base has %s", l.Interpreter, family(l.Interpreter), s.loaders()))
+		loaders, some := s.loaders()
+		e.Static = !some
+		e.Wants = append(e.Wants, fmt.Sprintf("the program wants the loader %s (%s), and the base has %s", l.Interpreter, family(l.Interpreter), loaders))
 		return e // which the rest would only say again
 	}
-	names := s.names()
-	for _, library := range l.Libraries {
-		if !names[library] && !ofMusl(library, l.Interpreter) {
+	for _, library := range s.lacks(l.Libraries) {
+		if !ofMusl(library, l.Interpreter) {
 			e.Wants = append(e.Wants, fmt.Sprintf("the program wants the library %s, which the base has not", library))
 		}
 	}
@@ -155,14 +172,6 @@ func (s system) suits(base string, l crosscompile.Linkage) error {
 		return e
 	}
 	return nil
-}
-
-func keysOfTree(t tree) []string {
-	list := make([]string, 0, len(t))
-	for name := range t {
-		list = append(list, name)
-	}
-	return list
 }
 
 // family names the C library that a loader belongs to.

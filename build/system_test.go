@@ -2,17 +2,24 @@ package build
 
 import (
 	"archive/tar"
+	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // What a base has, by what a program wants of it; want is in the complaint, "" is
 // none.
 func TestSuits(t *testing.T) {
-	file := func(glibc string) node { return node{Kind: tar.TypeReg, Glibc: glibc} }
-	link := func(to string) node { return node{Kind: tar.TypeSymlink, Link: to} }
+	file := func(glibc string) rootfs.Change { return rootfs.Change{Kind: tar.TypeReg, Content: glibc} }
+	link := func(to string) rootfs.Change { return rootfs.Change{Kind: tar.TypeSymlink, Link: to} }
+	type tree map[string]rootfs.Change
 	debian := tree{
 		"lib": link("usr/lib"), "lib64": link("usr/lib64"), "usr/lib64/ld-linux-x86-64.so.2": link("/lib/x86_64-linux-gnu/ld-2.31.so"),
 		"usr/lib/x86_64-linux-gnu/ld-2.31.so": file(""), "usr/lib/x86_64-linux-gnu/libc.so.6": link("libc-2.31.so"),
@@ -40,11 +47,28 @@ func TestSuits(t *testing.T) {
 		{"the loader among files", tree{}, []entry{{name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
 		{"links in a circle", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
 	} {
-		err := system{tree: c.base, files: c.files}.suits("base", c.wants)
+		err := system{tree: replay(t, c.base), files: c.files}.suits("base", c.wants)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
+}
+
+// replay makes a tree of one layer.
+func replay(t *testing.T, changes map[string]rootfs.Change) *rootfs.Tree {
+	t.Helper()
+	tree, names := &rootfs.Tree{}, slices.Sorted(maps.Keys(changes))
+	if err := tree.Replay(v1.Hash{}, func() (rootfs.Change, error) {
+		if len(names) == 0 {
+			return rootfs.Change{}, io.EOF
+		}
+		c := changes[names[0]]
+		c.Path, names = names[0], names[1:]
+		return c, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return tree
 }
 
 func TestStaticFlags(t *testing.T) {

@@ -1,6 +1,7 @@
 package crosscompile
 
 import (
+	"bufio"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -62,24 +63,41 @@ func ReadLinkage(file string) (l Linkage, err error) {
 }
 
 // GlibcOf returns the version of the glibc whose libc.so.6 r holds: the highest
-// among those of its symbols; "" if it is none.
-func GlibcOf(r io.ReaderAt) (string, error) {
-	f, err := elf.NewFile(r)
-	if err != nil {
+// among the names of symbol versions in it; "" if it is no ELF file. It reads r to its
+// end in constant memory, since r may come from anywhere and debug/elf trusts what it
+// reads.
+func GlibcOf(r io.Reader) (string, error) {
+	in := bufio.NewReader(r)
+	first, err := in.Peek(len(elf.ELFMAG))
+	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
-	if f.SectionByType(elf.SHT_GNU_VERDEF) == nil {
+	if string(first) != elf.ELFMAG {
 		return "", nil
 	}
-	versions, err := f.DynamicVersions()
-	if err != nil {
-		return "", err
+	const prefix, longest = "GLIBC_", 32
+	highest := ""
+	name := make([]byte, 0, longest) // the last bytes since a zero, if that may be a name
+	for text := true; ; {
+		b, err := in.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return highest, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		switch {
+		case b == 0:
+			if text && len(name) > len(prefix) {
+				highest = HighestGlibc([]string{"GLIBC_" + highest, string(name)})
+			}
+			name, text = name[:0], true
+		case text && len(name) < longest && (len(name) >= len(prefix) || b == prefix[len(name)]):
+			name = append(name, b)
+		default:
+			text = false
+		}
 	}
-	var names []string
-	for _, v := range versions {
-		names = append(names, v.Name)
-	}
-	return HighestGlibc(names), nil
 }
 
 // relr marks a program with packed relocations, and packedSince is the first glibc

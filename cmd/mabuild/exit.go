@@ -11,6 +11,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -68,7 +69,7 @@ func exitCodeOf(err error) int {
 	switch {
 	case as[*unmetError](err):
 		return exitBuild
-	case errors.Is(err, manifest.ErrMismatch):
+	case errors.Is(err, manifest.ErrMismatch), as[*rootfs.LayerError](err):
 		return exitContent
 	case isCredentials(err):
 		return exitCredentials

@@ -36,6 +36,8 @@ type biller struct {
 
 	mu    sync.Mutex
 	lists map[v1.Hash]func() (*attest.Packages, error) // by the base's digest
+
+	writing sync.Mutex // one document at a time, and the packages in it: a base may have many
 }
 
 // A bill is the SBOM of one image.
@@ -81,6 +83,8 @@ func (b *biller) bill(ctx context.Context, p program, i build.Image, base v1.Ima
 		made.document, err = b.cache.Bytes(kept.Document, maxDocument)
 	}
 	if made.document == nil || err != nil {
+		b.writing.Lock()
+		defer b.writing.Unlock()
 		if made.document, err = b.write(ctx, p, i, base); err != nil {
 			return nil, err
 		}

@@ -1,11 +1,18 @@
 package attest
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
-	"iter"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	packageurl "github.com/package-url/packageurl-go"
+
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 func comparePackages(a, b Package) int {
@@ -26,68 +33,116 @@ func (p *Packages) part(one Package) (part, error) {
 	return part{name: one.Name, version: one.Version, purl: purl, from: one.Source}, err
 }
 
-// paragraphs gives the blocks of lines between empty ones.
-func paragraphs(text string) iter.Seq[string] {
-	return strings.SplitSeq(strings.ReplaceAll(text, "\r\n", "\n"), "\n\n")
-}
+// What a package costs of the budget of a base: what it takes in the lists and
+// documents that are made of it, in which each byte stands several times.
+const (
+	packageCost = 2048
+	byteCost    = 16
+)
 
-// fields reads a paragraph's KEY: VALUE lines; a value's further lines, which begin
-// with a space, are of no use here.
-func fields(paragraph string) map[string]string {
-	m := map[string]string{}
-	for line := range strings.SplitSeq(paragraph, "\n") {
-		if key, value, ok := strings.Cut(line, ":"); ok && line[0] != ' ' && line[0] != '\t' {
-			m[key] = strings.TrimSpace(value)
+// maxLine is the longest line of a database whose value is used, in bytes.
+const maxLine = 4096
+
+// lines calls each with every line, without its end. A line of more than maxLine
+// bytes is cut there, and reported as long.
+func lines(r io.Reader, each func(line []byte, long bool) error) error {
+	in := bufio.NewReaderSize(r, maxLine)
+	for {
+		line, long, err := in.ReadLine()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(line, long); err != nil {
+			return err
+		}
+		for long && err == nil {
+			_, long, err = in.ReadLine()
 		}
 	}
-	return m
 }
 
-// readDpkg reads deb-control(5) paragraphs of what is installed. The files of
-// distroless images have no Status.
-func readDpkg(b []byte) (list []Package) {
-	for text := range paragraphs(string(b)) {
-		f := fields(text)
-		if f["Package"] == "" || f["Version"] == "" {
-			continue
-		}
-		if status, said := f["Status"]; said && !strings.HasSuffix(status, " installed") {
-			continue // its files are gone, or not yet there
-		}
-		source, version, _ := strings.Cut(cmp.Or(f["Source"], f["Package"]), " (")
-		version = cmp.Or(strings.TrimSuffix(version, ")"), f["Version"])
-		list = append(list, Package{Kind: packageurl.TypeDebian, Name: f["Package"], Version: f["Version"], Arch: f["Architecture"], Source: source + " " + version})
-	}
-	return list
+// A database is how a package manager lists what is installed, in paragraphs of KEY:
+// VALUE lines.
+type database struct {
+	keys []string // those that are used
+	read func(values []string) (Package, bool)
 }
 
-// readApk reads the database of apk(5), whose keys are single letters.
-func readApk(b []byte) (list []Package) {
-	for text := range paragraphs(string(b)) {
-		f := fields(text)
-		if f["P"] == "" || f["V"] == "" {
-			continue
-		}
-		p := Package{Kind: packageurl.TypeApk, Name: f["P"], Version: f["V"], Arch: f["A"]}
-		if f["o"] != "" {
-			p.Source = f["o"] + " " + f["V"]
-		}
-		list = append(list, p)
+// dpkg has the paragraphs of deb-control(5). The files of distroless images have no
+// Status.
+var dpkg = database{[]string{"Package", "Version", "Architecture", "Source", "Status"}, func(f []string) (Package, bool) {
+	name, version, arch, source, status := f[0], f[1], f[2], f[3], f[4]
+	if name == "" || version == "" || status != "" && !strings.HasSuffix(status, " installed") {
+		return Package{}, false // its files are gone, or not yet there
 	}
-	return list
+	from, at, _ := strings.Cut(cmp.Or(source, name), " (")
+	at = cmp.Or(strings.TrimSuffix(at, ")"), version)
+	return Package{Kind: packageurl.TypeDebian, Name: name, Version: version, Arch: arch, Source: from + " " + at}, true
+}}
+
+// apk has the keys of apk(5), which are single letters.
+var apk = database{[]string{"P", "V", "A", "o"}, func(f []string) (Package, bool) {
+	p := Package{Kind: packageurl.TypeApk, Name: f[0], Version: f[1], Arch: f[2]}
+	if f[3] != "" {
+		p.Source = f[3] + " " + f[1]
+	}
+	return p, p.Name != "" && p.Version != ""
+}}
+
+// packagesOf reads a database and what its packages cost, at most room.
+func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64, err error) {
+	values := make([]string, len(d.keys))
+	end := func() error {
+		if p, ok := d.read(values); ok {
+			cost += packageCost + byteCost*int64(len(p.Name)+len(p.Version)+len(p.Arch)+len(p.Source))
+			if cost > room {
+				return rootfs.ErrBudget
+			}
+			list = append(list, p)
+		}
+		clear(values)
+		return nil
+	}
+	err = lines(r, func(line []byte, long bool) error {
+		if len(line) == 0 {
+			return end()
+		}
+		key, value, ok := bytes.Cut(line, []byte(":"))
+		if at := slices.Index(d.keys, string(key)); ok && at >= 0 { // further lines of a value begin with a space
+			if long {
+				return fmt.Errorf("a package database with a line of more than %d bytes", maxLine)
+			}
+			values[at] = string(bytes.TrimSpace(value))
+		}
+		return nil
+	})
+	if err == nil {
+		err = end()
+	}
+	return list, cost, err
 }
+
+// maxRelease is the longest ID or VERSION_ID, in bytes: each package URL has both.
+const maxRelease = 64
 
 // readRelease reads ID and VERSION_ID of os-release(5).
-func readRelease(b []byte) (id, version string) {
-	for line := range strings.SplitSeq(string(b), "\n") {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+func readRelease(r io.Reader) (is release, err error) {
+	err = lines(r, func(line []byte, _ bool) error {
+		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
 		value = strings.Trim(value, `"'`)
+		if (key == "ID" || key == "VERSION_ID") && len(value) > maxRelease {
+			return fmt.Errorf("an os-release file whose %s has more than %d bytes", key, maxRelease)
+		}
 		switch key {
 		case "ID":
-			id = value
+			is.id = value
 		case "VERSION_ID":
-			version = value
+			is.version = value
 		}
-	}
-	return id, version
+		return nil
+	})
+	return is, err
 }

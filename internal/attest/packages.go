@@ -1,9 +1,6 @@
 package attest
 
 import (
-	"archive/tar"
-	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"path"
@@ -11,11 +8,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-)
 
-const (
-	maxEntries  = 2_000_000 // of a layer; the largest bases have a tenth of it
-	maxDatabase = 64 << 20  // of a package database, or of what is kept of a layer
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // Packages is what the package managers of a base say is installed.
@@ -38,23 +32,18 @@ type Package struct {
 // ReadPackages reads the databases of dpkg, also as distroless images have them, and
 // of apk, in the state that the topmost layer leaves them in. Of rpm it only sees that
 // there is one. All layers are read to their ends, whose digests are thereby checked
-// where they come from a [manifest.Source].
+// where they come from a [manifest.Source]. The packages cost of [rootfs.Budget] what
+// a document of them costs, so that it holds about 20,000; more of them, or a layer
+// that is broken, are a [*rootfs.LayerError].
 func ReadPackages(layers []v1.Layer) (*Packages, error) {
-	all := files{}
+	t := &rootfs.Tree{Wants: matters, Content: readDatabase, OnlyWanted: true}
 	for _, l := range layers {
-		d, err := l.Digest()
-		if err != nil {
+		if err := t.Add(l, nil); err != nil {
 			return nil, err
 		}
-		if err := all.read(l); err != nil {
-			return nil, fmt.Errorf("layer %s: %w", d, err)
-		}
 	}
-	return all.packages()
+	return packages(t), nil
 }
-
-// files is the content of those that matter, by path.
-type files map[string][]byte
 
 const (
 	dpkgStatus = "var/lib/dpkg/status"
@@ -70,8 +59,11 @@ var (
 )
 
 func matters(name string) bool {
-	return name == dpkgStatus || strings.HasPrefix(name, dpkgParts) && path.Ext(name) != ".md5sums" ||
-		slices.Contains(apkDBs, name) || slices.Contains(releases, name) || isRPM(name)
+	return isDpkg(name) || slices.Contains(apkDBs, name) || slices.Contains(releases, name) || isRPM(name)
+}
+
+func isDpkg(name string) bool {
+	return name == dpkgStatus || strings.HasPrefix(name, dpkgParts) && path.Ext(name) != ".md5sums"
 }
 
 func isRPM(name string) bool {
@@ -79,84 +71,43 @@ func isRPM(name string) bool {
 	return slices.Contains(rpmDBs, dir) && slices.Contains(rpmDBNames, file)
 }
 
-// read makes a layer's changes: what it hides goes first, and what it puts in the
-// place of a directory.
-func (all files) read(l v1.Layer) (err error) {
-	r, err := l.Uncompressed()
-	if err != nil {
-		return err
+// A release is what os-release(5) says.
+type release struct{ id, version string }
+
+// readDatabase reads what a file says in constant memory beside what is kept of it.
+func readDatabase(name string, r io.Reader, room int64) (any, int64, error) {
+	switch {
+	case isDpkg(name):
+		return packagesOf(r, dpkg, room)
+	case slices.Contains(apkDBs, name):
+		return packagesOf(r, apk, room)
+	case slices.Contains(releases, name):
+		is, err := readRelease(r)
+		return is, int64(len(is.id) + len(is.version)), err
 	}
-	defer func() {
-		if cerr := r.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	found, kept := files{}, int64(0)
-	archive := tar.NewReader(r)
-	for n := 0; ; n++ {
-		h, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if n >= maxEntries {
-			return fmt.Errorf("has more than %d entries", maxEntries)
-		}
-		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-		dir, file := path.Split(name)
-		switch hidden, ok := strings.CutPrefix(file, ".wh."); {
-		case file == ".wh..wh..opq":
-			all.hide(dir, false)
-			continue
-		case ok:
-			all.hide(dir+hidden, true)
-			continue
-		}
-		if h.Typeflag != tar.TypeDir {
-			all.hide(name, true)
-		}
-		if h.Typeflag != tar.TypeReg || !matters(name) {
-			continue
-		}
-		if kept += h.Size; kept > maxDatabase {
-			return fmt.Errorf("has package databases of more than %d MiB", maxDatabase>>20)
-		}
-		if found[name], err = io.ReadAll(archive); err != nil {
-			return err
-		}
-	}
-	maps.Copy(all, found)
-	_, err = io.Copy(io.Discard, r)
-	return err
+	return nil, 0, nil
 }
 
-// hide forgets what is below a path and, with itself, what is at it.
-func (all files) hide(name string, itself bool) {
-	below := strings.TrimSuffix(name, "/") + "/"
-	if below == "/" {
-		below = ""
+// packages collects what the databases say.
+func packages(t *rootfs.Tree) *Packages {
+	found := map[string]any{}
+	for n := range t.All() {
+		found[n.Path()] = n.Content
 	}
-	maps.DeleteFunc(all, func(file string, _ []byte) bool { return itself && file == name || strings.HasPrefix(file, below) })
-}
-
-// packages reads what the databases say.
-func (all files) packages() (*Packages, error) {
 	p := &Packages{}
-	for _, name := range slices.Sorted(maps.Keys(all)) {
-		switch {
-		case name == dpkgStatus || strings.HasPrefix(name, dpkgParts):
-			p.List = append(p.List, readDpkg(all[name])...)
-		case slices.Contains(apkDBs, name):
-			p.List = append(p.List, readApk(all[name])...)
-		case isRPM(name):
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		switch said := found[name].(type) {
+		case []Package:
+			p.List = append(p.List, said...)
+		case release:
+			if p.Distro == "" { // etc before usr/lib, as os-release(5) has it
+				p.Distro, p.Release = said.id, said.version
+			}
+		default:
 			p.Unread = append(p.Unread, "rpm (/"+name+")")
-		case p.Distro == "": // etc before usr/lib, as os-release(5) has it
-			p.Distro, p.Release = readRelease(all[name])
 		}
 	}
 	slices.SortFunc(p.List, comparePackages)
 	p.List = slices.Compact(p.List)
-	return p, nil
+	return p
 }

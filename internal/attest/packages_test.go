@@ -130,8 +130,8 @@ func TestReadPackagesSaysWhichLayerIsBroken(t *testing.T) {
 // cut is a layer that ends too early.
 type cut struct{ v1.Layer }
 
-func (c cut) Uncompressed() (io.ReadCloser, error) {
-	r, err := c.Layer.Uncompressed()
+func (c cut) Compressed() (io.ReadCloser, error) {
+	r, err := c.Uncompressed()
 	return io.NopCloser(io.LimitReader(r, 600)), err
 }
 

@@ -86,6 +86,10 @@ func openTar(file, where string) (*os.File, int64, error) {
 	return f, info.Size(), err
 }
 
+// maxName is the longest name of an archive's entry that is kept, in bytes: blobs/sha512
+// and a digest take 141.
+const maxName = 255
+
 // scan notes where the regular files lie. What is of another kind, or would lie
 // outside, is passed over: nothing of a layout is such a thing.
 func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
@@ -104,6 +108,9 @@ func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
 			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "a compressed archive has to be unpacked first"}
 		case entries > 2*maxBlobs:
 			return fmt.Errorf("more than %d entries", 2*maxBlobs)
+		}
+		if len(h.Name) > maxName {
+			continue
 		}
 		name := path.Clean(h.Name)
 		if h.Typeflag != tar.TypeReg || path.IsAbs(name) || strings.HasPrefix(name, "..") || sparse(h) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -187,9 +188,9 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 }
 
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
-	full, err := partial.CompressedToLayer(l)
+	r, err := l.Compressed()
 	if err != nil {
 		return nil, err
 	}
-	return full.Uncompressed()
+	return rootfs.Uncompress(r)
 }

@@ -12,8 +12,9 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // A layer is a blob of an image in a registry, read when asked for.
@@ -53,11 +54,11 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 
 // Uncompressed reads what the layer holds.
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
-	full, err := partial.CompressedToLayer(l)
+	r, err := l.Compressed()
 	if err != nil {
 		return nil, err
 	}
-	return full.Uncompressed()
+	return rootfs.Uncompress(r)
 }
 
 // A download reads a blob through as many requests as it takes.
