@@ -19,13 +19,16 @@ import (
 // The bounds of one base, over all its layers.
 const (
 	// Budget is how many bytes may be kept of a base: names, link targets and what
-	// [Tree.Content] returns. A name costs its length and [NodeCost], so 600,000
-	// files with names of 15 bytes fit, or 430,000 whose names alone have 60.
+	// [Tree.Content] returns. A name costs its length, an eighth of it and [NodeCost],
+	// so 590,000 files with names of 15 bytes fit, or 410,000 with names of 60.
 	Budget = 64 << 20
 
-	// NodeCost is what a name costs beside its bytes: the node, its place in the hash
-	// table and what the allocator rounds up.
+	// NodeCost is what a name costs beside its bytes: the node, and its place in the
+	// hash table.
 	NodeCost = 96
+
+	// ContentCost is what the content of a file costs beside what [Tree.Content] says.
+	ContentCost = 96
 
 	// MaxPath is the length of a path or a link target, in bytes; PATH_MAX of Linux.
 	MaxPath = 4096
@@ -87,12 +90,12 @@ type Tree struct {
 	count    uint32   // of nodes
 	table    []uint32 // nodes by hash of parent and name, open addressing; 0: free
 	seed     maphash.Seed
-	contents map[uint32]Change // the Content and Cost of nodes that have some
-	layer    uint16            // whose changes are made, from 1
-	used     int64             // of Budget
-	steps    int64             // path elements, table slots and nodes that were looked at
-	read     int64             // uncompressed bytes
-	fetched  int64             // compressed bytes
+	contents map[uint32]content // of the nodes that have some
+	layer    uint16             // whose changes are made, from 1
+	used     int64              // of Budget
+	steps    int64              // path elements, table slots and nodes that were looked at
+	read     int64              // uncompressed bytes
+	fetched  int64              // compressed bytes
 }
 
 // A node is a name in a directory.
@@ -106,6 +109,12 @@ type node struct {
 	kind       byte
 }
 
+// content is what is kept of a file, and what that costs.
+type content struct {
+	kept any
+	cost int64
+}
+
 // chunk is the number of nodes that are allocated at once.
 const chunk = 1 << 12
 
@@ -117,7 +126,7 @@ func (t *Tree) begin() error {
 		return errLayers
 	}
 	if t.layer++; t.count == 0 {
-		t.seed, t.contents = maphash.MakeSeed(), map[uint32]Change{}
+		t.seed, t.contents = maphash.MakeSeed(), map[uint32]content{}
 		t.append(node{layer: 1, kind: tar.TypeDir, mode: 0o755})
 		t.table = make([]uint32, 1024)
 	}
@@ -179,7 +188,7 @@ func (t *Tree) add(parent uint32, name string) (uint32, error) {
 	if *at != 0 {
 		return *at, nil
 	}
-	if err := t.charge(NodeCost + int64(len(name))); err != nil {
+	if err := t.charge(NodeCost + textCost(name)); err != nil {
 		return 0, err
 	}
 	if int(t.count)*4 > len(t.table)*3 {
@@ -190,6 +199,9 @@ func (t *Tree) add(parent uint32, name string) (uint32, error) {
 	*at = t.append(node{name: strings.Clone(name), parent: parent})
 	return *at, nil
 }
+
+// textCost is what the allocator takes for a text: it rounds up by an eighth at most.
+func textCost(s string) int64 { return int64(len(s) + len(s)/8) }
 
 // charge takes n bytes of the budget.
 func (t *Tree) charge(n int64) error {
@@ -253,14 +265,17 @@ func (t *Tree) apply(c Change) error {
 	t.replace(at, c.Kind)
 	n := t.at(at)
 	n.layer, n.kind, n.mode, n.uid, n.gid = t.layer, c.Kind, uint16(c.Mode&0o7777), c.UID, c.GID
-	if err := t.charge(int64(len(c.Link)) + c.Cost); err != nil {
-		n.layer = 0
+	if err := t.charge(textCost(c.Link)); err != nil {
 		return err
 	}
 	n.link = strings.Clone(c.Link)
-	if c.Content != nil {
-		t.contents[at] = Change{Content: c.Content, Cost: c.Cost}
+	if c.Content == nil {
+		return nil
 	}
+	if err := t.charge(ContentCost + c.Cost); err != nil {
+		return err
+	}
+	t.contents[at] = content{c.Content, ContentCost + c.Cost}
 	return nil
 }
 
@@ -288,7 +303,7 @@ func (t *Tree) replace(at uint32, kind byte) {
 // drop takes what is at a node away and gives back what it cost, but for its name.
 func (t *Tree) drop(at uint32) {
 	n := t.at(at)
-	t.used -= int64(len(n.link)) + t.contents[at].Cost
+	t.used -= textCost(n.link) + t.contents[at].cost
 	n.link, n.layer = "", 0
 	delete(t.contents, at)
 }
@@ -307,7 +322,7 @@ type Node struct {
 
 func (t *Tree) node(at uint32) Node {
 	n := t.at(at)
-	return Node{Kind: n.kind, Mode: int64(n.mode), UID: n.uid, GID: n.gid, Link: n.link, Content: t.contents[at].Content, tree: t, at: at}
+	return Node{Kind: n.kind, Mode: int64(n.mode), UID: n.uid, GID: n.gid, Link: n.link, Content: t.contents[at].kept, tree: t, at: at}
 }
 
 // Name returns the last element of the node's path.

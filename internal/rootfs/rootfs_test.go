@@ -1,0 +1,455 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
+)
+
+// archive is a tar file of headers without content, written as they are.
+func archive(t testing.TB, headers ...tar.Header) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range headers {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func layer(b []byte) v1.Layer { return static.NewLayer(b, types.OCILayer) }
+
+func zipped(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func file(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644} }
+
+func link(name, to string) tar.Header {
+	return tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}
+}
+
+func dir(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
+
+// repeated is n files with names of a length, below a directory.
+func repeated(n, length int, below string) []tar.Header {
+	list := make([]tar.Header, n)
+	for i := range list {
+		list[i] = file(fmt.Sprintf("%s%0*d", below, length, i))
+	}
+	return list
+}
+
+// raw is one header with what the tar writer refuses: extended records, as they are.
+func raw(t testing.TB, records string, h tar.Header) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: "PaxHeaders.0/x", Typeflag: tar.TypeReg, Size: int64(len(records))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, records); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WriteHeader(&h); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	all := b.Bytes()
+	sum := 0
+	for _, c := range all[148:156] { // the checksum counts its own field as spaces
+		sum -= int(c)
+	}
+	all[156] = tar.TypeXHeader
+	sum = 8 * ' '
+	for i, c := range all[:512] {
+		if i < 148 || i >= 156 {
+			sum += int(c)
+		}
+	}
+	copy(all[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return all
+}
+
+// record is a PAX record.
+func record(key, value string) string {
+	size := len(key) + len(value) + 3
+	for n := size; ; n++ {
+		if s := fmt.Sprintf("%d %s=%s\n", n, key, value); len(s) == n {
+			return s
+		}
+	}
+}
+
+// window is a zstd frame that declares a window of 1<<log bytes.
+func window(log int) []byte {
+	return []byte{0x28, 0xb5, 0x2f, 0xfd, 0, byte(log-10) << 3, 1, 0, 0}
+}
+
+// Each way to exceed a bound is a LayerError with the digest of the layer that does,
+// and is found before memory is taken.
+func TestBounds(t *testing.T) {
+	half := zipped(t, archive(t, repeated(200_000, 60, "")...))
+	more := zipped(t, archive(t, repeated(300_000, 60, "more/")...))
+	var long []byte
+	for i := range 300 {
+		long = append(long, archive(t, file(fmt.Sprintf("%d", i)+strings.Repeat("x", 1<<20-1000)))[:1<<20+1024]...)
+	}
+	for _, c := range []struct {
+		name   string
+		layers [][]byte // the last of which is refused
+		want   error    // nil: any
+		alloc  uint64   // at most, in MiB
+	}{
+		{"300 names of 1 MiB", [][]byte{zipped(t, long)}, ErrPath, 16},
+		{"a link of 1 MiB", [][]byte{zipped(t, archive(t, link("a", strings.Repeat("a/", 500_000))))}, ErrPath, 16},
+		{"a path of 4,097 bytes", [][]byte{archive(t, file(strings.Repeat("a", 4097)))}, ErrPath, 1},
+		{"names of two layers together", [][]byte{half, more}, ErrBudget, 1000},
+		{"a window of 512 MiB", [][]byte{window(29)}, zstd.ErrWindowSizeExceeded, 4},
+		{"a window of 64 MiB", [][]byte{window(26)}, zstd.ErrWindowSizeExceeded, 4},
+		{"a whiteout of the parent", [][]byte{archive(t, file("a/b/.wh..."))}, nil, 1},
+		{"no tar", [][]byte{[]byte(strings.Repeat("no tar ", 512))}, tar.ErrHeader, 1},
+		{"cut", [][]byte{archive(t, file("a"))[:500]}, io.ErrUnexpectedEOF, 1},
+		{"cut gzip", [][]byte{half[:len(half)/2]}, io.ErrUnexpectedEOF, 500},
+		{"a negative size", [][]byte{raw(t, record("size", "-1"), file("a"))}, tar.ErrHeader, 1},
+		{"sparse", [][]byte{raw(t, record("GNU.sparse.major", "0")+record("GNU.sparse.minor", "1")+record("GNU.sparse.size", "9223372036854775807")+record("GNU.sparse.numblocks", "1")+record("GNU.sparse.map", "0,0"), file("etc/passwd"))}, nil, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tree := &Tree{
+				Wants: func(name string) bool { return name == "etc/passwd" },
+				Content: func(_ string, r io.Reader, _ int64) (any, int64, error) {
+					n, err := io.Copy(io.Discard, r)
+					return n, 8, err
+				},
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var err error
+			for i, b := range c.layers {
+				l := layer(b)
+				digest, _ := l.Digest()
+				err = tree.Add(l, nil)
+				if last := i == len(c.layers)-1; !last && err != nil {
+					t.Fatalf("layer %d: %v", i, err)
+				} else if !last {
+					continue
+				}
+				var is *LayerError
+				if !errors.As(err, &is) || is.Layer != digest || !strings.Contains(err.Error(), digest.String()) || c.want != nil && !errors.Is(err, c.want) {
+					t.Errorf("%v, want %v of layer %s", err, c.want, digest)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > c.alloc {
+				t.Errorf("%d MiB were allocated, want at most %d", mib, c.alloc)
+			}
+			if tree.used > Budget {
+				t.Errorf("%d bytes are kept", tree.used)
+			}
+			t.Logf("%v; %d MiB", err, (after.TotalAlloc-before.TotalAlloc)>>20)
+		})
+	}
+}
+
+// What a base may have to read ends, over all layers: compressed and not.
+func TestReadIsBounded(t *testing.T) {
+	small := zipped(t, archive(t, file("a"), file("b")))
+	for _, tree := range []*Tree{{read: MaxRead - 1500}, {fetched: MaxRead - 10}} {
+		var is *LayerError
+		if err := tree.Add(layer(small), nil); !errors.Is(err, ErrRead) || !errors.As(err, &is) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// 127 layers share the bounds of one, and what they replace is given back.
+func TestLayersShareOneBudget(t *testing.T) {
+	tree := &Tree{}
+	same := zipped(t, archive(t, append(repeated(1000, 100, "d/"), link("l", strings.Repeat("x", 4000)))...))
+	for range 127 {
+		if err := tree.Add(layer(same), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := int64(1000*(NodeCost+100+12) + 2*NodeCost + 2 + 4000 + 500); tree.used != want {
+		t.Errorf("%d bytes are kept, want %d", tree.used, want)
+	}
+	var err error
+	for i := 0; err == nil && i < 200; i++ {
+		err = tree.Add(layer(zipped(t, archive(t, repeated(10_000, 60, fmt.Sprintf("%d/", i))...))), nil)
+	}
+	if !errors.Is(err, ErrBudget) || tree.layer < 127+30 {
+		t.Errorf("%v after %d layers", err, tree.layer)
+	}
+}
+
+// A name that is there a million times costs what one costs.
+func TestRepeatedNamesCostNothing(t *testing.T) {
+	tree := &Tree{}
+	list := make([]tar.Header, 100_000)
+	for i := range list {
+		list[i] = link("a/b", "c")
+	}
+	if err := tree.Add(layer(zipped(t, archive(t, list...))), nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := int64(2*(NodeCost+1) + 1); tree.used != want || tree.count != 3 {
+		t.Errorf("%d bytes and %d nodes are kept, want %d and 3", tree.used, tree.count, want)
+	}
+}
+
+// The heap of a tree that takes the whole budget is no larger than the budget, in
+// whatever way the budget is used up.
+func TestBudgetCoversTheHeap(t *testing.T) {
+	for name, next := range map[string]func(i int) Change{
+		"short names": func(i int) Change { return Change{Path: fmt.Sprint(i), Kind: tar.TypeReg} },
+		"60 bytes":    func(i int) Change { return Change{Path: fmt.Sprintf("usr/%d/%060d", i%100, i), Kind: tar.TypeReg} },
+		"17 bytes":    func(i int) Change { return Change{Path: fmt.Sprintf("%017d", i), Kind: tar.TypeReg} },
+		"links": func(i int) Change {
+			return Change{Path: fmt.Sprint(i), Kind: tar.TypeSymlink, Link: fmt.Sprintf("%017d", i)}
+		},
+		"long links": func(i int) Change {
+			return Change{Path: fmt.Sprint(i), Kind: tar.TypeSymlink, Link: strings.Repeat("x", 4000)}
+		},
+		"deep paths":   func(i int) Change { return Change{Path: fmt.Sprint(i) + strings.Repeat("/a", 2000), Kind: tar.TypeReg} },
+		"with content": func(i int) Change { return Change{Path: fmt.Sprint(i), Kind: tar.TypeReg, Content: "", Cost: 0} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			tree, i := &Tree{}, 0
+			err := tree.Replay(v1.Hash{}, func() (Change, error) { i++; return next(i), nil })
+			if !errors.Is(err, ErrBudget) {
+				t.Fatal(err)
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			kept := int64(after.HeapAlloc) - int64(before.HeapAlloc) //nolint:gosec // it fits
+			t.Logf("%d changes: %d MiB", i, kept>>20)
+			if kept > Budget {
+				t.Errorf("%d bytes of heap, want at most %d", kept, Budget)
+			}
+			if name == "60 bytes" && i < 300_000 {
+				t.Errorf("%d files fit, want 300,000", i)
+			}
+			runtime.KeepAlive(tree)
+		})
+	}
+}
+
+// Links, parents and what is hidden, as a kernel has it.
+func TestResolve(t *testing.T) {
+	tree := &Tree{}
+	for _, headers := range [][]tar.Header{
+		{link("bin", "usr/bin"), dir("usr/bin"), link("a", "b"), link("b", "a"), link("up", "../../etc"), link("usr/abs", "/srv/x/"), dir("gone/x"), link("gone/l", "/etc")},
+		{file(".wh.gone"), file("/usr/../abs"), dir("./")},
+	} {
+		if err := tree.Add(layer(archive(t, headers...)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"/bin/sh": "usr/bin/sh", "bin/../x": "usr/x", "up/passwd": "etc/passwd", "usr/abs/y": "srv/x/y", "gone/l/x": "gone/l/x", "": "", "/": "", "none/../x//y/": "x/y",
+	} {
+		if at, err := tree.Resolve(name); at != want || err != nil {
+			t.Errorf("%s: %s, %v, want %s", name, at, err, want)
+		}
+	}
+	if _, err := tree.Resolve("/a/x"); !errors.Is(err, errLinks) {
+		t.Errorf("a loop: %v", err)
+	}
+	if _, ok := tree.Lookup("abs"); !ok {
+		t.Error("an absolute name with .. is lost")
+	}
+}
+
+// Resolving takes steps by the length of the path and of 40 links at most.
+func TestResolveIsLinear(t *testing.T) {
+	tree := &Tree{}
+	long := strings.Repeat("./", 2000)
+	deep := strings.Repeat("d/", 2000)
+	if err := tree.Add(layer(archive(t, link("l", long), link("m", deep+"../l"), link("o", "m/m/m/m"), link("d", "."))), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"l", "m", "o", strings.Repeat("l/", 2000), strings.Repeat("o/", 40)} {
+		tree.steps = 0
+		_, err := tree.Resolve(name)
+		if most := int64(8 * (maxLinks + 1) * MaxPath); tree.steps > most {
+			t.Errorf("%.10s: %d steps, want at most %d (%v)", name, tree.steps, most, err)
+		}
+	}
+}
+
+// A model of what layers do, in the plainest way.
+type model map[string]struct {
+	layer int
+	kind  byte
+	link  string
+}
+
+func (m model) apply(n int, headers []tar.Header) {
+	hide := func(name string, itself bool) {
+		for at, e := range m {
+			if e.layer < n && (itself && at == name || name == "" || strings.HasPrefix(at, name+"/")) {
+				delete(m, at)
+			}
+		}
+	}
+	for _, h := range headers {
+		name := Clean(h.Name)
+		parent, base := "", name
+		if i := strings.LastIndexByte(name, '/'); i >= 0 {
+			parent, base = name[:i], name[i+1:]
+		}
+		switch hidden, ok := strings.CutPrefix(base, ".wh."); {
+		case base == ".wh..wh..opq":
+			hide(parent, false)
+			continue
+		case ok:
+			hide(strings.TrimPrefix(parent+"/"+hidden, "/"), true)
+			continue
+		case name == "":
+			continue
+		}
+		if h.Typeflag != tar.TypeDir {
+			hide(name, false)
+		}
+		e := m[name]
+		e.layer, e.kind, e.link = n, h.Typeflag, h.Linkname
+		m[name] = e
+	}
+}
+
+// script turns bytes into the headers of layers: a small alphabet, so that paths meet.
+func script(data []byte) (layers [][]tar.Header) {
+	layers = [][]tar.Header{nil}
+	for len(data) > 1 {
+		op, length := data[0]>>4, min(int(data[0]&15), len(data)-1)
+		var parts []string
+		for _, b := range data[1 : 1+length] {
+			parts = append(parts, []string{"a", "b", "c", "..", ".", "", ".wh.a", ".wh..wh..opq", strings.Repeat("n", 90)}[b%9])
+		}
+		data = data[1+length:]
+		name := strings.Join(parts, "/")
+		last := &layers[len(layers)-1]
+		switch op % 8 {
+		case 0:
+			layers = append(layers, nil)
+		case 1, 2:
+			*last = append(*last, dir(name+"/"))
+		case 3:
+			*last = append(*last, link(name, name[len(name)/2:]))
+		case 4:
+			*last = append(*last, file(strings.TrimSuffix(name+"/.wh.b", "/")))
+		case 5:
+			*last = append(*last, file(name+"/.wh..wh..opq"))
+		default:
+			*last = append(*last, file(strings.TrimRight("x/"+name, "/")), file(strings.TrimRight("a/"+name, "/")))
+		}
+	}
+	return layers
+}
+
+// The tree is the model's, its steps are linear in what is read, and nothing exceeds
+// the budget.
+func FuzzWalk(f *testing.F) {
+	f.Add([]byte{0x62, 0, 1, 0x00, 0x41, 0, 0x00, 0x62, 0, 1})
+	f.Add([]byte{0x23, 0, 1, 2, 0x61, 0, 0x01, 0, 0x51, 0, 0x62, 0, 1})
+	f.Add([]byte{0x31, 0, 0x01, 0, 0x63, 0, 0, 0, 0x31, 1, 0x21, 0})
+	f.Add(bytes.Repeat([]byte{0x6f, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2}, 9)) // deep
+	f.Add(bytes.Repeat([]byte{0x68, 8, 8, 8, 8, 8, 8, 8, 8}, 20))                     // long names
+	f.Add(bytes.Repeat([]byte{0x3f, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8}, 9)) // long links
+	f.Add(append(bytes.Repeat([]byte{0x62, 0, 1}, 9), bytes.Repeat([]byte{0x01, 0, 0x51, 0}, 9)...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tree, want := &Tree{}, model{}
+		for i, headers := range script(data) {
+			before := tree.steps
+			b := archive(t, headers...)
+			if err := tree.Add(layer(b), nil); err != nil {
+				var is *LayerError
+				if !errors.As(err, &is) {
+					t.Fatalf("%v", err)
+				}
+				return
+			}
+			if steps := tree.steps - before; steps > int64(16*len(b)) {
+				t.Fatalf("%d steps for %d bytes", steps, len(b))
+			}
+			want.apply(i+1, headers)
+		}
+		if tree.used > Budget {
+			t.Fatalf("%d bytes are kept", tree.used)
+		}
+		var got, names []string
+		for n := range tree.All() {
+			got = append(got, fmt.Sprintf("%s %c %s", n.Path(), n.Kind, n.Link))
+			if again, ok := tree.Lookup(n.Path()); !ok || again.at != n.at {
+				t.Errorf("%s is listed and not found", n.Path())
+			}
+		}
+		for name, e := range want {
+			names = append(names, fmt.Sprintf("%s %c %s", name, e.kind, e.link))
+		}
+		slices.Sort(got)
+		slices.Sort(names)
+		if !slices.Equal(got, names) {
+			t.Errorf("got  %q\nwant %q", got, names)
+		}
+		for name := range want {
+			if at, err := tree.Resolve(name + "/a/../b"); len(at) > MaxPath {
+				t.Errorf("%s leads to %d bytes, %v", name, len(at), err)
+			}
+		}
+	})
+}
+
+// Any bytes are read or refused, with linear work.
+func FuzzWalkBytes(f *testing.F) {
+	f.Add(archive(f, link("a", "b"), file("b/c"), file("b/.wh.c")))
+	f.Add(zipped(f, archive(f, dir(strings.Repeat("x/", 1000)))))
+	f.Add(raw(f, record("path", strings.Repeat("y/", 2000)), file("a")))
+	f.Add(window(29))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tree := &Tree{Wants: func(string) bool { return true }, Content: func(_ string, r io.Reader, _ int64) (any, int64, error) {
+			n, err := io.Copy(io.Discard, r)
+			return nil, n, err
+		}}
+		err := tree.Add(layer(b), nil)
+		var is *LayerError
+		if err != nil && !errors.As(err, &is) {
+			t.Errorf("%v", err)
+		}
+		if tree.used > Budget || tree.steps > 16*tree.read+64 {
+			t.Errorf("%d bytes kept, %d steps for %d bytes", tree.used, tree.steps, tree.read)
+		}
+	})
+}
