@@ -1,8 +1,12 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand"
 	"os"
 	"os/exec"
@@ -12,7 +16,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // A push of programs and of a base that are larger than it may be takes 64 MB, of
@@ -82,5 +96,136 @@ func peak(pid int, done <-chan struct{}) (most int) {
 			return most
 		case <-time.After(2 * time.Millisecond):
 		}
+	}
+}
+
+// Any base takes 128 MB at most, whether it is refused or is as large as may be.
+func TestHostileBasesAreSmall(t *testing.T) {
+	r, err := regtest.New(regtest.Options{})
+	check(t, err)
+	defer func() { check(t, r.Close()) }()
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"go.mod":  "module example.com/small\n\ngo 1.26\n",
+		"main.go": "package main\n\nfunc main() {}\n",
+	} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+	}
+	limit := 128
+	if raceDetector {
+		limit *= 10
+	}
+	for _, c := range hostileBases(t) {
+		ref := r.Host + "/" + c.name
+		img, err := mutate.AppendLayers(empty.Image, static.NewLayer(c.layer, c.kind))
+		check(t, err)
+		config, err := img.ConfigFile()
+		check(t, err)
+		config.OS, config.Architecture = "linux", "amd64"
+		img, err = mutate.ConfigFile(img, config)
+		check(t, err)
+		tag, err := name.ParseReference(ref)
+		check(t, err)
+		check(t, remote.Write(tag, img))
+		for _, run := range []string{"first", "again"} { // from the cache
+			cmd := exec.CommandContext(t.Context(), "mabuild", append([]string{"push", "--platforms", "linux/amd64", "--base", ref, "-t", ref + "-app:" + run}, c.args...)...)
+			var out bytes.Buffer
+			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
+			cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"))
+			check(t, cmd.Start())
+			most, done := make(chan int), make(chan struct{})
+			go func() { most <- peak(cmd.Process.Pid, done) }()
+			err := cmd.Wait()
+			close(done)
+			mb := <-most
+			t.Logf("%s, %s: %d KB compressed, %d MB, exit %d", c.name, run, len(c.layer)/1000, mb, cmd.ProcessState.ExitCode())
+			if code := cmd.ProcessState.ExitCode(); code != c.exit {
+				t.Errorf("%s: %v, want exit %d\n%.2000s", c.name, err, c.exit, &out)
+			}
+			if digest, err := static.NewLayer(c.layer, c.kind).Digest(); c.exit == exitContent && (err != nil || !strings.Contains(out.String(), digest.String())) {
+				t.Errorf("%s: no digest of the layer in\n%.2000s", c.name, &out)
+			}
+			if mb == 0 || mb > limit {
+				t.Errorf("%s: %d MB, at most %d are wanted", c.name, mb, limit)
+			}
+		}
+	}
+}
+
+type hostileBase struct {
+	name  string
+	layer []byte
+	kind  types.MediaType
+	args  []string
+	exit  int
+}
+
+// hostileBases are bases that took much, and those that take as much as may be.
+func hostileBases(t *testing.T) []hostileBase {
+	t.Helper()
+	passwd := "root:x:0:0:root:/root:/bin/sh\nbob:x:1:1::/:/bin/sh\n"
+	user, sbom := []string{"--user", "bob"}, []string{"--sbom", "spdx", "--sbom-base"}
+	pack := func(kind types.MediaType, fill func(add func(h tar.Header, content string))) []byte {
+		var b bytes.Buffer
+		var z io.WriteCloser = gzip.NewWriter(&b)
+		if kind == types.OCILayerZStd {
+			var err error
+			z, err = zstd.NewWriter(&b, zstd.WithWindowSize(rootfs.MaxWindow), zstd.WithEncoderConcurrency(1))
+			check(t, err)
+		}
+		w := tar.NewWriter(z)
+		fill(func(h tar.Header, content string) {
+			h.Typeflag, h.Size = cmp.Or(h.Typeflag, tar.TypeReg), int64(len(content))
+			check(t, w.WriteHeader(&h))
+			_, err := io.WriteString(w, content)
+			check(t, err)
+		})
+		check(t, errors.Join(w.Close(), z.Close()))
+		return b.Bytes()
+	}
+	files := func(n int) func(func(tar.Header, string)) {
+		return func(add func(tar.Header, string)) {
+			add(tar.Header{Name: "etc/passwd"}, passwd)
+			for i := range n {
+				add(tar.Header{Name: fmt.Sprintf("usr/lib/%d/%060d", i%1000, i)}, "")
+			}
+		}
+	}
+	// The largest window and tree, and headers that the tar reader takes as they are.
+	all := func(add func(tar.Header, string)) {
+		files(400_000)(add)
+		records := map[string]string{}
+		for i := range 75_000 {
+			records[fmt.Sprintf("A.%d", i)] = "x"
+		}
+		for range 20 {
+			add(tar.Header{Name: "etc/passwd", PAXRecords: records}, passwd)
+		}
+	}
+	status := func(n int, of string) func(func(tar.Header, string)) {
+		return func(add func(tar.Header, string)) {
+			var b strings.Builder
+			for i := range n {
+				fmt.Fprintf(&b, of, i)
+			}
+			add(tar.Header{Name: "var/lib/dpkg/status"}, b.String())
+		}
+	}
+	return []hostileBase{
+		{"names", pack(types.OCILayer, func(add func(tar.Header, string)) {
+			for i := range 300 {
+				add(tar.Header{Name: strconv.Itoa(i) + strings.Repeat("x", 1_000_000)}, "")
+			}
+		}), types.OCILayer, user, exitContent},
+		{"link", pack(types.OCILayer, func(add func(tar.Header, string)) {
+			add(tar.Header{Name: "etc", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("a/", 500_000)}, "")
+		}), types.OCILayer, user, exitContent},
+		{"files", pack(types.OCILayer, files(400_000)), types.OCILayer, user, 0},
+		{"more-files", pack(types.OCILayer, files(2_000_000)), types.OCILayer, user, exitContent},
+		{"window", pack(types.OCILayerZStd, all), types.OCILayerZStd, user, 0},
+		{"large-window", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 1, 0, 0}, types.OCILayerZStd, user, exitContent},
+		{"packages", pack(types.OCILayer, status(18_000, "Package: package-%06d\nVersion: 1.2.3-4\n\n")), types.OCILayer, sbom, 0},
+		{"more-packages", pack(types.OCILayer, status(1_000_000, "Package: %d\nVersion: 1\n\n")), types.OCILayer, sbom, exitContent},
+		{"large-packages", pack(types.OCILayer, status(60_000, "Package: %d\nVersion: 1\nSource: "+strings.Repeat("x", 2000)+"\n\n")), types.OCILayer, sbom, exitContent},
 	}
 }

@@ -29,7 +29,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 // withImages adds the commands of scripts that make images of every kind.
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
-		"image": pushImage, "rootfs": pushRoot, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "beside": pushBeside, "answer": answer,
+		"image": pushImage, "rootfs": pushRoot, "hostile": pushHostile, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "beside": pushBeside, "answer": answer,
 		"refer": pushReferrer, "attach": attach, "uncosign": removeCosign, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands
@@ -85,9 +85,29 @@ func platformImage(ts *testscript.TestScript, text string, family types.MediaTyp
 // pushRoot: rootfs REF DIR PLATFORM… publishes an index of an image for each
 // platform whose only layer is what DIR holds.
 func pushRoot(ts *testscript.TestScript, _ bool, args []string) {
+	pushTar(ts, args, func(w *tar.Writer) { ts.Check(w.AddFS(os.DirFS(ts.MkAbs(args[1])))) })
+}
+
+// pushHostile: hostile REF WHAT PLATFORM… publishes an index of images whose layer has
+// a name of 1 MB, or a million packages.
+func pushHostile(ts *testscript.TestScript, _ bool, args []string) {
+	pushTar(ts, args, func(w *tar.Writer) {
+		if args[1] == "names" {
+			ts.Check(w.WriteHeader(&tar.Header{Name: strings.Repeat("x", 1_000_000), Typeflag: tar.TypeReg}))
+			return
+		}
+		text := strings.Repeat("Package: a\nVersion: 1\n\n", 1_000_000)
+		ts.Check(w.WriteHeader(&tar.Header{Name: "var/lib/dpkg/status", Typeflag: tar.TypeReg, Size: int64(len(text))}))
+		_, err := io.WriteString(w, text)
+		ts.Check(err)
+	})
+}
+
+// pushTar publishes an index of images for args[2:] with a layer that fill fills.
+func pushTar(ts *testscript.TestScript, args []string, fill func(*tar.Writer)) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	ts.Check(w.AddFS(os.DirFS(ts.MkAbs(args[1]))))
+	fill(w)
 	ts.Check(w.Close())
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
 	ts.Check(err)

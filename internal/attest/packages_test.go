@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -17,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // layer makes one of paths and contents; a path that ends in a slash is a directory,
@@ -124,6 +127,56 @@ func TestReadPackagesSaysWhichLayerIsBroken(t *testing.T) {
 	}
 	if _, err := attest.ReadPackages([]v1.Layer{cut{good}}); err == nil || !strings.Contains(err.Error(), d.String()) {
 		t.Errorf("%v, want the layer's digest in it", err)
+	}
+}
+
+// A database costs what its documents would, over all layers, and is never kept as
+// text. What is refused has the digest of its layer.
+func TestReadPackagesIsBounded(t *testing.T) {
+	many := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "Package: p%d\nVersion: 1\n\n", i)
+		}
+		return b.String()
+	}
+	var parts []string
+	for i := range 3 {
+		parts = append(parts, fmt.Sprintf("var/lib/dpkg/status.d/%d", i), many(12_000))
+	}
+	for _, c := range []struct {
+		name   string
+		layers []v1.Layer // the last of which is refused
+		want   error      // nil: any
+	}{
+		{"a million packages", []v1.Layer{layer(t, "var/lib/dpkg/status", many(1_000_000))}, rootfs.ErrBudget},
+		{"in one layer", []v1.Layer{layer(t, parts...)}, rootfs.ErrBudget},
+		{"over layers", []v1.Layer{layer(t, parts[:2]...), layer(t, parts[2:4]...), layer(t, parts[4:]...)}, rootfs.ErrBudget},
+		{"large fields", []v1.Layer{layer(t, "lib/apk/db/installed", strings.Repeat("P:a\nV:"+strings.Repeat("1", 4000)+"\n\n", 2_000))}, rootfs.ErrBudget},
+		{"a long line", []v1.Layer{layer(t, "var/lib/dpkg/status", "Package: a\nVersion: "+strings.Repeat("1", 1<<20))}, nil},
+		{"a long release", []v1.Layer{layer(t, "etc/os-release", "ID="+strings.Repeat("x", 100))}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want, err := c.layers[len(c.layers)-1].Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err = attest.ReadPackages(c.layers)
+			runtime.ReadMemStats(&after)
+			var is *rootfs.LayerError
+			if !errors.As(err, &is) || is.Layer != want || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v of layer %s", err, c.want, want)
+			}
+			if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 48 {
+				t.Errorf("%d MiB were allocated", mib)
+			}
+		})
+	}
+	same := layer(t, "var/lib/dpkg/status", many(15_000)) // and what a layer replaces is free again
+	if p, err := attest.ReadPackages([]v1.Layer{same, same, same}); err != nil || len(p.List) != 15_000 {
+		t.Errorf("%v", err)
 	}
 }
 

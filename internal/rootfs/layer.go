@@ -119,6 +119,9 @@ func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
 	if isSparse(h) { // reading it is not bounded by what the layer has
 		return nil, fmt.Errorf("%q is a sparse file", name)
 	}
+	if at, ok := t.find(name); ok { // what is there is replaced
+		t.drop(at)
+	}
 	var err error
 	c.Content, c.Cost, err = t.Content(name, r, Budget-t.used)
 	return c, err

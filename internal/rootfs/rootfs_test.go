@@ -134,7 +134,7 @@ func TestBounds(t *testing.T) {
 		{"a path of 4,097 bytes", [][]byte{archive(t, file(strings.Repeat("a", 4097)))}, ErrPath, 1},
 		{"names of two layers together", [][]byte{half, more}, ErrBudget, 1000},
 		{"a window of 512 MiB", [][]byte{window(29)}, zstd.ErrWindowSizeExceeded, 4},
-		{"a window of 64 MiB", [][]byte{window(26)}, zstd.ErrWindowSizeExceeded, 4},
+		{"a window of 32 MiB", [][]byte{window(25)}, zstd.ErrWindowSizeExceeded, 4},
 		{"a whiteout of the parent", [][]byte{archive(t, file("a/b/.wh..."))}, nil, 1},
 		{"no tar", [][]byte{[]byte(strings.Repeat("no tar ", 512))}, tar.ErrHeader, 1},
 		{"cut", [][]byte{archive(t, file("a"))[:500]}, io.ErrUnexpectedEOF, 1},

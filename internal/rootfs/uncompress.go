@@ -11,9 +11,10 @@ import (
 )
 
 // MaxWindow is how far back a zstd layer may refer, and with it what its decoder
-// takes of memory, in bytes. All levels of zstd up to 20 keep to it, and all of
-// the encoders in Go that container tools use.
-const MaxWindow = 32 << 20
+// takes of memory, in bytes: RFC 8878 asks decoders for 8 MiB, which all levels of zstd
+// up to 19 and the encoders of container tools keep to. With the largest window, the
+// largest tree and the largest headers a process takes less than 128 MB.
+const MaxWindow = 16 << 20
 
 // Uncompress reads a layer in gzip or zstd, by its first bytes; another one is read
 // as it is. A zstd window of more than [MaxWindow] is zstd.ErrWindowSizeExceeded.
