@@ -47,7 +47,11 @@ type Builder struct {
 	Go    *crosscompile.Go // nil: the go command on PATH
 	Work  string           // an existing directory, no other Builder's; read until the last Put, then removed by the caller
 	Cache string           // "": none; one that cannot be used costs time only. Others prune nothing that is in use
-	Jobs  int              // compilers at once, 0: chosen from cores and memory
+	// CacheKey is a secret, for a Cache that others can write to, such as one in a checkout:
+	// what it remembers is believed only if a Builder with the same key stored it. nil: what
+	// is there is believed.
+	CacheKey []byte
+	Jobs     int // compilers at once, 0: chosen from cores and memory
 	// Within are directories that sources of a stranger may not lead out of, by links or by
 	// what assembly includes; none: sources are trusted. Modules that lie elsewhere are.
 	Within []string
@@ -112,7 +116,7 @@ func (b *Builder) init(ctx context.Context) {
 		}
 		if b.Cache != "" {
 			var err error
-			if b.store, err = cache.Open(b.Cache); err != nil {
+			if b.store, err = cache.Sealed(b.Cache, b.CacheKey); err != nil {
 				b.store = nil
 				b.log.WarnContext(ctx, "building without a cache: "+err.Error())
 			}

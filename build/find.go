@@ -31,7 +31,7 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 		return crosscompile.Package{}, err
 	}
 	scratch, err := b.store.Dir("modules")
-	if err != nil {
+	if err != nil || b.store.Sealed() { // a module that somebody else may have filled
 		scratch = filepath.Join(b.Work, "modules")
 	}
 	q := crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()}

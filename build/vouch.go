@@ -17,19 +17,24 @@ const sumName = ".sha256"
 
 // vouch notes that the program at file is the one with this digest, as it was
 // compiled. Where that cannot be noted the program is linked again the next time.
-func vouch(file, digest string) {
-	_ = os.WriteFile(filepath.Join(filepath.Dir(file), sumName), []byte(digest), 0o600)
+func (b *Builder) vouch(file, digest string) {
+	_ = os.WriteFile(filepath.Join(filepath.Dir(file), sumName), []byte(b.sumOf(file, digest)), 0o600)
+}
+
+// sumOf is what stands in the file: the digest and, where the cache asks for one, a proof.
+func (b *Builder) sumOf(file, digest string) string {
+	return digest + b.store.Proof("program", filepath.Base(filepath.Dir(file)), filepath.Base(file), digest)
 }
 
 // distrust removes what is at file unless somebody vouched for just that.
-func distrust(file string) error {
+func (b *Builder) distrust(file string) error {
 	info, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil && info.Mode().IsRegular() {
 		want, err := os.ReadFile(filepath.Join(filepath.Dir(file), sumName))
-		if is, herr := digestOfFile(file); err == nil && herr == nil && is == string(want) {
+		if is, herr := digestOfFile(file); err == nil && herr == nil && b.sumOf(file, is) == string(want) {
 			return nil
 		}
 	}

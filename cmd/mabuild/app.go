@@ -40,7 +40,9 @@ type app struct {
 	config  *config.Config
 	log     *slog.Logger
 	client  *registry.Client
-	cache   string      // the directory, "" for none
+	cache   string // the directory, "" for none
+	key     []byte // of what the cache remembers; see cacheKey
+	keyed   sync.Once
 	leave   func()      // the cache: what the run found there may be pruned
 	grown   atomic.Bool // the cache may have, by a program
 	work    string      // the work directory, "" before it is wanted

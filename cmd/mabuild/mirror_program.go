@@ -38,7 +38,7 @@ func (a *app) builders(ctx context.Context, s store) (builder func() (*build.Bui
 		if dir, err = os.MkdirTemp(work, "round-"); err != nil {
 			return nil, err
 		}
-		return &build.Builder{Bases: s, Work: dir, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log}, nil
+		return &build.Builder{Bases: s, Work: dir, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log}, nil
 	})
 	return builder, func() {
 		if dir != "" {

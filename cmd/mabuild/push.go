@@ -104,7 +104,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	pub := &publisher{client: a.client, log: a.log, bases: baselineIn(a.cache), builder: &build.Builder{
-		Bases: a.places(), Work: work, Cache: a.cache, Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
+		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
 	if pub.bills, err = a.biller(); err != nil {
 		return err

@@ -63,9 +63,7 @@ func (a *app) biller() (*biller, error) {
 		format: attest.Format(c.SBOM), base: c.SBOMBase, dir: c.SBOMDir, tool: strings.Trim(versionText(), "()"),
 		log: a.log, lists: map[v1.Hash]func() (*attest.Packages, error){},
 	}
-	if a.cache != "" {
-		b.cache, _ = cache.Open(a.cache) // that it can be used was seen
-	}
+	b.cache = a.store()
 	return b, nil
 }
 

@@ -2,11 +2,13 @@
 // directory that any number of processes may share.
 //
 // Nothing in it is trusted: a file is checked against its digest each time it is
-// read. Nothing in it is needed: whatever goes wrong costs time, never a result.
+// read, and a record against a proof where others can write to the directory ([Sealed]).
+// Nothing in it is needed: whatever goes wrong costs time, never a result.
 // Files appear whole or not at all (written aside, synced, renamed).
 package cache
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -29,17 +31,23 @@ var ErrCorrupt = errors.New("cache entry does not match its digest")
 // nothing. It is safe for concurrent use, also by several processes.
 type Cache struct {
 	dir  string
+	key  []byte // of proofs; nil: what lies in the directory is this user's own word
 	here *here
 	stay *flock.Flock // of Stay
 }
 
 // Open uses dir as a cache and creates it if need be. It proves that dir can be
 // written to. What holds something else is no cache: it would be pruned.
-func Open(dir string) (*Cache, error) {
+func Open(dir string) (*Cache, error) { return Sealed(dir, nil) }
+
+// Sealed is Open for a directory that others can write to, such as one in a checkout. A
+// record is believed only if it carries a proof that was made with the same key, which
+// the others do not have; a nil key asks for none.
+func Sealed(dir string, key []byte) (*Cache, error) {
 	if dir == "" {
 		return nil, errors.New("cache: no directory is named")
 	}
-	c := &Cache{dir: dir, here: hereOf(dir)}
+	c := &Cache{dir: dir, key: key, here: hereOf(dir)}
 	if err := c.own(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}
@@ -174,7 +182,11 @@ func (c *Cache) Store(kind, key string, v any) error {
 	if c == nil {
 		return nil
 	}
-	b, err := json.Marshal(record{Kind: kind, Key: key, Value: v})
+	value, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(record{Kind: kind, Key: key, Value: value, Proof: c.Proof(kind, key, string(value))})
 	if err != nil {
 		return err
 	}
@@ -190,7 +202,7 @@ func (c *Cache) Store(kind, key string, v any) error {
 }
 
 // Load fills v with what was stored under kind and key, and reports whether it
-// did. What is broken was not stored.
+// did. What is broken, or lacks its proof, was not stored.
 func (c *Cache) Load(kind, key string, v any) bool {
 	if c == nil {
 		return false
@@ -199,14 +211,28 @@ func (c *Cache) Load(kind, key string, v any) bool {
 	if err != nil {
 		return false
 	}
-	r := record{}
-	var value json.RawMessage
-	r.Value = &value
-	if json.Unmarshal(b, &r) != nil || r.Kind != kind || r.Key != key {
+	var r record
+	if json.Unmarshal(b, &r) != nil || r.Kind != kind || r.Key != key || c.key != nil && !hmac.Equal([]byte(r.Proof), []byte(c.Proof(kind, key, string(r.Value)))) {
 		return false
 	}
 	touched(c.record(kind, key))
-	return json.Unmarshal(value, v) == nil
+	return json.Unmarshal(r.Value, v) == nil
+}
+
+// Sealed reports whether records need a proof.
+func (c *Cache) Sealed() bool { return c != nil && c.key != nil }
+
+// Proof returns what proves that who has the cache's key said these texts, "" where no
+// proof is asked for.
+func (c *Cache) Proof(texts ...string) string {
+	if !c.Sealed() {
+		return ""
+	}
+	mac := hmac.New(sha256.New, c.key)
+	for _, text := range texts {
+		fmt.Fprintf(mac, "%d:%s", len(text), text)
+	}
+	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // Forget drops what was stored under kind and key.
@@ -219,9 +245,10 @@ func (c *Cache) Forget(kind, key string) error {
 
 // record carries its own key, so that one file can never stand for another.
 type record struct {
-	Kind  string `json:"kind"`
-	Key   string `json:"key"`
-	Value any    `json:"value"`
+	Kind  string          `json:"kind"`
+	Key   string          `json:"key"`
+	Value json.RawMessage `json:"value"`
+	Proof string          `json:"proof,omitempty"` // of Kind, Key and Value
 }
 
 func (c *Cache) record(kind, key string) string {

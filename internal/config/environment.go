@@ -94,7 +94,7 @@ func misspelt(o Options) []error {
 
 // settingVariables returns the names of the variables that mabuild reads for itself.
 func settingVariables() []string {
-	known := []string{allowUnsafeEnv, allowPathEnv}
+	known := []string{allowUnsafeEnv, allowPathEnv, prefix + "CACHE_KEY"}
 	for _, name := range switches {
 		known = append(known, variable(name))
 	}
