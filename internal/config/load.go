@@ -1,4 +1,4 @@
-//go:generate go test -run TestGolden -update .
+//go:generate go test -run "TestGolden|TestSecurityTable" -update .
 
 package config
 

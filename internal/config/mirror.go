@@ -101,12 +101,12 @@ type MirrorRegistry struct {
 // A MirrorUser is a name, or the variable that holds it.
 type MirrorUser struct {
 	Name string `yaml:"name" trust:"data" doc:"The name itself." example:"someone"`
-	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"HUB_USER"`
+	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"MABUILD_HUB_USER"`
 }
 
 // A MirrorKey is a variable that holds a secret.
 type MirrorKey struct {
-	Env string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"HUB_TOKEN"`
+	Env string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"MABUILD_HUB_TOKEN"`
 }
 
 // LoadMirror reads the file at path, which may say what a file of its tree may, and what

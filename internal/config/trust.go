@@ -37,7 +37,7 @@ const (
 	trustCC        trust = "cc"        // the name of a C compiler on PATH
 	trustPrivate   trust = "private"   // true, of loopback and private hosts alone
 	trustHosts     trust = "hosts"     // loopback and private hosts
-	trustBases     trust = "bases"     // mirrors of registries, for the bases of this build
+	trustBases     trust = "bases"     // mirrors of registries, for the bases and sources of this file
 	trustSecret    trust = "secret"    // a variable that is named for it
 	trustPeople    trust = "people"    // nothing
 )
@@ -58,7 +58,7 @@ var trusts = []struct {
 	{trustCC, "the name of a C compiler on PATH"},
 	{trustPrivate, "true, or a file in the tree, for loopback and private hosts alone"},
 	{trustHosts, "loopback and private hosts"},
-	{trustBases, "hosts that bases of this build are read from; no other command uses them"},
+	{trustBases, "hosts that the bases of its builds, or the sources of its entries, are read from; no other command uses them"},
 	{trustSecret, "a variable called MABUILD_…, or one that --allow-env names"},
 	{trustPeople, "nothing: flags, the environment and the person's own file say it"},
 }
@@ -399,4 +399,56 @@ func Private(host string) bool {
 		}
 	}
 	return false
+}
+
+// TrustTable returns as Markdown what the files of a tree may say of each key.
+func TrustTable() string {
+	var b strings.Builder
+	b.WriteString("| may say | of these keys |\n|---|---|\n")
+	keys := map[trust][]string{}
+	for _, file := range []struct {
+		name string
+		of   reflect.Type
+	}{{FileName, reflect.TypeFor[Config]()}, {MirrorFileName, reflect.TypeFor[Mirror]()}} {
+		found := map[trust][]string{}
+		everyKey(describe(file.of), "", func(key string, f *field) {
+			key = strings.TrimPrefix(key, "builds[].")
+			if !slices.Contains(found[f.trust], "`"+key+"`") {
+				found[f.trust] = append(found[f.trust], "`"+key+"`")
+			}
+		})
+		for t, list := range found {
+			text := strings.Join(list, " ")
+			if t == trustData {
+				text = "all others"
+			}
+			keys[t] = append(keys[t], "*"+file.name+"*: "+text)
+		}
+	}
+	for _, one := range trusts {
+		if one.trust != trustData {
+			fmt.Fprintf(&b, "| %s | %s |\n", one.says, strings.Join(keys[one.trust], "<br>"))
+		}
+	}
+	fmt.Fprintf(&b, "| anything | %s |\n", strings.Join(keys[trustData], "<br>"))
+	b.WriteString("\n| of | what is harmless |\n|---|---|\n")
+	for _, tool := range []string{"link", "compile"} {
+		fmt.Fprintf(&b, "| `go tool %s` | `%s` |\n", tool, strings.Join(harmlessFlags(tool), "` `"))
+	}
+	fmt.Fprintf(&b, "| variables | `%s` |\n", strings.Join(harmlessVariables(), "` `"))
+	return b.String()
+}
+
+// everyKey calls do for the leaves among fields, with those in lists and maps.
+func everyKey(fields []*field, prefix string, do func(key string, f *field)) {
+	for _, f := range fields {
+		switch {
+		case f.elem == nil:
+			do(prefix+f.path, f)
+		case f.kind == object:
+			everyKey(f.elem, prefix, do)
+		default:
+			everyKey(f.elem, prefix+f.path+"[].", do)
+		}
+	}
 }

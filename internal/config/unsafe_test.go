@@ -179,26 +179,6 @@ func TestEveryToolFlagIsJudged(t *testing.T) {
 	}
 }
 
-// everyField returns the leaves of a file, with those in lists and maps.
-func everyField(fields []*field, prefix string) map[string]*field {
-	all := map[string]*field{}
-	for _, f := range fields {
-		at := prefix + f.path
-		if f.elem == nil {
-			all[at] = f
-			continue
-		}
-		below := at + "[]."
-		if f.kind == object {
-			below = prefix
-		}
-		for key, e := range everyField(f.elem, below) {
-			all[key] = e
-		}
-	}
-	return all
-}
-
 // TestEveryKeyIsJudged: each key of both files says what a stranger may say of it, and
 // what is a path, a place or a host says so.
 func TestEveryKeyIsJudged(t *testing.T) {
@@ -207,7 +187,7 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		known = append(known, one.trust)
 	}
 	for _, file := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Mirror]()} {
-		for key, f := range everyField(describe(file), "") {
+		everyKey(describe(file), "", func(key string, f *field) {
 			switch {
 			case !slices.Contains(known, f.trust):
 				t.Errorf("%s: %s has no trust: may a stranger say it?", file, key)
@@ -218,7 +198,28 @@ func TestEveryKeyIsJudged(t *testing.T) {
 					t.Errorf("%s: %s is a variable and may be any", file, key)
 				}
 			}
+		})
+	}
+}
+
+// TestSecurityTable: SECURITY.md has the table as the code has it.
+func TestSecurityTable(t *testing.T) {
+	const file, begin, end = "../../SECURITY.md", "<!-- made from the code: go generate ./internal/config -->\n", "<!-- end -->"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	table, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatal("SECURITY.md has no place for the table")
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(before+begin+TrustTable()+end+after), 0o644); err != nil {
+			t.Fatal(err)
 		}
+	} else if table != TrustTable() {
+		t.Errorf("%s is stale: go generate ./internal/config", file)
 	}
 }
 
