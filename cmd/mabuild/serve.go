@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"net/http"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,6 +16,7 @@ import (
 type serveOptions struct {
 	address string
 	dir     string
+	hosts   []string
 }
 
 func newRegistry(a *app) *cobra.Command {
@@ -38,7 +37,10 @@ func newServe(a *app) *cobra.Command {
 		Short: "Serve a registry from a directory until interrupted",
 		Long: `Serve a registry from a directory, without TLS and without accounts, on the
 loopback interface unless told otherwise. Its address is printed when it is
-ready. It is for trying things out, not for keeping them.`,
+ready. It is for trying things out, not for keeping them.
+
+It answers only requests that name a loopback host, the IP address at which they
+arrive, or a --host, so that web pages of others cannot reach it (DNS rebinding).`,
 		Example: "  mabuild registry serve --dir /tmp/registry --address 127.0.0.1:5000",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,30 +52,32 @@ ready. It is for trying things out, not for keeping them.`,
 	}
 	cmd.Flags().StringVar(&o.address, "address", "127.0.0.1:5000", "`HOST:PORT` to listen on; port 0 takes a free one")
 	cmd.Flags().StringVar(&o.dir, "dir", "registry", "`DIR` to keep everything in")
+	cmd.Flags().StringSliceVar(&o.hosts, "host", nil, "answer requests to this `NAME`, too (may be repeated)")
 	return cmd
 }
 
-func runServe(ctx context.Context, a *app, o serveOptions) error {
+func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
 	a.leave() // it lives for long and wants nothing of the cache
-	handler, err := serve.New(ctx, o.dir, log.New(a.stderr, "", log.LstdFlags))
+	hosts, err := serve.ParseHosts(o.hosts)
+	if err != nil {
+		return usage("--host registry.local, for example", "--host: %s", err)
+	}
+	logger := log.New(a.stderr, "", log.LstdFlags)
+	store, err := serve.Open(o.dir, logger)
+	if errors.Is(err, serve.ErrInUse) {
+		return usage("choose another --dir", "%s", err)
+	}
 	if err != nil {
 		return err
 	}
-	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "tcp", o.address)
+	defer func() { err = errors.Join(err, store.Close()) }()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.address)
 	if err != nil {
 		return usage("choose another --address; port 0 takes a free one", "%s", err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return ctx }}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
 	if _, err := fmt.Fprintln(a.stdout, listener.Addr()); err != nil {
-		return errors.Join(err, server.Close())
+		return errors.Join(err, listener.Close())
 	}
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done(): // being interrupted is how this command ends
-		return server.Close()
-	}
+	// Being interrupted is how this command ends.
+	return serve.Serve(ctx, listener, serve.NewRegistry(store, hosts, logger), logger)
 }

@@ -1,0 +1,219 @@
+package serve
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"regexp"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// manifestType is the media type of every manifest that the registry takes. Nothing
+// that a browser would show or run is one.
+var manifestType = regexp.MustCompile(`^application/[a-z0-9][a-z0-9!#$&^_.+-]*\+json$`)
+
+const maxMediaType = 255
+
+// A document is what the registry has to know of a manifest.
+type document struct {
+	mediaType    string
+	artifactType string // as a list of referrers has it
+	annotations  map[string]string
+	subject      digest.Digest // "" for none
+	parts        []part
+}
+
+// A part is what has to be there before a manifest is taken.
+type part struct {
+	ocispec.Descriptor
+	manifest certainty
+}
+
+// certainty is whether a part is a manifest.
+type certainty int
+
+const (
+	never certainty = iota
+	perhaps
+	always
+)
+
+// keys are those of a manifest that mean something to the registry.
+var keys = []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject", "annotations", "fsLayers"}
+
+// parseDocument reads a manifest. claimed is the media type that came with it, or "".
+// It refuses what two readers could take for two things: a document that is both an
+// image and an index, a key that stands twice or differs in case, a media type other
+// than the claimed one.
+func parseDocument(raw []byte, claimed string) (*document, error) {
+	values, err := topLevel(raw)
+	if err != nil {
+		return nil, err
+	}
+	var m struct {
+		version   int
+		manifests []ocispec.Descriptor
+		layers    []ocispec.Descriptor
+		blobs     []ocispec.Descriptor
+		config    *ocispec.Descriptor
+		subject   *ocispec.Descriptor
+	}
+	doc := &document{}
+	for key, into := range map[string]any{
+		"schemaVersion": &m.version, "mediaType": &doc.mediaType, "artifactType": &doc.artifactType, "annotations": &doc.annotations,
+		"manifests": &m.manifests, "layers": &m.layers, "blobs": &m.blobs, "config": &m.config, "subject": &m.subject,
+	} {
+		if value, ok := values[key]; ok {
+			if err := json.Unmarshal(value, into); err != nil {
+				return nil, manifestInvalid("%s: the value does not have the right type", key)
+			}
+		}
+	}
+	if doc.mediaType, err = settleMediaType(doc.mediaType, claimed, values); err != nil {
+		return nil, err
+	}
+	image, index := values["config"] != nil || values["layers"] != nil, values["manifests"] != nil
+	kind := types.MediaType(doc.mediaType)
+	switch {
+	case image && index || values["fsLayers"] != nil:
+		return nil, manifestInvalid("the document is both an image and an index, or has fsLayers")
+	case kind.IsImage() && m.config == nil:
+		return nil, manifestInvalid("an image manifest without config")
+	case kind.IsIndex() && !index:
+		return nil, manifestInvalid("an index without manifests")
+	case kind.IsImage() && index || kind.IsIndex() && image:
+		return nil, manifestInvalid("the document is not %s", doc.mediaType)
+	case (kind.IsImage() || kind.IsIndex()) && m.version != 2:
+		return nil, manifestInvalid("schemaVersion is %d, not 2", m.version)
+	}
+	if doc.artifactType == "" && m.config != nil {
+		doc.artifactType = m.config.MediaType
+	}
+	if m.subject != nil {
+		if err := checkDescriptor(*m.subject); err != nil {
+			return nil, err
+		}
+		doc.subject = m.subject.Digest
+	}
+	if m.config != nil {
+		doc.parts = append(doc.parts, part{Descriptor: *m.config})
+		doc.parts[0].URLs = nil // a config is always wanted
+	}
+	for _, d := range append(m.layers, m.blobs...) {
+		doc.parts = append(doc.parts, part{Descriptor: d})
+	}
+	for _, d := range m.manifests {
+		p := part{Descriptor: d, manifest: perhaps}
+		if t := types.MediaType(d.MediaType); t.IsImage() || t.IsIndex() {
+			p.manifest = always
+		}
+		doc.parts = append(doc.parts, p)
+	}
+	if err := doc.settleParts(); err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
+
+// settleParts checks all descriptors, and keeps those whose content has to be there:
+// foreign layers, which name other addresses, need not be.
+func (doc *document) settleParts() error {
+	wanted := doc.parts[:0]
+	for _, p := range doc.parts {
+		if err := checkDescriptor(p.Descriptor); err != nil {
+			return err
+		}
+		if len(p.URLs) == 0 {
+			wanted = append(wanted, p)
+		}
+	}
+	doc.parts = wanted
+	return nil
+}
+
+func checkDescriptor(d ocispec.Descriptor) error {
+	if _, err := parseDigest(d.Digest.String()); err != nil || d.Size < 0 {
+		return manifestInvalid("the descriptor of %.200q is not valid", d.Digest)
+	}
+	return nil
+}
+
+// settleMediaType returns the one media type that the document and the client agree on.
+func settleMediaType(embedded, claimed string, values map[string]json.RawMessage) (string, error) {
+	if claimed != "" {
+		t, _, err := mime.ParseMediaType(claimed)
+		if err != nil {
+			return "", manifestInvalid("%.200q is not a media type", claimed)
+		}
+		claimed = t
+	}
+	settled := embedded
+	switch known := types.MediaType(claimed); {
+	case embedded != "" && claimed != "" && !strings.EqualFold(embedded, claimed):
+		return "", manifestInvalid("the media type is %.200q by the header and %.200q by the document", claimed, embedded)
+	case embedded == "" && (known.IsImage() || known.IsIndex()):
+		settled = claimed
+	case embedded == "" && claimed == "" && values["manifests"] != nil:
+		settled = ocispec.MediaTypeImageIndex
+	case embedded == "" && claimed == "" && values["config"] != nil:
+		settled = ocispec.MediaTypeImageManifest
+	}
+	if len(settled) >= maxMediaType || !manifestType.MatchString(settled) {
+		return "", manifestInvalid("%.200q is not the media type of a manifest", settled)
+	}
+	return settled, nil
+}
+
+// topLevel returns the values of a JSON object that are not null.
+func topLevel(raw []byte) (map[string]json.RawMessage, error) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
+		return nil, manifestInvalid("the manifest is not a JSON object")
+	}
+	values, err := members(decoder)
+	if err != nil {
+		return nil, err
+	}
+	if end, err := decoder.Token(); err != nil || end != json.Delim('}') {
+		return nil, manifestInvalid("the manifest is cut off")
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, manifestInvalid("the manifest is not one JSON object")
+	}
+	return values, nil
+}
+
+func members(decoder *json.Decoder) (map[string]json.RawMessage, error) {
+	values, seen := map[string]json.RawMessage{}, map[string]bool{}
+	for decoder.More() {
+		key, err := decoder.Token()
+		if err != nil {
+			return nil, manifestInvalid("the manifest is not valid JSON")
+		}
+		name := fmt.Sprint(key)
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, manifestInvalid("the manifest is not valid JSON")
+		}
+		for _, known := range keys {
+			if strings.EqualFold(name, known) && name != known {
+				return nil, manifestInvalid("the key %.50q is %q in another case", name, known)
+			}
+		}
+		if seen[name] {
+			return nil, manifestInvalid("the key %.50q stands twice", name)
+		}
+		seen[name] = true
+		if string(value) != "null" {
+			values[name] = value
+		}
+	}
+	return values, nil
+}

@@ -1,0 +1,193 @@
+package serve
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// recordsDir is where mabuild kept manifests before it had a store, each as a record
+// under the sum of its names.
+const recordsDir = "manifests"
+
+// maxRecord bounds a record: a manifest in base64, and its names.
+const maxRecord = 8 << 20
+
+type record struct {
+	Repository string `json:"repository"`
+	Reference  string `json:"reference"`
+	MediaType  string `json:"mediaType"`
+	Body       []byte `json:"body"`
+}
+
+// migrate takes over what is in recordsDir, children before the indexes that hold them.
+// A record goes once its manifest is in its place, so that migrate may be broken off at
+// any time. What cannot be taken over stays, and gets a line in the log.
+func (s *Store) migrate() error {
+	blobs, err := s.list(blobsDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range blobs {
+		if strings.HasPrefix(name, "upload-") { // a blob that was never finished
+			if err := s.remove(path.Join(blobsDir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	waiting, err := s.list(recordsDir)
+	if err != nil {
+		return err
+	}
+	slices.Sort(waiting)
+	causes := map[string]error{}
+	for before := -1; len(waiting) != before; {
+		before = len(waiting)
+		left := waiting[:0]
+		for _, name := range waiting {
+			file := path.Join(recordsDir, name)
+			if strings.HasSuffix(name, ".new") { // never finished
+				causes[name] = nil
+			} else {
+				causes[name] = s.takeOver(file)
+			}
+			if causes[name] == nil {
+				causes[name] = s.remove(file)
+			}
+			if causes[name] != nil {
+				left = append(left, name)
+			}
+		}
+		waiting = left
+	}
+	for _, name := range waiting {
+		s.log.Printf("%s: %s", s.root.Name()+"/"+path.Join(recordsDir, name), causes[name])
+	}
+	_ = s.root.Remove(recordsDir) // unless something is left
+	return nil
+}
+
+// takeOver puts one record in its place. A tag that is there is newer than the record.
+func (s *Store) takeOver(file string) error {
+	raw, err := s.read(file, maxRecord)
+	if err != nil {
+		return err
+	}
+	var r record
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return fmt.Errorf("is not a record: %w", err)
+	}
+	err = s.restore(r)
+	var e *Error
+	if errors.As(err, &e) {
+		return fmt.Errorf("%s of %s is on disk and is not served: %d %w", r.Reference, r.Repository, e.Status, e)
+	}
+	return err
+}
+
+func (s *Store) restore(r record) error {
+	if err := checkRepository(r.Repository); err != nil {
+		return err
+	}
+	d, err := parseReference(r.Reference)
+	if err != nil {
+		return err
+	}
+	tag := ""
+	if d == "" {
+		d, tag = digest.FromBytes(r.Body), r.Reference
+	} else if d != d.Algorithm().FromBytes(r.Body) {
+		return refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest has another digest")
+	}
+	doc, err := parseDocument(r.Body, r.MediaType)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(s.removeDamaged(doc), s.missing(r.Repository, doc)); err != nil {
+		return err
+	}
+	if err := s.keep(r.Repository, d, doc, r.Body); err != nil || tag == "" {
+		return err
+	}
+	if _, err := s.stat(tagFile(r.Repository, tag)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.write(tagFile(r.Repository, tag), []byte(d+"\n"))
+}
+
+// reportIncomplete gives each manifest of which a part is not there, and each tag without
+// its manifest, a line in the log. A blob that was cut short, by a crash before blobs were
+// synced, is removed, so that it can be pushed again.
+func (s *Store) reportIncomplete() error {
+	repositories, err := s.Repositories()
+	if err != nil {
+		return err
+	}
+	for _, repository := range repositories {
+		tags, err := s.Tags(repository)
+		if err != nil {
+			return err
+		}
+		named := map[digest.Digest][]string{}
+		for _, tag := range tags {
+			d, err := s.tagged(repository, tag)
+			if err == nil {
+				_, err = s.stat(manifestFile(repository, d))
+			}
+			if err != nil {
+				s.log.Printf("%s of %s is on disk and is not served: %s", tag, repository, err)
+			}
+			named[d] = append(named[d], tag+" of ")
+		}
+		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			files, err := s.list(path.Join(repositoriesDir, repository, manifestsDir, algorithm.String()))
+			if err != nil {
+				return err
+			}
+			for _, encoded := range files {
+				d := digest.NewDigestFromEncoded(algorithm, encoded)
+				if err := s.whole(repository, d); err != nil {
+					s.log.Printf("%s%s is incomplete: %s of it: %s", strings.Join(named[d], ""), repository, d, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// whole says what a manifest on disk lacks.
+func (s *Store) whole(repository string, d digest.Digest) error {
+	doc, err := s.document(manifestFile(repository, d))
+	if err != nil {
+		return err
+	}
+	if err := s.removeDamaged(doc); err != nil {
+		return err
+	}
+	return s.missing(repository, doc)
+}
+
+// removeDamaged removes the blobs of a manifest that have another size than it says, and
+// another digest than their name says.
+func (s *Store) removeDamaged(doc *document) error {
+	for _, p := range doc.parts {
+		name := blobFile(p.Digest)
+		if info, err := s.stat(name); err != nil || info.Size() == p.Size {
+			continue
+		}
+		if got, err := s.sum(name, p.Digest.Algorithm()); err == nil && got != p.Digest {
+			s.log.Printf("the blob %s is damaged and is removed", p.Digest)
+			if err := s.remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

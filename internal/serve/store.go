@@ -1,0 +1,523 @@
+package serve
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gofrs/flock"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ErrInUse is returned by [Open] for a directory that another process serves.
+var ErrInUse = errors.New("another process serves this directory")
+
+// maxManifest bounds a manifest in bytes, as registries commonly do.
+const maxManifest = 4 << 20
+
+// A Store is what a registry keeps in a directory. Its methods may be called at once.
+//
+//	blobs/ALGORITHM/HEX                                     the bytes of a blob, of all repositories
+//	repositories/NAME/_manifests/ALGORITHM/HEX              a line with the media type, then the manifest
+//	repositories/NAME/_tags/TAG                             the digest that the tag names
+//	repositories/NAME/_referrers/ALGORITHM/HEX/ALGORITHM-HEX  the descriptor of a manifest whose subject is HEX
+//	uploads/                                                what is not finished; it goes when the store is opened
+//
+// A file appears whole, synced to the disk, by a rename. A tag is written after its
+// manifest, and a manifest after its descriptor among the referrers; a descriptor whose
+// manifest is not there counts for nothing. Only regular files are read, and only
+// through directories: the store never follows a link.
+type Store struct {
+	root *os.Root
+	lock *flock.Flock
+	log  *log.Logger
+
+	mu      sync.Mutex // held while manifests, tags and referrers change, and while a blob is removed
+	uploads uploads
+
+	fault func(step string) error // tests: fails a step of writing
+}
+
+// Open opens the store in dir, which it makes, for this process alone ([ErrInUse]).
+// What an older mabuild wrote is taken over. What is incomplete gets a line in the log,
+// which may be nil. The caller closes the store.
+func Open(dir string, logger *log.Logger) (*Store, error) {
+	if logger == nil {
+		logger = log.New(io.Discard, "", 0)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{root: root, log: logger, uploads: newUploads()}
+	if err := s.take(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// take locks the directory.
+func (s *Store) take() error {
+	const name = ".lock"
+	if info, err := s.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", filepath.Join(s.root.Name(), name))
+	}
+	s.lock = flock.New(filepath.Join(s.root.Name(), name))
+	held, err := s.lock.TryLock()
+	if err == nil && !held {
+		err = fmt.Errorf("%s: %w", s.root.Name(), ErrInUse)
+	}
+	return err
+}
+
+// prepare makes the directories, removes what no process will finish, takes over what
+// an older mabuild wrote, and names what is incomplete.
+func (s *Store) prepare() error {
+	if err := s.root.RemoveAll(uploadsDir); err != nil {
+		return err
+	}
+	for _, dir := range []string{blobsDir, repositoriesDir, uploadsDir} {
+		if err := s.mkdir(dir); err != nil {
+			return err
+		}
+	}
+	if err := s.migrate(); err != nil {
+		return err
+	}
+	return s.reportIncomplete()
+}
+
+// Close ends all uploads and lets another process open the directory.
+func (s *Store) Close() error {
+	s.endUploads()
+	err := s.root.Close()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
+}
+
+// Repositories returns the names of the repositories that have a manifest, sorted.
+func (s *Store) Repositories() ([]string, error) {
+	var names []string
+	err := fs.WalkDir(s.root.FS(), repositoriesDir, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+			return nil
+		case err != nil:
+			return err
+		case !d.IsDir():
+			return nil
+		case d.Name() == manifestsDir:
+			repository := strings.TrimPrefix(path.Dir(name), repositoriesDir+"/")
+			if known, err := s.known(repository); err != nil || !known {
+				return err
+			}
+			names = append(names, repository)
+			return nil
+		case strings.HasPrefix(d.Name(), "_"):
+			return fs.SkipDir
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+// known reports whether a repository has a manifest.
+func (s *Store) known(repository string) (bool, error) {
+	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		files, err := s.list(path.Join(repositoriesDir, repository, manifestsDir, algorithm.String()))
+		if err != nil || len(files) > 0 {
+			return len(files) > 0, err
+		}
+	}
+	return false, nil
+}
+
+// Tags returns the tags of a repository, sorted by their bytes.
+func (s *Store) Tags(repository string) ([]string, error) {
+	if err := checkRepository(repository); err != nil {
+		return nil, err
+	}
+	if known, err := s.known(repository); err != nil || !known {
+		return nil, errors.Join(err, absent(!known, nameUnknown(repository)))
+	}
+	files, err := s.list(path.Join(repositoriesDir, repository, tagsDir))
+	tags := make([]string, 0, len(files))
+	for _, file := range files {
+		if tag, ok := fileToTag(file); ok {
+			tags = append(tags, tag)
+		}
+	}
+	slices.Sort(tags)
+	return tags, err
+}
+
+// absent returns e if it applies: an *Error that is nil would not be a nil error.
+func absent(applies bool, e *Error) error {
+	if applies {
+		return e
+	}
+	return nil
+}
+
+// A Manifest is one that the store has. Its body is read from the disk.
+type Manifest struct {
+	Digest    digest.Digest
+	MediaType string
+	Size      int64
+	Body      io.ReadSeeker
+	file      *os.File
+}
+
+// Close ends the reading of the body.
+func (m *Manifest) Close() error { return m.file.Close() }
+
+// Manifest returns what a tag or digest names. The caller closes it.
+func (s *Store) Manifest(repository, reference string) (*Manifest, error) {
+	if err := checkRepository(repository); err != nil {
+		return nil, err
+	}
+	d, err := parseReference(reference)
+	if err == nil && d == "" {
+		d, err = s.tagged(repository, reference)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.openManifest(manifestFile(repository, d))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, manifestUnknown(repository, reference)
+	case err != nil:
+		return nil, err
+	}
+	m.Digest = d
+	return m, nil
+}
+
+func (s *Store) tagged(repository, tag string) (digest.Digest, error) {
+	text, err := s.read(tagFile(repository, tag), 1<<10)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", manifestUnknown(repository, tag)
+	case err != nil:
+		return "", err
+	}
+	d := digest.Digest(strings.TrimSuffix(string(text), "\n"))
+	if err := d.Validate(); err != nil {
+		return "", fmt.Errorf("the file of tag %s of %s: %w", tag, repository, err)
+	}
+	return d, nil
+}
+
+// openManifest opens the file of a manifest and reads its first line.
+func (s *Store) openManifest(file string) (*Manifest, error) {
+	f, size, err := s.open(file)
+	if err != nil {
+		return nil, err
+	}
+	line := make([]byte, maxMediaType+1)
+	n, err := io.ReadFull(f, line)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, errors.Join(err, f.Close())
+	}
+	mediaType, _, found := bytes.Cut(line[:n], []byte("\n"))
+	if !found {
+		return nil, errors.Join(fmt.Errorf("%s does not begin with a media type", file), f.Close())
+	}
+	begin := int64(len(mediaType) + 1)
+	body := io.NewSectionReader(f, begin, size-begin)
+	return &Manifest{MediaType: string(mediaType), Size: size - begin, Body: body, file: f}, nil
+}
+
+// A Stored manifest is one that PutManifest took. Subject is "" for one without.
+type Stored struct {
+	Digest, Subject digest.Digest
+}
+
+// PutManifest makes reference, a tag or the digest of body, name the manifest in body.
+// mediaType is what the client says of it, or "". A manifest that is not valid, or of
+// which a part is not there, is refused. On an error reference is as it was.
+func (s *Store) PutManifest(repository, reference, mediaType string, body io.Reader) (Stored, error) {
+	if err := checkRepository(repository); err != nil {
+		return Stored{}, err
+	}
+	d, err := parseReference(reference)
+	if err != nil {
+		return Stored{}, err
+	}
+	// Many slow clients would hold much memory: the body waits on the disk.
+	temp, err := s.spool(body, maxManifest)
+	if err != nil {
+		return Stored{}, err
+	}
+	defer s.root.Remove(temp) //nolint:errcheck // removed again when the store is opened
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	raw, err := s.read(temp, maxManifest)
+	if err != nil {
+		return Stored{}, err
+	}
+	tag := ""
+	if d == "" {
+		d, tag = digest.FromBytes(raw), reference
+	} else if d != d.Algorithm().FromBytes(raw) {
+		return Stored{}, refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest's digest is %s", d.Algorithm().FromBytes(raw))
+	}
+	doc, err := parseDocument(raw, mediaType)
+	if err != nil {
+		return Stored{}, err
+	}
+	if err := s.missing(repository, doc); err != nil {
+		return Stored{}, err
+	}
+	if err := s.keep(repository, d, doc, raw); err != nil {
+		return Stored{}, err
+	}
+	if tag != "" {
+		err = s.write(tagFile(repository, tag), []byte(d+"\n"))
+	}
+	return Stored{Digest: d, Subject: doc.subject}, err
+}
+
+// keep writes a manifest, after its descriptor among the referrers of its subject.
+func (s *Store) keep(repository string, d digest.Digest, doc *document, raw []byte) error {
+	if doc.subject != "" {
+		descriptor, err := json.Marshal(ocispec.Descriptor{
+			MediaType: doc.mediaType, Digest: d, Size: int64(len(raw)),
+			ArtifactType: doc.artifactType, Annotations: doc.annotations,
+		})
+		if err != nil {
+			return err
+		}
+		if err := s.write(referrerFile(repository, doc.subject, d), descriptor); err != nil {
+			return err
+		}
+	}
+	return s.write(manifestFile(repository, d), append([]byte(doc.mediaType+"\n"), raw...))
+}
+
+// missing says which part of a manifest the store does not have, or has in another size.
+func (s *Store) missing(repository string, doc *document) error {
+	for _, part := range doc.parts {
+		size, err := s.sizeOf(repository, part)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return refuse(http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN", "%s is not in the repository", part.Digest)
+		case err != nil:
+			return err
+		case size != part.Size:
+			return manifestInvalid("the descriptor of %s says %d bytes, and it has %d", part.Digest, part.Size, size)
+		}
+	}
+	return nil
+}
+
+// sizeOf returns the size of a part. What an index names may be a blob, as in the
+// caches of BuildKit, unless its media type is that of a manifest.
+func (s *Store) sizeOf(repository string, p part) (int64, error) {
+	if p.manifest != never {
+		m, err := s.openManifest(manifestFile(repository, p.Digest))
+		if err == nil {
+			return m.Size, m.Close()
+		}
+		if p.manifest == always || !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+	}
+	info, err := s.stat(blobFile(p.Digest))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// DeleteManifest removes a tag, or a manifest with all tags that name it. What names the
+// manifest as a child or as its subject stays.
+func (s *Store) DeleteManifest(repository, reference string) error {
+	if err := checkRepository(repository); err != nil {
+		return err
+	}
+	d, err := parseReference(reference)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	file := tagFile(repository, reference)
+	var subject digest.Digest
+	if d != "" {
+		file = manifestFile(repository, d)
+		doc, err := s.document(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return manifestUnknown(repository, reference)
+		case err == nil: // else its descriptor stays, which counts for nothing
+			subject = doc.subject
+		}
+		if err := s.untag(repository, d); err != nil {
+			return err
+		}
+	}
+	switch err := s.remove(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		return manifestUnknown(repository, reference)
+	case err != nil:
+		return err
+	}
+	if subject != "" {
+		_ = s.remove(referrerFile(repository, subject, d)) // counts for nothing without the manifest
+		_ = s.root.Remove(referrerDir(repository, subject))
+	}
+	return s.prune(repository)
+}
+
+// document reads the manifest in a file. It need not be complete.
+func (s *Store) document(file string) (*document, error) {
+	m, err := s.openManifest(file)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close() //nolint:errcheck // only read
+	raw, err := io.ReadAll(io.LimitReader(m.Body, maxManifest+1))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseDocument(raw, m.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	return doc, nil
+}
+
+// untag removes the tags that name a manifest.
+func (s *Store) untag(repository string, d digest.Digest) error {
+	files, err := s.list(path.Join(repositoriesDir, repository, tagsDir))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		name := path.Join(repositoriesDir, repository, tagsDir, file)
+		text, err := s.read(name, 1<<10)
+		if err != nil {
+			return err
+		}
+		if strings.TrimSuffix(string(text), "\n") == d.String() {
+			if err := s.remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// prune removes the directories of a repository without manifests.
+func (s *Store) prune(repository string) error {
+	if known, err := s.known(repository); err != nil || known {
+		return err
+	}
+	dir := path.Join(repositoriesDir, repository)
+	for _, sub := range []string{tagsDir, referrersDir, manifestsDir} {
+		if err := s.root.RemoveAll(path.Join(dir, sub)); err != nil {
+			return err
+		}
+	}
+	for ; dir != repositoriesDir; dir = path.Dir(dir) {
+		if s.root.Remove(dir) != nil { // another repository is below
+			break
+		}
+	}
+	return nil
+}
+
+// Referrers returns the descriptors of the manifests whose subject is a digest, sorted by
+// digest, from the first after last; more says that a page of them was cut short. A
+// repository that does not exist has none.
+func (s *Store) Referrers(repository string, subject digest.Digest, artifactType, last string) (list []ocispec.Descriptor, more bool, err error) {
+	if err := checkRepository(repository); err != nil {
+		return nil, false, err
+	}
+	list = []ocispec.Descriptor{}
+	dir := referrerDir(repository, subject)
+	files, err := s.list(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	slices.Sort(files)
+	size := 0
+	for _, file := range files {
+		algorithm, encoded, _ := strings.Cut(file, "-")
+		d, err := parseDigest(algorithm + ":" + encoded)
+		if err != nil || file <= strings.Replace(last, ":", "-", 1) {
+			continue
+		}
+		if _, err := s.stat(manifestFile(repository, d)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		raw, err := s.read(path.Join(dir, file), maxManifest)
+		if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
+			continue
+		}
+		var descriptor ocispec.Descriptor
+		if err := errors.Join(err, json.Unmarshal(raw, &descriptor)); err != nil {
+			return nil, false, fmt.Errorf("%s: %w", path.Join(dir, file), err)
+		}
+		if artifactType != "" && descriptor.ArtifactType != artifactType {
+			continue
+		}
+		if size += len(raw); size > maxManifest && len(list) > 0 {
+			return list, true, nil
+		}
+		list = append(list, descriptor)
+	}
+	return list, false, nil
+}
+
+// Blob opens a blob. The caller closes it.
+func (s *Store) Blob(d digest.Digest) (*os.File, error) {
+	f, _, err := s.open(blobFile(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, refuse(http.StatusNotFound, "BLOB_UNKNOWN", "there is no blob %s", d)
+	}
+	return f, err
+}
+
+// HasBlob reports whether the store has a blob.
+func (s *Store) HasBlob(d digest.Digest) (bool, error) {
+	_, err := s.stat(blobFile(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// DeleteBlob removes a blob from all repositories. Manifests that name it stay.
+func (s *Store) DeleteBlob(d digest.Digest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.remove(blobFile(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return refuse(http.StatusNotFound, "BLOB_UNKNOWN", "there is no blob %s", d)
+	}
+	return err
+}
