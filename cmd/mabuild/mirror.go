@@ -17,6 +17,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/progress"
+	"github.com/mabuild/mabuild/internal/serve"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -35,6 +36,7 @@ type mirrorOptions struct {
 	report                  string
 	watch                   bool
 	listen                  string
+	listenHosts             []string
 	reserve                 int
 	trust                   config.Trust // what the file may say
 }
@@ -97,6 +99,7 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.listen, "listen", "", "serve /healthz and /metrics at this `ADDRESS` while watching")
 	config.BindTrust(f)
 	config.BindSecrets(f)
+	f.StringSliceVar(&o.listenHosts, "listen-host", nil, "answer requests to this `NAME` at --listen, too (may be repeated)")
 	f.IntVar(&o.reserve, "quota-reserve", 0, "leave this `NUMBER` of a registry's pulls to others")
 }
 
@@ -142,6 +145,12 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 	}
 	if o.listen != "" && !o.watch {
 		errs = append(errs, usage("add --watch", "--listen: nobody is there to listen without --watch"))
+	}
+	if len(o.listenHosts) > 0 && o.listen == "" {
+		errs = append(errs, usage("add --listen ADDRESS", "--listen-host goes with --listen"))
+	}
+	if _, err := serve.ParseHosts(o.listenHosts); err != nil {
+		errs = append(errs, usage("--listen-host mirror.example, for example", "--listen-host: %s", err))
 	}
 	if o.template != "" && len(o.platforms) == 0 && o.file == "" {
 		errs = append(errs, usage("--platforms linux/amd64,linux/arm64, for example", "--template wants --platforms"))

@@ -4,25 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/serve"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // watchPlan carries a plan out as its schedules say, until it is told to end.
 func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 	w := &watch{app: a, options: o, metrics: newMetrics(), reports: lastReports{file: o.report}, plan: p}
-	stop, err := w.metrics.serve(ctx, a, o.listen)
+	stop, err := w.metrics.serve(ctx, a, o.listen, o.listenHosts)
 	if err != nil {
 		return err
 	}
@@ -244,10 +245,14 @@ func (m *metrics) note(entry string, r *mirror.Report, quotas map[string]registr
 	m.success.WithLabelValues(entry).SetToCurrentTime()
 }
 
-// serve answers /healthz and /metrics at addr; "" is nowhere.
-func (m *metrics) serve(ctx context.Context, a *app, addr string) (stop func(), err error) {
+// serve answers /healthz and /metrics at addr, under the names that [serve.Policy] permits
+// and hosts; an addr of "" is nowhere.
+func (m *metrics) serve(ctx context.Context, a *app, addr string, hosts []string) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
+	}
+	if hosts, err = serve.ParseHosts(hosts); err != nil {
+		return nil, err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -256,8 +261,16 @@ func (m *metrics) serve(ctx context.Context, a *app, addr string) (stop func(), 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // who asked has gone
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	go s.Serve(l) //nolint:errcheck // ends with Close
+	logger := slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)
+	policy := serve.Policy{Hosts: hosts, Flag: "--listen-host", Log: logger}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := serve.Serve(ctx, l, policy.Protect(mux), logger); err != nil {
+			a.log.Warn("--listen: " + err.Error())
+		}
+	}()
 	a.log.Info("listening", "address", l.Addr().String())
-	return func() { _ = s.Close() }, nil
+	return func() { cancel(); <-ended }, nil
 }

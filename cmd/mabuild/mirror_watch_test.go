@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -109,5 +110,48 @@ func TestReportThatCannotBeWritten(t *testing.T) {
 	err := finishMirror(&app{stdout: io.Discard}, mirrorOptions{report: file}, report)
 	if !errors.Is(err, failed) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestListenHosts: --listen answers under its own addresses, loopback names and
+// --listen-host; a page under another name is refused (DNS rebinding).
+func TestListenHosts(t *testing.T) {
+	var told strings.Builder
+	a := &app{log: slog.New(slog.NewTextHandler(&told, nil))}
+	stop, err := newMetrics().serve(t.Context(), a, "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	_, address, _ := strings.Cut(strings.TrimSpace(told.String()), "address=")
+	for _, c := range []struct {
+		host, origin string
+		status       int
+	}{
+		{address, "", 200},
+		{"localhost:8080", "", 200},
+		{"mirror.monitoring.svc:8080", "", 200},
+		{"evil.example", "", 403},
+		{"mirror.monitoring.svc.evil.example", "", 403},
+		{address, "http://evil.example", 403},
+	} {
+		for _, path := range []string{"/healthz", "/metrics"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Host = c.host; c.origin != "" {
+				r.Header.Set("Origin", c.origin)
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != c.status || c.status == 403 && !strings.Contains(string(text), "--listen-host NAME") {
+				t.Errorf("%s of %q from %q: %d %s %v", path, c.host, c.origin, resp.StatusCode, text, err)
+			}
+		}
 	}
 }
