@@ -64,7 +64,7 @@ func (p Policy) allowed(ctx context.Context, hostport string) bool {
 // withoutPort returns the host of HOST, HOST:PORT, [IPv6] or [IPv6]:PORT.
 func withoutPort(hostport string) (host string, ok bool) {
 	u := url.URL{Host: hostport}
-	if parsed, err := url.Parse("//" + hostport); err != nil || parsed.Host != hostport || parsed.User != nil {
+	if parsed, err := url.Parse("http://" + hostport); err != nil || parsed.Host != hostport || parsed.User != nil {
 		return "", false
 	}
 	return u.Hostname(), u.Hostname() != ""

@@ -49,6 +49,8 @@ func TestHosts(t *testing.T) {
 		{"127.0.0.1:5000", "localhost@evil.example", false},
 		{"127.0.0.1:5000", "localhost/x", false},
 		{"127.0.0.1:5000", ":5000", false},
+		{"127.0.0.1:5000", "::1:", false},
+		{"127.0.0.1:5000", "::1", false},
 		{"127.0.0.1:5000", "", false},
 		{"", "10.1.2.3", false},
 	} {
@@ -110,7 +112,7 @@ func TestOrigins(t *testing.T) {
 
 // FuzzHost: what is allowed is one of few hosts, however a browser would read the text.
 func FuzzHost(f *testing.F) {
-	for _, text := range []string{"localhost:5000", "[::1]", "evil.example", "localhost@evil.example", "localhost:80:80", "%6cocalhost", "localhost\x00.evil.example"} {
+	for _, text := range []string{"localhost:5000", "[::1]", "evil.example", "localhost@evil.example", "localhost:80:80", "::1:", "%6cocalhost", "localhost\x00.evil.example"} {
 		f.Add(text)
 	}
 	p := Policy{}
