@@ -169,6 +169,51 @@ func TestRoot(t *testing.T) {
 	}
 }
 
+// disown makes the files another user's: root gives them away, others take themselves for
+// somebody else.
+func disown(t *testing.T, paths ...string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		self = func() int { return os.Geteuid() + 1 }
+		t.Cleanup(func() { self = os.Geteuid })
+		return
+	}
+	for _, path := range paths {
+		if err := os.Lchown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAnotherUsersMarks: what another user puts into a directory that all can write to is
+// no root of a private project below it, and no file of ours.
+func TestAnotherUsersMarks(t *testing.T) {
+	shared := t.TempDir()
+	lay(t, shared, map[string]string{".git/HEAD": "", "go.mod": "", "file": "", "link": "-> file", "mine/sub/x": ""})
+	if err := os.Chmod(shared, 0o777|fs.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(shared, "mine", "sub")
+	if root, err := Root(mine); err != nil || root != shared {
+		t.Fatalf("%s, %v: the marks are not seen at all", root, err)
+	}
+	disown(t, filepath.Join(shared, ".git"), filepath.Join(shared, "go.mod"), filepath.Join(shared, "file"), filepath.Join(shared, "link"))
+	root, err := Root(mine)
+	near, nerr := Nearest(mine)
+	if err != nil || nerr != nil || root != mine || near != mine {
+		t.Errorf("%s, %s, %v, %v", root, near, err, nerr)
+	}
+	for _, name := range []string{"file", "link"} {
+		var oe *OwnerError
+		if err := Owned(filepath.Join(shared, name)); !errors.As(err, &oe) || oe.Hint() == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Owned(filepath.Join(shared, "none")); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzInTree: whatever a path and the links on its way say, and whatever becomes of the
 // links while a tree looks at them, nothing outside it is read.
 func FuzzInTree(f *testing.F) {

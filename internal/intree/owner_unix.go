@@ -11,6 +11,9 @@ import (
 // nonblocking keeps an open of a pipe from waiting for its writer.
 const nonblocking = syscall.O_NONBLOCK
 
+// self is this process's user.
+var self = os.Geteuid
+
 // foreign reports whether a file may be another user's doing.
 func foreign(file, dir fs.FileInfo) bool {
 	const group, others = 0o020, 0o002
@@ -18,7 +21,7 @@ func foreign(file, dir fs.FileInfo) bool {
 		return false
 	}
 	owner, ok := ownerOf(file)
-	if !ok || owner == 0 || owner == os.Geteuid() {
+	if !ok || owner == 0 || owner == self() {
 		return false
 	}
 	above, ok := ownerOf(dir)
@@ -36,5 +39,5 @@ func ownerOf(info fs.FileInfo) (uid int, ok bool) {
 // Mine reports whether a file belongs to this process's user.
 func Mine(info fs.FileInfo) bool {
 	uid, ok := ownerOf(info)
-	return ok && uid == os.Geteuid()
+	return ok && uid == self()
 }
