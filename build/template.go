@@ -10,8 +10,8 @@ import (
 	"text/template/parse"
 )
 
-// Vars are the names that templates know, and the only ones. What is not known,
-// outside a git repository say, is empty.
+// Vars are the names that templates know, and the only ones. A template that uses a value
+// which is empty is an error.
 type Vars struct {
 	Version     string // as git describe says it, or the version of module/path@version
 	Commit      string
@@ -19,45 +19,97 @@ type Vars struct {
 	Date        string // of the commit, RFC 3339
 	Tag         string // of the commit itself
 	Branch      string
+
+	// Why says why a value is empty, by its name; "" is for those without a word of their
+	// own. An error may have a Hint() string.
+	Why map[string]error
 }
 
-var notSlug = regexp.MustCompile(`[^a-z0-9]+`)
+var (
+	notSlug = regexp.MustCompile(`[^a-z0-9]+`)
+	notTag  = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
+)
 
-// slug makes text fit for a tag: lower case, everything else a dash.
+// slug makes text fit for the name of a resource: lower case, everything else a dash.
 func slug(text string) string {
 	return strings.Trim(notSlug.ReplaceAllString(strings.ToLower(text), "-"), "-")
 }
 
+// maxTag is how long a tag may be (distribution-spec, Pulling manifests).
+const maxTag = 128
+
+// tag makes text fit for a tag: dots and case stay, / and + become dashes.
+func tag(text string) string {
+	text = strings.TrimLeft(notTag.ReplaceAllString(text, "-"), ".-")
+	return text[:min(len(text), maxTag)]
+}
+
+const wayOfTemplates = "templates know .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug"
+
 // Expand fills in a template: {{.Version}}, {{.Commit}}, {{.ShortCommit}},
-// {{.Date}}, {{.Tag}}, {{.Branch}} and the function slug. Another name is an
-// error.
+// {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Another name, or a value
+// that is empty, is a [*SpecError].
 func (v Vars) Expand(text string) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
-	way := "templates know .Version .Commit .ShortCommit .Date .Tag .Branch and slug"
-	t, err := template.New("").Funcs(template.FuncMap{"slug": slug}).Parse(text)
+	t, err := template.New("").Funcs(template.FuncMap{"slug": slug, "tag": tag}).Parse(text)
 	if err != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: way}
+		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: wayOfTemplates}
 	}
+	var names []string
 	var b bytes.Buffer
-	if err = plain(t.Root.Nodes); err == nil {
-		err = t.Execute(&b, v)
+	if err = plain(t.Root.Nodes, &names); err == nil {
+		err = t.Execute(&b, v.values())
 	}
 	if err != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: way}
+		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: wayOfTemplates}
+	}
+	for _, name := range names {
+		if v.values()[name] == "" {
+			return "", v.empty(text, name)
+		}
 	}
 	return b.String(), nil
 }
 
+// values returns the values by name; another name is an error of the template.
+func (v Vars) values() map[string]string {
+	return map[string]string{
+		"Version": v.Version, "Commit": v.Commit, "ShortCommit": v.ShortCommit, "Date": v.Date, "Tag": v.Tag, "Branch": v.Branch,
+	}
+}
+
+// empty says why a template cannot be filled in.
+func (v Vars) empty(text, name string) error {
+	e := &SpecError{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value"}
+	why := v.Why[name]
+	if why == nil {
+		why = v.Why[""]
+	}
+	if why == nil {
+		return e
+	}
+	e.Reason += ": " + why.Error()
+	if h := (interface{ Hint() string })(nil); errors.As(why, &h) && h.Hint() != "" {
+		e.Way = h.Hint()
+	}
+	return e
+}
+
 // plain refuses what a template could do beyond naming a value: loops,
-// variables, the built-in functions.
-func plain(nodes []parse.Node) error {
+// variables, the built-in functions. It notes the names.
+func plain(nodes []parse.Node, names *[]string) error {
 	for _, n := range nodes {
 		switch n := n.(type) {
-		case *parse.TextNode, *parse.FieldNode, *parse.CommentNode, *parse.StringNode:
+		case *parse.TextNode, *parse.CommentNode, *parse.StringNode:
+		case *parse.FieldNode:
+			if _, known := (Vars{}).values()[n.Ident[0]]; !known || len(n.Ident) > 1 {
+				return errNotPlain
+			}
+			*names = append(*names, n.Ident[0])
 		case *parse.IdentifierNode:
-			if n.Ident != "slug" {
+			if n.Ident != "slug" && n.Ident != "tag" {
 				return errNotPlain
 			}
 		case *parse.ActionNode:
@@ -65,7 +117,7 @@ func plain(nodes []parse.Node) error {
 				return errNotPlain
 			}
 			for _, cmd := range n.Pipe.Cmds {
-				if err := plain(cmd.Args); err != nil {
+				if err := plain(cmd.Args, names); err != nil {
 					return err
 				}
 			}
@@ -90,8 +142,7 @@ func (v Vars) ExpandAll(list []string) ([]string, error) {
 	return out, nil
 }
 
-// expandMap fills in the templates of a map's values and leaves out what then is
-// empty.
+// expandMap fills in the templates of a map's values.
 func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for key, text := range m {
@@ -99,17 +150,16 @@ func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if value != "" || text == "" {
-			out[key] = value
-		}
+		out[key] = value
 	}
 	return out, nil
 }
 
-// expand fills in the templates of labels and annotations, and tries those of how
-// to compile.
+// expand fills in the templates of labels, annotations and the image's variables, and
+// tries those of how to compile.
 func (s Spec) expand() (Spec, error) {
-	var errs [5]error
+	var errs [6]error
+	s.Config.Env, errs[5] = s.Vars.ExpandAll(s.Config.Env)
 	s.Config.Labels, errs[0] = s.Vars.expandMap(s.Config.Labels)
 	s.Config.Annotations, errs[1] = s.Vars.expandMap(s.Config.Annotations)
 	s.IndexAnnotations, errs[2] = s.Vars.expandMap(s.IndexAnnotations)

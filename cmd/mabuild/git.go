@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
@@ -110,42 +114,127 @@ func (r checkout) ask(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// line is ask for one line, "" where git has no answer.
-func (r checkout) line(ctx context.Context, args ...string) string {
+// line is ask for one line.
+func (r checkout) line(ctx context.Context, args ...string) (string, error) {
 	out, err := r.ask(ctx, args...)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(out)
+	return strings.TrimSpace(out), err
 }
 
-// version is what `git describe --tags --always --dirty` says, which would run programs
-// in submodules.
-func (r checkout) version(ctx context.Context) string {
-	version := r.line(ctx, "describe", "--tags", "--always")
-	changed, err := r.ask(ctx, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty", "--no-renames")
-	if version != "" && (err != nil || changed != "") {
-		version += "-dirty"
+// A gitError is why git has no answer.
+type gitError struct{ words, way string }
+
+func (e *gitError) Error() string { return e.words }
+
+// Hint returns the way out.
+func (e *gitError) Hint() string { return e.way }
+
+// gitFailure says in git's own words why it has no answer about root.
+func gitFailure(root string, err error) error {
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return &gitError{"git is not installed", "install git, or write the value"}
+	case !errors.As(err, &exit):
+		return err
 	}
-	return version
+	words, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+	words = strings.TrimPrefix(words, "fatal: ")
+	if words == "" {
+		words = err.Error()
+	}
+	e := &gitError{"git: " + words, "git -C " + root + " status says more"}
+	if ofAnother(root) {
+		e.way = "git takes no repository of another user: git config --global --add safe.directory " + root
+	}
+	return e
 }
 
-// gitVars asks git about dir, for templates and --vcs. Outside a repository, or
-// without git, all is empty.
+// ofAnother reports whether a repository belongs to another user, which git refuses.
+func ofAnother(root string) bool {
+	for _, path := range []string{root, filepath.Join(root, ".git")} {
+		if info, err := os.Lstat(path); err == nil && !intree.Mine(info) {
+			return true
+		}
+	}
+	return false
+}
+
+// versionTags returns the options of git describe by which it looks at the tags of the
+// module in dir alone, and the prefix of those tags: svc/v1.2.3 is a version of the module
+// in svc, v1.2.3 of the one at the root (Go Modules Reference, Mapping versions to
+// commits). A module that no tag is of has the versions of the root.
+func (r checkout) versionTags(ctx context.Context, dir string) (options []string, prefix string) {
+	versions := "v[0-9]*"
+	root, ok := crosscompile.ModuleRoot(dir)
+	if rel, err := filepath.Rel(r.root, root); ok && err == nil && filepath.IsLocal(rel) && rel != "." {
+		prefix = filepath.ToSlash(rel) + "/"
+		if major := path.Base(filepath.ToSlash(rel)); majorVersion.MatchString(major) { // a directory of its own
+			prefix = strings.TrimSuffix(prefix, major+"/")
+			versions = major + ".*"
+		}
+	}
+	for _, pattern := range [][2]string{{prefix, versions}, {"", "v[0-9]*"}} {
+		match := pattern[0] + pattern[1]
+		if tags, err := r.line(ctx, "tag", "--list", match); err == nil && tags != "" {
+			return []string{"--match", match}, pattern[0]
+		}
+	}
+	return []string{"--exclude", "*/*"}, "" // tags that are no versions of Go's
+}
+
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
+// gitVars asks git about the program in dir, for templates and --vcs. What it has no
+// answer to is empty, and Vars.Why says why.
 func gitVars(ctx context.Context, dir string) build.Vars {
-	r, ok := checkoutOf(ctx, dir)
-	if !ok {
-		return build.Vars{}
-	}
-	v := build.Vars{Commit: r.line(ctx, "rev-parse", "HEAD")}
-	if v.Commit == "" {
+	v := build.Vars{Why: map[string]error{}}
+	fail := func(err error) build.Vars {
+		v.Why[""] = err
 		return v
 	}
-	v.ShortCommit = r.line(ctx, "rev-parse", "--short", "HEAD")
-	v.Version = r.version(ctx)
-	v.Tag = r.line(ctx, "describe", "--tags", "--exact-match")
-	v.Branch = r.line(ctx, "branch", "--show-current")
-	if t, err := time.Parse(time.RFC3339, r.line(ctx, "log", "-1", "--no-show-signature", "--format=%cI", "HEAD")); err == nil {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	r, ok := checkoutOf(ctx, dir)
+	if !ok {
+		return fail(&gitError{dir + " is in no git repository", "build in a git repository, or write the value"})
+	}
+	var err error
+	if v.Commit, err = r.line(ctx, "rev-parse", "--verify", "--quiet", "HEAD"); err != nil {
+		if _, rerr := r.line(ctx, "rev-parse", "--git-dir"); rerr != nil {
+			return fail(gitFailure(r.root, rerr))
+		}
+		return fail(&gitError{"the repository at " + r.root + " has no commit", "make a commit, or write the value"})
+	}
+	options, prefix := r.versionTags(ctx, dir)
+	ask := func(name string, why error, args ...string) string {
+		line, err := r.line(ctx, args...)
+		if err != nil || line == "" {
+			if why == nil {
+				why = gitFailure(r.root, err)
+			}
+			v.Why[name] = why
+			return ""
+		}
+		return line
+	}
+	v.ShortCommit = ask("ShortCommit", nil, "rev-parse", "--short", "HEAD")
+	if v.Version = ask("Version", nil, slices.Concat([]string{"describe", "--tags", "--always"}, options)...); v.Version != "" {
+		v.Version = strings.TrimPrefix(v.Version, prefix)
+		changed, err := r.ask(ctx, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty", "--no-renames")
+		if err != nil || changed != "" {
+			v.Version += "-dirty"
+		}
+	}
+	noTag := &gitError{"no tag is of the commit itself", "git tag v1.2.3, or use {{.Version}}"}
+	v.Tag = strings.TrimPrefix(ask("Tag", noTag, slices.Concat([]string{"describe", "--tags", "--exact-match"}, options)...), prefix)
+	detached := &gitError{"no branch is checked out", "check out a branch, as CI systems do not, or use a variable of theirs"}
+	v.Branch = ask("Branch", detached, "branch", "--show-current")
+	date := ask("Date", nil, "log", "-1", "--no-show-signature", "--format=%cI", "HEAD")
+	if t, err := time.Parse(time.RFC3339, date); err == nil {
 		v.Date = t.UTC().Format(time.RFC3339)
 	}
 	return v
@@ -158,7 +247,10 @@ func gitRemote(ctx context.Context, dir string) string {
 	if !ok {
 		return ""
 	}
-	remote := r.line(ctx, "remote", "get-url", "origin")
+	remote, err := r.line(ctx, "remote", "get-url", "origin")
+	if err != nil {
+		return ""
+	}
 	if u, err := url.Parse(remote); err == nil && u.Host != "" {
 		u.User = nil
 		return u.String()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,5 +145,92 @@ func TestGitSeesChanges(t *testing.T) {
 		if v, same := gitVars(t.Context(), dir).Version, git(t, dir, "describe", "--tags", "--always", "--dirty"); v != step.want || v != same {
 			t.Errorf("%s, git says %s, want %s", v, same, step.want)
 		}
+	}
+}
+
+// TestGitVersions: a program has the tags of its own module, with their prefix cut.
+func TestGitVersions(t *testing.T) {
+	dir := t.TempDir()
+	git(t, dir, "init", "-q", "-b", "feature/login")
+	for _, module := range []string{"", "svc/", "lib/v2/", "cmd/tool/", "deep/svc/"} {
+		put(t, filepath.Join(dir, module+"go.mod"), "module example.com/x\n", 0o644)
+		put(t, filepath.Join(dir, module+"main/main.go"), "package main\n", 0o644)
+	}
+	git(t, dir, "add", ".")
+	git(t, dir, "commit", "-q", "-m", "one")
+	for _, tag := range []string{"v1.0.0", "api/v1.8.0", "svc/v0.3.0", "lib/v2.1.0", "lib/v1.9.0", "nightly", "zzz/v9.9.9"} {
+		git(t, dir, "tag", tag)
+	}
+	for at, want := range map[string]string{
+		".": "v1.0.0", "main": "v1.0.0", "svc": "v0.3.0", "svc/main": "v0.3.0", "lib/v2/main": "v2.1.0", "cmd/tool/main": "v1.0.0", "deep/svc": "v1.0.0",
+	} {
+		v := gitVars(t.Context(), filepath.Join(dir, at))
+		if v.Version != want || v.Tag != want || v.Branch != "feature/login" {
+			t.Errorf("%s: %+v, want %s", at, v, want)
+		}
+	}
+	for _, tag := range strings.Fields(git(t, dir, "tag")) {
+		git(t, dir, "tag", "-d", tag)
+	}
+	if v := gitVars(t.Context(), dir); v.Version != v.ShortCommit || v.Tag != "" || v.Why["Tag"] == nil {
+		t.Errorf("%+v", v)
+	}
+	git(t, dir, "tag", "1.5")
+	git(t, dir, "tag", "other/1.6")
+	if v := gitVars(t.Context(), dir); v.Version != "1.5" {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestGitRefuses: a value that git has no answer to carries git's own words.
+func TestGitRefuses(t *testing.T) {
+	repository := func() string {
+		dir := t.TempDir()
+		git(t, dir, "init", "-q", "-b", "main")
+		put(t, filepath.Join(dir, "a"), "1", 0o644)
+		return dir
+	}
+	committed := func() string {
+		dir := repository()
+		git(t, dir, "add", ".")
+		git(t, dir, "commit", "-q", "-m", "one")
+		return dir
+	}
+	for name, test := range map[string]struct {
+		dir       func() string
+		path      string
+		value     string
+		why, hint string
+	}{
+		"no repository": {func() string { return t.TempDir() }, "", "", "is in no git repository", "build in a git repository"},
+		"no commit":     {repository, "", "", "has no commit", "make a commit"},
+		"no tag":        {committed, "", "Tag", "no tag is of the commit itself", "{{.Version}}"},
+		"no git":        {committed, t.TempDir(), "", "git is not installed", "install git"},
+		".git to nowhere": {func() string {
+			dir := t.TempDir()
+			put(t, filepath.Join(dir, ".git"), "gitdir: /nowhere/at/all\n", 0o644)
+			return dir
+		}, "", "", "git: not a git repository: /nowhere/at/all", "status says more"},
+		"detached": {func() string {
+			dir := committed()
+			git(t, dir, "checkout", "-q", "--detach")
+			return dir
+		}, "", "Branch", "no branch is checked out", "check out a branch"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			dir := test.dir()
+			if test.path != "" {
+				t.Setenv("PATH", test.path)
+			}
+			v := gitVars(t.Context(), dir)
+			why := v.Why[test.value]
+			if why == nil || !strings.Contains(why.Error(), test.why) || !strings.Contains(hint(why), test.hint) {
+				t.Fatalf("%+v, want %s", v, test.why)
+			}
+			_, err := v.Expand("x{{." + cmp.Or(test.value, "Version") + "}}")
+			if err == nil || !strings.Contains(err.Error(), test.why) {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -43,16 +43,14 @@ func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pu
 
 // localTag is the name of a program's image where there is no registry.
 func localTag(spec build.Spec, c config.Build) (string, error) {
-	tags, err := spec.Vars.ExpandAll(c.Tags)
-	switch {
-	case err != nil:
-		return "", err
-	case len(tags) == 0:
+	if len(c.Tags) == 0 {
 		return spec.Name + ":latest", nil
-	case isFull(tags[0]):
-		return tags[0], nil
 	}
-	return spec.Name + ":" + tags[0], nil
+	repo, tag, err := fillTag(spec.Vars, c.Tags[0])
+	if repo == "" {
+		repo = spec.Name
+	}
+	return joinTag(repo, tag), err
 }
 
 // newOutput opens one destination, and refuses early what takes a platform that

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -124,28 +125,24 @@ func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (
 // refs lists the repository:tag that a program goes to: each full one as it is,
 // each bare one below repo.
 func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]string, error) {
-	tags, err := spec.Vars.ExpandAll(c.Tags)
-	if err != nil {
-		return nil, err
-	}
 	var refs []string
 	var errs []error
-	for i, tag := range tags {
-		if tag == "" || strings.HasSuffix(tag, ":") {
-			errs = append(errs, usage("in a git repository, and for module/path@version, templates have values", "tag %q is empty", c.Tags[i]))
+	for _, text := range c.Tags {
+		repo, tag, err := fillTag(spec.Vars, text)
+		if err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		if !isFull(tag) {
-			repo, err := a.repository(ctx, spec, c)
-			if err != nil {
+		if repo == "" {
+			if repo, err = a.repository(ctx, spec, c); err != nil {
 				errs = append(errs, err)
 				break
 			}
-			tag = repo + ":" + tag
 		}
-		errs = append(errs, checkTag(tag))
-		if !slices.Contains(refs, tag) {
-			refs = append(refs, tag)
+		ref := joinTag(repo, tag)
+		errs = append(errs, checkTag(ref))
+		if !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
 		}
 	}
 	return refs, errors.Join(errs...)
@@ -153,6 +150,59 @@ func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]stri
 
 // isFull reports whether a tag names its repository too.
 func isFull(tag string) bool { return strings.ContainsAny(tag, "/:") }
+
+var (
+	filledIn = regexp.MustCompile(`\{\{.*?\}\}`)
+	validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`) // distribution-spec, Pulling manifests
+)
+
+// fillTag fills in a tag, or a reference that names its repository too; repo is "" for a
+// tag alone, tag for a reference without one. What a template is filled with is part of
+// the tag and never of the repository: a branch is a pull request's to name, and must not
+// choose where a push goes.
+func fillTag(v build.Vars, text string) (repo, tag string, err error) {
+	// Positions in text, with templates blotted out.
+	masked := filledIn.ReplaceAllStringFunc(text, func(a string) string { return strings.Repeat("x", len(a)) })
+	tag = text
+	if isFull(masked) {
+		at := strings.LastIndexByte(masked, ':')
+		if at < strings.LastIndexByte(masked, '/') {
+			at = len(text)
+		}
+		repo, tag = text[:at], strings.TrimPrefix(text[at:], ":")
+		if tag == "" && at < len(text) {
+			return "", "", usage("write a tag after the colon, or leave the colon out", "tag %q is empty", text)
+		}
+		if filledIn.MatchString(repo) {
+			return "", "", usage("write the repository, and a template after its colon: ghcr.io/acme/app:{{tag .Branch}}", "tag %q: a template fills in tags, not repositories", text)
+		}
+		if tag == "" {
+			return repo, "", nil
+		}
+	}
+	full, err := v.Expand(tag)
+	switch {
+	case err != nil:
+		return "", "", err
+	case strings.Contains(full, "@") && full == tag:
+		return repo, full, nil // which is looked at as a whole
+	case !validTag.MatchString(full):
+		way := "a tag has up to 128 letters, digits and _ . -"
+		if filledIn.MatchString(tag) {
+			way += "; {{tag .Version}} and {{tag .Branch}} make one"
+		}
+		return "", "", usage(way, "tag %q is %q, which is not a tag", text, full)
+	}
+	return repo, full, nil
+}
+
+// joinTag is repo:tag, or repo where there is no tag.
+func joinTag(repo, tag string) string {
+	if tag == "" {
+		return repo
+	}
+	return repo + ":" + tag
+}
 
 // writeRefs writes the references of what was published: of each index and of
 // the images in it, as ko does.

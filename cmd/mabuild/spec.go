@@ -66,7 +66,13 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
 	}
 	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) { // git answers slowly, and seldom matters
-		s.Vars = gitVars(ctx, c.Dir)
+		s.Vars = gitVars(ctx, programDir(c))
+		if a.config.VCS && s.Vars.Commit == "" {
+			return s, usage(hint(s.Vars.Why[""]), "--vcs describes a commit: %s", s.Vars.Why[""])
+		}
+	}
+	if isVersion(c.Main) {
+		s.Vars.Why = map[string]error{"": errNoCheckout}
 	}
 	if s.Config.Labels, err = pairs(c.Image.Labels); err != nil {
 		return s, fmt.Errorf("labels: %w", err)
@@ -153,6 +159,23 @@ func cgo(c config.Cgo) crosscompile.Cgo {
 	return crosscompile.Cgo{Toolchain: c.Toolchain, Static: c.Static, CC: c.CC, CXX: c.CXX, Env: c.Env}
 }
 
+// programDir is the directory of a build's program, as far as that is known before it was
+// looked for: its repository is the one that templates are about.
+func programDir(c config.Build) string {
+	dir := c.Main
+	if !filepath.IsAbs(dir) {
+		dir = filepath.Join(c.Dir, dir)
+	}
+	dir, _, _ = strings.Cut(dir, "...")
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return dir
+	}
+	return c.Dir
+}
+
+// errNoCheckout is why module/path@version has a version and nothing else.
+var errNoCheckout = errors.New("a module has a version, and nothing else of a commit")
+
 // isVersion reports whether a package is a module/path@version, of which the
 // repository at hand says nothing.
 func isVersion(pkg string) bool { return strings.Contains(pkg, "@") }
@@ -162,7 +185,9 @@ func vcsAnnotations(ctx context.Context, c config.Build) map[string]string {
 	all := map[string]string{vcsPrefix + "version": "{{.Version}}"}
 	if !isVersion(c.Main) {
 		all[vcsPrefix+"revision"], all[vcsPrefix+"created"] = "{{.Commit}}", "{{.Date}}"
-		all[vcsPrefix+"source"] = gitRemote(ctx, c.Dir)
+		if remote := gitRemote(ctx, programDir(c)); remote != "" { // a repository may be nobody's copy
+			all[vcsPrefix+"source"] = remote
+		}
 	}
 	return all
 }
@@ -173,7 +198,7 @@ const vcsPrefix = "org.opencontainers.image."
 
 // usesTemplates reports whether any text of a build is a template.
 func usesTemplates(c config.Build) bool {
-	texts := slices.Concat(c.Tags, c.Ldflags, c.Env, c.Image.Labels, c.Image.Annotations)
+	texts := slices.Concat(c.Tags, c.Ldflags, c.Env, c.Image.Env, c.Image.Labels, c.Image.Annotations)
 	for _, o := range c.Overrides {
 		texts = slices.Concat(texts, o.Ldflags, o.Env)
 	}
