@@ -257,7 +257,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 		return nil, err
 	}
 	found, err := from.all(ctx, s)
-	files, filesErr := fileEntries(s)
+	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,9 @@ import (
 // directory that the entries are relative to can be reached, by .. or by a link, and
 // nothing of git's own, which may hold credentials; links within a copied directory stay
 // links.
-func fileEntries(s Spec) (entries []entry, err error) {
+//
+// warn is told of what is most likely not meant.
+func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 	if len(s.Files) == 0 {
 		return nil, nil
 	}
@@ -43,6 +45,11 @@ func fileEntries(s Spec) (entries []entry, err error) {
 		found, err := f.entries(tree, root)
 		if err != nil {
 			errs = append(errs, fileError(f, err))
+		}
+		for _, e := range found {
+			if e.pointer() {
+				warn(fmt.Sprintf("files: /%s is a pointer of Git LFS, not the file itself; git lfs pull fetches it", e.name))
+			}
 		}
 		entries = append(entries, found...)
 	}
@@ -135,7 +142,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 // regular is the entry of a file, hashed.
 func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e entry, err error) {
 	if !info.Mode().IsRegular() {
-		return e, fmt.Errorf("is no regular file")
+		return e, &SpecError{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", and an image holds files, directories and links", Way: "leave it out of what is copied"}
 	}
 	r, err := root.Open(from)
 	if err != nil {
@@ -158,6 +165,36 @@ func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e 
 		name: to, kind: tar.TypeReg, mode: mode, size: size, content: hex.EncodeToString(h.Sum(nil)),
 		open: func() (io.ReadCloser, error) { return openIn(dir, from) },
 	}), nil
+}
+
+// kindOf names what a file is that is not regular.
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "not a regular file"
+}
+
+// pointer reports whether an entry is what Git LFS leaves in the place of a file that it
+// has not fetched (git-lfs, docs/spec.md).
+func (e entry) pointer() bool {
+	const begins, most = "version https://git-lfs.github.com/spec/", 1024
+	if e.kind != tar.TypeReg || e.size >= most || e.size < int64(len(begins)) {
+		return false
+	}
+	r, err := e.open()
+	if err != nil {
+		return false
+	}
+	defer r.Close() //nolint:errcheck // only read
+	head := make([]byte, len(begins))
+	_, err = io.ReadFull(r, head)
+	return err == nil && string(head) == begins
 }
 
 // owned gives an entry f's owner.

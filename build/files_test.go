@@ -33,7 +33,7 @@ func TestFilesStayInTheTree(t *testing.T) {
 		"out/secret": "leads out", "out": "leads out", "proc/environ": "leads out", "../x": "leads out", "/etc/passwd": "leads out", outside + "/secret": "leads out",
 		"same/a": "to", "abs/a": "to", "same": "to to/a", "none": "does not exist",
 	} {
-		entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: from, To: "/to"}}})
+		entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: from, To: "/to"}}}, func(string) {})
 		var names []string
 		for _, e := range entries {
 			names = append(names, e.name)
@@ -56,7 +56,7 @@ func TestFilesStayInTheTree(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: ".", To: "/src"}}})
+	entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: ".", To: "/src"}}}, func(string) {})
 	if err != nil || slices.ContainsFunc(entries, func(e entry) bool { return strings.Contains(e.name, ".git") }) || len(entries) != 6 {
 		t.Errorf("%v, %v", entries, err)
 	}

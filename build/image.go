@@ -58,11 +58,18 @@ var ociTypes = map[types.MediaType]types.MediaType{
 	types.DockerConfigJSON:        types.OCIConfigJSON,
 }
 
+// dockerZstd is a type that some tools give zstd layers of Docker's manifests. Docker's
+// own media types have none.
+const dockerZstd types.MediaType = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+
 // mediaType returns t as the image's family spells it. Docker's has no word for
 // zstd, say, which is an error.
 func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 	if oci, ok := ociTypes[t]; ok && !docker {
 		return oci, nil
+	}
+	if t == dockerZstd && !docker {
+		return types.OCILayerZStd, nil
 	}
 	if docker {
 		for d, oci := range ociTypes {
@@ -115,7 +122,7 @@ func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
 	c := v1.ConfigFile{
 		Architecture: p.Architecture, OS: p.OS, Variant: p.Variant,
 		OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
-		Created: v1.Time{Time: s.Time}, History: slices.Clone(f.config.History),
+		Created: v1.Time{Time: s.Time}, History: history(s, f),
 		RootFS: v1.RootFS{Type: "layers", DiffIDs: slices.Clone(f.config.RootFS.DiffIDs)},
 		Config: v1.Config{
 			Entrypoint: []string{at}, Cmd: s.Config.Cmd, User: base.User, WorkingDir: base.WorkingDir,
@@ -126,7 +133,7 @@ func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
 	if f.config.OSVersion != "" && p.OS == "windows" {
 		c.OSVersion, c.OSFeatures = f.config.OSVersion, f.config.OSFeatures
 	}
-	if s.base(p) == Scratch {
+	if s.base(p) == Scratch && p.OS != "windows" { // whose users have no numbers
 		c.Config.User = nonroot + ":" + nonroot
 	}
 	c.Config.Env = withPath(c.Config.Env, p, at)
@@ -153,6 +160,25 @@ func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
 		include(&c.Config.Volumes, volume)
 	}
 	return c
+}
+
+// history is that of the base, if it tells of each layer (image-spec, config.md, history);
+// else an entry for each, so that ours stand beside the right layers.
+func history(s Spec, f foundation) []v1.History {
+	told := 0
+	for _, h := range f.config.History {
+		if !h.EmptyLayer {
+			told++
+		}
+	}
+	if told == len(f.descriptors) {
+		return slices.Clone(f.config.History)
+	}
+	list := make([]v1.History, len(f.descriptors))
+	for i := range list {
+		list[i] = v1.History{Created: v1.Time{Time: s.Time}, Comment: "layer of the base image"}
+	}
+	return list
 }
 
 func override(value *string, with string) {
@@ -222,17 +248,19 @@ func withPath(env []string, p ocispec.Platform, program string) []string {
 	return setEnv(env, "PATH="+standard+separator+dir, windows)
 }
 
-// setEnv sets a variable where it stands, or adds it.
+// setEnv sets a variable where it stands first, and nowhere else, or adds it.
 func setEnv(env []string, kv string, foldCase bool) []string {
 	key, _, _ := strings.Cut(kv, "=")
-	env = slices.Clone(env)
-	for i := range env {
-		if k, _, _ := strings.Cut(env[i], "="); k == key || foldCase && strings.EqualFold(k, key) {
-			env[i] = kv
-			return env
-		}
+	is := func(one string) bool {
+		k, _, _ := strings.Cut(one, "=")
+		return k == key || foldCase && strings.EqualFold(k, key)
 	}
-	return append(env, kv)
+	at := slices.IndexFunc(env, is)
+	if at < 0 {
+		return append(slices.Clone(env), kv)
+	}
+	rest := slices.DeleteFunc(slices.Clone(env[at+1:]), is)
+	return slices.Concat(env[:at], []string{kv}, rest)
 }
 
 // annotate returns the annotations of the image's manifest; Docker's carries

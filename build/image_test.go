@@ -36,7 +36,7 @@ func fixture(t *testing.T, w *layers, f foundation, s Spec, text string) v1.Imag
 	if s, err = s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	files, err := fileEntries(s)
+	files, err := fileEntries(s, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestDigestsStayWhatTheyAre(t *testing.T) {
 	}{
 		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", foundation{}, Spec{Base: Scratch}},
 		{"static", "linux/arm/v7", "sha256:6b0ed8eddd861f3c1c264799b32c88ec29dd2557394dcb959184df2db335b753", onStatic, Spec{}},
-		{"windows", "windows/amd64:10.0.17763.1", "sha256:b9e20f3e0a95713b068004374dab148127c5a2fbf07122cf4cf9395b2886ecc3", foundation{}, Spec{Base: Scratch}},
+		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", foundation{}, Spec{Base: Scratch}},
 		{"docker", "linux/s390x", "sha256:ec3251926805319472a96c4091caafc5620b490259e46009f768e5252a6c802c", onStatic, Spec{Docker: true}},
 	} {
 		img := fixture(t, w, c.on, c.spec, c.platform)
@@ -279,7 +279,7 @@ func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	if m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer || m.Layers[0].Digest != base.descriptors[0].Digest {
 		t.Errorf("manifest %+v", m)
 	}
-	if len(m.Layers) != 2 || len(c.History) != 1 || c.History[0].Comment != "program" {
+	if len(m.Layers) != 2 || len(c.History) != 2 || c.History[1].Comment != "program" {
 		t.Errorf("%d layers, history %v", len(m.Layers), c.History)
 	}
 }
@@ -304,7 +304,7 @@ func TestFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	entries, err := fileEntries(Spec{Dir: tree, Files: []File{{From: "./web", To: "/srv/web"}, {From: "in", To: "/etc/"}, {From: "one", To: "/etc/two", Mode: 0o640}}})
+	entries, err := fileEntries(Spec{Dir: tree, Files: []File{{From: "./web", To: "/srv/web"}, {From: "in", To: "/etc/"}, {From: "one", To: "/etc/two", Mode: 0o640}}}, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +325,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	for _, from := range []string{"../secret", "escape", "up", "missing", "/etc/passwd"} {
-		_, err := fileEntries(Spec{Dir: tree, Files: []File{{From: from, To: "/x"}}})
+		_, err := fileEntries(Spec{Dir: tree, Files: []File{{From: from, To: "/x"}}}, func(string) {})
 		var se *SpecError
 		if !errors.As(err, &se) {
 			t.Errorf("%s: %v; want a SpecError", from, err)

@@ -6,11 +6,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -29,6 +31,13 @@ type part struct {
 // additions makes the layers for p: one of the files, which platforms share, and
 // one of each program. None is made that would be empty.
 func additions(w *layers, p ocispec.Platform, f foundation, parts []part) (added []addition, err error) {
+	for _, part := range parts {
+		for _, e := range part.entries {
+			if err := holdable(e.name, p.OS == "windows"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	var placed [][]entry
 	place := func(t *rootfs.Tree) (err error) {
 		placed, err = placeParts(t, parts)
@@ -78,6 +87,38 @@ func placeParts(t *rootfs.Tree, parts []part) ([][]entry, error) {
 		}
 	}
 	return placed, nil
+}
+
+// Bounds of a name that a file system takes.
+const (
+	maxElement = 255
+	maxPath    = 4096
+)
+
+// holdable refuses names that a layer cannot hold: those that hide something of the
+// layers below (image-spec, layer.md, Whiteouts), that file systems do not take, and that
+// an archive cannot write.
+func holdable(name string, windows bool) error {
+	refuse := func(format string, args ...any) error {
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("/%s: ", strings.ToValidUTF8(name, "\ufffd")) + fmt.Sprintf(format, args...), Way: "give it another name"}
+	}
+	if len(name) > maxPath {
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("a path has %d bytes, and at most %d are possible", len(name), maxPath), Way: "give it another name"}
+	}
+	if !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
+		return refuse("the name is not UTF-8, which archives write")
+	}
+	for element := range strings.SplitSeq(name, "/") {
+		switch {
+		case strings.HasPrefix(element, ".wh."):
+			return refuse("a name that begins with .wh. deletes files of the base in a layer")
+		case len(element) > maxElement:
+			return refuse("a name has %d bytes, and at most %d are possible", len(element), maxElement)
+		case windows && (strings.ContainsAny(element, `<>:"|?*\`) || strings.HasSuffix(element, ".") || strings.HasSuffix(element, " ")):
+			return refuse("Windows has no such name")
+		}
+	}
+	return nil
 }
 
 // outside reports whether an entry leaves the directory that is mabuild's own.
