@@ -13,6 +13,7 @@ package crosscompile
 import (
 	"context"
 	"debug/buildinfo"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -72,6 +73,10 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 		p.log = &said
 	}
 	if _, err := run(ctx, p); err != nil {
+		var ce *CommandError
+		if errors.As(err, &ce) && r.Cgo == nil && needsCgo(r.Dir, ce.Output) {
+			ce.Way = wayOfCgo
+		}
 		return Binary{}, err
 	}
 	if said.Len() > 0 { // a warning of the linker, or modules that it downloaded

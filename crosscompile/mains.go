@@ -2,14 +2,19 @@ package crosscompile
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/mod/modfile"
 )
 
 // IsPattern reports whether a package stands for several, as ./cmd/... does.
@@ -28,16 +33,21 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 		return nil, err
 	}
 	var mains []string
+	var broken []error
 	for _, aim := range q.aims() {
-		all, err := g.listAll(ctx, aim, dir, q.Pattern)
+		all, err := g.listModules(ctx, aim, dir, q.Pattern)
 		var ce *CommandError
 		if errors.As(err, &ce) && ce.answered() {
-			return nil, &PackageError{Pattern: q.Pattern, Reason: withoutDownloads(ce.Error()), Way: "run mabuild in a module"}
+			return nil, &PackageError{Pattern: q.Pattern, Reason: withoutDownloads(ce.Error()), Way: cmp.Or(wayOf(ce.Output), "run mabuild in a module")}
 		}
 		if err != nil {
 			return nil, err
 		}
 		for _, p := range all {
+			if p.Error != nil && len(p.IgnoredGoFiles) == 0 && p.ImportPath != q.Pattern { // go build refuses it, too
+				broken = append(broken, &PackageError{Pattern: p.ImportPath, Reason: p.broken(), Way: cmp.Or(wayOf(p.Error.Err), "mend it, or name the programs one by one")})
+				continue
+			}
 			if p.Name != "main" {
 				continue
 			}
@@ -50,12 +60,94 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 			}
 			mains = append(mains, name)
 		}
+		if len(broken) > 0 {
+			return nil, errors.Join(broken...)
+		}
 	}
+	g.tellModules(ctx, dir, q.Pattern)
 	if len(mains) == 0 {
 		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package among these", Way: g.nearby(ctx, q.Dir)}
 	}
 	slices.Sort(mains)
 	return slices.Compact(mains), nil
+}
+
+// listModules is listAll for a pattern of directories that begins above the modules of a
+// workspace, where the go command itself finds nothing: it is asked in each module.
+func (g *Go) listModules(ctx context.Context, aim Aim, dir, pattern string) ([]listed, error) {
+	at, rest, _ := strings.Cut(filepath.ToSlash(pattern), "...")
+	top := filepath.Join(dir, at)
+	if _, inModule := ModuleRoot(top); inModule || !isLocal(pattern) || !strings.HasSuffix(at, "/") {
+		return g.listAll(ctx, aim, dir, pattern)
+	}
+	var all []listed
+	modules := g.workspace(top)
+	for _, module := range modules {
+		list, err := g.listAll(ctx, aim, module, "./..."+rest)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	if len(modules) == 0 {
+		return g.listAll(ctx, aim, dir, pattern)
+	}
+	return all, nil
+}
+
+// workspace returns the modules of the workspace that dir is in and that lie below dir.
+func (g *Go) workspace(dir string) []string {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil
+	}
+	file, _ := g.Work(dir)
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	work, err := modfile.ParseWork(file, content, nil)
+	if err != nil {
+		return nil // the go command says so
+	}
+	var list []string
+	for _, use := range work.Use {
+		module := filepath.FromSlash(use.Path)
+		if !filepath.IsAbs(module) {
+			module = filepath.Join(filepath.Dir(file), module)
+		}
+		if rel, err := filepath.Rel(dir, module); err == nil && filepath.IsLocal(rel) {
+			list = append(list, module)
+		}
+	}
+	return list
+}
+
+// tellModules warns of modules below a pattern of directories that the pattern does not
+// reach, since a module ends where another begins.
+func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
+	if g.Log == nil || !isLocal(pattern) {
+		return
+	}
+	at, _, _ := strings.Cut(filepath.ToSlash(pattern), "...")
+	top := filepath.Join(dir, at)
+	own, _ := ModuleRoot(top)
+	reached := append(g.workspace(top), own)
+	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error { // what cannot be read is not warned of
+		switch {
+		case err != nil:
+			return nil
+		case d.IsDir() && path != top && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || slices.Contains([]string{"testdata", "vendor", "node_modules"}, d.Name())):
+			return filepath.SkipDir
+		case d.IsDir() || d.Name() != "go.mod" || slices.Contains(reached, filepath.Dir(path)):
+			return nil
+		}
+		rel, err := filepath.Rel(dir, filepath.Dir(path))
+		if err == nil {
+			g.Log.WarnContext(ctx, fmt.Sprintf("%s leaves out ./%s, which is a module of its own: name it as ./%s/..., or list it in go.work", pattern, filepath.ToSlash(rel), filepath.ToSlash(rel)))
+		}
+		return nil
+	})
 }
 
 // aims returns q's aims; the zero Aim alone, which is the host, where there are

@@ -2,6 +2,7 @@ package crosscompile
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,6 +103,8 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, q.Dir)}
 	case err != nil:
 		return Package{}, err
+	case !info.IsDir() && filepath.Ext(dir) == ".go" && info.Mode().IsRegular(): // its package
+		q.Pattern, dir = filepath.Dir(q.Pattern), filepath.Dir(dir)
 	case !info.IsDir():
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a file", Way: "name the directory of the main package"}
 	}
@@ -136,7 +139,20 @@ type listed struct {
 	ImportPath, Name, Dir string
 	IgnoredGoFiles        []string // by build constraints
 	Module                *struct{ Path, Version, GoMod, Dir, GoVersion string }
-	Error                 *struct{ Err string }
+	Error                 *struct{ Pos, Err string }
+}
+
+// broken says what is wrong with a package that cannot be read: its clause, two packages
+// in one directory, a file without permission. That build constraints leave none of its
+// files is no fault of the package.
+func (p listed) broken() string {
+	if p.Error == nil {
+		return ""
+	}
+	if p.Error.Pos == "" {
+		return strings.TrimSpace(p.Error.Err)
+	}
+	return p.Error.Pos + ": " + strings.TrimSpace(p.Error.Err)
 }
 
 // list asks the go command in dir about pattern, which the person wrote as
@@ -149,7 +165,7 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 		if tc, err := g.inModule(ctx, dir); err == nil { // then it is the modules that it needs
 			return Package{}, tc.unreachable(asked, withoutDownloads(ce.Error()))
 		}
-		return Package{}, &PackageError{Pattern: asked, Reason: withoutDownloads(ce.Error()), Way: "run mabuild in a module, or name module/path@version"}
+		return Package{}, &PackageError{Pattern: asked, Reason: withoutDownloads(ce.Error()), Way: cmp.Or(wayOf(ce.Output), "run mabuild in a module, or name module/path@version")}
 	}
 	if err != nil {
 		return Package{}, err
@@ -157,7 +173,7 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 	switch {
 	case p.Name == "main":
 	case p.Error != nil && p.Name == "":
-		return Package{}, &PackageError{Pattern: asked, Reason: strings.TrimSpace(p.Error.Err), Way: g.nearby(ctx, dir)}
+		return Package{}, &PackageError{Pattern: asked, Reason: p.broken(), Way: wayBeside(wayOf(p.Error.Err), g.nearby(ctx, dir))}
 	default:
 		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
 	}
@@ -169,6 +185,15 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 		pkg.Module, pkg.Version = p.Module.Path, p.Module.Version
 	}
 	return pkg, nil
+}
+
+// wayBeside joins the way out of what Go says of a package with the programs nearby, which
+// beat adding what nobody has to a module.
+func wayBeside(way, nearby string) string {
+	if way == "" || way == wayTidy {
+		return nearby
+	}
+	return way + "; " + nearby
 }
 
 // query asks for one package, for each aim until one has files of it.
@@ -209,26 +234,34 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 		return ""
 	}
 	const most = 8
+	var mains []string
 	root, ok := ModuleRoot(dir)
 	if !ok {
 		root = dir
 	}
-	for _, where := range []string{dir, root} {
+	places := g.workspace(dir)
+	for _, where := range append([]string{dir, root}, places...) {
 		out, err := run(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
 			"list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...",
 		}})
-		mains := strings.Fields(string(out))
-		if err != nil || len(mains) == 0 {
-			continue
+		if found := strings.Fields(string(out)); err == nil {
+			mains = append(mains, found...)
 		}
-		for i, m := range mains {
-			if rel, err := filepath.Rel(dir, m); err == nil && rel != "." {
-				mains[i] = "./" + filepath.ToSlash(rel)
-			}
+		if len(mains) > 0 && where == root {
+			break
 		}
-		if len(mains) > most {
-			mains = append(mains[:most], fmt.Sprintf("and %d more", len(mains)-most))
+	}
+	slices.Sort(mains)
+	mains = slices.Compact(mains)
+	for i, m := range mains {
+		if rel, err := filepath.Rel(dir, m); err == nil && rel != "." {
+			mains[i] = "./" + filepath.ToSlash(rel)
 		}
+	}
+	if len(mains) > most {
+		mains = append(mains[:most], fmt.Sprintf("and %d more", len(mains)-most))
+	}
+	if len(mains) > 0 {
 		return "main packages nearby: " + strings.Join(mains, ", ")
 	}
 	return "there is no main package nearby"

@@ -56,11 +56,11 @@ func TestFindRefuses(t *testing.T) {
 		{"app", "./lib", "is package lib, not main", "./cmd/api"},
 		{"app", "./nowhere", "no such directory", "./cmd/api"},
 		{"app", "./empty", "no Go files", "./cmd/api"},
-		{"app", "./main.go", "is a file", "directory"},
+		{"app", "./go.mod", "is a file", "directory"},
+		{"app", "./none.go", "no such directory", "./cmd/api"},
 		{"app", "example.com/app/v2/none", "example.com/app/v2/none", "./cmd/api"},
 		{"nogo", ".", "no Go files", "no main package nearby"},
 		{"app", "./...", "is a pattern", "name the main package"},
-		{"app", "main.go", "is a file", "directory"},
 		{"app", "std", "is a pattern", "name the main package"},
 		{"app", "-toolexec=x", "begins with a dash", "directory"},
 		{"app", "not a path@v1.0.0", "is no import path", "module/path@version"},
@@ -175,6 +175,17 @@ func TestFindVersionThatDoesNotExist(t *testing.T) {
 		var pe *crosscompile.PackageError
 		if !errors.As(err, &pe) || !strings.Contains(err.Error(), want) {
 			t.Errorf("Find(%s) = %v; want %q", pattern, err, want)
+		}
+	}
+}
+
+// TestFindFile: a file of a program means its package, as people type it.
+func TestFindFile(t *testing.T) {
+	root := workspace(t)
+	for pattern, want := range map[string]string{"./cmd/api/api.go": "./cmd/api", "cmd/api/api.go": "./cmd/api"} {
+		p, err := new(crosscompile.Go).Find(t.Context(), crosscompile.Query{Dir: filepath.Join(root, "app"), Pattern: pattern})
+		if err != nil || p.ImportPath != want || p.Name != "api" {
+			t.Errorf("%s: %+v, %v", pattern, p, err)
 		}
 	}
 }

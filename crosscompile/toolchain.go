@@ -184,10 +184,14 @@ type CommandError struct {
 	Args   []string
 	Output string // what it wrote to standard error, as it is
 	Err    error
+	Way    string // out, "" where none is known
 }
 
+// Hint returns the way out.
+func (e *CommandError) Hint() string { return e.Way }
+
 func (e *CommandError) Error() string {
-	if out := strings.TrimSpace(e.Output); out != "" {
+	if out := strings.TrimSpace(withoutUsage(e.Output)); out != "" {
 		return out
 	}
 	return fmt.Sprintf("go %s: %v", e.Args[0], e.Err)
@@ -230,7 +234,7 @@ func run(ctx context.Context, p process) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, &CommandError{Args: p.args, Output: complaint.String(), Err: err}
+		return nil, &CommandError{Args: p.args, Output: complaint.String(), Err: err, Way: wayOf(complaint.String())}
 	}
 	return out.Bytes(), nil
 }

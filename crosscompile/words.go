@@ -1,0 +1,94 @@
+package crosscompile
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// The go command says what is wrong in words alone. A table knows those that it says
+// often, and the way out of each; the test runs Go for every row.
+
+// goWays are ways out, by what the go command says. The first that matches holds.
+var goWays = []struct{ says, way string }{
+	{`go\.mod requires go >= |requires go >= .* \(running go |in go\.work file requires go >= `, "install that Go, or let Go fetch it: GOTOOLCHAIN=auto; go work use raises what go.work lists"},
+	{`inconsistent vendoring`, "go mod vendor, in a workspace go work vendor, brings the vendor directory up to date"},
+	{`reading go\.work: open |cannot load workspace`, "GOWORK names a workspace that is not there: unset it, or set it to off"},
+	{`errors parsing |unknown directive|invalid go version`, "mend that file"},
+	{`missing go\.sum entry|updates to go\.(mod|sum) needed|no required module provides package`, wayTidy},
+	{`import cycle not allowed`, "break the cycle"},
+	{`use of internal package`, "an internal package is for the module, or directory, that it lies in"},
+	{`is not in std`, "name a directory, such as ./cmd/app, or module/path@version"},
+	{`-X flag requires argument`, `quote a value with blanks as one word: --ldflags "-X 'main.text=two words'"`},
+	{`flag provided but not defined: `, "go tool link -help and go tool compile -help list the flags"},
+	{`no space left on device`, "free some space, or set TMPDIR and GOCACHE to where there is some"},
+	{`go\.mod file not found|cannot find main module|outside available modules|outside main module`, "run mabuild in a module, or name module/path@version"},
+}
+
+const wayTidy = "go mod tidy"
+
+// wayOf returns the way out of what the go command says, "" where it is not known.
+func wayOf(words string) string {
+	for _, one := range goWays {
+		if regexp.MustCompile(one.says).MatchString(words) {
+			return one.way
+		}
+	}
+	return ""
+}
+
+// linkUsage begins the list of all flags that the linker and the compiler print after an
+// argument that they do not understand.
+var linkUsage = regexp.MustCompile(`(?m)^usage: (link|compile|asm) \[options\]`)
+
+// withoutUsage leaves out the list of all flags.
+func withoutUsage(words string) string {
+	at := linkUsage.FindStringSubmatchIndex(words)
+	if at == nil {
+		return words
+	}
+	tool := words[at[2]:at[3]]
+	if before := strings.TrimSpace(words[:at[0]]); strings.Contains(before, "flag provided") {
+		return before
+	} else if before != "" {
+		return before + "\n" + tool + ": its flags have an argument too many"
+	}
+	return tool + ": its flags have an argument too many"
+}
+
+var (
+	excluded  = regexp.MustCompile(`build constraints exclude all Go files in (\S+)`)
+	undefined = regexp.MustCompile(`(?m)^(\S+\.go):\d+:\d+: undefined: `)
+	importsC  = regexp.MustCompile(`(?m)^\s*(import\s+)?"C"\s*$`)
+)
+
+// needsCgo reports whether a build in dir failed for want of cgo: a package that it names
+// imports "C", so that Go leaves those files out.
+func needsCgo(dir, words string) bool {
+	var dirs []string
+	for _, m := range excluded.FindAllStringSubmatch(words, -1) {
+		dirs = append(dirs, m[1])
+	}
+	for _, m := range undefined.FindAllStringSubmatch(words, -1) {
+		dirs = append(dirs, filepath.Dir(m[1]))
+	}
+	for _, at := range dirs {
+		if !filepath.IsAbs(at) {
+			at = filepath.Join(dir, at)
+		}
+		files, err := filepath.Glob(filepath.Join(at, "*.go"))
+		if err != nil {
+			continue
+		}
+		for _, file := range files {
+			if content, err := os.ReadFile(file); err == nil && importsC.Match(content) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// wayOfCgo is the way out where needsCgo.
+const wayOfCgo = `the package imports "C": --cgo, or cgo: true in the file, compiles it with a C compiler for each platform`
