@@ -103,7 +103,7 @@ func (s *sources) holds(dir string) bool {
 
 // resolve returns where a path leads, absolute and without links, if that is in a tree.
 func (s *sources) resolve(path string) (string, error) {
-	first := error(intree.ErrOutside)
+	first := intree.ErrOutside
 	for i, t := range s.trees {
 		rel, err := t.Resolve(path)
 		if err == nil {
@@ -164,14 +164,14 @@ func (s *sources) includes(dir, file string) error {
 		return nil
 	}
 	s.seen[dir+"\x00"+file] = true
-	info, err := os.Stat(file)
+	info, err := os.Stat(file) //nolint:gosec // it lies in the tree
 	if err != nil || !info.Mode().IsRegular() {
 		return nil //nolint:nilerr // Go ignores it, or says what is wrong
 	}
 	if info.Size() > maxAssembly {
 		return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s is larger than %d MiB, which assembly never is", file, maxAssembly>>20)}
 	}
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // as above
 	if err != nil {
 		return nil //nolint:nilerr // as above
 	}
@@ -185,7 +185,7 @@ func (s *sources) includes(dir, file string) error {
 			path = filepath.Join(dir, name)
 		}
 		real, err := s.resolve(path)
-		_, serr := os.Stat(real)
+		_, serr := os.Stat(real) //nolint:gosec // as above
 		// What is not beside the file is looked for in Go's own directories.
 		if err != nil || serr != nil && (filepath.IsAbs(name) || slices.Contains(strings.Split(filepath.ToSlash(name), "/"), "..")) {
 			return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which leads out of the tree", file, name), Way: "copy what it includes into the package"}

@@ -63,8 +63,14 @@ func newCheckout(ctx context.Context, root string) checkout {
 // quietGit are settings that keep git from running what a repository's own settings
 // name: a monitor of files, hooks, a program that checks signatures.
 var quietGit = [][2]string{
-	{"safe.bareRepository", "explicit"}, {"core.fsmonitor", "false"}, {"core.hooksPath", os.DevNull},
-	{"log.showSignature", "false"}, {"core.pager", "cat"}, {"status.submoduleSummary", "false"}, {"gc.auto", "0"}, {"maintenance.auto", "false"},
+	{"safe.bareRepository", "explicit"},
+	{"core.fsmonitor", "false"},
+	{"core.hooksPath", os.DevNull},
+	{"log.showSignature", "false"},
+	{"core.pager", "cat"},
+	{"status.submoduleSummary", "false"},
+	{"gc.auto", "0"},
+	{"maintenance.auto", "false"},
 }
 
 // settings sets settings for r alone, in a form that takes any name (git-config(1),

@@ -155,7 +155,7 @@ func (f *Fence) Dirs() []string {
 
 // Check refuses a path that leads out of the tree and of what the person allows.
 func (f *Fence) Check(path string) error {
-	err := error(intree.ErrOutside)
+	err := intree.ErrOutside
 	for i, t := range f.trees {
 		if _, terr := t.Resolve(path); terr == nil {
 			return nil
