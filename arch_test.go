@@ -21,7 +21,7 @@ const module = "github.com/mabuild/mabuild/"
 // package may import testing as well.
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/intree", "internal/rootfs"},
-	"crosscompile":             {"manifest/platform", "internal/claim"},
+	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree"},
 	"manifest":                 {"manifest/platform"},
 	"manifest/platform":        {},
 	"manifest/registry":        {"manifest", "internal/cache", "internal/rootfs"},

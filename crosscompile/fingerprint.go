@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // Fingerprint says, without starting it, which go command would run and with
@@ -121,7 +123,7 @@ func (g *Go) Work(dir string) (file string, absent []string) {
 	}
 	for at := dir; ; at = filepath.Dir(at) {
 		file := filepath.Join(at, "go.work")
-		if _, err := os.Stat(file); err == nil {
+		if _, err := os.Stat(file); err == nil && intree.Owned(file) == nil { // another user's is not obeyed
 			return file, absent
 		}
 		absent = append(absent, file)

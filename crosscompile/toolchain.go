@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // Go drives the go command. The zero value uses "go" on PATH and this process's
@@ -90,7 +92,13 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	}
 	environ := g.environ()
 	_, alone := scratched(dir)
-	if alone {
+	foreign := false
+	if !alone {
+		if foreign, err = g.ofAnother(dir); err != nil {
+			return nil, err
+		}
+	}
+	if alone || foreign {
 		environ = append(slices.Clone(environ), "GOWORK=off")
 	}
 	out, err := run(ctx, process{bin: path, dir: dir, env: environ, args: []string{"env", "-json"}})
@@ -134,6 +142,27 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 		}
 	}
 	return tc, nil
+}
+
+// ofAnother looks for a go.mod and a go.work above dir that another user has put into a
+// directory which all can write to. Such a go.mod, were it the module of dir, is an error
+// ([*intree.OwnerError]); with such a go.work the go command is to use none.
+func (g *Go) ofAnother(dir string) (work bool, err error) {
+	module := false // was found
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, serr := os.Lstat(filepath.Join(at, "go.mod")); serr == nil && !module {
+			module = true
+			if err := intree.Owned(filepath.Join(at, "go.mod")); err != nil {
+				return false, err
+			}
+		}
+		if _, serr := os.Lstat(filepath.Join(at, "go.work")); serr == nil && g.lookup("GOWORK") == "" {
+			return intree.Owned(filepath.Join(at, "go.work")) != nil, nil
+		}
+		if at == filepath.Dir(at) {
+			return false, nil
+		}
+	}
 }
 
 func (g *Go) environ() []string {

@@ -1,0 +1,66 @@
+//go:build unix
+
+package crosscompile_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/intree"
+)
+
+// TestAnotherUsersWorkspace: in a directory that all can write to, a go.work that another
+// user has put there replaces nothing of a private project, and a go.mod is an error. Root
+// gives the files away, as in CI; others see that their own are obeyed.
+func TestAnotherUsersWorkspace(t *testing.T) {
+	shared := write(t, map[string]string{
+		"go.work":          "go 1.26\n\nuse ./mine\n\nreplace example.com/dep => ./evil\n",
+		"evil/go.mod":      "module example.com/dep\n",
+		"mine/go.mod":      "module example.com/mine\n\ngo 1.26\n",
+		"mine/main.go":     mainGo,
+		"stray/main.go":    mainGo,
+		"module/go.mod":    "module example.com/stray\n",
+		"module/a/main.go": mainGo,
+	})
+	for _, dir := range []string{shared, filepath.Join(shared, "module")} {
+		if err := os.Chmod(dir, 0o1777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work, module := filepath.Join(shared, "go.work"), filepath.Join(shared, "module", "go.mod")
+	find := func(dir string) (*crosscompile.Go, error) {
+		g := &crosscompile.Go{Environ: append(os.Environ(), "GOFLAGS=", "GOWORK=")}
+		_, err := g.Find(t.Context(), crosscompile.Query{Dir: filepath.Join(shared, dir), Pattern: "."})
+		return g, err
+	}
+	if g, err := find("mine"); err != nil {
+		t.Fatal(err)
+	} else if got, _ := g.Work(filepath.Join(shared, "mine")); got != work {
+		t.Errorf("workspace %q, want %q", got, work)
+	}
+	if os.Geteuid() != 0 {
+		t.Log("files of another user are for root to make")
+		return
+	}
+	for _, file := range []string{work, module} {
+		if err := os.Chown(file, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(work, []byte("this is not read\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if g, err := find("mine"); err != nil {
+		t.Error(err)
+	} else if got, _ := g.Work(filepath.Join(shared, "mine")); got != "" {
+		t.Errorf("another user's workspace %q", got)
+	}
+	var oe *intree.OwnerError
+	if _, err := find("module/a"); !errors.As(err, &oe) || !strings.HasSuffix(oe.Path, "module/go.mod") {
+		t.Errorf("another user's module: %v", err)
+	}
+}
