@@ -11,7 +11,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test race check e2e bench golden chaos peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test race check lint e2e bench golden chaos nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,8 +22,9 @@ build: ## build bin/mabuild
 demo: build ## publish examples/hello for six platforms to a registry of its own, and run it
 	./examples/demo.sh $(BIN)/mabuild
 
-test: $(BIN)/judge ## all tests that need only Go
-	$(GO) test -timeout 30m ./...
+# In CI this is the one run of the tests, under the race detector.
+test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
+	$(if $(CI),,$(GO) test -timeout 30m ./...)
 
 race: $(BIN)/judge
 	MABUILD_FAULTS=whole MABUILD_STEPS=300 $(GO) test -race -timeout 30m ./...
@@ -32,7 +33,9 @@ race: $(BIN)/judge
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
 	cd internal/regtest/judge && $(GO) build -o $@ .
 
-check: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt race ## exactly what CI checks: format, vet, lint, race, tidy, generated files
+check: race lint ## exactly what CI checks: race, format, vet, lint, tidy, generated files
+
+lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	@test -z "$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))" || { $(TOOLS)/gofumpt -l $$(git ls-files '*.go'); echo 'not formatted: make format'; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags chaos,peers ./internal/regtest/...
@@ -58,6 +61,11 @@ golden: $(BIN)/judge ## accept the present output as the expected one
 
 chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
 	$(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
+
+nightly: $(BIN)/judge ## what takes long: chaos, 2,000 steps of the random walk, two minutes of each fuzz target
+	MABUILD_STEPS=2000 $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
+	$(MAKE) chaos
+	$(MAKE) fuzz FUZZTIME=2m
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
 	$(GO) build -o $(BIN)/peers/ ./cmd/mabuild
