@@ -101,7 +101,7 @@ func TestAction(t *testing.T) {
 	script := `registry REG
 env RUNNER_TEMP=$WORK/temp GITHUB_OUTPUT=$WORK/output
 mkdir temp/mabuild
-env INPUT_PACKAGES= INPUT_REPO=$REG/acme INPUT_TAG= INPUT_PLATFORMS=linux/arm64 INPUT_BASE= INPUT_CONFIG= INPUT_CACHE= INPUT_ARGS=
+env INPUT_PACKAGES= INPUT_REPO=$REG/Acme INPUT_TAG= INPUT_PLATFORMS=linux/arm64 INPUT_BASE= INPUT_CONFIG= INPUT_CACHE= INPUT_ARGS=
 env INPUT_PACKAGES=./cmd/...
 lines INPUT_TAG v1 latest
 env INPUT_ARGS=--progress=none
@@ -113,6 +113,9 @@ grep '^image='$REG/acme/api@$API$ output
 grep '^metadata='$WORK/temp/mabuild/metadata.json$ output
 grep -count=2 '^127.*@sha256:' output
 grep '"platform": "linux/arm64"' temp/mabuild/metadata.json
+env INPUT_PACKAGES=./cmd/api INPUT_TAG=$REG/Acme/Full:V2
+exec bash run.sh
+validate $REG/acme/full:V2 linux/arm64
 env INPUT_ARGS=--no-such-flag
 ! exec bash run.sh
 stderr 'no-such-flag'
