@@ -97,7 +97,7 @@ func (r *run) debugger(ctx context.Context, p ocispec.Platform) (e entry, unlock
 		unlock()
 		return e, nil, err
 	}
-	r.vouch(bin.Path, e.content)
+	r.writeSum(bin.Path, e.content)
 	return e, unlock, nil
 }
 

@@ -216,7 +216,7 @@ func (r *run) remake(ctx context.Context, p ocispec.Platform, how Compile, known
 	if err != nil {
 		return err
 	}
-	r.vouch(bin.Path, program.content)
+	r.writeSum(bin.Path, program.content)
 	if program.content != known.Content {
 		return fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
 	}
@@ -235,7 +235,7 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 			leave()
 		}
 	}()
-	if r.distrust(out) != nil { // a place that cannot be had
+	if r.checkSum(out) != nil { // a place that cannot be had
 		if out, err = r.workFile(filepath.Base(filepath.Dir(out))); err != nil {
 			return bin, nil, err
 		}

@@ -59,7 +59,7 @@ func (r *run) compileShared(ctx context.Context, p ocispec.Platform, how Compile
 	if s.entry, err = programEntry(r.spec, p, s.binary.Path); err != nil {
 		return err
 	}
-	r.vouch(s.binary.Path, s.entry.content)
+	r.writeSum(s.binary.Path, s.entry.content)
 	if s.linkage, err = crosscompile.ReadLinkage(s.binary.Path); err != nil {
 		return err
 	}

@@ -15,9 +15,9 @@ import (
 // became of the rest of it.
 const sumName = ".sha256"
 
-// vouch notes that the program at file is the one with this digest, as it was
+// writeSum notes that the program at file is the one with this digest, as it was
 // compiled. Where that cannot be noted the program is linked again the next time.
-func (b *Builder) vouch(file, digest string) {
+func (b *Builder) writeSum(file, digest string) {
 	_ = os.WriteFile(filepath.Join(filepath.Dir(file), sumName), []byte(b.sumOf(file, digest)), 0o600)
 }
 
@@ -26,8 +26,8 @@ func (b *Builder) sumOf(file, digest string) string {
 	return digest + b.store.Proof("program", filepath.Base(filepath.Dir(file)), filepath.Base(file), digest)
 }
 
-// distrust removes what is at file unless somebody vouched for just that.
-func (b *Builder) distrust(file string) error {
+// checkSum removes what is at file unless its sum is the one that was noted.
+func (b *Builder) checkSum(file string) error {
 	info, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
