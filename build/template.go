@@ -50,6 +50,22 @@ const wayOfTemplates = "templates know .Version .Commit .ShortCommit .Date .Tag 
 // {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Another name, or a value
 // that is empty, is a [*SpecError].
 func (v Vars) Expand(text string) (string, error) {
+	return v.expand(text, func(string) bool { return true })
+}
+
+// notWord is what a value may not hold that becomes part of a word of flags: quotes and
+// blanks, which would end the word and begin another.
+var notWord = regexp.MustCompile(`[^A-Za-z0-9_./+@:~^,=#%()-]|^-`)
+
+// expandWord is Expand of a part of a word of flags, or of a variable of the go command. A
+// value with characters that flags give a meaning is an error: a branch is a pull
+// request's to name, and git lets it hold quotes.
+func (v Vars) expandWord(text string) (string, error) {
+	return v.expand(text, func(value string) bool { return !notWord.MatchString(value) })
+}
+
+// expand fills in a template with values that are fit.
+func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
@@ -58,17 +74,28 @@ func (v Vars) Expand(text string) (string, error) {
 		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: wayOfTemplates}
 	}
 	var names []string
-	var b bytes.Buffer
-	if err = plain(t.Root.Nodes, &names); err == nil {
-		err = t.Execute(&b, v.values())
-	}
-	if err != nil {
+	if plain(t.Root.Nodes, &names) != nil {
 		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: wayOfTemplates}
 	}
 	for _, name := range names {
 		if v.values()[name] == "" {
 			return "", v.empty(text, name)
 		}
+	}
+	var b strings.Builder
+	for _, node := range t.Root.Nodes {
+		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
+		var part bytes.Buffer
+		if err := t.Execute(&part, v.values()); err != nil {
+			return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: wayOfTemplates}
+		}
+		if node.Type() != parse.NodeText && !fit(part.String()) {
+			return "", &SpecError{
+				Field: "template", Reason: fmt.Sprintf("%q: %q has a character that flags give a meaning", text, part.String()),
+				Way: "the functions tag and slug leave such characters out: {{tag .Branch}}",
+			}
+		}
+		b.Write(part.Bytes())
 	}
 	return b.String(), nil
 }
@@ -97,12 +124,13 @@ func (v Vars) empty(text, name string) error {
 	return e
 }
 
-// plain refuses what a template could do beyond naming a value: loops,
-// variables, the built-in functions. It notes the names.
+// plain refuses what a template could do beyond naming a value: loops, variables, the
+// built-in functions, and texts of its own, which would stand where a reader does not
+// look for them. It notes the names.
 func plain(nodes []parse.Node, names *[]string) error {
 	for _, n := range nodes {
 		switch n := n.(type) {
-		case *parse.TextNode, *parse.CommentNode, *parse.StringNode:
+		case *parse.TextNode, *parse.CommentNode:
 		case *parse.FieldNode:
 			if _, known := (Vars{}).values()[n.Ident[0]]; !known || len(n.Ident) > 1 {
 				return errNotPlain
@@ -131,11 +159,13 @@ func plain(nodes []parse.Node, names *[]string) error {
 var errNotPlain = errors.New("does more than name a value")
 
 // ExpandAll fills in each template of list.
-func (v Vars) ExpandAll(list []string) ([]string, error) {
+func (v Vars) ExpandAll(list []string) ([]string, error) { return expandAll(list, v.Expand) }
+
+func expandAll(list []string, expand func(string) (string, error)) ([]string, error) {
 	out := make([]string, len(list))
 	for i, text := range list {
 		var err error
-		if out[i], err = v.Expand(text); err != nil {
+		if out[i], err = expand(text); err != nil {
 			return nil, err
 		}
 	}
@@ -176,10 +206,10 @@ func (s Spec) expand() (Spec, error) {
 // expand fills in the templates of how to compile.
 func (c Compile) expand(v Vars) (Compile, error) {
 	var err error
-	if c.Ldflags, err = v.ExpandAll(c.Ldflags); err != nil {
+	if c.Ldflags, err = expandAll(c.Ldflags, v.expandWord); err != nil {
 		return c, fmt.Errorf("ldflags: %w", err)
 	}
-	c.Env, err = v.ExpandAll(c.Env)
+	c.Env, err = expandAll(c.Env, v.expandWord)
 	if err != nil {
 		return c, fmt.Errorf("env: %w", err)
 	}

@@ -31,10 +31,11 @@ var toolFlags = map[string]flagTable{
 	"link": {
 		harmless: map[string]string{
 			"B": `gobuildid|none|0x[0-9a-fA-F]+`, "D": anyNumber, "E": anySymbol, "H": `\w+`, "R": anyNumber, "T": `(0x)?[0-9a-fA-F]+`,
-			"X": `[^=]+=[^\x00]*`, "a": "", "aslr": "", "benchmark": `mem|cpu`, "bindnow": "", "buildid": `\S*`, "c": "", "checklinkname": "",
+			"X": `[^=\x01]+=[^\x00]*`, "a": "", "aslr": "", "benchmark": `mem|cpu`, "bindnow": "", "buildid": `\S*`, "c": "", "checklinkname": "",
 			"compressdwarf": "", "d": "", "debugnosplit": "", "debugtextsize": anyNumber, "debugtramp": anyNumber, "dumpdep": "", "e": "",
-			"extldflags": `(?s).*`, // its words are judged as CGO_LDFLAGS is
-			"funcalign":  anyNumber, "h": "", "k": anySymbol, "linkmode": `internal|external|auto`, "memprofilerate": anyNumber, "n": "",
+			"extldflags": `(?s).*`,                                                                 // its words are judged as CGO_LDFLAGS is
+			"funcalign":  anyNumber, "h": "", "k": anySymbol, "linkmode": `internal|auto|external`, // external with cgo alone: a C toolchain links, and reads what objects name
+			"memprofilerate": anyNumber, "n": "",
 			"pluginpath": anySymbol, "pruneweakmap": "", "randlayout": anyNumber, "s": "", "strictdups": anyNumber, "v": "", "w": "",
 		},
 		refused: []string{
@@ -103,6 +104,10 @@ const (
 		`|--build-id(=(none|sha1|md5))?|--hash-style=(gnu|both|sysv))`
 )
 
+// filled stands for a template in what is judged. It is in no pattern: a template stands
+// in texts alone, those of -X and -buildid.
+const filled = "\x01"
+
 // matches reports whether a pattern matches a whole text.
 func matches(pattern, text string) bool {
 	return regexp.MustCompile(`^(?:` + pattern + `)$`).MatchString(text)
@@ -121,9 +126,9 @@ func judgeVariable(kv string) error {
 
 // judgeFlags says why a file may not give flags to a tool. They are split as the go
 // command splits them: quotes count at the beginning of a word alone.
-func judgeFlags(tool, text string) error {
+func judgeFlags(tool, text string, cgo bool) error {
 	text = strings.TrimSpace(text)
-	if pattern, rest, ok := strings.Cut(text, "="); ok && !strings.HasPrefix(text, "-") && !strings.ContainsAny(pattern, " '\"") {
+	if pattern, rest, ok := strings.Cut(text, "="); ok && !strings.HasPrefix(text, "-") && !strings.ContainsAny(pattern, " '\""+filled) {
 		text = rest // all=-N
 	}
 	list, err := splitFlags(text)
@@ -146,6 +151,12 @@ func judgeFlags(tool, text string) error {
 			return fmt.Errorf("-%s wants a value", name)
 		case !said:
 			value, list = list[0], list[1:]
+		}
+		if strings.Contains(value, filled) && name != "X" && name != "buildid" {
+			return unsafe("-" + name + ", filled in by a template,")
+		}
+		if name == "linkmode" && value == "external" && !cgo {
+			return unsafe("-linkmode=external, without cgo,")
 		}
 		if !matches(pattern, value) || name == "extldflags" && !matches(cLinkerFlags, value) {
 			return unsafe("-" + name + "=" + value)
@@ -179,6 +190,7 @@ func splitFlags(text string) (list []string, err error) {
 }
 
 func unsafe(what string) error {
+	what = strings.ReplaceAll(what, filled, "{{…}}")
 	return &unsafeError{fmt.Errorf("%s is not among what a file may give to compilers: it could run a program, or read or write a file", shorten(what))}
 }
 

@@ -133,7 +133,7 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 	take := func(item *yaml.Node, text string) {
 		text, err := k.template(text, env)
 		if err == nil {
-			err = judgeFlags("link", templated.ReplaceAllString(text, "x"))
+			err = judgeFlags("link", templated.ReplaceAllString(text, filled), true)
 		}
 		if err != nil {
 			k.note(w, item, key, item.Value+": "+err.Error())

@@ -273,7 +273,7 @@ func (f *treeFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 	refuse := func(key string, err error) {
 		refused = append(refused, &Problem{Origin{FromFile, f.config.File, f.lines[key]}, key, err})
 	}
-	j := judge{fence: f.fence, trust: t, dir: ".", said: f.lines, refuse: refuse, unsaid: func(prefix string, of *field) bool {
+	j := judge{fence: f.fence, trust: t, dir: ".", said: f.lines, refuse: refuse, cgo: f.cgo(env, flags), unsaid: func(prefix string, of *field) bool {
 		_, inEnv := env[of.path]
 		_, byFlag := flags[of.path]
 		return (inEnv || byFlag) && of.kind != perPlatform && ofBuild.MatchString(prefix)
@@ -290,6 +290,25 @@ func (f *treeFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 	}
 	slices.SortStableFunc(refused, func(a, b *Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
 	return refused
+}
+
+// cgo returns what says whether cgo is on for the build that a key is of.
+func (f *treeFile) cgo(env, flags layer) func(prefix string) bool {
+	const key = "cgo.enabled"
+	return func(prefix string) bool {
+		for _, l := range []layer{flags, env} {
+			if one, said := l[key]; said {
+				return one.value.(bool)
+			}
+		}
+		for i, b := range f.config.Builds {
+			build := fmt.Sprintf("builds[%d].", i)
+			if _, said := f.lines[build+key]; said && strings.HasPrefix(prefix, build) {
+				return b.Cgo.Enabled
+			}
+		}
+		return f.config.Cgo.Enabled
+	}
 }
 
 // drop forgets what the file may not say, and says so.

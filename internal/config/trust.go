@@ -217,6 +217,7 @@ type judge struct {
 	// stronger says a field in its place.
 	said   map[string]int
 	unsaid func(prefix string, f *field) bool
+	cgo    func(prefix string) bool // whether cgo is on for the build that a key is of
 	refuse func(key string, err error)
 }
 
@@ -245,7 +246,7 @@ func (j *judge) fields(fields []*field, in reflect.Value, prefix, host string) {
 			if _, said := j.said[key]; !said || j.unsaid != nil && j.unsaid(prefix, f) {
 				continue
 			}
-			if err := j.judge(f, textsOf(f, at), host); err != nil {
+			if err := j.judge(f, textsOf(f, at), prefix, host); err != nil {
 				j.refuse(key, err)
 			}
 		}
@@ -286,7 +287,7 @@ func textsOf(f *field, at reflect.Value) (list []string) {
 var templated = regexp.MustCompile(`\{\{.*?\}\}`)
 
 // judge says why a file of a tree may not say these texts of a field.
-func (j *judge) judge(f *field, list []string, host string) error {
+func (j *judge) judge(f *field, list []string, at, host string) error {
 	each := func(check func(string) error) error {
 		for _, text := range list {
 			if err := check(text); err != nil {
@@ -299,8 +300,7 @@ func (j *judge) judge(f *field, list []string, host string) error {
 		if j.trust.Flags {
 			return nil
 		}
-		// What a template is filled with has no spaces, and no quotes at its beginning.
-		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), "x"))
+		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), filled), j.cgo != nil && j.cgo(at))
 	}
 	switch f.trust {
 	case trustData, trustFiles, trustBases:
@@ -333,7 +333,7 @@ func (j *judge) judge(f *field, list []string, host string) error {
 			if f.trust == trustCC {
 				text = strings.ToUpper(f.key) + "=" + text
 			}
-			return judgeVariable(templated.ReplaceAllString(text, "x"))
+			return judgeVariable(templated.ReplaceAllString(text, filled))
 		})
 	case trustPrivate:
 		if len(list) > 0 && !Private(host) {

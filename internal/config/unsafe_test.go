@@ -62,8 +62,19 @@ var fileSays = []struct{ key, item, refused string }{
 	{"ldflags", "-X main.version={{.Version}} -buildid=", ""},
 	{"ldflags", "-X main.version={{ .Version }} -X main.at={{.Date}}", ""},
 	{"ldflags", "-X 'main.text=two words' -s=true", ""},
-	{"ldflags", "-linkmode=external", ""},
-	{"ldflags", "-linkmode external -extldflags '-static -s'", ""},
+	{"ldflags", "-linkmode=internal -extldflags '-static -s'", ""},
+	{"ldflags", "-linkmode=external", "-linkmode"},
+	{"ldflags", "--linkmode external", "-linkmode"},
+	{"ldflags", `-X main.v={{"x -extld=./evil"}}`, ""}, // which no template may say: build refuses it
+	{"ldflags", "{{.Branch}}=-s", "{{…}}"},
+	{"ldflags", "{{.Branch}}", "{{…}}"},
+	{"ldflags", "-{{.Branch}}", "-{{…}}"},
+	{"ldflags", "-X {{.Branch}}=1", "-X"},
+	{"ldflags", "-linkmode={{.Branch}}", "-linkmode"},
+	{"gcflags", "-d={{.Branch}}", "-d"},
+	{"env", "CC={{.Branch}}-gcc", "CC"},
+	{"env", "TZ={{.Branch}}", "TZ"},
+	{"env", "{{.Branch}}=x", "{{…}}"},
 	{"ldflags", "-H windowsgui", ""},
 	{"ldflags", "-extld=./evil", "-extld"},
 	{"ldflags", "--extld ./evil", "--extld"},
@@ -87,6 +98,28 @@ var fileSays = []struct{ key, item, refused string }{
 	{"gcflags", "-d=ssa/check_bce/dump=main", "-d"},
 	{"gcflags", "-N /etc/passwd.go", "/etc/passwd.go"},
 	{"gcflags", "-N '-o' x", "-o"},
+}
+
+// TestExternalLinkingWantsCgo: a C toolchain links what objects in the tree ask for.
+func TestExternalLinkingWantsCgo(t *testing.T) {
+	const says = "ldflags: [--linkmode=external]\n"
+	for text, fine := range map[string]bool{
+		says: false, "cgo: true\n" + says: true, "cgo: true\nbuilds: [{cgo: false, ldflags: [-linkmode=external]}]\n": false,
+		"builds: [{cgo: true, ldflags: [-linkmode=external]}]\n": true, "builds: [{cgo: {static: true}, overrides: {linux/amd64: {ldflags: [-linkmode=external]}}}]\n": true,
+		"builds: [{cgo: true}, {ldflags: [-linkmode=external]}]\n": false,
+	} {
+		if _, err := loadText(t, t.TempDir(), text); (err == nil) != fine {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	file := write(t, FileName, "cgo: true\n"+says)
+	if _, err := Load(Options{Dir: file, Lookup: lookup(), Flags: buildFlags(t, "--cgo=false")}); err == nil {
+		t.Error("--cgo=false, and a C toolchain links")
+	}
+	file = write(t, FileName, says)
+	if _, err := Load(Options{Dir: file, Lookup: lookup("MABUILD_CGO=true")}); err != nil {
+		t.Error(err)
+	}
 }
 
 // buildFlags are those of a command that builds.

@@ -1,0 +1,38 @@
+package build
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+// TestTemplatesOfFlags: nothing that a template says or is filled with ends the word that
+// it stands in.
+func TestTemplatesOfFlags(t *testing.T) {
+	for _, test := range []struct{ text, branch, want string }{
+		{"-X main.v={{.Branch}}", "feature/login", "-X main.v=feature/login"},
+		{"-X 'main.v={{.Branch}}'", "v1.2+x@y", "-X 'main.v=v1.2+x@y'"},
+		{"-X 'main.v={{slug .Branch}}'", "x''--linkmode=external''", "-X 'main.v=x-linkmode-external'"},
+		{"-X 'main.v={{tag .Branch}}'", "a'-fipso=f'", "-X 'main.v=a--fipso-f-'"},
+		{"-X 'main.v={{.Branch}}'", "x''--linkmode=external''-extld=/tmp/evil", ""},
+		{"-X 'main.v={{.Branch}}'", "a'-fipso=f'", ""},
+		{`-X "main.v={{.Branch}}"`, `a"-o=x`, ""},
+		{"{{.Branch}}", "-fipso=f", ""},
+		{"-X main.v={{.Branch}}", "a b", ""},
+		{"-X main.v={{.Branch}}", "a`b", ""},
+		{`-X main.v={{"x -extld=./evil"}}`, "x", ""},
+		{`{{"-fipso=x"}}=-s`, "x", ""},
+		{"-X main.v={{`x -o y`}}", "x", ""},
+		{`-X main.v={{slug "x"}}`, "x", ""},
+		{"-X main.v={{/* no */}}{{.Branch}}", "x", "-X main.v=x"},
+	} {
+		for _, c := range []Compile{{Ldflags: []string{test.text}}, {Env: []string{test.text}}} {
+			got, err := c.expand(Vars{Branch: test.branch})
+			text := strings.Join(append(got.Ldflags, got.Env...), " ")
+			var se *SpecError
+			if test.want == "" && !errors.As(err, &se) || test.want != "" && (err != nil || text != test.want) {
+				t.Errorf("%s of %s: %q, %v, want %q", test.text, test.branch, text, err, test.want)
+			}
+		}
+	}
+}
