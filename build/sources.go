@@ -3,14 +3,19 @@ package build
 import (
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/mod/modfile"
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/intree"
@@ -54,11 +59,15 @@ func (b *Builder) sources(dir, pkg string) error {
 		return err
 	}
 	dirs := []string{dir}
-	if !filepath.IsAbs(pkg) { // of a module of its own, perhaps
-		pkg = filepath.Join(dir, pkg)
+	own := pkg
+	if !filepath.IsAbs(own) { // of a module of its own, perhaps
+		own = filepath.Join(dir, own)
 	}
-	if info, err := os.Stat(pkg); err == nil && info.IsDir() {
-		dirs = append(dirs, pkg)
+	if info, err := os.Stat(own); err == nil && info.IsDir() {
+		dirs = append(dirs, own)
+	}
+	if err := s.asked(dir, pkg); err != nil {
+		return err
 	}
 	roots := map[string]bool{}
 	for _, dir := range dirs {
@@ -78,7 +87,8 @@ func (b *Builder) sources(dir, pkg string) error {
 			}
 		}
 	}
-	for _, root := range slices.Sorted(maps.Keys(roots)) {
+	s.roots = slices.Sorted(maps.Keys(roots))
+	for _, root := range s.roots {
 		if !s.holds(root) {
 			continue
 		}
@@ -89,10 +99,33 @@ func (b *Builder) sources(dir, pkg string) error {
 	return nil
 }
 
+// asked refuses a package whose directory, as it is written, lies in a tree and leads out
+// of it. One that is written as outside is a person's word.
+func (s *sources) asked(dir, pkg string) error {
+	at, _, _ := strings.Cut(pkg, "...")
+	if root, ok := crosscompile.ModuleRoot(dir); ok && s.holds(root) {
+		if content, err := os.ReadFile(filepath.Join(root, "go.mod")); err == nil {
+			if rest, ok := strings.CutPrefix(at, modfile.ModulePath(content)+"/"); ok { // an import path
+				dir, at = root, rest
+			}
+		}
+	}
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(dir, at)
+	}
+	for _, t := range s.trees {
+		if rel, err := filepath.Rel(t.Dir(), at); err == nil && filepath.IsLocal(rel) {
+			return s.within(at)
+		}
+	}
+	return nil
+}
+
 // sources are looked at in trees.
 type sources struct {
 	trees []*intree.Tree
-	seen  map[string]bool // included files, by package directory and path
+	roots []string        // of the modules
+	seen  map[string]bool // directories, and included files by package directory and path
 }
 
 // holds reports whether a directory lies in one of the trees.
@@ -125,30 +158,84 @@ func (s *sources) within(file string) error {
 	return nil // what else is wrong is the go command's to say
 }
 
-// walk looks at all files of a module.
+// walk looks at all files of a module, through links of directories, too: Go builds
+// packages there.
 func (s *sources) walk(root string) error {
 	real, err := filepath.EvalSymlinks(root)
 	if err != nil {
 		return nil //nolint:nilerr // which the go command says
 	}
+	if s.seen[real] {
+		return nil
+	}
+	s.seen[real] = true
 	return filepath.WalkDir(real, func(path string, d fs.DirEntry, err error) error {
 		switch ext := filepath.Ext(path); {
 		case err != nil:
 			return nil // Go may not need it
 		case d.IsDir() && d.Name() == ".git":
 			return filepath.SkipDir
-		case d.IsDir() || !slices.Contains(ofGos, ext) && !slices.Contains(ofGo, d.Name()):
+		case d.IsDir():
 			return nil
 		case d.Type() == fs.ModeSymlink:
-			if err := s.within(path); err != nil || ext != ".s" {
-				return err
-			}
-			return s.includes(filepath.Dir(path), path)
+			return s.link(real, path, ext)
 		case ext == ".s":
 			return s.includes(filepath.Dir(path), path)
 		}
 		return nil
 	})
+}
+
+// link looks at a link in the module at root.
+func (s *sources) link(root, path, ext string) error {
+	target, err := s.resolve(path)
+	info, serr := os.Stat(path)
+	switch isDir := serr == nil && info.IsDir(); {
+	case isDir && err == nil:
+		return s.walk(target)
+	case isDir && filepath.Base(path) != "vendor": // as build systems have them, full of what is none of Go's
+		return s.imported(root, path)
+	case !isDir && !slices.Contains(ofGos, ext) && !slices.Contains(ofGo, filepath.Base(path)):
+		return nil
+	case ext == ".s" && err == nil:
+		return s.includes(filepath.Dir(path), path)
+	}
+	return s.within(path)
+}
+
+// imported refuses a directory of the module at root that leads out of the trees if a file
+// of any of the modules imports a package there.
+func (s *sources) imported(root, dir string) error {
+	content, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return nil //nolint:nilerr // no module, no import path
+	}
+	rel, err := filepath.Rel(root, dir)
+	if err != nil {
+		return err
+	}
+	prefix := path.Join(modfile.ModulePath(content), filepath.ToSlash(rel))
+	look := func(file string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || filepath.Ext(file) != ".go" {
+			return nil // a link was looked at
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return nil //nolint:nilerr // which the go command says
+		}
+		for _, spec := range parsed.Imports {
+			if name, err := strconv.Unquote(spec.Path.Value); err == nil && (name == prefix || strings.HasPrefix(name, prefix+"/")) {
+				return s.within(dir)
+			}
+		}
+		return nil
+	}
+	for _, root := range s.roots {
+		if err := filepath.WalkDir(root, look); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // included is an #include as the assembler reads it, with blanks, comments and continued

@@ -19,28 +19,36 @@ func TestSourcesStayInTheTree(t *testing.T) {
 		files map[string]string // "-> " begins a link
 		bad   string
 	}{
-		"plain":              {map[string]string{"a.s": "#include \"textflag.h\"\n#include \"local.h\"\n", "local.h": "#define X 1\n"}, ""},
-		"link":               {map[string]string{"b.go": "-> " + secret}, "b.go"},
-		"link of the system": {map[string]string{"b.go": "-> /proc/self/environ"}, "b.go"},
-		"go.sum":             {map[string]string{"go.sum": "-> " + secret}, "go.sum"},
-		"go.work":            {map[string]string{"go.work": "-> " + secret}, "go.work"},
-		"link within":        {map[string]string{"b.go": "-> lib/c.go", "lib/c.go": "package c\n"}, ""},
-		"other link":         {map[string]string{"node_modules": "-> " + filepath.Dir(secret)}, ""},
-		"absolute":           {map[string]string{"a.s": "#include \"" + secret + "\"\n"}, "a.s includes"},
-		"dots":               {map[string]string{"a.s": "#include \"../../../../etc/passwd\"\n"}, "a.s includes"},
-		"dots to nowhere":    {map[string]string{"sub/a.s": "#include \"../none.h\"\n"}, "a.s includes"},
-		"escaped":            {map[string]string{"a.s": "#include \"\\x2fetc\\x2fpasswd\"\n"}, "a.s includes"},
-		"blanks":             {map[string]string{"a.s": "# /* x\n */ include \t\"/etc/passwd\"\n"}, "a.s includes"},
-		"continued":          {map[string]string{"a.s": "#\\\ninclude \"/etc/passwd\"\n"}, "a.s includes"},
-		"through a file":     {map[string]string{"a.s": "#include \"b.inc\"\n", "b.inc": "#include \"c.inc\"\n", "c.inc": "#include \"/etc/passwd\"\n"}, "c.inc includes"},
-		"through a link":     {map[string]string{"a.s": "#include \"b.inc\"\n", "b.inc": "-> " + secret}, "a.s includes"},
-		"in a loop":          {map[string]string{"a.s": "#include \"a.s\"\n"}, ""},
-		"vendored":           {map[string]string{"vendor/x/a.s": "#include \"/etc/passwd\"\n"}, "a.s includes"},
-		"git's":              {map[string]string{"a.s": "#include \".git/config\"\n", ".git/config": "token"}, "a.s includes"},
+		"plain":                  {map[string]string{"a.s": "#include \"textflag.h\"\n#include \"local.h\"\n", "local.h": "#define X 1\n"}, ""},
+		"link":                   {map[string]string{"b.go": "-> " + secret}, "b.go"},
+		"link of the system":     {map[string]string{"b.go": "-> /proc/self/environ"}, "b.go"},
+		"go.sum":                 {map[string]string{"go.sum": "-> " + secret}, "go.sum"},
+		"go.work":                {map[string]string{"go.work": "-> " + secret}, "go.work"},
+		"link within":            {map[string]string{"b.go": "-> lib/c.go", "lib/c.go": "package c\n"}, ""},
+		"other link":             {map[string]string{"node_modules": "-> " + filepath.Dir(secret)}, ""},
+		"absolute":               {map[string]string{"a.s": "#include \"" + secret + "\"\n"}, "a.s includes"},
+		"dots":                   {map[string]string{"a.s": "#include \"../../../../etc/passwd\"\n"}, "a.s includes"},
+		"dots to nowhere":        {map[string]string{"sub/a.s": "#include \"../none.h\"\n"}, "a.s includes"},
+		"escaped":                {map[string]string{"a.s": "#include \"\\x2fetc\\x2fpasswd\"\n"}, "a.s includes"},
+		"blanks":                 {map[string]string{"a.s": "# /* x\n */ include \t\"/etc/passwd\"\n"}, "a.s includes"},
+		"continued":              {map[string]string{"a.s": "#\\\ninclude \"/etc/passwd\"\n"}, "a.s includes"},
+		"through a file":         {map[string]string{"a.s": "#include \"b.inc\"\n", "b.inc": "#include \"c.inc\"\n", "c.inc": "#include \"/etc/passwd\"\n"}, "c.inc includes"},
+		"through a link":         {map[string]string{"a.s": "#include \"b.inc\"\n", "b.inc": "-> " + secret}, "a.s includes"},
+		"in a loop":              {map[string]string{"a.s": "#include \"a.s\"\n"}, ""},
+		"vendored":               {map[string]string{"vendor/x/a.s": "#include \"/etc/passwd\"\n"}, "a.s includes"},
+		"a linked package":       {map[string]string{"priv": "-> " + filepath.Dir(secret), "main.go": "package main\n\nimport _ \"example.com/app/pr\\x69v\"\n\nfunc main() {}\n"}, "priv leads out"},
+		"below a linked package": {map[string]string{"priv": "-> " + filepath.Dir(secret), "main.go": "package main\n\nimport _ `example.com/app/priv/x`\n\nfunc main() {}\n"}, "priv leads out"},
+		"a link beside packages": {map[string]string{"bazel-out": "-> " + filepath.Dir(secret), "sub/bazel-bin": "-> /usr"}, ""},
+		"a linked vendor":        {map[string]string{"vendor": "-> " + filepath.Dir(secret)}, "vendor leads out"},
+		"a package within":       {map[string]string{"pkg": "-> hidden/pkg", "hidden/pkg/a.s": "#include \"/etc/passwd\"\n"}, "a.s includes"},
+		"a loop of directories":  {map[string]string{"sub/up": "-> ..", "sub/x.go": "package sub\n"}, ""},
+		"git's":                  {map[string]string{"a.s": "#include \".git/config\"\n", ".git/config": "token"}, "a.s includes"},
 	} {
 		dir := t.TempDir()
 		test.files["go.mod"] = "module example.com/app\n\ngo 1.26\n"
-		test.files["main.go"] = "package main\n\nfunc main() {}\n"
+		if test.files["main.go"] == "" {
+			test.files["main.go"] = "package main\n\nfunc main() {}\n"
+		}
 		for file, content := range test.files {
 			path := filepath.Join(dir, file)
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -71,6 +79,32 @@ func TestSourcesStayInTheTree(t *testing.T) {
 			if within == nil && err != nil || name == "link" && err != nil {
 				t.Errorf("%s within %v: %v", name, within, err)
 			}
+		}
+	}
+}
+
+// TestSourcesThatAreAskedFor: a package that is written as in the tree lies there; one that
+// is written as outside is a person's word.
+func TestSourcesThatAreAskedFor(t *testing.T) {
+	top := t.TempDir()
+	dir, outside := filepath.Join(top, "tree"), filepath.Join(top, "outside")
+	for name, content := range map[string]string{"tree/go.mod": "module example.com/app\n", "tree/sub/x.go": "package x\n", "outside/cmd/main.go": "package main\n", "outside/go.mod": "module example.com/o\n"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(top, name)), 0o755), os.WriteFile(filepath.Join(top, name), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../outside", filepath.Join(dir, "lout")); err != nil {
+		t.Fatal(err)
+	}
+	b := &Builder{Work: t.TempDir(), Within: []string{dir}}
+	b.init(t.Context())
+	for pkg, fine := range map[string]bool{
+		".": true, "./sub": true, "./...": true, "example.com/app/sub": true, "../outside/cmd": true, outside + "/cmd": true, "example.com/x@v1.0.0": true,
+		"./lout/cmd": false, "./lout/...": false, "example.com/app/lout/cmd": false, "example.com/app/lout/...": false, dir + "/lout/cmd": false, "./lout": false,
+	} {
+		var se *SpecError
+		if err := b.sources(dir, pkg); fine && err != nil || !fine && !errors.As(err, &se) {
+			t.Errorf("%s: %v", pkg, err)
 		}
 	}
 }

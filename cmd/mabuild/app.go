@@ -33,7 +33,6 @@ type app struct {
 	stdout, stderr io.Writer
 
 	file    string // --config
-	viewing bool   // the configuration is shown, and nothing is done by it
 	verbose int
 	profile profiles
 
@@ -67,7 +66,7 @@ func (a *app) start(cmd *cobra.Command) error { return a.startWith(cmd, config.A
 
 // startWith is start that reads these keys.
 func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
-	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ, View: a.viewing})
+	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ})
 	if err != nil {
 		return &usageError{err: err}
 	}

@@ -31,12 +31,12 @@ func (a *app) findKey() []byte {
 		sum := sha256.Sum256([]byte(text))
 		return sum[:]
 	}
-	within := a.config.Within()
-	if a.cache == "" || len(within) == 0 || !below(within[0], a.cache) {
+	tree := a.config.Tree()
+	if a.cache == "" || tree == "" || !below(tree, a.cache) {
 		return nil
 	}
 	file := config.UserFile(os.LookupEnv)
-	if file != "" && !below(within[0], filepath.Dir(file)) {
+	if file != "" && !below(tree, filepath.Dir(file)) {
 		if key, err := ownKey(filepath.Join(filepath.Dir(file), "cache.key")); err == nil {
 			return key
 		}
@@ -47,15 +47,37 @@ func (a *app) findKey() []byte {
 	return key
 }
 
-// below reports whether a path, as far as it exists, leads below a directory.
+// below reports whether a path lies below a directory: as it is written, or where it
+// leads. Only what does neither is outside, since the tree may have the links on the way.
 func below(dir, path string) bool {
 	tree, err := intree.New(dir)
 	if err != nil {
 		return false
 	}
 	defer tree.Close() //nolint:errcheck // only looked at
-	_, err = tree.Resolve(path)
-	return err == nil || !errors.Is(err, intree.ErrOutside)
+	if _, err = tree.Resolve(path); err == nil || !errors.Is(err, intree.ErrOutside) {
+		return true
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return true
+	}
+	within := func(path string) bool {
+		for _, dir := range []string{dir, tree.Dir()} {
+			if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+				return true
+			}
+		}
+		return false
+	}
+	for at := abs; ; at = filepath.Dir(at) { // as far as it exists
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return within(abs) || within(real)
+		}
+		if at == filepath.Dir(at) {
+			return within(abs)
+		}
+	}
 }
 
 // ownKey reads the secret in a file of the person's, which it makes the first time.

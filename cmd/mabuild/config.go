@@ -77,11 +77,14 @@ func newConfigView(a *app) *cobra.Command {
 		Short: "Show the merged configuration, and where each value came from",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.viewing = true
-			if err := a.startWith(cmd, config.All); err != nil {
+			if err := a.startWith(cmd, config.NoFile); err != nil { // which is looked at, and not obeyed
 				return err
 			}
-			b, err := a.config.View()
+			c, err := config.Load(config.Options{File: a.file, Flags: cmd.Flags(), View: true})
+			if err != nil {
+				return &usageError{err: err}
+			}
+			b, err := c.View()
 			if err != nil {
 				return err
 			}

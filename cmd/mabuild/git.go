@@ -18,6 +18,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/intree"
+	safe "github.com/mabuild/mabuild/internal/text"
 )
 
 // A checkout is a repository of git's with its files, which a stranger may have written. Git is asked about it
@@ -261,5 +262,5 @@ func gitRemote(ctx context.Context, dir string) string {
 		u.User = nil
 		return u.String()
 	}
-	return remote // git@host:path, which has no secret
+	return safe.Redact(remote) // git@host:path, or what is no address at all
 }

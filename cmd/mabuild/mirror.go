@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/progress"
@@ -234,7 +233,7 @@ func (o *mirrorOptions) runner(a *app, s store) *mirror.Runner {
 		},
 	}
 	s.client.Log = slog.New(mirror.Metered(a.log.Handler()))
-	if state, err := cache.Open(a.cache); a.cache != "" && err == nil {
+	if state := a.store(); state != nil {
 		r.State = state
 	}
 	return r

@@ -51,6 +51,9 @@ func Sealed(dir string, key []byte) (*Cache, error) {
 	if err := c.own(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}
+	if err := c.refuseLinks(); err != nil {
+		return nil, fmt.Errorf("cache %s: %w", dir, err)
+	}
 	for _, sub := range []string{c.blobs("sha256"), c.records(), c.temp(), c.runs()} {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
 			return nil, fmt.Errorf("cache %s: %w", dir, err)

@@ -31,6 +31,25 @@ func (e *ForeignError) Error() string {
 // Hint returns the way out.
 func (e *ForeignError) Hint() string { return "name a directory that is new or empty" }
 
+// A LinkError says that a part of a cache is a link, or no directory: files would be
+// written and removed elsewhere.
+type LinkError struct{ Name string }
+
+func (e *LinkError) Error() string { return e.Name + " in it is not a directory of its own" }
+
+// Hint returns the way out.
+func (e *LinkError) Hint() string { return "name another directory, or remove that" }
+
+// refuseLinks refuses a cache of which a part leads elsewhere.
+func (c *Cache) refuseLinks() error {
+	for _, name := range append(slices.Clone(rooms), filepath.Join("blobs", "sha256"), filepath.Join("blobs", "sha512")) {
+		if info, err := os.Lstat(filepath.Join(c.dir, name)); err == nil && !info.IsDir() {
+			return &LinkError{name}
+		}
+	}
+	return nil
+}
+
 // own marks the directory as a cache: one that is marked already, or has nothing but
 // a cache's directories and what begins with a dot.
 func (c *Cache) own() error {

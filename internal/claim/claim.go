@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -41,6 +42,9 @@ func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Contex
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
+		if err := itself(dir); err != nil {
+			return nil, err
+		}
 		lock := Lock(name)
 		_, err := try(lock, ctx, Patience)
 		switch {
@@ -59,6 +63,16 @@ func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Contex
 		_ = os.Chtimes(name, now, now) // only what is removed first is at stake
 		return sync.OnceFunc(func() { _ = lock.Close() }), nil
 	}
+}
+
+// itself refuses a directory that is a link: what is held, filled and removed would lie
+// elsewhere.
+func itself(dir string) error {
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		return &fs.PathError{Op: "lock", Path: dir, Err: syscall.ENOTDIR}
+	}
+	return nil // one that has just been removed is made again
 }
 
 // stands reports whether a lock that is held is that of the directory still.
@@ -82,6 +96,9 @@ func Lock(name string) *flock.Flock {
 // was used so lately that keep says so; a directory that nobody has held yet was used at
 // the zero time. A lock that is no regular file is nobody's: the directory stays.
 func Remove(dir string, keep func(used time.Time) bool) (removed bool, err error) {
+	if err := itself(dir); err != nil {
+		return false, nil //nolint:nilerr // it is not ours
+	}
 	name := filepath.Join(dir, lockName)
 	info, err := os.Lstat(name)
 	switch {

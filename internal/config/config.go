@@ -71,6 +71,7 @@ type Config struct {
 	workdir string
 	origins map[string]Origin
 	within  []string // where paths of the file may lead
+	tree    string   // the directory of the tree, "" where nothing marks one
 }
 
 // Settings say how a program becomes an image. They stand at the top level of

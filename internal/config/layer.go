@@ -267,6 +267,10 @@ func (b *Build) yield(stronger ...layer) {
 // of: the tree, and what the person allows. There is none where no tree is.
 func (c *Config) Within() []string { return slices.Clone(c.within) }
 
+// Tree returns the directory of the tree, which may be a stranger's, "" where neither a file
+// nor .git or go.mod marks one.
+func (c *Config) Tree() string { return c.tree }
+
 // FromTree reports whether a file of a tree says a key of a build, rather than a person.
 func (c *Config) FromTree(b Build, key string) bool { return c.origins[b.prefix+key].Kind == FromFile }
 

@@ -82,7 +82,7 @@ func Load(o Options) (*Config, error) {
 	trust := TrustOf(o.Flags, o.Lookup)
 	file, err := read(o, trust)
 	defer file.close()
-	own, userErr := readUser(o, file.tree())
+	own, userErr := readUser(o, file.stranger())
 	env, envErr := environment(fields, o.Lookup)
 	flags, flagErr := given(fields, o.Flags)
 	if err := errors.Join(err, userErr, envErr, flagErr); err != nil {
@@ -96,7 +96,7 @@ func Load(o Options) (*Config, error) {
 	}
 	c := &Config{
 		File: file.config.File, Dir: file.config.Dir, Ignored: slices.Concat(own.ignored, file.ignored, misspelt(o)),
-		Refused: refused, workdir: o.Dir, origins: map[string]Origin{}, within: file.fence.Dirs(),
+		Refused: refused, workdir: o.Dir, origins: map[string]Origin{}, within: file.fence.Dirs(), tree: file.stranger(),
 	}
 	top := sources{defaults: defaults(fields), env: env, flags: flags}
 	top.user = inFile(fields, reflect.ValueOf(own.config).Elem(), FromUser, own.config.File, own.lines, "")
@@ -165,6 +165,16 @@ func (f *treeFile) tree() string {
 	return ""
 }
 
+// stranger returns the directory of the tree if there is one at all, "" where nothing
+// marks one and no file was found: the working directory may be the home.
+func (f *treeFile) stranger() string {
+	tree := f.tree()
+	if marked, err := intree.Marked(tree); f.config.File == "" && (err != nil || !marked) {
+		return ""
+	}
+	return tree
+}
+
 // read reads the tree's file, if there is one. The result is to be closed, also where
 // there is an error.
 func read(o Options, t Trust) (file *treeFile, err error) {
@@ -185,7 +195,7 @@ func read(o Options, t Trust) (file *treeFile, err error) {
 	if file.fence, err = newFence(at, t); err != nil || path == "" {
 		return file, err
 	}
-	data, err := file.fence.read(path)
+	data, err := file.fence.read(path, o.File != "")
 	if err != nil {
 		return file, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
 	}
@@ -210,11 +220,11 @@ func read(o Options, t Trust) (file *treeFile, err error) {
 	return file, nil
 }
 
-// read reads a file of the tree: one that its links do not lead out of it, and that no
-// other user has put there. It reads one byte more than such a file may have, and no
+// read reads a file of the tree: one that its links do not lead out of it and that, unless
+// a person named it, no other user has put there. It reads one byte more than such a file may have, and no
 // more.
-func (f *Fence) read(path string) (_ []byte, err error) {
-	if err := intree.Owned(path); err != nil {
+func (f *Fence) read(path string, named bool) (_ []byte, err error) {
+	if err := intree.Owned(path); err != nil && !named {
 		return nil, err
 	}
 	open := func() (io.ReadCloser, error) { return os.Open(path) } // in /dev, as a shell's <(…) is
@@ -241,7 +251,7 @@ func ReadFile(path string, t Trust) ([]byte, error) {
 		return nil, err
 	}
 	defer fence.Close()
-	return fence.read(path)
+	return fence.read(path, true)
 }
 
 // open opens a file below the first directory that it leads into.

@@ -120,7 +120,7 @@ func LoadMirror(path string, t Trust) (*Mirror, error) {
 	if err != nil {
 		return fail(err)
 	}
-	data, err := fence.read(path)
+	data, err := fence.read(path, true)
 	if err != nil {
 		return fail(err)
 	}

@@ -247,6 +247,15 @@ func Nearest(dir string) (string, error) {
 	return at, nil
 }
 
+// Marked reports whether a directory has .git or go.mod, as marks count for [Root].
+func Marked(dir string) (bool, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil || dir == "" {
+		return false, err
+	}
+	return marked(abs, ".git") || marked(abs, "go.mod"), nil
+}
+
 // nearest returns the nearest directory at or above abs that has one of the marks, or
 // abs where there is none.
 func nearest(abs string, marks ...string) (dir string, ok bool) {
@@ -276,7 +285,7 @@ func (e *OwnerError) Error() string {
 
 // Hint returns the way out.
 func (e *OwnerError) Hint() string {
-	return "work in a directory of your own, or take over the file if you trust what it says"
+	return "work in a directory of your own, take over the file, or name it if it is a configuration: --config FILE"
 }
 
 // Owned refuses what another user may have put at path: in a directory that others can

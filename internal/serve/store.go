@@ -57,6 +57,9 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 	if logger == nil {
 		logger = log.New(io.Discard, "", 0)
 	}
+	if info, err := os.Lstat(dir); err == nil && !info.IsDir() { // in a checkout it may lead anywhere
+		return nil, fmt.Errorf("%s is not a directory; name what it leads to", dir)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func (s *Store) take() error {
 // prepare makes the directories, removes what no process will finish, takes over what
 // an older mabuild wrote, and names what is incomplete.
 func (s *Store) prepare() error {
-	if err := s.root.RemoveAll(uploadsDir); err != nil {
+	if err := s.removeUploads(); err != nil {
 		return err
 	}
 	for _, dir := range []string{blobsDir, repositoriesDir, uploadsDir} {
@@ -103,6 +106,22 @@ func (s *Store) prepare() error {
 		return err
 	}
 	return s.reportIncomplete()
+}
+
+// removeUploads removes the files of unfinished uploads, which are known by their names:
+// the directory may be one in which a person keeps something else.
+func (s *Store) removeUploads() error {
+	entries, err := fs.ReadDir(s.root.FS(), uploadsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		if e.Type().IsRegular() && isUpload(e.Name()) {
+			errs = append(errs, err, s.root.Remove(uploadFile(e.Name())))
+		}
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // Close ends all uploads and lets another process open the directory.

@@ -3,6 +3,7 @@ package serve
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -404,12 +405,29 @@ func TestUploadsAreBounded(t *testing.T) {
 func TestLeftoversGo(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir).Close()
-	if err := os.WriteFile(filepath.Join(dir, uploadsDir, "x"), []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"01234567-89ab-cdef-0123-456789abcdef", rand.Text(), "user-photo.jpg"} {
+		if err := os.WriteFile(filepath.Join(dir, uploadsDir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	open(t, dir)
-	if left := leftovers(t, dir); len(left) != 0 {
+	if left := leftovers(t, dir); len(left) != 1 || filepath.Base(left[0]) != "user-photo.jpg" {
 		t.Errorf("%v stay", left)
+	}
+}
+
+// What a directory is called may be a link of a checkout, and lead anywhere.
+func TestTheDirectoryIsNoLink(t *testing.T) {
+	home, link := t.TempDir(), filepath.Join(t.TempDir(), "registry")
+	if err := os.Symlink(home, link); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(link, nil); err == nil {
+		s.Close()
+		t.Error("it was taken for the registry's")
+	}
+	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
 	}
 }
 

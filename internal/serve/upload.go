@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,12 @@ type Upload struct {
 func (u *Upload) Size() int64 { return u.size.Load() }
 
 func uploadFile(id string) string { return path.Join(uploadsDir, id) }
+
+// uploadName is what the files of uploads are called: the ID of a session (RFC 9562), or
+// what crypto/rand.Text returns for a body that is read whole.
+var uploadName = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Z2-7]{26})$`)
+
+func isUpload(name string) bool { return uploadName.MatchString(name) }
 
 func uploadUnknown() *Error {
 	return refuse(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload; it may have expired")

@@ -116,6 +116,12 @@ func (l *Layout) prepare() error {
 	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
 		return err
 	}
+	// What is written stays in the layout: a checkout may have links in one.
+	for _, name := range []string{ocispec.ImageBlobsDir, filepath.Join(ocispec.ImageBlobsDir, "sha256"), filepath.Join(ocispec.ImageBlobsDir, "sha512"), marker, ocispec.ImageIndexFile} {
+		if info, err := os.Lstat(filepath.Join(l.Dir, name)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return hint("remove the link, or name another directory", "%s in %s is a link, and a layout is not written through links", name, l.Dir)
+		}
+	}
 	path := filepath.Join(l.Dir, marker)
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
 		return nil

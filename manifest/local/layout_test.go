@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -295,5 +296,25 @@ func edit(t *testing.T, path string, change func(map[string]any)) {
 	}
 	if err := os.WriteFile(path, raw, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLayoutsAreNotWrittenThroughLinks: a layout of a checkout may have links in it.
+func TestLayoutsAreNotWrittenThroughLinks(t *testing.T) {
+	for _, part := range []string{"blobs", "blobs/sha256", "index.json"} {
+		dir, victim := t.TempDir(), t.TempDir()
+		l := &Layout{Dir: dir}
+		if err := l.Put(t.Context(), "v1", empty.Index); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, part)), os.Symlink(victim, filepath.Join(dir, part))); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Put(t.Context(), "v2", empty.Index); err == nil {
+			t.Errorf("%s is a link, and was written through", part)
+		}
+		if files, err := os.ReadDir(victim); err != nil || len(files) > 0 {
+			t.Errorf("%s: %v, %v", part, files, err)
+		}
 	}
 }

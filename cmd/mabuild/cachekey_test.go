@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestBelow: a cache is outside a tree only where it neither is written as in it nor leads
+// into it.
+func TestBelow(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, outside := filepath.Join(top, "tree"), filepath.Join(top, "outside")
+	for _, dir := range []string{filepath.Join(tree, "cache"), outside} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"tree/out": outside, "tree/back": "../tree/cache", "tree/self": "/proc/self/cwd/cache", "way": "tree/cache", "alias": "tree"} {
+		if err := os.Symlink(to, filepath.Join(top, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(tree)
+	for path, want := range map[string]bool{
+		"cache": true, "new/cache": true, ".": true, "out": true, "out/x": true, "back": true, "self": true, filepath.Join(top, "way"): true, filepath.Join(top, "way/new"): true,
+		filepath.Join(top, "alias/cache"): true, outside: false, filepath.Join(outside, "new/x"): false, "../outside": false, filepath.Join(top, "treehouse"): false,
+	} {
+		if got := below(tree, path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
+// TestRemoteHasNoSecret: whatever form an origin has, its credentials are left out.
+func TestRemoteHasNoSecret(t *testing.T) {
+	for remote, want := range map[string]string{
+		"https://user:secret@github.com/x/y": "https://github.com/x/y", "https://user:pa%zzsecret@github.com/x/y": "https://github.com/x/y",
+		"https://x:secret@github.com:x/y": "https://github.com:x/y", "user:secret@github.com:x/y": "github.com:x/y", "git@github.com:x/y": "git@github.com:x/y",
+		"ssh://git@github.com/x/y": "ssh://github.com/x/y", "/srv/git/x": "/srv/git/x",
+	} {
+		dir := t.TempDir()
+		git(t, dir, "init", "-q")
+		git(t, dir, "remote", "add", "origin", remote)
+		if got := gitRemote(t.Context(), dir); got != want {
+			t.Errorf("%s: %s, want %s", remote, got, want)
+		}
+	}
+}
