@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -68,32 +69,39 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 		}
 	}()
 	img = Image{Platform: base.Platform, Base: base.foundation.digest, BaseRef: base.Ref}
+	err = guard.Report(ctx, log, platform.Key(base.Platform), func() error {
+		if err := r.onto(ctx, &img, base, place, &step, log); err != nil {
+			return err
+		}
+		looked()
+		place.leave()
+		if err := carried(); err != nil {
+			step = "base layers"
+			return err
+		}
+		if r.hooks.OnImage != nil && r.gate.opens() {
+			step = "push"
+			return r.hooks.OnImage(ctx, img)
+		}
+		return nil
+	})
+	return img, err
+}
+
+// onto makes the image of the program on its base.
+func (r *run) onto(ctx context.Context, img *Image, base PlannedBase, place *ticket, step *string, log *slog.Logger) error {
 	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
-		return img, err
+		return err
 	}
 	program := r.programs[programKey(base.Platform, how)]
 	// The program's place is free for other builds once its layer is written: who
 	// holds it holds a permit too, and waits for nobody who wants either.
-	leave := sync.OnceFunc(program.leave)
-	defer leave()
-	if !r.recalled(ctx, &img, base, how) {
-		if err := r.make(ctx, &img, base, how, place, program, &step, log); err != nil {
-			return img, err
-		}
+	defer program.leave()
+	if r.recalled(ctx, img, base, how) {
+		return nil
 	}
-	looked()
-	leave()
-	place.leave()
-	if err := carried(); err != nil {
-		step = "base layers"
-		return img, err
-	}
-	if r.hooks.OnImage != nil && r.gate.opens() {
-		step = "push"
-		return img, r.hooks.OnImage(ctx, img)
-	}
-	return img, nil
+	return r.make(ctx, img, base, how, place, program, step, log)
 }
 
 // carry lets the base's layers travel; wait gives the outcome when they have.
@@ -102,7 +110,11 @@ func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)
-	go func() { done <- r.hooks.OnBase(ctx, base.Platform, base.foundation.image) }()
+	go func() {
+		done <- guard.Report(ctx, r.log, "OnBase of "+platform.Key(base.Platform), func() error {
+			return r.hooks.OnBase(ctx, base.Platform, base.foundation.image)
+		})
+	}()
 	return func() error { return <-done }
 }
 
@@ -116,7 +128,7 @@ func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compil
 	} else {
 		if program.err = place.wait(ctx); program.err == nil {
 			log.InfoContext(ctx, "compiling")
-			program.err = r.compileShared(ctx, base.Platform, how, program)
+			program.err = guard.Do(func() error { return r.compileShared(ctx, base.Platform, how, program) })
 		}
 		close(program.done)
 	}

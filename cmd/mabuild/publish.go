@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -139,7 +140,7 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 	for _, r := range repos {
 		wg.Go(func() {
 			defer close(r.ready)
-			r.current, r.release, r.err = pub.client.Prepare(ctx, r.tags[0])
+			r.err = guard.Do(func() (err error) { r.current, r.release, err = pub.client.Prepare(ctx, r.tags[0]); return err })
 			if r.err != nil {
 				r.release, r.ended = func() {}, ctx.Err() != nil
 				cancel(r.err)
@@ -254,7 +255,7 @@ func each(repos []*repository, do func(*repository) error) error {
 	errs := make([]error, len(repos))
 	var wg sync.WaitGroup
 	for i, r := range repos {
-		wg.Go(func() { errs[i] = do(r) })
+		wg.Go(func() { errs[i] = guard.Do(func() error { return do(r) }) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

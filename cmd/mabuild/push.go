@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -154,7 +155,7 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	group.SetLimit(2 * runtime.GOMAXPROCS(0)) // go list and git, one after another each
 	for i, one := range builds {
 		group.Go(func() error {
-			programs[i], errs[i] = a.program(ctx, b, one, o)
+			errs[i] = guard.Report(ctx, a.log, buildName(one), func() (err error) { programs[i], err = a.program(ctx, b, one, o); return err })
 			if len(builds) > 1 {
 				errs[i] = named(buildName(one), errs[i])
 			}

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -24,7 +25,7 @@ func (pub *publisher) all(ctx context.Context, programs []program) ([]*published
 	var wg sync.WaitGroup
 	for i, p := range programs {
 		wg.Go(func() {
-			done[i], errs[i] = pub.publish(ctx, p)
+			errs[i] = guard.Report(ctx, pub.log, p.spec.Name, func() (err error) { done[i], err = pub.publish(ctx, p); return err })
 			if len(programs) > 1 {
 				errs[i] = named(p.spec.Name, errs[i])
 			}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/mabuild/mabuild/internal/guard"
 )
 
 // Claims are who goes to which target. Its zero value is nobody.
@@ -35,8 +37,9 @@ func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
 		if e.Tags.patterned() || strings.ContainsAny(cutRef(e.Image).repo, globbing) || e.Program != "" {
 			continue
 		}
-		jobs, _, err := r.plan(ctx, e)
-		if err != nil {
+		var jobs []job
+		err := guard.Do(func() (err error) { jobs, _, err = r.plan(ctx, e); return err })
+		if err != nil { // the entry itself tells it
 			continue
 		}
 		for _, j := range jobs {

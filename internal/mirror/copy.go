@@ -11,6 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -96,7 +97,7 @@ func (m *move) carryOut(ctx context.Context) Result {
 		ctx = m.Task(ctx, m.label())
 	}
 	m.result = Result{Source: m.job.source, Target: m.target}
-	if err := m.do(ctx); err != nil {
+	if err := guard.Report(ctx, m.Log, m.target, func() error { return m.do(ctx) }); err != nil {
 		err = fmt.Errorf("%s: %w", m.target, err)
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
 		m.Log.InfoContext(ctx, "failed") // why is in the report

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -48,7 +49,9 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 	errs := make([]error, len(sources))
 	var wg sync.WaitGroup
 	for i, source := range sources {
-		wg.Go(func() { lists[i], errs[i] = r.planRepository(ctx, e, source) })
+		wg.Go(func() {
+			errs[i] = guard.Do(func() (err error) { lists[i], err = r.planRepository(ctx, e, source); return err })
+		})
 	}
 	wg.Wait()
 	globbed := strings.ContainsAny(cutRef(e.Image).repo, globbing)
@@ -235,7 +238,7 @@ func (r *run) list(ctx context.Context, repo string) ([]string, error) {
 	}
 	r.mu.Unlock()
 	if mine {
-		l.tags, l.err = r.Store.Tags(ctx, repo)
+		l.err = guard.Do(func() (err error) { l.tags, err = r.Store.Tags(ctx, repo); return err })
 		close(l.ready)
 	}
 	select {

@@ -9,6 +9,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -34,7 +35,7 @@ func (m *move) referrers(ctx context.Context, c manifest.Content) error {
 	var group errgroup.Group // without a context of its own: what is read is used after it
 	group.SetLimit(atOnce)
 	for _, s := range subjects {
-		group.Go(func() error { return m.follow(ctx, s, 0) })
+		group.Go(func() error { return guard.Do(func() error { return m.follow(ctx, s, 0) }) })
 	}
 	return group.Wait()
 }

@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -128,18 +129,26 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	return report
 }
 
-// entry carries out one entry.
+// entry carries out one entry. A panic fails the image that it happened with, or where
+// the images are found out the entry, and nothing else.
 func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
 	out := EntryReport{Name: e.Name, Started: r.Now().UTC(), Images: []Result{}}
-	jobs, lost, err := r.plan(ctx, e)
+	var moves []*move
+	var lost []Result
+	err := guard.Report(ctx, r.Log, e.Name, func() error {
+		jobs, some, err := r.plan(ctx, e)
+		if lost = some; err == nil {
+			moves = r.moves(ctx, jobs)
+		}
+		return err
+	})
 	switch {
 	case err != nil:
-		lost = append(lost, failed(e.source(), "", sourced(err)))
-	case len(jobs) == 0 && len(lost) == 0:
+		lost = append(lost, failed(e.source(), "", e.planned(err)))
+	case len(moves) == 0 && len(lost) == 0:
 		lost = append(lost, Result{Source: e.source(), Status: Skipped, Why: "no tag of it is wanted"})
 		r.Log.WarnContext(ctx, "no tag of it is wanted", "entry", e.Name, "source", e.source())
 	}
-	moves := r.moves(ctx, jobs)
 	r.count(ctx, len(moves), 0, 0)
 	results := make([]Result, len(moves))
 	var wg sync.WaitGroup
@@ -150,6 +159,15 @@ func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
 	out.Images = append(append(out.Images, lost...), results...)
 	out.Seconds = seconds(r.Now().Sub(out.Started))
 	return out
+}
+
+// planned says what went wrong before the images of e were known. A panic says nothing
+// of itself about where it was.
+func (e *Entry) planned(err error) error {
+	if p := (*guard.Panic)(nil); errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", e.Name, err)
+	}
+	return sourced(err)
 }
 
 // A SourceError says that what an entry copies does not exist.

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -99,12 +100,14 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 	group.SetLimit(atOnce)
 	for _, d := range im.Manifests {
 		group.Go(func() error {
-			_, err := m.Store.Resolve(inner, m.Store.Beside(m.target, d.Digest, ""))
-			if errors.Is(err, manifest.ErrNotFound) {
-				gone.Add(1)
-				return nil
-			}
-			return err
+			return guard.Do(func() error {
+				_, err := m.Store.Resolve(inner, m.Store.Beside(m.target, d.Digest, ""))
+				if errors.Is(err, manifest.ErrNotFound) {
+					gone.Add(1)
+					return nil
+				}
+				return err
+			})
 		})
 	}
 	err = group.Wait()

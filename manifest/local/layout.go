@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -103,7 +104,7 @@ func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for _, b := range w.blobs {
-		group.Go(func() error { return l.store(inner, b) })
+		group.Go(func() error { return guard.Do(func() error { return l.store(inner, b) }) })
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mabuild/mabuild/internal/guard"
 )
 
 // A blob is bytes to store, which can be read as often as it takes.
@@ -62,7 +64,7 @@ func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) erro
 func (c *Client) storeAll(ctx context.Context, r repository, all []blob) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, b := range all {
-		group.Go(func() error { return c.store(ctx, r, b) })
+		group.Go(func() error { return guard.Do(func() error { return c.store(ctx, r, b) }) })
 	}
 	return group.Wait()
 }

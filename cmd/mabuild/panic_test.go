@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+)
+
+// faulty is a source of bases that panics.
+type faulty struct{ manifest.Source }
+
+func (faulty) Get(context.Context, string) (manifest.Content, error) { panic("boom") }
+
+// A panic in one program of a push fails that program alone. Its error names it and asks
+// for a report, and its stack is in the debug log.
+func TestPanicFailsOneProgram(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	var log strings.Builder
+	pub := &publisher{log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	pub.builder = &build.Builder{Bases: faulty{}, Work: t.TempDir()}
+	var programs []program
+	for _, base := range []string{"example.com/base", build.Scratch} {
+		spec, err := pub.builder.Resolve(t.Context(), build.Spec{Dir: dir, Package: ".", Base: base, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
+		check(t, err)
+		place := filepath.Join(dir, "out-"+filepath.Base(base))
+		spec.Name = filepath.Base(base)
+		programs = append(programs, program{spec: spec, outputs: []output{{text: "oci:" + place, sink: &local.Layout{Dir: place}}}})
+	}
+	done, err := pub.all(t.Context(), programs)
+	var p *guard.Panic
+	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hint(parts(err)[0]), "report it") {
+		t.Errorf("%v", err)
+	}
+	if done[0] != nil || !done[1].anywhere() {
+		t.Errorf("done: %v", done)
+	}
+	if !strings.Contains(log.String(), "panic_test.go") {
+		t.Errorf("no stack in the log: %s", &log)
+	}
+}
