@@ -22,7 +22,7 @@ const module = "github.com/mabuild/mabuild/"
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/intree", "internal/rootfs"},
 	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree"},
-	"manifest":                 {"manifest/platform"},
+	"manifest":                 {"manifest/platform", "internal/guard"},
 	"manifest/platform":        {},
 	"manifest/registry":        {"manifest", "internal/cache", "internal/guard", "internal/rootfs"},
 	"manifest/local":           {"manifest", "manifest/platform", "internal/guard", "internal/outfile", "internal/rootfs"},
@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"examples/many/cmd/worker": {},
 	"examples/web":             {}, // serves files of its own
 	"examples/windows":         {},
-	"examples/run":             {"manifest/platform", "manifest/registry"},
+	"examples/run":             {"manifest", "manifest/platform", "manifest/registry"},
 	"cmd/mabuild":              nil, // all
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -53,9 +55,19 @@ type bases struct {
 	source manifest.Source
 	layers *layers
 	goc    *crosscompile.Go
+	log    *slog.Logger
 
 	mu  sync.Mutex
 	got map[string]func() (*candidates, error) // by reference
+}
+
+// BasePlatforms lists the platforms that [Spec.All] stands for on a base: those that the
+// base and Go share, in order. Each of them can be built on it, one by one.
+func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
+	b.init(ctx)
+	s := Spec{Base: ref}
+	s.Main.Dir = "."
+	return (&bases{source: b.Bases, goc: b.goc, log: b.log}).platforms(ctx, s)
 }
 
 // platforms returns what `all` stands for: all that the base and Go share, for
@@ -72,11 +84,7 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 	if err != nil {
 		return nil, err
 	}
-	have, err := c.platforms()
-	if err != nil {
-		return nil, &BaseError{Ref: s.Base, Err: err}
-	}
-	have, err = b.buildable(ctx, s, have)
+	have, err := b.buildable(ctx, s, platform.Plain(c.platforms()))
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +107,8 @@ func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) 
 			list = append(list, p)
 		case !errors.As(err, &target) && !errors.As(err, &variant):
 			return nil, err
+		default:
+			b.log.InfoContext(ctx, "left out: "+err.Error())
 		}
 	}
 	return list, nil
@@ -116,7 +126,9 @@ func (b *bases) all(ctx context.Context, s Spec) ([]foundation, error) {
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
 	for i, ref := range refs {
-		wg.Go(func() { errs[i] = b.choose(ctx, ref, s.Platforms, wanted[ref], found) })
+		wg.Go(func() {
+			errs[i] = guard.Do(func() error { return b.choose(ctx, ref, s.Platforms, wanted[ref], found) })
+		})
 	}
 	wg.Wait()
 	return found, errors.Join(errs...)
@@ -137,10 +149,7 @@ func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, a
 	if err != nil {
 		return err
 	}
-	have, err := c.platforms()
-	if err != nil {
-		return &BaseError{Ref: ref, Err: err}
-	}
+	have := c.platforms()
 	var missing []ocispec.Platform
 	errs := make([]error, len(at))
 	var wg sync.WaitGroup
@@ -150,7 +159,9 @@ func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, a
 			missing = append(missing, ps[i])
 			continue
 		}
-		wg.Go(func() { found[i], errs[n] = c.foundation(position, ps[i]) })
+		wg.Go(func() {
+			errs[n] = guard.Do(func() (err error) { found[i], err = c.foundation(position, ps[i]); return err })
+		})
 	}
 	wg.Wait()
 	if len(missing) > 0 {
@@ -184,7 +195,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []foundation) erro
 func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
 	slices.SortFunc(have, platform.Compare)
 	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no %s; it has %s", platform.Keys(missing), platform.Keys(have))}
-	if c.index != nil {
+	if c.index {
 		e.Way = "leave those platforms out, or give them a base of their own"
 		return e
 	}
@@ -210,7 +221,7 @@ func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	im, err := index.IndexManifest()
+	entries, err := manifest.Entries(index)
 	if err != nil {
 		return "", false
 	}
@@ -218,8 +229,8 @@ func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	for _, d := range im.Manifests {
-		if d.Digest == c.root {
+	for _, e := range entries {
+		if e.Descriptor.Digest == c.root {
 			return tag + "@" + digest.String(), true
 		}
 	}

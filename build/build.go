@@ -244,7 +244,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := &bases{source: b.Bases, goc: b.goc, layers: b.layers(ctx, s)}
+	from := &bases{source: b.Bases, goc: b.goc, log: b.log, layers: b.layers(ctx, s)}
 	if s.All {
 		s.Platforms, err = from.platforms(ctx, s)
 	} else {

@@ -15,11 +15,10 @@ import (
 
 // candidates is a base before a platform was chosen.
 type candidates struct {
-	ref      string
-	root     v1.Hash
-	index    v1.ImageIndex // or
-	image    v1.Image
-	children []v1.Descriptor // of the index, those that are images
+	ref    string
+	root   v1.Hash
+	index  bool             // else one image
+	images []manifest.Entry // whose platforms are known
 }
 
 // get gets a base once, with ctx for its lazy parts too.
@@ -46,69 +45,84 @@ func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
 		return nil, &BaseError{Ref: ref, Err: err}
 	}
 	c := &candidates{ref: ref}
-	if c.root, err = content.Digest(); err != nil {
+	if err := c.list(content); err != nil {
 		return nil, &BaseError{Ref: ref, Err: err}
 	}
-	switch content := content.(type) {
-	case v1.Image:
-		c.image = content
-	case v1.ImageIndex:
-		c.index = content
-		im, err := content.IndexManifest()
-		if err != nil {
-			return nil, &BaseError{Ref: ref, Err: err}
-		}
-		for _, d := range im.Manifests {
-			if d.MediaType.IsImage() && d.Platform != nil && !manifest.IsAttestation(d) {
-				c.children = append(c.children, d)
-			}
-		}
-	default:
-		return nil, &BaseError{Ref: ref, Err: errors.New("is neither an image nor an index")}
+	if len(c.images) == 0 {
+		return nil, c.unfit(content)
 	}
 	return c, nil
 }
 
-// platforms returns what the base runs on, in the order of its children.
-func (c *candidates) platforms() ([]ocispec.Platform, error) {
-	if c.image != nil {
-		config, err := c.image.ConfigFile()
-		if err != nil {
-			return nil, err
+// list finds the images of content that a program can stand on.
+func (c *candidates) list(content manifest.Content) (err error) {
+	if c.root, err = content.Digest(); err != nil {
+		return err
+	}
+	_, c.index = content.(v1.ImageIndex)
+	entries, err := manifest.Identified(content)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Kind != manifest.KindImage || !e.Placed() {
+			continue
 		}
-		return []ocispec.Platform{platform.OfConfig(config)}, nil
+		module, err := e.Module()
+		if err != nil {
+			return err
+		}
+		if !module {
+			c.images = append(c.images, e)
+		}
 	}
-	list := make([]ocispec.Platform, len(c.children))
-	for i, d := range c.children {
-		list[i] = platform.FromV1(d.Platform)
-	}
-	return list, nil
+	return nil
 }
 
-// foundation reads the chosen child for the wanted platform and checks it
+// unfit says why nothing can stand on content.
+func (c *candidates) unfit(content manifest.Content) error {
+	e := &BaseError{Ref: c.ref, Err: errors.New("has no image whose platform is known"), Way: "mabuild inspect " + c.ref + " lists what it has"}
+	if c.index {
+		return e
+	}
+	if entries, err := manifest.Identified(content); err == nil {
+		switch one := entries[0]; {
+		case one.Kind == manifest.KindArtifact:
+			e.Err, e.Way = fmt.Errorf("is no image but an artifact, %s", one.Type), ""
+		case one.Placed():
+			e.Err, e.Way = errors.New("is a WebAssembly module and has no file system"), "use scratch"
+		default:
+			e.Err, e.Way = errors.New("its config names no platform"), "make an index that names it: mabuild manifest create NEW "+c.ref+"=linux/amd64"
+		}
+	}
+	return e
+}
+
+// platforms returns what the base runs on, in the order of its images.
+func (c *candidates) platforms() []ocispec.Platform {
+	list := make([]ocispec.Platform, len(c.images))
+	for i, e := range c.images {
+		list[i] = e.Platform
+	}
+	return list
+}
+
+// foundation reads the chosen image for the wanted platform and checks it
 // against its descriptor.
 func (c *candidates) foundation(position int, want ocispec.Platform) (f foundation, err error) {
 	fail := func(err error) (foundation, error) { return f, &BaseError{Ref: c.ref, Err: err} }
-	f.image, f.root = c.image, c.root
-	if c.index != nil {
-		if f.image, err = c.index.Image(c.children[position].Digest); err != nil {
-			return fail(err)
-		}
+	e := c.images[position]
+	f.root = c.root
+	if f.image, err = e.Image(); err != nil {
+		return fail(err)
 	}
-	config, err := f.image.ConfigFile()
+	config, err := e.Check(f.image)
 	if err != nil {
 		return fail(err)
 	}
 	f.config = *config.DeepCopy()
-	if c.index != nil {
-		declared, claimed := platform.FromV1(c.children[position].Platform), platform.OfConfig(config)
-		if contradicts(*c.children[position].Platform, *config.Platform()) {
-			return fail(fmt.Errorf("%w: the index calls %s %s, its config says %s", manifest.ErrMismatch,
-				c.children[position].Digest, platform.Key(declared), platform.Key(claimed)))
-		}
-		if want.OSVersion == "" && f.config.OSVersion == "" {
-			f.config.OSVersion = declared.OSVersion
-		}
+	if c.index && want.OSVersion == "" && f.config.OSVersion == "" {
+		f.config.OSVersion = e.Platform.OSVersion
 	}
 	if f.digest, err = f.image.Digest(); err != nil {
 		return fail(err)
@@ -129,17 +143,6 @@ func (c *candidates) foundation(position int, want ocispec.Platform) (f foundati
 	f.descriptors = m.DeepCopy().Layers
 	f.name, _ = withoutDigest(c.ref)
 	return f, nil
-}
-
-// contradicts reports whether an index and a config name different platforms; a
-// field that one of them leaves empty is no contradiction.
-func contradicts(declared, claimed v1.Platform) bool {
-	d, c := platform.FromV1(&declared), platform.FromV1(&claimed)
-	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
-	if declared.Variant != "" && claimed.Variant != "" && d.Variant != c.Variant {
-		return true
-	}
-	return differ(d.OS, c.OS) || differ(d.Architecture, c.Architecture) || differ(d.OSVersion, c.OSVersion)
 }
 
 // describe returns the descriptor of a layer that mabuild made.

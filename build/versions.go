@@ -26,13 +26,9 @@ func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error
 		if err != nil {
 			return nil, err
 		}
-		have, err := c.platforms()
-		if err != nil {
-			return nil, &BaseError{Ref: ref, Err: err}
-		}
 		found := false
-		for _, h := range have {
-			if _, runs := platform.Choose(p, []ocispec.Platform{h}); !runs || h.OSVersion == "" {
+		for _, h := range c.platforms() {
+			if _, runs := platform.Choose(p, []ocispec.Platform{h}); !runs {
 				continue
 			}
 			one := p

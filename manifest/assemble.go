@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -24,22 +25,23 @@ type Assembly struct {
 	// with the attestations that describe them, and nothing else of it.
 	Items []Item
 	// Base is an index whose entries and annotations stay, but for what Remove
-	// names: platforms as platform.Key has them, or digests. What is not there to
+	// names: platforms as platform.Key has them ([platform.All]), or digests. What is not there to
 	// be removed is an error. With Replace an item takes the place of the entry
 	// that has its platform; else that is an error. The images of indexes within it
-	// become its own; an artifact stays, after the images. Its artifactType and its
-	// subject do not: what comes of it is another index.
+	// become its own; what is not an image, or says no platform, stays, after the
+	// images. Its media type, artifactType and subject stay; a Docker list that gets
+	// what it cannot hold becomes an OCI index.
 	Base    v1.ImageIndex
 	Remove  []string
 	Replace bool
 	// Select leaves only these platforms; each must be there, or with Optional at
-	// least one. A platform without a version stands for all its versions. An image
+	// least one ([platform.All]). A platform without a version stands for all its versions. An image
 	// without a platform in its index counts, by its config, where one is missing
 	// among the others.
 	Select   []ocispec.Platform
 	Optional bool
-	// Type is the media type of the index. "" means OCI unless all children are
-	// Docker's. A Docker list of OCI children is an error: no child is rewritten.
+	// Type is the media type of the index. "" means that of the Base, or without one
+	// OCI unless all children are Docker's. A Docker list of OCI children is an error: no child is rewritten.
 	Type types.MediaType
 	// Annotations are set on the index, ChildAnnotations on its entries, by
 	// platform as platform.Key has it; a value of nil takes one away. A Docker list
@@ -90,19 +92,19 @@ func unfit(way, format string, args ...any) error {
 // A part is an entry of the index in the making.
 type part struct {
 	Child
-	from string // where it comes from, for people
-	base bool
-	// unread reads an image that nobody said the platform of; nil for others.
-	unread func() (v1.Image, error)
+	entry  Entry  // what it is
+	from   string // where it comes from, for people
+	base   bool
+	source int  // the position of its item, -1 of the base
+	loose  bool // an attestation of the base that describes nothing in it
 }
 
 // runs reports whether p is an image for a platform that is known.
-func (p *part) runs() bool {
-	d := p.Descriptor
-	return !IsAttestation(d) && d.Platform != nil && d.Platform.OS != "" && d.Platform.Architecture != ""
-}
+func (p *part) runs() bool { return p.entry.Kind == KindImage && p.entry.Placed() }
 
-func (p *part) key() string { return platform.Key(platform.FromV1(p.Descriptor.Platform)) }
+func (p *part) attests() bool { return p.entry.Kind == KindAttestation }
+
+func (p *part) key() string { return platform.Key(p.entry.Platform) }
 
 // Create makes the index. Its children are lazy and read under ctx. One index as
 // the only item, with nothing asked to be changed, is returned as it is, with its
@@ -128,23 +130,35 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 		return nil, err
 	}
 	parts = followed(parts)
-	annotations, err := a.annotate(parts)
+	like, err := a.like()
+	if err == nil {
+		err = a.annotate(parts)
+	}
 	if err != nil {
 		return nil, err
 	}
-	children, others := make([]Child, 0, len(parts)), []Child(nil)
+	if like.MediaType, err = a.mediaType(ctx, parts, like); err != nil {
+		return nil, err
+	}
+	return indexOf(like, inOrder(parts))
+}
+
+// inOrder sorts parts: images by platform, doubles as they were, each with what describes
+// it, and then what is not an image.
+func inOrder(parts []*part) []Child {
+	images := map[string]bool{}
 	for _, p := range parts {
-		if p.base && !p.runs() && !IsAttestation(p.Descriptor) {
+		images[p.Descriptor.Digest.String()] = p.runs()
+	}
+	var children, others []Child
+	for _, p := range parts {
+		if p.runs() || p.attests() && images[p.Descriptor.Annotations[AnnotationReferenceDigest]] {
+			children = append(children, p.Child)
+		} else {
 			others = append(others, p.Child)
-			continue
 		}
-		children = append(children, p.Child)
 	}
-	mediaType, err := a.mediaType(parts, annotations)
-	if err != nil {
-		return nil, err
-	}
-	return indexOf(mediaType, children, others, annotations)
+	return append(arrange(children), others...)
 }
 
 // collect reads the items, several at once. whole is the index that is to be
@@ -159,8 +173,8 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 		permits <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-permits }()
-			found[i], indexes[i], errs[i] = a.take(ctx, s, item)
-			note(found[i], item.Annotations)
+			errs[i] = guard.Do(func() (err error) { found[i], indexes[i], err = a.take(ctx, s, item); return err })
+			note(found[i], i, item.Annotations)
 		})
 	}
 	wg.Wait()
@@ -187,9 +201,9 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 }
 
 // note sets the annotations of an item on its images.
-func note(parts []*part, annotations map[string]string) {
+func note(parts []*part, source int, annotations map[string]string) {
 	for _, p := range parts {
-		if !IsAttestation(p.Descriptor) && len(annotations) > 0 {
+		if p.source = source; !p.attests() && len(annotations) > 0 {
 			own := map[string]string{}
 			maps.Copy(own, p.Descriptor.Annotations)
 			maps.Copy(own, annotations)
@@ -204,25 +218,26 @@ func (a *Assembly) unchanging() bool {
 }
 
 // followed leaves out the attestations whose subjects are not among parts, and
-// those that are there already.
+// those that are there already. One of the base that never described anything in it stays.
 func followed(parts []*part) []*part {
-	images, seen := map[string]bool{}, map[v1.Hash]bool{}
+	subjects, seen := map[string]bool{}, map[v1.Hash]bool{}
 	for _, p := range parts {
-		if !IsAttestation(p.Descriptor) {
-			images[p.Descriptor.Digest.String()] = true
+		if !p.attests() {
+			subjects[p.Descriptor.Digest.String()] = true
 		}
 	}
 	return slices.DeleteFunc(parts, func(p *part) bool {
-		if !IsAttestation(p.Descriptor) {
+		if !p.attests() || p.loose {
 			return false
 		}
 		again := seen[p.Descriptor.Digest]
 		seen[p.Descriptor.Digest] = true
-		return again || !images[p.Descriptor.Annotations[AnnotationReferenceDigest]]
+		return again || !subjects[p.Descriptor.Annotations[AnnotationReferenceDigest]]
 	})
 }
 
-// unique complains of every platform that there are two images for.
+// unique complains of every platform that there are images for from two sources. Those
+// that one source has stay together.
 func unique(parts []*part) error {
 	first := map[string]*part{}
 	var errs []error
@@ -230,11 +245,12 @@ func unique(parts []*part) error {
 		if !p.runs() {
 			continue
 		}
-		if other, twice := first[p.key()]; twice {
+		other, there := first[p.key()]
+		if !there {
+			first[p.key()] = p
+		} else if other.source != p.source {
 			errs = append(errs, unfit("", "%s twice: %s and %s", p.key(), other.name(), p.name()))
-			continue
 		}
-		first[p.key()] = p
 	}
 	return errors.Join(errs...)
 }

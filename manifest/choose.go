@@ -2,10 +2,9 @@ package manifest
 
 import (
 	"context"
+	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -17,16 +16,20 @@ func (a *Assembly) chooses() bool {
 	return len(a.Select) > 0 && len(a.Remove) == 0 && (a.Base == nil || len(a.Items) == 0)
 }
 
-// selected leaves the platforms that are wanted, and of the base its artifacts. Images
-// that their indexes say no platform of are read only if what is wanted is not among
-// the others, or tells whether the base stays whole.
+// selected leaves the platforms that are wanted, and of the base what is not an image.
+// Images that their indexes say no platform of are read only if what is wanted is not
+// among the others, or tells whether the base stays whole; doubles are read if they are
+// wanted.
 func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error) {
 	if len(a.Select) == 0 {
 		return parts, nil
 	}
+	parts, err := a.settleWanted(ctx, parts)
+	if err != nil {
+		return nil, err
+	}
 	_, missing, _ := a.choose(parts)
 	if len(missing) > 0 {
-		var err error
 		if parts, err = a.settleAll(ctx, parts); err != nil {
 			return nil, err
 		}
@@ -38,68 +41,71 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	return a.told(ctx, parts, kept), nil
 }
 
+// settleWanted reads the doubles of the platforms that are wanted, and all of the base,
+// in which artifacts stay.
+func (a *Assembly) settleWanted(ctx context.Context, parts []*part) ([]*part, error) {
+	var doubles []*part
+	for _, p := range parts {
+		wanted := slices.ContainsFunc(a.Select, func(want ocispec.Platform) bool {
+			return len(platform.All(want, []ocispec.Platform{p.entry.Platform})) > 0
+		})
+		if p.entry.Kind == KindUnread && (wanted || p.base && p.entry.Placed()) {
+			doubles = append(doubles, p)
+		}
+	}
+	_, err := a.settleAll(ctx, doubles)
+	return slices.DeleteFunc(parts, func(p *part) bool { return !p.base && p.entry.Kind == KindArtifact }), err
+}
+
 // told adds to what was kept the artifacts of the base that only reading tells from
 // images. They are read where nothing else is left out, so that a base that has what
 // is wanted stays whole; where that does not help, and elsewhere, they are left out.
 func (a *Assembly) told(ctx context.Context, parts, kept []*part) []*part {
-	var silent []v1.Hash
+	var silent []*part
 	for _, p := range parts {
-		if p.base && p.unread != nil && !p.artifact() {
-			silent = append(silent, p.Descriptor.Digest)
+		if p.base && !p.entry.Placed() && (p.entry.Kind == KindUnread || p.entry.Kind == KindImage) {
+			silent = append(silent, p)
 		}
 	}
 	if len(silent) > 0 && len(kept)+len(silent) == len(parts) {
 		if settled, err := a.settleAll(ctx, parts); err == nil {
 			if all, _, _ := a.choose(settled); unique(all) == nil {
-				return all
+				kept = all
 			}
 		}
 	}
-	for _, digest := range silent {
-		a.Log.WarnContext(ctx, "left out, its index says neither a platform nor which artifact it is", "digest", digest.String())
+	for _, p := range silent {
+		if !p.entry.Placed() && !slices.Contains(kept, p) {
+			a.Log.WarnContext(ctx, "left out, its index says neither a platform nor which artifact it is", "digest", p.Descriptor.Digest.String())
+		}
 	}
 	return kept
 }
 
-// artifact reports whether p is known to run on nothing: its entry says what else it
-// is, or it was read and has no platform. Some write the type of an image's config
-// where an artifact's belongs.
-func (p *part) artifact() bool {
-	kind := types.MediaType(p.Descriptor.ArtifactType)
-	return !p.runs() && !IsAttestation(p.Descriptor) && (p.unread == nil || kind != "" && !kind.IsConfig())
-}
-
-// choose gives the parts that are wanted with all attestations and the artifacts of
-// the base, the platforms that are missing, and those that are there.
+// choose gives the parts that are wanted with all attestations and what is not an image
+// in the base, the platforms that are missing, and those that are there.
 func (a *Assembly) choose(parts []*part) (kept []*part, missing, have []string) {
-	found := make([]bool, len(a.Select))
+	var images []*part
+	var of []ocispec.Platform
+	wanted := map[*part]bool{}
 	for _, p := range parts {
-		keep := IsAttestation(p.Descriptor) || p.base && p.artifact()
 		if p.runs() {
-			have = append(have, p.key())
-			for i, want := range a.Select {
-				if covers(want, p.Descriptor.Platform) {
-					keep, found[i] = true, true
-				}
-			}
-		}
-		if keep {
-			kept = append(kept, p)
+			images, of, have = append(images, p), append(of, p.entry.Platform), append(have, p.key())
 		}
 	}
-	for i, want := range a.Select {
-		if !found[i] {
+	for _, want := range a.Select {
+		found := platform.All(want, of)
+		for _, at := range found {
+			wanted[images[at]] = true
+		}
+		if len(found) == 0 {
 			missing = append(missing, platform.Key(want))
 		}
 	}
-	return kept, missing, have
-}
-
-// covers reports whether what is wanted has p among it.
-func covers(want ocispec.Platform, p *v1.Platform) bool {
-	is := platform.FromV1(p)
-	if want.OSVersion == "" {
-		is.OSVersion = ""
+	for _, p := range parts {
+		if wanted[p] || p.attests() || p.base && (p.entry.Kind == KindArtifact || p.entry.Kind == KindUnknown) {
+			kept = append(kept, p)
+		}
 	}
-	return platform.Key(want) == platform.Key(is)
+	return kept, missing, have
 }

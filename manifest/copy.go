@@ -3,11 +3,11 @@ package manifest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -91,9 +91,6 @@ func selected(chosen, kept Content, found v1.Descriptor, wanted []ocispec.Platfo
 // platform, kept is what to copy, the index itself where all of it was chosen.
 func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (chosen, kept Content, err error) {
 	a := Assembly{Base: idx, Select: keep.Platforms, Optional: keep.Optional, Log: keep.Log}
-	if t, err := idx.MediaType(); err == nil && t == types.OCIImageIndex {
-		a.Type = t // whatever its children are
-	}
 	made, err := a.Create(ctx, nil)
 	if err != nil {
 		return nil, nil, err
@@ -129,50 +126,48 @@ func entries(idx v1.ImageIndex) ([]string, error) {
 // only refuses an image that is not for a wanted platform. An artifact is for none,
 // and stays.
 func only(img v1.Image, ref string, keep Keep) error {
-	config, err := img.ConfigFile()
+	entries, err := Identified(img)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", ref, err)
 	}
-	is := config.Platform()
-	if is.OS == "" && is.Architecture == "" {
+	is := entries[0]
+	switch {
+	case is.Kind != KindImage:
 		return nil
+	case !is.Placed():
+		return unfit("copy it without --platforms, or make an index of it that says one: mabuild manifest create", "%s is one image whose config names no platform; wanted is %s", ref, platform.Keys(keep.Platforms))
 	}
 	for _, want := range keep.Platforms {
-		if covers(want, is) && (keep.Optional || len(keep.Platforms) == 1) {
+		if len(platform.All(want, []ocispec.Platform{is.Platform})) > 0 && (keep.Optional || len(keep.Platforms) == 1) {
 			return nil
 		}
 	}
-	return unfit("", "%s is one image, for %s; wanted is %s", ref, platform.Key(platform.FromV1(is)), platform.Keys(keep.Platforms))
+	return unfit("", "%s is one image, for %s; wanted is %s", ref, platform.Key(is.Platform), platform.Keys(keep.Platforms))
 }
 
-// Absent lists the platforms of wanted that c has no image for.
+// Absent lists the platforms of wanted that c has no image for, by what its index says;
+// none of an artifact, which is for no platform.
 func Absent(c Content, wanted []ocispec.Platform) ([]ocispec.Platform, error) {
-	var have []*v1.Platform
-	switch c := c.(type) {
-	case v1.ImageIndex:
-		im, err := c.IndexManifest()
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range im.Manifests {
-			have = append(have, d.Platform)
-		}
-	case v1.Image:
-		config, err := c.ConfigFile()
-		if err != nil {
-			return nil, err
-		}
-		have = append(have, config.Platform())
+	var entries []Entry
+	var err error
+	if idx, ok := c.(v1.ImageIndex); ok {
+		entries, err = Entries(idx)
+	} else if entries, err = Identified(c); err == nil && entries[0].Kind == KindArtifact {
+		return nil, nil // it is for none
 	}
-	var absent []ocispec.Platform
-next:
-	for _, want := range wanted {
-		for _, p := range have {
-			if p != nil && covers(want, p) {
-				continue next
-			}
+	if err != nil {
+		return nil, err
+	}
+	var have, absent []ocispec.Platform
+	for _, e := range entries {
+		if e.Kind == KindImage || e.Kind == KindUnread {
+			have = append(have, e.Platform)
 		}
-		absent = append(absent, want)
+	}
+	for _, want := range wanted {
+		if len(platform.All(want, have)) == 0 {
+			absent = append(absent, want)
+		}
 	}
 	return absent, nil
 }

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -13,42 +12,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// image reads the image and its manifest.
-func (s *sight) image() (v1.Image, *v1.Manifest, error) {
-	c, err := s.open()
+// manifest reads the image and its manifest.
+func (e *Entry) manifest() (v1.Image, *v1.Manifest, error) {
+	img, err := e.Image()
 	if err != nil {
 		return nil, nil, err
 	}
-	img, ok := c.(v1.Image)
-	if !ok {
-		return nil, nil, fmt.Errorf("%s is no image: %w", s.Digest, ErrMismatch)
-	}
 	m, err := img.Manifest()
 	return img, m, err
-}
-
-// artifactType returns the type of what has the manifest of an image and is none,
-// "" for an image (image-spec, manifest.md, "Guidelines for artifact usage").
-func artifactType(img v1.Image, m *v1.Manifest) (string, error) {
-	raw, err := img.RawManifest()
-	if err != nil {
-		return "", err
-	}
-	var claim struct {
-		ArtifactType string `json:"artifactType"`
-	}
-	if err := json.Unmarshal(raw, &claim); err != nil {
-		return "", fmt.Errorf("%w: %w", err, ErrMismatch)
-	}
-	switch {
-	case claim.ArtifactType != "":
-		return claim.ArtifactType, nil
-	case !m.Config.MediaType.IsConfig() && m.Config.MediaType != "" && m.Config.MediaType != "application/octet-stream":
-		return string(m.Config.MediaType), nil
-	case len(m.Layers) > 0 && m.Layers[0].MediaType == inTotoLayer:
-		return inTotoLayer, nil
-	}
-	return "", nil
 }
 
 // weigh adds up manifest, config and layers.

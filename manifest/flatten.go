@@ -1,83 +1,62 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A flattening takes the images out of an index and of those within it.
-type flattening struct {
-	a     *Assembly
-	ctx   context.Context
-	ref   string
-	base  bool // nothing may be left behind
-	parts []*part
-	seen  map[v1.Hash]bool
-}
-
-func (f *flattening) add(idx v1.ImageIndex, depth int) error {
-	im, err := idx.IndexManifest()
+// flatten takes the entries of idx, and of the indexes within it. Of the base all stay;
+// elsewhere what is not an image is left out, and said.
+func (a *Assembly) flatten(ctx context.Context, idx v1.ImageIndex, ref string, base bool) ([]*part, error) {
+	entries, err := Entries(idx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(im.Manifests)+len(f.parts) > maxEntries {
-		return fmt.Errorf("an index of more than %d entries: %w", maxEntries, ErrMismatch)
+	var parts []*part
+	for _, e := range entries {
+		p := &part{from: ref, base: base, entry: e, Child: Child{Descriptor: e.Descriptor, Open: e.Open}}
+		switch {
+		case base:
+			p.from, p.source = e.Descriptor.Digest.String(), -1
+		case e.Kind == KindArtifact || e.Kind == KindUnknown:
+			a.leaveOut(ctx, p)
+			continue
+		}
+		parts = append(parts, p)
 	}
-	var errs []error
-	for _, d := range im.Manifests {
-		errs = append(errs, f.entry(idx, d, depth))
-	}
-	return errors.Join(errs...)
+	return parts, nil
 }
 
-// entry takes one entry of idx.
-func (f *flattening) entry(idx v1.ImageIndex, d v1.Descriptor, depth int) error {
-	p := &part{from: f.ref, base: f.base, Child: Child{Descriptor: d, Open: func() (Content, error) { return idx.Image(d.Digest) }}}
-	if f.base {
-		p.from = d.Digest.String()
-	}
-	switch {
-	case IsAttestation(d):
-	case d.MediaType.IsIndex():
-		if f.seen[d.Digest] {
-			return nil
-		}
-		f.seen[d.Digest] = true
-		if depth == maxDepth {
-			return fmt.Errorf("indexes within each other, more than %d deep: %w", maxDepth, ErrMismatch)
-		}
-		inner, err := idx.ImageIndex(d.Digest)
-		if err != nil {
-			return err
-		}
-		return f.add(inner, depth+1)
-	case !d.MediaType.IsImage() && !f.base:
-		f.a.Log.WarnContext(f.ctx, "left out, it is no image", "digest", d.Digest.String(), "type", string(d.MediaType), "index", f.ref)
-		return nil
-	case !d.MediaType.IsImage():
-	case d.Platform == nil || d.Platform.OS == "" || d.Platform.Architecture == "":
-		p.unread = func() (v1.Image, error) { return idx.Image(d.Digest) }
-	}
-	f.parts = append(f.parts, p)
-	return nil
+// leaveOut says that p is left out since it is not an image.
+func (a *Assembly) leaveOut(ctx context.Context, p *part) {
+	kind := cmp.Or(p.entry.Type, string(p.Descriptor.MediaType))
+	a.Log.WarnContext(ctx, "left out, it is no image", "digest", p.Descriptor.Digest.String(), "type", kind, "index", p.from)
 }
 
 // onto puts parts onto the base.
 func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
-	f := flattening{a: a, ctx: ctx, base: true, seen: map[v1.Hash]bool{}}
-	if err := f.add(a.Base, 1); err != nil {
+	base, err := a.flatten(ctx, a.Base, "", true)
+	if err != nil {
 		return nil, err
 	}
-	base := f.parts
+	there := map[string]bool{}
+	for _, p := range base {
+		there[p.Descriptor.Digest.String()] = true
+	}
+	for _, p := range base {
+		p.loose = p.attests() && !there[p.Descriptor.Annotations[AnnotationReferenceDigest]]
+	}
 	if !a.chooses() {
-		var err error
 		if base, err = a.settleAll(ctx, base); err != nil {
 			return nil, err
 		}
@@ -89,11 +68,11 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	if a.Replace {
 		fresh := map[string]bool{}
 		for _, p := range parts {
-			if !IsAttestation(p.Descriptor) {
+			if p.runs() {
 				fresh[p.key()] = true
 			}
 		}
-		kept = slices.DeleteFunc(kept, func(p *part) bool { return !IsAttestation(p.Descriptor) && fresh[p.key()] })
+		kept = slices.DeleteFunc(kept, func(p *part) bool { return p.runs() && fresh[p.key()] })
 	} else if err := unique(slices.Concat(kept, parts)); err != nil && len(parts) > 0 {
 		return nil, unfit("--replace puts the new one in its place", "%w", err)
 	}
@@ -106,71 +85,96 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 
 // remove takes away what Remove names.
 func (a *Assembly) remove(parts []*part) ([]*part, error) {
-	gone := map[string]bool{}
-	for _, what := range a.Remove {
-		gone[what] = false
-	}
-	var have []string
-	kept := slices.DeleteFunc(parts, func(p *part) bool {
-		names := []string{p.Descriptor.Digest.String()}
-		if p.runs() {
-			names, have = append(names, p.key()), append(have, p.key())
-		}
-		out := false
-		for _, name := range names {
-			if _, named := gone[name]; named {
-				gone[name], out = true, true
-			}
-		}
-		return out
-	})
+	out := map[*part]bool{}
 	var missing []string
-	for _, what := range slices.Sorted(maps.Keys(gone)) {
-		if !gone[what] {
+	for _, what := range slices.Compact(slices.Sorted(slices.Values(a.Remove))) {
+		named := namedBy(parts, what)
+		if len(named) == 0 {
 			missing = append(missing, what)
+		}
+		for _, p := range named {
+			out[p] = true
 		}
 	}
 	if len(missing) > 0 {
-		return nil, unfit("", "the index has no %s; it has %s", strings.Join(missing, ", "), list(have))
+		return nil, unfit("", "the index has no %s; it has %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
-	if len(a.Remove) > 0 && len(a.Items) == 0 && !slices.ContainsFunc(kept, func(p *part) bool { return !IsAttestation(p.Descriptor) }) {
+	kept := slices.DeleteFunc(parts, func(p *part) bool { return out[p] })
+	if len(a.Remove) > 0 && len(a.Items) == 0 && !slices.ContainsFunc(kept, func(p *part) bool { return !p.attests() }) {
 		return nil, unfit("", "nothing would be left of the index")
 	}
 	return kept, nil
 }
 
-// annotate sets the annotations of the parts and returns those of the index.
-func (a *Assembly) annotate(parts []*part) (map[string]string, error) {
-	annotations := map[string]string{}
+// namedBy returns the parts that a digest or a platform names, as platform.All has it.
+func namedBy(parts []*part, what string) (named []*part) {
+	var images []*part
+	var have []ocispec.Platform
+	for _, p := range parts {
+		if p.Descriptor.Digest.String() == what {
+			named = append(named, p)
+		}
+		if p.runs() {
+			images, have = append(images, p), append(have, p.entry.Platform)
+		}
+	}
+	if want, err := platform.Parse(what); err == nil && len(named) == 0 {
+		for _, at := range platform.All(want, have) {
+			named = append(named, images[at])
+		}
+	}
+	return named
+}
+
+// keysOf lists the platforms of the images among parts.
+func keysOf(parts []*part) (keys []string) {
+	for _, p := range parts {
+		if p.runs() {
+			keys = append(keys, p.key())
+		}
+	}
+	return keys
+}
+
+// like returns what is said of the index itself: what the base says, with the
+// annotations changed.
+func (a *Assembly) like() (like v1.IndexManifest, err error) {
 	if a.Base != nil {
+		if like.MediaType, err = a.Base.MediaType(); err != nil {
+			return like, err
+		}
 		im, err := a.Base.IndexManifest()
 		if err != nil {
-			return nil, err
+			return like, err
 		}
-		maps.Copy(annotations, im.Annotations)
+		like.ArtifactType, like.Subject, like.Annotations = im.ArtifactType, im.Subject, maps.Clone(im.Annotations)
 	}
-	change(annotations, a.Annotations)
-	left := maps.Clone(a.ChildAnnotations)
-	var have []string
-	for _, p := range parts {
-		if !p.runs() {
-			continue
+	if like.Annotations == nil {
+		like.Annotations = map[string]string{}
+	}
+	change(like.Annotations, a.Annotations)
+	return like, nil
+}
+
+// annotate sets the annotations of the parts.
+func (a *Assembly) annotate(parts []*part) error {
+	var missing []string
+	for _, key := range slices.Sorted(maps.Keys(a.ChildAnnotations)) {
+		named := namedBy(parts, key)
+		if len(named) == 0 {
+			missing = append(missing, key)
 		}
-		have = append(have, p.key())
-		changes, ok := a.ChildAnnotations[p.key()]
-		if !ok {
-			continue
+		for _, p := range named {
+			own := map[string]string{}
+			maps.Copy(own, p.Descriptor.Annotations)
+			change(own, a.ChildAnnotations[key])
+			p.Descriptor.Annotations = own
 		}
-		delete(left, p.key())
-		own := map[string]string{}
-		maps.Copy(own, p.Descriptor.Annotations)
-		change(own, changes)
-		p.Descriptor.Annotations = own
 	}
-	if len(left) > 0 {
-		return nil, unfit("", "no %s to annotate; there is %s", strings.Join(slices.Sorted(maps.Keys(left)), ", "), list(have))
+	if len(missing) > 0 {
+		return unfit("", "no %s to annotate; there is %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
-	return annotations, nil
+	return nil
 }
 
 // change applies changes, of which nil takes away.
@@ -184,12 +188,13 @@ func change(annotations map[string]string, changes map[string]*string) {
 	}
 }
 
-// mediaType decides what kind of index it is.
-func (a *Assembly) mediaType(parts []*part, annotations map[string]string) (types.MediaType, error) {
+// mediaType decides what kind of index it is: that of the base, but for a Docker list
+// that gets what only an OCI index can hold.
+func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexManifest) (types.MediaType, error) {
 	var foreign []error
-	docker, annotated := 0, len(annotations) > 0
+	docker, more := 0, len(like.Annotations) > 0 || like.ArtifactType != "" || like.Subject != nil
 	for _, p := range parts {
-		annotated = annotated || len(p.Descriptor.Annotations) > 0 && !IsAttestation(p.Descriptor)
+		more = more || len(p.Descriptor.Annotations) > 0 && !p.attests()
 		if p.Descriptor.MediaType == types.DockerManifestSchema2 {
 			docker++
 			continue
@@ -197,21 +202,26 @@ func (a *Assembly) mediaType(parts []*part, annotations map[string]string) (type
 		foreign = append(foreign, unfit("--type oci, or leave it out", "a Docker list cannot hold %s, which is %s: rewriting it would change its digest", p.name(), p.Descriptor.MediaType))
 	}
 	want := a.Type
-	if want == "" {
-		if want = types.OCIImageIndex; docker == len(parts) && docker > 0 {
-			want = types.DockerManifestList
-		}
+	switch {
+	case want != "":
+	case like.MediaType == types.OCIImageIndex || docker < len(parts) || docker == 0:
+		want = types.OCIImageIndex
+	default:
+		want = types.DockerManifestList
 	}
 	if want != types.DockerManifestList {
+		if like.MediaType == types.DockerManifestList && a.Type == "" {
+			a.Log.WarnContext(ctx, "the Docker list becomes an OCI index: a list holds Docker images alone")
+		}
 		if docker > 0 && len(foreign) > 0 {
-			a.Log.Warn("the index mixes Docker and OCI images, which some registries refuse (GCR, older Quay)")
+			a.Log.WarnContext(ctx, "the index mixes Docker and OCI images, which some registries refuse (GCR, older Quay)")
 		}
 		return want, nil
 	}
 	if err := errors.Join(foreign...); err != nil {
 		return "", err
 	}
-	if annotated {
+	if more {
 		return "", unfit("--type oci makes an OCI index, which has annotations", "all images are Docker's, and a Docker manifest list carries no annotations")
 	}
 	return want, nil

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,91 +47,82 @@ func IsAttestation(d v1.Descriptor) bool {
 // there are children and all are Docker's, which cannot carry annotations, and
 // an OCI index otherwise.
 func Index(children []Child, annotations map[string]string) (v1.ImageIndex, error) {
-	return indexOf(family(children), children, nil, annotations)
-}
-
-// indexOf is [Index] with the media type chosen. others follow the children; they run
-// on no platform.
-func indexOf(mediaType types.MediaType, children, others []Child, annotations map[string]string) (v1.ImageIndex, error) {
-	sorted, err := arrange(children)
-	if err != nil {
+	if err := check(children); err != nil {
 		return nil, err
 	}
-	im := v1.IndexManifest{SchemaVersion: 2, MediaType: mediaType, Manifests: []v1.Descriptor{}}
-	if len(annotations) > 0 {
-		if im.MediaType == types.DockerManifestList {
-			return nil, errors.New("a Docker manifest list carries no annotations")
-		}
-		im.Annotations = maps.Clone(annotations)
+	like := v1.IndexManifest{MediaType: family(children), Annotations: maps.Clone(annotations)}
+	if len(annotations) > 0 && like.MediaType == types.DockerManifestList {
+		return nil, errors.New("a Docker manifest list carries no annotations")
 	}
-	x := &index{children: map[v1.Hash]Child{}}
-	for _, c := range append(sorted, others...) {
-		im.Manifests = append(im.Manifests, c.Descriptor)
+	return indexOf(like, arrange(children))
+}
+
+// indexOf makes an index of children in their order; all else is as in like.
+func indexOf(like v1.IndexManifest, children []Child) (v1.ImageIndex, error) {
+	like.SchemaVersion, like.Manifests = 2, []v1.Descriptor{}
+	x := &index{mediaType: like.MediaType, children: map[v1.Hash]Child{}}
+	for _, c := range children {
+		like.Manifests = append(like.Manifests, c.Descriptor)
 		if c.Content != nil || c.Open != nil {
 			x.children[c.Descriptor.Digest] = c
 		}
 	}
-	if x.raw, err = json.Marshal(im); err != nil {
-		return nil, err
-	}
-	x.mediaType = im.MediaType
-	return x, nil
+	var err error
+	x.raw, err = json.Marshal(like)
+	return x, err
 }
 
-// arrange checks the children and puts them in the order of the index.
-func arrange(children []Child) ([]Child, error) {
+// check complains of children without a platform or with that of another, and of
+// attestations that describe none of them.
+func check(children []Child) error {
 	var errs []error
-	byPlatform := map[string]v1.Hash{}
-	subjects := map[string]int{}
-	var images, attestations []Child
+	byPlatform, images := map[string]v1.Hash{}, map[string]bool{}
 	for _, c := range children {
 		d := c.Descriptor
 		if IsAttestation(d) {
-			attestations = append(attestations, c)
 			continue
 		}
-		if d.Platform == nil || d.Platform.OS == "" || d.Platform.Architecture == "" {
-			errs = append(errs, fmt.Errorf("%s has no platform", d.Digest))
-			continue
-		}
+		images[d.Digest.String()] = true
 		key := platform.Key(platform.FromV1(d.Platform))
-		if first, dup := byPlatform[key]; dup {
+		first, dup := byPlatform[key]
+		switch {
+		case d.Platform == nil || d.Platform.OS == "" || d.Platform.Architecture == "":
+			errs = append(errs, fmt.Errorf("%s has no platform", d.Digest))
+		case dup:
 			errs = append(errs, fmt.Errorf("%s twice: %s and %s", key, first, d.Digest))
-			continue
+		default:
+			byPlatform[key] = d.Digest
 		}
-		byPlatform[key] = d.Digest
-		images = append(images, c)
+	}
+	for _, c := range children {
+		if d := c.Descriptor; IsAttestation(d) && !images[d.Annotations[AnnotationReferenceDigest]] {
+			errs = append(errs, fmt.Errorf("attestation %s describes no image of the index", d.Digest))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// arrange puts the images in the order of their platforms, each with the attestations
+// that describe it.
+func arrange(children []Child) []Child {
+	about := map[string][]Child{}
+	var images, sorted []Child
+	for _, c := range children {
+		if subject := c.Descriptor.Annotations[AnnotationReferenceDigest]; IsAttestation(c.Descriptor) {
+			about[subject] = append(about[subject], c)
+		} else {
+			images = append(images, c)
+		}
 	}
 	slices.SortStableFunc(images, func(a, b Child) int {
 		return platform.Compare(platform.FromV1(a.Descriptor.Platform), platform.FromV1(b.Descriptor.Platform))
 	})
-	for i, c := range images {
-		subjects[c.Descriptor.Digest.String()] = i
+	for _, c := range images {
+		subject := c.Descriptor.Digest.String()
+		sorted = append(append(sorted, c), about[subject]...)
+		delete(about, subject)
 	}
-	subject := func(c Child) int {
-		i, ok := subjects[c.Descriptor.Annotations[AnnotationReferenceDigest]]
-		if !ok {
-			return len(images)
-		}
-		return i
-	}
-	for _, c := range attestations {
-		if subject(c) == len(images) {
-			errs = append(errs, fmt.Errorf("attestation %s describes no image of the index", c.Descriptor.Digest))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	slices.SortStableFunc(attestations, func(a, b Child) int { return cmp.Compare(subject(a), subject(b)) })
-	var sorted []Child
-	for i, c := range images {
-		sorted = append(sorted, c)
-		for len(attestations) > 0 && subject(attestations[0]) == i {
-			sorted, attestations = append(sorted, attestations[0]), attestations[1:]
-		}
-	}
-	return sorted, nil
+	return sorted
 }
 
 // family returns the media type of an index of children.
@@ -171,6 +161,9 @@ func (x *index) Image(h v1.Hash) (v1.Image, error) { return contentOf[v1.Image](
 func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	return contentOf[v1.ImageIndex](x, h, "index")
 }
+
+// Other returns a child whose media type is unknown.
+func (x *index) Other(h v1.Hash) (Content, error) { return contentOf[Content](x, h, "child") }
 
 // contentOf returns the content of a child, which must be a T.
 func contentOf[T Content](x *index, h v1.Hash, noun string) (own T, err error) {

@@ -5,6 +5,9 @@
 // [Sink]. The registry client is in manifest/registry, files and daemons are in
 // manifest/local.
 //
+// Which entries of an index are images, and of what platform, is said by [Identify], and
+// of all entries by [Entries] and [Identified]; everything else has it from there.
+//
 // The verbs: [Inspect] reports what a reference names and runs on; [Assembly.Create]
 // makes an index of images that exist, [Index] one of content at hand; [Copy] carries
 // an image, an index or some of its platforms from a Source to a Sink, and [Select]
@@ -23,7 +26,7 @@ import (
 )
 
 // Content is a manifest and all that it reaches: a [v1.Image] or a
-// [v1.ImageIndex], which are its only two implementations.
+// [v1.ImageIndex], or as a child of an index [Bytes], which are neither.
 type Content interface {
 	MediaType() (types.MediaType, error)
 	Digest() (v1.Hash, error)

@@ -60,10 +60,10 @@ const (
 )
 
 // notes says what there is about subject, beginning with its attestations.
-func (i *inspection) notes(subject v1.Hash, attestations []func() (Content, error)) ([]string, error) {
+func (i *inspection) notes(subject v1.Hash, attestations []Entry) ([]string, error) {
 	var found []string
-	for _, open := range attestations {
-		kinds, err := attested(open)
+	for _, e := range attestations {
+		kinds, err := attested(e)
 		if err != nil {
 			return nil, fmt.Errorf("attestation of %s: %w", subject, err)
 		}
@@ -82,9 +82,8 @@ func (i *inspection) notes(subject v1.Hash, attestations []func() (Content, erro
 }
 
 // attested returns what the statements in an attestation are about.
-func attested(open func() (Content, error)) ([]string, error) {
-	s := sight{open: open}
-	_, m, err := s.image()
+func attested(e Entry) ([]string, error) {
+	_, m, err := e.manifest()
 	if err != nil {
 		return nil, err
 	}

@@ -27,9 +27,12 @@ type Runnable struct {
 	Platform string `json:"platform"`
 	// FromConfig is set when the index does not say the platform and the image's
 	// config does.
-	FromConfig bool            `json:"fromConfig,omitempty"`
-	Digest     v1.Hash         `json:"digest"`
-	Type       types.MediaType `json:"mediaType"`
+	FromConfig bool `json:"fromConfig,omitempty"`
+	// Written is the platform as it is written, where the field spells it otherwise:
+	// linux/x86_64. Some runtimes do not find such an image.
+	Written string          `json:"written,omitempty"`
+	Digest  v1.Hash         `json:"digest"`
+	Type    types.MediaType `json:"mediaType"`
 	// Size is what the manifest, the config and the layers weigh as they travel,
 	// in bytes; 0 when nobody asked.
 	Size int64 `json:"size,omitempty"`

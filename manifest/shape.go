@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -60,4 +62,43 @@ func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
 		return "", fmt.Errorf("media type %.100q does not fit the document: %w", found, ErrMismatch)
 	}
 	return found, nil
+}
+
+// Bytes is a child of an index that is neither an image nor an index: it is kept and
+// copied as it is.
+type Bytes struct {
+	Descriptor v1.Descriptor
+	Raw        []byte
+}
+
+// Uninterpreted is the content of a child whose media type is unknown. A document that
+// is an image or an index all the same is opened as one, so that what it reaches goes
+// along; anything else is [Bytes].
+func Uninterpreted(d v1.Descriptor, raw []byte, open func(v1.Descriptor) (Content, error)) (Content, error) {
+	found, err := MediaType(raw)
+	if err != nil {
+		return Bytes{d, raw}, nil //nolint:nilerr // that is the answer
+	}
+	d.MediaType = found
+	return open(d)
+}
+
+// MediaType returns the type of the descriptor.
+func (b Bytes) MediaType() (types.MediaType, error) { return b.Descriptor.MediaType, nil }
+
+// Digest returns the digest of the descriptor.
+func (b Bytes) Digest() (v1.Hash, error) { return b.Descriptor.Digest, nil }
+
+// Size returns the number of the bytes.
+func (b Bytes) Size() (int64, error) { return int64(len(b.Raw)), nil }
+
+// RawManifest returns the bytes.
+func (b Bytes) RawManifest() ([]byte, error) { return slices.Clone(b.Raw), nil }
+
+// IsManifest reports whether a registry keeps such bytes as a manifest, and not as a blob.
+func (b Bytes) IsManifest() bool {
+	var shape struct {
+		SchemaVersion int `json:"schemaVersion"`
+	}
+	return json.Unmarshal(b.Raw, &shape) == nil && shape.SchemaVersion != 0
 }

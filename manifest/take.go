@@ -38,14 +38,14 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 		if a.unchanging() {
 			return nil, c, nil
 		}
-		f := flattening{a: a, ctx: ctx, ref: item.Ref, seen: map[v1.Hash]bool{}}
-		if err := f.add(c, 1); err != nil {
+		found, err := a.flatten(ctx, c, item.Ref, false)
+		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", item.Ref, err)
 		}
 		if item.Platform.OS == "" && a.chooses() {
-			return f.parts, c, nil
+			return found, c, nil
 		}
-		found, err := a.settleAll(ctx, f.parts)
+		found, err = a.settleAll(ctx, found)
 		if err == nil && item.Platform.OS != "" {
 			found, err = a.declared(ctx, item, found)
 		}
@@ -58,7 +58,7 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	settled, _ := platform.Settle(item.Platform, ocispec.Platform{})
 	d = v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: platform.ToV1(settled)}
-	return &part{from: item.Ref, Child: Child{Descriptor: d, Open: func() (Content, error) {
+	return &part{from: item.Ref, entry: Entry{Kind: KindImage, Platform: platform.FromV1(d.Platform)}, Child: Child{Descriptor: d, Open: func() (Content, error) {
 		c, err := s.Get(ctx, item.Ref)
 		if err != nil {
 			return nil, err
@@ -70,74 +70,50 @@ func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	}}}
 }
 
-// settleAll reads the images whose indexes do not say what they run on. An artifact
-// among them runs on nothing: it stays in the base, and is left out elsewhere.
+// settleAll reads the entries that are not told by their descriptors. An artifact among
+// them runs nowhere: it stays in the base, and is left out elsewhere.
 func (a *Assembly) settleAll(ctx context.Context, parts []*part) (settled []*part, err error) {
-	var errs []error
+	err = each(parts, func(p **part) error { return a.settleOne(ctx, *p) })
 	for _, p := range parts {
-		stays, err := a.settleOne(ctx, p)
-		errs = append(errs, err)
-		if stays {
+		if p.base || p.entry.Kind != KindArtifact {
 			settled = append(settled, p)
 		}
 	}
-	return settled, errors.Join(errs...)
+	return settled, err
 }
 
-// settleOne reads p if it is unread, and reports whether it stays.
-func (a *Assembly) settleOne(ctx context.Context, p *part) (stays bool, err error) {
-	if p.unread == nil || p.base && p.artifact() {
-		return true, nil
+// settleOne reads p if it is unread. An image of the base that says no platform
+// anywhere stays what it is.
+func (a *Assembly) settleOne(ctx context.Context, p *part) error {
+	if p.entry.Kind != KindUnread {
+		return nil
 	}
-	img, err := p.unread()
-	if err != nil {
-		return false, err
+	if err := p.entry.Read(); err != nil {
+		return err
 	}
-	p.Content, p.Open, p.unread = img, nil, nil
-	var says ocispec.Platform
-	if p.Descriptor.Platform != nil {
-		says = asWritten(p.Descriptor.Platform)
-	}
-	err = a.settle(ctx, p, says, img)
-	var artifact *artifactError
+	p.Open = p.entry.Open
 	switch {
-	case !errors.As(err, &artifact):
-		return err == nil, err
-	case !p.base:
-		a.Log.WarnContext(ctx, "left out, it is no image", "digest", p.Descriptor.Digest.String(), "type", artifact.kind, "index", p.from)
+	case p.entry.Kind == KindArtifact && !p.base:
+		a.leaveOut(ctx, p)
+	case p.entry.Kind == KindImage && p.entry.FromConfig():
+		err := a.agree(ctx, p, asWritten(p.Descriptor.Platform), p.entry.Config, "its config says")
+		if half := (*AssemblyError)(nil); p.base && errors.As(err, &half) {
+			return nil
+		}
+		return err
 	}
-	return p.base, nil
-}
-
-// An artifactError says that what was to be an image is none.
-type artifactError struct{ name, kind string }
-
-func (e *artifactError) Error() string {
-	return fmt.Sprintf("%s is no image but an artifact, %s", e.name, e.kind)
+	return nil
 }
 
 // settle gives an image the platform that is declared and that its config says.
-func (a *Assembly) settle(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) error {
-	m, err := img.Manifest()
-	if err != nil {
-		return err
-	}
-	artifact, err := artifactType(img, m)
-	if err != nil {
+func (a *Assembly) settle(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) (err error) {
+	if p.entry, err = Identify(p.Descriptor, img); err != nil {
 		return fmt.Errorf("%s: %w", p.from, err)
 	}
-	if artifact != "" && declared.OS == "" {
-		return &AssemblyError{&artifactError{p.from, artifact}, ""}
+	if p.entry.Kind == KindArtifact {
+		return unfit("", "%s is no image but an artifact, %s", p.from, p.entry.Type)
 	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return fmt.Errorf("config of %s: %w", p.from, err)
-	}
-	says := ocispec.Platform{
-		OS: config.OS, Architecture: config.Architecture, Variant: config.Variant,
-		OSVersion: config.OSVersion, OSFeatures: config.OSFeatures,
-	}
-	return a.agree(ctx, p, declared, says, "its config says")
+	return a.agree(ctx, p, declared, p.entry.Config, "its config says")
 }
 
 // agree sets the platform of p to what is declared and what another word says.
@@ -154,25 +130,30 @@ func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Pl
 		a.Log.WarnContext(ctx, "declared against config", "image", p.from, "declared", platform.Key(declared), "config", platform.Key(says))
 	}
 	p.Descriptor.Platform = platform.ToV1(settled)
+	p.entry.Platform = platform.FromV1(p.Descriptor.Platform)
 	return nil
 }
 
 // declared takes of an index the image that the item declares, with what
-// describes it.
+// describes it: of doubles the first, and nothing that needs more than was declared
+// where something does not.
 func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*part, error) {
 	var images, fit []*part
 	var have []string
+	var of []ocispec.Platform
 	for _, p := range all {
-		if IsAttestation(p.Descriptor) {
+		if !p.runs() {
 			continue
 		}
 		images, have = append(images, p), append(have, p.key())
 		if _, agree := platform.Settle(item.Platform, asWritten(p.Descriptor.Platform)); agree {
-			fit = append(fit, p)
+			fit, of = append(fit, p), append(of, p.entry.Platform)
 		}
 	}
 	if len(images) == 1 {
 		fit = images
+	} else if at, ok := platform.Single(item.Platform, of); ok {
+		fit = fit[at : at+1]
 	}
 	switch len(fit) {
 	case 0:
@@ -186,14 +167,9 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 		return nil, err
 	}
 	for _, p := range all {
-		if IsAttestation(p.Descriptor) {
+		if p.attests() {
 			fit = append(fit, p)
 		}
 	}
 	return followed(fit), nil
-}
-
-// asWritten converts a platform without bringing it into normal form.
-func asWritten(p *v1.Platform) ocispec.Platform {
-	return ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }

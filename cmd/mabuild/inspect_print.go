@@ -188,6 +188,9 @@ func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest fu
 		if p.FromConfig {
 			notes = append(notes, "platform by its config")
 		}
+		if p.Written != "" {
+			notes = append(notes, "written "+p.Written)
+		}
 		if p.Within != nil {
 			notes = append(notes, "within "+p.Within.String())
 		}

@@ -27,6 +27,7 @@ var described = map[string]string{
 	"Report.others":        "Entries of the index that are neither images nor attestations of one.",
 	"Runnable.platform":    "os/architecture[/variant][:os.version][+os.features], in canonical spelling; empty when nothing says which.",
 	"Runnable.fromConfig":  "Set when the index does not say the platform, and the image's config does.",
+	"Runnable.written":     "The platform as it is written, where that is not how the field spells it: linux/x86_64.",
 	"Runnable.digest":      "Digest of the image's manifest.",
 	"Runnable.mediaType":   "Its media type.",
 	"Runnable.size":        "Bytes of manifest, config and layers as they travel; with --size or --platform.",

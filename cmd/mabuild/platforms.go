@@ -12,7 +12,6 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -122,29 +121,9 @@ func sameKnobs(a, b ocispec.Platform) bool {
 	return errx == nil && erry == nil && slices.Equal(x, y)
 }
 
-// shared lists what the image runs on and Go builds for.
+// shared lists what "--platforms all" builds on the image.
 func shared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) ([]ocispec.Platform, error) {
-	source, name, err := a.places().source(ref)
-	if err != nil {
-		return nil, err
-	}
-	r, err := manifest.Inspect(ctx, source, name, manifest.Look{})
-	if err != nil {
-		return nil, missing(err)
-	}
-	var list []ocispec.Platform
-	for _, have := range r.Platforms {
-		p, err := platform.Parse(have.Platform)
-		if err != nil {
-			continue
-		}
-		if err := goc.Check(ctx, ".", []ocispec.Platform{p}); err != nil {
-			a.log.InfoContext(ctx, "left out: "+err.Error())
-			continue
-		}
-		list = append(list, p)
-	}
-	return sorted(list), nil
+	return (&build.Builder{Bases: a.places(), Go: goc, Log: a.log}).BasePlatforms(ctx, ref)
 }
 
 // sorted returns the list in order, each platform once.

@@ -19,6 +19,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -39,11 +40,7 @@ func run(ctx context.Context, ref string, args []string) error {
 	if err != nil {
 		return err
 	}
-	index, ok := content.(v1.ImageIndex)
-	if !ok {
-		return fmt.Errorf("%s is no index", ref)
-	}
-	image, err := choose(index, ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
+	image, err := choose(content, ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
 	if err != nil {
 		return err
 	}
@@ -61,21 +58,24 @@ func run(ctx context.Context, ref string, args []string) error {
 	return cmd.Run()
 }
 
-// choose returns the image of the index that runs where want is wanted.
-func choose(index v1.ImageIndex, want ocispec.Platform) (v1.Image, error) {
-	im, err := index.IndexManifest()
+// choose returns the image that runs where want is wanted.
+func choose(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
+	entries, err := manifest.Identified(content)
 	if err != nil {
 		return nil, err
 	}
-	have := make([]ocispec.Platform, len(im.Manifests))
-	for i, d := range im.Manifests {
-		have[i] = platform.FromV1(d.Platform)
+	var images []manifest.Entry
+	var have []ocispec.Platform
+	for _, e := range entries {
+		if e.Kind == manifest.KindImage {
+			images, have = append(images, e), append(have, e.Platform)
+		}
 	}
 	at, ok := platform.Choose(want, have)
 	if !ok {
 		return nil, fmt.Errorf("no %s; it has %s", platform.Key(want), platform.Keys(have))
 	}
-	return index.Image(im.Manifests[at].Digest)
+	return images[at].Image()
 }
 
 // extract writes the image's entrypoint, which lies in its last layer, to dir.

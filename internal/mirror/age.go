@@ -32,7 +32,7 @@ func (m *move) young(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	born, err := m.born(ctx, c, 0)
+	born, err := m.born(ctx, c)
 	if err != nil {
 		return false, err
 	}
@@ -68,32 +68,13 @@ const maxDepth = 4
 
 // born returns when the youngest image of c came to be. What is known of an image by
 // its digest is not read again.
-func (m *move) born(ctx context.Context, c manifest.Content, depth int) (youngest time.Time, err error) {
-	idx, ok := c.(v1.ImageIndex)
-	if !ok {
-		digest, err := c.Digest()
-		if err != nil {
-			return youngest, err
-		}
-		return m.created(ctx, digest, func() (v1.Image, error) { return c.(v1.Image), nil })
-	}
-	im, err := idx.IndexManifest()
+func (m *move) born(ctx context.Context, c manifest.Content) (youngest time.Time, err error) {
+	entries, err := entriesOf(c)
 	if err != nil {
 		return youngest, err
 	}
-	for _, d := range im.Manifests {
-		var at time.Time
-		switch {
-		case manifest.IsAttestation(d) || depth == maxDepth:
-			continue
-		case d.MediaType.IsImage():
-			at, err = m.created(ctx, d.Digest, func() (v1.Image, error) { return idx.Image(d.Digest) })
-		case d.MediaType.IsIndex():
-			var inner v1.ImageIndex
-			if inner, err = idx.ImageIndex(d.Digest); err == nil {
-				at, err = m.born(ctx, inner, depth+1)
-			}
-		}
+	for _, e := range entries {
+		at, err := m.created(ctx, e)
 		if err != nil {
 			return youngest, err
 		}
@@ -104,13 +85,25 @@ func (m *move) born(ctx context.Context, c manifest.Content, depth int) (younges
 	return youngest, nil
 }
 
-// created returns when an image was created, or seen first.
-func (m *move) created(ctx context.Context, digest v1.Hash, open func() (v1.Image, error)) (at time.Time, err error) {
-	key := digest.String()
-	if m.recall(recordCreated, key, &at) {
+// entriesOf lists what may be images of c, unread.
+func entriesOf(c manifest.Content) ([]manifest.Entry, error) {
+	if idx, ok := c.(v1.ImageIndex); ok {
+		return manifest.Entries(idx)
+	}
+	return manifest.Identified(c)
+}
+
+// created returns when an image was created, or seen first; the zero time for what is
+// not an image.
+func (m *move) created(ctx context.Context, e manifest.Entry) (at time.Time, err error) {
+	key := e.Descriptor.Digest.String()
+	if e.Kind != manifest.KindImage && e.Kind != manifest.KindUnread || m.recall(recordCreated, key, &at) {
 		return at, nil
 	}
-	img, err := open()
+	if err := e.Read(); err != nil || e.Kind != manifest.KindImage {
+		return at, err
+	}
+	img, err := e.Image()
 	if err != nil {
 		return at, err
 	}

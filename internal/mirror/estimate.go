@@ -54,12 +54,9 @@ func (m *move) weigh(c manifest.Content, depth int) (int64, error) {
 			return 0, err
 		}
 		for _, d := range im.Manifests {
-			child, err := open(c, d)
+			child, err := manifest.ChildOf(c, d)
 			if err != nil {
 				return 0, err
-			}
-			if child == nil {
-				continue
 			}
 			n, err := m.weigh(child, depth+1)
 			if err != nil {
@@ -69,17 +66,6 @@ func (m *move) weigh(c manifest.Content, depth int) (int64, error) {
 		}
 	}
 	return sum, nil
-}
-
-// open returns a child of idx, nil for what is neither image nor index.
-func open(idx v1.ImageIndex, d v1.Descriptor) (manifest.Content, error) {
-	switch {
-	case d.MediaType.IsImage():
-		return idx.Image(d.Digest)
-	case d.MediaType.IsIndex():
-		return idx.ImageIndex(d.Digest)
-	}
-	return nil, nil
 }
 
 // once is the size of what was not counted for the target's host before.

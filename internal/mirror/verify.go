@@ -99,6 +99,9 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for _, d := range im.Manifests {
+		if e, err := manifest.Identify(d, nil); err != nil || e.Kind == manifest.KindUnknown {
+			continue // Put stores bytes anyway
+		}
 		group.Go(func() error {
 			return guard.Do(func() error {
 				_, err := m.Store.Resolve(inner, m.Store.Beside(m.target, d.Digest, ""))

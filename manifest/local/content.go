@@ -96,6 +96,21 @@ func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	return nil, mismatch("%s is no index", h)
 }
 
+// Other returns a child whose media type is unknown.
+func (x *index) Other(h v1.Hash) (manifest.Content, error) {
+	for _, d := range x.parsed.Manifests {
+		if d.Digest != h {
+			continue
+		}
+		raw, err := small(x.ctx, func() (io.ReadCloser, error) { return x.store.open(d) }, d)
+		if err != nil {
+			return nil, err
+		}
+		return manifest.Uninterpreted(d, raw, func(d v1.Descriptor) (manifest.Content, error) { return read(x.ctx, x.store, d) })
+	}
+	return nil, notFound("%s lists no %s", x.desc.Digest, h)
+}
+
 func (x *index) child(h v1.Hash) (manifest.Content, error) {
 	for _, d := range x.parsed.Manifests {
 		if d.Digest == h {

@@ -1,10 +1,12 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -80,11 +82,11 @@ func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Ima
 	switch c := content.(type) {
 	case v1.Image:
 		if explicit {
-			err = isFor(c, want)
+			_, err = chosen(c, want)
 		}
 		return &sole{c}, tag, err
 	case v1.ImageIndex:
-		img, err := choose(c, want)
+		img, err := chosen(c, want)
 		return &sole{img}, tag, err
 	}
 	return nil, tag, fmt.Errorf("neither an image nor an index: %T", content)
@@ -93,34 +95,23 @@ func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Ima
 // sole is an image that can be a key of a map, as the tarball package needs.
 type sole struct{ v1.Image }
 
-func isFor(img v1.Image, want ocispec.Platform) error {
-	config, err := img.ConfigFile()
-	if err != nil {
-		return err
-	}
-	is := platform.OfConfig(config)
-	if _, ok := platform.Choose(want, []ocispec.Platform{is}); !ok {
-		return fmt.Errorf("no %s: the image is for %s", platform.Key(want), platform.Key(is))
-	}
-	return nil
-}
-
-// choose returns the image of idx to run want on.
-func choose(idx v1.ImageIndex, want ocispec.Platform) (v1.Image, error) {
-	im, err := idx.IndexManifest()
+// chosen returns the image of content, an index or an image, to run want on.
+func chosen(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
+	entries, err := manifest.Identified(content)
 	if err != nil {
 		return nil, err
 	}
-	var images []v1.Descriptor
-	var have []ocispec.Platform
-	for _, d := range im.Manifests {
-		if d.MediaType.IsImage() && !manifest.IsAttestation(d) {
-			images, have = append(images, d), append(have, platform.FromV1(d.Platform))
-		}
+	entries = slices.DeleteFunc(entries, func(e manifest.Entry) bool { return e.Kind != manifest.KindImage || !e.Placed() })
+	have := make([]ocispec.Platform, len(entries))
+	for i, e := range entries {
+		have[i] = e.Platform
 	}
 	at, ok := platform.Choose(want, have)
+	if _, single := content.(v1.Image); single && !ok {
+		return nil, fmt.Errorf("no %s: the image is for %s", platform.Key(want), cmp.Or(platform.Keys(have), "no platform that its config names"))
+	}
 	if !ok {
 		return nil, hint("name one with platform=P", "Docker takes one platform, and there is no %s among %s", platform.Key(want), platform.Keys(have))
 	}
-	return idx.Image(images[at].Digest)
+	return entries[at].Image()
 }

@@ -59,6 +59,7 @@ func (w *walk) add(c manifest.Content, d v1.Descriptor, depth int) error {
 		err = w.children(c, depth+1)
 	case v1.Image:
 		err = w.parts(c)
+	case manifest.Bytes:
 	default:
 		err = fmt.Errorf("neither an image nor an index: %T", c)
 	}
@@ -84,7 +85,7 @@ func (w *walk) children(idx v1.ImageIndex, depth int) error {
 		if w.seen[d.Digest] {
 			continue
 		}
-		child, err := childOf(idx, d)
+		child, err := manifest.ChildOf(idx, d)
 		if errors.Is(err, manifest.ErrNotFound) && w.stored != nil {
 			child, err = w.stored(d)
 		}
@@ -96,17 +97,6 @@ func (w *walk) children(idx v1.ImageIndex, depth int) error {
 		}
 	}
 	return nil
-}
-
-// childOf returns the child of idx that d describes.
-func childOf(idx v1.ImageIndex, d v1.Descriptor) (manifest.Content, error) {
-	switch {
-	case d.MediaType.IsIndex():
-		return idx.ImageIndex(d.Digest)
-	case d.MediaType.IsImage():
-		return idx.Image(d.Digest)
-	}
-	return nil, fmt.Errorf("%s: media type %q cannot be stored", d.Digest, d.MediaType)
 }
 
 // parts lists config and layers. Layers that may not be distributed stay where

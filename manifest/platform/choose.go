@@ -39,7 +39,8 @@ func rank(p ocispec.Platform) int {
 //
 // A wanted os.version selects a version equal to it or beginning with it at a
 // dot; without one the highest version wins, as does the first of several
-// equals. Wanted os.features must all be there. ok is false when nothing fits.
+// equals. Wanted os.features must all be there. What needs a feature or a version
+// that is not wanted never wins over what needs none. ok is false when nothing fits.
 func Choose(want ocispec.Platform, have []ocispec.Platform) (at int, ok bool) {
 	want = Normalize(want)
 	best := ocispec.Platform{}
@@ -48,12 +49,79 @@ func Choose(want ocispec.Platform, have []ocispec.Platform) (at int, ok bool) {
 		if !runsOn(candidate, want) {
 			continue
 		}
-		better := cmp.Or(cmp.Compare(rank(candidate), rank(best)), compareVersions(candidate.OSVersion, best.OSVersion)) > 0
+		better := cmp.Or(
+			cmp.Compare(needs(best, want), needs(candidate, want)),
+			cmp.Compare(rank(candidate), rank(best)),
+			compareVersions(candidate.OSVersion, best.OSVersion),
+		) > 0
 		if !ok || better {
 			at, ok, best = i, true, candidate
 		}
 	}
 	return at, ok
+}
+
+// All returns the positions in have of all that want names, which is more than one
+// where have has several versions of it, or doubles: the same os, architecture and
+// variant, version and features as [Choose] has them. What needs a feature that is not
+// wanted is among them only where nothing of its version does without.
+func All(want ocispec.Platform, have []ocispec.Platform) (at []int) {
+	want = Normalize(want)
+	for i, p := range have {
+		if p = Normalize(p); p.Variant == want.Variant && runsOn(p, want) && (needs(p, want) < 2 || !spared(p, have)) {
+			at = append(at, i)
+		}
+	}
+	return at
+}
+
+// Single returns the position of the one of have that is meant where several fit what
+// was declared: of doubles the first, and what needs no feature or version that was not
+// declared. ok is false where they differ in what else they are.
+func Single(declared ocispec.Platform, have []ocispec.Platform) (at int, ok bool) {
+	for i, p := range have {
+		switch n := needs(p, declared); {
+		case i == 0 || n < needs(have[at], declared):
+			at, ok = i, true
+		case n == needs(have[at], declared) && Compare(p, have[at]) != 0:
+			ok = false
+		}
+	}
+	return at, ok
+}
+
+// Plain leaves those of have that are worth an image of their own when no platform is
+// named: without those that need a feature, or other than Windows a version, where the
+// same platform is there without.
+func Plain(have []ocispec.Platform) (list []ocispec.Platform) {
+	for _, p := range have {
+		bare := p
+		bare.OSVersion, bare.OSFeatures = "", nil
+		versioned := p.OSVersion != "" && p.OS != "windows" && slices.ContainsFunc(have, func(o ocispec.Platform) bool { return Compare(o, bare) == 0 })
+		if !versioned && !spared(p, have) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// spared reports whether p needs features and have has the same without.
+func spared(p ocispec.Platform, have []ocispec.Platform) bool {
+	bare := p
+	bare.OSFeatures = nil
+	return len(p.OSFeatures) > 0 && slices.ContainsFunc(have, func(o ocispec.Platform) bool { return Compare(o, bare) == 0 })
+}
+
+// needs says what something made for have needs that is not wanted: 2 for a feature,
+// 1 for a version, 0 for neither.
+func needs(have, want ocispec.Platform) int {
+	switch {
+	case slices.ContainsFunc(have.OSFeatures, func(f string) bool { return !slices.Contains(want.OSFeatures, f) }):
+		return 2
+	case have.OSVersion != "" && want.OSVersion == "":
+		return 1
+	}
+	return 0
 }
 
 // runsOn reports whether something made for have runs where want is wanted.

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -51,16 +52,8 @@ func Fill(template, typed string) string {
 // its letters.
 func Settle(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
 	d, c := declared, config
-	d.OS, c.OS = firstOf(d.OS, c.OS), firstOf(c.OS, d.OS)
-	d.Architecture, c.Architecture = firstOf(d.Architecture, c.Architecture), firstOf(c.Architecture, d.Architecture)
-	d.Variant, c.Variant = firstOf(d.Variant, c.Variant), firstOf(c.Variant, d.Variant)
-	d.OSVersion, c.OSVersion = firstOf(d.OSVersion, c.OSVersion), firstOf(c.OSVersion, d.OSVersion)
-	if len(d.OSFeatures) == 0 {
-		d.OSFeatures = c.OSFeatures
-	}
-	if len(c.OSFeatures) == 0 {
-		c.OSFeatures = d.OSFeatures
-	}
+	Complete(&d, config)
+	Complete(&c, declared)
 	p = Normalize(d)
 	switch same := p.Variant == Normalize(c).Variant; {
 	case d.Variant == "":
@@ -71,9 +64,29 @@ func Settle(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) 
 	return p, Key(d) == Key(c)
 }
 
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
+// Complete fills in the fields of p that are empty.
+func Complete(p *ocispec.Platform, from ocispec.Platform) {
+	p.OS, p.Architecture = cmp.Or(p.OS, from.OS), cmp.Or(p.Architecture, from.Architecture)
+	p.Variant, p.OSVersion = cmp.Or(p.Variant, from.Variant), cmp.Or(p.OSVersion, from.OSVersion)
+	if len(p.OSFeatures) == 0 {
+		p.OSFeatures = from.OSFeatures
 	}
-	return b
+}
+
+// Canonical reports whether os, architecture and variant of p are written as the field
+// writes them. That leaves open whether the variant that goes without saying is written:
+// arm64 and arm64/v8 both are canonical, x86_64 and ARM64 are not.
+func Canonical(p ocispec.Platform) bool {
+	n := Normalize(p)
+	lowest := n.Variant == "" && len(ladders[n.Architecture]) > 0 && p.Variant == ladders[n.Architecture][0]
+	return p.OS == n.OS && p.Architecture == n.Architecture && (p.Variant == "" || p.Variant == n.Variant || lowest)
+}
+
+// Text writes os, architecture and variant of p as they are.
+func Text(p ocispec.Platform) string {
+	text := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		text += "/" + p.Variant
+	}
+	return text
 }

@@ -3,6 +3,7 @@ package platform_test
 import (
 	"errors"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -198,6 +199,12 @@ func TestChoose(t *testing.T) {
 		{"the highest version of Windows", "windows/amd64", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.20348.1"},
 		{"the wanted version", "windows/amd64:10.0.17763", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.17763.10", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.17763.10"},
 		{"not a version that only begins alike", "windows/amd64:10.0.1776", []string{"windows/amd64:10.0.17763.9"}, ""},
+		{"no feature beats a feature", "linux/amd64", []string{"linux/amd64:+x", "linux/amd64"}, "linux/amd64"},
+		{"nor does a higher variant make up for it", "linux/amd64/v3", []string{"linux/amd64/v3:+x", "linux/amd64"}, "linux/amd64"},
+		{"a feature where nothing else is", "linux/amd64", []string{"linux/amd64:+x"}, "linux/amd64:+x"},
+		{"no version beats a version", "linux/amd64", []string{"linux/amd64:6.1", "linux/amd64"}, "linux/amd64"},
+		{"a version beats a feature", "linux/amd64", []string{"linux/amd64:+x", "linux/amd64:6.1"}, "linux/amd64:6.1"},
+		{"a wanted feature counts for nothing", "linux/amd64:+x", []string{"linux/amd64:+x+y", "linux/amd64:+x"}, "linux/amd64:+x"},
 		{"features are wanted", "windows/amd64:10.0+win32k", []string{"windows/amd64:10.0"}, ""},
 	} {
 		have := make([]ocispec.Platform, len(c.have))
@@ -210,6 +217,58 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s: chose %v, %v", c.name, at, ok)
 		case ok && platform.Key(have[at]) != platform.Key(parse(t, c.chosen)):
 			t.Errorf("%s: chose %s, want %s", c.name, platform.Key(have[at]), c.chosen)
+		}
+	}
+}
+
+// All says what a platform stands for, Plain what is worth an image of its own, and
+// Single which one of All is meant; by position.
+func TestAllPlainSingle(t *testing.T) {
+	for _, c := range []struct {
+		want, have string
+		all        []int
+		plain      string
+		single     int // -1: none is
+	}{
+		{"linux/amd64", "linux/amd64 linux/amd64 linux/arm64", []int{0, 1}, "linux/amd64 linux/amd64 linux/arm64", 0},
+		{"linux/amd64", "linux/amd64:+x linux/amd64", []int{1}, "linux/amd64", 1},
+		{"linux/amd64", "linux/amd64:+x", []int{0}, "linux/amd64:+x", 0},
+		{"linux/amd64:+x", "linux/amd64:+x linux/amd64", []int{0}, "linux/amd64", 0},
+		{"linux/amd64", "linux/amd64:6.1 linux/amd64", []int{0, 1}, "linux/amd64", 1},
+		{"windows/amd64", "windows/amd64:10.0.1 windows/amd64:10.0.2 windows/amd64:10.0.2+w", []int{0, 1}, "windows/amd64:10.0.1 windows/amd64:10.0.2", -1},
+		{"windows/amd64", "windows/amd64:10.0.1 windows/amd64:10.0.2+w", []int{0, 1}, "windows/amd64:10.0.1 windows/amd64:10.0.2+w", 0},
+		{"windows/amd64:10.0", "windows/amd64:10.0.1 windows/amd64:10.1", []int{0}, "windows/amd64:10.0.1 windows/amd64:10.1", 0},
+		{"linux/arm/v7", "linux/arm/v6", nil, "linux/arm/v6", -1},
+	} {
+		var have []ocispec.Platform
+		for _, text := range strings.Fields(c.have) {
+			have = append(have, parse(t, text))
+		}
+		if got := platform.All(parse(t, c.want), have); !slices.Equal(got, c.all) {
+			t.Errorf("All(%s, %s) = %v, want %v", c.want, c.have, got, c.all)
+		}
+		if got := strings.ReplaceAll(platform.Keys(platform.Plain(have)), ",", ""); got != c.plain {
+			t.Errorf("Plain(%s) = %s, want %s", c.have, got, c.plain)
+		}
+		var fit []ocispec.Platform
+		for _, at := range c.all {
+			fit = append(fit, have[at])
+		}
+		if at, ok := platform.Single(parse(t, c.want), fit); ok != (c.single >= 0) || ok && c.all[at] != c.single {
+			t.Errorf("Single(%s, %s) = %d, %t; want %d", c.want, platform.Keys(fit), at, ok, c.single)
+		}
+	}
+}
+
+func TestCanonical(t *testing.T) {
+	for text, want := range map[string]bool{
+		"linux/amd64": true, "linux/amd64/v1": true, "linux/amd64/v3": true, "linux/arm64": true, "linux/arm64/v8": true, "linux/arm": true, "linux/arm/v7": true,
+		"linux/x86_64": false, "linux/aarch64": false, "linux/ARM64": false, "Linux/amd64": false, "linux/arm64/8": false, "linux/arm/7": false, "linux/armhf": false, "macos/arm64": false,
+	} {
+		os, arch, variant := platform.Words(text)
+		p := ocispec.Platform{OS: os, Architecture: arch, Variant: variant}
+		if platform.Canonical(p) != want || platform.Text(p) != text {
+			t.Errorf("%s: %t, want %t; written %s", text, !want, want, platform.Text(p))
 		}
 	}
 }

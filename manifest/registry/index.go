@@ -53,6 +53,23 @@ func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	return inner, nil
 }
 
+// Other reads a child whose media type is unknown.
+func (x *index) Other(h v1.Hash) (manifest.Content, error) {
+	for _, d := range x.parsed.Manifests {
+		if d.Digest != h {
+			continue
+		}
+		raw, err := x.client.uninterpreted(x.ctx, x.repo, d)
+		if err != nil {
+			return nil, err
+		}
+		return manifest.Uninterpreted(d, raw, func(d v1.Descriptor) (manifest.Content, error) {
+			return x.client.content(x.ctx, x.repo, raw, d)
+		})
+	}
+	return nil, fmt.Errorf("%s lists no %s", x.repo.by(x.digest), h)
+}
+
 func (x *index) child(h v1.Hash) (manifest.Content, error) {
 	for _, d := range x.parsed.Manifests {
 		if d.Digest == h {

@@ -1,14 +1,17 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -108,6 +111,8 @@ func (c *Client) fill(ctx context.Context, r repository, content manifest.Conten
 		return c.children(ctx, r, own)
 	case v1.Image:
 		return c.blobs(ctx, r, own)
+	case manifest.Bytes:
+		return nil
 	}
 	return fmt.Errorf("neither an image nor an index: %T", content)
 }
@@ -121,18 +126,36 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 	group, ctx := errgroup.WithContext(ctx)
 	for _, d := range im.Manifests {
 		group.Go(func() error {
-			return c.child(ctx, r, d, func() (manifest.Content, error) {
-				switch {
-				case d.MediaType.IsImage():
-					return idx.Image(d.Digest)
-				case d.MediaType.IsIndex():
-					return idx.ImageIndex(d.Digest)
+			return guard.Do(func() error {
+				content := func() (manifest.Content, error) { return manifest.ChildOf(idx, d) }
+				if d.MediaType.IsImage() || d.MediaType.IsIndex() {
+					return c.child(ctx, r, d, content)
 				}
-				return nil, fmt.Errorf("%s: media type %s cannot be stored", d.Digest, clean(string(d.MediaType)))
+				return c.other(ctx, r, d, content)
 			})
 		})
 	}
 	return group.Wait()
+}
+
+// other stores a child whose media type is unknown, as what it is: an image or an index
+// all the same, a manifest, or a blob.
+func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+	own, err := content()
+	if err != nil {
+		return err
+	}
+	opaque, ok := own.(manifest.Bytes)
+	switch {
+	case !ok:
+		if d.MediaType, err = own.MediaType(); err != nil {
+			return err
+		}
+		return c.byDigest(ctx, r, d, own)
+	case opaque.IsManifest():
+		return c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
+	}
+	return c.storeAll(ctx, r, []blob{{d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }
 
 // blobs stores the config and the layers of img, in parallel.

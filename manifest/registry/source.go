@@ -168,6 +168,22 @@ func (c *Client) readAll(ctx context.Context, r repository, k *call) ([]byte, ht
 	return raw, resp.Header, nil
 }
 
+// uninterpreted reads the bytes that d describes, which r has as a manifest or as a blob.
+func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descriptor) ([]byte, error) {
+	_, raw, _, err := c.fetch(ctx, r.by(d.Digest))
+	if missing(err) {
+		raw, _, err = c.readAll(ctx, r, r.blob(http.MethodGet, d.Digest))
+	}
+	if err != nil {
+		return nil, err
+	}
+	is, err := digestOf(d.Digest.Algorithm, raw)
+	if err == nil && (is != d.Digest || int64(len(raw)) != d.Size) {
+		err = mismatch("%s: got %d bytes of digest %s for %d", r.by(d.Digest), len(raw), is, d.Size)
+	}
+	return raw, err
+}
+
 // head asks what r names. An answer without media type, digest or size, or a
 // registry that knows no HEAD, costs a GET.
 func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
