@@ -3,6 +3,9 @@ package manifest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,13 +69,63 @@ func Inspect(ctx context.Context, s Source, ref string, look Look) (*Report, err
 		if err != nil {
 			return nil, err
 		}
-		i.report.Index, i.report.Annotations = true, im.Annotations
+		i.report.Index, i.report.Annotations, i.report.ArtifactType = true, im.Annotations, im.ArtifactType
+		if im.Subject != nil {
+			i.report.Subject = &im.Subject.Digest
+		}
 	}
 	i.sort(entries)
 	if err := i.finish(); err != nil {
 		return nil, err
 	}
+	i.report.tellDoubles()
 	return i.report, nil
+}
+
+// tellDoubles says of images with one platform what tells them apart.
+func (r *Report) tellDoubles() {
+	of := map[string][]*Runnable{}
+	for i := range r.Platforms {
+		if p := &r.Platforms[i]; p.Platform != "" {
+			of[p.Platform] = append(of[p.Platform], p)
+		}
+	}
+	for _, group := range of {
+		if len(group) == 1 {
+			continue
+		}
+		values := map[string]map[string]bool{} // by what is compared
+		said := func(p *Runnable) map[string]string {
+			all := maps.Clone(p.Annotations)
+			if all == nil {
+				all = map[string]string{}
+			}
+			all["mediaType"] = string(p.Type)
+			return all
+		}
+		for _, p := range group {
+			for key := range said(p) {
+				values[key] = map[string]bool{}
+			}
+		}
+		for key := range values {
+			for _, p := range group {
+				values[key][said(p)[key]] = true
+			}
+		}
+		for n, p := range group {
+			var apart []string
+			for _, key := range slices.Sorted(maps.Keys(values)) {
+				if value := said(p)[key]; len(values[key]) > 1 && value != "" {
+					apart = append(apart, key+"="+value)
+				}
+			}
+			p.Double = fmt.Sprintf("%d of %d for its platform", n+1, len(group))
+			if len(apart) > 0 {
+				p.Double += ": " + strings.Join(apart, ", ")
+			}
+		}
+	}
 }
 
 // An inspection is one run of Inspect.

@@ -14,7 +14,8 @@ type Report struct {
 	Digest       v1.Hash           `json:"digest"`
 	MediaType    types.MediaType   `json:"mediaType"`
 	Index        bool              `json:"index"`                  // several images behind one name
-	ArtifactType string            `json:"artifactType,omitempty"` // of what is no image and runs nowhere
+	ArtifactType string            `json:"artifactType,omitempty"` // of the index, or of what is no image and runs nowhere
+	Subject      *v1.Hash          `json:"subject,omitempty"`      // of the index: the digest that it refers to
 	Annotations  map[string]string `json:"annotations,omitempty"`
 	Notes        []string          `json:"notes,omitempty"` // of the whole, as those of a Runnable
 	Platforms    []Runnable        `json:"platforms"`       // in the order of the index
@@ -41,7 +42,11 @@ type Runnable struct {
 	// Notes say what there is about the image: "attested" for attestations that
 	// were not looked at; otherwise "sbom", "provenance", "signed", and the types
 	// of further referrers.
-	Notes       []string          `json:"notes,omitempty"`
+	Notes []string `json:"notes,omitempty"`
+	// Double is what tells the image from the others of its platform, where there are any:
+	// its media type, its annotations in the index. The first of them is taken where one is
+	// needed.
+	Double      string            `json:"double,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"` // in the index
 	Image       *Detail           `json:"image,omitempty"`
 }

@@ -379,7 +379,7 @@ var outcomes = map[string]map[string]string{
 		"build --base":       "amd64:a",
 		"--platforms all":    "amd64:a arm64:z",
 		"inspect":            "amd64:a arm64:z",
-		"--require":          "exit 0",
+		"--require":          "exit 1",
 		"create":             "amd64:a arm64:z",
 		"--select":           "amd64:a",
 		"add":                "amd64:a arm64:z s390x:e",

@@ -181,6 +181,10 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 	var have, lacking []ocispec.Platform
 	var keys []string
 	for _, p := range r.Platforms {
+		if p.Written != "" { // runtimes that compare what is written do not find it
+			keys = append(keys, p.Platform+" (written "+p.Written+")")
+			continue
+		}
 		keys = append(keys, p.Platform)
 		if parsed, err := platform.Parse(p.Platform); err == nil {
 			have = append(have, parsed)

@@ -125,7 +125,7 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	if len(r.Notes) > 0 {
 		fmt.Fprintf(&b, " * Notes: %s\n", plain(strings.Join(r.Notes, ", ")))
 	}
-	if r.ArtifactType != "" {
+	if r.ArtifactType != "" && !r.Index {
 		fmt.Fprintf(&b, " * An artifact and no image, it runs nowhere: %s\n", plain(r.ArtifactType))
 	} else {
 		fmt.Fprintf(&b, " * Supported platforms:\n")
@@ -190,6 +190,9 @@ func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest fu
 		}
 		if p.Written != "" {
 			notes = append(notes, "written "+p.Written)
+		}
+		if p.Double != "" {
+			notes = append(notes, p.Double)
 		}
 		if p.Within != nil {
 			notes = append(notes, "within "+p.Within.String())

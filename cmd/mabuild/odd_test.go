@@ -206,12 +206,15 @@ func TestEditsKeepWhatTheIndexIs(t *testing.T) {
 	}
 }
 
-// How a platform is written decides nothing, and is noted.
+// How a platform is written is noted. Runtimes compare what is written, podman among them,
+// so such an image does not keep a requirement.
 func TestPlatformsWrittenOtherwise(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		return x.Index(on(x.image("a", "linux/amd64"), "linux/x86_64"), on(x.image("b", "linux/arm64"), "linux/aarch64/8"), on(x.image("c", "linux/arm"), "linux/arm/v7"))
 	})
-	list := b.want(0, "inspect", "--require", "linux/amd64,linux/arm64", b.ref)
+	list := b.want(0, "inspect", "--require", "linux/arm/v7", b.ref)
+	b.want(1, "inspect", "--require", "linux/amd64", b.ref)
+	b.want(1, "inspect", "--require", "linux/arm64", b.ref)
 	for _, want := range []string{"written linux/x86_64", "written linux/aarch64/8"} {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %q in %s", want, list)
@@ -223,6 +226,32 @@ func TestPlatformsWrittenOtherwise(t *testing.T) {
 	report := b.want(0, "inspect", "--json", b.ref)
 	if !strings.Contains(report, `"platform": "linux/amd64"`) || !strings.Contains(report, `"written": "linux/x86_64"`) {
 		t.Error(report)
+	}
+}
+
+// What tells images of one platform apart is said, and what an index says of itself.
+func TestInspectTellsDoublesApart(t *testing.T) {
+	b := odd(t, func(x *oddIndex) fields {
+		z := on(x.image("c", "linux/amd64"), "linux/amd64").With("annotations", fields{"compression": "zstd"})
+		return x.Manifest(fields{
+			"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "artifactType": "application/vnd.example.bundle", "subject": x.image("s", "linux/amd64"),
+			"manifests": []fields{on(x.image("a", "linux/amd64"), "linux/amd64"), z, on(x.image("b", "linux/arm64"), "linux/arm64")},
+		})
+	})
+	list := b.want(0, "inspect", b.ref)
+	for _, want := range []string{"1 of 2 for its platform", "2 of 2 for its platform: compression=zstd"} {
+		if strings.Count(list, want) != 1 {
+			t.Errorf("no %q in %s", want, list)
+		}
+	}
+	if strings.Count(list, "for its platform") != 2 || strings.Contains(list, "runs nowhere") {
+		t.Error(list)
+	}
+	report := b.want(0, "inspect", "--json", b.ref)
+	for _, want := range []string{`"artifactType": "application/vnd.example.bundle"`, `"subject": "sha256:`, `"double": "2 of 2 for its platform: compression=zstd"`} {
+		if !strings.Contains(report, want) {
+			t.Errorf("no %s in %s", want, report)
+		}
 	}
 }
 
