@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -62,7 +63,7 @@ func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error
 		}
 	}()
 	content := &bounded{r: r, total: &t.read}
-	archive := tar.NewReader(content)
+	archive, large := tar.NewReader(content), 0
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -70,6 +71,11 @@ func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error
 		}
 		if err != nil {
 			return err
+		}
+		// Large headers become garbage faster than a busy machine collects it.
+		if large += headerSize(h); large > maxGarbage {
+			runtime.GC()
+			large = 0
 		}
 		c, err := t.change(h, archive)
 		if err != nil {
@@ -87,6 +93,23 @@ func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error
 	}
 	_, err = io.Copy(io.Discard, content) // what follows the archive's end
 	return err
+}
+
+// maxGarbage is after how many bytes of headers the garbage that they leave is collected.
+// Those of an ordinary base are far below.
+const maxGarbage = 4 << 20
+
+// headerSize is about what a header takes beyond the usual.
+func headerSize(h *tar.Header) int {
+	size := len(h.Name) + len(h.Linkname)
+	for key, value := range h.PAXRecords {
+		size += len(key) + len(value)
+	}
+	const usual = 4 << 10
+	if size < usual {
+		return 0
+	}
+	return size
 }
 
 // change reads an entry; nil is one that changes nothing.
