@@ -73,6 +73,11 @@ type Carrier interface {
 // ErrNotFound is what a [Source] returns for a reference that does not exist.
 var ErrNotFound = errors.New("not found")
 
+// ErrUnanswered is in the chain of the error of a [Source] that refuses to say what a
+// reference names: the reference may name anything, or nothing. It does not stand
+// beside [ErrNotFound].
+var ErrUnanswered = errors.New("the registry does not say what is there")
+
 // ErrMismatch is in the chain of every error that says that content contradicts
 // its digest, size, media type or declared platform.
 var ErrMismatch = errors.New("content contradicts its claim")

@@ -39,6 +39,9 @@ func (m *move) backup(ctx context.Context) error {
 // kept is the name under which what the target names is to be kept, "" for none.
 func (m *move) kept() (string, error) {
 	text := m.job.entry.Backup
+	if text != "" && m.untold != nil {
+		return "", fmt.Errorf("backup: %w", m.untold)
+	}
 	if text == "" || m.now.Digest == (v1.Hash{}) {
 		return "", nil
 	}

@@ -28,6 +28,7 @@ type move struct {
 
 	chosen *manifest.Selection
 	now    v1.Descriptor // what the target names; zero for nothing
+	untold error         // why it is not known what the target names; nil if it is
 
 	carried int              // referrers that the target did not have
 	beside  []manifest.Named // what goes into a local place along with it
@@ -168,11 +169,15 @@ func (m *move) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// look asks what the target names.
+// look asks what the target names. Where the registry refuses to say, the image is
+// copied, and the answer to that counts; a dry run copies nothing and ends there.
 func (m *move) look(ctx context.Context) (err error) {
 	m.now, err = m.Store.Resolve(ctx, m.target)
-	if errors.Is(err, manifest.ErrNotFound) {
+	switch {
+	case errors.Is(err, manifest.ErrNotFound):
 		m.now, err = v1.Descriptor{}, nil
+	case errors.Is(err, manifest.ErrUnanswered) && !m.DryRun:
+		m.untold, m.now, err = err, v1.Descriptor{}, nil
 	}
 	if m.now.Digest != (v1.Hash{}) {
 		m.result.Was = m.now.Digest.String()
@@ -230,6 +235,9 @@ func (m *move) put(ctx context.Context, c manifest.Content) error {
 // reason says why something is copied.
 func (m *move) reason() string {
 	why := "the target had none"
+	if m.untold != nil {
+		why = "the target does not say what it names"
+	}
 	if m.now.Digest != (v1.Hash{}) {
 		why = "the target named " + m.now.Digest.String()
 	}

@@ -146,7 +146,7 @@ func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) er
 	switch {
 	case err == nil && now.Digest == found.Digest:
 		return nil
-	case err != nil && !errors.Is(err, manifest.ErrNotFound):
+	case err != nil && !errors.Is(err, manifest.ErrNotFound) && !errors.Is(err, manifest.ErrUnanswered):
 		return err
 	}
 	c, err := m.Store.Get(ctx, m.Store.Beside(s.ref, found.Digest, ""))

@@ -109,6 +109,9 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 					gone.Add(1)
 					return nil
 				}
+				if errors.Is(err, manifest.ErrUnanswered) {
+					return nil // Put finds out
+				}
 				return err
 			})
 		})

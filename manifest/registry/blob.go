@@ -130,7 +130,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 	}
 	there, err := false, error(nil)
 	if !c.known.lacked(r.at(b.Digest)) {
-		there, err = c.has(ctx, r, b)
+		there, _, err = c.has(ctx, r, b)
 	}
 	if there || err != nil {
 		c.cancel(ctx, r, opened)
@@ -145,25 +145,27 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 	return c.upload(ctx, r, b, opened)
 }
 
-// has asks whether r has b. A registry that does not answer the question does
-// not have it.
-func (c *Client) has(ctx context.Context, r repository, b blob) (bool, error) {
+// has asks whether r has b. told is false where the registry refuses the question: b
+// may be there, and is sent as if it were not.
+func (c *Client) has(ctx context.Context, r repository, b blob) (there, told bool, err error) {
 	k := r.blob(http.MethodHead, b.Digest)
 	k.scopes = c.scopes(r)
-	k.want = append(k.want, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	k.want = append(k.want, http.StatusNotFound)
 	resp, err := c.wire.do(ctx, k)
+	if unanswered(err) {
+		return false, false, nil
+	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	discard(resp)
 	if resp.StatusCode != http.StatusOK {
-		return false, nil
+		return false, true, nil
 	}
 	if n := resp.ContentLength; n > 0 && n != b.Size {
-		return false, mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(b.Digest), n, b.Size)
+		return false, true, mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(b.Digest), n, b.Size)
 	}
-	return true, nil
+	return true, true, nil
 }
 
 // mount asks the host to take b from another of its repositories. Any refusal

@@ -51,7 +51,7 @@ func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v
 	if c.known.blobs.has(at) {
 		return false, nil
 	}
-	there, err := c.has(ctx, r, sign)
+	there, _, err := c.has(ctx, r, sign)
 	if err != nil {
 		return false, err
 	}
@@ -70,10 +70,14 @@ func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, conte
 	return c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
 }
 
-// ensure asks for a child and stores it if it is not there.
+// ensure asks for a child and stores it if it is not there, or if the registry does
+// not say.
 func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	found, absent := c.head(ctx, r.by(d.Digest))
-	if absent != nil && !missing(absent) {
+	if unanswered(absent) {
+		found, absent = c.insist(ctx, r.by(d.Digest), absent)
+	}
+	if absent != nil && !missing(absent) && !unanswered(absent) {
 		return absent
 	}
 	there := absent == nil

@@ -19,8 +19,9 @@ import (
 var ErrCredentials = errors.New("credentials refused")
 
 // An Error says which request ended how. errors.Is finds [ErrCredentials],
-// [manifest.ErrNotFound] (a manifest that was to be read and is not there) and
-// what is in Err.
+// [manifest.ErrNotFound] (a manifest that was to be read and is not there),
+// [manifest.ErrUnanswered] (the question what a reference names was refused) and what
+// is in Err.
 type Error struct {
 	Op         string   // the method: HEAD, GET, PUT, …
 	Host       string   // the registry, as in a reference
@@ -33,6 +34,7 @@ type Error struct {
 
 	hint       string
 	missing    bool          // a manifest that was asked for is not there
+	unanswered bool          // the question for a manifest or a blob was refused: it may be there or not
 	throttled  bool          // too many requests, whatever the status
 	credential bool          // credentials were the cause without a 401 or 403
 	elsewhere  bool          // a host that the registry redirected to has answered
@@ -85,6 +87,8 @@ func (e *Error) Is(target error) bool {
 	switch target {
 	case manifest.ErrNotFound:
 		return e.missing
+	case manifest.ErrUnanswered:
+		return e.unanswered
 	case ErrCredentials:
 		return e.refused()
 	}
@@ -173,12 +177,14 @@ func (k *call) refusal(resp *http.Response) *Error {
 	if text != "" {
 		e.Err = errors.New(text)
 	}
-	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && (k.method == http.MethodGet || k.method == http.MethodHead)
+	asks := k.method == http.MethodGet || k.method == http.MethodHead
+	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && asks
 	e.throttled = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden && limited(resp.Header, body)
 	if e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); e.throttled && e.wait == unsaid {
 		e.wait = parseReset(resp.Header, time.Now())
 	}
 	e.elsewhere = k.elsewhere(resp)
+	e.unanswered = asks && !k.token && !e.throttled && deniesQuestion(resp.StatusCode)
 	if e.throttled && !e.elsewhere && e.wait <= longestPause { // also where nobody tries again
 		k.host.pause.extend(time.Now().Add(e.wait))
 	}
@@ -186,6 +192,19 @@ func (k *call) refusal(resp *http.Response) *Error {
 	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
 	e.spent(k)
 	return e
+}
+
+// deniesQuestion reports whether a status refuses a HEAD or a GET and says nothing of
+// what is there: any 4xx but 401, which is about credentials, 404, which is an answer,
+// and those that may be another one in a moment; and 501 and 505.
+func deniesQuestion(status int) bool {
+	switch status {
+	case http.StatusUnauthorized, http.StatusNotFound:
+		return false
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return true
+	}
+	return status >= 400 && status < 500 && !temporary(status)
 }
 
 // hollow makes the error of an answer that says yes in a way that no registry does,

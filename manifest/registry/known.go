@@ -26,6 +26,8 @@ type known struct {
 	chunks   map[string]bool           // hosts that take no blob in one piece
 	aloof    map[string]bool           // repositories from where nothing was mounted, or not into another one
 	mute     map[string]bool           // repositories, and hosts, that do not know the referrers API
+
+	unanswered map[string]bool // tags to be written of which the registry does not say what they name
 	lists    map[string]bool           // repositories that do, and hosts that have one
 	found    map[string]bool           // manifests that were there when they were first asked for
 	listed   map[string]bool           // referrers that are in the list of their subject

@@ -268,6 +268,12 @@ func unknownParts(err error) bool {
 	return e != nil && e.has("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 }
 
+// unanswered reports whether err says that a registry refused to say what is there.
+func unanswered(err error) bool {
+	e := asError(err)
+	return e != nil && e.unanswered
+}
+
 // missing reports whether err says that a manifest is not there.
 func missing(err error) bool {
 	e := asError(err)

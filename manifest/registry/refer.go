@@ -130,12 +130,12 @@ func (c *Client) listAt(ctx context.Context, at reference, subject v1.Hash) (v1.
 	return now, nil
 }
 
-// present returns the descriptors of what is in r.
+// present returns the descriptors of what is in r, and of what r does not tell of.
 func (c *Client) present(ctx context.Context, r repository, all []v1.Descriptor) ([]v1.Descriptor, error) {
 	var there []v1.Descriptor
 	for _, d := range all {
 		switch _, err := c.head(ctx, r.by(d.Digest)); {
-		case err == nil:
+		case err == nil, unanswered(err):
 			there = append(there, d)
 		case !missing(err):
 			return nil, err

@@ -69,13 +69,39 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 	})
 }
 
-// target is current for a tag that is to be written.
+// target is current for a tag that is to be written. A registry that refuses to say
+// what the tag names, to HEAD and to GET, is asked once a run: the zero descriptor
+// stands for that, too, and the answer to the PUT counts.
 func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error) {
+	if _, known := c.known.names(r); !known && c.known.flagged(&c.known.unanswered, r.String()) {
+		return v1.Descriptor{}, nil
+	}
 	d, err := c.current(ctx, r)
+	if unanswered(err) {
+		d, err = c.insist(ctx, r, err)
+		switch {
+		case unanswered(err):
+			c.known.flag(&c.known.unanswered, r.String())
+			return v1.Descriptor{}, nil
+		case missing(err):
+			d, err = v1.Descriptor{}, nil
+		}
+		if err == nil {
+			c.known.name(r, d)
+		}
+	}
 	if err == nil && d.Digest == (v1.Hash{}) {
 		c.known.flag(&c.known.vacant, r.key())
 	}
 	return d, err
+}
+
+// insist asks by GET what r names, where head ended in refused and has not done so.
+func (c *Client) insist(ctx context.Context, r reference, refused error) (v1.Descriptor, error) {
+	if asError(refused).Op != http.MethodHead {
+		return v1.Descriptor{}, refused
+	}
+	return c.describe(ctx, r)
 }
 
 // nothing is the error about a tag that is known to name nothing.

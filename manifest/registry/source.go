@@ -74,15 +74,21 @@ func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (mani
 			return c.content(ctx, r.repository, raw, want)
 		}
 	}
-	k, raw, header, err := c.fetch(ctx, r)
-	if err != nil {
-		return nil, err
+	return c.getNow(ctx, r, want)
+}
+
+// getNow is get that asks the registry, whatever the cache holds.
+func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (manifest.Content, error) {
+	for {
+		k, raw, header, err := c.fetch(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		content, err := c.checked(ctx, r, raw, header, want)
+		if err = c.mislead(r.repository, k.from, err); !isMisled(err) {
+			return content, err
+		}
 	}
-	content, err := c.checked(ctx, r, raw, header, want)
-	if err = c.mislead(r.repository, k.from, err); isMisled(err) {
-		return c.get(ctx, r, want)
-	}
-	return content, err
 }
 
 // checked makes content of what was read at r, if that is what want says.
@@ -185,12 +191,13 @@ func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descripto
 }
 
 // head asks what r names. An answer without media type, digest or size, or a
-// registry that knows no HEAD, costs a GET.
+// registry that refuses HEAD, costs a GET. A 403 is taken at its word: it is what
+// registries say to an account that may not read.
 func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	k := r.manifest(http.MethodHead)
 	resp, err := c.read(ctx, r.repository, k)
 	if err != nil {
-		if s := statusOf(err); s != http.StatusMethodNotAllowed && s != http.StatusNotImplemented {
+		if !unanswered(err) || statusOf(err) == http.StatusForbidden {
 			return v1.Descriptor{}, err
 		}
 		return c.describe(ctx, r)
@@ -213,9 +220,10 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	return d, nil
 }
 
-// describe reads the manifest to know what r names.
+// describe reads the manifest to know what r names. The registry itself is asked: that
+// a manifest is in the cache says nothing of where it is.
 func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, error) {
-	content, err := c.get(ctx, r, v1.Descriptor{Digest: r.digest})
+	content, err := c.getNow(ctx, r, v1.Descriptor{Digest: r.digest})
 	if err != nil {
 		return v1.Descriptor{}, err
 	}

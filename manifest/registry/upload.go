@@ -113,10 +113,10 @@ func (u *upload) commit(ctx context.Context, body *payload) error {
 }
 
 // doubt looks for the blob after an answer that no registry gives, but a page that
-// stands before one may.
+// stands before one may. Where the registry does not say, the PUT of the manifest does.
 func (u *upload) doubt(ctx context.Context, k *call, resp *http.Response) error {
-	there, err := u.c.has(ctx, u.repo, u.blob)
-	if err == nil && !there {
+	there, told, err := u.c.has(ctx, u.repo, u.blob)
+	if err == nil && told && !there {
 		err = k.hollow(resp)
 	}
 	return err
@@ -184,7 +184,7 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 		return false, end
 	}
 	if errors.As(err, new(lost)) {
-		if there, err := u.c.has(ctx, u.repo, u.blob); there || err != nil {
+		if there, _, err := u.c.has(ctx, u.repo, u.blob); there || err != nil {
 			return there, err
 		}
 	}

@@ -1,0 +1,112 @@
+package registry_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// refusals are the answers that refuse a HEAD or a GET and say nothing of what is there.
+var refusals = []int{400, 402, 403, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 418, 421, 422, 428, 431, 451, 501, 505}
+
+// The target refuses to say what it has. Everything is sent, also what the cache holds
+// since it was read elsewhere, and what is there already is found by a GET where the
+// registry answers that.
+func TestTargetThatDoesNotSay(t *testing.T) {
+	source, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 300, 1, "amd64", "arm64")
+	put(t, client(t), source.Host+"/app:v1", idx)
+	cache := t.TempDir()
+	for _, status := range refusals {
+		for what, faults := range map[string][]regtest.Fault{
+			"HEAD of manifests":         {{Method: "HEAD", Path: "/manifests/"}},
+			"HEAD and GET of manifests": {{Method: "HEAD", Path: "/manifests/"}, {Method: "GET", Path: "/manifests/"}},
+			"HEAD of blobs":             {{Method: "HEAD", Path: "/blobs/sha256"}},
+			"HEAD":                      {{Method: "HEAD"}},
+		} {
+			repo := fmt.Sprintf("app%d-%d", status, len(what))
+			t.Run(fmt.Sprintf("%s %d", what, status), func(t *testing.T) {
+				target.Reset()
+				for _, f := range faults {
+					f.Status, f.Times = status, -1
+					target.Inject(f)
+				}
+				c := client(t)
+				c.CacheDir = cache
+				content := must(c.Get(t.Context(), source.Host+"/app:v1"))(t)
+				for _, d := range must(idx.IndexManifest())(t).Manifests { // so that the cache has them
+					_ = must(c.Get(t.Context(), by(source, "app", d.Digest)))(t)
+				}
+				put(t, c, target.Host+"/"+repo+":v1", content)
+				verifyTag(t, target, repo+":v1", idx)
+
+				before := target.Tally()["PUT manifest"]
+				if before != 3 {
+					t.Errorf("%d manifests were sent", before)
+				}
+				put(t, client(t), target.Host+"/"+repo+":v1", idx)
+				again := target.Tally()["PUT manifest"] - before
+				if silent := len(faults) == 2; silent != (again == 3) || !silent && again != 0 {
+					t.Errorf("%d manifests were sent again", again)
+				}
+				_, release, err := client(t).Prepare(t.Context(), target.Host+"/"+repo+":v2")
+				if err != nil {
+					t.Error(err)
+				}
+				release()
+			})
+		}
+	}
+}
+
+// A child that was deleted behind a tag is sent again by a target that refuses HEAD,
+// though the cache has it.
+func TestCacheSaysNothingOfATarget(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	idx := regtest.RandomIndex(t, 300, 1, "amd64", "arm64")
+	c := client(t)
+	c.CacheDir = t.TempDir()
+	put(t, c, r.Host+"/app:v1", idx)
+	children := must(idx.IndexManifest())(t).Manifests
+	for _, d := range children {
+		_ = must(c.Get(t.Context(), by(r, "app", d.Digest)))(t)
+	}
+	for i, status := range []int{405, 501, 400} {
+		if err := remote.Delete(must(name.NewDigest(r.Judge() + "/app@" + children[i%2].Digest.String()))(t)); err != nil {
+			t.Fatal(err)
+		}
+		r.Reset()
+		r.Inject(regtest.Fault{Method: "HEAD", Path: "/manifests/", Status: status, Times: -1})
+		again := client(t)
+		again.CacheDir = c.CacheDir
+		if _, err := again.Resolve(t.Context(), by(r, "app", children[i%2].Digest)); !errors.Is(err, manifest.ErrNotFound) {
+			t.Errorf("%d: the cache answered for the registry: %v", status, err)
+		}
+		put(t, again, r.Host+"/app:v1", idx)
+		verifyTag(t, r, "app:v1", idx)
+	}
+}
+
+// What a refusal says: nothing, which is neither that something is missing nor, but for
+// 401 and 403, that credentials are.
+func TestUnanswered(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, status := range append([]int{401, 404, 408, 429, 500}, refusals...) {
+		r.Reset()
+		r.Inject(regtest.Fault{Path: "/manifests/", Status: status, Times: -1})
+		d, err := client(t).Resolve(t.Context(), r.Host+"/app:v1")
+		want := status != 401 && status != 404 && status != 408 && status != 429 && status != 500
+		if d.Digest != (v1.Hash{}) || errors.Is(err, manifest.ErrUnanswered) != want ||
+			errors.Is(err, manifest.ErrNotFound) != (status == 404) || errors.Is(err, registry.ErrCredentials) != (status == 401 || status == 403) {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
