@@ -22,7 +22,7 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 		return nil, badName("%s is no host[:port]", host)
 	}
 	r := repository{host: c.wire.host(parsed.RegistryStr())}
-	return pages(r.host.name+": repositories", func(query url.Values) ([]string, http.Header, error) {
+	names, err := listNames(r.host.name+": repositories", func(query url.Values) ([]string, http.Header, error) {
 		k := &call{
 			method: http.MethodGet, host: r.host, path: "_catalog", query: query, header: http.Header{},
 			scopes: []string{"registry:catalog:*"}, want: []int{http.StatusOK},
@@ -31,14 +31,15 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 			Repositories []string `json:"repositories"`
 		}
 		header, err := c.readPage(ctx, r, k, &page)
-		return page.Repositories, header, unlisted(err)
+		return page.Repositories, header, err
 	})
+	return names, unlisted(err)
 }
 
 // unlisted says of a refusal that the registry does not list its repositories.
 func unlisted(err error) error {
 	e := asError(err)
-	if e == nil || e.Status < http.StatusBadRequest || temporary(e.Status) || e.throttled {
+	if e == nil || e.Status < http.StatusBadRequest || temporary(e.Status) || e.throttled || e.has("PAGINATION_NUMBER_INVALID") {
 		return err
 	}
 	known := *e

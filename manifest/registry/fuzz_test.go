@@ -155,3 +155,43 @@ func FuzzDigest(f *testing.F) {
 		}
 	})
 }
+
+// What a Link header says of the next page is a query and nothing else. A link that was
+// read is read the same when it is written down again, alone, behind another and in a
+// header of its own.
+func FuzzLink(f *testing.F) {
+	for _, seed := range []string{
+		`</v2/a/tags/list?last=b&n=2>; rel="next"`, `<?last=b>;rel=next`, `<https://evil.example/?last=b>; REL = "prev Next"`,
+		`<a>; rel=first, <?n=1&last=x,y>; title="a,b\"c"; rel="next"`, `<?a=1>; rel=next; anchor="#x"`, `<?a`, `,,;`, `<>; rel=next`, `<?a=1>; rel='next'`, `<?a=%zz>; rel=next`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		h := http.Header{"Link": {line}}
+		all, ok := parseLinks(h)
+		query, broken := nextPage(h)
+		if len(query) > 0 && broken || query != nil && len(query) == 0 {
+			t.Fatalf("%q: %v, %t", line, query, broken)
+		}
+		at := (&url.URL{Scheme: "https", Host: "r.example.com", Path: "/v2/a/tags/list"})
+		at.RawQuery = query.Encode()
+		if again, err := url.Parse(at.String()); err != nil || again.Host != at.Host || again.Path != at.Path || again.Fragment != "" {
+			t.Errorf("%q leads to %s", line, at)
+		}
+		if next := strings.Contains(strings.ToLower(line), "next"); !ok && query == nil && next != broken {
+			t.Errorf("%q ends the listing: next %t, broken %t", line, next, broken)
+		}
+		for _, one := range all {
+			if one.anchor || strings.ContainsAny(one.target, "<>") || strings.ContainsAny(strings.Join(one.rels, ""), `"\`) {
+				continue
+			}
+			text := `<` + one.target + `>; rel="` + strings.Join(one.rels, " ") + `"`
+			for _, h := range []http.Header{{"Link": {text}}, {"Link": {`<x>; title="a, <b>";rel=x , ` + text}}, {"Link": {`<x>; rel=y`, text + `,`}}} {
+				back, ok := parseLinks(h)
+				if !ok || back[len(back)-1].target != one.target || strings.Join(back[len(back)-1].rels, " ") != strings.Join(one.rels, " ") {
+					t.Errorf("%q: %+v is written %q and read %+v", line, one, text, back)
+				}
+			}
+		}
+	})
+}

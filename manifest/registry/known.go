@@ -28,10 +28,10 @@ type known struct {
 	mute     map[string]bool           // repositories, and hosts, that do not know the referrers API
 
 	unanswered map[string]bool // tags to be written of which the registry does not say what they name
-	lists    map[string]bool           // repositories that do, and hosts that have one
-	found    map[string]bool           // manifests that were there when they were first asked for
-	listed   map[string]bool           // referrers that are in the list of their subject
-	turns    map[place]gate            // to change the list of a subject
+	lists      map[string]bool // repositories that do, and hosts that have one
+	found      map[string]bool // manifests that were there when they were first asked for
+	listed     map[string]bool // referrers that are in the list of their subject
+	turns      map[place]gate  // to change the list of a subject
 }
 
 // An origin is a blob at a host.

@@ -134,7 +134,11 @@ func unheardOf(err error) bool {
 func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
 	var all []manifest.Referrer
 	var query url.Values
-	for range maxPages {
+	pages := pager{what: r.by(subject).String() + ": referrers"}
+	for len(all) <= maxReferrers {
+		if err := pages.ask(query); err != nil {
+			return nil, err
+		}
 		k := r.call(http.MethodGet, "referrers/"+subject.String())
 		k.ref, k.query, k.want = subject.String(), query, []int{http.StatusOK}
 		k.header.Set("Accept", string(types.OCIImageIndex))
@@ -143,15 +147,11 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 			return nil, err
 		}
 		all = append(all, page...)
-		next := nextPage(header)
-		if next == nil || next.Encode() == query.Encode() {
-			return all, nil
-		}
-		if query = next; len(all) > maxReferrers {
-			break
+		if query, err = pages.follow(header); query == nil || err != nil {
+			return all, err
 		}
 	}
-	return nil, mismatch("%s: more than %d referrers, or %d pages", r.by(subject), maxReferrers, maxPages)
+	return nil, mismatch("%s: more than %d referrers", r.by(subject), maxReferrers)
 }
 
 // readReferrers reads one page, again when it is cut off.

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"strings"
+	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
 )
@@ -13,14 +13,16 @@ import (
 // Bounds of a listing: pages of at most pageSize, no more than maxPages, and no more
 // names on them than maxNames bytes, each of which counts nameCost more.
 const (
-	pageSize = "1000" // more is refused by ECR
-	maxPages = 10_000
-	maxNames = 128 << 20
-	nameCost = 16
+	pageSize  = 1000 // more is refused by ECR
+	smallPage = 100  // for a registry that refuses pageSize
+	maxPages  = 10_000
+	maxNames  = 128 << 20
+	nameCost  = 64
 )
 
-// Tags lists the tags of a repository, page by page, in the registry's order. A
-// repository that does not exist is [manifest.ErrNotFound].
+// Tags lists the tags of a repository, page by page, in the registry's order
+// (distribution-spec, "Listing Tags"). A repository that does not exist is
+// [manifest.ErrNotFound]. A listing that cannot be read to its end is an error.
 func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	c.start()
 	parsed, err := name.NewRepository(repo)
@@ -31,7 +33,7 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 		return nil, err
 	}
 	r := c.repository(parsed)
-	return pages(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
+	return listNames(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
 		k := r.call(http.MethodGet, "tags/list")
 		k.query, k.manifest = query, true
 		k.want = []int{http.StatusOK}
@@ -43,30 +45,170 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	})
 }
 
-// pages reads a listing until there is no next page. what is told in errors.
-func pages(what string, read func(url.Values) ([]string, http.Header, error)) ([]string, error) {
-	var all []string
-	size := 0
-	query := url.Values{"n": {pageSize}}
-	for range maxPages {
-		page, header, err := read(query)
+// A pager follows the links from page to page of one listing.
+type pager struct {
+	what  string          // is listed, for errors
+	asked map[string]bool // the queries, encoded
+	count int             // of pages
+}
+
+// follow returns the query of the page after the one that h came with, nil at the end.
+// A page that was read before, a link that is not understood and too many pages are
+// errors: the listing has no end that could be believed.
+func (p *pager) follow(h http.Header) (url.Values, error) {
+	next, broken := nextPage(h)
+	switch {
+	case broken:
+		return nil, mismatch("%s: the link to the next page is not understood: %s", p.what, clean(h.Get("Link")))
+	case next == nil:
+		return nil, nil
+	case p.asked[next.Encode()]:
+		return nil, mismatch("%s: the link to the next page leads to a page that was read before: %s", p.what, clean(h.Get("Link")))
+	}
+	return next, nil
+}
+
+// ask counts the page of a query that is about to be read.
+func (p *pager) ask(query url.Values) error {
+	if p.count++; p.count > maxPages {
+		return mismatch("%s on more than %d pages", p.what, maxPages)
+	}
+	if p.asked == nil {
+		p.asked = map[string]bool{}
+	}
+	p.asked[query.Encode()] = true
+	return nil
+}
+
+// A readNames reads the page of a listing that a query asks for.
+type readNames func(url.Values) ([]string, http.Header, error)
+
+// A nameList is a listing of names that is read page by page.
+type nameList struct {
+	pager
+	read   readNames
+	all    []string
+	seen   map[string]bool
+	size   int  // of the names that came, repeated ones too
+	linked bool // the registry has named a next page
+}
+
+// listNames reads a listing to its end: by the links of the registry, or, where a page
+// is as full as was asked for and there is no link, by the last name. A page size that
+// the registry refuses is asked for smaller, then left to the registry. Each name is
+// listed once.
+func listNames(what string, read readNames) ([]string, error) {
+	l := &nameList{pager: pager{what: what}, read: read, seen: map[string]bool{}}
+	query := url.Values{"n": {strconv.Itoa(pageSize)}}
+	for query != nil {
+		names, header, err := l.page(query)
+		if refusedSize(err) && query.Get("n") != "" {
+			query = smaller(query)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range page {
-			size += len(name) + nameCost
+		fresh := l.add(names)
+		if l.size > maxNames {
+			return nil, mismatch("%s: more than %d MiB of names, %d of them so far", what, maxNames>>20, len(l.all))
 		}
-		if size > maxNames {
-			return nil, mismatch("%s: more than %d MiB of names, %d of them so far", what, maxNames>>20, len(all))
+		if query, err = l.next(query, header, names, fresh); err != nil {
+			return nil, err
 		}
-		all = append(all, page...)
-		next := nextPage(header)
-		if next == nil || next.Encode() == query.Encode() {
-			return all, nil
-		}
-		query = next
 	}
-	return nil, mismatch("%s on more than %d pages", what, maxPages)
+	return l.all, nil
+}
+
+func (l *nameList) page(query url.Values) ([]string, http.Header, error) {
+	if err := l.ask(query); err != nil {
+		return nil, nil, err
+	}
+	return l.read(query)
+}
+
+// add takes the names of a page and returns how many of them are new.
+func (l *nameList) add(names []string) (fresh int) {
+	for _, name := range names {
+		if l.size += len(name) + nameCost; l.size > maxNames {
+			return fresh
+		}
+		if !l.seen[name] {
+			l.seen[name] = true
+			l.all = append(l.all, name)
+			fresh++
+		}
+	}
+	return fresh
+}
+
+// next returns the query of the page that follows names, of which so many are new; nil
+// at the end.
+func (l *nameList) next(query url.Values, h http.Header, names []string, fresh int) (url.Values, error) {
+	next, err := l.follow(h)
+	if next != nil || err != nil {
+		l.linked = true
+		return next, err
+	}
+	size, err := strconv.Atoi(query.Get("n"))
+	sized := err == nil
+	switch {
+	case l.linked, len(names) == 0, sized && len(names) < size:
+		return nil, nil
+	case fresh > 0:
+		next = url.Values{"last": {names[len(names)-1]}}
+		if sized {
+			next.Set("n", query.Get("n"))
+		}
+		if l.asked[next.Encode()] {
+			return nil, mismatch("%s: the registry gives %q as the last name of two pages", l.what, clean(next.Get("last")))
+		}
+		return next, nil
+	case !sized || len(names) > size: // a registry that knows neither n nor last gives everything
+		return nil, nil
+	}
+	return nil, l.stuck(size)
+}
+
+// stuck tells a registry that has just so many names and knows neither n nor last, for
+// which it returns nil, from one that keeps the rest to itself: of the second, half a
+// page is half as long.
+func (l *nameList) stuck(size int) error {
+	names, _, err := l.page(url.Values{"n": {strconv.Itoa(size / 2)}})
+	if err == nil && len(names) <= size/2 {
+		err = mismatch("%s: the registry gives the first %d and neither a link to the rest nor, asked for what comes after %q, the rest",
+			l.what, len(l.all), clean(l.all[len(l.all)-1]))
+	}
+	return err
+}
+
+// refusedSize reports whether err may be about the size of a page: 400 with the code
+// PAGINATION_NUMBER_INVALID (distribution), or 400 or 422 with no code that says
+// something else.
+func refusedSize(err error) bool {
+	e := asError(err)
+	switch {
+	case e == nil || e.elsewhere || e.throttled:
+		return false
+	case e.has("PAGINATION_NUMBER_INVALID"):
+		return true
+	}
+	return (e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity) &&
+		!e.has("UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
+}
+
+// smaller returns query with a smaller page size, or with none.
+func smaller(query url.Values) url.Values {
+	next := url.Values{}
+	for key, values := range query {
+		next[key] = values
+	}
+	if size, err := strconv.Atoi(query.Get("n")); err == nil && size > smallPage {
+		next.Set("n", strconv.Itoa(smallPage))
+	} else {
+		next.Del("n")
+	}
+	return next
 }
 
 // readPage reads one page into a struct, again when it is cut off.
@@ -85,21 +227,4 @@ func (c *Client) readPage(ctx context.Context, r repository, k *call, page any) 
 		}
 		return header, nil
 	}
-}
-
-// nextPage returns the query of the next page that a Link header names (RFC
-// 8288), or nil. Only the query is taken: the place stays the same.
-func nextPage(h http.Header) url.Values {
-	for _, link := range h.Values("Link") {
-		target, params, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(link), "<"), ">")
-		if !ok || !strings.Contains(strings.ReplaceAll(params, `"`, ""), "rel=next") {
-			continue
-		}
-		u, err := url.Parse(target)
-		if err != nil || u.RawQuery == "" {
-			return nil
-		}
-		return u.Query()
-	}
-	return nil
 }
