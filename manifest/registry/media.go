@@ -3,6 +3,8 @@ package registry
 import (
 	"fmt"
 	"mime"
+	"net/http"
+	"regexp"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -30,6 +32,26 @@ func plainType(header string) types.MediaType {
 		plain = strings.TrimSpace(header)
 	}
 	return types.MediaType(plain)
+}
+
+// contentDigest is the header with the digest of what an answer is about
+// (distribution-spec, "Pulling manifests" and "Pushing manifests").
+const contentDigest = "Docker-Content-Digest"
+
+var digestPattern = regexp.MustCompile(`^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$`) // image-spec, descriptor.md
+
+// stated holds the digest of an answer against want. A registry may use an algorithm of
+// its own, whatever it was asked by: such a digest is named and not wrong, since it says
+// nothing of want.
+func stated(h http.Header, want v1.Hash) (named, wrong bool) {
+	text := h.Get(contentDigest)
+	said, err := v1.NewHash(text)
+	if err == nil {
+		return true, said.Algorithm == want.Algorithm && said != want
+	}
+	algorithm, _, _ := strings.Cut(text, ":")
+	_, known := v1.Hasher(algorithm)
+	return known != nil && digestPattern.MatchString(text), false
 }
 
 // digestOf returns the digest of b by algorithm.

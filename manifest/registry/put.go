@@ -209,11 +209,10 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	if resp.Header.Get("OCI-Subject") != "" {
 		c.known.hasAPI(r.repository)
 	}
-	stored, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
-	switch {
-	case err == nil && stored.Algorithm == d.Digest.Algorithm && stored != d.Digest:
-		return mismatch("%s: the registry stored %s for %s", r, stored, d.Digest)
-	case err != nil && resp.StatusCode != http.StatusCreated:
+	switch named, wrong := stated(resp.Header, d.Digest); {
+	case wrong:
+		return mismatch("%s: the registry stored %s for %s", r, clean(resp.Header.Get(contentDigest)), d.Digest)
+	case !named && resp.StatusCode != http.StatusCreated:
 		return k.hollow(resp) // unless it arrived
 	}
 	return nil
@@ -232,7 +231,14 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 		return false
 	}
 	discard(resp)
-	return resp.Header.Get("Docker-Content-Digest") == d.Digest.String()
+	if said := resp.Header.Get(contentDigest); said == d.Digest.String() {
+		return true
+	}
+	if named, wrong := stated(resp.Header, d.Digest); !named || wrong {
+		return false
+	}
+	now, err := c.describe(ctx, r) // the registry has another algorithm
+	return err == nil && now.Digest == d.Digest
 }
 
 // again looks for all parts of content once more, after a registry said that it

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,18 +113,16 @@ func (c *Client) checked(ctx context.Context, r reference, raw []byte, header ht
 	return content, nil
 }
 
-// claimed returns the digest of raw by the algorithm that the answer's header
-// uses, sha256 when it is silent; a header that claims another digest is refused.
+// claimed returns the sha256 of raw, which names it in everything that is compared and
+// written. The answer's header may be of another algorithm; one that can be computed and
+// claims another digest is refused.
 func claimed(header http.Header, raw []byte) (v1.Hash, error) {
-	said, err := v1.NewHash(header.Get("Docker-Content-Digest"))
-	if err != nil {
-		return digestOf("sha256", raw)
+	if said, err := v1.NewHash(header.Get(contentDigest)); err == nil {
+		if is, err := digestOf(said.Algorithm, raw); err != nil || is != said {
+			return v1.Hash{}, cmp.Or(err, mismatch("the registry says digest %s of %s", said, is))
+		}
 	}
-	is, err := digestOf(said.Algorithm, raw)
-	if err == nil && is != said {
-		err = mismatch("the registry says digest %s of %s", said, is)
-	}
-	return is, err
+	return digestOf("sha256", raw)
 }
 
 // keep puts a manifest into the cache, and what its tag names.
@@ -190,8 +189,8 @@ func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descripto
 	return raw, err
 }
 
-// head asks what r names. An answer without media type, digest or size, or a
-// registry that refuses HEAD, costs a GET. A 403 is taken at its word: it is what
+// head asks what r names. An answer without media type, digest or size, a digest of a
+// tag that is no sha256, or a registry that refuses HEAD, costs a GET. A 403 is taken at its word: it is what
 // registries say to an account that may not read.
 func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	k := r.manifest(http.MethodHead)
@@ -203,12 +202,15 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 		return c.describe(ctx, r)
 	}
 	discard(resp)
-	digest, err := v1.NewHash(resp.Header.Get("Docker-Content-Digest"))
+	digest, err := v1.NewHash(resp.Header.Get(contentDigest))
 	d := v1.Descriptor{
 		MediaType: plainType(resp.Header.Get("Content-Type")),
 		Digest:    digest, Size: resp.ContentLength,
 	}
 	if err != nil || d.Size <= 0 || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
+		return c.describe(ctx, r)
+	}
+	if r.tag != "" && d.Digest.Algorithm != "sha256" { // which ours could not be compared with
 		return c.describe(ctx, r)
 	}
 	if r.tag == "" {

@@ -102,11 +102,10 @@ func (u *upload) commit(ctx context.Context, body *payload) error {
 		return u.mark(err, body == nil || body.sentWhole())
 	}
 	discard(resp)
-	said := resp.Header.Get("Docker-Content-Digest")
-	switch {
-	case said != "" && said != u.blob.Digest.String():
-		return mismatch("%s: the registry stored %s", u.repo.by(u.blob.Digest), clean(said))
-	case said == "" && resp.StatusCode != http.StatusCreated:
+	switch named, wrong := stated(resp.Header, u.blob.Digest); {
+	case wrong:
+		return mismatch("%s: the registry stored %s", u.repo.by(u.blob.Digest), clean(resp.Header.Get(contentDigest)))
+	case !named && resp.StatusCode != http.StatusCreated:
 		return u.doubt(ctx, k, resp)
 	}
 	return nil
