@@ -19,23 +19,36 @@ import (
 type blob struct {
 	v1.Descriptor
 	open func() (io.ReadCloser, error)
+	// part opens the bytes from one offset up to another, nil where only all can be opened.
+	part func(from, to int64) (io.ReadCloser, error)
 }
 
 func configOf(img v1.Image, d v1.Descriptor) blob {
-	return blob{d, func() (io.ReadCloser, error) {
+	return blob{Descriptor: d, open: func() (io.ReadCloser, error) {
 		raw, err := img.RawConfigFile()
 		return io.NopCloser(bytes.NewReader(raw)), err
 	}}
 }
 
 func layerOf(find func() (v1.Layer, error), d v1.Descriptor) blob {
-	return blob{d, func() (io.ReadCloser, error) {
+	b := blob{Descriptor: d, open: func() (io.ReadCloser, error) {
 		l, err := find()
 		if err != nil {
 			return nil, err
 		}
 		return l.Compressed()
 	}}
+	b.part = func(from, to int64) (io.ReadCloser, error) {
+		l, err := find()
+		if err != nil {
+			return nil, err
+		}
+		if own, ok := l.(*layer); ok {
+			return own.image.client.downloadPart(own.image.ctx, own.image.repo, own.own, from, to)
+		}
+		return blob{Descriptor: d, open: l.Compressed}.section(from, to-from)
+	}
+	return b
 }
 
 // Carry stores layers in the repository of ref, where a later [Client.Put] finds

@@ -23,7 +23,7 @@ type known struct {
 	asking   flights[string, v1.Descriptor]
 	sending  flights[origin, struct{}] // blobs on their way to a host
 	sessions map[string][]*session     // uploads that were opened early
-	chunks   map[string]bool           // hosts that take no blob in one piece
+	chunks   map[string]int64          // how large a chunk is for a host that takes no blob in one piece
 	aloof    map[string]bool           // repositories from where nothing was mounted, or not into another one
 	mute     map[string]bool           // repositories, and hosts, that do not know the referrers API
 
@@ -206,6 +206,25 @@ func (k *known) lacked(p place) bool {
 	defer k.mu.Unlock()
 	defer delete(k.absent, p)
 	return k.absent[p]
+}
+
+// chunk returns how large a chunk for host is, 0 where a blob goes in one piece.
+func (k *known) chunk(host string) int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.chunks[host]
+}
+
+// shrink makes the chunks for host as small as size, for the rest of the run.
+func (k *known) shrink(host string, size int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.chunks == nil {
+		k.chunks = map[string]int64{}
+	}
+	if now := k.chunks[host]; now == 0 || size < now {
+		k.chunks[host] = size
+	}
 }
 
 // turn returns the gate for those who change the list of referrers of the subject p.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,13 @@ import (
 	"strings"
 )
 
-// chunkSize is how much of a blob is sent at once to a registry, or a proxy
-// before it, that does not take it whole.
-const chunkSize = 64 << 20
+// How much of a blob is sent at once to a registry, or a proxy before it, that does not
+// take it whole: at first, and at least. Between them it is halved as often as a chunk
+// is refused for its size.
+const (
+	chunkSize  = 64 << 20
+	chunkFloor = 64 << 10
+)
 
 // maxRenewals is how often the credentials of one upload may end in its middle.
 const maxRenewals = 3
@@ -28,6 +33,8 @@ type upload struct {
 	most    int64 // that any session had: only tries without progress count
 	refused int   // how often a session was refused
 	renewed int   // how often credentials were
+	chunk   int64 // how large the last chunk was
+	strayed int   // how often the session was not where it was left
 	told    *transfer
 	tries   *retries
 }
@@ -67,8 +74,7 @@ func (u *upload) send(ctx context.Context) error {
 		}
 		u.session, u.offset = s, 0
 	}
-	chunked := u.c.known.flagged(&u.c.known.chunks, u.repo.host.name)
-	if u.offset == 0 && !chunked {
+	if u.offset == 0 && u.c.known.chunk(u.repo.host.name) == 0 {
 		return u.commit(ctx, &payload{size: u.blob.Size, open: u.blob.reader, moved: u.told.at})
 	}
 	for u.offset < u.blob.Size {
@@ -135,8 +141,8 @@ func (u *upload) mark(err error, whole bool) error {
 
 // patch sends the next chunk.
 func (u *upload) patch(ctx context.Context) error {
-	size := min(max(chunkSize, u.session.minChunk), u.blob.Size-u.offset)
-	from := u.offset
+	u.chunk = min(max(cmp.Or(u.c.known.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
+	from, size := u.offset, u.chunk
 	k := u.call(http.MethodPatch)
 	k.want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
 	k.header.Set("Content-Type", "application/octet-stream")
@@ -176,7 +182,7 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 		u.abandon(ctx)
 		return false, nil
 	}
-	if u.declined(ctx, err) {
+	if u.narrowed(ctx, err) || u.declined(ctx, err) {
 		return false, nil
 	}
 	if end := u.tries.again(ctx, err); end != nil {
@@ -195,7 +201,7 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 // blob was sent, and makes the next try another way: a new session, then chunks.
 func (u *upload) declined(ctx context.Context, err error) bool {
 	e := asError(err)
-	if e == nil || u.session == nil || u.refused == 2 || e.has("NAME_UNKNOWN") {
+	if e == nil || u.session == nil || u.refused == 2 || e.has("NAME_UNKNOWN") || chunkRefused(e) {
 		return false
 	}
 	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // on the way: we proved what we sent
@@ -208,9 +214,43 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 		return false
 	}
 	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
-		u.c.known.flag(&u.c.known.chunks, u.repo.host.name)
+		u.c.known.shrink(u.repo.host.name, chunkSize)
 	}
 	u.abandon(ctx) // also one that is said to be gone: that may be said of the request
+	return true
+}
+
+// chunkRefused reports whether err is about a chunk that is too large, or not what comes
+// next (distribution-spec, "Pushing a blob in chunks").
+func chunkRefused(e *Error) bool {
+	return e.Op == http.MethodPatch && (e.Status == http.StatusRequestEntityTooLarge || e.Status == http.StatusRequestedRangeNotSatisfiable)
+}
+
+// narrowed reports whether a chunk was refused and the next try is another one: half as
+// long, for this host and the rest of the run, or what the session says comes next. A
+// chunk is not made smaller than the floor, or than the registry wants it.
+func (u *upload) narrowed(ctx context.Context, err error) bool {
+	e := asError(err)
+	if e == nil || u.session == nil || !chunkRefused(e) {
+		return false
+	}
+	host, least, was := u.repo.host.name, max(chunkFloor, u.session.minChunk), u.offset
+	if e.Status == http.StatusRequestedRangeNotSatisfiable || was > 0 {
+		u.align(ctx)
+	} else {
+		u.abandon(ctx)
+	}
+	strayed := e.Status == http.StatusRequestedRangeNotSatisfiable && (u.session != nil && u.offset != was || u.session == nil && u.chunk <= least)
+	if strayed && u.strayed < maxRenewals {
+		u.strayed++
+		return true
+	}
+	if u.chunk <= least {
+		e.hint = fmt.Sprintf("a proxy before %s may limit the size of a request, as client_max_body_size of nginx does: it must take %d bytes", host, least)
+		return false
+	}
+	u.c.known.shrink(host, max(u.chunk/2, least))
+	u.c.wire.log.Debug("smaller chunks", "host", host, "bytes", u.c.known.chunk(host))
 	return true
 }
 
@@ -265,6 +305,13 @@ func parseRange(value string) (has int64, ok bool) {
 func (b blob) section(from, size int64) (io.ReadCloser, error) {
 	if from == 0 && size == b.Size {
 		return b.reader()
+	}
+	if b.part != nil {
+		inner, err := b.part(from, from+size)
+		if err != nil {
+			return nil, err
+		}
+		return &part{Reader: io.LimitReader(inner, size), Closer: inner}, nil
 	}
 	inner, err := b.open()
 	if err != nil {
