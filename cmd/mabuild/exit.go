@@ -10,6 +10,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/authfile"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
@@ -96,7 +97,7 @@ func isMissingSource(err error) bool {
 }
 
 func isCredentials(err error) bool {
-	return errors.Is(err, registry.ErrCredentials) || as[*credentialError](err)
+	return errors.Is(err, registry.ErrCredentials) || as[*credentialError](err) || as[*authfile.FileError](err) || as[*authfile.HelperError](err)
 }
 
 func as[T error](err error) bool {

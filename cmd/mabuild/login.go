@@ -2,23 +2,19 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
-	dockerconfig "github.com/docker/cli/cli/config"
-	"github.com/docker/cli/cli/config/configfile"
-	dockertypes "github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/mabuild/mabuild/internal/authfile"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -33,8 +29,11 @@ func newLogin(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "login HOST",
 		Short: "Check and keep the credentials of a registry",
-		Long: `Check the credentials of a registry and keep them where Docker keeps its own: in
-its credential helper, or in its config file.`,
+		Long: `Check the credentials of a registry and keep them where the next command finds
+them: in the file that REGISTRY_AUTH_FILE names, else in Docker's config, or in
+Podman's auth.json if there is one and no config of Docker's; or with the
+credential helper that the file names. A file of Podman's takes HOST/NAMESPACE,
+too: the credentials of the repositories below.`,
 		Example: "  echo \"$TOKEN\" | mabuild login ghcr.io -u acme --password-stdin",
 		Args:    exactlyOne("HOST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,57 +54,41 @@ func newLogout(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout HOST",
 		Short: "Forget the credentials of a registry",
-		Args:  exactlyOne("HOST"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			host := bareHost(args[0])
-			key, err := credentialKey(host)
-			if err != nil {
-				return err
-			}
-			file, err := credentials()
-			if err != nil {
-				return err
-			}
-			if _, ok := file.GetAuthConfigs()[key]; !ok {
-				if stored, err := file.GetCredentialsStore(key).Get(key); err != nil || stored.Username == "" && stored.IdentityToken == "" {
-					_, err := fmt.Fprintf(a.stderr, "not logged in to %s\n", host)
-					return err
-				}
-			}
-			if err := file.GetCredentialsStore(key).Erase(key); err != nil {
-				return unkept(file, key, err)
-			}
-			_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", host)
-			return err
+		Long: `Forget the credentials of a registry that the next command would use. If another
+place has some for it, too, that is said.`,
+		Args: exactlyOne("HOST"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runLogout(cmd.Context(), a, args[0])
 		},
 	}
 }
 
-// bareHost takes off what is pasted along with the name of a registry: a scheme, a
-// path.
-func bareHost(text string) string {
-	if _, rest, ok := strings.Cut(text, "://"); ok {
-		text = rest
+// loginName reads the HOST or HOST/NAMESPACE of a person and returns the host and the name
+// of both in a file of credentials. A scheme and the path of the API, which are pasted
+// along with it, are taken off.
+func loginName(text string) (host, entry string, err error) {
+	rest := text
+	if _, after, ok := strings.Cut(text, "://"); ok {
+		rest = after
 	}
-	host, _, _ := strings.Cut(text, "/")
-	return host
+	host, path, _ := strings.Cut(rest, "/")
+	if path = strings.Trim(path, "/"); path == "v1" || path == "v2" {
+		path = ""
+	}
+	if _, err := name.NewRegistry(host); err != nil || host == "" {
+		return "", "", usage("write a host, for example ghcr.io or localhost:5000", "%q is no registry", host)
+	}
+	entry = authfile.Canonical(host)
+	if path == "" {
+		return host, entry, nil
+	}
+	if _, err := name.NewRepository(host + "/" + path); err != nil {
+		return "", "", usage("write a host, for example ghcr.io or localhost:5000", "%q is no registry", rest)
+	}
+	return host, entry + "/" + path, nil
 }
 
-// credentialKey is the name under which a registry's credentials are kept:
-// Docker's own for its hub, the host otherwise.
-func credentialKey(host string) (string, error) {
-	n, err := name.NewRegistry(host)
-	if err != nil || host == "" {
-		return "", usage("write a host, for example ghcr.io or localhost:5000", "%q is no registry", host)
-	}
-	if n.RegistryStr() == name.DefaultRegistry {
-		return authn.DefaultAuthKey, nil
-	}
-	return n.RegistryStr(), nil
-}
-
-// A credentialError is about the place where credentials are kept, or about those
-// that a person just gave.
+// A credentialError is about the credentials that a person just gave.
 type credentialError struct {
 	err error
 	way string
@@ -115,53 +98,38 @@ func (e *credentialError) Error() string { return e.err.Error() }
 func (e *credentialError) Unwrap() error { return e.err }
 func (e *credentialError) Hint() string  { return e.way }
 
-// unkept says that credentials cannot be kept, or taken away.
-func unkept(file *configfile.ConfigFile, key string, err error) error {
-	helper := cmp.Or(file.CredentialHelpers[key], file.CredentialsStore)
-	if helper == "" {
-		return &credentialError{fmt.Errorf("%s: %w", file.GetFilename(), err), "make the file one that can be written"}
+// hostsAlone words the refusal of a namespace, if err is one.
+func hostsAlone(host, entry string, err error) error {
+	if !errors.Is(err, authfile.ErrHostsAlone) {
+		return err
 	}
-	return &credentialError{
-		fmt.Errorf("credential helper docker-credential-%s: %w", helper, err),
-		"install it, or take it out of " + file.GetFilename() + ", which names it",
+	knows := "credential helpers know hosts alone"
+	if as[*authfile.FileError](err) {
+		knows = "Docker's config knows hosts alone"
 	}
+	return usage("name "+host+" alone, or a file of Podman's for it: REGISTRY_AUTH_FILE=FILE", "%s is no host: %s", entry, knows)
 }
 
-// credentials opens the store that the next command will read: Docker's config,
-// or the file that REGISTRY_AUTH_FILE names where there is none.
-func credentials() (*configfile.ConfigFile, error) {
-	docker := filepath.Join(dockerconfig.Dir(), dockerconfig.ConfigFileName)
-	named := os.Getenv("REGISTRY_AUTH_FILE")
-	if _, err := os.Stat(docker); err == nil || named == "" {
-		file, err := dockerconfig.Load("")
-		if err != nil {
-			err = &credentialError{fmt.Errorf("%s: %w", docker, err), "repair " + docker + ", or remove it"}
-		}
-		return file, err
-	}
-	file := configfile.New(named)
-	f, err := os.Open(named) //nolint:gosec // the file that the person names
-	if errors.Is(err, os.ErrNotExist) {
-		return file, nil
-	}
+// loginFile opens the place of new credentials.
+func loginFile() (*authfile.File, error) {
+	place, err := authfile.ForLogin(authfile.Places(os.Getenv))
 	if err != nil {
-		return nil, err
+		return nil, &credentialError{err: err}
 	}
-	if err := errors.Join(file.LoadFromReader(f), f.Close()); err != nil {
-		return nil, &credentialError{fmt.Errorf("%s: %w", named, err), "repair " + named + ", or remove it"}
-	}
-	return file, nil
+	return authfile.Open(place)
 }
 
-func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
-	host = bareHost(host)
-	key, err := credentialKey(host)
+func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
+	host, entry, err := loginName(text)
 	if err != nil {
 		return err
 	}
-	file, err := credentials() // before anybody is asked for a password
+	file, err := loginFile() // before anybody is asked for a password
 	if err != nil {
 		return err
+	}
+	if err := file.Takes(entry); err != nil {
+		return hostsAlone(host, entry, err)
 	}
 	if err := o.ask(ctx, a); err != nil {
 		return err
@@ -172,15 +140,60 @@ func runLogin(ctx context.Context, a *app, o loginOptions, host string) error {
 		}
 		return err
 	}
-	auth := dockertypes.AuthConfig{Username: o.user, Password: o.password, ServerAddress: key}
-	if err := file.GetCredentialsStore(key).Store(auth); err != nil {
-		return unkept(file, key, err)
+	where, err := file.Keep(ctx, entry, o.user, o.password)
+	if err != nil {
+		return err
 	}
-	where := file.GetFilename()
-	if helper := file.CredentialsStore; helper != "" {
-		where = "credential helper " + helper
+	if entry != authfile.Canonical(host) {
+		host = entry
 	}
 	_, err = fmt.Fprintf(a.stderr, "logged in to %s as %s; kept in %s\n", host, o.user, where)
+	return err
+}
+
+// runLogout forgets what the first place has that has anything for the name.
+func runLogout(ctx context.Context, a *app, text string) error {
+	host, entry, err := loginName(text)
+	if err != nil {
+		return err
+	}
+	var done bool
+	var left []string
+	for _, place := range authfile.Places(os.Getenv) {
+		file, err := authfile.Open(place)
+		if err != nil {
+			return err
+		}
+		holds, err := file.Holds(ctx, entry)
+		switch {
+		case err != nil:
+			return err
+		case holds && done:
+			left = append(left, file.Path)
+		case holds:
+			if err := file.Forget(ctx, entry); err != nil {
+				return err
+			}
+			done = true
+		}
+	}
+	if entry != authfile.Canonical(host) {
+		host = entry
+	}
+	switch {
+	case done && len(left) > 0:
+		_, err = fmt.Fprintf(a.stderr, "logged out of %s; %s still has credentials for it\n", host, strings.Join(left, " and "))
+	case done:
+		_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", host)
+	default:
+		var file *authfile.File
+		if file, err = loginFile(); err == nil {
+			err = hostsAlone(host, entry, file.Takes(entry))
+		}
+		if err == nil {
+			_, err = fmt.Fprintf(a.stderr, "not logged in to %s\n", host)
+		}
+	}
 	return err
 }
 

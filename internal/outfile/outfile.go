@@ -19,6 +19,16 @@ const Temp = ".mabuild-"
 // Write has write make the content of path. Links are followed, so that what they
 // lead to changes and they stay.
 func Write(path string, write func(io.Writer) error) error {
+	return replace(path, 0o644, false, write)
+}
+
+// WriteSecret is Write for what others may not read: a new file is for its owner alone,
+// and one that is there keeps its mode.
+func WriteSecret(path string, write func(io.Writer) error) error {
+	return replace(path, 0o600, true, write)
+}
+
+func replace(path string, mode fs.FileMode, keep bool, write func(io.Writer) error) error {
 	target, stream := follow(path)
 	if stream {
 		return into(target, write)
@@ -27,9 +37,12 @@ func Write(path string, write func(io.Writer) error) error {
 	if err != nil {
 		return about(path, err)
 	}
+	if info, err := os.Stat(target); keep && err == nil {
+		mode = info.Mode().Perm()
+	}
 	err = write(temp)
 	if err == nil {
-		err = about(path, finish(temp))
+		err = about(path, finish(temp, mode))
 	} else {
 		_ = temp.Close() // the first error says it
 	}
@@ -115,9 +128,9 @@ func into(path string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// finish brings what was written to the disk, readable by everybody.
-func finish(f *os.File) error {
-	err := f.Chmod(0o644)
+// finish brings what was written to the disk.
+func finish(f *os.File, mode fs.FileMode) error {
+	err := f.Chmod(mode)
 	if runtime.GOOS == "windows" {
 		err = nil // has no such modes
 	}

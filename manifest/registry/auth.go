@@ -98,14 +98,20 @@ func (a *auth) explain(k *call, e *Error) *Error {
 	key := k.host.name + "/" + k.repo
 	held, asked := a.keychain.held.Load(key)
 	login := "mabuild login " + k.host.name
-	switch origin, known := a.keychain.origins.Load(key); {
+	where, known := a.keychain.origins.Load(key)
+	origin, _ := where.(keptAt)
+	switch {
 	case !asked: // an answer that wants none
 	case held == (authn.AuthConfig{}):
 		e.hint = "no credentials for " + k.host.name + " are kept: " + login
+	case origin.helper && e.Status == http.StatusForbidden:
+		e.hint = fmt.Sprintf("the credentials of %s may not do this: log in with an account that may, by the program that it belongs to", origin.at)
+	case origin.helper:
+		e.hint = fmt.Sprintf("the credentials of %s were refused: log in again with the program that it belongs to", origin.at)
 	case known && e.Status == http.StatusForbidden:
-		e.hint = fmt.Sprintf("those of %s may not do this: %s with others", origin, login)
+		e.hint = fmt.Sprintf("those of %s may not do this: %s with others", origin.at, login)
 	case known:
-		e.hint = fmt.Sprintf("those of %s were refused: %s", origin, login)
+		e.hint = fmt.Sprintf("those of %s were refused: %s", origin.at, login)
 	}
 	return e
 }

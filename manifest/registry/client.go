@@ -1,6 +1,6 @@
 // Package registry is mabuild's only door to registries: a [manifest.Source]
 // and a [manifest.Sink] that speaks the OCI distribution specification over
-// net/http. A zero [Client] is ready, with the credentials of Docker's config:
+// net/http. A zero [Client] is ready, with the credentials of Docker and Podman:
 //
 //	client := new(registry.Client)
 //	image, err := client.Get(ctx, "docker.io/library/alpine:3")
@@ -53,8 +53,7 @@ const defaultPerHost = 16
 // manifests that it stored or saw) it remembers for its lifetime: a program that
 // runs for days makes a new Client for each round.
 type Client struct {
-	// Keychain gives the credentials; nil means what [authn.DefaultKeychain] reads:
-	// Docker's config and credential helpers, REGISTRY_AUTH_FILE, Podman's auth.json.
+	// Keychain gives the credentials; nil means [DefaultKeychain].
 	Keychain authn.Keychain
 	// Hosts holds what is special about a registry, by its name as in a
 	// reference: "registry.local", "localhost:5000", "docker.io".

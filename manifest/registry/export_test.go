@@ -17,7 +17,7 @@ func SetLastWord(c *Client, d time.Duration) {
 // SetHelperLimit makes c kill a credential helper after d.
 func SetHelperLimit(c *Client, d time.Duration) {
 	c.start()
-	c.wire.auth.keychain.limit = d
+	c.wire.auth.keychain.asks.limit = d
 }
 
 // HostOf returns the name of the registry that ref leads to.

@@ -3,179 +3,143 @@ package registry
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
-	dockerconfig "github.com/docker/cli/cli/config"
-	"github.com/docker/cli/cli/config/configfile"
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/internal/authfile"
 )
 
-// maxHelperOutput bounds what is read of a credential helper, in bytes.
-const maxHelperOutput = 64 << 10
-
-// DefaultKeychain has the credentials of Docker's configuration, or of Podman's where
-// there is none, as [authn.DefaultKeychain] has. It is an [authn.ContextKeychain]: a
+// DefaultKeychain has the credentials of Docker and Podman: of the file that
+// REGISTRY_AUTH_FILE names, of Docker's configuration (DOCKER_CONFIG), and of Podman's
+// auth.json, in this order; docs/cli.md has it in full. A place that has nothing for a
+// host is passed by. Helpers are asked for hosts. It is an [authn.ContextKeychain]: a
 // credential helper that hangs ends with the context, with all that it started.
-var DefaultKeychain authn.Keychain = dockerKeychain{}
+var DefaultKeychain authn.Keychain = placesKeychain{}
 
-// ConfigKeychain is a [DefaultKeychain] of one configuration of Docker's: a file, or
-// config.json in a directory.
+// ConfigKeychain is a [DefaultKeychain] of one configuration alone: a file of Docker's or
+// Podman's, or config.json in a directory.
 func ConfigKeychain(path string) (authn.Keychain, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, dockerconfig.ConfigFileName)
+		path = filepath.Join(path, "config.json")
 	}
-	f, err := os.Open(path)
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	file, err := authfile.Open(authfile.Place{Path: path, Named: true})
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
-	file := configfile.New(path)
-	if err := file.LoadFromReader(f); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return dockerKeychain{file}, nil
+	return placesKeychain{file}, nil
 }
 
-// dockerKeychain runs credential helpers itself.
-type dockerKeychain struct {
-	file *configfile.ConfigFile // nil: what DOCKER_CONFIG says, each time
+// placesKeychain asks the files in their order.
+type placesKeychain struct {
+	file *authfile.File // nil: those of the environment, each time
 }
 
-var _ authn.ContextKeychain = dockerKeychain{}
+var _ authn.ContextKeychain = placesKeychain{}
 
-func (k dockerKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
+func (k placesKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	return k.ResolveContext(context.Background(), target) //nolint:forbidigo // who asks in this way has none
 }
 
-// ResolveContext asks for the credentials of the repository, then for those of its
-// registry.
-func (k dockerKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+// ResolveContext asks each place for the repository and its host, and ends at the first
+// that has credentials.
+func (k placesKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+	host := authfile.Canonical(target.RegistryStr())
+	repository := strings.TrimPrefix(strings.TrimPrefix(target.String(), target.RegistryStr()), "/")
 	if k.file != nil {
-		return k.from(ctx, k.file, target)
+		return k.from(ctx, k.file, host, repository)
 	}
-	docker := filepath.Join(dockerconfig.Dir(), dockerconfig.ConfigFileName)
-	file, err := dockerconfig.Load(os.Getenv("DOCKER_CONFIG")) //nolint:forbidigo // what authn.DefaultKeychain reads
-	if err == nil && (file.CredentialsStore != "" || len(file.CredentialHelpers) > 0) {
-		return k.from(ctx, file, target)
-	}
-	found, err := authn.Resolve(ctx, authn.DefaultKeychain, target)
-	at := cmp.Or(thatIs(docker), thatIs(os.Getenv("REGISTRY_AUTH_FILE")), "podman's auth.json") //nolint:forbidigo // as above
-	if err != nil {
-		return nil, storeError{at + ": " + err.Error(), "repair " + at + ", or remove it and log in again"}
-	}
-	return kept{found, at}, nil
-}
-
-// thatIs returns a path if something is there.
-func thatIs(path string) string {
-	if _, err := os.Stat(path); path == "" || err != nil { //nolint:gosec // a file that the person names
-		return ""
-	}
-	return path
-}
-
-// from asks a configuration, or the helper that it names.
-func (k dockerKeychain) from(ctx context.Context, file *configfile.ConfigFile, target authn.Resource) (authn.Authenticator, error) {
-	for _, key := range []string{target.String(), target.RegistryStr()} {
-		if key == name.DefaultRegistry {
-			key = authn.DefaultAuthKey
-		}
-		found, err := credentialsFor(ctx, file, key)
-		if errors.Is(err, exec.ErrNotFound) {
-			return nil, storeError{err.Error(), "install it, or take it out of " + file.GetFilename() + ", which names it"}
-		}
+	for _, place := range authfile.Places(os.Getenv) { //nolint:forbidigo // what Docker and Podman read
+		file, err := authfile.Open(place)
 		if err != nil {
 			return nil, err
 		}
-		if found != (authn.AuthConfig{}) {
-			return kept{authn.FromConfig(found), cmp.Or(helperOf(file, key), file.GetFilename())}, nil
+		found, err := k.from(ctx, file, host, repository)
+		if err != nil || found != authn.Anonymous {
+			return found, err
 		}
 	}
 	return authn.Anonymous, nil
 }
 
+func (k placesKeychain) from(ctx context.Context, file *authfile.File, host, repository string) (authn.Authenticator, error) {
+	found, ok, err := file.Find(ctx, host, repository, helpersOf(ctx).get)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return authn.Anonymous, nil
+	}
+	return kept{authn.FromConfig(found.AuthConfig), keptAt{found.At, found.Helper}}, nil
+}
+
 // kept are credentials that say where they are kept.
 type kept struct {
 	authn.Authenticator
-	at string
+	at keptAt
 }
 
-func (k kept) Origin() string { return k.at }
-
-// helperOf returns the program that has the credentials for key, empty for none.
-func helperOf(file *configfile.ConfigFile, key string) string {
-	if helper := cmp.Or(file.CredentialHelpers[key], file.CredentialsStore); helper != "" {
-		return "docker-credential-" + helper
-	}
-	return ""
+// keptAt is where credentials are kept: a file, or the program of a helper.
+type keptAt struct {
+	at     string
+	helper bool
 }
 
-// credentialsFor returns what the config, or the helper that it names for key, has
-// for key; the zero AuthConfig is nothing.
-func credentialsFor(ctx context.Context, file *configfile.ConfigFile, key string) (authn.AuthConfig, error) {
-	helper := file.CredentialHelpers[key]
-	if helper == "" {
-		helper = file.CredentialsStore
-	}
-	if helper != "" {
-		return askHelper(ctx, helper, key)
-	}
-	c, err := file.GetAuthConfig(key)
-	return authn.AuthConfig{
-		Username: c.Username, Password: c.Password,
-		IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
-	}, err
+// helpers asks each credential helper for each key once, whatever came of it.
+type helpers struct {
+	limit time.Duration // of one question; 0 means helperLimit
+	calls flights[helperKey, authn.AuthConfig]
+
+	mu      sync.Mutex
+	answers map[helperKey]helperAnswer
 }
 
-// askHelper runs docker-credential-HELPER get (docker-credential-helpers,
-// "Development"). Nothing that it prints gets into an error: it may be a secret.
-func askHelper(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
-	program := "docker-credential-" + helper
-	out := &bounded{left: maxHelperOutput}
-	cmd := exec.CommandContext(ctx, program, "get") //nolint:gosec // the user's own config names it
-	cmd.Stdin, cmd.Stdout = strings.NewReader(key), out
-	cmd.WaitDelay = time.Second // a grandchild may hold the pipe
-	asGroup(cmd)
-	err := cmd.Run()
-	text := strings.TrimSpace(string(out.kept))
-	switch {
-	case ctx.Err() != nil:
-		return authn.AuthConfig{}, stopped(ctx)
-	case err != nil && text == "credentials not found in native keychain":
-		return authn.AuthConfig{}, nil
-	case out.left < 0:
-		return authn.AuthConfig{}, fmt.Errorf("%s says more than %d bytes", program, maxHelperOutput)
-	case err != nil:
-		return authn.AuthConfig{}, fmt.Errorf("%s: %w", program, err)
-	}
-	var said struct{ Username, Secret string }
-	if json.Unmarshal([]byte(text), &said) != nil {
-		return authn.AuthConfig{}, fmt.Errorf("%s: not the answer of a credential helper", program)
-	}
-	if said.Username == "<token>" {
-		return authn.AuthConfig{IdentityToken: said.Secret}, nil
-	}
-	return authn.AuthConfig{Username: said.Username, Password: said.Secret}, nil
+type helperKey struct{ helper, key string }
+
+type helperAnswer struct {
+	config authn.AuthConfig
+	err    error
 }
 
-// bounded keeps what is written to it, and refuses more than left.
-type bounded struct {
-	kept []byte
-	left int
+type helpersKey struct{}
+
+// helpersOf returns the helpers of the run that ctx belongs to. Keychains that wrap
+// another pass them on.
+func helpersOf(ctx context.Context) *helpers {
+	if h, ok := ctx.Value(helpersKey{}).(*helpers); ok {
+		return h
+	}
+	return new(helpers)
 }
 
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= len(p); b.left < 0 {
-		return 0, errors.New("too much")
-	}
-	b.kept = append(b.kept, p...)
-	return len(p), nil
+// get asks a helper, or returns what it said before. An error is remembered, too, but not
+// that of a run that ends.
+func (h *helpers) get(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
+	at := helperKey{helper, key}
+	return h.calls.do(ctx, at, func() (authn.AuthConfig, error) {
+		h.mu.Lock()
+		said, known := h.answers[at]
+		h.mu.Unlock()
+		if known {
+			return said.config, said.err
+		}
+		config, err := authfile.Get(ctx, cmp.Or(h.limit, helperLimit), helper, key)
+		if ended(err) {
+			return config, err
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.answers == nil {
+			h.answers = map[helperKey]helperAnswer{}
+		}
+		h.answers[at] = helperAnswer{config, err}
+		return config, err
+	})
 }

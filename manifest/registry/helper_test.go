@@ -5,15 +5,18 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -141,4 +144,73 @@ func TestConfigKeychain(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+}
+
+// A helper is asked for the host, once a run, however many repositories and requests
+// there are, and whatever it says; so it is behind other keychains.
+func TestHelperIsAskedOnce(t *testing.T) {
+	r := regtest.Start(t, bearer)
+	for name, script := range map[string]string{
+		"right":         `echo '{"Username":"me","Secret":"secret"}'`,
+		"knows nothing": `echo "credentials not found in native keychain"; exit 1`,
+		"fails":         `echo "no session is open"; exit 1`,
+	} {
+		for what, config := range map[string]string{
+			"for all hosts": `{"credsStore":"tests"}`,
+			"for the host":  `{"credHelpers":{"` + r.Host + `":"tests"}}`,
+			"for both":      `{"credsStore":"tests","credHelpers":{"` + r.Host + `":"tests"}}`,
+		} {
+			for _, chain := range []authn.Keychain{nil, authn.NewMultiKeychain(login{}, registry.DefaultKeychain)} {
+				t.Run(name+" "+what, func(t *testing.T) {
+					dir := helper(t, config, `k=$(cat); echo "$1 $k" >>"$DOCKER_CONFIG/asked"; `+script)
+					c := client(t)
+					c.Keychain = chain
+					var wg sync.WaitGroup
+					for i := range 8 {
+						wg.Go(func() {
+							_, err := c.Resolve(t.Context(), fmt.Sprintf("%s/team/app%d:v1", r.Host, i))
+							if errors.Is(err, manifest.ErrNotFound) != (name == "right") {
+								t.Error(err)
+							}
+						})
+					}
+					wg.Wait()
+					asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+					if want := "get " + r.Host + "\n"; err != nil || string(asked) != want {
+						t.Errorf("asked %q, want %q, %v", asked, want, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Podman's credentials are used beside a config of Docker's, and each repository gets
+// those of the longest path that leads to it.
+func TestPodmanBesideDocker(t *testing.T) {
+	r := regtest.Start(t, bearer)
+	img := regtest.Image(t, "amd64", 100, 1)
+	dir := helper(t, `{"auths":{"other.example":{"auth":"eDp5"}}}`, `exit 1`)
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const right, wrong = `{"auth":"bWU6c2VjcmV0"}`, `{"auth":"bWU6d3Jvbmc="}`
+	write(".config/containers/auth.json", `{"auths":{"`+r.Host+`/team":`+right+`,"`+r.Host+`":`+wrong+`}}`)
+	c := client(t)
+	c.Keychain = nil
+	put(t, c, r.Host+"/team/app:v1", img)
+	if err := c.Put(t.Context(), r.Host+"/teams/app:v1", img); !errors.Is(err, registry.ErrCredentials) || !strings.Contains(hintOf(err), ".config/containers/auth.json") {
+		t.Errorf("got %v, hint %q", err, hintOf(err))
+	}
+	write("named.json", `{"auths":{"`+r.Host+`":`+right+`}}`)
+	t.Setenv("REGISTRY_AUTH_FILE", filepath.Join(dir, "named.json"))
+	c = client(t)
+	c.Keychain = nil
+	put(t, c, r.Host+"/teams/app:v1", img)
 }

@@ -16,14 +16,17 @@ import (
 // helperLimit is how long a credential helper may take.
 const helperLimit = 30 * time.Second
 
+// helperGrace is how much longer a keychain may take that runs one: to kill it.
+const helperGrace = 2 * time.Second
+
 // A keychain asks for the credentials of each repository once.
 type keychain struct {
 	inner authn.Keychain
-	limit time.Duration // of one question; 0 means helperLimit
+	asks  helpers
 	calls flights[string, authn.AuthConfig]
 	held  sync.Map // of authn.AuthConfig by repository
 
-	origins sync.Map // where those came from, as a text, if that is known
+	origins sync.Map // where those came from, of keptAt, if that is known
 }
 
 // of returns the credentials for k; the zero AuthConfig is anonymous.
@@ -44,8 +47,7 @@ func (c *keychain) of(ctx context.Context, k *call) (authn.AuthConfig, error) {
 	})
 }
 
-// ask asks the inner keychain, which may run a helper that hangs. What a helper
-// prints may be a secret and is not repeated.
+// ask asks the inner keychain, which may run a helper that hangs.
 func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.AuthConfig, error) {
 	var target authn.Resource
 	target, err := name.NewRepository(repository)
@@ -55,12 +57,13 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		}
 	}
 	outer := ctx
-	limit := cmp.Or(c.limit, helperLimit)
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limit := cmp.Or(c.asks.limit, helperLimit)
+	ctx, cancel := context.WithTimeout(ctx, limit+helperGrace)
 	defer cancel()
+	ctx = context.WithValue(ctx, helpersKey{}, &c.asks)
 	type answer struct {
 		config *authn.AuthConfig
-		origin string
+		kept   keptAt
 		err    error
 	}
 	answered := make(chan answer, 1)
@@ -71,8 +74,8 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			return
 		}
 		a := answer{}
-		if of, ok := found.(interface{ Origin() string }); ok {
-			a.origin = of.Origin()
+		if own, ok := found.(kept); ok {
+			a.kept = own.at
 		}
 		a.config, a.err = authn.Authorization(ctx, found)
 		answered <- a
@@ -84,11 +87,14 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		}
 		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", limit)
 	case a := <-answered:
-		if a.err != nil {
-			return authn.AuthConfig{}, withoutOutput(a.err)
+		if a.err != nil && outer.Err() != nil {
+			return authn.AuthConfig{}, stopped(outer)
 		}
-		if a.origin != "" {
-			c.origins.Store(repository, a.origin)
+		if a.err != nil {
+			return authn.AuthConfig{}, told(a.err)
+		}
+		if a.kept != (keptAt{}) {
+			c.origins.Store(repository, a.kept)
 		}
 		config := *a.config
 		config.Auth = "" // the user and password once more
@@ -99,15 +105,17 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	}
 }
 
-// withoutOutput returns what err says without the output of a helper, which the
-// Docker library appends.
-func withoutOutput(err error) error {
-	text, _, _ := strings.Cut(err.Error(), ", out:")
-	told := storeError{text: clean("credentials: " + text)}
-	if s := (storeError{}); errors.As(err, &s) {
-		told.way = s.way
+// told returns what err of a keychain says, fit to be shown. The words of a helper are
+// those that [authfile.HelperError] takes for no secret; a keychain of others that runs
+// helpers with Docker's library appends their output, which is left out.
+func told(err error) error {
+	text := err.Error()
+	var way interface{ Hint() string }
+	if !errors.As(err, &way) {
+		text, _, _ = strings.Cut(text, ", out:")
+		return storeError{text: clean("credentials: " + text)}
 	}
-	return told
+	return storeError{clean("credentials: " + text), clean(way.Hint())}
 }
 
 // A storeError says what is wrong where credentials are kept, and the way out.

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	for _, key := range []string{"DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "HTTP_PROXY", "HTTPS_PROXY"} {
+	for _, key := range []string{"DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "HTTP_PROXY", "HTTPS_PROXY"} {
 		if err := os.Unsetenv(key); err != nil {
 			panic(err)
 		}
