@@ -136,12 +136,13 @@ var checks = map[string]func(string) error{
 		}
 		return nil
 	},
-	"host":  func(s string) error { _, err := host(s); return err },
-	"glob":  examineGlob,
-	"regex": examineRegex,
-	"range": examineRange,
-	"cron":  examineCron,
-	"tag":   examineTag,
+	"host":   func(s string) error { _, err := host(s); return err },
+	"mirror": examineMirror,
+	"glob":   examineGlob,
+	"regex":  examineRegex,
+	"range":  examineRange,
+	"cron":   examineCron,
+	"tag":    examineTag,
 	"signal": func(s string) error {
 		if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= 64 || signal.MatchString(s) {
 			return nil
@@ -204,6 +205,24 @@ func host(s string) (string, error) {
 		return "", fmt.Errorf("%q wants host[:port], without https:// and path", shorten(s))
 	}
 	return strings.ToLower(s), nil
+}
+
+var mirrorElement = regexp.MustCompile(`^[a-z0-9_]+([._-]+[a-z0-9_]+)*$`)
+
+// examineMirror wants host[:port], or host[:port]/path with a path that a repository can
+// begin with.
+func examineMirror(s string) error {
+	at, path, found := strings.Cut(s, "/")
+	_, err := host(at)
+	for element := range strings.SplitSeq(path, "/") {
+		if found && !mirrorElement.MatchString(element) {
+			err = errors.New("no path")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%q wants host[:port] or host[:port]/path, without https:// and query, the path in lower case", shorten(s))
+	}
+	return nil
 }
 
 // tame refuses texts that no key has a use for.

@@ -176,5 +176,5 @@ type Registry struct {
 	CAFile     string   `yaml:"ca_file" trust:"private" doc:"PEM file of certificate authorities to trust beside the system's." flag:"-" check:"path" example:"ca.pem"`
 	ClientCert string   `yaml:"client_cert" trust:"private" doc:"PEM file of the client certificate." flag:"-" check:"path" example:"client.pem"`
 	ClientKey  string   `yaml:"client_key" trust:"private" doc:"PEM file of the client certificate's key." flag:"-" check:"path" example:"client-key.pem"`
-	Mirrors    []string `yaml:"mirrors" trust:"bases" doc:"Hosts to read from first, in this order." flag:"-" check:"host" example:"[mirror.gcr.io]"`
+	Mirrors    []string `yaml:"mirrors" trust:"bases" doc:"Hosts to read from first, in this order. HOST/PATH has repository X as HOST/PATH/X." flag:"-" check:"mirror" example:"[mirror.gcr.io, harbor.example/proxy-cache]"`
 }

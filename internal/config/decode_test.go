@@ -90,6 +90,8 @@ var inputs = []struct{ name, in, want string }{
 	{"labels as map", "image: {labels: {a: b}}\n", "f:1: image.labels: wants a list, is keys with values"},
 	{"relative path", "path: app\nfiles: [{from: a, to: b}]\n", "f:1: path: \"app\" is not an absolute path\nf:2: files[0].to: \"b\" is not an absolute path"},
 	{"bad mode", "files:\n- {from: a, to: /a, mode: rwx}\n- {from: a, to: /a, mode: 99999}\n", "f:2: files[0].mode: wants permissions in octal, such as 0644\nf:3: files[1].mode: wants permissions in octal, such as 0644"},
+	{"mirrors", "registries: {docker.io: {mirrors: [mirror.gcr.io, 'harbor.example/proxy-cache', 'a.b:5000/c/d_e', '[::1]:5000/x', 'gitlab.example/group/dependency_proxy/containers']}}\n", ""},
+	{"mirrors that are none", "registries:\n  docker.io:\n    mirrors:\n    - https://a.b/c\n    - me@a.b/c\n    - a.b/c?d\n    - a.b/../c\n    - a.b/\n    - /c\n    - a.b/c//d\n    - a.b/C\n    - 'a.b/c#d'\n    - 'a.b:/c'\n    - a.b/c:v1\n", mirrorProblems("https://a.b/c", "me@a.b/c", "a.b/c?d", "a.b/../c", "a.b/", "/c", "a.b/c//d", "a.b/C", "a.b/c#d", "a.b:/c", "a.b/c:v1")},
 	{"url for host", "registries: {'https://a.b': {}}\ninsecure_registries: [a.b/c]\n", "f:1: registries: \"https://a.b\" wants host[:port], without https:// and path\nf:2: insecure_registries: \"a.b/c\" wants host[:port], without https:// and path"},
 	{"user in host", "trust_realms: ['u:p@a.b']\n", `f:1: trust_realms: "a.b" wants host[:port], without https:// and path`},
 	{"escape", "repo: \"a\\e[31mb\"\n", `f:1: repo: "a[31mb" holds a control character`},
@@ -229,4 +231,13 @@ func strip(c *Config) string {
 	bare := *c
 	bare.origins = nil
 	return strings.NewReplacer("[]", "", "map[]", "").Replace(fmt.Sprintf("%+v", bare))
+}
+
+// mirrorProblems is what is said of mirrors that stand in lines 4 and following.
+func mirrorProblems(all ...string) string {
+	lines := make([]string, len(all))
+	for i, s := range all {
+		lines[i] = fmt.Sprintf("f:%d: registries[docker.io].mirrors: %q wants host[:port] or host[:port]/path, without https:// and query, the path in lower case", 4+i, s)
+	}
+	return strings.Join(lines, "\n")
 }

@@ -19,8 +19,9 @@ type Host struct {
 	PlainHTTP bool
 	// SkipVerify accepts whatever certificate the host shows.
 	SkipVerify bool
-	// Mirrors are asked first when reading, in this order. What they give for a
-	// digest is verified; what they say of a tag is believed.
+	// Mirrors are asked first when reading, in this order, each host[:port] or
+	// host[:port]/path: below that path the mirror has the repositories of this host.
+	// What they give for a digest is verified; what they say of a tag is believed.
 	Mirrors []string
 	// MaxRequests bounds the requests in flight in place of the [Client]'s
 	// MaxPerHost; 0 does not.

@@ -36,7 +36,7 @@ func (w *wire) logRequest(req *http.Request, resp *http.Response, err error, too
 // redact returns u without what may be secret: user, fragment, and all of the
 // query but what the distribution specification puts there.
 func redact(u *url.URL) string {
-	plain := []string{"digest", "mount", "from", "n", "last", "scope", "service", "artifactType"}
+	plain := []string{"digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "ns"}
 	kept := url.Values{}
 	hidden := false
 	for key, values := range u.Query() {

@@ -1,9 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -21,14 +25,16 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		mirrors = nil
 	}
 	for _, mirror := range mirrors {
-		h := c.wire.host(mirror)
+		host, path, err := splitMirror(mirror)
+		if err != nil {
+			return nil, err
+		}
+		h := c.wire.host(host)
 		if h == r.host || h.isDead() {
 			continue
 		}
-		there := *k
-		there.host, there.once, there.header = h, true, k.header.Clone()
-		there.scopes = []string{"repository:" + r.name + ":pull"}
-		resp, err := c.wire.do(ctx, &there)
+		there := k.through(h, r, path)
+		resp, err := c.wire.do(ctx, there)
 		if err == nil {
 			k.from = h
 			return resp, nil
@@ -39,10 +45,43 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
 			h.bury()
 		}
-		c.wire.log.Debug("going past a mirror", "mirror", h.name, "err", err)
+		c.wire.log.Debug("going past a mirror", "mirror", mirror, "err", err)
 	}
 	k.scopes, k.from = c.scopes(r), r.host
 	return c.wire.do(ctx, k)
+}
+
+// splitMirror reads host[:port], or host[:port]/path below which the mirror has the
+// repositories. Its error is a [name.ErrBadName].
+func splitMirror(text string) (host, path string, err error) {
+	host, path, found := strings.Cut(text, "/")
+	if !hostPattern.MatchString(host) || found && path == "" {
+		return "", "", badName("the mirror %s is not host[:port] or host[:port]/path", text)
+	}
+	for element := range strings.SplitSeq(path, "/") {
+		if found && !elementPattern.MatchString(element) {
+			return "", "", badName("the mirror %s is not host[:port] or host[:port]/path", text)
+		}
+	}
+	return host, path, nil
+}
+
+// through makes the call that asks a mirror in place of the host of r: below path, and
+// with the host in the query as ns, which tells a mirror of several registries which one
+// is meant (containerd, docs/hosts.md).
+func (k *call) through(h *host, r repository, path string) *call {
+	there := *k
+	there.host, there.once, there.header = h, true, k.header.Clone()
+	if path != "" {
+		there.repo, there.path = path+"/"+r.name, path+"/"+k.path
+	}
+	there.query = maps.Clone(k.query)
+	if there.query == nil {
+		there.query = url.Values{}
+	}
+	there.query.Set("ns", r.host.name)
+	there.scopes = []string{"repository:" + cmp.Or(there.repo, r.name) + ":pull"}
+	return &there
 }
 
 // A misled error is of content that a mirror gave and that is not what was asked

@@ -1,0 +1,87 @@
+package registry_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// A mirror with a path has the repositories of the host below that path. Each request to
+// it says which host is meant, and none to the host itself does.
+func TestMirrorBelowAPath(t *testing.T) {
+	origin := regtest.Start(t, regtest.Options{})
+	mirror := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true})
+	idx := regtest.RandomIndex(t, 5000, 1, "amd64", "arm64")
+	put(t, client(t), origin.Host+"/team/app:v1", idx)
+	for _, path := range []string{"", "/proxy-cache", "/group/dependency_proxy/containers"} {
+		t.Run("path "+path, func(t *testing.T) {
+			c := client(t)
+			c.Keychain = login{"me", "secret"}
+			put(t, c, mirror.Host+path+"/team/app:v1", idx)
+			origin.Reset()
+			mirror.Reset()
+			c = client(t)
+			c.Keychain = login{"me", "secret"}
+			c.Hosts = map[string]registry.Host{origin.Host: {Mirrors: []string{mirror.Host + path}}}
+
+			_ = must(c.Resolve(t.Context(), origin.Host+"/team/app:v1"))(t)
+			content := must(c.Get(t.Context(), origin.Host+"/team/app:v1"))(t).(v1.ImageIndex)
+			for _, d := range must(content.IndexManifest())(t).Manifests {
+				img := must(content.Image(d.Digest))(t)
+				_ = must(img.RawConfigFile())(t)
+				for _, l := range must(img.Layers())(t) {
+					if err := must(l.Compressed())(t).Close(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if tags := must(c.Tags(t.Context(), origin.Host+"/team/app"))(t); !slices.Equal(tags, []string{"v1"}) {
+				t.Errorf("tags %q", tags)
+			}
+			expect(t, origin, map[string]int{})
+			below := strings.TrimPrefix(path+"/team/app/", "/")
+			for _, req := range mirror.Requests() {
+				if req.Kind() == "GET token" {
+					if want := "repository:" + strings.TrimSuffix(below, "/") + ":pull"; !slices.Equal(req.Scopes, []string{want}) {
+						t.Errorf("a token for %q, want %s", req.Scopes, want)
+					}
+					continue
+				}
+				if !strings.HasPrefix(req.Path, "/v2/"+below) || req.Query.Get("ns") != origin.Host {
+					t.Errorf("asked %s %s, ns %q", req.Method, req.Path, req.Query.Get("ns"))
+				}
+			}
+			if n := mirror.Total(); n < 8 {
+				t.Errorf("%d requests", n)
+			}
+
+			put(t, c, origin.Host+"/team/new:v1", must(content.Image(must(content.IndexManifest())(t).Manifests[0].Digest))(t))
+			for _, req := range origin.Requests() {
+				if req.Query.Has("ns") {
+					t.Errorf("%s of the host itself has ns", req.Kind())
+				}
+			}
+		})
+	}
+}
+
+// What is no host with a path is refused before anything is asked.
+func TestMirrorsThatAreNone(t *testing.T) {
+	r := regtest.Start(t, regtest.Options{})
+	for _, mirror := range []string{"https://a.b", "a.b/../c", "a.b/", "me@a.b/c", "a.b/c?d=e", "a.b/c#d", "", "/c", "a.b//c", "a.b/./c"} {
+		c := client(t)
+		c.Hosts = map[string]registry.Host{r.Host: {Mirrors: []string{mirror}}}
+		_, err := c.Get(t.Context(), r.Host+"/app:v1")
+		if bad := (*name.ErrBadName)(nil); !errors.As(err, &bad) {
+			t.Errorf("%q: %v", mirror, err)
+		}
+	}
+	expect(t, r, map[string]int{})
+}
