@@ -92,12 +92,12 @@ func (pub *publisher) chosen(ctx context.Context, o output, p *published) (v1.Ha
 // moves none of them.
 func (pub *publisher) move(ctx context.Context, repo *repository, p *published) error {
 	if len(repo.tags) > 1 {
-		if err := pub.client.Put(ctx, repo.name+"@"+p.digest.String(), p.content); err != nil {
+		if err := pub.put(ctx, repo.name+"@"+p.digest.String(), p.content); err != nil {
 			return err
 		}
 	}
 	for n, tag := range repo.tags {
-		if err := pub.client.Put(ctx, tag, p.content); err != nil {
+		if err := pub.put(ctx, tag, p.content); err != nil {
 			return notMoved(repo.tags[:n], repo.tags[n:], err)
 		}
 		became := "published"
@@ -108,6 +108,15 @@ func (pub *publisher) move(ctx context.Context, repo *repository, p *published) 
 		repo.moved++
 	}
 	return nil
+}
+
+// put stores what a push made.
+func (pub *publisher) put(ctx context.Context, ref string, c manifest.Content) error {
+	noIndex := ""
+	if mediaType, err := c.MediaType(); err == nil && mediaType.IsIndex() {
+		noIndex = "--no-index with one platform"
+	}
+	return invalidManifest(pub.client.Put(ctx, ref, c), c, "--media-types docker", noIndex)
 }
 
 // notMoved says which tags moved before one did not.

@@ -170,16 +170,21 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 // putAll makes the tags of one repository name the index.
 func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1.ImageIndex) error {
 	if len(r.tags) > 1 {
-		if err := a.client.Put(ctx, r.name+"@"+d.Digest.String(), idx); err != nil {
+		if err := a.putIndex(ctx, r.name+"@"+d.Digest.String(), idx); err != nil {
 			return err
 		}
 	}
 	for n, tag := range r.tags {
-		if err := a.client.Put(ctx, tag, idx); err != nil {
+		if err := a.putIndex(ctx, tag, idx); err != nil {
 			return notMoved(r.tags[:n], r.tags[n:], err)
 		}
 	}
 	return nil
+}
+
+// putIndex stores an index that was put together.
+func (a *app) putIndex(ctx context.Context, ref string, idx v1.ImageIndex) error {
+	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker, where all images are Docker's", "")
 }
 
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {

@@ -233,7 +233,7 @@ func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks
 				if <-r.ready; r.err != nil {
 					return r.err
 				}
-				err := pub.client.Put(ctx, r.name+"@"+digest.String(), i.Image)
+				err := pub.put(ctx, r.name+"@"+digest.String(), i.Image)
 				if err == nil && made != nil {
 					err = pub.attach(ctx, r.name, digest, made)
 				}

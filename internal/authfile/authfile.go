@@ -99,7 +99,7 @@ func ForLogin(places []Place) (Place, error) {
 }
 
 func exists(path string) bool {
-	_, err := os.Stat(path) //nolint:gosec // a place of the person's own
+	_, err := os.Stat(path)
 	return err == nil
 }
 

@@ -92,7 +92,7 @@ func Get(ctx context.Context, limit time.Duration, helper, key string) (authn.Au
 
 // Store gives a helper credentials to keep.
 func Store(ctx context.Context, helper, key, user, password string) error {
-	raw, err := json.Marshal(struct{ ServerURL, Username, Secret string }{key, user, password})
+	raw, err := json.Marshal(map[string]string{"ServerURL": key, "Username": user, "Secret": password})
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ type Error struct {
 	Err        error    // the cause, or the registry's own words, cleaned
 
 	hint       string
+	immutable  bool          // the tag names something else and may not be moved
 	missing    bool          // a manifest that was asked for is not there
 	unanswered bool          // the question for a manifest or a blob was refused: it may be there or not
 	throttled  bool          // too many requests, whatever the status
@@ -96,7 +97,7 @@ func (e *Error) Is(target error) bool {
 }
 
 func (e *Error) refused() bool {
-	if e.elsewhere {
+	if e.elsewhere || e.immutable {
 		return false
 	}
 	return e.credential || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden && !e.throttled
@@ -129,6 +130,13 @@ func (e *Error) RetryAt() (time.Time, bool) {
 		return inner.RetryAt()
 	}
 	return e.until, !e.until.IsZero()
+}
+
+// InvalidManifest reports whether the registry refuses to store a manifest for what it is:
+// 400 with the code MANIFEST_INVALID (distribution-spec, "Error codes"). Old registries
+// say so of media types that they do not know.
+func (e *Error) InvalidManifest() bool {
+	return e.Op == http.MethodPut && e.Status == http.StatusBadRequest && e.has("MANIFEST_INVALID") && !e.immutable
 }
 
 // has reports whether the registry gave one of the codes.

@@ -3,10 +3,12 @@ package registry
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
@@ -203,7 +205,7 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	k.body = bytesPayload(raw)
 	resp, err := c.wire.do(ctx, k)
 	if err != nil {
-		return err
+		return c.notPut(r, d, err)
 	}
 	discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
@@ -216,6 +218,57 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 		return k.hollow(resp) // unless it arrived
 	}
 	return nil
+}
+
+// notPut says of the refusal of a manifest what it means, as far as status and codes tell.
+func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
+	at := asError(err)
+	if at == nil || at.Op != http.MethodPut || at.elsewhere || at.throttled || unknownParts(err) {
+		return err
+	}
+	e := *at
+	now, known := c.known.names(r)
+	names := r.tag != "" && (!known || now.Digest != (v1.Hash{})) // something, as far as is known
+	switch {
+	case r.tag != "" && e.fixed(names):
+		e.immutable = true
+		e.Err = because("the tag is immutable: it names another image and may not be moved", e.Err)
+		e.hint = "push to another tag, or let the registry overwrite the tags of " + r.key()
+	case e.has("MANIFEST_INVALID"):
+		e.Err = because(fmt.Sprintf("the registry does not take this manifest, of type %s", d.MediaType), e.Err)
+	case e.Status == http.StatusForbidden && names && known:
+		e.hint = e.Hint() + "; or the tag may not be overwritten: push to another one"
+	}
+	return &e
+}
+
+// because puts what is known before the registry's own words, if it has any.
+func because(what string, words error) error {
+	if words == nil {
+		return errors.New(what)
+	}
+	return fmt.Errorf("%s: %w", what, words)
+}
+
+// fixed reports whether e, about the PUT of a tag, means that the tag is immutable. names
+// is that the tag names something. Registries differ: Quay has a code for it, Amazon ECR
+// answers 400 TAG_INVALID or ImageTagAlreadyExistsException, Harbor 412 PRECONDITION,
+// others 409.
+func (e *Error) fixed(names bool) bool {
+	if e.Status < 400 || e.Status >= 500 || e.Status == http.StatusUnauthorized || e.Status == http.StatusNotFound {
+		return false
+	}
+	if slices.ContainsFunc(e.Codes, func(code string) bool { return strings.Contains(strings.ToUpper(code), "IMMUTABLE") }) ||
+		e.has("ImageTagAlreadyExistsException", "TAG_ALREADY_EXISTS") {
+		return true
+	}
+	switch e.Status {
+	case http.StatusConflict, http.StatusPreconditionFailed:
+		return names
+	case http.StatusBadRequest:
+		return names && e.has("TAG_INVALID")
+	}
+	return false
 }
 
 // arrived reports whether r names d after a PUT that ended in err: the answer

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -123,6 +125,11 @@ func (w *wire) do(ctx context.Context, k *call) (*http.Response, error) {
 
 // try sends the call once, and once more when the registry asks for credentials.
 func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
+	resp, err := w.attempt(ctx, k)
+	return resp, k.astray(ctx, err)
+}
+
+func (w *wire) attempt(ctx context.Context, k *call) (*http.Response, error) {
 	for challenged := false; ; challenged = true {
 		authorization, err := w.auth.authorization(ctx, k)
 		if err != nil {
@@ -144,7 +151,9 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 			return nil, err
 		}
 		if !answerable {
-			return nil, w.auth.explain(k, k.refusal(resp))
+			e := k.refusal(resp)
+			e.unchallenged(k, resp.Header, authorization)
+			return nil, w.auth.explain(k, e)
 		}
 		if k.once && k.body != nil && k.url != nil { // the session may have taken some of it
 			e := k.refusal(resp)
@@ -153,6 +162,47 @@ func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
 		}
 		discard(resp)
 	}
+}
+
+// unchallenged explains a 401 to a request without credentials that does not say how to
+// log in, in a way that is known (RFC 9110, 15.5.2).
+func (e *Error) unchallenged(k *call, h http.Header, sent string) {
+	var schemes []string
+	for _, one := range parseChallenges(h) {
+		if one.scheme == "basic" || one.scheme == "bearer" {
+			return
+		}
+		schemes = append(schemes, one.scheme)
+	}
+	switch {
+	case sent != "":
+	case len(schemes) > 0:
+		e.Err = fmt.Errorf("the registry wants a login by %s; mabuild knows Basic and Bearer", clean(strings.Join(schemes, ", ")))
+		e.hint = "is there another server at " + k.host.address + "? A registry asks for one of these two"
+	default:
+		e.Err = errors.New("the registry wants a login and does not say how: the answer has no WWW-Authenticate header")
+		e.hint = "is there a proxy before " + k.host.address + " that takes the header off, or another server in its place?"
+	}
+}
+
+// astray explains the end of a call to where the registry sent us, if that is the
+// registry's own host without its port. err may be nil.
+func (k *call) astray(ctx context.Context, err error) error {
+	e := asError(err)
+	if e == nil || k.url == nil || k.token || k.url.Port() != "" || ctx.Err() != nil {
+		return err
+	}
+	base := k.host.base(k.url.Scheme)
+	if !strings.EqualFold(base.Hostname(), k.url.Hostname()) || portOf(base) == portOf(k.url) {
+		return err
+	}
+	known := *e
+	known.Err = fmt.Errorf("the registry sends the upload to %s, without its port %s", clean(k.url.Scheme+"://"+k.url.Host), portOf(base))
+	if e.Err != nil {
+		known.Err = fmt.Errorf("%w: %w", known.Err, e.Err)
+	}
+	known.hint = "the proxy before " + k.host.address + " must pass on the Host header with its port, as proxy_set_header Host $http_host of nginx does"
+	return &known
 }
 
 // ended makes the error of a call whose context ended.

@@ -1,0 +1,262 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// What helpers and registries answer, and what mabuild says: the sentence, the hint (""
+// is none) and the exit code. $R is the registry, $H its host without the port.
+var answers = []struct {
+	name   string
+	helper string // a script; the registry wants credentials then
+	kept   string // auth of the entry for the registry
+	fault  regtest.Fault
+	run    string
+	says   string // all of the error
+	hint   string
+	code   int
+}{
+	// credential helpers
+	{
+		name: "a helper fails with words", helper: `echo "Error: no session is open,"; echo " run: vault login" ; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: Error: no session is open, run: vault login (exit status 1)",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails without words", helper: `exit 7`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: exit status 7",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails with control characters", helper: `printf 'a\033[31m b\r\nc\342\200\256d\n'; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: a [31m b c?d (exit status 1)",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails with an answer", helper: `echo '{"Username":"me","Secret":"s3cr3t"}'; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: exit status 1",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails with one word", helper: `echo s3cr3t; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: exit status 1",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails with a secret on standard error", helper: `echo "the token is s3cr3t" >&2; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: exit status 1",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails with an address", helper: `echo "cannot reach https://me:s3cr3t@vault.example/v1"; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: cannot reach https://vault.example/v1 (exit status 1)",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper fails with a long story", helper: `i=0; while [ $i -lt 100 ]; do echo "all of it again"; i=$((i+1)); done; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: " + strings.TrimSpace(strings.Repeat("all of it again ", 16)) + " … (exit status 1)",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper answers with garbage", helper: `echo the secret is s3cr3t`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: not the answer of a credential helper",
+		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
+	},
+	{
+		name: "a helper has nothing", helper: `echo "credentials not found in native keychain"; exit 1`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 401 UNAUTHORIZED: authentication required", hint: "no credentials for $R are kept: mabuild login $R", code: exitCredentials,
+	},
+	{
+		name: "a helper has wrong ones", helper: `echo '{"Username":"me","Secret":"s3cr3t"}'`, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 401 UNAUTHORIZED: authentication required", hint: "the credentials of docker-credential-tests were refused: log in again with the program that it belongs to", code: exitCredentials,
+	},
+	{
+		name: "a helper's are not enough", helper: `echo '{"Username":"me","Secret":"secret"}'`, run: "mirror $S/app:v1 $R/new:v1",
+		fault: regtest.Fault{Method: "POST", Status: 403, Body: denied},
+		says:  "$R/new:v1: POST $R/new@SHA: 403 DENIED: no", hint: "the credentials of docker-credential-tests may not do this: log in with an account that may, by the program that it belongs to", code: exitCredentials,
+	},
+	{
+		name: "a helper keeps nothing", helper: `if [ $1 = get ]; then echo "credentials not found in native keychain"; else echo "this helper only reads"; fi; exit 1`, run: "login $R -u me -p secret",
+		says: "docker-credential-tests: this helper only reads (exit status 1)",
+		hint: "log in with the program that docker-credential-tests belongs to, or take it out of $C, which names it", code: exitCredentials,
+	},
+	// registries
+	{
+		name: "kept ones are wrong", kept: "bWU6d3Jvbmc=", run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 401 UNAUTHORIZED: authentication required", hint: "those of $C were refused: mabuild login $R", code: exitCredentials,
+	},
+	{
+		name: "401 without a challenge", fault: regtest.Fault{Status: 401}, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 401 Unauthorized: the registry wants a login and does not say how: the answer has no WWW-Authenticate header",
+		hint: "is there a proxy before $R that takes the header off, or another server in its place?", code: exitCredentials,
+	},
+	{
+		name: "401 with another challenge", fault: regtest.Fault{Status: 401, Header: http.Header{"Www-Authenticate": {"Negotiate, NTLM"}}}, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 401 Unauthorized: the registry wants a login by negotiate, ntlm; mabuild knows Basic and Bearer",
+		hint: "is there another server at $R? A registry asks for one of these two", code: exitCredentials,
+	},
+	{
+		name: "an upload without the port", fault: regtest.Fault{Method: "POST", Status: 202, Header: http.Header{"Location": {"http://127.0.0.1/v2/new/blobs/uploads/x"}}}, run: "mirror $S/app:v1 $R/new:v1",
+		says: "$R/new:v1: PUT $R/new@SHA: the registry sends the upload to http://127.0.0.1, without its port $P: dial tcp 127.0.0.1:80: connect: connection refused (3 attempts)",
+		hint: "the proxy before $R must pass on the Host header with its port, as proxy_set_header Host $http_host of nginx does", code: exitRegistry,
+	},
+	{
+		name: "Quay's immutable tag", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 409, Body: code("TAG_IMMUTABLE", "tag is immutable")}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 409 TAG_IMMUTABLE: the tag is immutable: it names another image and may not be moved: tag is immutable",
+		hint: "push to another tag, or let the registry overwrite the tags of $R/app", code: exitRegistry,
+	},
+	{
+		name: "an immutable tag by 403", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 403, Body: code("IMMUTABLE_TAG", "no")}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 403 IMMUTABLE_TAG: the tag is immutable: it names another image and may not be moved: no",
+		hint: "push to another tag, or let the registry overwrite the tags of $R/app", code: exitRegistry,
+	},
+	{
+		name: "ECR's immutable tag", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 400, Body: code("TAG_INVALID", "cannot be overwritten")}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 400 TAG_INVALID: the tag is immutable: it names another image and may not be moved: cannot be overwritten",
+		hint: "push to another tag, or let the registry overwrite the tags of $R/app", code: exitRegistry,
+	},
+	{
+		name: "ECR's immutable tag by its own code", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 400, Body: code("ImageTagAlreadyExistsException", "")}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 400 ImageTagAlreadyExistsException: the tag is immutable: it names another image and may not be moved",
+		hint: "push to another tag, or let the registry overwrite the tags of $R/app", code: exitRegistry,
+	},
+	{
+		name: "Harbor's immutable tag", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 412, Body: code("PRECONDITION", "configured as immutable")}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 412 PRECONDITION: the tag is immutable: it names another image and may not be moved: configured as immutable",
+		hint: "push to another tag, or let the registry overwrite the tags of $R/app", code: exitRegistry,
+	},
+	{
+		name: "409 without a code", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 409}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 409 Conflict: the tag is immutable: it names another image and may not be moved",
+		hint: "push to another tag, or let the registry overwrite the tags of $R/app", code: exitRegistry,
+	},
+	{
+		name: "409 for a tag that is new", fault: regtest.Fault{Method: "PUT", Path: "/manifests/new", Status: 409}, run: "mirror $S/app:v1 $R/app:new",
+		says: "$R/app:new: PUT $R/app:new: 409 Conflict", code: exitRegistry,
+	},
+	{
+		name: "an invalid name of a tag that is new", fault: regtest.Fault{Method: "PUT", Path: "/manifests/new", Status: 400, Body: code("TAG_INVALID", "no")}, run: "mirror $S/app:v1 $R/app:new",
+		says: "$R/app:new: PUT $R/app:new: 400 TAG_INVALID: no", code: exitRegistry,
+	},
+	{
+		name: "403 for a tag that exists", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 403, Body: denied}, run: "mirror $S/app:v1 $R/app:old",
+		says: "$R/app:old: PUT $R/app:old: 403 DENIED: no", hint: "mabuild login $R; or the tag may not be overwritten: push to another one", code: exitCredentials,
+	},
+	{
+		name: "an index that an old registry does not take, create", fault: regtest.Fault{Method: "PUT", Path: "/manifests/", Status: 400, Body: code("MANIFEST_INVALID", "manifest invalid")}, run: "manifest create $R/app:made $R/app:one --type oci",
+		says: "PUT $R/app:made: 400 MANIFEST_INVALID: the registry does not take this manifest, of type application/vnd.oci.image.index.v1+json: manifest invalid",
+		hint: "an old registry takes no OCI media types: try --type docker, where all images are Docker's", code: exitRegistry,
+	},
+	{
+		name: "an index that an old registry does not take, push", fault: regtest.Fault{Method: "PUT", Path: "/manifests/made", Status: 400, Body: code("MANIFEST_INVALID", "manifest invalid")}, run: "push ./ok --platforms linux/amd64 -t $R/new:made",
+		says: "PUT $R/new:made: 400 MANIFEST_INVALID: the registry does not take this manifest, of type application/vnd.oci.image.index.v1+json: manifest invalid",
+		hint: "an old registry takes no OCI media types, or no index: try --media-types docker, or --no-index with one platform", code: exitRegistry,
+	},
+	{
+		name: "a list that an old registry does not take", fault: regtest.Fault{Method: "PUT", Path: "/manifests/made", Status: 400, Body: code("MANIFEST_INVALID", "manifest invalid")}, run: "push ./ok --platforms linux/amd64 -t $R/new:made --media-types docker",
+		says: "PUT $R/new:made: 400 MANIFEST_INVALID: the registry does not take this manifest, of type application/vnd.docker.distribution.manifest.list.v2+json: manifest invalid",
+		hint: "an old registry takes no index: try --no-index with one platform", code: exitRegistry,
+	},
+	{
+		name: "an image that an old registry does not take", fault: regtest.Fault{Method: "PUT", Path: "/manifests/made", Status: 400, Body: code("MANIFEST_INVALID", "manifest invalid")}, run: "push ./ok --platforms linux/amd64 -t $R/new:made --no-index",
+		says: "PUT $R/new:made: 400 MANIFEST_INVALID: the registry does not take this manifest, of type application/vnd.oci.image.manifest.v1+json: manifest invalid",
+		hint: "an old registry takes no OCI media types: try --media-types docker", code: exitRegistry,
+	},
+	{
+		name: "chunks that a proxy does not take", fault: regtest.Fault{Method: "P(UT|ATCH)", Path: "/uploads/", Status: 413}, run: "mirror $S/app:v1 $R/new:v1",
+		says: "$R/new:v1: PATCH $R/new@SHA: 413 Request Entity Too Large",
+		hint: "a proxy before $R may limit the size of a request, as client_max_body_size of nginx does: it must take 65536 bytes", code: exitRegistry,
+	},
+}
+
+const denied = `{"errors":[{"code":"DENIED","message":"no"}]}`
+
+func code(name, message string) string {
+	return fmt.Sprintf(`{"errors":[{"code":%q,"message":%q}]}`, name, message)
+}
+
+func TestAnswers(t *testing.T) {
+	astray(t)
+	source := regtest.Start(t, regtest.Options{})
+	open, closed := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{User: "me", Password: "secret"})
+	put := func(ref string, archs ...string) {
+		t.Helper()
+		if err := (&registry.Client{}).Put(t.Context(), ref, regtest.RandomIndex(t, 100, 1, archs...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(source.Host+"/app:v1", "amd64", "arm64")
+	put(open.Host+"/app:old", "amd64")
+	one := regtest.Image(t, "amd64", 100, 1)
+	if err := (&registry.Client{}).Put(t.Context(), open.Host+"/app:one", one); err != nil {
+		t.Fatal(err)
+	}
+	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	for _, one := range answers {
+		t.Run(one.name, func(t *testing.T) {
+			home := t.TempDir()
+			t.Setenv("HOME", home)
+			t.Setenv("DOCKER_CONFIG", home)
+			t.Setenv("REGISTRY_AUTH_FILE", "")
+			t.Setenv("XDG_RUNTIME_DIR", home)
+			r, config := open, "{}"
+			switch {
+			case one.helper != "":
+				r, config = closed, `{"credsStore":"tests"}`
+			case one.kept != "":
+				r, config = closed, `{"auths":{"`+closed.Host+`":{"auth":"`+one.kept+`"}}}`
+			}
+			for file, text := range map[string]string{"config.json": config, "docker-credential-tests": "#!/bin/sh\n" + one.helper} {
+				if err := os.WriteFile(filepath.Join(home, file), []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Setenv("PATH", home+string(os.PathListSeparator)+os.Getenv("PATH"))
+			r.Reset()
+			for _, method := range methods(one.fault.Method) {
+				f := one.fault
+				f.Method, f.Times = method, -1
+				if f.Status != 0 {
+					r.Inject(f)
+				}
+			}
+			fill := strings.NewReplacer("$R", r.Host, "$S", source.Host, "$P", r.Host[strings.LastIndexByte(r.Host, ':')+1:], "$C", filepath.Join(home, "config.json")).Replace
+			var out, errs bytes.Buffer
+			code := run(append(strings.Fields(fill(one.run)), "--progress", "none"), strings.NewReader(""), &out, &errs)
+			want := "mabuild: " + fill(one.says) + "\n"
+			if one.hint != "" {
+				want += "hint: " + fill(one.hint) + "\n"
+			}
+			got := digests.ReplaceAllString(errs.String(), "SHA")
+			if at := strings.Index(got, "mabuild: "); at >= 0 {
+				got = got[at:]
+			}
+			if code != one.code || got != want {
+				t.Errorf("exit code %d, want %d\n got %s\nwant %s", code, one.code, got, want)
+			}
+			if all := out.String() + errs.String(); strings.Contains(all, "s3cr3t") {
+				t.Errorf("a secret: %s", all)
+			}
+		})
+	}
+}
+
+// methods are those that a pattern of the table stands for.
+func methods(pattern string) []string {
+	if pattern == "P(UT|ATCH)" {
+		return []string{"PUT", "PATCH"}
+	}
+	return []string{pattern}
+}
