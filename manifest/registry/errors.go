@@ -196,7 +196,8 @@ func (k *call) refusal(resp *http.Response) *Error {
 	if e.throttled && !e.elsewhere && e.wait <= longestPause { // also where nobody tries again
 		k.host.pause.extend(time.Now().Add(e.wait))
 	}
-	expired := e.elsewhere && resp.StatusCode == http.StatusForbidden // a signed URL may have been
+	// A signed URL may have expired. It may also be signed for GET alone, which a HEAD does not find out.
+	expired := e.elsewhere && resp.StatusCode == http.StatusForbidden && k.method != http.MethodHead
 	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
 	e.spent(k)
 	return e

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -108,5 +109,21 @@ func TestUnanswered(t *testing.T) {
 			errors.Is(err, manifest.ErrNotFound) != (status == 404) || errors.Is(err, registry.ErrCredentials) != (status == 401 || status == 403) {
 			t.Errorf("%d: %v", status, err)
 		}
+	}
+}
+
+// A registry that redirects HEAD of a blob to a store whose address is signed for GET
+// alone is not waited for: the blob is sent.
+func TestHeadOfABlobIsRedirected(t *testing.T) {
+	r, evil := regtest.Start(t, regtest.Options{}), regtest.StartEvil(t)
+	evil.Answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }
+	r.Inject(regtest.Fault{Method: "HEAD", Path: "/blobs/", Status: 307, Times: -1, Header: http.Header{"Location": {evil.URL}}})
+	n := &naps{}
+	c := &registry.Client{Keychain: login{}, Sleep: n.sleep}
+	img := regtest.Image(t, "amd64", 100, 1)
+	put(t, c, r.Host+"/app:v1", img)
+	verifyTag(t, r, "app:v1", img)
+	if len(n.took) > 0 || len(evil.Seen()) == 0 {
+		t.Errorf("waited %v, %d requests elsewhere", n.took, len(evil.Seen()))
 	}
 }
