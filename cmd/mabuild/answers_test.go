@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -188,7 +189,6 @@ func code(name, message string) string {
 }
 
 func TestAnswers(t *testing.T) {
-	astray(t)
 	source := regtest.Start(t, regtest.Options{})
 	open, closed := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{User: "me", Password: "secret"})
 	put := func(ref string, archs ...string) {
@@ -203,6 +203,12 @@ func TestAnswers(t *testing.T) {
 	if err := (&registry.Client{}).Put(t.Context(), open.Host+"/app:one", one); err != nil {
 		t.Fatal(err)
 	}
+	built, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output() // by the real home
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOCACHE", strings.TrimSpace(string(built)))
+	astray(t)
 	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	for _, one := range answers {
 		t.Run(one.name, func(t *testing.T) {
