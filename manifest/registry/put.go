@@ -157,7 +157,7 @@ func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, conte
 	case opaque.IsManifest():
 		return c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
 	}
-	return c.storeAll(ctx, r, []blob{{d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
+	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }
 
 // blobs stores the config and the layers of img, in parallel.
