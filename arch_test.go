@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"internal/guard":           {},
 	"internal/intree":          {},
 	"internal/text":            {},
-	"internal/mirror":          {"manifest", "manifest/platform", "internal/guard"},
+	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard"},
 	"internal/outfile":         {},
 	"internal/progress":        {"internal/text"},
 	"internal/rootfs":          {},

@@ -45,10 +45,11 @@ type app struct {
 	leave   func()      // the cache: what the run found there may be pruned
 	grown   atomic.Bool // the cache may have, by a program
 	work    string      // the work directory, "" before it is wanted
+	sources *sources    // of the archives that are read
 	adopted sync.Once   // KO_DOCKER_REPO, which is said
 	ends    []func()    // last first
 
-	mu       sync.Mutex // guards work and ends
+	mu       sync.Mutex // guards work, sources and ends
 	building sync.Mutex // held while a mirror builds a program
 }
 

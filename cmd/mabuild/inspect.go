@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -217,7 +218,11 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 			return err
 		}
 		if r.Index {
-			if source, name, err = a.places().source(a.places().Beside(ref, r.Platforms[0].Digest, "")); err != nil {
+			at, err := mirror.ParseRef(ref)
+			if err != nil {
+				return err
+			}
+			if source, name, err = a.places().source(at.ByDigest(r.Platforms[0].Digest).String()); err != nil {
 				return err
 			}
 		}

@@ -65,7 +65,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 	if err != nil {
 		return output{}, &usageError{err: err}
 	}
-	o := output{text: text, place: place, sink: sink, ref: cmp.Or(place.Ref, tag)}
+	o := output{text: text, place: place, sink: sink, ref: cmp.Or(place.Name, tag)}
 	switch place.Form {
 	case local.FormDockerArchive, local.FormDockerDaemon:
 		if spec.Compression.Format == build.Zstd {
@@ -127,7 +127,7 @@ type occupied struct {
 // program may have it twice, but for standard output.
 func (o output) claim(p *program, places map[string]occupied) error {
 	at := o.place
-	at.Ref, at.Platform = "", ocispec.Platform{}
+	at.Name, at.Platform = "", ocispec.Platform{}
 	if at.Form != local.FormContainerd && at.Path != "" {
 		at.Path = filepath.Clean(at.Path)
 	}

@@ -196,5 +196,5 @@ func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) err
 	if err != nil {
 		return &usageError{err: err}
 	}
-	return sink.Put(ctx, place.Ref, c)
+	return sink.Put(ctx, place.Ref(), c)
 }

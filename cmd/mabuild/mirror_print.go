@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 )
@@ -72,17 +74,12 @@ func mirrorLine(i mirror.Result, dry bool) string {
 
 // withoutName takes the tag off a target; of a local place the name of the image.
 func withoutName(target string) string {
-	s := store{}
-	if !s.Local(target) {
-		repo, _, _ := strings.Cut(target, "@")
-		return withoutTag(repo)
-	}
-	place, err := s.place(target)
+	at, err := mirror.ParseRef(target)
 	if err != nil {
 		return target
 	}
-	place.Ref = ""
-	return place.String()
+	at.Remote.Tag, at.Remote.Digest, at.Place.Name, at.Place.Digest = "", "", "", v1.Hash{}
+	return at.String()
 }
 
 // ageFlag is a duration as the file has it, with days and weeks.

@@ -72,7 +72,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	w.mu.Unlock()
 	leave := w.app.enter(ctx)
 	client := w.app.clientFor(p, w.options)
-	report := w.options.run(ctx, w.app, store{client, p.fence}, &p.claims, []*mirror.Entry{e})
+	report := w.options.run(ctx, w.app, w.app.placesOf(client, p.fence), &p.claims, []*mirror.Entry{e})
 	leave()
 	w.app.bound(ctx)
 	if ctx.Err() != nil {

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"slices"
-	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -19,16 +19,64 @@ import (
 // A store is all places that a reference may name: registries, through one client,
 // and the local forms such as oci:DIR.
 type store struct {
-	client *registry.Client
-	fence  *config.Fence // of local places that a file of a tree names; nil: people name them
+	client  *registry.Client
+	fence   *config.Fence // of local places that a file of a tree names; nil: people name them
+	sources *sources
 }
 
 // places is the store of the run's one client.
-func (a *app) places() store { return store{client: a.client} }
+func (a *app) places() store { return a.placesOf(a.client, nil) }
+
+func (a *app) placesOf(client *registry.Client, fence *config.Fence) store {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.sources == nil {
+		a.sources = &sources{scratch: a.workDir, open: map[string]manifest.Source{}}
+		a.ends = append(a.ends, a.sources.close)
+	}
+	return store{client, fence, a.sources}
+}
+
+// sources are the archives that the run reads, so that a compressed one is unpacked
+// once.
+type sources struct {
+	scratch func(context.Context) (dir string, err error)
+
+	mu   sync.Mutex
+	open map[string]manifest.Source // by place, without its image
+}
+
+// of returns the source that reads a place.
+func (s *sources) of(place local.Place) (manifest.Source, error) {
+	if s == nil || !isArchive(place.Form) {
+		return place.Source()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	place.Name, place.Digest, place.Scratch = "", v1.Hash{}, s.scratch
+	if source, ok := s.open[place.String()]; ok {
+		return source, nil
+	}
+	source, err := place.Source()
+	if err == nil {
+		s.open[place.String()] = source
+	}
+	return source, err
+}
+
+// close removes what was unpacked.
+func (s *sources) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, source := range s.open {
+		_ = source.(io.Closer).Close() // the work directory goes as well
+	}
+	clear(s.open)
+}
 
 var _ mirror.Store = store{}
 
-// place reads a local place that holds whole images.
+// place reads a local place that a mirror writes to.
 func (s store) place(text string) (local.Place, error) {
 	place, err := placeOf(text)
 	if err == nil {
@@ -37,10 +85,10 @@ func (s store) place(text string) (local.Place, error) {
 	if err != nil {
 		return place, &usageError{err: err}
 	}
-	if place.Form != local.FormLayout && place.Form != local.FormArchive {
-		return place, usage("mirror to a registry, oci:DIR or oci-archive:FILE", "%s holds single images of one platform", text)
+	if place.Form != local.FormLayout && !isArchive(place.Form) {
+		return place, usage("mirror to a registry, oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s holds single images of one platform", text)
 	}
-	if place.Form == local.FormArchive && place.Path == local.Stdout {
+	if place.Path == local.Stdout {
 		return place, usage("name a file", "%s: only mabuild build and push write to standard output", text)
 	}
 	return place, nil
@@ -67,11 +115,11 @@ func (s store) source(ref string) (manifest.Source, string, error) {
 	if err != nil {
 		return nil, "", &usageError{err: err}
 	}
-	source, err := place.Source()
+	source, err := s.sources.of(place)
 	if err != nil {
 		return nil, "", &usageError{err: err}
 	}
-	return source, place.Ref, nil
+	return source, place.Ref(), nil
 }
 
 func (s store) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
@@ -102,13 +150,16 @@ func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, besid
 	if err != nil {
 		return err
 	}
-	all := append(slices.Clone(beside), manifest.Named{Ref: place.Ref, Content: c})
-	place.Ref = ""
+	name := place.Ref()
+	place.Name = ""
 	sink, err := place.Sink()
 	if err != nil {
 		return &usageError{err: err}
 	}
-	return sink.(manifest.Packer).PutAll(ctx, all...)
+	if packer, ok := sink.(manifest.Packer); ok {
+		return packer.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)
+	}
+	return sink.Put(ctx, name, c)
 }
 
 func (s store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
@@ -133,54 +184,12 @@ func (s store) Repositories(ctx context.Context, host string) ([]string, error) 
 	return s.client.Repositories(ctx, host)
 }
 
-func (s store) Local(text string) bool { return local.Is(text) }
-
-func (s store) Names(ctx context.Context, text string) ([]string, error) {
-	source, name, err := s.source(text)
-	switch {
-	case err != nil || strings.HasPrefix(name, "@"):
+func (s store) Images(ctx context.Context, place local.Place) ([]local.Holding, error) {
+	source, ref, err := s.source(place.String())
+	if err != nil {
 		return nil, err
-	case name != "":
-		return []string{name}, nil
 	}
-	if holder, ok := source.(interface {
-		Names(ctx context.Context) ([]string, error)
-	}); ok {
-		return holder.Names(ctx)
-	}
-	return nil, nil
-}
-
-func (s store) Named(text, name string) string {
-	place, err := local.Parse(text)
-	if err != nil || place.Ref != "" {
-		return text
-	}
-	if local.Is(name) { // from one place to another the name goes along
-		from, err := local.Parse(name)
-		if err != nil || from.Ref == "" || strings.HasPrefix(from.Ref, "@") {
-			return text
-		}
-		name = from.Ref
-	}
-	place.Ref = name
-	return place.String()
-}
-
-func (s store) Beside(ref string, digest v1.Hash, tag string) string {
-	if local.Is(ref) {
-		place, err := local.Parse(ref)
-		if err != nil {
-			return ref
-		}
-		if place.Ref = tag; tag == "" {
-			place.Ref = "@" + digest.String()
-		}
-		return place.String()
-	}
-	repo, _, _ := strings.Cut(ref, "@")
-	if repo = withoutTag(repo); tag != "" {
-		return repo + ":" + tag
-	}
-	return fmt.Sprintf("%s@%s", repo, digest)
+	return source.(interface {
+		Images(ctx context.Context, ref string) ([]local.Holding, error)
+	}).Images(ctx, ref)
 }

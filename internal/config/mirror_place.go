@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -64,7 +65,8 @@ func (e *entryPlanner) image() {
 		e.fixed, e.untagged = "a local place has no tags", true
 		return
 	}
-	repo, tag, digest := mirror.CutName(text)
+	at := manifest.CutReference(text)
+	repo, tag, digest := at.Repository, at.Tag, at.Digest
 	switch {
 	case digest != "":
 		e.fixed, e.untagged = "the source names a digest", tag == ""
@@ -160,8 +162,9 @@ func (e *entryPlanner) assembled(refs []string) {
 	e.fixed, e.untagged = "no name of an image has {{.Tag}}", len(refs) == 0
 	first := ""
 	for i, text := range refs {
-		_, tag, digest := mirror.CutName(text)
-		if tag == "" && digest == "" {
+		at := manifest.CutReference(text)
+		tag := at.Tag
+		if tag == "" && at.Digest == "" {
 			key := "template"
 			if e.in.Template == "" {
 				key = "images"
@@ -214,7 +217,7 @@ func (e *entryPlanner) targets() {
 		named := false // in the target itself
 		if local.Is(full) {
 			p, _ := local.Parse(full)
-			text, named = e.place(key, text, func(p local.Place) error { _, err := p.Sink(); return err }), p.Ref != ""
+			text, named = e.place(key, text, func(p local.Place) error { _, err := p.Sink(); return err }), p.Name != ""
 		} else {
 			named = e.repository(key, text, full)
 		}
@@ -225,9 +228,10 @@ func (e *entryPlanner) targets() {
 
 // repository checks a target in a registry, and reports whether it names a tag.
 func (e *entryPlanner) repository(key, text, full string) bool {
-	_, tag, digest := mirror.CutName(full)
+	at := manifest.CutReference(full)
+	tag := at.Tag
 	switch err := examineReference(full); {
-	case digest != "" || strings.Contains(full, "@"):
+	case at.Digest != "" || strings.Contains(full, "@"):
 		e.refuse(key, "names a digest, which nobody can choose; write a repository, with or without a tag")
 	case err != nil && text != full:
 		e.refuse(key, "%q becomes %q, which is no name of an image", shorten(text), shorten(full))
@@ -249,7 +253,7 @@ func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	case named && e.several() && !depends(text, byTag):
 		e.refuse(key, "is the same for every tag; write :{{.Tag}}, or no tag")
 	case placeholder.MatchString(e.out.Template) && depends(text, byRepository):
-		if repo, _, _ := mirror.CutName(e.out.Template); placeholder.MatchString(repo) {
+		if placeholder.MatchString(manifest.CutReference(e.out.Template).Repository) {
 			e.refuse(key, "takes its name from the template, which is not one name")
 		}
 	case e.globbed && !depends(text, byRepository) && (named || !isLocal):

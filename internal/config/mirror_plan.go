@@ -11,6 +11,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -296,7 +297,7 @@ func (e *entryPlanner) madeName() string {
 		if p, err := local.Parse(fixed); err == nil && p.Path != "" {
 			return p.Path
 		}
-		repo, _, _ := mirror.CutName(fixed)
+		repo := manifest.CutReference(fixed).Repository
 		if _, path, ok := strings.Cut(repo, "/"); ok && path != "" {
 			return path
 		} else if repo != "" {

@@ -15,67 +15,69 @@ import (
 // else.
 func (m *move) backup(ctx context.Context) error {
 	to, err := m.kept()
-	if to == "" || err != nil {
+	if to == nil || err != nil {
 		return err
 	}
-	free, err := m.free(ctx, to)
+	free, err := m.free(ctx, *to)
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if !free {
-		to = m.Store.Beside(m.target, v1.Hash{}, cutRef(to).tag+"-"+m.now.Digest.Hex[:12])
+		other := m.target.byTag(to.tag() + "-" + m.now.Digest.Hex[:12])
+		to = &other
 	}
-	old, err := m.Store.Get(ctx, m.Store.Beside(m.target, m.now.Digest, ""))
+	old, err := m.Store.Get(ctx, m.target.ByDigest(m.now.Digest).String())
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if err := m.Store.Put(ctx, to, old); err != nil {
+	if err := m.Store.Put(ctx, to.String(), old); err != nil {
 		return fmt.Errorf("backup %s: %w", to, err)
 	}
-	m.result.Backup = to
+	m.result.Backup = to.String()
 	return nil
 }
 
-// kept is the name under which what the target names is to be kept, "" for none.
-func (m *move) kept() (string, error) {
+// kept is the name under which what the target names is to be kept, nil for none. What
+// has no name is not replaced, and a file that holds one image keeps no other.
+func (m *move) kept() (*Ref, error) {
 	text := m.job.entry.Backup
 	if text != "" && m.untold != nil {
-		return "", fmt.Errorf("backup: %w", m.untold)
+		return nil, fmt.Errorf("backup: %w", m.untold)
 	}
-	if text == "" || m.now.Digest == (v1.Hash{}) {
-		return "", nil
+	if text == "" || m.now.Digest == (v1.Hash{}) || m.target.unnamed() || m.target.docker() {
+		return nil, nil
 	}
-	names := Names{Tag: cutRef(m.target).tag, SourceTag: m.job.tag}
+	names := Names{Tag: m.target.tag(), SourceTag: m.job.tag}
 	names.at(m.start)
 	tag, err := names.Expand(text)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if !tagName.MatchString(tag) {
-		return "", &TemplateError{text, fmt.Sprintf("makes %q, which is no tag", tag)}
+		return nil, &TemplateError{text, fmt.Sprintf("makes %q, which is no tag", tag)}
 	}
-	to := m.Store.Beside(m.target, v1.Hash{}, tag)
-	if to == m.target {
-		return "", &TemplateError{text, "is the tag itself, so nothing would be kept"}
+	to := m.target.byTag(tag)
+	if to.String() == m.target.String() {
+		return nil, &TemplateError{text, "is the tag itself, so nothing would be kept"}
 	}
-	return to, nil
+	return &to, nil
 }
 
 // free reports whether a tag may keep what the target names: it names nothing else,
 // and is to keep nothing else in this run. The first that asks finds out what it names,
 // and has it where that is nothing; the others wait for that.
-func (m *move) free(ctx context.Context, to string) (bool, error) {
+func (m *move) free(ctx context.Context, to Ref) (bool, error) {
 	m.mu.Lock()
-	keeps := m.backups[to]
+	keeps := m.backups[to.String()]
 	if keeps == nil {
 		keeps = sync.OnceValues(func() (v1.Hash, error) {
-			there, err := m.Store.Resolve(ctx, to)
+			there, err := m.Store.Resolve(ctx, to.String())
 			if errors.Is(err, manifest.ErrNotFound) {
 				return m.now.Digest, nil
 			}
 			return there.Digest, err
 		})
-		m.backups[to] = keeps
+		m.backups[to.String()] = keeps
 	}
 	m.mu.Unlock()
 	digest, err := keeps()

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // slow says what a reference names when it is told to.
@@ -34,7 +36,7 @@ func TestBackupsOfOneNameAtOnce(t *testing.T) {
 		answers := make(chan bool, 2)
 		ask := func() {
 			m := &move{run: at, now: v1.Descriptor{Digest: one}}
-			free, err := m.free(t.Context(), "r/app:old")
+			free, err := m.free(t.Context(), remote(manifest.CutReference("r/app:old")))
 			if err != nil {
 				t.Error(err)
 			}

@@ -34,7 +34,7 @@ func (e *CollisionError) Hint() string {
 // the entries, so that it is always the same one that comes too late.
 func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
 	for _, e := range entries {
-		if e.Tags.patterned() || strings.ContainsAny(cutRef(e.Image).repo, globbing) || e.Program != "" {
+		if e.Tags.patterned() || strings.ContainsAny(e.Image, globbing) || e.Program != "" {
 			continue
 		}
 		var jobs []job
@@ -51,10 +51,10 @@ func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
 }
 
 // take claims a target for an entry, whose images must not collide themselves.
-func (c *Claims) take(target, entry, source string) error {
+func (c *Claims) take(target Ref, entry, source string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := canonical(target)
+	key := target.key()
 	if other, taken := c.held[key]; taken && other.entry != entry {
 		return &CollisionError{source, other.source + " of entry " + other.entry}
 	}
@@ -63,13 +63,4 @@ func (c *Claims) take(target, entry, source string) error {
 	}
 	c.held[key] = holder{entry, source}
 	return nil
-}
-
-// canonical spells a target in one way, as far as Docker Hub is concerned.
-func canonical(target string) string {
-	at := cutRef(target)
-	if at.host() == "docker.io" {
-		at.repo = "docker.io/" + strings.TrimPrefix(at.path(), "library/")
-	}
-	return at.String()
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -20,7 +21,7 @@ import (
 type move struct {
 	*run
 	job    *job
-	target string
+	target Ref
 	choose func() (*manifest.Selection, error) // once for all targets
 	settle func() (*manifest.Selection, error) // with each config read, where an index is made
 	clash  error                               // another image goes to the same target
@@ -52,12 +53,16 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 		for _, target := range j.targets {
 			m := &move{run: r, job: j, target: target, choose: choose, settle: settle}
 			all = append(all, m)
-			if other, ok := first[canonical(target)]; ok {
+			other, ok := first[target.key()]
+			switch {
+			case !ok:
+				first[target.key()] = m
+			case other.clash == nil && other.job.digest == j.digest && j.digest != (v1.Hash{}) && other.target.String() == target.String():
+				all = all[:len(all)-1] // another name of the same image
+			default:
 				m.clash = &CollisionError{other.job.source, j.source}
 				other.clash = m.clash
-				continue
 			}
-			first[canonical(target)] = m
 		}
 	}
 	return all
@@ -65,29 +70,35 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 
 // queue waits until it is the move's turn and carries it out.
 func (m *move) queue(ctx context.Context) Result {
-	from := m.job.source
-	if len(m.job.items) > 0 {
-		from = m.job.items[0].Ref
-	}
-	gate := m.gate(cutRef(from).host(), cutRef(m.target).host())
+	gate := m.gate(m.from(), m.target.at())
 	select {
 	case gate <- struct{}{}:
 		defer func() { <-gate }()
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
-		return failed(m.job.source, m.target, fmt.Errorf("%s: %w", m.target, context.Cause(ctx)))
+		return failed(m.job.source, m.target.String(), fmt.Errorf("%s: %w", m.target, context.Cause(ctx)))
 	}
 	return m.carryOut(ctx)
+}
+
+// from is who answers for the source, of an image that is made of several for the first.
+func (m *move) from() string {
+	if len(m.job.items) > 0 {
+		if at, err := ParseRef(m.job.items[0].Ref); err == nil {
+			return at.at()
+		}
+	}
+	return m.job.from.at()
 }
 
 // label is a short name for people: the target, without its host where there is
 // one target.
 func (m *move) label() string {
 	if len(m.job.targets) > 1 {
-		return m.target
+		return m.target.String()
 	}
-	return strings.TrimPrefix(m.target, cutRef(m.target).host()+"/")
+	return strings.TrimPrefix(m.target.String(), m.target.at()+"/")
 }
 
 // carryOut carries out the move and says what became of it.
@@ -97,8 +108,8 @@ func (m *move) carryOut(ctx context.Context) Result {
 	if m.Task != nil {
 		ctx = m.Task(ctx, m.label())
 	}
-	m.result = Result{Source: m.job.source, Target: m.target}
-	if err := guard.Report(ctx, m.Log, m.target, func() error { return m.do(ctx) }); err != nil {
+	m.result = Result{Source: m.job.source, Target: m.target.String()}
+	if err := guard.Report(ctx, m.Log, m.target.String(), func() error { return m.do(ctx) }); err != nil {
 		err = fmt.Errorf("%s: %w", m.target, err)
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
 		m.Log.InfoContext(ctx, "failed") // why is in the report
@@ -151,28 +162,41 @@ func (m *move) do(ctx context.Context) error {
 // has to be made is made unread at first: where the configs say no more than what
 // was declared, that is enough to know that nothing has changed.
 func (m *move) compare(ctx context.Context) (err error) {
-	if m.chosen, err = m.choose(); err != nil {
+	if m.chosen, err = m.pick(m.choose); err != nil {
 		return err
 	}
 	if err := m.look(ctx); err != nil {
 		return err
 	}
 	if len(m.job.items) > 0 && m.now.Digest != m.chosen.Descriptor.Digest {
-		if m.chosen, err = m.settle(); err != nil {
+		if m.chosen, err = m.pick(m.settle); err != nil {
 			return err
 		}
 	}
 	m.result.Digest = m.chosen.Descriptor.Digest.String()
 	if m.result.Absent = keys(m.chosen.Absent); len(m.chosen.Absent) > 0 {
-		m.Log.WarnContext(ctx, "without a platform that it was to have", "target", m.target, "missing", strings.Join(m.result.Absent, ","))
+		m.Log.WarnContext(ctx, "without a platform that it was to have", "target", m.target.String(), "missing", strings.Join(m.result.Absent, ","))
 	}
 	return nil
 }
 
-// look asks what the target names. Where the registry refuses to say, the image is
-// copied, and the answer to that counts; a dry run copies nothing and ends there.
+// look asks what the target names. What has no name there is known by its digest. Where
+// the registry refuses to say, the image is copied, and the answer to that counts; a dry
+// run copies nothing and ends there.
 func (m *move) look(ctx context.Context) (err error) {
-	m.now, err = m.Store.Resolve(ctx, m.target)
+	if m.chosen == nil && m.target.unnamed() {
+		if m.chosen, err = m.pick(m.choose); err != nil {
+			return err
+		}
+	}
+	switch {
+	case m.target.docker():
+		m.now, err = m.inDocker(ctx)
+	case m.target.unnamed():
+		m.now, err = m.Store.Resolve(ctx, m.target.ByDigest(m.chosen.Descriptor.Digest).String())
+	default:
+		m.now, err = m.Store.Resolve(ctx, m.target.String())
+	}
 	switch {
 	case errors.Is(err, manifest.ErrNotFound):
 		m.now, err = v1.Descriptor{}, nil
@@ -183,6 +207,52 @@ func (m *move) look(ctx context.Context) (err error) {
 		m.result.Was = m.now.Digest.String()
 	}
 	return err
+}
+
+// pick chooses what is to be copied to the target: of an index that goes into a Docker
+// archive its one image.
+func (m *move) pick(choose func() (*manifest.Selection, error)) (*manifest.Selection, error) {
+	s, err := choose()
+	if err != nil || !m.target.docker() {
+		return s, err
+	}
+	c, err := s.Open()
+	if err != nil {
+		return nil, err
+	}
+	img, err := local.Single(c, m.target.Place.Platform)
+	if err != nil {
+		return nil, err
+	}
+	d, err := manifest.Describe(img)
+	return &manifest.Selection{Descriptor: d, Found: s.Found, Absent: s.Absent, Open: func() (manifest.Content, error) { return img, nil }}, err
+}
+
+// inDocker is the image in a Docker archive. That has no manifest, so it is the chosen
+// one where their configs are the same.
+func (m *move) inDocker(ctx context.Context) (v1.Descriptor, error) {
+	d, err := m.Store.Resolve(ctx, m.target.String())
+	if err != nil || m.chosen == nil {
+		return d, err
+	}
+	there, err := m.config(m.Store.Get(ctx, m.target.String()))
+	if err != nil {
+		return d, err
+	}
+	chosen, err := m.config(m.chosen.Open())
+	if err == nil && there == chosen {
+		return m.chosen.Descriptor, nil
+	}
+	return d, err
+}
+
+// config is the digest of an image's config.
+func (m *move) config(c manifest.Content, err error) (v1.Hash, error) {
+	img, ok := c.(v1.Image)
+	if err != nil || !ok {
+		return v1.Hash{}, err
+	}
+	return img.ConfigName()
 }
 
 // copy makes the target name what was chosen: first what refers to it, so that a
@@ -201,7 +271,10 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.backup(ctx); err != nil {
 		return err
 	}
-	if m.job.entry.Referrers {
+	if m.job.entry.Referrers && m.target.docker() {
+		m.Log.WarnContext(ctx, "a Docker archive holds the image alone, without what refers to it", "target", m.target.String())
+	}
+	if m.refers() {
 		if err := m.referrers(ctx, c); err != nil {
 			return err
 		}
@@ -209,7 +282,7 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.put(ctx, c); err != nil {
 		return err
 	}
-	if m.Store.Local(m.target) { // where nobody counts what is sent
+	if m.target.Local() { // where nobody counts what is sent
 		n, err := m.weigh(c, 0)
 		if err != nil {
 			return err
@@ -224,12 +297,15 @@ func (m *move) copy(ctx context.Context) error {
 	return nil
 }
 
+// refers reports whether what refers to the image goes along.
+func (m *move) refers() bool { return m.job.entry.Referrers && !m.target.docker() }
+
 // put makes the target name c, with what goes along.
 func (m *move) put(ctx context.Context, c manifest.Content) error {
 	if len(m.beside) > 0 {
-		return m.Store.PutAll(ctx, m.target, c, m.beside)
+		return m.Store.PutAll(ctx, m.target.String(), c, m.beside)
 	}
-	return m.Store.Put(ctx, m.target, c)
+	return m.Store.Put(ctx, m.target.String(), c)
 }
 
 // reason says why something is copied.
@@ -258,7 +334,7 @@ func (m *move) program(ctx context.Context) error {
 	}
 	why := "the target has no such version"
 	if m.now.Digest != (v1.Hash{}) {
-		c, err := m.Store.Get(ctx, m.Store.Beside(m.target, m.now.Digest, ""))
+		c, err := m.Store.Get(ctx, m.target.ByDigest(m.now.Digest).String())
 		if err != nil {
 			return err
 		}
@@ -278,7 +354,7 @@ func (m *move) program(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if m.chosen, err = m.choose(); err != nil {
+	if m.chosen, err = m.pick(m.choose); err != nil {
 		return err
 	}
 	return m.copy(ctx)
@@ -287,11 +363,11 @@ func (m *move) program(ctx context.Context) error {
 // listed reports whether the target's tag is there, by the list of tags; where
 // there is none to be had it is asked for.
 func (m *move) listed(ctx context.Context) (bool, error) {
-	if at := cutRef(m.target); !m.Store.Local(m.target) && at.digest == "" {
-		tags, err := m.list(ctx, at.repo)
+	if at := m.target.Remote; !m.target.Local() && at.Digest == "" {
+		tags, err := m.list(ctx, at.Repository)
 		switch {
 		case err == nil:
-			return slices.Contains(tags, at.tag), nil
+			return slices.Contains(tags, at.Tag), nil
 		case errors.Is(err, manifest.ErrNotFound):
 			return false, nil
 		}

@@ -16,10 +16,14 @@ func (m *move) estimate(ctx context.Context) error {
 		return err
 	}
 	m.ends(Copied, "%s", m.reason())
-	if m.result.Backup, err = m.kept(); err != nil {
+	to, err := m.kept()
+	if err != nil {
 		return err
 	}
-	if m.job.entry.Referrers {
+	if to != nil {
+		m.result.Backup = to.String()
+	}
+	if m.refers() {
 		if err := m.referrers(ctx, c); err != nil {
 			return err
 		}
@@ -70,7 +74,7 @@ func (m *move) weigh(c manifest.Content, depth int) (int64, error) {
 
 // once is the size of what was not counted for the target's host before.
 func (m *move) once(d v1.Descriptor) int64 {
-	key := cutRef(m.target).host() + " " + d.Digest.String()
+	key := m.target.at() + " " + d.Digest.String()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.counted[key] {

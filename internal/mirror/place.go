@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 	"text/template/parse"
 	"time"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // Names are what templates of targets, backups and sources know, and all that
@@ -81,65 +85,56 @@ func tagged(text string) bool {
 	return err1 == nil && err2 == nil && full != none
 }
 
-// A ref is a reference taken apart. Local places are taken as a whole.
-type ref struct {
-	repo   string // host/path
-	tag    string // without its colon
-	digest string // sha256:…, without its @
-}
-
-func cutRef(text string) (r ref) {
-	r.repo, r.tag, r.digest = CutName(text)
-	return r
-}
-
-// CutName takes the name of an image apart: what stands before the tag, the tag
-// without its colon and the digest without its @. The port of a host is no tag.
-func CutName(text string) (repo, tag, digest string) {
-	repo, digest, _ = strings.Cut(text, "@")
-	if colon := strings.LastIndex(repo, ":"); colon > strings.LastIndex(repo, "/") {
-		repo, tag = repo[:colon], repo[colon+1:]
-	}
-	return repo, tag, digest
-}
-
-func (r ref) String() string {
-	text := r.repo
-	if r.tag != "" {
-		text += ":" + r.tag
-	}
-	if r.digest != "" {
-		text += "@" + r.digest
-	}
-	return text
-}
-
-// host is the registry; Docker Hub's where none is named.
-func (r ref) host() string {
-	first, _, ok := strings.Cut(r.repo, "/")
-	if !ok || !strings.ContainsAny(first, ".:") && first != "localhost" {
-		return "docker.io"
-	}
-	return first
-}
-
-// path is the repository without the registry.
-func (r ref) path() string {
-	if rest, ok := strings.CutPrefix(r.repo, r.host()+"/"); ok {
-		return rest
-	}
-	return r.repo
-}
-
-// names are what templates of a target know of a source and its tag.
-func (e *Entry) names(source ref, tag string, now time.Time) Names {
-	path := source.path()
-	n := Names{
-		Registry:   strings.ReplaceAll(source.host(), ":", "-"), // a path holds no port
-		Repository: path, Name: path[strings.LastIndex(path, "/")+1:],
-		// A version may have a +, which a tag may not.
-		Tag: strings.ReplaceAll(e.rename(tag), "+", "-"), SourceTag: tag,
-	}
+// names are what templates of a target know of an image of a registry and its tag. A
+// repository without a host, in a local place, is not of any registry; one that is not
+// spelt as repositories are is not known at all.
+func (e *Entry) names(source manifest.Reference, isLocal bool, tag string, now time.Time) Names {
+	// A version may have a +, which a tag may not.
+	n := Names{Tag: strings.ReplaceAll(e.rename(tag), "+", "-"), SourceTag: tag}
 	n.at(now)
+	if source.Repository == "" || isLocal && !repositoryName.MatchString(source.Path()) {
+		return n
+	}
+	n.Registry, n.Repository = strings.ReplaceAll(source.Host(), ":", "-"), source.Path() // a path holds no port
+	if isLocal && !source.Named() {
+		n.Registry, n.Repository = "", source.Repository
+	}
+	n.Name = n.Repository[strings.LastIndex(n.Repository, "/")+1:]
 	return n
+}
+
+// repositoryName is what may be the path of a repository (distribution-spec, "Pulling
+// manifests").
+var repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+
+// Fill is Expand for a target. What the image does not say is a [*TemplateError].
+func (n Names) Fill(text string) (string, error) {
+	full, err := n.Expand(text)
+	if err != nil {
+		return "", err
+	}
+	for _, one := range []struct{ field, value, why string }{
+		{"Registry", n.Registry, "its name says no registry"},
+		{"Repository", n.Repository, "it has no full name there, such as registry/repository:tag"},
+		{"Name", n.Name, "it has no full name there, such as registry/repository:tag"},
+		{"Tag", n.Tag, "it has no tag there"},
+		{"SourceTag", n.SourceTag, "it has no tag there"},
+	} {
+		if one.value == "" && uses(text, one.field) {
+			return "", &TemplateError{text, "the image has no {{." + one.field + "}}: " + one.why}
+		}
+	}
+	return full, nil
+}
+
+// uses reports whether a template, which can be filled in, names a field.
+func uses(text, field string) bool {
+	t, err := template.New("").Parse(text)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(t.Root.Nodes, func(n parse.Node) bool {
+		action, ok := n.(*parse.ActionNode)
+		return ok && action.Pipe.Cmds[0].Args[0].String() == "."+field
+	})
 }

@@ -20,9 +20,12 @@ import (
 type job struct {
 	entry   *Entry
 	source  string          // for people; of a plain image its reference
+	from    Ref             // of a plain image
 	tag     string          // at the source
+	name    string          // in a local place that gives it none; empty for none
+	digest  v1.Hash         // at a local source
 	items   []manifest.Item // of an image that is made of several
-	targets []string
+	targets []Ref
 }
 
 // globbing are the characters that make a path a glob.
@@ -37,11 +40,15 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 		return r.planAssembled(ctx, e)
 	case e.Program != "":
 		return r.planProgram(ctx, e)
-	case r.Store.Local(e.Image):
-		jobs, err = r.planLocal(ctx, e)
-		return jobs, nil, err
 	}
-	sources, err := r.repositories(ctx, cutRef(e.Image))
+	from, err := ParseRef(e.Image)
+	if err != nil {
+		return nil, nil, err
+	}
+	if from.Local() {
+		return r.planLocal(ctx, e, from)
+	}
+	sources, err := r.repositories(ctx, from.Remote)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,7 +61,7 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 		})
 	}
 	wg.Wait()
-	globbed := strings.ContainsAny(cutRef(e.Image).repo, globbing)
+	globbed := strings.ContainsAny(from.Remote.Repository, globbing)
 	for i, err := range errs {
 		if unlisted := globbed && errors.Is(err, manifest.ErrNotFound); err != nil && !unlisted {
 			lost = append(lost, failed(sources[i].String(), "", fmt.Errorf("%s: %w", sources[i], sourced(err))))
@@ -63,47 +70,59 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 	return slices.Concat(lists...), lost, nil
 }
 
-// planLocal lists the images of a local place: the one that is named, or all that
-// have names, each with what its name says.
-func (r *run) planLocal(ctx context.Context, e *Entry) ([]job, error) {
-	names, err := r.Store.Names(ctx, e.Image)
+// planLocal lists the images of a local place: the one that is named, or all, each with
+// what its name says.
+func (r *run) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, lost []Result, err error) {
+	images, err := r.Store.Images(ctx, from.Place)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if len(names) == 0 { // the only image there is
-		return r.jobs(e, ref{}, []string{""}, func(string) job { return job{source: e.Image} })
+	names := map[string]int{}
+	for _, i := range images {
+		names[i.Name]++
 	}
-	var all []job
-	for _, name := range names {
-		at := cutRef(name)
-		if at.tag == "" && !strings.Contains(name, "/") { // a tag alone
-			at = ref{tag: name}
+	for _, i := range images {
+		at := from
+		if len(images) > 1 {
+			if at.Place.Name = i.Name; names[i.Name] > 1 || i.Name == "" {
+				at.Place.Digest = i.Digest
+			}
 		}
-		jobs, err := r.jobs(e, at, []string{at.tag}, func(string) job {
-			return job{source: r.Store.Beside(e.Image, v1.Hash{}, name)}
+		repo, tag := cutPlaceName(i.Name)
+		source := manifest.Reference{Repository: repo}
+		if tag == "" && (len(images) > 1 || i.Name != "") && !repositoryName.MatchString(source.Path()) {
+			source.Digest = i.Digest.String() // nothing else would be a tag of it
+		}
+		one, err := r.jobs(e, source, []string{tag}, func(string) job {
+			return job{source: at.String(), from: at, name: i.Name, digest: i.Digest}
 		})
 		if err != nil {
-			return nil, err
+			lost = append(lost, failed(at.String(), "", err))
 		}
-		all = append(all, jobs...)
+		jobs = append(jobs, one...)
 	}
-	return all, nil
+	return jobs, lost, nil
 }
 
 // planRepository lists the images of one repository.
-func (r *run) planRepository(ctx context.Context, e *Entry, source ref) (_ []job, err error) {
-	tags := []string{source.tag}
+func (r *run) planRepository(ctx context.Context, e *Entry, source manifest.Reference) (_ []job, err error) {
+	tags := []string{source.Tag}
 	switch {
-	case source.digest != "":
-	case source.tag == "" && e.Tags.none():
+	case source.Digest != "":
+	case source.Tag == "" && e.Tags.none():
 		tags = []string{"latest"}
-	case source.tag == "":
-		if tags, err = r.tags(ctx, e, source.repo); err != nil {
+	case source.Tag == "":
+		if tags, err = r.tags(ctx, e, source.Repository); err != nil {
 			return nil, err
 		}
 	}
 	return r.jobs(e, source, tags, func(tag string) job {
-		return job{source: ref{repo: source.repo, tag: tag, digest: source.digest}.String()}
+		at := manifest.Reference{Repository: source.Repository, Tag: tag, Digest: source.Digest}
+		j := job{source: at.String(), from: remote(at)}
+		if at.Digest = ""; tag != "" {
+			j.name = at.Canonical().String()
+		}
+		return j
 	})
 }
 
@@ -118,22 +137,22 @@ func (r *run) tags(ctx context.Context, e *Entry, repo string) (there []string, 
 }
 
 // repositories returns those that a source's path stands for.
-func (r *run) repositories(ctx context.Context, source ref) ([]ref, error) {
-	if !strings.ContainsAny(source.repo, globbing) {
-		return []ref{source}, nil
+func (r *run) repositories(ctx context.Context, source manifest.Reference) ([]manifest.Reference, error) {
+	if !strings.ContainsAny(source.Repository, globbing) {
+		return []manifest.Reference{source}, nil
 	}
-	there, err := r.Store.Repositories(ctx, source.host())
+	there, err := r.Store.Repositories(ctx, source.Host())
 	if err != nil {
 		return nil, err
 	}
-	var out []ref
+	var out []manifest.Reference
 	for _, path := range there {
-		if matchGlob(source.path(), path) {
-			out = append(out, ref{repo: source.host() + "/" + path, tag: source.tag})
+		if matchGlob(source.Path(), path) {
+			out = append(out, manifest.Reference{Repository: source.Host() + "/" + path, Tag: source.Tag})
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("none of the %d repositories of %s is %s: %w", len(there), source.host(), source.path(), manifest.ErrNotFound)
+		return nil, fmt.Errorf("none of the %d repositories of %s is %s: %w", len(there), source.Host(), source.Path(), manifest.ErrNotFound)
 	}
 	return out, nil
 }
@@ -142,24 +161,24 @@ func (r *run) repositories(ctx context.Context, source ref) ([]ref, error) {
 var tagName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
 // jobs makes a job of each tag and says where it goes.
-func (r *run) jobs(e *Entry, source ref, tags []string, from func(tag string) job) ([]job, error) {
+func (r *run) jobs(e *Entry, source manifest.Reference, tags []string, from func(tag string) job) ([]job, error) {
 	var out []job
 	for _, tag := range tags {
 		j := from(tag)
 		j.entry, j.tag = e, tag
-		names := e.names(source, tag, r.start)
+		names := e.names(source, j.from.Local(), tag, r.start)
 		if tag != "" && !tagName.MatchString(names.Tag) {
 			return nil, &TemplateError{tag, fmt.Sprintf("is renamed to %q, which is no tag", names.Tag)}
 		}
 		for _, text := range e.Targets {
-			target, err := r.target(text, names, j.source, source.digest)
+			target, err := target(text, names, j.name, source.Digest)
 			if err != nil {
 				return nil, err
 			}
-			if source.digest != "" && len(e.Platforms) > 0 && cutRef(target).digest != "" {
-				return nil, &TemplateError{target, "wants a tag: with some platforms left out the digest is another"}
+			if source.Digest != "" && len(e.Platforms) > 0 && target.Remote.Digest != "" {
+				return nil, &TemplateError{target.String(), "wants a tag: with some platforms left out the digest is another"}
 			}
-			if !slices.Contains(j.targets, target) {
+			if !slices.ContainsFunc(j.targets, func(t Ref) bool { return t.String() == target.String() }) {
 				j.targets = append(j.targets, target)
 			}
 		}
@@ -169,26 +188,27 @@ func (r *run) jobs(e *Entry, source ref, tags []string, from func(tag string) jo
 }
 
 // target fills in the template of a target. One that names no tag gets that of the
-// source, or its digest; a local place is given the name of the source.
-func (r *run) target(text string, n Names, source, digest string) (string, error) {
-	full, err := n.Expand(text)
-	if err != nil || full == "" {
-		return full, err
+// source, or its digest; in a local place the image gets the name, or none.
+func target(text string, n Names, name, digest string) (Ref, error) {
+	full, err := n.Fill(text)
+	if err != nil {
+		return Ref{}, err
 	}
-	if r.Store.Local(full) {
-		return r.Store.Named(full, source), nil
-	}
-	at := cutRef(full)
+	at, err := ParseRef(full)
 	switch {
-	case at.tag != "" || at.digest != "":
+	case err != nil:
+		return at, &TemplateError{text, fmt.Sprintf("becomes %q: %s", full, err)}
+	case at.Local():
+		return at.named(name), nil
+	case at.Remote.Tag != "" || at.Remote.Digest != "":
 	case n.Tag != "":
-		at.tag = n.Tag
+		at.Remote.Tag = n.Tag
 	case digest != "":
-		at.digest = digest
+		at.Remote.Digest = digest
 	default:
-		at.tag = "latest"
+		at.Remote.Tag = "latest"
 	}
-	return at.String(), nil
+	return at, nil
 }
 
 // planProgram lists the versions of a program that are to be there: without rules
@@ -207,7 +227,9 @@ func (r *run) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []Res
 		}
 	}
 	// A version may have a +, which a tag may not: names replaces it.
-	jobs, err = r.jobs(e, ref{repo: module}, tags, func(tag string) job { return job{source: module + "@" + tag} })
+	jobs, err = r.jobs(e, manifest.Reference{Repository: module}, tags, func(tag string) job {
+		return job{source: module + "@" + tag, name: manifest.Reference{Repository: module, Tag: strings.ReplaceAll(tag, "+", "-")}.String()}
+	})
 	return jobs, nil, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -18,18 +19,30 @@ func (r *run) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []R
 		if tags, err = r.tagsOf(ctx, e, items); err != nil {
 			return nil, nil, err
 		}
-	} else if tag := cutRef(items[0].Ref).tag; !slices.ContainsFunc(items, func(i manifest.Item) bool { return cutRef(i.Ref).tag != tag }) {
+	} else if tag := cutTag(items[0]); !slices.ContainsFunc(items, func(i manifest.Item) bool { return cutTag(i) != tag }) {
 		tags = []string{tag}
 	}
-	first := cutRef(items[0].Ref)
-	jobs, err = r.jobs(e, ref{repo: first.repo}, tags, func(tag string) job {
-		j := job{source: e.describe(tag), items: slices.Clone(items)}
+	first := manifest.CutReference(items[0].Ref)
+	if local.Is(items[0].Ref) {
+		first = manifest.Reference{}
+	}
+	jobs, err = r.jobs(e, manifest.Reference{Repository: first.Repository}, tags, func(tag string) job {
+		j := job{source: e.describe(tag), name: e.describe(tag), items: slices.Clone(items)}
 		for i := range j.items {
 			j.items[i].Ref = fillTag(j.items[i].Ref, tag)
 		}
 		return j
 	})
 	return jobs, nil, err
+}
+
+// cutTag is the tag of an item, which may be a local place's.
+func cutTag(i manifest.Item) string {
+	at, err := ParseRef(i.Ref)
+	if err != nil {
+		return ""
+	}
+	return at.tag()
 }
 
 // describe names what an assembled image is made of, for people.
@@ -88,15 +101,15 @@ func (r *run) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]st
 	var there []string
 	for _, item := range items {
 		const mark = "\x00"
-		at := cutRef(fillTag(item.Ref, mark))
-		if strings.Contains(at.repo, mark) {
+		at := manifest.CutReference(fillTag(item.Ref, mark))
+		if strings.Contains(at.Repository, mark) {
 			return nil, &TemplateError{item.Ref, "no list of tags says what {{.Tag}} in the repository's name is: name the tags"}
 		}
-		before, after, ok := strings.Cut(at.tag, mark)
+		before, after, ok := strings.Cut(at.Tag, mark)
 		if !ok {
 			continue
 		}
-		tags, err := r.list(ctx, at.repo)
+		tags, err := r.list(ctx, at.Repository)
 		if err != nil {
 			if (item.Optional || e.Optional) && errors.Is(err, manifest.ErrNotFound) {
 				continue

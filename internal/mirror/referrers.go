@@ -21,7 +21,7 @@ const maxReferrals = 3
 
 // A subject is a manifest whose referrers are copied.
 type subject struct {
-	ref    string // in its source
+	ref    Ref // in its source
 	digest v1.Hash
 }
 
@@ -45,6 +45,10 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 	if len(m.job.items) > 0 {
 		var all []subject
 		for _, item := range m.job.items {
+			at, err := ParseRef(item.Ref)
+			if err != nil {
+				return nil, err
+			}
 			d, err := m.Store.Resolve(ctx, item.Ref)
 			if err != nil {
 				if item.Optional {
@@ -52,13 +56,13 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 				}
 				return nil, err
 			}
-			all = append(all, subject{item.Ref, d.Digest})
+			all = append(all, subject{at, d.Digest})
 		}
 		return all, nil
 	}
 	var all []subject
 	if digest, err := c.Digest(); err != nil || digest == m.chosen.Found.Digest {
-		all = append(all, subject{m.job.source, m.chosen.Found.Digest})
+		all = append(all, subject{m.job.from, m.chosen.Found.Digest})
 	}
 	return m.below(all, c, 0)
 }
@@ -77,7 +81,7 @@ func (m *move) below(all []subject, c manifest.Content, depth int) ([]subject, e
 		if manifest.IsAttestation(d) {
 			continue
 		}
-		all = append(all, subject{m.job.source, d.Digest})
+		all = append(all, subject{m.job.from, d.Digest})
 		if d.MediaType.IsIndex() {
 			inner, err := idx.ImageIndex(d.Digest)
 			if err != nil {
@@ -96,7 +100,7 @@ func (m *move) follow(ctx context.Context, s subject, depth int) error {
 	if depth == maxReferrals {
 		return nil
 	}
-	list, err := m.Store.Referrers(ctx, s.ref, s.digest, m.suffixes(ctx, s, depth)...)
+	list, err := m.Store.Referrers(ctx, s.ref.String(), s.digest, m.suffixes(ctx, s, depth)...)
 	if err != nil {
 		return fmt.Errorf("referrers of %s: %w", s.digest, err)
 	}
@@ -119,10 +123,10 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 	switch {
 	case depth > 0:
 		return nil
-	case m.Store.Local(s.ref):
+	case s.ref.Local():
 		return cosignSuffixes
 	}
-	there, err := m.list(ctx, cutRef(s.ref).repo)
+	there, err := m.list(ctx, s.ref.Remote.Repository)
 	if err != nil {
 		return cosignSuffixes
 	}
@@ -137,29 +141,28 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 
 // carry copies one referrer unless it is there.
 func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) error {
-	digest, name := found.Digest, "@"+found.Digest.String()
+	to := m.target.ByDigest(found.Digest)
 	if found.Tag != "" {
-		digest, name = v1.Hash{}, found.Tag
+		to = m.target.cosign(found.Tag)
 	}
-	to := m.Store.Beside(m.target, digest, found.Tag)
-	now, err := m.Store.Resolve(ctx, to)
+	now, err := m.Store.Resolve(ctx, to.String())
 	switch {
 	case err == nil && now.Digest == found.Digest:
 		return nil
 	case err != nil && !errors.Is(err, manifest.ErrNotFound) && !errors.Is(err, manifest.ErrUnanswered):
 		return err
 	}
-	c, err := m.Store.Get(ctx, m.Store.Beside(s.ref, found.Digest, ""))
+	c, err := m.Store.Get(ctx, s.ref.ByDigest(found.Digest).String())
 	if err != nil {
 		return err
 	}
-	if !m.DryRun && !m.Store.Local(m.target) {
-		err = m.Store.Put(ctx, to, c)
+	if !m.DryRun && !m.target.Local() {
+		err = m.Store.Put(ctx, to.String(), c)
 	}
 	if err != nil {
 		return err
 	}
-	return m.noteCarried(c, name)
+	return m.noteCarried(c, to.Place.Ref())
 }
 
 // noteCarried counts a referrer. Into a local place it goes with the image, whole or
@@ -167,14 +170,14 @@ func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) er
 func (m *move) noteCarried(c manifest.Content, name string) error {
 	var n int64
 	var err error
-	if m.DryRun || m.Store.Local(m.target) {
+	if m.DryRun || m.target.Local() {
 		n, err = m.weigh(c, 0)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.carried++
 	m.result.Bytes += n
-	if !m.DryRun && m.Store.Local(m.target) {
+	if !m.DryRun && m.target.Local() {
 		m.beside = append(m.beside, manifest.Named{Ref: name, Content: c})
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // A Store is all registries and all local places, by reference.
@@ -26,16 +27,8 @@ type Store interface {
 	Tags(ctx context.Context, repo string) ([]string, error)
 	// Repositories lists the repositories of a registry.
 	Repositories(ctx context.Context, host string) ([]string, error)
-	// Local reports whether text is a place that is no registry.
-	Local(text string) bool
-	// Names lists the names of the images in a local place: the one that text says, or
-	// all; none where nothing there has a name.
-	Names(ctx context.Context, text string) ([]string, error)
-	// Named gives a local place that names no image the name of one.
-	Named(place, name string) string
-	// Beside is the reference of what lies in the same repository or place as ref,
-	// by digest or, where that is empty, by tag.
-	Beside(ref string, digest v1.Hash, tag string) string
+	// Images lists the images in a local place: the one that it names, or all.
+	Images(ctx context.Context, place local.Place) ([]local.Holding, error)
 }
 
 // Programs builds a Go program: a source whose references are module@version.

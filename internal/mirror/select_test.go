@@ -5,8 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Masterminds/semver/v3"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 func versions(t *testing.T, text string) *semver.Constraints {
@@ -90,20 +93,41 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func TestCutRef(t *testing.T) {
-	const digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-	for text, want := range map[string][3]string{
-		"quay.io/coreos/flannel:v1":          {"quay.io", "coreos/flannel", "v1"},
-		"localhost:5000/app":                 {"localhost:5000", "app", ""},
-		"localhost:5000/app:v1@" + digest:    {"localhost:5000", "app", "v1"},
-		"[::1]:5000/a/b:v1":                  {"[::1]:5000", "a/b", "v1"},
-		"alpine":                             {"docker.io", "alpine", ""},
-		"library/alpine:3":                   {"docker.io", "library/alpine", "3"},
-		"registry.local/team/*:{{.Tag}}-arm": {"registry.local", "team/*", "{{.Tag}}-arm"},
+// What templates know of an image depends on its name, not on how that was written.
+func TestNamesOfSources(t *testing.T) {
+	hub := [4]string{"docker.io", "library/alpine", "alpine", "3"}
+	for text, want := range map[string][4]string{
+		"quay.io/coreos/flannel:v1":            {"quay.io", "coreos/flannel", "flannel", "v1"},
+		"localhost:5000/app:v1":                {"localhost-5000", "app", "app", "v1"},
+		"[::1]:5000/a/b:v1":                    {"[--1]-5000", "a/b", "b", "v1"},
+		"alpine:3":                             hub,
+		"library/alpine:3":                     hub,
+		"docker.io/alpine:3":                   hub,
+		"docker.io/library/alpine:3":           hub,
+		"index.docker.io/library/alpine:3":     hub,
+		"index.docker.io/alpine:3":             hub,
+		"acme/app:v1":                          {"docker.io", "acme/app", "app", "v1"},
+		"local docker.io/library/alpine:3":     hub,
+		"local ghcr.io/acme/app:v1":            {"ghcr.io", "acme/app", "app", "v1"},
+		"local app:v1":                         {"", "app", "app", "v1"},
+		"local v1":                             {"", "", "", "v1"},
+		"local ghcr.io/../../app:v1":           {"", "", "", "v1"},
+		"local an image, such as it is:latest": {"", "", "", "latest"},
 	} {
-		r := cutRef(text)
-		if got := [3]string{r.host(), r.path(), r.tag}; got != want || r.String() != text {
-			t.Errorf("%s: %v, %s; want %v", text, got, r, want)
+		text, isLocal := strings.CutPrefix(text, "local ")
+		at := manifest.CutReference(text)
+		if isLocal {
+			at.Repository, at.Tag = cutPlaceName(text)
+		}
+		n := new(Entry).names(at, isLocal, at.Tag, time.Time{})
+		if got := [4]string{n.Registry, n.Repository, n.Name, n.Tag}; got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+		for i, field := range []string{"Registry", "Repository", "Name", "Tag"} {
+			got, err := n.Fill("x/{{ ." + field + " }}")
+			if (err == nil) != (want[i] != "") || err == nil && got != "x/"+want[i] {
+				t.Errorf("%s: {{.%s}} is %s, %v", text, field, got, err)
+			}
 		}
 	}
 }

@@ -23,7 +23,7 @@ const recordVerified = "mirror-verified"
 // unless what it reaches, or what refers to it, is to be looked at.
 func (m *move) same(ctx context.Context) error {
 	m.ends(Unchanged, "")
-	verify, referrers := m.verifies(), m.job.entry.Referrers
+	verify, referrers := m.verifies(), m.refers()
 	if !verify && !referrers {
 		return nil
 	}
@@ -74,13 +74,13 @@ func (m *move) verifies() bool {
 		return false
 	}
 	var last time.Time
-	return !m.recall(recordVerified, m.target, &last) || m.Now().Sub(last) >= every
+	return !m.recall(recordVerified, m.target.String(), &last) || m.Now().Sub(last) >= every
 }
 
 // verified remembers that all that the target names is there.
 func (m *move) verified(ctx context.Context) {
 	if m.job.entry.VerifyEvery > 0 {
-		m.remember(ctx, recordVerified, m.target, m.Now())
+		m.remember(ctx, recordVerified, m.target.String(), m.Now())
 	}
 }
 
@@ -88,7 +88,7 @@ func (m *move) verified(ctx context.Context) {
 // is left to Put, which looks at every blob.
 func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 	idx, ok := c.(v1.ImageIndex)
-	if !ok || m.Store.Local(m.target) {
+	if !ok || m.target.Local() {
 		return 0, nil
 	}
 	im, err := idx.IndexManifest()
@@ -104,7 +104,7 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 		}
 		group.Go(func() error {
 			return guard.Do(func() error {
-				_, err := m.Store.Resolve(inner, m.Store.Beside(m.target, d.Digest, ""))
+				_, err := m.Store.Resolve(inner, m.target.ByDigest(d.Digest).String())
 				if errors.Is(err, manifest.ErrNotFound) {
 					gone.Add(1)
 					return nil

@@ -28,12 +28,21 @@ import (
 // hold. The same content under the same names makes the same bytes. Within one
 // process Puts to one file wait for each other; of several processes the last one
 // wins. A link is followed; a device or a pipe is written to and stays.
+//
+// One that gzip or zstd compressed is read as well, whatever its name: it is unpacked
+// into a temporary file, which Close removes.
 type Archive struct {
 	File string
 	Out  io.Writer // written to in place of File, each Put an archive of its own
+	// Scratch gives the directory of temporary files; nil is the system's.
+	Scratch func(context.Context) (dir string, err error)
 
-	links links
+	links    links
+	unpacked unpacked
 }
+
+// Close removes temporary files. What Get returned cannot be read after it.
+func (a *Archive) Close() error { return a.unpacked.close() }
 
 var (
 	_ manifest.Source = (*Archive)(nil)
@@ -130,6 +139,8 @@ func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 		return nil, nil
 	case err != nil:
 		return nil, &hinted{err, "remove the file, or name another"}
+	case t.kept:
+		return nil, &FormatError{a.String(), "what is there is compressed, and archives are written as they are", "remove the file, or name another"}
 	}
 	return t, nil
 }

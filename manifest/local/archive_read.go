@@ -15,11 +15,34 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A tarFile is a tar file of a layout that was looked through once.
+// A tarFile is a tar file that was looked through once.
 type tarFile struct {
-	file  string
-	index *ocispec.Index
+	file  string         // the archive
+	index *ocispec.Index // of an OCI archive
 	at    map[string]extent
+
+	content *os.File // while it is looked through, or kept
+	size    int64
+	kept    bool // content is what the archive had in it, and stays open
+}
+
+// close ends the reading of what is not kept.
+func (t *tarFile) close() {
+	if !t.kept {
+		_ = t.content.Close() // nothing was written
+	}
+}
+
+// section opens a part of the content.
+func (t *tarFile) section(e extent) (io.ReadCloser, error) {
+	if t.kept {
+		return io.NopCloser(io.NewSectionReader(t.content, e.offset, e.size)), nil
+	}
+	f, err := os.Open(t.file)
+	if err != nil {
+		return nil, err
+	}
+	return closing{io.NewSectionReader(f, e.offset, e.size), f}, nil
 }
 
 // An extent is where a regular file lies in a tar file.
@@ -27,16 +50,12 @@ type extent struct{ offset, size int64 }
 
 // scan looks through the headers of the file and reads index.json.
 func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
-	f, size, err := openTar(a.File, a.String())
+	t, err := a.unpacked.open(ctx, a.File, a.String(), a.Scratch)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	t := &tarFile{file: a.File, at: map[string]extent{}}
-	if err := t.scan(ctx, f, size); err != nil {
-		return nil, in(a.String(), err)
-	}
-	raw, err := t.bytes(f, ocispec.ImageIndexFile)
+	defer t.close()
+	raw, err := t.bytes(ocispec.ImageIndexFile)
 	if err != nil {
 		return nil, in(a.String(), err)
 	}
@@ -92,7 +111,8 @@ const maxName = 255
 
 // scan notes where the regular files lie. What is of another kind, or would lie
 // outside, is passed over: nothing of a layout is such a thing.
-func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
+func (t *tarFile) scan(ctx context.Context) error {
+	f := io.NewSectionReader(t.content, 0, t.size)
 	in := tar.NewReader(f)
 	for entries := 0; ; entries++ {
 		if ctx.Err() != nil {
@@ -103,9 +123,9 @@ func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
 		case errors.Is(err, io.EOF) && entries > 0:
 			return nil
 		case err != nil && entries == 0:
-			return &FormatError{"", "not a tar file: " + err.Error(), "a compressed archive has to be unpacked first"}
+			return &FormatError{"", "not a tar file: " + err.Error(), "gzip and zstd are read as they are; another compression has to be undone first"}
 		case err != nil:
-			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "a compressed archive has to be unpacked first"}
+			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "gzip and zstd are read as they are; another compression has to be undone first"}
 		case entries > 2*maxBlobs:
 			return fmt.Errorf("more than %d entries", 2*maxBlobs)
 		}
@@ -120,7 +140,7 @@ func (t *tarFile) scan(ctx context.Context, f *os.File, size int64) error {
 		if err != nil {
 			return err
 		}
-		if h.Size > size-offset {
+		if h.Size > t.size-offset {
 			return mismatch("%q is cut short", name)
 		}
 		if _, twice := t.at[name]; twice {
@@ -141,7 +161,7 @@ func sparse(h *tar.Header) bool {
 }
 
 // bytes reads a file that is not a blob.
-func (t *tarFile) bytes(f *os.File, name string) ([]byte, error) {
+func (t *tarFile) bytes(name string) ([]byte, error) {
 	e, ok := t.at[name]
 	switch {
 	case !ok:
@@ -149,7 +169,7 @@ func (t *tarFile) bytes(f *os.File, name string) ([]byte, error) {
 	case e.size > maxManifest:
 		return nil, mismatch("%s has %d bytes, %d are the most", name, e.size, maxManifest)
 	}
-	return io.ReadAll(io.NewSectionReader(f, e.offset, e.size))
+	return io.ReadAll(io.NewSectionReader(t.content, e.offset, e.size))
 }
 
 // open opens a blob.
@@ -157,13 +177,14 @@ func (t *tarFile) open(d v1.Descriptor) (io.ReadCloser, error) {
 	e, ok := t.at[blobPath(d.Digest)]
 	switch {
 	case !ok:
-		return nil, mismatch("blob %s is not there", d.Digest)
+		return nil, absent("", d.Digest)
 	case e.size != d.Size:
 		return nil, mismatch("blob %s has %d bytes, %d are claimed", d.Digest, e.size, d.Size)
 	}
-	f, err := os.Open(t.file)
-	if err != nil {
-		return nil, err
-	}
-	return closing{io.NewSectionReader(f, e.offset, e.size), f}, nil
+	return t.section(e)
+}
+
+func (t *tarFile) has(d v1.Descriptor) bool {
+	e, ok := t.at[blobPath(d.Digest)]
+	return ok && e.size == d.Size
 }

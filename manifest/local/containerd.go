@@ -3,14 +3,14 @@ package local
 import (
 	"context"
 	"io"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// annotationImageName is by what containerd names an image that it imports.
+// annotationImageName has the full name of an image that containerd or Docker exports or
+// imports, beside whose tag it stands.
 const annotationImageName = "io.containerd.image.name"
 
 // Containerd is the image store of containerd, reached by its own command. It
@@ -38,8 +38,8 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 		return err
 	}
 	im := newIndex()
-	entry{tag.TagStr(), d, content}.into(im)
-	im.Manifests[0].Annotations[annotationImageName] = strings.Replace(tag.Name(), name.DefaultRegistry, "docker.io", 1)
+	entry{name: tag.TagStr(), desc: d, content: content}.into(im)
+	im.Manifests[0].Annotations[annotationImageName] = canonical(tag.Name())
 	return k.tool().run(ctx, func(out io.Writer) error { return writeTar(ctx, out, im, w.blobs) }, k.args("images", "import", "--all-platforms", "-")...)
 }
 

@@ -20,6 +20,8 @@ import (
 // regular file of the descriptor's size.
 type store interface {
 	open(d v1.Descriptor) (io.ReadCloser, error)
+	// has reports whether there is something of d's digest and size.
+	has(d v1.Descriptor) bool
 }
 
 // read returns the content that d describes, its manifest verified.
@@ -114,7 +116,7 @@ func (x *index) Other(h v1.Hash) (manifest.Content, error) {
 func (x *index) child(h v1.Hash) (manifest.Content, error) {
 	for _, d := range x.parsed.Manifests {
 		if d.Digest == h {
-			return read(x.ctx, x.store, d)
+			return read(x.ctx, childStore{x.store, x}, d)
 		}
 	}
 	return nil, notFound("%s lists no %s", x.desc.Digest, h)

@@ -19,14 +19,25 @@ import (
 
 // A DockerArchive is a file that docker load reads. It holds one image: of an
 // index, that for Platform (the zero value: linux on the host's architecture).
-// The reference is the tag under which Docker will know the image.
+// The reference is the tag under which Docker will know the image; empty for none.
+//
+// One that docker save wrote may hold several, each of several names. A compressed one
+// is read as an [Archive] is.
 type DockerArchive struct {
 	File     string
 	Out      io.Writer // written to in place of File
 	Platform ocispec.Platform
+	// Scratch gives the directory of temporary files; nil is the system's.
+	Scratch func(context.Context) (dir string, err error)
+
+	unpacked unpacked
+	saved    saved
 }
 
 var _ manifest.Sink = (*DockerArchive)(nil)
+
+// Close removes temporary files. What Get returned cannot be read after it.
+func (a *DockerArchive) Close() error { return a.unpacked.close() }
 
 // Put writes the archive, which appears whole or stays as it was. A link is
 // followed; a device or a pipe is written to and stays.
@@ -69,42 +80,51 @@ func (k *Docker) tool() tool {
 	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write docker-archive:FILE"}
 }
 
-// single returns the one image of content that a Docker form takes, and its tag.
-func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Image, name.Tag, error) {
-	tag, err := name.NewTag(ref)
-	if err != nil {
-		return nil, tag, err
-	}
-	explicit := want.OS != ""
-	if !explicit {
-		want = platform.Normalize(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
-	}
-	switch c := content.(type) {
-	case v1.Image:
-		if explicit {
-			_, err = chosen(c, want)
+// single returns the one image of content that a Docker form takes, and its tag, or by
+// its digest where ref is empty.
+func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Image, name.Reference, error) {
+	if want.OS == "" {
+		if images, err := imagesIn(content); err == nil && len(images) > 1 {
+			want = platform.Normalize(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
 		}
-		return &sole{c}, tag, err
-	case v1.ImageIndex:
-		img, err := chosen(c, want)
-		return &sole{img}, tag, err
 	}
-	return nil, tag, fmt.Errorf("neither an image nor an index: %T", content)
+	img, err := Single(content, want)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ref == "" {
+		digest, err := img.Digest()
+		if err != nil {
+			return nil, nil, err
+		}
+		by, err := name.NewDigest("image@" + digest.String())
+		return &sole{img}, by, err
+	}
+	tag, err := name.NewTag(ref)
+	return &sole{img}, tag, err
 }
 
-// sole is an image that can be a key of a map, as the tarball package needs.
-type sole struct{ v1.Image }
-
-// chosen returns the image of content, an index or an image, to run want on.
-func chosen(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
-	entries, err := manifest.Identified(content)
+// Single returns the one image of content that a Docker form takes: that for want or,
+// where want is the zero value, the only one there is. The error has a hint that names
+// those there are.
+func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
+	if img, ok := content.(v1.Image); ok && want.OS == "" {
+		return img, nil
+	}
+	images, err := imagesIn(content)
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e manifest.Entry) bool { return e.Kind != manifest.KindImage || !e.Placed() })
-	have := make([]ocispec.Platform, len(entries))
-	for i, e := range entries {
+	if want.OS == "" && len(images) == 1 {
+		return images[0].Image()
+	}
+	images = slices.DeleteFunc(images, func(e manifest.Entry) bool { return !e.Placed() })
+	have := make([]ocispec.Platform, len(images))
+	for i, e := range images {
 		have[i] = e.Platform
+	}
+	if want.OS == "" && len(have) > 0 {
+		return nil, &SeveralError{Count: len(have), Platforms: have}
 	}
 	at, ok := platform.Choose(want, have)
 	if _, single := content.(v1.Image); single && !ok {
@@ -113,5 +133,14 @@ func chosen(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	if !ok {
 		return nil, hint("name one with platform=P", "Docker takes one platform, and there is no %s among %s", platform.Key(want), platform.Keys(have))
 	}
-	return entries[at].Image()
+	return images[at].Image()
 }
+
+// imagesIn returns the entries of content, an index or an image, that are images.
+func imagesIn(content manifest.Content) ([]manifest.Entry, error) {
+	entries, err := manifest.Identified(content)
+	return slices.DeleteFunc(entries, func(e manifest.Entry) bool { return e.Kind != manifest.KindImage }), err
+}
+
+// sole is an image that can be a key of a map, as the tarball package needs.
+type sole struct{ v1.Image }

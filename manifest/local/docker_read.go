@@ -11,7 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -24,27 +24,64 @@ var _ manifest.Source = (*DockerArchive)(nil)
 // Resolve returns the descriptor that Get gives its image. The archive is read for
 // it.
 func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
-	c, err := a.Get(ctx, ref)
+	_, image, err := a.find(ctx, ref)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	return manifest.Describe(c)
+	return image.desc, nil
 }
 
-// Get returns the image that has the tag ref, or the only one where ref is empty.
+// Get returns the image that ref names by a tag of manifest.json, by "@" and its digest,
+// or the only one where ref is empty.
 // A docker archive has no manifest: the one that the image gets here names the
 // layers as they lie in the file, compressed or not, so that its digest is not
 // that of the image in the registry it came from.
 func (a *DockerArchive) Get(ctx context.Context, ref string) (manifest.Content, error) {
-	d, store, err := a.open(ctx, ref)
+	t, image, err := a.find(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	c, err := read(ctx, store, d)
+	c, err := read(ctx, &savedStore{t, image}, image.desc)
 	if err != nil {
-		return nil, fmt.Errorf("%s:%s: %w", FormDockerArchive, a.File, err)
+		return nil, fmt.Errorf("%s: %w", a, err)
 	}
 	return c, nil
+}
+
+func (a *DockerArchive) String() string { return FormDockerArchive + ":" + a.File }
+
+// Images lists the images of the archive as [Layout.Images] does.
+func (a *DockerArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
+	if ref != "" {
+		_, image, err := a.find(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		asked, _, err := parseRef(ref)
+		names := matching(image.RepoTags, asked, func(tag string) []string { return []string{tag} })
+		if len(names) == 0 {
+			names = append(image.RepoTags, "")
+		}
+		return []Holding{{names[0], image.desc.Digest}}, err
+	}
+	t, images, err := a.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []Holding
+	for _, i := range images {
+		image, err := a.saved.describe(ctx, t, i)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a, err)
+		}
+		for _, tag := range i.RepoTags {
+			list = append(list, Holding{tag, image.desc.Digest})
+		}
+		if len(i.RepoTags) == 0 {
+			list = append(list, Holding{"", image.desc.Digest})
+		}
+	}
+	return sortHoldings(list), nil
 }
 
 // A savedImage is an entry of manifest.json (Docker image specification 1.2).
@@ -54,106 +91,153 @@ type savedImage struct {
 	Layers   []string
 }
 
-// open finds the image and makes its manifest.
-func (a *DockerArchive) open(ctx context.Context, ref string) (d v1.Descriptor, s *savedStore, err error) {
+// find finds the image that ref names, and makes its manifest.
+func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *described, error) {
+	name, digest, err := parseRef(ref)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", a, err)
+	}
 	t, images, err := a.scan(ctx)
 	if err != nil {
-		return d, nil, err
+		return nil, nil, err
 	}
-	where := FormDockerArchive + ":" + a.File
-	if ref != "" {
-		images = slices.DeleteFunc(images, func(i savedImage) bool {
-			return !slices.ContainsFunc(i.RepoTags, func(tag string) bool { return tag == ref || strings.HasSuffix(tag, ":"+ref) })
-		})
+	found := images
+	if name != "" {
+		found = matching(images, name, func(i savedImage) []string { return i.RepoTags })
 	}
-	switch {
-	case len(images) == 0 && ref != "":
-		return d, nil, notFound("no %q in %s", ref, where)
-	case len(images) == 0:
-		return d, nil, notFound("%s holds no image", where)
-	case len(images) > 1:
-		var refs []string
-		for _, i := range images {
-			for _, tag := range i.RepoTags {
-				refs = append(refs, ":"+tag)
+	all := make([]*described, len(found))
+	if len(found) == 1 || digest != (v1.Hash{}) || name != "" {
+		for n, i := range found {
+			if all[n], err = a.saved.describe(ctx, t, i); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", a, err)
 			}
 		}
-		slices.Sort(refs)
-		return d, nil, several(where, len(images), refs)
 	}
-	s = &savedStore{t: t, at: map[v1.Hash]extent{}}
-	if d, err = s.add(ctx, images[0]); err != nil {
-		return d, nil, fmt.Errorf("%s: %w", where, err)
+	if digest != (v1.Hash{}) {
+		all = slices.DeleteFunc(all, func(d *described) bool { return d.desc.Digest != digest })
 	}
-	return d, s, nil
+	switch {
+	case len(all) == 0 && ref == "":
+		return nil, nil, notFound("%s holds no image", a)
+	case len(all) == 0:
+		return nil, nil, &hinted{notFound("no %q in %s", ref, a), "there is " + listed(a.String(), savedRefs(images, nil))}
+	case len(all) > 1 && (all[0] == nil || slices.ContainsFunc(all, func(d *described) bool { return d.desc.Digest != all[0].desc.Digest })):
+		return nil, nil, several(a.String(), ref, len(all), savedRefs(found, all))
+	}
+	return t, all[0], nil
+}
+
+// savedRefs lists what images are asked for by: their names and, where those are
+// described, their digests.
+func savedRefs(images []savedImage, all []*described) []string {
+	var refs []string
+	for n, i := range images {
+		var digest v1.Hash
+		if n < len(all) && all[n] != nil {
+			digest = all[n].desc.Digest
+		}
+		for _, tag := range i.RepoTags {
+			refs = append(refs, shownRef(tag, digest))
+		}
+		if len(i.RepoTags) == 0 && digest != (v1.Hash{}) {
+			refs = append(refs, shownRef("", digest))
+		}
+	}
+	slices.Sort(refs)
+	return refs
 }
 
 // scan looks through the archive and reads manifest.json.
 func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error) {
-	where := FormDockerArchive + ":" + a.File
-	f, size, err := openTar(a.File, where)
+	t, err := a.unpacked.open(ctx, a.File, a.String(), a.Scratch)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	t := &tarFile{file: a.File, at: map[string]extent{}}
-	if err := t.scan(ctx, f, size); err != nil {
-		return nil, nil, in(where, err)
-	}
-	raw, err := t.bytes(f, "manifest.json")
+	defer t.close()
+	raw, err := t.bytes("manifest.json")
 	if err != nil {
-		return nil, nil, &FormatError{where, "no docker archive: it has no manifest.json", "docker save writes such archives; is it oci-archive:" + a.File + "?"}
+		return nil, nil, &FormatError{a.String(), "no docker archive: it has no manifest.json", "docker save writes such archives; is it oci-archive:" + a.File + "?"}
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {
-		return nil, nil, mismatch("%s: manifest.json: %w", where, err)
+		return nil, nil, mismatch("%s: manifest.json: %w", a, err)
 	}
 	return t, images, nil
 }
 
-// A savedStore opens the blobs of an image that docker saved.
-type savedStore struct {
-	t        *tarFile
+// saved remembers the digests of an archive's files as long as the archive stays the
+// same file.
+type saved struct {
+	mu    sync.Mutex
+	of    os.FileInfo
+	files map[string]v1.Descriptor // by their names
+}
+
+// described is an image that docker saved, with the manifest that was made for it.
+type described struct {
+	savedImage
+	desc     v1.Descriptor
 	manifest []byte
-	digest   v1.Hash
 	at       map[v1.Hash]extent
 }
 
-// add makes the manifest of an image, for which it reads all of it once.
-func (s *savedStore) add(ctx context.Context, i savedImage) (v1.Descriptor, error) {
+// describe makes the manifest of an image, for which all of it is read once.
+func (s *saved) describe(ctx context.Context, t *tarFile, i savedImage) (*described, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, err := os.Stat(t.file)
+	if err != nil {
+		return nil, err
+	}
+	if s.of == nil || !unchanged(s.of, info) {
+		s.of, s.files = info, map[string]v1.Descriptor{}
+	}
+	image := &described{savedImage: i, at: map[v1.Hash]extent{}}
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.DockerManifestSchema2, Layers: []v1.Descriptor{}}
-	var err error
-	if m.Config, err = s.blob(ctx, i.Config); err != nil {
-		return m.Config, err
+	if m.Config, err = s.blob(ctx, t, image, i.Config); err != nil {
+		return nil, err
 	}
 	m.Config.MediaType = types.DockerConfigJSON
 	for _, name := range i.Layers {
-		d, err := s.blob(ctx, name)
+		d, err := s.blob(ctx, t, image, name)
 		if err != nil {
-			return d, err
+			return nil, err
 		}
 		m.Layers = append(m.Layers, d)
 	}
-	if s.manifest, err = json.Marshal(m); err != nil {
-		return v1.Descriptor{}, err
+	if image.manifest, err = json.Marshal(m); err != nil {
+		return nil, err
 	}
-	s.digest, _, err = v1.SHA256(bytes.NewReader(s.manifest))
-	return v1.Descriptor{MediaType: m.MediaType, Digest: s.digest, Size: int64(len(s.manifest))}, err
+	digest, _, err := v1.SHA256(bytes.NewReader(image.manifest))
+	image.desc = v1.Descriptor{MediaType: m.MediaType, Digest: digest, Size: int64(len(image.manifest))}
+	return image, err
 }
 
 // blob finds the digest of a file of the archive, and whether it is compressed.
-func (s *savedStore) blob(ctx context.Context, name string) (v1.Descriptor, error) {
-	e, ok := s.t.at[path.Clean(name)]
+func (s *saved) blob(ctx context.Context, t *tarFile, image *described, name string) (d v1.Descriptor, err error) {
+	name = path.Clean(name)
+	e, ok := t.at[name]
 	if !ok {
-		return v1.Descriptor{}, mismatch("%q is not there", name)
+		return d, mismatch("%q is not there", name)
 	}
-	f, err := os.Open(s.t.file)
+	if d, ok = s.files[name]; !ok {
+		if d, err = describeFile(ctx, t, e); err != nil {
+			return d, err
+		}
+		s.files[name] = d
+	}
+	image.at[d.Digest] = e
+	return d, nil
+}
+
+func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, err error) {
+	f, err := t.section(e)
 	if err != nil {
-		return v1.Descriptor{}, err
+		return d, err
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	hash := sha256.New()
-	in := whileReading{ctx, io.NewSectionReader(f, e.offset, e.size)}
+	in := whileReading{ctx, f}
 	magic := make([]byte, 2)
 	n, err := io.ReadFull(in, magic)
 	_, _ = hash.Write(magic[:n]) // a hash never fails
@@ -161,29 +245,34 @@ func (s *savedStore) blob(ctx context.Context, name string) (v1.Descriptor, erro
 		_, err = io.Copy(hash, in)
 	}
 	if err != nil && e.size >= int64(len(magic)) {
-		return v1.Descriptor{}, err
+		return d, err
 	}
-	d := v1.Descriptor{MediaType: types.DockerUncompressedLayer, Size: e.size, Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(hash.Sum(nil))}}
+	d = v1.Descriptor{MediaType: types.DockerUncompressedLayer, Size: e.size, Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(hash.Sum(nil))}}
 	if magic[0] == 0x1f && magic[1] == 0x8b { // gzip
 		d.MediaType = types.DockerLayer
 	}
-	s.at[d.Digest] = e
 	return d, nil
 }
 
+// A savedStore opens the blobs of an image that docker saved.
+type savedStore struct {
+	t     *tarFile
+	image *described
+}
+
 func (s *savedStore) open(d v1.Descriptor) (io.ReadCloser, error) {
-	if d.Digest == s.digest {
-		return io.NopCloser(bytes.NewReader(s.manifest)), nil
+	if d.Digest == s.image.desc.Digest {
+		return io.NopCloser(bytes.NewReader(s.image.manifest)), nil
 	}
-	e, ok := s.at[d.Digest]
-	if !ok || e.size != d.Size {
-		return nil, mismatch("blob %s is not there", d.Digest)
+	if !s.has(d) {
+		return nil, absent("", d.Digest)
 	}
-	f, err := os.Open(s.t.file)
-	if err != nil {
-		return nil, err
-	}
-	return closing{io.NewSectionReader(f, e.offset, e.size), f}, nil
+	return s.t.section(s.image.at[d.Digest])
+}
+
+func (s *savedStore) has(d v1.Descriptor) bool {
+	e, ok := s.image.at[d.Digest]
+	return ok && e.size == d.Size
 }
 
 // whileReading reads until ctx ends.

@@ -19,7 +19,7 @@ func ExampleParse() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(place.Form, place.Path, place.Ref)
+	fmt.Println(place.Form, place.Path, place.Name)
 	// Output: oci-archive out/app.tar app:v1
 }
 

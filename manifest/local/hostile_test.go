@@ -99,7 +99,11 @@ var spoilers = []struct {
 	{"index.json of 4 MiB and one", func(m *mount) { m.write("index.json", strings.Repeat(" ", 4<<20+1)) }, "4194305 bytes", false},
 	{"index.json nested 20 000 deep", func(m *mount) { m.write("index.json", `{"manifests":`+strings.Repeat("[", 20_000)) }, "index.json", false},
 	{"index.json with 10⁴ images", func(m *mount) {
-		m.write("index.json", `{"manifests":[`+strings.TrimSuffix(strings.Repeat(oneChild+",", 10_000), ",")+`]}`)
+		children := make([]string, 10_000)
+		for i := range children {
+			children[i] = strings.Replace(oneChild, "sha256:e3b0c", fmt.Sprintf("sha256:%05x", i), 1)
+		}
+		m.write("index.json", `{"manifests":[`+strings.Join(children, ",")+`]}`)
 	}, "holds 10000 images", true},
 	{"index.json is a link", func(m *mount) {
 		path := filepath.Join(m.dir, "index.json")
@@ -293,9 +297,11 @@ func TestSpoiltTars(t *testing.T) {
 		"empty":                {"", "not a tar file"},
 		"text":                 {"hello", "not a tar file"},
 		"zeros":                {string(make([]byte, 10240)), "not a tar file"},
-		"gzip":                 {string(zipped(good)), "not a tar file"},
+		"gzip cut short":       {string(zipped(good)[:len(good)/2]), "not unpacked"},
 		"gzip bomb":            {string(zipped(make([]byte, 64<<20))), "not a tar file"},
-		"zstd":                 {"\x28\xb5\x2f\xfd" + strings.Repeat("\x00", 600), "not a tar file"},
+		"zstd":                 {"\x28\xb5\x2f\xfd" + strings.Repeat("\x00", 600), "not unpacked"},
+		"xz":                   {"\xfd7zXZ\x00" + strings.Repeat("\x00", 600), "one that xz compressed"},
+		"bzip2":                {"BZh91AY&SY" + strings.Repeat("\x00", 600), "one that bzip2 compressed"},
 		"cut in a header":      {string(good[:700]), "not a tar file"},
 		"cut in a blob":        {string(good[:len(good)/2]), "cut short"},
 		"no index.json":        {string(entry(&tar.Header{Name: "x", Mode: 0o644, Size: 1}, "x")), "no OCI archive"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -16,10 +17,6 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
-
-// nameOf returns the name that an entry of index.json has, empty for none
-// (image-spec, annotations.md).
-func nameOf(d ocispec.Descriptor) string { return d.Annotations[ocispec.AnnotationRefName] }
 
 // newIndex is the index.json of a layout that holds nothing.
 func newIndex() *ocispec.Index {
@@ -39,7 +36,8 @@ func parseIndex(raw []byte) (*ocispec.Index, error) {
 // An entry is content that index.json is to have: under a name, by "@" and its digest
 // or under none.
 type entry struct {
-	ref     string
+	name    string
+	digest  v1.Hash // zero, or that of desc
 	desc    v1.Descriptor
 	content manifest.Content
 }
@@ -52,31 +50,35 @@ func describe(all []manifest.Named) ([]entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if text, ok := strings.CutPrefix(one.Ref, "@"); ok && text != d.Digest.String() {
+		name, digest, err := parseRef(one.Ref)
+		if err != nil {
+			return nil, err
+		}
+		if digest != (v1.Hash{}) && digest != d.Digest {
 			return nil, mismatch("%s cannot name %s", one.Ref, d.Digest)
 		}
-		entries[i] = entry{one.Ref, d, one.Content}
+		entries[i] = entry{name, digest, d, one.Content}
 	}
 	return entries, nil
 }
 
 // into makes the entry one of im: in the place of the one that has the name, or else
 // at the end. Without a name it is the one of the digest that has none; by its digest
-// it is whichever there is.
+// alone it is whichever there is.
 func (n entry) into(im *ocispec.Index) {
-	ref, d := n.ref, n.desc
+	d := n.desc
 	entry := ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
-	if strings.HasPrefix(ref, "@") {
-		if slices.ContainsFunc(im.Manifests, func(e ocispec.Descriptor) bool { return e.Digest == entry.Digest }) {
-			return
-		}
-		ref = ""
+	if n.name == "" && n.digest != (v1.Hash{}) && slices.ContainsFunc(im.Manifests, func(e ocispec.Descriptor) bool { return e.Digest == entry.Digest }) {
+		return
 	}
-	if ref != "" {
-		entry.Annotations = map[string]string{ocispec.AnnotationRefName: ref}
+	if n.name != "" {
+		entry.Annotations = map[string]string{ocispec.AnnotationRefName: n.name}
 	}
 	same := func(e ocispec.Descriptor) bool {
-		return nameOf(e) == ref && (ref != "" || e.Digest == entry.Digest)
+		if n.name == "" {
+			return nameOf(e) == "" && e.Digest == entry.Digest
+		}
+		return sameName(nameOf(e), n.name)
 	}
 	at := slices.IndexFunc(im.Manifests, same)
 	im.Manifests = slices.DeleteFunc(im.Manifests, same)
@@ -98,63 +100,72 @@ func marshal(im *ocispec.Index) ([]byte, error) {
 // pick returns the descriptor of what ref names in im, whose blobs are in s.
 // where is told in errors.
 func pick(ctx context.Context, where string, im *ocispec.Index, s store, ref string) (v1.Descriptor, error) {
-	if text, ok := strings.CutPrefix(ref, "@"); ok {
-		h, err := v1.NewHash(text)
-		if err != nil {
-			return v1.Descriptor{}, fmt.Errorf("%s: %w", where, err)
-		}
-		return byDigest(ctx, where, im, s, h)
+	d, _, err := pickNamed(ctx, where, im, s, ref)
+	return d, err
+}
+
+// pickNamed is pick that says the name, too, which the image has.
+func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, ref string) (d v1.Descriptor, name string, err error) {
+	name, digest, err := parseRef(ref)
+	if err != nil {
+		return d, "", fmt.Errorf("%s: %w", where, err)
 	}
-	found := named(im.Manifests, ref)
-	if ref == "" && len(found) > 1 {
+	found := im.Manifests
+	switch {
+	case name != "":
+		found = matching(found, name, func(e ocispec.Descriptor) []string {
+			return []string{nameOf(e), ":" + e.Annotations[ocispec.AnnotationRefName]}
+		})
+	case digest == (v1.Hash{}):
 		found = principal(ctx, s, found)
 	}
+	if digest != (v1.Hash{}) {
+		d, of, err := byDigest(ctx, where, found, s, digest)
+		if err != nil || d.Digest == digest {
+			return d, of, err
+		}
+		found = nil
+	}
 	switch {
-	case len(found) == 1:
-		return descriptor(found[0])
 	case len(found) == 0 && ref == "":
-		return v1.Descriptor{}, notFound("%s holds no image", where)
+		return d, "", notFound("%s holds no image", where)
 	case len(found) == 0:
-		return v1.Descriptor{}, &hinted{notFound("no %q in %s", ref, where), "there is " + listed(where, names(im.Manifests))}
+		return d, "", &hinted{notFound("no %q in %s", ref, where), "there is " + listed(where, refsOf(im.Manifests, false))}
+	case slices.ContainsFunc(found, func(e ocispec.Descriptor) bool { return e.Digest != found[0].Digest }):
+		return d, "", several(where, ref, len(found), refsOf(found, name != ""))
 	}
-	return v1.Descriptor{}, several(where, len(found), names(found))
+	d, err = descriptor(found[0])
+	return d, nameOf(found[0]), err
 }
 
-// named returns the entries that ref may mean: all for the empty one, else the
-// one of that name, else those whose name ends with it as a tag. Of entries with
-// the same name, which only other tools write, the last one holds.
-func named(entries []ocispec.Descriptor, ref string) []ocispec.Descriptor {
-	if ref == "" {
-		return entries
+// refsOf lists what entries are asked for by, sorted: their names, and the digests of
+// those whose name is not enough; of all, if in full.
+func refsOf(entries []ocispec.Descriptor, full bool) []string {
+	count := map[string]int{}
+	for _, e := range entries {
+		count[canonical(nameOf(e))]++
 	}
-	var tagged []ocispec.Descriptor
-	seen := map[string]bool{}
-	for _, e := range slices.Backward(entries) {
-		name := nameOf(e)
-		if name == ref {
-			return []ocispec.Descriptor{e}
-		}
-		if strings.HasSuffix(name, ":"+ref) && !seen[name] {
-			seen[name], tagged = true, append(tagged, e)
-		}
-	}
-	slices.Reverse(tagged)
-	return tagged
-}
-
-// names lists what entries are asked for by, sorted: their names and the digests of
-// those that have none.
-func names(entries []ocispec.Descriptor) []string {
 	var list []string
 	for _, e := range entries {
-		if name := nameOf(e); name != "" {
-			list = append(list, strings.Trim(fmt.Sprintf("%q", ":"+name), `"`))
-		} else if h, err := v1.NewHash(string(e.Digest)); err == nil {
-			list = append(list, "@"+h.String())
+		name := nameOf(e)
+		var digest v1.Hash
+		if h, err := v1.NewHash(string(e.Digest)); err == nil && (full || count[canonical(name)] > 1 || name == "") {
+			digest = h
 		}
+		list = append(list, shownRef(name, digest))
 	}
 	slices.Sort(list)
-	return list
+	return slices.Compact(list)
+}
+
+// shownRef is what stands behind a place, fit to be shown.
+func shownRef(name string, digest v1.Hash) string {
+	ref := writeRef(name, digest)
+	if name != "" {
+		ref = ":" + ref
+	}
+	quoted := strconv.Quote(ref)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 // listed writes references out, the first of many.
@@ -174,34 +185,55 @@ func listed(where string, refs []string) string {
 	return strings.Join(list, ", ")
 }
 
-// A SeveralError says that a place holds several images, and which was meant was not
-// said.
+// A SeveralError says that a place holds several images that may be meant, or that an
+// index has several of which a Docker form takes one.
 type SeveralError struct {
 	Place  string // as [Place] writes it
+	Ref    string // that was asked for, empty for none
 	Count  int
 	Images []string // whole references of those that have one, sorted
+
+	Platforms []ocispec.Platform // of the index's images
 }
 
-func several(where string, count int, refs []string) error {
-	e := &SeveralError{Place: where, Count: count}
+func several(where, ref string, count int, refs []string) error {
+	e := &SeveralError{Place: where, Ref: ref, Count: count}
 	for _, ref := range refs {
 		e.Images = append(e.Images, where+ref)
 	}
 	return e
 }
 
-func (e *SeveralError) Error() string { return fmt.Sprintf("%s holds %d images", e.Place, e.Count) }
+func (e *SeveralError) Error() string {
+	if len(e.Platforms) > 0 {
+		return "Docker takes one platform, and these are " + platform.Keys(e.Platforms)
+	}
+	if e.Ref != "" {
+		return fmt.Sprintf("%q is the name of %d images in %s", e.Ref, e.Count, e.Place)
+	}
+	return fmt.Sprintf("%s holds %d images", e.Place, e.Count)
+}
 
 // Hint lists the images.
-func (e *SeveralError) Hint() string { return "name one of " + listed("", e.Images) }
+func (e *SeveralError) Hint() string {
+	if len(e.Platforms) > 0 {
+		return "name one with --platforms"
+	}
+	return "name one of " + listed("", e.Images)
+}
 
-// byDigest looks for h in im and in the indexes that it lists.
-func byDigest(ctx context.Context, where string, im *ocispec.Index, s store, h v1.Hash) (v1.Descriptor, error) {
+// byDigest looks for h among entries and in the indexes that they list; the zero
+// descriptor is none.
+func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s store, h v1.Hash) (v1.Descriptor, string, error) {
+	name := ""
 	var level []v1.Descriptor
-	for _, e := range im.Manifests {
+	for _, e := range entries {
 		d, err := descriptor(e)
 		if err != nil {
-			return d, fmt.Errorf("%s: %w", where, err)
+			return d, "", fmt.Errorf("%s: %w", where, err)
+		}
+		if d.Digest == h && name == "" {
+			name = nameOf(e)
 		}
 		level = append(level, d)
 	}
@@ -210,21 +242,23 @@ func byDigest(ctx context.Context, where string, im *ocispec.Index, s store, h v
 		var next []v1.Descriptor
 		for _, d := range level {
 			if d.Digest == h {
-				return d, nil
+				return d, name, nil
 			}
+		}
+		for _, d := range level {
 			if !d.MediaType.IsIndex() || seen[d.Digest] {
 				continue
 			}
 			seen[d.Digest] = true
 			c, err := read(ctx, s, d)
 			if err != nil {
-				return v1.Descriptor{}, fmt.Errorf("%s: %w", where, err)
+				return v1.Descriptor{}, "", fmt.Errorf("%s: %w", where, err)
 			}
 			next = append(next, c.(*index).parsed.Manifests...)
 		}
 		level = next
 	}
-	return v1.Descriptor{}, notFound("no %s in %s", h, where)
+	return v1.Descriptor{}, "", nil
 }
 
 // descriptor converts an entry and checks that its digest is one: digests become

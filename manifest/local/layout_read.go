@@ -44,7 +44,7 @@ func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
 	f, size, err := l.file(ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, mismatch("%s: blob %s is not there", l, d.Digest)
+		return nil, absent(l.String(), d.Digest)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", l, err)
 	case size != d.Size:
@@ -52,6 +52,11 @@ func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
 		return nil, mismatch("%s: blob %s has %d bytes, %d are claimed", l, d.Digest, size, d.Size)
 	}
 	return f, nil
+}
+
+func (l *Layout) has(d v1.Descriptor) bool {
+	info, err := os.Stat(filepath.Join(l.Dir, ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex))
+	return err == nil && info.Mode().IsRegular() && info.Size() == d.Size
 }
 
 // file opens a regular file of the layout. Whoever laid it out cannot make us

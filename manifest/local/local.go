@@ -15,8 +15,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -25,14 +23,13 @@ import (
 
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // The forms that [Parse] knows, each with what follows it.
 const (
-	FormLayout        = "oci"            // DIR[:NAME] or DIR@DIGEST
-	FormArchive       = "oci-archive"    // FILE[:NAME] or FILE@DIGEST
-	FormDockerArchive = "docker-archive" // FILE[:NAME][,platform=P]
+	FormLayout        = "oci"            // DIR[:NAME][@DIGEST]
+	FormArchive       = "oci-archive"    // FILE[:NAME][@DIGEST]
+	FormDockerArchive = "docker-archive" // FILE[:NAME][@DIGEST][,platform=P]
 	FormDockerDaemon  = "docker-daemon"  // [platform=P]
 	FormContainerd    = "containerd"     // [NAMESPACE]
 )
@@ -44,15 +41,18 @@ type Place struct {
 	Form string
 	// Path is the directory or file; the namespace of containerd.
 	Path string
-	// Ref is the name that was given to the image there, or @ and its digest;
-	// empty for none.
-	Ref string
+	// Name is the name that was given to the image there; empty for none.
+	Name string
+	// Digest is the image's; zero for none.
+	Digest v1.Hash
 	// Platform is the one that a Docker form takes; the zero value stands for
 	// the host's.
 	Platform ocispec.Platform
 	// Out is what an archive is written to whose Path is "-", as standard output
 	// is called; nil: there is no such place.
 	Out io.Writer
+	// Scratch is the Scratch of the archive that Source returns.
+	Scratch func(context.Context) (dir string, err error)
 }
 
 // Stdout is the Path of an archive that is written to standard output.
@@ -69,102 +69,13 @@ func Is(text string) bool {
 	return false
 }
 
-// Parse reads one of the forms. Its errors have a hint that lists them.
-func Parse(text string) (Place, error) {
-	form, rest, _ := strings.Cut(text, ":")
-	p := Place{Form: form}
-	if !Is(text) {
-		return p, hint("write "+forms, "%q is no local place", text)
-	}
-	var err error
-	switch form {
-	case FormDockerArchive, FormDockerDaemon:
-		if rest, p.Platform, err = cutPlatform(rest); err != nil {
-			return p, fmt.Errorf("%s: %w", form, err)
-		}
-	case FormContainerd:
-		p.Path = rest
-		if strings.ContainsAny(rest, "/:@ ") || strings.HasPrefix(rest, "-") {
-			return p, hint("write containerd:, or containerd:k8s.io", "containerd: %q is no namespace", rest)
-		}
-		return p, nil
-	}
-	if form == FormDockerDaemon {
-		if rest != "" {
-			return p, hint("write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is not understood", rest)
-		}
-		return p, nil
-	}
-	p.Path, p.Ref = cutRef(rest)
-	switch {
-	case p.Path == "":
-		return p, hint("write "+forms, "%q has no path", text)
-	case strings.HasPrefix(p.Ref, "@"):
-		if _, err := v1.NewHash(p.Ref[1:]); err != nil || form == FormDockerArchive {
-			return p, hint("write "+forms, "%q names no digest", text)
-		}
-	}
-	return p, nil
-}
-
-// cutRef splits PATH:NAME at the first colon that may end a path, as skopeo does,
-// and PATH@DIGEST.
-func cutRef(s string) (path, ref string) {
-	for _, algorithm := range []string{"@sha256:", "@sha512:"} {
-		if at := strings.Index(s, algorithm); at >= 0 {
-			return s[:at], s[at:]
-		}
-	}
-	from := 0
-	if runtime.GOOS == "windows" {
-		from = len(filepath.VolumeName(s))
-	}
-	head, name, _ := strings.Cut(s[from:], ":")
-	return s[:from] + head, name
-}
-
-// cutPlatform takes the option platform=P off the end of s.
-func cutPlatform(s string) (rest string, p ocispec.Platform, err error) {
-	before, option, ok := strings.Cut(s, ",")
-	if strings.HasPrefix(s, "platform=") {
-		before, option, ok = "", s, true
-	}
-	if !ok {
-		return s, p, nil
-	}
-	text, ok := strings.CutPrefix(option, "platform=")
-	if !ok {
-		return s, p, hint("the only one is platform=P", "option %q is not known", option)
-	}
-	p, err = platform.Parse(text)
-	return before, p, err
-}
-
-// String returns the place as Parse reads it.
-func (p Place) String() string {
-	s := p.Form + ":" + p.Path
-	switch {
-	case strings.HasPrefix(p.Ref, "@"):
-		s += p.Ref
-	case p.Ref != "":
-		s += ":" + p.Ref
-	}
-	if p.Platform.OS != "" {
-		if p.Path != "" {
-			s += ","
-		}
-		s += "platform=" + platform.Key(p.Platform)
-	}
-	return s
-}
-
 // streams reports whether the place is an archive on standard output.
 func (p Place) streams() bool {
 	return p.Path == Stdout && (p.Form == FormArchive || p.Form == FormDockerArchive)
 }
 
-// Source returns the source that reads the place, of which Ref is the reference
-// to ask for. The forms that are files or directories can be read.
+// Source returns the source that reads the place, of which [Place.Ref] is the
+// reference to ask for. The forms that are files or directories can be read.
 func (p Place) Source() (manifest.Source, error) {
 	if p.streams() {
 		return nil, hint("keep it in a file, and name that", "%s: an archive is read here and there, and not from standard input", p)
@@ -173,18 +84,18 @@ func (p Place) Source() (manifest.Source, error) {
 	case FormLayout:
 		return &Layout{Dir: p.Path}, nil
 	case FormArchive:
-		return &Archive{File: p.Path}, nil
+		return &Archive{File: p.Path, Scratch: p.Scratch}, nil
 	case FormDockerArchive:
-		return &DockerArchive{File: p.Path, Platform: p.Platform}, nil
+		return &DockerArchive{File: p.Path, Platform: p.Platform, Scratch: p.Scratch}, nil
 	}
 	return nil, hint("read oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can be written only", p.Form)
 }
 
-// Sink returns the sink that writes to the place. Where the place has a Ref, that
+// Sink returns the sink that writes to the place. Where the place has a Name, that
 // takes the place of the reference that Put is given, but for what only refers to an
 // image: "@" and a digest, or a tag sha256-….
 func (p Place) Sink() (manifest.Sink, error) {
-	if strings.HasPrefix(p.Ref, "@") {
+	if p.Digest != (v1.Hash{}) {
 		return nil, hint("leave the digest out", "%s: a digest cannot be chosen", p)
 	}
 	var out io.Writer
@@ -210,12 +121,12 @@ func (p Place) Sink() (manifest.Sink, error) {
 	}
 	packer, packs := sink.(manifest.Packer)
 	switch {
-	case p.Ref == "":
+	case p.Name == "":
 		return sink, nil
 	case packs:
-		return &renamedPacker{renamed{sink, p.Ref}, packer}, nil
+		return &renamedPacker{renamed{sink, p.Ref()}, packer}, nil
 	}
-	return &renamed{sink, p.Ref}, nil
+	return &renamed{sink, p.Ref()}, nil
 }
 
 // Check says what keeps the place from being written, as far as that can be seen

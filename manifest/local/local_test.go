@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -94,26 +95,36 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	some := v1.Hash{Algorithm: "sha256", Hex: strings.TrimPrefix(someDigest, "sha256:")}
 	for text, want := range map[string]Place{
-		"oci:dir":                       {Form: FormLayout, Path: "dir"},
-		"oci:./a/b:v1":                  {Form: FormLayout, Path: "./a/b", Ref: "v1"},
-		"oci:dir:app:v1":                {Form: FormLayout, Path: "dir", Ref: "app:v1"},
-		"oci:dir@" + someDigest:         {Form: FormLayout, Path: "dir", Ref: "@" + someDigest},
-		"oci:d@r/x":                     {Form: FormLayout, Path: "d@r/x"},
-		"oci-archive:/tmp/a.tar:latest": {Form: FormArchive, Path: "/tmp/a.tar", Ref: "latest"},
-		"docker-archive:a.tar":          {Form: FormDockerArchive, Path: "a.tar"},
+		"oci:dir":                                        {Form: FormLayout, Path: "dir"},
+		"oci:./a/b:v1":                                   {Form: FormLayout, Path: "./a/b", Name: "v1"},
+		"oci:dir:app:v1":                                 {Form: FormLayout, Path: "dir", Name: "app:v1"},
+		"oci:dir@" + someDigest:                          {Form: FormLayout, Path: "dir", Digest: some},
+		"oci:dir:app:v1@" + someDigest:                   {Form: FormLayout, Path: "dir", Name: "app:v1", Digest: some},
+		`oci:"/a:b/c":app:v1`:                            {Form: FormLayout, Path: "/a:b/c", Name: "app:v1"},
+		`oci:"a""b"`:                                     {Form: FormLayout, Path: `a"b`},
+		`oci:d:"a@` + someDigest + `"`:                   {Form: FormLayout, Path: "d", Name: "a@" + someDigest},
+		"oci:a,b=c/d":                                    {Form: FormLayout, Path: "a,b=c/d"},
+		"oci:d@r/x":                                      {Form: FormLayout, Path: "d@r/x"},
+		"oci-archive:/tmp/a.tar:latest":                  {Form: FormArchive, Path: "/tmp/a.tar", Name: "latest"},
+		"docker-archive:a.tar":                           {Form: FormDockerArchive, Path: "a.tar"},
+		"docker-archive:a,b.tar":                         {Form: FormDockerArchive, Path: "a,b.tar"},
+		"docker-archive:a=b.tar":                         {Form: FormDockerArchive, Path: "a=b.tar"},
+		`docker-archive:"a,b=c.tar":x`:                   {Form: FormDockerArchive, Path: "a,b=c.tar", Name: "x"},
+		"docker-archive:f@" + someDigest:                 {Form: FormDockerArchive, Path: "f", Digest: some},
 		"docker-archive:a.tar,platform=linux/arm":        {Form: FormDockerArchive, Path: "a.tar", Platform: arm},
-		"docker-archive:a.tar:b:c,platform=linux/arm/v7": {Form: FormDockerArchive, Path: "a.tar", Ref: "b:c", Platform: arm},
-		"docker-daemon:":                   {Form: FormDockerDaemon},
-		"docker-daemon:platform=linux/arm": {Form: FormDockerDaemon, Platform: arm},
-		"containerd:":                      {Form: FormContainerd},
-		"containerd:k8s.io":                {Form: FormContainerd, Path: "k8s.io"},
+		"docker-archive:a.tar:b:c,platform=linux/arm/v7": {Form: FormDockerArchive, Path: "a.tar", Name: "b:c", Platform: arm},
+		"docker-daemon:":                                 {Form: FormDockerDaemon},
+		"docker-daemon:platform=linux/arm":               {Form: FormDockerDaemon, Platform: arm},
+		"containerd:":                                    {Form: FormContainerd},
+		"containerd:k8s.io":                              {Form: FormContainerd, Path: "k8s.io"},
 	} {
 		got, err := Parse(text)
-		if err != nil || got.String() != want.String() || got.Path != want.Path || got.Ref != want.Ref || got.Form != want.Form {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v", text, got, err)
 		}
-		if _, err := got.Sink(); (err != nil) != strings.HasPrefix(want.Ref, "@") {
+		if _, err := got.Sink(); (err != nil) != (want.Digest != v1.Hash{}) {
 			t.Errorf("%s: as a sink: %v", text, err)
 		}
 		if _, err := got.Source(); (err == nil) != slices.Contains([]string{FormLayout, FormArchive, FormDockerArchive}, got.Form) {
@@ -122,7 +133,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "oci", "oci:", "oci::v1", "dir", "docker://alpine", "oci:dir@sha256:short", "oci:dir@sha256:../../x", "oci-archive:",
-		"docker-archive:", "docker-archive:f,plattform=linux/arm", "docker-archive:f,platform=arm", "docker-archive:f@" + someDigest,
+		"docker-archive:", "docker-archive:f,plattform=linux/arm", "docker-archive:f,platform=arm", `oci:"a`, `oci:"a"b`, `oci:a:"b":c`, `oci:"a",platform=linux/arm`, "oci:a:b@sha256:short",
 		"docker-daemon:app", "docker-daemon:platform=", "containerd:a/b", "containerd:--all", "ghcr.io/acme/app:v1",
 	} {
 		if p, err := Parse(text); err == nil || hintOf(err) == "" {
@@ -131,19 +142,44 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is parsed prints as something that means the same.
+// FuzzParse: what is parsed prints as something that reads back the same, and so does a
+// place of whatever parts.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"oci:d:n", "oci:d@" + someDigest, "docker-archive:f,platform=linux/arm", "containerd:x", "docker-daemon:platform=windows/amd64:10.0.17763"} {
-		f.Add(s)
+	for _, path := range []string{"d", "/a/b", "a:b", "a,b", "a=b", "a,b=c", "platform=linux/arm", `"`, `a"b`, `"a":b`, "C:\\a", "d@sha256:x", "d@" + someDigest, "-", " ", "[::1]:5000"} {
+		for _, name := range []string{"", "v1", "app:v1", "localhost:5000/a/b:v1", "[::1]:5000/app:v1", "a@" + someDigest, "@" + someDigest, "a,platform=linux/arm", "a,b=c", `"x"`, "a b", ":", "@"} {
+			for _, form := range []string{"oci", "oci-archive", "docker-archive"} {
+				f.Add(form, path, name, false, "")
+				f.Add(form, path, name, true, "windows(10.0.17763)/amd64")
+			}
+		}
 	}
-	f.Fuzz(func(t *testing.T, s string) {
-		p, err := Parse(s)
-		if err != nil {
+	for _, s := range []string{"oci:d:n", "oci:d@" + someDigest, "docker-archive:f,platform=linux/arm", "containerd:x", "docker-daemon:platform=windows/amd64:10.0.17763"} {
+		f.Add(s, "", "", false, "")
+	}
+	law := func(t *testing.T, p Place) {
+		again, err := Parse(p.String())
+		if err != nil || !reflect.DeepEqual(again, p) {
+			t.Errorf("%+v prints %s, which is %+v, %v", p, p, again, err)
+		}
+		name, digest, err := parseRef(p.Ref())
+		if err != nil || name != p.Name || digest != p.Digest {
+			t.Errorf("%+v: its reference %s is %q, %s, %v", p, p.Ref(), name, digest, err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, form, path, name string, digest bool, wanted string) {
+		if p, err := Parse(form); err == nil {
+			law(t, p)
+		}
+		p := Place{Form: form, Path: path, Name: name}
+		if path == "" || !slices.Contains([]string{FormLayout, FormArchive, FormDockerArchive}, form) {
 			return
 		}
-		again, err := Parse(p.String())
-		if err != nil || again.String() != p.String() || again.Path != p.Path || again.Ref != p.Ref {
-			t.Errorf("%q: %+v, then %+v, %v", s, p, again, err)
+		if digest {
+			p.Digest = v1.Hash{Algorithm: "sha256", Hex: strings.TrimPrefix(someDigest, "sha256:")}
 		}
+		if parsed, err := platform.Parse(wanted); err == nil && form == FormDockerArchive {
+			p.Platform = parsed
+		}
+		law(t, p)
 	})
 }

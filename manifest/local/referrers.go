@@ -98,7 +98,7 @@ func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.H
 		if err != nil {
 			return nil, err
 		}
-		if tag := tagOf(e); tag != "" && slices.ContainsFunc(cosign, func(suffix string) bool {
+		if tag := tagOf(nameOf(e)); tag != "" && slices.ContainsFunc(cosign, func(suffix string) bool {
 			return tag == manifest.ReferrersTag(subject)+"."+suffix
 		}) {
 			d.Annotations = nil // of the entry
@@ -117,16 +117,10 @@ func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.H
 	return list, nil
 }
 
-// tagOf is what follows the last colon of an entry's name.
-func tagOf(e ocispec.Descriptor) string {
-	name := nameOf(e)
-	return name[strings.LastIndexByte(name, ':')+1:]
-}
-
 // apart reports whether a reference is not the name of an image but leads to what
 // refers to one: a digest, or a tag that is made of one.
 func apart(ref string) bool {
-	return strings.HasPrefix(ref, "@") || manifest.IsReferrersTag(ref[strings.LastIndexByte(ref, ':')+1:])
+	return strings.HasPrefix(ref, "@") || manifest.IsReferrersTag(tagOf(ref))
 }
 
 // principal leaves out the entries that only refer to others, unless there is nothing

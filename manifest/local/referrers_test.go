@@ -150,7 +150,7 @@ func TestPackUnderAName(t *testing.T) {
 			t.Errorf("%s: %v, %v", text, d, err)
 		}
 	}
-	p := Place{Form: FormDockerArchive, Path: "a.tar", Ref: "mine"}
+	p := Place{Form: FormDockerArchive, Path: "a.tar", Name: "mine"}
 	if sink, err := p.Sink(); err != nil {
 		t.Error(err)
 	} else if _, packs := sink.(manifest.Packer); packs {

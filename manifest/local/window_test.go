@@ -66,13 +66,12 @@ func TestLongNamesInAnArchiveAreNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	names := &tarFile{file: file, at: map[string]extent{}}
+	names := &tarFile{file: file, content: f, size: int64(b.Len()), at: map[string]extent{}}
 	var before, after runtime.MemStats
-	size := int64(b.Len())
 	b = bytes.Buffer{}
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	if err := names.scan(t.Context(), f, size); err != nil {
+	if err := names.scan(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	runtime.GC()

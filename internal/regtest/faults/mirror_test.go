@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -37,17 +37,8 @@ func (s registries) Get(ctx context.Context, ref string) (manifest.Content, erro
 func (registries) PutAll(context.Context, string, manifest.Content, []manifest.Named) error {
 	return errors.ErrUnsupported
 }
-func (registries) Local(string) bool                               { return false }
-func (registries) Names(context.Context, string) ([]string, error) { return nil, nil }
 
-func (registries) Named(place, _ string) string { return place }
-func (registries) Beside(ref string, digest v1.Hash, tag string) string {
-	repo := ref[:strings.LastIndexAny(ref, ":@")]
-	if tag != "" {
-		return repo + ":" + tag
-	}
-	return repo + "@" + digest.String()
-}
+func (registries) Images(context.Context, local.Place) ([]local.Holding, error) { return nil, nil }
 
 // A route is two registries: a mirror copies from the one to the other.
 type route struct {

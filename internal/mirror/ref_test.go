@@ -1,0 +1,70 @@
+package mirror
+
+import (
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// TestRef: what lies beside an image keeps its repository or place, whatever that is
+// called.
+func TestRef(t *testing.T) {
+	h, err := v1.NewHash(someDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string][4]string{ // by digest, by tag, cosign's tag, its own tag
+		"r/a:v1":               {"r/a@" + someDigest, "r/a:t", "r/a:s", "v1"},
+		"[::1]:5000/a":         {"[::1]:5000/a@" + someDigest, "[::1]:5000/a:t", "[::1]:5000/a:s", ""},
+		"r/a:v1@" + someDigest: {"r/a@" + someDigest, "r/a:t", "r/a:s", "v1"},
+		"oci:d":                {"oci:d@" + someDigest, "oci:d:t", "oci:d:s", ""},
+		"oci:d:v1":             {"oci:d@" + someDigest, "oci:d:t", "oci:d:s", "v1"},
+		"oci:d:r:50/a:v1":      {"oci:d@" + someDigest, "oci:d:r:50/a:t", "oci:d:s", "v1"},
+		`oci:"d:e":a:v1`:       {`oci:"d:e"@` + someDigest, `oci:"d:e":a:t`, `oci:"d:e":s`, "v1"},
+	} {
+		r, err := ParseRef(text)
+		if err != nil || r.String() != text {
+			t.Errorf("%s: %s, %v", text, r, err)
+		}
+		if got := [4]string{r.ByDigest(h).String(), r.byTag("t").String(), r.cosign("s").String(), r.tag()}; got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// FuzzRef: a reference means the same wherever it stands, and prints as what it is. As
+// the source of an image that goes into a place without a name it is that name.
+func FuzzRef(f *testing.F) {
+	for _, host := range []string{"", "docker.io/", "index.docker.io/", "localhost:5000/", "[::1]:5000/", "ghcr.io/"} {
+		for _, end := range []string{"", ":v1", "@" + someDigest, ":v1@" + someDigest} {
+			for _, place := range []string{"oci:d", `oci:"a:b"`, "oci-archive:a,b=c", `docker-archive:"a,b=c"`, "docker-archive:a,platform=linux/arm"} {
+				f.Add(host+"library/alpine"+end, place)
+				f.Add(place+":"+host+"alpine"+end, place)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text, place string) {
+		r, err := ParseRef(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParseRef(r.String()); err != nil || again.String() != r.String() || again.Local() != r.Local() || again.key() != r.key() {
+			t.Errorf("%q: %s, then %s, %v", text, r, again, err)
+		}
+		p, err := ParseRef(place)
+		if err != nil || !p.Local() || p.Place.Name != "" || p.Place.Digest != (v1.Hash{}) || r.Local() {
+			return
+		}
+		name := manifest.Reference{Repository: r.Remote.Repository, Tag: r.Remote.Tag}.String()
+		if p = p.named(name); !p.docker() && p.Place.Name != name {
+			t.Errorf("%s in %s is %q", name, place, p.Place.Name)
+		}
+		if again, err := ParseRef(p.String()); err != nil || again.Place.Name != p.Place.Name || again.Place.Path != p.Place.Path {
+			t.Errorf("%s in %s: %s is %+v, %v", name, place, p, again.Place, err)
+		}
+	})
+}

@@ -1,0 +1,177 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/mabuild/mabuild/internal/rootfs"
+)
+
+// maxUnpacked is the most that a compressed archive may have in it, in bytes.
+var maxUnpacked int64 = 64 << 30
+
+// unpacked is the content of a compressed archive, in a temporary file. It is kept as
+// long as the archive stays the same file, so that it is unpacked once.
+type unpacked struct {
+	mu      sync.Mutex
+	of      os.FileInfo
+	content *os.File
+}
+
+// of the first bytes of files: the compressions that are read, and those that are not.
+var (
+	packedMagic = [][]byte{{0x1f, 0x8b}, {0x28, 0xb5, 0x2f, 0xfd}} // gzip, zstd
+	otherMagic  = []struct {
+		name  string
+		magic []byte
+	}{
+		{"xz", []byte("\xfd7zXZ\x00")},
+		{"lz4", []byte{0x04, 0x22, 0x4d, 0x18}},
+		{"lzip", []byte("LZIP")},
+		{"bzip2", []byte("BZh91AY&SY")},
+	}
+)
+
+// magicOf reads the first bytes of a file.
+func magicOf(f *os.File) ([]byte, error) {
+	first := make([]byte, 10)
+	n, err := f.ReadAt(first, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return first[:n], nil
+}
+
+// open opens the tar file that an archive is or, by its first bytes, has in it; where
+// names it for people. The caller closes t when it is no longer read.
+func (u *unpacked) open(ctx context.Context, file, where string, scratch func(context.Context) (string, error)) (t *tarFile, err error) {
+	f, size, err := openTar(file, where)
+	if err != nil {
+		return nil, err
+	}
+	t = &tarFile{file: file, content: f, size: size, at: map[string]extent{}}
+	first, err := magicOf(f)
+	if err == nil && hasPrefix(first, packedMagic) {
+		defer f.Close() //nolint:errcheck // nothing was written
+		t.kept = true
+		t.content, t.size, err = u.unpack(ctx, f, scratch)
+	}
+	for _, other := range otherMagic {
+		if bytes.HasPrefix(first, other.magic) {
+			err = &FormatError{"", "not a tar file, but one that " + other.name + " compressed", "unpack it first; gzip and zstd are read as they are"}
+		}
+	}
+	if err == nil {
+		err = t.scan(ctx)
+	}
+	if err != nil {
+		t.close()
+		return nil, in(where, err)
+	}
+	return t, nil
+}
+
+func hasPrefix(b []byte, prefixes [][]byte) bool {
+	for _, p := range prefixes {
+		if bytes.HasPrefix(b, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// unpack returns what f has in it, which stays open.
+func (u *unpacked) unpack(ctx context.Context, f *os.File, scratch func(context.Context) (string, error)) (*os.File, int64, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	if u.content == nil || !unchanged(u.of, info) {
+		// What was unpacked before may still be read: its readers hold it.
+		if u.content, err = unpackInto(ctx, f, scratch); err != nil {
+			return nil, 0, err
+		}
+		u.of = info
+	}
+	is, err := u.content.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	return u.content, is.Size(), nil
+}
+
+// unchanged reports whether a file is still the one it was.
+func unchanged(was, is os.FileInfo) bool {
+	return os.SameFile(was, is) && was.Size() == is.Size() && was.ModTime().Equal(is.ModTime())
+}
+
+// unpackInto writes what f has in it to a file that has no name, where the system
+// permits that, so that it goes when the process does.
+func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (string, error)) (_ *os.File, err error) {
+	dir := ""
+	if scratch != nil {
+		if dir, err = scratch(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r, err := rootfs.Uncompress(io.NopCloser(whileReading{ctx, f}))
+	if err != nil {
+		return nil, mismatch("not unpacked: %w", err)
+	}
+	defer r.Close() //nolint:errcheck // nothing was written
+	out, err := os.CreateTemp(dir, "mabuild-archive-*")
+	if err != nil {
+		return nil, fmt.Errorf("to be unpacked: %w", err)
+	}
+	_ = os.Remove(out.Name()) // not everywhere, while it is open
+	n, err := io.Copy(writing{out}, io.LimitReader(r, maxUnpacked+1))
+	switch write := (*writeError)(nil); {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case errors.As(err, &write):
+		err = hint("make room there, or unpack the archive first", "to be unpacked: %w", write.error)
+	case err != nil:
+		err = mismatch("not unpacked: %w", err)
+	case n > maxUnpacked:
+		err = hint("is it an archive of images? Unpack it first if it is", "has more than %d bytes in it", maxUnpacked)
+	}
+	if err != nil {
+		_ = out.Close()
+		_ = os.Remove(out.Name())
+		return nil, err
+	}
+	return out, nil
+}
+
+// close removes what was unpacked.
+func (u *unpacked) close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.content == nil {
+		return nil
+	}
+	err := u.content.Close()
+	_ = os.Remove(u.content.Name()) // it may be gone
+	u.content = nil
+	return err
+}
+
+// writing tells errors of writing from those of reading.
+type writing struct{ io.Writer }
+
+type writeError struct{ error }
+
+func (w writing) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = &writeError{err}
+	}
+	return n, err
+}
