@@ -23,7 +23,7 @@ func (m *move) backup(ctx context.Context) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if !free {
-		other := m.target.byTag(to.tag() + "-" + m.now.Digest.Hex[:12])
+		other := m.target.ByTag(to.tag() + "-" + m.now.Digest.Hex[:12])
 		to = &other
 	}
 	old, err := m.Store.Get(ctx, m.target.ByDigest(m.now.Digest).String())
@@ -56,7 +56,7 @@ func (m *move) kept() (*Ref, error) {
 	if !tagName.MatchString(tag) {
 		return nil, &TemplateError{text, fmt.Sprintf("makes %q, which is no tag", tag)}
 	}
-	to := m.target.byTag(tag)
+	to := m.target.ByTag(tag)
 	if to.String() == m.target.String() {
 		return nil, &TemplateError{text, "is the tag itself, so nothing would be kept"}
 	}

@@ -54,7 +54,7 @@ func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
 func (c *Claims) take(target Ref, entry, source string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := target.key()
+	key := target.key(source)
 	if other, taken := c.held[key]; taken && other.entry != entry {
 		return &CollisionError{source, other.source + " of entry " + other.entry}
 	}

@@ -53,10 +53,10 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 		for _, target := range j.targets {
 			m := &move{run: r, job: j, target: target, choose: choose, settle: settle}
 			all = append(all, m)
-			other, ok := first[target.key()]
+			other, ok := first[target.key(j.source)]
 			switch {
 			case !ok:
-				first[target.key()] = m
+				first[target.key(j.source)] = m
 			case other.clash == nil && other.job.digest == j.digest && j.digest != (v1.Hash{}) && other.target.String() == target.String():
 				all = all[:len(all)-1] // another name of the same image
 			default:

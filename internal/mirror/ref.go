@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"path/filepath"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -70,9 +72,9 @@ func (r Ref) ByDigest(digest v1.Hash) Ref {
 	return r
 }
 
-// byTag is what has the tag in the same repository. In a local place it is named after
+// ByTag is what has the tag in the same repository. In a local place it is named after
 // the repository of the image, which tells the tags of several apart.
-func (r Ref) byTag(tag string) Ref {
+func (r Ref) ByTag(tag string) Ref {
 	if r.Local() {
 		repo, _ := cutPlaceName(r.Place.Name)
 		r.Place.Name, r.Place.Digest = manifest.Reference{Repository: repo, Tag: tag}.String(), v1.Hash{}
@@ -92,7 +94,7 @@ func (r Ref) cosign(tag string) Ref {
 		r.Place.Name, r.Place.Digest = tag, v1.Hash{}
 		return r
 	}
-	return r.byTag(tag)
+	return r.ByTag(tag)
 }
 
 // named is a place that names no image with this name. A Docker archive takes only
@@ -114,14 +116,21 @@ func cutPlaceName(name string) (repo, tag string) {
 	return at.Repository, at.Tag
 }
 
-// key tells targets apart, as far as Docker Hub and files that hold one image are
-// concerned.
-func (r Ref) key() string {
-	switch {
-	case r.docker():
-		return r.at()
-	case r.Local():
-		return r.String()
+// key tells targets apart: Docker Hub's names by their one spelling, files that hold one
+// image by their paths, and what has no name by its source.
+func (r Ref) key(source string) string {
+	if !r.Local() {
+		return r.Remote.Canonical().String()
 	}
-	return r.Remote.Canonical().String()
+	at := r.Place
+	if at.Path = filepath.Clean(at.Path); r.docker() {
+		return Ref{Place: at}.at()
+	}
+	if name := manifest.CutReference(at.Name); name.Tag != "" {
+		at.Name = name.Canonical().String()
+	}
+	if at.Name == "" {
+		return at.String() + " " + source
+	}
+	return at.String()
 }

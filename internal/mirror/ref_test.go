@@ -30,8 +30,36 @@ func TestRef(t *testing.T) {
 		if err != nil || r.String() != text {
 			t.Errorf("%s: %s, %v", text, r, err)
 		}
-		if got := [4]string{r.ByDigest(h).String(), r.byTag("t").String(), r.cosign("s").String(), r.tag()}; got != want {
+		if got := [4]string{r.ByDigest(h).String(), r.ByTag("t").String(), r.cosign("s").String(), r.tag()}; got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestKeys: targets are one where one image would take the place of the other.
+func TestKeys(t *testing.T) {
+	for _, same := range [][]string{
+		{"alpine:3", "library/alpine:3", "docker.io/alpine:3", "index.docker.io/library/alpine:3"},
+		{"oci:d:alpine:3", "oci:./d:docker.io/library/alpine:3"},
+		{"oci:d:v1", "oci:d/:v1"},
+		{"oci:d:v2"}, {"oci:e:v1"}, {"oci-archive:d:v1"}, {"oci:d"},
+		{"docker-archive:d:a:v1", "docker-archive:./d:b:v2", "docker-archive:d,platform=linux/arm"},
+	} {
+		for _, text := range same {
+			one, err := ParseRef(same[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := ParseRef(text)
+			if err != nil || r.key("x") != one.key("x") {
+				t.Errorf("%s and %s: %s, %s, %v", one, r, one.key("x"), r.key("x"), err)
+			}
+			if other, _ := ParseRef("oci:d:v3"); r.key("x") == other.key("x") {
+				t.Errorf("%s and %s are one", r, other)
+			}
+			if r.unnamed() && !r.docker() && r.key("x") == r.key("y") {
+				t.Errorf("%s: two images without a name are one", r)
+			}
 		}
 	}
 }
@@ -52,7 +80,7 @@ func FuzzRef(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := ParseRef(r.String()); err != nil || again.String() != r.String() || again.Local() != r.Local() || again.key() != r.key() {
+		if again, err := ParseRef(r.String()); err != nil || again.String() != r.String() || again.Local() != r.Local() || again.key("x") != r.key("x") {
 			t.Errorf("%q: %s, then %s, %v", text, r, again, err)
 		}
 		p, err := ParseRef(place)
