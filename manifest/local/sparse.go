@@ -57,29 +57,41 @@ func (s childStore) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return r, err
 }
 
-// whole lists the platforms of an index whose blobs are all there, sorted. Layers that
-// may not be distributed need not be.
+// whole lists the platforms of an index whose blobs are all there, sorted: those of the
+// image and of its attestations, which go along with it.
 func (x *index) whole(depth int) (list []ocispec.Platform) {
+	if depth > maxDepth {
+		return nil
+	}
+	about := map[string]bool{} // digests of images that lack an attestation
 	for _, d := range x.parsed.Manifests {
-		if depth > maxDepth || !x.store.has(d) || manifest.IsAttestation(d) {
-			continue
+		if manifest.IsAttestation(d) && !x.holds(d) {
+			about[d.Annotations[manifest.AnnotationReferenceDigest]] = true
 		}
-		c, err := read(x.ctx, x.store, d)
-		if err != nil {
-			continue
-		}
-		switch c := c.(type) {
-		case *index:
-			list = append(list, c.whole(depth+1)...)
-		case *image:
-			needs := append([]v1.Descriptor{c.parsed.Config}, c.parsed.Layers...)
-			if p := platform.FromV1(d.Platform); p.OS != "" && !slices.ContainsFunc(needs, func(d v1.Descriptor) bool {
-				return d.MediaType.IsDistributable() && !x.store.has(d)
-			}) {
-				list = append(list, p)
+	}
+	for _, d := range x.parsed.Manifests {
+		switch p := platform.FromV1(d.Platform); {
+		case manifest.IsAttestation(d):
+		case d.MediaType.IsIndex():
+			if c, err := read(x.ctx, x.store, d); err == nil {
+				list = append(list, c.(*index).whole(depth+1)...)
 			}
+		case p.OS != "" && !about[d.Digest.String()] && x.holds(d):
+			list = append(list, p)
 		}
 	}
 	slices.SortFunc(list, platform.Compare)
 	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return platform.Key(a) == platform.Key(b) })
+}
+
+// holds reports whether the image that d describes is there with its config and layers.
+// Layers that may not be distributed need not be.
+func (x *index) holds(d v1.Descriptor) bool {
+	c, err := read(x.ctx, x.store, d)
+	img, ok := c.(*image)
+	if err != nil || !ok {
+		return false
+	}
+	needs := append([]v1.Descriptor{img.parsed.Config}, img.parsed.Layers...)
+	return !slices.ContainsFunc(needs, func(d v1.Descriptor) bool { return d.MediaType.IsDistributable() && !x.store.has(d) })
 }
