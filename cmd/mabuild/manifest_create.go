@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -75,19 +76,34 @@ what it is and keeps its digest.`,
 func addItems(as *manifest.Assembly, args []string) error {
 	var errs []error
 	for _, arg := range args {
-		ref, declared, ok := strings.Cut(arg, "=")
+		ref, declared := cutDeclared(arg)
 		item := manifest.Item{Ref: ref}
-		if ok && !strings.HasSuffix(ref, ",platform") { // docker-archive:FILE,platform=P
+		if declared != "" {
 			var err error
 			if item.Platform, err = platform.Declared(declared); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
 			}
-		} else {
-			item.Ref = arg
 		}
 		as.Items, errs = append(as.Items, item), append(errs, checkImage(item.Ref))
 	}
 	return errors.Join(errs...)
+}
+
+// cutDeclared takes the platform off SOURCE=PLATFORM. A local place may have a = of its
+// own; what follows the last one is a platform if it can be one.
+func cutDeclared(arg string) (ref, declared string) {
+	at := strings.LastIndexByte(arg, '=')
+	if at < 0 {
+		return arg, ""
+	}
+	ref, declared = arg[:at], arg[at+1:]
+	if local.Is(arg) {
+		_, bad := local.Parse(ref)
+		if _, err := platform.Declared(declared); err != nil || bad != nil || strings.HasSuffix(ref, ",platform") {
+			return arg, ""
+		}
+	}
+	return ref, declared
 }
 
 // runAssemble makes the index and puts it where it goes.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -35,8 +35,7 @@ func (e *editor) target(ref string) string {
 	case isFull(e.tag):
 		return e.tag
 	}
-	repo, _, _ := strings.Cut(ref, "@")
-	return withoutTag(repo) + ":" + e.tag
+	return withTag(ref, e.tag)
 }
 
 // edit changes the index: as says how, but for its base. What was there is told,
@@ -67,8 +66,12 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	if err != nil || is == old || target != ref {
 		return err
 	}
-	name := withoutTag(ref)
-	_, err = fmt.Fprintf(a.stderr, "was %s@%s; to put it back: mabuild manifest create %s %s@%s\n", name, old, ref, name, old)
+	at, err := mirror.ParseRef(ref)
+	if err != nil {
+		return err
+	}
+	was := at.ByDigest(old)
+	_, err = fmt.Fprintf(a.stderr, "was %s; to put it back: mabuild manifest create %s %s\n", was, ref, was)
 	return err
 }
 

@@ -58,7 +58,7 @@ func (w *indexWriter) targets(target string) []string {
 	list := []string{target}
 	for _, tag := range w.alsoTag {
 		if tag = strings.TrimSpace(tag); !isFull(tag) {
-			tag = withoutTag(target) + ":" + tag
+			tag = withTag(target, tag)
 		}
 		list = append(list, tag)
 	}

@@ -53,10 +53,11 @@ func newMirror(a *app) *cobra.Command {
 images whose names differ by platform; or do all that a file says, once or with
 --watch on its schedules.
 
-SOURCE and TARGET are images in registries, oci:DIR or oci-archive:FILE. What the
-target has is not sent again: where it names the image already, that costs one
-HEAD at each end. With --platforms an index is cut down to these, which changes
-its digest. Nothing is ever deleted at the target, and its tag moves last.
+SOURCE and TARGET are images in registries, oci:DIR, oci-archive:FILE or
+docker-archive:FILE, which takes one image. What the target has is not sent
+again: where it names the image already, that costs one HEAD at each end. With
+--platforms an index is cut down to these, which changes its digest. Nothing is
+ever deleted at the target, and its tag moves last.
 
 Standard output has what became of each image.`,
 		Example: `  mabuild mirror quay.io/coreos/flannel:v0.28.0 registry.local/flannel:v0.28.0

@@ -106,13 +106,8 @@ func repositories(refs []string) []*repository {
 	return list
 }
 
-// withoutTag takes the tag off a reference; the host's port is none.
-func withoutTag(ref string) string {
-	if colon := strings.LastIndex(ref, ":"); colon > strings.LastIndex(ref, "/") {
-		return ref[:colon]
-	}
-	return ref
-}
+// withoutTag is the repository of a reference.
+func withoutTag(ref string) string { return manifest.CutReference(ref).Repository }
 
 // checkTag refuses what is no repository:tag.
 func checkTag(ref string) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
@@ -88,6 +89,15 @@ func whyBad(ref string) string {
 		return "repositories are written in lower case: " + strings.ToLower(path) + strings.TrimPrefix(ref, path)
 	}
 	return "write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1"
+}
+
+// withTag is what has the tag in the repository, or in the place, of an image.
+func withTag(ref, tag string) string {
+	at, err := mirror.ParseRef(ref)
+	if err != nil {
+		return ref // which is told of it
+	}
+	return at.ByTag(tag).String()
 }
 
 // checkImage is checkReference for what may be local, too.

@@ -56,8 +56,10 @@ func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
 			flags.IntP(f.flag, short, 0, usage)
 		case f.kind == texts && f.sep == "lines":
 			flags.StringArrayP(f.flag, short, nil, usage)
-		case f.kind == texts || f.kind == perPlatform:
+		case f.kind == texts:
 			flags.VarP(new(commaList), f.flag, short, usage)
+		case f.kind == perPlatform:
+			flags.VarP(new(imageList), f.flag, short, usage)
 		default:
 			flags.StringP(f.flag, short, "", usage)
 		}
@@ -95,3 +97,25 @@ func (l *commaList) Type() string               { return "list" }
 func (l *commaList) GetSlice() []string         { return *l }
 func (l *commaList) Append(item string) error   { *l = append(*l, item); return nil }
 func (l *commaList) Replace(all []string) error { *l = all; return nil }
+
+// An imageList is a commaList of images, of which a local place may have commas of its
+// own: in quotes, and before its option.
+type imageList struct{ commaList }
+
+func (l *imageList) Set(text string) error {
+	l.commaList = append(l.commaList, splitImages(text)...)
+	return nil
+}
+
+func splitImages(text string) (list []string) {
+	from, quoted := 0, false
+	for i := range len(text) {
+		switch {
+		case text[i] == '"':
+			quoted = !quoted
+		case text[i] == ',' && !quoted && !strings.HasPrefix(text[i+1:], "platform="):
+			list, from = append(list, text[from:i]), i+1
+		}
+	}
+	return append(list, text[from:])
+}

@@ -197,9 +197,12 @@ func (f *field) read(items []string, origin Origin) (setting, error) {
 		if f.sep == "lines" {
 			sep = "\n"
 		}
-		var list []string
-		for item := range strings.SplitSeq(items[0], sep) {
-			list = append(list, strings.TrimSpace(item))
+		list := strings.Split(items[0], sep)
+		if f.kind == perPlatform {
+			list = splitImages(items[0])
+		}
+		for i, item := range list {
+			list[i] = strings.TrimSpace(item)
 		}
 		items = list
 	}

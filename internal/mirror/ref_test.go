@@ -42,7 +42,10 @@ func TestKeys(t *testing.T) {
 		{"alpine:3", "library/alpine:3", "docker.io/alpine:3", "index.docker.io/library/alpine:3"},
 		{"oci:d:alpine:3", "oci:./d:docker.io/library/alpine:3"},
 		{"oci:d:v1", "oci:d/:v1"},
-		{"oci:d:v2"}, {"oci:e:v1"}, {"oci-archive:d:v1"}, {"oci:d"},
+		{"oci:d:v2"},
+		{"oci:e:v1"},
+		{"oci-archive:d:v1"},
+		{"oci:d"},
 		{"docker-archive:d:a:v1", "docker-archive:./d:b:v2", "docker-archive:d,platform=linux/arm"},
 	} {
 		for _, text := range same {
