@@ -3,6 +3,7 @@ package mirror
 import (
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -83,6 +84,9 @@ func FuzzRef(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if _, err := name.ParseReference(text); err != nil && !r.Local() {
+			return
+		}
 		if again, err := ParseRef(r.String()); err != nil || again.String() != r.String() || again.Local() != r.Local() || again.key("x") != r.key("x") {
 			t.Errorf("%q: %s, then %s, %v", text, r, again, err)
 		}
@@ -90,12 +94,12 @@ func FuzzRef(f *testing.F) {
 		if err != nil || !p.Local() || p.Place.Name != "" || p.Place.Digest != (v1.Hash{}) || r.Local() {
 			return
 		}
-		name := manifest.Reference{Repository: r.Remote.Repository, Tag: r.Remote.Tag}.String()
-		if p = p.named(name); !p.docker() && p.Place.Name != name {
-			t.Errorf("%s in %s is %q", name, place, p.Place.Name)
+		called := manifest.Reference{Repository: r.Remote.Repository, Tag: r.Remote.Tag}.String()
+		if p = p.named(called); !p.docker() && p.Place.Name != called {
+			t.Errorf("%s in %s is %q", called, place, p.Place.Name)
 		}
 		if again, err := ParseRef(p.String()); err != nil || again.Place.Name != p.Place.Name || again.Place.Path != p.Place.Path {
-			t.Errorf("%s in %s: %s is %+v, %v", name, place, p, again.Place, err)
+			t.Errorf("%s in %s: %s is %+v, %v", called, place, p, again.Place, err)
 		}
 	})
 }

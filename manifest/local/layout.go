@@ -25,8 +25,10 @@ import (
 
 // A Layout is a directory in the form of an OCI image layout (image-spec,
 // image-layout.md). Its references are the names of entries of index.json
-// ("app:v1", or "v1" where that is clear), "@" and a digest, or empty for the only
-// image there is.
+// ("app:v1", or "v1" where that is clear), "@" and a digest, both in this order, or empty
+// for the only image there is ([Place.Ref]). A name is the full one that containerd and
+// Docker write, or else that of the specification; [SeveralError] says that it is the
+// name of several images.
 //
 // Several goroutines and processes may use one directory at once. A process that
 // is killed leaves index.json as it was or as it was to be, and at worst a file
