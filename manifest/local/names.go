@@ -39,13 +39,15 @@ func (a *Archive) Images(ctx context.Context, ref string) ([]Holding, error) {
 }
 
 func holdings(ctx context.Context, where string, im *ocispec.Index, s store, ref string) ([]Holding, error) {
-	entries := im.Manifests
 	if ref != "" {
 		d, name, err := pickNamed(ctx, where, im, s, ref)
-		return []Holding{{name, d.Digest}}, err
+		if err != nil {
+			return nil, err
+		}
+		return []Holding{{name, d.Digest}}, nil
 	}
 	var list []Holding
-	for _, e := range principal(ctx, s, entries) {
+	for _, e := range principal(ctx, s, im.Manifests) {
 		d, err := descriptor(e)
 		if err != nil {
 			return nil, err

@@ -1,12 +1,14 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/mabuild/mabuild/internal/rootfs"
@@ -23,28 +25,35 @@ type unpacked struct {
 	content *os.File
 }
 
-// of the first bytes of files: the compressions that are read, and those that are not.
+// The first bytes of files, by compression: of those that are read, and of others.
 var (
-	packedMagic = [][]byte{{0x1f, 0x8b}, {0x28, 0xb5, 0x2f, 0xfd}} // gzip, zstd
-	otherMagic  = []struct {
-		name  string
-		magic []byte
-	}{
-		{"xz", []byte("\xfd7zXZ\x00")},
-		{"lz4", []byte{0x04, 0x22, 0x4d, 0x18}},
-		{"lzip", []byte("LZIP")},
-		{"bzip2", []byte("BZh91AY&SY")},
-	}
+	packedMagic = []string{"\x1f\x8b", "\x28\xb5\x2f\xfd"} // gzip, zstd
+	otherMagic  = map[string]string{"xz": "\xfd7zXZ\x00", "lz4": "\x04\x22\x4d\x18", "lzip": "LZIP\x01"}
+	bzip2Magic  = regexp.MustCompile(`^BZh[1-9]1AY&SY`)
 )
 
+// compressed reports whether a file that begins like this has a compression that is
+// read; other is the name of one that is not.
+func compressed(first string) (read bool, other string) {
+	for name, magic := range otherMagic {
+		if strings.HasPrefix(first, magic) {
+			return false, name
+		}
+	}
+	if bzip2Magic.MatchString(first) {
+		return false, "bzip2"
+	}
+	return slices.ContainsFunc(packedMagic, func(magic string) bool { return strings.HasPrefix(first, magic) }), ""
+}
+
 // magicOf reads the first bytes of a file.
-func magicOf(f *os.File) ([]byte, error) {
+func magicOf(f *os.File) (string, error) {
 	first := make([]byte, 10)
 	n, err := f.ReadAt(first, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
+		return "", err
 	}
-	return first[:n], nil
+	return string(first[:n]), nil
 }
 
 // open opens the tar file that an archive is or, by its first bytes, has in it; where
@@ -56,15 +65,15 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	}
 	t = &tarFile{file: file, content: f, size: size, at: map[string]extent{}}
 	first, err := magicOf(f)
-	if err == nil && hasPrefix(first, packedMagic) {
+	packed, other := compressed(first)
+	switch {
+	case err != nil:
+	case other != "":
+		err = &FormatError{"", "not a tar file, but one that " + other + " compressed", "unpack it first; gzip and zstd are read as they are"}
+	case packed:
 		defer f.Close() //nolint:errcheck // nothing was written
 		t.kept = true
 		t.content, t.size, err = u.unpack(ctx, f, scratch)
-	}
-	for _, other := range otherMagic {
-		if bytes.HasPrefix(first, other.magic) {
-			err = &FormatError{"", "not a tar file, but one that " + other.name + " compressed", "unpack it first; gzip and zstd are read as they are"}
-		}
 	}
 	if err == nil {
 		err = t.scan(ctx)
@@ -74,15 +83,6 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 		return nil, in(where, err)
 	}
 	return t, nil
-}
-
-func hasPrefix(b []byte, prefixes [][]byte) bool {
-	for _, p := range prefixes {
-		if bytes.HasPrefix(b, p) {
-			return true
-		}
-	}
-	return false
 }
 
 // unpack returns what f has in it, which stays open.
