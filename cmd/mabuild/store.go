@@ -159,7 +159,11 @@ func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, besid
 	if packer, ok := sink.(manifest.Packer); ok {
 		return packer.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)
 	}
-	return sink.Put(ctx, name, c)
+	names := []string{name}
+	for _, other := range beside {
+		names = append(names, other.Ref)
+	}
+	return sink.(*local.DockerArchive).PutNames(ctx, c, names...)
 }
 
 func (s store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {

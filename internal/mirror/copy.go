@@ -22,6 +22,7 @@ type move struct {
 	*run
 	job    *job
 	target Ref
+	also   []Ref                               // further names in a Docker archive
 	choose func() (*manifest.Selection, error) // once for all targets
 	settle func() (*manifest.Selection, error) // with each config read, where an index is made
 	clash  error                               // another image goes to the same target
@@ -57,8 +58,11 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 			switch {
 			case !ok:
 				first[target.key(j.source)] = m
-			case other.clash == nil && other.job.digest == j.digest && j.digest != (v1.Hash{}) && other.target.String() == target.String():
+			case other.clash == nil && other.job.digest == j.digest && j.digest != (v1.Hash{}) && (target.docker() || other.target.String() == target.String()):
 				all = all[:len(all)-1] // another name of the same image
+				if target.docker() {
+					other.also = append(other.also, target)
+				}
 			default:
 				m.clash = &CollisionError{other.job.source, j.source}
 				other.clash = m.clash
@@ -231,9 +235,15 @@ func (m *move) pick(choose func() (*manifest.Selection, error)) (*manifest.Selec
 // inDocker is the image in a Docker archive. That has no manifest, so it is the chosen
 // one where their configs are the same.
 func (m *move) inDocker(ctx context.Context) (v1.Descriptor, error) {
-	d, err := m.Store.Resolve(ctx, m.target.String())
-	if err != nil || m.chosen == nil {
-		return d, err
+	var d v1.Descriptor
+	for _, name := range append([]Ref{m.target}, m.also...) {
+		var err error
+		if d, err = m.Store.Resolve(ctx, name.String()); err != nil {
+			return d, err
+		}
+	}
+	if m.chosen == nil {
+		return d, nil
 	}
 	there, err := m.config(m.Store.Get(ctx, m.target.String()))
 	if err != nil {
@@ -302,6 +312,9 @@ func (m *move) refers() bool { return m.job.entry.Referrers && !m.target.docker(
 
 // put makes the target name c, with what goes along.
 func (m *move) put(ctx context.Context, c manifest.Content) error {
+	for _, name := range m.also {
+		m.beside = append(m.beside, manifest.Named{Ref: name.Place.Ref(), Content: c})
+	}
 	if len(m.beside) > 0 {
 		return m.Store.PutAll(ctx, m.target.String(), c, m.beside)
 	}

@@ -21,7 +21,7 @@ type Store interface {
 	manifest.Sink
 	manifest.Referring
 	// PutAll stores in a local place the images named beside c, and makes ref name c,
-	// all or nothing.
+	// all or nothing. In a Docker archive these are further names of c.
 	PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error
 	// Tags lists the tags of a repository.
 	Tags(ctx context.Context, repo string) ([]string, error)

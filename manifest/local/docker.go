@@ -42,11 +42,24 @@ func (a *DockerArchive) Close() error { return a.unpacked.close() }
 // Put writes the archive, which appears whole or stays as it was. A link is
 // followed; a device or a pipe is written to and stays.
 func (a *DockerArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
-	img, tag, err := single(ref, content, a.Platform)
-	if err != nil {
-		return err
+	return a.PutNames(ctx, content, ref)
+}
+
+// PutNames is Put of an image that has several names.
+func (a *DockerArchive) PutNames(ctx context.Context, content manifest.Content, refs ...string) error {
+	var img v1.Image
+	names := map[name.Reference]v1.Image{}
+	for _, ref := range refs {
+		one, tag, err := single(ref, content, a.Platform)
+		if err != nil {
+			return err
+		}
+		if img == nil {
+			img = one // the same for all, or it would be another image
+		}
+		names[tag] = img
 	}
-	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return tarball.Write(tag, img, w) })
+	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return tarball.MultiRefWrite(names, w) })
 }
 
 // Docker is the Docker daemon, reached by the docker command: that knows the
