@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -51,7 +52,7 @@ func configFor(t *testing.T, img v1.Image, arch string) *v1.ConfigFile {
 // clocked is a runner whose time the test says.
 func clocked(t *testing.T, cacheDir string, now *time.Time) *mirror.Runner {
 	t.Helper()
-	a := &app{log: slog.New(slog.NewTextHandler(io.Discard, nil)), cache: cacheDir}
+	a := &app{log: slog.New(slog.NewTextHandler(io.Discard, nil)), cache: cacheDir, config: &config.Config{}}
 	r := (&mirrorOptions{}).runner(a, store{client: &registry.Client{}})
 	r.Now = func() time.Time { return *now }
 	return r

@@ -11,12 +11,11 @@ import (
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // faulty panics where it is asked for a source of its name, as a store with a fault does.
 type faulty struct{ Store }
-
-func (faulty) Local(ref string) bool { return ref == "oci:boom" }
 
 func (faulty) Resolve(_ context.Context, ref string) (v1.Descriptor, error) {
 	if strings.HasPrefix(ref, "r/boom") {
@@ -27,7 +26,7 @@ func (faulty) Resolve(_ context.Context, ref string) (v1.Descriptor, error) {
 
 func (faulty) Get(context.Context, string) (manifest.Content, error) { panic("boom") }
 
-func (faulty) Names(context.Context, string) ([]string, error) { panic("boom") }
+func (faulty) Images(context.Context, local.Place) ([]local.Holding, error) { panic("boom") }
 
 func (faulty) Tags(context.Context, string) ([]string, error) { panic("boom") }
 
