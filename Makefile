@@ -73,7 +73,7 @@ peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skope
 
 fuzz: ## each fuzz target for FUZZTIME, two at a time
 	@grep -rH --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's|/[^/]*:func | |' | \
-		xargs -P 2 -L 1 sh -c '$(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -parallel 1 "$$1" || exit 255' fuzz
+		xargs -P 2 -L 1 sh -c '$(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s -parallel 1 "$$1" || exit 255' fuzz
 
 snapshot: $(TOOLS)/goreleaser ## release archives for all platforms, unpublished, in dist/
 	$(TOOLS)/goreleaser release --snapshot --clean
