@@ -64,6 +64,13 @@ func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
 	return found, nil
 }
 
+// Elsewhere reports whether a layer is of a type that may not be distributed and names the
+// URLs that it is fetched from (image-spec, layer.md, "Non-Distributable Layers"). It is
+// not moved with its image. One without URLs is: nobody would find it otherwise.
+func Elsewhere(layer v1.Descriptor) bool {
+	return !layer.MediaType.IsDistributable() && len(layer.URLs) > 0
+}
+
 // Bytes is a child of an index that is neither an image nor an index: it is kept and
 // copied as it is.
 type Bytes struct {

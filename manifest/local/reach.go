@@ -99,8 +99,7 @@ func (w *walk) children(idx v1.ImageIndex, depth int) error {
 	return nil
 }
 
-// parts lists config and layers. Layers that may not be distributed stay where
-// they are.
+// parts lists config and layers. Layers that are stored elsewhere stay there.
 func (w *walk) parts(img v1.Image) error {
 	m, err := img.Manifest()
 	if err != nil {
@@ -114,7 +113,7 @@ func (w *walk) parts(img v1.Image) error {
 		return err
 	}
 	for _, d := range m.Layers {
-		if !d.MediaType.IsDistributable() {
+		if manifest.Elsewhere(d) {
 			continue
 		}
 		if err := w.list(blob{d, func() (io.ReadCloser, error) {

@@ -85,7 +85,7 @@ func (x *index) whole(depth int) (list []ocispec.Platform) {
 }
 
 // holds reports whether the image that d describes is there with its config and layers.
-// Layers that may not be distributed need not be.
+// Layers that are stored elsewhere need not be.
 func (x *index) holds(d v1.Descriptor) bool {
 	c, err := read(x.ctx, x.store, d)
 	img, ok := c.(*image)
@@ -93,5 +93,5 @@ func (x *index) holds(d v1.Descriptor) bool {
 		return false
 	}
 	needs := append([]v1.Descriptor{img.parsed.Config}, img.parsed.Layers...)
-	return !slices.ContainsFunc(needs, func(d v1.Descriptor) bool { return d.MediaType.IsDistributable() && !x.store.has(d) })
+	return !slices.ContainsFunc(needs, func(d v1.Descriptor) bool { return !manifest.Elsewhere(d) && !x.store.has(d) })
 }

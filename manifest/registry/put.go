@@ -339,8 +339,7 @@ func missing(err error) bool {
 	return e != nil && e.missing
 }
 
-// blobsOf lists what img consists of, without layers that may not be
-// distributed.
+// blobsOf lists what img consists of, without layers that are stored elsewhere.
 func blobsOf(img v1.Image) ([]blob, error) {
 	m, err := img.Manifest()
 	if err != nil {
@@ -348,7 +347,7 @@ func blobsOf(img v1.Image) ([]blob, error) {
 	}
 	all := []blob{configOf(img, m.Config)}
 	for _, d := range m.Layers {
-		if !d.MediaType.IsDistributable() || slices.ContainsFunc(all, func(b blob) bool { return b.Digest == d.Digest }) {
+		if manifest.Elsewhere(d) || slices.ContainsFunc(all, func(b blob) bool { return b.Digest == d.Digest }) {
 			continue
 		}
 		all = append(all, layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d))

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // forms are the ways to name the evil listener, or what no registry may name, in
@@ -131,6 +132,41 @@ func TestForeignLayers(t *testing.T) {
 	}
 	if n := len(evil.Seen()); n != 0 {
 		t.Errorf("the evil listener was asked %d times", n)
+	}
+}
+
+// A layer of a type that may not be distributed, and that names no place to have it from,
+// goes with its image: nobody would find it otherwise.
+func TestForeignLayersFromNowhere(t *testing.T) {
+	b := start(t, regtest.Options{})
+	img, err := mutate.Append(regtest.Image(t, "amd64", 300, 1), mutate.Addendum{
+		Layer: must(regtest.Image(t, "amd64", 300, 2).Layers())(t)[0], MediaType: types.OCIRestrictedLayer,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	idx := regtest.Index(t, map[string]v1.Image{"amd64": img}, "amd64")
+	layouts := []*local.Layout{{Dir: t.TempDir() + "/a"}, {Dir: t.TempDir() + "/b"}}
+	c, _ := b.client()
+	if err := layouts[0].Put(t.Context(), "foreign:v1", idx); err != nil {
+		t.Fatal(err)
+	}
+	content, err := layouts[0].Get(t.Context(), "foreign:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Put(t.Context(), b.Host+"/foreign:v1", content); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = b.client()
+	if err := pull(t.Context(), c, b.Host+"/foreign:v1"); err != nil {
+		t.Error(err)
+	}
+	if content, err = c.Get(t.Context(), b.Host+"/foreign:v1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := layouts[1].Put(t.Context(), "foreign:v1", content); err != nil {
+		t.Error(err)
 	}
 }
 
