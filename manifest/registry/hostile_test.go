@@ -74,7 +74,7 @@ var manifests = []struct {
 	{what: "header against document", header: ociIndex, raw: imageOf + `"manifests":[]}`},
 	{what: "document against header", header: ociImage, raw: indexOf + `"config":{},"layers":[]}`},
 	{what: "Docker against OCI", header: docImage, raw: imageOf + `"config":` + anyBlob + `,"layers":[]}`},
-	{what: "a foreign type", header: "application/json", raw: `{"schemaVersion":2,"manifests":[]}`},
+	{what: "a foreign type", header: "text/html", raw: `{"schemaVersion":2,"manifests":[]}`},
 	{what: "a type with control characters", header: ociImage, raw: `{"mediaType":"a\r\n\u001b[31m","config":{},"layers":[]}`},
 	{what: "an embedded foreign type", header: "-", raw: `{"mediaType":"text/html","config":{},"layers":[]}`},
 	{what: "the type is a number", header: ociImage, raw: `{"mediaType":1,"config":{},"layers":[]}`},

@@ -25,11 +25,16 @@ func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrMismatch)
 }
 
-// plainType returns a Content-Type without its parameters.
+// plainType returns a Content-Type without its parameters. A type that a server without
+// any knowledge of a file gives it says nothing.
 func plainType(header string) types.MediaType {
 	plain, _, err := mime.ParseMediaType(header)
 	if err != nil {
 		plain = strings.TrimSpace(header)
+	}
+	switch plain {
+	case "application/octet-stream", "binary/octet-stream", "application/json", "text/plain":
+		return ""
 	}
 	return types.MediaType(plain)
 }
