@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -128,9 +127,6 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 // mktemp leaves a file.
 func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 	if a.Out != nil || outfile.Streams(a.File) {
-		return nil, nil
-	}
-	if info, err := os.Stat(a.File); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 		return nil, nil
 	}
 	t, err := a.scan(ctx)

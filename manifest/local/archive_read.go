@@ -101,6 +101,9 @@ func openTar(file, where string) (*os.File, int64, error) {
 		}
 		return nil, 0, &FormatError{where, "is no regular file", way}
 	}
+	if info.Size() == 0 { // as mktemp makes one
+		return nil, 0, notFound("%s: the file is empty", where)
+	}
 	f, err := os.Open(file)
 	return f, info.Size(), err
 }

@@ -294,7 +294,7 @@ func TestSpoiltTars(t *testing.T) {
 	}
 	unfinished := good[:len(good)-1024] // without the end's two blocks
 	for name, test := range map[string]struct{ in, want string }{
-		"empty":                {"", "not a tar file"},
+		"empty":                {"", "the file is empty"},
 		"text":                 {"hello", "not a tar file"},
 		"zeros":                {string(make([]byte, 10240)), "not a tar file"},
 		"gzip cut short":       {string(zipped(good)[:len(good)/2]), "not unpacked"},

@@ -175,6 +175,16 @@ func TestArchiveInto(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, form := range []string{FormArchive, FormDockerArchive} {
+		if err := os.WriteFile(empty, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		source, err := Place{Form: form, Path: empty}.Source()
+		if err == nil {
+			_, err = source.Resolve(t.Context(), "")
+		}
+		if !errors.Is(err, manifest.ErrNotFound) || !strings.Contains(err.Error(), "the file is empty") {
+			t.Errorf("%s: an empty file: %v", form, err)
+		}
 		var out bytes.Buffer
 		sink, err := Place{Form: form, Path: Stdout, Out: &out}.Sink()
 		if err != nil {
