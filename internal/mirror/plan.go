@@ -132,6 +132,13 @@ func (r *run) tags(ctx context.Context, e *Entry, repo string) (there []string, 
 		if there, err = r.list(ctx, repo); err != nil {
 			return nil, err
 		}
+		there = slices.DeleteFunc(slices.Clone(there), func(tag string) bool {
+			alien := !tagName.MatchString(tag)
+			if alien {
+				r.Log.WarnContext(ctx, "left out: the registry lists what is no tag", "repository", repo, "tag", tag)
+			}
+			return alien
+		})
 	}
 	return e.Tags.choose(there), nil
 }
