@@ -44,7 +44,7 @@ func tag(text string) string {
 	return text[:min(len(text), maxTag)]
 }
 
-const wayOfTemplates = "templates know .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug"
+const wayOfTemplates = "templates know .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug, and nothing else"
 
 // Expand fills in a template: {{.Version}}, {{.Commit}}, {{.ShortCommit}},
 // {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Another name, or a value
@@ -75,7 +75,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	}
 	var names []string
 	if plain(t.Root.Nodes, &names) != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: wayOfTemplates}
+		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in: it does more than name a value", text), Way: wayOfTemplates}
 	}
 	for _, name := range names {
 		if v.values()[name] == "" {
