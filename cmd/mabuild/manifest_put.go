@@ -90,24 +90,24 @@ func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
 // setAnnotation reads [index:|PLATFORM:]KEY=VALUE, or without a value what is to be
 // taken away.
 func setAnnotation(as *manifest.Assembly, text string, set bool) error {
-	key, value, ok := strings.Cut(text, "=")
-	into := &as.Annotations
-	if colon := strings.LastIndex(key, ":"); colon >= 0 {
-		place := key[:colon]
-		if p, err := platform.Parse(place); err == nil {
-			of := platform.Key(p)
-			if as.ChildAnnotations == nil {
-				as.ChildAnnotations = map[string]map[string]*string{}
-			}
-			own := as.ChildAnnotations[of]
-			into, key = &own, key[colon+1:]
-			defer func() { as.ChildAnnotations[of] = *into }()
-		} else if place == "index" {
-			key = key[colon+1:]
-		}
-	}
+	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; without =VALUE to take one away"
+	of, rest := annotationOf(text)
+	key, value, ok := strings.Cut(rest, "=")
 	if key == "" || ok != set {
-		return usage("write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; without =VALUE to take one away", "annotation %q", text)
+		return usage(way, "annotation %q", text)
+	}
+	into := &as.Annotations
+	if of != "" && of != "index" {
+		p, err := platform.Parse(of)
+		if err != nil {
+			return usage(way, "annotation %q: %q is no platform", text, of)
+		}
+		if as.ChildAnnotations == nil {
+			as.ChildAnnotations = map[string]map[string]*string{}
+		}
+		own := as.ChildAnnotations[platform.Key(p)]
+		into = &own
+		defer func() { as.ChildAnnotations[platform.Key(p)] = *into }()
 	}
 	if *into == nil {
 		*into = map[string]*string{}

@@ -209,6 +209,9 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 		a.log.WarnContext(ctx, "healthcheck: Docker heeds it, podman only with --media-types docker")
 	}
 	p := program{spec: spec, noIndex: a.config.NoIndex}
+	if p.noIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
+		a.log.WarnContext(ctx, "annotations of the index are left out: --no-index makes none")
+	}
 	if p.noIndex && spec.All {
 		return p, usage("name the one with --platforms", "--no-index wants one platform, and all may be several")
 	}

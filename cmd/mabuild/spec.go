@@ -93,12 +93,15 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 func annotations(s *build.Spec, list []string) error {
 	var index, manifest, both []string
 	for _, text := range list {
-		if kv, ok := strings.CutPrefix(text, "index:"); ok {
+		switch of, kv := annotationOf(text); of {
+		case "":
+			both = append(both, kv)
+		case "index":
 			index = append(index, kv)
-		} else if kv, ok := strings.CutPrefix(text, "manifest:"); ok {
+		case "manifest":
 			manifest = append(manifest, kv)
-		} else {
-			both = append(both, text)
+		default:
+			return usage("write KEY=VALUE, index:KEY=VALUE or manifest:KEY=VALUE; `mabuild manifest annotate` sets one of one platform", "%q: %q is nothing that has annotations here", text, of)
 		}
 	}
 	var errs [3]error
@@ -106,6 +109,21 @@ func annotations(s *build.Spec, list []string) error {
 	s.IndexAnnotations, errs[1] = pairs(index)
 	s.ManifestAnnotations, errs[2] = pairs(manifest)
 	return errors.Join(errs[:]...)
+}
+
+// annotationOf cuts what an annotation is of from its key: index, manifest, a platform,
+// whatever stands before a colon of the key, or nothing. After it a key may have colons.
+func annotationOf(text string) (of, rest string) {
+	key, _, _ := strings.Cut(text, "=")
+	if colon := strings.LastIndex(key, ":"); colon >= 0 { // windows/amd64:10.0 has one
+		if _, err := platform.Parse(key[:colon]); err == nil {
+			return key[:colon], text[colon+1:]
+		}
+	}
+	if of, _, scoped := strings.Cut(key, ":"); scoped {
+		return of, text[len(of)+1:]
+	}
+	return "", text
 }
 
 // healthcheck is Docker's word for what the configuration says, nil where it says
