@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector keeps up to ten times as much: `make race` runs these without it.
+
 package main
 
 import (
@@ -30,7 +34,7 @@ import (
 )
 
 // A push of programs and of a base that are larger than it may be takes 64 MB, of
-// which compilers have no part. The race detector keeps up to ten times as much.
+// which compilers have no part.
 func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 	r, err := regtest.New(regtest.Options{})
 	check(t, err)
@@ -63,10 +67,7 @@ func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 		}
 		return mb
 	}
-	limit := 64
-	if raceDetector {
-		limit *= 10
-	}
+	const limit = 64
 	for _, c := range []struct {
 		what string
 		mb   int
@@ -111,10 +112,7 @@ func TestHostileBasesAreSmall(t *testing.T) {
 	} {
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
-	limit := 128
-	if raceDetector {
-		limit *= 10
-	}
+	const limit = 128
 	for _, c := range hostileBases(t) {
 		ref := r.Host + "/" + c.name
 		img, err := mutate.AppendLayers(empty.Image, static.NewLayer(c.layer, c.kind))
