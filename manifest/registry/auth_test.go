@@ -2,7 +2,9 @@ package registry_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -269,6 +272,27 @@ func TestLogin(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// A web page takes any password with 200; it is no registry. Quay's answer, which has the
+// same type, is one.
+func TestLoginAtAWebPage(t *testing.T) {
+	for header, page := range map[string]bool{"": true, "registry/2.0": false} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			if header != "" {
+				w.Header().Set("Docker-Distribution-Api-Version", header)
+			}
+			_, _ = io.WriteString(w, "<html>Sign in") // the client finds out
+		}))
+		c := client(t)
+		c.Keychain = login{"me", "secret"}
+		err := c.Login(t.Context(), strings.TrimPrefix(s.URL, "http://"))
+		s.Close()
+		if errors.Is(err, manifest.ErrMismatch) != page || (err != nil) != page {
+			t.Errorf("%q: %v", header, err)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 // Login asks a registry whether it takes the credentials that the keychain has
 // for it, with the one request that every registry answers (distribution-spec,
 // determining support). A registry that asks for none takes any.
+// A web page for an answer is [manifest.ErrMismatch].
 func (c *Client) Login(ctx context.Context, registry string) error {
 	c.start()
 	n, err := name.NewRegistry(registry)
@@ -25,5 +26,10 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 	if err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	defer discard(resp)
+	// Quay answers with text/html, too, and with the header that says what it is.
+	if plainType(resp.Header.Get("Content-Type")) == "text/html" && resp.Header.Get("Docker-Distribution-Api-Version") == "" {
+		return mismatch("%s answers /v2/ with a web page: it is no registry, or a page stands before it", n.RegistryStr())
+	}
+	return nil
 }
