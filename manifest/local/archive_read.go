@@ -20,6 +20,7 @@ type tarFile struct {
 	file  string         // the archive
 	index *ocispec.Index // of an OCI archive
 	at    map[string]extent
+	links map[string]string // to what they lead; see follow
 
 	content *os.File // while it is looked through, or kept
 	size    int64
@@ -112,8 +113,8 @@ func openTar(file, where string) (*os.File, int64, error) {
 // and a digest take 141.
 const maxName = 255
 
-// scan notes where the regular files lie. What is of another kind, or would lie
-// outside, is passed over: nothing of a layout is such a thing.
+// scan notes where the regular files lie, and the links. What is of another kind, or would
+// lie outside, is passed over.
 func (t *tarFile) scan(ctx context.Context) error {
 	f := io.NewSectionReader(t.content, 0, t.size)
 	in := tar.NewReader(f)
@@ -136,7 +137,20 @@ func (t *tarFile) scan(ctx context.Context) error {
 			continue
 		}
 		name := path.Clean(h.Name)
-		if h.Typeflag != tar.TypeReg || path.IsAbs(name) || strings.HasPrefix(name, "..") || sparse(h) {
+		if path.IsAbs(name) || strings.HasPrefix(name, "..") || sparse(h) || len(h.Linkname) > maxName {
+			continue
+		}
+		switch h.Typeflag {
+		case tar.TypeReg:
+		case tar.TypeLink:
+			t.links[name] = path.Clean(h.Linkname)
+			continue
+		case tar.TypeSymlink:
+			if !path.IsAbs(h.Linkname) {
+				t.links[name] = path.Join(path.Dir(name), h.Linkname)
+			}
+			continue
+		default:
 			continue
 		}
 		offset, err := f.Seek(0, io.SeekCurrent)
@@ -150,6 +164,23 @@ func (t *tarFile) scan(ctx context.Context) error {
 			return mismatch("%q is there twice", name)
 		}
 		t.at[name] = extent{offset, h.Size}
+	}
+}
+
+// follow makes names of links that lead to a file of the archive, over a few links at
+// most: docker save writes so what is there twice. In an OCI archive a link is nothing.
+func (t *tarFile) follow() {
+	for name, to := range t.links {
+		if _, twice := t.at[name]; twice {
+			continue
+		}
+		for range 8 {
+			if e, ok := t.at[to]; ok {
+				t.at[name] = e
+				break
+			}
+			to = t.links[to]
+		}
 	}
 }
 

@@ -154,6 +154,7 @@ func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error
 		return nil, nil, err
 	}
 	defer t.close()
+	t.follow()
 	raw, err := t.bytes("manifest.json")
 	if err != nil {
 		return nil, nil, &FormatError{a.String(), "no docker archive: it has no manifest.json", "docker save writes such archives; is it oci-archive:" + a.File + "?"}

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +50,50 @@ func TestDockerArchiveIsASource(t *testing.T) {
 	}
 	if _, err := (&DockerArchive{File: file + "x"}).Get(t.Context(), ""); !errors.Is(err, manifest.ErrNotFound) {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// docker save writes what is there twice as a link, of either kind. A link that leads
+// nowhere, to itself or out of the archive is nothing.
+func TestDockerArchiveOfLinks(t *testing.T) {
+	img, err := random.Image(300, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plain, linked bytes.Buffer
+	if err := (&DockerArchive{Out: &plain}).Put(t.Context(), "acme/app:v1", img); err != nil {
+		t.Fatal(err)
+	}
+	in, out := tar.NewReader(&plain), tar.NewWriter(&linked)
+	var errs []error
+	kinds := []tar.Header{{Typeflag: tar.TypeLink, Linkname: "data/"}, {Typeflag: tar.TypeSymlink, Linkname: "./data/"}}
+	for n := 0; ; n++ {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		link := kinds[n%2]
+		link.Name, link.Linkname = h.Name, fmt.Sprint(link.Linkname, n)
+		h.Name = fmt.Sprint("data/", n)
+		errs = append(errs, out.WriteHeader(&link), out.WriteHeader(h))
+		_, err = io.Copy(out, in)
+		errs = append(errs, err)
+	}
+	for name, to := range map[string]string{"itself": "itself", "nowhere": "there/is/none", "out": "../../etc/passwd", "root": "/etc/passwd"} {
+		errs = append(errs, out.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}))
+	}
+	file := filepath.Join(t.TempDir(), "a.tar")
+	if err := errors.Join(append(errs, out.Close(), os.WriteFile(file, linked.Bytes(), 0o600))...); err != nil {
+		t.Fatal(err)
+	}
+	c, err := (&DockerArchive{File: file}).Get(t.Context(), "acme/app:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(c.(v1.Image)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -63,7 +63,7 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	if err != nil {
 		return nil, err
 	}
-	t = &tarFile{file: file, content: f, size: size, at: map[string]extent{}}
+	t = &tarFile{file: file, content: f, size: size, at: map[string]extent{}, links: map[string]string{}}
 	first, err := magicOf(f)
 	packed, other := compressed(first)
 	switch {
