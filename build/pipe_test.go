@@ -1,0 +1,26 @@
+//go:build !windows
+
+package build
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What is no file is named itself, not the directory that has it.
+func TestPipeIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "web"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "web", "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := fileEntries(Spec{Dir: dir, Files: []File{{From: "web", To: "/srv"}}}, func(string) {})
+	if err == nil || !strings.Contains(err.Error(), "web/pipe is a named pipe") {
+		t.Error(err)
+	}
+}
