@@ -39,11 +39,15 @@ func Share(ctx context.Context, dir string) (release func(), err error) {
 func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Context, time.Duration) (bool, error)) (release func(), err error) {
 	name := filepath.Join(dir, lockName)
 	for {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
+		made := os.MkdirAll(dir, 0o755)
 		if err := itself(dir); err != nil {
 			return nil, err
+		}
+		switch at := (*fs.PathError)(nil); {
+		case errors.Is(made, fs.ErrExist) && errors.As(made, &at) && at.Path == dir: // and removed since
+			continue
+		case made != nil:
+			return nil, made
 		}
 		lock := Lock(name)
 		_, err := try(lock, ctx, Patience)
