@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -21,13 +22,16 @@ import (
 // An undeclared index says of some children no platform. It counts who is read.
 type undeclared struct {
 	all  // an index
+	mu   *sync.Mutex
 	read map[v1.Hash]int
 }
 
 type all = interface{ v1.ImageIndex }
 
 func (u undeclared) Image(h v1.Hash) (v1.Image, error) {
+	u.mu.Lock()
 	u.read[h]++
+	u.mu.Unlock()
 	return u.all.Image(h)
 }
 
@@ -68,7 +72,7 @@ func withArtifact(t *testing.T, made v1.Image, declared ...string) (idx undeclar
 			t.Fatalf("%s has a platform", d.Digest)
 		}
 	}
-	return undeclared{all, map[v1.Hash]int{}}, silent.Descriptor.Digest, im.Manifests[0].Digest
+	return undeclared{all, new(sync.Mutex), map[v1.Hash]int{}}, silent.Descriptor.Digest, im.Manifests[0].Digest
 }
 
 // What is wanted is taken from an index with its artifacts. What nobody said the platform
