@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // An Image is a program on its base, for one platform.
@@ -58,17 +59,13 @@ var ociTypes = map[types.MediaType]types.MediaType{
 	types.DockerConfigJSON:        types.OCIConfigJSON,
 }
 
-// dockerZstd is a type that some tools give zstd layers of Docker's manifests. Docker's
-// own media types have none.
-const dockerZstd types.MediaType = "application/vnd.docker.image.rootfs.diff.tar.zstd"
-
 // mediaType returns t as the image's family spells it. Docker's has no word for
 // zstd, say, which is an error.
 func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 	if oci, ok := ociTypes[t]; ok && !docker {
 		return oci, nil
 	}
-	if t == dockerZstd && !docker {
+	if t == manifest.DockerLayerZStd && !docker {
 		return types.OCILayerZStd, nil
 	}
 	if docker {

@@ -12,6 +12,8 @@ import (
 	fixed "github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // based returns a foundation of layers with these media types and this history.
@@ -87,7 +89,7 @@ func TestHistoryAndLayersAgree(t *testing.T) {
 
 // TestLayerTypes: an image has the layer types of its own family.
 func TestLayerTypes(t *testing.T) {
-	f := based(t, nil, types.DockerLayer, dockerZstd, types.OCILayerZStd)
+	f := based(t, nil, types.DockerLayer, manifest.DockerLayerZStd, types.OCILayerZStd)
 	img := assembled(t, f, Spec{}, "linux")
 	m, err := img.Manifest()
 	if err != nil {
@@ -102,7 +104,7 @@ func TestLayerTypes(t *testing.T) {
 	if err != nil || strings.Contains(string(raw), "vnd.docker") {
 		t.Errorf("%s, %v", raw, err)
 	}
-	for _, kind := range []types.MediaType{dockerZstd, types.OCILayerZStd} {
+	for _, kind := range []types.MediaType{manifest.DockerLayerZStd, types.OCILayerZStd} {
 		var se *SpecError
 		if _, err := mediaType(kind, true); !errors.As(err, &se) {
 			t.Errorf("%s in a manifest of Docker's: %v", kind, err)

@@ -64,6 +64,10 @@ func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
 	return found, nil
 }
 
+// DockerLayerZStd is a type that some tools give zstd layers of Docker's manifests. Docker's
+// own media types have none.
+const DockerLayerZStd types.MediaType = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+
 // Elsewhere reports whether a layer is of a type that may not be distributed and names the
 // URLs that it is fetched from (image-spec, layer.md, "Non-Distributable Layers"). It is
 // not moved with its image. One without URLs is: nobody would find it otherwise.

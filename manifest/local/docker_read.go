@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -239,7 +240,7 @@ func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, e
 	defer f.Close() //nolint:errcheck // nothing was written
 	hash := sha256.New()
 	in := whileReading{ctx, f}
-	magic := make([]byte, 2)
+	magic := make([]byte, 4)
 	n, err := io.ReadFull(in, magic)
 	_, _ = hash.Write(magic[:n]) // a hash never fails
 	if err == nil {
@@ -249,8 +250,11 @@ func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, e
 		return d, err
 	}
 	d = v1.Descriptor{MediaType: types.DockerUncompressedLayer, Size: e.size, Digest: v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(hash.Sum(nil))}}
-	if magic[0] == 0x1f && magic[1] == 0x8b { // gzip
+	switch first := string(magic); {
+	case strings.HasPrefix(first, packedMagic[0]):
 		d.MediaType = types.DockerLayer
+	case strings.HasPrefix(first, packedMagic[1]):
+		d.MediaType = manifest.DockerLayerZStd
 	}
 	return d, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -50,6 +51,21 @@ func TestDockerArchiveIsASource(t *testing.T) {
 	}
 	if _, err := (&DockerArchive{File: file + "x"}).Get(t.Context(), ""); !errors.Is(err, manifest.ErrNotFound) {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// Layers come back with the type of what they are.
+func TestDockerArchiveTypes(t *testing.T) {
+	for first, want := range map[string]types.MediaType{
+		"\x1f\x8b\x08\x00": types.DockerLayer, "\x28\xb5\x2f\xfd": manifest.DockerLayerZStd, "./etc": types.DockerUncompressedLayer, "": types.DockerUncompressedLayer,
+	} {
+		file := filepath.Join(t.TempDir(), "layer")
+		if err := os.WriteFile(file, []byte(first), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := describeFile(t.Context(), &tarFile{file: file}, extent{0, int64(len(first))}); err != nil || d.MediaType != want || d.Size != int64(len(first)) {
+			t.Errorf("%q: %v, %v; want %s", first, d, err, want)
+		}
 	}
 }
 
