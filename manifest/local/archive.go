@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -81,6 +85,48 @@ func (a *Archive) Get(ctx context.Context, ref string) (manifest.Content, error)
 // writers has a lock for each archive that was written to.
 var writers sync.Map // absolute path to *sync.Mutex
 
+// alone keeps other processes from writing an archive between the reading of what it holds
+// and its replacement: the one would lose what the other wrote. The file itself is locked;
+// who waited for one that was replaced meanwhile begins again. A file that was made for
+// this, and is empty still at release, goes. Where nothing can be locked, nothing is: the
+// write says what is wrong, or the file system knows no locks. Windows replaces no file
+// that is open.
+func alone(ctx context.Context, file string) (release func(), err error) {
+	nothing := func() {}
+	if runtime.GOOS == "windows" {
+		return nothing, nil
+	}
+	for {
+		_, err := os.Stat(file)
+		made := errors.Is(err, fs.ErrNotExist)
+		lock := flock.New(file, flock.SetFlag(os.O_CREATE|os.O_RDONLY))
+		_, err = lock.TryLockContext(ctx, 10*time.Millisecond)
+		if ctx.Err() != nil {
+			_ = lock.Close()
+			return nil, context.Cause(ctx)
+		} else if err != nil {
+			return nothing, nil //nolint:nilerr // see above
+		}
+		stands := func() bool {
+			mine, err := lock.Stat()
+			there, gone := os.Stat(file)
+			return err == nil && gone == nil && os.SameFile(mine, there)
+		}
+		if !stands() {
+			_ = lock.Close()
+			continue
+		}
+		return func() {
+			if info, err := os.Stat(file); made && err == nil && info.Size() == 0 && stands() {
+				if target, err := filepath.EvalSymlinks(file); err == nil {
+					_ = os.Remove(target) // an empty archive is none
+				}
+			}
+			_ = lock.Close()
+		}, nil
+	}
+}
+
 // Put writes the archive anew, with content under ref beside what it held under
 // other names.
 func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content) error {
@@ -96,6 +142,13 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	lock, _ := writers.LoadOrStore(key, new(sync.Mutex))
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
+	if a.Out == nil && !outfile.Streams(a.File) {
+		release, err := alone(ctx, a.File)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 
 	entries, err := describe(all)
 	if err != nil {

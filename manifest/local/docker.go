@@ -143,6 +143,9 @@ func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	if _, single := content.(v1.Image); single && !ok {
 		return nil, fmt.Errorf("no %s: the image is for %s", platform.Key(want), cmp.Or(platform.Keys(have), "no platform that its config names"))
 	}
+	if len(have) == 0 {
+		return nil, hint("mabuild inspect shows what is there", "Docker takes one platform, and nothing here is an image of one")
+	}
 	if !ok {
 		return nil, hint("name one with platform=P", "Docker takes one platform, and there is no %s among %s", platform.Key(want), platform.Keys(have))
 	}

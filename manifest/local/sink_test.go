@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -21,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -313,5 +316,47 @@ func TestToolHangs(t *testing.T) {
 	err := (&Docker{Command: fake(t, "exec sleep 600\n")}).Put(ctx, "app:v1", img)
 	if err == nil || err.Error() != "interrupted" || time.Since(start) > time.Minute {
 		t.Errorf("%v after %s", err, time.Since(start))
+	}
+}
+
+// Processes that write one archive at once lose nothing of each other, and one that fails
+// leaves no file.
+func TestArchiveOfSeveralProcesses(t *testing.T) {
+	const variable = "MABUILD_TEST_ARCHIVE"
+	if file := os.Getenv(variable); file != "" { // one of them
+		put(t, &Archive{File: file}, "tag"+os.Getenv(variable+"_TAG"), makeImage(t, "linux/amd64", 1000))
+		return
+	}
+	file := filepath.Join(t.TempDir(), "a.tar")
+	var group errgroup.Group
+	for n := range 8 {
+		group.Go(func() error {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$")
+			cmd.Env = append(os.Environ(), variable+"="+file, fmt.Sprint(variable, "_TAG=", n))
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 8 {
+		if _, err := (&Archive{File: file}).Resolve(t.Context(), fmt.Sprint("tag", n)); err != nil {
+			t.Error(err)
+		}
+	}
+	none := filepath.Join(t.TempDir(), "b.tar")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := (&Archive{File: none}).Put(ctx, "v1", makeImage(t, "linux/amd64", 1000)); err == nil {
+		t.Error("written although it was to end")
+	}
+	if err := (&Archive{File: none}).Put(t.Context(), "", manifest.Bytes{}); err == nil {
+		t.Error("nothing was written")
+	}
+	if _, err := os.Lstat(none); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it left a file: %v", err)
 	}
 }
