@@ -28,14 +28,14 @@ func plainLines(s string) string { return shown(s, "\n\t") }
 
 func shown(s, allowed string) string {
 	var b strings.Builder
-	for _, r := range safe.Redact(s) {
+	for _, r := range s {
 		if steers(r) && !strings.ContainsRune(allowed, r) {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		} else {
 			b.WriteRune(r)
 		}
 	}
-	return b.String()
+	return safe.Redact(b.String()) // last: a return in a password would hide it
 }
 
 // writeExact writes bytes of a registry as they are; to a terminal so that they

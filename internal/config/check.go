@@ -289,7 +289,8 @@ func shorten(s string) string {
 			return -1
 		}
 		return r
-	}, safe.Redact(s))
+	}, s)
+	s = safe.Redact(s)
 	if len(s) > most {
 		return strings.ToValidUTF8(s[:most], "") + "…"
 	}

@@ -29,8 +29,8 @@ func clean(s string) string {
 			return -1
 		}
 		return r
-	}, safe.Redact(s))
-	return strings.Join(strings.Fields(s), " ")
+	}, s)
+	return strings.Join(strings.Fields(safe.Redact(s)), " ") // what is left out could hide a password
 }
 
 // cleanLines is clean for text of several lines: those, and tabs, stay.
@@ -40,8 +40,8 @@ func cleanLines(s string) string {
 			return r
 		}
 		return -1
-	}, safe.Redact(s))
-	return strings.TrimRight(s, "\n\t ")
+	}, s)
+	return strings.TrimRight(safe.Redact(s), "\n\t ")
 }
 
 // tame returns v in a form that JSON and lines can show, every text clean.

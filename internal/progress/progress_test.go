@@ -195,3 +195,12 @@ func TestRequests(t *testing.T) {
 		}
 	}
 }
+
+// A return in a password, which is left out, does not hide it.
+func TestCleanRedactsWhatIsShown(t *testing.T) {
+	for _, s := range []string{"me:hun\x1bter2@ghcr.io/x", "https://me:hun\x00ter2@ghcr.io/x", "me:hun\u202eter2@ghcr.io/x"} {
+		if got := clean(s) + cleanLines(s); strings.Contains(got, "ter2") {
+			t.Errorf("%q: %s", s, got)
+		}
+	}
+}
