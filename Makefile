@@ -29,7 +29,7 @@ test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
 # What measures memory runs without the detector, which takes many times as much.
 race: $(BIN)/judge
 	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs
-	MABUILD_FAULTS=whole MABUILD_STEPS=300 $(GO) test -race -timeout 30m ./...
+	MABUILD_FAULTS=whole MABUILD_STEPS=300 $(GO) test -race -timeout 60m ./...
 
 # Docker's own registry, which judges what we push.
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)

@@ -323,16 +323,16 @@ func TestToolHangs(t *testing.T) {
 // leaves no file.
 func TestArchiveOfSeveralProcesses(t *testing.T) {
 	const variable = "MABUILD_TEST_ARCHIVE"
-	if file := os.Getenv(variable); file != "" { // one of them
-		put(t, &Archive{File: file}, "tag"+os.Getenv(variable+"_TAG"), makeImage(t, "linux/amd64", 1000))
+	if tag := os.Getenv(variable); tag != "" { // one of them
+		put(t, &Archive{File: "a.tar"}, tag, makeImage(t, "linux/amd64", 1000))
 		return
 	}
-	file := filepath.Join(t.TempDir(), "a.tar")
+	dir := t.TempDir()
 	var group errgroup.Group
 	for n := range 8 {
 		group.Go(func() error {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$")
-			cmd.Env = append(os.Environ(), variable+"="+file, fmt.Sprint(variable, "_TAG=", n))
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), fmt.Sprint(variable, "=tag", n))
 			if out, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
@@ -343,7 +343,7 @@ func TestArchiveOfSeveralProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 8 {
-		if _, err := (&Archive{File: file}).Resolve(t.Context(), fmt.Sprint("tag", n)); err != nil {
+		if _, err := (&Archive{File: filepath.Join(dir, "a.tar")}).Resolve(t.Context(), fmt.Sprint("tag", n)); err != nil {
 			t.Error(err)
 		}
 	}
