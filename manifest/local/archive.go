@@ -97,7 +97,7 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 		return nothing, nil
 	}
 	for {
-		_, err := os.Stat(file) //nolint:gosec // a person names the file
+		_, err := os.Stat(file)
 		made := errors.Is(err, fs.ErrNotExist)
 		lock := flock.New(file, flock.SetFlag(os.O_CREATE|os.O_RDONLY))
 		_, err = lock.TryLockContext(ctx, 10*time.Millisecond)
@@ -109,7 +109,7 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 		}
 		stands := func() bool {
 			mine, err := lock.Stat()
-			there, gone := os.Stat(file) //nolint:gosec // as above
+			there, gone := os.Stat(file)
 			return err == nil && gone == nil && os.SameFile(mine, there)
 		}
 		if !stands() {
@@ -117,7 +117,7 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 			continue
 		}
 		return func() {
-			if info, err := os.Stat(file); made && err == nil && info.Size() == 0 && stands() { //nolint:gosec // as above
+			if info, err := os.Stat(file); made && err == nil && info.Size() == 0 && stands() {
 				if target, err := filepath.EvalSymlinks(file); err == nil {
 					_ = os.Remove(target) // an empty archive is none
 				}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -323,9 +324,11 @@ func TestToolHangs(t *testing.T) {
 // leaves no file.
 func TestArchiveOfSeveralProcesses(t *testing.T) {
 	const variable = "MABUILD_TEST_ARCHIVE"
-	if tag := os.Getenv(variable); tag != "" { // one of them
-		put(t, &Archive{File: "a.tar"}, tag, makeImage(t, "linux/amd64", 1000))
-		return
+	for n := range 8 { // one of them
+		if slices.Contains(os.Environ(), fmt.Sprint(variable, "=tag", n)) {
+			put(t, &Archive{File: "a.tar"}, fmt.Sprint("tag", n), makeImage(t, "linux/amd64", 1000))
+			return
+		}
 	}
 	dir := t.TempDir()
 	var group errgroup.Group
