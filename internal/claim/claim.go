@@ -59,7 +59,7 @@ func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Contex
 			continue
 		case err != nil:
 			return nil, err
-		case !stands(lock):
+		case !Stands(lock):
 			_ = lock.Close()
 			continue
 		}
@@ -79,8 +79,8 @@ func itself(dir string) error {
 	return nil // one that has just been removed is made again
 }
 
-// stands reports whether a lock that is held is that of the directory still.
-func stands(lock *flock.Flock) bool {
+// Stands reports whether a lock that is held is that of the file still that has its name.
+func Stands(lock *flock.Flock) bool {
 	mine, err := lock.Stat()
 	if err != nil {
 		return false
@@ -126,7 +126,7 @@ func Remove(dir string, keep func(used time.Time) bool) (removed bool, err error
 		return false, nil //nolint:nilerr // in use, or of somebody else: it stays
 	}
 	defer lock.Close() //nolint:errcheck // nothing was written
-	if info, err := lock.Stat(); err != nil || !stands(lock) || !info.ModTime().Equal(born) && keep(info.ModTime()) {
+	if info, err := lock.Stat(); err != nil || !Stands(lock) || !info.ModTime().Equal(born) && keep(info.ModTime()) {
 		return false, err
 	}
 	entries, err := os.ReadDir(dir)

@@ -20,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/claim"
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -105,19 +106,15 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 			_ = lock.Close()
 			return nil, context.Cause(ctx)
 		} else if err != nil {
+			_ = lock.Close()
 			return nothing, nil //nolint:nilerr // see above
 		}
-		stands := func() bool {
-			mine, err := lock.Stat()
-			there, gone := os.Stat(file)
-			return err == nil && gone == nil && os.SameFile(mine, there)
-		}
-		if !stands() {
+		if !claim.Stands(lock) {
 			_ = lock.Close()
 			continue
 		}
 		return func() {
-			if info, err := os.Stat(file); made && err == nil && info.Size() == 0 && stands() {
+			if info, err := os.Stat(file); made && err == nil && info.Size() == 0 && claim.Stands(lock) {
 				if target, err := filepath.EvalSymlinks(file); err == nil {
 					_ = os.Remove(target) // an empty archive is none
 				}
