@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What is no file is named itself, not the directory that has it.
+// A pipe in a copied directory is named by its own path.
 func TestPipeIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "web"), 0o700); err != nil {
