@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"manifest":                 {"manifest/platform", "internal/guard"},
 	"manifest/platform":        {},
 	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/rootfs"},
-	"manifest/local":           {"manifest", "manifest/platform", "internal/guard", "internal/outfile", "internal/rootfs"},
+	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/outfile", "internal/rootfs"},
 	"internal/authfile":        {"internal/outfile", "internal/text"},
 	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
 	"internal/cache":           {"internal/claim"},
