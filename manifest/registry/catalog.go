@@ -18,8 +18,8 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	if err != nil {
 		return nil, cleaned{err}
 	}
-	if !hostPattern.MatchString(parsed.RegistryStr()) {
-		return nil, badName("%s is no host[:port]", host)
+	if err := checkHost(parsed.RegistryStr()); err != nil {
+		return nil, err
 	}
 	r := repository{host: c.wire.host(parsed.RegistryStr())}
 	names, err := listNames(r.host.name+": repositories", func(query url.Values) ([]string, http.Header, error) {

@@ -241,7 +241,11 @@ var references = []struct{ text, host string }{
 	{"ghcr.io/app/", ""},
 	{"ghcr.io:x/app", ""},
 	{"ghcr.io:/app", ""},
-	{"ghcr.io:99999999/app", "ghcr.io:99999999"}, // no address to dial
+	{"ghcr.io:99999999/app", ""}, // no address to dial
+	{"ghcr.io:65536/app", ""},
+	{"ghcr.io:65535/app", "ghcr.io:65535"},
+	{"ghcr.io:0/app", ""},
+	{"[::1]:70000/app", ""},
 	{"[::1/app", ""},
 	{"::1/app", ""},
 	{"*", ""},

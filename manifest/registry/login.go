@@ -18,6 +18,9 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 	if err != nil {
 		return fmt.Errorf("registry %q: %w", clean(registry), err)
 	}
+	if err := checkHost(n.RegistryStr()); err != nil {
+		return err
+	}
 	k := &call{
 		method: http.MethodGet, host: c.wire.host(n.RegistryStr()), header: http.Header{},
 		want: []int{http.StatusOK},

@@ -55,7 +55,7 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 // repositories. Its error is a [name.ErrBadName].
 func splitMirror(text string) (host, path string, err error) {
 	host, path, found := strings.Cut(text, "/")
-	if !hostPattern.MatchString(host) || found && path == "" {
+	if checkHost(host) != nil || found && path == "" {
 		return "", "", badName("the mirror %s is not host[:port] or host[:port]/path", text)
 	}
 	for element := range strings.SplitSeq(path, "/") {

@@ -75,7 +75,7 @@ func TestMirrorBelowAPath(t *testing.T) {
 // What is no host with a path is refused before anything is asked.
 func TestMirrorsThatAreNone(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
-	for _, mirror := range []string{"https://a.b", "a.b/../c", "a.b/", "me@a.b/c", "a.b/c?d=e", "a.b/c#d", "", "/c", "a.b//c", "a.b/./c"} {
+	for _, mirror := range []string{"https://a.b", "a.b/../c", "a.b/", "me@a.b/c", "a.b/c?d=e", "a.b/c#d", "", "/c", "a.b//c", "a.b/./c", "a.b:70000", "a.b:0/c"} {
 		c := client(t)
 		c.Hosts = map[string]registry.Host{r.Host: {Mirrors: []string{mirror}}}
 		_, err := c.Get(t.Context(), r.Host+"/app:v1")

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -56,15 +57,30 @@ var (
 // checkName refuses what would lead elsewhere than below /v2/ of the host that is
 // named; tag may be "".
 func checkName(n name.Repository, tag string) error {
-	switch {
-	case !hostPattern.MatchString(n.RegistryStr()):
-		return badName("%s is no host[:port]", n.RegistryStr())
-	case tag != "" && !tagPattern.MatchString(tag):
+	if err := checkHost(n.RegistryStr()); err != nil {
+		return err
+	}
+	if tag != "" && !tagPattern.MatchString(tag) {
 		return badName("%s cannot be a tag", tag)
 	}
 	for element := range strings.SplitSeq(n.RepositoryStr(), "/") {
 		if !elementPattern.MatchString(element) {
 			return badName("%s cannot be a repository", n.RepositoryStr())
+		}
+	}
+	return nil
+}
+
+// checkHost refuses what no connection can be made to: it is not host[:port], or the
+// port is not from 1 to 65535.
+func checkHost(host string) error {
+	match := hostPattern.FindStringSubmatch(host)
+	if match == nil {
+		return badName("%s is not host[:port]", host)
+	}
+	if port := strings.TrimPrefix(match[2], ":"); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return badName("%s: a port is a number from 1 to 65535", host)
 		}
 	}
 	return nil
