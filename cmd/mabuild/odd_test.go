@@ -311,3 +311,12 @@ func TestDockerArchiveOfAnOddIndex(t *testing.T) {
 	b.want(0, "manifest", "create", "docker-archive:out.tar:app:v1,platform=linux/amd64", b.ref, "--also-tag", b.out)
 	b.want(0, "inspect", "--require", "linux/amd64", "docker-archive:out.tar")
 }
+
+// The tags command prints only what an image can be pulled by.
+func TestTagsPrintsOnlyTags(t *testing.T) {
+	b := odd(t, func(x *oddIndex) fields { return x.artifact("a") })
+	b.r.Inject(regtest.Fault{Method: "GET", Path: "/tags/list", Status: 200, Times: -1, Body: `{"name":"odd","tags":["v2","sha256:4f53","","v1"]}`})
+	if got := b.want(0, "tags", b.r.Host+"/odd"); got != "v1\nv2\n" {
+		t.Errorf("got %q", got)
+	}
+}

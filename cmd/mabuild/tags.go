@@ -49,6 +49,7 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	tags = mirror.ValidTags(ctx, a.log, repo, tags)
 	mirror.SortTags(tags)
 	if asJSON {
 		e := json.NewEncoder(a.stdout)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
@@ -132,15 +133,21 @@ func (r *run) tags(ctx context.Context, e *Entry, repo string) (there []string, 
 		if there, err = r.list(ctx, repo); err != nil {
 			return nil, err
 		}
-		there = slices.DeleteFunc(slices.Clone(there), func(tag string) bool {
-			alien := !tagName.MatchString(tag)
-			if alien {
-				r.Log.WarnContext(ctx, "left out: the registry lists what is no tag", "repository", repo, "tag", tag)
-			}
-			return alien
-		})
+		there = ValidTags(ctx, r.Log, repo, there)
 	}
 	return e.Tags.choose(there), nil
+}
+
+// ValidTags returns those of a repository's listed tags that an image can be pulled by,
+// and warns of the others: an old Harbor lists digests, too.
+func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []string) []string {
+	return slices.DeleteFunc(slices.Clone(listed), func(tag string) bool {
+		invalid := !tagName.MatchString(tag)
+		if invalid {
+			log.WarnContext(ctx, "ignored an invalid tag that the registry lists", "repository", repo, "tag", tag)
+		}
+		return invalid
+	})
 }
 
 // repositories returns those that a source's path stands for.
