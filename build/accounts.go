@@ -29,7 +29,7 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 		if base.Platform.OS == "windows" || isNumber(user) && isNumber(group) {
 			continue
 		}
-		err := w.tree(base.foundation.layers, func(t *rootfs.Tree) error {
+		err := w.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
 			for _, one := range []struct{ what, name, file string }{{"user", user, passwdFile}, {"group", group, groupFile}} {
 				if isNumber(one.name) {
 					continue

@@ -19,8 +19,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A foundation is what an image for one platform stands on.
-type foundation struct {
+// A baseImage is what an image for one platform stands on.
+type baseImage struct {
 	image       v1.Image        // nil: static or scratch
 	descriptors []v1.Descriptor // of the layers, as the image will list them
 	layers      []v1.Layer      // one for each descriptor
@@ -116,12 +116,12 @@ func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) 
 
 // all returns the foundations of s's platforms, in their order. Every platform
 // that a base lacks, and every base that cannot be had, is reported at once.
-func (b *bases) all(ctx context.Context, s Spec) ([]foundation, error) {
+func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 	wanted := map[string][]int{} // positions by reference
 	for i, p := range s.Platforms {
 		wanted[s.base(p)] = append(wanted[s.base(p)], i)
 	}
-	found := make([]foundation, len(s.Platforms))
+	found := make([]baseImage, len(s.Platforms))
 	refs := slices.Sorted(maps.Keys(wanted))
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
@@ -135,11 +135,11 @@ func (b *bases) all(ctx context.Context, s Spec) ([]foundation, error) {
 }
 
 // choose fills in the foundations at the given positions, all from ref.
-func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []foundation) error {
+func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []baseImage) error {
 	switch ref {
 	case Scratch:
 		for _, i := range at {
-			found[i] = foundation{config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}}}
+			found[i] = baseImage{config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}}}
 		}
 		return nil
 	case Static:
@@ -160,7 +160,7 @@ func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, a
 			continue
 		}
 		wg.Go(func() {
-			errs[n] = guard.Do(func() (err error) { found[i], err = c.foundation(position, ps[i]); return err })
+			errs[n] = guard.Do(func() (err error) { found[i], err = c.baseImage(position, ps[i]); return err })
 		})
 	}
 	wg.Wait()
@@ -170,7 +170,7 @@ func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, a
 	return errors.Join(errs...)
 }
 
-func (b *bases) static(ps []ocispec.Platform, at []int, found []foundation) error {
+func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error {
 	var missing []ocispec.Platform
 	f, err := static(b.layers)
 	if err != nil {

@@ -58,17 +58,17 @@ type Builder struct {
 
 	Log *slog.Logger // nil: silent
 
-	once    sync.Once
-	goc     *crosscompile.Go
-	store   *cache.Cache
-	keeping sync.Mutex    // of memories
-	permits *queue        // of compilers
-	turns   chan struct{} // of those who write layers
-	locks   locks         // of the places where programs are compiled to
-	walks   walks
-	written written    // layers
-	reading sync.Mutex // of bases
-	log     *slog.Logger
+	once         sync.Once
+	goc          *crosscompile.Go
+	store        *cache.Cache
+	keeping      sync.Mutex    // of memories
+	permits      *queue        // of compilers
+	layerPermits chan struct{} // of those who write layers
+	locks        locks         // of the places where programs are compiled to
+	listings     batchedListing
+	written      written    // layers
+	reading      sync.Mutex // of bases
+	log          *slog.Logger
 }
 
 // Hooks are told of a build's progress. They may run at once, and an error of
@@ -120,16 +120,16 @@ func (b *Builder) init(ctx context.Context) {
 				b.store = nil
 				b.log.WarnContext(ctx, "building without a cache: "+err.Error())
 			}
-			if err := b.store.Stay(ctx); err != nil {
+			if err := b.store.HoldForever(ctx); err != nil {
 				b.log.DebugContext(ctx, err.Error())
 			}
-			b.walks.skip = b.store.Parts()
+			b.listings.skip = b.store.Parts()
 		}
 		jobs := b.Jobs
 		if jobs <= 0 {
 			jobs = defaultJobs()
 		}
-		b.permits, b.turns = newQueue(jobs), make(chan struct{}, jobs)
+		b.permits, b.layerPermits = newQueue(jobs), make(chan struct{}, jobs)
 	})
 }
 
@@ -145,22 +145,22 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.recollection == nil {
-		s.recollection = &recollection{}
+	if s.buildRecord == nil {
+		s.buildRecord = &buildRecord{}
 		if !s.Debug { // what is remembered is a program, and here are two
-			s.recollection = b.recall(s)
+			s.buildRecord = b.recall(s)
 		}
 	}
-	known := s.recollection.covers(s) && crosscompile.Use(ctx, s.recollection.memory.Main.Dir) == nil
+	known := s.buildRecord.covers(s) && crosscompile.Use(ctx, s.buildRecord.record.Main.Dir) == nil
 	switch {
 	case known:
-		s.Main = s.recollection.memory.Main
+		s.Main = s.buildRecord.record.Main
 	case s.Main.ImportPath == "":
 		start := time.Now()
 		if s.Main, err = b.find(ctx, s); err != nil {
 			return s, err
 		}
-		b.begin(s.recollection, s.Main, start)
+		b.begin(s.buildRecord, s.Main, start)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name
@@ -195,14 +195,14 @@ func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
-		if err == nil && (!known || !s.recollection.aimed(p)) {
+		if err == nil && (!known || !s.buildRecord.aimed(p)) {
 			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("what is said for %s alone: %w", key, err))
 			continue
 		}
-		s.recollection.aim(p)
+		s.buildRecord.aim(p)
 		b.log.DebugContext(ctx, "what is said for "+key+" alone is not needed: it is not built")
 	}
 	return errors.Join(errs...)
@@ -235,7 +235,7 @@ type PlannedBase struct {
 	Ref      string
 	Digest   v1.Hash // of its image for the platform, zero for Static and Scratch
 
-	foundation foundation
+	baseImage baseImage
 }
 
 // Plan resolves s and its bases, and compiles nothing.
@@ -268,7 +268,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	}
 	plan := &Plan{Spec: s, files: files, Bases: make([]PlannedBase, len(found))}
 	for i, f := range found {
-		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, foundation: f}
+		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, baseImage: f}
 	}
 	if err := s.accounts(plan.Bases, files, from.layers); err != nil {
 		return nil, err
@@ -277,7 +277,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 }
 
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, turns: b.turns, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
+	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, permits: b.layerPermits, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
 }
 
 // Build makes the index of s: every platform, or an error that joins a
@@ -289,13 +289,13 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), memory: s.recollection, times: b.times(s)}
-	r.gate = newGate(s)
+	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), buildRecord: s.buildRecord, times: b.times(s)}
+	r.linkageBarrier = newLinkageBarrier(s)
 	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
 	var wg sync.WaitGroup
-	places := r.enroll()
+	places := r.reservePermits()
 	for i := range s.Platforms {
 		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], places[i]) })
 	}
@@ -304,7 +304,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
-	b.keep(r.memory)
+	b.keep(r.buildRecord)
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err
@@ -329,10 +329,10 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 	}
 	var annotations map[string]string
 	if !s.Docker {
-		first := plan.Bases[0].foundation
+		first := plan.Bases[0].baseImage
 		same := true
 		for _, base := range plan.Bases {
-			same = same && base.foundation.root == first.root && base.foundation.name == first.name
+			same = same && base.baseImage.root == first.root && base.baseImage.name == first.name
 		}
 		annotations = map[string]string{}
 		if same {

@@ -49,7 +49,7 @@ func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
 		return nil, &BaseError{Ref: ref, Err: err}
 	}
 	if len(c.images) == 0 {
-		return nil, c.unfit(content)
+		return nil, c.invalid(content)
 	}
 	return c, nil
 }
@@ -79,8 +79,8 @@ func (c *candidates) list(content manifest.Content) (err error) {
 	return nil
 }
 
-// unfit says why nothing can stand on content.
-func (c *candidates) unfit(content manifest.Content) error {
+// invalid says why nothing can stand on content.
+func (c *candidates) invalid(content manifest.Content) error {
 	e := &BaseError{Ref: c.ref, Err: errors.New("has no image whose platform is known"), Way: "mabuild inspect " + c.ref + " lists what it has"}
 	if c.index {
 		return e
@@ -107,10 +107,10 @@ func (c *candidates) platforms() []ocispec.Platform {
 	return list
 }
 
-// foundation reads the chosen image for the wanted platform and checks it
+// baseImage reads the chosen image for the wanted platform and checks it
 // against its descriptor.
-func (c *candidates) foundation(position int, want ocispec.Platform) (f foundation, err error) {
-	fail := func(err error) (foundation, error) { return f, &BaseError{Ref: c.ref, Err: err} }
+func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage, err error) {
+	fail := func(err error) (baseImage, error) { return f, &BaseError{Ref: c.ref, Err: err} }
 	e := c.images[position]
 	f.root = c.root
 	if f.image, err = e.Image(); err != nil {

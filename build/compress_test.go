@@ -211,7 +211,7 @@ func TestSharedLayerIsMadeOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		w := newLayers(t, c)
-		w.turns = turns
+		w.permits = turns
 		wg.Go(func() {
 			if _, err := w.layer([]entry{shared}); err != nil {
 				t.Error(err)

@@ -21,25 +21,25 @@ func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
 	}
 	b := &Builder{store: c}
 	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	was := memory{Programs: map[string]compiled{programKey(p, Compile{}): {Content: "one", Size: 3}}}
+	was := storedRecord{Programs: map[string]compiled{programKey(p, Compile{}): {Content: "one", Size: 3}}}
 	for _, content := range []string{"one", "two"} {
-		r := &recollection{key: "key", fresh: true, memory: was}
-		now, err := r.memory.Scope.list(nil)
+		r := &buildRecord{key: "key", fresh: true, record: was}
+		now, err := r.record.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.before, r.memory.Listing = now.digest, now.digest
-		if err := c.Store("memory", "key", r.memory); err != nil {
+		r.before, r.record.Listing = now.digest, now.digest
+		if err := c.Store("memory", "key", r.record); err != nil {
 			t.Fatal(err)
 		}
 		r.note(p, Compile{}, entry{content: content, size: 3})
 		b.keep(r)
 		b.keep(r)
-		var kept memory
+		var kept storedRecord
 		if believed := c.Load("memory", "key", &kept); believed != (content == "one") {
 			t.Errorf("compiled to %s: the memory is kept %t: %+v", content, believed, kept)
 		}
-		if _, known := r.known(p, Compile{}); known != (content == "one") {
+		if _, known := r.program(p, Compile{}); known != (content == "one") {
 			t.Errorf("compiled to %s: it is known still: %t", content, known)
 		}
 	}
@@ -55,8 +55,8 @@ func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
 		}
 		b, dir := &Builder{store: c}, t.TempDir()
 		time.Sleep(2 * granularity)
-		r := &recollection{key: "key", memory: memory{Scope: scope{Roots: []string{dir}}, Programs: map[string]compiled{}}}
-		now, err := r.memory.Scope.list(nil)
+		r := &buildRecord{key: "key", record: storedRecord{Scope: scope{Roots: []string{dir}}, Programs: map[string]compiled{}}}
+		now, err := r.record.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +69,7 @@ func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
 		}
 		r.note(ocispec.Platform{OS: "linux", Architecture: "amd64"}, Compile{}, entry{content: "one"})
 		b.keep(r)
-		if kept := c.Load("memory", "key", &memory{}); kept == passing {
+		if kept := c.Load("memory", "key", &storedRecord{}); kept == passing {
 			t.Errorf("a file came and went %t: remembered %t", passing, kept)
 		}
 	}

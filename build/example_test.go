@@ -41,7 +41,7 @@ func ExampleBuilder_Build() {
 	if err := layout.Put(ctx, "hello:v1", result.Index); err != nil {
 		log.Fatal(err)
 	}
-	report, err := manifest.Inspect(ctx, layout, "hello:v1", manifest.Look{})
+	report, err := manifest.Inspect(ctx, layout, "hello:v1", manifest.InspectOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -43,8 +43,8 @@ func (i Image) BuildInfo(ctx context.Context) (*buildinfo.BuildInfo, error) {
 	return i.info(ctx)
 }
 
-// An addition is a layer that mabuild puts on a base.
-type addition struct {
+// An addedLayer is a layer that mabuild puts on a base.
+type addedLayer struct {
 	layer   v1.Layer
 	comment string
 }
@@ -80,7 +80,7 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 }
 
 // assemble makes the image of s's program for p on f.
-func assemble(s Spec, p ocispec.Platform, f foundation, added []addition) (v1.Image, error) {
+func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.Image, error) {
 	x := &image{docker: s.Docker}
 	config := configure(s, p, f)
 	descriptors := slices.Clone(f.descriptors)
@@ -113,7 +113,7 @@ func assemble(s Spec, p ocispec.Platform, f foundation, added []addition) (v1.Im
 
 // configure makes the image's config: the base's environment, user, directory,
 // ports and volumes, the program, and what s says.
-func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
+func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	at := programPath(s, p)
 	base := f.config.Config
 	c := v1.ConfigFile{
@@ -161,7 +161,7 @@ func configure(s Spec, p ocispec.Platform, f foundation) v1.ConfigFile {
 
 // history is that of the base, if it tells of each layer (image-spec, config.md, history);
 // else an entry for each, so that ours stand beside the right layers.
-func history(s Spec, f foundation) []v1.History {
+func history(s Spec, f baseImage) []v1.History {
 	told := 0
 	for _, h := range f.config.History {
 		if !h.EmptyLayer {
@@ -262,7 +262,7 @@ func setEnv(env []string, kv string, foldCase bool) []string {
 
 // annotate returns the annotations of the image's manifest; Docker's carries
 // none.
-func annotate(s Spec, f foundation) map[string]string {
+func annotate(s Spec, f baseImage) map[string]string {
 	if s.Docker {
 		return nil
 	}

@@ -26,7 +26,7 @@ func newLayers(t *testing.T, c *cache.Cache) *layers {
 }
 
 // fixture makes the image of testdata/program.
-func fixture(t *testing.T, w *layers, f foundation, s Spec, text string) v1.Image {
+func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image {
 	t.Helper()
 	p, err := platform.Parse(text)
 	if err != nil {
@@ -69,12 +69,12 @@ func TestDigestsStayWhatTheyAre(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, platform, digest string
-		on                     foundation
+		on                     baseImage
 		spec                   Spec
 	}{
-		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", foundation{}, Spec{Base: Scratch}},
+		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", baseImage{}, Spec{Base: Scratch}},
 		{"static", "linux/arm/v7", "sha256:6b0ed8eddd861f3c1c264799b32c88ec29dd2557394dcb959184df2db335b753", onStatic, Spec{}},
-		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", foundation{}, Spec{Base: Scratch}},
+		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", baseImage{}, Spec{Base: Scratch}},
 		{"docker", "linux/s390x", "sha256:ec3251926805319472a96c4091caafc5620b490259e46009f768e5252a6c802c", onStatic, Spec{Docker: true}},
 	} {
 		img := fixture(t, w, c.on, c.spec, c.platform)
@@ -142,8 +142,8 @@ func TestStaticHasWhatProgramsLookFor(t *testing.T) {
 	}
 }
 
-// onTop makes a foundation of one layer with the given entries.
-func onTop(t *testing.T, w *layers, entries ...entry) foundation {
+// onTop makes a base image of one layer with the given entries.
+func onTop(t *testing.T, w *layers, entries ...entry) baseImage {
 	t.Helper()
 	l, err := w.layer(entries)
 	if err != nil {
@@ -157,7 +157,7 @@ func onTop(t *testing.T, w *layers, entries ...entry) foundation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return foundation{layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d}, config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
+	return baseImage{layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d}, config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
 }
 
 // A layer's entry over a link of the base would take the link's place, and with
@@ -221,7 +221,7 @@ func TestTreeHeedsWhiteoutsAndLoops(t *testing.T) {
 }
 
 func TestWindowsLayersHaveWindowsShape(t *testing.T) {
-	img := fixture(t, newLayers(t, nil), foundation{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
+	img := fixture(t, newLayers(t, nil), baseImage{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
 	have := contents(t, lastLayer(t, img))
 	for name, attributes := range map[string]string{"Files/": "16", "Hives/": "16", "Files/mabuild/": "16", "Files/mabuild/program.exe": "32"} {
 		h := have[name]
@@ -455,7 +455,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		"the same path":    {x, x},
 		"below a new link": {link, inline("opt/link/b", 0o644, nil)},
 	} {
-		if list, err := place(&rootfs.Tree{}, group); err == nil {
+		if list, err := resolvePaths(&rootfs.Tree{}, group); err == nil {
 			t.Errorf("%s: placed as %v", name, list)
 		}
 	}
@@ -471,7 +471,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added, err := additions(w, p, foundation{}, []part{{"files", files}, {"program", []entry{program}}}); err == nil {
+		if added, err := additions(w, p, baseImage{}, []part{{"files", files}, {"program", []entry{program}}}); err == nil {
 			t.Errorf("%s: %d layers", name, len(added))
 		}
 	}

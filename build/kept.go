@@ -39,8 +39,8 @@ func (w *written) has(h v1.Hash) bool {
 	return ok
 }
 
-// kept is a layer in the cache.
-func (w *layers) kept(r record, entries []entry) *layer {
+// cachedLayer is a layer in the cache.
+func (w *layers) cachedLayer(r record, entries []entry) *layer {
 	return &layer{record: r, compression: w.compression, cache: w.cache, own: w.written.has(r.Digest), again: sync.OnceValues(func() (string, error) {
 		path, again, err := w.writeFile(entries)
 		if err == nil && again != r {

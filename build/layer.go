@@ -61,7 +61,7 @@ type layers struct {
 	time        time.Time
 	compression Compression
 	alive       func() error  // not nil once nobody wants the layers any more
-	turns       chan struct{} // of those that are written at once, for all programs; nil: any number
+	permits     chan struct{} // of those that are written at once, for all programs; nil: any number
 	written     *written      // to the cache, by this run; nil: nobody keeps account
 	reading     *sync.Mutex   // of bases, by all programs; nil: no other reads any
 
@@ -105,9 +105,9 @@ func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 	if l := w.load(key, entries); l != nil {
 		return l, nil
 	}
-	if w.turns != nil {
-		w.turns <- struct{}{}
-		defer func() { <-w.turns }()
+	if w.permits != nil {
+		w.permits <- struct{}{}
+		defer func() { <-w.permits }()
 		if l := w.load(key, entries); l != nil {
 			return l, nil
 		}
@@ -124,7 +124,7 @@ func (w *layers) load(key string, entries []entry) v1.Layer {
 	if size, err := w.cache.Size(r.Digest); err != nil || size != r.Size {
 		return nil
 	}
-	return w.kept(r, entries)
+	return w.cachedLayer(r, entries)
 }
 
 // key identifies what a layer holds: all of its headers, and its files' digests.
@@ -145,7 +145,7 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
 			w.written.add(r.Digest)
 			_ = w.cache.Store("layer", key, r) // it is made again if this was lost
-			return w.kept(r, entries), nil
+			return w.cachedLayer(r, entries), nil
 		} else if err := w.alive(); err != nil {
 			return nil, err
 		}

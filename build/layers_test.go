@@ -16,10 +16,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// based returns a foundation of layers with these media types and this history.
-func based(t *testing.T, history []v1.History, kinds ...types.MediaType) foundation {
+// based returns a base image of layers with these media types and this history.
+func based(t *testing.T, history []v1.History, kinds ...types.MediaType) baseImage {
 	t.Helper()
-	f := foundation{config: v1.ConfigFile{Architecture: "amd64", OS: "linux", History: history, RootFS: v1.RootFS{Type: "layers"}}}
+	f := baseImage{config: v1.ConfigFile{Architecture: "amd64", OS: "linux", History: history, RootFS: v1.RootFS{Type: "layers"}}}
 	for i, kind := range kinds {
 		l := fixed.NewLayer([]byte{byte(i)}, kind)
 		d, err := describe(l)
@@ -33,7 +33,7 @@ func based(t *testing.T, history []v1.History, kinds ...types.MediaType) foundat
 }
 
 // assembled is the image of files and a program on f.
-func assembled(t *testing.T, f foundation, s Spec, os string) v1.Image {
+func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
 	t.Helper()
 	s.Name, s.Platforms = "program", []ocispec.Platform{{OS: os, Architecture: "amd64"}}
 	s, err := s.Validate()
@@ -41,13 +41,13 @@ func assembled(t *testing.T, f foundation, s Spec, os string) v1.Image {
 		t.Fatal(err)
 	}
 	w := newLayers(t, nil)
-	var added []addition
+	var added []addedLayer
 	for _, comment := range []string{"files", "program"} {
 		l, err := w.layer([]entry{inline(comment, 0o644, []byte(comment))})
 		if err != nil {
 			t.Fatal(err)
 		}
-		added = append(added, addition{layer: l, comment: comment})
+		added = append(added, addedLayer{layer: l, comment: comment})
 	}
 	img, err := assemble(s, s.Platforms[0], f, added)
 	if err != nil {

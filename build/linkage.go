@@ -39,30 +39,30 @@ func (r *run) linkage(base PlannedBase, how Compile, program *shared) error {
 	case how.Cgo && how.C.Static:
 		return &LinkageError{Base: base.Ref, Wants: []string{fmt.Sprintf("cgo: static, and yet the program wants the loader %s", l.Interpreter)}}
 	}
-	return r.layers.tree(base.foundation.layers, func(t *rootfs.Tree) error {
+	return r.layers.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
 		return system{tree: t, files: r.files}.suits(base.Ref, l)
 	})
 }
 
-// A gate keeps every image of a build from going anywhere until all programs
+// A linkageBarrier keeps every image of a build from going anywhere until all programs
 // were found to suit their bases, where cgo is used: what is wrong shows only when
 // they are linked. Elsewhere it stands open.
-type gate struct {
+type linkageBarrier struct {
 	closed  bool           // there is something to wait for
 	waiting sync.WaitGroup // for the platforms that were not looked at
 	misfit  atomic.Bool
 }
 
-// newGate makes the gate of a build.
-func newGate(s Spec) *gate {
-	g := &gate{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.compile(p).Cgo })}
+// newLinkageBarrier makes the barrier of a build.
+func newLinkageBarrier(s Spec) *linkageBarrier {
+	g := &linkageBarrier{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.compile(p).Cgo })}
 	g.waiting.Add(len(s.Platforms))
 	return g
 }
 
 // opens waits until all were looked at. Where one does not suit its base it stays
 // shut, and nothing goes anywhere.
-func (g *gate) opens() bool {
+func (g *linkageBarrier) opens() bool {
 	if g.closed {
 		g.waiting.Wait()
 	}

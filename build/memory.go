@@ -18,13 +18,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A memory is what a package was compiled to while its sources were as Listing
+// A storedRecord is what a package was compiled to while its sources were as Listing
 // has them. While they still are, the compiler would only say the same again.
 //
 // It is believed only when everything that could make a difference is proved to
 // be equal, and kept only when the sources were the same before and after the
 // compiler ran. Whatever is in doubt is left to the go command.
-type memory struct {
+type storedRecord struct {
 	Main     crosscompile.Package `json:"main"`
 	Scope    scope                `json:"scope"`
 	Listing  string               `json:"listing"`
@@ -38,14 +38,14 @@ type compiled struct {
 	Size    int64  `json:"size"`
 }
 
-// A recollection is the memory of one package, from Resolve to the end of Build.
-type recollection struct {
+// A buildRecord is the memory of one package, from Resolve to the end of Build.
+type buildRecord struct {
 	key    string    // "": nothing can be remembered
 	before string    // the listing at Resolve, "" when it says nothing
 	moved  time.Time // of that listing
 
 	mu     sync.Mutex
-	memory memory
+	record storedRecord
 	fresh  bool // memory still holds
 	news   bool // memory has programs that the cache has not
 
@@ -56,17 +56,17 @@ type recollection struct {
 
 // recall returns what is remembered of s's package, and whether it holds as the
 // sources are now.
-func (b *Builder) recall(s Spec) *recollection {
+func (b *Builder) recall(s Spec) *buildRecord {
 	key, err := b.memoryKey(s)
 	if err != nil {
-		return &recollection{}
+		return &buildRecord{}
 	}
-	r := &recollection{key: key}
-	if !b.store.Load("memory", key, &r.memory) {
+	r := &buildRecord{key: key}
+	if !b.store.Load("memory", key, &r.record) {
 		return r
 	}
 	start := time.Now()
-	if now, err := b.walks.list(r.memory.Scope); err == nil && now.settledBefore(start) && now.digest == r.memory.Listing {
+	if now, err := b.listings.list(r.record.Scope); err == nil && now.settledBefore(start) && now.digest == r.record.Listing {
 		r.fresh, r.before, r.moved = true, now.digest, now.moved
 	}
 	return r
@@ -105,7 +105,7 @@ func (b *Builder) memoryKey(s Spec) (string, error) {
 // begin lists the sources of a package before anything is compiled. It was found
 // since start: what changed after that may have changed under the eyes of those who
 // looked for it.
-func (b *Builder) begin(r *recollection, main crosscompile.Package, start time.Time) {
+func (b *Builder) begin(r *buildRecord, main crosscompile.Package, start time.Time) {
 	if r.key == "" || r.fresh {
 		return
 	}
@@ -116,38 +116,38 @@ func (b *Builder) begin(r *recollection, main crosscompile.Package, start time.T
 	if err != nil {
 		return
 	}
-	if now, err := b.walks.list(sc); err == nil && now.settledBefore(start) {
+	if now, err := b.listings.list(sc); err == nil && now.settledBefore(start) {
 		r.before, r.moved = now.digest, now.moved
-		r.memory = memory{Main: main, Scope: sc, Listing: now.digest, Programs: map[string]compiled{}}
+		r.record = storedRecord{Main: main, Scope: sc, Listing: now.digest, Programs: map[string]compiled{}}
 	}
 }
 
-// known returns the program for p, if it is remembered.
-func (r *recollection) known(p ocispec.Platform, how Compile) (compiled, bool) {
+// program returns the program for p, if it is remembered.
+func (r *buildRecord) program(p ocispec.Platform, how Compile) (compiled, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.fresh {
 		return compiled{}, false
 	}
-	c, ok := r.memory.Programs[programKey(p, how)]
+	c, ok := r.record.Programs[programKey(p, how)]
 	return c, ok
 }
 
 // covers reports whether nothing of s needs the go command: its package and all
 // of its programs are remembered.
-func (r *recollection) covers(s Spec) bool {
+func (r *buildRecord) covers(s Spec) bool {
 	if !r.fresh || s.All {
 		return false
 	}
-	if r.memory.Main.Version != "" {
-		s.Vars.Version = r.memory.Main.Version
+	if r.record.Main.Version != "" {
+		s.Vars.Version = r.record.Main.Version
 	}
 	for _, p := range s.Platforms {
 		how, err := s.compile(p).expand(s.Vars)
 		if err != nil {
 			return false
 		}
-		if _, ok := r.known(p, how); !ok {
+		if _, ok := r.program(p, how); !ok {
 			return false
 		}
 	}
@@ -155,22 +155,22 @@ func (r *recollection) covers(s Spec) bool {
 }
 
 // note adds a program that was compiled.
-func (r *recollection) note(p ocispec.Platform, how Compile, e entry) {
+func (r *buildRecord) note(p ocispec.Platform, how Compile, e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.before == "" || how.Cgo || how.profiled() { // a C compiler reads what nobody lists
 		return
 	}
 	key, is := programKey(p, how), compiled{Content: e.content, Size: e.size}
-	if was, known := r.memory.Programs[key]; known && was != is {
+	if was, known := r.record.Programs[key]; known && was != is {
 		r.contradicted, r.fresh = true, false
 	}
-	r.memory.Programs[key], r.news = is, true
+	r.record.Programs[key], r.news = is, true
 }
 
 // keep stores the memory, if the sources are still what they were before the
 // compiler read them.
-func (b *Builder) keep(r *recollection) {
+func (b *Builder) keep(r *buildRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.news {
@@ -181,54 +181,54 @@ func (b *Builder) keep(r *recollection) {
 		return
 	}
 	// A file that came and went meanwhile may have been compiled.
-	if now, err := b.walks.list(r.memory.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.moved) {
+	if now, err := b.listings.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.moved) {
 		return
 	}
 	b.keeping.Lock()
 	defer b.keeping.Unlock()
 	r.join(b)
-	if b.store.Store("memory", r.key, r.memory) == nil {
+	if b.store.Store("memory", r.key, r.record) == nil {
 		r.news = false
 	}
 }
 
 // join takes over what others remember of the same sources: the same package with
 // other flags. r.mu is held.
-func (r *recollection) join(b *Builder) {
-	var now memory
-	if !b.store.Load("memory", r.key, &now) || now.Listing != r.memory.Listing || now.Main != r.memory.Main {
+func (r *buildRecord) join(b *Builder) {
+	var now storedRecord
+	if !b.store.Load("memory", r.key, &now) || now.Listing != r.record.Listing || now.Main != r.record.Main {
 		return
 	}
 	for key, program := range now.Programs {
-		if _, ok := r.memory.Programs[key]; !ok {
-			r.memory.Programs[key] = program
+		if _, ok := r.record.Programs[key]; !ok {
+			r.record.Programs[key] = program
 		}
 	}
 	for key := range now.Aimed {
-		r.memory.aim(key)
+		r.record.aim(key)
 	}
 }
 
 // aimed reports whether Go is known to build for p.
-func (r *recollection) aimed(p ocispec.Platform) bool {
+func (r *buildRecord) aimed(p ocispec.Platform) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.memory.Aimed[platform.Key(p)]
+	return r.record.Aimed[platform.Key(p)]
 }
 
 // aim notes that Go builds for p.
-func (r *recollection) aim(p ocispec.Platform) {
+func (r *buildRecord) aim(p ocispec.Platform) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.before == "" || r.memory.Aimed[platform.Key(p)] {
+	if r.before == "" || r.record.Aimed[platform.Key(p)] {
 		return
 	}
-	r.memory.aim(platform.Key(p))
+	r.record.aim(platform.Key(p))
 	r.news = true
 }
 
 // aim notes that Go builds for a platform of which something is said.
-func (m *memory) aim(key string) {
+func (m *storedRecord) aim(key string) {
 	if m.Aimed == nil {
 		m.Aimed = map[string]bool{}
 	}

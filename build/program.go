@@ -30,7 +30,7 @@ type part struct {
 
 // additions makes the layers for p: one of the files, which platforms share, and
 // one of each program. None is made that would be empty.
-func additions(w *layers, p ocispec.Platform, f foundation, parts []part) (added []addition, err error) {
+func additions(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []addedLayer, err error) {
 	for _, part := range parts {
 		for _, e := range part.entries {
 			if err := holdable(e.name, p.OS == "windows"); err != nil {
@@ -64,7 +64,7 @@ func additions(w *layers, p ocispec.Platform, f foundation, parts []part) (added
 		if err != nil {
 			return nil, err
 		}
-		added = append(added, addition{layer: l, comment: part.comment})
+		added = append(added, addedLayer{layer: l, comment: part.comment})
 	}
 	return added, nil
 }
@@ -76,13 +76,13 @@ func placeParts(t *rootfs.Tree, parts []part) ([][]entry, error) {
 	for _, part := range parts {
 		all = append(all, part.entries...)
 	}
-	if _, err := place(t, all); err != nil {
+	if _, err := resolvePaths(t, all); err != nil {
 		return nil, err
 	}
 	placed := make([][]entry, len(parts))
 	for i, part := range parts {
 		var err error
-		if placed[i], err = place(t, part.entries); err != nil {
+		if placed[i], err = resolvePaths(t, part.entries); err != nil {
 			return nil, err
 		}
 	}

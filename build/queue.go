@@ -20,11 +20,11 @@ type queue struct {
 
 	mu      sync.Mutex
 	free    int
-	waiting []*ticket // the longest first
+	waiting []*permit // the longest first
 }
 
-// A ticket is a place in a queue.
-type ticket struct {
+// A permit is a place in a queue.
+type permit struct {
 	queue  *queue
 	length time.Duration
 	turn   chan struct{} // closed when the permit is there
@@ -34,23 +34,23 @@ type ticket struct {
 
 func newQueue(size int) *queue { return &queue{size: size, free: size} }
 
-// enroll gives a ticket for each length at once, so that not the first to come
+// reserve gives a permit for each length at once, so that not the first to come
 // is served but the longest. Each must be left.
-func (q *queue) enroll(lengths ...time.Duration) []*ticket {
+func (q *queue) reserve(lengths ...time.Duration) []*permit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	tickets := make([]*ticket, len(lengths))
+	tickets := make([]*permit, len(lengths))
 	for i, length := range lengths {
-		tickets[i] = &ticket{queue: q, length: length, turn: make(chan struct{})}
+		tickets[i] = &permit{queue: q, length: length, turn: make(chan struct{})}
 	}
 	q.waiting = append(q.waiting, tickets...)
-	slices.SortStableFunc(q.waiting, func(a, b *ticket) int { return cmp.Compare(b.length, a.length) })
-	q.grant()
+	slices.SortStableFunc(q.waiting, func(a, b *permit) int { return cmp.Compare(b.length, a.length) })
+	q.handOut()
 	return tickets
 }
 
-// grant gives the free permits away. q.mu is held.
-func (q *queue) grant() {
+// handOut gives the free permits away. q.mu is held.
+func (q *queue) handOut() {
 	for q.free > 0 && len(q.waiting) > 0 {
 		t := q.waiting[0]
 		q.waiting = q.waiting[1:]
@@ -69,7 +69,7 @@ func (q *queue) atOnce() int {
 }
 
 // wait waits for the permit.
-func (t *ticket) wait(ctx context.Context) error {
+func (t *permit) wait(ctx context.Context) error {
 	select {
 	case <-t.turn:
 		return nil
@@ -78,9 +78,9 @@ func (t *ticket) wait(ctx context.Context) error {
 	}
 }
 
-// leave gives the permit back, or the place of one who waits for it no more. It
+// release gives the permit back, or the place of one who waits for it no more. It
 // may be called more than once.
-func (t *ticket) leave() {
+func (t *permit) release() {
 	q := t.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -88,9 +88,9 @@ func (t *ticket) leave() {
 	case t.left:
 	case t.granted:
 		q.free++
-		q.grant()
+		q.handOut()
 	default:
-		q.waiting = slices.DeleteFunc(q.waiting, func(o *ticket) bool { return o == t })
+		q.waiting = slices.DeleteFunc(q.waiting, func(o *permit) bool { return o == t })
 	}
 	t.left = true
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// order lets all tickets take their turn and returns them in that order.
-func order(t *testing.T, tickets map[string]*ticket) []string {
+// order lets all permits take their turn and returns them in that order.
+func order(t *testing.T, tickets map[string]*permit) []string {
 	t.Helper()
 	var names []string
 	for len(tickets) > 0 {
@@ -33,8 +33,8 @@ func order(t *testing.T, tickets map[string]*ticket) []string {
 		if err := tickets[next[0]].wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		tickets[next[0]].leave()
-		tickets[next[0]].leave()
+		tickets[next[0]].release()
+		tickets[next[0]].release()
 		delete(tickets, next[0])
 		names = append(names, next[0])
 	}
@@ -43,12 +43,12 @@ func order(t *testing.T, tickets map[string]*ticket) []string {
 
 func TestQueueServesTheLongestFirst(t *testing.T) {
 	q := newQueue(1)
-	first := q.enroll(2, 5, unknownLength, 3, 3)
+	first := q.reserve(2, 5, unknownLength, 3, 3)
 	if n := q.atOnce(); n != 1 {
 		t.Errorf("%d at once of one permit", n)
 	}
-	later := q.enroll(4) // another program's
-	got := order(t, map[string]*ticket{"2": first[0], "5": first[1], "?": first[2], "3": first[3], "3 too": first[4], "4": later[0]})
+	later := q.reserve(4) // another program's
+	got := order(t, map[string]*permit{"2": first[0], "5": first[1], "?": first[2], "3": first[3], "3 too": first[4], "4": later[0]})
 	if want := []string{"?", "5", "4", "3", "3 too", "2"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -60,15 +60,15 @@ func TestQueueServesTheLongestFirst(t *testing.T) {
 // Who leaves before its turn is passed by, and who is told to end waits no more.
 func TestQueueOfThoseWhoLeave(t *testing.T) {
 	q := newQueue(2)
-	all := q.enroll(5, 4, 3, 2)
-	all[2].leave()
+	all := q.reserve(5, 4, 3, 2)
+	all[2].release()
 	ended, end := context.WithCancelCause(t.Context())
 	why := errors.New("why")
 	end(why)
 	if err := all[3].wait(ended); !errors.Is(err, why) {
 		t.Errorf("waits on: %v", err)
 	}
-	all[0].leave()
+	all[0].release()
 	if !all[3].granted || all[2].granted {
 		t.Error("the permit went to the wrong one")
 	}
@@ -76,7 +76,7 @@ func TestQueueOfThoseWhoLeave(t *testing.T) {
 		t.Errorf("%d at once", n)
 	}
 	for _, ticket := range all {
-		ticket.leave()
+		ticket.release()
 	}
 	if q.free != 2 || len(q.waiting) != 0 {
 		t.Errorf("%d free, %d waiting", q.free, len(q.waiting))

@@ -23,19 +23,19 @@ import (
 // run is one build under way.
 type run struct {
 	*Builder
-	hooks  Hooks
-	spec   Spec
-	files  []entry
-	layers *layers
-	memory *recollection
-	times  *times
+	hooks       Hooks
+	spec        Spec
+	files       []entry
+	layers      *layers
+	buildRecord *buildRecord
+	times       *times
 
-	programs map[string]*shared // by programKey
-	gate     *gate
+	programs       map[string]*shared // by programKey
+	linkageBarrier *linkageBarrier
 }
 
-// enroll asks for a compiler for each platform, all at once.
-func (r *run) enroll() []*ticket {
+// reservePermits asks for a compiler for each platform, all at once.
+func (r *run) reservePermits() []*permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
 		lengths[i] = unknownLength
@@ -43,20 +43,20 @@ func (r *run) enroll() []*ticket {
 			lengths[i] = r.times.of(p, how)
 		}
 	}
-	return r.permits.enroll(lengths...)
+	return r.permits.reserve(lengths...)
 }
 
 // platform takes one platform from its base to its image. A program that must be
 // compiled waits for its place.
-func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (img Image, err error) {
+func (r *run) platform(ctx context.Context, base PlannedBase, permit *permit) (img Image, err error) {
 	travel, stop := context.WithCancel(ctx)
 	carried := sync.OnceValue(r.carry(travel, base))
 	defer func() { // no hook outlives its build
 		stop()
 		_ = carried() // what failed before is what counts
 	}()
-	defer place.leave()
-	looked := sync.OnceFunc(r.gate.waiting.Done)
+	defer permit.release()
+	looked := sync.OnceFunc(r.linkageBarrier.waiting.Done)
 	defer looked()
 	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
 	step := "compile"
@@ -68,18 +68,18 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
 		}
 	}()
-	img = Image{Platform: base.Platform, Base: base.foundation.digest, BaseRef: base.Ref}
+	img = Image{Platform: base.Platform, Base: base.baseImage.digest, BaseRef: base.Ref}
 	err = guard.Report(ctx, log, platform.Key(base.Platform), func() error {
-		if err := r.onto(ctx, &img, base, place, &step, log); err != nil {
+		if err := r.onto(ctx, &img, base, permit, &step, log); err != nil {
 			return err
 		}
 		looked()
-		place.leave()
+		permit.release()
 		if err := carried(); err != nil {
 			step = "base layers"
 			return err
 		}
-		if r.hooks.OnImage != nil && r.gate.opens() {
+		if r.hooks.OnImage != nil && r.linkageBarrier.opens() {
 			step = "push"
 			return r.hooks.OnImage(ctx, img)
 		}
@@ -89,7 +89,7 @@ func (r *run) platform(ctx context.Context, base PlannedBase, place *ticket) (im
 }
 
 // onto makes the image of the program on its base.
-func (r *run) onto(ctx context.Context, img *Image, base PlannedBase, place *ticket, step *string, log *slog.Logger) error {
+func (r *run) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
 	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
 		return err
@@ -97,22 +97,22 @@ func (r *run) onto(ctx context.Context, img *Image, base PlannedBase, place *tic
 	program := r.programs[programKey(base.Platform, how)]
 	// The program's place is free for other builds once its layer is written: who
 	// holds it holds a permit too, and waits for nobody who wants either.
-	defer program.leave()
+	defer program.release()
 	if r.recalled(ctx, img, base, how) {
 		return nil
 	}
-	return r.make(ctx, img, base, how, place, program, step, log)
+	return r.make(ctx, img, base, how, permit, program, step, log)
 }
 
 // carry lets the base's layers travel; wait gives the outcome when they have.
 func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
-	if r.hooks.OnBase == nil || base.foundation.image == nil {
+	if r.hooks.OnBase == nil || base.baseImage.image == nil {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)
 	go func() {
 		done <- guard.Report(ctx, r.log, "OnBase of "+platform.Key(base.Platform), func() error {
-			return r.hooks.OnBase(ctx, base.Platform, base.foundation.image)
+			return r.hooks.OnBase(ctx, base.Platform, base.baseImage.image)
 		})
 	}()
 	return func() error { return <-done }
@@ -121,12 +121,12 @@ func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
 // make compiles, and puts the program on its base. Compiling and compressing
 // each keep a core busy, and hold a permit. Whose program another image compiles
 // needs none: it waits for the other, which may be waiting for a permit.
-func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, place *ticket, program *shared, step *string, log *slog.Logger) error {
-	if program.taken.Swap(true) {
-		place.leave()
+func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, permit *permit, program *shared, step *string, log *slog.Logger) error {
+	if program.claimed.Swap(true) {
+		permit.release()
 		<-program.done
 	} else {
-		if program.err = place.wait(ctx); program.err == nil {
+		if program.err = permit.wait(ctx); program.err == nil {
 			log.InfoContext(ctx, "compiling")
 			program.err = guard.Do(func() error { return r.compileShared(ctx, base.Platform, how, program) })
 		}
@@ -137,7 +137,7 @@ func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compil
 	}
 	*step = "link"
 	if err := r.linkage(base, how, program); err != nil {
-		r.gate.misfit.Store(true)
+		r.linkageBarrier.misfit.Store(true)
 		return err
 	}
 	*step = "layer"
@@ -165,7 +165,7 @@ var errForgotten = errors.New("remembered, and not to be had")
 // cache, and reports whether it could. Should the layer turn out to be broken when
 // it is sent, the program is compiled after all.
 func (r *run) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
-	known, ok := r.memory.known(base.Platform, how)
+	known, ok := r.buildRecord.program(base.Platform, how)
 	if !ok {
 		return false
 	}
@@ -178,11 +178,11 @@ func (r *run) recalled(ctx context.Context, img *Image, base PlannedBase, how Co
 	})
 	// A layer of its own maker, so that a failure is nobody else's.
 	w := r.Builder.layers(ctx, r.spec)
-	added, err := additions(w, base.Platform, base.foundation, r.parts(program))
+	added, err := additions(w, base.Platform, base.baseImage, r.parts(program))
 	if err != nil {
 		return false
 	}
-	if img.Image, err = assemble(r.spec, base.Platform, base.foundation, added); err != nil {
+	if img.Image, err = assemble(r.spec, base.Platform, base.baseImage, added); err != nil {
 		return false
 	}
 	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
@@ -212,9 +212,9 @@ func (r *run) remake(ctx context.Context, p ocispec.Platform, how Compile, known
 	if err != nil {
 		return err
 	}
-	place := r.permits.enroll(r.times.of(p, how))[0]
-	defer place.leave()
-	if err := place.wait(ctx); err != nil {
+	permit := r.permits.reserve(r.times.of(p, how))[0]
+	defer permit.release()
+	if err := permit.wait(ctx); err != nil {
 		return err
 	}
 	other := *r
@@ -263,7 +263,7 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 	if err == nil {
 		return bin, unlock, nil
 	}
-	if full := r.store.Room(programRoom); full != nil && ctx.Err() == nil {
+	if full := r.store.FreeSpace(programRoom); full != nil && ctx.Err() == nil {
 		r.log.WarnContext(ctx, "compiling without the cache: "+full.Error())
 		if request.Out, err = r.workFile(filepath.Base(filepath.Dir(out))); err == nil {
 			bin, err = r.goc.Compile(ctx, request)
@@ -279,9 +279,9 @@ func (r *run) parts(program entry) []part {
 
 // image puts the layers of all parts on their base.
 func (r *run) image(base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := additions(r.layers, base.Platform, base.foundation, parts)
+	added, err := additions(r.layers, base.Platform, base.baseImage, parts)
 	if err != nil {
 		return nil, err
 	}
-	return assemble(r.spec, base.Platform, base.foundation, added)
+	return assemble(r.spec, base.Platform, base.baseImage, added)
 }

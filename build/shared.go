@@ -13,10 +13,10 @@ import (
 // A shared is a program that is compiled once for all images that hold it: one,
 // or one for each version of Windows.
 type shared struct {
-	taken  atomic.Bool   // one image compiles it, with its permit
-	done   chan struct{} // closed when it has
-	binary crosscompile.Binary
-	entry  entry
+	claimed atomic.Bool   // one image compiles it, with its permit
+	done    chan struct{} // closed when it has
+	binary  crosscompile.Binary
+	entry   entry
 	// linkage is what it wants of the base.
 	linkage crosscompile.Linkage
 	err     error
@@ -41,9 +41,9 @@ func (r *run) share(list []PlannedBase) {
 	}
 }
 
-// leave is said by each user once, whose layer is written. After the last the
+// release is said by each user once, whose layer is written. After the last the
 // program's place is free for others.
-func (s *shared) leave() {
+func (s *shared) release() {
 	if s.users.Add(-1) == 0 && s.unlock != nil {
 		s.unlock()
 	}
@@ -64,7 +64,7 @@ func (r *run) compileShared(ctx context.Context, p ocispec.Platform, how Compile
 		return err
 	}
 	if s.linkage.Interpreter == "" { // else it is to be held against the base each time
-		r.memory.note(p, how, s.entry)
+		r.buildRecord.note(p, how, s.entry)
 	}
 	return nil
 }

@@ -65,8 +65,8 @@ type Spec struct {
 	// it in.
 	Main crosscompile.Package
 
-	debugger     crosscompile.Package // Resolve fills it in, too
-	recollection *recollection        // what was compiled before, from Resolve on
+	debugger    crosscompile.Package // Resolve fills it in, too
+	buildRecord *buildRecord         // what was compiled before, from Resolve on
 }
 
 // Compile says how to compile. Its zero value is trimmed, stripped, without cgo.

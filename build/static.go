@@ -96,24 +96,24 @@ func zoneEntries() ([]entry, error) {
 }
 
 // static returns the static base's layer and config.
-func static(w *layers) (foundation, error) {
+func static(w *layers) (baseImage, error) {
 	entries, err := staticEntries()
 	if err != nil {
-		return foundation{}, err
+		return baseImage{}, err
 	}
 	l, err := w.layer(entries)
 	if err != nil {
-		return foundation{}, err
+		return baseImage{}, err
 	}
 	d, err := describe(l)
 	if err != nil {
-		return foundation{}, err
+		return baseImage{}, err
 	}
 	diffID, err := l.DiffID()
 	if err != nil {
-		return foundation{}, err
+		return baseImage{}, err
 	}
-	return foundation{
+	return baseImage{
 		layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d},
 		config: v1.ConfigFile{
 			RootFS:  v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}},

@@ -129,10 +129,10 @@ func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 // clean makes a path of a layer relative to the root, which is "".
 func clean(name string) string { return rootfs.Clean(name) }
 
-// place moves the entries to where their paths lead in the base and adds the
+// resolvePaths moves the entries to where their paths lead in the base and adds the
 // directories above them: those of the base with their owner and mode, since a
 // runtime may take the upper layer's word for them, others as root's with 0755.
-func place(t *rootfs.Tree, entries []entry) ([]entry, error) {
+func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 	placed := map[string]entry{}
 	for _, e := range entries {
 		name, err := t.Resolve(e.name)

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// walks lets programs of the same modules share the listings of their files.
+// batchedListing lets programs of the same modules share the listings of their files.
 // Whoever asks while one is taken gets the next, together with all who ask
 // meanwhile: a listing always begins after it was asked for.
-type walks struct {
+type batchedListing struct {
 	skip []string // what no listing looks at
 
 	mu sync.Mutex
@@ -29,11 +29,11 @@ type walk struct {
 }
 
 // list is s.list, shared.
-func (w *walks) list(s scope) (listing, error) {
+func (w *batchedListing) list(s scope) (listing, error) {
 	return w.share(fmt.Sprintf("%q", s), func() (listing, error) { return s.list(w.skip) })
 }
 
-func (w *walks) share(key string, list func() (listing, error)) (listing, error) {
+func (w *batchedListing) share(key string, list func() (listing, error)) (listing, error) {
 	w.mu.Lock()
 	if w.of == nil {
 		w.of = map[string]*walked{}

@@ -11,7 +11,7 @@ import (
 // the first began is in theirs.
 func TestWalksAreSharedAndNeverOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w walks
+		var w batchedListing
 		state, taken, hold := "old", 0, make(chan struct{})
 		list := func() (listing, error) {
 			taken++

@@ -32,7 +32,7 @@ func (b *Builder) cramped(ctx context.Context, errs []error) error {
 	if !needed || ctx.Err() != nil {
 		return nil
 	}
-	err := cache.RoomIn(b.Work, programRoom)
+	err := cache.FreeSpaceIn(b.Work, programRoom)
 	if err == nil {
 		return nil
 	}

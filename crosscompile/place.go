@@ -13,7 +13,7 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// A place is a directory that is made for one module/path@version. Once it is filled
+// A scratchDir is a directory that is made for one module/path@version. Once it is filled
 // it never changes, so that any number of processes build in it at once; who fills it
 // or removes it holds it alone (package claim). In it are
 //
@@ -24,20 +24,20 @@ import (
 // That src stands by itself, whatever go.work is above it and whatever the person's
 // settings are, follows from the first of them, not from anything that a run would
 // have to remember.
-type place string
+type scratchDir string
 
-// placeOf is where a package at a version is built.
-func placeOf(scratch, pkg, version string, asMain bool) place {
+// scratchDirOf is where a package at a version is built.
+func scratchDirOf(scratch, pkg, version string, asMain bool) scratchDir {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%v", pkg, version, asMain))
-	return place(filepath.Join(scratch, hex.EncodeToString(sum[:8])))
+	return scratchDir(filepath.Join(scratch, hex.EncodeToString(sum[:8])))
 }
 
-func (p place) mark() string   { return filepath.Join(string(p), "mabuild-scratch") }
-func (p place) src() string    { return filepath.Join(string(p), "src") }
-func (p place) record() string { return filepath.Join(string(p), "complete") }
+func (p scratchDir) mark() string   { return filepath.Join(string(p), "mabuild-scratch") }
+func (p scratchDir) src() string    { return filepath.Join(string(p), "src") }
+func (p scratchDir) record() string { return filepath.Join(string(p), "complete") }
 
 // begin empties the place and makes src a module that requires nothing.
-func (p place) begin() error {
+func (p scratchDir) begin() error {
 	if err := os.MkdirAll(string(p), 0o750); err != nil {
 		return err
 	}
@@ -55,18 +55,18 @@ func (p place) begin() error {
 
 // filled reports whether the place is filled. An empty record is of a disk that was
 // full.
-func (p place) filled() bool {
+func (p scratchDir) filled() bool {
 	info, err := os.Stat(p.record())
 	return err == nil && info.Size() > 0
 }
 
 // scratched returns the place whose src dir is.
-func scratched(dir string) (place, bool) {
+func scratched(dir string) (scratchDir, bool) {
 	abs, err := filepath.Abs(dir)
 	if err != nil || filepath.Base(abs) != "src" {
 		return "", false
 	}
-	p := place(filepath.Dir(abs))
+	p := scratchDir(filepath.Dir(abs))
 	_, err = os.Stat(p.mark())
 	return p, err == nil
 }

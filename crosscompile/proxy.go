@@ -77,7 +77,7 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	if proxies == "" || module.MatchPrefixPatterns(private, s.pkg) {
 		return true, nil
 	}
-	dir, err := os.MkdirTemp(string(s.place), "proxy-")
+	dir, err := os.MkdirTemp(string(s.scratchDir), "proxy-")
 	if err != nil {
 		return false, err
 	}

@@ -45,7 +45,7 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 		}
 		s.version = m.Version
 	}
-	s.place = placeOf(q.Scratch, pkg, s.version, q.AsMain)
+	s.scratchDir = scratchDirOf(q.Scratch, pkg, s.version, q.AsMain)
 	if err := s.fill(ctx, m); err != nil {
 		return Package{}, err
 	}
@@ -56,7 +56,7 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 type scratch struct {
 	*Go
 	Query
-	place
+	scratchDir
 	pkg, version string
 }
 
@@ -74,7 +74,7 @@ func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // the cache is pruned
-	s.place = place(dir)
+	s.scratchDir = scratchDir(dir)
 	if err := s.begin(); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 // fill makes the place a module that requires the wanted one, or a copy of it, unless
 // that was done before. m is nil where the module is not yet downloaded.
 func (s scratch) fill(ctx context.Context, m *downloaded) error {
-	release, err := claim.Share(ctx, string(s.place))
+	release, err := claim.Share(ctx, string(s.scratchDir))
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 	if filled {
 		return nil
 	}
-	if release, err = claim.Dir(ctx, string(s.place)); err != nil {
+	if release, err = claim.Dir(ctx, string(s.scratchDir)); err != nil {
 		return err
 	}
 	defer release()

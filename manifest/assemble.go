@@ -85,7 +85,7 @@ func (e *AssemblyError) Unwrap() error { return e.Err }
 // Hint returns the way out, or "".
 func (e *AssemblyError) Hint() string { return e.way }
 
-func unfit(way, format string, args ...any) error {
+func invalid(way, format string, args ...any) error {
 	return &AssemblyError{fmt.Errorf(format, args...), way}
 }
 
@@ -173,7 +173,7 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 		permits <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-permits }()
-			errs[i] = guard.Do(func() (err error) { found[i], indexes[i], err = a.take(ctx, s, item); return err })
+			errs[i] = guard.Do(func() (err error) { found[i], indexes[i], err = a.resolve(ctx, s, item); return err })
 			note(found[i], i, item.Annotations)
 		})
 	}
@@ -182,7 +182,7 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 		if !errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if errs[i] = unfit("is the name right, and the tag?", "%w", err); a.IgnoreMissing || a.Items[i].Optional {
+		if errs[i] = invalid("is the name right, and the tag?", "%w", err); a.IgnoreMissing || a.Items[i].Optional {
 			errs[i] = nil
 			a.Log.WarnContext(ctx, "left out, there is no such image", "image", a.Items[i].Ref)
 		}
@@ -195,7 +195,7 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 	}
 	all = slices.Concat(found...)
 	if len(all) == 0 && a.Base == nil {
-		return nil, nil, unfit("", "none of the images exists")
+		return nil, nil, invalid("", "none of the images exists")
 	}
 	return all, nil, nil
 }
@@ -249,7 +249,7 @@ func unique(parts []*part) error {
 		if !there {
 			first[p.key()] = p
 		} else if other.source != p.source {
-			errs = append(errs, unfit("", "%s twice: %s and %s", p.key(), other.name(), p.name()))
+			errs = append(errs, invalid("", "%s twice: %s and %s", p.key(), other.name(), p.name()))
 		}
 	}
 	return errors.Join(errs...)

@@ -24,26 +24,26 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	if len(a.Select) == 0 {
 		return parts, nil
 	}
-	parts, err := a.settleWanted(ctx, parts)
+	parts, err := a.checkSelected(ctx, parts)
 	if err != nil {
 		return nil, err
 	}
 	_, missing, _ := a.choose(parts)
 	if len(missing) > 0 {
-		if parts, err = a.settleAll(ctx, parts); err != nil {
+		if parts, err = a.checkAll(ctx, parts); err != nil {
 			return nil, err
 		}
 	}
 	kept, missing, have := a.choose(parts)
 	if len(missing) > 0 && (!a.Optional || len(missing) == len(a.Select)) {
-		return nil, unfit("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
+		return nil, invalid("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
 	}
-	return a.told(ctx, parts, kept), nil
+	return a.dropArtifacts(ctx, parts, kept), nil
 }
 
-// settleWanted reads the doubles of the platforms that are wanted, and all of the base,
+// checkSelected reads the doubles of the platforms that are wanted, and all of the base,
 // in which artifacts stay.
-func (a *Assembly) settleWanted(ctx context.Context, parts []*part) ([]*part, error) {
+func (a *Assembly) checkSelected(ctx context.Context, parts []*part) ([]*part, error) {
 	var doubles []*part
 	for _, p := range parts {
 		wanted := slices.ContainsFunc(a.Select, func(want ocispec.Platform) bool {
@@ -53,14 +53,14 @@ func (a *Assembly) settleWanted(ctx context.Context, parts []*part) ([]*part, er
 			doubles = append(doubles, p)
 		}
 	}
-	_, err := a.settleAll(ctx, doubles)
+	_, err := a.checkAll(ctx, doubles)
 	return slices.DeleteFunc(parts, func(p *part) bool { return !p.base && p.entry.Kind == KindArtifact }), err
 }
 
-// told adds to what was kept the artifacts of the base that only reading tells from
+// dropArtifacts adds to what was kept the artifacts of the base that only reading tells from
 // images. They are read where nothing else is left out, so that a base that has what
 // is wanted stays whole; where that does not help, and elsewhere, they are left out.
-func (a *Assembly) told(ctx context.Context, parts, kept []*part) []*part {
+func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*part {
 	var silent []*part
 	for _, p := range parts {
 		if p.base && !p.entry.Placed() && (p.entry.Kind == KindUnread || p.entry.Kind == KindImage) {
@@ -68,7 +68,7 @@ func (a *Assembly) told(ctx context.Context, parts, kept []*part) []*part {
 		}
 	}
 	if len(silent) > 0 && len(kept)+len(silent) == len(parts) {
-		if settled, err := a.settleAll(ctx, parts); err == nil {
+		if settled, err := a.checkAll(ctx, parts); err == nil {
 			if all, _, _ := a.choose(settled); unique(all) == nil {
 				kept = all
 			}

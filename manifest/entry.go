@@ -106,7 +106,7 @@ func (e Entry) identified(img v1.Image) (Entry, error) {
 			return e, fmt.Errorf("config of %s: %w", e.Descriptor.Digest, err)
 		}
 		e.Config = asConfigured(config)
-		if _, agree := platform.Settle(settled, e.Config); agree { // else it stays half empty
+		if _, agree := platform.Reconcile(settled, e.Config); agree { // else it stays half empty
 			platform.Complete(&settled, e.Config)
 			e.Platform = platform.Normalize(settled)
 		}
@@ -160,7 +160,7 @@ func (e *Entry) Check(img v1.Image) (*v1.ConfigFile, error) {
 	}
 	declared, claimed := asWritten(e.Descriptor.Platform), asConfigured(config)
 	declared.OSFeatures, claimed.OSFeatures = nil, nil
-	if _, agree := platform.Settle(declared, claimed); !agree {
+	if _, agree := platform.Reconcile(declared, claimed); !agree {
 		return nil, fmt.Errorf("%w: the index calls %s %s, its config says %s", ErrMismatch, e.Descriptor.Digest, platform.Key(declared), platform.Key(claimed))
 	}
 	return config, nil

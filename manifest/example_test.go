@@ -59,7 +59,7 @@ func ExampleAssembly_Create() {
 	if err := layout.Put(ctx, "v1", index); err != nil {
 		log.Fatal(err)
 	}
-	report, err := manifest.Inspect(ctx, layout, "v1", manifest.Look{})
+	report, err := manifest.Inspect(ctx, layout, "v1", manifest.InspectOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func ExampleCopy() {
 	if _, err := manifest.Copy(ctx, to, "app:v1", from, "app:v1", keep...); err != nil {
 		log.Fatal(err)
 	}
-	report, err := manifest.Inspect(ctx, to, "app:v1", manifest.Look{})
+	report, err := manifest.Inspect(ctx, to, "app:v1", manifest.InspectOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func ExampleInspect() {
 	ctx := context.Background()
 	layout := layoutWith(ctx, "linux/arm/v7")
 	defer os.RemoveAll(filepath.Dir(layout.Dir))
-	report, err := manifest.Inspect(ctx, layout, "armv7", manifest.Look{Sizes: true})
+	report, err := manifest.Inspect(ctx, layout, "armv7", manifest.InspectOptions{Sizes: true})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 		p.loose = p.attests() && !there[p.Descriptor.Annotations[AnnotationReferenceDigest]]
 	}
 	if !a.chooses() {
-		if base, err = a.settleAll(ctx, base); err != nil {
+		if base, err = a.checkAll(ctx, base); err != nil {
 			return nil, err
 		}
 	}
@@ -74,11 +74,11 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 		}
 		kept = slices.DeleteFunc(kept, func(p *part) bool { return p.runs() && fresh[p.key()] })
 	} else if err := unique(slices.Concat(kept, parts)); err != nil && len(parts) > 0 {
-		return nil, unfit("--replace puts the new one in its place", "%w", err)
+		return nil, invalid("--replace puts the new one in its place", "%w", err)
 	}
 	all := slices.Concat(kept, parts)
 	if len(all) == 0 {
-		return nil, unfit("", "nothing would be left of the index")
+		return nil, invalid("", "nothing would be left of the index")
 	}
 	return all, nil
 }
@@ -97,11 +97,11 @@ func (a *Assembly) remove(parts []*part) ([]*part, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return nil, unfit("", "the index has no %s; it has %s", strings.Join(missing, ", "), list(keysOf(parts)))
+		return nil, invalid("", "the index has no %s; it has %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	kept := slices.DeleteFunc(parts, func(p *part) bool { return out[p] })
 	if len(a.Remove) > 0 && len(a.Items) == 0 && !slices.ContainsFunc(kept, func(p *part) bool { return !p.attests() }) {
-		return nil, unfit("", "nothing would be left of the index")
+		return nil, invalid("", "nothing would be left of the index")
 	}
 	return kept, nil
 }
@@ -172,7 +172,7 @@ func (a *Assembly) annotate(parts []*part) error {
 		}
 	}
 	if len(missing) > 0 {
-		return unfit("", "no %s to annotate; there is %s", strings.Join(missing, ", "), list(keysOf(parts)))
+		return invalid("", "no %s to annotate; there is %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 			docker++
 			continue
 		}
-		foreign = append(foreign, unfit("--type oci, or leave it out", "a Docker list cannot hold %s, which is %s: rewriting it would change its digest", p.name(), p.Descriptor.MediaType))
+		foreign = append(foreign, invalid("--type oci, or leave it out", "a Docker list cannot hold %s, which is %s: rewriting it would change its digest", p.name(), p.Descriptor.MediaType))
 	}
 	want := a.Type
 	switch {
@@ -222,7 +222,7 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 		return "", err
 	}
 	if more {
-		return "", unfit("--type oci makes an OCI index, which has annotations", "all images are Docker's, and a Docker manifest list carries no annotations")
+		return "", invalid("--type oci makes an OCI index, which has annotations", "all images are Docker's, and a Docker manifest list carries no annotations")
 	}
 	return want, nil
 }

@@ -20,13 +20,13 @@ const (
 	maxAtOnce  = 16     // images that are read at the same time
 )
 
-// A Look says how closely [Inspect] looks. Its zero value costs one request for
+// InspectOptions say how closely [Inspect] looks. Its zero value costs one request for
 // an index and two for a single image.
-type Look struct {
+type InspectOptions struct {
 	// Sizes adds up what each image weighs: one request more an image.
 	Sizes bool
 	// Referrers reads attestations and asks what refers to the index and to each
-	// image: a request or two more each, where the source is a [Referring].
+	// image: a request or two more each, where the source is a [ReferrerLister].
 	Referrers bool
 	// Platform, if it has an OS, leaves nothing but the image that would run
 	// there, with what its config says. What does not run there is a
@@ -49,7 +49,7 @@ func (e *PlatformError) Error() string {
 // their subjects; indexes within the index are followed, four deep. A child
 // whose platform the index does not say is read for what its config says, and
 // children that have one platform are, since an artifact may be among them ([Entries]).
-func Inspect(ctx context.Context, s Source, ref string, look Look) (*Report, error) {
+func Inspect(ctx context.Context, s Source, ref string, look InspectOptions) (*Report, error) {
 	c, err := s.Get(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func Inspect(ctx context.Context, s Source, ref string, look Look) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	i := &inspection{ctx: ctx, source: s, ref: ref, look: look}
+	i := &inspection{ctx: ctx, source: s, ref: ref, options: look}
 	i.report = &Report{Ref: ref, Digest: d.Digest, MediaType: d.MediaType, Platforms: []Runnable{}}
 	entries, err := Identified(c)
 	if err != nil {
@@ -130,23 +130,23 @@ func (r *Report) tellDoubles() {
 
 // An inspection is one run of Inspect.
 type inspection struct {
-	ctx    context.Context
-	source Source
-	ref    string
-	look   Look
+	ctx     context.Context
+	source  Source
+	ref     string
+	options InspectOptions
 
 	report *Report
-	images []sight
+	images []row
 }
 
-// A sight is an image on its way into the report.
-type sight struct {
+// A row is an image on its way into the report.
+type row struct {
 	Runnable
 	entry        Entry
 	attestations []Entry
 }
 
-// sort makes sights of the images among the entries, with their attestations, and puts
+// sort makes rows of the images among the entries, with their attestations, and puts
 // what is not an image into the report.
 func (i *inspection) sort(entries []Entry) {
 	subjects := map[string][]Entry{}
@@ -161,7 +161,7 @@ func (i *inspection) sort(entries []Entry) {
 		switch {
 		case e.Kind == KindAttestation && i.report.Index:
 		case e.Kind == KindImage:
-			s := sight{entry: e, attestations: subjects[d.Digest.String()]}
+			s := row{entry: e, attestations: subjects[d.Digest.String()]}
 			s.Digest, s.Type, s.Within, s.Annotations = d.Digest, d.MediaType, e.Within, d.Annotations
 			s.FromConfig, s.Written = i.report.Index && e.FromConfig(), e.Written
 			if e.Platform.OS != "" || e.Platform.Architecture != "" {
@@ -181,12 +181,12 @@ func (i *inspection) sort(entries []Entry) {
 
 // finish reads what is still to be read, and fills the report.
 func (i *inspection) finish() error {
-	if i.look.Platform.OS != "" {
+	if i.options.Platform.OS != "" {
 		if err := i.choose(); err != nil {
 			return err
 		}
 	}
-	if i.look.Referrers && (i.report.Index || i.report.ArtifactType != "") {
+	if i.options.Referrers && (i.report.Index || i.report.ArtifactType != "") {
 		notes, err := i.notes(i.report.Digest, nil) // the first to learn whether the source knows
 		if err != nil {
 			return err
@@ -208,17 +208,17 @@ func (i *inspection) choose() error {
 	for at, s := range i.images {
 		have[at], keys[at] = s.entry.Platform, s.Platform
 	}
-	at, ok := platform.Choose(i.look.Platform, have)
+	at, ok := platform.Choose(i.options.Platform, have)
 	if !ok {
-		return &PlatformError{Ref: i.ref, Want: []ocispec.Platform{i.look.Platform}, Have: keys}
+		return &PlatformError{Ref: i.ref, Want: []ocispec.Platform{i.options.Platform}, Have: keys}
 	}
 	i.images = i.images[at : at+1]
 	return nil
 }
 
 // detail adds to an image what the look asks for.
-func (i *inspection) detail(s *sight) error {
-	if i.look.Sizes || i.look.Platform.OS != "" {
+func (i *inspection) detail(s *row) error {
+	if i.options.Sizes || i.options.Platform.OS != "" {
 		img, m, err := s.entry.manifest()
 		if err == nil {
 			s.Size, err = weigh(img, m)
@@ -226,7 +226,7 @@ func (i *inspection) detail(s *sight) error {
 		if err != nil {
 			return err
 		}
-		if i.look.Platform.OS != "" {
+		if i.options.Platform.OS != "" {
 			if err := s.entry.isImage(img); err != nil {
 				return err
 			}
@@ -235,7 +235,7 @@ func (i *inspection) detail(s *sight) error {
 			}
 		}
 	}
-	if !i.look.Referrers {
+	if !i.options.Referrers {
 		return nil
 	}
 	notes, err := i.notes(s.Digest, s.attestations)

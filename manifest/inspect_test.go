@@ -83,7 +83,7 @@ func fixture(t *testing.T, file string) rawIndex {
 	return rawIndex{raw}
 }
 
-func inspect(t *testing.T, s manifest.Source, look manifest.Look) *manifest.Report {
+func inspect(t *testing.T, s manifest.Source, look manifest.InspectOptions) *manifest.Report {
 	t.Helper()
 	r, err := manifest.Inspect(t.Context(), s, "it", look)
 	if err != nil {
@@ -108,7 +108,7 @@ func TestInspectFixtures(t *testing.T) {
 		"windows.json":  {"linux/amd64", "windows/amd64:10.0.17763.7678", "windows/amd64:10.0.20348.4052+win32k"},
 	} {
 		s := one(fixture(t, file))
-		r := inspect(t, s, manifest.Look{})
+		r := inspect(t, s, manifest.InspectOptions{})
 		if !slices.Equal(keys(r), want) || !r.Index || s.gets.Load() != 1 {
 			t.Errorf("%s: %v, want %v; %d gets", file, keys(r), want, s.gets.Load())
 		}
@@ -118,10 +118,10 @@ func TestInspectFixtures(t *testing.T) {
 			}
 		}
 	}
-	if r := inspect(t, one(fixture(t, "hundred.json")), manifest.Look{}); len(r.Platforms) != 100 {
+	if r := inspect(t, one(fixture(t, "hundred.json")), manifest.InspectOptions{}); len(r.Platforms) != 100 {
 		t.Errorf("%d platforms of 100", len(r.Platforms))
 	}
-	r := inspect(t, one(fixture(t, "others.json")), manifest.Look{})
+	r := inspect(t, one(fixture(t, "others.json")), manifest.InspectOptions{})
 	if len(r.Platforms) != 1 || len(r.Others) != 2 || r.Others[1].ArtifactType != "application/vnd.example.sbom" {
 		t.Errorf("others: %+v", r)
 	}
@@ -140,11 +140,11 @@ func TestInspectFollowsIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := inspect(t, one(within(inner, 4)), manifest.Look{Sizes: true})
+	r := inspect(t, one(within(inner, 4)), manifest.InspectOptions{Sizes: true})
 	if !slices.Equal(keys(r), []string{"linux/amd64", "linux/s390x"}) || r.Platforms[0].Within == nil || r.Platforms[0].Size == 0 {
 		t.Errorf("%+v", r)
 	}
-	if _, err := manifest.Inspect(t.Context(), one(within(inner, 5)), "it", manifest.Look{}); !errors.Is(err, manifest.ErrMismatch) {
+	if _, err := manifest.Inspect(t.Context(), one(within(inner, 5)), "it", manifest.InspectOptions{}); !errors.Is(err, manifest.ErrMismatch) {
 		t.Errorf("five deep: %v", err)
 	}
 	// One index many times over is walked once: 10 × 10 × 10 paths, one leaf.
@@ -156,7 +156,7 @@ func TestInspectFollowsIndexes(t *testing.T) {
 		}
 		dag = mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), adds...)
 	}
-	if r := inspect(t, one(dag), manifest.Look{}); len(r.Platforms) != 2 {
+	if r := inspect(t, one(dag), manifest.InspectOptions{}); len(r.Platforms) != 2 {
 		t.Errorf("%d platforms", len(r.Platforms))
 	}
 }
@@ -166,7 +166,7 @@ func TestInspectReadsWhatTheIndexDoesNotSay(t *testing.T) {
 	c := child(t, "linux/arm/v6", types.OCIManifestSchema1)
 	idx := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: c.Content.(v1.Image)})
 	idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), "application/vnd.example.thing")})
-	r := inspect(t, one(idx), manifest.Look{})
+	r := inspect(t, one(idx), manifest.InspectOptions{})
 	if !slices.Equal(keys(r), []string{"linux/arm/v6"}) || !r.Platforms[0].FromConfig || len(r.Others) != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -177,7 +177,7 @@ func TestInspectBoundsWhatItLists(t *testing.T) {
 	raw := `{"schemaVersion":2,"manifests":[` + strings.TrimSuffix(strings.Repeat(entry, 100_000), ",") + `]}`
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := manifest.Inspect(t.Context(), one(rawIndex{[]byte(raw)}), "it", manifest.Look{}); !errors.Is(err, manifest.ErrMismatch) {
+	if _, err := manifest.Inspect(t.Context(), one(rawIndex{[]byte(raw)}), "it", manifest.InspectOptions{}); !errors.Is(err, manifest.ErrMismatch) {
 		t.Errorf("an index of 100,000: %v", err)
 	}
 	a := manifest.Assembly{Items: []manifest.Item{{Ref: "it"}}, Select: linux(t, "amd64")}
@@ -207,7 +207,7 @@ func TestInspectNotes(t *testing.T) {
 		"sbom, signed, x/y, z/": {refer("z/", ""), refer("x/y", ""), {Tag: "t"}, refer("application/spdx+json", "")},
 	} {
 		s.referrers = map[string][]manifest.Referrer{c.Descriptor.Digest.String(): list}
-		r := inspect(t, s, manifest.Look{Referrers: true})
+		r := inspect(t, s, manifest.InspectOptions{Referrers: true})
 		if got := strings.Join(r.Platforms[0].Notes, ", "); got != want {
 			t.Errorf("notes %q, want %q", got, want)
 		}
@@ -220,11 +220,11 @@ func TestInspectOnePlatform(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := inspect(t, one(idx), manifest.Look{Platform: linux(t, "arm/v7")[0]})
+	r := inspect(t, one(idx), manifest.InspectOptions{Platform: linux(t, "arm/v7")[0]})
 	if !slices.Equal(keys(r), []string{"linux/arm/v6"}) || r.Platforms[0].Image == nil || len(r.Platforms[0].Image.Layers) != 1 {
 		t.Errorf("%+v", r)
 	}
-	_, err = manifest.Inspect(t.Context(), one(idx), "it", manifest.Look{Platform: linux(t, "s390x")[0]})
+	_, err = manifest.Inspect(t.Context(), one(idx), "it", manifest.InspectOptions{Platform: linux(t, "s390x")[0]})
 	var p *manifest.PlatformError
 	if !errors.As(err, &p) || err.Error() != "it does not run on linux/s390x; it runs on linux/amd64, linux/arm/v6" {
 		t.Errorf("%v", err)
@@ -235,7 +235,7 @@ func TestInspectRefusesImpossibleSizes(t *testing.T) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	for _, size := range []int64{-1, 1<<63 - 1} {
 		s := one(lying{img, size})
-		if _, err := manifest.Inspect(t.Context(), s, "it", manifest.Look{Sizes: true}); !errors.Is(err, manifest.ErrMismatch) {
+		if _, err := manifest.Inspect(t.Context(), s, "it", manifest.InspectOptions{Sizes: true}); !errors.Is(err, manifest.ErrMismatch) {
 			t.Errorf("size %d: %v", size, err)
 		}
 	}

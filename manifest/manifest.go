@@ -14,7 +14,7 @@
 // is its first half, for who wants to know before anything is read.
 //
 // What a place can do beyond get and put are interfaces of one method, found by type
-// assertion: [Referring], [Preparer], [Carrier], [Packer].
+// assertion: [ReferrerLister], [PushPreparer], [BasePusher], [BatchPutter].
 package manifest
 
 import (
@@ -54,8 +54,8 @@ type Sink interface {
 	Put(ctx context.Context, ref string, c Content) error
 }
 
-// A Preparer is a Sink that can say early whether ref can be written.
-type Preparer interface {
+// A PushPreparer is a Sink that can say early whether ref can be written.
+type PushPreparer interface {
 	// Prepare asks what ref names now (the zero Descriptor: nothing) and with
 	// that whether the credentials hold. Where ref names nothing yet it also
 	// opens the upload that the first blob will use, which proves the right to
@@ -64,8 +64,8 @@ type Preparer interface {
 	Prepare(ctx context.Context, ref string) (current v1.Descriptor, release func(), err error)
 }
 
-// A Carrier is a Sink that can store layers ahead of the image they belong to.
-type Carrier interface {
+// A BasePusher is a Sink that can store layers ahead of the image they belong to.
+type BasePusher interface {
 	// Carry stores the layers where a later Put to ref finds them.
 	Carry(ctx context.Context, ref string, layers ...v1.Layer) error
 }

@@ -8,9 +8,9 @@ type Named struct {
 	Content Content
 }
 
-// A Packer is a Sink that stores several contents as one: an image with what refers
+// A BatchPutter is a Sink that stores several contents as one: an image with what refers
 // to it in one archive.
-type Packer interface {
+type BatchPutter interface {
 	// PutAll does what a Put of each would do, but at once: on an error every
 	// reference is as it was.
 	PutAll(ctx context.Context, all ...Named) error

@@ -10,9 +10,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A Referring is a Source that knows what refers to a manifest: signatures,
+// A ReferrerLister is a Source that knows what refers to a manifest: signatures,
 // SBOMs, provenance.
-type Referring interface {
+type ReferrerLister interface {
 	// Referrers lists what refers to subject in the repository that ref is in:
 	// by the API of OCI 1.1, or where there is none by its tag sha256-…, and by
 	// those of cosign's tags sha256-….SUFFIX whose suffixes are given. Nothing
@@ -69,7 +69,7 @@ func (i *inspection) notes(subject v1.Hash, attestations []Entry) ([]string, err
 		}
 		found = append(found, kinds...)
 	}
-	if r, ok := i.source.(Referring); ok {
+	if r, ok := i.source.(ReferrerLister); ok {
 		refs, err := r.Referrers(i.ctx, i.ref, subject, "sig")
 		if err != nil {
 			return nil, fmt.Errorf("referrers of %s: %w", subject, err)

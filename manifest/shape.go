@@ -68,10 +68,10 @@ func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
 // own media types have none.
 const DockerLayerZStd types.MediaType = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
-// Elsewhere reports whether a layer is of a type that may not be distributed and names the
+// External reports whether a layer is of a type that may not be distributed and names the
 // URLs that it is fetched from (image-spec, layer.md, "Non-Distributable Layers"). It is
 // not moved with its image. One without URLs is: nobody would find it otherwise.
-func Elsewhere(layer v1.Descriptor) bool {
+func External(layer v1.Descriptor) bool {
 	return !layer.MediaType.IsDistributable() && len(layer.URLs) > 0
 }
 

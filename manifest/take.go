@@ -11,8 +11,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// take reads one item. idx is what it is, when it is an index.
-func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part, idx v1.ImageIndex, err error) {
+// resolve reads one item. idx is what it is, when it is an index.
+func (a *Assembly) resolve(ctx context.Context, s Source, item Item) (found []*part, idx v1.ImageIndex, err error) {
 	if a.TrustPlatforms && item.Platform.OS != "" {
 		d, err := s.Resolve(ctx, item.Ref)
 		if err != nil {
@@ -33,7 +33,7 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 			return nil, nil, err
 		}
 		p := &part{Child: Child{Descriptor: d, Content: c}, from: item.Ref}
-		return []*part{p}, nil, a.settle(ctx, p, item.Platform, c)
+		return []*part{p}, nil, a.check(ctx, p, item.Platform, c)
 	case v1.ImageIndex:
 		if a.unchanging() {
 			return nil, c, nil
@@ -45,7 +45,7 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 		if item.Platform.OS == "" && a.chooses() {
 			return found, c, nil
 		}
-		found, err = a.settleAll(ctx, found)
+		found, err = a.checkAll(ctx, found)
 		if err == nil && item.Platform.OS != "" {
 			found, err = a.declared(ctx, item, found)
 		}
@@ -56,7 +56,7 @@ func (a *Assembly) take(ctx context.Context, s Source, item Item) (found []*part
 
 // trusted takes an image unread.
 func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
-	settled, _ := platform.Settle(item.Platform, ocispec.Platform{})
+	settled, _ := platform.Reconcile(item.Platform, ocispec.Platform{})
 	d = v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: platform.ToV1(settled)}
 	return &part{from: item.Ref, entry: Entry{Kind: KindImage, Platform: platform.FromV1(d.Platform)}, Child: Child{Descriptor: d, Open: func() (Content, error) {
 		c, err := s.Get(ctx, item.Ref)
@@ -70,10 +70,10 @@ func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	}}}
 }
 
-// settleAll reads the entries that are not told by their descriptors. An artifact among
+// checkAll reads the entries that are not told by their descriptors. An artifact among
 // them runs nowhere: it stays in the base, and is left out elsewhere.
-func (a *Assembly) settleAll(ctx context.Context, parts []*part) (settled []*part, err error) {
-	err = each(parts, func(p **part) error { return a.settleOne(ctx, *p) })
+func (a *Assembly) checkAll(ctx context.Context, parts []*part) (settled []*part, err error) {
+	err = each(parts, func(p **part) error { return a.checkOne(ctx, *p) })
 	for _, p := range parts {
 		if p.base || p.entry.Kind != KindArtifact {
 			settled = append(settled, p)
@@ -82,9 +82,9 @@ func (a *Assembly) settleAll(ctx context.Context, parts []*part) (settled []*par
 	return settled, err
 }
 
-// settleOne reads p if it is unread. An image of the base that says no platform
+// checkOne reads p if it is unread. An image of the base that says no platform
 // anywhere stays what it is.
-func (a *Assembly) settleOne(ctx context.Context, p *part) error {
+func (a *Assembly) checkOne(ctx context.Context, p *part) error {
 	if p.entry.Kind != KindUnread {
 		return nil
 	}
@@ -105,22 +105,22 @@ func (a *Assembly) settleOne(ctx context.Context, p *part) error {
 	return nil
 }
 
-// settle gives an image the platform that is declared and that its config says.
-func (a *Assembly) settle(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) (err error) {
+// check gives an image the platform that is declared and that its config says.
+func (a *Assembly) check(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) (err error) {
 	if p.entry, err = Identify(p.Descriptor, img); err != nil {
 		return fmt.Errorf("%s: %w", p.from, err)
 	}
 	if p.entry.Kind == KindArtifact {
-		return unfit("", "%s is no image but an artifact, %s", p.from, p.entry.Type)
+		return invalid("", "%s is no image but an artifact, %s", p.from, p.entry.Type)
 	}
 	return a.agree(ctx, p, declared, p.entry.Config, "its config says")
 }
 
 // agree sets the platform of p to what is declared and what another word says.
 func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Platform, word string) error {
-	settled, agree := platform.Settle(declared, says)
+	settled, agree := platform.Reconcile(declared, says)
 	if settled.OS == "" || settled.Architecture == "" {
-		return unfit("declare one: "+p.from+"=linux/amd64, for example", "%s: its config says half a platform or none: os %q, architecture %q", p.from, says.OS, says.Architecture)
+		return invalid("declare one: "+p.from+"=linux/amd64, for example", "%s: its config says half a platform or none: os %q, architecture %q", p.from, says.OS, says.Architecture)
 	}
 	if !agree {
 		err := fmt.Errorf("%s: declared %s, %s %s: %w", p.from, platform.Key(declared), word, platform.Key(says), ErrMismatch)
@@ -146,7 +146,7 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 			continue
 		}
 		images, have = append(images, p), append(have, p.key())
-		if _, agree := platform.Settle(item.Platform, asWritten(p.Descriptor.Platform)); agree {
+		if _, agree := platform.Reconcile(item.Platform, asWritten(p.Descriptor.Platform)); agree {
 			fit, of = append(fit, p), append(of, p.entry.Platform)
 		}
 	}
@@ -157,10 +157,10 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 	}
 	switch len(fit) {
 	case 0:
-		return nil, unfit("", "%s has no %s; it has %s", item.Ref, platform.Key(item.Platform), list(have))
+		return nil, invalid("", "%s has no %s; it has %s", item.Ref, platform.Key(item.Platform), list(have))
 	case 1:
 	default:
-		return nil, unfit("name the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(have))
+		return nil, invalid("name the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(have))
 	}
 	says := asWritten(fit[0].Descriptor.Platform)
 	if err := a.agree(ctx, fit[0], item.Platform, says, "its index says"); err != nil {

@@ -36,18 +36,18 @@ type app struct {
 	verbose int
 	profile profiles
 
-	config  *config.Config
-	log     *slog.Logger
-	client  *registry.Client
-	cache   string // the directory, "" for none
-	key     []byte // of what the cache remembers; see cacheKey
-	keyed   sync.Once
-	leave   func()      // the cache: what the run found there may be pruned
-	grown   atomic.Bool // the cache may have, by a program
-	work    string      // the work directory, "" before it is wanted
-	sources *sources    // of the archives that are read
-	adopted sync.Once   // KO_DOCKER_REPO, which is said
-	ends    []func()    // last first
+	config     *config.Config
+	log        *slog.Logger
+	client     *registry.Client
+	cache      string // the directory, "" for none
+	key        []byte // of what the cache remembers; see cacheKey
+	keyed      sync.Once
+	leaveCache func()      // the cache: what the run found there may be pruned
+	grown      atomic.Bool // the cache may have, by a program
+	work       string      // the work directory, "" before it is wanted
+	sources    *sources    // of the archives that are read
+	adopted    sync.Once   // KO_DOCKER_REPO, which is said
+	ends       []func()    // last first
 
 	mu       sync.Mutex // guards work, sources and ends
 	building sync.Mutex // held while a mirror builds a program
@@ -90,9 +90,9 @@ func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.cache = a.usableCache()
 	a.log.DebugContext(cmd.Context(), "settings", "file", cmp.Or(a.config.File, "none"), "cache", cmp.Or(a.cache, "none"))
 	ctx := cmd.Context()
-	a.leave = a.enter(ctx)
+	a.leaveCache = a.enter(ctx)
 	a.ends = append(a.ends, func() {
-		a.leave()
+		a.leaveCache()
 		a.bound(ctx)
 	})
 	a.client = a.newClient()

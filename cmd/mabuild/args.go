@@ -53,8 +53,8 @@ func atMostOne(what string) cobra.PositionalArgs {
 	}
 }
 
-// elsewhere are words of other tools, and what they are here.
-var elsewhere = map[string]string{
+// otherTools are words of other tools, and what they are here.
+var otherTools = map[string]string{
 	"apply":   "mabuild push publishes; kubectl applies what names the digest that it prints",
 	"auth":    "mabuild login HOST",
 	"digest":  "mabuild inspect --digest IMAGE",
@@ -86,7 +86,7 @@ func noCommand(cmd *cobra.Command, word string) error {
 			names = append(names, sub.Name())
 		}
 	}
-	meant, known := elsewhere[word]
+	meant, known := otherTools[word]
 	alike := cmd.SuggestionsFor(word)
 	if near := config.Nearest(word, names); len(alike) == 0 && near != "" {
 		alike = []string{near}

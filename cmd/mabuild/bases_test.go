@@ -47,7 +47,7 @@ func TestLayersOfANewBaseTravelAtOnce(t *testing.T) {
 		}
 		bases.note(repos[0].name, "linux/amd64", c.stood)
 		r.Reset()
-		check(t, pub.hooks(program{}, repos, newDesk()).OnBase(t.Context(), p, base))
+		check(t, pub.hooks(program{}, repos, newPlatformResults()).OnBase(t.Context(), p, base))
 		if got := r.Total() > 0; got != c.requests {
 			t.Errorf("%s: asked %t, want %t", c.what, got, c.requests)
 		}

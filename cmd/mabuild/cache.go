@@ -93,7 +93,7 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	if err := a.start(cmd); err != nil {
 		return nil, err
 	}
-	a.leave()
+	a.leaveCache()
 	dir := a.cacheDir()
 	if dir == "" {
 		return nil, usage("name one with MABUILD_CACHE or cache.dir", "there is no cache directory: HOME and XDG_CACHE_HOME are not set")
@@ -116,7 +116,7 @@ func (a *app) enter(ctx context.Context) (leave func()) {
 	if err != nil {
 		return func() {} // which was said
 	}
-	leave, err = c.Enter(ctx)
+	leave, err = c.Hold(ctx)
 	if err != nil && ctx.Err() == nil {
 		a.log.Debug(err.Error())
 	}

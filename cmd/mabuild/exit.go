@@ -44,15 +44,15 @@ func usage(way, format string, args ...any) error {
 	return &usageError{err: fmt.Errorf(format, args...), way: way}
 }
 
-// partly is returned when some programs were published and others were not.
-type partly struct{ error }
+// partialError is returned when some programs were published and others were not.
+type partialError struct{ error }
 
-func (e partly) Unwrap() error { return e.error }
+func (e partialError) Unwrap() error { return e.error }
 
 // exitCode gives an error its exit code; where all of several failed, the
 // first's.
 func exitCode(err error) int {
-	if as[partly](err) {
+	if as[partialError](err) {
 		return exitPartly
 	}
 	if _, ok := err.(*usageError); ok { //nolint:errorlint // whatever it holds
@@ -68,7 +68,7 @@ func exitCodeOf(err error) int {
 		registry *registry.Error
 	)
 	switch {
-	case as[*unmetError](err):
+	case as[*requirementError](err):
 		return exitBuild
 	case errors.Is(err, manifest.ErrMismatch), as[*rootfs.LayerError](err):
 		return exitContent
@@ -141,7 +141,7 @@ func parts(err error) []error {
 		}
 		return []error{err}
 	}
-	if p, ok := err.(partly); ok { //nolint:errorlint // its own outermost layer
+	if p, ok := err.(partialError); ok { //nolint:errorlint // its own outermost layer
 		return parts(p.error)
 	}
 	several, ok := err.(interface{ Unwrap() []error })

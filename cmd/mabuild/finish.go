@@ -16,7 +16,7 @@ import (
 
 // finish fills the local destinations and moves the tags: those last, as others
 // act on them at once. What is whole is in the result also when something failed.
-func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result, bills []*bill) (*published, error) {
+func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result, bills []*sbom) (*published, error) {
 	out := &published{name: p.spec.Name, content: r.Index, images: r.Images, bills: bills}
 	if p.noIndex {
 		out.content = r.Images[0].Image
@@ -57,7 +57,7 @@ func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
 	if len(p.bills) == 0 {
 		return o.sink.Put(ctx, o.ref, p.content)
 	}
-	if packer, ok := o.sink.(manifest.Packer); ok {
+	if packer, ok := o.sink.(manifest.BatchPutter); ok {
 		return packer.PutAll(ctx, beside(o.ref, p.content, p.bills)...)
 	}
 	pub.log.WarnContext(ctx, o.text+" has no place for SBOMs: --sbom-dir writes files")

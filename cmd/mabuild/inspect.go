@@ -26,7 +26,7 @@ type inspectOptions struct {
 
 	width    int // of the terminal, 0 for none
 	template *template.Template
-	look     manifest.Look
+	look     manifest.InspectOptions
 	required []ocispec.Platform
 }
 
@@ -83,7 +83,7 @@ several images a table is printed, images by platforms.`,
 // parse reads the options.
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
-	o.look = manifest.Look{Sizes: o.sizes, Referrers: o.referrers}
+	o.look = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers}
 	if o.platform != "" {
 		o.look.Platform, err = platform.Parse(o.platform)
 		errs = append(errs, err)
@@ -171,7 +171,7 @@ func (o *inspectOptions) verdict(all []inspected) error {
 	}
 	err := errors.Join(append(errs, unmet...)...)
 	if len(errs) > 0 && len(errs) < len(all) {
-		return partly{err}
+		return partialError{err}
 	}
 	return err
 }
@@ -199,11 +199,11 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 	if len(lacking) == 0 {
 		return nil
 	}
-	return &unmetError{&manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
+	return &requirementError{&manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
 }
 
-// An unmetError says that an image does not keep what --require demands.
-type unmetError struct{ *manifest.PlatformError }
+// A requirementError says that an image does not keep what --require demands.
+type requirementError struct{ *manifest.PlatformError }
 
 // printRaw prints the manifest of an image, or of the one in it that --platform
 // names.

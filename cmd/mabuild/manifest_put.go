@@ -159,7 +159,7 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 	}
 	err = errors.Join(errs...)
 	if err != nil && len(done) > 0 {
-		return partly{err}
+		return partialError{err}
 	}
 	if err == nil && w.digestLine {
 		_, err = fmt.Fprintf(a.stdout, "Digest: %s %d\n", d.Digest, d.Size)

@@ -10,8 +10,8 @@ import (
 // the sooner. It is no limit: a push of thousands of images takes more.
 const memoryWanted = 32 << 20
 
-// frugal leaves the machine's memory to the compilers. GOMEMLIMIT says otherwise.
-func frugal() {
+// limitMemory leaves the machine's memory to the compilers. GOMEMLIMIT says otherwise.
+func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryWanted)
 	}

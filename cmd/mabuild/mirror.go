@@ -192,7 +192,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	switch {
 	case local.Is(target):
-		_, err := store{}.place(target)
+		_, err := store{}.localPlace(target)
 		errs = append(errs, err)
 	case strings.Contains(target, "@"):
 		errs = append(errs, usage("write repository:tag", "target %q has a digest, which follows from what is copied", target))
@@ -244,7 +244,7 @@ func (o *mirrorOptions) runner(a *app, s store) *mirror.Runner {
 func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 	err, some := report.Err()
 	if err != nil && some {
-		err = partly{err}
+		err = partialError{err}
 	}
 	if o.report != "" {
 		err = errors.Join(err, writeReport(o.report, report))

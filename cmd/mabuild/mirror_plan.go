@@ -22,8 +22,8 @@ type plan struct {
 	fence      *config.Fence // of the paths that the file names
 
 	// What the rounds of a plan have in common.
-	manners *registry.Manners
-	claims  mirror.Claims
+	limits *registry.Limits
+	claims mirror.Claims
 }
 
 // loadPlan reads the file.
@@ -32,7 +32,7 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
-	p := &plan{registries: m.Registries, fence: m.Fence(), manners: &registry.Manners{}}
+	p := &plan{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
 	if p.logins, err = m.Logins(nil); err != nil {
 		return nil, &usageError{err: err}
 	}
@@ -55,7 +55,7 @@ func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
 // succeed lets the rounds of p go on where those of an older plan are: how registries
 // want to be treated stays known, but for those of which the file now says otherwise.
 func (p *plan) succeed(old *plan) {
-	p.manners = old.manners
+	p.limits = old.limits
 	limits := func(p *plan, host string) [2]int {
 		r := p.registries[host]
 		return [2]int{r.MaxRequests, r.PerSecond}
@@ -63,7 +63,7 @@ func (p *plan) succeed(old *plan) {
 	for _, named := range []map[string]config.MirrorRegistry{old.registries, p.registries} {
 		for host := range named {
 			if limits(p, host) != limits(old, host) {
-				p.manners.Forget(host)
+				p.limits.Forget(host)
 			}
 		}
 	}
@@ -90,7 +90,7 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 // in the place of what the configuration says.
 func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 	c := a.newClient()
-	c.QuotaReserve, c.Manners = o.reserve, p.manners
+	c.QuotaReserve, c.Limits = o.reserve, p.limits
 	for host, r := range p.registries {
 		h := hostOf(r.Registry)
 		h.MaxRequests, h.PerSecond, h.QuotaReserve = r.MaxRequests, float64(r.PerSecond), r.QuotaReserve

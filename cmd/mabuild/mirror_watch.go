@@ -32,7 +32,7 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 		return usage("every: 6h, or cron:", "--watch %s: no entry says when", o.file)
 	}
 	w.metrics.expect(nil, p.entries)
-	a.leave() // each round enters by itself
+	a.leaveCache() // each round enters by itself
 	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
 	watcher.Watch(ctx, p.entries)
 	return context.Cause(ctx)

@@ -74,17 +74,17 @@ func TestMannersOutliveAPlan(t *testing.T) {
 	ask := func(p *plan) int {
 		t.Helper()
 		before := len(r.Requests())
-		c := &registry.Client{Keychain: authn.NewMultiKeychain(), Manners: p.manners}
+		c := &registry.Client{Keychain: authn.NewMultiKeychain(), Limits: p.limits}
 		if _, err := c.Resolve(t.Context(), r.Host+"/app:v1"); err == nil {
 			t.Error("there is an answer")
 		}
 		return len(r.Requests()) - before
 	}
 	says := func(perSecond int) *plan {
-		return &plan{registries: map[string]config.MirrorRegistry{r.Host: {PerSecond: perSecond}}, manners: &registry.Manners{}}
+		return &plan{registries: map[string]config.MirrorRegistry{r.Host: {PerSecond: perSecond}}, limits: &registry.Limits{}}
 	}
 	first, same, other := says(1), says(1), says(2)
-	silent := &plan{manners: &registry.Manners{}}
+	silent := &plan{limits: &registry.Limits{}}
 	if n := ask(first); n != 1 {
 		t.Errorf("%d requests at first", n)
 	}

@@ -52,7 +52,7 @@ type published struct {
 	content manifest.Content
 	digest  v1.Hash
 	images  []build.Image
-	bills   []*bill // one for each image, or none
+	bills   []*sbom // one for each image, or none
 
 	repos   []string // in the order asked, as all below
 	tags    []string
@@ -67,7 +67,7 @@ type publisher struct {
 	builder *build.Builder
 	client  *registry.Client
 	log     *slog.Logger
-	bills   *biller // nil: no SBOMs
+	bills   *sbomWriter // nil: no SBOMs
 	bases   baseline
 }
 
@@ -148,7 +148,7 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 			r.release()
 		}
 	}()
-	d := newDesk()
+	d := newPlatformResults()
 	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos, d))
 	refused := context.Cause(ctx) != nil && parent.Err() == nil
 	if err != nil {
@@ -180,7 +180,7 @@ func refusals(repos []*repository) error {
 }
 
 // hooks send what there is as soon as it is there.
-func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks {
+func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) build.Hooks {
 	start := time.Now()
 	return build.Hooks{
 		OnBase: func(ctx context.Context, pf ocispec.Platform, base v1.Image) error {
@@ -217,9 +217,9 @@ func (pub *publisher) hooks(p program, repos []*repository, d *desk) build.Hooks
 			if len(repos) > 0 {
 				log.InfoContext(ctx, "pushing")
 			}
-			var made *bill
+			var made *sbom
 			if pub.bills != nil {
-				if made, err = pub.bills.bill(ctx, p, i, d.base(key)); err != nil {
+				if made, err = pub.bills.sbom(ctx, p, i, d.base(key)); err != nil {
 					return fmt.Errorf("sbom: %w", err)
 				}
 				d.keep(key, made)

@@ -98,7 +98,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	a.client.Verify = o.verify
-	frugal()
+	limitMemory()
 	ctx := cmd.Context()
 	work, err := a.workDir(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	pub := &publisher{client: a.client, log: a.log, bases: baselineIn(a.cache), builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
-	if pub.bills, err = a.biller(); err != nil {
+	if pub.bills, err = a.sbomWriter(); err != nil {
 		return err
 	}
 	programs, err := a.programs(ctx, pub.builder, o)

@@ -18,7 +18,7 @@ import (
 
 // all publishes the programs at once, one's failure stopping no other, and
 // returns what became of each in the order asked. Some whole and some not is
-// [partly].
+// [partialError].
 func (pub *publisher) all(ctx context.Context, programs []program) ([]*published, error) {
 	done := make([]*published, len(programs))
 	errs := make([]error, len(programs))
@@ -34,7 +34,7 @@ func (pub *publisher) all(ctx context.Context, programs []program) ([]*published
 	wg.Wait()
 	err := errors.Join(errs...)
 	if err != nil && slices.ContainsFunc(done, (*published).anywhere) {
-		err = partly{err}
+		err = partialError{err}
 	}
 	return done, err
 }

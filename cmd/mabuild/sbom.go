@@ -24,9 +24,9 @@ import (
 // noSBOM is the value of --sbom for none.
 const noSBOM = "none"
 
-// A biller makes the SBOMs of a run. What it made it keeps in the cache under the
+// An sbomWriter makes the SBOMs of a run. What it made it keeps in the cache under the
 // image's digest, so that a run without news reads neither programs nor bases.
-type biller struct {
+type sbomWriter struct {
 	format attest.Format
 	base   bool   // the base's packages, too
 	dir    string // for files, "": none
@@ -40,16 +40,16 @@ type biller struct {
 	writing sync.Mutex // one document at a time, and the packages in it: a base may have many
 }
 
-// A bill is the SBOM of one image.
-type bill struct {
+// An sbom is the SBOM of one image.
+type sbom struct {
 	file     string // its name
 	document []byte
 	artifact v1.Image
 	digest   v1.Hash // of the artifact
 }
 
-// biller is what the configuration wants, nil for no SBOMs.
-func (a *app) biller() (*biller, error) {
+// sbomWriter is what the configuration wants, nil for no SBOMs.
+func (a *app) sbomWriter() (*sbomWriter, error) {
 	c := a.config
 	switch {
 	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == config.FromDefault:
@@ -59,7 +59,7 @@ func (a *app) biller() (*biller, error) {
 	case c.MediaTypes == "docker":
 		return nil, usage("leave one of them out", "--sbom %s: what refers to an image is OCI's, and --media-types docker is for registries that know no OCI", c.SBOM)
 	}
-	b := &biller{
+	b := &sbomWriter{
 		format: attest.Format(c.SBOM), base: c.SBOMBase, dir: c.SBOMDir, tool: strings.Trim(versionText(), "()"),
 		log: a.log, lists: map[v1.Hash]func() (*attest.Packages, error){},
 	}
@@ -67,14 +67,14 @@ func (a *app) biller() (*biller, error) {
 	return b, nil
 }
 
-// bill makes the SBOM of p's image i on base, which is nil for those built in, or
+// sbom makes the SBOM of p's image i on base, which is nil for those built in, or
 // finds it in the cache.
-func (b *biller) bill(ctx context.Context, p program, i build.Image, base v1.Image) (*bill, error) {
+func (b *sbomWriter) sbom(ctx context.Context, p program, i build.Image, base v1.Image) (*sbom, error) {
 	digest, err := i.Digest()
 	if err != nil {
 		return nil, err
 	}
-	made := &bill{file: b.format.FileName(p.spec.Name, i.Platform)}
+	made := &sbom{file: b.format.FileName(p.spec.Name, i.Platform)}
 	key := fmt.Sprintf("%d %s %s %t %q %q %q", documentVersion, digest, b.format, b.base, b.tool, i.BaseRef, made.file)
 	var kept struct{ Document v1.Hash }
 	if b.cache.Load("sbom", key, &kept) {
@@ -106,7 +106,7 @@ const (
 )
 
 // write writes the document.
-func (b *biller) write(ctx context.Context, p program, i build.Image, base v1.Image) ([]byte, error) {
+func (b *sbomWriter) write(ctx context.Context, p program, i build.Image, base v1.Image) ([]byte, error) {
 	f := attest.Facts{Name: p.spec.Name, Version: p.spec.Main.Version, Platform: i.Platform, Tool: b.tool, Time: p.spec.Time}
 	if len(p.spec.Files) > 0 {
 		f.Unread = append(f.Unread, "Files beside the program are not analysed.")
@@ -128,7 +128,7 @@ func (b *biller) write(ctx context.Context, p program, i build.Image, base v1.Im
 }
 
 // baseOf says what i stands on.
-func (b *biller) baseOf(i build.Image, base v1.Image) (attest.Base, error) {
+func (b *sbomWriter) baseOf(i build.Image, base v1.Image) (attest.Base, error) {
 	switch i.BaseRef {
 	case build.Scratch:
 		return attest.Base{}, nil
@@ -152,7 +152,7 @@ func (b *biller) baseOf(i build.Image, base v1.Image) (attest.Base, error) {
 }
 
 // packages lists those of a base: its layers are read once a digest.
-func (b *biller) packages(digest v1.Hash, base v1.Image) (*attest.Packages, error) {
+func (b *sbomWriter) packages(digest v1.Hash, base v1.Image) (*attest.Packages, error) {
 	b.mu.Lock()
 	read, ok := b.lists[digest]
 	if !ok {
@@ -177,10 +177,10 @@ func (b *biller) packages(digest v1.Hash, base v1.Image) (*attest.Packages, erro
 	return read()
 }
 
-// attach stores a bill beside its image, which was just put there. Where the
-// image had been there before, and this bill went along with it, that is not asked
+// attach stores an SBOM beside its image, which was just put there. Where the
+// image had been there before, and this SBOM went along with it, that is not asked
 // for again, unless all is to be verified.
-func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, made *bill) error {
+func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, made *sbom) error {
 	at := repo + "@"
 	key := at + image.String() + " " + made.digest.String()
 	var went bool
@@ -194,9 +194,9 @@ func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, ma
 	return nil
 }
 
-// beside lists content under ref and the bills of its images, as layouts and
+// beside lists content under ref and the SBOMs of its images, as layouts and
 // archives keep them.
-func beside(ref string, content manifest.Content, bills []*bill) []manifest.Named {
+func beside(ref string, content manifest.Content, bills []*sbom) []manifest.Named {
 	var all []manifest.Named
 	for _, b := range bills {
 		all = append(all, manifest.Named{Ref: "@" + b.digest.String(), Content: b.artifact})
@@ -204,8 +204,8 @@ func beside(ref string, content manifest.Content, bills []*bill) []manifest.Name
 	return append(all, manifest.Named{Ref: ref, Content: content})
 }
 
-// save writes the bills into the directory for them.
-func (b *biller) save(bills []*bill) error {
+// save writes the SBOMs into the directory for them.
+func (b *sbomWriter) save(bills []*sbom) error {
 	if b == nil || b.dir == "" {
 		return nil
 	}
@@ -224,40 +224,42 @@ func (b *biller) save(bills []*bill) error {
 	return nil
 }
 
-// A desk collects what a program's platforms bring, at once, until all are there.
-type desk struct {
+// platformResults collects what a program's platforms bring, at once, until all are there.
+type platformResults struct {
 	mu    sync.Mutex
 	bases map[string]v1.Image // by platform
-	bills map[string]*bill
+	sboms map[string]*sbom
 }
 
-func newDesk() *desk { return &desk{bases: map[string]v1.Image{}, bills: map[string]*bill{}} }
+func newPlatformResults() *platformResults {
+	return &platformResults{bases: map[string]v1.Image{}, sboms: map[string]*sbom{}}
+}
 
-func (d *desk) keepBase(key string, base v1.Image) {
+func (d *platformResults) keepBase(key string, base v1.Image) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.bases[key] = base
 }
 
-func (d *desk) base(key string) v1.Image {
+func (d *platformResults) base(key string) v1.Image {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.bases[key]
 }
 
-func (d *desk) keep(key string, b *bill) {
+func (d *platformResults) keep(key string, b *sbom) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bills[key] = b
+	d.sboms[key] = b
 }
 
-// inOrder returns the bills of images, in their order; none where none were made.
-func (d *desk) inOrder(images []build.Image) []*bill {
+// inOrder returns the SBOMs of images, in their order; none where none were made.
+func (d *platformResults) inOrder(images []build.Image) []*sbom {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var list []*bill
+	var list []*sbom
 	for _, i := range images {
-		if b, ok := d.bills[platform.Key(i.Platform)]; ok {
+		if b, ok := d.sboms[platform.Key(i.Platform)]; ok {
 			list = append(list, b)
 		}
 	}
@@ -265,7 +267,7 @@ func (d *desk) inOrder(images []build.Image) []*bill {
 }
 
 // plan says what is to be made, for a dry run.
-func (b *biller) plan() string {
+func (b *sbomWriter) plan() string {
 	if b == nil {
 		return ""
 	}

@@ -57,7 +57,7 @@ arrive, or a --host, so that web pages of others cannot reach it (DNS rebinding)
 }
 
 func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
-	a.leave() // it lives for long and wants nothing of the cache
+	a.leaveCache() // it lives for long and wants nothing of the cache
 	hosts, err := serve.ParseHosts(o.hosts)
 	if err != nil {
 		return usage("--host registry.local, for example", "--host: %s", err)

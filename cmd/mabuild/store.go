@@ -76,8 +76,8 @@ func (s *sources) close() {
 
 var _ mirror.Store = store{}
 
-// place reads a local place that a mirror writes to.
-func (s store) place(text string) (local.Place, error) {
+// localPlace reads a local place that a mirror writes to.
+func (s store) localPlace(text string) (local.Place, error) {
 	place, err := placeOf(text)
 	if err == nil {
 		err = s.within(text)
@@ -146,7 +146,7 @@ func (s store) Put(ctx context.Context, ref string, c manifest.Content) error {
 }
 
 func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error {
-	place, err := s.place(ref)
+	place, err := s.localPlace(ref)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, besid
 	if err != nil {
 		return &usageError{err: err}
 	}
-	if packer, ok := sink.(manifest.Packer); ok {
+	if packer, ok := sink.(manifest.BatchPutter); ok {
 		return packer.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)
 	}
 	names := []string{name}
@@ -171,7 +171,7 @@ func (s store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosig
 	if err != nil {
 		return nil, err
 	}
-	if r, ok := source.(manifest.Referring); ok {
+	if r, ok := source.(manifest.ReferrerLister); ok {
 		return r.Referrers(ctx, name, subject, cosign...)
 	}
 	return nil, nil

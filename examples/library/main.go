@@ -76,7 +76,7 @@ func look(ctx context.Context, client *registry.Client, ref string) error {
 	if err := client.Put(ctx, ref+"-arm", index); err != nil {
 		return err
 	}
-	report, err := manifest.Inspect(ctx, client, ref+"-arm", manifest.Look{})
+	report, err := manifest.Inspect(ctx, client, ref+"-arm", manifest.InspectOptions{})
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ type Base struct {
 
 // Write writes the document about f's image.
 func Write(format Format, f Facts) ([]byte, error) {
-	inv, err := take(f)
+	inv, err := inventoryOf(f)
 	if err != nil {
 		return nil, err
 	}

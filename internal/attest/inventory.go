@@ -50,8 +50,8 @@ var copied = []string{
 	"GOARM64", "GOEXPERIMENT", "GOFIPS140", "GOMIPS", "GOMIPS64", "GOOS", "GOPPC64", "GORISCV64", "GOWASM",
 }
 
-// take makes the inventory of f's image.
-func take(f Facts) (inventory, error) {
+// inventoryOf makes the inventory of f's image.
+func inventoryOf(f Facts) (inventory, error) {
 	purl, err := imagePURL(f)
 	if err != nil {
 		return inventory{}, err

@@ -32,8 +32,8 @@ const (
 	hubKey = authn.DefaultAuthKey
 )
 
-// A Place is a file that may hold credentials.
-type Place struct {
+// A Location is a file that may hold credentials.
+type Location struct {
 	Path   string
 	Podman bool // its keys may be host/namespace
 	Named  bool // by the environment
@@ -43,14 +43,14 @@ type Place struct {
 // REGISTRY_AUTH_FILE names, config.json in the directory that DOCKER_CONFIG names or in
 // ~/.docker, containers/auth.json in the directory that XDG_RUNTIME_DIR names (on Linux
 // /run/containers/UID/auth.json if it names none), and in XDG_CONFIG_HOME or ~/.config.
-func Places(getenv func(string) string) []Place {
-	var all []Place
-	add := func(p Place, elements ...string) {
+func Places(getenv func(string) string) []Location {
+	var all []Location
+	add := func(p Location, elements ...string) {
 		if elements[0] == "" {
 			return
 		}
 		p.Path = filepath.Join(elements...)
-		if !slices.ContainsFunc(all, func(o Place) bool { return o.Path == p.Path }) {
+		if !slices.ContainsFunc(all, func(o Location) bool { return o.Path == p.Path }) {
 			all = append(all, p)
 		}
 	}
@@ -64,38 +64,38 @@ func Places(getenv func(string) string) []Place {
 		}
 		return filepath.Join(home, dir)
 	}
-	add(Place{Podman: true, Named: true}, getenv("REGISTRY_AUTH_FILE"))
+	add(Location{Podman: true, Named: true}, getenv("REGISTRY_AUTH_FILE"))
 	if dir := getenv("DOCKER_CONFIG"); dir != "" {
-		add(Place{Named: true}, dir, "config.json")
+		add(Location{Named: true}, dir, "config.json")
 	} else {
-		add(Place{}, below(".docker"), "config.json")
+		add(Location{}, below(".docker"), "config.json")
 	}
 	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
-		add(Place{Podman: true}, dir, "containers", "auth.json")
+		add(Location{Podman: true}, dir, "containers", "auth.json")
 	} else if runtime.GOOS == "linux" {
-		add(Place{Podman: true}, "/run/containers", fmt.Sprint(os.Getuid()), "auth.json")
+		add(Location{Podman: true}, "/run/containers", fmt.Sprint(os.Getuid()), "auth.json")
 	}
-	add(Place{Podman: true}, cmp.Or(getenv("XDG_CONFIG_HOME"), below(".config")), "containers", "auth.json")
+	add(Location{Podman: true}, cmp.Or(getenv("XDG_CONFIG_HOME"), below(".config")), "containers", "auth.json")
 	return all
 }
 
 // ForLogin returns the place of new credentials: the one that REGISTRY_AUTH_FILE names;
 // else Podman's, if there is such a file and neither a file of Docker's nor DOCKER_CONFIG;
 // else Docker's. places is what [Places] returned.
-func ForLogin(places []Place) (Place, error) {
-	there := func(p Place) bool { return exists(p.Path) }
-	if i := slices.IndexFunc(places, func(p Place) bool { return p.Podman && p.Named }); i >= 0 {
+func ForLogin(places []Location) (Location, error) {
+	there := func(p Location) bool { return exists(p.Path) }
+	if i := slices.IndexFunc(places, func(p Location) bool { return p.Podman && p.Named }); i >= 0 {
 		return places[i], nil
 	}
-	docker := slices.IndexFunc(places, func(p Place) bool { return !p.Podman })
-	podman := slices.IndexFunc(places, func(p Place) bool { return p.Podman && there(p) })
+	docker := slices.IndexFunc(places, func(p Location) bool { return !p.Podman })
+	podman := slices.IndexFunc(places, func(p Location) bool { return p.Podman && there(p) })
 	switch {
 	case docker >= 0 && (places[docker].Named || there(places[docker]) || podman < 0):
 		return places[docker], nil
 	case podman >= 0:
 		return places[podman], nil
 	}
-	return Place{}, errors.New("there is no home directory to keep credentials in: REGISTRY_AUTH_FILE and DOCKER_CONFIG name another place")
+	return Location{}, errors.New("there is no home directory to keep credentials in: REGISTRY_AUTH_FILE and DOCKER_CONFIG name another place")
 }
 
 func exists(path string) bool {
@@ -105,7 +105,7 @@ func exists(path string) bool {
 
 // A File is what a place holds.
 type File struct {
-	Place
+	Location
 	raw     []byte // as it was read
 	top     object
 	auths   object
@@ -134,8 +134,8 @@ func (e *FileError) Hint() string {
 
 // Open reads a place. One that is not there is empty, and so is one that the environment
 // did not name and that may not be read. The error is a [*FileError].
-func Open(p Place) (*File, error) {
-	f := &File{Place: p}
+func Open(p Location) (*File, error) {
+	f := &File{Location: p}
 	raw, err := os.ReadFile(p.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err != nil && !p.Named && p.Podman && errors.Is(err, fs.ErrPermission):

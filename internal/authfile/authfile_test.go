@@ -278,14 +278,14 @@ func TestEdit(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			f, err := Open(Place{Path: at})
+			f, err := Open(Location{Path: at})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := f.Set("ghcr.io", "me", "s3cret"); err != nil {
 				t.Fatal(err)
 			}
-			again, err := Open(Place{Path: at})
+			again, err := Open(Location{Path: at})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -333,7 +333,7 @@ func sameJSON(t *testing.T, a []byte, b string) bool {
 // A new file is as Docker writes it, and for its owner alone.
 func TestNewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "config.json")
-	f, err := Open(Place{Path: path})
+	f, err := Open(Location{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +355,7 @@ func FuzzEdit(f *testing.F) {
 		f.Add([]byte(seed), "ghcr.io", "user", "pass:word")
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, name, user, password string) {
-		file := &File{Place: Place{Path: filepath.Join(t.TempDir(), "f"), Podman: true}}
+		file := &File{Location: Location{Path: filepath.Join(t.TempDir(), "f"), Podman: true}}
 		name = strings.ToValidUTF8(name, "")
 		if file.parse(raw) != nil || Canonical(name) != name || name == "" || user == "" || strings.ContainsAny(user+password, ":\x00") {
 			return
@@ -367,7 +367,7 @@ func FuzzEdit(f *testing.F) {
 		if err := file.Set(name, user, password); err != nil {
 			t.Fatalf("%q: %v", raw, err)
 		}
-		again, err := Open(file.Place)
+		again, err := Open(file.Location)
 		if err != nil {
 			t.Fatalf("%q: %v", raw, err)
 		}

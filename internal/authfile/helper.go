@@ -118,7 +118,7 @@ func run(ctx context.Context, helper, action, key, input string) (string, error)
 	cmd.WaitDelay = time.Second // a grandchild may hold the pipe
 	asGroup(cmd)
 	err := cmd.Run()
-	text := strings.TrimSpace(out.kept.String())
+	text := strings.TrimSpace(out.buffer.String())
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", program(helper), ctx.Err())
@@ -154,13 +154,13 @@ func words(text string) string {
 
 // bounded keeps what is written to it, and refuses more than left.
 type bounded struct {
-	kept bytes.Buffer
-	left int
+	buffer bytes.Buffer
+	left   int
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.left -= len(p); b.left < 0 {
 		return 0, errors.New("too much")
 	}
-	return b.kept.Write(p)
+	return b.buffer.Write(p)
 }

@@ -30,10 +30,10 @@ var ErrCorrupt = errors.New("cache entry does not match its digest")
 // A Cache is a directory of files and records. A nil Cache is empty and keeps
 // nothing. It is safe for concurrent use, also by several processes.
 type Cache struct {
-	dir  string
-	key  []byte // of proofs; nil: what lies in the directory is this user's own word
-	here *here
-	stay *flock.Flock // of Stay
+	dir         string
+	key         []byte // of proofs; nil: what lies in the directory is this user's own word
+	processRuns *processRuns
+	forever     *flock.Flock // of HoldForever
 }
 
 // Open uses dir as a cache and creates it if need be. It proves that dir can be
@@ -47,7 +47,7 @@ func Sealed(dir string, key []byte) (*Cache, error) {
 	if dir == "" {
 		return nil, errors.New("cache: no directory is named")
 	}
-	c := &Cache{dir: dir, key: key, here: hereOf(dir)}
+	c := &Cache{dir: dir, key: key, processRuns: processRunsOf(dir)}
 	if err := c.own(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}

@@ -59,7 +59,7 @@ func (f *File) keep(path string) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	f.c.here.stored.Store(true)
+	f.c.processRuns.stored.Store(true)
 	return nil
 }
 

@@ -19,6 +19,6 @@ func (c *Cache) Claim(ctx context.Context, kind, key string) (dir string, releas
 	if release, err = claim.Dir(ctx, dir); err != nil {
 		return "", nil, err
 	}
-	c.here.stored.Store(true)
+	c.processRuns.stored.Store(true)
 	return dir, release, nil
 }

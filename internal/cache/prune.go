@@ -64,7 +64,7 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error)
 		total += i.bytes
 	}
 	slices.SortFunc(items, func(a, b item) int { return a.used.Compare(b.used) })
-	gate, err := c.enterAlone(ctx)
+	gate, err := c.holdAlone(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -84,7 +84,7 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error)
 		}
 		errs = append(errs, err)
 	}
-	c.here.stored.Store(false)
+	c.processRuns.stored.Store(false)
 	touched(gate.Path())
 	return freed, errors.Join(append(errs, c.Sweep())...)
 }

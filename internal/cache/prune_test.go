@@ -87,11 +87,11 @@ func has(t *testing.T, c *cache.Cache, dir string) (names string) {
 func TestPruneKeepsWhatRunsCountOn(t *testing.T) {
 	c, dir := aged(t)
 	run, other := open(t, dir), open(t, dir)
-	leave, err := run.Enter(t.Context())
+	leave, err := run.Hold(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	later, err := other.Enter(t.Context())
+	later, err := other.Hold(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestPruneAndEnterWaitForEachOther(t *testing.T) {
 	if _, err := c.Prune(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "nothing is removed") {
 		t.Errorf("got %v", err)
 	}
-	if leave, err := c.Enter(t.Context()); err == nil {
+	if leave, err := c.Hold(t.Context()); err == nil {
 		leave()
 		t.Error("entered")
 	} else {
@@ -177,16 +177,16 @@ func TestStay(t *testing.T) {
 		}
 		return len(files)
 	}
-	leave, err := c.Enter(t.Context())
+	leave, err := c.Hold(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Stay(t.Context()); err != nil || runs() != 1 {
+	if err := c.HoldForever(t.Context()); err != nil || runs() != 1 {
 		t.Errorf("%d runs, %v", runs(), err)
 	}
 	leave()
 	other := open(t, dir)
-	if err := other.Stay(t.Context()); err != nil || runs() != 1 {
+	if err := other.HoldForever(t.Context()); err != nil || runs() != 1 {
 		t.Errorf("%d runs, %v", runs(), err)
 	}
 	use(t, other, "one")
@@ -194,7 +194,7 @@ func TestStay(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "programs", "one", "program")); err != nil {
 		t.Error(err)
 	}
-	if err := other.Stay(t.Context()); err != nil { // other is in use up to here
+	if err := other.HoldForever(t.Context()); err != nil { // other is in use up to here
 		t.Error(err)
 	}
 }

@@ -15,20 +15,20 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Room says why the cache cannot take a file of n bytes; nil when it can, or when
+// FreeSpace says why the cache cannot take a file of n bytes; nil when it can, or when
 // there is no cache.
-func (c *Cache) Room(n int64) error {
+func (c *Cache) FreeSpace(n int64) error {
 	if c == nil {
 		return nil
 	}
-	if err := RoomIn(c.temp(), n); err != nil {
+	if err := FreeSpaceIn(c.temp(), n); err != nil {
 		return fmt.Errorf("cache %s: %w", c.dir, err)
 	}
 	return nil
 }
 
-// RoomIn says why dir cannot take a file of n bytes; nil when it can.
-func RoomIn(dir string, n int64) error {
+// FreeSpaceIn says why dir cannot take a file of n bytes; nil when it can.
+func FreeSpaceIn(dir string, n int64) error {
 	f, err := os.CreateTemp(dir, "room-*")
 	if err != nil {
 		return err

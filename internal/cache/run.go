@@ -14,61 +14,61 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// clocks is how far the clocks of a file system and of those who use it may be apart.
-const clocks = 2 * time.Second
+// clockSkew is how far the clocks of a file system and of those who use it may be apart.
+const clockSkew = 2 * time.Second
 
-// here is what this process does with a cache, whoever in it has opened it.
-type here struct {
+// processRuns is what this process does with a cache, whoever in it has opened it.
+type processRuns struct {
 	runs   atomic.Int32 // that have entered and not left
 	stored atomic.Bool  // something, since it was pruned
 }
 
-var everywhere sync.Map // of *here, by directory
+var allProcessRuns sync.Map // of *processRuns, by directory
 
-func hereOf(dir string) *here {
+func processRunsOf(dir string) *processRuns {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
 	}
-	h, _ := everywhere.LoadOrStore(dir, &here{})
-	return h.(*here)
+	h, _ := allProcessRuns.LoadOrStore(dir, &processRuns{})
+	return h.(*processRuns)
 }
 
 // gate is the file that who enters locks beside others, for a moment, and who prunes
 // alone, so that nobody enters while something is removed.
 func (c *Cache) gate() string { return filepath.Join(c.runs(), "gate") }
 
-// Enter begins a run: what it finds, stores or claims from now on is not pruned until
+// Hold begins a run: what it finds, stores or claims from now on is not pruned until
 // leave, or the end of the process. leave may be called more than once. A run that
 // could not enter, as where files cannot be locked, goes on all the same.
-func (c *Cache) Enter(ctx context.Context) (leave func(), err error) {
+func (c *Cache) Hold(ctx context.Context) (leave func(), err error) {
 	if c == nil {
 		return func() {}, nil
 	}
-	lock, err := c.enter(ctx)
+	lock, err := c.hold(ctx)
 	if err != nil {
 		return func() {}, fmt.Errorf("cache %s: %w", c.dir, err)
 	}
-	c.here.runs.Add(1)
+	c.processRuns.runs.Add(1)
 	return sync.OnceFunc(func() {
-		c.here.runs.Add(-1)
+		c.processRuns.runs.Add(-1)
 		_ = lock.Close()
 		_ = os.Remove(lock.Path()) // what is left is swept
 	}), nil
 }
 
-// Stay enters for as long as c is in use, unless a run of this process has entered.
-func (c *Cache) Stay(ctx context.Context) (err error) {
-	if c == nil || c.here.runs.Load() > 0 {
+// HoldForever holds for as long as c is in use, unless a run of this process has entered.
+func (c *Cache) HoldForever(ctx context.Context) (err error) {
+	if c == nil || c.processRuns.runs.Load() > 0 {
 		return nil
 	}
-	if c.stay, err = c.enter(ctx); err != nil { // its file is closed when c is garbage
+	if c.forever, err = c.hold(ctx); err != nil { // its file is closed when c is garbage
 		return fmt.Errorf("cache %s: %w", c.dir, err)
 	}
 	return nil
 }
 
-// enter makes the file that stands for a run and locks it.
-func (c *Cache) enter(ctx context.Context) (*flock.Flock, error) {
+// hold makes the file that stands for a run and locks it.
+func (c *Cache) hold(ctx context.Context) (*flock.Flock, error) {
 	gate := claim.Lock(c.gate())
 	if _, err := gate.TryRLockContext(ctx, claim.Patience); err != nil {
 		return nil, err
@@ -87,10 +87,10 @@ func (c *Cache) enter(ctx context.Context) (*flock.Flock, error) {
 
 // Stored reports whether this process has stored or claimed anything since it pruned
 // the cache last.
-func (c *Cache) Stored() bool { return c != nil && c.here.stored.Load() }
+func (c *Cache) Stored() bool { return c != nil && c.processRuns.stored.Load() }
 
-// enterAlone keeps everybody from entering until the gate is closed.
-func (c *Cache) enterAlone(ctx context.Context) (*flock.Flock, error) {
+// holdAlone keeps everybody from entering until the gate is closed.
+func (c *Cache) holdAlone(ctx context.Context) (*flock.Flock, error) {
 	gate := claim.Lock(c.gate())
 	if _, err := gate.TryLockContext(ctx, claim.Patience); err != nil {
 		return nil, fmt.Errorf("cache %s: nothing is removed, since who uses it is not known: %w", c.dir, err)
@@ -125,6 +125,6 @@ func (c *Cache) needed() func(used time.Time) bool {
 	if first.IsZero() {
 		return func(time.Time) bool { return false }
 	}
-	since := first.Add(-clocks)
+	since := first.Add(-clockSkew)
 	return func(used time.Time) bool { return !used.Before(since) }
 }

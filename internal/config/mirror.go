@@ -141,8 +141,8 @@ func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error
 	m.file, m.lines, m.fence = file, lines, fence
 	fields, in := describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem()
 	anchor(fields, in, filepath.Dir(file))
-	p := planner{m: m, names: map[string]int{}, told: map[string]bool{}, broken: map[string]bool{}}
-	if p.take(d.problems) {
+	p := planner{m: m, names: map[string]int{}, reported: map[string]bool{}, broken: map[string]bool{}}
+	if p.add(d.problems) {
 		p.registries()
 		p.entries()
 	}
@@ -179,7 +179,7 @@ func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, e
 	if lookup == nil {
 		lookup = os.LookupEnv
 	}
-	p := planner{m: m, told: map[string]bool{}}
+	p := planner{m: m, reported: map[string]bool{}}
 	value := func(key, name string) string {
 		v, ok := lookup(name)
 		if !ok || v == "" {
@@ -204,20 +204,20 @@ func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, e
 
 // A planner turns a file into a plan, and keeps going after what is wrong.
 type planner struct {
-	m     *Mirror
-	names map[string]int // of entries, to their lines
-	wrong []*Problem
-	told  map[string]bool // by their text
+	m        *Mirror
+	names    map[string]int // of entries, to their lines
+	wrong    []*Problem
+	reported map[string]bool // by their text
 
 	broken map[string]bool // the registries and entries that could not be read as they are
 }
 
 var partOfMirror = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
 
-// take takes over what was found wrong when the file was read, and reports whether
+// add takes over what was found wrong when the file was read, and reports whether
 // the rest can be planned: entries and registries that were read, with what holds for
 // all of them. An unknown key says nothing, and hides nothing.
-func (p *planner) take(problems []error) bool {
+func (p *planner) add(problems []error) bool {
 	whole := true
 	for _, err := range problems {
 		one := (*Problem)(nil)
@@ -247,8 +247,8 @@ func (p *planner) line(key string) int {
 // complain tells what is wrong with a key, once.
 func (p *planner) complain(key, format string, args ...any) {
 	one := &Problem{Origin{FromFile, p.m.file, p.line(key)}, key, fmt.Errorf(format, args...)}
-	if text := one.Error(); !p.told[text] {
-		p.wrong, p.told[text] = append(p.wrong, one), true
+	if text := one.Error(); !p.reported[text] {
+		p.wrong, p.reported[text] = append(p.wrong, one), true
 	}
 }
 

@@ -61,7 +61,7 @@ func (e *entryPlanner) image() {
 		return
 	}
 	if local.Is(text) {
-		e.out.Image = e.place("source", text, func(p local.Place) error { _, err := p.Source(); return err })
+		e.out.Image = e.local("source", text, func(p local.Place) error { _, err := p.Source(); return err })
 		e.fixed, e.untagged = "a local place has no tags", true
 		return
 	}
@@ -127,7 +127,7 @@ func (e *entryPlanner) images() {
 			out.Platform, seen[key] = p, in.Platform
 		}
 		if local.Is(in.Image) {
-			out.Ref = e.place(at+".image", in.Image, func(p local.Place) error { _, err := p.Source(); return err })
+			out.Ref = e.local(at+".image", in.Image, func(p local.Place) error { _, err := p.Source(); return err })
 		} else if full, ok := e.filled(at+".image", in.Image); ok && in.Image != "" {
 			if err := examineReference(full); err != nil {
 				e.refuse(at+".image", "%w", err)
@@ -184,7 +184,7 @@ func (e *entryPlanner) assembled(refs []string) {
 func (e *entryPlanner) program() {
 	e.out.Program, e.out.Base = e.in.Go, e.in.Base
 	if local.Is(e.in.Base) {
-		e.out.Base = e.place("base", e.in.Base, func(p local.Place) error { _, err := p.Source(); return err })
+		e.out.Base = e.local("base", e.in.Base, func(p local.Place) error { _, err := p.Source(); return err })
 	}
 	path, version, _ := strings.Cut(e.in.Go, "@")
 	host, _, _ := strings.Cut(path, "/")
@@ -217,7 +217,7 @@ func (e *entryPlanner) targets() {
 		named := false // in the target itself
 		if local.Is(full) {
 			p, _ := local.Parse(full)
-			text, named = e.place(key, text, func(p local.Place) error { _, err := p.Sink(); return err }), p.Name != ""
+			text, named = e.local(key, text, func(p local.Place) error { _, err := p.Sink(); return err }), p.Name != ""
 		} else {
 			named = e.repository(key, text, full)
 		}
@@ -261,9 +261,9 @@ func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	}
 }
 
-// place reads a local place, for which suits says whether it will do, and makes
+// local reads a local place, for which suits says whether it will do, and makes
 // its path relative to the file's directory.
-func (e *entryPlanner) place(key, text string, suits func(local.Place) error) string {
+func (e *entryPlanner) local(key, text string, suits func(local.Place) error) string {
 	p, err := local.Parse(text)
 	if err == nil {
 		err = suits(p)

@@ -19,7 +19,7 @@ func (c *Config) Programs(packages []string) []Build {
 	for _, pkg := range packages {
 		found := false
 		for _, b := range c.Builds {
-			if b.Main == pkg && !isLocal(pkg) || place(b.Dir, b.Main) == place(c.workdir, pkg) {
+			if b.Main == pkg && !isLocal(pkg) || pathOf(b.Dir, b.Main) == pathOf(c.workdir, pkg) {
 				list, found = append(list, b), true
 			}
 		}
@@ -30,8 +30,8 @@ func (c *Config) Programs(packages []string) []Build {
 	return list
 }
 
-// place returns where pkg is if it is a directory.
-func place(dir, pkg string) string {
+// pathOf returns where pkg is if it is a directory.
+func pathOf(dir, pkg string) string {
 	if !filepath.IsAbs(pkg) {
 		pkg = filepath.Join(dir, pkg)
 	}

@@ -44,14 +44,14 @@ func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
 		}
 		for _, j := range jobs {
 			for _, target := range j.targets {
-				_ = c.take(target, e.Name, j.source) // who comes too late is told later
+				_ = c.claim(target, e.Name, j.source) // who comes too late is told later
 			}
 		}
 	}
 }
 
-// take claims a target for an entry, whose images must not collide themselves.
-func (c *Claims) take(target Ref, entry, source string) error {
+// claim claims a target for an entry, whose images must not collide themselves.
+func (c *Claims) claim(target Ref, entry, source string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := target.key(source)

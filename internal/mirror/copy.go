@@ -24,7 +24,7 @@ type move struct {
 	target Ref
 	also   []Ref                               // further names in a Docker archive
 	choose func() (*manifest.Selection, error) // once for all targets
-	settle func() (*manifest.Selection, error) // with each config read, where an index is made
+	finish func() (*manifest.Selection, error) // with each config read, where an index is made
 	clash  error                               // another image goes to the same target
 	result Result
 
@@ -52,7 +52,7 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 			return s, sourced(err)
 		})
 		for _, target := range j.targets {
-			m := &move{run: r, job: j, target: target, choose: choose, settle: settle}
+			m := &move{run: r, job: j, target: target, choose: choose, finish: settle}
 			all = append(all, m)
 			other, ok := first[target.key(j.source)]
 			switch {
@@ -74,7 +74,7 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 
 // queue waits until it is the move's turn and carries it out.
 func (m *move) queue(ctx context.Context) Result {
-	gate := m.gate(m.from(), m.target.at())
+	gate := m.semaphore(m.from(), m.target.at())
 	select {
 	case gate <- struct{}{}:
 		defer func() { <-gate }()
@@ -134,7 +134,7 @@ func (m *move) ends(status, why string, args ...any) {
 // do is the one step of a mirror.
 func (m *move) do(ctx context.Context) error {
 	e := m.job.entry
-	if err := cmp.Or(m.clash, m.Claims.take(m.target, e.Name, m.job.source)); err != nil {
+	if err := cmp.Or(m.clash, m.Claims.claim(m.target, e.Name, m.job.source)); err != nil {
 		return err
 	}
 	if m.Missing || e.Missing {
@@ -173,7 +173,7 @@ func (m *move) compare(ctx context.Context) (err error) {
 		return err
 	}
 	if len(m.job.items) > 0 && m.now.Digest != m.chosen.Descriptor.Digest {
-		if m.chosen, err = m.pick(m.settle); err != nil {
+		if m.chosen, err = m.pick(m.finish); err != nil {
 			return err
 		}
 	}

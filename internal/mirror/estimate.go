@@ -48,7 +48,7 @@ func (m *move) weigh(c manifest.Content, depth int) (int64, error) {
 		}
 		sum += m.once(im.Config)
 		for _, l := range im.Layers {
-			if !manifest.Elsewhere(l) {
+			if !manifest.External(l) {
 				sum += m.once(l)
 			}
 		}

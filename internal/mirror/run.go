@@ -19,7 +19,7 @@ import (
 type Store interface {
 	manifest.Source
 	manifest.Sink
-	manifest.Referring
+	manifest.ReferrerLister
 	// PutAll stores in a local place the images named beside c, and makes ref name c,
 	// all or nothing. In a Docker archive these are further names of c.
 	PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error
@@ -196,9 +196,9 @@ func (e *Entry) source() string {
 	return e.Image
 }
 
-// gate bounds the images that are under way between two hosts, so that a slow one
+// semaphore bounds the images that are under way between two hosts, so that a slow one
 // holds up nobody else.
-func (r *run) gate(source, target string) chan struct{} {
+func (r *run) semaphore(source, target string) chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := source + " " + target

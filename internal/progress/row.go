@@ -26,7 +26,7 @@ type row struct {
 	mu    sync.Mutex
 	state string
 	sent  map[string]progress // by digest
-	told  string              // what is said in place of the bytes
+	text  string              // what is said in place of the bytes
 }
 
 // progress is how far one blob is.
@@ -44,13 +44,13 @@ func (r *row) count(done, all, bytes int64) {
 	defer r.mu.Unlock()
 	r.state = fmt.Sprintf("%d/%d", done, all)
 	r.sent = map[string]progress{"": {done, all}}
-	r.told = fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
+	r.text = fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
 }
 
 // amount is how much was sent, as text.
 func (r *row) amount() string {
 	r.mu.Lock()
-	told := r.told
+	told := r.text
 	r.mu.Unlock()
 	if told != "" {
 		return told

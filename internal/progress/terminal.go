@@ -57,7 +57,7 @@ func (t *terminal) show(_ context.Context, e *event) error {
 	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing || e.msg == msgCopying:
 		return t.enter(e)
 	case e.msg == msgDone || e.msg == msgFailed:
-		return t.leave(e)
+		return t.restore(e)
 	}
 	if e.level < t.least {
 		return nil
@@ -118,8 +118,8 @@ func (t *terminal) count(e *event) error {
 	return nil
 }
 
-// leave takes a platform's row away and prints how it ended.
-func (t *terminal) leave(e *event) error {
+// restore takes a platform's row away and prints how it ended.
+func (t *terminal) restore(e *event) error {
 	took := e.get("duration")
 	if r := t.rows[e.task]; r != nil {
 		if took.Kind() != slog.KindDuration {

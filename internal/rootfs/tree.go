@@ -358,7 +358,7 @@ func (t *Tree) Lookup(name string) (Node, bool) {
 	if t.count == 0 || name == "" {
 		return Node{}, false
 	}
-	p := place{}
+	p := position{}
 	for part := range elements(name) {
 		if p = t.enter(p, part); p.missing {
 			return Node{}, false
@@ -367,8 +367,8 @@ func (t *Tree) Lookup(name string) (Node, bool) {
 	return t.node(p.at), t.present(p)
 }
 
-// A place is where a path has led so far.
-type place struct {
+// A position is where a path has led so far.
+type position struct {
 	name    string
 	at      uint32
 	hidden  uint16 // what is at it is hidden unless of this layer or a later one
@@ -376,8 +376,8 @@ type place struct {
 }
 
 // enter goes from a place to a name in it.
-func (t *Tree) enter(p place, name string) place {
-	next := place{name: name, missing: true}
+func (t *Tree) enter(p position, name string) position {
+	next := position{name: name, missing: true}
 	if p.missing || t.count == 0 {
 		return next
 	}
@@ -389,7 +389,7 @@ func (t *Tree) enter(p place, name string) place {
 }
 
 // present reports whether something is at p that is not hidden.
-func (t *Tree) present(p place) bool {
+func (t *Tree) present(p position) bool {
 	return !p.missing && t.at(p.at).layer > 0 && t.at(p.at).layer >= p.hidden
 }
 
@@ -401,7 +401,7 @@ var errLinks = errors.New("too many links in the base")
 // [MaxPath] is [ErrPath].
 func (t *Tree) Resolve(name string) (string, error) {
 	var (
-		places []place
+		places []position
 		rest   = []string{name} // of the path, and of the links that it is in
 		links  int
 		length int
@@ -422,7 +422,7 @@ func (t *Tree) Resolve(name string) (string, error) {
 			}
 			continue
 		}
-		here := place{}
+		here := position{}
 		if len(places) > 0 {
 			here = places[len(places)-1]
 		}

@@ -68,7 +68,7 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{root: root, log: logger, uploads: newUploads()}
-	if err := s.take(); err != nil {
+	if err := s.lockDir(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.prepare(); err != nil {
@@ -77,8 +77,8 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 	return s, nil
 }
 
-// take locks the directory.
-func (s *Store) take() error {
+// lockDir locks the directory.
+func (s *Store) lockDir() error {
 	const name = ".lock"
 	if info, err := s.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", filepath.Join(s.root.Name(), name))
@@ -147,7 +147,7 @@ func (s *Store) Repositories() ([]string, error) {
 			return nil
 		case d.Name() == manifestsDir:
 			repository := strings.TrimPrefix(path.Dir(name), repositoriesDir+"/")
-			if known, err := s.known(repository); err != nil || !known {
+			if known, err := s.hasManifests(repository); err != nil || !known {
 				return err
 			}
 			names = append(names, repository)
@@ -161,8 +161,8 @@ func (s *Store) Repositories() ([]string, error) {
 	return names, err
 }
 
-// known reports whether a repository has a manifest.
-func (s *Store) known(repository string) (bool, error) {
+// hasManifests reports whether a repository has a manifest.
+func (s *Store) hasManifests(repository string) (bool, error) {
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		files, err := s.list(path.Join(repositoriesDir, repository, manifestsDir, algorithm.String()))
 		if err != nil || len(files) > 0 {
@@ -177,7 +177,7 @@ func (s *Store) Tags(repository string) ([]string, error) {
 	if err := checkRepository(repository); err != nil {
 		return nil, err
 	}
-	if known, err := s.known(repository); err != nil || !known {
+	if known, err := s.hasManifests(repository); err != nil || !known {
 		return nil, errors.Join(err, absent(!known, nameUnknown(repository)))
 	}
 	files, err := s.list(path.Join(repositoriesDir, repository, tagsDir))
@@ -452,7 +452,7 @@ func (s *Store) untag(repository string, d digest.Digest) error {
 
 // prune removes the directories of a repository without manifests.
 func (s *Store) prune(repository string) error {
-	if known, err := s.known(repository); err != nil || known {
+	if known, err := s.hasManifests(repository); err != nil || known {
 		return err
 	}
 	dir := path.Join(repositoriesDir, repository)

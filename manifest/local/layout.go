@@ -40,8 +40,8 @@ import (
 type Layout struct {
 	Dir string
 
-	known sync.Map // v1.Hash of each blob that is surely there
-	links links
+	stored sync.Map // v1.Hash of each blob that is surely there
+	links  links
 }
 
 var (
@@ -182,11 +182,11 @@ func (l *Layout) mark(path string) error {
 // store makes sure that b is there.
 func (l *Layout) store(ctx context.Context, b blob) error {
 	h := b.desc.Digest
-	if _, ok := l.known.Load(h); ok {
+	if _, ok := l.stored.Load(h); ok {
 		return nil
 	}
 	if l.whole(ctx, b.desc) {
-		l.known.Store(h, true)
+		l.stored.Store(h, true)
 		return nil
 	}
 	r, err := b.open()
@@ -213,7 +213,7 @@ func (l *Layout) store(ctx context.Context, b blob) error {
 	if err := f.rename(filepath.Join(dir, h.Hex)); err != nil {
 		return err
 	}
-	l.known.Store(h, true)
+	l.stored.Store(h, true)
 	return nil
 }
 

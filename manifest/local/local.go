@@ -119,12 +119,12 @@ func (p Place) Sink() (manifest.Sink, error) {
 	default:
 		return nil, hint("write "+forms, "%q is no local place", p.Form)
 	}
-	packer, packs := sink.(manifest.Packer)
+	packer, packs := sink.(manifest.BatchPutter)
 	switch {
 	case p.Name == "":
 		return sink, nil
 	case packs:
-		return &renamedPacker{renamed{sink, p.Ref()}, packer}, nil
+		return &renamedBatchPutter{renamed{sink, p.Ref()}, packer}, nil
 	}
 	return &renamed{sink, p.Ref()}, nil
 }
@@ -173,12 +173,12 @@ func (r *renamed) choose(ref string) string {
 	return r.ref
 }
 
-type renamedPacker struct {
+type renamedBatchPutter struct {
 	renamed
-	packer manifest.Packer
+	packer manifest.BatchPutter
 }
 
-func (r *renamedPacker) PutAll(ctx context.Context, all ...manifest.Named) error {
+func (r *renamedBatchPutter) PutAll(ctx context.Context, all ...manifest.Named) error {
 	all = slices.Clone(all)
 	for i := range all {
 		all[i].Ref = r.choose(all[i].Ref)

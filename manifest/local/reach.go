@@ -113,7 +113,7 @@ func (w *walk) parts(img v1.Image) error {
 		return err
 	}
 	for _, d := range m.Layers {
-		if manifest.Elsewhere(d) {
+		if manifest.External(d) {
 			continue
 		}
 		if err := w.list(blob{d, func() (io.ReadCloser, error) {

@@ -17,10 +17,10 @@ import (
 )
 
 var (
-	_ manifest.Referring = (*Layout)(nil)
-	_ manifest.Referring = (*Archive)(nil)
-	_ manifest.Packer    = (*Layout)(nil)
-	_ manifest.Packer    = (*Archive)(nil)
+	_ manifest.ReferrerLister = (*Layout)(nil)
+	_ manifest.ReferrerLister = (*Archive)(nil)
+	_ manifest.BatchPutter    = (*Layout)(nil)
+	_ manifest.BatchPutter    = (*Archive)(nil)
 )
 
 // Referrers lists the entries of index.json that refer to subject, by their manifests
@@ -52,7 +52,7 @@ func (a *Archive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosi
 
 // links remembers what manifests refer to. Since digests stand for what they say, it
 // never grows old.
-type links struct{ known sync.Map } // v1.Hash to link
+type links struct{ found sync.Map } // v1.Hash to link
 
 // A link is what a manifest says of what it refers to.
 type link struct {
@@ -62,7 +62,7 @@ type link struct {
 
 // of returns the link of the manifest that d describes.
 func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) {
-	if known, ok := k.known.Load(d.Digest); ok {
+	if known, ok := k.found.Load(d.Digest); ok {
 		return known.(link), nil
 	}
 	raw, err := small(ctx, func() (io.ReadCloser, error) { return s.open(d) }, d)
@@ -85,7 +85,7 @@ func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) 
 	own := v1.Descriptor{MediaType: found, Digest: d.Digest, Size: d.Size, Annotations: m.Annotations}
 	own.ArtifactType = cmp.Or(m.ArtifactType, string(m.Config.MediaType))
 	is := link{m.Subject.Digest, own}
-	k.known.Store(d.Digest, is)
+	k.found.Store(d.Digest, is)
 	return is, nil
 }
 

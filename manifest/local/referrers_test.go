@@ -60,7 +60,7 @@ func TestReferrers(t *testing.T) {
 		for _, once := range []bool{true, false} {
 			image, child, all := bundle(t)
 			if once {
-				if err := s.(manifest.Packer).PutAll(t.Context(), all...); err != nil {
+				if err := s.(manifest.BatchPutter).PutAll(t.Context(), all...); err != nil {
 					t.Fatal(err)
 				}
 			} else {
@@ -78,7 +78,7 @@ func TestReferrers(t *testing.T) {
 			}
 			finds := func(subject manifest.Content, want ...manifest.Named) {
 				t.Helper()
-				list, err := s.(manifest.Referring).Referrers(t.Context(), "", digestOf(t, subject), "sig", "att")
+				list, err := s.(manifest.ReferrerLister).Referrers(t.Context(), "", digestOf(t, subject), "sig", "att")
 				if err != nil || len(list) != len(want) {
 					t.Fatalf("%s: %d of %d: %v, %v", form, len(list), len(want), list, err)
 				}
@@ -92,7 +92,7 @@ func TestReferrers(t *testing.T) {
 			finds(image, all[1], all[3])
 			finds(child, all[2])
 			finds(all[1].Content)
-			list, err := s.(manifest.Referring).Referrers(t.Context(), "", digestOf(t, image))
+			list, err := s.(manifest.ReferrerLister).Referrers(t.Context(), "", digestOf(t, image))
 			if err != nil || len(list) != 1 || list[0].ArtifactType != "application/vnd.example.sbom" || list[0].Annotations["kind"] != "sbom" {
 				t.Errorf("%s: %v, %v", form, list, err)
 			}
@@ -108,7 +108,7 @@ func TestPackIsWhole(t *testing.T) {
 	for form, s := range stores(t) {
 		_, _, all := bundle(t)
 		all[2].Content = brokenImage{all[2].Content.(v1.Image), func() (io.ReadCloser, error) { return nil, io.ErrUnexpectedEOF }}
-		if err := s.(manifest.Packer).PutAll(t.Context(), all...); !errors.Is(err, io.ErrUnexpectedEOF) {
+		if err := s.(manifest.BatchPutter).PutAll(t.Context(), all...); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%s: %v", form, err)
 		}
 		if _, err := s.Resolve(t.Context(), "app:v1"); !errors.Is(err, manifest.ErrNotFound) {
@@ -135,14 +135,14 @@ func TestPackUnderAName(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := sink.(manifest.Packer).PutAll(t.Context(), all...); err != nil {
+		if err := sink.(manifest.BatchPutter).PutAll(t.Context(), all...); err != nil {
 			t.Fatal(err)
 		}
 		source, err := p.Source()
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := source.(manifest.Referring).Referrers(t.Context(), "", digestOf(t, image), "sig")
+		list, err := source.(manifest.ReferrerLister).Referrers(t.Context(), "", digestOf(t, image), "sig")
 		if err != nil || len(list) != 2 {
 			t.Errorf("%s: %v, %v", text, list, err)
 		}
@@ -153,7 +153,7 @@ func TestPackUnderAName(t *testing.T) {
 	p := Place{Form: FormDockerArchive, Path: "a.tar", Name: "mine"}
 	if sink, err := p.Sink(); err != nil {
 		t.Error(err)
-	} else if _, packs := sink.(manifest.Packer); packs {
+	} else if _, packs := sink.(manifest.BatchPutter); packs {
 		t.Error("a Docker archive takes no referrers")
 	}
 }

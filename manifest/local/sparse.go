@@ -17,15 +17,15 @@ import (
 // An absentError says that a blob is missing that a manifest names. Exports of single
 // platforms are like that: docker save and ctr export keep the whole index.
 type absentError struct {
-	place  string // may be empty
+	ref    string // may be empty
 	digest v1.Hash
 	whole  []ocispec.Platform // of the index around it, that lack nothing
 }
 
 func (e *absentError) Error() string {
 	text := fmt.Sprintf("blob %s is not there: %s", e.digest, manifest.ErrMismatch)
-	if e.place != "" {
-		text = e.place + ": " + text
+	if e.ref != "" {
+		text = e.ref + ": " + text
 	}
 	return text
 }
@@ -40,7 +40,7 @@ func (e *absentError) Hint() string {
 	return "not every platform of the index was exported; whole are --platforms " + strings.ReplaceAll(platform.Keys(e.whole), ", ", ",")
 }
 
-func absent(place string, digest v1.Hash) error { return &absentError{place: place, digest: digest} }
+func absent(place string, digest v1.Hash) error { return &absentError{ref: place, digest: digest} }
 
 // A childStore opens what an index lists, and says of what is missing which platforms
 // of the index are whole.
@@ -93,5 +93,5 @@ func (x *index) holds(d v1.Descriptor) bool {
 		return false
 	}
 	needs := append([]v1.Descriptor{img.parsed.Config}, img.parsed.Layers...)
-	return !slices.ContainsFunc(needs, func(d v1.Descriptor) bool { return !manifest.Elsewhere(d) && !x.store.has(d) })
+	return !slices.ContainsFunc(needs, func(d v1.Descriptor) bool { return !manifest.External(d) && !x.store.has(d) })
 }

@@ -42,7 +42,7 @@ func Fill(template, typed string) string {
 	return strings.NewReplacer("VARIANT", variant, "ARCH", arch, "OS", operatingSystem).Replace(template)
 }
 
-// Settle puts together what is declared of an image and what its config says,
+// Reconcile puts together what is declared of an image and what its config says,
 // neither in normal form. What is declared wins; a field that one of them leaves
 // empty is the other's. agree is false when both name a field and mean something
 // else by it.
@@ -50,7 +50,7 @@ func Fill(template, typed string) string {
 // p is in normal form but for the variant: one that nobody names stays empty, and
 // where both mean the same it is spelled as in the config, which tools compare by
 // its letters.
-func Settle(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
+func Reconcile(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
 	d, c := declared, config
 	Complete(&d, config)
 	Complete(&c, declared)

@@ -66,7 +66,7 @@ func TestSettle(t *testing.T) {
 		{"another architecture", p{OS: "linux", Architecture: "arm64"}, p{OS: "linux", Architecture: "amd64"}, "linux/arm64", "", false},
 		{"another version", p{OS: "windows", Architecture: "amd64", OSVersion: "10"}, p{OS: "windows", Architecture: "amd64", OSVersion: "11"}, "windows/amd64:10", "", false},
 	} {
-		got, agree := platform.Settle(c.declared, c.config)
+		got, agree := platform.Reconcile(c.declared, c.config)
 		if platform.Key(got) != c.want || got.Variant != c.variant || agree != c.agree {
 			t.Errorf("%s: %s, variant %q, %v; want %s, %q, %v", c.name, platform.Key(got), got.Variant, agree, c.want, c.variant, c.agree)
 		}

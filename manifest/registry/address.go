@@ -64,7 +64,7 @@ func mayDial(ip netip.Addr, strict bool) error {
 
 // dial connects for a transport. strict is for places that only a registry
 // named. Proxies are the user's choice and may be anywhere.
-func (w *wire) dial(strict bool) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (w *transport) dial(strict bool) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		_, proxy := w.proxies.Load(address)
 		d := net.Dialer{
@@ -88,7 +88,7 @@ func (w *wire) dial(strict bool) func(ctx context.Context, network, address stri
 
 // dialled notes whether the registry at address is in a private network, from
 // where it may send us to its neighbours.
-func (w *wire) dialled(address string, at net.Addr) {
+func (w *transport) dialled(address string, at net.Addr) {
 	tcp, ok := at.(*net.TCPAddr)
 	if !ok || !isPrivate(tcp.AddrPort().Addr()) {
 		return
@@ -97,7 +97,7 @@ func (w *wire) dialled(address string, at net.Addr) {
 }
 
 // isPrivate reports whether h was dialled at a private address.
-func (w *wire) isPrivate(h *host) bool {
+func (w *transport) isPrivate(h *host) bool {
 	for _, scheme := range []string{"https", "http"} {
 		u := h.base(scheme)
 		if _, ok := w.private.Load(net.JoinHostPort(u.Hostname(), portOf(u))); ok {

@@ -63,7 +63,7 @@ func gather(t *testing.T, src manifest.Source, repo string, subjects []v1.Hash, 
 	name := func(repo, tag string) string { return strings.TrimPrefix(repo+":"+tag, ":") }
 	all := []manifest.Named{{Ref: name(to, "v1"), Content: must(src.Get(t.Context(), name(repo, "v1")))(t)}}
 	for _, subject := range subjects {
-		for _, d := range must(src.(manifest.Referring).Referrers(t.Context(), repo, subject, "sig"))(t) {
+		for _, d := range must(src.(manifest.ReferrerLister).Referrers(t.Context(), repo, subject, "sig"))(t) {
 			found[subject] = append(found[subject], d.Digest.String()+" "+d.ArtifactType+" "+d.Tag)
 			ref := to + "@" + d.Digest.String()
 			if d.Tag != "" {

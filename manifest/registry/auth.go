@@ -15,55 +15,55 @@ import (
 
 // An auth knows what each registry wants to see and holds what was got for it.
 type auth struct {
-	w        *wire
+	w        *transport
 	keychain keychain
 	realms   []string // that the user trusts
 
 	mu     sync.Mutex
-	asked  map[string]demand // by host
-	tokens map[issuer][]grant
-	fetch  flights[errand, string]
+	asked  map[string]authScheme // by host
+	tokens map[tokenService][]bearerToken
+	fetch  flights[tokenRequest, string]
 }
 
-// A demand is how a registry wants to be answered.
-type demand struct {
+// An authScheme is how a registry wants to be answered.
+type authScheme struct {
 	basic   bool
 	realm   *url.URL
 	service string
 }
 
-// An issuer gives tokens to one identity.
-type issuer struct {
+// A tokenService gives tokens to one identity.
+type tokenService struct {
 	realm, service string
 	credentials    authn.AuthConfig
 }
 
-// An errand is one question to an issuer.
-type errand struct {
-	issuer
+// A tokenRequest is one request to a token service.
+type tokenRequest struct {
+	tokenService
 	scopes string
 }
 
-// A grant is a token and what it allows.
-type grant struct {
+// A bearerToken is a token and what it allows.
+type bearerToken struct {
 	scopes []string
-	token  string
+	value  string
 	until  time.Time
 }
 
-func newAuth(w *wire, k authn.Keychain, realms []string) *auth {
+func newAuth(w *transport, k authn.Keychain, realms []string) *auth {
 	if k == nil {
 		k = DefaultKeychain
 	}
 	return &auth{
 		w: w, keychain: keychain{inner: k}, realms: realms,
-		asked: map[string]demand{}, tokens: map[issuer][]grant{},
+		asked: map[string]authScheme{}, tokens: map[tokenService][]bearerToken{},
 	}
 }
 
-// authorization returns the Authorization of a call, "" while the registry has
+// authorization returns the Authorization of a request, "" while the registry has
 // not asked for any.
-func (a *auth) authorization(ctx context.Context, k *call) (string, error) {
+func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 	a.mu.Lock()
 	d, asked := a.asked[k.host.name]
 	a.mu.Unlock()
@@ -91,7 +91,7 @@ func (a *auth) authorization(ctx context.Context, k *call) (string, error) {
 
 // explain gives an error about credentials its hint: it matters whether there were
 // any, and whose.
-func (a *auth) explain(k *call, e *Error) *Error {
+func (a *auth) explain(k *request, e *Error) *Error {
 	if !e.refused() || e.hint != "" {
 		return e
 	}
@@ -99,7 +99,7 @@ func (a *auth) explain(k *call, e *Error) *Error {
 	held, asked := a.keychain.held.Load(key)
 	login := "mabuild login " + k.host.name
 	where, known := a.keychain.origins.Load(key)
-	origin, _ := where.(keptAt)
+	origin, _ := where.(credentialsOrigin)
 	switch {
 	case !asked: // an answer that wants none
 	case held == (authn.AuthConfig{}):
@@ -116,8 +116,8 @@ func (a *auth) explain(k *call, e *Error) *Error {
 	return e
 }
 
-// ours reports whether the call goes to the registry itself.
-func (w *wire) ours(k *call) bool {
+// ours reports whether the request goes to the registry itself.
+func (w *transport) ours(k *request) bool {
 	k.host.mu.Lock()
 	scheme := k.host.scheme
 	k.host.mu.Unlock()
@@ -129,8 +129,8 @@ func basic(c authn.AuthConfig) string {
 }
 
 // challenged takes in what a registry asked for with a 401 that answered sent.
-// It reports whether the call is worth sending again.
-func (a *auth) challenged(ctx context.Context, k *call, h http.Header, sent string) (bool, error) {
+// It reports whether the request is worth sending again.
+func (a *auth) challenged(ctx context.Context, k *request, h http.Header, sent string) (bool, error) {
 	if k.url != nil && !a.w.ours(k) {
 		return false, nil
 	}
@@ -150,13 +150,13 @@ func (a *auth) challenged(ctx context.Context, k *call, h http.Header, sent stri
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked[k.host.name] = demand{basic: true}
+	a.asked[k.host.name] = authScheme{basic: true}
 	return sent == "" && (credentials.Username != "" || credentials.Password != ""), nil
 }
 
 // bearer takes in a Bearer challenge: where tokens are to be had, and what the
 // call needs. A token that was sent is worth nothing any more.
-func (a *auth) bearer(k *call, c challenge, sent string) error {
+func (a *auth) bearer(k *request, c challenge, sent string) error {
 	realm, err := a.parseRealm(k.host, c.params["realm"])
 	if err != nil {
 		e := k.fault(err)
@@ -168,9 +168,9 @@ func (a *auth) bearer(k *call, c challenge, sent string) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked[k.host.name] = demand{realm: realm, service: c.params["service"]}
+	a.asked[k.host.name] = authScheme{realm: realm, service: c.params["service"]}
 	for from, grants := range a.tokens {
-		a.tokens[from] = slices.DeleteFunc(grants, func(g grant) bool { return "Bearer "+g.token == sent })
+		a.tokens[from] = slices.DeleteFunc(grants, func(g bearerToken) bool { return "Bearer "+g.value == sent })
 	}
 	return nil
 }

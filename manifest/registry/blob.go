@@ -96,11 +96,11 @@ func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
 // store makes r have b, once a run: mounted from a repository of the same host
 // that is known to have it, there already, or uploaded, which happens once a host.
 func (c *Client) store(ctx context.Context, r repository, b blob) error {
-	return c.known.blobs.do(ctx, r.at(b.Digest), func() error {
+	return c.session.blobs.do(ctx, r.at(b.Digest), func() error {
 		if err := c.storeNow(ctx, r, b); err != nil {
 			return err
 		}
-		c.known.note(r, b.Digest)
+		c.session.addOrigin(r, b.Digest)
 		return nil
 	})
 }
@@ -109,15 +109,15 @@ func (c *Client) store(ctx context.Context, r repository, b blob) error {
 // host it waits, holding nothing, to mount it from there.
 func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 	for {
-		if _, ok := c.known.mountable(r, b.Digest); ok {
+		if _, ok := c.session.mountSource(r, b.Digest); ok {
 			return c.storeAlone(ctx, r, b)
 		}
 		led := false
-		_, err := c.known.sending.do(ctx, origin{r.host.name, b.Digest}, func() (struct{}, error) {
+		_, err := c.session.uploads.do(ctx, origin{r.host.name, b.Digest}, func() (struct{}, error) {
 			led = true
 			err := c.storeAlone(ctx, r, b)
 			if err == nil {
-				c.known.note(r, b.Digest)
+				c.session.addOrigin(r, b.Digest)
 			}
 			return struct{}{}, err
 		})
@@ -133,8 +133,8 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 
 // storeAlone mounts, finds or uploads b.
 func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
-	var opened *session
-	if from, ok := c.known.mountable(r, b.Digest); ok {
+	var opened *uploadSession
+	if from, ok := c.session.mountSource(r, b.Digest); ok {
 		var mounted bool
 		if mounted, opened = c.mount(ctx, r, from, b); mounted {
 			c.transfer(ctx, "mount", r, b.Digest, b.Size).done()
@@ -142,7 +142,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 		}
 	}
 	there, err := false, error(nil)
-	if !c.known.lacked(r.at(b.Digest)) {
+	if !c.session.wasMissing(r.at(b.Digest)) {
 		there, _, err = c.has(ctx, r, b)
 	}
 	if there || err != nil {
@@ -153,7 +153,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 		return err
 	}
 	if opened == nil {
-		opened = c.take(r)
+		opened = c.takeUpload(r)
 	}
 	return c.upload(ctx, r, b, opened)
 }
@@ -164,7 +164,7 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, told boo
 	k := r.blob(http.MethodHead, b.Digest)
 	k.scopes = c.scopes(r)
 	k.want = append(k.want, http.StatusNotFound)
-	resp, err := c.wire.do(ctx, k)
+	resp, err := c.transport.do(ctx, k)
 	if unanswered(err) {
 		return false, false, nil
 	}
@@ -183,26 +183,26 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, told boo
 
 // mount asks the host to take b from another of its repositories. Any refusal
 // leads to an upload, for which some registries open a session at once.
-func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *session) {
-	k := r.call(http.MethodPost, "blobs/uploads/")
+func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *uploadSession) {
+	k := r.request(http.MethodPost, "blobs/uploads/")
 	k.ref, k.once, k.opens = b.Digest.String(), true, true
 	k.query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
 	k.scopes = append(c.scopes(r), "repository:"+from.name+":pull")
 	k.want = []int{http.StatusCreated, http.StatusAccepted}
-	resp, err := c.wire.do(ctx, k)
+	resp, err := c.transport.do(ctx, k)
 	if err == nil {
 		discard(resp)
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}
-		opened, _ = newSession(resp) // without a session there is an upload of its own
+		opened, _ = newUploadSession(resp) // without a session there is an upload of its own
 	}
 	switch s := statusOf(err); {
 	case ctx.Err() != nil:
 	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // that may be said of r
-		c.known.flag(&c.known.aloof, from.key()+" "+r.name)
+		c.session.flag(&c.session.noMount, from.key()+" "+r.name)
 	default:
-		c.known.flag(&c.known.aloof, from.key())
+		c.session.flag(&c.session.noMount, from.key())
 	}
 	return false, opened
 }
@@ -219,18 +219,18 @@ func (b blob) reader() (io.ReadCloser, error) {
 		_ = inner.Close()
 		return nil, err
 	}
-	return &proving{ReadCloser: inner, hash: hasher, want: b.Descriptor}, nil
+	return &verifyingReader{ReadCloser: inner, hash: hasher, want: b.Descriptor}, nil
 }
 
-// proving holds what it reads against a descriptor.
-type proving struct {
+// verifyingReader holds what it reads against a descriptor.
+type verifyingReader struct {
 	io.ReadCloser
 	hash hash.Hash
 	want v1.Descriptor
 	got  int64
 }
 
-func (p *proving) Read(b []byte) (int, error) {
+func (p *verifyingReader) Read(b []byte) (int, error) {
 	n, err := p.ReadCloser.Read(b)
 	_, _ = p.hash.Write(b[:n]) // a hash never fails
 	p.got += int64(n)

@@ -21,9 +21,9 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	if err := checkHost(parsed.RegistryStr()); err != nil {
 		return nil, err
 	}
-	r := repository{host: c.wire.host(parsed.RegistryStr())}
+	r := repository{host: c.transport.host(parsed.RegistryStr())}
 	names, err := listNames(r.host.name+": repositories", func(query url.Values) ([]string, http.Header, error) {
-		k := &call{
+		k := &request{
 			method: http.MethodGet, host: r.host, path: "_catalog", query: query, header: http.Header{},
 			scopes: []string{"registry:catalog:*"}, want: []int{http.StatusOK},
 		}

@@ -12,9 +12,9 @@ import (
 
 // byDigest stores content that is at hand under its digest.
 func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
-	return c.known.manifests.do(ctx, r.at(d.Digest), func() error {
+	return c.session.manifests.do(ctx, r.at(d.Digest), func() error {
 		if img, ok := content.(v1.Image); ok {
-			if stored, err := c.novel(ctx, r, d, img); stored || err != nil {
+			if stored, err := c.pushFresh(ctx, r, d, img); stored || err != nil {
 				return err
 			}
 		}
@@ -27,15 +27,15 @@ func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, co
 // if this run never asked for it, or had to store it.
 func (c *Client) Found(ref string) bool {
 	r, err := c.parse(ref)
-	return err == nil && c.known.flagged(&c.known.found, r.String())
+	return err == nil && c.session.flagged(&c.session.found, r.String())
 }
 
-// novel stores img by digest where a tag that names nothing yet is to name it. The
+// pushFresh stores img by digest where a tag that names nothing yet is to name it. The
 // image is most likely not there, so its config is asked for first, or the first layer
 // of an artifact, whose config is everybody's: without that the image cannot be whole,
 // and is sent without being asked for. It reports whether that was so.
-func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v1.Image) (bool, error) {
-	if !c.known.flagged(&c.known.vacant, r.key()) {
+func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, img v1.Image) (bool, error) {
+	if !c.session.flagged(&c.session.emptyTag, r.key()) {
 		return false, nil
 	}
 	m, err := img.Manifest()
@@ -48,7 +48,7 @@ func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v
 		sign = layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d)
 	}
 	at := r.at(sign.Digest)
-	if c.known.blobs.has(at) {
+	if c.session.blobs.has(at) {
 		return false, nil
 	}
 	there, _, err := c.has(ctx, r, sign)
@@ -56,10 +56,10 @@ func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v
 		return false, err
 	}
 	if there {
-		c.known.blobs.set(at, true)
+		c.session.blobs.set(at, true)
 		return false, nil
 	}
-	c.known.lacks(at)
+	c.session.setMissing(at)
 	return true, c.complete(ctx, r, d, img)
 }
 
@@ -67,7 +67,7 @@ func (c *Client) novel(ctx context.Context, r repository, d v1.Descriptor, img v
 // to be there with it, but for the children of an index. content is asked for
 // only when it is needed.
 func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	return c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
+	return c.session.manifests.do(ctx, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
 }
 
 // ensure asks for a child and stores it if it is not there, or if the registry does
@@ -85,7 +85,7 @@ func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, cont
 		return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
 	}
 	if there {
-		c.known.flag(&c.known.found, r.by(d.Digest).String())
+		c.session.flag(&c.session.found, r.by(d.Digest).String())
 	}
 	if there && !d.MediaType.IsIndex() && !c.Verify {
 		return nil
@@ -98,7 +98,7 @@ func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, cont
 		return unavailable(err, absent)
 	}
 	if there {
-		return c.heal(ctx, r, own)
+		return c.repair(ctx, r, own)
 	}
 	is, err := manifest.Describe(own)
 	if err != nil {

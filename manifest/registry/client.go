@@ -81,8 +81,8 @@ type Client struct {
 	// sent, with an [*Error] that knows when to come back. HEADs go on. 0 leaves
 	// the refusing to the registry.
 	QuotaReserve int
-	// Manners are had in common with other Clients; nil are its own.
-	Manners *Manners
+	// Limits are had in common with other Clients; nil are its own.
+	Limits *Limits
 	// Log gets each request at [slog.LevelDebug] and transfers at
 	// [LevelTransfer]; nil is silent. Nothing secret is logged.
 	Log *slog.Logger
@@ -90,30 +90,30 @@ type Client struct {
 	// means a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
 
-	once  sync.Once
-	wire  *wire
-	cache *cache.Cache
-	known known
+	once      sync.Once
+	transport *transport
+	cache     *cache.Cache
+	session   session
 }
 
 var (
-	_ manifest.Source    = (*Client)(nil)
-	_ manifest.Sink      = (*Client)(nil)
-	_ manifest.Preparer  = (*Client)(nil)
-	_ manifest.Carrier   = (*Client)(nil)
-	_ manifest.Referring = (*Client)(nil)
+	_ manifest.Source         = (*Client)(nil)
+	_ manifest.Sink           = (*Client)(nil)
+	_ manifest.PushPreparer   = (*Client)(nil)
+	_ manifest.BasePusher     = (*Client)(nil)
+	_ manifest.ReferrerLister = (*Client)(nil)
 )
 
 // start makes what a run needs, at first use.
 func (c *Client) start() {
 	c.once.Do(func() {
-		c.wire = newWire(c)
+		c.transport = newTransport(c)
 		if c.CacheDir == "" {
 			return
 		}
 		var err error
 		if c.cache, err = cache.Open(c.CacheDir); err != nil {
-			c.wire.log.Warn("going on without a cache", "err", err)
+			c.transport.log.Warn("going on without a cache", "err", err)
 		}
 	})
 }

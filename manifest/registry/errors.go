@@ -38,7 +38,7 @@ type Error struct {
 	unanswered bool          // the question for a manifest or a blob was refused: it may be there or not
 	throttled  bool          // too many requests, whatever the status
 	credential bool          // credentials were the cause without a 401 or 403
-	elsewhere  bool          // a host that the registry redirected to has answered
+	redirected bool          // a host that the registry redirected to has answered
 	renewed    bool          // there are new credentials to try with
 	final      bool          // trying again is useless, or was done
 	brief      bool          // nobody is there: few tries, short waits
@@ -97,7 +97,7 @@ func (e *Error) Is(target error) bool {
 }
 
 func (e *Error) refused() bool {
-	if e.elsewhere || e.immutable {
+	if e.redirected || e.immutable {
 		return false
 	}
 	return e.credential || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden && !e.throttled
@@ -169,13 +169,13 @@ func isThrottled(err error) bool {
 }
 
 // fault begins the error of a request.
-func (k *call) fault(err error) *Error {
+func (k *request) fault(err error) *Error {
 	return &Error{Op: k.method, Host: k.host.name, Repository: k.repo, Reference: k.ref, Attempts: 1, Err: err, wait: unsaid}
 }
 
 // refusal makes the error of an answer that is none of those wanted, and reads
 // and closes its body.
-func (k *call) refusal(resp *http.Response) *Error {
+func (k *request) refusal(resp *http.Response) *Error {
 	e := k.fault(nil)
 	e.Status = resp.StatusCode
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what came is as much as there is to say
@@ -191,13 +191,13 @@ func (k *call) refusal(resp *http.Response) *Error {
 	if e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); e.throttled && e.wait == unsaid {
 		e.wait = parseReset(resp.Header, time.Now())
 	}
-	e.elsewhere = k.elsewhere(resp)
+	e.redirected = k.redirected(resp)
 	e.unanswered = asks && !k.token && !e.throttled && deniesQuestion(resp.StatusCode)
-	if e.throttled && !e.elsewhere && e.wait <= longestPause { // also where nobody tries again
+	if e.throttled && !e.redirected && e.wait <= longestPause { // also where nobody tries again
 		k.host.pause.extend(time.Now().Add(e.wait))
 	}
 	// A signed URL may have expired. It may also be signed for GET alone, which a HEAD does not find out.
-	expired := e.elsewhere && resp.StatusCode == http.StatusForbidden && k.method != http.MethodHead
+	expired := e.redirected && resp.StatusCode == http.StatusForbidden && k.method != http.MethodHead
 	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
 	e.spent(k)
 	return e
@@ -216,17 +216,17 @@ func deniesQuestion(status int) bool {
 	return status >= 400 && status < 500 && !temporary(status)
 }
 
-// hollow makes the error of an answer that says yes in a way that no registry does,
+// noEffect makes the error of an answer that says yes in a way that no registry does,
 // when what was sent is not there.
-func (k *call) hollow(resp *http.Response) *Error {
+func (k *request) noEffect(resp *http.Response) *Error {
 	e := k.fault(errors.New("the answer is not a registry's: nothing was stored"))
 	e.Status, e.final = resp.StatusCode, true
 	e.hint = "is there a proxy or a login page before " + k.host.address + "?"
 	return e
 }
 
-// elsewhere reports whether resp came from a host that the call was redirected to.
-func (k *call) elsewhere(resp *http.Response) bool {
+// redirected reports whether resp came from a host that the request was redirected to.
+func (k *request) redirected(resp *http.Response) bool {
 	from := resp.Request.URL
 	return !k.token && !sameOrigin(from, k.host.base(from.Scheme))
 }

@@ -17,23 +17,23 @@ const maxRedirects = 5
 // exchange sends one request, follows redirects and returns the answer, whose
 // body holds the permit until it is read, closed or ctx ends. An error is an
 // *Error.
-func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*http.Response, error) {
+func (w *transport) exchange(ctx context.Context, k *request, authorization string) (*http.Response, error) {
 	leave, err := w.admit(ctx, k)
 	if err != nil {
 		return nil, k.ended(err)
 	}
 	reserve := cmp.Or(k.host.QuotaReserve, w.reserve)
-	settle, ok := k.host.allowance.take(k.pulls, reserve)
+	settle, ok := k.host.quotaBudget.reserve(k.pulls, reserve)
 	if !ok {
 		leave()
 		return nil, k.reserved(reserve)
 	}
 	if k.opens {
-		ctx, leave = lingering(ctx, leave)
+		ctx, leave = untilOpened(ctx, leave)
 	}
 	ctx, watch := newWatch(ctx, w.patience)
 	resp, err := w.follow(ctx, k, watch, authorization)
-	if k.token || err != nil || k.elsewhere(resp) {
+	if k.token || err != nil || k.redirected(resp) {
 		settle(nil)
 	} else {
 		settle(resp)
@@ -50,23 +50,23 @@ func (w *wire) exchange(ctx context.Context, k *call, authorization string) (*ht
 	return resp, nil
 }
 
-// admit waits until the call may be sent, and returns how to give its permit back.
-func (w *wire) admit(ctx context.Context, k *call) (leave func(), err error) {
+// admit waits until the request may be sent, and returns how to give its permit back.
+func (w *transport) admit(ctx context.Context, k *request) (leave func(), err error) {
 	switch {
-	case k.hurry:
+	case k.detached:
 		return func() {}, nil
 	case k.token: // asked for by one that may hold another permit
-		return k.host.tokens.enter(ctx)
+		return k.host.tokens.acquire(ctx)
 	case k.content:
-		return k.host.pause.enter(ctx, w.sleep, k.host.contents)
+		return k.host.pause.acquire(ctx, w.sleep, k.host.contents)
 	}
-	return k.host.pause.enter(ctx, w.sleep, k.host.requests)
+	return k.host.pause.acquire(ctx, w.sleep, k.host.requests)
 }
 
-// lingering returns a context that ends lingers after ctx, so that a session which
+// untilOpened returns a context that ends openTimeout after ctx, so that a session which
 // is just being opened gets known and can be closed. leave ends it, too.
-func lingering(ctx context.Context, leave func()) (context.Context, func()) {
-	longer, end := outliving(ctx, lingers)
+func untilOpened(ctx context.Context, leave func()) (context.Context, func()) {
+	longer, end := outliving(ctx, openTimeout)
 	return longer, func() {
 		end()
 		leave()
@@ -92,7 +92,7 @@ func outliving(ctx context.Context, d time.Duration) (longer context.Context, st
 }
 
 // follow sends the request to where the registry is, and on to where it says.
-func (w *wire) follow(ctx context.Context, k *call, watch *watch, authorization string) (*http.Response, error) {
+func (w *transport) follow(ctx context.Context, k *request, watch *watch, authorization string) (*http.Response, error) {
 	origin, trusted, err := w.target(ctx, k)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (w *wire) follow(ctx context.Context, k *call, watch *watch, authorization 
 		if err != nil {
 			return nil, err
 		}
-		next, err := redirected(k, resp, u)
+		next, err := redirectTarget(k, resp, u)
 		if next == nil && err == nil {
 			return resp, nil
 		}
@@ -124,10 +124,10 @@ func (w *wire) follow(ctx context.Context, k *call, watch *watch, authorization 
 	}
 }
 
-// target returns where the call goes first, and whether that is the registry
+// target returns where the request goes first, and whether that is the registry
 // itself or a token server that may have its credentials: then they are sent,
 // and private addresses are fine.
-func (w *wire) target(ctx context.Context, k *call) (u *url.URL, trusted bool, err error) {
+func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted bool, err error) {
 	if k.token {
 		return k.url, w.auth.trusts(k.host, k.url), nil
 	}
@@ -151,7 +151,7 @@ func (w *wire) target(ctx context.Context, k *call) (u *url.URL, trusted bool, e
 }
 
 // request makes the request to u.
-func (w *wire) request(ctx context.Context, k *call, u *url.URL, watch *watch) (*http.Request, error) {
+func (w *transport) request(ctx context.Context, k *request, u *url.URL, watch *watch) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
 	if err != nil {
 		return nil, refuse(err)
@@ -169,7 +169,7 @@ func (w *wire) request(ctx context.Context, k *call, u *url.URL, watch *watch) (
 }
 
 // send sends req, tells the log, and notes what an answer proves about the host.
-func (w *wire) send(k *call, req *http.Request, trusted bool) (*http.Response, error) {
+func (w *transport) send(k *request, req *http.Request, trusted bool) (*http.Response, error) {
 	t, err := w.transportTo(k.host, req.URL, trusted)
 	if err != nil {
 		return nil, refuse(err)
@@ -180,8 +180,8 @@ func (w *wire) send(k *call, req *http.Request, trusted bool) (*http.Response, e
 	return resp, err
 }
 
-// redirected returns where resp sends the request, or nil when it is an answer.
-func redirected(k *call, resp *http.Response, from *url.URL) (*url.URL, error) {
+// redirectTarget returns where resp sends the request, or nil when it is an answer.
+func redirectTarget(k *request, resp *http.Response, from *url.URL) (*url.URL, error) {
 	switch resp.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:

@@ -5,19 +5,19 @@ import "time"
 // SetPatience makes c give up a silent connection after d.
 func SetPatience(c *Client, d time.Duration) {
 	c.start()
-	c.wire.patience = d
+	c.transport.patience = d
 }
 
 // SetLastWord makes c take d to close an upload session when a run ends.
 func SetLastWord(c *Client, d time.Duration) {
 	c.start()
-	c.wire.lastWord = d
+	c.transport.cleanupTimeout = d
 }
 
 // SetHelperLimit makes c kill a credential helper after d.
 func SetHelperLimit(c *Client, d time.Duration) {
 	c.start()
-	c.wire.auth.keychain.asks.limit = d
+	c.transport.auth.keychain.asks.limit = d
 }
 
 // HostOf returns the name of the registry that ref leads to.

@@ -20,13 +20,13 @@ func FuzzChallenge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		c := &Client{}
 		c.start()
-		h := c.wire.host("registry.example.com")
+		h := c.transport.host("registry.example.com")
 		for _, one := range parseChallenges(http.Header{"Www-Authenticate": {line}}) {
-			realm, err := c.wire.auth.parseRealm(h, one.params["realm"])
+			realm, err := c.transport.auth.parseRealm(h, one.params["realm"])
 			if err == nil && realm.Scheme != "https" {
 				t.Errorf("a token server at %s", realm)
 			}
-			if err == nil && c.wire.auth.trusts(h, realm) && realm.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(realm.Hostname()), ".example.com") && !strings.EqualFold(realm.Hostname(), "example.com") {
+			if err == nil && c.transport.auth.trusts(h, realm) && realm.Hostname() != "example.com" && !strings.HasSuffix(strings.ToLower(realm.Hostname()), ".example.com") && !strings.EqualFold(realm.Hostname(), "example.com") {
 				t.Errorf("credentials for %s", realm)
 			}
 		}
@@ -82,7 +82,7 @@ func FuzzLocation(f *testing.F) {
 	from := &url.URL{Scheme: "https", Host: "r.example.com", Path: "/v2/a/blobs/uploads/"}
 	f.Fuzz(func(t *testing.T, location string) {
 		resp := &http.Response{Request: &http.Request{URL: from}, Header: http.Header{"Location": {location}}}
-		s, err := newSession(resp)
+		s, err := newUploadSession(resp)
 		if err != nil || !sameOrigin(from, s.url) {
 			return
 		}

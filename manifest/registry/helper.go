@@ -30,7 +30,7 @@ func ConfigKeychain(path string) (authn.Keychain, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	file, err := authfile.Open(authfile.Place{Path: path, Named: true})
+	file, err := authfile.Open(authfile.Location{Path: path, Named: true})
 	if err != nil {
 		return nil, err
 	}
@@ -77,17 +77,17 @@ func (k placesKeychain) from(ctx context.Context, file *authfile.File, host, rep
 	if !ok {
 		return authn.Anonymous, nil
 	}
-	return kept{authn.FromConfig(found.AuthConfig), keptAt{found.At, found.Helper}}, nil
+	return storedCredentials{authn.FromConfig(found.AuthConfig), credentialsOrigin{found.At, found.Helper}}, nil
 }
 
-// kept are credentials that say where they are kept.
-type kept struct {
+// storedCredentials are credentials that say where they are kept.
+type storedCredentials struct {
 	authn.Authenticator
-	at keptAt
+	at credentialsOrigin
 }
 
-// keptAt is where credentials are kept: a file, or the program of a helper.
-type keptAt struct {
+// credentialsOrigin is where credentials are kept: a file, or the program of a helper.
+type credentialsOrigin struct {
 	at     string
 	helper bool
 }

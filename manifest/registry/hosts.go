@@ -47,8 +47,8 @@ type host struct {
 	name    string // as in a reference
 	address string // host[:port] on the network
 
-	*treatment
-	budget budget
+	*hostLimits
+	budget waitBudget
 
 	mu     sync.Mutex
 	scheme string // "" until decided
@@ -66,7 +66,7 @@ func canonical(registry string) string {
 }
 
 // host returns the one host of that name.
-func (w *wire) host(registry string) *host {
+func (w *transport) host(registry string) *host {
 	key := canonical(registry)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,7 +77,7 @@ func (w *wire) host(registry string) *host {
 	if key == hubName {
 		h.address = hubAddress
 	}
-	h.treatment = w.manners.of(h, w.perHost)
+	h.hostLimits = w.limits.of(h, w.perHost)
 	if !h.mayPlain() {
 		h.scheme = "https"
 	}

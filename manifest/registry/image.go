@@ -73,9 +73,9 @@ func newImage(d document) (*image, error) {
 	img := &image{document: d, parsed: m}
 	img.config = sync.OnceValues(img.readConfig)
 	for _, l := range m.Layers {
-		d.client.known.note(d.repo, l.Digest)
+		d.client.session.addOrigin(d.repo, l.Digest)
 	}
-	d.client.known.note(d.repo, m.Config.Digest)
+	d.client.session.addOrigin(d.repo, m.Config.Digest)
 	return img, nil
 }
 
@@ -122,12 +122,12 @@ func (i *image) readConfig() ([]byte, error) {
 	if raw, err := i.client.cache.Bytes(d.Digest, maxManifest); err == nil && int64(len(raw)) == d.Size {
 		return raw, nil
 	}
-	tries := i.client.wire.retries(i.repo.host)
+	tries := i.client.transport.retries(i.repo.host)
 	for {
 		k := i.repo.blob(http.MethodGet, d.Digest)
 		raw, _, err := i.client.readAll(i.ctx, i.repo, k)
 		if err == nil {
-			err = i.client.mislead(i.repo, k.from, i.checkConfig(d, raw))
+			err = i.client.mirrorMismatch(i.repo, k.from, i.checkConfig(d, raw))
 			if isMisled(err) {
 				continue
 			}
@@ -151,7 +151,7 @@ func (i *image) checkConfig(d v1.Descriptor, raw []byte) error {
 		return mismatch("%s: got a config of %d bytes for %d", i.repo.by(d.Digest), len(raw), d.Size)
 	}
 	if err := i.client.cachePut(d.Digest, raw); err != nil {
-		i.client.wire.log.Debug("not cached", "digest", d.Digest.String(), "err", err)
+		i.client.transport.log.Debug("not cached", "digest", d.Digest.String(), "err", err)
 	}
 	return nil
 }
@@ -166,9 +166,9 @@ func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 	return c.cache.Put(h, bytes.NewReader(raw))
 }
 
-// blob begins a call about a blob of the repository.
-func (r repository) blob(method string, h v1.Hash) *call {
-	k := r.call(method, "blobs/"+h.String())
+// blob begins a request about a blob of the repository.
+func (r repository) blob(method string, h v1.Hash) *request {
+	k := r.request(method, "blobs/"+h.String())
 	k.ref, k.want = h.String(), []int{http.StatusOK}
 	k.content = method == http.MethodGet
 	return k

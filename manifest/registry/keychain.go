@@ -26,11 +26,11 @@ type keychain struct {
 	calls flights[string, authn.AuthConfig]
 	held  sync.Map // of authn.AuthConfig by repository
 
-	origins sync.Map // where those came from, of keptAt, if that is known
+	origins sync.Map // where those came from, of credentialsOrigin, if that is known
 }
 
 // of returns the credentials for k; the zero AuthConfig is anonymous.
-func (c *keychain) of(ctx context.Context, k *call) (authn.AuthConfig, error) {
+func (c *keychain) of(ctx context.Context, k *request) (authn.AuthConfig, error) {
 	key := k.host.name + "/" + k.repo
 	if held, ok := c.held.Load(key); ok {
 		return held.(authn.AuthConfig), nil
@@ -63,7 +63,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	ctx = context.WithValue(ctx, helpersKey{}, &c.asks)
 	type answer struct {
 		config *authn.AuthConfig
-		kept   keptAt
+		kept   credentialsOrigin
 		err    error
 	}
 	answered := make(chan answer, 1)
@@ -74,7 +74,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			return
 		}
 		a := answer{}
-		if own, ok := found.(kept); ok {
+		if own, ok := found.(storedCredentials); ok {
 			a.kept = own.at
 		}
 		a.config, a.err = authn.Authorization(ctx, found)
@@ -91,9 +91,9 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			return authn.AuthConfig{}, stopped(outer)
 		}
 		if a.err != nil {
-			return authn.AuthConfig{}, told(a.err)
+			return authn.AuthConfig{}, keychainError(a.err)
 		}
-		if a.kept != (keptAt{}) {
+		if a.kept != (credentialsOrigin{}) {
 			c.origins.Store(repository, a.kept)
 		}
 		config := *a.config
@@ -105,10 +105,10 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	}
 }
 
-// told returns what err of a keychain says, fit to be shown. The words of a helper are
+// keychainError returns what err of a keychain says, fit to be shown. The words of a helper are
 // those that [authfile.HelperError] takes for no secret; a keychain of others that runs
 // helpers with Docker's library appends their output, which is left out.
-func told(err error) error {
+func keychainError(err error) error {
 	text := err.Error()
 	var way interface{ Hint() string }
 	if !errors.As(err, &way) {

@@ -63,19 +63,19 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 
 // A download reads a blob through as many requests as it takes.
 type download struct {
-	ctx    context.Context
-	client *Client
-	repo   repository
-	want   v1.Descriptor
-	part   bool  // not all of it is read, so that nothing can be verified here
-	end    int64 // where reading ends
-	hash   hash.Hash
-	got    int64 // where reading is
-	resp   *http.Response
-	call   *call
-	tries  *retries
-	seen   int64 // got when the tries were counted
-	told   *transfer
+	ctx     context.Context
+	client  *Client
+	repo    repository
+	want    v1.Descriptor
+	part    bool  // not all of it is read, so that nothing can be verified here
+	end     int64 // where reading ends
+	hash    hash.Hash
+	got     int64 // where reading is
+	resp    *http.Response
+	request *request
+	tries   *retries
+	seen    int64 // got when the tries were counted
+	told    *transfer
 }
 
 func (c *Client) download(ctx context.Context, r repository, want v1.Descriptor) (io.ReadCloser, error) {
@@ -92,7 +92,7 @@ func (c *Client) downloadPart(ctx context.Context, r repository, want v1.Descrip
 	if want.Size < 0 {
 		return nil, mismatch("%s: a blob of %d bytes", r.by(want.Digest), want.Size)
 	}
-	d := &download{ctx: ctx, client: c, repo: r, want: want, hash: hasher, tries: c.wire.retries(r.host)}
+	d := &download{ctx: ctx, client: c, repo: r, want: want, hash: hasher, tries: c.transport.retries(r.host)}
 	d.got, d.seen, d.end, d.part = from, from, to, from > 0 || to < want.Size
 	d.told = c.transfer(ctx, "download", r, want.Digest, want.Size)
 	return d, d.open()
@@ -115,11 +115,11 @@ func (d *download) open() error {
 			return err
 		}
 		if err = d.align(resp); err == nil {
-			d.resp, d.call = resp, k
+			d.resp, d.request = resp, k
 			return nil
 		}
 		discard(resp)
-		if isMisled(d.client.mislead(d.repo, k.from, err)) {
+		if isMisled(d.client.mirrorMismatch(d.repo, k.from, err)) {
 			continue
 		}
 		e := k.fault(err)
@@ -185,12 +185,12 @@ func (d *download) Read(p []byte) (int, error) {
 func (d *download) resume(err error) error {
 	_ = d.resp.Body.Close()
 	if d.ctx.Err() != nil {
-		return d.call.ended(stopped(d.ctx))
+		return d.request.ended(stopped(d.ctx))
 	}
 	if d.got > d.seen {
 		d.seen, d.tries.tries = d.got, 0
 	}
-	if err := d.tries.again(d.ctx, d.call.fault(err)); err != nil {
+	if err := d.tries.again(d.ctx, d.request.fault(err)); err != nil {
 		return err
 	}
 	return d.open()
@@ -201,7 +201,7 @@ func (d *download) resume(err error) error {
 func (d *download) finish(err error) error {
 	is := v1.Hash{Algorithm: d.want.Digest.Algorithm, Hex: hex.EncodeToString(d.hash.Sum(nil))}
 	if is != d.want.Digest && !d.part {
-		return d.client.mislead(d.repo, d.call.from, mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
+		return d.client.mirrorMismatch(d.repo, d.request.from, mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
 	}
 	if errors.Is(err, io.EOF) {
 		d.told.done()

@@ -14,7 +14,7 @@ import (
 )
 
 // logRequest tells of one request in words that may be pasted into a bug report.
-func (w *wire) logRequest(req *http.Request, resp *http.Response, err error, took time.Duration) {
+func (w *transport) logRequest(req *http.Request, resp *http.Response, err error, took time.Duration) {
 	ctx := req.Context()
 	if !w.log.Enabled(ctx, slog.LevelDebug) {
 		return
@@ -71,7 +71,7 @@ type transfer struct {
 }
 
 func (c *Client) transfer(ctx context.Context, op string, r repository, h v1.Hash, size int64) *transfer {
-	return &transfer{ctx: ctx, log: c.wire.log, op: op, repo: r, digest: h, size: size}
+	return &transfer{ctx: ctx, log: c.transport.log, op: op, repo: r, digest: h, size: size}
 }
 
 // at tells that bytes have moved. Telling that all have is left to done.

@@ -21,11 +21,11 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 	if err := checkHost(n.RegistryStr()); err != nil {
 		return err
 	}
-	k := &call{
-		method: http.MethodGet, host: c.wire.host(n.RegistryStr()), header: http.Header{},
+	k := &request{
+		method: http.MethodGet, host: c.transport.host(n.RegistryStr()), header: http.Header{},
 		want: []int{http.StatusOK},
 	}
-	resp, err := c.wire.do(ctx, k)
+	resp, err := c.transport.do(ctx, k)
 	if err != nil {
 		return err
 	}

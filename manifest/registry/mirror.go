@@ -12,16 +12,16 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// read sends a call that only reads, to the mirrors first and then to the host
+// read sends a request that only reads, to the mirrors first and then to the host
 // itself. A mirror that does not have it or does not answer is passed by; a
 // repository that is written to is read where it is written.
-func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Response, error) {
+func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Response, error) {
 	if r.name == "" { // about the registry itself
 		k.from = r.host
-		return c.wire.do(ctx, k)
+		return c.transport.do(ctx, k)
 	}
 	mirrors := r.host.Mirrors
-	if c.known.flagged(&c.known.writes, r.key()) {
+	if c.session.flagged(&c.session.writes, r.key()) {
 		mirrors = nil
 	}
 	for _, mirror := range mirrors {
@@ -29,12 +29,12 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		if err != nil {
 			return nil, err
 		}
-		h := c.wire.host(host)
+		h := c.transport.host(host)
 		if h == r.host || h.isDead() {
 			continue
 		}
 		there := k.through(h, r, path)
-		resp, err := c.wire.do(ctx, there)
+		resp, err := c.transport.do(ctx, there)
 		if err == nil {
 			k.from = h
 			return resp, nil
@@ -45,10 +45,10 @@ func (c *Client) read(ctx context.Context, r repository, k *call) (*http.Respons
 		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
 			h.bury()
 		}
-		c.wire.log.Debug("going past a mirror", "mirror", mirror, "err", err)
+		c.transport.log.Debug("going past a mirror", "mirror", mirror, "err", err)
 	}
 	k.scopes, k.from = c.scopes(r), r.host
-	return c.wire.do(ctx, k)
+	return c.transport.do(ctx, k)
 }
 
 // splitMirror reads host[:port], or host[:port]/path below which the mirror has the
@@ -66,10 +66,10 @@ func splitMirror(text string) (host, path string, err error) {
 	return host, path, nil
 }
 
-// through makes the call that asks a mirror in place of the host of r: below path, and
+// through makes the request that asks a mirror in place of the host of r: below path, and
 // with the host in the query as ns, which tells a mirror of several registries which one
 // is meant (containerd, docs/hosts.md).
-func (k *call) through(h *host, r repository, path string) *call {
+func (k *request) through(h *host, r repository, path string) *request {
 	there := *k
 	there.host, there.once, there.header = h, true, k.header.Clone()
 	if path != "" {
@@ -90,14 +90,14 @@ type misled struct{ error }
 
 func (m misled) Unwrap() error { return m.error }
 
-// mislead marks err, if it contradicts its claim and came from a mirror, which is
+// mirrorMismatch marks err, if it contradicts its claim and came from a mirror, which is
 // then asked no more.
-func (c *Client) mislead(r repository, from *host, err error) error {
+func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
 	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
 		return err
 	}
 	from.bury()
-	c.wire.log.Warn("a mirror gives wrong content and is asked no more", "mirror", from.name, "err", err)
+	c.transport.log.Warn("a mirror gives wrong content and is asked no more", "mirror", from.name, "err", err)
 	return misled{err}
 }
 

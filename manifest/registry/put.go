@@ -17,9 +17,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// maxHeals is how often a registry may say that it does not know what we have
+// maxRepairs is how often a registry may say that it does not know what we have
 // just seen there, before it is believed.
-const maxHeals = 4
+const maxRepairs = 4
 
 // Put makes ref name content. Blobs and children that the repository has are
 // not sent again; ref moves last, and on an error it is as it was. When ref
@@ -55,9 +55,9 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 		return err
 	}
 	if now.Digest == d.Digest {
-		c.known.flag(&c.known.found, r.String())
-		c.known.manifests.set(r.at(d.Digest), true)
-		return c.heal(ctx, r.repository, content)
+		c.session.flag(&c.session.found, r.String())
+		c.session.manifests.set(r.at(d.Digest), true)
+		return c.repair(ctx, r.repository, content)
 	}
 	if err := c.fill(ctx, r.repository, content); err != nil {
 		return err
@@ -66,11 +66,11 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 		return err
 	}
 	if err := c.putManifest(ctx, r, d, content); err != nil {
-		c.known.forget(r)
+		c.session.forget(r)
 		return err
 	}
-	c.known.manifests.set(r.at(d.Digest), true)
-	c.known.name(r, d)
+	c.session.manifests.set(r.at(d.Digest), true)
+	c.session.name(r, d)
 	return nil
 }
 
@@ -85,16 +85,16 @@ func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, co
 	if subject, err := subjectOf(raw, &told); err != nil || subject == (v1.Hash{}) {
 		return err
 	}
-	err = c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
+	err = c.session.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
 	if err != nil {
 		return err
 	}
 	return c.refer(ctx, r, d, content)
 }
 
-// heal makes sure that the children of content are there, which is there itself;
+// repair makes sure that the children of content are there, which is there itself;
 // of its blobs only Verify makes sure.
-func (c *Client) heal(ctx context.Context, r repository, content manifest.Content) error {
+func (c *Client) repair(ctx context.Context, r repository, content manifest.Content) error {
 	switch own := content.(type) {
 	case v1.ImageIndex:
 		return c.children(ctx, r, own)
@@ -155,7 +155,7 @@ func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, conte
 		}
 		return c.byDigest(ctx, r, d, own)
 	case opaque.IsManifest():
-		return c.known.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
+		return c.session.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
 	}
 	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }
@@ -175,13 +175,13 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 	if err != nil {
 		return err
 	}
-	tries := c.wire.retries(r.host)
+	tries := c.transport.retries(r.host)
 	for heals := 0; ; {
 		err := c.putOnce(ctx, r, d, raw)
 		if err == nil {
 			return nil
 		}
-		if unknownParts(err) && heals < maxHeals {
+		if unknownParts(err) && heals < maxRepairs {
 			if heals++; c.again(ctx, r.repository, content, heals) == nil {
 				continue
 			}
@@ -198,24 +198,24 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 
 // putOnce sends the manifest once.
 func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw []byte) error {
-	k := r.call(http.MethodPut, "manifests/"+r.identifier())
+	k := r.request(http.MethodPut, "manifests/"+r.identifier())
 	k.ref, k.once, k.scopes = r.identifier(), true, c.scopes(r.repository)
 	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
 	k.header.Set("Content-Type", string(d.MediaType))
-	k.body = bytesPayload(raw)
-	resp, err := c.wire.do(ctx, k)
+	k.body = bytesBody(raw)
+	resp, err := c.transport.do(ctx, k)
 	if err != nil {
 		return c.notPut(r, d, err)
 	}
 	discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
-		c.known.hasAPI(r.repository)
+		c.session.hasAPI(r.repository)
 	}
 	switch named, wrong := stated(resp.Header, d.Digest); {
 	case wrong:
 		return mismatch("%s: the registry stored %s for %s", r, clean(resp.Header.Get(contentDigest)), d.Digest)
 	case !named && resp.StatusCode != http.StatusCreated:
-		return k.hollow(resp) // unless it arrived
+		return k.noEffect(resp) // unless it arrived
 	}
 	return nil
 }
@@ -223,11 +223,11 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 // notPut says of the refusal of a manifest what it means, as far as status and codes tell.
 func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	at := asError(err)
-	if at == nil || at.Op != http.MethodPut || at.elsewhere || at.throttled || unknownParts(err) {
+	if at == nil || at.Op != http.MethodPut || at.redirected || at.throttled || unknownParts(err) {
 		return err
 	}
 	e := *at
-	now, known := c.known.names(r)
+	now, known := c.session.names(r)
 	names := r.tag != "" && (!known || now.Digest != (v1.Hash{})) // something, as far as is known
 	switch {
 	case r.tag != "" && e.fixed(names):
@@ -279,7 +279,7 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 	}
 	k := r.manifest(http.MethodHead)
 	k.scopes, k.once = c.scopes(r.repository), true
-	resp, err := c.wire.do(ctx, k)
+	resp, err := c.transport.do(ctx, k)
 	if err != nil {
 		return false
 	}
@@ -297,7 +297,7 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 // again looks for all parts of content once more, after a registry said that it
 // does not know one: it may be slow to see them, or have lost one.
 func (c *Client) again(ctx context.Context, r repository, content manifest.Content, heals int) error {
-	if err := c.wire.sleep(ctx, firstWait<<(heals-1)); err != nil {
+	if err := c.transport.sleep(ctx, firstWait<<(heals-1)); err != nil {
 		return err
 	}
 	switch own := content.(type) {
@@ -307,7 +307,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 			return err
 		}
 		for _, d := range im.Manifests {
-			c.known.manifests.set(r.at(d.Digest), false)
+			c.session.manifests.set(r.at(d.Digest), false)
 		}
 	case v1.Image:
 		all, err := blobsOf(own)
@@ -315,7 +315,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 			return err
 		}
 		for _, b := range all {
-			c.known.blobs.set(r.at(b.Digest), false)
+			c.session.blobs.set(r.at(b.Digest), false)
 		}
 	}
 	return c.fill(ctx, r, content)
@@ -347,7 +347,7 @@ func blobsOf(img v1.Image) ([]blob, error) {
 	}
 	all := []blob{configOf(img, m.Config)}
 	for _, d := range m.Layers {
-		if manifest.Elsewhere(d) || slices.ContainsFunc(all, func(b blob) bool { return b.Digest == d.Digest }) {
+		if manifest.External(d) || slices.ContainsFunc(all, func(b blob) bool { return b.Digest == d.Digest }) {
 			continue
 		}
 		all = append(all, layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d))

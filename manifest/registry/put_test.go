@@ -220,7 +220,7 @@ func TestTagMovesLast(t *testing.T) {
 	verifyTag(t, r, "app:v1", after)
 }
 
-// Bytes that are not the digest's are never whole on the wire.
+// Bytes that are not the digest's are never whole on the transport.
 func TestPutWrongBytes(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	for _, change := range []func([]byte) []byte{

@@ -29,19 +29,19 @@ func (c *Client) Quota(host string) (Quota, bool) {
 // Quotas returns the quotas that are known, by the names of the registries.
 func (c *Client) Quotas() map[string]Quota {
 	c.start()
-	c.wire.mu.Lock()
-	defer c.wire.mu.Unlock()
+	c.transport.mu.Lock()
+	defer c.transport.mu.Unlock()
 	all := map[string]Quota{}
-	for name, h := range c.wire.hosts {
-		if q, _, ok := h.allowance.left(); ok {
+	for name, h := range c.transport.hosts {
+		if q, _, ok := h.quotaBudget.left(); ok {
 			all[name] = q
 		}
 	}
 	return all
 }
 
-// An allowance is a host's quota on its way down.
-type allowance struct {
+// A quotaBudget is a host's quota on its way down.
+type quotaBudget struct {
 	mu      sync.Mutex
 	quota   Quota
 	until   time.Time // the quota is whole again; zero when none is known
@@ -50,16 +50,16 @@ type allowance struct {
 }
 
 // left returns the quota and when it is whole again.
-func (a *allowance) left() (Quota, time.Time, bool) {
+func (a *quotaBudget) left() (Quota, time.Time, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.quota, a.until, time.Now().Before(a.until)
 }
 
-// take begins a request. One that pulls is counted, unless that would touch the
+// reserve begins a request. One that pulls is counted, unless that would touch the
 // reserve; 0 reserves nothing, not even what is not there. settle, called once,
 // takes in the answer, or nil for none.
-func (a *allowance) take(pulls bool, reserve int) (settle func(*http.Response), ok bool) {
+func (a *quotaBudget) reserve(pulls bool, reserve int) (settle func(*http.Response), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	before := a.settled
@@ -77,7 +77,7 @@ func (a *allowance) take(pulls bool, reserve int) (settle func(*http.Response), 
 // settle takes in the answer to a request that counts as pulls, and before which so
 // many others were settled: of those the registry knew for sure when it answered, of
 // later ones it may not.
-func (a *allowance) settle(resp *http.Response, before, pulls int) {
+func (a *quotaBudget) settle(resp *http.Response, before, pulls int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.settled += pulls
@@ -150,8 +150,8 @@ func (h *host) heed(resp *http.Response) {
 
 // reserved is the error of a manifest that is not read, since too few would be left
 // for others.
-func (k *call) reserved(reserve int) *Error {
-	q, until, _ := k.host.allowance.left()
+func (k *request) reserved(reserve int) *Error {
+	q, until, _ := k.host.quotaBudget.left()
 	e := k.fault(fmt.Errorf("not asked for: %d pulls of %d are left, and %d are to be left for others", q.Remaining, q.Limit, reserve))
 	e.throttled, e.final, e.until = true, true, until
 	e.hint = "wait until " + until.UTC().Format(time.RFC3339) + ", use an account with a larger quota, or lower --quota-reserve"
@@ -160,8 +160,8 @@ func (k *call) reserved(reserve int) *Error {
 
 // spent completes the error of a manifest whose quota is used up: another try in a
 // moment is useless.
-func (e *Error) spent(k *call) {
-	q, until, ok := k.host.allowance.left()
+func (e *Error) spent(k *request) {
+	q, until, ok := k.host.quotaBudget.left()
 	if !k.pulls || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {
 		return
 	}

@@ -101,7 +101,7 @@ func (e badNameError) Error() string { return e.text }
 func (e badNameError) Unwrap() error { return e.kind }
 
 func (c *Client) repository(n name.Repository) repository {
-	return repository{host: c.wire.host(n.RegistryStr()), name: n.RepositoryStr(), full: n}
+	return repository{host: c.transport.host(n.RegistryStr()), name: n.RepositoryStr(), full: n}
 }
 
 // identifier is the last element of the manifest's path.

@@ -95,16 +95,16 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 
 // byAPI asks the API. It returns false where the registry does not have it.
 func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list []manifest.Referrer, ok bool, err error) {
-	if has, known := c.known.api(r); known && !has {
+	if has, known := c.session.api(r); known && !has {
 		return nil, false, nil
 	}
 	list, err = c.askReferrers(ctx, r, subject)
 	switch {
 	case err == nil:
-		c.known.hasAPI(r)
+		c.session.hasAPI(r)
 		return list, true, nil
 	case unsupported(err):
-		c.known.lacksAPI(r, unheardOf(err))
+		c.session.lacksAPI(r, unheardOf(err))
 		return nil, false, nil
 	}
 	return nil, false, err
@@ -139,7 +139,7 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 		if err := pages.ask(query); err != nil {
 			return nil, err
 		}
-		k := r.call(http.MethodGet, "referrers/"+subject.String())
+		k := r.request(http.MethodGet, "referrers/"+subject.String())
 		k.ref, k.query, k.want = subject.String(), query, []int{http.StatusOK}
 		k.header.Set("Accept", string(types.OCIImageIndex))
 		page, header, err := c.readReferrers(ctx, r, subject, k)
@@ -155,8 +155,8 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 }
 
 // readReferrers reads one page, again when it is cut off.
-func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, k *call) ([]manifest.Referrer, http.Header, error) {
-	tries := c.wire.retries(r.host)
+func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, k *request) ([]manifest.Referrer, http.Header, error) {
+	tries := c.transport.retries(r.host)
 	for {
 		raw, header, err := c.readAll(ctx, r, k)
 		if err == nil {

@@ -19,7 +19,7 @@ func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 		return v1.Descriptor{}, err
 	}
 	var d v1.Descriptor
-	if r.tag != "" && c.firsthand(r.repository) {
+	if r.tag != "" && c.authoritative(r.repository) {
 		d, err = c.current(ctx, r)
 		if err == nil && d.Digest == (v1.Hash{}) {
 			return d, r.nothing()
@@ -28,34 +28,34 @@ func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 		d, err = c.head(ctx, r)
 	}
 	if err == nil {
-		c.saw(r.repository, d)
+		c.observed(r.repository, d)
 	}
 	return d, err
 }
 
-// firsthand reports whether what is read in r comes from the registry itself: a
+// authoritative reports whether what is read in r comes from the registry itself: a
 // mirror speaks for itself alone.
-func (c *Client) firsthand(r repository) bool {
-	return len(r.host.Mirrors) == 0 || c.known.flagged(&c.known.writes, r.key())
+func (c *Client) authoritative(r repository) bool {
+	return len(r.host.Mirrors) == 0 || c.session.flagged(&c.session.writes, r.key())
 }
 
-// saw remembers that the image d is in r, where it was just read or asked for,
+// observed remembers that the image d is in r, where it was just read or asked for,
 // so that a Put to r need not ask once more. Of an index only a look at its
 // children would tell that it is whole.
-func (c *Client) saw(r repository, d v1.Descriptor) {
-	if d.MediaType.IsImage() && !c.Verify && c.firsthand(r) {
-		c.known.manifests.set(r.at(d.Digest), true)
+func (c *Client) observed(r repository, d v1.Descriptor) {
+	if d.MediaType.IsImage() && !c.Verify && c.authoritative(r) {
+		c.session.manifests.set(r.at(d.Digest), true)
 	}
 }
 
 // current returns what the tag names, the zero descriptor for nothing, where
-// [Client.firsthand] holds. It is asked once a run.
+// [Client.authoritative] holds. It is asked once a run.
 func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error) {
-	if d, known := c.known.names(r); known {
+	if d, known := c.session.names(r); known {
 		return d, nil
 	}
-	return c.known.asking.do(ctx, r.String(), func() (v1.Descriptor, error) {
-		if d, known := c.known.names(r); known {
+	return c.session.resolving.do(ctx, r.String(), func() (v1.Descriptor, error) {
+		if d, known := c.session.names(r); known {
 			return d, nil
 		}
 		d, err := c.head(ctx, r)
@@ -63,7 +63,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 			d, err = v1.Descriptor{}, nil
 		}
 		if err == nil {
-			c.known.name(r, d)
+			c.session.name(r, d)
 		}
 		return d, err
 	})
@@ -73,7 +73,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 // what the tag names, to HEAD and to GET, is asked once a run: the zero descriptor
 // stands for that, too, and the answer to the PUT counts.
 func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error) {
-	if _, known := c.known.names(r); !known && c.known.flagged(&c.known.unanswered, r.String()) {
+	if _, known := c.session.names(r); !known && c.session.flagged(&c.session.unanswered, r.String()) {
 		return v1.Descriptor{}, nil
 	}
 	d, err := c.current(ctx, r)
@@ -81,17 +81,17 @@ func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error)
 		d, err = c.insist(ctx, r, err)
 		switch {
 		case unanswered(err):
-			c.known.flag(&c.known.unanswered, r.String())
+			c.session.flag(&c.session.unanswered, r.String())
 			return v1.Descriptor{}, nil
 		case missing(err):
 			d, err = v1.Descriptor{}, nil
 		}
 		if err == nil {
-			c.known.name(r, d)
+			c.session.name(r, d)
 		}
 	}
 	if err == nil && d.Digest == (v1.Hash{}) {
-		c.known.flag(&c.known.vacant, r.key())
+		c.session.flag(&c.session.emptyTag, r.key())
 	}
 	return d, err
 }
@@ -114,13 +114,13 @@ func (r reference) nothing() *Error {
 // resolved returns what the tag named when it was resolved in this run, read by
 // digest. It returns nil where it was not, or what it named is gone.
 func (c *Client) resolved(ctx context.Context, r reference) (manifest.Content, error) {
-	d, known := c.known.names(r)
+	d, known := c.session.names(r)
 	if !known || d.Digest == (v1.Hash{}) {
 		return nil, nil
 	}
 	content, err := c.get(ctx, r.by(d.Digest), d)
 	if missing(err) {
-		c.known.forget(r)
+		c.session.forget(r)
 		return nil, nil
 	}
 	return content, err

@@ -36,12 +36,12 @@ func temporary(status int) bool {
 
 // retries counts the tries of one piece of work.
 type retries struct {
-	w     *wire
+	w     *transport
 	host  *host
 	tries int
 }
 
-func (w *wire) retries(h *host) *retries { return &retries{w: w, host: h} }
+func (w *transport) retries(h *host) *retries { return &retries{w: w, host: h} }
 
 // again returns nil when the work that ended in err is worth another try, after
 // waiting until it is time for that; otherwise the error to end with. err itself
@@ -69,7 +69,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 	now := time.Now()
 	switch {
 	case d > longestPause:
-		if !e.elsewhere {
+		if !e.redirected {
 			r.host.pause.extend(now.Add(d)) // for the others, who are not to ask either
 		}
 		e.putOff(now.Add(d))
@@ -184,9 +184,9 @@ func (e *Error) putOff(until time.Time) {
 	e.hint = "the registry asks to wait until " + until.UTC().Format(time.RFC3339)
 }
 
-// enter waits for the pause to be over, for its turn and for a permit of g, and
+// acquire waits for the pause to be over, for its turn and for a permit of g, and
 // holds none while it waits for another.
-func (p *pause) enter(ctx context.Context, sleep func(context.Context, time.Duration) error, g gate) (leave func(), err error) {
+func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Duration) error, g semaphore) (leave func(), err error) {
 	for mine := false; ; {
 		until, d := p.left()
 		if d > longestPause {
@@ -208,7 +208,7 @@ func (p *pause) enter(ctx context.Context, sleep func(context.Context, time.Dura
 				continue
 			}
 		}
-		if leave, err = g.enter(ctx); err != nil {
+		if leave, err = g.acquire(ctx); err != nil {
 			return nil, err
 		}
 		if _, d := p.left(); d <= 0 {

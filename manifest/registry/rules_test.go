@@ -76,7 +76,7 @@ func TestTrusts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.wire.auth.trusts(c.wire.host(one.registry), realm); got != one.want {
+		if got := c.transport.auth.trusts(c.transport.host(one.registry), realm); got != one.want {
 			t.Errorf("%s at %s: %t", one.registry, one.realm, got)
 		}
 	}
@@ -148,7 +148,7 @@ func TestNewSession(t *testing.T) {
 		"":                                     "", "ftp://x/y": "", "javascript:1": "",
 	} {
 		resp := &http.Response{Request: &http.Request{URL: from}, Header: http.Header{"Location": {location}}}
-		s, err := newSession(resp)
+		s, err := newUploadSession(resp)
 		if (err == nil) != (want != "") || err == nil && s.url.String() != want {
 			t.Errorf("%q: %v, %v", location, s, err)
 		}
@@ -166,11 +166,11 @@ func TestElsewhere(t *testing.T) {
 		"localhost:5000":    {"http://localhost:5000/x": false, "http://localhost/x": true},
 		"docker.io":         {"https://registry-1.docker.io:443/x": false, "https://docker.io/x": true},
 	} {
-		k := &call{method: http.MethodPatch, host: c.wire.host(address)}
+		k := &request{method: http.MethodPatch, host: c.transport.host(address)}
 		for text, want := range urls {
 			u := must(url.Parse(text))
 			resp := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: u}, Header: http.Header{}, Body: http.NoBody}
-			if got := k.elsewhere(resp); got != want {
+			if got := k.redirected(resp); got != want {
 				t.Errorf("%s at %s: %t", address, text, got)
 			}
 			if is := errors.Is(k.refusal(resp), ErrCredentials); is == want {
@@ -185,7 +185,7 @@ func TestPlainHTTPHint(t *testing.T) {
 	c := &Client{}
 	c.start()
 	e := &Error{Op: "GET", Host: "registry.local:5000", Err: http.ErrSchemeMismatch}
-	e.classify(c.wire.host("registry.local:5000"))
+	e.classify(c.transport.host("registry.local:5000"))
 	for _, want := range []string{"--insecure-registry registry.local:5000", "registries: {registry.local:5000: {plain_http: true}}"} {
 		if !strings.Contains(e.Hint(), want) {
 			t.Errorf("hint %q", e.Hint())
@@ -200,28 +200,28 @@ func TestDialStrictly(t *testing.T) {
 	c := &Client{}
 	c.start()
 	address := server.Listener.Addr().String()
-	if _, err := c.wire.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
+	if _, err := c.transport.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
 		t.Errorf("got %v", err)
 	}
 	_, port, _ := net.SplitHostPort(address)
 	for _, spelling := range []string{"localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "[::]"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		if conn, err := c.wire.dial(true)(ctx, "tcp", spelling+":"+port); err == nil {
+		if conn, err := c.transport.dial(true)(ctx, "tcp", spelling+":"+port); err == nil {
 			_ = conn.Close()
 			t.Errorf("%s was dialled", spelling)
 		}
 		cancel()
 	}
-	h := c.wire.host(address)
-	if c.wire.isPrivate(h) {
+	h := c.transport.host(address)
+	if c.transport.isPrivate(h) {
 		t.Error("private before it was dialled")
 	}
-	conn, err := c.wire.dial(false)(t.Context(), "tcp", address)
-	if err != nil || !c.wire.isPrivate(h) {
-		t.Fatal(err, c.wire.isPrivate(h))
+	conn, err := c.transport.dial(false)(t.Context(), "tcp", address)
+	if err != nil || !c.transport.isPrivate(h) {
+		t.Fatal(err, c.transport.isPrivate(h))
 	}
 	_ = conn.Close()
-	if _, err := c.wire.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(addressError)) {
+	if _, err := c.transport.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(addressError)) {
 		t.Errorf("got %v", err)
 	}
 }

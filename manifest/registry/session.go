@@ -2,178 +2,252 @@ package registry
 
 import (
 	"context"
-	"errors"
-	"net/http"
-	"net/url"
-	"strconv"
+	"slices"
 	"sync"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A run that ends waits this long for the answer to a request that opens an upload
-// session, and then takes this long to close it.
-const (
-	lingers  = 500 * time.Millisecond
-	lastWord = 800 * time.Millisecond
-)
-
-// A session is an upload that a registry has opened.
+// session is what a run knows of the registries it talks to. Its zero value knows
+// nothing.
 type session struct {
-	url      *url.URL
-	minChunk int64 // OCI-Chunk-Min-Length
+	blobs     once // that are there: stored or seen
+	manifests once
+
+	mu             sync.Mutex
+	origins        map[origin][]repository  // where a blob is, as a manifest there says
+	writes         map[string]bool          // repositories that will be written to
+	emptyTag       map[string]bool          // repositories where a tag to be written names nothing
+	absent         map[contentKey]bool      // blobs that were asked for and are not there
+	current        map[string]v1.Descriptor // what a tag names; the zero one: nothing
+	resolving      flights[string, v1.Descriptor]
+	uploads        flights[origin, struct{}]   // blobs on their way to a host
+	openUploads    map[string][]*uploadSession // uploads that were opened early
+	chunks         map[string]int64            // how large a chunk is for a host that takes no blob in one piece
+	noMount        map[string]bool             // repositories from where nothing was mounted, or not into another one
+	noReferrersAPI map[string]bool             // repositories, and hosts, that do not know the referrers API
+
+	unanswered   map[string]bool          // tags to be written of which the registry does not say what they name
+	lists        map[string]bool          // repositories that do, and hosts that have one
+	found        map[string]bool          // manifests that were there when they were first asked for
+	listed       map[string]bool          // referrers that are in the list of their subject
+	subjectLocks map[contentKey]semaphore // to change the list of a subject
 }
 
-// newSession reads where an upload is to be sent. A registry behind a proxy that
-// takes TLS off may name itself with http; it is still spoken to with https.
-func newSession(resp *http.Response) (*session, error) {
-	from := resp.Request.URL
-	location := resp.Header.Get("Location")
-	u, err := from.Parse(location)
-	if err != nil || location == "" || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, errors.New("the registry does not say where to upload to")
-	}
-	if near := (&url.URL{Scheme: from.Scheme, Host: u.Host}); sameOrigin(near, from) {
-		u.Scheme = from.Scheme
-	}
-	u.User, u.Fragment = nil, ""
-	minChunk, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
-	if err != nil {
-		minChunk = 0
-	}
-	return &session{url: u, minChunk: minChunk}, nil
+// An origin is a blob at a host.
+type origin struct {
+	host string
+	v1.Hash
 }
 
-// Prepare asks what ref names now; the zero descriptor means nothing. Where it
-// names nothing it opens the upload of the first blob, which proves the right to
-// push; release closes it if no blob came.
-func (c *Client) Prepare(ctx context.Context, ref string) (current v1.Descriptor, release func(), err error) {
-	release = func() {}
-	r, err := c.parse(ref)
-	if err != nil {
-		return v1.Descriptor{}, release, err
+// A contentKey is a blob or manifest in a repository.
+type contentKey struct {
+	repository string
+	v1.Hash
+}
+
+func (r repository) at(h v1.Hash) contentKey { return contentKey{r.key(), h} }
+
+// addOrigin remembers that r has a blob, from where other repositories of the host
+// may mount it. This works for a layer however it is wrapped on its way back.
+func (k *session) addOrigin(r repository, h v1.Hash) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.origins == nil {
+		k.origins = map[origin][]repository{}
 	}
-	c.writing(r.repository)
-	if current, err = c.target(ctx, r); err != nil || current.Digest != (v1.Hash{}) {
-		return current, release, err
+	at := origin{r.host.name, h}
+	if !slices.ContainsFunc(k.origins[at], func(o repository) bool { return o.name == r.name }) {
+		k.origins[at] = append(k.origins[at], r)
 	}
-	s, err := c.open(ctx, r.repository, "")
-	if err != nil {
-		return v1.Descriptor{}, release, err
-	}
-	c.offer(r.repository, s)
-	return current, sync.OnceFunc(func() {
-		if c.withdraw(r.repository, s) {
-			c.cancel(ctx, r.repository, s)
+}
+
+// mountSource returns another repository of r's host that has h.
+func (k *session) mountSource(r repository, h v1.Hash) (repository, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, o := range k.origins[origin{r.host.name, h}] {
+		if o.name != r.name && !k.noMount[o.key()] && !k.noMount[o.key()+" "+r.name] {
+			return o, true
 		}
-	}), nil
-}
-
-// offer keeps a session for the first blob that needs one.
-func (c *Client) offer(r repository, s *session) {
-	c.known.mu.Lock()
-	defer c.known.mu.Unlock()
-	if c.known.sessions == nil {
-		c.known.sessions = map[string][]*session{}
 	}
-	c.known.sessions[r.key()] = append(c.known.sessions[r.key()], s)
+	return repository{}, false
 }
 
-// take returns a session that was offered, or nil.
-func (c *Client) take(r repository) *session {
-	c.known.mu.Lock()
-	defer c.known.mu.Unlock()
-	offered := c.known.sessions[r.key()]
-	if len(offered) == 0 {
+// once remembers what was done, and lets it be done once at a time.
+type once struct {
+	flights flights[contentKey, struct{}]
+	mu      sync.Mutex
+	m       map[contentKey]bool
+}
+
+// do runs work unless that was done at p in this run. A failure is not
+// remembered.
+func (o *once) do(ctx context.Context, p contentKey, work func() error) error {
+	if o.has(p) {
 		return nil
 	}
-	c.known.sessions[r.key()] = offered[1:]
-	return offered[0]
-}
-
-// withdraw takes back s and reports whether nobody took it before.
-func (c *Client) withdraw(r repository, s *session) bool {
-	c.known.mu.Lock()
-	defer c.known.mu.Unlock()
-	for i, offered := range c.known.sessions[r.key()] {
-		if offered == s {
-			rest := c.known.sessions[r.key()]
-			c.known.sessions[r.key()] = append(rest[:i:i], rest[i+1:]...)
-			return true
+	_, err := o.flights.do(ctx, p, func() (struct{}, error) {
+		if o.has(p) {
+			return struct{}{}, nil
 		}
-	}
-	return false
-}
-
-// open opens an upload session. ref is for people.
-func (c *Client) open(ctx context.Context, r repository, ref string) (*session, error) {
-	k := r.call(http.MethodPost, "blobs/uploads/")
-	k.ref, k.scopes, k.opens = ref, c.scopes(r), true
-	k.want = []int{http.StatusAccepted}
-	resp, err := c.wire.do(ctx, k)
-	if err != nil {
-		return nil, err
-	}
-	discard(resp)
-	s, err := newSession(resp)
-	if err != nil {
-		e := k.fault(err)
-		e.Status, e.final = resp.StatusCode, true
-		return nil, e
-	}
-	if ctx.Err() != nil {
-		c.cancel(ctx, r, s)
-		return nil, k.ended(stopped(ctx))
-	}
-	return s, nil
-}
-
-// cancel closes a session that nobody will use, as well as it can, also when ctx
-// has ended. A registry that does not know the session where it was left, since
-// bytes were still on their way, is asked where it is now.
-func (c *Client) cancel(ctx context.Context, r repository, s *session) {
-	if s == nil {
-		return
-	}
-	talk, stop := outliving(ctx, c.wire.lastWord)
-	defer stop()
-	_, err := c.last(ctx, talk, r, s, http.MethodDelete)
-	for wait := 10 * time.Millisecond; statusOf(err) != 0 && wait < c.wire.lastWord && sleep(talk, wait) == nil; wait *= 2 {
-		var now *session
-		if now, err = c.last(ctx, talk, r, s, http.MethodGet); isThrottled(err) {
-			continue
-		} else if err != nil {
-			break
+		err := work()
+		if err == nil {
+			o.set(p, true)
 		}
-		s = now
-		_, err = c.last(ctx, talk, r, s, http.MethodDelete)
+		return struct{}{}, err
+	})
+	return err
+}
+
+func (o *once) has(p contentKey) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.m[p]
+}
+
+// set remembers that it was done, or forgets it.
+func (o *once) set(p contentKey, done bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.m == nil {
+		o.m = map[contentKey]bool{}
 	}
-	if err != nil && statusOf(err) != http.StatusNotFound {
-		c.wire.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
+	if done {
+		o.m[p] = true
+	} else {
+		delete(o.m, p)
 	}
 }
 
-// last sends a last word about a session, under talk, and returns what the answer
-// says of it. While ctx has not ended it waits for a pause to be over, as all do.
-func (c *Client) last(ctx, talk context.Context, r repository, s *session, method string) (*session, error) {
-	if leave, err := r.host.pause.enter(ctx, c.wire.sleep, newGate(1)); err == nil {
-		leave()
+// flag sets a mark in one of the maps of k.
+func (k *session) flag(m *map[string]bool, key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if *m == nil {
+		*m = map[string]bool{}
 	}
-	talk, stop := context.WithTimeout(talk, c.wire.lastWord)
-	defer stop()
-	k := &call{
-		method: method, host: r.host, repo: r.name, url: s.url, header: http.Header{},
-		scopes: c.scopes(r), once: true, hurry: true,
-		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
-	}
-	resp, err := c.wire.do(talk, k)
-	if err != nil {
-		return nil, err
-	}
-	discard(resp)
-	if method == http.MethodDelete {
-		return nil, nil
-	}
-	return newSession(resp)
+	(*m)[key] = true
 }
+
+func (k *session) flagged(m *map[string]bool, key string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return (*m)[key]
+}
+
+// hasAPI notes that r has the referrers API.
+func (k *session) hasAPI(r repository) {
+	k.flag(&k.lists, r.key())
+	k.flag(&k.lists, r.host.name)
+}
+
+// lacksAPI notes that r has no referrers API, or that no repository of its host has.
+func (k *session) lacksAPI(r repository, everywhere bool) {
+	k.flag(&k.noReferrersAPI, r.key())
+	if everywhere {
+		k.flag(&k.noReferrersAPI, r.host.name)
+	}
+}
+
+// api reports whether r has the referrers API, if that is known: some hosts are
+// several registries. What one repository has counts more than what a host has not.
+func (k *session) api(r repository) (has, known bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.lists[r.key()]:
+		return true, true
+	case k.noReferrersAPI[r.key()]:
+		return false, true
+	}
+	return false, k.noReferrersAPI[r.host.name] && !k.lists[r.host.name]
+}
+
+// names returns what the tag was seen to name in this run, if it was asked.
+func (k *session) names(r reference) (v1.Descriptor, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	d, ok := k.current[r.String()]
+	return d, ok
+}
+
+// name remembers what a tag names.
+func (k *session) name(r reference, d v1.Descriptor) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.current == nil {
+		k.current = map[string]v1.Descriptor{}
+	}
+	k.current[r.String()] = d
+}
+
+// forget forgets what a tag named, which may have moved.
+func (k *session) forget(r reference) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.current, r.String())
+}
+
+// setMissing remembers that a blob was just asked for and is not at p.
+func (k *session) setMissing(p contentKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.absent == nil {
+		k.absent = map[contentKey]bool{}
+	}
+	k.absent[p] = true
+}
+
+// wasMissing reports whether lacks was told so of p, once: what is found out after
+// that is news.
+func (k *session) wasMissing(p contentKey) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	defer delete(k.absent, p)
+	return k.absent[p]
+}
+
+// chunk returns how large a chunk for host is, 0 where a blob goes in one piece.
+func (k *session) chunk(host string) int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.chunks[host]
+}
+
+// shrink makes the chunks for host as small as size, for the rest of the run.
+func (k *session) shrink(host string, size int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.chunks == nil {
+		k.chunks = map[string]int64{}
+	}
+	if now := k.chunks[host]; now == 0 || size < now {
+		k.chunks[host] = size
+	}
+}
+
+// subjectLock returns the semaphore for those who change the list of referrers of the subject p.
+func (k *session) subjectLock(p contentKey) semaphore {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.subjectLocks == nil {
+		k.subjectLocks = map[contentKey]semaphore{}
+	}
+	if k.subjectLocks[p] == nil {
+		k.subjectLocks[p] = newSemaphore(1)
+	}
+	return k.subjectLocks[p]
+}
+
+// scopes returns what a token must allow for r: pulling, and pushing too once
+// anything there is to be written, so that one token does for all of it.
+func (c *Client) scopes(r repository) []string {
+	if c.session.flagged(&c.session.writes, r.key()) {
+		return []string{"repository:" + r.name + ":pull,push"}
+	}
+	return []string{"repository:" + r.name + ":pull"}
+}
+
+// writing notes that r will be written to.
+func (c *Client) writing(r repository) { c.session.flag(&c.session.writes, r.key()) }

@@ -60,7 +60,7 @@ func (c *Client) remembered(ctx context.Context, r reference) manifest.Content {
 	if err != nil {
 		return nil
 	}
-	c.saw(r.repository, now)
+	c.observed(r.repository, now)
 	return content
 }
 
@@ -86,7 +86,7 @@ func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (m
 			return nil, err
 		}
 		content, err := c.checked(ctx, r, raw, header, want)
-		if err = c.mislead(r.repository, k.from, err); !isMisled(err) {
+		if err = c.mirrorMismatch(r.repository, k.from, err); !isMisled(err) {
 			return content, err
 		}
 	}
@@ -109,7 +109,7 @@ func (c *Client) checked(ctx context.Context, r reference, raw []byte, header ht
 		return nil, err
 	}
 	c.keep(r, raw, want)
-	c.saw(r.repository, want)
+	c.observed(r.repository, want)
 	return content, nil
 }
 
@@ -136,14 +136,14 @@ func (c *Client) keep(r reference, raw []byte, d v1.Descriptor) {
 		err = c.cache.Store(tagRecord, r.String(), d)
 	}
 	if err != nil {
-		c.wire.log.Debug("not cached", "reference", r.String(), "err", err)
+		c.transport.log.Debug("not cached", "reference", r.String(), "err", err)
 	}
 }
 
 // fetch reads the manifest at r, from a mirror if there is one that has it. An
 // answer that is cut off is asked for again.
-func (c *Client) fetch(ctx context.Context, r reference) (*call, []byte, http.Header, error) {
-	tries := c.wire.retries(r.host)
+func (c *Client) fetch(ctx context.Context, r reference) (*request, []byte, http.Header, error) {
+	tries := c.transport.retries(r.host)
 	for {
 		k := r.manifest(http.MethodGet)
 		raw, header, err := c.readAll(ctx, r.repository, k)
@@ -156,9 +156,9 @@ func (c *Client) fetch(ctx context.Context, r reference) (*call, []byte, http.He
 	}
 }
 
-// readAll sends a call that only reads and returns the whole answer, which must
+// readAll sends a request that only reads and returns the whole answer, which must
 // be no larger than maxManifest.
-func (c *Client) readAll(ctx context.Context, r repository, k *call) ([]byte, http.Header, error) {
+func (c *Client) readAll(ctx context.Context, r repository, k *request) ([]byte, http.Header, error) {
 	resp, err := c.read(ctx, r, k)
 	if err != nil {
 		return nil, nil, err
@@ -232,18 +232,18 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 	return manifest.Describe(content)
 }
 
-// manifest begins a call about the manifest at r.
-func (r reference) manifest(method string) *call {
-	k := r.call(method, "manifests/"+r.identifier())
+// manifest begins a request about the manifest at r.
+func (r reference) manifest(method string) *request {
+	k := r.request(method, "manifests/"+r.identifier())
 	k.ref, k.manifest, k.pulls = r.identifier(), true, method == http.MethodGet
 	k.want = []int{http.StatusOK}
 	k.header.Set("Accept", accepted)
 	return k
 }
 
-// call begins a call below the repository.
-func (r repository) call(method, path string) *call {
-	return &call{method: method, host: r.host, repo: r.name, path: r.name + "/" + path, header: http.Header{}}
+// request begins a request below the repository.
+func (r repository) request(method, path string) *request {
+	return &request{method: method, host: r.host, repo: r.name, path: r.name + "/" + path, header: http.Header{}}
 }
 
 // errTooLarge says that a body is larger than anything sensible.

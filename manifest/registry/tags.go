@@ -34,7 +34,7 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	}
 	r := c.repository(parsed)
 	return listNames(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
-		k := r.call(http.MethodGet, "tags/list")
+		k := r.request(http.MethodGet, "tags/list")
 		k.query, k.manifest = query, true
 		k.want = []int{http.StatusOK}
 		var page struct {
@@ -188,7 +188,7 @@ func (l *nameList) stuck(size int) error {
 func refusedSize(err error) bool {
 	e := asError(err)
 	switch {
-	case e == nil || e.elsewhere || e.throttled:
+	case e == nil || e.redirected || e.throttled:
 		return false
 	case e.has("PAGINATION_NUMBER_INVALID"):
 		return true
@@ -212,8 +212,8 @@ func smaller(query url.Values) url.Values {
 }
 
 // readPage reads one page into a struct, again when it is cut off.
-func (c *Client) readPage(ctx context.Context, r repository, k *call, page any) (http.Header, error) {
-	tries := c.wire.retries(r.host)
+func (c *Client) readPage(ctx context.Context, r repository, k *request, page any) (http.Header, error) {
+	tries := c.transport.retries(r.host)
 	for {
 		raw, header, err := c.readAll(ctx, r, k)
 		if err != nil {

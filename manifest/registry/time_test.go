@@ -102,9 +102,9 @@ func TestWatch(t *testing.T) {
 // A permit comes back at the end of the context, also when nobody closes.
 func TestPermitComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1)
+		g := newSemaphore(1)
 		outer, cancel := context.WithCancel(t.Context())
-		leave, err := g.enter(outer)
+		leave, err := g.acquire(outer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestPermitComesBack(t *testing.T) {
 		_ = newBody(ctx, io.NopCloser(strings.NewReader("x")), w, leave)
 		cancel()
 		synctest.Wait()
-		if leave, err = g.enter(t.Context()); err != nil {
+		if leave, err = g.acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		leave()
@@ -126,7 +126,7 @@ func TestPermitComesBack(t *testing.T) {
 // Nobody sends inside a pause, and all that wait share it.
 func TestPauseIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{})
+		w := newTransport(&Client{})
 		h := w.host("registry.example.com")
 		start := time.Now()
 		var sent atomic.Int32
@@ -138,7 +138,7 @@ func TestPauseIsShared(t *testing.T) {
 				if err := r.again(t.Context(), told); err != nil {
 					t.Error(err)
 				}
-				leave, err := h.pause.enter(t.Context(), sleep, h.requests)
+				leave, err := h.pause.acquire(t.Context(), sleep, h.requests)
 				if err != nil {
 					t.Error(err)
 					return
@@ -151,7 +151,7 @@ func TestPauseIsShared(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second)
-		if leave, err := h.pause.enter(t.Context(), sleep, h.requests); err != nil || time.Since(start) < 20*time.Second {
+		if leave, err := h.pause.acquire(t.Context(), sleep, h.requests); err != nil || time.Since(start) < 20*time.Second {
 			t.Error("sent inside the pause", err)
 		} else {
 			leave()
@@ -167,7 +167,7 @@ func TestPauseIsShared(t *testing.T) {
 // who gives up does not hold the others.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{Hosts: map[string]Host{"registry.example.com": {PerSecond: 4, MaxRequests: 3}}})
+		w := newTransport(&Client{Hosts: map[string]Host{"registry.example.com": {PerSecond: 4, MaxRequests: 3}}})
 		h := w.host("registry.example.com")
 		if cap(h.requests) != 3 || cap(h.contents) != 3 || cap(w.host("other.example.com").requests) != defaultPerHost {
 			t.Error("MaxRequests does not hold, or for others")
@@ -178,7 +178,7 @@ func TestPace(t *testing.T) {
 			start := time.Now()
 			for range 10 {
 				all.Go(func() {
-					leave, err := h.pause.enter(t.Context(), sleep, h.requests)
+					leave, err := h.pause.acquire(t.Context(), sleep, h.requests)
 					if err != nil {
 						t.Error(err)
 						return
@@ -205,7 +205,7 @@ func TestPace(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := h.pause.enter(ctx, sleep, h.requests); !errors.Is(err, context.Canceled) || len(h.requests) != 0 {
+		if _, err := h.pause.acquire(ctx, sleep, h.requests); !errors.Is(err, context.Canceled) || len(h.requests) != 0 {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -215,7 +215,7 @@ func TestPace(t *testing.T) {
 // a host and not longer.
 func TestRetryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{})
+		w := newTransport(&Client{})
 		h := w.host("registry.example.com")
 		failed := &Error{Status: http.StatusServiceUnavailable, wait: unsaid}
 		r, start, tries := w.retries(h), time.Now(), 1
@@ -243,7 +243,7 @@ func TestRetryBudget(t *testing.T) {
 // Sleeping ends with the context.
 func TestRetryStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(&Client{})
+		w := newTransport(&Client{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()

@@ -25,7 +25,7 @@ type transportKey struct {
 
 // transportTo returns the transport for a request to u on behalf of h. trusted
 // says that u is h itself or may have its credentials.
-func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, error) {
+func (w *transport) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, error) {
 	settings, own := w.settings[canonical(u.Host)]
 	if !own && trusted {
 		settings = h.Host
@@ -42,7 +42,7 @@ func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, 
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t, ok := w.transport[key]; ok {
+	if t, ok := w.transports[key]; ok {
 		return t, nil
 	}
 	config, err := tlsConfig(key)
@@ -68,12 +68,12 @@ func (w *wire) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, 
 			return nil
 		},
 	}
-	w.transport[key] = t
+	w.transports[key] = t
 	return t, nil
 }
 
 // proxy asks the environment, which never names one for loopback.
-func (w *wire) proxy(req *http.Request) (*url.URL, error) {
+func (w *transport) proxy(req *http.Request) (*url.URL, error) {
 	u, err := w.proxyFor(req.URL)
 	if u != nil {
 		port := cmp.Or(u.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme], "80")
@@ -115,7 +115,7 @@ func tlsConfig(key transportKey) (*tls.Config, error) {
 // decide returns the scheme that h is spoken to with, which never changes once
 // it is known. A host that may speak plain http is asked for a TLS handshake
 // first. An error is not a decision.
-func (w *wire) decide(ctx context.Context, h *host) (string, error) {
+func (w *transport) decide(ctx context.Context, h *host) (string, error) {
 	h.mu.Lock()
 	known := h.scheme
 	h.mu.Unlock()
@@ -141,7 +141,7 @@ func (w *wire) decide(ctx context.Context, h *host) (string, error) {
 }
 
 // probe finds out whether h speaks TLS.
-func (w *wire) probe(ctx context.Context, h *host) (string, error) {
+func (w *transport) probe(ctx context.Context, h *host) (string, error) {
 	u := h.base("https")
 	t, err := w.transportTo(h, u, true)
 	if err != nil {

@@ -32,19 +32,19 @@ func splitScopes(s string) []string { return strings.Fields(s) }
 
 // token returns a token that allows what k needs, one that is held or a new one.
 // Who needs the same token at the same time waits for one request.
-func (a *auth) token(ctx context.Context, k *call, d demand, credentials authn.AuthConfig) (string, error) {
+func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig) (string, error) {
 	if credentials != (authn.AuthConfig{}) && !a.trusts(k.host, d.realm) {
 		e := k.fault(fmt.Errorf("the token server %s may not have its credentials", clean(d.realm.Host)))
 		e.credential, e.final = true, true
 		e.hint = "--trust-realm " + clean(d.realm.Host) + " if you trust it with them"
 		return "", e
 	}
-	from := issuer{realm: d.realm.String(), service: d.service, credentials: credentials}
+	from := tokenService{realm: d.realm.String(), service: d.service, credentials: credentials}
 	want := join(k.scopes)
 	if held := a.held(from, want); held != "" {
 		return held, nil
 	}
-	return a.fetch.do(ctx, errand{from, strings.Join(want, " ")}, func() (string, error) {
+	return a.fetch.do(ctx, tokenRequest{from, strings.Join(want, " ")}, func() (string, error) {
 		if held := a.held(from, want); held != "" {
 			return held, nil
 		}
@@ -55,19 +55,19 @@ func (a *auth) token(ctx context.Context, k *call, d demand, credentials authn.A
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.tokens[from] = append(a.tokens[from], g)
-		return g.token, nil
+		return g.value, nil
 	})
 }
 
 // held returns a token that lives and allows want, or "".
-func (a *auth) held(from issuer, want []string) string {
+func (a *auth) held(from tokenService, want []string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	a.tokens[from] = slices.DeleteFunc(a.tokens[from], func(g grant) bool { return !now.Before(g.until) })
+	a.tokens[from] = slices.DeleteFunc(a.tokens[from], func(g bearerToken) bool { return !now.Before(g.until) })
 	for _, g := range a.tokens[from] {
 		if covers(g.scopes, want) {
-			return g.token
+			return g.value
 		}
 	}
 	return ""
@@ -76,7 +76,7 @@ func (a *auth) held(from issuer, want []string) string {
 // request asks the token server: GET with Basic or nothing, or POST with an
 // identity token (distribution, OAuth2 token authentication). A server that knows
 // no POST gets the identity token as the password of a GET.
-func (a *auth) request(ctx context.Context, k *call, d demand, credentials authn.AuthConfig, want []string) (grant, error) {
+func (a *auth) request(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
 	g, err := a.requestOnce(ctx, k, d, credentials, want)
 	if s := statusOf(err); credentials.IdentityToken != "" && (s == http.StatusNotFound || s == http.StatusMethodNotAllowed) {
 		asPassword := authn.AuthConfig{Username: credentials.Username, Password: credentials.IdentityToken}
@@ -85,8 +85,8 @@ func (a *auth) request(ctx context.Context, k *call, d demand, credentials authn
 	return g, err
 }
 
-func (a *auth) requestOnce(ctx context.Context, k *call, d demand, credentials authn.AuthConfig, want []string) (grant, error) {
-	ask := &call{
+func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
+	ask := &request{
 		method: http.MethodGet, host: k.host, repo: k.repo, token: true, header: http.Header{},
 		want: []int{http.StatusOK},
 	}
@@ -104,7 +104,7 @@ func (a *auth) requestOnce(ctx context.Context, k *call, d demand, credentials a
 		at.RawQuery = ""
 		ask.method = http.MethodPost
 		ask.header.Set("Content-Type", "application/x-www-form-urlencoded")
-		ask.body = bytesPayload([]byte(form.Encode()))
+		ask.body = bytesBody([]byte(form.Encode()))
 	} else {
 		form["scope"] = want
 		at.RawQuery = form.Encode()
@@ -114,14 +114,14 @@ func (a *auth) requestOnce(ctx context.Context, k *call, d demand, credentials a
 	}
 	resp, err := a.w.do(ctx, ask)
 	if err != nil {
-		return grant{}, a.tokenError(err, d.realm)
+		return bearerToken{}, a.tokenError(err, d.realm)
 	}
 	defer discard(resp)
 	g, err := readGrant(resp.Body, want)
 	if err != nil {
 		e := ask.fault(err)
 		e.final = true
-		return grant{}, a.tokenError(e, d.realm)
+		return bearerToken{}, a.tokenError(e, d.realm)
 	}
 	return g, nil
 }
@@ -140,7 +140,7 @@ func (a *auth) tokenError(err error, realm *url.URL) error {
 }
 
 // readGrant reads the answer of a token server.
-func readGrant(r io.Reader, scopes []string) (grant, error) {
+func readGrant(r io.Reader, scopes []string) (bearerToken, error) {
 	var doc struct {
 		Token       string  `json:"token"`
 		AccessToken string  `json:"access_token"`
@@ -148,25 +148,25 @@ func readGrant(r io.Reader, scopes []string) (grant, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(r, maxTokenBody))
 	if err != nil {
-		return grant{}, err
+		return bearerToken{}, err
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return grant{}, errors.New("an answer that is no token")
+		return bearerToken{}, errors.New("an answer that is no token")
 	}
 	token := cmp.Or(doc.Token, doc.AccessToken)
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return grant{}, errors.New("an answer without a token")
+		return bearerToken{}, errors.New("an answer without a token")
 	}
 	life := defaultTokenLife
 	if doc.ExpiresIn > 0 {
 		life = time.Duration(min(doc.ExpiresIn, 1e6) * float64(time.Second))
 	}
-	return grant{scopes: scopes, token: token, until: time.Now().Add(life - min(life/4, 10*time.Second))}, nil
+	return bearerToken{scopes: scopes, value: token, until: time.Now().Add(life - min(life/4, 10*time.Second))}, nil
 }
 
-// bytesPayload makes a body of b.
-func bytesPayload(b []byte) *payload {
-	return &payload{size: int64(len(b)), open: func() (io.ReadCloser, error) {
+// bytesBody makes a body of b.
+func bytesBody(b []byte) *requestBody {
+	return &requestBody{size: int64(len(b)), open: func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}}
 }

@@ -28,7 +28,7 @@ type upload struct {
 	c       *Client
 	repo    repository
 	blob    blob
-	session *session
+	session *uploadSession
 	offset  int64 // what the session has
 	most    int64 // that any session had: only tries without progress count
 	refused int   // how often a session was refused
@@ -43,10 +43,10 @@ type upload struct {
 // where the registry takes that, chunks where it does not. After a cut it goes on
 // where the session is, or begins again if that is gone. A session that is not
 // used up is closed.
-func (c *Client) upload(ctx context.Context, r repository, b blob, s *session) error {
+func (c *Client) upload(ctx context.Context, r repository, b blob, s *uploadSession) error {
 	u := &upload{c: c, repo: r, blob: b, session: s}
 	u.told = c.transfer(ctx, "upload", r, b.Digest, b.Size)
-	u.tries = c.wire.retries(r.host)
+	u.tries = c.transport.retries(r.host)
 	for {
 		err := u.send(ctx)
 		if err == nil {
@@ -74,8 +74,8 @@ func (u *upload) send(ctx context.Context) error {
 		}
 		u.session, u.offset = s, 0
 	}
-	if u.offset == 0 && u.c.known.chunk(u.repo.host.name) == 0 {
-		return u.commit(ctx, &payload{size: u.blob.Size, open: u.blob.reader, moved: u.told.at})
+	if u.offset == 0 && u.c.session.chunk(u.repo.host.name) == 0 {
+		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, moved: u.told.at})
 	}
 	for u.offset < u.blob.Size {
 		if err := u.patch(ctx); err != nil {
@@ -85,17 +85,17 @@ func (u *upload) send(ctx context.Context) error {
 	return u.commit(ctx, nil)
 }
 
-// call begins a call to the session.
-func (u *upload) call(method string) *call {
-	return &call{
+// request begins a request to the session.
+func (u *upload) request(method string) *request {
+	return &request{
 		method: method, host: u.repo.host, repo: u.repo.name, ref: u.blob.Digest.String(),
 		url: u.session.url, header: http.Header{}, scopes: u.c.scopes(u.repo), once: true,
 	}
 }
 
 // commit ends the session with a PUT, which carries body or nothing.
-func (u *upload) commit(ctx context.Context, body *payload) error {
-	k := u.call(http.MethodPut)
+func (u *upload) commit(ctx context.Context, body *requestBody) error {
+	k := u.request(http.MethodPut)
 	at := *u.session.url
 	query := at.Query()
 	query.Set("digest", u.blob.Digest.String())
@@ -103,7 +103,7 @@ func (u *upload) commit(ctx context.Context, body *payload) error {
 	k.url, k.body = &at, body
 	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusNoContent}
 	k.header.Set("Content-Type", "application/octet-stream")
-	resp, err := u.c.wire.do(ctx, k)
+	resp, err := u.c.transport.do(ctx, k)
 	if err != nil {
 		return u.mark(err, body == nil || body.sentWhole())
 	}
@@ -119,45 +119,45 @@ func (u *upload) commit(ctx context.Context, body *payload) error {
 
 // doubt looks for the blob after an answer that no registry gives, but a page that
 // stands before one may. Where the registry does not say, the PUT of the manifest does.
-func (u *upload) doubt(ctx context.Context, k *call, resp *http.Response) error {
+func (u *upload) doubt(ctx context.Context, k *request, resp *http.Response) error {
 	there, told, err := u.c.has(ctx, u.repo, u.blob)
 	if err == nil && told && !there {
-		err = k.hollow(resp)
+		err = k.noEffect(resp)
 	}
 	return err
 }
 
-// A lost error is of a PUT that may have arrived though its answer did not.
-type lost struct{ error }
+// A replyLost error is of a PUT that may have arrived though its answer did not.
+type replyLost struct{ error }
 
-func (l lost) Unwrap() error { return l.error }
+func (l replyLost) Unwrap() error { return l.error }
 
 func (u *upload) mark(err error, whole bool) error {
 	if s := statusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
-		return lost{err}
+		return replyLost{err}
 	}
 	return err
 }
 
 // patch sends the next chunk.
 func (u *upload) patch(ctx context.Context) error {
-	u.chunk = min(max(cmp.Or(u.c.known.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
+	u.chunk = min(max(cmp.Or(u.c.session.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
 	from, size := u.offset, u.chunk
-	k := u.call(http.MethodPatch)
+	k := u.request(http.MethodPatch)
 	k.want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
 	k.header.Set("Content-Type", "application/octet-stream")
 	k.header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
-	k.body = &payload{
+	k.body = &requestBody{
 		size:  size,
 		open:  func() (io.ReadCloser, error) { return u.blob.section(from, size) },
 		moved: func(sent int64) { u.told.at(from + sent) },
 	}
-	resp, err := u.c.wire.do(ctx, k)
+	resp, err := u.c.transport.do(ctx, k)
 	if err != nil {
 		return err
 	}
 	discard(resp)
-	next, err := newSession(resp)
+	next, err := newUploadSession(resp)
 	if err == nil {
 		next.minChunk = u.session.minChunk
 		u.session = next
@@ -188,7 +188,7 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 	if end := u.tries.again(ctx, err); end != nil {
 		return false, end
 	}
-	if errors.As(err, new(lost)) {
+	if errors.As(err, new(replyLost)) {
 		if there, _, err := u.c.has(ctx, u.repo, u.blob); there || err != nil {
 			return there, err
 		}
@@ -214,7 +214,7 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 		return false
 	}
 	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
-		u.c.known.shrink(u.repo.host.name, chunkSize)
+		u.c.session.shrink(u.repo.host.name, chunkSize)
 	}
 	u.abandon(ctx) // also one that is said to be gone: that may be said of the request
 	return true
@@ -249,8 +249,8 @@ func (u *upload) narrowed(ctx context.Context, err error) bool {
 		e.hint = fmt.Sprintf("a proxy before %s may limit the size of a request, as client_max_body_size of nginx does: it must take %d bytes", host, least)
 		return false
 	}
-	u.c.known.shrink(host, max(u.chunk/2, least))
-	u.c.wire.log.Debug("smaller chunks", "host", host, "bytes", u.c.known.chunk(host))
+	u.c.session.shrink(host, max(u.chunk/2, least))
+	u.c.transport.log.Debug("smaller chunks", "host", host, "bytes", u.c.session.chunk(host))
 	return true
 }
 
@@ -259,16 +259,16 @@ func (u *upload) align(ctx context.Context) {
 	if u.session == nil {
 		return
 	}
-	k := u.call(http.MethodGet)
+	k := u.request(http.MethodGet)
 	k.want = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
-	resp, err := u.c.wire.do(ctx, k)
+	resp, err := u.c.transport.do(ctx, k)
 	if err != nil {
 		u.abandon(ctx)
 		return
 	}
 	discard(resp)
 	has, ok := parseRange(resp.Header.Get("Range"))
-	next, err := newSession(resp)
+	next, err := newUploadSession(resp)
 	if !ok || err != nil || has > u.blob.Size {
 		u.abandon(ctx)
 		return

@@ -47,16 +47,16 @@ func newWatch(outer context.Context, most time.Duration) (context.Context, *watc
 	return ctx, w
 }
 
-// enter begins to wait for the other side.
-func (w *watch) enter() {
+// resume begins to wait for the other side.
+func (w *watch) resume() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting, w.since = true, time.Now()
 	w.timer.Reset(w.most - w.waited)
 }
 
-// leave ends waiting; n bytes moved.
-func (w *watch) leave(n int64) {
+// pause ends waiting; n bytes moved.
+func (w *watch) pause(n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer.Stop()
@@ -129,9 +129,9 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	b.watch.enter()
+	b.watch.resume()
 	n, err := b.inner.Read(p)
-	b.watch.leave(int64(n))
+	b.watch.pause(int64(n))
 	if err != nil {
 		err = b.watch.why(b.ctx, err)
 		b.err = err

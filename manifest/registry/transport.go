@@ -16,44 +16,44 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// A wire is the one transport that every request goes through: what a call
+// A transport is the one transport that every request goes through: what a request
 // wants, retries, credentials, the exchange itself, from outside in.
-type wire struct {
-	agent     string
-	log       *slog.Logger
-	sleep     func(context.Context, time.Duration) error
-	settings  map[string]Host
-	files     Host // the client's own CAFile, ClientCert, ClientKey
-	perHost   int
-	reserve   int // of a quota
-	patience  time.Duration
-	lastWord  time.Duration
-	auth      *auth
-	manners   *Manners
-	mu        sync.Mutex
-	hosts     map[string]*host
-	transport map[transportKey]*http.Transport
-	probes    flights[string, string]
-	proxyFor  func(*url.URL) (*url.URL, error)
-	proxies   sync.Map // addresses of proxies in use
-	private   sync.Map // addresses that were dialled in a private network
+type transport struct {
+	agent          string
+	log            *slog.Logger
+	sleep          func(context.Context, time.Duration) error
+	settings       map[string]Host
+	files          Host // the client's own CAFile, ClientCert, ClientKey
+	perHost        int
+	reserve        int // of a quota
+	patience       time.Duration
+	cleanupTimeout time.Duration
+	auth           *auth
+	limits         *Limits
+	mu             sync.Mutex
+	hosts          map[string]*host
+	transports     map[transportKey]*http.Transport
+	probes         flights[string, string]
+	proxyFor       func(*url.URL) (*url.URL, error)
+	proxies        sync.Map // addresses of proxies in use
+	private        sync.Map // addresses that were dialled in a private network
 }
 
-func newWire(c *Client) *wire {
-	w := &wire{
-		agent:     cmp.Or(c.UserAgent, "mabuild"),
-		log:       c.Log,
-		sleep:     c.Sleep,
-		settings:  map[string]Host{},
-		files:     Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
-		perHost:   cmp.Or(c.MaxPerHost, defaultPerHost),
-		reserve:   c.QuotaReserve,
-		patience:  patience,
-		lastWord:  lastWord,
-		proxyFor:  httpproxy.FromEnvironment().ProxyFunc(),
-		manners:   cmp.Or(c.Manners, new(Manners)),
-		hosts:     map[string]*host{},
-		transport: map[transportKey]*http.Transport{},
+func newTransport(c *Client) *transport {
+	w := &transport{
+		agent:          cmp.Or(c.UserAgent, "mabuild"),
+		log:            c.Log,
+		sleep:          c.Sleep,
+		settings:       map[string]Host{},
+		files:          Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
+		perHost:        cmp.Or(c.MaxPerHost, defaultPerHost),
+		reserve:        c.QuotaReserve,
+		patience:       patience,
+		cleanupTimeout: cleanupTimeout,
+		proxyFor:       httpproxy.FromEnvironment().ProxyFunc(),
+		limits:         cmp.Or(c.Limits, new(Limits)),
+		hosts:          map[string]*host{},
+		transports:     map[transportKey]*http.Transport{},
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
@@ -80,34 +80,34 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A call is one request to a registry, before credentials and retries.
-type call struct {
-	method string
-	host   *host
-	path   string     // below /v2/
-	query  url.Values // of path
-	url    *url.URL   // where the registry sent us, in place of path
-	header http.Header
-	body   *payload // nil: none
-	scopes []string // what a token must allow
-	want   []int    // statuses that answer; any other is an *Error
-	once   bool     // the caller repeats it, if anybody
-	hurry  bool     // no gate: a last word before the run ends
-	opens  bool     // opens a session: its answer is waited for though ctx ends
+// A request is one request to a registry, before credentials and retries.
+type request struct {
+	method   string
+	host     *host
+	path     string     // below /v2/
+	query    url.Values // of path
+	url      *url.URL   // where the registry sent us, in place of path
+	header   http.Header
+	body     *requestBody // nil: none
+	scopes   []string     // what a token must allow
+	want     []int        // statuses that answer; any other is an *Error
+	once     bool         // the caller repeats it, if anybody
+	detached bool         // no semaphore: a last word before the run ends
+	opens    bool         // opens a session: its answer is waited for though ctx ends
 
 	manifest bool // 404 means that the manifest does not exist
 	content  bool // reads a blob
 	pulls    bool // reads a manifest, which quotas count
 	token    bool // asks a token server
 
-	from *host // that answered a call which mirrors may answer
+	from *host // that answered a request which mirrors may answer
 
 	repo, ref string // for people
 }
 
-// do sends the call until it is answered, given up or ctx ends. An error is an
+// do sends the request until it is answered, given up or ctx ends. An error is an
 // *Error. The caller closes the body of the response.
-func (w *wire) do(ctx context.Context, k *call) (*http.Response, error) {
+func (w *transport) do(ctx context.Context, k *request) (*http.Response, error) {
 	if k.once {
 		return w.try(ctx, k)
 	}
@@ -123,13 +123,13 @@ func (w *wire) do(ctx context.Context, k *call) (*http.Response, error) {
 	}
 }
 
-// try sends the call once, and once more when the registry asks for credentials.
-func (w *wire) try(ctx context.Context, k *call) (*http.Response, error) {
+// try sends the request once, and once more when the registry asks for credentials.
+func (w *transport) try(ctx context.Context, k *request) (*http.Response, error) {
 	resp, err := w.attempt(ctx, k)
 	return resp, k.astray(ctx, err)
 }
 
-func (w *wire) attempt(ctx context.Context, k *call) (*http.Response, error) {
+func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, error) {
 	for challenged := false; ; challenged = true {
 		authorization, err := w.auth.authorization(ctx, k)
 		if err != nil {
@@ -142,7 +142,7 @@ func (w *wire) attempt(ctx context.Context, k *call) (*http.Response, error) {
 		switch {
 		case slices.Contains(k.want, resp.StatusCode):
 			return resp, nil
-		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token || k.elsewhere(resp):
+		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token || k.redirected(resp):
 			return nil, w.auth.explain(k, k.refusal(resp))
 		}
 		answerable, err := w.auth.challenged(ctx, k, resp.Header, authorization)
@@ -166,7 +166,7 @@ func (w *wire) attempt(ctx context.Context, k *call) (*http.Response, error) {
 
 // unchallenged explains a 401 to a request without credentials that does not say how to
 // log in, in a way that is known (RFC 9110, 15.5.2).
-func (e *Error) unchallenged(k *call, h http.Header, sent string) {
+func (e *Error) unchallenged(k *request, h http.Header, sent string) {
 	var schemes []string
 	for _, one := range parseChallenges(h) {
 		if one.scheme == "basic" || one.scheme == "bearer" {
@@ -185,9 +185,9 @@ func (e *Error) unchallenged(k *call, h http.Header, sent string) {
 	}
 }
 
-// astray explains the end of a call to where the registry sent us, if that is the
+// astray explains the end of a request to where the registry sent us, if that is the
 // registry's own host without its port. err may be nil.
-func (k *call) astray(ctx context.Context, err error) error {
+func (k *request) astray(ctx context.Context, err error) error {
 	e := asError(err)
 	if e == nil || k.url == nil || k.token || k.url.Port() != "" || ctx.Err() != nil {
 		return err
@@ -205,8 +205,8 @@ func (k *call) astray(ctx context.Context, err error) error {
 	return &known
 }
 
-// ended makes the error of a call whose context ended.
-func (k *call) ended(err error) *Error {
+// ended makes the error of a request whose context ended.
+func (k *request) ended(err error) *Error {
 	e := k.fault(err)
 	e.final = true
 	if closed := (closedError{}); errors.As(err, &closed) {

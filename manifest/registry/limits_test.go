@@ -9,16 +9,16 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// Clients that have their manners in common ask nobody whom one of them was told to
+// Clients that have their limits in common ask nobody whom one of them was told to
 // leave alone; others do.
 func TestMannersInCommon(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	put(t, client(t), r.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
 	r.Reset()
 	r.Inject(regtest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}, Times: 1})
-	manners := &registry.Manners{}
+	manners := &registry.Limits{}
 	for n := range 3 {
-		c := &registry.Client{Keychain: login{}, Manners: manners}
+		c := &registry.Client{Keychain: login{}, Limits: manners}
 		_, err := c.Resolve(t.Context(), r.Host+"/app:v1")
 		if at, ok := retryAt(err); !ok || time.Until(at) < 55*time.Minute {
 			t.Errorf("client %d: %v", n, err)
@@ -29,11 +29,11 @@ func TestMannersInCommon(t *testing.T) {
 	}
 	must(client(t).Resolve(t.Context(), r.Host+"/app:v1"))(t)
 	manners.Forget("elsewhere.example.com")
-	c := &registry.Client{Keychain: login{}, Manners: manners}
+	c := &registry.Client{Keychain: login{}, Limits: manners}
 	if _, err := c.Resolve(t.Context(), r.Host+"/app:v1"); err == nil {
 		t.Error("another host was forgotten, and this one is asked")
 	}
 	manners.Forget(r.Host)
-	c = &registry.Client{Keychain: login{}, Manners: manners}
+	c = &registry.Client{Keychain: login{}, Limits: manners}
 	must(c.Resolve(t.Context(), r.Host+"/app:v1"))(t)
 }

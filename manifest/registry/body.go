@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A payload is the body of a request, which may be sent more than once.
-type payload struct {
+// A requestBody is the body of a request, which may be sent more than once.
+type requestBody struct {
 	size  int64
 	open  func() (io.ReadCloser, error)
 	moved func(sent int64) // told how far this sending has got; may be nil
@@ -19,15 +19,15 @@ type payload struct {
 }
 
 // reader begins to send from the start.
-func (p *payload) reader(watch *watch) io.ReadCloser {
+func (p *requestBody) reader(watch *watch) io.ReadCloser {
 	p.mu.Lock()
 	p.whole = false
 	p.mu.Unlock()
-	return &sending{p: p, watch: watch}
+	return &bodyReader{p: p, watch: watch}
 }
 
 // failure returns why the body could not be read.
-func (p *payload) failure() error {
+func (p *requestBody) failure() error {
 	if p == nil {
 		return nil
 	}
@@ -37,16 +37,16 @@ func (p *payload) failure() error {
 }
 
 // sentWhole reports whether all bytes of the last sending were handed over.
-func (p *payload) sentWhole() bool {
+func (p *requestBody) sentWhole() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.whole
 }
 
-// A sending is one pass over a payload, opened at its first read: whoever opens
+// A bodyReader is one pass over a request body, opened at its first read: whoever opens
 // it holds a permit, so that those who wait for one hold nothing.
-type sending struct {
-	p     *payload
+type bodyReader struct {
+	p     *requestBody
 	watch *watch
 
 	shut  atomic.Bool
@@ -56,15 +56,15 @@ type sending struct {
 	last  int64 // what the read before returned: the network has taken it
 }
 
-func (s *sending) Read(b []byte) (int, error) {
+func (s *bodyReader) Read(b []byte) (int, error) {
 	defer s.drop() // after Unlock
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut.Load() {
 		return 0, io.ErrClosedPipe
 	}
-	s.watch.leave(s.last)
-	defer s.watch.enter()
+	s.watch.pause(s.last)
+	defer s.watch.resume()
 	if s.inner == nil {
 		inner, err := s.p.open()
 		if err != nil {
@@ -90,7 +90,7 @@ func (s *sending) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (s *sending) fail(err error) error {
+func (s *bodyReader) fail(err error) error {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	s.p.failed = err
@@ -99,14 +99,14 @@ func (s *sending) fail(err error) error {
 
 // Close ends the pass. It does not wait for a read that waits for a slow source:
 // that read closes it then.
-func (s *sending) Close() error {
+func (s *bodyReader) Close() error {
 	s.shut.Store(true)
 	s.drop()
 	return nil
 }
 
 // drop closes what is read from, once nobody wants it and nobody reads it.
-func (s *sending) drop() {
+func (s *bodyReader) drop() {
 	if !s.shut.Load() || !s.mu.TryLock() {
 		return
 	}
