@@ -20,11 +20,11 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists for each package which of ours it may import, and does; tests of a
 // package may import testing as well.
 var allowed = map[string][]string{
-	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/intree", "internal/rootfs"},
-	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree"},
+	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/intree", "internal/once", "internal/rootfs"},
+	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree", "internal/once"},
 	"manifest":                 {"manifest/platform", "internal/guard"},
 	"manifest/platform":        {},
-	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/rootfs"},
+	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/once", "internal/rootfs"},
 	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/outfile", "internal/rootfs"},
 	"internal/authfile":        {"internal/outfile", "internal/text"},
 	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
@@ -34,8 +34,9 @@ var allowed = map[string][]string{
 	"internal/guard":           {},
 	"internal/intree":          {},
 	"internal/text":            {},
-	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard"},
+	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/once"},
 	"internal/outfile":         {},
+	"internal/once":            {},
 	"internal/progress":        {"internal/text"},
 	"internal/rootfs":          {},
 	"internal/serve":           {},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -58,7 +59,7 @@ type bases struct {
 	log    *slog.Logger
 
 	mu  sync.Mutex
-	got map[string]func() (*candidates, error) // by reference
+	got once.Memo[string, *candidates] // by reference
 }
 
 // BasePlatforms lists the platforms that [Spec.All] stands for on a base: those that the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,17 +22,7 @@ type candidates struct {
 
 // get gets a base once, with ctx for its lazy parts too.
 func (b *bases) get(ctx context.Context, ref string) (*candidates, error) {
-	b.mu.Lock()
-	once, ok := b.got[ref]
-	if !ok {
-		once = sync.OnceValues(func() (*candidates, error) { return b.fetch(ctx, ref) })
-		if b.got == nil {
-			b.got = map[string]func() (*candidates, error){}
-		}
-		b.got[ref] = once
-	}
-	b.mu.Unlock()
-	return once()
+	return b.got.Do(ctx, ref, func() (*candidates, error) { return b.fetch(ctx, ref) })
 }
 
 func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {

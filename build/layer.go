@@ -3,6 +3,7 @@ package build
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // formatVersion changes when the bytes of a layer with the same entries do, so
@@ -65,8 +67,7 @@ type layers struct {
 	written     *written      // to the cache, by this run; nil: nobody keeps account
 	reading     *sync.Mutex   // of bases, by all programs; nil: no other reads any
 
-	mu   sync.Mutex
-	made map[string]func() (v1.Layer, error) // by key
+	made once.Memo[string, v1.Layer] // by key
 }
 
 // record is what the cache keeps of a layer that was made.
@@ -86,17 +87,7 @@ func (w *layers) layer(entries []entry) (v1.Layer, error) {
 		slices.SortFunc(entries, byName)
 	}
 	key := w.key(entries)
-	w.mu.Lock()
-	once, ok := w.made[key]
-	if !ok {
-		if w.made == nil {
-			w.made = map[string]func() (v1.Layer, error){}
-		}
-		once = sync.OnceValues(func() (v1.Layer, error) { return w.find(key, entries) })
-		w.made[key] = once
-	}
-	w.mu.Unlock()
-	return once()
+	return w.made.Do(context.Background(), key, func() (v1.Layer, error) { return w.find(key, entries) }) //nolint:forbidigo // the work ends by itself, and its callers have no ctx
 }
 
 // find returns the layer from the cache, or makes it when its turn comes: fifty

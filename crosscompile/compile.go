@@ -95,6 +95,6 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 // forget drops what is known of dir's toolchain.
 func (g *Go) forget(dir string) {
 	if abs, err := filepath.Abs(dir); err == nil {
-		g.toolchains.forget(abs)
+		g.toolchains.Forget(abs)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // Go drives the go command. The zero value uses "go" on PATH and this process's
@@ -30,8 +31,8 @@ type Go struct {
 	Environ []string     // nil: this process's environment
 	Log     *slog.Logger // nil: silent
 
-	toolchains answers[*toolchain] // by directory
-	dist       answers[[]string]   // by go command
+	toolchains once.Memo[string, *toolchain] // by directory
+	dist       once.Memo[string, []string]   // by go command
 }
 
 // A toolchain is what one directory's go.mod, go.work and settings ask for.
@@ -77,7 +78,7 @@ func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.toolchains.get(ctx, dir, func() (*toolchain, error) { return g.ask(ctx, dir) })
+	return g.toolchains.Ensure(ctx, dir, func() (*toolchain, error) { return g.ask(ctx, dir) })
 }
 
 // ask runs `go env -json` in dir, with the person's own environment.

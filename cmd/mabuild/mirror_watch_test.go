@@ -68,7 +68,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 
 // A file that is read again takes nothing back of what registries said, unless it says
 // other things of them.
-func TestMannersOutliveAPlan(t *testing.T) {
+func TestLimitsOutliveAPlan(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	r.Inject(regtest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}, Times: -1})
 	ask := func(p *plan) int {

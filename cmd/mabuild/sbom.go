@@ -16,6 +16,7 @@ import (
 	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -34,8 +35,7 @@ type sbomWriter struct {
 	cache  *cache.Cache
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	lists map[v1.Hash]func() (*attest.Packages, error) // by the base's digest
+	lists once.Memo[v1.Hash, *attest.Packages] // by the base's digest
 
 	writing sync.Mutex // one document at a time, and the packages in it: a base may have many
 }
@@ -61,7 +61,7 @@ func (a *app) sbomWriter() (*sbomWriter, error) {
 	}
 	b := &sbomWriter{
 		format: attest.Format(c.SBOM), base: c.SBOMBase, dir: c.SBOMDir, tool: strings.Trim(versionText(), "()"),
-		log: a.log, lists: map[v1.Hash]func() (*attest.Packages, error){},
+		log: a.log,
 	}
 	b.cache = a.store()
 	return b, nil
@@ -121,14 +121,14 @@ func (b *sbomWriter) write(ctx context.Context, p program, i build.Image, base v
 	if f.Info, err = i.BuildInfo(ctx); err != nil {
 		return nil, fmt.Errorf("build information: %w", err)
 	}
-	if f.Base, err = b.baseOf(i, base); err != nil {
+	if f.Base, err = b.baseOf(ctx, i, base); err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
 	return attest.Write(b.format, f)
 }
 
 // baseOf says what i stands on.
-func (b *sbomWriter) baseOf(i build.Image, base v1.Image) (attest.Base, error) {
+func (b *sbomWriter) baseOf(ctx context.Context, i build.Image, base v1.Image) (attest.Base, error) {
 	switch i.BaseRef {
 	case build.Scratch:
 		return attest.Base{}, nil
@@ -147,34 +147,27 @@ func (b *sbomWriter) baseOf(i build.Image, base v1.Image) (attest.Base, error) {
 		return of, nil
 	}
 	var err error
-	of.Packages, err = b.packages(i.Base, base)
+	of.Packages, err = b.packages(ctx, i.Base, base)
 	return of, err
 }
 
 // packages lists those of a base: its layers are read once a digest.
-func (b *sbomWriter) packages(digest v1.Hash, base v1.Image) (*attest.Packages, error) {
-	b.mu.Lock()
-	read, ok := b.lists[digest]
-	if !ok {
-		read = sync.OnceValues(func() (*attest.Packages, error) {
-			kept := &attest.Packages{}
-			if b.cache.Load("packages", digest.String(), kept) {
-				return kept, nil
-			}
-			layers, err := base.Layers()
-			if err != nil {
-				return nil, err
-			}
-			list, err := attest.ReadPackages(layers)
-			if err == nil {
-				_ = b.cache.Store("packages", digest.String(), list) // read again if this was lost
-			}
-			return list, err
-		})
-		b.lists[digest] = read
-	}
-	b.mu.Unlock()
-	return read()
+func (b *sbomWriter) packages(ctx context.Context, digest v1.Hash, base v1.Image) (*attest.Packages, error) {
+	return b.lists.Do(ctx, digest, func() (*attest.Packages, error) {
+		kept := &attest.Packages{}
+		if b.cache.Load("packages", digest.String(), kept) {
+			return kept, nil
+		}
+		layers, err := base.Layers()
+		if err != nil {
+			return nil, err
+		}
+		list, err := attest.ReadPackages(layers)
+		if err == nil {
+			_ = b.cache.Store("packages", digest.String(), list) // read again if this was lost
+		}
+		return list, err
+	})
 }
 
 // attach stores an SBOM beside its image, which was just put there. Where the

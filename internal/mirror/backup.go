@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -67,19 +66,12 @@ func (m *move) kept() (*Ref, error) {
 // and is to keep nothing else in this run. The first that asks finds out what it names,
 // and has it where that is nothing; the others wait for that.
 func (m *move) free(ctx context.Context, to Ref) (bool, error) {
-	m.mu.Lock()
-	keeps := m.backups[to.String()]
-	if keeps == nil {
-		keeps = sync.OnceValues(func() (v1.Hash, error) {
-			there, err := m.Store.Resolve(ctx, to.String())
-			if errors.Is(err, manifest.ErrNotFound) {
-				return m.now.Digest, nil
-			}
-			return there.Digest, err
-		})
-		m.backups[to.String()] = keeps
-	}
-	m.mu.Unlock()
-	digest, err := keeps()
+	digest, err := m.backups.Do(ctx, to.String(), func() (v1.Hash, error) {
+		there, err := m.Store.Resolve(ctx, to.String())
+		if errors.Is(err, manifest.ErrNotFound) {
+			return m.now.Digest, nil
+		}
+		return there.Digest, err
+	})
 	return digest == m.now.Digest, err
 }

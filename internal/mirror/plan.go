@@ -256,31 +256,10 @@ func (e *Entry) wanted() []ocispec.Platform {
 	return out
 }
 
-// A listing is read once a run.
-type listing struct {
-	ready chan struct{}
-	tags  []string
-	err   error
-}
-
-// list returns the tags of a repository.
+// list returns the tags of a repository, which are read once a run.
 func (r *run) list(ctx context.Context, repo string) ([]string, error) {
-	r.mu.Lock()
-	l := r.listings[repo]
-	mine := l == nil
-	if mine {
-		l = &listing{ready: make(chan struct{})}
-		r.listings[repo] = l
-	}
-	r.mu.Unlock()
-	if mine {
-		l.err = guard.Do(func() (err error) { l.tags, err = r.Store.Tags(ctx, repo); return err })
-		close(l.ready)
-	}
-	select {
-	case <-l.ready:
-		return l.tags, l.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return r.listings.Do(ctx, repo, func() (tags []string, err error) {
+		err = guard.Do(func() error { tags, err = r.Store.Tags(ctx, repo); return err })
+		return tags, err
+	})
 }

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -75,10 +76,10 @@ type run struct {
 	start time.Time
 
 	mu       sync.Mutex
-	listings map[string]*listing                // by repository
-	gates    map[string]chan struct{}           // by the hosts of source and target
-	backups  map[string]func() (v1.Hash, error) // what a tag keeps, by its name
-	counted  map[string]bool                    // what a dry run has counted
+	listings once.Memo[string, []string] // by repository
+	gates    map[string]chan struct{}    // by the hosts of source and target
+	backups  once.Memo[string, v1.Hash]  // what a tag keeps, by its name
+	counted  map[string]bool             // what a dry run has counted
 
 	all, done, sent int64 // images to go to their targets, there, and their bytes
 }
@@ -109,7 +110,7 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	}
 	at := &run{
 		Runner: &own, start: own.Now(),
-		listings: map[string]*listing{}, gates: map[string]chan struct{}{}, backups: map[string]func() (v1.Hash, error){},
+		gates: map[string]chan struct{}{},
 	}
 	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
 	own.Claims.first(ctx, at, entries)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // An auth knows what each registry wants to see and holds what was got for it.
@@ -22,7 +24,7 @@ type auth struct {
 	mu     sync.Mutex
 	asked  map[string]authScheme // by host
 	tokens map[tokenService][]bearerToken
-	fetch  flights[tokenRequest, string]
+	fetch  once.Flight[tokenRequest, string]
 }
 
 // An authScheme is how a registry wants to be answered.
@@ -56,7 +58,7 @@ func newAuth(w *transport, k authn.Keychain, realms []string) *auth {
 		k = DefaultKeychain
 	}
 	return &auth{
-		w: w, keychain: keychain{inner: k}, realms: realms,
+		w: w, keychain: keychain{inner: k, asks: new(helpers)}, realms: realms,
 		asked: map[string]authScheme{}, tokens: map[tokenService][]bearerToken{},
 	}
 }

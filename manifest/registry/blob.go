@@ -96,7 +96,7 @@ func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
 // store makes r have b, once a run: mounted from a repository of the same host
 // that is known to have it, there already, or uploaded, which happens once a host.
 func (c *Client) store(ctx context.Context, r repository, b blob) error {
-	return c.session.blobs.do(ctx, r.at(b.Digest), func() error {
+	return ensure(ctx, &c.session.blobs, r.at(b.Digest), func() error {
 		if err := c.storeNow(ctx, r, b); err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			return c.storeAlone(ctx, r, b)
 		}
 		led := false
-		_, err := c.session.uploads.do(ctx, origin{r.host.name, b.Digest}, func() (struct{}, error) {
+		_, err := share(ctx, c.session.uploads.Do, origin{r.host.name, b.Digest}, func() (struct{}, error) {
 			led = true
 			err := c.storeAlone(ctx, r, b)
 			if err == nil {

@@ -12,7 +12,7 @@ import (
 
 // byDigest stores content that is at hand under its digest.
 func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
-	return c.session.manifests.do(ctx, r.at(d.Digest), func() error {
+	return ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error {
 		if img, ok := content.(v1.Image); ok {
 			if stored, err := c.pushFresh(ctx, r, d, img); stored || err != nil {
 				return err
@@ -48,7 +48,7 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 		sign = layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d)
 	}
 	at := r.at(sign.Digest)
-	if c.session.blobs.has(at) {
+	if _, done := c.session.blobs.Get(at); done {
 		return false, nil
 	}
 	there, _, err := c.has(ctx, r, sign)
@@ -56,7 +56,7 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 		return false, err
 	}
 	if there {
-		c.session.blobs.set(at, true)
+		c.session.blobs.Set(at, struct{}{})
 		return false, nil
 	}
 	c.session.setMissing(at)
@@ -67,7 +67,7 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 // to be there with it, but for the children of an index. content is asked for
 // only when it is needed.
 func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	return c.session.manifests.do(ctx, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
+	return ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
 }
 
 // ensure asks for a child and stores it if it is not there, or if the registry does

@@ -4,59 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+
+	"github.com/mabuild/mabuild/internal/once"
 )
 
-// flights lets the same work run once at a time, whoever asks for it.
-type flights[K comparable, V any] struct {
-	mu sync.Mutex
-	m  map[K]*flight[V]
-}
-
-type flight[V any] struct {
-	landed chan struct{}
-	value  V
-	err    error
-}
-
-// do runs work, or waits for the run of another caller and shares its result.
-// When the other's context ended, the caller that still lives runs work itself.
-func (f *flights[K, V]) do(ctx context.Context, key K, work func() (V, error)) (V, error) {
-	for {
-		f.mu.Lock()
-		other, flying := f.m[key]
-		if !flying {
-			return f.lead(key, work)
-		}
-		f.mu.Unlock()
-		select {
-		case <-other.landed:
-		case <-ctx.Done():
-			var none V
-			return none, stopped(ctx)
-		}
-		if !ended(other.err) || ctx.Err() != nil {
-			return other.value, other.err
-		}
+// share is the Do of a [once.Flight] or [once.Memo], for a caller whose ctx may end while it
+// waits: [stopped] says why then.
+func share[K comparable, V any](ctx context.Context, do func(context.Context, K, func() (V, error)) (V, error), key K, work func() (V, error)) (V, error) {
+	v, err := do(ctx, key, work)
+	if err != nil && ctx.Err() != nil && err == context.Cause(ctx) { //nolint:errorlint // the very error that a waiter gets
+		err = stopped(ctx)
 	}
+	return v, err
 }
 
-// lead runs work as the one that others wait for. f.mu is held.
-func (f *flights[K, V]) lead(key K, work func() (V, error)) (V, error) {
-	mine := &flight[V]{landed: make(chan struct{}), err: errors.New("work did not return")}
-	if f.m == nil {
-		f.m = map[K]*flight[V]{}
-	}
-	f.m[key] = mine
-	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		delete(f.m, key)
-		f.mu.Unlock()
-		close(mine.landed)
-	}()
-	mine.value, mine.err = work()
-	return mine.value, mine.err
+// ensure runs work unless it succeeded for key before in this run.
+func ensure(ctx context.Context, m *once.Memo[contentKey, struct{}], key contentKey, work func() error) error {
+	_, err := share(ctx, m.Ensure, key, func() (struct{}, error) { return struct{}{}, work() })
+	return err
 }
 
 // ended reports whether err came of a context that ended.

@@ -6,12 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/authfile"
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // DefaultKeychain has the credentials of Docker and Podman: of the file that
@@ -94,19 +94,11 @@ type credentialsOrigin struct {
 
 // helpers asks each credential helper for each key once, whatever came of it.
 type helpers struct {
-	limit time.Duration // of one question; 0 means helperLimit
-	calls flights[helperKey, authn.AuthConfig]
-
-	mu      sync.Mutex
-	answers map[helperKey]helperAnswer
+	limit   time.Duration // of one question; 0 means helperLimit
+	answers once.Memo[helperKey, authn.AuthConfig]
 }
 
 type helperKey struct{ helper, key string }
-
-type helperAnswer struct {
-	config authn.AuthConfig
-	err    error
-}
 
 type helpersKey struct{}
 
@@ -119,27 +111,10 @@ func helpersOf(ctx context.Context) *helpers {
 	return new(helpers)
 }
 
-// get asks a helper, or returns what it said before. An error is remembered, too, but not
-// that of a run that ends.
+// get asks a helper, or returns what it answered before. An error is remembered, too, but
+// not that of a run that ends.
 func (h *helpers) get(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
-	at := helperKey{helper, key}
-	return h.calls.do(ctx, at, func() (authn.AuthConfig, error) {
-		h.mu.Lock()
-		said, known := h.answers[at]
-		h.mu.Unlock()
-		if known {
-			return said.config, said.err
-		}
-		config, err := authfile.Get(ctx, cmp.Or(h.limit, helperLimit), helper, key)
-		if ended(err) {
-			return config, err
-		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.answers == nil {
-			h.answers = map[helperKey]helperAnswer{}
-		}
-		h.answers[at] = helperAnswer{config, err}
-		return config, err
+	return share(ctx, h.answers.Do, helperKey{helper, key}, func() (authn.AuthConfig, error) {
+		return authfile.Get(ctx, cmp.Or(h.limit, helperLimit), helper, key)
 	})
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // helperLimit is how long a credential helper may take.
@@ -22,8 +24,8 @@ const helperGrace = 2 * time.Second
 // A keychain asks for the credentials of each repository once.
 type keychain struct {
 	inner authn.Keychain
-	asks  helpers
-	calls flights[string, authn.AuthConfig]
+	asks  *helpers
+	calls once.Flight[string, authn.AuthConfig]
 	held  sync.Map // of authn.AuthConfig by repository
 
 	origins sync.Map // where those came from, of credentialsOrigin, if that is known
@@ -35,7 +37,7 @@ func (c *keychain) of(ctx context.Context, k *request) (authn.AuthConfig, error)
 	if held, ok := c.held.Load(key); ok {
 		return held.(authn.AuthConfig), nil
 	}
-	return c.calls.do(ctx, key, func() (authn.AuthConfig, error) {
+	return share(ctx, c.calls.Do, key, func() (authn.AuthConfig, error) {
 		config, err := c.ask(ctx, key, k.host.name)
 		if err != nil {
 			e := k.fault(err)
@@ -60,7 +62,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	limit := cmp.Or(c.asks.limit, helperLimit)
 	ctx, cancel := context.WithTimeout(ctx, limit+helperGrace)
 	defer cancel()
-	ctx = context.WithValue(ctx, helpersKey{}, &c.asks)
+	ctx = context.WithValue(ctx, helpersKey{}, c.asks)
 	type answer struct {
 		config *authn.AuthConfig
 		kept   credentialsOrigin

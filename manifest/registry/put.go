@@ -56,7 +56,7 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 	}
 	if now.Digest == d.Digest {
 		c.session.flag(&c.session.found, r.String())
-		c.session.manifests.set(r.at(d.Digest), true)
+		c.session.manifests.Set(r.at(d.Digest), struct{}{})
 		return c.repair(ctx, r.repository, content)
 	}
 	if err := c.fill(ctx, r.repository, content); err != nil {
@@ -69,7 +69,7 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 		c.session.forget(r)
 		return err
 	}
-	c.session.manifests.set(r.at(d.Digest), true)
+	c.session.manifests.Set(r.at(d.Digest), struct{}{})
 	c.session.name(r, d)
 	return nil
 }
@@ -85,7 +85,7 @@ func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, co
 	if subject, err := subjectOf(raw, &told); err != nil || subject == (v1.Hash{}) {
 		return err
 	}
-	err = c.session.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
+	err = ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, conte
 		}
 		return c.byDigest(ctx, r, d, own)
 	case opaque.IsManifest():
-		return c.session.manifests.do(ctx, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
+		return ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
 	}
 	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }
@@ -307,7 +307,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 			return err
 		}
 		for _, d := range im.Manifests {
-			c.session.manifests.set(r.at(d.Digest), false)
+			c.session.manifests.Forget(r.at(d.Digest))
 		}
 	case v1.Image:
 		all, err := blobsOf(own)
@@ -315,7 +315,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 			return err
 		}
 		for _, b := range all {
-			c.session.blobs.set(r.at(b.Digest), false)
+			c.session.blobs.Forget(r.at(b.Digest))
 		}
 	}
 	return c.fill(ctx, r, content)

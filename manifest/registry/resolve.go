@@ -44,7 +44,7 @@ func (c *Client) authoritative(r repository) bool {
 // children would tell that it is whole.
 func (c *Client) observed(r repository, d v1.Descriptor) {
 	if d.MediaType.IsImage() && !c.Verify && c.authoritative(r) {
-		c.session.manifests.set(r.at(d.Digest), true)
+		c.session.manifests.Set(r.at(d.Digest), struct{}{})
 	}
 }
 
@@ -54,7 +54,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 	if d, known := c.session.names(r); known {
 		return d, nil
 	}
-	return c.session.resolving.do(ctx, r.String(), func() (v1.Descriptor, error) {
+	return share(ctx, c.session.resolving.Do, r.String(), func() (v1.Descriptor, error) {
 		if d, known := c.session.names(r); known {
 			return d, nil
 		}

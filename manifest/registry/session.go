@@ -1,18 +1,19 @@
 package registry
 
 import (
-	"context"
 	"slices"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // session is what a run knows of the registries it talks to. Its zero value knows
 // nothing.
 type session struct {
-	blobs     once // that are there: stored or seen
-	manifests once
+	blobs     once.Memo[contentKey, struct{}] // that are there: stored or seen
+	manifests once.Memo[contentKey, struct{}]
 
 	mu             sync.Mutex
 	origins        map[origin][]repository  // where a blob is, as a manifest there says
@@ -20,12 +21,12 @@ type session struct {
 	emptyTag       map[string]bool          // repositories where a tag to be written names nothing
 	absent         map[contentKey]bool      // blobs that were asked for and are not there
 	current        map[string]v1.Descriptor // what a tag names; the zero one: nothing
-	resolving      flights[string, v1.Descriptor]
-	uploads        flights[origin, struct{}]   // blobs on their way to a host
-	openUploads    map[string][]*uploadSession // uploads that were opened early
-	chunks         map[string]int64            // how large a chunk is for a host that takes no blob in one piece
-	noMount        map[string]bool             // repositories from where nothing was mounted, or not into another one
-	noReferrersAPI map[string]bool             // repositories, and hosts, that do not know the referrers API
+	resolving      once.Flight[string, v1.Descriptor]
+	uploads        once.Flight[origin, struct{}] // blobs on their way to a host
+	openUploads    map[string][]*uploadSession   // uploads that were opened early
+	chunks         map[string]int64              // how large a chunk is for a host that takes no blob in one piece
+	noMount        map[string]bool               // repositories from where nothing was mounted, or not into another one
+	noReferrersAPI map[string]bool               // repositories, and hosts, that do not know the referrers API
 
 	unanswered   map[string]bool          // tags to be written of which the registry does not say what they name
 	lists        map[string]bool          // repositories that do, and hosts that have one
@@ -72,52 +73,6 @@ func (k *session) mountSource(r repository, h v1.Hash) (repository, bool) {
 		}
 	}
 	return repository{}, false
-}
-
-// once remembers what was done, and lets it be done once at a time.
-type once struct {
-	flights flights[contentKey, struct{}]
-	mu      sync.Mutex
-	m       map[contentKey]bool
-}
-
-// do runs work unless that was done at p in this run. A failure is not
-// remembered.
-func (o *once) do(ctx context.Context, p contentKey, work func() error) error {
-	if o.has(p) {
-		return nil
-	}
-	_, err := o.flights.do(ctx, p, func() (struct{}, error) {
-		if o.has(p) {
-			return struct{}{}, nil
-		}
-		err := work()
-		if err == nil {
-			o.set(p, true)
-		}
-		return struct{}{}, err
-	})
-	return err
-}
-
-func (o *once) has(p contentKey) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.m[p]
-}
-
-// set remembers that it was done, or forgets it.
-func (o *once) set(p contentKey, done bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.m == nil {
-		o.m = map[contentKey]bool{}
-	}
-	if done {
-		o.m[p] = true
-	} else {
-		delete(o.m, p)
-	}
 }
 
 // flag sets a mark in one of the maps of k.

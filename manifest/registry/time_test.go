@@ -254,42 +254,6 @@ func TestRetryStops(t *testing.T) {
 	})
 }
 
-// The same work runs once, and goes on for those who live when the one who began
-// it is gone.
-func TestFlights(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var f flights[string, int]
-		var runs atomic.Int32
-		work := func(ctx context.Context) func() (int, error) {
-			return func() (int, error) {
-				runs.Add(1)
-				return 7, sleep(ctx, time.Minute)
-			}
-		}
-		doomed, cancel := context.WithCancel(t.Context())
-		var all sync.WaitGroup
-		all.Go(func() {
-			if _, err := f.do(doomed, "a", work(doomed)); !errors.Is(err, context.Canceled) {
-				t.Error(err)
-			}
-		})
-		synctest.Wait()
-		for range 5 {
-			all.Go(func() {
-				if v, err := f.do(t.Context(), "a", work(t.Context())); v != 7 || err != nil {
-					t.Error(v, err)
-				}
-			})
-		}
-		synctest.Wait()
-		cancel()
-		all.Wait()
-		if n := runs.Load(); n != 2 {
-			t.Errorf("ran %d times", n)
-		}
-	})
-}
-
 // Of all that goes to a host where nobody is, the first waits for somebody and the
 // others believe it, until there is an answer.
 func TestNobodyThere(t *testing.T) {

@@ -122,7 +122,7 @@ func (w *transport) decide(ctx context.Context, h *host) (string, error) {
 	if known != "" {
 		return known, nil
 	}
-	return w.probes.do(ctx, h.name, func() (string, error) {
+	return share(ctx, w.probes.Do, h.name, func() (string, error) {
 		h.mu.Lock()
 		known := h.scheme
 		h.mu.Unlock()

@@ -44,7 +44,7 @@ func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials 
 	if held := a.held(from, want); held != "" {
 		return held, nil
 	}
-	return a.fetch.do(ctx, tokenRequest{from, strings.Join(want, " ")}, func() (string, error) {
+	return share(ctx, a.fetch.Do, tokenRequest{from, strings.Join(want, " ")}, func() (string, error) {
 		if held := a.held(from, want); held != "" {
 			return held, nil
 		}

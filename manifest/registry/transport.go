@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/mabuild/mabuild/internal/once"
 )
 
 // A transport is the one transport that every request goes through: what a request
@@ -33,7 +35,7 @@ type transport struct {
 	mu             sync.Mutex
 	hosts          map[string]*host
 	transports     map[transportKey]*http.Transport
-	probes         flights[string, string]
+	probes         once.Flight[string, string]
 	proxyFor       func(*url.URL) (*url.URL, error)
 	proxies        sync.Map // addresses of proxies in use
 	private        sync.Map // addresses that were dialled in a private network

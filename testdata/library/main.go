@@ -42,7 +42,7 @@ func run(ctx context.Context, work string) error {
 	if _, err := manifest.Copy(ctx, archive, "stranger:v1", layout, "stranger:v1", platforms[1]); err != nil {
 		return err
 	}
-	report, err := manifest.Inspect(ctx, archive, "stranger:v1", manifest.Look{})
+	report, err := manifest.Inspect(ctx, archive, "stranger:v1", manifest.InspectOptions{})
 	if err != nil {
 		return err
 	}
