@@ -7,11 +7,12 @@ TOOLS     := $(BIN)/tools
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
+D2        := oss.terrastruct.com/d2@v0.7.1
 FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test race check lint e2e bench golden chaos nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test race check lint figures e2e bench golden chaos nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +45,14 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	$(TOOLS)/golangci-lint run ./...
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
+
+# The last line says of what and by what the figure was drawn; figure_test.go holds it to that.
+figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2
+	$(TOOLS)/d2 fmt docs/push.d2
+	$(TOOLS)/d2 --layout elk --elk-nodeNodeBetweenLayers 36 --elk-padding '[top=30,left=30,bottom=40,right=30]' \
+		--theme 0 --dark-theme 200 --pad 20 docs/push.d2 docs/push.svg
+	sums=$$(cd docs && sha256sum push.d2 push.svg | cut -c 1-64 | paste -sd ' ') && \
+		printf '\n<!-- %s %s -->\n' $(D2) "$$sums" >>docs/push.svg && chmod 644 docs/push.svg
 
 format: $(TOOLS)/gofumpt
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
@@ -94,6 +103,8 @@ $(TOOLS)/golangci-lint: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOLANGCI) && touch $@
 $(TOOLS)/gofumpt: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOFUMPT) && touch $@
+$(TOOLS)/d2: Makefile
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(D2) && touch $@
 $(TOOLS)/goreleaser: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GORELEASER) && touch $@
 

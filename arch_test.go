@@ -2,12 +2,14 @@
 package mabuild_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +133,118 @@ func check(t *testing.T, file, pkg, imported string) {
 	if !slices.Contains(allowed[pkg], ours) {
 		t.Errorf("%s imports %s: %s may import %v", file, ours, pkg, allowed[pkg])
 	}
+}
+
+// The table of ARCHITECTURE.md has every package with what it imports.
+func TestPictureAgrees(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\| [A-Z][^|]*\\. \\| ?(.*) \\|$|^\\| `([a-z/]+)` \\| [A-Z][^|]*\\. \\| \\|$").FindAllStringSubmatch(string(text), -1) {
+		drawn[row[1]+row[3]] = row[2]
+	}
+	for pkg, list := range allowed {
+		if strings.HasPrefix(pkg, "examples/") || strings.HasSuffix(pkg, "/faults") {
+			continue
+		}
+		want := strings.Join(list, ", ")
+		if pkg == "cmd/mabuild" {
+			want = "all"
+		}
+		if imports, ok := drawn[pkg]; !ok || imports != want {
+			t.Errorf("ARCHITECTURE.md says that %s imports %q, and it may import %q", pkg, imports, want)
+		}
+		delete(drawn, pkg)
+	}
+	for pkg := range drawn {
+		t.Errorf("ARCHITECTURE.md has a row for %s, which is no package", pkg)
+	}
+}
+
+// The paths of ARCHITECTURE.md name functions, types and fields that exist: pkg.Name,
+// Type.Name, or a name alone that has a capital within.
+func TestPathsNameWhatExists(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exists := declared(t, false)
+	names := regexp.MustCompile("`([A-Za-z]+\\.)?([A-Za-z]+)`").FindAllStringSubmatch(string(text), -1)
+	checked := 0
+	for _, m := range names {
+		of, name := strings.TrimSuffix(m[1], "."), m[2]
+		if slices.Contains([]string{"go", "md", "yaml"}, name) || of == "" && strings.ToLower(name[1:]) == name[1:] {
+			continue
+		}
+		if checked++; !exists[m[1]+name] {
+			t.Errorf("ARCHITECTURE.md names %s, which does not exist", strings.Trim(m[0], "`"))
+		}
+	}
+	if checked < 60 {
+		t.Errorf("only %d names were checked", checked)
+	}
+}
+
+// declared returns the packages, and what they declare: pkg.Name, Type.Method, Type.Field, Name.
+// With tests it has those of tests, too.
+func declared(t *testing.T, tests bool) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for pkg := range allowed {
+		files, err := filepath.Glob(filepath.FromSlash(pkg) + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if !tests && strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[path.Base(pkg)] = true
+			note := func(of, name string) { all[of+"."+name], all[name] = true, true }
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.FuncDecl:
+					of := path.Base(pkg)
+					if n.Recv != nil {
+						of = typeName(n.Recv.List[0].Type)
+					}
+					note(of, n.Name.Name)
+					return false
+				case *ast.TypeSpec:
+					note(path.Base(pkg), n.Name.Name)
+					if s, ok := n.Type.(*ast.StructType); ok {
+						for _, field := range s.Fields.List {
+							for _, name := range field.Names {
+								note(n.Name.Name, name.Name)
+							}
+						}
+					}
+				}
+				return true
+			})
+		}
+	}
+	return all
+}
+
+func typeName(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.StarExpr:
+		return typeName(e.X)
+	case *ast.IndexExpr:
+		return typeName(e.X)
+	case *ast.IndexListExpr:
+		return typeName(e.X)
+	case *ast.Ident:
+		return e.Name
+	}
+	return ""
 }
 
 // Every direct dependency earns its place: a line on why, in ARCHITECTURE.md.

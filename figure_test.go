@@ -1,0 +1,43 @@
+// This test holds docs/push.svg to its source.
+package mabuild_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestFigureIsDrawnFromItsSource reads the last line of the figure, which `make figures`
+// writes: the pinned tool, and the digests of the source and of the drawing. Drawing it
+// again would compile the tool in each run of the tests.
+func TestFigureIsDrawnFromItsSource(t *testing.T) {
+	read := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	source, svg := read("docs/push.d2"), read("docs/push.svg")
+	pin := regexp.MustCompile(`(?m)^D2 +:= (\S+)$`).FindSubmatch(read("Makefile"))
+	if pin == nil {
+		t.Fatal("the Makefile pins no D2")
+	}
+	drawing, _, _ := bytes.Cut(svg, []byte("\n<!-- "))
+	want := fmt.Sprintf("%s\n<!-- %s %x %x -->\n", drawing, pin[1], sha256.Sum256(source), sha256.Sum256(drawing))
+	if string(svg) != want {
+		t.Error("docs/push.svg is not what docs/push.d2 gives: make figures")
+	}
+	for _, label := range regexp.MustCompile(`"([^"]+)" \{`).FindAllSubmatch(source, -1) {
+		for line := range strings.SplitSeq(string(label[1]), `\n`) {
+			if !bytes.Contains(drawing, []byte(">"+line+"<")) {
+				t.Errorf("docs/push.svg has no text %q", line)
+			}
+		}
+	}
+}
