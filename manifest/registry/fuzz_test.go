@@ -163,6 +163,7 @@ func FuzzLink(f *testing.F) {
 	for _, seed := range []string{
 		`</v2/a/tags/list?last=b&n=2>; rel="next"`, `<?last=b>;rel=next`, `<https://evil.example/?last=b>; REL = "prev Next"`,
 		`<a>; rel=first, <?n=1&last=x,y>; title="a,b\"c"; rel="next"`, `<?a=1>; rel=next; anchor="#x"`, `<?a`, `,,;`, `<>; rel=next`, `<?a=1>; rel='next'`, `<?a=%zz>; rel=next`,
+		`<>;rel=0'`, `<>;rel=''next''`, `<>;rel="'next'"`,
 	} {
 		f.Add(seed)
 	}

@@ -67,7 +67,7 @@ func parseLink(s string) (one link, rest string, ok bool) {
 		switch strings.ToLower(key) {
 		case "rel":
 			if !named { // the first counts, and no other (RFC 8288, 3.3)
-				one.rels = strings.Fields(strings.ToLower(strings.Trim(value, "'"))) // some quote so
+				one.rels = strings.Fields(strings.ToLower(value))
 			}
 			named = true
 		case "anchor":
@@ -78,7 +78,7 @@ func parseLink(s string) (one link, rest string, ok bool) {
 }
 
 // linkValue splits the value of a parameter off: a quoted string, or what comes before
-// the next separator.
+// the next separator. Some servers put that between apostrophes.
 func linkValue(s string) (value, rest string, ok bool) {
 	if strings.HasPrefix(s, `"`) {
 		return parameter(s)
@@ -87,7 +87,11 @@ func linkValue(s string) (value, rest string, ok bool) {
 	if end < 0 {
 		end = len(s)
 	}
-	return s[:end], s[end:], true
+	value, rest = s[:end], s[end:]
+	if len(value) >= 2 && value[0] == '\'' && value[len(value)-1] == '\'' {
+		value = value[1 : len(value)-1]
+	}
+	return value, rest, true
 }
 
 // skipLink returns what comes after the link that s is in: from the next comma that is
