@@ -24,9 +24,9 @@ const module = "github.com/mabuild/mabuild/"
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/intree", "internal/once", "internal/rootfs"},
 	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree", "internal/once"},
-	"manifest":                 {"manifest/platform", "internal/guard"},
+	"manifest":                 {"manifest/platform", "internal/guard", "internal/rootfs"},
 	"manifest/platform":        {},
-	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/once", "internal/rootfs"},
+	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/once"},
 	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/outfile", "internal/rootfs"},
 	"internal/authfile":        {"internal/outfile", "internal/text"},
 	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},

@@ -1,10 +1,13 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"debug/buildinfo"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"slices"
@@ -12,7 +15,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -81,10 +83,9 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 
 // assemble makes the image of s's program for p on f.
 func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.Image, error) {
-	x := &image{docker: s.Docker}
 	config := configure(s, p, f)
 	descriptors := slices.Clone(f.descriptors)
-	x.layers = slices.Clone(f.layers)
+	layers := slices.Clone(f.layers)
 	for _, a := range added {
 		d, err := describe(a.layer)
 		if err != nil {
@@ -95,7 +96,7 @@ func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.I
 			return nil, err
 		}
 		descriptors = append(descriptors, d)
-		x.layers = append(x.layers, a.layer)
+		layers = append(layers, a.layer)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
 		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.comment})
 	}
@@ -106,9 +107,8 @@ func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.I
 		}
 		descriptors[i].MediaType = t
 		descriptors[i].Annotations = nil // they describe the base's file, estargz's index say
-		x.layers[i] = retyped{x.layers[i], t}
 	}
-	return x, x.seal(config, descriptors, annotate(s, f))
+	return seal(s, config, descriptors, layers, annotate(s, f))
 }
 
 // configure makes the image's config: the base's environment, user, directory,
@@ -285,30 +285,19 @@ func baseAnnotations(ref string, digest v1.Hash) map[string]string {
 	return all
 }
 
-// retyped is a layer under the media type that the image's family gives it.
-type retyped struct {
-	v1.Layer
-	mediaType types.MediaType
-}
-
-func (l retyped) MediaType() (types.MediaType, error) { return l.mediaType, nil }
-
-// image is a v1.Image whose manifest and config are made once.
-type image struct {
-	docker   bool
-	config   []byte
-	manifest []byte
-	layers   []v1.Layer
-}
-
-// seal fixes config and manifest.
-func (x *image) seal(config v1.ConfigFile, descriptors []v1.Descriptor, annotations map[string]string) (err error) {
-	if x.config, err = json.Marshal(config); err != nil {
-		return err
+// seal makes the image of a config and of layers that have descriptors.
+func seal(s Spec, config v1.ConfigFile, descriptors []v1.Descriptor, layers []v1.Layer, annotations map[string]string) (v1.Image, error) {
+	f := layerFetcher{layers: map[v1.Hash]v1.Layer{}}
+	for i, d := range descriptors {
+		f.layers[d.Digest] = layers[i]
 	}
-	digest, size, err := v1.SHA256(strings.NewReader(string(x.config)))
+	var err error
+	if f.config, err = json.Marshal(config); err != nil {
+		return nil, err
+	}
+	digest, size, err := v1.SHA256(bytes.NewReader(f.config))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m := v1.Manifest{
 		SchemaVersion: 2, MediaType: types.OCIManifestSchema1,
@@ -318,52 +307,47 @@ func (x *image) seal(config v1.ConfigFile, descriptors []v1.Descriptor, annotati
 	if m.Layers == nil {
 		m.Layers = []v1.Descriptor{}
 	}
-	if x.docker {
+	if s.Docker {
 		m.MediaType, m.Config.MediaType = types.DockerManifestSchema2, types.DockerConfigJSON
 	}
 	if len(annotations) > 0 {
 		m.Annotations = annotations
 	}
-	x.manifest, err = json.Marshal(m)
-	return err
-}
-
-func (x *image) MediaType() (types.MediaType, error) {
-	if x.docker {
-		return types.DockerManifestSchema2, nil
-	}
-	return types.OCIManifestSchema1, nil
-}
-
-func (x *image) Layers() ([]v1.Layer, error)         { return slices.Clone(x.layers), nil }
-func (x *image) RawConfigFile() ([]byte, error)      { return slices.Clone(x.config), nil }
-func (x *image) RawManifest() ([]byte, error)        { return slices.Clone(x.manifest), nil }
-func (x *image) Size() (int64, error)                { return int64(len(x.manifest)), nil }
-func (x *image) Digest() (v1.Hash, error)            { return partial.Digest(x) }
-func (x *image) ConfigName() (v1.Hash, error)        { return partial.ConfigName(x) }
-func (x *image) ConfigFile() (*v1.ConfigFile, error) { return partial.ConfigFile(x) }
-func (x *image) Manifest() (*v1.Manifest, error)     { return partial.Manifest(x) }
-func (x *image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
-	if config, err := x.ConfigName(); err == nil && h == config {
-		return partial.ConfigLayer(x)
-	}
-	for _, l := range x.layers {
-		if d, err := l.Digest(); err == nil && d == h {
-			return l, nil
-		}
-	}
-	return nil, fmt.Errorf("layer %s: not in the image", h)
-}
-
-func (x *image) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
-	config, err := x.ConfigFile()
+	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	for i, d := range config.RootFS.DiffIDs {
-		if d == h && i < len(x.layers) {
-			return x.layers[i], nil
-		}
+	if digest, _, err = v1.SHA256(bytes.NewReader(raw)); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("layer with diffID %s: not in the image", h)
+	c, err := manifest.Open(v1.Descriptor{MediaType: m.MediaType, Digest: digest}, raw, f)
+	if err != nil {
+		return nil, err
+	}
+	return c.(v1.Image), nil //nolint:forcetypeassert // it has a config
+}
+
+// A layerFetcher has the config and the layers of an image that was made.
+type layerFetcher struct {
+	config []byte
+	layers map[v1.Hash]v1.Layer
+}
+
+func (f layerFetcher) Name(h v1.Hash) string                { return h.String() }
+func (f layerFetcher) Config(v1.Descriptor) ([]byte, error) { return f.config, nil }
+
+func (f layerFetcher) Child(d v1.Descriptor) (manifest.Content, error) {
+	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
+}
+
+func (f layerFetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
+	return f.layers[d.Digest].Compressed()
+}
+
+// Part opens a part of a layer of the base, where the base's place can.
+func (f layerFetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
+	if l, ok := f.layers[d.Digest].(manifest.PartLayer); ok {
+		return l.Part(from, to)
+	}
+	return nil, fmt.Errorf("a part of %s: %w", d.Digest, errors.ErrUnsupported)
 }

@@ -141,7 +141,7 @@ func TestAssemblyOfOneIndexIsThatIndex(t *testing.T) {
 	}
 }
 
-// Indexes within a source are flattened, four deep; no child is read for it.
+// Indexes within a source are flattened, eight deep; no child is read for it.
 func TestAssemblyFlattens(t *testing.T) {
 	inner, err := manifest.Index([]manifest.Child{child(t, "linux/amd64", types.OCIManifestSchema1)}, nil)
 	if err != nil {
@@ -149,13 +149,13 @@ func TestAssemblyFlattens(t *testing.T) {
 	}
 	other := map[string]manifest.Child{"s390x": child(t, "linux/s390x", types.OCIManifestSchema1)}
 	s := shelved(t, other)
-	s.contents["deep"], s.contents["deeper"], s.contents["hundred"] = within(inner, 4), within(inner, 5), fixture(t, "hundred.json")
+	s.contents["deep"], s.contents["deeper"], s.contents["hundred"] = within(inner, 8), within(inner, 9), fixture(t, "hundred.json")
 	idx, err := manifest.Assembly{Items: items("deep", "s390x")}.Create(t.Context(), s)
 	if err != nil || !slices.Equal(entries(t, idx), []string{"linux/amd64", "linux/s390x"}) {
 		t.Errorf("%v", err)
 	}
 	if _, err := (manifest.Assembly{Items: items("deeper", "s390x")}).Create(t.Context(), s); !errors.Is(err, manifest.ErrMismatch) {
-		t.Errorf("five deep: %v", err)
+		t.Errorf("nine deep: %v", err)
 	}
 	if idx, err := (manifest.Assembly{Items: items("hundred", "s390x")}).Create(t.Context(), s); err != nil || len(entries(t, idx)) != 101 {
 		t.Errorf("a hundred: %v", err)

@@ -210,75 +210,39 @@ func (e *Entry) Read() error {
 }
 
 // Entries lists what idx holds, in its order. In the place of an index within it are the
-// entries of that index, four deep, those of each index once. Nothing else is read: what
-// a descriptor does not tell is [KindUnread]. So are images that have one platform: an
-// artifact may be among them.
+// entries of that index, as [Walk] reaches them, those of each index once. Nothing else is
+// read: what a descriptor does not tell is [KindUnread]. So are images that have one
+// platform: an artifact may be among them. More than 10,000 entries are [ErrMismatch].
 func Entries(idx v1.ImageIndex) ([]Entry, error) {
-	l := &listing{seen: map[v1.Hash]bool{}}
-	if err := l.add(idx, nil, 1); err != nil {
+	var entries []Entry
+	err := Walk(idx, func(n Node) error {
+		if n.Descriptor.MediaType.IsIndex() {
+			return nil // its entries stand for it
+		}
+		if len(entries) == maxEntries {
+			return fmt.Errorf("an index of more than %d entries: %w", maxEntries, ErrMismatch)
+		}
+		e, err := Identify(n.Descriptor, nil)
+		e.Within, e.open = n.Within, n.Open
+		entries = append(entries, e)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	first := map[string]int{}
-	for i, e := range l.entries {
+	for i, e := range entries {
 		if e.Kind != KindImage {
 			continue
 		}
 		at, twice := first[platform.Key(e.Platform)]
 		if !twice {
 			first[platform.Key(e.Platform)] = i
-		} else if l.entries[at].Descriptor.Digest != e.Descriptor.Digest {
-			l.entries[at].Kind, l.entries[i].Kind = KindUnread, KindUnread
+		} else if entries[at].Descriptor.Digest != e.Descriptor.Digest {
+			entries[at].Kind, entries[i].Kind = KindUnread, KindUnread
 		}
 	}
-	return l.entries, nil
-}
-
-// A listing collects the entries of an index and of those within it.
-type listing struct {
-	entries []Entry
-	seen    map[v1.Hash]bool // indexes
-}
-
-func (l *listing) add(idx v1.ImageIndex, within *v1.Hash, depth int) error {
-	im, err := idx.IndexManifest()
-	if err != nil {
-		return err
-	}
-	if len(im.Manifests)+len(l.entries) > maxEntries {
-		return fmt.Errorf("an index of more than %d entries: %w", maxEntries, ErrMismatch)
-	}
-	for _, d := range im.Manifests {
-		e, err := Identify(d, nil)
-		if err != nil {
-			return err
-		}
-		e.Within, e.open = within, func() (Content, error) { return ChildOf(idx, d) }
-		if e.Kind == KindIndex {
-			err = l.nested(idx, d, depth)
-		} else {
-			l.entries = append(l.entries, e)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// nested adds the entries of an index within idx, once.
-func (l *listing) nested(idx v1.ImageIndex, d v1.Descriptor, depth int) error {
-	if l.seen[d.Digest] {
-		return nil
-	}
-	l.seen[d.Digest] = true
-	if depth == maxDepth {
-		return fmt.Errorf("indexes within each other, more than %d deep: %w", maxDepth, ErrMismatch)
-	}
-	inner, err := idx.ImageIndex(d.Digest)
-	if err != nil {
-		return err
-	}
-	return l.add(inner, &d.Digest, depth+1)
+	return entries, nil
 }
 
 // Identified lists what c holds, an index or an image by itself, as [Entries] does, with

@@ -1,14 +1,15 @@
 package manifest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -60,16 +61,26 @@ func Index(children []Child, annotations map[string]string) (v1.ImageIndex, erro
 // indexOf makes an index of children in their order; all else is as in like.
 func indexOf(like v1.IndexManifest, children []Child) (v1.ImageIndex, error) {
 	like.SchemaVersion, like.Manifests = 2, []v1.Descriptor{}
-	x := &index{mediaType: like.MediaType, children: map[v1.Hash]Child{}}
+	of := childFetcher{}
 	for _, c := range children {
 		like.Manifests = append(like.Manifests, c.Descriptor)
 		if c.Content != nil || c.Open != nil {
-			x.children[c.Descriptor.Digest] = c
+			of[c.Descriptor.Digest] = c
 		}
 	}
-	var err error
-	x.raw, err = json.Marshal(like)
-	return x, err
+	raw, err := json.Marshal(like)
+	if err != nil {
+		return nil, err
+	}
+	digest, _, err := v1.SHA256(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	c, err := Open(v1.Descriptor{MediaType: like.MediaType, Digest: digest}, raw, of)
+	if err != nil {
+		return nil, err
+	}
+	return c.(v1.ImageIndex), nil //nolint:forcetypeassert // it has manifests
 }
 
 // check complains of children without a platform or with that of another, and of
@@ -136,47 +147,27 @@ func family(children []Child) types.MediaType {
 	return types.OCIImageIndex
 }
 
-// index is the v1.ImageIndex that Index returns.
-type index struct {
-	raw       []byte
-	mediaType types.MediaType
-	children  map[v1.Hash]Child
+// A childFetcher is the [Fetcher] of an index that [Index] made.
+type childFetcher map[v1.Hash]Child
+
+func (c childFetcher) Name(h v1.Hash) string { return h.String() }
+
+// Child returns the content of a child, which is not found where the target has it.
+func (c childFetcher) Child(d v1.Descriptor) (Content, error) {
+	child := c[d.Digest]
+	if child.Open != nil {
+		return child.Open()
+	}
+	if child.Content == nil {
+		return nil, fmt.Errorf("%s: %w", d.Digest, ErrNotFound)
+	}
+	return child.Content, nil
 }
 
-func (x *index) MediaType() (types.MediaType, error) { return x.mediaType, nil }
-func (x *index) RawManifest() ([]byte, error)        { return slices.Clone(x.raw), nil }
-func (x *index) Digest() (v1.Hash, error)            { return partial.Digest(x) }
-func (x *index) Size() (int64, error)                { return int64(len(x.raw)), nil }
-
-func (x *index) IndexManifest() (*v1.IndexManifest, error) {
-	var im v1.IndexManifest
-	if err := json.Unmarshal(x.raw, &im); err != nil {
-		return nil, err
-	}
-	return &im, nil
+func (c childFetcher) Config(d v1.Descriptor) ([]byte, error) {
+	return nil, fmt.Errorf("%s: %w", d.Digest, ErrNotFound)
 }
 
-func (x *index) Image(h v1.Hash) (v1.Image, error) { return contentOf[v1.Image](x, h, "image") }
-
-func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
-	return contentOf[v1.ImageIndex](x, h, "index")
-}
-
-// Other returns a child whose media type is unknown.
-func (x *index) Other(h v1.Hash) (Content, error) { return contentOf[Content](x, h, "child") }
-
-// contentOf returns the content of a child, which must be a T.
-func contentOf[T Content](x *index, h v1.Hash, noun string) (own T, err error) {
-	c := x.children[h]
-	content := c.Content
-	if c.Open != nil {
-		if content, err = c.Open(); err != nil {
-			return own, err
-		}
-	}
-	own, ok := content.(T)
-	if !ok {
-		return own, fmt.Errorf("%s %s: %w", noun, h, ErrNotFound)
-	}
-	return own, nil
+func (c childFetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
+	return nil, fmt.Errorf("%s: %w", d.Digest, ErrNotFound)
 }

@@ -15,7 +15,6 @@ import (
 
 // Bounds of what is followed of an index.
 const (
-	maxDepth   = 4      // indexes within each other
 	maxEntries = 10_000 // of all of them
 	maxAtOnce  = 16     // images that are read at the same time
 )
@@ -46,7 +45,7 @@ func (e *PlatformError) Error() string {
 }
 
 // Inspect reports what ref names. The attestations of an index are a note on
-// their subjects; indexes within the index are followed, four deep. A child
+// their subjects; indexes within the index are followed as by [Walk]. A child
 // whose platform the index does not say is read for what its config says, and
 // children that have one platform are, since an artifact may be among them ([Entries]).
 func Inspect(ctx context.Context, s Source, ref string, look InspectOptions) (*Report, error) {

@@ -140,12 +140,12 @@ func TestInspectFollowsIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := inspect(t, one(within(inner, 4)), manifest.InspectOptions{Sizes: true})
+	r := inspect(t, one(within(inner, 8)), manifest.InspectOptions{Sizes: true})
 	if !slices.Equal(keys(r), []string{"linux/amd64", "linux/s390x"}) || r.Platforms[0].Within == nil || r.Platforms[0].Size == 0 {
 		t.Errorf("%+v", r)
 	}
-	if _, err := manifest.Inspect(t.Context(), one(within(inner, 5)), "it", manifest.InspectOptions{}); !errors.Is(err, manifest.ErrMismatch) {
-		t.Errorf("five deep: %v", err)
+	if _, err := manifest.Inspect(t.Context(), one(within(inner, 9)), "it", manifest.InspectOptions{}); !errors.Is(err, manifest.ErrMismatch) {
+		t.Errorf("nine deep: %v", err)
 	}
 	// One index many times over is walked once: 10 × 10 × 10 paths, one leaf.
 	dag := inner

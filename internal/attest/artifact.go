@@ -7,8 +7,6 @@ import (
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -36,39 +34,27 @@ func Artifact(format Format, document []byte, name string, subject manifest.Cont
 	if err != nil {
 		return nil, err
 	}
-	return partial.CompressedToImage(&artifact{raw, document})
-}
-
-// An artifact is what [partial.CompressedToImage] wants to know.
-type artifact struct{ manifest, document []byte }
-
-func (a *artifact) RawConfigFile() ([]byte, error)      { return ocispec.DescriptorEmptyJSON.Data, nil }
-func (a *artifact) RawManifest() ([]byte, error)        { return a.manifest, nil }
-func (a *artifact) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
-
-func (a *artifact) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
-	m, err := partial.Manifest(a)
+	own, _, err := v1.SHA256(bytes.NewReader(raw))
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range m.Layers {
-		if d.Digest == h {
-			return &layer{d, a.document}, nil
-		}
+	c, err := manifest.Open(v1.Descriptor{Digest: own}, raw, artifact(document))
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("layer %s: not in the artifact", h)
+	return c.(v1.Image), nil //nolint:forcetypeassert // it has a config
 }
 
-// A layer is a document.
-type layer struct {
-	own      v1.Descriptor
-	document []byte
+// An artifact is a document, the one layer of its image.
+type artifact []byte
+
+func (a artifact) Name(h v1.Hash) string                { return h.String() }
+func (a artifact) Config(v1.Descriptor) ([]byte, error) { return ocispec.DescriptorEmptyJSON.Data, nil }
+
+func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(a)), nil
 }
 
-func (l *layer) Digest() (v1.Hash, error)            { return l.own.Digest, nil }
-func (l *layer) Size() (int64, error)                { return l.own.Size, nil }
-func (l *layer) MediaType() (types.MediaType, error) { return l.own.MediaType, nil }
-func (l *layer) Compressed() (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(l.document)), nil
+func (a artifact) Child(d v1.Descriptor) (manifest.Content, error) {
+	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
 }
-func (l *layer) Descriptor() (*v1.Descriptor, error) { return &l.own, nil }

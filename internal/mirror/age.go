@@ -63,9 +63,6 @@ func inDays(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// maxDepth is how far into indexes of indexes is looked.
-const maxDepth = 4
-
 // born returns when the youngest image of c came to be. What is known of an image by
 // its digest is not read again.
 func (m *move) born(ctx context.Context, c manifest.Content) (youngest time.Time, err error) {

@@ -293,7 +293,7 @@ func (m *move) copy(ctx context.Context) error {
 		return err
 	}
 	if m.target.Local() { // where nobody counts what is sent
-		n, err := m.weigh(c, 0)
+		n, err := m.weigh(c)
 		if err != nil {
 			return err
 		}

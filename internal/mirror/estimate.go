@@ -28,48 +28,39 @@ func (m *move) estimate(ctx context.Context) error {
 			return err
 		}
 	}
-	n, err := m.weigh(c, 0)
+	n, err := m.weigh(c)
 	m.result.Bytes += n
 	return err
 }
 
 // weigh adds up what c reaches that was not counted yet.
-func (m *move) weigh(c manifest.Content, depth int) (int64, error) {
-	d, err := manifest.Describe(c)
-	if err != nil || depth == maxDepth {
-		return 0, err
-	}
-	sum := m.once(d)
-	switch c := c.(type) {
-	case v1.Image:
-		im, err := c.Manifest()
+func (m *move) weigh(c manifest.Content) (sum int64, err error) {
+	err = manifest.Walk(c, func(n manifest.Node) error {
+		c, err := n.Open()
 		if err != nil {
-			return 0, err
+			return err
 		}
-		sum += m.once(im.Config)
-		for _, l := range im.Layers {
-			if !manifest.External(l) {
-				sum += m.once(l)
-			}
-		}
-	case v1.ImageIndex:
-		im, err := c.IndexManifest()
+		d, err := manifest.Describe(c)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		for _, d := range im.Manifests {
-			child, err := manifest.ChildOf(c, d)
-			if err != nil {
-				return 0, err
-			}
-			n, err := m.weigh(child, depth+1)
-			if err != nil {
-				return 0, err
-			}
-			sum += n
+		sum += m.once(d)
+		img, ok := c.(v1.Image)
+		if !ok {
+			return nil
 		}
-	}
-	return sum, nil
+		im, err := img.Manifest()
+		if err != nil {
+			return err
+		}
+		for _, d := range append(im.Layers, im.Config) {
+			if !manifest.External(d) {
+				sum += m.once(d)
+			}
+		}
+		return nil
+	})
+	return sum, err
 }
 
 // once is the size of what was not counted for the target's host before.

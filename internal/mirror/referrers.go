@@ -61,38 +61,20 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 		return all, nil
 	}
 	var all []subject
-	if digest, err := c.Digest(); err != nil || digest == m.chosen.Found.Digest {
-		all = append(all, subject{m.job.from, m.chosen.Found.Digest})
-	}
-	return m.below(all, c, 0)
-}
-
-// below adds the children of c, and theirs.
-func (m *move) below(all []subject, c manifest.Content, depth int) ([]subject, error) {
-	idx, ok := c.(v1.ImageIndex)
-	if !ok || depth == maxDepth {
-		return all, nil
-	}
-	im, err := idx.IndexManifest()
+	own, err := c.Digest()
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range im.Manifests {
-		if manifest.IsAttestation(d) {
-			continue
-		}
-		all = append(all, subject{m.job.from, d.Digest})
-		if d.MediaType.IsIndex() {
-			inner, err := idx.ImageIndex(d.Digest)
-			if err != nil {
-				return nil, err
-			}
-			if all, err = m.below(all, inner, depth+1); err != nil {
-				return nil, err
-			}
-		}
+	if own == m.chosen.Found.Digest {
+		all = append(all, subject{m.job.from, own})
 	}
-	return all, nil
+	err = manifest.Walk(c, func(n manifest.Node) error {
+		if n.Descriptor.Digest != own && !manifest.IsAttestation(n.Descriptor) {
+			all = append(all, subject{m.job.from, n.Descriptor.Digest})
+		}
+		return nil
+	})
+	return all, err
 }
 
 // follow copies what refers to s, and what refers to that.
@@ -171,7 +153,7 @@ func (m *move) noteCarried(c manifest.Content, name string) error {
 	var n int64
 	var err error
 	if m.DryRun || m.target.Local() {
-		n, err = m.weigh(c, 0)
+		n, err = m.weigh(c)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -163,7 +163,7 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	}
 	for _, e := range entries {
 		e.into(im)
-		if err := w.add(e.content, e.desc, 0); err != nil {
+		if err := w.add(e.content); err != nil {
 			return err
 		}
 	}
@@ -205,7 +205,7 @@ func (w *walk) keep(ctx context.Context, old *tarFile, im *ocispec.Index) error 
 		if err != nil {
 			return err
 		}
-		if err := w.add(c, d, 0); err != nil {
+		if err := w.add(c); err != nil {
 			return err
 		}
 	}

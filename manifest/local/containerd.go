@@ -34,7 +34,7 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 		return err
 	}
 	w := walk{ctx: ctx}
-	if err := w.add(content, d, 0); err != nil {
+	if err := w.add(content); err != nil {
 		return err
 	}
 	im := newIndex()

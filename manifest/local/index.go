@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -237,29 +238,38 @@ func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s
 		}
 		level = append(level, d)
 	}
-	seen := map[v1.Hash]bool{}
-	for depth := 0; depth <= maxDepth && len(level) > 0; depth++ {
-		var next []v1.Descriptor
-		for _, d := range level {
-			if d.Digest == h {
-				return d, name, nil
-			}
+	for _, d := range level {
+		if d.Digest == h {
+			return d, name, nil
 		}
-		for _, d := range level {
-			if !d.MediaType.IsIndex() || seen[d.Digest] {
-				continue
-			}
-			seen[d.Digest] = true
-			c, err := read(ctx, s, d)
-			if err != nil {
-				return v1.Descriptor{}, "", fmt.Errorf("%s: %w", where, err)
-			}
-			next = append(next, c.(*index).parsed.Manifests...)
+	}
+	var found v1.Descriptor
+	for _, d := range level {
+		if !d.MediaType.IsIndex() {
+			continue
 		}
-		level = next
+		c, err := read(ctx, s, d)
+		if err == nil {
+			err = manifest.Walk(c, func(n manifest.Node) error {
+				if n.Descriptor.Digest == h && n.Descriptor.Digest != d.Digest {
+					found = n.Descriptor
+					return errFound
+				}
+				return nil
+			})
+		}
+		if errors.Is(err, errFound) {
+			return found, name, nil
+		}
+		if err != nil {
+			return v1.Descriptor{}, "", fmt.Errorf("%s: %w", where, err)
+		}
 	}
 	return v1.Descriptor{}, "", nil
 }
+
+// errFound ends a walk that has found what it looks for.
+var errFound = errors.New("found")
 
 // descriptor converts an entry and checks that its digest is one: digests become
 // file names.

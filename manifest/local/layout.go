@@ -99,7 +99,7 @@ func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
 	}
 	w := walk{ctx: ctx, stored: func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, l, d) }}
 	for _, e := range entries {
-		if err := w.add(e.content, e.desc, 0); err != nil {
+		if err := w.add(e.content); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package local
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -15,7 +14,6 @@ import (
 // Bounds of what a place may hold or be given.
 const (
 	maxManifest = 4 << 20 // bytes of a manifest or config, as registries have it
-	maxDepth    = 8       // of indexes within indexes
 	maxBlobs    = 100_000
 )
 
@@ -36,67 +34,37 @@ type walk struct {
 	stored func(v1.Descriptor) (manifest.Content, error)
 }
 
-// add lists c and what it reaches. d is c's descriptor.
-func (w *walk) add(c manifest.Content, d v1.Descriptor, depth int) error {
+// add lists c and what it reaches.
+func (w *walk) add(c manifest.Content) error {
 	if w.seen == nil {
 		w.seen = map[v1.Hash]bool{}
 	}
-	if err := w.ctx.Err(); err != nil {
-		return context.Cause(w.ctx)
-	}
-	if w.seen[d.Digest] {
-		return nil
-	}
-	is, err := manifest.Describe(c)
-	if err != nil {
-		return err
-	}
-	if is.Digest != d.Digest {
-		return mismatch("%s stands for %s", d.Digest, is.Digest)
-	}
-	switch c := c.(type) {
-	case v1.ImageIndex:
-		err = w.children(c, depth+1)
-	case v1.Image:
-		err = w.parts(c)
-	case manifest.Bytes:
-	default:
-		err = fmt.Errorf("neither an image nor an index: %T", c)
-	}
-	if err != nil {
-		return err
-	}
-	raw, err := c.RawManifest()
-	if err != nil {
-		return err
-	}
-	return w.bytes(is, raw)
-}
-
-func (w *walk) children(idx v1.ImageIndex, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("indexes are nested deeper than %d", maxDepth)
-	}
-	im, err := idx.IndexManifest()
-	if err != nil {
-		return err
-	}
-	for _, d := range im.Manifests {
-		if w.seen[d.Digest] {
-			continue
+	return manifest.Walker{Missing: w.stored}.Walk(c, func(n manifest.Node) error {
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
 		}
-		child, err := manifest.ChildOf(idx, d)
-		if errors.Is(err, manifest.ErrNotFound) && w.stored != nil {
-			child, err = w.stored(d)
+		if w.seen[n.Descriptor.Digest] {
+			return nil
 		}
+		c, err := n.Open()
 		if err != nil {
 			return err
 		}
-		if err := w.add(child, d, depth); err != nil {
+		if img, ok := c.(v1.Image); ok {
+			if err := w.parts(img); err != nil {
+				return err
+			}
+		}
+		d, err := manifest.Describe(c)
+		if err != nil {
 			return err
 		}
-	}
-	return nil
+		raw, err := c.RawManifest()
+		if err != nil {
+			return err
+		}
+		return w.bytes(d, raw)
+	})
 }
 
 // parts lists config and layers. Layers that are stored elsewhere stay there.

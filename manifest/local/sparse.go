@@ -46,38 +46,37 @@ func absent(place string, digest v1.Hash) error { return &absentError{ref: place
 // of the index are whole.
 type childStore struct {
 	store
-	of *index
+	of *fetcher
 }
 
 func (s childStore) open(d v1.Descriptor) (io.ReadCloser, error) {
 	r, err := s.store.open(d)
 	if missing := (*absentError)(nil); errors.As(err, &missing) && missing.whole == nil { // the outermost index is asked first
-		missing.whole = s.of.whole(0)
+		if c, err := read(s.of.ctx, s.store, s.of.own); err == nil {
+			missing.whole = s.of.whole(c)
+		}
 	}
 	return r, err
 }
 
 // whole lists the platforms of an index whose blobs are all there, sorted: those of the
 // image and of its attestations, which go along with it.
-func (x *index) whole(depth int) (list []ocispec.Platform) {
-	if depth > maxDepth {
-		return nil
-	}
-	about := map[string]bool{} // digests of images that lack an attestation
-	for _, d := range x.parsed.Manifests {
-		if manifest.IsAttestation(d) && !x.holds(d) {
-			about[d.Annotations[manifest.AnnotationReferenceDigest]] = true
+func (f *fetcher) whole(idx manifest.Content) (list []ocispec.Platform) {
+	lacks := map[string]bool{} // digests of images that lack an attestation
+	var images []v1.Descriptor
+	_ = manifest.Walk(idx, func(n manifest.Node) error { // a nested index that is missing ends it: what was found counts
+		d := n.Descriptor
+		switch {
+		case manifest.IsAttestation(d) && !f.holds(d):
+			lacks[d.Annotations[manifest.AnnotationReferenceDigest]] = true
+		case !manifest.IsAttestation(d) && platform.FromV1(d.Platform).OS != "":
+			images = append(images, d)
 		}
-	}
-	for _, d := range x.parsed.Manifests {
-		switch p := platform.FromV1(d.Platform); {
-		case manifest.IsAttestation(d):
-		case d.MediaType.IsIndex():
-			if c, err := read(x.ctx, x.store, d); err == nil {
-				list = append(list, c.(*index).whole(depth+1)...)
-			}
-		case p.OS != "" && !about[d.Digest.String()] && x.holds(d):
-			list = append(list, p)
+		return nil
+	})
+	for _, d := range images {
+		if !lacks[d.Digest.String()] && f.holds(d) {
+			list = append(list, platform.FromV1(d.Platform))
 		}
 	}
 	slices.SortFunc(list, platform.Compare)
@@ -86,12 +85,15 @@ func (x *index) whole(depth int) (list []ocispec.Platform) {
 
 // holds reports whether the image that d describes is there with its config and layers.
 // Layers that are stored elsewhere need not be.
-func (x *index) holds(d v1.Descriptor) bool {
-	c, err := read(x.ctx, x.store, d)
-	img, ok := c.(*image)
+func (f *fetcher) holds(d v1.Descriptor) bool {
+	c, err := read(f.ctx, f.store, d)
+	img, ok := c.(v1.Image)
 	if err != nil || !ok {
 		return false
 	}
-	needs := append([]v1.Descriptor{img.parsed.Config}, img.parsed.Layers...)
-	return !slices.ContainsFunc(needs, func(d v1.Descriptor) bool { return !manifest.External(d) && !x.store.has(d) })
+	m, err := img.Manifest()
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(append(m.Layers, m.Config), func(d v1.Descriptor) bool { return !manifest.External(d) && !f.store.has(d) })
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"hash"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // A blob is bytes to store, which can be read as often as it takes.
@@ -43,8 +45,10 @@ func layerOf(find func() (v1.Layer, error), d v1.Descriptor) blob {
 		if err != nil {
 			return nil, err
 		}
-		if own, ok := l.(*layer); ok {
-			return own.image.client.downloadPart(own.image.ctx, own.image.repo, own.own, from, to)
+		if own, ok := l.(manifest.PartLayer); ok {
+			if r, err := own.Part(from, to); !errors.Is(err, errors.ErrUnsupported) {
+				return r, err
+			}
 		}
 		return blob{Descriptor: d, open: l.Compressed}.section(from, to-from)
 	}
@@ -239,8 +243,19 @@ func (p *verifyingReader) Read(b []byte) (int, error) {
 		return 0, err // its last bytes may be the wrong ones
 	case p.got > p.want.Size, err == io.EOF && p.got < p.want.Size:
 		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
-	case n > 0 && p.got == p.want.Size && hex.EncodeToString(p.hash.Sum(nil)) != p.want.Digest.Hex:
+	case n == 0 || p.got < p.want.Size:
+		return n, err
+	case hex.EncodeToString(p.hash.Sum(nil)) != p.want.Digest.Hex:
 		return 0, mismatch("blob %s: its bytes have another digest", p.want.Digest)
 	}
-	return n, err
+	if err == nil { // a client that has sent all bytes asks for no more
+		_, err = io.ReadFull(p.ReadCloser, make([]byte, 1))
+	}
+	switch {
+	case err == nil:
+		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
+	case err == io.EOF:
+		return n, err
+	}
+	return 0, err
 }

@@ -118,11 +118,15 @@ func (c *Client) listAt(ctx context.Context, at reference, subject v1.Hash) (v1.
 	if err != nil {
 		return empty, err
 	}
-	idx, ok := content.(*index)
-	if !ok || idx.digest == subject {
-		return empty, nil
+	idx, ok := content.(v1.ImageIndex)
+	if digest, err := content.Digest(); err != nil || !ok || digest == subject {
+		return empty, err
 	}
-	now := *idx.parsed.DeepCopy()
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return empty, err
+	}
+	now := *im
 	now.MediaType = types.OCIImageIndex
 	now.Manifests = slices.DeleteFunc(now.Manifests, func(d v1.Descriptor) bool {
 		return d.Platform != nil || d.Digest == (v1.Hash{}) // the children of an ordinary index

@@ -12,54 +12,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/mabuild/mabuild/internal/rootfs"
 )
-
-// A layer is a blob of an image in a registry, read when asked for.
-type layer struct {
-	image *image
-	at    int // in the image
-	own   v1.Descriptor
-}
-
-var _ v1.Layer = (*layer)(nil)
-
-func (i *image) layer(at int, d v1.Descriptor) *layer { return &layer{image: i, at: at, own: d} }
-
-func (l *layer) Digest() (v1.Hash, error)            { return l.own.Digest, nil }
-func (l *layer) Size() (int64, error)                { return l.own.Size, nil }
-func (l *layer) MediaType() (types.MediaType, error) { return l.own.MediaType, nil }
-func (l *layer) Descriptor() (*v1.Descriptor, error) { return l.own.DeepCopy(), nil }
-
-// DiffID is what the config says; the layer is not read for it.
-func (l *layer) DiffID() (v1.Hash, error) {
-	config, err := l.image.ConfigFile()
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	if l.at >= len(config.RootFS.DiffIDs) {
-		return v1.Hash{}, mismatch("%s: %d layers and %d diff IDs", l.image.repo.by(l.image.digest), len(l.image.parsed.Layers), len(config.RootFS.DiffIDs))
-	}
-	return config.RootFS.DiffIDs[l.at], nil
-}
-
-// Compressed reads the layer as it is. A download that is cut goes on where it
-// was. The reader ends with an error of [manifest.ErrMismatch] rather than
-// io.EOF when the bytes are not the digest's.
-func (l *layer) Compressed() (io.ReadCloser, error) {
-	return l.image.client.download(l.image.ctx, l.image.repo, l.own)
-}
-
-// Uncompressed reads what the layer holds.
-func (l *layer) Uncompressed() (io.ReadCloser, error) {
-	r, err := l.Compressed()
-	if err != nil {
-		return nil, err
-	}
-	return rootfs.Uncompress(r)
-}
 
 // A download reads a blob through as many requests as it takes.
 type download struct {

@@ -1,0 +1,212 @@
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/internal/rootfs"
+)
+
+// A Fetcher reads what a manifest names, for content that [Open] returns. What it returns
+// has the digest and the size of the descriptor: anything else is [ErrMismatch].
+type Fetcher interface {
+	// Name names the manifest or blob h in errors.
+	Name(h v1.Hash) string
+	// Child reads what an index lists: an image, an index, or [Bytes].
+	Child(d v1.Descriptor) (Content, error)
+	// Config reads the config of an image.
+	Config(d v1.Descriptor) ([]byte, error)
+	// Blob opens a layer of an image, as it is stored.
+	Blob(d v1.Descriptor) (io.ReadCloser, error)
+}
+
+// A PartFetcher is a [Fetcher] that opens a part of a layer: the bytes from one offset up
+// to another. A part is not verified.
+type PartFetcher interface {
+	Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error)
+}
+
+// A PartLayer is a [v1.Layer] of which a part can be opened, as by a [PartFetcher]. All
+// layers of content that [Open] returns are; [errors.ErrUnsupported] says that their place
+// opens whole layers alone.
+type PartLayer interface {
+	v1.Layer
+	Part(from, to int64) (io.ReadCloser, error)
+}
+
+// Open returns the image or the index whose manifest is raw. Nothing else is read before
+// it is asked for; f reads it then, a config once. The caller has verified raw. d has its
+// digest; its media type may be empty ([MediaType]).
+func Open(d v1.Descriptor, raw []byte, f Fetcher) (Content, error) {
+	found, err := MediaType(raw, d.MediaType)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(d.Digest), err)
+	}
+	own := document{fetch: f, raw: raw, digest: d.Digest, mediaType: found}
+	if found.IsIndex() {
+		im, err := v1.ParseIndexManifest(bytes.NewReader(raw))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", own.name(), err, ErrMismatch)
+		}
+		return &lazyIndex{own, im}, nil
+	}
+	m, err := v1.ParseManifest(bytes.NewReader(raw))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", own.name(), err, ErrMismatch)
+	}
+	img := &lazyImage{document: own, parsed: m}
+	img.config = sync.OnceValues(func() ([]byte, error) { return f.Config(m.Config) })
+	return img, nil
+}
+
+// A document is a manifest that was read and verified.
+type document struct {
+	fetch     Fetcher
+	raw       []byte
+	digest    v1.Hash
+	mediaType types.MediaType
+}
+
+func (d *document) MediaType() (types.MediaType, error) { return d.mediaType, nil }
+func (d *document) RawManifest() ([]byte, error)        { return slices.Clone(d.raw), nil }
+func (d *document) Digest() (v1.Hash, error)            { return d.digest, nil }
+func (d *document) Size() (int64, error)                { return int64(len(d.raw)), nil }
+func (d *document) name() string                        { return d.fetch.Name(d.digest) }
+
+// A lazyIndex is an index whose children are read when they are asked for.
+type lazyIndex struct {
+	document
+	parsed *v1.IndexManifest
+}
+
+func (x *lazyIndex) IndexManifest() (*v1.IndexManifest, error) { return x.parsed.DeepCopy(), nil }
+
+// Image reads the image h, which the index must list.
+func (x *lazyIndex) Image(h v1.Hash) (v1.Image, error) { return childAs[v1.Image](x, h, "image") }
+
+// ImageIndex reads the index h, which the index must list.
+func (x *lazyIndex) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
+	return childAs[v1.ImageIndex](x, h, "index")
+}
+
+// Other reads the child h, whatever it is.
+func (x *lazyIndex) Other(h v1.Hash) (Content, error) {
+	for _, d := range x.parsed.Manifests {
+		if d.Digest == h {
+			return x.fetch.Child(d)
+		}
+	}
+	return nil, fmt.Errorf("%s lists no %s: %w", x.name(), h, ErrNotFound)
+}
+
+// childAs reads the child h, which must be a T.
+func childAs[T Content](x *lazyIndex, h v1.Hash, noun string) (T, error) {
+	var none T
+	c, err := x.Other(h)
+	if err != nil {
+		return none, err
+	}
+	if own, ok := c.(T); ok {
+		return own, nil
+	}
+	return none, fmt.Errorf("%s is not an %s: %w", x.fetch.Name(h), noun, ErrMismatch)
+}
+
+// A lazyImage is an image whose config and layers are read when they are asked for.
+type lazyImage struct {
+	document
+	parsed *v1.Manifest
+	config func() ([]byte, error)
+}
+
+func (i *lazyImage) Manifest() (*v1.Manifest, error)     { return i.parsed.DeepCopy(), nil }
+func (i *lazyImage) ConfigName() (v1.Hash, error)        { return i.parsed.Config.Digest, nil }
+func (i *lazyImage) ConfigFile() (*v1.ConfigFile, error) { return partial.ConfigFile(i) }
+
+func (i *lazyImage) RawConfigFile() ([]byte, error) {
+	raw, err := i.config()
+	return slices.Clone(raw), err
+}
+
+// Layers returns the layers in the order of the manifest.
+func (i *lazyImage) Layers() ([]v1.Layer, error) {
+	layers := make([]v1.Layer, len(i.parsed.Layers))
+	for at := range layers {
+		layers[at] = &lazyLayer{i, at}
+	}
+	return layers, nil
+}
+
+// LayerByDigest returns a layer, or the config as one.
+func (i *lazyImage) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	if h == i.parsed.Config.Digest {
+		return partial.ConfigLayer(i)
+	}
+	for at, d := range i.parsed.Layers {
+		if d.Digest == h {
+			return &lazyLayer{i, at}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s has no layer %s: %w", i.name(), h, ErrNotFound)
+}
+
+// LayerByDiffID returns the layer whose uncompressed bytes have digest h.
+func (i *lazyImage) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
+	digest, err := partial.DiffIDToBlob(i, h)
+	if err != nil {
+		return nil, err
+	}
+	return i.LayerByDigest(digest)
+}
+
+// A lazyLayer is a layer of an image, read when it is opened.
+type lazyLayer struct {
+	image *lazyImage
+	at    int
+}
+
+func (l *lazyLayer) own() *v1.Descriptor                 { return &l.image.parsed.Layers[l.at] }
+func (l *lazyLayer) Digest() (v1.Hash, error)            { return l.own().Digest, nil }
+func (l *lazyLayer) Size() (int64, error)                { return l.own().Size, nil }
+func (l *lazyLayer) MediaType() (types.MediaType, error) { return l.own().MediaType, nil }
+func (l *lazyLayer) Descriptor() (*v1.Descriptor, error) { return l.own().DeepCopy(), nil }
+
+// DiffID is what the config says; the layer is not read for it.
+func (l *lazyLayer) DiffID() (v1.Hash, error) {
+	config, err := l.image.ConfigFile()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	if l.at >= len(config.RootFS.DiffIDs) {
+		return v1.Hash{}, fmt.Errorf("%s: %d layers and %d diff IDs: %w", l.image.name(), len(l.image.parsed.Layers), len(config.RootFS.DiffIDs), ErrMismatch)
+	}
+	return config.RootFS.DiffIDs[l.at], nil
+}
+
+// Compressed reads the layer as it is stored, verified.
+func (l *lazyLayer) Compressed() (io.ReadCloser, error) { return l.image.fetch.Blob(*l.own()) }
+
+// Uncompressed reads what the layer holds.
+func (l *lazyLayer) Uncompressed() (io.ReadCloser, error) {
+	r, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	return rootfs.Uncompress(r)
+}
+
+// Part opens a part of the layer.
+func (l *lazyLayer) Part(from, to int64) (io.ReadCloser, error) {
+	if f, ok := l.image.fetch.(PartFetcher); ok {
+		return f.Part(*l.own(), from, to)
+	}
+	return nil, fmt.Errorf("a part of %s: %w", l.own().Digest, errors.ErrUnsupported)
+}

@@ -1,0 +1,138 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// content makes the image or index of a manifest whose digest, size and media
+// type are checked against d, and notes where its blobs are.
+func (c *Client) content(ctx context.Context, r repository, raw []byte, d v1.Descriptor) (manifest.Content, error) {
+	is, err := digestOf(d.Digest.Algorithm, raw)
+	if err != nil {
+		return nil, err
+	}
+	if is != d.Digest {
+		return nil, mismatch("%s: got digest %s", r.by(d.Digest), is)
+	}
+	if d.Size != 0 && d.Size != int64(len(raw)) {
+		return nil, mismatch("%s: got %d bytes of %d", r.by(d.Digest), len(raw), d.Size)
+	}
+	content, err := manifest.Open(v1.Descriptor{MediaType: d.MediaType, Digest: is}, raw, &fetcher{ctx: ctx, client: c, repo: r})
+	if img, ok := content.(v1.Image); ok {
+		m, err := img.Manifest()
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range append(m.Layers, m.Config) {
+			c.session.addOrigin(r, l.Digest)
+		}
+	}
+	return content, err
+}
+
+// A fetcher reads what a manifest in a repository names.
+type fetcher struct {
+	ctx    context.Context // under which all is read, as Get promises
+	client *Client
+	repo   repository
+}
+
+var (
+	_ manifest.Fetcher     = (*fetcher)(nil)
+	_ manifest.PartFetcher = (*fetcher)(nil)
+)
+
+func (f *fetcher) Name(h v1.Hash) string { return f.repo.by(h).String() }
+
+// Child reads an image or index by digest. What is neither by its media type is read as
+// it is.
+func (f *fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
+	if d.MediaType.IsImage() || d.MediaType.IsIndex() || d.MediaType == "" && d.Platform != nil {
+		return f.client.get(f.ctx, f.repo.by(d.Digest), d)
+	}
+	raw, err := f.client.uninterpreted(f.ctx, f.repo, d)
+	if err != nil {
+		return nil, err
+	}
+	return manifest.Uninterpreted(d, raw, func(d v1.Descriptor) (manifest.Content, error) {
+		return f.client.content(f.ctx, f.repo, raw, d)
+	})
+}
+
+// Blob reads a layer. A download that is cut goes on where it was.
+func (f *fetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
+	return f.client.download(f.ctx, f.repo, d)
+}
+
+func (f *fetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
+	return f.client.downloadPart(f.ctx, f.repo, d, from, to)
+}
+
+// Config reads a config, bounded and verified.
+func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
+	if d.Size > maxManifest || d.Size < 0 {
+		return nil, mismatch("%s: a config of %d bytes", f.Name(d.Digest), d.Size)
+	}
+	if raw, err := f.client.cache.Bytes(d.Digest, maxManifest); err == nil && int64(len(raw)) == d.Size {
+		return raw, nil
+	}
+	tries := f.client.transport.retries(f.repo.host)
+	for {
+		k := f.repo.blob(http.MethodGet, d.Digest)
+		raw, _, err := f.client.readAll(f.ctx, f.repo, k)
+		if err == nil {
+			err = f.client.mirrorMismatch(f.repo, k.from, f.checkConfig(d, raw))
+			if isMisled(err) {
+				continue
+			}
+			return raw, err
+		}
+		if err := tries.again(f.ctx, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// checkConfig holds raw against its descriptor and keeps it.
+func (f *fetcher) checkConfig(d v1.Descriptor, raw []byte) error {
+	is, err := digestOf(d.Digest.Algorithm, raw)
+	switch {
+	case err != nil:
+		return err
+	case is != d.Digest:
+		return mismatch("%s: got a config of digest %s", f.repo.by(d.Digest), is)
+	case int64(len(raw)) != d.Size:
+		return mismatch("%s: got a config of %d bytes for %d", f.repo.by(d.Digest), len(raw), d.Size)
+	}
+	if err := f.client.cachePut(d.Digest, raw); err != nil {
+		f.client.transport.log.Debug("not cached", "digest", d.Digest.String(), "err", err)
+	}
+	return nil
+}
+
+func (c *Client) cachePut(h v1.Hash, raw []byte) error {
+	if c.cache == nil {
+		return nil
+	}
+	if _, err := c.cache.Size(h); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return c.cache.Put(h, bytes.NewReader(raw))
+}
+
+// blob begins a request about a blob of the repository.
+func (r repository) blob(method string, h v1.Hash) *request {
+	k := r.request(method, "blobs/"+h.String())
+	k.ref, k.want = h.String(), []int{http.StatusOK}
+	k.content = method == http.MethodGet
+	return k
+}
