@@ -58,7 +58,6 @@ type bases struct {
 	goc    *crosscompile.Go
 	log    *slog.Logger
 
-	mu  sync.Mutex
 	got once.Memo[string, *candidates] // by reference
 }
 

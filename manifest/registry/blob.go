@@ -251,10 +251,10 @@ func (p *verifyingReader) Read(b []byte) (int, error) {
 	if err == nil { // a client that has sent all bytes asks for no more
 		_, err = io.ReadFull(p.ReadCloser, make([]byte, 1))
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
-	case err == io.EOF:
+	}
+	if err == io.EOF {
 		return n, err
 	}
 	return 0, err
