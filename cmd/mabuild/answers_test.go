@@ -42,7 +42,7 @@ var answers = []struct {
 	},
 	{
 		name: "a helper fails with control characters", helper: `printf 'a\033[31m b\r\nc\342\200\256d\n'; exit 1`, run: "inspect $R/app:v1",
-		says: "GET $R/app:v1: credentials: docker-credential-tests: a [31m b c?d (exit status 1)",
+		says: "GET $R/app:v1: credentials: docker-credential-tests: a[31m b c?d (exit status 1)",
 		hint: "log in with the program that docker-credential-tests belongs to; this shows what it says: echo $R | docker-credential-tests get", code: exitCredentials,
 	},
 	{

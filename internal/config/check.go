@@ -283,18 +283,7 @@ func distance(a, b string) int {
 
 // shorten keeps a text of the file short enough, and clean enough, to be told.
 func shorten(s string) string {
-	const most = 64
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return -1
-		}
-		return r
-	}, s)
-	s = safe.Redact(s)
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
+	return safe.Line(s, 64)
 }
 
 // anchor makes the relative paths among fields, which the file in dir holds, relative to

@@ -6,43 +6,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	safe "github.com/mabuild/mabuild/internal/text"
 )
 
-// steers reports whether r does something other than to be seen: control
-// characters of both sets, and the marks that reverse or break the text around
-// them.
-func steers(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar
-}
+// clean returns s as one line.
+func clean(s string) string { return safe.Line(s, 0) }
 
-// clean returns s as one line of text that only shows: every run of white space
-// is one space, what steers a terminal is gone, and so is what is no UTF-8.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case steers(r):
-			return -1
-		}
-		return r
-	}, s)
-	return strings.Join(strings.Fields(safe.Redact(s)), " ") // what is left out could hide a password
-}
-
-// cleanLines is clean for text of several lines: those, and tabs, stay.
-func cleanLines(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || !steers(r) {
-			return r
-		}
-		return -1
-	}, s)
-	return strings.TrimRight(safe.Redact(s), "\n\t ")
-}
+// cleanLines is clean for text of several lines.
+func cleanLines(s string) string { return safe.Lines(s) }
 
 // tame returns v in a form that JSON and lines can show, every text clean.
 func tame(v slog.Value) slog.Value {

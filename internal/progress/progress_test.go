@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unicode/utf8"
 )
 
 // tell writes the records of a run of two platforms, one of which fails.
@@ -160,24 +159,6 @@ func TestConcurrent(t *testing.T) {
 			t.Errorf("%s: %d lines", mode, n)
 		}
 	}
-}
-
-// FuzzClean: what is left of any text shows itself and does nothing else.
-func FuzzClean(f *testing.F) {
-	for _, s := range []string{"", "plain", "\x1b[2J", "a\r\nb", "\u009b31m", "\u202egnp.exe", "\xff\xfe", "x\u2028y", "\t"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		one, many := clean(s), cleanLines(s)
-		if clean(one) != one || cleanLines(many) != many {
-			t.Errorf("%q is not clean at once", s)
-		}
-		for name, got := range map[string]string{"clean": one, "cleanLines": strings.NewReplacer("\n", "", "\t", "").Replace(many)} {
-			if strings.ContainsFunc(got, steers) || !utf8.ValidString(got) {
-				t.Errorf("%s(%q) = %q", name, s, got)
-			}
-		}
-	})
 }
 
 // TestRequests: single requests are told only where all is told.

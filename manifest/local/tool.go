@@ -11,7 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
+
+	"github.com/mabuild/mabuild/internal/text"
 )
 
 // A tool is another program's command.
@@ -133,20 +134,10 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 // tail returns ": " and the last line, without what could steer a terminal.
 func (b *bounded) tail() string {
-	text := strings.TrimSpace(b.b.String())
-	line := text[strings.LastIndexByte(text, '\n')+1:]
-	line = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return -1
-		}
-		return r
-	}, line)
+	all := strings.TrimSpace(b.b.String())
+	line := text.Line(all[strings.LastIndexByte(all, '\n')+1:], 512)
 	if line == "" {
 		return ""
-	}
-	const most = 512
-	if len(line) > most {
-		line = strings.ToValidUTF8(line[:most], "") + "…"
 	}
 	return ": " + line
 }

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -56,21 +54,6 @@ func FuzzContentRange(f *testing.F) {
 		}
 		if has, ok := parseRange(value); ok && has < 2 {
 			t.Errorf("%q: %d", value, has)
-		}
-	})
-}
-
-func FuzzClean(f *testing.F) {
-	for _, seed := range []string{"a\r\nb", "\x1b[31mred", "\u202eevil", strings.Repeat("é", 600), "\xff\xfe", " a ", "\u2066x\u2069\u200b"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		got := clean(text)
-		if len(got) > maxText || !utf8.ValidString(got) || clean(got) != got {
-			t.Errorf("%q: %q", text, got)
-		}
-		if strings.ContainsFunc(got, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
-			t.Errorf("%q: %q", text, got)
 		}
 	})
 }
