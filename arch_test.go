@@ -23,14 +23,14 @@ const module = "github.com/mabuild/mabuild/"
 // package may import testing as well.
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/intree", "internal/once", "internal/rootfs"},
-	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree", "internal/once"},
+	"crosscompile":             {"manifest/platform", "internal/claim", "internal/intree", "internal/once", "internal/outfile"},
 	"manifest":                 {"manifest/platform", "internal/guard", "internal/rootfs"},
 	"manifest/platform":        {},
 	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/once", "internal/text"},
 	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/outfile", "internal/rootfs", "internal/text"},
 	"internal/authfile":        {"internal/outfile", "internal/text"},
 	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
-	"internal/cache":           {"internal/claim"},
+	"internal/cache":           {"internal/claim", "internal/outfile"},
 	"internal/claim":           {},
 	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/intree", "internal/mirror", "internal/text"},
 	"internal/guard":           {},

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/claim"
+	"github.com/mabuild/mabuild/internal/outfile"
 )
 
 // scratchGoMod is the go.mod a scratch module begins with. Its go line is the
@@ -122,11 +123,15 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 	if err != nil {
 		return err
 	}
-	aside := s.record() + ".new"
-	if err := os.WriteFile(aside, b, 0o600); err != nil {
+	f, err := outfile.Create(filepath.Dir(s.record()))
+	if err != nil {
 		return err
 	}
-	return os.Rename(aside, s.record())
+	defer f.Cleanup()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Rename(s.record(), 0o600)
 }
 
 // download fetches the module that has the package: of those whose path begins

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -207,10 +209,10 @@ func (b *sbomWriter) save(bills []*sbom) error {
 	}
 	for _, one := range bills {
 		file := filepath.Join(b.dir, one.file)
-		if err := os.WriteFile(file+".new", one.document, 0o644); err != nil {
-			return fmt.Errorf("SBOM: %w", err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
+		if err := outfile.Write(file, func(w io.Writer) error {
+			_, err := w.Write(one.document)
+			return err
+		}); err != nil {
 			return fmt.Errorf("SBOM: %w", err)
 		}
 	}

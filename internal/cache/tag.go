@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/mabuild/mabuild/internal/outfile"
 )
 
 // rooms are the names of a cache's directories.
@@ -87,15 +89,12 @@ func (c *Cache) tagged() bool {
 // mark makes the mark, whole or not at all. Where there is no room for it the next one
 // makes it: the directory has nothing else.
 func (c *Cache) mark(file string) {
-	f, err := os.CreateTemp(c.dir, ".tag-*")
+	f, err := outfile.Create(c.dir)
 	if err != nil {
 		return
 	}
-	_, err = f.WriteString(tag)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // or it stays, as a name that begins with a dot may
+	defer f.Cleanup()
+	if _, err := f.WriteString(tag); err == nil {
+		_ = f.Rename(file, 0o644)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 )
 
 // Temp begins the names of files that are not yet whole.
@@ -33,31 +32,18 @@ func replace(path string, mode fs.FileMode, keep bool, write func(io.Writer) err
 	if stream {
 		return into(target, write)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(target), Temp+"*")
+	f, err := Create(filepath.Dir(target))
 	if err != nil {
 		return about(path, err)
 	}
+	defer f.Cleanup()
 	if info, err := os.Stat(target); keep && err == nil {
 		mode = info.Mode().Perm()
 	}
-	err = write(temp)
-	if err == nil {
-		err = about(path, finish(temp, mode))
-	} else {
-		_ = temp.Close() // the first error says it
-	}
-	if err == nil {
-		err = about(path, os.Rename(temp.Name(), target))
-	}
-	if err != nil {
-		_ = os.Remove(temp.Name())
+	if err := write(f); err != nil {
 		return err
 	}
-	if dir, err := os.Open(filepath.Dir(target)); err == nil {
-		_ = dir.Sync() // not every file system can
-		_ = dir.Close()
-	}
-	return nil
+	return about(path, f.Rename(target, mode))
 }
 
 // Streams reports whether path is written to as it is: it holds nothing that could
@@ -126,15 +112,6 @@ func into(path string, write func(io.Writer) error) error {
 		return err
 	}
 	return errors.Join(write(f), f.Close())
-}
-
-// finish brings what was written to the disk.
-func finish(f *os.File, mode fs.FileMode) error {
-	err := f.Chmod(mode)
-	if runtime.GOOS == "windows" {
-		err = nil // has no such modes
-	}
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // about names path in place of what a person never named.

@@ -162,15 +162,15 @@ func (l *Layout) check() error {
 // mark makes the file by which a layout is known. It is what Put locks, so it is
 // never replaced once it is there.
 func (l *Layout) mark(path string) error {
-	f, err := newFile(l.Dir)
+	f, err := outfile.Create(l.Dir)
 	if err != nil {
 		return err
 	}
-	defer f.cleanup()
+	defer f.Cleanup()
 	if _, err := io.WriteString(f, layout1); err != nil {
 		return err
 	}
-	if err := f.finish(); err != nil {
+	if err := f.Finish(0o644); err != nil {
 		return err
 	}
 	if err := os.Link(f.Name(), path); err == nil || errors.Is(err, fs.ErrExist) {
@@ -202,15 +202,15 @@ func (l *Layout) store(ctx context.Context, b blob) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := newFile(l.Dir)
+	f, err := outfile.Create(l.Dir)
 	if err != nil {
 		return err
 	}
-	defer f.cleanup()
+	defer f.Cleanup()
 	if _, err := io.Copy(f, v); err != nil {
 		return err
 	}
-	if err := f.rename(filepath.Join(dir, h.Hex)); err != nil {
+	if err := f.Rename(filepath.Join(dir, h.Hex), 0o644); err != nil {
 		return err
 	}
 	l.stored.Store(h, true)
@@ -258,15 +258,15 @@ func (l *Layout) name(ctx context.Context, entries []entry) error {
 	if old, err := os.ReadFile(at); err == nil && bytes.Equal(old, raw) {
 		return nil // and nobody who watches the directory is told of news
 	}
-	f, err := newFile(l.Dir)
+	f, err := outfile.Create(l.Dir)
 	if err != nil {
 		return err
 	}
-	defer f.cleanup()
+	defer f.Cleanup()
 	if _, err := f.Write(raw); err != nil {
 		return err
 	}
-	return f.rename(at)
+	return f.Rename(at, 0o644)
 }
 
 // sweep removes files that a killed process left half-way.
