@@ -127,15 +127,15 @@ func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 	var wg sync.WaitGroup
 	for i, ref := range refs {
 		wg.Go(func() {
-			errs[i] = guard.Do(func() error { return b.choose(ctx, ref, s.Platforms, wanted[ref], found) })
+			errs[i] = guard.Do(func() error { return b.chooseImages(ctx, ref, s.Platforms, wanted[ref], found) })
 		})
 	}
 	wg.Wait()
 	return found, errors.Join(errs...)
 }
 
-// choose fills in the foundations at the given positions, all from ref.
-func (b *bases) choose(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []baseImage) error {
+// chooseImages fills in the foundations at the given positions, all from ref.
+func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []baseImage) error {
 	switch ref {
 	case Scratch:
 		for _, i := range at {

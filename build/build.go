@@ -289,7 +289,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &run{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), buildRecord: s.buildRecord, times: b.times(s)}
+	r := &buildRun{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), buildRecord: s.buildRecord, times: b.times(s)}
 	r.linkageBarrier = newLinkageBarrier(s)
 	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
@@ -300,11 +300,11 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], places[i]) })
 	}
 	wg.Wait()
-	r.times.keep(b)
+	r.times.store(b)
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
-	b.keep(r.buildRecord)
+	b.storeRecord(r.buildRecord)
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err

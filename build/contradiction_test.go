@@ -32,9 +32,9 @@ func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
 		if err := c.Store("memory", "key", r.record); err != nil {
 			t.Fatal(err)
 		}
-		r.note(p, Compile{}, entry{content: content, size: 3})
-		b.keep(r)
-		b.keep(r)
+		r.add(p, Compile{}, entry{content: content, size: 3})
+		b.storeRecord(r)
+		b.storeRecord(r)
 		var kept storedRecord
 		if believed := c.Load("memory", "key", &kept); believed != (content == "one") {
 			t.Errorf("compiled to %s: the memory is kept %t: %+v", content, believed, kept)
@@ -67,8 +67,8 @@ func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.note(ocispec.Platform{OS: "linux", Architecture: "amd64"}, Compile{}, entry{content: "one"})
-		b.keep(r)
+		r.add(ocispec.Platform{OS: "linux", Architecture: "amd64"}, Compile{}, entry{content: "one"})
+		b.storeRecord(r)
 		if kept := c.Load("memory", "key", &storedRecord{}); kept == passing {
 			t.Errorf("a file came and went %t: remembered %t", passing, kept)
 		}

@@ -85,7 +85,7 @@ func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Packag
 
 // debugger compiles the debugger for p and returns its entry in the image, which
 // is good until unlock.
-func (r *run) debugger(ctx context.Context, p ocispec.Platform) (e entry, unlock func(), err error) {
+func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, unlock func(), err error) {
 	other := *r
 	other.spec.Main, other.spec.Name, other.spec.Path = r.spec.debugger, "dlv", ""
 	bin, unlock, err := other.compile(ctx, p, Compile{Tags: delves[pair(p)]})

@@ -162,13 +162,13 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 // history is that of the base, if it tells of each layer (image-spec, config.md, history);
 // else an entry for each, so that ours stand beside the right layers.
 func history(s Spec, f baseImage) []v1.History {
-	told := 0
+	warned := 0
 	for _, h := range f.config.History {
 		if !h.EmptyLayer {
-			told++
+			warned++
 		}
 	}
-	if told == len(f.descriptors) {
+	if warned == len(f.descriptors) {
 		return slices.Clone(f.config.History)
 	}
 	list := make([]v1.History, len(f.descriptors))

@@ -44,7 +44,7 @@ func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := additions(w, p, f, []part{{"files", files}, {"program", []entry{program}}})
+	added, err := addedLayers(w, p, f, []part{{"files", files}, {"program", []entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,7 +471,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added, err := additions(w, p, baseImage{}, []part{{"files", files}, {"program", []entry{program}}}); err == nil {
+		if added, err := addedLayers(w, p, baseImage{}, []part{{"files", files}, {"program", []entry{program}}}); err == nil {
 			t.Errorf("%s: %d layers", name, len(added))
 		}
 	}

@@ -164,7 +164,7 @@ func TestNamesThatNoLayerHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var se *SpecError
-		if _, err := additions(newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{"files", entries}}); !errors.As(err, &se) {
+		if _, err := addedLayers(newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{"files", entries}}); !errors.As(err, &se) {
 			t.Errorf("%+v: %v", f, err)
 		}
 	}

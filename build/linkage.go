@@ -31,7 +31,7 @@ func (b *Builder) compilers(ctx context.Context, s Spec) error {
 
 // linkage checks that a program finds what it was linked against. Only one with a
 // loader wants anything, and only then is the base read.
-func (r *run) linkage(base PlannedBase, how Compile, program *shared) error {
+func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error {
 	l := program.linkage
 	switch {
 	case l.Interpreter == "":

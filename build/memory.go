@@ -154,8 +154,8 @@ func (r *buildRecord) covers(s Spec) bool {
 	return true
 }
 
-// note adds a program that was compiled.
-func (r *buildRecord) note(p ocispec.Platform, how Compile, e entry) {
+// add adds a program that was compiled.
+func (r *buildRecord) add(p ocispec.Platform, how Compile, e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.before == "" || how.Cgo || how.profiled() { // a C compiler reads what nobody lists
@@ -168,9 +168,9 @@ func (r *buildRecord) note(p ocispec.Platform, how Compile, e entry) {
 	r.record.Programs[key], r.news = is, true
 }
 
-// keep stores the memory, if the sources are still what they were before the
+// storeRecord stores the memory, if the sources are still what they were before the
 // compiler read them.
-func (b *Builder) keep(r *buildRecord) {
+func (b *Builder) storeRecord(r *buildRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.news {

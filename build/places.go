@@ -17,7 +17,7 @@ import (
 // out returns where the program is compiled to: always the same place for the
 // same program and flags, so that the go command finds it up to date, and
 // nobody else's while it is locked, and neither is its place in the work directory.
-func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
+func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
 	main := r.spec.Main
 	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
 	if err != nil {
@@ -25,7 +25,7 @@ func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path st
 	}
 	sum := sha256.Sum256(b)
 	key := hex.EncodeToString(sum[:16])
-	leave, err := r.locks.enter(ctx, key)
+	leave, err := r.locks.lock(ctx, key)
 	if err != nil {
 		return "", nil, err
 	}
@@ -46,7 +46,7 @@ func (r *run) out(ctx context.Context, p ocispec.Platform, how Compile) (path st
 const programRoom = 128 << 20
 
 // workFile returns where a program lies in the work directory.
-func (r *run) workFile(key string) (string, error) {
+func (r *buildRun) workFile(key string) (string, error) {
 	dir := filepath.Join(r.Work, "programs", key)
 	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
 }
@@ -58,8 +58,8 @@ type locks struct {
 	held map[string]chan struct{} // takes one, who holds it
 }
 
-// enter waits for the lock of a key; unlock may be called more than once.
-func (l *locks) enter(ctx context.Context, key string) (unlock func(), err error) {
+// lock waits for the lock of a key; unlock may be called more than once.
+func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
 	l.mu.Lock()
 	lock := l.held[key]
 	if lock == nil {

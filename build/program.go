@@ -28,9 +28,9 @@ type part struct {
 	entries []entry
 }
 
-// additions makes the layers for p: one of the files, which platforms share, and
+// addedLayers makes the layers for p: one of the files, which platforms share, and
 // one of each program. None is made that would be empty.
-func additions(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []addedLayer, err error) {
+func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []addedLayer, err error) {
 	for _, part := range parts {
 		for _, e := range part.entries {
 			if err := holdable(e.name, p.OS == "windows"); err != nil {

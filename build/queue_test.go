@@ -145,10 +145,10 @@ func TestLongestCompiledFirst(t *testing.T) {
 		known := b.times(s)
 		for _, p := range platforms {
 			if took, ok := test.took[platform.Key(p)]; ok {
-				known.note(p, plain, took)
+				known.add(p, plain, took)
 			}
 		}
-		known.keep(b)
+		known.store(b)
 		r, err := b.Build(t.Context(), s, Hooks{})
 		if err != nil {
 			t.Fatal(err)

@@ -20,8 +20,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// run is one build under way.
-type run struct {
+// buildRun is one build under way.
+type buildRun struct {
 	*Builder
 	hooks       Hooks
 	spec        Spec
@@ -35,7 +35,7 @@ type run struct {
 }
 
 // reservePermits asks for a compiler for each platform, all at once.
-func (r *run) reservePermits() []*permit {
+func (r *buildRun) reservePermits() []*permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
 		lengths[i] = unknownLength
@@ -48,7 +48,7 @@ func (r *run) reservePermits() []*permit {
 
 // platform takes one platform from its base to its image. A program that must be
 // compiled waits for its place.
-func (r *run) platform(ctx context.Context, base PlannedBase, permit *permit) (img Image, err error) {
+func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permit) (img Image, err error) {
 	travel, stop := context.WithCancel(ctx)
 	carried := sync.OnceValue(r.carry(travel, base))
 	defer func() { // no hook outlives its build
@@ -89,7 +89,7 @@ func (r *run) platform(ctx context.Context, base PlannedBase, permit *permit) (i
 }
 
 // onto makes the image of the program on its base.
-func (r *run) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
+func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
 	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (r *run) onto(ctx context.Context, img *Image, base PlannedBase, permit *pe
 }
 
 // carry lets the base's layers travel; wait gives the outcome when they have.
-func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
+func (r *buildRun) carry(ctx context.Context, base PlannedBase) (wait func() error) {
 	if r.hooks.OnBase == nil || base.baseImage.image == nil {
 		return func() error { return nil }
 	}
@@ -121,7 +121,7 @@ func (r *run) carry(ctx context.Context, base PlannedBase) (wait func() error) {
 // make compiles, and puts the program on its base. Compiling and compressing
 // each keep a core busy, and hold a permit. Whose program another image compiles
 // needs none: it waits for the other, which may be waiting for a permit.
-func (r *run) make(ctx context.Context, img *Image, base PlannedBase, how Compile, permit *permit, program *shared, step *string, log *slog.Logger) error {
+func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how Compile, permit *permit, program *shared, step *string, log *slog.Logger) error {
 	if program.claimed.Swap(true) {
 		permit.release()
 		<-program.done
@@ -164,7 +164,7 @@ var errForgotten = errors.New("remembered, and not to be had")
 // recalled makes the image of a program that is known and whose layer is in the
 // cache, and reports whether it could. Should the layer turn out to be broken when
 // it is sent, the program is compiled after all.
-func (r *run) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
+func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
 	known, ok := r.buildRecord.program(base.Platform, how)
 	if !ok {
 		return false
@@ -178,7 +178,7 @@ func (r *run) recalled(ctx context.Context, img *Image, base PlannedBase, how Co
 	})
 	// A layer of its own maker, so that a failure is nobody else's.
 	w := r.Builder.layers(ctx, r.spec)
-	added, err := additions(w, base.Platform, base.baseImage, r.parts(program))
+	added, err := addedLayers(w, base.Platform, base.baseImage, r.parts(program))
 	if err != nil {
 		return false
 	}
@@ -197,7 +197,7 @@ func (r *run) recalled(ctx context.Context, img *Image, base PlannedBase, how Co
 }
 
 // again compiles a program that was known and opens it, if it is the same.
-func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (content io.ReadCloser, err error) {
+func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (content io.ReadCloser, err error) {
 	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
 		content, err = program.open()
 		return err
@@ -207,7 +207,7 @@ func (r *run) again(ctx context.Context, p ocispec.Platform, how Compile, known 
 
 // remake compiles a program that was known and looks at it while it stays what it
 // is, if it is the same.
-func (r *run) remake(ctx context.Context, p ocispec.Platform, how Compile, known compiled, look func(crosscompile.Binary, entry) error) error {
+func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known compiled, use func(crosscompile.Binary, entry) error) error {
 	main, err := r.find(ctx, r.spec)
 	if err != nil {
 		return err
@@ -232,11 +232,11 @@ func (r *run) remake(ctx context.Context, p ocispec.Platform, how Compile, known
 	if program.content != known.Content {
 		return fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
 	}
-	return look(bin, program)
+	return use(bin, program)
 }
 
 // compile compiles for p. The program at Path stays what it is until unlock.
-func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin crosscompile.Binary, unlock func(), err error) {
+func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin crosscompile.Binary, unlock func(), err error) {
 	out, unlock, err := r.out(ctx, p, how)
 	if err != nil {
 		return bin, nil, err
@@ -273,13 +273,13 @@ func (r *run) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin
 }
 
 // parts are what goes onto the base beside the debugger.
-func (r *run) parts(program entry) []part {
+func (r *buildRun) parts(program entry) []part {
 	return []part{{"files", r.files}, {"program", []entry{program}}}
 }
 
 // image puts the layers of all parts on their base.
-func (r *run) image(base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := additions(r.layers, base.Platform, base.baseImage, parts)
+func (r *buildRun) image(base PlannedBase, parts []part) (v1.Image, error) {
+	added, err := addedLayers(r.layers, base.Platform, base.baseImage, parts)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ type shared struct {
 }
 
 // share finds out which images hold the same program.
-func (r *run) share(list []PlannedBase) {
+func (r *buildRun) share(list []PlannedBase) {
 	r.programs = map[string]*shared{}
 	for _, base := range list {
 		how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
@@ -50,12 +50,12 @@ func (s *shared) release() {
 }
 
 // compileShared compiles for p, and knows the program by its bytes.
-func (r *run) compileShared(ctx context.Context, p ocispec.Platform, how Compile, s *shared) (err error) {
+func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Compile, s *shared) (err error) {
 	start := time.Now()
 	if s.binary, s.unlock, err = r.compile(ctx, p, how); err != nil {
 		return err
 	}
-	r.times.note(p, how, time.Since(start))
+	r.times.add(p, how, time.Since(start))
 	if s.entry, err = programEntry(r.spec, p, s.binary.Path); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (r *run) compileShared(ctx context.Context, p ocispec.Platform, how Compile
 		return err
 	}
 	if s.linkage.Interpreter == "" { // else it is to be held against the base each time
-		r.buildRecord.note(p, how, s.entry)
+		r.buildRecord.add(p, how, s.entry)
 	}
 	return nil
 }

@@ -215,7 +215,7 @@ func (s *sources) imported(root, dir string) error {
 		return err
 	}
 	prefix := path.Join(modfile.ModulePath(content), filepath.ToSlash(rel))
-	look := func(file string, d fs.DirEntry, err error) error {
+	visit := func(file string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || filepath.Ext(file) != ".go" {
 			return nil // a link was looked at
 		}
@@ -231,7 +231,7 @@ func (s *sources) imported(root, dir string) error {
 		return nil
 	}
 	for _, root := range s.roots {
-		if err := filepath.WalkDir(root, look); err != nil {
+		if err := filepath.WalkDir(root, visit); err != nil {
 			return err
 		}
 	}

@@ -34,9 +34,9 @@ func (t *times) of(p ocispec.Platform, how Compile) time.Duration {
 	return unknownLength
 }
 
-// note adds what p took. A program that was up to date says little of what it
+// add adds what p took. A program that was up to date says little of what it
 // takes when it is not, so that what is known shrinks slowly.
-func (t *times) note(p ocispec.Platform, how Compile, took time.Duration) {
+func (t *times) add(p ocispec.Platform, how Compile, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.took == nil {
@@ -47,8 +47,8 @@ func (t *times) note(p ocispec.Platform, how Compile, took time.Duration) {
 	t.news = true
 }
 
-// keep stores what was noted.
-func (t *times) keep(b *Builder) {
+// store stores what was noted.
+func (t *times) store(b *Builder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.news {

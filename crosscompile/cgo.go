@@ -32,8 +32,8 @@ type ccChoice struct {
 	namedCC, namedCXX bool // by the person, not by the toolchain
 }
 
-// choose says which compilers c has for p.
-func (g *Go) choose(p ocispec.Platform, c Cgo) (choice ccChoice) {
+// chooseToolchain says which compilers c has for p.
+func (g *Go) chooseToolchain(p ocispec.Platform, c Cgo) (choice ccChoice) {
 	choice.cc, choice.namedCC = g.said("CC_FOR_", p, c.CC)
 	choice.cxx, choice.namedCXX = g.said("CXX_FOR_", p, c.CXX)
 	t, toolchain := compilerOf(p), c.toolchain()
@@ -87,7 +87,7 @@ func variable(prefix, key string) string {
 
 // cgoEnv returns the variables that make the go command use c for p.
 func (g *Go) cgoEnv(p ocispec.Platform, c Cgo) []string {
-	choice := g.choose(p, c)
+	choice := g.chooseToolchain(p, c)
 	env := []string{"CGO_ENABLED=1"}
 	if choice.cc != "" {
 		env = append(env, "CC="+choice.cc)

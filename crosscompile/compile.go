@@ -72,7 +72,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if g.Log != nil {
 		p.log = &said
 	}
-	if _, err := run(ctx, p); err != nil {
+	if _, err := runGo(ctx, p); err != nil {
 		var ce *CommandError
 		if errors.As(err, &ce) && r.Cgo == nil && needsCgo(r.Dir, ce.Output) {
 			ce.Way = wayOfCgo

@@ -26,7 +26,7 @@ func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platf
 	}
 	e := &CompilerError{}
 	for _, p := range list {
-		switch choice := g.choose(p, c); {
+		switch choice := g.chooseToolchain(p, c); {
 		case !slices.Contains(supported, p.OS+"/"+p.Architecture):
 			e.refuse(p, "Go has no cgo there", "")
 		case choice.cc == "":
@@ -98,7 +98,7 @@ func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := run(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list", "-json"}})
+	out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list", "-json"}})
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]liste
 	if aim.Cgo {
 		env = append(env, "CGO_ENABLED=1")
 	}
-	out, err := run(ctx, process{bin: tc.bin, dir: dir, env: env, args: append(args, "--", pattern)})
+	out, err := runGo(ctx, process{bin: tc.bin, dir: dir, env: env, args: append(args, "--", pattern)})
 	if err != nil {
 		return nil, err
 	}

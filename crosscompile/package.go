@@ -220,7 +220,7 @@ func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := run(ctx, process{bin: tc.bin, dir: dir, env: tc.env, args: []string{"list", "-m", "-f", "{{.GoMod}}"}})
+	out, err := runGo(ctx, process{bin: tc.bin, dir: dir, env: tc.env, args: []string{"list", "-m", "-f", "{{.GoMod}}"}})
 	if err == nil && len(bytes.TrimSpace(out)) == 0 {
 		err = errors.New("no module")
 	}
@@ -241,7 +241,7 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	}
 	places := g.workspace(dir)
 	for _, where := range append([]string{dir, root}, places...) {
-		out, err := run(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
+		out, err := runGo(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
 			"list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...",
 		}})
 		if found := strings.Fields(string(out)); err == nil {

@@ -87,7 +87,7 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	}
 	env := append(append([]string{}, tc.env...), "GOPROXY="+proxies+",file://"+filepath.ToSlash(dir),
 		"GOMODCACHE="+filepath.Join(dir, "cache"), "GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOWORK=off")
-	_, err = run(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"list", "-m", "--", s.pkg + "@" + s.version}})
+	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"list", "-m", "--", s.pkg + "@" + s.version}})
 	if errors.As(err, new(*CommandError)) {
 		return false, nil
 	}

@@ -142,7 +142,7 @@ func (s scratch) download(ctx context.Context) (*downloaded, error) {
 		return nil, err
 	}
 	for prefix := s.pkg; prefix != "."; prefix = path.Dir(prefix) {
-		out, err := run(ctx, process{bin: tc.bin, dir: s.src(), env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
+		out, err := runGo(ctx, process{bin: tc.bin, dir: s.src(), env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
 		if ctx.Err() != nil {
 			return nil, err
 		}
@@ -170,7 +170,7 @@ func (s scratch) require(ctx context.Context) error {
 	// one command may switch.
 	setting := cmp.Or(s.lookup("GOTOOLCHAIN"), "auto")
 	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting)
-	_, err = run(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
+	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
 	var ce *CommandError
 	if !errors.As(err, &ce) {
 		return err

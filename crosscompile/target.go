@@ -105,7 +105,7 @@ func near(goos string, pairs []string) []string {
 
 func (g *Go) pairs(ctx context.Context, tc *toolchain) ([]string, error) {
 	return g.dist.Ensure(ctx, tc.bin, func() ([]string, error) {
-		out, err := run(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})
+		out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})
 		return strings.Fields(string(out)), err
 	})
 }

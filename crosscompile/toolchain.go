@@ -102,7 +102,7 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	if alone || foreign {
 		environ = append(slices.Clone(environ), "GOWORK=off")
 	}
-	out, err := run(ctx, process{bin: path, dir: dir, env: environ, args: []string{"env", "-json"}})
+	out, err := runGo(ctx, process{bin: path, dir: dir, env: environ, args: []string{"env", "-json"}})
 	if err != nil {
 		return nil, err
 	}
@@ -236,10 +236,10 @@ func (e *CommandError) answered() bool {
 	return e.Args[0] == "list" && errors.As(e.Err, &exit) && exit.ExitCode() == 1
 }
 
-// run runs p in a process group of its own, which it kills when ctx ends, and
+// runGo runs p in a process group of its own, which it kills when ctx ends, and
 // returns its standard output. On Linux the go command ends with this process,
 // however that ends.
-func run(ctx context.Context, p process) ([]byte, error) {
+func runGo(ctx context.Context, p process) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.bin, p.args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
 	dir, err := filepath.Abs(p.dir)
 	if err != nil {

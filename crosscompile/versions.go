@@ -24,7 +24,7 @@ func (g *Go) Versions(ctx context.Context, dir, pkg string) (latest string, all 
 	}
 	var first error
 	for prefix := pkg; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
-		out, err := run(ctx, process{bin: tc.bin, dir: dir, env: append(tc.env, "GOWORK=off", "GOFLAGS=-mod=mod"), args: []string{"list", "-m", "-versions", "-json", "--", prefix + "@latest"}})
+		out, err := runGo(ctx, process{bin: tc.bin, dir: dir, env: append(tc.env, "GOWORK=off", "GOFLAGS=-mod=mod"), args: []string{"list", "-m", "-versions", "-json", "--", prefix + "@latest"}})
 		if ctx.Err() != nil {
 			return "", nil, context.Cause(ctx)
 		}

@@ -28,13 +28,13 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	if err != nil {
 		return nil, err
 	}
-	_, missing, _ := a.choose(parts)
+	_, missing, _ := a.matchSelected(parts)
 	if len(missing) > 0 {
 		if parts, err = a.checkAll(ctx, parts); err != nil {
 			return nil, err
 		}
 	}
-	kept, missing, have := a.choose(parts)
+	kept, missing, have := a.matchSelected(parts)
 	if len(missing) > 0 && (!a.Optional || len(missing) == len(a.Select)) {
 		return nil, invalid("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
 	}
@@ -69,7 +69,7 @@ func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*pa
 	}
 	if len(silent) > 0 && len(kept)+len(silent) == len(parts) {
 		if settled, err := a.checkAll(ctx, parts); err == nil {
-			if all, _, _ := a.choose(settled); unique(all) == nil {
+			if all, _, _ := a.matchSelected(settled); unique(all) == nil {
 				kept = all
 			}
 		}
@@ -82,9 +82,9 @@ func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*pa
 	return kept
 }
 
-// choose gives the parts that are wanted with all attestations and what is not an image
+// matchSelected gives the parts that are wanted with all attestations and what is not an image
 // in the base, the platforms that are missing, and those that are there.
-func (a *Assembly) choose(parts []*part) (kept []*part, missing, have []string) {
+func (a *Assembly) matchSelected(parts []*part) (kept []*part, missing, have []string) {
 	var images []*part
 	var of []ocispec.Platform
 	wanted := map[*part]bool{}

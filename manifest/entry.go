@@ -77,7 +77,7 @@ func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 		return e.identified(img)
 	case e.Placed():
 		e.Kind = KindImage
-		e.note(asWritten(d.Platform))
+		e.setWritten(asWritten(d.Platform))
 	default:
 		e.Kind = KindUnread
 	}
@@ -111,12 +111,12 @@ func (e Entry) identified(img v1.Image) (Entry, error) {
 			e.Platform = platform.Normalize(settled)
 		}
 	}
-	e.note(settled)
+	e.setWritten(settled)
 	return e, nil
 }
 
-// note keeps how a platform is written.
-func (e *Entry) note(written ocispec.Platform) {
+// setWritten keeps how a platform is written.
+func (e *Entry) setWritten(written ocispec.Platform) {
 	if e.Placed() && !platform.Canonical(written) {
 		e.Written = platform.Text(written)
 	}

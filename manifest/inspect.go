@@ -48,7 +48,7 @@ func (e *PlatformError) Error() string {
 // their subjects; indexes within the index are followed as by [Walk]. A child
 // whose platform the index does not say is read for what its config says, and
 // children that have one platform are, since an artifact may be among them ([Entries]).
-func Inspect(ctx context.Context, s Source, ref string, look InspectOptions) (*Report, error) {
+func Inspect(ctx context.Context, s Source, ref string, options InspectOptions) (*Report, error) {
 	c, err := s.Get(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func Inspect(ctx context.Context, s Source, ref string, look InspectOptions) (*R
 	if err != nil {
 		return nil, err
 	}
-	i := &inspection{ctx: ctx, source: s, ref: ref, options: look}
+	i := &inspection{ctx: ctx, source: s, ref: ref, options: options}
 	i.report = &Report{Ref: ref, Digest: d.Digest, MediaType: d.MediaType, Platforms: []Runnable{}}
 	entries, err := Identified(c)
 	if err != nil {
@@ -181,7 +181,7 @@ func (i *inspection) sort(entries []Entry) {
 // finish reads what is still to be read, and fills the report.
 func (i *inspection) finish() error {
 	if i.options.Platform.OS != "" {
-		if err := i.choose(); err != nil {
+		if err := i.selectPlatform(); err != nil {
 			return err
 		}
 	}
@@ -201,8 +201,8 @@ func (i *inspection) finish() error {
 	return nil
 }
 
-// choose leaves the image that runs on the wanted platform.
-func (i *inspection) choose() error {
+// selectPlatform leaves the image that runs on the wanted platform.
+func (i *inspection) selectPlatform() error {
 	have, keys := make([]ocispec.Platform, len(i.images)), make([]string, len(i.images))
 	for at, s := range i.images {
 		have[at], keys[at] = s.entry.Platform, s.Platform

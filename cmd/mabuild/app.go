@@ -90,7 +90,7 @@ func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.cache = a.usableCache()
 	a.log.DebugContext(cmd.Context(), "settings", "file", cmp.Or(a.config.File, "none"), "cache", cmp.Or(a.cache, "none"))
 	ctx := cmd.Context()
-	a.leaveCache = a.enter(ctx)
+	a.leaveCache = a.holdCache(ctx)
 	a.ends = append(a.ends, func() {
 		a.leaveCache()
 		a.bound(ctx)

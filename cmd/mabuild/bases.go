@@ -27,8 +27,8 @@ func (b baseline) moved(repo, platform string, base v1.Hash) bool {
 	return was != v1.Hash{} && was != base
 }
 
-// note says on which base the image stands that was just put.
-func (b baseline) note(repo, platform string, base v1.Hash) {
+// add says on which base the image stands that was just put.
+func (b baseline) add(repo, platform string, base v1.Hash) {
 	if base != (v1.Hash{}) && b.of(repo, platform) != base {
 		_ = b.store.Store("baseline", repo+" "+platform, base) // else its layers travel later
 	}

@@ -45,7 +45,7 @@ func TestLayersOfANewBaseTravelAtOnce(t *testing.T) {
 		if c.named {
 			repos[0].current.Digest = other
 		}
-		bases.note(repos[0].name, "linux/amd64", c.stood)
+		bases.add(repos[0].name, "linux/amd64", c.stood)
 		r.Reset()
 		check(t, pub.hooks(program{}, repos, newPlatformResults()).OnBase(t.Context(), p, base))
 		if got := r.Total() > 0; got != c.requests {

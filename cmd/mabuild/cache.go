@@ -106,9 +106,9 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	return c, err
 }
 
-// enter keeps what the run will find in the cache from being pruned by others, until
+// holdCache keeps what the run will find in the cache from being pruned by others, until
 // leave.
-func (a *app) enter(ctx context.Context) (leave func()) {
+func (a *app) holdCache(ctx context.Context) (leave func()) {
 	if a.cache == "" {
 		return func() {}
 	}

@@ -17,7 +17,7 @@ import (
 // finish fills the local destinations and moves the tags: those last, as others
 // act on them at once. What is whole is in the result also when something failed.
 func (pub *publisher) finish(ctx context.Context, p program, repos []*repository, r *build.Result, bills []*sbom) (*published, error) {
-	out := &published{name: p.spec.Name, content: r.Index, images: r.Images, bills: bills}
+	out := &published{name: p.spec.Name, content: r.Index, images: r.Images, sboms: bills}
 	if p.noIndex {
 		out.content = r.Images[0].Image
 	}
@@ -25,7 +25,7 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	if out.digest, err = out.content.Digest(); err != nil {
 		return nil, err
 	}
-	errs := []error{pub.bills.save(bills)}
+	errs := []error{pub.sboms.save(bills)}
 	for _, o := range p.outputs {
 		f := filled{o, out.digest}
 		err := pub.fill(ctx, o, out)
@@ -54,11 +54,11 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 // fill puts what was built into a local destination, with its SBOMs where that has
 // a place for them.
 func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
-	if len(p.bills) == 0 {
+	if len(p.sboms) == 0 {
 		return o.sink.Put(ctx, o.ref, p.content)
 	}
-	if packer, ok := o.sink.(manifest.BatchPutter); ok {
-		return packer.PutAll(ctx, beside(o.ref, p.content, p.bills)...)
+	if batch, ok := o.sink.(manifest.BatchPutter); ok {
+		return batch.PutAll(ctx, beside(o.ref, p.content, p.sboms)...)
 	}
 	pub.log.WarnContext(ctx, o.text+" has no place for SBOMs: --sbom-dir writes files")
 	return o.sink.Put(ctx, o.ref, p.content)

@@ -26,7 +26,7 @@ type inspectOptions struct {
 
 	width    int // of the terminal, 0 for none
 	template *template.Template
-	look     manifest.InspectOptions
+	options  manifest.InspectOptions
 	required []ocispec.Platform
 }
 
@@ -83,9 +83,9 @@ several images a table is printed, images by platforms.`,
 // parse reads the options.
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
-	o.look = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers}
+	o.options = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers}
 	if o.platform != "" {
-		o.look.Platform, err = platform.Parse(o.platform)
+		o.options.Platform, err = platform.Parse(o.platform)
 		errs = append(errs, err)
 	}
 	if len(o.require) > 0 {
@@ -136,7 +136,7 @@ func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manife
 	if err != nil {
 		return nil, err
 	}
-	if o.digest && o.look.Platform.OS == "" && len(o.required) == 0 {
+	if o.digest && o.options.Platform.OS == "" && len(o.required) == 0 {
 		d, err := source.Resolve(ctx, name)
 		return &manifest.Report{Ref: ref, Digest: d.Digest}, missing(err)
 	}
@@ -145,7 +145,7 @@ func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manife
 
 // report looks at the image of a source that has the name there, and ref here.
 func (o *inspectOptions) report(ctx context.Context, source manifest.Source, name, ref string) (*manifest.Report, error) {
-	r, err := manifest.Inspect(ctx, source, name, o.look)
+	r, err := manifest.Inspect(ctx, source, name, o.options)
 	if p := (*manifest.PlatformError)(nil); errors.As(err, &p) {
 		p.Ref = ref
 		return nil, &usageError{err: p}
@@ -212,7 +212,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 	if err != nil {
 		return err
 	}
-	if o.look.Platform.OS != "" {
+	if o.options.Platform.OS != "" {
 		r, err := o.report(ctx, source, name, ref)
 		if err != nil {
 			return err

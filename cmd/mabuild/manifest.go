@@ -30,10 +30,10 @@ func newManifest(a *app) *cobra.Command {
 	}
 	kind := push.PersistentFlags().String("type", "", kindUsage)
 	push.AddCommand(newFromArgs(a, l, kind), newFromSpec(a, l, kind))
-	look := newInspect(a, l) // where others have it
-	look.Hidden = true
+	inspect := newInspect(a, l) // where others have it
+	inspect.Hidden = true
 	cmd.AddCommand(
-		look, newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
+		inspect, newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
 		newManifestAdd(a, l), newManifestRemove(a, l), newManifestAnnotate(a, l),
 	)
 	return cmd

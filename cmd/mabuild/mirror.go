@@ -212,11 +212,11 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 		return err
 	}
 	a.client.QuotaReserve = o.reserve
-	return finishMirror(a, o, o.run(ctx, a, a.places(), nil, []*mirror.Entry{e}))
+	return finishMirror(a, o, o.runOnce(ctx, a, a.places(), nil, []*mirror.Entry{e}))
 }
 
-// run carries entries out.
-func (o *mirrorOptions) run(ctx context.Context, a *app, s store, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
+// runOnce carries entries out.
+func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s store, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
 	builder, end := a.builders(ctx, s)
 	defer end()
 	r := o.runner(a, s)

@@ -83,7 +83,7 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	if o.watch {
 		return watchPlan(ctx, a, o, p)
 	}
-	return finishMirror(a, o, o.run(ctx, a, a.placesOf(a.clientFor(p, o), p.fence), nil, p.entries))
+	return finishMirror(a, o, o.runOnce(ctx, a, a.placesOf(a.clientFor(p, o), p.fence), nil, p.entries))
 }
 
 // clientFor makes the client of one run, with what the file says of registries put

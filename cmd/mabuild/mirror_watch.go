@@ -70,9 +70,9 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	w.mu.Lock()
 	p := w.plan
 	w.mu.Unlock()
-	leave := w.app.enter(ctx)
+	leave := w.app.holdCache(ctx)
 	client := w.app.clientFor(p, w.options)
-	report := w.options.run(ctx, w.app, w.app.placesOf(client, p.fence), &p.claims, []*mirror.Entry{e})
+	report := w.options.runOnce(ctx, w.app, w.app.placesOf(client, p.fence), &p.claims, []*mirror.Entry{e})
 	leave()
 	w.app.bound(ctx)
 	if ctx.Err() != nil {
@@ -84,7 +84,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
 		}
 	}
-	if err := w.keep(e.Name, report, client.Quotas()); err != nil {
+	if err := w.record(e.Name, report, client.Quotas()); err != nil {
 		log.WarnContext(ctx, err.Error())
 	}
 	log.InfoContext(ctx, "round done", "copied", report.Copied, "unchanged", report.Same,
@@ -92,15 +92,15 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	return report
 }
 
-// keep tells of a round, unless the plan was read again meanwhile and has no such entry
+// record tells of a round, unless the plan was read again meanwhile and has no such entry
 // any more.
-func (w *watch) keep(entry string, r *mirror.Report, quotas map[string]registry.Quota) error {
+func (w *watch) record(entry string, r *mirror.Report, quotas map[string]registry.Quota) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.plan.has(entry) {
 		return nil
 	}
-	w.metrics.note(entry, r, quotas)
+	w.metrics.observe(entry, r, quotas)
 	return w.reports.write(r)
 }
 
@@ -108,7 +108,7 @@ func (w *watch) keep(entry string, r *mirror.Report, quotas map[string]registry.
 func hangups(ctx context.Context) <-chan struct{} {
 	signals := make(chan os.Signal, 1)
 	notifyHangup(signals)
-	told := make(chan struct{}, 1)
+	hangups := make(chan struct{}, 1)
 	go func() {
 		defer signal.Stop(signals)
 		for {
@@ -117,13 +117,13 @@ func hangups(ctx context.Context) <-chan struct{} {
 				return
 			case <-signals:
 				select {
-				case told <- struct{}{}:
+				case hangups <- struct{}{}:
 				default: // one is waiting already
 				}
 			}
 		}
 	}()
-	return told
+	return hangups
 }
 
 // lastReports keeps a file of the last report of each entry.
@@ -229,8 +229,8 @@ func (m *metrics) expect(old, entries []*mirror.Entry) {
 	}
 }
 
-// note counts a round.
-func (m *metrics) note(entry string, r *mirror.Report, quotas map[string]registry.Quota) {
+// observe counts a round.
+func (m *metrics) observe(entry string, r *mirror.Report, quotas map[string]registry.Quota) {
 	for host, q := range quotas {
 		m.quota.WithLabelValues(host).Set(float64(q.Remaining))
 	}

@@ -45,7 +45,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 		return text.String() + string(file)
 	}
 	for _, name := range []string{"gone", "stays"} {
-		if err := w.keep(name, report(name), nil); err != nil {
+		if err := w.record(name, report(name), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -57,7 +57,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 	w.reports.expect(fresh.entries)
 	w.plan = fresh
 	for _, name := range []string{"gone", "stays"} { // still under way when the file was read
-		if err := w.keep(name, report(name), nil); err != nil {
+		if err := w.record(name, report(name), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -52,7 +52,7 @@ type published struct {
 	content manifest.Content
 	digest  v1.Hash
 	images  []build.Image
-	bills   []*sbom // one for each image, or none
+	sboms   []*sbom // one for each image, or none
 
 	repos   []string // in the order asked, as all below
 	tags    []string
@@ -67,7 +67,7 @@ type publisher struct {
 	builder *build.Builder
 	client  *registry.Client
 	log     *slog.Logger
-	bills   *sbomWriter // nil: no SBOMs
+	sboms   *sbomWriter // nil: no SBOMs
 	bases   baseline
 }
 
@@ -218,11 +218,11 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 				log.InfoContext(ctx, "pushing")
 			}
 			var made *sbom
-			if pub.bills != nil {
-				if made, err = pub.bills.sbom(ctx, p, i, d.base(key)); err != nil {
+			if pub.sboms != nil {
+				if made, err = pub.sboms.sbom(ctx, p, i, d.base(key)); err != nil {
 					return fmt.Errorf("sbom: %w", err)
 				}
-				d.keep(key, made)
+				d.add(key, made)
 			}
 			err = each(repos, func(r *repository) error {
 				if <-r.ready; r.err != nil {
@@ -233,7 +233,7 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 					err = pub.attach(ctx, r.name, digest, made)
 				}
 				if err == nil {
-					pub.bases.note(r.name, key, i.Base)
+					pub.bases.add(r.name, key, i.Base)
 				}
 				return err
 			})

@@ -107,7 +107,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	pub := &publisher{client: a.client, log: a.log, bases: baselineIn(a.cache), builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
-	if pub.bills, err = a.sbomWriter(); err != nil {
+	if pub.sboms, err = a.sbomWriter(); err != nil {
 		return err
 	}
 	programs, err := a.programs(ctx, pub.builder, o)
@@ -251,7 +251,7 @@ func (a *app) printPlans(ctx context.Context, pub *publisher, programs []program
 		for _, o := range p.outputs {
 			fmt.Fprintf(&s, "  → %s\n", o.text)
 		}
-		s.WriteString(pub.bills.plan())
+		s.WriteString(pub.sboms.plan())
 		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {
 			return err
 		}

@@ -119,8 +119,8 @@ func describe(d *published) (programMetadata, error) {
 		if p.Platforms[i], err = describeImage(img); err != nil {
 			return p, err
 		}
-		if i < len(d.bills) {
-			p.Platforms[i].SBOM = d.bills[i].digest.String()
+		if i < len(d.sboms) {
+			p.Platforms[i].SBOM = d.sboms[i].digest.String()
 		}
 	}
 	return p, nil

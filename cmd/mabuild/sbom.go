@@ -179,13 +179,13 @@ func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, ma
 	at := repo + "@"
 	key := at + image.String() + " " + made.digest.String()
 	var went bool
-	if !pub.client.Verify && pub.client.Found(at+image.String()) && pub.bills.cache.Load("attached", key, &went) && went {
+	if !pub.client.Verify && pub.client.Found(at+image.String()) && pub.sboms.cache.Load("attached", key, &went) && went {
 		return nil
 	}
 	if err := pub.client.Put(ctx, at+made.digest.String(), made.artifact); err != nil {
 		return err
 	}
-	_ = pub.bills.cache.Store("attached", key, true) // asked for again if this was lost
+	_ = pub.sboms.cache.Store("attached", key, true) // asked for again if this was lost
 	return nil
 }
 
@@ -242,7 +242,7 @@ func (d *platformResults) base(key string) v1.Image {
 	return d.bases[key]
 }
 
-func (d *platformResults) keep(key string, b *sbom) {
+func (d *platformResults) add(key string, b *sbom) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sboms[key] = b

@@ -156,8 +156,8 @@ func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, besid
 	if err != nil {
 		return &usageError{err: err}
 	}
-	if packer, ok := sink.(manifest.BatchPutter); ok {
-		return packer.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)
+	if batch, ok := sink.(manifest.BatchPutter); ok {
+		return batch.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)
 	}
 	names := []string{name}
 	for _, other := range beside {

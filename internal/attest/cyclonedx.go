@@ -13,7 +13,7 @@ func writeCycloneDX(f Facts, inv inventory) ([]byte, error) {
 		return nil, err
 	}
 	image := inv.image.cyclonedx(cyclonedx.ComponentTypeContainer)
-	inv.program.note = ""
+	inv.program.comment = ""
 	program := inv.program.cyclonedx(cyclonedx.ComponentTypeApplication)
 	var properties []cyclonedx.Property
 	for _, s := range inv.settings {
@@ -80,7 +80,7 @@ func propertyOf(key string) string {
 }
 
 func (p part) cyclonedx(kind cyclonedx.ComponentType) cyclonedx.Component {
-	c := cyclonedx.Component{BOMRef: p.id, Type: kind, Name: p.name, Version: p.version, PackageURL: p.purl, Description: p.note}
+	c := cyclonedx.Component{BOMRef: p.id, Type: kind, Name: p.name, Version: p.version, PackageURL: p.purl, Description: p.comment}
 	if p.sha256 != "" {
 		c.Hashes = &[]cyclonedx.Hash{{Algorithm: cyclonedx.HashAlgoSHA256, Value: p.sha256}}
 	}

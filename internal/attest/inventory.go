@@ -24,7 +24,7 @@ type part struct {
 	sha256  string // hexadecimal
 	sum     string // as go.sum has it
 	from    string // what a distribution built it from
-	note    string
+	comment string
 }
 
 // An inventory is what an image is made of.
@@ -114,7 +114,7 @@ func (inv *inventory) goProgram(f Facts) (err error) {
 	}
 	slices.SortFunc(inv.settings, func(a, b setting) int { return cmp.Compare(a.key, b.key) })
 	version, experiments, _ := strings.Cut(strings.TrimPrefix(f.Info.GoVersion, "go"), " ")
-	std := part{name: "stdlib", version: version, note: experiments}
+	std := part{name: "stdlib", version: version, comment: experiments}
 	if std.purl, err = goPURL("stdlib", version, ""); err != nil {
 		return err
 	}
@@ -169,9 +169,9 @@ func module(m *debug.Module) (part, error) {
 		was := strings.TrimSuffix(m.Path+"@"+p.version, "@")
 		p.version, p.sum = released(r.Version), r.Sum
 		if p.version == "" {
-			p.note = "a local directory in place of " + was
+			p.comment = "a local directory in place of " + was
 		} else {
-			p.name, p.note = r.Path, "in place of "+was
+			p.name, p.comment = r.Path, "in place of "+was
 		}
 	}
 	// go.sum's hash is a SHA-256, of a list of the module's files.
@@ -192,7 +192,7 @@ func (inv *inventory) onBase(f Facts) error {
 	base := &part{id: "Base", name: b.Name, version: b.Digest.String(), sha256: b.Digest.Hex}
 	inv.base = base
 	if b.BuiltIn {
-		base.note = "Built into mabuild: CA certificates, time zones and users."
+		base.comment = "Built into mabuild: CA certificates, time zones and users."
 		return nil
 	}
 	purlName, qualifiers := "base", map[string]string{"arch": f.Platform.Architecture}

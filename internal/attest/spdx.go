@@ -37,7 +37,7 @@ func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 
 	add(inv.image, "CONTAINER")
 	relate("DOCUMENT", common.TypeRelationshipDescribe, inv.image.id)
-	inv.program.note = settingsText(inv.settings)
+	inv.program.comment = settingsText(inv.settings)
 	add(inv.program, "APPLICATION")
 	relate(inv.image.id, common.TypeRelationshipContains, inv.program.id)
 	for _, m := range inv.modules {
@@ -65,7 +65,7 @@ func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 func (p part) spdx(purpose string) *v2_3.Package {
 	out := &v2_3.Package{
 		PackageName: p.name, PackageSPDXIdentifier: common.ElementID(p.id), PackageVersion: p.version,
-		PackageDownloadLocation: "NOASSERTION", PackageComment: p.note, PrimaryPackagePurpose: purpose,
+		PackageDownloadLocation: "NOASSERTION", PackageComment: p.comment, PrimaryPackagePurpose: purpose,
 	}
 	if p.sha256 != "" {
 		out.PackageChecksums = []common.Checksum{{Algorithm: common.SHA256, Value: p.sha256}}

@@ -69,7 +69,7 @@ const notFound = "credentials not found in native keychain"
 func Get(ctx context.Context, limit time.Duration, helper, key string) (authn.AuthConfig, error) {
 	inner, stop := context.WithTimeout(ctx, limit)
 	defer stop()
-	text, err := run(inner, helper, "get", key, key)
+	text, err := runHelper(inner, helper, "get", key, key)
 	if inner.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("no answer after %v", limit)
 		return authn.AuthConfig{}, &HelperError{Program: program(helper), Err: err, action: "get", key: key}
@@ -96,7 +96,7 @@ func Store(ctx context.Context, helper, key, user, password string) error {
 	if err != nil {
 		return err
 	}
-	_, err = run(ctx, helper, "store", key, string(raw))
+	_, err = runHelper(ctx, helper, "store", key, string(raw))
 	if h := (*HelperError)(nil); errors.As(err, &h) && strings.Contains(h.Words, password) {
 		h.Words = ""
 	}
@@ -105,13 +105,13 @@ func Store(ctx context.Context, helper, key, user, password string) error {
 
 // Erase makes a helper forget a key.
 func Erase(ctx context.Context, helper, key string) error {
-	_, err := run(ctx, helper, "erase", key, key)
+	_, err := runHelper(ctx, helper, "erase", key, key)
 	return err
 }
 
-// run runs a helper and returns what it printed. An error is a [*HelperError], or that of
+// runHelper runs a helper and returns what it printed. An error is a [*HelperError], or that of
 // a context which ended.
-func run(ctx context.Context, helper, action, key, input string) (string, error) {
+func runHelper(ctx context.Context, helper, action, key, input string) (string, error) {
 	out := &bounded{left: maxOutput}
 	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // the user's own config names it
 	cmd.Stdin, cmd.Stdout = strings.NewReader(input), out

@@ -201,7 +201,7 @@ func (c *Cache) Store(kind, key string, v any) error {
 	if _, err := f.Write(b); err != nil {
 		return err
 	}
-	return f.keep(c.record(kind, key))
+	return f.rename(c.record(kind, key))
 }
 
 // Load fills v with what was stored under kind and key, and reports whether it

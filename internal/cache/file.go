@@ -39,11 +39,11 @@ func (f *File) Commit(h v1.Hash) error {
 	if err := os.MkdirAll(f.c.blobs(h.Algorithm), 0o755); err != nil {
 		return err
 	}
-	return f.keep(f.c.path(h))
+	return f.rename(f.c.path(h))
 }
 
-// keep syncs the file and moves it to path.
-func (f *File) keep(path string) error {
+// rename syncs the file and moves it to path.
+func (f *File) rename(path string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}

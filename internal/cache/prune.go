@@ -64,11 +64,11 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error)
 		total += i.bytes
 	}
 	slices.SortFunc(items, func(a, b item) int { return a.used.Compare(b.used) })
-	gate, err := c.holdAlone(ctx)
+	lock, err := c.holdAlone(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer gate.Close() //nolint:errcheck // the end of the process would do
+	defer lock.Close() //nolint:errcheck // the end of the process would do
 	keep := c.needed()
 	var errs []error
 	for _, i := range items {
@@ -85,7 +85,7 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error)
 		errs = append(errs, err)
 	}
 	c.processRuns.stored.Store(false)
-	touched(gate.Path())
+	touched(lock.Path())
 	return freed, errors.Join(append(errs, c.Sweep())...)
 }
 
@@ -94,7 +94,7 @@ func (c *Cache) Pruned() time.Time {
 	if c == nil {
 		return time.Time{}
 	}
-	info, err := os.Stat(c.gate())
+	info, err := os.Stat(c.lockFile())
 	if err != nil {
 		return time.Time{}
 	}

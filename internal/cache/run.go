@@ -33,9 +33,9 @@ func processRunsOf(dir string) *processRuns {
 	return h.(*processRuns)
 }
 
-// gate is the file that who enters locks beside others, for a moment, and who prunes
+// lockFile is the file that who enters locks beside others, for a moment, and who prunes
 // alone, so that nobody enters while something is removed.
-func (c *Cache) gate() string { return filepath.Join(c.runs(), "gate") }
+func (c *Cache) lockFile() string { return filepath.Join(c.runs(), "gate") }
 
 // Hold begins a run: what it finds, stores or claims from now on is not pruned until
 // leave, or the end of the process. leave may be called more than once. A run that
@@ -69,11 +69,11 @@ func (c *Cache) HoldForever(ctx context.Context) (err error) {
 
 // hold makes the file that stands for a run and locks it.
 func (c *Cache) hold(ctx context.Context) (*flock.Flock, error) {
-	gate := claim.Lock(c.gate())
-	if _, err := gate.TryRLockContext(ctx, claim.Patience); err != nil {
+	shared := claim.Lock(c.lockFile())
+	if _, err := shared.TryRLockContext(ctx, claim.Patience); err != nil {
 		return nil, err
 	}
-	defer gate.Close() //nolint:errcheck // nothing was written
+	defer shared.Close() //nolint:errcheck // nothing was written
 	f, err := os.CreateTemp(c.runs(), "run-*")
 	if err != nil {
 		return nil, err
@@ -91,11 +91,11 @@ func (c *Cache) Stored() bool { return c != nil && c.processRuns.stored.Load() }
 
 // holdAlone keeps everybody from entering until the gate is closed.
 func (c *Cache) holdAlone(ctx context.Context) (*flock.Flock, error) {
-	gate := claim.Lock(c.gate())
-	if _, err := gate.TryLockContext(ctx, claim.Patience); err != nil {
+	lock := claim.Lock(c.lockFile())
+	if _, err := lock.TryLockContext(ctx, claim.Patience); err != nil {
 		return nil, fmt.Errorf("cache %s: nothing is removed, since who uses it is not known: %w", c.dir, err)
 	}
-	return gate, nil
+	return lock, nil
 }
 
 // needed returns what tells by when something was used last whether a run counts on

@@ -124,8 +124,8 @@ func tabbed(data []byte, line int) bool {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-// enter counts n and follows an alias. ok is false when the file holds too much.
-func (d *decoder) enter(n *yaml.Node) (_ *yaml.Node, ok bool) {
+// descend counts n and follows an alias. ok is false when the file holds too much.
+func (d *decoder) descend(n *yaml.Node) (_ *yaml.Node, ok bool) {
 	if d.left--; d.left < 0 {
 		if d.left == -1 {
 			d.complain(n, "", fmt.Errorf("holds more than %d values", maxValues))
@@ -157,7 +157,7 @@ func join(at, key string) string { return strings.TrimPrefix(at+"."+key, ".") }
 
 // each calls do for the pairs of the mapping n, whose keys it checks.
 func (d *decoder) each(n *yaml.Node, at string, do func(key, value *yaml.Node)) {
-	n, ok := d.enter(n)
+	n, ok := d.descend(n)
 	if !ok {
 		return
 	}

@@ -14,7 +14,7 @@ import (
 // value reads n into the field f of the struct out. A value that is left empty
 // counts as not given.
 func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
-	n, ok := d.enter(n)
+	n, ok := d.descend(n)
 	if !ok || isNull(n) {
 		return
 	}
@@ -111,7 +111,7 @@ func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
 func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := map[string]string{}
 	read := func(key string, value *yaml.Node, place string) {
-		value, ok := d.enter(value)
+		value, ok := d.descend(value)
 		if !ok {
 			return
 		}
@@ -136,7 +136,7 @@ func (d *decoder) lists(n *yaml.Node, f *field, into reflect.Value, at string) {
 	one := *f
 	one.kind, one.check = texts, "keyvalue"
 	d.keyed(n, f.check, at, func(key string, value *yaml.Node, place string) {
-		value, ok := d.enter(value)
+		value, ok := d.descend(value)
 		if !ok {
 			return
 		}
@@ -169,7 +169,7 @@ func (d *decoder) keyed(n *yaml.Node, check, at string, do func(key string, valu
 func (d *decoder) perPlatform(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := PerPlatform{}
 	d.keyed(n, "platform or default", at, func(key string, value *yaml.Node, place string) {
-		value, ok := d.enter(value)
+		value, ok := d.descend(value)
 		if !ok {
 			return
 		}
@@ -189,19 +189,19 @@ func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 		nodes = d.items(n, at)
 	}
 	list := make([]string, len(nodes))
-	told := map[int]bool{}
+	reported := map[int]bool{}
 	for i, item := range nodes {
-		item, ok := d.enter(item)
+		item, ok := d.descend(item)
 		if !ok {
 			return
 		}
 		place := fmt.Sprintf("%s[%d]", at, i)
 		list[i], ok = d.scalar(item, f.kind, place)
-		told[i], d.lines[place] = !ok, item.Line
+		reported[i], d.lines[place] = !ok, item.Line
 	}
 	wrong := f.assign(into, list)
 	for _, i := range slices.Sorted(maps.Keys(wrong)) {
-		if !told[i] {
+		if !reported[i] {
 			d.complain(nodes[i], at, wrong[i])
 		}
 	}

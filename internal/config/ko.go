@@ -47,8 +47,8 @@ func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err err
 	return text, k.notes, nil
 }
 
-// note says that n has no counterpart, and in a comment.
-func (k *koFile) note(w *koWriter, n *yaml.Node, key, why string) {
+// comment says that n has no counterpart, and in a comment.
+func (k *koFile) comment(w *koWriter, n *yaml.Node, key, why string) {
 	k.notes = append(k.notes, &Problem{Origin: Origin{FromFile, k.d.file, n.Line}, Key: key, Err: errors.New("not imported: " + why)})
 	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.d.file), n.Line, key, why))
 }
@@ -80,7 +80,7 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 		case "builds":
 			builds = value
 		default:
-			k.note(w, key, key.Value, "ko does not know it either")
+			k.comment(w, key, key.Value, "ko does not know it either")
 		}
 	})
 	k.platforms(w, platforms)
@@ -120,7 +120,7 @@ func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
 		for _, text := range k.texts(n, "defaultPlatforms") {
 			_, err := platform.ParseList(strings.Split(text, ","))
 			if err != nil && text != "all" {
-				k.note(w, n, "defaultPlatforms", err.Error())
+				k.comment(w, n, "defaultPlatforms", err.Error())
 				continue
 			}
 			list = append(list, strings.Split(text, ",")...)
@@ -195,7 +195,7 @@ func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bas
 		if strings.EqualFold(key.Value, "linux_capabilities") {
 			why = "mabuild gives programs no file capabilities; give the container the capability"
 		}
-		k.note(w, key, at+"."+key.Value, why)
+		k.comment(w, key, at+"."+key.Value, why)
 	}
 	w.end()
 }
@@ -260,13 +260,13 @@ func (k *koFile) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node
 	if n == nil || isNull(n) {
 		return
 	}
-	if n, ok := k.d.enter(n); ok && k.kind(n, yaml.MappingNode, key) {
+	if n, ok := k.d.descend(n); ok && k.kind(n, yaml.MappingNode, key) {
 		k.d.each(n, key, do)
 	}
 }
 
 func (k *koFile) text(n *yaml.Node, key string) string {
-	n, ok := k.d.enter(n)
+	n, ok := k.d.descend(n)
 	if !ok || !k.kind(n, yaml.ScalarNode, key) || isNull(n) {
 		return ""
 	}
@@ -282,7 +282,7 @@ func (k *koFile) texts(n *yaml.Node, key string) []string {
 		return []string{k.text(n, key)}
 	}
 	var list []string
-	if n, ok := k.d.enter(n); ok && k.kind(n, yaml.SequenceNode, key) {
+	if n, ok := k.d.descend(n); ok && k.kind(n, yaml.SequenceNode, key) {
 		for _, item := range n.Content {
 			list = append(list, k.text(item, key))
 		}

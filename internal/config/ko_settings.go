@@ -59,9 +59,9 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 				w.line("cgo: true")
 			}
 		case strings.HasPrefix(name, "GOOS"), strings.HasPrefix(name, "GOARCH"), strings.HasPrefix(name, "GOARM"), strings.HasPrefix(name, "GOAMD64"):
-			k.note(w, item, key, item.Value+": the platforms say it")
+			k.comment(w, item, key, item.Value+": the platforms say it")
 		case judgeVariable(item.Value) != nil:
-			k.note(w, item, key, name+" is for the environment that mabuild runs in")
+			k.comment(w, item, key, name+" is for the environment that mabuild runs in")
 		default:
 			kept = append(kept, item.Value)
 		}
@@ -95,12 +95,12 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 			f.pgo = value
 		case "buildvcs":
 			if value == "true" || value == "" {
-				k.note(w, item, key, item.Value+": --vcs puts the commit into annotations, where it changes no program")
+				k.comment(w, item, key, item.Value+": --vcs puts the commit into annotations, where it changes no program")
 			}
 		case "mod":
-			k.note(w, item, key, "-mod="+value+": a vendor directory is used where it is; GOFLAGS=-mod="+value+" in the environment says it")
+			k.comment(w, item, key, "-mod="+value+": a vendor directory is used where it is; GOFLAGS=-mod="+value+" in the environment says it")
 		default:
-			k.note(w, item, key, item.Value+" has no counterpart")
+			k.comment(w, item, key, item.Value+" has no counterpart")
 		}
 	}
 	return f
@@ -136,7 +136,7 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 			err = judgeFlags("link", templated.ReplaceAllString(text, filled), true)
 		}
 		if err != nil {
-			k.note(w, item, key, item.Value+": "+err.Error())
+			k.comment(w, item, key, item.Value+": "+err.Error())
 			return
 		}
 		words := strings.Fields(text)
@@ -170,7 +170,7 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 	if n == nil || isNull(n) {
 		return nil
 	}
-	n, ok := k.d.enter(n)
+	n, ok := k.d.descend(n)
 	if !ok {
 		return nil
 	}
@@ -184,7 +184,7 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 		}
 	case k.kind(n, yaml.SequenceNode, ""):
 		for _, item := range n.Content {
-			if item, ok := k.d.enter(item); ok && k.kind(item, yaml.ScalarNode, "") {
+			if item, ok := k.d.descend(item); ok && k.kind(item, yaml.ScalarNode, "") {
 				list = append(list, item)
 			}
 		}

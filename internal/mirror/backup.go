@@ -13,7 +13,7 @@ import (
 // backup gives what the target names another tag, which must not name anything
 // else.
 func (m *move) backup(ctx context.Context) error {
-	to, err := m.kept()
+	to, err := m.backupName()
 	if to == nil || err != nil {
 		return err
 	}
@@ -36,9 +36,9 @@ func (m *move) backup(ctx context.Context) error {
 	return nil
 }
 
-// kept is the name under which what the target names is to be kept, nil for none. What
+// backupName is the name under which what the target names is to be kept, nil for none. What
 // has no name is not replaced, and a file that holds one image keeps no other.
-func (m *move) kept() (*Ref, error) {
+func (m *move) backupName() (*Ref, error) {
 	text := m.job.entry.Backup
 	if text != "" && m.untold != nil {
 		return nil, fmt.Errorf("backup: %w", m.untold)

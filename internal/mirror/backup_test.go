@@ -32,10 +32,10 @@ func TestBackupsOfOneNameAtOnce(t *testing.T) {
 	one, other := v1.Hash{Algorithm: "sha256", Hex: "1"}, v1.Hash{Algorithm: "sha256", Hex: "2"}
 	for _, there := range []v1.Hash{one, other} {
 		store := &slow{there: there, began: make(chan struct{}), tell: make(chan struct{})}
-		at := &run{Runner: &Runner{Store: store}}
+		at := &round{Runner: &Runner{Store: store}}
 		answers := make(chan bool, 2)
 		ask := func() {
-			m := &move{run: at, now: v1.Descriptor{Digest: one}}
+			m := &move{round: at, now: v1.Descriptor{Digest: one}}
 			free, err := m.free(t.Context(), remote(manifest.CutReference("r/app:old")))
 			if err != nil {
 				t.Error(err)

@@ -8,8 +8,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// choose finds what is to be copied: by its descriptor alone where that is enough.
-func (r *run) choose(ctx context.Context, j *job) (*manifest.Selection, error) {
+// selection finds what is to be copied: by its descriptor alone where that is enough.
+func (r *round) selection(ctx context.Context, j *job) (*manifest.Selection, error) {
 	e := j.entry
 	switch {
 	case e.Program != "":
@@ -32,7 +32,7 @@ func (r *run) choose(ctx context.Context, j *job) (*manifest.Selection, error) {
 // assemble makes the index of a job's images. Unread, no more is read than their
 // descriptors where their platforms are declared; else each config is held against
 // what was declared, and says what was not.
-func (r *run) assemble(ctx context.Context, j *job, unread bool) (*manifest.Selection, error) {
+func (r *round) assemble(ctx context.Context, j *job, unread bool) (*manifest.Selection, error) {
 	a := manifest.Assembly{Items: j.items, TrustPlatforms: unread}
 	if !unread {
 		a.Log = r.Log

@@ -32,7 +32,7 @@ func (e *CollisionError) Hint() string {
 
 // first claims the targets that are known without asking anybody, in the order of
 // the entries, so that it is always the same one that comes too late.
-func (c *Claims) first(ctx context.Context, r *run, entries []*Entry) {
+func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 	for _, e := range entries {
 		if e.Tags.patterned() || strings.ContainsAny(e.Image, globbing) || e.Program != "" {
 			continue

@@ -19,14 +19,14 @@ import (
 
 // A move is an image on its way to one target.
 type move struct {
-	*run
-	job    *job
-	target Ref
-	also   []Ref                               // further names in a Docker archive
-	choose func() (*manifest.Selection, error) // once for all targets
-	finish func() (*manifest.Selection, error) // with each config read, where an index is made
-	clash  error                               // another image goes to the same target
-	result Result
+	*round
+	job      *job
+	target   Ref
+	also     []Ref                               // further names in a Docker archive
+	selected func() (*manifest.Selection, error) // once for all targets
+	finish   func() (*manifest.Selection, error) // with each config read, where an index is made
+	clash    error                               // another image goes to the same target
+	result   Result
 
 	chosen *manifest.Selection
 	now    v1.Descriptor // what the target names; zero for nothing
@@ -38,21 +38,21 @@ type move struct {
 
 // moves makes a move of each target of each job. What there is to copy is found out
 // once for all targets of a job. Where two images go to one target, neither does.
-func (r *run) moves(ctx context.Context, jobs []job) []*move {
+func (r *round) moves(ctx context.Context, jobs []job) []*move {
 	var all []*move
 	first := map[string]*move{}
 	for i := range jobs {
 		j := &jobs[i]
 		choose := sync.OnceValues(func() (*manifest.Selection, error) {
-			s, err := r.choose(ctx, j)
+			s, err := r.selection(ctx, j)
 			return s, sourced(err)
 		})
-		settle := sync.OnceValues(func() (*manifest.Selection, error) {
+		finish := sync.OnceValues(func() (*manifest.Selection, error) {
 			s, err := r.assemble(ctx, j, false)
 			return s, sourced(err)
 		})
 		for _, target := range j.targets {
-			m := &move{run: r, job: j, target: target, choose: choose, finish: settle}
+			m := &move{round: r, job: j, target: target, selected: choose, finish: finish}
 			all = append(all, m)
 			other, ok := first[target.key(j.source)]
 			switch {
@@ -74,10 +74,10 @@ func (r *run) moves(ctx context.Context, jobs []job) []*move {
 
 // queue waits until it is the move's turn and carries it out.
 func (m *move) queue(ctx context.Context) Result {
-	gate := m.semaphore(m.from(), m.target.at())
+	permits := m.semaphore(m.from(), m.target.at())
 	select {
-	case gate <- struct{}{}:
-		defer func() { <-gate }()
+	case permits <- struct{}{}:
+		defer func() { <-permits }()
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
@@ -166,10 +166,10 @@ func (m *move) do(ctx context.Context) error {
 // has to be made is made unread at first: where the configs say no more than what
 // was declared, that is enough to know that nothing has changed.
 func (m *move) compare(ctx context.Context) (err error) {
-	if m.chosen, err = m.pick(m.choose); err != nil {
+	if m.chosen, err = m.pick(m.selected); err != nil {
 		return err
 	}
-	if err := m.look(ctx); err != nil {
+	if err := m.resolveTarget(ctx); err != nil {
 		return err
 	}
 	if len(m.job.items) > 0 && m.now.Digest != m.chosen.Descriptor.Digest {
@@ -184,12 +184,12 @@ func (m *move) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// look asks what the target names. What has no name there is known by its digest. Where
+// resolveTarget asks what the target names. What has no name there is known by its digest. Where
 // the registry refuses to say, the image is copied, and the answer to that counts; a dry
 // run copies nothing and ends there.
-func (m *move) look(ctx context.Context) (err error) {
+func (m *move) resolveTarget(ctx context.Context) (err error) {
 	if m.chosen == nil && m.target.unnamed() {
-		if m.chosen, err = m.pick(m.choose); err != nil {
+		if m.chosen, err = m.pick(m.selected); err != nil {
 			return err
 		}
 	}
@@ -342,7 +342,7 @@ func (m *move) cut() bool { return m.chosen.Found.Digest != m.chosen.Descriptor.
 // program builds what the target does not have. A version that is there for all
 // platforms is not built again: versions do not change.
 func (m *move) program(ctx context.Context) error {
-	if err := m.look(ctx); err != nil {
+	if err := m.resolveTarget(ctx); err != nil {
 		return err
 	}
 	why := "the target has no such version"
@@ -367,7 +367,7 @@ func (m *move) program(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if m.chosen, err = m.pick(m.choose); err != nil {
+	if m.chosen, err = m.pick(m.selected); err != nil {
 		return err
 	}
 	return m.copy(ctx)
@@ -385,16 +385,16 @@ func (m *move) listed(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 	}
-	err := m.look(ctx)
+	err := m.resolveTarget(ctx)
 	return m.now.Digest != (v1.Hash{}), err
 }
 
-func (r *run) recall(kind, key string, v any) bool {
+func (r *round) recall(kind, key string, v any) bool {
 	return r.State != nil && r.State.Load(kind, key, v)
 }
 
 // remember keeps a record; one that cannot be kept costs a request.
-func (r *run) remember(ctx context.Context, kind, key string, v any) {
+func (r *round) remember(ctx context.Context, kind, key string, v any) {
 	if r.State == nil {
 		return
 	}

@@ -16,7 +16,7 @@ func (m *move) estimate(ctx context.Context) error {
 		return err
 	}
 	m.ends(Copied, "%s", m.reason())
-	to, err := m.kept()
+	to, err := m.backupName()
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ const globbing = "*?[{"
 // plan lists the images of an entry. Only the lists of tags and repositories are
 // read, and only where the entry's rules depend on them. lost are those of which
 // nothing could be found out; they stop no other.
-func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
+func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	switch {
 	case e.Template != "" || len(e.Images) > 0:
 		return r.planAssembled(ctx, e)
@@ -73,7 +73,7 @@ func (r *run) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, er
 
 // planLocal lists the images of a local place: the one that is named, or all, each with
 // what its name says.
-func (r *run) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, lost []Result, err error) {
+func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, lost []Result, err error) {
 	images, err := r.Store.Images(ctx, from.Place)
 	if err != nil {
 		return nil, nil, err
@@ -106,7 +106,7 @@ func (r *run) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, lo
 }
 
 // planRepository lists the images of one repository.
-func (r *run) planRepository(ctx context.Context, e *Entry, source manifest.Reference) (_ []job, err error) {
+func (r *round) planRepository(ctx context.Context, e *Entry, source manifest.Reference) (_ []job, err error) {
 	tags := []string{source.Tag}
 	switch {
 	case source.Digest != "":
@@ -128,14 +128,14 @@ func (r *run) planRepository(ctx context.Context, e *Entry, source manifest.Refe
 }
 
 // tags chooses among the tags of a repository, which are listed only if need be.
-func (r *run) tags(ctx context.Context, e *Entry, repo string) (there []string, err error) {
+func (r *round) tags(ctx context.Context, e *Entry, repo string) (there []string, err error) {
 	if e.Tags.patterned() {
 		if there, err = r.list(ctx, repo); err != nil {
 			return nil, err
 		}
 		there = ValidTags(ctx, r.Log, repo, there)
 	}
-	return e.Tags.choose(there), nil
+	return e.Tags.matching(there), nil
 }
 
 // ValidTags returns those of a repository's listed tags that an image can be pulled by,
@@ -151,7 +151,7 @@ func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []stri
 }
 
 // repositories returns those that a source's path stands for.
-func (r *run) repositories(ctx context.Context, source manifest.Reference) ([]manifest.Reference, error) {
+func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]manifest.Reference, error) {
 	if !strings.ContainsAny(source.Repository, globbing) {
 		return []manifest.Reference{source}, nil
 	}
@@ -175,7 +175,7 @@ func (r *run) repositories(ctx context.Context, source manifest.Reference) ([]ma
 var tagName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
 // jobs makes a job of each tag and says where it goes.
-func (r *run) jobs(e *Entry, source manifest.Reference, tags []string, from func(tag string) job) ([]job, error) {
+func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from func(tag string) job) ([]job, error) {
 	var out []job
 	for _, tag := range tags {
 		j := from(tag)
@@ -228,7 +228,7 @@ func target(text string, n Names, name, digest string) (Ref, error) {
 // planProgram lists the versions of a program that are to be there: without rules
 // the one that the go command takes for the latest, which is no pre-release where
 // there is any other.
-func (r *run) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
+func (r *round) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	module, version, _ := strings.Cut(e.Program, "@")
 	tags := []string{version}
 	if e.Tags.patterned() || version == "" || version == "latest" {
@@ -237,7 +237,7 @@ func (r *run) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []Res
 			return nil, nil, err
 		}
 		if tags = []string{latest}; !e.Tags.none() {
-			tags = e.Tags.choose(all)
+			tags = e.Tags.matching(all)
 		}
 	}
 	// A version may have a +, which a tag may not: names replaces it.
@@ -257,7 +257,7 @@ func (e *Entry) wanted() []ocispec.Platform {
 }
 
 // list returns the tags of a repository, which are read once a run.
-func (r *run) list(ctx context.Context, repo string) ([]string, error) {
+func (r *round) list(ctx context.Context, repo string) ([]string, error) {
 	return r.listings.Do(ctx, repo, func() (tags []string, err error) {
 		err = guard.Do(func() error { tags, err = r.Store.Tags(ctx, repo); return err })
 		return tags, err

@@ -12,7 +12,7 @@ import (
 )
 
 // planAssembled lists the images that are made of several.
-func (r *run) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
+func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	items := e.items()
 	tags := []string{""}
 	if slices.ContainsFunc(items, func(i manifest.Item) bool { return tagged(i.Ref) }) {
@@ -94,9 +94,9 @@ func (p Platform) fill(template string) string {
 
 // tagsOf finds the tags for which the images exist whose names depend on it: a
 // tag is there when any of them is, so that one that lacks a platform is noticed.
-func (r *run) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]string, error) {
+func (r *round) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]string, error) {
 	if !e.Tags.patterned() {
-		return e.Tags.choose(nil), nil
+		return e.Tags.matching(nil), nil
 	}
 	var there []string
 	for _, item := range items {
@@ -122,7 +122,7 @@ func (r *run) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]st
 			}
 		}
 	}
-	return e.Tags.choose(there), nil
+	return e.Tags.matching(there), nil
 }
 
 func between(text, before, after string) (middle string, ok bool) {

@@ -90,7 +90,7 @@ func (r *Report) Count() {
 }
 
 // Err joins what failed, nil for nothing. partly is whether something did not.
-func (r *Report) Err() (err error, partly bool) {
+func (r *Report) Err() (err error, partial bool) {
 	var errs []error
 	for _, e := range r.Entries {
 		for _, i := range e.Images {
@@ -117,8 +117,8 @@ func (r *Report) RetryAt() (latest time.Time) {
 
 // retryAt is the latest time that any error in the tree of err tells.
 func retryAt(err error) (latest time.Time) {
-	if told, ok := err.(interface{ RetryAt() (time.Time, bool) }); ok {
-		if at, ok := told.RetryAt(); ok {
+	if later, ok := err.(interface{ RetryAt() (time.Time, bool) }); ok {
+		if at, ok := later.RetryAt(); ok {
 			latest = at
 		}
 	}

@@ -70,16 +70,16 @@ type Runner struct {
 	Log *slog.Logger
 }
 
-// A run is a Runner at work.
-type run struct {
+// A round is a Runner at work.
+type round struct {
 	*Runner
 	start time.Time
 
-	mu       sync.Mutex
-	listings once.Memo[string, []string] // by repository
-	gates    map[string]chan struct{}    // by the hosts of source and target
-	backups  once.Memo[string, v1.Hash]  // what a tag keeps, by its name
-	counted  map[string]bool             // what a dry run has counted
+	mu         sync.Mutex
+	listings   once.Memo[string, []string] // by repository
+	semaphores map[string]chan struct{}    // by the hosts of source and target
+	backups    once.Memo[string, v1.Hash]  // what a tag keeps, by its name
+	counted    map[string]bool             // what a dry run has counted
 
 	all, done, sent int64 // images to go to their targets, there, and their bytes
 }
@@ -88,7 +88,7 @@ type run struct {
 const levelTransfer = slog.LevelDebug - 4
 
 // count tells how far the run is.
-func (r *run) count(ctx context.Context, all, done int, sent int64) {
+func (r *round) count(ctx context.Context, all, done int, sent int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all, r.done, r.sent = r.all+int64(all), r.done+int64(done), r.sent+sent
@@ -108,9 +108,9 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	if own.Claims == nil {
 		own.Claims = &Claims{}
 	}
-	at := &run{
+	at := &round{
 		Runner: &own, start: own.Now(),
-		gates: map[string]chan struct{}{},
+		semaphores: map[string]chan struct{}{},
 	}
 	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
 	own.Claims.first(ctx, at, entries)
@@ -125,7 +125,7 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 
 // entry carries out one entry. A panic fails the image that it happened with, or where
 // the images are found out the entry, and nothing else.
-func (r *run) entry(ctx context.Context, e *Entry) EntryReport {
+func (r *round) entry(ctx context.Context, e *Entry) EntryReport {
 	out := EntryReport{Name: e.Name, Started: r.Now().UTC(), Images: []Result{}}
 	var moves []*move
 	var lost []Result
@@ -199,17 +199,17 @@ func (e *Entry) source() string {
 
 // semaphore bounds the images that are under way between two hosts, so that a slow one
 // holds up nobody else.
-func (r *run) semaphore(source, target string) chan struct{} {
+func (r *round) semaphore(source, target string) chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := source + " " + target
-	if r.gates[key] == nil {
-		r.gates[key] = make(chan struct{}, atOnce)
+	if r.semaphores[key] == nil {
+		r.semaphores[key] = make(chan struct{}, atOnce)
 	}
-	return r.gates[key]
+	return r.semaphores[key]
 }
 
-func (r *run) programs(e *Entry) Programs {
+func (r *round) programs(e *Entry) Programs {
 	if r.Programs == nil {
 		return noPrograms{}
 	}

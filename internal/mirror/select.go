@@ -21,9 +21,9 @@ func (t Tags) patterned() bool {
 // none reports whether nothing was said of tags.
 func (t Tags) none() bool { return len(t.Exact) == 0 && !t.patterned() }
 
-// choose returns the tags to take of those there are: the exact ones in the order
+// matching returns the tags to take of those there are: the exact ones in the order
 // given, whether they are there or not, then the others, the newest first.
-func (t Tags) choose(there []string) []string {
+func (t Tags) matching(there []string) []string {
 	var out []string
 	for _, tag := range t.Exact {
 		if !slices.Contains(out, tag) {

@@ -51,7 +51,7 @@ func TestTagsChoose(t *testing.T) {
 		"newest beside exact":   {Tags{Newest: 1, Exact: []string{"v1.2.0"}, Semver: versions(t, "1.x")}, "v1.2.0 v1.10.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := strings.Join(c.rules.choose(there), " ")
+			got := strings.Join(c.rules.matching(there), " ")
 			if name == "all but referrers" {
 				got = strings.ReplaceAll(strings.TrimSuffix(got, " nightly-10 nightly-9 latest"), " 1.9 ", " v1.9 ")
 			}

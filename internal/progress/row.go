@@ -32,7 +32,7 @@ type row struct {
 // progress is how far one blob is.
 type progress struct{ bytes, size int64 }
 
-func (r *row) enter(state string) {
+func (r *row) startStep(state string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = state
@@ -50,10 +50,10 @@ func (r *row) count(done, all, bytes int64) {
 // amount is how much was sent, as text.
 func (r *row) amount() string {
 	r.mu.Lock()
-	told := r.text
+	text := r.text
 	r.mu.Unlock()
-	if told != "" {
-		return told
+	if text != "" {
+		return text
 	}
 	return r.sum().String()
 }

@@ -55,7 +55,7 @@ func (t *terminal) show(_ context.Context, e *event) error {
 		return t.count(e)
 	case e.level != slog.LevelInfo || t.over || !e.task.rowed():
 	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing || e.msg == msgCopying:
-		return t.enter(e)
+		return t.startRow(e)
 	case e.msg == msgDone || e.msg == msgFailed:
 		return t.restore(e)
 	}
@@ -78,8 +78,8 @@ func (t *terminal) mark(l slog.Level) string {
 	return "\x1b[" + hue + "m" + strings.TrimSuffix(text, " ") + "\x1b[0m "
 }
 
-// enter puts the state of a platform at work into its row.
-func (t *terminal) enter(e *event) error {
+// startRow puts the state of a platform at work into its row.
+func (t *terminal) startRow(e *event) error {
 	r := t.rows[e.task]
 	if r == nil {
 		t.open()
@@ -91,7 +91,7 @@ func (t *terminal) enter(e *event) error {
 		}
 		r.bar, t.rows[e.task] = bar, r
 	}
-	r.enter(e.msg)
+	r.startStep(e.msg)
 	return nil
 }
 

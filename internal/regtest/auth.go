@@ -76,15 +76,15 @@ func allows(have, want string) bool {
 
 // challenge answers 401 and says what is demanded.
 func (r *Registry) challenge(w http.ResponseWriter, req *http.Request) int {
-	demand := `Basic realm="regtest"`
+	challenge := `Basic realm="regtest"`
 	if r.options.Bearer {
 		realm := r.options.Realm
 		if realm == "" {
 			realm = r.server.URL + tokenPath
 		}
-		demand = fmt.Sprintf(`Bearer realm=%q,service="regtest",scope=%q`, realm, strings.Join(demanded(req), " "))
+		challenge = fmt.Sprintf(`Bearer realm=%q,service="regtest",scope=%q`, realm, strings.Join(demanded(req), " "))
 	}
-	w.Header().Set("WWW-Authenticate", demand)
+	w.Header().Set("WWW-Authenticate", challenge)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusUnauthorized)
 	_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`))

@@ -111,8 +111,8 @@ type node struct {
 
 // content is what is kept of a file, and what that costs.
 type content struct {
-	kept any
-	cost int64
+	value any
+	cost  int64
 }
 
 // chunk is the number of nodes that are allocated at once.
@@ -322,7 +322,7 @@ type Node struct {
 
 func (t *Tree) node(at uint32) Node {
 	n := t.at(at)
-	return Node{Kind: n.kind, Mode: int64(n.mode), UID: n.uid, GID: n.gid, Link: n.link, Content: t.contents[at].kept, tree: t, at: at}
+	return Node{Kind: n.kind, Mode: int64(n.mode), UID: n.uid, GID: n.gid, Link: n.link, Content: t.contents[at].value, tree: t, at: at}
 }
 
 // Name returns the last element of the node's path.
@@ -360,7 +360,7 @@ func (t *Tree) Lookup(name string) (Node, bool) {
 	}
 	p := position{}
 	for part := range elements(name) {
-		if p = t.enter(p, part); p.missing {
+		if p = t.step(p, part); p.missing {
 			return Node{}, false
 		}
 	}
@@ -375,8 +375,8 @@ type position struct {
 	missing bool   // it has no node
 }
 
-// enter goes from a place to a name in it.
-func (t *Tree) enter(p position, name string) position {
+// step goes from a place to a name in it.
+func (t *Tree) step(p position, name string) position {
 	next := position{name: name, missing: true}
 	if p.missing || t.count == 0 {
 		return next
@@ -426,7 +426,7 @@ func (t *Tree) Resolve(name string) (string, error) {
 		if len(places) > 0 {
 			here = places[len(places)-1]
 		}
-		next := t.enter(here, part)
+		next := t.step(here, part)
 		if !t.present(next) || t.at(next.at).kind != tar.TypeSymlink {
 			if length += len(part) + 1; length > MaxPath {
 				return "", fmt.Errorf("%.100s…: %w", Clean(name), ErrPath)

@@ -113,7 +113,7 @@ func (s *Store) restore(r record) error {
 	if err := errors.Join(s.removeDamaged(doc), s.missing(r.Repository, doc)); err != nil {
 		return err
 	}
-	if err := s.keep(r.Repository, d, doc, r.Body); err != nil || tag == "" {
+	if err := s.writeManifest(r.Repository, d, doc, r.Body); err != nil || tag == "" {
 		return err
 	}
 	if _, err := s.stat(tagFile(r.Repository, tag)); !errors.Is(err, fs.ErrNotExist) {

@@ -154,8 +154,8 @@ func allow(methods map[string]handler) string {
 
 // A line is what the log says of a request beside its name.
 type line struct {
-	status int
-	note   string
+	status  int
+	outcome string
 }
 
 type lineKey struct{}
@@ -178,7 +178,7 @@ func (a *api) logged(h http.Handler) http.Handler {
 		l := &line{status: http.StatusOK}
 		defer func() {
 			quoted := strconv.QuoteToASCII(r.RequestURI)
-			a.log.Printf("%s %s %d%s", r.Method, quoted[1:len(quoted)-1], l.status, l.note)
+			a.log.Printf("%s %s %d%s", r.Method, quoted[1:len(quoted)-1], l.status, l.outcome)
 		}()
 		h.ServeHTTP(&statusWriter{w, l}, r.WithContext(context.WithValue(r.Context(), lineKey{}, l)))
 	})
@@ -203,7 +203,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 // fail answers with an error of the specification.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, e *Error) {
 	if l, ok := r.Context().Value(lineKey{}).(*line); ok {
-		l.note = " " + e.Code + " " + e.Message
+		l.outcome = " " + e.Code + " " + e.Message
 	}
 	if e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "10")

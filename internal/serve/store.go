@@ -310,7 +310,7 @@ func (s *Store) PutManifest(repository, reference, mediaType string, body io.Rea
 	if err := s.missing(repository, doc); err != nil {
 		return Stored{}, err
 	}
-	if err := s.keep(repository, d, doc, raw); err != nil {
+	if err := s.writeManifest(repository, d, doc, raw); err != nil {
 		return Stored{}, err
 	}
 	if tag != "" {
@@ -319,8 +319,8 @@ func (s *Store) PutManifest(repository, reference, mediaType string, body io.Rea
 	return Stored{Digest: d, Subject: doc.subject}, err
 }
 
-// keep writes a manifest, after its descriptor among the referrers of its subject.
-func (s *Store) keep(repository string, d digest.Digest, doc *document, raw []byte) error {
+// writeManifest writes a manifest, after its descriptor among the referrers of its subject.
+func (s *Store) writeManifest(repository string, d digest.Digest, doc *document, raw []byte) error {
 	if doc.subject != "" {
 		descriptor, err := json.Marshal(ocispec.Descriptor{
 			MediaType: doc.mediaType, Digest: d, Size: int64(len(raw)),

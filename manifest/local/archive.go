@@ -167,7 +167,7 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 			return err
 		}
 	}
-	if err := w.keep(ctx, old, im); err != nil {
+	if err := w.addArchived(ctx, old, im); err != nil {
 		return err
 	}
 	return a.write(ctx, im, w.blobs)
@@ -185,14 +185,14 @@ func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 		return nil, nil
 	case err != nil:
 		return nil, &hinted{err, "remove the file, or name another"}
-	case t.kept:
+	case t.borrowed:
 		return nil, &FormatError{a.String(), "what is there is compressed, and archives are written as they are", "remove the file, or name another"}
 	}
 	return t, nil
 }
 
-// keep lists what im's entries reach that is in the old archive.
-func (w *walk) keep(ctx context.Context, old *tarFile, im *ocispec.Index) error {
+// addArchived lists what im's entries reach that is in the old archive.
+func (w *walk) addArchived(ctx context.Context, old *tarFile, im *ocispec.Index) error {
 	for _, e := range im.Manifests {
 		d, err := descriptor(e)
 		if err != nil {

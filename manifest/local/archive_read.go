@@ -22,21 +22,21 @@ type tarFile struct {
 	at    map[string]extent
 	links map[string]string // to what they lead; see follow
 
-	content *os.File // while it is looked through, or kept
-	size    int64
-	kept    bool // content is what the archive had in it, and stays open
+	content  *os.File // while it is looked through, or kept
+	size     int64
+	borrowed bool // content is what the archive had in it, and stays open
 }
 
 // close ends the reading of what is not kept.
 func (t *tarFile) close() {
-	if !t.kept {
+	if !t.borrowed {
 		_ = t.content.Close() // nothing was written
 	}
 }
 
 // section opens a part of the content.
 func (t *tarFile) section(e extent) (io.ReadCloser, error) {
-	if t.kept {
+	if t.borrowed {
 		return io.NopCloser(io.NewSectionReader(t.content, e.offset, e.size)), nil
 	}
 	f, err := os.Open(t.file)

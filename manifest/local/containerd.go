@@ -40,7 +40,7 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 	im := newIndex()
 	entry{name: tag.TagStr(), desc: d, content: content}.into(im)
 	im.Manifests[0].Annotations[annotationImageName] = canonical(tag.Name())
-	return k.tool().run(ctx, func(out io.Writer) error { return writeTar(ctx, out, im, w.blobs) }, k.args("images", "import", "--all-platforms", "-")...)
+	return k.tool().start(ctx, func(out io.Writer) error { return writeTar(ctx, out, im, w.blobs) }, k.args("images", "import", "--all-platforms", "-")...)
 }
 
 // Available reports whether the command is there and containerd answers it; the

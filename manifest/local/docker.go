@@ -86,7 +86,7 @@ func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) 
 	if err != nil {
 		return err
 	}
-	return k.tool().run(ctx, func(w io.Writer) error { return tarball.Write(tag, img, w) }, "load")
+	return k.tool().start(ctx, func(w io.Writer) error { return tarball.Write(tag, img, w) }, "load")
 }
 
 func (k *Docker) tool() tool {

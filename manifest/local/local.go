@@ -119,12 +119,12 @@ func (p Place) Sink() (manifest.Sink, error) {
 	default:
 		return nil, hint("write "+forms, "%q is no local place", p.Form)
 	}
-	packer, packs := sink.(manifest.BatchPutter)
+	batch, batches := sink.(manifest.BatchPutter)
 	switch {
 	case p.Name == "":
 		return sink, nil
-	case packs:
-		return &renamedBatchPutter{renamed{sink, p.Ref()}, packer}, nil
+	case batches:
+		return &renamedBatchPutter{renamed{sink, p.Ref()}, batch}, nil
 	}
 	return &renamed{sink, p.Ref()}, nil
 }
@@ -175,7 +175,7 @@ func (r *renamed) choose(ref string) string {
 
 type renamedBatchPutter struct {
 	renamed
-	packer manifest.BatchPutter
+	batch manifest.BatchPutter
 }
 
 func (r *renamedBatchPutter) PutAll(ctx context.Context, all ...manifest.Named) error {
@@ -183,7 +183,7 @@ func (r *renamedBatchPutter) PutAll(ctx context.Context, all ...manifest.Named) 
 	for i := range all {
 		all[i].Ref = r.choose(all[i].Ref)
 	}
-	return r.packer.PutAll(ctx, all...)
+	return r.batch.PutAll(ctx, all...)
 }
 
 // A hinted error knows the way out.

@@ -37,7 +37,7 @@ func (t tool) probe(ctx context.Context, args ...string) error {
 	silent := hint(t.failed, "%s says nothing for %s", t.name(), probeTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, silent)
 	defer cancel()
-	return t.run(ctx, nil, args...)
+	return t.start(ctx, nil, args...)
 }
 
 // name is the tool's, as it is run.
@@ -48,9 +48,9 @@ func (t tool) name() string {
 	return t.standard
 }
 
-// run runs the tool with what feed writes as its standard input. An error of feed
+// start runs the tool with what feed writes as its standard input. An error of feed
 // comes before what the tool makes of input that ends too early.
-func (t tool) run(ctx context.Context, feed func(io.Writer) error, args ...string) error {
+func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...string) error {
 	command := t.command
 	if len(command) == 0 {
 		command = []string{t.standard}
@@ -60,7 +60,7 @@ func (t tool) run(ctx context.Context, feed func(io.Writer) error, args ...strin
 	cmd.WaitDelay = toolGrace
 	output := &bounded{}
 	cmd.Stdout, cmd.Stderr = output, output
-	fed, err := t.start(ctx, cmd, feed)
+	fed, err := t.feedTo(ctx, cmd, feed)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return hint(t.way, "%s is not installed", command[0])
@@ -84,8 +84,8 @@ func (t tool) run(ctx context.Context, feed func(io.Writer) error, args ...strin
 	return nil
 }
 
-// start starts the tool and feeds it.
-func (t tool) start(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) error) (<-chan error, error) {
+// feedTo starts the tool and feeds it.
+func (t tool) feedTo(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) error) (<-chan error, error) {
 	fed := make(chan error, 1)
 	if feed == nil {
 		fed <- nil

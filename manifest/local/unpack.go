@@ -72,7 +72,7 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 		err = &FormatError{"", "not a tar file, but one that " + other + " compressed", "unpack it first; gzip and zstd are read as they are"}
 	case packed:
 		defer f.Close() //nolint:errcheck // nothing was written
-		t.kept = true
+		t.borrowed = true
 		t.content, t.size, err = u.unpack(ctx, f, scratch)
 	}
 	if err == nil {

@@ -164,7 +164,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 
 // has asks whether r has b. told is false where the registry refuses the question: b
 // may be there, and is sent as if it were not.
-func (c *Client) has(ctx context.Context, r repository, b blob) (there, told bool, err error) {
+func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered bool, err error) {
 	k := r.blob(http.MethodHead, b.Digest)
 	k.scopes = c.scopes(r)
 	k.want = append(k.want, http.StatusNotFound)

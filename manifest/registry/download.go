@@ -16,19 +16,19 @@ import (
 
 // A download reads a blob through as many requests as it takes.
 type download struct {
-	ctx     context.Context
-	client  *Client
-	repo    repository
-	want    v1.Descriptor
-	part    bool  // not all of it is read, so that nothing can be verified here
-	end     int64 // where reading ends
-	hash    hash.Hash
-	got     int64 // where reading is
-	resp    *http.Response
-	request *request
-	tries   *retries
-	seen    int64 // got when the tries were counted
-	told    *transfer
+	ctx      context.Context
+	client   *Client
+	repo     repository
+	want     v1.Descriptor
+	part     bool  // not all of it is read, so that nothing can be verified here
+	end      int64 // where reading ends
+	hash     hash.Hash
+	got      int64 // where reading is
+	resp     *http.Response
+	request  *request
+	tries    *retries
+	seen     int64 // got when the tries were counted
+	progress *transfer
 }
 
 func (c *Client) download(ctx context.Context, r repository, want v1.Descriptor) (io.ReadCloser, error) {
@@ -47,7 +47,7 @@ func (c *Client) downloadPart(ctx context.Context, r repository, want v1.Descrip
 	}
 	d := &download{ctx: ctx, client: c, repo: r, want: want, hash: hasher, tries: c.transport.retries(r.host)}
 	d.got, d.seen, d.end, d.part = from, from, to, from > 0 || to < want.Size
-	d.told = c.transfer(ctx, "download", r, want.Digest, want.Size)
+	d.progress = c.transfer(ctx, "download", r, want.Digest, want.Size)
 	return d, d.open()
 }
 
@@ -117,7 +117,7 @@ func (d *download) Read(p []byte) (int, error) {
 		}
 		_, _ = d.hash.Write(p[:n]) // a hash never fails
 		d.got += int64(n)
-		d.told.at(d.got)
+		d.progress.at(d.got)
 		switch {
 		case d.got == d.end && err == nil:
 			return n, d.finish(nil)
@@ -157,7 +157,7 @@ func (d *download) finish(err error) error {
 		return d.client.mirrorMismatch(d.repo, d.request.from, mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
 	}
 	if errors.Is(err, io.EOF) {
-		d.told.done()
+		d.progress.done()
 	}
 	return err
 }

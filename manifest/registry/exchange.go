@@ -23,7 +23,7 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 		return nil, k.ended(err)
 	}
 	reserve := cmp.Or(k.host.QuotaReserve, w.reserve)
-	settle, ok := k.host.quotaBudget.reserve(k.pulls, reserve)
+	answered, ok := k.host.quotaBudget.reserve(k.pulls, reserve)
 	if !ok {
 		leave()
 		return nil, k.reserved(reserve)
@@ -34,11 +34,11 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 	ctx, watch := newWatch(ctx, w.patience)
 	resp, err := w.follow(ctx, k, watch, authorization)
 	if k.token || err != nil || k.redirected(resp) {
-		settle(nil)
+		answered(nil)
 	} else {
-		settle(resp)
+		answered(resp)
 		k.host.heed(resp)
-		k.host.answers(true)
+		k.host.setReachable(true)
 	}
 	if err != nil {
 		e := k.broken(ctx, watch, err)

@@ -95,7 +95,7 @@ type credentialsOrigin struct {
 // helpers asks each credential helper for each key once, whatever came of it.
 type helpers struct {
 	limit   time.Duration // of one question; 0 means helperLimit
-	answers once.Memo[helperKey, authn.AuthConfig]
+	results once.Memo[helperKey, authn.AuthConfig]
 }
 
 type helperKey struct{ helper, key string }
@@ -114,7 +114,7 @@ func helpersOf(ctx context.Context) *helpers {
 // get asks a helper, or returns what it answered before. An error is remembered, too, but
 // not that of a run that ends.
 func (h *helpers) get(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
-	return share(ctx, h.answers.Do, helperKey{helper, key}, func() (authn.AuthConfig, error) {
+	return share(ctx, h.results.Do, helperKey{helper, key}, func() (authn.AuthConfig, error) {
 		return authfile.Get(ctx, cmp.Or(h.limit, helperLimit), helper, key)
 	})
 }

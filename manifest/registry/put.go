@@ -81,8 +81,8 @@ func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, co
 	if err != nil {
 		return err
 	}
-	told := d
-	if subject, err := subjectOf(raw, &told); err != nil || subject == (v1.Hash{}) {
+	own := d
+	if subject, err := subjectOf(raw, &own); err != nil || subject == (v1.Hash{}) {
 		return err
 	}
 	err = ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })

@@ -42,11 +42,11 @@ func (c *Client) Quotas() map[string]Quota {
 
 // A quotaBudget is a host's quota on its way down.
 type quotaBudget struct {
-	mu      sync.Mutex
-	quota   Quota
-	until   time.Time // the quota is whole again; zero when none is known
-	begun   int       // readings of manifests
-	settled int       // of them
+	mu    sync.Mutex
+	quota Quota
+	until time.Time // the quota is whole again; zero when none is known
+	begun int       // readings of manifests
+	reads int       // of them
 }
 
 // left returns the quota and when it is whole again.
@@ -59,28 +59,28 @@ func (a *quotaBudget) left() (Quota, time.Time, bool) {
 // reserve begins a request. One that pulls is counted, unless that would touch the
 // reserve; 0 reserves nothing, not even what is not there. settle, called once,
 // takes in the answer, or nil for none.
-func (a *quotaBudget) reserve(pulls bool, reserve int) (settle func(*http.Response), ok bool) {
+func (a *quotaBudget) reserve(pulls bool, reserve int) (answered func(*http.Response), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before := a.settled
+	before := a.reads
 	if !pulls {
-		return func(resp *http.Response) { a.settle(resp, before, 0) }, true
+		return func(resp *http.Response) { a.answered(resp, before, 0) }, true
 	}
 	if reserve > 0 && time.Now().Before(a.until) && a.quota.Remaining <= reserve {
 		return nil, false
 	}
 	a.begun++
 	a.quota.Remaining = max(0, a.quota.Remaining-1)
-	return func(resp *http.Response) { a.settle(resp, before, 1) }, true
+	return func(resp *http.Response) { a.answered(resp, before, 1) }, true
 }
 
-// settle takes in the answer to a request that counts as pulls, and before which so
+// answered takes in the answer to a request that counts as pulls, and before which so
 // many others were settled: of those the registry knew for sure when it answered, of
 // later ones it may not.
-func (a *quotaBudget) settle(resp *http.Response, before, pulls int) {
+func (a *quotaBudget) answered(resp *http.Response, before, pulls int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.settled += pulls
+	a.reads += pulls
 	if resp == nil {
 		return
 	}

@@ -90,7 +90,7 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 		return list, err
 	}
 	now, err := c.listAt(ctx, reference{repository: r, tag: manifest.ReferrersTag(subject)}, subject)
-	return referring(now.Manifests), err
+	return referrersOf(now.Manifests), err
 }
 
 // byAPI asks the API. It returns false where the registry does not have it.
@@ -187,11 +187,11 @@ func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Re
 	if err != nil {
 		return nil, mismatch("%s: not a list of referrers: %w", of, err)
 	}
-	return referring(list), nil
+	return referrersOf(list), nil
 }
 
-// referring makes referrers of a list, but for what is no entry.
-func referring(list []v1.Descriptor) []manifest.Referrer {
+// referrersOf makes referrers of a list, but for what is no entry.
+func referrersOf(list []v1.Descriptor) []manifest.Referrer {
 	out := make([]manifest.Referrer, 0, len(list))
 	for _, d := range list {
 		if d.Digest != (v1.Hash{}) {

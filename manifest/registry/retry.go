@@ -60,7 +60,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 	}
 	if e.final || r.tries >= limit {
 		if e.brief && !e.final {
-			r.host.answers(false)
+			r.host.setReachable(false)
 		}
 		e.final = true
 		return &e
@@ -101,8 +101,8 @@ func (h *host) briefly() int {
 	return maxTriesBrief
 }
 
-// answers remembers whether somebody is there.
-func (h *host) answers(yes bool) {
+// setReachable remembers whether somebody is there.
+func (h *host) setReachable(yes bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.absent = !yes

@@ -98,9 +98,9 @@ func (k *session) hasAPI(r repository) {
 }
 
 // lacksAPI notes that r has no referrers API, or that no repository of its host has.
-func (k *session) lacksAPI(r repository, everywhere bool) {
+func (k *session) lacksAPI(r repository, allOfHost bool) {
 	k.flag(&k.noReferrersAPI, r.key())
-	if everywhere {
+	if allOfHost {
 		k.flag(&k.noReferrersAPI, r.host.name)
 	}
 }

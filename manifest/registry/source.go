@@ -108,7 +108,7 @@ func (c *Client) checked(ctx context.Context, r reference, raw []byte, header ht
 	if err != nil {
 		return nil, err
 	}
-	c.keep(r, raw, want)
+	c.cacheManifest(r, raw, want)
 	c.observed(r.repository, want)
 	return content, nil
 }
@@ -125,8 +125,8 @@ func claimed(header http.Header, raw []byte) (v1.Hash, error) {
 	return digestOf("sha256", raw)
 }
 
-// keep puts a manifest into the cache, and what its tag names.
-func (c *Client) keep(r reference, raw []byte, d v1.Descriptor) {
+// cacheManifest puts a manifest into the cache, and what its tag names.
+func (c *Client) cacheManifest(r reference, raw []byte, d v1.Descriptor) {
 	if c.cache == nil {
 		return
 	}

@@ -25,18 +25,18 @@ const maxRenewals = 3
 
 // An upload is one blob on its way.
 type upload struct {
-	c       *Client
-	repo    repository
-	blob    blob
-	session *uploadSession
-	offset  int64 // what the session has
-	most    int64 // that any session had: only tries without progress count
-	refused int   // how often a session was refused
-	renewed int   // how often credentials were
-	chunk   int64 // how large the last chunk was
-	strayed int   // how often the session was not where it was left
-	told    *transfer
-	tries   *retries
+	c        *Client
+	repo     repository
+	blob     blob
+	session  *uploadSession
+	offset   int64 // what the session has
+	most     int64 // that any session had: only tries without progress count
+	refused  int   // how often a session was refused
+	renewed  int   // how often credentials were
+	chunk    int64 // how large the last chunk was
+	strayed  int   // how often the session was not where it was left
+	progress *transfer
+	tries    *retries
 }
 
 // upload sends b through s, or through a session of its own if s is nil: one PUT
@@ -45,17 +45,17 @@ type upload struct {
 // used up is closed.
 func (c *Client) upload(ctx context.Context, r repository, b blob, s *uploadSession) error {
 	u := &upload{c: c, repo: r, blob: b, session: s}
-	u.told = c.transfer(ctx, "upload", r, b.Digest, b.Size)
+	u.progress = c.transfer(ctx, "upload", r, b.Digest, b.Size)
 	u.tries = c.transport.retries(r.host)
 	for {
 		err := u.send(ctx)
 		if err == nil {
-			u.told.done()
+			u.progress.done()
 			return nil
 		}
 		done, err := u.recover(ctx, err)
 		if done {
-			u.told.done()
+			u.progress.done()
 			return nil
 		}
 		if err != nil {
@@ -75,7 +75,7 @@ func (u *upload) send(ctx context.Context) error {
 		u.session, u.offset = s, 0
 	}
 	if u.offset == 0 && u.c.session.chunk(u.repo.host.name) == 0 {
-		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, moved: u.told.at})
+		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, moved: u.progress.at})
 	}
 	for u.offset < u.blob.Size {
 		if err := u.patch(ctx); err != nil {
@@ -120,8 +120,8 @@ func (u *upload) commit(ctx context.Context, body *requestBody) error {
 // doubt looks for the blob after an answer that no registry gives, but a page that
 // stands before one may. Where the registry does not say, the PUT of the manifest does.
 func (u *upload) doubt(ctx context.Context, k *request, resp *http.Response) error {
-	there, told, err := u.c.has(ctx, u.repo, u.blob)
-	if err == nil && told && !there {
+	there, answered, err := u.c.has(ctx, u.repo, u.blob)
+	if err == nil && answered && !there {
 		err = k.noEffect(resp)
 	}
 	return err
@@ -150,7 +150,7 @@ func (u *upload) patch(ctx context.Context) error {
 	k.body = &requestBody{
 		size:  size,
 		open:  func() (io.ReadCloser, error) { return u.blob.section(from, size) },
-		moved: func(sent int64) { u.told.at(from + sent) },
+		moved: func(sent int64) { u.progress.at(from + sent) },
 	}
 	resp, err := u.c.transport.do(ctx, k)
 	if err != nil {
