@@ -84,7 +84,7 @@ func (x *index) Image(h v1.Hash) (v1.Image, error) {
 	if img, ok := c.(v1.Image); ok {
 		return img, nil
 	}
-	return nil, mismatch("%s is no image", h)
+	return nil, mismatch("%s is not an image", h)
 }
 
 func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
@@ -95,7 +95,7 @@ func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	if idx, ok := c.(v1.ImageIndex); ok {
 		return idx, nil
 	}
-	return nil, mismatch("%s is no index", h)
+	return nil, mismatch("%s is not an index", h)
 }
 
 // Other returns a child whose media type is unknown.
@@ -110,7 +110,7 @@ func (x *index) Other(h v1.Hash) (manifest.Content, error) {
 		}
 		return manifest.Uninterpreted(d, raw, func(d v1.Descriptor) (manifest.Content, error) { return read(x.ctx, x.store, d) })
 	}
-	return nil, notFound("%s lists no %s", x.desc.Digest, h)
+	return nil, notFound("%s does not list %s", x.desc.Digest, h)
 }
 
 func (x *index) child(h v1.Hash) (manifest.Content, error) {
@@ -119,7 +119,7 @@ func (x *index) child(h v1.Hash) (manifest.Content, error) {
 			return read(x.ctx, childStore{x.store, x}, d)
 		}
 	}
-	return nil, notFound("%s lists no %s", x.desc.Digest, h)
+	return nil, notFound("%s does not list %s", x.desc.Digest, h)
 }
 
 // An image is the lazy [v1.Image] of a manifest in a store.

@@ -52,7 +52,7 @@ func (w *walk) add(c manifest.Content, d v1.Descriptor, depth int) error {
 		return err
 	}
 	if is.Digest != d.Digest {
-		return mismatch("%s stands for %s", d.Digest, is.Digest)
+		return mismatch("%s has the digest %s", d.Digest, is.Digest)
 	}
 	switch c := c.(type) {
 	case v1.ImageIndex:

@@ -110,7 +110,7 @@ func (i *image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
 			return i.layer(at, d), nil
 		}
 	}
-	return nil, fmt.Errorf("%s: no layer %s", i.repo.by(i.digest), h)
+	return nil, fmt.Errorf("%s: has no layer %s", i.repo.by(i.digest), h)
 }
 
 // readConfig reads the config once, bounded and verified.

@@ -35,7 +35,7 @@ func (x *index) Image(h v1.Hash) (v1.Image, error) {
 	}
 	img, ok := content.(v1.Image)
 	if !ok {
-		return nil, mismatch("%s is no image", x.repo.by(h))
+		return nil, mismatch("%s is not an image", x.repo.by(h))
 	}
 	return img, nil
 }
@@ -48,7 +48,7 @@ func (x *index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	}
 	inner, ok := content.(v1.ImageIndex)
 	if !ok {
-		return nil, mismatch("%s is no index", x.repo.by(h))
+		return nil, mismatch("%s is not an index", x.repo.by(h))
 	}
 	return inner, nil
 }
@@ -67,7 +67,7 @@ func (x *index) Other(h v1.Hash) (manifest.Content, error) {
 			return x.client.content(x.ctx, x.repo, raw, d)
 		})
 	}
-	return nil, fmt.Errorf("%s lists no %s", x.repo.by(x.digest), h)
+	return nil, fmt.Errorf("%s does not list %s", x.repo.by(x.digest), h)
 }
 
 func (x *index) child(h v1.Hash) (manifest.Content, error) {
@@ -76,5 +76,5 @@ func (x *index) child(h v1.Hash) (manifest.Content, error) {
 			return x.client.get(x.ctx, x.repo.by(h), d)
 		}
 	}
-	return nil, fmt.Errorf("%s lists no %s", x.repo.by(x.digest), h)
+	return nil, fmt.Errorf("%s does not list %s", x.repo.by(x.digest), h)
 }
