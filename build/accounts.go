@@ -59,16 +59,16 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 
 // noAccount words that a base has no such user or group, and which it has.
 func noAccount(base PlannedBase, what, name string, names []string) *SpecError {
-	e := &SpecError{Field: "image: user", Reason: fmt.Sprintf("%s: base %s has no %s of that name", name, base.Ref, what)}
+	e := &SpecError{Field: "image: user", Reason: fmt.Sprintf("%s: base image %s has no %s of this name", name, base.Ref, what)}
 	const most, longest = 40, 64 // names, and bytes of one; useradd(8) takes 32
 	names = slices.DeleteFunc(names, func(name string) bool { return len(name) > longest })
 	switch {
 	case len(names) == 0:
-		e.Way = "it names none; write the number, which is taken as it is"
+		e.Way = "the base image lists none; use a number, which needs no entry"
 	case len(names) > most:
-		e.Way = fmt.Sprintf("it has %s and %d more; a number is taken as it is", strings.Join(names[:most], ", "), len(names)-most)
+		e.Way = fmt.Sprintf("the base image has %s and %d more; a number needs no entry", strings.Join(names[:most], ", "), len(names)-most)
 	default:
-		e.Way = "it has " + strings.Join(names, ", ") + "; a number is taken as it is"
+		e.Way = "the base image has " + strings.Join(names, ", ") + "; a number needs no entry"
 	}
 	return e
 }

@@ -91,7 +91,7 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 	slices.SortFunc(have, platform.Compare)
 	have = slices.CompactFunc(have, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
 	if len(have) == 0 {
-		return nil, &BaseError{Ref: s.Base, Err: errors.New("has no platform that Go builds for")}
+		return nil, &BaseError{Ref: s.Base, Err: errors.New("has no platform that Go supports")}
 	}
 	return have, nil
 }
@@ -108,7 +108,7 @@ func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) 
 		case !errors.As(err, &target) && !errors.As(err, &variant):
 			return nil, err
 		default:
-			b.log.InfoContext(ctx, "left out: "+err.Error())
+			b.log.InfoContext(ctx, "skipped: "+err.Error())
 		}
 	}
 	return list, nil
@@ -184,8 +184,8 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 	}
 	if len(missing) > 0 {
 		return &BaseError{
-			Ref: Static, Err: fmt.Errorf("has no %s, only linux", platform.Keys(missing)),
-			Way: "give these platforms a base of their own: --base static --base " + platform.Key(missing[0]) + "=IMAGE, or in .mabuild.yaml base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
+			Ref: Static, Err: fmt.Errorf("does not support %s, only linux", platform.Keys(missing)),
+			Way: "set another base image for these platforms: --base static --base " + platform.Key(missing[0]) + "=IMAGE, or in .mabuild.yaml base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
 		}
 	}
 	return nil
@@ -194,14 +194,14 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 // lacks words what a base does not have, and what it has.
 func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
 	slices.SortFunc(have, platform.Compare)
-	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no %s; it has %s", platform.Keys(missing), platform.Keys(have))}
+	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have))}
 	if c.index {
-		e.Way = "leave those platforms out, or give them a base of their own"
+		e.Way = "omit these platforms, or set another base image for them"
 		return e
 	}
-	e.Way = "it is an image for one platform: name its index"
+	e.Way = "this is an image of one platform; use its index"
 	if index, ok := b.indexOf(ctx, c); ok {
-		e.Way = "it is an image for one platform; the index that holds it is " + index
+		e.Way = "this is an image of one platform; its index is " + index
 	}
 	return e
 }

@@ -199,11 +199,11 @@ func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("what is said for %s alone: %w", key, err))
+			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))
 			continue
 		}
 		s.buildRecord.aim(p)
-		b.log.DebugContext(ctx, "what is said for "+key+" alone is not needed: it is not built")
+		b.log.DebugContext(ctx, "ignored the settings for "+key+", which is not built")
 	}
 	return errors.Join(errs...)
 }

@@ -27,7 +27,7 @@ func (b *bases) get(ctx context.Context, ref string) (*candidates, error) {
 
 func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
 	if b.source == nil {
-		return nil, &BaseError{Ref: ref, Err: errors.New("no source of bases"), Way: "use static or scratch"}
+		return nil, &BaseError{Ref: ref, Err: errors.New("no source of base images"), Way: "use static or scratch"}
 	}
 	content, err := b.source.Get(ctx, ref)
 	if err != nil {
@@ -70,18 +70,18 @@ func (c *candidates) list(content manifest.Content) (err error) {
 
 // invalid says why nothing can stand on content.
 func (c *candidates) invalid(content manifest.Content) error {
-	e := &BaseError{Ref: c.ref, Err: errors.New("has no image whose platform is known"), Way: "mabuild inspect " + c.ref + " lists what it has"}
+	e := &BaseError{Ref: c.ref, Err: errors.New("has no image with a known platform"), Way: "mabuild inspect " + c.ref + " lists its images"}
 	if c.index {
 		return e
 	}
 	if entries, err := manifest.Identified(content); err == nil {
 		switch one := entries[0]; {
 		case one.Kind == manifest.KindArtifact:
-			e.Err, e.Way = fmt.Errorf("is no image but an artifact, %s", one.Type), ""
+			e.Err, e.Way = fmt.Errorf("is an artifact (%s), not an image", one.Type), ""
 		case one.Placed():
 			e.Err, e.Way = errors.New("is a WebAssembly module and has no file system"), "use scratch"
 		default:
-			e.Err, e.Way = errors.New("its config names no platform"), "make an index that names it: mabuild manifest create NEW "+c.ref+"=linux/amd64"
+			e.Err, e.Way = errors.New("its config has no platform"), "create an index that declares it: mabuild manifest create NEW "+c.ref+"=linux/amd64"
 		}
 	}
 	return e
@@ -124,7 +124,7 @@ func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage
 		return fail(err)
 	}
 	if len(m.Layers) != len(f.layers) {
-		return fail(fmt.Errorf("%w: %d layers in the manifest, %d to be had", manifest.ErrMismatch, len(m.Layers), len(f.layers)))
+		return fail(fmt.Errorf("%w: %d layers in the manifest, %d available", manifest.ErrMismatch, len(m.Layers), len(f.layers)))
 	}
 	if said := len(f.config.RootFS.DiffIDs); said != len(m.Layers) {
 		return fail(fmt.Errorf("%w: %s: %d layers in the manifest, %d in the config", manifest.ErrMismatch, platform.Key(want), len(m.Layers), said))

@@ -45,7 +45,7 @@ func (c Compression) validate() error {
 	f, ok := formats[c.Format]
 	switch {
 	case !ok:
-		return &SpecError{Field: "compression", Reason: fmt.Sprintf("%q is none", c.Format), Way: "gzip or zstd"}
+		return &SpecError{Field: "compression", Reason: fmt.Sprintf("unknown format %q", c.Format), Way: "use gzip or zstd"}
 	case c.Level < 1 || c.Level > f.highest:
 		return &SpecError{Field: "compression", Reason: fmt.Sprintf("%s has levels 1 to %d, not %d", c.Format, f.highest, c.Level)}
 	}

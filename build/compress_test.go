@@ -145,7 +145,7 @@ func TestSplitFails(t *testing.T) {
 
 func TestCompressionValidates(t *testing.T) {
 	for text, c := range map[string]Compression{
-		`compression: "lz4" is none`:                   {Format: "lz4"},
+		`compression: unknown format "lz4"`:            {Format: "lz4"},
 		"compression: gzip has levels 1 to 9, not 10":  {Format: Gzip, Level: 10},
 		"compression: gzip has levels 1 to 9, not -1":  {Level: -1},
 		"compression: zstd has levels 1 to 22, not 23": {Format: Zstd, Level: 23},

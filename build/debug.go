@@ -35,7 +35,7 @@ func (e *DebuggerError) Error() string {
 	for i, p := range e.Platforms {
 		keys[i] = platform.Key(p)
 	}
-	return "Delve does not build for " + strings.Join(keys, ", ")
+	return "Delve does not support " + strings.Join(keys, ", ")
 }
 
 // Hint names the platforms that it does build for.
@@ -45,7 +45,7 @@ func (e *DebuggerError) Hint() string {
 		have = append(have, pair)
 	}
 	slices.Sort(have)
-	return "--platforms with one or more of " + strings.Join(have, ", ")
+	return "use --platforms with one or more of " + strings.Join(have, ", ")
 }
 
 // pair is os/architecture, which is what decides whether there is a debugger.
@@ -64,7 +64,7 @@ func (s Spec) debuggable() error {
 			without = append(without, p)
 		}
 		if e := s.Config.Entrypoint; len(e) > 0 && e[0] != programPath(s, p) {
-			errs = append(errs, &SpecError{Field: "image: entrypoint", Reason: fmt.Sprintf("%s is not the program, which is what the debugger starts", e[0]), Way: "--entrypoint " + programPath(s, p)})
+			errs = append(errs, &SpecError{Field: "image: entrypoint", Reason: fmt.Sprintf("%s is not the program, but the debugger starts the program", e[0]), Way: "use --entrypoint " + programPath(s, p)})
 		}
 	}
 	if len(without) > 0 {

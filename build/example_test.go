@@ -125,7 +125,7 @@ func ExampleSpec_Validate() {
 	_, err := build.Spec{Path: "bin/app", Config: build.Config{Env: []string{"HOME"}}}.Validate()
 	fmt.Println(err)
 	// Output:
-	// platforms: there are none
+	// platforms: no platform is set
 	// path: "bin/app" is not an absolute path of a file
 	// image: env: "HOME" is not NAME=value
 }

@@ -48,7 +48,7 @@ func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 		}
 		for _, e := range found {
 			if e.pointer() {
-				warn(fmt.Sprintf("files: /%s is a pointer of Git LFS, not the file itself; git lfs pull fetches it", e.name))
+				warn(fmt.Sprintf("files: /%s is a Git LFS pointer; fetch the file with git lfs pull", e.name))
 			}
 		}
 		entries = append(entries, found...)
@@ -67,11 +67,11 @@ func fileError(f File, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Reason = f.From + " does not exist"
 	case errors.Is(err, intree.ErrOutside):
-		e.Reason = f.From + " leads out of the tree"
-		e.Way = "copy it in: files come from below the directory of .mabuild.yaml"
+		e.Reason = f.From + " is outside the source tree"
+		e.Way = "copy the file into the directory of .mabuild.yaml"
 	case errors.Is(err, intree.ErrGit):
-		e.Reason = f.From + " is in git's own directory"
-		e.Way = "name another file: that directory may hold credentials, and is never copied"
+		e.Reason = f.From + " is inside .git"
+		e.Way = "use another file; .git can contain credentials and is never copied"
 	}
 	return e
 }
@@ -142,7 +142,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 // regular is the entry of a file, hashed.
 func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e entry, err error) {
 	if !info.Mode().IsRegular() {
-		return e, &SpecError{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", and an image holds files, directories and links", Way: "leave it out of what is copied"}
+		return e, &SpecError{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", but an image can hold only files, directories and links", Way: "exclude it from the copied directory"}
 	}
 	r, err := root.Open(from)
 	if err != nil {
@@ -220,7 +220,7 @@ func symlink(root *os.Root, name, rel, at string) (entry, error) {
 		return entry{}, err
 	}
 	if filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), target)) {
-		return entry{}, &SpecError{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which leads out of what is copied", name, target), Way: "copy what it leads to"}
+		return entry{}, &SpecError{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which is outside the copied directory", name, target), Way: "copy the target of the link instead"}
 	}
 	return entry{name: at, kind: tar.TypeSymlink, mode: 0o777, link: filepath.ToSlash(target)}, nil
 }

@@ -29,8 +29,8 @@ func TestFilesStayInTheTree(t *testing.T) {
 		}
 	}
 	for from, want := range map[string]string{
-		"web": "to to/a", ".git": "git's own", "git/config": "git's own", ".git/config": "git's own", "sub": "to to/b", "web/../.git/config": "git's own",
-		"out/secret": "leads out", "out": "leads out", "proc/environ": "leads out", "../x": "leads out", "/etc/passwd": "leads out", outside + "/secret": "leads out",
+		"web": "to to/a", ".git": "inside .git", "git/config": "inside .git", ".git/config": "inside .git", "sub": "to to/b", "web/../.git/config": "inside .git",
+		"out/secret": "is outside", "out": "is outside", "proc/environ": "is outside", "../x": "is outside", "/etc/passwd": "is outside", outside + "/secret": "is outside",
 		"same/a": "to", "abs/a": "to", "same": "to to/a", "none": "does not exist",
 	} {
 		entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: from, To: "/to"}}}, func(string) {})

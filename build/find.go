@@ -37,7 +37,7 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 	q := crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()}
 	found, err := b.goc.Find(ctx, q)
 	if unusable(err) && ctx.Err() == nil { // a cache that is full, or has no locks, costs time alone
-		b.log.DebugContext(ctx, "making a module without the cache: "+err.Error())
+		b.log.DebugContext(ctx, "fetching the module without the cache: "+err.Error())
 		q.Scratch = filepath.Join(b.Work, "modules")
 		found, err = b.goc.Find(ctx, q)
 	}

@@ -27,7 +27,7 @@ func TestErrorsOfHostileBasesAreShort(t *testing.T) {
 		t.Errorf("%.2000v", err)
 	}
 	e := noAccount(PlannedBase{Ref: "base"}, "user", "bob", []string{strings.Repeat("x", 500_000), "root"})
-	if e.Way != "it has root; a number is taken as it is" {
+	if e.Way != "the base image has root; a number needs no entry" {
 		t.Errorf("%.200s", e.Way)
 	}
 }

@@ -76,7 +76,7 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 				return d, nil
 			}
 		}
-		return "", &SpecError{Field: "media_types", Reason: fmt.Sprintf("Docker's cannot carry %s", t), Way: "use OCI media types"}
+		return "", &SpecError{Field: "media_types", Reason: fmt.Sprintf("Docker's media types do not support %s", t), Way: "use OCI media types"}
 	}
 	return t, nil
 }

@@ -141,8 +141,8 @@ func TestWindowsHasNoNumbers(t *testing.T) {
 func TestNamesThatNoLayerHolds(t *testing.T) {
 	for name, want := range map[string]string{
 		"etc/passwd": "", "a/.wh": "", "a/x.wh.y": "", "a/.whx": "", strings.Repeat("a", 255): "", "ü/ö": "",
-		"etc/.wh.passwd": "deletes files", ".wh..wh..opq": "deletes files", ".wh.d/x": "deletes files", strings.Repeat("a", 256): "has 256 bytes",
-		strings.Repeat("a/", 2100): "has 4200 bytes", "a\xff": "not UTF-8",
+		"etc/.wh.passwd": "delete files", ".wh..wh..opq": "delete files", ".wh.d/x": "delete files", strings.Repeat("a", 256): "has 256 bytes",
+		strings.Repeat("a/", 2100): "has 4200 bytes", "a\xff": "not valid UTF-8",
 	} {
 		err := holdable(name, false)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
@@ -183,7 +183,7 @@ func TestPointersOfLFS(t *testing.T) {
 	if _, err := fileEntries(Spec{Dir: dir, Files: []File{{From: "web", To: "/srv"}}}, func(text string) { warned = append(warned, text) }); err != nil {
 		t.Fatal(err)
 	}
-	if len(warned) != 1 || !strings.Contains(warned[0], "/srv/model.bin is a pointer of Git LFS") {
+	if len(warned) != 1 || !strings.Contains(warned[0], "/srv/model.bin is a Git LFS pointer") {
 		t.Errorf("%q", warned)
 	}
 }

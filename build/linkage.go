@@ -37,7 +37,7 @@ func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error
 	case l.Interpreter == "":
 		return nil
 	case how.Cgo && how.C.Static:
-		return &LinkageError{Base: base.Ref, Wants: []string{fmt.Sprintf("cgo: static, and yet the program wants the loader %s", l.Interpreter)}}
+		return &LinkageError{Base: base.Ref, Wants: []string{fmt.Sprintf("cgo: static is set, but the program requires the loader %s", l.Interpreter)}}
 	}
 	return r.layers.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
 		return system{tree: t, files: r.files}.suits(base.Ref, l)

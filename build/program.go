@@ -100,22 +100,22 @@ const (
 // an archive cannot write.
 func holdable(name string, windows bool) error {
 	refuse := func(format string, args ...any) error {
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("/%s: ", strings.ToValidUTF8(name, "\ufffd")) + fmt.Sprintf(format, args...), Way: "give it another name"}
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("/%s: ", strings.ToValidUTF8(name, "\ufffd")) + fmt.Sprintf(format, args...), Way: "rename it"}
 	}
 	if len(name) > maxPath {
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("a path has %d bytes, and at most %d are possible", len(name), maxPath), Way: "give it another name"}
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("a path has %d bytes, more than the limit of %d", len(name), maxPath), Way: "rename it"}
 	}
 	if !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
-		return refuse("the name is not UTF-8, which archives write")
+		return refuse("the name is not valid UTF-8")
 	}
 	for element := range strings.SplitSeq(name, "/") {
 		switch {
 		case strings.HasPrefix(element, ".wh."):
-			return refuse("a name that begins with .wh. deletes files of the base in a layer")
+			return refuse("names that begin with .wh. are reserved: they delete files of the base image")
 		case len(element) > maxElement:
-			return refuse("a name has %d bytes, and at most %d are possible", len(element), maxElement)
+			return refuse("a name has %d bytes, more than the limit of %d", len(element), maxElement)
 		case windows && (strings.ContainsAny(element, `<>:"|?*\`) || strings.HasSuffix(element, ".") || strings.HasSuffix(element, " ")):
-			return refuse("Windows has no such name")
+			return refuse("Windows does not allow this name")
 		}
 	}
 	return nil

@@ -159,7 +159,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 }
 
 // errForgotten says that the cache lost what the memory of a build speaks of.
-var errForgotten = errors.New("remembered, and not to be had")
+var errForgotten = errors.New("recorded, but not available")
 
 // recalled makes the image of a program that is known and whose layer is in the
 // cache, and reports whether it could. Should the layer turn out to be broken when
@@ -230,7 +230,7 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	}
 	r.writeSum(bin.Path, program.content)
 	if program.content != known.Content {
-		return fmt.Errorf("the sources changed meanwhile: the program was %s and is %s", known.Content, program.content)
+		return fmt.Errorf("the sources changed during the build: the program was %s and is %s", known.Content, program.content)
 	}
 	return use(bin, program)
 }

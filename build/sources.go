@@ -153,7 +153,7 @@ func (s *sources) resolve(path string) (string, error) {
 func (s *sources) within(file string) error {
 	_, err := s.resolve(file)
 	if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
-		return &SpecError{Field: "sources", Reason: file + " leads out of the tree", Way: "copy what it leads to, or allow its directory with --allow-path"}
+		return &SpecError{Field: "sources", Reason: file + " is outside the source tree", Way: "copy the target of the link into the source tree, or allow its directory with --allow-path"}
 	}
 	return nil // what else is wrong is the go command's to say
 }
@@ -256,7 +256,7 @@ func (s *sources) includes(dir, file string) error {
 		return nil //nolint:nilerr // Go ignores it, or says what is wrong
 	}
 	if info.Size() > maxAssembly {
-		return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s is larger than %d MiB, which assembly never is", file, maxAssembly>>20)}
+		return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s is larger than %d MiB, the limit for assembly files", file, maxAssembly>>20)}
 	}
 	content, err := os.ReadFile(file) //nolint:gosec // as above
 	if err != nil {
@@ -275,7 +275,7 @@ func (s *sources) includes(dir, file string) error {
 		_, serr := os.Stat(real) //nolint:gosec // as above
 		// What is not beside the file is looked for in Go's own directories.
 		if err != nil || serr != nil && (filepath.IsAbs(name) || slices.Contains(strings.Split(filepath.ToSlash(name), "/"), "..")) {
-			return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which leads out of the tree", file, name), Way: "copy what it includes into the package"}
+			return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which is outside the source tree", file, name), Way: "copy the included file into the package"}
 		}
 		if serr == nil {
 			if err := s.includes(dir, real); err != nil {

@@ -141,11 +141,11 @@ func (s Spec) Validate() (Spec, error) {
 	slices.SortFunc(s.Platforms, platform.Compare)
 	for i, p := range s.Platforms[min(1, len(s.Platforms)):] {
 		if platform.Compare(s.Platforms[i], p) == 0 {
-			complain("platforms", "", "%s stands there twice", platform.Key(p))
+			complain("platforms", "", "%s is listed twice", platform.Key(p))
 		}
 	}
 	if len(s.Platforms) == 0 && !s.All {
-		complain("platforms", "for example linux/amd64,linux/arm64", "there are none")
+		complain("platforms", "for example linux/amd64,linux/arm64", "no platform is set")
 	}
 	if s.Base == "" {
 		s.Base = Static
@@ -166,12 +166,12 @@ func (s Spec) Validate() (Spec, error) {
 		errs = append(errs, s.Overrides[key].validate("overrides: "+key+": "))
 	}
 	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations)+len(s.ManifestAnnotations) > 0 {
-		complain("annotations", "leave them out, or use OCI media types", "Docker's media types carry none")
+		complain("annotations", "omit them, or use OCI media types", "Docker's media types do not support annotations")
 	}
 	s.Compression = s.Compression.full()
 	errs = append(errs, s.Compression.validate())
 	if s.Docker && s.Compression.Format == Zstd {
-		complain("compression", "use gzip, or OCI media types", "Docker's media types have no word for zstd")
+		complain("compression", "use gzip, or OCI media types", "Docker's media types do not support zstd")
 	}
 	if s.Time.IsZero() {
 		s.Time = time.Unix(0, 0)
@@ -187,11 +187,11 @@ func (f File) validate() error {
 	case !path.IsAbs(f.To):
 		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q is not absolute", f.To), Way: "write /" + f.To}
 	case slices.Contains(strings.Split(f.To, "/"), ".."):
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q has a .. in it", f.To)}
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q contains ..", f.To)}
 	case f.UID < 0 || f.GID < 0:
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("owner %d:%d is none", f.UID, f.GID)}
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("owner %d:%d is invalid", f.UID, f.GID)}
 	case f.Mode&^0o7777 != 0:
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is none", f.Mode)}
+		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is invalid", f.Mode)}
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func (f File) validate() error {
 func (c Compile) validate(where string) error {
 	var errs []error
 	if t := c.C.Toolchain; t != "" && !slices.Contains([]string{crosscompile.GNU, crosscompile.Zig, crosscompile.Custom}, t) {
-		errs = append(errs, &SpecError{Field: where + "cgo: toolchain", Reason: fmt.Sprintf("%q is none", t), Way: "gnu, zig or custom"})
+		errs = append(errs, &SpecError{Field: where + "cgo: toolchain", Reason: fmt.Sprintf("unknown toolchain %q", t), Way: "use gnu, zig or custom"})
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.C.Env)) {
 		errs = append(errs, Compile{Env: c.C.Env[key]}.validate(where+"cgo: "+key+": "))
@@ -210,11 +210,11 @@ func (c Compile) validate(where string) error {
 		case !ok || name == "":
 			errs = append(errs, &SpecError{Field: where + "env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
 		case crosscompile.Owned(name):
-			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is mabuild's to set", Way: "platforms, cgo, ldflags, gcflags and build_tags say it"})
+			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is set by mabuild", Way: "use platforms, cgo, ldflags, gcflags and build_tags instead"})
 		}
 	}
 	if c.Race && !c.Cgo {
-		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector is compiled with cgo, which is off", Way: "--cgo, or cgo in the file, with a C compiler for each platform"})
+		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector requires cgo, which is off", Way: "use --cgo, or cgo in the configuration file, with a C compiler for each platform"})
 	}
 	return errors.Join(errs...)
 }
@@ -225,7 +225,7 @@ func (c Config) validate() error {
 	var errs []error
 	for field, list := range map[string][]string{"entrypoint": c.Entrypoint, "cmd": c.Cmd} {
 		if len(list) > 0 && list[0] == "" {
-			errs = append(errs, &SpecError{Field: "image: " + field, Reason: "begins with nothing", Way: "leave it out"})
+			errs = append(errs, &SpecError{Field: "image: " + field, Reason: "the first element is empty", Way: "omit it"})
 		}
 	}
 	for _, kv := range c.Env {
@@ -234,12 +234,12 @@ func (c Config) validate() error {
 		}
 	}
 	if h := c.Healthcheck; h != nil && (len(h.Test) < 2 || h.Test[1] == "") && !slices.Equal(h.Test, []string{"NONE"}) {
-		errs = append(errs, &SpecError{Field: "image: healthcheck", Reason: "has no command", Way: "cmd: [/mabuild/api, health]"})
+		errs = append(errs, &SpecError{Field: "image: healthcheck", Reason: "has no command", Way: "for example cmd: [/mabuild/api, health]"})
 	}
 	for _, p := range c.Ports {
 		number, _, _ := strings.Cut(p, "/")
 		if n, err := strconv.Atoi(number); !port.MatchString(p) || err != nil || n < 1 || n > 65535 {
-			errs = append(errs, &SpecError{Field: "image: ports", Reason: fmt.Sprintf("%q is no port", p), Way: "write 8080/tcp"})
+			errs = append(errs, &SpecError{Field: "image: ports", Reason: fmt.Sprintf("%q is not a port", p), Way: "for example 8080/tcp"})
 		}
 	}
 	return errors.Join(errs...)

@@ -115,7 +115,7 @@ func (s system) loaders() (text string, some bool) {
 	}
 	switch {
 	case count == 0:
-		return "no loader at all", false
+		return "no loader", false
 	case count > len(list):
 		return fmt.Sprintf("%s and %d more", strings.Join(list, ", "), count-len(list)), true
 	}
@@ -141,9 +141,9 @@ func (e *LinkageError) Error() string {
 // Hint returns the way out.
 func (e *LinkageError) Hint() string {
 	if e.Static {
-		return "link the C library in (cgo: {static: true}), or take a base that has it"
+		return "link the C library statically (cgo: {static: true}), or use a base image that has it"
 	}
-	return "take a newer base or one with the same C library, or an older compiler, or link the library in (cgo: {static: true})"
+	return "use a newer base image or one with the same C library, use an older compiler, or link the library statically (cgo: {static: true})"
 }
 
 // suits checks what a program wants against what it finds: its loader, its
@@ -157,16 +157,16 @@ func (s system) suits(base string, l crosscompile.Linkage) error {
 	if !has {
 		loaders, some := s.loaders()
 		e.Static = !some
-		e.Wants = append(e.Wants, fmt.Sprintf("the program wants the loader %s (%s), and the base has %s", l.Interpreter, family(l.Interpreter), loaders))
+		e.Wants = append(e.Wants, fmt.Sprintf("the program requires the loader %s (%s), but the base image has %s", l.Interpreter, family(l.Interpreter), loaders))
 		return e // which the rest would only say again
 	}
 	for _, library := range s.lacks(l.Libraries) {
 		if !ofMusl(library, l.Interpreter) {
-			e.Wants = append(e.Wants, fmt.Sprintf("the program wants the library %s, which the base has not", library))
+			e.Wants = append(e.Wants, fmt.Sprintf("the program requires the library %s, which the base image lacks", library))
 		}
 	}
 	if has := s.glibc(); has != "" && crosscompile.CompareGlibc(l.Glibc, has) > 0 {
-		e.Wants = append(e.Wants, fmt.Sprintf("the program wants GLIBC_%s, and the base's glibc is of GLIBC_%s", l.Glibc, has))
+		e.Wants = append(e.Wants, fmt.Sprintf("the program requires GLIBC_%s, but the base image has GLIBC_%s", l.Glibc, has))
 	}
 	if len(e.Wants) > 0 {
 		return e

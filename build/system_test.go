@@ -35,15 +35,15 @@ func TestSuits(t *testing.T) {
 		want  string
 	}{
 		{"glibc on Debian", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.30"}, ""},
-		{"too new", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "wants GLIBC_2.34, and the base's glibc is of GLIBC_2.30"},
+		{"too new", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "requires GLIBC_2.34, but the base image has GLIBC_2.30"},
 		{"2.4 is before 2.30", debian, nil, crosscompile.Linkage{Interpreter: glibc, Glibc: "2.4"}, ""},
-		{"a library", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, "wants the library libz.so.1"},
+		{"a library", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, "requires the library libz.so.1"},
 		{"a library among files", debian, []entry{{name: "srv/libz.so.1"}}, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
 		{"musl on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.musl-x86_64.so.1"}}, ""},
 		{"musl as zig calls it", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.so"}}, ""},
-		{"glibc on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: glibc}, "loader " + glibc + " (glibc), and the base has /lib/ld-musl-x86_64.so.1"},
-		{"musl on Debian", debian, nil, crosscompile.Linkage{Interpreter: musl}, "loader " + musl + " (musl), and the base has /usr/lib64/ld-linux-x86-64.so.2"},
-		{"nothing there", tree{}, nil, crosscompile.Linkage{Interpreter: glibc}, "no loader at all"},
+		{"glibc on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: glibc}, "loader " + glibc + " (glibc), but the base image has /lib/ld-musl-x86_64.so.1"},
+		{"musl on Debian", debian, nil, crosscompile.Linkage{Interpreter: musl}, "loader " + musl + " (musl), but the base image has /usr/lib64/ld-linux-x86-64.so.2"},
+		{"nothing there", tree{}, nil, crosscompile.Linkage{Interpreter: glibc}, "no loader"},
 		{"the loader among files", tree{}, []entry{{name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
 		{"links in a circle", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
 	} {

@@ -44,7 +44,7 @@ func tag(text string) string {
 	return text[:min(len(text), maxTag)]
 }
 
-const wayOfTemplates = "templates know .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug, and nothing else"
+const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug"
 
 // Expand fills in a template: {{.Version}}, {{.Commit}}, {{.ShortCommit}},
 // {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Another name, or a value
@@ -75,7 +75,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	}
 	var names []string
 	if plain(t.Root.Nodes, &names) != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in: it does more than name a value", text), Way: wayOfTemplates}
+		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: wayOfTemplates}
 	}
 	for _, name := range names {
 		if v.values()[name] == "" {
@@ -87,12 +87,12 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
 		var part bytes.Buffer
 		if err := t.Execute(&part, v.values()); err != nil {
-			return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q cannot be filled in", text), Way: wayOfTemplates}
+			return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q is not a valid template", text), Way: wayOfTemplates}
 		}
 		if node.Type() != parse.NodeText && !fit(part.String()) {
 			return "", &SpecError{
-				Field: "template", Reason: fmt.Sprintf("%q: %q has a character that flags give a meaning", text, part.String()),
-				Way: "the functions tag and slug leave such characters out: {{tag .Branch}}",
+				Field: "template", Reason: fmt.Sprintf("%q: %q contains a character that has a special meaning in flags", text, part.String()),
+				Way: "remove such characters with the functions tag and slug: {{tag .Branch}}",
 			}
 		}
 		b.Write(part.Bytes())
@@ -109,7 +109,7 @@ func (v Vars) values() map[string]string {
 
 // empty says why a template cannot be filled in.
 func (v Vars) empty(text, name string) error {
-	e := &SpecError{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value"}
+	e := &SpecError{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value instead of the template"}
 	why := v.Why[name]
 	if why == nil {
 		why = v.Why[""]
@@ -156,7 +156,7 @@ func plain(nodes []parse.Node, names *[]string) error {
 	return nil
 }
 
-var errNotPlain = errors.New("does more than name a value")
+var errNotPlain = errors.New("can only contain values")
 
 // ExpandAll fills in each template of list.
 func (v Vars) ExpandAll(list []string) ([]string, error) { return expandAll(list, v.Expand) }

@@ -144,23 +144,23 @@ func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 		case exists && there.Kind == tar.TypeDir && e.kind == tar.TypeDir:
 			e.mode, e.uid, e.gid = there.Mode, there.UID, there.GID
 		case exists && there.Kind == tar.TypeDir:
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is a directory in the base", name)}
+			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is a directory in the base image", name)}
 		}
 		e.name = name
 		if other, twice := placed[name]; twice && (other.kind != tar.TypeDir || e.kind != tar.TypeDir) {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s would be written twice", name)}
+			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
 		}
 		placed[name] = e
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if other, ok := placed[dir]; ok {
 				if other.kind != tar.TypeDir {
-					return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s would lie in /%s, which is no directory", name, dir)}
+					return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", name, dir)}
 				}
 				continue
 			}
 			parent := directory(dir, 0o755)
 			if n, ok := t.Lookup(dir); ok && n.Kind != tar.TypeDir {
-				return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is no directory in the base", dir)}
+				return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is not a directory in the base image", dir)}
 			} else if ok {
 				parent.mode, parent.uid, parent.gid = n.Mode, n.UID, n.GID
 			}
@@ -169,7 +169,7 @@ func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 	}
 	for name, e := range placed { // one may have come after what lies below it
 		if parent, ok := placed[path.Dir(name)]; ok && parent.kind != tar.TypeDir {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s would lie in /%s, which is no directory", e.name, parent.name)}
+			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.name, parent.name)}
 		}
 	}
 	list := make([]entry, 0, len(placed))

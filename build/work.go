@@ -19,7 +19,7 @@ func (e *WorkError) Error() string { return fmt.Sprintf("work directory %s: %v",
 func (e *WorkError) Unwrap() error { return e.Err }
 
 // Hint returns the way out.
-func (e *WorkError) Hint() string { return "TMPDIR names another place for it" }
+func (e *WorkError) Hint() string { return "set TMPDIR to use another directory" }
 
 // cramped returns a [*WorkError] if the work directory has no room, which neither
 // compilers nor linkers say clearly, and something failed that needs it.

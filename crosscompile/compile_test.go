@@ -162,7 +162,7 @@ func TestCheckNamesEveryPlatform(t *testing.T) {
 	if err == nil {
 		t.Fatal("no complaint")
 	}
-	for _, want := range []string{"does not build for linux/amd46", `no variant "v7" of linux/amd64`, "does not build for plan9/arm64"} {
+	for _, want := range []string{"does not support linux/amd46", `no variant "v7" of linux/amd64`, "does not support plan9/arm64"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\ndoes not say %q", err, want)
 		}

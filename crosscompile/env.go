@@ -67,7 +67,7 @@ func (e *VariantError) Hint() string {
 	if len(e.Known) == 0 {
 		return fmt.Sprintf("write %s/%s", e.Platform.OS, e.Platform.Architecture)
 	}
-	return "it has " + strings.Join(e.Known, ", ")
+	return "the variants are " + strings.Join(e.Known, ", ")
 }
 
 // Env returns the variables that make the go command build for p, every one

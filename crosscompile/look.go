@@ -28,20 +28,20 @@ func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platf
 	for _, p := range list {
 		switch choice := g.chooseToolchain(p, c); {
 		case !slices.Contains(supported, p.OS+"/"+p.Architecture):
-			e.refuse(p, "Go has no cgo there", "")
+			e.refuse(p, "Go does not support cgo for this platform", "")
 		case choice.cc == "":
-			reason := c.toolchain() + " has no C compiler for it"
+			reason := c.toolchain() + " has no C compiler for this platform"
 			if c.toolchain() == Custom {
-				reason = "custom names no C compiler for it"
+				reason = "no custom C compiler is set for this platform"
 			}
-			e.refuse(p, reason, "name one: cgo: {cc: {"+platform.Key(p)+": COMMAND}}, or "+variable("CC_FOR_", platform.Key(p))+"=COMMAND in the environment")
+			e.refuse(p, reason, "set one: cgo: {cc: {"+platform.Key(p)+": COMMAND}}, or "+variable("CC_FOR_", platform.Key(p))+"=COMMAND in the environment")
 		case !installed(choice.cc):
 			e.miss(p, choice.cc, choice.namedCC)
 		case choice.namedCXX && !installed(choice.cxx):
 			e.miss(p, choice.cxx, true)
 		default:
 			if reason := g.tooNew(ctx, p, choice.cc); reason != "" {
-				e.refuse(p, reason, "take arm-linux-gnueabi-gcc or zig, whose start code is older")
+				e.refuse(p, reason, "use arm-linux-gnueabi-gcc or zig, which have older start code")
 			}
 		}
 	}
@@ -86,7 +86,7 @@ func (g *Go) tooNew(ctx context.Context, p ocispec.Platform, command string) str
 	}
 	for line := range strings.Lines(string(out)) {
 		if has, ok := strings.CutPrefix(line, "#define __ARM_ARCH "); ok && strings.TrimSpace(has) > want {
-			return fmt.Sprintf("%s has start code for ARMv%s, which an ARMv%s cannot run", program, strings.TrimSpace(has), want)
+			return fmt.Sprintf("%s has start code for ARMv%s, which ARMv%s cannot run", program, strings.TrimSpace(has), want)
 		}
 	}
 	return ""

@@ -26,7 +26,7 @@ func IsPattern(pkg string) bool { return strings.Contains(pkg, "...") }
 // q.Aims. That there is none is a [*PackageError].
 func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	if strings.Contains(q.Pattern, "@") {
-		return nil, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, and a version goes with one package", Way: "write module/path@version for each program"}
+		return nil, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, but a version requires a single package", Way: "write module/path@version for each program"}
 	}
 	dir, err := filepath.Abs(q.Dir)
 	if err != nil {
@@ -45,7 +45,7 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 		}
 		for _, p := range all {
 			if p.Error != nil && len(p.IgnoredGoFiles) == 0 && p.ImportPath != q.Pattern { // go build refuses it, too
-				broken = append(broken, &PackageError{Pattern: p.ImportPath, Reason: p.broken(), Way: cmp.Or(wayOf(p.Error.Err), "mend it, or name the programs one by one")})
+				broken = append(broken, &PackageError{Pattern: p.ImportPath, Reason: p.broken(), Way: cmp.Or(wayOf(p.Error.Err), "fix it, or name the programs one by one")})
 				continue
 			}
 			if p.Name != "main" {
@@ -66,7 +66,7 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	}
 	g.tellModules(ctx, dir, q.Pattern)
 	if len(mains) == 0 {
-		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package among these", Way: g.nearby(ctx, q.Dir)}
+		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package", Way: g.nearby(ctx, q.Dir)}
 	}
 	slices.Sort(mains)
 	return slices.Compact(mains), nil
@@ -144,7 +144,7 @@ func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
 		}
 		rel, err := filepath.Rel(dir, filepath.Dir(path))
 		if err == nil {
-			g.Log.WarnContext(ctx, fmt.Sprintf("%s leaves out ./%s, which is a module of its own: name it as ./%s/..., or list it in go.work", pattern, filepath.ToSlash(rel), filepath.ToSlash(rel)))
+			g.Log.WarnContext(ctx, fmt.Sprintf("%s does not include ./%s, which is a separate module: add ./%s/..., or list it in go.work", pattern, filepath.ToSlash(rel), filepath.ToSlash(rel)))
 		}
 		return nil
 	})

@@ -79,7 +79,7 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
 	}
 	if IsPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
-		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, one package is wanted", Way: "name the main package, or several of them"}
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, but a single package is required", Way: "name the main package, or several of them"}
 	}
 	if pkg, version, ok := strings.Cut(q.Pattern, "@"); ok && !isDir(q.Dir, q.Pattern) {
 		return g.findVersion(ctx, q, pkg, version)

@@ -63,7 +63,7 @@ func TestFindRefuses(t *testing.T) {
 		{"app", "./...", "is a pattern", "name the main package"},
 		{"app", "std", "is a pattern", "name the main package"},
 		{"app", "-toolexec=x", "begins with a dash", "directory"},
-		{"app", "not a path@v1.0.0", "is no import path", "module/path@version"},
+		{"app", "not a path@v1.0.0", "is not an import path", "module/path@version"},
 		{"app", "example.com/x@", "has no version", "@latest"},
 	} {
 		_, err := new(crosscompile.Go).Find(t.Context(), crosscompile.Query{Dir: filepath.Join(root, c.dir), Pattern: c.pattern, Scratch: t.TempDir()})

@@ -27,9 +27,9 @@ func (e *ModuleError) Hint() string { return e.Way }
 
 // unreachable words a failure to fetch modules in what tc asks.
 func (tc *toolchain) unreachable(pattern, reason string) error {
-	way := "can the module proxies be reached? GOPROXY names none"
+	way := "check that the module proxies can be reached; GOPROXY is empty"
 	if proxies := tc.lookup("GOPROXY"); proxies != "" {
-		way = "can the module proxies be reached? GOPROXY=" + withoutUsers(proxies)
+		way = "check that the module proxies can be reached: GOPROXY=" + withoutUsers(proxies)
 	}
 	return &ModuleError{Pattern: pattern, Reason: reason, Way: way}
 }

@@ -29,7 +29,7 @@ const scratchGoMod = "module scratch\n\ngo 1.17\n"
 // go.sum is written as the checksum database confirms it.
 func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Package, error) {
 	if err := module.CheckImportPath(pkg); err != nil {
-		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is no import path", Way: "write module/path@version, for example github.com/prometheus/node_exporter@v1.12.1"}
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is not an import path", Way: "write module/path@version, for example github.com/prometheus/node_exporter@v1.12.1"}
 	}
 	if version == "" {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "has no version", Way: "write " + pkg + "@latest"}
@@ -157,7 +157,7 @@ func (s scratch) download(ctx context.Context) (*downloaded, error) {
 	if err := s.require(ctx); err != nil { // which says why not
 		return nil, err
 	}
-	return nil, &PackageError{Pattern: s.Pattern, Reason: "is in no module", Way: "write module/path@version"}
+	return nil, &PackageError{Pattern: s.Pattern, Reason: "does not belong to a module", Way: "write module/path@version"}
 }
 
 // require makes the directory's module require the wanted one.
@@ -181,7 +181,7 @@ func (s scratch) require(ctx context.Context) error {
 	} else if !unknown {
 		return tc.unreachable(s.Pattern, reason)
 	}
-	return &PackageError{Pattern: s.Pattern, Reason: reason, Way: "is the path right, and does that version exist?"}
+	return &PackageError{Pattern: s.Pattern, Reason: reason, Way: "check the path, and that this version exists"}
 }
 
 // withoutDownloads leaves out of the go command's words what it downloaded.
@@ -240,8 +240,8 @@ func refuseReplace(goMod, pattern string) error {
 	}
 	return &PackageError{
 		Pattern: pattern,
-		Reason:  fmt.Sprintf("its go.mod has %s lines, which hold only in the main module", strings.Join(kinds, " and ")),
-		Way:     "--as-main builds the module as the main one",
+		Reason:  fmt.Sprintf("its go.mod has %s lines, which apply only to the main module", strings.Join(kinds, " and ")),
+		Way:     "use --as-main to build it as the main module",
 	}
 }
 

@@ -20,15 +20,15 @@ type TargetError struct {
 }
 
 func (e *TargetError) Error() string {
-	return fmt.Sprintf("%s does not build for %s/%s", e.Version, e.Platform.OS, e.Platform.Architecture)
+	return fmt.Sprintf("%s does not support %s/%s", e.Version, e.Platform.OS, e.Platform.Architecture)
 }
 
 // Hint names what it does build for.
 func (e *TargetError) Hint() string {
 	if len(e.Near) == 0 {
-		return "`mabuild platforms` lists what it builds for"
+		return "list the supported platforms with mabuild platforms"
 	}
-	return fmt.Sprintf("for %s it has %s", e.Platform.OS, strings.Join(e.Near, ", "))
+	return fmt.Sprintf("for %s it supports %s", e.Platform.OS, strings.Join(e.Near, ", "))
 }
 
 // Targets returns what dir's Go can build, as platforms with default variants,

@@ -63,7 +63,7 @@ var passed = []string{
 }
 
 // ErrNoGo is returned when there is no go command.
-var ErrNoGo = errors.New("no go command")
+var ErrNoGo = errors.New("go command not found")
 
 type noGo struct{ err error }
 
@@ -135,7 +135,7 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	}
 	tc.flags, tc.env = flags, append(tc.env, "GOFLAGS="+flags)
 	if len(dropped) > 0 && g.Log != nil {
-		g.Log.WarnContext(ctx, "left out of GOFLAGS, which would change what is built: "+strings.Join(dropped, " "))
+		g.Log.WarnContext(ctx, "ignored parts of GOFLAGS that change the result: "+strings.Join(dropped, " "))
 	}
 	for _, kv := range g.environ() {
 		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passed, name) || strings.HasPrefix(name, "GIT_CONFIG_") {

@@ -73,7 +73,7 @@ func verify(f io.ReaderAt, p ocispec.Platform) error {
 			return err
 		}
 		if want := peMachines[p.Architecture]; x.Machine != want {
-			return fmt.Errorf("its machine is %#x, of %s it is %#x", x.Machine, p.Architecture, want)
+			return fmt.Errorf("its machine is %#x, but %s requires %#x", x.Machine, p.Architecture, want)
 		}
 	case p.OS == "darwin" || p.OS == "ios":
 		x, err := macho.NewFile(f)
@@ -81,7 +81,7 @@ func verify(f io.ReaderAt, p ocispec.Platform) error {
 			return err
 		}
 		if want := machoCPUs[p.Architecture]; x.Cpu != want {
-			return fmt.Errorf("its CPU is %v, of %s it is %v", x.Cpu, p.Architecture, want)
+			return fmt.Errorf("its CPU is %v, but %s requires %v", x.Cpu, p.Architecture, want)
 		}
 	case p.OS == "plan9" || p.OS == "aix": // a.out and XCOFF, which no container runs
 		return nil
@@ -101,7 +101,7 @@ func verifyELF(f io.ReaderAt, architecture string) error {
 		return fmt.Errorf("no ELF machine is known for %s", architecture)
 	}
 	if got := (machine{x.Machine, x.Class, x.ByteOrder}); got != want {
-		return fmt.Errorf("it is %v %v %v, of %s it is %v %v %v", got.Machine, got.Class, got.order, architecture, want.Machine, want.Class, want.order)
+		return fmt.Errorf("it is %v %v %v, but %s requires %v %v %v", got.Machine, got.Class, got.order, architecture, want.Machine, want.Class, want.order)
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func verifyWasm(f io.ReaderAt) error {
 		return err
 	}
 	if !bytes.Equal(head, []byte("\x00asm")) {
-		return errors.New("it does not begin as WebAssembly does")
+		return errors.New("it is not WebAssembly")
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // [*PackageError] where there is no such module.
 func (g *Go) Versions(ctx context.Context, dir, pkg string) (latest string, all []string, err error) {
 	if err := module.CheckImportPath(pkg); err != nil {
-		return "", nil, &PackageError{Pattern: pkg, Reason: "is no import path", Way: "write module/path@latest, for example github.com/prometheus/node_exporter@latest"}
+		return "", nil, &PackageError{Pattern: pkg, Reason: "is not an import path", Way: "write module/path@latest, for example github.com/prometheus/node_exporter@latest"}
 	}
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -41,9 +41,9 @@ func (g *Go) Versions(ctx context.Context, dir, pkg string) (latest string, all 
 		}
 		return m.Version, m.Versions, nil
 	}
-	reason := "is in no module"
+	reason := "does not belong to a module"
 	if ce := (*CommandError)(nil); errors.As(first, &ce) {
 		reason = withoutDownloads(ce.Error())
 	}
-	return "", nil, &PackageError{Pattern: pkg, Reason: reason, Way: "is the path right, and can the module proxy be reached?"}
+	return "", nil, &PackageError{Pattern: pkg, Reason: reason, Way: "check the path, and that the module proxy can be reached"}
 }

@@ -12,21 +12,21 @@ import (
 
 // goWays are ways out, by what the go command says. The first that matches holds.
 var goWays = []struct{ says, way string }{
-	{`go\.mod requires go >= |requires go >= .* \(running go |in go\.work file requires go >= `, "install that Go, or let Go fetch it: GOTOOLCHAIN=auto; go work use raises what go.work lists"},
-	{`inconsistent vendoring`, "go mod vendor, in a workspace go work vendor, brings the vendor directory up to date"},
-	{`reading go\.work: open |cannot load workspace`, "GOWORK names a workspace that is not there: unset it, or set it to off"},
-	{`errors parsing |unknown directive|invalid go version`, "mend that file"},
+	{`go\.mod requires go >= |requires go >= .* \(running go |in go\.work file requires go >= `, "install this Go version, or let Go fetch it with GOTOOLCHAIN=auto; to update go.work, run go work use"},
+	{`inconsistent vendoring`, "update the vendor directory with go mod vendor, or go work vendor in a workspace"},
+	{`reading go\.work: open |cannot load workspace`, "GOWORK names a missing workspace: unset it, or set it to off"},
+	{`errors parsing |unknown directive|invalid go version`, "fix this file"},
 	{`missing go\.sum entry|updates to go\.(mod|sum) needed|no required module provides package`, wayTidy},
-	{`import cycle not allowed`, "break the cycle"},
-	{`use of internal package`, "an internal package is for the module, or directory, that it lies in"},
-	{`is not in std`, "name a directory, such as ./cmd/app, or module/path@version"},
-	{`-X flag requires argument`, `quote a value with blanks as one word: --ldflags "-X 'main.text=two words'"`},
-	{`flag provided but not defined: `, "go tool link -help and go tool compile -help list the flags"},
-	{`no space left on device`, "free some space, or set TMPDIR and GOCACHE to where there is some"},
+	{`import cycle not allowed`, "remove the import cycle"},
+	{`use of internal package`, "an internal package can only be imported from its own module or directory"},
+	{`is not in std`, "use a directory, such as ./cmd/app, or module/path@version"},
+	{`-X flag requires argument`, `quote a value with spaces: --ldflags "-X 'main.text=two words'"`},
+	{`flag provided but not defined: `, "list the flags with go tool link -help and go tool compile -help"},
+	{`no space left on device`, "free some space, or set TMPDIR and GOCACHE to a disk with free space"},
 	{`go\.mod file not found|cannot find main module|outside available modules|outside main module`, "run mabuild in a module, or name module/path@version"},
 }
 
-const wayTidy = "go mod tidy"
+const wayTidy = "run go mod tidy"
 
 // wayOf returns the way out of what the go command says, "" where it is not known.
 func wayOf(words string) string {
@@ -52,9 +52,9 @@ func withoutUsage(words string) string {
 	if before := strings.TrimSpace(words[:at[0]]); strings.Contains(before, "flag provided") {
 		return before
 	} else if before != "" {
-		return before + "\n" + tool + ": its flags have an argument too many"
+		return before + "\n" + tool + ": its flags have one argument too many"
 	}
-	return tool + ": its flags have an argument too many"
+	return tool + ": its flags have one argument too many"
 }
 
 var (
@@ -91,4 +91,4 @@ func needsCgo(dir, words string) bool {
 }
 
 // wayOfCgo is the way out where needsCgo.
-const wayOfCgo = `the package imports "C": --cgo, or cgo: true in the file, compiles it with a C compiler for each platform`
+const wayOfCgo = `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`

@@ -30,13 +30,13 @@ func TestWordsOfGo(t *testing.T) {
 		"conflict marks": {
 			map[string]string{"cmd/a/main.go": mainGo, "cmd/b/main.go": "<<<<<<< HEAD\npackage main\n"},
 			nil, "./cmd/...", nil,
-			"package example.com/app/cmd/b: cmd/b/main.go:1:1: expected 'package', found '<<'", "mend it", 1,
+			"package example.com/app/cmd/b: cmd/b/main.go:1:1: expected 'package', found '<<'", "fix it", 1,
 		},
-		"an empty file": {map[string]string{"cmd/a/main.go": mainGo, "cmd/b/main.go": ""}, nil, "./cmd/...", nil, "cmd/b/main.go:1:1: expected 'package', found 'EOF'", "mend it", 1},
+		"an empty file": {map[string]string{"cmd/a/main.go": mainGo, "cmd/b/main.go": ""}, nil, "./cmd/...", nil, "cmd/b/main.go:1:1: expected 'package', found 'EOF'", "fix it", 1},
 		"two packages": {
 			map[string]string{"cmd/a/main.go": mainGo, "cmd/b/a.go": "package a\n", "cmd/b/main.go": mainGo},
 			nil, "./cmd/...", nil,
-			"found packages a (a.go) and main (main.go)", "mend it", 1,
+			"found packages a (a.go) and main (main.go)", "fix it", 1,
 		},
 		"a newer Go": {map[string]string{"go.mod": "module example.com/app\n\ngo 1.99\n", "main.go": mainGo}, []string{"GOTOOLCHAIN=local"}, ".", nil, "go.mod requires go >= 1.99", "GOTOOLCHAIN=auto", 1},
 		"stale vendoring": {
@@ -46,9 +46,9 @@ func TestWordsOfGo(t *testing.T) {
 			"inconsistent vendoring", "go mod vendor", 9,
 		},
 		"no workspace":    {map[string]string{"main.go": mainGo}, []string{"GOWORK=/nowhere/go.work"}, ".", nil, "/nowhere/go.work", "unset it", 1},
-		"no go.sum":       {map[string]string{"go.mod": goMod + "\nrequire golang.org/x/mod v0.20.0\n", "main.go": "package main\n\nimport _ \"golang.org/x/mod/semver\"\n\nfunc main() {}\n"}, nil, ".", []string{}, "missing go.sum entry", "go mod tidy", 9},
-		"a broken go.mod": {map[string]string{"go.mod": "module example.com/app\n\nnonsense here\n", "main.go": mainGo}, nil, ".", nil, "unknown directive: nonsense", "mend that file", 9},
-		"no such package": {map[string]string{"main.go": mainGo}, nil, "nothing/here", nil, "package nothing/here is not in std", "name a directory", 1},
+		"no go.sum":       {map[string]string{"go.mod": goMod + "\nrequire golang.org/x/mod v0.20.0\n", "main.go": "package main\n\nimport _ \"golang.org/x/mod/semver\"\n\nfunc main() {}\n"}, nil, ".", []string{}, "missing go.sum entry", "run go mod tidy", 9},
+		"a broken go.mod": {map[string]string{"go.mod": "module example.com/app\n\nnonsense here\n", "main.go": mainGo}, nil, ".", nil, "unknown directive: nonsense", "fix this file", 9},
+		"no such package": {map[string]string{"main.go": mainGo}, nil, "nothing/here", nil, "package nothing/here is not in std", "use a directory", 1},
 		"cgo":             {map[string]string{"main.go": "package main\n\nimport \"C\"\n\nfunc main() {}\n"}, nil, ".", []string{}, "build constraints exclude all Go files", "--cgo", 9},
 		"cgo in part": {
 			map[string]string{"main.go": "package main\n\nfunc main() { g() }\n", "c.go": "package main\n\n// int x;\nimport \"C\"\n\nfunc g() {}\n"},
@@ -63,7 +63,7 @@ func TestWordsOfGo(t *testing.T) {
 			"build constraints exclude all Go files", "--cgo", 9,
 		},
 		"undefined without cgo": {map[string]string{"main.go": "package main\n\nfunc main() { g() }\n"}, nil, ".", []string{}, "undefined: g", "", 9},
-		"flags of two words":    {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X main.version=f1 f2"}, "link: its flags have an argument too many", "", 3},
+		"flags of two words":    {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X main.version=f1 f2"}, "link: its flags have one argument too many", "", 3},
 		"a flag without value":  {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X"}, "-X flag requires argument", "quote a value", 3},
 		"an unknown flag":       {map[string]string{"main.go": mainGo}, nil, ".", []string{"-gcflags=-nope"}, "flag provided but not defined: -nope", "go tool compile -help", 3},
 	} {
@@ -112,7 +112,7 @@ func TestWorkspaceWithoutModule(t *testing.T) {
 	if want := []string{"./a/cmd/a", "./b/cmd/b"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
-	if text := told.String(); strings.Count(text, "leaves out") != 1 || !strings.Contains(text, "./... leaves out ./c, which is a module of its own") {
+	if text := told.String(); strings.Count(text, "does not include") != 1 || !strings.Contains(text, "./... does not include ./c, which is a separate module") {
 		t.Error(text)
 	}
 	_, err = g.Find(t.Context(), crosscompile.Query{Pattern: "./none", Dir: dir})

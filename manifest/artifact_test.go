@@ -111,7 +111,7 @@ func TestSelectBesideAnArtifact(t *testing.T) {
 			if !maps.Equal(c.of.read, want) {
 				t.Errorf("read %v, want %v", c.of.read, want)
 			}
-			if n := strings.Count(log.String(), "left out, its index says neither"); n != c.silent {
+			if n := strings.Count(log.String(), "skipped an entry: the index gives neither"); n != c.silent {
 				t.Errorf("%d are told of, want %d: %s", n, c.silent, &log)
 			}
 			if len(s.Absent) > 0 {
@@ -202,12 +202,12 @@ func TestAssemblyOfAnIndexWithAnArtifact(t *testing.T) {
 		if !slices.Equal(got, c.images) {
 			t.Errorf("%s: %v", name, got)
 		}
-		if warned := strings.Contains(log.String(), "left out, it is no image"); warned != (name == "create") {
+		if warned := strings.Contains(log.String(), "skipped an entry that is not an image"); warned != (name == "create") {
 			t.Errorf("%s: %s", name, &log)
 		}
 	}
 	s := &shelf{contents: map[string]manifest.Content{"it": artifact(t)}}
-	if _, err := (manifest.Assembly{Items: items("it")}).Create(t.Context(), s); !isUnfit(err) || !strings.Contains(err.Error(), "it is no image but an artifact") {
+	if _, err := (manifest.Assembly{Items: items("it")}).Create(t.Context(), s); !isUnfit(err) || !strings.Contains(err.Error(), "it is an artifact") {
 		t.Errorf("%v", err)
 	}
 }

@@ -182,9 +182,9 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 		if !errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if errs[i] = invalid("is the name right, and the tag?", "%w", err); a.IgnoreMissing || a.Items[i].Optional {
+		if errs[i] = invalid("check the name and the tag", "%w", err); a.IgnoreMissing || a.Items[i].Optional {
 			errs[i] = nil
-			a.Log.WarnContext(ctx, "left out, there is no such image", "image", a.Items[i].Ref)
+			a.Log.WarnContext(ctx, "skipped an image that does not exist", "image", a.Items[i].Ref)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

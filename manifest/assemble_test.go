@@ -207,7 +207,7 @@ func TestAssemblyAnnotatesAndWarns(t *testing.T) {
 	if im.Manifests[0].Annotations["k"] != "v" || im.Manifests[1].Annotations["k"] != "" || im.MediaType != types.OCIImageIndex {
 		t.Errorf("%+v", im)
 	}
-	if !strings.Contains(said.String(), "mixes Docker and OCI") {
+	if !strings.Contains(said.String(), "contains both Docker and OCI") {
 		t.Errorf("said %q", said.String())
 	}
 }

@@ -36,7 +36,7 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	}
 	kept, missing, have := a.matchSelected(parts)
 	if len(missing) > 0 && (!a.Optional || len(missing) == len(a.Select)) {
-		return nil, invalid("", "no %s among the images; there is %s", strings.Join(missing, ", "), list(have))
+		return nil, invalid("", "no image for %s, only for %s", strings.Join(missing, ", "), list(have))
 	}
 	return a.dropArtifacts(ctx, parts, kept), nil
 }
@@ -76,7 +76,7 @@ func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*pa
 	}
 	for _, p := range silent {
 		if !p.entry.Placed() && !slices.Contains(kept, p) {
-			a.Log.WarnContext(ctx, "left out, its index says neither a platform nor which artifact it is", "digest", p.Descriptor.Digest.String())
+			a.Log.WarnContext(ctx, "skipped an entry: the index gives neither its platform nor its artifact type", "digest", p.Descriptor.Digest.String())
 		}
 	}
 	return kept

@@ -135,14 +135,14 @@ func only(img v1.Image, ref string, keep Keep) error {
 	case is.Kind != KindImage:
 		return nil
 	case !is.Placed():
-		return invalid("copy it without --platforms, or make an index of it that says one: mabuild manifest create", "%s is one image whose config names no platform; wanted is %s", ref, platform.Keys(keep.Platforms))
+		return invalid("copy it without --platforms, or declare its platform in an index with mabuild manifest create", "%s is an image without a platform in its config, but %s is required", ref, platform.Keys(keep.Platforms))
 	}
 	for _, want := range keep.Platforms {
 		if len(platform.All(want, []ocispec.Platform{is.Platform})) > 0 && (keep.Optional || len(keep.Platforms) == 1) {
 			return nil
 		}
 	}
-	return invalid("", "%s is one image, for %s; wanted is %s", ref, platform.Key(is.Platform), platform.Keys(keep.Platforms))
+	return invalid("", "%s is an image for %s, but %s is required", ref, platform.Key(is.Platform), platform.Keys(keep.Platforms))
 }
 
 // Absent lists the platforms of wanted that c has no image for, by what its index says;

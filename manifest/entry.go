@@ -161,7 +161,7 @@ func (e *Entry) Check(img v1.Image) (*v1.ConfigFile, error) {
 	declared, claimed := asWritten(e.Descriptor.Platform), asConfigured(config)
 	declared.OSFeatures, claimed.OSFeatures = nil, nil
 	if _, agree := platform.Reconcile(declared, claimed); !agree {
-		return nil, fmt.Errorf("%w: the index calls %s %s, its config says %s", ErrMismatch, e.Descriptor.Digest, platform.Key(declared), platform.Key(claimed))
+		return nil, fmt.Errorf("%w: the index gives %s the platform %s, but its config says %s", ErrMismatch, e.Descriptor.Digest, platform.Key(declared), platform.Key(claimed))
 	}
 	return config, nil
 }
@@ -170,7 +170,7 @@ func (e *Entry) Check(img v1.Image) (*v1.ConfigFile, error) {
 func (e *Entry) isImage(img v1.Image) error {
 	is, err := Identify(e.Descriptor, img)
 	if err == nil && is.Kind != KindImage {
-		err = fmt.Errorf("%w: the index calls %s %s, it is an artifact, %s", ErrMismatch, e.Descriptor.Digest, platform.Key(e.Platform), is.Type)
+		err = fmt.Errorf("%w: the index gives %s the platform %s, but it is an artifact (%s)", ErrMismatch, e.Descriptor.Digest, platform.Key(e.Platform), is.Type)
 	}
 	return err
 }

@@ -40,7 +40,7 @@ func (a *Assembly) flatten(ctx context.Context, idx v1.ImageIndex, ref string, b
 // leaveOut says that p is left out since it is not an image.
 func (a *Assembly) leaveOut(ctx context.Context, p *part) {
 	kind := cmp.Or(p.entry.Type, string(p.Descriptor.MediaType))
-	a.Log.WarnContext(ctx, "left out, it is no image", "digest", p.Descriptor.Digest.String(), "type", kind, "index", p.from)
+	a.Log.WarnContext(ctx, "skipped an entry that is not an image", "digest", p.Descriptor.Digest.String(), "type", kind, "index", p.from)
 }
 
 // onto puts parts onto the base.
@@ -74,11 +74,11 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 		}
 		kept = slices.DeleteFunc(kept, func(p *part) bool { return p.runs() && fresh[p.key()] })
 	} else if err := unique(slices.Concat(kept, parts)); err != nil && len(parts) > 0 {
-		return nil, invalid("--replace puts the new one in its place", "%w", err)
+		return nil, invalid("use --replace to replace it", "%w", err)
 	}
 	all := slices.Concat(kept, parts)
 	if len(all) == 0 {
-		return nil, invalid("", "nothing would be left of the index")
+		return nil, invalid("", "the index would be empty")
 	}
 	return all, nil
 }
@@ -97,11 +97,11 @@ func (a *Assembly) remove(parts []*part) ([]*part, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return nil, invalid("", "the index has no %s; it has %s", strings.Join(missing, ", "), list(keysOf(parts)))
+		return nil, invalid("", "the index has no %s, only %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	kept := slices.DeleteFunc(parts, func(p *part) bool { return out[p] })
 	if len(a.Remove) > 0 && len(a.Items) == 0 && !slices.ContainsFunc(kept, func(p *part) bool { return !p.attests() }) {
-		return nil, invalid("", "nothing would be left of the index")
+		return nil, invalid("", "the index would be empty")
 	}
 	return kept, nil
 }
@@ -172,7 +172,7 @@ func (a *Assembly) annotate(parts []*part) error {
 		}
 	}
 	if len(missing) > 0 {
-		return invalid("", "no %s to annotate; there is %s", strings.Join(missing, ", "), list(keysOf(parts)))
+		return invalid("", "no entry for %s to annotate, only for %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	return nil
 }
@@ -199,7 +199,7 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 			docker++
 			continue
 		}
-		foreign = append(foreign, invalid("--type oci, or leave it out", "a Docker list cannot hold %s, which is %s: rewriting it would change its digest", p.name(), p.Descriptor.MediaType))
+		foreign = append(foreign, invalid("use --type oci, or omit --type", "a Docker manifest list cannot hold %s of type %s, and converting it would change its digest", p.name(), p.Descriptor.MediaType))
 	}
 	want := a.Type
 	switch {
@@ -211,10 +211,10 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 	}
 	if want != types.DockerManifestList {
 		if like.MediaType == types.DockerManifestList && a.Type == "" {
-			a.Log.WarnContext(ctx, "the Docker list becomes an OCI index: a list holds Docker images alone")
+			a.Log.WarnContext(ctx, "the Docker manifest list becomes an OCI index, because it can hold only Docker images")
 		}
 		if docker > 0 && len(foreign) > 0 {
-			a.Log.WarnContext(ctx, "the index mixes Docker and OCI images, which some registries refuse (GCR, older Quay)")
+			a.Log.WarnContext(ctx, "the index contains both Docker and OCI images, which some registries refuse (GCR, older Quay)")
 		}
 		return want, nil
 	}
@@ -222,7 +222,7 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 		return "", err
 	}
 	if more {
-		return "", invalid("--type oci makes an OCI index, which has annotations", "all images are Docker's, and a Docker manifest list carries no annotations")
+		return "", invalid("use --type oci for an OCI index, which supports annotations", "all images have Docker media types, and a Docker manifest list does not support annotations")
 	}
 	return want, nil
 }

@@ -53,7 +53,7 @@ func Index(children []Child, annotations map[string]string) (v1.ImageIndex, erro
 	}
 	like := v1.IndexManifest{MediaType: family(children), Annotations: maps.Clone(annotations)}
 	if len(annotations) > 0 && like.MediaType == types.DockerManifestList {
-		return nil, errors.New("a Docker manifest list carries no annotations")
+		return nil, errors.New("a Docker manifest list does not support annotations")
 	}
 	return indexOf(like, arrange(children))
 }
@@ -107,7 +107,7 @@ func check(children []Child) error {
 	}
 	for _, c := range children {
 		if d := c.Descriptor; IsAttestation(d) && !images[d.Annotations[AnnotationReferenceDigest]] {
-			errs = append(errs, fmt.Errorf("attestation %s describes no image of the index", d.Digest))
+			errs = append(errs, fmt.Errorf("the image that attestation %s describes is not in the index", d.Digest))
 		}
 	}
 	return errors.Join(errs...)

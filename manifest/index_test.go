@@ -132,7 +132,7 @@ func TestIndexComplainsOfEverythingAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"linux/arm64 twice: " + first.Descriptor.Digest.String() + " and " + second.Descriptor.Digest.String(),
 		nowhere.Descriptor.Digest.String() + " has no platform",
-		"attestation " + lost.Descriptor.Digest.String() + " describes no image",
+		"attestation " + lost.Descriptor.Digest.String() + " describes is not in the index",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\ndoes not say %q", err, want)

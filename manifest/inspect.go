@@ -41,7 +41,7 @@ type PlatformError struct {
 }
 
 func (e *PlatformError) Error() string {
-	return fmt.Sprintf("%s does not run on %s; it runs on %s", e.Ref, platform.Keys(e.Want), list(e.Have))
+	return fmt.Sprintf("%s does not support %s, only %s", e.Ref, platform.Keys(e.Want), list(e.Have))
 }
 
 // Inspect reports what ref names. The attestations of an index are a note on

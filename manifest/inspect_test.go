@@ -226,7 +226,7 @@ func TestInspectOnePlatform(t *testing.T) {
 	}
 	_, err = manifest.Inspect(t.Context(), one(idx), "it", manifest.InspectOptions{Platform: linux(t, "s390x")[0]})
 	var p *manifest.PlatformError
-	if !errors.As(err, &p) || err.Error() != "it does not run on linux/s390x; it runs on linux/amd64, linux/arm/v6" {
+	if !errors.As(err, &p) || err.Error() != "it does not support linux/s390x, only linux/amd64, linux/arm/v6" {
 		t.Errorf("%v", err)
 	}
 }

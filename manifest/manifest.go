@@ -76,7 +76,7 @@ var ErrNotFound = errors.New("not found")
 // ErrUnanswered is in the chain of the error of a [Source] that refuses to say what a
 // reference names: the reference may name anything, or nothing. It does not stand
 // beside [ErrNotFound].
-var ErrUnanswered = errors.New("the registry does not say what is there")
+var ErrUnanswered = errors.New("the registry does not report the content")
 
 // ErrMismatch is in the chain of every error that says that content contradicts
 // its digest, size, media type or declared platform.
@@ -89,11 +89,11 @@ var ErrObsolete error = obsolete{}
 type obsolete struct{}
 
 func (obsolete) Error() string {
-	return "a Docker schema 1 manifest: obsolete, registries and runtimes no longer take it"
+	return "a Docker schema 1 manifest, which registries and runtimes no longer support"
 }
 
 // Hint returns the way out.
-func (obsolete) Hint() string { return "push the image again with any tool of the last years" }
+func (obsolete) Hint() string { return "push the image again with a current tool" }
 
 // Describe returns the descriptor of c: media type, digest and size.
 func Describe(c Content) (v1.Descriptor, error) {

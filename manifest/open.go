@@ -104,7 +104,7 @@ func (x *lazyIndex) Other(h v1.Hash) (Content, error) {
 			return x.fetch.Child(d)
 		}
 	}
-	return nil, fmt.Errorf("%s lists no %s: %w", x.name(), h, ErrNotFound)
+	return nil, fmt.Errorf("%s does not list %s: %w", x.name(), h, ErrNotFound)
 }
 
 // childAs reads the child h, which must be a T.

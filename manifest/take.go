@@ -64,7 +64,7 @@ func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 			return nil, err
 		}
 		if is, err := c.Digest(); err != nil || is != d.Digest {
-			return nil, errors.Join(err, fmt.Errorf("%s moved from %s to %s meanwhile: %w", item.Ref, d.Digest, is, ErrMismatch))
+			return nil, errors.Join(err, fmt.Errorf("%s changed from %s to %s during the run: %w", item.Ref, d.Digest, is, ErrMismatch))
 		}
 		return c, nil
 	}}}
@@ -111,7 +111,7 @@ func (a *Assembly) check(ctx context.Context, p *part, declared ocispec.Platform
 		return fmt.Errorf("%s: %w", p.from, err)
 	}
 	if p.entry.Kind == KindArtifact {
-		return invalid("", "%s is no image but an artifact, %s", p.from, p.entry.Type)
+		return invalid("", "%s is an artifact (%s), not an image", p.from, p.entry.Type)
 	}
 	return a.agree(ctx, p, declared, p.entry.Config, "its config says")
 }
@@ -120,14 +120,14 @@ func (a *Assembly) check(ctx context.Context, p *part, declared ocispec.Platform
 func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Platform, word string) error {
 	settled, agree := platform.Reconcile(declared, says)
 	if settled.OS == "" || settled.Architecture == "" {
-		return invalid("declare one: "+p.from+"=linux/amd64, for example", "%s: its config says half a platform or none: os %q, architecture %q", p.from, says.OS, says.Architecture)
+		return invalid("declare it, for example "+p.from+"=linux/amd64", "%s: its config has no complete platform: os %q, architecture %q", p.from, says.OS, says.Architecture)
 	}
 	if !agree {
 		err := fmt.Errorf("%s: declared %s, %s %s: %w", p.from, platform.Key(declared), word, platform.Key(says), ErrMismatch)
 		if !a.AllowMismatch {
 			return err
 		}
-		a.Log.WarnContext(ctx, "declared against config", "image", p.from, "declared", platform.Key(declared), "config", platform.Key(says))
+		a.Log.WarnContext(ctx, "the config contradicts the declared platform", "image", p.from, "declared", platform.Key(declared), "config", platform.Key(says))
 	}
 	p.Descriptor.Platform = platform.ToV1(settled)
 	p.entry.Platform = platform.FromV1(p.Descriptor.Platform)
@@ -157,10 +157,10 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 	}
 	switch len(fit) {
 	case 0:
-		return nil, invalid("", "%s has no %s; it has %s", item.Ref, platform.Key(item.Platform), list(have))
+		return nil, invalid("", "%s has no %s, only %s", item.Ref, platform.Key(item.Platform), list(have))
 	case 1:
 	default:
-		return nil, invalid("name the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(have))
+		return nil, invalid("specify the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(have))
 	}
 	says := asWritten(fit[0].Descriptor.Platform)
 	if err := a.agree(ctx, fit[0], item.Platform, says, "its index says"); err != nil {

@@ -55,8 +55,8 @@ type app struct {
 
 // bind adds the flags that every command takes.
 func (a *app) bind(flags *pflag.FlagSet) {
-	flags.StringVar(&a.file, "config", "", "configuration `FILE` (default: the nearest .mabuild.yaml)")
-	flags.CountVarP(&a.verbose, "verbose", "v", "say why: what was decided, and what the tools said; -vv says every request")
+	flags.StringVar(&a.file, "config", "", "Read the configuration file `FILE` (default: the nearest .mabuild.yaml)")
+	flags.CountVarP(&a.verbose, "verbose", "v", "Log decisions and the output of tools; -vv also logs every request")
 	a.profile.bind(flags)
 	config.BindGlobal(flags)
 }
@@ -106,22 +106,22 @@ func (a *app) certificates() error {
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
 		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			err = fmt.Errorf("%s: holds no certificate", c.CAFile)
+			err = fmt.Errorf("%s: the file contains no certificate", c.CAFile)
 		}
 		if err != nil {
-			errs = append(errs, usage("name a PEM file of certificate authorities", "--ca-file: %s", err))
+			errs = append(errs, usage("use a PEM file of certificate authorities", "--ca-file: %s", err))
 		}
 	}
 	switch {
 	case c.ClientCert == "" && c.ClientKey != "":
-		errs = append(errs, usage("--client-cert FILE", "--client-key wants --client-cert"))
+		errs = append(errs, usage("add --client-cert FILE", "--client-key requires --client-cert"))
 	case c.ClientCert != "":
 		_, err := tls.LoadX509KeyPair(c.ClientCert, cmp.Or(c.ClientKey, c.ClientCert))
 		switch {
 		case err != nil && c.ClientKey == "" && !errors.Is(err, fs.ErrNotExist):
-			errs = append(errs, usage("--client-key FILE", "--client-cert wants --client-key: no key is in %s", c.ClientCert))
+			errs = append(errs, usage("add --client-key FILE", "--client-cert requires --client-key: %s contains no key", c.ClientCert))
 		case err != nil:
-			errs = append(errs, usage("name the PEM files of a certificate and its key", "--client-cert, --client-key: %s", err))
+			errs = append(errs, usage("use PEM files of a certificate and its key", "--client-cert, --client-key: %s", err))
 		}
 	}
 	return errors.Join(errs...)
@@ -176,7 +176,7 @@ func (a *app) usableCache() string {
 		return ""
 	}
 	if _, err := cache.Open(dir); err != nil {
-		a.log.Warn("going on without a cache: " + err.Error())
+		a.log.Warn("continuing without a cache: " + err.Error())
 		return ""
 	}
 	return dir

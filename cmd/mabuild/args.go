@@ -16,7 +16,7 @@ import (
 
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage(cmd.CommandPath()+" --help", "%s takes no argument, and %q is one", commandName(cmd), args[0])
+		return usage(cmd.CommandPath()+" --help", "%s takes no arguments, got %q", commandName(cmd), args[0])
 	}
 	return nil
 }
@@ -29,7 +29,7 @@ func commandName(cmd *cobra.Command) string {
 func atLeastOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usage(cmd.UseLine(), "%s wants %s", commandName(cmd), what)
+			return usage(cmd.UseLine(), "%s requires %s", commandName(cmd), what)
 		}
 		return nil
 	}
@@ -38,7 +38,7 @@ func atLeastOne(what string) cobra.PositionalArgs {
 func exactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return usage(cmd.UseLine(), "%s wants one %s", commandName(cmd), what)
+			return usage(cmd.UseLine(), "%s requires exactly one %s", commandName(cmd), what)
 		}
 		return nil
 	}
@@ -47,7 +47,7 @@ func exactlyOne(what string) cobra.PositionalArgs {
 func atMostOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
-			return usage(cmd.UseLine(), "%s wants at most one %s", commandName(cmd), what)
+			return usage(cmd.UseLine(), "%s takes at most one %s", commandName(cmd), what)
 		}
 		return nil
 	}
@@ -55,11 +55,11 @@ func atMostOne(what string) cobra.PositionalArgs {
 
 // otherTools are words of other tools, and what they are here.
 var otherTools = map[string]string{
-	"apply":   "mabuild push publishes; kubectl applies what names the digest that it prints",
+	"apply":   "mabuild push publishes an image and prints its digest; use the digest with kubectl apply",
 	"auth":    "mabuild login HOST",
 	"digest":  "mabuild inspect --digest IMAGE",
 	"export":  "mabuild mirror IMAGE oci-archive:FILE",
-	"init":    "mabuild config init writes a .mabuild.yaml, mabuild config init mirror a mirror.yaml",
+	"init":    "mabuild config init writes .mabuild.yaml, mabuild config init mirror writes mirror.yaml",
 	"publish": "mabuild push",
 	"pull":    "mabuild mirror IMAGE oci-archive:FILE",
 	"resolve": "mabuild inspect --digest IMAGE",
@@ -97,9 +97,9 @@ func noCommand(cmd *cobra.Command, word string) error {
 	case len(alike) > 0:
 		way = "did you mean " + strings.Join(alike, " or ") + "?"
 	case cmd != cmd.Root():
-		way = "there are " + strings.Join(names, ", ")
+		way = "the commands are " + strings.Join(names, ", ")
 	}
-	return usage(way, "there is no command %q", strings.TrimPrefix(cmd.CommandPath()+" "+word, "mabuild "))
+	return usage(way, "unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+word, "mabuild "))
 }
 
 // wrongFlag words a mistake in the flags, and names the flag that was meant.
@@ -139,7 +139,7 @@ func valued(cmd *cobra.Command, names ...string) error {
 			items = list.GetSlice()
 		}
 		if len(items) == 0 || slices.ContainsFunc(items, func(s string) bool { return strings.TrimSpace(s) == "" }) {
-			errs = append(errs, usage("leave the flag out, or give it a value; is a variable of the script not set?", "--%s is empty", name))
+			errs = append(errs, usage("omit the flag, or give it a value; check that the script's variables are set", "--%s is empty", name))
 		}
 	}
 	return errors.Join(errs...)
@@ -166,7 +166,7 @@ func exclusive(cmd *cobra.Command, groups ...[]string) error {
 			}
 		}
 		if len(given) > 1 {
-			errs = append(errs, usage("give one of them", "%s exclude each other", strings.Join(given, " and ")))
+			errs = append(errs, usage("use only one of them", "%s cannot be used together", strings.Join(given, " and ")))
 		}
 	}
 	return errors.Join(errs...)

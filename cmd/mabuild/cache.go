@@ -17,7 +17,7 @@ import (
 func newCache(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "Look at the cache, or make it smaller",
+		Short: "Show or prune the cache",
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -29,7 +29,7 @@ func newCacheInfo(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "info",
-		Short: "Say what the cache holds",
+		Short: "Show the contents and size of the cache",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.openCache(cmd)
@@ -54,7 +54,7 @@ func newCacheInfo(a *app) *cobra.Command {
 			return t.Flush()
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
 	return cmd
 }
 
@@ -62,9 +62,9 @@ func newCachePrune(a *app) *cobra.Command {
 	limit := "0"
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove what was used longest ago; all of it without --max",
-		Long: `Remove what was used longest ago, all of it without --max. What runs that are under
-way have used since they began stays.`,
+		Short: "Remove the least recently used entries, or all without --max",
+		Long: `Remove the least recently used entries until the cache fits into --max, or all
+entries without --max. Entries that a running mabuild has used are kept.`,
 		Example: "  mabuild cache prune --max 1GB",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,7 +84,7 @@ way have used since they began stays.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&limit, "max", "0", "keep at most this `SIZE`")
+	cmd.Flags().StringVar(&limit, "max", "0", "Keep at most this `SIZE`")
 	return cmd
 }
 
@@ -96,7 +96,7 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	a.leaveCache()
 	dir := a.cacheDir()
 	if dir == "" {
-		return nil, usage("name one with MABUILD_CACHE or cache.dir", "there is no cache directory: HOME and XDG_CACHE_HOME are not set")
+		return nil, usage("set MABUILD_CACHE or cache.dir", "no cache directory: HOME and XDG_CACHE_HOME are not set")
 	}
 	c, err := cache.Open(dir)
 	var foreign *cache.ForeignError

@@ -41,7 +41,7 @@ func (a *app) findKey() []byte {
 			return key
 		}
 	}
-	a.log.Warn("the cache " + a.cache + " lies in the tree: what it remembers is not believed without " + cacheKeyEnv)
+	a.log.Warn("the cache " + a.cache + " is inside the source tree, so its records are ignored; to use them, set " + cacheKeyEnv)
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails (crypto/rand)
 	return key

@@ -16,7 +16,7 @@ import (
 func newConfig(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Write, show or describe .mabuild.yaml",
+		Short: "Create, show or import a configuration file",
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -42,7 +42,7 @@ func ofFile(cmd *cobra.Command, do func(configFile) error) *cobra.Command {
 	cmd.ValidArgs = []string{"mirror"}
 	cmd.Args = func(_ *cobra.Command, args []string) error {
 		if len(args) > 1 || len(args) == 1 && args[0] != "mirror" {
-			return usage("mirror is the only one", "%q is no file that is known", args[len(args)-1])
+			return usage("the only argument is mirror", "unknown file %q", args[len(args)-1])
 		}
 		return nil
 	}
@@ -53,11 +53,11 @@ func ofFile(cmd *cobra.Command, do func(configFile) error) *cobra.Command {
 func newConfigInit(a *app) *cobra.Command {
 	return ofFile(&cobra.Command{
 		Use:   "init [mirror]",
-		Short: "Write a commented .mabuild.yaml, or mirror.yaml, into the working directory",
+		Short: "Write a commented .mabuild.yaml or mirror.yaml to the working directory",
 	}, func(file configFile) (err error) {
 		f, err := os.OpenFile(file.name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 		if errors.Is(err, fs.ErrExist) {
-			return usage("remove it first", "%s exists", file.name)
+			return usage("remove it first", "%s already exists", file.name)
 		}
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ func newConfigInit(a *app) *cobra.Command {
 func newConfigView(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "view",
-		Short: "Show the merged configuration, and where each value came from",
+		Short: "Show the merged configuration and the origin of each value",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.startWith(cmd, config.NoFile); err != nil { // which is looked at, and not obeyed
@@ -99,7 +99,7 @@ func newConfigView(a *app) *cobra.Command {
 func newConfigSchema(a *app) *cobra.Command {
 	return ofFile(&cobra.Command{
 		Use:   "schema [mirror]",
-		Short: "Print the JSON schema of .mabuild.yaml, or of mirror.yaml",
+		Short: "Print the JSON schema of .mabuild.yaml or mirror.yaml",
 	}, func(file configFile) error {
 		b, err := file.schema()
 		if err != nil {
@@ -114,9 +114,9 @@ func newConfigImport(a *app) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Make a .mabuild.yaml of ko's .ko.yaml",
-		Long: `Print a .mabuild.yaml that builds what ko's .ko.yaml has ko build. What has no
-counterpart is a comment in it, and a warning with its line.`,
+		Short: "Convert ko's .ko.yaml to .mabuild.yaml",
+		Long: `Print a .mabuild.yaml that builds the same programs as ko's .ko.yaml. A setting
+without a counterpart becomes a comment, and a warning gives its line.`,
 		Example: `  mabuild config import .ko.yaml -o .mabuild.yaml`,
 		Args:    exactlyOne(".ko.yaml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -126,14 +126,14 @@ counterpart is a comment in it, and a warning with its line.`,
 			return runConfigImport(cmd.Context(), a, args[0], out)
 		},
 	}
-	cmd.Flags().StringVarP(&out, "output", "o", "", "write to `FILE`, which must not exist, not to standard output")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "Write to `FILE`, which must not exist, instead of stdout")
 	return cmd
 }
 
 func runConfigImport(ctx context.Context, a *app, file, out string) (err error) {
 	data, err := config.ReadFile(file, config.Trust{})
 	if errors.Is(err, fs.ErrNotExist) {
-		return usage("name ko's file, .ko.yaml mostly", "%s does not exist", file)
+		return usage("name ko's configuration file, usually .ko.yaml", "%s does not exist", file)
 	}
 	if err != nil {
 		return err
@@ -151,7 +151,7 @@ func runConfigImport(ctx context.Context, a *app, file, out string) (err error) 
 	}
 	f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return usage("remove it first", "%s exists", out)
+		return usage("remove it first", "%s already exists", out)
 	}
 	if err != nil {
 		return err

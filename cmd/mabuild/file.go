@@ -28,7 +28,7 @@ func writable(flag, file string) error {
 		return nil
 	}
 	if err := outfile.Check(file); err != nil {
-		return usage("make the directory first, and name a file in it", "%s: %s", flag, err)
+		return usage("create the directory, and name a file in it", "%s: %s", flag, err)
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
 	if batch, ok := o.sink.(manifest.BatchPutter); ok {
 		return batch.PutAll(ctx, beside(o.ref, p.content, p.sboms)...)
 	}
-	pub.log.WarnContext(ctx, o.text+" has no place for SBOMs: --sbom-dir writes files")
+	pub.log.WarnContext(ctx, o.text+" cannot hold SBOMs; write them to files with --sbom-dir")
 	return o.sink.Put(ctx, o.ref, p.content)
 }
 
@@ -81,9 +81,9 @@ func (pub *publisher) chosen(ctx context.Context, o output, p *published) (v1.Ha
 	}
 	at, ok := platform.Choose(o.platform, have)
 	if !ok { // which was looked at before
-		return v1.Hash{}, fmt.Errorf("no %s among %s", platform.Key(o.platform), platform.Keys(have))
+		return v1.Hash{}, fmt.Errorf("no image for %s, only for %s", platform.Key(o.platform), platform.Keys(have))
 	}
-	pub.log.InfoContext(ctx, o.text+" has one platform, "+platform.Key(have[at]))
+	pub.log.InfoContext(ctx, o.text+" takes one platform: "+platform.Key(have[at]))
 	return p.images[at].Digest()
 }
 
@@ -124,5 +124,5 @@ func notMoved(moved, not []string, err error) error {
 	if len(moved) == 0 {
 		return err
 	}
-	return fmt.Errorf("moved %s, not %s: %w", strings.Join(moved, ", "), strings.Join(not, ", "), err)
+	return fmt.Errorf("published %s, but not %s: %w", strings.Join(moved, ", "), strings.Join(not, ", "), err)
 }

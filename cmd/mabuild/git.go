@@ -140,7 +140,7 @@ func gitFailure(root string, err error) error {
 	var exit *exec.ExitError
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return &gitError{"git is not installed", "install git, or write the value"}
+		return &gitError{"git is not installed", "install git, or write the value instead of the template"}
 	case !errors.As(err, &exit):
 		return err
 	}
@@ -149,9 +149,9 @@ func gitFailure(root string, err error) error {
 	if words == "" {
 		words = err.Error()
 	}
-	e := &gitError{"git: " + words, "git -C " + root + " status says more"}
+	e := &gitError{"git: " + words, "git -C " + root + " status shows the details"}
 	if ofAnother(root) {
-		e.way = "git takes no repository of another user: git config --global --add safe.directory " + root
+		e.way = "git rejects repositories of other users; to allow this one: git config --global --add safe.directory " + root
 	}
 	return e
 }
@@ -207,14 +207,14 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	}
 	r, ok := checkoutOf(ctx, dir)
 	if !ok {
-		return fail(&gitError{dir + " is in no git repository", "build in a git repository, or write the value"})
+		return fail(&gitError{dir + " is not in a git repository", "build in a git repository, or write the value instead of the template"})
 	}
 	var err error
 	if v.Commit, err = r.line(ctx, "rev-parse", "--verify", "--quiet", "HEAD"); err != nil {
 		if _, rerr := r.line(ctx, "rev-parse", "--git-dir"); rerr != nil {
 			return fail(gitFailure(r.root, rerr))
 		}
-		return fail(&gitError{"the repository at " + r.root + " has no commit", "make a commit, or write the value"})
+		return fail(&gitError{"the repository at " + r.root + " has no commit", "make a commit, or write the value instead of the template"})
 	}
 	options, prefix := r.versionTags(ctx, dir)
 	ask := func(name string, why error, args ...string) string {
@@ -236,9 +236,9 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 			v.Version += "-dirty"
 		}
 	}
-	noTag := &gitError{"no tag is of the commit itself", "git tag v1.2.3, or use {{.Version}}"}
+	noTag := &gitError{"the commit has no tag", "tag the commit with git tag v1.2.3, or use {{.Version}}"}
 	v.Tag = strings.TrimPrefix(ask("Tag", noTag, slices.Concat([]string{"describe", "--tags", "--exact-match"}, options)...), prefix)
-	detached := &gitError{"no branch is checked out", "check out a branch, as CI systems do not, or use a variable of theirs"}
+	detached := &gitError{"no branch is checked out", "check out a branch; CI systems often do not, but set a variable with its name"}
 	v.Branch = ask("Branch", detached, "branch", "--show-current")
 	date := ask("Date", nil, "log", "-1", "--no-show-signature", "--format=%cI", "HEAD")
 	if t, err := time.Parse(time.RFC3339, date); err == nil {

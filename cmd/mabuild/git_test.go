@@ -204,7 +204,7 @@ func TestGitRefuses(t *testing.T) {
 	}{
 		"no repository": {func() string { return t.TempDir() }, "", "", "is in no git repository", "build in a git repository"},
 		"no commit":     {repository, "", "", "has no commit", "make a commit"},
-		"no tag":        {committed, "", "Tag", "no tag is of the commit itself", "{{.Version}}"},
+		"no tag":        {committed, "", "Tag", "the commit has no tag", "{{.Version}}"},
 		"no git":        {committed, t.TempDir(), "", "git is not installed", "install git"},
 		".git to nowhere": {func() string {
 			dir := t.TempDir()

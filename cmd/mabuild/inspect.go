@@ -47,10 +47,10 @@ func newInspect(a *app, l *targetLogin) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "inspect IMAGE…",
 		Aliases: []string{"mquery"},
-		Short:   "Say which platforms an image runs on",
-		Long: `Say which platforms an image runs on: one line a platform, from one request.
-IMAGE is in a registry, or oci:DIR, oci-archive:FILE, docker-archive:FILE. Of
-several images a table is printed, images by platforms.`,
+		Short:   "Show the platforms of an image",
+		Long: `Show the platforms of an image, one per line, with a single request.
+IMAGE is an image in a registry, or oci:DIR, oci-archive:FILE or
+docker-archive:FILE. For several images, a table of images and platforms is printed.`,
 		Example: `  mabuild inspect alpine:3.22
   mabuild inspect --size --referrers ghcr.io/acme/app:v1
   mabuild inspect --platform linux/arm64 ghcr.io/acme/app:v1
@@ -68,15 +68,15 @@ several images a table is printed, images by platforms.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.json, "json", false, "print a JSON report (docs/inspect.schema.json); an array of several images")
-	f.BoolVar(&o.raw, "raw", false, "print the manifest's exact bytes")
-	f.BoolVar(&o.digest, "digest", false, "print the digest alone")
-	f.StringVar(&o.format, "format", "", "print this Go `TEMPLATE` over the report")
-	f.BoolVar(&o.sizes, "size", false, "add what each image weighs; one request more an image")
-	f.BoolVar(&o.referrers, "referrers", false, "add what refers to each image: sbom, provenance, signed; a request or two more an image")
-	f.StringVar(&o.platform, "platform", "", "only the image that runs on this `PLATFORM`, with its config; with --digest or --raw its own (also --platforms)")
+	f.BoolVar(&o.json, "json", false, "Print a JSON report (docs/inspect.schema.json), or an array of them for several images")
+	f.BoolVar(&o.raw, "raw", false, "Print the exact bytes of the manifest")
+	f.BoolVar(&o.digest, "digest", false, "Print only the digest")
+	f.StringVar(&o.format, "format", "", "Print the report with this Go `TEMPLATE`")
+	f.BoolVar(&o.sizes, "size", false, "Add the size of each image; needs one more request per image")
+	f.BoolVar(&o.referrers, "referrers", false, "Add the referrers of each image (SBOM, provenance, signature); needs one or two more requests per image")
+	f.StringVar(&o.platform, "platform", "", "Show only the image for this `PLATFORM`, with its config; also applies to --digest and --raw (also --platforms)")
 	alike(f, map[string]string{"platforms": "platform"})
-	f.StringSliceVar(&o.require, "require", nil, "end with 1 unless the image runs on all these `PLATFORMS`")
+	f.StringSliceVar(&o.require, "require", nil, "Exit with 1 unless the image supports all these `PLATFORMS`")
 	return cmd
 }
 
@@ -241,7 +241,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 // missing makes an image that does not exist a mistake of the person's.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &usageError{err: err, way: cmp.Or(hint(err), "is the name right, and the tag?")}
+		return &usageError{err: err, way: cmp.Or(hint(err), "check the name and the tag")}
 	}
 	return err
 }

@@ -101,7 +101,7 @@ func (o *inspectOptions) printFormat(w io.Writer, r *manifest.Report) error {
 }
 
 // formatFields lists what --format knows, by the names that templates have for it.
-var formatFields = "there are " + fieldsOf(reflect.TypeFor[manifest.Report]()) +
+var formatFields = "the fields are " + fieldsOf(reflect.TypeFor[manifest.Report]()) +
 	"; in .Platforms " + fieldsOf(reflect.TypeFor[manifest.Runnable]()) +
 	"; in .Image " + fieldsOf(reflect.TypeFor[manifest.Detail]())
 
@@ -126,7 +126,7 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 		fmt.Fprintf(&b, " * Notes: %s\n", plain(strings.Join(r.Notes, ", ")))
 	}
 	if r.ArtifactType != "" && !r.Index {
-		fmt.Fprintf(&b, " * An artifact and no image, it runs nowhere: %s\n", plain(r.ArtifactType))
+		fmt.Fprintf(&b, " * An artifact, not an image: %s\n", plain(r.ArtifactType))
 	} else {
 		fmt.Fprintf(&b, " * Supported platforms:\n")
 		o.platforms(&b, r)
@@ -136,7 +136,7 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 		if kind == "" {
 			kind = string(other.Type)
 		}
-		fmt.Fprintf(&b, " * No image: %s (%s)\n", other.Digest, plain(kind))
+		fmt.Fprintf(&b, " * Not an image: %s (%s)\n", other.Digest, plain(kind))
 	}
 	for _, p := range r.Platforms {
 		if p.Image != nil {
@@ -204,7 +204,7 @@ func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest fu
 
 func shownKey(key string) string {
 	if key == "" {
-		return "(not said)"
+		return "(unknown)"
 	}
 	return plain(key)
 }

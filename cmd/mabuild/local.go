@@ -24,7 +24,7 @@ func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pu
 	wanted := a.config.Output
 	if len(wanted) == 0 && !o.push {
 		if err := new(local.Docker).Available(ctx); err != nil {
-			return nil, usage("-o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:", "build wants a destination: %s", err)
+			return nil, usage("use -o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:", "build requires a destination: %s", err)
 		}
 		wanted = []string{"docker-daemon:"}
 	}
@@ -69,7 +69,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 	switch place.Form {
 	case local.FormDockerArchive, local.FormDockerDaemon:
 		if spec.Compression.Format == build.Zstd {
-			return output{}, usage("use gzip", "--compression zstd: what docker load reads has no word for it, and %s wants that", text)
+			return output{}, usage("use gzip", "--compression zstd: Docker's image format does not support zstd, so %s cannot be written", text)
 		}
 		if o.platform = place.Platform; o.platform.OS == "" {
 			o.platform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
@@ -77,11 +77,11 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 		if _, ok := platform.Choose(o.platform, spec.Platforms); !ok && !spec.All {
 			way := place
 			way.Platform = spec.Platforms[0]
-			return output{}, usage("build that too, or write "+way.String(), "%s takes one platform, and %s is not built, only %s", text, platform.Key(o.platform), platform.Keys(spec.Platforms))
+			return output{}, usage("also build that platform, or write "+way.String(), "%s requires %s, but only %s is built", text, platform.Key(o.platform), platform.Keys(spec.Platforms))
 		}
 	}
 	if o.streams() && isTerminal(a.stdout) {
-		return output{}, usage("name a file, or pipe it into what reads it: | docker load", "%s: standard output is a terminal", text)
+		return output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
 	if err := place.Check(ctx); err != nil {
 		return output{}, usage(hint(err), "%s", about(o, err)) // whatever is wrong there: another can be named
@@ -142,12 +142,12 @@ func (o output) claim(p *program, places map[string]occupied) error {
 		switch archive := key == at.Path; {
 		case !taken || err != nil:
 		case archive && (o.streams() || first.output.place.Form != at.Form):
-			err = usage("name a file for each", "%s and %s would both go to %s", first.output.text, o.text, at.Path)
+			err = usage("use a different file for each", "%s and %s have the same destination %s", first.output.text, o.text, at.Path)
 		case first.of == p:
 		case archive && at.Form == local.FormDockerArchive:
-			err = usage("build them one by one, or into oci:DIR", "%s holds one image, and %s and %s would both go there", o.text, first.of.spec.Name, p.spec.Name)
+			err = usage("build them separately, or into oci:DIR", "%s holds one image, but is the destination of %s and %s", o.text, first.of.spec.Name, p.spec.Name)
 		case !archive:
-			err = usage("leave the name out of -o, and give each an id of its own in the file", "%s and %s would both be %s in %s", first.of.spec.Name, p.spec.Name, o.ref, at)
+			err = usage("omit the name in -o, and give each its own id in the configuration file", "%s and %s have the same name %s in %s", first.of.spec.Name, p.spec.Name, o.ref, at)
 		}
 	}
 	return err

@@ -28,12 +28,12 @@ func newLogin(a *app) *cobra.Command {
 	var o loginOptions
 	cmd := &cobra.Command{
 		Use:   "login HOST",
-		Short: "Check and keep the credentials of a registry",
-		Long: `Check the credentials of a registry and keep them where the next command finds
-them: in the file that REGISTRY_AUTH_FILE names, else in Docker's config, or in
-Podman's auth.json if there is one and no config of Docker's; or with the
-credential helper that the file names. A file of Podman's takes HOST/NAMESPACE,
-too: the credentials of the repositories below.`,
+		Short: "Check and store the credentials of a registry",
+		Long: `Check the credentials of a registry and store them for later commands. They are
+stored in the file that REGISTRY_AUTH_FILE names. If it is not set, they are
+stored in Docker's config.json, or in Podman's auth.json if only that exists. If
+the file names a credential helper, the helper stores them. A file of Podman's
+also accepts HOST/NAMESPACE, for the repositories below.`,
 		Example: "  echo \"$TOKEN\" | mabuild login ghcr.io -u acme --password-stdin",
 		Args:    exactlyOne("HOST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,9 +43,9 @@ too: the credentials of the repositories below.`,
 			return runLogin(cmd.Context(), a, o, args[0])
 		},
 	}
-	cmd.Flags().StringVarP(&o.user, "username", "u", "", "user name")
-	cmd.Flags().StringVarP(&o.password, "password", "p", "", "password; other users of the machine can see it")
-	cmd.Flags().BoolVar(&o.stdin, "password-stdin", false, "read the password from standard input")
+	cmd.Flags().StringVarP(&o.user, "username", "u", "", "User name")
+	cmd.Flags().StringVarP(&o.password, "password", "p", "", "Password; other users of this machine can see it")
+	cmd.Flags().BoolVar(&o.stdin, "password-stdin", false, "Read the password from stdin")
 	cmd.MarkFlagsMutuallyExclusive("password", "password-stdin")
 	return cmd
 }
@@ -53,9 +53,9 @@ too: the credentials of the repositories below.`,
 func newLogout(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout HOST",
-		Short: "Forget the credentials of a registry",
-		Long: `Forget the credentials of a registry that the next command would use. If another
-place has some for it, too, that is said.`,
+		Short: "Remove the credentials of a registry",
+		Long: `Remove the credentials that the next command would use for a registry. If another
+file also has credentials for it, mabuild prints its name.`,
 		Args: exactlyOne("HOST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLogout(cmd.Context(), a, args[0])
@@ -76,14 +76,14 @@ func loginName(text string) (host, entry string, err error) {
 		path = ""
 	}
 	if _, err := name.NewRegistry(host); err != nil || host == "" {
-		return "", "", usage("write a host, for example ghcr.io or localhost:5000", "%q is no registry", host)
+		return "", "", usage("write a host, for example ghcr.io or localhost:5000", "%q is not a registry", host)
 	}
 	entry = authfile.Canonical(host)
 	if path == "" {
 		return host, entry, nil
 	}
 	if _, err := name.NewRepository(host + "/" + path); err != nil {
-		return "", "", usage("write a host, for example ghcr.io or localhost:5000", "%q is no registry", rest)
+		return "", "", usage("write a host, for example ghcr.io or localhost:5000", "%q is not a registry", rest)
 	}
 	return host, entry + "/" + path, nil
 }
@@ -103,11 +103,11 @@ func hostsAlone(host, entry string, err error) error {
 	if !errors.Is(err, authfile.ErrHostsAlone) {
 		return err
 	}
-	knows := "credential helpers know hosts alone"
+	knows := "credential helpers support only hosts"
 	if as[*authfile.FileError](err) {
-		knows = "Docker's config knows hosts alone"
+		knows = "Docker's config.json supports only hosts"
 	}
-	return usage("name "+host+" alone, or a file of Podman's for it: REGISTRY_AUTH_FILE=FILE", "%s is no host: %s", entry, knows)
+	return usage("use "+host+", or use a file of Podman's: REGISTRY_AUTH_FILE=FILE", "%s is not a host: %s", entry, knows)
 }
 
 // loginFile opens the place of new credentials.
@@ -135,8 +135,8 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 		return err
 	}
 	if err := a.checkLogin(ctx, host, o); err != nil {
-		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindCredentials {
-			return &credentialError{fmt.Errorf("%s refuses this user name or password: nothing was kept", host), "some registries want a token in place of the password"}
+		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindUnauthorized {
+			return &credentialError{fmt.Errorf("%s rejected this user name or password; nothing was stored", host), "some registries require a token instead of the password"}
 		}
 		return err
 	}
@@ -147,7 +147,7 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 	if entry != authfile.Canonical(host) {
 		host = entry
 	}
-	_, err = fmt.Fprintf(a.stderr, "logged in to %s as %s; kept in %s\n", host, o.user, where)
+	_, err = fmt.Fprintf(a.stderr, "logged in to %s as %s; stored in %s\n", host, o.user, where)
 	return err
 }
 
@@ -204,7 +204,7 @@ func (o *loginOptions) ask(ctx context.Context, a *app) error {
 	terminal := isFile && term.IsTerminal(int(file.Fd()))
 	if o.user == "" {
 		if !terminal {
-			return usage("-u NAME --password-stdin", "login wants a user name, and standard input is no terminal")
+			return usage("use -u NAME --password-stdin", "login requires a user name, and stdin is not a terminal")
 		}
 		if _, err := fmt.Fprint(a.stderr, "Username: "); err != nil {
 			return err
@@ -222,11 +222,11 @@ func (o *loginOptions) ask(ctx context.Context, a *app) error {
 		b, err := io.ReadAll(io.LimitReader(in, 1<<20))
 		o.password = strings.TrimRight(string(b), "\r\n")
 		if err == nil && o.password == "" {
-			return usage("echo \"$TOKEN\" | mabuild login …", "standard input holds no password")
+			return usage("echo \"$TOKEN\" | mabuild login …", "no password on stdin")
 		}
 		return err
 	case !terminal:
-		return usage("-u NAME --password-stdin", "login wants a password, and standard input is no terminal")
+		return usage("use -u NAME --password-stdin", "login requires a password, and stdin is not a terminal")
 	}
 	if _, err := fmt.Fprint(a.stderr, "Password: "); err != nil {
 		return err

@@ -53,9 +53,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mabuild",
-		Short: "Go source in, one multi-platform image out",
-		Long: `mabuild cross-compiles Go programs, lays them onto a base for each platform
-without a Docker daemon, and publishes them under one tag.
+		Short: "Build Go programs as multi-platform container images",
+		Long: `mabuild cross-compiles Go programs, adds them to a base image for each platform
+without a Docker daemon, and publishes the images under one tag.
 
   mabuild push ./cmd/app --platforms linux/amd64,linux/arm64 -t ghcr.io/acme/app:v1`,
 		SilenceErrors: true,
@@ -80,6 +80,7 @@ without a Docker daemon, and publishes them under one tag.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(wrongFlag)
+	root.SetUsageFunc(printUsage)
 	root.Version = versionLine()
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
@@ -106,7 +107,7 @@ func explains(cmd *cobra.Command) bool {
 func helpful(root *cobra.Command) {
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "Say what a command does",
+		Short: "Show the help of a command",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 {
@@ -127,7 +128,7 @@ func helpful(root *cobra.Command) {
 type interrupted struct{ signal os.Signal }
 
 func (e *interrupted) Error() string {
-	return "interrupted (" + e.signal.String() + "): no tag was moved to anything incomplete"
+	return "interrupted (" + e.signal.String() + "): no tag points to an incomplete image"
 }
 
 func (e *interrupted) code() int {

@@ -17,14 +17,14 @@ func newManifest(a *app) *cobra.Command {
 	l := &targetLogin{}
 	cmd := &cobra.Command{
 		Use:   "manifest",
-		Short: "Make an index of images that exist, and change one",
+		Short: "Create an index of existing images, or change an index",
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	l.bind(cmd.PersistentFlags())
 	push := &cobra.Command{
 		Use:   "push",
-		Short: "from-args and from-spec, as manifest-tool spells them",
+		Short: "Use from-args and from-spec with manifest-tool's spelling",
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -47,11 +47,11 @@ type targetLogin struct {
 }
 
 func (l *targetLogin) bind(f *pflag.FlagSet) {
-	f.StringVar(&l.username, "username", "", "`NAME` at the target's registry; better: mabuild login")
-	f.StringVar(&l.password, "password", "", "`PASSWORD` there")
-	f.StringVar(&l.dockerConfig, "docker-cfg", "", "Docker's configuration `FILE` with credentials, or its directory")
-	f.BoolVar(&l.plainHTTP, "plain-http", false, "the target's registry may speak plain http")
-	f.BoolVar(&l.insecure, "insecure", false, "take any certificate of the target's registry")
+	f.StringVar(&l.username, "username", "", "User `NAME` at the target's registry; prefer mabuild login")
+	f.StringVar(&l.password, "password", "", "`PASSWORD` at the target's registry")
+	f.StringVar(&l.dockerConfig, "docker-cfg", "", "Read credentials from Docker's configuration `FILE`, or from its directory")
+	f.BoolVar(&l.plainHTTP, "plain-http", false, "Allow plain HTTP to the target's registry")
+	f.BoolVar(&l.insecure, "insecure", false, "Accept any TLS certificate of the target's registry")
 }
 
 // apply tells the client, which has not asked anybody yet.
@@ -82,7 +82,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 		}
 		c.Keychain = &oneLogin{host, authn.AuthConfig{Username: l.username, Password: l.password}, c.Keychain}
 	case l.password != "":
-		return usage("--username NAME", "--password wants --username")
+		return usage("add --username NAME", "--password requires --username")
 	}
 	return nil
 }

@@ -21,10 +21,10 @@ type sourceReader struct {
 }
 
 func (r *sourceReader) bind(f *pflag.FlagSet, also string) {
-	f.StringSliceVar(&r.selected, "select", nil, "keep only these `PLATFORMS`"+also)
-	f.BoolVar(&r.allowMismatch, "allow-mismatch", false, "warn where a config contradicts the declared platform, and believe the declaration")
-	f.BoolVar(&r.trust, "trust-platforms", false, "do not read images whose platform is declared: the fewest requests")
-	f.BoolVar(&r.ignoreMissing, "ignore-missing", false, "leave out images that do not exist, and say so")
+	f.StringSliceVar(&r.selected, "select", nil, "Keep only these `PLATFORMS`"+also)
+	f.BoolVar(&r.allowMismatch, "allow-mismatch", false, "Warn if an image's config contradicts the declared platform, and use the declared one")
+	f.BoolVar(&r.trust, "trust-platforms", false, "Use declared platforms without reading the images, to save requests")
+	f.BoolVar(&r.ignoreMissing, "ignore-missing", false, "Omit images that do not exist, with a warning")
 }
 
 func (r *sourceReader) fill(as *manifest.Assembly) (err error) {
@@ -39,21 +39,21 @@ func newManifestCreate(a *app, l *targetLogin) *cobra.Command {
 	w, r := &indexWriter{login: l}, &sourceReader{}
 	cmd := &cobra.Command{
 		Use:   "create TARGET SOURCE[=PLATFORM]…",
-		Short: "Make an index of images that exist, in any registry",
-		Long: `Make an index of images that exist, and give it the name TARGET. Sources are images
-by tag or digest in any repository of any registry, or oci:DIR; what TARGET's
-repository lacks is mounted where that can be, else copied.
+		Short: "Create an index of existing images in any registry",
+		Long: `Create an index named TARGET of existing images. A source is an image by tag or
+digest in any repository of any registry, or oci:DIR. Content that TARGET's
+repository lacks is mounted if possible, else copied.
 
-A source's platform is the one that its config says; SOURCE=linux/arm/v6
-declares it. An index as source gives all its images, with the attestations
-that describe them. One index as the only source, with nothing to change, stays
-what it is and keeps its digest.`,
+The platform of a source is read from its config; SOURCE=linux/arm/v6 declares
+another one. If a source is an index, all its images are added, with their
+attestations. If one index is the only source and nothing changes, it keeps its
+digest.`,
 		Example: `  mabuild manifest create acme/app:v1 acme/app-amd64:v1 acme/app-arm64:v1
   mabuild manifest create acme/app:v1 quay.io/x/app:v1-arm=linux/arm/v6 ghcr.io/y/app@sha256:…
   mabuild manifest create acme/app:small acme/app:v1 --select linux/amd64,linux/arm64`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return usage(cmd.UseLine(), "%s wants a TARGET and at least one SOURCE", commandName(cmd))
+				return usage(cmd.UseLine(), "%s requires TARGET and at least one SOURCE", commandName(cmd))
 			}
 			return nil
 		},

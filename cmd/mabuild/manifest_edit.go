@@ -24,7 +24,7 @@ func newEditor(l *targetLogin) *editor { return &editor{indexWriter: &indexWrite
 
 func (e *editor) bind(f *pflag.FlagSet) {
 	e.indexWriter.bind(f)
-	f.StringVarP(&e.tag, "tag", "t", "", "leave INDEX as it is, and write to this `TAG`, or repository:tag")
+	f.StringVarP(&e.tag, "tag", "t", "", "Write to this `TAG` or repository:tag instead of INDEX")
 }
 
 // target is where the changed index goes.
@@ -47,7 +47,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	}
 	idx, ok := c.(v1.ImageIndex)
 	if !ok {
-		return usage("mabuild manifest create makes an index of images", "%s is a single image and no index", ref)
+		return usage("create an index of images with mabuild manifest create", "%s is an image, not an index", ref)
 	}
 	old, err := idx.Digest()
 	if err != nil {
@@ -71,7 +71,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 		return err
 	}
 	was := at.ByDigest(old)
-	_, err = fmt.Fprintf(a.stderr, "was %s; to put it back: mabuild manifest create %s %s\n", was, ref, was)
+	_, err = fmt.Fprintf(a.stderr, "previous digest: %s; to restore it: mabuild manifest create %s %s\n", was, ref, was)
 	return err
 }
 
@@ -81,7 +81,7 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "add INDEX SOURCE[=PLATFORM]…",
 		Short:   "Add images to an index",
-		Long:    "Add images to an index. Sources are those of mabuild manifest create. The old\ndigest is printed, by which the index can be put back.",
+		Long:    "Add images to an index. Sources are written as for mabuild manifest create. The\nprevious digest is printed, so that you can restore the index.",
 		Example: "  mabuild manifest add acme/app:v1 acme/app-riscv64:v1\n  mabuild manifest add --replace acme/app:v1 acme/app-arm64:v1.0.1",
 		Args:    indexAnd("at least one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -95,7 +95,7 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 	alike(cmd.Flags(), map[string]string{"platforms": "select", "platform": "select"})
 	e.bind(cmd.Flags())
 	r.bind(cmd.Flags(), " (also --platforms)")
-	cmd.Flags().BoolVar(&replace, "replace", false, "let an image take the place of the one that has its platform")
+	cmd.Flags().BoolVar(&replace, "replace", false, "Replace an image of the same platform")
 	return cmd
 }
 
@@ -104,7 +104,7 @@ func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove INDEX PLATFORM|DIGEST…",
 		Aliases: []string{"rm"},
-		Short:   "Take images out of an index, with what describes them",
+		Short:   "Remove images and their attestations from an index",
 		Example: "  mabuild manifest remove acme/app:v1 linux/s390x",
 		Args:    indexAnd("at least one PLATFORM or DIGEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -143,7 +143,7 @@ func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			as := manifest.Assembly{}
 			if len(e.annotations)+len(e.unset) == 0 {
-				return usage(cmd.UseLine(), "%s wants --annotation or --remove-annotation", commandName(cmd))
+				return usage(cmd.UseLine(), "%s requires --annotation or --remove-annotation", commandName(cmd))
 			}
 			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as)); err != nil {
 				return err
@@ -152,7 +152,7 @@ func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 		},
 	}
 	e.bind(cmd.Flags())
-	cmd.Flags().StringArrayVar(&e.unset, "remove-annotation", nil, "`[PLATFORM:]KEY` to take away; repeatable")
+	cmd.Flags().StringArrayVar(&e.unset, "remove-annotation", nil, "Remove `[PLATFORM:]KEY`; repeatable")
 	return cmd
 }
 
@@ -160,7 +160,7 @@ func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 func indexAnd(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < 2 {
-			return usage(cmd.UseLine(), "%s wants an INDEX and %s", commandName(cmd), what)
+			return usage(cmd.UseLine(), "%s requires INDEX and %s", commandName(cmd), what)
 		}
 		return nil
 	}

@@ -22,17 +22,17 @@ func newFromArgs(a *app, l *targetLogin, kind *string) *cobra.Command {
 	w, r := &indexWriter{login: l, digestLine: true}, &sourceReader{}
 	cmd := &cobra.Command{
 		Use:   "from-args --platforms LIST --template NAME --target NAME",
-		Short: "Make an index of images whose names differ by platform",
-		Long: `Make an index of images whose names differ by platform. Every OS, ARCH and VARIANT
-in the template is replaced by that part of each platform, as it is typed.
-The last line printed is the digest and the size of the index.`,
+		Short: "Create an index of images whose names differ by platform",
+		Long: `Create an index of images whose names differ by platform. OS, ARCH and VARIANT in
+the template are replaced by that part of each platform, as you typed it. The
+last line of output is the digest and the size of the index.`,
 		Example: `  mabuild manifest from-args --platforms linux/amd64,linux/arm/v7,linux/arm64 \
     --template acme/app-ARCHVARIANT:v1 --target acme/app:v1`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			as := manifest.Assembly{}
 			if target == "" || template == "" || len(platforms) == 0 {
-				return usage(cmd.UseLine(), "%s wants --platforms, --template and --target", commandName(cmd))
+				return usage(cmd.UseLine(), "%s requires --platforms, --template and --target", commandName(cmd))
 			}
 			w.under(kind)
 			w.annotations = append(w.annotations, splitAnnotations(annotations)...)
@@ -43,11 +43,11 @@ The last line printed is the digest and the size of the index.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&platforms, "platforms", nil, "the `PLATFORMS`, each os/arch[/variant]")
-	f.StringVar(&template, "template", "", "`NAME` of the images, with OS, ARCH and VARIANT in it")
-	f.StringVar(&target, "target", "", "`NAME` of the index")
-	f.StringSliceVar(&w.alsoTag, "tags", nil, "the same as --also-tag")
-	f.StringArrayVar(&annotations, "annotations", nil, "the same as --annotation; `K=V,K=V` are two")
+	f.StringSliceVar(&platforms, "platforms", nil, "Add the images of these `PLATFORMS`, each os/arch[/variant]")
+	f.StringVar(&template, "template", "", "Use `NAME` as the images' name, with OS, ARCH and VARIANT as placeholders")
+	f.StringVar(&target, "target", "", "Publish the index as `NAME`")
+	f.StringSliceVar(&w.alsoTag, "tags", nil, "Same as --also-tag")
+	f.StringArrayVar(&annotations, "annotations", nil, "Same as --annotation, but `KEY=VALUE,KEY=VALUE` are two")
 	alike(f, map[string]string{"platform": "platforms", "tag": "also-tag"})
 	w.bind(f)
 	r.bind(f, "")
@@ -58,7 +58,7 @@ func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 	w, r := &indexWriter{login: l, digestLine: true}, &sourceReader{}
 	cmd := &cobra.Command{
 		Use:     "from-spec FILE",
-		Short:   "Make an index that manifest-tool's YAML describes",
+		Short:   "Create an index from manifest-tool's YAML",
 		Example: "  mabuild manifest from-spec app.yaml\n  mabuild manifest from-spec - <app.yaml",
 		Args:    exactlyOne("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-const kindUsage = "`TYPE` of the index: oci or docker (default: oci, unless all images are Docker's)"
+const kindUsage = "Media `TYPE` of the index: oci or docker (default: oci, unless all images are Docker's)"
 
 // An indexWriter is what the commands that write an index have in common.
 type indexWriter struct {
@@ -31,9 +31,9 @@ type indexWriter struct {
 
 func (w *indexWriter) bind(f *pflag.FlagSet) {
 	f.StringVar(&w.kind, "type", "", kindUsage)
-	f.StringArrayVar(&w.annotations, "annotation", nil, "`KEY=VALUE` for the index, or linux/arm64:KEY=VALUE for one platform; repeatable")
-	f.StringSliceVar(&w.alsoTag, "also-tag", nil, "further `TAG` in the same repository, or another repository:tag; repeatable")
-	f.BoolVar(&w.dryRun, "dry-run", false, "print the index that would be written, and write nothing")
+	f.StringArrayVar(&w.annotations, "annotation", nil, "Add `KEY=VALUE` to the index, or PLATFORM:KEY=VALUE to one entry; repeatable")
+	f.StringSliceVar(&w.alsoTag, "also-tag", nil, "Also publish under this `TAG` or repository:tag; repeatable")
+	f.BoolVar(&w.dryRun, "dry-run", false, "Print the index without writing it")
 }
 
 // begin checks the target and gets ready for it.
@@ -75,7 +75,7 @@ func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
 	case "docker":
 		as.Type = types.DockerManifestList
 	default:
-		return usage("--type oci or --type docker", "there is no type %q", w.kind)
+		return usage("use --type oci or --type docker", "unknown type %q", w.kind)
 	}
 	var errs []error
 	for _, text := range w.annotations {
@@ -90,7 +90,7 @@ func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
 // setAnnotation reads [index:|PLATFORM:]KEY=VALUE, or without a value what is to be
 // taken away.
 func setAnnotation(as *manifest.Assembly, text string, set bool) error {
-	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; without =VALUE to take one away"
+	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation"
 	of, rest := annotationOf(text)
 	key, value, ok := strings.Cut(rest, "=")
 	if key == "" || ok != set {
@@ -100,7 +100,7 @@ func setAnnotation(as *manifest.Assembly, text string, set bool) error {
 	if of != "" && of != "index" {
 		p, err := platform.Parse(of)
 		if err != nil {
-			return usage(way, "annotation %q: %q is no platform", text, of)
+			return usage(way, "annotation %q: %q is not a platform", text, of)
 		}
 		if as.ChildAnnotations == nil {
 			as.ChildAnnotations = map[string]map[string]*string{}
@@ -184,7 +184,7 @@ func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1
 
 // putIndex stores an index that was put together.
 func (a *app) putIndex(ctx context.Context, ref string, idx v1.ImageIndex) error {
-	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker, where all images are Docker's", "")
+	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "use --type docker if all images are Docker's", "")
 }
 
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {

@@ -48,18 +48,18 @@ func newMirror(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "mirror SOURCE TARGET | --template NAME TARGET | -f FILE",
 		Aliases: []string{"copy", "cp"},
-		Short:   "Copy images that others publish to your own registry, once or on a schedule",
-		Long: `Copy an image or an index to another place, with its digest; make one index of
-images whose names differ by platform; or do all that a file says, once or with
---watch on its schedules.
+		Short:   "Copy images to your registry, once or on a schedule",
+		Long: `Copy an image or an index without changing its digest, create an index of images
+whose names differ by platform, or copy everything that a file lists. With --watch
+the file's schedules apply.
 
-SOURCE and TARGET are images in registries, oci:DIR, oci-archive:FILE or
-docker-archive:FILE, which takes one image. What the target has is not sent
-again: where it names the image already, that costs one HEAD at each end. With
---platforms an index is cut down to these, which changes its digest. Nothing is
-ever deleted at the target, and its tag moves last.
+SOURCE and TARGET are images in registries, or oci:DIR, oci-archive:FILE or
+docker-archive:FILE, which holds one image. Content that the target already has
+is not sent again: an unchanged image costs one HEAD request at each end.
+--platforms copies only some platforms of an index, which changes its digest.
+Nothing is deleted at the target, and its tag is updated last.
 
-Standard output has what became of each image.`,
+The outcome of each image is printed to stdout.`,
 		Example: `  mabuild mirror quay.io/coreos/flannel:v0.28.0 registry.local/flannel:v0.28.0
   mabuild mirror --template gcr.io/google_containers/kube-proxy-ARCH:v1.18.8 \
     --platforms linux/amd64,linux/arm registry.local/kube-proxy:v1.18.8
@@ -82,25 +82,25 @@ Standard output has what became of each image.`,
 }
 
 func (o *mirrorOptions) bind(f *pflag.FlagSet) {
-	f.StringVarP(&o.file, "file", "f", "", "do what this `FILE` says (docs/mirror.md)")
-	f.StringSliceVar(&o.only, "only", nil, "only these `ENTRIES` of the file")
-	f.StringVar(&o.template, "template", "", "`NAME` of images that differ by platform, with OS, ARCH and VARIANT in it")
+	f.StringVarP(&o.file, "file", "f", "", "Copy the images that this `FILE` lists (docs/mirror.md)")
+	f.StringSliceVar(&o.only, "only", nil, "Copy only these `ENTRIES` of the file")
+	f.StringVar(&o.template, "template", "", "Use `NAME` as the images' name, with OS, ARCH and VARIANT as placeholders")
 	alike(f, map[string]string{"platform": "platforms"})
-	f.StringSliceVar(&o.platforms, "platforms", nil, "the `PLATFORMS` to keep, or to fill into the template")
-	f.BoolVar(&o.optional, "optional", false, "go without a platform that is not there, and say so")
-	f.BoolVar(&o.referrers, "referrers", false, "copy signatures, SBOMs and provenance, too, of the index and of its images")
-	f.StringVar(&o.backup, "backup", "", "keep what the target named under this `TAG`, for example {{.Tag}}-{{.Date}}")
-	f.Var(&o.minAge, "min-age", "leave alone what is younger than this `DURATION`, for example 72h or 3d")
-	f.BoolVar(&o.missing, "missing", false, "copy only tags that the target does not have")
-	f.BoolVar(&o.verify, "verify", false, "look for the children, too, of what is there, and store again those that are gone")
-	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be copied, how much at most, and why; send nothing")
-	f.StringVar(&o.report, "report", "", "write what became of each image to this `FILE`, as JSON")
-	f.BoolVar(&o.watch, "watch", false, "go on for ever, as the file's schedules say")
-	f.StringVar(&o.listen, "listen", "", "serve /healthz and /metrics at this `ADDRESS` while watching")
+	f.StringSliceVar(&o.platforms, "platforms", nil, "Keep only these `PLATFORMS`, or use them in the template")
+	f.BoolVar(&o.optional, "optional", false, "Skip missing platforms with a warning")
+	f.BoolVar(&o.referrers, "referrers", false, "Also copy signatures, SBOMs and provenance of the index and its images")
+	f.StringVar(&o.backup, "backup", "", "Keep the target's previous image under this `TAG`, for example {{.Tag}}-{{.Date}}")
+	f.Var(&o.minAge, "min-age", "Skip images younger than this `DURATION`, for example 72h or 3d")
+	f.BoolVar(&o.missing, "missing", false, "Copy only tags that are missing at the target")
+	f.BoolVar(&o.verify, "verify", false, "Check that all images of existing tags are present; re-upload missing ones")
+	f.BoolVar(&o.dryRun, "dry-run", false, "Print what would be copied, the maximum size and the reason; send nothing")
+	f.StringVar(&o.report, "report", "", "Write the outcome of each image to this `FILE` as JSON")
+	f.BoolVar(&o.watch, "watch", false, "Keep running on the file's schedules")
+	f.StringVar(&o.listen, "listen", "", "Serve /healthz and /metrics at this `ADDRESS` with --watch")
 	config.BindTrust(f)
 	config.BindSecrets(f)
-	f.StringSliceVar(&o.listenHosts, "listen-host", nil, "answer requests to this `NAME` at --listen, too (may be repeated)")
-	f.IntVar(&o.reserve, "quota-reserve", 0, "leave this `NUMBER` of a registry's pulls to others")
+	f.StringSliceVar(&o.listenHosts, "listen-host", nil, "Also accept this host `NAME` in requests to --listen; repeatable")
+	f.IntVar(&o.reserve, "quota-reserve", 0, "Leave this `NUMBER` of a registry's pull quota unused")
 }
 
 // check refuses what does not go together.
@@ -120,40 +120,40 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 			want = 1
 		}
 		if len(args) != want {
-			errs = append(errs, usage(cmd.CommandPath()+" --help has examples", "mirror wants SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
+			errs = append(errs, usage(cmd.CommandPath()+" --help shows examples", "mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
 		}
 		if list := given("only", "watch", "listen"); len(list) > 0 {
-			errs = append(errs, usage("write a file and name it with -f; mabuild config init mirror begins one", "%s: goes with -f FILE", strings.Join(list, " ")))
+			errs = append(errs, usage("add -f FILE; mabuild config init mirror writes a first file", "%s: requires -f FILE", strings.Join(list, " ")))
 		}
 	} else {
 		if len(args) > 0 {
-			errs = append(errs, usage("leave them out, or -f", "-f FILE names the images, and %q is one more", args[0]))
+			errs = append(errs, usage("omit the arguments or -f", "-f FILE cannot be combined with the argument %q", args[0]))
 		}
 		if list := given(ofEntry...); len(list) > 0 {
-			errs = append(errs, usage("the file has a key for it", "%s: the file says so for each entry", strings.Join(list, " ")))
+			errs = append(errs, usage("set the key of the same name in the file", "%s: cannot be combined with -f FILE", strings.Join(list, " ")))
 		}
 	}
 	errs = append(errs, writable("--report", o.report))
 	if o.reserve < 0 {
-		errs = append(errs, usage("--quota-reserve 20, for example", "--quota-reserve %d: fewer than none", o.reserve))
+		errs = append(errs, usage("for example --quota-reserve 20", "--quota-reserve %d: must be 0 or more", o.reserve))
 	}
 	if o.watch && o.file == "-" {
-		errs = append(errs, usage("name a file", "--watch reads the file again, and standard input is none"))
+		errs = append(errs, usage("use a regular file", "--watch reads the file again, which is not possible with stdin"))
 	}
 	if o.watch && o.dryRun {
-		errs = append(errs, usage("leave one of them out", "--dry-run and --watch exclude each other"))
+		errs = append(errs, usage("omit one of them", "--dry-run and --watch cannot be used together"))
 	}
 	if o.listen != "" && !o.watch {
-		errs = append(errs, usage("add --watch", "--listen: nobody is there to listen without --watch"))
+		errs = append(errs, usage("add --watch", "--listen requires --watch"))
 	}
 	if len(o.listenHosts) > 0 && o.listen == "" {
-		errs = append(errs, usage("add --listen ADDRESS", "--listen-host goes with --listen"))
+		errs = append(errs, usage("add --listen ADDRESS", "--listen-host requires --listen"))
 	}
 	if _, err := serve.ParseHosts(o.listenHosts); err != nil {
-		errs = append(errs, usage("--listen-host mirror.example, for example", "--listen-host: %s", err))
+		errs = append(errs, usage("for example --listen-host mirror.example", "--listen-host: %s", err))
 	}
 	if o.template != "" && len(o.platforms) == 0 && o.file == "" {
-		errs = append(errs, usage("--platforms linux/amd64,linux/arm64, for example", "--template wants --platforms"))
+		errs = append(errs, usage("for example --platforms linux/amd64,linux/arm64", "--template requires --platforms"))
 	}
 	return errors.Join(errs...)
 }
@@ -174,10 +174,10 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	if o.template == "" {
 		e.Image = args[0]
 		if errs = append(errs, checkImage(e.Image)); e.Image == target && len(o.platforms) == 0 {
-			errs = append(errs, usage("name another TARGET, or cut it down with --platforms", "%s is the source, too", target))
+			errs = append(errs, usage("use another TARGET, or select platforms with --platforms", "%s is both source and target", target))
 		}
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
-		errs = append(errs, usage("write ARCH where the architecture stands", "template %q names the same image for each platform", o.template))
+		errs = append(errs, usage("write ARCH in place of the architecture", "template %q gives the same image for every platform", o.template))
 	}
 	if len(o.platforms) > 0 {
 		wanted, err := platform.ParseList(o.platforms)
@@ -195,7 +195,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 		_, err := store{}.localPlace(target)
 		errs = append(errs, err)
 	case strings.Contains(target, "@"):
-		errs = append(errs, usage("write repository:tag", "target %q has a digest, which follows from what is copied", target))
+		errs = append(errs, usage("write repository:tag", "target %q has a digest, but the copied image determines the digest", target))
 	case !strings.Contains(target, "{{"):
 		errs = append(errs, checkReference(target))
 	}

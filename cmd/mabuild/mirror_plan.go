@@ -49,7 +49,7 @@ func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.ReadMirror("standard input", data, o.trust)
+	return config.ReadMirror("stdin", data, o.trust)
 }
 
 // succeed lets the rounds of p go on where those of an older plan are: how registries
@@ -132,7 +132,7 @@ func chosen(entries []*mirror.Entry, only []string) ([]*mirror.Entry, error) {
 	}
 	for _, name := range only {
 		if !slices.Contains(names, name) {
-			return nil, usage("the entries are: "+strings.Join(names, ", "), "--only %s: no entry has that name", name)
+			return nil, usage("the entries are: "+strings.Join(names, ", "), "--only %s: no entry has this name", name)
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(entries), func(e *mirror.Entry) bool { return !slices.Contains(only, e.Name) }), nil

@@ -58,7 +58,7 @@ func (p *programs) Versions(ctx context.Context, pkg string) (string, []string, 
 
 // Resolve does not know what has not been built.
 func (p *programs) Resolve(context.Context, string) (v1.Descriptor, error) {
-	return v1.Descriptor{}, errors.New("a program has no digest before it is built")
+	return v1.Descriptor{}, errors.New("a program has no digest until it is built")
 }
 
 // Get builds the program for the entry's platforms.

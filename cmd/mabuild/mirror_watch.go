@@ -29,7 +29,7 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 	}
 	defer stop()
 	if !slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Schedule != nil }) {
-		return usage("every: 6h, or cron:", "--watch %s: no entry says when", o.file)
+		return usage("add every: 6h or cron:", "--watch %s: no entry has a schedule", o.file)
 	}
 	w.metrics.expect(nil, p.entries)
 	a.leaveCache() // each round enters by itself
@@ -87,7 +87,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	if err := w.record(e.Name, report, client.Quotas()); err != nil {
 		log.WarnContext(ctx, err.Error())
 	}
-	log.InfoContext(ctx, "round done", "copied", report.Copied, "unchanged", report.Same,
+	log.InfoContext(ctx, "run finished", "copied", report.Copied, "unchanged", report.Same,
 		"skipped", report.Skipped, "failed", report.Failed, "bytes", report.Bytes)
 	return report
 }
@@ -200,11 +200,11 @@ func newMetrics() *metrics {
 	}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
-		images:   counter("images_total", "Images that were looked at, by what became of them.", "entry", "status"),
+		images:   counter("images_total", "Images processed, by outcome.", "entry", "status"),
 		bytes:    counter("bytes_total", "Bytes sent.", "entry"),
-		failures: counter("failures_total", "Rounds in which something failed.", "entry"),
-		success:  gauge("last_success_timestamp_seconds", "When all of an entry was in order last.", "entry"),
-		quota:    gauge("quota_remaining", "Pulls that a registry permits still, as it said last.", "registry"),
+		failures: counter("failures_total", "Runs in which something failed.", "entry"),
+		success:  gauge("last_success_timestamp_seconds", "Time of the last run of an entry without failures.", "entry"),
+		quota:    gauge("quota_remaining", "Remaining pulls that the registry last reported.", "registry"),
 	}
 	m.registry.MustRegister(m.images, m.bytes, m.failures, m.success, m.quota)
 	return m
@@ -256,7 +256,7 @@ func (m *metrics) serve(ctx context.Context, a *app, addr string, hosts []string
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, usage("--listen 127.0.0.1:8080, for example", "--listen %s: %s", addr, errors.Unwrap(err))
+		return nil, usage("for example --listen 127.0.0.1:8080", "--listen %s: %s", addr, errors.Unwrap(err))
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // who asked has gone

@@ -20,9 +20,9 @@ import (
 // strategies are ko's flags for what stands below repo, with the value of the key
 // naming that each is.
 var strategies = []struct{ flag, short, naming, doc string }{
-	{"bare", "", "bare", "push to repo itself"},
-	{"preserve-import-paths", "P", "import-path", "push to repo/IMPORT-PATH-OF-THE-PROGRAM"},
-	{"base-import-paths", "B", "base-import-path", "push to repo/LAST-ELEMENT-OF-THAT"},
+	{"bare", "", "bare", "Push to the repository itself"},
+	{"preserve-import-paths", "P", "import-path", "Use the import path (repo/example.com/cmd/app)"},
+	{"base-import-paths", "B", "base-import-path", "Use the last element of the import path (repo/app)"},
 }
 
 // bindNames adds the flags that say what an image is called, as ko has them.
@@ -30,8 +30,8 @@ func (o *pushOptions) bindNames(flags *pflag.FlagSet) {
 	for _, s := range strategies {
 		flags.BoolP(s.flag, s.short, false, s.doc)
 	}
-	flags.BoolVar(&o.tagOnly, "tag-only", false, "print repository:tag in place of repository@digest")
-	flags.StringVar(&o.refsFile, "image-refs", "", "write the references of all indexes and images to `FILE`, one a line")
+	flags.BoolVar(&o.tagOnly, "tag-only", false, "Print repository:tag instead of repository@digest")
+	flags.StringVar(&o.refsFile, "image-refs", "", "Write the references of all indexes and images to `FILE`, one per line")
 }
 
 // named takes what the flags say of how images are called over into the
@@ -48,7 +48,7 @@ func (a *app) named(flags *pflag.FlagSet) error {
 		given = append(given, "--naming")
 	}
 	if len(given) > 1 {
-		return usage("give one of them", "%s exclude each other", strings.Join(given, " and "))
+		return usage("use only one of them", "%s cannot be used together", strings.Join(given, " and "))
 	}
 	if naming == "" {
 		return nil
@@ -64,7 +64,7 @@ func (a *app) named(flags *pflag.FlagSet) error {
 // and annotations are separated by commas.
 func bindKo(flags *pflag.FlagSet) {
 	for _, f := range []struct{ theirs, ours string }{{"image-label", "label"}, {"image-annotation", "annotation"}, {"image-user", "user"}, {"tags", "tag"}} {
-		flags.Var(&koFlag{flags, f.ours}, f.theirs, "ko's name for --"+f.ours)
+		flags.Var(&koFlag{flags, f.ours}, f.theirs, "Same as --"+f.ours)
 		flags.Lookup(f.theirs).Hidden = true
 	}
 }
@@ -100,15 +100,15 @@ func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (
 	repo := c.Repo
 	if theirs := os.Getenv("KO_DOCKER_REPO"); repo == "" && theirs != "" {
 		if theirs == "ko.local" || theirs == "kind.local" {
-			return "", usage("mabuild build fills the Docker daemon", "KO_DOCKER_REPO is %s, which is no registry", theirs)
+			return "", usage("use mabuild build to write to the Docker daemon", "KO_DOCKER_REPO=%s is not a registry", theirs)
 		}
 		a.adopted.Do(func() { // several programs may want it at once
-			a.log.InfoContext(ctx, "pushing to KO_DOCKER_REPO, "+theirs+", as nothing else says where")
+			a.log.InfoContext(ctx, "pushing to KO_DOCKER_REPO, "+theirs+", because no other destination is set")
 		})
 		repo = theirs
 	}
 	if repo == "" {
-		return "", usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "nobody says where to push %s", spec.Name)
+		return "", usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "no destination for %q", spec.Name)
 	}
 	repo = strings.TrimSuffix(repo, "/")
 	switch c.Naming {
@@ -171,10 +171,10 @@ func fillTag(v build.Vars, text string) (repo, tag string, err error) {
 		}
 		repo, tag = text[:at], strings.TrimPrefix(text[at:], ":")
 		if tag == "" && at < len(text) {
-			return "", "", usage("write a tag after the colon, or leave the colon out", "tag %q is empty", text)
+			return "", "", usage("write a tag after the colon, or omit the colon", "tag %q is empty", text)
 		}
 		if filledIn.MatchString(repo) {
-			return "", "", usage("write the repository, and a template after its colon: ghcr.io/acme/app:{{tag .Branch}}", "tag %q: a template fills in tags, not repositories", text)
+			return "", "", usage("write the repository, and a template after its colon: ghcr.io/acme/app:{{tag .Branch}}", "tag %q: templates are allowed only after the colon", text)
 		}
 		if tag == "" {
 			return repo, "", nil
@@ -187,11 +187,11 @@ func fillTag(v build.Vars, text string) (repo, tag string, err error) {
 	case strings.Contains(full, "@") && full == tag:
 		return repo, full, nil // which is looked at as a whole
 	case !validTag.MatchString(full):
-		way := "a tag has up to 128 letters, digits and _ . -"
+		way := "a tag has at most 128 characters: letters, digits and _ . -"
 		if filledIn.MatchString(tag) {
-			way += "; {{tag .Version}} and {{tag .Branch}} make one"
+			way += "; {{tag .Version}} and {{tag .Branch}} give valid tags"
 		}
-		return "", "", usage(way, "tag %q is %q, which is not a tag", text, full)
+		return "", "", usage(way, "tag %q gives %q, which is not a valid tag", text, full)
 	}
 	return repo, full, nil
 }

@@ -23,8 +23,8 @@ func TestFillTag(t *testing.T) {
 		{"{{.Branch | tag}}", "-.v1.2/x", "|v1.2-x"},
 		{"{{slug .Branch}}", "Feature/1.2", "|feature-1-2"},
 		{"{{tag .Branch}}", strings.Repeat("x", 300), "|" + strings.Repeat("x", 128)},
-		{`{{tag "a/b:c"}}`, "x", "cannot be filled in"},
-		{`{{"evil.example/x"}}`, "x", "cannot be filled in"},
+		{`{{tag "a/b:c"}}`, "x", "is not a valid template"},
+		{`{{"evil.example/x"}}`, "x", "is not a valid template"},
 		{"{{.Branch}}", "feature/login", "not a tag"},
 		{"{{.Branch}}", "127.0.0.1/evil/app", "not a tag"},
 		{"{{.Branch}}", "evil:v1", "not a tag"},
@@ -37,8 +37,8 @@ func TestFillTag(t *testing.T) {
 		{"{{.Branch}}:v1", "evil", "not repositories"},
 		{"ghcr.io/a/b:", "x", "is empty"},
 		{"{{.Branch}}", "", ".Branch is empty: none is checked out"},
-		{"{{.Nothing}}", "x", "cannot be filled in"},
-		{"{{printf .Branch}}", "x", "cannot be filled in"},
+		{"{{.Nothing}}", "x", "is not a valid template"},
+		{"{{printf .Branch}}", "x", "is not a valid template"},
 	} {
 		v := build.Vars{Branch: test.branch, Why: map[string]error{"Branch": errors.New("none is checked out")}}
 		repo, tag, err := fillTag(v, test.text)

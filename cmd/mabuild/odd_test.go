@@ -136,7 +136,7 @@ func TestBaseBesideWhatIsGone(t *testing.T) {
 	if list := b.want(0, "platforms", b.ref); !strings.HasPrefix(list, "linux/amd64 ") {
 		t.Error(list)
 	}
-	if list := b.want(0, "inspect", b.ref); !strings.Contains(list, "(not said)") {
+	if list := b.want(0, "inspect", b.ref); !strings.Contains(list, "(unknown)") {
 		t.Error(list)
 	}
 	b.want(0, "build", ".", "--platforms", "linux/amd64", "--base", b.ref, "-o", "oci:built")

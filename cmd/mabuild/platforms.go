@@ -19,12 +19,12 @@ func newPlatforms(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "platforms [IMAGE]",
-		Short: "List what this Go builds images for, or what it shares with an image",
-		Long: `List the platforms that this Go builds and containers run on, every variant in
-a line of its own, with the GO* variables that each stands for.
-With IMAGE: those that the image has as well, which is what
-"--platforms all --base IMAGE" builds; a Windows image has one for each version. The
-built-in bases static and scratch have what is listed, static for linux alone.`,
+		Short: "List the platforms that this Go version supports, or shares with an image",
+		Long: `List the container platforms that this Go version supports, one variant per line,
+with the GO* variables of each.
+With IMAGE, list only those that the image also has, which is what
+"--platforms all --base IMAGE" builds. A Windows image has one per version. The
+built-in base scratch has all listed platforms, and static all of linux.`,
 		Args: atMostOne("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
@@ -33,7 +33,7 @@ built-in bases static and scratch have what is listed, static for linux alone.`,
 			return runPlatforms(cmd.Context(), a, args, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array, with the C compilers that cgo would use")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON array, with the C compilers for cgo")
 	return cmd
 }
 

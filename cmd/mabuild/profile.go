@@ -13,8 +13,8 @@ import (
 type profiles struct{ cpu, memory string }
 
 func (p *profiles) bind(flags *pflag.FlagSet) {
-	flags.StringVar(&p.cpu, "cpuprofile", "", "write a CPU profile of mabuild itself to `FILE`")
-	flags.StringVar(&p.memory, "memprofile", "", "write a profile of mabuild's allocations to `FILE`")
+	flags.StringVar(&p.cpu, "cpuprofile", "", "Write a CPU profile of mabuild to `FILE`")
+	flags.StringVar(&p.memory, "memprofile", "", "Write an allocation profile of mabuild to `FILE`")
 	for _, name := range []string{"cpuprofile", "memprofile"} {
 		_ = flags.MarkHidden(name) // it is there
 	}
@@ -33,7 +33,7 @@ func (p *profiles) start() (stop func() error, err error) {
 	}
 	if err != nil {
 		pprof.StopCPUProfile()
-		return nil, &usageError{err: err, way: "name files that can be written"}
+		return nil, &usageError{err: err, way: "use files that can be written"}
 	}
 	return func() error {
 		var errs []error

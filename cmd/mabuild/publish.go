@@ -112,7 +112,7 @@ func withoutTag(ref string) string { return manifest.CutReference(ref).Repositor
 // checkTag refuses what is no repository:tag.
 func checkTag(ref string) error {
 	if strings.Contains(ref, "@") {
-		return usage("write repository:tag", "tag %q has a digest, which follows from what is built", ref)
+		return usage("write repository:tag", "tag %q has a digest, but the build determines the digest", ref)
 	}
 	err := checkReference(ref)
 	if err == nil {
@@ -187,7 +187,7 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 			ctx = progress.WithTask(ctx, progress.Task{Program: p.spec.Name, Platform: platform.Key(pf)})
 			d.keepBase(platform.Key(pf), base)
 			if digest, err := base.Digest(); err == nil {
-				pub.log.DebugContext(ctx, "stands on", "base", digest.String())
+				pub.log.DebugContext(ctx, "using base image", "base", digest.String())
 			}
 			layers, err := base.Layers()
 			if err != nil {

@@ -36,15 +36,15 @@ func newPush(a *app) *cobra.Command {
 	o := pushOptions{push: true}
 	cmd := &cobra.Command{
 		Use:   "push [PACKAGE…]",
-		Short: "Build programs for many platforms and publish each under one tag",
-		Long: `Cross-compile Go programs, lay each onto its base for every platform, push the
-images and publish them as one index under tags that name no architecture.
+		Short: "Build Go programs and push each as one multi-platform image",
+		Long: `Build Go programs and push each as one multi-platform image. All platforms share
+the same tags.
 
 PACKAGE is a directory, an import path of the module or workspace, or
-module/path@version. Without one, everything in .mabuild.yaml is built, or the
-package in the working directory. The platforms are a contract: all of them are
-published, or nothing. Standard output has one line for each program and
-repository: repository@digest.`,
+module/path@version. Without PACKAGE, mabuild builds all programs in .mabuild.yaml,
+or the package in the working directory. If one platform fails, the program is not
+published. For each program and repository, one line with repository@digest is
+printed to stdout.`,
 		Example: `  mabuild push ./cmd/app --platforms linux/amd64,linux/arm64 -t ghcr.io/acme/app:v1
   mabuild push github.com/prometheus/node_exporter@v1.12.1 -t ghcr.io/acme/node-exporter:v1.12.1
   image=$(mabuild push ./cmd/app -t ghcr.io/acme/app:v1)`,
@@ -61,9 +61,9 @@ func newBuild(a *app) *cobra.Command {
 	var o pushOptions
 	cmd := &cobra.Command{
 		Use:   "build [PACKAGE…]",
-		Short: "Build as push does, into layouts, archives or a daemon",
-		Long: `Build as push does, into local destinations (-o), and push nothing. Without -o
-the image for this host goes into the Docker daemon.`,
+		Short: "Build Go programs into OCI layouts, archives or a daemon",
+		Long: `Build Go programs as push does, but write them to local destinations (-o). Without
+-o, the image for this machine goes to the Docker daemon.`,
 		Example: `  mabuild build ./cmd/app --platforms linux/amd64,linux/arm64 -o oci:./image
   mabuild build ./cmd/app -o docker-daemon:`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -77,12 +77,12 @@ the image for this host goes into the Docker daemon.`,
 
 func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindBuild(flags)
-	flags.BoolVar(&o.asMain, "as-main", false, "build module/path@version as the main module, replace and exclude lines heeded")
-	flags.BoolVar(&o.dryRun, "dry-run", false, "print what would be built and pushed; compile nothing, send nothing")
-	flags.BoolVar(&o.verify, "verify", false, "look for the blobs, too, of what a registry says it has, and heal what is gone")
-	flags.StringSliceVar(&o.only, "only", nil, "build only these `ID`s of .mabuild.yaml")
-	flags.BoolVar(&o.debug, "debug", false, "add the debugger Delve, which starts the program and listens on port 40000")
-	flags.BoolVar(&o.plain, "disable-optimizations", false, "compile for a debugger: no optimisations, all symbols")
+	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
+	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
+	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
+	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")
+	flags.BoolVar(&o.plain, "disable-optimizations", false, "Compile for a debugger, without optimizations and with all symbols")
 	bindKo(flags)
 	if o.push {
 		o.bindNames(flags)
@@ -177,7 +177,7 @@ func distinct(programs []program) error {
 	for i, p := range programs {
 		for _, ref := range p.refs {
 			if other, taken := owner[ref]; taken {
-				errs = append(errs, usage("give each its own repository: --repo, or repo and id in the file", "%s and %s would both be %s", other, p.spec.Name, ref))
+				errs = append(errs, usage("use a different repository for each: --repo, or repo and id in the configuration file", "%s and %s have the same destination %s", other, p.spec.Name, ref))
 			}
 			owner[ref] = p.spec.Name
 		}
@@ -206,17 +206,17 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 		return program{}, err
 	}
 	if spec.Config.Healthcheck != nil && !spec.Docker {
-		a.log.WarnContext(ctx, "healthcheck: Docker heeds it, podman only with --media-types docker")
+		a.log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")
 	}
 	p := program{spec: spec, noIndex: a.config.NoIndex}
 	if p.noIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
-		a.log.WarnContext(ctx, "annotations of the index are left out: --no-index makes none")
+		a.log.WarnContext(ctx, "annotations of the index are ignored because of --no-index")
 	}
 	if p.noIndex && spec.All {
-		return p, usage("name the one with --platforms", "--no-index wants one platform, and all may be several")
+		return p, usage("select one platform with --platforms", "--no-index requires one platform, but all can be several")
 	}
 	if p.noIndex && len(spec.Platforms) != 1 {
-		return p, usage("name the one with --platforms", "--no-index wants one platform, and there are %d", len(spec.Platforms))
+		return p, usage("select one platform with --platforms", "--no-index requires one platform, got %d", len(spec.Platforms))
 	}
 	if o.push {
 		if p.refs, err = a.refs(ctx, spec, c); err != nil {

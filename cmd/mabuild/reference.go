@@ -18,17 +18,17 @@ var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tar
 // meant: people paste the forms of other tools, addresses of web pages and files.
 func checkReference(ref string) error {
 	if scheme, rest, ok := strings.Cut(ref, "://"); ok {
-		return usage("leave "+scheme+":// off: "+bareReference(rest), "%q has a scheme, and an image in a registry has none", ref)
+		return usage("omit "+scheme+"://: "+bareReference(rest), "%q has a URL scheme, but an image reference has none", ref)
 	}
 	form, _, _ := strings.Cut(ref, ":")
 	for _, f := range foreign {
 		if form == f && strings.HasPrefix(ref, f+":") {
-			return usage("copy it into one that is read: oci:DIR, oci-archive:FILE, docker-archive:FILE, or a registry", "%s: is a form that mabuild does not read", form)
+			return usage("copy the image to oci:DIR, oci-archive:FILE, docker-archive:FILE or a registry", "%s: is not supported", form)
 		}
 	}
 	_, err := name.ParseReference(ref)
 	if way := asPath(ref, err != nil); way != "" {
-		return usage(way, "%s is in no registry: it is a path here", ref)
+		return usage(way, "%s is a local path, not an image in a registry", ref)
 	}
 	if err != nil {
 		return &usageError{err: badName{ref, err}, way: whyBad(ref)}
@@ -50,13 +50,13 @@ func asPath(ref string, bad bool) string {
 	rooted := strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
 	switch {
 	case err != nil && rooted:
-		return "oci:DIR, oci-archive:FILE and docker-archive:FILE name what is here"
+		return "write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images"
 	case err != nil || !rooted && !bad && (info.IsDir() || !strings.Contains(ref, ".")):
 		return ""
 	case info.IsDir():
-		return "a layout is oci:" + ref
+		return "for an OCI layout, write oci:" + ref
 	}
-	return "an archive is oci-archive:" + ref + " or docker-archive:" + ref
+	return "for an archive, write oci-archive:" + ref + " or docker-archive:" + ref
 }
 
 // A badName is a [name.ErrBadName] in words for people.
@@ -65,7 +65,7 @@ type badName struct {
 	err error
 }
 
-func (e badName) Error() string { return quoteRef(e.ref) + " is no name of an image" }
+func (e badName) Error() string { return quoteRef(e.ref) + " is not an image reference" }
 func (e badName) Unwrap() error { return e.err }
 
 func quoteRef(ref string) string { return `"` + plain(ref) + `"` }
@@ -84,9 +84,9 @@ func whyBad(ref string) string {
 	}
 	switch {
 	case path != ref && tag == "" && strings.HasSuffix(ref, ":"):
-		return "write a tag after the colon, or leave the colon out"
+		return "write a tag after the colon, or omit the colon"
 	case strings.ToLower(path) != path:
-		return "repositories are written in lower case: " + strings.ToLower(path) + strings.TrimPrefix(ref, path)
+		return "write the repository in lower case: " + strings.ToLower(path) + strings.TrimPrefix(ref, path)
 	}
 	return "write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1"
 }
@@ -115,11 +115,11 @@ func checkImage(ref string) error {
 // checkRepository refuses what is no repository of a registry.
 func checkRepository(repo string) error {
 	if local.Is(repo) {
-		return usage("mabuild inspect "+repo+" lists what it holds", "%s is no repository of a registry, and has no tags", repo)
+		return usage("mabuild inspect "+repo+" lists its images", "%s is not a repository in a registry", repo)
 	}
 	err := checkReference(repo)
 	if bad := (badName{}); errors.As(err, &bad) {
-		return usage(hint(err), "%s is no repository", quoteRef(repo))
+		return usage(hint(err), "%s is not a repository", quoteRef(repo))
 	}
 	return err
 }

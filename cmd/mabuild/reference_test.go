@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 // TestReference holds docs/cli-reference.md and man/ to the commands as they are;
@@ -28,7 +29,16 @@ func TestReference(t *testing.T) {
 		if err := doc.GenMan(cmd, header, &page); err != nil {
 			t.Fatal(err)
 		}
-		files["man/"+name+".1"] = bytes.Replace(page.Bytes(), []byte("Jan 0001"), nil, 1) // no date changes a page
+		text := strings.Replace(page.String(), "Jan 0001", "", 1) // no date changes a page
+		before, after, _ := strings.Cut(text, ".SH OPTIONS\n")
+		if _, rest, ok := strings.Cut(after, ".SH OPTIONS INHERITED FROM PARENT COMMANDS\n"); ok {
+			after = rest
+		}
+		_, after, more := strings.Cut(after, "\n\n.SH ")
+		if more {
+			after = "\n.SH " + after
+		}
+		files["man/"+name+".1"] = []byte(before + manOptions(cmd) + after)
 	}
 	for file, want := range files {
 		at := filepath.Join("../..", file)
@@ -48,6 +58,31 @@ func TestReference(t *testing.T) {
 	if err != nil || len(pages) != len(files)-1 {
 		t.Errorf("%d pages, want %d (%v)", len(pages), len(files)-1, err)
 	}
+}
+
+// manOptions is the section of a manual page about flags, in the groups of the help.
+func manOptions(cmd *cobra.Command) string {
+	var b strings.Builder
+	b.WriteString(".SH OPTIONS\n")
+	for _, g := range groupedFlags(cmd) {
+		b.WriteString(".SS " + g.title + "\n")
+		g.flags.VisitAll(func(f *pflag.Flag) {
+			if f.Hidden {
+				return
+			}
+			name, usage := pflag.UnquoteUsage(f)
+			b.WriteString(".TP\n")
+			if f.Shorthand != "" {
+				b.WriteString("\\fB-" + f.Shorthand + "\\fP, ")
+			}
+			b.WriteString("\\fB--" + f.Name + "\\fP")
+			if name != "" {
+				b.WriteString(" \\fI" + name + "\\fP")
+			}
+			b.WriteString("\n" + usage + "\n")
+		})
+	}
+	return b.String()
 }
 
 // commands are root and all below it that people see.

@@ -32,11 +32,11 @@ func invalidManifest(err error, c manifest.Content, docker, noIndex string) erro
 	oci := slices.Contains([]string{"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"}, string(mediaType))
 	switch {
 	case oci && docker != "" && noIndex != "":
-		return wayOut{err, "an old registry takes no OCI media types, or no index: try " + docker + ", or " + noIndex}
+		return wayOut{err, "old registries do not support OCI media types or indexes: try " + docker + ", or " + noIndex}
 	case oci && docker != "":
-		return wayOut{err, "an old registry takes no OCI media types: try " + docker}
+		return wayOut{err, "old registries do not support OCI media types: try " + docker}
 	case noIndex != "":
-		return wayOut{err, "an old registry takes no index: try " + noIndex}
+		return wayOut{err, "old registries do not support indexes: try " + noIndex}
 	}
 	return err
 }

@@ -55,11 +55,11 @@ func (a *app) sbomWriter() (*sbomWriter, error) {
 	c := a.config
 	switch {
 	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == config.FromDefault:
-		return nil, usage("say which: --sbom spdx or --sbom cyclonedx", "--sbom-base and --sbom-dir are about an SBOM, and none is asked for")
+		return nil, usage("add --sbom spdx or --sbom cyclonedx", "--sbom-base and --sbom-dir require --sbom")
 	case c.SBOM == noSBOM:
 		return nil, nil
 	case c.MediaTypes == "docker":
-		return nil, usage("leave one of them out", "--sbom %s: what refers to an image is OCI's, and --media-types docker is for registries that know no OCI", c.SBOM)
+		return nil, usage("omit one of them", "--sbom %s cannot be combined with --media-types docker: referrers require OCI media types", c.SBOM)
 	}
 	b := &sbomWriter{
 		format: attest.Format(c.SBOM), base: c.SBOMBase, dir: c.SBOMDir, tool: strings.Trim(versionText(), "()"),
@@ -285,7 +285,7 @@ func (a *app) distinctFiles(programs []program) error {
 	seen := map[string]bool{}
 	for _, p := range programs {
 		if seen[p.spec.Name] {
-			errs = append(errs, usage("give each an id of its own", "two programs are called %s, and --sbom-dir names files after them", p.spec.Name))
+			errs = append(errs, usage("give each its own id", "two programs have the name %s, which --sbom-dir uses as the file name", p.spec.Name))
 		}
 		seen[p.spec.Name] = true
 	}

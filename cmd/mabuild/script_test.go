@@ -72,7 +72,7 @@ func params(t *testing.T, dir string) testscript.Params {
 			home := filepath.Join(env.WorkDir, ".home")
 			env.Setenv("HOME", home)
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
-			env.Setenv("MABUILD_CACHE_KEY", "of the scripts") // whose home lies in the tree that they build
+			env.Setenv("MABUILD_CACHE_KEY", "of the scripts") // whose home is inside the source tree that they build
 			env.Setenv("SOURCE", repository)
 			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator))
 			env.Setenv("BIN", bin) // has mabuild and nothing else

@@ -38,7 +38,7 @@ func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	}
 	for _, id := range o.only {
 		if !slices.Contains(ids, id) {
-			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has that id", id)
+			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has this id", id)
 		}
 	}
 	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(o.only, idOf(b)) }), nil
@@ -69,7 +69,7 @@ func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Buil
 			})
 		})
 		if one.ID != "" && len(mains) > 1 {
-			errs = append(errs, usage("leave the id out: each is named after its program", "id %s is one name, and %s are %d programs", one.ID, one.Main, len(mains)))
+			errs = append(errs, usage("omit the id; each image is named after its program", "id %s is one name, but %s matches %d programs", one.ID, one.Main, len(mains)))
 			continue
 		}
 		for _, main := range mains {

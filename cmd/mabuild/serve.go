@@ -22,7 +22,7 @@ type serveOptions struct {
 func newRegistry(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "registry",
-		Short: "Run a registry for a first try",
+		Short: "Run a registry for tests",
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -35,12 +35,12 @@ func newServe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a registry from a directory until interrupted",
-		Long: `Serve a registry from a directory, without TLS and without accounts, on the
-loopback interface unless told otherwise. Its address is printed when it is
-ready. It is for trying things out, not for keeping them.
+		Long: `Serve a registry from a directory, without TLS and without accounts, by default on
+the loopback interface. Its address is printed when it is ready. Use it for tests,
+not for production.
 
-It answers only requests that name a loopback host, the IP address at which they
-arrive, or a --host, so that web pages of others cannot reach it (DNS rebinding).`,
+It accepts only requests to a loopback host, to the IP address at which they
+arrive, or to a --host. This protects it from other web sites (DNS rebinding).`,
 		Example: "  mabuild registry serve --dir /tmp/registry --address 127.0.0.1:5000",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,9 +50,9 @@ arrive, or a --host, so that web pages of others cannot reach it (DNS rebinding)
 			return runServe(cmd.Context(), a, o)
 		},
 	}
-	cmd.Flags().StringVar(&o.address, "address", "127.0.0.1:5000", "`HOST:PORT` to listen on; port 0 takes a free one")
-	cmd.Flags().StringVar(&o.dir, "dir", "registry", "`DIR` to keep everything in")
-	cmd.Flags().StringSliceVar(&o.hosts, "host", nil, "answer requests to this `NAME`, too (may be repeated)")
+	cmd.Flags().StringVar(&o.address, "address", "127.0.0.1:5000", "Listen on `HOST:PORT`; port 0 selects a free one")
+	cmd.Flags().StringVar(&o.dir, "dir", "registry", "Store the registry in `DIR`")
+	cmd.Flags().StringSliceVar(&o.hosts, "host", nil, "Also accept this host `NAME` in requests; repeatable")
 	return cmd
 }
 
@@ -60,12 +60,12 @@ func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
 	a.leaveCache() // it lives for long and wants nothing of the cache
 	hosts, err := serve.ParseHosts(o.hosts)
 	if err != nil {
-		return usage("--host registry.local, for example", "--host: %s", err)
+		return usage("for example --host registry.local", "--host: %s", err)
 	}
 	logger := log.New(a.stderr, "", log.LstdFlags)
 	store, err := serve.Open(o.dir, logger)
 	if errors.Is(err, serve.ErrInUse) {
-		return usage("choose another --dir", "%s", err)
+		return usage("use another --dir", "%s", err)
 	}
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.address)
 	if err != nil {
-		return usage("choose another --address; port 0 takes a free one", "%s", err)
+		return usage("use another --address; port 0 selects a free one", "%s", err)
 	}
 	if _, err := fmt.Fprintln(a.stdout, listener.Addr()); err != nil {
 		return errors.Join(err, listener.Close())

@@ -54,7 +54,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	}
 	if slices.Contains(c.Platforms, "all") {
 		if len(c.Platforms) > 1 {
-			return s, usage("write all alone, or the platforms", "--platforms %s: all and more", strings.Join(c.Platforms, ","))
+			return s, usage("use either all or a list of platforms", "--platforms %s: all cannot be combined with other platforms", strings.Join(c.Platforms, ","))
 		}
 		s.All = true
 	} else if s.Platforms, err = platform.ParseList(c.Platforms); err != nil {
@@ -68,7 +68,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) { // git answers slowly, and seldom matters
 		s.Vars = gitVars(ctx, programDir(c))
 		if a.config.VCS && s.Vars.Commit == "" {
-			return s, usage(hint(s.Vars.Why[""]), "--vcs describes a commit: %s", s.Vars.Why[""])
+			return s, usage(hint(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
 		}
 	}
 	if isVersion(c.Main) {
@@ -101,7 +101,7 @@ func annotations(s *build.Spec, list []string) error {
 		case "manifest":
 			manifest = append(manifest, kv)
 		default:
-			return usage("write KEY=VALUE, index:KEY=VALUE or manifest:KEY=VALUE; `mabuild manifest annotate` sets one of one platform", "%q: %q is nothing that has annotations here", text, of)
+			return usage("write KEY=VALUE, index:KEY=VALUE or manifest:KEY=VALUE; for one platform, use mabuild manifest annotate", "%q: unknown prefix %q", text, of)
 		}
 	}
 	var errs [3]error
@@ -157,14 +157,14 @@ func (a *app) pgo(c config.Build) (string, error) {
 		defer tree.Close() //nolint:errcheck // only looked at
 		rel, err := tree.Resolve(file)
 		if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
-			return "", usage("copy it to below the build's directory, or name it with --pgo", "pgo: %s leads out of the build's directory", file)
+			return "", usage("copy the file into the build's directory, or use --pgo", "pgo: %s is outside the build's directory", file)
 		}
 		if err == nil {
 			file = filepath.Join(tree.Dir(), rel)
 		}
 	}
 	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
-		return "", usage("auto, off or a file, relative to the directory of the build", "pgo: no file %s", file)
+		return "", usage("use auto, off or a file, relative to the build's directory", "pgo: %s is not a file", file)
 	}
 	return filepath.Abs(file)
 }
@@ -192,7 +192,7 @@ func programDir(c config.Build) string {
 }
 
 // errNoCheckout is why module/path@version has a version and nothing else.
-var errNoCheckout = errors.New("a module has a version, and nothing else of a commit")
+var errNoCheckout = errors.New("module/path@version has a version but no commit")
 
 // isVersion reports whether a package is a module/path@version, of which the
 // repository at hand says nothing.
@@ -248,7 +248,7 @@ func sourceDate() (time.Time, error) {
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || seconds < 0 || seconds > 1<<33 {
-		return time.Time{}, usage("set it to seconds since 1970, or unset it", "SOURCE_DATE_EPOCH=%q is no time", text)
+		return time.Time{}, usage("set it to the seconds since 1970, or unset it", "SOURCE_DATE_EPOCH=%q is not a time", text)
 	}
 	return time.Unix(seconds, 0), nil
 }

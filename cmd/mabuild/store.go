@@ -86,10 +86,10 @@ func (s store) localPlace(text string) (local.Place, error) {
 		return place, &usageError{err: err}
 	}
 	if place.Form != local.FormLayout && !isArchive(place.Form) {
-		return place, usage("mirror to a registry, oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s holds single images of one platform", text)
+		return place, usage("use a registry, oci:DIR, oci-archive:FILE or docker-archive:FILE as the target", "%s cannot hold an index", text)
 	}
 	if place.Path == local.Stdout {
-		return place, usage("name a file", "%s: only mabuild build and push write to standard output", text)
+		return place, usage("name a file", "%s: only mabuild build and push can write to stdout", text)
 	}
 	return place, nil
 }
@@ -179,7 +179,7 @@ func (s store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosig
 
 func (s store) Tags(ctx context.Context, repo string) ([]string, error) {
 	if local.Is(repo) {
-		return nil, errors.New("a local place has no list of tags")
+		return nil, errors.New("tags can be listed only in a registry")
 	}
 	return s.client.Tags(ctx, repo)
 }

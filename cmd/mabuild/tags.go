@@ -18,9 +18,9 @@ func newTags(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "tags REPOSITORY",
 		Aliases: []string{"ls"},
-		Short:   "List the tags of a repository, the newest version last",
-		Long: `List the tags of a repository, one a line: what is no version first, as people
-sort it (v9 before v10), then the versions. All pages are read.`,
+		Short:   "List the tags of a repository, newest version last",
+		Long: `List all tags of a repository, one per line: first the tags that are not versions,
+in natural order (v9 before v10), then the versions.`,
 		Example: `  mabuild tags quay.io/coreos/flannel
   mabuild tags --json ghcr.io/acme/app`,
 		Args: exactlyOne("REPOSITORY"),
@@ -31,7 +31,7 @@ sort it (v9 before v10), then the versions. All pages are read.`,
 			return runTags(cmd.Context(), a, args[0], asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object with repository and tags")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON object with repository and tags")
 	return cmd
 }
 
@@ -40,11 +40,11 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 		return err
 	}
 	if at := strings.LastIndexAny(repo, ":@"); at > strings.LastIndex(repo, "/") && strings.Contains(repo, "/") {
-		return usage("mabuild tags "+withoutTag(repo[:at]), "%q names one image: tags wants a repository", repo)
+		return usage("mabuild tags "+withoutTag(repo[:at]), "%q is an image, but tags requires a repository", repo)
 	}
 	tags, err := a.client.Tags(ctx, repo)
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &usageError{err: err, way: "is the name right?"}
+		return &usageError{err: err, way: "check the name"}
 	}
 	if err != nil {
 		return err

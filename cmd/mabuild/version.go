@@ -50,6 +50,6 @@ func newVersion(a *app) *cobra.Command {
 			}{strings.Trim(versionText(), "()"), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object with version, go and platform")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON object with version, go and platform")
 	return cmd
 }

@@ -95,7 +95,7 @@ func ForLogin(places []Location) (Location, error) {
 	case podman >= 0:
 		return places[podman], nil
 	}
-	return Location{}, errors.New("there is no home directory to keep credentials in: REGISTRY_AUTH_FILE and DOCKER_CONFIG name another place")
+	return Location{}, errors.New("no home directory to store credentials in: set REGISTRY_AUTH_FILE or DOCKER_CONFIG")
 }
 
 func exists(path string) bool {
@@ -127,9 +127,9 @@ func (e *FileError) Unwrap() error { return e.Err }
 // Hint returns the way out.
 func (e *FileError) Hint() string {
 	if e.writing {
-		return "make " + e.Path + " a file that can be written"
+		return "make " + e.Path + " writable"
 	}
-	return "repair " + e.Path + ", or remove it and log in again"
+	return "fix " + e.Path + ", or remove it and log in again"
 }
 
 // Open reads a place. One that is not there is empty, and so is one that the environment

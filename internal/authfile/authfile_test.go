@@ -159,7 +159,7 @@ func TestBrokenFiles(t *testing.T) {
 		write(t, file, text)
 		_, err := Open(Places(getenv)[0])
 		var e *FileError
-		if !errors.As(err, &e) || e.Path != file || !strings.Contains(e.Hint(), "repair "+file) {
+		if !errors.As(err, &e) || e.Path != file || !strings.Contains(e.Hint(), "fix "+file) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -28,7 +28,7 @@ func parseObject(raw []byte) (object, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if start, err := d.Token(); err != nil || start != json.Delim('{') {
-		return nil, errors.Join(errors.New("is no JSON object"), err)
+		return nil, errors.Join(errors.New("is not a JSON object"), err)
 	}
 	var o object
 	for d.More() {
@@ -46,7 +46,7 @@ func parseObject(raw []byte) (object, error) {
 		return nil, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("holds more than one JSON object")
+		return nil, errors.New("contains more than one JSON object")
 	}
 	return o, nil
 }

@@ -48,12 +48,12 @@ func (e *HelperError) Unwrap() error { return e.Err }
 // Hint returns the way out, which lies with the helper.
 func (e *HelperError) Hint() string {
 	if e.missing() {
-		return "install it, or take it out of " + cmp.Or(e.file, "the file") + ", which names it"
+		return "install it, or remove it from " + cmp.Or(e.file, "the file")
 	}
 	if e.action != "get" {
-		return fmt.Sprintf("log in with the program that %s belongs to, or take it out of %s, which names it", e.Program, cmp.Or(e.file, "the file"))
+		return fmt.Sprintf("log in with the program that %s belongs to, or remove it from %s", e.Program, cmp.Or(e.file, "the file"))
 	}
-	return fmt.Sprintf("log in with the program that %s belongs to; this shows what it says: echo %s | %s get", e.Program, e.key, e.Program)
+	return fmt.Sprintf("log in with the program that %s belongs to; to see its output, run: echo %s | %s get", e.Program, e.key, e.Program)
 }
 
 // missing reports whether the program is not installed.
@@ -82,7 +82,7 @@ func Get(ctx context.Context, limit time.Duration, helper, key string) (authn.Au
 	}
 	var said struct{ Username, Secret string }
 	if json.Unmarshal([]byte(text), &said) != nil {
-		return authn.AuthConfig{}, &HelperError{Program: program(helper), Err: errors.New("not the answer of a credential helper"), action: "get", key: key}
+		return authn.AuthConfig{}, &HelperError{Program: program(helper), Err: errors.New("the output is not from a credential helper"), action: "get", key: key}
 	}
 	if said.Username == "<token>" {
 		return authn.AuthConfig{IdentityToken: said.Secret}, nil
@@ -123,7 +123,7 @@ func runHelper(ctx context.Context, helper, action, key, input string) (string, 
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", program(helper), ctx.Err())
 	case out.left < 0:
-		err = fmt.Errorf("says more than %d bytes", maxOutput)
+		err = fmt.Errorf("prints more than %d bytes", maxOutput)
 		return "", &HelperError{Program: program(helper), Err: err, action: action, key: key}
 	case err != nil:
 		return text, &HelperError{Program: program(helper), Words: words(text), Err: plain(err), action: action, key: key}
@@ -160,7 +160,7 @@ type bounded struct {
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.left -= len(p); b.left < 0 {
-		return 0, errors.New("too much")
+		return 0, errors.New("too much output")
 	}
 	return b.buffer.Write(p)
 }

@@ -14,7 +14,7 @@ const patience = 30 * time.Second
 
 // ErrHostsAlone says that a namespace was named where only hosts are known: in Docker's
 // config, and to credential helpers.
-var ErrHostsAlone = errors.New("knows hosts alone")
+var ErrHostsAlone = errors.New("supports only hosts")
 
 // split returns the host of a name, which may be host/namespace.
 func split(name string) (host string, namespaced bool) {

@@ -45,7 +45,7 @@ func Open(dir string) (*Cache, error) { return Sealed(dir, nil) }
 // the others do not have; a nil key asks for none.
 func Sealed(dir string, key []byte) (*Cache, error) {
 	if dir == "" {
-		return nil, errors.New("cache: no directory is named")
+		return nil, errors.New("cache: no directory is set")
 	}
 	c := &Cache{dir: dir, key: key, processRuns: processRunsOf(dir)}
 	if err := c.own(); err != nil {

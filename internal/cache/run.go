@@ -93,7 +93,7 @@ func (c *Cache) Stored() bool { return c != nil && c.processRuns.stored.Load() }
 func (c *Cache) holdAlone(ctx context.Context) (*flock.Flock, error) {
 	lock := claim.Lock(c.lockFile())
 	if _, err := lock.TryLockContext(ctx, claim.Patience); err != nil {
-		return nil, fmt.Errorf("cache %s: nothing is removed, since who uses it is not known: %w", c.dir, err)
+		return nil, fmt.Errorf("cache %s: nothing is removed, because it is unknown which runs use it: %w", c.dir, err)
 	}
 	return lock, nil
 }

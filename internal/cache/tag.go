@@ -27,20 +27,20 @@ const (
 type ForeignError struct{ Name string }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("it holds %s, which is no part of a cache", e.Name)
+	return fmt.Sprintf("the directory contains %s, which does not belong to a cache", e.Name)
 }
 
 // Hint returns the way out.
-func (e *ForeignError) Hint() string { return "name a directory that is new or empty" }
+func (e *ForeignError) Hint() string { return "use a new or empty directory" }
 
 // A LinkError says that a part of a cache is a link, or no directory: files would be
 // written and removed elsewhere.
 type LinkError struct{ Name string }
 
-func (e *LinkError) Error() string { return e.Name + " in it is not a directory of its own" }
+func (e *LinkError) Error() string { return e.Name + " in it is a link or not a directory" }
 
 // Hint returns the way out.
-func (e *LinkError) Hint() string { return "name another directory, or remove that" }
+func (e *LinkError) Hint() string { return "use another directory, or remove it" }
 
 // refuseLinks refuses a cache of which a part leads elsewhere.
 func (c *Cache) refuseLinks() error {

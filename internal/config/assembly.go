@@ -14,15 +14,15 @@ import (
 // describes it.
 type Assembly struct {
 	Image       string            `yaml:"image" doc:"name of the index"`
-	Tags        []string          `yaml:"tags" doc:"further tags for it"`
+	Tags        []string          `yaml:"tags" doc:"additional tags of the index"`
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the index"`
-	Manifests   []AssemblyItem    `yaml:"manifests" doc:"the images"`
+	Manifests   []AssemblyItem    `yaml:"manifests" doc:"images of the index"`
 }
 
 // An AssemblyItem is one of the images.
 type AssemblyItem struct {
 	Image       string            `yaml:"image" doc:"name of the image"`
-	Platform    AssemblyPlatform  `yaml:"platform" doc:"what it runs on; what is not said is what its config says"`
+	Platform    AssemblyPlatform  `yaml:"platform" doc:"platform of the image; missing parts are read from its config"`
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the image, in the index"`
 }
 
@@ -50,15 +50,15 @@ func ReadAssembly(file string, data []byte) (*Assembly, error) {
 		errs = append(errs, &Problem{Origin: Origin{Kind: FromFile, Name: file, Line: lines[key]}, Key: key, Err: fmt.Errorf(format, args...)})
 	}
 	if a.Image == "" {
-		complain("image", "names the index, and is not there")
+		complain("image", "missing; it is the name of the index")
 	}
 	if len(a.Manifests) == 0 {
-		complain("manifests", "lists the images, and is not there")
+		complain("manifests", "missing; it lists the images")
 	}
 	for i := range a.Manifests {
 		at := fmt.Sprintf("manifests[%d]", i)
 		if a.Manifests[i].Image == "" {
-			complain(at, "has no image")
+			complain(at, "image is missing")
 		}
 		if _, err := a.Manifests[i].Item(); err != nil {
 			complain(at+".platform", "%w", err)

@@ -28,16 +28,16 @@ func TestReadAssembly(t *testing.T) {
 // Everything that is wrong comes at once, with its line.
 func TestReadAssemblyComplains(t *testing.T) {
 	for text, want := range map[string][]string{
-		"":             {"image: names the index", "manifests: lists the images"},
-		"image: [a]\n": {"a.yaml:1: image: wants a text"},
+		"":             {"image: missing; it is the name of the index", "manifests: missing; it lists the images"},
+		"image: [a]\n": {"a.yaml:1: image: must be a string"},
 		"image: a\nmanifests:\n  - platform: {os: linux, architecture: amd64}\n  - image: x\n    platform: {os: linux, variant: v7}\n": {
-			"a.yaml:3: manifests[0]: has no image", "a.yaml:5: manifests[1].platform: platform",
+			"a.yaml:3: manifests[0]: image is missing", "a.yaml:5: manifests[1].platform: platform",
 		},
-		"image: a\nmanifests:\n  - image: x\n    platform: {osfeatures: [a], os.features: [b], features: [c]}\n": {"a.yaml:4: manifests[0].platform.features: no such key"},
-		"image: a\nannotations: {a: {b: c}}\nmanifests: [{image: x}]\n":                                          {"a.yaml:2: annotations.a: wants a text"},
+		"image: a\nmanifests:\n  - image: x\n    platform: {osfeatures: [a], os.features: [b], features: [c]}\n": {"a.yaml:4: manifests[0].platform.features: unknown key"},
+		"image: a\nannotations: {a: {b: c}}\nmanifests: [{image: x}]\n":                                          {"a.yaml:2: annotations.a: must be a string"},
 		"image: a\nannotations: {a: \"\\e[2J\"}\nmanifests: [{image: x}]\n":                                      {"a.yaml:2: annotations: ", "control character"},
-		"image: a\nimage: b\n": {"a.yaml:2: image: is there already, in line 1"},
-		"- a\n":                {"a.yaml:1: wants keys with values"},
+		"image: a\nimage: b\n": {"a.yaml:2: image: duplicate of line 1"},
+		"- a\n":                {"a.yaml:1: must be a mapping of keys to values"},
 	} {
 		_, err := ReadAssembly("a.yaml", []byte(text))
 		for _, w := range want {

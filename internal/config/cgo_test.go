@@ -82,7 +82,7 @@ func TestCgoByPlatform(t *testing.T) {
 		t.Errorf("%+v", c.Cgo)
 	}
 	_, _, err = decode[Config]("f", []byte("cgo:\n  env:\n    linux/amd64: [TZ]\n    arm64: [A=b]\n    linux/arm: text\n"))
-	want := "f:3: cgo.env[linux/amd64]: \"TZ\" wants K=V\nf:4: cgo.env: platform \"arm64\": wants os/architecture[/variant]\nf:5: cgo.env[linux/arm/v7]: wants a list, [text], is \"text\""
+	want := "f:3: cgo.env[linux/amd64]: \"TZ\" must be KEY=VALUE\nf:4: cgo.env: platform \"arm64\": must be os/architecture[/variant]\nf:5: cgo.env[linux/arm/v7]: must be a list, for example [text], got \"text\""
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

@@ -56,13 +56,13 @@ func (f *field) assign(out reflect.Value, items []string) map[int]error {
 	case boolean:
 		v, err := strconv.ParseBool(items[0])
 		if err != nil {
-			set(errors.New("wants true or false"))
+			set(errors.New("must be true or false"))
 		}
 		out.SetBool(v)
 	case number:
 		v, err := strconv.Atoi(items[0])
 		if err != nil || v < 0 {
-			set(errors.New("wants a number, 0 or more"))
+			set(errors.New("must be a number, 0 or more"))
 		}
 		out.SetInt(int64(v))
 	case parsed:
@@ -84,7 +84,7 @@ func byPlatform(items []string) (PerPlatform, error) {
 		}
 		key, err := canonicalKey("platform or default", key)
 		if _, again := m[key]; again && err == nil {
-			err = fmt.Errorf("%q is one more for %s", shorten(item), key)
+			err = fmt.Errorf("%q is a second value for %s", shorten(item), key)
 		}
 		if err != nil {
 			return m, err
@@ -126,13 +126,13 @@ var checks = map[string]func(string) error{
 	},
 	"keyvalue": func(s string) error {
 		if key, _, ok := strings.Cut(s, "="); !ok || strings.TrimSpace(key) == "" {
-			return fmt.Errorf("%q wants K=V", shorten(s))
+			return fmt.Errorf("%q must be KEY=VALUE", shorten(s))
 		}
 		return nil
 	},
 	"owner": func(s string) error {
 		if !owner.MatchString(s) {
-			return fmt.Errorf("%q wants numbers, 65532 or 65532:65532", shorten(s))
+			return fmt.Errorf("%q must be numbers, for example 65532 or 65532:65532", shorten(s))
 		}
 		return nil
 	},
@@ -147,11 +147,11 @@ var checks = map[string]func(string) error{
 		if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= 64 || signal.MatchString(s) {
 			return nil
 		}
-		return fmt.Errorf("%q is no signal: SIGTERM, SIGRTMIN+3 or 1 to 64%s", shorten(s), didYouMean(s, []string{"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH"}))
+		return fmt.Errorf("%q is not a signal such as SIGTERM, SIGRTMIN+3 or 1 to 64%s", shorten(s), didYouMean(s, []string{"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH"}))
 	},
 	"variable": func(s string) error {
 		if !variableName.MatchString(s) { // which may be a secret in the wrong place
-			return errors.New("wants the name of a variable, such as REGISTRY_TOKEN")
+			return errors.New("must be the name of a variable, for example REGISTRY_TOKEN")
 		}
 		return nil
 	},
@@ -202,7 +202,7 @@ func host(s string) (string, error) {
 	u, err := url.Parse("//" + s)
 	if err != nil || s == "" || u.Host != s || u.Hostname() == "" || strings.HasSuffix(s, ":") || len(s) > 255 ||
 		strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII || unicode.IsSpace(r) }) {
-		return "", fmt.Errorf("%q wants host[:port], without https:// and path", shorten(s))
+		return "", fmt.Errorf("%q must be host[:port], without https:// and path", shorten(s))
 	}
 	return strings.ToLower(s), nil
 }
@@ -220,7 +220,7 @@ func examineMirror(s string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%q wants host[:port] or host[:port]/path, without https:// and query, the path in lower case", shorten(s))
+		return fmt.Errorf("%q must be host[:port] or host[:port]/path, without https:// and query, with the path in lower case", shorten(s))
 	}
 	return nil
 }
@@ -229,7 +229,7 @@ func examineMirror(s string) error {
 func tame(s string) error {
 	for _, r := range s {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == unicode.ReplacementChar {
-			return fmt.Errorf("%q holds a control character", shorten(s))
+			return fmt.Errorf("%q contains a control character", shorten(s))
 		}
 	}
 	return nil
@@ -248,7 +248,7 @@ func unknownKey(key string, fields []*field, t reflect.Type) error {
 			hint = fmt.Sprintf("; it belongs below %s", strings.TrimSuffix(f.path, "."+key))
 		}
 	}
-	return fmt.Errorf("no such key%s", hint)
+	return fmt.Errorf("unknown key%s", hint)
 }
 
 // didYouMean returns "; did you mean X?" for the word nearest to s, or nothing.

@@ -57,7 +57,7 @@ func decodeSome[T any](file string, data []byte) (value *T, lines map[string]int
 // err joins the problems, most of them.
 func (d *decoder) err() error {
 	if extra := len(d.problems) - maxProblems; extra > 0 {
-		return errors.Join(append(d.problems[:maxProblems:maxProblems], fmt.Errorf("%s: %d more", d.file, extra))...)
+		return errors.Join(append(d.problems[:maxProblems:maxProblems], fmt.Errorf("%s: %d more errors", d.file, extra))...)
 	}
 	return errors.Join(d.problems...)
 }
@@ -79,7 +79,7 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 		d.complain(nil, "", fmt.Errorf("is larger than %d bytes", maxFile))
 		return nil, d.err()
 	case at >= 0:
-		d.complain(&yaml.Node{Line: 1 + bytes.Count(data[:at], []byte("\n"))}, "", errors.New("holds a NUL"))
+		d.complain(&yaml.Node{Line: 1 + bytes.Count(data[:at], []byte("\n"))}, "", errors.New("contains a NUL character"))
 		return nil, d.err()
 	}
 	in := yaml.NewDecoder(bytes.NewReader(data))
@@ -93,7 +93,7 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 			return doc.Content[0], nil
 		}
 		if err == nil {
-			d.complain(&second, "", errors.New("holds a second document"))
+			d.complain(&second, "", errors.New("contains a second YAML document"))
 			return nil, d.err()
 		}
 	}
@@ -104,7 +104,7 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 	}
 	text := yamlLine.ReplaceAllString(err.Error(), "")
 	if strings.Contains(text, "cannot start any token") && tabbed(data, line) {
-		text = "a tab indents the line, and YAML wants spaces"
+		text = "the line is indented with a tab; YAML requires spaces"
 	}
 	d.complain(&yaml.Node{Line: line}, "", errors.New(text))
 	return nil, d.err()
@@ -128,7 +128,7 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 func (d *decoder) descend(n *yaml.Node) (_ *yaml.Node, ok bool) {
 	if d.left--; d.left < 0 {
 		if d.left == -1 {
-			d.complain(n, "", fmt.Errorf("holds more than %d values", maxValues))
+			d.complain(n, "", fmt.Errorf("contains more than %d values", maxValues))
 		}
 		return n, false
 	}
@@ -162,7 +162,7 @@ func (d *decoder) each(n *yaml.Node, at string, do func(key, value *yaml.Node)) 
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		d.complain(n, at, fmt.Errorf("wants keys with values, is %s", shapeOf(n)))
+		d.complain(n, at, fmt.Errorf("must be a mapping of keys to values, got %s", shapeOf(n)))
 		return
 	}
 	first := map[string]int{}
@@ -171,11 +171,11 @@ func (d *decoder) each(n *yaml.Node, at string, do func(key, value *yaml.Node)) 
 		line, again := first[key.Value]
 		switch {
 		case key.Tag == "!!merge":
-			d.complain(key, at, errors.New("merge keys are not read; what several builds share goes to the top level"))
+			d.complain(key, at, errors.New("merge keys are not supported; move common settings of several builds to the top level"))
 		case key.Kind != yaml.ScalarNode || isNull(key):
-			d.complain(key, at, errors.New("a key must be plain text"))
+			d.complain(key, at, errors.New("a key must be a string"))
 		case again:
-			d.complain(key, join(at, key.Value), fmt.Errorf("is there already, in line %d", line))
+			d.complain(key, join(at, key.Value), fmt.Errorf("duplicate of line %d", line))
 		default:
 			first[key.Value] = key.Line
 			do(key, value)

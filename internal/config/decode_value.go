@@ -21,7 +21,7 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	into := out.FieldByIndex(f.index)
 	d.lines[at] = n.Line
 	if f.check == "secret" && n.Kind != yaml.MappingNode { // and it is not repeated in the complaint
-		d.complain(n, at, errors.New("is not written down here; name the variable that holds it: {env: NAME}"))
+		d.complain(n, at, errors.New("cannot be set in the file; name the variable that holds it: {env: NAME}"))
 		return
 	}
 	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
@@ -70,11 +70,11 @@ func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
 // items returns what is in the sequence n.
 func (d *decoder) items(n *yaml.Node, at string) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode {
-		wants := "wants a list"
+		wants := "must be a list"
 		if n.Kind == yaml.ScalarNode && !isNull(n) {
-			wants = fmt.Sprintf("wants a list, [%s]", shorten(n.Value))
+			wants = fmt.Sprintf("must be a list, for example [%s]", shorten(n.Value))
 		}
-		d.complain(n, at, fmt.Errorf("%s, is %s", wants, shapeOf(n)))
+		d.complain(n, at, fmt.Errorf("%s, got %s", wants, shapeOf(n)))
 		return nil
 	}
 	return n.Content
@@ -155,7 +155,7 @@ func (d *decoder) keyed(n *yaml.Node, check, at string, do func(key string, valu
 	d.each(n, at, func(k, value *yaml.Node) {
 		key, err := canonicalKey(check, k.Value)
 		if line, again := first[key]; again && err == nil {
-			err = fmt.Errorf("%s is there already, in line %d", key, line)
+			err = fmt.Errorf("%s is a duplicate of line %d", key, line)
 		}
 		if err != nil {
 			d.complain(k, at, err)
@@ -184,6 +184,10 @@ func (d *decoder) perPlatform(n *yaml.Node, f *field, into reflect.Value, at str
 }
 
 func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
+	if n.Kind == yaml.MappingNode && len(n.Content) > 1 && f.check == "keyvalue" {
+		d.complain(n, at, fmt.Errorf("must be a list, for example [%s]", shorten(n.Content[0].Value+"="+n.Content[1].Value)))
+		return
+	}
 	nodes := []*yaml.Node{n}
 	if !f.single || n.Kind != yaml.ScalarNode {
 		nodes = d.items(n, at)
@@ -209,7 +213,7 @@ func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 
 // scalar returns the text of n, which must suit k.
 func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
-	wants, tags := "a text", []string{"!!str", "!!int", "!!float", "!!bool", "!!timestamp"}
+	wants, tags := "a string", []string{"!!str", "!!int", "!!float", "!!bool", "!!timestamp"}
 	switch k {
 	case boolean:
 		wants, tags = "true or false", []string{"!!bool"}
@@ -217,7 +221,7 @@ func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 		wants, tags = "a number", []string{"!!int"}
 	}
 	if n.Kind != yaml.ScalarNode || !slices.Contains(tags, n.Tag) {
-		d.complain(n, at, fmt.Errorf("wants %s, is %s", wants, shapeOf(n)))
+		d.complain(n, at, fmt.Errorf("must be %s, got %s", wants, shapeOf(n)))
 		return "", false
 	}
 	return n.Value, true
@@ -227,11 +231,11 @@ func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 func shapeOf(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
-		return "keys with values"
+		return "a mapping"
 	case n.Kind == yaml.SequenceNode:
 		return "a list"
 	case isNull(n):
-		return "empty"
+		return "nothing"
 	}
 	return strconv.Quote(shorten(n.Value))
 }

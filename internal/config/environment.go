@@ -59,7 +59,7 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
 	case err == nil:
 		return nil
 	case wants != "":
-		return fmt.Errorf("%q wants %s", shorten(text), wants)
+		return fmt.Errorf("%q must be %s", shorten(text), wants)
 	case why != nil:
 		return fmt.Errorf("%q: %w", shorten(text), why)
 	}
@@ -86,7 +86,7 @@ func misspelt(o Options) []error {
 			continue
 		}
 		if meant := nearVariable(name, known); meant != "" {
-			list = append(list, fmt.Errorf("env %s is read by nothing; did you mean %s?", shorten(name), meant))
+			list = append(list, fmt.Errorf("env %s is unknown and ignored; did you mean %s?", shorten(name), meant))
 		}
 	}
 	return list

@@ -30,7 +30,7 @@ func BindBuild(flags *pflag.FlagSet) {
 		return pflag.NormalizedName(name)
 	})
 	bind(flags, func(f *field) bool { return !slices.Contains(global, f.path) })
-	flags.Bool(allowUnsafe, false, "Let the file give any flags and variables to compilers: it can run programs by them.")
+	flags.Bool(allowUnsafe, false, "Allow all compiler flags and variables in the configuration file, which can run programs")
 	BindTrust(flags)
 }
 
@@ -42,9 +42,9 @@ func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
 		if f.flag == "" || !wanted(f) {
 			continue
 		}
-		usage, short := f.doc, shorthands[f.flag]
+		usage, short := usageOf(f.doc), shorthands[f.flag]
 		if f.kind == perPlatform {
-			usage = strings.TrimSuffix(usage, ".") + ": `IMAGE`, or PLATFORM=IMAGE for that one; repeatable."
+			usage += "; `IMAGE` or PLATFORM=IMAGE, repeatable"
 		}
 		if f.initial != "" {
 			usage += " (default " + f.initial + ")"
@@ -64,6 +64,19 @@ func bind(flags *pflag.FlagSet, wanted func(*field) bool) {
 			flags.StringP(f.flag, short, "", usage)
 		}
 	}
+}
+
+// usageOf makes the description of a key that of its flag: without a full stop, and
+// with the name of the value, if it has one, quoted as pflag wants it.
+func usageOf(doc string) string {
+	doc = strings.TrimSuffix(doc, ".")
+	for _, name := range []string{"KEY=VALUE", " FILE ", " DIR,", " DIR ", " HOST"} {
+		if before, after, ok := strings.Cut(doc, name); ok {
+			bare := strings.Trim(name, " ,")
+			return before + strings.Replace(name, bare, "`"+bare+"`", 1) + after
+		}
+	}
+	return doc
 }
 
 // Words returns what the value of a flag may be, where that is one of a few words.

@@ -148,15 +148,15 @@ func judgeFlags(tool, text string, cgo bool) error {
 		case pattern == "":
 			return unsafe(word)
 		case !said && len(list) == 0:
-			return fmt.Errorf("-%s wants a value", name)
+			return fmt.Errorf("-%s requires a value", name)
 		case !said:
 			value, list = list[0], list[1:]
 		}
 		if strings.Contains(value, filled) && name != "X" && name != "buildid" {
-			return unsafe("-" + name + ", filled in by a template,")
+			return unsafe("-" + name + " from a template")
 		}
 		if name == "linkmode" && value == "external" && !cgo {
-			return unsafe("-linkmode=external, without cgo,")
+			return unsafe("-linkmode=external without cgo")
 		}
 		if !matches(pattern, value) || name == "extldflags" && !matches(cLinkerFlags, value) {
 			return unsafe("-" + name + "=" + value)
@@ -176,7 +176,7 @@ func splitFlags(text string) (list []string, err error) {
 		if quote := text[0]; quote == '\'' || quote == '"' {
 			end := strings.IndexByte(text[1:], quote)
 			if end < 0 {
-				return nil, errors.New("has a quote that nothing closes")
+				return nil, errors.New("has an unclosed quote")
 			}
 			list, text = append(list, text[1:1+end]), text[2+end:]
 			continue
@@ -191,7 +191,7 @@ func splitFlags(text string) (list []string, err error) {
 
 func unsafe(what string) error {
 	what = strings.ReplaceAll(what, filled, "{{…}}")
-	return &unsafeError{fmt.Errorf("%s is not among what a file may give to compilers: it could run a program, or read or write a file", shorten(what))}
+	return &unsafeError{fmt.Errorf("%s is not allowed in the configuration file, because it could run programs or access other files", shorten(what))}
 }
 
 // An unsafeError is a refusal that --allow-unsafe-build-flags lifts.
@@ -199,7 +199,7 @@ type unsafeError struct{ error }
 
 // Hint returns the way out.
 func (e *unsafeError) Hint() string {
-	return "give it by flag or environment, or allow all of the file's with --" + allowUnsafe
+	return "use a flag or an environment variable, or allow all flags in the file with --" + allowUnsafe
 }
 
 // harmlessVariables returns the names of the variables that a file may set, sorted.

@@ -14,7 +14,7 @@ func Init() []byte {
 	var b bytes.Buffer
 	b.WriteString("# Configuration of mabuild. Every key may be left out.\n" +
 		"# Flags beat variables (MABUILD_REPO, ...), which beat this file.\n" +
-		"# What registries may be trusted with, and where the cache is, stands in " + userFileName() + ".\n")
+		"# Trust of registries and the location of the cache are set in " + userFileName() + ".\n")
 	for _, f := range describe(reflect.TypeFor[Config]()) {
 		if f.ofPeople() {
 			continue
@@ -42,7 +42,7 @@ func (f *field) ofPeople() bool {
 // MirrorInit returns a [MirrorFileName] to begin with: one entry and, commented
 // out in the way of Init, all else that can be said.
 func MirrorInit() []byte {
-	lines := []string{"# What mabuild mirror copies. Only entries has to be there."}
+	lines := []string{"# Configuration of mabuild mirror. Only entries is required."}
 	top := describe(reflect.TypeFor[Mirror]())
 	above := describe(reflect.TypeFor[MirrorSettings]())
 	for _, f := range top {
@@ -60,7 +60,7 @@ func MirrorInit() []byte {
 		entry := documented(own, off)
 		lines = append(lines, f.key+":", "  "+entry[0])
 		lines = append(lines, indent("  - ", "    ", entry[1:])...)
-		lines = append(lines, "    # Here, too, may stand what stands at the top, from every to backup.")
+		lines = append(lines, "    # An entry may also have the top-level keys from every to backup.")
 	}
 	return []byte(strings.Join(lines, "\n") + "\n")
 }

@@ -34,15 +34,15 @@ func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err err
 		return nil, nil, err
 	}
 	w := &koWriter{}
-	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO) an image is called by its")
-	w.line("# id or program, without ko's hash; naming: import-path or bare is what -P and --bare were.")
+	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO), an image is named after its")
+	w.line("# id or program, without ko's hash; naming: import-path or bare corresponds to -P and --bare.")
 	k.top(root, w)
 	if err := k.d.err(); err != nil {
 		return nil, nil, err
 	}
 	text := []byte(strings.Join(w.lines, "\n") + "\n")
 	if _, _, err := decode[Config](FileName, text); err != nil {
-		return nil, nil, fmt.Errorf("what came out of %s is wrong: %w", file, err)
+		return nil, nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
 	}
 	return text, k.notes, nil
 }
@@ -80,12 +80,12 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 		case "builds":
 			builds = value
 		default:
-			k.comment(w, key, key.Value, "ko does not know it either")
+			k.comment(w, key, key.Value, "ko does not support it either")
 		}
 	})
 	k.platforms(w, platforms)
 	if base == "" {
-		w.line("# ko's base was cgr.dev/chainguard/static; this one is built in, and needs no network.")
+		w.line("# ko's base image is cgr.dev/chainguard/static; this one is built in and needs no network.")
 		base = "static"
 	}
 	w.value("base", base)
@@ -114,7 +114,7 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
 	list := []string{"linux/amd64"}
 	if n == nil {
-		w.line("# ko builds for this one where nobody says more.")
+		w.line("# ko's default platform.")
 	} else {
 		list = nil
 		for _, text := range k.texts(n, "defaultPlatforms") {
@@ -191,9 +191,9 @@ func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bas
 	}
 	k.settings(w, s, top, at)
 	for _, key := range unknown {
-		why := "ko does not know it either"
+		why := "ko does not support it either"
 		if strings.EqualFold(key.Value, "linux_capabilities") {
-			why = "mabuild gives programs no file capabilities; give the container the capability"
+			why = "mabuild does not set file capabilities; give the capability to the container"
 		}
 		k.comment(w, key, at+"."+key.Value, why)
 	}
@@ -233,14 +233,14 @@ func (k *koFile) template(text string, env []string) (string, error) {
 					return value
 				}
 			}
-			wrong = append(wrong, fmt.Sprintf(`templates know no variables; give it by flag: --ldflags "-X …=$%s"`, variable))
+			wrong = append(wrong, fmt.Sprintf(`templates do not support variables; use a flag: --ldflags "-X …=$%s"`, variable))
 			return action
 		}
-		wrong = append(wrong, action+" is none of mabuild's templates")
+		wrong = append(wrong, action+" is not supported by mabuild's templates")
 		return action
 	})
 	if rest := koTemplate.ReplaceAllString(out, ""); len(wrong) == 0 && strings.Contains(rest, "{{") {
-		wrong = append(wrong, "mabuild's templates name a value and do nothing else")
+		wrong = append(wrong, "mabuild's templates support only values")
 	}
 	if len(wrong) > 0 {
 		return "", errors.New(strings.Join(wrong, "; "))
@@ -251,7 +251,7 @@ func (k *koFile) template(text string, env []string) (string, error) {
 // kind complains where n is of another kind.
 func (k *koFile) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
 	if n.Kind != kind {
-		k.d.complain(n, key, errors.New("wants "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a text"}[kind]))
+		k.d.complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
 	}
 	return n.Kind == kind
 }

@@ -59,9 +59,9 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 				w.line("cgo: true")
 			}
 		case strings.HasPrefix(name, "GOOS"), strings.HasPrefix(name, "GOARCH"), strings.HasPrefix(name, "GOARM"), strings.HasPrefix(name, "GOAMD64"):
-			k.comment(w, item, key, item.Value+": the platforms say it")
+			k.comment(w, item, key, item.Value+": set by the platforms")
 		case judgeVariable(item.Value) != nil:
-			k.comment(w, item, key, name+" is for the environment that mabuild runs in")
+			k.comment(w, item, key, name+" must be set in the environment of mabuild")
 		default:
 			kept = append(kept, item.Value)
 		}
@@ -95,10 +95,10 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 			f.pgo = value
 		case "buildvcs":
 			if value == "true" || value == "" {
-				k.comment(w, item, key, item.Value+": --vcs puts the commit into annotations, where it changes no program")
+				k.comment(w, item, key, item.Value+": --vcs adds the commit as annotations, which does not change the program")
 			}
 		case "mod":
-			k.comment(w, item, key, "-mod="+value+": a vendor directory is used where it is; GOFLAGS=-mod="+value+" in the environment says it")
+			k.comment(w, item, key, "-mod="+value+": a vendor directory is used automatically; or set GOFLAGS=-mod="+value+" in the environment")
 		default:
 			k.comment(w, item, key, item.Value+" has no counterpart")
 		}
@@ -161,7 +161,7 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 	if n != nil || len(kept) > 0 {
 		w.list("ldflags", kept)
 	}
-	w.line(fmt.Sprintf("symbols: %v # as ko has it: without -s -w among its ldflags nothing is stripped", !stripped))
+	w.line(fmt.Sprintf("symbols: %v # as in ko: symbols are kept unless ldflags has -s -w", !stripped))
 }
 
 // items are the scalars of a list, or one text: split into its words, as ko reads

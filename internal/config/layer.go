@@ -149,7 +149,7 @@ func environment(fields []*field, lookup func(string) (string, bool)) (layer, er
 				one, err := f.read([]string{s}, Origin{Kind: FromEnv, Name: name})
 				l[f.path], errs = one, append(errs, err)
 			case s != said:
-				errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: name}, Key: f.path, Err: fmt.Errorf("says another thing than %s, which is the same setting", first)})
+				errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: name}, Key: f.path, Err: fmt.Errorf("contradicts %s, which is the same setting", first)})
 			}
 		}
 	}

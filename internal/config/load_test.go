@@ -240,12 +240,12 @@ func TestComplaints(t *testing.T) {
 		File: file, Flags: flagSet(t, "--platforms=linux/amd64,arm64", "--label=x"),
 		Lookup: lookup("MABUILD_JOBS=many", "MABUILD_SBOM=spdxx", "MABUILD_TIMEOUT=1", "MABUILD_REGISTRIES=x"),
 	})
-	want := file + `:1: platfrms: no such key; did you mean platforms?
-env MABUILD_JOBS: wants a number, 0 or more
+	want := file + `:1: platfrms: unknown key; did you mean platforms?
+env MABUILD_JOBS: must be a number, 0 or more
 env MABUILD_SBOM: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?
-env MABUILD_TIMEOUT: wants a duration such as 90s, 1h30m or 3d
-flag --platforms: platform "arm64": wants os/architecture[/variant]
-flag --label: "x" wants K=V`
+env MABUILD_TIMEOUT: must be a duration such as 90s, 1h30m or 3d
+flag --platforms: platform "arm64": must be os/architecture[/variant]
+flag --label: "x" must be KEY=VALUE`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
@@ -265,7 +265,7 @@ func TestBadFiles(t *testing.T) {
 		{Options{Dir: dir}, filepath.Join(dir, FileName) + ": is not a regular file"},
 		{Options{File: filepath.Join(dir, "none.yaml")}, filepath.Join(dir, "none.yaml") + ": no such file or directory"},
 		{Options{File: dir}, dir + ": is not a regular file"},
-		{Options{File: filepath.Join(dir, "ids.yaml")}, filepath.Join(dir, "ids.yaml") + `:4: builds[2].id: "a" is there already, in line 2`},
+		{Options{File: filepath.Join(dir, "ids.yaml")}, filepath.Join(dir, "ids.yaml") + `:4: builds[2].id: "a" is a duplicate of line 2`},
 	} {
 		test.o.Lookup = lookup()
 		if _, err := Load(test.o); err == nil || err.Error() != test.want {
@@ -380,7 +380,7 @@ func TestVariablesMayBeSpelledAsFlags(t *testing.T) {
 		t.Errorf("env %v, ports %v", c.Env, c.Image.Ports)
 	}
 	_, err = Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_BUILD_ENV=A=b", "MABUILD_ENV=C=d")})
-	if err == nil || err.Error() != "env MABUILD_BUILD_ENV: says another thing than MABUILD_ENV, which is the same setting" {
+	if err == nil || err.Error() != "env MABUILD_BUILD_ENV: contradicts MABUILD_ENV, which is the same setting" {
 		t.Errorf("two spellings with two values: %v", err)
 	}
 }
@@ -398,7 +398,7 @@ func TestMisspeltVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "env MABUILD_DRYRUN is read by nothing; did you mean MABUILD_DRY_RUN?\nenv MABUILD_PLATFORNS is read by nothing; did you mean MABUILD_PLATFORMS?"
+	want := "env MABUILD_DRYRUN is unknown and ignored; did you mean MABUILD_DRY_RUN?\nenv MABUILD_PLATFORNS is unknown and ignored; did you mean MABUILD_PLATFORMS?"
 	if got := errors.Join(c.Ignored...); got == nil || got.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", got, want)
 	}
@@ -419,7 +419,7 @@ func TestSwitch(t *testing.T) {
 	}
 	f = pflag.NewFlagSet("push", pflag.ContinueOnError)
 	f.Bool("dry-run", false, "")
-	if err := Switch(f, lookup("MABUILD_DRY_RUN=perhaps")); err == nil || !strings.HasPrefix(err.Error(), `env MABUILD_DRY_RUN: "perhaps" wants true or false`) {
+	if err := Switch(f, lookup("MABUILD_DRY_RUN=perhaps")); err == nil || !strings.HasPrefix(err.Error(), `env MABUILD_DRY_RUN: "perhaps" must be true or false`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -459,7 +459,7 @@ func TestSwitchCounts(t *testing.T) {
 		switch {
 		case want >= 0 && (err != nil || *n != want):
 			t.Errorf("%s: %d, %v", text, *n, err)
-		case want < 0 && (err == nil || !strings.HasSuffix(err.Error(), " wants true, false or a number, 0 or more")):
+		case want < 0 && (err == nil || !strings.HasSuffix(err.Error(), " must be true, false or a number, 0 or more")):
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -494,8 +494,8 @@ func TestBaseByFlag(t *testing.T) {
 		{args: []string{"--base", "linux/arm64=scratch", "--base", "a.b/c@sha256:1"}, want: PerPlatform{"default": "a.b/c@sha256:1", "linux/arm64": "scratch"}},
 		{args: []string{"--base=linux/arm=scratch,linux/arm64=x"}, want: PerPlatform{"default": "static", "linux/arm/v7": "scratch", "linux/arm64": "x"}},
 		{env: "MABUILD_BASE=scratch,linux/arm64=static", want: PerPlatform{"default": "scratch", "linux/arm64": "static"}},
-		{args: []string{"--base=a", "--base=b"}, err: `flag --base: "b" is one more for default`},
-		{args: []string{"--base=arm64=x"}, err: `flag --base: platform "arm64": wants os/architecture[/variant]`},
+		{args: []string{"--base=a", "--base=b"}, err: `flag --base: "b" is a second value for default`},
+		{args: []string{"--base=arm64=x"}, err: `flag --base: platform "arm64": must be os/architecture[/variant]`},
 	} {
 		t.Chdir(write(t, FileName, test.file))
 		c, err := Load(Options{Lookup: lookup(test.env), Flags: parse(test.args...)})

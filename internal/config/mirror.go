@@ -22,9 +22,9 @@ type Mirror struct {
 	// MirrorSettings hold for every entry that does not say otherwise.
 	MirrorSettings `yaml:",inline"`
 
-	Exclude    []string                  `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry takes, beside its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
-	Registries map[string]MirrorRegistry `yaml:"registries" doc:"How to reach single registries, by host[:port]." check:"host" example:"registry.local"`
-	Entries    []MirrorEntry             `yaml:"entries" doc:"What to copy."`
+	Exclude    []string                  `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry selects, in addition to its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
+	Registries map[string]MirrorRegistry `yaml:"registries" doc:"Connection settings of single registries, by host[:port]." check:"host" example:"registry.local"`
+	Entries    []MirrorEntry             `yaml:"entries" doc:"Images to copy."`
 
 	file  string
 	lines map[string]int
@@ -35,31 +35,31 @@ type Mirror struct {
 // MirrorSettings say when and how an entry is carried out. They stand at the top
 // level of the file, for every entry, and in an entry, for that one.
 type MirrorSettings struct {
-	Every       Duration          `yaml:"every" trust:"data" doc:"With --watch, how long to wait between two runs; 0 runs once." example:"6h"`
-	Cron        string            `yaml:"cron" trust:"data" doc:"With --watch, when to run: the five fields of cron, or @daily and the like; in place of every." check:"cron" example:"17 */6 * * *"`
-	Jitter      Duration          `yaml:"jitter" trust:"data" doc:"The most that a run is put off, at random." example:"5m"`
-	VerifyEvery Duration          `yaml:"verify_every" trust:"data" doc:"How often to look, too, whether the target still has all that an unchanged image names, and to heal it; 0 never does." example:"24h"`
-	MinAge      Duration          `yaml:"min_age" trust:"data" doc:"How old an image has to be before it is copied." example:"72h"`
-	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, of a template those to look for: os/arch[/variant]. All of them must be there unless optional is true; by default all that the source has are kept." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
-	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Upstream's own words for ARCH or ARCHVARIANT of a template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
-	Optional    bool              `yaml:"optional" trust:"data" doc:"Platforms may be missing, as long as one is there; the report names them."`
-	Referrers   bool              `yaml:"referrers" trust:"data" doc:"Copy what refers to the images, too: signatures, SBOMs, provenance."`
-	Missing     bool              `yaml:"missing" trust:"data" doc:"Copy only tags that the target does not have."`
-	Backup      string            `yaml:"backup" trust:"data" doc:"Tag under which the target keeps what the tag named before; a template." example:"\"{{.Tag}}-{{.Date}}\""`
+	Every       Duration          `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
+	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
+	Jitter      Duration          `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
+	VerifyEvery Duration          `yaml:"verify_every" trust:"data" doc:"How often to check that all content of an unchanged image is present at the target, and re-upload what is missing; 0 means never." example:"24h"`
+	MinAge      Duration          `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
+	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, or those of a template, each os/arch[/variant]; by default all. A missing platform is an error unless optional is true." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
+	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Replacement of ARCH or ARCHVARIANT in the template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
+	Optional    bool              `yaml:"optional" trust:"data" doc:"Allow missing platforms if at least one is present; the report names them."`
+	Referrers   bool              `yaml:"referrers" trust:"data" doc:"Also copy referrers: signatures, SBOMs and provenance."`
+	Missing     bool              `yaml:"missing" trust:"data" doc:"Copy only tags that are missing at the target."`
+	Backup      string            `yaml:"backup" trust:"data" doc:"Template of the tag that keeps the target's previous image." example:"\"{{.Tag}}-{{.Date}}\""`
 }
 
 // A MirrorEntry is one line of the mirror: images from one place to one or several.
 type MirrorEntry struct {
-	Name     string        `yaml:"name" trust:"data" doc:"What the entry is called in reports and metrics and by --only; by default the path of its target." example:"flannel"`
-	Source   string        `yaml:"source" trust:"image" doc:"Image or repository, whose path may be a glob where the registry lists its repositories; or oci:DIR, oci-archive:FILE, docker-archive:FILE." example:"quay.io/coreos/flannel"`
-	Template string        `yaml:"template" trust:"data" doc:"Name of images that differ by platform: OS, ARCH and VARIANT stand for it, {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
-	Images   []MirrorImage `yaml:"images" doc:"The images that become one, one for each platform."`
-	Go       string        `yaml:"go" trust:"data" doc:"A Go program that is built, not copied: module/path, with @version or @latest." example:"github.com/prometheus/node_exporter@latest"`
-	Base     string        `yaml:"base" trust:"image" doc:"What a Go program is laid onto: static (built in; the default), scratch, or any image." example:"static"`
+	Name     string        `yaml:"name" trust:"data" doc:"Name of the entry in reports, metrics and --only; by default the path of its target." example:"flannel"`
+	Source   string        `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel"`
+	Template string        `yaml:"template" trust:"data" doc:"Name of images that differ by platform, with OS, ARCH and VARIANT as placeholders and {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
+	Images   []MirrorImage `yaml:"images" doc:"Images to combine into one index, one per platform."`
+	Go       string        `yaml:"go" trust:"data" doc:"Go program to build instead of copying an image: module/path@version or module/path@latest." example:"github.com/prometheus/node_exporter@latest"`
+	Base     string        `yaml:"base" trust:"image" doc:"Base image of a Go program: static (built in, the default), scratch, or any image." example:"static"`
 
-	Target []string       `yaml:"target" trust:"image" doc:"Where the images go, one or several: a repository, with or without a tag, or a local place; a template." single:"true" example:"registry.local/flannel"`
-	Tags   MirrorTags     `yaml:"tags" doc:"Which tags to copy: a list of them, or rules." short:"exact"`
-	Rename []MirrorRename `yaml:"rename" doc:"How tags are called at the target; the first that matches is applied."`
+	Target []string       `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel"`
+	Tags   MirrorTags     `yaml:"tags" doc:"Tags to copy: a list, or rules that select them." short:"exact"`
+	Rename []MirrorRename `yaml:"rename" doc:"Rules that rename tags at the target; the first rule that matches applies."`
 
 	MirrorSettings `yaml:",inline"`
 }
@@ -67,46 +67,46 @@ type MirrorEntry struct {
 // MirrorTags choose tags: the exact ones, and of the others those that pass each
 // of the rules.
 type MirrorTags struct {
-	Exact   []string `yaml:"exact" trust:"data" doc:"These tags." check:"tag" single:"true" example:"[v0.28.0]"`
-	Glob    []string `yaml:"glob" trust:"data" doc:"Tags that match one of these." check:"glob" single:"true" example:"[\"v0.2*\"]"`
-	Regex   []string `yaml:"regex" trust:"data" doc:"Tags that match one of these as a whole." check:"regex" single:"true" example:"['v\\d+\\.\\d+\\.\\d+']"`
-	Semver  string   `yaml:"semver" trust:"data" doc:"Tags that are versions in this range." check:"range" example:"\">=0.25 <1\""`
-	Newest  int      `yaml:"newest" trust:"data" doc:"Of the tags that pass, only so many, the newest versions; 0 is all." example:"5"`
-	Exclude []string `yaml:"exclude" trust:"data" doc:"None of these, by globs; exact tags are taken in any case." check:"glob" single:"true" example:"[\"*-rc*\"]"`
+	Exact   []string `yaml:"exact" trust:"data" doc:"Tags by their exact name." check:"tag" single:"true" example:"[v0.28.0]"`
+	Glob    []string `yaml:"glob" trust:"data" doc:"Tags that match one of these globs." check:"glob" single:"true" example:"[\"v0.2*\"]"`
+	Regex   []string `yaml:"regex" trust:"data" doc:"Tags that match one of these regular expressions completely." check:"regex" single:"true" example:"['v\\d+\\.\\d+\\.\\d+']"`
+	Semver  string   `yaml:"semver" trust:"data" doc:"Tags that are semantic versions in this range." check:"range" example:"\">=0.25 <1\""`
+	Newest  int      `yaml:"newest" trust:"data" doc:"Number of newest versions to keep of the tags selected so far; 0 means all." example:"5"`
+	Exclude []string `yaml:"exclude" trust:"data" doc:"Globs of tags to leave out; does not apply to exact tags." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 }
 
 // A MirrorImage is one of the images that become one.
 type MirrorImage struct {
-	Image    string `yaml:"image" trust:"image" doc:"Name of the image; {{.Tag}} stands for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
-	Platform string `yaml:"platform" trust:"data" doc:"What it runs on; by default what its config says." example:"linux/arm/v7"`
-	Optional bool   `yaml:"optional" trust:"data" doc:"It may be missing."`
+	Image    string `yaml:"image" trust:"image" doc:"Name of the image, with {{.Tag}} for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
+	Platform string `yaml:"platform" trust:"data" doc:"Platform of the image; by default the one in its config." example:"linux/arm/v7"`
+	Optional bool   `yaml:"optional" trust:"data" doc:"Allow the image to be missing."`
 }
 
 // A MirrorRename makes one tag of another.
 type MirrorRename struct {
-	Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the whole tag." check:"regex" example:"\"v(.*)\""`
-	To    string `yaml:"to" trust:"data" doc:"Its name at the target; $1 is what the first group matched." example:"\"$1\""`
+	Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
+	To    string `yaml:"to" trust:"data" doc:"Tag at the target; $1 is the match of the first group." example:"\"$1\""`
 }
 
 // A MirrorRegistry says how to reach a registry, and how much may be asked of it.
 type MirrorRegistry struct {
 	Registry     `yaml:",inline"`
-	MaxRequests  int        `yaml:"max_requests" trust:"data" doc:"The most requests under way at once; 0 is the usual number." example:"4"`
-	PerSecond    int        `yaml:"per_second" trust:"data" doc:"The most requests begun in a second; 0 is any number." example:"10"`
-	QuotaReserve int        `yaml:"quota_reserve" trust:"data" doc:"Pulls of the registry's quota to leave for others." example:"20"`
-	Username     MirrorUser `yaml:"username" doc:"Who to log in as, a name or {env: NAME}; by default as the Docker config says." short:"name" example:"someone"`
-	Password     MirrorKey  `yaml:"password" doc:"The variable that holds the password or token, {env: NAME}: no secret stands in the file." check:"secret"`
+	MaxRequests  int        `yaml:"max_requests" trust:"data" doc:"Maximum number of concurrent requests; 0 means the default." example:"4"`
+	PerSecond    int        `yaml:"per_second" trust:"data" doc:"Maximum number of requests per second; 0 means no limit." example:"10"`
+	QuotaReserve int        `yaml:"quota_reserve" trust:"data" doc:"Number of pulls of the registry's quota to leave unused." example:"20"`
+	Username     MirrorUser `yaml:"username" doc:"User name, or {env: NAME} for a variable that holds it; by default the stored credentials are used." short:"name" example:"someone"`
+	Password     MirrorKey  `yaml:"password" doc:"{env: NAME} for the variable that holds the password or token; the file cannot hold it." check:"secret"`
 }
 
 // A MirrorUser is a name, or the variable that holds it.
 type MirrorUser struct {
-	Name string `yaml:"name" trust:"data" doc:"The name itself." example:"someone"`
-	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"MABUILD_HUB_USER"`
+	Name string `yaml:"name" trust:"data" doc:"User name." example:"someone"`
+	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds the user name." check:"variable" example:"MABUILD_HUB_USER"`
 }
 
 // A MirrorKey is a variable that holds a secret.
 type MirrorKey struct {
-	Env string `yaml:"env" trust:"secret" doc:"Variable that holds it." check:"variable" example:"MABUILD_HUB_TOKEN"`
+	Env string `yaml:"env" trust:"secret" doc:"Variable that holds the password or token." check:"variable" example:"MABUILD_HUB_TOKEN"`
 }
 
 // LoadMirror reads the file at path, which may say what a file of its tree may, and what
@@ -166,7 +166,7 @@ func (m *Mirror) Plan() []*mirror.Entry { return slices.Clone(m.plan) }
 
 // MirrorSchema returns the JSON schema (draft 2020-12) of a mirror's file.
 func MirrorSchema() ([]byte, error) {
-	return schemaOf(reflect.TypeFor[Mirror](), MirrorFileName, "What mabuild mirror copies.")
+	return schemaOf(reflect.TypeFor[Mirror](), MirrorFileName, "Configuration of mabuild mirror.")
 }
 
 // A Login is what a registry knows a person by.
@@ -271,11 +271,11 @@ func (p *planner) registries() {
 		}
 		switch named := r.Username.Name != "" || r.Username.Env != ""; {
 		case r.Username.Name != "" && r.Username.Env != "":
-			p.complain(at+".username", "wants a name or a variable, not both")
+			p.complain(at+".username", "requires either a name or a variable, not both")
 		case named && r.Password.Env == "":
-			p.complain(at+".username", "wants a password beside it: password: {env: NAME}")
+			p.complain(at+".username", "requires a password: password: {env: NAME}")
 		case !named && r.Password.Env != "":
-			p.complain(at+".password", "wants a username beside it")
+			p.complain(at+".password", "requires a username")
 		}
 	}
 }

@@ -26,14 +26,14 @@ func examineTag(s string) error {
 		return nil
 	}
 	if strings.ContainsAny(s, "*?[{") {
-		return fmt.Errorf("%q is no tag; write {glob: %q}", shorten(s), shorten(s))
+		return fmt.Errorf("%q is not a tag; write {glob: %q}", shorten(s), shorten(s))
 	}
-	return fmt.Errorf("%q is no tag: up to 128 letters, digits and _ . -", shorten(s))
+	return fmt.Errorf("%q is not a tag: at most 128 letters, digits and _ . -", shorten(s))
 }
 
 func examineGlob(s string) error {
 	if s == "" || !doublestar.ValidatePattern(s) {
-		return fmt.Errorf("%q is no glob", shorten(s))
+		return fmt.Errorf("%q is not a glob", shorten(s))
 	}
 	return nil
 }
@@ -47,14 +47,14 @@ func examineRegex(s string) error {
 // where it is a|b.
 func whole(s string) (*regexp.Regexp, error) {
 	if _, err := regexp.Compile(s); err != nil { // by itself: (?:…) must not make a whole of halves
-		return nil, fmt.Errorf("%q is no regular expression: %s", shorten(s), shorten(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
+		return nil, fmt.Errorf("%q is not a regular expression: %s", shorten(s), shorten(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
 	}
 	return regexp.Compile(`^(?:` + s + `)$`)
 }
 
 func examineRange(s string) error {
 	if _, err := semver.NewConstraint(s); err != nil {
-		return fmt.Errorf("%q is no range of versions, such as >=1.2 <2 or ~1.4", shorten(s))
+		return fmt.Errorf("%q is not a range of versions such as >=1.2 <2 or ~1.4", shorten(s))
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func examineCron(s string) error {
 
 // schedule reads a line of cron.
 func schedule(s string) (cron.Schedule, error) {
-	wrong := fmt.Errorf("%q is no line of cron: minute hour day month weekday, or @daily and the like", shorten(s))
+	wrong := fmt.Errorf("%q is not a cron schedule: minute hour day month weekday, or a name such as @daily", shorten(s))
 	if zone, _, ok := strings.Cut(s, " "); !ok && strings.Contains(zone, "TZ=") {
 		return nil, wrong // the parser panics
 	}
@@ -75,7 +75,7 @@ func schedule(s string) (cron.Schedule, error) {
 		return nil, wrong
 	}
 	if line.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return nil, fmt.Errorf("%q names a time that never comes", shorten(s))
+		return nil, fmt.Errorf("%q never occurs", shorten(s))
 	}
 	return line, nil
 }
@@ -98,9 +98,9 @@ func examineReplacement(to string, match *regexp.Regexp) error {
 			continue
 		}
 		if digits := strings.TrimRight(group, "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"); digits != "" && digits != group && m[2] != "" {
-			return fmt.Errorf("%q means a group that is called %s; write ${%s}%s", m[0], group, digits, group[len(digits):])
+			return fmt.Errorf("%q refers to a group named %s; write ${%s}%s", m[0], group, digits, group[len(digits):])
 		}
-		return fmt.Errorf("%q means a group that match does not have", m[0])
+		return fmt.Errorf("%q refers to a group that match does not have", m[0])
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func examineReference(s string) error {
 	_, err := name.ParseReference(s)
 	var bad *name.ErrBadName
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%q is no name of an image", shorten(s))
+		return fmt.Errorf("%q is not an image reference", shorten(s))
 	}
 	return err
 }

@@ -30,14 +30,14 @@ func (e *entryPlanner) source() {
 	}
 	switch {
 	case len(said) == 0:
-		e.complain(e.at, "has no source; write source, template, images or go")
-		e.fixed = "there is no source"
+		e.complain(e.at, "the source is missing; write source, template, images or go")
+		e.fixed = "the source is missing"
 		return
 	case len(said) > 1:
-		e.refuse(said[1], "stands beside %s; one of them says where the images come from", said[0])
+		e.refuse(said[1], "cannot be combined with %s; use only one of them", said[0])
 	}
 	if e.in.Base != "" && e.in.Go == "" {
-		e.refuse("base", "is for a program, which go names")
+		e.refuse("base", "requires go, a program to build")
 	}
 	switch said[0] {
 	case "source":
@@ -56,13 +56,13 @@ func (e *entryPlanner) image() {
 	text := e.in.Source
 	e.out.Image = text
 	if strings.Contains(text, "{{") {
-		e.refuse("source", "is no template; write tags, or template in place of source")
-		e.fixed = "the source is no template"
+		e.refuse("source", "is not a template; write tags, or use template instead of source")
+		e.fixed = "the source is not a template"
 		return
 	}
 	if local.Is(text) {
 		e.out.Image = e.local("source", text, func(p local.Place) error { _, err := p.Source(); return err })
-		e.fixed, e.untagged = "a local place has no tags", true
+		e.fixed, e.untagged = "the source is local and has no list of tags", true
 		return
 	}
 	at := manifest.CutReference(text)
@@ -81,7 +81,7 @@ func (e *entryPlanner) image() {
 		return
 	}
 	if e.globbed = true; !ok || strings.ContainsAny(host, "*?[{") || path == "" || !doublestar.ValidatePattern(path) || digest != "" {
-		e.refuse("source", "%q is no glob of repositories: registry/path, the registry without", shorten(text))
+		e.refuse("source", "%q is not a glob of repositories: write registry/path, without a glob in the registry", shorten(text))
 		e.globbed = false
 	}
 }
@@ -94,7 +94,7 @@ func (e *entryPlanner) template() {
 	e.out.Template = text
 	full, ok := e.filled("template", text)
 	if !placeholder.MatchString(text) {
-		e.refuse("template", "has no ARCH, OS or VARIANT; an image of one name goes under source")
+		e.refuse("template", "has no ARCH, OS or VARIANT; use source for a single image")
 	}
 	if !ok {
 		return
@@ -113,7 +113,7 @@ func (e *entryPlanner) images() {
 		at := fmt.Sprintf("images[%d]", i)
 		out := mirror.Image{Ref: in.Image, Optional: in.Optional || e.in.Optional}
 		if in.Image == "" {
-			e.refuse(at, "has no image")
+			e.refuse(at, "the image is missing")
 		}
 		if in.Platform != "" {
 			p, err := platform.Declared(in.Platform)
@@ -146,11 +146,11 @@ func (e *entryPlanner) filled(key, text string) (string, bool) {
 	case err != nil:
 		e.refuse(key, "%w", err)
 	case depends(text, func(n *mirror.Names) { byPlace(n); n.Date, n.Time = "", "" }):
-		e.refuse(key, "knows .Tag alone")
+		e.refuse(key, "supports only .Tag")
 	default:
 		return full, true
 	}
-	e.fixed = "the source cannot be filled in"
+	e.fixed = "the source is not a valid template"
 	return "", false
 }
 
@@ -159,7 +159,7 @@ func (e *entryPlanner) assembled(refs []string) {
 	if slices.ContainsFunc(refs, func(text string) bool { return depends(text, byTag) }) {
 		return
 	}
-	e.fixed, e.untagged = "no name of an image has {{.Tag}}", len(refs) == 0
+	e.fixed, e.untagged = "no image has {{.Tag}} in its name", len(refs) == 0
 	first := ""
 	for i, text := range refs {
 		at := manifest.CutReference(text)
@@ -169,7 +169,7 @@ func (e *entryPlanner) assembled(refs []string) {
 			if e.in.Template == "" {
 				key = "images"
 			}
-			e.refuse(key, "%q names no tag; write :{{.Tag}}, or the tag", shorten(text))
+			e.refuse(key, "%q has no tag; write :{{.Tag}}, or the tag", shorten(text))
 		}
 		if i == 0 {
 			first = tag
@@ -189,7 +189,7 @@ func (e *entryPlanner) program() {
 	path, version, _ := strings.Cut(e.in.Go, "@")
 	host, _, _ := strings.Cut(path, "/")
 	if err := module.CheckImportPath(path); err != nil || !strings.Contains(host, ".") || strings.HasPrefix(path, ".") {
-		e.refuse("go", "%q wants module/path, with @version or @latest", shorten(e.in.Go))
+		e.refuse("go", "%q must be module/path@version or module/path@latest", shorten(e.in.Go))
 	}
 	if version != "" && version != "latest" {
 		e.fixed = "the program has a version"
@@ -199,13 +199,13 @@ func (e *entryPlanner) program() {
 // targets reads where the images go.
 func (e *entryPlanner) targets() {
 	if len(e.in.Target) == 0 {
-		e.complain(e.at, "has no target")
+		e.complain(e.at, "the target is missing")
 	}
 	seen := map[string]bool{}
 	for i, text := range e.in.Target {
 		key := fmt.Sprintf("target[%d]", i)
 		if seen[text] {
-			e.refuse(key, "%q is there already", shorten(text))
+			e.refuse(key, "%q is a duplicate", shorten(text))
 			continue
 		}
 		seen[text] = true
@@ -232,13 +232,13 @@ func (e *entryPlanner) repository(key, text, full string) bool {
 	tag := at.Tag
 	switch err := examineReference(full); {
 	case at.Digest != "" || strings.Contains(full, "@"):
-		e.refuse(key, "names a digest, which nobody can choose; write a repository, with or without a tag")
+		e.refuse(key, "cannot have a digest; write a repository, with or without a tag")
 	case err != nil && text != full:
-		e.refuse(key, "%q becomes %q, which is no name of an image", shorten(text), shorten(full))
+		e.refuse(key, "%q gives %q, which is not an image reference", shorten(text), shorten(full))
 	case err != nil:
 		e.refuse(key, "%w", err)
 	case e.untagged && tag == "" && (e.out.Template != "" || len(e.out.Images) > 0):
-		e.refuse(key, "wants a tag: the images have none in common")
+		e.refuse(key, "requires a tag, because the images have no common tag")
 	}
 	return tag != ""
 }
@@ -247,14 +247,14 @@ func (e *entryPlanner) repository(key, text, full string) bool {
 func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	switch {
 	case e.untagged && depends(text, byTag):
-		e.refuse(key, "names the tag, and the source has none")
+		e.refuse(key, "uses the tag, but the source has none")
 	case named && e.in.Go != "" && !depends(text, byTag):
-		e.refuse(key, "is the same for every version, none of which would be built once one is there; write :{{.Tag}}, or no tag")
+		e.refuse(key, "is the same for every version, so later versions would not be built; write :{{.Tag}}, or no tag")
 	case named && e.several() && !depends(text, byTag):
 		e.refuse(key, "is the same for every tag; write :{{.Tag}}, or no tag")
 	case placeholder.MatchString(e.out.Template) && depends(text, byRepository):
 		if placeholder.MatchString(manifest.CutReference(e.out.Template).Repository) {
-			e.refuse(key, "takes its name from the template, which is not one name")
+			e.refuse(key, "uses the name of the template, which differs by platform")
 		}
 	case e.globbed && !depends(text, byRepository) && (named || !isLocal):
 		e.refuse(key, "is the same for every repository; write {{.Repository}} or {{.Name}}")
@@ -275,4 +275,4 @@ func (e *entryPlanner) local(key, text string, suits func(local.Place) error) st
 	return anchorPlace(filepath.Dir(e.m.file), text)
 }
 
-var errNoEntries = errors.New("lists what to copy, and is not there")
+var errNoEntries = errors.New("missing; it lists the images to copy")

@@ -24,7 +24,7 @@ const maxShared = 100
 func (p *planner) entries() {
 	for key, n := range map[string]int{"platforms": strings.Count(strings.Join(p.m.Platforms, ","), ",") + 1, "exclude": len(p.m.Exclude)} {
 		if n > maxShared {
-			p.complain(key, "has %d items, and at most %d are read for all entries", n, maxShared)
+			p.complain(key, "has %d items, but all entries together can have at most %d", n, maxShared)
 			return
 		}
 	}
@@ -92,7 +92,7 @@ func (e *entryPlanner) platforms() {
 			typed := strings.TrimSpace(one)
 			wanted, err := platform.Parse(typed)
 			if err != nil { // all else was found when it was read
-				e.complain(fmt.Sprintf("%s[%d]", at, i), "all is no platform; leave platforms out to keep all")
+				e.complain(fmt.Sprintf("%s[%d]", at, i), "all is not a platform; omit platforms to keep all")
 				continue
 			}
 			declared, _ := platform.Declared(typed)
@@ -105,11 +105,11 @@ func (e *entryPlanner) platforms() {
 	}
 	switch {
 	case len(e.out.Images) > 0 && e.says("platforms"):
-		e.refuse("platforms", "are said of each image here")
+		e.refuse("platforms", "must be set for each image")
 	case len(e.out.Images) > 0:
 		e.out.Platforms = nil
 	case e.out.Template != "" && len(e.in.Platforms) == 0:
-		e.refuse("template", "wants platforms to look for")
+		e.refuse("template", "requires platforms")
 	}
 	if e.says("arch") {
 		e.words()
@@ -121,7 +121,7 @@ func (e *entryPlanner) platforms() {
 // words checks upstream's words for platforms.
 func (e *entryPlanner) words() {
 	if e.in.Template == "" {
-		e.refuse("arch", "is for a template")
+		e.refuse("arch", "requires a template")
 		return
 	}
 	there := map[string]bool{}
@@ -130,7 +130,7 @@ func (e *entryPlanner) words() {
 	}
 	for key := range e.in.Arch {
 		if !there[key] {
-			e.refuse("arch["+key+"]", "is not among the platforms")
+			e.refuse("arch["+key+"]", "is not one of the platforms")
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (e *entryPlanner) distinct() {
 		}
 		full := platform.Fill(e.out.Template, p.Typed)
 		if other, ok := first[full]; ok {
-			e.refuse("template", "is the same image for %s and %s", other, p.Typed)
+			e.refuse("template", "gives the same image for %s and %s", other, p.Typed)
 		}
 		first[full] = p.Typed
 	}
@@ -156,14 +156,14 @@ func (e *entryPlanner) tags() {
 	said := len(t.Exact)+len(t.Glob)+len(t.Regex)+len(t.Exclude) > 0 || t.Semver != "" || t.Newest > 0
 	switch {
 	case e.fixed != "" && e.says("tags"):
-		e.refuse("tags", "choose nothing: %s", e.fixed)
+		e.refuse("tags", "cannot be used: %s", e.fixed)
 		return
 	case e.fixed != "":
 		return
 	case e.says("tags") && !said:
-		e.refuse("tags", "choose nothing")
+		e.refuse("tags", "the rules select nothing")
 	case !said && e.in.Go == "":
-		e.refuse("tags", "are not there, and the source names none; write tags: [v1], or {newest: 3}")
+		e.refuse("tags", "the entry selects no tags; write tags: [v1] or tags: {newest: 3}")
 	}
 	e.out.Tags = mirror.Tags{Exact: t.Exact, Glob: t.Glob, Newest: t.Newest, Exclude: slices.Concat(t.Exclude, e.m.Exclude)}
 	for _, text := range t.Regex {
@@ -201,7 +201,7 @@ func (e *entryPlanner) rename() {
 	for i, r := range e.in.Rename {
 		at := fmt.Sprintf("rename[%d]", i)
 		if r.Match == "" || r.To == "" {
-			e.refuse(at, "wants match and to")
+			e.refuse(at, "requires match and to")
 			continue
 		}
 		match, _ := whole(r.Match) // examined when it was read
@@ -223,7 +223,7 @@ func (e *entryPlanner) rest() {
 		e.out.Referrers, e.out.MinAge = false, 0 // it is built here
 		for _, key := range []string{"referrers", "min_age"} {
 			if e.says(key) {
-				e.refuse(key, "is for what is copied, and a program is built")
+				e.refuse(key, "does not apply to programs")
 			}
 		}
 	}
@@ -234,9 +234,9 @@ func (e *entryPlanner) rest() {
 	line, again := e.names[e.out.Name]
 	switch {
 	case again && e.in.Name != "":
-		e.refuse("name", "%q is there already, in line %d", shorten(e.in.Name), line)
+		e.refuse("name", "%q is a duplicate of line %d", shorten(e.in.Name), line)
 	case again:
-		e.complain(e.at, "is called %s as the one in line %d is; give one of them a name", shorten(e.out.Name), line)
+		e.complain(e.at, "has the same name %s as the entry in line %d; set name for one of them", shorten(e.out.Name), line)
 	default:
 		e.names[e.out.Name] = e.line(e.at + ".name")
 	}
@@ -255,11 +255,11 @@ func (e *entryPlanner) backup(text string) {
 	case err != nil:
 		e.complain(at, "%w", err)
 	case depends(text, byPlace):
-		e.complain(at, "knows .Tag, .SourceTag, .Date and .Time alone")
+		e.complain(at, "supports only .Tag, .SourceTag, .Date and .Time")
 	case !tagName.MatchString(full):
-		e.complain(at, "%q makes no tag", shorten(text))
+		e.complain(at, "%q does not give a valid tag", shorten(text))
 	case full == example.Tag:
-		e.complain(at, "is the tag itself; add something, such as {{.Tag}}-{{.Date}}")
+		e.complain(at, "is the same as the tag; write, for example, {{.Tag}}-{{.Date}}")
 	}
 	e.out.Backup = text
 }
@@ -270,9 +270,9 @@ func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) 
 	_, line := p.m.lines[prefix+"cron"]
 	switch d := time.Duration(in.Every); {
 	case every && line:
-		p.complain(prefix+"cron", "stands beside every; one of them says when")
+		p.complain(prefix+"cron", "cannot be combined with every")
 	case every && d > 0 && d < time.Second:
-		p.complain(prefix+"every", "wants at least 1s")
+		p.complain(prefix+"every", "must be at least 1s")
 	case s == nil:
 	case d > 0:
 		*s = cron.Every(d)

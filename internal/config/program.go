@@ -54,7 +54,7 @@ func (c *Config) uniqueIDs(lines map[string]int) error {
 	for i, b := range c.Builds {
 		key := fmt.Sprintf("builds[%d].id", i)
 		if line, again := first[b.ID]; again && b.ID != "" {
-			errs = append(errs, &Problem{Origin{FromFile, c.File, lines[key]}, key, fmt.Errorf("%q is there already, in line %d", shorten(b.ID), line)})
+			errs = append(errs, &Problem{Origin{FromFile, c.File, lines[key]}, key, fmt.Errorf("%q is a duplicate of line %d", shorten(b.ID), line)})
 			continue
 		}
 		first[b.ID] = lines[key]

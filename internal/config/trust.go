@@ -48,19 +48,19 @@ var trusts = []struct {
 	says  string
 }{
 	{trustData, "anything"},
-	{trustPath, "a path in the tree, by whatever links"},
-	{trustFiles, "a path below the build's directory, by whatever links"},
-	{trustPackage, "an import path, or a directory in the tree"},
-	{trustImage, "an image of a registry, or a layout or archive in the tree; not what a daemon has"},
-	{trustLinker, "flags of the linker from a list"},
-	{trustCompiler, "flags of the compiler from a list"},
-	{trustVariables, "variables of the go command from a list, with values of a pattern"},
+	{trustPath, "a path in the source tree, after links are followed"},
+	{trustFiles, "a path below the build's directory, after links are followed"},
+	{trustPackage, "an import path, or a directory in the source tree"},
+	{trustImage, "an image in a registry, or a layout or archive in the source tree; no image of a daemon"},
+	{trustLinker, "linker flags from the list below"},
+	{trustCompiler, "compiler flags from the list below"},
+	{trustVariables, "variables of the go command from the list below, with values that match a pattern"},
 	{trustCC, "the name of a C compiler on PATH"},
-	{trustPrivate, "true, or a file in the tree, for loopback and private hosts alone"},
+	{trustPrivate, "true, or a file in the source tree, only for loopback and private hosts"},
 	{trustHosts, "loopback and private hosts"},
-	{trustBases, "hosts that the bases of its builds, or the sources of its entries, are read from; no other command uses them"},
-	{trustSecret, "a variable called MABUILD_…, or one that --allow-env names"},
-	{trustPeople, "nothing: flags, the environment and the person's own file say it"},
+	{trustBases, "hosts from which the file's own base images or sources are read; other commands ignore them"},
+	{trustSecret, "a variable named MABUILD_…, or one allowed with --allow-env"},
+	{trustPeople, "nothing: use flags, the environment or your own configuration file"},
 }
 
 // Trust is what a person lets the tree's files say, beyond what any such file may.
@@ -81,12 +81,12 @@ const (
 
 // BindTrust adds the flag by which a file may name paths outside its tree.
 func BindTrust(flags *pflag.FlagSet) {
-	flags.StringArray(allowPath, nil, "Let paths in the file lead below this `DIR`, too; repeatable.")
+	flags.StringArray(allowPath, nil, "Allow paths below `DIR` in the configuration file; repeatable")
 }
 
 // BindSecrets adds the flag by which a mirror's file may send a variable.
 func BindSecrets(flags *pflag.FlagSet) {
-	flags.StringSlice(allowEnv, nil, "Let the file send these `VARIABLES` to registries, beside MABUILD_….")
+	flags.StringSlice(allowEnv, nil, "Allow the configuration file to send these `VARIABLES` to registries, in addition to MABUILD_…")
 }
 
 // TrustOf returns what flags and environment permit.
@@ -173,7 +173,7 @@ func (f *Fence) CheckPlace(text string) error {
 	case err != nil:
 		return nil // which its reader says
 	case place.Form == local.FormDockerDaemon || place.Form == local.FormContainerd:
-		return &peopleError{fmt.Errorf("%s: is the machine's, not the tree's", text)}
+		return &peopleError{fmt.Errorf("%s: is outside the source tree", text)}
 	case place.Path == local.Stdout:
 		return nil
 	}
@@ -192,12 +192,12 @@ func (e *fenceError) Unwrap() error { return e.err }
 // Hint returns the way out.
 func (e *fenceError) Hint() string {
 	if errors.Is(e.err, intree.ErrGit) {
-		return "name another path: git's directory may hold credentials"
+		return "use another path; git's directory can contain credentials"
 	}
 	if !errors.Is(e.err, intree.ErrOutside) {
 		return ""
 	}
-	return "a file of the tree names paths in the tree; name others by flag or environment, or allow a directory with --" + allowPath
+	return "use a flag or an environment variable for paths outside the source tree, or allow a directory with --" + allowPath
 }
 
 // A peopleError says that a key is not for the tree's file.
@@ -205,7 +205,7 @@ type peopleError struct{ error }
 
 // Hint returns the way out.
 func (e *peopleError) Hint() string {
-	return "say it by flag or environment, or in " + userFileName()
+	return "use a flag or an environment variable, or set it in " + userFileName()
 }
 
 // A judge goes through what a file of a tree says.
@@ -337,7 +337,7 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		})
 	case trustPrivate:
 		if len(list) > 0 && !Private(host) {
-			return &peopleError{fmt.Errorf("%s is neither a loopback nor a private host; a file of the tree may not say how far it is trusted", host)}
+			return &peopleError{fmt.Errorf("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", host)}
 		}
 		if f.check == "path" {
 			return each(j.fence.Check)
@@ -348,7 +348,7 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 			if Private(host) {
 				return nil
 			}
-			return &peopleError{fmt.Errorf("%s is neither a loopback nor a private host; a file of the tree may not say how far it is trusted", shorten(host))}
+			return &peopleError{fmt.Errorf("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", shorten(host))}
 		})
 	case trustSecret:
 		return each(func(name string) error {
@@ -358,19 +358,19 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 			return &secretError{name}
 		})
 	}
-	return &peopleError{errors.New("a file of the tree may not say it")}
+	return &peopleError{errors.New("cannot be set by a file in the source tree")}
 }
 
 // A secretError says that a file may not send a variable.
 type secretError struct{ name string }
 
 func (e *secretError) Error() string {
-	return fmt.Sprintf("a file of the tree may not send the variable %s", shorten(e.name))
+	return fmt.Sprintf("a file in the source tree cannot send the variable %s", shorten(e.name))
 }
 
 // Hint returns the way out.
 func (e *secretError) Hint() string {
-	return "call it MABUILD_…, such as MABUILD_HUB_TOKEN, or allow it with --" + allowEnv + " " + shorten(e.name)
+	return "rename the variable to MABUILD_…, for example MABUILD_HUB_TOKEN, or allow it with --" + allowEnv + " " + shorten(e.name)
 }
 
 // Private reports whether host[:port] is of this machine or of a private network: a
@@ -404,7 +404,7 @@ func Private(host string) bool {
 // TrustTable returns as Markdown what the files of a tree may say of each key.
 func TrustTable() string {
 	var b strings.Builder
-	b.WriteString("| may say | of these keys |\n|---|---|\n")
+	b.WriteString("| a file may set | keys |\n|---|---|\n")
 	keys := map[trust][]string{}
 	for _, file := range []struct {
 		name string
@@ -431,7 +431,7 @@ func TrustTable() string {
 		}
 	}
 	fmt.Fprintf(&b, "| anything | %s |\n", strings.Join(keys[trustData], "<br>"))
-	b.WriteString("\n| of | what is harmless |\n|---|---|\n")
+	b.WriteString("\n| for | allowed |\n|---|---|\n")
 	for _, tool := range []string{"link", "compile"} {
 		fmt.Fprintf(&b, "| `go tool %s` | `%s` |\n", tool, strings.Join(harmlessFlags(tool), "` `"))
 	}

@@ -38,7 +38,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 		v, err = time.ParseDuration(rest)
 	}
 	if err != nil || v < 0 || v+time.Duration(7*weeks+days)*day < v {
-		return errors.New("wants a duration such as 90s, 1h30m or 3d")
+		return errors.New("must be a duration such as 90s, 1h30m or 3d")
 	}
 	*d = Duration(v + time.Duration(7*weeks+days)*day)
 	return nil
@@ -70,7 +70,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		*b = Bytes(v * u.size)
 		return nil
 	}
-	return errors.New("wants a size such as 500MB or 5GB")
+	return errors.New("must be a size such as 500MB or 5GB")
 }
 
 // MarshalText writes what UnmarshalText reads.
@@ -101,11 +101,11 @@ func (c *Compression) UnmarshalText(b []byte) error {
 	format, level, leveled := strings.Cut(string(b), ":")
 	most, ok := highest[format]
 	if !ok {
-		return errors.New("wants gzip or zstd, with or without a level: gzip:6")
+		return errors.New("must be gzip or zstd, optionally with a level such as gzip:6")
 	}
 	n, err := strconv.Atoi(level)
 	if leveled && (err != nil || n < 1 || n > most) {
-		return fmt.Errorf("wants %s:1 to %s:%d", format, format, most)
+		return fmt.Errorf("must be %s:1 to %s:%d", format, format, most)
 	}
 	*c = Compression{format, n}
 	return nil
@@ -131,7 +131,7 @@ func (m *Mode) UnmarshalText(b []byte) error {
 	}
 	v, err := strconv.ParseUint(text, 8, 12)
 	if err != nil || v == 0 {
-		return errors.New("wants permissions in octal, such as 0644")
+		return errors.New("must be permissions in octal, for example 0644")
 	}
 	*m = Mode(v)
 	return nil

@@ -398,12 +398,12 @@ func TestPeopleSay(t *testing.T) {
 func TestUserFile(t *testing.T) {
 	dir := write(t, ".config/mabuild/config.yaml", "repo: a.b/c\njobs: 3\n", "tree/x", "")
 	_, err := Load(Options{Dir: filepath.Join(dir, "tree"), Lookup: lookup("HOME=" + dir)})
-	if err == nil || !strings.Contains(err.Error(), "config.yaml:1: repo: is of a program; it belongs into .mabuild.yaml") {
+	if err == nil || !strings.Contains(err.Error(), "config.yaml:1: repo: is a setting of programs; move it to .mabuild.yaml") {
 		t.Error(err)
 	}
 	dir = write(t, ".git/HEAD", "", "home/.config/mabuild/config.yaml", "trust_realms: [evil.example]\n", FileName, "jobs: 2\n")
 	c, err := Load(Options{Dir: dir, Lookup: lookup("HOME=" + dir + "/home")})
-	if err != nil || len(c.TrustRealms) > 0 || len(c.Ignored) != 1 || !strings.Contains(c.Ignored[0].Error(), "lies in the tree") {
+	if err != nil || len(c.TrustRealms) > 0 || len(c.Ignored) != 1 || !strings.Contains(c.Ignored[0].Error(), "is inside the source tree") {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

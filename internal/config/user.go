@@ -62,7 +62,7 @@ func readUser(o Options, tree string) (userFile, error) {
 		return fail(err)
 	}
 	if rel, err := filepath.Rel(tree, real); tree != "" && err == nil && filepath.IsLocal(rel) {
-		none.ignored = []error{fmt.Errorf("%s is not read: it lies in the tree at %s, which may be a stranger's", path, tree)}
+		none.ignored = []error{fmt.Errorf("%s is ignored: it is inside the source tree %s, which you may not control", path, tree)}
 		return none, nil
 	}
 	if err := intree.Owned(real); err != nil {
@@ -82,7 +82,7 @@ func readUser(o Options, tree string) (userFile, error) {
 	c, lines, d := decodeSome[Config](path, data)
 	for key, line := range lines {
 		if top := topOf(key); !access(key) && top == key {
-			d.problems = append(d.problems, &Problem{Origin{FromUser, path, line}, key, errors.New("is of a program; it belongs into " + FileName)})
+			d.problems = append(d.problems, &Problem{Origin{FromUser, path, line}, key, errors.New("is a setting of programs; move it to " + FileName)})
 		}
 	}
 	slices.SortFunc(d.problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

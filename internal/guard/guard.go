@@ -31,7 +31,7 @@ func (p *Panic) Unwrap() error {
 
 // Hint asks for a report.
 func (p *Panic) Hint() string {
-	return "this is a fault of mabuild: please report it, with the stack that -v prints, at https://github.com/mabuild/mabuild/issues"
+	return "this is a bug in mabuild: run it again with -v, and report it with the stack at https://github.com/mabuild/mabuild/issues"
 }
 
 // Do runs work. A panic in it is returned as a [*Panic].

@@ -20,10 +20,10 @@ import (
 
 var (
 	// ErrOutside is returned for a path that leads out of the tree.
-	ErrOutside = errors.New("leads out of the tree")
+	ErrOutside = errors.New("is outside the source tree")
 	// ErrGit is returned for a path in git's own directory, which may hold credentials
 	// and which git never takes from a repository.
-	ErrGit = errors.New("is git's own")
+	ErrGit = errors.New("is inside .git")
 	// ErrIrregular is returned for what is opened and is neither a regular file nor a
 	// directory.
 	ErrIrregular = errors.New("is not a regular file")
@@ -285,7 +285,7 @@ func (e *OwnerError) Error() string {
 
 // Hint returns the way out.
 func (e *OwnerError) Hint() string {
-	return "work in a directory of your own, take over the file, or name it if it is a configuration: --config FILE"
+	return "work in your own directory, change the owner of the file, or name a configuration file with --config FILE"
 }
 
 // Owned refuses what another user may have put at path: in a directory that others can

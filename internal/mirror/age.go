@@ -40,7 +40,7 @@ func (m *move) young(ctx context.Context) (bool, error) {
 	if is >= least {
 		return false, nil
 	}
-	m.ends(Skipped, "it is %s old, %s is wanted", inDays(max(is, 0)), inDays(least))
+	m.ends(Skipped, "%s old, min-age is %s", inDays(max(is, 0)), inDays(least))
 	return true, nil
 }
 
@@ -116,7 +116,7 @@ func (m *move) created(ctx context.Context, e manifest.Entry) (at time.Time, err
 		return at, nil
 	}
 	if m.State == nil {
-		m.Log.WarnContext(ctx, "its config says no time, and without a cache nobody remembers when it was seen first: it never gets old enough", "source", m.job.source)
+		m.Log.WarnContext(ctx, "the age is unknown: the config has no time, and without a cache the first sight is not recorded; the image is always skipped", "source", m.job.source)
 	}
 	at = m.Now()
 	m.remember(ctx, recordSeen, key, at)

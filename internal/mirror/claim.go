@@ -22,12 +22,12 @@ type holder struct{ entry, source string }
 type CollisionError struct{ One, Other string }
 
 func (e *CollisionError) Error() string {
-	return fmt.Sprintf("%s and %s both go there", e.One, e.Other)
+	return fmt.Sprintf("%s and %s have the same target", e.One, e.Other)
 }
 
 // Hint returns the way out.
 func (e *CollisionError) Hint() string {
-	return "give each a target of its own; {{.Name}} and {{.Tag}} tell them apart"
+	return "give each its own target, for example with {{.Name}} and {{.Tag}}"
 }
 
 // first claims the targets that are known without asking anybody, in the order of

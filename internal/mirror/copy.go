@@ -140,7 +140,7 @@ func (m *move) do(ctx context.Context) error {
 	if m.Missing || e.Missing {
 		there, err := m.listed(ctx)
 		if err != nil || there {
-			m.ends(Skipped, "the target has it")
+			m.ends(Skipped, "present at the target")
 			return err
 		}
 	}
@@ -179,7 +179,7 @@ func (m *move) compare(ctx context.Context) (err error) {
 	}
 	m.result.Digest = m.chosen.Descriptor.Digest.String()
 	if m.result.Absent = keys(m.chosen.Absent); len(m.chosen.Absent) > 0 {
-		m.Log.WarnContext(ctx, "without a platform that it was to have", "target", m.target.String(), "missing", strings.Join(m.result.Absent, ","))
+		m.Log.WarnContext(ctx, "copied without missing platforms", "target", m.target.String(), "missing", strings.Join(m.result.Absent, ","))
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func (m *move) copy(ctx context.Context) error {
 		return err
 	}
 	if m.job.entry.Referrers && m.target.docker() {
-		m.Log.WarnContext(ctx, "a Docker archive holds the image alone, without what refers to it", "target", m.target.String())
+		m.Log.WarnContext(ctx, "a Docker archive cannot hold referrers, only the image", "target", m.target.String())
 	}
 	if m.refers() {
 		if err := m.referrers(ctx, c); err != nil {
@@ -300,7 +300,7 @@ func (m *move) copy(ctx context.Context) error {
 		m.result.Bytes += n
 	}
 	if m.cut() {
-		m.Log.InfoContext(ctx, "some platforms are left out, so the digest is another", "source", m.chosen.Found.Digest.String(), "target", m.result.Digest)
+		m.Log.InfoContext(ctx, "copied only some platforms; the digest changes to "+m.result.Digest, "source", m.chosen.Found.Digest.String())
 	}
 	m.ends(Copied, "%s", m.reason())
 	m.verified(ctx)
@@ -323,15 +323,15 @@ func (m *move) put(ctx context.Context, c manifest.Content) error {
 
 // reason says why something is copied.
 func (m *move) reason() string {
-	why := "the target had none"
+	why := "new at the target"
 	if m.untold != nil {
-		why = "the target does not say what it names"
+		why = "the target does not report its digest"
 	}
 	if m.now.Digest != (v1.Hash{}) {
-		why = "the target named " + m.now.Digest.String()
+		why = "the target had " + m.now.Digest.String()
 	}
 	if m.cut() {
-		why += "; some platforms are left out, which changes the digest from " + m.chosen.Found.Digest.String()
+		why += "; only some platforms are copied, which changes the digest from " + m.chosen.Found.Digest.String()
 	}
 	return why
 }
@@ -345,7 +345,7 @@ func (m *move) program(ctx context.Context) error {
 	if err := m.resolveTarget(ctx); err != nil {
 		return err
 	}
-	why := "the target has no such version"
+	why := "this version is new at the target"
 	if m.now.Digest != (v1.Hash{}) {
 		c, err := m.Store.Get(ctx, m.target.ByDigest(m.now.Digest).String())
 		if err != nil {
@@ -360,10 +360,10 @@ func (m *move) program(ctx context.Context) error {
 			m.ends(Unchanged, "")
 			return nil
 		}
-		why = "the target's has no " + platform.Keys(absent)
+		why = "the target lacks " + platform.Keys(absent)
 	}
 	if m.DryRun {
-		m.ends(Copied, "%s; it would be built", why)
+		m.ends(Copied, "%s; would be built", why)
 		return nil
 	}
 	var err error
@@ -399,6 +399,6 @@ func (r *round) remember(ctx context.Context, kind, key string, v any) {
 		return
 	}
 	if err := r.State.Store(kind, key, v); err != nil {
-		r.Log.DebugContext(ctx, "not remembered", "err", err)
+		r.Log.DebugContext(ctx, "not recorded", "err", err)
 	}
 }

@@ -38,7 +38,7 @@ func (e *TemplateError) Error() string { return fmt.Sprintf("%q: %s", e.Text, e.
 
 // Hint lists what can be.
 func (e *TemplateError) Hint() string {
-	return "templates know .Tag .SourceTag .Registry .Repository .Name .Date and .Time"
+	return "templates support .Tag .SourceTag .Registry .Repository .Name .Date and .Time"
 }
 
 // Expand fills in a template. The error is a [*TemplateError].
@@ -55,7 +55,7 @@ func (n Names) Expand(text string) (string, error) {
 		err = t.Execute(&b, n)
 	}
 	if err != nil {
-		return "", &TemplateError{text, "cannot be filled in"}
+		return "", &TemplateError{text, "is not a valid template"}
 	}
 	return b.String(), nil
 }
@@ -76,7 +76,7 @@ func plain(nodes []parse.Node) error {
 	return nil
 }
 
-var errNotPlain = errors.New("does more than name a value")
+var errNotPlain = errors.New("can only contain values")
 
 // tagged reports whether a template depends on the tag.
 func tagged(text string) bool {
@@ -114,11 +114,11 @@ func (n Names) Fill(text string) (string, error) {
 		return "", err
 	}
 	for _, one := range []struct{ field, value, why string }{
-		{"Registry", n.Registry, "its name says no registry"},
-		{"Repository", n.Repository, "it has no full name there, such as registry/repository:tag"},
-		{"Name", n.Name, "it has no full name there, such as registry/repository:tag"},
-		{"Tag", n.Tag, "it has no tag there"},
-		{"SourceTag", n.SourceTag, "it has no tag there"},
+		{"Registry", n.Registry, "its name has no registry"},
+		{"Repository", n.Repository, "it has no full name such as registry/repository:tag in the source"},
+		{"Name", n.Name, "it has no full name such as registry/repository:tag in the source"},
+		{"Tag", n.Tag, "it has no tag in the source"},
+		{"SourceTag", n.SourceTag, "it has no tag in the source"},
 	} {
 		if one.value == "" && uses(text, one.field) {
 			return "", &TemplateError{text, "the image has no {{." + one.field + "}}: " + one.why}

@@ -166,7 +166,7 @@ func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("none of the %d repositories of %s is %s: %w", len(there), source.Host(), source.Path(), manifest.ErrNotFound)
+		return nil, fmt.Errorf("none of the %d repositories of %s matches %s: %w", len(there), source.Host(), source.Path(), manifest.ErrNotFound)
 	}
 	return out, nil
 }
@@ -182,7 +182,7 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 		j.entry, j.tag = e, tag
 		names := e.names(source, j.from.Local(), tag, r.start)
 		if tag != "" && !tagName.MatchString(names.Tag) {
-			return nil, &TemplateError{tag, fmt.Sprintf("is renamed to %q, which is no tag", names.Tag)}
+			return nil, &TemplateError{tag, fmt.Sprintf("is renamed to %q, which is not a tag", names.Tag)}
 		}
 		for _, text := range e.Targets {
 			target, err := target(text, names, j.name, source.Digest)
@@ -190,7 +190,7 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 				return nil, err
 			}
 			if source.Digest != "" && len(e.Platforms) > 0 && target.Remote.Digest != "" {
-				return nil, &TemplateError{target.String(), "wants a tag: with some platforms left out the digest is another"}
+				return nil, &TemplateError{target.String(), "requires a tag, because copying only some platforms changes the digest"}
 			}
 			if !slices.ContainsFunc(j.targets, func(t Ref) bool { return t.String() == target.String() }) {
 				j.targets = append(j.targets, target)
@@ -211,7 +211,7 @@ func target(text string, n Names, name, digest string) (Ref, error) {
 	at, err := ParseRef(full)
 	switch {
 	case err != nil:
-		return at, &TemplateError{text, fmt.Sprintf("becomes %q: %s", full, err)}
+		return at, &TemplateError{text, fmt.Sprintf("gives %q: %s", full, err)}
 	case at.Local():
 		return at.named(name), nil
 	case at.Remote.Tag != "" || at.Remote.Digest != "":

@@ -140,8 +140,8 @@ func (r *round) entry(ctx context.Context, e *Entry) EntryReport {
 	case err != nil:
 		lost = append(lost, failed(e.source(), "", e.planned(err)))
 	case len(moves) == 0 && len(lost) == 0:
-		lost = append(lost, Result{Source: e.source(), Status: Skipped, Why: "no tag of it is wanted"})
-		r.Log.WarnContext(ctx, "no tag of it is wanted", "entry", e.Name, "source", e.source())
+		lost = append(lost, Result{Source: e.source(), Status: Skipped, Why: "no tag is selected"})
+		r.Log.WarnContext(ctx, "no tag is selected", "entry", e.Name, "source", e.source())
 	}
 	r.count(ctx, len(moves), 0, 0)
 	results := make([]Result, len(moves))
@@ -171,7 +171,7 @@ func (e *SourceError) Error() string { return "source: " + e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
 // Hint returns the way out.
-func (e *SourceError) Hint() string { return "is the name right, and the tag?" }
+func (e *SourceError) Hint() string { return "check the name and the tag" }
 
 // sourced says that err is the source's, and marks it when the source does not exist.
 func sourced(err error) error {
@@ -219,7 +219,7 @@ func (r *round) programs(e *Entry) Programs {
 // noPrograms is the source of programs where nothing is built.
 type noPrograms struct{}
 
-var errNoPrograms = errors.New("programs are not built here")
+var errNoPrograms = errors.New("building programs is not supported here")
 
 func (noPrograms) Resolve(context.Context, string) (v1.Descriptor, error) {
 	return v1.Descriptor{}, errNoPrograms

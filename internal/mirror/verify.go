@@ -37,7 +37,7 @@ func (m *move) same(ctx context.Context) error {
 			return err
 		}
 		if m.carried > 0 {
-			done = append(done, fmt.Sprintf("%d that refer to it were not there", m.carried))
+			done = append(done, fmt.Sprintf("%d referrers were missing", m.carried))
 		}
 	}
 	if verify {
@@ -46,7 +46,7 @@ func (m *move) same(ctx context.Context) error {
 			return err
 		}
 		if gone > 0 {
-			done = append(done, fmt.Sprintf("%d of its images were gone", gone))
+			done = append(done, fmt.Sprintf("%d images were missing", gone))
 		}
 	}
 	if !m.DryRun && (verify || len(m.beside) > 0) {
@@ -57,9 +57,9 @@ func (m *move) same(ctx context.Context) error {
 	}
 	switch {
 	case len(done) > 0:
-		m.ends(Copied, "the image is the same; %s", strings.Join(done, ", "))
+		m.ends(Copied, "the image is unchanged; %s", strings.Join(done, ", "))
 	case verify:
-		m.ends(Unchanged, "all that it names is there")
+		m.ends(Unchanged, "all of its content is present")
 	}
 	return nil
 }

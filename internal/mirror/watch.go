@@ -63,10 +63,10 @@ func (w *Watcher) until(ctx context.Context, entries []*Entry) (next []*Entry) {
 		}
 		loaded, err := w.Load()
 		if err == nil {
-			w.Log.InfoContext(ctx, "the plan was read again", "entries", len(loaded))
+			w.Log.InfoContext(ctx, "reloaded the file", "entries", len(loaded))
 			return loaded
 		}
-		w.Log.ErrorContext(ctx, "the plan was read again and is broken: going on with the old one", "err", err)
+		w.Log.ErrorContext(ctx, "the changed file is invalid; continuing with the previous one", "err", err)
 	}
 }
 

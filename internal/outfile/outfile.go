@@ -65,11 +65,11 @@ func Check(path string) error {
 	}
 	switch info, err := os.Stat(filepath.Dir(target)); {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s: there is no directory %s", path, filepath.Dir(target))
+		return fmt.Errorf("%s: the directory %s does not exist", path, filepath.Dir(target))
 	case err != nil:
 		return about(path, err)
 	case !info.IsDir():
-		return fmt.Errorf("%s: %s is no directory", path, filepath.Dir(target))
+		return fmt.Errorf("%s: %s is not a directory", path, filepath.Dir(target))
 	}
 	return nil
 }

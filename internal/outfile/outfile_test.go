@@ -95,8 +95,8 @@ func TestFailures(t *testing.T) {
 	}
 	want(t, file, "old")
 	for path, words := range map[string]string{
-		filepath.Join(dir, "no", "f"): "there is no directory",
-		filepath.Join(file, "f"):      "is no directory",
+		filepath.Join(dir, "no", "f"): "does not exist",
+		filepath.Join(file, "f"):      "is not a directory",
 		dir:                           "is a directory",
 	} {
 		if err := Check(path); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), words) {

@@ -82,7 +82,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	switch mode {
 	case "tty":
 		if !isTerminal(w) {
-			return nil, nil, &ModeError{mode, "not a terminal"}
+			return nil, nil, &ModeError{mode, "stderr is not a terminal"}
 		}
 		t := newTerminal(w, h.least)
 		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
@@ -94,7 +94,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	case "none":
 		h.out, h.least = &plain{w: w}, slog.LevelWarn
 	default:
-		return nil, nil, &ModeError{clean(mode), "no such mode"}
+		return nil, nil, &ModeError{clean(mode), "unknown mode"}
 	}
 	return slog.New(h), stop, nil
 }

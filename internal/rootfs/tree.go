@@ -43,10 +43,10 @@ const (
 
 // What a base has too much of. They are in the chain of a [*LayerError].
 var (
-	ErrBudget = fmt.Errorf("the names, links and databases of the base take more than %d MiB", Budget>>20)
+	ErrBudget = fmt.Errorf("the names, links and databases of the base image need more than %d MiB", Budget>>20)
 	ErrPath   = fmt.Errorf("a path or link target of more than %d bytes", MaxPath)
-	ErrRead   = fmt.Errorf("the base has more than %d GiB to read", MaxRead>>30)
-	errLayers = fmt.Errorf("the base has more than %d layers", maxLayers)
+	ErrRead   = fmt.Errorf("the base image has more than %d GiB of content", MaxRead>>30)
+	errLayers = fmt.Errorf("the base image has more than %d layers", maxLayers)
 )
 
 // A Change is what one entry of a layer does: it adds a file, directory or link, or
@@ -394,7 +394,7 @@ func (t *Tree) present(p position) bool {
 }
 
 // errLinks says that a path leads through more links than a kernel follows.
-var errLinks = errors.New("too many links in the base")
+var errLinks = errors.New("too many links in the base image")
 
 // Resolve returns where a path leads through the links of the base, including a
 // link at its end. What does not exist leads where it says. A result longer than

@@ -87,7 +87,7 @@ func (s *Store) takeOver(file string) error {
 	err = s.restore(r)
 	var e *Error
 	if errors.As(err, &e) {
-		return fmt.Errorf("%s of %s is on disk and is not served: %d %w", r.Reference, r.Repository, e.Status, e)
+		return fmt.Errorf("%s of %s is on disk but is not served: %d %w", r.Reference, r.Repository, e.Status, e)
 	}
 	return err
 }
@@ -142,7 +142,7 @@ func (s *Store) reportIncomplete() error {
 				_, err = s.stat(manifestFile(repository, d))
 			}
 			if err != nil {
-				s.log.Printf("%s of %s is on disk and is not served: %s", tag, repository, err)
+				s.log.Printf("%s of %s is on disk but is not served: %s", tag, repository, err)
 			}
 			named[d] = append(named[d], tag+" of ")
 		}

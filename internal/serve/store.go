@@ -58,7 +58,7 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 		logger = log.New(io.Discard, "", 0)
 	}
 	if info, err := os.Lstat(dir); err == nil && !info.IsDir() { // in a checkout it may lead anywhere
-		return nil, fmt.Errorf("%s is not a directory; name what it leads to", dir)
+		return nil, fmt.Errorf("%s is not a directory; use the target of the link", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err

@@ -183,7 +183,7 @@ func TestMigration(t *testing.T) {
 			if err != nil || !slices.Equal(left, want) {
 				t.Errorf("%s %d: %v stay, %v", fault, at, left, err)
 			}
-			if text := told.String(); strings.Count(text, "\n") != 2 || !strings.Contains(text, stays+": v1 of d is on disk and is not served: 404") || !strings.Contains(text, broken+": v2 of d is on disk and is not served: 400") {
+			if text := told.String(); strings.Count(text, "\n") != 2 || !strings.Contains(text, stays+": v1 of d is on disk but is not served: 404") || !strings.Contains(text, broken+": v2 of d is on disk but is not served: 400") {
 				t.Errorf("%s %d: %s", fault, at, text)
 			}
 			if _, err := os.Stat(filepath.Join(dir, "blobs", "upload-1")); !errors.Is(err, fs.ErrNotExist) {

@@ -184,9 +184,9 @@ func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 	case errors.Is(err, manifest.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, &hinted{err, "remove the file, or name another"}
+		return nil, &hinted{err, "remove the file, or use another one"}
 	case t.borrowed:
-		return nil, &FormatError{a.String(), "what is there is compressed, and archives are written as they are", "remove the file, or name another"}
+		return nil, &FormatError{a.String(), "the existing file is compressed, but mabuild writes uncompressed archives", "remove the file, or use another one"}
 	}
 	return t, nil
 }

@@ -96,11 +96,11 @@ func openTar(file, where string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		way := "an archive is read here and there: keep it in a file"
+		way := "an archive is read at several positions; save it to a file"
 		if info.IsDir() {
-			way = "a layout is oci:" + file
+			way = "for an OCI layout, write oci:" + file
 		}
-		return nil, 0, &FormatError{where, "is no regular file", way}
+		return nil, 0, &FormatError{where, "is not a regular file", way}
 	}
 	if info.Size() == 0 { // as mktemp makes one
 		return nil, 0, notFound("%s: the file is empty", where)
@@ -127,9 +127,9 @@ func (t *tarFile) scan(ctx context.Context) error {
 		case errors.Is(err, io.EOF) && entries > 0:
 			return nil
 		case err != nil && entries == 0:
-			return &FormatError{"", "not a tar file: " + err.Error(), "gzip and zstd are read as they are; another compression has to be undone first"}
+			return &FormatError{"", "not a tar file: " + err.Error(), "only gzip and zstd are supported; decompress other formats first"}
 		case err != nil:
-			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "gzip and zstd are read as they are; another compression has to be undone first"}
+			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "only gzip and zstd are supported; decompress other formats first"}
 		case entries > 2*maxBlobs:
 			return fmt.Errorf("more than %d entries", 2*maxBlobs)
 		}
@@ -161,7 +161,7 @@ func (t *tarFile) scan(ctx context.Context) error {
 			return mismatch("%q is cut short", name)
 		}
 		if _, twice := t.at[name]; twice {
-			return mismatch("%q is there twice", name)
+			return mismatch("%q exists twice", name)
 		}
 		t.at[name] = extent{offset, h.Size}
 	}
@@ -199,9 +199,9 @@ func (t *tarFile) bytes(name string) ([]byte, error) {
 	e, ok := t.at[name]
 	switch {
 	case !ok:
-		return nil, &FormatError{FormArchive + ":" + t.file, "no OCI archive: it has no " + name, "mabuild, skopeo and buildx write such archives; is it docker-archive:" + t.file + "?"}
+		return nil, &FormatError{FormArchive + ":" + t.file, "not an OCI archive: it has no " + name, "mabuild, skopeo and buildx write OCI archives; for a Docker archive, write docker-archive:" + t.file}
 	case e.size > maxManifest:
-		return nil, mismatch("%s has %d bytes, %d are the most", name, e.size, maxManifest)
+		return nil, mismatch("%s has %d bytes, more than the limit of %d", name, e.size, maxManifest)
 	}
 	return io.ReadAll(io.NewSectionReader(t.content, e.offset, e.size))
 }

@@ -47,12 +47,12 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 // error says what is missing.
 func (k *Containerd) Available(ctx context.Context) error {
 	t := k.tool()
-	t.failed = "is containerd running, and may you use its socket (CONTAINERD_ADDRESS names another)? oci-archive:FILE needs none"
+	t.failed = "check that containerd is running and that you can use its socket (CONTAINERD_ADDRESS sets another one), or write to oci-archive:FILE"
 	return t.probe(ctx, k.args("version")...)
 }
 
 func (k *Containerd) tool() tool {
-	return tool{command: k.Command, standard: "ctr", way: "install containerd's ctr, or write oci-archive:FILE and import that"}
+	return tool{command: k.Command, standard: "ctr", way: "install containerd's ctr, or write to oci-archive:FILE and import it"}
 }
 
 func (k *Containerd) args(args ...string) []string {

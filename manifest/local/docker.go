@@ -75,7 +75,7 @@ var _ manifest.Sink = (*Docker)(nil)
 // error says what is missing.
 func (k *Docker) Available(ctx context.Context) error {
 	t := k.tool()
-	t.failed = "start the daemon (docker context ls says which is asked), or write docker-archive:FILE"
+	t.failed = "start the daemon (docker context ls shows which one is used), or write to docker-archive:FILE"
 	return t.probe(ctx, "version", "--format", "{{.Server.Version}}")
 }
 
@@ -90,7 +90,7 @@ func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) 
 }
 
 func (k *Docker) tool() tool {
-	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write docker-archive:FILE"}
+	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write to docker-archive:FILE"}
 }
 
 // single returns the one image of content that a Docker form takes, and its tag, or by
@@ -141,13 +141,13 @@ func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	}
 	at, ok := platform.Choose(want, have)
 	if _, single := content.(v1.Image); single && !ok {
-		return nil, fmt.Errorf("no %s: the image is for %s", platform.Key(want), cmp.Or(platform.Keys(have), "no platform that its config names"))
+		return nil, fmt.Errorf("no image for %s, only for %s", platform.Key(want), cmp.Or(platform.Keys(have), "an unknown platform"))
 	}
 	if len(have) == 0 {
-		return nil, hint("mabuild inspect shows what is there", "Docker takes one platform, and nothing here is an image of one")
+		return nil, hint("mabuild inspect lists the content", "Docker requires an image of one platform, but there is none")
 	}
 	if !ok {
-		return nil, hint("name one with platform=P", "Docker takes one platform, and there is no %s among %s", platform.Key(want), platform.Keys(have))
+		return nil, hint("select one with platform=P", "no image for %s, only for %s", platform.Key(want), platform.Keys(have))
 	}
 	return images[at].Image()
 }

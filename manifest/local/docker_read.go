@@ -119,9 +119,9 @@ func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *descri
 	}
 	switch {
 	case len(all) == 0 && ref == "":
-		return nil, nil, notFound("%s holds no image", a)
+		return nil, nil, notFound("%s contains no image", a)
 	case len(all) == 0:
-		return nil, nil, &hinted{notFound("no %q in %s", ref, a), "there is " + listed(a.String(), savedRefs(images, nil))}
+		return nil, nil, &hinted{notFound("no %q in %s", ref, a), "available images: " + listed(a.String(), savedRefs(images, nil))}
 	case len(all) > 1 && (all[0] == nil || slices.ContainsFunc(all, func(d *described) bool { return d.desc.Digest != all[0].desc.Digest })):
 		return nil, nil, several(a.String(), ref, len(all), savedRefs(found, all))
 	}
@@ -158,7 +158,7 @@ func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error
 	t.follow()
 	raw, err := t.bytes("manifest.json")
 	if err != nil {
-		return nil, nil, &FormatError{a.String(), "no docker archive: it has no manifest.json", "docker save writes such archives; is it oci-archive:" + a.File + "?"}
+		return nil, nil, &FormatError{a.String(), "not a Docker archive: it has no manifest.json", "docker save writes Docker archives; for an OCI archive, write oci-archive:" + a.File}
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {
@@ -220,7 +220,7 @@ func (s *saved) blob(ctx context.Context, t *tarFile, image *described, name str
 	name = path.Clean(name)
 	e, ok := t.at[name]
 	if !ok {
-		return d, mismatch("%q is not there", name)
+		return d, mismatch("%q is missing", name)
 	}
 	if d, ok = s.files[name]; !ok {
 		if d, err = describeFile(ctx, t, e); err != nil {

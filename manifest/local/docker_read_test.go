@@ -119,12 +119,12 @@ func TestDockerArchiveOfStrangers(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"no manifest":    {map[string]string{"x": "y"}, "no docker archive"},
+		"no manifest":    {map[string]string{"x": "y"}, "not a Docker archive"},
 		"not JSON":       {map[string]string{"manifest.json": "{"}, "manifest.json"},
-		"nothing":        {map[string]string{"manifest.json": "[]"}, "holds no image"},
-		"two":            {map[string]string{"manifest.json": `[{"Config":"a"},{"Config":"b"}]`}, "holds 2 images"},
-		"missing":        {map[string]string{"manifest.json": `[{"Config":"a"}]`}, `"a" is not there`},
-		"outside":        {map[string]string{"manifest.json": `[{"Config":"../../etc/passwd"}]`}, "is not there"},
+		"nothing":        {map[string]string{"manifest.json": "[]"}, "contains no image"},
+		"two":            {map[string]string{"manifest.json": `[{"Config":"a"},{"Config":"b"}]`}, "contains 2 images"},
+		"missing":        {map[string]string{"manifest.json": `[{"Config":"a"}]`}, `"a" is missing`},
+		"outside":        {map[string]string{"manifest.json": `[{"Config":"../../etc/passwd"}]`}, "is missing"},
 		"config too big": {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": strings.Repeat(" ", maxManifest+1)}, "bytes"},
 		"no config":      {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": "nonsense"}, ""},
 	} {

@@ -95,7 +95,7 @@ var spoilers = []struct {
 	{"index.json is a text", func(m *mount) { m.write("index.json", "hello") }, "index.json", false},
 	{"index.json is empty", func(m *mount) { m.write("index.json", "") }, "index.json", false},
 	{"index.json is a list", func(m *mount) { m.write("index.json", "[]") }, "index.json", false},
-	{"index.json holds nothing", func(m *mount) { m.write("index.json", "{}") }, "holds no image", true},
+	{"index.json holds nothing", func(m *mount) { m.write("index.json", "{}") }, "contains no image", true},
 	{"index.json of 4 MiB and one", func(m *mount) { m.write("index.json", strings.Repeat(" ", 4<<20+1)) }, "4194305 bytes", false},
 	{"index.json nested 20 000 deep", func(m *mount) { m.write("index.json", `{"manifests":`+strings.Repeat("[", 20_000)) }, "index.json", false},
 	{"index.json with 10⁴ images", func(m *mount) {
@@ -104,25 +104,25 @@ var spoilers = []struct {
 			children[i] = strings.Replace(oneChild, "sha256:e3b0c", fmt.Sprintf("sha256:%05x", i), 1)
 		}
 		m.write("index.json", `{"manifests":[`+strings.Join(children, ",")+`]}`)
-	}, "holds 10000 images", true},
+	}, "contains 10000 images", true},
 	{"index.json is a link", func(m *mount) {
 		path := filepath.Join(m.dir, "index.json")
 		m.must(os.Rename(path, path+".real"))
 		m.must(os.Symlink("index.json.real", path))
-	}, "no regular file", false},
+	}, "not a regular file", false},
 	{"index.json is a pipe", func(m *mount) {
 		path := filepath.Join(m.dir, "index.json")
 		m.must(errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)))
-	}, "no regular file", false},
+	}, "not a regular file", false},
 	{"index.json is a directory", func(m *mount) {
 		path := filepath.Join(m.dir, "index.json")
 		m.must(errors.Join(os.Remove(path), os.Mkdir(path, 0o700)))
-	}, "no regular file", false},
-	{"no manifest", func(m *mount) { m.must(os.Remove(m.path(m.own))) }, "is not there", false},
-	{"manifest is a pipe", func(m *mount) { m.must(errors.Join(os.Remove(m.path(m.own)), syscall.Mkfifo(m.path(m.own), 0o600))) }, "no regular file", false},
+	}, "not a regular file", false},
+	{"no manifest", func(m *mount) { m.must(os.Remove(m.path(m.own))) }, "is missing", false},
+	{"manifest is a pipe", func(m *mount) { m.must(errors.Join(os.Remove(m.path(m.own)), syscall.Mkfifo(m.path(m.own), 0o600))) }, "not a regular file", false},
 	{"manifest is a link", func(m *mount) {
 		m.must(errors.Join(os.Rename(m.path(m.own), m.path(m.own)+"x"), os.Symlink(m.own.Hex+"x", m.path(m.own))))
-	}, "no regular file", false},
+	}, "not a regular file", false},
 	{"manifest with a flipped bit", func(m *mount) { flip(m, m.own) }, "has digest", false},
 	{"manifest cut", func(m *mount) { m.must(os.Truncate(m.path(m.own), 100)) }, "has 100 bytes", false},
 	{"manifest that is image and index", func(m *mount) {
@@ -139,9 +139,9 @@ var spoilers = []struct {
 	{"config of 600 MiB", func(m *mount) {
 		m.replace(`{"schemaVersion":2,"config":{"digest":"`+someDigest+`","size":629145600},"layers":[]}`, imageType)
 	}, "629145600 bytes", false},
-	{"config is not there", func(m *mount) { m.must(os.Remove(m.path(m.image.Config.Digest))) }, "is not there", false},
+	{"config is missing", func(m *mount) { m.must(os.Remove(m.path(m.image.Config.Digest))) }, "is missing", false},
 	{"config with a flipped bit", func(m *mount) { flip(m, m.image.Config.Digest) }, "has digest", false},
-	{"layer is not there", func(m *mount) { m.must(os.Remove(m.path(m.image.Layers[1].Digest))) }, "is not there", false},
+	{"layer is missing", func(m *mount) { m.must(os.Remove(m.path(m.image.Layers[1].Digest))) }, "is missing", false},
 	{"layer with a flipped bit", func(m *mount) { flip(m, m.image.Layers[0].Digest) }, "has digest", false},
 	{"layer is longer", func(m *mount) {
 		path := m.path(m.image.Layers[0].Digest)
@@ -150,17 +150,17 @@ var spoilers = []struct {
 	{"layer is a pipe", func(m *mount) {
 		path := m.path(m.image.Layers[0].Digest)
 		m.must(errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)))
-	}, "no regular file", false},
+	}, "not a regular file", false},
 	{"layer is a link to a secret", func(m *mount) {
 		path := m.path(m.image.Layers[0].Digest)
 		m.must(errors.Join(os.Remove(path), os.Symlink("/etc/hostname", path)))
-	}, "no regular file", false},
+	}, "not a regular file", false},
 	{"blobs lie elsewhere", func(m *mount) {
 		elsewhere := m.t.TempDir()
 		m.must(errors.Join(os.Rename(filepath.Join(m.dir, "blobs"), filepath.Join(elsewhere, "blobs")),
 			os.Symlink(filepath.Join(elsewhere, "blobs"), filepath.Join(m.dir, "blobs"))))
 	}, "escapes", true},
-	{"index lists a child that is not there", func(m *mount) { m.replace(`{"manifests":[`+oneChild+`]}`, indexType) }, "is not there", false},
+	{"index lists a child that is missing", func(m *mount) { m.replace(`{"manifests":[`+oneChild+`]}`, indexType) }, "is missing", false},
 	{"index lists itself as an image", func(m *mount) {
 		m.replace(`{"manifests":[{"mediaType":"`+indexType+`","digest":"`+m.own.String()+`","size":1}]}`, indexType)
 	}, "are claimed", false},
@@ -297,20 +297,20 @@ func TestSpoiltTars(t *testing.T) {
 		"empty":                {"", "the file is empty"},
 		"text":                 {"hello", "not a tar file"},
 		"zeros":                {string(make([]byte, 10240)), "not a tar file"},
-		"gzip cut short":       {string(zipped(good)[:len(good)/2]), "not unpacked"},
+		"gzip cut short":       {string(zipped(good)[:len(good)/2]), "cannot decompress"},
 		"gzip bomb":            {string(zipped(make([]byte, 64<<20))), "not a tar file"},
-		"zstd":                 {"\x28\xb5\x2f\xfd" + strings.Repeat("\x00", 600), "not unpacked"},
-		"xz":                   {"\xfd7zXZ\x00" + strings.Repeat("\x00", 600), "one that xz compressed"},
-		"bzip2":                {"BZh61AY&SY" + strings.Repeat("\x00", 600), "one that bzip2 compressed"},
+		"zstd":                 {"\x28\xb5\x2f\xfd" + strings.Repeat("\x00", 600), "cannot decompress"},
+		"xz":                   {"\xfd7zXZ\x00" + strings.Repeat("\x00", 600), "compressed with xz"},
+		"bzip2":                {"BZh61AY&SY" + strings.Repeat("\x00", 600), "compressed with bzip2"},
 		"cut in a header":      {string(good[:700]), "not a tar file"},
 		"cut in a blob":        {string(good[:len(good)/2]), "cut short"},
-		"no index.json":        {string(entry(&tar.Header{Name: "x", Mode: 0o644, Size: 1}, "x")), "no OCI archive"},
-		"index.json above":     {string(entry(&tar.Header{Name: "../index.json", Mode: 0o644, Size: 2}, "{}")), "no OCI archive"},
-		"index.json rooted":    {string(entry(&tar.Header{Name: "/index.json", Mode: 0o644, Size: 2}, "{}")), "no OCI archive"},
-		"index.json is a link": {string(entry(&tar.Header{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, "")), "no OCI archive"},
+		"no index.json":        {string(entry(&tar.Header{Name: "x", Mode: 0o644, Size: 1}, "x")), "not an OCI archive"},
+		"index.json above":     {string(entry(&tar.Header{Name: "../index.json", Mode: 0o644, Size: 2}, "{}")), "not an OCI archive"},
+		"index.json rooted":    {string(entry(&tar.Header{Name: "/index.json", Mode: 0o644, Size: 2}, "{}")), "not an OCI archive"},
+		"index.json is a link": {string(entry(&tar.Header{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, "")), "not an OCI archive"},
 		"10 GiB claimed":       {string(entry(&tar.Header{Name: "index.json", Mode: 0o644, Size: 10 << 30}, "{}")), "cut short"},
 		"twice":                {string(unfinished) + string(entry(&tar.Header{Name: "./index.json", Mode: 0o644, Size: 2}, "{}")), "twice"},
-		"docker archive":       {string(entry(&tar.Header{Name: "manifest.json", Mode: 0o644, Size: 2}, "[]")), "no OCI archive"},
+		"docker archive":       {string(entry(&tar.Header{Name: "manifest.json", Mode: 0o644, Size: 2}, "[]")), "not an OCI archive"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "a.tar")
@@ -327,7 +327,7 @@ func TestSpoiltTars(t *testing.T) {
 		})
 	}
 	for _, path := range []string{m.dir, "/dev/null"} {
-		if err := use(t, &Archive{File: path}); err == nil || !strings.Contains(err.Error(), "no regular file") {
+		if err := use(t, &Archive{File: path}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -56,7 +56,7 @@ func describe(all []manifest.Named) ([]entry, error) {
 			return nil, err
 		}
 		if digest != (v1.Hash{}) && digest != d.Digest {
-			return nil, mismatch("%s cannot name %s", one.Ref, d.Digest)
+			return nil, mismatch("%s cannot be used for %s", one.Ref, d.Digest)
 		}
 		entries[i] = entry{name, digest, d, one.Content}
 	}
@@ -93,7 +93,7 @@ func (n entry) into(im *ocispec.Index) {
 func marshal(im *ocispec.Index) ([]byte, error) {
 	raw, err := json.MarshalIndent(im, "", "  ")
 	if err == nil && len(raw) > maxManifest {
-		err = fmt.Errorf("index.json would have %d bytes, %d are the most", len(raw), maxManifest)
+		err = fmt.Errorf("index.json would have %d bytes, more than the limit of %d", len(raw), maxManifest)
 	}
 	return append(raw, '\n'), err
 }
@@ -129,9 +129,9 @@ func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, re
 	}
 	switch {
 	case len(found) == 0 && ref == "":
-		return d, "", notFound("%s holds no image", where)
+		return d, "", notFound("%s contains no image", where)
 	case len(found) == 0:
-		return d, "", &hinted{notFound("no %q in %s", ref, where), "there is " + listed(where, refsOf(im.Manifests, false))}
+		return d, "", &hinted{notFound("no %q in %s", ref, where), "available images: " + listed(where, refsOf(im.Manifests, false))}
 	case slices.ContainsFunc(found, func(e ocispec.Descriptor) bool { return e.Digest != found[0].Digest }):
 		return d, "", several(where, ref, len(found), refsOf(found, name != ""))
 	}
@@ -207,20 +207,20 @@ func several(where, ref string, count int, refs []string) error {
 
 func (e *SeveralError) Error() string {
 	if len(e.Platforms) > 0 {
-		return "Docker takes one platform, and these are " + platform.Keys(e.Platforms)
+		return "Docker requires an image of one platform, but the platforms are " + platform.Keys(e.Platforms)
 	}
 	if e.Ref != "" {
 		return fmt.Sprintf("%q is the name of %d images in %s", e.Ref, e.Count, e.Place)
 	}
-	return fmt.Sprintf("%s holds %d images", e.Place, e.Count)
+	return fmt.Sprintf("%s contains %d images", e.Place, e.Count)
 }
 
 // Hint lists the images.
 func (e *SeveralError) Hint() string {
 	if len(e.Platforms) > 0 {
-		return "name one with --platforms"
+		return "select one with --platforms"
 	}
-	return "name one of " + listed("", e.Images)
+	return "use one of " + listed("", e.Images)
 }
 
 // byDigest looks for h among entries and in the indexes that they list; the zero

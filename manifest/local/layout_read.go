@@ -15,18 +15,18 @@ import (
 // index reads index.json.
 func (l *Layout) index() (*ocispec.Index, error) {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
-		return nil, &FormatError{l.String(), "a layout is a directory, and that is none", "is it oci-archive:" + l.Dir + " or docker-archive:" + l.Dir + "?"}
+		return nil, &FormatError{l.String(), "an OCI layout must be a directory", "for an archive, write oci-archive:" + l.Dir + " or docker-archive:" + l.Dir}
 	}
 	f, size, err := l.file(ocispec.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound("%s: no such layout", l)
+		return nil, notFound("%s: the OCI layout does not exist", l)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	if size > maxManifest {
-		return nil, mismatch("%s: index.json has %d bytes, %d are the most", l, size, maxManifest)
+		return nil, mismatch("%s: index.json has %d bytes, more than the limit of %d", l, size, maxManifest)
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxManifest))
 	if err != nil {
@@ -73,7 +73,7 @@ func (l *Layout) file(path ...string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, mismatch("%s is no regular file", name)
+		return nil, 0, mismatch("%s is not a regular file", name)
 	}
 	f, err := root.Open(name)
 	if err != nil {
@@ -81,7 +81,7 @@ func (l *Layout) file(path ...string) (*os.File, int64, error) {
 	}
 	opened, err := f.Stat()
 	if err == nil && !os.SameFile(info, opened) {
-		err = mismatch("%s was exchanged", name)
+		err = mismatch("%s was replaced while it was read", name)
 	}
 	if err != nil {
 		_ = f.Close()

@@ -77,7 +77,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			is("@"+child.Manifests[1].Digest.String(), img)
-			for ref, want := range map[string]string{"": "name one of :app:v1, :other:v1", "v1": fmt.Sprintf("name one of :app:v1@%s, :other:v1@%s", digestOf(t, first), digestOf(t, other)), "v2": "there is :app:v1, :other:v1"} {
+			for ref, want := range map[string]string{"": "use one of :app:v1, :other:v1", "v1": fmt.Sprintf("use one of :app:v1@%s, :other:v1@%s", digestOf(t, first), digestOf(t, other)), "v2": "available images: :app:v1, :other:v1"} {
 				if _, err := s.Get(t.Context(), ref); strings.ReplaceAll(hintOf(err), fmt.Sprint(s), "") != want || errors.Is(err, manifest.ErrNotFound) != (ref == "v2") {
 					t.Errorf("%q: %v, hint %q", ref, err, hintOf(err))
 				}

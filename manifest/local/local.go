@@ -78,7 +78,7 @@ func (p Place) streams() bool {
 // reference to ask for. The forms that are files or directories can be read.
 func (p Place) Source() (manifest.Source, error) {
 	if p.streams() {
-		return nil, hint("keep it in a file, and name that", "%s: an archive is read here and there, and not from standard input", p)
+		return nil, hint("save it to a file", "%s: an archive cannot be read from stdin", p)
 	}
 	switch p.Form {
 	case FormLayout:
@@ -88,7 +88,7 @@ func (p Place) Source() (manifest.Source, error) {
 	case FormDockerArchive:
 		return &DockerArchive{File: p.Path, Platform: p.Platform, Scratch: p.Scratch}, nil
 	}
-	return nil, hint("read oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can be written only", p.Form)
+	return nil, hint("use oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can only be written", p.Form)
 }
 
 // Sink returns the sink that writes to the place. Where the place has a Name, that
@@ -96,12 +96,12 @@ func (p Place) Source() (manifest.Source, error) {
 // image: "@" and a digest, or a tag sha256-….
 func (p Place) Sink() (manifest.Sink, error) {
 	if p.Digest != (v1.Hash{}) {
-		return nil, hint("leave the digest out", "%s: a digest cannot be chosen", p)
+		return nil, hint("omit the digest", "%s: a destination cannot have a digest", p)
 	}
 	var out io.Writer
 	if p.streams() {
 		if out = p.Out; out == nil {
-			return nil, hint("name a file", "%s: it does not go to standard output", p)
+			return nil, hint("use a file", "%s: cannot be written to stdout", p)
 		}
 	}
 	var sink manifest.Sink
@@ -117,7 +117,7 @@ func (p Place) Sink() (manifest.Sink, error) {
 	case FormContainerd:
 		sink = &Containerd{Namespace: p.Path}
 	default:
-		return nil, hint("write "+forms, "%q is no local place", p.Form)
+		return nil, hint("write "+forms, "%q is not a local destination or source", p.Form)
 	}
 	batch, batches := sink.(manifest.BatchPutter)
 	switch {
@@ -141,7 +141,7 @@ func (p Place) Check(ctx context.Context) error {
 			return nil
 		}
 		if err := outfile.Check(p.Path); err != nil {
-			return hint("make the directory first, and name a file in it", "%w", err)
+			return hint("create the directory, and name a file in it", "%w", err)
 		}
 		if p.Form == FormArchive {
 			_, err := (&Archive{File: p.Path}).old(ctx)

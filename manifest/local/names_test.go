@@ -230,7 +230,7 @@ func TestDockerArchiveOfSeveral(t *testing.T) {
 		"v1": ":ghcr.io/acme/one:v1@" + digest["one:v2"].String() + ", :one:v2@" + digest["one:v2"].String() + ", :two:v1@" + digest["two:v1"].String(),
 	} {
 		_, err := a.Resolve(t.Context(), ref)
-		if hint := strings.ReplaceAll(hintOf(err), a.String(), ""); hint != "name one of "+want {
+		if hint := strings.ReplaceAll(hintOf(err), a.String(), ""); hint != "use one of "+want {
 			t.Errorf("%q: %v, hint %q", ref, err, hint)
 		}
 	}
@@ -264,8 +264,8 @@ func TestSparse(t *testing.T) {
 		}
 		for form, s := range map[string]manifest.Source{"layout": &Layout{Dir: l.Dir}, "archive": &Archive{File: file}} {
 			err := use(t, s)
-			if !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), d.Digest.String()+" is not there") ||
-				!strings.HasSuffix(hintOf(err), "whole are --platforms linux/amd64,linux/s390x") {
+			if !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), d.Digest.String()+" is missing") ||
+				!strings.HasSuffix(hintOf(err), "complete are --platforms linux/amd64,linux/s390x") {
 				t.Errorf("%s without a %s: %v, hint %q", form, missing, err, hintOf(err))
 			}
 		}

@@ -24,12 +24,12 @@ func Parse(text string) (Place, error) {
 	form, rest, _ := strings.Cut(text, ":")
 	p := Place{Form: form}
 	if !Is(text) {
-		return p, hint("write "+forms, "%q is no local place", text)
+		return p, hint("write "+forms, "%q is not a local destination or source", text)
 	}
 	if form == FormContainerd {
 		p.Path = rest
 		if strings.ContainsAny(rest, "/:@ ") || strings.HasPrefix(rest, "-") {
-			return p, hint("write containerd:, or containerd:k8s.io", "containerd: %q is no namespace", rest)
+			return p, hint("write containerd:, or containerd:k8s.io", "containerd: %q is not a namespace", rest)
 		}
 		return p, nil
 	}
@@ -48,11 +48,11 @@ func Parse(text string) (Place, error) {
 		rest = option
 	}
 	if err != nil {
-		return p, hint("write "+forms, "%q is not understood: %w", text, err)
+		return p, hint("write "+forms, "%q is invalid: %w", text, err)
 	}
 	if option, ok := strings.CutPrefix(rest, ","); ok {
 		if !docker {
-			return p, hint("write "+forms, "%q is not understood: %s takes no option", text, form)
+			return p, hint("write "+forms, "%q is invalid: %s has no options", text, form)
 		}
 		if p.Platform, err = parseOption(option); err != nil {
 			return p, fmt.Errorf("%s: %w", form, err)
@@ -60,7 +60,7 @@ func Parse(text string) (Place, error) {
 	}
 	switch {
 	case form == FormDockerDaemon && (p.Path != "" || p.Name != "" || p.Digest != v1.Hash{}):
-		return p, hint("write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is not understood", text)
+		return p, hint("write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is invalid", text)
 	case form != FormDockerDaemon && p.Path == "":
 		return p, hint("write "+forms, "%q has no path", text)
 	}
@@ -158,7 +158,7 @@ func cutName(s string, docker bool) (name, rest string, err error) {
 	if strings.HasPrefix(s, `"`) {
 		name, rest, err = unquote(s)
 		if err == nil && strings.HasPrefix(rest, ":") {
-			err = fmt.Errorf("what stands behind %s is neither a digest nor an option", quote(name))
+			err = fmt.Errorf("the text after %s is neither a digest nor an option", quote(name))
 		}
 		return name, rest, err
 	}
@@ -188,7 +188,7 @@ func cutOption(s string) (before, option string) {
 func parseOption(option string) (p ocispec.Platform, err error) {
 	text, ok := strings.CutPrefix(option, "platform=")
 	if !ok {
-		return p, hint("the only one is platform=P", "option %q is not known", option)
+		return p, hint("the only option is platform=P", "unknown option %q", option)
 	}
 	return platform.Parse(text)
 }
@@ -207,7 +207,7 @@ func unquote(s string) (text, rest string, err error) {
 			b.WriteByte('"')
 			i++
 		case i+1 < len(s) && !strings.ContainsRune(":@,", rune(s[i+1])):
-			return "", "", fmt.Errorf("%q stands behind a quoted text", s[i+1:])
+			return "", "", fmt.Errorf("unexpected text %q after a quoted text", s[i+1:])
 		default:
 			return b.String(), s[i+1:], nil
 		}

@@ -96,8 +96,8 @@ func TestDockerArchive(t *testing.T) {
 		{"chosen", "ghcr.io/acme/app:v1", idx, s390x, "linux/s390x"},
 		{"no index", "app", makeImage(t, "linux/s390x", 10), ocispec.Platform{}, "linux/s390x"},
 		{"image that is a value", "app", valueImage{Image: makeImage(t, host, 10)}, ocispec.Platform{}, host},
-		{"not in the index", "app:v1", makeIndex(t, "linux/mips64le", "linux/s390x"), ocispec.Platform{}, "no " + host + " among linux/mips64le, linux/s390x"},
-		{"not the image's", "app:v1", makeImage(t, "linux/386", 10), s390x, "no linux/s390x: the image is for linux/386"},
+		{"not in the index", "app:v1", makeIndex(t, "linux/mips64le", "linux/s390x"), ocispec.Platform{}, "no image for " + host + ", only for linux/mips64le, linux/s390x"},
+		{"not the image's", "app:v1", makeImage(t, "linux/386", 10), s390x, "no image for linux/s390x, only for linux/386"},
 		{"no tag", "App:v1", idx, ocispec.Platform{}, "can only contain"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -245,8 +245,8 @@ func TestPlaceCheck(t *testing.T) {
 	put(t, &Layout{Dir: layout}, "app:v1", makeImage(t, "linux/amd64", 10))
 	for text, wrong := range map[string]string{
 		"oci-archive:" + file: "", "docker-archive:" + garbage: "", "oci:" + layout: "", "oci:" + filepath.Join(dir, "new"): "", "oci-archive:-": "",
-		"oci-archive:" + filepath.Join(dir, "no", "f"): "there is no directory", "docker-archive:" + dir: "is a directory",
-		"oci-archive:" + garbage: "not a tar file", "oci:" + file: "is no directory", "oci:" + dir: "is no OCI layout, and not empty",
+		"oci-archive:" + filepath.Join(dir, "no", "f"): "does not exist", "docker-archive:" + dir: "is a directory",
+		"oci-archive:" + garbage: "not a tar file", "oci:" + file: "is not a directory", "oci:" + dir: "is not empty and not an OCI layout",
 	} {
 		p, err := Parse(text)
 		if err != nil {

@@ -23,7 +23,7 @@ type absentError struct {
 }
 
 func (e *absentError) Error() string {
-	text := fmt.Sprintf("blob %s is not there: %s", e.digest, manifest.ErrMismatch)
+	text := fmt.Sprintf("blob %s is missing: %s", e.digest, manifest.ErrMismatch)
 	if e.ref != "" {
 		text = e.ref + ": " + text
 	}
@@ -37,7 +37,7 @@ func (e *absentError) Hint() string {
 	if len(e.whole) == 0 {
 		return ""
 	}
-	return "not every platform of the index was exported; whole are --platforms " + strings.ReplaceAll(platform.Keys(e.whole), ", ", ",")
+	return "not all platforms of the index were exported; complete are --platforms " + strings.ReplaceAll(platform.Keys(e.whole), ", ", ",")
 }
 
 func absent(place string, digest v1.Hash) error { return &absentError{ref: place, digest: digest} }

@@ -34,7 +34,7 @@ const probeTimeout = 5 * time.Second
 
 // probe runs the tool for what asks a daemon whether it is there.
 func (t tool) probe(ctx context.Context, args ...string) error {
-	silent := hint(t.failed, "%s says nothing for %s", t.name(), probeTimeout)
+	silent := hint(t.failed, "%s: no answer within %s", t.name(), probeTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, silent)
 	defer cancel()
 	return t.start(ctx, nil, args...)

@@ -69,7 +69,7 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	switch {
 	case err != nil:
 	case other != "":
-		err = &FormatError{"", "not a tar file, but one that " + other + " compressed", "unpack it first; gzip and zstd are read as they are"}
+		err = &FormatError{"", "not a tar file, but a file compressed with " + other, "decompress it first; only gzip and zstd are supported"}
 	case packed:
 		defer f.Close() //nolint:errcheck // nothing was written
 		t.borrowed = true
@@ -123,12 +123,12 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	}
 	r, err := rootfs.Uncompress(io.NopCloser(whileReading{ctx, f}))
 	if err != nil {
-		return nil, mismatch("not unpacked: %w", err)
+		return nil, mismatch("cannot decompress: %w", err)
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
 	out, err := os.CreateTemp(dir, "mabuild-archive-*")
 	if err != nil {
-		return nil, fmt.Errorf("to be unpacked: %w", err)
+		return nil, fmt.Errorf("cannot decompress: %w", err)
 	}
 	_ = os.Remove(out.Name()) // not everywhere, while it is open
 	n, err := io.Copy(writing{out}, io.LimitReader(r, maxUnpacked+1))
@@ -136,11 +136,11 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case errors.As(err, &write):
-		err = hint("make room there, or unpack the archive first", "to be unpacked: %w", write.error)
+		err = hint("free some space there, or decompress the archive first", "cannot decompress: %w", write.error)
 	case err != nil:
-		err = mismatch("not unpacked: %w", err)
+		err = mismatch("cannot decompress: %w", err)
 	case n > maxUnpacked:
-		err = hint("is it an archive of images? Unpack it first if it is", "has more than %d bytes in it", maxUnpacked)
+		err = hint("check that it is an archive of images, and decompress it first", "has more than %d bytes when decompressed", maxUnpacked)
 	}
 	if err != nil {
 		_ = out.Close()

@@ -40,10 +40,10 @@ func (v *verified) Read(p []byte) (int, error) {
 	}
 	if err == io.EOF {
 		if v.got != v.want.Size {
-			return n, mismatch("%s has %d bytes of %d", v.want.Digest, v.got, v.want.Size)
+			return n, mismatch("%s has %d of %d bytes", v.want.Digest, v.got, v.want.Size)
 		}
 		if is := hex.EncodeToString(v.hash.Sum(nil)); is != v.want.Digest.Hex {
-			return n, mismatch("%s: what is there has digest %s", v.want.Digest, is)
+			return n, mismatch("%s: the content has digest %s", v.want.Digest, is)
 		}
 	}
 	return n, err

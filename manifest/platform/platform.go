@@ -62,7 +62,7 @@ func Parse(s string) (ocispec.Platform, error) {
 	case len(text) > maxSpecifier:
 		return fail("is too long", "write os/architecture, for example linux/amd64")
 	case !strings.Contains(text, "/"):
-		return fail("wants os/architecture[/variant]", meant(text))
+		return fail("must be os/architecture[/variant]", meant(text))
 	}
 	if body, version, ok := strings.Cut(text, ":"); ok { // windows/amd64:10.0.17763+feature
 		operatingSystem, rest, ok := strings.Cut(body, "/")
@@ -72,20 +72,20 @@ func Parse(s string) (ocispec.Platform, error) {
 		text = operatingSystem + "(" + version + ")/" + rest
 	}
 	if found := joined.FindStringSubmatch(strings.ToLower(text)); found != nil {
-		return fail("wants the variant apart", "write "+strings.Replace(found[1]+"/arm/"+found[2], "arm/v8", "arm64", 1))
+		return fail("must have the variant as a separate element", "write "+strings.Replace(found[1]+"/arm/"+found[2], "arm/v8", "arm64", 1))
 	}
 	p, err := platforms.Parse(text)
 	if err != nil {
-		return fail("wants os/architecture[/variant]", "for example linux/amd64 or linux/arm/v7")
+		return fail("must be os/architecture[/variant]", "for example linux/amd64 or linux/arm/v7")
 	}
 	// What was written in percent signs may be anything.
 	for _, option := range append([]string{p.OSVersion}, p.OSFeatures...) {
 		if strings.Trim(option, optionCharacters) != "" {
-			return fail("has an operating system version or feature that is none", "write windows/amd64:10.0.17763.1")
+			return fail("has an invalid operating system version or feature", "write windows/amd64:10.0.17763.1")
 		}
 	}
 	if p.OS == "" || p.Architecture == "" || strings.HasSuffix(text, "/") {
-		return fail("is only half a platform", "write os/architecture, for example linux/amd64")
+		return fail("is incomplete", "write os/architecture, for example linux/amd64")
 	}
 	return Normalize(p), nil
 }
@@ -210,7 +210,7 @@ func meant(text string) string {
 		return "write " + Key(p)
 	}
 	if err == nil && slices.Contains([]string{"linux", "windows", "darwin", "freebsd"}, strings.ToLower(text)) {
-		return "write " + strings.ToLower(text) + "/amd64, for example"
+		return "write " + strings.ToLower(text) + "/amd64 or another architecture"
 	}
 	return "write os/architecture, for example linux/amd64"
 }

@@ -55,9 +55,9 @@ func mayDial(ip netip.Addr, strict bool) error {
 	ip = embedded(ip)
 	switch {
 	case ip.IsLinkLocalUnicast(), ip.IsMulticast(), slices.Contains(metadata, ip):
-		return addressError{ip, "link-local or a cloud's metadata service, never a registry"}
+		return addressError{ip, "a link-local address or a cloud's metadata service, which is never used"}
 	case strict && isPrivate(ip):
-		return addressError{ip, "private, and a public registry sent us there"}
+		return addressError{ip, "a private address, to which a public registry may not redirect"}
 	}
 	return nil
 }

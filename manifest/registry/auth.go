@@ -105,15 +105,15 @@ func (a *auth) explain(k *request, e *Error) *Error {
 	switch {
 	case !asked: // an answer that wants none
 	case held == (authn.AuthConfig{}):
-		e.hint = "no credentials for " + k.host.name + " are kept: " + login
+		e.hint = "no credentials for " + k.host.name + " are stored. Run: " + login
 	case origin.helper && e.Status == http.StatusForbidden:
-		e.hint = fmt.Sprintf("the credentials of %s may not do this: log in with an account that may, by the program that it belongs to", origin.at)
+		e.hint = fmt.Sprintf("the credentials from %s lack permission; log in to another account, with the program that the helper belongs to", origin.at)
 	case origin.helper:
-		e.hint = fmt.Sprintf("the credentials of %s were refused: log in again with the program that it belongs to", origin.at)
+		e.hint = fmt.Sprintf("the credentials from %s were rejected; log in again with the program that the helper belongs to", origin.at)
 	case known && e.Status == http.StatusForbidden:
-		e.hint = fmt.Sprintf("those of %s may not do this: %s with others", origin.at, login)
+		e.hint = fmt.Sprintf("The credentials in %s lack permission. Run, with another account: %s", origin.at, login)
 	case known:
-		e.hint = fmt.Sprintf("those of %s were refused: %s", origin.at, login)
+		e.hint = fmt.Sprintf("The credentials in %s were rejected. Run: %s", origin.at, login)
 	}
 	return e
 }

@@ -242,11 +242,11 @@ func (p *verifyingReader) Read(b []byte) (int, error) {
 	case err != nil && err != io.EOF:
 		return 0, err // its last bytes may be the wrong ones
 	case p.got > p.want.Size, err == io.EOF && p.got < p.want.Size:
-		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
+		return 0, mismatch("blob %s: its size differs from %d", p.want.Digest, p.want.Size)
 	case n == 0 || p.got < p.want.Size:
 		return n, err
 	case hex.EncodeToString(p.hash.Sum(nil)) != p.want.Digest.Hex:
-		return 0, mismatch("blob %s: its bytes have another digest", p.want.Digest)
+		return 0, mismatch("blob %s: its content has another digest", p.want.Digest)
 	}
 	if err == nil { // a client that has sent all bytes asks for no more
 		_, err = io.ReadFull(p.ReadCloser, make([]byte, 1))

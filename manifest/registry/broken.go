@@ -51,33 +51,33 @@ func (e *Error) classify(h *host) {
 		e.final = true
 	case errors.As(e.Err, &proxy):
 		e.final = !temporary(proxy.status)
-		e.hint = "HTTPS_PROXY says which proxy is used, as http://user:password@host:port, and NO_PROXY for which hosts none is"
+		e.hint = "set the proxy with HTTPS_PROXY=http://user:password@host:port, and hosts without a proxy with NO_PROXY"
 	case errors.As(e.Err, &operated) && operated.Op == "proxyconnect":
 		e.brief = errors.Is(e.Err, syscall.ECONNREFUSED) || errors.As(e.Err, &dns) && dns.IsNotFound
-		e.hint = "HTTPS_PROXY and NO_PROXY say which proxy is used"
+		e.hint = "check HTTPS_PROXY and NO_PROXY, which select the proxy"
 	case errors.Is(e.Err, http.ErrSchemeMismatch), errors.As(e.Err, new(tls.RecordHeaderError)):
 		e.final = true
 		e.Err = fmt.Errorf("%s %w", h.address, errPlain)
-		e.hint = fmt.Sprintf("if that is meant: --insecure-registry %s, or in the file registries: {%s: {plain_http: true}}", h.name, h.name)
+		e.hint = fmt.Sprintf("to allow plain HTTP, use --insecure-registry %s, or in the configuration file registries: {%s: {plain_http: true}}", h.name, h.name)
 	case errors.As(e.Err, &unknown):
 		e.final = true
-		e.hint = "--ca-file FILE trusts the authority that signed its certificate"
+		e.hint = "to trust the authority of its certificate, use --ca-file FILE"
 	case errors.As(e.Err, &wrong), errors.As(e.Err, &invalid), errors.As(e.Err, &verify):
 		e.final = true
-		e.hint = "--insecure-registry " + h.name + " goes on without verifying its certificate"
+		e.hint = "to skip the verification of its certificate, use --insecure-registry " + h.name
 	case isAlert(e.Err):
 		e.final = true
-		e.hint = "--client-cert and --client-key show the registry a certificate"
+		e.hint = "to send a client certificate, use --client-cert and --client-key"
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		e.brief = true
-		e.hint = "is the registry running at " + h.address + "?"
+		e.hint = "check that the registry is running at " + h.address
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		e.brief = true
-		e.hint = "is the registry's name right?"
+		e.hint = "check the registry's name"
 	}
 }
 
-var errPlain = errors.New("speaks plain http where https is expected")
+var errPlain = errors.New("uses plain HTTP, but HTTPS is expected")
 
 // isAlert reports whether the other side ended TLS, as it does when it wants
 // another client certificate. crypto/tls keeps the alert's type to itself.

@@ -44,9 +44,9 @@ func unlisted(err error) error {
 	}
 	known := *e
 	known.Err = errors.Join(errUnlisted, e.Err)
-	known.hint = "name the repository, as in " + e.Host + "/REPOSITORY"
+	known.hint = "write the repository, for example " + e.Host + "/REPOSITORY"
 	if e.refused() {
-		known.hint += "; or mabuild login " + e.Host + " with an account that may list them"
+		known.hint += ", or run mabuild login " + e.Host + " with an account that may list them"
 	}
 	return &known
 }

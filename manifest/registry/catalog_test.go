@@ -70,7 +70,7 @@ func TestRepositoriesUnlisted(t *testing.T) {
 		r.Reset()
 		r.Inject(regtest.Fault{Path: "_catalog", Status: status, Times: -1, Body: `{"errors":[{"code":"UNSUPPORTED","message":"no"}]}`})
 		_, err := client(t).Repositories(t.Context(), r.Host)
-		if err == nil || !strings.Contains(err.Error(), "does not list its repositories") || !strings.Contains(hintOf(err), "name the repository") {
+		if err == nil || !strings.Contains(err.Error(), "does not list its repositories") || !strings.Contains(hintOf(err), "write the repository") {
 			t.Errorf("%d: %v: %s", status, err, hintOf(err))
 		}
 		if errors.Is(err, manifest.ErrNotFound) || errors.Is(err, registry.ErrCredentials) != (status == 401 || status == 403) {

@@ -105,7 +105,7 @@ func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, cont
 		return err
 	}
 	if is.Digest != d.Digest {
-		return mismatch("%s stands for %s", d.Digest, is.Digest)
+		return mismatch("%s has the digest %s", d.Digest, is.Digest)
 	}
 	return c.complete(ctx, r, d, own)
 }

@@ -113,7 +113,7 @@ func (c *Client) start() {
 		}
 		var err error
 		if c.cache, err = cache.Open(c.CacheDir); err != nil {
-			c.transport.log.Warn("going on without a cache", "err", err)
+			c.transport.log.Warn("continuing without a cache", "err", err)
 		}
 	})
 }

@@ -164,7 +164,7 @@ func (d *download) finish(err error) error {
 
 func (d *download) Close() error { return d.resp.Body.Close() }
 
-var errContentRange = errors.New("an answer whose Content-Range is not understood")
+var errContentRange = errors.New("an answer with an invalid Content-Range")
 
 // parseContentRange reads "bytes first-last/size" (RFC 9110, 14.4); size is -1
 // for "*".

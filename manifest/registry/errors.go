@@ -114,7 +114,7 @@ func (e *Error) Hint() string {
 	case e.refused():
 		return "mabuild login " + e.Host
 	case e.Status == http.StatusNotFound && e.Op == http.MethodPost:
-		return "some registries want " + e.Repository + " to be created before anything is pushed to it"
+		return "some registries require that " + e.Repository + " is created before the first push"
 	}
 	if errors.As(e.Err, &inner) {
 		return inner.Hint()
@@ -219,9 +219,9 @@ func deniesQuestion(status int) bool {
 // noEffect makes the error of an answer that says yes in a way that no registry does,
 // when what was sent is not there.
 func (k *request) noEffect(resp *http.Response) *Error {
-	e := k.fault(errors.New("the answer is not a registry's: nothing was stored"))
+	e := k.fault(errors.New("the answer does not come from a registry; nothing was stored"))
 	e.Status, e.final = resp.StatusCode, true
-	e.hint = "is there a proxy or a login page before " + k.host.address + "?"
+	e.hint = "check for a proxy or a login page in front of " + k.host.address
 	return e
 }
 

@@ -145,7 +145,7 @@ func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted
 		return u, true, nil
 	}
 	if k.url.Scheme == "http" && scheme == "https" {
-		return nil, false, refuse(fmt.Errorf("%s sends us from https to http", k.host.name))
+		return nil, false, refuse(fmt.Errorf("%s redirects from https to http", k.host.name))
 	}
 	return k.url, sameOrigin(base, k.url), nil
 }
@@ -194,11 +194,11 @@ func redirectTarget(k *request, resp *http.Response, from *url.URL) (*url.URL, e
 	to, err := from.Parse(resp.Header.Get("Location"))
 	switch {
 	case err != nil || resp.Header.Get("Location") == "":
-		return nil, refuse(errors.New("redirect to nowhere"))
+		return nil, refuse(errors.New("a redirect without a location"))
 	case to.Scheme != "https" && (to.Scheme != "http" || from.Scheme == "https"):
 		return nil, refuse(fmt.Errorf("redirect from %s to %s", from.Scheme, clean(to.Scheme)))
 	case k.token:
-		return nil, refuse(errors.New("a token server does not redirect"))
+		return nil, refuse(errors.New("a token server must not redirect"))
 	}
 	to.User = nil
 	return to, nil

@@ -31,6 +31,6 @@ func HostOf(c *Client, ref string) (string, error) {
 
 // Kinds lists the kinds, each once.
 var Kinds = []Kind{
-	KindCredentials, KindNotFound, KindThrottled, KindFailing, KindRefused, KindContent, KindRule,
-	KindProxy, KindTLS, KindNobody, KindSilent, KindConnection, KindEnded,
+	KindUnauthorized, KindNotFound, KindRateLimited, KindServerError, KindRefused, KindInvalidContent, KindBlocked,
+	KindProxy, KindTLS, KindUnreachable, KindTimeout, KindConnection, KindCancelled,
 }

@@ -18,36 +18,36 @@ type Kind string
 
 // The kinds of an [Error].
 const (
-	KindCredentials Kind = "credentials" // 401, 403 that is no rate limit, helper, token server
-	KindNotFound    Kind = "not found"   // a manifest that was to be read
-	KindThrottled   Kind = "throttled"   // 429, or a 403 that means it
-	KindFailing     Kind = "failing"     // 5xx, 408, 499
-	KindRefused     Kind = "refused"     // any other status
-	KindContent     Kind = "content"     // contradicts its digest, size or media type
-	KindRule        Kind = "rule"        // an address, redirect or realm that we do not follow
-	KindProxy       Kind = "proxy"       // refuses, or is not there
-	KindTLS         Kind = "tls"         // certificate, client certificate, no TLS at all
-	KindNobody      Kind = "nobody"      // connection refused, no such host
-	KindSilent      Kind = "silent"      // no progress for a minute
-	KindConnection  Kind = "connection"  // cut, reset, garbage
-	KindEnded       Kind = "ended"       // the context ended
+	KindUnauthorized   Kind = "unauthorized"    // 401, 403 that is no rate limit, helper, token server
+	KindNotFound       Kind = "not found"       // a manifest that was to be read
+	KindRateLimited    Kind = "rate limited"    // 429, or a 403 that means it
+	KindServerError    Kind = "server error"    // 5xx, 408, 499
+	KindRefused        Kind = "refused"         // any other status
+	KindInvalidContent Kind = "invalid content" // contradicts its digest, size or media type
+	KindBlocked        Kind = "blocked"         // an address, redirect or realm that we do not follow
+	KindProxy          Kind = "proxy"           // refuses, or is not there
+	KindTLS            Kind = "tls"             // certificate, client certificate, no TLS at all
+	KindUnreachable    Kind = "unreachable"     // connection refused, no such host
+	KindTimeout        Kind = "timeout"         // no progress for a minute
+	KindConnection     Kind = "connection"      // cut, reset, garbage
+	KindCancelled      Kind = "cancelled"       // the context ended
 )
 
 // Kind returns the kind of e.
 func (e *Error) Kind() Kind {
 	switch {
 	case errors.Is(e.Err, manifest.ErrMismatch):
-		return KindContent
+		return KindInvalidContent
 	case e.refused():
-		return KindCredentials
+		return KindUnauthorized
 	case e.missing:
 		return KindNotFound
 	case e.throttled:
-		return KindThrottled
+		return KindRateLimited
 	case e.Status == 0:
 		return kindOfTransport(e.Err)
 	case temporary(e.Status):
-		return KindFailing
+		return KindServerError
 	}
 	return KindRefused
 }
@@ -60,18 +60,18 @@ func kindOfTransport(err error) Kind {
 	)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return KindEnded
+		return KindCancelled
 	case errors.Is(err, errSilent):
-		return KindSilent
+		return KindTimeout
 	case errors.As(err, new(addressError)), isRefused(err):
-		return KindRule
+		return KindBlocked
 	case errors.As(err, new(*proxyError)), errors.As(err, &operated) && operated.Op == "proxyconnect":
 		return KindProxy
 	case errors.Is(err, errPlain), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)),
 		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(x509.UnknownAuthorityError)), isAlert(err):
 		return KindTLS
 	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &dns) && dns.IsNotFound:
-		return KindNobody
+		return KindUnreachable
 	}
 	return KindConnection
 }

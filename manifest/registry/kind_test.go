@@ -36,26 +36,26 @@ func TestKinds(t *testing.T) {
 		}
 	}
 	ways := map[registry.Kind]func(*registry.Client) error{
-		registry.KindCredentials: answers(regtest.Fault{Status: 401}),
-		registry.KindNotFound:    answers(regtest.Fault{Status: 404}),
-		registry.KindThrottled:   answers(regtest.Fault{Status: 429}),
-		registry.KindFailing:     answers(regtest.Fault{Status: 502}),
-		registry.KindRefused:     answers(regtest.Fault{Status: 418}),
-		registry.KindContent:     answers(regtest.Fault{Status: 200, Header: http.Header{"Content-Length": {"5000000"}}}),
-		registry.KindRule:        answers(regtest.Fault{Status: 307, Header: http.Header{"Location": {"ftp://x/"}}}),
+		registry.KindUnauthorized:   answers(regtest.Fault{Status: 401}),
+		registry.KindNotFound:       answers(regtest.Fault{Status: 404}),
+		registry.KindRateLimited:    answers(regtest.Fault{Status: 429}),
+		registry.KindServerError:    answers(regtest.Fault{Status: 502}),
+		registry.KindRefused:        answers(regtest.Fault{Status: 418}),
+		registry.KindInvalidContent: answers(regtest.Fault{Status: 200, Header: http.Header{"Content-Length": {"5000000"}}}),
+		registry.KindBlocked:        answers(regtest.Fault{Status: 307, Header: http.Header{"Location": {"ftp://x/"}}}),
 		registry.KindProxy: func(c *registry.Client) error {
 			proxy, _ := startProxy(t, "", 407)
 			t.Setenv("HTTPS_PROXY", proxy)
 			return asks("example.com")(c)
 		},
-		registry.KindTLS:    asks(secure.Listener.Addr().String()),
-		registry.KindNobody: asks("127.0.0.1:1"),
-		registry.KindSilent: func(c *registry.Client) error {
+		registry.KindTLS:         asks(secure.Listener.Addr().String()),
+		registry.KindUnreachable: asks("127.0.0.1:1"),
+		registry.KindTimeout: func(c *registry.Client) error {
 			registry.SetPatience(c, 20*time.Millisecond)
 			return answers(regtest.Fault{Action: regtest.Stall})(c)
 		},
 		registry.KindConnection: answers(regtest.Fault{Action: regtest.Abort}),
-		registry.KindEnded: func(c *registry.Client) error {
+		registry.KindCancelled: func(c *registry.Client) error {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			_, err := c.Get(ctx, r.Host+"/app:v1")

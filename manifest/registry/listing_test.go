@@ -105,10 +105,10 @@ func TestListings(t *testing.T) {
 		"deaf to n":                              {registry: catalogue{names: numbered(1500), deaf: true}, requests: 2},
 		"deaf to n and last":                     {registry: catalogue{names: numbered(1500), deaf: true, noLast: true}, requests: 2},
 		"deaf to n and last, just full":          {registry: catalogue{names: numbered(1000), deaf: true, noLast: true}, requests: 3},
-		"deaf to last":                           {registry: catalogue{names: numbered(1500), noLast: true}, wrong: "gives the first 1000 and neither a link"},
+		"deaf to last":                           {registry: catalogue{names: numbered(1500), noLast: true}, wrong: "only the first 1000, without a link"},
 		"a page limit":                           {registry: catalogue{names: numbered(350), refuse: 500, code: "PAGINATION_NUMBER_INVALID", link: linked(standard)}, requests: 5},
 		"a page limit, no link":                  {registry: catalogue{names: numbered(350), refuse: 500, code: "PAGINATION_NUMBER_INVALID"}, requests: 5},
-		"a low page limit":                       {registry: catalogue{names: numbered(350), refuse: 50, page: 50, code: "PAGINATION_NUMBER_INVALID", link: linked(`<%p?last=v00049>; rel=next`)}, wrong: "was read before"},
+		"a low page limit":                       {registry: catalogue{names: numbered(350), refuse: 50, page: 50, code: "PAGINATION_NUMBER_INVALID", link: linked(`<%p?last=v00049>; rel=next`)}, wrong: "back to an earlier page"},
 		"no page size at all":                    {registry: catalogue{names: numbered(350), refuse: -1, page: 50, code: "PAGINATION_NUMBER_INVALID"}, requests: 10},
 		"a page limit without a code of its own": {registry: catalogue{names: numbered(350), refuse: 500, code: "UNKNOWN"}, requests: 5},
 		"absolute":                               {registry: catalogue{names: numbered(2500), link: linked(`<https://elsewhere.example%p?%s>; rel="next"`)}, requests: 3},
@@ -124,11 +124,11 @@ func TestListings(t *testing.T) {
 		"a comma in the target":                  {registry: catalogue{names: numbered(2500), link: linked(`<%p?x=a,b&n=1>; rel=prev, <%p?%s&x=a,b>; rel=next`)}, requests: 3},
 		"the first relation counts":              {registry: catalogue{names: numbered(999), page: 500, link: linked(`<%p?%s>; rel=prev; rel=next`)}, want: 500},
 		"about another document":                 {registry: catalogue{names: numbered(999), page: 500, link: linked(`<%p?%s>; rel=next; anchor="/x"`)}, want: 500},
-		"to itself":                              {registry: catalogue{names: numbered(2500), link: linked(`<%p?n=1000>; rel="next"`)}, wrong: "read before"},
-		"in a circle":                            {registry: catalogue{names: numbered(2500), link: linked(`<%p?last=v00002>; rel="next"`), page: 2}, wrong: "read before"},
-		"to nowhere":                             {registry: catalogue{names: numbered(2500), link: linked(`<%p>; rel="next"`)}, wrong: "not understood"},
-		"no target":                              {registry: catalogue{names: numbered(2500), link: linked(`%p?%s; rel="next"`)}, wrong: "not understood"},
-		"not closed":                             {registry: catalogue{names: numbered(2500), link: linked(`<%p?%s>; rel="next`)}, wrong: "not understood"},
+		"to itself":                              {registry: catalogue{names: numbered(2500), link: linked(`<%p?n=1000>; rel="next"`)}, wrong: "back to an earlier page"},
+		"in a circle":                            {registry: catalogue{names: numbered(2500), link: linked(`<%p?last=v00002>; rel="next"`), page: 2}, wrong: "back to an earlier page"},
+		"to nowhere":                             {registry: catalogue{names: numbered(2500), link: linked(`<%p>; rel="next"`)}, wrong: "is invalid"},
+		"no target":                              {registry: catalogue{names: numbered(2500), link: linked(`%p?%s; rel="next"`)}, wrong: "is invalid"},
+		"not closed":                             {registry: catalogue{names: numbered(2500), link: linked(`<%p?%s>; rel="next`)}, wrong: "is invalid"},
 		"links of others that are broken":        {registry: catalogue{names: numbered(5), page: 4, link: linked(`preload`)}, want: 4},
 	} {
 		for what, list := range map[string]func(*registry.Client, string) ([]string, error){
@@ -185,7 +185,7 @@ func TestReferrersInACircle(t *testing.T) {
 	defer server.Close()
 	host := server.Listener.Addr().String()
 	_, err := client(t).Referrers(t.Context(), host+"/app:v1", digestOf(t, regtest.Image(t, "amd64", 10, 1)))
-	if !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), "read before") {
+	if !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), "back to an earlier page") {
 		t.Errorf("got %v", err)
 	}
 }

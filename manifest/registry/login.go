@@ -32,7 +32,7 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 	defer discard(resp)
 	// Quay answers with text/html, too, and with the header that says what it is.
 	if plainType(resp.Header.Get("Content-Type")) == "text/html" && resp.Header.Get("Docker-Distribution-Api-Version") == "" {
-		return mismatch("%s answers /v2/ with a web page: it is no registry, or a page stands before it", n.RegistryStr())
+		return mismatch("%s answers /v2/ with a web page: it is not a registry, or a login page is in front of it", n.RegistryStr())
 	}
 	return nil
 }

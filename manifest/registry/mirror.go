@@ -45,7 +45,7 @@ func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Resp
 		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
 			h.bury()
 		}
-		c.transport.log.Debug("going past a mirror", "mirror", mirror, "err", err)
+		c.transport.log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
 	}
 	k.scopes, k.from = c.scopes(r), r.host
 	return c.transport.do(ctx, k)
@@ -56,11 +56,11 @@ func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Resp
 func splitMirror(text string) (host, path string, err error) {
 	host, path, found := strings.Cut(text, "/")
 	if checkHost(host) != nil || found && path == "" {
-		return "", "", badName("the mirror %s is not host[:port] or host[:port]/path", text)
+		return "", "", badName("the registry mirror %s is not host[:port] or host[:port]/path", text)
 	}
 	for element := range strings.SplitSeq(path, "/") {
 		if found && !elementPattern.MatchString(element) {
-			return "", "", badName("the mirror %s is not host[:port] or host[:port]/path", text)
+			return "", "", badName("the registry mirror %s is not host[:port] or host[:port]/path", text)
 		}
 	}
 	return host, path, nil
@@ -97,7 +97,7 @@ func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
 		return err
 	}
 	from.bury()
-	c.transport.log.Warn("a mirror gives wrong content and is asked no more", "mirror", from.name, "err", err)
+	c.transport.log.Warn("a registry mirror returned invalid content and is no longer used", "mirror", from.name, "err", err)
 	return misled{err}
 }
 

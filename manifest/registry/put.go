@@ -46,7 +46,7 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content manifest.Content) error {
 	if r.tag == "" {
 		if r.digest != d.Digest {
-			return mismatch("%s cannot name %s", r, d.Digest)
+			return mismatch("%s cannot be used for %s", r, d.Digest)
 		}
 		return c.byDigest(ctx, r.repository, d, content)
 	}
@@ -213,7 +213,7 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	}
 	switch named, wrong := stated(resp.Header, d.Digest); {
 	case wrong:
-		return mismatch("%s: the registry stored %s for %s", r, clean(resp.Header.Get(contentDigest)), d.Digest)
+		return mismatch("%s: the registry stored %s instead of %s", r, clean(resp.Header.Get(contentDigest)), d.Digest)
 	case !named && resp.StatusCode != http.StatusCreated:
 		return k.noEffect(resp) // unless it arrived
 	}
@@ -232,12 +232,12 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	switch {
 	case r.tag != "" && e.fixed(names):
 		e.immutable = true
-		e.Err = because("the tag is immutable: it names another image and may not be moved", e.Err)
-		e.hint = "push to another tag, or let the registry overwrite the tags of " + r.key()
+		e.Err = because("the tag is immutable and already points to another image", e.Err)
+		e.hint = "push to another tag, or allow the registry to overwrite tags of " + r.key()
 	case e.has("MANIFEST_INVALID"):
-		e.Err = because(fmt.Sprintf("the registry does not take this manifest, of type %s", d.MediaType), e.Err)
+		e.Err = because(fmt.Sprintf("the registry does not accept this manifest of type %s", d.MediaType), e.Err)
 	case e.Status == http.StatusForbidden && names && known:
-		e.hint = e.Hint() + "; or the tag may not be overwritten: push to another one"
+		e.hint = e.Hint() + ", or does not allow the tag to be overwritten: push to another tag"
 	}
 	return &e
 }

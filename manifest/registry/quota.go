@@ -152,7 +152,7 @@ func (h *host) heed(resp *http.Response) {
 // for others.
 func (k *request) reserved(reserve int) *Error {
 	q, until, _ := k.host.quotaBudget.left()
-	e := k.fault(fmt.Errorf("not asked for: %d pulls of %d are left, and %d are to be left for others", q.Remaining, q.Limit, reserve))
+	e := k.fault(fmt.Errorf("not requested: %d of %d pulls are left, and %d are reserved", q.Remaining, q.Limit, reserve))
 	e.throttled, e.final, e.until = true, true, until
 	e.hint = "wait until " + until.UTC().Format(time.RFC3339) + ", use an account with a larger quota, or lower --quota-reserve"
 	return e
@@ -166,6 +166,6 @@ func (e *Error) spent(k *request) {
 		return
 	}
 	e.final, e.until = true, until
-	e.hint = fmt.Sprintf("the quota of %d pulls in %v is used up; wait until %s, or use an account with a larger one",
+	e.hint = fmt.Sprintf("the quota of %d pulls per %v is used up; wait until %s, or use an account with a larger quota",
 		q.Limit, q.Window, until.UTC().Format(time.RFC3339))
 }

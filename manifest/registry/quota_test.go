@@ -97,10 +97,10 @@ func TestQuotaReserve(t *testing.T) {
 	}
 	var e *registry.Error
 	at, ok := retryAt(err)
-	if !errors.As(err, &e) || e.Kind() != registry.KindThrottled || !ok || time.Until(at) < 5*time.Hour || time.Until(at) > 6*time.Hour {
+	if !errors.As(err, &e) || e.Kind() != registry.KindRateLimited || !ok || time.Until(at) < 5*time.Hour || time.Until(at) > 6*time.Hour {
 		t.Errorf("%v: %v, %t", err, at, ok)
 	}
-	if !strings.Contains(err.Error(), "20 pulls of 100 are left") || !strings.Contains(hintOf(err), "--quota-reserve") {
+	if !strings.Contains(err.Error(), "20 of 100 pulls are left") || !strings.Contains(hintOf(err), "--quota-reserve") {
 		t.Errorf("%v: %s", err, hintOf(err))
 	}
 	must(c.Resolve(t.Context(), h.host+"/app:v5"))(t)

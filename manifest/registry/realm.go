@@ -21,7 +21,7 @@ var tokenServers = map[string]string{
 func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
 	u, err := url.Parse(realm)
 	if err != nil || u.Host == "" || u.Opaque != "" {
-		return nil, errors.New("the registry names no usable token server")
+		return nil, errors.New("the registry gives no valid token server")
 	}
 	u.User, u.Fragment = nil, ""
 	h.mu.Lock()
@@ -29,7 +29,7 @@ func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
 	h.mu.Unlock()
 	plain := scheme == "http" && (strings.EqualFold(u.Hostname(), hostnameOf(h.address)) || a.w.host(u.Host).mayPlain())
 	if u.Scheme != "https" && (u.Scheme != "http" || !plain) {
-		return nil, fmt.Errorf("the registry names a token server that is not https: %s", clean(u.Host))
+		return nil, fmt.Errorf("the registry gives a token server without HTTPS: %s", clean(u.Host))
 	}
 	return u, nil
 }

@@ -155,7 +155,7 @@ func (c *Client) putList(ctx context.Context, at reference, list v1.IndexManifes
 		return err
 	}
 	if len(raw) > maxManifest {
-		return errors.New("the list of referrers would be larger than registries take")
+		return errors.New("the list of referrers would exceed the size limit of registries")
 	}
 	is, err := digestOf("sha256", raw)
 	if err != nil {

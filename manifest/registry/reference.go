@@ -80,7 +80,7 @@ func checkHost(host string) error {
 	}
 	if port := strings.TrimPrefix(match[2], ":"); port != "" {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return badName("%s: a port is a number from 1 to 65535", host)
+			return badName("%s: a port must be a number from 1 to 65535", host)
 		}
 	}
 	return nil

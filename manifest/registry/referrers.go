@@ -174,7 +174,7 @@ func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Re
 		Manifests json.RawMessage `json:"manifests"`
 	}
 	if !strings.Contains(header.Get("Content-Type"), "json") {
-		return nil, mismatch("%s: its referrers come as %s", of, clean(header.Get("Content-Type")))
+		return nil, mismatch("%s: its referrers have the media type %s", of, clean(header.Get("Content-Type")))
 	}
 	err := json.Unmarshal(raw, &im)
 	if err == nil {

@@ -76,7 +76,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 		return &e
 	case !r.host.budget.spend(now, d):
 		e.final = true
-		e.hint = fmt.Sprintf("the run has waited %v for this registry, try again later", longestRun)
+		e.hint = fmt.Sprintf("the run has already waited %v for this registry; try again later", longestRun)
 		return &e
 	case e.throttled || e.wait >= 0:
 		r.host.pause.extend(now.Add(d))
@@ -176,7 +176,7 @@ func (p *pause) turn(now time.Time) time.Duration {
 // closedError says that a host wants to be left alone for longer than we wait.
 type closedError struct{ until time.Time }
 
-func (closedError) Error() string { return "not asked: it wants to be left alone" }
+func (closedError) Error() string { return "not contacted, because the registry asked to wait" }
 
 // putOff ends e with the time when it makes sense to come again.
 func (e *Error) putOff(until time.Time) {

@@ -119,7 +119,7 @@ func (c *Client) checked(ctx context.Context, r reference, raw []byte, header ht
 func claimed(header http.Header, raw []byte) (v1.Hash, error) {
 	if said, err := v1.NewHash(header.Get(contentDigest)); err == nil {
 		if is, err := digestOf(said.Algorithm, raw); err != nil || is != said {
-			return v1.Hash{}, cmp.Or(err, mismatch("the registry says digest %s of %s", said, is))
+			return v1.Hash{}, cmp.Or(err, mismatch("the registry reports digest %s for %s", said, is))
 		}
 	}
 	return digestOf("sha256", raw)
@@ -215,7 +215,7 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	}
 	if r.tag == "" {
 		if d.Digest.Algorithm == r.digest.Algorithm && d.Digest != r.digest {
-			return v1.Descriptor{}, mismatch("%s: the registry says digest %s", r, d.Digest)
+			return v1.Descriptor{}, mismatch("%s: the registry reports digest %s", r, d.Digest)
 		}
 		d.Digest = r.digest
 	}
@@ -247,7 +247,7 @@ func (r repository) request(method, path string) *request {
 }
 
 // errTooLarge says that a body is larger than anything sensible.
-var errTooLarge = mismatch("larger than the %d bytes that are read of a manifest or a config", maxManifest)
+var errTooLarge = mismatch("larger than the limit of %d bytes for a manifest or config", maxManifest)
 
 // readCapped reads a body of at most limit bytes, of which size are announced;
 // -1 announces nothing.

@@ -59,11 +59,11 @@ func (p *pager) follow(h http.Header) (url.Values, error) {
 	next, broken := nextPage(h)
 	switch {
 	case broken:
-		return nil, mismatch("%s: the link to the next page is not understood: %s", p.what, clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, clean(h.Get("Link")))
 	case next == nil:
 		return nil, nil
 	case p.asked[next.Encode()]:
-		return nil, mismatch("%s: the link to the next page leads to a page that was read before: %s", p.what, clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, clean(h.Get("Link")))
 	}
 	return next, nil
 }
@@ -161,7 +161,7 @@ func (l *nameList) next(query url.Values, h http.Header, names []string, fresh i
 			next.Set("n", query.Get("n"))
 		}
 		if l.asked[next.Encode()] {
-			return nil, mismatch("%s: the registry gives %q as the last name of two pages", l.what, clean(next.Get("last")))
+			return nil, mismatch("%s: two pages end with the same name %q", l.what, clean(next.Get("last")))
 		}
 		return next, nil
 	case !sized || len(names) > size: // a registry that knows neither n nor last gives everything
@@ -176,7 +176,7 @@ func (l *nameList) next(query url.Values, h http.Header, names []string, fresh i
 func (l *nameList) stuck(size int) error {
 	names, _, err := l.page(url.Values{"n": {strconv.Itoa(size / 2)}})
 	if err == nil && len(names) <= size/2 {
-		err = mismatch("%s: the registry gives the first %d and neither a link to the rest nor, asked for what comes after %q, the rest",
+		err = mismatch("%s: the registry lists only the first %d, without a link to the next page or an answer to what follows %q",
 			l.what, len(l.all), clean(l.all[len(l.all)-1]))
 	}
 	return err

@@ -178,7 +178,7 @@ func spoken(h *host, err error) (string, error) {
 	case errors.Is(err, syscall.ECONNREFUSED) && h.base("https").Port() == "":
 		return "http", nil
 	case errors.Is(err, io.EOF):
-		return "", fmt.Errorf("%s hung up: %w", h.address, err)
+		return "", fmt.Errorf("%s closed the connection: %w", h.address, err)
 	}
 	return "", err
 }

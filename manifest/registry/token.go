@@ -34,9 +34,9 @@ func splitScopes(s string) []string { return strings.Fields(s) }
 // Who needs the same token at the same time waits for one request.
 func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig) (string, error) {
 	if credentials != (authn.AuthConfig{}) && !a.trusts(k.host, d.realm) {
-		e := k.fault(fmt.Errorf("the token server %s may not have its credentials", clean(d.realm.Host)))
+		e := k.fault(fmt.Errorf("the token server %s is not allowed to receive the credentials", clean(d.realm.Host)))
 		e.credential, e.final = true, true
-		e.hint = "--trust-realm " + clean(d.realm.Host) + " if you trust it with them"
+		e.hint = "if you trust it with the credentials, use --trust-realm " + clean(d.realm.Host)
 		return "", e
 	}
 	from := tokenService{realm: d.realm.String(), service: d.service, credentials: credentials}
@@ -151,7 +151,7 @@ func readGrant(r io.Reader, scopes []string) (bearerToken, error) {
 		return bearerToken{}, err
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return bearerToken{}, errors.New("an answer that is no token")
+		return bearerToken{}, errors.New("an answer that is not a token")
 	}
 	token := cmp.Or(doc.Token, doc.AccessToken)
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {

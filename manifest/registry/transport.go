@@ -179,11 +179,11 @@ func (e *Error) unchallenged(k *request, h http.Header, sent string) {
 	switch {
 	case sent != "":
 	case len(schemes) > 0:
-		e.Err = fmt.Errorf("the registry wants a login by %s; mabuild knows Basic and Bearer", clean(strings.Join(schemes, ", ")))
-		e.hint = "is there another server at " + k.host.address + "? A registry asks for one of these two"
+		e.Err = fmt.Errorf("the registry requires authentication by %s; mabuild supports Basic and Bearer", clean(strings.Join(schemes, ", ")))
+		e.hint = "check for another server at " + k.host.address + "; a registry uses one of these two"
 	default:
-		e.Err = errors.New("the registry wants a login and does not say how: the answer has no WWW-Authenticate header")
-		e.hint = "is there a proxy before " + k.host.address + " that takes the header off, or another server in its place?"
+		e.Err = errors.New("the registry requires authentication, but the answer has no WWW-Authenticate header")
+		e.hint = "check for a proxy in front of " + k.host.address + " that removes the header, or for another server in its place"
 	}
 }
 
@@ -199,11 +199,11 @@ func (k *request) astray(ctx context.Context, err error) error {
 		return err
 	}
 	known := *e
-	known.Err = fmt.Errorf("the registry sends the upload to %s, without its port %s", clean(k.url.Scheme+"://"+k.url.Host), portOf(base))
+	known.Err = fmt.Errorf("the registry redirects the upload to %s, without its port %s", clean(k.url.Scheme+"://"+k.url.Host), portOf(base))
 	if e.Err != nil {
 		known.Err = fmt.Errorf("%w: %w", known.Err, e.Err)
 	}
-	known.hint = "the proxy before " + k.host.address + " must pass on the Host header with its port, as proxy_set_header Host $http_host of nginx does"
+	known.hint = "the proxy in front of " + k.host.address + " must pass on the Host header with its port (proxy_set_header Host $http_host in nginx)"
 	return &known
 }
 

@@ -110,7 +110,7 @@ func (u *upload) commit(ctx context.Context, body *requestBody) error {
 	discard(resp)
 	switch named, wrong := stated(resp.Header, u.blob.Digest); {
 	case wrong:
-		return mismatch("%s: the registry stored %s", u.repo.by(u.blob.Digest), clean(resp.Header.Get(contentDigest)))
+		return mismatch("%s: the registry stored digest %s", u.repo.by(u.blob.Digest), clean(resp.Header.Get(contentDigest)))
 	case !named && resp.StatusCode != http.StatusCreated:
 		return u.doubt(ctx, k, resp)
 	}
@@ -246,7 +246,7 @@ func (u *upload) narrowed(ctx context.Context, err error) bool {
 		return true
 	}
 	if u.chunk <= least {
-		e.hint = fmt.Sprintf("a proxy before %s may limit the size of a request, as client_max_body_size of nginx does: it must take %d bytes", host, least)
+		e.hint = fmt.Sprintf("a proxy in front of %s may limit the size of requests (client_max_body_size in nginx); it must accept %d bytes", host, least)
 		return false
 	}
 	u.c.session.shrink(host, max(u.chunk/2, least))

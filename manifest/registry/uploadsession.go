@@ -32,7 +32,7 @@ func newUploadSession(resp *http.Response) (*uploadSession, error) {
 	location := resp.Header.Get("Location")
 	u, err := from.Parse(location)
 	if err != nil || location == "" || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, errors.New("the registry does not say where to upload to")
+		return nil, errors.New("the registry gives no upload location")
 	}
 	if near := (&url.URL{Scheme: from.Scheme, Host: u.Host}); sameOrigin(near, from) {
 		u.Scheme = from.Scheme
@@ -150,7 +150,7 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 		_, err = c.last(ctx, talk, r, s, http.MethodDelete)
 	}
 	if err != nil && statusOf(err) != http.StatusNotFound {
-		c.transport.log.Debug("an upload session stays open", "repository", r.key(), "err", err)
+		c.transport.log.Debug("an upload session was not closed", "repository", r.key(), "err", err)
 	}
 }
 

@@ -39,7 +39,7 @@ func TestPromisesAreTested(t *testing.T) {
 	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+…?|\b[a-z-]+\.txtar`).FindAllString(string(text), -1)
 	for _, name := range named {
 		if !there[name] && !strings.HasSuffix(name, "…") {
-			t.Errorf("docs/reliability.md names %s, which is not there", name)
+			t.Errorf("docs/reliability.md names %s, which is missing", name)
 		}
 	}
 	if len(named) < 60 {

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// flagGroups are the groups of flags in help and manual pages, in their order. A flag is
+// in the first group that lists it and is for its command.
+var flagGroups = []struct {
+	title    string
+	commands []string // none: all
+	flags    []string
+}{
+	{"What to build", []string{"push", "build", "config view"}, []string{
+		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
+		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-path", "allow-unsafe-build-flags",
+	}},
+	{"What to show", []string{"inspect", "manifest inspect"}, []string{"platform", "require", "size", "referrers"}},
+	{"What to put into the index", []string{"manifest"}, []string{
+		"select", "platforms", "template", "annotation", "remove-annotation", "replace", "type",
+		"allow-mismatch", "trust-platforms", "ignore-missing",
+	}},
+	{"What to copy", []string{"mirror"}, []string{
+		"file", "only", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
+	}},
+	{"Schedule", []string{"mirror"}, []string{"watch", "listen", "listen-host"}},
+	{"Image", []string{"push", "build", "config view"}, []string{
+		"entrypoint", "cmd", "user", "workdir", "env", "port", "volume", "label", "annotation", "stop-signal",
+		"health-cmd", "health-interval", "health-timeout", "health-start-period", "health-retries",
+		"compression", "media-types", "no-index",
+	}},
+	{"Tags and destinations", []string{"push", "build", "config view", "manifest", "mirror"}, []string{
+		"tag", "repo", "naming", "output", "target", "also-tag", "backup",
+	}},
+	{"Supply chain", []string{"push", "build", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
+	{"Registry", nil, []string{
+		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
+		"trust-realm", "quota-reserve", "verify",
+	}},
+	{"Output", nil, []string{"dry-run", "json", "raw", "digest", "format", "report", "metadata-file", "progress", "verbose"}},
+	{"General", nil, []string{"config", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
+	{"ko's spellings", []string{"push", "build"}, []string{
+		"bare", "base-import-paths", "preserve-import-paths", "tag-only", "image-refs", "image-annotation", "image-label", "image-user", "tags",
+	}},
+	{"manifest-tool's spellings", []string{"manifest"}, []string{"annotations", "tags"}},
+}
+
+// flagsOfCobra describes the flags that cobra adds.
+var flagsOfCobra = map[string]string{"help": "Show this help", "version": "Show the version", "no-descriptions": "Omit the descriptions"}
+
+// A titledFlags is a group of a command's flags.
+type titledFlags struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// groupedFlags returns the flags of cmd in their groups, those in no group first.
+func groupedFlags(cmd *cobra.Command) []titledFlags {
+	_ = cmd.InheritedFlags() // which are among its flags from then on
+	rest := titledFlags{"Flags", pflag.NewFlagSet("", pflag.ContinueOnError)}
+	var groups []titledFlags
+	taken := map[*pflag.Flag]bool{}
+	for _, g := range flagGroups {
+		group := titledFlags{g.title, pflag.NewFlagSet("", pflag.ContinueOnError)}
+		group.flags.SortFlags = false
+		for _, name := range g.flags {
+			f := cmd.Flags().Lookup(name)
+			if f == nil || taken[f] || len(g.commands) > 0 && !slices.ContainsFunc(g.commands, func(c string) bool { return isBelow(cmd, c) }) {
+				continue
+			}
+			taken[f] = true
+			group.flags.AddFlag(shownFlag(f, strings.HasPrefix(g.title, "ko")))
+		}
+		groups = append(groups, group)
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !taken[f] {
+			rest.flags.AddFlag(shownFlag(f, false))
+		}
+	})
+	return slices.DeleteFunc(append([]titledFlags{rest}, groups...), func(g titledFlags) bool { return !g.flags.HasAvailableFlags() })
+}
+
+// isBelow reports whether cmd is the command of that name, or one of its commands.
+func isBelow(cmd *cobra.Command, name string) bool {
+	return strings.HasPrefix(commandName(cmd)+" ", name+" ")
+}
+
+// shownFlag is f as it is shown. Completion hides what is another name of a flag, help
+// shows it.
+func shownFlag(f *pflag.Flag, shown bool) *pflag.Flag {
+	one := *f
+	one.Hidden = f.Hidden && !shown
+	if usage, ok := flagsOfCobra[f.Name]; ok {
+		one.Usage = usage
+	}
+	return &one
+}
+
+// printUsage is cobra's usage with the flags in groups.
+func printUsage(cmd *cobra.Command) error {
+	var b strings.Builder
+	b.WriteString("Usage:")
+	if cmd.Runnable() && !cmd.HasAvailableSubCommands() {
+		b.WriteString("\n  " + cmd.UseLine())
+	}
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\n  " + cmd.CommandPath() + " COMMAND [flags]")
+	}
+	if len(cmd.Aliases) > 0 {
+		b.WriteString("\n\nAliases:\n  " + cmd.NameAndAliases())
+	}
+	if cmd.HasExample() {
+		b.WriteString("\n\nExamples:\n" + cmd.Example)
+	}
+	if cmd.HasAvailableSubCommands() {
+		b.WriteString("\n\nCommands:")
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&b, "\n  %-*s %s", sub.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+	}
+	for _, g := range groupedFlags(cmd) {
+		b.WriteString("\n\n" + g.title + ":\n" + strings.TrimRight(g.flags.FlagUsages(), "\n "))
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n\nRun \"%s COMMAND --help\" for the help of a command.", cmd.CommandPath())
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStderr(), b.String())
+	return err
+}
