@@ -153,12 +153,12 @@ var answers = []struct {
 	},
 	{
 		name: "403 for a tag that exists", fault: regtest.Fault{Method: "PUT", Path: "/manifests/old", Status: 403, Body: denied}, run: "mirror $S/app:v1 $R/app:old",
-		says: "$R/app:old: PUT $R/app:old: 403 DENIED: no", hint: "mabuild login $R, or does not allow the tag to be overwritten: push to another tag", code: exitCredentials,
+		says: "$R/app:old: PUT $R/app:old: 403 DENIED: no", hint: "mabuild login $R; or, if the tag cannot be overwritten, push to another tag", code: exitCredentials,
 	},
 	{
 		name: "an index that an old registry does not take, create", fault: regtest.Fault{Method: "PUT", Path: "/manifests/", Status: 400, Body: code("MANIFEST_INVALID", "manifest invalid")}, run: "manifest create $R/app:made $R/app:one --type oci",
 		says: "PUT $R/app:made: 400 MANIFEST_INVALID: the registry does not accept this manifest of type application/vnd.oci.image.index.v1+json: manifest invalid",
-		hint: "old registries do not support OCI media types: try --type docker, where all images are Docker's", code: exitRegistry,
+		hint: "old registries do not support OCI media types: try --type docker if all images are Docker's", code: exitRegistry,
 	},
 	{
 		name: "an index that an old registry does not take, push", fault: regtest.Fault{Method: "PUT", Path: "/manifests/made", Status: 400, Body: code("MANIFEST_INVALID", "manifest invalid")}, run: "push ./ok --platforms linux/amd64 -t $R/new:made",

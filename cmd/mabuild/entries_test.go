@@ -210,8 +210,8 @@ func (b *bench) made(ref string, args ...string) string {
 var (
 	planned   = regexp.MustCompile(`(?m)^  (\S+) +on .*@(sha256:[0-9a-f]{64})$`)
 	listed    = regexp.MustCompile(`(?m)^   (\S.*?) +(sha256:[0-9a-f]{64})`)
-	otherwise = regexp.MustCompile(`(?m)^ \* No image: (sha256:[0-9a-f]{64})`)
-	nowhere   = regexp.MustCompile(`(?m)^ \* An artifact and no image`)
+	otherwise = regexp.MustCompile(`(?m)^ \* Not an image: (sha256:[0-9a-f]{64})`)
+	nowhere   = regexp.MustCompile(`(?m)^ \* An artifact, not an image`)
 )
 
 // pairs lists what a pattern finds: platform:letter.

@@ -202,7 +202,7 @@ func TestGitRefuses(t *testing.T) {
 		value     string
 		why, hint string
 	}{
-		"no repository": {func() string { return t.TempDir() }, "", "", "is in no git repository", "build in a git repository"},
+		"no repository": {func() string { return t.TempDir() }, "", "", "is not in a git repository", "build in a git repository"},
 		"no commit":     {repository, "", "", "has no commit", "make a commit"},
 		"no tag":        {committed, "", "Tag", "the commit has no tag", "{{.Version}}"},
 		"no git":        {committed, t.TempDir(), "", "git is not installed", "install git"},
@@ -210,7 +210,7 @@ func TestGitRefuses(t *testing.T) {
 			dir := t.TempDir()
 			put(t, filepath.Join(dir, ".git"), "gitdir: /nowhere/at/all\n", 0o644)
 			return dir
-		}, "", "", "git: not a git repository: /nowhere/at/all", "status says more"},
+		}, "", "", "git: not a git repository: /nowhere/at/all", "status shows the details"},
 		"detached": {func() string {
 			dir := committed()
 			git(t, dir, "checkout", "-q", "--detach")

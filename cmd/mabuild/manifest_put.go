@@ -184,7 +184,7 @@ func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1
 
 // putIndex stores an index that was put together.
 func (a *app) putIndex(ctx context.Context, ref string, idx v1.ImageIndex) error {
-	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "use --type docker if all images are Docker's", "")
+	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker if all images are Docker's", "")
 }
 
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {

@@ -244,7 +244,7 @@ func TestInspectTellsDoublesApart(t *testing.T) {
 			t.Errorf("no %q in %s", want, list)
 		}
 	}
-	if strings.Count(list, "for its platform") != 2 || strings.Contains(list, "runs nowhere") {
+	if strings.Count(list, "for its platform") != 2 || strings.Contains(list, "An artifact, not") {
 		t.Error(list)
 	}
 	report := b.want(0, "inspect", "--json", b.ref)

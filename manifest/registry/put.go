@@ -237,7 +237,7 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	case e.has("MANIFEST_INVALID"):
 		e.Err = because(fmt.Sprintf("the registry does not accept this manifest of type %s", d.MediaType), e.Err)
 	case e.Status == http.StatusForbidden && names && known:
-		e.hint = e.Hint() + ", or does not allow the tag to be overwritten: push to another tag"
+		e.hint = e.Hint() + "; or, if the tag cannot be overwritten, push to another tag"
 	}
 	return &e
 }
