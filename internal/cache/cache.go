@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -22,6 +21,8 @@ import (
 
 	"github.com/gofrs/flock"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/verify"
 )
 
 // ErrCorrupt is returned by a read that met bytes other than the digest's.
@@ -120,8 +121,8 @@ func (c *Cache) Size(h v1.Hash) (int64, error) {
 }
 
 // Get opens h's file and returns it with its size; fs.ErrNotExist if there is
-// none. The reader returns [ErrCorrupt] in place of io.EOF, and drops the file,
-// when what it read is not h's.
+// none. The reader returns [ErrCorrupt] in place of the last bytes, and drops the file,
+// when it is not h's.
 func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
 	size, err := c.Size(h)
 	if err != nil {
@@ -131,11 +132,11 @@ func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	hasher, err := v1.Hasher(h.Algorithm)
+	r, err := verify.NewReader(f, h, size)
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	return &verified{file: f, hash: hasher, want: h.Hex}, size, nil
+	return &verified{f, r}, size, nil
 }
 
 // Bytes returns what h's file holds, at most limit bytes of it; a larger or a
@@ -167,15 +168,14 @@ func (c *Cache) Put(h v1.Hash, r io.Reader) error {
 		return err
 	}
 	defer f.Cleanup()
-	hasher, err := v1.Hasher(h.Algorithm)
+	v, err := verify.NewReader(r, h, -1)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.MultiWriter(f, hasher), r); err != nil {
-		return err
-	}
-	if hex.EncodeToString(hasher.Sum(nil)) != h.Hex {
+	if _, err := io.Copy(f, v); errors.Is(err, verify.ErrMismatch) {
 		return ErrCorrupt
+	} else if err != nil {
+		return err
 	}
 	return f.Commit(h)
 }
@@ -263,18 +263,14 @@ func (c *Cache) record(kind, key string) string {
 // embeds no file: what can be read past Read would not be checked.
 type verified struct {
 	file *os.File
-	hash hash.Hash
-	want string
+	r    *verify.Reader
 }
 
 func (v *verified) Read(p []byte) (int, error) {
-	n, err := v.file.Read(p)
-	if n > 0 {
-		_, _ = v.hash.Write(p[:n]) // a hash never fails
-	}
-	if err == io.EOF && hex.EncodeToString(v.hash.Sum(nil)) != v.want {
+	n, err := v.r.Read(p)
+	if errors.Is(err, verify.ErrMismatch) {
 		_ = os.Remove(v.file.Name()) // the next reader finds nothing rather than this
-		return n, ErrCorrupt
+		err = ErrCorrupt
 	}
 	return n, err
 }

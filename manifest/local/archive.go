@@ -282,7 +282,7 @@ func (t tarWriter) blob(ctx context.Context, b blob) error {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
-	v, err := verify(ctx, r, b.desc)
+	v, err := verifying(ctx, r, b.desc)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (f *fetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := verify(f.ctx, r, d)
+	v, err := verifying(f.ctx, r, d)
 	if err != nil {
 		_ = r.Close()
 		return nil, err

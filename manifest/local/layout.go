@@ -194,7 +194,7 @@ func (l *Layout) store(ctx context.Context, b blob) error {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
-	v, err := verify(ctx, r, b.desc)
+	v, err := verifying(ctx, r, b.desc)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
 		return false
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
-	v, err := verify(ctx, r, d)
+	v, err := verifying(ctx, r, d)
 	if err != nil {
 		return false
 	}

@@ -2,30 +2,25 @@ package local
 
 import (
 	"context"
-	"encoding/hex"
+	"errors"
 	"fmt"
-	"hash"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/verify"
 )
 
 // A verified reader hands on what it reads and ends with an error of
 // [manifest.ErrMismatch] rather than io.EOF when that is not what want says.
 type verified struct {
-	ctx  context.Context
-	r    io.Reader
-	want v1.Descriptor
-	hash hash.Hash
-	got  int64
+	ctx context.Context
+	r   *verify.Reader
 }
 
-func verify(ctx context.Context, r io.Reader, want v1.Descriptor) (*verified, error) {
-	hasher, err := v1.Hasher(want.Digest.Algorithm)
-	if err != nil {
-		return nil, err
-	}
-	return &verified{ctx: ctx, r: r, want: want, hash: hasher}, nil
+func verifying(ctx context.Context, r io.Reader, want v1.Descriptor) (*verified, error) {
+	v, err := verify.NewReader(r, want.Digest, want.Size)
+	return &verified{ctx, v}, err
 }
 
 func (v *verified) Read(p []byte) (int, error) {
@@ -33,18 +28,8 @@ func (v *verified) Read(p []byte) (int, error) {
 		return 0, context.Cause(v.ctx)
 	}
 	n, err := v.r.Read(p)
-	_, _ = v.hash.Write(p[:n]) // a hash never fails
-	v.got += int64(n)
-	if v.got > v.want.Size {
-		return 0, mismatch("%s has more than %d bytes", v.want.Digest, v.want.Size)
-	}
-	if err == io.EOF {
-		if v.got != v.want.Size {
-			return n, mismatch("%s has %d of %d bytes", v.want.Digest, v.got, v.want.Size)
-		}
-		if is := hex.EncodeToString(v.hash.Sum(nil)); is != v.want.Digest.Hex {
-			return n, mismatch("%s: the content has digest %s", v.want.Digest, is)
-		}
+	if errors.Is(err, verify.ErrMismatch) {
+		err = mismatch("%w", err)
 	}
 	return n, err
 }
@@ -65,7 +50,7 @@ func small(ctx context.Context, open func() (io.ReadCloser, error), d v1.Descrip
 		return nil, err
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
-	v, err := verify(ctx, r, d)
+	v, err := verifying(ctx, r, d)
 	if err != nil {
 		return nil, err
 	}

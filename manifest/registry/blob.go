@@ -3,9 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
-	"hash"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/verify"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -218,44 +217,21 @@ func (b blob) reader() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	hasher, err := v1.Hasher(b.Digest.Algorithm)
+	v, err := verify.NewReader(inner, b.Digest, b.Size)
 	if err != nil {
 		_ = inner.Close()
 		return nil, err
 	}
-	return &verifyingReader{ReadCloser: inner, hash: hasher, want: b.Descriptor}, nil
+	return &part{Reader: mismatches{v}, Closer: inner}, nil
 }
 
-// verifyingReader holds what it reads against a descriptor.
-type verifyingReader struct {
-	io.ReadCloser
-	hash hash.Hash
-	want v1.Descriptor
-	got  int64
-}
+// mismatches makes the errors of a [verify.Reader] those of a manifest.
+type mismatches struct{ io.Reader }
 
-func (p *verifyingReader) Read(b []byte) (int, error) {
-	n, err := p.ReadCloser.Read(b)
-	_, _ = p.hash.Write(b[:n]) // a hash never fails
-	p.got += int64(n)
-	switch {
-	case err != nil && err != io.EOF:
-		return 0, err // its last bytes may be the wrong ones
-	case p.got > p.want.Size, err == io.EOF && p.got < p.want.Size:
-		return 0, mismatch("blob %s: its size differs from %d", p.want.Digest, p.want.Size)
-	case n == 0 || p.got < p.want.Size:
-		return n, err
-	case hex.EncodeToString(p.hash.Sum(nil)) != p.want.Digest.Hex:
-		return 0, mismatch("blob %s: its content has another digest", p.want.Digest)
+func (r mismatches) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if errors.Is(err, verify.ErrMismatch) {
+		err = mismatch("blob %w", err)
 	}
-	if err == nil { // a client that has sent all bytes asks for no more
-		_, err = io.ReadFull(p.ReadCloser, make([]byte, 1))
-	}
-	if err == nil {
-		return 0, mismatch("blob %s: its size is not %d", p.want.Digest, p.want.Size)
-	}
-	if err == io.EOF {
-		return n, err
-	}
-	return 0, err
+	return n, err
 }
