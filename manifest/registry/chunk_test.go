@@ -86,7 +86,7 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 			n := narrow{limit: one.limit, least: one.least, status: one.status}
 			host := n.start(t, r)
 			c := client(t)
-			layer := must(random.Layer(3*mega+12345, types.OCILayer))(t)
+			layer := must(random.Layer(3*mega+12345, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 			err := c.Carry(t.Context(), host+"/app:v1", layer)
 			if one.wrong {
 				if err == nil || !strings.Contains(err.Error(), fmt.Sprint(one.status)) || !strings.Contains(hintOf(err), "client_max_body_size") {
@@ -109,7 +109,7 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 					t.Errorf("a chunk of %d bytes", size)
 				}
 			}
-			other := must(random.Layer(2*mega, types.OCILayer))(t)
+			other := must(random.Layer(2*mega, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 			if err := c.Carry(t.Context(), host+"/other:v1", other); err != nil || n.denied != denied {
 				t.Errorf("%v, %d more chunks were refused", err, n.denied-denied)
 			}

@@ -218,7 +218,7 @@ func TestPutChunked(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	for _, status := range []int{404, 405, 411, 413, 415, 416} {
 		r.Reset()
-		layer := must(random.Layer(300_000, types.OCILayer))(t)
+		layer := must(random.Layer(300_000, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 		times := 1
 		if status == http.StatusNotFound {
 			times = 2 // once may be the session's age

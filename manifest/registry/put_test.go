@@ -228,7 +228,7 @@ func TestPutWrongBytes(t *testing.T) {
 		func(b []byte) []byte { return b[:len(b)-1] },
 		func(b []byte) []byte { return append(b, 0) },
 	} {
-		layer := must(random.Layer(100_000, types.OCILayer))(t)
+		layer := must(random.Layer(100_000, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 		err := client(t).Carry(t.Context(), r.Host+"/app:v1", twisted{layer, change})
 		if !errors.Is(err, manifest.ErrMismatch) {
 			t.Errorf("got %v, want a mismatch", err)
