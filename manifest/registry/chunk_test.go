@@ -66,6 +66,7 @@ func (n *narrow) start(t *testing.T, r *regtest.Registry) string {
 // A chunk that is too large is halved until it passes, and what was learnt holds for the
 // host and the rest of the run.
 func TestChunksThatAreTooLarge(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	const mega = 1 << 20
 	for name, one := range map[string]struct {
@@ -120,6 +121,7 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 // A layer that comes from another registry is read in parts as it is sent, and not from
 // its beginning for each chunk.
 func TestChunksOfAnotherRegistry(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]regtest.Options{"ranges": {}, "no ranges": {NoRanges: true}} {
 		t.Run(name, func(t *testing.T) {
 			source, target := regtest.Start(t, o), regtest.Start(t, regtest.Options{})

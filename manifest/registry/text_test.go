@@ -83,6 +83,7 @@ func (endless) Read(p []byte) (int, error) {
 // An answer to HEAD that lacks a digest, a length or both is made up for by a GET,
 // and one that denies HEAD alone, too.
 func TestHalfAnAnswerToHEAD(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 500, 1, "amd64", "arm64")
 	put(t, client(t), r.Host+"/app:v1", idx)
