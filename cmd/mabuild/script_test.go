@@ -46,12 +46,19 @@ func TestMain(m *testing.M) {
 // itself. A push aims at 32 MiB, which this program exceeds before it has begun, more so
 // under the race detector: half of the time of the tests went into collecting. What
 // measures memory runs mabuild without it.
+//
+// Under the race detector a program sleeps for a second before it ends, unless GORACE says
+// otherwise. The scripts start a thousand.
 type roomy struct{ *testing.M }
 
-const memoryLimit = "GOMEMLIMIT"
+const memoryLimit, raceOptions = "GOMEMLIMIT", "GORACE"
 
 func (r roomy) Run() int {
-	if err := os.Setenv(memoryLimit, "off"); err != nil {
+	err := os.Setenv(memoryLimit, "off")
+	if os.Getenv(raceOptions) == "" {
+		err = errors.Join(err, os.Setenv(raceOptions, "atexit_sleep_ms=0"))
+	}
+	if err != nil {
 		panic(err)
 	}
 	return r.M.Run()
@@ -92,6 +99,7 @@ func params(t *testing.T, dir string) testscript.Params {
 			env.Setenv("MABUILD_CACHE_KEY", "of the scripts") // whose home lies in the tree that they build
 			env.Setenv("SOURCE", repository)
 			env.Setenv(memoryLimit, os.Getenv(memoryLimit))
+			env.Setenv(raceOptions, os.Getenv(raceOptions))
 			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator))
 			env.Setenv("BIN", bin) // has mabuild and nothing else
 			env.Values["registries"] = map[string]*regtest.Registry{}
