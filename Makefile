@@ -12,7 +12,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test race check lint figures e2e bench golden chaos nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test race check lint figures e2e bench golden faults random walk chaos nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,14 +23,16 @@ build: ## build bin/mabuild
 demo: build ## publish examples/hello for six platforms to a registry of its own, and run it
 	./examples/demo.sh $(BIN)/mabuild
 
-# In CI this is the one run of the tests, under the race detector.
+# In CI this is the one run of the tests, under the race detector. Both take fixed seeds, and
+# strike with each fault at one moment.
 test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
 	$(if $(CI),,$(GO) test -timeout 30m ./...)
 
-# What measures memory runs without the detector, which takes many times as much.
+# What measures memory runs without the detector, which takes many times as much. Without
+# atexit_sleep_ms each program that has the detector sleeps for a second before it ends.
 race: $(BIN)/judge
 	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs
-	MABUILD_FAULTS=whole MABUILD_STEPS=300 $(GO) test -race -timeout 60m ./...
+	GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 30m ./...
 
 # Docker's own registry, which judges what we push.
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
@@ -70,13 +72,20 @@ bench: build ## measure, beside plain go build, and beside ko when it is on PATH
 golden: $(BIN)/judge ## accept the present output as the expected one
 	$(GO) test ./cmd/mabuild ./internal/config -update
 
-chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
-	$(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
+faults: $(BIN)/judge ## each fault at the first, the middle and the last request, under the race detector
+	MABUILD_FAULTS=whole GORACE=atexit_sleep_ms=0 $(GO) test -race -count 1 -timeout 1h ./internal/regtest/faults
 
-nightly: $(BIN)/judge ## what takes long: chaos, 2,000 steps of the random walk, two minutes of each fuzz target
-	MABUILD_STEPS=2000 $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
-	$(MAKE) chaos
-	$(MAKE) fuzz FUZZTIME=2m
+random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED gives one
+	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -count 1 -timeout 1h ./...
+
+walk: $(BIN)/judge ## 2,000 random steps between builds, of which none may remember what is wrong
+	MABUILD_SEED=$(or $(MABUILD_SEED),random) MABUILD_STEPS=$(or $(MABUILD_STEPS),2000) $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
+
+chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
+	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
+
+nightly: $(BIN)/judge ## faults, random, walk, chaos and fuzz, as a table; docs/nightly.md keeps it
+	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
 	$(GO) build -o $(BIN)/peers/ ./cmd/mabuild

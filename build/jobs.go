@@ -17,15 +17,19 @@ const perJob = 1 << 30
 // links, and waits at times for a file or a process: as many as there are cores leave
 // a sixth of them idle, a second one on a single core costs a twentieth.
 func defaultJobs() int {
-	jobs := jobsFor(runtime.GOMAXPROCS(0))
-	if memory, ok := availableMemory(); ok {
+	memory, ok := availableMemory()
+	return jobsFor(runtime.GOMAXPROCS(0), memory, ok)
+}
+
+// jobsFor is defaultJobs for a number of cores and what memory is available, if that is
+// known.
+func jobsFor(cores int, memory int64, known bool) int {
+	jobs := (5*cores + 2) / 4
+	if known {
 		jobs = min(jobs, int(memory/perJob))
 	}
 	return max(jobs, 1)
 }
-
-// jobsFor is what defaultJobs wants on a machine with memory enough.
-func jobsFor(cores int) int { return (5*cores + 2) / 4 }
 
 // processes is how many processes each of the compilers that run at once may
 // start: together twice the cores, so that one's link leaves none idle, and not

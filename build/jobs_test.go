@@ -13,15 +13,39 @@ func TestProcessesFillTheCoresAndNotTheirSquare(t *testing.T) {
 			t.Errorf("%d at once: %d processes each, want %d", atOnce, got, want)
 		}
 	}
-	if jobs := defaultJobs(); jobs < 1 || jobs > 10 {
-		t.Errorf("%d jobs on 8 cores", jobs)
-	}
 }
 
 func TestMoreJobsThanCoresUnlessThereIsOne(t *testing.T) {
 	for cores, want := range map[int]int{1: 1, 2: 3, 3: 4, 4: 5, 8: 10, 64: 80} {
-		if got := jobsFor(cores); got != want {
+		if got := jobsFor(cores, 0, false); got != want {
 			t.Errorf("%d jobs on %d cores, want %d", got, cores, want)
 		}
+	}
+}
+
+// Each job has a gigabyte of the memory that is available, and there is always one job.
+func TestJobsFitIntoMemory(t *testing.T) {
+	const gigabyte = 1 << 30
+	for memory, want := range map[int64]int{100 * gigabyte: 10, 10 * gigabyte: 10, 10*gigabyte - 1: 9, 3*gigabyte + 1: 3, gigabyte: 1, gigabyte - 1: 1, 0: 1} {
+		if got := jobsFor(8, memory, true); got != want {
+			t.Errorf("%d jobs on 8 cores with %d bytes, want %d", got, memory, want)
+		}
+	}
+}
+
+// The default is made of the cores and the memory of this machine, whose other programs
+// may take or give back memory between two looks.
+func TestDefaultJobs(t *testing.T) {
+	cores := runtime.GOMAXPROCS(8)
+	defer runtime.GOMAXPROCS(cores)
+	before, known := availableMemory()
+	got := defaultJobs()
+	after, _ := availableMemory()
+	if known != (runtime.GOOS == "linux") || known && before <= 0 {
+		t.Errorf("%d bytes are available, known: %t", before, known)
+	}
+	least, most := jobsFor(8, min(before, after), known), jobsFor(8, max(before, after), known)
+	if got < least || got > most {
+		t.Errorf("%d jobs, want %d to %d", got, least, most)
 	}
 }

@@ -17,19 +17,17 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/regtest"
 )
 
 // Whatever is done to the sources, a result that comes without the compiler is
 // the one that the compiler would give. MABUILD_STEPS says how long to try.
 func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
-	steps, seed := 60, time.Now().UnixNano()
+	steps, seed := 60, regtest.Seed(t)
 	if n, err := strconv.Atoi(os.Getenv("MABUILD_STEPS")); err == nil {
 		steps = n
 	}
-	if n, err := strconv.ParseInt(os.Getenv("MABUILD_SEED"), 10, 64); err == nil {
-		seed = n
-	}
-	t.Logf("MABUILD_SEED=%d MABUILD_STEPS=%d", seed, steps)
+	t.Logf("%d steps with seed %d", steps, seed)
 	w, cache, claims, broken := newWorld(t, seed), t.TempDir(), 0, 0
 	for i := range steps {
 		what := w.step()

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -56,8 +57,9 @@ func TestAssemblyIsDeterministic(t *testing.T) {
 	}
 	s := shelved(t, images)
 	var first v1.Hash
+	chance := rand.New(rand.NewPCG(uint64(regtest.Seed(t)), 0))
 	for range 20 {
-		rand.Shuffle(len(refs), func(i, j int) { refs[i], refs[j] = refs[j], refs[i] })
+		chance.Shuffle(len(refs), func(i, j int) { refs[i], refs[j] = refs[j], refs[i] })
 		idx, err := manifest.Assembly{Items: items(refs...)}.Create(t.Context(), s)
 		if err != nil {
 			t.Fatal(err)

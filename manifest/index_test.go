@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -18,7 +19,7 @@ import (
 // child is a random image for a platform; "" has none.
 func child(t *testing.T, key string, mediaType types.MediaType) manifest.Child {
 	t.Helper()
-	img, err := random.Image(64, 1)
+	img, err := random.Image(64, 1, random.WithSource(regtest.Source(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/claim"
 )
 
 // aged opens a cache that holds two files, two records and two directories, which were
@@ -141,8 +143,81 @@ func TestPruneHeedsNoDeadRun(t *testing.T) {
 	}
 }
 
-// Who enters while another prunes waits; where nothing can be locked nothing is removed.
+// A questioned context calls when whenever it is asked whether it has ended.
+type questioned struct {
+	context.Context
+	when func()
+}
+
+func (q questioned) Err() error {
+	q.when()
+	return q.Context.Err()
+}
+
+// A run that enters while another process prunes waits until everything is removed, and
+// a prune waits for a run that is entering.
 func TestPruneAndEnterWaitForEachOther(t *testing.T) {
+	c, dir := aged(t)
+	gate := filepath.Join(dir, "runs", "gate")
+	entering := claim.Lock(gate)
+	if ok, err := entering.TryRLock(); err != nil || !ok { // as a run does while it enters
+		t.Fatal(ok, err)
+	}
+	soon := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(t.Context(), 2*claim.Patience)
+	}
+	ctx, cancel := soon()
+	defer cancel()
+	if freed, err := c.Prune(ctx, 0); !errors.Is(err, context.DeadlineExceeded) || freed != 0 {
+		t.Errorf("pruned %d bytes while a run was entering: %v", freed, err)
+	}
+	if got := has(t, c, dir); got != "one two " {
+		t.Errorf("there is %q while a run is entering", got)
+	}
+	if err := entering.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Prune asks its context before each removal. The first question comes before the gate.
+	var entered sync.WaitGroup
+	questions := 0
+	during := questioned{t.Context(), func() {
+		questions++
+		if questions == 1 {
+			return
+		}
+		other := open(t, dir)
+		ctx, cancel := soon()
+		defer cancel()
+		if leave, err := other.Hold(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			leave()
+			t.Errorf("entered before removal %d: %v", questions-1, err)
+		}
+		if questions > 2 {
+			return
+		}
+		entered.Go(func() {
+			leave, err := other.Hold(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			defer leave()
+			if got := has(t, other, dir); got != "" {
+				t.Errorf("there is %q when a run has waited for the prune", got)
+			}
+		})
+	}}
+	if freed, err := c.Prune(during, 0); err != nil || freed == 0 {
+		t.Errorf("pruned %d bytes, %v", freed, err)
+	}
+	entered.Wait()
+	if questions < 3 {
+		t.Errorf("the context was asked %d times", questions)
+	}
+}
+
+// Where nothing can be locked, or the context has ended, nothing is removed.
+func TestPruneThatCannotLockRemovesNothing(t *testing.T) {
 	c, dir := aged(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -10,10 +10,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Image makes an image of random layers for linux/arch, each of size bytes.
+// Image makes an image of random layers for linux/arch, each of size bytes. A test gets
+// the same images in the same order each time it runs with the same [Seed].
 func Image(t testing.TB, arch string, size int64, layers int) v1.Image {
 	t.Helper()
-	img, err := random.Image(size, int64(layers))
+	img, err := random.Image(size, int64(layers), random.WithSource(Source(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +25,7 @@ func Image(t testing.TB, arch string, size int64, layers int) v1.Image {
 // size bytes.
 func OnBase(t testing.TB, base v1.Image, arch string, size int64) v1.Image {
 	t.Helper()
-	own, err := random.Layer(size, types.DockerLayer)
+	own, err := random.Layer(size, types.DockerLayer, random.WithSource(Source(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,17 +7,11 @@
 package regtest
 
 import (
-	"bufio"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,9 +44,8 @@ type Registry struct {
 	Host string
 
 	options Options
+	program string // of the judge
 	judge   *url.URL
-	process *exec.Cmd
-	stdin   io.Closer
 	server  *httptest.Server
 	toJudge *http.Transport
 	closed  chan struct{}
@@ -92,9 +85,11 @@ func New(o Options) (*Registry, error) {
 		return nil, err
 	}
 	r := &Registry{options: o, closed: make(chan struct{}), tokens: map[string]issued{}, toJudge: &http.Transport{MaxIdleConnsPerHost: 64}}
-	if err := r.startJudge(program); err != nil {
+	address, err := judgeOf(program).open(o.Dir)
+	if err != nil {
 		return nil, err
 	}
+	r.program, r.judge = program, &url.URL{Scheme: "http", Host: address}
 	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
 	r.server.Config.ConnContext = withConn
 	r.server.Config.ConnState = r.connState
@@ -125,10 +120,7 @@ func (r *Registry) Close() error {
 	r.server.CloseClientConnections()
 	r.server.Close()
 	r.toJudge.CloseIdleConnections()
-	err := r.stdin.Close()
-	timer := time.AfterFunc(5*time.Second, func() { _ = r.process.Process.Kill() })
-	defer timer.Stop()
-	return errors.Join(err, r.process.Wait())
+	return judgeOf(r.program).close(r.judge.Host)
 }
 
 // closing begins to close, and reports whether that was begun before.
@@ -142,56 +134,4 @@ func (r *Registry) closing() bool {
 		close(r.closed)
 		return false
 	}
-}
-
-func (r *Registry) startJudge(program string) error {
-	var args []string
-	if r.options.Dir != "" {
-		args = append(args, "-dir", r.options.Dir)
-	}
-	r.process = exec.Command(program, args...) // it ends with its stdin
-	r.process.Stderr = os.Stderr
-	stdin, err := r.process.StdinPipe()
-	if err != nil {
-		return err
-	}
-	stdout, err := r.process.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := r.process.Start(); err != nil {
-		return err
-	}
-	r.stdin = stdin
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return errors.Join(fmt.Errorf("the judge does not say where it listens: %w", err), stdin.Close(), r.process.Wait())
-	}
-	r.judge = &url.URL{Scheme: "http", Host: strings.TrimSpace(line)}
-	return nil
-}
-
-// findJudge returns the judge's program.
-func findJudge() (string, error) {
-	if program, ok := os.LookupEnv("MABUILD_JUDGE"); ok {
-		return program, nil
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.Contains(string(mod), "module github.com/mabuild/mabuild\n") {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("regtest: not inside the module and MABUILD_JUDGE is not set")
-		}
-	}
-	program := filepath.Join(dir, "bin", "judge")
-	if _, err := os.Stat(program); err != nil {
-		return "", fmt.Errorf("regtest: no judge; `make test` builds it: %w", err)
-	}
-	return program, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/internal/serve"
 )
 
@@ -54,7 +55,7 @@ func tag(t *testing.T, text string) name.Tag {
 
 func randomImage(t *testing.T) v1.Image {
 	t.Helper()
-	img, err := random.Image(1000, 1)
+	img, err := random.Image(1000, 1, random.WithSource(regtest.Source(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

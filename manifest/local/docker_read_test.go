@@ -16,12 +16,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 )
 
 // What we write for docker load we read back, whole.
 func TestDockerArchiveIsASource(t *testing.T) {
-	img, err := random.Image(300, 3)
+	img, err := random.Image(300, 3, random.WithSource(regtest.Source(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func TestDockerArchiveTypes(t *testing.T) {
 // docker save writes what is there twice as a link, of either kind. A link that leads
 // nowhere, to itself or out of the archive is nothing.
 func TestDockerArchiveOfLinks(t *testing.T) {
-	img, err := random.Image(300, 3)
+	img, err := random.Image(300, 3, random.WithSource(regtest.Source(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

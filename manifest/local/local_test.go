@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"math/rand"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -19,11 +21,17 @@ import (
 // makeImage makes an OCI image for a platform with two layers of size bytes.
 func makeImage(t testing.TB, platformText string, size int64) v1.Image {
 	t.Helper()
+	return makeImageOf(t, regtest.Source(t), platformText, size)
+}
+
+// makeImageOf is makeImage with the source of chance that the layers are made of.
+func makeImageOf(t testing.TB, source rand.Source, platformText string, size int64) v1.Image {
+	t.Helper()
 	p, err := platform.Parse(platformText)
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := random.Image(size, 2)
+	img, err := random.Image(size, 2, random.WithSource(source))
 	if err != nil {
 		t.Fatal(err)
 	}

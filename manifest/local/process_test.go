@@ -5,6 +5,8 @@ package local
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	legacy "math/rand"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,6 +18,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"go.uber.org/goleak"
+
+	"github.com/mabuild/mabuild/internal/regtest"
 )
 
 // writerEnv makes this test program a writer: DIR, then how many images, then
@@ -33,8 +37,11 @@ func TestMain(m *testing.M) {
 func writer(dir string, n int, prefix string) int {
 	t := &testing.T{}
 	l := &Layout{Dir: dir}
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(prefix))
+	source := legacy.NewSource(int64(hash.Sum64()))
 	for i := range n {
-		if err := l.Put(context.Background(), fmt.Sprintf("%s:%d", prefix, i), makeImage(t, "linux/amd64", 64<<10)); err != nil {
+		if err := l.Put(context.Background(), fmt.Sprintf("%s:%d", prefix, i), makeImageOf(t, source, "linux/amd64", 64<<10)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -93,7 +100,7 @@ func TestKilledWriter(t *testing.T) {
 	dir := t.TempDir()
 	l := &Layout{Dir: dir}
 	put(t, l, "first:0", makeImage(t, "linux/amd64", 100))
-	before := 1
+	before, chance := 1, rand.New(rand.NewPCG(uint64(regtest.Seed(t)), 0))
 	for round := range 15 {
 		cmd := startWriter(t, dir, 1000, fmt.Sprint("r", round))
 		for range 1000 { // until it is at work
@@ -102,7 +109,7 @@ func TestKilledWriter(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
+		time.Sleep(time.Duration(chance.IntN(20_000)) * time.Microsecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		im, err := l.index()

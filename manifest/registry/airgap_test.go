@@ -17,6 +17,7 @@ import (
 // An image with what refers to it and to its child goes from a registry into one
 // archive and from there to another registry, each under the same digest.
 func TestAirGap(t *testing.T) {
+	t.Parallel()
 	here, there := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 300, 1, "amd64", "arm64")
 	put(t, client(t), here.Host+"/app:v1", idx)

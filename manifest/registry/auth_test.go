@@ -20,6 +20,7 @@ import (
 var bearer = regtest.Options{User: "me", Password: "secret", Bearer: true}
 
 func TestBasic(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret"})
 	c := client(t)
 	c.Keychain = login{"me", "secret"}
@@ -39,6 +40,7 @@ func TestBasic(t *testing.T) {
 // One token does for a push, asked for with both rights at once; a mount adds
 // the right to pull from its source.
 func TestBearerTokens(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, bearer)
 	c := client(t)
 	c.Keychain = login{"me", "secret"}
@@ -88,6 +90,7 @@ func statuses(r *regtest.Registry) map[int]int {
 // Tokens that end in the middle of a push, soon or by the server's whim, are
 // replaced, also for a request that has a body.
 func TestTokensEnd(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]regtest.Options{
 		"short life": {TokenLife: time.Second}, "no life": {TokenLife: time.Millisecond},
 	} {
@@ -134,6 +137,7 @@ func TestTokensEnd(t *testing.T) {
 }
 
 func TestWrongCredentials(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]regtest.Options{"basic": {User: "me", Password: "secret"}, "bearer": bearer} {
 		for _, given := range []login{{}, {"me", "wrong"}} {
 			t.Run(name+" "+given.user, func(t *testing.T) {
@@ -164,6 +168,7 @@ func TestWrongCredentials(t *testing.T) {
 
 // A registry that is never content is asked twice.
 func TestChallengeLoop(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, bearer)
 	c := client(t)
 	c.Keychain = login{"me", "secret"}
@@ -180,6 +185,7 @@ func TestChallengeLoop(t *testing.T) {
 // Credentials go to no token server that the rules do not allow: another port of
 // the same host is the same host, another host is not.
 func TestEvilRealm(t *testing.T) {
+	t.Parallel()
 	evil := regtest.StartEvil(t)
 	elsewhere := strings.Replace(evil.URL, "127.0.0.1", "localhost", 1)
 	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true, Realm: elsewhere + "/token"})
@@ -208,6 +214,7 @@ func TestEvilRealm(t *testing.T) {
 
 // Neither a redirect nor a Location carries credentials elsewhere.
 func TestEvilRedirect(t *testing.T) {
+	t.Parallel()
 	evil := regtest.StartEvil(t)
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		for _, path := range []string{"/manifests/", "/blobs/", "/uploads/"} {
@@ -234,6 +241,7 @@ func TestEvilRedirect(t *testing.T) {
 
 // A keychain that does not answer in time is an error of credentials.
 func TestKeychainFails(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, bearer)
 	c := client(t)
 	c.Keychain = broken{}
@@ -250,6 +258,7 @@ func (broken) Resolve(authn.Resource) (authn.Authenticator, error) {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]regtest.Options{"open": {}, "basic": {User: "me", Password: "secret"}, "bearer": bearer} {
 		t.Run(name, func(t *testing.T) {
 			r := regtest.Start(t, o)
@@ -298,6 +307,7 @@ func TestLoginAtAWebPage(t *testing.T) {
 
 // An identity token is exchanged by POST and never sent to the registry.
 func TestIdentityToken(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, bearer)
 	c := client(t)
 	c.Keychain = identity("secret")
@@ -320,6 +330,7 @@ func TestIdentityToken(t *testing.T) {
 
 // A token server that knows no POST gets the identity token as a password.
 func TestIdentityTokenByGet(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{http.StatusNotFound, http.StatusMethodNotAllowed} {
 		r := regtest.Start(t, bearer)
 		r.Inject(regtest.Fault{Method: "POST", Path: "^/token", Status: status, Times: -1})

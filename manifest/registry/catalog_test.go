@@ -15,6 +15,7 @@ import (
 )
 
 func TestRepositories(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true})
 	c := &registry.Client{Keychain: login{"me", "secret"}, Sleep: (&naps{}).sleep}
 	for _, repo := range []string{"c/d", "e"} {
@@ -65,6 +66,7 @@ func TestListingIsBounded(t *testing.T) {
 }
 
 func TestRepositoriesUnlisted(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, status := range []int{400, 401, 403, 404, 405, 501} {
 		r.Reset()

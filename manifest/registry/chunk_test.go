@@ -66,6 +66,7 @@ func (n *narrow) start(t *testing.T, r *regtest.Registry) string {
 // A chunk that is too large is halved until it passes, and what was learnt holds for the
 // host and the rest of the run.
 func TestChunksThatAreTooLarge(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	const mega = 1 << 20
 	for name, one := range map[string]struct {
@@ -86,7 +87,7 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 			n := narrow{limit: one.limit, least: one.least, status: one.status}
 			host := n.start(t, r)
 			c := client(t)
-			layer := must(random.Layer(3*mega+12345, types.OCILayer))(t)
+			layer := must(random.Layer(3*mega+12345, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 			err := c.Carry(t.Context(), host+"/app:v1", layer)
 			if one.wrong {
 				if err == nil || !strings.Contains(err.Error(), fmt.Sprint(one.status)) || !strings.Contains(hintOf(err), "client_max_body_size") {
@@ -109,7 +110,7 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 					t.Errorf("a chunk of %d bytes", size)
 				}
 			}
-			other := must(random.Layer(2*mega, types.OCILayer))(t)
+			other := must(random.Layer(2*mega, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 			if err := c.Carry(t.Context(), host+"/other:v1", other); err != nil || n.denied != denied {
 				t.Errorf("%v, %d more chunks were refused", err, n.denied-denied)
 			}
@@ -120,6 +121,7 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 // A layer that comes from another registry is read in parts as it is sent, and not from
 // its beginning for each chunk.
 func TestChunksOfAnotherRegistry(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]regtest.Options{"ranges": {}, "no ranges": {NoRanges: true}} {
 		t.Run(name, func(t *testing.T) {
 			source, target := regtest.Start(t, o), regtest.Start(t, regtest.Options{})

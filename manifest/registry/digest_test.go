@@ -59,6 +59,7 @@ func sha512Of(body []byte) string { return fmt.Sprintf("sha512:%x", sha512.Sum51
 // A registry may name everything by the algorithm that it likes. What is written,
 // compared and verified is the sha256 that was asked for.
 func TestRegistryOfAnotherAlgorithm(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 300, 1, "amd64", "arm64")
 	for name, digest := range map[string]func([]byte) string{
@@ -104,6 +105,7 @@ func TestRegistryOfAnotherAlgorithm(t *testing.T) {
 
 // A sha512 that is wrong is refused, and so is content that is not what a sha256 asked for.
 func TestWrongDigestOfAnotherAlgorithm(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -127,6 +129,7 @@ func TestWrongDigestOfAnotherAlgorithm(t *testing.T) {
 
 // The answer to a PUT is lost, and the registry is asked whether it arrived.
 func TestLostAnswerOfAnotherAlgorithm(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	var puts atomic.Int32

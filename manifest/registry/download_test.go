@@ -21,6 +21,7 @@ import (
 
 // A download goes on where it was cut; one bit that is wrong is an error.
 func TestGetFaults(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	const size = 2 << 20
 	img := regtest.Image(t, "amd64", size, 1)
@@ -83,6 +84,7 @@ func TestGetFaults(t *testing.T) {
 // Once the last byte is there it does not matter how the answer ends: nothing that is
 // not there is asked for.
 func TestGetWithoutAnEnd(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 200_000, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -118,6 +120,7 @@ func TestGetWithoutAnEnd(t *testing.T) {
 
 // A range that is not the one asked for is not taken.
 func TestWrongRange(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 200_000, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -144,6 +147,7 @@ func TestWrongRange(t *testing.T) {
 
 // Retry-After is kept to, by everybody; too long a wait is not begun.
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	put(t, client(t), r.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
 	for _, one := range []struct {

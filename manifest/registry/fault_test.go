@@ -34,6 +34,7 @@ var kinds = []struct{ name, method, path string }{
 // A request that fails once or three times costs time; one that always fails
 // ends the push with what was asked, and the tag as it was.
 func TestPutTemporary(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	ref := r.Host + "/app:v1"
 	old := regtest.RandomIndex(t, 500, 1, "amd64")
@@ -100,6 +101,7 @@ func patient() *registry.Client {
 
 // An upload that is cut anywhere arrives, at most two more sendings.
 func TestPutCut(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	const size = 2 << 20
 	for name, action := range cuts {
@@ -140,6 +142,7 @@ func TestPutCut(t *testing.T) {
 
 // A connection that is cut again and again gets there as long as it gets on.
 func TestPutCutOften(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 10<<20, 1)
 	c := patient()
@@ -155,6 +158,7 @@ func TestPutCutOften(t *testing.T) {
 
 // An answer that is lost is found again by a HEAD.
 func TestPutAnswerLost(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, kind := range kinds {
 		for name, action := range cuts {
@@ -175,6 +179,7 @@ func TestPutAnswerLost(t *testing.T) {
 
 // A registry of immutable tags refuses what it has already.
 func TestImmutableTag(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 500, 1, "amd64")
 	r.Inject(
@@ -193,6 +198,7 @@ func TestImmutableTag(t *testing.T) {
 
 // A registry that is slow to see what it has is believed the fifth time.
 func TestPutUnknownParts(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	unknown := `{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"}]}`
 	for _, times := range []int{1, 3} {
@@ -215,10 +221,11 @@ func TestPutUnknownParts(t *testing.T) {
 // A registry, or what stands before it, that does not take a blob in one piece
 // gets it in chunks.
 func TestPutChunked(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, status := range []int{404, 405, 411, 413, 415, 416} {
 		r.Reset()
-		layer := must(random.Layer(300_000, types.OCILayer))(t)
+		layer := must(random.Layer(300_000, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 		times := 1
 		if status == http.StatusNotFound {
 			times = 2 // once may be the session's age
@@ -235,6 +242,7 @@ func TestPutChunked(t *testing.T) {
 
 // When the context ends, uploads in flight are closed.
 func TestPutCancelled(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Times: -1, Action: regtest.Stall})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -17,6 +17,7 @@ import (
 )
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{TLS: true})
 	ca := must(r.CA(t.TempDir()))(t)
 	img := regtest.Image(t, "amd64", 5000, 2)
@@ -49,6 +50,7 @@ func TestTLS(t *testing.T) {
 // A host that answered TLS is not spoken to in plain http, whatever its
 // certificate or its redirects say.
 func TestNeverBackToHTTP(t *testing.T) {
+	t.Parallel()
 	evil := regtest.StartEvil(t)
 	r := regtest.Start(t, regtest.Options{TLS: true})
 	c := client(t)
@@ -68,6 +70,7 @@ func TestNeverBackToHTTP(t *testing.T) {
 // A mirror is read in the host's place; one that lacks something or is down is
 // passed by, and nothing is written to it.
 func TestMirrors(t *testing.T) {
+	t.Parallel()
 	origin, mirror := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	img, only := regtest.Image(t, "amd64", 5000, 2), regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), origin.Host+"/app:v1", img)
@@ -106,6 +109,7 @@ func TestMirrors(t *testing.T) {
 
 // The log of a push tells what moved and holds no secret.
 func TestLog(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, bearer)
 	h := &records{}
 	c := client(t)

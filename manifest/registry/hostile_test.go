@@ -133,6 +133,7 @@ func TestHostileManifests(t *testing.T) {
 
 // Sizes that no content has are refused before anything is read.
 func TestHostileSizes(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, size := range []string{"-1", "-9223372036854775808", "9223372036854775807", "629145600"} {
 		r.Reset()

@@ -12,6 +12,7 @@ import (
 // Clients that have their limits in common ask nobody whom one of them was told to
 // leave alone; others do.
 func TestLimitsInCommon(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	put(t, client(t), r.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
 	r.Reset()

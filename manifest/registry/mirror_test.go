@@ -16,6 +16,7 @@ import (
 // A mirror with a path has the repositories of the host below that path. Each request to
 // it says which host is meant, and none to the host itself does.
 func TestMirrorBelowAPath(t *testing.T) {
+	t.Parallel()
 	origin := regtest.Start(t, regtest.Options{})
 	mirror := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true})
 	idx := regtest.RandomIndex(t, 5000, 1, "amd64", "arm64")
@@ -74,6 +75,7 @@ func TestMirrorBelowAPath(t *testing.T) {
 
 // What is no host with a path is refused before anything is asked.
 func TestMirrorsThatAreNone(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, mirror := range []string{"https://a.b", "a.b/../c", "a.b/", "me@a.b/c", "a.b/c?d=e", "a.b/c#d", "", "/c", "a.b//c", "a.b/./c", "a.b:70000", "a.b:0/c"} {
 		c := client(t)

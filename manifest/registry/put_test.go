@@ -26,6 +26,7 @@ import (
 // config), HEAD and PUT a child, PUT of the index and HEAD of the tag; pushed
 // again, HEAD of the tag and of each child.
 func TestPutCost(t *testing.T) {
+	t.Parallel()
 	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	c := client(t)
 	idx := program(t, basesAt(t, c, bases.Host+"/base:1"), 3000)
@@ -59,6 +60,7 @@ func TestPutCost(t *testing.T) {
 // PUT a blob, PUT a child, PUT of the index. Children are not asked for whose
 // configs are not there.
 func TestFreshPushCost(t *testing.T) {
+	t.Parallel()
 	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	c := client(t)
 	idx := program(t, basesAt(t, c, bases.Host+"/base:1"), 3000)
@@ -75,6 +77,7 @@ func TestFreshPushCost(t *testing.T) {
 // Under another tag that is new, what is there costs its config's HEAD and its
 // own; a child that somebody deleted is sent again.
 func TestFreshTagOfWhatIsThere(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 500, 1, five...)
 	putImages(t, client(t), r.Host+"/app", "v1", idx)
@@ -120,6 +123,7 @@ func putImages(t *testing.T, c *registry.Client, repo, tag string, idx v1.ImageI
 // On the base's own registry its layers are mounted: one request each, and not a
 // byte of them is read.
 func TestPutMounts(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	c := client(t)
 	idx := program(t, basesAt(t, c, r.Host+"/base:1"), 3000)
@@ -134,6 +138,7 @@ func TestPutMounts(t *testing.T) {
 // A registry that refuses to mount opens an upload instead, which is used; it is
 // not asked to mount from there again.
 func TestPutMountRefused(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, status := range []int{401, 403, 404, 500} {
 		c := client(t)
@@ -147,6 +152,7 @@ func TestPutMountRefused(t *testing.T) {
 }
 
 func TestCarryThenPut(t *testing.T) {
+	t.Parallel()
 	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	c := client(t)
 	images := basesAt(t, c, bases.Host+"/base:1")
@@ -171,6 +177,7 @@ func TestCarryThenPut(t *testing.T) {
 
 // An upload that Prepare opened and nobody used is closed.
 func TestPrepareReleases(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	_, release, err := client(t).Prepare(t.Context(), r.Host+"/app:v1")
 	if err != nil {
@@ -183,6 +190,7 @@ func TestPrepareReleases(t *testing.T) {
 
 // A child that somebody deleted behind a tag is stored again.
 func TestPutHeals(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 500, 1, five...)
 	ref := r.Host + "/app:v1"
@@ -201,6 +209,7 @@ func TestPutHeals(t *testing.T) {
 // Whatever fails, the tag names the old index until everything below the new one
 // is there.
 func TestTagMovesLast(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	ref := r.Host + "/app:v1"
 	before := regtest.RandomIndex(t, 500, 1, five...)
@@ -222,13 +231,14 @@ func TestTagMovesLast(t *testing.T) {
 
 // Bytes that are not the digest's are never whole on the transport.
 func TestPutWrongBytes(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, change := range []func([]byte) []byte{
 		func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
 		func(b []byte) []byte { return b[:len(b)-1] },
 		func(b []byte) []byte { return append(b, 0) },
 	} {
-		layer := must(random.Layer(100_000, types.OCILayer))(t)
+		layer := must(random.Layer(100_000, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 		err := client(t).Carry(t.Context(), r.Host+"/app:v1", twisted{layer, change})
 		if !errors.Is(err, manifest.ErrMismatch) {
 			t.Errorf("got %v, want a mismatch", err)
@@ -267,6 +277,7 @@ func (l twisted) Compressed() (io.ReadCloser, error) {
 
 // A layer stays known however others wrap it.
 func TestMountThroughWrapping(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	c := client(t)
 	base := basesAt(t, c, r.Host+"/base:1")["amd64"]
@@ -281,6 +292,7 @@ func TestMountThroughWrapping(t *testing.T) {
 // With one permit a host, a blob that is read from the host it is written to
 // still gets there, and a token may be needed meanwhile.
 func TestOnePermit(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true, TokenLife: time.Second})
 	c := client(t)
 	c.Keychain, c.MaxPerHost = login{"me", "secret"}, 1
@@ -297,6 +309,7 @@ func TestOnePermit(t *testing.T) {
 // A child whose content is not at hand must be in the registry; that it is not
 // there is no missing source.
 func TestPutChildWithoutContent(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	d := must(manifest.Describe(img))(t)
@@ -339,6 +352,7 @@ func TestPutMountTurnsIntoUpload(t *testing.T) {
 // Closing a session is no last word while the run goes on: it waits as everything
 // else does for a registry that wants to be left in peace, whoever was told so.
 func TestSessionsAreClosedAfterThePause(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	told := func(seconds string) http.Header { return http.Header{"Retry-After": {seconds}} }
 	r.Inject(

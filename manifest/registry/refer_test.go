@@ -58,6 +58,7 @@ func referrersOf(t *testing.T, host, repo string, subject manifest.Content) []st
 // subject: one question after the API a run, GET and PUT of the list. What is listed
 // costs a look at the list, and in the same run nothing.
 func TestReferrerIsListed(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -88,6 +89,7 @@ func TestReferrerIsListed(t *testing.T) {
 // A tag that is to name a referrer moves when the referrer is listed, and not before:
 // one PUT more than by digest.
 func TestTagOfAReferrerMovesLast(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -110,6 +112,7 @@ func TestTagOfAReferrerMovesLast(t *testing.T) {
 // Of many that refer to one subject at the same time none is lost, whatever they
 // are.
 func TestReferrersAtOnce(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 100, 1, "amd64")
 	put(t, client(t), r.Host+"/app:v1", idx)
@@ -134,6 +137,7 @@ func TestReferrersAtOnce(t *testing.T) {
 // What the tag names is kept only if it is a list of referrers, and of that only what
 // is still there.
 func TestReferrersTagIsTaken(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -203,6 +207,7 @@ func TestReferrerByAPI(t *testing.T) {
 
 // All pages of a list of referrers are read, and no more than anybody has.
 func TestReferrersByPage(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	page := func(from, n int) string {
 		list := make([]map[string]any, n)
@@ -244,6 +249,7 @@ func TestReferrersByPage(t *testing.T) {
 // Of several referrers that are put at once one asks whether there is the API, as
 // long as nobody knows.
 func TestOneAsksForTheReferrersAPI(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	c := client(t)
 	subjects := make([]v1.Image, 6)
@@ -270,6 +276,7 @@ func TestOneAsksForTheReferrersAPI(t *testing.T) {
 
 // Found tells what this run stored from what was there before.
 func TestFound(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	ref := by(r, "app", digestOf(t, img))

@@ -22,6 +22,7 @@ var refusals = []int{400, 402, 403, 405, 406, 409, 410, 411, 412, 413, 414, 415,
 // since it was read elsewhere, and what is there already is found by a GET where the
 // registry answers that.
 func TestTargetThatDoesNotSay(t *testing.T) {
+	t.Parallel()
 	source, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 300, 1, "amd64", "arm64")
 	put(t, client(t), source.Host+"/app:v1", idx)
@@ -71,6 +72,7 @@ func TestTargetThatDoesNotSay(t *testing.T) {
 // A child that was deleted behind a tag is sent again by a target that refuses HEAD,
 // though the cache has it.
 func TestCacheSaysNothingOfATarget(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 300, 1, "amd64", "arm64")
 	c := client(t)
@@ -99,6 +101,7 @@ func TestCacheSaysNothingOfATarget(t *testing.T) {
 // What a refusal says: nothing, which is neither that something is missing nor, but for
 // 401 and 403, that credentials are.
 func TestUnanswered(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	for _, status := range append([]int{401, 404, 408, 429, 500}, refusals...) {
 		r.Reset()
@@ -115,6 +118,7 @@ func TestUnanswered(t *testing.T) {
 // A registry that redirects HEAD of a blob to a store whose address is signed for GET
 // alone is not waited for: the blob is sent.
 func TestHeadOfABlobIsRedirected(t *testing.T) {
+	t.Parallel()
 	r, evil := regtest.Start(t, regtest.Options{}), regtest.StartEvil(t)
 	evil.Answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }
 	r.Inject(regtest.Fault{Method: "HEAD", Path: "/blobs/", Status: 307, Times: -1, Header: http.Header{"Location": {evil.URL}}})

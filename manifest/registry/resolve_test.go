@@ -16,6 +16,7 @@ import (
 // An image that is copied, resolved at both sides first, costs one HEAD of the tag
 // at each side and one GET; when it is there already, the two HEADs alone.
 func TestResolvedOnce(t *testing.T) {
+	t.Parallel()
 	from, to := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	src, dst := from.Host+"/app:v1", to.Host+"/copy/app:v1"
 	img := regtest.Image(t, "amd64", 500, 2)
@@ -66,6 +67,7 @@ func resolve(t *testing.T, c *registry.Client, ref string) string {
 // A run reads what it resolved, though the tag moves meanwhile; only where that is
 // gone it reads what the tag names now. A digest that is cached costs nothing.
 func TestResolvedThenRead(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	ref := r.Host + "/app:v1"
 	before, after := regtest.Image(t, "amd64", 100, 1), regtest.Image(t, "amd64", 100, 1)
@@ -98,6 +100,7 @@ func TestResolvedThenRead(t *testing.T) {
 
 // What a mirror says of a tag is not what the registry says: the target is asked.
 func TestMirrorsWordIsNotRemembered(t *testing.T) {
+	t.Parallel()
 	r, mirror := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), mirror.Host+"/app:v1", img)
@@ -112,6 +115,7 @@ func TestMirrorsWordIsNotRemembered(t *testing.T) {
 
 // A tag whose PUT failed is asked for again: it may have moved all the same.
 func TestForgottenAfterFailure(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	ref := r.Host + "/app:v1"
 	before, after := regtest.Image(t, "amd64", 100, 1), regtest.Image(t, "amd64", 100, 1)

@@ -16,6 +16,7 @@ import (
 
 // What go-containerregistry pushes we read, and it is what was pushed.
 func TestGetOfTheirs(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 70_000, 3, "amd64", "arm64")
 	if err := remote.WriteIndex(must(name.ParseReference(r.Judge()+"/theirs:1"))(t), idx); err != nil {
@@ -33,6 +34,7 @@ func TestGetOfTheirs(t *testing.T) {
 
 // With a cache a tag costs a HEAD and a digest nothing.
 func TestGetCached(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	idx := regtest.RandomIndex(t, 500, 1, "amd64")
 	put(t, client(t), r.Host+"/app:v1", idx)
@@ -62,6 +64,7 @@ func TestGetCached(t *testing.T) {
 }
 
 func TestResolve(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	put(t, client(t), r.Host+"/app:v1", img)
@@ -95,6 +98,7 @@ func TestResolve(t *testing.T) {
 }
 
 func TestTags(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 100, 1)
 	c := client(t)

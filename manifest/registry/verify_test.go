@@ -15,6 +15,7 @@ import (
 // With Verify a blob that somebody deleted behind an existing tag is found and
 // stored again, and the manifests above it are left alone.
 func TestVerifyHealsBlobs(t *testing.T) {
+	t.Parallel()
 	for name, content := range map[string]manifest.Content{
 		"index": regtest.RandomIndex(t, 500, 1, "amd64", "arm64"), "image": regtest.Image(t, "amd64", 500, 2),
 	} {
@@ -52,6 +53,7 @@ func TestVerifyHealsBlobs(t *testing.T) {
 
 // With Verify a child whose content is not at hand is read where it is.
 func TestVerifyReadsInPlace(t *testing.T) {
+	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 500, 2)
 	put(t, client(t), by(r, "app", digestOf(t, img)), img)
@@ -69,6 +71,7 @@ func TestVerifyReadsInPlace(t *testing.T) {
 // A mirror that gives wrong bytes, for a manifest, a config or a layer, is asked no
 // more: the next place answers, and a blob that goes elsewhere is sent anew.
 func TestMirrorLies(t *testing.T) {
+	t.Parallel()
 	origin, mirror, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 50_000, 1)
 	put(t, client(t), origin.Host+"/app:v1", img)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mabuild/mabuild/internal/regtest"
 )
 
 // count returns what the environment says, or n.
@@ -30,11 +32,11 @@ func count(t *testing.T, key string, n int) int {
 	return n
 }
 
-// dice returns a source of chance whose seed is told, and can be given.
+// dice returns a source of chance. The seed is [regtest.Seed]'s.
 func dice(t *testing.T) *rand.Rand {
 	t.Helper()
-	seed := count(t, "MABUILD_CHAOS_SEED", int(time.Now().UnixNano()%1e9))
-	t.Logf("MABUILD_CHAOS_SEED=%d", seed)
+	seed := regtest.Seed(t, "-tags", "chaos")
+	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(uint64(seed), 0))
 }
 

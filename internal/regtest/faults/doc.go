@@ -1,6 +1,6 @@
 // Package faults has no code but tests: what may go wrong between a push and a
-// registry, each at the first, the middle and the last request that it can strike,
-// each followed by a clean run. Without MABUILD_FAULTS=whole, which CI has, each is
-// struck at one of the three in turn. After both the registry itself is asked whether
-// the tag is old or new, and whole (docs/reliability.md).
+// registry, each fault at one of the requests that it can strike, followed by a clean
+// run. Which of them depends on the place of the fault in a list: the first, the middle
+// or the last. MABUILD_FAULTS=whole strikes at all three. After both runs the registry
+// itself is asked whether the tag is old or new, and whole (docs/reliability.md).
 package faults

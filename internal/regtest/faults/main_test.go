@@ -61,6 +61,7 @@ type bench struct {
 	*regtest.Registry
 	cases  atomic.Int32
 	counts map[string]int // of requests, by what matches them
+	turn   int            // of the next case: each takes another moment
 	ca     string         // of a registry with TLS
 }
 

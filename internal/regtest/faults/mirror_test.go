@@ -159,9 +159,8 @@ func (l leg) where(r route) *bench {
 	return r.to
 }
 
-// moments are the first, the middle and the last request of a leg in a copy without
-// faults.
-func (r route) moments(t *testing.T, l leg, old, next v1.ImageIndex) []int {
+// count counts the requests of a leg in a copy without faults.
+func (r route) count(t *testing.T, l leg, old, next v1.ImageIndex) int {
 	t.Helper()
 	repo := fmt.Sprintf("count%d", r.to.cases.Add(1))
 	r.prepare(t, repo, old, next)
@@ -179,18 +178,24 @@ func (r route) moments(t *testing.T, l leg, old, next v1.ImageIndex) []int {
 	}
 	r.from.Reset()
 	r.to.Reset()
-	return struckAt(n)
+	return n
 }
 
-// strikes copies while each of the faults strikes each moment of l, and holds what
-// must hold: the target is old or new and whole, and a clean run finishes the work.
+// strikes copies while each of the faults strikes the first, the middle and the last
+// request of l, or one of them in turn, and holds what must hold: the target is old or
+// new and whole, and a clean run finishes the work.
 func (r route) strikes(t *testing.T, l leg, size int64, faults ...kase) {
 	t.Helper()
 	old, next := program(t, 300), program(t, size)
-	for _, nth := range r.moments(t, l, old, next) {
-		for _, k := range faults {
-			r.strike(t, l, k, nth, old, next)
+	n := r.count(t, l, old, next)
+	for _, k := range faults {
+		for _, nth := range struckAt(n, r.to.turn) {
+			t.Run(k.name(nth), func(t *testing.T) {
+				regtest.Repeat(t)
+				r.strike(t, l, k, nth, old, next)
+			})
 		}
+		r.to.turn++
 	}
 }
 
@@ -298,8 +303,7 @@ func TestMirrorFlippedBit(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	old, next := program(t, 300), program(t, 300)
 	for _, l := range legs[2:4] {
-		n := r.moments(t, l, old, next)
-		for nth := 1; nth <= n[len(n)-1]; nth++ {
+		for nth := 1; nth <= r.count(t, l, old, next); nth++ {
 			repo := fmt.Sprintf("flip%d", r.to.cases.Add(1))
 			r.prepare(t, repo, old, next)
 			r.from.Inject(regtest.Fault{Method: l.method, Path: l.path, Nth: nth, Times: -1, Phase: regtest.Down, After: 60, Action: regtest.Flip})

@@ -61,21 +61,24 @@ func TestPullFaults(t *testing.T) {
 			}{regtest.Fault{Phase: regtest.Down, After: after, Action: action}, done})
 		}
 	}
-	for _, one := range cases {
-		for _, read := range reads {
-			for _, nth := range struckAt(read.n) {
-				b.Reset()
-				one.fault.Method, one.fault.Path, one.fault.Nth = "GET", read.path, nth
-				b.Inject(one.fault)
-				c, _ := b.client()
-				if _, err := c.Resolve(t.Context(), b.Host+"/app:v1"); err != nil { // so that there is a token
-					t.Fatal(err)
-				}
-				err := pull(t.Context(), c, b.Host+"/app:v1")
-				if !one.want.holds(err) {
-					t.Errorf("%s %d %s: %v", read.name, nth, kase{fault: one.fault}, err)
-				}
-				b.checkError(t, err, "app")
+	for i, one := range cases {
+		for j, read := range reads {
+			for _, nth := range struckAt(read.n, i+j) {
+				t.Run(read.name+" "+kase{fault: one.fault}.name(nth), func(t *testing.T) {
+					regtest.Repeat(t)
+					b.Reset()
+					one.fault.Method, one.fault.Path, one.fault.Nth = "GET", read.path, nth
+					b.Inject(one.fault)
+					c, _ := b.client()
+					if _, err := c.Resolve(t.Context(), b.Host+"/app:v1"); err != nil { // so that there is a token
+						t.Fatal(err)
+					}
+					err := pull(t.Context(), c, b.Host+"/app:v1")
+					if !one.want.holds(err) {
+						t.Errorf("%s %d %s: %v", read.name, nth, kase{fault: one.fault}, err)
+					}
+					b.checkError(t, err, "app")
+				})
 			}
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +67,20 @@ type kase struct {
 	new   bool // the tag names nothing before
 	size  int64
 	least time.Duration // that the run waits
+}
+
+// name is k in the name of a test: what a request meets that strikes the nth one.
+func (k kase) name(nth int) string {
+	f := k.fault
+	moment := []string{"before", "up", "answer", "down"}[f.Phase]
+	action := []string{"status", "close", "abort", "stall", "slow", "flip"}[f.Action]
+	if f.Action == regtest.Respond {
+		action = fmt.Sprint("status ", f.Status)
+	}
+	if v := f.Header.Get("Retry-After"); v != "" {
+		action += " retry-after"
+	}
+	return strings.ReplaceAll(fmt.Sprintf("%s %s %d, %d times, at request %d", action, moment, f.After, f.Times, nth), " ", "_")
 }
 
 func (k kase) String() string {
@@ -171,25 +184,22 @@ func (b *bench) checkError(t *testing.T, err error, repo string) {
 	}
 }
 
-// turn counts the cases, so that each takes another moment.
-var turn atomic.Int64
-
-// struckAt is which of n requests are struck: the first, the middle and the last, or
-// one of them in turn where MABUILD_FAULTS does not ask for the whole.
-func struckAt(n int) []int {
+// struckAt is which of n requests the case of this number strikes: the first, the middle
+// and the last, or one of them where MABUILD_FAULTS does not ask for the whole.
+func struckAt(n, number int) []int {
 	if n == 0 {
 		return nil
 	}
 	all := slices.Compact([]int{1, (n + 1) / 2, n})
 	if os.Getenv("MABUILD_FAULTS") != "whole" {
-		at := int(turn.Add(1)) % len(all)
+		at := number % len(all)
 		return all[at : at+1]
 	}
 	return all
 }
 
-// moments calls try for the first, the middle and the last request that a push
-// makes and that match.
+// moments runs try as a test for the first, the middle and the last request that a push
+// makes and that match, or for one of them: its turn depends on the cases before.
 func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	t.Helper()
 	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new, k.first)
@@ -197,9 +207,13 @@ func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 		b.counts[key] = b.count(t, k)
 	}
 	n := b.counts[key]
-	for _, nth := range struckAt(n) {
-		try(t, nth)
+	for _, nth := range struckAt(n, b.turn) {
+		t.Run(k.name(nth), func(t *testing.T) {
+			regtest.Repeat(t)
+			try(t, nth)
+		})
 	}
+	b.turn++
 	if n == 0 {
 		t.Errorf("a push makes no %s %s", k.fault.Method, k.fault.Path)
 	}
@@ -273,29 +287,42 @@ func TestPushCut(t *testing.T) {
 	}
 }
 
+// refusals are the statuses of answers that say no, or nothing of use.
+var refusals = []int{200, 204, 400, 401, 403, 404, 405, 409, 411, 413, 415, 416, 418, 501}
+
+// refusal is how a push ends that always gets this status to a request of this kind.
+func refusal(kind string, status int) outcome {
+	head := strings.HasPrefix(kind, "HEAD ")
+	switch {
+	case status == 401:
+		return credentials
+	case kind == "HEAD blob" && status == 200:
+		return content // the size is not that of the blob
+	case head && status == 200:
+		return done // the answer lacks a digest: what is asked for may be there or not
+	case head && status == 204:
+		return refusedByRegistry // no registry answers so
+	case head:
+		return done // a refusal says nothing of what is there
+	case status == 403, kind == "token" && status == 400:
+		return credentials
+	}
+	return refusedByRegistry
+}
+
 // Answers that say no, or nothing of use, end in an error that is clear, or in a
 // way round.
 func TestPushRefused(t *testing.T) {
-	wants := map[int]outcome{
-		400: refusedByRegistry, 401: either, 403: credentials, 404: either, 405: either, 409: either,
-		411: either, 413: either, 415: either, 416: either, 501: either, 200: either, 204: either, 418: either,
-	}
 	for _, kind := range requests {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			b := start(t, regtest.Options{})
-			for status, want := range wants {
-				switch {
-				case kind.name == "token" && status == 400:
-					want = credentials
-				case kind.method == "HEAD" && status >= 400 && status != 401:
-					want = done // a refusal says nothing of what is there
-				}
+			for _, status := range refusals {
 				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: -1, Header: http.Header{"Content-Type": {"text/html"}}}
 				if status != 204 {
 					fault.Body = []string{"", "<html>\x1b[31m\r\nplease log in</html>", `{"errors":[{"code":"DENIED","message":"no\r\n\u001b[31m\u202e"}]}`}[status%3]
 				}
-				k := kase{fault: fault, want: want, cut: status < 300}
+				k := kase{fault: fault, want: refusal(kind.name, status), cut: status < 300}
 				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
 			}
 		})

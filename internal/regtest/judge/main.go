@@ -4,10 +4,20 @@
 //
 // It prints the address that it listens on as its first line on stdout and ends
 // when its stdin does, so that no test can leave it behind.
+//
+// With -many it starts no registry of its own. It reads commands, one a line, and
+// answers each with a line:
+//
+//	open [DIR]     starts a registry, and prints its address
+//	close ADDRESS  ends that registry, and prints "closed" when no request is left
+//
+// A registry shares the process with the others, and nothing else.
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +25,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
@@ -31,17 +43,74 @@ func main() {
 	dir := flag.String("dir", "", "store in this directory; in memory if empty")
 	htpasswd := flag.String("htpasswd", "", "demand Basic credentials of this file (bcrypt)")
 	verbose := flag.Bool("v", false, "log to stderr")
+	many := flag.Bool("many", false, "read commands that open and close registries")
 	flag.Parse()
-	if err := run(*address, *dir, *htpasswd, *verbose); err != nil {
+	if !*verbose {
+		logrus.SetOutput(io.Discard)
+	}
+	var err error
+	if *many {
+		err = obey(os.Stdin)
+	} else {
+		err = run(*address, *dir, *htpasswd)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "judge:", err)
 		os.Exit(1)
 	}
 }
 
-func run(address, dir, htpasswd string, verbose bool) error {
-	if !verbose {
-		logrus.SetOutput(io.Discard)
+// run runs one registry until stdin ends.
+func run(address, dir, htpasswd string) error {
+	r, err := open(address, dir, htpasswd)
+	if err != nil {
+		return err
 	}
+	fmt.Println(r.address)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return r.close()
+}
+
+// obey carries out commands until they end.
+func obey(commands io.Reader) error {
+	registries := map[string]*registry{}
+	lines := bufio.NewScanner(commands)
+	for lines.Scan() {
+		command, argument, _ := strings.Cut(lines.Text(), " ")
+		switch command {
+		case "open":
+			r, err := open("127.0.0.1:0", argument, "")
+			if err != nil {
+				return err
+			}
+			registries[r.address] = r
+			fmt.Println(r.address)
+		case "close":
+			r, ok := registries[argument]
+			if !ok {
+				return fmt.Errorf("no registry listens on %q", argument)
+			}
+			delete(registries, argument)
+			if err := r.close(); err != nil {
+				return err
+			}
+			fmt.Println("closed")
+		default:
+			return fmt.Errorf("unknown command %q", command)
+		}
+	}
+	return lines.Err()
+}
+
+// A registry listens from open to close.
+type registry struct {
+	address string
+	server  *http.Server
+	served  chan error
+	serving sync.WaitGroup // requests
+}
+
+func open(address, dir, htpasswd string) (*registry, error) {
 	config := &configuration.Configuration{
 		Storage: configuration.Storage{
 			"inmemory":    nil,
@@ -63,22 +132,38 @@ func run(address, dir, htpasswd string, verbose bool) error {
 
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fmt.Println(listener.Addr())
-	server := &http.Server{
-		Handler:           handlers.NewApp(context.Background(), config),
+	r := &registry{address: listener.Addr().String(), served: make(chan error, 1)}
+	app := handlers.NewApp(context.Background(), config)
+	r.server = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			r.serving.Add(1)
+			defer r.serving.Done()
+			app.ServeHTTP(w, req)
+		}),
 		ReadHeaderTimeout: time.Minute,
+		ErrorLog:          log.New(io.Discard, "", 0),
 	}
-	if !verbose {
-		server.ErrorLog = log.New(io.Discard, "", 0)
+	go func() { r.served <- r.server.Serve(listener) }()
+	return r, nil
+}
+
+// close cuts all connections, and returns when no request is served any more.
+func (r *registry) close() error {
+	err := r.server.Close()
+	if served := <-r.served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
 	}
+	done := make(chan struct{})
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		_ = server.Close()
+		r.serving.Wait()
+		close(done)
 	}()
-	if err := server.Serve(listener); err != http.ErrServerClosed {
-		return err
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		err = errors.Join(err, fmt.Errorf("%s still serves a request", r.address))
 	}
-	return nil
+	return err
 }
