@@ -69,7 +69,7 @@ func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 	a.mu.Lock()
 	d, asked := a.asked[k.host.name]
 	a.mu.Unlock()
-	if !asked || k.token || k.url != nil && !a.w.ours(k) {
+	if !asked || k.kind == kindToken || k.url != nil && !a.w.ours(k) {
 		return "", nil
 	}
 	credentials, err := a.keychain.of(ctx, k)

@@ -99,11 +99,11 @@ func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
 // store makes r have b, once a run: mounted from a repository of the same host
 // that is known to have it, there already, or uploaded, which happens once a host.
 func (c *Client) store(ctx context.Context, r repository, b blob) error {
-	return ensure(ctx, &c.session.blobs, r.at(b.Digest), func() error {
+	return ensure(ctx, &c.session.exists.blobs, r.at(b.Digest), func() error {
 		if err := c.storeNow(ctx, r, b); err != nil {
 			return err
 		}
-		c.session.addOrigin(r, b.Digest)
+		c.session.exists.addOrigin(r, b.Digest)
 		return nil
 	})
 }
@@ -116,11 +116,11 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			return c.storeAlone(ctx, r, b)
 		}
 		led := false
-		_, err := share(ctx, c.session.uploads.Do, origin{r.host.name, b.Digest}, func() (struct{}, error) {
+		_, err := share(ctx, c.session.exists.uploads.Do, origin{r.host.name, b.Digest}, func() (struct{}, error) {
 			led = true
 			err := c.storeAlone(ctx, r, b)
 			if err == nil {
-				c.session.addOrigin(r, b.Digest)
+				c.session.exists.addOrigin(r, b.Digest)
 			}
 			return struct{}{}, err
 		})
@@ -145,7 +145,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 		}
 	}
 	there, err := false, error(nil)
-	if !c.session.wasMissing(r.at(b.Digest)) {
+	if !c.session.exists.missing.remove(r.at(b.Digest)) {
 		there, _, err = c.has(ctx, r, b)
 	}
 	if there || err != nil {
@@ -156,7 +156,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 		return err
 	}
 	if opened == nil {
-		opened = c.takeUpload(r)
+		opened = c.session.openUploads.take(r)
 	}
 	return c.upload(ctx, r, b, opened)
 }
@@ -188,7 +188,7 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered
 // leads to an upload, for which some registries open a session at once.
 func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *uploadSession) {
 	k := r.request(http.MethodPost, "blobs/uploads/")
-	k.ref, k.once, k.opens = b.Digest.String(), true, true
+	k.ref, k.policy = b.Digest.String(), noRetry|opensSession
 	k.query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
 	k.scopes = append(c.scopes(r), "repository:"+from.name+":pull")
 	k.want = []int{http.StatusCreated, http.StatusAccepted}
@@ -203,9 +203,9 @@ func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted
 	switch s := statusOf(err); {
 	case ctx.Err() != nil:
 	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // that may be said of r
-		c.session.flag(&c.session.noMount, from.key()+" "+r.name)
+		c.session.hosts.noMount.add(from.key() + " " + r.name)
 	default:
-		c.session.flag(&c.session.noMount, from.key())
+		c.session.hosts.noMount.add(from.key())
 	}
 	return false, opened
 }

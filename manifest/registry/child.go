@@ -12,7 +12,7 @@ import (
 
 // byDigest stores content that is at hand under its digest.
 func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
-	return ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error {
+	return ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error {
 		if img, ok := content.(v1.Image); ok {
 			if stored, err := c.pushFresh(ctx, r, d, img); stored || err != nil {
 				return err
@@ -27,7 +27,7 @@ func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, co
 // if this run never asked for it, or had to store it.
 func (c *Client) Found(ref string) bool {
 	r, err := c.parse(ref)
-	return err == nil && c.session.flagged(&c.session.found, r.String())
+	return err == nil && c.session.exists.found.has(r.String())
 }
 
 // pushFresh stores img by digest where a tag that names nothing yet is to name it. The
@@ -35,7 +35,7 @@ func (c *Client) Found(ref string) bool {
 // of an artifact, whose config is everybody's: without that the image cannot be whole,
 // and is sent without being asked for. It reports whether that was so.
 func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, img v1.Image) (bool, error) {
-	if !c.session.flagged(&c.session.emptyTag, r.key()) {
+	if !c.session.tags.empty.has(r.key()) {
 		return false, nil
 	}
 	m, err := img.Manifest()
@@ -48,7 +48,7 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 		sign = layerOf(func() (v1.Layer, error) { return img.LayerByDigest(d.Digest) }, d)
 	}
 	at := r.at(sign.Digest)
-	if _, done := c.session.blobs.Get(at); done {
+	if _, done := c.session.exists.blobs.Get(at); done {
 		return false, nil
 	}
 	there, _, err := c.has(ctx, r, sign)
@@ -56,10 +56,10 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 		return false, err
 	}
 	if there {
-		c.session.blobs.Set(at, struct{}{})
+		c.session.exists.blobs.Set(at, struct{}{})
 		return false, nil
 	}
-	c.session.setMissing(at)
+	c.session.exists.missing.add(at)
 	return true, c.complete(ctx, r, d, img)
 }
 
@@ -67,7 +67,7 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 // to be there with it, but for the children of an index. content is asked for
 // only when it is needed.
 func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	return ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
+	return ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
 }
 
 // ensure asks for a child and stores it if it is not there, or if the registry does
@@ -85,7 +85,7 @@ func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, cont
 		return mismatch("%s: %d bytes in the registry, %d in its descriptor", r.by(d.Digest), found.Size, d.Size)
 	}
 	if there {
-		c.session.flag(&c.session.found, r.by(d.Digest).String())
+		c.session.exists.found.add(r.by(d.Digest).String())
 	}
 	if there && !d.MediaType.IsIndex() && !c.Verify {
 		return nil

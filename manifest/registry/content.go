@@ -33,7 +33,7 @@ func (c *Client) content(ctx context.Context, r repository, raw []byte, d v1.Des
 			return nil, err
 		}
 		for _, l := range append(m.Layers, m.Config) {
-			c.session.addOrigin(r, l.Digest)
+			c.session.exists.addOrigin(r, l.Digest)
 		}
 	}
 	return content, err
@@ -133,6 +133,6 @@ func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 func (r repository) blob(method string, h v1.Hash) *request {
 	k := r.request(method, "blobs/"+h.String())
 	k.ref, k.want = h.String(), []int{http.StatusOK}
-	k.content = method == http.MethodGet
+	k.kind = kindBlob
 	return k
 }

@@ -186,13 +186,13 @@ func (k *request) refusal(resp *http.Response) *Error {
 		e.Err = errors.New(text)
 	}
 	asks := k.method == http.MethodGet || k.method == http.MethodHead
-	e.missing = k.manifest && resp.StatusCode == http.StatusNotFound && asks
+	e.missing = (k.kind == kindManifest || k.kind == kindListing) && resp.StatusCode == http.StatusNotFound && asks
 	e.throttled = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden && limited(resp.Header, body)
 	if e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); e.throttled && e.wait == unsaid {
 		e.wait = parseReset(resp.Header, time.Now())
 	}
 	e.redirected = k.redirected(resp)
-	e.unanswered = asks && !k.token && !e.throttled && deniesQuestion(resp.StatusCode)
+	e.unanswered = asks && k.kind != kindToken && !e.throttled && deniesQuestion(resp.StatusCode)
 	if e.throttled && !e.redirected && e.wait <= longestPause { // also where nobody tries again
 		k.host.pause.extend(time.Now().Add(e.wait))
 	}
@@ -228,7 +228,7 @@ func (k *request) noEffect(resp *http.Response) *Error {
 // redirected reports whether resp came from a host that the request was redirected to.
 func (k *request) redirected(resp *http.Response) bool {
 	from := resp.Request.URL
-	return !k.token && !sameOrigin(from, k.host.base(from.Scheme))
+	return k.kind != kindToken && !sameOrigin(from, k.host.base(from.Scheme))
 }
 
 // limited reports whether a 403 means too many requests, as GitHub's does.

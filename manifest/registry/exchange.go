@@ -23,17 +23,17 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 		return nil, k.ended(err)
 	}
 	reserve := cmp.Or(k.host.QuotaReserve, w.reserve)
-	answered, ok := k.host.quotaBudget.reserve(k.pulls, reserve)
+	answered, ok := k.host.quotaBudget.reserve(k.pulls(), reserve)
 	if !ok {
 		leave()
 		return nil, k.reserved(reserve)
 	}
-	if k.opens {
+	if k.is(opensSession) {
 		ctx, leave = untilOpened(ctx, leave)
 	}
 	ctx, watch := newWatch(ctx, w.patience)
 	resp, err := w.follow(ctx, k, watch, authorization)
-	if k.token || err != nil || k.redirected(resp) {
+	if k.kind == kindToken || err != nil || k.redirected(resp) {
 		answered(nil)
 	} else {
 		answered(resp)
@@ -53,11 +53,11 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 // admit waits until the request may be sent, and returns how to give its permit back.
 func (w *transport) admit(ctx context.Context, k *request) (leave func(), err error) {
 	switch {
-	case k.detached:
+	case k.is(cleanup):
 		return func() {}, nil
-	case k.token: // asked for by one that may hold another permit
+	case k.kind == kindToken: // asked for by one that may hold another permit
 		return k.host.tokens.acquire(ctx)
-	case k.content:
+	case k.kind == kindBlob && k.method == http.MethodGet:
 		return k.host.pause.acquire(ctx, w.sleep, k.host.contents)
 	}
 	return k.host.pause.acquire(ctx, w.sleep, k.host.requests)
@@ -128,7 +128,7 @@ func (w *transport) follow(ctx context.Context, k *request, watch *watch, author
 // itself or a token server that may have its credentials: then they are sent,
 // and private addresses are fine.
 func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted bool, err error) {
-	if k.token {
+	if k.kind == kindToken {
 		return k.url, w.auth.trusts(k.host, k.url), nil
 	}
 	scheme, err := w.decide(ctx, k.host)
@@ -197,7 +197,7 @@ func redirectTarget(k *request, resp *http.Response, from *url.URL) (*url.URL, e
 		return nil, refuse(errors.New("a redirect without a location"))
 	case to.Scheme != "https" && (to.Scheme != "http" || from.Scheme == "https"):
 		return nil, refuse(fmt.Errorf("redirect from %s to %s", from.Scheme, clean(to.Scheme)))
-	case k.token:
+	case k.kind == kindToken:
 		return nil, refuse(errors.New("a token server must not redirect"))
 	}
 	to.User = nil

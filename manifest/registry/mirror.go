@@ -21,7 +21,7 @@ func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Resp
 		return c.transport.do(ctx, k)
 	}
 	mirrors := r.host.Mirrors
-	if c.session.flagged(&c.session.writes, r.key()) {
+	if c.session.writes.has(r.key()) {
 		mirrors = nil
 	}
 	for _, mirror := range mirrors {
@@ -71,7 +71,7 @@ func splitMirror(text string) (host, path string, err error) {
 // is meant (containerd, docs/hosts.md).
 func (k *request) through(h *host, r repository, path string) *request {
 	there := *k
-	there.host, there.once, there.header = h, true, k.header.Clone()
+	there.host, there.policy, there.header = h, noRetry, k.header.Clone()
 	if path != "" {
 		there.repo, there.path = path+"/"+r.name, path+"/"+k.path
 	}

@@ -55,8 +55,8 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 		return err
 	}
 	if now.Digest == d.Digest {
-		c.session.flag(&c.session.found, r.String())
-		c.session.manifests.Set(r.at(d.Digest), struct{}{})
+		c.session.exists.found.add(r.String())
+		c.session.exists.manifests.Set(r.at(d.Digest), struct{}{})
 		return c.repair(ctx, r.repository, content)
 	}
 	if err := c.fill(ctx, r.repository, content); err != nil {
@@ -66,11 +66,11 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 		return err
 	}
 	if err := c.putManifest(ctx, r, d, content); err != nil {
-		c.session.forget(r)
+		c.session.tags.forget(r)
 		return err
 	}
-	c.session.manifests.Set(r.at(d.Digest), struct{}{})
-	c.session.name(r, d)
+	c.session.exists.manifests.Set(r.at(d.Digest), struct{}{})
+	c.session.tags.set(r, d)
 	return nil
 }
 
@@ -85,7 +85,7 @@ func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, co
 	if subject, err := subjectOf(raw, &own); err != nil || subject == (v1.Hash{}) {
 		return err
 	}
-	err = ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
+	err = ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, conte
 		}
 		return c.byDigest(ctx, r, d, own)
 	case opaque.IsManifest():
-		return ensure(ctx, &c.session.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
+		return ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
 	}
 	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }
@@ -199,7 +199,7 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 // putOnce sends the manifest once.
 func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw []byte) error {
 	k := r.request(http.MethodPut, "manifests/"+r.identifier())
-	k.ref, k.once, k.scopes = r.identifier(), true, c.scopes(r.repository)
+	k.ref, k.policy, k.scopes = r.identifier(), noRetry, c.scopes(r.repository)
 	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
 	k.header.Set("Content-Type", string(d.MediaType))
 	k.body = bytesBody(raw)
@@ -209,7 +209,7 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	}
 	discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
-		c.session.hasAPI(r.repository)
+		c.session.hosts.hasAPI(r.repository)
 	}
 	switch named, wrong := stated(resp.Header, d.Digest); {
 	case wrong:
@@ -227,7 +227,7 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 		return err
 	}
 	e := *at
-	now, known := c.session.names(r)
+	now, known := c.session.tags.get(r)
 	names := r.tag != "" && (!known || now.Digest != (v1.Hash{})) // something, as far as is known
 	switch {
 	case r.tag != "" && e.fixed(names):
@@ -278,7 +278,7 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 		return false
 	}
 	k := r.manifest(http.MethodHead)
-	k.scopes, k.once = c.scopes(r.repository), true
+	k.scopes, k.policy = c.scopes(r.repository), noRetry
 	resp, err := c.transport.do(ctx, k)
 	if err != nil {
 		return false
@@ -307,7 +307,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 			return err
 		}
 		for _, d := range im.Manifests {
-			c.session.manifests.Forget(r.at(d.Digest))
+			c.session.exists.manifests.Forget(r.at(d.Digest))
 		}
 	case v1.Image:
 		all, err := blobsOf(own)
@@ -315,7 +315,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 			return err
 		}
 		for _, b := range all {
-			c.session.blobs.Forget(r.at(b.Digest))
+			c.session.exists.blobs.Forget(r.at(b.Digest))
 		}
 	}
 	return c.fill(ctx, r, content)

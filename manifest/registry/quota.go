@@ -162,7 +162,7 @@ func (k *request) reserved(reserve int) *Error {
 // moment is useless.
 func (e *Error) spent(k *request) {
 	q, until, ok := k.host.quotaBudget.left()
-	if !k.pulls || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {
+	if !k.pulls() || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {
 		return
 	}
 	e.final, e.until = true, until

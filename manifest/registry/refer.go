@@ -27,14 +27,14 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 		return err
 	}
 	listed := r.by(d.Digest).String() + " " + subject.String()
-	if c.session.flagged(&c.session.listed, listed) {
+	if c.session.exists.listed.has(listed) {
 		return nil
 	}
 	if err := c.learnAPI(ctx, r, subject); err != nil {
 		return err
 	}
-	if has, _ := c.session.api(r); !has {
-		leave, err := c.session.subjectLock(r.at(subject)).acquire(ctx)
+	if has, _ := c.session.hosts.api(r); !has {
+		leave, err := c.session.exists.subjectLock(r.at(subject)).acquire(ctx)
 		if err != nil {
 			return err
 		}
@@ -43,22 +43,22 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 			return err
 		}
 	}
-	c.session.flag(&c.session.listed, listed)
+	c.session.exists.listed.add(listed)
 	return nil
 }
 
 // learnAPI finds out whether r has the referrers API, unless that is known.
 // Of several at once who want to know, one asks.
 func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) error {
-	if _, known := c.session.api(r); known {
+	if _, known := c.session.hosts.api(r); known {
 		return nil
 	}
-	leave, err := c.session.subjectLock(contentKey{repository: r.host.name}).acquire(ctx)
+	leave, err := c.session.exists.subjectLock(contentKey{repository: r.host.name}).acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if _, known := c.session.api(r); known {
+	if _, known := c.session.hosts.api(r); known {
 		return nil
 	}
 	_, _, err = c.byAPI(ctx, r, subject)
@@ -163,10 +163,10 @@ func (c *Client) putList(ctx context.Context, at reference, list v1.IndexManifes
 	}
 	d := v1.Descriptor{MediaType: list.MediaType, Digest: is, Size: int64(len(raw))}
 	if err := c.putManifest(ctx, at, d, listing{d, raw}); err != nil {
-		c.session.forget(at)
+		c.session.tags.forget(at)
 		return err
 	}
-	c.session.name(at, d)
+	c.session.tags.set(at, d)
 	return nil
 }
 

@@ -95,16 +95,16 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 
 // byAPI asks the API. It returns false where the registry does not have it.
 func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list []manifest.Referrer, ok bool, err error) {
-	if has, known := c.session.api(r); known && !has {
+	if has, known := c.session.hosts.api(r); known && !has {
 		return nil, false, nil
 	}
 	list, err = c.askReferrers(ctx, r, subject)
 	switch {
 	case err == nil:
-		c.session.hasAPI(r)
+		c.session.hosts.hasAPI(r)
 		return list, true, nil
 	case unsupported(err):
-		c.session.lacksAPI(r, unheardOf(err))
+		c.session.hosts.lacksAPI(r, unheardOf(err))
 		return nil, false, nil
 	}
 	return nil, false, err

@@ -36,7 +36,7 @@ func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 // authoritative reports whether what is read in r comes from the registry itself: a
 // mirror speaks for itself alone.
 func (c *Client) authoritative(r repository) bool {
-	return len(r.host.Mirrors) == 0 || c.session.flagged(&c.session.writes, r.key())
+	return len(r.host.Mirrors) == 0 || c.session.writes.has(r.key())
 }
 
 // observed remembers that the image d is in r, where it was just read or asked for,
@@ -44,18 +44,18 @@ func (c *Client) authoritative(r repository) bool {
 // children would tell that it is whole.
 func (c *Client) observed(r repository, d v1.Descriptor) {
 	if d.MediaType.IsImage() && !c.Verify && c.authoritative(r) {
-		c.session.manifests.Set(r.at(d.Digest), struct{}{})
+		c.session.exists.manifests.Set(r.at(d.Digest), struct{}{})
 	}
 }
 
 // current returns what the tag names, the zero descriptor for nothing, where
 // [Client.authoritative] holds. It is asked once a run.
 func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error) {
-	if d, known := c.session.names(r); known {
+	if d, known := c.session.tags.get(r); known {
 		return d, nil
 	}
-	return share(ctx, c.session.resolving.Do, r.String(), func() (v1.Descriptor, error) {
-		if d, known := c.session.names(r); known {
+	return share(ctx, c.session.tags.resolving.Do, r.String(), func() (v1.Descriptor, error) {
+		if d, known := c.session.tags.get(r); known {
 			return d, nil
 		}
 		d, err := c.head(ctx, r)
@@ -63,7 +63,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 			d, err = v1.Descriptor{}, nil
 		}
 		if err == nil {
-			c.session.name(r, d)
+			c.session.tags.set(r, d)
 		}
 		return d, err
 	})
@@ -73,7 +73,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 // what the tag names, to HEAD and to GET, is asked once a run: the zero descriptor
 // stands for that, too, and the answer to the PUT counts.
 func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error) {
-	if _, known := c.session.names(r); !known && c.session.flagged(&c.session.unanswered, r.String()) {
+	if _, known := c.session.tags.get(r); !known && c.session.tags.unanswered.has(r.String()) {
 		return v1.Descriptor{}, nil
 	}
 	d, err := c.current(ctx, r)
@@ -81,17 +81,17 @@ func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error)
 		d, err = c.insist(ctx, r, err)
 		switch {
 		case unanswered(err):
-			c.session.flag(&c.session.unanswered, r.String())
+			c.session.tags.unanswered.add(r.String())
 			return v1.Descriptor{}, nil
 		case missing(err):
 			d, err = v1.Descriptor{}, nil
 		}
 		if err == nil {
-			c.session.name(r, d)
+			c.session.tags.set(r, d)
 		}
 	}
 	if err == nil && d.Digest == (v1.Hash{}) {
-		c.session.flag(&c.session.emptyTag, r.key())
+		c.session.tags.empty.add(r.key())
 	}
 	return d, err
 }
@@ -114,13 +114,13 @@ func (r reference) nothing() *Error {
 // resolved returns what the tag named when it was resolved in this run, read by
 // digest. It returns nil where it was not, or what it named is gone.
 func (c *Client) resolved(ctx context.Context, r reference) (manifest.Content, error) {
-	d, known := c.session.names(r)
+	d, known := c.session.tags.get(r)
 	if !known || d.Digest == (v1.Hash{}) {
 		return nil, nil
 	}
 	content, err := c.get(ctx, r.by(d.Digest), d)
 	if missing(err) {
-		c.session.forget(r)
+		c.session.tags.forget(r)
 		return nil, nil
 	}
 	return content, err

@@ -9,30 +9,43 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// session is what a run knows of the registries it talks to. Its zero value knows
-// nothing.
+// session is what one run has learnt of registries. Its zero value has learnt nothing.
 type session struct {
-	blobs     once.Memo[contentKey, struct{}] // that are there: stored or seen
-	manifests once.Memo[contentKey, struct{}]
+	exists existence
+	tags   tagState
+	hosts  capabilities
 
-	mu             sync.Mutex
-	origins        map[origin][]repository  // where a blob is, as a manifest there says
-	writes         map[string]bool          // repositories that will be written to
-	emptyTag       map[string]bool          // repositories where a tag to be written names nothing
-	absent         map[contentKey]bool      // blobs that were asked for and are not there
-	current        map[string]v1.Descriptor // what a tag names; the zero one: nothing
-	resolving      once.Flight[string, v1.Descriptor]
-	uploads        once.Flight[origin, struct{}] // blobs on their way to a host
-	openUploads    map[string][]*uploadSession   // uploads that were opened early
-	chunks         map[string]int64              // how large a chunk is for a host that takes no blob in one piece
-	noMount        map[string]bool               // repositories from where nothing was mounted, or not into another one
-	noReferrersAPI map[string]bool               // repositories, and hosts, that do not know the referrers API
+	writes      set[string] // repositories that will be written to
+	openUploads openUploads
+}
 
-	unanswered   map[string]bool          // tags to be written of which the registry does not say what they name
-	lists        map[string]bool          // repositories that do, and hosts that have one
-	found        map[string]bool          // manifests that were there when they were first asked for
-	listed       map[string]bool          // referrers that are in the list of their subject
-	subjectLocks map[contentKey]semaphore // to change the list of a subject
+// A set is a set of keys. The zero value is empty.
+type set[K comparable] struct {
+	mu sync.Mutex
+	m  map[K]bool
+}
+
+func (s *set[K]) add(key K) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m == nil {
+		s.m = map[K]bool{}
+	}
+	s.m[key] = true
+}
+
+func (s *set[K]) has(key K) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m[key]
+}
+
+// remove removes a key, and reports whether it was there.
+func (s *set[K]) remove(key K) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer delete(s.m, key)
+	return s.m[key]
 }
 
 // An origin is a blob at a host.
@@ -49,160 +62,157 @@ type contentKey struct {
 
 func (r repository) at(h v1.Hash) contentKey { return contentKey{r.key(), h} }
 
+// existence is what is known to be in repositories, and what is not.
+type existence struct {
+	blobs     once.Memo[contentKey, struct{}] // stored or seen
+	manifests once.Memo[contentKey, struct{}] // as above
+	missing   set[contentKey]                 // blobs whose HEAD was just answered with 404
+	found     set[string]                     // manifests that existed at the first request
+	listed    set[string]                     // referrers that are in the list of their subject
+	uploads   once.Flight[origin, struct{}]   // blobs on their way to a host
+
+	mu           sync.Mutex
+	origins      map[origin][]repository  // where a blob is, as a manifest there says
+	subjectLocks map[contentKey]semaphore // for changes of a subject's list of referrers
+}
+
 // addOrigin remembers that r has a blob, from where other repositories of the host
 // may mount it. This works for a layer however it is wrapped on its way back.
-func (k *session) addOrigin(r repository, h v1.Hash) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.origins == nil {
-		k.origins = map[origin][]repository{}
+func (e *existence) addOrigin(r repository, h v1.Hash) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.origins == nil {
+		e.origins = map[origin][]repository{}
 	}
 	at := origin{r.host.name, h}
-	if !slices.ContainsFunc(k.origins[at], func(o repository) bool { return o.name == r.name }) {
-		k.origins[at] = append(k.origins[at], r)
+	if !slices.ContainsFunc(e.origins[at], func(o repository) bool { return o.name == r.name }) {
+		e.origins[at] = append(e.origins[at], r)
 	}
 }
 
-// mountSource returns another repository of r's host that has h.
-func (k *session) mountSource(r repository, h v1.Hash) (repository, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, o := range k.origins[origin{r.host.name, h}] {
-		if o.name != r.name && !k.noMount[o.key()] && !k.noMount[o.key()+" "+r.name] {
+// mountSource returns another repository of r's host that has h, and from which a mount
+// into r has not failed.
+func (s *session) mountSource(r repository, h v1.Hash) (repository, bool) {
+	s.exists.mu.Lock()
+	defer s.exists.mu.Unlock()
+	for _, o := range s.exists.origins[origin{r.host.name, h}] {
+		if o.name != r.name && !s.hosts.noMount.has(o.key()) && !s.hosts.noMount.has(o.key()+" "+r.name) {
 			return o, true
 		}
 	}
 	return repository{}, false
 }
 
-// flag sets a mark in one of the maps of k.
-func (k *session) flag(m *map[string]bool, key string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if *m == nil {
-		*m = map[string]bool{}
+// subjectLock returns the lock for changes of the list of referrers of the subject p.
+func (e *existence) subjectLock(p contentKey) semaphore {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.subjectLocks == nil {
+		e.subjectLocks = map[contentKey]semaphore{}
 	}
-	(*m)[key] = true
+	if e.subjectLocks[p] == nil {
+		e.subjectLocks[p] = newSemaphore(1)
+	}
+	return e.subjectLocks[p]
 }
 
-func (k *session) flagged(m *map[string]bool, key string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return (*m)[key]
+// tagState is what tags name.
+type tagState struct {
+	resolving  once.Flight[string, v1.Descriptor]
+	empty      set[string] // repositories where a tag to be written names nothing
+	unanswered set[string] // tags to be written, for which the registry refuses to say what they name
+
+	mu    sync.Mutex
+	names map[string]v1.Descriptor // by tag; the zero one: nothing
+}
+
+// get returns what the tag named when it was last asked for in this run, if it was.
+func (t *tagState) get(r reference) (v1.Descriptor, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d, ok := t.names[r.String()]
+	return d, ok
+}
+
+func (t *tagState) set(r reference, d v1.Descriptor) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.names == nil {
+		t.names = map[string]v1.Descriptor{}
+	}
+	t.names[r.String()] = d
+}
+
+// forget forgets what a tag named: it may have moved.
+func (t *tagState) forget(r reference) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.names, r.String())
+}
+
+// capabilities are what hosts and repositories support.
+type capabilities struct {
+	noMount        set[string] // sources whose cross-repository mount failed; the key is the source, or source and target
+	referrersAPI   set[string] // repositories that have it, and hosts where one has
+	noReferrersAPI set[string] // repositories, and hosts, without it
+
+	mu     sync.Mutex
+	chunks map[string]int64 // size of chunks, by host; a host that is missing takes blobs whole
 }
 
 // hasAPI notes that r has the referrers API.
-func (k *session) hasAPI(r repository) {
-	k.flag(&k.lists, r.key())
-	k.flag(&k.lists, r.host.name)
+func (c *capabilities) hasAPI(r repository) {
+	c.referrersAPI.add(r.key())
+	c.referrersAPI.add(r.host.name)
 }
 
 // lacksAPI notes that r has no referrers API, or that no repository of its host has.
-func (k *session) lacksAPI(r repository, allOfHost bool) {
-	k.flag(&k.noReferrersAPI, r.key())
+func (c *capabilities) lacksAPI(r repository, allOfHost bool) {
+	c.noReferrersAPI.add(r.key())
 	if allOfHost {
-		k.flag(&k.noReferrersAPI, r.host.name)
+		c.noReferrersAPI.add(r.host.name)
 	}
 }
 
 // api reports whether r has the referrers API, if that is known: some hosts are
 // several registries. What one repository has counts more than what a host has not.
-func (k *session) api(r repository) (has, known bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (c *capabilities) api(r repository) (has, known bool) {
 	switch {
-	case k.lists[r.key()]:
+	case c.referrersAPI.has(r.key()):
 		return true, true
-	case k.noReferrersAPI[r.key()]:
+	case c.noReferrersAPI.has(r.key()):
 		return false, true
 	}
-	return false, k.noReferrersAPI[r.host.name] && !k.lists[r.host.name]
+	return false, c.noReferrersAPI.has(r.host.name) && !c.referrersAPI.has(r.host.name)
 }
 
-// names returns what the tag was seen to name in this run, if it was asked.
-func (k *session) names(r reference) (v1.Descriptor, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	d, ok := k.current[r.String()]
-	return d, ok
-}
-
-// name remembers what a tag names.
-func (k *session) name(r reference, d v1.Descriptor) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.current == nil {
-		k.current = map[string]v1.Descriptor{}
-	}
-	k.current[r.String()] = d
-}
-
-// forget forgets what a tag named, which may have moved.
-func (k *session) forget(r reference) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.current, r.String())
-}
-
-// setMissing remembers that a blob was just asked for and is not at p.
-func (k *session) setMissing(p contentKey) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.absent == nil {
-		k.absent = map[contentKey]bool{}
-	}
-	k.absent[p] = true
-}
-
-// wasMissing reports whether lacks was told so of p, once: what is found out after
-// that is news.
-func (k *session) wasMissing(p contentKey) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	defer delete(k.absent, p)
-	return k.absent[p]
-}
-
-// chunk returns how large a chunk for host is, 0 where a blob goes in one piece.
-func (k *session) chunk(host string) int64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.chunks[host]
+// chunk returns the size of chunks for host, 0 if a blob is sent whole.
+func (c *capabilities) chunk(host string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.chunks[host]
 }
 
 // shrink makes the chunks for host as small as size, for the rest of the run.
-func (k *session) shrink(host string, size int64) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.chunks == nil {
-		k.chunks = map[string]int64{}
+func (c *capabilities) shrink(host string, size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.chunks == nil {
+		c.chunks = map[string]int64{}
 	}
-	if now := k.chunks[host]; now == 0 || size < now {
-		k.chunks[host] = size
+	if now := c.chunks[host]; now == 0 || size < now {
+		c.chunks[host] = size
 	}
-}
-
-// subjectLock returns the semaphore for those who change the list of referrers of the subject p.
-func (k *session) subjectLock(p contentKey) semaphore {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.subjectLocks == nil {
-		k.subjectLocks = map[contentKey]semaphore{}
-	}
-	if k.subjectLocks[p] == nil {
-		k.subjectLocks[p] = newSemaphore(1)
-	}
-	return k.subjectLocks[p]
 }
 
 // scopes returns what a token must allow for r: pulling, and pushing too once
 // anything there is to be written, so that one token does for all of it.
 func (c *Client) scopes(r repository) []string {
-	if c.session.flagged(&c.session.writes, r.key()) {
+	if c.session.writes.has(r.key()) {
 		return []string{"repository:" + r.name + ":pull,push"}
 	}
 	return []string{"repository:" + r.name + ":pull"}
 }
 
 // writing notes that r will be written to.
-func (c *Client) writing(r repository) { c.session.flag(&c.session.writes, r.key()) }
+func (c *Client) writing(r repository) { c.session.writes.add(r.key()) }

@@ -235,7 +235,7 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 // manifest begins a request about the manifest at r.
 func (r reference) manifest(method string) *request {
 	k := r.request(method, "manifests/"+r.identifier())
-	k.ref, k.manifest, k.pulls = r.identifier(), true, method == http.MethodGet
+	k.ref, k.kind = r.identifier(), kindManifest
 	k.want = []int{http.StatusOK}
 	k.header.Set("Accept", accepted)
 	return k

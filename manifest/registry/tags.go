@@ -35,7 +35,7 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	r := c.repository(parsed)
 	return listNames(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
 		k := r.request(http.MethodGet, "tags/list")
-		k.query, k.manifest = query, true
+		k.query, k.kind = query, kindListing
 		k.want = []int{http.StatusOK}
 		var page struct {
 			Tags []string `json:"tags"`

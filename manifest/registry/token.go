@@ -87,7 +87,7 @@ func (a *auth) request(ctx context.Context, k *request, d authScheme, credential
 
 func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
 	ask := &request{
-		method: http.MethodGet, host: k.host, repo: k.repo, token: true, header: http.Header{},
+		method: http.MethodGet, host: k.host, repo: k.repo, kind: kindToken, header: http.Header{},
 		want: []int{http.StatusOK},
 	}
 	at := *d.realm

@@ -82,35 +82,56 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// A requestKind is what a request is about. What else matters follows from the method: a
+// GET of a manifest is a pull, which quotas count; a GET of a blob has a bound of its own.
+type requestKind int
+
+const (
+	kindOther    requestKind = iota
+	kindManifest             // 404 to a GET or HEAD: the manifest does not exist
+	kindListing              // 404: the repository does not exist
+	kindBlob
+	kindToken // to a token server
+)
+
+// A policy says how a request is sent.
+type policy int
+
+const (
+	noRetry      policy = 1 << iota // the caller repeats it, if anyone
+	opensSession                    // its answer is awaited for a moment after ctx ended: it has a session to close
+	cleanup                         // sent as the run ends: without a permit
+)
+
 // A request is one request to a registry, before credentials and retries.
 type request struct {
-	method   string
-	host     *host
-	path     string     // below /v2/
-	query    url.Values // of path
-	url      *url.URL   // where the registry sent us, in place of path
-	header   http.Header
-	body     *requestBody // nil: none
-	scopes   []string     // what a token must allow
-	want     []int        // statuses that answer; any other is an *Error
-	once     bool         // the caller repeats it, if anybody
-	detached bool         // no semaphore: a last word before the run ends
-	opens    bool         // opens a session: its answer is waited for though ctx ends
-
-	manifest bool // 404 means that the manifest does not exist
-	content  bool // reads a blob
-	pulls    bool // reads a manifest, which quotas count
-	token    bool // asks a token server
+	method string
+	host   *host
+	path   string     // below /v2/
+	query  url.Values // of path
+	url    *url.URL   // where the registry sent us, in place of path
+	header http.Header
+	body   *requestBody // nil: none
+	scopes []string     // what a token must allow
+	want   []int        // statuses that answer; any other is an *Error
+	kind   requestKind
+	policy policy
 
 	from *host // that answered a request which mirrors may answer
 
 	repo, ref string // for people
 }
 
+// is reports whether the request has policy p.
+func (k *request) is(p policy) bool { return k.policy&p != 0 }
+
+// pulls reports whether the request reads a manifest.
+func (k *request) pulls() bool { return k.kind == kindManifest && k.method == http.MethodGet }
+
 // do sends the request until it is answered, given up or ctx ends. An error is an
 // *Error. The caller closes the body of the response.
 func (w *transport) do(ctx context.Context, k *request) (*http.Response, error) {
-	if k.once {
+	if k.is(noRetry) {
 		return w.try(ctx, k)
 	}
 	r := w.retries(k.host)
@@ -144,7 +165,7 @@ func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, er
 		switch {
 		case slices.Contains(k.want, resp.StatusCode):
 			return resp, nil
-		case resp.StatusCode != http.StatusUnauthorized || challenged || k.token || k.redirected(resp):
+		case resp.StatusCode != http.StatusUnauthorized || challenged || k.kind == kindToken || k.redirected(resp):
 			return nil, w.auth.explain(k, k.refusal(resp))
 		}
 		answerable, err := w.auth.challenged(ctx, k, resp.Header, authorization)
@@ -157,7 +178,7 @@ func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, er
 			e.unchallenged(k, resp.Header, authorization)
 			return nil, w.auth.explain(k, e)
 		}
-		if k.once && k.body != nil && k.url != nil { // the session may have taken some of it
+		if k.is(noRetry) && k.body != nil && k.url != nil { // the session may have taken some of it
 			e := k.refusal(resp)
 			e.renewed = true
 			return nil, e
@@ -191,7 +212,7 @@ func (e *Error) unchallenged(k *request, h http.Header, sent string) {
 // registry's own host without its port. err may be nil.
 func (k *request) astray(ctx context.Context, err error) error {
 	e := asError(err)
-	if e == nil || k.url == nil || k.token || k.url.Port() != "" || ctx.Err() != nil {
+	if e == nil || k.url == nil || k.kind == kindToken || k.url.Port() != "" || ctx.Err() != nil {
 		return err
 	}
 	base := k.host.base(k.url.Scheme)

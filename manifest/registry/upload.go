@@ -74,7 +74,7 @@ func (u *upload) send(ctx context.Context) error {
 		}
 		u.session, u.offset = s, 0
 	}
-	if u.offset == 0 && u.c.session.chunk(u.repo.host.name) == 0 {
+	if u.offset == 0 && u.c.session.hosts.chunk(u.repo.host.name) == 0 {
 		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, moved: u.progress.at})
 	}
 	for u.offset < u.blob.Size {
@@ -89,7 +89,7 @@ func (u *upload) send(ctx context.Context) error {
 func (u *upload) request(method string) *request {
 	return &request{
 		method: method, host: u.repo.host, repo: u.repo.name, ref: u.blob.Digest.String(),
-		url: u.session.url, header: http.Header{}, scopes: u.c.scopes(u.repo), once: true,
+		url: u.session.url, header: http.Header{}, scopes: u.c.scopes(u.repo), policy: noRetry,
 	}
 }
 
@@ -141,7 +141,7 @@ func (u *upload) mark(err error, whole bool) error {
 
 // patch sends the next chunk.
 func (u *upload) patch(ctx context.Context) error {
-	u.chunk = min(max(cmp.Or(u.c.session.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
+	u.chunk = min(max(cmp.Or(u.c.session.hosts.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
 	from, size := u.offset, u.chunk
 	k := u.request(http.MethodPatch)
 	k.want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
@@ -214,7 +214,7 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 		return false
 	}
 	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
-		u.c.session.shrink(u.repo.host.name, chunkSize)
+		u.c.session.hosts.shrink(u.repo.host.name, chunkSize)
 	}
 	u.abandon(ctx) // also one that is said to be gone: that may be said of the request
 	return true
@@ -249,8 +249,8 @@ func (u *upload) narrowed(ctx context.Context, err error) bool {
 		e.hint = fmt.Sprintf("a proxy in front of %s may limit the size of requests (client_max_body_size in nginx); it must accept %d bytes", host, least)
 		return false
 	}
-	u.c.session.shrink(host, max(u.chunk/2, least))
-	u.c.transport.log.Debug("smaller chunks", "host", host, "bytes", u.c.session.chunk(host))
+	u.c.session.hosts.shrink(host, max(u.chunk/2, least))
+	u.c.transport.log.Debug("smaller chunks", "host", host, "bytes", u.c.session.hosts.chunk(host))
 	return true
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -62,54 +63,58 @@ func (c *Client) Prepare(ctx context.Context, ref string) (current v1.Descriptor
 	if err != nil {
 		return v1.Descriptor{}, release, err
 	}
-	c.offerUpload(r.repository, s)
+	c.session.openUploads.offer(r.repository, s)
 	return current, sync.OnceFunc(func() {
-		if c.withdrawUpload(r.repository, s) {
+		if c.session.openUploads.withdraw(r.repository, s) {
 			c.cancel(ctx, r.repository, s)
 		}
 	}), nil
 }
 
-// offerUpload keeps a session for the first blob that needs one.
-func (c *Client) offerUpload(r repository, s *uploadSession) {
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	if c.session.openUploads == nil {
-		c.session.openUploads = map[string][]*uploadSession{}
-	}
-	c.session.openUploads[r.key()] = append(c.session.openUploads[r.key()], s)
+// openUploads are the sessions that were opened early, by repository.
+type openUploads struct {
+	mu sync.Mutex
+	m  map[string][]*uploadSession
 }
 
-// takeUpload returns a session that was offered, or nil.
-func (c *Client) takeUpload(r repository) *uploadSession {
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	offered := c.session.openUploads[r.key()]
+// offer keeps a session for the first blob that needs one.
+func (u *openUploads) offer(r repository, s *uploadSession) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.m == nil {
+		u.m = map[string][]*uploadSession{}
+	}
+	u.m[r.key()] = append(u.m[r.key()], s)
+}
+
+// take returns a session that was offered, or nil.
+func (u *openUploads) take(r repository) *uploadSession {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	offered := u.m[r.key()]
 	if len(offered) == 0 {
 		return nil
 	}
-	c.session.openUploads[r.key()] = offered[1:]
+	u.m[r.key()] = offered[1:]
 	return offered[0]
 }
 
-// withdrawUpload takes back s and reports whether nobody took it before.
-func (c *Client) withdrawUpload(r repository, s *uploadSession) bool {
-	c.session.mu.Lock()
-	defer c.session.mu.Unlock()
-	for i, offered := range c.session.openUploads[r.key()] {
-		if offered == s {
-			rest := c.session.openUploads[r.key()]
-			c.session.openUploads[r.key()] = append(rest[:i:i], rest[i+1:]...)
-			return true
-		}
+// withdraw removes s, and reports whether it was still there.
+func (u *openUploads) withdraw(r repository, s *uploadSession) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	at := slices.Index(u.m[r.key()], s)
+	if at < 0 {
+		return false
 	}
-	return false
+	u.m[r.key()] = slices.Delete(slices.Clone(u.m[r.key()]), at, at+1)
+	return true
 }
 
 // open opens an upload session. ref is for people.
 func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSession, error) {
 	k := r.request(http.MethodPost, "blobs/uploads/")
-	k.ref, k.scopes, k.opens = ref, c.scopes(r), true
+	k.ref, k.scopes, k.policy = ref, c.scopes(r), opensSession
 	k.want = []int{http.StatusAccepted}
 	resp, err := c.transport.do(ctx, k)
 	if err != nil {
@@ -164,7 +169,7 @@ func (c *Client) last(ctx, talk context.Context, r repository, s *uploadSession,
 	defer stop()
 	k := &request{
 		method: method, host: r.host, repo: r.name, url: s.url, header: http.Header{},
-		scopes: c.scopes(r), once: true, detached: true,
+		scopes: c.scopes(r), policy: noRetry | cleanup,
 		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}
 	resp, err := c.transport.do(talk, k)
