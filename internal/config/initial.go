@@ -12,7 +12,7 @@ import (
 // by a # without a space, and the file loads with and without those.
 func Init() []byte {
 	var b bytes.Buffer
-	b.WriteString("# Configuration of mabuild. Every key may be left out.\n" +
+	b.WriteString("# Configuration of mabuild. All keys are optional.\n" +
 		"# Flags beat variables (MABUILD_REPO, ...), which beat this file.\n" +
 		"# Trust of registries and the location of the cache are set in " + userFileName() + ".\n")
 	for _, f := range describe(reflect.TypeFor[Config]()) {

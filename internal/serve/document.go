@@ -208,7 +208,7 @@ func members(decoder *json.Decoder) (map[string]json.RawMessage, error) {
 			}
 		}
 		if seen[name] {
-			return nil, manifestInvalid("the key %.50q stands twice", name)
+			return nil, manifestInvalid("the key %.50q appears twice", name)
 		}
 		seen[name] = true
 		if string(value) != "null" {

@@ -346,7 +346,7 @@ func (s *Store) missing(repository string, doc *document) error {
 		case err != nil:
 			return err
 		case size != part.Size:
-			return manifestInvalid("the descriptor of %s says %d bytes, and it has %d", part.Digest, part.Size, size)
+			return manifestInvalid("the descriptor of %s has size %d, but the blob has %d bytes", part.Digest, part.Size, size)
 		}
 	}
 	return nil
