@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mabuild/mabuild/internal/regtest"
 )
 
 // TestSourcesStayInTheTree: no source is a link out of the tree, and none includes a file
@@ -49,21 +51,7 @@ func TestSourcesStayInTheTree(t *testing.T) {
 		if test.files["main.go"] == "" {
 			test.files["main.go"] = "package main\n\nfunc main() {}\n"
 		}
-		for file, content := range test.files {
-			path := filepath.Join(dir, file)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			var err error
-			if to, link := strings.CutPrefix(content, "-> "); link {
-				err = os.Symlink(to, path)
-			} else {
-				err = os.WriteFile(path, []byte(content), 0o600)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
+		regtest.Lay(t, dir, test.files)
 		b := &Builder{Work: t.TempDir(), Within: []string{dir}}
 		b.init(t.Context())
 		err := b.sources(dir, ".")

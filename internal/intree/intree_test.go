@@ -10,27 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// lay makes files, and links for names whose content begins with "-> ".
-func lay(t testing.TB, dir string, files map[string]string) {
-	t.Helper()
-	for name, content := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if to, link := strings.CutPrefix(content, "-> "); link {
-			err = os.Symlink(to, path)
-		} else {
-			err = os.WriteFile(path, []byte(content), 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
+	"github.com/mabuild/mabuild/internal/regtest"
+)
 
 func TestResolve(t *testing.T) {
 	outside := t.TempDir()
@@ -38,7 +20,7 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lay(t, dir, map[string]string{
+	regtest.Lay(t, dir, map[string]string{
 		"a/file": "in", "a/up": "-> ../b", "b/file": "in", "out": "-> " + outside, "far": "-> ../../../../../../../../etc",
 		"proc": "-> /proc/self", "abs": "-> " + dir + "/b", "loop": "-> loop", "hidden": "-> .git", ".git/config": "token", "sub/.git": "gitdir: x",
 		"chain": "-> a/up", "dangling": "-> missing/x", "away": "-> missing/../../x", "deep/er": "-> ../../..",
@@ -80,7 +62,7 @@ func TestResolve(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
-	lay(t, dir, map[string]string{"file": "in", "out": "-> /etc/passwd", "dir/x": ""})
+	regtest.Lay(t, dir, map[string]string{"file": "in", "out": "-> /etc/passwd", "dir/x": ""})
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +139,7 @@ func TestForeign(t *testing.T) {
 
 func TestRoot(t *testing.T) {
 	dir := t.TempDir()
-	lay(t, dir, map[string]string{"r/.git/HEAD": "", "r/m/go.mod": "", "r/m/cmd/x": "", "m/go.mod": "", "m/cmd/x": "", "free/x/y": ""})
+	regtest.Lay(t, dir, map[string]string{"r/.git/HEAD": "", "r/m/go.mod": "", "r/m/cmd/x": "", "m/go.mod": "", "m/cmd/x": "", "free/x/y": ""})
 	for at, want := range map[string][2]string{
 		"r": {"r", "r"}, "r/m/cmd": {"r", "r/m"}, "m/cmd": {"m", "m"}, "free/x": {"free/x", "free/x"}, "m/none": {"m", "m"},
 	} {
@@ -189,7 +171,7 @@ func disown(t *testing.T, paths ...string) {
 // no root of a private project below it, and no file of ours.
 func TestAnotherUsersMarks(t *testing.T) {
 	shared := t.TempDir()
-	lay(t, shared, map[string]string{".git/HEAD": "", "go.mod": "", "file": "", "link": "-> file", "mine/sub/x": ""})
+	regtest.Lay(t, shared, map[string]string{".git/HEAD": "", "go.mod": "", "file": "", "link": "-> file", "mine/sub/x": ""})
 	if err := os.Chmod(shared, 0o777|fs.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +209,7 @@ func FuzzInTree(f *testing.F) {
 			return
 		}
 		top := t.TempDir()
-		lay(t, top, map[string]string{
+		regtest.Lay(t, top, map[string]string{
 			"outside/secret": "secret", "outside/file": "secret", "tree/inside/secret": "in", "tree/file": "in", "tree/secret": "in", "tree/.git/config": "secret",
 		})
 		dir := filepath.Join(top, "tree")
@@ -274,7 +256,7 @@ func FuzzInTree(f *testing.F) {
 // they change between a look and an open.
 func TestLinksThatChange(t *testing.T) {
 	top := t.TempDir()
-	lay(t, top, map[string]string{"outside/f": "secret", "tree/in/f": "in", "tree/.git/f": "secret"})
+	regtest.Lay(t, top, map[string]string{"outside/f": "secret", "tree/in/f": "in", "tree/.git/f": "secret"})
 	dir := filepath.Join(top, "tree")
 	tree, err := New(dir)
 	if err != nil {
