@@ -60,7 +60,7 @@ type Builder struct {
 
 	once         sync.Once
 	goc          *crosscompile.Go
-	store        *cache.Cache
+	cache        *cache.Cache
 	keeping      sync.Mutex    // of memories
 	permits      *queue        // of compilers
 	layerPermits chan struct{} // of those who write layers
@@ -116,14 +116,14 @@ func (b *Builder) init(ctx context.Context) {
 		}
 		if b.Cache != "" {
 			var err error
-			if b.store, err = cache.Sealed(b.Cache, b.CacheKey); err != nil {
-				b.store = nil
+			if b.cache, err = cache.Sealed(b.Cache, b.CacheKey); err != nil {
+				b.cache = nil
 				b.log.WarnContext(ctx, "building without a cache: "+err.Error())
 			}
-			if err := b.store.HoldForever(ctx); err != nil {
+			if err := b.cache.HoldForever(ctx); err != nil {
 				b.log.DebugContext(ctx, err.Error())
 			}
-			b.listings.skip = b.store.Parts()
+			b.listings.skip = b.cache.Parts()
 		}
 		jobs := b.Jobs
 		if jobs <= 0 {
@@ -277,7 +277,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 }
 
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.store, time: s.Time, compression: s.Compression, permits: b.layerPermits, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
+	return &layers{work: b.Work, cache: b.cache, time: s.Time, compression: s.Compression, permits: b.layerPermits, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
 }
 
 // Build makes the index of s: every platform, or an error that joins a

@@ -19,7 +19,7 @@ func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Builder{store: c}
+	b := &Builder{cache: c}
 	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	was := storedRecord{Programs: map[string]compiled{programKey(p, Compile{}): {Content: "one", Size: 3}}}
 	for _, content := range []string{"one", "two"} {
@@ -53,14 +53,14 @@ func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, dir := &Builder{store: c}, t.TempDir()
+		b, dir := &Builder{cache: c}, t.TempDir()
 		time.Sleep(2 * granularity)
 		r := &buildRecord{key: "key", record: storedRecord{Scope: scope{Roots: []string{dir}}, Programs: map[string]compiled{}}}
 		now, err := r.record.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.before, r.moved = now.digest, now.moved
+		r.before, r.dirChanged = now.digest, now.moved
 		if passing {
 			file := filepath.Join(dir, "zz_generated.go")
 			if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Remove(file)); err != nil {

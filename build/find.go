@@ -30,8 +30,8 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 	if err := b.sources(s.Dir, s.Package); err != nil {
 		return crosscompile.Package{}, err
 	}
-	scratch, err := b.store.Dir("modules")
-	if err != nil || b.store.Sealed() { // a module that somebody else may have filled
+	scratch, err := b.cache.Dir("modules")
+	if err != nil || b.cache.Sealed() { // a module that somebody else may have filled
 		scratch = filepath.Join(b.Work, "modules")
 	}
 	q := crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()}

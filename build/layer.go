@@ -70,8 +70,8 @@ type layers struct {
 	made once.Memo[string, v1.Layer] // by key
 }
 
-// record is what the cache keeps of a layer that was made.
-type record struct {
+// layerInfo is what the cache keeps of a layer that was made.
+type layerInfo struct {
 	Digest v1.Hash `json:"digest"`
 	DiffID v1.Hash `json:"diffID"`
 	Size   int64   `json:"size"`
@@ -108,7 +108,7 @@ func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 
 // load returns the layer if the cache has it, else nil.
 func (w *layers) load(key string, entries []entry) v1.Layer {
-	var r record
+	var r layerInfo
 	if !w.cache.Load("layer", key, &r) {
 		return nil
 	}
@@ -145,12 +145,12 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layer{record: r, compression: w.compression, path: path}, nil
+	return &layer{layerInfo: r, compression: w.compression, path: path}, nil
 }
 
 // writeFile writes the layer to a file of its own in the work directory: another
 // build may just be sending the same layer from the file that it wrote.
-func (w *layers) writeFile(entries []entry) (path string, r record, err error) {
+func (w *layers) writeFile(entries []entry) (path string, r layerInfo, err error) {
 	f, err := os.CreateTemp(w.work, "layer-*")
 	if err != nil {
 		return "", r, err
@@ -167,7 +167,7 @@ func (w *layers) writeFile(entries []entry) (path string, r record, err error) {
 
 // write writes the entries to dst as compressed tar and takes both digests on the
 // way.
-func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
+func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) {
 	digest, diffID := sha256.New(), sha256.New()
 	count := &counter{}
 	var size int64
@@ -176,7 +176,7 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
 	}
 	zip, err := w.compression.writer(io.MultiWriter(dst, digest, count), size)
 	if err != nil {
-		return record{}, err
+		return layerInfo{}, err
 	}
 	defer func() {
 		if err != nil {
@@ -187,16 +187,16 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
 	buffer := make([]byte, copied)
 	for _, e := range entries {
 		if err := w.add(archive, e, buffer); err != nil {
-			return record{}, fmt.Errorf("layer: /%s: %w", e.name, err)
+			return layerInfo{}, fmt.Errorf("layer: /%s: %w", e.name, err)
 		}
 	}
 	if err := archive.Close(); err != nil {
-		return record{}, err
+		return layerInfo{}, err
 	}
 	if err := zip.Close(); err != nil {
-		return record{}, err
+		return layerInfo{}, err
 	}
-	return record{Digest: sum(digest), DiffID: sum(diffID), Size: count.n}, nil
+	return layerInfo{Digest: sum(digest), DiffID: sum(diffID), Size: count.n}, nil
 }
 
 // copied is how much is read of a file at once.

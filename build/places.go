@@ -29,7 +29,7 @@ func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (pa
 	if err != nil {
 		return "", nil, err
 	}
-	if dir, release, err := r.store.Claim(ctx, "programs", key); err == nil {
+	if dir, release, err := r.cache.Claim(ctx, "programs", key); err == nil {
 		return filepath.Join(dir, r.spec.Name), func() { release(); leave() }, nil
 	} else if ctx.Err() != nil {
 		leave()

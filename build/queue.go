@@ -39,14 +39,14 @@ func newQueue(size int) *queue { return &queue{size: size, free: size} }
 func (q *queue) reserve(lengths ...time.Duration) []*permit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	tickets := make([]*permit, len(lengths))
+	permits := make([]*permit, len(lengths))
 	for i, length := range lengths {
-		tickets[i] = &permit{queue: q, length: length, turn: make(chan struct{})}
+		permits[i] = &permit{queue: q, length: length, turn: make(chan struct{})}
 	}
-	q.waiting = append(q.waiting, tickets...)
+	q.waiting = append(q.waiting, permits...)
 	slices.SortStableFunc(q.waiting, func(a, b *permit) int { return cmp.Compare(b.length, a.length) })
 	q.handOut()
-	return tickets
+	return permits
 }
 
 // handOut gives the free permits away. q.mu is held.

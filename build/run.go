@@ -50,10 +50,10 @@ func (r *buildRun) reservePermits() []*permit {
 // compiled waits for its place.
 func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permit) (img Image, err error) {
 	travel, stop := context.WithCancel(ctx)
-	carried := sync.OnceValue(r.carry(travel, base))
+	baseDone := sync.OnceValue(r.startOnBase(travel, base))
 	defer func() { // no hook outlives its build
 		stop()
-		_ = carried() // what failed before is what counts
+		_ = baseDone() // what failed before is what counts
 	}()
 	defer permit.release()
 	looked := sync.OnceFunc(r.linkageBarrier.waiting.Done)
@@ -75,7 +75,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 		}
 		looked()
 		permit.release()
-		if err := carried(); err != nil {
+		if err := baseDone(); err != nil {
 			step = "base layers"
 			return err
 		}
@@ -104,8 +104,8 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 	return r.make(ctx, img, base, how, permit, program, step, log)
 }
 
-// carry lets the base's layers travel; wait gives the outcome when they have.
-func (r *buildRun) carry(ctx context.Context, base PlannedBase) (wait func() error) {
+// startOnBase lets the base's layers travel; wait gives the outcome when they have.
+func (r *buildRun) startOnBase(ctx context.Context, base PlannedBase) (wait func() error) {
 	if r.hooks.OnBase == nil || base.baseImage.image == nil {
 		return func() error { return nil }
 	}
@@ -263,7 +263,7 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 	if err == nil {
 		return bin, unlock, nil
 	}
-	if full := r.store.FreeSpace(programRoom); full != nil && ctx.Err() == nil {
+	if full := r.cache.FreeSpace(programRoom); full != nil && ctx.Err() == nil {
 		r.log.WarnContext(ctx, "compiling without the cache: "+full.Error())
 		if request.Out, err = r.workFile(filepath.Base(filepath.Dir(out))); err == nil {
 			bin, err = r.goc.Compile(ctx, request)

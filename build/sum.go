@@ -23,7 +23,7 @@ func (b *Builder) writeSum(file, digest string) {
 
 // sumOf is what stands in the file: the digest and, where the cache asks for one, a proof.
 func (b *Builder) sumOf(file, digest string) string {
-	return digest + b.store.Proof("program", filepath.Base(filepath.Dir(file)), filepath.Base(file), digest)
+	return digest + b.cache.Proof("program", filepath.Base(filepath.Dir(file)), filepath.Base(file), digest)
 }
 
 // checkSum removes what is at file unless its sum is the one that was noted.

@@ -20,7 +20,7 @@ type times struct {
 
 func (b *Builder) times(s Spec) *times {
 	t := &times{key: s.Main.Dir + "\x00" + s.Main.ImportPath}
-	b.store.Load("times", t.key, &t.took)
+	b.cache.Load("times", t.key, &t.took)
 	return t
 }
 
@@ -52,6 +52,6 @@ func (t *times) store(b *Builder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.news {
-		_ = b.store.Store("times", t.key, t.took) // the next run chooses another order
+		_ = b.cache.Store("times", t.key, t.took) // the next run chooses another order
 	}
 }

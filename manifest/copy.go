@@ -95,11 +95,11 @@ func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (chosen, kept Con
 	if err != nil {
 		return nil, nil, err
 	}
-	before, err := entries(idx)
+	before, err := sortedDigests(idx)
 	if err != nil {
 		return nil, nil, err
 	}
-	after, err := entries(made)
+	after, err := sortedDigests(made)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,8 +109,8 @@ func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (chosen, kept Con
 	return made, made, nil
 }
 
-// entries lists the digests of an index's entries, in an order of their own.
-func entries(idx v1.ImageIndex) ([]string, error) {
+// sortedDigests lists the digests of an index's entries, in an order of their own.
+func sortedDigests(idx v1.ImageIndex) ([]string, error) {
 	im, err := idx.IndexManifest()
 	if err != nil {
 		return nil, err

@@ -74,7 +74,7 @@ func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 	case !d.MediaType.IsImage() && (d.MediaType != "" || !e.Placed()): // older tools left the type out
 		e.Kind = KindUnknown
 	case img != nil:
-		return e.identified(img)
+		return e.withManifest(img)
 	case e.Placed():
 		e.Kind = KindImage
 		e.setWritten(asWritten(d.Platform))
@@ -84,9 +84,9 @@ func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 	return e, nil
 }
 
-// identified completes e with what its manifest says, and its config where the
+// withManifest completes e with what its manifest says, and its config where the
 // descriptor has no whole platform.
-func (e Entry) identified(img v1.Image) (Entry, error) {
+func (e Entry) withManifest(img v1.Image) (Entry, error) {
 	m, err := img.Manifest()
 	if err != nil {
 		return e, err

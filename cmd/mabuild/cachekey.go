@@ -108,8 +108,8 @@ func ownKey(file string) ([]byte, error) {
 	return key, errors.Join(err, f.Close())
 }
 
-// store opens the cache for records; nil, which keeps nothing, where there is none.
-func (a *app) store() *cache.Cache {
+// recordCache opens the cache for records; nil, which keeps nothing, where there is none.
+func (a *app) recordCache() *cache.Cache {
 	if a.cache == "" {
 		return nil
 	}

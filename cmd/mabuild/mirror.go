@@ -192,7 +192,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	switch {
 	case local.Is(target):
-		_, err := store{}.localPlace(target)
+		_, err := places{}.localPlace(target)
 		errs = append(errs, err)
 	case strings.Contains(target, "@"):
 		errs = append(errs, usage("write repository:tag", "target %q has a digest, but the copied image determines the digest", target))
@@ -216,7 +216,7 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 }
 
 // runOnce carries entries out.
-func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s store, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
+func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
 	builder, end := a.builders(ctx, s)
 	defer end()
 	r := o.runner(a, s)
@@ -226,7 +226,7 @@ func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s store, claims *mi
 }
 
 // runner makes the runner of one run that builds nothing.
-func (o *mirrorOptions) runner(a *app, s store) *mirror.Runner {
+func (o *mirrorOptions) runner(a *app, s places) *mirror.Runner {
 	r := &mirror.Runner{
 		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
 		Task: func(ctx context.Context, image string) context.Context {
@@ -234,7 +234,7 @@ func (o *mirrorOptions) runner(a *app, s store) *mirror.Runner {
 		},
 	}
 	s.client.Log = slog.New(mirror.Metered(a.log.Handler()))
-	if state := a.store(); state != nil {
+	if state := a.recordCache(); state != nil {
 		r.State = state
 	}
 	return r

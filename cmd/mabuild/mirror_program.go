@@ -28,7 +28,7 @@ var _ mirror.Programs = (*programs)(nil)
 
 // builders makes the one builder of a run when it is first wanted, and end, which
 // removes what it worked with.
-func (a *app) builders(ctx context.Context, s store) (builder func() (*build.Builder, error), end func()) {
+func (a *app) builders(ctx context.Context, s places) (builder func() (*build.Builder, error), end func()) {
 	var dir string
 	builder = sync.OnceValues(func() (*build.Builder, error) {
 		work, err := a.workDir(ctx)

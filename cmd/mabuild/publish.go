@@ -200,7 +200,7 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 			return each(repos, func(r *repository) error {
 				<-r.ready
 				named := r.current.Digest != v1.Hash{}
-				if r.err != nil || named && !pub.bases.moved(r.name, platform.Key(pf), digest) {
+				if r.err != nil || named && !pub.bases.changed(r.name, platform.Key(pf), digest) {
 					return r.err
 				}
 				return pub.client.Carry(ctx, r.tags[0], layers...)

@@ -65,7 +65,7 @@ func (a *app) sbomWriter() (*sbomWriter, error) {
 		format: attest.Format(c.SBOM), base: c.SBOMBase, dir: c.SBOMDir, tool: strings.Trim(versionText(), "()"),
 		log: a.log,
 	}
-	b.cache = a.store()
+	b.cache = a.recordCache()
 	return b, nil
 }
 

@@ -16,25 +16,25 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A store is all places that a reference may name: registries, through one client,
+// A places is all places that a reference may name: registries, through one client,
 // and the local forms such as oci:DIR.
-type store struct {
+type places struct {
 	client  *registry.Client
 	fence   *config.Fence // of local places that a file of a tree names; nil: people name them
 	sources *sources
 }
 
 // places is the store of the run's one client.
-func (a *app) places() store { return a.placesOf(a.client, nil) }
+func (a *app) places() places { return a.placesOf(a.client, nil) }
 
-func (a *app) placesOf(client *registry.Client, fence *config.Fence) store {
+func (a *app) placesOf(client *registry.Client, fence *config.Fence) places {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.sources == nil {
 		a.sources = &sources{scratch: a.workDir, open: map[string]manifest.Source{}}
 		a.ends = append(a.ends, a.sources.close)
 	}
-	return store{client, fence, a.sources}
+	return places{client, fence, a.sources}
 }
 
 // sources are the archives that the run reads, so that a compressed one is unpacked
@@ -74,10 +74,10 @@ func (s *sources) close() {
 	clear(s.open)
 }
 
-var _ mirror.Store = store{}
+var _ mirror.Store = places{}
 
 // localPlace reads a local place that a mirror writes to.
-func (s store) localPlace(text string) (local.Place, error) {
+func (s places) localPlace(text string) (local.Place, error) {
 	place, err := placeOf(text)
 	if err == nil {
 		err = s.within(text)
@@ -96,7 +96,7 @@ func (s store) localPlace(text string) (local.Place, error) {
 
 // within refuses a local place that the file which names it may not name. What a
 // template became is known only now.
-func (s store) within(text string) error {
+func (s places) within(text string) error {
 	if s.fence == nil {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (s store) within(text string) error {
 }
 
 // source returns where ref is read, and its name there.
-func (s store) source(ref string) (manifest.Source, string, error) {
+func (s places) source(ref string) (manifest.Source, string, error) {
 	if !local.Is(ref) {
 		return s.client, ref, checkReference(ref)
 	}
@@ -122,7 +122,7 @@ func (s store) source(ref string) (manifest.Source, string, error) {
 	return source, place.Ref(), nil
 }
 
-func (s store) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+func (s places) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	source, name, err := s.source(ref)
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -130,7 +130,7 @@ func (s store) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	return source.Resolve(ctx, name)
 }
 
-func (s store) Get(ctx context.Context, ref string) (manifest.Content, error) {
+func (s places) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	source, name, err := s.source(ref)
 	if err != nil {
 		return nil, err
@@ -138,14 +138,14 @@ func (s store) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	return source.Get(ctx, name)
 }
 
-func (s store) Put(ctx context.Context, ref string, c manifest.Content) error {
+func (s places) Put(ctx context.Context, ref string, c manifest.Content) error {
 	if !local.Is(ref) {
 		return s.client.Put(ctx, ref, c)
 	}
 	return s.PutAll(ctx, ref, c, nil)
 }
 
-func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error {
+func (s places) PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error {
 	place, err := s.localPlace(ref)
 	if err != nil {
 		return err
@@ -166,7 +166,7 @@ func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, besid
 	return sink.(*local.DockerArchive).PutNames(ctx, c, names...)
 }
 
-func (s store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
+func (s places) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	source, name, err := s.source(ref)
 	if err != nil {
 		return nil, err
@@ -177,18 +177,18 @@ func (s store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosig
 	return nil, nil
 }
 
-func (s store) Tags(ctx context.Context, repo string) ([]string, error) {
+func (s places) Tags(ctx context.Context, repo string) ([]string, error) {
 	if local.Is(repo) {
 		return nil, errors.New("tags can be listed only in a registry")
 	}
 	return s.client.Tags(ctx, repo)
 }
 
-func (s store) Repositories(ctx context.Context, host string) ([]string, error) {
+func (s places) Repositories(ctx context.Context, host string) ([]string, error) {
 	return s.client.Repositories(ctx, host)
 }
 
-func (s store) Images(ctx context.Context, place local.Place) ([]local.Holding, error) {
+func (s places) Images(ctx context.Context, place local.Place) ([]local.Holding, error) {
 	source, ref, err := s.source(place.String())
 	if err != nil {
 		return nil, err

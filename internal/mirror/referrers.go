@@ -87,7 +87,7 @@ func (m *move) follow(ctx context.Context, s subject, depth int) error {
 		return fmt.Errorf("referrers of %s: %w", s.digest, err)
 	}
 	for _, found := range list {
-		if err := m.carry(ctx, s, found); err != nil {
+		if err := m.copyReferrer(ctx, s, found); err != nil {
 			return fmt.Errorf("referrer %s: %w", found.Digest, err)
 		}
 		if found.Tag == "" {
@@ -121,8 +121,8 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 	return out
 }
 
-// carry copies one referrer unless it is there.
-func (m *move) carry(ctx context.Context, s subject, found manifest.Referrer) error {
+// copyReferrer copies one referrer unless it is there.
+func (m *move) copyReferrer(ctx context.Context, s subject, found manifest.Referrer) error {
 	to := m.target.ByDigest(found.Digest)
 	if found.Tag != "" {
 		to = m.target.cosign(found.Tag)

@@ -171,8 +171,8 @@ func (a *auth) bearer(k *request, c challenge, sent string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked[k.host.name] = authScheme{realm: realm, service: c.params["service"]}
-	for from, grants := range a.tokens {
-		a.tokens[from] = slices.DeleteFunc(grants, func(g bearerToken) bool { return "Bearer "+g.value == sent })
+	for from, tokens := range a.tokens {
+		a.tokens[from] = slices.DeleteFunc(tokens, func(g bearerToken) bool { return "Bearer "+g.value == sent })
 	}
 	return nil
 }

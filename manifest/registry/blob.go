@@ -80,7 +80,7 @@ func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) erro
 func (c *Client) storeAll(ctx context.Context, r repository, all []blob) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, b := range all {
-		group.Go(func() error { return guard.Do(func() error { return c.store(ctx, r, b) }) })
+		group.Go(func() error { return guard.Do(func() error { return c.storeBlob(ctx, r, b) }) })
 	}
 	return group.Wait()
 }
@@ -96,10 +96,10 @@ func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
 	return d, err
 }
 
-// store makes r have b, once a run: mounted from a repository of the same host
+// storeBlob makes r have b, once a run: mounted from a repository of the same host
 // that is known to have it, there already, or uploaded, which happens once a host.
-func (c *Client) store(ctx context.Context, r repository, b blob) error {
-	return ensure(ctx, &c.session.exists.blobs, r.at(b.Digest), func() error {
+func (c *Client) storeBlob(ctx context.Context, r repository, b blob) error {
+	return onceARun(ctx, &c.session.exists.blobs, r.at(b.Digest), func() error {
 		if err := c.storeNow(ctx, r, b); err != nil {
 			return err
 		}

@@ -9,9 +9,9 @@ import (
 
 // A requestBody is the body of a request, which may be sent more than once.
 type requestBody struct {
-	size  int64
-	open  func() (io.ReadCloser, error)
-	moved func(sent int64) // told how far this sending has got; may be nil
+	size       int64
+	open       func() (io.ReadCloser, error)
+	onProgress func(sent int64) // told how far this sending has got; may be nil
 
 	mu     sync.Mutex
 	failed error // what open or a read said; the registry is not to blame
@@ -19,7 +19,7 @@ type requestBody struct {
 }
 
 // reader begins to send from the start.
-func (p *requestBody) reader(watch *watch) io.ReadCloser {
+func (p *requestBody) reader(watch *stallTimer) io.ReadCloser {
 	p.mu.Lock()
 	p.whole = false
 	p.mu.Unlock()
@@ -47,7 +47,7 @@ func (p *requestBody) sentWhole() bool {
 // it holds a permit, so that those who wait for one hold nothing.
 type bodyReader struct {
 	p     *requestBody
-	watch *watch
+	watch *stallTimer
 
 	shut  atomic.Bool
 	mu    sync.Mutex // held while reading
@@ -75,8 +75,8 @@ func (s *bodyReader) Read(b []byte) (int, error) {
 	n, err := s.inner.Read(b)
 	s.last = int64(n)
 	s.sent += s.last
-	if n > 0 && s.p.moved != nil {
-		s.p.moved(s.sent)
+	if n > 0 && s.p.onProgress != nil {
+		s.p.onProgress(s.sent)
 	}
 	if s.sent == s.p.size {
 		s.p.mu.Lock()

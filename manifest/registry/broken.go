@@ -19,7 +19,7 @@ func (r refused) Unwrap() error      { return r.error }
 func isRefused(err error) (yes bool) { return errors.As(err, new(refused)) }
 
 // broken makes the error of a request that got no answer.
-func (k *request) broken(ctx context.Context, watch *watch, err error) *Error {
+func (k *request) broken(ctx context.Context, watch *stallTimer, err error) *Error {
 	if cause := k.body.failure(); cause != nil && watch.outer.Err() == nil {
 		e := k.fault(cause)
 		e.final = true

@@ -12,13 +12,13 @@ import (
 
 // byDigest stores content that is at hand under its digest.
 func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
-	return ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error {
+	return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error {
 		if img, ok := content.(v1.Image); ok {
 			if stored, err := c.pushFresh(ctx, r, d, img); stored || err != nil {
 				return err
 			}
 		}
-		return c.ensure(ctx, r, d, func() (manifest.Content, error) { return content, nil })
+		return c.storeIfAbsent(ctx, r, d, func() (manifest.Content, error) { return content, nil })
 	})
 }
 
@@ -63,16 +63,16 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 	return true, c.complete(ctx, r, d, img)
 }
 
-// child stores content by digest unless it is there. What it reaches is believed
+// storeChild stores content by digest unless it is there. What it reaches is believed
 // to be there with it, but for the children of an index. content is asked for
 // only when it is needed.
-func (c *Client) child(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	return ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.ensure(ctx, r, d, content) })
+func (c *Client) storeChild(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+	return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.storeIfAbsent(ctx, r, d, content) })
 }
 
-// ensure asks for a child and stores it if it is not there, or if the registry does
+// storeIfAbsent asks for a child and stores it if it is not there, or if the registry does
 // not say.
-func (c *Client) ensure(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	found, absent := c.head(ctx, r.by(d.Digest))
 	if unanswered(absent) {
 		found, absent = c.insist(ctx, r.by(d.Digest), absent)

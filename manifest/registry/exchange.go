@@ -31,7 +31,7 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 	if k.is(opensSession) {
 		ctx, leave = untilOpened(ctx, leave)
 	}
-	ctx, watch := newWatch(ctx, w.patience)
+	ctx, watch := newStallTimer(ctx, w.patience)
 	resp, err := w.follow(ctx, k, watch, authorization)
 	if k.kind == kindToken || err != nil || k.redirected(resp) {
 		answered(nil)
@@ -46,7 +46,7 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 		watch.stop()
 		return nil, e
 	}
-	resp.Body = newBody(ctx, resp.Body, watch, leave)
+	resp.Body = newResponseBody(ctx, resp.Body, watch, leave)
 	return resp, nil
 }
 
@@ -92,7 +92,7 @@ func outliving(ctx context.Context, d time.Duration) (longer context.Context, st
 }
 
 // follow sends the request to where the registry is, and on to where it says.
-func (w *transport) follow(ctx context.Context, k *request, watch *watch, authorization string) (*http.Response, error) {
+func (w *transport) follow(ctx context.Context, k *request, watch *stallTimer, authorization string) (*http.Response, error) {
 	origin, trusted, err := w.target(ctx, k)
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted
 }
 
 // request makes the request to u.
-func (w *transport) request(ctx context.Context, k *request, u *url.URL, watch *watch) (*http.Request, error) {
+func (w *transport) request(ctx context.Context, k *request, u *url.URL, watch *stallTimer) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
 	if err != nil {
 		return nil, refuse(err)

@@ -85,7 +85,7 @@ func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, co
 	if subject, err := subjectOf(raw, &own); err != nil || subject == (v1.Hash{}) {
 		return err
 	}
-	err = ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
+	err = onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, content) })
 	if err != nil {
 		return err
 	}
@@ -131,18 +131,18 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 			return guard.Do(func() error {
 				content := func() (manifest.Content, error) { return manifest.ChildOf(idx, d) }
 				if d.MediaType.IsImage() || d.MediaType.IsIndex() {
-					return c.child(ctx, r, d, content)
+					return c.storeChild(ctx, r, d, content)
 				}
-				return c.other(ctx, r, d, content)
+				return c.storeOther(ctx, r, d, content)
 			})
 		})
 	}
 	return group.Wait()
 }
 
-// other stores a child whose media type is unknown, as what it is: an image or an index
+// storeOther stores a child whose media type is unknown, as what it is: an image or an index
 // all the same, a manifest, or a blob.
-func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	own, err := content()
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (c *Client) other(ctx context.Context, r repository, d v1.Descriptor, conte
 		}
 		return c.byDigest(ctx, r, d, own)
 	case opaque.IsManifest():
-		return ensure(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
+		return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
 	}
 	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }

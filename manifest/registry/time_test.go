@@ -74,10 +74,10 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, w := newWatch(t.Context(), patience)
+				ctx, w := newStallTimer(t.Context(), patience)
 				start := time.Now()
 				var freed atomic.Bool
-				b := newBody(ctx, &pipe{ctx, &one.in}, w, func() { freed.Store(true) })
+				b := newResponseBody(ctx, &pipe{ctx, &one.in}, w, func() { freed.Store(true) })
 				buf := make([]byte, 4<<10)
 				var err error
 				for err == nil {
@@ -108,8 +108,8 @@ func TestPermitComesBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, w := newWatch(outer, patience)
-		_ = newBody(ctx, io.NopCloser(strings.NewReader("x")), w, leave)
+		ctx, w := newStallTimer(outer, patience)
+		_ = newResponseBody(ctx, io.NopCloser(strings.NewReader("x")), w, leave)
 		cancel()
 		synctest.Wait()
 		if leave, err = g.acquire(t.Context()); err != nil {

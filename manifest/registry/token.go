@@ -117,7 +117,7 @@ func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, creden
 		return bearerToken{}, a.tokenError(err, d.realm)
 	}
 	defer discard(resp)
-	g, err := readGrant(resp.Body, want)
+	g, err := readToken(resp.Body, want)
 	if err != nil {
 		e := ask.fault(err)
 		e.final = true
@@ -139,8 +139,8 @@ func (a *auth) tokenError(err error, realm *url.URL) error {
 	return err
 }
 
-// readGrant reads the answer of a token server.
-func readGrant(r io.Reader, scopes []string) (bearerToken, error) {
+// readToken reads the answer of a token server.
+func readToken(r io.Reader, scopes []string) (bearerToken, error) {
 	var doc struct {
 		Token       string  `json:"token"`
 		AccessToken string  `json:"access_token"`

@@ -75,7 +75,7 @@ func (u *upload) send(ctx context.Context) error {
 		u.session, u.offset = s, 0
 	}
 	if u.offset == 0 && u.c.session.hosts.chunk(u.repo.host.name) == 0 {
-		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, moved: u.progress.at})
+		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, onProgress: u.progress.at})
 	}
 	for u.offset < u.blob.Size {
 		if err := u.patch(ctx); err != nil {
@@ -148,9 +148,9 @@ func (u *upload) patch(ctx context.Context) error {
 	k.header.Set("Content-Type", "application/octet-stream")
 	k.header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
 	k.body = &requestBody{
-		size:  size,
-		open:  func() (io.ReadCloser, error) { return u.blob.section(from, size) },
-		moved: func(sent int64) { u.progress.at(from + sent) },
+		size:       size,
+		open:       func() (io.ReadCloser, error) { return u.blob.section(from, size) },
+		onProgress: func(sent int64) { u.progress.at(from + sent) },
 	}
 	resp, err := u.c.transport.do(ctx, k)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 // names something already, the layers of its base are most likely there, and asking
 // would cost a push of nothing new its requests; those of a new base are not, and can
 // travel beside the compiler. The zero value remembers nothing.
-type baseline struct{ store *cache.Cache }
+type baseline struct{ cache *cache.Cache }
 
 // baselineIn remembers in the cache at dir, if that is one.
 func baselineIn(dir string) baseline {
@@ -21,8 +21,8 @@ func baselineIn(dir string) baseline {
 	return baseline{store}
 }
 
-// moved reports whether the image for a platform is known to stand on another base.
-func (b baseline) moved(repo, platform string, base v1.Hash) bool {
+// changed reports whether the image for a platform is known to stand on another base.
+func (b baseline) changed(repo, platform string, base v1.Hash) bool {
 	was := b.of(repo, platform)
 	return was != v1.Hash{} && was != base
 }
@@ -30,12 +30,12 @@ func (b baseline) moved(repo, platform string, base v1.Hash) bool {
 // add says on which base the image stands that was just put.
 func (b baseline) add(repo, platform string, base v1.Hash) {
 	if base != (v1.Hash{}) && b.of(repo, platform) != base {
-		_ = b.store.Store("baseline", repo+" "+platform, base) // else its layers travel later
+		_ = b.cache.Store("baseline", repo+" "+platform, base) // else its layers travel later
 	}
 }
 
 func (b baseline) of(repo, platform string) (base v1.Hash) {
-	if !b.store.Load("baseline", repo+" "+platform, &base) {
+	if !b.cache.Load("baseline", repo+" "+platform, &base) {
 		return v1.Hash{}
 	}
 	return base

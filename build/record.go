@@ -40,9 +40,9 @@ type compiled struct {
 
 // A buildRecord is the memory of one package, from Resolve to the end of Build.
 type buildRecord struct {
-	key    string    // "": nothing can be remembered
-	before string    // the listing at Resolve, "" when it says nothing
-	moved  time.Time // of that listing
+	key        string    // "": nothing can be remembered
+	before     string    // the listing at Resolve, "" when it says nothing
+	dirChanged time.Time // of that listing
 
 	mu     sync.Mutex
 	record storedRecord
@@ -57,25 +57,25 @@ type buildRecord struct {
 // recall returns what is remembered of s's package, and whether it holds as the
 // sources are now.
 func (b *Builder) recall(s Spec) *buildRecord {
-	key, err := b.memoryKey(s)
+	key, err := b.recordKey(s)
 	if err != nil {
 		return &buildRecord{}
 	}
 	r := &buildRecord{key: key}
-	if !b.store.Load("memory", key, &r.record) {
+	if !b.cache.Load("memory", key, &r.record) {
 		return r
 	}
 	start := time.Now()
 	if now, err := b.listings.list(r.record.Scope); err == nil && now.settledBefore(start) && now.digest == r.record.Listing {
-		r.fresh, r.before, r.moved = true, now.digest, now.moved
+		r.fresh, r.before, r.dirChanged = true, now.digest, now.moved
 	}
 	return r
 }
 
-// memoryKey identifies the question that the go command would be asked: by whom,
+// recordKey identifies the question that the go command would be asked: by whom,
 // where, and with which settings.
-func (b *Builder) memoryKey(s Spec) (string, error) {
-	if b.store == nil {
+func (b *Builder) recordKey(s Spec) (string, error) {
+	if b.cache == nil {
 		return "", errUnlisted
 	}
 	if _, version, ok := strings.Cut(s.Package, "@"); ok && semver.Canonical(version) != version {
@@ -117,7 +117,7 @@ func (b *Builder) begin(r *buildRecord, main crosscompile.Package, start time.Ti
 		return
 	}
 	if now, err := b.listings.list(sc); err == nil && now.settledBefore(start) {
-		r.before, r.moved = now.digest, now.moved
+		r.before, r.dirChanged = now.digest, now.moved
 		r.record = storedRecord{Main: main, Scope: sc, Listing: now.digest, Programs: map[string]compiled{}}
 	}
 }
@@ -177,17 +177,17 @@ func (b *Builder) storeRecord(r *buildRecord) {
 		return
 	}
 	if r.contradicted { // nothing of it is to be believed
-		_ = b.store.Forget("memory", r.key)
+		_ = b.cache.Forget("memory", r.key)
 		return
 	}
 	// A file that came and went meanwhile may have been compiled.
-	if now, err := b.listings.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.moved) {
+	if now, err := b.listings.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.dirChanged) {
 		return
 	}
 	b.keeping.Lock()
 	defer b.keeping.Unlock()
 	r.join(b)
-	if b.store.Store("memory", r.key, r.record) == nil {
+	if b.cache.Store("memory", r.key, r.record) == nil {
 		r.news = false
 	}
 }
@@ -196,7 +196,7 @@ func (b *Builder) storeRecord(r *buildRecord) {
 // other flags. r.mu is held.
 func (r *buildRecord) join(b *Builder) {
 	var now storedRecord
-	if !b.store.Load("memory", r.key, &now) || now.Listing != r.record.Listing || now.Main != r.record.Main {
+	if !b.cache.Load("memory", r.key, &now) || now.Listing != r.record.Listing || now.Main != r.record.Main {
 		return
 	}
 	for key, program := range now.Programs {

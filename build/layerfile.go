@@ -14,7 +14,7 @@ import (
 
 // layer is a layer file, in the cache or in the work directory.
 type layer struct {
-	record
+	layerInfo
 	compression Compression
 	cache       *cache.Cache
 	path        string                 // "": in the cache
@@ -40,8 +40,8 @@ func (w *written) has(h v1.Hash) bool {
 }
 
 // cachedLayer is a layer in the cache.
-func (w *layers) cachedLayer(r record, entries []entry) *layer {
-	return &layer{record: r, compression: w.compression, cache: w.cache, own: w.written.has(r.Digest), again: sync.OnceValues(func() (string, error) {
+func (w *layers) cachedLayer(r layerInfo, entries []entry) *layer {
+	return &layer{layerInfo: r, compression: w.compression, cache: w.cache, own: w.written.has(r.Digest), again: sync.OnceValues(func() (string, error) {
 		path, again, err := w.writeFile(entries)
 		if err == nil && again != r {
 			err = errChanged
@@ -50,9 +50,9 @@ func (w *layers) cachedLayer(r record, entries []entry) *layer {
 	})}
 }
 
-func (l *layer) Digest() (v1.Hash, error)            { return l.record.Digest, nil }
-func (l *layer) DiffID() (v1.Hash, error)            { return l.record.DiffID, nil }
-func (l *layer) Size() (int64, error)                { return l.record.Size, nil }
+func (l *layer) Digest() (v1.Hash, error)            { return l.layerInfo.Digest, nil }
+func (l *layer) DiffID() (v1.Hash, error)            { return l.layerInfo.DiffID, nil }
+func (l *layer) Size() (int64, error)                { return l.layerInfo.Size, nil }
 func (l *layer) MediaType() (types.MediaType, error) { return l.compression.mediaType(), nil }
 
 // Compressed opens the layer's file. One that the cache lost or broke is made
@@ -74,8 +74,8 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 // cached opens the cache's file after it has proved to be whole; not one that this
 // run wrote, which is held against its digest as it is read, once.
 func (l *layer) cached() (io.ReadCloser, error) {
-	r, size, err := l.cache.Get(l.record.Digest)
-	if err != nil || l.own && size == l.record.Size {
+	r, size, err := l.cache.Get(l.layerInfo.Digest)
+	if err != nil || l.own && size == l.layerInfo.Size {
 		return r, err
 	}
 	_, err = io.Copy(io.Discard, r)
@@ -85,7 +85,7 @@ func (l *layer) cached() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, _, err = l.cache.Get(l.record.Digest)
+	r, _, err = l.cache.Get(l.layerInfo.Digest)
 	return r, err
 }
 

@@ -22,9 +22,9 @@ const commitRate = 10 << 20
 
 var errSilent = errors.New("no progress for 60 s")
 
-// A watch ends a request that waits too long for the other side. Time that we
+// A stallTimer ends a request that waits too long for the other side. Time that we
 // ourselves spend between two reads does not count.
-type watch struct {
+type stallTimer struct {
 	outer  context.Context
 	cancel context.CancelCauseFunc
 	most   time.Duration // of waiting
@@ -37,18 +37,18 @@ type watch struct {
 	moved   int64
 }
 
-// newWatch returns a context for one request and the watch that may end it. It
+// newStallTimer returns a context for one request and the watch that may end it. It
 // begins waiting.
-func newWatch(outer context.Context, most time.Duration) (context.Context, *watch) {
+func newStallTimer(outer context.Context, most time.Duration) (context.Context, *stallTimer) {
 	ctx, cancel := context.WithCancelCause(outer)
-	w := &watch{outer: outer, cancel: cancel, most: most}
+	w := &stallTimer{outer: outer, cancel: cancel, most: most}
 	w.timer = time.AfterFunc(most, func() { cancel(errSilent) })
 	w.waiting, w.since = true, time.Now()
 	return ctx, w
 }
 
 // resume begins to wait for the other side.
-func (w *watch) resume() {
+func (w *stallTimer) resume() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting, w.since = true, time.Now()
@@ -56,7 +56,7 @@ func (w *watch) resume() {
 }
 
 // pause ends waiting; n bytes moved.
-func (w *watch) pause(n int64) {
+func (w *stallTimer) pause(n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer.Stop()
@@ -70,7 +70,7 @@ func (w *watch) pause(n int64) {
 }
 
 // fresh forgets what was waited and allows for extra once.
-func (w *watch) fresh(extra time.Duration) {
+func (w *stallTimer) fresh(extra time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer.Stop()
@@ -78,7 +78,7 @@ func (w *watch) fresh(extra time.Duration) {
 }
 
 // stop ends the watch and the request.
-func (w *watch) stop() {
+func (w *stallTimer) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer.Stop()
@@ -86,7 +86,7 @@ func (w *watch) stop() {
 }
 
 // why turns an error under the watch's context into its cause.
-func (w *watch) why(ctx context.Context, err error) error {
+func (w *stallTimer) why(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, io.EOF):
 		return err
@@ -98,20 +98,20 @@ func (w *watch) why(ctx context.Context, err error) error {
 	return err
 }
 
-// A body is an answer's body under a watch. What the exchange holds is let go at
+// A responseBody is an answer's body under a watch. What the exchange holds is let go at
 // its end, at an error, by Close, or when the context ends.
-type body struct {
+type responseBody struct {
 	ctx   context.Context
 	inner io.ReadCloser
-	watch *watch
+	watch *stallTimer
 	end   func() error
 	err   error // that ended it; comes again at each read
 }
 
-func newBody(ctx context.Context, inner io.ReadCloser, watch *watch, leave func()) *body {
+func newResponseBody(ctx context.Context, inner io.ReadCloser, watch *stallTimer, leave func()) *responseBody {
 	watch.fresh(0)
 	forget := context.AfterFunc(ctx, leave)
-	b := &body{ctx: ctx, inner: inner, watch: watch}
+	b := &responseBody{ctx: ctx, inner: inner, watch: watch}
 	b.end = sync.OnceValue(func() error {
 		forget()
 		err := inner.Close()
@@ -125,7 +125,7 @@ func newBody(ctx context.Context, inner io.ReadCloser, watch *watch, leave func(
 	return b
 }
 
-func (b *body) Read(p []byte) (int, error) {
+func (b *responseBody) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
@@ -140,7 +140,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *body) Close() error { return b.end() }
+func (b *responseBody) Close() error { return b.end() }
 
 // discard reads what little may be left, so that the connection can be used
 // again, and closes.

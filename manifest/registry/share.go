@@ -18,8 +18,8 @@ func share[K comparable, V any](ctx context.Context, do func(context.Context, K,
 	return v, err
 }
 
-// ensure runs work unless it succeeded for key before in this run.
-func ensure(ctx context.Context, m *once.Memo[contentKey, struct{}], key contentKey, work func() error) error {
+// onceARun runs work unless it succeeded for key before in this run.
+func onceARun(ctx context.Context, m *once.Memo[contentKey, struct{}], key contentKey, work func() error) error {
 	_, err := share(ctx, m.Ensure, key, func() (struct{}, error) { return struct{}{}, work() })
 	return err
 }
