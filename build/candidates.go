@@ -133,20 +133,3 @@ func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage
 	f.name, _ = withoutDigest(c.ref)
 	return f, nil
 }
-
-// describe returns the descriptor of a layer that mabuild made.
-func describe(l v1.Layer) (v1.Descriptor, error) {
-	digest, err := l.Digest()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	size, err := l.Size()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	mediaType, err := l.MediaType()
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	return v1.Descriptor{MediaType: mediaType, Digest: digest, Size: size}, nil
-}

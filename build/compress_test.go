@@ -19,6 +19,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // likeProgram is content about as compressible as a Go program: random bytes and
@@ -172,7 +173,7 @@ func TestLayersByCompression(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := describe(l)
+		d, err := manifest.Describe(l)
 		if err != nil || d.MediaType != want {
 			t.Errorf("%v: %s, %v", c, d.MediaType, err)
 		}

@@ -87,7 +87,7 @@ func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.I
 	descriptors := slices.Clone(f.descriptors)
 	layers := slices.Clone(f.layers)
 	for _, a := range added {
-		d, err := describe(a.layer)
+		d, err := manifest.Describe(a.layer)
 		if err != nil {
 			return nil, err
 		}

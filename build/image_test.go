@@ -18,6 +18,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -149,7 +150,7 @@ func onTop(t *testing.T, w *layers, entries ...entry) baseImage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := describe(l)
+	d, err := manifest.Describe(l)
 	if err != nil {
 		t.Fatal(err)
 	}

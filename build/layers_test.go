@@ -22,7 +22,7 @@ func based(t *testing.T, history []v1.History, kinds ...types.MediaType) baseIma
 	f := baseImage{config: v1.ConfigFile{Architecture: "amd64", OS: "linux", History: history, RootFS: v1.RootFS{Type: "layers"}}}
 	for i, kind := range kinds {
 		l := fixed.NewLayer([]byte{byte(i)}, kind)
-		d, err := describe(l)
+		d, err := manifest.Describe(l)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // zoneinfo is Go's own copy of the IANA time zone database; `make zoneinfo`
@@ -105,7 +107,7 @@ func static(w *layers) (baseImage, error) {
 	if err != nil {
 		return baseImage{}, err
 	}
-	d, err := describe(l)
+	d, err := manifest.Describe(l)
 	if err != nil {
 		return baseImage{}, err
 	}

@@ -95,8 +95,14 @@ func (obsolete) Error() string {
 // Hint returns the way out.
 func (obsolete) Hint() string { return "push the image again with a current tool" }
 
-// Describe returns the descriptor of c: media type, digest and size.
-func Describe(c Content) (v1.Descriptor, error) {
+// Describe returns the descriptor of a [Content] or a [v1.Layer]: media type, digest and
+// size.
+func Describe(c interface {
+	MediaType() (types.MediaType, error)
+	Digest() (v1.Hash, error)
+	Size() (int64, error)
+},
+) (v1.Descriptor, error) {
 	mediaType, err := c.MediaType()
 	if err != nil {
 		return v1.Descriptor{}, err

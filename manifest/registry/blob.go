@@ -65,7 +65,7 @@ func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) erro
 	c.writing(r.repository)
 	var all []blob
 	for _, l := range layers {
-		d, err := describeLayer(l)
+		d, err := manifest.Describe(l)
 		if err != nil {
 			return err
 		}
@@ -83,17 +83,6 @@ func (c *Client) storeAll(ctx context.Context, r repository, all []blob) error {
 		group.Go(func() error { return guard.Do(func() error { return c.storeBlob(ctx, r, b) }) })
 	}
 	return group.Wait()
-}
-
-func describeLayer(l v1.Layer) (d v1.Descriptor, err error) {
-	if d.Digest, err = l.Digest(); err != nil {
-		return d, err
-	}
-	if d.Size, err = l.Size(); err != nil {
-		return d, err
-	}
-	d.MediaType, err = l.MediaType()
-	return d, err
 }
 
 // storeBlob makes r have b, once a run: mounted from a repository of the same host
