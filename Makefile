@@ -38,7 +38,7 @@ race: $(BIN)/judge
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
 	cd internal/regtest/judge && $(GO) build -o $@ .
 
-check: race lint ## exactly what CI checks: race, format, vet, lint, tidy, generated files
+check: race lint ## the tests under the race detector, format, vet, lint, tidy; CI also runs e2e, goreleaser and cross-builds
 
 lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	@test -z "$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))" || { $(TOOLS)/gofumpt -l $$(git ls-files '*.go'); echo 'not formatted: make format'; exit 1; }
@@ -106,6 +106,7 @@ vuln: ## known vulnerabilities; wants the network
 zoneinfo: ## take over the time zones of this Go
 	cp "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" build/zoneinfo.zip
 
+bin/judge: $(BIN)/judge
 bin/tools/goreleaser: $(TOOLS)/goreleaser
 
 $(TOOLS)/golangci-lint: Makefile
