@@ -366,8 +366,8 @@ func (f layerFetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 	return f.layers[d.Digest].Compressed()
 }
 
-// Part opens bytes from to to of a layer of the base, if the source of the base supports
-// it. An interrupted upload can then continue without reading the layer from the start.
+// Part opens the bytes of a layer from one offset up to another, without verifying them.
+// It is errors.ErrUnsupported if the source of the base opens whole layers only.
 func (f layerFetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
 	if l, ok := f.layers[d.Digest].(manifest.PartLayer); ok {
 		return l.Part(from, to)
