@@ -22,8 +22,8 @@ import (
 //go:embed zoneinfo.zip
 var zoneinfo []byte
 
-// Who and what the static base knows, in the form of passwd(5), group(5) and
-// os-release(5).
+// The accounts and the settings of the static base, in the form of passwd(5), group(5)
+// and os-release(5).
 const (
 	nonroot     = "65532"
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,8 +33,9 @@ const (
 	nsswitch    = "hosts: files dns\n"
 )
 
-// staticEntries lists the static base: what a program without a C library looks
-// for, and nothing that runs, sorted by name. It is the same for all programs of a run.
+// staticEntries lists the files of the static base, sorted by name: what a program
+// without a C library reads, and no executables. They are made once in a process and must
+// not be changed.
 var staticEntries = sync.OnceValues(func() ([]entry, error) {
 	home := directory("home/nonroot", 0o700)
 	home.uid, home.gid = 65532, 65532
@@ -55,7 +56,8 @@ var staticEntries = sync.OnceValues(func() ([]entry, error) {
 	return entries, err
 })
 
-// certificates returns Mozilla's roots, as the Go project maintains them, in PEM.
+// certificates returns the CA certificates of Mozilla, as the Go project maintains them,
+// in PEM.
 func certificates() []byte {
 	var b bytes.Buffer
 	for root := range bundle.Roots() {
@@ -64,6 +66,7 @@ func certificates() []byte {
 	return b.Bytes()
 }
 
+// zoneEntries returns the time zones and the directories above them.
 func zoneEntries() ([]entry, error) {
 	archive, err := zip.NewReader(bytes.NewReader(zoneinfo), int64(len(zoneinfo)))
 	if err != nil {
@@ -95,7 +98,8 @@ func zoneEntries() ([]entry, error) {
 	return entries, nil
 }
 
-// static returns the static base's layer and config.
+// static returns the static base. It has one layer, which is cached as any other layer,
+// and the same config for every platform.
 func static(w *layers) (baseImage, error) {
 	entries, err := staticEntries()
 	if err != nil {
