@@ -68,7 +68,8 @@ func (c Cgo) toolchain() string {
 func (g *Go) said(prefix string, p ocispec.Platform, byPlatform map[string]string) (command string, ok bool) {
 	for _, key := range cgoKeys(p) {
 		names := []string{key}
-		if key == "linux/arm/v7" { // what linux/arm means
+		// linux/arm without a variant means linux/arm/v7.
+		if key == "linux/arm/v7" {
 			names = append(names, "linux/arm")
 		}
 		for _, name := range names {

@@ -65,6 +65,9 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if err != nil {
 		return Binary{}, err
 	}
+	// Later values of a variable override earlier ones: the settings of the user, the
+	// platform, cgo, and last the variables of the request. Callers reject variables that
+	// [Owned] has.
 	env := append(append([]string{}, tc.env...), target...)
 	if r.Temp != "" {
 		env = append(env, "GOTMPDIR="+r.Temp)
@@ -79,6 +82,8 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if g.Log != nil {
 		p.log = &said
 	}
+	// Without cgo, Go ignores files that import "C". The errors then name missing
+	// functions, so the hint says what the cause is.
 	if _, err := runGo(ctx, p); err != nil {
 		var ce *CommandError
 		if errors.As(err, &ce) && r.Cgo == nil && needsCgo(r.Dir, ce.Output) {
@@ -89,6 +94,8 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if said.Len() > 0 { // linker warnings, or modules that were downloaded
 		g.Log.DebugContext(ctx, "go build", "output", said.String())
 	}
+	// The program may be an older one that go build found up to date, so it is verified
+	// in every case.
 	if err := Verify(out, r.Platform); err != nil {
 		return Binary{}, err
 	}

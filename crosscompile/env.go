@@ -79,6 +79,8 @@ func (e *VariantError) Hint() string {
 func Env(p ocispec.Platform) ([]string, error) {
 	p = platform.Normalize(p)
 	env := []string{"CGO_ENABLED=0", "GOARCH=" + p.Architecture, "GOOS=" + p.OS}
+	// A variant is known if the variable of the architecture has a value for it. Without
+	// a variant every architecture is accepted here.
 	known := p.Variant == ""
 	var choices []string
 	for _, k := range knobs {

@@ -39,12 +39,15 @@ func (g *Go) Fingerprint() (string, error) {
 		return "", err
 	}
 	root := filepath.Dir(filepath.Dir(path))
+	// With another GOROOT the go command uses the compiler from there.
 	if set := g.lookup("GOROOT"); set != "" {
 		if set, err = filepath.EvalSymlinks(set); err != nil || set != root {
 			return "", fmt.Errorf("%s is not the go of GOROOT=%s", path, g.lookup("GOROOT"))
 		}
 	}
 	h := sha256.New()
+	// A wrapper script is not in a directory with the tools of Go. Which go it starts is
+	// not known.
 	tools, err := filepath.Glob(filepath.Join(root, "pkg", "tool", runtime.GOOS+"_*", "*"))
 	if err != nil || len(tools) == 0 {
 		return "", fmt.Errorf("%s starts another go", path)
