@@ -132,6 +132,8 @@ func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 	refs := slices.Sorted(maps.Keys(wanted))
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
+	// The references are sorted, so that the joined errors have the same order in every
+	// run.
 	for i, ref := range refs {
 		wg.Go(func() {
 			errs[i] = guard.Do(func() error { return b.chooseImages(ctx, ref, s.Platforms, wanted[ref], found) })
@@ -161,6 +163,7 @@ func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platf
 	var missing []ocispec.Platform
 	errs := make([]error, len(at))
 	var wg sync.WaitGroup
+	// One image of the index can serve several platforms, such as arm/v7 and arm/v6.
 	for n, i := range at {
 		position, ok := platform.Choose(ps[i], have)
 		if !ok {

@@ -293,6 +293,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 		return nil, err
 	}
 	found, err := from.all(ctx, s)
+	// The files are listed even if a base is missing: both errors are reported at once.
 	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
@@ -365,6 +366,7 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		if err != nil {
 			return nil, err
 		}
+		// The platform of an entry is that of the config, so that both always agree.
 		d.Platform = config.Platform()
 		children[i] = manifest.Child{Descriptor: d, Content: img}
 	}
@@ -375,6 +377,7 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		for _, base := range plan.Bases {
 			same = same && base.baseImage.root == first.root && base.baseImage.name == first.name
 		}
+		// The annotations of the user come last and replace those of the base.
 		annotations = map[string]string{}
 		if same {
 			annotations = baseAnnotations(first.name, first.root)

@@ -115,6 +115,7 @@ func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage
 	if err != nil {
 		return fail(err)
 	}
+	// The config is shared with the source, which may cache it.
 	f.config = *config.DeepCopy()
 	// The version of Windows may be only in the descriptor of the index.
 	if c.index && want.OSVersion == "" && f.config.OSVersion == "" {

@@ -42,6 +42,7 @@ func (c Compression) full() Compression {
 	return c
 }
 
+// validate checks the format and the level of c, which full has completed.
 func (c Compression) validate() error {
 	f, ok := formats[c.Format]
 	switch {

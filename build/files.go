@@ -37,6 +37,8 @@ func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
+	// The tree resolves paths; the root reads files and refuses any link that leads
+	// outside.
 	root, err := os.OpenRoot(tree.Dir())
 	if err != nil {
 		return nil, err
@@ -96,6 +98,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 		return nil, err
 	}
 	to := clean(f.To)
+	// A file keeps its name if f.To ends with a slash.
 	if !info.IsDir() {
 		if strings.HasSuffix(f.To, "/") {
 			to = path.Join(to, filepath.Base(from))

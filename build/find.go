@@ -72,6 +72,7 @@ func (s Spec) aims() []crosscompile.Aim {
 		list = []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "windows", Architecture: "amd64"}}
 	}
 	for _, p := range list {
+		// Variants do not decide which files of a package count.
 		if _, err := crosscompile.Env(p); err != nil || slices.ContainsFunc(aims, func(a crosscompile.Aim) bool {
 			return a.Platform.OS == p.OS && a.Platform.Architecture == p.Architecture
 		}) {

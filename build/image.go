@@ -105,6 +105,7 @@ func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.I
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
 		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.comment})
 	}
+	// The descriptors of the base may have media types of the other family.
 	for i := range descriptors {
 		t, err := mediaType(descriptors[i].MediaType, s.Docker)
 		if err != nil {
@@ -146,6 +147,7 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 		c.Config.User = nonroot + ":" + nonroot
 	}
 	c.Config.Env = withPath(c.Config.Env, p, at)
+	// On Windows, names of variables do not distinguish upper and lower case.
 	for _, kv := range s.Config.Env {
 		c.Config.Env = setEnv(c.Config.Env, kv, p.OS == "windows")
 	}
@@ -325,6 +327,7 @@ func seal(s Spec, config v1.ConfigFile, descriptors []v1.Descriptor, layers []v1
 		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: digest, Size: size},
 		Layers: descriptors,
 	}
+	// The specification requires the list; a nil slice would be null in JSON.
 	if m.Layers == nil {
 		m.Layers = []v1.Descriptor{}
 	}
@@ -358,10 +361,12 @@ type layerFetcher struct {
 func (f layerFetcher) Name(h v1.Hash) string                { return h.String() }
 func (f layerFetcher) Config(v1.Descriptor) ([]byte, error) { return f.config, nil }
 
+// Child always fails: an image has no children.
 func (f layerFetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
 }
 
+// Blob opens a layer as it is stored, from its start.
 func (f layerFetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 	return f.layers[d.Digest].Compressed()
 }

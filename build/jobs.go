@@ -58,6 +58,7 @@ func availableMemory() (memory int64, ok bool) {
 			memory, ok = kb<<10, err == nil
 		}
 	}
+	// The limit of a container is often lower than the memory of the machine.
 	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
 		b, err := os.ReadFile(file)
 		if err != nil {

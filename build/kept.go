@@ -28,12 +28,14 @@ type layer struct {
 // concurrent use; a nil written has none.
 type written struct{ digests sync.Map }
 
+// add records that h was written.
 func (w *written) add(h v1.Hash) {
 	if w != nil {
 		w.digests.Store(h, true)
 	}
 }
 
+// has reports whether h was written.
 func (w *written) has(h v1.Hash) bool {
 	if w == nil {
 		return false
@@ -55,6 +57,7 @@ func (w *layers) cachedLayer(r record, entries []entry) *layer {
 	})}
 }
 
+// The methods of [v1.Layer] that return metadata never fail and read nothing.
 func (l *layer) Digest() (v1.Hash, error)            { return l.record.Digest, nil }
 func (l *layer) DiffID() (v1.Hash, error)            { return l.record.DiffID, nil }
 func (l *layer) Size() (int64, error)                { return l.record.Size, nil }
@@ -96,6 +99,7 @@ func (l *layer) cached() (io.ReadCloser, error) {
 	return r, err
 }
 
+// Uncompressed opens the uncompressed archive of the layer.
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	r, err := l.Compressed()
 	if err != nil {

@@ -53,6 +53,7 @@ func inline(name string, mode int64, b []byte) entry {
 // byName is the order of the entries in a layer.
 func byName(a, b entry) int { return strings.Compare(a.name, b.name) }
 
+// directory returns the entry of a directory that belongs to root.
 func directory(name string, mode int64) entry {
 	return entry{name: name, kind: tar.TypeDir, mode: mode}
 }
@@ -90,6 +91,8 @@ func (w *layers) layer(entries []entry) (v1.Layer, error) {
 		slices.SortFunc(entries, byName)
 	}
 	key := w.key(entries)
+	// The layer is remembered for all platforms, so the context of one of them must not
+	// cancel it. The build ends it with alive.
 	return w.made.Do(context.Background(), key, func() (v1.Layer, error) { return w.find(key, entries) }) //nolint:forbidigo // the work ends by itself, and its callers have no ctx
 }
 
@@ -194,6 +197,7 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ record, err error) {
 			_ = zip.Close() // ends the goroutines of a split
 		}
 	}()
+	// The diff ID is the digest of what goes into the compressor.
 	archive := tar.NewWriter(io.MultiWriter(zip, diffID))
 	buffer := make([]byte, copied)
 	for _, e := range entries {
@@ -217,6 +221,8 @@ const copied = 128 << 10
 // cache stores the layer under a key with that digest, so other content would be returned
 // to every later build.
 func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
+	// The PAX format has no limits for names and sizes. All entries have the same time,
+	// and no names of users or groups, so the header depends only on the entry.
 	header := &tar.Header{
 		Name: e.name, Typeflag: e.kind, Mode: e.mode, Uid: e.uid, Gid: e.gid, Linkname: e.link, Size: e.size,
 		ModTime: w.time, Format: tar.FormatPAX, PAXRecords: e.pax,

@@ -60,6 +60,7 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 		}
 		s.Roots = append(s.Roots, root)
 	} else {
+		// A workspace has one vendor directory, beside its go.work.
 		vendor := filepath.Join(filepath.Dir(work), "vendor")
 		s.Content = append(s.Content, work, work+".sum", filepath.Join(vendor, "modules.txt"))
 		if _, err := os.Lstat(vendor); err == nil {
@@ -69,6 +70,7 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 			return scope{}, err
 		}
 	}
+	// Replace lines of required modules do not apply, so one level is enough.
 	for _, root := range slices.Clone(s.Roots) {
 		if err := s.replaced(filepath.Join(root, "go.mod")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return scope{}, err
@@ -170,6 +172,7 @@ func (s scope) list(skip []string) (listing, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return listing{}, err
 		}
+		// A missing file and an empty one must differ.
 		fmt.Fprintf(l.hash, "%q %v %q\n", file, err == nil, content)
 	}
 	return listing{hex.EncodeToString(l.hash.Sum(nil)), l.changed, l.moved}, nil
@@ -208,6 +211,7 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
+	// The type of a file system is read once for each device.
 	if _, known := l.trusted[f.device]; !known {
 		l.trusted[f.device] = trusted(path)
 	}
@@ -256,7 +260,7 @@ func inside(root, path string) (string, error) {
 	// A relative link that leads nowhere, such as the lock of an editor, is allowed. Its
 	// target is listed once it exists.
 	if errors.Is(err, fs.ErrNotExist) && !slices.Contains(strings.Split(filepath.ToSlash(link), "/"), "..") {
-		target, err = filepath.Join(filepath.Dir(path), link), nil // as an editor's lock; it is listed once it is there
+		target, err = filepath.Join(filepath.Dir(path), link), nil
 	}
 	if err != nil || filepath.IsAbs(link) {
 		return "", errUnlisted

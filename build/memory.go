@@ -72,6 +72,8 @@ func (b *Builder) recall(s Spec) *buildRecord {
 		return r
 	}
 	start := time.Now()
+	// The listing of all files is compared by one digest. It must not have changed
+	// shortly before it was made.
 	if now, err := b.listings.list(r.record.Scope); err == nil && now.settledBefore(start) && now.digest == r.record.Listing {
 		r.fresh, r.before, r.moved = true, now.digest, now.moved
 	}
@@ -150,6 +152,7 @@ func (r *buildRecord) covers(s Spec) bool {
 	if !r.fresh || s.All {
 		return false
 	}
+	// The linker flags may use the version of the module.
 	if r.record.Main.Version != "" {
 		s.Vars.Version = r.record.Main.Version
 	}
@@ -199,6 +202,8 @@ func (b *Builder) storeRecord(r *buildRecord) {
 	if now, err := b.listings.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.moved) {
 		return
 	}
+	// Builds of other settings of the same package merge their programs one after
+	// another.
 	b.keeping.Lock()
 	defer b.keeping.Unlock()
 	r.join(b)

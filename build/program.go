@@ -148,6 +148,7 @@ func programEntry(s Spec, p ocispec.Platform, file string) (entry, error) {
 // programAt returns the entry of a program that is identified by its digest. open is
 // called only if the layer is not in the cache.
 func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) entry {
+	// A layer has slashes and no drive letter, also for Windows.
 	at := programPath(s, p)
 	if p.OS == "windows" {
 		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")

@@ -36,6 +36,7 @@ type permit struct {
 	granted, left bool
 }
 
+// newQueue returns a queue with size permits.
 func newQueue(size int) *queue { return &queue{size: size, free: size} }
 
 // reserve reserves a permit for each length. All reservations of a build are made in one
@@ -49,6 +50,7 @@ func (q *queue) reserve(lengths ...time.Duration) []*permit {
 		tickets[i] = &permit{queue: q, length: length, turn: make(chan struct{})}
 	}
 	q.waiting = append(q.waiting, tickets...)
+	// With equal lengths, earlier reservations stay first.
 	slices.SortStableFunc(q.waiting, func(a, b *permit) int { return cmp.Compare(b.length, a.length) })
 	q.handOut()
 	return tickets

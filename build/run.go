@@ -236,6 +236,7 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	if err := permit.wait(ctx); err != nil {
 		return err
 	}
+	// The package may be in another directory now, if its module was fetched again.
 	other := *r
 	other.spec.Main = main
 	bin, unlock, err := other.compile(ctx, p, how)
@@ -275,6 +276,7 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 			return bin, nil, err
 		}
 	}
+	// -p is not part of the program's key: it does not change the program.
 	request := crosscompile.Request{
 		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
 		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: how.Env,

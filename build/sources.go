@@ -184,7 +184,7 @@ func (s *sources) walk(root string) error {
 	return filepath.WalkDir(real, func(path string, d fs.DirEntry, err error) error {
 		switch ext := filepath.Ext(path); {
 		case err != nil:
-			return nil // Go may not need it
+			return nil // unreadable: Go may not need it
 		case d.IsDir() && d.Name() == ".git":
 			return filepath.SkipDir
 		case d.IsDir():
@@ -232,7 +232,7 @@ func (s *sources) imported(root, dir string) error {
 	prefix := path.Join(modfile.ModulePath(content), filepath.ToSlash(rel))
 	visit := func(file string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || filepath.Ext(file) != ".go" {
-			return nil // a link was looked at
+			return nil // links are checked by link
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
 		if err != nil {
@@ -258,6 +258,7 @@ func (s *sources) imported(root, dir string) error {
 // checked without need.
 var included = regexp.MustCompile(`#` + blanks + `include` + blanks + `("(?:[^"\\\n]|\\.)*")`)
 
+// blanks matches what the assembler skips: spaces, continued lines and comments.
 const blanks = `(?:\s|\\\r?\n|/\*(?s:.*?)\*/)*`
 
 // includes checks the files that an assembly file includes, and what these include. Names

@@ -88,6 +88,7 @@ func zoneEntries() ([]entry, error) {
 			return nil, fmt.Errorf("time zones: %w", err)
 		}
 		entries = append(entries, inline(path.Join(root, f.Name), 0o644, content)) //nolint:gosec // our own archive, into another
+		// The archive lists only files, so their directories are added here.
 		for dir := path.Dir(f.Name); dir != "."; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}

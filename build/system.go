@@ -66,6 +66,7 @@ func (s system) has(name string) (bool, error) {
 	if _, ok := s.tree.Lookup(at); ok {
 		return true, nil
 	}
+	// The files that are added may have the path as written, or the one it leads to.
 	return slices.ContainsFunc(s.files, func(e entry) bool { return e.name == at || e.name == clean(name) }), nil
 }
 

@@ -25,6 +25,7 @@ type Vars struct {
 	Why map[string]error
 }
 
+// The characters that slug and tag replace.
 var (
 	notSlug = regexp.MustCompile(`[^a-z0-9]+`)
 	notTag  = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
@@ -45,6 +46,7 @@ func tag(text string) string {
 	return text[:min(len(text), maxTag)]
 }
 
+// wayOfTemplates is the hint of an invalid template.
 const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug"
 
 // Expand fills in a template. A template may use {{.Version}}, {{.Commit}},
@@ -85,6 +87,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 		}
 	}
 	var b strings.Builder
+	// Each node is executed separately, so that fit sees only the values.
 	for _, node := range t.Root.Nodes {
 		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
 		var part bytes.Buffer
@@ -158,6 +161,7 @@ func plain(nodes []parse.Node, names *[]string) error {
 	return nil
 }
 
+// errNotPlain is returned for a template that contains more than values.
 var errNotPlain = errors.New("can only contain values")
 
 // ExpandAll fills in each template of list. It does not change list.

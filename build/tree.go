@@ -51,6 +51,7 @@ func (w *layers) tree(of []v1.Layer, use func(*rootfs.Tree) error) error {
 func readTree(layers []v1.Layer, c *cache.Cache) (*rootfs.Tree, error) {
 	t, recalled := newTree(), false
 	var err error
+	// Each layer is applied to the result of those before it, so the order is fixed.
 	for _, l := range layers {
 		var found bool
 		if found, err = recallLayer(t, l, c); !found && err == nil {
@@ -60,7 +61,7 @@ func readTree(layers []v1.Layer, c *cache.Cache) (*rootfs.Tree, error) {
 			break
 		}
 	}
-	if err != nil && recalled { // the records may be what is wrong
+	if err != nil && recalled { // perhaps because of a damaged record
 		return readTree(layers, nil)
 	}
 	return t, err
@@ -86,6 +87,7 @@ func recallLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) (found bool, err er
 	if err != nil {
 		return false, nil
 	}
+	// Changes are decoded one by one, so that the list is never in memory as a whole.
 	list := gob.NewDecoder(z)
 	return true, t.Replay(digest, func() (change rootfs.Change, err error) {
 		err = list.Decode(&change)
@@ -163,6 +165,7 @@ func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
 		}
 		placed[name] = e
+		// The layer gets an entry for each directory above its files.
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if other, ok := placed[dir]; ok {
 				if other.kind != tar.TypeDir {

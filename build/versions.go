@@ -29,6 +29,7 @@ func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error
 			return nil, err
 		}
 		found := false
+		// Choose says whether an image for h can be the base for p.
 		for _, h := range c.platforms() {
 			if _, runs := platform.Choose(p, []ocispec.Platform{h}); !runs {
 				continue
