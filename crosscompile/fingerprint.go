@@ -67,6 +67,7 @@ func (g *Go) Fingerprint() (string, error) {
 	for _, kv := range heeded {
 		fmt.Fprintln(h, kv)
 	}
+	// The content of a settings file counts, and so does its absence.
 	settings := g.envFile()
 	for _, file := range []string{filepath.Join(root, "VERSION"), filepath.Join(root, "go.env"), settings} {
 		content, err := os.ReadFile(file)

@@ -34,6 +34,7 @@ func ReadLinkage(file string) (l Linkage, err error) {
 		if p.Type != elf.PT_INTERP {
 			continue
 		}
+		// The path of the loader ends with a zero byte. 4096 bytes are PATH_MAX of Linux.
 		path, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
 		if err != nil {
 			return l, fmt.Errorf("its loader: %w", err)
@@ -93,6 +94,8 @@ func GlibcOf(r io.Reader) (string, error) {
 				highest = HighestGlibc([]string{"GLIBC_" + highest, string(name)})
 			}
 			name, text = name[:0], true
+		// A byte counts only while it continues the prefix, or a name that has it
+		// already.
 		case text && len(name) < longest && (len(name) >= len(prefix) || b == prefix[len(name)]):
 			name = append(name, b)
 		default:

@@ -103,6 +103,7 @@ func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Only the JSON output says for which platforms Go supports cgo.
 	out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list", "-json"}})
 	if err != nil {
 		return nil, err

@@ -148,6 +148,8 @@ func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
 		switch {
 		case err != nil:
 			return nil
+		// The go command also leaves out these directories, except node_modules, which is
+		// large.
 		case d.IsDir() && path != top && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || slices.Contains([]string{"testdata", "vendor", "node_modules"}, d.Name())):
 			return filepath.SkipDir
 		case d.IsDir() || d.Name() != "go.mod" || slices.Contains(reached, filepath.Dir(path)):

@@ -302,6 +302,7 @@ func ModuleRoot(dir string) (root string, ok bool) {
 // its import path, or the one before if the last is a major version such as v2.
 func programName(importPath string) string {
 	name := path.Base(importPath)
+	// SplitPathVersion also accepts the suffix of gopkg.in, such as .v3.
 	if prefix, major, ok := module.SplitPathVersion(importPath); ok && major != "" && prefix != "" {
 		name = path.Base(prefix)
 	}

@@ -33,6 +33,7 @@ func scratchDirOf(scratch, pkg, version string, asMain bool) scratchDir {
 	return scratchDir(filepath.Join(scratch, hex.EncodeToString(sum[:8])))
 }
 
+// The files of the directory; see scratchDir.
 func (p scratchDir) mark() string   { return filepath.Join(string(p), "mabuild-scratch") }
 func (p scratchDir) src() string    { return filepath.Join(string(p), "src") }
 func (p scratchDir) record() string { return filepath.Join(string(p), "complete") }

@@ -109,6 +109,7 @@ func (s scratch) pretend(dir string) error {
 	}
 	version := semver.Canonical(s.version)
 	if version == "" { // latest, a branch or a commit
+		// The version must match the major version in the path of the module.
 		_, major, _ := module.SplitPathVersion(s.pkg)
 		if version = module.PathMajorPrefix(major) + ".0.0"; major == "" {
 			version = "v1.0.0"

@@ -67,6 +67,7 @@ var passed = []string{
 // ErrNoGo is in the chain of an error if there is no go command.
 var ErrNoGo = errors.New("go command not found")
 
+// A noGo is the error of a missing go command; it matches ErrNoGo.
 type noGo struct{ err error }
 
 func (e *noGo) Error() string        { return "go: " + e.err.Error() }

@@ -42,6 +42,7 @@ var elfMachines = map[string]machine{
 	"s390x":    {elf.EM_S390, elf.ELFCLASS64, binary.BigEndian},
 }
 
+// peMachines and machoCPUs have the processor for each architecture of Windows and macOS.
 var peMachines = map[string]uint16{
 	"386": pe.IMAGE_FILE_MACHINE_I386, "amd64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64,
 }
@@ -67,6 +68,7 @@ func Verify(file string, p ocispec.Platform) error {
 // verify is Verify for an open file, without ErrWrongFormat.
 func verify(f io.ReaderAt, p ocispec.Platform) error {
 	switch {
+	// WebAssembly has one format for all operating systems.
 	case p.Architecture == "wasm":
 		return verifyWasm(f)
 	case p.OS == "windows":
@@ -93,6 +95,7 @@ func verify(f io.ReaderAt, p ocispec.Platform) error {
 	return nil
 }
 
+// verifyELF compares the header of an ELF file with an architecture.
 func verifyELF(f io.ReaderAt, architecture string) error {
 	x, err := elf.NewFile(f)
 	if err != nil {
@@ -108,6 +111,7 @@ func verifyELF(f io.ReaderAt, architecture string) error {
 	return nil
 }
 
+// verifyWasm checks the first bytes of a WebAssembly module. It has no processor.
 func verifyWasm(f io.ReaderAt) error {
 	head := make([]byte, 4)
 	if _, err := f.ReadAt(head, 0); err != nil {

@@ -25,6 +25,7 @@ var goWays = []struct{ says, way string }{
 	{`go\.mod file not found|cannot find main module|outside available modules|outside main module`, "run mabuild in a module, or name module/path@version"},
 }
 
+// wayTidy is a hint that callers also compare with.
 const wayTidy = "run go mod tidy"
 
 // wayOf returns the hint for an output of the go command, "" if there is none.

@@ -4,6 +4,7 @@ package intree
 
 import "io/fs"
 
+// nonblocking is not needed on these systems.
 const nonblocking = 0
 
 // foreign is always false: on these systems each user has a separate temporary directory.

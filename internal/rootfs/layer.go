@@ -203,6 +203,7 @@ type bounded struct {
 	err   error
 }
 
+// Read counts the bytes and fails once the total is too large.
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if *b.total += int64(n); *b.total > MaxRead {

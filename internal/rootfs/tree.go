@@ -22,7 +22,7 @@ import (
 	"strings"
 )
 
-// The bounds of one base, over all its layers.
+// The limits for one base image, over all its layers.
 const (
 	// Budget is the number of bytes that may be kept of a base: names, link targets and
 	// what [Tree.Content] returns. A name costs its length, an eighth of that and
@@ -50,7 +50,7 @@ const (
 	maxLinks  = 40 // in one path, as on Linux
 )
 
-// What a base has too much of. They are in the chain of a [*LayerError].
+// The errors for a base that exceeds a limit. They are in the chain of a [*LayerError].
 var (
 	ErrBudget = fmt.Errorf("the names, links and databases of the base image need more than %d MiB", Budget>>20)
 	ErrPath   = fmt.Errorf("a path or link target of more than %d bytes", MaxPath)
@@ -138,6 +138,7 @@ type content struct {
 // chunk is the number of nodes that are allocated together.
 const chunk = 1 << 12
 
+// at returns a node by its number. The pointer stays valid while the tree grows.
 func (t *Tree) at(i uint32) *node { return &t.nodes[i/chunk][i%chunk] }
 
 // begin starts the next layer. The first call makes the root.
@@ -346,6 +347,7 @@ type Node struct {
 	at   uint32
 }
 
+// node returns a node as a caller sees it.
 func (t *Tree) node(at uint32) Node {
 	n := t.at(at)
 	return Node{Kind: n.kind, Mode: int64(n.mode), UID: n.uid, GID: n.gid, Link: n.link, Content: t.contents[at].value, tree: t, at: at}
@@ -369,7 +371,7 @@ func (n Node) Path() string {
 // hidden.
 func (t *Tree) All() iter.Seq[Node] {
 	return func(yield func(Node) bool) {
-		hidden := make([]uint16, t.count) // unless of this layer or a later one
+		hidden := make([]uint16, t.count) // by node: hidden unless this or a later layer has it
 		for i := uint32(1); i < t.count; i++ {
 			n := t.at(i)
 			hidden[i] = max(hidden[n.parent], t.at(n.parent).below)
