@@ -12,15 +12,18 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// Where users and groups are listed, in the form of passwd(5) and group(5).
+// The files that list users and groups (passwd(5), group(5)).
 const (
 	passwdFile = "etc/passwd"
 	groupFile  = "etc/group"
 )
 
-// accounts checks that the user and the group that s names are known in each
-// image, where a container would not start without. Numbers are taken as they
-// are, and Windows keeps its users elsewhere; only a name has the base read.
+// accounts checks that each base lists the user and the group that s names. A container
+// runtime resolves a name in the files of the image and refuses to start the container if
+// the name is missing.
+//
+// A number needs no entry, and Windows has no such files; for these the layers of the
+// base are not read. Platforms on the same base report the same missing name once.
 func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 	user, group, _ := strings.Cut(s.Config.User, ":")
 	var errs []error
@@ -57,10 +60,12 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 	return errors.Join(errs...)
 }
 
-// noAccount words that a base has no such user or group, and which it has.
+// noAccount returns the error for a user or group that the base image does not list. The
+// hint has the names that it does list. These names come from an untrusted image, so
+// their number and their length are limited.
 func noAccount(base PlannedBase, what, name string, names []string) *SpecError {
 	e := &SpecError{Field: "image: user", Reason: fmt.Sprintf("%s: base image %s has no %s of this name", name, base.Ref, what)}
-	const most, longest = 40, 64 // names, and bytes of one; useradd(8) takes 32
+	const most, longest = 40, 64 // names, bytes of a name; useradd(8) allows 32
 	names = slices.DeleteFunc(names, func(name string) bool { return len(name) > longest })
 	switch {
 	case len(names) == 0:
@@ -73,14 +78,16 @@ func noAccount(base PlannedBase, what, name string, names []string) *SpecError {
 	return e
 }
 
-// isNumber reports whether a user or group needs no list: a number, or none at all.
+// isNumber reports whether a user or group needs no entry in a list. This is true for a
+// number of at most 32 bits, and for "", which means that none is set.
 func isNumber(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 32)
 	return s == "" || err == nil
 }
 
-// accountsText returns a list of an image: the one that mabuild adds, or the
-// base's.
+// accountsText returns the list of users or groups as the image will have it. A file that
+// [Spec.Files] adds at this path replaces the file of the base. At most maxAccounts bytes
+// are read of either one.
 func accountsText(t *rootfs.Tree, files []entry, file string) (string, error) {
 	at, err := t.Resolve(file)
 	if err != nil {
@@ -101,7 +108,8 @@ func accountsText(t *rootfs.Tree, files []entry, file string) (string, error) {
 	return textOf(n), nil
 }
 
-// accountNames returns the first field of each line.
+// accountNames returns the first field of each line. It skips comments and lines without
+// a colon.
 func accountNames(text string) []string {
 	var names []string
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {

@@ -20,28 +20,31 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A baseImage is what an image for one platform stands on.
+// A baseImage is the image that the layers of a program are added to, for one platform.
+// It is shared by concurrent goroutines and must not be changed after it is made:
+// assemble and configure copy what they extend.
 type baseImage struct {
-	image       v1.Image        // nil: static or scratch
-	descriptors []v1.Descriptor // of the layers, as the image will list them
-	layers      []v1.Layer      // one for each descriptor
+	image       v1.Image        // nil: Static or Scratch
+	descriptors []v1.Descriptor // of the layers, as in the manifest of the base
+	layers      []v1.Layer      // lazy, one for each descriptor, in the same order
 	config      v1.ConfigFile
-	name        string  // without a digest, "": nothing to name
-	digest      v1.Hash // of image
-	root        v1.Hash // of the index that it was chosen from, or of image
+	name        string  // the reference without its digest; "" for Static and Scratch
+	digest      v1.Hash // of image, zero for Static and Scratch
+	root        v1.Hash // of the index that image was chosen from, or of image itself
 }
 
-// A BaseError says what is wrong with a base.
+// A BaseError says why a base image cannot be used: it cannot be read, its content is
+// invalid, or it has no image for a platform.
 type BaseError struct {
-	Ref string
+	Ref string // as the Spec names it
 	Err error
-	Way string
+	Way string // the hint; "": that of Err, if Err has one
 }
 
 func (e *BaseError) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
 func (e *BaseError) Unwrap() error { return e.Err }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *BaseError) Hint() string {
 	var hinter interface{ Hint() string }
 	if e.Way == "" && errors.As(e.Err, &hinter) {
@@ -50,19 +53,19 @@ func (e *BaseError) Hint() string {
 	return e.Way
 }
 
-// bases gets the bases of a Spec: each reference once, whatever the number of
-// platforms that stand on it.
+// A bases reads the base images of one Spec. It reads each reference once, however many
+// platforms use it, so all platforms see the same index even if a tag moves meanwhile.
 type bases struct {
 	source manifest.Source
 	layers *layers
 	goc    *crosscompile.Go
 	log    *slog.Logger
 
-	got once.Memo[string, *candidates] // by reference
+	got once.Memo[string, *candidates] // by reference, errors included
 }
 
-// BasePlatforms lists the platforms that [Spec.All] stands for on a base: those that the
-// base and Go share, in order. Each of them can be built on it, one by one.
+// BasePlatforms lists the platforms that [Spec.All] selects on a base: those that both
+// the base and Go support, sorted. Each of them can also be built on its own.
 func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
 	b.init(ctx)
 	s := Spec{Base: ref}
@@ -70,8 +73,9 @@ func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Plat
 	return (&bases{source: b.Bases, goc: b.goc, log: b.log}).platforms(ctx, s)
 }
 
-// platforms returns what `all` stands for: all that the base and Go share, for
-// Static and Scratch the linux ones with default variants.
+// platforms returns the platforms that [Spec.All] selects: those that both the base and
+// Go support, sorted and unique. For Static and Scratch these are all linux platforms of
+// Go with their default variants. No common platform is a [*BaseError].
 func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
 	targets, err := b.goc.Targets(ctx, s.Main.Dir)
 	if err != nil {
@@ -96,7 +100,9 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 	return have, nil
 }
 
-// buildable leaves the platforms that Go builds for.
+// buildable returns the platforms of have that Go can build for. It asks for each
+// platform separately, so that one unsupported platform does not hide the others. The log
+// names the platforms that it skips.
 func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
 	for _, p := range have {
 		err := b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
@@ -114,10 +120,11 @@ func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) 
 	return list, nil
 }
 
-// all returns the foundations of s's platforms, in their order. Every platform
-// that a base lacks, and every base that cannot be had, is reported at once.
+// all returns the base images of s's platforms, in the order of the platforms. It reads
+// the references at the same time and joins all errors, so that the user sees all missing
+// platforms and unreadable bases at once.
 func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
-	wanted := map[string][]int{} // positions by reference
+	wanted := map[string][]int{} // indexes into s.Platforms, by reference
 	for i, p := range s.Platforms {
 		wanted[s.base(p)] = append(wanted[s.base(p)], i)
 	}
@@ -125,6 +132,8 @@ func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 	refs := slices.Sorted(maps.Keys(wanted))
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
+	// The references are sorted, so that the joined errors have the same order in every
+	// run.
 	for i, ref := range refs {
 		wg.Go(func() {
 			errs[i] = guard.Do(func() error { return b.chooseImages(ctx, ref, s.Platforms, wanted[ref], found) })
@@ -134,7 +143,8 @@ func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 	return found, errors.Join(errs...)
 }
 
-// chooseImages fills in the foundations at the given positions, all from ref.
+// chooseImages sets found[i] for each index i in at, all from the base ref. Concurrent
+// calls share found; each call writes only its own elements, so no lock is needed.
 func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []baseImage) error {
 	switch ref {
 	case Scratch:
@@ -153,6 +163,7 @@ func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platf
 	var missing []ocispec.Platform
 	errs := make([]error, len(at))
 	var wg sync.WaitGroup
+	// One image of the index can serve several platforms, such as arm/v7 and arm/v6.
 	for n, i := range at {
 		position, ok := platform.Choose(ps[i], have)
 		if !ok {
@@ -170,6 +181,7 @@ func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platf
 	return errors.Join(errs...)
 }
 
+// static is chooseImages for the built-in static base, which supports linux only.
 func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error {
 	var missing []ocispec.Platform
 	f, err := static(b.layers)
@@ -191,7 +203,9 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 	return nil
 }
 
-// lacks words what a base does not have, and what it has.
+// lacks returns the error for platforms that a base does not have. It lists the platforms
+// that the base has. If ref is a single image, the hint names the index of this image, if
+// it can be found.
 func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
 	slices.SortFunc(have, platform.Compare)
 	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have))}
@@ -206,8 +220,10 @@ func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispe
 	return e
 }
 
-// indexOf looks for the index that a single image was taken from: the one its
-// tag names, or latest.
+// indexOf looks for the index that a single image belongs to. A reference by digest often
+// is the digest of one platform, copied from an index. The index is looked up by the
+// reference without the digest, that is by its tag or by latest, and counts only if it
+// lists the digest. All failures mean that there is no hint.
 func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
 	tag, pinned := withoutDigest(c.ref)
 	if !pinned {
@@ -237,7 +253,7 @@ func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
 	return "", false
 }
 
-// withoutDigest takes the digest off a reference, and says whether it had one.
+// withoutDigest removes the digest from a reference and reports whether it had one.
 func withoutDigest(ref string) (string, bool) {
 	name, _, ok := strings.Cut(ref, "@")
 	return name, ok

@@ -5,34 +5,38 @@ import (
 	"sync"
 )
 
-// batchedListing lets programs of the same modules share the listings of their files.
-// Whoever asks while one is taken gets the next, together with all who ask
-// meanwhile: a listing always begins after it was asked for.
+// A batchedListing shares the listings of source files among programs of the same
+// modules. A caller must see every change that was made before its call. So it cannot
+// share a listing that has begun already: it waits for that one to end, and then shares
+// the next listing with all callers that came meanwhile.
 type batchedListing struct {
-	skip []string // what no listing looks at
+	skip []string // paths that no listing reads; set before the first call
 
 	mu sync.Mutex
-	of map[string]*walked
+	of map[string]*walked // by scope
 }
 
-// walked are the listings of one scope.
+// A walked has the listings of one scope. batchedListing.mu guards next.
 type walked struct {
-	turn chan struct{} // one at a time
-	next *walk         // which has not begun
+	turn chan struct{} // held by the listing that runs
+	next *walk         // the listing that has not begun yet
 }
 
-// A walk is one listing.
+// A walk is one listing. Its result may be read after once.Do has returned.
 type walk struct {
 	once sync.Once
 	is   listing
 	err  error
 }
 
-// list is s.list, shared.
+// list returns a listing of s that began after this call.
 func (w *batchedListing) list(s scope) (listing, error) {
 	return w.share(fmt.Sprintf("%q", s), func() (listing, error) { return s.list(w.skip) })
 }
 
+// share runs list, or waits for the run of another caller with the same key. The run
+// begins after this call: the first caller that gets its turn removes the walk from next
+// before it runs list, so later callers get another walk.
 func (w *batchedListing) share(key string, list func() (listing, error)) (listing, error) {
 	w.mu.Lock()
 	if w.of == nil {
@@ -52,7 +56,7 @@ func (w *batchedListing) share(key string, list func() (listing, error)) (listin
 	defer func() { <-at.turn }()
 	mine.once.Do(func() {
 		w.mu.Lock()
-		at.next = nil // who asks from now on wants what is there then
+		at.next = nil
 		w.mu.Unlock()
 		mine.is, mine.err = list()
 	})

@@ -1,24 +1,31 @@
-// Package build makes an image index out of a Go program: Spec in, index out.
+// Package build makes an image index from a Go program and a base image for each
+// platform.
 //
-// A build is lazy and on disk, and its digest is known before a byte is sent.
-// The same Spec, source, Go and bases give the same digest, on any host and in
-// any directory.
+// The layers of the result are lazy or in files, and its digest is known before anything
+// is sent. The same Spec, sources, Go version and base images give the same digest, on
+// any host and in any directory.
 //
-// A [Spec] says what to build, a [Builder] builds it:
+// A [Spec] says what to build, and a [Builder] builds it:
 //
 //	b := build.Builder{Bases: client, Work: dir}
 //	result, err := b.Build(ctx, build.Spec{Package: "./cmd/app", Platforms: platforms}, build.Hooks{})
 //	err = client.Put(ctx, "ghcr.io/acme/app:v1", result.Index)
 //
-// The platforms are a contract: all of them are in the index, or there is none. What
-// is put, and where, is the caller's affair; any [manifest.Sink] takes an index, which
-// reads its layers from the Builder's work directory, its cache, and the bases as they
-// are sent. [Hooks] let a base and each image travel while others still compile.
+// An index has all platforms of its Spec: if one of them fails, Build returns no index.
+// This package does not push. The caller puts the index into any [manifest.Sink], which
+// reads the layers from the work directory and the cache of the Builder, and from the
+// source of the base images. [Hooks] start the transfer of a base image or of a finished
+// image while other platforms are still compiled.
 //
-// Errors are joined over all platforms: a [*PlatformError] says for which one, and
-// at which step; [*SpecError] and [*BaseError] say what to change. Those with a
-// method Hint know the way out. What the compiler said is a
-// [*crosscompile.CommandError] in their chain.
+// Work is skipped only if its result is known. A build record says what a package was
+// compiled to; it is used only if the go command, its settings and all source files are
+// unchanged. A cached layer is identified by the content of its entries. Both are
+// optional: without a cache the result is the same and takes longer.
+//
+// Errors are joined over all platforms. A [*PlatformError] has the platform and the step;
+// a [*SpecError] or [*BaseError] says what to change. Errors that have a method Hint say
+// what the user can do. The output of the compiler is a [*crosscompile.CommandError] in
+// the chain.
 package build
 
 import (
@@ -40,56 +47,73 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A Builder builds. It is safe for concurrent use: builds share its limits and
-// what it has found out.
+// A Builder builds Specs. The exported fields must not be changed after the first call.
+// It is safe for concurrent use: concurrent builds share its permits, its locks and its
+// listings of source files.
 type Builder struct {
-	Bases manifest.Source  // of bases other than Static and Scratch
+	Bases manifest.Source  // reads base images other than Static and Scratch
 	Go    *crosscompile.Go // nil: the go command on PATH
-	Work  string           // an existing directory, no other Builder's; read until the last Put, then removed by the caller
-	Cache string           // "": none; one that cannot be used costs time only. Others prune nothing that is in use
-	// CacheKey is a secret, for a Cache that others can write to, such as one in a checkout:
-	// what it remembers is believed only if a Builder with the same key stored it. nil: what
-	// is there is believed.
+	// Work is an existing directory that no other Builder uses. Results read their layers
+	// from it, so the caller removes it after the last Put.
+	Work string
+	// Cache is the directory of a cache that several processes may share; "" is no cache.
+	// A cache that cannot be used costs time only. Pruning by another process removes
+	// nothing that this Builder uses.
+	Cache string
+	// CacheKey is a secret for a Cache that others can write to, such as one in a
+	// checkout. Records of the cache are used only if a Builder with the same key stored
+	// them. With nil all records are used.
 	CacheKey []byte
-	Jobs     int // compilers at once, 0: chosen from cores and memory
-	// Within are directories that sources of a stranger may not lead out of, by links or by
-	// what assembly includes; none: sources are trusted. Modules that lie elsewhere are.
+	Jobs     int // compilers that run at once; 0: chosen from cores and memory
+	// Within lists the directories of untrusted sources. Links and assembly includes of a
+	// module in one of them must not lead outside. Modules elsewhere are trusted; with no
+	// directories all sources are.
 	Within []string
 
 	Log *slog.Logger // nil: silent
 
+	// The fields below are set once by init or are ready as zero values.
+	//
+	// Permits and locks are taken in this order: a permit of permits, then locks of locks
+	// (that of a program before that of its debugger), then a permit of layerPermits. A
+	// goroutine that waits for one of them holds only earlier ones, so there is no
+	// deadlock.
 	once         sync.Once
 	goc          *crosscompile.Go
 	cache        *cache.Cache
-	keeping      sync.Mutex    // of memories
-	permits      *queue        // of compilers
-	layerPermits chan struct{} // of those who write layers
-	locks        locks         // of the places where programs are compiled to
+	keeping      sync.Mutex    // held while a build record is merged with the stored one
+	permits      *queue        // for compilers
+	layerPermits chan struct{} // for layers that are written
+	locks        locks         // for the output paths of programs
 	listings     batchedListing
-	written      written    // layers
-	reading      sync.Mutex // of bases
+	written      written    // layers that this Builder wrote to the cache
+	reading      sync.Mutex // held while the file system of a base is in memory
 	log          *slog.Logger
 }
 
-// Hooks are told of a build's progress. They may run at once, and an error of
-// one fails the platform that it was told of. None runs after Build has returned:
-// where a platform fails otherwise, the context of its OnBase ends, and Build waits
-// for it.
+// Hooks are called while a build runs, from several goroutines at once. An error of a
+// hook fails the platform that it was called for. No hook runs after Build has returned:
+// if a platform fails, Build cancels the context of its OnBase and waits for OnBase to
+// return.
 type Hooks struct {
-	// OnBase is told of a platform's base as soon as it is chosen, beside the
-	// compiler. Its layers may travel already. Not called for Static and Scratch.
+	// OnBase is called with the base image of a platform before the platform is compiled,
+	// and runs at the same time as the compiler. It may transfer the layers of the base.
+	// It is not called for Static and Scratch.
 	OnBase func(ctx context.Context, p ocispec.Platform, base v1.Image) error
-	// OnImage is told of a platform's image as soon as it is whole.
+	// OnImage is called with the complete image of a platform. With cgo it is called only
+	// when the programs of all platforms have been compiled, and not at all if one of
+	// them does not match its base.
 	OnImage func(ctx context.Context, i Image) error
 }
 
-// A Result is what came out of a Spec.
+// A Result is what was built from a Spec. Its content stays readable while the work
+// directory of the Builder exists.
 type Result struct {
 	Index  v1.ImageIndex
 	Images []Image // in the order of the Spec's platforms
 }
 
-// A PlatformError says for which platform, and at which step, a build ended.
+// A PlatformError says for which platform, and in which step, a build failed.
 type PlatformError struct {
 	Platform ocispec.Platform
 	Step     string // compile, link, layer, debugger, image, base layers or push
@@ -106,6 +130,9 @@ func (e *PlatformError) Error() string {
 
 func (e *PlatformError) Unwrap() error { return e.Err }
 
+// init prepares the unexported fields once. An unusable cache is logged and leaves store
+// nil, which all methods of the cache accept. The hold on the cache is never released:
+// results read from it until the process ends.
 func (b *Builder) init(ctx context.Context) {
 	b.once.Do(func() {
 		if b.log = b.Log; b.log == nil {
@@ -133,12 +160,13 @@ func (b *Builder) init(ctx context.Context) {
 	})
 }
 
-// Resolve completes a Spec with what does not need the network or the compiler,
-// except that module/path@version is fetched: it validates, finds the package
-// and names the program after it, and asks whether Go builds for every platform.
-// Nothing is asked where the answers are known and cannot have changed: the Spec
-// that comes back stands for the sources as they are now, and one that is edited
-// later is not looked at again.
+// Resolve validates a Spec and completes it without compiling. It finds the package, sets
+// the default of Name, expands templates and checks that Go, and with cgo the C compiler,
+// supports each platform. It needs the network only to fetch module/path@version.
+//
+// If a build record covers s, and no input has changed, Resolve does not run the go
+// command. The returned Spec describes the sources at this moment; passing it to Resolve
+// again does not detect later changes.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	b.init(ctx)
 	s, err := s.Validate()
@@ -147,10 +175,12 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	}
 	if s.buildRecord == nil {
 		s.buildRecord = &buildRecord{}
-		if !s.Debug { // what is remembered is a program, and here are two
+		// A build record describes one program, and a debug image has two.
+		if !s.Debug {
 			s.buildRecord = b.recall(s)
 		}
 	}
+	// A module that was fetched for module/path@version may have been pruned since then.
 	known := s.buildRecord.covers(s) && crosscompile.Use(ctx, s.buildRecord.record.Main.Dir) == nil
 	switch {
 	case known:
@@ -176,7 +206,8 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 		return s, err
 	}
 	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms), s.debuggable())
-	if err == nil && !s.All { // what All stands for is for Plan to find out
+	// With All the platforms are known only to Plan, which checks their compilers.
+	if err == nil && !s.All {
 		err = b.compilers(ctx, s)
 	}
 	if err == nil && s.Debug && s.debugger.ImportPath == "" {
@@ -185,9 +216,10 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	return s, err
 }
 
-// strayKeys looks at what is said for single platforms that are not built: one
-// that Go does not know is a mistake, another is worth a word. Go is not asked again
-// where all else is known.
+// strayKeys checks the settings for single platforms that are not built. A platform that
+// Go does not support is probably a mistake and an error. One that Go supports is logged,
+// since a configuration may serve several selections of platforms. If known, the build
+// record may already have the answer of Go.
 func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 	var errs []error
 	for key := range keysOf(s.Bases, s.Overrides) {
@@ -208,7 +240,7 @@ func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 	return errors.Join(errs...)
 }
 
-// keysOf gives the keys of both maps.
+// keysOf returns the keys of both maps, without "default".
 func keysOf(bases map[string]string, overrides map[string]Compile) map[string]bool {
 	all := map[string]bool{}
 	for key := range bases {
@@ -221,24 +253,28 @@ func keysOf(bases map[string]string, overrides map[string]Compile) map[string]bo
 	return all
 }
 
-// A Plan is what a build would do.
+// A Plan says what a build of a Spec would do at this moment.
 type Plan struct {
-	Spec  Spec // complete, its Platforms those that All stood for, with the versions of Windows
-	Bases []PlannedBase
+	// Spec is complete. Its Platforms are those that All selected, or the given ones with
+	// the Windows versions of their bases.
+	Spec  Spec
+	Bases []PlannedBase // one for each platform of Spec, in the same order
 
 	files []entry
 }
 
-// A PlannedBase is the base of one platform.
+// A PlannedBase is the base image of one platform.
 type PlannedBase struct {
 	Platform ocispec.Platform
 	Ref      string
-	Digest   v1.Hash // of its image for the platform, zero for Static and Scratch
+	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
 
 	baseImage baseImage
 }
 
-// Plan resolves s and its bases, and compiles nothing.
+// Plan resolves s and its base images, and compiles nothing. It reads and hashes the
+// files of [Spec.Files]; it reads layers of a base only if the user or group is a name.
+// All missing platforms, base images and files are in one error.
 func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	s, err := b.Resolve(ctx, s)
 	if err != nil {
@@ -257,6 +293,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 		return nil, err
 	}
 	found, err := from.all(ctx, s)
+	// The files are listed even if a base is missing: both errors are reported at once.
 	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
@@ -276,13 +313,14 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	return plan, nil
 }
 
+// layers returns a maker of layers for s. Layers that are being written stop when ctx
+// ends.
 func (b *Builder) layers(ctx context.Context, s Spec) *layers {
 	return &layers{work: b.Work, cache: b.cache, time: s.Time, compression: s.Compression, permits: b.layerPermits, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
 }
 
-// Build makes the index of s: every platform, or an error that joins a
-// [*PlatformError] for each that failed. The failure of one does not keep the
-// others from being tried.
+// Build makes the index of s. If a platform fails, Build still tries the others, and
+// returns an error that joins a [*PlatformError] for each one that failed.
 func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	plan, err := b.Plan(ctx, s)
 	if err != nil {
@@ -295,6 +333,8 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
 	var wg sync.WaitGroup
+	// All permits are reserved before the first goroutine starts. The queue can then
+	// serve the longest compilation first, whichever goroutine is scheduled first.
 	places := r.reservePermits()
 	for i := range s.Platforms {
 		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], places[i]) })
@@ -304,6 +344,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
+	// Nothing is recorded after a failure.
 	b.storeRecord(r.buildRecord)
 	index, err := index(s, plan, images)
 	if err != nil {
@@ -312,7 +353,8 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	return &Result{Index: index, Images: images}, nil
 }
 
-// index assembles the images. Where all stand on one index it says which.
+// index makes the index of the images. If all platforms use the same base, its
+// annotations name this base. An index with Docker's media types has no annotations.
 func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 	children := make([]manifest.Child, len(images))
 	for i, img := range images {
@@ -324,6 +366,7 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		if err != nil {
 			return nil, err
 		}
+		// The platform of an entry is that of the config, so that both always agree.
 		d.Platform = config.Platform()
 		children[i] = manifest.Child{Descriptor: d, Content: img}
 	}
@@ -334,6 +377,7 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		for _, base := range plan.Bases {
 			same = same && base.baseImage.root == first.root && base.baseImage.name == first.name
 		}
+		// The annotations of the user come last and replace those of the base.
 		annotations = map[string]string{}
 		if same {
 			annotations = baseAnnotations(first.name, first.root)

@@ -12,19 +12,21 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// candidates is a base before a platform was chosen.
+// A candidates is the content of a base reference before a platform is chosen.
 type candidates struct {
 	ref    string
-	root   v1.Hash
-	index  bool             // else one image
-	images []manifest.Entry // whose platforms are known
+	root   v1.Hash          // of the index or the single image
+	index  bool             // false: the reference is a single image
+	images []manifest.Entry // those that a program can be added to
 }
 
-// get gets a base once, with ctx for its lazy parts too.
+// get reads a base once. Lazy parts of the base are also read with the context of the
+// first call.
 func (b *bases) get(ctx context.Context, ref string) (*candidates, error) {
 	return b.got.Do(ctx, ref, func() (*candidates, error) { return b.fetch(ctx, ref) })
 }
 
+// fetch reads a base from the source and lists its images.
 func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
 	if b.source == nil {
 		return nil, &BaseError{Ref: ref, Err: errors.New("no source of base images"), Way: "use static or scratch"}
@@ -43,7 +45,8 @@ func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
 	return c, nil
 }
 
-// list finds the images of content that a program can stand on.
+// list sets images to the images of content that can be a base. It skips artifacts,
+// images without a known platform and WebAssembly modules, which have no file system.
 func (c *candidates) list(content manifest.Content) (err error) {
 	if c.root, err = content.Digest(); err != nil {
 		return err
@@ -68,7 +71,8 @@ func (c *candidates) list(content manifest.Content) (err error) {
 	return nil
 }
 
-// invalid says why nothing can stand on content.
+// invalid returns the error for content without any usable image. For a single image it
+// says why this image cannot be used.
 func (c *candidates) invalid(content manifest.Content) error {
 	e := &BaseError{Ref: c.ref, Err: errors.New("has no image with a known platform"), Way: "mabuild inspect " + c.ref + " lists its images"}
 	if c.index {
@@ -87,7 +91,7 @@ func (c *candidates) invalid(content manifest.Content) error {
 	return e
 }
 
-// platforms returns what the base runs on, in the order of its images.
+// platforms returns the platforms of the images, in the order of the images.
 func (c *candidates) platforms() []ocispec.Platform {
 	list := make([]ocispec.Platform, len(c.images))
 	for i, e := range c.images {
@@ -96,8 +100,10 @@ func (c *candidates) platforms() []ocispec.Platform {
 	return list
 }
 
-// baseImage reads the chosen image for the wanted platform and checks it
-// against its descriptor.
+// baseImage reads the manifest and the config of an image and compares them with its
+// descriptor. It does not read layers. The manifest and the config must list the same
+// number of layers: a layer is added to both lists, so a difference in a broken base
+// would pair the wrong digests (image-spec, config.md, rootfs).
 func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage, err error) {
 	fail := func(err error) (baseImage, error) { return f, &BaseError{Ref: c.ref, Err: err} }
 	e := c.images[position]
@@ -109,7 +115,9 @@ func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage
 	if err != nil {
 		return fail(err)
 	}
+	// The config is shared with the source, which may cache it.
 	f.config = *config.DeepCopy()
+	// The version of Windows may be only in the descriptor of the index.
 	if c.index && want.OSVersion == "" && f.config.OSVersion == "" {
 		f.config.OSVersion = e.Platform.OSVersion
 	}

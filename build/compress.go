@@ -9,28 +9,29 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Formats that layers can have.
+// The formats in which layers can be compressed.
 const (
 	Gzip = "gzip"
 	Zstd = "zstd"
 )
 
-// A Compression is how the layers that mabuild makes are compressed; those of a
-// base stay as they are. Its zero value is gzip at level 1, which on Go programs
-// has half the time and 12 % more bytes of gzip's usual level 6
+// A Compression says how the layers that mabuild makes are compressed. Layers of a base
+// image are never compressed again. The zero value is gzip at level 1: on Go programs it
+// takes half the time of gzip's usual level 6 and makes 12 % more bytes
 // (docs/performance.md).
 type Compression struct {
-	Format string // Gzip or Zstd, "": Gzip
-	Level  int    // 1 to 9 of gzip, 1 to 22 of zstd; 0: 1 of gzip, 3 of zstd
+	Format string // Gzip or Zstd; "": Gzip
+	Level  int    // gzip: 1 to 9; zstd: 1 to 22; 0: 1 for gzip, 3 for zstd
 }
 
-// formats says of each format its highest and its usual level.
+// formats has the highest and the default level of each format.
 var formats = map[string]struct{ highest, usual int }{
 	Gzip: {gzip.BestCompression, gzip.BestSpeed},
 	Zstd: {22, 3},
 }
 
-// full fills in what c leaves open.
+// full returns c with its defaults filled in. The defaults are part of the cache key of a
+// layer, so that a default and the same explicit value find the same cached layer.
 func (c Compression) full() Compression {
 	if c.Format == "" {
 		c.Format = Gzip
@@ -41,6 +42,7 @@ func (c Compression) full() Compression {
 	return c
 }
 
+// validate checks the format and the level of c, which full has completed.
 func (c Compression) validate() error {
 	f, ok := formats[c.Format]
 	switch {
@@ -52,6 +54,7 @@ func (c Compression) validate() error {
 	return nil
 }
 
+// mediaType returns the OCI media type of a layer; assemble translates it for Docker.
 func (c Compression) mediaType() types.MediaType {
 	if c.Format == Zstd {
 		return types.OCILayerZStd
@@ -59,12 +62,15 @@ func (c Compression) mediaType() types.MediaType {
 	return types.OCILayer
 }
 
-// zstdWindow is how far back zstd looks, and about half of what one layer's
-// compression takes of memory. Every decoder takes 8 MiB (RFC 8878, 3.1.1.1.2).
+// zstdWindow is the window of the zstd encoder in bytes. About twice as much memory is
+// needed to compress one layer. Every decoder supports windows of 8 MiB (RFC 8878,
+// section 3.1.1.1.2).
 const zstdWindow = 4 << 20
 
-// writer compresses into dst. The bytes depend on c, on size and on what is
-// written, nothing else.
+// writer returns a writer that compresses into dst. Its output depends only on c, size
+// and the bytes written, so the same layer has the same digest on every machine: gzip
+// splits its input by size, never by the number of cores, and zstd uses one goroutine.
+// size is the sum of the file sizes in the layer.
 func (c Compression) writer(dst io.Writer, size int64) (io.WriteCloser, error) {
 	switch {
 	case c.Format == Zstd:

@@ -13,21 +13,21 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// delve is the debugger that Spec.Debug adds, at the version that this release was
-// tried with.
+// delve is the debugger that [Spec.Debug] adds. The version is fixed, so that the image
+// does not depend on the day of the build.
 const delve = "github.com/go-delve/delve/cmd/dlv@v1.27.2"
 
-// debugPort is where the debugger listens.
+// debugPort is the port on which the debugger listens.
 const debugPort = "40000/tcp"
 
-// delves has the build tags by which Delve compiles for each os and architecture
-// without cgo (its pkg/proc/native/support_sentinel*.go).
+// delves has the platforms that Delve supports without cgo, and the build tags that each
+// needs to compile (Delve, pkg/proc/native/support_sentinel*.go).
 var delves = map[string][]string{
 	"linux/386": nil, "linux/amd64": nil, "linux/arm64": nil, "linux/ppc64le": nil, "windows/amd64": nil,
 	"linux/loong64": {"exp.linuxloong64"}, "linux/riscv64": {"exp.linuxriscv64"}, "windows/arm64": {"exp.winarm64"},
 }
 
-// A DebuggerError names platforms that there is no debugger for.
+// A DebuggerError names the platforms that the debugger does not support.
 type DebuggerError struct{ Platforms []ocispec.Platform }
 
 func (e *DebuggerError) Error() string {
@@ -38,7 +38,7 @@ func (e *DebuggerError) Error() string {
 	return "Delve does not support " + strings.Join(keys, ", ")
 }
 
-// Hint names the platforms that it does build for.
+// Hint lists the platforms that the debugger supports.
 func (e *DebuggerError) Hint() string {
 	var have []string
 	for pair := range delves {
@@ -48,11 +48,12 @@ func (e *DebuggerError) Hint() string {
 	return "use --platforms with one or more of " + strings.Join(have, ", ")
 }
 
-// pair is os/architecture, which is what decides whether there is a debugger.
+// pair returns os/architecture, the key of delves.
 func pair(p ocispec.Platform) string { return p.OS + "/" + p.Architecture }
 
-// debuggable says why s cannot be debugged: a platform without a debugger, or
-// another entrypoint than the program, which is what the debugger starts.
+// debuggable returns an error if s asks for a debugger and cannot have one: Delve does
+// not support a platform, or the entrypoint is not the program. The debugger starts the
+// program, so another entrypoint would never run.
 func (s Spec) debuggable() error {
 	if !s.Debug {
 		return nil
@@ -73,7 +74,8 @@ func (s Spec) debuggable() error {
 	return errors.Join(errs...)
 }
 
-// findDebugger fetches the debugger's sources.
+// findDebugger fetches the module of the debugger and returns its package. It is found in
+// the same way as any other module/path@version.
 func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Package, error) {
 	s.Package, s.AsMain = delve, false
 	found, err := b.find(ctx, s)
@@ -83,8 +85,8 @@ func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Packag
 	return found, err
 }
 
-// debugger compiles the debugger for p and returns its entry in the image, which
-// is good until unlock.
+// debugger compiles the debugger for p and returns its entry in the image. The file may
+// be read until unlock. It takes no permit, since the caller may hold one already.
 func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, unlock func(), err error) {
 	other := *r
 	other.spec.Main, other.spec.Name, other.spec.Path = r.spec.debugger, "dlv", ""
@@ -101,7 +103,7 @@ func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, u
 	return e, unlock, nil
 }
 
-// debugged is the entrypoint that starts a program under the debugger.
+// debugged returns the entrypoint that starts a program under the debugger.
 func debugged(s Spec, p ocispec.Platform, program []string) []string {
 	s.Name, s.Path = "dlv", ""
 	return append([]string{

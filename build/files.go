@@ -16,12 +16,14 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// fileEntries lists what Spec.Files puts into an image. Nothing outside the
-// directory that the entries are relative to can be reached, by .. or by a link, and
-// nothing of git's own, which may hold credentials; links within a copied directory stay
-// links.
+// fileEntries lists the entries that [Spec.Files] adds to an image, and joins the errors
+// of all files.
 //
-// warn is told of what is most likely not meant.
+// A configuration file may come from an untrusted checkout. So every source path must be
+// inside s.Dir after its links are followed, and nothing is read from .git, which may
+// hold credentials. Links inside a copied directory stay links in the image.
+//
+// warn is called for files that are probably not what the user meant.
 func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 	if len(s.Files) == 0 {
 		return nil, nil
@@ -35,6 +37,8 @@ func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
+	// The tree resolves paths; the root reads files and refuses any link that leads
+	// outside.
 	root, err := os.OpenRoot(tree.Dir())
 	if err != nil {
 		return nil, err
@@ -56,7 +60,8 @@ func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 	return entries, errors.Join(errs...)
 }
 
-// fileError words what went wrong with an entry.
+// fileError returns the error for an entry of [Spec.Files], with a hint if the cause is
+// known.
 func fileError(f File, err error) error {
 	var se *SpecError
 	if errors.As(err, &se) {
@@ -76,8 +81,9 @@ func fileError(f File, err error) error {
 	return e
 }
 
-// entries lists one entry's files. They are read again when the layer is made,
-// and hashed here.
+// entries lists the files of one entry. A directory becomes f.To, with all below it
+// except .git. Each file is hashed here and read again when the layer is written; if its
+// content has changed by then, the build fails (errChanged).
 func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 	dir, from := tree.Dir(), filepath.FromSlash(f.From)
 	if filepath.IsAbs(from) {
@@ -92,6 +98,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 		return nil, err
 	}
 	to := clean(f.To)
+	// A file keeps its name if f.To ends with a slash.
 	if !info.IsDir() {
 		if strings.HasSuffix(f.To, "/") {
 			to = path.Join(to, filepath.Base(from))
@@ -114,11 +121,12 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 			return err
 		}
 		switch {
-		case strings.EqualFold(d.Name(), ".git"): // also a file, as worktrees have it
+		// In a worktree or a submodule .git is a file.
+		case strings.EqualFold(d.Name(), ".git"):
 			if d.IsDir() {
 				return fs.SkipDir
 			}
-		case at == "": // the image's root
+		case at == "": // the root of the image has no entry
 		case d.IsDir():
 			entries = append(entries, f.owned(directory(at, 0o755)))
 		case d.Type() == fs.ModeSymlink:
@@ -139,7 +147,9 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 	return entries, err
 }
 
-// regular is the entry of a file, hashed.
+// regular returns the entry of a regular file and hashes the file. Without f.Mode the
+// mode is 0644, or 0755 if the owner may execute the file, so that the umask of a
+// checkout does not change the layer.
 func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e entry, err error) {
 	if !info.Mode().IsRegular() {
 		return e, &SpecError{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", but an image can hold only files, directories and links", Way: "exclude it from the copied directory"}
@@ -167,7 +177,7 @@ func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e 
 	}), nil
 }
 
-// kindOf names what a file is that is not regular.
+// kindOf describes the type of a file that is not regular.
 func kindOf(mode fs.FileMode) string {
 	switch {
 	case mode&fs.ModeNamedPipe != 0:
@@ -180,8 +190,8 @@ func kindOf(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// pointer reports whether an entry is what Git LFS leaves in the place of a file that it
-// has not fetched (git-lfs, docs/spec.md).
+// pointer reports whether an entry is a Git LFS pointer, which git-lfs leaves in place of
+// a file that it has not fetched (git-lfs, docs/spec.md).
 func (e entry) pointer() bool {
 	const begins, most = "version https://git-lfs.github.com/spec/", 1024
 	if e.kind != tar.TypeReg || e.size >= most || e.size < int64(len(begins)) {
@@ -197,13 +207,15 @@ func (e entry) pointer() bool {
 	return err == nil && string(head) == begins
 }
 
-// owned gives an entry f's owner.
+// owned returns e with f's owner and group.
 func (f File) owned(e entry) entry {
 	e.uid, e.gid = f.UID, f.GID
 	return e
 }
 
-// openIn opens a file below dir, and nothing else.
+// openIn opens a file below dir. The root is opened again each time, since the one that
+// listed the files is closed before the layer is written. Links that lead outside dir are
+// an error here too, in case a file was replaced by a link meanwhile.
 func openIn(dir, name string) (io.ReadCloser, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -213,7 +225,8 @@ func openIn(dir, name string) (io.ReadCloser, error) {
 	return f, errors.Join(err, root.Close())
 }
 
-// symlink is the entry of a link that stays within the copied directory.
+// symlink returns the entry of a link. Its target must be inside the copied directory: a
+// link to another file of the source tree would point to nothing in the image.
 func symlink(root *os.Root, name, rel, at string) (entry, error) {
 	target, err := root.Readlink(filepath.FromSlash(name))
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Mains returns the packages that s.Package, a pattern such as ./cmd/..., stands
-// for: [crosscompile.Go.Mains].
+// Mains returns the main packages that match s.Package, a pattern such as ./cmd/...; see
+// [crosscompile.Go.Mains].
 func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
 	b.init(ctx)
 	if err := b.sources(s.Dir, s.Package); err != nil {
@@ -25,43 +25,54 @@ func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
 	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Aims: s.aims()})
 }
 
-// find asks the go command for the package.
+// find finds the package of s with the go command. Untrusted sources are checked first,
+// since the go command quotes what it reads.
 func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error) {
 	if err := b.sources(s.Dir, s.Package); err != nil {
 		return crosscompile.Package{}, err
 	}
+	// A module that was fetched before is in the cache. If others can write to the cache,
+	// they may have changed the module, so a sealed cache is not used for modules.
 	scratch, err := b.cache.Dir("modules")
-	if err != nil || b.cache.Sealed() { // a module that somebody else may have filled
+	if err != nil || b.cache.Sealed() {
 		scratch = filepath.Join(b.Work, "modules")
 	}
 	q := crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()}
 	found, err := b.goc.Find(ctx, q)
-	if unusable(err) && ctx.Err() == nil { // a cache that is full, or has no locks, costs time alone
+	// The cache may be on a disk that is full or has no locks. It is optional, so the
+	// work directory is tried next.
+	if unusable(err) && ctx.Err() == nil {
 		b.log.DebugContext(ctx, "fetching the module without the cache: "+err.Error())
 		q.Scratch = filepath.Join(b.Work, "modules")
 		found, err = b.goc.Find(ctx, q)
 	}
-	if errors.As(err, new(*crosscompile.ModuleError)) { // a failure of the build, which names its platforms
+	// A ModuleError is a failure of the network and fails the whole build, so the error
+	// names all platforms.
+	if errors.As(err, new(*crosscompile.ModuleError)) {
 		err = fmt.Errorf("%s: %w", s.wanted(), err)
 	}
 	return found, err
 }
 
-// unusable reports whether err is the system's word on a file, and not the go command's
-// on a package.
+// unusable reports whether err comes from the operating system, as for a full disk, and
+// not from the go command.
 func unusable(err error) bool {
 	return errors.As(err, new(syscall.Errno)) && !errors.As(err, new(*crosscompile.CommandError)) && !errors.Is(err, crosscompile.ErrNoGo)
 }
 
-// aims lists what s is built for, each os and architecture once. A platform that
-// Go cannot aim at is left to [crosscompile.Go.Check].
+// aims lists the platforms and build settings of s, each os and architecture once. They
+// decide which files of a package count. It skips platforms that Go does not support;
+// [crosscompile.Go.Check] reports these.
 func (s Spec) aims() []crosscompile.Aim {
 	var aims []crosscompile.Aim
 	list := s.Platforms
-	if s.All { // which ones is not known yet, and the host need not be among them
+	// The platforms are not known yet. The host may be none of them, so two common ones
+	// are used.
+	if s.All {
 		list = []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "windows", Architecture: "amd64"}}
 	}
 	for _, p := range list {
+		// Variants do not decide which files of a package count.
 		if _, err := crosscompile.Env(p); err != nil || slices.ContainsFunc(aims, func(a crosscompile.Aim) bool {
 			return a.Platform.OS == p.OS && a.Platform.Architecture == p.Architecture
 		}) {
@@ -73,7 +84,7 @@ func (s Spec) aims() []crosscompile.Aim {
 	return aims
 }
 
-// wanted names the platforms that are to be built.
+// wanted returns the names of the selected platforms for an error.
 func (s Spec) wanted() string {
 	if s.All {
 		return "all platforms"

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// identify returns what changes whenever a file does, and when that was last.
-// The time of the inode's change cannot be set by anybody.
+// identify returns what identifies a version of a file, and the time of the last change
+// of its inode (ctime). Programs can set the modification time of a file but not its
+// ctime, so a changed file never has the same identity on a file system of clocked.
 func identify(info fs.FileInfo) (identified, error) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -22,10 +23,10 @@ func identify(info fs.FileInfo) (identified, error) {
 	}, nil
 }
 
-// clocked are the file systems that change an inode's time with each change, in
-// steps below [granularity], and let nobody set it (statfs(2), magic numbers). Not
-// among them are FAT, whose times have two seconds and can be set, and whatever lies
-// on another machine or behind another program: NFS, SMB, 9P, FUSE.
+// clocked has the file systems that update ctime with each change, in steps smaller than
+// [granularity], and let no program set it (statfs(2), magic numbers). It does not have
+// FAT, whose times have steps of two seconds and can be set. It does not have NFS, SMB,
+// 9P and FUSE either: their times come from another machine or another program.
 var clocked = []uint32{
 	0xef53,     // ext2, ext3, ext4
 	0x58465342, // XFS
@@ -38,7 +39,7 @@ var clocked = []uint32{
 	0x794c7630, // overlayfs
 }
 
-// trusted reports whether the file system at path is one of them.
+// trusted reports whether the file system at path is one of clocked.
 func trusted(path string) bool {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(path, &stat); err != nil {

@@ -4,8 +4,10 @@ package build
 
 import "io/fs"
 
-// identify knows no file system here whose word it would take: the go command
-// decides what is up to date.
+// identify always fails: no file system of this operating system is known to update the
+// times of files reliably. So build records are not used, and the go command decides what
+// is up to date.
 func identify(fs.FileInfo) (identified, error) { return identified{}, errUnlisted }
 
+// trusted is never true, as identify says.
 func trusted(string) bool { return false }

@@ -22,22 +22,25 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// An Image is a program on its base, for one platform.
+// An Image is the image of a program for one platform. It is lazy: its layers are read
+// from the source of the base, the cache or the work directory.
 type Image struct {
 	v1.Image
 	Platform ocispec.Platform
-	Base     v1.Hash             // of the base's image for the platform, zero for Static and Scratch
-	BaseRef  string              // the base as the Spec names it: Static, Scratch or a reference
-	Binary   crosscompile.Binary // zero where nothing had changed and no compiler ran
+	Base     v1.Hash             // digest of the base image for the platform, zero for Static and Scratch
+	BaseRef  string              // the base as in the Spec: Static, Scratch or a reference
+	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled
 
+	// info is set if Binary is zero. It compiles the program again.
 	info func(context.Context) (*buildinfo.BuildInfo, error)
 }
 
-// BuildInfo returns what the program says of how it was built: its modules with
-// their versions and sums. It is nil where the format of the program has no place for
-// that (wasm). Where nothing had changed and no compiler ran, the go command is asked
-// for the program after all: who wants to know often keeps the answer under the
-// image's digest.
+// BuildInfo returns the build information of the program: its modules with their versions
+// and checksums. It is nil for wasm, whose format has no such information.
+//
+// If a build record was used and nothing was compiled, BuildInfo compiles the program,
+// which takes a permit of the Builder. A caller that needs it often should store the
+// result under the digest of the image.
 func (i Image) BuildInfo(ctx context.Context) (*buildinfo.BuildInfo, error) {
 	if i.info == nil {
 		return i.Binary.Info, nil
@@ -45,14 +48,14 @@ func (i Image) BuildInfo(ctx context.Context) (*buildinfo.BuildInfo, error) {
 	return i.info(ctx)
 }
 
-// An addedLayer is a layer that mabuild puts on a base.
+// An addedLayer is a layer that mabuild adds to a base image.
 type addedLayer struct {
 	layer   v1.Layer
-	comment string
+	comment string // in the history of the config
 }
 
-// ociTypes gives the OCI media type of each of Docker's; the bytes and so the
-// digest are the same (image-spec, media-types.md, compatibility matrix).
+// ociTypes maps each media type of Docker to the OCI media type for the same bytes, and
+// so the same digest (image-spec, media-types.md, compatibility matrix).
 var ociTypes = map[types.MediaType]types.MediaType{
 	types.DockerLayer:             types.OCILayer,
 	types.DockerUncompressedLayer: types.OCIUncompressedLayer,
@@ -61,8 +64,9 @@ var ociTypes = map[types.MediaType]types.MediaType{
 	types.DockerConfigJSON:        types.OCIConfigJSON,
 }
 
-// mediaType returns t as the image's family spells it. Docker's has no word for
-// zstd, say, which is an error.
+// mediaType returns t as OCI or Docker spells it. A manifest must not mix the two
+// families, and base images of both exist. Docker has no type for zstd, for example,
+// which is a [*SpecError]. An unknown type is kept in an OCI manifest.
 func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 	if oci, ok := ociTypes[t]; ok && !docker {
 		return oci, nil
@@ -81,7 +85,8 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 	return t, nil
 }
 
-// assemble makes the image of s's program for p on f.
+// assemble makes the image of s's program for p: the layers of base f, then the added
+// ones. It adds to the manifest, the diff IDs and the history in the same order.
 func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.Image, error) {
 	config := configure(s, p, f)
 	descriptors := slices.Clone(f.descriptors)
@@ -100,19 +105,24 @@ func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.I
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
 		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.comment})
 	}
+	// The descriptors of the base may have media types of the other family.
 	for i := range descriptors {
 		t, err := mediaType(descriptors[i].MediaType, s.Docker)
 		if err != nil {
 			return nil, err
 		}
 		descriptors[i].MediaType = t
-		descriptors[i].Annotations = nil // they describe the base's file, estargz's index say
+		// They describe the blob of the base, for example the table of contents of
+		// eStargz.
+		descriptors[i].Annotations = nil
 	}
 	return seal(s, config, descriptors, layers, annotate(s, f))
 }
 
-// configure makes the image's config: the base's environment, user, directory,
-// ports and volumes, the program, and what s says.
+// configure makes the config of the image. Environment, user, working directory, ports
+// and volumes come from the base, the entrypoint is the program, and the settings of s
+// replace or extend these. Cmd of the base is dropped: it holds arguments of the base's
+// entrypoint.
 func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	at := programPath(s, p)
 	base := f.config.Config
@@ -127,13 +137,17 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 			StopSignal: base.StopSignal, Healthcheck: s.Config.Healthcheck, Labels: labels(base.Labels, s.Config.Labels),
 		},
 	}
+	// The version is that of the base, which Windows compares with the version of the
+	// host.
 	if f.config.OSVersion != "" && p.OS == "windows" {
 		c.OSVersion, c.OSFeatures = f.config.OSVersion, f.config.OSFeatures
 	}
-	if s.base(p) == Scratch && p.OS != "windows" { // whose users have no numbers
+	// Windows has no numeric users.
+	if s.base(p) == Scratch && p.OS != "windows" {
 		c.Config.User = nonroot + ":" + nonroot
 	}
 	c.Config.Env = withPath(c.Config.Env, p, at)
+	// On Windows, names of variables do not distinguish upper and lower case.
 	for _, kv := range s.Config.Env {
 		c.Config.Env = setEnv(c.Config.Env, kv, p.OS == "windows")
 	}
@@ -159,8 +173,9 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	return c
 }
 
-// history is that of the base, if it tells of each layer (image-spec, config.md, history);
-// else an entry for each, so that ours stand beside the right layers.
+// history returns the history of the base if it has an entry for each layer (image-spec,
+// config.md, history). Otherwise it returns one entry for each layer of the base, so that
+// the entries of the added layers match their layers.
 func history(s Spec, f baseImage) []v1.History {
 	warned := 0
 	for _, h := range f.config.History {
@@ -178,12 +193,14 @@ func history(s Spec, f baseImage) []v1.History {
 	return list
 }
 
+// override sets *value unless with is empty.
 func override(value *string, with string) {
 	if with != "" {
 		*value = with
 	}
 }
 
+// include adds a member to a set, and makes the set first if it is nil.
 func include(set *map[string]struct{}, member string) {
 	if *set == nil {
 		*set = map[string]struct{}{}
@@ -191,10 +208,12 @@ func include(set *map[string]struct{}, member string) {
 	(*set)[member] = struct{}{}
 }
 
-// described is the prefix of labels and annotations that describe one image.
-// Those of a base do not describe what is built on it.
+// described is the prefix of labels and annotations that describe one image (image-spec,
+// annotations.md). Those of a base do not describe the image that is built on it.
 const described = "org.opencontainers.image."
 
+// labels returns the labels of the base, without those that describe the base, and ours.
+// It is nil if there are none.
 func labels(base, ours map[string]string) map[string]string {
 	all := map[string]string{}
 	for k, v := range base {
@@ -209,7 +228,8 @@ func labels(base, ours map[string]string) map[string]string {
 	return all
 }
 
-// programPath is where the program lies, as a process on p would name it.
+// programPath returns the path of the program in the image, as a process on p names it:
+// on Windows with C: and backslashes.
 func programPath(s Spec, p ocispec.Platform) string {
 	at := s.Path
 	if at == "" {
@@ -227,7 +247,8 @@ func programPath(s Spec, p ocispec.Platform) string {
 	return at
 }
 
-// withPath puts the program's directory at the end of PATH.
+// withPath adds the program's directory to the end of PATH unless PATH has it. A base
+// without PATH gets the default of the operating system first.
 func withPath(env []string, p ocispec.Platform, program string) []string {
 	separator, standard, dir := ":", defaultPath, path.Dir(program)
 	windows := p.OS == "windows"
@@ -245,7 +266,8 @@ func withPath(env []string, p ocispec.Platform, program string) []string {
 	return setEnv(env, "PATH="+standard+separator+dir, windows)
 }
 
-// setEnv sets a variable where it stands first, and nowhere else, or adds it.
+// setEnv sets a variable. The new value takes the position of the first old one and all
+// other old ones are removed; a new variable is appended. env is not changed.
 func setEnv(env []string, kv string, foldCase bool) []string {
 	key, _, _ := strings.Cut(kv, "=")
 	is := func(one string) bool {
@@ -260,8 +282,7 @@ func setEnv(env []string, kv string, foldCase bool) []string {
 	return slices.Concat(env[:at], []string{kv}, rest)
 }
 
-// annotate returns the annotations of the image's manifest; Docker's carries
-// none.
+// annotate returns the annotations of the image manifest. A Docker manifest has none.
 func annotate(s Spec, f baseImage) map[string]string {
 	if s.Docker {
 		return nil
@@ -272,7 +293,8 @@ func annotate(s Spec, f baseImage) map[string]string {
 	return all
 }
 
-// baseAnnotations names a base: nothing for Static and Scratch.
+// baseAnnotations returns the annotations that name a base (image-spec, annotations.md):
+// none for Static and Scratch, and no name for a base from a local OCI layout.
 func baseAnnotations(ref string, digest v1.Hash) map[string]string {
 	all := map[string]string{}
 	if digest == (v1.Hash{}) {
@@ -285,7 +307,8 @@ func baseAnnotations(ref string, digest v1.Hash) map[string]string {
 	return all
 }
 
-// seal makes the image of a config and of layers that have descriptors.
+// seal marshals the config and the manifest, which fixes their digests, and opens them as
+// a lazy image.
 func seal(s Spec, config v1.ConfigFile, descriptors []v1.Descriptor, layers []v1.Layer, annotations map[string]string) (v1.Image, error) {
 	f := layerFetcher{layers: map[v1.Hash]v1.Layer{}}
 	for i, d := range descriptors {
@@ -304,6 +327,7 @@ func seal(s Spec, config v1.ConfigFile, descriptors []v1.Descriptor, layers []v1
 		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: digest, Size: size},
 		Layers: descriptors,
 	}
+	// The specification requires the list; a nil slice would be null in JSON.
 	if m.Layers == nil {
 		m.Layers = []v1.Descriptor{}
 	}
@@ -327,7 +351,8 @@ func seal(s Spec, config v1.ConfigFile, descriptors []v1.Descriptor, layers []v1
 	return c.(v1.Image), nil //nolint:forcetypeassert // it has a config
 }
 
-// A layerFetcher has the config and the layers of an image that was made.
+// A layerFetcher has the config and the layers of an image that this package made. Layers
+// with the same digest are the same blob, so a map by digest is enough.
 type layerFetcher struct {
 	config []byte
 	layers map[v1.Hash]v1.Layer
@@ -336,15 +361,18 @@ type layerFetcher struct {
 func (f layerFetcher) Name(h v1.Hash) string                { return h.String() }
 func (f layerFetcher) Config(v1.Descriptor) ([]byte, error) { return f.config, nil }
 
+// Child always fails: an image has no children.
 func (f layerFetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
 }
 
+// Blob opens a layer as it is stored, from its start.
 func (f layerFetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 	return f.layers[d.Digest].Compressed()
 }
 
-// Part opens a part of a layer of the base, where the base's place can.
+// Part opens the bytes of a layer from one offset up to another, without verifying them.
+// It is errors.ErrUnsupported if the source of the base opens whole layers only.
 func (f layerFetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
 	if l, ok := f.layers[d.Digest].(manifest.PartLayer); ok {
 		return l.Part(from, to)

@@ -8,21 +8,24 @@ import (
 	"strings"
 )
 
-// perJob is what one go build may take while it compiles packages side by side
-// and then links: kubelet, about the largest program there is, stays below.
+// perJob is the memory in bytes that one compiler job may need. One go build compiles
+// packages in parallel and then links; even kubelet, one of the largest Go programs,
+// stays below this limit.
 const perJob = 1 << 30
 
-// defaultJobs is how many compilers run at once: five for four cores, if there is
-// the memory. Each is parallel itself while it compiles packages and alone while it
-// links, and waits at times for a file or a process: as many as there are cores leave
-// a sixth of them idle, a second one on a single core costs a twentieth.
+// defaultJobs returns the number of compilers that run at once: five for four cores, if
+// the memory allows it. A go build uses several cores while it compiles packages, one
+// core while it links, and sometimes none while it waits for a file or a process. With
+// one job for each core, a sixth of the cores would be idle; a second job on a single
+// core costs a twentieth of the time.
 func defaultJobs() int {
 	memory, ok := availableMemory()
 	return jobsFor(runtime.GOMAXPROCS(0), memory, ok)
 }
 
-// jobsFor is defaultJobs for a number of cores and what memory is available, if that is
-// known.
+// jobsFor is defaultJobs for a number of cores and an amount of available memory in
+// bytes. If the memory is not known, the number of cores decides. There is at least one
+// job.
 func jobsFor(cores int, memory int64, known bool) int {
 	jobs := (5*cores + 2) / 4
 	if known {
@@ -31,15 +34,17 @@ func jobsFor(cores int, memory int64, known bool) int {
 	return max(jobs, 1)
 }
 
-// processes is how many processes each of the compilers that run at once may
-// start: together twice the cores, so that one's link leaves none idle, and not
-// the square of them.
+// processes returns the value of -p for each of the compilers that run at once, that is
+// how many processes one of them may start. Together they may start twice as many
+// processes as there are cores. The default of the go command, the number of cores for
+// each, would start the square of it.
 func processes(atOnce int) int {
 	return max(2, 2*runtime.GOMAXPROCS(0)/max(atOnce, 1))
 }
 
-// availableMemory is what the machine, or the control group that we are in, has
-// left in bytes; ok is false where nobody says.
+// availableMemory returns the memory in bytes that this process may still use: the lower
+// of what the machine has available and the limit of the control group (version 2 or 1).
+// ok is false if neither is known, as on systems other than Linux.
 func availableMemory() (memory int64, ok bool) {
 	f, err := os.Open("/proc/meminfo")
 	if err != nil {
@@ -53,6 +58,7 @@ func availableMemory() (memory int64, ok bool) {
 			memory, ok = kb<<10, err == nil
 		}
 	}
+	// The limit of a container is often lower than the memory of the machine.
 	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
 		b, err := os.ReadFile(file)
 		if err != nil {

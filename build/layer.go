@@ -23,25 +23,25 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// formatVersion changes when the bytes of a layer with the same entries do, so
-// that caches of older versions are passed by.
+// formatVersion must change when the same entries make other bytes, so that layers and
+// build records in a cache of an older version are not used.
 const formatVersion = 1
 
-// An entry is one file, directory or link of a layer.
+// An entry is a file, directory or link of a layer.
 type entry struct {
-	name    string // no leading slash; a directory ends in none either
+	name    string // relative to the root, without a slash at its start or end
 	kind    byte   // tar.TypeReg, TypeDir or TypeSymlink
 	mode    int64
 	uid     int
 	gid     int
-	link    string
-	size    int64
-	content string                        // what identifies the bytes: their digest
-	open    func() (io.ReadCloser, error) // of a regular file
-	pax     map[string]string
+	link    string                        // the target of a link
+	size    int64                         // in bytes
+	content string                        // sha256 of a regular file in hexadecimal digits
+	open    func() (io.ReadCloser, error) // of a regular file; the caller closes the reader
+	pax     map[string]string             // extended header records of tar
 }
 
-// inline is an entry whose bytes are at hand.
+// inline returns the entry of a file whose content is in memory.
 func inline(name string, mode int64, b []byte) entry {
 	sum := sha256.Sum256(b)
 	return entry{
@@ -50,48 +50,55 @@ func inline(name string, mode int64, b []byte) entry {
 	}
 }
 
+// byName is the order of the entries in a layer.
 func byName(a, b entry) int { return strings.Compare(a.name, b.name) }
 
+// directory returns the entry of a directory that belongs to root.
 func directory(name string, mode int64) entry {
 	return entry{name: name, kind: tar.TypeDir, mode: mode}
 }
 
-// A layers makes layer files, and finds those that were made before.
+// A layers makes layer files, and finds those that were made before. It is safe for
+// concurrent use.
 type layers struct {
 	work        string
 	cache       *cache.Cache
 	time        time.Time
 	compression Compression
-	alive       func() error  // not nil once nobody wants the layers any more
-	permits     chan struct{} // of those that are written at once, for all programs; nil: any number
-	written     *written      // to the cache, by this run; nil: nobody keeps account
-	reading     *sync.Mutex   // of bases, by all programs; nil: no other reads any
+	alive       func() error  // returns an error once the build is cancelled
+	permits     chan struct{} // for layers that are written, shared by all builds; nil: no limit
+	written     *written      // layers that this Builder wrote to the cache; nil: not recorded
+	reading     *sync.Mutex   // held while a base is in memory, shared by all builds; nil: no limit
 
 	made once.Memo[string, v1.Layer] // by key
 }
 
-// layerInfo is what the cache keeps of a layer that was made.
+// A layerInfo is what the cache stores about a layer, under the key of its entries.
 type layerInfo struct {
 	Digest v1.Hash `json:"digest"`
 	DiffID v1.Hash `json:"diffID"`
-	Size   int64   `json:"size"`
+	Size   int64   `json:"size"` // of the compressed file, in bytes
 }
 
-// layer returns the layer of the entries, sorted by name: from the cache, if the
-// same was made before, else written in one pass. Memory does not grow with it, and
-// entries that are sorted already, as the static base's are, are kept and not copied.
-// Platforms that share a layer make it once.
+// layer returns the layer that has the given entries, sorted by name. It comes from the
+// cache if it was made before, and else is written in one pass. Platforms with equal
+// entries share one layer. The memory needed does not grow with the files. Entries that
+// are sorted already, as those of the static base, are kept and not copied; the caller
+// must not change them.
 func (w *layers) layer(entries []entry) (v1.Layer, error) {
 	if !slices.IsSortedFunc(entries, byName) {
 		entries = slices.Clone(entries)
 		slices.SortFunc(entries, byName)
 	}
 	key := w.key(entries)
+	// The layer is remembered for all platforms, so the context of one of them must not
+	// cancel it. The build ends it with alive.
 	return w.made.Do(context.Background(), key, func() (v1.Layer, error) { return w.find(key, entries) }) //nolint:forbidigo // the work ends by itself, and its callers have no ctx
 }
 
-// find returns the layer from the cache, or makes it when its turn comes: fifty
-// programs on one base have it made by the first, and one buffer a turn.
+// find returns the layer from the cache, or writes it while it holds a permit. It looks
+// into the cache again when it has the permit: if fifty programs start at once on one
+// base, the first one makes the layer and the others find it.
 func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 	if l := w.load(key, entries); l != nil {
 		return l, nil
@@ -106,7 +113,8 @@ func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 	return w.make(key, entries)
 }
 
-// load returns the layer if the cache has it, else nil.
+// load returns the layer if the cache has a record of it and a file of the right size,
+// else nil. It does not read the file; see cached.
 func (w *layers) load(key string, entries []entry) v1.Layer {
 	var r layerInfo
 	if !w.cache.Load("layer", key, &r) {
@@ -118,7 +126,9 @@ func (w *layers) load(key string, entries []entry) v1.Layer {
 	return w.cachedLayer(r, entries)
 }
 
-// key identifies what a layer holds: all of its headers, and its files' digests.
+// key identifies the bytes of a layer: formatVersion, the compression, the time of the
+// entries, all header fields and the digests of the files. Equal keys must mean equal
+// bytes, since the cache returns the stored layer without comparing it with the files.
 func (w *layers) key(entries []entry) string {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
@@ -129,13 +139,16 @@ func (w *layers) key(entries []entry) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// make writes the layer, into the cache if there is one that takes it.
+// make writes the layer to the cache, or to the work directory if that fails. The file is
+// committed before the record is stored, so a record never names a file that has not been
+// in the cache. If the build was cancelled it does not try the work directory.
 func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if f, err := w.cache.Create(); err == nil {
 		defer f.Cleanup()
 		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
 			w.written.add(r.Digest)
-			_ = w.cache.Store("layer", key, r) // it is made again if this was lost
+			// If the record cannot be stored, the next run makes the layer again.
+			_ = w.cache.Store("layer", key, r)
 			return w.cachedLayer(r, entries), nil
 		} else if err := w.alive(); err != nil {
 			return nil, err
@@ -148,8 +161,8 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	return &layer{layerInfo: r, compression: w.compression, path: path}, nil
 }
 
-// writeFile writes the layer to a file of its own in the work directory: another
-// build may just be sending the same layer from the file that it wrote.
+// writeFile writes the layer to a new file in the work directory. The name is unique:
+// another build may be sending the same layer from the file that it wrote.
 func (w *layers) writeFile(entries []entry) (path string, r layerInfo, err error) {
 	f, err := os.CreateTemp(w.work, "layer-*")
 	if err != nil {
@@ -165,8 +178,9 @@ func (w *layers) writeFile(entries []entry) (path string, r layerInfo, err error
 	return f.Name(), r, err
 }
 
-// write writes the entries to dst as compressed tar and takes both digests on the
-// way.
+// write writes the entries to dst as a compressed tar archive. One pass makes the file
+// and both digests: the digest of the compressed blob, and the diff ID of the
+// uncompressed archive (image-spec, config.md, layer DiffID).
 func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) {
 	digest, diffID := sha256.New(), sha256.New()
 	count := &counter{}
@@ -180,9 +194,10 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) 
 	}
 	defer func() {
 		if err != nil {
-			_ = zip.Close() // it may have others at work
+			_ = zip.Close() // ends the goroutines of a split
 		}
 	}()
+	// The diff ID is the digest of what goes into the compressor.
 	archive := tar.NewWriter(io.MultiWriter(zip, diffID))
 	buffer := make([]byte, copied)
 	for _, e := range entries {
@@ -199,10 +214,15 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) 
 	return layerInfo{Digest: sum(digest), DiffID: sum(diffID), Size: count.n}, nil
 }
 
-// copied is how much is read of a file at once.
+// copied is the size in bytes of the buffer through which files are copied.
 const copied = 128 << 10
 
+// add writes one entry. The content must have the size and the digest of the entry: the
+// cache stores the layer under a key with that digest, so other content would be returned
+// to every later build.
 func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
+	// The PAX format has no limits for names and sizes. All entries have the same time,
+	// and no names of users or groups, so the header depends only on the entry.
 	header := &tar.Header{
 		Name: e.name, Typeflag: e.kind, Mode: e.mode, Uid: e.uid, Gid: e.gid, Linkname: e.link, Size: e.size,
 		ModTime: w.time, Format: tar.FormatPAX, PAXRecords: e.pax,
@@ -224,12 +244,13 @@ func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
 	case err != nil:
 		return err
 	case n != e.size || hex.EncodeToString(content.Sum(nil)) != e.content:
-		return errChanged // what is kept under its key must be what the key says
+		return errChanged
 	}
 	return nil
 }
 
-// whileAlive ends a long copy when nobody wants it any more.
+// A whileAlive is a reader that fails once the build is cancelled, so that the copy of a
+// large file stops early.
 type whileAlive struct {
 	io.Reader
 	alive func() error
@@ -242,13 +263,15 @@ func (r whileAlive) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// errChanged says that a file is not what it was when the build began.
+// errChanged is returned for a file whose content changed after it was hashed.
 var errChanged = errors.New("changed while it was read")
 
+// sum returns the digest of what was written to h, a SHA-256 hash.
 func sum(h hash.Hash) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}
 }
 
+// A counter counts the bytes that are written to it.
 type counter struct{ n int64 }
 
 func (c *counter) Write(p []byte) (int, error) {

@@ -12,25 +12,30 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// layer is a layer file, in the cache or in the work directory.
+// A layer is a layer file in the cache or in the work directory. It implements
+// [v1.Layer]. The record is known from the start, so only Compressed and Uncompressed
+// read the file.
 type layer struct {
 	layerInfo
 	compression Compression
 	cache       *cache.Cache
-	path        string                 // "": in the cache
-	own         bool                   // this run wrote it there
-	again       func() (string, error) // makes one that the cache lost, once
+	path        string                 // in the work directory; "": in the cache
+	own         bool                   // this Builder wrote the file to the cache
+	again       func() (string, error) // writes the layer to the work directory, at most once
 }
 
-// written are the layers that a run wrote to the cache.
+// written has the digests of the layers that a Builder wrote to the cache. It is safe for
+// concurrent use; a nil written has none.
 type written struct{ digests sync.Map }
 
+// add records that h was written.
 func (w *written) add(h v1.Hash) {
 	if w != nil {
 		w.digests.Store(h, true)
 	}
 }
 
+// has reports whether h was written.
 func (w *written) has(h v1.Hash) bool {
 	if w == nil {
 		return false
@@ -39,7 +44,9 @@ func (w *written) has(h v1.Hash) bool {
 	return ok
 }
 
-// cachedLayer is a layer in the cache.
+// cachedLayer returns a layer in the cache. Another process may remove or damage the file
+// while the layer is in use. The layer is then written again from its entries, and must
+// have the same digests and size, since its descriptor has been used already.
 func (w *layers) cachedLayer(r layerInfo, entries []entry) *layer {
 	return &layer{layerInfo: r, compression: w.compression, cache: w.cache, own: w.written.has(r.Digest), again: sync.OnceValues(func() (string, error) {
 		path, again, err := w.writeFile(entries)
@@ -50,13 +57,14 @@ func (w *layers) cachedLayer(r layerInfo, entries []entry) *layer {
 	})}
 }
 
+// The methods of [v1.Layer] that return metadata never fail and read nothing.
 func (l *layer) Digest() (v1.Hash, error)            { return l.layerInfo.Digest, nil }
 func (l *layer) DiffID() (v1.Hash, error)            { return l.layerInfo.DiffID, nil }
 func (l *layer) Size() (int64, error)                { return l.layerInfo.Size, nil }
 func (l *layer) MediaType() (types.MediaType, error) { return l.compression.mediaType(), nil }
 
-// Compressed opens the layer's file. One that the cache lost or broke is made
-// again first.
+// Compressed opens the file of the layer, and writes it again first if the cache does not
+// have it, or has other bytes.
 func (l *layer) Compressed() (io.ReadCloser, error) {
 	if l.path == "" {
 		if r, err := l.cached(); err == nil {
@@ -71,8 +79,10 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 	return os.Open(l.path)
 }
 
-// cached opens the cache's file after it has proved to be whole; not one that this
-// run wrote, which is held against its digest as it is read, once.
+// cached opens the file in the cache. An upload cannot take back bytes that it has sent,
+// so the whole file is verified before the first byte is returned. A file that this
+// Builder wrote and that has the right size is not read twice: the reader of the cache
+// still compares it with its digest while it is sent.
 func (l *layer) cached() (io.ReadCloser, error) {
 	r, size, err := l.cache.Get(l.layerInfo.Digest)
 	if err != nil || l.own && size == l.layerInfo.Size {
@@ -89,6 +99,7 @@ func (l *layer) cached() (io.ReadCloser, error) {
 	return r, err
 }
 
+// Uncompressed opens the uncompressed archive of the layer.
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	r, err := l.Compressed()
 	if err != nil {

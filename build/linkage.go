@@ -12,8 +12,9 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// compilers checks that there is a C compiler for each of the platforms that are
-// built with cgo.
+// compilers checks that a C compiler is installed for each platform that is built with
+// cgo. Versions of Windows need the same compiler, so each os, architecture and variant
+// is checked once.
 func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	var list []ocispec.Platform
 	for _, p := range s.Platforms {
@@ -29,8 +30,9 @@ func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	return b.goc.LookCompilers(ctx, s.Main.Dir, list, s.Compile.C)
 }
 
-// linkage checks that a program finds what it was linked against. Only one with a
-// loader wants anything, and only then is the base read.
+// linkage checks that the base has the loader and the libraries that a program is linked
+// against. A static program needs neither, and its base is not read. A program that still
+// needs a loader although the settings ask for static linking is an error.
 func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error {
 	l := program.linkage
 	switch {
@@ -44,24 +46,25 @@ func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error
 	})
 }
 
-// A linkageBarrier keeps every image of a build from going anywhere until all programs
-// were found to suit their bases, where cgo is used: what is wrong shows only when
-// they are linked. Elsewhere it stands open.
+// A linkageBarrier delays the hook OnImage, if cgo is used, until the program of every
+// platform was compared with its base or has failed. A mismatch shows only after linking,
+// and then no image of the build is sent. A build without cgo does not wait.
 type linkageBarrier struct {
-	closed  bool           // there is something to wait for
-	waiting sync.WaitGroup // for the platforms that were not looked at
-	misfit  atomic.Bool
+	closed  bool           // some platform uses cgo, so there is something to wait for
+	waiting sync.WaitGroup // counts the platforms that were not compared yet
+	misfit  atomic.Bool    // some program does not match its base
 }
 
-// newLinkageBarrier makes the barrier of a build.
+// newLinkageBarrier makes the barrier of a build. Each platform calls waiting.Done
+// exactly once, also if it fails before its program is compared.
 func newLinkageBarrier(s Spec) *linkageBarrier {
 	g := &linkageBarrier{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.compile(p).Cgo })}
 	g.waiting.Add(len(s.Platforms))
 	return g
 }
 
-// opens waits until all were looked at. Where one does not suit its base it stays
-// shut, and nothing goes anywhere.
+// opens waits until all platforms were compared, and reports whether images may be sent.
+// The caller must hold no permit while it waits.
 func (g *linkageBarrier) opens() bool {
 	if g.closed {
 		g.waiting.Wait()

@@ -18,30 +18,33 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// errUnlisted says that what feeds a build cannot be listed, so that nothing can
-// be concluded from a listing.
+// errUnlisted is returned if the inputs of a build cannot be listed reliably. No build
+// record is used or stored then.
 var errUnlisted = errors.New("cannot be listed")
 
-// granularity is what a file system's clock may lag behind: a file that changed
-// so shortly before it was listed may change again and look the same.
+// granularity is a bound for the step in which a file system advances its clock. A file
+// that changed less than this before it was listed may change again with the same times.
 const granularity = 50 * time.Millisecond
 
-// identified is a file as its file system has it.
+// An identified is a version of a file, as its file system reports it.
 type identified struct {
-	identity string
-	changed  time.Time // its inode
+	identity string    // differs between any two versions of a file
+	changed  time.Time // the last change of the inode
 	device   uint64
 }
 
-// A scope is all that a build of a package in a directory reads, apart from
-// modules of the module cache, which never change under their version and sum.
+// A scope lists what a build of a package in a directory reads. It leaves out the module
+// cache, in which a module never changes under its version and checksum, and the Go
+// installation, which [crosscompile.Go.Fingerprint] identifies.
 type scope struct {
 	Roots   []string `json:"roots"`   // directories, with all below them
-	Content []string `json:"content"` // single files, by what they hold; or their absence
+	Content []string `json:"content"` // single files, by content; a missing one counts too
 }
 
-// scopeOf finds the modules that feed a build in dir: the main one, those of its
-// workspace, and those that local replace lines lead to.
+// scopeOf returns the scope of a build in dir: the main module or the modules of the
+// workspace, the vendor directory of a workspace, and the directories that replace lines
+// name. A go.work that does not exist yet is in Content, since creating it would change
+// the build.
 func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -57,6 +60,7 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 		}
 		s.Roots = append(s.Roots, root)
 	} else {
+		// A workspace has one vendor directory, beside its go.work.
 		vendor := filepath.Join(filepath.Dir(work), "vendor")
 		s.Content = append(s.Content, work, work+".sum", filepath.Join(vendor, "modules.txt"))
 		if _, err := os.Lstat(vendor); err == nil {
@@ -66,6 +70,7 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 			return scope{}, err
 		}
 	}
+	// Replace lines of required modules do not apply, so one level is enough.
 	for _, root := range slices.Clone(s.Roots) {
 		if err := s.replaced(filepath.Join(root, "go.mod")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return scope{}, err
@@ -76,7 +81,8 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 	return s, nil
 }
 
-// workspace adds the modules of a go.work.
+// workspace adds the modules and replacements of a go.work file (go.dev/ref/mod,
+// Workspaces).
 func (s *scope) workspace(file string) error {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -95,7 +101,7 @@ func (s *scope) workspace(file string) error {
 	return nil
 }
 
-// replaced adds the directories that a go.mod's replace lines lead to.
+// replaced adds the directories that the replace lines of a go.mod file name.
 func (s *scope) replaced(file string) error {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -111,13 +117,14 @@ func (s *scope) replaced(file string) error {
 	return nil
 }
 
+// add adds a replacement if it is a directory. One with a version is in the module cache.
 func (s *scope) add(file string, r *modfile.Replace) {
-	if r.New.Version == "" { // a directory
+	if r.New.Version == "" {
 		s.Roots = append(s.Roots, beside(file, r.New.Path))
 	}
 }
 
-// beside is where a path in a file leads.
+// beside returns the path that a go.mod or go.work file names, relative to that file.
 func beside(file, path string) string {
 	path = filepath.FromSlash(path)
 	if filepath.IsAbs(path) {
@@ -126,15 +133,16 @@ func beside(file, path string) string {
 	return filepath.Join(filepath.Dir(file), path)
 }
 
-// A listing is what a scope was at a moment.
+// A listing is the state of a scope at one moment. Two listings with equal digests mean
+// that no file in the scope changed between them, if the second one is settled.
 type listing struct {
 	digest  string
-	changed time.Time // of what changed last
-	moved   time.Time // of the directory that something came to, or left, last
+	changed time.Time // the latest change of a file
+	moved   time.Time // the latest change of a directory that has skipped paths
 }
 
-// settledBefore reports whether nothing changed so shortly before start, or after it,
-// that it may have changed again unseen.
+// settledBefore reports whether the last change was at least granularity before start. If
+// it was later, a file may have changed again without a visible difference.
 func (l listing) settledBefore(start time.Time) bool {
 	return !l.changed.After(start.Add(-granularity))
 }
@@ -144,14 +152,14 @@ type lister struct {
 	hash    hash.Hash
 	changed time.Time
 	moved   time.Time
-	skip    []string        // files and directories that are not looked at
-	trusted map[uint64]bool // file systems, by device
+	skip    []string        // files and directories that are left out
+	trusted map[uint64]bool // whether a file system has reliable times, by device
 }
 
-// list lists the scope as it is: of each file below the roots its path, size, times,
-// inode, mode and link, and of single files what they hold. A link that leaves its
-// root, or a file system whose word cannot be taken, makes it errUnlisted. The files and
-// directories of skip do not count unless they are roots.
+// list returns the listing of a scope. For each file below the roots it has the path,
+// size, times, inode, mode and link target; for the single files it has the content. It
+// is errUnlisted if a link leads out of its root, or if a file system has no reliable
+// times. Paths in skip are left out unless they are roots.
 func (s scope) list(skip []string) (listing, error) {
 	l := lister{hash: sha256.New(), skip: skip, trusted: map[uint64]bool{}}
 	for _, root := range s.Roots {
@@ -164,12 +172,15 @@ func (s scope) list(skip []string) (listing, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return listing{}, err
 		}
+		// A missing file and an empty one must differ.
 		fmt.Fprintf(l.hash, "%q %v %q\n", file, err == nil, content)
 	}
 	return listing{hex.EncodeToString(l.hash.Sum(nil)), l.changed, l.moved}, nil
 }
 
-// root lists all below a directory, wherever links on the way to it lead.
+// root lists all below a directory. Links in the path of the directory are followed.
+// Git's own directory is left out: every git command changes it, and the build does not
+// read it, since -buildvcs is off.
 func (l *lister) root(root string) error {
 	real, err := filepath.EvalSymlinks(root)
 	if err != nil {
@@ -190,7 +201,7 @@ func (l *lister) root(root string) error {
 	})
 }
 
-// add adds what is at path, below root.
+// add adds the file at path, which is below root.
 func (l *lister) add(root, path string, d fs.DirEntry) error {
 	info, err := d.Info()
 	if err != nil {
@@ -200,6 +211,7 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
+	// The type of a file system is read once for each device.
 	if _, known := l.trusted[f.device]; !known {
 		l.trusted[f.device] = trusted(path)
 	}
@@ -213,8 +225,10 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 			return err
 		}
 	case d.IsDir():
-		// Its own times change when something is put beside what matters; what is in
-		// it is listed.
+		// The times of a directory change with any entry of it, also with a skipped one,
+		// so they are not part of the identity. The entries themselves are listed. Only
+		// moved has the times: it shows that a file was added and removed between two
+		// listings.
 		if f.changed.After(l.moved) && !l.skips(path) {
 			l.moved = f.changed
 		}
@@ -229,21 +243,24 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	return nil
 }
 
-// skips reports whether something in the directory is not looked at.
+// skips reports whether a path in the directory is left out.
 func (l *lister) skips(dir string) bool {
 	return slices.ContainsFunc(l.skip, func(path string) bool { return filepath.Dir(path) == dir })
 }
 
-// inside returns where a link leads, if that is below root, through whatever other
-// links, and is listed too. Neither root nor the directory of path is a link.
+// inside returns the target of a link, if the target is below root after all links are
+// followed, so that it is listed as well. The caller has resolved root and the directory
+// of path.
 func inside(root, path string) (string, error) {
 	link, err := os.Readlink(path)
 	if err != nil {
 		return "", err
 	}
 	target, err := filepath.EvalSymlinks(path)
+	// A relative link that leads nowhere, such as the lock of an editor, is allowed. Its
+	// target is listed once it exists.
 	if errors.Is(err, fs.ErrNotExist) && !slices.Contains(strings.Split(filepath.ToSlash(link), "/"), "..") {
-		target, err = filepath.Join(filepath.Dir(path), link), nil // as an editor's lock; it is listed once it is there
+		target, err = filepath.Join(filepath.Dir(path), link), nil
 	}
 	if err != nil || filepath.IsAbs(link) {
 		return "", errUnlisted

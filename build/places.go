@@ -14,9 +14,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// out returns where the program is compiled to: always the same place for the
-// same program and flags, so that the go command finds it up to date, and
-// nobody else's while it is locked, and neither is its place in the work directory.
+// out returns the path that the program is compiled to. The same program with the same
+// flags always has the same path, so that the go command can find it up to date. The path
+// is in the cache if possible, else in the work directory.
+//
+// The path belongs to the caller alone until unlock. The lock of the Builder comes first,
+// since it also protects the path in the work directory; the claim in the cache keeps
+// other processes away.
 func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
 	main := r.spec.Main
 	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
@@ -42,23 +46,26 @@ func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (pa
 	return path, leave, nil
 }
 
-// programRoom is what a cache must have room for to hold a program.
+// programRoom is the free space in bytes that a directory needs to hold a program. It is
+// checked only after a failure.
 const programRoom = 128 << 20
 
-// workFile returns where a program lies in the work directory.
+// workFile returns the path of a program in the work directory, and makes its directory.
 func (r *buildRun) workFile(key string) (string, error) {
 	dir := filepath.Join(r.Work, "programs", key)
 	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
 }
 
-// locks keeps the builds of one Builder out of each other's way, by key. The zero
-// value is ready.
+// A locks has a lock for each key. It excludes concurrent builds of one Builder from the
+// same path. The zero value is ready. A lock is never removed: there are only as many as
+// there are programs.
 type locks struct {
 	mu   sync.Mutex
-	held map[string]chan struct{} // takes one, who holds it
+	held map[string]chan struct{} // by key; a full channel is a held lock
 }
 
-// lock waits for the lock of a key; unlock may be called more than once.
+// lock waits for the lock of a key, or until ctx ends. A channel is used in place of a
+// mutex so that the wait can end. unlock may be called more than once.
 func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
 	l.mu.Lock()
 	lock := l.held[key]

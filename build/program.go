@@ -19,17 +19,21 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// ownDir is the directory that mabuild makes, which no base has.
+// ownDir is the directory in the image that mabuild makes. It is assumed to be in no base
+// image, so that a program below it can be added without reading the base.
 const ownDir = "mabuild"
 
-// A part is what becomes one layer.
+// A part is the content of one added layer.
 type part struct {
-	comment string // in the image's history
+	comment string // in the history of the image
 	entries []entry
 }
 
-// addedLayers makes the layers for p: one of the files, which platforms share, and
-// one of each program. None is made that would be empty.
+// addedLayers makes the layers that are added to f for p: one of the files, which all
+// platforms share, and one for each program. An empty part makes no layer.
+//
+// The layers of the base are read only if an entry is outside ownDir, since only then can
+// a link or a file of the base matter. Windows bases are never read.
 func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []addedLayer, err error) {
 	for _, part := range parts {
 		for _, e := range part.entries {
@@ -43,7 +47,8 @@ func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (adde
 		placed, err = placeParts(t, parts)
 		return err
 	}
-	// What the base has is read only if it matters.
+	// The condition is described above; a tree without layers resolves paths to
+	// themselves.
 	if p.OS != "windows" && slices.ContainsFunc(parts, func(part part) bool { return slices.ContainsFunc(part.entries, outside) }) {
 		err = w.tree(f.layers, place)
 	} else {
@@ -69,8 +74,9 @@ func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (adde
 	return added, nil
 }
 
-// placeParts places the entries of each part. Together first: none may stand in
-// another's way.
+// placeParts resolves the entries of each part in the base. It resolves all of them
+// together first, to find paths that two parts write. Each part then gets the directories
+// above its entries, since each becomes a layer.
 func placeParts(t *rootfs.Tree, parts []part) ([][]entry, error) {
 	var all []entry
 	for _, part := range parts {
@@ -89,15 +95,15 @@ func placeParts(t *rootfs.Tree, parts []part) ([][]entry, error) {
 	return placed, nil
 }
 
-// Bounds of a name that a file system takes.
+// The limits of Linux for a name and for a path, in bytes.
 const (
 	maxElement = 255
 	maxPath    = 4096
 )
 
-// holdable refuses names that a layer cannot hold: those that hide something of the
-// layers below (image-spec, layer.md, Whiteouts), that file systems do not take, and that
-// an archive cannot write.
+// holdable returns an error for a name that a layer cannot hold: a whiteout, which would
+// delete a file of the base (image-spec, layer.md, Whiteouts), a name that file systems
+// refuse, or one that tar cannot store.
 func holdable(name string, windows bool) error {
 	refuse := func(format string, args ...any) error {
 		return &SpecError{Field: "files", Reason: fmt.Sprintf("/%s: ", strings.ToValidUTF8(name, "\ufffd")) + fmt.Sprintf(format, args...), Way: "rename it"}
@@ -121,10 +127,10 @@ func holdable(name string, windows bool) error {
 	return nil
 }
 
-// outside reports whether an entry leaves the directory that is mabuild's own.
+// outside reports whether an entry is outside ownDir.
 func outside(e entry) bool { return e.name != ownDir && !strings.HasPrefix(e.name, ownDir+"/") }
 
-// programEntry is the entry of a program that lies in a file, hashed.
+// programEntry returns the entry of a program that is in a file, and hashes the file.
 func programEntry(s Spec, p ocispec.Platform, file string) (entry, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -139,8 +145,10 @@ func programEntry(s Spec, p ocispec.Platform, file string) (entry, error) {
 	return programAt(s, p, hex.EncodeToString(h.Sum(nil)), size, func() (io.ReadCloser, error) { return os.Open(file) }), nil
 }
 
-// programAt is the entry of a program that is known by its digest.
+// programAt returns the entry of a program that is identified by its digest. open is
+// called only if the layer is not in the cache.
 func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) entry {
+	// A layer has slashes and no drive letter, also for Windows.
 	at := programPath(s, p)
 	if p.OS == "windows" {
 		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")
@@ -148,9 +156,9 @@ func programAt(s Spec, p ocispec.Platform, content string, size int64, open func
 	return entry{name: clean(at), kind: tar.TypeReg, mode: 0o755, size: size, content: content, open: open}
 }
 
-// windowsEntries puts entries where Windows layers have them, below Files beside
-// an empty Hives, with the records that its unpacking wants. Modes and owners
-// mean nothing there.
+// windowsEntries returns entries as Windows layers have them: below Files, beside an
+// empty directory Hives, with the extended header records that Windows needs to unpack a
+// layer. Modes and owners have no meaning there.
 func windowsEntries(entries []entry) []entry {
 	all := []entry{directory("Files", 0o755), directory("Hives", 0o755)}
 	for _, e := range entries {
@@ -168,8 +176,8 @@ func windowsEntries(entries []entry) []entry {
 	return all
 }
 
-// securityDescriptor makes BUILTIN\Users owner and group, in the self-relative
-// form of MS-DTYP 2.4.6, base64.
+// securityDescriptor makes BUILTIN\Users the owner and group of a file. It is a
+// self-relative security descriptor (MS-DTYP, section 2.4.6) in base64.
 var securityDescriptor = func() string {
 	users := []byte{1, 2, 0, 0, 0, 0, 0, 5} // S-1-5 with two sub-authorities
 	users = binary.LittleEndian.AppendUint32(users, 32)

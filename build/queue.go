@@ -9,33 +9,39 @@ import (
 	"time"
 )
 
-// unknownLength is expected of what was never compiled: more than of anything
-// that was.
+// unknownLength is the expected time of a program that was never compiled. It is longer
+// than any known time, so such programs are compiled first.
 const unknownLength = time.Duration(math.MaxInt64)
 
-// A queue hands out a number of permits, first to those who will hold one
-// longest: then all end at about the same time, and no core waits for a last one.
+// A queue is a semaphore that gives its permits to the longest tasks first. Then all
+// tasks end at about the same time, and no core is idle while the last task runs.
+//
+// Each task reserves a permit, waits for it and releases it. The expected lengths are
+// hints: they change the order and nothing else.
 type queue struct {
 	size int
 
 	mu      sync.Mutex
 	free    int
-	waiting []*permit // the longest first
+	waiting []*permit // the longest first; equal lengths in the order of reserve
 }
 
-// A permit is a place in a queue.
+// A permit is a reservation in a queue. The queue's mutex guards granted and left.
 type permit struct {
 	queue  *queue
-	length time.Duration
-	turn   chan struct{} // closed when the permit is there
+	length time.Duration // expected
+	turn   chan struct{} // closed when the permit is granted
 
+	// granted says that the permit counts as taken; left says that release was called.
 	granted, left bool
 }
 
+// newQueue returns a queue with size permits.
 func newQueue(size int) *queue { return &queue{size: size, free: size} }
 
-// reserve gives a permit for each length at once, so that not the first to come
-// is served but the longest. Each must be left.
+// reserve reserves a permit for each length. All reservations of a build are made in one
+// call, so that the longest is served first and not the earliest. Each permit must be
+// released, whether it was granted or not.
 func (q *queue) reserve(lengths ...time.Duration) []*permit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -44,12 +50,13 @@ func (q *queue) reserve(lengths ...time.Duration) []*permit {
 		permits[i] = &permit{queue: q, length: length, turn: make(chan struct{})}
 	}
 	q.waiting = append(q.waiting, permits...)
+	// With equal lengths, earlier reservations stay first.
 	slices.SortStableFunc(q.waiting, func(a, b *permit) int { return cmp.Compare(b.length, a.length) })
 	q.handOut()
 	return permits
 }
 
-// handOut gives the free permits away. q.mu is held.
+// handOut grants the free permits to the longest tasks. q.mu is held.
 func (q *queue) handOut() {
 	for q.free > 0 && len(q.waiting) > 0 {
 		t := q.waiting[0]
@@ -60,15 +67,16 @@ func (q *queue) handOut() {
 	}
 }
 
-// atOnce returns how many permits are held, or would be if there were enough
-// that want one.
+// atOnce returns the number of permits that are in use, or would be if all waiting tasks
+// were granted one.
 func (q *queue) atOnce() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return min(q.size, q.size-q.free+len(q.waiting))
 }
 
-// wait waits for the permit.
+// wait waits until the permit is granted or ctx ends. After an error the permit may still
+// be granted, so release must be called in every case.
 func (t *permit) wait(ctx context.Context) error {
 	select {
 	case <-t.turn:
@@ -78,7 +86,7 @@ func (t *permit) wait(ctx context.Context) error {
 	}
 }
 
-// release gives the permit back, or the place of one who waits for it no more. It
+// release gives the permit back, or removes its reservation if it was not granted yet. It
 // may be called more than once.
 func (t *permit) release() {
 	q := t.queue

@@ -18,44 +18,50 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A storedRecord is what a package was compiled to while its sources were as Listing
-// has them. While they still are, the compiler would only say the same again.
+// A storedRecord says what a package was compiled to from the sources that have the
+// digest Listing. While the sources are the same, the go command would make the same
+// programs.
 //
-// It is believed only when everything that could make a difference is proved to
-// be equal, and kept only when the sources were the same before and after the
-// compiler ran. Whatever is in doubt is left to the go command.
+// A record is used only if all inputs are proved to be equal, and it is stored only if
+// the sources were the same before and after the compiler ran. In all other cases the go
+// command decides. What makes a record valid is split in three: its key has the go
+// command, its settings and this program; Listing has the source files; the keys of
+// Programs have the platform and the flags.
 type storedRecord struct {
 	Main     crosscompile.Package `json:"main"`
 	Scope    scope                `json:"scope"`
 	Listing  string               `json:"listing"`
-	Programs map[string]compiled  `json:"programs"` // by platform and flags
-	Aimed    map[string]bool      `json:"aimed"`    // platforms that something is said for, which Go builds for
+	Programs map[string]compiled  `json:"programs"` // by programKey
+	Aimed    map[string]bool      `json:"aimed"`    // other platforms with settings that Go supports
 }
 
-// compiled identifies a program.
+// A compiled identifies a program by its content.
 type compiled struct {
-	Content string `json:"content"` // its sha256
+	Content string `json:"content"` // sha256 in hexadecimal digits
 	Size    int64  `json:"size"`
 }
 
-// A buildRecord is the memory of one package, from Resolve to the end of Build.
+// A buildRecord is the record of one package during a build, from Resolve to the end of
+// Build. Platforms that are compiled at the same time add to it.
 type buildRecord struct {
-	key        string    // "": nothing can be remembered
-	before     string    // the listing at Resolve, "" when it says nothing
-	dirChanged time.Time // of that listing
+	key        string    // of the record in the cache; "": no record can be used or stored
+	before     string    // digest of the listing at Resolve; "": no listing that can be relied on
+	dirChanged time.Time // as in that listing
 
+	// mu guards the fields below. It is held before Builder.keeping.
 	mu     sync.Mutex
 	record storedRecord
-	fresh  bool // memory still holds
-	news   bool // memory has programs that the cache has not
+	fresh  bool // record is valid for the sources as they are
+	news   bool // record has something that is not in the cache
 
-	// contradicted says that a program came out otherwise than remembered: the
-	// listing does not tell all that it is made of, or the sources have changed.
+	// contradicted is set if a program differs from the recorded one. Then the listing
+	// misses an input, or the sources changed during the build, and the whole record is
+	// removed.
 	contradicted bool
 }
 
-// recall returns what is remembered of s's package, and whether it holds as the
-// sources are now.
+// recall loads the record of s's package, and compares it with a new listing of the
+// sources. A listing that is not settled proves nothing, so the record is not used then.
 func (b *Builder) recall(s Spec) *buildRecord {
 	key, err := b.recordKey(s)
 	if err != nil {
@@ -66,20 +72,24 @@ func (b *Builder) recall(s Spec) *buildRecord {
 		return r
 	}
 	start := time.Now()
+	// The listing of all files is compared by one digest. It must not have changed
+	// shortly before it was made.
 	if now, err := b.listings.list(r.record.Scope); err == nil && now.settledBefore(start) && now.digest == r.record.Listing {
 		r.fresh, r.before, r.dirChanged = true, now.digest, now.moved
 	}
 	return r
 }
 
-// recordKey identifies the question that the go command would be asked: by whom,
-// where, and with which settings.
+// recordKey returns the key of a record: the go command with its settings, the directory,
+// the package as it was written, and the file of this process. A new version of mabuild
+// may call the go command in another way, so it uses no older record.
 func (b *Builder) recordKey(s Spec) (string, error) {
 	if b.cache == nil {
 		return "", errUnlisted
 	}
+	// A version such as latest may be another one today, so the module proxy is asked.
 	if _, version, ok := strings.Cut(s.Package, "@"); ok && semver.Canonical(version) != version {
-		return "", errUnlisted // the module proxy is to be asked what it is today
+		return "", errUnlisted
 	}
 	fingerprint, err := b.goc.Fingerprint()
 	if err != nil {
@@ -102,14 +112,17 @@ func (b *Builder) recordKey(s Spec) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// begin lists the sources of a package before anything is compiled. It was found
-// since start: what changed after that may have changed under the eyes of those who
-// looked for it.
+// begin lists the sources of a package before anything is compiled, and starts a new
+// record with this listing. The package was searched for since start. A file that changed
+// later than that may have been read by the go command in its older version, so such a
+// listing is not used.
 func (b *Builder) begin(r *buildRecord, main crosscompile.Package, start time.Time) {
 	if r.key == "" || r.fresh {
 		return
 	}
-	if main.Version != "" { // which its finding may just have laid there, for good
+	// Finding module/path@version may have written its files just now. They never change
+	// afterwards, so the time counts from here.
+	if main.Version != "" {
 		start = time.Now()
 	}
 	sc, err := scopeOf(b.goc, main.Dir)
@@ -122,7 +135,7 @@ func (b *Builder) begin(r *buildRecord, main crosscompile.Package, start time.Ti
 	}
 }
 
-// program returns the program for p, if it is remembered.
+// program returns the recorded program for p, if the record is valid and has it.
 func (r *buildRecord) program(p ocispec.Platform, how Compile) (compiled, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,12 +146,13 @@ func (r *buildRecord) program(p ocispec.Platform, how Compile) (compiled, bool) 
 	return c, ok
 }
 
-// covers reports whether nothing of s needs the go command: its package and all
-// of its programs are remembered.
+// covers reports whether s can be built without the go command: the record is valid and
+// has the programs of all platforms. With All the platforms are not known yet.
 func (r *buildRecord) covers(s Spec) bool {
 	if !r.fresh || s.All {
 		return false
 	}
+	// The linker flags may use the version of the module.
 	if r.record.Main.Version != "" {
 		s.Vars.Version = r.record.Main.Version
 	}
@@ -154,11 +168,12 @@ func (r *buildRecord) covers(s Spec) bool {
 	return true
 }
 
-// add adds a program that was compiled.
+// add adds a program that was compiled. Programs with cgo or with a named profile are not
+// recorded: they depend on files outside the listing.
 func (r *buildRecord) add(p ocispec.Platform, how Compile, e entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.before == "" || how.Cgo || how.profiled() { // a C compiler reads what nobody lists
+	if r.before == "" || how.Cgo || how.profiled() {
 		return
 	}
 	key, is := programKey(p, how), compiled{Content: e.content, Size: e.size}
@@ -168,22 +183,27 @@ func (r *buildRecord) add(p ocispec.Platform, how Compile, e entry) {
 	r.record.Programs[key], r.news = is, true
 }
 
-// storeRecord stores the memory, if the sources are still what they were before the
-// compiler read them.
+// storeRecord stores the record if it has something new and the sources are still those
+// that were listed before the compiler read them. A record that was contradicted is
+// removed from the cache instead. A failure only means that the next build compiles
+// again.
 func (b *Builder) storeRecord(r *buildRecord) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.news {
 		return
 	}
-	if r.contradicted { // nothing of it is to be believed
+	if r.contradicted {
 		_ = b.cache.Forget("memory", r.key)
 		return
 	}
-	// A file that came and went meanwhile may have been compiled.
+	// A file that was created and removed meanwhile may have been compiled. It is in
+	// neither listing, but moved has changed.
 	if now, err := b.listings.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.dirChanged) {
 		return
 	}
+	// Builds of other settings of the same package merge their programs one after
+	// another.
 	b.keeping.Lock()
 	defer b.keeping.Unlock()
 	r.join(b)
@@ -192,8 +212,9 @@ func (b *Builder) storeRecord(r *buildRecord) {
 	}
 }
 
-// join takes over what others remember of the same sources: the same package with
-// other flags. r.mu is held.
+// join adds what other builds have stored for the same sources, such as the same package
+// with other flags. r.mu and Builder.keeping are held. Two processes may still overwrite
+// each other's record, which costs a compilation and no wrong result.
 func (r *buildRecord) join(b *Builder) {
 	var now storedRecord
 	if !b.cache.Load("memory", r.key, &now) || now.Listing != r.record.Listing || now.Main != r.record.Main {
@@ -209,14 +230,14 @@ func (r *buildRecord) join(b *Builder) {
 	}
 }
 
-// aimed reports whether Go is known to build for p.
+// aimed reports whether the record says that Go supports p.
 func (r *buildRecord) aimed(p ocispec.Platform) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.record.Aimed[platform.Key(p)]
 }
 
-// aim notes that Go builds for p.
+// aim records that Go supports p, a platform with settings that is not built.
 func (r *buildRecord) aim(p ocispec.Platform) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -227,7 +248,7 @@ func (r *buildRecord) aim(p ocispec.Platform) {
 	r.news = true
 }
 
-// aim notes that Go builds for a platform of which something is said.
+// aim records that Go supports the platform with this key.
 func (m *storedRecord) aim(key string) {
 	if m.Aimed == nil {
 		m.Aimed = map[string]bool{}
@@ -235,10 +256,11 @@ func (m *storedRecord) aim(key string) {
 	m.Aimed[key] = true
 }
 
-// programKey identifies what the compiler is told beside the sources.
+// programKey identifies a program among those of one package: its platform without the
+// version of the operating system, and its compile settings with templates expanded.
 func programKey(p ocispec.Platform, how Compile) string {
 	b, err := json.Marshal([]any{platform.Key(target(p)), how})
-	if err != nil { // strings and booleans
+	if err != nil { // cannot happen: there is nothing that JSON cannot hold
 		panic(err)
 	}
 	return string(b)

@@ -20,7 +20,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// buildRun is one build under way.
+// A buildRun is one call of [Builder.Build]. Its fields do not change while the platforms
+// are built at the same time; what they point to has locks.
 type buildRun struct {
 	*Builder
 	hooks       Hooks
@@ -30,11 +31,12 @@ type buildRun struct {
 	buildRecord *buildRecord
 	times       *times
 
-	programs       map[string]*shared // by programKey
+	programs       map[string]*shared // by programKey, made by share
 	linkageBarrier *linkageBarrier
 }
 
-// reservePermits asks for a compiler for each platform, all at once.
+// reservePermits reserves a permit to compile for each platform, in their order.
+// Templates that fail to expand are reported later by the platform.
 func (r *buildRun) reservePermits() []*permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
@@ -46,14 +48,17 @@ func (r *buildRun) reservePermits() []*permit {
 	return r.permits.reserve(lengths...)
 }
 
-// platform takes one platform from its base to its image. A program that must be
-// compiled waits for its place.
+// platform makes the image of one platform and calls its hooks. It releases the permit in
+// every case, and as soon as the image is made: a hook that sends data holds no permit. A
+// panic becomes an error of this platform.
 func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permit) (img Image, err error) {
 	travel, stop := context.WithCancel(ctx)
 	baseDone := sync.OnceValue(r.startOnBase(travel, base))
-	defer func() { // no hook outlives its build
+	// If this platform fails, the context of OnBase ends and OnBase is waited for. Its
+	// error does not count then: the error that came first is the cause.
+	defer func() {
 		stop()
-		_ = baseDone() // what failed before is what counts
+		_ = baseDone()
 	}()
 	defer permit.release()
 	looked := sync.OnceFunc(r.linkageBarrier.waiting.Done)
@@ -62,7 +67,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 	step := "compile"
 	defer func() {
 		if err != nil && ctx.Err() == nil {
-			log.InfoContext(ctx, "failed", "step", step) // why is the caller's to print
+			log.InfoContext(ctx, "failed", "step", step) // the caller prints the error
 		}
 		if err != nil {
 			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
@@ -88,15 +93,16 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 	return img, err
 }
 
-// onto makes the image of the program on its base.
+// onto makes the image of the program on its base, from a build record or by compiling.
 func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
 	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
 		return err
 	}
 	program := r.programs[programKey(base.Platform, how)]
-	// The program's place is free for other builds once its layer is written: who
-	// holds it holds a permit too, and waits for nobody who wants either.
+	// The path of the program is unlocked when its layer is written. A goroutine that
+	// holds this lock also holds a permit, or waits for none, so no other waits for it in
+	// a circle.
 	defer program.release()
 	if r.recalled(ctx, img, base, how) {
 		return nil
@@ -104,7 +110,8 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 	return r.make(ctx, img, base, how, permit, program, step, log)
 }
 
-// startOnBase lets the base's layers travel; wait gives the outcome when they have.
+// startOnBase starts the hook OnBase for a platform. wait waits until the hook has returned and
+// returns its error. It must be called only once: a second call would block.
 func (r *buildRun) startOnBase(ctx context.Context, base PlannedBase) (wait func() error) {
 	if r.hooks.OnBase == nil || base.baseImage.image == nil {
 		return func() error { return nil }
@@ -118,9 +125,12 @@ func (r *buildRun) startOnBase(ctx context.Context, base PlannedBase) (wait func
 	return func() error { return <-done }
 }
 
-// make compiles, and puts the program on its base. Compiling and compressing
-// each keep a core busy, and hold a permit. Whose program another image compiles
-// needs none: it waits for the other, which may be waiting for a permit.
+// make compiles the program and makes the image on its base. Compiling and compressing
+// both use a core, so the permit covers both.
+//
+// If several images have the same program, the first one compiles it. The others release
+// their permits before they wait for it: the first one may still wait for a permit, and
+// would never get one if the others held all of them.
 func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how Compile, permit *permit, program *shared, step *string, log *slog.Logger) error {
 	if program.claimed.Swap(true) {
 		permit.release()
@@ -158,12 +168,17 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 	return err
 }
 
-// errForgotten says that the cache lost what the memory of a build speaks of.
+// errForgotten is returned if a layer has to be written from a build record, which has
+// only the digest of the program.
 var errForgotten = errors.New("recorded, but not available")
 
-// recalled makes the image of a program that is known and whose layer is in the
-// cache, and reports whether it could. Should the layer turn out to be broken when
-// it is sent, the program is compiled after all.
+// recalled makes the image from a build record if the record has the program and the
+// cache has its layer, and reports whether it did. The go command does not run.
+//
+// The cached file may turn out to be damaged while it is sent. The layer is then written
+// again, which compiles the program. This is allowed only after recalled has succeeded
+// (ready): until then a missing layer means that the program has to be compiled under the
+// permit of its platform.
 func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
 	known, ok := r.buildRecord.program(base.Platform, how)
 	if !ok {
@@ -176,7 +191,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 		}
 		return r.again(ctx, base.Platform, how, known)
 	})
-	// A layer of its own maker, so that a failure is nobody else's.
+	// A failure of this maker must not be remembered for other platforms, so it is not
+	// r.layers.
 	w := r.Builder.layers(ctx, r.spec)
 	added, err := addedLayers(w, base.Platform, base.baseImage, r.parts(program))
 	if err != nil {
@@ -196,7 +212,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 	return true
 }
 
-// again compiles a program that was known and opens it, if it is the same.
+// again compiles a program of a build record and opens it, if it has the recorded
+// content. The caller closes the reader.
 func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (content io.ReadCloser, err error) {
 	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
 		content, err = program.open()
@@ -205,8 +222,10 @@ func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, k
 	return content, err
 }
 
-// remake compiles a program that was known and looks at it while it stays what it
-// is, if it is the same.
+// remake compiles a program of a build record, and calls use if it has the recorded
+// content. The path is locked while use runs. The package is searched for again, which
+// fetches a module that was pruned meanwhile. It waits for a permit, so the caller must
+// hold none.
 func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known compiled, use func(crosscompile.Binary, entry) error) error {
 	main, err := r.find(ctx, r.spec)
 	if err != nil {
@@ -217,6 +236,7 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	if err := permit.wait(ctx); err != nil {
 		return err
 	}
+	// The package may be in another directory now, if its module was fetched again.
 	other := *r
 	other.spec.Main = main
 	bin, unlock, err := other.compile(ctx, p, how)
@@ -235,23 +255,28 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	return use(bin, program)
 }
 
-// compile compiles for p. The program at Path stays what it is until unlock.
+// compile compiles for p. The file at bin.Path does not change until unlock. If the
+// compilation fails and the cache has no free space, it is tried again in the work
+// directory.
 func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile) (bin crosscompile.Binary, unlock func(), err error) {
 	out, unlock, err := r.out(ctx, p, how)
 	if err != nil {
 		return bin, nil, err
 	}
+	// After an error the lock is released here, and the caller need not call unlock.
 	leave := unlock
 	defer func() {
 		if err != nil {
 			leave()
 		}
 	}()
-	if r.checkSum(out) != nil { // a place that cannot be had
+	// A damaged file that cannot be removed must not be found up to date.
+	if r.checkSum(out) != nil {
 		if out, err = r.workFile(filepath.Base(filepath.Dir(out))); err != nil {
 			return bin, nil, err
 		}
 	}
+	// -p is not part of the program's key: it does not change the program.
 	request := crosscompile.Request{
 		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
 		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: how.Env,
@@ -272,12 +297,13 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 	return bin, unlock, err
 }
 
-// parts are what goes onto the base beside the debugger.
+// parts returns the content of the added layers. The files come first: they change less
+// often than the program, and all platforms share their layer.
 func (r *buildRun) parts(program entry) []part {
 	return []part{{"files", r.files}, {"program", []entry{program}}}
 }
 
-// image puts the layers of all parts on their base.
+// image makes the added layers of all parts and assembles the image.
 func (r *buildRun) image(base PlannedBase, parts []part) (v1.Image, error) {
 	added, err := addedLayers(r.layers, base.Platform, base.baseImage, parts)
 	if err != nil {

@@ -10,28 +10,33 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// A shared is a program that is compiled once for all images that hold it: one,
-// or one for each version of Windows.
+// A shared is a program that is compiled once for all images that contain it. Only images
+// for several versions of Windows share a program; all others are the only user of
+// theirs.
+//
+// The image that sets claimed compiles the program and writes the fields; the others read
+// them after done is closed. The lock of the program's path is held until the last user
+// has written its layer.
 type shared struct {
-	claimed atomic.Bool   // one image compiles it, with its permit
-	done    chan struct{} // closed when it has
+	claimed atomic.Bool   // set by the image that compiles it
+	done    chan struct{} // closed when the fields below are final
 	binary  crosscompile.Binary
 	entry   entry
-	// linkage is what it wants of the base.
+	// linkage is what the program needs from its base.
 	linkage crosscompile.Linkage
 	err     error
 
-	unlock func()
-	users  atomic.Int32 // images that may still need it
+	unlock func()       // of the path; nil: not compiled
+	users  atomic.Int32 // images that may still need the file
 }
 
-// share finds out which images hold the same program.
+// share finds the images that contain the same program.
 func (r *buildRun) share(list []PlannedBase) {
 	r.programs = map[string]*shared{}
 	for _, base := range list {
 		how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
 		if err != nil {
-			continue // which its platform will say
+			continue // its platform reports the error
 		}
 		key := programKey(base.Platform, how)
 		if r.programs[key] == nil {
@@ -41,15 +46,18 @@ func (r *buildRun) share(list []PlannedBase) {
 	}
 }
 
-// release is said by each user once, whose layer is written. After the last the
-// program's place is free for others.
+// release is called once by each user, when its layer is written or it has failed. The
+// last call unlocks the path.
 func (s *shared) release() {
 	if s.users.Add(-1) == 0 && s.unlock != nil {
 		s.unlock()
 	}
 }
 
-// compileShared compiles for p, and knows the program by its bytes.
+// compileShared compiles the program of s for p and hashes it. It records the time, the
+// checksum of the file and, for a program that needs nothing from its base, the build
+// record. A program with a loader is compared with its base in every build, so it is not
+// recorded.
 func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Compile, s *shared) (err error) {
 	start := time.Now()
 	if s.binary, s.unlock, err = r.compile(ctx, p, how); err != nil {
@@ -63,7 +71,7 @@ func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Co
 	if s.linkage, err = crosscompile.ReadLinkage(s.binary.Path); err != nil {
 		return err
 	}
-	if s.linkage.Interpreter == "" { // else it is to be held against the base each time
+	if s.linkage.Interpreter == "" {
 		r.buildRecord.add(p, how, s.entry)
 	}
 	return nil

@@ -21,24 +21,29 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// The go command and its assembler quote in their errors what they cannot read. A source
-// file that is a link, or an #include, would make them quote any file of the machine, so
-// both are looked at before the go command is started. What go.mod and go.work name
-// (replace, use) is Go's to follow.
-
-// ofGo are the names, and endings, of the files that Go reads of a module.
+// The names and the extensions of the files that Go reads in a module.
+//
+// The go command and its assembler quote in their errors what they cannot parse. A source
+// file that is a link, or an #include, could make them quote any file of this machine. So
+// untrusted sources are checked before the go command runs. Directories that go.mod and
+// go.work name (replace, use) are not restricted.
 var (
 	ofGo  = []string{"go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt", "default.pgo"}
 	ofGos = []string{".go", ".s", ".S", ".sx", ".h", ".hh", ".hpp", ".hxx", ".c", ".cc", ".cpp", ".cxx", ".m", ".f", ".F", ".for", ".f90", ".syso", ".swig", ".swigcxx"}
 )
 
-// maxAssembly is how much of an assembler's file is looked at; a larger one is refused.
+// maxAssembly is the size limit in bytes for an assembly file. A larger one is an error,
+// since it would have to be searched for includes.
 const maxAssembly = 16 << 20
 
-// sources looks at the modules that feed a build of pkg in dir, as far as they lie in a tree of
-// Builder.Within: nothing in them leads out of it. An error is a [*SpecError].
+// sources checks the modules that a build of pkg in dir reads, as far as they are inside
+// a directory of Builder.Within: no file in them may lead outside. An error is a
+// [*SpecError].
+//
+// This is a check before use. A checkout that changes while it is built is not covered.
 func (b *Builder) sources(dir, pkg string) error {
-	if len(b.Within) == 0 || strings.Contains(pkg, "@") { // a module of the cache, whose sum was checked
+	// The checksum of module/path@version is verified by the go command.
+	if len(b.Within) == 0 || strings.Contains(pkg, "@") {
 		return nil
 	}
 	s := sources{seen: map[string]bool{}}
@@ -59,8 +64,9 @@ func (b *Builder) sources(dir, pkg string) error {
 		return err
 	}
 	dirs := []string{dir}
+	// A directory below dir may have a module and a workspace other than those of dir.
 	own := pkg
-	if !filepath.IsAbs(own) { // of a module of its own, perhaps
+	if !filepath.IsAbs(own) {
 		own = filepath.Join(dir, own)
 	}
 	if info, err := os.Stat(own); err == nil && info.IsDir() {
@@ -81,7 +87,8 @@ func (b *Builder) sources(dir, pkg string) error {
 			}
 		}
 		roots[dir] = true
-		if sc, err := scopeOf(b.goc, dir); err == nil { // else the go command says why not
+		// If the scope cannot be read, the go command reports why.
+		if sc, err := scopeOf(b.goc, dir); err == nil {
 			for _, root := range sc.Roots {
 				roots[root] = true
 			}
@@ -99,8 +106,9 @@ func (b *Builder) sources(dir, pkg string) error {
 	return nil
 }
 
-// asked refuses a package whose directory, as it is written, lies in a tree and leads out
-// of it. One that is written as outside is a person's word.
+// asked returns an error if the path of the package, as it was written, is inside a tree
+// but leads outside. A path that is outside as written is allowed, since the user chose
+// it.
 func (s *sources) asked(dir, pkg string) error {
 	at, _, _ := strings.Cut(pkg, "...")
 	if root, ok := crosscompile.ModuleRoot(dir); ok && s.holds(root) {
@@ -121,20 +129,23 @@ func (s *sources) asked(dir, pkg string) error {
 	return nil
 }
 
-// sources are looked at in trees.
+// A sources is one check of untrusted sources.
 type sources struct {
-	trees []*intree.Tree
-	roots []string        // of the modules
-	seen  map[string]bool // directories, and included files by package directory and path
+	trees []*intree.Tree // of Builder.Within, open while the check runs
+	roots []string       // of the modules, sorted
+	// seen has the directories that were walked, and the included files by package
+	// directory and path. It ends loops of links and of includes.
+	seen map[string]bool
 }
 
-// holds reports whether a directory lies in one of the trees.
+// holds reports whether a directory is inside one of the trees.
 func (s *sources) holds(dir string) bool {
 	_, err := s.resolve(dir)
 	return err == nil
 }
 
-// resolve returns where a path leads, absolute and without links, if that is in a tree.
+// resolve returns the absolute path, without links, that a path leads to. The result is
+// inside one of the trees; otherwise it returns the error of the first tree.
 func (s *sources) resolve(path string) (string, error) {
 	first := intree.ErrOutside
 	for i, t := range s.trees {
@@ -149,17 +160,18 @@ func (s *sources) resolve(path string) (string, error) {
 	return "", first
 }
 
-// within refuses a file that leads out of the trees.
+// within returns an error if a file leads outside the trees. Other failures, such as a
+// missing file, are left to the go command.
 func (s *sources) within(file string) error {
 	_, err := s.resolve(file)
 	if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
 		return &SpecError{Field: "sources", Reason: file + " is outside the source tree", Way: "copy the target of the link into the source tree, or allow its directory with --allow-path"}
 	}
-	return nil // what else is wrong is the go command's to say
+	return nil
 }
 
-// walk looks at all files of a module, through links of directories, too: Go builds
-// packages there.
+// walk checks all files of a module. It follows links to directories, since an import
+// path may lead through them. Unreadable files are left to the go command.
 func (s *sources) walk(root string) error {
 	real, err := filepath.EvalSymlinks(root)
 	if err != nil {
@@ -172,7 +184,7 @@ func (s *sources) walk(root string) error {
 	return filepath.WalkDir(real, func(path string, d fs.DirEntry, err error) error {
 		switch ext := filepath.Ext(path); {
 		case err != nil:
-			return nil // Go may not need it
+			return nil // unreadable: Go may not need it
 		case d.IsDir() && d.Name() == ".git":
 			return filepath.SkipDir
 		case d.IsDir():
@@ -186,14 +198,17 @@ func (s *sources) walk(root string) error {
 	})
 }
 
-// link looks at a link in the module at root.
+// link checks a link in the module at root. A link to a file matters if Go reads files of
+// that name. A link to a directory outside the trees matters only if a package below it
+// is imported: build systems place links to large directories that are not Go's in a
+// module. The vendor directory is always read.
 func (s *sources) link(root, path, ext string) error {
 	target, err := s.resolve(path)
 	info, serr := os.Stat(path)
 	switch isDir := serr == nil && info.IsDir(); {
 	case isDir && err == nil:
 		return s.walk(target)
-	case isDir && filepath.Base(path) != "vendor": // as build systems have them, full of what is none of Go's
+	case isDir && filepath.Base(path) != "vendor":
 		return s.imported(root, path)
 	case !isDir && !slices.Contains(ofGos, ext) && !slices.Contains(ofGo, filepath.Base(path)):
 		return nil
@@ -203,8 +218,8 @@ func (s *sources) link(root, path, ext string) error {
 	return s.within(path)
 }
 
-// imported refuses a directory of the module at root that leads out of the trees if a file
-// of any of the modules imports a package there.
+// imported returns an error for a directory of the module at root that leads outside the
+// trees, if a file of any of the modules imports a package in it.
 func (s *sources) imported(root, dir string) error {
 	content, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
@@ -217,7 +232,7 @@ func (s *sources) imported(root, dir string) error {
 	prefix := path.Join(modfile.ModulePath(content), filepath.ToSlash(rel))
 	visit := func(file string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || filepath.Ext(file) != ".go" {
-			return nil // a link was looked at
+			return nil // links are checked by link
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
 		if err != nil {
@@ -238,14 +253,17 @@ func (s *sources) imported(root, dir string) error {
 	return nil
 }
 
-// included is an #include as the assembler reads it, with blanks, comments and continued
-// lines between its parts; one in a comment counts, too.
+// included matches an #include as the assembler reads it, with blanks, comments and
+// continued lines between its parts. It also matches one inside a comment, which is then
+// checked without need.
 var included = regexp.MustCompile(`#` + blanks + `include` + blanks + `("(?:[^"\\\n]|\\.)*")`)
 
+// blanks matches what the assembler skips: spaces, continued lines and comments.
 const blanks = `(?:\s|\\\r?\n|/\*(?s:.*?)\*/)*`
 
-// includes looks at what an assembler's file includes, by names relative to its package's
-// directory.
+// includes checks the files that an assembly file includes, and what these include. Names
+// are relative to the directory of the package. A name that is not found there may be in
+// Go's include directories, so it is an error only if it is absolute or has "..".
 func (s *sources) includes(dir, file string) error {
 	if s.seen[dir+"\x00"+file] {
 		return nil
@@ -273,7 +291,6 @@ func (s *sources) includes(dir, file string) error {
 		}
 		real, err := s.resolve(path)
 		_, serr := os.Stat(real) //nolint:gosec // as above
-		// What is not beside the file is looked for in Go's own directories.
 		if err != nil || serr != nil && (filepath.IsAbs(name) || slices.Contains(strings.Split(filepath.ToSlash(name), "/"), "..")) {
 			return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which is outside the source tree", file, name), Way: "copy the included file into the package"}
 		}

@@ -18,117 +18,125 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Bases that mabuild has built in.
+// The base images that are built in.
 const (
-	Static  = "static"  // CA certificates, time zones, users and /tmp, for every linux platform
-	Scratch = "scratch" // nothing
+	Static  = "static"  // CA certificates, time zones, users and /tmp; linux only
+	Scratch = "scratch" // no files
 )
 
-// A Spec says what to build: one program, for some platforms, each on a base. It
-// is data; nothing in it has been looked up.
+// A Spec says what to build: one program for some platforms, each on a base image. It is
+// plain data. The methods of [Builder] take it by value and do not change the caller's
+// maps and slices.
 type Spec struct {
 	Package string // as [crosscompile.Query.Pattern], "": the package in Dir
-	Dir     string // what Package and Files are relative to, "": the working directory
+	Dir     string // Package and Files are relative to it; "": the working directory
 	AsMain  bool   // as [crosscompile.Query.AsMain]
-	Name    string // of the program in the image, "": the package's
+	Name    string // of the program in the image; "": the name of the package
 
-	Platforms []ocispec.Platform // the image has all of them, or is not built
-	All       bool               // in place of Platforms: all that the base and Go share
-	// Newest takes of a Windows base with several versions the newest alone. A
-	// platform without a version makes an image for each otherwise.
+	Platforms []ocispec.Platform // the index has all of them, or is not built
+	All       bool               // instead of Platforms: all that both the base and Go support
+	// Newest selects only the newest version of a Windows base. Otherwise a platform
+	// without a version makes an image for each version that the base has.
 	Newest bool
 
-	Base  string            // an image's reference, Static or Scratch; "": Static
-	Bases map[string]string // other bases by [platform.Key]
+	Base  string            // a reference, Static or Scratch; "": Static
+	Bases map[string]string // other bases for single platforms, by [platform.Key]
 
-	Compile   Compile
-	Overrides map[string]Compile // by platform.Key: Env on top of Compile's, the rest in its place
+	Compile Compile
+	// Overrides changes Compile for single platforms, by [platform.Key]. Env is appended;
+	// Ldflags, Gcflags and Tags replace those of Compile if they are set; Cgo and Symbols
+	// can be switched on. The other fields are ignored.
+	Overrides map[string]Compile
 
-	Path   string // where the program lies, absolute; "": /mabuild/NAME
+	Path   string // of the program in the image, absolute; "": /mabuild/NAME
 	Files  []File
 	Config Config
-	// These are of the index alone, and of the manifests alone, on top of
+	// These annotations are added to the index, or to each image manifest, after those of
 	// Config.Annotations.
 	IndexAnnotations    map[string]string
 	ManifestAnnotations map[string]string
-	Docker              bool // manifests of Docker's media types, not OCI's
+	Docker              bool // use Docker's media types instead of OCI's
 	Compression         Compression
-	Time                time.Time // of every entry and in the config, in whole seconds; zero: 1970-01-01
+	// Time is the time of all files and of the config, in whole seconds. Zero is
+	// 1970-01-01, so that the digest does not depend on the time of the build.
+	Time time.Time
 
-	// Debug adds the debugger Delve, which starts the program and listens on port
-	// 40000. The program is compiled without optimisations.
+	// Debug adds the debugger Delve, which starts the program and listens on port 40000.
+	// The program is compiled without optimisations.
 	Debug bool
 
-	Vars Vars // for templates in Compile and Config
+	Vars Vars // the values for templates in Compile and Config
 
-	// Main is the package that Package turned out to be. [Builder.Resolve] fills
-	// it in.
+	// Main is the package that Package names. [Builder.Resolve] sets it, and does not
+	// search again if its ImportPath is set.
 	Main crosscompile.Package
 
-	debugger    crosscompile.Package // Resolve fills it in, too
-	buildRecord *buildRecord         // what was compiled before, from Resolve on
+	debugger    crosscompile.Package // the package of Delve, set by Resolve
+	buildRecord *buildRecord         // of Main, set by Resolve
 }
 
-// Compile says how to compile. Its zero value is trimmed, stripped, without cgo.
+// Compile says how to compile a program. The zero value compiles without cgo, without
+// local paths (-trimpath) and without symbols.
 type Compile struct {
 	Ldflags []string // each may hold several flags, and templates
 	Gcflags []string
 	Tags    []string
-	Env     []string // K=V
+	Env     []string // NAME=value, may hold templates
 	Cgo     bool
-	C       crosscompile.Cgo // the C compilers of cgo; of the Spec's Compile alone
-	Symbols bool             // keep the symbol table and DWARF
-	Race    bool             // with the race detector, which wants Cgo
-	// Unoptimized compiles as a debugger wants it: no optimisations, no inlining,
-	// all symbols.
+	C       crosscompile.Cgo // C compilers for cgo
+	Symbols bool             // keep the symbol table and the DWARF data
+	Race    bool             // use the race detector, which requires Cgo
+	// Unoptimized compiles for a debugger: without optimisations and inlining, with
+	// symbols.
 	Unoptimized bool
-	Cover       bool // with counters of what ran, written to GOCOVERDIR
-	// Pgo is the file of a profile to optimise by, or off; "", as auto, is
-	// default.pgo beside the main package, where there is one.
+	Cover       bool // count what runs; the counters are written to GOCOVERDIR
+	// Pgo is the file of a profile for optimisation, or off. With "" or auto it is
+	// default.pgo in the directory of the main package, if that exists.
 	Pgo string
 }
 
-// A File is a file or a directory's content that goes into the image.
+// A File is a file, or a directory with its content, that is copied into the image.
 type File struct {
-	From string // relative to Spec.Dir, within it
-	To   string // absolute; a trailing slash means into that directory
-	Mode int64  // of files, 0: 0644, or 0755 where the owner may execute it
-	UID  int    // of files and of the directories that are made for them
+	From string // relative to Spec.Dir, and inside it
+	To   string // absolute; with a slash at its end it is the directory for the file
+	Mode int64  // of files; 0: 0755 if the owner may execute the file, else 0644
+	UID  int    // of files, and of copied directories
 	GID  int
 }
 
-// Config is what an image says of itself. What is empty is the base's, or what a
-// program image needs.
+// Config is the configuration of an image (image-spec, config.md). An empty field has the
+// value of the base, or what the program needs.
 type Config struct {
 	Entrypoint  []string // empty: the program
 	Cmd         []string
 	User        string
 	WorkingDir  string
-	Env         []string // K=V, on top of the base's
-	Ports       []string // 8080/tcp
+	Env         []string // NAME=value, added to that of the base
+	Ports       []string // for example 8080/tcp
 	Volumes     []string
 	StopSignal  string
 	Labels      map[string]string
-	Annotations map[string]string // of the index and of every manifest
-	// Healthcheck is Docker's. Its engine heeds it in images of both families of
-	// media types, podman in those of Docker's alone, Kubernetes in none.
+	Annotations map[string]string // of the index and of each image manifest
+	// Healthcheck is an extension of Docker. Docker uses it in OCI and Docker images,
+	// podman only in Docker images, Kubernetes never.
 	Healthcheck *v1.HealthConfig
 }
 
-// A SpecError is a complaint about a Spec that needs no look at the world.
+// A SpecError says what is wrong in a Spec, either by itself or together with the files
+// and base images that it names.
 type SpecError struct {
 	Field  string // as in .mabuild.yaml
 	Reason string
-	Way    string
+	Way    string // the hint, "" for none
 }
 
 func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *SpecError) Hint() string { return e.Way }
 
-// Validate returns s with its platforms normalised, sorted and unique and its
-// defaults filled in, or every complaint at once.
+// Validate returns s with defaults filled in and its platforms normalised and sorted. It
+// reports all errors at once. It reads nothing but s.
 func (s Spec) Validate() (Spec, error) {
 	var errs []error
 	complain := func(field, way, format string, args ...any) {
@@ -180,6 +188,7 @@ func (s Spec) Validate() (Spec, error) {
 	return s, errors.Join(errs...)
 }
 
+// validate checks the fields of f. Whether the file exists is checked by fileEntries.
 func (f File) validate() error {
 	switch {
 	case f.From == "":
@@ -196,6 +205,7 @@ func (f File) validate() error {
 	return nil
 }
 
+// validate checks c and joins all errors. where is the prefix of the fields in errors.
 func (c Compile) validate(where string) error {
 	var errs []error
 	if t := c.C.Toolchain; t != "" && !slices.Contains([]string{crosscompile.GNU, crosscompile.Zig, crosscompile.Custom}, t) {
@@ -219,8 +229,10 @@ func (c Compile) validate(where string) error {
 	return errors.Join(errs...)
 }
 
+// port matches a port with an optional protocol; Config.validate checks the range.
 var port = regexp.MustCompile(`^[0-9]{1,5}(/(tcp|udp|sctp))?$`)
 
+// validate checks c and joins all errors.
 func (c Config) validate() error {
 	var errs []error
 	for field, list := range map[string][]string{"entrypoint": c.Entrypoint, "cmd": c.Cmd} {
@@ -245,7 +257,7 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// base returns the reference of p's base.
+// base returns the reference of the base for p.
 func (s Spec) base(p ocispec.Platform) string {
 	for _, key := range keys(p) {
 		if ref, ok := s.Bases[key]; ok {
@@ -255,20 +267,19 @@ func (s Spec) base(p ocispec.Platform) string {
 	return s.Base
 }
 
-// target is p as the compiler sees it: for every version of the operating system
-// the same.
+// target returns p as the compiler sees it, without the version of the operating system.
+// Platforms with the same target have the same program.
 func target(p ocispec.Platform) ocispec.Platform {
 	p.OSVersion, p.OSFeatures = "", nil
 	return p
 }
 
-// keys returns the keys under which something may be said for p, the closest
-// first.
+// keys returns the keys under which settings for p may be found, the most specific first.
 func keys(p ocispec.Platform) []string {
 	return slices.Compact([]string{platform.Key(p), platform.Key(target(p))})
 }
 
-// compile returns how p is compiled: what is said for p, else for all.
+// compile returns the settings for p: those of Compile with the overrides for p.
 func (s Spec) compile(p ocispec.Platform) Compile {
 	c, o := s.Compile, Compile{}
 	for _, key := range keys(p) {
@@ -292,10 +303,11 @@ func (s Spec) compile(p ocispec.Platform) Compile {
 	return c
 }
 
-// profiled reports whether a profile is named, which may lie anywhere.
+// profiled reports whether c names the file of a profile. This file may be outside the
+// sources, so a listing does not have it.
 func (c Compile) profiled() bool { return c.Pgo != "" && c.Pgo != "auto" && c.Pgo != "off" }
 
-// Flags returns the flags of go build that c stands for.
+// Flags returns the flags of go build for c. Platform and environment are not among them.
 func (c Compile) Flags() []string {
 	ldflags := slices.Clone(c.Ldflags)
 	if !c.Symbols && !c.Unoptimized {
@@ -314,8 +326,10 @@ func (c Compile) Flags() []string {
 	if len(c.Gcflags) > 0 {
 		flags = append(flags, "-gcflags="+strings.Join(c.Gcflags, " "))
 	}
+	// The resolver of glibc loads libraries at run time, which a static program cannot
+	// do, so Go's resolver is used.
 	tags := slices.Clone(c.Tags)
-	if c.Cgo && c.C.Static { // the C library's ways to look up names load parts of it while running
+	if c.Cgo && c.C.Static {
 		tags = append(tags, "netgo", "osusergo")
 	}
 	if len(tags) > 0 {

@@ -11,47 +11,55 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// A layer of splitFrom bytes or more is compressed in blocks of splitBlock, each
-// by itself, so that several cores can help. That depends on the size alone: the
-// bytes are the same on one core and on sixty-four.
+// A layer of splitFrom bytes or more is compressed in blocks of splitBlock bytes, several
+// at the same time. The choice depends only on the size of the layer, never on the number
+// of cores, so the output is the same on every machine.
 const (
 	splitFrom  = 32 << 20
 	splitBlock = 1 << 20
-	splitReach = 32 << 10 // how far back deflate looks, into the block before
+	splitReach = 32 << 10 // the window of deflate, which reaches into the block before
 )
 
-// splitters are the blocks that are compressed at this moment, of all layers:
-// each takes 3 MiB of memory.
+// splitters limits the blocks that are compressed at the same time, over all layers. A
+// block takes about 3 MiB of memory.
 var splitters = make(chan struct{}, min(runtime.GOMAXPROCS(0), 8))
 
-// Memory of blocks before and after, to be used again.
+// The buffers of plain and compressed blocks, for reuse.
 var (
 	plainBlocks = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, splitReach+splitBlock)) }}
 	smallBlocks = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 )
 
-// A split writes a gzip stream (RFC 1952) whose blocks are compressed side by
-// side. It is one member, which any reader reads.
+// A split writes a gzip stream (RFC 1952) and compresses its blocks in parallel. The
+// stream is one member, so every decompressor can read it. Each block except the last
+// ends with a flush to a byte boundary (RFC 1951, section 3.2.4), so blocks can be
+// concatenated.
+//
+// Write, next and Close are called by one goroutine. The goroutine collect writes the
+// blocks to dst in their order. Close must be called, also after an error, or collect
+// never ends.
 type split struct {
 	dst    io.Writer
 	level  int
-	block  *bytes.Buffer // its first part is what the block before ended in
-	prefix int
-	crc    uint32
-	size   uint32 // modulo 2^32, as the format has it
-	blocks chan chan deflated
-	done   chan error
+	block  *bytes.Buffer      // the block that is filled, after the end of the block before
+	prefix int                // length of what the block before has added
+	crc    uint32             // of the uncompressed data
+	size   uint32             // of the uncompressed data, modulo 2^32 (RFC 1952, ISIZE)
+	blocks chan chan deflated // one channel for each block, in the order of the stream
+	done   chan error         // gets the result of collect
 	closed bool
 }
 
-// deflated is a compressed block.
+// A deflated is a compressed block. The buffer belongs to the receiver.
 type deflated struct {
 	*bytes.Buffer
 	err error
 }
 
+// newSplit writes the header of the stream to dst and starts collect. The header has no
+// time and no operating system, so that it is always the same.
 func newSplit(dst io.Writer, level int) (*split, error) {
-	if _, err := dst.Write([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}); err != nil { // deflate, no time, no system
+	if _, err := dst.Write([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}); err != nil {
 		return nil, err
 	}
 	s := &split{
@@ -62,7 +70,8 @@ func newSplit(dst io.Writer, level int) (*split, error) {
 	return s, nil
 }
 
-// block begins a block after another that ended in tail.
+// block returns the buffer of a new block that begins with tail, the end of the block
+// before it.
 func block(tail []byte) *bytes.Buffer {
 	b := plainBlocks.Get().(*bytes.Buffer)
 	b.Reset()
@@ -70,7 +79,9 @@ func block(tail []byte) *bytes.Buffer {
 	return b
 }
 
-// collect writes the blocks in their order. After an error it takes the rest.
+// collect writes the blocks in their order. After an error it still receives the
+// remaining blocks, so that next never blocks for ever. Write does not see this error;
+// Close returns it.
 func (s *split) collect() {
 	var failed error
 	for block := range s.blocks {
@@ -86,6 +97,7 @@ func (s *split) collect() {
 	s.done <- failed
 }
 
+// Write always accepts all of p. An error of dst is returned by Close.
 func (s *split) Write(p []byte) (int, error) {
 	total := len(p)
 	s.crc = crc32.Update(s.crc, crc32.IEEETable, p)
@@ -103,13 +115,15 @@ func (s *split) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-// next has the block compressed and begins another.
+// next starts the compression of the block and begins another one. It takes a permit of
+// splitters before it queues the block. So the block that collect waits for always has a
+// permit, and several splits cannot block each other.
 func (s *split) next(last bool) {
 	full, prefix, out := s.block, s.prefix, make(chan deflated, 1)
 	content := full.Bytes()
 	tail := content[max(0, len(content)-splitReach):]
 	s.block, s.prefix = block(tail), len(tail)
-	splitters <- struct{}{} // before it is queued: the first in a queue always has its place
+	splitters <- struct{}{}
 	s.blocks <- out
 	go func() {
 		d := deflate(content[:prefix], content[prefix:], s.level, last)
@@ -119,8 +133,9 @@ func (s *split) next(last bool) {
 	}()
 }
 
-// deflate compresses a block that follows on dict. Its compressor is a new one:
-// one that was used may find other matches.
+// deflate compresses a block with dict as the data before it. It uses a new compressor
+// each time: one that is reused may find other matches, and the output would depend on
+// the order of the blocks.
 func deflate(dict, block []byte, level int, last bool) deflated {
 	d := deflated{Buffer: smallBlocks.Get().(*bytes.Buffer)}
 	d.Reset()
@@ -140,7 +155,8 @@ func deflate(dict, block []byte, level int, last bool) deflated {
 	return d
 }
 
-// Close ends the stream, once.
+// Close compresses the last block, waits until all blocks are written, and writes the
+// checksum and the size. A second call does nothing.
 func (s *split) Close() error {
 	if s.closed {
 		return nil

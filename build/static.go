@@ -24,8 +24,8 @@ import (
 //go:embed zoneinfo.zip
 var zoneinfo []byte
 
-// Who and what the static base knows, in the form of passwd(5), group(5) and
-// os-release(5).
+// The accounts and the settings of the static base, in the form of passwd(5), group(5)
+// and os-release(5).
 const (
 	nonroot     = "65532"
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -35,8 +35,9 @@ const (
 	nsswitch    = "hosts: files dns\n"
 )
 
-// staticEntries lists the static base: what a program without a C library looks
-// for, and nothing that runs, sorted by name. It is the same for all programs of a run.
+// staticEntries lists the files of the static base, sorted by name: what a program
+// without a C library reads, and no executables. They are made once in a process and must
+// not be changed.
 var staticEntries = sync.OnceValues(func() ([]entry, error) {
 	home := directory("home/nonroot", 0o700)
 	home.uid, home.gid = 65532, 65532
@@ -57,7 +58,8 @@ var staticEntries = sync.OnceValues(func() ([]entry, error) {
 	return entries, err
 })
 
-// certificates returns Mozilla's roots, as the Go project maintains them, in PEM.
+// certificates returns the CA certificates of Mozilla, as the Go project maintains them,
+// in PEM.
 func certificates() []byte {
 	var b bytes.Buffer
 	for root := range bundle.Roots() {
@@ -66,6 +68,7 @@ func certificates() []byte {
 	return b.Bytes()
 }
 
+// zoneEntries returns the time zones and the directories above them.
 func zoneEntries() ([]entry, error) {
 	archive, err := zip.NewReader(bytes.NewReader(zoneinfo), int64(len(zoneinfo)))
 	if err != nil {
@@ -87,6 +90,7 @@ func zoneEntries() ([]entry, error) {
 			return nil, fmt.Errorf("time zones: %w", err)
 		}
 		entries = append(entries, inline(path.Join(root, f.Name), 0o644, content)) //nolint:gosec // our own archive, into another
+		// The archive lists only files, so their directories are added here.
 		for dir := path.Dir(f.Name); dir != "."; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}
@@ -97,7 +101,8 @@ func zoneEntries() ([]entry, error) {
 	return entries, nil
 }
 
-// static returns the static base's layer and config.
+// static returns the static base. It has one layer, which is cached as any other layer,
+// and the same config for every platform.
 func static(w *layers) (baseImage, error) {
 	entries, err := staticEntries()
 	if err != nil {

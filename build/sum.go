@@ -10,23 +10,26 @@ import (
 	"path/filepath"
 )
 
-// sumName is the file beside a program that holds its digest. The go command
-// takes a program for up to date by the build ID that the file claims, whatever
-// became of the rest of it.
+// sumName is the name of the file beside a program that holds the digest of the program.
+// The go command finds a program up to date by the build ID in it, and does not notice if
+// the rest of the file is damaged or replaced. So the digest is compared before the go
+// command may find the program up to date.
 const sumName = ".sha256"
 
-// writeSum notes that the program at file is the one with this digest, as it was
-// compiled. Where that cannot be noted the program is linked again the next time.
+// writeSum stores the digest of a program that was just compiled. Without a stored digest
+// the program is linked again in the next build, so an error is ignored.
 func (b *Builder) writeSum(file, digest string) {
 	_ = os.WriteFile(filepath.Join(filepath.Dir(file), sumName), []byte(b.sumOf(file, digest)), 0o600)
 }
 
-// sumOf is what stands in the file: the digest and, where the cache asks for one, a proof.
+// sumOf returns the content of the file: the digest and, in a sealed cache, a proof that
+// only a Builder with the key of the cache can make.
 func (b *Builder) sumOf(file, digest string) string {
 	return digest + b.cache.Proof("program", filepath.Base(filepath.Dir(file)), filepath.Base(file), digest)
 }
 
-// checkSum removes what is at file unless its sum is the one that was noted.
+// checkSum removes the file unless it is a regular file with the stored digest. It fails
+// if the file cannot be removed. The caller holds the lock of the path.
 func (b *Builder) checkSum(file string) error {
 	info, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,6 +37,8 @@ func (b *Builder) checkSum(file string) error {
 	}
 	if err == nil && info.Mode().IsRegular() {
 		want, err := os.ReadFile(filepath.Join(filepath.Dir(file), sumName))
+		// The proof contains the path and the digest, so a proof for another program does
+		// not count.
 		if is, herr := digestOfFile(file); err == nil && herr == nil && b.sumOf(file, is) == string(want) {
 			return nil
 		}

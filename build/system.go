@@ -11,11 +11,12 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// maxAccounts bounds a list of users or groups, in bytes.
+// maxAccounts is the size limit of a file of users or groups, in bytes.
 const maxAccounts = 1 << 20
 
-// newTree makes the tree of a base that keeps what matters of its files: who there
-// is, and how old the C library is.
+// newTree returns an empty tree that keeps the content of few files: the lists of users
+// and groups as text, and the version of each glibc. The files are untrusted; a large
+// list is an error, and glibc is read as a stream.
 func newTree() *rootfs.Tree {
 	return &rootfs.Tree{
 		Wants: func(name string) bool { return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) },
@@ -38,25 +39,25 @@ func newTree() *rootfs.Tree {
 	}
 }
 
-// textOf returns what the tree kept of a file.
+// textOf returns what the tree keeps of a file: a list or a version, "" for other files.
 func textOf(n rootfs.Node) string {
 	text, _ := n.Content.(string)
 	return text
 }
 
-// isGlibc reports whether a file may be glibc: libc.so.6, or libc-2.31.so that it
-// was a link to until 2.34.
+// isGlibc reports whether a file may be glibc: libc.so.6, or the file libc-2.31.so to
+// which it was a link before glibc 2.34.
 func isGlibc(file string) bool {
 	return file == "libc.so.6" || strings.HasPrefix(file, "libc-2.") && strings.HasSuffix(file, ".so")
 }
 
-// A system is what a program finds in an image beside itself.
+// A system is the file system of an image without its programs.
 type system struct {
-	tree  *rootfs.Tree
-	files []entry // that mabuild adds
+	tree  *rootfs.Tree // of the base
+	files []entry      // that are added to the base
 }
 
-// has reports whether there is something at an absolute path.
+// has reports whether a file exists at an absolute path.
 func (s system) has(name string) (bool, error) {
 	at, err := s.tree.Resolve(name)
 	if err != nil {
@@ -65,11 +66,13 @@ func (s system) has(name string) (bool, error) {
 	if _, ok := s.tree.Lookup(at); ok {
 		return true, nil
 	}
+	// The files that are added may have the path as written, or the one it leads to.
 	return slices.ContainsFunc(s.files, func(e entry) bool { return e.name == at || e.name == clean(name) }), nil
 }
 
-// lacks returns those of the libraries that nothing has the name of, anywhere: a
-// library is found wherever the loader would look for it.
+// lacks returns the libraries that no file has the name of. It does not reproduce the
+// search path of the loader: a library in any directory counts, so a missing one is
+// certain and a found one is not.
 func (s system) lacks(libraries []string) []string {
 	missing := map[string]bool{}
 	for _, name := range libraries {
@@ -84,7 +87,7 @@ func (s system) lacks(libraries []string) []string {
 	return slices.DeleteFunc(slices.Clone(libraries), func(name string) bool { return !missing[name] })
 }
 
-// glibc returns the version of the newest glibc, "" where there is none.
+// glibc returns the version of the newest glibc, "" if there is none.
 func (s system) glibc() string {
 	newest := ""
 	for n := range s.tree.All() {
@@ -95,11 +98,11 @@ func (s system) glibc() string {
 	return newest
 }
 
-// maxLoaders is how many loaders an error names; the usual base has one or two.
+// maxLoaders is how many loaders an error names. An ordinary base has one or two.
 const maxLoaders = 5
 
-// loaders names the loaders of C libraries there are, and reports whether there are
-// any.
+// loaders returns the loaders of C libraries in the base for an error, and reports
+// whether there are any. It names the first ones by path, in a bounded amount of memory.
 func (s system) loaders() (text string, some bool) {
 	var list []string // the first by name
 	count := 0
@@ -122,23 +125,23 @@ func (s system) loaders() (text string, some bool) {
 	return strings.Join(list, ", "), true
 }
 
-// isLoader reports whether a file is called as loaders of glibc and musl are.
+// isLoader reports whether a file has the name of a loader of glibc or musl.
 func isLoader(file string) bool {
 	return strings.HasPrefix(file, "ld-linux") || strings.HasPrefix(file, "ld-musl-") || strings.HasPrefix(file, "ld64.so.") || file == "ld.so.1"
 }
 
-// A LinkageError says what a program wants of its base that the base has not.
+// A LinkageError says what a program needs that its base does not have.
 type LinkageError struct {
 	Base   string
-	Wants  []string
-	Static bool // the base has no C library
+	Wants  []string // each is a clause for the error
+	Static bool     // the base has no C library
 }
 
 func (e *LinkageError) Error() string {
 	return fmt.Sprintf("base %s: %s", e.Base, strings.Join(e.Wants, "; "))
 }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *LinkageError) Hint() string {
 	if e.Static {
 		return "link the C library statically (cgo: {static: true}), or use a base image that has it"
@@ -146,8 +149,9 @@ func (e *LinkageError) Hint() string {
 	return "use a newer base image or one with the same C library, use an older compiler, or link the library statically (cgo: {static: true})"
 }
 
-// suits checks what a program wants against what it finds: its loader, its
-// libraries and the version of glibc, all by name.
+// suits compares what a program needs with the image: its loader by path, its libraries
+// by name and its glibc by version. It returns a [*LinkageError] for all that is missing.
+// If the loader is missing, the C library is another one and the rest is not compared.
 func (s system) suits(base string, l crosscompile.Linkage) error {
 	e := &LinkageError{Base: base}
 	has, err := s.has(l.Interpreter)
@@ -158,7 +162,7 @@ func (s system) suits(base string, l crosscompile.Linkage) error {
 		loaders, some := s.loaders()
 		e.Static = !some
 		e.Wants = append(e.Wants, fmt.Sprintf("the program requires the loader %s (%s), but the base image has %s", l.Interpreter, family(l.Interpreter), loaders))
-		return e // which the rest would only say again
+		return e
 	}
 	for _, library := range s.lacks(l.Libraries) {
 		if !ofMusl(library, l.Interpreter) {
@@ -174,7 +178,7 @@ func (s system) suits(base string, l crosscompile.Linkage) error {
 	return nil
 }
 
-// family names the C library that a loader belongs to.
+// family returns the C library that a loader belongs to.
 func family(interpreter string) string {
 	if strings.HasPrefix(path.Base(interpreter), "ld-musl-") {
 		return "musl"
@@ -182,7 +186,8 @@ func family(interpreter string) string {
 	return "glibc"
 }
 
-// ofMusl reports whether a library is musl's own, which its loader is.
+// ofMusl reports whether a library is musl itself. The loader of musl is also its C
+// library, so no other file needs this name.
 func ofMusl(library, interpreter string) bool {
 	return family(interpreter) == "musl" && (library == "libc.so" || strings.HasPrefix(library, "libc.musl-"))
 }

@@ -10,61 +10,65 @@ import (
 	"text/template/parse"
 )
 
-// Vars are the names that templates know, and the only ones. A template that uses a value
-// which is empty is an error.
+// Vars has the values for templates. A template that uses an empty value is an error,
+// since a label or a tag with a missing part is rarely noticed.
 type Vars struct {
-	Version     string // as git describe says it, or the version of module/path@version
+	Version     string // from git describe, or the version of module/path@version
 	Commit      string
 	ShortCommit string
-	Date        string // of the commit, RFC 3339
-	Tag         string // of the commit itself
+	Date        string // of the commit, in RFC 3339
+	Tag         string // of this commit, not of an earlier one
 	Branch      string
 
-	// Why says why a value is empty, by its name; "" is for those without a word of their
-	// own. An error may have a Hint() string.
+	// Why has the reason why a value is empty, by name; "" is the reason for all others.
+	// The reason may have a method Hint() string.
 	Why map[string]error
 }
 
+// The characters that slug and tag replace.
 var (
 	notSlug = regexp.MustCompile(`[^a-z0-9]+`)
 	notTag  = regexp.MustCompile(`[^A-Za-z0-9_.-]+`)
 )
 
-// slug makes text fit for the name of a resource: lower case, everything else a dash.
+// slug returns text in lower case with a dash for everything but letters and digits, as
+// names of resources need it.
 func slug(text string) string {
 	return strings.Trim(notSlug.ReplaceAllString(strings.ToLower(text), "-"), "-")
 }
 
-// maxTag is how long a tag may be (distribution-spec, Pulling manifests).
+// maxTag is the maximum length of a tag (distribution-spec, Pulling manifests).
 const maxTag = 128
 
-// tag makes text fit for a tag: dots and case stay, / and + become dashes.
+// tag returns text as a valid tag. Dots and case are kept, / and + become dashes.
 func tag(text string) string {
 	text = strings.TrimLeft(notTag.ReplaceAllString(text, "-"), ".-")
 	return text[:min(len(text), maxTag)]
 }
 
+// wayOfTemplates is the hint of an invalid template.
 const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug"
 
-// Expand fills in a template: {{.Version}}, {{.Commit}}, {{.ShortCommit}},
-// {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Another name, or a value
-// that is empty, is a [*SpecError].
+// Expand fills in a template. A template may use {{.Version}}, {{.Commit}},
+// {{.ShortCommit}}, {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Any
+// other name, and an empty value, is a [*SpecError].
 func (v Vars) Expand(text string) (string, error) {
 	return v.expand(text, func(string) bool { return true })
 }
 
-// notWord is what a value may not hold that becomes part of a word of flags: quotes and
-// blanks, which would end the word and begin another.
+// notWord matches what a value must not have if it becomes a part of a flag: quotes and
+// blanks, which would end the flag and begin another one, and a dash at its start.
 var notWord = regexp.MustCompile(`[^A-Za-z0-9_./+@:~^,=#%()-]|^-`)
 
-// expandWord is Expand of a part of a word of flags, or of a variable of the go command. A
-// value with characters that flags give a meaning is an error: a branch is a pull
-// request's to name, and git lets it hold quotes.
+// expandWord is Expand for a part of a flag, or for a variable of the go command. A value
+// that notWord matches is an error. The author of a pull request chooses the name of its
+// branch, and git allows quotes in it, so a branch could otherwise add flags.
 func (v Vars) expandWord(text string) (string, error) {
 	return v.expand(text, func(value string) bool { return !notWord.MatchString(value) })
 }
 
-// expand fills in a template with values that are fit.
+// expand fills in a template. Each value must be fit; the text around the values need not
+// be, since it comes from the configuration. So the nodes are executed one by one.
 func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
@@ -83,6 +87,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 		}
 	}
 	var b strings.Builder
+	// Each node is executed separately, so that fit sees only the values.
 	for _, node := range t.Root.Nodes {
 		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
 		var part bytes.Buffer
@@ -100,14 +105,14 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	return b.String(), nil
 }
 
-// values returns the values by name; another name is an error of the template.
+// values returns the values by name.
 func (v Vars) values() map[string]string {
 	return map[string]string{
 		"Version": v.Version, "Commit": v.Commit, "ShortCommit": v.ShortCommit, "Date": v.Date, "Tag": v.Tag, "Branch": v.Branch,
 	}
 }
 
-// empty says why a template cannot be filled in.
+// empty returns the error for a template that uses an empty value.
 func (v Vars) empty(text, name string) error {
 	e := &SpecError{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value instead of the template"}
 	why := v.Why[name]
@@ -124,9 +129,9 @@ func (v Vars) empty(text, name string) error {
 	return e
 }
 
-// plain refuses what a template could do beyond naming a value: loops, variables, the
-// built-in functions, and texts of its own, which would stand where a reader does not
-// look for them. It notes the names.
+// plain returns an error for anything in a template that is not a value: loops,
+// variables, built-in functions and string literals. It appends the names of the values
+// to names. A template stays short to read, and cannot run for long or hide text.
 func plain(nodes []parse.Node, names *[]string) error {
 	for _, n := range nodes {
 		switch n := n.(type) {
@@ -156,11 +161,13 @@ func plain(nodes []parse.Node, names *[]string) error {
 	return nil
 }
 
+// errNotPlain is returned for a template that contains more than values.
 var errNotPlain = errors.New("can only contain values")
 
-// ExpandAll fills in each template of list.
+// ExpandAll fills in each template of list. It does not change list.
 func (v Vars) ExpandAll(list []string) ([]string, error) { return expandAll(list, v.Expand) }
 
+// expandAll applies expand to each text and stops at the first error.
 func expandAll(list []string, expand func(string) (string, error)) ([]string, error) {
 	out := make([]string, len(list))
 	for i, text := range list {
@@ -172,7 +179,7 @@ func expandAll(list []string, expand func(string) (string, error)) ([]string, er
 	return out, nil
 }
 
-// expandMap fills in the templates of a map's values.
+// expandMap fills in the templates in the values of a map. It does not change the map.
 func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for key, text := range m {
@@ -185,8 +192,9 @@ func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 	return out, nil
 }
 
-// expand fills in the templates of labels, annotations and the image's variables, and
-// tries those of how to compile.
+// expand fills in the templates of labels, annotations and the environment of the image.
+// It only tests those of the compile settings: they are expanded for each platform, and
+// build records compare the expanded ones.
 func (s Spec) expand() (Spec, error) {
 	var errs [6]error
 	s.Config.Env, errs[5] = s.Vars.ExpandAll(s.Config.Env)
@@ -203,7 +211,7 @@ func (s Spec) expand() (Spec, error) {
 	return s, errors.Join(all...)
 }
 
-// expand fills in the templates of how to compile.
+// expand fills in the templates of the linker flags and the environment.
 func (c Compile) expand(v Vars) (Compile, error) {
 	var err error
 	if c.Ldflags, err = expandAll(c.Ldflags, v.expandWord); err != nil {

@@ -7,24 +7,25 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// times say how long the platforms of a package took to compile when they were
-// compiled last. They are a hint for the order of the next run, kept in the
-// cache, and nothing else depends on them.
+// A times has the times that the programs of a package took to compile. They decide in
+// which order the next build compiles its platforms, and nothing else, so lost or old
+// times do no harm.
 type times struct {
 	key string
 
 	mu   sync.Mutex
-	took map[string]time.Duration // by platform and flags
-	news bool
+	took map[string]time.Duration // by programKey
+	news bool                     // took has something that is not in the cache
 }
 
+// times loads the times of s's package from the cache.
 func (b *Builder) times(s Spec) *times {
 	t := &times{key: s.Main.Dir + "\x00" + s.Main.ImportPath}
 	b.cache.Load("times", t.key, &t.took)
 	return t
 }
 
-// of returns how long p is expected to take.
+// of returns the expected time for p.
 func (t *times) of(p ocispec.Platform, how Compile) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -34,8 +35,9 @@ func (t *times) of(p ocispec.Platform, how Compile) time.Duration {
 	return unknownLength
 }
 
-// add adds what p took. A program that was up to date says little of what it
-// takes when it is not, so that what is known shrinks slowly.
+// add records the time that p took. An up-to-date program takes almost no time, which
+// says nothing about the next change of its sources. So a recorded time shrinks by at
+// most a quarter in each build.
 func (t *times) add(p ocispec.Platform, how Compile, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,11 +49,11 @@ func (t *times) add(p ocispec.Platform, how Compile, took time.Duration) {
 	t.news = true
 }
 
-// store stores what was noted.
+// store stores the times in the cache if there are new ones.
 func (t *times) store(b *Builder) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.news {
-		_ = b.cache.Store("times", t.key, t.took) // the next run chooses another order
+		_ = b.cache.Store("times", t.key, t.took) // without them only the order is another one
 	}
 }

@@ -16,16 +16,18 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// treeRecord is the kind of the cache's records of what layers change.
+// treeRecord is the kind of the cache records that hold the changes of a layer. Its
+// number must change when [rootfs.Change], or what newTree keeps of a file, changes.
 const treeRecord = "tree-3"
 
-// A layerRecord names the cache's file that lists a layer's changes.
+// A layerRecord names the file in the cache that has the changes of a layer.
 type layerRecord struct {
 	Changes v1.Hash `json:"changes"`
 }
 
-// tree has use called with the file system of a base. One base is read at a time,
-// whatever the number of platforms, so that the memory is that of one.
+// tree calls use with the file system of a base. Only one base is in memory at a time,
+// over all platforms and programs, so the memory is bounded by the budget of one tree.
+// use must not keep the tree.
 func (w *layers) tree(of []v1.Layer, use func(*rootfs.Tree) error) error {
 	if w.reading != nil {
 		w.reading.Lock()
@@ -38,13 +40,18 @@ func (w *layers) tree(of []v1.Layer, use func(*rootfs.Tree) error) error {
 	return use(t)
 }
 
-// readTree reads the headers of every layer. That costs their download, so it is
-// done only for entries that leave mabuild's own directory, users by name and
-// programs that want a loader, and once a digest. What exceeds the bounds of a base
-// is a [*rootfs.LayerError].
+// readTree reads the layers of a base into a tree. The first time this downloads the
+// layers, so callers do it only if they must: for files outside ownDir, for users by name
+// and for programs with a loader. Later it reads the changes of each layer from the
+// cache.
+//
+// A base that exceeds the limits is a [*rootfs.LayerError]. If reading fails after a
+// record was used, the record may be damaged; the layers are then read again without the
+// cache.
 func readTree(layers []v1.Layer, c *cache.Cache) (*rootfs.Tree, error) {
 	t, recalled := newTree(), false
 	var err error
+	// Each layer is applied to the result of those before it, so the order is fixed.
 	for _, l := range layers {
 		var found bool
 		if found, err = recallLayer(t, l, c); !found && err == nil {
@@ -54,14 +61,14 @@ func readTree(layers []v1.Layer, c *cache.Cache) (*rootfs.Tree, error) {
 			break
 		}
 	}
-	if err != nil && recalled { // the records may be what is wrong
+	if err != nil && recalled { // perhaps because of a damaged record
 		return readTree(layers, nil)
 	}
 	return t, err
 }
 
-// recallLayer makes a layer's changes as the cache lists them, and reports whether
-// it began to.
+// recallLayer applies the changes of a layer from the cache, and reports whether it has
+// changed the tree. It returns false and no error if the cache does not have them.
 func recallLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) (found bool, err error) {
 	digest, err := l.Digest()
 	if err != nil {
@@ -80,6 +87,7 @@ func recallLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) (found bool, err er
 	if err != nil {
 		return false, nil
 	}
+	// Changes are decoded one by one, so that the list is never in memory as a whole.
 	list := gob.NewDecoder(z)
 	return true, t.Replay(digest, func() (change rootfs.Change, err error) {
 		err = list.Decode(&change)
@@ -87,7 +95,9 @@ func recallLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) (found bool, err er
 	})
 }
 
-// addLayer reads a layer, and lists its changes in the cache if it can.
+// addLayer reads a layer and stores its changes in the cache. Failures of the cache are
+// ignored: the layer is read again next time. The file is committed before the record
+// that names it is stored.
 func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 	f, err := c.Create()
 	if err != nil {
@@ -104,7 +114,7 @@ func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 		return err
 	}
 	list := gob.NewEncoder(z)
-	var lost error // it is read again then
+	var lost error // the first failure of the cache
 	if err := t.Add(l, func(change rootfs.Change) {
 		if lost == nil {
 			lost = list.Encode(change)
@@ -121,17 +131,21 @@ func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 	}
 	kept := layerRecord{v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", hasher.Sum(nil))}}
 	if f.Commit(kept.Changes) == nil {
-		_ = c.Store(treeRecord, digest.String(), kept) // as above
+		_ = c.Store(treeRecord, digest.String(), kept) // lost: the layer is read again
 	}
 	return nil
 }
 
-// clean makes a path of a layer relative to the root, which is "".
+// clean returns a path of a layer relative to the root, which is "".
 func clean(name string) string { return rootfs.Clean(name) }
 
-// resolvePaths moves the entries to where their paths lead in the base and adds the
-// directories above them: those of the base with their owner and mode, since a
-// runtime may take the upper layer's word for them, others as root's with 0755.
+// resolvePaths returns the entries with the paths that their names lead to in the base,
+// and with the directories above them. Links of the base are followed, so that a file
+// below /var/run, say, does not replace the link by a directory.
+//
+// A directory that the base has keeps its owner and mode: a container runtime may use
+// those of the upper layer. Other directories belong to root and have mode 0755. The
+// result is not sorted.
 func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 	placed := map[string]entry{}
 	for _, e := range entries {
@@ -151,6 +165,7 @@ func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
 		}
 		placed[name] = e
+		// The layer gets an entry for each directory above its files.
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if other, ok := placed[dir]; ok {
 				if other.kind != tar.TypeDir {
@@ -167,7 +182,7 @@ func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
 			placed[dir] = parent
 		}
 	}
-	for name, e := range placed { // one may have come after what lies below it
+	for name, e := range placed { // a file may come after an entry below it
 		if parent, ok := placed[path.Dir(name)]; ok && parent.kind != tar.TypeDir {
 			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.name, parent.name)}
 		}

@@ -9,11 +9,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// versions returns s's platforms with the versions of Windows that their bases
-// have, one platform for each. Windows runs images of its own version, and a
-// runtime picks that child of an index (containerd, platforms/defaults_windows.go);
-// an image for one version alone would leave the others' nodes without any. A
-// platform that names a version stays as it is, as do those of other systems.
+// versions returns s's platforms with one platform for each version of Windows that a
+// base has. Windows runs only images of its version, and a runtime chooses that entry of
+// an index (containerd, platforms/defaults_windows.go). An image for one version alone
+// could not run on nodes with another one.
+//
+// A platform with a version is kept, as are those of other operating systems. A platform
+// that the base does not have is also kept; choosing its image reports the error.
 func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
 	var list []ocispec.Platform
 	for _, p := range s.Platforms {
@@ -27,6 +29,7 @@ func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error
 			return nil, err
 		}
 		found := false
+		// Choose says whether an image for h can be the base for p.
 		for _, h := range c.platforms() {
 			if _, runs := platform.Choose(p, []ocispec.Platform{h}); !runs {
 				continue
@@ -35,7 +38,7 @@ func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error
 			one.OSVersion, found = h.OSVersion, true
 			list = append(list, one)
 		}
-		if !found { // no version to tell apart, or nothing that fits, which is told later
+		if !found {
 			list = append(list, p)
 		}
 	}

@@ -8,31 +8,34 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Toolchains of C that cgo may use.
+// The toolchains of C that cgo can use.
 const (
-	GNU    = "gnu"    // GCC's cross compilers under the names that Debian gives them
+	GNU    = "gnu"    // the cross compilers of GCC under their names in Debian
 	Zig    = "zig"    // zig cc, one program for all platforms
-	Custom = "custom" // those that CC, CXX and the environment name, and no others
+	Custom = "custom" // only the commands that CC, CXX and the environment name
 )
 
-// Cgo says which C compilers cgo uses. Its zero value is GNU's.
+// Cgo says which C compilers cgo uses. The zero value uses those of GNU.
 type Cgo struct {
-	Toolchain string // GNU, Zig or Custom, "": GNU
-	Static    bool   // link the C library in: nothing is needed of the base
-	// CC and CXX are the commands for single platforms, by [platform.Key]; CC_FOR_
-	// and CXX_FOR_ variables beat them. A command is a program on PATH or its path,
-	// and may have arguments.
+	Toolchain string // GNU, Zig or Custom; "": GNU
+	Static    bool   // link the C library statically, so that the base needs none
+	// CC and CXX are the commands for single platforms, by [platform.Key]. The variables
+	// CC_FOR_… and CXX_FOR_… of the environment override them. A command is a program on
+	// PATH or the path of a program, and may have arguments.
 	CC, CXX map[string]string
-	Env     map[string][]string // K=V for single platforms: CGO_CFLAGS=-O2
+	Env     map[string][]string // NAME=value for single platforms, such as CGO_CFLAGS=-O2
 }
 
-// A ccChoice is the compiler that was chosen for a platform.
+// A ccChoice is the pair of compilers for a platform; an empty command means that there
+// is none.
 type ccChoice struct {
 	cc, cxx           string
-	namedCC, namedCXX bool // by the person, not by the toolchain
+	namedCC, namedCXX bool // set by the user, not by the toolchain
 }
 
-// chooseToolchain says which compilers c has for p.
+// chooseToolchain returns the compilers for p: those that the user named, else those of
+// the toolchain. For the platform of the host it also accepts plain gcc, since only
+// Debian has the host's compiler under the name of a cross compiler.
 func (g *Go) chooseToolchain(p ocispec.Platform, c Cgo) (choice ccChoice) {
 	choice.cc, choice.namedCC = g.said("CC_FOR_", p, c.CC)
 	choice.cxx, choice.namedCXX = g.said("CXX_FOR_", p, c.CXX)
@@ -41,7 +44,7 @@ func (g *Go) chooseToolchain(p ocispec.Platform, c Cgo) (choice ccChoice) {
 		choice.cc = t.command(toolchain, c.Static, false)
 	}
 	if own := p.OS == runtime.GOOS && p.Architecture == runtime.GOARCH; own && toolchain == GNU && !choice.namedCC && !installed(choice.cc) && installed("gcc") {
-		choice.cc, t.gnu = "gcc", "" // outside Debian the machine's own has no other name
+		choice.cc, t.gnu = "gcc", "" // an empty t.gnu prevents a g++ that does not match
 		if !choice.namedCXX {
 			choice.cxx, choice.namedCXX = "g++", installed("g++")
 		}
@@ -52,6 +55,7 @@ func (g *Go) chooseToolchain(p ocispec.Platform, c Cgo) (choice ccChoice) {
 	return choice
 }
 
+// toolchain returns the toolchain, with its default.
 func (c Cgo) toolchain() string {
 	if c.Toolchain == "" {
 		return GNU
@@ -59,11 +63,13 @@ func (c Cgo) toolchain() string {
 	return c.Toolchain
 }
 
-// said returns what variables or a map say of p's compiler.
+// said returns the command that the user named for p, from a variable of the environment
+// or from a map. A variable overrides the map, also if it is for a less specific key.
 func (g *Go) said(prefix string, p ocispec.Platform, byPlatform map[string]string) (command string, ok bool) {
 	for _, key := range cgoKeys(p) {
 		names := []string{key}
-		if key == "linux/arm/v7" { // what linux/arm means
+		// linux/arm without a variant means linux/arm/v7.
+		if key == "linux/arm/v7" {
 			names = append(names, "linux/arm")
 		}
 		for _, name := range names {
@@ -80,12 +86,13 @@ func (g *Go) said(prefix string, p ocispec.Platform, byPlatform map[string]strin
 	return "", false
 }
 
-// variable returns the name of a platform's variable, CC_FOR_linux_arm_v7.
+// variable returns the name of the variable for a platform, such as CC_FOR_linux_arm_v7.
 func variable(prefix, key string) string {
 	return prefix + strings.NewReplacer("/", "_", ".", "_").Replace(key)
 }
 
-// cgoEnv returns the variables that make the go command use c for p.
+// cgoEnv returns the variables that make the go command use cgo for p. The variables of
+// the more specific keys come last: the go command uses the last value of a variable.
 func (g *Go) cgoEnv(p ocispec.Platform, c Cgo) []string {
 	choice := g.chooseToolchain(p, c)
 	env := []string{"CGO_ENABLED=1"}

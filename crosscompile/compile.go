@@ -1,13 +1,17 @@
-// Package crosscompile turns a Go package and a platform into a binary.
+// Package crosscompile compiles a Go package for a platform.
 //
-// It drives the go command with every setting explicit, so that neither the
-// host's environment nor `go env -w` changes what comes out, and checks the
-// result against the platform.
+// It runs the go command with every setting explicit. So neither the environment of the
+// host nor `go env -w` changes the result, and the same sources give the same bytes on
+// any host. The result is compared with the platform afterwards.
 //
-// [Go.Find] turns what a person writes (a directory, an import path,
-// module/path@version) into a [Package]; [Go.Compile] makes a [Binary] of it;
-// [Go.Check] says beforehand what this Go cannot build for. [Env] and [Verify]
-// are the two halves of that for programs that run the go command themselves.
+// [Go.Find] turns what the user writes (a directory, an import path, module/path@version)
+// into a [Package]. [Go.Compile] makes a [Binary] of it. [Go.Check] reports platforms
+// that this Go does not support before anything is compiled. Programs that run the go
+// command themselves can use [Env] to set the platform and [Verify] to check the result.
+//
+// The package does not install Go, and it does not limit how many compilers run: the
+// caller does. A go line of a module may make the go command fetch a newer Go, as the
+// user's GOTOOLCHAIN allows. The error of a go command is a [*CommandError].
 package crosscompile
 
 import (
@@ -21,30 +25,33 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A Request names one program for one platform.
+// A Request says which program to compile for which platform.
 type Request struct {
-	Dir      string // where the go command runs
-	Package  string // what it builds there: a path or an import path
-	Out      string // the file to write; one that is up to date is left as it is
-	Temp     string // an existing directory for the compiler's temporary files, "": the system's
+	Dir      string // the directory in which the go command runs
+	Package  string // a path relative to Dir, or an import path
+	Out      string // the file to write; one that is up to date is not changed
+	Temp     string // an existing directory for temporary files; "": that of the system
 	Platform ocispec.Platform
-	Flags    []string // of go build, -trimpath and -buildvcs=false stand already
-	Env      []string // K=V, on top of what Env(Platform) says
+	Flags    []string // for go build, after -trimpath and -buildvcs=false
+	Env      []string // NAME=value, after those of Env(Platform)
 	Cgo      *Cgo     // nil: without cgo
 }
 
-// A Binary is a program for one platform.
+// A Binary is a program for one platform, in a file that the caller owns.
 type Binary struct {
 	Path string
-	Info *buildinfo.BuildInfo // nil where the format carries none (wasm)
+	Info *buildinfo.BuildInfo // nil for wasm, whose format has none
 }
 
-// Compile builds r's program and checks that it is one for r's platform.
+// Compile compiles r's program and checks that it is one for r's platform.
 //
-// The result does not depend on the host, the directory or the time. Programs
-// that the go command finds up to date at Out are neither linked nor written
-// again. What the compiler complained of is a [*CommandError] with its output as
-// it was. When ctx ends, the go command and all that it started are killed.
+// The result does not depend on the host, the directory or the time. If the go command
+// finds the file at Out up to date, it neither links nor writes it. Concurrent calls must
+// have different Outs.
+//
+// A compiler error is a [*CommandError] with the complete output. When ctx ends, the go
+// command and all processes that it has started are killed, and the error is the cause of
+// ctx.
 func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	tc, err := g.toolchain(ctx, r.Dir)
 	if err != nil {
@@ -58,6 +65,9 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if err != nil {
 		return Binary{}, err
 	}
+	// Later values of a variable override earlier ones: the settings of the user, the
+	// platform, cgo, and last the variables of the request. Callers reject variables that
+	// [Owned] has.
 	env := append(append([]string{}, tc.env...), target...)
 	if r.Temp != "" {
 		env = append(env, "GOTMPDIR="+r.Temp)
@@ -72,6 +82,8 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if g.Log != nil {
 		p.log = &said
 	}
+	// Without cgo, Go ignores files that import "C". The errors then name missing
+	// functions, so the hint says what the cause is.
 	if _, err := runGo(ctx, p); err != nil {
 		var ce *CommandError
 		if errors.As(err, &ce) && r.Cgo == nil && needsCgo(r.Dir, ce.Output) {
@@ -79,9 +91,11 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 		}
 		return Binary{}, err
 	}
-	if said.Len() > 0 { // a warning of the linker, or modules that it downloaded
+	if said.Len() > 0 { // linker warnings, or modules that were downloaded
 		g.Log.DebugContext(ctx, "go build", "output", said.String())
 	}
+	// The program may be an older one that go build found up to date, so it is verified
+	// in every case.
 	if err := Verify(out, r.Platform); err != nil {
 		return Binary{}, err
 	}
@@ -92,7 +106,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	return Binary{Path: out, Info: info}, nil
 }
 
-// forget drops what is known of dir's toolchain.
+// forget drops the remembered toolchain of dir, after its go.mod was changed.
 func (g *Go) forget(dir string) {
 	if abs, err := filepath.Abs(dir); err == nil {
 		g.toolchains.Forget(abs)

@@ -9,16 +9,16 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A compiler is what a toolchain has for one platform.
+// A compiler has the names that each toolchain uses for one platform.
 type compiler struct {
-	gnu    string // the triplet in the names of its programs
-	debian string // the architecture in the names of Debian's libraries
-	zig    string // zig's -target, with LIBC where the library's name belongs
-	cpu    string // zig's -mcpu, "": the architecture's oldest
+	gnu    string // the triplet in the names of GNU's programs; "": no such compiler
+	debian string // the architecture in the names of Debian's packages
+	zig    string // for zig's -target; LIBC stands for the C library
+	cpu    string // for zig's -mcpu; "": the oldest CPU of the architecture
 }
 
-// compilers lists the C compilers by platform, architectures with variants of
-// their own by these.
+// compilers has the C compilers by platform. Only arm has an entry for each variant,
+// since its variants have different calling conventions or instructions.
 var compilers = map[string]compiler{
 	"linux/386":      {gnu: "i686-linux-gnu", debian: "i386", zig: "x86-linux-LIBC"},
 	"linux/amd64":    {gnu: "x86_64-linux-gnu", debian: "amd64", zig: "x86_64-linux-LIBC"},
@@ -38,7 +38,7 @@ var compilers = map[string]compiler{
 	"windows/arm64":  {zig: "aarch64-windows-gnu"},
 }
 
-// compilerOf returns what there is for p.
+// compilerOf returns the entry of compilers for p, or the zero compiler.
 func compilerOf(p ocispec.Platform) compiler {
 	for _, key := range cgoKeys(p) {
 		if c, ok := compilers[key]; ok {
@@ -48,9 +48,9 @@ func compilerOf(p ocispec.Platform) compiler {
 	return compiler{}
 }
 
-// cgoKeys returns the keys under which something may be said of p's C compiler:
-// its own and, as the variants of other architectures than arm only add to what
-// all of them have, the one without a variant.
+// cgoKeys returns the keys under which the settings of p's C compiler are found, the most
+// specific first. Variants of architectures other than arm only add instructions, so the
+// compiler for the architecture without a variant can be used for them.
 func cgoKeys(p ocispec.Platform) []string {
 	p.OSVersion, p.OSFeatures = "", nil
 	keys := []string{platform.Key(p)}
@@ -61,7 +61,7 @@ func cgoKeys(p ocispec.Platform) []string {
 	return slices.Compact(keys)
 }
 
-// command returns the toolchain's compiler for p, "" where it has none.
+// command returns the toolchain's C or C++ compiler, "" if it has none.
 func (t compiler) command(toolchain string, static, cxx bool) string {
 	switch {
 	case toolchain == GNU && t.gnu != "" && cxx:
@@ -73,7 +73,7 @@ func (t compiler) command(toolchain string, static, cxx bool) string {
 		if cxx {
 			program = "c++"
 		}
-		if static { // glibc is not made to be linked in, and zig does not
+		if static { // glibc cannot be linked statically by zig
 			libc = "musl"
 		}
 		command := "zig " + program + " -target " + strings.Replace(t.zig, "LIBC", libc, 1)
@@ -85,8 +85,8 @@ func (t compiler) command(toolchain string, static, cxx bool) string {
 	return ""
 }
 
-// Compilers returns the command of the C compiler for p of each toolchain that
-// has one.
+// Compilers returns the command of the C compiler for p, by the name of the toolchain.
+// Toolchains without a compiler for p are left out. Nothing is run.
 func Compilers(p ocispec.Platform) map[string]string {
 	all := map[string]string{}
 	for _, toolchain := range []string{GNU, Zig} {

@@ -10,17 +10,17 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A knob is the variable by which the go command takes a platform's variant.
+// A knob is the variable in which the go command expects the variant of a platform.
 type knob struct {
-	name     string   // GOARM64, …
-	standard string   // its value for a platform without a variant, and for the other architectures
-	arch     []string // the architectures it is for
-	values   map[string]string
+	name     string            // for example GOARM64
+	standard string            // the value without a variant, and for other architectures
+	arch     []string          // the architectures that it applies to
+	values   map[string]string // by variant
 }
 
-// knobs lists every variable that changes what the compiler emits for an
-// architecture. All are always set: one left out, or empty, would let a value
-// of the host's `go env -w` in.
+// knobs has every variable that changes the code for an architecture. All of them are
+// always set: for a variable that is missing or empty, the go command would use the value
+// that `go env -w` has stored on the host.
 var knobs = []knob{
 	{"GO386", "sse2", []string{"386"}, same("sse2", "softfloat")},
 	{"GOAMD64", "v1", []string{"amd64"}, same("v1", "v2", "v3", "v4")},
@@ -32,6 +32,7 @@ var knobs = []knob{
 	{"GORISCV64", "rva20u64", []string{"riscv64"}, same("rva20u64", "rva22u64", "rva23u64")},
 }
 
+// same maps each value to itself.
 func same(values ...string) map[string]string {
 	m := map[string]string{}
 	for _, v := range values {
@@ -40,7 +41,8 @@ func same(values ...string) map[string]string {
 	return m
 }
 
-// arm64 maps v8 … v8.9 and v9 … v9.5 to the minor versions that GOARM64 wants.
+// arm64 maps the variants v8 to v8.9 and v9 to v9.5 to the values of GOARM64, which
+// always have a minor version.
 func arm64() map[string]string {
 	m := map[string]string{"v8": "v8.0", "v9": "v9.0"}
 	for major, minors := range map[string]int{"v8": 9, "v9": 5} {
@@ -52,17 +54,17 @@ func arm64() map[string]string {
 	return m
 }
 
-// A VariantError names a variant that the compiler has no setting for.
+// A VariantError says that the compiler has no setting for a variant.
 type VariantError struct {
 	Platform ocispec.Platform
-	Known    []string // the variants of that architecture, none if it has none
+	Known    []string // the variants of the architecture, sorted; nil if it has none
 }
 
 func (e *VariantError) Error() string {
 	return fmt.Sprintf("Go has no variant %q of %s/%s", e.Platform.Variant, e.Platform.OS, e.Platform.Architecture)
 }
 
-// Hint lists the variants there are.
+// Hint lists the variants of the architecture.
 func (e *VariantError) Hint() string {
 	if len(e.Known) == 0 {
 		return fmt.Sprintf("write %s/%s", e.Platform.OS, e.Platform.Architecture)
@@ -70,13 +72,15 @@ func (e *VariantError) Hint() string {
 	return "the variants are " + strings.Join(e.Known, ", ")
 }
 
-// Env returns the variables that make the go command build for p, every one
-// explicit and sorted: GOOS, GOARCH, CGO_ENABLED=0 and all knobs (GOAMD64,
-// GOARM, …), of which p's variant sets one. A variant that Go cannot aim at is a
-// [*VariantError]; whether Go knows os and architecture is for [Go.Targets].
+// Env returns the variables that make the go command build for p, sorted: GOOS, GOARCH,
+// CGO_ENABLED=0 and all variables of variants (GOAMD64, GOARM, …), of which the variant
+// of p sets one. A variant that Go does not support is a [*VariantError]. Env does not
+// check os and architecture; [Go.Check] does.
 func Env(p ocispec.Platform) ([]string, error) {
 	p = platform.Normalize(p)
 	env := []string{"CGO_ENABLED=0", "GOARCH=" + p.Architecture, "GOOS=" + p.OS}
+	// A variant is known if the variable of the architecture has a value for it. Without
+	// a variant every architecture is accepted here.
 	known := p.Variant == ""
 	var choices []string
 	for _, k := range knobs {
@@ -97,8 +101,8 @@ func Env(p ocispec.Platform) ([]string, error) {
 	return env, nil
 }
 
-// Knobs returns what of [Env] tells p from other platforms: GOOS, GOARCH and,
-// where the architecture has one, the variable of its variants.
+// Knobs returns the variables of [Env] that differ between platforms: GOOS, GOARCH and,
+// if the architecture has variants, the variable for them.
 func Knobs(p ocispec.Platform) ([]string, error) {
 	env, err := Env(p)
 	if err != nil {
@@ -114,8 +118,8 @@ func Knobs(p ocispec.Platform) ([]string, error) {
 	return list, nil
 }
 
-// Owned reports whether a variable is this package's to set: what it aims at, and
-// where the go command finds and leaves things.
+// Owned reports whether only this package may set a variable: those for the platform, and
+// those that say where the go command finds and stores files.
 func Owned(name string) bool {
 	return slices.ContainsFunc(knobs, func(k knob) bool { return k.name == name }) || slices.Contains([]string{
 		"CGO_ENABLED", "GO111MODULE", "GOARCH", "GOCACHE", "GOENV", "GOFLAGS", "GOMODCACHE", "GOOS", "GOPATH",
@@ -123,8 +127,8 @@ func Owned(name string) bool {
 	}, name)
 }
 
-// Variants returns the variants that Go can aim at on an architecture, in the
-// spelling of platforms; none for an architecture without variants.
+// Variants returns the variants of an architecture that Go supports, as a platform spells
+// them, sorted. It is nil for an architecture without variants.
 func Variants(architecture string) []string {
 	for _, k := range knobs {
 		if slices.Contains(k.arch, architecture) {
@@ -134,6 +138,7 @@ func Variants(architecture string) []string {
 	return nil
 }
 
+// sortedKeys returns the keys of m, sorted.
 func sortedKeys(m map[string]string) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

@@ -16,12 +16,15 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// Fingerprint says, without starting it, which go command would run and with
-// which settings of the person's: its file, those of the compiler and the linker, its
-// release, every variable that it heeds, and what `go env -w` wrote. Equal
-// fingerprints build equal sources to equal programs, as far as the go command itself
-// is concerned. One that hands over to another go is an error: which one, only running
-// it would tell.
+// Fingerprint identifies the go command that would run, and its settings, without running
+// it: the files of the go command, the compiler and the linker, the release, all
+// variables that it reads, and what `go env -w` has stored. Files are identified by path,
+// size, time and mode, not by content.
+//
+// With equal fingerprints the go command compiles equal sources to equal programs. It is
+// an error if the go command may start another one (a wrapper script, or GOROOT), since
+// only running it shows which. The toolchain line of a go.mod is not part of the
+// fingerprint; the caller compares the sources.
 func (g *Go) Fingerprint() (string, error) {
 	command := g.Command
 	if command == "" {
@@ -36,12 +39,15 @@ func (g *Go) Fingerprint() (string, error) {
 		return "", err
 	}
 	root := filepath.Dir(filepath.Dir(path))
+	// With another GOROOT the go command uses the compiler from there.
 	if set := g.lookup("GOROOT"); set != "" {
 		if set, err = filepath.EvalSymlinks(set); err != nil || set != root {
 			return "", fmt.Errorf("%s is not the go of GOROOT=%s", path, g.lookup("GOROOT"))
 		}
 	}
 	h := sha256.New()
+	// A wrapper script is not in a directory with the tools of Go. Which go it starts is
+	// not known.
 	tools, err := filepath.Glob(filepath.Join(root, "pkg", "tool", runtime.GOOS+"_*", "*"))
 	if err != nil || len(tools) == 0 {
 		return "", fmt.Errorf("%s starts another go", path)
@@ -61,6 +67,7 @@ func (g *Go) Fingerprint() (string, error) {
 	for _, kv := range heeded {
 		fmt.Fprintln(h, kv)
 	}
+	// The content of a settings file counts, and so does its absence.
 	settings := g.envFile()
 	for _, file := range []string{filepath.Join(root, "VERSION"), filepath.Join(root, "go.env"), settings} {
 		content, err := os.ReadFile(file)
@@ -75,15 +82,15 @@ func (g *Go) Fingerprint() (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// heeds reports whether the go command, or its way to its settings and to another
-// toolchain, may depend on a variable. Google's have the same first letters, and some
-// another value each time.
+// heeds reports whether the go command may read a variable, or finds its settings or
+// another toolchain by it. The variables of Google's tools also begin with GO, and some
+// of them change with each run.
 func heeds(name string) bool {
 	return strings.HasPrefix(name, "GO") && !strings.HasPrefix(name, "GOOGLE") ||
 		slices.Contains([]string{"HOME", "PATH", "XDG_CONFIG_HOME", "USERPROFILE", "APPDATA"}, name)
 }
 
-// envFile is where `go env -w` writes for this environment.
+// envFile returns the file in which `go env -w` stores settings, "" if it is unknown.
 func (g *Go) envFile() string {
 	if file := g.lookup("GOENV"); file != "" {
 		return file
@@ -96,10 +103,11 @@ func (g *Go) envFile() string {
 	return ""
 }
 
-// lookup returns a variable of the environment that the go command will see.
+// lookup returns a variable of the environment that the go command will get. The last
+// value counts, as in os/exec.
 func (g *Go) lookup(name string) string {
 	value := ""
-	for _, kv := range g.environ() { // the last one holds
+	for _, kv := range g.environ() {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {
 			value = v
 		}
@@ -107,9 +115,10 @@ func (g *Go) lookup(name string) string {
 	return value
 }
 
-// Work returns the go.work file that the go command would use in dir: "" for
-// none, and all the places above dir where one would be, were it there. A module that
-// [Go.Find] made uses none, wherever one is.
+// Work returns the go.work file that the go command would use in dir, "" for none. absent
+// has the paths above dir where a go.work would be used if it existed; a caller that
+// remembers a result has to check them again. A module that [Go.Find] made for
+// module/path@version never uses a go.work.
 func (g *Go) Work(dir string) (file string, absent []string) {
 	if _, alone := scratched(dir); alone {
 		return "", nil
@@ -123,7 +132,7 @@ func (g *Go) Work(dir string) (file string, absent []string) {
 	}
 	for at := dir; ; at = filepath.Dir(at) {
 		file := filepath.Join(at, "go.work")
-		if _, err := os.Stat(file); err == nil && intree.Owned(file) == nil { // another user's is not obeyed
+		if _, err := os.Stat(file); err == nil && intree.Owned(file) == nil { // another user's is ignored
 			return file, absent
 		}
 		absent = append(absent, file)

@@ -2,7 +2,7 @@ package crosscompile
 
 import "syscall"
 
-// orphans has the kernel kill the go command when the thread that started it ends,
-// and with it this process, even by SIGKILL. A compiler that it runs finishes its
-// one package.
+// orphans makes the kernel kill the go command when the thread that started it ends, also
+// after SIGKILL of this process (PR_SET_PDEATHSIG). Compilers that the go command has
+// started still finish their package.
 func orphans(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }

@@ -4,5 +4,6 @@ package crosscompile
 
 import "syscall"
 
-// orphans outlive us here if we are killed, until they have compiled.
+// orphans does nothing: these systems have no such signal. If this process is killed, the
+// go command runs until it has compiled.
 func orphans(*syscall.SysProcAttr) {}

@@ -7,6 +7,6 @@ import (
 	"time"
 )
 
-// group lets the end of cmd's context kill it. There are no process groups
-// here: the compilers end when they have no parent to write to.
+// group makes the end of the context kill cmd. There are no process groups here, so the
+// compilers that cmd has started end by themselves. WaitDelay bounds the wait for them.
 func group(cmd *exec.Cmd) { cmd.WaitDelay = time.Second }

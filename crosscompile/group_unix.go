@@ -8,11 +8,13 @@ import (
 	"time"
 )
 
-// group gives cmd a process group of its own and lets the end of its context
-// kill the whole of it: the go command and every compiler that it started.
+// group starts cmd in a new process group. When its context ends, the whole group is
+// killed: the go command and every compiler that it has started.
 func group(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	orphans(cmd.SysProcAttr)
+	// The group has the process ID of its first process; a negative ID is the whole group
+	// (kill(2)).
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second // a grandchild that left the group may hold the pipes
+	cmd.WaitDelay = time.Second // a process that left the group may hold the pipes
 }

@@ -11,15 +11,16 @@ import (
 	"strings"
 )
 
-// A Linkage is what a program wants of the system that it runs on.
+// A Linkage says what a program needs from the system that it runs on.
 type Linkage struct {
-	Interpreter string   // the loader's path, "": none, the program is static
-	Libraries   []string // that the loader has to find
-	Glibc       string   // the highest version of glibc's symbols, 2.34; "": none
+	Interpreter string   // the path of the loader; "": the program is static
+	Libraries   []string // that the loader has to find (DT_NEEDED)
+	Glibc       string   // the highest version among its symbols, such as 2.34; "": none
 }
 
-// ReadLinkage reads what an ELF program wants. A file of another format wants
-// nothing that could be read: the zero Linkage.
+// ReadLinkage reads the linkage of an ELF program. For a file of another format it
+// returns the zero Linkage and no error. It trusts the file, which the caller has just
+// compiled.
 func ReadLinkage(file string) (l Linkage, err error) {
 	f, err := elf.Open(file)
 	if errors.As(err, new(*elf.FormatError)) {
@@ -33,6 +34,7 @@ func ReadLinkage(file string) (l Linkage, err error) {
 		if p.Type != elf.PT_INTERP {
 			continue
 		}
+		// The path of the loader ends with a zero byte. 4096 bytes are PATH_MAX of Linux.
 		path, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
 		if err != nil {
 			return l, fmt.Errorf("its loader: %w", err)
@@ -62,10 +64,10 @@ func ReadLinkage(file string) (l Linkage, err error) {
 	return l, nil
 }
 
-// GlibcOf returns the version of the glibc whose libc.so.6 r holds: the highest
-// among the names of symbol versions in it; "" if it is no ELF file. It reads r to its
-// end in constant memory, since r may come from anywhere and debug/elf trusts what it
-// reads.
+// GlibcOf returns the version of a glibc from the content of its libc.so.6: the highest
+// version in the names of its symbol versions, "" if r is not an ELF file. It reads r to
+// its end in constant memory and parses nothing: r may be untrusted, and debug/elf is not
+// made for untrusted files.
 func GlibcOf(r io.Reader) (string, error) {
 	in := bufio.NewReader(r)
 	first, err := in.Peek(len(elf.ELFMAG))
@@ -77,7 +79,7 @@ func GlibcOf(r io.Reader) (string, error) {
 	}
 	const prefix, longest = "GLIBC_", 32
 	highest := ""
-	name := make([]byte, 0, longest) // the last bytes since a zero, if that may be a name
+	name := make([]byte, 0, longest) // since the last zero byte, while it may be a name
 	for text := true; ; {
 		b, err := in.ReadByte()
 		if errors.Is(err, io.EOF) {
@@ -92,6 +94,8 @@ func GlibcOf(r io.Reader) (string, error) {
 				highest = HighestGlibc([]string{"GLIBC_" + highest, string(name)})
 			}
 			name, text = name[:0], true
+		// A byte counts only while it continues the prefix, or a name that has it
+		// already.
 		case text && len(name) < longest && (len(name) >= len(prefix) || b == prefix[len(name)]):
 			name = append(name, b)
 		default:
@@ -100,12 +104,12 @@ func GlibcOf(r io.Reader) (string, error) {
 	}
 }
 
-// relr marks a program with packed relocations, and packedSince is the first glibc
-// that reads them.
+// relr is the symbol version that marks a program with packed relocations. packedSince is
+// the first glibc that supports them.
 const relr, packedSince = "GLIBC_ABI_DT_RELR", "2.36"
 
-// HighestGlibc returns the highest of the versions that are spelled GLIBC_2.34,
-// without the prefix, or "".
+// HighestGlibc returns the highest of the versions in names such as GLIBC_2.34, without
+// the prefix, or "" if there is none.
 func HighestGlibc(names []string) string {
 	highest := ""
 	for _, name := range names {
@@ -120,10 +124,11 @@ func HighestGlibc(names []string) string {
 	return highest
 }
 
-// CompareGlibc orders versions by their numbers. What is no version, as
-// GLIBC_PRIVATE, and "" come before all.
+// CompareGlibc compares versions by their numbers. "" and text that is not a version,
+// such as PRIVATE, come before all versions.
 func CompareGlibc(a, b string) int { return slices.Compare(numbers(a), numbers(b)) }
 
+// numbers returns the numbers of a version, nil if it is not one.
 func numbers(version string) []int {
 	var list []int
 	for part := range strings.SplitSeq(version, ".") {

@@ -15,10 +15,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// LookCompilers checks, before anything is compiled, that every platform has a C
-// compiler, that it is installed, and that what it links runs there. All that is
-// wrong comes in one error, a [*CompilerError], with the commands that install
-// what is missing.
+// LookCompilers checks that each platform has a C compiler, that it is installed, and
+// that programs linked by it run on the platform. It compiles nothing. All problems are
+// in one [*CompilerError], with the commands that install what is missing.
 func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platform, c Cgo) error {
 	supported, err := g.withCgo(ctx, dir)
 	if err != nil {
@@ -37,6 +36,8 @@ func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platf
 			e.refuse(p, reason, "set one: cgo: {cc: {"+platform.Key(p)+": COMMAND}}, or "+variable("CC_FOR_", platform.Key(p))+"=COMMAND in the environment")
 		case !installed(choice.cc):
 			e.miss(p, choice.cc, choice.namedCC)
+		// A C++ compiler of the toolchain may be missing: most programs have no C++ code.
+		// One that the user has named must exist.
 		case choice.namedCXX && !installed(choice.cxx):
 			e.miss(p, choice.cxx, true)
 		default:
@@ -51,14 +52,14 @@ func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platf
 	return e
 }
 
-// installed reports whether a command's program can be run.
+// installed reports whether the program of a command is on PATH.
 func installed(command string) bool {
 	_, err := exec.LookPath(programOf(command))
 	return err == nil
 }
 
-// programOf returns a command's first word, which quotes may hold together, as
-// the go command splits it.
+// programOf returns the first word of a command. As for the go command, quotes may
+// enclose the word.
 func programOf(command string) string {
 	command = strings.TrimSpace(command)
 	for _, quote := range []string{`'`, `"`} {
@@ -71,18 +72,22 @@ func programOf(command string) string {
 	return word
 }
 
-// tooNew says why what a C compiler links does not run on an older ARM: its start
-// code, which goes into every program, is of the architecture that the compiler
-// aims at by itself, and no flag changes that. Debian's gnueabihf is ARMv7.
+// tooNew returns the reason why programs linked by a C compiler do not run on an older
+// ARM, or "". The compiler adds start code to every program. This code is for the
+// architecture that the compiler was configured for, and no flag changes it: Debian's
+// gnueabihf compiler, for example, is configured for ARMv7.
+//
+// It asks the compiler for its default macro __ARM_ARCH. A command with arguments is not
+// checked, since they may choose other start code.
 func (g *Go) tooNew(ctx context.Context, p ocispec.Platform, command string) string {
 	want := map[string]string{"v5": "5", "v6": "6"}[p.Variant]
 	program := programOf(command)
-	if p.Architecture != "arm" || want == "" || program != strings.TrimSpace(command) { // its arguments may choose other start code
+	if p.Architecture != "arm" || want == "" || program != strings.TrimSpace(command) {
 		return ""
 	}
 	out, err := exec.CommandContext(ctx, program, "-dM", "-E", "-x", "c", "/dev/null").Output() //nolint:gosec // the compiler, as the person named it
 	if err != nil {
-		return "" // it will say so itself
+		return ""
 	}
 	for line := range strings.Lines(string(out)) {
 		if has, ok := strings.CutPrefix(line, "#define __ARM_ARCH "); ok && strings.TrimSpace(has) > want {
@@ -92,12 +97,13 @@ func (g *Go) tooNew(ctx context.Context, p ocispec.Platform, command string) str
 	return ""
 }
 
-// withCgo lists the os/architecture pairs that Go has cgo for.
+// withCgo lists the os/architecture pairs for which Go supports cgo.
 func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
+	// Only the JSON output says for which platforms Go supports cgo.
 	out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list", "-json"}})
 	if err != nil {
 		return nil, err
@@ -118,16 +124,17 @@ func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 	return pairs, nil
 }
 
-// A CompilerError says which C compilers are missing, or do not do, for all
+// A CompilerError says which C compilers are missing or cannot be used, over all
 // platforms.
 type CompilerError struct {
 	refused  []string
 	missing  []string
-	packages map[string]bool // of Debian
-	zig      bool
-	ways     []string // beside installing
+	packages map[string]bool // Debian packages that have the missing ones
+	zig      bool            // zig is missing
+	ways     []string        // hints other than an installation
 }
 
+// refuse records a platform whose compiler cannot be used.
 func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
 	e.refused = append(e.refused, fmt.Sprintf("%s: %s", platform.Key(p), reason))
 	if way != "" {
@@ -135,8 +142,9 @@ func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
 	}
 }
 
-// miss notes a program that is not installed. What a person named themselves
-// comes in a package only if it is one of those that we know.
+// miss records a program that is not installed, and the package that has it. For a
+// command that the user named the package is known only if it is a compiler of the
+// toolchain.
 func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
 	program := programOf(command)
 	e.missing = append(e.missing, fmt.Sprintf("%s: %s is not installed", platform.Key(p), program))
@@ -144,10 +152,12 @@ func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
 	if e.packages == nil {
 		e.packages = map[string]bool{}
 	}
+	// Names of Debian packages have no underscores: gcc-x86-64-linux-gnu.
 	add := func(name string) { e.packages[strings.ReplaceAll(name, "_", "-")] = true }
 	switch {
 	case program == "zig":
 		e.zig = true
+	// The host needs no cross compiler.
 	case !named && p.OS == runtime.GOOS && p.Architecture == runtime.GOARCH:
 		add("gcc")
 		add("libc6-dev")
@@ -167,7 +177,7 @@ func (e *CompilerError) Error() string {
 	return "cgo: " + strings.Join(slices.Concat(e.refused, e.missing), "; ")
 }
 
-// Hint returns the command that installs what is missing.
+// Hint returns the commands that install what is missing.
 func (e *CompilerError) Hint() string {
 	var ways []string
 	if len(e.packages) > 0 {

@@ -17,13 +17,15 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// IsPattern reports whether a package stands for several, as ./cmd/... does.
+// IsPattern reports whether pkg is a pattern for several packages, such as ./cmd/....
 func IsPattern(pkg string) bool { return strings.Contains(pkg, "...") }
 
-// Mains returns the main packages that a pattern such as ./cmd/... stands for,
-// sorted, each fit to be asked for by [Go.Find]: as a directory where the pattern
-// is one, else as an import path. A package counts that is a program under any of
-// q.Aims. That there is none is a [*PackageError].
+// Mains returns the main packages that match a pattern such as ./cmd/..., sorted. Each
+// can be passed to [Go.Find]: it is a directory if the pattern is one, else an import
+// path. A package counts if it is a main package for any of q.Aims.
+//
+// No match is a [*PackageError], and so is a matching package that cannot be read:
+// leaving it out would build fewer programs than the user expects.
 func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	if strings.Contains(q.Pattern, "@") {
 		return nil, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, but a version requires a single package", Way: "write module/path@version for each program"}
@@ -34,8 +36,12 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	}
 	var mains []string
 	var broken []error
+	// Build constraints can make a package a program for one platform only, so all aims
+	// are asked and their results are joined.
 	for _, aim := range q.aims() {
 		all, err := g.listModules(ctx, aim, dir, q.Pattern)
+		// The go command has run and rejected the pattern. Other failures, such as a
+		// missing go command, are returned as they are.
 		var ce *CommandError
 		if errors.As(err, &ce) && ce.answered() {
 			return nil, &PackageError{Pattern: q.Pattern, Reason: withoutDownloads(ce.Error()), Way: cmp.Or(wayOf(ce.Output), "run mabuild in a module")}
@@ -44,7 +50,8 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 			return nil, err
 		}
 		for _, p := range all {
-			if p.Error != nil && len(p.IgnoredGoFiles) == 0 && p.ImportPath != q.Pattern { // go build refuses it, too
+			// A package without files for this aim is not broken.
+			if p.Error != nil && len(p.IgnoredGoFiles) == 0 && p.ImportPath != q.Pattern {
 				broken = append(broken, &PackageError{Pattern: p.ImportPath, Reason: p.broken(), Way: cmp.Or(wayOf(p.Error.Err), "fix it, or name the programs one by one")})
 				continue
 			}
@@ -72,10 +79,12 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	return slices.Compact(mains), nil
 }
 
-// listModules is listAll for a pattern of directories that begins above the modules of a
-// workspace, where the go command itself finds nothing: it is asked in each module.
+// listModules is listAll for patterns of directories that begin above the modules of a
+// workspace. The go command finds nothing for such a pattern, so it runs in each module.
 func (g *Go) listModules(ctx context.Context, aim Aim, dir, pattern string) ([]listed, error) {
 	at, rest, _ := strings.Cut(filepath.ToSlash(pattern), "...")
+	// A pattern such as ./cmd... also matches ./cmdline, so only one that ends a
+	// directory with "..." is split at the modules.
 	top := filepath.Join(dir, at)
 	if _, inModule := ModuleRoot(top); inModule || !isLocal(pattern) || !strings.HasSuffix(at, "/") {
 		return g.listAll(ctx, aim, dir, pattern)
@@ -95,7 +104,8 @@ func (g *Go) listModules(ctx context.Context, aim Aim, dir, pattern string) ([]l
 	return all, nil
 }
 
-// workspace returns the modules of the workspace that dir is in and that lie below dir.
+// workspace returns the modules below dir that belong to the workspace of dir. A go.work
+// that cannot be read has none; the go command reports the error.
 func (g *Go) workspace(dir string) []string {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -108,7 +118,7 @@ func (g *Go) workspace(dir string) []string {
 	}
 	work, err := modfile.ParseWork(file, content, nil)
 	if err != nil {
-		return nil // the go command says so
+		return nil
 	}
 	var list []string
 	for _, use := range work.Use {
@@ -123,8 +133,9 @@ func (g *Go) workspace(dir string) []string {
 	return list
 }
 
-// tellModules warns of modules below a pattern of directories that the pattern does not
-// reach, since a module ends where another begins.
+// tellModules logs the modules below a pattern of directories that the pattern does not
+// match. A module ends where another module begins, which users may not expect.
+// Directories that cannot be read are skipped.
 func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
 	if g.Log == nil || !isLocal(pattern) {
 		return
@@ -133,10 +144,12 @@ func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
 	top := filepath.Join(dir, at)
 	own, _ := ModuleRoot(top)
 	reached := append(g.workspace(top), own)
-	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error { // what cannot be read is not warned of
+	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return nil
+		// The go command also leaves out these directories, except node_modules, which is
+		// large.
 		case d.IsDir() && path != top && (strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_") || slices.Contains([]string{"testdata", "vendor", "node_modules"}, d.Name())):
 			return filepath.SkipDir
 		case d.IsDir() || d.Name() != "go.mod" || slices.Contains(reached, filepath.Dir(path)):
@@ -150,8 +163,7 @@ func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
 	})
 }
 
-// aims returns q's aims; the zero Aim alone, which is the host, where there are
-// none.
+// aims returns q's aims. Without any it is the zero Aim, which stands for the host.
 func (q Query) aims() []Aim {
 	if len(q.Aims) == 0 {
 		return []Aim{{}}
@@ -159,8 +171,9 @@ func (q Query) aims() []Aim {
 	return q.Aims
 }
 
-// listAll asks the go command in dir about the packages that pattern stands for,
-// of which there is at least one unless the pattern matches none.
+// listAll runs `go list` in dir and returns the packages that match pattern. Without a
+// wildcard in the pattern there is at least one. Errors in a package are in its Error,
+// not in err, since -e is set. -find leaves out the imports, which need not be available.
 func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]listed, error) {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -171,6 +184,7 @@ func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]liste
 		args = append(args, "-tags="+strings.Join(aim.Tags, ","))
 	}
 	env := slices.Clone(tc.env)
+	// The zero Aim has no platform: the go command lists for the host.
 	if aim.Platform.OS != "" {
 		target, err := Env(aim.Platform)
 		if err != nil {
@@ -186,6 +200,7 @@ func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]liste
 		return nil, err
 	}
 	var all []listed
+	// The output is a sequence of JSON values without separators.
 	for in := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p listed
 		switch err := in.Decode(&p); {

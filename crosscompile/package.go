@@ -17,46 +17,47 @@ import (
 	"golang.org/x/mod/module"
 )
 
-// A Package is a main package that was found.
+// A Package is a main package that was found. It is comparable, and can be stored as
+// JSON.
 type Package struct {
-	Dir        string // where the go command runs to build it
-	ImportPath string // what it builds there, a directory perhaps
-	PkgPath    string // its import path, also where ImportPath is a directory
-	Name       string // of the program: the path's last element that is no major version
-	Module     string // the module it is in, "" for the standard library's
-	Version    string // that module's version, "" for the module at hand
+	Dir        string // the directory in which the go command builds it
+	ImportPath string // its name for the go command there: an import path or a directory
+	PkgPath    string // its import path, also if ImportPath is a directory
+	Name       string // of the program: the last element of the path but for a major version
+	Module     string // its module, "" for the standard library
+	Version    string // of the module, "" for a module in a directory
 }
 
-// A Query says which package is wanted.
+// A Query says which package to find.
 type Query struct {
-	// Pattern is a directory (it has a path separator at its head, or exists),
-	// an import path of the module or workspace at Dir, or
-	// module/path@version, which comes from the module proxy.
+	// Pattern is a directory (it begins with a path separator or a dot, or exists), an
+	// import path in the module or workspace at Dir, or module/path@version, which the
+	// module proxy has.
 	Pattern string
 	Dir     string // "": the working directory
-	Scratch string // where a module for module/path@version may be made
-	// AsMain builds module/path@version as its own main module, so that its
-	// replace and exclude lines hold, where otherwise they are refused as
-	// `go install` does.
+	Scratch string // an existing or new directory for modules of module/path@version
+	// AsMain builds module/path@version as the main module, so that its replace and
+	// exclude lines apply. Otherwise a module with such lines is an error, as for `go
+	// install`.
 	AsMain bool
-	// Aims are tried in turn where build constraints leave a package without
-	// files; none stands for the host.
+	// Aims are tried one after another until the package has files for one of them.
+	// Without any, the host is used.
 	Aims []Aim
 }
 
-// An Aim is what a package is to be built for, as far as that decides which of
-// its files count.
+// An Aim has the settings that decide which files belong to a package (build
+// constraints).
 type Aim struct {
 	Platform ocispec.Platform
 	Tags     []string
 	Cgo      bool
 }
 
-// A PackageError says that what was asked for is no main package.
+// A PackageError says that a pattern does not name a main package.
 type PackageError struct {
-	Pattern string
+	Pattern string // as in the Query
 	Reason  string
-	Way     string
+	Way     string // the hint
 }
 
 func (e *PackageError) Error() string {
@@ -66,11 +67,12 @@ func (e *PackageError) Error() string {
 	return fmt.Sprintf("package %s: %s", e.Pattern, e.Reason)
 }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *PackageError) Hint() string { return e.Way }
 
-// Find resolves q to a main package, which it reads and does not compile. What
-// is no main package is a [*PackageError] that names the mains nearby.
+// Find resolves q to a main package without compiling it. A pattern that does not name a
+// main package is a [*PackageError], whose hint has the main packages nearby. Modules
+// that cannot be fetched are a [*ModuleError].
 func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if q.Pattern == "" {
 		q.Pattern = "."
@@ -78,9 +80,11 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if strings.HasPrefix(q.Pattern, "-") {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
 	}
+	// The go command has these names for sets of packages.
 	if IsPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, but a single package is required", Way: "name the main package, or several of them"}
 	}
+	// A directory may have @ in its name, and existing directories come first.
 	if pkg, version, ok := strings.Cut(q.Pattern, "@"); ok && !isDir(q.Dir, q.Pattern) {
 		return g.findVersion(ctx, q, pkg, version)
 	}
@@ -90,8 +94,9 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	return g.list(ctx, q, q.Dir, q.Pattern)
 }
 
-// findDir finds the package of a directory: as one of the module at q.Dir, so
-// that the compiler names files as the person does, or of its own.
+// findDir finds the package in a directory. It first asks in the module at q.Dir, so that
+// compiler errors name files relative to the directory of the user. Otherwise the
+// directory belongs to another module, and the go command runs in it.
 func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 	dir := q.Pattern
 	if !filepath.IsAbs(dir) {
@@ -103,7 +108,7 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, q.Dir)}
 	case err != nil:
 		return Package{}, err
-	case !info.IsDir() && filepath.Ext(dir) == ".go" && info.Mode().IsRegular(): // its package
+	case !info.IsDir() && filepath.Ext(dir) == ".go" && info.Mode().IsRegular(): // use its directory
 		q.Pattern, dir = filepath.Dir(q.Pattern), filepath.Dir(dir)
 	case !info.IsDir():
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a file", Way: "name the directory of the main package"}
@@ -113,6 +118,8 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 		if !isLocal(relative) {
 			relative = "./" + relative
 		}
+		// If this fails, the next attempt has the error for the user: the directory may
+		// be in another module, for which the module at q.Dir is not responsible.
 		if found, err := g.list(ctx, q, q.Dir, relative); err == nil || ctx.Err() != nil {
 			return found, err
 		}
@@ -120,12 +127,13 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 	return g.list(ctx, q, dir, ".")
 }
 
-// isLocal reports whether the go command would take pattern for a directory.
+// isLocal reports whether the go command takes pattern for a directory.
 func isLocal(pattern string) bool {
 	slashed := filepath.ToSlash(pattern)
 	return slashed == "." || slashed == ".." || strings.HasPrefix(slashed, "./") || strings.HasPrefix(slashed, "../") || filepath.IsAbs(pattern)
 }
 
+// isDir reports whether pattern, relative to dir, is an existing directory.
 func isDir(dir, pattern string) bool {
 	if !filepath.IsAbs(pattern) {
 		pattern = filepath.Join(dir, pattern)
@@ -134,7 +142,8 @@ func isDir(dir, pattern string) bool {
 	return err == nil && info.IsDir()
 }
 
-// listed is what `go list -json` says of a package.
+// A listed is a package in the output of `go list -json`. Name is empty if the go command
+// could not read a file of the package.
 type listed struct {
 	ImportPath, Name, Dir string
 	IgnoredGoFiles        []string // by build constraints
@@ -142,9 +151,8 @@ type listed struct {
 	Error                 *struct{ Pos, Err string }
 }
 
-// broken says what is wrong with a package that cannot be read: its clause, two packages
-// in one directory, a file without permission. That build constraints leave none of its
-// files is no fault of the package.
+// broken returns the error of a package that cannot be read, such as a wrong package
+// clause or a file without permission.
 func (p listed) broken() string {
 	if p.Error == nil {
 		return ""
@@ -155,14 +163,14 @@ func (p listed) broken() string {
 	return p.Error.Pos + ": " + strings.TrimSpace(p.Error.Err)
 }
 
-// list asks the go command in dir about pattern, which the person wrote as
-// q.Pattern.
+// list runs the go command in dir to find the package pattern. Errors name q.Pattern,
+// which is what the user wrote.
 func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, error) {
 	asked := q.Pattern
 	p, err := g.query(ctx, q, dir, pattern)
 	var ce *CommandError
 	if errors.As(err, &ce) && ce.answered() {
-		if tc, err := g.inModule(ctx, dir); err == nil { // then it is the modules that it needs
+		if tc, err := g.inModule(ctx, dir); err == nil { // so a required module is missing
 			return Package{}, tc.unreachable(asked, withoutDownloads(ce.Error()))
 		}
 		return Package{}, &PackageError{Pattern: asked, Reason: withoutDownloads(ce.Error()), Way: cmp.Or(wayOf(ce.Output), "run mabuild in a module, or name module/path@version")}
@@ -171,6 +179,7 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 		return Package{}, err
 	}
 	switch {
+	// An error in the package is left to the compiler, which describes it better.
 	case p.Name == "main":
 	case p.Error != nil && p.Name == "":
 		return Package{}, &PackageError{Pattern: asked, Reason: p.broken(), Way: wayBeside(wayOf(p.Error.Err), g.nearby(ctx, dir))}
@@ -178,7 +187,7 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
 	}
 	pkg := Package{Dir: dir, ImportPath: p.ImportPath, PkgPath: p.ImportPath, Name: programName(p.ImportPath)}
-	if isLocal(pattern) { // no import path may lead to it, and its errors name files better
+	if isLocal(pattern) { // errors then name files relative to the directory
 		pkg.ImportPath = pattern
 	}
 	if p.Module != nil {
@@ -187,8 +196,8 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 	return pkg, nil
 }
 
-// wayBeside joins the way out of what Go says of a package with the programs nearby, which
-// beat adding what nobody has to a module.
+// wayBeside joins the hint for an error of Go with the main packages nearby. For a
+// package that is probably misspelled, go mod tidy is no help and left out.
 func wayBeside(way, nearby string) string {
 	if way == "" || way == wayTidy {
 		return nearby
@@ -196,7 +205,8 @@ func wayBeside(way, nearby string) string {
 	return way + "; " + nearby
 }
 
-// query asks for one package, for each aim until one has files of it.
+// query returns one package. It tries each aim until the package has files for one. If it
+// has files for none, the result is that of the first aim.
 func (g *Go) query(ctx context.Context, q Query, dir, pattern string) (p listed, err error) {
 	for i, aim := range q.aims() {
 		all, err := g.listAll(ctx, aim, dir, pattern)
@@ -206,6 +216,7 @@ func (g *Go) query(ctx context.Context, q Query, dir, pattern string) (p listed,
 		if i == 0 || all[0].Name != "" {
 			p = all[0]
 		}
+		// Only build constraints can be different for the next aim.
 		if p.Name != "" || len(p.IgnoredGoFiles) == 0 {
 			break
 		}
@@ -213,8 +224,8 @@ func (g *Go) query(ctx context.Context, q Query, dir, pattern string) (p listed,
 	return p, nil
 }
 
-// inModule returns the toolchain of dir if dir is in a module or workspace that the
-// go command can read, for which it looks at nothing else.
+// inModule returns the toolchain of dir, and an error if dir is not in a module or
+// workspace that the go command can read. This does not need the required modules.
 func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -227,7 +238,8 @@ func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
 	return tc, err
 }
 
-// nearby names the main packages of the module that dir is in, as a hint.
+// nearby returns a hint with the main packages of the module that dir is in. It is "" if
+// there is no usable go command.
 func (g *Go) nearby(ctx context.Context, dir string) string {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -240,6 +252,8 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 		root = dir
 	}
 	places := g.workspace(dir)
+	// The modules of the workspace are listed only if neither dir nor its module has a
+	// program.
 	for _, where := range append([]string{dir, root}, places...) {
 		out, err := runGo(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
 			"list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...",
@@ -267,8 +281,8 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	return "there is no main package nearby"
 }
 
-// ModuleRoot returns the nearest directory above dir with a go.mod, or dir itself; ok is
-// false where there is none.
+// ModuleRoot returns the nearest directory with a go.mod, at or above dir. ok is false if
+// there is none.
 func ModuleRoot(dir string) (root string, ok bool) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -284,10 +298,11 @@ func ModuleRoot(dir string) (root string, ok bool) {
 	}
 }
 
-// programName is the name that the go command gives a program: the last element
-// of its path, or the one before where that is a major version.
+// programName returns the name that the go command gives a program: the last element of
+// its import path, or the one before if the last is a major version such as v2.
 func programName(importPath string) string {
 	name := path.Base(importPath)
+	// SplitPathVersion also accepts the suffix of gopkg.in, such as .v3.
 	if prefix, major, ok := module.SplitPathVersion(importPath); ok && major != "" && prefix != "" {
 		name = path.Base(prefix)
 	}

@@ -13,30 +13,33 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// A scratchDir is a directory that is made for one module/path@version. Once it is filled
-// it never changes, so that any number of processes build in it at once; who fills it
-// or removes it holds it alone (package claim). In it are
+// A scratchDir is a directory with the module for one module/path@version. Once it is
+// filled it never changes, so any number of processes can build in it at the same time. A
+// process that fills or removes it holds an exclusive claim (package claim); others share
+// the claim only while they look at it. It contains
 //
-//	mabuild-scratch  which says what the directory is, from the first moment on
-//	src              the module that the go command runs in
-//	complete         what src was filled with, written last
+//	mabuild-scratch  a text that says what the directory is; written first
+//	src              the module in which the go command runs
+//	complete         the module that src was filled with, in JSON; written last
 //
-// That src stands by itself, whatever go.work is above it and whatever the person's
-// settings are, follows from the first of them, not from anything that a run would
-// have to remember.
+// A go.work above src and the user's settings of -mod must not apply to src. The file
+// mabuild-scratch marks it, so that every run can see this without a record elsewhere. A
+// directory without the file complete was not filled to the end and is filled again.
 type scratchDir string
 
-// scratchDirOf is where a package at a version is built.
+// scratchDirOf returns the directory below scratch for a package at a version.
 func scratchDirOf(scratch, pkg, version string, asMain bool) scratchDir {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%v", pkg, version, asMain))
 	return scratchDir(filepath.Join(scratch, hex.EncodeToString(sum[:8])))
 }
 
+// The files of the directory; see scratchDir.
 func (p scratchDir) mark() string   { return filepath.Join(string(p), "mabuild-scratch") }
 func (p scratchDir) src() string    { return filepath.Join(string(p), "src") }
 func (p scratchDir) record() string { return filepath.Join(string(p), "complete") }
 
-// begin empties the place and makes src a module that requires nothing.
+// begin empties the directory and makes src a module without requirements. The mark is
+// written first, so that src is recognised from its first moment on.
 func (p scratchDir) begin() error {
 	if err := os.MkdirAll(string(p), 0o750); err != nil {
 		return err
@@ -53,14 +56,14 @@ func (p scratchDir) begin() error {
 	return os.WriteFile(filepath.Join(p.src(), "go.mod"), []byte(scratchGoMod), 0o600)
 }
 
-// filled reports whether the place is filled. An empty record is of a disk that was
-// full.
+// filled reports whether the directory was filled to its end. A full disk can leave an
+// empty record.
 func (p scratchDir) filled() bool {
 	info, err := os.Stat(p.record())
 	return err == nil && info.Size() > 0
 }
 
-// scratched returns the place whose src dir is.
+// scratched reports whether dir is the src of a scratchDir, and returns that.
 func scratched(dir string) (scratchDir, bool) {
 	abs, err := filepath.Abs(dir)
 	if err != nil || filepath.Base(abs) != "src" {
@@ -71,9 +74,9 @@ func scratched(dir string) (scratchDir, bool) {
 	return p, err == nil
 }
 
-// Use marks the module that dir is as used, if [Go.Find] made it for
-// module/path@version; of any other directory it says nothing. It returns
-// fs.ErrNotExist if somebody has removed the module: it has to be found again.
+// Use marks a module that [Go.Find] made for module/path@version as used, which protects
+// it from pruning. It returns fs.ErrNotExist if the module was removed; the caller then
+// has to find it again. For all other directories it does nothing.
 func Use(ctx context.Context, dir string) error {
 	if filepath.Base(dir) != "src" {
 		return nil

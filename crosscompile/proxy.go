@@ -12,20 +12,21 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// A ModuleError says that modules could not be had: a module proxy, or a
-// repository, did not answer, or not as one does. What it is about may well exist.
+// A ModuleError says that a module could not be fetched: a module proxy or a repository
+// did not answer, or gave an invalid answer. The module may exist.
 type ModuleError struct {
-	Pattern string // what was asked for
-	Reason  string // the go command's words
+	Pattern string // as in the Query
+	Reason  string // the text of the go command
 	Way     string
 }
 
 func (e *ModuleError) Error() string { return fmt.Sprintf("modules of %s: %s", e.Pattern, e.Reason) }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *ModuleError) Hint() string { return e.Way }
 
-// unreachable words a failure to fetch modules in what tc asks.
+// unreachable returns the error for modules that could not be fetched. Its hint has the
+// module proxies without their credentials.
 func (tc *toolchain) unreachable(pattern, reason string) error {
 	way := "check that the module proxies can be reached; GOPROXY is empty"
 	if proxies := tc.lookup("GOPROXY"); proxies != "" {
@@ -34,7 +35,7 @@ func (tc *toolchain) unreachable(pattern, reason string) error {
 	return &ModuleError{Pattern: pattern, Reason: reason, Way: way}
 }
 
-// withoutUsers leaves out of a list of URLs who logs in there.
+// withoutUsers removes user names and passwords from the URLs of a GOPROXY list.
 func withoutUsers(list string) string {
 	for _, one := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == '|' }) {
 		scheme, rest, isURL := strings.Cut(one, "://")
@@ -46,7 +47,7 @@ func withoutUsers(list string) string {
 	return list
 }
 
-// lookup returns what the go command is given for a setting.
+// lookup returns the value of a setting that the go command gets.
 func (tc *toolchain) lookup(name string) string {
 	for _, kv := range tc.env {
 		if value, ok := strings.CutPrefix(kv, name+"="); ok {
@@ -56,15 +57,17 @@ func (tc *toolchain) lookup(name string) string {
 	return ""
 }
 
-// unknown reports whether the module proxies know no such module, or no such
-// version of it: whether they were asked and said so, where a failure says nothing.
-// The go command asks the next proxy of GOPROXY where one answers that it has not
-// got something, and on no other error. So behind the person's proxies is put one
-// that has it, in files: what comes from there the others do not have. What is not
-// asked of a proxy counts as unknown.
+// unknown reports whether the module proxies have answered that they do not have the
+// module or its version. Then it does not exist; any other failure says nothing.
+//
+// Behind a comma in GOPROXY, the go command tries the next proxy only if one answers 404
+// or 410 (go.dev/ref/mod, GOPROXY protocol). So a local proxy that has the module, in
+// files, is put after the user's proxies. If the go command finds the module there, the
+// others do not have it. A module that is not fetched from proxies (GOPRIVATE, direct)
+// counts as unknown.
 func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	proxies := tc.lookup("GOPROXY")
-	for _, end := range []string{"direct", "off"} { // nothing behind them is asked
+	for _, end := range []string{"direct", "off"} { // proxies after these are not used
 		if i := strings.Index(proxies, end); i >= 0 && (i == 0 || proxies[i-1] == ',' || proxies[i-1] == '|') {
 			proxies = proxies[:i]
 		}
@@ -85,6 +88,9 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	if err := s.pretend(dir); err != nil {
 		return false, err
 	}
+	// An empty module cache is used, since a cached module would hide the answers of the
+	// proxies. The checksum database does not know the module of the local proxy, so it
+	// is off; nothing of this run is compiled.
 	env := append(append([]string{}, tc.env...), "GOPROXY="+proxies+",file://"+filepath.ToSlash(dir),
 		"GOMODCACHE="+filepath.Join(dir, "cache"), "GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOWORK=off")
 	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"list", "-m", "--", s.pkg + "@" + s.version}})
@@ -94,14 +100,16 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	return true, err
 }
 
-// pretend makes dir a proxy of one module: the one that is asked for.
+// pretend makes dir a module proxy in files that has only the module s.pkg
+// (go.dev/ref/mod, GOPROXY protocol).
 func (s scratch) pretend(dir string) error {
 	path, err := module.EscapePath(s.pkg)
 	if err != nil {
 		return err
 	}
 	version := semver.Canonical(s.version)
-	if version == "" { // latest, a branch, a commit
+	if version == "" { // latest, a branch or a commit
+		// The version must match the major version in the path of the module.
 		_, major, _ := module.SplitPathVersion(s.pkg)
 		if version = module.PathMajorPrefix(major) + ".0.0"; major == "" {
 			version = "v1.0.0"
@@ -117,7 +125,7 @@ func (s scratch) pretend(dir string) error {
 	} {
 		escaped, err := module.EscapeVersion(name)
 		if err != nil || strings.ContainsAny(name, `/\`) {
-			continue // of a branch with a slash: it is looked for in the list
+			continue // a branch with a slash is found by the list
 		}
 		if err := os.WriteFile(filepath.Join(at, escaped), []byte(text), 0o600); err != nil {
 			return err

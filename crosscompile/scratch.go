@@ -19,14 +19,16 @@ import (
 	"github.com/mabuild/mabuild/internal/outfile"
 )
 
-// scratchGoMod is the go.mod a scratch module begins with. Its go line is the
-// lowest with a pruned module graph: the go command raises it to what the wanted
-// module asks for, so that the program gets the language and the GODEBUG
-// defaults that `go install` would give it.
+// scratchGoMod is the first go.mod of a scratch module. Its go line is the lowest one
+// with a pruned module graph. The go command raises it to that of the required module, so
+// the program gets the language version and the GODEBUG defaults that `go install` would
+// use.
 const scratchGoMod = "module scratch\n\ngo 1.17\n"
 
-// findVersion makes a module that requires pkg at version and finds pkg in it.
-// go.sum is written as the checksum database confirms it.
+// findVersion makes a module that requires pkg at version, and finds pkg in it. The go
+// command writes its go.sum and verifies the checksums with the checksum database. A
+// version such as latest is resolved first; the directory belongs to the resolved
+// version, so that its content never changes.
 func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Package, error) {
 	if err := module.CheckImportPath(pkg); err != nil {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is not an import path", Way: "write module/path@version, for example github.com/prometheus/node_exporter@v1.12.1"}
@@ -53,7 +55,7 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 	return s.find(ctx)
 }
 
-// scratch is a place for one module/path@version, and what it is made by.
+// A scratch is the search for one module/path@version.
 type scratch struct {
 	*Go
 	Query
@@ -61,11 +63,12 @@ type scratch struct {
 	pkg, version string
 }
 
-// downloaded is what `go mod download -json` says of a module.
+// A downloaded is a module in the output of `go mod download -json`.
 type downloaded struct{ Path, Version, GoMod, Dir string }
 
-// pin asks which version a moving one (latest, a branch) stands for at this moment,
-// and downloads that.
+// pin resolves a version that can change (latest, a branch) and downloads the module. It
+// works in a temporary directory, since the directory of the module has the version in
+// its name.
 func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 	if err := os.MkdirAll(s.Scratch, 0o755); err != nil {
 		return nil, err
@@ -74,7 +77,7 @@ func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // the cache is pruned
+	defer os.RemoveAll(dir) //nolint:errcheck // pruning removes it otherwise
 	s.scratchDir = scratchDir(dir)
 	if err := s.begin(); err != nil {
 		return nil, err
@@ -83,8 +86,13 @@ func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 	return s.download(ctx)
 }
 
-// fill makes the place a module that requires the wanted one, or a copy of it, unless
-// that was done before. m is nil where the module is not yet downloaded.
+// fill makes src a module that requires the wanted one, or a copy of the wanted one,
+// unless that was done before. m is nil if the module was not downloaded yet.
+//
+// A look under the shared claim is enough in most cases. Otherwise fill takes the
+// exclusive claim and looks again, since another process may have filled the directory
+// meanwhile. The record is written last and in one step, so a killed process leaves a
+// directory that is not filled.
 func (s scratch) fill(ctx context.Context, m *downloaded) error {
 	release, err := claim.Share(ctx, string(s.scratchDir))
 	if err != nil {
@@ -99,18 +107,20 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 		return err
 	}
 	defer release()
-	if s.filled() { // by who held it meanwhile
+	if s.filled() {
 		return nil
 	}
 	if err := s.begin(); err != nil {
 		return err
 	}
-	defer s.forget(s.src()) // its go.mod is another in the end
+	defer s.forget(s.src())
 	if m == nil {
 		if m, err = s.download(ctx); err != nil {
 			return err
 		}
 	}
+	// A copy becomes the main module with its own go.mod. Otherwise the module is a
+	// requirement, and go.mod lines for the main module would not apply.
 	if s.AsMain {
 		err = replaceTree(s.src(), m.Dir)
 	} else if err = refuseReplace(m.GoMod, s.Pattern); err == nil {
@@ -134,13 +144,16 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 	return f.Rename(s.record(), 0o600)
 }
 
-// download fetches the module that has the package: of those whose path begins
-// it, the longest, as the go command has it.
+// download fetches the module that contains the package. As in the go command, this is
+// the longest prefix of the import path that is a module with this package.
 func (s scratch) download(ctx context.Context) (*downloaded, error) {
 	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
 		return nil, err
 	}
+	// Each prefix costs a request to the module proxy if it is not a module. A module
+	// that does not have the package is skipped: another one with a shorter path may have
+	// it.
 	for prefix := s.pkg; prefix != "."; prefix = path.Dir(prefix) {
 		out, err := runGo(ctx, process{bin: tc.bin, dir: s.src(), env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
 		if ctx.Err() != nil {
@@ -154,20 +167,21 @@ func (s scratch) download(ctx context.Context) (*downloaded, error) {
 			return &m, nil
 		}
 	}
-	if err := s.require(ctx); err != nil { // which says why not
+	if err := s.require(ctx); err != nil { // its error says why
 		return nil, err
 	}
 	return nil, &PackageError{Pattern: s.Pattern, Reason: "does not belong to a module", Way: "write module/path@version"}
 }
 
-// require makes the directory's module require the wanted one.
+// require makes the module in src require the wanted one. It distinguishes a module that
+// does not exist, a [*PackageError], from a failure to fetch it, a [*ModuleError].
 func (s scratch) require(ctx context.Context) error {
 	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
 		return err
 	}
-	// What is required may ask for a newer Go than the one found so far: this
-	// one command may switch.
+	// The required module may need a newer Go than the one that was chosen for src. Only
+	// this command may switch to it: all others run with GOTOOLCHAIN=local.
 	setting := cmp.Or(s.lookup("GOTOOLCHAIN"), "auto")
 	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting)
 	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
@@ -176,6 +190,8 @@ func (s scratch) require(ctx context.Context) error {
 		return err
 	}
 	reason := withoutDownloads(ce.Error())
+	// The text of the error does not tell both cases apart, so the proxies are asked
+	// again.
 	if unknown, err := s.unknown(ctx, tc); err != nil {
 		return err
 	} else if !unknown {
@@ -184,7 +200,7 @@ func (s scratch) require(ctx context.Context) error {
 	return &PackageError{Pattern: s.Pattern, Reason: reason, Way: "check the path, and that this version exists"}
 }
 
-// withoutDownloads leaves out of the go command's words what it downloaded.
+// withoutDownloads removes the lines about downloads from the output of the go command.
 func withoutDownloads(text string) string {
 	var kept []string
 	for line := range strings.Lines(text) {
@@ -195,7 +211,8 @@ func withoutDownloads(text string) string {
 	return strings.TrimSpace(strings.Join(kept, ""))
 }
 
-// find finds the package in the place that was filled.
+// find finds the package in a directory that is filled. Module and version come from the
+// record.
 func (s scratch) find(ctx context.Context) (Package, error) {
 	var m downloaded
 	b, err := os.ReadFile(s.record())
@@ -214,7 +231,9 @@ func (s scratch) find(ctx context.Context) (Package, error) {
 	return found, err
 }
 
-// refuseReplace refuses a module whose go.mod only holds as the main one.
+// refuseReplace returns an error if the go.mod of a module has lines that apply only to
+// the main module. As a requirement the module would be built without them, perhaps with
+// code that its authors never tested.
 func refuseReplace(goMod, pattern string) error {
 	content, err := os.ReadFile(goMod)
 	if err != nil {
@@ -224,7 +243,8 @@ func refuseReplace(goMod, pattern string) error {
 	if err != nil {
 		return err
 	}
-	// ParseLax leaves out what only a main module heeds; Parse has it.
+	// ParseLax leaves out what applies only to a main module. Parse has it, but fails on
+	// lines of newer versions of Go.
 	if full, err := modfile.Parse(goMod, content, nil); err == nil {
 		f = full
 	}
@@ -245,8 +265,8 @@ func refuseReplace(goMod, pattern string) error {
 	}
 }
 
-// replaceTree makes dst a copy of the module at src, which has regular files
-// alone, and lets their owner write to them.
+// replaceTree makes dst a copy of the module at src and makes the copy writable. A module
+// in the module cache has only regular files.
 func replaceTree(dst, src string) error {
 	if err := os.RemoveAll(dst); err != nil {
 		return err

@@ -12,18 +12,18 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A TargetError names a platform that this Go does not build for.
+// A TargetError says that this Go does not support a platform.
 type TargetError struct {
 	Platform ocispec.Platform
-	Version  string // of Go
-	Near     []string
+	Version  string   // of Go, such as go1.26.8
+	Near     []string // the architectures that it supports for the operating system
 }
 
 func (e *TargetError) Error() string {
 	return fmt.Sprintf("%s does not support %s/%s", e.Version, e.Platform.OS, e.Platform.Architecture)
 }
 
-// Hint names what it does build for.
+// Hint lists the architectures for the operating system.
 func (e *TargetError) Hint() string {
 	if len(e.Near) == 0 {
 		return "list the supported platforms with mabuild platforms"
@@ -31,8 +31,8 @@ func (e *TargetError) Hint() string {
 	return fmt.Sprintf("for %s it supports %s", e.Platform.OS, strings.Join(e.Near, ", "))
 }
 
-// Targets returns what dir's Go can build, as platforms with default variants,
-// sorted (`go tool dist list`).
+// Targets returns the platforms that the Go of dir supports, with default variants,
+// sorted (`go tool dist list`). Some of them never run in containers; see [InContainers].
 func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error) {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -51,9 +51,8 @@ func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error
 	return list, nil
 }
 
-// InContainers reports whether images of a platform are run as containers: any
-// Linux, Windows and FreeBSD on the architectures that their images exist for,
-// and WASI.
+// InContainers reports whether containers run on a platform: Linux, WASI, and Windows and
+// FreeBSD on the architectures for which base images exist.
 func InContainers(p ocispec.Platform) bool {
 	p = platform.Normalize(p)
 	switch p.OS {
@@ -67,8 +66,8 @@ func InContainers(p ocispec.Platform) bool {
 	return false
 }
 
-// Check says whether dir's Go can build for all of the platforms. It names every
-// one that it cannot, in one error of [*TargetError] and [*VariantError].
+// Check returns an error if the Go of dir cannot build for all of the platforms. It joins
+// a [*TargetError] or [*VariantError] for each one that is not supported.
 func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform) error {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -92,7 +91,7 @@ func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform) err
 	return errors.Join(errs...)
 }
 
-// near returns the architectures there are for an operating system.
+// near returns the architectures in pairs that an operating system has.
 func near(goos string, pairs []string) []string {
 	var list []string
 	for _, pair := range pairs {
@@ -103,6 +102,8 @@ func near(goos string, pairs []string) []string {
 	return list
 }
 
+// pairs returns the os/architecture pairs that a go command supports. It runs the command
+// once and remembers the result.
 func (g *Go) pairs(ctx context.Context, tc *toolchain) ([]string, error) {
 	return g.dist.Ensure(ctx, tc.bin, func() ([]string, error) {
 		out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})

@@ -19,52 +19,55 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// Go drives the go command. The zero value uses "go" on PATH and this process's
-// environment. It is safe for concurrent use.
+// A Go runs the go command. The zero value uses "go" on PATH and the environment of this
+// process. The exported fields must not be changed after the first call. It is safe for
+// concurrent use.
 //
-// What the command sees of the environment is an allow-list. The user's own
-// settings, from the environment or `go env -w`, are asked for once in each
-// directory; those that say where modules and caches are go on as values, those
-// that would change the output do not.
+// The go command gets an allow-list of the environment. The settings of the user, from
+// the environment or `go env -w`, are read once for each directory with `go env -json`.
+// Those that say where modules and caches are reach the build as values. Those that would
+// change the program do not.
 type Go struct {
 	Command string       // "": go
 	Environ []string     // nil: this process's environment
 	Log     *slog.Logger // nil: silent
 
-	toolchains once.Memo[string, *toolchain] // by directory
-	dist       once.Memo[string, []string]   // by go command
+	toolchains once.Memo[string, *toolchain] // by absolute directory; errors are not remembered
+	dist       once.Memo[string, []string]   // supported platforms, by path of the go command
 }
 
-// A toolchain is what one directory's go.mod, go.work and settings ask for.
+// A toolchain has the go command and the settings for one directory, as its go.mod, its
+// go.work and the settings of the user choose them.
 type toolchain struct {
-	bin     string   // the go command that toolchain lines chose
+	bin     string   // the go command that a toolchain line may have chosen
 	version string   // go1.26.8
-	flags   string   // what is kept of GOFLAGS
-	env     []string // for its children, without the platform
+	flags   string   // the part of GOFLAGS that is kept
+	env     []string // complete but for the platform
 }
 
-// settings are the answers of `go env -json` that reach the build as values.
+// settings are the variables of `go env -json` that a build gets as values.
 var settings = []string{
 	"GOAUTH", "GOCACHE", "GOCACHEPROG", "GOINSECURE", "GOMODCACHE", "GONOPROXY", "GONOSUMDB",
 	"GOPATH", "GOPRIVATE", "GOPROXY", "GOSUMDB", "GOVCS",
 }
 
-// passed are the variables that reach the build as they are: where the person's
-// files and keys are, and the way to the network.
+// passed are the variables of the environment that a build gets unchanged: those that
+// find the files and the keys of the user, and those for the network.
 var passed = []string{
 	"HOME", "PATH", "USER", "LOGNAME", "NETRC", "XDG_CONFIG_HOME", "XDG_CACHE_HOME",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 	"SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "SSH_ASKPASS",
 	"GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_TERMINAL_PROMPT",
-	// What git's credential helpers of the forges' own machines read.
+	// Credential helpers of git read these on CI machines.
 	"GH_TOKEN", "GITHUB_TOKEN", "GITLAB_TOKEN", "CI_JOB_TOKEN",
 	// Windows cannot start a process without these.
 	"SYSTEMROOT", "SystemRoot", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "COMSPEC", "ComSpec", "PATHEXT", "WINDIR",
 }
 
-// ErrNoGo is returned when there is no go command.
+// ErrNoGo is in the chain of an error if there is no go command.
 var ErrNoGo = errors.New("go command not found")
 
+// A noGo is the error of a missing go command; it matches ErrNoGo.
 type noGo struct{ err error }
 
 func (e *noGo) Error() string        { return "go: " + e.err.Error() }
@@ -72,7 +75,7 @@ func (e *noGo) Unwrap() error        { return e.err }
 func (e *noGo) Is(target error) bool { return target == ErrNoGo }
 func (e *noGo) Hint() string         { return "install Go and put it on PATH" }
 
-// toolchain asks once what dir's toolchain is.
+// toolchain returns the toolchain for dir and remembers it.
 func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -81,7 +84,9 @@ func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 	return g.toolchains.Ensure(ctx, dir, func() (*toolchain, error) { return g.ask(ctx, dir) })
 }
 
-// ask runs `go env -json` in dir, with the person's own environment.
+// ask runs `go env -json` in dir with the environment of the user. The go command applies
+// go.mod, go.work, GOTOOLCHAIN and `go env -w`; the values that it prints are then fixed
+// for all later commands, which run with GOENV=off and GOTOOLCHAIN=local.
 func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	command := g.Command
 	if command == "" {
@@ -99,6 +104,8 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 			return nil, err
 		}
 	}
+	// A go.work must not apply to a scratch module, nor one that another user has
+	// created.
 	if alone || foreign {
 		environ = append(slices.Clone(environ), "GOWORK=off")
 	}
@@ -110,13 +117,15 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	if err := json.Unmarshal(out, &env); err != nil {
 		return nil, fmt.Errorf("go env -json: %w", err)
 	}
+	// These settings are fixed for each build: no settings file, no other toolchain,
+	// modules, no FIPS mode and no telemetry.
 	tc := &toolchain{
 		bin:     filepath.Join(env["GOROOT"], "bin", "go"+env["GOEXE"]),
 		version: env["GOVERSION"],
 		env:     []string{"GOENV=off", "GOTOOLCHAIN=local", "GO111MODULE=on", "GOFIPS140=off", "GOTELEMETRY=off"},
 	}
-	// GOEXE is the target's suffix, and the target is the host here unless the
-	// person said otherwise; the file decides.
+	// GOEXE is the suffix for the target, which may not be the host if the user has set
+	// GOOS. So the path counts only if the file exists.
 	if _, err := os.Stat(tc.bin); err != nil {
 		tc.bin = path
 	}
@@ -125,7 +134,8 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 			tc.env = append(tc.env, name+"="+v)
 		}
 	}
-	// A go.work that was found is left to be found, or not, each time.
+	// A go.work above dir is found again by each command. Only off, or a file elsewhere,
+	// has to be passed on.
 	if work := env["GOWORK"]; work == "off" || work != "" && !strings.HasPrefix(dir+string(filepath.Separator), filepath.Dir(work)+string(filepath.Separator)) {
 		tc.env = append(tc.env, "GOWORK="+work)
 	}
@@ -145,12 +155,14 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	return tc, nil
 }
 
-// ofAnother looks for a go.mod and a go.work above dir that another user has put into a
-// directory which all can write to. Such a go.mod, were it the module of dir, is an error
-// ([*intree.OwnerError]); with such a go.work the go command is to use none.
+// ofAnother looks for a go.mod and a go.work above dir that another user has created in a
+// directory that all users can write to, such as /tmp. The go command would take settings
+// and code from them. A go.mod of another user that would be the module of dir is a
+// [*intree.OwnerError]. If work is true, the go.work must not be used.
 func (g *Go) ofAnother(dir string) (work bool, err error) {
-	module := false // was found
+	module := false // whether the nearest go.mod was found
 	for at := dir; ; at = filepath.Dir(at) {
+		// Only the nearest go.mod is the module of dir. A go.work may be further up.
 		if _, serr := os.Lstat(filepath.Join(at, "go.mod")); serr == nil && !module {
 			module = true
 			if err := intree.Owned(filepath.Join(at, "go.mod")); err != nil {
@@ -166,6 +178,7 @@ func (g *Go) ofAnother(dir string) (work bool, err error) {
 	}
 }
 
+// environ returns the environment of the user.
 func (g *Go) environ() []string {
 	if g.Environ != nil {
 		return g.Environ
@@ -173,8 +186,9 @@ func (g *Go) environ() []string {
 	return os.Environ()
 }
 
-// keepFlags keeps of GOFLAGS what says how to build and drops what would change
-// the result or run programs. What mabuild sets itself is dropped unnamed.
+// keepFlags returns the flags in GOFLAGS that say how to build. It drops those that
+// change the program or run other programs, and returns them for a warning, except those
+// that mabuild sets in any case.
 func keepFlags(goflags string) (kept string, dropped []string) {
 	var keep []string
 	for _, flag := range strings.Fields(goflags) {
@@ -190,8 +204,8 @@ func keepFlags(goflags string) (kept string, dropped []string) {
 	return strings.Join(keep, " "), dropped
 }
 
-// standing is flags for a module that requires what it needs as it goes, whatever the
-// person's own modules do.
+// standing returns flags for a scratch module. Its go.mod must be updated as requirements
+// are added, so -mod is always mod, whatever the modules of the user need.
 func standing(flags string) string {
 	kept := slices.DeleteFunc(strings.Fields(flags), func(flag string) bool {
 		name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
@@ -200,24 +214,24 @@ func standing(flags string) string {
 	return strings.Join(append(kept, "-mod=mod"), " ")
 }
 
-// A process is one run of the go command.
+// A process describes one run of the go command.
 type process struct {
 	bin  string
 	dir  string
-	env  []string
+	env  []string // the complete environment; only PWD is added
 	args []string
-	log  io.Writer // standard error as well, nil: kept for the error only
+	log  io.Writer // also gets standard error; nil: only the error has it
 }
 
-// A CommandError is a run of the go command that did not end well.
+// A CommandError says that a go command has failed.
 type CommandError struct {
 	Args   []string
-	Output string // what it wrote to standard error, as it is
+	Output string // its standard error, at most 1 MiB
 	Err    error
-	Way    string // out, "" where none is known
+	Way    string // the hint, "" for none
 }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *CommandError) Hint() string { return e.Way }
 
 func (e *CommandError) Error() string {
@@ -229,34 +243,35 @@ func (e *CommandError) Error() string {
 
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// answered reports whether it was the go command that said no, about a package:
-// it ran to its end, and its settings were known.
+// answered reports whether `go list` ran to its end and rejected the package. Other exit
+// codes mean that it could not read its settings, or was killed.
 func (e *CommandError) answered() bool {
 	var exit *exec.ExitError
 	return e.Args[0] == "list" && errors.As(e.Err, &exit) && exit.ExitCode() == 1
 }
 
-// runGo runs p in a process group of its own, which it kills when ctx ends, and
-// returns its standard output. On Linux the go command ends with this process,
-// however that ends.
+// runGo runs p and returns its standard output. When ctx ends, the whole process group is
+// killed and the error is the cause of ctx. On Linux the go command also ends when this
+// process ends in any way. A failed command is a [*CommandError].
 func runGo(ctx context.Context, p process) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.bin, p.args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
 	dir, err := filepath.Abs(p.dir)
 	if err != nil {
 		return nil, err
 	}
-	// The go command takes the way to its directory from PWD, through links; without
-	// it another go.work than the person's own may stand above.
+	// The go command reads its directory from PWD, which may contain links. Without PWD
+	// it would look for a go.work above the directory that the links lead to.
 	cmd.Dir, cmd.Env = dir, append(slices.Clone(p.env), "PWD="+dir)
 	var out bytes.Buffer
+	// A broken build can print without end. The start of the output has the first errors.
 	complaint := &capped{max: 1 << 20}
 	cmd.Stdout, cmd.Stderr = &out, complaint
 	if p.log != nil {
 		cmd.Stderr = io.MultiWriter(complaint, p.log)
 	}
 	group(cmd)
-	// On Linux the command ends with the thread that started it, which is ours
-	// alone, and waits, until the command has ended.
+	// On Linux the command is killed when the thread that started it ends. So this
+	// goroutine keeps the thread until the command has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err = cmd.Run()
@@ -269,7 +284,7 @@ func runGo(ctx context.Context, p process) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// capped keeps the first max bytes written to it.
+// A capped keeps the first max bytes that are written to it and drops the rest.
 type capped struct {
 	bytes.Buffer
 	max int

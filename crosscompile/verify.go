@@ -14,18 +14,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ErrWrongFormat is in the chain of what [Verify] returns for a file that is no
-// executable of the platform.
+// ErrWrongFormat is in the chain of an error of [Verify] if the file is not an executable
+// for the platform.
 var ErrWrongFormat = errors.New("not an executable of the platform")
 
-// machine is what the header of an ELF file says.
+// A machine is what the header of an ELF file says about its processor.
 type machine struct {
 	elf.Machine
 	elf.Class
 	order binary.ByteOrder
 }
 
-// elfMachines lists the header of each architecture of Go.
+// elfMachines has the header for each architecture of Go that uses ELF.
 var elfMachines = map[string]machine{
 	"386":      {elf.EM_386, elf.ELFCLASS32, binary.LittleEndian},
 	"amd64":    {elf.EM_X86_64, elf.ELFCLASS64, binary.LittleEndian},
@@ -42,15 +42,17 @@ var elfMachines = map[string]machine{
 	"s390x":    {elf.EM_S390, elf.ELFCLASS64, binary.BigEndian},
 }
 
+// peMachines and machoCPUs have the processor for each architecture of Windows and macOS.
 var peMachines = map[string]uint16{
 	"386": pe.IMAGE_FILE_MACHINE_I386, "amd64": pe.IMAGE_FILE_MACHINE_AMD64, "arm64": pe.IMAGE_FILE_MACHINE_ARM64,
 }
 
 var machoCPUs = map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}
 
-// Verify checks that the file is an executable for p: its format against the
-// operating system, machine, class and byte order against the architecture.
-// Anything else is [ErrWrongFormat]. The variant cannot be seen in a file.
+// Verify checks that a file is an executable for p. It compares the format with the
+// operating system, and machine, class and byte order with the architecture. A mismatch
+// is [ErrWrongFormat]. The header does not have the variant, so it is not checked. For
+// plan9 and aix nothing is checked.
 func Verify(file string, p ocispec.Platform) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -63,8 +65,10 @@ func Verify(file string, p ocispec.Platform) error {
 	return nil
 }
 
+// verify is Verify for an open file, without ErrWrongFormat.
 func verify(f io.ReaderAt, p ocispec.Platform) error {
 	switch {
+	// WebAssembly has one format for all operating systems.
 	case p.Architecture == "wasm":
 		return verifyWasm(f)
 	case p.OS == "windows":
@@ -83,7 +87,7 @@ func verify(f io.ReaderAt, p ocispec.Platform) error {
 		if want := machoCPUs[p.Architecture]; x.Cpu != want {
 			return fmt.Errorf("its CPU is %v, but %s requires %v", x.Cpu, p.Architecture, want)
 		}
-	case p.OS == "plan9" || p.OS == "aix": // a.out and XCOFF, which no container runs
+	case p.OS == "plan9" || p.OS == "aix": // a.out and XCOFF; containers run neither
 		return nil
 	default:
 		return verifyELF(f, p.Architecture)
@@ -91,6 +95,7 @@ func verify(f io.ReaderAt, p ocispec.Platform) error {
 	return nil
 }
 
+// verifyELF compares the header of an ELF file with an architecture.
 func verifyELF(f io.ReaderAt, architecture string) error {
 	x, err := elf.NewFile(f)
 	if err != nil {
@@ -106,6 +111,7 @@ func verifyELF(f io.ReaderAt, architecture string) error {
 	return nil
 }
 
+// verifyWasm checks the first bytes of a WebAssembly module. It has no processor.
 func verifyWasm(f io.ReaderAt) error {
 	head := make([]byte, 4)
 	if _, err := f.ReadAt(head, 0); err != nil {

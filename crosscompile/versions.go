@@ -9,11 +9,11 @@ import (
 	"golang.org/x/mod/module"
 )
 
-// Versions lists the versions of the module that has package pkg, in the order of
-// semantic versioning, as `go list -m -versions` run in dir knows them, and the one
-// that @latest stands for: a release where there is one, else a pre-release, else the
-// latest commit's. A module that retracts a version does not list it. The error is a
-// [*PackageError] where there is no such module.
+// Versions lists the versions of the module that contains package pkg, in the order of
+// semantic versioning, as `go list -m -versions` in dir prints them. latest is the
+// version for @latest: the highest release if there is one, else the highest pre-release,
+// else the latest commit. Retracted versions are left out. An unknown module is a
+// [*PackageError].
 func (g *Go) Versions(ctx context.Context, dir, pkg string) (latest string, all []string, err error) {
 	if err := module.CheckImportPath(pkg); err != nil {
 		return "", nil, &PackageError{Pattern: pkg, Reason: "is not an import path", Way: "write module/path@latest, for example github.com/prometheus/node_exporter@latest"}

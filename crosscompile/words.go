@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// The go command says what is wrong in words alone. A table knows those that it says
-// often, and the way out of each; the test runs Go for every row.
-
-// goWays are ways out, by what the go command says. The first that matches holds.
+// goWays has hints for frequent errors of the go command, which has no error codes. The
+// first pattern that matches the output applies. The patterns may stop matching with a
+// new version of Go; then the hint is missing and nothing else changes.
 var goWays = []struct{ says, way string }{
 	{`go\.mod requires go >= |requires go >= .* \(running go |in go\.work file requires go >= `, "install this Go version, or let Go fetch it with GOTOOLCHAIN=auto; to update go.work, run go work use"},
 	{`inconsistent vendoring`, "update the vendor directory with go mod vendor, or go work vendor in a workspace"},
@@ -26,9 +25,10 @@ var goWays = []struct{ says, way string }{
 	{`go\.mod file not found|cannot find main module|outside available modules|outside main module`, "run mabuild in a module, or name module/path@version"},
 }
 
+// wayTidy is a hint that callers also compare with.
 const wayTidy = "run go mod tidy"
 
-// wayOf returns the way out of what the go command says, "" where it is not known.
+// wayOf returns the hint for an output of the go command, "" if there is none.
 func wayOf(words string) string {
 	for _, one := range goWays {
 		if regexp.MustCompile(one.says).MatchString(words) {
@@ -38,11 +38,12 @@ func wayOf(words string) string {
 	return ""
 }
 
-// linkUsage begins the list of all flags that the linker and the compiler print after an
-// argument that they do not understand.
+// linkUsage matches the start of the list of flags that linker, compiler and assembler
+// print after a flag that they do not know.
 var linkUsage = regexp.MustCompile(`(?m)^usage: (link|compile|asm) \[options\]`)
 
-// withoutUsage leaves out the list of all flags.
+// withoutUsage removes the list of flags from an error. If only the list was printed, it
+// names the cause instead.
 func withoutUsage(words string) string {
 	at := linkUsage.FindStringSubmatchIndex(words)
 	if at == nil {
@@ -57,14 +58,15 @@ func withoutUsage(words string) string {
 	return tool + ": its flags have one argument too many"
 }
 
+// The output of Go and the source lines that show that a package needs cgo.
 var (
 	excluded  = regexp.MustCompile(`build constraints exclude all Go files in (\S+)`)
 	undefined = regexp.MustCompile(`(?m)^(\S+\.go):\d+:\d+: undefined: `)
 	importsC  = regexp.MustCompile(`(?m)^\s*(import\s+)?"C"\s*$`)
 )
 
-// needsCgo reports whether a build in dir failed for want of cgo: a package that it names
-// imports "C", so that Go leaves those files out.
+// needsCgo reports whether a build in dir has failed because cgo is off: a package that
+// the output names imports "C", so the go command ignored its files.
 func needsCgo(dir, words string) bool {
 	var dirs []string
 	for _, m := range excluded.FindAllStringSubmatch(words, -1) {
@@ -90,5 +92,5 @@ func needsCgo(dir, words string) bool {
 	return false
 }
 
-// wayOfCgo is the way out where needsCgo.
+// wayOfCgo is the hint if needsCgo is true.
 const wayOfCgo = `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`

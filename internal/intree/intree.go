@@ -1,10 +1,13 @@
-// Package intree opens what lies in a directory tree, and nothing outside it.
+// Package intree opens files in a directory tree and nothing outside it.
 //
-// The tree is one that a stranger may have written: a checkout of a pull request. Its
-// files name paths, and links in it lead anywhere. A [Tree] follows both and returns
-// what they lead to only if that lies in the tree, is not git's own directory, and is
-// not below /proc, /sys or /dev. Whatever changes meanwhile, nothing outside the tree
-// is opened ([os.Root]).
+// The tree may be untrusted, such as the checkout of a pull request: its files contain
+// paths, and its links may lead anywhere. A [Tree] follows both, and opens what they lead
+// to only if that is inside the tree, is not in git's own directory, and is not below
+// /proc, /sys or /dev. Files are opened relative to an [os.Root], so nothing outside the
+// tree is opened even if the tree changes at the same time.
+//
+// [Owned], and the functions that use it, check whether another user may have created a
+// file, as is possible in a shared directory.
 package intree
 
 import (
@@ -18,28 +21,28 @@ import (
 	"syscall"
 )
 
+// The errors for paths that a Tree does not open. They are inside a [*fs.PathError].
 var (
-	// ErrOutside is returned for a path that leads out of the tree.
+	// ErrOutside is returned for a path that leads outside the tree.
 	ErrOutside = errors.New("is outside the source tree")
-	// ErrGit is returned for a path in git's own directory, which may hold credentials
-	// and which git never takes from a repository.
+	// ErrGit is returned for a path in git's own directory. It may hold credentials, and
+	// git never checks out a file of that name.
 	ErrGit = errors.New("is inside .git")
-	// ErrIrregular is returned for what is opened and is neither a regular file nor a
-	// directory.
+	// ErrIrregular is returned if a path leads to neither a regular file nor a directory.
 	ErrIrregular = errors.New("is not a regular file")
 )
 
-// maxLinks is how many links a path may lead through, as on Linux.
+// maxLinks is the maximum number of links in one path, as on Linux.
 const maxLinks = 40
 
 // A Tree is a directory with all below it. It is safe for concurrent use.
 type Tree struct {
 	root *os.Root
-	dir  string // without links
+	dir  string // absolute, without links
 }
 
-// New returns the tree at dir. Links on the way to dir are followed: dir is what the
-// caller chose. [Tree.Close] closes it.
+// New opens the tree at dir. It follows links in the path of dir, since the caller has
+// chosen dir. The caller closes the tree with [Tree.Close].
 func New(dir string) (*Tree, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
@@ -58,17 +61,19 @@ func New(dir string) (*Tree, error) {
 	return &Tree{root: root, dir: dir}, nil
 }
 
-// Dir returns the tree's directory, absolute and without links.
+// Dir returns the directory of the tree, absolute and without links.
 func (t *Tree) Dir() string { return t.dir }
 
-// Close closes the tree. What was opened stays open.
+// Close closes the tree. Files that were opened from it stay open.
 func (t *Tree) Close() error { return t.root.Close() }
 
-// Resolve returns where a path leads, relative to the tree, "." for the tree itself.
-// The path is absolute, or relative to the working directory, and is cleaned first
-// ([filepath.Clean]): a caller that opens it by itself cleans it, too. Its last elements
-// need not exist. The result has no links, unless the tree changes meanwhile. Errors are
-// a [*fs.PathError] with [ErrOutside] or [ErrGit] in it, or what the system said.
+// Resolve returns the path that a path leads to, relative to the tree, "." for the tree
+// itself. The result has no links, unless the tree changes meanwhile.
+//
+// The path is absolute, or relative to the working directory. It is cleaned first
+// ([filepath.Clean]), so a caller that opens it by other means must clean it too. Its
+// last elements need not exist. Errors are a [*fs.PathError] that contains [ErrOutside],
+// [ErrGit] or an error of the operating system.
 func (t *Tree) Resolve(path string) (string, error) {
 	fail := func(err error) (string, error) {
 		return "", &fs.PathError{Op: "open", Path: path, Err: bare(err)}
@@ -79,7 +84,7 @@ func (t *Tree) Resolve(path string) (string, error) {
 	}
 	rest, ok := t.below(abs)
 	if !ok {
-		// The way to the tree may have links of its own, which the tree's path has not.
+		// The path to the tree may contain links, which t.dir does not.
 		if rest, ok = t.reached(abs); !ok {
 			return fail(ErrOutside)
 		}
@@ -91,14 +96,14 @@ func (t *Tree) Resolve(path string) (string, error) {
 	return rel, nil
 }
 
-// below returns an absolute path relative to the tree.
+// below returns an absolute path relative to the tree, and whether it is inside.
 func (t *Tree) below(abs string) (string, bool) {
 	rel, err := filepath.Rel(t.dir, abs)
 	return rel, err == nil && filepath.IsLocal(rel)
 }
 
-// reached finds the part of an absolute path that leads to the tree's directory, and
-// returns the rest.
+// reached finds the prefix of an absolute path that is the directory of the tree, and
+// returns the rest. It compares files and not names, so the prefix may have links.
 func (t *Tree) reached(abs string) (string, bool) {
 	here, err := t.root.Stat(".")
 	if err != nil {
@@ -115,7 +120,9 @@ func (t *Tree) reached(abs string) (string, bool) {
 	}
 }
 
-// follow walks a path below the tree, element by element, through its links.
+// follow walks a path below the tree, element by element, and follows its links. A link
+// to an absolute path counts only if it begins with the path of the tree. Elements of a
+// path that does not exist are checked by name alone.
 func (t *Tree) follow(path string) (string, error) {
 	rest := elements(path)
 	at, links := ".", 0
@@ -133,7 +140,7 @@ func (t *Tree) follow(path string) (string, error) {
 			continue
 		}
 		next := filepath.Join(at, part)
-		if strings.EqualFold(part, ".git") { // as git compares it
+		if strings.EqualFold(part, ".git") { // git compares it in this way too
 			return "", ErrGit
 		}
 		if kernels(filepath.Join(t.dir, next)) {
@@ -169,12 +176,14 @@ func (t *Tree) follow(path string) (string, error) {
 	return at, nil
 }
 
+// elements returns the elements of a path that are not empty.
 func elements(path string) []string {
 	return slices.DeleteFunc(strings.Split(filepath.ToSlash(path), "/"), func(s string) bool { return s == "" })
 }
 
-// kernels reports whether an absolute path is of a file system that shows the machine
-// and its processes.
+// kernels reports whether an absolute path is in a file system in which the kernel shows
+// the machine and its processes. Links in it can lead to any open file, and environments
+// of processes hold credentials.
 func kernels(path string) bool {
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
 		if path == dir || strings.HasPrefix(path, dir+"/") {
@@ -184,14 +193,16 @@ func kernels(path string) bool {
 	return false
 }
 
-// Open opens the regular file or the directory that a path leads to. A pipe or a device
-// is [ErrIrregular], and is not waited for.
+// Open opens the regular file or the directory that a path leads to. Anything else, such
+// as a pipe or a device, is [ErrIrregular], and Open does not block on it. The type is
+// checked before and after the open: opening some devices has an effect, and the file may
+// be replaced in between. The caller closes the file.
 func (t *Tree) Open(path string) (*os.File, error) {
 	rel, err := t.Resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := t.root.Lstat(rel) // before the open: a pipe would block it
+	info, err := t.root.Lstat(rel)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		err = ErrIrregular
 	}
@@ -211,7 +222,7 @@ func (t *Tree) Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// bare leaves out operation and path, which the caller says.
+// bare returns the cause of a PathError. The caller adds the path as the user wrote it.
 func bare(err error) error {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		return pe.Err
@@ -219,10 +230,10 @@ func bare(err error) error {
 	return err
 }
 
-// Root returns where the tree that a file in dir belongs to begins: the nearest
-// directory at or above dir that has .git or, if there is none, the nearest that has
-// go.mod, else dir itself. A mark that [Owned] refuses does not count: it is another
-// user's.
+// Root returns the directory of the source tree that dir belongs to: the nearest
+// directory at or above dir with .git, else the nearest with go.mod, else dir itself. A
+// .git or go.mod that [Owned] rejects does not count, since another user may have created
+// it.
 func Root(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -236,8 +247,8 @@ func Root(dir string) (string, error) {
 	return abs, nil
 }
 
-// Nearest returns the nearest directory at or above dir that has .git or go.mod, or
-// dir itself. Marks count as for [Root].
+// Nearest returns the nearest directory at or above dir with .git or go.mod, or dir
+// itself. It ignores the same files as [Root].
 func Nearest(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -247,7 +258,8 @@ func Nearest(dir string) (string, error) {
 	return at, nil
 }
 
-// Marked reports whether a directory has .git or go.mod, as marks count for [Root].
+// Marked reports whether a directory has .git or go.mod. It ignores the same files as
+// [Root].
 func Marked(dir string) (bool, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil || dir == "" {
@@ -256,8 +268,8 @@ func Marked(dir string) (bool, error) {
 	return marked(abs, ".git") || marked(abs, "go.mod"), nil
 }
 
-// nearest returns the nearest directory at or above abs that has one of the marks, or
-// abs where there is none.
+// nearest returns the nearest directory at or above abs that has one of the marks.
+// Without one it returns abs and false.
 func nearest(abs string, marks ...string) (dir string, ok bool) {
 	for up := abs; ; up = filepath.Dir(up) {
 		if slices.ContainsFunc(marks, func(mark string) bool { return marked(up, mark) }) {
@@ -269,13 +281,14 @@ func nearest(abs string, marks ...string) (dir string, ok bool) {
 	}
 }
 
+// marked reports whether dir has a file or directory of this name that counts.
 func marked(dir, mark string) bool {
 	path := filepath.Join(dir, mark)
 	_, err := os.Lstat(path)
 	return err == nil && Owned(path) == nil
 }
 
-// An OwnerError says that something belongs to another user, in a directory that
+// An OwnerError says that a file belongs to another user and is in a directory that
 // others can write to.
 type OwnerError struct{ Path string }
 
@@ -283,15 +296,15 @@ func (e *OwnerError) Error() string {
 	return fmt.Sprintf("%s belongs to another user, in a directory that others can write to", e.Path)
 }
 
-// Hint returns the way out.
+// Hint returns what the user can do.
 func (e *OwnerError) Hint() string {
 	return "work in your own directory, change the owner of the file, or name a configuration file with --config FILE"
 }
 
-// Owned refuses what another user may have put at path: in a directory that others can
-// write to, path must belong to this process's user or to root, or to the directory's
-// owner if only its group can write to it. Links are not followed. What is not there is
-// not refused.
+// Owned returns an [*OwnerError] if another user may have created the file at path. In a
+// directory that others can write to, the file must belong to the user of this process or
+// to root. If only the group can write to the directory, it may also belong to the owner
+// of the directory. Links are not followed. A missing file is no error.
 func Owned(path string) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {

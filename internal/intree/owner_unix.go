@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// nonblocking keeps an open of a pipe from waiting for its writer.
+// nonblocking makes the open of a pipe return at once instead of waiting for a writer.
 const nonblocking = syscall.O_NONBLOCK
 
-// self is this process's user.
+// self returns the user of this process.
 var self = os.Geteuid
 
-// foreign reports whether a file may be another user's doing.
+// foreign reports whether another user may have created a file in dir; see Owned.
 func foreign(file, dir fs.FileInfo) bool {
 	const group, others = 0o020, 0o002
 	if dir.Mode().Perm()&(group|others) == 0 {
@@ -28,6 +28,7 @@ func foreign(file, dir fs.FileInfo) bool {
 	return dir.Mode().Perm()&others != 0 || !ok || owner != above
 }
 
+// ownerOf returns the user ID of the owner of a file.
 func ownerOf(info fs.FileInfo) (uid int, ok bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -36,7 +37,7 @@ func ownerOf(info fs.FileInfo) (uid int, ok bool) {
 	return int(stat.Uid), true
 }
 
-// Mine reports whether a file belongs to this process's user.
+// Mine reports whether a file belongs to the user of this process.
 func Mine(info fs.FileInfo) bool {
 	uid, ok := ownerOf(info)
 	return ok && uid == self()

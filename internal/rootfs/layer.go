@@ -12,8 +12,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A LayerError says what is wrong with the content of a layer: it is no tar archive,
-// it cannot be uncompressed, or it exceeds a bound of its base.
+// A LayerError says that the content of a layer is invalid: it is not a tar archive, it
+// cannot be uncompressed, or the base exceeds a limit.
 type LayerError struct {
 	Layer v1.Hash
 	Err   error
@@ -22,10 +22,13 @@ type LayerError struct {
 func (e *LayerError) Error() string { return fmt.Sprintf("layer %s: %v", e.Layer, e.Err) }
 func (e *LayerError) Unwrap() error { return e.Err }
 
-// Add makes the changes of the next layer and reads it to its end, so that its
-// digest is checked where l does so. It gives each change to record, unless that is
-// nil. What is wrong with the layer is a [*LayerError], after which the tree is of no
-// use; what the layer's reader returns is wrapped with the layer's digest.
+// Add applies the next layer, the one above those that were added before. It reads the
+// layer to its end, so that a reader that verifies the digest has compared it. It calls
+// record with each change, unless record is nil.
+//
+// An invalid layer is a [*LayerError]. An error of the layer's own reader, such as a
+// failed download, is wrapped with the digest of the layer instead. After any error the
+// tree must not be used. Add does not retry.
 func (t *Tree) Add(l v1.Layer, record func(Change)) error {
 	digest, err := l.Digest()
 	if err != nil {
@@ -43,12 +46,16 @@ func (t *Tree) Add(l v1.Layer, record func(Change)) error {
 	switch {
 	case err == nil:
 		return nil
+	// The reader has failed, and not because of the limit: the layer itself may be valid.
 	case in.err != nil && !errors.Is(in.err, ErrRead):
 		return fmt.Errorf("layer %s: %w", digest, in.err)
 	}
 	return &LayerError{digest, err}
 }
 
+// addFrom applies the entries of a layer. It closes c. Both the compressed and the
+// uncompressed bytes are counted, since either can be huge for a small count of the
+// other.
 func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error) {
 	r, err := Uncompress(struct {
 		io.Reader
@@ -72,7 +79,9 @@ func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error
 		if err != nil {
 			return err
 		}
-		// Large headers become garbage faster than a busy machine collects it.
+		// An archive can consist of headers of 1 MiB each. They become garbage faster
+		// than a busy machine collects it, so the collector runs after each maxGarbage
+		// bytes of them.
 		if large += headerSize(h); large > maxGarbage {
 			runtime.GC()
 			large = 0
@@ -91,15 +100,15 @@ func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error
 			record(*c)
 		}
 	}
-	_, err = io.Copy(io.Discard, content) // what follows the archive's end
+	_, err = io.Copy(io.Discard, content) // the rest after the end of the archive
 	return err
 }
 
-// maxGarbage is after how many bytes of headers the garbage that they leave is collected.
-// Those of an ordinary base are far below.
+// maxGarbage is the number of bytes in large headers after which garbage is collected. An
+// ordinary base stays far below it.
 const maxGarbage = 4 << 20
 
-// headerSize is about what a header takes beyond the usual.
+// headerSize returns the size in bytes of a header that is larger than usual, else 0.
 func headerSize(h *tar.Header) int {
 	size := len(h.Name) + len(h.Linkname)
 	for key, value := range h.PAXRecords {
@@ -112,7 +121,10 @@ func headerSize(h *tar.Header) int {
 	return size
 }
 
-// change reads an entry; nil is one that changes nothing.
+// change returns the change that an entry of a layer makes, or nil if it makes none
+// (image-spec, layer.md, Representing Changes). A file with the prefix .wh. is a
+// whiteout. The content of a wanted file is read here, since the archive can be read only
+// once. What an older version of the file costs is given back first.
 func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
 	if len(h.Name) > MaxPath || len(h.Linkname) > MaxPath {
 		return nil, ErrPath
@@ -139,10 +151,10 @@ func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
 	if !t.wants(*c) {
 		return c, nil
 	}
-	if isSparse(h) { // reading it is not bounded by what the layer has
+	if isSparse(h) { // its size is not limited by the size of the layer
 		return nil, fmt.Errorf("%q is a sparse file", name)
 	}
-	if at, ok := t.find(name); ok { // what is there is replaced
+	if at, ok := t.find(name); ok {
 		t.drop(at)
 	}
 	var err error
@@ -150,7 +162,8 @@ func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
 	return c, err
 }
 
-// isSparse reports whether a file may have more bytes than its archive has of it.
+// isSparse reports whether a file may be larger than its data in the archive. GNU's older
+// sparse format is another type flag, whose files are never wanted.
 func isSparse(h *tar.Header) bool {
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
@@ -160,8 +173,9 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-// Replay makes the changes of the next layer as they were recorded, until next
-// returns io.EOF. The bounds are those of [Tree.Add].
+// Replay applies the next layer from changes that record got in [Tree.Add], until next
+// returns io.EOF. The limits are those of Add: the changes may come from a damaged file.
+// If next fails, its error is returned as it is, and the tree must not be used.
 func (t *Tree) Replay(layer v1.Hash, next func() (Change, error)) error {
 	if err := t.begin(); err != nil {
 		return &LayerError{layer, err}
@@ -180,13 +194,16 @@ func (t *Tree) Replay(layer v1.Hash, next func() (Change, error)) error {
 	}
 }
 
-// bounded reads until a total is MaxRead, and remembers why it failed.
+// A bounded is a reader that fails when its total, which several readers share, exceeds
+// MaxRead. It keeps its error, so that Add can tell a failed reader from an invalid
+// layer.
 type bounded struct {
 	r     io.Reader
 	total *int64
 	err   error
 }
 
+// Read counts the bytes and fails once the total is too large.
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	if *b.total += int64(n); *b.total > MaxRead {

@@ -1,6 +1,12 @@
-// Package rootfs reads the layers of a base image into the file system that they
-// make together. The layers are untrusted: a [Tree] has one budget over all of
-// them, and its work is linear in the bytes read.
+// Package rootfs applies the layers of a base image in their order, and makes one file
+// tree of them (image-spec, layer.md).
+//
+// The layers are untrusted. A [Tree] has one memory budget over all of them, and its work
+// is linear in the bytes read. It never writes to disk. It keeps names, modes, owners and
+// links, and the content of only those files that the caller asks for.
+//
+// It does not verify the digest of a layer; the reader of the layer does that. The order
+// of the layers is the caller's.
 package rootfs
 
 import (
@@ -16,32 +22,35 @@ import (
 	"strings"
 )
 
-// The bounds of one base, over all its layers.
+// The limits for one base image, over all its layers.
 const (
-	// Budget is how many bytes may be kept of a base: names, link targets and what
-	// [Tree.Content] returns. A name costs its length, an eighth of it and [NodeCost],
-	// so 590,000 files with names of 15 bytes fit, or 410,000 with names of 60.
+	// Budget is the number of bytes that may be kept of a base: names, link targets and
+	// what [Tree.Content] returns. A name costs its length, an eighth of that and
+	// [NodeCost], so 590,000 files with names of 15 bytes fit, or 410,000 with names of
+	// 60.
 	Budget = 64 << 20
 
-	// NodeCost is what a name costs beside its bytes: the node, and its place in the
-	// hash table.
+	// NodeCost is the cost of a name in addition to its bytes: its node and its slot in
+	// the hash table.
 	NodeCost = 96
 
-	// ContentCost is what the content of a file costs beside what [Tree.Content] says.
+	// ContentCost is the cost of a file's content in addition to what [Tree.Content]
+	// reports.
 	ContentCost = 96
 
-	// MaxPath is the length of a path or a link target, in bytes; PATH_MAX of Linux.
+	// MaxPath is the maximum length of a path or a link target in bytes, PATH_MAX of
+	// Linux.
 	MaxPath = 4096
 
-	// MaxRead is how many bytes of the layers are read, compressed and uncompressed
-	// each.
+	// MaxRead is the maximum number of bytes read from the layers: compressed bytes and
+	// uncompressed bytes each.
 	MaxRead = 32 << 30
 
 	maxLayers = 1<<16 - 1
-	maxLinks  = 40 // that a path may lead through, as on Linux
+	maxLinks  = 40 // in one path, as on Linux
 )
 
-// What a base has too much of. They are in the chain of a [*LayerError].
+// The errors for a base that exceeds a limit. They are in the chain of a [*LayerError].
 var (
 	ErrBudget = fmt.Errorf("the names, links and databases of the base image need more than %d MiB", Budget>>20)
 	ErrPath   = fmt.Errorf("a path or link target of more than %d bytes", MaxPath)
@@ -49,51 +58,62 @@ var (
 	errLayers = fmt.Errorf("the base image has more than %d layers", maxLayers)
 )
 
-// A Change is what one entry of a layer does: it adds a file, directory or link, or
-// hides what lower layers have.
+// A Change is what one entry of a layer does: it adds a file, directory or link, or hides
+// files of lower layers. It has only exported fields, so that it can be stored.
 type Change struct {
-	Path     string // relative to the root, as path.Clean writes it
+	Path     string // relative to the root, clean as by path.Clean
 	Hide     Hide
-	Kind     byte // of archive/tar
+	Kind     byte // a type flag of archive/tar
 	Mode     int64
 	UID, GID int
-	Link     string // a link's target
-	Content  any    // what [Tree.Content] returned
+	Link     string // the target of a link
+	Content  any    // the result of [Tree.Content], nil for most files
 	Cost     int64  // of Content, in bytes
 }
 
-// Hide says what a whiteout hides of the layers below its own (image-spec, layer.md).
+// Hide says which files of lower layers a whiteout hides (image-spec, layer.md,
+// Whiteouts). It never hides files of the layer that has it, wherever it stands in the
+// archive.
 type Hide byte
 
 // The kinds of whiteouts.
 const (
 	HideNothing Hide = iota // the change adds something
-	HidePath                // the path, and what is below it
-	HideBelow               // what is below the path: the directory is opaque
+	HidePath                // the path and all below it
+	HideBelow               // all below the path, which is an opaque directory
 )
 
-// A Tree is the file system of a base. The zero value is empty and keeps the content
-// of no file.
+// A Tree is the file tree of a base image. The zero value is empty and keeps the content
+// of no file. The exported fields must be set before the first layer is added.
+//
+// It is not safe for concurrent use while layers are added. Afterwards Lookup and Resolve
+// still count their steps, so they need a lock as well.
+//
+// Nodes are never removed. A node has the number of the last layer that has its path, and
+// the number of the last layer that hides what is below it. A path exists if its layer is
+// not lower than any layer that hides it from above. So a whiteout of a large directory
+// is one assignment, however many files are below it.
 type Tree struct {
-	// Wants reports whether the content of a regular file is read; nil: of none.
+	// Wants reports whether the content of a regular file is read. With nil none is read.
 	Wants func(name string) bool
 
-	// Content reads such a file and returns what is kept of it, and its cost in
-	// bytes. It returns [ErrBudget] rather than keep more than room bytes.
+	// Content reads a wanted file. It returns what is kept of it and the cost of that in
+	// bytes. If it would keep more than room bytes, it returns [ErrBudget] instead. r is
+	// valid during the call only.
 	Content func(name string, r io.Reader, room int64) (kept any, cost int64, err error)
 
-	// OnlyWanted has the tree keep those files alone, and the directories above them
-	// without their modes and owners.
+	// OnlyWanted limits the tree to the wanted files and the directories above them,
+	// which then have no mode and no owner.
 	OnlyWanted bool
 
-	nodes    [][]node // in chunks, so that none moves as the tree grows; 0 is the root
+	nodes    [][]node // in chunks, so that pointers to nodes stay valid; 0 is the root
 	count    uint32   // of nodes
-	table    []uint32 // nodes by hash of parent and name, open addressing; 0: free
+	table    []uint32 // nodes by parent and name, open addressing; 0 is a free slot
 	seed     maphash.Seed
-	contents map[uint32]content // of the nodes that have some
-	layer    uint16             // whose changes are made, from 1
-	used     int64              // of Budget
-	steps    int64              // path elements, table slots and nodes that were looked at
+	contents map[uint32]content // by node
+	layer    uint16             // the number of the layer that is applied, from 1
+	used     int64              // bytes of Budget
+	steps    int64              // path elements, slots and nodes that were visited
 	read     int64              // uncompressed bytes
 	fetched  int64              // compressed bytes
 }
@@ -103,24 +123,25 @@ type node struct {
 	name, link string
 	uid, gid   int
 	parent     uint32
-	layer      uint16 // the last one that has it; 0: none, there are only nodes below it
-	below      uint16 // what is below is hidden unless this layer or a later one has it
+	layer      uint16 // the last layer that has the path; 0: none has it itself
+	below      uint16 // paths below are hidden unless this or a later layer has them
 	mode       uint16
 	kind       byte
 }
 
-// content is what is kept of a file, and what that costs.
+// A content is what is kept of a file, and its cost in bytes.
 type content struct {
 	value any
 	cost  int64
 }
 
-// chunk is the number of nodes that are allocated at once.
+// chunk is the number of nodes that are allocated together.
 const chunk = 1 << 12
 
+// at returns a node by its number. The pointer stays valid while the tree grows.
 func (t *Tree) at(i uint32) *node { return &t.nodes[i/chunk][i%chunk] }
 
-// begin begins the next layer.
+// begin starts the next layer. The first call makes the root.
 func (t *Tree) begin() error {
 	if t.layer == maxLayers {
 		return errLayers
@@ -133,7 +154,7 @@ func (t *Tree) begin() error {
 	return nil
 }
 
-// append adds a node behind the others.
+// append adds a node after the others and returns its number.
 func (t *Tree) append(n node) uint32 {
 	if t.count%chunk == 0 {
 		t.nodes = append(t.nodes, make([]node, 0, chunk))
@@ -144,7 +165,8 @@ func (t *Tree) append(n node) uint32 {
 	return t.count - 1
 }
 
-// hash is seeded, so that nobody can choose names that share a slot.
+// hash returns the hash of a name in a directory. The seed is random, so an image cannot
+// be made to have names that share a slot.
 func (t *Tree) hash(parent uint32, name string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(t.seed)
@@ -155,7 +177,8 @@ func (t *Tree) hash(parent uint32, name string) uint64 {
 	return h.Sum64()
 }
 
-// slot returns the place of a name in the table, free or taken by it.
+// slot returns the slot of a name in the table: the one that has it, or a free one. The
+// table always has a free slot, so the search ends.
 func (t *Tree) slot(parent uint32, name string) *uint32 {
 	mask := len(t.table) - 1
 	for i := int(t.hash(parent, name)) & mask; ; i = (i + 1) & mask { //nolint:gosec // any bits do
@@ -167,13 +190,13 @@ func (t *Tree) slot(parent uint32, name string) *uint32 {
 	}
 }
 
-// child returns the node of a name in a directory, whether hidden or not.
+// child returns the node of a name in a directory, also if it is hidden.
 func (t *Tree) child(parent uint32, name string) (uint32, bool) {
 	at := *t.slot(parent, name)
 	return at, at != 0
 }
 
-// grow makes the table twice as large.
+// grow doubles the table and inserts all nodes again.
 func (t *Tree) grow() {
 	t.table = make([]uint32, 2*len(t.table))
 	for i := uint32(1); i < t.count; i++ {
@@ -182,7 +205,8 @@ func (t *Tree) grow() {
 	}
 }
 
-// add returns the node of a name in a directory and makes it if need be.
+// add returns the node of a name in a directory, and makes it if it does not exist. The
+// cost is charged before memory is allocated.
 func (t *Tree) add(parent uint32, name string) (uint32, error) {
 	at := t.slot(parent, name)
 	if *at != 0 {
@@ -195,15 +219,16 @@ func (t *Tree) add(parent uint32, name string) (uint32, error) {
 		t.grow()
 		at = t.slot(parent, name)
 	}
-	// The clone lets go of the rest of the path.
+	// The clone does not keep the memory of the rest of the path.
 	*at = t.append(node{name: strings.Clone(name), parent: parent})
 	return *at, nil
 }
 
-// textCost is what the allocator takes for a text: it rounds up by an eighth at most.
+// textCost returns the memory that the allocator uses for s. It rounds up by an eighth at
+// most.
 func textCost(s string) int64 { return int64(len(s) + len(s)/8) }
 
-// charge takes n bytes of the budget.
+// charge takes n bytes of the budget, or fails and takes nothing.
 func (t *Tree) charge(n int64) error {
 	if n > Budget-t.used {
 		return ErrBudget
@@ -212,7 +237,7 @@ func (t *Tree) charge(n int64) error {
 	return nil
 }
 
-// find returns the node of a path, whether hidden or not.
+// find returns the node of a path, also if it is hidden.
 func (t *Tree) find(name string) (at uint32, ok bool) {
 	if t.count == 0 {
 		return 0, false
@@ -226,7 +251,7 @@ func (t *Tree) find(name string) (at uint32, ok bool) {
 	return at, true
 }
 
-// elements gives the names along a path; none of the root's, which is "".
+// elements returns the names along a path. The root, "", has none.
 func elements(name string) iter.Seq[string] {
 	if name == "" {
 		return func(func(string) bool) {}
@@ -234,7 +259,8 @@ func elements(name string) iter.Seq[string] {
 	return strings.SplitSeq(name, "/")
 }
 
-// apply makes one change of the present layer.
+// apply makes one change of the current layer. Directories above a new path get nodes,
+// but they do not exist (layer 0) until some layer has an entry for them.
 func (t *Tree) apply(c Change) error {
 	switch {
 	case len(c.Path) > MaxPath || len(c.Link) > MaxPath:
@@ -279,12 +305,13 @@ func (t *Tree) apply(c Change) error {
 	return nil
 }
 
-// wants reports whether c adds a file whose content is read.
+// wants reports whether c adds a regular file whose content is read.
 func (t *Tree) wants(c Change) bool {
 	return t.Wants != nil && c.Hide == HideNothing && c.Kind == tar.TypeReg && t.Wants(c.Path)
 }
 
-// hide makes a whiteout of the present layer, which leaves what the layer itself has.
+// hide applies a whiteout of the current layer. Files that the current layer has itself
+// stay, also if the whiteout comes after them in the archive.
 func (t *Tree) hide(at uint32, what Hide) {
 	n := t.at(at)
 	if what == HidePath && n.layer < t.layer && at != 0 {
@@ -293,14 +320,14 @@ func (t *Tree) hide(at uint32, what Hide) {
 	n.below = t.layer
 }
 
-// replace hides what lower layers have below a node that something of a kind takes.
+// replace hides what lower layers have below a node that becomes a file or a link.
 func (t *Tree) replace(at uint32, kind byte) {
 	if kind != tar.TypeDir {
 		t.at(at).below = t.layer
 	}
 }
 
-// drop takes what is at a node away and gives back what it cost, but for its name.
+// drop removes what is at a node and gives back its cost, except that of its name.
 func (t *Tree) drop(at uint32) {
 	n := t.at(at)
 	t.used -= textCost(n.link) + t.contents[at].cost
@@ -308,18 +335,19 @@ func (t *Tree) drop(at uint32) {
 	delete(t.contents, at)
 }
 
-// A Node is what a base has at a path.
+// A Node is what a base has at a path. It is a copy, valid while the tree is.
 type Node struct {
-	Kind     byte // of archive/tar
+	Kind     byte // a type flag of archive/tar
 	Mode     int64
 	UID, GID int
-	Link     string // a link's target
-	Content  any    // what [Tree.Content] returned
+	Link     string // the target of a link
+	Content  any    // the result of [Tree.Content], nil for most files
 
 	tree *Tree
 	at   uint32
 }
 
+// node returns a node as a caller sees it.
 func (t *Tree) node(at uint32) Node {
 	n := t.at(at)
 	return Node{Kind: n.kind, Mode: int64(n.mode), UID: n.uid, GID: n.gid, Link: n.link, Content: t.contents[at].value, tree: t, at: at}
@@ -338,10 +366,12 @@ func (n Node) Path() string {
 	return strings.Join(list, "/")
 }
 
-// All gives all nodes that are not hidden, each after the directories above it.
+// All returns all nodes that are not hidden, each after the directories above it. A
+// parent always has a lower number than its children, so one pass can pass on what is
+// hidden.
 func (t *Tree) All() iter.Seq[Node] {
 	return func(yield func(Node) bool) {
-		hidden := make([]uint16, t.count) // unless of this layer or a later one
+		hidden := make([]uint16, t.count) // by node: hidden unless this or a later layer has it
 		for i := uint32(1); i < t.count; i++ {
 			n := t.at(i)
 			hidden[i] = max(hidden[n.parent], t.at(n.parent).below)
@@ -352,8 +382,8 @@ func (t *Tree) All() iter.Seq[Node] {
 	}
 }
 
-// Lookup returns what is at a path, relative to the root and cleaned. It follows no
-// links.
+// Lookup returns what is at a path, relative to the root and clean. It follows no links.
+// The root itself is not found.
 func (t *Tree) Lookup(name string) (Node, bool) {
 	if t.count == 0 || name == "" {
 		return Node{}, false
@@ -367,15 +397,15 @@ func (t *Tree) Lookup(name string) (Node, bool) {
 	return t.node(p.at), t.present(p)
 }
 
-// A position is where a path has led so far.
+// A position is a path in the tree that may not exist.
 type position struct {
 	name    string
 	at      uint32
-	hidden  uint16 // what is at it is hidden unless of this layer or a later one
-	missing bool   // it has no node
+	hidden  uint16 // what is here is hidden unless this or a later layer has it
+	missing bool   // there is no node
 }
 
-// step goes from a place to a name in it.
+// step returns the position of a name in p.
 func (t *Tree) step(p position, name string) position {
 	next := position{name: name, missing: true}
 	if p.missing || t.count == 0 {
@@ -388,17 +418,18 @@ func (t *Tree) step(p position, name string) position {
 	return next
 }
 
-// present reports whether something is at p that is not hidden.
+// present reports whether the tree has something at p that is not hidden.
 func (t *Tree) present(p position) bool {
 	return !p.missing && t.at(p.at).layer > 0 && t.at(p.at).layer >= p.hidden
 }
 
-// errLinks says that a path leads through more links than a kernel follows.
+// errLinks is returned for a path with more links than a kernel follows.
 var errLinks = errors.New("too many links in the base image")
 
-// Resolve returns where a path leads through the links of the base, including a
-// link at its end. What does not exist leads where it says. A result longer than
-// [MaxPath] is [ErrPath].
+// Resolve returns the path that a name leads to through the links of the base, including
+// a link at its end. As in a chroot, .. at the root is the root, and absolute links begin
+// at the root of the tree. Elements that do not exist are kept as they are. A result
+// longer than [MaxPath] is [ErrPath].
 func (t *Tree) Resolve(name string) (string, error) {
 	var (
 		places []position
@@ -450,7 +481,7 @@ func (t *Tree) Resolve(name string) (string, error) {
 	return strings.Join(names, "/"), nil
 }
 
-// Clean makes a path relative to the root, which is "".
+// Clean returns a path relative to the root, which is "". It cannot leave the root.
 func Clean(name string) string {
 	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }

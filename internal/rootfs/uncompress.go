@@ -10,15 +10,17 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// MaxWindow is how far back a zstd layer may refer, and with it what its decoder
-// takes of memory, in bytes: RFC 8878 asks decoders for 8 MiB, which all levels of zstd
-// up to 19 and the encoders of container tools keep to. With the largest window, the
-// largest tree and the largest headers a process takes less than 128 MB.
+// MaxWindow is the largest window of a zstd layer, in bytes. It bounds the memory of the
+// decoder. RFC 8878 (section 3.1.1.1.2) asks decoders to support 8 MiB; the levels of
+// zstd up to 19 and the encoders of container tools stay within this. With the largest
+// window, tree and headers a process needs less than 128 MB.
 const MaxWindow = 16 << 20
 
-// Uncompress reads a layer in gzip or zstd, by its first bytes; another one is read
-// as it is. A zstd window of more than [MaxWindow] is zstd.ErrWindowSizeExceeded.
-// It closes r with the reader that it returns, or if it fails.
+// Uncompress returns the uncompressed content of a layer. It recognises gzip and zstd by
+// their first bytes, whatever the media type says, and returns anything else unchanged. A
+// zstd window larger than [MaxWindow] is zstd.ErrWindowSizeExceeded.
+//
+// Closing the returned reader closes r. If Uncompress fails, it closes r itself.
 func Uncompress(r io.ReadCloser) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	first, err := buffered.Peek(4)
@@ -42,6 +44,7 @@ func Uncompress(r io.ReadCloser) (io.ReadCloser, error) {
 	return &uncompressed{buffered, r.Close}, nil
 }
 
+// An uncompressed closes the decompressor and the layer together.
 type uncompressed struct {
 	io.Reader
 	close func() error
