@@ -63,7 +63,7 @@ func (c *Cache) own() error {
 	if c.tagged() {
 		return nil
 	}
-	begun := err == nil && strings.HasPrefix(tag, string(content)) // a tag file that a full disk cut short
+	begun := err == nil && strings.HasPrefix(tag, string(content)) // cut short by a full disk
 	entries, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

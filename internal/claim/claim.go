@@ -56,7 +56,7 @@ func hold(ctx context.Context, dir string, try func(*flock.Flock, context.Contex
 			return nil, err
 		}
 		switch at := (*fs.PathError)(nil); {
-		case errors.Is(made, fs.ErrExist) && errors.As(made, &at) && at.Path == dir: // removed after MkdirAll saw it
+		case errors.Is(made, fs.ErrExist) && errors.As(made, &at) && at.Path == dir: // removed meanwhile
 			continue
 		case made != nil:
 			return nil, made

@@ -7,10 +7,10 @@
 // goroutine that panicked, so Do recovers it there and returns it to the goroutine that
 // waits.
 //
-// Not every failure is a panic: a concurrent map write that the runtime detects, a stack overflow
-// and a lack of memory still end the process. Deferred functions of the work run before
-// the panic becomes an error, so that locks and files are released if they are released
-// with defer.
+// Not every failure is a panic: a concurrent map write that the runtime detects, a stack
+// overflow and a lack of memory still end the process. Deferred functions of the work run
+// before the panic becomes an error, so that locks and files are released if they are
+// released with defer.
 package guard
 
 import (
