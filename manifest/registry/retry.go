@@ -195,7 +195,7 @@ func (e *Error) putOff(until time.Time) {
 }
 
 // acquire waits for the end of the pause, for its turn and for a permit of g. It holds no
-// permit while it sleeps, so that a pause does not block requests that need none.
+// permit while it sleeps.
 //
 // The three waits are repeated until none is left, because a pause may begin while the
 // caller waits for the permit. After a pause the caller takes a new turn: all callers

@@ -6,7 +6,7 @@ import (
 )
 
 // A semaphore bounds how much runs at once. It has as many permits as the capacity of the
-// channel. Permits are given in no particular order.
+// channel.
 type semaphore chan struct{}
 
 func newSemaphore(size int) semaphore { return make(semaphore, size) }
