@@ -241,7 +241,8 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	}
 	e := *at
 	now, known := c.session.tags.get(r)
-	names := r.tag != "" && (!known || now.Digest != (v1.Hash{})) // unless the tag is known to name nothing
+	// names: the tag names something, or this run has not learnt what it names.
+	names := r.tag != "" && (!known || now.Digest != (v1.Hash{}))
 	switch {
 	case r.tag != "" && e.fixed(names):
 		e.immutable = true

@@ -52,8 +52,8 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	return nil
 }
 
-// learnAPI finds out whether r has the referrers API, unless that is known. Of several
-// callers for one host one asks, and the others use its answer.
+// learnAPI finds out whether r has the referrers API, unless that is known. The callers
+// for one host ask one after another, so that the answer to the first may serve all.
 func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) error {
 	if _, known := c.session.hosts.api(r); known {
 		return nil
