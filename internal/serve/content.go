@@ -127,6 +127,8 @@ func (a *api) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 		return nil
 	}
 	defer a.store.Cancel(u) // does nothing after success
+	// Without a length the chunk ends with the body; the digest proves that it is
+	// complete.
 	if err := a.store.Finish(u, Chunk{Body: r.Body, First: -1, Length: -1}, d); err != nil {
 		return err
 	}

@@ -74,6 +74,8 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 		subject   *ocispec.Descriptor
 	}
 	doc := &document{}
+	// Only values of the right type are accepted; a key that is missing leaves the zero
+	// value.
 	for key, into := range map[string]any{
 		"schemaVersion": &m.version, "mediaType": &doc.mediaType, "artifactType": &doc.artifactType, "annotations": &doc.annotations,
 		"manifests": &m.manifests, "layers": &m.layers, "blobs": &m.blobs, "config": &m.config, "subject": &m.subject,
@@ -87,6 +89,7 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 	if doc.mediaType, err = settleMediaType(doc.mediaType, claimed, values); err != nil {
 		return nil, err
 	}
+	// An artifact manifest (blobs) is neither; only its media type tells what it is.
 	image, index := values["config"] != nil || values["layers"] != nil, values["manifests"] != nil
 	kind := types.MediaType(doc.mediaType)
 	switch {

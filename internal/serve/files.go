@@ -125,7 +125,7 @@ func (s *Store) mkdir(dir string) error {
 // syncDir syncs a directory, as far as the file system supports that. Errors are ignored.
 func (s *Store) syncDir(dir string) {
 	if f, err := s.root.Open(dir); err == nil {
-		_ = f.Sync() // not every file system can
+		_ = f.Sync() // not every file system supports it
 		_ = f.Close()
 	}
 }
@@ -221,6 +221,7 @@ func (s *Store) failing(step string) error {
 // A bodyReader marks the errors of a request's body as [readError].
 type bodyReader struct{ io.Reader }
 
+// Read reads from the body. The end of the body is not an error of the client.
 func (r bodyReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {

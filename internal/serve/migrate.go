@@ -51,6 +51,7 @@ func (s *Store) migrate() error {
 	}
 	slices.Sort(waiting)
 	causes := map[string]error{}
+	// Each pass moves at least one record or is the last.
 	for before := -1; len(waiting) != before; {
 		before = len(waiting)
 		left := waiting[:0]
@@ -141,6 +142,7 @@ func (s *Store) reportIncomplete() error {
 		if err != nil {
 			return err
 		}
+		// named has the tags of each manifest, for the text of its log line.
 		named := map[digest.Digest][]string{}
 		for _, tag := range tags {
 			d, err := s.tagged(repository, tag)

@@ -72,10 +72,13 @@ func manifestFile(repository string, d digest.Digest) string {
 	return path.Join(repositoriesDir, repository, manifestsDir, d.Algorithm().String(), d.Encoded())
 }
 
+// tagFile is the file with the digest that a tag names.
 func tagFile(repository, tag string) string {
 	return path.Join(repositoriesDir, repository, tagsDir, tagToFile(tag))
 }
 
+// referrerDir is the directory with one descriptor for each referrer of a subject. The
+// subject itself need not exist.
 func referrerDir(repository string, subject digest.Digest) string {
 	return path.Join(repositoriesDir, repository, referrersDir, subject.Algorithm().String(), subject.Encoded())
 }

@@ -51,6 +51,8 @@ type api struct {
 // A target is the parsed path of a request. reference is a tag, a digest or the ID of an
 // upload, by kind. Neither name is checked when the path is parsed.
 type target struct {
+	// kind is one of base, catalog, tags, referrers, manifests, blobs, uploads (all
+	// sessions of a repository) and upload (one of them).
 	kind       string
 	repository string
 	reference  string
@@ -176,6 +178,7 @@ func allow(methods map[string]handler) string {
 // the request's context, because a [Policy] that refuses the request is between the
 // logger and the handlers.
 type line struct {
+	// status is the HTTP status, outcome the code and message of an error.
 	status  int
 	outcome string
 }
@@ -231,12 +234,14 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 // fail answers with an error body of the specification ("Error codes"). A 429 asks the
 // client to wait for 10 seconds.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, e *Error) {
+	// The message is logged too: the log has what the client was told.
 	if l, ok := r.Context().Value(lineKey{}).(*line); ok {
 		l.outcome = " " + e.Code + " " + e.Message
 	}
 	if e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "10")
 	}
+	// The form of the body is that of the specification; detail is left out.
 	type problem struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`

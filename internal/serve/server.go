@@ -32,6 +32,7 @@ const (
 // in any case. h comes from [Policy.Protect]. Errors of single connections go to the
 // logger; Serve returns only errors of the listener.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *log.Logger) error {
+	// Bodies have no timeout here: [Policy.Protect] sets their deadlines.
 	server := &http.Server{
 		Handler: h, ErrorLog: logger,
 		ReadHeaderTimeout: headerTime, IdleTimeout: idle, MaxHeaderBytes: maxHeader,
@@ -78,13 +79,14 @@ func (p Policy) Protect(h http.Handler) http.Handler {
 		p.Log = log.New(io.Discard, "", 0)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The refusal of a request is written through m too, so that it has a deadline.
 		m := newMover(w, r)
 		defer func() {
 			cause := recover()
 			if cause == nil {
 				return
 			}
-			if cause != http.ErrAbortHandler { //nolint:errorlint // net/http compares it in the same way
+			if cause != http.ErrAbortHandler { //nolint:errorlint // compared as in net/http
 				p.Log.Printf("panic: %v\n%s", cause, debug.Stack())
 			}
 			if m.wrote || cause == http.ErrAbortHandler { //nolint:errorlint // as above
@@ -148,12 +150,15 @@ func (m *mover) begin() {
 	}
 }
 
+// WriteHeader begins the response with a new write deadline.
 func (m *mover) WriteHeader(status int) {
 	m.begin()
 	m.setWrite()
 	m.ResponseWriter.WriteHeader(status)
 }
 
+// Write writes to the body with a new deadline. The deadline of a large response thus
+// depends on what the client has read so far, not on its size.
 func (m *mover) Write(p []byte) (int, error) {
 	m.begin()
 	m.setWrite()
@@ -168,6 +173,8 @@ type movingBody struct {
 	mover *mover
 }
 
+// Read sets a new deadline before it waits for the client. At the end of the body the
+// deadline is removed.
 func (b *movingBody) Read(p []byte) (int, error) {
 	b.mover.setRead()
 	n, err := b.ReadCloser.Read(p)

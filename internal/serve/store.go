@@ -46,12 +46,15 @@ const maxManifest = 4 << 20
 // Repositories share blobs, and a blob is not removed with the manifests that name it.
 // The store therefore does not hide a blob of one repository from users of another.
 type Store struct {
+	// root confines every access to the directory, also through links that are made
+	// later.
 	root *os.Root
 	lock *flock.Flock
 	log  *log.Logger
 
 	// mu is held while manifests, tags and referrers change and while a blob is removed.
-	mu      sync.Mutex
+	mu sync.Mutex
+	// uploads has a separate lock, which is never held while mu is taken.
 	uploads uploads
 
 	fault func(step string) error // a test's failure for a step of writing; nil otherwise
@@ -405,6 +408,7 @@ func (s *Store) DeleteManifest(repository, reference string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A tag is removed alone; a digest replaces the file below.
 	file := tagFile(repository, reference)
 	var subject digest.Digest
 	if d != "" {
@@ -528,6 +532,7 @@ func (s *Store) Referrers(repository string, subject digest.Digest, artifactType
 		if artifactType != "" && descriptor.ArtifactType != artifactType {
 			continue
 		}
+		// A page has at least one entry, so that the listing makes progress.
 		if size += len(raw); size > maxManifest && len(list) > 0 {
 			return list, true, nil
 		}

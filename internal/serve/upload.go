@@ -37,6 +37,7 @@ type uploads struct {
 	most, mostBytes, mostOfOne int64 // the bounds, which tests reduce
 }
 
+// newUploads returns an empty list with the bounds above.
 func newUploads() uploads {
 	return uploads{open: map[string]*Upload{}, most: maxUploads, mostBytes: maxUnfinished, mostOfOne: maxUploadBytes}
 }
@@ -78,6 +79,7 @@ func uploadFile(id string) string { return path.Join(uploadsDir, id) }
 // RFC 9562), or the text of crypto/rand.Text for a body that is spooled.
 var uploadName = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Z2-7]{26})$`)
 
+// isUpload reports whether a file name in uploadsDir is one of this package.
 func isUpload(name string) bool { return uploadName.MatchString(name) }
 
 // uploadUnknown is the answer for an upload that does not exist, has ended or is another
@@ -330,6 +332,7 @@ type uploadWriter struct {
 	file   io.Writer
 }
 
+// Write counts the bytes before it writes them, and hashes what the file has taken.
 func (w *uploadWriter) Write(p []byte) (int, error) {
 	if err := w.store.reserve(w.upload, int64(len(p))); err != nil {
 		return 0, err
