@@ -130,7 +130,10 @@ type FileError struct {
 	writing bool // it was a write, which needs another hint
 }
 
+// Error returns the path and the cause.
 func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
 
 // Hint says what to do.

@@ -37,6 +37,7 @@ type HelperError struct {
 	file        string // the file of credentials that names the program; may be ""
 }
 
+// Error returns the program, its message if there is a safe one, and the cause.
 func (e *HelperError) Error() string {
 	if e.Words == "" {
 		return e.Program + ": " + e.Err.Error()
@@ -44,6 +45,7 @@ func (e *HelperError) Error() string {
 	return e.Program + ": " + e.Words + " (" + e.Err.Error() + ")"
 }
 
+// Unwrap returns the cause.
 func (e *HelperError) Unwrap() error { return e.Err }
 
 // Hint says what to do. Only the program that the helper belongs to can repair its store,
@@ -120,7 +122,7 @@ func Erase(ctx context.Context, helper, key string) error {
 // failure too, because [notFound] is one.
 func runHelper(ctx context.Context, helper, action, key, input string) (string, error) {
 	out := &bounded{left: maxOutput}
-	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // the user's own config names it
+	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // named by the user
 	cmd.Stdin, cmd.Stdout = strings.NewReader(input), out
 	cmd.WaitDelay = time.Second // a process that the helper started may keep the pipe open
 	asGroup(cmd)
@@ -167,6 +169,7 @@ type bounded struct {
 	left   int
 }
 
+// Write collects p, or fails if that would exceed the bound.
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.left -= len(p); b.left < 0 {
 		return 0, errors.New("too much output")

@@ -32,6 +32,7 @@ type processRuns struct {
 
 var allProcessRuns sync.Map // from absolute directory (string) to *processRuns
 
+// processRunsOf returns the processRuns of a directory, one for each absolute path.
 func processRunsOf(dir string) *processRuns {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs

@@ -9,7 +9,7 @@ import (
 
 // A requestBody is the body of a request. It may be sent several times, after a redirect
 // or with another connection, and each time from its start. http.Transport reads it in a
-// goroutine of its own, which may outlive the request: mu guards what the request reads
+// separate goroutine, which may outlive the request: mu guards what the request reads
 // afterwards.
 type requestBody struct {
 	size  int64                         // in bytes; exact
@@ -67,7 +67,7 @@ type bodyReader struct {
 // the bytes of the previous one, which is the only sign of progress that an upload has.
 // After the last byte the watch allows the registry time to store the body.
 func (s *bodyReader) Read(b []byte) (int, error) {
-	defer s.drop() // after Unlock
+	defer s.drop() // runs after Unlock, since Close may have come during the read
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut.Load() {
@@ -125,7 +125,7 @@ func (s *bodyReader) drop() {
 	}
 	defer s.mu.Unlock()
 	if s.inner != nil {
-		_ = s.inner.Close() // it was only read
+		_ = s.inner.Close() // only read
 		s.inner = nil
 	}
 }

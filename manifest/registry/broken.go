@@ -15,6 +15,7 @@ import (
 // plain HTTP. It is never retried.
 type refused struct{ error }
 
+// refuse marks err as a refusal, and isRefused finds the mark in a chain.
 func refuse(err error) error         { return refused{err} }
 func (r refused) Unwrap() error      { return r.error }
 func isRefused(err error) (yes bool) { return errors.As(err, new(refused)) }

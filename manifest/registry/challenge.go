@@ -54,8 +54,8 @@ func parseChallengeLine(line string) []challenge {
 // trimList skips the separators of a list. Empty elements are valid (RFC 9110, 5.6.1).
 func trimList(s string) string { return strings.TrimLeft(s, " \t,") }
 
-// token splits off the token (RFC 9110, 5.6.2) at the start of s. word is empty if there
-// is none.
+// token splits off the token (RFC 9110, 5.6.2) at the start of s. word is empty if s
+// begins with another character.
 func token(s string) (word, rest string) {
 	end := strings.IndexFunc(s, func(r rune) bool {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'

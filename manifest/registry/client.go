@@ -78,7 +78,7 @@ type Client struct {
 	// UserAgent is sent with each request; "" means "mabuild".
 	UserAgent string
 	// MaxPerHost bounds the requests in flight to one host; 0 means 16. Reading blobs has
-	// a bound of the same size of its own, because an upload may wait for a download from
+	// a separate bound of the same size, because an upload may wait for a download from
 	// the same host.
 	MaxPerHost int
 	// QuotaReserve is the number of pulls to leave for others at a registry with a
@@ -101,6 +101,7 @@ type Client struct {
 	session   session
 }
 
+// The optional interfaces of package manifest that a Client implements.
 var (
 	_ manifest.Source         = (*Client)(nil)
 	_ manifest.Sink           = (*Client)(nil)

@@ -176,6 +176,7 @@ func (d *download) finish(err error) error {
 // Close ends the download and gives its permit back.
 func (d *download) Close() error { return d.resp.Body.Close() }
 
+// errContentRange is not final: another node of the registry may answer correctly.
 var errContentRange = errors.New("an answer with an invalid Content-Range")
 
 // parseContentRange reads "bytes first-last/size" (RFC 9110, 14.4); size is -1 for "*".

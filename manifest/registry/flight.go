@@ -14,7 +14,7 @@ import (
 // equal error of the work is left as it is.
 func share[K comparable, V any](ctx context.Context, do func(context.Context, K, func() (V, error)) (V, error), key K, work func() (V, error)) (V, error) {
 	v, err := do(ctx, key, work)
-	if err != nil && ctx.Err() != nil && err == context.Cause(ctx) { //nolint:errorlint // the very error that a waiter gets
+	if err != nil && ctx.Err() != nil && err == context.Cause(ctx) { //nolint:errorlint // by identity
 		err = stopped(ctx)
 	}
 	return v, err

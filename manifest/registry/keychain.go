@@ -53,9 +53,9 @@ func (c *keychain) of(ctx context.Context, k *request) (authn.AuthConfig, error)
 	})
 }
 
-// ask asks the inner keychain. It runs in a goroutine of its own: a keychain of another
-// package may ignore the context and hang. The goroutine then outlives the call; the
-// channel has room for its result, so that it can end.
+// ask asks the inner keychain in a separate goroutine: a keychain of another package may
+// ignore the context and hang. The goroutine then outlives the call; the channel has room
+// for its result, so that it can end.
 func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.AuthConfig, error) {
 	var target authn.Resource
 	target, err := name.NewRepository(repository)

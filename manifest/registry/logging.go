@@ -93,6 +93,7 @@ func (t *transfer) at(bytes int64) {
 // done logs that the transfer has succeeded.
 func (t *transfer) done() { t.tell(t.size) }
 
+// tell writes one record; [LevelTransfer] describes it.
 func (t *transfer) tell(bytes int64) {
 	t.log.LogAttrs(t.ctx, LevelTransfer, "transfer",
 		slog.String("op", t.op),

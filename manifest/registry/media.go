@@ -46,7 +46,9 @@ func plainType(header string) types.MediaType {
 // (distribution-spec, "Pulling manifests" and "Pushing Manifests").
 const contentDigest = "Docker-Content-Digest"
 
-var digestPattern = regexp.MustCompile(`^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$`) // image-spec, descriptor.md
+// digestPattern is the form of a digest with any algorithm (image-spec, descriptor.md,
+// "Digests").
+var digestPattern = regexp.MustCompile(`^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$`)
 
 // stated compares the digest in an answer's header with want. named is true if there is a
 // valid digest; wrong is true if it contradicts want. A registry may use another

@@ -266,8 +266,8 @@ func because(what string, words error) error {
 }
 
 // fixed reports whether e, from the PUT of a tag, means that the tag is immutable. names
-// says that the tag names something. The specification has no code for this. Quay has a
-// code of its own, Amazon ECR answers 400 TAG_INVALID or ImageTagAlreadyExistsException,
+// says that the tag names something. The specification has no code for this: Quay has
+// defined one, Amazon ECR answers 400 TAG_INVALID or ImageTagAlreadyExistsException,
 // Harbor 412 PRECONDITION, others 409.
 func (e *Error) fixed(names bool) bool {
 	if e.Status < 400 || e.Status >= 500 || e.Status == http.StatusUnauthorized || e.Status == http.StatusNotFound {

@@ -54,7 +54,7 @@ func (a *auth) trusts(h *host, realm *url.URL) bool {
 }
 
 // registrable returns the domain that one owner has registered, by the public suffix
-// list; "" for addresses and for names that nobody can register, such as a single label.
+// list; "" for addresses, public suffixes and single labels.
 func registrable(hostname string) string {
 	if _, err := netip.ParseAddr(hostname); err == nil {
 		return ""

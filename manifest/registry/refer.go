@@ -107,7 +107,7 @@ func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.D
 	}
 	now.Manifests = append(now.Manifests, d)
 	err = c.putList(ctx, at, now)
-	if unknownParts(err) { // the list has entries that somebody deleted
+	if unknownParts(err) { // an entry of the list has been deleted
 		if now.Manifests, err = c.present(ctx, r, now.Manifests); err == nil {
 			err = c.putList(ctx, at, now)
 		}

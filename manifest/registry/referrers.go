@@ -90,7 +90,7 @@ func nowhere(err error) bool {
 	return e != nil && (e.missing || e.Status == http.StatusForbidden && !e.throttled)
 }
 
-// referrers lists referrers by the API, or by the tag if there is no API.
+// referrers lists referrers by the API, or by the tag if the registry lacks the API.
 func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
 	if list, ok, err := c.byAPI(ctx, r, subject); ok || err != nil {
 		return list, err

@@ -43,6 +43,7 @@ type retries struct {
 	tries int // failed ones; an upload or download sets it to 0 after progress
 }
 
+// retries returns a new count for work at h.
 func (w *transport) retries(h *host) *retries { return &retries{w: w, host: h} }
 
 // again decides whether the work that failed with err is tried again. It waits until the
@@ -120,7 +121,7 @@ func (h *host) setReachable(yes bool) {
 // jitter of a quarter, but at least as long as the registry asked for.
 func (r *retries) delay(e *Error) time.Duration {
 	d := min(firstWait<<(r.tries-1), longestWait)
-	d = d*3/4 + rand.N(d/2) //nolint:gosec // jitter keeps no secret
+	d = d*3/4 + rand.N(d/2) //nolint:gosec // jitter need not be secret
 	return max(d, e.wait)
 }
 

@@ -28,6 +28,7 @@ type set[K comparable] struct {
 	m  map[K]bool
 }
 
+// add adds a key.
 func (s *set[K]) add(key K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

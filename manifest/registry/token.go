@@ -91,7 +91,8 @@ func (a *auth) request(ctx context.Context, k *request, d authScheme, credential
 }
 
 // requestOnce sends one token request. It goes through the same transport as all
-// requests, with its retries and limits, but without a challenge of its own.
+// requests, with its retries and limits; a 401 of the token service is an error, not a
+// challenge.
 func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
 	ask := &request{
 		method: http.MethodGet, host: k.host, repo: k.repo, kind: kindToken, header: http.Header{},

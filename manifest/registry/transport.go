@@ -86,7 +86,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // A requestKind is what a request is about. Other distinctions follow from kind and
 // method: a GET of a manifest is a pull, which quotas count; a GET of a blob has a
-// semaphore of its own.
+// separate semaphore.
 type requestKind int
 
 const (

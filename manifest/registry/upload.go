@@ -68,7 +68,7 @@ func (c *Client) upload(ctx context.Context, r repository, b blob, s *uploadSess
 	}
 }
 
-// send opens a session if there is none and sends what the session lacks: the whole blob
+// send opens a session if u has none and sends what the session lacks: the whole blob
 // with one PUT if the session is empty and the host accepts whole blobs, else chunks and
 // a PUT without a body.
 func (u *upload) send(ctx context.Context) error {
@@ -220,7 +220,7 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 	if e == nil || u.session == nil || u.refused == 2 || e.has("NAME_UNKNOWN") || chunkRefused(e) {
 		return false
 	}
-	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // the content was verified here
+	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // verified here
 	gone := spoilt || e.Status == http.StatusNotFound || e.has("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 	whole := []int{
 		http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,

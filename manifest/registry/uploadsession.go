@@ -29,8 +29,8 @@ type uploadSession struct {
 }
 
 // newUploadSession returns the session that an answer describes. A registry behind a
-// proxy that ends TLS may give an http URL of its own host; the scheme of the request is
-// used instead, so that the upload is encrypted.
+// proxy that ends TLS may give an http URL with the registry's host; the scheme of the
+// request is used instead, so that the upload is encrypted.
 func newUploadSession(resp *http.Response) (*uploadSession, error) {
 	from := resp.Request.URL
 	location := resp.Header.Get("Location")
@@ -142,10 +142,10 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSes
 	return s, nil
 }
 
-// cancel closes a session that is not used further (DELETE, "Cancel a blob upload"), also
-// if ctx has ended; it takes at most cleanupTimeout after that. A failure is logged only.
-// Some registries do not find the session at its last URL while bytes are still arriving,
-// so cancel asks for the current URL and tries again, with growing waits.
+// cancel closes a session that is not used further (DELETE), also if ctx has ended; it
+// takes at most cleanupTimeout after that. A failure is logged only. Some registries do
+// not find the session at its last URL while bytes are still arriving, so cancel asks for
+// the current URL and tries again, with growing waits.
 func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 	if s == nil {
 		return

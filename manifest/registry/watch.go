@@ -27,7 +27,7 @@ var errSilent = errors.New("no progress for 60 s")
 // whole request would not fit: a layer may take hours on a slow line. A watch counts only
 // the time in which a read or write waits for the connection, not the time in which the
 // caller or the source of an upload is busy. It is safe for concurrent use, since
-// http.Transport reads the request's body in a goroutine of its own.
+// http.Transport reads the request's body in a separate goroutine.
 type watch struct {
 	outer  context.Context // the caller's
 	cancel context.CancelCauseFunc
@@ -147,11 +147,12 @@ func (b *body) Read(p []byte) (int, error) {
 	if err != nil {
 		err = b.watch.why(b.ctx, err)
 		b.err = err
-		_ = b.end() // what matters is err
+		_ = b.end() // err is the error that counts
 	}
 	return n, err
 }
 
+// Close ends the body. It may be called more than once.
 func (b *body) Close() error { return b.end() }
 
 // discard reads the rest of a small body, so that the connection can be used again, and
