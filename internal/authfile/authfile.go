@@ -1,10 +1,15 @@
 // Package authfile finds, reads and changes the files in which Docker and Podman keep
 // credentials, and runs the credential helpers that those files name.
 //
-// The files are asked in a fixed order, see [Places]. In a file the helper for the host
-// comes first, then the helper for all hosts, then the entries, as in Docker; the entry
-// with the longest path that leads to the repository wins, as in Podman
-// (containers-auth.json(5)). A place that has nothing for the host is passed by.
+// The files have a fixed order, see [Places]. Within a file the helper for the host comes
+// first, then the helper for all hosts, then the entries, as in Docker. Of the entries
+// the one with the longest path that is a prefix of the repository wins, as in Podman
+// (containers-auth.json(5)). A file without credentials for the host is skipped.
+//
+// The package changes a file only through [File.Set], [File.Remove], [File.Keep] and
+// [File.Forget]. Keys that it does not interpret, their order and the indentation stay.
+// It does not lock files: if two programs change one file at once, the later write wins.
+// It does not check credentials with a registry.
 package authfile
 
 import (
@@ -25,24 +30,26 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// Docker Hub's name in references and in Podman's files, and its key in Docker's files
-// and helpers.
+// Docker Hub has two names. hub is the name in references and in Podman's files, hubKey
+// is the key in Docker's files and for credential helpers.
 const (
 	hub    = "docker.io"
 	hubKey = authn.DefaultAuthKey
 )
 
-// A Location is a file that may hold credentials.
+// A Location is the path of a file that may hold credentials. The file need not exist.
 type Location struct {
 	Path   string
-	Podman bool // its keys may be host/namespace
-	Named  bool // by the environment
+	Podman bool // the format of containers-auth.json(5): keys may be host/namespace
+	Named  bool // the user named the file, in the environment or otherwise
 }
 
-// Places lists the places in the order in which they are asked: the file that
+// Places returns the files in the order in which they are searched: the file that
 // REGISTRY_AUTH_FILE names, config.json in the directory that DOCKER_CONFIG names or in
 // ~/.docker, containers/auth.json in the directory that XDG_RUNTIME_DIR names (on Linux
-// /run/containers/UID/auth.json if it names none), and in XDG_CONFIG_HOME or ~/.config.
+// /run/containers/UID/auth.json if the variable is empty), and containers/auth.json in
+// XDG_CONFIG_HOME or ~/.config. Each path occurs once. Without a home directory the files
+// below it are left out.
 func Places(getenv func(string) string) []Location {
 	var all []Location
 	add := func(p Location, elements ...string) {
@@ -79,9 +86,10 @@ func Places(getenv func(string) string) []Location {
 	return all
 }
 
-// ForLogin returns the place of new credentials: the one that REGISTRY_AUTH_FILE names;
-// else Podman's, if there is such a file and neither a file of Docker's nor DOCKER_CONFIG;
-// else Docker's. places is what [Places] returned.
+// ForLogin returns the file for new credentials: the one that REGISTRY_AUTH_FILE names;
+// else Podman's, if it exists and neither a file of Docker's nor DOCKER_CONFIG does; else
+// Docker's. places is the result of [Places]. Without any candidate, that is without a
+// home directory, it returns an error.
 func ForLogin(places []Location) (Location, error) {
 	there := func(p Location) bool { return exists(p.Path) }
 	if i := slices.IndexFunc(places, func(p Location) bool { return p.Podman && p.Named }); i >= 0 {
@@ -103,28 +111,32 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// A File is what a place holds.
+// A File is the parsed content of a file of credentials. It is not safe for concurrent
+// use while it is changed.
 type File struct {
 	Location
-	raw     []byte // as it was read
-	top     object
-	auths   object
-	helpers map[string]string // by host
-	store   string            // the helper for every host
+	raw     []byte            // the bytes on disk, from which save takes the format
+	top     object            // all keys of the file
+	auths   object            // the value of "auths", parsed; save writes it into top
+	helpers map[string]string // "credHelpers": helper by key
+	store   string            // "credsStore": the helper for all hosts
 }
 
-// A FileError says that a file of credentials cannot be used.
+// A FileError is returned if a file of credentials cannot be read, parsed or written.
 type FileError struct {
 	Path string
 	Err  error
 
-	writing bool
+	writing bool // it was a write, which needs another hint
 }
 
+// Error returns the path and the cause.
 func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Hint returns the way out.
+// Hint says what to do.
 func (e *FileError) Hint() string {
 	if e.writing {
 		return "make " + e.Path + " writable"
@@ -132,8 +144,9 @@ func (e *FileError) Hint() string {
 	return "fix " + e.Path + ", or remove it and log in again"
 }
 
-// Open reads a place. One that is not there is empty, and so is one that the environment
-// did not name and that may not be read. The error is a [*FileError].
+// Open reads and parses a file. A file that does not exist is empty. So is a file of
+// Podman's that the user did not name and may not read: /run/containers may belong to
+// root. Any other error is a [*FileError].
 func Open(p Location) (*File, error) {
 	f := &File{Location: p}
 	raw, err := os.ReadFile(p.Path)
@@ -149,7 +162,7 @@ func Open(p Location) (*File, error) {
 	return f, nil
 }
 
-// cause takes the path off an error of a file that says it itself.
+// cause removes the path from an error, since [FileError] has it already.
 func cause(err error) error {
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
 		return p.Err
@@ -157,6 +170,7 @@ func cause(err error) error {
 	return err
 }
 
+// parse fills f from the content of the file. An empty file is valid, as for Docker.
 func (f *File) parse(raw []byte) (err error) {
 	f.raw = raw
 	if len(strings.TrimSpace(string(raw))) == 0 {
@@ -179,8 +193,8 @@ func (f *File) parse(raw []byte) (err error) {
 	return nil
 }
 
-// Key returns what a host or host/namespace is called in a file: Docker Hub has one key in
-// Docker's, and another in Podman's.
+// Key returns the key of a host or host/namespace in this file. Docker Hub has one key in
+// Docker's files and another in Podman's.
 func (f *File) Key(name string) string {
 	if name == hub && !f.Podman {
 		return hubKey
@@ -188,9 +202,10 @@ func (f *File) Key(name string) string {
 	return name
 }
 
-// Canonical returns the host or host/namespace that a key of a file stands for, or that a
-// person wrote: in lower case, without a scheme and without the path of the API. A path
-// behind a scheme is no namespace.
+// Canonical returns the host or host/namespace that a key of a file or a user's input
+// stands for: the host in lower case, without a scheme and without the path of the API
+// (/v1/, /v2/). A path after a scheme is not a namespace, since Docker writes URLs as
+// keys of hosts. The other names of Docker Hub become docker.io.
 func Canonical(key string) string {
 	text := key
 	scheme, after, schemed := strings.Cut(key, "://")
@@ -209,8 +224,9 @@ func Canonical(key string) string {
 	return host + "/" + path
 }
 
-// Helper returns the helpers that a file names for a host, in the order in which they are
-// asked. An empty one for the host switches the one for all hosts off.
+// Helper returns the names of the helpers for a host, in the order in which they are
+// called. host is canonical. A key of credHelpers for the host with an empty value
+// disables the helper for all hosts, as in Docker.
 func (f *File) Helper(host string) []string {
 	var names []string
 	for _, key := range slices.Sorted(maps.Keys(f.helpers)) {
@@ -228,18 +244,21 @@ func (f *File) Helper(host string) []string {
 	return names
 }
 
-// An Ask asks a credential helper for a key. The zero AuthConfig is that it has nothing.
+// An Ask asks a credential helper for a key. The zero AuthConfig means that the helper
+// has no credentials for it. [Get] is one without the limit; callers add one and may
+// remember results.
 type Ask func(ctx context.Context, helper, key string) (authn.AuthConfig, error)
 
-// Found are credentials and where they are kept.
+// A Found is a set of credentials with the place where they are stored, for hints.
 type Found struct {
 	authn.AuthConfig
-	At     string // a file, or the program of a helper
+	At     string // the path of a file, or the program of a helper
 	Helper bool   // At is a program
 }
 
-// Find returns the credentials for a repository of a host, which is [Canonical]; false if
-// the file has none. repository may be "".
+// Find returns the credentials for a repository of a host, which is [Canonical], or false
+// if there are none. repository is without the host and may be empty. The path is
+// shortened element by element down to the host; the first entry found wins.
 func (f *File) Find(ctx context.Context, host, repository string, ask Ask) (Found, bool, error) {
 	for _, helper := range f.Helper(host) {
 		found, err := ask(ctx, helper, helperKey(host))
@@ -261,7 +280,8 @@ func (f *File) Find(ctx context.Context, host, repository string, ask Ask) (Foun
 	}
 }
 
-// about names the file in an error about a helper.
+// about adds the path of the file to an error of a helper. The error is copied, since a
+// caller may remember and share it.
 func (f *File) about(err error) error {
 	if h := (*HelperError)(nil); errors.As(err, &h) {
 		known := *h
@@ -271,9 +291,11 @@ func (f *File) about(err error) error {
 	return err
 }
 
-// Entry returns what the file itself has for a host or host/namespace, and for nothing
-// above that; the zero AuthConfig is nothing. Of several keys that stand for it the plain
-// one counts first.
+// Entry returns the credentials that the file itself has for exactly this host or
+// host/namespace, without helpers and shorter paths. The zero AuthConfig means none. If
+// several keys stand for the name, the order is: the key that [File.Key] returns, the
+// name itself, then the others as they stand in the file. An entry without credentials is
+// skipped.
 func (f *File) Entry(name string) (authn.AuthConfig, error) {
 	keys := f.keys(name)
 	slices.SortStableFunc(keys, func(a, b string) int { return cmp.Compare(rank(f, name, a), rank(f, name, b)) })
@@ -289,6 +311,7 @@ func (f *File) Entry(name string) (authn.AuthConfig, error) {
 	return authn.AuthConfig{}, nil
 }
 
+// rank returns the order of key among the keys that stand for name.
 func rank(f *File, name, key string) int {
 	switch key {
 	case f.Key(name):
@@ -299,7 +322,7 @@ func rank(f *File, name, key string) int {
 	return 2
 }
 
-// keys lists the keys of the entries that stand for a host or host/namespace.
+// keys returns the keys of the entries that stand for a host or host/namespace.
 func (f *File) keys(name string) (keys []string) {
 	for _, m := range f.auths {
 		if Canonical(m.key) == name && !slices.Contains(keys, m.key) {
@@ -309,7 +332,8 @@ func (f *File) keys(name string) (keys []string) {
 	return keys
 }
 
-// parseEntry reads an entry. user:password in auth counts more than the fields beside it.
+// parseEntry reads an entry. auth, which is user:password in base64, overrides the fields
+// username and password, and zero bytes around the password are removed, as in Docker.
 func parseEntry(raw json.RawMessage) (authn.AuthConfig, error) {
 	var e struct {
 		Auth          string `json:"auth"`

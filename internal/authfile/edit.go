@@ -13,7 +13,9 @@ import (
 	"github.com/mabuild/mabuild/internal/outfile"
 )
 
-// An object is a JSON object with its keys in their order and its values as they are.
+// An object is a JSON object that keeps the order of its keys and the bytes of its
+// values. A map would sort the keys, and a struct would lose those that it does not
+// declare. A user edits these files by hand, so a change must stay small.
 type object []member
 
 type member struct {
@@ -21,7 +23,8 @@ type member struct {
 	value json.RawMessage
 }
 
-// parseObject reads an object; nothing and null are empty ones.
+// parseObject reads a JSON object. Empty input and null are an empty object. Anything
+// after the object is an error, since saving would drop it.
 func parseObject(raw []byte) (object, error) {
 	if raw = bytes.TrimSpace(raw); len(raw) == 0 || string(raw) == "null" {
 		return nil, nil
@@ -36,7 +39,7 @@ func parseObject(raw []byte) (object, error) {
 		if err != nil {
 			return nil, err
 		}
-		m := member{key: key.(string)} // of an object
+		m := member{key: key.(string)} // within an object the decoder returns keys as strings
 		if err := d.Decode(&m.value); err != nil {
 			return nil, err
 		}
@@ -51,7 +54,8 @@ func parseObject(raw []byte) (object, error) {
 	return o, nil
 }
 
-// get returns the value of a key, the last if there are several, as encoding/json does.
+// get returns the value of a key, or nil. Of several equal keys the last counts, as in
+// encoding/json.
 func (o object) get(key string) json.RawMessage {
 	for _, m := range slices.Backward(o) {
 		if m.key == key {
@@ -61,7 +65,7 @@ func (o object) get(key string) json.RawMessage {
 	return nil
 }
 
-// set changes the value of a key where it stands, or adds it.
+// set replaces the value of a key at its position, or appends the key.
 func (o *object) set(key string, value json.RawMessage) {
 	for i, m := range slices.Backward(*o) {
 		if m.key == key {
@@ -72,11 +76,13 @@ func (o *object) set(key string, value json.RawMessage) {
 	*o = append(*o, member{key, value})
 }
 
+// remove deletes all members with one of the keys.
 func (o *object) remove(keys ...string) {
 	*o = slices.DeleteFunc(*o, func(m member) bool { return slices.Contains(keys, m.key) })
 }
 
-// MarshalJSON writes the keys in their order.
+// MarshalJSON writes the members in their order. Keys are not escaped for HTML, so that
+// an untouched key is written as it was read.
 func (o object) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -98,8 +104,10 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Set makes the file have a user and a password for a host or host/namespace; without
-// both the entry says that a helper has them, as Docker writes it.
+// Set stores a user and a password for a host or host/namespace in the file and saves it.
+// Without both the entry is empty, which is how Docker marks credentials that a helper
+// has. Entries with another spelling of the name are removed, unless the usual key
+// exists: they could hold older credentials. The password is in base64, not encrypted.
 func (f *File) Set(name, user, password string) error {
 	entry := struct {
 		Auth string `json:"auth,omitempty"`
@@ -113,14 +121,14 @@ func (f *File) Set(name, user, password string) error {
 	}
 	key := f.Key(name)
 	if keys := f.keys(name); len(keys) > 0 && !slices.Contains(keys, key) {
-		f.auths.remove(keys...) // other spellings of it
+		f.auths.remove(keys...)
 	}
 	f.auths.set(key, raw)
 	return f.save()
 }
 
-// Remove makes the file have nothing for a host or host/namespace. It reports whether
-// there was an entry.
+// Remove deletes all entries for a host or host/namespace and saves the file. It reports
+// whether there was one; without one the file is not written.
 func (f *File) Remove(name string) (bool, error) {
 	keys := f.keys(name)
 	if len(keys) == 0 {
@@ -130,8 +138,9 @@ func (f *File) Remove(name string) (bool, error) {
 	return true, f.save()
 }
 
-// save writes the file: whole or not at all, with the mode, the order of keys and the
-// indentation that it had. What else is in it stays.
+// save writes the file, completely or not at all, with its mode, order of keys,
+// indentation and final newline. A new file and its directory are readable by the user
+// only. An error is a [*FileError], except for values that cannot be encoded.
 func (f *File) save() error {
 	auths, err := json.Marshal(f.auths)
 	if err != nil {
@@ -168,8 +177,8 @@ func (f *File) save() error {
 	return nil
 }
 
-// indent returns what the first key of the file is indented with, and whether the file
-// has lines. A new one is as Docker writes it.
+// indent returns the indentation of the first key and whether the file has more than one
+// line. A new file is indented with a tab, as Docker does.
 func (f *File) indent() (indent string, lines bool) {
 	raw := bytes.TrimSpace(f.raw)
 	if len(raw) == 0 {

@@ -16,26 +16,28 @@ import (
 	shown "github.com/mabuild/mabuild/internal/text"
 )
 
-// maxOutput bounds what is read of a credential helper, in bytes.
+// maxOutput bounds the output of a credential helper, in bytes. More is an error.
 const maxOutput = 64 << 10
 
-// maxWords bounds what is shown of it, in bytes.
+// maxWords bounds the part of the output that an error may repeat, in bytes.
 const maxWords = 256
 
-// program is what a helper is called on PATH.
+// program returns the file name of a helper, which is searched on PATH.
 func program(helper string) string { return "docker-credential-" + helper }
 
-// A HelperError says how a credential helper failed. It may repeat the helper's words,
-// which the protocol has on standard output, and never an answer to get.
+// A HelperError is returned if a credential helper fails. It may repeat the helper's
+// message, which the protocol prints to standard output, but never the output of a get
+// that succeeded, since that is a secret.
 type HelperError struct {
 	Program string
-	Words   string // may be ""
+	Words   string // the helper's message, safe to print; may be ""
 	Err     error
 
 	action, key string
-	file        string // that names the program
+	file        string // the file of credentials that names the program; may be ""
 }
 
+// Error returns the program, its message if there is a safe one, and the cause.
 func (e *HelperError) Error() string {
 	if e.Words == "" {
 		return e.Program + ": " + e.Err.Error()
@@ -43,9 +45,11 @@ func (e *HelperError) Error() string {
 	return e.Program + ": " + e.Words + " (" + e.Err.Error() + ")"
 }
 
+// Unwrap returns the cause.
 func (e *HelperError) Unwrap() error { return e.Err }
 
-// Hint returns the way out, which lies with the helper.
+// Hint says what to do. Only the program that the helper belongs to can repair its store,
+// so the hint shows how to see its output.
 func (e *HelperError) Hint() string {
 	if e.missing() {
 		return "install it, or remove it from " + cmp.Or(e.file, "the file")
@@ -59,13 +63,15 @@ func (e *HelperError) Hint() string {
 // missing reports whether the program is not installed.
 func (e *HelperError) missing() bool { return errors.Is(e.Err, exec.ErrNotFound) }
 
-// notFound is what a helper says that has nothing (docker-credential-helpers,
-// credentials/error.go). The protocol has no other sign of it.
+// notFound is the output of a helper that has no credentials for a key
+// (docker-credential-helpers, credentials/error.go). The protocol has no other sign: the
+// exit code is the same as for any failure.
 const notFound = "credentials not found in native keychain"
 
 // Get asks a helper for the credentials of a key (docker-credential-helpers,
-// "Development"); the zero AuthConfig is that it has none. A helper that gives no answer
-// within limit ends, as with ctx, with all that it started.
+// "Development"). The zero AuthConfig means that it has none. The helper and all
+// processes that it started are killed after limit or at the end of ctx. The user name
+// "<token>" marks the secret as an identity token, which a token service exchanges.
 func Get(ctx context.Context, limit time.Duration, helper, key string) (authn.AuthConfig, error) {
 	inner, stop := context.WithTimeout(ctx, limit)
 	defer stop()
@@ -90,7 +96,8 @@ func Get(ctx context.Context, limit time.Duration, helper, key string) (authn.Au
 	return authn.AuthConfig{Username: said.Username, Password: said.Secret}, nil
 }
 
-// Store gives a helper credentials to keep.
+// Store gives credentials to a helper. A message of the helper that contains the password
+// is not part of the error.
 func Store(ctx context.Context, helper, key, user, password string) error {
 	raw, err := json.Marshal(map[string]string{"ServerURL": key, "Username": user, "Secret": password})
 	if err != nil {
@@ -103,19 +110,21 @@ func Store(ctx context.Context, helper, key, user, password string) error {
 	return err
 }
 
-// Erase makes a helper forget a key.
+// Erase makes a helper delete the credentials of a key.
 func Erase(ctx context.Context, helper, key string) error {
 	_, err := runHelper(ctx, helper, "erase", key, key)
 	return err
 }
 
-// runHelper runs a helper and returns what it printed. An error is a [*HelperError], or that of
-// a context which ended.
+// runHelper runs a helper and returns its output without surrounding space. input is
+// written to its standard input; its standard error is dropped. An error is a
+// [*HelperError], or wraps the error of ctx if that ended. The output is returned with a
+// failure too, because [notFound] is one.
 func runHelper(ctx context.Context, helper, action, key, input string) (string, error) {
 	out := &bounded{left: maxOutput}
-	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // the user's own config names it
+	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // named by the user
 	cmd.Stdin, cmd.Stdout = strings.NewReader(input), out
-	cmd.WaitDelay = time.Second // a grandchild may hold the pipe
+	cmd.WaitDelay = time.Second // a process that the helper started may keep the pipe open
 	asGroup(cmd)
 	err := cmd.Run()
 	text := strings.TrimSpace(out.buffer.String())
@@ -131,7 +140,8 @@ func runHelper(ctx context.Context, helper, action, key, input string) (string, 
 	return text, nil
 }
 
-// plain takes the name of the program off an error that says it once more.
+// plain removes the name of the program from an error of os/exec: [HelperError] has it
+// already.
 func plain(err error) error {
 	if e := (*exec.Error)(nil); errors.As(err, &e) {
 		return fmt.Errorf("%w", e.Err)
@@ -139,8 +149,8 @@ func plain(err error) error {
 	return err
 }
 
-// words returns what a helper that failed printed, as far as it is a sentence: what looks
-// like an answer, or is one word, may be a secret.
+// words returns the output of a failed helper if it reads like a sentence, else "".
+// Output with braces or of one word may be credentials.
 func words(text string) string {
 	if strings.ContainsAny(text, "{}") || len(strings.Fields(text)) < 2 {
 		return ""
@@ -152,12 +162,14 @@ func words(text string) string {
 	return text
 }
 
-// bounded keeps what is written to it, and refuses more than left.
+// bounded is a writer that collects at most left bytes. A write beyond that fails, which
+// ends the copying of the output; left is then negative.
 type bounded struct {
 	buffer bytes.Buffer
 	left   int
 }
 
+// Write collects p, or fails if that would exceed the bound.
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.left -= len(p); b.left < 0 {
 		return 0, errors.New("too much output")

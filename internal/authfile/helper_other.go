@@ -4,5 +4,5 @@ package authfile
 
 import "os/exec"
 
-// asGroup does nothing: there are no process groups here.
+// asGroup does nothing: without process groups only the helper itself is killed.
 func asGroup(*exec.Cmd) {}

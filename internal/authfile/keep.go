@@ -9,20 +9,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// patience is how long a helper may take to say what it has when it is asked in passing.
+// patience bounds the call of a helper in [File.Holds] and [File.Forget].
 const patience = 30 * time.Second
 
-// ErrHostsAlone says that a namespace was named where only hosts are known: in Docker's
-// config, and to credential helpers.
+// ErrHostsAlone is returned for a namespace if only hosts are possible: in Docker's files
+// and with credential helpers.
 var ErrHostsAlone = errors.New("supports only hosts")
 
-// split returns the host of a name, which may be host/namespace.
+// split returns the host of a host or host/namespace, and whether there is a namespace.
 func split(name string) (host string, namespaced bool) {
 	host, _, namespaced = strings.Cut(name, "/")
 	return host, namespaced
 }
 
-// helperKey is what helpers call a host.
+// helperKey returns the key of a host for credential helpers, which is Docker's.
 func helperKey(host string) string {
 	if host == hub {
 		return hubKey
@@ -30,9 +30,11 @@ func helperKey(host string) string {
 	return host
 }
 
-// Keep keeps a user and a password for a host, or for host/namespace in a file of
-// Podman's: with the helper that the file names, or in the file. It returns where.
-// [ErrHostsAlone] is in the chain of its refusal of a namespace.
+// Keep stores a user and a password for a host, or for host/namespace in a file of
+// Podman's: with the helper that the file names, else in the file. It returns where, for
+// a message to the user. With a helper the file gets an empty entry, as Docker writes it.
+// The helper is called first, so that a failure leaves the file as it was. A namespace
+// that is not possible is an error with [ErrHostsAlone].
 func (f *File) Keep(ctx context.Context, name, user, password string) (where string, err error) {
 	if err := f.Takes(name); err != nil {
 		return "", err
@@ -48,8 +50,9 @@ func (f *File) Keep(ctx context.Context, name, user, password string) (where str
 	return "credential helper " + helpers[0], f.Set(name, "", "")
 }
 
-// Takes says why credentials for a host or host/namespace cannot be kept in the file or
-// with its helpers: nil, or an error with [ErrHostsAlone].
+// Takes returns nil if the file, or its helper, can store credentials for this host or
+// host/namespace, else an error with [ErrHostsAlone]. A caller can thus fail before it
+// asks the user for a password.
 func (f *File) Takes(name string) error {
 	host, namespaced := split(name)
 	switch helpers := f.Helper(host); {
@@ -64,7 +67,7 @@ func (f *File) Takes(name string) error {
 }
 
 // Holds reports whether the file, or a helper that it names, has credentials for exactly
-// a host or host/namespace.
+// this host or host/namespace.
 func (f *File) Holds(ctx context.Context, name string) (bool, error) {
 	found, err := f.Entry(name)
 	if err != nil || found != (authn.AuthConfig{}) {
@@ -83,8 +86,10 @@ func (f *File) Holds(ctx context.Context, name string) (bool, error) {
 	return false, nil
 }
 
-// Forget removes the credentials for a host or host/namespace from the file and from the
-// helpers that have them.
+// Forget deletes the credentials for a host or host/namespace from the file and from the
+// helpers that have them. The helpers come first: if one fails, the entry stays and a
+// later Forget can repeat it. A helper without credentials for the host is not asked to
+// erase, since some fail then.
 func (f *File) Forget(ctx context.Context, name string) error {
 	if host, namespaced := split(name); !namespaced {
 		for _, helper := range f.Helper(host) {

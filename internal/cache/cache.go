@@ -1,10 +1,16 @@
-// Package cache keeps files by their digest, and small records by key, in one
-// directory that any number of processes may share.
+// Package cache keeps files by digest and small records by key in one directory that
+// several processes may share.
 //
-// Nothing in it is trusted: a file is checked against its digest each time it is
-// read, and a record against a proof where others can write to the directory ([Sealed]).
-// Nothing in it is needed: whatever goes wrong costs time, never a result.
-// Files appear whole or not at all (written aside, synced, renamed).
+// The cache does not trust its own content. A file is compared with its digest each time
+// it is read. A record is compared with a proof if others can write to the directory
+// ([Sealed]). An entry that fails the comparison counts as missing.
+//
+// No result depends on the cache: a failure costs time only. Callers treat an error of a
+// read like a missing entry and may ignore an error of a write.
+//
+// Files are complete or missing: they are written to a temporary file, synced and
+// renamed. The package does not decide when to prune. [Cache.Prune] never removes what a
+// run that called [Cache.Hold] has used.
 package cache
 
 import (
@@ -25,25 +31,26 @@ import (
 	"github.com/mabuild/mabuild/internal/verify"
 )
 
-// ErrCorrupt is returned by a read that met bytes other than the digest's.
+// ErrCorrupt is returned by a read or write of bytes that do not have the digest.
 var ErrCorrupt = errors.New("cache entry does not match its digest")
 
-// A Cache is a directory of files and records. A nil Cache is empty and keeps
-// nothing. It is safe for concurrent use, also by several processes.
+// A Cache is a directory of files and records. A nil Cache is empty and keeps nothing. It
+// is safe for concurrent use by goroutines and by processes.
 type Cache struct {
 	dir         string
-	key         []byte // of proofs; nil: what lies in the directory is this user's own word
-	processRuns *processRuns
-	forever     *flock.Flock // of HoldForever
+	key         []byte       // of proofs; nil: records have no proof
+	processRuns *processRuns // shared by all Caches of this process with the same directory
+	forever     *flock.Flock // the lock of HoldForever; nil before
 }
 
-// Open uses dir as a cache and creates it if need be. It proves that dir can be
-// written to. What holds something else is no cache: it would be pruned.
+// Open opens dir as a cache, creates it if it is missing, and checks that it is writable.
+// A directory with files that do not belong to a cache is refused with a [*ForeignError]:
+// pruning would remove them.
 func Open(dir string) (*Cache, error) { return Sealed(dir, nil) }
 
-// Sealed is Open for a directory that others can write to, such as one in a checkout. A
-// record is believed only if it carries a proof that was made with the same key, which
-// the others do not have; a nil key asks for none.
+// Sealed is [Open] for a directory that others can write to, for example in a checkout. A
+// record is valid only with a proof (HMAC-SHA-256) that was made with the same key. The
+// key must not be stored in the directory. A nil key requires no proof.
 func Sealed(dir string, key []byte) (*Cache, error) {
 	if dir == "" {
 		return nil, errors.New("cache: no directory is set")
@@ -52,6 +59,8 @@ func Sealed(dir string, key []byte) (*Cache, error) {
 	if err := c.own(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}
+	// A part of the cache that is a link would make the cache write and remove files
+	// elsewhere, so links are refused before anything is created.
 	if err := c.refuseLinks(); err != nil {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}
@@ -67,8 +76,8 @@ func Sealed(dir string, key []byte) (*Cache, error) {
 	return c, errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// Dir returns the directory for files of another kind that live with the cache,
-// creating it.
+// Dir returns the directory for another kind of entries, for example compiled programs,
+// and creates it. Entries in it are held with [Cache.Claim].
 func (c *Cache) Dir(kind string) (string, error) {
 	if c == nil {
 		return "", fs.ErrNotExist
@@ -77,8 +86,9 @@ func (c *Cache) Dir(kind string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// Parts returns what the cache's directory has, by paths without links. It changes with
-// each use.
+// Parts returns the paths of the tag file and of the cache's directories, absolute and
+// without symbolic links, so that a source tree can exclude them: their content changes
+// with each use. It returns nil if the cache's directory cannot be resolved.
 func (c *Cache) Parts() []string {
 	if c == nil {
 		return nil
@@ -103,8 +113,9 @@ func (c *Cache) temp() string                  { return filepath.Join(c.dir, "tm
 func (c *Cache) runs() string                  { return filepath.Join(c.dir, "runs") }
 func (c *Cache) path(h v1.Hash) string         { return filepath.Join(c.blobs(h.Algorithm), h.Hex) }
 
-// Size returns the size of h's file without reading it, and marks it as used;
-// fs.ErrNotExist if there is none.
+// Size returns the size of the file of digest h without reading it, and marks it as used.
+// It returns fs.ErrNotExist if there is none. The size is not checked against the
+// content; only [Cache.Get] is.
 func (c *Cache) Size(h v1.Hash) (int64, error) {
 	if c == nil {
 		return 0, fs.ErrNotExist
@@ -120,9 +131,10 @@ func (c *Cache) Size(h v1.Hash) (int64, error) {
 	return info.Size(), nil
 }
 
-// Get opens h's file and returns it with its size; fs.ErrNotExist if there is
-// none. The reader returns [ErrCorrupt] in place of the last bytes, and drops the file,
-// when it is not h's.
+// Get opens the file of digest h and returns it with its size, or fs.ErrNotExist. If the
+// content does not have the digest, the reader returns [ErrCorrupt] in place of the last
+// bytes and removes the file, so that wrong bytes are never complete. The caller closes
+// the reader.
 func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
 	size, err := c.Size(h)
 	if err != nil {
@@ -139,8 +151,8 @@ func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
 	return &verified{f, r}, size, nil
 }
 
-// Bytes returns what h's file holds, at most limit bytes of it; a larger or a
-// broken file is fs.ErrNotExist.
+// Bytes returns the content of the file of digest h. A file larger than limit bytes or
+// with another digest is fs.ErrNotExist.
 func (c *Cache) Bytes(h v1.Hash, limit int64) ([]byte, error) {
 	r, size, err := c.Get(h)
 	if err != nil {
@@ -157,8 +169,8 @@ func (c *Cache) Bytes(h v1.Hash, limit int64) ([]byte, error) {
 	return b, err
 }
 
-// Put keeps what r holds as h's file. Bytes that are not h's are refused with
-// [ErrCorrupt] and not kept.
+// Put stores the content of r as the file of digest h. If the content has another digest,
+// nothing is stored and the error is [ErrCorrupt].
 func (c *Cache) Put(h v1.Hash, r io.Reader) error {
 	if c == nil {
 		return nil
@@ -180,7 +192,8 @@ func (c *Cache) Put(h v1.Hash, r io.Reader) error {
 	return f.Commit(h)
 }
 
-// Store keeps v as JSON under kind and key.
+// Store stores v as JSON under kind and key, in place of an earlier value. kind separates
+// users of the cache; it is not a directory.
 func (c *Cache) Store(kind, key string, v any) error {
 	if c == nil {
 		return nil
@@ -204,8 +217,9 @@ func (c *Cache) Store(kind, key string, v any) error {
 	return f.rename(c.record(kind, key))
 }
 
-// Load fills v with what was stored under kind and key, and reports whether it
-// did. What is broken, or lacks its proof, was not stored.
+// Load fills v with the value that was stored under kind and key and reports whether it
+// did. A record that is damaged, that was stored under another key or that lacks its
+// proof counts as missing. v may be partly filled if Load returns false.
 func (c *Cache) Load(kind, key string, v any) bool {
 	if c == nil {
 		return false
@@ -225,8 +239,9 @@ func (c *Cache) Load(kind, key string, v any) bool {
 // Sealed reports whether records need a proof.
 func (c *Cache) Sealed() bool { return c != nil && c.key != nil }
 
-// Proof returns what proves that who has the cache's key said these texts, "" where no
-// proof is asked for.
+// Proof returns the proof that a holder of the cache's key has written these texts, or ""
+// if the cache needs none. Each text is preceded by its length, so that two lists of
+// texts with the same concatenation have different proofs.
 func (c *Cache) Proof(texts ...string) string {
 	if !c.Sealed() {
 		return ""
@@ -238,7 +253,8 @@ func (c *Cache) Proof(texts ...string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Forget drops what was stored under kind and key.
+// Forget removes the record of kind and key. A record that does not exist is not an
+// error.
 func (c *Cache) Forget(kind, key string) error {
 	if c == nil {
 		return nil
@@ -246,7 +262,8 @@ func (c *Cache) Forget(kind, key string) error {
 	return ignoreMissing(os.Remove(c.record(kind, key)))
 }
 
-// record carries its own key, so that one file can never stand for another.
+// A record is the content of one record file. It repeats its kind and key, which Load
+// compares, so that a file that was renamed or copied does not stand for another key.
 type record struct {
 	Kind  string          `json:"kind"`
 	Key   string          `json:"key"`
@@ -254,13 +271,15 @@ type record struct {
 	Proof string          `json:"proof,omitempty"` // of Kind, Key and Value
 }
 
+// record returns the path of a record. The name is a hash, because a key may have
+// characters that a file name cannot have.
 func (c *Cache) record(kind, key string) string {
 	sum := sha256.Sum256([]byte(kind + "\x00" + key))
 	return filepath.Join(c.records(), hex.EncodeToString(sum[:]))
 }
 
-// verified checks what is read from a file against the digest it stands for. It
-// embeds no file: what can be read past Read would not be checked.
+// verified compares what is read from a file with its digest. It does not embed the file:
+// a method such as WriteTo or Seek would bypass the comparison.
 type verified struct {
 	file *os.File
 	r    *verify.Reader
@@ -269,7 +288,7 @@ type verified struct {
 func (v *verified) Read(p []byte) (int, error) {
 	n, err := v.r.Read(p)
 	if errors.Is(err, verify.ErrMismatch) {
-		_ = os.Remove(v.file.Name()) // the next reader finds nothing rather than this
+		_ = os.Remove(v.file.Name()) // the next reader misses and gets the content again
 		err = ErrCorrupt
 	}
 	return n, err

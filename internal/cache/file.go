@@ -10,18 +10,20 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// staleAfter is the age from which a temporary file belongs to no living run.
+// staleAfter is the age from which a temporary file counts as left behind by a killed
+// run.
 const staleAfter = 24 * time.Hour
 
-// A File is being written and is no part of the cache until Commit.
+// A File is a file that is being written. It is not part of the cache until
+// [File.Commit]. It is not safe for concurrent use.
 type File struct {
 	*os.File
 	c    *Cache
 	done bool
 }
 
-// Create begins a file. The caller defers Cleanup, which is a no-op after
-// Commit.
+// Create creates a temporary file in the cache. The caller defers [File.Cleanup], which
+// does nothing after Commit. A nil Cache returns fs.ErrNotExist.
 func (c *Cache) Create() (*File, error) {
 	if c == nil {
 		return nil, fs.ErrNotExist
@@ -33,8 +35,8 @@ func (c *Cache) Create() (*File, error) {
 	return &File{File: f, c: c}, nil
 }
 
-// Commit makes the file h's. The caller vouches that its bytes are h's; readers
-// check it all the same.
+// Commit makes the file the one of digest h and closes it. Commit does not compute the
+// digest: the caller has done that while writing, and each reader compares it again.
 func (f *File) Commit(h v1.Hash) error {
 	if err := os.MkdirAll(f.c.blobs(h.Algorithm), 0o755); err != nil {
 		return err
@@ -42,7 +44,10 @@ func (f *File) Commit(h v1.Hash) error {
 	return f.rename(f.c.path(h))
 }
 
-// rename syncs the file and moves it to path.
+// rename syncs and closes the file and renames it to path. The sync comes first: without
+// it a crash could leave the name with incomplete content. A directory or link at path
+// would make the rename fail or lead elsewhere, so it is removed. Two processes that
+// store the same path replace each other's equal file.
 func (f *File) rename(path string) error {
 	if err := f.Sync(); err != nil {
 		return err
@@ -52,7 +57,7 @@ func (f *File) rename(path string) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		if err := os.RemoveAll(path); err != nil { // a directory in the way
+		if err := os.RemoveAll(path); err != nil { // not an entry of a cache
 			return errors.Join(err, os.Remove(f.Name()))
 		}
 	}
@@ -63,7 +68,8 @@ func (f *File) rename(path string) error {
 	return nil
 }
 
-// Cleanup gives the file up unless it was kept. It may be called more than once.
+// Cleanup closes and removes the file unless it was committed. It may be called more than
+// once.
 func (f *File) Cleanup() {
 	if f.done {
 		return
@@ -73,7 +79,8 @@ func (f *File) Cleanup() {
 	_ = os.Remove(f.Name())
 }
 
-// Sweep removes temporary files that a killed run left behind.
+// Sweep removes temporary files older than a day, which a killed run left behind. A
+// younger file may belong to another process that still writes it.
 func (c *Cache) Sweep() error {
 	if c == nil {
 		return nil

@@ -7,9 +7,10 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// Claim holds a directory of the cache, which it creates, against other
-// processes and goroutines until release or the end of the process, and marks it
-// as used. release may be called more than once.
+// Claim creates the directory key below the directory of kind, holds it exclusively
+// against other processes and goroutines, and marks it as used. release, or the end of
+// the process, ends that; release may be called more than once. key must be a single file
+// name. Claim waits for other holders until ctx ends.
 func (c *Cache) Claim(ctx context.Context, kind, key string) (dir string, release func(), err error) {
 	parent, err := c.Dir(kind)
 	if err != nil {

@@ -13,23 +13,23 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// A Kind is one of the things a cache holds.
+// A Kind says how much the cache holds of one kind of entries.
 type Kind struct {
 	Name  string `json:"name"` // blobs, records, programs, …
 	Items int    `json:"items"`
 	Bytes int64  `json:"bytes"`
 }
 
-// An item is what is pruned at once: a file, or a directory that is claimed.
+// An item is the unit of pruning: a file, or a directory that is held with [Cache.Claim].
 type item struct {
 	kind  string
 	path  string
 	bytes int64
-	used  time.Time
+	used  time.Time // the newest modification time of the file, or of anything in the directory
 	dir   bool
 }
 
-// Usage returns what the cache holds, by kind.
+// Usage returns what the cache holds, sorted by kind. Empty directories are not counted.
 func (c *Cache) Usage() ([]Kind, error) {
 	items, err := c.items()
 	if err != nil {
@@ -49,11 +49,15 @@ func (c *Cache) Usage() ([]Kind, error) {
 	return kinds, nil
 }
 
-// Prune removes what was used longest ago until at most limit bytes are left, and
-// returns how many it removed. What others count on stays: what any run used that has
-// entered and not left, and what is claimed. Who enters meanwhile waits. Where files
-// cannot be locked, so that nobody knows who counts on what, nothing is removed, which
-// is an error.
+// Prune removes the least recently used items until at most limit bytes are left, and
+// returns how many bytes it removed. It keeps what any run used that holds the cache, and
+// directories that are claimed; more than limit bytes may therefore be left. [Cache.Hold]
+// waits while Prune runs. If files cannot be locked, Prune cannot find out what is in
+// use: it removes nothing and returns an error.
+//
+// The items are listed before the lock is taken, since that may take long and would delay
+// runs that start. An item that is used in between is found by its new time when it is
+// about to be removed.
 func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error) {
 	items, err := c.items()
 	if err != nil {
@@ -68,7 +72,7 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error)
 	if err != nil {
 		return 0, err
 	}
-	defer lock.Close() //nolint:errcheck // the end of the process would do
+	defer lock.Close() //nolint:errcheck // the lock ends with the process at the latest
 	keep := c.needed()
 	var errs []error
 	for _, i := range items {
@@ -89,7 +93,8 @@ func (c *Cache) Prune(ctx context.Context, limit int64) (freed int64, err error)
 	return freed, errors.Join(append(errs, c.Sweep())...)
 }
 
-// Pruned returns when the cache was pruned last, or made.
+// Pruned returns when the cache was pruned last, or created if it never was. It is the
+// zero time if that is unknown.
 func (c *Cache) Pruned() time.Time {
 	if c == nil {
 		return time.Time{}
@@ -101,10 +106,12 @@ func (c *Cache) Pruned() time.Time {
 	return info.ModTime()
 }
 
-// empty reports whether an item is a directory that something was in once, or will be.
+// empty reports whether an item is a directory without content. Prune removes it whatever
+// the limit is, since it frees no bytes.
 func (i item) empty() bool { return i.dir && i.bytes == 0 }
 
-// remove removes an item unless somebody holds it, or keep says that it is needed.
+// remove removes an item unless it is held or keep returns true for its last use. A file
+// is checked again directly before it is removed.
 func (i item) remove(keep func(used time.Time) bool) (removed bool, err error) {
 	if keep(i.used) {
 		return false, nil
@@ -112,13 +119,15 @@ func (i item) remove(keep func(used time.Time) bool) (removed bool, err error) {
 	if i.dir {
 		return claim.Remove(i.path, keep)
 	}
-	if info, err := os.Lstat(i.path); err != nil || keep(info.ModTime()) { // used since it was looked at
+	if info, err := os.Lstat(i.path); err != nil || keep(info.ModTime()) { // used since it was listed
 		return false, ignoreMissing(err)
 	}
 	err = os.Remove(i.path)
 	return err == nil, ignoreMissing(err)
 }
 
+// ignoreMissing returns nil for fs.ErrNotExist: another process may remove the same
+// entry.
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -126,7 +135,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// items lists what the cache holds, by kind.
+// items lists what the cache holds, sorted by kind.
 func (c *Cache) items() ([]item, error) {
 	if c == nil {
 		return nil, nil
@@ -164,7 +173,8 @@ func (c *Cache) items() ([]item, error) {
 	return items, err
 }
 
-// measure fills in size and last use. What vanishes meanwhile has neither.
+// measure sets size and last use. A file that another process removes meanwhile counts
+// for nothing.
 func (i *item) measure() error {
 	return filepath.WalkDir(i.path, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -184,8 +194,8 @@ func (i *item) measure() error {
 	})
 }
 
-// touched marks a file as used, so that it is pruned later.
+// touched marks a file as used now, which Prune reads from its modification time.
 func touched(path string) {
 	now := time.Now()
-	_ = os.Chtimes(path, now, now) // only the order of pruning is at stake
+	_ = os.Chtimes(path, now, now) // a failure changes only the order of pruning
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// zeros gives as many as are wanted.
+// zeros is an endless reader of zero bytes.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
@@ -15,7 +15,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FreeSpace says why the cache cannot take a file of n bytes; nil when it can, or when
+// FreeSpace returns why the cache cannot store a file of n bytes, or nil if it can or if
 // there is no cache.
 func (c *Cache) FreeSpace(n int64) error {
 	if c == nil {
@@ -27,7 +27,9 @@ func (c *Cache) FreeSpace(n int64) error {
 	return nil
 }
 
-// FreeSpaceIn says why dir cannot take a file of n bytes; nil when it can.
+// FreeSpaceIn returns why dir cannot store a file of n bytes, or nil if it can. It writes
+// and removes such a file: a file system may have limits, such as a quota, that its count
+// of free bytes does not show. The space is not reserved.
 func FreeSpaceIn(dir string, n int64) error {
 	f, err := os.CreateTemp(dir, "room-*")
 	if err != nil {

@@ -14,17 +14,25 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// clockSkew is how far the clocks of a file system and of those who use it may be apart.
+// clockSkew is the largest difference between the clock of the file system and the clocks
+// of its users that the cache allows for.
 const clockSkew = 2 * time.Second
 
-// processRuns is what this process does with a cache, whoever in it has opened it.
+// A processRuns is what this process does with one cache directory, over all Caches that
+// it opened there. Locks of files do not tell that: two Caches of one process have locks
+// that are independent of each other.
+//
+// A run is the time from [Cache.Hold] to its leave function. It is a file in the
+// directory runs, whose modification time is the start of the run and which the run keeps
+// locked. A file that is not locked belongs to a run that ended without removing it.
 type processRuns struct {
-	runs   atomic.Int32 // that have entered and not left
-	stored atomic.Bool  // something, since it was pruned
+	runs   atomic.Int32 // calls of Hold without leave
+	stored atomic.Bool  // something was stored since this process pruned last
 }
 
-var allProcessRuns sync.Map // of *processRuns, by directory
+var allProcessRuns sync.Map // from absolute directory (string) to *processRuns
 
+// processRunsOf returns the processRuns of a directory, one for each absolute path.
 func processRunsOf(dir string) *processRuns {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
@@ -33,13 +41,15 @@ func processRunsOf(dir string) *processRuns {
 	return h.(*processRuns)
 }
 
-// lockFile is the file that who enters locks beside others, for a moment, and who prunes
-// alone, so that nobody enters while something is removed.
+// lockFile is the file that orders Hold and Prune. Hold locks it shared, only while it
+// creates the file of its run. Prune locks it exclusively, so that no run starts while
+// something is removed.
 func (c *Cache) lockFile() string { return filepath.Join(c.runs(), "gate") }
 
-// Hold begins a run: what it finds, stores or claims from now on is not pruned until
-// leave, or the end of the process. leave may be called more than once. A run that
-// could not enter, as where files cannot be locked, goes on all the same.
+// Hold begins a run: what the run finds, stores or claims from now on is not pruned until
+// leave, or the end of the process. leave may be called more than once, and is never nil.
+// On an error, for example if files cannot be locked, the run may continue without
+// protection.
 func (c *Cache) Hold(ctx context.Context) (leave func(), err error) {
 	if c == nil {
 		return func() {}, nil
@@ -52,22 +62,25 @@ func (c *Cache) Hold(ctx context.Context) (leave func(), err error) {
 	return sync.OnceFunc(func() {
 		c.processRuns.runs.Add(-1)
 		_ = lock.Close()
-		_ = os.Remove(lock.Path()) // what is left is swept
+		_ = os.Remove(lock.Path()) // Prune removes it otherwise
 	}), nil
 }
 
-// HoldForever holds for as long as c is in use, unless a run of this process has entered.
+// HoldForever is [Cache.Hold] for as long as c is in use. It does nothing between a Hold
+// of this process and its leave, which protect the same entries.
 func (c *Cache) HoldForever(ctx context.Context) (err error) {
 	if c == nil || c.processRuns.runs.Load() > 0 {
 		return nil
 	}
-	if c.forever, err = c.hold(ctx); err != nil { // its file is closed when c is garbage
+	if c.forever, err = c.hold(ctx); err != nil { // the lock ends with c or the process
 		return fmt.Errorf("cache %s: %w", c.dir, err)
 	}
 	return nil
 }
 
-// hold makes the file that stands for a run and locks it.
+// hold creates and locks the file of a run. The lock file is held shared meanwhile:
+// without it Prune could see the new file before it is locked and take it for one of a
+// dead run.
 func (c *Cache) hold(ctx context.Context) (*flock.Flock, error) {
 	shared := claim.Lock(c.lockFile())
 	if _, err := shared.TryRLockContext(ctx, claim.Patience); err != nil {
@@ -85,11 +98,12 @@ func (c *Cache) hold(ctx context.Context) (*flock.Flock, error) {
 	return lock, err
 }
 
-// Stored reports whether this process has stored or claimed anything since it pruned
-// the cache last.
+// Stored reports whether this process has stored or claimed anything since it pruned the
+// cache last. If not, pruning is not necessary.
 func (c *Cache) Stored() bool { return c != nil && c.processRuns.stored.Load() }
 
-// holdAlone keeps everybody from entering until the gate is closed.
+// holdAlone waits until no run is starting and prevents new runs until the lock is
+// closed.
 func (c *Cache) holdAlone(ctx context.Context) (*flock.Flock, error) {
 	lock := claim.Lock(c.lockFile())
 	if _, err := lock.TryLockContext(ctx, claim.Patience); err != nil {
@@ -98,9 +112,10 @@ func (c *Cache) holdAlone(ctx context.Context) (*flock.Flock, error) {
 	return lock, nil
 }
 
-// needed returns what tells by when something was used last whether a run counts on
-// it: since the one began that entered first of those that have not left. It sweeps
-// away what the dead left behind.
+// needed returns a function that reports whether an entry that was used at a given time
+// must stay: it was used since the oldest live run started. It also removes the files of
+// runs that ended without removing them. The caller holds the lock of [Cache.holdAlone].
+// If the runs cannot be listed, everything stays.
 func (c *Cache) needed() func(used time.Time) bool {
 	first := time.Time{}
 	files, err := filepath.Glob(filepath.Join(c.runs(), "run-*"))
@@ -110,7 +125,7 @@ func (c *Cache) needed() func(used time.Time) bool {
 	for _, file := range files {
 		info, err := os.Stat(file)
 		if err != nil {
-			continue // it has left
+			continue // the run has ended meanwhile
 		}
 		lock := claim.Lock(file)
 		if mine, err := lock.TryLock(); err == nil && mine {

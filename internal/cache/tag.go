@@ -12,37 +12,39 @@ import (
 	"github.com/mabuild/mabuild/internal/outfile"
 )
 
-// rooms are the names of a cache's directories.
+// rooms are the names of the directories of a cache.
 var rooms = []string{"blobs", "modules", "programs", "records", "runs", "tmp"}
 
-// tagName is the file that marks a directory as a cache, to us and to programs that
-// back up (Cache Directory Tagging Specification, https://bford.info/cachedir/).
+// tagName is the file that marks a directory as a cache, for this package and for backup
+// programs (Cache Directory Tagging Specification, https://bford.info/cachedir/).
 const (
 	tagName   = "CACHEDIR.TAG"
 	signature = "Signature: 8a477f597d28d172789f06886806bc55"
 	tag       = signature + "\n# A cache of mabuild. All in it can be removed, best by `mabuild cache prune`.\n"
 )
 
-// A ForeignError says that a directory has something that is none of a cache's.
+// A ForeignError is returned by [Open] for a directory with a file that does not belong
+// to a cache.
 type ForeignError struct{ Name string }
 
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("the directory contains %s, which does not belong to a cache", e.Name)
 }
 
-// Hint returns the way out.
+// Hint says what to do.
 func (e *ForeignError) Hint() string { return "use a new or empty directory" }
 
-// A LinkError says that a part of a cache is a link, or no directory: files would be
-// written and removed elsewhere.
+// A LinkError is returned by [Open] if a part of a cache is a symbolic link or not a
+// directory: files would be written and removed elsewhere.
 type LinkError struct{ Name string }
 
 func (e *LinkError) Error() string { return e.Name + " in it is a link or not a directory" }
 
-// Hint returns the way out.
+// Hint says what to do.
 func (e *LinkError) Hint() string { return "use another directory, or remove it" }
 
-// refuseLinks refuses a cache of which a part leads elsewhere.
+// refuseLinks returns a [*LinkError] if a directory of the cache is a link or a file. It
+// does not protect against a link that is made later.
 func (c *Cache) refuseLinks() error {
 	for _, name := range append(slices.Clone(rooms), filepath.Join("blobs", "sha256"), filepath.Join("blobs", "sha512")) {
 		if info, err := os.Lstat(filepath.Join(c.dir, name)); err == nil && !info.IsDir() {
@@ -52,15 +54,16 @@ func (c *Cache) refuseLinks() error {
 	return nil
 }
 
-// own marks the directory as a cache: one that is marked already, or has nothing but
-// a cache's directories and what begins with a dot.
+// own writes the tag file, unless it is there. It accepts an empty directory and one that
+// has only a cache's directories, lost+found and names that begin with a dot. Anything
+// else is a [*ForeignError].
 func (c *Cache) own() error {
 	file := filepath.Join(c.dir, tagName)
 	content, err := os.ReadFile(file)
 	if c.tagged() {
 		return nil
 	}
-	begun := err == nil && strings.HasPrefix(tag, string(content)) // on a disk that was full
+	begun := err == nil && strings.HasPrefix(tag, string(content)) // cut short by a full disk
 	entries, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -79,15 +82,15 @@ func (c *Cache) own() error {
 	return nil
 }
 
-// tagged reports whether the mark is there by now: another process may just have made
-// it.
+// tagged reports whether the tag file is there. Another process may have written it since
+// own began, which is why own asks twice.
 func (c *Cache) tagged() bool {
 	content, err := os.ReadFile(filepath.Join(c.dir, tagName))
 	return err == nil && strings.HasPrefix(string(content), signature)
 }
 
-// mark makes the mark, whole or not at all. Where there is no room for it the next one
-// makes it: the directory has nothing else.
+// mark writes the tag file, completely or not at all. An error is ignored: a later Open
+// writes the file, since it accepts a directory that has only a cache's directories.
 func (c *Cache) mark(file string) {
 	f, err := outfile.Create(c.dir)
 	if err != nil {

@@ -2,4 +2,5 @@
 
 package claim
 
+// careful is empty: the flags of Unix systems have no counterpart here.
 const careful = 0

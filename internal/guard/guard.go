@@ -1,10 +1,16 @@
-// Package guard turns a panic into an error, so that a fault in the work for one image
-// or program does not end the others.
+// Package guard turns a panic into an error, so that a fault in the work for one image or
+// program does not end the others.
 //
-// [Report] stands where work for one thing ends: an entry of a mirror and each of its
-// images, a program of a push, a platform of a build, a hook. [Do] stands where such
-// work starts a goroutine, since a panic is lost on all but its own: it hands the panic
-// on as an error to the one who waits.
+// [Report] is called where work for one thing ends: an entry of a mirror and each of its
+// images, a program of a push, a platform of a build, a hook. [Do] is called where such
+// work starts a goroutine. A panic ends the process unless it is recovered in the
+// goroutine that panicked, so Do recovers it there and returns it to the goroutine that
+// waits.
+//
+// Not every failure is a panic: a concurrent map write that the runtime detects, a stack
+// overflow and a lack of memory still end the process. Deferred functions of the work run
+// before the panic becomes an error, so that locks and files are released if they are
+// released with defer.
 package guard
 
 import (
@@ -18,23 +24,26 @@ import (
 // A Panic is a panic that became an error.
 type Panic struct {
 	Value any
-	Stack []byte // of the goroutine that panicked
+	Stack []byte // of the goroutine that panicked, as debug.Stack prints it
 }
 
 func (p *Panic) Error() string { return fmt.Sprintf("internal error: %v", p.Value) }
 
-// Unwrap returns the value of the panic where that is an error.
+// Unwrap returns the value of the panic if that is an error, so that errors.Is and
+// errors.As find it; otherwise nil.
 func (p *Panic) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
 
-// Hint asks for a report.
+// Hint asks for a bug report with the stack, which only the debug log has.
 func (p *Panic) Hint() string {
 	return "this is a bug in mabuild: run it again with -v, and report it with the stack at https://github.com/mabuild/mabuild/issues"
 }
 
-// Do runs work. A panic in it is returned as a [*Panic].
+// Do runs work in the calling goroutine and returns its error. A panic in work is
+// returned as a [*Panic]. If the value of the panic is a *Panic already, it is returned
+// as it is and keeps the stack of the goroutine that panicked first.
 func Do(work func() error) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -48,8 +57,8 @@ func Do(work func() error) (err error) {
 	return work()
 }
 
-// Report runs work as [Do] does and logs the stack of a panic, at level debug, as that of
-// what the work was for.
+// Report runs work as [Do] does and logs the stack of a panic at level debug. what names
+// the thing that the work was for, for example an image or a platform.
 func Report(ctx context.Context, log *slog.Logger, what string, work func() error) error {
 	err := Do(work)
 	if p := (*Panic)(nil); errors.As(err, &p) {

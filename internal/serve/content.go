@@ -11,8 +11,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Manifests and blobs over HTTP.
+// The handlers of manifests, blobs and uploads.
 
+// getManifest answers GET and HEAD of a manifest ("Pulling manifests"). The media type is
+// the one that it was pushed with.
 func (a *api) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	m, err := a.store.Manifest(t.repository, t.reference)
 	if err != nil {
@@ -24,13 +26,18 @@ func (a *api) getManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
-// serveContent answers with content, or the range of it that was asked for.
+// serveContent answers with content, or with the range that the request asks for. The
+// digest is the ETag: content under a digest never changes, so If-None-Match and If-Range
+// are exact. It answers HEAD too.
 func serveContent(w http.ResponseWriter, r *http.Request, d digest.Digest, content io.ReadSeeker) {
 	setDigest(w, d)
 	w.Header().Set("Etag", `"`+d.String()+`"`)
 	http.ServeContent(w, r, "", time.Time{}, content)
 }
 
+// putManifest stores a manifest under a tag or digest ("Pushing Manifests"). OCI-Subject
+// tells the client that the manifest is listed as a referrer, so that it does not write
+// the referrers tag.
 func (a *api) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	stored, err := a.store.PutManifest(t.repository, t.reference, r.Header.Get("Content-Type"), r.Body)
 	if err != nil {
@@ -43,6 +50,7 @@ func (a *api) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
+// created answers 201 without a body.
 func created(w http.ResponseWriter, location string, d digest.Digest) {
 	setDigest(w, d)
 	w.Header().Set("Location", location)
@@ -50,6 +58,7 @@ func created(w http.ResponseWriter, location string, d digest.Digest) {
 	w.WriteHeader(http.StatusCreated)
 }
 
+// deleteManifest deletes a tag or a manifest ("Content Management").
 func (a *api) deleteManifest(w http.ResponseWriter, _ *http.Request, t target) error {
 	if err := a.store.DeleteManifest(t.repository, t.reference); err != nil {
 		return err
@@ -58,6 +67,9 @@ func (a *api) deleteManifest(w http.ResponseWriter, _ *http.Request, t target) e
 	return nil
 }
 
+// getBlob answers GET and HEAD of a blob ("Pulling blobs"). The type is octet-stream for
+// every blob, so that a browser does not show one. The repository's name does not matter,
+// see [api.startUpload].
 func (a *api) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	d, err := parseDigest(t.reference)
 	if err != nil {
@@ -73,6 +85,7 @@ func (a *api) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	return nil
 }
 
+// deleteBlob deletes a blob for all repositories, since they share it.
 func (a *api) deleteBlob(w http.ResponseWriter, _ *http.Request, t target) error {
 	d, err := parseDigest(t.reference)
 	if err == nil {
@@ -85,8 +98,10 @@ func (a *api) deleteBlob(w http.ResponseWriter, _ *http.Request, t target) error
 	return nil
 }
 
-// startUpload begins an upload, unless the blob comes with the request or is to be
-// mounted and is there. Blobs belong to all repositories, so that any may mount them.
+// startUpload opens an upload session, unless the request carries the whole blob (POST
+// with digest) or a blob to mount exists ("Pushing blobs"). All repositories share the
+// blobs, so every mount of an existing blob succeeds, whatever repository from names. A
+// mount that fails opens a session, as the specification requires.
 func (a *api) startUpload(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
 	if query.Has("mount") {
@@ -111,7 +126,9 @@ func (a *api) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
-	defer a.store.Cancel(u) // nothing after success
+	defer a.store.Cancel(u) // does nothing after success
+	// Without a length the chunk ends with the body; the digest proves that it is
+	// complete.
 	if err := a.store.Finish(u, Chunk{Body: r.Body, First: -1, Length: -1}, d); err != nil {
 		return err
 	}
@@ -119,6 +136,7 @@ func (a *api) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
+// mount answers 201 if the blob exists, and reports whether it did.
 func (a *api) mount(w http.ResponseWriter, query url.Values, t target) (bool, error) {
 	d, err := parseDigest(query.Get("mount"))
 	if err != nil {
@@ -137,8 +155,9 @@ func (a *api) mount(w http.ResponseWriter, query url.Values, t target) (bool, er
 	return true, nil
 }
 
-// uploadHeader says where an upload goes on, and how far it is. As Distribution does, it
-// says 0-0 of nothing as well as of one byte.
+// uploadHeader sets where an upload continues and how many bytes have arrived. Like
+// Docker Distribution it writes 0-0 for an upload without bytes as well as for one byte:
+// the header cannot express an empty range.
 func uploadHeader(w http.ResponseWriter, repository string, u *Upload) {
 	h := w.Header()
 	h.Set("Location", "/v2/"+repository+"/blobs/uploads/"+u.ID)
@@ -146,6 +165,7 @@ func uploadHeader(w http.ResponseWriter, repository string, u *Upload) {
 	h.Set("Range", "0-"+strconv.FormatInt(max(0, u.Size()-1), 10))
 }
 
+// uploadStatus answers GET of an upload: how far it is ("Pushing a blob in chunks").
 func (a *api) uploadStatus(w http.ResponseWriter, _ *http.Request, t target) error {
 	u, err := a.store.Upload(t.repository, t.reference)
 	if err != nil {
@@ -156,6 +176,8 @@ func (a *api) uploadStatus(w http.ResponseWriter, _ *http.Request, t target) err
 	return nil
 }
 
+// writeUpload appends a chunk. An error has the session's headers too, so that the client
+// can continue at the right offset.
 func (a *api) writeUpload(w http.ResponseWriter, r *http.Request, t target) error {
 	u, err := a.store.Upload(t.repository, t.reference)
 	if err != nil {
@@ -173,6 +195,7 @@ func (a *api) writeUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
+// finishUpload appends the last chunk, which may be empty, and makes the upload a blob.
 func (a *api) finishUpload(w http.ResponseWriter, r *http.Request, t target) error {
 	u, err := a.store.Upload(t.repository, t.reference)
 	if err != nil {
@@ -194,6 +217,7 @@ func (a *api) finishUpload(w http.ResponseWriter, r *http.Request, t target) err
 	return nil
 }
 
+// cancelUpload ends an upload and drops its bytes.
 func (a *api) cancelUpload(w http.ResponseWriter, _ *http.Request, t target) error {
 	u, err := a.store.Upload(t.repository, t.reference)
 	if err != nil {
@@ -204,11 +228,13 @@ func (a *api) cancelUpload(w http.ResponseWriter, _ *http.Request, t target) err
 	return nil
 }
 
-// contentRange is that of the distribution specification, "Pushing a blob in chunks".
+// contentRange is the format of the distribution specification, "Pushing a blob in
+// chunks". It is not that of RFC 9110: it has neither a unit nor a size.
 var contentRange = regexp.MustCompile(`^([0-9]{1,18})-([0-9]{1,18})$`)
 
-// parseChunk returns what a request appends to an upload. Without Content-Range it goes
-// where the last chunk ended.
+// parseChunk returns what a request appends to an upload. Without Content-Range the chunk
+// begins where the last one ended. A range and a Content-Length that contradict each
+// other are refused before anything is read.
 func parseChunk(r *http.Request) (Chunk, error) {
 	c := Chunk{Body: r.Body, First: -1, Length: r.ContentLength}
 	text := r.Header.Get("Content-Range")

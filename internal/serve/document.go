@@ -15,43 +15,51 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// manifestType is the media type of every manifest that the registry takes. Nothing
-// that a browser would show or run is one.
+// manifestType is the form of the media types that the registry accepts for manifests. A
+// browser neither shows nor runs content of such a type.
 var manifestType = regexp.MustCompile(`^application/[a-z0-9][a-z0-9!#$&^_.+-]*\+json$`)
 
+// maxMediaType bounds a media type in bytes. The first line of a manifest's file is read
+// with this bound.
 const maxMediaType = 255
 
-// A document is what the registry has to know of a manifest.
+// A document is what the registry interprets of a manifest. All other keys are stored as
+// they are.
 type document struct {
 	mediaType    string
-	artifactType string // as a list of referrers has it
+	artifactType string // artifactType, else the media type of the config ("Listing Referrers")
 	annotations  map[string]string
 	subject      digest.Digest // "" for none
-	parts        []part
+	parts        []part        // config, layers, blobs and children that must exist
 }
 
-// A part is what has to be there before a manifest is taken.
+// A part is content that must exist before the manifest is stored.
 type part struct {
 	ocispec.Descriptor
 	manifest certainty
 }
 
-// certainty is whether a part is a manifest.
+// certainty says whether a part is a manifest (always) or a blob (never). A child of an
+// index with an unknown media type may be either (perhaps).
 type certainty int
 
 const (
-	never certainty = iota
+	never certainty = iota // a blob
 	perhaps
 	always
 )
 
-// keys are those of a manifest that mean something to the registry.
+// keys are the keys of a manifest that the registry interprets. Another spelling of one
+// of them is refused, because encoding/json ignores case and other parsers do not.
 var keys = []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "blobs", "subject", "annotations", "fsLayers"}
 
-// parseDocument reads a manifest. claimed is the media type that came with it, or "".
-// It refuses what two readers could take for two things: a document that is both an
-// image and an index, a key that stands twice or differs in case, a media type other
-// than the claimed one.
+// parseDocument reads a manifest. claimed is the Content-Type of the request, or "". It
+// refuses a document that two parsers could interpret differently: one that is both an
+// image and an index, a key that occurs twice or in another case, a media type other than
+// the claimed one. Otherwise two clients could see different content under one digest
+// (image-spec, media-types.md, "Media Type Conflicts").
+//
+// It checks the form only. Whether the parts exist is checked by [Store.missing].
 func parseDocument(raw []byte, claimed string) (*document, error) {
 	values, err := topLevel(raw)
 	if err != nil {
@@ -66,6 +74,8 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 		subject   *ocispec.Descriptor
 	}
 	doc := &document{}
+	// Only values of the right type are accepted; a key that is missing leaves the zero
+	// value.
 	for key, into := range map[string]any{
 		"schemaVersion": &m.version, "mediaType": &doc.mediaType, "artifactType": &doc.artifactType, "annotations": &doc.annotations,
 		"manifests": &m.manifests, "layers": &m.layers, "blobs": &m.blobs, "config": &m.config, "subject": &m.subject,
@@ -79,6 +89,7 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 	if doc.mediaType, err = settleMediaType(doc.mediaType, claimed, values); err != nil {
 		return nil, err
 	}
+	// An artifact manifest (blobs) is neither; only its media type tells what it is.
 	image, index := values["config"] != nil || values["layers"] != nil, values["manifests"] != nil
 	kind := types.MediaType(doc.mediaType)
 	switch {
@@ -104,7 +115,7 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 	}
 	if m.config != nil {
 		doc.parts = append(doc.parts, part{Descriptor: *m.config})
-		doc.parts[0].URLs = nil // a config is always wanted
+		doc.parts[0].URLs = nil // a config must exist even if it has URLs
 	}
 	for _, d := range append(m.layers, m.blobs...) {
 		doc.parts = append(doc.parts, part{Descriptor: d})
@@ -122,8 +133,8 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 	return doc, nil
 }
 
-// settleParts checks all descriptors, and keeps those whose content has to be there:
-// foreign layers, which name other addresses, need not be.
+// settleParts checks all descriptors and keeps the parts that must exist. A descriptor
+// with URLs need not exist: a foreign layer is stored elsewhere.
 func (doc *document) settleParts() error {
 	wanted := doc.parts[:0]
 	for _, p := range doc.parts {
@@ -138,6 +149,7 @@ func (doc *document) settleParts() error {
 	return nil
 }
 
+// checkDescriptor requires a supported digest and a size that is not negative.
 func checkDescriptor(d ocispec.Descriptor) error {
 	if _, err := parseDigest(d.Digest.String()); err != nil || d.Size < 0 {
 		return manifestInvalid("the descriptor of %.200q is not valid", d.Digest)
@@ -145,7 +157,9 @@ func checkDescriptor(d ocispec.Descriptor) error {
 	return nil
 }
 
-// settleMediaType returns the one media type that the document and the client agree on.
+// settleMediaType returns the media type on which the document and the request agree.
+// Without mediaType in the document a known type of the request counts; without both the
+// keys decide between an OCI index and an OCI image.
 func settleMediaType(embedded, claimed string, values map[string]json.RawMessage) (string, error) {
 	if claimed != "" {
 		t, _, err := mime.ParseMediaType(claimed)
@@ -171,7 +185,8 @@ func settleMediaType(embedded, claimed string, values map[string]json.RawMessage
 	return settled, nil
 }
 
-// topLevel returns the values of a JSON object that are not null.
+// topLevel returns the members of a JSON object whose value is not null. Anything after
+// the object is refused.
 func topLevel(raw []byte) (map[string]json.RawMessage, error) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
@@ -190,6 +205,7 @@ func topLevel(raw []byte) (map[string]json.RawMessage, error) {
 	return values, nil
 }
 
+// members reads the members of an object up to its end.
 func members(decoder *json.Decoder) (map[string]json.RawMessage, error) {
 	values, seen := map[string]json.RawMessage{}, map[string]bool{}
 	for decoder.More() {

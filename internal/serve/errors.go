@@ -8,46 +8,59 @@ import (
 	"syscall"
 )
 
-// An Error is an answer of the distribution specification, "Error Codes". Its message
-// is for the client: it has nothing of this machine.
+// An Error is an error response of the distribution specification ("Error codes"). The
+// client gets its message, so the message contains nothing about this machine, such as a
+// path.
 type Error struct {
 	Status  int
 	Code    string
 	Message string
 }
 
+// Error returns code and message, for the log.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
+// refuse returns an Error with a formatted message. Callers limit the length of what a
+// client sent with a precision such as %.200q.
 func refuse(status int, code, format string, args ...any) *Error {
 	return &Error{Status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
+// The functions below return the errors of one code each. nameInvalid is for a name that
+// the specification does not allow.
 func nameInvalid(name string) *Error {
 	return refuse(http.StatusBadRequest, "NAME_INVALID", "%.300q is not a repository name", name)
 }
 
+// nameUnknown is for a repository without manifests, in a listing of its tags.
 func nameUnknown(name string) *Error {
 	return refuse(http.StatusNotFound, "NAME_UNKNOWN", "there is no repository %s", name)
 }
 
+// manifestUnknown is for a tag or digest that the repository does not have.
 func manifestUnknown(repository, reference string) *Error {
 	return refuse(http.StatusNotFound, "MANIFEST_UNKNOWN", "%s has no manifest %s", repository, reference)
 }
 
+// manifestInvalid is for a manifest that the registry does not store because of its
+// content.
 func manifestInvalid(format string, args ...any) *Error {
 	return refuse(http.StatusBadRequest, "MANIFEST_INVALID", format, args...)
 }
 
+// uploadInvalid is for a chunk that does not fit its upload session.
 func uploadInvalid(status int, format string, args ...any) *Error {
 	return refuse(status, "BLOB_UPLOAD_INVALID", format, args...)
 }
 
+// tooMany is for a bound of the server that other requests may free again.
 func tooMany(format string, args ...any) *Error {
 	return refuse(http.StatusTooManyRequests, "TOOMANYREQUESTS", format, args...)
 }
 
-// answerTo returns what a client is told of err. What is not an [Error] is a fault of
-// this machine: the client learns the kind alone, and the log has the cause.
+// answerTo returns the Error for the client. An error that is not an [Error] is a failure
+// of this machine: the client gets a general message, and the log has the cause. A full
+// disk has status 507, so that a client can report it.
 func answerTo(err error) *Error {
 	var e *Error
 	switch {
@@ -59,12 +72,15 @@ func answerTo(err error) *Error {
 	return refuse(http.StatusInternalServerError, "UNKNOWN", "the registry failed; its log has the cause")
 }
 
-// A readError is a body that did not arrive whole.
+// A readError is returned if a request's body did not arrive completely. It separates
+// failures of the client from failures of the disk, which a copy from one to the other
+// returns alike.
 type readError struct{ error }
 
 func (e readError) Unwrap() error { return e.error }
 
-// cutOff is what a client is told of a body that did not arrive whole: code says of what.
+// cutOff returns the Error for a body that did not arrive completely, with the given
+// code.
 func cutOff(err error, code string) *Error {
 	var e *Error
 	switch {

@@ -12,10 +12,12 @@ import (
 	"path"
 )
 
-// This file has all ways from the store to the disk.
+// Every access of the store to the disk goes through the functions of this file.
 
-// stat describes a regular file that is reached through directories alone. Anything
-// else is not there: a link, a pipe.
+// stat describes a regular file whose parent directories are real directories. Anything
+// else, such as a link or a pipe, counts as missing (fs.ErrNotExist). os.Root keeps links
+// inside the directory; this check excludes them altogether, so that one name never is
+// the content of another.
 func (s *Store) stat(name string) (fs.FileInfo, error) {
 	for i := range len(name) {
 		if name[i] != '/' {
@@ -36,7 +38,8 @@ func (s *Store) stat(name string) (fs.FileInfo, error) {
 	return info, err
 }
 
-// open opens what stat describes.
+// open opens a regular file and returns its size. The file may be replaced between stat
+// and Open, so the open file is checked again.
 func (s *Store) open(name string) (*os.File, int64, error) {
 	was, err := s.stat(name)
 	if err != nil {
@@ -56,7 +59,7 @@ func (s *Store) open(name string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// read returns what is in a file, which has at most most bytes.
+// read returns the content of a file of at most most bytes. A larger file is an error.
 func (s *Store) read(name string, most int64) ([]byte, error) {
 	f, size, err := s.open(name)
 	if err != nil {
@@ -70,7 +73,7 @@ func (s *Store) read(name string, most int64) ([]byte, error) {
 }
 
 // list returns the names of the regular files in a directory, in no order. A directory
-// that is not there has none.
+// that does not exist has none.
 func (s *Store) list(dir string) ([]string, error) {
 	info, err := s.root.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
@@ -97,8 +100,9 @@ func (s *Store) list(dir string) ([]string, error) {
 	return names, err
 }
 
-// mkdir makes a directory and those above it, and syncs what it changes. What is there
-// and is not a directory is an error.
+// mkdir creates a directory and its parents and syncs each parent that it changes: a
+// rename into a directory that is not on disk yet would be lost in a crash. Something
+// else at one of the names is an error.
 func (s *Store) mkdir(dir string) error {
 	for i := range len(dir) + 1 {
 		if i < len(dir) && dir[i] != '/' {
@@ -118,14 +122,15 @@ func (s *Store) mkdir(dir string) error {
 	return nil
 }
 
+// syncDir syncs a directory, as far as the file system supports that. Errors are ignored.
 func (s *Store) syncDir(dir string) {
 	if f, err := s.root.Open(dir); err == nil {
-		_ = f.Sync() // not every file system can
+		_ = f.Sync() // not every file system supports it
 		_ = f.Close()
 	}
 }
 
-// remove removes a file and syncs its directory. What is not a regular file is not there.
+// remove removes a regular file and syncs its directory.
 func (s *Store) remove(name string) error {
 	if _, err := s.stat(name); err != nil {
 		return err
@@ -137,7 +142,7 @@ func (s *Store) remove(name string) error {
 	return nil
 }
 
-// create makes a new file among the uploads.
+// create creates a new file in uploadsDir. The caller closes it.
 func (s *Store) create(id string) (*os.File, error) {
 	if err := s.failing("create"); err != nil {
 		return nil, err
@@ -145,7 +150,7 @@ func (s *Store) create(id string) (*os.File, error) {
 	return s.root.OpenFile(path.Join(uploadsDir, id), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 }
 
-// write makes content what is in a file, whole or not at all.
+// write replaces the content of a file, completely or not at all.
 func (s *Store) write(name string, content []byte) error {
 	temp, err := s.spool(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
@@ -158,7 +163,9 @@ func (s *Store) write(name string, content []byte) error {
 	return nil
 }
 
-// spool copies a body of at most most bytes to a new file among the uploads.
+// spool copies a body of at most most bytes to a new file in uploadsDir and returns its
+// name in the store. The caller publishes or removes the file. On an error the file is
+// removed.
 func (s *Store) spool(body io.Reader, most int64) (name string, err error) {
 	id := rand.Text()
 	f, err := s.create(id)
@@ -177,7 +184,10 @@ func (s *Store) spool(body io.Reader, most int64) (name string, err error) {
 	return name, nil
 }
 
-// publish syncs a file among the uploads and moves it to its place.
+// publish syncs a file and renames it to its final name. The order is: content, parent
+// directories, rename, directory. After a crash at any step the final name has the old or
+// the new content, and a file in uploadsDir is removed at the next start. uploadsDir is
+// on the same file system, which a rename requires.
 func (s *Store) publish(temp, name string) error {
 	f, err := s.root.OpenFile(temp, os.O_WRONLY, 0)
 	if err != nil {
@@ -200,6 +210,7 @@ func (s *Store) publish(temp, name string) error {
 	return nil
 }
 
+// failing returns the error that a test injects for a step, else nil.
 func (s *Store) failing(step string) error {
 	if s.fault == nil {
 		return nil
@@ -207,9 +218,10 @@ func (s *Store) failing(step string) error {
 	return s.fault(step)
 }
 
-// A bodyReader marks its errors as the client's.
+// A bodyReader marks the errors of a request's body as [readError].
 type bodyReader struct{ io.Reader }
 
+// Read reads from the body. The end of the body is not an error of the client.
 func (r bodyReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -218,6 +230,7 @@ func (r bodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// A faultyWriter writes to a file and lets a test fail the write.
 type faultyWriter struct {
 	store *Store
 	file  *os.File

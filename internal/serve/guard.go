@@ -12,11 +12,12 @@ import (
 	"strings"
 )
 
-// hostName is a DNS name in lower case, of at most 253 bytes.
+// hostName is the form of a DNS name in lower case. Underscores are allowed, since
+// container networks use them.
 var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
 
-// ParseHosts checks names under which a server is reached, DNS names or IP addresses
-// without a port, and returns them as [Policy] wants them.
+// ParseHosts checks the names under which a server is reached, DNS names or IP addresses
+// without a port, and returns them in the form that [Policy] compares.
 func ParseHosts(names []string) ([]string, error) {
 	var hosts []string
 	for _, name := range names {
@@ -29,7 +30,8 @@ func ParseHosts(names []string) ([]string, error) {
 	return hosts, nil
 }
 
-// normalise gives each spelling of a host the same text.
+// normalise returns one spelling for each host: in lower case, without a final dot, and
+// IP addresses in their canonical form without zone.
 func normalise(host string) string {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -38,9 +40,9 @@ func normalise(host string) string {
 	return host
 }
 
-// allowed reports whether a host, with a port or without, is one under which the server
-// is reached: a loopback name, the address at which this connection arrived, or one that
-// the person named.
+// allowed reports whether a host, with or without a port, is one of this server: a
+// loopback address or name, the address at which the connection of ctx arrived, or one of
+// Hosts. Ports are ignored.
 func (p Policy) allowed(ctx context.Context, hostport string) bool {
 	host, ok := withoutPort(hostport)
 	if !ok {
@@ -61,7 +63,8 @@ func (p Policy) allowed(ctx context.Context, hostport string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || slices.Contains(p.Hosts, host)
 }
 
-// withoutPort returns the host of HOST, HOST:PORT, [IPv6] or [IPv6]:PORT.
+// withoutPort returns the host of HOST, HOST:PORT, [IPv6] or [IPv6]:PORT. It is false for
+// anything that url.Parse would read differently, such as a user or a path.
 func withoutPort(hostport string) (host string, ok bool) {
 	u := url.URL{Host: hostport}
 	if parsed, err := url.Parse("http://" + hostport); err != nil || parsed.Host != hostport || parsed.User != nil {
@@ -70,9 +73,12 @@ func withoutPort(hostport string) (host string, ok bool) {
 	return u.Hostname(), u.Hostname() != ""
 }
 
-// verdict says why a request is refused, or "" if it is not. A page that a browser shows
-// under another name may not reach the server: neither by a name that its owner makes
-// resolve to this machine (DNS rebinding), nor by a request to this server's own name.
+// verdict returns why a request is refused, or "". A web page of another site in a user's
+// browser must not reach the server. Such a page has two ways. It can use its own host
+// name and make DNS resolve that to this machine (DNS rebinding); then Host has that
+// name. Or it can send requests to this server's name; then the browser sends Origin, or
+// Sec-Fetch-Site where it sends no Origin. A client that is not a browser sends neither
+// header.
 func (p Policy) verdict(r *http.Request) string {
 	if !p.allowed(r.Context(), r.Host) {
 		return fmt.Sprintf("the host %.100q is not one of this server's; start it with %s NAME to permit one", r.Host, p.Flag)

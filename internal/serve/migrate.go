@@ -13,13 +13,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// recordsDir is where mabuild kept manifests before it had a store, each as a record
-// under the sum of its names.
+// recordsDir is where older versions of mabuild kept manifests: one JSON record for each
+// reference, in a file named by a hash. Blobs have kept their format.
 const recordsDir = "manifests"
 
-// maxRecord bounds a record: a manifest in base64, and its names.
+// maxRecord bounds the size of a record in bytes: a manifest in base64 with its names.
 const maxRecord = 8 << 20
 
+// A record is a manifest under one reference, a tag or a digest.
 type record struct {
 	Repository string `json:"repository"`
 	Reference  string `json:"reference"`
@@ -27,16 +28,18 @@ type record struct {
 	Body       []byte `json:"body"`
 }
 
-// migrate takes over what is in recordsDir, children before the indexes that hold them.
-// A record goes once its manifest is in its place, so that migrate may be broken off at
-// any time. What cannot be taken over stays, and gets a line in the log.
+// migrate moves the manifests in recordsDir to the store's format. A manifest is accepted
+// only if its parts exist, so children must come before their index. The names do not
+// tell the order: migrate repeats the pass until one moves nothing. A record is removed
+// after its manifest is stored, so that migrate can be interrupted at any time and
+// repeated. A record that cannot be moved stays and gets a line in the log.
 func (s *Store) migrate() error {
 	blobs, err := s.list(blobsDir)
 	if err != nil {
 		return err
 	}
 	for _, name := range blobs {
-		if strings.HasPrefix(name, "upload-") { // a blob that was never finished
+		if strings.HasPrefix(name, "upload-") { // an unfinished blob
 			if err := s.remove(path.Join(blobsDir, name)); err != nil {
 				return err
 			}
@@ -48,12 +51,13 @@ func (s *Store) migrate() error {
 	}
 	slices.Sort(waiting)
 	causes := map[string]error{}
+	// Each pass moves at least one record or is the last.
 	for before := -1; len(waiting) != before; {
 		before = len(waiting)
 		left := waiting[:0]
 		for _, name := range waiting {
 			file := path.Join(recordsDir, name)
-			if strings.HasSuffix(name, ".new") { // never finished
+			if strings.HasSuffix(name, ".new") { // an unfinished record
 				causes[name] = nil
 			} else {
 				causes[name] = s.takeOver(file)
@@ -70,11 +74,12 @@ func (s *Store) migrate() error {
 	for _, name := range waiting {
 		s.log.Printf("%s: %s", s.root.Name()+"/"+path.Join(recordsDir, name), causes[name])
 	}
-	_ = s.root.Remove(recordsDir) // unless something is left
+	_ = s.root.Remove(recordsDir) // fails if a record is left
 	return nil
 }
 
-// takeOver puts one record in its place. A tag that is there is newer than the record.
+// takeOver stores the manifest of one record. The error says what a log line needs; it is
+// nil if the record can be removed.
 func (s *Store) takeOver(file string) error {
 	raw, err := s.read(file, maxRecord)
 	if err != nil {
@@ -92,6 +97,8 @@ func (s *Store) takeOver(file string) error {
 	return err
 }
 
+// restore checks a record as [Store.PutManifest] checks a request, and stores it. A tag
+// that the store already has is newer than the record and stays.
 func (s *Store) restore(r record) error {
 	if err := checkRepository(r.Repository); err != nil {
 		return err
@@ -122,9 +129,9 @@ func (s *Store) restore(r record) error {
 	return s.write(tagFile(r.Repository, tag), []byte(d+"\n"))
 }
 
-// reportIncomplete gives each manifest of which a part is not there, and each tag without
-// its manifest, a line in the log. A blob that was cut short, by a crash before blobs were
-// synced, is removed, so that it can be pushed again.
+// reportIncomplete writes a line to the log for each manifest with a missing part and for
+// each tag without its manifest. It also removes damaged blobs, see removeDamaged. It is
+// not an error of the store: content may have been deleted through the API.
 func (s *Store) reportIncomplete() error {
 	repositories, err := s.Repositories()
 	if err != nil {
@@ -135,6 +142,7 @@ func (s *Store) reportIncomplete() error {
 		if err != nil {
 			return err
 		}
+		// named has the tags of each manifest, for the text of its log line.
 		named := map[digest.Digest][]string{}
 		for _, tag := range tags {
 			d, err := s.tagged(repository, tag)
@@ -162,7 +170,7 @@ func (s *Store) reportIncomplete() error {
 	return nil
 }
 
-// whole says what a manifest on disk lacks.
+// whole returns what is missing of a manifest on disk, or nil.
 func (s *Store) whole(repository string, d digest.Digest) error {
 	doc, err := s.document(manifestFile(repository, d))
 	if err != nil {
@@ -174,8 +182,10 @@ func (s *Store) whole(repository string, d digest.Digest) error {
 	return s.missing(repository, doc)
 }
 
-// removeDamaged removes the blobs of a manifest that have another size than it says, and
-// another digest than their name says.
+// removeDamaged removes each blob of a manifest whose size differs from the descriptor's
+// and whose digest differs from its name. Older versions did not sync blobs, so a crash
+// could leave a shorter file. Without it a client can push the blob again. A blob of the
+// right size is not read: that would read the whole store at each start.
 func (s *Store) removeDamaged(doc *document) error {
 	for _, p := range doc.parts {
 		name := blobFile(p.Digest)

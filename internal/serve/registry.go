@@ -1,9 +1,15 @@
-// Package serve is a registry in a directory, for a first try, and what its server has
-// in common with the other servers of mabuild: no account, no TLS.
+// Package serve is a registry in a directory, for trying mabuild without a registry
+// service, and the HTTP server that it shares with mirror --listen. It has neither
+// accounts nor TLS: everyone who can reach the address can read and write.
 //
-// [Store] is what lies on the disk; [NewRegistry] speaks the distribution specification
-// over it; [Policy] and [Serve] hold a server against browsers that show the pages of
-// others, and against neighbours that want all its memory, disk or connections.
+// [Store] is the content on disk. [NewRegistry] implements the OCI distribution
+// specification over it. [Policy] and [Serve] protect a server against web pages of other
+// sites in a browser, and against clients that would use up its memory, disk or
+// connections.
+//
+// The registry supports pulling, pushing with monolithic and chunked uploads, mounting,
+// deleting, listing and the referrers API with its filter. It does not redirect, does not
+// delete blobs that no manifest names, and does not scan or rewrite content.
 package serve
 
 import (
@@ -22,32 +28,39 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxPage is how many names a list has at most.
+// maxPage is the largest number of names in one page of a listing. A larger n in a
+// request is reduced to it.
 const maxPage = 1000
 
-// NewRegistry answers requests to a store by the distribution specification. hosts are
-// those of a [Policy], whose flag is --host. The logger gets a line a request.
+// NewRegistry returns a handler that serves a store by the OCI distribution
+// specification. hosts are the [Policy]'s; refusals name its flag --host. logger gets one
+// line for each request, and one with the cause of each failure of the server. The
+// handler is safe for concurrent use, and does not close the store.
 func NewRegistry(s *Store, hosts []string, logger *log.Logger) http.Handler {
 	api := &api{store: s, log: logger}
 	policy := Policy{Hosts: hosts, Flag: "--host", Log: logger, Refuse: api.fail}
 	return api.logged(policy.Protect(api))
 }
 
+// An api holds what the handlers of the specification's endpoints share.
 type api struct {
 	store *Store
 	log   *log.Logger
 }
 
-// A target is what the path of a request names. Reference is a tag, a digest or the ID of
-// an upload.
+// A target is the parsed path of a request. reference is a tag, a digest or the ID of an
+// upload, by kind. Neither name is checked when the path is parsed.
 type target struct {
+	// kind is one of base, catalog, tags, referrers, manifests, blobs, uploads (all
+	// sessions of a repository) and upload (one of them).
 	kind       string
 	repository string
 	reference  string
 }
 
-// parsePath returns the target of a path; its kind is "" if it is none of the
-// specification's.
+// parsePath returns the target of a path. kind is "" for a path that the specification
+// does not have. A repository name may contain any of the words that the endpoints use,
+// such as blobs or tags, so a path is parsed from its end.
 func parsePath(path string) target {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	switch {
@@ -59,6 +72,7 @@ func parsePath(path string) target {
 		return target{kind: "catalog"}
 	}
 	parts := strings.Split(rest, "/")
+	// last splits the path before its last n elements; tail always has n elements.
 	last := func(n int) (repository string, tail []string) {
 		if len(parts) < n {
 			return "", make([]string, n)
@@ -84,9 +98,12 @@ func parsePath(path string) target {
 	return target{}
 }
 
+// A handler answers one request. An error that it returns is answered by
+// [api.answerError], so it must not have written the header before.
 type handler func(http.ResponseWriter, *http.Request, target) error
 
-// methods returns what a kind of target answers to.
+// methods returns the handlers of a kind of target by HTTP method, nil for an unknown
+// kind.
 func (a *api) methods(kind string) map[string]handler {
 	switch kind {
 	case "base":
@@ -115,10 +132,14 @@ func (a *api) methods(kind string) map[string]handler {
 	return nil
 }
 
+// reads returns a map with h for GET and HEAD. net/http drops the body of an answer to
+// HEAD.
 func reads(h handler) map[string]handler {
 	return map[string]handler{http.MethodGet: h, http.MethodHead: h}
 }
 
+// ServeHTTP selects the handler by path and method and checks the name of the repository
+// for all of them.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
 	t := parsePath(r.URL.Path)
@@ -143,6 +164,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// allow returns the value of the Allow header, which a 405 requires (RFC 9110, 15.5.6).
 func allow(methods map[string]handler) string {
 	names := make([]string, 0, len(methods))
 	for name := range methods {
@@ -152,27 +174,35 @@ func allow(methods map[string]handler) string {
 	return strings.Join(names, ", ")
 }
 
-// A line is what the log says of a request beside its name.
+// A line is what the log line of a request has after its method and path. It is passed in
+// the request's context, because a [Policy] that refuses the request is between the
+// logger and the handlers.
 type line struct {
+	// status is the HTTP status, outcome the code and message of an error.
 	status  int
 	outcome string
 }
 
+// lineKey is the key of the line in a context.
 type lineKey struct{}
 
+// A statusWriter records the status for the log.
 type statusWriter struct {
 	http.ResponseWriter
 	line *line
 }
 
+// Unwrap lets http.ResponseController reach the connection's deadlines.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// WriteHeader records the status. Without a call the status is 200, as in net/http.
 func (w *statusWriter) WriteHeader(status int) {
 	w.line.status = status
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// logged writes a line for each request, in ASCII: a request holds what its client wants.
+// logged writes one line for each request. The path is quoted as ASCII, since a client
+// chooses it and could otherwise write control characters to a terminal.
 func (a *api) logged(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l := &line{status: http.StatusOK}
@@ -184,7 +214,8 @@ func (a *api) logged(h http.Handler) http.Handler {
 	})
 }
 
-// answerError answers with what a client may know of err; the log has all of it.
+// answerError answers with the part of err that a client may see. The log gets the whole
+// error if it is a failure of the server.
 func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.As(err, new(readError)) {
 		code := "BLOB_UPLOAD_INVALID"
@@ -200,14 +231,17 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	a.fail(w, r, e)
 }
 
-// fail answers with an error of the specification.
+// fail answers with an error body of the specification ("Error codes"). A 429 asks the
+// client to wait for 10 seconds.
 func (a *api) fail(w http.ResponseWriter, r *http.Request, e *Error) {
+	// The message is logged too: the log has what the client was told.
 	if l, ok := r.Context().Value(lineKey{}).(*line); ok {
 		l.outcome = " " + e.Code + " " + e.Message
 	}
 	if e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "10")
 	}
+	// The form of the body is that of the specification; detail is left out.
 	type problem struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
@@ -215,6 +249,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, e *Error) {
 	writeJSON(w, e.Status, "application/json", map[string][]problem{"errors": {{e.Code, e.Message}}})
 }
 
+// writeJSON answers with value as JSON. value must be encodable.
 func writeJSON(w http.ResponseWriter, status int, mediaType string, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
@@ -226,11 +261,15 @@ func writeJSON(w http.ResponseWriter, status int, mediaType string, value any) {
 	_, _ = w.Write(body) // the client may be gone
 }
 
+// base answers GET /v2/, by which a client finds out that this is a registry
+// ("Determining Support").
 func (a *api) base(w http.ResponseWriter, _ *http.Request, _ target) error {
 	writeJSON(w, http.StatusOK, "application/json", struct{}{})
 	return nil
 }
 
+// catalog lists the repositories, as Docker Distribution does; the specification does not
+// have this endpoint.
 func (a *api) catalog(w http.ResponseWriter, r *http.Request, _ target) error {
 	names, err := a.store.Repositories()
 	if err != nil {
@@ -244,6 +283,7 @@ func (a *api) catalog(w http.ResponseWriter, r *http.Request, _ target) error {
 	return nil
 }
 
+// tags lists the tags of a repository ("Listing Tags"), in the order of their bytes.
 func (a *api) tags(w http.ResponseWriter, r *http.Request, t target) error {
 	names, err := a.store.Tags(t.repository)
 	if err != nil {
@@ -260,8 +300,9 @@ func (a *api) tags(w http.ResponseWriter, r *http.Request, t target) error {
 	return nil
 }
 
-// paginate returns the names after the query's last, at most n of them, and sets the Link
-// header if there are more.
+// paginate returns at most n names after the query's last, and sets the Link header if
+// there are more. names must be sorted. last need not be one of them: a name that was
+// deleted between two pages does not end the listing.
 func paginate(w http.ResponseWriter, r *http.Request, names []string) ([]string, error) {
 	query := r.URL.Query()
 	most, err := pageSize(query)
@@ -278,18 +319,21 @@ func paginate(w http.ResponseWriter, r *http.Request, names []string) ([]string,
 	if len(names) <= most {
 		return append([]string{}, names...), nil
 	}
-	if most > 0 { // a page of none has no last
+	if most > 0 { // n=0 is valid and gives an empty page
 		next := url.Values{"last": {names[most-1]}, "n": {strconv.Itoa(most)}}
 		link(w, r, next)
 	}
 	return append([]string{}, names[:most]...), nil
 }
 
-// link names the next page (RFC 8288).
+// link sets the Link header to the next page (RFC 8288). The target is relative to the
+// host, so that it is right behind a proxy.
 func link(w http.ResponseWriter, r *http.Request, query url.Values) {
 	w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, r.URL.EscapedPath(), query.Encode()))
 }
 
+// pageSize returns the query's n, limited to maxPage. A number that is too large for an
+// integer counts as maxPage; anything else that is not a number is refused.
 func pageSize(query url.Values) (int, error) {
 	text := query.Get("n")
 	if text == "" {
@@ -302,6 +346,9 @@ func pageSize(query url.Values) (int, error) {
 	return int(min(n, maxPage)), nil
 }
 
+// referrers lists the manifests with a subject ("Listing Referrers"). A subject that does
+// not exist has an empty list with status 200, as the specification requires. The filter
+// by artifact type is applied here and announced with OCI-Filters-Applied.
 func (a *api) referrers(w http.ResponseWriter, r *http.Request, t target) error {
 	subject, err := parseDigest(t.reference)
 	if err != nil {
@@ -329,6 +376,7 @@ func (a *api) referrers(w http.ResponseWriter, r *http.Request, t target) error 
 	return nil
 }
 
+// setDigest sets the digest of the content that an answer is about.
 func setDigest(w http.ResponseWriter, d digest.Digest) {
 	w.Header().Set("Docker-Content-Digest", d.String())
 }

@@ -13,12 +13,13 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// The bounds of a server. A connection that says nothing ends after the time for a
-// header, between requests after idle, and within a body after silence. A whole request
-// has slack, and a second for each KiB that it moves: one byte now and then is not enough.
+// The bounds of a server. A connection ends if the header takes longer than headerTime,
+// if it is unused for idle, or if no byte of a body moves for silence. A whole body has
+// slack plus one second for each KiB that has moved, so that a client that sends a byte
+// now and then does not hold its connection for ever.
 const (
-	maxConnections = 256
-	maxHeader      = 64 << 10
+	maxConnections = 256      // further clients wait in the listener's queue
+	maxHeader      = 64 << 10 // bytes
 	headerTime     = 10 * time.Second
 	idle           = 2 * time.Minute
 	silence        = time.Minute
@@ -26,14 +27,19 @@ const (
 	slowest        = 1 << 10 // bytes a second
 )
 
-// Serve answers at a listener until ctx ends. A handler comes from [Policy.Protect]. A
-// failure of the server goes to the logger; Serve returns one of the listener.
+// Serve serves HTTP at a listener until ctx ends. It then closes all connections at once,
+// also those with a request in progress, and returns nil unless that fails. It closes l
+// in any case. h comes from [Policy.Protect]. Errors of single connections go to the
+// logger; Serve returns only errors of the listener.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *log.Logger) error {
+	// Bodies have no timeout here: [Policy.Protect] sets their deadlines.
 	server := &http.Server{
 		Handler: h, ErrorLog: logger,
 		ReadHeaderTimeout: headerTime, IdleTimeout: idle, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
+	// The channel has room for one value, so that the goroutine ends even if nothing
+	// reads it.
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(netutil.LimitListener(l, maxConnections)) }()
 	select {
@@ -48,16 +54,23 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, logger *log.Logg
 	}
 }
 
-// A Policy is what a server demands of requests before its handler sees them.
+// A Policy is what a server requires of requests before its handler sees them.
 type Policy struct {
-	Hosts  []string // beside the loopback names and the server's own addresses; from [ParseHosts]
-	Flag   string   // that adds to them: refusals name it
-	Log    *log.Logger
-	Refuse func(w http.ResponseWriter, r *http.Request, e *Error) // nil: as plain text
+	// Hosts are allowed besides the loopback names and the server's own addresses; they
+	// come from [ParseHosts].
+	Hosts []string
+	// Flag is the flag that adds to Hosts, for the text of a refusal.
+	Flag string
+	// Log gets the panics of handlers with their stacks; nil discards them.
+	Log *log.Logger
+	// Refuse answers a request that is refused; nil answers with plain text.
+	Refuse func(w http.ResponseWriter, r *http.Request, e *Error)
 }
 
-// Protect returns a handler that answers requests to the server's own hosts alone, gives
-// bodies a deadline that moves as they do, and makes a 500 of a panic.
+// Protect returns a handler that refuses requests by [Policy.verdict], sets deadlines
+// that move with the bodies, and answers 500 after a panic in h. If h has begun to answer
+// when it panics, the connection is aborted, since the client would take a cut-off body
+// for a complete one.
 func (p Policy) Protect(h http.Handler) http.Handler {
 	if p.Refuse == nil {
 		p.Refuse = func(w http.ResponseWriter, _ *http.Request, e *Error) { http.Error(w, e.Message, e.Status) }
@@ -66,17 +79,18 @@ func (p Policy) Protect(h http.Handler) http.Handler {
 		p.Log = log.New(io.Discard, "", 0)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The refusal of a request is written through m too, so that it has a deadline.
 		m := newMover(w, r)
 		defer func() {
 			cause := recover()
 			if cause == nil {
 				return
 			}
-			if cause != http.ErrAbortHandler { //nolint:errorlint // net/http compares it in the same way
+			if cause != http.ErrAbortHandler { //nolint:errorlint // compared as in net/http
 				p.Log.Printf("panic: %v\n%s", cause, debug.Stack())
 			}
 			if m.wrote || cause == http.ErrAbortHandler { //nolint:errorlint // as above
-				panic(http.ErrAbortHandler) // the client must not take half an answer for a whole one
+				panic(http.ErrAbortHandler)
 			}
 			p.Refuse(m, r, answerTo(errors.New("panic")))
 		}()
@@ -89,16 +103,19 @@ func (p Policy) Protect(h http.Handler) http.Handler {
 	})
 }
 
-// A mover moves the deadlines of a connection as the bodies move.
+// A mover extends the deadlines of a connection as bytes of the bodies move.
+// http.Server's own timeouts bound a whole request, which is wrong for layers of many
+// gigabytes. A mover belongs to one request and is not safe for concurrent use.
 type mover struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	began   time.Time
 	read    int64
 	written int64
-	wrote   bool // the header has gone
+	wrote   bool // the response has begun
 }
 
+// newMover wraps w and the body of r.
 func newMover(w http.ResponseWriter, r *http.Request) *mover {
 	m := &mover{ResponseWriter: w, control: http.NewResponseController(w), began: time.Now()}
 	if r.Body != nil && r.Body != http.NoBody {
@@ -108,6 +125,8 @@ func newMover(w http.ResponseWriter, r *http.Request) *mover {
 	return m
 }
 
+// deadline returns the deadline after moved bytes: silence from now, but not later than
+// the whole body may take.
 func (m *mover) deadline(moved int64) time.Time {
 	now, last := time.Now().Add(silence), m.began.Add(slack+time.Duration(moved/slowest)*time.Second)
 	if last.Before(now) {
@@ -116,25 +135,30 @@ func (m *mover) deadline(moved int64) time.Time {
 	return now
 }
 
-// A connection without deadlines is one of a test.
+// A connection without deadlines, as in a test, is not an error.
 func (m *mover) setRead()  { _ = m.control.SetReadDeadline(m.deadline(m.read)) }
 func (m *mover) setWrite() { _ = m.control.SetWriteDeadline(m.deadline(m.written)) }
 
+// Unwrap lets http.ResponseController reach the connection.
 func (m *mover) Unwrap() http.ResponseWriter { return m.ResponseWriter }
 
-// begin is called before the answer: the time of the handler does not count.
+// begin restarts the time when the response begins, so that the time that the handler
+// took before does not count.
 func (m *mover) begin() {
 	if !m.wrote {
 		m.wrote, m.began = true, time.Now()
 	}
 }
 
+// WriteHeader begins the response with a new write deadline.
 func (m *mover) WriteHeader(status int) {
 	m.begin()
 	m.setWrite()
 	m.ResponseWriter.WriteHeader(status)
 }
 
+// Write writes to the body with a new deadline. The deadline of a large response thus
+// depends on what the client has read so far, not on its size.
 func (m *mover) Write(p []byte) (int, error) {
 	m.begin()
 	m.setWrite()
@@ -143,16 +167,19 @@ func (m *mover) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// A movingBody is a request body that extends the read deadline at each read.
 type movingBody struct {
 	io.ReadCloser
 	mover *mover
 }
 
+// Read sets a new deadline before it waits for the client. At the end of the body the
+// deadline is removed.
 func (b *movingBody) Read(p []byte) (int, error) {
 	b.mover.setRead()
 	n, err := b.ReadCloser.Read(p)
 	b.mover.read += int64(n)
-	if errors.Is(err, io.EOF) { // what the handler does now takes as long as it takes
+	if errors.Is(err, io.EOF) { // the handler's own work has no deadline
 		_ = b.mover.control.SetReadDeadline(time.Time{})
 	}
 	return n, err

@@ -24,40 +24,50 @@ import (
 // ErrInUse is returned by [Open] for a directory that another process serves.
 var ErrInUse = errors.New("another process serves this directory")
 
-// maxManifest bounds a manifest in bytes, as registries commonly do.
+// maxManifest bounds a manifest in bytes. The specification asks registries to accept at
+// least this size ("Pushing Manifests").
 const maxManifest = 4 << 20
 
-// A Store is what a registry keeps in a directory. Its methods may be called at once.
+// A Store is the content of a registry in a directory. Its methods are safe for
+// concurrent use. One process at a time opens a directory.
 //
 //	blobs/ALGORITHM/HEX                                     the bytes of a blob, of all repositories
 //	repositories/NAME/_manifests/ALGORITHM/HEX              a line with the media type, then the manifest
 //	repositories/NAME/_tags/TAG                             the digest that the tag names
 //	repositories/NAME/_referrers/ALGORITHM/HEX/ALGORITHM-HEX  the descriptor of a manifest whose subject is HEX
-//	uploads/                                                what is not finished; it goes when the store is opened
+//	uploads/                                                unfinished files; removed on opening
 //
-// A file appears whole, synced to the disk, by a rename. A tag is written after its
-// manifest, and a manifest after its descriptor among the referrers; a descriptor whose
-// manifest is not there counts for nothing. Only regular files are read, and only
-// through directories: the store never follows a link.
+// Files appear complete and synced, by a rename. The order of writes keeps the store
+// valid after a crash: the descriptor among the referrers first, then the manifest, then
+// the tag. A descriptor whose manifest does not exist is ignored. Reads take no lock,
+// since each file is complete. The store reads only regular files below real directories
+// and never follows a link.
+//
+// Repositories share blobs, and a blob is not removed with the manifests that name it.
+// The store therefore does not hide a blob of one repository from users of another.
 type Store struct {
+	// root confines every access to the directory, also through links that are made
+	// later.
 	root *os.Root
 	lock *flock.Flock
 	log  *log.Logger
 
-	mu      sync.Mutex // held while manifests, tags and referrers change, and while a blob is removed
+	// mu is held while manifests, tags and referrers change and while a blob is removed.
+	mu sync.Mutex
+	// uploads has a separate lock, which is never held while mu is taken.
 	uploads uploads
 
-	fault func(step string) error // tests: fails a step of writing
+	fault func(step string) error // a test's failure for a step of writing; nil otherwise
 }
 
-// Open opens the store in dir, which it makes, for this process alone ([ErrInUse]).
-// What an older mabuild wrote is taken over. What is incomplete gets a line in the log,
-// which may be nil. The caller closes the store.
+// Open opens the store in dir, which it creates if it is missing, for this process alone
+// ([ErrInUse]). It converts what older versions wrote and logs what is incomplete. logger
+// may be nil. The caller closes the store.
 func Open(dir string, logger *log.Logger) (*Store, error) {
 	if logger == nil {
 		logger = log.New(io.Discard, "", 0)
 	}
-	if info, err := os.Lstat(dir); err == nil && !info.IsDir() { // in a checkout it may lead anywhere
+	if info, err := os.Lstat(dir); err == nil && !info.IsDir() { // it may be a link
 		return nil, fmt.Errorf("%s is not a directory; use the target of the link", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -77,7 +87,7 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 	return s, nil
 }
 
-// lockDir locks the directory.
+// lockDir locks the directory without waiting. The lock ends with the process.
 func (s *Store) lockDir() error {
 	const name = ".lock"
 	if info, err := s.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
@@ -91,8 +101,8 @@ func (s *Store) lockDir() error {
 	return err
 }
 
-// prepare makes the directories, removes what no process will finish, takes over what
-// an older mabuild wrote, and names what is incomplete.
+// prepare creates the directories, removes unfinished uploads, converts what older
+// versions wrote and logs what is incomplete.
 func (s *Store) prepare() error {
 	if err := s.removeUploads(); err != nil {
 		return err
@@ -108,8 +118,8 @@ func (s *Store) prepare() error {
 	return s.reportIncomplete()
 }
 
-// removeUploads removes the files of unfinished uploads, which are known by their names:
-// the directory may be one in which a person keeps something else.
+// removeUploads removes the files of unfinished uploads. They are recognised by their
+// names, because a user may have chosen a directory with other files.
 func (s *Store) removeUploads() error {
 	entries, err := fs.ReadDir(s.root.FS(), uploadsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,7 +134,8 @@ func (s *Store) removeUploads() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// Close ends all uploads and lets another process open the directory.
+// Close ends all uploads and unlocks the directory. No other method may be called
+// afterwards.
 func (s *Store) Close() error {
 	s.endUploads()
 	err := s.root.Close()
@@ -134,12 +145,12 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Repositories returns the names of the repositories that have a manifest, sorted.
+// Repositories returns the sorted names of the repositories that have a manifest.
 func (s *Store) Repositories() ([]string, error) {
 	var names []string
 	err := fs.WalkDir(s.root.FS(), repositoriesDir, func(name string, d fs.DirEntry, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+		case errors.Is(err, fs.ErrNotExist): // another request removed it
 			return nil
 		case err != nil:
 			return err
@@ -161,7 +172,7 @@ func (s *Store) Repositories() ([]string, error) {
 	return names, err
 }
 
-// hasManifests reports whether a repository has a manifest.
+// hasManifests reports whether a repository has a manifest, which is what makes it exist.
 func (s *Store) hasManifests(repository string) (bool, error) {
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		files, err := s.list(path.Join(repositoriesDir, repository, manifestsDir, algorithm.String()))
@@ -172,7 +183,8 @@ func (s *Store) hasManifests(repository string) (bool, error) {
 	return false, nil
 }
 
-// Tags returns the tags of a repository, sorted by their bytes.
+// Tags returns the tags of a repository, sorted by their bytes. A repository without
+// manifests is NAME_UNKNOWN.
 func (s *Store) Tags(repository string) ([]string, error) {
 	if err := checkRepository(repository); err != nil {
 		return nil, err
@@ -191,7 +203,8 @@ func (s *Store) Tags(repository string) ([]string, error) {
 	return tags, err
 }
 
-// absent returns e if it applies: an *Error that is nil would not be a nil error.
+// absent returns e if applies, else a nil error. A nil *Error in an error would not be
+// nil.
 func absent(applies bool, e *Error) error {
 	if applies {
 		return e
@@ -199,7 +212,7 @@ func absent(applies bool, e *Error) error {
 	return nil
 }
 
-// A Manifest is one that the store has. Its body is read from the disk.
+// A Manifest is a stored manifest. Body is read from the disk and is valid until Close.
 type Manifest struct {
 	Digest    digest.Digest
 	MediaType string
@@ -208,10 +221,11 @@ type Manifest struct {
 	file      *os.File
 }
 
-// Close ends the reading of the body.
+// Close closes the file that Body reads.
 func (m *Manifest) Close() error { return m.file.Close() }
 
-// Manifest returns what a tag or digest names. The caller closes it.
+// Manifest returns the manifest that a tag or digest names, or MANIFEST_UNKNOWN. The
+// content is not compared with the digest; clients do that. The caller closes it.
 func (s *Store) Manifest(repository, reference string) (*Manifest, error) {
 	if err := checkRepository(repository); err != nil {
 		return nil, err
@@ -234,6 +248,7 @@ func (s *Store) Manifest(repository, reference string) (*Manifest, error) {
 	return m, nil
 }
 
+// tagged returns the digest that a tag names.
 func (s *Store) tagged(repository, tag string) (digest.Digest, error) {
 	text, err := s.read(tagFile(repository, tag), 1<<10)
 	switch {
@@ -249,7 +264,8 @@ func (s *Store) tagged(repository, tag string) (digest.Digest, error) {
 	return d, nil
 }
 
-// openManifest opens the file of a manifest and reads its first line.
+// openManifest opens the file of a manifest and reads its first line, the media type.
+// Body and Size do not include that line.
 func (s *Store) openManifest(file string) (*Manifest, error) {
 	f, size, err := s.open(file)
 	if err != nil {
@@ -269,14 +285,18 @@ func (s *Store) openManifest(file string) (*Manifest, error) {
 	return &Manifest{MediaType: string(mediaType), Size: size - begin, Body: body, file: f}, nil
 }
 
-// A Stored manifest is one that PutManifest took. Subject is "" for one without.
+// A Stored is the result of [Store.PutManifest]. Subject is "" for a manifest without
+// one.
 type Stored struct {
 	Digest, Subject digest.Digest
 }
 
-// PutManifest makes reference, a tag or the digest of body, name the manifest in body.
-// mediaType is what the client says of it, or "". A manifest that is not valid, or of
-// which a part is not there, is refused. On an error reference is as it was.
+// PutManifest stores the manifest in body and makes reference, a tag or the digest of
+// body, name it. mediaType is the client's, or "". A manifest that is invalid or has a
+// missing part is refused. On an error reference names what it named before.
+//
+// The lock is held from the check of the parts to the last write, so that no part is
+// deleted in between.
 func (s *Store) PutManifest(repository, reference, mediaType string, body io.Reader) (Stored, error) {
 	if err := checkRepository(repository); err != nil {
 		return Stored{}, err
@@ -285,7 +305,8 @@ func (s *Store) PutManifest(repository, reference, mediaType string, body io.Rea
 	if err != nil {
 		return Stored{}, err
 	}
-	// Many slow clients would hold much memory: the body waits on the disk.
+	// The body is received on disk and without the lock: many slow clients would use much
+	// memory and keep each other waiting.
 	temp, err := s.spool(body, maxManifest)
 	if err != nil {
 		return Stored{}, err
@@ -319,7 +340,9 @@ func (s *Store) PutManifest(repository, reference, mediaType string, body io.Rea
 	return Stored{Digest: d, Subject: doc.subject}, err
 }
 
-// writeManifest writes a manifest, after its descriptor among the referrers of its subject.
+// writeManifest writes a manifest, after its descriptor among the referrers of its
+// subject: a manifest that exists is listed. The caller holds s.mu, except while the
+// store is opened.
 func (s *Store) writeManifest(repository string, d digest.Digest, doc *document, raw []byte) error {
 	if doc.subject != "" {
 		descriptor, err := json.Marshal(ocispec.Descriptor{
@@ -336,7 +359,8 @@ func (s *Store) writeManifest(repository string, d digest.Digest, doc *document,
 	return s.write(manifestFile(repository, d), append([]byte(doc.mediaType+"\n"), raw...))
 }
 
-// missing says which part of a manifest the store does not have, or has in another size.
+// missing returns an error if a part of a manifest does not exist or has another size
+// than its descriptor.
 func (s *Store) missing(repository string, doc *document) error {
 	for _, part := range doc.parts {
 		size, err := s.sizeOf(repository, part)
@@ -352,8 +376,8 @@ func (s *Store) missing(repository string, doc *document) error {
 	return nil
 }
 
-// sizeOf returns the size of a part. What an index names may be a blob, as in the
-// caches of BuildKit, unless its media type is that of a manifest.
+// sizeOf returns the size of a part. A child of an index whose media type is not that of
+// a manifest may be a blob, as in the caches of BuildKit.
 func (s *Store) sizeOf(repository string, p part) (int64, error) {
 	if p.manifest != never {
 		m, err := s.openManifest(manifestFile(repository, p.Digest))
@@ -371,8 +395,9 @@ func (s *Store) sizeOf(repository string, p part) (int64, error) {
 	return info.Size(), nil
 }
 
-// DeleteManifest removes a tag, or a manifest with all tags that name it. What names the
-// manifest as a child or as its subject stays.
+// DeleteManifest deletes a tag, or a manifest with all tags that name it. Manifests that
+// name it as a child or subject stay, and so do its blobs. The tags are removed first: a
+// crash in between leaves a manifest without tags, not a tag without manifest.
 func (s *Store) DeleteManifest(repository, reference string) error {
 	if err := checkRepository(repository); err != nil {
 		return err
@@ -383,6 +408,7 @@ func (s *Store) DeleteManifest(repository, reference string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A tag is removed alone; a digest replaces the file below.
 	file := tagFile(repository, reference)
 	var subject digest.Digest
 	if d != "" {
@@ -391,7 +417,7 @@ func (s *Store) DeleteManifest(repository, reference string) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return manifestUnknown(repository, reference)
-		case err == nil: // else its descriptor stays, which counts for nothing
+		case err == nil: // otherwise its descriptor stays and is ignored
 			subject = doc.subject
 		}
 		if err := s.untag(repository, d); err != nil {
@@ -405,13 +431,13 @@ func (s *Store) DeleteManifest(repository, reference string) error {
 		return err
 	}
 	if subject != "" {
-		_ = s.remove(referrerFile(repository, subject, d)) // counts for nothing without the manifest
+		_ = s.remove(referrerFile(repository, subject, d)) // ignored without the manifest
 		_ = s.root.Remove(referrerDir(repository, subject))
 	}
 	return s.prune(repository)
 }
 
-// document reads the manifest in a file. It need not be complete.
+// document reads the manifest in a file. Its parts need not exist.
 func (s *Store) document(file string) (*document, error) {
 	m, err := s.openManifest(file)
 	if err != nil {
@@ -429,7 +455,7 @@ func (s *Store) document(file string) (*document, error) {
 	return doc, nil
 }
 
-// untag removes the tags that name a manifest.
+// untag removes the tags that name a manifest. The caller holds s.mu.
 func (s *Store) untag(repository string, d digest.Digest) error {
 	files, err := s.list(path.Join(repositoriesDir, repository, tagsDir))
 	if err != nil {
@@ -450,7 +476,8 @@ func (s *Store) untag(repository string, d digest.Digest) error {
 	return nil
 }
 
-// prune removes the directories of a repository without manifests.
+// prune removes the directories of a repository without manifests, up to the first that
+// another repository uses. The caller holds s.mu.
 func (s *Store) prune(repository string) error {
 	if known, err := s.hasManifests(repository); err != nil || known {
 		return err
@@ -462,16 +489,17 @@ func (s *Store) prune(repository string) error {
 		}
 	}
 	for ; dir != repositoriesDir; dir = path.Dir(dir) {
-		if s.root.Remove(dir) != nil { // another repository is below
+		if s.root.Remove(dir) != nil { // not empty: another repository is below it
 			break
 		}
 	}
 	return nil
 }
 
-// Referrers returns the descriptors of the manifests whose subject is a digest, sorted by
-// digest, from the first after last; more says that a page of them was cut short. A
-// repository that does not exist has none.
+// Referrers returns the descriptors of the manifests with a subject, sorted by digest,
+// beginning after last. An empty artifactType returns all. more is true if the page is
+// cut at the size of a manifest: a client reads the answer as an index and limits its
+// size. A repository that does not exist has no referrers.
 func (s *Store) Referrers(repository string, subject digest.Digest, artifactType, last string) (list []ocispec.Descriptor, more bool, err error) {
 	if err := checkRepository(repository); err != nil {
 		return nil, false, err
@@ -504,6 +532,7 @@ func (s *Store) Referrers(repository string, subject digest.Digest, artifactType
 		if artifactType != "" && descriptor.ArtifactType != artifactType {
 			continue
 		}
+		// A page has at least one entry, so that the listing makes progress.
 		if size += len(raw); size > maxManifest && len(list) > 0 {
 			return list, true, nil
 		}
@@ -512,7 +541,7 @@ func (s *Store) Referrers(repository string, subject digest.Digest, artifactType
 	return list, false, nil
 }
 
-// Blob opens a blob. The caller closes it.
+// Blob opens a blob, or returns BLOB_UNKNOWN. The caller closes it.
 func (s *Store) Blob(d digest.Digest) (*os.File, error) {
 	f, _, err := s.open(blobFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -521,7 +550,7 @@ func (s *Store) Blob(d digest.Digest) (*os.File, error) {
 	return f, err
 }
 
-// HasBlob reports whether the store has a blob.
+// HasBlob reports whether the store has a blob. It does not read it.
 func (s *Store) HasBlob(d digest.Digest) (bool, error) {
 	_, err := s.stat(blobFile(d))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -530,7 +559,8 @@ func (s *Store) HasBlob(d digest.Digest) (bool, error) {
 	return err == nil, err
 }
 
-// DeleteBlob removes a blob from all repositories. Manifests that name it stay.
+// DeleteBlob deletes a blob for all repositories. Manifests that name it stay and are
+// incomplete.
 func (s *Store) DeleteBlob(d digest.Digest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,30 +18,38 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// The bounds of unfinished uploads.
+// The bounds of unfinished uploads, over all repositories. They keep a client from
+// filling the disk with uploads that it never finishes. Finished blobs have no bound.
 const (
 	maxUploads     = 256
-	maxUploadBytes = 64 << 30  // of one
-	maxUnfinished  = 128 << 30 // of all
-	uploadIdle     = time.Hour // since the last request
-	uploadLifetime = 24 * time.Hour
+	maxUploadBytes = 64 << 30       // bytes of one upload
+	maxUnfinished  = 128 << 30      // bytes of all uploads
+	uploadIdle     = time.Hour      // an upload ends so long after its last request
+	uploadLifetime = 24 * time.Hour // and so long after its first
 )
 
-// uploads are those that are open.
+// uploads are the open uploads of a store. They are not kept over a restart.
 type uploads struct {
 	mu    sync.Mutex
 	open  map[string]*Upload
-	bytes int64 // of all, on the disk
+	bytes int64 // on disk, of all open uploads
 
-	most, mostBytes, mostOfOne int64 // tests make them smaller
+	most, mostBytes, mostOfOne int64 // the bounds, which tests reduce
 }
 
+// newUploads returns an empty list with the bounds above.
 func newUploads() uploads {
 	return uploads{open: map[string]*Upload{}, most: maxUploads, mostBytes: maxUnfinished, mostOfOne: maxUploadBytes}
 }
 
-// An Upload is a blob that is not finished, as a file. One request at a time writes to
-// it ([Store.Write]); others see how far it is, or cancel it.
+// An Upload is an unfinished blob, as a file in uploadsDir. One request at a time writes
+// to it ([Store.Write], [Store.Finish]); others may read its size or cancel it.
+//
+// Two parties may end an upload: a request that writes, which holds writing, and any
+// other one, which must not wait for a slow body. The other one sets gone and tries to
+// lock writing. If it gets the lock, it cleans up itself; if not, the request that writes
+// sees gone when it unlocks and cleans up. Whoever cleans up sets removed, so that it
+// happens once.
 type Upload struct {
 	ID         string
 	repository string
@@ -49,30 +57,40 @@ type Upload struct {
 	expiry     *time.Timer
 
 	size atomic.Int64
-	gone atomic.Bool // it is not open any more, and its file goes with the request that writes
+	gone atomic.Bool // the upload has ended; set before its file is removed and never cleared
 
-	writing sync.Mutex // held by that request
-	hash    hash.Hash  // sha256 of what is in the file
+	// writing is held by the request that writes. It is only tried, never waited for, and
+	// it is taken before uploads.mu.
+	writing sync.Mutex
+	// hash is the sha256 of the bytes in the file; writing guards it.
+	hash hash.Hash
+	// removed says that the file is removed and its bytes are no longer counted; writing
+	// guards it.
 	removed bool
 }
 
-// Size returns how many bytes have arrived.
+// Size returns how many bytes have arrived. It may be called while a request writes.
 func (u *Upload) Size() int64 { return u.size.Load() }
 
+// uploadFile returns the path of an upload in the store.
 func uploadFile(id string) string { return path.Join(uploadsDir, id) }
 
-// uploadName is what the files of uploads are called: the ID of a session (RFC 9562), or
-// what crypto/rand.Text returns for a body that is read whole.
+// uploadName is the form of file names in uploadsDir: the ID of an upload (a UUID's form,
+// RFC 9562), or the text of crypto/rand.Text for a body that is spooled.
 var uploadName = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[A-Z2-7]{26})$`)
 
+// isUpload reports whether a file name in uploadsDir is one of this package.
 func isUpload(name string) bool { return uploadName.MatchString(name) }
 
+// uploadUnknown is the answer for an upload that does not exist, has ended or is another
+// repository's.
 func uploadUnknown() *Error {
 	return refuse(http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "there is no such upload; it may have expired")
 }
 
-// StartUpload begins an upload to a repository. It ends with Finish, Cancel, an error of
-// the disk, an hour without requests, or after a day.
+// StartUpload opens an upload to a repository. It ends with [Store.Finish],
+// [Store.Cancel], a failure of the disk, an hour without requests, or after a day. Its ID
+// is random, so that only the client that opened it can write to it.
 func (s *Store) StartUpload(repository string) (*Upload, error) {
 	if err := checkRepository(repository); err != nil {
 		return nil, err
@@ -102,7 +120,7 @@ func (s *Store) StartUpload(repository string) (*Upload, error) {
 	return u, nil
 }
 
-// Upload returns an open upload of a repository, whose time begins anew.
+// Upload returns an open upload of a repository and restarts its idle time.
 func (s *Store) Upload(repository, id string) (*Upload, error) {
 	if err := checkRepository(repository); err != nil {
 		return nil, err
@@ -117,13 +135,14 @@ func (s *Store) Upload(repository, id string) (*Upload, error) {
 	return u, nil
 }
 
-// renew is called with uploads.mu held.
+// renew restarts the idle time within the lifetime. The caller holds uploads.mu.
 func (u *Upload) renew() {
 	u.expiry.Reset(min(uploadIdle, max(0, uploadLifetime-time.Since(u.born))))
 }
 
-// expire ends an upload whose time is over. One that a request writes to lives on, within
-// its lifetime.
+// expire ends an upload whose time is over. While a request writes to it, the upload
+// stays open for the rest of its lifetime, since a large chunk may take longer than the
+// idle time.
 func (s *Store) expire(u *Upload) {
 	if !u.writing.TryLock() {
 		if time.Since(u.born) >= uploadLifetime {
@@ -141,9 +160,10 @@ func (s *Store) expire(u *Upload) {
 	s.release(u)
 }
 
-// Cancel ends an upload and removes its file.
+// Cancel ends an upload and removes its file. An upload that has ended is left as it is.
 func (s *Store) Cancel(u *Upload) { s.end(u) }
 
+// end marks an upload as ended and cleans up, unless a request writes to it.
 func (s *Store) end(u *Upload) {
 	u.gone.Store(true)
 	if u.writing.TryLock() {
@@ -153,6 +173,7 @@ func (s *Store) end(u *Upload) {
 	s.forget(u) // the request that writes removes the file
 }
 
+// forget removes an upload from the list of open ones.
 func (s *Store) forget(u *Upload) {
 	s.uploads.mu.Lock()
 	defer s.uploads.mu.Unlock()
@@ -160,7 +181,8 @@ func (s *Store) forget(u *Upload) {
 	delete(s.uploads.open, u.ID)
 }
 
-// acquire lets the caller alone write to an upload, until release.
+// acquire makes the caller the only writer of an upload until [Store.release]. It fails
+// with 409 if there is one, and with 404 if the upload has ended.
 func (s *Store) acquire(u *Upload) error {
 	if !u.writing.TryLock() {
 		return uploadInvalid(http.StatusConflict, "another request writes to this upload")
@@ -172,14 +194,16 @@ func (s *Store) acquire(u *Upload) error {
 	return nil
 }
 
-// release ends what acquire began. The file of an upload that has ended is removed, by
-// whoever holds it last.
+// release ends what acquire began, and cleans up if the upload has ended. Another request
+// may set gone between the check and Unlock, and then fails to lock writing: it relies on
+// this function to clean up. So release checks gone once more after Unlock, and cleans up
+// itself if it gets the lock back.
 func (s *Store) release(u *Upload) {
 	for {
 		if u.gone.Load() && !u.removed {
 			u.removed = true
 			s.forget(u)
-			_ = s.root.Remove(uploadFile(u.ID)) // published, or removed again when the store is opened
+			_ = s.root.Remove(uploadFile(u.ID)) // missing if published
 			s.uploads.mu.Lock()
 			s.uploads.bytes -= u.size.Load()
 			s.uploads.mu.Unlock()
@@ -195,7 +219,7 @@ func (s *Store) release(u *Upload) {
 	}
 }
 
-// endUploads cancels all.
+// endUploads cancels all uploads. The list is copied, because end takes uploads.mu.
 func (s *Store) endUploads() {
 	s.uploads.mu.Lock()
 	var all []*Upload
@@ -208,16 +232,17 @@ func (s *Store) endUploads() {
 	}
 }
 
-// A Chunk is a part of a blob. First is where it begins, or -1 for the end of what has
-// arrived; Length is its length, or -1 if it is not known.
+// A Chunk is a part of a blob. First is its offset, or -1 for the end of what has
+// arrived; Length is its length in bytes, or -1 if it is unknown.
 type Chunk struct {
 	Body          io.Reader
 	First, Length int64
 }
 
 // Write appends a chunk to an upload. A chunk that does not begin where the last one
-// ended is refused (416), as is a second one while the first arrives (409). What arrived
-// of a body that was cut off stays. An error of the disk, or a bound, ends the upload.
+// ended is refused (416), and so is a chunk while another arrives (409). If a body is cut
+// off, the bytes that arrived stay, and the client continues after them. A failure of the
+// disk, or a bound that is exceeded, ends the upload.
 func (s *Store) Write(u *Upload, c Chunk) error {
 	if err := s.acquire(u); err != nil {
 		return err
@@ -226,8 +251,10 @@ func (s *Store) Write(u *Upload, c Chunk) error {
 	return s.append(u, c)
 }
 
-// Finish appends the last chunk and makes the upload the blob d. If the digest is wrong
-// the upload ends.
+// Finish appends the last chunk and makes the upload the blob d. If the digest is wrong,
+// nothing is stored and the upload ends (DIGEST_INVALID). If the last chunk is cut off,
+// the upload stays open. sha256 is computed while chunks arrive; any other algorithm
+// costs a second read.
 func (s *Store) Finish(u *Upload, c Chunk, d digest.Digest) error {
 	if err := s.acquire(u); err != nil {
 		return err
@@ -263,7 +290,9 @@ func (s *Store) sum(name string, algorithm digest.Algorithm) (digest.Digest, err
 	return algorithm.FromReader(f)
 }
 
-// append is called by the request that holds the upload.
+// append writes a chunk to the file of an upload. The caller has acquired the upload. A
+// failure that is not the client's sets gone: the file may then have bytes that the hash
+// does not.
 func (s *Store) append(u *Upload, c Chunk) error {
 	if c.First >= 0 && c.First != u.Size() {
 		return uploadInvalid(http.StatusRequestedRangeNotSatisfiable, "the chunk begins at %d, and %d bytes have arrived", c.First, u.Size())
@@ -295,13 +324,15 @@ func (s *Store) append(u *Upload, c Chunk) error {
 	return err
 }
 
-// An uploadWriter counts and sums what it writes to the file of an upload.
+// An uploadWriter writes to the file of an upload, within the bounds, and hashes what it
+// has written.
 type uploadWriter struct {
 	store  *Store
 	upload *Upload
 	file   io.Writer
 }
 
+// Write counts the bytes before it writes them, and hashes what the file has taken.
 func (w *uploadWriter) Write(p []byte) (int, error) {
 	if err := w.store.reserve(w.upload, int64(len(p))); err != nil {
 		return 0, err
@@ -311,7 +342,8 @@ func (w *uploadWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// reserve counts n bytes that are about to be written.
+// reserve counts n bytes before they are written, so that two uploads cannot exceed a
+// bound together.
 func (s *Store) reserve(u *Upload, n int64) error {
 	s.uploads.mu.Lock()
 	defer s.uploads.mu.Unlock()

@@ -10,7 +10,14 @@ import (
 	"time"
 )
 
-// An addressError says that an address may not be dialled.
+// An addressError is the refusal to connect to an address. A registry can redirect a
+// client to any address or name any token service. Without these checks a registry could
+// make the client send requests to services in the client's own network (server-side
+// request forgery).
+//
+// The checks are made on the address that was resolved, at the moment of the connection.
+// A check of the name before would not hold, since DNS may answer differently the second
+// time.
 type addressError struct {
 	address netip.Addr
 	reason  string
@@ -18,8 +25,8 @@ type addressError struct {
 
 func (e addressError) Error() string { return fmt.Sprintf("%s is %s", e.address, e.reason) }
 
-// metadata lists addresses at which clouds give out secrets and that are not
-// link-local.
+// metadata lists the addresses of clouds' metadata services, which give out secrets, that
+// are not link-local. The link-local ones, such as 169.254.169.254, are refused anyway.
 var metadata = []netip.Addr{
 	netip.MustParseAddr("100.100.100.200"), // Alibaba
 	netip.MustParseAddr("168.63.129.16"),   // Azure
@@ -28,12 +35,15 @@ var metadata = []netip.Addr{
 	netip.MustParseAddr("fd20:ce::254"),    // Google
 }
 
+// nat64 is the prefix of IPv4 addresses in IPv6 (RFC 6052), and shared the address space
+// of carriers (RFC 6598), which is private.
 var (
 	nat64  = netip.MustParsePrefix("64:ff9b::/96")
 	shared = netip.MustParsePrefix("100.64.0.0/10")
 )
 
-// embedded returns the IPv4 address that ip stands for, or ip.
+// embedded returns the IPv4 address that is mapped or translated in ip, or ip without its
+// zone.
 func embedded(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	if nat64.Contains(ip) {
@@ -43,14 +53,14 @@ func embedded(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// isPrivate reports whether ip is of this machine or a private network.
+// isPrivate reports whether ip belongs to this machine or to a private network.
 func isPrivate(ip netip.Addr) bool {
 	ip = embedded(ip)
 	return ip.IsLoopback() || ip.IsPrivate() || ip.IsUnspecified() || shared.Contains(ip)
 }
 
-// mayDial returns why ip may not be dialled. Link-local, multicast and metadata
-// addresses never may; private ones only where the user led.
+// mayDial returns an error if ip may not be dialled, else nil. Link-local, multicast and
+// metadata addresses are always refused, private addresses only if strict is true.
 func mayDial(ip netip.Addr, strict bool) error {
 	ip = embedded(ip)
 	switch {
@@ -62,8 +72,9 @@ func mayDial(ip netip.Addr, strict bool) error {
 	return nil
 }
 
-// dial connects for a transport. strict is for places that only a registry
-// named. Proxies are the user's choice and may be anywhere.
+// dial returns the DialContext of an http.Transport. strict is true for addresses that
+// only a registry named, not the user. A proxy is the user's choice and may have any
+// address.
 func (w *transport) dial(strict bool) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		_, proxy := w.proxies.Load(address)
@@ -86,8 +97,8 @@ func (w *transport) dial(strict bool) func(ctx context.Context, network, address
 	}
 }
 
-// dialled notes whether the registry at address is in a private network, from
-// where it may send us to its neighbours.
+// dialled records that the registry at address has a private address. Such a registry may
+// redirect to other private addresses, since its storage usually is beside it.
 func (w *transport) dialled(address string, at net.Addr) {
 	tcp, ok := at.(*net.TCPAddr)
 	if !ok || !isPrivate(tcp.AddrPort().Addr()) {
@@ -96,7 +107,7 @@ func (w *transport) dialled(address string, at net.Addr) {
 	w.private.Store(address, true)
 }
 
-// isPrivate reports whether h was dialled at a private address.
+// isPrivate reports whether h was dialled at a private address in this run.
 func (w *transport) isPrivate(h *host) bool {
 	for _, scheme := range []string{"https", "http"} {
 		u := h.base(scheme)

@@ -15,44 +15,56 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// An auth knows what each registry wants to see and holds what was got for it.
+// An auth holds how each registry authenticates and the tokens that were obtained for it.
+// It implements Basic (RFC 7617) and the token authentication of Docker Distribution,
+// whose challenges are those of RFC 6750.
+//
+// A request is sent without credentials until the registry has sent a challenge. The
+// challenge is then remembered for the host, and the next requests have credentials at
+// once. It is safe for concurrent use.
 type auth struct {
 	w        *transport
 	keychain keychain
-	realms   []string // that the user trusts
+	realms   []string // hosts of token services that the user trusts
 
-	mu     sync.Mutex
-	asked  map[string]authScheme // by host
-	tokens map[tokenService][]bearerToken
-	fetch  once.Flight[tokenRequest, string]
+	mu     sync.Mutex                     // guards asked and tokens; not held during a request
+	asked  map[string]authScheme          // the last challenge, by host
+	tokens map[tokenService][]bearerToken // the tokens of this run
+	// fetch joins equal token requests that run at the same time.
+	fetch once.Flight[tokenRequest, string]
 }
 
-// An authScheme is how a registry wants to be answered.
+// An authScheme is what a registry's challenge asks for: Basic, or Bearer with a token
+// service.
 type authScheme struct {
 	basic   bool
 	realm   *url.URL
 	service string
 }
 
-// A tokenService gives tokens to one identity.
+// A tokenService is a token service together with the credentials for it. The credentials
+// are part of the key, since repositories of one host may have different ones.
 type tokenService struct {
 	realm, service string
 	credentials    authn.AuthConfig
 }
 
-// A tokenRequest is one request to a token service.
+// A tokenRequest is the key of a request to a token service.
 type tokenRequest struct {
 	tokenService
 	scopes string
 }
 
-// A bearerToken is a token and what it allows.
+// A bearerToken is a token with its scopes and the time until which it is used, which is
+// earlier than its expiry.
 type bearerToken struct {
 	scopes []string
 	value  string
 	until  time.Time
 }
 
+// newAuth returns an auth that sends its requests through w. A nil keychain means
+// [DefaultKeychain].
 func newAuth(w *transport, k authn.Keychain, realms []string) *auth {
 	if k == nil {
 		k = DefaultKeychain
@@ -63,8 +75,9 @@ func newAuth(w *transport, k authn.Keychain, realms []string) *auth {
 	}
 }
 
-// authorization returns the Authorization of a request, "" while the registry has
-// not asked for any.
+// authorization returns the Authorization header of a request, or "" if the registry has
+// not sent a challenge. A request to another host has no header: credentials are never
+// sent along a redirect. For a Bearer scheme it may request a token first.
 func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 	a.mu.Lock()
 	d, asked := a.asked[k.host.name]
@@ -91,8 +104,8 @@ func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 	return "Bearer " + token, nil
 }
 
-// explain gives an error about credentials its hint: it matters whether there were
-// any, and whose.
+// explain sets the hint of an error about credentials, unless it has one. The hint
+// depends on whether there were credentials and where they are stored.
 func (a *auth) explain(k *request, e *Error) *Error {
 	if !e.refused() || e.hint != "" {
 		return e
@@ -103,7 +116,7 @@ func (a *auth) explain(k *request, e *Error) *Error {
 	where, known := a.keychain.origins.Load(key)
 	origin, _ := where.(credentialsOrigin)
 	switch {
-	case !asked: // an answer that wants none
+	case !asked: // the keychain was not asked, so nothing is known
 	case held == (authn.AuthConfig{}):
 		e.hint = "no credentials for " + k.host.name + " are stored. Run: " + login
 	case origin.helper && e.Status == http.StatusForbidden:
@@ -118,7 +131,8 @@ func (a *auth) explain(k *request, e *Error) *Error {
 	return e
 }
 
-// ours reports whether the request goes to the registry itself.
+// ours reports whether the URL of the request has the registry's own scheme, host and
+// port.
 func (w *transport) ours(k *request) bool {
 	k.host.mu.Lock()
 	scheme := k.host.scheme
@@ -126,12 +140,16 @@ func (w *transport) ours(k *request) bool {
 	return scheme != "" && sameOrigin(k.host.base(scheme), k.url)
 }
 
+// basic returns the value of Authorization for a user and a password (RFC 7617).
 func basic(c authn.AuthConfig) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 }
 
-// challenged takes in what a registry asked for with a 401 that answered sent.
-// It reports whether the request is worth sending again.
+// challenged records the challenge of a 401. sent is the Authorization of the request. It
+// reports whether sending the request again can succeed: with a Bearer challenge, a new
+// token may have more scopes; with Basic, only if the credentials were not sent yet. A
+// challenge of another host than the registry is ignored, so that it cannot obtain
+// credentials.
 func (a *auth) challenged(ctx context.Context, k *request, h http.Header, sent string) (bool, error) {
 	if k.url != nil && !a.w.ours(k) {
 		return false, nil
@@ -156,8 +174,10 @@ func (a *auth) challenged(ctx context.Context, k *request, h http.Header, sent s
 	return sent == "" && (credentials.Username != "" || credentials.Password != ""), nil
 }
 
-// bearer takes in a Bearer challenge: where tokens are to be had, and what the
-// call needs. A token that was sent is worth nothing any more.
+// bearer records a Bearer challenge: the token service and the scopes of the request. The
+// token that was sent is dropped, since the registry has just rejected it: it may be
+// revoked, or have too few scopes. Scopes of the challenge are added to those of the
+// request (RFC 6750, 3).
 func (a *auth) bearer(k *request, c challenge, sent string) error {
 	realm, err := a.parseRealm(k.host, c.params["realm"])
 	if err != nil {

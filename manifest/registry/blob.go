@@ -16,14 +16,17 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A blob is bytes to store, which can be read as often as it takes.
+// A blob is content to store, a layer or config. It can be opened any number of times,
+// since a cut upload may have to start again.
 type blob struct {
 	v1.Descriptor
-	open func() (io.ReadCloser, error)
-	// part opens the bytes from one offset up to another, nil where only all can be opened.
+	open func() (io.ReadCloser, error) // from the first byte
+	// part opens the bytes from one offset up to another. It is nil if the blob can be
+	// opened only from its first byte.
 	part func(from, to int64) (io.ReadCloser, error)
 }
 
+// configOf returns the config of img as a blob.
 func configOf(img v1.Image, d v1.Descriptor) blob {
 	return blob{Descriptor: d, open: func() (io.ReadCloser, error) {
 		raw, err := img.RawConfigFile()
@@ -31,6 +34,9 @@ func configOf(img v1.Image, d v1.Descriptor) blob {
 	}}
 }
 
+// layerOf returns a layer as a blob. find is called at each opening, so that a lazy image
+// reads nothing before. A layer that supports ranges is opened at the offset; any other
+// one is read from its start.
 func layerOf(find func() (v1.Layer, error), d v1.Descriptor) blob {
 	b := blob{Descriptor: d, open: func() (io.ReadCloser, error) {
 		l, err := find()
@@ -54,9 +60,10 @@ func layerOf(find func() (v1.Layer, error), d v1.Descriptor) blob {
 	return b
 }
 
-// Carry stores layers in the repository of ref, where a later [Client.Put] finds
-// them; a Put that comes meanwhile waits for those it needs. Layers that may not
-// be distributed are left out.
+// Carry stores layers in the repository of ref before their image exists, while the
+// program compiles. A later [Client.Put] finds them; a Put at the same time waits for
+// those that it needs. Layers that may not be distributed are left out. Carry writes no
+// manifest, so a registry may delete the layers if no Put follows.
 func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) error {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -76,7 +83,8 @@ func (c *Client) Carry(ctx context.Context, ref string, layers ...v1.Layer) erro
 	return c.storeAll(ctx, r.repository, all)
 }
 
-// storeAll stores blobs in parallel.
+// storeAll stores blobs in parallel. The first error cancels the others. The semaphore of
+// the host bounds the requests in flight.
 func (c *Client) storeAll(ctx context.Context, r repository, all []blob) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, b := range all {
@@ -85,8 +93,8 @@ func (c *Client) storeAll(ctx context.Context, r repository, all []blob) error {
 	return group.Wait()
 }
 
-// storeBlob makes r have b, once a run: mounted from a repository of the same host
-// that is known to have it, there already, or uploaded, which happens once a host.
+// storeBlob makes b exist in r, once in a run. It is mounted from another repository of the
+// host, found, or uploaded.
 func (c *Client) storeBlob(ctx context.Context, r repository, b blob) error {
 	return onceARun(ctx, &c.session.exists.blobs, r.at(b.Digest), func() error {
 		if err := c.storeNow(ctx, r, b); err != nil {
@@ -97,8 +105,13 @@ func (c *Client) storeBlob(ctx context.Context, r repository, b blob) error {
 	})
 }
 
-// storeNow stores b in r. While the blob is on its way to another repository of the
-// host it waits, holding nothing, to mount it from there.
+// storeNow stores b in r. If another repository of the host is being sent the blob, it
+// waits for that and then mounts the blob: the same bytes are uploaded once for each
+// host. While it waits it holds no permit.
+//
+// If the upload to the other repository fails because the registry refuses it (4xx), the
+// reason may be that repository, and the loop makes one waiter the next uploader. With
+// any other outcome the caller stores the blob itself.
 func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 	for {
 		if _, ok := c.session.mountSource(r, b.Digest); ok {
@@ -119,11 +132,13 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 		case s < http.StatusBadRequest || s >= http.StatusInternalServerError:
 			return c.storeAlone(ctx, r, b)
 		}
-		// That repository does not take it. The next in line goes ahead.
+		// The other repository refuses the blob. The next waiter uploads it.
 	}
 }
 
-// storeAlone mounts, finds or uploads b.
+// storeAlone mounts, finds or uploads b, in this order, without regard to other uploads.
+// A mount that is declined may have opened an upload session; that session is used for
+// the upload, or closed if the blob turns out to exist.
 func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 	var opened *uploadSession
 	if from, ok := c.session.mountSource(r, b.Digest); ok {
@@ -134,6 +149,7 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 		}
 	}
 	there, err := false, error(nil)
+	// A blob in missing has just been answered with 404, so it is not asked for again.
 	if !c.session.exists.missing.remove(r.at(b.Digest)) {
 		there, _, err = c.has(ctx, r, b)
 	}
@@ -150,8 +166,9 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 	return c.upload(ctx, r, b, opened)
 }
 
-// has asks whether r has b. told is false where the registry refuses the question: b
-// may be there, and is sent as if it were not.
+// has sends a HEAD for b to r. answered is false if the registry refuses to answer: the
+// blob may be there, and the caller sends it. A Content-Length that differs from the
+// descriptor is an error, since an upload would not change it.
 func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered bool, err error) {
 	k := r.blob(http.MethodHead, b.Digest)
 	k.scopes = c.scopes(r)
@@ -173,8 +190,10 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered
 	return true, true, nil
 }
 
-// mount asks the host to take b from another of its repositories. Any refusal
-// leads to an upload, for which some registries open a session at once.
+// mount asks the registry to mount b from another repository of the same host
+// (distribution-spec, "Mounting a blob from another repository"). Any refusal leads to an
+// upload. A registry that answers 202 has opened an upload session, which is returned.
+// The scopes need pull on the source as well.
 func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *uploadSession) {
 	k := r.request(http.MethodPost, "blobs/uploads/")
 	k.ref, k.policy = b.Digest.String(), noRetry|opensSession
@@ -187,11 +206,11 @@ func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}
-		opened, _ = newUploadSession(resp) // without a session there is an upload of its own
+		opened, _ = newUploadSession(resp) // without one the upload opens its own
 	}
 	switch s := statusOf(err); {
 	case ctx.Err() != nil:
-	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // that may be said of r
+	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // the reason may be r
 		c.session.hosts.noMount.add(from.key() + " " + r.name)
 	default:
 		c.session.hosts.noMount.add(from.key())
@@ -199,8 +218,9 @@ func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted
 	return false, opened
 }
 
-// reader opens b to be sent: it ends with an error in place of its last bytes
-// when they are not the digest's, so that wrong bytes are never whole.
+// reader opens b for sending. If the content does not have the digest, the reader returns
+// an error in place of the last bytes, so that a registry never gets a complete wrong
+// blob.
 func (b blob) reader() (io.ReadCloser, error) {
 	inner, err := b.open()
 	if err != nil {
@@ -214,7 +234,7 @@ func (b blob) reader() (io.ReadCloser, error) {
 	return &part{Reader: mismatches{v}, Closer: inner}, nil
 }
 
-// mismatches makes the errors of a [verify.Reader] those of a manifest.
+// mismatches turns the error of a [verify.Reader] into [manifest.ErrMismatch].
 type mismatches struct{ io.Reader }
 
 func (r mismatches) Read(p []byte) (int, error) {

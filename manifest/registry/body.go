@@ -7,18 +7,22 @@ import (
 	"time"
 )
 
-// A requestBody is the body of a request, which may be sent more than once.
+// A requestBody is the body of a request. It may be sent several times, after a redirect
+// or with another connection, and each time from its start. http.Transport reads it in a
+// separate goroutine, which may outlive the request: mu guards what the request reads
+// afterwards.
 type requestBody struct {
-	size       int64
-	open       func() (io.ReadCloser, error)
-	onProgress func(sent int64) // told how far this sending has got; may be nil
+	size       int64                         // in bytes; exact
+	open       func() (io.ReadCloser, error) // opens the source from its start
+	onProgress func(sent int64)              // gets the bytes sent in this pass so far; may be nil
 
 	mu     sync.Mutex
-	failed error // what open or a read said; the registry is not to blame
-	whole  bool  // the last sending got to the end
+	failed error // the error of the source, which is not the registry's
+	whole  bool  // the last pass has returned all bytes
 }
 
-// reader begins to send from the start.
+// reader begins a pass from the start of the body. The watch does not count the time that
+// the source takes.
 func (p *requestBody) reader(watch *stallTimer) io.ReadCloser {
 	p.mu.Lock()
 	p.whole = false
@@ -26,7 +30,8 @@ func (p *requestBody) reader(watch *stallTimer) io.ReadCloser {
 	return &bodyReader{p: p, watch: watch}
 }
 
-// failure returns why the body could not be read.
+// failure returns the error of the source, or nil. It separates a failed source from a
+// connection that was cut: http.Transport returns both as the error of the request.
 func (p *requestBody) failure() error {
 	if p == nil {
 		return nil
@@ -36,28 +41,33 @@ func (p *requestBody) failure() error {
 	return p.failed
 }
 
-// sentWhole reports whether all bytes of the last sending were handed over.
+// sentWhole reports whether the last pass returned all bytes. The registry may then have
+// stored the body, even if no answer arrived.
 func (p *requestBody) sentWhole() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.whole
 }
 
-// A bodyReader is one pass over a request body, opened at its first read: whoever opens
-// it holds a permit, so that those who wait for one hold nothing.
+// A bodyReader is one pass over a requestBody. It opens the source at its first read,
+// when the request has its permit. A source may be a download that needs a permit too, so
+// a request that waits for its permit must hold none.
 type bodyReader struct {
 	p     *requestBody
 	watch *stallTimer
 
-	shut  atomic.Bool
-	mu    sync.Mutex // held while reading
+	shut  atomic.Bool // Close was called
+	mu    sync.Mutex  // held while reading
 	inner io.ReadCloser
 	sent  int64
-	last  int64 // what the read before returned: the network has taken it
+	last  int64 // bytes returned by the previous read, which the connection has taken since
 }
 
+// Read returns the next bytes of the source. A call means that the connection has taken
+// the bytes of the previous one, which is the only sign of progress that an upload has.
+// After the last byte the watch allows the registry time to store the body.
 func (s *bodyReader) Read(b []byte) (int, error) {
-	defer s.drop() // after Unlock
+	defer s.drop() // runs after Unlock, since Close may have come during the read
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shut.Load() {
@@ -90,6 +100,7 @@ func (s *bodyReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// fail records an error of the source.
 func (s *bodyReader) fail(err error) error {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
@@ -97,22 +108,24 @@ func (s *bodyReader) fail(err error) error {
 	return err
 }
 
-// Close ends the pass. It does not wait for a read that waits for a slow source:
-// that read closes it then.
+// Close ends the pass. It does not wait for a read that is blocked by a slow source: that
+// read closes the source when it returns.
 func (s *bodyReader) Close() error {
 	s.shut.Store(true)
 	s.drop()
 	return nil
 }
 
-// drop closes what is read from, once nobody wants it and nobody reads it.
+// drop closes the source if the pass is closed and no read is running. Both Close and
+// Read call it. One of them gets the lock after shut is set, so the source is closed
+// exactly once.
 func (s *bodyReader) drop() {
 	if !s.shut.Load() || !s.mu.TryLock() {
 		return
 	}
 	defer s.mu.Unlock()
 	if s.inner != nil {
-		_ = s.inner.Close() // it was only read
+		_ = s.inner.Close() // only read
 		s.inner = nil
 	}
 }

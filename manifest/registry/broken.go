@@ -11,14 +11,18 @@ import (
 	"syscall"
 )
 
-// A refused error is our own refusal to go on: trying again changes nothing.
+// A refused error is the client's own refusal to continue, for example at a redirect to
+// plain HTTP. It is never retried.
 type refused struct{ error }
 
+// refuse marks err as a refusal, and isRefused finds the mark in a chain.
 func refuse(err error) error         { return refused{err} }
 func (r refused) Unwrap() error      { return r.error }
 func isRefused(err error) (yes bool) { return errors.As(err, new(refused)) }
 
-// broken makes the error of a request that got no answer.
+// broken returns the error of a request without an answer. An error of the request's body
+// comes first, since the transport's error only follows from it. The end of the caller's
+// context is final.
 func (k *request) broken(ctx context.Context, watch *stallTimer, err error) *Error {
 	if cause := k.body.failure(); cause != nil && watch.outer.Err() == nil {
 		e := k.fault(cause)
@@ -33,8 +37,10 @@ func (k *request) broken(ctx context.Context, watch *stallTimer, err error) *Err
 	return e
 }
 
-// classify decides whether another try makes sense after a transport error, and
-// what the person can do about it.
+// classify decides after a transport error whether another try can succeed, and sets the
+// hint. Refusals, certificates and the wrong protocol are final. A refused connection and
+// an unknown host get few tries (brief). Anything else, such as a reset connection, is
+// tried as often as a 5xx.
 func (e *Error) classify(h *host) {
 	var (
 		unknown  x509.UnknownAuthorityError
@@ -77,16 +83,19 @@ func (e *Error) classify(h *host) {
 	}
 }
 
+// errPlain replaces the errors of net/http and crypto/tls for a host that does not speak
+// TLS.
 var errPlain = errors.New("uses plain HTTP, but HTTPS is expected")
 
-// isAlert reports whether the other side ended TLS, as it does when it wants
-// another client certificate. crypto/tls keeps the alert's type to itself.
+// isAlert reports whether the server ended the handshake with a TLS alert, as it does if
+// it requires a client certificate. crypto/tls does not export the type of the alert; the
+// operation of the net.OpError is its only sign.
 func isAlert(err error) bool {
 	var operated *net.OpError
 	return errors.As(err, &operated) && operated.Op == "remote error"
 }
 
-// A proxyError is a proxy's refusal to connect us.
+// A proxyError is returned if a proxy refuses CONNECT.
 type proxyError struct {
 	proxy  string
 	status int

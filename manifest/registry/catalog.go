@@ -9,9 +9,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Repositories lists the repositories of a registry, page by page, in its order
-// (distribution, "Listing Repositories"). Many registries list them to nobody, and
-// some only those that the credentials may see; the error says so and has a hint.
+// Repositories lists the repositories of a registry, page by page, in the registry's
+// order (Docker Distribution, "Listing Repositories"; the OCI specification does not have
+// it). Many registries do not support the endpoint, and some list only what the
+// credentials may read. A refusal is an [*Error] with a hint. A listing that cannot be
+// read to its end is an error.
 func (c *Client) Repositories(ctx context.Context, host string) ([]string, error) {
 	c.start()
 	parsed, err := name.NewRegistry(host)
@@ -36,7 +38,8 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	return names, unlisted(err)
 }
 
-// unlisted says of a refusal that the registry does not list its repositories.
+// unlisted says in the error of a refusal that the registry does not list its
+// repositories. Errors that a retry may change are returned as they are.
 func unlisted(err error) error {
 	e := asError(err)
 	if e == nil || e.Status < http.StatusBadRequest || temporary(e.Status) || e.throttled || e.has("PAGINATION_NUMBER_INVALID") {

@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// A challenge is what a registry wants to see (RFC 9110, 11.6.1).
+// A challenge is one authentication scheme of a 401, with its parameters (RFC 9110,
+// 11.6.1).
 type challenge struct {
-	scheme string // lower case: basic, bearer
-	params map[string]string
+	scheme string            // lower case: basic, bearer
+	params map[string]string // keys in lower case
 }
 
-// parseChallenges reads every WWW-Authenticate of h. What does not parse is
-// left out.
+// parseChallenges reads all WWW-Authenticate headers of h. A part that does not parse is
+// left out with the rest of its line.
 func parseChallenges(h http.Header) []challenge {
 	var all []challenge
 	for _, line := range h.Values("WWW-Authenticate") {
@@ -22,8 +23,9 @@ func parseChallenges(h http.Header) []challenge {
 	return all
 }
 
-// parseChallengeLine reads a comma list of challenges, each a scheme and a comma
-// list of parameters.
+// parseChallengeLine reads a comma-separated list of challenges, each a scheme with
+// comma-separated parameters. The comma has two meanings: only the "=" after a word tells
+// a parameter from the next scheme. Of a repeated parameter the first value counts.
 func parseChallengeLine(line string) []challenge {
 	var all []challenge
 	for line = trimList(line); line != ""; line = trimList(line) {
@@ -49,9 +51,11 @@ func parseChallengeLine(line string) []challenge {
 	return all
 }
 
+// trimList skips the separators of a list. Empty elements are valid (RFC 9110, 5.6.1).
 func trimList(s string) string { return strings.TrimLeft(s, " \t,") }
 
-// token splits the token (RFC 9110, 5.6.2) that s begins with off.
+// token splits off the token (RFC 9110, 5.6.2) at the start of s. word is empty if s
+// begins with another character.
 func token(s string) (word, rest string) {
 	end := strings.IndexFunc(s, func(r rune) bool {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
@@ -63,8 +67,9 @@ func token(s string) (word, rest string) {
 	return s[:end], s[end:]
 }
 
-// parameter splits the value that s begins with off: a token, or a quoted
-// string. A value without quotes may have the characters of a URL.
+// parameter splits off a parameter's value at the start of s, a token or a quoted string.
+// An unquoted value may have any characters up to a comma or space, since some registries
+// send URLs without quotes. ok is false for an empty value or an open quote.
 func parameter(s string) (value, rest string, ok bool) {
 	if !strings.HasPrefix(s, `"`) {
 		end := strings.IndexAny(s, ", \t")
@@ -88,11 +93,11 @@ func parameter(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// A scope is what a token allows, as the token specification writes it:
-// type:name:action,action.
+// A scope is a right that a token gives, as type:name:action,action (Docker Distribution,
+// "Token Scope Documentation").
 type scope string
 
-// split returns what s is about and the actions on it.
+// split returns the resource of s, which may contain colons, and its actions.
 func (s scope) split() (about string, actions []string) {
 	i := strings.LastIndexByte(string(s), ':')
 	if i < 0 {
@@ -101,7 +106,8 @@ func (s scope) split() (about string, actions []string) {
 	return string(s[:i]), strings.Split(string(s[i+1:]), ",")
 }
 
-// join returns the scopes as few as possible, in a fixed order.
+// join merges the scopes of each resource and sorts them, so that equal rights have equal
+// text and can be compared.
 func join(scopes []string) []string {
 	allowed := map[string][]string{}
 	for _, one := range scopes {
@@ -117,7 +123,7 @@ func join(scopes []string) []string {
 	return joined
 }
 
-// covers reports whether a token for have allows want.
+// covers reports whether a token with the scopes have allows all of want.
 func covers(have, want []string) bool {
 	return slices.Equal(join(slices.Concat(have, want)), join(have))
 }

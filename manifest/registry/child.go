@@ -10,7 +10,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// byDigest stores content that is at hand under its digest.
+// byDigest stores content, which the caller has, under its digest, once in a run.
 func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
 	return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error {
 		if img, ok := content.(v1.Image); ok {
@@ -22,18 +22,21 @@ func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, co
 	})
 }
 
-// Found reports whether what ref names by its digest was there already when a Put of
-// this run first asked for it, or whether a tag already named what was Put there: false
-// if this run never asked for it, or had to store it.
+// Found reports whether content existed before this run stored anything: for a digest,
+// that it was there when a Put of this run first asked for it; for a tag, that it already
+// named what was Put there. It is false if no Put of this run asked, or if Put stored the
+// content.
 func (c *Client) Found(ref string) bool {
 	r, err := c.parse(ref)
 	return err == nil && c.session.exists.found.has(r.String())
 }
 
-// pushFresh stores img by digest where a tag that names nothing yet is to name it. The
-// image is most likely not there, so its config is asked for first, or the first layer
-// of an artifact, whose config is everybody's: without that the image cannot be whole,
-// and is sent without being asked for. It reports whether that was so.
+// pushFresh stores img by digest in a repository where the tag to be written names
+// nothing. Most likely the image is new, so a HEAD for its manifest would usually be
+// wasted. pushFresh asks for its config instead: if the config is missing, the image
+// cannot be complete, and everything is sent without a HEAD for the manifest. An artifact
+// with the empty config, which many repositories have, is recognised by its first layer.
+// It reports whether it stored the image.
 func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, img v1.Image) (bool, error) {
 	if !c.session.tags.empty.has(r.key()) {
 		return false, nil
@@ -63,15 +66,17 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 	return true, c.complete(ctx, r, d, img)
 }
 
-// storeChild stores content by digest unless it is there. What it reaches is believed
-// to be there with it, but for the children of an index. content is asked for
-// only when it is needed.
+// storeChild stores content by digest unless it exists, once in a run. An image that exists
+// counts as complete, because a registry accepts a manifest only after its blobs; the
+// children of an index are checked. content is called only if it is needed.
 func (c *Client) storeChild(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.storeIfAbsent(ctx, r, d, content) })
 }
 
-// storeIfAbsent asks for a child and stores it if it is not there, or if the registry does
-// not say.
+// storeIfAbsent sends a HEAD for d and stores its content if it is missing, or if the registry
+// refuses to answer HEAD and GET. If an index exists, its children are checked too, since
+// registries may delete children by themselves. With Verify the blobs of an image are
+// checked.
 func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	found, absent := c.head(ctx, r.by(d.Digest))
 	if unanswered(absent) {
@@ -91,7 +96,7 @@ func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descripto
 		return nil
 	}
 	own, err := content()
-	if there && err != nil && ctx.Err() == nil { // what is not at hand is read where it is
+	if there && err != nil && ctx.Err() == nil { // read it from the target, which has it
 		own, err = c.get(ctx, r.by(d.Digest), d)
 	}
 	if err != nil {
@@ -110,7 +115,8 @@ func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descripto
 	return c.complete(ctx, r, d, own)
 }
 
-// complete stores all that content reaches, then content by its digest.
+// complete stores everything that content refers to, then content under its digest. The
+// order matters: a registry refuses a manifest with missing blobs.
 func (c *Client) complete(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
 	if err := c.fill(ctx, r, content); err != nil {
 		return err
@@ -118,9 +124,9 @@ func (c *Client) complete(ctx context.Context, r repository, d v1.Descriptor, co
 	return c.putManifest(ctx, r.by(d.Digest), d, content)
 }
 
-// unavailable makes the error of a child that the registry lacks and whose content
-// is not at hand either. To the one who pushes that is no [manifest.ErrNotFound]:
-// nothing that was asked for by name is missing.
+// unavailable returns the error of a child that the registry lacks and whose content
+// cannot be read either. It is not [manifest.ErrNotFound]: that would tell the caller
+// that the reference which the caller named does not exist.
 func unavailable(err, absent error) error {
 	at := asError(absent)
 	if at == nil || asError(err) != nil || !errors.Is(err, manifest.ErrNotFound) {

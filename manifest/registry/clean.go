@@ -2,13 +2,15 @@ package registry
 
 import "github.com/mabuild/mabuild/internal/text"
 
-// maxText bounds what is shown of a registry's own words, in bytes.
+// maxText bounds a registry's text in an error, in bytes.
 const maxText = 512
 
-// clean makes text from elsewhere fit for one line of a terminal.
+// clean makes text from outside printable on one line of a terminal: a registry could
+// otherwise send control sequences.
 func clean(s string) string { return text.Line(s, maxText) }
 
-// cleaned is an error that repeats what somebody typed or sent.
+// A cleaned error repeats input of a user or a registry. Its text is clean, and the error
+// it wraps can still be found.
 type cleaned struct{ error }
 
 func (c cleaned) Error() string { return clean(c.error.Error()) }

@@ -1,26 +1,29 @@
-// Package registry is mabuild's only door to registries: a [manifest.Source]
-// and a [manifest.Sink] that speaks the OCI distribution specification over
-// net/http. A zero [Client] is ready, with the credentials of Docker and Podman:
+// Package registry is the client of the OCI distribution specification: a
+// [manifest.Source] and a [manifest.Sink] over net/http. It is the only package of
+// mabuild that sends requests to registries. A zero [Client] is ready to use, with the
+// credentials of Docker and Podman:
 //
 //	client := new(registry.Client)
 //	image, err := client.Get(ctx, "docker.io/library/alpine:3")
 //	err = client.Put(ctx, "ghcr.io/acme/alpine:3", image)
 //
-// Content is lazy: layers stream from one registry to the other while Put runs, or
-// are mounted where both are in one.
+// Content is lazy: layers are read while Put runs, and are streamed from one registry to
+// the other, or mounted if both repositories are in one registry.
 //
-// What it promises, and what no layer below it may take away:
+// The package promises:
 //
-//   - Retries happen in one place, with one budget, and end with the context.
-//   - Credentials go to the registry they belong to and to a token server that
-//     the rules allow, never along a redirect.
-//   - Whatever is read is bounded, and verified against its digest before
-//     anybody sees it.
-//   - A tag moves last: everything it reaches was stored or seen before.
+//   - One place decides about retries, with one budget. Retries end with the context.
+//   - Credentials go only to the registry that they belong to and to a token service
+//     that the rules allow, never along a redirect.
+//   - Everything that is read has a size limit and is compared with its digest. Manifests
+//     and configs are compared before the caller gets them, layers while they are read.
+//   - A tag is put last, after everything that it refers to was stored or found.
 //
-// Answers of a registry are hostile until proved otherwise: their text is
-// cleaned before it is shown, the addresses they name are checked before they
-// are dialled.
+// The package treats a registry's answers as hostile: their text is cleaned before it is
+// shown, and the addresses in them are checked before they are dialled.
+//
+// It does not choose platforms, change content or sign it. It deletes nothing but its own
+// upload sessions.
 package registry
 
 import (
@@ -35,59 +38,61 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// LevelTransfer is the level of the records that say how far a blob has got:
-// message "transfer" with op (upload, download, mount, exists), host,
-// repository, digest, bytes and size. The last record of a transfer that
-// succeeds has bytes == size.
+// LevelTransfer is the level of the log records about the progress of a blob: message
+// "transfer" with op (upload, download, mount, exists), host, repository, digest, bytes
+// and size. The last record of a transfer that succeeds has bytes == size; a transfer
+// that fails has none.
 const LevelTransfer = slog.LevelDebug - 4
 
-// defaultPerHost is how many requests a host gets at once unless told otherwise:
-// enough to hide the round trips of many small blobs, few enough not to be
-// throttled by a public registry.
+// defaultPerHost is the default of MaxPerHost: enough to hide the round trips of many
+// small blobs, and few enough that public registries do not throttle it.
 const defaultPerHost = 16
 
-// A Client is one run's view of any number of registries. Its zero value is
-// ready to use. It is safe for concurrent use and must not be copied.
+// A Client is the view that one run has of any number of registries. Its zero value is
+// ready to use. It is safe for concurrent use. The fields must not change after the first
+// call, and a Client must not be copied.
 //
-// What it learns (tokens, schemes, pauses that a registry asked for, blobs and
-// manifests that it stored or saw) it remembers for its lifetime: a program that
-// runs for days makes a new Client for each round.
+// A Client remembers what it has learnt (tokens, schemes, pauses that a registry asked
+// for, blobs and manifests that it stored or found) for its lifetime. A program that runs
+// for days makes a new Client for each round, so that changes by others are seen. A
+// Client has no Close; its idle connections end after 30 seconds.
 type Client struct {
-	// Keychain gives the credentials; nil means [DefaultKeychain].
+	// Keychain has the credentials; nil means [DefaultKeychain].
 	Keychain authn.Keychain
-	// Hosts holds what is special about a registry, by its name as in a
-	// reference: "registry.local", "localhost:5000", "docker.io".
+	// Hosts has the settings of single registries, by the name in a reference:
+	// "registry.local", "localhost:5000", "docker.io".
 	Hosts map[string]Host
-	// CAFile is a PEM file of certificate authorities to trust beside the
-	// system's; ClientCert and ClientKey are the PEM files of the certificate to
-	// show to registries. A [Host] may have its own.
+	// CAFile is a PEM file of certificate authorities to trust besides the system's.
+	// ClientCert and ClientKey are the PEM files of the client certificate. A [Host] may
+	// override them.
 	CAFile, ClientCert, ClientKey string
-	// TrustRealms names hosts of token servers that may have a registry's
-	// credentials though they are in another domain.
+	// TrustRealms has the hosts of token services that may receive a registry's
+	// credentials although they are in another domain.
 	TrustRealms []string
-	// CacheDir keeps manifests and configs between runs; "" keeps none. A broken
-	// cache costs time, never a result.
+	// CacheDir keeps manifests and configs between runs; "" disables that. An unusable
+	// cache costs time only.
 	CacheDir string
-	// Verify makes Put look for the blobs, too, below what is there already, and
-	// store those that are gone. It costs a HEAD a blob.
+	// Verify makes Put check the blobs of images that exist already and store those that
+	// are missing. It costs one HEAD for each blob.
 	Verify bool
 	// UserAgent is sent with each request; "" means "mabuild".
 	UserAgent string
-	// MaxPerHost bounds the requests in flight to one host; 0 means 16. Reading
-	// blobs has a bound of its own, of the same size.
+	// MaxPerHost bounds the requests in flight to one host; 0 means 16. Reading blobs has
+	// a separate bound of the same size, because an upload may wait for a download from
+	// the same host.
 	MaxPerHost int
-	// QuotaReserve is how many pulls are to be left for others where a registry has
-	// a [Quota]: reading a manifest that would leave fewer is refused before it is
-	// sent, with an [*Error] that knows when to come back. HEADs go on. 0 leaves
-	// the refusing to the registry.
+	// QuotaReserve is the number of pulls to leave for others at a registry with a
+	// [Quota]. A request for a manifest that would leave fewer is not sent; its [*Error]
+	// has the time when the quota is full again. HEAD requests do not count. 0 reserves
+	// nothing.
 	QuotaReserve int
-	// Limits are had in common with other Clients; nil are its own.
+	// Limits are shared with other Clients; nil means that this Client has its own.
 	Limits *Limits
-	// Log gets each request at [slog.LevelDebug] and transfers at
-	// [LevelTransfer]; nil is silent. Nothing secret is logged.
+	// Log gets each request at [slog.LevelDebug] and transfers at [LevelTransfer]; nil
+	// discards them. Secrets are not logged.
 	Log *slog.Logger
-	// Sleep waits for d or until ctx ends, whose error it then returns. nil
-	// means a timer.
+	// Sleep waits for d or until ctx ends, and then returns the error of ctx. nil means a
+	// timer. Tests replace it.
 	Sleep func(ctx context.Context, d time.Duration) error
 
 	once      sync.Once
@@ -96,6 +101,7 @@ type Client struct {
 	session   session
 }
 
+// The optional interfaces of package manifest that a Client implements.
 var (
 	_ manifest.Source         = (*Client)(nil)
 	_ manifest.Sink           = (*Client)(nil)
@@ -104,7 +110,8 @@ var (
 	_ manifest.ReferrerLister = (*Client)(nil)
 )
 
-// start makes what a run needs, at first use.
+// start creates the transport and opens the cache at the first use. Every exported method
+// calls it, directly or through parse.
 func (c *Client) start() {
 	c.once.Do(func() {
 		c.transport = newTransport(c)

@@ -13,8 +13,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// content makes the image or index of a manifest whose digest, size and media
-// type are checked against d, and notes where its blobs are.
+// content returns the image or index of a manifest after comparing its digest and size
+// with d. It records that the repository has the blobs of an image, so that they can be
+// mounted from there.
 func (c *Client) content(ctx context.Context, r repository, raw []byte, d v1.Descriptor) (manifest.Content, error) {
 	is, err := digestOf(d.Digest.Algorithm, raw)
 	if err != nil {
@@ -39,9 +40,10 @@ func (c *Client) content(ctx context.Context, r repository, raw []byte, d v1.Des
 	return content, err
 }
 
-// A fetcher reads what a manifest in a repository names.
+// A fetcher reads the content that a manifest refers to, in the manifest's repository. It
+// is the lazy half of [Client.Get].
 type fetcher struct {
-	ctx    context.Context // under which all is read, as Get promises
+	ctx    context.Context // the context of Get, under which all content is read
 	client *Client
 	repo   repository
 }
@@ -51,10 +53,11 @@ var (
 	_ manifest.PartFetcher = (*fetcher)(nil)
 )
 
+// Name returns the reference of a digest, for errors.
 func (f *fetcher) Name(h v1.Hash) string { return f.repo.by(h).String() }
 
-// Child reads an image or index by digest. What is neither by its media type is read as
-// it is.
+// Child reads an image or index by digest. A child with another media type is read as
+// bytes, which may be a manifest or a blob.
 func (f *fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	if d.MediaType.IsImage() || d.MediaType.IsIndex() || d.MediaType == "" && d.Platform != nil {
 		return f.client.get(f.ctx, f.repo.by(d.Digest), d)
@@ -68,16 +71,19 @@ func (f *fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	})
 }
 
-// Blob reads a layer. A download that is cut goes on where it was.
+// Blob opens a layer. A download that is cut continues where it was cut. The digest is
+// compared at the last byte.
 func (f *fetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 	return f.client.download(f.ctx, f.repo, d)
 }
 
+// Part opens a range of a layer. A range cannot be compared with the digest.
 func (f *fetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
 	return f.client.downloadPart(f.ctx, f.repo, d, from, to)
 }
 
-// Config reads a config, bounded and verified.
+// Config reads a config of at most maxManifest bytes and compares it with its digest. If
+// a mirror returned wrong content, the loop reads it from the next source.
 func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
 	if d.Size > maxManifest || d.Size < 0 {
 		return nil, mismatch("%s: a config of %d bytes", f.Name(d.Digest), d.Size)
@@ -102,7 +108,7 @@ func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
 	}
 }
 
-// checkConfig holds raw against its descriptor and keeps it.
+// checkConfig compares raw with its descriptor and puts it into the cache.
 func (f *fetcher) checkConfig(d v1.Descriptor, raw []byte) error {
 	is, err := digestOf(d.Digest.Algorithm, raw)
 	switch {
@@ -119,6 +125,8 @@ func (f *fetcher) checkConfig(d v1.Descriptor, raw []byte) error {
 	return nil
 }
 
+// cachePut stores raw under h, unless the cache has it. The caller has compared the
+// digest.
 func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 	if c.cache == nil {
 		return nil
@@ -129,7 +137,7 @@ func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 	return c.cache.Put(h, bytes.NewReader(raw))
 }
 
-// blob begins a request about a blob of the repository.
+// blob returns a request about a blob of the repository.
 func (r repository) blob(method string, h v1.Hash) *request {
 	k := r.request(method, "blobs/"+h.String())
 	k.ref, k.want = h.String(), []int{http.StatusOK}

@@ -14,29 +14,34 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A download reads a blob through as many requests as it takes.
+// A download reads a blob with as many requests as necessary. If the connection is cut,
+// it continues at the byte where it was cut with a Range request (RFC 9110, 14.2). It is
+// not safe for concurrent use.
 type download struct {
 	ctx      context.Context
 	client   *Client
 	repo     repository
 	want     v1.Descriptor
-	part     bool  // not all of it is read, so that nothing can be verified here
-	end      int64 // where reading ends
+	part     bool  // only a range is read, which has no digest to compare
+	end      int64 // the offset where reading ends
 	hash     hash.Hash
-	got      int64 // where reading is
+	got      int64 // the offset of the next byte
 	resp     *http.Response
 	request  *request
 	tries    *retries
-	seen     int64 // got when the tries were counted
+	seen     int64 // got at the last failed try; more since then resets the tries
 	progress *transfer
 }
 
+// download opens a blob from its start. The caller closes it. Digest and size are
+// compared with want.
 func (c *Client) download(ctx context.Context, r repository, want v1.Descriptor) (io.ReadCloser, error) {
 	return c.downloadPart(ctx, r, want, 0, want.Size)
 }
 
-// downloadPart reads the bytes of a blob from one offset up to another. What is not all
-// of it is not verified: it is for a registry that verifies the whole.
+// downloadPart opens the bytes of a blob from one offset up to another. If that is not
+// the whole blob, the content is not verified: the caller needs a recipient that verifies
+// the whole, such as the registry that gets it in chunks.
 func (c *Client) downloadPart(ctx context.Context, r repository, want v1.Descriptor, from, to int64) (io.ReadCloser, error) {
 	hasher, err := v1.Hasher(want.Digest.Algorithm)
 	if err != nil {
@@ -51,7 +56,7 @@ func (c *Client) downloadPart(ctx context.Context, r repository, want v1.Descrip
 	return d, d.open()
 }
 
-// open asks for what is still to come.
+// open requests the bytes from got to end.
 func (d *download) open() error {
 	for {
 		k := d.repo.blob(http.MethodGet, d.want.Digest)
@@ -83,8 +88,9 @@ func (d *download) open() error {
 	}
 }
 
-// align makes sure that the next byte of resp is the next one wanted. A registry
-// that ignores the range sends what is there already once more.
+// align makes the next byte of resp the one at offset got. A registry may ignore Range
+// and answer 200 with the whole blob; the bytes before got are then read and dropped. A
+// 206 must have exactly the requested range.
 func (d *download) align(resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		if resp.ContentLength >= 0 && resp.ContentLength != d.want.Size {
@@ -103,10 +109,13 @@ func (d *download) align(resp *http.Response) error {
 	return nil
 }
 
+// Read returns the next bytes and reconnects after an error. An error that comes together
+// with bytes is dropped, since the next read returns it again. More bytes than the
+// descriptor's size are refused at once: a registry must not be able to fill a disk.
 func (d *download) Read(p []byte) (int, error) {
 	for {
 		left := d.end - d.got
-		if d.end < d.want.Size { // the answer may have all of it
+		if d.end < d.want.Size { // the answer may be longer than the range
 			if p = p[:min(int64(len(p)), left)]; left == 0 {
 				return 0, io.EOF
 			}
@@ -121,10 +130,10 @@ func (d *download) Read(p []byte) (int, error) {
 		switch {
 		case d.got == d.end && err == nil:
 			return n, d.finish(nil)
-		case d.got == d.end: // however the answer ended, it was whole
+		case d.got == d.end: // all bytes are here, however the answer ended
 			return n, d.finish(io.EOF)
 		case err == nil || n > 0:
-			return n, nil // an error comes again
+			return n, nil
 		case err == io.EOF:
 			err = io.ErrUnexpectedEOF
 		}
@@ -134,7 +143,8 @@ func (d *download) Read(p []byte) (int, error) {
 	}
 }
 
-// resume opens the download again after err. Only tries without progress count.
+// resume opens the download again after err. Tries are counted from the last progress, so
+// that a large blob on a bad line can be cut any number of times.
 func (d *download) resume(err error) error {
 	_ = d.resp.Body.Close()
 	if d.ctx.Err() != nil {
@@ -149,8 +159,9 @@ func (d *download) resume(err error) error {
 	return d.open()
 }
 
-// finish verifies the whole blob when its last byte is there. Who reads it again
-// after wrong bytes of a mirror gets it from the next place.
+// finish compares the digest after the last byte. If a mirror sent wrong bytes, the
+// mirror is not used again, and a caller that opens the blob again gets it from the next
+// source.
 func (d *download) finish(err error) error {
 	is := v1.Hash{Algorithm: d.want.Digest.Algorithm, Hex: hex.EncodeToString(d.hash.Sum(nil))}
 	if is != d.want.Digest && !d.part {
@@ -162,12 +173,13 @@ func (d *download) finish(err error) error {
 	return err
 }
 
+// Close ends the download and gives its permit back.
 func (d *download) Close() error { return d.resp.Body.Close() }
 
+// errContentRange is not final: another node of the registry may answer correctly.
 var errContentRange = errors.New("an answer with an invalid Content-Range")
 
-// parseContentRange reads "bytes first-last/size" (RFC 9110, 14.4); size is -1
-// for "*".
+// parseContentRange reads "bytes first-last/size" (RFC 9110, 14.4); size is -1 for "*".
 func parseContentRange(value string) (first, last, size int64, err error) {
 	span, ok := strings.CutPrefix(value, "bytes ")
 	span, total, found := strings.Cut(span, "/")
@@ -187,7 +199,8 @@ func parseContentRange(value string) (first, last, size int64, err error) {
 	return first, last, size, nil
 }
 
-// parseDigits reads a number that is written in digits alone.
+// parseDigits reads a number that consists of digits only. strconv would accept a sign as
+// well.
 func parseDigits(s string) (int64, error) {
 	if s == "" || strings.Trim(s, "0123456789") != "" {
 		return 0, errContentRange

@@ -13,15 +13,16 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// ErrCredentials is in the chain of every error that means missing, wrong or
-// insufficient credentials: 401, a 403 that is no rate limit, a credential
-// helper that fails, a token server that may not have the credentials.
+// ErrCredentials is in the chain of every error that means missing, wrong or insufficient
+// credentials: a 401, a 403 that is not a rate limit, a credential helper that fails, a
+// token service that may not have the credentials.
 var ErrCredentials = errors.New("credentials refused")
 
-// An Error says which request ended how. errors.Is finds [ErrCredentials],
-// [manifest.ErrNotFound] (a manifest that was to be read and is not there),
-// [manifest.ErrUnanswered] (the question what a reference names was refused) and what
-// is in Err.
+// An Error is the failure of one request to a registry. errors.Is finds [ErrCredentials],
+// [manifest.ErrNotFound] (a manifest to be read does not exist), [manifest.ErrUnanswered]
+// (the registry refuses to say what a reference names) and what is in Err. All text in it
+// is safe to print. An Error may be shared by several callers, so it is copied before it
+// is changed.
 type Error struct {
 	Op         string   // the method: HEAD, GET, PUT, …
 	Host       string   // the registry, as in a reference
@@ -29,24 +30,24 @@ type Error struct {
 	Reference  string   // a tag or a digest; may be empty
 	Status     int      // 0 when there was no answer
 	Codes      []string // the registry's error codes, cleaned
-	Attempts   int      // how many times it was tried
-	Err        error    // the cause, or the registry's own words, cleaned
+	Attempts   int      // how many times the request was sent
+	Err        error    // the cause, or the registry's message, cleaned; may be nil
 
-	hint       string
-	immutable  bool          // the tag names something else and may not be moved
-	missing    bool          // a manifest that was asked for is not there
-	unanswered bool          // the question for a manifest or a blob was refused: it may be there or not
+	hint       string        // what to do; "" lets Hint find one
+	immutable  bool          // the registry does not allow the tag to move
+	missing    bool          // the requested manifest does not exist
+	unanswered bool          // a GET or HEAD was refused: the content may exist or not
 	throttled  bool          // too many requests, whatever the status
 	credential bool          // credentials were the cause without a 401 or 403
 	redirected bool          // a host that the registry redirected to has answered
-	renewed    bool          // there are new credentials to try with
-	final      bool          // trying again is useless, or was done
-	brief      bool          // nobody is there: few tries, short waits
-	wait       time.Duration // what Retry-After said; negative when it said nothing
-	until      time.Time     // when to come back; zero when that is not known
+	renewed    bool          // a 401 in an upload session; the next try has new credentials
+	final      bool          // another try is useless, or all tries are used up
+	brief      bool          // the host is unreachable: few tries
+	wait       time.Duration // from Retry-After; unsaid if there was none
+	until      time.Time     // when another try makes sense; zero if unknown
 }
 
-// Error returns one line that is fit for a terminal, whatever the registry said.
+// Error returns one line that is safe to print, whatever the registry sent.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", e.Op, e.Host)
@@ -83,7 +84,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is finds the sentinels that an answer stands for.
+// Is reports whether e stands for one of the errors that [Error] lists.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case manifest.ErrNotFound:
@@ -96,6 +97,9 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
+// refused reports whether credentials are the cause. An answer of a host that the
+// registry redirected to does not count: a storage service answers 403 for an expired
+// URL.
 func (e *Error) refused() bool {
 	if e.redirected || e.immutable {
 		return false
@@ -103,7 +107,7 @@ func (e *Error) refused() bool {
 	return e.credential || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden && !e.throttled
 }
 
-// Hint returns the way out, or "".
+// Hint says what to do, or is "".
 func (e *Error) Hint() string {
 	var inner interface{ Hint() string }
 	switch {
@@ -122,9 +126,9 @@ func (e *Error) Hint() string {
 	return ""
 }
 
-// RetryAt returns when it makes sense to come back, if the registry said so: it
-// asked to wait longer than a run waits, or a quota is used up. What could not be
-// sent because it could not be read says when it can be.
+// RetryAt returns when another try makes sense, if that is known: the registry asked to
+// wait for longer than a run waits, or a quota is used up. If a request could not be sent
+// because its body could not be read, the time is that of the body's error.
 func (e *Error) RetryAt() (time.Time, bool) {
 	if inner := asError(e.Err); e.until.IsZero() && inner != nil {
 		return inner.RetryAt()
@@ -132,14 +136,14 @@ func (e *Error) RetryAt() (time.Time, bool) {
 	return e.until, !e.until.IsZero()
 }
 
-// InvalidManifest reports whether the registry refuses to store a manifest for what it is:
-// 400 with the code MANIFEST_INVALID (distribution-spec, "Error codes"). Old registries
-// say so of media types that they do not know.
+// InvalidManifest reports whether the registry refuses a manifest because of its content:
+// 400 with the code MANIFEST_INVALID (distribution-spec, "Error Codes"). Old registries
+// answer so for media types that they do not support.
 func (e *Error) InvalidManifest() bool {
 	return e.Op == http.MethodPut && e.Status == http.StatusBadRequest && e.has("MANIFEST_INVALID") && !e.immutable
 }
 
-// has reports whether the registry gave one of the codes.
+// has reports whether the registry sent one of the codes.
 func (e *Error) has(codes ...string) bool {
 	return slices.ContainsFunc(e.Codes, func(c string) bool { return slices.Contains(codes, c) })
 }
@@ -153,7 +157,7 @@ func asError(err error) *Error {
 	return e
 }
 
-// statusOf returns the status of the answer that err is about, or 0.
+// statusOf returns the HTTP status in err, or 0 if there was no answer.
 func statusOf(err error) int {
 	if e := asError(err); e != nil {
 		return e.Status
@@ -161,24 +165,27 @@ func statusOf(err error) int {
 	return 0
 }
 
-// isThrottled reports whether err means that less is to be asked for, not that
-// anything is wrong.
+// isThrottled reports whether err means that the registry limits the rate of requests.
 func isThrottled(err error) bool {
 	e := asError(err)
 	return e != nil && e.throttled
 }
 
-// fault begins the error of a request.
+// fault returns an Error for a request, with the given cause.
 func (k *request) fault(err error) *Error {
 	return &Error{Op: k.method, Host: k.host.name, Repository: k.repo, Reference: k.ref, Attempts: 1, Err: err, wait: unsaid}
 }
 
-// refusal makes the error of an answer that is none of those wanted, and reads
-// and closes its body.
+// refusal returns the Error for an answer with an unexpected status. It reads and closes
+// the body. It also records a pause that the registry asks for, so that other requests to
+// the host wait, even if the caller does not repeat this one.
+//
+// A 403 of another host than the registry may mean that a signed URL has expired. Another
+// try gets a new URL from the registry, so it is not final.
 func (k *request) refusal(resp *http.Response) *Error {
 	e := k.fault(nil)
 	e.Status = resp.StatusCode
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what came is as much as there is to say
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // a part is enough
 	discard(resp)
 	var text string
 	e.Codes, text = parseErrors(body)
@@ -193,19 +200,20 @@ func (k *request) refusal(resp *http.Response) *Error {
 	}
 	e.redirected = k.redirected(resp)
 	e.unanswered = asks && k.kind != kindToken && !e.throttled && deniesQuestion(resp.StatusCode)
-	if e.throttled && !e.redirected && e.wait <= longestPause { // also where nobody tries again
+	if e.throttled && !e.redirected && e.wait <= longestPause {
 		k.host.pause.extend(time.Now().Add(e.wait))
 	}
-	// A signed URL may have expired. It may also be signed for GET alone, which a HEAD does not find out.
+	// A signed URL may have expired. It may also be signed for GET only, which a HEAD
+	// cannot find out, so a HEAD is not repeated.
 	expired := e.redirected && resp.StatusCode == http.StatusForbidden && k.method != http.MethodHead
 	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
 	e.spent(k)
 	return e
 }
 
-// deniesQuestion reports whether a status refuses a HEAD or a GET and says nothing of
-// what is there: any 4xx but 401, which is about credentials, 404, which is an answer,
-// and those that may be another one in a moment; and 501 and 505.
+// deniesQuestion reports whether a status refuses a HEAD or GET without saying whether
+// the content exists: a 4xx other than 401, which is about credentials, 404, which is an
+// answer, and those that may change in a moment; also 501 and 505.
 func deniesQuestion(status int) bool {
 	switch status {
 	case http.StatusUnauthorized, http.StatusNotFound:
@@ -216,8 +224,8 @@ func deniesQuestion(status int) bool {
 	return status >= 400 && status < 500 && !temporary(status)
 }
 
-// noEffect makes the error of an answer that says yes in a way that no registry does,
-// when what was sent is not there.
+// noEffect returns the Error for a 2xx that lacks what the specification requires, if the
+// content was not stored. A login page or a proxy answers so.
 func (k *request) noEffect(resp *http.Response) *Error {
 	e := k.fault(errors.New("the answer does not come from a registry; nothing was stored"))
 	e.Status, e.final = resp.StatusCode, true
@@ -225,20 +233,21 @@ func (k *request) noEffect(resp *http.Response) *Error {
 	return e
 }
 
-// redirected reports whether resp came from a host that the request was redirected to.
+// redirected reports whether resp came from another host than the registry.
 func (k *request) redirected(resp *http.Response) bool {
 	from := resp.Request.URL
 	return k.kind != kindToken && !sameOrigin(from, k.host.base(from.Scheme))
 }
 
-// limited reports whether a 403 means too many requests, as GitHub's does.
+// limited reports whether a 403 means a rate limit, as at GitHub.
 func limited(h http.Header, body []byte) bool {
 	return h.Get("Retry-After") != "" || h.Get("X-Ratelimit-Remaining") == "0" ||
 		strings.Contains(strings.ToLower(string(body)), "rate limit")
 }
 
-// parseErrors reads the body of an error (distribution-spec, "Error codes") and
-// returns its codes and its first message, both cleaned.
+// parseErrors reads the body of an error (distribution-spec, "Error Codes") and returns
+// its codes, at most four, and its first message, cleaned. A body in another form has
+// neither.
 func parseErrors(body []byte) (codes []string, text string) {
 	var doc struct {
 		Errors []struct {

@@ -11,12 +11,16 @@ import (
 	"time"
 )
 
-// maxRedirects bounds how often one request is sent elsewhere.
+// maxRedirects bounds the redirects of one request.
 const maxRedirects = 5
 
-// exchange sends one request, follows redirects and returns the answer, whose
-// body holds the permit until it is read, closed or ctx ends. An error is an
-// *Error.
+// exchange sends one request, follows redirects and returns the answer. The request holds
+// its permit until the body of the answer is read, closed or ctx ends; then the permit is
+// given back. An error is an *Error, and holds nothing.
+//
+// The order is: permit, quota, request. The quota is reserved last before sending, so
+// that a request that waits for a permit does not reserve a pull. Only an answer of the
+// registry itself counts for the quota, the pause and reachability.
 func (w *transport) exchange(ctx context.Context, k *request, authorization string) (*http.Response, error) {
 	leave, err := w.admit(ctx, k)
 	if err != nil {
@@ -50,12 +54,15 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 	return resp, nil
 }
 
-// admit waits until the request may be sent, and returns how to give its permit back.
+// admit waits until the request may be sent and returns the function that gives its
+// permit back. Requests for tokens and downloads of blobs have semaphores of their own. A
+// request that holds a permit may wait for either of them, which would deadlock with one
+// semaphore. A request that closes an upload session as the run ends waits for nothing.
 func (w *transport) admit(ctx context.Context, k *request) (leave func(), err error) {
 	switch {
 	case k.is(cleanup):
 		return func() {}, nil
-	case k.kind == kindToken: // asked for by one that may hold another permit
+	case k.kind == kindToken:
 		return k.host.tokens.acquire(ctx)
 	case k.kind == kindBlob && k.method == http.MethodGet:
 		return k.host.pause.acquire(ctx, w.sleep, k.host.contents)
@@ -63,8 +70,9 @@ func (w *transport) admit(ctx context.Context, k *request) (leave func(), err er
 	return k.host.pause.acquire(ctx, w.sleep, k.host.requests)
 }
 
-// untilOpened returns a context that ends openTimeout after ctx, so that a session which
-// is just being opened gets known and can be closed. leave ends it, too.
+// untilOpened returns a context that ends openTimeout after ctx. If ctx ends while a
+// session is being opened, the answer with the session's URL may still arrive in that
+// time, so that the session can be closed. leave ends the context too.
 func untilOpened(ctx context.Context, leave func()) (context.Context, func()) {
 	longer, end := outliving(ctx, openTimeout)
 	return longer, func() {
@@ -73,7 +81,8 @@ func untilOpened(ctx context.Context, leave func()) (context.Context, func()) {
 	}
 }
 
-// outliving returns a context that ends d after ctx, or with stop.
+// outliving returns a context that ends d after ctx, or with stop. It has the values of
+// ctx. The caller must call stop.
 func outliving(ctx context.Context, d time.Duration) (longer context.Context, stop func()) {
 	longer, end := context.WithCancel(context.WithoutCancel(ctx))
 	forget := context.AfterFunc(ctx, func() {
@@ -91,7 +100,9 @@ func outliving(ctx context.Context, d time.Duration) (longer context.Context, st
 	}
 }
 
-// follow sends the request to where the registry is, and on to where it says.
+// follow sends the request and follows redirects. Authorization is sent only while every
+// URL so far has the origin of the first one (scheme, host and port): after a redirect to
+// another host it is not sent again, not even to the first host.
 func (w *transport) follow(ctx context.Context, k *request, watch *stallTimer, authorization string) (*http.Response, error) {
 	origin, trusted, err := w.target(ctx, k)
 	if err != nil {
@@ -124,9 +135,9 @@ func (w *transport) follow(ctx context.Context, k *request, watch *stallTimer, a
 	}
 }
 
-// target returns where the request goes first, and whether that is the registry
-// itself or a token server that may have its credentials: then they are sent,
-// and private addresses are fine.
+// target returns the first URL of a request, and whether it is the registry itself or a
+// token service that may have the registry's credentials. If it is, the credentials may
+// be sent, and a private address is allowed.
 func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted bool, err error) {
 	if k.kind == kindToken {
 		return k.url, w.auth.trusts(k.host, k.url), nil
@@ -150,7 +161,8 @@ func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted
 	return k.url, sameOrigin(base, k.url), nil
 }
 
-// request makes the request to u.
+// request returns the http.Request to u. GetBody allows http.Transport to repeat it on a
+// new connection.
 func (w *transport) request(ctx context.Context, k *request, u *url.URL, watch *stallTimer) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
 	if err != nil {
@@ -168,7 +180,7 @@ func (w *transport) request(ctx context.Context, k *request, u *url.URL, watch *
 	return req, nil
 }
 
-// send sends req, tells the log, and notes what an answer proves about the host.
+// send sends req over the transport for its URL and logs it.
 func (w *transport) send(k *request, req *http.Request, trusted bool) (*http.Response, error) {
 	t, err := w.transportTo(k.host, req.URL, trusted)
 	if err != nil {
@@ -180,7 +192,11 @@ func (w *transport) send(k *request, req *http.Request, trusted bool) (*http.Res
 	return resp, err
 }
 
-// redirectTarget returns where resp sends the request, or nil when it is an answer.
+// redirectTarget returns the URL to which resp redirects, or nil if resp is an answer.
+// 307 and 308 keep the method and the body. The other redirects would change a PUT to a
+// GET (RFC 9110, 15.4), so they are followed for GET and HEAD only. A redirect from https
+// to http is an error, and so is any redirect of a token request, which could carry
+// credentials.
 func redirectTarget(k *request, resp *http.Response, from *url.URL) (*url.URL, error) {
 	switch resp.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:

@@ -16,13 +16,14 @@ import (
 
 // DefaultKeychain has the credentials of Docker and Podman: of the file that
 // REGISTRY_AUTH_FILE names, of Docker's configuration (DOCKER_CONFIG), and of Podman's
-// auth.json, in this order; docs/cli.md has it in full. A place that has nothing for a
-// host is passed by. Helpers are asked for hosts. It is an [authn.ContextKeychain]: a
-// credential helper that hangs ends with the context, with all that it started.
+// auth.json, in this order; docs/cli.md has the complete list. A file without credentials
+// for a host is skipped. It is an [authn.ContextKeychain]: a credential helper is killed
+// with all processes that it started when the context ends. The files are read at each
+// call.
 var DefaultKeychain authn.Keychain = placesKeychain{}
 
-// ConfigKeychain is a [DefaultKeychain] of one configuration alone: a file of Docker's or
-// Podman's, or config.json in a directory.
+// ConfigKeychain returns a keychain like [DefaultKeychain] for one file only: a file of
+// Docker's or Podman's, or config.json in a directory. It is read once, here.
 func ConfigKeychain(path string) (authn.Keychain, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, "config.json")
@@ -37,19 +38,21 @@ func ConfigKeychain(path string) (authn.Keychain, error) {
 	return placesKeychain{file}, nil
 }
 
-// placesKeychain asks the files in their order.
+// A placesKeychain searches the files of credentials in their order.
 type placesKeychain struct {
-	file *authfile.File // nil: those of the environment, each time
+	file *authfile.File // the only file; nil: those of the environment
 }
 
 var _ authn.ContextKeychain = placesKeychain{}
 
+// Resolve is ResolveContext without a context, as [authn.Keychain] requires.
 func (k placesKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
-	return k.ResolveContext(context.Background(), target) //nolint:forbidigo // who asks in this way has none
+	return k.ResolveContext(context.Background(), target) //nolint:forbidigo // by the interface
 }
 
-// ResolveContext asks each place for the repository and its host, and ends at the first
-// that has credentials.
+// ResolveContext searches each file for the repository and its host and returns the first
+// credentials. A file that cannot be parsed is an error and is not skipped: without its
+// credentials a push would fail with a misleading 401.
 func (k placesKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
 	host := authfile.Canonical(target.RegistryStr())
 	repository := strings.TrimPrefix(strings.TrimPrefix(target.String(), target.RegistryStr()), "/")
@@ -69,6 +72,7 @@ func (k placesKeychain) ResolveContext(ctx context.Context, target authn.Resourc
 	return authn.Anonymous, nil
 }
 
+// from searches one file.
 func (k placesKeychain) from(ctx context.Context, file *authfile.File, host, repository string) (authn.Authenticator, error) {
 	found, ok, err := file.Find(ctx, host, repository, helpersOf(ctx).get)
 	if err != nil {
@@ -80,30 +84,36 @@ func (k placesKeychain) from(ctx context.Context, file *authfile.File, host, rep
 	return storedCredentials{authn.FromConfig(found.AuthConfig), credentialsOrigin{found.At, found.Helper}}, nil
 }
 
-// storedCredentials are credentials that say where they are kept.
+// storedCredentials are credentials with the place where they are stored, which hints
+// name.
 type storedCredentials struct {
 	authn.Authenticator
 	at credentialsOrigin
 }
 
-// credentialsOrigin is where credentials are kept: a file, or the program of a helper.
+// A credentialsOrigin is where credentials are stored: a file, or the program of a
+// helper.
 type credentialsOrigin struct {
 	at     string
 	helper bool
 }
 
-// helpers asks each credential helper for each key once, whatever came of it.
+// helpers calls each credential helper once for each key and remembers the result, also
+// an error: a helper may ask the user, and a broken one may take until its limit. It is
+// safe for concurrent use.
 type helpers struct {
-	limit   time.Duration // of one question; 0 means helperLimit
+	limit   time.Duration // of one call; 0 means helperLimit
 	results once.Memo[helperKey, authn.AuthConfig]
 }
 
 type helperKey struct{ helper, key string }
 
+// helpersKey is the key of *helpers in a context.
 type helpersKey struct{}
 
-// helpersOf returns the helpers of the run that ctx belongs to. Keychains that wrap
-// another pass them on.
+// helpersOf returns the helpers of the run that ctx belongs to. They are passed in the
+// context, since keychains that wrap another one pass only that on. Without them each
+// call has its own.
 func helpersOf(ctx context.Context) *helpers {
 	if h, ok := ctx.Value(helpersKey{}).(*helpers); ok {
 		return h
@@ -111,8 +121,8 @@ func helpersOf(ctx context.Context) *helpers {
 	return new(helpers)
 }
 
-// get asks a helper, or returns what it answered before. An error is remembered, too, but
-// not that of a run that ends.
+// get calls a helper or returns its earlier result. The end of a context is not
+// remembered.
 func (h *helpers) get(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
 	return share(ctx, h.results.Do, helperKey{helper, key}, func() (authn.AuthConfig, error) {
 		return authfile.Get(ctx, cmp.Or(h.limit, helperLimit), helper, key)

@@ -10,53 +10,55 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// A Host says what is special about one registry. The zero value is any
-// registry: https, the system's certificate authorities, no mirror.
+// A Host has the settings of one registry. The zero value means https, the system's
+// certificate authorities and no registry mirror.
 type Host struct {
-	// PlainHTTP permits plain http: https is tried first, http only when the
-	// host turns out not to speak TLS, decided once a run. Loopback addresses
-	// and localhost need no permission.
+	// PlainHTTP permits plain HTTP. HTTPS is tried first; HTTP is used only if the host
+	// does not speak TLS. This is decided once in a run. Loopback addresses and localhost
+	// need no permission.
 	PlainHTTP bool
-	// SkipVerify accepts whatever certificate the host shows.
+	// SkipVerify accepts any certificate of the host.
 	SkipVerify bool
-	// Mirrors are asked first when reading, in this order, each host[:port] or
-	// host[:port]/path: below that path the mirror has the repositories of this host.
-	// What they give for a digest is verified; what they say of a tag is believed.
+	// Mirrors are tried first for reads, in this order. Each is host[:port] or
+	// host[:port]/path; the mirror has the repositories of this host below that path.
+	// Content that a mirror returns for a digest is verified. What it says a tag names is
+	// believed.
 	Mirrors []string
-	// MaxRequests bounds the requests in flight in place of the [Client]'s
-	// MaxPerHost; 0 does not.
+	// MaxRequests bounds the requests in flight, in place of the [Client]'s MaxPerHost; 0
+	// leaves that in force.
 	MaxRequests int
-	// PerSecond bounds how many requests are begun a second, two of them at once at
-	// most; 0 does not. Requests to a token server do not count.
+	// PerSecond bounds the requests that begin in one second, at most two of them at
+	// once; 0 means no bound. Requests to a token service do not count.
 	PerSecond float64
-	// QuotaReserve stands in for the [Client]'s; 0 leaves that in force.
+	// QuotaReserve overrides the [Client]'s; 0 leaves that in force.
 	QuotaReserve int
-	// CAFile, ClientCert and ClientKey stand in for the [Client]'s.
+	// CAFile, ClientCert and ClientKey override the [Client]'s.
 	CAFile, ClientCert, ClientKey string
 }
 
-// Docker Hub's name in references, in go-containerregistry and on the network.
+// Docker Hub has one name in references and another on the network.
 const (
 	hubName    = "docker.io"
 	hubAddress = "registry-1.docker.io"
 )
 
-// A host is a registry and what the run has learnt about it.
+// A host is a registry with what the run has learnt about it. There is one host for each
+// name in a transport.
 type host struct {
 	Host
 	name    string // as in a reference
 	address string // host[:port] on the network
 
-	*hostLimits
-	budget waitBudget
+	*hostLimits            // may be shared with other Clients
+	budget      waitBudget // of this run
 
-	mu     sync.Mutex
-	scheme string // "" until decided
-	dead   bool   // as a mirror: it failed in this run
-	absent bool   // nobody was there, for all the tries that this is worth, nor has answered since
+	mu     sync.Mutex // guards the fields below
+	scheme string     // "" until decided
+	dead   bool       // as a registry mirror it has failed in this run and is skipped
+	absent bool       // unreachable in all tries, and no answer since
 }
 
-// canonical folds the names of Docker Hub into one.
+// canonical returns the name in lower case, and one name for all names of Docker Hub.
 func canonical(registry string) string {
 	switch registry {
 	case name.DefaultRegistry, hubAddress, hubName:
@@ -65,7 +67,7 @@ func canonical(registry string) string {
 	return strings.ToLower(registry)
 }
 
-// host returns the one host of that name.
+// host returns the host of that name and creates it at the first use.
 func (w *transport) host(registry string) *host {
 	key := canonical(registry)
 	w.mu.Lock()
@@ -85,10 +87,11 @@ func (w *transport) host(registry string) *host {
 	return h
 }
 
-// mayPlain reports whether plain http is permitted.
+// mayPlain reports whether plain HTTP is permitted.
 func (h *host) mayPlain() bool { return h.PlainHTTP || isLocal(h.address) }
 
-// isLocal reports whether address is localhost or a literal loopback address.
+// isLocal reports whether address is localhost or a literal loopback address. Other names
+// are not resolved: DNS must not decide about encryption.
 func isLocal(address string) bool {
 	hostname := hostnameOf(address)
 	if hostname == "localhost" {
@@ -106,13 +109,13 @@ func hostnameOf(address string) string {
 	return strings.Trim(address, "[]")
 }
 
-// sameOrigin reports whether credentials for one URL may go to the other:
-// scheme, host and port are the same.
+// sameOrigin reports whether credentials for one URL may be sent to the other: scheme,
+// host and port are equal.
 func sameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b)
 }
 
-// portOf returns the port of u, also the one that its scheme implies.
+// portOf returns the port of u, or the default port of its scheme.
 func portOf(u *url.URL) string {
 	switch {
 	case u.Port() != "":
@@ -123,7 +126,7 @@ func portOf(u *url.URL) string {
 	return "443"
 }
 
-// base returns the URL below which the registry answers.
+// base returns the URL below which the registry answers (distribution-spec, "Endpoints").
 func (h *host) base(scheme string) *url.URL {
 	return &url.URL{Scheme: scheme, Host: h.address, Path: "/v2/"}
 }

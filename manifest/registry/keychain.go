@@ -15,23 +15,27 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// helperLimit is how long a credential helper may take.
+// helperLimit bounds one call of a credential helper.
 const helperLimit = 30 * time.Second
 
-// helperGrace is how much longer a keychain may take that runs one: to kill it.
+// helperGrace is added to the limit for the whole keychain: killing a helper takes time,
+// and its error is better than that of the keychain.
 const helperGrace = 2 * time.Second
 
-// A keychain asks for the credentials of each repository once.
+// A keychain asks the inner keychain for the credentials of each repository once in a run
+// and remembers them. Credentials belong to a repository and not to a host, because files
+// may have entries for namespaces. It is safe for concurrent use.
 type keychain struct {
 	inner authn.Keychain
 	asks  *helpers
 	calls once.Flight[string, authn.AuthConfig]
-	held  sync.Map // of authn.AuthConfig by repository
+	held  sync.Map // from host/repository to authn.AuthConfig
 
-	origins sync.Map // where those came from, of credentialsOrigin, if that is known
+	origins sync.Map // from host/repository to credentialsOrigin, if that is known
 }
 
-// of returns the credentials for k; the zero AuthConfig is anonymous.
+// of returns the credentials for k; the zero AuthConfig means anonymous. A failure is
+// final for the request but is not remembered here.
 func (c *keychain) of(ctx context.Context, k *request) (authn.AuthConfig, error) {
 	key := k.host.name + "/" + k.repo
 	if held, ok := c.held.Load(key); ok {
@@ -49,11 +53,13 @@ func (c *keychain) of(ctx context.Context, k *request) (authn.AuthConfig, error)
 	})
 }
 
-// ask asks the inner keychain, which may run a helper that hangs.
+// ask asks the inner keychain in a separate goroutine: a keychain of another package may
+// ignore the context and hang. The goroutine then outlives the call; the channel has room
+// for its result, so that it can end.
 func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.AuthConfig, error) {
 	var target authn.Resource
 	target, err := name.NewRepository(repository)
-	if err != nil { // the registry alone
+	if err != nil { // without a repository, as at a login
 		if target, err = name.NewRegistry(registry); err != nil {
 			return authn.AuthConfig{}, err
 		}
@@ -99,7 +105,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			c.origins.Store(repository, a.kept)
 		}
 		config := *a.config
-		config.Auth = "" // the user and password once more
+		config.Auth = "" // repeats the user and password
 		if config.Username == "<token>" {
 			config.Username = ""
 		}
@@ -107,9 +113,10 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	}
 }
 
-// keychainError returns what err of a keychain says, fit to be shown. The words of a helper are
-// those that [authfile.HelperError] takes for no secret; a keychain of others that runs
-// helpers with Docker's library appends their output, which is left out.
+// keychainError returns the error of a keychain in a form that is safe to print. The text
+// of an error with a hint is used as it is: [authfile.HelperError] has removed what may
+// be a secret. Another keychain may run helpers with Docker's library, which appends the
+// helper's output after ", out:"; that is cut off.
 func keychainError(err error) error {
 	text := err.Error()
 	var way interface{ Hint() string }
@@ -120,7 +127,7 @@ func keychainError(err error) error {
 	return storeError{clean("credentials: " + text), clean(way.Hint())}
 }
 
-// A storeError says what is wrong where credentials are kept, and the way out.
+// A storeError is the error of a store of credentials, with a hint.
 type storeError struct{ text, way string }
 
 func (e storeError) Error() string { return e.text }

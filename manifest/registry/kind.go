@@ -12,28 +12,29 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A Kind groups errors by what they mean to a person. docs/errors.md has a row for
-// each.
+// A Kind groups errors by their meaning for a user. docs/errors.md has a row for each.
 type Kind string
 
 // The kinds of an [Error].
 const (
-	KindUnauthorized   Kind = "unauthorized"    // 401, 403 that is no rate limit, helper, token server
-	KindNotFound       Kind = "not found"       // a manifest that was to be read
-	KindRateLimited    Kind = "rate limited"    // 429, or a 403 that means it
+	KindUnauthorized   Kind = "unauthorized"    // 401, 403 but for rate limits, helper, token service
+	KindNotFound       Kind = "not found"       // a manifest to be read does not exist
+	KindRateLimited    Kind = "rate limited"    // 429, or a 403 that means a rate limit
 	KindServerError    Kind = "server error"    // 5xx, 408, 499
 	KindRefused        Kind = "refused"         // any other status
 	KindInvalidContent Kind = "invalid content" // contradicts its digest, size or media type
-	KindBlocked        Kind = "blocked"         // an address, redirect or realm that we do not follow
-	KindProxy          Kind = "proxy"           // refuses, or is not there
-	KindTLS            Kind = "tls"             // certificate, client certificate, no TLS at all
+	KindBlocked        Kind = "blocked"         // the client refuses an address, redirect or realm
+	KindProxy          Kind = "proxy"           // the proxy refuses or is unreachable
+	KindTLS            Kind = "tls"             // certificate, client certificate, or no TLS
 	KindUnreachable    Kind = "unreachable"     // connection refused, no such host
 	KindTimeout        Kind = "timeout"         // no progress for a minute
-	KindConnection     Kind = "connection"      // cut, reset, garbage
+	KindConnection     Kind = "connection"      // cut, reset, or not HTTP
 	KindCancelled      Kind = "cancelled"       // the context ended
 )
 
-// Kind returns the kind of e.
+// Kind returns the kind of e. The order matters: content that contradicts its digest is
+// invalid content whatever the status, and a 403 that means a rate limit is not
+// unauthorized.
 func (e *Error) Kind() Kind {
 	switch {
 	case errors.Is(e.Err, manifest.ErrMismatch):
@@ -52,7 +53,7 @@ func (e *Error) Kind() Kind {
 	return KindRefused
 }
 
-// kindOfTransport returns the kind of an error that came in place of an answer.
+// kindOfTransport returns the kind of an error without an answer.
 func kindOfTransport(err error) Kind {
 	var (
 		dns      *net.DNSError

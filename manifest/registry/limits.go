@@ -6,26 +6,29 @@ import (
 	"time"
 )
 
-// Limits are how registries are treated: how much is asked of each at once and in
-// a second, the pauses that it wanted, what it said of its quota. Clients that
-// follow each other or work side by side may have them in common; the limits are
-// those of the first that asks a host. The zero value is ready to use.
+// Limits hold how hosts are treated: the requests in flight and per second, the pauses
+// that registries asked for, and their quotas. Several Clients, one after another or at
+// once, may share them; the settings are those of the first Client that uses a host. The
+// zero value is ready to use. Limits are safe for concurrent use.
 type Limits struct {
 	mu    sync.Mutex
 	hosts map[string]*hostLimits
 }
 
-// A hostLimits is that of one host.
+// A hostLimits has the limits of one host. The semaphores are separate so that a request
+// that holds a permit of one may wait for another: an upload for the download that it
+// streams, and any request for a token. A request that holds a permit of requests never
+// waits for a second one, so there is no deadlock.
 type hostLimits struct {
-	requests semaphore // all but the reading of blobs
-	contents semaphore // the reading of blobs, which an upload may wait for
-	tokens   semaphore // the host's token server, which any request may wait for
+	requests semaphore // all requests except those below
+	contents semaphore // downloads of blobs
+	tokens   semaphore // requests to the host's token service
 
 	pause       pause
 	quotaBudget quotaBudget
 }
 
-// of returns the limits of h.
+// of returns the limits of h and creates them at the first use.
 func (m *Limits) of(h *host, perHost int) *hostLimits {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -44,23 +47,24 @@ func (m *Limits) of(h *host, perHost int) *hostLimits {
 	return t
 }
 
-// Forget forgets a host, so that its limits are those of the next that asks it. What
-// is under way goes on under the old ones.
+// Forget drops the limits of a host, so that the next Client that uses it sets new ones.
+// Requests and Clients that have the old limits keep them.
 func (m *Limits) Forget(host string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.hosts, canonical(host))
 }
 
-// A waitBudget is how long a run may wait for one host.
+// A waitBudget bounds how long a run waits for one host between tries.
 type waitBudget struct {
 	mu     sync.Mutex
-	spent  time.Duration // of waiting, however many wait at once
-	booked time.Time     // the end of the last waiting that was counted
+	spent  time.Duration // time in which at least one request waited
+	booked time.Time     // the end of the time that is counted in spent
 }
 
-// spend counts a wait of d that begins now, and reports whether the run may
-// afford it.
+// spend counts a wait of d that begins now, and reports whether the budget allows it.
+// Waits that overlap count once, so that many parallel requests do not use up the budget
+// of a run that is delayed once.
 func (b *waitBudget) spend(now time.Time, d time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// A link is one link of a Link header (RFC 8288, 3).
+// A link is one link of a Link header (RFC 8288, 3). Registries use the header for the
+// next page of a listing.
 type link struct {
 	target string
 	rels   []string // relation types, in lower case
-	anchor bool     // it is about another document than the one that it came with
+	anchor bool     // its context is another document, so it is not about this answer
 }
 
-// parseLinks reads every Link of h: a comma list of targets in angle brackets, each with
-// parameters in any order, quoted or not. ok is false where something did not parse; it
+// parseLinks reads all Link headers of h: lists of targets in angle brackets, each with
+// parameters in any order, quoted or not. ok is false if a link did not parse; that link
 // is left out.
 func parseLinks(h http.Header) (all []link, ok bool) {
 	ok = true
@@ -32,8 +33,8 @@ func parseLinks(h http.Header) (all []link, ok bool) {
 	return all, ok
 }
 
-// parseLink reads the link that s begins with. Of a link that does not parse, rest
-// begins with the comma after it.
+// parseLink reads the link at the start of s. If it does not parse, rest begins with the
+// comma after it, so that the next link can be read.
 func parseLink(s string) (one link, rest string, ok bool) {
 	const space = " \t"
 	target, rest, closed := strings.Cut(strings.TrimPrefix(s, "<"), ">")
@@ -51,7 +52,7 @@ func parseLink(s string) (one link, rest string, ok bool) {
 			return link{}, skipLink(rest), false
 		}
 		rest = strings.TrimLeft(rest, space+";")
-		if rest == "" || rest[0] == ',' { // a semicolon too many
+		if rest == "" || rest[0] == ',' { // an empty parameter, which some servers send
 			return one, rest, true
 		}
 		key, after := token(rest)
@@ -66,7 +67,7 @@ func parseLink(s string) (one link, rest string, ok bool) {
 		}
 		switch strings.ToLower(key) {
 		case "rel":
-			if !named { // the first counts, and no other (RFC 8288, 3.3)
+			if !named { // only the first counts (RFC 8288, 3.3)
 				one.rels = strings.Fields(strings.ToLower(value))
 			}
 			named = true
@@ -77,8 +78,8 @@ func parseLink(s string) (one link, rest string, ok bool) {
 	}
 }
 
-// linkValue splits the value of a parameter off: a quoted string, or what comes before
-// the next separator. Some servers put that between apostrophes.
+// linkValue splits off the value of a parameter: a quoted string, or the text before the
+// next separator. Some servers use apostrophes as quotes.
 func linkValue(s string) (value, rest string, ok bool) {
 	if strings.HasPrefix(s, `"`) {
 		return parameter(s)
@@ -94,8 +95,8 @@ func linkValue(s string) (value, rest string, ok bool) {
 	return value, rest, true
 }
 
-// skipLink returns what comes after the link that s is in: from the next comma that is
-// neither quoted nor between angle brackets.
+// skipLink returns the rest of s from the next comma that is neither within quotes nor
+// within angle brackets.
 func skipLink(s string) string {
 	quoted, inside := false, false
 	for i := 0; i < len(s); i++ {
@@ -116,9 +117,10 @@ func skipLink(s string) string {
 	return ""
 }
 
-// nextPage returns the query of the next page that a Link header names, nil for none.
-// Only the query is taken: the host and the path stay the same, whatever the link has.
-// broken is true where a next page may have been named in a way that is not understood.
+// nextPage returns the query of the next page that a Link header names, or nil. Only the
+// query of the link is used. Host and path stay those of the first page, so a registry
+// cannot direct the client elsewhere, and a proxy that changes the path does no harm.
+// broken is true if the header may name a next page in a form that does not parse.
 func nextPage(h http.Header) (query url.Values, broken bool) {
 	links, ok := parseLinks(h)
 	for _, one := range links {

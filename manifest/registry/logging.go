@@ -13,7 +13,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// logRequest tells of one request in words that may be pasted into a bug report.
+// logRequest logs one request at debug level. The text has no secrets, so that a user can
+// paste it into a bug report.
 func (w *transport) logRequest(req *http.Request, resp *http.Response, err error, took time.Duration) {
 	ctx := req.Context()
 	if !w.log.Enabled(ctx, slog.LevelDebug) {
@@ -33,8 +34,8 @@ func (w *transport) logRequest(req *http.Request, resp *http.Response, err error
 	w.log.LogAttrs(ctx, slog.LevelDebug, "request", attrs...)
 }
 
-// redact returns u without what may be secret: user, fragment, and all of the
-// query but what the distribution specification puts there.
+// redact returns u without what may be secret: user, fragment, and every query parameter
+// that the specifications do not define, since signed URLs have their signature there.
 func redact(u *url.URL) string {
 	plain := []string{"digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "ns"}
 	kept := url.Values{}
@@ -57,7 +58,8 @@ func redact(u *url.URL) string {
 	return clean(text)
 }
 
-// A transfer tells the log how far a blob has got, at most ten times a second.
+// A transfer logs the progress of a blob, at most ten times a second. It is safe for
+// concurrent use.
 type transfer struct {
 	ctx    context.Context
 	log    *slog.Logger
@@ -70,11 +72,13 @@ type transfer struct {
 	next time.Time
 }
 
+// transfer returns the transfer of a blob. op is one of those that [LevelTransfer] lists.
 func (c *Client) transfer(ctx context.Context, op string, r repository, h v1.Hash, size int64) *transfer {
 	return &transfer{ctx: ctx, log: c.transport.log, op: op, repo: r, digest: h, size: size}
 }
 
-// at tells that bytes have moved. Telling that all have is left to done.
+// at logs the number of bytes that have moved. It never logs the whole size: only done
+// does, after the digest is verified or the registry has confirmed the blob.
 func (t *transfer) at(bytes int64) {
 	now := time.Now()
 	t.mu.Lock()
@@ -86,9 +90,10 @@ func (t *transfer) at(bytes int64) {
 	t.tell(bytes)
 }
 
-// done tells that the transfer has succeeded.
+// done logs that the transfer has succeeded.
 func (t *transfer) done() { t.tell(t.size) }
 
+// tell writes one record; [LevelTransfer] describes it.
 func (t *transfer) tell(bytes int64) {
 	t.log.LogAttrs(t.ctx, LevelTransfer, "transfer",
 		slog.String("op", t.op),

@@ -8,10 +8,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Login asks a registry whether it takes the credentials that the keychain has
-// for it, with the one request that every registry answers (distribution-spec,
-// determining support). A registry that asks for none takes any.
-// A web page for an answer is [manifest.ErrMismatch].
+// Login checks whether a registry accepts the credentials that the keychain has for it,
+// with GET /v2/, which every registry answers (distribution-spec, "Determining Support").
+// A registry that does not ask for credentials accepts any, so Login then proves nothing
+// about them. It does not store anything. A web page in place of an answer is
+// [manifest.ErrMismatch].
 func (c *Client) Login(ctx context.Context, registry string) error {
 	c.start()
 	n, err := name.NewRegistry(registry)
@@ -30,7 +31,7 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 		return err
 	}
 	defer discard(resp)
-	// Quay answers with text/html, too, and with the header that says what it is.
+	// Quay answers with text/html too, but its header identifies it as a registry.
 	if plainType(resp.Header.Get("Content-Type")) == "text/html" && resp.Header.Get("Docker-Distribution-Api-Version") == "" {
 		return mismatch("%s answers /v2/ with a web page: it is not a registry, or a login page is in front of it", n.RegistryStr())
 	}

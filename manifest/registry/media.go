@@ -13,20 +13,23 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// accepted is the Accept of a manifest request. Schema 1 is not in it; whoever
-// sends it all the same gets a clear refusal.
+// accepted is the Accept header of a request for a manifest. Docker's schema 1 is not in
+// it, since it cannot be stored by digest without changes; a registry that sends it all
+// the same gets an error.
 var accepted = strings.Join([]string{
 	string(types.OCIImageIndex), string(types.OCIManifestSchema1),
 	string(types.DockerManifestList), string(types.DockerManifestSchema2),
 }, ", ")
 
-// mismatch makes an error about content that contradicts its claim.
+// mismatch returns a [manifest.ErrMismatch]: content contradicts its digest, size, media
+// type or format.
 func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrMismatch)
 }
 
-// plainType returns a Content-Type without its parameters. A type that a server without
-// any knowledge of a file gives it says nothing.
+// plainType returns a Content-Type without parameters. General types, which a server
+// gives to a file that it does not know, are "": the manifest's own mediaType then
+// decides.
 func plainType(header string) types.MediaType {
 	plain, _, err := mime.ParseMediaType(header)
 	if err != nil {
@@ -39,15 +42,18 @@ func plainType(header string) types.MediaType {
 	return types.MediaType(plain)
 }
 
-// contentDigest is the header with the digest of what an answer is about
-// (distribution-spec, "Pulling manifests" and "Pushing manifests").
+// contentDigest is the header with the digest of the content that an answer is about
+// (distribution-spec, "Pulling manifests" and "Pushing Manifests").
 const contentDigest = "Docker-Content-Digest"
 
-var digestPattern = regexp.MustCompile(`^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$`) // image-spec, descriptor.md
+// digestPattern is the form of a digest with any algorithm (image-spec, descriptor.md,
+// "Digests").
+var digestPattern = regexp.MustCompile(`^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$`)
 
-// stated holds the digest of an answer against want. A registry may use an algorithm of
-// its own, whatever it was asked by: such a digest is named and not wrong, since it says
-// nothing of want.
+// stated compares the digest in an answer's header with want. named is true if there is a
+// valid digest; wrong is true if it contradicts want. A registry may use another
+// algorithm than the request: such a digest is named and not wrong, since it cannot be
+// compared with want.
 func stated(h http.Header, want v1.Hash) (named, wrong bool) {
 	text := h.Get(contentDigest)
 	said, err := v1.NewHash(text)

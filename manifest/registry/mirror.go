@@ -12,11 +12,12 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// read sends a request that only reads, to the mirrors first and then to the host
-// itself. A mirror that does not have it or does not answer is passed by; a
-// repository that is written to is read where it is written.
+// read sends a request that only reads, first to the registry mirrors and then to the
+// registry. A mirror that lacks the content or does not answer is skipped. A repository
+// that this run writes to is read from the registry itself: a mirror may not have yet
+// what was written. k.from is set to the host that answered.
 func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Response, error) {
-	if r.name == "" { // about the registry itself
+	if r.name == "" { // a request about the registry itself
 		k.from = r.host
 		return c.transport.do(ctx, k)
 	}
@@ -51,8 +52,8 @@ func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Resp
 	return c.transport.do(ctx, k)
 }
 
-// splitMirror reads host[:port], or host[:port]/path below which the mirror has the
-// repositories. Its error is a [name.ErrBadName].
+// splitMirror parses host[:port] or host[:port]/path, where path is the prefix of the
+// mirror's repositories. The error is a [name.ErrBadName].
 func splitMirror(text string) (host, path string, err error) {
 	host, path, found := strings.Cut(text, "/")
 	if checkHost(host) != nil || found && path == "" {
@@ -66,9 +67,10 @@ func splitMirror(text string) (host, path string, err error) {
 	return host, path, nil
 }
 
-// through makes the request that asks a mirror in place of the host of r: below path, and
-// with the host in the query as ns, which tells a mirror of several registries which one
-// is meant (containerd, docs/hosts.md).
+// through returns the request to a mirror in place of the host of r. The query parameter
+// ns has the name of the registry, by which a mirror of several registries finds the
+// right one (containerd, docs/hosts.md). A mirror is tried once: the next source is
+// better than a wait. Its token needs the repository's name at the mirror.
 func (k *request) through(h *host, r repository, path string) *request {
 	there := *k
 	there.host, there.policy, there.header = h, noRetry, k.header.Clone()
@@ -84,14 +86,15 @@ func (k *request) through(h *host, r repository, path string) *request {
 	return &there
 }
 
-// A misled error is of content that a mirror gave and that is not what was asked
-// for. Asked again, the next place answers.
+// A misled error marks invalid content of a mirror. The caller reads again, and the next
+// source answers. The loops that do so end, since each round excludes one mirror.
 type misled struct{ error }
 
 func (m misled) Unwrap() error { return m.error }
 
-// mirrorMismatch marks err, if it contradicts its claim and came from a mirror, which is
-// then asked no more.
+// mirrorMismatch returns err as a misled error if content from a mirror contradicts its
+// digest, and excludes the mirror for the rest of the run. Any other err, also nil, is
+// returned as it is.
 func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
 	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
 		return err
@@ -103,12 +106,15 @@ func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
 
 func isMisled(err error) bool { return errors.As(err, new(misled)) }
 
+// isDead reports whether the host is excluded as a mirror.
 func (h *host) isDead() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.dead
 }
 
+// bury excludes the host as a mirror for the rest of the run. It is still used as a
+// registry.
 func (h *host) bury() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -17,16 +17,18 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// maxRepairs is how often a registry may say that it does not know what we have
-// just seen there, before it is believed.
+// maxRepairs is how often the client stores the parts of a manifest again if the registry
+// says that it does not have a part which it has just confirmed.
 const maxRepairs = 4
 
-// Put makes ref name content. Blobs and children that the repository has are
-// not sent again; ref moves last, and on an error it is as it was. When ref
-// names content already, only its children are looked for (with Verify their blobs,
-// too), and those that are gone are stored again. Layers that may not be distributed
-// are not stored. Content that has a subject is in the list of its referrers before ref
-// moves, in a registry without the referrers API under the tag sha256-….
+// Put makes ref, a tag or a digest, name content. Blobs and children that the repository
+// has are not sent again. The tag is put last, and on an error it names what it named
+// before; blobs and children that were stored stay.
+//
+// If ref names content already, only the children of an index are checked (with Verify
+// the blobs too), and missing ones are stored. Layers that may not be distributed are not
+// stored. Content with a subject is listed among the subject's referrers before the tag
+// moves; in a registry without the referrers API that is the tag sha256-….
 func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) error {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -43,6 +45,9 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 	return c.refer(ctx, r.repository, d, content)
 }
 
+// put stores content at r, without the list of referrers for content without a tag. It
+// records what the tag names now. If the PUT of the tag failed, what the tag names is
+// unknown and is forgotten.
 func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content manifest.Content) error {
 	if r.tag == "" {
 		if r.digest != d.Digest {
@@ -74,8 +79,9 @@ func (c *Client) put(ctx context.Context, r reference, d v1.Descriptor, content 
 	return nil
 }
 
-// announce stores content that refers to other content by its digest, and has it
-// listed, before any tag names it. It is filled already.
+// announce stores content with a subject by its digest and lists it as a referrer before
+// a tag names it: a reader that finds the tag then finds the entry too. All parts of the
+// content are stored already. Content without a subject is left alone.
 func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
 	raw, err := content.RawManifest()
 	if err != nil {
@@ -92,8 +98,8 @@ func (c *Client) announce(ctx context.Context, r repository, d v1.Descriptor, co
 	return c.refer(ctx, r, d, content)
 }
 
-// repair makes sure that the children of content are there, which is there itself;
-// of its blobs only Verify makes sure.
+// repair stores missing children of content that exists in r. With Verify it stores
+// missing blobs of an image too.
 func (c *Client) repair(ctx context.Context, r repository, content manifest.Content) error {
 	switch own := content.(type) {
 	case v1.ImageIndex:
@@ -106,7 +112,7 @@ func (c *Client) repair(ctx context.Context, r repository, content manifest.Cont
 	return nil
 }
 
-// fill stores all that content reaches.
+// fill stores everything that content refers to.
 func (c *Client) fill(ctx context.Context, r repository, content manifest.Content) error {
 	switch own := content.(type) {
 	case v1.ImageIndex:
@@ -119,7 +125,7 @@ func (c *Client) fill(ctx context.Context, r repository, content manifest.Conten
 	return fmt.Errorf("neither an image nor an index: %T", content)
 }
 
-// children stores the children of idx, in parallel.
+// children stores the children of idx in parallel.
 func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) error {
 	im, err := idx.IndexManifest()
 	if err != nil {
@@ -140,8 +146,8 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 	return group.Wait()
 }
 
-// storeOther stores a child whose media type is unknown, as what it is: an image or an index
-// all the same, a manifest, or a blob.
+// storeOther stores a child with an unknown media type as what its content shows: an image or
+// index, another manifest, or a blob.
 func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
 	own, err := content()
 	if err != nil {
@@ -160,7 +166,7 @@ func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, 
 	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
 }
 
-// blobs stores the config and the layers of img, in parallel.
+// blobs stores the config and the layers of img in parallel.
 func (c *Client) blobs(ctx context.Context, r repository, img v1.Image) error {
 	all, err := blobsOf(img)
 	if err != nil {
@@ -169,7 +175,12 @@ func (c *Client) blobs(ctx context.Context, r repository, img v1.Image) error {
 	return c.storeAll(ctx, r, all)
 }
 
-// putManifest stores content at r, all of whose parts are there.
+// putManifest stores a manifest at r; its parts are stored already. It repeats the PUT in
+// two cases. If the registry says that a part is missing (it may be slow to see it), the
+// parts are stored again, at most maxRepairs times. Other errors are repeated within the
+// retry budget. Before each of those it asks what r names: the answer of a PUT that
+// succeeded may have been lost, and a registry with immutable tags refuses the
+// repetition.
 func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, content manifest.Content) error {
 	raw, err := content.RawManifest()
 	if err != nil {
@@ -196,7 +207,8 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 	}
 }
 
-// putOnce sends the manifest once.
+// putOnce sends one PUT of a manifest. An answer with another digest is an error. An
+// answer other than 201 without a digest may come from something else than a registry.
 func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw []byte) error {
 	k := r.request(http.MethodPut, "manifests/"+r.identifier())
 	k.ref, k.policy, k.scopes = r.identifier(), noRetry, c.scopes(r.repository)
@@ -215,12 +227,13 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	case wrong:
 		return mismatch("%s: the registry stored %s instead of %s", r, clean(resp.Header.Get(contentDigest)), d.Digest)
 	case !named && resp.StatusCode != http.StatusCreated:
-		return k.noEffect(resp) // unless it arrived
+		return k.noEffect(resp) // putManifest asks whether it was stored all the same
 	}
 	return nil
 }
 
-// notPut says of the refusal of a manifest what it means, as far as status and codes tell.
+// notPut adds to the refusal of a manifest what its status and codes mean, and a hint. An
+// error that is not the registry's own refusal of the manifest is returned as it is.
 func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	at := asError(err)
 	if at == nil || at.Op != http.MethodPut || at.redirected || at.throttled || unknownParts(err) {
@@ -228,7 +241,8 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	}
 	e := *at
 	now, known := c.session.tags.get(r)
-	names := r.tag != "" && (!known || now.Digest != (v1.Hash{})) // something, as far as is known
+	// names: the tag names something, or this run has not learnt what it names.
+	names := r.tag != "" && (!known || now.Digest != (v1.Hash{}))
 	switch {
 	case r.tag != "" && e.fixed(names):
 		e.immutable = true
@@ -242,7 +256,8 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	return &e
 }
 
-// because puts what is known before the registry's own words, if it has any.
+// because puts the meaning of an error before the registry's own message, if there is
+// one.
 func because(what string, words error) error {
 	if words == nil {
 		return errors.New(what)
@@ -250,10 +265,10 @@ func because(what string, words error) error {
 	return fmt.Errorf("%s: %w", what, words)
 }
 
-// fixed reports whether e, about the PUT of a tag, means that the tag is immutable. names
-// is that the tag names something. Registries differ: Quay has a code for it, Amazon ECR
-// answers 400 TAG_INVALID or ImageTagAlreadyExistsException, Harbor 412 PRECONDITION,
-// others 409.
+// fixed reports whether e, from the PUT of a tag, means that the tag is immutable. names
+// says that the tag names something. The specification has no code for this: Quay has
+// defined one, Amazon ECR answers 400 TAG_INVALID or ImageTagAlreadyExistsException,
+// Harbor 412 PRECONDITION, others 409.
 func (e *Error) fixed(names bool) bool {
 	if e.Status < 400 || e.Status >= 500 || e.Status == http.StatusUnauthorized || e.Status == http.StatusNotFound {
 		return false
@@ -271,8 +286,8 @@ func (e *Error) fixed(names bool) bool {
 	return false
 }
 
-// arrived reports whether r names d after a PUT that ended in err: the answer
-// may have been lost, and a registry of immutable tags refuses what it has.
+// arrived reports whether r names d after a PUT that ended in err. It sends one HEAD
+// without retries; any doubt is false, and the PUT is then repeated or fails.
 func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err error) bool {
 	if statusOf(err) == http.StatusUnauthorized {
 		return false
@@ -290,12 +305,13 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 	if named, wrong := stated(resp.Header, d.Digest); !named || wrong {
 		return false
 	}
-	now, err := c.describe(ctx, r) // the registry has another algorithm
+	now, err := c.describe(ctx, r) // the registry's digest has another algorithm
 	return err == nil && now.Digest == d.Digest
 }
 
-// again looks for all parts of content once more, after a registry said that it
-// does not know one: it may be slow to see them, or have lost one.
+// again stores all parts of content once more after the registry said that one is
+// missing. It first waits, longer each time, since a registry with several nodes may need
+// time, and then forgets that the parts exist, so that each is asked for again.
 func (c *Client) again(ctx context.Context, r repository, content manifest.Content, heals int) error {
 	if err := c.transport.sleep(ctx, firstWait<<(heals-1)); err != nil {
 		return err
@@ -321,25 +337,26 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 	return c.fill(ctx, r, content)
 }
 
-// unknownParts reports whether a registry refused a manifest for what it reaches.
+// unknownParts reports whether a registry refused a manifest because a part is missing.
 func unknownParts(err error) bool {
 	e := asError(err)
 	return e != nil && e.has("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 }
 
-// unanswered reports whether err says that a registry refused to say what is there.
+// unanswered reports whether err is a registry's refusal to say whether content exists.
 func unanswered(err error) bool {
 	e := asError(err)
 	return e != nil && e.unanswered
 }
 
-// missing reports whether err says that a manifest is not there.
+// missing reports whether err says that a manifest does not exist.
 func missing(err error) bool {
 	e := asError(err)
 	return e != nil && e.missing
 }
 
-// blobsOf lists what img consists of, without layers that are stored elsewhere.
+// blobsOf returns the config and the layers of img, each digest once, without layers that
+// are stored elsewhere.
 func blobsOf(img v1.Image) ([]blob, error) {
 	m, err := img.Manifest()
 	if err != nil {

@@ -9,24 +9,23 @@ import (
 	"time"
 )
 
-// A Quota is how many manifests a registry lets be read in a window of time, as
-// Docker Hub says it with each answer about a manifest, those to HEADs included,
-// which do not count.
+// A Quota is the number of manifests that a registry allows to be read in a window of
+// time. Docker Hub sends it with each answer about a manifest. HEAD requests have it too,
+// but do not count.
 type Quota struct {
-	Limit     int           // in the window
-	Remaining int           // what was said last, less what was read since
-	Window    time.Duration // as long as it takes until all of it is there again
+	Limit     int           // in one window
+	Remaining int           // the registry's last number, less the requests since
+	Window    time.Duration // the time after which the quota is full again
 }
 
-// Quota returns what is known of a registry's quota, by its name as in a reference.
-// Nothing is asked for it: false means that no answer has told any in this run, or
-// that the window is over since.
+// Quota returns the quota of a registry, by its name in a reference. It sends no request:
+// it is false if no answer of this run had a quota, or if its window is over.
 func (c *Client) Quota(host string) (Quota, bool) {
 	q, ok := c.Quotas()[canonical(host)]
 	return q, ok
 }
 
-// Quotas returns the quotas that are known, by the names of the registries.
+// Quotas returns the known quotas by the names of the registries.
 func (c *Client) Quotas() map[string]Quota {
 	c.start()
 	c.transport.mu.Lock()
@@ -40,25 +39,27 @@ func (c *Client) Quotas() map[string]Quota {
 	return all
 }
 
-// A quotaBudget is a host's quota on its way down.
+// A quotaBudget counts the pulls from one host. Several requests are in flight at once,
+// so the number in an answer may or may not include the others. The budget assumes the
+// worse case, so that the reserve is not used by mistake.
 type quotaBudget struct {
 	mu    sync.Mutex
 	quota Quota
-	until time.Time // the quota is whole again; zero when none is known
-	begun int       // readings of manifests
-	reads int       // of them
+	until time.Time // when the quota is full again; zero if none is known
+	begun int       // pulls that were begun
+	reads int       // pulls that were answered or failed
 }
 
-// left returns the quota and when it is whole again.
+// left returns the quota, when it is full again, and whether there is one.
 func (a *quotaBudget) left() (Quota, time.Time, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.quota, a.until, time.Now().Before(a.until)
 }
 
-// reserve begins a request. One that pulls is counted, unless that would touch the
-// reserve; 0 reserves nothing, not even what is not there. settle, called once,
-// takes in the answer, or nil for none.
+// reserve begins a request. A pull is counted, and refused (ok is false) if it would use
+// the reserve; a reserve of 0 refuses nothing. The caller calls answered once, with the
+// answer or with nil if there was none.
 func (a *quotaBudget) reserve(pulls bool, reserve int) (answered func(*http.Response), ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -74,9 +75,10 @@ func (a *quotaBudget) reserve(pulls bool, reserve int) (answered func(*http.Resp
 	return func(resp *http.Response) { a.answered(resp, before, 1) }, true
 }
 
-// answered takes in the answer to a request that counts as pulls, and before which so
-// many others were settled: of those the registry knew for sure when it answered, of
-// later ones it may not.
+// answered records the answer to a request. pulls is 1 for a pull, else 0. before is the
+// number of pulls that were finished when the request began. The registry's number
+// includes those for certain. All other pulls, in flight then or begun later, are
+// subtracted, since the number may not include them.
 func (a *quotaBudget) answered(resp *http.Response, before, pulls int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -94,8 +96,8 @@ func (a *quotaBudget) answered(resp *http.Response, before, pulls int) {
 	}
 }
 
-// parseQuota reads ratelimit-limit and ratelimit-remaining, each as "100;w=21600".
-// Without a window they are about something else: requests a minute.
+// parseQuota reads RateLimit-Limit and RateLimit-Remaining in Docker Hub's form,
+// "100;w=21600". Without a window they are another limit, usually of requests per minute.
 func parseQuota(h http.Header) (Quota, bool) {
 	limit, window, ok := parseWindowed(h.Get("RateLimit-Limit"))
 	remaining, other, also := parseWindowed(h.Get("RateLimit-Remaining"))
@@ -105,6 +107,7 @@ func parseQuota(h http.Header) (Quota, bool) {
 	return Quota{Limit: limit, Remaining: remaining, Window: window}, true
 }
 
+// parseWindowed reads "count;w=seconds". A window is at most a year.
 func parseWindowed(value string) (n int, window time.Duration, ok bool) {
 	const most = 365 * 24 * 60 * 60
 	number, text, ok := strings.Cut(strings.ReplaceAll(value, " ", ""), ";w=")
@@ -116,17 +119,17 @@ func parseWindowed(value string) (n int, window time.Duration, ok bool) {
 	return int(count), time.Duration(seconds) * time.Second, true
 }
 
-// parseReset returns how long nothing more may be asked, as an answer says it that
-// leaves no requests: ratelimit-remaining or x-ratelimit-remaining 0, with a reset
-// in seconds or as the time it is then. It returns unsaid for anything else, a quota
-// included: HEADs go on.
+// parseReset returns how long the host must not be asked, if an answer says that no
+// requests are left: RateLimit-Remaining or X-RateLimit-Remaining is 0, with a reset in
+// seconds or as Unix time. Everything else is unsaid. That includes a quota of pulls:
+// HEAD requests are still allowed.
 func parseReset(h http.Header, now time.Time) time.Duration {
 	for _, prefix := range []string{"RateLimit-", "X-RateLimit-"} {
 		if strings.TrimSpace(h.Get(prefix+"Remaining")) != "0" {
 			continue
 		}
 		text := strings.TrimSpace(h.Get(prefix + "Reset"))
-		const epoch = 1_000_000_000 // no wait is that long, and no clock that slow
+		const epoch = 1_000_000_000 // larger numbers are a Unix time, smaller ones a wait
 		n, err := strconv.ParseInt(text, 10, 64)
 		switch {
 		case err != nil || n < 0:
@@ -140,7 +143,8 @@ func parseReset(h http.Header, now time.Time) time.Duration {
 	return unsaid
 }
 
-// heed takes in what an answer says of how much may still be asked, and when.
+// heed records the pause that an answer announces, so that the next request waits before
+// the registry refuses it. A pause that is longer than a run waits is ignored here.
 func (h *host) heed(resp *http.Response) {
 	now := time.Now()
 	if d := parseReset(resp.Header, now); d > 0 && d <= longestPause {
@@ -148,8 +152,7 @@ func (h *host) heed(resp *http.Response) {
 	}
 }
 
-// reserved is the error of a manifest that is not read, since too few would be left
-// for others.
+// reserved is the Error of a pull that is not sent because of the reserve.
 func (k *request) reserved(reserve int) *Error {
 	q, until, _ := k.host.quotaBudget.left()
 	e := k.fault(fmt.Errorf("not requested: %d of %d pulls are left, and %d are reserved", q.Remaining, q.Limit, reserve))
@@ -158,8 +161,8 @@ func (k *request) reserved(reserve int) *Error {
 	return e
 }
 
-// spent completes the error of a manifest whose quota is used up: another try in a
-// moment is useless.
+// spent makes the error of a pull final if the quota is used up: a retry within the run
+// would fail too. An answer with Retry-After is left to the retries.
 func (e *Error) spent(k *request) {
 	q, until, ok := k.host.quotaBudget.left()
 	if !k.pulls() || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {

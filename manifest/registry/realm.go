@@ -10,14 +10,15 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// tokenServers lists registries whose token server is in another registrable
-// domain, both by that domain.
+// tokenServers maps the domain of a registry to the domain of its token service, if they
+// differ. Both are registrable domains.
 var tokenServers = map[string]string{
 	"scw.cloud": "scaleway.com",
 }
 
-// parseRealm reads the URL of a token server. Plain http is for registries that
-// are spoken to in plain http themselves, on hosts where that is permitted.
+// parseRealm parses the URL of a token service. Plain HTTP is allowed only if the
+// registry itself uses plain HTTP, and the token service is on the same host or on one
+// where the user permits it.
 func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
 	u, err := url.Parse(realm)
 	if err != nil || u.Host == "" || u.Opaque != "" {
@@ -34,9 +35,10 @@ func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
 	return u, nil
 }
 
-// trusts reports whether the token server at realm may have the credentials of
-// h: it is the same host on any port, in the same registrable domain, one of the
-// known pairs, or named by the user.
+// trusts reports whether the token service at realm may receive the credentials of h: it
+// is on the same host with any port, in the same registrable domain, a known pair, or
+// named by the user. A registry chooses its realm freely; without this rule it could make
+// the client send the credentials to any host.
 func (a *auth) trusts(h *host, realm *url.URL) bool {
 	server, registry := strings.ToLower(realm.Hostname()), strings.ToLower(hostnameOf(h.address))
 	if server == registry {
@@ -51,8 +53,8 @@ func (a *auth) trusts(h *host, realm *url.URL) bool {
 	return theirs != "" && (theirs == ours || tokenServers[ours] == theirs)
 }
 
-// registrable returns the domain that somebody registered and under which all
-// names are theirs; "" for addresses and for names that nobody can register.
+// registrable returns the domain that one owner has registered, by the public suffix
+// list; "" for addresses, public suffixes and single labels.
 func registrable(hostname string) string {
 	if _, err := netip.ParseAddr(hostname); err == nil {
 		return ""

@@ -13,10 +13,15 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// refer makes sure that content d, which is in r, is listed as a referrer of its
-// subject, if it has one (distribution-spec, "Pushing Manifests with Subject").
-// Where the registry has the referrers API, which it says in its answer to a
-// manifest, or is asked once a run and repository, it lists them itself.
+// refer makes sure that content d, which is in r, is listed as a referrer of its subject
+// (distribution-spec, "Pushing Manifests with Subject"). Content without a subject is
+// left alone. A registry with the referrers API lists it by itself. The client learns
+// whether there is an API from OCI-Subject in the answer to a PUT, or asks once for each
+// repository in a run.
+//
+// Without the API the list is the index under the referrers tag, which is read, extended
+// and put. A lock for each subject makes the goroutines of this run do so one after
+// another.
 func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
 	raw, err := content.RawManifest()
 	if err != nil {
@@ -47,8 +52,8 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	return nil
 }
 
-// learnAPI finds out whether r has the referrers API, unless that is known.
-// Of several at once who want to know, one asks.
+// learnAPI finds out whether r has the referrers API, unless that is known. The callers
+// for one host ask one after another, so that the answer to the first may serve all.
 func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) error {
 	if _, known := c.session.hosts.api(r); known {
 		return nil
@@ -65,8 +70,9 @@ func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) er
 	return err
 }
 
-// subjectOf returns the subject of a manifest, the zero hash for none, and completes
-// its descriptor as lists of referrers have it.
+// subjectOf returns the digest of a manifest's subject, or the zero hash. It completes d
+// with the artifact type and annotations that a list of referrers has ("Listing
+// Referrers"): the type is artifactType, else the media type of the config.
 func subjectOf(raw []byte, d *v1.Descriptor) (v1.Hash, error) {
 	var m struct {
 		Subject      *v1.Descriptor    `json:"subject"`
@@ -84,9 +90,12 @@ func subjectOf(raw []byte, d *v1.Descriptor) (v1.Hash, error) {
 	return m.Subject.Digest, nil
 }
 
-// list adds d to the tag that lists the referrers of subject (distribution-spec,
-// "Referrers Tag Schema"). No registry can be asked to do that only if nobody else
-// did so meanwhile: of two programs at once, one may lose its entry.
+// list adds d to the index under the referrers tag of subject ("Referrers Tag Schema").
+// The specification has no conditional PUT: if two programs change the list at once, the
+// later PUT wins and one entry is lost.
+//
+// A registry may refuse the list because an old entry was deleted. The list is then put
+// again with the entries that still exist.
 func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.Descriptor) error {
 	at := reference{repository: r, tag: manifest.ReferrersTag(subject)}
 	now, err := c.listAt(ctx, at, subject)
@@ -98,7 +107,7 @@ func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.D
 	}
 	now.Manifests = append(now.Manifests, d)
 	err = c.putList(ctx, at, now)
-	if unknownParts(err) { // the list has entries that somebody deleted
+	if unknownParts(err) { // an entry of the list has been deleted
 		if now.Manifests, err = c.present(ctx, r, now.Manifests); err == nil {
 			err = c.putList(ctx, at, now)
 		}
@@ -106,9 +115,10 @@ func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.D
 	return err
 }
 
-// listAt reads the list of referrers that a tag is. What it names counts only if it
-// is an index that is not the subject itself, and of that what may be a referrer:
-// some registries find the subject by this tag.
+// listAt reads the index under a referrers tag. A missing tag is an empty list. So is
+// anything but an index, and the subject itself: some registries resolve this tag to the
+// subject. Entries with a platform are dropped, since they are children of an ordinary
+// index and not referrers.
 func (c *Client) listAt(ctx context.Context, at reference, subject v1.Hash) (v1.IndexManifest, error) {
 	empty := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	content, err := c.get(ctx, at, v1.Descriptor{})
@@ -134,7 +144,8 @@ func (c *Client) listAt(ctx context.Context, at reference, subject v1.Hash) (v1.
 	return now, nil
 }
 
-// present returns the descriptors of what is in r, and of what r does not tell of.
+// present returns the descriptors whose content is in r, or for which r refuses to
+// answer.
 func (c *Client) present(ctx context.Context, r repository, all []v1.Descriptor) ([]v1.Descriptor, error) {
 	var there []v1.Descriptor
 	for _, d := range all {
@@ -148,7 +159,8 @@ func (c *Client) present(ctx context.Context, r repository, all []v1.Descriptor)
 	return there, nil
 }
 
-// putList stores a list of referrers.
+// putList stores a list of referrers under its tag. A list larger than maxManifest is an
+// error, since registries refuse it.
 func (c *Client) putList(ctx context.Context, at reference, list v1.IndexManifest) error {
 	raw, err := json.Marshal(list)
 	if err != nil {
@@ -170,7 +182,8 @@ func (c *Client) putList(ctx context.Context, at reference, list v1.IndexManifes
 	return nil
 }
 
-// A listing is a list of referrers that is to be stored, all of whose entries are.
+// A listing is a list of referrers as a [manifest.Content]. Its entries are stored
+// already, so it has no children to store.
 type listing struct {
 	own v1.Descriptor
 	raw []byte

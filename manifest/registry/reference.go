@@ -10,21 +10,24 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A repository is a place for manifests and blobs at a host.
+// A repository is a repository of a host. Its host is shared with all references to it in
+// the run.
 type repository struct {
 	host *host
-	name string // without the host
+	name string // without the host; as the path below /v2/
 	full name.Repository
 }
 
-// A reference names a manifest in a repository, by tag or by digest.
+// A reference names a manifest in a repository, by tag or by digest. Exactly one of tag
+// and digest is set.
 type reference struct {
 	repository
 	tag    string  // "" when digest is given
 	digest v1.Hash // zero when tag is given
 }
 
-// parse reads ref; its error is a [name.ErrBadName]. A reference with both a tag and a digest is one by digest.
+// parse parses ref; the error is a [name.ErrBadName]. A reference with both a tag and a
+// digest is one by digest, as in Docker.
 func (c *Client) parse(ref string) (reference, error) {
 	c.start()
 	parsed, err := name.ParseReference(ref)
@@ -46,16 +49,16 @@ func (c *Client) parse(ref string) (reference, error) {
 	return r, nil
 }
 
-// What a reference consists of (distribution-spec, "Pulling manifests"; RFC 3986,
-// 3.2.2). The library that parses it is content with ".." for a path.
+// The parts of a reference (distribution-spec, "Pulling manifests"; RFC 3986, 3.2.2).
+// go-containerregistry accepts more, for example ".." as an element of a repository.
 var (
 	hostPattern    = regexp.MustCompile(`^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+)?$`)
 	elementPattern = regexp.MustCompile(`^[a-z0-9_][a-z0-9._-]*$`)
 	tagPattern     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 )
 
-// checkName refuses what would lead elsewhere than below /v2/ of the host that is
-// named; tag may be "".
+// checkName refuses names with which the path of a request would not be below /v2/ of the
+// host. tag may be "".
 func checkName(n name.Repository, tag string) error {
 	if err := checkHost(n.RegistryStr()); err != nil {
 		return err
@@ -71,8 +74,7 @@ func checkName(n name.Repository, tag string) error {
 	return nil
 }
 
-// checkHost refuses what no connection can be made to: it is not host[:port], or the
-// port is not from 1 to 65535.
+// checkHost refuses what is not host[:port] with a port from 1 to 65535.
 func checkHost(host string) error {
 	match := hostPattern.FindStringSubmatch(host)
 	if match == nil {
@@ -86,12 +88,14 @@ func checkHost(host string) error {
 	return nil
 }
 
-// badName makes a [name.ErrBadName] of ours.
+// badName returns a [name.ErrBadName] with a text of this package. That library's type
+// has no exported constructor, so the error wraps one that it returns.
 func badName(format string, args ...any) error {
 	_, kind := name.NewTag("")
 	return badNameError{clean(fmt.Sprintf(format, args...)), kind}
 }
 
+// A badNameError has its own text and the kind of error that errors.As finds.
 type badNameError struct {
 	text string
 	kind error
@@ -100,11 +104,12 @@ type badNameError struct {
 func (e badNameError) Error() string { return e.text }
 func (e badNameError) Unwrap() error { return e.kind }
 
+// repository returns the repository of a parsed name.
 func (c *Client) repository(n name.Repository) repository {
 	return repository{host: c.transport.host(n.RegistryStr()), name: n.RepositoryStr(), full: n}
 }
 
-// identifier is the last element of the manifest's path.
+// identifier returns the tag or the digest, the last element of the manifest's path.
 func (r reference) identifier() string {
 	if r.tag != "" {
 		return r.tag
@@ -112,6 +117,8 @@ func (r reference) identifier() string {
 	return r.digest.String()
 }
 
+// String returns the reference with the canonical name of its host. It is the key of a
+// tag in the session and in the cache.
 func (r reference) String() string {
 	if r.tag != "" {
 		return r.key() + ":" + r.tag
@@ -119,8 +126,7 @@ func (r reference) String() string {
 	return r.key() + "@" + r.digest.String()
 }
 
-// key is the repository as a reference begins with it; it names the repository
-// in everything that is remembered.
+// key returns host/name. It is the key of the repository in the session.
 func (r repository) key() string { return r.host.name + "/" + r.name }
 
 // by returns the reference to a digest in r.

@@ -14,14 +14,19 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// maxReferrers bounds how many one subject may have.
+// maxReferrers bounds the referrers of one subject that are read.
 const maxReferrers = 10_000
 
-// Referrers lists what refers to subject in the repository of ref, by all pages of
-// the API of OCI 1.1. Where a registry does not have it, which is asked once a run, or
-// once a repository where the answer may be about that alone, the tag sha256-… is read instead; a registry that resolves that to the subject
-// itself, or to anything but an index, has no referrers. One that is listed with the
-// type of an empty config is read for its own.
+// Referrers lists what refers to subject in the repository of ref, with all pages of the
+// referrers API (distribution-spec, "Listing Referrers"). If the registry does not have
+// the API, it reads the index under the referrers tag sha256-…; a tag that names the
+// subject itself or anything but an index lists nothing. Whether there is an API is asked
+// once for each registry in a run, or for each repository if the answer may be about that
+// repository only.
+//
+// An entry with the media type of the empty config is read to find its own artifact type.
+// For each suffix in cosign the tag sha256-….SUFFIX is added if it exists; older
+// signatures are stored so. A subject that does not exist has no referrers.
 func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -51,12 +56,12 @@ func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cos
 	return list, nil
 }
 
-// emptyConfig is the media type of a config that says nothing (image-spec,
-// manifest.md, "Guidance for an Empty Descriptor").
+// emptyConfig is the media type of an empty config (image-spec, manifest.md, "Guidance
+// for an Empty Descriptor").
 const emptyConfig = "application/vnd.oci.empty.v1+json"
 
-// ownType asks the artifact itself for its type: some registries list that of its
-// config in its place.
+// ownType sets the artifact type of d from the artifact itself: some registries list the
+// type of its config instead.
 func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) error {
 	content, err := c.get(ctx, r.by(d.Digest), v1.Descriptor{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType})
 	if err != nil {
@@ -78,13 +83,14 @@ func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) er
 	return nil
 }
 
-// nowhere reports whether err means that there is no such manifest, in a
-// repository that could be read a moment ago: some answer 403 for that.
+// nowhere reports whether err means that a tag does not exist in a repository that could
+// be read just before. Some registries answer 403 for a missing tag.
 func nowhere(err error) bool {
 	e := asError(err)
 	return e != nil && (e.missing || e.Status == http.StatusForbidden && !e.throttled)
 }
 
+// referrers lists referrers by the API, or by the tag if the registry lacks the API.
 func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
 	if list, ok, err := c.byAPI(ctx, r, subject); ok || err != nil {
 		return list, err
@@ -93,7 +99,8 @@ func (c *Client) referrers(ctx context.Context, r repository, subject v1.Hash) (
 	return referrersOf(now.Manifests), err
 }
 
-// byAPI asks the API. It returns false where the registry does not have it.
+// byAPI lists referrers by the API. ok is false if the registry does not have the API,
+// which is remembered.
 func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list []manifest.Referrer, ok bool, err error) {
 	if has, known := c.session.hosts.api(r); known && !has {
 		return nil, false, nil
@@ -110,15 +117,17 @@ func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list
 	return nil, false, err
 }
 
-// unsupported reports whether err is the answer of a registry without the API, and
-// none that may be another one in a moment, or for another person.
+// unsupported reports whether err is the answer of a registry without the API. Answers
+// that may change in a moment or with other credentials do not count, since they would
+// make the client write a tag that nothing reads.
 func unsupported(err error) bool {
 	e := asError(err)
 	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
 }
 
-// unheardOf reports whether err, which is unsupported, says so of the whole registry
-// and not of one repository, its name or the right to read it.
+// unheardOf reports whether err, which is unsupported, applies to all repositories of the
+// host. It does not if the reason may be the name of the repository or the right to read
+// it.
 func unheardOf(err error) bool {
 	e := asError(err)
 	switch e.Status {
@@ -130,7 +139,7 @@ func unheardOf(err error) bool {
 	return false
 }
 
-// askReferrers asks the API, page by page.
+// askReferrers reads all pages of the API.
 func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash) ([]manifest.Referrer, error) {
 	var all []manifest.Referrer
 	var query url.Values
@@ -154,7 +163,7 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 	return nil, mismatch("%s: more than %d referrers", r.by(subject), maxReferrers)
 }
 
-// readReferrers reads one page, again when it is cut off.
+// readReferrers reads one page, and again if it is cut off.
 func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, k *request) ([]manifest.Referrer, http.Header, error) {
 	tries := c.transport.retries(r.host)
 	for {
@@ -169,6 +178,8 @@ func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Has
 	}
 }
 
+// parseReferrers parses one page, which must be JSON with a list of descriptors. A page
+// of HTML with status 200 is an error, not an empty list.
 func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Referrer, error) {
 	var im struct {
 		Manifests json.RawMessage `json:"manifests"`
@@ -190,7 +201,7 @@ func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Re
 	return referrersOf(list), nil
 }
 
-// referrersOf makes referrers of a list, but for what is no entry.
+// referrersOf returns the entries of a list that have a digest.
 func referrersOf(list []v1.Descriptor) []manifest.Referrer {
 	out := make([]manifest.Referrer, 0, len(list))
 	for _, d := range list {

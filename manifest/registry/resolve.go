@@ -9,10 +9,11 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// Resolve returns the descriptor of what ref names with one HEAD, or a GET where
-// the registry does not answer a HEAD with media type, digest and size. A tag is
-// asked for once a run: what it named then, or that it named nothing, is
-// remembered until [Client.Put] moves it, but where a mirror may have answered.
+// Resolve returns the descriptor of what ref names, with one HEAD; it sends a GET too if
+// the answer lacks media type, digest or size. A tag is asked for once in a run. What it
+// named, or that it named nothing, is remembered until [Client.Put] moves it, so that a
+// run sees one image. It is not remembered if a registry mirror may have answered. A tag
+// or digest that does not exist is [manifest.ErrNotFound].
 func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -33,23 +34,24 @@ func (c *Client) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 	return d, err
 }
 
-// authoritative reports whether what is read in r comes from the registry itself: a
-// mirror speaks for itself alone.
+// authoritative reports whether reads of r are answered by the registry itself. An answer
+// from a registry mirror says nothing about the registry.
 func (c *Client) authoritative(r repository) bool {
 	return len(r.host.Mirrors) == 0 || c.session.writes.has(r.key())
 }
 
-// observed remembers that the image d is in r, where it was just read or asked for,
-// so that a Put to r need not ask once more. Of an index only a look at its
-// children would tell that it is whole.
+// observed records that the image d exists in r, so that a Put to r does not ask again.
+// It is recorded only for images: an index may lack children. With Verify nothing is
+// recorded, since its blobs are to be checked.
 func (c *Client) observed(r repository, d v1.Descriptor) {
 	if d.MediaType.IsImage() && !c.Verify && c.authoritative(r) {
 		c.session.exists.manifests.Set(r.at(d.Digest), struct{}{})
 	}
 }
 
-// current returns what the tag names, the zero descriptor for nothing, where
-// [Client.authoritative] holds. It is asked once a run.
+// current returns what a tag names, the zero descriptor for nothing. It asks once in a
+// run, also for several callers at once. The caller has checked [Client.authoritative];
+// otherwise a mirror's answer would be remembered.
 func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error) {
 	if d, known := c.session.tags.get(r); known {
 		return d, nil
@@ -69,9 +71,10 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 	})
 }
 
-// target is current for a tag that is to be written. A registry that refuses to say
-// what the tag names, to HEAD and to GET, is asked once a run: the zero descriptor
-// stands for that, too, and the answer to the PUT counts.
+// target is [Client.current] for a tag that is to be written. If the registry refuses to
+// say what the tag names, to HEAD and to GET, the descriptor is zero and the answer to
+// the PUT decides. Such a tag is asked for once in a run. It also records repositories in
+// which a tag names nothing, see pushFresh.
 func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error) {
 	if _, known := c.session.tags.get(r); !known && c.session.tags.unanswered.has(r.String()) {
 		return v1.Descriptor{}, nil
@@ -96,7 +99,8 @@ func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error)
 	return d, err
 }
 
-// insist asks by GET what r names, where head ended in refused and has not done so.
+// insist asks with GET for what r names, if refused is the error of a HEAD. An error of a
+// GET is returned as it is.
 func (c *Client) insist(ctx context.Context, r reference, refused error) (v1.Descriptor, error) {
 	if asError(refused).Op != http.MethodHead {
 		return v1.Descriptor{}, refused
@@ -104,15 +108,17 @@ func (c *Client) insist(ctx context.Context, r reference, refused error) (v1.Des
 	return c.describe(ctx, r)
 }
 
-// nothing is the error about a tag that is known to name nothing.
+// nothing is the error of a tag that is known to name nothing, as a HEAD would have
+// returned it.
 func (r reference) nothing() *Error {
 	e := r.manifest(http.MethodHead).fault(nil)
 	e.Status, e.missing, e.final = http.StatusNotFound, true, true
 	return e
 }
 
-// resolved returns what the tag named when it was resolved in this run, read by
-// digest. It returns nil where it was not, or what it named is gone.
+// resolved returns what the tag named when this run resolved it, read by digest. It
+// returns nil if the tag was not resolved, or if the content has been deleted since; the
+// caller then reads the tag.
 func (c *Client) resolved(ctx context.Context, r reference) (manifest.Content, error) {
 	d, known := c.session.tags.get(r)
 	if !known || d.Digest == (v1.Hash{}) {

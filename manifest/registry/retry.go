@@ -12,18 +12,19 @@ import (
 	"time"
 )
 
-// How often and how long a request is tried.
+// The bounds of retries. They apply to one request, except longestRun.
 const (
 	maxTries      = 6
-	maxTriesBrief = 3 // nobody listens, no such host
+	maxTriesBrief = 3 // connection refused or unknown host
 	firstWait     = 500 * time.Millisecond
 	longestWait   = 30 * time.Second
-	longestPause  = 120 * time.Second // a registry that asks for more is given up at once
-	longestRun    = 10 * time.Minute  // of waiting for one host in a run
-	unsaid        = -1 * time.Second  // no Retry-After
+	longestPause  = 120 * time.Second // if a registry asks for a longer one, the request fails at once
+	longestRun    = 10 * time.Minute  // all waits for one host in a run; waits that overlap count once
+	unsaid        = -1 * time.Second  // the value of a wait that the registry did not state
 )
 
-// temporary reports whether a status may be another one in a moment.
+// temporary reports whether a status may be different in a moment. 499 is what some
+// proxies answer if a connection behind them was cut.
 func temporary(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, 499:
@@ -34,18 +35,25 @@ func temporary(status int) bool {
 	return status >= 500
 }
 
-// retries counts the tries of one piece of work.
+// A retries counts the tries of one piece of work, such as a request or an upload. It is
+// not safe for concurrent use. All decisions about retries are in its method again.
 type retries struct {
 	w     *transport
 	host  *host
-	tries int
+	tries int // failed ones; an upload or download sets it to 0 after progress
 }
 
+// retries returns a new count for work at h.
 func (w *transport) retries(h *host) *retries { return &retries{w: w, host: h} }
 
-// again returns nil when the work that ended in err is worth another try, after
-// waiting until it is time for that; otherwise the error to end with. err itself
-// may be shared with others and is left as it is.
+// again decides whether the work that failed with err is tried again. It waits until the
+// next try is due and returns nil; otherwise it returns the error to end with. err may be
+// shared with other callers, so the returned error is a copy.
+//
+// It gives up if the error is final, the tries or the budget of the host are used up, or
+// the registry asks for a longer wait than longestPause. A wait that the registry asked
+// for, or that follows a rate limit, becomes the pause of the host, so that other
+// requests wait too.
 func (r *retries) again(ctx context.Context, err error) error {
 	shared := asError(err)
 	if shared == nil || ctx.Err() != nil {
@@ -70,7 +78,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 	switch {
 	case d > longestPause:
 		if !e.redirected {
-			r.host.pause.extend(now.Add(d)) // for the others, who are not to ask either
+			r.host.pause.extend(now.Add(d)) // other requests must not be sent either
 		}
 		e.putOff(now.Add(d))
 		return &e
@@ -90,8 +98,9 @@ func (r *retries) again(ctx context.Context, err error) error {
 	return nil
 }
 
-// briefly is how often a host is tried where nobody is: of a thousand images that go
-// there one waits for it, and the others believe that one.
+// briefly returns how often an unreachable host is tried. After one request has used up
+// its tries, the others fail at once: a mirror of a thousand images would otherwise wait
+// a thousand times. Any answer of the host ends that.
 func (h *host) briefly() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,22 +110,23 @@ func (h *host) briefly() int {
 	return maxTriesBrief
 }
 
-// setReachable remembers whether somebody is there.
+// setReachable records whether the host answers.
 func (h *host) setReachable(yes bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.absent = !yes
 }
 
-// delay returns how long to wait after e: as told, never less, or doubling.
+// delay returns how long to wait after e: doubling from firstWait to longestWait, with a
+// jitter of a quarter, but at least as long as the registry asked for.
 func (r *retries) delay(e *Error) time.Duration {
 	d := min(firstWait<<(r.tries-1), longestWait)
-	d = d*3/4 + rand.N(d/2) //nolint:gosec // jitter keeps no secret
+	d = d*3/4 + rand.N(d/2) //nolint:gosec // jitter need not be secret
 	return max(d, e.wait)
 }
 
-// parseRetryAfter reads Retry-After (RFC 9110, 10.2.3): seconds or a date. It
-// returns unsaid for what is neither, or negative, and at most a year.
+// parseRetryAfter reads Retry-After (RFC 9110, 10.2.3): seconds or a date. It returns
+// unsaid for anything else, 0 for a date in the past, and at most a year.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	const most = 365 * 24 * time.Hour
 	value = strings.TrimSpace(value)
@@ -132,16 +142,16 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), most)
 }
 
-// A pause is what a host asked for: nobody sends before it is over, and then at the
-// pace that was set.
+// A pause delays the requests to a host: none begins before until, and then at most one
+// in each period of every. It is safe for concurrent use.
 type pause struct {
 	mu    sync.Mutex
 	until time.Time
-	every time.Duration // from one request to the next; 0: at once
-	next  time.Time     // when the next request may begin
+	every time.Duration // the time between the beginnings of two requests; 0: no bound
+	next  time.Time     // when the next request may begin, if every is not 0
 }
 
-// extend makes everybody wait until then, at least.
+// extend makes the pause last at least until then. It never shortens it.
 func (p *pause) extend(until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,15 +160,15 @@ func (p *pause) extend(until time.Time) {
 	}
 }
 
-// left returns how long the pause still lasts.
+// left returns the end of the pause and how long it still lasts.
 func (p *pause) left() (until time.Time, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.until, time.Until(p.until)
 }
 
-// turn takes the next turn to begin a request, and returns how long it is until
-// then. Two that come after a time of rest begin at once.
+// turn reserves the next time to begin a request and returns how long it is until then.
+// After a rest of at least one period two requests may begin at once.
 func (p *pause) turn(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,19 +183,24 @@ func (p *pause) turn(now time.Time) time.Duration {
 	return d
 }
 
-// closedError says that a host wants to be left alone for longer than we wait.
+// A closedError says that a host asked for a longer pause than the client waits. The
+// request was not sent.
 type closedError struct{ until time.Time }
 
 func (closedError) Error() string { return "not contacted, because the registry asked to wait" }
 
-// putOff ends e with the time when it makes sense to come again.
+// putOff makes e final and sets the time when another try makes sense.
 func (e *Error) putOff(until time.Time) {
 	e.final, e.until = true, until
 	e.hint = "the registry asks to wait until " + until.UTC().Format(time.RFC3339)
 }
 
-// acquire waits for the pause to be over, for its turn and for a permit of g, and
-// holds none while it waits for another.
+// acquire waits for the end of the pause, for its turn and for a permit of g. It holds no
+// permit while it sleeps.
+//
+// The three waits are repeated until none is left, because a pause may begin while the
+// caller waits for the permit. After a pause the caller takes a new turn: all callers
+// that slept through it would otherwise begin at once.
 func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Duration) error, g semaphore) (leave func(), err error) {
 	for mine := false; ; {
 		until, d := p.left()
@@ -197,7 +212,7 @@ func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Du
 				return nil, stopped(ctx)
 			}
 			p.over(until)
-			mine = false // or all that waited would begin at once
+			mine = false
 			continue
 		}
 		if !mine {
@@ -218,7 +233,9 @@ func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Du
 	}
 }
 
-// over ends the pause that was slept through.
+// over ends the pause that was slept through, unless it was extended meanwhile. Sleep may
+// be a test's function that returns at once, and the clock would then still be before
+// until.
 func (p *pause) over(until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -5,12 +5,14 @@ import (
 	"sync"
 )
 
-// A semaphore bounds how much goes on at once. Who waits at it holds nothing.
+// A semaphore bounds how much runs at once. It has as many permits as the capacity of the
+// channel.
 type semaphore chan struct{}
 
 func newSemaphore(size int) semaphore { return make(semaphore, size) }
 
-// acquire waits for a permit. leave gives it back; it may be called more than once.
+// acquire waits for a permit until ctx ends. leave gives the permit back and may be
+// called more than once.
 func (g semaphore) acquire(ctx context.Context) (leave func(), err error) {
 	if ctx.Err() != nil {
 		return nil, stopped(ctx)

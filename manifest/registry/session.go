@@ -9,22 +9,26 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// session is what one run has learnt of registries. Its zero value has learnt nothing.
+// A session is what one run has learnt about registries. It saves requests and is never
+// needed for a correct result: other programs may change a registry at any time, and the
+// registry's answer to a write decides. The zero value is empty. Its parts are safe for
+// concurrent use; each has its own lock, and none is held during a request.
 type session struct {
 	exists existence
 	tags   tagState
 	hosts  capabilities
 
-	writes      set[string] // repositories that will be written to
-	openUploads openUploads
+	writes      set[string] // repositories that this run writes to, by key
+	openUploads openUploads // upload sessions that Prepare opened
 }
 
-// A set is a set of keys. The zero value is empty.
+// A set is a set of keys. The zero value is empty. It is safe for concurrent use.
 type set[K comparable] struct {
 	mu sync.Mutex
 	m  map[K]bool
 }
 
+// add adds a key.
 func (s *set[K]) add(key K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,7 +44,8 @@ func (s *set[K]) has(key K) bool {
 	return s.m[key]
 }
 
-// remove removes a key, and reports whether it was there.
+// remove removes a key and reports whether it was there. Of several callers at once only
+// one gets true.
 func (s *set[K]) remove(key K) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,36 +53,40 @@ func (s *set[K]) remove(key K) bool {
 	return s.m[key]
 }
 
-// An origin is a blob at a host.
+// An origin is a blob at a host, whatever repository has it.
 type origin struct {
 	host string
 	v1.Hash
 }
 
-// A contentKey is a blob or manifest in a repository.
+// A contentKey is a blob or manifest in a repository. Registries manage access by
+// repository, so content that one repository has is not known to be in another.
 type contentKey struct {
 	repository string
 	v1.Hash
 }
 
+// at returns the key of a digest in r.
 func (r repository) at(h v1.Hash) contentKey { return contentKey{r.key(), h} }
 
-// existence is what is known to be in repositories, and what is not.
+// An existence is what is known to exist in repositories, and what is known to be
+// missing.
 type existence struct {
-	blobs     once.Memo[contentKey, struct{}] // stored or seen
-	manifests once.Memo[contentKey, struct{}] // as above
-	missing   set[contentKey]                 // blobs whose HEAD was just answered with 404
+	blobs     once.Memo[contentKey, struct{}] // stored or found in this run
+	manifests once.Memo[contentKey, struct{}] // stored or found in this run
+	missing   set[contentKey]                 // blobs whose HEAD was answered with 404; used once
 	found     set[string]                     // manifests that existed at the first request
 	listed    set[string]                     // referrers that are in the list of their subject
-	uploads   once.Flight[origin, struct{}]   // blobs on their way to a host
+	uploads   once.Flight[origin, struct{}]   // blobs that are being uploaded to a host
 
-	mu           sync.Mutex
-	origins      map[origin][]repository  // where a blob is, as a manifest there says
+	mu           sync.Mutex               // guards the maps below
+	origins      map[origin][]repository  // repositories that have a blob
 	subjectLocks map[contentKey]semaphore // for changes of a subject's list of referrers
 }
 
-// addOrigin remembers that r has a blob, from where other repositories of the host
-// may mount it. This works for a layer however it is wrapped on its way back.
+// addOrigin records that r has a blob, from which other repositories of the host may
+// mount it. The digest is the key and not the layer's Go value, so this also finds a
+// layer that a caller has wrapped or copied into another image.
 func (e *existence) addOrigin(r repository, h v1.Hash) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,8 +99,9 @@ func (e *existence) addOrigin(r repository, h v1.Hash) {
 	}
 }
 
-// mountSource returns another repository of r's host that has h, and from which a mount
-// into r has not failed.
+// mountSource returns another repository of r's host that has h and from which a mount
+// into r has not failed in this run. It takes the lock of noMount while it holds that of
+// origins; no other function takes both.
 func (s *session) mountSource(r repository, h v1.Hash) (repository, bool) {
 	s.exists.mu.Lock()
 	defer s.exists.mu.Unlock()
@@ -103,7 +113,8 @@ func (s *session) mountSource(r repository, h v1.Hash) (repository, bool) {
 	return repository{}, false
 }
 
-// subjectLock returns the lock for changes of the list of referrers of the subject p.
+// subjectLock returns the lock for changes of a subject's list of referrers. It is a
+// semaphore with one permit, because waiting for it must end with the context.
 func (e *existence) subjectLock(p contentKey) semaphore {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -116,17 +127,18 @@ func (e *existence) subjectLock(p contentKey) semaphore {
 	return e.subjectLocks[p]
 }
 
-// tagState is what tags name.
+// A tagState is what tags name, as far as this run has asked.
 type tagState struct {
 	resolving  once.Flight[string, v1.Descriptor]
 	empty      set[string] // repositories where a tag to be written names nothing
 	unanswered set[string] // tags to be written, for which the registry refuses to say what they name
 
-	mu    sync.Mutex
-	names map[string]v1.Descriptor // by tag; the zero one: nothing
+	mu sync.Mutex
+	// names has what a tag names, by reference. The zero descriptor means nothing.
+	names map[string]v1.Descriptor
 }
 
-// get returns what the tag named when it was last asked for in this run, if it was.
+// get returns what a tag named when this run asked for it last, and whether it did.
 func (t *tagState) get(r reference) (v1.Descriptor, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,6 +146,7 @@ func (t *tagState) get(r reference) (v1.Descriptor, bool) {
 	return d, ok
 }
 
+// set records what a tag names.
 func (t *tagState) set(r reference, d v1.Descriptor) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,30 +156,33 @@ func (t *tagState) set(r reference, d v1.Descriptor) {
 	t.names[r.String()] = d
 }
 
-// forget forgets what a tag named: it may have moved.
+// forget removes what is known about a tag that may have moved.
 func (t *tagState) forget(r reference) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.names, r.String())
 }
 
-// capabilities are what hosts and repositories support.
+// capabilities are what hosts and repositories support, as their answers have shown.
 type capabilities struct {
-	noMount        set[string] // sources whose cross-repository mount failed; the key is the source, or source and target
-	referrersAPI   set[string] // repositories that have it, and hosts where one has
-	noReferrersAPI set[string] // repositories, and hosts, without it
+	// noMount has the sources whose cross-repository mount failed. The key is the source,
+	// or source and target separated by a space.
+	noMount        set[string]
+	referrersAPI   set[string] // repositories that have the API, and hosts with such a repository
+	noReferrersAPI set[string] // repositories, and whole hosts, without the API
 
 	mu     sync.Mutex
-	chunks map[string]int64 // size of chunks, by host; a host that is missing takes blobs whole
+	chunks map[string]int64 // bytes, by host; a missing host accepts whole blobs
 }
 
-// hasAPI notes that r has the referrers API.
+// hasAPI records that r has the referrers API.
 func (c *capabilities) hasAPI(r repository) {
 	c.referrersAPI.add(r.key())
 	c.referrersAPI.add(r.host.name)
 }
 
-// lacksAPI notes that r has no referrers API, or that no repository of its host has.
+// lacksAPI records that r does not have the referrers API, and with allOfHost that the
+// host does not.
 func (c *capabilities) lacksAPI(r repository, allOfHost bool) {
 	c.noReferrersAPI.add(r.key())
 	if allOfHost {
@@ -174,8 +190,9 @@ func (c *capabilities) lacksAPI(r repository, allOfHost bool) {
 	}
 }
 
-// api reports whether r has the referrers API, if that is known: some hosts are
-// several registries. What one repository has counts more than what a host has not.
+// api reports whether r has the referrers API, and whether that is known. One host may be
+// several registries behind a proxy, so what is known about the repository comes first,
+// and a host without the API counts only if none of its repositories has it.
 func (c *capabilities) api(r repository) (has, known bool) {
 	switch {
 	case c.referrersAPI.has(r.key()):
@@ -186,14 +203,15 @@ func (c *capabilities) api(r repository) (has, known bool) {
 	return false, c.noReferrersAPI.has(r.host.name) && !c.referrersAPI.has(r.host.name)
 }
 
-// chunk returns the size of chunks for host, 0 if a blob is sent whole.
+// chunk returns the size of chunks for host in bytes, or 0 if blobs are sent whole.
 func (c *capabilities) chunk(host string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.chunks[host]
 }
 
-// shrink makes the chunks for host as small as size, for the rest of the run.
+// shrink reduces the size of chunks for host to size for the rest of the run. It never
+// increases it.
 func (c *capabilities) shrink(host string, size int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,8 +223,8 @@ func (c *capabilities) shrink(host string, size int64) {
 	}
 }
 
-// scopes returns what a token must allow for r: pulling, and pushing too once
-// anything there is to be written, so that one token does for all of it.
+// scopes returns the scopes of a token for r: pull, and push too if the run writes to r.
+// All requests of a writing run then have equal scopes, and one token is enough.
 func (c *Client) scopes(r repository) []string {
 	if c.session.writes.has(r.key()) {
 		return []string{"repository:" + r.name + ":pull,push"}
@@ -214,5 +232,6 @@ func (c *Client) scopes(r repository) []string {
 	return []string{"repository:" + r.name + ":pull"}
 }
 
-// writing notes that r will be written to.
+// writing records that the run writes to r. Every operation that writes calls it before
+// its first request, since the scopes and the use of mirrors depend on it.
 func (c *Client) writing(r repository) { c.session.writes.add(r.key()) }

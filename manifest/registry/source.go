@@ -14,17 +14,21 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// maxManifest bounds manifests and configs, in bytes (distribution-spec asks
-// registries for at least this much).
+// maxManifest bounds manifests, configs and pages of listings, in bytes. The distribution
+// specification asks registries to accept manifests of at least this size.
 const maxManifest = 4 << 20
 
-// tagRecord is the kind of the cache's records of what a tag named last.
+// tagRecord is the kind of cache records that hold what a tag named last.
 const tagRecord = "registry-tag"
 
-// Get returns what ref names, an image or an index of this package, with one
-// GET. With a cache a digest that is kept costs nothing, and a tag whose last
-// digest is kept one HEAD. A tag that was resolved in this run is read by the
-// digest that it named then, and by itself only where that is gone.
+// Get returns what ref names, an image or an index, with one GET. A digest in the cache
+// needs no request, and a tag whose last digest is in the cache needs one HEAD. A tag
+// that this run has resolved is read by the digest that it named then, and by the tag
+// only if that content is gone.
+//
+// The content is lazy: its config, layers and children are read when they are needed,
+// under the ctx of this call, which must not end before. Each is compared with its
+// digest. A reference that names nothing is [manifest.ErrNotFound].
 func (c *Client) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -41,8 +45,8 @@ func (c *Client) Get(ctx context.Context, ref string) (manifest.Content, error) 
 	return c.get(ctx, r, v1.Descriptor{Digest: r.digest})
 }
 
-// remembered returns what the tag named last when a HEAD says that it still
-// does, or nil.
+// remembered returns the cached content of a tag if a HEAD shows that the tag still names
+// it. It returns nil if not, or after any failure; the caller then reads the tag.
 func (c *Client) remembered(ctx context.Context, r reference) manifest.Content {
 	var last v1.Descriptor
 	if !c.cache.Load(tagRecord, r.String(), &last) {
@@ -64,8 +68,8 @@ func (c *Client) remembered(ctx context.Context, r reference) manifest.Content {
 	return content
 }
 
-// get returns the content at r. What want says of it must hold; a zero digest,
-// size or media type says nothing.
+// get returns the content at r from the cache or the registry. It must agree with want; a
+// zero digest, size or media type is not compared.
 func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (manifest.Content, error) {
 	if want.Size > maxManifest {
 		return nil, mismatch("%s: a manifest of %d bytes", r, want.Size)
@@ -78,7 +82,8 @@ func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (mani
 	return c.getNow(ctx, r, want)
 }
 
-// getNow is get that asks the registry, whatever the cache holds.
+// getNow is get without the cache. If a mirror returned invalid content, it reads from
+// the next source.
 func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (manifest.Content, error) {
 	for {
 		k, raw, header, err := c.fetch(ctx, r)
@@ -92,7 +97,8 @@ func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (m
 	}
 }
 
-// checked makes content of what was read at r, if that is what want says.
+// checked returns the content of a manifest that was read at r, after comparing it with
+// want and with the answer's header. It then puts it into the cache.
 func (c *Client) checked(ctx context.Context, r reference, raw []byte, header http.Header, want v1.Descriptor) (_ manifest.Content, err error) {
 	if want.Digest == (v1.Hash{}) {
 		if want.Digest, err = claimed(header, raw); err != nil {
@@ -113,9 +119,9 @@ func (c *Client) checked(ctx context.Context, r reference, raw []byte, header ht
 	return content, nil
 }
 
-// claimed returns the sha256 of raw, which names it in everything that is compared and
-// written. The answer's header may be of another algorithm; one that can be computed and
-// claims another digest is refused.
+// claimed returns the sha256 of raw, by which content is compared and written. If the
+// answer's header has a digest of any supported algorithm that is not raw's, that is an
+// error.
 func claimed(header http.Header, raw []byte) (v1.Hash, error) {
 	if said, err := v1.NewHash(header.Get(contentDigest)); err == nil {
 		if is, err := digestOf(said.Algorithm, raw); err != nil || is != said {
@@ -125,7 +131,8 @@ func claimed(header http.Header, raw []byte) (v1.Hash, error) {
 	return digestOf("sha256", raw)
 }
 
-// cacheManifest puts a manifest into the cache, and what its tag names.
+// cacheManifest puts a verified manifest into the cache, and what its tag names. A
+// failure is logged only.
 func (c *Client) cacheManifest(r reference, raw []byte, d v1.Descriptor) {
 	if c.cache == nil {
 		return
@@ -140,8 +147,8 @@ func (c *Client) cacheManifest(r reference, raw []byte, d v1.Descriptor) {
 	}
 }
 
-// fetch reads the manifest at r, from a mirror if there is one that has it. An
-// answer that is cut off is asked for again.
+// fetch reads the manifest at r from a mirror or the registry, and again if the answer is
+// cut off. The request that it returns says which host answered. Nothing is verified yet.
 func (c *Client) fetch(ctx context.Context, r reference) (*request, []byte, http.Header, error) {
 	tries := c.transport.retries(r.host)
 	for {
@@ -156,8 +163,8 @@ func (c *Client) fetch(ctx context.Context, r reference) (*request, []byte, http
 	}
 }
 
-// readAll sends a request that only reads and returns the whole answer, which must
-// be no larger than maxManifest.
+// readAll sends a request that only reads and returns the whole body of the answer, at
+// most maxManifest bytes. A larger body is final, a body that is cut off is not.
 func (c *Client) readAll(ctx context.Context, r repository, k *request) ([]byte, http.Header, error) {
 	resp, err := c.read(ctx, r, k)
 	if err != nil {
@@ -173,7 +180,8 @@ func (c *Client) readAll(ctx context.Context, r repository, k *request) ([]byte,
 	return raw, resp.Header, nil
 }
 
-// uninterpreted reads the bytes that d describes, which r has as a manifest or as a blob.
+// uninterpreted reads the bytes that d describes, first as a manifest, then as a blob: a
+// descriptor with an unknown media type may be either. The bytes are verified.
 func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descriptor) ([]byte, error) {
 	_, raw, _, err := c.fetch(ctx, r.by(d.Digest))
 	if missing(err) {
@@ -189,9 +197,9 @@ func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descripto
 	return raw, err
 }
 
-// head asks what r names. An answer without media type, digest or size, a digest of a
-// tag that is no sha256, or a registry that refuses HEAD, costs a GET. A 403 is taken at its word: it is what
-// registries say to an account that may not read.
+// head asks what r names with a HEAD. It sends a GET if the answer lacks media type,
+// digest or size, if a tag's digest is not a sha256, or if the registry refuses HEAD. A
+// 403 is an error without a GET: it is the answer to an account that may not read.
 func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	k := r.manifest(http.MethodHead)
 	resp, err := c.read(ctx, r.repository, k)
@@ -210,7 +218,7 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	if err != nil || d.Size <= 0 || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
 		return c.describe(ctx, r)
 	}
-	if r.tag != "" && d.Digest.Algorithm != "sha256" { // which ours could not be compared with
+	if r.tag != "" && d.Digest.Algorithm != "sha256" { // it cannot be compared with a sha256
 		return c.describe(ctx, r)
 	}
 	if r.tag == "" {
@@ -222,8 +230,8 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	return d, nil
 }
 
-// describe reads the manifest to know what r names. The registry itself is asked: that
-// a manifest is in the cache says nothing of where it is.
+// describe reads the manifest at r to find out what r names. It does not use the cache: a
+// manifest in the cache need not exist in this repository.
 func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, error) {
 	content, err := c.getNow(ctx, r, v1.Descriptor{Digest: r.digest})
 	if err != nil {
@@ -232,7 +240,7 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 	return manifest.Describe(content)
 }
 
-// manifest begins a request about the manifest at r.
+// manifest returns a request about the manifest at r.
 func (r reference) manifest(method string) *request {
 	k := r.request(method, "manifests/"+r.identifier())
 	k.ref, k.kind = r.identifier(), kindManifest
@@ -241,16 +249,16 @@ func (r reference) manifest(method string) *request {
 	return k
 }
 
-// request begins a request below the repository.
+// request returns a request below the path of the repository.
 func (r repository) request(method, path string) *request {
 	return &request{method: method, host: r.host, repo: r.name, path: r.name + "/" + path, header: http.Header{}}
 }
 
-// errTooLarge says that a body is larger than anything sensible.
+// errTooLarge is the error of a body beyond the limit.
 var errTooLarge = mismatch("larger than the limit of %d bytes for a manifest or config", maxManifest)
 
-// readCapped reads a body of at most limit bytes, of which size are announced;
-// -1 announces nothing.
+// readCapped reads a body of at most limit bytes. size is its announced length, or -1.
+// The buffer grows with what arrives, but begins at size, which is at most limit.
 func readCapped(r io.Reader, size, limit int64) ([]byte, error) {
 	if size > limit {
 		return nil, errTooLarge

@@ -10,19 +10,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Bounds of a listing: pages of at most pageSize, no more than maxPages, and no more
-// names on them than maxNames bytes, each of which counts nameCost more.
+// The bounds of a listing. A registry could otherwise send pages without end.
 const (
-	pageSize  = 1000 // more is refused by ECR
-	smallPage = 100  // for a registry that refuses pageSize
+	pageSize  = 1000 // names; Amazon ECR refuses more
+	smallPage = 100  // names, for a registry that refuses pageSize
 	maxPages  = 10_000
-	maxNames  = 128 << 20
-	nameCost  = 64
+	maxNames  = 128 << 20 // bytes of all names
+	nameCost  = 64        // bytes that each name counts in addition, for its memory
 )
 
 // Tags lists the tags of a repository, page by page, in the registry's order
-// (distribution-spec, "Listing Tags"). A repository that does not exist is
-// [manifest.ErrNotFound]. A listing that cannot be read to its end is an error.
+// (distribution-spec, "Listing Tags"). Each tag occurs once. A repository that does not
+// exist is [manifest.ErrNotFound]. A listing that cannot be read to its end is an error,
+// never a shorter list.
 func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	c.start()
 	parsed, err := name.NewRepository(repo)
@@ -45,16 +45,17 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	})
 }
 
-// A pager follows the links from page to page of one listing.
+// A pager follows the links between the pages of one listing and detects a listing
+// without an end.
 type pager struct {
-	what  string          // is listed, for errors
-	asked map[string]bool // the queries, encoded
-	count int             // of pages
+	what  string          // the listing, for errors
+	asked map[string]bool // the encoded queries of the pages so far
+	count int             // pages so far
 }
 
-// follow returns the query of the page after the one that h came with, nil at the end.
-// A page that was read before, a link that is not understood and too many pages are
-// errors: the listing has no end that could be believed.
+// follow returns the query of the page after the one with header h, or nil at the end. A
+// link that does not parse and a link to an earlier page are errors: what was read is not
+// the whole listing.
 func (p *pager) follow(h http.Header) (url.Values, error) {
 	next, broken := nextPage(h)
 	switch {
@@ -68,7 +69,7 @@ func (p *pager) follow(h http.Header) (url.Values, error) {
 	return next, nil
 }
 
-// ask counts the page of a query that is about to be read.
+// ask counts the page that query is about to read. Too many pages are an error.
 func (p *pager) ask(query url.Values) error {
 	if p.count++; p.count > maxPages {
 		return mismatch("%s on more than %d pages", p.what, maxPages)
@@ -80,23 +81,22 @@ func (p *pager) ask(query url.Values) error {
 	return nil
 }
 
-// A readNames reads the page of a listing that a query asks for.
+// A readNames reads one page of a listing.
 type readNames func(url.Values) ([]string, http.Header, error)
 
-// A nameList is a listing of names that is read page by page.
+// A nameList is a listing of names that is being read.
 type nameList struct {
 	pager
 	read   readNames
 	all    []string
 	seen   map[string]bool
-	size   int  // of the names that came, repeated ones too
-	linked bool // the registry has named a next page
+	size   int  // bytes of the names that arrived, repeated ones too
+	linked bool // the registry has sent a link, so a page without one is the last
 }
 
-// listNames reads a listing to its end: by the links of the registry, or, where a page
-// is as full as was asked for and there is no link, by the last name. A page size that
-// the registry refuses is asked for smaller, then left to the registry. Each name is
-// listed once.
+// listNames reads a listing to its end. It follows the registry's links. A registry may
+// omit the link on a full page; the next page is then requested by the last name. A page
+// size that the registry refuses is reduced once and then left to the registry.
 func listNames(what string, read readNames) ([]string, error) {
 	l := &nameList{pager: pager{what: what}, read: read, seen: map[string]bool{}}
 	query := url.Values{"n": {strconv.Itoa(pageSize)}}
@@ -120,6 +120,7 @@ func listNames(what string, read readNames) ([]string, error) {
 	return l.all, nil
 }
 
+// page reads the page of a query.
 func (l *nameList) page(query url.Values) ([]string, http.Header, error) {
 	if err := l.ask(query); err != nil {
 		return nil, nil, err
@@ -127,7 +128,7 @@ func (l *nameList) page(query url.Values) ([]string, http.Header, error) {
 	return l.read(query)
 }
 
-// add takes the names of a page and returns how many of them are new.
+// add adds the names of a page and returns how many of them are new.
 func (l *nameList) add(names []string) (fresh int) {
 	for _, name := range names {
 		if l.size += len(name) + nameCost; l.size > maxNames {
@@ -142,8 +143,10 @@ func (l *nameList) add(names []string) (fresh int) {
 	return fresh
 }
 
-// next returns the query of the page that follows names, of which so many are new; nil
-// at the end.
+// next returns the query of the next page, or nil at the end. names are those of the last
+// page, and fresh is how many of them are new. Without a link, a page with fewer names
+// than requested is the last one. A full page without new names is not progress: the
+// registry ignores last, and stuck finds out whether there is more.
 func (l *nameList) next(query url.Values, h http.Header, names []string, fresh int) (url.Values, error) {
 	next, err := l.follow(h)
 	if next != nil || err != nil {
@@ -164,15 +167,16 @@ func (l *nameList) next(query url.Values, h http.Header, names []string, fresh i
 			return nil, mismatch("%s: two pages end with the same name %q", l.what, clean(next.Get("last")))
 		}
 		return next, nil
-	case !sized || len(names) > size: // a registry that knows neither n nor last gives everything
+	case !sized || len(names) > size: // a registry that ignores n and last sends all names at once
 		return nil, nil
 	}
 	return nil, l.stuck(size)
 }
 
-// stuck tells a registry that has just so many names and knows neither n nor last, for
-// which it returns nil, from one that keeps the rest to itself: of the second, half a
-// page is half as long.
+// stuck handles a full page without new names and without a link. Either the registry
+// ignores n and last and has exactly so many names, or it supports n but not last, and
+// the rest cannot be read. The request of half a page tells them apart: it is half as
+// long in the second case, which is an error.
 func (l *nameList) stuck(size int) error {
 	names, _, err := l.page(url.Values{"n": {strconv.Itoa(size / 2)}})
 	if err == nil && len(names) <= size/2 {
@@ -182,9 +186,9 @@ func (l *nameList) stuck(size int) error {
 	return err
 }
 
-// refusedSize reports whether err may be about the size of a page: 400 with the code
-// PAGINATION_NUMBER_INVALID (distribution), or 400 or 422 with no code that says
-// something else.
+// refusedSize reports whether err may be about the size of a page: the code
+// PAGINATION_NUMBER_INVALID (Docker Distribution), or 400 or 422 without a code that
+// means something else.
 func refusedSize(err error) bool {
 	e := asError(err)
 	switch {
@@ -197,7 +201,8 @@ func refusedSize(err error) bool {
 		!e.has("UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
 }
 
-// smaller returns query with a smaller page size, or with none.
+// smaller returns query with the small page size, or without a size if it has that
+// already.
 func smaller(query url.Values) url.Values {
 	next := url.Values{}
 	for key, values := range query {
@@ -211,7 +216,7 @@ func smaller(query url.Values) url.Values {
 	return next
 }
 
-// readPage reads one page into a struct, again when it is cut off.
+// readPage reads one page into a struct, and again if it is cut off.
 func (c *Client) readPage(ctx context.Context, r repository, k *request, page any) (http.Header, error) {
 	tries := c.transport.retries(r.host)
 	for {

@@ -17,14 +17,18 @@ import (
 	"time"
 )
 
-// transportKey is what two requests must share to share connections.
+// A transportKey has the settings that an http.Transport cannot change. Requests with
+// equal keys share a transport and its connections.
 type transportKey struct {
 	ca, cert, key string
-	skip, strict  bool
+	skip, strict  bool // no verification of certificates; no private addresses
 }
 
-// transportTo returns the transport for a request to u on behalf of h. trusted
-// says that u is h itself or may have its credentials.
+// transportTo returns the http.Transport for a request to u on behalf of h. trusted says
+// that u is h itself or a token service that may have its credentials. Settings of u's
+// own host come first, then those of h if u is trusted. A client certificate identifies
+// the user like a password, so only a trusted host gets it. The SkipVerify of h applies
+// to h's own name only.
 func (w *transport) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, error) {
 	settings, own := w.settings[canonical(u.Host)]
 	if !own && trusted {
@@ -54,7 +58,7 @@ func (w *transport) transportTo(h *host, u *url.URL, trusted bool) (*http.Transp
 		DialContext:           w.dial(key.strict),
 		TLSClientConfig:       config,
 		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // bytes are counted and hashed as they come
+		DisableCompression:    true, // the bytes of the answer are counted and hashed
 		MaxIdleConnsPerHost:   2 * w.perHost,
 		IdleConnTimeout:       30 * time.Second,
 		ExpectContinueTimeout: time.Second,
@@ -72,7 +76,9 @@ func (w *transport) transportTo(h *host, u *url.URL, trusted bool) (*http.Transp
 	return t, nil
 }
 
-// proxy asks the environment, which never names one for loopback.
+// proxy returns the proxy of a request, from the environment, which never has one for a
+// loopback address. It records the proxy's address, which may be private although the
+// registry's may not.
 func (w *transport) proxy(req *http.Request) (*url.URL, error) {
 	u, err := w.proxyFor(req.URL)
 	if u != nil {
@@ -82,11 +88,12 @@ func (w *transport) proxy(req *http.Request) (*url.URL, error) {
 	return u, err
 }
 
-// tlsConfig reads the files that key names.
+// tlsConfig reads the files of a key. Authorities in a file are added to those of the
+// system.
 func tlsConfig(key transportKey) (*tls.Config, error) {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: key.skip, //nolint:gosec // the user asked for it, for that host alone
+		InsecureSkipVerify: key.skip, //nolint:gosec // set by the user for this host
 	}
 	if key.ca != "" {
 		pool, err := x509.SystemCertPool()
@@ -112,9 +119,10 @@ func tlsConfig(key transportKey) (*tls.Config, error) {
 	return config, nil
 }
 
-// decide returns the scheme that h is spoken to with, which never changes once
-// it is known. A host that may speak plain http is asked for a TLS handshake
-// first. An error is not a decision.
+// decide returns the scheme of h. It is decided once in a run and never changes then, so
+// that an attacker who cuts connections cannot cause a change to plain HTTP in the
+// middle. Only a host that may use plain HTTP is probed. An error is not a decision: the
+// next request probes again.
 func (w *transport) decide(ctx context.Context, h *host) (string, error) {
 	h.mu.Lock()
 	known := h.scheme
@@ -140,7 +148,8 @@ func (w *transport) decide(ctx context.Context, h *host) (string, error) {
 	})
 }
 
-// probe finds out whether h speaks TLS.
+// probe finds out whether h speaks TLS, with a handshake that sends no request.
+// Certificates are not verified here; the requests that follow do that.
 func (w *transport) probe(ctx context.Context, h *host) (string, error) {
 	u := h.base("https")
 	t, err := w.transportTo(h, u, true)
@@ -152,7 +161,7 @@ func (w *transport) probe(ctx context.Context, h *host) (string, error) {
 		return "", refuse(err)
 	}
 	if proxy, err := w.proxy(req); proxy != nil && err == nil {
-		// a proxy knows no handshake without a request
+		// Through a proxy only a request shows it.
 		resp, err := t.RoundTrip(req)
 		if err == nil {
 			discard(resp)
@@ -164,11 +173,13 @@ func (w *transport) probe(ctx context.Context, h *host) (string, error) {
 		return spoken(h, err)
 	}
 	defer conn.Close()                                                                         //nolint:errcheck // nothing was said on it
-	shake := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true}) //nolint:gosec // only asks whether it is TLS
+	shake := tls.Client(conn, &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true}) //nolint:gosec // sends nothing
 	return spoken(h, shake.HandshakeContext(ctx))
 }
 
-// spoken tells from the end of a handshake which scheme h speaks.
+// spoken returns the scheme that the result of a handshake shows. A TLS alert is TLS. A
+// refused connection on the default port is HTTP, since port 80 may be open; with a port
+// in the name it is an error.
 func spoken(h *host, err error) (string, error) {
 	switch {
 	case err == nil, isAlert(err):

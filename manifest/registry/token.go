@@ -17,21 +17,24 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// Caps on what is read when no content is asked for.
+// The bounds of answers without content, in bytes.
 const (
 	maxTokenBody = 64 << 10
 	maxErrorBody = 64 << 10
 )
 
-// defaultTokenLife is how long a token lives whose server does not say
-// (distribution, token authentication specification).
+// defaultTokenLife is the life of a token without expires_in (Docker Distribution, "Token
+// Authentication Specification").
 const defaultTokenLife = 60 * time.Second
 
-// splitScopes splits the scopes of a challenge, which are parted by spaces.
+// splitScopes splits the scopes of a challenge, which are separated by spaces.
 func splitScopes(s string) []string { return strings.Fields(s) }
 
-// token returns a token that allows what k needs, one that is held or a new one.
-// Who needs the same token at the same time waits for one request.
+// token returns a token with the scopes that k needs, one that is held or a new one.
+// Callers that need the same token at the same time share one token request. A token
+// service that is not trusted with the credentials is an error: an anonymous token would
+// only lead to a misleading refusal later. Without credentials any token service may be
+// asked.
 func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig) (string, error) {
 	if credentials != (authn.AuthConfig{}) && !a.trusts(k.host, d.realm) {
 		e := k.fault(fmt.Errorf("the token server %s is not allowed to receive the credentials", clean(d.realm.Host)))
@@ -59,7 +62,8 @@ func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials 
 	})
 }
 
-// held returns a token that lives and allows want, or "".
+// held returns a token that has not expired and has all scopes of want, or "". It drops
+// expired tokens.
 func (a *auth) held(from tokenService, want []string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -73,9 +77,10 @@ func (a *auth) held(from tokenService, want []string) string {
 	return ""
 }
 
-// request asks the token server: GET with Basic or nothing, or POST with an
-// identity token (distribution, OAuth2 token authentication). A server that knows
-// no POST gets the identity token as the password of a GET.
+// request requests a token: by GET with Basic credentials or none, or by POST with an
+// identity token (Docker Distribution, "OAuth2 Token Authentication"). If the token
+// service does not support POST (404 or 405), the identity token is sent as the password
+// of a GET.
 func (a *auth) request(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
 	g, err := a.requestOnce(ctx, k, d, credentials, want)
 	if s := statusOf(err); credentials.IdentityToken != "" && (s == http.StatusNotFound || s == http.StatusMethodNotAllowed) {
@@ -85,6 +90,9 @@ func (a *auth) request(ctx context.Context, k *request, d authScheme, credential
 	return g, err
 }
 
+// requestOnce sends one token request. It goes through the same transport as all
+// requests, with its retries and limits; a 401 of the token service is an error, not a
+// challenge.
 func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
 	ask := &request{
 		method: http.MethodGet, host: k.host, repo: k.repo, kind: kindToken, header: http.Header{},
@@ -126,12 +134,14 @@ func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, creden
 	return g, nil
 }
 
-// tokenError names the token server in an error that is about it.
+// tokenError names the token service in the error of a token request. err is not shared
+// yet, so it is changed in place. The error is final: the token request has had its
+// retries already, and the request that needs the token must not multiply them.
 func (a *auth) tokenError(err error, realm *url.URL) error {
 	var e *Error
 	if errors.As(err, &e) {
 		if e.Status == http.StatusBadRequest {
-			e.credential = true // what some servers say to a wrong password
+			e.credential = true // some token services answer 400 to a wrong password
 		}
 		e.final = true
 		e.Err = fmt.Errorf("token server %s: %w", clean(realm.Host), cmp.Or(e.Err, errors.New("no token")))
@@ -139,7 +149,9 @@ func (a *auth) tokenError(err error, realm *url.URL) error {
 	return err
 }
 
-// readToken reads the answer of a token server.
+// readToken reads the answer of a token service. A token with a character that a header
+// cannot have is refused. The token is used until a quarter of its life, at most 10
+// seconds, before it expires, so that it is valid when the request arrives.
 func readToken(r io.Reader, scopes []string) (bearerToken, error) {
 	var doc struct {
 		Token       string  `json:"token"`
@@ -164,7 +176,7 @@ func readToken(r io.Reader, scopes []string) (bearerToken, error) {
 	return bearerToken{scopes: scopes, value: token, until: time.Now().Add(life - min(life/4, 10*time.Second))}, nil
 }
 
-// bytesBody makes a body of b.
+// bytesBody returns b as the body of a request.
 func bytesBody(b []byte) *requestBody {
 	return &requestBody{size: int64(len(b)), open: func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(b)), nil

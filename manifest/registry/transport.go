@@ -18,29 +18,31 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// A transport is the one transport that every request goes through: what a request
-// wants, retries, credentials, the exchange itself, from outside in.
+// A transport sends all requests of a Client. From outside in, its methods are: do
+// (retries), attempt (credentials), exchange (pause, permit, quota), follow (redirects),
+// send (one HTTP request). It interprets no manifests. It is safe for concurrent use.
 type transport struct {
 	agent          string
 	log            *slog.Logger
 	sleep          func(context.Context, time.Duration) error
-	settings       map[string]Host
-	files          Host // the client's own CAFile, ClientCert, ClientKey
+	settings       map[string]Host // by canonical name
+	files          Host            // the client's own CAFile, ClientCert, ClientKey
 	perHost        int
-	reserve        int // of a quota
-	patience       time.Duration
-	cleanupTimeout time.Duration
+	reserve        int           // pulls to leave, see Client.QuotaReserve
+	patience       time.Duration // see the constant; tests reduce it
+	cleanupTimeout time.Duration // see the constant; tests change it
 	auth           *auth
 	limits         *Limits
-	mu             sync.Mutex
+	mu             sync.Mutex // guards hosts and transports
 	hosts          map[string]*host
 	transports     map[transportKey]*http.Transport
-	probes         once.Flight[string, string]
+	probes         once.Flight[string, string] // running probes, by host
 	proxyFor       func(*url.URL) (*url.URL, error)
-	proxies        sync.Map // addresses of proxies in use
-	private        sync.Map // addresses that were dialled in a private network
+	proxies        sync.Map // host:port of the proxies in use
+	private        sync.Map // host:port of registries that resolved to a private address
 }
 
+// newTransport returns the transport of a Client with the defaults for unset fields.
 func newTransport(c *Client) *transport {
 	w := &transport{
 		agent:          cmp.Or(c.UserAgent, "mabuild"),
@@ -70,7 +72,7 @@ func newTransport(c *Client) *transport {
 	return w
 }
 
-// sleep waits for d, or until ctx ends, whose error it returns.
+// sleep waits for d or until ctx ends, and then returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -82,44 +84,47 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A requestKind is what a request is about. What else matters follows from the method: a
-// GET of a manifest is a pull, which quotas count; a GET of a blob has a bound of its own.
+// A requestKind is what a request is about. Other distinctions follow from kind and
+// method: a GET of a manifest is a pull, which quotas count; a GET of a blob has a
+// separate semaphore.
 type requestKind int
 
 const (
 	kindOther    requestKind = iota
-	kindManifest             // 404 to a GET or HEAD: the manifest does not exist
-	kindListing              // 404: the repository does not exist
+	kindManifest             // 404 to a GET or HEAD means that the manifest does not exist
+	kindListing              // 404 means that the repository does not exist
 	kindBlob
-	kindToken // to a token server
+	kindToken // to a token service
 )
 
-// A policy says how a request is sent.
+// A policy says how a request is sent. Policies may be combined.
 type policy int
 
 const (
-	noRetry      policy = 1 << iota // the caller repeats it, if anyone
-	opensSession                    // its answer is awaited for a moment after ctx ended: it has a session to close
-	cleanup                         // sent as the run ends: without a permit
+	noRetry      policy = 1 << iota // sent once; the caller decides about repetitions
+	opensSession                    // the answer is awaited for openTimeout after ctx ends
+	cleanup                         // sent as the run ends: needs no permit
 )
 
-// A request is one request to a registry, before credentials and retries.
+// A request is one request to a registry, without credentials. It may be sent several
+// times, with retries, after a challenge or to mirrors, but never by two goroutines at
+// once.
 type request struct {
 	method string
 	host   *host
 	path   string     // below /v2/
 	query  url.Values // of path
-	url    *url.URL   // where the registry sent us, in place of path
+	url    *url.URL   // a URL that the registry gave, in place of path and query
 	header http.Header
 	body   *requestBody // nil: none
-	scopes []string     // what a token must allow
-	want   []int        // statuses that answer; any other is an *Error
+	scopes []string     // the scopes of its token; a challenge may add some
+	want   []int        // statuses that are not an error
 	kind   requestKind
 	policy policy
 
-	from *host // that answered a request which mirrors may answer
+	from *host // the host that answered, set by Client.read; may be a mirror
 
-	repo, ref string // for people
+	repo, ref string // for errors and the keychain
 }
 
 // is reports whether the request has policy p.
@@ -128,8 +133,8 @@ func (k *request) is(p policy) bool { return k.policy&p != 0 }
 // pulls reports whether the request reads a manifest.
 func (k *request) pulls() bool { return k.kind == kindManifest && k.method == http.MethodGet }
 
-// do sends the request until it is answered, given up or ctx ends. An error is an
-// *Error. The caller closes the body of the response.
+// do sends the request until it has an answer, the retries end or ctx ends. An error is
+// an *Error. The caller must close the body of the answer, which gives the permit back.
 func (w *transport) do(ctx context.Context, k *request) (*http.Response, error) {
 	if k.is(noRetry) {
 		return w.try(ctx, k)
@@ -146,12 +151,17 @@ func (w *transport) do(ctx context.Context, k *request) (*http.Response, error) 
 	}
 }
 
-// try sends the request once, and once more when the registry asks for credentials.
+// try sends the request, with new credentials if the registry sends a challenge, and
+// explains a wrong upload location.
 func (w *transport) try(ctx context.Context, k *request) (*http.Response, error) {
 	resp, err := w.attempt(ctx, k)
 	return resp, k.astray(ctx, err)
 }
 
+// attempt sends the request once, and once more if the registry answers 401 with a
+// challenge. An answer with a status that is not in want is an error. A chunk or blob in
+// an upload session is not repeated here: the session may have taken a part of it, so the
+// caller gets an error with renewed set and asks the session for its offset first.
 func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, error) {
 	for challenged := false; ; challenged = true {
 		authorization, err := w.auth.authorization(ctx, k)
@@ -178,7 +188,7 @@ func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, er
 			e.unchallenged(k, resp.Header, authorization)
 			return nil, w.auth.explain(k, e)
 		}
-		if k.is(noRetry) && k.body != nil && k.url != nil { // the session may have taken some of it
+		if k.is(noRetry) && k.body != nil && k.url != nil {
 			e := k.refusal(resp)
 			e.renewed = true
 			return nil, e
@@ -187,8 +197,8 @@ func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, er
 	}
 }
 
-// unchallenged explains a 401 to a request without credentials that does not say how to
-// log in, in a way that is known (RFC 9110, 15.5.2).
+// unchallenged explains a 401 without a challenge that the client supports (RFC 9110,
+// 15.5.2 requires one), if the request had no credentials.
 func (e *Error) unchallenged(k *request, h http.Header, sent string) {
 	var schemes []string
 	for _, one := range parseChallenges(h) {
@@ -208,8 +218,9 @@ func (e *Error) unchallenged(k *request, h http.Header, sent string) {
 	}
 }
 
-// astray explains the end of a request to where the registry sent us, if that is the
-// registry's own host without its port. err may be nil.
+// astray explains the failure of a request to a URL that the registry gave, if that URL
+// is on the registry's host but lacks its port. A reverse proxy that does not pass on the
+// port causes this. err may be nil.
 func (k *request) astray(ctx context.Context, err error) error {
 	e := asError(err)
 	if e == nil || k.url == nil || k.kind == kindToken || k.url.Port() != "" || ctx.Err() != nil {
@@ -228,7 +239,8 @@ func (k *request) astray(ctx context.Context, err error) error {
 	return &known
 }
 
-// ended makes the error of a request whose context ended.
+// ended returns the error of a request that was not sent, because its context ended or
+// its host asked for a long pause.
 func (k *request) ended(err error) *Error {
 	e := k.fault(err)
 	e.final = true

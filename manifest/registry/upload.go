@@ -12,37 +12,40 @@ import (
 	"strings"
 )
 
-// How much of a blob is sent at once to a registry, or a proxy before it, that does not
-// take it whole: at first, and at least. Between them it is halved as often as a chunk
-// is refused for its size.
+// The size of a chunk in bytes, for a registry or proxy that does not accept a whole
+// blob: at first, and at least. It is halved each time a chunk is refused as too large.
 const (
 	chunkSize  = 64 << 20
 	chunkFloor = 64 << 10
 )
 
-// maxRenewals is how often the credentials of one upload may end in its middle.
+// maxRenewals bounds how often one upload continues with new credentials, and how often
+// its session may be at another offset than expected.
 const maxRenewals = 3
 
-// An upload is one blob on its way.
+// An upload is the state of sending one blob. It begins with a single PUT of the whole
+// blob (distribution-spec, "POST then PUT") and changes to chunks ("Pushing a blob in
+// chunks") if that is refused or cut. Each failure is answered by one of four changes:
+// new credentials, smaller chunks, a new session, or continuing at the offset that the
+// session reports. It is used by one goroutine.
 type upload struct {
 	c        *Client
 	repo     repository
 	blob     blob
-	session  *uploadSession
-	offset   int64 // what the session has
-	most     int64 // that any session had: only tries without progress count
-	refused  int   // how often a session was refused
-	renewed  int   // how often credentials were
-	chunk    int64 // how large the last chunk was
-	strayed  int   // how often the session was not where it was left
+	session  *uploadSession // nil: the next try opens one
+	offset   int64          // bytes that the session has
+	most     int64          // the largest offset so far; progress beyond it resets the tries
+	refused  int            // how often a session or the whole blob was declined; at most 2
+	renewed  int            // how often it continued with new credentials
+	chunk    int64          // size of the last chunk
+	strayed  int            // how often the session was at an unexpected offset
 	progress *transfer
 	tries    *retries
 }
 
-// upload sends b through s, or through a session of its own if s is nil: one PUT
-// where the registry takes that, chunks where it does not. After a cut it goes on
-// where the session is, or begins again if that is gone. A session that is not
-// used up is closed.
+// upload sends b through session s, or through a new one if s is nil. It owns s: a
+// session that is not used up is closed. It returns nil only if the registry has
+// confirmed the blob.
 func (c *Client) upload(ctx context.Context, r repository, b blob, s *uploadSession) error {
 	u := &upload{c: c, repo: r, blob: b, session: s}
 	u.progress = c.transfer(ctx, "upload", r, b.Digest, b.Size)
@@ -65,7 +68,9 @@ func (c *Client) upload(ctx context.Context, r repository, b blob, s *uploadSess
 	}
 }
 
-// send sends what the session does not have.
+// send opens a session if u has none and sends what the session lacks: the whole blob
+// with one PUT if the session is empty and the host accepts whole blobs, else chunks and
+// a PUT without a body.
 func (u *upload) send(ctx context.Context) error {
 	if u.session == nil {
 		s, err := u.c.open(ctx, u.repo, u.blob.Digest.String())
@@ -85,7 +90,7 @@ func (u *upload) send(ctx context.Context) error {
 	return u.commit(ctx, nil)
 }
 
-// request begins a request to the session.
+// request returns a request to the session's URL.
 func (u *upload) request(method string) *request {
 	return &request{
 		method: method, host: u.repo.host, repo: u.repo.name, ref: u.blob.Digest.String(),
@@ -93,7 +98,9 @@ func (u *upload) request(method string) *request {
 	}
 }
 
-// commit ends the session with a PUT, which carries body or nothing.
+// commit ends the session with a PUT that has the digest. Other query parameters of the
+// session's URL stay, since a registry may keep its state there. body is nil after
+// chunks.
 func (u *upload) commit(ctx context.Context, body *requestBody) error {
 	k := u.request(http.MethodPut)
 	at := *u.session.url
@@ -117,8 +124,8 @@ func (u *upload) commit(ctx context.Context, body *requestBody) error {
 	return nil
 }
 
-// doubt looks for the blob after an answer that no registry gives, but a page that
-// stands before one may. Where the registry does not say, the PUT of the manifest does.
+// doubt asks for the blob after a 2xx that lacks what the specification requires. If the
+// registry does not answer, the PUT of the manifest will show whether the blob exists.
 func (u *upload) doubt(ctx context.Context, k *request, resp *http.Response) error {
 	there, answered, err := u.c.has(ctx, u.repo, u.blob)
 	if err == nil && answered && !there {
@@ -127,11 +134,14 @@ func (u *upload) doubt(ctx context.Context, k *request, resp *http.Response) err
 	return err
 }
 
-// A replyLost error is of a PUT that may have arrived though its answer did not.
+// A replyLost error is the failure of a PUT that was sent completely: the registry may
+// have stored the blob although its answer was lost.
 type replyLost struct{ error }
 
 func (l replyLost) Unwrap() error { return l.error }
 
+// mark returns err as replyLost if the whole body was sent and the failure is a lost
+// connection or a 5xx.
 func (u *upload) mark(err error, whole bool) error {
 	if s := statusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
 		return replyLost{err}
@@ -139,7 +149,9 @@ func (u *upload) mark(err error, whole bool) error {
 	return err
 }
 
-// patch sends the next chunk.
+// patch sends the next chunk. The registry's answer has the URL for the next request,
+// which may change, and the range that it has; if the range is not the expected one, that
+// is an error, after which the upload is aligned.
 func (u *upload) patch(ctx context.Context) error {
 	u.chunk = min(max(cmp.Or(u.c.session.hosts.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
 	from, size := u.offset, u.chunk
@@ -170,15 +182,17 @@ func (u *upload) patch(ctx context.Context) error {
 	return nil
 }
 
-// recover decides what to do after err: nil means to send again, done that the
-// blob is there after all.
+// recover decides what happens after err. done means that the blob exists after all; a
+// nil error without done means to send again; any other error ends the upload. Changes
+// that cost no retry come first: new credentials, another mirror of the source, smaller
+// chunks, a new session. All others wait and count as a try.
 func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 	if e := asError(err); e != nil && e.renewed && u.renewed < maxRenewals {
 		u.renewed++
 		u.align(ctx)
 		return false, nil
 	}
-	if isMisled(err) { // a mirror is asked no more, so this ends
+	if isMisled(err) { // the source's mirror is excluded now, so this ends
 		u.abandon(ctx)
 		return false, nil
 	}
@@ -197,14 +211,16 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 	return false, nil
 }
 
-// declined reports whether the registry declined the session or the way that the
-// blob was sent, and makes the next try another way: a new session, then chunks.
+// declined reports whether the registry declined the session or the way of sending, and
+// prepares another way: first a new session, then chunks. Registries differ in the status
+// with which they decline a whole blob. DIGEST_INVALID is tried again once: the client
+// has verified what it read, so the bytes were changed on the way.
 func (u *upload) declined(ctx context.Context, err error) bool {
 	e := asError(err)
 	if e == nil || u.session == nil || u.refused == 2 || e.has("NAME_UNKNOWN") || chunkRefused(e) {
 		return false
 	}
-	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // on the way: we proved what we sent
+	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // verified here
 	gone := spoilt || e.Status == http.StatusNotFound || e.has("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 	whole := []int{
 		http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
@@ -216,19 +232,21 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
 		u.c.session.hosts.shrink(u.repo.host.name, chunkSize)
 	}
-	u.abandon(ctx) // also one that is said to be gone: that may be said of the request
+	u.abandon(ctx) // also if it is said not to exist, which may be wrong
 	return true
 }
 
-// chunkRefused reports whether err is about a chunk that is too large, or not what comes
-// next (distribution-spec, "Pushing a blob in chunks").
+// chunkRefused reports whether a chunk was refused because it is too large (413) or is
+// not the next one (416; "Pushing a blob in chunks").
 func chunkRefused(e *Error) bool {
 	return e.Op == http.MethodPatch && (e.Status == http.StatusRequestEntityTooLarge || e.Status == http.StatusRequestedRangeNotSatisfiable)
 }
 
-// narrowed reports whether a chunk was refused and the next try is another one: half as
-// long, for this host and the rest of the run, or what the session says comes next. A
-// chunk is not made smaller than the floor, or than the registry wants it.
+// narrowed reports whether a chunk was refused and another one is sent next: one of half
+// the size, for this host and the rest of the run, or the one that the session's offset
+// requires. A chunk is never smaller than chunkFloor or than the registry's minimum
+// (OCI-Chunk-Min-Length); if that size is refused too, the error gets a hint about
+// proxies.
 func (u *upload) narrowed(ctx context.Context, err error) bool {
 	e := asError(err)
 	if e == nil || u.session == nil || !chunkRefused(e) {
@@ -254,7 +272,8 @@ func (u *upload) narrowed(ctx context.Context, err error) bool {
 	return true
 }
 
-// align asks the session how much it has. One that does not say is given up.
+// align asks the session for its offset and continues there. A session that does not
+// answer with a valid offset is closed, and the upload begins again.
 func (u *upload) align(ctx context.Context) {
 	if u.session == nil {
 		return
@@ -279,15 +298,15 @@ func (u *upload) align(ctx context.Context) {
 	}
 }
 
-// abandon closes the session.
+// abandon closes the session; the next try opens a new one.
 func (u *upload) abandon(ctx context.Context) {
 	u.c.cancel(ctx, u.repo, u.session)
 	u.session, u.offset = nil, 0
 }
 
-// parseRange reads "0-last" (distribution-spec, "Pushing a blob in chunks") and
-// returns how many bytes that is. "0-0" is what registries say of nothing as
-// well as of one byte, and counts as nothing known.
+// parseRange reads "0-last" ("Pushing a blob in chunks") and returns the number of bytes.
+// Registries send "0-0" for an empty upload as well as for one byte, so it is treated as
+// unknown. Some send "bytes=" before the range.
 func parseRange(value string) (has int64, ok bool) {
 	first, last, found := strings.Cut(strings.TrimPrefix(value, "bytes="), "-")
 	if !found || first != "0" {
@@ -300,8 +319,9 @@ func parseRange(value string) (has int64, ok bool) {
 	return n + 1, true
 }
 
-// section opens size bytes of b from an offset. All of b is proved on the way;
-// of a part only the registry can say whether the whole is right.
+// section opens size bytes of b from an offset. The whole blob is verified while it is
+// read. A part cannot be verified: the registry compares the digest when the upload ends.
+// A source that supports neither ranges nor Seek is read from its start.
 func (b blob) section(from, size int64) (io.ReadCloser, error) {
 	if from == 0 && size == b.Size {
 		return b.reader()
@@ -329,6 +349,7 @@ func (b blob) section(from, size int64) (io.ReadCloser, error) {
 	return &part{Reader: io.LimitReader(inner, size), Closer: inner}, nil
 }
 
+// A part reads from one value and closes another.
 type part struct {
 	io.Reader
 	io.Closer

@@ -13,21 +13,24 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A run that ends waits this long for the answer to a request that opens an upload
-// session, and then takes this long to close it.
+// When a run ends, openTimeout bounds the wait for the answer to a request that opens a
+// session, and cleanupTimeout the time for closing one. A session that is left open costs
+// the registry disk space until it expires.
 const (
 	openTimeout    = 500 * time.Millisecond
 	cleanupTimeout = 800 * time.Millisecond
 )
 
-// An uploadSession is an upload that a registry has opened.
+// An uploadSession is an upload session that a registry has opened ("Pushing blobs"). Its
+// URL may change with each request.
 type uploadSession struct {
 	url      *url.URL
-	minChunk int64 // OCI-Chunk-Min-Length
+	minChunk int64 // OCI-Chunk-Min-Length in bytes; 0 if there is none
 }
 
-// newUploadSession reads where an upload is to be sent. A registry behind a proxy that
-// takes TLS off may name itself with http; it is still spoken to with https.
+// newUploadSession returns the session that an answer describes. A registry behind a
+// proxy that ends TLS may give an http URL with the registry's host; the scheme of the
+// request is used instead, so that the upload is encrypted.
 func newUploadSession(resp *http.Response) (*uploadSession, error) {
 	from := resp.Request.URL
 	location := resp.Header.Get("Location")
@@ -46,9 +49,10 @@ func newUploadSession(resp *http.Response) (*uploadSession, error) {
 	return &uploadSession{url: u, minChunk: minChunk}, nil
 }
 
-// Prepare asks what ref names now; the zero descriptor means nothing. Where it
-// names nothing it opens the upload of the first blob, which proves the right to
-// push; release closes it if no blob came.
+// Prepare returns what ref names now; the zero descriptor means nothing. In that case it
+// opens an upload session, which shows that the credentials may push before anything is
+// built. The first blob of the repository uses the session. release closes it if no blob
+// has; it may be called more than once and is never nil.
 func (c *Client) Prepare(ctx context.Context, ref string) (current v1.Descriptor, release func(), err error) {
 	release = func() {}
 	r, err := c.parse(ref)
@@ -71,7 +75,8 @@ func (c *Client) Prepare(ctx context.Context, ref string) (current v1.Descriptor
 	}), nil
 }
 
-// openUploads are the sessions that were opened early, by repository.
+// openUploads are the sessions that Prepare opened, by repository. Each is given to one
+// upload only.
 type openUploads struct {
 	mu sync.Mutex
 	m  map[string][]*uploadSession
@@ -87,7 +92,7 @@ func (u *openUploads) offer(r repository, s *uploadSession) {
 	u.m[r.key()] = append(u.m[r.key()], s)
 }
 
-// take returns a session that was offered, or nil.
+// take removes and returns a session, or nil.
 func (u *openUploads) take(r repository) *uploadSession {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -99,7 +104,8 @@ func (u *openUploads) take(r repository) *uploadSession {
 	return offered[0]
 }
 
-// withdraw removes s, and reports whether it was still there.
+// withdraw removes s and reports whether it was still there. If it was not, an upload
+// owns it.
 func (u *openUploads) withdraw(r repository, s *uploadSession) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -111,7 +117,9 @@ func (u *openUploads) withdraw(r repository, s *uploadSession) bool {
 	return true
 }
 
-// open opens an upload session. ref is for people.
+// open opens an upload session. ref is the digest for errors and may be "". If ctx has
+// ended by the time of the answer, the session is closed at once, since the caller will
+// not use it.
 func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSession, error) {
 	k := r.request(http.MethodPost, "blobs/uploads/")
 	k.ref, k.scopes, k.policy = ref, c.scopes(r), opensSession
@@ -134,9 +142,10 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSes
 	return s, nil
 }
 
-// cancel closes a session that nobody will use, as well as it can, also when ctx
-// has ended. A registry that does not know the session where it was left, since
-// bytes were still on their way, is asked where it is now.
+// cancel closes a session that is not used further (DELETE), also if ctx has ended; it
+// takes at most cleanupTimeout after that. A failure is logged only. Some registries do
+// not find the session at its last URL while bytes are still arriving, so cancel asks for
+// the current URL and tries again, with growing waits.
 func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 	if s == nil {
 		return
@@ -159,8 +168,10 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 	}
 }
 
-// last sends a last word about a session, under talk, and returns what the answer
-// says of it. While ctx has not ended it waits for a pause to be over, as all do.
+// last sends one request about a session under talk, and returns the session that the
+// answer describes. It waits for a pause of the host only while ctx has not ended, and it
+// takes no permit: the requests that hold the permits may be the ones that the end of the
+// run waits for.
 func (c *Client) last(ctx, talk context.Context, r repository, s *uploadSession, method string) (*uploadSession, error) {
 	if leave, err := r.host.pause.acquire(ctx, c.transport.sleep, newSemaphore(1)); err == nil {
 		leave()
