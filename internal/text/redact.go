@@ -11,10 +11,11 @@ import (
 
 var (
 	// inURL is the user information of a URL (RFC 3986, section 3.2.1). Everything before
-	// the @ goes, since a token often stands in the place of the user.
+	// the @ is removed, since a token often has the place of the user.
 	inURL = regexp.MustCompile(`://[^\s/?#"'<>]*@`)
 	// inWord is USER:PASSWORD@HOST without a scheme, as in an address that was pasted
-	// without it. The text after the @ tells it from NAME:TAG@DIGEST.
+	// without it. NAME:TAG@DIGEST has the same form; it is recognised by the text after
+	// the @.
 	inWord = regexp.MustCompile(`(^|[\s"'=(,<])([^\s/"'@:=(,<]+:[^\s/"']*)@([^\s/"':@]+)`)
 	// digest is the algorithm of a digest as it follows the @ of a reference.
 	digest = regexp.MustCompile(`^[a-z0-9]+$`)

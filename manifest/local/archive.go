@@ -251,7 +251,7 @@ func writeFile(ctx context.Context, out io.Writer, file string, write func(io.Wr
 
 // writeTar writes a layout as a tar file whose bytes depend on im and blobs alone:
 // entries are sorted and have no owner and no time. index.json comes before the blobs, so
-// a reader of the stream learns first what it holds.
+// that a reader of the stream knows early which blobs it needs.
 func writeTar(ctx context.Context, w io.Writer, im *ocispec.Index, blobs []blob) error {
 	slices.SortStableFunc(im.Manifests, func(a, b ocispec.Descriptor) int {
 		return cmp.Or(cmp.Compare(nameOf(a), nameOf(b)), cmp.Compare(a.Digest, b.Digest))
