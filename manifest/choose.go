@@ -10,6 +10,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file applies Assembly.Select. The rule behind it: an entry is read only if the
+// answer could change the result, since each read costs one or two requests to a registry
+// that may count them.
+
 // chooses reports whether the options only select among images. Then an entry whose
 // platform is unknown need not be read as long as other entries match: it saves a request
 // for each.

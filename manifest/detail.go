@@ -12,6 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// This file reads what a report says about one image beyond its descriptor.
+
 // manifest reads the image that e describes, and its manifest.
 func (e *Entry) manifest() (v1.Image, *v1.Manifest, error) {
 	img, err := e.Image()

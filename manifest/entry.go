@@ -76,7 +76,8 @@ func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 		e.Kind, e.Type = KindArtifact, d.ArtifactType
 	case d.MediaType.IsIndex():
 		e.Kind = KindIndex
-	case !d.MediaType.IsImage() && (d.MediaType != "" || !e.Placed()): // older tools omit the media type
+	// Older tools omit the media type of an image.
+	case !d.MediaType.IsImage() && (d.MediaType != "" || !e.Placed()):
 		e.Kind = KindUnknown
 	case img != nil:
 		return e.identified(img)
@@ -111,7 +112,8 @@ func (e Entry) identified(img v1.Image) (Entry, error) {
 			return e, fmt.Errorf("config of %s: %w", e.Descriptor.Digest, err)
 		}
 		e.Config = asConfigured(config)
-		if _, agree := platform.Reconcile(settled, e.Config); agree { // otherwise it stays incomplete
+		// A platform that contradicts the config stays incomplete.
+		if _, agree := platform.Reconcile(settled, e.Config); agree {
 			platform.Complete(&settled, e.Config)
 			e.Platform = platform.Normalize(settled)
 		}

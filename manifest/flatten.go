@@ -15,6 +15,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file applies an Assembly to its Base: nested indexes, Remove, Replace, annotations
+// and the media type. Nothing here reads an image, except for base entries that do not
+// say what they are.
+
 // flatten returns the entries of idx and of the indexes within it. Of the base all stay.
 // Of an item the entries that are not images are skipped with a warning.
 func (a *Assembly) flatten(ctx context.Context, idx v1.ImageIndex, ref string, base bool) ([]*part, error) {

@@ -13,6 +13,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file makes the report of an image or index. The order is fixed: first all entries
+// are identified, then the wanted ones are selected, and only these are read for details.
+
 // Bounds of what is read of an index.
 const (
 	maxEntries = 10_000 // entries of one index, and of all nested ones together

@@ -2,6 +2,9 @@ package manifest
 
 import "strings"
 
+// This file splits references without checking them, for code that compares, completes or
+// prints names. The registry client checks a reference before it uses it.
+
 // A Reference is the name of an image in a registry, split into its parts:
 // REPOSITORY[:TAG][@DIGEST]. Nothing is checked or completed, so String returns the text
 // that [CutReference] read. The grammar is that of github.com/distribution/reference.

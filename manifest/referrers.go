@@ -10,6 +10,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
+// This file names the kinds of referrers and attestations in a report. The names are a
+// help for readers: they come from media types and annotations that anybody can write,
+// and prove nothing.
+
 // A ReferrerLister is a Source that can list the referrers of a manifest: signatures,
 // SBOMs, provenance.
 type ReferrerLister interface {

@@ -8,14 +8,16 @@ import (
 )
 
 // A Report says what a reference names and on which platforms it runs. Its JSON is
-// stable: docs/inspect.schema.json describes it.
+// stable: docs/inspect.schema.json describes it. Index is false for a single image or
+// artifact. ArtifactType is that of the index or of a single artifact. Subject is the
+// digest of the subject of an index.
 type Report struct {
 	Ref          string            `json:"ref"`
 	Digest       v1.Hash           `json:"digest"`
 	MediaType    types.MediaType   `json:"mediaType"`
-	Index        bool              `json:"index"`                  // false for a single image or artifact
-	ArtifactType string            `json:"artifactType,omitempty"` // of the index, or of a single artifact
-	Subject      *v1.Hash          `json:"subject,omitempty"`      // of the index: the digest of its subject
+	Index        bool              `json:"index"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Subject      *v1.Hash          `json:"subject,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
 	Notes        []string          `json:"notes,omitempty"` // like those of a Runnable
 	Platforms    []Runnable        `json:"platforms"`       // in the order of the index
@@ -61,7 +63,8 @@ type Other struct {
 }
 
 // A Detail is what the config and the manifest of an image say (image-spec, config.md).
-// Created is in UTC and whole seconds.
+// Created is in UTC and whole seconds. BaseName and BaseDigest come from annotations of
+// the manifest.
 type Detail struct {
 	Created     *time.Time        `json:"created,omitempty"`
 	User        string            `json:"user,omitempty"`
@@ -74,7 +77,7 @@ type Detail struct {
 	StopSignal  string            `json:"stopSignal,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"` // in the manifest
-	BaseName    string            `json:"baseName,omitempty"`    // by the annotations of the manifest
+	BaseName    string            `json:"baseName,omitempty"`
 	BaseDigest  string            `json:"baseDigest,omitempty"`
 	Layers      []Layer           `json:"layers"`
 }

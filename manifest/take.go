@@ -11,6 +11,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file reads the items of an Assembly and decides the platform of each image from
+// three statements: the declaration of the user, the entry of an index, and the config.
+
 // resolve reads one item. idx is set if the item is an index. An item whose platform is
 // declared and trusted costs one HEAD, a single image its manifest and, if needed, its
 // config.
