@@ -15,6 +15,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// This file reads tar files in place. The headers are read once, and blobs are then read
+// at their offsets, so that an archive of any size needs neither memory nor a second
+// copy.
+
 // A tarFile is a tar file whose headers were read once. It gives random access to its
 // files, which is why an archive cannot be read from a pipe.
 type tarFile struct {

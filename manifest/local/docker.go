@@ -70,7 +70,7 @@ func (a *DockerArchive) PutNames(ctx context.Context, content manifest.Content, 
 // Docker is the Docker daemon, reached by the docker command, because that applies the
 // user's contexts, hosts and certificates. It can only be written.
 type Docker struct {
-	Platform ocispec.Platform // which image of an index; the zero value: linux on the host's architecture
+	Platform ocispec.Platform // of an index; see [DockerArchive]
 	Command  []string         // used in place of "docker"
 }
 

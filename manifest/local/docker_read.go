@@ -20,6 +20,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file reads Docker archives. They have no manifests and no digests, so both are
+// computed, and the digests of files are remembered while the archive does not change.
+
 var _ manifest.Source = (*DockerArchive)(nil)
 
 // Resolve returns the descriptor of the manifest that Get makes. The whole image is read

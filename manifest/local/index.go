@@ -19,6 +19,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file reads and changes index.json, the list of what a layout or archive holds. It
+// resolves references and never guesses: an ambiguous one is an error with the
+// candidates.
+
 // newIndex returns the index.json of an empty layout.
 func newIndex() *ocispec.Index {
 	return &ocispec.Index{

@@ -41,9 +41,9 @@ import (
 type Layout struct {
 	Dir string
 
-	// stored has the digest of each blob that this Layout has verified or written. It
-	// saves the reading of base layers that many images share.
-	stored sync.Map // v1.Hash of each blob that is surely there
+	// stored has the digest (v1.Hash) of each blob that this Layout has verified or
+	// written. It saves the reading of base layers that many images share.
+	stored sync.Map
 	links  links
 }
 

@@ -12,6 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// This file reads a layout, which may come from somebody else.
+
 // index reads index.json, at most maxManifest bytes. It has no digest to verify.
 func (l *Layout) index() (*ocispec.Index, error) {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {

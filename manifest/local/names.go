@@ -12,6 +12,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file compares names. One image has several spellings (app:v1,
+// docker.io/library/app:v1), and tools differ in which annotation of index.json they
+// write.
+
 // A Holding is an image of a place with one of its names.
 type Holding struct {
 	Name   string // the full name if the place has it, else the tag; "" for none

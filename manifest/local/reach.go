@@ -11,9 +11,13 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// Bounds of what a place may hold or be given.
+// This file lists what a Put has to write. Layouts, archives and containerd write the
+// same list, each in its own way.
+
+// Bounds of what a place may hold or be given. The first is the size of manifests that
+// clients and registries have to support (distribution-spec, "Pushing Manifests").
 const (
-	maxManifest = 4 << 20 // bytes of a manifest, config or index.json; registries have the same limit
+	maxManifest = 4 << 20 // bytes of a manifest, config or index.json
 	maxBlobs    = 100_000 // of one Put
 )
 

@@ -16,6 +16,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file finds referrers in a layout or archive. There is no referrers API here: the
+// list is made from the subject fields of the manifests in index.json.
+
 var (
 	_ manifest.ReferrerLister = (*Layout)(nil)
 	_ manifest.ReferrerLister = (*Archive)(nil)

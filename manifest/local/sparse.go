@@ -14,6 +14,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file explains missing blobs. An export of one platform often keeps an index with
+// all platforms; the error then says which platforms can be copied.
+
 // An absentError says that a blob is missing which a manifest names. Exports of one
 // platform are incomplete in this way: docker save and ctr export keep the whole index.
 type absentError struct {

@@ -15,6 +15,9 @@ import (
 	"github.com/mabuild/mabuild/internal/text"
 )
 
+// This file runs the tools of daemons. A tool is fed through its standard input, so no
+// temporary file is written, and it is killed when the context ends.
+
 // A tool is the command of another program.
 type tool struct {
 	command  []string // empty: standard

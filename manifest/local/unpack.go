@@ -14,6 +14,9 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
+// This file decompresses archives. Compressed files cannot be read at an offset, so the
+// content is written to a temporary file once and read from there.
+
 // maxUnpacked is the largest size of a decompressed archive, in bytes. It bounds what a
 // small file can write to the disk.
 var maxUnpacked int64 = 64 << 30
