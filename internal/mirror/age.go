@@ -10,9 +10,12 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// Kinds of the records about age in a [State].
+// This file applies MinAge. A delay gives scanners and publishers time to find a bad
+// image before it is mirrored.
+
+// Kinds of the records about age in a [State]. Neither record changes once it is made.
 const (
-	recordCreated = "mirror-created" // time of creation in a config, by the manifest's digest; it never changes
+	recordCreated = "mirror-created" // time in a config, by the manifest's digest
 	recordSeen    = "mirror-seen"    // time at which a digest was first seen
 )
 

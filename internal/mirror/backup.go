@@ -10,6 +10,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file keeps an image under another tag before its tag is replaced, so that a change
+// can be taken back.
+
 // backup puts the image that the target names now under another tag, before the target
 // changes. The tag must be free or have the same image, so that a backup never replaces
 // another image; otherwise the first 12 digits of the digest are appended to it.

@@ -8,6 +8,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file determines what a job copies. All targets of a job share the answer.
+
 // selection determines what to copy of a job. It reads no more than is needed to know the
 // digest: a descriptor for a whole image or index, the index for some of its platforms.
 func (r *round) selection(ctx context.Context, j *job) (*manifest.Selection, error) {

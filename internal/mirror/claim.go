@@ -9,6 +9,9 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 )
 
+// This file finds entries with the same target. Without it two entries of a schedule
+// would replace each other's image in every run.
+
 // Claims record which entry writes to which target, so that two entries do not overwrite
 // each other's images in turn. The zero value has no claims. A [Watcher] runs each entry
 // on its own, so the runs of one plan share Claims. Claims are never released; a new plan
@@ -49,7 +52,7 @@ func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 		}
 		for _, j := range jobs {
 			for _, target := range j.targets {
-				_ = c.claim(target, e.Name, j.source) // the later claim of its move reports a collision
+				_ = c.claim(target, e.Name, j.source) // the move itself reports a collision
 			}
 		}
 	}

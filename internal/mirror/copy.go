@@ -17,17 +17,20 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file has the step of a mirror: one image to one target.
+
 // A move copies one image to one target. It is used by one goroutine, except while
 // referrers are copied: then the mutex of the round guards carried, beside and the bytes
-// of result.
+// of result. selected says what to copy, once for all targets of a job; finish is the
+// same with each config of an assembled index read.
 type move struct {
 	*round
 	job      *job
 	target   Ref
-	also     []Ref                               // further names of the image in a Docker archive
-	selected func() (*manifest.Selection, error) // shared by the targets of a job
-	finish   func() (*manifest.Selection, error) // like selected, with each config of an assembled index read
-	clash    error                               // set if another image has the same target
+	also     []Ref // further names of the image in a Docker archive
+	selected func() (*manifest.Selection, error)
+	finish   func() (*manifest.Selection, error)
+	clash    error // set if another image has the same target
 	result   Result
 
 	chosen *manifest.Selection

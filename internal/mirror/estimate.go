@@ -8,6 +8,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file computes the sizes of a dry run and of copies to local places.
+
 // estimate sets the result of a dry run. Bytes is an upper bound, because the target may
 // have blobs that are counted. Each blob is counted once for each host.
 func (m *move) estimate(ctx context.Context) error {

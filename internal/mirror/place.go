@@ -14,6 +14,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file fills in the templates of targets, backups and sources.
+
 // Names are the values for templates of targets, backups and sources. A template can use
 // nothing else. "" means that the image has no such value.
 type Names struct {

@@ -17,13 +17,17 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file turns an entry into jobs. Planning reads lists at most: tags, repositories,
+// versions, or the images of a local place. Manifests in registries are first read by the
+// moves.
+
 // A job is one image to copy, with all its targets.
 type job struct {
 	entry   *Entry
 	source  string          // for messages; the reference of an image that is copied
 	from    Ref             // the source of an image that is copied
 	tag     string          // at the source
-	name    string          // the name that the image gets in a local place without one; may be empty
+	name    string          // its name in a local place that has none; may be empty
 	digest  v1.Hash         // of an image in a local place
 	items   []manifest.Item // of an image that is assembled
 	targets []Ref
@@ -95,7 +99,8 @@ func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, 
 		repo, tag := cutPlaceName(i.Name)
 		source := manifest.Reference{Repository: repo}
 		if tag == "" && (len(images) > 1 || i.Name != "") && !repositoryName.MatchString(source.Path()) {
-			source.Digest = i.Digest.String() // nothing else would be a tag of it
+			// Neither the name nor a tag says more, so targets get the digest.
+			source.Digest = i.Digest.String()
 		}
 		one, err := r.jobs(e, source, []string{tag}, func(string) job {
 			return job{source: at.String(), from: at, name: i.Name, digest: i.Digest}

@@ -11,6 +11,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// This file plans indexes that are assembled from images of single platforms, as
+// publishers without multi-platform tags offer them.
+
 // planAssembled lists the images that are assembled from several. If no reference depends
 // on the tag, there is one job, with the tag that all references have in common or none.
 func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {

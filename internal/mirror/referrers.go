@@ -13,6 +13,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file copies referrers. They are copied by digest and keep their subject field, so
+// a registry with the referrers API lists them at once; cosign's tags are copied as tags.
+
 // cosignSuffixes are the endings of cosign's tags for signatures, attestations and SBOMs.
 var cosignSuffixes = []string{"sig", "att", "sbom"}
 

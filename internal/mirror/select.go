@@ -13,6 +13,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file chooses tags by their names alone. No request is made here.
+
 // patterned reports whether a rule needs the list of tags. Exact tags do not.
 func (t Tags) patterned() bool {
 	return len(t.Glob) > 0 || len(t.Regex) > 0 || t.Semver != nil || t.Newest > 0

@@ -15,6 +15,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file handles targets that are up to date. By default that costs nothing more;
+// Verify, VerifyEvery and Referrers check what the digest of the target alone does not
+// prove.
+
 // recordVerified is the kind of record with the time at which the children of a target
 // were last checked.
 const recordVerified = "mirror-verified"
@@ -103,7 +107,7 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 	group.SetLimit(atOnce)
 	for _, d := range im.Manifests {
 		if e, err := manifest.Identify(d, nil); err != nil || e.Kind == manifest.KindUnknown {
-			continue // Put stores it without a question
+			continue // Put stores it in any case
 		}
 		group.Go(func() error {
 			return guard.Do(func() error {
@@ -113,7 +117,7 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 					return nil
 				}
 				if errors.Is(err, manifest.ErrUnanswered) {
-					return nil // Put finds out
+					return nil // the registry does not say; Put decides
 				}
 				return err
 			})

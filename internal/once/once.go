@@ -61,7 +61,8 @@ func (f *Flight[K, V]) Do(ctx context.Context, key K, work func() (V, error)) (V
 // work runs. The key is deleted before done is closed, so a waiter that tries again never
 // finds the result it has just seen.
 func (f *Flight[K, V]) lead(ctx context.Context, key K, work func() (V, error)) (V, error) {
-	mine := &result[V]{done: make(chan struct{}), err: errors.New("work did not return")} // replaced unless work panics
+	// The error is what waiters get if work panics. Otherwise it is replaced.
+	mine := &result[V]{done: make(chan struct{}), err: errors.New("work did not return")}
 	if f.running == nil {
 		f.running = map[K]*result[V]{}
 	}
