@@ -55,15 +55,11 @@ type Entry struct {
 //
 //   - An attestation has BuildKit's annotation or the platform unknown/unknown.
 //   - An artifactType that is not the media type of an image's config makes an artifact,
-//     even
-//
-// if the descriptor has a platform.
+//     even if the descriptor has a platform.
 //   - An index, and an entry that is neither image nor index, is known by its media type.
 //   - A complete platform of the descriptor is taken as it is. Otherwise the config fills
-//     in
-//
-// the missing fields, unless it contradicts the others. An empty field contradicts
-// nothing.
+//     in the missing fields, unless it contradicts the others. An empty field contradicts
+//     nothing.
 //
 // img is the manifest that d describes. If it is nil, nothing is read, and an entry whose
 // descriptor does not suffice is [KindUnread].

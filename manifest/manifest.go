@@ -13,8 +13,8 @@
 //   - [Assembly.Create] makes an index of images that exist, and [Index] of content at
 //     hand.
 //   - [Copy] copies an image, an index or some of its platforms from a Source to a Sink.
-//
-// [Select] is its first half, for callers that need the digest before anything is read.
+//     [Select] is its first half, for callers that need the digest before anything is
+//     read.
 //
 // Content is lazy: a manifest is read when it is asked for, a layer when it is opened,
 // under the context of the call that returned the content. All content is compared with
