@@ -18,62 +18,69 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// An Assembly says how to make an index of images that exist. The same images
-// and options make the same bytes, whatever the order of the items.
+// An Assembly says how to make an index of images that exist. The same images and options
+// make the same bytes, whatever the order of the items: two runs can be compared by
+// digest. An Assembly is plain data; Create does not change it.
 type Assembly struct {
-	// Items are the images and indexes to take. The images of an index are taken
-	// with the attestations that describe them, and nothing else of it.
+	// Items are the images and indexes to include. The images of an index come with the
+	// attestations that describe them, and without its other entries.
 	Items []Item
-	// Base is an index whose entries and annotations stay, but for what Remove
-	// names: platforms as platform.Key has them ([platform.All]), or digests. What is not there to
-	// be removed is an error. With Replace an item takes the place of the entry
-	// that has its platform; else that is an error. The images of indexes within it
-	// become its own; what is not an image, or says no platform, stays, after the
-	// images. Its media type, artifactType and subject stay; a Docker list that gets
-	// what it cannot hold becomes an OCI index.
+	// Base is an index whose entries and annotations stay, except for what Remove names:
+	// platforms in the form of platform.Key, matched by [platform.All], or digests. A
+	// name that matches nothing is an error. With Replace an item replaces the entry that
+	// has its platform; without Replace that is an error.
+	//
+	// The entries of nested indexes become entries of the result. An entry that is not an
+	// image, or has no platform, stays, after the images. The media type, artifactType
+	// and subject of the base stay; a Docker manifest list that gets an entry which it
+	// cannot hold becomes an OCI index.
 	Base    v1.ImageIndex
 	Remove  []string
 	Replace bool
-	// Select leaves only these platforms; each must be there, or with Optional at
-	// least one ([platform.All]). A platform without a version stands for all its versions. An image
-	// without a platform in its index counts, by its config, where one is missing
-	// among the others.
+	// Select keeps only these platforms, matched by [platform.All]. Each must exist, or
+	// with Optional at least one. A platform without a version stands for all its
+	// versions. If a platform is missing among the entries, the configs of entries
+	// without a platform are read.
 	Select   []ocispec.Platform
 	Optional bool
-	// Type is the media type of the index. "" means that of the Base, or without one
-	// OCI unless all children are Docker's. A Docker list of OCI children is an error: no child is rewritten.
+	// Type is the media type of the index. "" means that of the Base. Without a Base it
+	// means a Docker manifest list if all children have Docker's media type, else an OCI
+	// index. A Docker manifest list of OCI children is an error, because no child is
+	// rewritten.
 	Type types.MediaType
-	// Annotations are set on the index, ChildAnnotations on its entries, by
-	// platform as platform.Key has it; a value of nil takes one away. A Docker list
-	// has none.
+	// Annotations are set on the index, and ChildAnnotations on its entries, by platform
+	// in the form of platform.Key or by digest. A nil value removes the annotation. A
+	// Docker manifest list supports neither.
 	Annotations      map[string]*string
 	ChildAnnotations map[string]map[string]*string
-	// AllowMismatch warns where an image's config says another platform than was
-	// declared, in place of failing.
+	// AllowMismatch warns if the config of an image names another platform than was
+	// declared, in place of an error. The declared platform is used.
 	AllowMismatch bool
-	// TrustPlatforms does not read images whose platform is declared.
+	// TrustPlatforms does not read images whose platform is declared: a descriptor is
+	// enough, at one HEAD for each image.
 	TrustPlatforms bool
-	// IgnoreMissing leaves out what does not exist, and says so. At least one
-	// item must be there.
+	// IgnoreMissing skips items that do not exist, with a warning. Without a Base at
+	// least one item must exist.
 	IgnoreMissing bool
-	// Log gets the warnings; nil is silent.
+	// Log gets the warnings; nil discards them.
 	Log *slog.Logger
 }
 
-// An Item is an image to take into an index.
+// An Item is an image or an index to include.
 type Item struct {
 	Ref string
-	// Platform is what the image is declared to be for, as platform.Declared
-	// reads it. Without an OS it is what the image says of itself. Of an index
-	// the image for that platform is taken, or the only one there is.
+	// Platform is the platform that is declared for the image, as platform.Declared reads
+	// it. Without an OS the platform comes from the image. If Ref names an index, the
+	// image for this platform is taken, or the only image there is.
 	Platform ocispec.Platform
-	// Annotations are set on the image's entry.
+	// Annotations are set on the entries of the images, not on those of their
+	// attestations.
 	Annotations map[string]string
-	// Optional leaves it out, and says so, when it does not exist.
+	// Optional skips the item with a warning if it does not exist.
 	Optional bool
 }
 
-// An AssemblyError says what cannot be put together as it was asked for.
+// An AssemblyError says which parts of an Assembly do not fit together.
 type AssemblyError struct {
 	Err error
 	way string
@@ -82,34 +89,36 @@ type AssemblyError struct {
 func (e *AssemblyError) Error() string { return e.Err.Error() }
 func (e *AssemblyError) Unwrap() error { return e.Err }
 
-// Hint returns the way out, or "".
+// Hint returns what to do, or "".
 func (e *AssemblyError) Hint() string { return e.way }
 
 func invalid(way, format string, args ...any) error {
 	return &AssemblyError{fmt.Errorf(format, args...), way}
 }
 
-// A part is an entry of the index in the making.
+// A part is an entry of the index that is being made.
 type part struct {
 	Child
-	entry  Entry  // what it is
-	from   string // where it comes from, for people
-	base   bool
-	source int  // the position of its item, -1 of the base
-	loose  bool // an attestation of the base that describes nothing in it
+	entry  Entry  // what Identify says of it
+	from   string // the reference or digest that messages show
+	base   bool   // an entry of Base
+	source int    // the position of its item, -1 for the base
+	loose  bool   // an attestation of the base whose subject the base lacks
 }
 
-// runs reports whether p is an image for a platform that is known.
+// runs reports whether p is an image with a complete platform.
 func (p *part) runs() bool { return p.entry.Kind == KindImage && p.entry.Placed() }
 
 func (p *part) attests() bool { return p.entry.Kind == KindAttestation }
 
 func (p *part) key() string { return platform.Key(p.entry.Platform) }
 
-// Create makes the index. Its children are lazy and read under ctx. One index as
-// the only item, with nothing asked to be changed, is returned as it is, with its
-// digest. Every complaint is reported at once: what does not exist, is declared
-// wrongly ([ErrMismatch]), or does not fit together ([*AssemblyError]).
+// Create makes the index. Its children are lazy and read under ctx. If the only item is
+// an index and no option changes it, Create returns that index with its bytes and digest.
+//
+// Create reports all errors of a step at once: references that do not exist, platforms
+// that contradict their declaration ([ErrMismatch]), and parts that do not fit together
+// ([*AssemblyError]).
 func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 	if a.Log == nil {
 		a.Log = slog.New(slog.DiscardHandler)
@@ -118,6 +127,8 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 	if err != nil || whole != nil {
 		return whole, err
 	}
+	// Replace and Remove change the base before Select chooses among all parts.
+	// Attestations follow last, when it is certain which subjects stay.
 	if a.Base != nil {
 		if parts, err = a.onto(ctx, parts); err != nil {
 			return nil, err
@@ -143,8 +154,8 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 	return indexOf(like, inOrder(parts))
 }
 
-// inOrder sorts parts: images by platform, doubles as they were, each with what describes
-// it, and then what is not an image.
+// inOrder sorts parts: first the images by platform, each with the attestations that
+// describe it, then all other entries. Images of one platform keep their order.
 func inOrder(parts []*part) []Child {
 	images := map[string]bool{}
 	for _, p := range parts {
@@ -161,8 +172,9 @@ func inOrder(parts []*part) []Child {
 	return append(arrange(children), others...)
 }
 
-// collect reads the items, several at once. whole is the index that is to be
-// taken as it is.
+// collect reads the items, up to maxAtOnce at once, and returns their parts in the order
+// of the items. whole is the index to return unchanged, if that is all that is asked. A
+// panic in one item becomes the error of that item.
 func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1.ImageIndex, err error) {
 	found := make([][]*part, len(a.Items))
 	errs := make([]error, len(a.Items))
@@ -200,7 +212,8 @@ func (a *Assembly) collect(ctx context.Context, s Source) (all []*part, whole v1
 	return all, nil, nil
 }
 
-// note sets the annotations of an item on its images.
+// note sets the annotations of an item on its images. It copies the map, which belongs to
+// the manifest that was read.
 func note(parts []*part, source int, annotations map[string]string) {
 	for _, p := range parts {
 		if p.source = source; !p.attests() && len(annotations) > 0 {
@@ -212,13 +225,14 @@ func note(parts []*part, source int, annotations map[string]string) {
 	}
 }
 
-// unchanging reports whether nothing is asked that changes the only item.
+// unchanging reports whether no option changes the only item.
 func (a *Assembly) unchanging() bool {
 	return len(a.Items) == 1 && a.Items[0].Platform.OS == "" && len(a.Items[0].Annotations) == 0 && a.Base == nil && len(a.Select) == 0 && a.Type == "" && len(a.Annotations) == 0 && len(a.ChildAnnotations) == 0
 }
 
-// followed leaves out the attestations whose subjects are not among parts, and
-// those that are there already. One of the base that never described anything in it stays.
+// followed drops attestations whose subjects are not among parts, and repeated ones. An
+// attestation of the base that had no subject there stays, since no option removed its
+// subject.
 func followed(parts []*part) []*part {
 	subjects, seen := map[string]bool{}, map[v1.Hash]bool{}
 	for _, p := range parts {
@@ -236,8 +250,9 @@ func followed(parts []*part) []*part {
 	})
 }
 
-// unique complains of every platform that there are images for from two sources. Those
-// that one source has stay together.
+// unique returns an error for each platform that has images from two sources. Several
+// images of one platform from the same source are allowed, because there are indexes that
+// list them.
 func unique(parts []*part) error {
 	first := map[string]*part{}
 	var errs []error
@@ -255,7 +270,7 @@ func unique(parts []*part) error {
 	return errors.Join(errs...)
 }
 
-// name names a part for people, by its digest where its source has several.
+// name returns the name of a part for messages, with its digest unless the name has one.
 func (p *part) name() string {
 	if p.base || strings.Contains(p.from, "@") {
 		return p.from

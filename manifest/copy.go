@@ -13,37 +13,37 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A Selection is content that was chosen to be copied. Its descriptor is known; it
-// is read when it is opened.
+// A Selection is content that was chosen for a copy. Its descriptor is known, so that a
+// caller can compare it with the target before anything is read.
 type Selection struct {
-	// Descriptor is what a copy is going to be.
+	// Descriptor is that of the copy.
 	Descriptor v1.Descriptor
-	// Found is what the reference names. Its digest differs from the Descriptor's
-	// where platforms were left out.
+	// Found is what the reference names. Its digest differs from that of Descriptor if
+	// platforms are left out.
 	Found v1.Descriptor
-	// Absent are the platforms that were wanted and are not there.
+	// Absent are the wanted platforms that do not exist.
 	Absent []ocispec.Platform
-	// Open reads the content. What it reaches is lazy and read under the context
-	// of the selection.
+	// Open reads the content. Its children and layers are lazy and read under the context
+	// of Select.
 	Open func() (Content, error)
 }
 
-// Keep says what of an index is to be copied. The zero value is all of it.
+// Keep says which part of an index to copy. The zero value keeps all of it.
 type Keep struct {
-	// Platforms are those whose images stay, with the attestations that describe
-	// them and the artifacts of the index. A platform without a version stands for all its versions.
+	// Platforms are the platforms whose images are kept, with the attestations that
+	// describe them and the artifacts of the index. A platform without a version stands
+	// for all its versions.
 	Platforms []ocispec.Platform
-	// Optional permits platforms not to be there, as long as one is.
+	// Optional permits platforms to be missing as long as one exists.
 	Optional bool
-	// Log gets the warnings; nil is silent.
+	// Log gets the warnings; nil discards them.
 	Log *slog.Logger
 }
 
-// Select chooses what of ref is to be copied. The whole of it costs one HEAD and
-// keeps its bytes; so does a subset that is the whole. Of an index a true subset
-// is an index of its own, with another digest and the annotations of the first;
-// it costs the reading of the index, nothing where the source keeps that. A
-// platform that is not there is an [*AssemblyError].
+// Select chooses what to copy of ref. Without platforms it costs one HEAD, and the copy
+// has the same bytes. With platforms it reads the index. A selection that has all entries
+// is the index itself. Otherwise it is a new index with another digest and the
+// annotations of the first. A platform that does not exist is an [*AssemblyError].
 func Select(ctx context.Context, src Source, ref string, keep Keep) (*Selection, error) {
 	if len(keep.Platforms) == 0 {
 		d, err := src.Resolve(ctx, ref)
@@ -73,8 +73,8 @@ func Select(ctx context.Context, src Source, ref string, keep Keep) (*Selection,
 	return selected(chosen, kept, found, keep.Platforms)
 }
 
-// selected describes what was kept of found. chosen has the same images, each with
-// its platform.
+// selected describes kept, the part of found to copy. chosen has the same images, each
+// with its platform.
 func selected(chosen, kept Content, found v1.Descriptor, wanted []ocispec.Platform) (*Selection, error) {
 	d, err := Describe(kept)
 	if err != nil {
@@ -87,8 +87,9 @@ func selected(chosen, kept Content, found v1.Descriptor, wanted []ocispec.Platfo
 	return &Selection{Descriptor: d, Found: found, Absent: absent, Open: func() (Content, error) { return kept, nil }}, nil
 }
 
-// subset leaves the wanted platforms of an index: chosen says of each image its
-// platform, kept is what to copy, the index itself where all of it was chosen.
+// subset selects the wanted platforms of an index. chosen has the platform of each image.
+// kept is what to copy: idx itself if all its entries were chosen, since then nothing may
+// change its digest.
 func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (chosen, kept Content, err error) {
 	a := Assembly{Base: idx, Select: keep.Platforms, Optional: keep.Optional, Log: keep.Log}
 	made, err := a.Create(ctx, nil)
@@ -109,7 +110,7 @@ func subset(ctx context.Context, idx v1.ImageIndex, keep Keep) (chosen, kept Con
 	return made, made, nil
 }
 
-// sortedDigests lists the digests of an index's entries, in an order of their own.
+// sortedDigests returns the sorted digests of an index's entries, for comparison.
 func sortedDigests(idx v1.ImageIndex) ([]string, error) {
 	im, err := idx.IndexManifest()
 	if err != nil {
@@ -123,8 +124,8 @@ func sortedDigests(idx v1.ImageIndex) ([]string, error) {
 	return list, nil
 }
 
-// only refuses an image that is not for a wanted platform. An artifact is for none,
-// and stays.
+// only refuses an image that is not for a wanted platform. An artifact has no platform
+// and is kept.
 func only(img v1.Image, ref string, keep Keep) error {
 	entries, err := Identified(img)
 	if err != nil {
@@ -145,15 +146,16 @@ func only(img v1.Image, ref string, keep Keep) error {
 	return invalid("", "%s is an image for %s, but %s is required", ref, platform.Key(is.Platform), platform.Keys(keep.Platforms))
 }
 
-// Absent lists the platforms of wanted that c has no image for, by what its index says;
-// none of an artifact, which is for no platform.
+// Absent lists the wanted platforms for which c has no image. It reads no image of an
+// index; an entry that could be an image counts as one. For an artifact it returns none,
+// since an artifact has no platform.
 func Absent(c Content, wanted []ocispec.Platform) ([]ocispec.Platform, error) {
 	var entries []Entry
 	var err error
 	if idx, ok := c.(v1.ImageIndex); ok {
 		entries, err = Entries(idx)
 	} else if entries, err = Identified(c); err == nil && entries[0].Kind == KindArtifact {
-		return nil, nil // it is for none
+		return nil, nil // an artifact has no platform
 	}
 	if err != nil {
 		return nil, err
@@ -172,10 +174,13 @@ func Absent(c Content, wanted []ocispec.Platform) ([]ocispec.Platform, error) {
 	return absent, nil
 }
 
-// Copy makes dstRef name in dst what srcRef names in src: the same bytes, or with
-// keep the images for those platforms alone, each of which must be there. A target
-// that names it already is left alone: that costs one HEAD at each end. The result
-// is what dstRef names.
+// Copy makes dstRef name in dst what srcRef names in src: the same bytes, or with keep
+// only the images for those platforms, each of which must exist. If dstRef has that
+// digest already, nothing is written; without keep this costs one HEAD at each end. The
+// result is the descriptor that dstRef names.
+//
+// Copy does not copy referrers. If the lookup of dstRef fails for another reason than
+// that it does not exist, Copy fails and writes nothing.
 func Copy(ctx context.Context, dst Sink, dstRef string, src Source, srcRef string, keep ...ocispec.Platform) (v1.Descriptor, error) {
 	s, err := Select(ctx, src, srcRef, Keep{Platforms: keep})
 	if err != nil {

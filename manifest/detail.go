@@ -12,7 +12,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// manifest reads the image and its manifest.
+// This file reads what a report says about one image beyond its descriptor.
+
+// manifest reads the image that e describes, and its manifest.
 func (e *Entry) manifest() (v1.Image, *v1.Manifest, error) {
 	img, err := e.Image()
 	if err != nil {
@@ -22,7 +24,8 @@ func (e *Entry) manifest() (v1.Image, *v1.Manifest, error) {
 	return img, m, err
 }
 
-// weigh adds up manifest, config and layers.
+// weigh returns the size of manifest, config and layers in bytes, as they are stored. The
+// sizes come from outside: a negative one or an overflow is [ErrMismatch].
 func weigh(img v1.Image, m *v1.Manifest) (int64, error) {
 	size, err := img.Size()
 	if err != nil {
@@ -37,6 +40,7 @@ func weigh(img v1.Image, m *v1.Manifest) (int64, error) {
 	return size, nil
 }
 
+// detailOf returns what the config and the manifest of an image say. It reads the config.
 func detailOf(img v1.Image, m *v1.Manifest) (*Detail, error) {
 	file, err := img.ConfigFile()
 	if err != nil {
@@ -59,7 +63,7 @@ func detailOf(img v1.Image, m *v1.Manifest) (*Detail, error) {
 	return d, nil
 }
 
-// list joins what there is for a person to read.
+// list joins the items that are not empty, for messages.
 func list(items []string) string {
 	var named []string
 	for _, item := range items {

@@ -17,51 +17,52 @@ import (
 // A Kind says what an entry of an index is.
 type Kind int
 
-// The kinds of entries. An unread entry is an image or an artifact: its descriptor
-// does not tell which, or names no platform, or the platform of another entry.
+// The kinds of entries. An unread entry is an image or an artifact: its descriptor does
+// not say which, it has no complete platform, or another entry has the same platform.
 const (
-	KindUnknown     Kind = iota // a media type that is neither an image's nor an index's
+	KindUnknown     Kind = iota // neither an image nor an index by its media type
 	KindUnread                  // see Entry.Read
 	KindImage                   // runs on Entry.Platform
-	KindArtifact                // runs nowhere
+	KindArtifact                // has no platform (image-spec, manifest.md, artifact usage)
 	KindAttestation             // describes another entry
 	KindIndex                   // an index within the index
 )
 
-// An Entry is what an index lists, or an image by itself.
+// An Entry is an entry of an index, or an image by itself.
 type Entry struct {
 	Descriptor v1.Descriptor
 	Kind       Kind
-	// Platform is what an image runs on, in normal form. Where it is not whole (see
-	// Placed), neither the index nor the config says more.
+	// Platform is the platform of an image in normal form. If it is incomplete (see
+	// Placed), neither the descriptor nor the config completes it.
 	Platform ocispec.Platform
-	// Config is the platform that the config names, as it is written there; zero where
-	// the config was not needed.
+	// Config is the platform of the config as it is written there. It is zero if the
+	// config was not read, which is the case if the descriptor has a complete platform.
 	Config ocispec.Platform
-	// Written is the platform as it is written, where that is not how the field spells
-	// it: linux/x86_64.
+	// Written is the platform as the index or config has it, if its spelling is not
+	// canonical: linux/x86_64. It is "" otherwise.
 	Written string
-	// Type is the type of an artifact.
+	// Type is the artifact type of an artifact.
 	Type string
-	// Within is the nested index that lists the entry.
+	// Within is the nested index that lists the entry; nil for an entry of the first
+	// index.
 	Within *v1.Hash
 
 	open func() (Content, error)
 }
 
-// Identify says what d describes and which platform it is for, as an entry of an index
-// or by itself. It is the one answer to that question: everything that lists, chooses,
-// edits or copies images has it from here.
+// Identify decides what d describes and for which platform, as an entry of an index or by
+// itself. All code that lists, chooses, edits or copies images uses it.
 //
-//   - An attestation is one by its annotations, or by the platform unknown/unknown.
-//   - An artifactType that is not the type of an image's config makes an artifact,
-//     whatever else the entry says.
-//   - An index is known by its media type, and so is what is neither image nor index.
-//   - A whole platform of the descriptor stands. One that is missing or half empty is
-//     completed by the config; a field that is empty contradicts nothing.
+//   - An attestation has BuildKit's annotation or the platform unknown/unknown.
+//   - An artifactType that is not the media type of an image's config makes an artifact,
+//     even if the descriptor has a platform.
+//   - An index, and an entry that is neither image nor index, is known by its media type.
+//   - A complete platform of the descriptor is taken as it is. Otherwise the config fills
+//     in the missing fields, unless it contradicts the others. An empty field contradicts
+//     nothing.
 //
-// img is the manifest that d describes; nil is an image that was not read, and then what
-// d does not tell is [KindUnread].
+// img is the manifest that d describes. If it is nil, nothing is read, and an entry whose
+// descriptor does not suffice is [KindUnread].
 func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 	e := Entry{Descriptor: d, Platform: platform.FromV1(d.Platform)}
 	switch {
@@ -71,7 +72,8 @@ func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 		e.Kind, e.Type = KindArtifact, d.ArtifactType
 	case d.MediaType.IsIndex():
 		e.Kind = KindIndex
-	case !d.MediaType.IsImage() && (d.MediaType != "" || !e.Placed()): // older tools left the type out
+	// Older tools omit the media type of an image.
+	case !d.MediaType.IsImage() && (d.MediaType != "" || !e.Placed()):
 		e.Kind = KindUnknown
 	case img != nil:
 		return e.withManifest(img)
@@ -84,8 +86,8 @@ func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 	return e, nil
 }
 
-// withManifest completes e with what its manifest says, and its config where the
-// descriptor has no whole platform.
+// withManifest completes e from its manifest. It reads the config only if the descriptor
+// has no complete platform, which saves a request for each image.
 func (e Entry) withManifest(img v1.Image) (Entry, error) {
 	m, err := img.Manifest()
 	if err != nil {
@@ -106,7 +108,8 @@ func (e Entry) withManifest(img v1.Image) (Entry, error) {
 			return e, fmt.Errorf("config of %s: %w", e.Descriptor.Digest, err)
 		}
 		e.Config = asConfigured(config)
-		if _, agree := platform.Reconcile(settled, e.Config); agree { // else it stays half empty
+		// A platform that contradicts the config stays incomplete.
+		if _, agree := platform.Reconcile(settled, e.Config); agree {
 			platform.Complete(&settled, e.Config)
 			e.Platform = platform.Normalize(settled)
 		}
@@ -115,26 +118,27 @@ func (e Entry) withManifest(img v1.Image) (Entry, error) {
 	return e, nil
 }
 
-// setWritten keeps how a platform is written.
+// setWritten sets Written if the spelling is not canonical.
 func (e *Entry) setWritten(written ocispec.Platform) {
 	if e.Placed() && !platform.Canonical(written) {
 		e.Written = platform.Text(written)
 	}
 }
 
-// Placed reports whether the platform of e is whole.
+// Placed reports whether the platform of e is complete: it has an OS and an architecture.
 func (e *Entry) Placed() bool { return e.Platform.OS != "" && e.Platform.Architecture != "" }
 
-// FromConfig reports whether the platform of e is known by its config alone.
+// FromConfig reports whether the descriptor of e has no complete platform, so that the
+// platform of e comes from its config.
 func (e *Entry) FromConfig() bool {
 	p := e.Descriptor.Platform
 	return p == nil || p.OS == "" || p.Architecture == ""
 }
 
-// Open reads what e describes.
+// Open reads what e describes. It may be called more than once.
 func (e *Entry) Open() (Content, error) { return e.open() }
 
-// Image reads what e describes, which must be an image.
+// Image reads what e describes. It is [ErrMismatch] if that is not an image.
 func (e *Entry) Image() (v1.Image, error) {
 	c, err := e.open()
 	if err != nil {
@@ -147,9 +151,11 @@ func (e *Entry) Image() (v1.Image, error) {
 	return img, nil
 }
 
-// Check holds img, which e describes, against that, and returns its config. An artifact,
-// and a config that names another platform, are [ErrMismatch]; a field that one of them
-// leaves empty contradicts nothing, nor do features.
+// Check compares img, the image that e describes, with the descriptor of e, and returns
+// its config. An artifact, and a config for another platform, are [ErrMismatch]. An empty
+// field contradicts nothing, and os.features are not compared, because few configs have
+// them. A program must not be put onto a base for another platform, so a build calls
+// Check before it uses an image.
 func (e *Entry) Check(img v1.Image) (*v1.ConfigFile, error) {
 	if err := e.isImage(img); err != nil {
 		return nil, err
@@ -166,7 +172,7 @@ func (e *Entry) Check(img v1.Image) (*v1.ConfigFile, error) {
 	return config, nil
 }
 
-// isImage refuses an artifact that the index calls an image ([ErrMismatch]).
+// isImage returns [ErrMismatch] if img is an artifact that the index lists as an image.
 func (e *Entry) isImage(img v1.Image) error {
 	is, err := Identify(e.Descriptor, img)
 	if err == nil && is.Kind != KindImage {
@@ -175,8 +181,8 @@ func (e *Entry) isImage(img v1.Image) error {
 	return err
 }
 
-// Module reports whether e is a WebAssembly module, whose layers make no file system.
-// It costs the manifest of what runs on wasm, and nothing else.
+// Module reports whether e is a WebAssembly module, whose layers make no file system. It
+// reads a manifest only if the architecture is wasm.
 func (e *Entry) Module() (bool, error) {
 	if e.Kind != KindImage || e.Platform.Architecture != "wasm" {
 		return false, nil
@@ -185,9 +191,10 @@ func (e *Entry) Module() (bool, error) {
 	return err == nil && m.Config.MediaType == wasmConfig, err
 }
 
-// Read tells what an unread entry is: an image or an artifact. It costs the manifest,
-// and the config where the descriptor has no whole platform. One that does not exist
-// is what its descriptor says, if that names a platform.
+// Read decides what an unread entry is, an image or an artifact. It reads the manifest,
+// and the config if the descriptor has no complete platform. An entry that does not exist
+// is an image if its descriptor has a platform; otherwise the error is [ErrNotFound].
+// Read is not safe for concurrent use on one Entry.
 func (e *Entry) Read() error {
 	if e.Kind != KindUnread {
 		return nil
@@ -209,15 +216,16 @@ func (e *Entry) Read() error {
 	return nil
 }
 
-// Entries lists what idx holds, in its order. In the place of an index within it are the
-// entries of that index, as [Walk] reaches them, those of each index once. Nothing else is
-// read: what a descriptor does not tell is [KindUnread]. So are images that have one
-// platform: an artifact may be among them. More than 10,000 entries are [ErrMismatch].
+// Entries lists the entries of idx in its order. A nested index is replaced by its
+// entries, once for each index, as [Walk] visits them. Nothing but indexes is read: an
+// entry whose descriptor does not suffice is [KindUnread]. So are images of one platform
+// with different digests, since one of them may be an artifact that has the platform of
+// its image. More than 10,000 entries are [ErrMismatch].
 func Entries(idx v1.ImageIndex) ([]Entry, error) {
 	var entries []Entry
 	err := Walk(idx, func(n Node) error {
 		if n.Descriptor.MediaType.IsIndex() {
-			return nil // its entries stand for it
+			return nil // its entries take its place
 		}
 		if len(entries) == maxEntries {
 			return fmt.Errorf("an index of more than %d entries: %w", maxEntries, ErrMismatch)
@@ -245,8 +253,9 @@ func Entries(idx v1.ImageIndex) ([]Entry, error) {
 	return entries, nil
 }
 
-// Identified lists what c holds, an index or an image by itself, as [Entries] does, with
-// each unread entry read. One that does not exist is an image of which no more is known.
+// Identified is [Entries] of an index with each unread entry read, or the one entry of an
+// image. An entry that does not exist counts as an image, possibly without a platform: an
+// index may list images that a registry no longer has.
 func Identified(c Content) ([]Entry, error) {
 	switch c := c.(type) {
 	case v1.ImageIndex:
@@ -273,7 +282,8 @@ func Identified(c Content) ([]Entry, error) {
 	return nil, fmt.Errorf("neither an image nor an index: %T", c)
 }
 
-// each does something to all, several at once, and joins what went wrong.
+// each calls do for each element, up to maxAtOnce at once, and returns all errors joined.
+// A panic becomes an error. It returns when all calls have ended.
 func each[T any](all []T, do func(*T) error) error {
 	errs := make([]error, len(all))
 	permits := make(chan struct{}, maxAtOnce)
@@ -289,16 +299,19 @@ func each[T any](all []T, do func(*T) error) error {
 	return errors.Join(errs...)
 }
 
-// wasmConfig is the type of the config of a WebAssembly module as the CNCF's layout has
-// it. It names os and architecture like that of any image, and runtimes run it.
+// wasmConfig is the media type of the config of a WebAssembly module in the layout of the
+// CNCF's WASM OCI artifact. It has os and architecture like the config of an image, and
+// runtimes run it, so it counts as an image.
 const wasmConfig types.MediaType = "application/vnd.wasm.config.v0+json"
 
-// isImageConfig reports whether t is the type of the config of an image. Some tools
-// write it where the type of an artifact belongs.
+// isImageConfig reports whether t is the media type of an image's config. Some tools
+// write it as the artifactType of an image, which does not make the image an artifact.
 func isImageConfig(t types.MediaType) bool { return t.IsConfig() || t == wasmConfig }
 
-// artifactType returns the type of what has the manifest of an image and is an artifact,
-// "" for an image (image-spec, manifest.md, "Guidelines for artifact usage").
+// artifactType returns the type of an artifact that has the manifest of an image, or ""
+// for an image (image-spec, manifest.md, "Guidelines for Artifact Usage"). The
+// artifactType comes first, then the media type of the config, then the layers:
+// BuildKit's attestations have the config of an image.
 func artifactType(img v1.Image, m *v1.Manifest) (string, error) {
 	raw, err := img.RawManifest()
 	if err != nil {
@@ -322,12 +335,12 @@ func artifactType(img v1.Image, m *v1.Manifest) (string, error) {
 	return "", nil
 }
 
-// asConfigured returns the platform that a config names, as it is written.
+// asConfigured returns the platform of a config as it is written.
 func asConfigured(c *v1.ConfigFile) ocispec.Platform {
 	return ocispec.Platform{OS: c.OS, Architecture: c.Architecture, Variant: c.Variant, OSVersion: c.OSVersion, OSFeatures: c.OSFeatures}
 }
 
-// asWritten converts a platform without bringing it into normal form.
+// asWritten converts a platform without normalising it.
 func asWritten(p *v1.Platform) ocispec.Platform {
 	if p == nil {
 		return ocispec.Platform{}
@@ -335,8 +348,8 @@ func asWritten(p *v1.Platform) ocispec.Platform {
 	return ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
 }
 
-// ChildOf reads the child of idx that d describes: an image, an index, or by the method
-// Other of idx what is neither.
+// ChildOf reads the child of idx that d describes: an image or an index, or anything else
+// by the method Other of idx, which every index of this package has.
 func ChildOf(idx v1.ImageIndex, d v1.Descriptor) (Content, error) {
 	switch {
 	case d.MediaType.IsIndex():

@@ -15,8 +15,12 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// flatten takes the entries of idx, and of the indexes within it. Of the base all stay;
-// elsewhere what is not an image is left out, and said.
+// This file applies an Assembly to its Base: nested indexes, Remove, Replace, annotations
+// and the media type. Nothing here reads an image, except for base entries that do not
+// say what they are.
+
+// flatten returns the entries of idx and of the indexes within it. Of the base all stay.
+// Of an item the entries that are not images are skipped with a warning.
 func (a *Assembly) flatten(ctx context.Context, idx v1.ImageIndex, ref string, base bool) ([]*part, error) {
 	entries, err := Entries(idx)
 	if err != nil {
@@ -37,13 +41,14 @@ func (a *Assembly) flatten(ctx context.Context, idx v1.ImageIndex, ref string, b
 	return parts, nil
 }
 
-// leaveOut says that p is left out since it is not an image.
+// leaveOut warns that p is skipped because it is not an image.
 func (a *Assembly) leaveOut(ctx context.Context, p *part) {
 	kind := cmp.Or(p.entry.Type, string(p.Descriptor.MediaType))
 	a.Log.WarnContext(ctx, "skipped an entry that is not an image", "digest", p.Descriptor.Digest.String(), "type", kind, "index", p.from)
 }
 
-// onto puts parts onto the base.
+// onto adds parts to the entries of the base, after Remove and Replace were applied to
+// it.
 func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	base, err := a.flatten(ctx, a.Base, "", true)
 	if err != nil {
@@ -83,7 +88,9 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	return all, nil
 }
 
-// remove takes away what Remove names.
+// remove drops the entries that Remove names. All names that match nothing are in one
+// error. An index that would be left with attestations alone is an error unless items
+// follow.
 func (a *Assembly) remove(parts []*part) ([]*part, error) {
 	out := map[*part]bool{}
 	var missing []string
@@ -106,7 +113,8 @@ func (a *Assembly) remove(parts []*part) ([]*part, error) {
 	return kept, nil
 }
 
-// namedBy returns the parts that a digest or a platform names, as platform.All has it.
+// namedBy returns the parts that what names: those with this digest, or else the images
+// that [platform.All] finds for this platform.
 func namedBy(parts []*part, what string) (named []*part) {
 	var images []*part
 	var have []ocispec.Platform
@@ -126,7 +134,7 @@ func namedBy(parts []*part, what string) (named []*part) {
 	return named
 }
 
-// keysOf lists the platforms of the images among parts.
+// keysOf returns the platforms of the images among parts, for messages.
 func keysOf(parts []*part) (keys []string) {
 	for _, p := range parts {
 		if p.runs() {
@@ -136,8 +144,8 @@ func keysOf(parts []*part) (keys []string) {
 	return keys
 }
 
-// like returns what is said of the index itself: what the base says, with the
-// annotations changed.
+// like returns the fields of the new index other than its entries: those of the base,
+// with the annotations changed.
 func (a *Assembly) like() (like v1.IndexManifest, err error) {
 	if a.Base != nil {
 		if like.MediaType, err = a.Base.MediaType(); err != nil {
@@ -156,7 +164,8 @@ func (a *Assembly) like() (like v1.IndexManifest, err error) {
 	return like, nil
 }
 
-// annotate sets the annotations of the parts.
+// annotate sets the annotations of entries. It copies each map, which belongs to the
+// manifest that was read.
 func (a *Assembly) annotate(parts []*part) error {
 	var missing []string
 	for _, key := range slices.Sorted(maps.Keys(a.ChildAnnotations)) {
@@ -177,7 +186,7 @@ func (a *Assembly) annotate(parts []*part) error {
 	return nil
 }
 
-// change applies changes, of which nil takes away.
+// change sets the annotations in changes; a nil value removes one.
 func change(annotations map[string]string, changes map[string]*string) {
 	for key, value := range changes {
 		if value == nil {
@@ -188,8 +197,10 @@ func change(annotations map[string]string, changes map[string]*string) {
 	}
 }
 
-// mediaType decides what kind of index it is: that of the base, but for a Docker list
-// that gets what only an OCI index can hold.
+// mediaType decides the media type of the index: that of the base, except that a Docker
+// manifest list becomes an OCI index if it gets an entry of another type. Docker's format
+// has no annotations and no OCI images. Children are never converted, because their
+// digests would change and signatures of them would no longer match.
 func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexManifest) (types.MediaType, error) {
 	var foreign []error
 	docker, more := 0, len(like.Annotations) > 0 || like.ArtifactType != "" || like.Subject != nil

@@ -15,7 +15,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Annotations by which BuildKit marks the attestations of an index.
+// Annotations of BuildKit on the attestations of an index: the kind, and the digest of
+// the image that the attestation describes.
 const (
 	AnnotationReferenceType   = "vnd.docker.reference.type"
 	AnnotationReferenceDigest = "vnd.docker.reference.digest"
@@ -23,18 +24,18 @@ const (
 
 // A Child is an entry of an index.
 type Child struct {
-	// Descriptor stands in the index as it is.
+	// Descriptor is the entry of the index, written as it is.
 	Descriptor v1.Descriptor
-	// Content is what Descriptor describes. It may be lazy, and nil when the
-	// child is in the target already.
+	// Content is what Descriptor describes. It may be lazy. It may be nil if the target
+	// has the child already; reading the child is then [ErrNotFound].
 	Content Content
-	// Open reads the content when it is wanted, in the place of Content. It may be
-	// called more than once.
+	// Open reads the content when it is needed, and takes precedence over Content. It may
+	// be called more than once and concurrently.
 	Open func() (Content, error)
 }
 
-// IsAttestation reports whether d describes an attestation, which belongs to
-// another entry of its index and runs on no platform.
+// IsAttestation reports whether d describes an attestation in the form of BuildKit, which
+// belongs to another entry of its index and has no platform.
 func IsAttestation(d v1.Descriptor) bool {
 	return d.Annotations[AnnotationReferenceType] != "" ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
@@ -42,11 +43,11 @@ func IsAttestation(d v1.Descriptor) bool {
 
 // Index makes an index of children (image-spec, image-index.md).
 //
-// Children are sorted by platform, each attestation right after its subject.
-// Each child that is no attestation has a platform, and no two have the same;
-// every complaint is reported at once. The index is a Docker manifest list when
-// there are children and all are Docker's, which cannot carry annotations, and
-// an OCI index otherwise.
+// The children are sorted by platform, and each attestation comes right after its
+// subject, so the same children make the same bytes in any order. Each child that is not
+// an attestation must have a platform, and no two the same. All errors are reported at
+// once. The index is a Docker manifest list if there are children and all have Docker's
+// media types; such a list cannot have annotations. Otherwise it is an OCI index.
 func Index(children []Child, annotations map[string]string) (v1.ImageIndex, error) {
 	if err := check(children); err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func Index(children []Child, annotations map[string]string) (v1.ImageIndex, erro
 	return indexOf(like, arrange(children))
 }
 
-// indexOf makes an index of children in their order; all else is as in like.
+// indexOf makes an index of children in the given order. All other fields come from like.
 func indexOf(like v1.IndexManifest, children []Child) (v1.ImageIndex, error) {
 	like.SchemaVersion, like.Manifests = 2, []v1.Descriptor{}
 	of := childFetcher{}
@@ -83,8 +84,8 @@ func indexOf(like v1.IndexManifest, children []Child) (v1.ImageIndex, error) {
 	return c.(v1.ImageIndex), nil //nolint:forcetypeassert // it has manifests
 }
 
-// check complains of children without a platform or with that of another, and of
-// attestations that describe none of them.
+// check returns errors for children without a platform, for two with the same platform,
+// and for attestations whose subject is not among the children.
 func check(children []Child) error {
 	var errs []error
 	byPlatform, images := map[string]v1.Hash{}, map[string]bool{}
@@ -113,8 +114,8 @@ func check(children []Child) error {
 	return errors.Join(errs...)
 }
 
-// arrange puts the images in the order of their platforms, each with the attestations
-// that describe it.
+// arrange sorts images by platform and puts the attestations of an image after it.
+// Attestations without a subject are dropped; callers have refused or separated them.
 func arrange(children []Child) []Child {
 	about := map[string][]Child{}
 	var images, sorted []Child
@@ -136,7 +137,8 @@ func arrange(children []Child) []Child {
 	return sorted
 }
 
-// family returns the media type of an index of children.
+// family returns the media type of an index of children: Docker's if there are children
+// and all are Docker's, else OCI's.
 func family(children []Child) types.MediaType {
 	docker := func(c Child) bool {
 		return c.Descriptor.MediaType == types.DockerManifestSchema2 || c.Descriptor.MediaType == types.DockerManifestList
@@ -147,12 +149,14 @@ func family(children []Child) types.MediaType {
 	return types.OCIImageIndex
 }
 
-// A childFetcher is the [Fetcher] of an index that [Index] made.
+// A childFetcher is the [Fetcher] of an index that [Index] or [Assembly.Create] made.
+// Such an index has no configs and blobs.
 type childFetcher map[v1.Hash]Child
 
 func (c childFetcher) Name(h v1.Hash) string { return h.String() }
 
-// Child returns the content of a child, which is not found where the target has it.
+// Child returns the content of a child, or [ErrNotFound] for one that has a descriptor
+// alone.
 func (c childFetcher) Child(d v1.Descriptor) (Content, error) {
 	child := c[d.Digest]
 	if child.Open != nil {

@@ -13,41 +13,45 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Bounds of what is followed of an index.
+// This file makes the report of an image or index. The order is fixed: first all entries
+// are identified, then the wanted ones are selected, and only these are read for details.
+
+// Bounds of what is read of an index.
 const (
-	maxEntries = 10_000 // of all of them
-	maxAtOnce  = 16     // images that are read at the same time
+	maxEntries = 10_000 // entries of one index, and of all nested ones together
+	maxAtOnce  = 16     // images that are read concurrently
 )
 
-// InspectOptions say how closely [Inspect] looks. Its zero value costs one request for
-// an index and two for a single image.
+// InspectOptions say what [Inspect] reads. The zero value costs one request for an index
+// whose entries have platforms, and two for a single image.
 type InspectOptions struct {
-	// Sizes adds up what each image weighs: one request more an image.
+	// Sizes adds the size of each image, at one more request for each.
 	Sizes bool
-	// Referrers reads attestations and asks what refers to the index and to each
-	// image: a request or two more each, where the source is a [ReferrerLister].
+	// Referrers reads attestations and lists the referrers of the index and of each
+	// image. That is one or two more requests for each, if the source is a
+	// [ReferrerLister].
 	Referrers bool
-	// Platform, if it has an OS, leaves nothing but the image that would run
-	// there, with what its config says. What does not run there is a
+	// Platform, if it has an OS, reports only the image that would run there
+	// ([platform.Choose]), with its config. If there is none, the error is a
 	// [*PlatformError].
 	Platform ocispec.Platform
 }
 
-// A PlatformError says that an image does not run on a platform.
+// A PlatformError says that no image of a reference runs on the wanted platforms.
 type PlatformError struct {
 	Ref  string
 	Want []ocispec.Platform
-	Have []string // as platform.Key has them
+	Have []string // in the form of platform.Key
 }
 
 func (e *PlatformError) Error() string {
 	return fmt.Sprintf("%s does not support %s, only %s", e.Ref, platform.Keys(e.Want), list(e.Have))
 }
 
-// Inspect reports what ref names. The attestations of an index are a note on
-// their subjects; indexes within the index are followed as by [Walk]. A child
-// whose platform the index does not say is read for what its config says, and
-// children that have one platform are, since an artifact may be among them ([Entries]).
+// Inspect reports what ref names. Attestations of an index become notes of their
+// subjects, and nested indexes are followed as by [Walk]. Inspect reads a child only if
+// its descriptor does not say its platform, or if another child has the same platform,
+// since one of them may be an artifact ([Entries]).
 func Inspect(ctx context.Context, s Source, ref string, options InspectOptions) (*Report, error) {
 	c, err := s.Get(ctx, ref)
 	if err != nil {
@@ -81,7 +85,8 @@ func Inspect(ctx context.Context, s Source, ref string, options InspectOptions) 
 	return i.report, nil
 }
 
-// tellDoubles says of images with one platform what tells them apart.
+// tellDoubles sets Double of images that have the same platform: the media type and the
+// annotations by which they differ.
 func (r *Report) tellDoubles() {
 	of := map[string][]*Runnable{}
 	for i := range r.Platforms {
@@ -93,7 +98,7 @@ func (r *Report) tellDoubles() {
 		if len(group) == 1 {
 			continue
 		}
-		values := map[string]map[string]bool{} // by what is compared
+		values := map[string]map[string]bool{} // the values of each annotation in the group
 		said := func(p *Runnable) map[string]string {
 			all := maps.Clone(p.Annotations)
 			if all == nil {
@@ -127,7 +132,7 @@ func (r *Report) tellDoubles() {
 	}
 }
 
-// An inspection is one run of Inspect.
+// An inspection is one call of Inspect.
 type inspection struct {
 	ctx     context.Context
 	source  Source
@@ -138,15 +143,15 @@ type inspection struct {
 	images []row
 }
 
-// A row is an image on its way into the report.
+// A row is an image that is being added to the report.
 type row struct {
 	Runnable
 	entry        Entry
 	attestations []Entry
 }
 
-// sort makes rows of the images among the entries, with their attestations, and puts
-// what is not an image into the report.
+// sort makes a row of each image with its attestations, and puts all other entries into
+// the report.
 func (i *inspection) sort(entries []Entry) {
 	subjects := map[string][]Entry{}
 	for _, e := range entries {
@@ -178,7 +183,7 @@ func (i *inspection) sort(entries []Entry) {
 	}
 }
 
-// finish reads what is still to be read, and fills the report.
+// finish reads what the options ask for and completes the report.
 func (i *inspection) finish() error {
 	if i.options.Platform.OS != "" {
 		if err := i.selectPlatform(); err != nil {
@@ -186,7 +191,9 @@ func (i *inspection) finish() error {
 		}
 	}
 	if i.options.Referrers && (i.report.Index || i.report.ArtifactType != "") {
-		notes, err := i.notes(i.report.Digest, nil) // the first to learn whether the source knows
+		// This comes before the images: the first request finds out if the registry has
+		// the referrers API, so that the concurrent ones below need not.
+		notes, err := i.notes(i.report.Digest, nil)
 		if err != nil {
 			return err
 		}
@@ -201,7 +208,7 @@ func (i *inspection) finish() error {
 	return nil
 }
 
-// selectPlatform leaves the image that runs on the wanted platform.
+// selectPlatform keeps only the image that runs on the wanted platform.
 func (i *inspection) selectPlatform() error {
 	have, keys := make([]ocispec.Platform, len(i.images)), make([]string, len(i.images))
 	for at, s := range i.images {
@@ -215,7 +222,8 @@ func (i *inspection) selectPlatform() error {
 	return nil
 }
 
-// detail adds to an image what the look asks for.
+// detail adds to an image what the options ask for. It changes s alone, so that several
+// images can be read concurrently.
 func (i *inspection) detail(s *row) error {
 	if i.options.Sizes || i.options.Platform.OS != "" {
 		img, m, err := s.entry.manifest()

@@ -11,7 +11,12 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// resolve reads one item. idx is what it is, when it is an index.
+// This file reads the items of an Assembly and decides the platform of each image from
+// three statements: the declaration of the user, the entry of an index, and the config.
+
+// resolve reads one item. idx is set if the item is an index. An item whose platform is
+// declared and trusted costs one HEAD, a single image its manifest and, if needed, its
+// config.
 func (a *Assembly) resolve(ctx context.Context, s Source, item Item) (found []*part, idx v1.ImageIndex, err error) {
 	if a.TrustPlatforms && item.Platform.OS != "" {
 		d, err := s.Resolve(ctx, item.Ref)
@@ -54,7 +59,8 @@ func (a *Assembly) resolve(ctx context.Context, s Source, item Item) (found []*p
 	return nil, nil, fmt.Errorf("%s is neither an image nor an index", item.Ref)
 }
 
-// trusted takes an image unread.
+// trusted makes a part of an image that is not read. Its content is read later by
+// reference, so a tag that moved meanwhile is [ErrMismatch].
 func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	settled, _ := platform.Reconcile(item.Platform, ocispec.Platform{})
 	d = v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: platform.ToV1(settled)}
@@ -70,8 +76,8 @@ func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
 	}}}
 }
 
-// checkAll reads the entries that are not told by their descriptors. An artifact among
-// them runs nowhere: it stays in the base, and is left out elsewhere.
+// checkAll reads the parts that are unread. An artifact among them stays in the base and
+// is dropped elsewhere. All errors are joined.
 func (a *Assembly) checkAll(ctx context.Context, parts []*part) (settled []*part, err error) {
 	err = each(parts, func(p **part) error { return a.checkOne(ctx, *p) })
 	for _, p := range parts {
@@ -82,8 +88,8 @@ func (a *Assembly) checkAll(ctx context.Context, parts []*part) (settled []*part
 	return settled, err
 }
 
-// checkOne reads p if it is unread. An image of the base that says no platform
-// anywhere stays what it is.
+// checkOne reads p if it is unread. An image of the base without a platform in its
+// descriptor and config stays as it is: the base was published so.
 func (a *Assembly) checkOne(ctx context.Context, p *part) error {
 	if p.entry.Kind != KindUnread {
 		return nil
@@ -105,7 +111,7 @@ func (a *Assembly) checkOne(ctx context.Context, p *part) error {
 	return nil
 }
 
-// check gives an image the platform that is declared and that its config says.
+// check sets the platform of an image from the declaration and its config.
 func (a *Assembly) check(ctx context.Context, p *part, declared ocispec.Platform, img v1.Image) (err error) {
 	if p.entry, err = Identify(p.Descriptor, img); err != nil {
 		return fmt.Errorf("%s: %w", p.from, err)
@@ -116,7 +122,8 @@ func (a *Assembly) check(ctx context.Context, p *part, declared ocispec.Platform
 	return a.agree(ctx, p, declared, p.entry.Config, "its config says")
 }
 
-// agree sets the platform of p to what is declared and what another word says.
+// agree sets the platform of p to the combination of what is declared and what the config
+// or index says. word names the second one in messages.
 func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Platform, word string) error {
 	settled, agree := platform.Reconcile(declared, says)
 	if settled.OS == "" || settled.Architecture == "" {
@@ -134,9 +141,10 @@ func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Pl
 	return nil
 }
 
-// declared takes of an index the image that the item declares, with what
-// describes it: of doubles the first, and nothing that needs more than was declared
-// where something does not.
+// declared takes from an index the image that the item declares, with its attestations.
+// Of several images of one platform it takes the first. It takes an image that needs an
+// undeclared feature or version only if no other fits. An only image is taken whatever
+// its platform, which agree then compares with the declaration.
 func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*part, error) {
 	var images, fit []*part
 	var have []string

@@ -1,20 +1,30 @@
-// Package manifest holds what lives in registries, layouts and archives: images
-// and indexes, and the few verbs that work on them wherever they live.
+// Package manifest describes images and indexes (image-spec, manifest.md and
+// image-index.md) wherever they are stored, and has the operations on them.
 //
-// A place differs from another only in how it gets and puts: [Source] and
-// [Sink]. The registry client is in manifest/registry, files and daemons are in
-// manifest/local.
+// Registries, layouts, archives and daemons differ only in how they get and put content:
+// [Source] and [Sink]. The registry client is in manifest/registry; layouts, archives and
+// daemons are in manifest/local.
 //
-// Which entries of an index are images, and of what platform, is said by [Identify], and
-// of all entries by [Entries] and [Identified]; everything else has it from there.
+// [Identify] decides whether a descriptor is an image and for what platform. [Entries]
+// and [Identified] apply it to all entries of an index. All other code uses their answer,
+// so that two commands never disagree about an image.
 //
-// The verbs: [Inspect] reports what a reference names and runs on; [Assembly.Create]
-// makes an index of images that exist, [Index] one of content at hand; [Copy] carries
-// an image, an index or some of its platforms from a Source to a Sink, and [Select]
-// is its first half, for who wants to know before anything is read.
+//   - [Inspect] reports what a reference names and the platforms it runs on.
+//   - [Assembly.Create] makes an index of images that exist, and [Index] of content at
+//     hand.
+//   - [Copy] copies an image, an index or some of its platforms from a Source to a Sink.
+//     [Select] is its first half, for callers that need the digest before anything is
+//     read.
 //
-// What a place can do beyond get and put are interfaces of one method, found by type
-// assertion: [ReferrerLister], [PushPreparer], [BasePusher], [BatchPutter].
+// Content is lazy: a manifest is read when it is asked for, a layer when it is opened,
+// under the context of the call that returned the content. All content is compared with
+// its digest while it is read; other content is [ErrMismatch]. Only parts of layers are
+// not compared. Numbers from outside are bounded: 10,000 entries of a list and eight
+// indexes within each other. The package does not retry, and it never changes the bytes
+// of a child.
+//
+// Optional abilities of a Source or Sink are interfaces of one method, which callers find
+// by type assertion: [ReferrerLister], [PushPreparer], [BasePusher], [BatchPutter].
 package manifest
 
 import (
@@ -25,8 +35,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Content is a manifest and all that it reaches: a [v1.Image] or a
-// [v1.ImageIndex], or as a child of an index [Bytes], which are neither.
+// Content is a manifest and all that it names, directly or through an index: a [v1.Image]
+// or a [v1.ImageIndex], or, for a child of an index that is neither, [Bytes].
 type Content interface {
 	MediaType() (types.MediaType, error)
 	Digest() (v1.Hash, error)
@@ -34,56 +44,60 @@ type Content interface {
 	RawManifest() ([]byte, error)
 }
 
-// A Source gives content by reference. What a reference looks like is the
-// source's affair.
+// A Source gets content by reference. Each Source defines the form of its references. A
+// Source of this module is safe for concurrent use.
 type Source interface {
-	// Resolve returns the descriptor of what ref names, for a registry with one
-	// HEAD. errors.Is(err, ErrNotFound) means that the source answered that
-	// there is no such thing (404), and nothing else.
+	// Resolve returns the descriptor of what ref names, in a registry by one HEAD.
+	// errors.Is(err, ErrNotFound) means that the source has answered that ref does not
+	// exist (404), and nothing else: a source that cannot be reached is another error.
 	Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
-	// Get returns what ref names. Its children and layers are lazy and read
-	// under ctx, which must live as long as they are used.
+	// Get returns what ref names. Its children and layers are lazy and read under ctx,
+	// which must live as long as they are used.
 	Get(ctx context.Context, ref string) (Content, error)
 }
 
-// A Sink stores content under a reference.
+// A Sink stores content under a reference. A Sink of this module is safe for concurrent
+// use unless it writes to an io.Writer of the caller.
 type Sink interface {
-	// Put makes ref name c. Everything that c reaches is stored first and ref
-	// moves last; on an error ref is as it was. What was stored or seen in this
-	// run is not asked for twice. All work is done when Put returns.
+	// Put makes ref name c. It stores everything that c names first and changes ref last,
+	// so ref never names incomplete content; after an error ref is as it was. Content
+	// that this run has stored or seen in the sink is not asked for again. No work
+	// continues after Put returns.
 	Put(ctx context.Context, ref string, c Content) error
 }
 
-// A PushPreparer is a Sink that can say early whether ref can be written.
+// A PushPreparer is a Sink that can test early whether ref can be written.
 type PushPreparer interface {
-	// Prepare asks what ref names now (the zero Descriptor: nothing) and with
-	// that whether the credentials hold. Where ref names nothing yet it also
-	// opens the upload that the first blob will use, which proves the right to
-	// push. release gives an upload that nobody used back; it may be called
-	// more than once.
+	// Prepare reads what ref names now, which tests the credentials. current is the zero
+	// Descriptor if ref names nothing. In that case Prepare also opens the upload session
+	// of the first blob, which tests the right to push. release cancels the session if no
+	// upload used it. It may be called more than once.
 	Prepare(ctx context.Context, ref string) (current v1.Descriptor, release func(), err error)
 }
 
-// A BasePusher is a Sink that can store layers ahead of the image they belong to.
+// A BasePusher is a Sink that can store the layers of a base image before the image
+// exists.
 type BasePusher interface {
-	// Carry stores the layers where a later Put to ref finds them.
+	// Carry stores layers where a later Put to ref finds them. The Put stores those that
+	// Carry did not store.
 	Carry(ctx context.Context, ref string, layers ...v1.Layer) error
 }
 
-// ErrNotFound is what a [Source] returns for a reference that does not exist.
+// ErrNotFound is in the chain of the error of a [Source] for a reference that does not
+// exist.
 var ErrNotFound = errors.New("not found")
 
-// ErrUnanswered is in the chain of the error of a [Source] that refuses to say what a
-// reference names: the reference may name anything, or nothing. It does not stand
-// beside [ErrNotFound].
+// ErrUnanswered is in the chain of the error of a [Source] that does not report what a
+// reference names: the reference may name something or nothing. No error has both this
+// and [ErrNotFound] in its chain.
 var ErrUnanswered = errors.New("the registry does not report the content")
 
-// ErrMismatch is in the chain of every error that says that content contradicts
-// its digest, size, media type or declared platform.
+// ErrMismatch is in the chain of every error about content that contradicts its digest,
+// size, media type or declared platform, or that exceeds a bound.
 var ErrMismatch = errors.New("content contradicts its claim")
 
-// ErrObsolete is in the chain of the error about a manifest of Docker's schema 1,
-// which registries and runtimes no longer take.
+// ErrObsolete is in the chain of the error about a manifest of Docker's schema 1, which
+// registries and runtimes no longer support.
 var ErrObsolete error = obsolete{}
 
 type obsolete struct{}
@@ -92,7 +106,7 @@ func (obsolete) Error() string {
 	return "a Docker schema 1 manifest, which registries and runtimes no longer support"
 }
 
-// Hint returns the way out.
+// Hint returns what to do.
 func (obsolete) Hint() string { return "push the image again with a current tool" }
 
 // Describe returns the descriptor of a [Content] or a [v1.Layer]: media type, digest and

@@ -15,36 +15,42 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// A Fetcher reads what a manifest names, for content that [Open] returns. What it returns
-// has the digest and the size of the descriptor: anything else is [ErrMismatch].
+// A Fetcher reads what a manifest names, for the content that [Open] returns. It
+// verifies: all that it returns has the digest and the size of the descriptor, and
+// anything else is [ErrMismatch]. It must be safe for concurrent use.
 type Fetcher interface {
-	// Name names the manifest or blob h in errors.
+	// Name returns the name of the manifest or blob h for messages.
 	Name(h v1.Hash) string
-	// Child reads what an index lists: an image, an index, or [Bytes].
+	// Child reads a child of an index: an image, an index, or [Bytes].
 	Child(d v1.Descriptor) (Content, error)
-	// Config reads the config of an image.
+	// Config reads the config of an image, whose size the Fetcher bounds.
 	Config(d v1.Descriptor) ([]byte, error)
-	// Blob opens a layer of an image, as it is stored.
+	// Blob opens a layer of an image as it is stored. The caller closes it. An error of a
+	// read means that no byte of the layer may be trusted.
 	Blob(d v1.Descriptor) (io.ReadCloser, error)
 }
 
-// A PartFetcher is a [Fetcher] that opens a part of a layer: the bytes from one offset up
-// to another. A part is not verified.
+// A PartFetcher is a [Fetcher] that can open a part of a layer: the bytes from offset
+// from up to, but not including, offset to. A part is not verified, since a digest covers
+// the whole.
 type PartFetcher interface {
 	Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error)
 }
 
-// A PartLayer is a [v1.Layer] of which a part can be opened, as by a [PartFetcher]. All
-// layers of content that [Open] returns are; [errors.ErrUnsupported] says that their place
-// opens whole layers alone.
+// A PartLayer is a [v1.Layer] that can open a part of itself, as a [PartFetcher] does.
+// All layers of content that [Open] returns implement it. [errors.ErrUnsupported] means
+// that their source opens whole layers alone.
 type PartLayer interface {
 	v1.Layer
 	Part(from, to int64) (io.ReadCloser, error)
 }
 
-// Open returns the image or the index whose manifest is raw. Nothing else is read before
-// it is asked for; f reads it then, a config once. The caller has verified raw. d has its
-// digest; its media type may be empty ([MediaType]).
+// Open returns the image or the index whose manifest is raw. Everything else is read by f
+// when it is needed; the result of reading the config is remembered, an error included.
+// The caller has verified that raw has the digest of d, and does not change raw later.
+// The media type of d may be empty ([MediaType]).
+//
+// The content is immutable and safe for concurrent use: its methods return copies.
 func Open(d v1.Descriptor, raw []byte, f Fetcher) (Content, error) {
 	found, err := MediaType(raw, d.MediaType)
 	if err != nil {
@@ -81,7 +87,8 @@ func (d *document) Digest() (v1.Hash, error)            { return d.digest, nil }
 func (d *document) Size() (int64, error)                { return int64(len(d.raw)), nil }
 func (d *document) name() string                        { return d.fetch.Name(d.digest) }
 
-// A lazyIndex is an index whose children are read when they are asked for.
+// A lazyIndex is an index whose children are read when they are needed. Nothing is
+// remembered: a Fetcher may do that.
 type lazyIndex struct {
 	document
 	parsed *v1.IndexManifest
@@ -89,15 +96,16 @@ type lazyIndex struct {
 
 func (x *lazyIndex) IndexManifest() (*v1.IndexManifest, error) { return x.parsed.DeepCopy(), nil }
 
-// Image reads the image h, which the index must list.
+// Image reads the image h. The index must list h.
 func (x *lazyIndex) Image(h v1.Hash) (v1.Image, error) { return childAs[v1.Image](x, h, "image") }
 
-// ImageIndex reads the index h, which the index must list.
+// ImageIndex reads the index h. The index must list h.
 func (x *lazyIndex) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	return childAs[v1.ImageIndex](x, h, "index")
 }
 
-// Other reads the child h, whatever it is.
+// Other reads the child h of any type. It looks in the index first, so that a digest that
+// the index does not list is never read.
 func (x *lazyIndex) Other(h v1.Hash) (Content, error) {
 	for _, d := range x.parsed.Manifests {
 		if d.Digest == h {
@@ -120,7 +128,7 @@ func childAs[T Content](x *lazyIndex, h v1.Hash, noun string) (T, error) {
 	return none, fmt.Errorf("%s is not an %s: %w", x.fetch.Name(h), noun, ErrMismatch)
 }
 
-// A lazyImage is an image whose config and layers are read when they are asked for.
+// A lazyImage is an image whose config and layers are read when they are needed.
 type lazyImage struct {
 	document
 	parsed *v1.Manifest
@@ -145,7 +153,8 @@ func (i *lazyImage) Layers() ([]v1.Layer, error) {
 	return layers, nil
 }
 
-// LayerByDigest returns a layer, or the config as one.
+// LayerByDigest returns a layer, or the config as a layer, as go-containerregistry
+// expects.
 func (i *lazyImage) LayerByDigest(h v1.Hash) (v1.Layer, error) {
 	if h == i.parsed.Config.Digest {
 		return partial.ConfigLayer(i)
@@ -158,7 +167,8 @@ func (i *lazyImage) LayerByDigest(h v1.Hash) (v1.Layer, error) {
 	return nil, fmt.Errorf("%s has no layer %s: %w", i.name(), h, ErrNotFound)
 }
 
-// LayerByDiffID returns the layer whose uncompressed bytes have digest h.
+// LayerByDiffID returns the layer whose uncompressed content has digest h. It reads the
+// config.
 func (i *lazyImage) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
 	digest, err := partial.DiffIDToBlob(i, h)
 	if err != nil {
@@ -167,7 +177,8 @@ func (i *lazyImage) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
 	return i.LayerByDigest(digest)
 }
 
-// A lazyLayer is a layer of an image, read when it is opened.
+// A lazyLayer is a layer of an image. It is read when it is opened, each time again. It
+// is named by its position, since a manifest may list one digest twice.
 type lazyLayer struct {
 	image *lazyImage
 	at    int
@@ -179,7 +190,8 @@ func (l *lazyLayer) Size() (int64, error)                { return l.own().Size, 
 func (l *lazyLayer) MediaType() (types.MediaType, error) { return l.own().MediaType, nil }
 func (l *lazyLayer) Descriptor() (*v1.Descriptor, error) { return l.own().DeepCopy(), nil }
 
-// DiffID is what the config says; the layer is not read for it.
+// DiffID returns the digest that the config gives. The layer is not read, so it is not
+// proven.
 func (l *lazyLayer) DiffID() (v1.Hash, error) {
 	config, err := l.image.ConfigFile()
 	if err != nil {
@@ -191,10 +203,10 @@ func (l *lazyLayer) DiffID() (v1.Hash, error) {
 	return config.RootFS.DiffIDs[l.at], nil
 }
 
-// Compressed reads the layer as it is stored, verified.
+// Compressed opens the layer as it is stored. The content is verified while it is read.
 func (l *lazyLayer) Compressed() (io.ReadCloser, error) { return l.image.fetch.Blob(*l.own()) }
 
-// Uncompressed reads what the layer holds.
+// Uncompressed opens the content of the layer, decompressed.
 func (l *lazyLayer) Uncompressed() (io.ReadCloser, error) {
 	r, err := l.Compressed()
 	if err != nil {
@@ -203,7 +215,7 @@ func (l *lazyLayer) Uncompressed() (io.ReadCloser, error) {
 	return rootfs.Uncompress(r)
 }
 
-// Part opens a part of the layer.
+// Part opens a part of the layer as it is stored, not verified.
 func (l *lazyLayer) Part(from, to int64) (io.ReadCloser, error) {
 	if f, ok := l.image.fetch.(PartFetcher); ok {
 		return f.Part(*l.own(), from, to)

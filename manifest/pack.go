@@ -2,16 +2,17 @@ package manifest
 
 import "context"
 
-// Named is content and the reference that is to name it.
+// Named is content and the reference that will name it.
 type Named struct {
 	Ref     string
 	Content Content
 }
 
-// A BatchPutter is a Sink that stores several contents as one: an image with what refers
-// to it in one archive.
+// A BatchPutter is a Sink that stores several contents in one step, such as an image and
+// its referrers in one archive. An archive is a single file, so one Put for each would
+// write it anew each time.
 type BatchPutter interface {
-	// PutAll does what a Put of each would do, but at once: on an error every
-	// reference is as it was.
+	// PutAll has the effect of one Put for each content, but all at once: after an error
+	// every reference is as it was.
 	PutAll(ctx context.Context, all ...Named) error
 }

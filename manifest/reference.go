@@ -2,19 +2,22 @@ package manifest
 
 import "strings"
 
-// A Reference is the name of an image in a registry, taken apart:
-// REPOSITORY[:TAG][@DIGEST]. Nothing in it is checked or completed, so that String
-// gives back what [CutReference] read.
+// This file splits references without checking them, for code that compares, completes or
+// prints names. The registry client checks a reference before it uses it.
+
+// A Reference is the name of an image in a registry, split into its parts:
+// REPOSITORY[:TAG][@DIGEST]. Nothing is checked or completed, so String returns the text
+// that [CutReference] read. The grammar is that of github.com/distribution/reference.
 type Reference struct {
-	Repository string // with its host, if that was written
-	Tag        string // without its colon
+	Repository string // with its host, if there is one
+	Tag        string // without the colon
 	Digest     string // algorithm and hexadecimal digits, without the @
 }
 
-// dockerHub is the host of images that name none.
+// dockerHub is the host of names that have none.
 const dockerHub = "docker.io"
 
-// CutReference takes a name apart. The port of a host is no tag.
+// CutReference splits a name. A colon before the last slash begins a port, not a tag.
 func CutReference(text string) (r Reference) {
 	r.Repository, r.Digest, _ = strings.Cut(text, "@")
 	if colon := strings.LastIndex(r.Repository, ":"); colon > strings.LastIndex(r.Repository, "/") {
@@ -23,6 +26,7 @@ func CutReference(text string) (r Reference) {
 	return r
 }
 
+// String returns the reference as one text.
 func (r Reference) String() string {
 	text := r.Repository
 	if r.Tag != "" {
@@ -34,14 +38,16 @@ func (r Reference) String() string {
 	return text
 }
 
-// Named reports whether the repository has a host, rather than being one of Docker
-// Hub's short forms. As in Docker, a host has a dot or a port, or is localhost.
+// Named reports whether the repository begins with a host. As in Docker, the first
+// element is a host if it has a dot or a port, or is localhost; otherwise the name is one
+// of Docker Hub.
 func (r Reference) Named() bool {
 	first, _, ok := strings.Cut(r.Repository, "/")
 	return ok && (strings.ContainsAny(first, ".:") || first == "localhost")
 }
 
-// Host is the registry. Docker Hub, by whatever name or none, is docker.io.
+// Host returns the host of the registry. It is docker.io for Docker Hub in all its
+// spellings.
 func (r Reference) Host() string {
 	first, _, _ := strings.Cut(r.Repository, "/")
 	if !r.Named() || first == "index."+dockerHub {
@@ -50,8 +56,9 @@ func (r Reference) Host() string {
 	return first
 }
 
-// Path is the repository without its host. Docker's own images on Docker Hub have the
-// path library/NAME however they are written; a pattern of names is not completed.
+// Path returns the repository without its host. An image of Docker Hub without a
+// namespace has the path library/NAME. A pattern with wildcards is not completed, since
+// it may match a namespace.
 func (r Reference) Path() string {
 	path := r.Repository
 	if r.Named() {
@@ -63,7 +70,7 @@ func (r Reference) Path() string {
 	return path
 }
 
-// Canonical is the same name in its one spelling: docker.io/library/alpine:3.22 for
+// Canonical returns the one spelling of the same name: docker.io/library/alpine:3.22 for
 // alpine:3.22 and for index.docker.io/library/alpine:3.22.
 func (r Reference) Canonical() Reference {
 	r.Repository = r.Host() + "/" + r.Path()

@@ -10,39 +10,43 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A ReferrerLister is a Source that knows what refers to a manifest: signatures,
+// This file names the kinds of referrers and attestations in a report. The names are a
+// help for readers: they come from media types and annotations that anybody can write,
+// and prove nothing.
+
+// A ReferrerLister is a Source that can list the referrers of a manifest: signatures,
 // SBOMs, provenance.
 type ReferrerLister interface {
-	// Referrers lists what refers to subject in the repository that ref is in:
-	// by the API of OCI 1.1, or where there is none by its tag sha256-…, and by
-	// those of cosign's tags sha256-….SUFFIX whose suffixes are given. Nothing
-	// is an empty list.
+	// Referrers lists the referrers of subject in the repository of ref: by the referrers
+	// API (distribution-spec, "Listing Referrers") or, without it, by the referrers tag.
+	// It adds the manifests of cosign's tags sha256-….SUFFIX for the given suffixes. No
+	// referrers are an empty list and no error.
 	Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]Referrer, error)
 }
 
-// A Referrer is a manifest that refers to another.
+// A Referrer is a manifest that refers to another one, its subject.
 type Referrer struct {
 	v1.Descriptor
-	// Tag is the tag by which it was found, for those of cosign: they refer to
-	// their subject by nothing else.
+	// Tag is cosign's tag of this manifest, which is its only link to the subject. It is
+	// "" for a manifest that has a subject field.
 	Tag string
 }
 
-// ReferrersTag is the tag that stands for what refers to h in a registry without an
-// API for it (distribution-spec, "Referrers Tag Schema"). Cosign's tags of signatures
-// and the like are this one, a dot and sig, att or sbom.
+// ReferrersTag returns the tag that lists the referrers of h in a registry without the
+// referrers API (distribution-spec, "Referrers Tag Schema"). The tags of cosign for
+// signatures, attestations and SBOMs are this one with .sig, .att or .sbom.
 func ReferrersTag(h v1.Hash) string {
 	tag := h.Algorithm + "-" + h.Hex
 	return tag[:min(len(tag), 32+1+64)]
 }
 
-// IsReferrersTag reports whether a tag is of this form, or of cosign's: the name of
-// no image, but the way to what refers to one.
+// IsReferrersTag reports whether tag is a referrers tag or one of cosign's tags. Such a
+// tag does not name an image, so lists of images leave it out.
 func IsReferrersTag(tag string) bool { return referrersTag.MatchString(tag) }
 
 var referrersTag = regexp.MustCompile(`^sha(256|512)-[0-9a-f]{64,128}(\..+)?$`)
 
-// The notes of a report.
+// The notes of a report, as [Runnable] describes them.
 const (
 	noteAttested   = "attested"
 	noteSBOM       = "sbom"
@@ -50,16 +54,17 @@ const (
 	noteSigned     = "signed"
 )
 
+// inTotoLayer is the media type of a layer that is an in-toto statement.
 const inTotoLayer = "application/vnd.in-toto+json"
 
-// Annotations that say what a statement is about: BuildKit's on layers, and
-// sigstore's on bundles.
+// Annotations with the predicate type of a statement: that of BuildKit on layers, and
+// that of sigstore on bundles.
 const (
 	annotationPredicate       = "in-toto.io/predicate-type"
 	annotationBundlePredicate = "dev.sigstore.bundle.predicateType"
 )
 
-// notes says what there is about subject, beginning with its attestations.
+// notes returns the notes about subject, from its attestations and its referrers.
 func (i *inspection) notes(subject v1.Hash, attestations []Entry) ([]string, error) {
 	var found []string
 	for _, e := range attestations {
@@ -81,7 +86,8 @@ func (i *inspection) notes(subject v1.Hash, attestations []Entry) ([]string, err
 	return ordered(found), nil
 }
 
-// attested returns what the statements in an attestation are about.
+// attested returns a note for each statement in an attestation. It reads the manifest,
+// not the statements: BuildKit annotates its layers with the predicate types.
 func attested(e Entry) ([]string, error) {
 	_, m, err := e.manifest()
 	if err != nil {
@@ -97,7 +103,9 @@ func attested(e Entry) ([]string, error) {
 	return kinds, nil
 }
 
-// kindOf says what a referrer is, by what its descriptor tells.
+// kindOf returns the note for a referrer, from its descriptor alone. It matches parts of
+// the artifact type, because versions and vendors vary; an unknown artifact type is the
+// note.
 func kindOf(r Referrer) string {
 	predicate := r.Annotations[annotationBundlePredicate]
 	if predicate == "" {
@@ -123,7 +131,7 @@ func kindOf(r Referrer) string {
 	return "referrer"
 }
 
-// kindOfPredicate says what a statement is about, by its predicate's type.
+// kindOfPredicate returns the note for a statement with this predicate type.
 func kindOfPredicate(predicate string) string {
 	switch p := strings.ToLower(predicate); {
 	case strings.Contains(p, "spdx"), strings.Contains(p, "cyclonedx"), strings.Contains(p, "sbom"):
@@ -136,8 +144,8 @@ func kindOfPredicate(predicate string) string {
 	return noteAttested
 }
 
-// ordered returns the notes once each, the known ones first. That there are
-// attestations goes without saying where it is known of what.
+// ordered returns each note once, the known ones first. It drops "attested" if the notes
+// say what the attestations are.
 func ordered(notes []string) []string {
 	slices.Sort(notes)
 	notes = slices.Compact(notes)

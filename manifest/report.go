@@ -7,59 +7,64 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// A Report says what a reference names and which platforms it runs on. Its JSON
-// is stable: docs/inspect.schema.json describes it.
+// A Report says what a reference names and on which platforms it runs. Its JSON is
+// stable: docs/inspect.schema.json describes it. Index is false for a single image or
+// artifact. ArtifactType is that of the index or of a single artifact. Subject is the
+// digest of the subject of an index.
 type Report struct {
 	Ref          string            `json:"ref"`
 	Digest       v1.Hash           `json:"digest"`
 	MediaType    types.MediaType   `json:"mediaType"`
-	Index        bool              `json:"index"`                  // several images behind one name
-	ArtifactType string            `json:"artifactType,omitempty"` // of the index, or of what is no image and runs nowhere
-	Subject      *v1.Hash          `json:"subject,omitempty"`      // of the index: the digest that it refers to
+	Index        bool              `json:"index"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Subject      *v1.Hash          `json:"subject,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
-	Notes        []string          `json:"notes,omitempty"` // of the whole, as those of a Runnable
+	Notes        []string          `json:"notes,omitempty"` // like those of a Runnable
 	Platforms    []Runnable        `json:"platforms"`       // in the order of the index
 	Others       []Other           `json:"others,omitempty"`
 }
 
 // A Runnable is an image of a [Report].
 type Runnable struct {
-	// Platform is spelled as platform.Key does; "" when nothing says which.
+	// Platform has the spelling of platform.Key; "" if neither the index nor the config
+	// has one.
 	Platform string `json:"platform"`
-	// FromConfig is set when the index does not say the platform and the image's
-	// config does.
+	// FromConfig is set if the index does not have a complete platform for the image, so
+	// that the platform comes from its config.
 	FromConfig bool `json:"fromConfig,omitempty"`
-	// Written is the platform as it is written, where the field spells it otherwise:
-	// linux/x86_64. Some runtimes do not find such an image.
+	// Written is the platform as the index or config has it, if its spelling is not
+	// canonical: linux/x86_64. Some runtimes do not find such an image.
 	Written string          `json:"written,omitempty"`
 	Digest  v1.Hash         `json:"digest"`
 	Type    types.MediaType `json:"mediaType"`
-	// Size is what the manifest, the config and the layers weigh as they travel,
-	// in bytes; 0 when nobody asked.
+	// Size is the size of manifest, config and layers as they are stored, in bytes; 0 if
+	// it was not asked for.
 	Size int64 `json:"size,omitempty"`
-	// Within is the nested index that lists the image.
+	// Within is the nested index that lists the image; nil for an image of the first
+	// index.
 	Within *v1.Hash `json:"within,omitempty"`
-	// Notes say what there is about the image: "attested" for attestations that
-	// were not looked at; otherwise "sbom", "provenance", "signed", and the types
-	// of further referrers.
+	// Notes say what is known about the image: "attested" for attestations that were not
+	// read, or else "sbom", "provenance", "signed", and the artifact types of other
+	// referrers.
 	Notes []string `json:"notes,omitempty"`
-	// Double is what tells the image from the others of its platform, where there are any:
-	// its media type, its annotations in the index. The first of them is taken where one is
-	// needed.
+	// Double is set if several images have the platform. It says which of them this is,
+	// and the media type and annotations by which they differ. Where one image is needed,
+	// the first is used.
 	Double      string            `json:"double,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"` // in the index
 	Image       *Detail           `json:"image,omitempty"`
 }
 
-// An Other is an entry of an index that is neither an image nor an attestation of
-// one.
+// An Other is an entry of an index that is neither an image nor the attestation of one.
 type Other struct {
 	Digest       v1.Hash         `json:"digest"`
 	Type         types.MediaType `json:"mediaType"`
 	ArtifactType string          `json:"artifactType,omitempty"`
 }
 
-// A Detail is what config and manifest say of an image.
+// A Detail is what the config and the manifest of an image say (image-spec, config.md).
+// Created is in UTC and whole seconds. BaseName and BaseDigest come from annotations of
+// the manifest.
 type Detail struct {
 	Created     *time.Time        `json:"created,omitempty"`
 	User        string            `json:"user,omitempty"`
@@ -72,12 +77,12 @@ type Detail struct {
 	StopSignal  string            `json:"stopSignal,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"` // in the manifest
-	BaseName    string            `json:"baseName,omitempty"`    // as the annotations of the manifest say
+	BaseName    string            `json:"baseName,omitempty"`
 	BaseDigest  string            `json:"baseDigest,omitempty"`
 	Layers      []Layer           `json:"layers"`
 }
 
-// A Layer is one of an image.
+// A Layer is a layer of an image; Size is in bytes, as it is stored.
 type Layer struct {
 	Digest v1.Hash         `json:"digest"`
 	Type   types.MediaType `json:"mediaType"`

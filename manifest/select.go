@@ -10,16 +10,22 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// chooses reports whether all that is asked is to choose among images, so that one
-// that nobody said the platform of need not be read as long as others will do.
+// This file applies Assembly.Select. The rule behind it: an entry is read only if the
+// answer could change the result, since each read costs one or two requests to a registry
+// that may count them.
+
+// chooses reports whether the options only select among images. Then an entry whose
+// platform is unknown need not be read as long as other entries match: it saves a request
+// for each.
 func (a *Assembly) chooses() bool {
 	return len(a.Select) > 0 && len(a.Remove) == 0 && (a.Base == nil || len(a.Items) == 0)
 }
 
-// selected leaves the platforms that are wanted, and of the base what is not an image.
-// Images that their indexes say no platform of are read only if what is wanted is not
-// among the others, or tells whether the base stays whole; doubles are read if they are
-// wanted.
+// selected keeps the wanted platforms, and of the base all entries that are not images.
+// An entry without a platform is read only if a wanted platform is missing among the
+// other entries, or if reading decides whether the base stays complete. Several entries
+// of one platform are read if that platform is wanted, since one of them may be an
+// artifact.
 func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error) {
 	if len(a.Select) == 0 {
 		return parts, nil
@@ -41,8 +47,8 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	return a.dropArtifacts(ctx, parts, kept), nil
 }
 
-// checkSelected reads the doubles of the platforms that are wanted, and all of the base,
-// in which artifacts stay.
+// checkSelected reads the unread entries of wanted platforms, and those of the base that
+// have a platform. Artifacts among them stay in the base and are dropped elsewhere.
 func (a *Assembly) checkSelected(ctx context.Context, parts []*part) ([]*part, error) {
 	var doubles []*part
 	for _, p := range parts {
@@ -57,9 +63,11 @@ func (a *Assembly) checkSelected(ctx context.Context, parts []*part) ([]*part, e
 	return slices.DeleteFunc(parts, func(p *part) bool { return !p.base && p.entry.Kind == KindArtifact }), err
 }
 
-// dropArtifacts adds to what was kept the artifacts of the base that only reading tells from
-// images. They are read where nothing else is left out, so that a base that has what
-// is wanted stays whole; where that does not help, and elsewhere, they are left out.
+// dropArtifacts decides about base entries without a platform, which are artifacts or
+// images and cannot be told apart unread. If they are all that the selection would leave
+// out, they are read, so that a base that has only wanted platforms stays complete and
+// keeps its digest. If that fails, or if other entries are left out, these entries are
+// dropped with a warning.
 func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*part {
 	var silent []*part
 	for _, p := range parts {
@@ -82,8 +90,9 @@ func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*pa
 	return kept
 }
 
-// matchSelected gives the parts that are wanted with all attestations and what is not an image
-// in the base, the platforms that are missing, and those that are there.
+// matchSelected returns the parts to keep: images of wanted platforms, all attestations
+// (those without a subject are dropped later), and base entries that are not images.
+// missing has the wanted platforms without an image, have all platforms.
 func (a *Assembly) matchSelected(parts []*part) (kept []*part, missing, have []string) {
 	var images []*part
 	var of []ocispec.Platform

@@ -10,11 +10,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// MediaType returns the media type of a manifest, on which the document itself and all
-// that was claimed of it must agree: the header that came with it, the descriptor that
-// led to it. Any of them may be silent; what nobody says follows from the document. One
-// that could be read as an image as well as an index is refused (CVE-2021-41190), and so
-// is what is neither ([ErrMismatch]); schema 1 is [ErrObsolete].
+// MediaType returns the media type of a manifest. The document and all claims about it
+// must agree: the Content-Type header and the descriptor that led to it. Each may be
+// empty. If all are, the fields of the document decide. A document that can be read both
+// as an image and as an index is refused (CVE-2021-41190), since two tools could see
+// different content under one digest. So is one that is neither ([ErrMismatch]). Schema 1
+// is [ErrObsolete].
 func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
 	var shape struct {
 		SchemaVersion int             `json:"schemaVersion"`
@@ -64,31 +65,31 @@ func MediaType(raw []byte, claims ...types.MediaType) (types.MediaType, error) {
 	return found, nil
 }
 
-// DockerLayerZStd is a type that some tools give zstd layers of Docker's manifests. Docker's
-// own media types have none.
+// DockerLayerZStd is the media type that some tools give to zstd layers in Docker
+// manifests. Docker defines none.
 const DockerLayerZStd types.MediaType = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
-// External reports whether a layer is of a type that may not be distributed and names the
-// URLs that it is fetched from (image-spec, layer.md, "Non-Distributable Layers"). It is
-// not moved with its image. One without URLs is: nobody would find it otherwise.
+// External reports whether a layer is not distributable and names the URLs to fetch it
+// from (image-spec, layer.md, "Non-Distributable Layers"). Such a layer is not copied
+// with its image. One without URLs is copied, since it could not be found otherwise.
 func External(layer v1.Descriptor) bool {
 	return !layer.MediaType.IsDistributable() && len(layer.URLs) > 0
 }
 
-// Bytes is a child of an index that is neither an image nor an index: it is kept and
+// Bytes is a child of an index that is neither an image nor an index. It is stored and
 // copied as it is.
 type Bytes struct {
 	Descriptor v1.Descriptor
 	Raw        []byte
 }
 
-// Uninterpreted is the content of a child whose media type is unknown. A document that
-// is an image or an index all the same is opened as one, so that what it reaches goes
-// along; anything else is [Bytes].
+// Uninterpreted returns the content of a child whose media type is unknown. A document
+// that is an image or an index nevertheless is passed to open, so that what it names is
+// copied with it. Anything else is [Bytes].
 func Uninterpreted(d v1.Descriptor, raw []byte, open func(v1.Descriptor) (Content, error)) (Content, error) {
 	found, err := MediaType(raw)
 	if err != nil {
-		return Bytes{d, raw}, nil //nolint:nilerr // that is the answer
+		return Bytes{d, raw}, nil //nolint:nilerr
 	}
 	d.MediaType = found
 	return open(d)
@@ -100,13 +101,14 @@ func (b Bytes) MediaType() (types.MediaType, error) { return b.Descriptor.MediaT
 // Digest returns the digest of the descriptor.
 func (b Bytes) Digest() (v1.Hash, error) { return b.Descriptor.Digest, nil }
 
-// Size returns the number of the bytes.
+// Size returns the number of bytes.
 func (b Bytes) Size() (int64, error) { return int64(len(b.Raw)), nil }
 
 // RawManifest returns the bytes.
 func (b Bytes) RawManifest() ([]byte, error) { return slices.Clone(b.Raw), nil }
 
-// IsManifest reports whether a registry keeps such bytes as a manifest, and not as a blob.
+// IsManifest reports whether a registry stores the bytes as a manifest, not as a blob:
+// they are a JSON object with a schemaVersion.
 func (b Bytes) IsManifest() bool {
 	var shape struct {
 		SchemaVersion int `json:"schemaVersion"`

@@ -7,15 +7,16 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// maxDepth bounds the indexes within each other, the outermost included.
+// maxDepth is the number of indexes that may be nested in each other, including the
+// outermost.
 const maxDepth = 8
 
-// A Node is what a walk reaches: an entry of an index, or the content that the walk began
+// A Node is what a walk visits: an entry of an index, or the content that the walk began
 // with.
 type Node struct {
 	Descriptor v1.Descriptor
-	// Within is the index within the first that lists the node; nil for the entries of the
-	// first index, and for the first content itself.
+	// Within is the nested index that lists the node. It is nil for the first content and
+	// for the entries of the first index.
 	Within *v1.Hash
 
 	open func() (Content, error)
@@ -34,20 +35,22 @@ func (n Node) Open() (Content, error) {
 	return c, err
 }
 
-// A Walker visits all that content reaches, but for configs and layers.
+// A Walker visits all manifests that content names, directly or through indexes. It does
+// not visit configs and layers.
 type Walker struct {
-	// Missing reads what is not found in the index that lists it; nil is an error then.
+	// Missing reads a child that its index reports as not found; if Missing is nil, that
+	// is an error. A sink that has the child already can return it here.
 	Missing func(v1.Descriptor) (Content, error)
 }
 
-// Walk is that of the zero [Walker].
+// Walk walks c with the zero [Walker].
 func Walk(c Content, visit func(Node) error) error { return Walker{}.Walk(c, visit) }
 
-// Walk calls visit for each entry of each index that c reaches, and for c: entries in the
-// order of their index, and before that index itself. An index that is listed twice is
-// entered once. Indexes are read, and nothing else. More than eight indexes within each
-// other, and more than 10,000 entries of one, are [ErrMismatch]. An error of visit ends the
-// walk.
+// Walk calls visit for each entry of each index that c reaches, and for c itself: entries
+// in the order of their index, and before that index. This is the order in which a sink
+// must store them. An index that is listed twice is visited twice, but its entries once.
+// Only indexes are read. More than eight nested indexes, and more than 10,000 entries of
+// one, are [ErrMismatch]. An error of visit ends the walk and is returned.
 func (w Walker) Walk(c Content, visit func(Node) error) error {
 	d, err := Describe(c)
 	if err != nil {
@@ -57,14 +60,15 @@ func (w Walker) Walk(c Content, visit func(Node) error) error {
 	return own.node(Node{Descriptor: d, open: func() (Content, error) { return c, nil }}, nil, 0)
 }
 
-// A walk is one call of [Walker.Walk].
+// A walk is one call of [Walker.Walk]. It runs in one goroutine.
 type walk struct {
 	Walker
 	visit   func(Node) error
-	entered map[v1.Hash]bool // indexes
+	entered map[v1.Hash]bool // indexes whose entries were visited
 }
 
-// node visits n after its entries, which are within an index that is depth deep.
+// node visits n after its entries. within is the nested index that n is itself, and nil
+// for the first content; depth is the number of indexes around n.
 func (w *walk) node(n Node, within *v1.Hash, depth int) error {
 	if n.Descriptor.MediaType.IsIndex() && !w.entered[n.Descriptor.Digest] {
 		w.entered[n.Descriptor.Digest] = true
@@ -86,6 +90,7 @@ func (w *walk) node(n Node, within *v1.Hash, depth int) error {
 	return w.visit(n)
 }
 
+// entries visits the entries of idx in their order.
 func (w *walk) entries(idx v1.ImageIndex, within *v1.Hash, depth int) error {
 	im, err := idx.IndexManifest()
 	if err != nil {

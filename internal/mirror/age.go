@@ -10,19 +10,24 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file applies MinAge. A delay gives scanners and publishers time to find a bad
+// image before it is mirrored.
+
+// Kinds of the records about age in a [State]. Neither record changes once it is made.
 const (
-	recordCreated = "mirror-created" // what a config says, by the manifest's digest
-	recordSeen    = "mirror-seen"    // when a digest was seen first
+	recordCreated = "mirror-created" // time in a config, by the manifest's digest
+	recordSeen    = "mirror-seen"    // time at which a digest was first seen
 )
 
-// notYet is the first time that is believed: tools that build reproducibly write
-// 1970, or the first moment of 1980.
+// notYet is the first time of creation that is taken as true. Tools with reproducible
+// output write 1970 or the first moment of 1980 in place of the time.
 var notYet = time.Date(1981, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// young reports whether the image is not old enough to be copied: of an index the
-// youngest of its images, since one of them may have moved alone. The age is counted
-// from the time that a config says it was created, or from when the image was seen
-// first where it says nothing.
+// young reports whether the image is younger than MinAge, and sets the result if it is.
+// An index is as old as its youngest image, because a publisher may have replaced one
+// image alone. The age begins at the time of creation in the config or, without one, when
+// the image was first seen. A publisher can write any time into a config: MinAge delays a
+// copy, it proves nothing.
 func (m *move) young(ctx context.Context) (bool, error) {
 	least := m.job.entry.MinAge
 	if least == 0 {
@@ -44,7 +49,7 @@ func (m *move) young(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// inDays shows a time as people say it, in two units at most: 3d, 1d4h, 5m, 30s.
+// inDays formats a duration with at most two units: 3d, 1d4h, 5m, 30s.
 func inDays(d time.Duration) string {
 	const day = 24 * time.Hour
 	for _, u := range []struct {
@@ -63,8 +68,8 @@ func inDays(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// born returns when the youngest image of c came to be. What is known of an image by
-// its digest is not read again.
+// born returns the time of creation of the youngest image of c. An image whose time is
+// recorded is not read.
 func (m *move) born(ctx context.Context, c manifest.Content) (youngest time.Time, err error) {
 	entries, err := entriesOf(c)
 	if err != nil {
@@ -82,7 +87,7 @@ func (m *move) born(ctx context.Context, c manifest.Content) (youngest time.Time
 	return youngest, nil
 }
 
-// entriesOf lists what may be images of c, unread.
+// entriesOf lists the entries of c that may be images. No image of an index is read.
 func entriesOf(c manifest.Content) ([]manifest.Entry, error) {
 	if idx, ok := c.(v1.ImageIndex); ok {
 		return manifest.Entries(idx)
@@ -90,8 +95,8 @@ func entriesOf(c manifest.Content) ([]manifest.Entry, error) {
 	return manifest.Identified(c)
 }
 
-// created returns when an image was created, or seen first; the zero time for what is
-// not an image.
+// created returns when an image was created or first seen. It returns the zero time for
+// an entry that is not an image, so that it never counts as the youngest.
 func (m *move) created(ctx context.Context, e manifest.Entry) (at time.Time, err error) {
 	key := e.Descriptor.Digest.String()
 	if e.Kind != manifest.KindImage && e.Kind != manifest.KindUnread || m.recall(recordCreated, key, &at) {
@@ -108,6 +113,8 @@ func (m *move) created(ctx context.Context, e manifest.Entry) (at time.Time, err
 	if err != nil {
 		return at, err
 	}
+	// A time in the config belongs to the digest, so it is recorded for all runs and
+	// targets.
 	if at = config.Created.Time; at.After(notYet) {
 		m.remember(ctx, recordCreated, key, at)
 		return at, nil
@@ -115,6 +122,7 @@ func (m *move) created(ctx context.Context, e manifest.Entry) (at time.Time, err
 	if m.recall(recordSeen, key, &at) {
 		return at, nil
 	}
+	// Without a State the first sight is this run in every run.
 	if m.State == nil {
 		m.Log.WarnContext(ctx, "the age is unknown: the config has no time, and without a cache the first sight is not recorded; the image is always skipped", "source", m.job.source)
 	}

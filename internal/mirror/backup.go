@@ -10,8 +10,12 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// backup gives what the target names another tag, which must not name anything
-// else.
+// This file keeps an image under another tag before its tag is replaced, so that a change
+// can be taken back.
+
+// backup puts the image that the target names now under another tag, before the target
+// changes. The tag must be free or have the same image, so that a backup never replaces
+// another image; otherwise the first 12 digits of the digest are appended to it.
 func (m *move) backup(ctx context.Context) error {
 	to, err := m.backupName()
 	if to == nil || err != nil {
@@ -25,6 +29,7 @@ func (m *move) backup(ctx context.Context) error {
 		other := m.target.ByTag(to.tag() + "-" + m.now.Digest.Hex[:12])
 		to = &other
 	}
+	// The old image is read by its digest: the tag may move meanwhile.
 	old, err := m.Store.Get(ctx, m.target.ByDigest(m.now.Digest).String())
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -36,8 +41,11 @@ func (m *move) backup(ctx context.Context) error {
 	return nil
 }
 
-// backupName is the name under which what the target names is to be kept, nil for none. What
-// has no name is not replaced, and a file that holds one image keeps no other.
+// backupName returns the reference of the backup. It is nil if there is nothing to keep
+// or no way to keep it: the entry has no Backup, the target names nothing, an image
+// without a name is not replaced, and a Docker archive holds one image. If the registry
+// does not report what the target names, the copy fails, because it might replace an
+// image without a backup.
 func (m *move) backupName() (*Ref, error) {
 	text := m.job.entry.Backup
 	if text != "" && m.untold != nil {
@@ -62,9 +70,9 @@ func (m *move) backupName() (*Ref, error) {
 	return &to, nil
 }
 
-// free reports whether a tag may keep what the target names: it names nothing else,
-// and is to keep nothing else in this run. The first that asks finds out what it names,
-// and has it where that is nothing; the others wait for that.
+// free reports whether the tag of a backup is free or already has the image. The first
+// move that asks looks the tag up and reserves it if it does not exist; concurrent moves
+// wait for the answer. So two moves never put different images under one tag in one run.
 func (m *move) free(ctx context.Context, to Ref) (bool, error) {
 	digest, err := m.backups.Do(ctx, to.String(), func() (v1.Hash, error) {
 		there, err := m.Store.Resolve(ctx, to.String())

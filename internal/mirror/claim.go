@@ -9,29 +9,37 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 )
 
-// Claims are who goes to which target. Its zero value is nobody.
+// This file finds entries with the same target. Without it two entries of a schedule
+// would replace each other's image in every run.
+
+// Claims record which entry writes to which target, so that two entries do not overwrite
+// each other's images in turn. The zero value has no claims. A [Watcher] runs each entry
+// on its own, so the runs of one plan share Claims. Claims are never released; a new plan
+// begins with new ones. They are safe for concurrent use.
 type Claims struct {
 	mu   sync.Mutex
 	held map[string]holder // by target
 }
 
-// A holder is what goes to a target.
+// A holder is the entry, and one of its sources, that has claimed a target.
 type holder struct{ entry, source string }
 
-// A CollisionError says that two images go to one target.
+// A CollisionError says that two images have the same target. Neither is copied if they
+// are of one entry; of two entries the first one keeps the target.
 type CollisionError struct{ One, Other string }
 
 func (e *CollisionError) Error() string {
 	return fmt.Sprintf("%s and %s have the same target", e.One, e.Other)
 }
 
-// Hint returns the way out.
+// Hint returns what to do.
 func (e *CollisionError) Hint() string {
 	return "give each its own target, for example with {{.Name}} and {{.Tag}}"
 }
 
-// first claims the targets that are known without asking anybody, in the order of
-// the entries, so that it is always the same one that comes too late.
+// first claims the targets that are known without a request, in the order of the entries,
+// so that the same entry wins in every run. Targets that depend on a list of tags or
+// repositories, or on versions, are claimed when they are planned.
 func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 	for _, e := range entries {
 		if e.Tags.patterned() || strings.ContainsAny(e.Image, globbing) || e.Program != "" {
@@ -39,18 +47,19 @@ func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 		}
 		var jobs []job
 		err := guard.Do(func() (err error) { jobs, _, err = r.plan(ctx, e); return err })
-		if err != nil { // the entry itself tells it
+		if err != nil { // the run of the entry reports it
 			continue
 		}
 		for _, j := range jobs {
 			for _, target := range j.targets {
-				_ = c.claim(target, e.Name, j.source) // who comes too late is told later
+				_ = c.claim(target, e.Name, j.source) // the move itself reports a collision
 			}
 		}
 	}
 }
 
-// claim claims a target for an entry, whose images must not collide themselves.
+// claim claims a target for an entry. It is a [*CollisionError] if another entry has
+// claimed it. Collisions within an entry are found when its moves are made.
 func (c *Claims) claim(target Ref, entry, source string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

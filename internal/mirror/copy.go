@@ -17,27 +17,33 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A move is an image on its way to one target.
+// This file has the step of a mirror: one image to one target.
+
+// A move copies one image to one target. It is used by one goroutine, except while
+// referrers are copied: then the mutex of the round guards carried, beside and the bytes
+// of result. selected says what to copy, once for all targets of a job; finish is the
+// same with each config of an assembled index read.
 type move struct {
 	*round
 	job      *job
 	target   Ref
-	also     []Ref                               // further names in a Docker archive
-	selected func() (*manifest.Selection, error) // once for all targets
-	finish   func() (*manifest.Selection, error) // with each config read, where an index is made
-	clash    error                               // another image goes to the same target
+	also     []Ref // further names of the image in a Docker archive
+	selected func() (*manifest.Selection, error)
+	finish   func() (*manifest.Selection, error)
+	clash    error // set if another image has the same target
 	result   Result
 
 	chosen *manifest.Selection
 	now    v1.Descriptor // what the target names; zero for nothing
-	untold error         // why it is not known what the target names; nil if it is
+	untold error         // set if the registry does not report what the target names
 
-	carried int              // referrers that the target did not have
-	beside  []manifest.Named // what goes into a local place along with it
+	carried int              // referrers that the target lacked
+	beside  []manifest.Named // referrers to put into a local place in one step with the image
 }
 
-// moves makes a move of each target of each job. What there is to copy is found out
-// once for all targets of a job. Where two images go to one target, neither does.
+// moves makes a move for each target of each job. What to copy is determined once for all
+// targets of a job. If two images have the same target, both moves fail: which one is
+// right cannot be known. Two names of the same local image are not a collision.
 func (r *round) moves(ctx context.Context, jobs []job) []*move {
 	var all []*move
 	first := map[string]*move{}
@@ -72,7 +78,7 @@ func (r *round) moves(ctx context.Context, jobs []job) []*move {
 	return all
 }
 
-// queue waits until it is the move's turn and carries it out.
+// queue waits for a permit of the hosts and does the move.
 func (m *move) queue(ctx context.Context) Result {
 	permits := m.semaphore(m.from(), m.target.at())
 	select {
@@ -86,7 +92,8 @@ func (m *move) queue(ctx context.Context) Result {
 	return m.carryOut(ctx)
 }
 
-// from is who answers for the source, of an image that is made of several for the first.
+// from returns the host of the source. For an assembled image it is that of the first
+// item.
 func (m *move) from() string {
 	if len(m.job.items) > 0 {
 		if at, err := ParseRef(m.job.items[0].Ref); err == nil {
@@ -96,7 +103,7 @@ func (m *move) from() string {
 	return m.job.from.at()
 }
 
-// label is a short name for people: the target, without its host where there is
+// label returns a short name for progress: the target, without its host if the job has
 // one target.
 func (m *move) label() string {
 	if len(m.job.targets) > 1 {
@@ -105,7 +112,8 @@ func (m *move) label() string {
 	return strings.TrimPrefix(m.target.String(), m.target.at()+"/")
 }
 
-// carryOut carries out the move and says what became of it.
+// carryOut does the move and returns its result. An error or a panic fails this move
+// alone.
 func (m *move) carryOut(ctx context.Context) Result {
 	begin, counter := m.Now(), &meter{}
 	ctx = withMeter(ctx, counter)
@@ -116,7 +124,7 @@ func (m *move) carryOut(ctx context.Context) Result {
 	if err := guard.Report(ctx, m.Log, m.target.String(), func() error { return m.do(ctx) }); err != nil {
 		err = fmt.Errorf("%s: %w", m.target, err)
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
-		m.Log.InfoContext(ctx, "failed") // why is in the report
+		m.Log.InfoContext(ctx, "failed") // the report has the reason
 	}
 	m.result.Bytes += counter.bytes.Load()
 	m.result.Seconds = seconds(m.Now().Sub(begin))
@@ -127,16 +135,20 @@ func (m *move) carryOut(ctx context.Context) Result {
 	return m.result
 }
 
+// ends sets the status and its reason.
 func (m *move) ends(status, why string, args ...any) {
 	m.result.Status, m.result.Why = status, fmt.Sprintf(why, args...)
 }
 
-// do is the one step of a mirror.
+// do is the one step of a mirror. Its order keeps the cost low: checks without requests
+// come first, then what decides whether anything changes (a HEAD at each end), then the
+// age, for which configs are read, and at last the copy.
 func (m *move) do(ctx context.Context) error {
 	e := m.job.entry
 	if err := cmp.Or(m.clash, m.Claims.claim(m.target, e.Name, m.job.source)); err != nil {
 		return err
 	}
+	// Nothing is compared here: if the target has the tag, the source is not asked.
 	if m.Missing || e.Missing {
 		there, err := m.listed(ctx)
 		if err != nil || there {
@@ -162,9 +174,10 @@ func (m *move) do(ctx context.Context) error {
 	return m.copy(ctx)
 }
 
-// compare asks what there is to copy, and what the target names. An index that
-// has to be made is made unread at first: where the configs say no more than what
-// was declared, that is enough to know that nothing has changed.
+// compare determines what to copy and what the target names. An assembled index is first
+// made from descriptors. If the configs add nothing to the declared platforms, its digest
+// is that of the complete index, which is enough to see that nothing has changed.
+// Otherwise the configs are read.
 func (m *move) compare(ctx context.Context) (err error) {
 	if m.chosen, err = m.pick(m.selected); err != nil {
 		return err
@@ -184,9 +197,10 @@ func (m *move) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// resolveTarget asks what the target names. What has no name there is known by its digest. Where
-// the registry refuses to say, the image is copied, and the answer to that counts; a dry
-// run copies nothing and ends there.
+// resolveTarget sets now to what the target names. An image without a name in a local
+// place is looked up by its digest. If the registry does not report what a tag names, the
+// image is copied and the result of the copy counts. A dry run copies nothing, so it
+// fails there.
 func (m *move) resolveTarget(ctx context.Context) (err error) {
 	if m.chosen == nil && m.target.unnamed() {
 		if m.chosen, err = m.pick(m.selected); err != nil {
@@ -213,8 +227,7 @@ func (m *move) resolveTarget(ctx context.Context) (err error) {
 	return err
 }
 
-// pick chooses what is to be copied to the target: of an index that goes into a Docker
-// archive its one image.
+// pick returns what to copy to this target. A Docker archive gets one image of an index.
 func (m *move) pick(choose func() (*manifest.Selection, error)) (*manifest.Selection, error) {
 	s, err := choose()
 	if err != nil || !m.target.docker() {
@@ -232,8 +245,10 @@ func (m *move) pick(choose func() (*manifest.Selection, error)) (*manifest.Selec
 	return &manifest.Selection{Descriptor: d, Found: s.Found, Absent: s.Absent, Open: func() (manifest.Content, error) { return img, nil }}, err
 }
 
-// inDocker is the image in a Docker archive. That has no manifest, so it is the chosen
-// one where their configs are the same.
+// inDocker returns what a Docker archive names. It has no manifests, so an image that was
+// written to it cannot be recognised by the digest of its manifest. It is the chosen
+// image if both have the same config, since a config names all layers by their diff IDs.
+// All names of the image must be there.
 func (m *move) inDocker(ctx context.Context) (v1.Descriptor, error) {
 	var d v1.Descriptor
 	for _, name := range append([]Ref{m.target}, m.also...) {
@@ -256,7 +271,7 @@ func (m *move) inDocker(ctx context.Context) (v1.Descriptor, error) {
 	return d, err
 }
 
-// config is the digest of an image's config.
+// config returns the digest of an image's config.
 func (m *move) config(c manifest.Content, err error) (v1.Hash, error) {
 	img, ok := c.(v1.Image)
 	if err != nil || !ok {
@@ -265,15 +280,17 @@ func (m *move) config(c manifest.Content, err error) (v1.Hash, error) {
 	return img.ConfigName()
 }
 
-// copy makes the target name what was chosen: first what refers to it, so that a
-// signature is there before what it signs, then the rest, the tag last.
+// copy makes the target name what was chosen. Referrers come first, so that a signature
+// is there before the image that it signs: a cluster that checks signatures never sees
+// the image without it. The image follows, its tag last. If a step fails, the tag is as
+// it was.
 func (m *move) copy(ctx context.Context) error {
 	m.Log.InfoContext(ctx, "copying")
 	c, err := m.chosen.Open()
 	if err != nil {
 		return err
 	}
-	d, err := manifest.Describe(c) // the tag may have moved since
+	d, err := manifest.Describe(c) // the tag may have moved since compare
 	if err != nil {
 		return err
 	}
@@ -292,7 +309,9 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.put(ctx, c); err != nil {
 		return err
 	}
-	if m.target.Local() { // where nobody counts what is sent
+	if m.target.Local() {
+		// No registry client counts bytes to a local place, so this is the size of what
+		// it may have got.
 		n, err := m.weigh(c)
 		if err != nil {
 			return err
@@ -307,10 +326,11 @@ func (m *move) copy(ctx context.Context) error {
 	return nil
 }
 
-// refers reports whether what refers to the image goes along.
+// refers reports whether referrers are copied. A Docker archive cannot hold them.
 func (m *move) refers() bool { return m.job.entry.Referrers && !m.target.docker() }
 
-// put makes the target name c, with what goes along.
+// put makes the target name c. In a local place all names and referrers are put in one
+// step, since each Put of an archive would write the file anew.
 func (m *move) put(ctx context.Context, c manifest.Content) error {
 	for _, name := range m.also {
 		m.beside = append(m.beside, manifest.Named{Ref: name.Place.Ref(), Content: c})
@@ -321,7 +341,7 @@ func (m *move) put(ctx context.Context, c manifest.Content) error {
 	return m.Store.Put(ctx, m.target.String(), c)
 }
 
-// reason says why something is copied.
+// reason returns why an image is copied, for the report.
 func (m *move) reason() string {
 	why := "new at the target"
 	if m.untold != nil {
@@ -336,11 +356,11 @@ func (m *move) reason() string {
 	return why
 }
 
-// cut reports whether the image is less than the source has.
+// cut reports whether the copy lacks platforms of the source, so that its digest differs.
 func (m *move) cut() bool { return m.chosen.Found.Digest != m.chosen.Descriptor.Digest }
 
-// program builds what the target does not have. A version that is there for all
-// platforms is not built again: versions do not change.
+// program builds a program if the target lacks the version. A version of a module does
+// not change, so a version that the target has for all platforms is not built again.
 func (m *move) program(ctx context.Context) error {
 	if err := m.resolveTarget(ctx); err != nil {
 		return err
@@ -373,8 +393,8 @@ func (m *move) program(ctx context.Context) error {
 	return m.copy(ctx)
 }
 
-// listed reports whether the target's tag is there, by the list of tags; where
-// there is none to be had it is asked for.
+// listed reports whether the target has the tag. It uses the list of tags, which is read
+// once for all moves to a repository. If the list cannot be read, it looks up the tag.
 func (m *move) listed(ctx context.Context) (bool, error) {
 	if at := m.target.Remote; !m.target.Local() && at.Digest == "" {
 		tags, err := m.list(ctx, at.Repository)
@@ -389,11 +409,13 @@ func (m *move) listed(ctx context.Context) (bool, error) {
 	return m.now.Digest != (v1.Hash{}), err
 }
 
+// recall loads a record into v and reports whether there is one.
 func (r *round) recall(kind, key string, v any) bool {
 	return r.State != nil && r.State.Load(kind, key, v)
 }
 
-// remember keeps a record; one that cannot be kept costs a request.
+// remember stores a record. A failure is only logged, since it costs no more than
+// requests.
 func (r *round) remember(ctx context.Context, kind, key string, v any) {
 	if r.State == nil {
 		return

@@ -1,12 +1,19 @@
-// Package mirror copies images that others publish to places of one's own, once
-// or on a schedule: single- and multi-arch images elsewhere, one index here.
+// Package mirror copies images from where others publish them to a user's registries and
+// local places, once or on a schedule.
 //
-// A plan is a list of entries. Each says where its images come from, which tags
-// of them, and where they go. [Runner.Run] carries entries out; [Watcher] does
-// that again and again. The one step of either is a [manifest.Selection], or an
-// [manifest.Assembly] where an index has to be made first.
+// A plan is a list of entries ([Entry]). Each has a source, rules that choose tags, and
+// targets. [Runner.Run] executes entries once; a [Watcher] repeats them on their
+// schedules. The step for one image at one target is a [manifest.Selection], or a
+// [manifest.Assembly] if an index is made of single images first.
 //
-// Nothing is ever deleted at a target, and a tag moves only to what is whole.
+// What a target names changes only after all content is stored there. Nothing is deleted
+// at a target, except that a Docker archive holds one image, which is replaced. A failure
+// of one image does not stop the others; the [Report] has the result of each. If the
+// target has the digest of a whole image already, a HEAD at each end is all that is sent.
+//
+// The package has no network code and no formats: a [Store] reaches registries and local
+// places, [Programs] builds, and a [State] remembers facts between runs, which only save
+// requests. It does not read configuration files and does not serve metrics.
 package mirror
 
 import (
@@ -18,85 +25,92 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// An Entry is one line of a plan. Exactly one of Image, Template, Images and
-// Program says where its images come from.
+// An Entry is one rule of a plan. Exactly one of Image, Template, Images and Program is
+// its source. An Entry is not changed after it was passed to a Runner.
 type Entry struct {
-	// Name is what people call it; unique in a plan.
+	// Name is the name in reports and messages. It is unique in a plan.
 	Name string
 
-	// Image is an image or a repository of a registry, whose path may be a glob,
-	// or a local place. A tag in it is the only one that is copied.
+	// Image is an image or a repository of a registry, or a local place. The path of a
+	// repository may be a glob. If it has a tag, only that tag is copied.
 	Image string
-	// Template names images that differ by platform: OS, ARCH and VARIANT in it
-	// stand for the platform, {{.Tag}} for the tag.
+	// Template is the reference of images that differ by platform: OS, ARCH and VARIANT
+	// stand for the words of the platform, {{.Tag}} for the tag.
 	Template string
-	// Images are the images of an index, one for each platform; {{.Tag}} in them
-	// stands for the tag.
+	// Images are the images of an index to be made; {{.Tag}} in them stands for the tag.
 	Images []Image
-	// Program is module/path@version or @latest: built, not copied.
+	// Program is a Go program, module/path@version or @latest, which is built and not
+	// copied.
 	Program string
-	// Base is what a program is laid onto.
+	// Base is the base image of the program.
 	Base string
 
-	// Targets are templates of repositories, with or without a tag.
+	// Targets are templates of repositories or local places, with or without a tag
+	// ([Names]).
 	Targets []string
 	Tags    Tags
-	// Rename changes tags on their way; the first that matches is applied.
+	// Rename changes tags between source and target. The first rule that matches is
+	// applied.
 	Rename []Rename
 
-	// Platforms are those to keep or to look for, as they were typed. Optional
-	// permits them to be missing, as long as one is there.
+	// Platforms are the platforms to keep or, with Template, to look for. Optional
+	// permits some to be missing as long as one exists.
 	Platforms []Platform
 	Optional  bool
 
-	// Referrers are copied, too: signatures, SBOMs, provenance.
+	// Referrers also copies the referrers of an image: signatures, SBOMs, provenance.
 	Referrers bool
-	// Missing copies only tags that the target does not have.
+	// Missing copies only tags that the target lacks. Tags that exist are not compared.
 	Missing bool
-	// MinAge is how old an image has to be.
+	// MinAge skips images that are younger.
 	MinAge time.Duration
-	// Backup is a template of the tag that keeps what the target named before.
+	// Backup is a template of the tag under which the replaced image is kept; "" keeps
+	// none.
 	Backup string
 
-	// Schedule says when; nil is once.
+	// Schedule says when a Watcher runs the entry; nil means once.
 	Schedule cron.Schedule
-	// Jitter is the most that a run is put off, at random.
+	// Jitter is the largest random delay that is added to each scheduled time, so that
+	// many mirrors do not ask a registry in the same second.
 	Jitter time.Duration
-	// VerifyEvery is how often children are looked at as well; 0 is never.
+	// VerifyEvery is how often the children of unchanged images are checked; 0 means
+	// never.
 	VerifyEvery time.Duration
 }
 
-// A Platform is one that an entry names.
+// A Platform is a platform that an entry names.
 type Platform struct {
-	// Declared is as platform.Declared reads it, Wanted as platform.Parse.
+	// Declared is the platform in the form of platform.Declared, which leaves open what
+	// was not written, and Wanted in that of platform.Parse.
 	Declared, Wanted ocispec.Platform
-	// Typed is how it was written, and Arch the word for ARCHVARIANT or ARCH that
-	// upstream uses in its place; "" is its own.
+	// Typed is the platform as it was written. Arch is the word that the publisher uses
+	// for it in place of ARCHVARIANT or ARCH in a Template; "" if it is the platform's
+	// own.
 	Typed, Arch string
 }
 
-// An Image is one of those that an index is made of.
+// An Image is an item of an index to be made.
 type Image struct {
 	Ref      string
-	Platform ocispec.Platform // without an OS: what its config says
+	Platform ocispec.Platform // without an OS: as the config says
 	Optional bool
 }
 
-// Tags choose among the tags of a repository. Exact ones are taken in any case;
-// of the others those that pass each of the rules that are given.
+// Tags choose among the tags of a repository. Exact tags are always taken. Of the others
+// those are taken that pass every kind of rule that is given.
 type Tags struct {
 	Exact  []string
 	Glob   []string         // one of them matches
-	Regex  []*regexp.Regexp // one of them matches the whole tag
+	Regex  []*regexp.Regexp // one of them matches; they are anchored to match the whole tag
 	Semver *semver.Constraints
-	// Newest is how many of those that are left, by their versions, are taken;
-	// 0 is all of them.
+	// Newest is the number of tags to take, the highest versions first, after all other
+	// rules; 0 means all.
 	Newest  int
-	Exclude []string // globs, of those that are not taken
+	Exclude []string // globs of tags that are not taken, unless exact
 }
 
-// A Rename makes one tag of another.
+// A Rename changes the tags that match.
 type Rename struct {
-	Match *regexp.Regexp // the whole tag
-	To    string         // with $1 for what the first group matched
+	Match *regexp.Regexp // anchored to match the whole tag
+	To    string         // $1 stands for the first group
 }

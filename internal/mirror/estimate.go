@@ -8,8 +8,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// estimate says what a dry run would copy: at most so many bytes, each blob counted
-// once for each host.
+// This file computes the sizes of a dry run and of copies to local places.
+
+// estimate sets the result of a dry run. Bytes is an upper bound, because the target may
+// have blobs that are counted. Each blob is counted once for each host.
 func (m *move) estimate(ctx context.Context) error {
 	c, err := m.chosen.Open()
 	if err != nil {
@@ -20,6 +22,7 @@ func (m *move) estimate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The backup is not looked up: with an occupied tag the real one gets another name.
 	if to != nil {
 		m.result.Backup = to.String()
 	}
@@ -33,7 +36,7 @@ func (m *move) estimate(ctx context.Context) error {
 	return err
 }
 
-// weigh adds up what c reaches that was not counted yet.
+// weigh returns the size in bytes of all that c names and that was not counted before.
 func (m *move) weigh(c manifest.Content) (sum int64, err error) {
 	err = manifest.Walk(c, func(n manifest.Node) error {
 		c, err := n.Open()
@@ -63,7 +66,8 @@ func (m *move) weigh(c manifest.Content) (sum int64, err error) {
 	return sum, err
 }
 
-// once is the size of what was not counted for the target's host before.
+// once returns the size of a blob, or 0 if the run has counted it for the target's host.
+// It locks the mutex of the round, which callers must not hold.
 func (m *move) once(d v1.Descriptor) int64 {
 	key := m.target.at() + " " + d.Digest.String()
 	m.mu.Lock()

@@ -6,31 +6,40 @@ import (
 	"sync/atomic"
 )
 
-// A meter counts what is sent for one image.
+// A meter counts the bytes that are sent for one image. The registry client has no notion
+// of an image of a mirror, so the meter goes with the context, and the bytes come back as
+// log records.
 type meter struct{ bytes atomic.Int64 }
 
+// meterKey is the key of the meter in a context.
 type meterKey struct{}
 
+// withMeter returns a context whose uploads m counts.
 func withMeter(ctx context.Context, m *meter) context.Context {
 	return context.WithValue(ctx, meterKey{}, m)
 }
 
-// Metered returns a handler that counts, beside what inner does, the bytes that
-// are sent for each image: those of the records "transfer" of an upload that is
-// done (bytes == size), as the registry client writes them at its lowest level.
+// Metered returns a handler that counts the bytes that are sent for each image, besides
+// what inner does. It counts the records "transfer" of complete uploads (bytes equals
+// size), which the registry client logs at its lowest level. The logger of the client
+// must use it, or the Bytes of copies to registries are 0.
 func Metered(inner slog.Handler) slog.Handler { return metered{inner} }
 
 type metered struct{ slog.Handler }
 
+// Enabled reports true for a context with a meter at every level: the records to count
+// are below the level of most handlers.
 func (h metered) Enabled(ctx context.Context, l slog.Level) bool {
 	return meterOf(ctx) != nil || h.Handler.Enabled(ctx, l)
 }
 
+// meterOf returns the meter of a context, or nil.
 func meterOf(ctx context.Context) *meter {
 	m, _ := ctx.Value(meterKey{}).(*meter)
 	return m
 }
 
+// Handle counts a record and passes it on if inner handles its level.
 func (h metered) Handle(ctx context.Context, r slog.Record) error {
 	if m := meterOf(ctx); m != nil && r.Message == "transfer" {
 		m.count(r)
@@ -41,6 +50,8 @@ func (h metered) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
+// count adds the bytes of a record of a complete upload. The attributes must be of the
+// record itself: those that were added to the logger are not seen.
 func (m *meter) count(r slog.Record) {
 	var op string
 	var bytes, size int64
@@ -60,6 +71,7 @@ func (m *meter) count(r slog.Record) {
 	}
 }
 
+// WithAttrs returns a handler that still counts.
 func (h metered) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return metered{h.Handler.WithAttrs(attrs)}
 }

@@ -14,34 +14,38 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// Names are what templates of targets, backups and sources know, and all that
-// they know.
+// This file fills in the templates of targets, backups and sources.
+
+// Names are the values for templates of targets, backups and sources. A template can use
+// nothing else. "" means that the image has no such value.
 type Names struct {
-	Registry   string // of the source, its port after a dash
+	Registry   string // host of the source, with - in place of the : before a port
 	Repository string // its path
-	Name       string // the last part of the path
-	Tag        string // as it is called at the target; in sources, as it is called there
-	SourceTag  string // as it is called at the source
-	Date       string // today, 2006-01-02, UTC
-	Time       string // now, 20060102T150405Z
+	Name       string // the last element of the path
+	Tag        string // at the target, after Rename; in sources, the tag there
+	SourceTag  string // at the source
+	Date       string // of the run, 2006-01-02, UTC
+	Time       string // of the run, 20060102T150405Z
 }
 
+// at sets Date and Time.
 func (n *Names) at(t time.Time) {
 	t = t.UTC()
 	n.Date, n.Time = t.Format(time.DateOnly), t.Format("20060102T150405Z")
 }
 
-// A TemplateError is a template that says what cannot be filled in.
+// A TemplateError says why a template cannot be filled in.
 type TemplateError struct{ Text, Reason string }
 
 func (e *TemplateError) Error() string { return fmt.Sprintf("%q: %s", e.Text, e.Reason) }
 
-// Hint lists what can be.
+// Hint lists the values that templates support.
 func (e *TemplateError) Hint() string {
 	return "templates support .Tag .SourceTag .Registry .Repository .Name .Date and .Time"
 }
 
-// Expand fills in a template. The error is a [*TemplateError].
+// Expand fills in a template. Values that are missing become "". The error is a
+// [*TemplateError].
 func (n Names) Expand(text string) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
@@ -60,7 +64,8 @@ func (n Names) Expand(text string) (string, error) {
 	return b.String(), nil
 }
 
-// plain refuses what is more than a name.
+// plain refuses everything but text and {{.Field}}: functions, pipelines and loops would
+// make a plan a program, and could run without end.
 func plain(nodes []parse.Node) error {
 	for _, n := range nodes {
 		switch n := n.(type) {
@@ -85,11 +90,12 @@ func tagged(text string) bool {
 	return err1 == nil && err2 == nil && full != none
 }
 
-// names are what templates of a target know of an image of a registry and its tag. A
-// repository without a host, in a local place, is not of any registry; one that is not
-// spelt as repositories are is not known at all.
+// names returns the values for the targets of an image of a registry with this tag. A
+// repository without a host in a local place belongs to no registry. A name in a local
+// place that is not a valid repository gives no repository.
 func (e *Entry) names(source manifest.Reference, isLocal bool, tag string, now time.Time) Names {
-	// A version may have a +, which a tag may not.
+	// A semantic version may have a + before its build metadata, which a tag must not
+	// have.
 	n := Names{Tag: strings.ReplaceAll(e.rename(tag), "+", "-"), SourceTag: tag}
 	n.at(now)
 	if source.Repository == "" || isLocal && !repositoryName.MatchString(source.Path()) {
@@ -103,16 +109,18 @@ func (e *Entry) names(source manifest.Reference, isLocal bool, tag string, now t
 	return n
 }
 
-// repositoryName is what may be the path of a repository (distribution-spec, "Pulling
+// repositoryName matches the path of a repository (distribution-spec, "Pulling
 // manifests").
 var repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 
-// Fill is Expand for a target. What the image does not say is a [*TemplateError].
+// Fill is Expand for a target, in which a missing value is a [*TemplateError]: with an
+// empty value several images would get the same target.
 func (n Names) Fill(text string) (string, error) {
 	full, err := n.Expand(text)
 	if err != nil {
 		return "", err
 	}
+	// Date and Time always have a value.
 	for _, one := range []struct{ field, value, why string }{
 		{"Registry", n.Registry, "its name has no registry"},
 		{"Repository", n.Repository, "it has no full name such as registry/repository:tag in the source"},
@@ -127,7 +135,7 @@ func (n Names) Fill(text string) (string, error) {
 	return full, nil
 }
 
-// uses reports whether a template, which can be filled in, names a field.
+// uses reports whether a valid template uses a field.
 func uses(text, field string) bool {
 	t, err := template.New("").Parse(text)
 	if err != nil {

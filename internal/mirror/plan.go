@@ -17,24 +17,28 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A job is one image to be copied: what it is made of and where it goes.
+// This file turns an entry into jobs. Planning reads lists at most: tags, repositories,
+// versions, or the images of a local place. Manifests in registries are first read by the
+// moves.
+
+// A job is one image to copy, with all its targets.
 type job struct {
 	entry   *Entry
-	source  string          // for people; of a plain image its reference
-	from    Ref             // of a plain image
+	source  string          // for messages; the reference of an image that is copied
+	from    Ref             // the source of an image that is copied
 	tag     string          // at the source
-	name    string          // in a local place that gives it none; empty for none
-	digest  v1.Hash         // at a local source
-	items   []manifest.Item // of an image that is made of several
+	name    string          // its name in a local place that has none; may be empty
+	digest  v1.Hash         // of an image in a local place
+	items   []manifest.Item // of an image that is assembled
 	targets []Ref
 }
 
 // globbing are the characters that make a path a glob.
 const globbing = "*?[{"
 
-// plan lists the images of an entry. Only the lists of tags and repositories are
-// read, and only where the entry's rules depend on them. lost are those of which
-// nothing could be found out; they stop no other.
+// plan lists the jobs of an entry. It reads lists of tags and repositories only if the
+// rules of the entry depend on them, and no manifests. lost has the results of
+// repositories that could not be read; they do not stop the others.
 func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	switch {
 	case e.Template != "" || len(e.Images) > 0:
@@ -62,6 +66,8 @@ func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, 
 		})
 	}
 	wg.Wait()
+	// A catalog may list repositories without tags, whose list of tags is not found.
+	// Those that a glob has matched are ignored.
 	globbed := strings.ContainsAny(from.Remote.Repository, globbing)
 	for i, err := range errs {
 		if unlisted := globbed && errors.Is(err, manifest.ErrNotFound); err != nil && !unlisted {
@@ -71,8 +77,9 @@ func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, 
 	return slices.Concat(lists...), lost, nil
 }
 
-// planLocal lists the images of a local place: the one that is named, or all, each with
-// what its name says.
+// planLocal lists the images of a local place: the one that the entry names, or all.
+// Their names give the values of templates. Of several images, one without a unique name
+// is read by its digest.
 func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, lost []Result, err error) {
 	images, err := r.Store.Images(ctx, from.Place)
 	if err != nil {
@@ -92,7 +99,8 @@ func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, 
 		repo, tag := cutPlaceName(i.Name)
 		source := manifest.Reference{Repository: repo}
 		if tag == "" && (len(images) > 1 || i.Name != "") && !repositoryName.MatchString(source.Path()) {
-			source.Digest = i.Digest.String() // nothing else would be a tag of it
+			// Neither the name nor a tag says more, so targets get the digest.
+			source.Digest = i.Digest.String()
 		}
 		one, err := r.jobs(e, source, []string{tag}, func(string) job {
 			return job{source: at.String(), from: at, name: i.Name, digest: i.Digest}
@@ -105,7 +113,8 @@ func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, 
 	return jobs, lost, nil
 }
 
-// planRepository lists the images of one repository.
+// planRepository lists the images of one repository. Without a tag and without rules the
+// tag is latest, as in Docker.
 func (r *round) planRepository(ctx context.Context, e *Entry, source manifest.Reference) (_ []job, err error) {
 	tags := []string{source.Tag}
 	switch {
@@ -127,7 +136,8 @@ func (r *round) planRepository(ctx context.Context, e *Entry, source manifest.Re
 	})
 }
 
-// tags chooses among the tags of a repository, which are listed only if need be.
+// tags chooses among the tags of a repository, which are listed only if a rule needs
+// them.
 func (r *round) tags(ctx context.Context, e *Entry, repo string) (there []string, err error) {
 	if e.Tags.patterned() {
 		if there, err = r.list(ctx, repo); err != nil {
@@ -138,8 +148,8 @@ func (r *round) tags(ctx context.Context, e *Entry, repo string) (there []string
 	return e.Tags.matching(there), nil
 }
 
-// ValidTags returns those of a repository's listed tags that an image can be pulled by,
-// and warns of the others: an old Harbor lists digests, too.
+// ValidTags returns the listed tags that can be pulled, and warns of the others: old
+// versions of Harbor also list digests.
 func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []string) []string {
 	return slices.DeleteFunc(slices.Clone(listed), func(tag string) bool {
 		invalid := !tagName.MatchString(tag)
@@ -150,7 +160,8 @@ func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []stri
 	})
 }
 
-// repositories returns those that a source's path stands for.
+// repositories returns the repositories that the path of a source matches. For a glob it
+// reads the catalog of the registry, which many registries do not offer.
 func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]manifest.Reference, error) {
 	if !strings.ContainsAny(source.Repository, globbing) {
 		return []manifest.Reference{source}, nil
@@ -171,10 +182,11 @@ func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]
 	return out, nil
 }
 
-// tagName is what may be a tag (distribution-spec, "Pulling manifests").
+// tagName matches a tag (distribution-spec, "Pulling manifests").
 var tagName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
-// jobs makes a job of each tag and says where it goes.
+// jobs makes a job for each tag, with its targets. A template that gives an invalid
+// target fails all jobs of the source.
 func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from func(tag string) job) ([]job, error) {
 	var out []job
 	for _, tag := range tags {
@@ -201,8 +213,8 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 	return out, nil
 }
 
-// target fills in the template of a target. One that names no tag gets that of the
-// source, or its digest; in a local place the image gets the name, or none.
+// target fills in the template of a target. A target without a tag gets the tag of the
+// source, or its digest. In a local place the image gets the given name.
 func target(text string, n Names, name, digest string) (Ref, error) {
 	full, err := n.Fill(text)
 	if err != nil {
@@ -225,9 +237,8 @@ func target(text string, n Names, name, digest string) (Ref, error) {
 	return at, nil
 }
 
-// planProgram lists the versions of a program that are to be there: without rules
-// the one that the go command takes for the latest, which is no pre-release where
-// there is any other.
+// planProgram lists the versions of a program to build. Without rules it is the one that
+// the go command takes for latest, which is a pre-release only if there is no release.
 func (r *round) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	module, version, _ := strings.Cut(e.Program, "@")
 	tags := []string{version}
@@ -247,7 +258,7 @@ func (r *round) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []R
 	return jobs, nil, err
 }
 
-// wanted lists the platforms that an entry keeps.
+// wanted returns the platforms that an entry keeps, in normal form.
 func (e *Entry) wanted() []ocispec.Platform {
 	out := make([]ocispec.Platform, len(e.Platforms))
 	for i, p := range e.Platforms {
@@ -256,7 +267,7 @@ func (e *Entry) wanted() []ocispec.Platform {
 	return out
 }
 
-// list returns the tags of a repository, which are read once a run.
+// list returns the tags of a repository. They are read once in a run, an error included.
 func (r *round) list(ctx context.Context, repo string) ([]string, error) {
 	return r.listings.Do(ctx, repo, func() (tags []string, err error) {
 		err = guard.Do(func() error { tags, err = r.Store.Tags(ctx, repo); return err })

@@ -11,7 +11,11 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// planAssembled lists the images that are made of several.
+// This file plans indexes that are assembled from images of single platforms, as
+// publishers without multi-platform tags offer them.
+
+// planAssembled lists the images that are assembled from several. If no reference depends
+// on the tag, there is one job, with the tag that all references have in common or none.
 func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	items := e.items()
 	tags := []string{""}
@@ -36,7 +40,7 @@ func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost [
 	return jobs, nil, err
 }
 
-// cutTag is the tag of an item, which may be a local place's.
+// cutTag returns the tag of an item, of a registry or a local place.
 func cutTag(i manifest.Item) string {
 	at, err := ParseRef(i.Ref)
 	if err != nil {
@@ -45,7 +49,7 @@ func cutTag(i manifest.Item) string {
 	return at.tag()
 }
 
-// describe names what an assembled image is made of, for people.
+// describe returns the references of an assembled image for messages.
 func (e *Entry) describe(tag string) string {
 	if e.Template != "" {
 		return fillTag(e.Template, tag)
@@ -57,7 +61,8 @@ func (e *Entry) describe(tag string) string {
 	return strings.Join(refs, " + ")
 }
 
-// fillTag fills in the tag of a source, whose template was checked before.
+// fillTag fills in the tag of a source. The template was checked before, so an error is
+// not expected and leaves the text as it is.
 func fillTag(text, tag string) string {
 	full, err := Names{Tag: tag, SourceTag: tag}.Expand(text)
 	if err != nil {
@@ -66,7 +71,7 @@ func fillTag(text, tag string) string {
 	return full
 }
 
-// items are the images of an entry, with templates for tags.
+// items returns the items of an entry, in which {{.Tag}} is not filled in yet.
 func (e *Entry) items() []manifest.Item {
 	var out []manifest.Item
 	for _, image := range e.Images {
@@ -81,8 +86,8 @@ func (e *Entry) items() []manifest.Item {
 	return out
 }
 
-// fill puts the words of the platform into a template. Upstream's own word takes
-// the place of ARCHVARIANT, or else of ARCH. The tag's braces are no placeholder.
+// fill puts the words of the platform into a template. The publisher's own word replaces
+// ARCHVARIANT, or else ARCH. {{.Tag}} contains none of these words and stays.
 func (p Platform) fill(template string) string {
 	if p.Arch != "" {
 		template = strings.ReplaceAll(template, "ARCHVARIANT", "ARCH")
@@ -92,14 +97,17 @@ func (p Platform) fill(template string) string {
 	return platform.Fill(template, p.Typed)
 }
 
-// tagsOf finds the tags for which the images exist whose names depend on it: a
-// tag is there when any of them is, so that one that lacks a platform is noticed.
+// tagsOf finds the tags of assembled images from the lists of tags of their items. A tag
+// counts if any item has it. If all were required, an image that lost a platform would
+// silently not be copied any more; so the missing item is reported.
 func (r *round) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]string, error) {
 	if !e.Tags.patterned() {
 		return e.Tags.matching(nil), nil
 	}
 	var there []string
 	for _, item := range items {
+		// The mark stands for the tag. A NUL byte is in no reference, so it can be found
+		// again.
 		const mark = "\x00"
 		at := manifest.CutReference(fillTag(item.Ref, mark))
 		if strings.Contains(at.Repository, mark) {
@@ -125,6 +133,8 @@ func (r *round) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]
 	return e.Tags.matching(there), nil
 }
 
+// between returns what is between before and after in text; ok is false if that is
+// nothing or text does not have them.
 func between(text, before, after string) (middle string, ok bool) {
 	rest, ok1 := strings.CutPrefix(text, before)
 	middle, ok2 := strings.CutSuffix(rest, after)

@@ -9,14 +9,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// A Ref is where an image is or goes: in a registry or in a local place. It is read
-// once; what lies beside it is made of its parts.
+// A Ref is the reference of an image in a registry or in a local place. A text is parsed
+// once; references beside it are made from its parts, never by joining text.
 type Ref struct {
 	Remote manifest.Reference
-	Place  local.Place // without a Form: none
+	Place  local.Place // without a Form: the image is in a registry
 }
 
-// ParseRef reads an image of a registry, of which nothing is checked, or a local place.
+// ParseRef reads a reference of a registry, which is not checked, or of a local place.
 func ParseRef(text string) (r Ref, err error) {
 	if local.Is(text) {
 		r.Place, err = local.Parse(text)
@@ -25,9 +25,10 @@ func ParseRef(text string) (r Ref, err error) {
 	return Ref{Remote: manifest.CutReference(text)}, nil
 }
 
-// remote is an image of a registry.
+// remote returns the Ref of an image in a registry.
 func remote(r manifest.Reference) Ref { return Ref{Remote: r} }
 
+// String returns the reference as ParseRef reads it.
 func (r Ref) String() string {
 	if r.Local() {
 		return r.Place.String()
@@ -38,14 +39,14 @@ func (r Ref) String() string {
 // Local reports whether the image is in a local place.
 func (r Ref) Local() bool { return r.Place.Form != "" }
 
-// docker reports whether the place is a file that holds one image.
+// docker reports whether the place is a Docker archive. A Put replaces all that it holds.
 func (r Ref) docker() bool { return r.Place.Form == local.FormDockerArchive }
 
-// unnamed reports whether it is a place that gives the image no name: there it is known
-// by its digest.
+// unnamed reports whether the place gives the image no name, so that it is found by its
+// digest.
 func (r Ref) unnamed() bool { return r.Local() && r.Place.Name == "" }
 
-// tag is the tag, empty for none.
+// tag returns the tag, or "".
 func (r Ref) tag() string {
 	if r.Local() {
 		_, tag := cutPlaceName(r.Place.Name)
@@ -54,7 +55,8 @@ func (r Ref) tag() string {
 	return r.Remote.Tag
 }
 
-// at is who answers for the image: the registry, or the place.
+// at returns the host of the registry, or the local place without a name. It is the key
+// of permits and of counted blobs.
 func (r Ref) at() string {
 	if r.Local() {
 		return local.Place{Form: r.Place.Form, Path: r.Place.Path}.String()
@@ -62,7 +64,7 @@ func (r Ref) at() string {
 	return r.Remote.Host()
 }
 
-// ByDigest is what has the digest in the same repository or place.
+// ByDigest returns the reference of a digest in the same repository or place.
 func (r Ref) ByDigest(digest v1.Hash) Ref {
 	if r.Local() {
 		r.Place.Name, r.Place.Digest = "", digest
@@ -72,8 +74,9 @@ func (r Ref) ByDigest(digest v1.Hash) Ref {
 	return r
 }
 
-// ByTag is what has the tag in the same repository. In a local place it is named after
-// the repository of the image, which tells the tags of several apart.
+// ByTag returns the reference of a tag in the same repository. In a local place its name
+// is the repository of the image with the tag, since a place may hold images of several
+// repositories.
 func (r Ref) ByTag(tag string) Ref {
 	if r.Local() {
 		repo, _ := cutPlaceName(r.Place.Name)
@@ -87,8 +90,8 @@ func (r Ref) ByTag(tag string) Ref {
 	return r
 }
 
-// cosign is what has one of cosign's tags beside the image. In a local place that is
-// its whole name: it is made of a digest.
+// cosign returns the reference of one of cosign's tags beside the image. In a local place
+// the tag is the whole name: it is made of a digest and so unique.
 func (r Ref) cosign(tag string) Ref {
 	if r.Local() {
 		r.Place.Name, r.Place.Digest = tag, v1.Hash{}
@@ -97,8 +100,8 @@ func (r Ref) cosign(tag string) Ref {
 	return r.ByTag(tag)
 }
 
-// named is a place that names no image with this name. A Docker archive takes only
-// names of repositories.
+// named returns a local place with this name for the image, unless it has one. A Docker
+// archive takes only names with a repository and a tag.
 func (r Ref) named(name string) Ref {
 	if repo, tag := cutPlaceName(name); r.Place.Name == "" && (!r.docker() || repo != "" && tag != "") {
 		r.Place.Name = name
@@ -106,8 +109,8 @@ func (r Ref) named(name string) Ref {
 	return r
 }
 
-// cutPlaceName takes apart the name that an image has in a local place: a repository
-// and a tag, or a tag alone.
+// cutPlaceName splits the name of an image in a local place: a repository and a tag, or a
+// tag alone.
 func cutPlaceName(name string) (repo, tag string) {
 	at := manifest.CutReference(name)
 	if at.Tag == "" && tagName.MatchString(name) {
@@ -116,8 +119,9 @@ func cutPlaceName(name string) (repo, tag string) {
 	return at.Repository, at.Tag
 }
 
-// key tells targets apart: Docker Hub's names by their one spelling, files that hold one
-// image by their paths, and what has no name by its source.
+// key returns a text that is equal for references of the same target. Names of Docker Hub
+// have their full spelling, Docker archives are known by their path, because they hold
+// one image, and images without a name by their source.
 func (r Ref) key(source string) string {
 	if !r.Local() {
 		return r.Remote.Canonical().String()

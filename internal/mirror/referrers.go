@@ -13,26 +13,33 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// cosignSuffixes end the tags under which cosign keeps what refers to an image.
+// This file copies referrers. They are copied by digest and keep their subject field, so
+// a registry with the referrers API lists them at once; cosign's tags are copied as tags.
+
+// cosignSuffixes are the endings of cosign's tags for signatures, attestations and SBOMs.
 var cosignSuffixes = []string{"sig", "att", "sbom"}
 
-// maxReferrals is how far what refers to referrers is followed.
+// maxReferrals is how many levels of referrers are copied: those of the image, their own,
+// and those of these. Content from outside could refer to itself without end.
 const maxReferrals = 3
 
 // A subject is a manifest whose referrers are copied.
 type subject struct {
-	ref    Ref // in its source
+	ref    Ref // a reference in the repository or place of the source
 	digest v1.Hash
 }
 
-// referrers copies what refers to the image and its children. Of an index that is
-// not the source's own only what refers to its children goes along.
+// referrers copies the referrers of the image and of its children. If the target gets
+// another index than the source has, referrers of the source's index are left out,
+// because the target does not have their subject.
 func (m *move) referrers(ctx context.Context, c manifest.Content) error {
 	subjects, err := m.subjects(ctx, c)
 	if err != nil {
 		return err
 	}
-	var group errgroup.Group // without a context of its own: what is read is used after it
+	// The group has no context: errgroup.WithContext cancels it at the end of Wait, and
+	// content for a local place is read after that.
+	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for _, s := range subjects {
 		group.Go(func() error { return guard.Do(func() error { return m.follow(ctx, s, 0) }) })
@@ -40,7 +47,8 @@ func (m *move) referrers(ctx context.Context, c manifest.Content) error {
 	return group.Wait()
 }
 
-// subjects lists the manifests of c and where each comes from.
+// subjects lists the manifests of c with the references under which their referrers are
+// listed. Attestations within an index have no referrers.
 func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, error) {
 	if len(m.job.items) > 0 {
 		var all []subject
@@ -77,7 +85,8 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 	return all, err
 }
 
-// follow copies what refers to s, and what refers to that.
+// follow copies the referrers of s, and the referrers of these. cosign's tags are
+// followed for images only.
 func (m *move) follow(ctx context.Context, s subject, depth int) error {
 	if depth == maxReferrals {
 		return nil
@@ -99,8 +108,9 @@ func (m *move) follow(ctx context.Context, s subject, depth int) error {
 	return nil
 }
 
-// suffixes lists cosign's tags that s has, by the list of tags where it can be
-// had, so that not each is asked for.
+// suffixes lists the suffixes of cosign's tags that s has. The list of tags, which is
+// read once for a repository, replaces three requests for each image. Without it all
+// three are tried.
 func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 	switch {
 	case depth > 0:
@@ -121,7 +131,8 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 	return out
 }
 
-// copyReferrer copies one referrer unless it is there.
+// copyReferrer copies one referrer unless the target has it. If the registry does not report
+// that, it is copied.
 func (m *move) copyReferrer(ctx context.Context, s subject, found manifest.Referrer) error {
 	to := m.target.ByDigest(found.Digest)
 	if found.Tag != "" {
@@ -147,12 +158,13 @@ func (m *move) copyReferrer(ctx context.Context, s subject, found manifest.Refer
 	return m.noteCarried(c, to.Place.Ref())
 }
 
-// noteCarried counts a referrer. Into a local place it goes with the image, whole or
-// not at all.
+// noteCarried counts a referrer. For a local place it is kept for put, which stores it in
+// one step with the image.
 func (m *move) noteCarried(c manifest.Content, name string) error {
 	var n int64
 	var err error
 	if m.DryRun || m.target.Local() {
+		// weigh takes the mutex, so it comes before the lock.
 		n, err = m.weigh(c)
 	}
 	m.mu.Lock()

@@ -11,15 +11,16 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// What becomes of an image at one target.
+// The status of an image at one target.
 const (
-	Copied    = "copied"    // the target was made to name it; of a dry run: it would be
-	Unchanged = "unchanged" // the target names it already
-	Skipped   = "skipped"   // left alone on purpose
-	Failed    = "failed"    // the target is as it was
+	Copied    = "copied"    // the target names it now; in a dry run, it would
+	Unchanged = "unchanged" // the target named it already
+	Skipped   = "skipped"   // not copied, by a rule of the entry
+	Failed    = "failed"    // not copied because of an error
 )
 
-// A Report says what became of each image. Its JSON is stable.
+// A Report has the result of each image. Its JSON is stable. Bytes were sent, Seconds
+// have three decimal places, and Started is in UTC.
 type Report struct {
 	Started time.Time     `json:"started"`
 	Seconds float64       `json:"seconds"`
@@ -32,7 +33,8 @@ type Report struct {
 	Entries []EntryReport `json:"entries"`
 }
 
-// An EntryReport says what became of the images of an entry, in their order.
+// An EntryReport has the results of the images of an entry: first those that could not be
+// planned, then the others in the order of the plan.
 type EntryReport struct {
 	Name    string    `json:"name"`
 	Started time.Time `json:"started"`
@@ -40,37 +42,38 @@ type EntryReport struct {
 	Images  []Result  `json:"images"`
 }
 
-// A Result says what became of one image at one target.
+// A Result is what happened to one image at one target.
 type Result struct {
 	Source string `json:"source"`
-	Target string `json:"target,omitempty"` // empty where it did not come so far
+	Target string `json:"target,omitempty"` // empty if the image could not be planned
 	Status string `json:"status"`
 	Why    string `json:"why,omitempty"`
-	// Digest is what the target names or was to name, Was what it named before.
+	// Digest is what the target names or should name. Was is what it named before.
 	Digest string `json:"digest,omitempty"`
 	Was    string `json:"was,omitempty"`
-	// Absent are the platforms that the image was to have and has not.
+	// Absent are the wanted platforms that the source lacks.
 	Absent []string `json:"absent,omitempty"`
-	Backup string   `json:"backup,omitempty"` // the tag that keeps what there was
-	// Bytes were sent; of a dry run: at most so many would be.
+	Backup string   `json:"backup,omitempty"` // the reference that keeps the replaced image
+	// Bytes were sent. In a dry run they are an upper bound of what would be sent.
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
-	// Err is why it failed; its text is in Why.
+	// Err is why it failed. Its text is in Why.
 	Err error `json:"-"`
 }
 
-// failed is the result of what ended in err.
+// failed returns the result for an error.
 func failed(source, target string, err error) Result {
 	return Result{Source: source, Target: target, Status: Failed, Why: err.Error(), Err: err}
 }
 
-// finish counts what there is at the end of a run.
+// finish sets the duration and the sums at the end of a run.
 func (r *Report) finish(now time.Time) {
 	r.Seconds = seconds(now.Sub(r.Started))
 	r.Count()
 }
 
-// Count sums up the entries.
+// Count adds the results of the entries to the sums. Run has called it for the report
+// that it returns; a second call would count everything twice.
 func (r *Report) Count() {
 	for _, e := range r.Entries {
 		for _, i := range e.Images {
@@ -89,7 +92,8 @@ func (r *Report) Count() {
 	}
 }
 
-// Err joins what failed, nil for nothing. partly is whether something did not.
+// Err returns the errors of all failed images joined, nil if none failed. partial reports
+// whether another image did not fail.
 func (r *Report) Err() (err error, partial bool) {
 	var errs []error
 	for _, e := range r.Entries {
@@ -102,8 +106,8 @@ func (r *Report) Err() (err error, partial bool) {
 	return errors.Join(errs...), r.Copied+r.Same+r.Skipped > 0
 }
 
-// RetryAt is the latest time before which a registry does not want to be asked
-// again, as those of the failed that know of one say.
+// RetryAt returns the latest time before which a registry asks not to be contacted again,
+// from the errors of failed images. It is the zero time if none of them has one.
 func (r *Report) RetryAt() (latest time.Time) {
 	for _, e := range r.Entries {
 		for _, i := range e.Images {
@@ -115,7 +119,8 @@ func (r *Report) RetryAt() (latest time.Time) {
 	return latest
 }
 
-// retryAt is the latest time that any error in the tree of err tells.
+// retryAt returns the latest time of all errors in the tree of err. errors.As would find
+// only the first.
 func retryAt(err error) (latest time.Time) {
 	if later, ok := err.(interface{ RetryAt() (time.Time, bool) }); ok {
 		if at, ok := later.RetryAt(); ok {
@@ -145,6 +150,7 @@ func (r *Report) Write(w io.Writer) error {
 	return e.Encode(r)
 }
 
+// keys returns the platforms in the spelling of platform.Key.
 func keys(list []ocispec.Platform) []string {
 	var out []string
 	for _, p := range list {

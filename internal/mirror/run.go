@@ -16,61 +16,69 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// A Store is all registries and all local places, by reference.
+// A Store reaches all registries and local places by reference. It must be safe for
+// concurrent use.
 type Store interface {
 	manifest.Source
 	manifest.Sink
 	manifest.ReferrerLister
-	// PutAll stores in a local place the images named beside c, and makes ref name c,
-	// all or nothing. In a Docker archive these are further names of c.
+	// PutAll stores in a local place c under ref and the images beside it, all or
+	// nothing. In a Docker archive beside has further names of c.
 	PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error
 	// Tags lists the tags of a repository.
 	Tags(ctx context.Context, repo string) ([]string, error)
 	// Repositories lists the repositories of a registry.
 	Repositories(ctx context.Context, host string) ([]string, error)
-	// Images lists the images in a local place: the one that it names, or all.
+	// Images lists the images of a local place: the one that it names, or all.
 	Images(ctx context.Context, place local.Place) ([]local.Holding, error)
 }
 
-// Programs builds a Go program: a source whose references are module@version.
+// Programs builds Go programs. It is a source whose references are module@version.
 type Programs interface {
 	manifest.Source
-	// Versions lists the versions of the module that has a package, and the one that
-	// "latest" stands for.
+	// Versions lists the versions of the module that contains a package. latest is the
+	// version that the go command takes for "latest".
 	Versions(ctx context.Context, pkg string) (latest string, all []string, err error)
 }
 
-// A State is what may be forgotten: it spares requests.
+// A State stores records between runs. Every record may be lost: that costs requests or,
+// for images without a time of creation, a new beginning of their age. A State must be
+// safe for concurrent use.
 type State interface {
+	// Load fills in v, a pointer, and reports whether there was a record.
 	Load(kind, key string, v any) bool
+	// Store replaces the record of this kind and key by v.
 	Store(kind, key string, v any) error
 }
 
-// atOnce is how many images are under way from one registry to another. Their
-// requests are bounded by the registry's client.
+// atOnce is the number of images that are copied concurrently between two hosts. The
+// registry client limits their requests.
 const atOnce = 8
 
-// A Runner carries entries out. It is one run's: its Store remembers what it saw.
+// A Runner executes entries. Its Store remembers what it has seen, so a Runner is for one
+// run: a second run needs a new Store to see changes.
 type Runner struct {
 	Store    Store
-	Programs func(*Entry) Programs // nil where there are none
-	State    State                 // nil for none
-	// Task returns the context in which an image is copied; nil is the given one.
+	Programs func(*Entry) Programs // nil: building is not supported
+	State    State                 // nil: nothing is remembered between runs
+	// Task returns the context for the copy of an image, for example with a progress bar;
+	// nil uses the given one.
 	Task func(ctx context.Context, image string) context.Context
-	// DryRun reads what it needs to say what would be done, and sends nothing. Verify looks at the children of what is
-	// there and stores those that are gone. Missing leaves alone what there is
-	// under a tag.
+	// DryRun reads what is needed to say what would be done, and writes nothing. Verify
+	// checks the children of images that are unchanged and stores missing ones. Missing
+	// skips every tag that exists at its target.
 	DryRun, Verify, Missing bool
-	// Claims are who goes to which target, in common with other runs; nil is this
-	// one's alone.
+	// Claims has the targets of entries, shared with other runs; nil means those of this
+	// run alone.
 	Claims *Claims
-	// Now is the time; nil is time.Now.
+	// Now returns the time; nil means time.Now.
 	Now func() time.Time
-	// Log gets what happens; nil is silent.
+	// Log gets messages and progress; nil discards them.
 	Log *slog.Logger
 }
 
-// A round is a Runner at work.
+// A round is one run of a Runner. mu guards semaphores, counted, the three sums, and the
+// results of moves while referrers are copied. No request is made while it is held.
 type round struct {
 	*Runner
 	start time.Time
@@ -78,16 +86,17 @@ type round struct {
 	mu         sync.Mutex
 	listings   once.Memo[string, []string] // by repository
 	semaphores map[string]chan struct{}    // by the hosts of source and target
-	backups    once.Memo[string, v1.Hash]  // what a tag keeps, by its name
-	counted    map[string]bool             // what a dry run has counted
+	backups    once.Memo[string, v1.Hash]  // the digest that a backup tag has or will have
+	counted    map[string]bool             // blobs that were counted, by host and digest
 
-	all, done, sent int64 // images to go to their targets, there, and their bytes
+	all, done, sent int64 // numbers of moves, of finished ones, and of their bytes
 }
 
-// levelTransfer is the registry client's level of records about bytes on their way.
+// levelTransfer is the level at which the registry client logs the progress of transfers.
 const levelTransfer = slog.LevelDebug - 4
 
-// count tells how far the run is.
+// count adds to the progress of the run and logs it. It logs under the lock so that the
+// records are in order.
 func (r *round) count(ctx context.Context, all, done int, sent int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,10 +104,13 @@ func (r *round) count(ctx context.Context, all, done int, sent int64) {
 	r.Log.Log(ctx, levelTransfer, "total", "done", r.done, "all", r.all, "bytes", r.sent)
 }
 
-// Run carries out the entries, all at once, and returns what became of each image
-// in the order of the entries. What fails stops nothing else.
+// Run executes all entries concurrently and returns the results in the order of the
+// entries. A failure stops nothing else. If ctx ends, moves that wait fail with its cause
+// and running ones end soon. Run does not change r, and returns when all its work has
+// ended.
 func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	own := *r
+	// The defaults go into a copy, since the Runner belongs to the caller.
 	if own.Log == nil {
 		own.Log = slog.New(slog.DiscardHandler)
 	}
@@ -113,6 +125,8 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 		semaphores: map[string]chan struct{}{},
 	}
 	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
+	// The entries run concurrently below. Claiming first makes the order of the plan, and
+	// not that of the replies, decide about collisions.
 	own.Claims.first(ctx, at, entries)
 	var wg sync.WaitGroup
 	for i, e := range entries {
@@ -123,8 +137,8 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	return report
 }
 
-// entry carries out one entry. A panic fails the image that it happened with, or where
-// the images are found out the entry, and nothing else.
+// entry executes one entry. A panic fails its image, or the entry if it happened while
+// the images were planned.
 func (r *round) entry(ctx context.Context, e *Entry) EntryReport {
 	out := EntryReport{Name: e.Name, Started: r.Now().UTC(), Images: []Result{}}
 	var moves []*move
@@ -155,8 +169,8 @@ func (r *round) entry(ctx context.Context, e *Entry) EntryReport {
 	return out
 }
 
-// planned says what went wrong before the images of e were known. A panic says nothing
-// of itself about where it was.
+// planned returns the error of an entry that could not be planned. A panic gets the name
+// of the entry, because its text does not say where it happened.
 func (e *Entry) planned(err error) error {
 	if p := (*guard.Panic)(nil); errors.As(err, &p) {
 		return fmt.Errorf("%s: %w", e.Name, err)
@@ -164,16 +178,17 @@ func (e *Entry) planned(err error) error {
 	return sourced(err)
 }
 
-// A SourceError says that what an entry copies does not exist.
+// A SourceError says that the source of an entry does not exist.
 type SourceError struct{ Err error }
 
 func (e *SourceError) Error() string { return "source: " + e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// Hint returns the way out.
+// Hint returns what to do.
 func (e *SourceError) Hint() string { return "check the name and the tag" }
 
-// sourced says that err is the source's, and marks it when the source does not exist.
+// sourced marks err as an error of the source. It is a [*SourceError] if the source does
+// not exist.
 func sourced(err error) error {
 	switch {
 	case err == nil:
@@ -184,7 +199,7 @@ func sourced(err error) error {
 	return fmt.Errorf("source: %w", err)
 }
 
-// source names what an entry copies.
+// source returns the source of an entry for messages.
 func (e *Entry) source() string {
 	switch {
 	case e.Template != "":
@@ -197,8 +212,8 @@ func (e *Entry) source() string {
 	return e.Image
 }
 
-// semaphore bounds the images that are under way between two hosts, so that a slow one
-// holds up nobody else.
+// semaphore returns the permits for images between two hosts. Each pair has its own, so
+// that a slow host does not delay the copies between others.
 func (r *round) semaphore(source, target string) chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -209,6 +224,7 @@ func (r *round) semaphore(source, target string) chan struct{} {
 	return r.semaphores[key]
 }
 
+// programs returns the source of the program of e.
 func (r *round) programs(e *Entry) Programs {
 	if r.Programs == nil {
 		return noPrograms{}
@@ -216,7 +232,7 @@ func (r *round) programs(e *Entry) Programs {
 	return r.Programs(e)
 }
 
-// noPrograms is the source of programs where nothing is built.
+// noPrograms is the source of programs if building is not supported.
 type noPrograms struct{}
 
 var errNoPrograms = errors.New("building programs is not supported here")

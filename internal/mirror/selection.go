@@ -8,7 +8,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// selection finds what is to be copied: by its descriptor alone where that is enough.
+// This file determines what a job copies. All targets of a job share the answer.
+
+// selection determines what to copy of a job. It reads no more than is needed to know the
+// digest: a descriptor for a whole image or index, the index for some of its platforms.
 func (r *round) selection(ctx context.Context, j *job) (*manifest.Selection, error) {
 	e := j.entry
 	switch {
@@ -24,14 +27,16 @@ func (r *round) selection(ctx context.Context, j *job) (*manifest.Selection, err
 	}
 	s, err := manifest.Select(ctx, r.Store, j.source, manifest.Keep{Platforms: e.wanted(), Optional: e.Optional, Log: r.Log})
 	if err == nil {
-		s.Open = sync.OnceValues(s.Open) // for all targets
+		// All targets of the job share the content, so a tag that moves between two
+		// targets cannot give them different images.
+		s.Open = sync.OnceValues(s.Open)
 	}
 	return s, err
 }
 
-// assemble makes the index of a job's images. Unread, no more is read than their
-// descriptors where their platforms are declared; else each config is held against
-// what was declared, and says what was not.
+// assemble makes the index of a job's images. With unread set, images with a declared
+// platform are not read, so an unchanged index costs one HEAD for each image. Otherwise
+// each config is read and compared with the declaration, and warnings are logged.
 func (r *round) assemble(ctx context.Context, j *job, unread bool) (*manifest.Selection, error) {
 	a := manifest.Assembly{Items: j.items, TrustPlatforms: unread}
 	if !unread {
@@ -50,7 +55,9 @@ func (r *round) assemble(ctx context.Context, j *job, unread bool) (*manifest.Se
 		if !item.Optional || item.Platform.OS == "" {
 			continue
 		}
-		_, err := r.Store.Resolve(ctx, item.Ref) // which is known by now
+		// The Assembly has skipped optional items that do not exist. The Store remembers
+		// its answers, so this costs no request.
+		_, err := r.Store.Resolve(ctx, item.Ref)
 		if errors.Is(err, manifest.ErrNotFound) {
 			s.Absent = append(s.Absent, item.Platform)
 		}

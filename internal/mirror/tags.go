@@ -13,16 +13,18 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// patterned reports whether any of the rules needs to know which tags there are.
+// This file chooses tags by their names alone. No request is made here.
+
+// patterned reports whether a rule needs the list of tags. Exact tags do not.
 func (t Tags) patterned() bool {
 	return len(t.Glob) > 0 || len(t.Regex) > 0 || t.Semver != nil || t.Newest > 0
 }
 
-// none reports whether nothing was said of tags.
+// none reports whether there is no rule.
 func (t Tags) none() bool { return len(t.Exact) == 0 && !t.patterned() }
 
-// matching returns the tags to take of those there are: the exact ones in the order
-// given, whether they are there or not, then the others, the newest first.
+// matching returns the tags to copy: first the exact ones in their order, whether they
+// exist or not, then the matching ones of there, the highest version first.
 func (t Tags) matching(there []string) []string {
 	var out []string
 	for _, tag := range t.Exact {
@@ -39,6 +41,8 @@ func (t Tags) matching(there []string) []string {
 			fit = append(fit, parseVersion(tag))
 		}
 	}
+	// Newest cuts the list after it is sorted by version, not by the order of the
+	// registry.
 	slices.SortStableFunc(fit, func(a, b version) int { return b.compare(a) })
 	if t.Newest > 0 && len(fit) > t.Newest {
 		fit = fit[:t.Newest]
@@ -49,7 +53,8 @@ func (t Tags) matching(there []string) []string {
 	return out
 }
 
-// fits reports whether a tag passes each rule.
+// fits reports whether a tag passes every kind of rule. A referrers tag passes none: it
+// is copied with its image.
 func (t Tags) fits(tag string) bool {
 	matches := func(glob string) bool { return matchGlob(glob, tag) }
 	switch {
@@ -66,20 +71,23 @@ func (t Tags) fits(tag string) bool {
 	return true
 }
 
+// matchGlob reports whether text matches a glob; * does not match a slash.
 func matchGlob(glob, text string) bool {
 	ok, err := doublestar.Match(glob, text)
-	return ok && err == nil // it was checked when it was read
+	return ok && err == nil // globs are checked when the plan is read
 }
 
-// A version is a tag that can be compared.
+// A version is a tag with its version for comparison.
 type version struct {
 	tag    string
-	semver *semver.Version // nil for what is none
+	semver *semver.Version // nil if the tag is not a version
 }
 
-// aDate is a tag that is a number too long for a version: 20260401, a build's number.
+// aDate matches a number that is too long for a version: a date (20260401) or the number
+// of a build. As a version it would be higher than all others.
 var aDate = regexp.MustCompile(`^v?[0-9]{5,}$`)
 
+// parseVersion reads a tag as a version, with or without v and with one to three numbers.
 func parseVersion(tag string) version {
 	v, err := semver.NewVersion(tag)
 	if err != nil || aDate.MatchString(tag) {
@@ -88,7 +96,8 @@ func parseVersion(tag string) version {
 	return version{tag, v}
 }
 
-// compare orders by version; what has none comes before, in natural order.
+// compare orders by version. Tags without a version come first, in natural order. Equal
+// versions (1.2 and v1.2.0) are ordered by their text, so that the order is total.
 func (v version) compare(other version) int {
 	if v.semver != nil && other.semver != nil {
 		if c := v.semver.Compare(other.semver); c != 0 {
@@ -107,7 +116,7 @@ func boolToInt(b bool) int {
 	return 0
 }
 
-// naturally compares as people do: v9 before v10.
+// naturally compares texts with numbers in them by value: v9 comes before v10.
 func naturally(a, b string) int {
 	switch {
 	case natural.Less(a, b):
@@ -118,8 +127,8 @@ func naturally(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// SortTags orders tags as a reader expects them: what is no version first, in
-// natural order, then versions, the newest last.
+// SortTags sorts tags in place for display: tags without a version in natural order, then
+// versions, the highest last.
 func SortTags(tags []string) {
 	versions := make([]version, len(tags))
 	for i, tag := range tags {
@@ -131,7 +140,7 @@ func SortTags(tags []string) {
 	}
 }
 
-// rename returns what a tag is called at the target.
+// rename returns the tag at the target for a tag of the source.
 func (e *Entry) rename(tag string) string {
 	for _, r := range e.Rename {
 		if at := r.Match.FindStringSubmatchIndex(tag); at != nil {

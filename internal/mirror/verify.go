@@ -15,12 +15,17 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// recordVerified is the kind of the records of when the children of a target were
-// seen last.
+// This file handles targets that are up to date. By default that costs nothing more;
+// Verify, VerifyEvery and Referrers check what the digest of the target alone does not
+// prove.
+
+// recordVerified is the kind of record with the time at which the children of a target
+// were last checked.
 const recordVerified = "mirror-verified"
 
-// same is what is done about an image that the target names already: nothing,
-// unless what it reaches, or what refers to it, is to be looked at.
+// same handles an image that the target already names: nothing is done, unless the entry
+// asks for its referrers or for a check of its content. A registry can lose a child of an
+// index, for example by a cleanup that sees it as untagged.
 func (m *move) same(ctx context.Context) error {
 	m.ends(Unchanged, "")
 	verify, referrers := m.verifies(), m.refers()
@@ -49,6 +54,7 @@ func (m *move) same(ctx context.Context) error {
 			done = append(done, fmt.Sprintf("%d images were missing", gone))
 		}
 	}
+	// Put checks each blob of the image and stores what is missing.
 	if !m.DryRun && (verify || len(m.beside) > 0) {
 		if err := m.put(ctx, c); err != nil {
 			return err
@@ -64,7 +70,7 @@ func (m *move) same(ctx context.Context) error {
 	return nil
 }
 
-// verifies reports whether the children of what is there are to be looked at.
+// verifies reports whether the children of an unchanged image are checked in this run.
 func (m *move) verifies() bool {
 	if m.Verify {
 		return true
@@ -77,15 +83,15 @@ func (m *move) verifies() bool {
 	return !m.recall(recordVerified, m.target.String(), &last) || m.Now().Sub(last) >= every
 }
 
-// verified remembers that all that the target names is there.
+// verified records that the target has all content of the image now.
 func (m *move) verified(ctx context.Context) {
 	if m.job.entry.VerifyEvery > 0 {
 		m.remember(ctx, recordVerified, m.target.String(), m.Now())
 	}
 }
 
-// gone counts the children that the target's registry does not have. A local place
-// is left to Put, which looks at every blob.
+// gone counts the children of an index that the target's registry lacks, at one HEAD for
+// each. For a local place it returns 0, because Put reads every blob there.
 func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 	idx, ok := c.(v1.ImageIndex)
 	if !ok || m.target.Local() {
@@ -96,11 +102,12 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 		return 0, err
 	}
 	var gone atomic.Int64
+	// The answers are used only here, so the first error may cancel the other requests.
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for _, d := range im.Manifests {
 		if e, err := manifest.Identify(d, nil); err != nil || e.Kind == manifest.KindUnknown {
-			continue // Put stores bytes anyway
+			continue // Put stores it in any case
 		}
 		group.Go(func() error {
 			return guard.Do(func() error {
@@ -110,7 +117,7 @@ func (m *move) gone(ctx context.Context, c manifest.Content) (int64, error) {
 					return nil
 				}
 				if errors.Is(err, manifest.ErrUnanswered) {
-					return nil // Put finds out
+					return nil // the registry does not say; Put decides
 				}
 				return err
 			})

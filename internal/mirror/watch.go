@@ -8,29 +8,30 @@ import (
 	"time"
 )
 
-// A Watcher carries entries out whenever they are due. No entry is carried out
-// twice at once.
+// A Watcher runs entries on their schedules. An entry, known by its name, never runs
+// twice at the same time, even if the plan was reloaded while it ran. The fields are not
+// changed after Watch was called.
 type Watcher struct {
-	// Run carries one entry out. It is called for several at once.
+	// Run executes one entry. It is called concurrently for different entries.
 	Run func(ctx context.Context, e *Entry) *Report
-	// Load reads the plan again; an error leaves the one there is.
+	// Load reads the plan again. If it fails, the previous plan stays.
 	Load func() ([]*Entry, error)
-	// Reload tells to do so.
+	// Reload requests a Load for each value.
 	Reload <-chan struct{}
-	// Now is the time, and Sleep waits for d or until ctx ends, whose error it then
-	// returns. nil means the clock.
+	// Now returns the time. Sleep waits for d, or until ctx ends and then returns its
+	// error. nil means the clock.
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
 	Log   *slog.Logger
 
 	loops sync.WaitGroup
 	mu    sync.Mutex
-	busy  map[string]chan struct{} // full while the entry of that name is carried out
+	busy  map[string]chan struct{} // by name of the entry: full while it runs
 }
 
-// Watch carries the entries out at once and then as their schedules say, until ctx
-// ends; those without a schedule once. It returns when all that is under way has
-// ended.
+// Watch runs all entries at once and then on their schedules, and entries without a
+// schedule once, until ctx ends. It returns when all runs have ended. Every reload runs
+// the entries of the new plan at once.
 func (w *Watcher) Watch(ctx context.Context, entries []*Entry) {
 	if w.Now == nil {
 		w.Now = time.Now
@@ -41,14 +42,15 @@ func (w *Watcher) Watch(ctx context.Context, entries []*Entry) {
 	if w.Log == nil {
 		w.Log = slog.New(slog.DiscardHandler)
 	}
+	// Loops of replaced plans may still run an entry. Their end is awaited, too.
 	defer w.loops.Wait()
 	for ctx.Err() == nil {
 		entries = w.until(ctx, entries)
 	}
 }
 
-// until watches one plan until there is another or ctx ends. What is under way
-// then is carried out to its end: only who waits is woken.
+// until watches one plan until there is a new one or ctx ends. Running entries are not
+// interrupted by a reload: waiting ends with the plan and wakes only loops that wait.
 func (w *Watcher) until(ctx context.Context, entries []*Entry) (next []*Entry) {
 	waiting, wake := context.WithCancel(ctx)
 	defer wake()
@@ -70,7 +72,7 @@ func (w *Watcher) until(ctx context.Context, entries []*Entry) (next []*Entry) {
 	}
 }
 
-// loop carries one entry out, again and again.
+// loop runs one entry again and again until its plan is replaced.
 func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 	for waiting.Err() == nil {
 		report := w.alone(ctx, waiting, e)
@@ -85,8 +87,8 @@ func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 	}
 }
 
-// alone carries an entry out when one of the same name, of an older plan, has ended;
-// nil where by then there is a newer plan.
+// alone runs an entry after a run of the same name, possibly of an older plan, has ended.
+// It returns nil if the plan was replaced meanwhile.
 func (w *Watcher) alone(ctx, waiting context.Context, e *Entry) *Report {
 	w.mu.Lock()
 	if w.busy == nil {
@@ -98,6 +100,7 @@ func (w *Watcher) alone(ctx, waiting context.Context, e *Entry) *Report {
 	busy := w.busy[e.Name]
 	w.mu.Unlock()
 	select {
+	// The channel is a lock that a waiting loop can give up when its plan is replaced.
 	case busy <- struct{}{}:
 		defer func() { <-busy }()
 	case <-waiting.Done():
@@ -108,8 +111,8 @@ func (w *Watcher) alone(ctx, waiting context.Context, e *Entry) *Report {
 	return w.Run(ctx, e)
 }
 
-// next is when an entry is due after now, and not before a registry wants to be
-// asked again.
+// next returns the time of the next run: the next one of the schedule, but not before the
+// time that a registry asked for, plus the jitter.
 func (e *Entry) next(now, notBefore time.Time) time.Time {
 	at := e.Schedule.Next(now)
 	if at.Before(notBefore) {
@@ -121,6 +124,7 @@ func (e *Entry) next(now, notBefore time.Time) time.Time {
 	return at
 }
 
+// sleep is Sleep by the clock.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

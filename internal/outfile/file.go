@@ -8,14 +8,18 @@ import (
 	"runtime"
 )
 
-// A File is written under a name of its own, which begins with [Temp], and gets its last
-// name whole or not at all. The caller defers Cleanup.
+// A File is written under a temporary name, which begins with [Temp]. [File.Rename] gives
+// it its final name when it is complete. The caller defers Cleanup, which makes each
+// early return leave nothing behind. A process that is killed leaves the temporary file.
+// A File is for one goroutine.
 type File struct {
 	*os.File
 	closed, named bool
 }
 
-// Create begins a file in dir, where its last name must be on the same file system.
+// Create begins a file in dir, which must be on the file system of the final name: a
+// rename between file systems is not possible. The file is for its owner alone until
+// Finish.
 func Create(dir string) (*File, error) {
 	f, err := os.CreateTemp(dir, Temp+"*")
 	if err != nil {
@@ -24,17 +28,22 @@ func Create(dir string) (*File, error) {
 	return &File{File: f}, nil
 }
 
-// Finish writes the file to the disk and closes it.
+// Finish sets the mode, without regard to the umask, writes the file to the disk and
+// closes it. The sync comes before any rename: without it a crash of the machine could
+// leave the final name with no content.
 func (f *File) Finish(mode fs.FileMode) error {
 	f.closed = true
 	err := f.Chmod(mode)
 	if runtime.GOOS == "windows" {
-		err = nil // has no such modes
+		err = nil // Windows has only a read-only bit
 	}
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// Rename finishes the file and gives it its name.
+// Rename finishes the file and gives it its final name, replacing what has that name. On
+// POSIX systems a reader of path sees the old file or the new one, complete. The entry of
+// the directory is synced as well where the file system supports it; a failure of that is
+// ignored, since the file is in place.
 func (f *File) Rename(path string, mode fs.FileMode) error {
 	if err := f.Finish(mode); err != nil {
 		return err
@@ -44,13 +53,14 @@ func (f *File) Rename(path string, mode fs.FileMode) error {
 	}
 	f.named = true
 	if dir, err := os.Open(filepath.Dir(path)); err == nil {
-		_ = dir.Sync() // not every file system can
+		_ = dir.Sync() // some file systems cannot sync a directory
 		_ = dir.Close()
 	}
 	return nil
 }
 
-// Cleanup removes a file that did not get its name; after Rename it does nothing.
+// Cleanup closes and removes a file that did not get its final name. After a successful
+// Rename it does nothing.
 func (f *File) Cleanup() {
 	if !f.closed {
 		_ = f.Close()

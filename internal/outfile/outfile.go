@@ -1,6 +1,10 @@
-// Package outfile writes the files that a person names: a regular one appears whole
-// or stays as it was, and what is none (a device, a pipe) is written to and never
-// replaced.
+// Package outfile writes the files that a user names, and files that others must never
+// see incomplete. A regular file appears complete or stays as it was. Anything else that
+// can be written to (a device, a pipe) is written to directly and never replaced; a
+// failure can leave a part in it.
+//
+// The package does not lock: of two writers of one path the last one wins. It makes no
+// directories.
 package outfile
 
 import (
@@ -12,21 +16,25 @@ import (
 	"path/filepath"
 )
 
-// Temp begins the names of files that are not yet whole.
+// Temp begins the names of files that are not complete yet. Cleaners of directories
+// recognise them by it.
 const Temp = ".mabuild-"
 
-// Write has write make the content of path. Links are followed, so that what they
-// lead to changes and they stay.
+// Write replaces path by what write writes, with mode 0644. If write fails, path is
+// unchanged and the error is that of write. Symbolic links are followed: the file that
+// they lead to changes and the links stay. Errors of the file system name path.
 func Write(path string, write func(io.Writer) error) error {
 	return replace(path, 0o644, false, write)
 }
 
-// WriteSecret is Write for what others may not read: a new file is for its owner alone,
-// and one that is there keeps its mode.
+// WriteSecret is Write for secrets: a new file has mode 0600, and an existing file keeps
+// its mode.
 func WriteSecret(path string, write func(io.Writer) error) error {
 	return replace(path, 0o600, true, write)
 }
 
+// replace does the work of Write. keep makes an existing file keep its mode, in place of
+// mode.
 func replace(path string, mode fs.FileMode, keep bool, write func(io.Writer) error) error {
 	target, stream := follow(path)
 	if stream {
@@ -46,15 +54,17 @@ func replace(path string, mode fs.FileMode, keep bool, write func(io.Writer) err
 	return about(path, f.Rename(target, mode))
 }
 
-// Streams reports whether path is written to as it is: it holds nothing that could
-// be read before.
+// Streams reports whether Write would write to path directly: path exists and is neither
+// a regular file nor a directory, or it leads to an open file that was removed. A caller
+// must not look for earlier content in it.
 func Streams(path string) bool {
 	_, stream := follow(path)
 	return stream
 }
 
-// Check says what keeps Write from path, as far as that can be seen without writing:
-// nil for a file, a device or a pipe, there or to be made in a directory that is.
+// Check returns why Write would fail, as far as can be seen without writing. It returns
+// nil for a device or a pipe, and for a file, existing or not, in an existing directory.
+// It does not test permissions.
 func Check(path string) error {
 	target, stream := follow(path)
 	if stream {
@@ -74,19 +84,20 @@ func Check(path string) error {
 	return nil
 }
 
-// most is how many links are followed, as Linux does.
+// most is the number of links that are followed, the limit of Linux.
 const most = 40
 
-// follow returns the file that path leads to, which need not be there, and whether
-// it is one to be written to as it is. A link of /proc leads to what has no name: it
-// is its own.
+// follow returns the file that path leads to, which need not exist, and whether it is to
+// be written to directly. It resolves a link by hand if the target does not exist, as
+// filepath.EvalSymlinks cannot. A link in /proc/self/fd can lead to a file that was
+// removed and has no name any more; it is written to by the name of the link.
 func follow(path string) (target string, stream bool) {
 	if info, err := os.Stat(path); err == nil {
 		if !info.Mode().IsRegular() {
 			return path, !info.IsDir()
 		}
 		target, err := filepath.EvalSymlinks(path)
-		if err != nil { // open, and removed
+		if err != nil { // an open file that was removed
 			return path, true
 		}
 		return target, false
@@ -105,7 +116,7 @@ func follow(path string) (target string, stream bool) {
 	return target, false
 }
 
-// into writes to what is there already.
+// into writes to an existing device or pipe. It neither creates nor truncates.
 func into(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -114,7 +125,7 @@ func into(path string, write func(io.Writer) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// about names path in place of what a person never named.
+// about makes err name path, since a user does not know the temporary file that it names.
 func about(path string, err error) error {
 	if err == nil {
 		return nil

@@ -7,16 +7,19 @@ import (
 	"unicode/utf8"
 )
 
-// Steers reports whether a terminal does something other than show r: it is a control
-// character, a mark of bidirectional text, a line separator, or not valid UTF-8.
+// Steers reports whether a terminal does something other than show r: r is a control
+// character, a mark of bidirectional text, a line or paragraph separator, or the
+// replacement character, which stands for invalid UTF-8. Marks of bidirectional text are
+// included because they can show a name in another order than it has.
 func Steers(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' || r == unicode.ReplacementChar
 }
 
-// Line returns s as one line that a terminal shows: each run of white space is one space,
-// other control characters are left out, and any other rune that is not printable is a
-// question mark. Credentials in addresses are left out ([Redact]). A result of more than
-// limit bytes ends with … instead; 0 is no limit.
+// Line returns s as one line for a terminal: each run of white space becomes one space,
+// other control characters are removed, and any other rune that is not printable becomes
+// a question mark. Credentials in addresses are removed ([Redact]). A result of more than
+// limit bytes ends with … instead, within the limit and never within a rune; 0 is no
+// limit. A limit of less than three bytes gives … alone.
 func Line(s string, limit int) string {
 	const more = "…"
 	s = strings.Map(func(r rune) rune {
@@ -25,7 +28,10 @@ func Line(s string, limit int) string {
 		}
 		return r
 	}, s)
-	s = Redact(strings.Join(strings.Fields(s), " ")) // a rune that hides a password is gone, and none is put into one yet
+	// Control characters are removed before this, so that none in the middle of a
+	// password hides it from Redact. Question marks are put in after it, because Redact
+	// reads one as the end of the host of a URL.
+	s = Redact(strings.Join(strings.Fields(s), " "))
 	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) { // IsPrint refuses format and private runes
 			return '?'
@@ -45,8 +51,8 @@ func Line(s string, limit int) string {
 	return strings.TrimRight(s[:end], " ") + more
 }
 
-// Lines returns s without what steers a terminal; line feeds and tabs stay, but for those
-// at the end. Credentials in addresses are left out.
+// Lines returns s without what controls a terminal. Line feeds and tabs stay, except at
+// the end. Credentials in addresses are removed. The length is not limited.
 func Lines(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || !Steers(r) {
@@ -57,9 +63,10 @@ func Lines(s string) string {
 	return strings.TrimRight(Redact(s), "\n\t ")
 }
 
-// Escape returns s with each rune that steers a terminal as \u and its number, but for
-// those in keep. JSON stays JSON of the same meaning. Credentials in addresses are left
-// out.
+// Escape returns s with each rune that controls a terminal as \u and its number in
+// hexadecimal digits, except for the runes in keep. JSON keeps its meaning, because a
+// control character can stand only within a string there; give white space between values
+// in keep. Credentials in addresses are removed.
 func Escape(s, keep string) string {
 	var b strings.Builder
 	for _, r := range s {

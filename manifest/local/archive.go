@@ -25,27 +25,29 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// An Archive is a tar file of an OCI image layout. Its references are those of
-// [Layout].
+// An Archive is a tar file of an OCI image layout (image-spec, image-layout.md). Its
+// references are those of [Layout].
 //
-// The file is replaced whole, so that it holds what it held or what it was to
-// hold. The same content under the same names makes the same bytes. Within one
-// process Puts to one file wait for each other; of several processes the last one
-// wins. A link is followed; a device or a pipe is written to and stays.
+// A Put replaces the whole file, so a reader sees the old content or the new one, and
+// after an error the file is as it was. The same content under the same names makes the
+// same bytes. Concurrent Puts to one file, in one process or in several, wait for each
+// other; on Windows and on file systems without locks only those of one process do, and
+// of two processes the last one wins. A symbolic link is followed. A device or a pipe is
+// written to directly.
 //
-// One that gzip or zstd compressed is read as well, whatever its name: it is unpacked
-// into a temporary file, which Close removes.
+// An archive that is compressed with gzip or zstd can be read but not added to. It is
+// decompressed into a temporary file, which Close removes.
 type Archive struct {
 	File string
-	Out  io.Writer // written to in place of File, each Put an archive of its own
-	// Scratch gives the directory of temporary files; nil is the system's.
+	Out  io.Writer // if set, each Put writes an archive to it, and File is neither read nor written
+	// Scratch returns the directory for temporary files; nil means that of the system.
 	Scratch func(context.Context) (dir string, err error)
 
 	links    links
 	unpacked unpacked
 }
 
-// Close removes temporary files. What Get returned cannot be read after it.
+// Close removes temporary files. Content of a compressed archive cannot be read after it.
 func (a *Archive) Close() error { return a.unpacked.close() }
 
 var (
@@ -53,10 +55,12 @@ var (
 	_ manifest.Sink   = (*Archive)(nil)
 )
 
+// String returns the archive in the form that [Parse] reads.
 func (a *Archive) String() string { return FormArchive + ":" + a.File }
 
-// Resolve returns the descriptor of what ref names. A file that does not exist
-// has nothing in it.
+// Resolve returns the descriptor of what ref names. If the file does not exist or is
+// empty, the error is [manifest.ErrNotFound]. Each call reads all headers of the tar
+// file.
 func (a *Archive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
@@ -65,8 +69,10 @@ func (a *Archive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error
 	return pick(ctx, a.String(), t.index, t, ref)
 }
 
-// Get returns what ref names. The file is opened again for each blob, where it
-// lies in the archive: nothing is unpacked.
+// Get returns what ref names. Blobs are read at their offsets in the archive, and the
+// file is opened anew for each: nothing is unpacked, and no file stays open between
+// reads. If the archive is replaced meanwhile, a read that finds other bytes fails with
+// [manifest.ErrMismatch].
 func (a *Archive) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
@@ -83,15 +89,22 @@ func (a *Archive) Get(ctx context.Context, ref string) (manifest.Content, error)
 	return c, nil
 }
 
-// writers has a lock for each archive that was written to.
+// writers has a lock for each archive that this process has written to. File locks do not
+// help within a process on all systems.
 var writers sync.Map // absolute path to *sync.Mutex
 
-// alone keeps other processes from writing an archive between the reading of what it holds
-// and its replacement: the one would lose what the other wrote. The file itself is locked;
-// who waited for one that was replaced meanwhile begins again. A file that was made for
-// this, and is empty still at release, goes. Where nothing can be locked, nothing is: the
-// write says what is wrong, or the file system knows no locks. Windows replaces no file
-// that is open.
+// alone keeps other processes from writing an archive between the reading of its old
+// content and its replacement. Otherwise each of two processes would lose what the other
+// has added.
+//
+// The archive itself is locked, so no lock file stays behind. A rename replaces the
+// locked file: a process that waited holds the lock of the old file then, finds that the
+// name leads to another one, and locks again. If alone created the file to lock it and
+// nothing was written, release removes it.
+//
+// If the file cannot be locked, alone does nothing: either the write that follows reports
+// why, or the file system has no locks. On Windows an open file cannot be replaced, so
+// nothing is locked there.
 func alone(ctx context.Context, file string) (release func(), err error) {
 	nothing := func() {}
 	if runtime.GOOS == "windows" {
@@ -116,7 +129,7 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 		return func() {
 			if info, err := os.Stat(file); made && err == nil && info.Size() == 0 && claim.Stands(lock) {
 				if target, err := filepath.EvalSymlinks(file); err == nil {
-					_ = os.Remove(target) // an empty archive is none
+					_ = os.Remove(target) // an empty file is not an archive
 				}
 			}
 			_ = lock.Close()
@@ -124,19 +137,24 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 	}
 }
 
-// Put writes the archive anew, with content under ref beside what it held under
+// Put writes the archive anew, with content under ref and with all that it held under
 // other names.
 func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content) error {
 	return a.PutAll(ctx, manifest.Named{Ref: ref, Content: content})
 }
 
-// PutAll writes the archive anew once, with all contents.
+// PutAll writes the archive anew once, with all contents. It reads the old archive and
+// lists all blobs first; blobs are copied from the source while the new file is written.
+// The lock within the process is taken before that between processes, and both are held
+// until the file has its name.
 func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	key, err := filepath.Abs(a.File)
 	if err != nil {
 		return err
 	}
 	lock, _ := writers.LoadOrStore(key, new(sync.Mutex))
+	// The lock is never removed from the map. There is one for each archive that a
+	// process writes.
 	lock.(*sync.Mutex).Lock()
 	defer lock.(*sync.Mutex).Unlock()
 	if a.Out == nil && !outfile.Streams(a.File) {
@@ -158,6 +176,8 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 		return err
 	}
 	if old != nil {
+		// A child that an index lists but does not have is looked for in the old archive:
+		// a caller may put an index whose images it has put before.
 		im = old.index
 		w.stored = func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, old, d) }
 	}
@@ -173,8 +193,9 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	return a.write(ctx, im, w.blobs)
 }
 
-// old is the archive that is there: nil where there is none, or nothing in it, as
-// mktemp leaves a file.
+// old returns the archive to add to. It is nil if the file does not exist, is empty
+// (mktemp makes such a file), or is a device or a pipe. A file of another format is an
+// error: it is not overwritten.
 func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 	if a.Out != nil || outfile.Streams(a.File) {
 		return nil, nil
@@ -191,7 +212,8 @@ func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 	return t, nil
 }
 
-// addArchived lists what im's entries reach that is in the old archive.
+// addArchived adds to w what the entries of im name in the old archive and was not added
+// yet.
 func (w *walk) addArchived(ctx context.Context, old *tarFile, im *ocispec.Index) error {
 	for _, e := range im.Manifests {
 		d, err := descriptor(e)
@@ -212,12 +234,13 @@ func (w *walk) addArchived(ctx context.Context, old *tarFile, im *ocispec.Index)
 	return nil
 }
 
+// write writes im and blobs to File or Out.
 func (a *Archive) write(ctx context.Context, im *ocispec.Index, blobs []blob) error {
 	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return writeTar(ctx, w, im, blobs) })
 }
 
-// writeFile has write make the content of file, or what goes to out where there is
-// one.
+// writeFile writes to out if it is set, else to file, which appears complete or not at
+// all. The write ends when ctx ends.
 func writeFile(ctx context.Context, out io.Writer, file string, write func(io.Writer) error) error {
 	whole := func(w io.Writer) error { return write(whileAlive{ctx, w}) }
 	if out != nil {
@@ -226,7 +249,9 @@ func writeFile(ctx context.Context, out io.Writer, file string, write func(io.Wr
 	return outfile.Write(file, whole)
 }
 
-// writeTar writes a layout as a tar file whose bytes depend on nothing else.
+// writeTar writes a layout as a tar file whose bytes depend on im and blobs alone:
+// entries are sorted and have no owner and no time. index.json comes before the blobs, so
+// that a reader of the stream knows early which blobs it needs.
 func writeTar(ctx context.Context, w io.Writer, im *ocispec.Index, blobs []blob) error {
 	slices.SortStableFunc(im.Manifests, func(a, b ocispec.Descriptor) int {
 		return cmp.Or(cmp.Compare(nameOf(a), nameOf(b)), cmp.Compare(a.Digest, b.Digest))
@@ -256,9 +281,11 @@ func writeTar(ctx context.Context, w io.Writer, im *ocispec.Index, blobs []blob)
 	return t.Close()
 }
 
-// A tarWriter writes entries that belong to nobody and have no time.
+// A tarWriter writes entries without an owner, with the time 0.
 type tarWriter struct{ *tar.Writer }
 
+// header begins an entry. mode and size come from the caller, all other fields are
+// constant.
 func (t tarWriter) header(name string, kind byte, mode, size int64) error {
 	return t.WriteHeader(&tar.Header{Name: name, Typeflag: kind, Mode: mode, Size: size, ModTime: time.Unix(0, 0)})
 }
@@ -273,6 +300,8 @@ func (t tarWriter) bytes(name string, b []byte) error {
 	return err
 }
 
+// blob writes an entry with the content of b, which is opened only now: of all layers one
+// is open at a time.
 func (t tarWriter) blob(ctx context.Context, b blob) error {
 	if err := t.header(blobPath(b.desc.Digest), tar.TypeReg, 0o644, b.desc.Size); err != nil {
 		return err
@@ -282,6 +311,9 @@ func (t tarWriter) blob(ctx context.Context, b blob) error {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // nothing was written
+	// The content is verified while it is written: tar has a size in the header, and
+	// content of another size or digest must fail the Put instead of spoiling the
+	// archive.
 	v, err := verifying(ctx, r, b.desc)
 	if err != nil {
 		return err
@@ -290,5 +322,6 @@ func (t tarWriter) blob(ctx context.Context, b blob) error {
 	return err
 }
 
-// blobPath is where a blob lies in a layout.
+// blobPath returns the path of a blob in a layout: blobs/ALGORITHM/HEX. The digest was
+// parsed, so the path stays within the layout.
 func blobPath(h v1.Hash) string { return path.Join(ocispec.ImageBlobsDir, h.Algorithm, h.Hex) }

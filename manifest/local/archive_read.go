@@ -15,26 +15,33 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A tarFile is a tar file that was looked through once.
-type tarFile struct {
-	file  string         // the archive
-	index *ocispec.Index // of an OCI archive
-	at    map[string]extent
-	links map[string]string // to what they lead; see follow
+// This file reads tar files in place. The headers are read once, and blobs are then read
+// at their offsets, so that an archive of any size needs neither memory nor a second
+// copy.
 
-	content  *os.File // while it is looked through, or kept
+// A tarFile is a tar file whose headers were read once. It gives random access to its
+// files, which is why an archive cannot be read from a pipe.
+type tarFile struct {
+	file  string         // the path of the archive
+	index *ocispec.Index // index.json of an OCI archive, else nil
+	at    map[string]extent
+	links map[string]string // by the name of the link: the name that it leads to
+
+	content  *os.File // open during the scan; longer only if borrowed
 	size     int64
-	borrowed bool // content is what the archive had in it, and stays open
+	borrowed bool // content is the decompressed file, which unpacked owns and closes
 }
 
-// close ends the reading of what is not kept.
+// close ends the scan. A borrowed file stays open for its blobs.
 func (t *tarFile) close() {
 	if !t.borrowed {
 		_ = t.content.Close() // nothing was written
 	}
 }
 
-// section opens a part of the content.
+// section opens a part of the tar file. An archive is opened anew for each, so that no
+// file stays open between reads. The decompressed file may have no name any more, so it
+// is shared; each section reads at its own offset.
 func (t *tarFile) section(e extent) (io.ReadCloser, error) {
 	if t.borrowed {
 		return io.NopCloser(io.NewSectionReader(t.content, e.offset, e.size)), nil
@@ -46,10 +53,10 @@ func (t *tarFile) section(e extent) (io.ReadCloser, error) {
 	return closing{io.NewSectionReader(f, e.offset, e.size), f}, nil
 }
 
-// An extent is where a regular file lies in a tar file.
+// An extent is the offset and the size of a regular file in a tar file, in bytes.
 type extent struct{ offset, size int64 }
 
-// scan looks through the headers of the file and reads index.json.
+// scan reads the headers of the archive and index.json.
 func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
 	t, err := a.unpacked.open(ctx, a.File, a.String(), a.Scratch)
 	if err != nil {
@@ -66,19 +73,19 @@ func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
 	return t, nil
 }
 
-// A FormatError says that a file is no archive of the form that was named.
+// A FormatError says that a file does not have the format that was named.
 type FormatError struct {
-	Place  string // as [Place] writes it
+	Place  string // in the form of [Place.String]
 	Reason string
-	Way    string // the way out
+	Way    string // what Hint returns
 }
 
 func (e *FormatError) Error() string { return e.Place + ": " + e.Reason }
 
-// Hint returns the way out.
+// Hint returns what to do.
 func (e *FormatError) Hint() string { return e.Way }
 
-// in says which place an error is about.
+// in adds to an error the place that it is about.
 func in(where string, err error) error {
 	if f := (*FormatError)(nil); errors.As(err, &f) {
 		return &FormatError{where, f.Reason, f.Way}
@@ -86,9 +93,10 @@ func in(where string, err error) error {
 	return fmt.Errorf("%s: %w", where, err)
 }
 
-// openTar opens a file that is a regular one; where names it for people.
+// openTar opens a regular file and returns its size. where names it in messages. A file
+// that does not exist or is empty is [manifest.ErrNotFound].
 func openTar(file, where string) (*os.File, int64, error) {
-	info, err := os.Stat(file) // before opening it: a pipe would wait
+	info, err := os.Stat(file) // before opening, since opening a pipe waits for a writer
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, notFound("%s: no such file", where)
 	}
@@ -102,19 +110,23 @@ func openTar(file, where string) (*os.File, int64, error) {
 		}
 		return nil, 0, &FormatError{where, "is not a regular file", way}
 	}
-	if info.Size() == 0 { // as mktemp makes one
+	if info.Size() == 0 { // mktemp makes such a file
 		return nil, 0, notFound("%s: the file is empty", where)
 	}
 	f, err := os.Open(file)
 	return f, info.Size(), err
 }
 
-// maxName is the longest name of an archive's entry that is kept, in bytes: blobs/sha512
-// and a digest take 141.
+// maxName is the longest name of an archive's entry that is remembered, in bytes.
+// blobs/sha512/ and a digest take 141. Longer names belong to no blob, and names of any
+// length would let a small archive use much memory.
 const maxName = 255
 
-// scan notes where the regular files lie, and the links. What is of another kind, or would
-// lie outside, is passed over.
+// scan records the extents of regular files, and the links. Entries of other types,
+// sparse files, and names that are absolute or lead outside are ignored, since no blob
+// can be one. A file that occurs twice, or extends beyond the end of the archive, is
+// [manifest.ErrMismatch]: two readers could see different content in such an archive. The
+// number of entries is bounded by twice maxBlobs.
 func (t *tarFile) scan(ctx context.Context) error {
 	f := io.NewSectionReader(t.content, 0, t.size)
 	in := tar.NewReader(f)
@@ -153,6 +165,8 @@ func (t *tarFile) scan(ctx context.Context) error {
 		default:
 			continue
 		}
+		// The tar reader does not say where an entry is. It has just read the header, so
+		// the position of the reader below is the offset of the content.
 		offset, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return err
@@ -167,8 +181,9 @@ func (t *tarFile) scan(ctx context.Context) error {
 	}
 }
 
-// follow makes names of links that lead to a file of the archive, over a few links at
-// most: docker save writes so what is there twice. In an OCI archive a link is nothing.
+// follow makes names of the links that lead to a file of the archive over at most eight
+// links. docker save writes a layer that occurs twice as a link. Only Docker archives use
+// it; in an OCI archive links are ignored.
 func (t *tarFile) follow() {
 	for name, to := range t.links {
 		if _, twice := t.at[name]; twice {
@@ -184,7 +199,8 @@ func (t *tarFile) follow() {
 	}
 }
 
-// sparse reports whether an entry's bytes are fewer than its size.
+// sparse reports whether an entry is a sparse file in GNU's PAX format, whose bytes in
+// the archive are fewer than its size.
 func sparse(h *tar.Header) bool {
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
@@ -194,7 +210,8 @@ func sparse(h *tar.Header) bool {
 	return false
 }
 
-// bytes reads a file that is not a blob.
+// bytes reads a small file that is not a blob, such as index.json. It is bounded by
+// maxManifest and not verified: no digest of it is known.
 func (t *tarFile) bytes(name string) ([]byte, error) {
 	e, ok := t.at[name]
 	switch {
@@ -206,7 +223,7 @@ func (t *tarFile) bytes(name string) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(t.content, e.offset, e.size))
 }
 
-// open opens a blob.
+// open implements store.
 func (t *tarFile) open(d v1.Descriptor) (io.ReadCloser, error) {
 	e, ok := t.at[blobPath(d.Digest)]
 	switch {
@@ -218,6 +235,7 @@ func (t *tarFile) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return t.section(e)
 }
 
+// has implements store.
 func (t *tarFile) has(d v1.Descriptor) bool {
 	e, ok := t.at[blobPath(d.Digest)]
 	return ok && e.size == d.Size

@@ -9,15 +9,19 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A store opens blobs. What it opens is not verified, except that it is a
-// regular file of the descriptor's size.
+// A store opens blobs by descriptor: a layout directory, an OCI archive, or a Docker
+// archive. What it opens is not verified, except that it is a regular file with the size
+// of the descriptor. It is safe for concurrent use.
 type store interface {
+	// open opens a blob, which the caller closes. A missing blob is an absentError.
 	open(d v1.Descriptor) (io.ReadCloser, error)
-	// has reports whether there is something of d's digest and size.
+	// has reports whether there is a blob with this digest as its name and this size. It
+	// reads nothing.
 	has(d v1.Descriptor) bool
 }
 
-// read returns the content that d describes, its manifest verified.
+// read returns the content that d describes. Its manifest is read and verified now, all
+// else when it is needed.
 func read(ctx context.Context, s store, d v1.Descriptor) (manifest.Content, error) {
 	raw, err := small(ctx, func() (io.ReadCloser, error) { return s.open(d) }, d)
 	if err != nil {
@@ -26,18 +30,19 @@ func read(ctx context.Context, s store, d v1.Descriptor) (manifest.Content, erro
 	return manifest.Open(d, raw, &fetcher{ctx, s, d})
 }
 
-// A fetcher reads what a manifest in a store names.
+// A fetcher is the [manifest.Fetcher] of content in a store.
 type fetcher struct {
-	ctx   context.Context // under which all is read, as Get promises
+	ctx   context.Context // that of Get, under which all content is read
 	store store
-	own   v1.Descriptor // of the manifest
+	own   v1.Descriptor // of the manifest that names what is fetched
 }
 
 var _ manifest.Fetcher = (*fetcher)(nil)
 
 func (f *fetcher) Name(h v1.Hash) string { return h.String() }
 
-// Child reads an image or index. What is neither by its media type is read as it is.
+// Child reads a child. If its media type is neither that of an image nor that of an
+// index, it is read whole, within the bound of a manifest.
 func (f *fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	if d.MediaType.IsImage() || d.MediaType.IsIndex() || d.MediaType == "" && d.Platform != nil {
 		return read(f.ctx, childStore{f.store, f}, d)
@@ -49,12 +54,12 @@ func (f *fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	return manifest.Uninterpreted(d, raw, func(d v1.Descriptor) (manifest.Content, error) { return read(f.ctx, f.store, d) })
 }
 
-// Config reads a config whole, bounded.
+// Config reads a config, at most maxManifest bytes.
 func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
 	return small(f.ctx, func() (io.ReadCloser, error) { return f.store.open(d) }, d)
 }
 
-// Blob reads a layer as it is.
+// Blob opens a layer as it is stored and verifies it while it is read.
 func (f *fetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 	r, err := f.store.open(d)
 	if err != nil {

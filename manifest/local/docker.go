@@ -17,17 +17,18 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A DockerArchive is a file that docker load reads. It holds one image: of an
-// index, that for Platform (the zero value: linux on the host's architecture).
-// The reference is the tag under which Docker will know the image; empty for none.
+// A DockerArchive is a file that docker load reads. A Put writes one image. Of an index
+// it takes the image for Platform; the zero value means linux on the host's architecture,
+// or the only image there is. The reference is the tag that Docker gives to the image; it
+// may be empty.
 //
-// One that docker save wrote may hold several, each of several names. A compressed one
-// is read as an [Archive] is.
+// An archive of docker save may hold several images with several names each, and all can
+// be read. A compressed one is read as an [Archive] is.
 type DockerArchive struct {
 	File     string
-	Out      io.Writer // written to in place of File
+	Out      io.Writer // if set, it is written to in place of File
 	Platform ocispec.Platform
-	// Scratch gives the directory of temporary files; nil is the system's.
+	// Scratch returns the directory for temporary files; nil means that of the system.
 	Scratch func(context.Context) (dir string, err error)
 
 	unpacked unpacked
@@ -36,16 +37,18 @@ type DockerArchive struct {
 
 var _ manifest.Sink = (*DockerArchive)(nil)
 
-// Close removes temporary files. What Get returned cannot be read after it.
+// Close removes temporary files. Content of a compressed archive cannot be read after it.
 func (a *DockerArchive) Close() error { return a.unpacked.close() }
 
-// Put writes the archive, which appears whole or stays as it was. A link is
-// followed; a device or a pipe is written to and stays.
+// Put replaces the archive by one with this image alone. The file appears complete or
+// stays as it was. A symbolic link is followed. A device or a pipe is written to
+// directly.
 func (a *DockerArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
 	return a.PutNames(ctx, content, ref)
 }
 
-// PutNames is Put of an image that has several names.
+// PutNames is Put of one image with several names. The archive stays as it was after an
+// error.
 func (a *DockerArchive) PutNames(ctx context.Context, content manifest.Content, refs ...string) error {
 	var img v1.Image
 	names := map[name.Reference]v1.Image{}
@@ -55,32 +58,34 @@ func (a *DockerArchive) PutNames(ctx context.Context, content manifest.Content, 
 			return err
 		}
 		if img == nil {
-			img = one // the same for all, or it would be another image
+			// A single value stands for all names: the tarball package lists an image
+			// once for each value.
+			img = one
 		}
 		names[tag] = img
 	}
 	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return tarball.MultiRefWrite(names, w) })
 }
 
-// Docker is the Docker daemon, reached by the docker command: that knows the
-// contexts, hosts and certificates of the person.
+// Docker is the Docker daemon, reached by the docker command, because that applies the
+// user's contexts, hosts and certificates. It can only be written.
 type Docker struct {
-	Platform ocispec.Platform // of an index; the zero value: linux on the host's architecture
-	Command  []string         // in place of "docker"
+	Platform ocispec.Platform // of an index; see [DockerArchive]
+	Command  []string         // used in place of "docker"
 }
 
 var _ manifest.Sink = (*Docker)(nil)
 
-// Available reports whether the command is there and a daemon answers it; the
-// error says what is missing.
+// Available returns nil if the command exists and a daemon answers it within five
+// seconds. Otherwise the error says what is missing.
 func (k *Docker) Available(ctx context.Context) error {
 	t := k.tool()
 	t.failed = "start the daemon (docker context ls shows which one is used), or write to docker-archive:FILE"
 	return t.probe(ctx, "version", "--format", "{{.Server.Version}}")
 }
 
-// Put loads the image under the tag ref. The daemon moves the tag when it has all
-// of the image.
+// Put streams the image to docker load under the tag ref. The daemon moves the tag when
+// it has the whole image.
 func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) error {
 	img, tag, err := single(ref, content, k.Platform)
 	if err != nil {
@@ -89,12 +94,14 @@ func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) 
 	return k.tool().start(ctx, func(w io.Writer) error { return tarball.Write(tag, img, w) }, "load")
 }
 
+// tool returns the command, with a hint if it is not installed.
 func (k *Docker) tool() tool {
 	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write to docker-archive:FILE"}
 }
 
-// single returns the one image of content that a Docker form takes, and its tag, or by
-// its digest where ref is empty.
+// single returns the one image of content that a Docker format can hold, and its tag. If
+// ref is empty, the reference is a digest, which the tarball package writes without a
+// tag.
 func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Image, name.Reference, error) {
 	if want.OS == "" {
 		if images, err := imagesIn(content); err == nil && len(images) > 1 {
@@ -117,9 +124,9 @@ func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Ima
 	return &sole{img}, tag, err
 }
 
-// Single returns the one image of content that a Docker form takes: that for want or,
-// where want is the zero value, the only one there is. The error has a hint that names
-// those there are.
+// Single returns the one image of content that a Docker format can hold: the one for
+// want, or the only one if want is the zero value. The error is a [*SeveralError] if
+// several images could be meant, and otherwise has a hint with the platforms that exist.
 func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	if img, ok := content.(v1.Image); ok && want.OS == "" {
 		return img, nil
@@ -131,6 +138,7 @@ func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	if want.OS == "" && len(images) == 1 {
 		return images[0].Image()
 	}
+	// Only images with a complete platform can be chosen by platform.
 	images = slices.DeleteFunc(images, func(e manifest.Entry) bool { return !e.Placed() })
 	have := make([]ocispec.Platform, len(images))
 	for i, e := range images {
@@ -152,11 +160,12 @@ func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	return images[at].Image()
 }
 
-// imagesIn returns the entries of content, an index or an image, that are images.
+// imagesIn returns the entries of content, an index or a single image, that are images.
 func imagesIn(content manifest.Content) ([]manifest.Entry, error) {
 	entries, err := manifest.Identified(content)
 	return slices.DeleteFunc(entries, func(e manifest.Entry) bool { return e.Kind != manifest.KindImage }), err
 }
 
-// sole is an image that can be a key of a map, as the tarball package needs.
+// sole makes an image a comparable type, which the tarball package needs: it uses images
+// as keys of a map.
 type sole struct{ v1.Image }

@@ -20,10 +20,13 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file reads Docker archives. They have no manifests and no digests, so both are
+// computed, and the digests of files are remembered while the archive does not change.
+
 var _ manifest.Source = (*DockerArchive)(nil)
 
-// Resolve returns the descriptor that Get gives its image. The archive is read for
-// it.
+// Resolve returns the descriptor of the manifest that Get makes. The whole image is read
+// once to compute its digests.
 func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	_, image, err := a.find(ctx, ref)
 	if err != nil {
@@ -32,11 +35,12 @@ func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor,
 	return image.desc, nil
 }
 
-// Get returns the image that ref names by a tag of manifest.json, by "@" and its digest,
-// or the only one where ref is empty.
-// A docker archive has no manifest: the one that the image gets here names the
-// layers as they lie in the file, compressed or not, so that its digest is not
-// that of the image in the registry it came from.
+// Get returns the image that ref names by a tag of manifest.json or by "@" and its
+// digest. An empty ref means the only image.
+//
+// A Docker archive has no manifest (Docker image specification 1.2). Get makes one that
+// names the layers as they are in the file, compressed or not. So its digest differs from
+// that of the same image in a registry, and only the digest of the config is the same.
 func (a *DockerArchive) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	t, image, err := a.find(ctx, ref)
 	if err != nil {
@@ -49,9 +53,11 @@ func (a *DockerArchive) Get(ctx context.Context, ref string) (manifest.Content, 
 	return c, nil
 }
 
+// String returns the archive in the form that [Parse] reads.
 func (a *DockerArchive) String() string { return FormDockerArchive + ":" + a.File }
 
-// Images lists the images of the archive as [Layout.Images] does.
+// Images lists the images of the archive as [Layout.Images] does. It reads them for their
+// digests.
 func (a *DockerArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	if ref != "" {
 		_, image, err := a.find(ctx, ref)
@@ -85,14 +91,16 @@ func (a *DockerArchive) Images(ctx context.Context, ref string) ([]Holding, erro
 	return sortHoldings(list), nil
 }
 
-// A savedImage is an entry of manifest.json (Docker image specification 1.2).
+// A savedImage is an entry of manifest.json (Docker image specification 1.2). Config and
+// Layers are names of files in the archive.
 type savedImage struct {
 	Config   string
 	RepoTags []string
 	Layers   []string
 }
 
-// find finds the image that ref names, and makes its manifest.
+// find returns the image that ref names, with its manifest. Images are read only if ref
+// may name them: with an empty ref and several images the error lists their tags alone.
 func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *described, error) {
 	name, digest, err := parseRef(ref)
 	if err != nil {
@@ -122,14 +130,16 @@ func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *descri
 		return nil, nil, notFound("%s contains no image", a)
 	case len(all) == 0:
 		return nil, nil, &hinted{notFound("no %q in %s", ref, a), "available images: " + listed(a.String(), savedRefs(images, nil))}
+	// Several entries count as one image if the manifests that are made for them are
+	// equal.
 	case len(all) > 1 && (all[0] == nil || slices.ContainsFunc(all, func(d *described) bool { return d.desc.Digest != all[0].desc.Digest })):
 		return nil, nil, several(a.String(), ref, len(all), savedRefs(found, all))
 	}
 	return t, all[0], nil
 }
 
-// savedRefs lists what images are asked for by: their names and, where those are
-// described, their digests.
+// savedRefs returns the references of images for messages: their names and, if they were
+// read, their digests.
 func savedRefs(images []savedImage, all []*described) []string {
 	var refs []string
 	for n, i := range images {
@@ -148,7 +158,7 @@ func savedRefs(images []savedImage, all []*described) []string {
 	return refs
 }
 
-// scan looks through the archive and reads manifest.json.
+// scan reads the headers of the archive and manifest.json.
 func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error) {
 	t, err := a.unpacked.open(ctx, a.File, a.String(), a.Scratch)
 	if err != nil {
@@ -167,23 +177,26 @@ func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error
 	return t, images, nil
 }
 
-// saved remembers the digests of an archive's files as long as the archive stays the
-// same file.
+// saved remembers the digests of the files of an archive while the archive does not
+// change: its identity, size and time of modification are the same. Without it each
+// Resolve would read all layers. Its lock is held while files are read, so that
+// concurrent callers read them once.
 type saved struct {
 	mu    sync.Mutex
-	of    os.FileInfo
-	files map[string]v1.Descriptor // by their names
+	of    os.FileInfo              // of the archive when files was filled
+	files map[string]v1.Descriptor // by the name in the archive
 }
 
-// described is an image that docker saved, with the manifest that was made for it.
+// described is an image of a Docker archive with the manifest that was made for it.
 type described struct {
 	savedImage
 	desc     v1.Descriptor
 	manifest []byte
-	at       map[v1.Hash]extent
+	at       map[v1.Hash]extent // the config and the layers
 }
 
-// describe makes the manifest of an image, for which all of it is read once.
+// describe makes the manifest of an image. It reads all its files, unless their digests
+// are remembered.
 func (s *saved) describe(ctx context.Context, t *tarFile, i savedImage) (*described, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -215,7 +228,8 @@ func (s *saved) describe(ctx context.Context, t *tarFile, i savedImage) (*descri
 	return image, err
 }
 
-// blob finds the digest of a file of the archive, and whether it is compressed.
+// blob returns the descriptor of a file of the archive and records where it is. The media
+// type is that of a layer; describe replaces it for the config.
 func (s *saved) blob(ctx context.Context, t *tarFile, image *described, name string) (d v1.Descriptor, err error) {
 	name = path.Clean(name)
 	e, ok := t.at[name]
@@ -232,6 +246,8 @@ func (s *saved) blob(ctx context.Context, t *tarFile, image *described, name str
 	return d, nil
 }
 
+// describeFile reads a file for its digest. The media type follows from the first four
+// bytes: a layer is gzip, zstd or not compressed.
 func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, err error) {
 	f, err := t.section(e)
 	if err != nil {
@@ -259,12 +275,14 @@ func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, e
 	return d, nil
 }
 
-// A savedStore opens the blobs of an image that docker saved.
+// A savedStore is the store of one image of a Docker archive. The manifest comes from
+// memory, all else from the archive.
 type savedStore struct {
 	t     *tarFile
 	image *described
 }
 
+// open implements store. The manifest is in no file of the archive.
 func (s *savedStore) open(d v1.Descriptor) (io.ReadCloser, error) {
 	if d.Digest == s.image.desc.Digest {
 		return io.NopCloser(bytes.NewReader(s.image.manifest)), nil
@@ -275,12 +293,13 @@ func (s *savedStore) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return s.t.section(s.image.at[d.Digest])
 }
 
+// has implements store. It does not report the manifest, which open returns at any time.
 func (s *savedStore) has(d v1.Descriptor) bool {
 	e, ok := s.image.at[d.Digest]
 	return ok && e.size == d.Size
 }
 
-// whileReading reads until ctx ends.
+// whileReading reads until ctx ends; the error is the cause of ctx.
 type whileReading struct {
 	ctx context.Context
 	io.Reader

@@ -19,13 +19,19 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// newIndex is the index.json of a layout that holds nothing.
+// This file reads and changes index.json, the list of what a layout or archive holds. It
+// resolves references and never guesses: an ambiguous one is an error with the
+// candidates.
+
+// newIndex returns the index.json of an empty layout.
 func newIndex() *ocispec.Index {
 	return &ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{},
 	}
 }
 
+// parseIndex reads index.json. Annotations and platforms of entries are kept when it is
+// written again; fields that are not in the specification are lost.
 func parseIndex(raw []byte) (*ocispec.Index, error) {
 	im := newIndex()
 	if err := json.Unmarshal(raw, im); err != nil {
@@ -34,16 +40,17 @@ func parseIndex(raw []byte) (*ocispec.Index, error) {
 	return im, nil
 }
 
-// An entry is content that index.json is to have: under a name, by "@" and its digest
-// or under none.
+// An entry is content to be listed in index.json: by a name, by "@" and its digest, or by
+// neither.
 type entry struct {
 	name    string
-	digest  v1.Hash // zero, or that of desc
+	digest  v1.Hash // zero, or the digest of desc
 	desc    v1.Descriptor
 	content manifest.Content
 }
 
-// describe returns what the entries of all are to be.
+// describe returns the entries for all. A digest in a reference must be that of the
+// content.
 func describe(all []manifest.Named) ([]entry, error) {
 	entries := make([]entry, len(all))
 	for i, one := range all {
@@ -63,9 +70,9 @@ func describe(all []manifest.Named) ([]entry, error) {
 	return entries, nil
 }
 
-// into makes the entry one of im: in the place of the one that has the name, or else
-// at the end. Without a name it is the one of the digest that has none; by its digest
-// alone it is whichever there is.
+// into adds the entry to im. It replaces the entry of the same name in its position, or
+// is appended. An entry without a name replaces the unnamed one of its digest. If it was
+// put by its digest, any entry of that digest is enough, whatever its name.
 func (n entry) into(im *ocispec.Index) {
 	d := n.desc
 	entry := ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
@@ -89,7 +96,7 @@ func (n entry) into(im *ocispec.Index) {
 	im.Manifests = slices.Insert(im.Manifests, at, entry)
 }
 
-// marshal returns im as the bytes of index.json.
+// marshal returns im as the bytes of index.json, within the size that can be read again.
 func marshal(im *ocispec.Index) ([]byte, error) {
 	raw, err := json.MarshalIndent(im, "", "  ")
 	if err == nil && len(raw) > maxManifest {
@@ -98,14 +105,15 @@ func marshal(im *ocispec.Index) ([]byte, error) {
 	return append(raw, '\n'), err
 }
 
-// pick returns the descriptor of what ref names in im, whose blobs are in s.
-// where is told in errors.
+// pick returns the descriptor of what ref names in im, whose blobs are in s. where names
+// the place in errors. No match is [manifest.ErrNotFound]; matches with different digests
+// are a [*SeveralError], because a guess could take the wrong image.
 func pick(ctx context.Context, where string, im *ocispec.Index, s store, ref string) (v1.Descriptor, error) {
 	d, _, err := pickNamed(ctx, where, im, s, ref)
 	return d, err
 }
 
-// pickNamed is pick that says the name, too, which the image has.
+// pickNamed is pick, and also returns the name of the entry.
 func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, ref string) (d v1.Descriptor, name string, err error) {
 	name, digest, err := parseRef(ref)
 	if err != nil {
@@ -114,10 +122,13 @@ func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, re
 	found := im.Manifests
 	switch {
 	case name != "":
+		// The second name matches entries whose ref.name is the tag while containerd's
+		// annotation has another full name.
 		found = matching(found, name, func(e ocispec.Descriptor) []string {
 			return []string{nameOf(e), ":" + e.Annotations[ocispec.AnnotationRefName]}
 		})
 	case digest == (v1.Hash{}):
+		// An empty ref means the only image. Signatures and other referrers do not count.
 		found = principal(ctx, s, found)
 	}
 	if digest != (v1.Hash{}) {
@@ -125,6 +136,7 @@ func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, re
 		if err != nil || d.Digest == digest {
 			return d, of, err
 		}
+		// Nothing has the digest. The error below lists what exists.
 		found = nil
 	}
 	switch {
@@ -139,8 +151,8 @@ func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, re
 	return d, nameOf(found[0]), err
 }
 
-// refsOf lists what entries are asked for by, sorted: their names, and the digests of
-// those whose name is not enough; of all, if in full.
+// refsOf returns the references of entries for messages, sorted: their names, with the
+// digest if a name is missing or not unique, or always if full is set.
 func refsOf(entries []ocispec.Descriptor, full bool) []string {
 	count := map[string]int{}
 	for _, e := range entries {
@@ -159,7 +171,8 @@ func refsOf(entries []ocispec.Descriptor, full bool) []string {
 	return slices.Compact(list)
 }
 
-// shownRef is what stands behind a place, fit to be shown.
+// shownRef returns a reference as it follows a place, with control characters escaped:
+// names in index.json come from outside.
 func shownRef(name string, digest v1.Hash) string {
 	ref := writeRef(name, digest)
 	if name != "" {
@@ -169,7 +182,7 @@ func shownRef(name string, digest v1.Hash) string {
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
-// listed writes references out, the first of many.
+// listed joins references for a message, at most ten of them.
 func listed(where string, refs []string) string {
 	const most = 10
 	var list []string
@@ -186,17 +199,19 @@ func listed(where string, refs []string) string {
 	return strings.Join(list, ", ")
 }
 
-// A SeveralError says that a place holds several images that may be meant, or that an
-// index has several of which a Docker form takes one.
+// A SeveralError says that a reference matches several images of a place, or that an
+// index has several images and a Docker format can hold one.
 type SeveralError struct {
-	Place  string // as [Place] writes it
-	Ref    string // that was asked for, empty for none
+	Place  string // in the form of [Place.String]
+	Ref    string // the reference that was given; may be empty
 	Count  int
-	Images []string // whole references of those that have one, sorted
+	Images []string // full references of the candidates, sorted
 
+	// Platforms are those of the index's images; empty if a reference is ambiguous.
 	Platforms []ocispec.Platform // of the index's images
 }
 
+// several returns the error for candidates, whose references follow the place.
 func several(where, ref string, count int, refs []string) error {
 	e := &SeveralError{Place: where, Ref: ref, Count: count}
 	for _, ref := range refs {
@@ -215,7 +230,7 @@ func (e *SeveralError) Error() string {
 	return fmt.Sprintf("%s contains %d images", e.Place, e.Count)
 }
 
-// Hint lists the images.
+// Hint lists the candidates, or says how to choose a platform.
 func (e *SeveralError) Hint() string {
 	if len(e.Platforms) > 0 {
 		return "select one with --platforms"
@@ -223,10 +238,13 @@ func (e *SeveralError) Hint() string {
 	return "use one of " + listed("", e.Images)
 }
 
-// byDigest looks for h among entries and in the indexes that they list; the zero
-// descriptor is none.
+// byDigest looks for h among entries, and then in the indexes that they list, so that a
+// child of an index can be asked for by its digest. The zero descriptor means that h was
+// not found.
 func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s store, h v1.Hash) (v1.Descriptor, string, error) {
 	name := ""
+	// All entries are checked before any index is read, so that a listed digest costs no
+	// reading.
 	var level []v1.Descriptor
 	for _, e := range entries {
 		d, err := descriptor(e)
@@ -268,11 +286,11 @@ func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s
 	return v1.Descriptor{}, "", nil
 }
 
-// errFound ends a walk that has found what it looks for.
+// errFound ends a walk that has found its digest.
 var errFound = errors.New("found")
 
-// descriptor converts an entry and checks that its digest is one: digests become
-// file names.
+// descriptor converts an entry of index.json and checks its digest, because digests
+// become names of files: "../x" must not get that far.
 func descriptor(e ocispec.Descriptor) (v1.Descriptor, error) {
 	h, err := v1.NewHash(string(e.Digest))
 	if err != nil {

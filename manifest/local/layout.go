@@ -24,23 +24,26 @@ import (
 )
 
 // A Layout is a directory in the form of an OCI image layout (image-spec,
-// image-layout.md). Its references are the names of entries of index.json
-// ("app:v1", or "v1" where that is clear), "@" and a digest, both in this order, or empty
-// for the only image there is ([Place.Ref]). A name is the full one that containerd and
-// Docker write, or else that of the specification; [SeveralError] says that it is the
-// name of several images.
+// image-layout.md). A reference is the name of an entry in index.json ("app:v1", or "v1"
+// if that is unique), "@" and a digest, both in this order, or empty for the only image
+// ([Place.Ref]). The name of an entry is the full name that containerd and Docker write,
+// or else the ref.name of the specification. If several images match, the error is a
+// [SeveralError].
 //
-// Several goroutines and processes may use one directory at once. A process that
-// is killed leaves index.json as it was or as it was to be, and at worst a file
-// that a later Put sweeps away.
+// Several goroutines and processes may read and write one directory at once. A process
+// that is killed leaves index.json as it was or as it should be, and at worst a temporary
+// file that a later Put removes after a day. Blobs are never deleted: those that no entry
+// names any more stay.
 //
-// What refers to an image (a signature, an SBOM) is put under its own digest,
-// "@sha256:…", or under cosign's tag: an entry more, beside the one with the name.
-// The only image there is is the only one that refers to no other.
+// A referrer (a signature, an SBOM) is put under its own digest, "@sha256:…", or under
+// cosign's tag, and becomes an entry beside that of the image. It does not count as an
+// image when the only image is asked for.
 type Layout struct {
 	Dir string
 
-	stored sync.Map // v1.Hash of each blob that is surely there
+	// stored has the digest (v1.Hash) of each blob that this Layout has verified or
+	// written. It saves the reading of base layers that many images share.
+	stored sync.Map
 	links  links
 }
 
@@ -52,14 +55,15 @@ var (
 const (
 	marker  = ocispec.ImageLayoutFile
 	layout1 = `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`
-	temp    = outfile.Temp // begins the names of files that are not yet whole
-	stale   = 24 * time.Hour
+	temp    = outfile.Temp   // prefix of temporary files
+	stale   = 24 * time.Hour // age at which a temporary file has no owner any more
 )
 
+// String returns the layout in the form that [Parse] reads.
 func (l *Layout) String() string { return FormLayout + ":" + l.Dir }
 
-// Resolve returns the descriptor of what ref names. A directory that does not
-// exist has nothing in it.
+// Resolve returns the descriptor of what ref names. If the directory does not exist, the
+// error is [manifest.ErrNotFound].
 func (l *Layout) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	im, err := l.index()
 	if err != nil {
@@ -68,7 +72,7 @@ func (l *Layout) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 	return pick(ctx, l.String(), im, l, ref)
 }
 
-// Get returns what ref names.
+// Get returns what ref names. No file stays open between reads.
 func (l *Layout) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	d, err := l.Resolve(ctx, ref)
 	if err != nil {
@@ -81,14 +85,17 @@ func (l *Layout) Get(ctx context.Context, ref string) (manifest.Content, error) 
 	return c, nil
 }
 
-// Put stores content and makes ref name it. Entries of other names stay. The
-// directory is made if need be; one that has other things in it and is no layout
-// is refused. Blobs that are there are kept if their digests are right.
+// Put stores content and makes ref name it. Entries of other names stay. The directory is
+// made if it does not exist. A directory that has other files and is not a layout is
+// refused. Existing blobs are read and kept if their digests are right; broken ones are
+// replaced.
 func (l *Layout) Put(ctx context.Context, ref string, content manifest.Content) error {
 	return l.PutAll(ctx, manifest.Named{Ref: ref, Content: content})
 }
 
-// PutAll stores all contents and then names them at once.
+// PutAll stores the blobs of all contents and then changes index.json once. Blobs are
+// written without a lock, since their names are their digests: two writers of one blob
+// write the same bytes. Only the change of index.json is locked.
 func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
 	entries, err := describe(all)
 	if err != nil {
@@ -97,12 +104,17 @@ func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
 	if err := l.prepare(); err != nil {
 		return err
 	}
+	// All manifests and configs are read before the first blob is written. If a child is
+	// missing in its source, the Put fails before it has changed anything but the
+	// directory and the marker.
 	w := walk{ctx: ctx, stored: func(d v1.Descriptor) (manifest.Content, error) { return read(ctx, l, d) }}
 	for _, e := range entries {
 		if err := w.add(e.content); err != nil {
 			return err
 		}
 	}
+	// Four blobs at once keep a disk or a source busy; the first error cancels the
+	// others, whose temporary files are removed.
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for _, b := range w.blobs {
@@ -114,12 +126,13 @@ func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
 	return l.name(ctx, entries)
 }
 
-// prepare makes the directory a layout.
+// prepare makes the directory a layout or refuses it.
 func (l *Layout) prepare() error {
 	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
 		return err
 	}
-	// What is written stays in the layout: a checkout may have links in one.
+	// A source tree from elsewhere can contain a layout with links. Writing through them
+	// would change files outside the layout, so they are refused.
 	for _, name := range []string{ocispec.ImageBlobsDir, filepath.Join(ocispec.ImageBlobsDir, "sha256"), filepath.Join(ocispec.ImageBlobsDir, "sha512"), marker, ocispec.ImageIndexFile} {
 		if info, err := os.Lstat(filepath.Join(l.Dir, name)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return hint("remove the link, or use another directory", "%s in %s is a link, but a layout is not written through links", name, l.Dir)
@@ -135,7 +148,8 @@ func (l *Layout) prepare() error {
 	return l.mark(path)
 }
 
-// check refuses what is there and neither a layout nor empty.
+// check refuses a directory that is neither empty nor a layout: a mistyped path must not
+// fill a home directory with blobs.
 func (l *Layout) check() error {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
 		return hint("use an empty or new directory", "%s is not a directory", l.Dir)
@@ -151,7 +165,8 @@ func (l *Layout) check() error {
 		if e.Name() == marker || strings.HasPrefix(e.Name(), temp) {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(l.Dir, marker)); err == nil { // perhaps since now
+		// Another process may have made the layout since the directory was read.
+		if _, err := os.Stat(filepath.Join(l.Dir, marker)); err == nil {
 			return nil
 		}
 		return hint("use an empty or new directory", "%s is not empty and not an OCI layout", l.Dir)
@@ -159,8 +174,9 @@ func (l *Layout) check() error {
 	return nil
 }
 
-// mark makes the file by which a layout is known. It is what Put locks, so it is
-// never replaced once it is there.
+// mark makes the file oci-layout, by which a layout is recognised and which Put locks. A
+// hard link creates it complete and only if it does not exist: if a rename replaced the
+// file, two processes could hold locks of two different files.
 func (l *Layout) mark(path string) error {
 	f, err := outfile.Create(l.Dir)
 	if err != nil {
@@ -176,10 +192,12 @@ func (l *Layout) mark(path string) error {
 	if err := os.Link(f.Name(), path); err == nil || errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	return os.WriteFile(path, []byte(layout1), 0o644) // no hard links here
+	return os.WriteFile(path, []byte(layout1), 0o644) // the file system has no hard links
 }
 
-// store makes sure that b is there.
+// store stores the blob b unless it exists with the right digest. The content is verified
+// while it is copied to a temporary file, which gets its name only afterwards: a blob
+// under its name is always complete.
 func (l *Layout) store(ctx context.Context, b blob) error {
 	h := b.desc.Digest
 	if _, ok := l.stored.Load(h); ok {
@@ -210,6 +228,8 @@ func (l *Layout) store(ctx context.Context, b blob) error {
 	if _, err := io.Copy(f, v); err != nil {
 		return err
 	}
+	// The temporary file is in the directory of the layout, so the rename stays on one
+	// file system, and sweep finds it after a crash.
 	if err := f.Rename(filepath.Join(dir, h.Hex), 0o644); err != nil {
 		return err
 	}
@@ -217,7 +237,8 @@ func (l *Layout) store(ctx context.Context, b blob) error {
 	return nil
 }
 
-// whole reports whether the blob that d describes is there and has its digest.
+// whole reports whether the blob that d describes exists and has its digest. It reads the
+// whole blob, because a file can be damaged without a change of its size.
 func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
 	r, err := l.open(d)
 	if err != nil {
@@ -232,7 +253,9 @@ func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
 	return err == nil
 }
 
-// name makes entries of what is there with all its parts.
+// name adds entries to index.json, after all their content was stored. The lock on
+// oci-layout spans reading and writing, so that concurrent Puts do not lose each other's
+// entries. Readers need no lock, because a rename replaces index.json.
 func (l *Layout) name(ctx context.Context, entries []entry) error {
 	lock := flock.New(filepath.Join(l.Dir, marker), flock.SetFlag(os.O_RDWR))
 	if _, err := lock.TryLockContext(ctx, 10*time.Millisecond); err != nil {
@@ -256,7 +279,7 @@ func (l *Layout) name(ctx context.Context, entries []entry) error {
 	}
 	at := filepath.Join(l.Dir, ocispec.ImageIndexFile)
 	if old, err := os.ReadFile(at); err == nil && bytes.Equal(old, raw) {
-		return nil // and nobody who watches the directory is told of news
+		return nil // programs that watch the directory see no change
 	}
 	f, err := outfile.Create(l.Dir)
 	if err != nil {
@@ -269,12 +292,13 @@ func (l *Layout) name(ctx context.Context, entries []entry) error {
 	return f.Rename(at, 0o644)
 }
 
-// sweep removes files that a killed process left half-way.
+// sweep removes temporary files that a killed process left more than a day ago. Younger
+// ones may belong to a Put that is running.
 func (l *Layout) sweep() {
 	left, _ := filepath.Glob(filepath.Join(l.Dir, temp+"*"))
 	for _, path := range left {
 		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > stale {
-			_ = os.Remove(path) // or the next one does
+			_ = os.Remove(path) // on failure, a later Put tries again
 		}
 	}
 }

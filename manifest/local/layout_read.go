@@ -12,7 +12,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// index reads index.json.
+// This file reads a layout, which may come from somebody else.
+
+// index reads index.json, at most maxManifest bytes. It has no digest to verify.
 func (l *Layout) index() (*ocispec.Index, error) {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
 		return nil, &FormatError{l.String(), "an OCI layout must be a directory", "for an archive, write oci-archive:" + l.Dir + " or docker-archive:" + l.Dir}
@@ -39,7 +41,7 @@ func (l *Layout) index() (*ocispec.Index, error) {
 	return im, nil
 }
 
-// open opens a blob.
+// open implements store.
 func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
 	f, size, err := l.file(ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex)
 	switch {
@@ -54,13 +56,17 @@ func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// has implements store.
 func (l *Layout) has(d v1.Descriptor) bool {
 	info, err := os.Stat(filepath.Join(l.Dir, ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex))
 	return err == nil && info.Mode().IsRegular() && info.Size() == d.Size
 }
 
-// file opens a regular file of the layout. Whoever laid it out cannot make us
-// read anything outside, nor wait for a pipe.
+// file opens a regular file of the layout and returns its size; the caller closes it. A
+// layout from elsewhere cannot make the process read a file outside it, because os.Root
+// follows links only within it. Nor can it make the process wait for a pipe: the type is
+// checked before the file is opened. The file could be replaced in between, so both are
+// compared afterwards.
 func (l *Layout) file(path ...string) (*os.File, int64, error) {
 	root, err := os.OpenRoot(l.Dir)
 	if err != nil {

@@ -1,14 +1,19 @@
-// Package local holds the places for images that are no registry: OCI layout
-// directories and archives, Docker archives, the Docker daemon and containerd.
+// Package local reads and writes images outside registries: OCI layouts and archives,
+// Docker archives, the Docker daemon and containerd.
 //
-// Each is a [manifest.Sink]; layouts and archives are a [manifest.Source] too:
-// [Layout], [Archive], [DockerArchive], [Docker] and [Containerd]. A program that
-// takes a place as text, as the commands do, reads it by [Parse] and asks the
-// [Place] for its Source or Sink.
+// [Layout], [Archive], [DockerArchive], [Docker] and [Containerd] are each a
+// [manifest.Sink]. Layouts and archives are also a [manifest.Source]; daemons are only
+// written. A program that takes a place as text reads it by [Parse] and asks the [Place]
+// for its Source or Sink.
 //
-// What is read from them is trusted as little as what comes from a network: every
-// byte is held against its digest, manifests are bounded, and a blob is a regular
-// file or it is refused.
+// Files are not trusted more than a registry: every blob is compared with its digest
+// while it is read, the size of manifests and the number of blobs and entries are
+// bounded, and anything that is not a regular file is refused. A file that is written
+// appears complete or stays as it was.
+//
+// The package deletes no images. It keeps no file open between calls, except for
+// decompressed archives until Close. It does not talk to daemons itself but runs their
+// command-line tools.
 package local
 
 import (
@@ -25,7 +30,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// The forms that [Parse] knows, each with what follows it.
+// The forms that [Parse] supports, each with the rest of the text.
 const (
 	FormLayout        = "oci"            // DIR[:NAME][@DIGEST]
 	FormArchive       = "oci-archive"    // FILE[:NAME][@DIGEST]
@@ -34,32 +39,34 @@ const (
 	FormContainerd    = "containerd"     // [NAMESPACE]
 )
 
+// forms lists the forms for hints.
 const forms = "oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME][,platform=P], docker-daemon:[platform=P], containerd:[NAMESPACE]"
 
-// A Place is where an image lies or goes, as a person writes it.
+// A Place is the location of an image outside registries, as a user writes it. It is
+// plain data and may be copied.
 type Place struct {
 	Form string
-	// Path is the directory or file; the namespace of containerd.
+	// Path is the directory or file, or the namespace of containerd.
 	Path string
-	// Name is the name that was given to the image there; empty for none.
+	// Name is the name of the image in the place; "" if none was given.
 	Name string
-	// Digest is the image's; zero for none.
+	// Digest is the digest of the image; zero if none was given.
 	Digest v1.Hash
-	// Platform is the one that a Docker form takes; the zero value stands for
-	// the host's.
+	// Platform is the platform for a Docker form; the zero value means linux on the
+	// host's architecture.
 	Platform ocispec.Platform
-	// Out is what an archive is written to whose Path is "-", as standard output
-	// is called; nil: there is no such place.
+	// Out is written to by an archive whose Path is "-", normally standard output. If it
+	// is nil, such a Place cannot be written.
 	Out io.Writer
-	// Scratch is the Scratch of the archive that Source returns.
+	// Scratch becomes the Scratch of the archive that Source returns.
 	Scratch func(context.Context) (dir string, err error)
 }
 
 // Stdout is the Path of an archive that is written to standard output.
 const Stdout = "-"
 
-// Is reports whether text has one of the forms, rather than being the reference
-// of an image in a registry.
+// Is reports whether text begins with one of the forms. Otherwise it is a reference of a
+// registry.
 func Is(text string) bool {
 	form, _, ok := strings.Cut(text, ":")
 	switch form {
@@ -74,8 +81,9 @@ func (p Place) streams() bool {
 	return p.Path == Stdout && (p.Form == FormArchive || p.Form == FormDockerArchive)
 }
 
-// Source returns the source that reads the place, of which [Place.Ref] is the
-// reference to ask for. The forms that are files or directories can be read.
+// Source returns the source that reads the place; [Place.Ref] is the reference to get.
+// Daemons and standard output cannot be read. If the source has a Close method, the
+// caller calls it.
 func (p Place) Source() (manifest.Source, error) {
 	if p.streams() {
 		return nil, hint("save it to a file", "%s: an archive cannot be read from stdin", p)
@@ -91,9 +99,10 @@ func (p Place) Source() (manifest.Source, error) {
 	return nil, hint("use oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can only be written", p.Form)
 }
 
-// Sink returns the sink that writes to the place. Where the place has a Name, that
-// takes the place of the reference that Put is given, but for what only refers to an
-// image: "@" and a digest, or a tag sha256-….
+// Sink returns the sink that writes to the place. If the place has a Name, it replaces
+// the reference of each Put, except for references of referrers: "@" and a digest, or a
+// tag sha256-…. A destination with a digest is an error, since content decides its
+// digest.
 func (p Place) Sink() (manifest.Sink, error) {
 	if p.Digest != (v1.Hash{}) {
 		return nil, hint("omit the digest", "%s: a destination cannot have a digest", p)
@@ -129,9 +138,9 @@ func (p Place) Sink() (manifest.Sink, error) {
 	return &renamed{sink, p.Ref()}, nil
 }
 
-// Check says what keeps the place from being written, as far as that can be seen
-// without writing: a directory that is not there, a file in the place of one, a
-// daemon that does not answer.
+// Check returns why the place cannot be written, as far as can be seen without writing: a
+// missing directory, a file in place of a directory, a daemon that does not answer. A
+// build calls it before it compiles.
 func (p Place) Check(ctx context.Context) error {
 	switch p.Form {
 	case FormLayout:
@@ -155,17 +164,19 @@ func (p Place) Check(ctx context.Context) error {
 	return nil
 }
 
-// renamed is a sink whose reference was chosen by the place. What refers to an image
-// is not meant by that.
+// renamed is a sink whose place has a name, which replaces the reference of a Put.
+// References of referrers are not replaced.
 type renamed struct {
 	manifest.Sink
 	ref string
 }
 
+// Put stores c under the name of the place, or under ref if c is a referrer.
 func (r *renamed) Put(ctx context.Context, ref string, c manifest.Content) error {
 	return r.Sink.Put(ctx, r.choose(ref), c)
 }
 
+// choose returns the reference to use for ref.
 func (r *renamed) choose(ref string) string {
 	if apart(ref) {
 		return ref
@@ -173,11 +184,14 @@ func (r *renamed) choose(ref string) string {
 	return r.ref
 }
 
+// renamedBatchPutter is renamed for a sink that is a [manifest.BatchPutter]; callers find
+// that out by a type assertion, so the wrapper must not hide it.
 type renamedBatchPutter struct {
 	renamed
 	batch manifest.BatchPutter
 }
 
+// PutAll is Put of all contents in one step. It does not change the slice of the caller.
 func (r *renamedBatchPutter) PutAll(ctx context.Context, all ...manifest.Named) error {
 	all = slices.Clone(all)
 	for i := range all {
@@ -186,25 +200,29 @@ func (r *renamedBatchPutter) PutAll(ctx context.Context, all ...manifest.Named) 
 	return r.batch.PutAll(ctx, all...)
 }
 
-// A hinted error knows the way out.
+// A hinted error says what to do.
 type hinted struct {
 	error
 	way string
 }
 
+// Hint returns what to do.
 func (h *hinted) Hint() string  { return h.way }
 func (h *hinted) Unwrap() error { return h.error }
 
+// hint returns an error with a hint. In way, options and forms are written as a user
+// types them.
 func hint(way, format string, args ...any) error {
 	return &hinted{fmt.Errorf(format, args...), way}
 }
 
-// mismatch makes an error about content that contradicts its claim.
+// mismatch returns an error about content that contradicts its descriptor
+// ([manifest.ErrMismatch]).
 func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrMismatch)
 }
 
-// notFound makes an error about what is not there.
+// notFound returns an error about content that does not exist ([manifest.ErrNotFound]).
 func notFound(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrNotFound)
 }

@@ -12,15 +12,19 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A Holding is an image that a place holds, by one of its names.
+// This file compares names. One image has several spellings (app:v1,
+// docker.io/library/app:v1), and tools differ in which annotation of index.json they
+// write.
+
+// A Holding is an image of a place with one of its names.
 type Holding struct {
-	Name   string // in full, where the place says more than the tag; empty for none
+	Name   string // the full name if the place has it, else the tag; "" for none
 	Digest v1.Hash
 }
 
-// Images lists the images of the layout that ref means, sorted: one where it names one,
-// all for the empty one, an image of several names by each. What only refers to others
-// is not among them, unless there is nothing else.
+// Images lists the images of the layout that ref names, sorted by name: one image if ref
+// names one, all images if ref is empty. An image with several names is listed with each.
+// Referrers are left out unless there is nothing else.
 func (l *Layout) Images(ctx context.Context, ref string) ([]Holding, error) {
 	im, err := l.index()
 	if err != nil {
@@ -29,7 +33,7 @@ func (l *Layout) Images(ctx context.Context, ref string) ([]Holding, error) {
 	return holdings(ctx, l.String(), im, l, ref)
 }
 
-// Images lists the images of the archive, as those of a [Layout].
+// Images lists the images of the archive as [Layout.Images] does.
 func (a *Archive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
@@ -38,6 +42,7 @@ func (a *Archive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	return holdings(ctx, a.String(), t.index, t, ref)
 }
 
+// holdings is Images of a layout or an archive, whose index.json is im.
 func holdings(ctx context.Context, where string, im *ocispec.Index, s store, ref string) ([]Holding, error) {
 	if ref != "" {
 		d, name, err := pickNamed(ctx, where, im, s, ref)
@@ -57,6 +62,8 @@ func holdings(ctx context.Context, where string, im *ocispec.Index, s store, ref
 	return sortHoldings(list), nil
 }
 
+// sortHoldings sorts by name, then by digest, and drops repeated ones: an index.json may
+// list an image twice under one name.
 func sortHoldings(list []Holding) []Holding {
 	slices.SortFunc(list, func(a, b Holding) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest.String(), b.Digest.String()))
@@ -64,21 +71,21 @@ func sortHoldings(list []Holding) []Holding {
 	return slices.Compact(list)
 }
 
-// nameOf returns the name that an entry of index.json has, empty for none: containerd's
-// and Docker's, which is a full one, or else that of image-spec, annotations.md, which
-// beside it is the tag alone.
+// nameOf returns the name of an entry of index.json, or "". It prefers the annotation of
+// containerd and Docker, which is a full name. The ref.name of the specification
+// (image-spec, annotations.md) is the tag alone beside it.
 func nameOf(d ocispec.Descriptor) string {
 	return cmp.Or(d.Annotations[annotationImageName], d.Annotations[ocispec.AnnotationRefName])
 }
 
-// tagOf is the tag of a name, which may be nothing else.
+// tagOf returns the tag of a name, which may be a tag alone.
 func tagOf(name string) string { return name[strings.LastIndexByte(name, ':')+1:] }
 
-// sameName reports whether two names are spellings of one: what Docker Hub's images are
-// called.
+// sameName reports whether two names are spellings of one, as app:v1 and
+// docker.io/library/app:v1 are.
 func sameName(a, b string) bool { return a == b || canonical(a) == canonical(b) }
 
-// canonical spells a name that has a tag in one way.
+// canonical returns the one spelling of a name with a tag. Other names stay as they are.
 func canonical(name string) string {
 	r := manifest.CutReference(name)
 	if r.Tag == "" || r.Digest != "" {
@@ -87,8 +94,8 @@ func canonical(name string) string {
 	return r.Canonical().String()
 }
 
-// matching returns the elements of all that a name means: those that have it, or else
-// those of which it is the tag.
+// matching returns the elements that name means: those with that name or, if there are
+// none, those whose tag it is.
 func matching[E any](all []E, name string, namesOf func(E) []string) []E {
 	var full, tagged []E
 	for _, e := range all {

@@ -13,13 +13,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// The text of a place is FORM:PATH[:NAME][@DIGEST][,platform=P]. A path ends at its
-// first colon, at a digest and, in a Docker form, at an option. A path or a name that
-// would be cut elsewhere stands in double quotes, in which "" is one of them:
-// oci:"/a:b":v1.
+// The text of a place is FORM:PATH[:NAME][@DIGEST][,platform=P]. A path ends at its first
+// colon, at a digest and, in a Docker form, at an option. A path or a name that would be
+// cut elsewhere is written in double quotes, in which "" is one quote: oci:"/a:b":v1. So
+// every path and name can be written.
 
-// Parse reads one of the forms. Its errors have a hint that lists them.
-// Parse(p.String()) is p.
+// Parse reads one of the forms. Its errors have a hint that lists them. Parse(p.String())
+// is p, without Out and Scratch. Nothing is looked up: the file need not exist.
 func Parse(text string) (Place, error) {
 	form, rest, _ := strings.Cut(text, ":")
 	p := Place{Form: form}
@@ -59,6 +59,8 @@ func Parse(text string) (Place, error) {
 		}
 	}
 	switch {
+	// The daemon has neither paths nor digests here: the tag of the image is the
+	// reference of Put.
 	case form == FormDockerDaemon && (p.Path != "" || p.Name != "" || p.Digest != v1.Hash{}):
 		return p, hint("write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is invalid", text)
 	case form != FormDockerDaemon && p.Path == "":
@@ -67,7 +69,7 @@ func Parse(text string) (Place, error) {
 	return p, nil
 }
 
-// String returns the place as Parse reads it.
+// String returns the place as Parse reads it, with quotes where they are needed.
 func (p Place) String() string {
 	if p.Form == FormContainerd {
 		return p.Form + ":" + p.Path
@@ -92,10 +94,12 @@ func (p Place) String() string {
 	return p.Form + ":" + s
 }
 
-// Ref is the reference of the place's image for its [manifest.Source]: NAME[@DIGEST],
-// @DIGEST, or empty for the only image there is.
+// Ref returns the reference of the image for the place's [manifest.Source]:
+// NAME[@DIGEST], @DIGEST, or "" for the only image.
 func (p Place) Ref() string { return writeRef(p.Name, p.Digest) }
 
+// writeRef returns a reference of a layout or archive, with the name in quotes if need
+// be.
 func writeRef(name string, digest v1.Hash) string {
 	ref := writeName(name, false)
 	if digest != (v1.Hash{}) {
@@ -104,7 +108,7 @@ func writeRef(name string, digest v1.Hash) string {
 	return ref
 }
 
-// parseRef reads what writeRef wrote.
+// parseRef reads what writeRef returns.
 func parseRef(ref string) (name string, digest v1.Hash, err error) {
 	name, rest, err := cutName(ref, false)
 	if err == nil && rest != "" {
@@ -113,6 +117,7 @@ func parseRef(ref string) (name string, digest v1.Hash, err error) {
 	return name, digest, err
 }
 
+// writeName returns a name, quoted if cutName would read it differently.
 func writeName(name string, docker bool) string {
 	if read, rest, err := cutName(name, docker); err != nil || read != name || rest != "" {
 		return quote(name)
@@ -120,14 +125,17 @@ func writeName(name string, docker bool) string {
 	return name
 }
 
-// digestMark begins a digest.
+// digestMark matches the beginning of a digest. The algorithm is part of it, because a
+// name may contain an @.
 var digestMark = regexp.MustCompile(`@sha(256|512):`)
 
-// optionMark begins an option, which stands alone in docker-daemon:platform=P.
+// optionMark matches the beginning of an option. docker-daemon:platform=P has it without
+// a comma.
 var optionMark = regexp.MustCompile(`^platform=|,[a-z]+=`)
 
-// cutPath takes a path off the beginning of s, at the first colon that may end one, as
-// skopeo does.
+// cutPath splits a path from the beginning of s. It ends at the first colon, as with
+// skopeo, at a digest, or at an option of a Docker form. On Windows the colon of a drive
+// is part of it.
 func cutPath(s string, docker bool) (path, rest string, err error) {
 	if strings.HasPrefix(s, `"`) {
 		return unquote(s)
@@ -152,8 +160,8 @@ func cutPath(s string, docker bool) (path, rest string, err error) {
 	return s[:end], s[end:], nil
 }
 
-// cutName takes a name off the beginning of s: all of it but its digest, and but the
-// option of a Docker form.
+// cutName splits a name from the beginning of s. It ends at the last digest, and in a
+// Docker form at an option.
 func cutName(s string, docker bool) (name, rest string, err error) {
 	if strings.HasPrefix(s, `"`) {
 		name, rest, err = unquote(s)
@@ -173,7 +181,7 @@ func cutName(s string, docker bool) (name, rest string, err error) {
 	return s, option, nil
 }
 
-// cutOption takes the options off the end of s, with the comma before them.
+// cutOption splits the options from the end of s, with a comma before them.
 func cutOption(s string) (before, option string) {
 	at := optionMark.FindStringIndex(s)
 	switch {
@@ -185,6 +193,7 @@ func cutOption(s string) (before, option string) {
 	return s[:at[0]], s[at[0]:]
 }
 
+// parseOption reads an option without its comma; platform=P is the only one.
 func parseOption(option string) (p ocispec.Platform, err error) {
 	text, ok := strings.CutPrefix(option, "platform=")
 	if !ok {
@@ -193,10 +202,11 @@ func parseOption(option string) (p ocispec.Platform, err error) {
 	return platform.Parse(text)
 }
 
+// quote puts s in double quotes and doubles those within.
 func quote(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 
-// unquote takes a quoted text off the beginning of s. Behind it nothing stands, or the
-// next part of the place.
+// unquote splits a quoted text from the beginning of s. The end of s or the next part of
+// the place must follow it.
 func unquote(s string) (text, rest string, err error) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {

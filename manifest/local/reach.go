@@ -11,30 +11,36 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// Bounds of what a place may hold or be given.
+// This file lists what a Put has to write. Layouts, archives and containerd write the
+// same list, each in its own way.
+
+// Bounds of what a place may hold or be given. The first is the size of manifests that
+// clients and registries have to support (distribution-spec, "Pushing Manifests").
 const (
-	maxManifest = 4 << 20 // bytes of a manifest or config, as registries have it
-	maxBlobs    = 100_000
+	maxManifest = 4 << 20 // bytes of a manifest, config or index.json
+	maxBlobs    = 100_000 // of one Put
 )
 
-// A blob is a part of an image, or a manifest.
+// A blob is a manifest, config or layer to be written. open may be called more than once.
 type blob struct {
 	desc v1.Descriptor
 	open func() (io.ReadCloser, error)
 }
 
-// A walk lists what content reaches, each digest once, parts before what they
-// are parts of.
+// A walk lists all blobs that content names, each digest once, and each blob before the
+// manifest that names it. A sink may write them in another order if nothing can be read
+// before the last blob is written. A walk is for one goroutine.
 type walk struct {
 	ctx   context.Context
 	seen  map[v1.Hash]bool
 	blobs []blob
-	// stored gives children that their index does not hold because they are
-	// in the target already. It may be nil.
+	// stored returns a child that its index does not have because the target has it. It
+	// may be nil.
 	stored func(v1.Descriptor) (manifest.Content, error)
 }
 
-// add lists c and what it reaches.
+// add lists c and all that it names. Manifests and configs are read now, layers when they
+// are written.
 func (w *walk) add(c manifest.Content) error {
 	if w.seen == nil {
 		w.seen = map[v1.Hash]bool{}
@@ -67,7 +73,8 @@ func (w *walk) add(c manifest.Content) error {
 	})
 }
 
-// parts lists config and layers. Layers that are stored elsewhere stay there.
+// parts lists the config and the layers of an image, without non-distributable layers
+// that have URLs ([manifest.External]).
 func (w *walk) parts(img v1.Image) error {
 	m, err := img.Manifest()
 	if err != nil {
@@ -102,6 +109,7 @@ func (w *walk) bytes(d v1.Descriptor, raw []byte) error {
 	return w.list(blob{d, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }})
 }
 
+// list adds b unless its digest is listed.
 func (w *walk) list(b blob) error {
 	if w.seen[b.desc.Digest] {
 		return nil

@@ -16,6 +16,9 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// This file finds referrers in a layout or archive. There is no referrers API here: the
+// list is made from the subject fields of the manifests in index.json.
+
 var (
 	_ manifest.ReferrerLister = (*Layout)(nil)
 	_ manifest.ReferrerLister = (*Archive)(nil)
@@ -23,8 +26,9 @@ var (
 	_ manifest.BatchPutter    = (*Archive)(nil)
 )
 
-// Referrers lists the entries of index.json that refer to subject, by their manifests
-// or by cosign's tags. ref is not used: there is one list for all that is there.
+// Referrers lists the entries of index.json that refer to subject, by the subject field
+// of their manifests or by cosign's tags. ref is ignored, because a layout has one list
+// for all images. It reads the manifest of each entry once.
 func (l *Layout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	im, err := l.index()
 	if err != nil {
@@ -37,7 +41,7 @@ func (l *Layout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosig
 	return list, nil
 }
 
-// Referrers lists what [Layout.Referrers] would.
+// Referrers lists the entries of index.json as [Layout.Referrers] does.
 func (a *Archive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
@@ -50,17 +54,19 @@ func (a *Archive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosi
 	return list, nil
 }
 
-// links remembers what manifests refer to. Since digests stand for what they say, it
-// never grows old.
+// links remembers the subjects of manifests. An entry is never stale, because the key is
+// a digest.
 type links struct{ found sync.Map } // v1.Hash to link
 
-// A link is what a manifest says of what it refers to.
+// A link is the subject of a manifest.
 type link struct {
-	subject v1.Hash       // zero for none
-	own     v1.Descriptor // of the manifest, as lists of referrers have it
+	subject v1.Hash       // zero if the manifest has none
+	own     v1.Descriptor // of the manifest, as a list of referrers has it
 }
 
-// of returns the link of the manifest that d describes.
+// of returns the link of the manifest that d describes. The artifactType of the
+// descriptor is that of the manifest or else the media type of its config
+// (distribution-spec, "Listing Referrers").
 func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) {
 	if known, ok := k.found.Load(d.Digest); ok {
 		return known.(link), nil
@@ -89,7 +95,8 @@ func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) 
 	return is, nil
 }
 
-// to lists the entries of im that refer to subject.
+// to lists the entries of im that refer to subject. A manifest with several names is
+// listed once, but one with a tag of cosign for each tag.
 func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.Hash, cosign []string) ([]manifest.Referrer, error) {
 	var list []manifest.Referrer
 	seen := map[v1.Hash]bool{}
@@ -101,7 +108,7 @@ func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.H
 		if tag := tagOf(nameOf(e)); tag != "" && slices.ContainsFunc(cosign, func(suffix string) bool {
 			return tag == manifest.ReferrersTag(subject)+"."+suffix
 		}) {
-			d.Annotations = nil // of the entry
+			d.Annotations = nil // these are of the entry in index.json
 			list = append(list, manifest.Referrer{Descriptor: d, Tag: tag})
 			continue
 		}
@@ -117,14 +124,16 @@ func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.H
 	return list, nil
 }
 
-// apart reports whether a reference is not the name of an image but leads to what
-// refers to one: a digest, or a tag that is made of one.
+// apart reports whether a reference is that of a referrer and not the name of an image:
+// "@" and a digest, or a tag that is made from a digest.
 func apart(ref string) bool {
 	return strings.HasPrefix(ref, "@") || manifest.IsReferrersTag(tagOf(ref))
 }
 
-// principal leaves out the entries that only refer to others, unless there is nothing
-// else.
+// principal leaves out referrers, unless there is nothing else. An entry with a name is
+// an image unless the name is a referrers tag; only for unnamed ones the manifest is
+// read. An entry that cannot be read stays, so that its error is reported when it is
+// used.
 func principal(ctx context.Context, s store, entries []ocispec.Descriptor) []ocispec.Descriptor {
 	var k links
 	rest := slices.DeleteFunc(slices.Clone(entries), func(e ocispec.Descriptor) bool {

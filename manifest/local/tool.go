@@ -15,24 +15,28 @@ import (
 	"github.com/mabuild/mabuild/internal/text"
 )
 
-// A tool is another program's command.
+// This file runs the tools of daemons. A tool is fed through its standard input, so no
+// temporary file is written, and it is killed when the context ends.
+
+// A tool is the command of another program.
 type tool struct {
 	command  []string // empty: standard
 	standard string
-	way      string // out, where it is not installed
-	failed   string // the way out where it fails, empty for none
+	way      string // hint if it is not installed
+	failed   string // hint if it fails; may be empty
 }
 
-// Bounds of what a tool may do to us.
+// Limits of a tool.
 const (
-	maxOutput = 64 << 10        // bytes of its output that are kept
-	toolGrace = 2 * time.Second // to end after it was told to
+	maxOutput = 64 << 10        // bytes of its output that are kept for the error
+	toolGrace = 2 * time.Second // from its kill or exit until its pipes are closed
 )
 
-// probeTimeout is how long a daemon has to say that it is there.
+// probeTimeout is how long a daemon may take to answer. A command with a wrong host would
+// wait much longer.
 const probeTimeout = 5 * time.Second
 
-// probe runs the tool for what asks a daemon whether it is there.
+// probe runs the tool with a command that asks the daemon for its version.
 func (t tool) probe(ctx context.Context, args ...string) error {
 	silent := hint(t.failed, "%s: no answer within %s", t.name(), probeTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, silent)
@@ -40,7 +44,7 @@ func (t tool) probe(ctx context.Context, args ...string) error {
 	return t.start(ctx, nil, args...)
 }
 
-// name is the tool's, as it is run.
+// name returns the name of the command that is run.
 func (t tool) name() string {
 	if len(t.command) > 0 {
 		return t.command[0]
@@ -48,8 +52,9 @@ func (t tool) name() string {
 	return t.standard
 }
 
-// start runs the tool with what feed writes as its standard input. An error of feed
-// comes before what the tool makes of input that ends too early.
+// start runs the tool with the output of feed as its standard input, and returns when
+// both have ended. Of several errors it returns the one that is the cause: the end of
+// ctx, then a failure to read the image, then that of the tool.
 func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...string) error {
 	command := t.command
 	if len(command) == 0 {
@@ -60,6 +65,8 @@ func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...str
 	cmd.WaitDelay = toolGrace
 	output := &bounded{}
 	cmd.Stdout, cmd.Stderr = output, output
+	// feed ends before the tool, or when the tool closes its input. If ctx ends, the tool
+	// is killed, which closes its input.
 	fed, err := t.feedTo(ctx, cmd, feed)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
@@ -76,15 +83,16 @@ func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...str
 		return context.Cause(ctx)
 	case feedErr != nil && !broken(feedErr):
 		return feedErr
-	case err != nil: // feedErr follows from it
+	case err != nil: // the tool failed and so stopped reading
 		return hint(t.failed, "%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
-	case feedErr != nil: // it ended well, without having read the image
+	case feedErr != nil: // the tool succeeded without reading the whole image
 		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), feedErr, output.tail())
 	}
 	return nil
 }
 
-// feedTo starts the tool and feeds it.
+// feedTo starts the tool and a goroutine that feeds it. The channel gets one value when
+// feed has ended and the input is closed.
 func (t tool) feedTo(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) error) (<-chan error, error) {
 	fed := make(chan error, 1)
 	if feed == nil {
@@ -100,8 +108,8 @@ func (t tool) feedTo(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) er
 	}
 	go func() {
 		err := feed(whileAlive{ctx, in})
-		if err != nil && !broken(err) { // who stopped reading is about to say why
-			_ = cmd.Process.Kill() // before it takes the end of the input for the end of the image
+		if err != nil && !broken(err) { // if the tool stopped reading, its own error says why
+			_ = cmd.Process.Kill() // or it could take a cut input for a complete image
 		}
 		fed <- errors.Join(err, in.Close())
 	}()
@@ -111,12 +119,13 @@ func (t tool) feedTo(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) er
 // broken reports whether the tool stopped reading.
 func broken(err error) bool { return errors.Is(err, syscall.EPIPE) || errors.Is(err, fs.ErrClosed) }
 
-// whileAlive is a writer that ends with its context.
+// whileAlive writes until ctx ends; the error is the cause of ctx.
 type whileAlive struct {
 	ctx context.Context
 	w   io.Writer
 }
 
+// Write implements io.Writer.
 func (w whileAlive) Write(p []byte) (int, error) {
 	if w.ctx.Err() != nil {
 		return 0, context.Cause(w.ctx)
@@ -124,15 +133,17 @@ func (w whileAlive) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// bounded keeps the beginning of what is written to it.
+// bounded keeps the first maxOutput bytes and accepts the rest, so that a talkative tool
+// neither blocks nor uses memory.
 type bounded struct{ b bytes.Buffer }
 
+// Write implements io.Writer. It never fails.
 func (b *bounded) Write(p []byte) (int, error) {
 	b.b.Write(p[:min(len(p), max(0, maxOutput-b.b.Len()))])
 	return len(p), nil
 }
 
-// tail returns ": " and the last line, without what could steer a terminal.
+// tail returns ": " and the last line of the output, safe for a terminal, or "".
 func (b *bounded) tail() string {
 	all := strings.TrimSpace(b.b.String())
 	line := text.Line(all[strings.LastIndexByte(all, '\n')+1:], 512)

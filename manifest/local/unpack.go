@@ -14,26 +14,32 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// maxUnpacked is the most that a compressed archive may have in it, in bytes.
+// This file decompresses archives. Compressed files cannot be read at an offset, so the
+// content is written to a temporary file once and read from there.
+
+// maxUnpacked is the largest size of a decompressed archive, in bytes. It bounds what a
+// small file can write to the disk.
 var maxUnpacked int64 = 64 << 30
 
-// unpacked is the content of a compressed archive, in a temporary file. It is kept as
-// long as the archive stays the same file, so that it is unpacked once.
+// unpacked is the decompressed content of an archive in a temporary file. It is reused
+// while the archive does not change, so that several calls decompress it once. mu is held
+// while it is decompressed. close ends its use.
 type unpacked struct {
 	mu      sync.Mutex
-	of      os.FileInfo
+	of      os.FileInfo // of the archive when it was decompressed
 	content *os.File
 }
 
-// The first bytes of files, by compression: of those that are read, and of others.
+// The first bytes of compressed files: packedMagic can be read, the others are named in
+// errors.
 var (
 	packedMagic = []string{"\x1f\x8b", "\x28\xb5\x2f\xfd"} // gzip, zstd
 	otherMagic  = map[string]string{"xz": "\xfd7zXZ\x00", "lz4": "\x04\x22\x4d\x18", "lzip": "LZIP\x01"}
 	bzip2Magic  = regexp.MustCompile(`^BZh[1-9]1AY&SY`)
 )
 
-// compressed reports whether a file that begins like this has a compression that is
-// read; other is the name of one that is not.
+// compressed reports whether a file with these first bytes has a compression that can be
+// read. other is the name of one that cannot. The name of the file does not matter.
 func compressed(first string) (read bool, other string) {
 	for name, magic := range otherMagic {
 		if strings.HasPrefix(first, magic) {
@@ -56,8 +62,9 @@ func magicOf(f *os.File) (string, error) {
 	return string(first[:n]), nil
 }
 
-// open opens the tar file that an archive is or, by its first bytes, has in it; where
-// names it for people. The caller closes t when it is no longer read.
+// open opens the tar file that an archive is, or contains if it is compressed, and reads
+// its headers. where names it in messages. The caller closes t after reading what it
+// needs now; blobs can be opened later.
 func (u *unpacked) open(ctx context.Context, file, where string, scratch func(context.Context) (string, error)) (t *tarFile, err error) {
 	f, size, err := openTar(file, where)
 	if err != nil {
@@ -71,6 +78,8 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	case other != "":
 		err = &FormatError{"", "not a tar file, but a file compressed with " + other, "decompress it first; only gzip and zstd are supported"}
 	case packed:
+		// The compressed file is only read here. Blobs come from the decompressed file,
+		// which close does not end because it is borrowed.
 		defer f.Close() //nolint:errcheck // nothing was written
 		t.borrowed = true
 		t.content, t.size, err = u.unpack(ctx, f, scratch)
@@ -85,7 +94,8 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	return t, nil
 }
 
-// unpack returns what f has in it, which stays open.
+// unpack returns the decompressed content of f and its size. The file belongs to u and
+// stays open.
 func (u *unpacked) unpack(ctx context.Context, f *os.File, scratch func(context.Context) (string, error)) (*os.File, int64, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -94,7 +104,8 @@ func (u *unpacked) unpack(ctx context.Context, f *os.File, scratch func(context.
 		return nil, 0, err
 	}
 	if u.content == nil || !unchanged(u.of, info) {
-		// What was unpacked before may still be read: its readers hold it.
+		// Content of an earlier version of the archive may still be read. That file is
+		// not closed: the garbage collector closes it after its last reader.
 		if u.content, err = unpackInto(ctx, f, scratch); err != nil {
 			return nil, 0, err
 		}
@@ -107,13 +118,14 @@ func (u *unpacked) unpack(ctx context.Context, f *os.File, scratch func(context.
 	return u.content, is.Size(), nil
 }
 
-// unchanged reports whether a file is still the one it was.
+// unchanged reports whether a file is the same one with the same size and time of
+// modification.
 func unchanged(was, is os.FileInfo) bool {
 	return os.SameFile(was, is) && was.Size() == is.Size() && was.ModTime().Equal(is.ModTime())
 }
 
-// unpackInto writes what f has in it to a file that has no name, where the system
-// permits that, so that it goes when the process does.
+// unpackInto decompresses f into a temporary file. Where the system permits it, the name
+// is removed at once, so that nothing stays on the disk if the process is killed.
 func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (string, error)) (_ *os.File, err error) {
 	dir := ""
 	if scratch != nil {
@@ -130,7 +142,9 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	if err != nil {
 		return nil, fmt.Errorf("cannot decompress: %w", err)
 	}
-	_ = os.Remove(out.Name()) // not everywhere, while it is open
+	_ = os.Remove(out.Name()) // Windows does not remove open files
+	// One byte more than the bound is read, so that a larger archive is an error and is
+	// not cut.
 	n, err := io.Copy(writing{out}, io.LimitReader(r, maxUnpacked+1))
 	switch write := (*writeError)(nil); {
 	case ctx.Err() != nil:
@@ -150,7 +164,7 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	return out, nil
 }
 
-// close removes what was unpacked.
+// close closes and removes the temporary file.
 func (u *unpacked) close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -158,14 +172,16 @@ func (u *unpacked) close() error {
 		return nil
 	}
 	err := u.content.Close()
-	_ = os.Remove(u.content.Name()) // it may be gone
+	_ = os.Remove(u.content.Name()) // usually removed already
 	u.content = nil
 	return err
 }
 
-// writing tells errors of writing from those of reading.
+// writing marks errors of writing, so that a full disk is not reported as a broken
+// archive.
 type writing struct{ io.Writer }
 
+// A writeError is an error of the temporary file.
 type writeError struct{ error }
 
 func (w writing) Write(p []byte) (int, error) {

@@ -11,13 +11,14 @@ import (
 	"github.com/mabuild/mabuild/internal/verify"
 )
 
-// A verified reader hands on what it reads and ends with an error of
-// [manifest.ErrMismatch] rather than io.EOF when that is not what want says.
+// A verified reader passes on what it reads until ctx ends. Content that does not match
+// its descriptor ends with [manifest.ErrMismatch] in place of io.EOF.
 type verified struct {
 	ctx context.Context
 	r   *verify.Reader
 }
 
+// verifying returns a reader that compares r with want. It does not close r.
 func verifying(ctx context.Context, r io.Reader, want v1.Descriptor) (*verified, error) {
 	v, err := verify.NewReader(r, want.Digest, want.Size)
 	return &verified{ctx, v}, err
@@ -34,13 +35,15 @@ func (v *verified) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// closing reads from one and closes another.
+// closing reads from one value and closes another: a verifying reader and the file below
+// it.
 type closing struct {
 	io.Reader
 	io.Closer
 }
 
-// small reads a manifest or config whole, bounded and verified.
+// small reads a manifest or config whole and verifies it. The bound is checked by the
+// descriptor before anything is read, so a false size costs no memory.
 func small(ctx context.Context, open func() (io.ReadCloser, error), d v1.Descriptor) (_ []byte, err error) {
 	if d.Size < 0 || d.Size > maxManifest {
 		return nil, mismatch("%s: a manifest or config of %d bytes", d.Digest, d.Size)

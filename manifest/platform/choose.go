@@ -9,11 +9,12 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// unordered is the rank of a variant that no order is known for.
+// unordered is the rank of a variant whose order among the others is not known.
 const unordered = -1
 
-// ladders lists, lowest first, the variants of the architectures whose variants
-// build on each other.
+// ladders lists the variants of each architecture from the lowest to the highest. A CPU
+// of one variant runs programs of all variants before it: GOAMD64, GOARM, GOARM64,
+// GOPPC64 and GORISCV64 have the same order.
 var ladders = map[string][]string{
 	"amd64":   {"v1", "v2", "v3", "v4"},
 	"arm":     {"v5", "v6", "v7", "v8"},
@@ -23,8 +24,8 @@ var ladders = map[string][]string{
 	"riscv64": {"rva20u64", "rva22u64", "rva23u64"},
 }
 
-// rank places the variant on its architecture's ladder; no variant counts as the
-// lowest. It wants a normalised platform.
+// rank returns the position of the variant on its architecture's ladder. No variant
+// counts as the lowest. p must be in normal form.
 func rank(p ocispec.Platform) int {
 	if p.Variant == "" {
 		return 0
@@ -32,15 +33,16 @@ func rank(p ocispec.Platform) int {
 	return slices.Index(ladders[p.Architecture], p.Variant)
 }
 
-// Choose returns the position in have of the platform to run want on: the same
-// os and architecture, and the highest variant that is not above the wanted one
-// (none counts as the lowest, arm without a variant as v7). A variant that is on
-// no known ladder matches only itself.
+// Choose returns the position in have of the platform to run want on: the same os and
+// architecture, and the highest variant that is not above the wanted one. No variant
+// counts as the lowest, except that arm without a variant is v7. A variant that is on no
+// known ladder matches only itself.
 //
-// A wanted os.version selects a version equal to it or beginning with it at a
-// dot; without one the highest version wins, as does the first of several
-// equals. Wanted os.features must all be there. What needs a feature or a version
-// that is not wanted never wins over what needs none. ok is false when nothing fits.
+// A wanted os.version selects that version and all that begin with it and a dot;
+// 10.0.17763 selects 10.0.17763.1. Without one the highest version wins. All wanted
+// os.features must be there. A platform that needs a feature or a version which is not
+// wanted never wins over one that needs neither. Of several equals the first wins. ok is
+// false if nothing fits.
 func Choose(want ocispec.Platform, have []ocispec.Platform) (at int, ok bool) {
 	want = Normalize(want)
 	best := ocispec.Platform{}
@@ -61,10 +63,13 @@ func Choose(want ocispec.Platform, have []ocispec.Platform) (at int, ok bool) {
 	return at, ok
 }
 
-// All returns the positions in have of all that want names, which is more than one
-// where have has several versions of it, or doubles: the same os, architecture and
-// variant, version and features as [Choose] has them. What needs a feature that is not
-// wanted is among them only where nothing of its version does without.
+// All returns the positions in have of all platforms that want names: the same os,
+// architecture and variant, with version and features as for [Choose]. There is more than
+// one if have has several versions, or the same platform twice. A platform that needs a
+// feature which is not wanted is among them only if have does not have the same platform
+// without features.
+//
+// All answers which images a selection keeps, Choose which one image runs.
 func All(want ocispec.Platform, have []ocispec.Platform) (at []int) {
 	want = Normalize(want)
 	for i, p := range have {
@@ -75,9 +80,10 @@ func All(want ocispec.Platform, have []ocispec.Platform) (at []int) {
 	return at
 }
 
-// Single returns the position of the one of have that is meant where several fit what
-// was declared: of doubles the first, and what needs no feature or version that was not
-// declared. ok is false where they differ in what else they are.
+// Single returns the position of the one of have that is meant if several fit a declared
+// platform. It prefers what needs no feature and no version that was not declared; of
+// several equal platforms it returns the first. ok is false if have is empty or the best
+// of them are different platforms, so that the choice would be a guess.
 func Single(declared ocispec.Platform, have []ocispec.Platform) (at int, ok bool) {
 	for i, p := range have {
 		switch n := needs(p, declared); {
@@ -90,9 +96,10 @@ func Single(declared ocispec.Platform, have []ocispec.Platform) (at int, ok bool
 	return at, ok
 }
 
-// Plain leaves those of have that are worth an image of their own when no platform is
-// named: without those that need a feature, or other than Windows a version, where the
-// same platform is there without.
+// Plain returns those of have that get an image if a user names no platform. It leaves
+// out a platform that needs features, or, except on Windows, a version, if have has the
+// same platform without. Versions of Windows stay, because a Windows container runs only
+// on a matching host version.
 func Plain(have []ocispec.Platform) (list []ocispec.Platform) {
 	for _, p := range have {
 		bare := p
@@ -105,15 +112,15 @@ func Plain(have []ocispec.Platform) (list []ocispec.Platform) {
 	return list
 }
 
-// spared reports whether p needs features and have has the same without.
+// spared reports whether p needs features and have has the same platform without them.
 func spared(p ocispec.Platform, have []ocispec.Platform) bool {
 	bare := p
 	bare.OSFeatures = nil
 	return len(p.OSFeatures) > 0 && slices.ContainsFunc(have, func(o ocispec.Platform) bool { return Compare(o, bare) == 0 })
 }
 
-// needs says what something made for have needs that is not wanted: 2 for a feature,
-// 1 for a version, 0 for neither.
+// needs returns what a program for have needs that want does not name: 2 for a feature, 1
+// for a version, 0 for neither.
 func needs(have, want ocispec.Platform) int {
 	switch {
 	case slices.ContainsFunc(have.OSFeatures, func(f string) bool { return !slices.Contains(want.OSFeatures, f) }):
@@ -124,7 +131,9 @@ func needs(have, want ocispec.Platform) int {
 	return 0
 }
 
-// runsOn reports whether something made for have runs where want is wanted.
+// runsOn reports whether a program for have runs on want. Both are in normal form. A
+// variant may be lower than the wanted one, a version must begin with the wanted one, and
+// features may be more than the wanted ones.
 func runsOn(have, want ocispec.Platform) bool {
 	if have.OS == "" || have.OS != want.OS || have.Architecture != want.Architecture {
 		return false
@@ -146,7 +155,8 @@ func runsOn(have, want ocispec.Platform) bool {
 	return true
 }
 
-// compareVersions orders dotted versions by number, part by part.
+// compareVersions orders dotted versions by number, part by part; a part that is not a
+// number is compared as text.
 func compareVersions(a, b string) int {
 	return slices.CompareFunc(strings.Split(a, "."), strings.Split(b, "."), func(x, y string) int {
 		nx, errx := strconv.Atoi(x)

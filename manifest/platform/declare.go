@@ -7,9 +7,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Declared reads a platform that a person declares of an image. It is [Parse],
-// but what is not written stays empty, to be filled in by what the image says of
-// itself: linux/arm has no variant here, and linux/arm64/v8 keeps its own.
+// Declared reads a platform that a user declares for an image. It is [Parse], except that
+// what is not written stays empty and is filled in from the image's config by
+// [Reconcile]: linux/arm has no variant here, and linux/arm64/v8 keeps its variant.
 func Declared(s string) (ocispec.Platform, error) {
 	p, err := Parse(s)
 	if err != nil {
@@ -25,8 +25,8 @@ func Declared(s string) (ocispec.Platform, error) {
 	return p, nil
 }
 
-// Words takes a platform apart as it is written, without its version: windows,
-// amd64 and nothing of windows/amd64:10.0.17763.
+// Words splits a platform as it is written, without its version: windows/amd64:10.0.17763
+// gives windows, amd64 and "". Nothing is checked or normalised.
 func Words(s string) (operatingSystem, arch, variant string) {
 	body, _, _ := strings.Cut(strings.TrimSpace(s), ":")
 	operatingSystem, rest, _ := strings.Cut(body, "/")
@@ -35,21 +35,20 @@ func Words(s string) (operatingSystem, arch, variant string) {
 	return operatingSystem, arch, variant
 }
 
-// Fill replaces every OS, ARCH and VARIANT of a template by the words of a
-// platform, as they were typed: manifest-tool's placeholders.
+// Fill replaces each OS, ARCH and VARIANT in a template by the words of a platform as
+// they were typed. These are the placeholders of manifest-tool.
 func Fill(template, typed string) string {
 	operatingSystem, arch, variant := Words(typed)
 	return strings.NewReplacer("VARIANT", variant, "ARCH", arch, "OS", operatingSystem).Replace(template)
 }
 
-// Reconcile puts together what is declared of an image and what its config says,
-// neither in normal form. What is declared wins; a field that one of them leaves
-// empty is the other's. agree is false when both name a field and mean something
-// else by it.
+// Reconcile combines the platform that is declared for an image with that of its config,
+// neither in normal form. The declared one wins; a field that is empty in one of them is
+// taken from the other. agree is false if both have a field and its normal forms differ.
 //
-// p is in normal form but for the variant: one that nobody names stays empty, and
-// where both mean the same it is spelled as in the config, which tools compare by
-// its letters.
+// p is in normal form except for the variant. A variant that neither has stays empty. If
+// both mean the same variant, p has the spelling of the config, because some tools
+// compare the index with the config as text.
 func Reconcile(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
 	d, c := declared, config
 	Complete(&d, config)
@@ -64,7 +63,8 @@ func Reconcile(declared, config ocispec.Platform) (p ocispec.Platform, agree boo
 	return p, Key(d) == Key(c)
 }
 
-// Complete fills in the fields of p that are empty.
+// Complete fills in the empty fields of p from another platform. Features count as one
+// field.
 func Complete(p *ocispec.Platform, from ocispec.Platform) {
 	p.OS, p.Architecture = cmp.Or(p.OS, from.OS), cmp.Or(p.Architecture, from.Architecture)
 	p.Variant, p.OSVersion = cmp.Or(p.Variant, from.Variant), cmp.Or(p.OSVersion, from.OSVersion)
@@ -73,16 +73,16 @@ func Complete(p *ocispec.Platform, from ocispec.Platform) {
 	}
 }
 
-// Canonical reports whether os, architecture and variant of p are written as the field
-// writes them. That leaves open whether the variant that goes without saying is written:
-// arm64 and arm64/v8 both are canonical, x86_64 and ARM64 are not.
+// Canonical reports whether os, architecture and variant of p are in the spelling of Go
+// and the image specification. A default variant may be written or not: arm64 and
+// arm64/v8 are both canonical, x86_64 and ARM64 are not.
 func Canonical(p ocispec.Platform) bool {
 	n := Normalize(p)
 	lowest := n.Variant == "" && len(ladders[n.Architecture]) > 0 && p.Variant == ladders[n.Architecture][0]
 	return p.OS == n.OS && p.Architecture == n.Architecture && (p.Variant == "" || p.Variant == n.Variant || lowest)
 }
 
-// Text writes os, architecture and variant of p as they are.
+// Text returns os, architecture and variant of p as they are, not normalised.
 func Text(p ocispec.Platform) string {
 	text := p.OS + "/" + p.Architecture
 	if p.Variant != "" {

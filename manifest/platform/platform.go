@@ -1,8 +1,13 @@
-// Package platform parses, prints and chooses platforms.
+// Package platform parses, prints and chooses platforms (image-spec, image-index.md,
+// property "platform").
 //
-// It works on [ocispec.Platform] and has no type of its own. Text becomes a
-// platform once, in [Parse]; from there on platforms are compared by [Key] or
-// chosen by [Choose], never by their text.
+// It works on [ocispec.Platform] and has no type of its own for a platform. Text becomes
+// a platform once, in [Parse]. After that, code compares platforms by [Key] and chooses
+// them by [Choose], never by their text. Most functions bring their arguments into normal
+// form themselves; a comment says so if one does not.
+//
+// The package does not read the host's platform and does not say which platforms Go
+// supports. All functions are pure and safe for concurrent use.
 package platform
 
 import (
@@ -18,39 +23,41 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxSpecifier bounds what Parse looks at; the longest platform in use has
-// fewer than 40 bytes.
+// maxSpecifier is the longest text that Parse reads, in bytes. The longest platform in
+// use has fewer than 40.
 const maxSpecifier = 256
 
-// optionCharacters are what versions and features of operating systems consist of.
+// optionCharacters are the characters of versions and features of operating systems. The
+// parser decodes percent signs, so that other characters could get into the text of a
+// [Key].
 const optionCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
-// A ParseError says which platform could not be parsed, why, and what was
-// probably meant.
+// A ParseError says which platform could not be parsed, why, and what to write instead.
 type ParseError struct {
-	Text   string // what was given, shortened
+	Text   string // what was given, at most 64 bytes of it
 	Reason string
-	Way    string // the way out, may be empty
+	Way    string // what Hint returns; may be empty
 }
 
 func (e *ParseError) Error() string { return fmt.Sprintf("platform %q: %s", e.Text, e.Reason) }
 
-// Hint returns the way out.
+// Hint returns what to write instead, or "".
 func (e *ParseError) Hint() string { return e.Way }
 
-// joined is an architecture of the arm family as uname and others spell it.
+// joined matches an architecture and variant of arm in one word, as uname prints it:
+// armv7l.
 var joined = regexp.MustCompile(`^([a-z]+)/arm(v[5-8])[lb]?$`)
 
 // Parse reads os/architecture[/variant] and returns it in normal form.
 //
-// Case and the field's aliases fold into one spelling (x86_64 is amd64, aarch64
-// is arm64, arm is arm/v7, arm64/v8 is arm64, amd64/v1 is amd64). A version of
-// the operating system may stand in either spelling in use,
-// windows(10.0.17763)/amd64 or windows/amd64:10.0.17763, with OS features
-// after a plus sign. Half a platform ("arm64", "linux") never borrows the other
-// half from the host: it is a [*ParseError], as is anything else.
+// Case and common aliases fold into one spelling: x86_64 is amd64, aarch64 is arm64, arm
+// is arm/v7, arm64/v8 is arm64, amd64/v1 is amd64. The version of an operating system may
+// have either spelling in use, windows(10.0.17763)/amd64 or windows/amd64:10.0.17763,
+// with OS features after a plus sign. Half a platform ("arm64", "linux") is a
+// [*ParseError] and is never completed from the host, since the same command would then
+// mean something else on another machine. Every other error is a [*ParseError], too.
 //
-// Parse does not ask whether Go or anybody knows the platform.
+// Parse does not check that Go or a runtime supports the platform.
 func Parse(s string) (ocispec.Platform, error) {
 	text := strings.TrimSpace(s)
 	fail := func(reason, way string) (ocispec.Platform, error) {
@@ -78,7 +85,7 @@ func Parse(s string) (ocispec.Platform, error) {
 	if err != nil {
 		return fail("must be os/architecture[/variant]", "for example linux/amd64 or linux/arm/v7")
 	}
-	// What was written in percent signs may be anything.
+	// The parser has decoded percent signs, so these can have any bytes.
 	for _, option := range append([]string{p.OSVersion}, p.OSFeatures...) {
 		if strings.Trim(option, optionCharacters) != "" {
 			return fail("has an invalid operating system version or feature", "write windows/amd64:10.0.17763.1")
@@ -90,9 +97,9 @@ func Parse(s string) (ocispec.Platform, error) {
 	return Normalize(p), nil
 }
 
-// ParseList parses every item, each of which may itself be a comma list, and
-// returns the platforms sorted. Every complaint is reported at once: items that
-// do not parse, empty ones, and those that mean the same platform twice.
+// ParseList parses every item, each of which may be a comma-separated list, and returns
+// the platforms sorted by [Compare]. It reports all errors at once: items that do not
+// parse, empty ones, and two spellings of the same platform.
 func ParseList(items []string) ([]ocispec.Platform, error) {
 	var (
 		list []ocispec.Platform
@@ -121,8 +128,9 @@ func ParseList(items []string) ([]ocispec.Platform, error) {
 	return list, nil
 }
 
-// Normalize folds a platform that came from elsewhere, a registry say, into the
-// spelling that [Parse] returns. It never fills in an empty os or architecture.
+// Normalize returns a platform that was not parsed here, for example one of a registry,
+// in the spelling of [Parse]. Features are sorted and unique. It never fills in an empty
+// os or architecture.
 func Normalize(p ocispec.Platform) ocispec.Platform {
 	features := slices.Clone(p.OSFeatures)
 	slices.Sort(features)
@@ -140,8 +148,9 @@ func Normalize(p ocispec.Platform) ocispec.Platform {
 }
 
 // Key returns the canonical text of p, os/architecture[/variant][:version][+features].
-// Two platforms are the same exactly when their keys are, and
-// Key(Parse(Key(p))) == Key(p) for every p that Parse returned.
+// Two platforms are the same if and only if their keys are equal, and Key(Parse(Key(p)))
+// == Key(p) for every p that Parse returned. With features but no version the colon
+// stays: os/architecture:+feature.
 func Key(p ocispec.Platform) string {
 	p = Normalize(p)
 	text := p.OS + "/" + p.Architecture
@@ -157,7 +166,7 @@ func Key(p ocispec.Platform) string {
 	return text
 }
 
-// Keys returns the canonical texts of list, joined for a person to read.
+// Keys returns the canonical texts of list, joined by commas for messages.
 func Keys(list []ocispec.Platform) string {
 	keys := make([]string, len(list))
 	for i, p := range list {
@@ -167,7 +176,7 @@ func Keys(list []ocispec.Platform) string {
 }
 
 // Compare orders platforms by os, architecture, rank of the variant, version and
-// features.
+// features. It returns 0 for platforms with equal keys.
 func Compare(a, b ocispec.Platform) int {
 	a, b = Normalize(a), Normalize(b)
 	return cmp.Or(
@@ -180,7 +189,8 @@ func Compare(a, b ocispec.Platform) int {
 	)
 }
 
-// FromV1 converts go-containerregistry's form; nil gives the zero platform.
+// FromV1 converts a platform of go-containerregistry and brings it into normal form; nil
+// gives the zero platform.
 func FromV1(p *v1.Platform) ocispec.Platform {
 	if p == nil {
 		return ocispec.Platform{}
@@ -191,7 +201,7 @@ func FromV1(p *v1.Platform) ocispec.Platform {
 	})
 }
 
-// ToV1 converts to go-containerregistry's form.
+// ToV1 converts to the type of go-containerregistry, without normalising.
 func ToV1(p ocispec.Platform) *v1.Platform {
 	return &v1.Platform{
 		OS: p.OS, Architecture: p.Architecture, Variant: p.Variant,
@@ -199,10 +209,10 @@ func ToV1(p ocispec.Platform) *v1.Platform {
 	}
 }
 
-// OfConfig returns the platform that an image's config claims.
+// OfConfig returns the platform of an image's config in normal form.
 func OfConfig(c *v1.ConfigFile) ocispec.Platform { return FromV1(c.Platform()) }
 
-// meant guesses the platform that half a platform stands for.
+// meant returns a hint for text that is half a platform.
 func meant(text string) string {
 	p, err := platforms.Parse("linux/" + strings.ToLower(text))
 	known := []string{"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x"}
@@ -215,6 +225,7 @@ func meant(text string) string {
 	return "write os/architecture, for example linux/amd64"
 }
 
+// shorten limits text for messages to 64 bytes.
 func shorten(s string) string {
 	const most = 64
 	if len(s) > most {
