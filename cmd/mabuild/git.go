@@ -205,9 +205,9 @@ func (r checkout) versionTags(ctx context.Context, dir string) (options []string
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
 // gitVars asks git about the program in dir, for templates and --vcs. A value that git
-// does not have is empty, and Vars.Why says why, by the name of the value; the key ""
-// applies to all. Nothing here fails a build: the error appears only if a template uses
-// the value.
+// does not have is empty, and Vars.Why says why, by the name of the value; the key "" is
+// for values without an entry. Nothing here fails a build: the error appears only if a
+// template uses the value.
 //
 // Version ends with -dirty if a tracked file is changed, or if git status fails.
 // Untracked files do not count, as in git describe --dirty.

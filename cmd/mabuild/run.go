@@ -16,9 +16,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// all publishes the programs at once, one's failure stopping no other, and
-// returns what became of each in the order asked. Some whole and some not is
-// [partialError].
+// all publishes all programs at once and returns the result of each, in the order given.
+// A program that fails does not stop the others. If some are published and others not,
+// the error is a [partialError].
 func (pub *publisher) all(ctx context.Context, programs []program) ([]*published, error) {
 	done := make([]*published, len(programs))
 	errs := make([]error, len(programs))
@@ -39,13 +39,14 @@ func (pub *publisher) all(ctx context.Context, programs []program) ([]*published
 	return done, err
 }
 
-// A programError says which of several programs an error belongs to.
+// A programError adds the name of a program to an error, if there are several programs.
 type programError struct {
 	name string
 	err  error
 }
 
-// named says of each part of err which program it belongs to.
+// named adds the program's name to each of the errors joined in err, so that each is
+// printed with it.
 func named(program string, err error) error {
 	if err == nil {
 		return nil
@@ -60,11 +61,12 @@ func named(program string, err error) error {
 func (e *programError) Error() string { return e.name + ": " + e.err.Error() }
 func (e *programError) Unwrap() error { return e.err }
 
-// A report of a run, as --metadata-file writes it.
+// metadata is the content of --metadata-file. Its keys are a stable format (docs/cli.md).
 type metadata struct {
 	Programs []programMetadata `json:"programs"`
 }
 
+// programMetadata describes one published program.
 type programMetadata struct {
 	Name      string             `json:"name"`
 	Digest    string             `json:"digest"`
@@ -75,15 +77,16 @@ type programMetadata struct {
 	Platforms []platformMetadata `json:"platforms"`
 }
 
+// platformMetadata describes the image of one platform.
 type platformMetadata struct {
 	Platform string `json:"platform"`
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`           // of the manifest, its config and its layers
-	Base     string `json:"base,omitempty"` // digest of the base's image
-	SBOM     string `json:"sbom,omitempty"` // digest of the manifest that refers to this one
+	Base     string `json:"base,omitempty"` // digest of the base image's manifest
+	SBOM     string `json:"sbom,omitempty"` // digest of the manifest of the SBOM's artifact
 }
 
-// writeMetadata writes what was published to a file.
+// writeMetadata writes the programs that are published somewhere to a file.
 func writeMetadata(file string, done []*published) error {
 	m := metadata{Programs: []programMetadata{}}
 	for _, d := range done {
@@ -103,6 +106,7 @@ func writeMetadata(file string, done []*published) error {
 	return replaceFile(file, append(b, '\n'))
 }
 
+// describe returns the metadata of a program.
 func describe(d *published) (programMetadata, error) {
 	desc, err := manifest.Describe(d.content)
 	if err != nil {
@@ -126,6 +130,8 @@ func describe(d *published) (programMetadata, error) {
 	return p, nil
 }
 
+// describeImage returns the metadata of an image. Layers shared with other images count
+// in each.
 func describeImage(img build.Image) (platformMetadata, error) {
 	d, err := manifest.Describe(img)
 	if err != nil {
@@ -145,10 +151,10 @@ func describeImage(img build.Image) (platformMetadata, error) {
 	return pm, nil
 }
 
-// printResults prints one line for each program and repository, or local
-// destination, in the order asked: the answer of push and build. By tag, that of
-// a repository is the first of its tags. Where standard output has an image, the
-// lines go to standard error.
+// printResults prints the result of push and build: one line for each program and
+// repository or local destination, in the order given. It is repository@digest, or with
+// byTag the first tag in the repository. If an image goes to standard output, all lines
+// go to standard error.
 func (a *app) printResults(done []*published, byTag bool) error {
 	out := a.stdout
 	var lines strings.Builder

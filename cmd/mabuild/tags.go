@@ -13,6 +13,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// newTags returns the command tags.
 func newTags(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -35,6 +36,9 @@ in natural order (v9 before v10), then the versions.`,
 	return cmd
 }
 
+// runTags prints the tags of a repository. Registries list tags in any order and some
+// return invalid ones, so they are filtered and sorted; the newest version is last, where
+// a terminal shows it. Tags are escaped, and an unknown repository is a usage error.
 func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	if err := checkRepository(repo); err != nil {
 		return err
