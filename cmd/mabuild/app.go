@@ -145,6 +145,7 @@ func (a *app) newClient() *registry.Client {
 	for host, r := range c.Registries {
 		hosts[host] = hostOf(r)
 	}
+	// The list adds to the other settings of a host, and overrides them.
 	for _, host := range c.InsecureRegistries {
 		h := hosts[host]
 		h.PlainHTTP, h.SkipVerify = true, true

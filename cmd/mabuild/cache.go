@@ -26,7 +26,7 @@ func newCache(a *app) *cobra.Command {
 	return cmd
 }
 
-// newCacheInfo returns cache info. Its JSON is a stable format (docs/cli.md).
+// newCacheInfo returns cache info.
 func newCacheInfo(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{

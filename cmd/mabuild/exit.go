@@ -88,6 +88,7 @@ func exitCodeOf(err error) int {
 	case errors.Is(err, manifest.ErrObsolete):
 		return exitRegistry
 	case errors.As(err, &registry):
+		// A base image that does not exist is a mistake in the configuration.
 		if as[*build.BaseError](err) && errors.Is(err, manifest.ErrNotFound) {
 			return exitUsage
 		}

@@ -30,6 +30,7 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	for _, o := range p.outputs {
 		f := filled{o, out.digest}
 		err := pub.fill(ctx, o, out)
+		// The destination holds one image, so its digest is not that of the index.
 		if err == nil && o.platform.OS != "" {
 			f.digest, err = pub.chosen(ctx, o, out)
 		}
@@ -44,6 +45,8 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	}
 	err = each(repos, func(repo *repository) error { return pub.move(ctx, repo, out) })
 	for _, repo := range repos {
+		// A repository counts only if all its tags moved. Tags that moved before an error
+		// are reported nevertheless.
 		if repo.moved == len(repo.tags) {
 			out.repos = append(out.repos, repo.name)
 		}
@@ -104,6 +107,7 @@ func (pub *publisher) move(ctx context.Context, repo *repository, p *published) 
 			return notMoved(repo.tags[:n], repo.tags[n:], err)
 		}
 		became := "published"
+		// The tag already named this content, so it was not put again.
 		if pub.client.Found(tag) {
 			became = "unchanged"
 		}

@@ -192,6 +192,7 @@ func (r checkout) versionTags(ctx context.Context, dir string) (options []string
 			versions = major + ".*"
 		}
 	}
+	// The tags of the module come first, then those of the root.
 	for _, pattern := range [][2]string{{prefix, versions}, {"", "v[0-9]*"}} {
 		match := pattern[0] + pattern[1]
 		if tags, err := r.line(ctx, "tag", "--list", match); err == nil && tags != "" {
@@ -228,6 +229,8 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 		return fail(&gitError{dir + " is not in a git repository", "build in a git repository, or write the value instead of the template"})
 	}
 	var err error
+	// This fails in a repository without a commit, but also if git rejects the
+	// repository. A second command, which needs no commit, tells the cases apart.
 	if v.Commit, err = r.line(ctx, "rev-parse", "--verify", "--quiet", "HEAD"); err != nil {
 		if _, rerr := r.line(ctx, "rev-parse", "--git-dir"); rerr != nil {
 			return fail(gitFailure(r.root, rerr))
@@ -249,6 +252,8 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	v.ShortCommit = ask("ShortCommit", nil, "rev-parse", "--short", "HEAD")
 	if v.Version = ask("Version", nil, slices.Concat([]string{"describe", "--tags", "--always"}, options)...); v.Version != "" {
 		v.Version = strings.TrimPrefix(v.Version, prefix)
+		// Without ignoring their changes, git would run in each submodule, with its
+		// configuration.
 		changed, err := r.ask(ctx, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty", "--no-renames")
 		if err != nil || changed != "" {
 			v.Version += "-dirty"

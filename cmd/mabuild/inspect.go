@@ -178,6 +178,8 @@ func (o *inspectOptions) verdict(all []inspected) error {
 		}
 	}
 	err := errors.Join(append(errs, unmet...)...)
+	// Only images that could not be read count here: an unmet --require is a complete
+	// answer.
 	if len(errs) > 0 && len(errs) < len(all) {
 		return partialError{err}
 	}
@@ -227,6 +229,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 		if err != nil {
 			return err
 		}
+		// A single image needs no second look: report has checked its platform.
 		if r.Index {
 			at, err := mirror.ParseRef(ref)
 			if err != nil {

@@ -134,12 +134,14 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	if len(r.Notes) > 0 {
 		fmt.Fprintf(&b, " * Notes: %s\n", plain(strings.Join(r.Notes, ", ")))
 	}
+	// An artifact has no platforms.
 	if r.ArtifactType != "" && !r.Index {
 		fmt.Fprintf(&b, " * An artifact, not an image: %s\n", plain(r.ArtifactType))
 	} else {
 		fmt.Fprintf(&b, " * Supported platforms:\n")
 		o.platforms(&b, r)
 	}
+	// These are the entries of the index that are not images.
 	for _, other := range r.Others {
 		kind := other.ArtifactType
 		if kind == "" {
@@ -160,6 +162,8 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 func (o *inspectOptions) platforms(b *strings.Builder, r *manifest.Report) {
 	var table strings.Builder
 	o.table(&table, r, v1.Hash.String)
+	// The table is made with complete digests first; only if a line is too long, again
+	// with short ones.
 	if o.width > 0 && slices.ContainsFunc(strings.Split(table.String(), "\n"), func(line string) bool {
 		return len(strings.TrimRight(line, " ")) > o.width
 	}) {

@@ -75,6 +75,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 		if spec.Compression.Format == build.Zstd {
 			return output{}, usage("use gzip", "--compression zstd: Docker's image format does not support zstd, so %s cannot be written", text)
 		}
+		// Docker is assumed to run Linux containers for this machine's architecture.
 		if o.platform = place.Platform; o.platform.OS == "" {
 			o.platform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 		}
@@ -141,6 +142,7 @@ func (o output) claim(p *program, places map[string]occupied) error {
 	if at.Form != local.FormContainerd && at.Path != "" {
 		at.Path = filepath.Clean(at.Path)
 	}
+	// The first key is the name within the destination, the second an archive as a whole.
 	keys := []string{at.String() + " " + o.ref}
 	if isArchive(at.Form) {
 		keys = append(keys, at.Path)
@@ -153,6 +155,7 @@ func (o output) claim(p *program, places map[string]occupied) error {
 		case !taken || err != nil:
 		case archive && (o.streams() || first.output.place.Form != at.Form):
 			err = usage("use a different file for each", "%s and %s have the same destination %s", first.output.text, o.text, at.Path)
+		// The same program: both outputs get the same content.
 		case first.of == p:
 		case archive && at.Form == local.FormDockerArchive:
 			err = usage("build them separately, or into oci:DIR", "%s holds one image, but is the destination of %s and %s", o.text, first.of.spec.Name, p.spec.Name)

@@ -141,6 +141,8 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 		return err
 	}
 	if err := a.checkLogin(ctx, host, o); err != nil {
+		// Only 401 says that the credentials are wrong; after other errors they may be
+		// right.
 		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindUnauthorized {
 			return &credentialError{fmt.Errorf("%s rejected this user name or password; nothing was stored", host), "some registries require a token instead of the password"}
 		}
@@ -194,6 +196,8 @@ func runLogout(ctx context.Context, a *app, text string) error {
 	case done:
 		_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", host)
 	default:
+		// Nothing is stored. If no file could hold the name, that is the more useful
+		// answer.
 		var file *authfile.File
 		if file, err = loginFile(); err == nil {
 			err = hostsAlone(host, entry, file.Takes(entry))
@@ -209,6 +213,8 @@ func runLogout(ctx context.Context, a *app, text string) error {
 // or standard input. The password on standard input is at most 1 MiB; line breaks at its
 // end are removed. Prompts go to standard error.
 func (o *loginOptions) ask(ctx context.Context, a *app) error {
+	// A terminal delivers one line per read, so this reader holds nothing back that
+	// ReadPassword, which reads from the file, would need.
 	in := bufio.NewReader(a.stdin)
 	file, isFile := a.stdin.(*os.File)
 	terminal := isFile && term.IsTerminal(int(file.Fd()))

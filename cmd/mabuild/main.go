@@ -3,8 +3,8 @@
 //
 // The package has only commands: each reads flags and configuration, calls a library, and
 // prints the result. Standard output has the result alone, one item per line or as JSON,
-// and everything else goes to standard error. Exit codes and output formats are
-// documented in docs/cli.md and are stable.
+// and everything else goes to standard error. docs/cli.md documents output and exit
+// codes.
 package main
 
 import (
@@ -36,6 +36,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := interruptible(context.Background(), stderr, grace) //nolint:forbidigo // the root of all contexts
 	defer stop()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	// close is called again below; this one covers a panic.
 	defer a.close()
 	root := newRoot(a)
 	root.SetArgs(args)
@@ -69,6 +70,7 @@ without a Docker daemon, and publishes the images under one tag.
 		SilenceUsage:  true,
 		Args:          knownCommand,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			// Variables set their flags here, before any command reads its options.
 			if !explains(cmd) {
 				if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
 					return &usageError{err: err}
@@ -154,6 +156,7 @@ func (e *interrupted) code() int {
 // returned function ends the goroutine and must be called once.
 func interruptible(parent context.Context, stderr io.Writer, grace time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
+	// The buffer has room for both signals: package signal drops what it cannot deliver.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})

@@ -30,6 +30,7 @@ func newManifest(a *app) *cobra.Command {
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	// manifest-tool has --type before the name of the subcommand.
 	kind := push.PersistentFlags().String("type", "", kindUsage)
 	push.AddCommand(newFromArgs(a, l, kind), newFromSpec(a, l, kind))
 	inspect := newInspect(a, l) // manifest-tool has it here
@@ -71,6 +72,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 		return nil // begin reports it
 	}
 	host := ref.Context().RegistryStr()
+	// --insecure includes plain HTTP.
 	if l.plainHTTP || l.insecure {
 		h := c.Hosts[host]
 		h.PlainHTTP = h.PlainHTTP || l.plainHTTP || l.insecure

@@ -67,6 +67,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 		return err
 	}
 	is, err := made.Digest()
+	// Otherwise the tag still names the previous index, and there is nothing to restore.
 	if err != nil || is == old || target != ref {
 		return err
 	}

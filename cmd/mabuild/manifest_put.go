@@ -109,6 +109,7 @@ func setAnnotation(as *manifest.Assembly, text string, set bool) error {
 		}
 		own := as.ChildAnnotations[platform.Key(p)]
 		into = &own
+		// own may be nil and replaced below, so it is stored at the end.
 		defer func() { as.ChildAnnotations[platform.Key(p)] = *into }()
 	}
 	if *into == nil {
@@ -124,6 +125,7 @@ func setAnnotation(as *manifest.Assembly, text string, set bool) error {
 // complete, local places first. An error at one target does not stop the others; if some
 // are complete, the result is then a [partialError]. A dry run only prints the index.
 func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, target string) error {
+	// The digest is known before anything is sent.
 	d, err := manifest.Describe(idx)
 	if err != nil {
 		return err

@@ -241,6 +241,7 @@ func (o *mirrorOptions) runner(a *app, s store) *mirror.Runner {
 		},
 	}
 	s.client.Log = slog.New(mirror.Metered(a.log.Handler()))
+	// A nil *cache.Cache in the interface would not compare equal to nil.
 	if state := a.store(); state != nil {
 		r.State = state
 	}

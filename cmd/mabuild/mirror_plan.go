@@ -59,6 +59,7 @@ func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
 // still be active.
 func (p *plan) succeed(old *plan) {
 	p.limits = old.limits
+	// Both plans are searched: a host may be new, changed or removed.
 	limits := func(p *plan, host string) [2]int {
 		r := p.registries[host]
 		return [2]int{r.MaxRequests, r.PerSecond}

@@ -80,6 +80,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	leave := w.app.holdCache(ctx)
 	client := w.app.clientFor(p, w.options)
 	report := w.options.runOnce(ctx, w.app, w.app.placesOf(client, p.fence), &p.claims, []*mirror.Entry{e})
+	// Entries are released first, or they would count as in use when the cache is pruned.
 	leave()
 	w.app.bound(ctx)
 	if ctx.Err() != nil {
@@ -87,6 +88,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	}
 	log := w.app.log.With("entry", e.Name)
 	if err, _ := report.Err(); err != nil {
+		// Each error is one record, with its hint.
 		for _, one := range parts(err) {
 			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
 		}

@@ -102,6 +102,7 @@ func (f *koFlag) Type() string   { return "list" }
 func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (string, error) {
 	repo := c.Repo
 	if theirs := os.Getenv("KO_DOCKER_REPO"); repo == "" && theirs != "" {
+		// These are ko's names for local daemons.
 		if theirs == "ko.local" || theirs == "kind.local" {
 			return "", usage("use mabuild build to write to the Docker daemon", "KO_DOCKER_REPO=%s is not a registry", theirs)
 		}
@@ -137,6 +138,7 @@ func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]stri
 			continue
 		}
 		if repo == "" {
+			// After an error the loop ends: it would be the same for every other tag.
 			if repo, err = a.repository(ctx, spec, c); err != nil {
 				errs = append(errs, err)
 				break

@@ -105,6 +105,7 @@ func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, e
 	}
 	var list []ocispec.Platform
 	for _, p := range targets {
+		// Go also supports systems without containers, such as darwin, and js.
 		if !crosscompile.InContainers(p) {
 			continue
 		}

@@ -148,11 +148,14 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 			defer close(r.ready)
 			r.err = guard.Do(func() (err error) { r.current, r.release, err = pub.client.Prepare(ctx, r.tags[0]); return err })
 			if r.err != nil {
+				// ended is decided before this error cancels ctx itself.
 				r.release, r.ended = func() {}, ctx.Err() != nil
 				cancel(r.err)
 			}
 		})
 	}
+	// Deferred calls run in reverse order: unused upload sessions are released, then the
+	// goroutines are awaited, then ctx is cancelled.
 	defer func() {
 		for _, r := range repos {
 			<-r.ready
@@ -161,6 +164,8 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 	}()
 	d := newPlatformResults()
 	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos, d))
+	// Only a refusal can have cancelled ctx until now, unless the caller has cancelled
+	// parent.
 	refused := context.Cause(ctx) != nil && parent.Err() == nil
 	if err != nil {
 		cancel(err) // nothing uses what is still asked
@@ -215,10 +220,14 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 			}
 			return each(repos, func(r *repository) error {
 				<-r.ready
+				// If the tag exists and the base is not known to have changed, its layers
+				// are probably there.
 				named := r.current.Digest != v1.Hash{}
 				if r.err != nil || named && !pub.bases.moved(r.name, platform.Key(pf), digest) {
 					return r.err
 				}
+				// The push of an image later waits for these uploads and does not repeat
+				// them.
 				return pub.client.Carry(ctx, r.tags[0], layers...)
 			})
 		},
@@ -235,6 +244,7 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 			}
 			var made *sbom
 			if pub.sboms != nil {
+				// One document serves all repositories.
 				if made, err = pub.sboms.sbom(ctx, p, i, d.base(key)); err != nil {
 					return fmt.Errorf("sbom: %w", err)
 				}
@@ -244,6 +254,8 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 				if <-r.ready; r.err != nil {
 					return r.err
 				}
+				// By digest, since no tag may name an image while other platforms can
+				// still fail.
 				err := pub.put(ctx, r.name+"@"+digest.String(), i.Image)
 				if err == nil && made != nil {
 					err = pub.attach(ctx, r.name, digest, made)

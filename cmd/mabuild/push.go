@@ -105,6 +105,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	a.client.Verify = o.verify
+	// This limits mabuild alone: the compilers are separate processes.
 	limitMemory()
 	ctx := cmd.Context()
 	work, err := a.workDir(ctx)
@@ -124,6 +125,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if o.dryRun {
 		return a.printPlans(ctx, pub, programs)
 	}
+	// done has an element for each program, which is nil if nothing of it was published.
 	done, failed := pub.all(ctx, programs)
 	if compiled(done) {
 		a.grown.Store(true)
@@ -214,6 +216,7 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	if spec, err = b.Resolve(ctx, spec); err != nil {
 		return program{}, err
 	}
+	// The config of image-spec has no health check, so other runtimes ignore it.
 	if spec.Config.Healthcheck != nil && !spec.Docker {
 		a.log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")
 	}
@@ -221,6 +224,7 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	if p.noIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
 		a.log.WarnContext(ctx, "annotations of the index are ignored because of --no-index")
 	}
+	// How many platforms "all" means is only known after the base has been read.
 	if p.noIndex && spec.All {
 		return p, usage("select one platform with --platforms", "--no-index requires one platform, but all can be several")
 	}

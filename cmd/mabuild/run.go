@@ -25,6 +25,8 @@ func (pub *publisher) all(ctx context.Context, programs []program) ([]*published
 	var wg sync.WaitGroup
 	for i, p := range programs {
 		wg.Go(func() {
+			// A panic becomes an error of its program, so that the others are still
+			// published.
 			errs[i] = guard.Report(ctx, pub.log, p.spec.Name, func() (err error) { done[i], err = pub.publish(ctx, p); return err })
 			if len(programs) > 1 {
 				errs[i] = named(p.spec.Name, errs[i])
@@ -61,7 +63,7 @@ func named(program string, err error) error {
 func (e *programError) Error() string { return e.name + ": " + e.err.Error() }
 func (e *programError) Unwrap() error { return e.err }
 
-// metadata is the content of --metadata-file. Its keys are a stable format (docs/cli.md).
+// metadata is the content of --metadata-file, which scripts read (docs/ci.md).
 type metadata struct {
 	Programs []programMetadata `json:"programs"`
 }
@@ -113,6 +115,7 @@ func describe(d *published) (programMetadata, error) {
 		return programMetadata{}, err
 	}
 	p := programMetadata{
+		// Tags are never nil, so that scripts see [] and not null.
 		Name: d.name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
 		Tags: append([]string{}, d.tags...), Platforms: make([]platformMetadata, len(d.images)),
 	}
@@ -145,6 +148,7 @@ func describeImage(img build.Image) (platformMetadata, error) {
 	for _, l := range m.Layers {
 		pm.Size += l.Size
 	}
+	// The built-in bases have no image.
 	if img.Base.Hex != "" {
 		pm.Base = img.Base.String()
 	}

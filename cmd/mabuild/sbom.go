@@ -57,6 +57,7 @@ type sbom struct {
 func (a *app) sbomWriter() (*sbomWriter, error) {
 	c := a.config
 	switch {
+	// An explicit "none" turns SBOMs off without complaints about the other keys.
 	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == config.FromDefault:
 		return nil, usage("add --sbom spdx or --sbom cyclonedx", "--sbom-base and --sbom-dir require --sbom")
 	case c.SBOM == noSBOM:
@@ -148,6 +149,7 @@ func (b *sbomWriter) baseOf(ctx context.Context, i build.Image, base v1.Image) (
 		if err != nil {
 			return attest.Base{}, err
 		}
+		// The static base is the lowest layer of the image.
 		return attest.Base{Name: "mabuild static", Digest: m.Layers[0].Digest, BuiltIn: true}, nil
 	}
 	of := attest.Base{Digest: i.Base}

@@ -67,6 +67,7 @@ func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Buil
 				return other.Dir == one.Dir && path.Clean(other.Main) == path.Clean(main)
 			})
 		})
+		// An id is the name of one image.
 		if one.ID != "" && len(mains) > 1 {
 			errs = append(errs, usage("omit the id; each image is named after its program", "id %s is one name, but %s matches %d programs", one.ID, one.Main, len(mains)))
 			continue
@@ -92,6 +93,7 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 		mains, err := a.mains(ctx, b, a.config.Programs([]string{pkg})[0])
 		errs = append(errs, err)
 		for _, main := range mains {
+			// Patterns may overlap.
 			if !slices.Contains(all, main) {
 				all = append(all, main)
 			}

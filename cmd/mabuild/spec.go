@@ -64,6 +64,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		return s, err
 	}
 	s.Base, s.Bases = c.Base.Default(), maps.Clone(c.Base)
+	// Only the platforms whose base differs remain; the key "default" goes as well.
 	maps.DeleteFunc(s.Bases, func(_, ref string) bool { return ref == s.Base })
 	for key, o := range c.Overrides {
 		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
@@ -84,6 +85,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		return s, fmt.Errorf("annotations: %w", err)
 	}
 	if a.config.VCS {
+		// Annotations that the user sets take precedence.
 		described := vcsAnnotations(ctx, c)
 		maps.Copy(described, s.IndexAnnotations)
 		s.IndexAnnotations = described

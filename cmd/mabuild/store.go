@@ -162,6 +162,7 @@ func (s store) PutAll(ctx context.Context, ref string, c manifest.Content, besid
 		return err
 	}
 	name := place.Ref()
+	// The name is passed with the content instead.
 	place.Name = ""
 	sink, err := place.Sink()
 	if err != nil {
