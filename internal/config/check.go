@@ -257,6 +257,7 @@ func unknownKey(key string, fields []*field, t reflect.Type) error {
 		near = append(near, f.key)
 	}
 	hint := didYouMean(key, near)
+	// The whole file is searched, since the key may belong to an object.
 	for _, f := range leaves(describe(t)) {
 		if hint == "" && f.key == key && f.path != key {
 			hint = fmt.Sprintf("; it belongs below %s", strings.TrimSuffix(f.path, "."+key))

@@ -192,6 +192,7 @@ func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bas
 	}
 	w.value("main", main)
 	for _, o := range bases {
+		// ko ignores the case of import paths here.
 		if strings.EqualFold(o.path, k.importPath(dir, main)) {
 			w.value("base", o.image)
 			o.used = true

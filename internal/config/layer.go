@@ -80,6 +80,7 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 		}
 		_ = v.MergeConfigMap(values) // never returns an error
 	}
+	// Set has the highest precedence in viper, also over merged maps.
 	for path, one := range s.flags {
 		v.Set(path, one)
 	}
@@ -244,6 +245,7 @@ func (c *Config) inherit(top sources, lines map[string]int) {
 		b := reflect.ValueOf(&c.Builds[i]).Elem()
 		prefix := fmt.Sprintf("builds[%d].", i)
 		own := inFile(fields, b, FromFile, c.File, lines, prefix)
+		// The user's own file has no settings of programs, so it is missing here.
 		sources{defaults: above, file: own, env: top.env, flags: top.flags}.merge(fields, b, c.origins, prefix)
 		if c.Builds[i].Dir == "" {
 			c.Builds[i].Dir = c.Dir

@@ -89,6 +89,7 @@ func Load(o Options) (*Config, error) {
 	trust := TrustOf(o.Flags, o.Lookup)
 	file, err := read(o, trust)
 	defer file.close()
+	// A user's file inside the tree is not trusted, so the tree must be known first.
 	own, userErr := readUser(o, file.stranger())
 	env, envErr := environment(fields, o.Lookup)
 	flags, flagErr := given(fields, o.Flags)
@@ -116,6 +117,7 @@ func Load(o Options) (*Config, error) {
 	if err := c.uniqueIDs(file.lines); err != nil {
 		return nil, err
 	}
+	// This comes before inherit, so that builds inherit the implied value.
 	c.Cgo.imply(c.origins, "")
 	c.inherit(top, file.lines)
 	for i := range c.Builds {
@@ -392,6 +394,8 @@ func find(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// at is the path for messages, relative like dir; up is the absolute path that ends
+	// the loop.
 	for at, up := dir, abs; ; at, up = filepath.Join(at, ".."), filepath.Dir(up) {
 		path := filepath.Join(at, FileName)
 		if _, err := os.Lstat(path); err == nil {

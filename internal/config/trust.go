@@ -317,6 +317,8 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), filled), j.cgo != nil && j.cgo(at))
 	}
 	switch f.trust {
+	// trustFiles is checked when the file is read. For trustBases, commands that do not
+	// build drop the mirrors.
 	case trustData, trustFiles, trustBases:
 		return nil
 	case trustPath:
