@@ -52,13 +52,18 @@ func Artifact(format Format, document []byte, name string, subject manifest.Cont
 // source behind [manifest.Open]; the image has no children.
 type artifact []byte
 
-func (a artifact) Name(h v1.Hash) string                { return h.String() }
+// Name returns the digest, since the artifact has no other name in errors.
+func (a artifact) Name(h v1.Hash) string { return h.String() }
+
+// Config returns the empty JSON object, the config of an artifact.
 func (a artifact) Config(v1.Descriptor) ([]byte, error) { return ocispec.DescriptorEmptyJSON.Data, nil }
 
+// Blob returns the document, whatever layer is asked for: there is only one.
 func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(a)), nil
 }
 
+// Child always fails, since an image has no children.
 func (a artifact) Child(d v1.Descriptor) (manifest.Content, error) {
 	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
 }

@@ -75,7 +75,7 @@ type Base struct {
 	// Name is the reference of the base without a digest. It is empty if the base has no
 	// name outside of this build, such as an OCI layout on disk.
 	Name     string
-	Digest   v1.Hash   // of its image for the platform, or of the built-in base's layer
+	Digest   v1.Hash   // of its image for the platform, or of the static base's layer
 	BuiltIn  bool      // the static base that mabuild generates
 	Packages *Packages // nil if the packages of the base were not read
 }
@@ -98,7 +98,7 @@ func Write(format Format, f Facts) ([]byte, error) {
 // artifact in each run. So it is a hash of the facts in the layout of version 8, which is
 // meant for custom schemes (RFC 9562, section 5.8): equal facts have equal identifiers.
 func uuid(format Format, f Facts) (string, error) {
-	f.Info = nil // the image's digest stands for that
+	f.Info = nil
 	// Info is left out: the digest of the image covers it.
 	b, err := json.Marshal([]any{format, f})
 	if err != nil {

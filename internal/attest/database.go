@@ -87,7 +87,7 @@ var dpkg = database{[]string{"Package", "Version", "Architecture", "Source", "St
 	name, version, arch, source, status := f[0], f[1], f[2], f[3], f[4]
 	if name == "" || version == "" || status != "" && !strings.HasSuffix(status, " installed") {
 		// The files of the package are removed or not yet unpacked.
-		return Package{}, false // its files are gone, or not yet there
+		return Package{}, false
 	}
 	from, at, _ := strings.Cut(cmp.Or(source, name), " (")
 	at = cmp.Or(strings.TrimSuffix(at, ")"), version)
@@ -125,7 +125,8 @@ func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64
 			return end()
 		}
 		key, value, ok := bytes.Cut(line, []byte(":"))
-		if at := slices.Index(d.keys, string(key)); ok && at >= 0 { // further lines of a value begin with a space
+		// A continuation line begins with a space, so its key is not in d.keys.
+		if at := slices.Index(d.keys, string(key)); ok && at >= 0 {
 			if long {
 				return fmt.Errorf("a package database with a line of more than %d bytes", maxLine)
 			}
@@ -142,7 +143,8 @@ func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64
 // maxRelease is the longest ID or VERSION_ID, in bytes: each package URL has both.
 const maxRelease = 64
 
-// readRelease reads ID and VERSION_ID of os-release(5).
+// readRelease reads ID and VERSION_ID of os-release(5). Quotes around a value are
+// removed; escapes, which the two values do not need, are not interpreted.
 func readRelease(r io.Reader) (is release, err error) {
 	err = lines(r, func(line []byte, _ bool) error {
 		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")

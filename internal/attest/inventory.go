@@ -140,6 +140,7 @@ func (inv *inventory) goProgram(f Facts) (err error) {
 	return nil
 }
 
+// byName orders parts by name and version.
 func byName(a, b part) int {
 	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.version, b.version))
 }

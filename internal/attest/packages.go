@@ -55,6 +55,8 @@ const (
 	apkDB      = "lib/apk/db/installed"
 )
 
+// The directories and names of databases, as paths in a layer. Distributions moved some
+// of them below usr, so both places are known.
 var (
 	apkDBs     = []string{apkDB, "usr/" + apkDB}
 	releases   = []string{"etc/os-release", "usr/lib/os-release"}
@@ -112,7 +114,7 @@ func packages(t *rootfs.Tree) *Packages {
 		case release:
 			// The paths are sorted, so etc/os-release comes before usr/lib/os-release and
 			// takes precedence, as os-release(5) requires.
-			if p.Distro == "" { // etc before usr/lib, as os-release(5) has it
+			if p.Distro == "" {
 				p.Distro, p.Release = said.id, said.version
 			}
 		default:

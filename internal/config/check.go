@@ -37,6 +37,7 @@ func (p *Problem) Error() string {
 	return where + ": " + p.Err.Error()
 }
 
+// Unwrap returns the error without its origin.
 func (p *Problem) Unwrap() error { return p.Err }
 
 // assign parses items and sets out, a value of f's type. items has exactly one element

@@ -120,7 +120,7 @@ type Build struct {
 	// Dir is the directory of the module. It is never empty once loaded. Main and Files
 	// are relative to it.
 	Dir string `yaml:"dir" trust:"path" doc:"Directory of the module, relative to this file; main and files are relative to it." example:"." flag:"-" check:"path"`
-	// Settings are complete once loaded: nothing is left to look up in Config.
+	// Settings are complete once loaded: inherited values are filled in.
 	Settings  `yaml:",inline"`
 	Overrides map[string]Override `yaml:"overrides" doc:"Settings of single platforms." flag:"-" check:"platform"`
 

@@ -65,6 +65,7 @@ func (f *field) variables() []string {
 	return names
 }
 
+// textUnmarshaler is the interface of the kind parsed.
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 // described caches the result of describe, by reflect.Type; the types are fixed, so it

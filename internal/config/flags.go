@@ -107,6 +107,8 @@ func (l *commaList) Set(text string) error {
 	return nil
 }
 
+// String, Type, GetSlice, Append and Replace implement [pflag.Value] and
+// [pflag.SliceValue].
 func (l *commaList) String() string             { return strings.Join(*l, ",") }
 func (l *commaList) Type() string               { return "list" }
 func (l *commaList) GetSlice() []string         { return *l }

@@ -204,8 +204,10 @@ type koWriter struct {
 	above *koWriter
 }
 
-// line adds a line; value adds a key with a text.
-func (w *koWriter) line(text string)       { w.lines = append(w.lines, text) }
+// line adds a line as it is.
+func (w *koWriter) line(text string) { w.lines = append(w.lines, text) }
+
+// value adds a key with a text.
 func (w *koWriter) value(key, text string) { w.line(key + ": " + quoted(text)) }
 
 // values writes a list unless it is empty.

@@ -284,4 +284,5 @@ func (e *entryPlanner) local(key, text string, suits func(local.Place) error) st
 	return anchorPlace(filepath.Dir(e.m.file), text)
 }
 
+// errNoEntries is the error for a file without entries.
 var errNoEntries = errors.New("missing; it lists the images to copy")

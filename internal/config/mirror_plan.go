@@ -95,7 +95,7 @@ func (e *entryPlanner) platforms() {
 		for one := range strings.SplitSeq(item, ",") {
 			typed := strings.TrimSpace(one)
 			wanted, err := platform.Parse(typed)
-			if err != nil { // all else was found when it was read
+			if err != nil { // other errors were found on reading
 				e.complain(fmt.Sprintf("%s[%d]", at, i), "all is not a platform; omit platforms to keep all")
 				continue
 			}
@@ -209,7 +209,7 @@ func (e *entryPlanner) rename() {
 			e.refuse(at, "requires match and to")
 			continue
 		}
-		match, _ := whole(r.Match) // examined when it was read
+		match, _ := whole(r.Match) // has been examined
 		if err := examineReplacement(r.To, match); err != nil {
 			e.refuse(at+".to", "%w", err)
 		}
@@ -285,7 +285,7 @@ func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) 
 	case d > 0:
 		*s = cron.Every(d)
 	case in.Cron != "":
-		*s, _ = schedule(in.Cron) // examined when it was read
+		*s, _ = schedule(in.Cron) // has been examined
 	}
 }
 

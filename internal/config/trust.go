@@ -181,7 +181,7 @@ func (f *Fence) CheckPlace(text string) error {
 	place, err := local.Parse(text)
 	switch {
 	case err != nil:
-		return nil // which its reader says
+		return nil // its parser reports it
 	case place.Form == local.FormDockerDaemon || place.Form == local.FormContainerd:
 		return &peopleError{fmt.Errorf("%s: is outside the source tree", text)}
 	case place.Path == local.Stdout:
@@ -196,7 +196,10 @@ type fenceError struct {
 	err  error
 }
 
+// Error returns the path and the reason.
 func (e *fenceError) Error() string { return e.path + ": " + e.err.Error() }
+
+// Unwrap returns the reason, such as [intree.ErrOutside].
 func (e *fenceError) Unwrap() error { return e.err }
 
 // Hint says how to use a path outside the tree, if the error is about that.
@@ -222,7 +225,7 @@ func (e *peopleError) Hint() string {
 type judge struct {
 	fence *Fence
 	trust Trust
-	dir   string // that local places are relative to
+	dir   string // to which local places are relative
 	// said has the lines of the keys that the file sets. unsaid reports whether a
 	// stronger source sets a field instead; nil means never.
 	said   map[string]int
@@ -382,6 +385,7 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 // A secretError reports a variable that a file may not send to a registry.
 type secretError struct{ name string }
 
+// Error names the variable, never its value.
 func (e *secretError) Error() string {
 	return fmt.Sprintf("a file in the source tree cannot send the variable %s", shorten(e.name))
 }
@@ -407,7 +411,7 @@ func Private(host string) bool {
 		return ip.IsLoopback() || ip.IsPrivate()
 	}
 	if strings.Trim(name, "0123456789.") == "" || strings.HasPrefix(name, "0x") {
-		return false // another spelling of an address
+		return false // an address in another spelling
 	}
 	if !strings.Contains(name, ".") {
 		return name != ""

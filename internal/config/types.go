@@ -24,6 +24,8 @@ func (t PerPlatform) Default() string { return t[everyPlatform] }
 // of 24 hours: 2w, 3d12h. It is not negative.
 type Duration time.Duration
 
+// weeksAndDays matches the weeks and days at the beginning of a duration; it may match
+// nothing. The numbers of digits keep the sum from overflowing an int.
 var weeksAndDays = regexp.MustCompile(`^(?:(\d{1,4})w)?(?:(\d{1,5})d)?`)
 
 // UnmarshalText parses such a text. It fails if the sum exceeds the range of

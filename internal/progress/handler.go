@@ -68,7 +68,7 @@ type handler struct {
 	least  slog.Level
 	quiet  bool        // drop records of single requests even at level Debug
 	prefix string      // "group." for each open group, "" outside of groups
-	attrs  []slog.Attr // flat and clean already
+	attrs  []slog.Attr // already flat and clean
 }
 
 // Enabled implements [slog.Handler]. On a terminal, least is LevelTransfer at any
@@ -86,6 +86,8 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &n
 }
 
+// WithGroup implements [slog.Handler]. A group without a name changes nothing, as slog
+// requires.
 func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
@@ -139,7 +141,7 @@ func flatten(list []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 		return list
 	}
 	if a.Key == "" && v.Kind() == slog.KindAny && v.Any() == nil {
-		return list // slog: ignore a zero Attr
+		return list // slog requires it for a zero Attr
 	}
 	key := prefix + clean(a.Key)
 	if key == "output" {

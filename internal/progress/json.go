@@ -12,6 +12,8 @@ import (
 // last. Durations are numbers of seconds. The handler of slog locks the writer.
 type lines struct{ json slog.Handler }
 
+// newJSON returns a sink that writes to w. It accepts all levels: the handler has
+// filtered them.
 func newJSON(w io.Writer) *lines {
 	return &lines{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: LevelTransfer, ReplaceAttr: jsonAttr})}
 }
@@ -28,6 +30,8 @@ func jsonAttr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
+// show implements sink. It passes the event on as a record, so that slog does the
+// encoding.
 func (l *lines) show(ctx context.Context, e *event) error {
 	r := slog.NewRecord(e.time, e.level, e.msg, 0)
 	for _, a := range []slog.Attr{slog.String("program", e.task.Program), slog.String("platform", e.task.Platform), slog.String("image", e.task.Image)} {

@@ -18,6 +18,7 @@ type plain struct {
 	w  io.Writer
 }
 
+// show implements sink.
 func (p *plain) show(_ context.Context, e *event) error {
 	stamp := ""
 	if p.stamped && !e.time.IsZero() {

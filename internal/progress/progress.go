@@ -61,6 +61,7 @@ type ModeError struct {
 	Reason string
 }
 
+// Error returns the mode and the reason.
 func (e *ModeError) Error() string { return fmt.Sprintf("progress %q: %s", e.Mode, e.Reason) }
 
 // Hint lists the supported modes.

@@ -39,6 +39,7 @@ type terminal struct {
 	over bool // stop was called
 }
 
+// newTerminal returns a sink without rows; it writes nothing to w until the first event.
 func newTerminal(w io.Writer, least slog.Level) *terminal {
 	return &terminal{w: w, least: least, rows: map[Task]*row{}}
 }
@@ -89,7 +90,7 @@ func (t *terminal) startRow(e *event) error {
 		t.wide = max(t.wide, runewidth.StringWidth(e.task.String()))
 		r = &row{start: cmp.Or(e.time, time.Now())}
 		bar, err := t.bars.Add(0, r.filler(), r.options(e.task.String())...)
-		if err != nil { // the terminal is gone
+		if err != nil { // mpb has ended
 			return t.print(sentence(e))
 		}
 		r.bar, t.rows[e.task] = bar, r
@@ -113,7 +114,7 @@ func (t *terminal) count(e *event) error {
 		r := &row{start: cmp.Or(e.time, time.Now())}
 		options := append(r.options("total"), mpb.BarPriority(math.MaxInt))
 		bar, err := t.bars.Add(0, r.filler(), options...)
-		if err != nil { // the terminal is gone
+		if err != nil { // mpb has ended
 			return nil
 		}
 		r.bar, t.all = bar, r
