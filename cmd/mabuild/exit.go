@@ -51,6 +51,7 @@ func usage(way, format string, args ...any) error {
 // that retries can tell this from a run that changed nothing.
 type partialError struct{ error }
 
+// Unwrap returns the joined errors of the targets that failed.
 func (e partialError) Unwrap() error { return e.error }
 
 // exitCode returns the exit code of an error. If several errors are joined, it is that of

@@ -137,6 +137,8 @@ func helpful(root *cobra.Command) {
 // An interrupted is the cause of a context that a signal ended.
 type interrupted struct{ signal os.Signal }
 
+// Error also states what the order of writes guarantees: a tag moves after all that it
+// names.
 func (e *interrupted) Error() string {
 	return "interrupted (" + e.signal.String() + "): no tag points to an incomplete image"
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// kindUsage describes --type, which manifest push has as well as its subcommands.
 const kindUsage = "Media `TYPE` of the index: oci or docker (default: oci, unless all images are Docker's)"
 
 // An indexWriter has the flags of the commands that write an index.

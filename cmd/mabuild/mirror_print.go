@@ -88,6 +88,7 @@ func withoutName(target string) string {
 // It implements [pflag.Value].
 type ageFlag struct{ d time.Duration }
 
+// String returns the duration as Go writes it, or "" if it is not set.
 func (f *ageFlag) String() string {
 	if f.d == 0 {
 		return ""
@@ -96,7 +97,6 @@ func (f *ageFlag) String() string {
 }
 
 func (f *ageFlag) Type() string { return "duration" }
-
 func (f *ageFlag) Set(text string) error {
 	return (*config.Duration)(&f.d).UnmarshalText([]byte(text))
 }

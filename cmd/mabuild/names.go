@@ -93,6 +93,7 @@ func (f *koFlag) Set(text string) error {
 	return nil
 }
 
+// String is empty: the flag has no value itself.
 func (f *koFlag) String() string { return "" }
 func (f *koFlag) Type() string   { return "list" }
 
@@ -158,8 +159,10 @@ func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]stri
 func isFull(tag string) bool { return strings.ContainsAny(tag, "/:") }
 
 var (
+	// filledIn matches a template action.
 	filledIn = regexp.MustCompile(`\{\{.*?\}\}`)
-	validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`) // see distribution-spec
+	// validTag matches a tag (distribution-spec, "Pulling manifests").
+	validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 )
 
 // fillTag expands the templates in a tag, or in a reference that also names its

@@ -67,6 +67,8 @@ type badName struct {
 }
 
 func (e badName) Error() string { return quoteRef(e.ref) + " is not an image reference" }
+
+// Unwrap returns the [name.ErrBadName].
 func (e badName) Unwrap() error { return e.err }
 
 // quoteRef returns a reference in quotes, with control characters escaped.

@@ -14,8 +14,11 @@ type wayOut struct {
 	way string
 }
 
+// Unwrap returns the library's error, which gives the exit code.
 func (w wayOut) Unwrap() error { return w.error }
-func (w wayOut) Hint() string  { return w.way }
+
+// Hint returns the flags to try.
+func (w wayOut) Hint() string { return w.way }
 
 // invalidManifest adds a hint to err, the error of storing c, if the registry rejects the
 // manifest itself (MANIFEST_INVALID in distribution-spec, "Error Codes"). An old registry
