@@ -20,6 +20,8 @@ func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The namespace must be unique for each document; it is not an address that can be
+	// fetched.
 	title := strings.TrimSuffix(SPDX.FileName(f.Name, f.Platform), ".spdx.json")
 	doc := &v2_3.Document{
 		SPDXVersion: v2_3.Version, DataLicense: v2_3.DataLicense, SPDXIdentifier: "DOCUMENT",

@@ -26,6 +26,7 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 		d.complain(n, at, errors.New("cannot be set in the file; name the variable that holds it: {env: NAME}"))
 		return
 	}
+	// A value that is not a mapping is that of the short key.
 	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
 		d.value(n, f.elem[i], out, join(at, f.short))
 		return
@@ -44,6 +45,7 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 		d.texts(n, f, into, at)
 	case lists:
 		d.lists(n, f, into, at)
+	// A scalar holds for all platforms and is read below like a text.
 	case perPlatform:
 		if n.Kind == yaml.MappingNode {
 			d.perPlatform(n, f, into, at)
@@ -129,6 +131,7 @@ func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 			m[key], d.lines[place] = s, value.Line
 		}
 	}
+	// Platforms and hosts have a canonical spelling; other keys are taken as they are.
 	if f.check != "" {
 		d.keyed(n, f.check, at, read)
 	} else {

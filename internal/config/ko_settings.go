@@ -27,6 +27,7 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 		}
 		return at + "." + name
 	}
+	// The flags of the top level are read again, to see which keys they set.
 	above := koFlags{}
 	if s.flags != nil && top.flags != nil {
 		above = k.flags(&koWriter{}, top.flags, "")
@@ -145,6 +146,8 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 			return
 		}
 		words := strings.Fields(text)
+		// -s and -w are mabuild's default and are dropped. Quoted texts are not taken
+		// apart.
 		if slices.Contains(words, "-s") && !strings.ContainsAny(text, `'"`) {
 			stripped = true
 			words = slices.DeleteFunc(words, func(word string) bool { return word == "-s" || word == "-w" })

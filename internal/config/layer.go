@@ -139,7 +139,7 @@ func defaults(fields []*field) layer {
 
 // environment returns the settings of the variables. A field may have two variables, one
 // named like the key and one like the flag. If both are set to different values, that is
-// an error rather than a precedence that nobody can guess.
+// an error, since neither has precedence.
 func environment(fields []*field, lookup func(string) (string, bool)) (layer, error) {
 	l := layer{}
 	var errs []error

@@ -61,6 +61,7 @@ func (e *entryPlanner) image() {
 		e.fixed = "the source is not a template"
 		return
 	}
+	// A local place has no list of tags to select from.
 	if local.Is(text) {
 		e.out.Image = e.local("source", text, func(p local.Place) error { _, err := p.Source(); return err })
 		e.fixed, e.untagged = "the source is local and has no list of tags", true
@@ -69,12 +70,15 @@ func (e *entryPlanner) image() {
 	at := manifest.CutReference(text)
 	repo, tag, digest := at.Repository, at.Tag, at.Digest
 	switch {
+	// A digest or tag in the reference selects one image, so rules for tags make no
+	// sense.
 	case digest != "":
 		e.fixed, e.untagged = "the source names a digest", tag == ""
 	case tag != "":
 		e.fixed = "the source has a tag"
 	}
 	host, path, ok := strings.Cut(repo, "/")
+	// Only a plain name can be checked as a reference; a glob is not a valid one.
 	if !strings.ContainsAny(repo, "*?[{") {
 		if err := examineReference(text); err != nil {
 			e.refuse("source", "%w", err)
@@ -117,6 +121,8 @@ func (e *entryPlanner) images() {
 		if in.Image == "" {
 			e.refuse(at, "the image is missing")
 		}
+		// Without a platform, that of the image's config applies, which is only known
+		// when it is read.
 		if in.Platform != "" {
 			p, err := platform.Declared(in.Platform)
 			key := platform.Key(platform.Normalize(p))
@@ -161,6 +167,7 @@ func (e *entryPlanner) filled(key, text string) (string, bool) {
 // on the tag, the rules for tags apply. Otherwise the source is fixed, and it has a tag
 // only if all names have the same one.
 func (e *entryPlanner) assembled(refs []string) {
+	// The rules for tags select the tag that is filled in.
 	if slices.ContainsFunc(refs, func(text string) bool { return depends(text, byTag) }) {
 		return
 	}
@@ -197,6 +204,7 @@ func (e *entryPlanner) program() {
 	if err := module.CheckImportPath(path); err != nil || !strings.Contains(host, ".") || strings.HasPrefix(path, ".") {
 		e.refuse("go", "%q must be module/path@version or module/path@latest", shorten(e.in.Go))
 	}
+	// Without a version, the rules for tags select versions; latest is the newest.
 	if version != "" && version != "latest" {
 		e.fixed = "the program has a version"
 	}

@@ -38,7 +38,7 @@ func tame(v slog.Value) slog.Value {
 	return v
 }
 
-// text formats v for terminals and logs. JSON has formats of its own (see jsonAttr).
+// text formats v for terminals and logs. JSON has other formats (see jsonAttr).
 func text(v slog.Value) string {
 	switch v.Kind() {
 	case slog.KindDuration:
