@@ -131,7 +131,7 @@ func report(w io.Writer, err error) {
 }
 
 // hint returns the first non-empty hint in the chain of err, from the outside in, or "".
-// The outermost error knows most about the command.
+// The outermost error is closest to the command and so has the most specific hint.
 func hint(err error) string {
 	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
 		return h.Hint()

@@ -74,6 +74,7 @@ func loginName(text string) (host, entry string, err error) {
 	if _, after, ok := strings.Cut(text, "://"); ok {
 		rest = after
 	}
+	// The path of the API is not a namespace.
 	host, path, _ := strings.Cut(rest, "/")
 	if path = strings.Trim(path, "/"); path == "v1" || path == "v2" {
 		path = ""

@@ -57,6 +57,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	if err != nil {
 		return err
 	}
+	// Entries and annotations of Base stay unless the assembly changes them.
 	as.Base = idx
 	made, err := as.Create(ctx, a.places())
 	if err != nil {

@@ -35,6 +35,7 @@ last line of output is the digest and the size of the index.`,
 				return usage(cmd.UseLine(), "%s requires --platforms, --template and --target", commandName(cmd))
 			}
 			w.under(kind)
+			// manifest-tool has lists of annotations in one flag.
 			w.annotations = append(w.annotations, splitAnnotations(annotations)...)
 			if err := errors.Join(w.begin(a, cmd, target), w.fill(a, &as), r.fill(&as), expandTemplate(&as, template, platforms)); err != nil {
 				return err

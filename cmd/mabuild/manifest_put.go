@@ -60,6 +60,7 @@ func (w *indexWriter) begin(a *app, cmd *cobra.Command, target string) error {
 func (w *indexWriter) targets(target string) []string {
 	list := []string{target}
 	for _, tag := range w.alsoTag {
+		// A tag alone, without a slash or colon, is one in the target's repository.
 		if tag = strings.TrimSpace(tag); !isFull(tag) {
 			tag = withTag(target, tag)
 		}
@@ -151,6 +152,8 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 		}
 		done = append(done, t)
 	}
+	// Tags of the same repository are put together, since the content is stored there
+	// only once.
 	for _, r := range repositories(tags) {
 		if err := a.putAll(ctx, r, d, idx); err != nil {
 			errs = append(errs, err)

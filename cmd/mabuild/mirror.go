@@ -119,6 +119,7 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 	}
 	errs := []error{valued(cmd, "file", "only", "template", "platforms", "backup", "report", "listen")}
 	if o.file == "" {
+		// With a template, the source is the flag and only the target is an argument.
 		want := 2
 		if o.template != "" {
 			want = 1
@@ -184,6 +185,8 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
 		errs = append(errs, usage("write ARCH in place of the architecture", "template %q gives the same image for every platform", o.template))
 	}
+	// Each platform keeps its spelling, since a template uses it; a selection compares
+	// parsed ones.
 	if len(o.platforms) > 0 {
 		wanted, err := platform.ParseList(o.platforms)
 		errs = append(errs, err)
@@ -220,8 +223,10 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 	return finishMirror(a, o, o.runOnce(ctx, a, a.places(), nil, []*mirror.Entry{e}))
 }
 
-// runOnce runs entries once and returns the report. claims, which may be nil, keeps
-// rounds that overlap from writing the same target.
+// runOnce runs entries once and returns the report. claims records which entry has which
+// target, so that two entries with the same target are an error even in separate rounds;
+// nil means within this run alone. The builder is only made if an entry builds a program,
+// and its files are removed at the end.
 func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s store, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
 	builder, end := a.builders(ctx, s)
 	defer end()

@@ -22,7 +22,7 @@ type plan struct {
 	fence      *config.Fence // restricts the paths that the file names
 
 	// limits and claims are shared by the runs of a plan, which may overlap. limits has
-	// what registries asked for, such as pauses and numbers of requests.
+	// the pauses and quotas that registries reported, claims the entry of each target.
 	limits *registry.Limits
 	claims mirror.Claims
 }

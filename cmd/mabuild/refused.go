@@ -8,7 +8,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A wayOut adds a hint with flags to an error of a library, which knows no flags.
+// A wayOut adds a hint with flags to an error of a library, which has no flags.
 type wayOut struct {
 	error
 	way string

@@ -21,6 +21,8 @@ func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	if a.config.Builds, err = a.spread(ctx, b, a.config.Builds); err != nil {
 		return nil, err
 	}
+	// Without arguments and without builds in the file, the package is the working
+	// directory.
 	packages := o.packages
 	if len(packages) == 0 && len(a.config.Builds) == 0 {
 		packages = []string{"."}

@@ -43,6 +43,8 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	if err := checkRepository(repo); err != nil {
 		return err
 	}
+	// A colon before the last slash belongs to the port of a registry. A text without a
+	// slash may be a host with a port, so it is left to the registry's answer.
 	if at := strings.LastIndexAny(repo, ":@"); at > strings.LastIndex(repo, "/") && strings.Contains(repo, "/") {
 		return usage("mabuild tags "+withoutTag(repo[:at]), "%q is an image, but tags requires a repository", repo)
 	}
@@ -53,6 +55,7 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	// Invalid tags are dropped with a warning, as mirror does.
 	tags = mirror.ValidTags(ctx, a.log, repo, tags)
 	mirror.SortTags(tags)
 	if asJSON {

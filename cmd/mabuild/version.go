@@ -42,6 +42,7 @@ func newVersion(a *app) *cobra.Command {
 				_, err := fmt.Fprintln(a.stdout, versionLine())
 				return err
 			}
+			// In JSON the version has no parentheses, even if it is (devel).
 			out := json.NewEncoder(a.stdout)
 			out.SetIndent("", "  ")
 			return out.Encode(struct {
