@@ -26,8 +26,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// An app is what the commands share: where they write, what was configured, and
-// the one client of all registries.
+// An app is the state that the commands share: their input and output, the configuration,
+// and the one client of all registries. There is one for each process. A command calls
+// start before it uses the fields below config, and close at the end.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -39,21 +40,21 @@ type app struct {
 	config     *config.Config
 	log        *slog.Logger
 	client     *registry.Client
-	cache      string // the directory, "" for none
-	key        []byte // of what the cache remembers; see cacheKey
+	cache      string // its directory; "" if there is none
+	key        []byte // secret of the cache's records; see cacheKey
 	keyed      sync.Once
-	leaveCache func()      // the cache: what the run found there may be pruned
-	grown      atomic.Bool // the cache may have, by a program
-	work       string      // the work directory, "" before it is wanted
-	sources    *sources    // of the archives that are read
-	adopted    sync.Once   // KO_DOCKER_REPO, which is said
-	ends       []func()    // last first
+	leaveCache func()      // releases the entries that the run has used
+	grown      atomic.Bool // a program was compiled, so the cache may be too large
+	work       string      // the work directory; "" until it is needed
+	sources    *sources    // the archives that are open
+	adopted    sync.Once   // reports the use of KO_DOCKER_REPO
+	ends       []func()    // what close calls, the last first
 
 	mu       sync.Mutex // guards work, sources and ends
-	building sync.Mutex // held while a mirror builds a program
+	building sync.Mutex // held while a mirror compiles a program
 }
 
-// bind adds the flags that every command takes.
+// bind adds the flags that every command has.
 func (a *app) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&a.file, "config", "", "Read the configuration file `FILE` (default: the nearest .mabuild.yaml)")
 	flags.CountVarP(&a.verbose, "verbose", "v", "Log decisions and the output of tools; -vv also logs every request")
@@ -61,11 +62,14 @@ func (a *app) bind(flags *pflag.FlagSet) {
 	config.BindGlobal(flags)
 }
 
-// start reads what the configuration says of registries, cache and progress, and
-// opens what every command needs.
+// start loads the configuration of a command that does not build, and opens what every
+// command needs.
 func (a *app) start(cmd *cobra.Command) error { return a.startWith(cmd, config.Access) }
 
-// startWith is start that reads these keys.
+// startWith is start with a choice of keys. The order matters: the log needs the
+// configuration, and everything after it may log. The timeout begins here and replaces
+// the command's context, so callers take the context from cmd afterwards. If it fails,
+// close still ends what was opened until then.
 func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ})
 	if err != nil {
@@ -90,6 +94,7 @@ func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.cache = a.usableCache()
 	a.log.DebugContext(cmd.Context(), "settings", "file", cmp.Or(a.config.File, "none"), "cache", cmp.Or(a.cache, "none"))
 	ctx := cmd.Context()
+	// Entries are released before the cache is pruned, or they would count as in use.
 	a.leaveCache = a.holdCache(ctx)
 	a.ends = append(a.ends, func() {
 		a.leaveCache()
@@ -99,7 +104,8 @@ func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	return nil
 }
 
-// certificates refuses files of certificates that cannot be used.
+// certificates checks the files of --ca-file, --client-cert and --client-key. The client
+// also reads them, but here an error comes before any work and names the flag.
 func (a *app) certificates() error {
 	c := a.config
 	var errs []error
@@ -127,16 +133,19 @@ func (a *app) certificates() error {
 	return errors.Join(errs...)
 }
 
-// errTimeout is why a run ended that took longer than --timeout.
+// errTimeout is the cause of a context that --timeout ended.
 var errTimeout = errors.New("the run took longer than --timeout allows")
 
-// newClient makes the client of all registries.
+// newClient returns a client for all registries. A client remembers what it saw for one
+// run, so mirror --watch creates one for each run. An insecure registry also keeps its
+// other settings.
 func (a *app) newClient() *registry.Client {
 	c := a.config
 	hosts := map[string]registry.Host{}
 	for host, r := range c.Registries {
 		hosts[host] = hostOf(r)
 	}
+	// The list adds to the other settings of a host, and overrides them.
 	for _, host := range c.InsecureRegistries {
 		h := hosts[host]
 		h.PlainHTTP, h.SkipVerify = true, true
@@ -148,7 +157,7 @@ func (a *app) newClient() *registry.Client {
 	}
 }
 
-// hostOf is what the configuration says of a registry.
+// hostOf converts the settings of a registry.
 func hostOf(r config.Registry) registry.Host {
 	return registry.Host{
 		PlainHTTP: r.PlainHTTP, SkipVerify: r.SkipVerify, Mirrors: r.Mirrors,
@@ -156,8 +165,8 @@ func hostOf(r config.Registry) registry.Host {
 	}
 }
 
-// cacheDir is the configured cache, or mabuild's in the user's cache directory;
-// "" where there is none.
+// cacheDir returns the configured cache directory, or mabuild in the user's cache
+// directory. It returns "" if there is none.
 func (a *app) cacheDir() string {
 	if a.config.Cache.Dir != "" {
 		return a.config.Cache.Dir
@@ -169,7 +178,8 @@ func (a *app) cacheDir() string {
 	return filepath.Join(dir, "mabuild")
 }
 
-// usableCache is the cache if it can be used, else "", said once.
+// usableCache returns the cache directory if it can be used. Otherwise it warns and
+// returns "": the cache only saves work, so a run continues without it.
 func (a *app) usableCache() string {
 	dir := a.cacheDir()
 	if dir == "" {
@@ -182,7 +192,8 @@ func (a *app) usableCache() string {
 	return dir
 }
 
-// close ends what the run opened; more than once is once.
+// close undoes start in reverse order. Calling it again does nothing. It is called before
+// the result is printed, because the rows of the progress display must be gone by then.
 func (a *app) close() {
 	for len(a.ends) > 0 {
 		end := a.ends[len(a.ends)-1]

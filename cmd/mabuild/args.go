@@ -11,9 +11,8 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 )
 
-// What the commands want of their arguments. cobra's own checks word their
-// errors for programmers.
-
+// noArgs rejects any argument. This and the next three replace cobra's own checks, whose
+// messages do not say what an argument is.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usage(cmd.CommandPath()+" --help", "%s takes no arguments, got %q", commandName(cmd), args[0])
@@ -21,11 +20,13 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// commandName is what a command is called below mabuild, which begins every error.
+// commandName returns the name of a command without mabuild, with which every error
+// begins.
 func commandName(cmd *cobra.Command) string {
 	return strings.TrimPrefix(cmd.CommandPath(), "mabuild ")
 }
 
+// atLeastOne requires one or more arguments, which are called what in the error.
 func atLeastOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -35,6 +36,7 @@ func atLeastOne(what string) cobra.PositionalArgs {
 	}
 }
 
+// exactlyOne requires one argument.
 func exactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -44,6 +46,7 @@ func exactlyOne(what string) cobra.PositionalArgs {
 	}
 }
 
+// atMostOne accepts no or one argument.
 func atMostOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
@@ -53,7 +56,8 @@ func atMostOne(what string) cobra.PositionalArgs {
 	}
 }
 
-// otherTools are words of other tools, and what they are here.
+// otherTools maps commands of similar tools to what mabuild has instead, for the hint
+// after an unknown command.
 var otherTools = map[string]string{
 	"apply":   "mabuild push publishes an image and prints its digest; use the digest with kubectl apply",
 	"auth":    "mabuild login HOST",
@@ -69,7 +73,8 @@ var otherTools = map[string]string{
 	"tag":     "mabuild mirror REPOSITORY:OLD REPOSITORY:NEW",
 }
 
-// knownCommand refuses what is no command, and names those that sound alike.
+// knownCommand is the Args of a group of commands. cobra passes an unknown command as an
+// argument of its group.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -77,7 +82,8 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return noCommand(cmd, args[0])
 }
 
-// noCommand says that cmd has no command of that name, and which was meant.
+// noCommand returns the error for an unknown command below cmd, with the best hint: the
+// equivalent of another tool's command, a command with a similar name, or the list.
 func noCommand(cmd *cobra.Command, word string) error {
 	way := cmd.CommandPath() + " --help lists the commands"
 	var names []string
@@ -102,7 +108,8 @@ func noCommand(cmd *cobra.Command, word string) error {
 	return usage(way, "unknown command %q", strings.TrimPrefix(cmd.CommandPath()+" "+word, "mabuild "))
 }
 
-// wrongFlag words a mistake in the flags, and names the flag that was meant.
+// wrongFlag adds a hint to cobra's error about a flag, with the flag that was probably
+// meant.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	way := cmd.CommandPath() + " --help lists the flags"
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
@@ -112,7 +119,8 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if cmd.Flags().Lookup("platform") != nil { // in one number or the other
+		// Commands have platform or platforms; the lookup finds either by normalization.
+		if cmd.Flags().Lookup("platform") != nil {
 			names = append(names, "platform")
 		}
 		if meant := cmd.Flags().Lookup(config.Nearest(unknown.GetSpecifiedName(), names)); meant != nil {
@@ -122,9 +130,9 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	return &usageError{err: err, way: way}
 }
 
-// valued refuses flags that were given and are empty, as those of a script are whose
-// variable is not set: they would ask for nothing.
-// A flag that has two of the names is told of once.
+// valued rejects flags that were given with an empty value or item. A script whose
+// variable is not set passes such flags, and ignoring them would, for example, copy all
+// platforms. If two of the names are the same flag, it is reported once.
 func valued(cmd *cobra.Command, names ...string) error {
 	var errs []error
 	seen := map[*pflag.Flag]bool{}
@@ -145,7 +153,8 @@ func valued(cmd *cobra.Command, names ...string) error {
 	return errors.Join(errs...)
 }
 
-// alike makes other names of flags that cmd has: theirs is ours.
+// alike makes flags of cmd available under other names; names maps those to the flag's
+// name. The help does not list them.
 func alike(flags *pflag.FlagSet, names map[string]string) {
 	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if ours, ok := names[name]; ok {
@@ -155,7 +164,7 @@ func alike(flags *pflag.FlagSet, names map[string]string) {
 	})
 }
 
-// exclusive refuses more than one flag of each group.
+// exclusive rejects more than one flag of each group.
 func exclusive(cmd *cobra.Command, groups ...[]string) error {
 	var errs []error
 	for _, group := range groups {

@@ -14,6 +14,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 )
 
+// newCache returns the group of commands about the cache.
 func newCache(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
@@ -25,6 +26,7 @@ func newCache(a *app) *cobra.Command {
 	return cmd
 }
 
+// newCacheInfo returns cache info.
 func newCacheInfo(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -58,6 +60,7 @@ func newCacheInfo(a *app) *cobra.Command {
 	return cmd
 }
 
+// newCachePrune returns cache prune.
 func newCachePrune(a *app) *cobra.Command {
 	limit := "0"
 	cmd := &cobra.Command{
@@ -88,7 +91,9 @@ entries without --max. Entries that a running mabuild has used are kept.`,
 	return cmd
 }
 
-// openCache opens the configured cache, to look at it: nothing in it is counted on.
+// openCache opens the configured cache to show or prune it. It releases the hold of this
+// run first: the command uses no entry, and its own hold would protect entries from
+// pruning.
 func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	if err := a.start(cmd); err != nil {
 		return nil, err
@@ -106,15 +111,16 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	return c, err
 }
 
-// holdCache keeps what the run will find in the cache from being pruned by others, until
-// leave.
+// holdCache protects the entries that this run uses from being pruned by other processes,
+// until leave is called. An error only means that the protection is missing; entries that
+// vanish are made again.
 func (a *app) holdCache(ctx context.Context) (leave func()) {
 	if a.cache == "" {
 		return func() {}
 	}
 	c, err := cache.Open(a.cache)
 	if err != nil {
-		return func() {} // which was said
+		return func() {} // usableCache has warned
 	}
 	leave, err = c.Hold(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -123,12 +129,13 @@ func (a *app) holdCache(ctx context.Context) (leave func()) {
 	return leave
 }
 
-// boundEvery is how often runs look whether the cache is too large, beside those that
-// stored a program.
+// boundEvery is how often a run that compiled nothing may look at the size of the cache,
+// which means reading all its directories.
 const boundEvery = time.Hour
 
-// bound makes the cache as small as it is configured to be, if this process has
-// stored something in it.
+// bound prunes the cache to its configured size if this process has stored something:
+// always after a program was compiled, otherwise at most once in boundEvery by all
+// processes together. Errors are warnings.
 func (a *app) bound(ctx context.Context) {
 	if a.cache == "" || a.config.Cache.Max == 0 || ctx.Err() != nil {
 		return

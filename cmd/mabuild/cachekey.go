@@ -13,19 +13,23 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// cacheKeyEnv holds the secret that proves what a cache remembers.
+// cacheKeyEnv is the variable with the secret that authenticates records of the cache.
 const cacheKeyEnv = "MABUILD_CACHE_KEY"
 
-// cacheKey returns the secret that records of the cache are proved with, nil where the
-// cache lies outside the tree and they need no proof. A cache in the tree may have come
-// with a checkout: what it says of programs and layers would be a stranger's word. The
-// secret is the environment's, or one that is kept beside the person's own file; without
-// either, nothing is believed that this run has not stored.
+// cacheKey returns the secret that authenticates records of the cache. It is nil if the
+// cache is outside the source tree: then only the user can write to it, and records need
+// no proof.
+//
+// A cache inside the tree may come with the checkout, and a forged record could make
+// mabuild publish a foreign program. So its records carry a MAC. The secret comes from
+// the environment or from a file beside the user's own configuration. Without either, a
+// random secret makes only the records of this run valid.
 func (a *app) cacheKey() []byte {
 	a.keyed.Do(func() { a.key = a.findKey() })
 	return a.key
 }
 
+// findKey finds the secret; see cacheKey.
 func (a *app) findKey() []byte {
 	if text := os.Getenv(cacheKeyEnv); text != "" {
 		sum := sha256.Sum256([]byte(text))
@@ -47,14 +51,16 @@ func (a *app) findKey() []byte {
 	return key
 }
 
-// below reports whether a path lies below a directory: as it is written, or where it
-// leads. Only what does neither is outside, since the tree may have the links on the way.
+// below reports whether a path is inside a directory, either as it is written or after
+// links are followed. Both must be outside for it to be false, since the tree may contain
+// a link on the way. Any doubt, such as an error, counts as inside. The path need not
+// exist: its longest existing part decides.
 func below(dir, path string) bool {
 	tree, err := intree.New(dir)
 	if err != nil {
 		return false
 	}
-	defer tree.Close() //nolint:errcheck // only looked at
+	defer tree.Close() //nolint:errcheck // was opened to read
 	if _, err = tree.Resolve(path); err == nil || !errors.Is(err, intree.ErrOutside) {
 		return true
 	}
@@ -70,7 +76,7 @@ func below(dir, path string) bool {
 		}
 		return false
 	}
-	for at := abs; ; at = filepath.Dir(at) { // as far as it exists
+	for at := abs; ; at = filepath.Dir(at) {
 		if real, err := filepath.EvalSymlinks(at); err == nil {
 			return within(abs) || within(real)
 		}
@@ -80,7 +86,10 @@ func below(dir, path string) bool {
 	}
 }
 
-// ownKey reads the secret in a file of the person's, which it makes the first time.
+// ownKey returns the secret in file, and creates the file with mode 0600 if it is
+// missing. Two runs may do so at once: O_EXCL lets one of them create it, and the other
+// reads it. A file with the wrong length is left by a run that was killed between create
+// and write, and is written again.
 func ownKey(file string) ([]byte, error) {
 	key, err := os.ReadFile(file)
 	if err == nil && len(key) == sha256.Size {
@@ -95,7 +104,7 @@ func ownKey(file string) ([]byte, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) { // another run was quicker, or was killed half-way
+	if errors.Is(err, fs.ErrExist) { // created meanwhile, or incomplete
 		if key, err := os.ReadFile(file); err == nil && len(key) == sha256.Size {
 			return key, nil
 		}
@@ -108,14 +117,15 @@ func ownKey(file string) ([]byte, error) {
 	return key, errors.Join(err, f.Close())
 }
 
-// recordCache opens the cache for records; nil, which keeps nothing, where there is none.
+// recordCache returns the cache for records, authenticated with cacheKey. It is nil if there is
+// no cache; a nil cache stores and finds nothing.
 func (a *app) recordCache() *cache.Cache {
 	if a.cache == "" {
 		return nil
 	}
 	c, err := cache.Sealed(a.cache, a.cacheKey())
 	if err != nil {
-		return nil // that it can be used was seen
+		return nil // usableCache has warned
 	}
 	return c
 }

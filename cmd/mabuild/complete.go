@@ -14,37 +14,39 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// What the shell completes beside commands and flags. A completion that fails
-// offers nothing: the person is about to see why, from the command itself.
-
-// patience is how long a person who pressed the tab key waits for a registry.
+// patience is the time limit of a completion that asks a registry.
 const patience = 3 * time.Second
 
-// completer answers for what a person has typed of one word.
+// A completer returns the completions of the word typed so far. If it fails, it offers
+// nothing and prints nothing: the command itself reports the error, and output would
+// disturb the shell.
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective)
 
-// completeFlag has f complete a flag of cmd.
+// completeFlag registers the completion of a flag of cmd. It panics if there is no such
+// flag, which is a mistake in this program.
 func completeFlag(cmd *cobra.Command, flag string, f completer) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil { // no such flag: a mistake in this program
+	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
 		panic(err)
 	}
 }
 
-// completeWords completes flags whose values are one of a few words.
+// completeWords registers the words of [config.Words] as completions of flags. base also
+// completes file names, since local places contain them.
 func completeWords(cmd *cobra.Command, flags *pflag.FlagSet, names ...string) {
 	for _, name := range names {
 		if flags.Lookup(name) == nil {
 			panic("no flag " + name) // a mistake in this program
 		}
 		rest := cobra.ShellCompDirectiveNoFileComp
-		if name == "base" { // an image, too
+		if name == "base" {
 			rest = cobra.ShellCompDirectiveDefault
 		}
 		completeFlag(cmd, name, cobra.FixedCompletions(config.Words(name), rest))
 	}
 }
 
-// completeList completes the last item of a comma list from what there is.
+// completeList completes the last item of a comma-separated list with the words of all,
+// without those already in the list.
 func completeList(all func(*cobra.Command) []string) completer {
 	return func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		at := strings.LastIndex(typed, ",") + 1
@@ -59,7 +61,7 @@ func completeList(all func(*cobra.Command) []string) completer {
 	}
 }
 
-// platformWords are the platforms that this Go builds for, with their variants.
+// platformWords returns the platforms that this Go version supports, with their variants.
 func platformWords(cmd *cobra.Command) []string {
 	targets, err := new(crosscompile.Go).Targets(cmd.Context(), ".")
 	if err != nil {
@@ -78,7 +80,7 @@ func platformWords(cmd *cobra.Command) []string {
 	return words
 }
 
-// buildWords are the ids of the builds in the configuration.
+// buildWords returns the ids of the builds in the configuration file.
 func (a *app) buildWords(cmd *cobra.Command) []string {
 	c, err := config.Load(config.Options{File: a.file, Flags: cmd.Flags()})
 	if err != nil {
@@ -93,7 +95,7 @@ func (a *app) buildWords(cmd *cobra.Command) []string {
 	return words
 }
 
-// entryWords are the names of the entries in the file that --file names.
+// entryWords returns the names of the entries in the file that --file names.
 func entryWords(cmd *cobra.Command) []string {
 	file, err := cmd.Flags().GetString("file")
 	if err != nil || file == "" {
@@ -110,12 +112,12 @@ func entryWords(cmd *cobra.Command) []string {
 	return words
 }
 
-// completeImage completes the tag of an image in a registry, once its repository
-// and a colon are there.
+// completeImage completes the tag of an image in a registry, once the user has typed its
+// repository and a colon.
 func (a *app) completeImage(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	colon := strings.LastIndex(typed, ":")
 	if colon <= strings.LastIndex(typed, "/") || !strings.Contains(typed, "/") {
-		return nil, cobra.ShellCompDirectiveDefault // a file, perhaps
+		return nil, cobra.ShellCompDirectiveDefault // may be a file
 	}
 	if err := a.start(cmd); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -135,7 +137,8 @@ func (a *app) completeImage(cmd *cobra.Command, _ []string, typed string) ([]cob
 	return list, cobra.ShellCompDirectiveNoFileComp
 }
 
-// complete gives the commands below root what they complete.
+// complete registers the completions of all commands below root. It runs after all flags
+// are bound.
 func (a *app) complete(root *cobra.Command) {
 	completeWords(root, root.PersistentFlags(), "progress")
 	for _, cmd := range root.Commands() {

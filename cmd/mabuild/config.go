@@ -13,6 +13,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 )
 
+// newConfig returns the group of commands about configuration files.
 func newConfig(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
@@ -24,20 +25,21 @@ func newConfig(a *app) *cobra.Command {
 	return cmd
 }
 
-// A configFile is one of the files that config knows.
+// A configFile is one of the two kinds of configuration files.
 type configFile struct {
-	name    string // what it is called
+	name    string // of the file in the working directory
 	starter func() []byte
 	schema  func() ([]byte, error)
 }
 
-// configFiles are they, by the word that picks them.
+// configFiles has them by the argument that selects them.
 var configFiles = map[string]configFile{
 	"":       {config.FileName, config.Init, config.Schema},
 	"mirror": {config.MirrorFileName, config.MirrorInit, config.MirrorSchema},
 }
 
-// ofFile makes a command's Args and RunE: do for the file that the argument picks.
+// ofFile sets Args and RunE of cmd, so that it calls do with the file that the argument
+// selects.
 func ofFile(cmd *cobra.Command, do func(configFile) error) *cobra.Command {
 	cmd.ValidArgs = []string{"mirror"}
 	cmd.Args = func(_ *cobra.Command, args []string) error {
@@ -50,6 +52,8 @@ func ofFile(cmd *cobra.Command, do func(configFile) error) *cobra.Command {
 	return cmd
 }
 
+// newConfigInit returns config init. O_EXCL keeps it from overwriting a file, even one
+// that appears at the same time.
 func newConfigInit(a *app) *cobra.Command {
 	return ofFile(&cobra.Command{
 		Use:   "init [mirror]",
@@ -71,13 +75,16 @@ func newConfigInit(a *app) *cobra.Command {
 	})
 }
 
+// newConfigView returns config view. It starts without the file, because the file is only
+// shown: its settings must not apply to this command, and an invalid one must not prevent
+// the start.
 func newConfigView(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "view",
 		Short: "Show the merged configuration and the origin of each value",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.startWith(cmd, config.NoFile); err != nil { // which is looked at, and not obeyed
+			if err := a.startWith(cmd, config.NoFile); err != nil {
 				return err
 			}
 			c, err := config.Load(config.Options{File: a.file, Flags: cmd.Flags(), View: true})
@@ -96,6 +103,7 @@ func newConfigView(a *app) *cobra.Command {
 	return cmd
 }
 
+// newConfigSchema returns config schema.
 func newConfigSchema(a *app) *cobra.Command {
 	return ofFile(&cobra.Command{
 		Use:   "schema [mirror]",
@@ -110,6 +118,7 @@ func newConfigSchema(a *app) *cobra.Command {
 	})
 }
 
+// newConfigImport returns config import.
 func newConfigImport(a *app) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
@@ -130,6 +139,8 @@ without a counterpart becomes a comment, and a warning gives its line.`,
 	return cmd
 }
 
+// runConfigImport converts ko's file and writes the result to stdout or to out, which
+// must not exist. What has no counterpart is a warning, not an error.
 func runConfigImport(ctx context.Context, a *app, file, out string) (err error) {
 	data, err := config.ReadFile(file, config.Trust{})
 	if errors.Is(err, fs.ErrNotExist) {

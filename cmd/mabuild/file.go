@@ -8,8 +8,9 @@ import (
 	"github.com/mabuild/mabuild/internal/outfile"
 )
 
-// replaceFile writes a file that a person named. One that says the same already stays:
-// where it lies among the sources it is no news to the next build.
+// replaceFile writes a file that the user names, completely or not at all. A file that
+// already has the content is not touched: if it is in the source tree, a new modification
+// time would make the next build treat it as changed.
 func replaceFile(file string, content []byte) error {
 	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 		if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, content) {
@@ -22,7 +23,8 @@ func replaceFile(file string, content []byte) error {
 	})
 }
 
-// writable refuses a file that cannot be written, before there is anything to write.
+// writable returns an error if file cannot be written, so that it is reported before a
+// long build instead of after it. flag is named in the error; an empty file is accepted.
 func writable(flag, file string) error {
 	if file == "" {
 		return nil

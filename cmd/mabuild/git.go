@@ -21,18 +21,21 @@ import (
 	safe "github.com/mabuild/mabuild/internal/text"
 )
 
-// A checkout is a repository of git's with its files, which a stranger may have written. Git is asked about it
-// so that nothing of it runs a program.
+// A checkout is a git repository with its files. The repository may be untrusted, and git
+// runs programs that a repository's configuration names. So git gets settings and
+// variables that prevent this, and only commands that read.
 type checkout struct {
-	root string   // where git runs
-	env  []string // beside the process's own
+	root string   // the directory in which git runs
+	env  []string // variables in addition to the process's own
 }
 
-// checkoutOf finds the repository that dir lies in: the nearest directory with .git, so
-// that a directory which only looks like a bare repository is not taken for one; ok is
-// false where there is none.
+// checkoutOf finds the repository that contains dir: the nearest directory with .git.
+// Git's own search would also accept a directory that merely looks like a bare
+// repository, whose configuration could come with the checkout. A .git that another user
+// may have put there is skipped. ok is false if there is no repository. GIT_DIR in the
+// environment is the user's choice and is left to git.
 func checkoutOf(ctx context.Context, dir string) (r checkout, ok bool) {
-	if os.Getenv("GIT_DIR") != "" { // the person's word
+	if os.Getenv("GIT_DIR") != "" {
 		return newCheckout(ctx, dir), true
 	}
 	abs, err := filepath.Abs(dir)
@@ -53,7 +56,8 @@ func checkoutOf(ctx context.Context, dir string) (r checkout, ok bool) {
 	}
 }
 
-// newCheckout settles how git runs in root.
+// newCheckout prepares git's settings for root. The second call of settings builds on the
+// first, because reading the filters already needs quietGit.
 func newCheckout(ctx context.Context, root string) checkout {
 	r := checkout{root: root}
 	r.settings(quietGit)
@@ -61,8 +65,9 @@ func newCheckout(ctx context.Context, root string) checkout {
 	return r
 }
 
-// quietGit are settings that keep git from running what a repository's own settings
-// name: a monitor of files, hooks, a program that checks signatures.
+// quietGit are settings that keep git from running programs that a repository configures:
+// a file system monitor, hooks, a pager and a program that verifies signatures; and from
+// starting maintenance in the background.
 var quietGit = [][2]string{
 	{"safe.bareRepository", "explicit"},
 	{"core.fsmonitor", "false"},
@@ -74,14 +79,15 @@ var quietGit = [][2]string{
 	{"maintenance.auto", "false"},
 }
 
-// settings sets settings for r alone, in a form that takes any name (git-config(1),
-// GIT_CONFIG_COUNT). They beat those of files; the person's own of this kind stay.
+// settings adds settings through GIT_CONFIG_COUNT, which accepts any key (git-config(1)).
+// They take precedence over those in files. Settings that the user passes in the same way
+// keep their numbers.
 func (r *checkout) settings(list [][2]string) {
 	n := 0
 	for _, env := range [][]string{os.Environ(), r.env} {
 		for _, kv := range env {
 			if text, ok := strings.CutPrefix(kv, "GIT_CONFIG_COUNT="); ok {
-				n, _ = strconv.Atoi(text) // git refuses what is no number
+				n, _ = strconv.Atoi(text) // git rejects an invalid number itself
 			}
 		}
 	}
@@ -91,14 +97,16 @@ func (r *checkout) settings(list [][2]string) {
 	r.env = append(r.env, fmt.Sprintf("GIT_CONFIG_COUNT=%d", n+len(list)))
 }
 
-// lfs are the values of git-lfs(1)'s filters, which are known.
+// lfs has the filter commands of git-lfs(1), which may run.
 var lfs = []string{"git-lfs clean -- %f", "git-lfs smudge -- %f", "git-lfs filter-process", "git-lfs smudge --skip -- %f", "git-lfs filter-process --skip"}
 
-// filters returns settings that switch off the filters which the repository or the
-// system has and which are not known. The person's own stay.
+// filters returns settings that disable the clean, smudge and process filters of the
+// repository and the system, apart from git-lfs. git status runs filters on changed
+// files. The user's own settings (scopes global and command) stay. The output of git
+// config alternates between scope and "key\nvalue", separated by NUL.
 func (r checkout) filters(ctx context.Context) (off [][2]string) {
 	out, err := r.ask(ctx, "config", "--null", "--show-scope", "--get-regexp", `^filter\..*\.(clean|smudge|process)$`)
-	if err != nil { // none
+	if err != nil { // no filters
 		return nil
 	}
 	words := strings.Split(out, "\x00")
@@ -111,31 +119,33 @@ func (r checkout) filters(ctx context.Context) (off [][2]string) {
 	return off
 }
 
-// ask runs git and returns its standard output.
+// ask runs git in r and returns its standard output. The error is an *exec.ExitError with
+// git's standard error if git ran and failed.
 func (r checkout) ask(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"--no-pager"}, args...)...) //nolint:gosec // argv only, all of it ours
+	cmd := exec.CommandContext(ctx, "git", append([]string{"--no-pager"}, args...)...) //nolint:gosec // no shell
 	cmd.Dir = r.root
-	// No lock, no fetch of what a partial clone lacks, no transport at all.
+	// Git takes no lock that could disturb the user's own git, does not fetch what a
+	// partial clone lacks, uses no network at all and asks no questions.
 	cmd.Env = append(append(os.Environ(), r.env...), "GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1", "GIT_ALLOW_PROTOCOL=none", "GIT_TERMINAL_PROMPT=0")
 	out, err := cmd.Output()
 	return string(out), err
 }
 
-// line is ask for one line.
+// line is ask for a single line.
 func (r checkout) line(ctx context.Context, args ...string) (string, error) {
 	out, err := r.ask(ctx, args...)
 	return strings.TrimSpace(out), err
 }
 
-// A gitError is why git has no answer.
+// A gitError says why git cannot answer, and what to do about it.
 type gitError struct{ words, way string }
 
 func (e *gitError) Error() string { return e.words }
 
-// Hint returns the way out.
+// Hint returns what to do.
 func (e *gitError) Hint() string { return e.way }
 
-// gitFailure says in git's own words why it has no answer about root.
+// gitFailure returns a gitError with the first line of git's own message about root.
 func gitFailure(root string, err error) error {
 	var exit *exec.ExitError
 	switch {
@@ -156,7 +166,8 @@ func gitFailure(root string, err error) error {
 	return e
 }
 
-// ofAnother reports whether a repository belongs to another user, which git refuses.
+// ofAnother reports whether a repository belongs to another user. Git rejects such a
+// repository unless safe.directory lists it.
 func ofAnother(root string) bool {
 	for _, path := range []string{root, filepath.Join(root, ".git")} {
 		if info, err := os.Lstat(path); err == nil && !intree.Mine(info) {
@@ -166,33 +177,41 @@ func ofAnother(root string) bool {
 	return false
 }
 
-// versionTags returns the options of git describe by which it looks at the tags of the
-// module in dir alone, and the prefix of those tags: svc/v1.2.3 is a version of the module
-// in svc, v1.2.3 of the one at the root (Go Modules Reference, Mapping versions to
-// commits). A module that no tag is of has the versions of the root.
+// versionTags returns options of git describe that restrict it to the version tags of the
+// module in dir, and the prefix of those tags. The tags of a module in the directory svc
+// are svc/v1.2.3, those of the root module v1.2.3 (Go Modules Reference, "Mapping
+// versions to commits"). A major version directory such as svc/v2 is not part of the
+// prefix. If no tag belongs to the module, it has the versions of the root.
 func (r checkout) versionTags(ctx context.Context, dir string) (options []string, prefix string) {
 	versions := "v[0-9]*"
 	root, ok := crosscompile.ModuleRoot(dir)
 	if rel, err := filepath.Rel(r.root, root); ok && err == nil && filepath.IsLocal(rel) && rel != "." {
 		prefix = filepath.ToSlash(rel) + "/"
-		if major := path.Base(filepath.ToSlash(rel)); majorVersion.MatchString(major) { // a directory of its own
+		if major := path.Base(filepath.ToSlash(rel)); majorVersion.MatchString(major) {
 			prefix = strings.TrimSuffix(prefix, major+"/")
 			versions = major + ".*"
 		}
 	}
+	// The tags of the module come first, then those of the root.
 	for _, pattern := range [][2]string{{prefix, versions}, {"", "v[0-9]*"}} {
 		match := pattern[0] + pattern[1]
 		if tags, err := r.line(ctx, "tag", "--list", match); err == nil && tags != "" {
 			return []string{"--match", match}, pattern[0]
 		}
 	}
-	return []string{"--exclude", "*/*"}, "" // tags that are no versions of Go's
+	return []string{"--exclude", "*/*"}, "" // no version tags: any tag without a slash
 }
 
+// majorVersion matches the name of a major version directory.
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// gitVars asks git about the program in dir, for templates and --vcs. What it has no
-// answer to is empty, and Vars.Why says why.
+// gitVars asks git about the program in dir, for templates and --vcs. A value that git
+// does not have is empty, and Vars.Why says why, by the name of the value; the key "" is
+// for values without an entry. Nothing here fails a build: the error appears only if a
+// template uses the value.
+//
+// Version ends with -dirty if a tracked file is changed, or if git status fails.
+// Untracked files do not count, as in git describe --dirty.
 func gitVars(ctx context.Context, dir string) build.Vars {
 	v := build.Vars{Why: map[string]error{}}
 	fail := func(err error) build.Vars {
@@ -210,6 +229,8 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 		return fail(&gitError{dir + " is not in a git repository", "build in a git repository, or write the value instead of the template"})
 	}
 	var err error
+	// This fails in a repository without a commit, but also if git rejects the
+	// repository. A second command, which needs no commit, tells the cases apart.
 	if v.Commit, err = r.line(ctx, "rev-parse", "--verify", "--quiet", "HEAD"); err != nil {
 		if _, rerr := r.line(ctx, "rev-parse", "--git-dir"); rerr != nil {
 			return fail(gitFailure(r.root, rerr))
@@ -231,6 +252,8 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	v.ShortCommit = ask("ShortCommit", nil, "rev-parse", "--short", "HEAD")
 	if v.Version = ask("Version", nil, slices.Concat([]string{"describe", "--tags", "--always"}, options)...); v.Version != "" {
 		v.Version = strings.TrimPrefix(v.Version, prefix)
+		// Without ignoring their changes, git would run in each submodule, with its
+		// configuration.
 		changed, err := r.ask(ctx, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty", "--no-renames")
 		if err != nil || changed != "" {
 			v.Version += "-dirty"
@@ -247,8 +270,7 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	return v
 }
 
-// gitRemote returns the address of the repository's origin without the
-// credentials that it may carry.
+// gitRemote returns the URL of the remote origin without credentials, or "".
 func gitRemote(ctx context.Context, dir string) string {
 	r, ok := checkoutOf(ctx, dir)
 	if !ok {
@@ -262,5 +284,5 @@ func gitRemote(ctx context.Context, dir string) string {
 		u.User = nil
 		return u.String()
 	}
-	return safe.Redact(remote) // git@host:path, or what is no address at all
+	return safe.Redact(remote) // git@host:path, or not a URL
 }

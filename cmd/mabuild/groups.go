@@ -10,10 +10,11 @@ import (
 )
 
 // flagGroups are the groups of flags in help and manual pages, in their order. A flag is
-// in the first group that lists it and is for its command.
+// in the first group that lists it and applies to its command; a flag that none lists is
+// shown first, under "Flags".
 var flagGroups = []struct {
 	title    string
-	commands []string // none: all
+	commands []string // and their subcommands; empty means all
 	flags    []string
 }{
 	{"What to build", []string{"push", "build", "config view"}, []string{
@@ -50,18 +51,20 @@ var flagGroups = []struct {
 	{"manifest-tool's spellings", []string{"manifest"}, []string{"annotations", "tags"}},
 }
 
-// flagsOfCobra describes the flags that cobra adds.
+// flagsOfCobra has descriptions in mabuild's style for the flags that cobra adds.
 var flagsOfCobra = map[string]string{"help": "Show this help", "version": "Show the version", "no-descriptions": "Omit the descriptions"}
 
-// A titledFlags is a group of a command's flags.
+// A titledFlags is a group of a command's flags, with its heading.
 type titledFlags struct {
 	title string
 	flags *pflag.FlagSet
 }
 
-// groupedFlags returns the flags of cmd in their groups, those in no group first.
+// groupedFlags returns the flags of cmd in their groups, without empty groups. The flags
+// of no group come first.
 func groupedFlags(cmd *cobra.Command) []titledFlags {
-	_ = cmd.InheritedFlags() // which are among its flags from then on
+	// This merges the flags of parent commands into cmd.Flags().
+	_ = cmd.InheritedFlags()
 	rest := titledFlags{"Flags", pflag.NewFlagSet("", pflag.ContinueOnError)}
 	var groups []titledFlags
 	taken := map[*pflag.Flag]bool{}
@@ -86,13 +89,13 @@ func groupedFlags(cmd *cobra.Command) []titledFlags {
 	return slices.DeleteFunc(append([]titledFlags{rest}, groups...), func(g titledFlags) bool { return !g.flags.HasAvailableFlags() })
 }
 
-// isBelow reports whether cmd is the command of that name, or one of its commands.
+// isBelow reports whether cmd is the command of that name, or a subcommand of it.
 func isBelow(cmd *cobra.Command, name string) bool {
 	return strings.HasPrefix(commandName(cmd)+" ", name+" ")
 }
 
-// shownFlag is f as it is shown. Completion hides what is another name of a flag, help
-// shows it.
+// shownFlag returns a copy of f for the help. ko's spellings are hidden flags, so that
+// shells do not complete them, but the help lists them if shown is set.
 func shownFlag(f *pflag.Flag, shown bool) *pflag.Flag {
 	one := *f
 	one.Hidden = f.Hidden && !shown
@@ -102,7 +105,8 @@ func shownFlag(f *pflag.Flag, shown bool) *pflag.Flag {
 	return &one
 }
 
-// printUsage is cobra's usage with the flags in groups.
+// printUsage prints the usage of a command like cobra's template does, with grouped
+// flags.
 func printUsage(cmd *cobra.Command) error {
 	var b strings.Builder
 	b.WriteString("Usage:")

@@ -4,5 +4,5 @@ package main
 
 import "os"
 
-// notifyHangup does nothing: there is no SIGHUP here.
+// notifyHangup does nothing: this system has no SIGHUP.
 func notifyHangup(chan<- os.Signal) {}

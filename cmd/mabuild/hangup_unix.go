@@ -8,5 +8,5 @@ import (
 	"syscall"
 )
 
-// notifyHangup sends SIGHUP to c.
+// notifyHangup relays SIGHUP to c, with which mirror --watch reads its file again.
 func notifyHangup(c chan<- os.Signal) { signal.Notify(c, syscall.SIGHUP) }

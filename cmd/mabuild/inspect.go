@@ -17,6 +17,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// inspectOptions are the flags of inspect and, below, what parse makes of them.
 type inspectOptions struct {
 	json, raw, digest bool
 	sizes, referrers  bool
@@ -24,13 +25,14 @@ type inspectOptions struct {
 	platform          string
 	require           []string
 
-	width    int // of the terminal, 0 for none
+	width    int // of the terminal in columns; 0 if there is none
 	template *template.Template
 	options  manifest.InspectOptions
 	required []ocispec.Platform
 }
 
-// inspectOnce are flags of which at most one of a group makes sense.
+// inspectOnce are groups of flags that exclude each other: a format of the output, or
+// something that this format cannot show.
 var inspectOnce = [][]string{
 	{"json", "raw", "digest", "format"},
 	{"raw", "size"},
@@ -40,8 +42,8 @@ var inspectOnce = [][]string{
 	{"digest", "referrers"},
 }
 
-// newInspect is the command; l, which may be nil, says how the images' registries are
-// reached where it stands below manifest.
+// newInspect returns the command inspect. It also exists below manifest, as manifest-tool
+// has it; there l has the flags for the registries of the images. l is nil otherwise.
 func newInspect(a *app, l *targetLogin) *cobra.Command {
 	var o inspectOptions
 	cmd := &cobra.Command{
@@ -80,7 +82,8 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 	return cmd
 }
 
-// parse reads the options.
+// parse checks the flags and fills the fields derived from them. It reads nothing from
+// refs but their number.
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
 	o.options = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers}
@@ -103,13 +106,15 @@ func (o *inspectOptions) parse(refs []string) (err error) {
 	return errors.Join(errs...)
 }
 
-// An inspected image is what became of one argument.
+// An inspected is the outcome for one argument: a report or an error.
 type inspected struct {
 	ref    string
 	report *manifest.Report
 	err    error
 }
 
+// runInspect inspects all images at once and prints them in the order of the arguments.
+// An error of one image does not keep the others from being printed.
 func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) error {
 	if o.raw {
 		return missing(o.printRaw(ctx, a, refs[0]))
@@ -130,7 +135,8 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 	return o.verdict(all)
 }
 
-// inspect looks at one image.
+// inspect reads one image. If only the digest is asked for, without --platform and
+// --require, it resolves the name (one HEAD request) and reads no manifest.
 func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manifest.Report, error) {
 	source, name, err := a.places().source(ref)
 	if err != nil {
@@ -143,7 +149,8 @@ func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manife
 	return o.report(ctx, source, name, ref)
 }
 
-// report looks at the image of a source that has the name there, and ref here.
+// report inspects the image name of source. ref is the image as the user wrote it, for
+// the report and for errors. A missing platform is a usage error.
 func (o *inspectOptions) report(ctx context.Context, source manifest.Source, name, ref string) (*manifest.Report, error) {
 	r, err := manifest.Inspect(ctx, source, name, o.options)
 	if p := (*manifest.PlatformError)(nil); errors.As(err, &p) {
@@ -157,7 +164,8 @@ func (o *inspectOptions) report(ctx context.Context, source manifest.Source, nam
 	return r, nil
 }
 
-// verdict joins what went wrong, with what was required and is not there.
+// verdict joins the errors of all images, then those of --require. If some images could
+// be read and others not, it is a [partialError].
 func (o *inspectOptions) verdict(all []inspected) error {
 	var errs, unmet []error
 	for _, i := range all {
@@ -170,19 +178,22 @@ func (o *inspectOptions) verdict(all []inspected) error {
 		}
 	}
 	err := errors.Join(append(errs, unmet...)...)
+	// Only images that could not be read count here: an unmet --require is a complete
+	// answer.
 	if len(errs) > 0 && len(errs) < len(all) {
 		return partialError{err}
 	}
 	return err
 }
 
-// met returns an error that says which required platforms r lacks, and which it
-// has.
+// met returns an error with the required platforms that r lacks, and those it has. A
+// platform that the image writes in an unusual spelling does not count: a runtime that
+// compares the text does not find it.
 func (o *inspectOptions) met(r *manifest.Report) error {
 	var have, lacking []ocispec.Platform
 	var keys []string
 	for _, p := range r.Platforms {
-		if p.Written != "" { // runtimes that compare what is written do not find it
+		if p.Written != "" {
 			keys = append(keys, p.Platform+" (written "+p.Written+")")
 			continue
 		}
@@ -202,11 +213,12 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 	return &requirementError{&manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
 }
 
-// A requirementError says that an image does not keep what --require demands.
+// A requirementError reports that an image lacks a platform of --require. Its exit code
+// is 1, so that a script can tell it from an image that could not be read.
 type requirementError struct{ *manifest.PlatformError }
 
-// printRaw prints the manifest of an image, or of the one in it that --platform
-// names.
+// printRaw prints the exact bytes of the manifest of an image, or of the image for
+// --platform.
 func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error {
 	source, name, err := a.places().source(ref)
 	if err != nil {
@@ -217,6 +229,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 		if err != nil {
 			return err
 		}
+		// A single image needs no second look: report has checked its platform.
 		if r.Index {
 			at, err := mirror.ParseRef(ref)
 			if err != nil {
@@ -238,7 +251,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 	return writeExact(a.stdout, raw)
 }
 
-// missing makes an image that does not exist a mistake of the person's.
+// missing turns the error for an image that does not exist into a usage error.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
 		return &usageError{err: err, way: cmp.Or(hint(err), "check the name and the tag")}
@@ -246,14 +259,16 @@ func missing(err error) error {
 	return err
 }
 
-// parseFormat reads a template over a report.
+// parseFormat parses a template that is executed with a report. A missing map key is an
+// error rather than "<no value>", which a script would take for the value.
 func parseFormat(text string) (*template.Template, error) {
 	return template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
 		"json": jsonText, "join": strings.Join, "size": humanSize,
 	}).Parse(text)
 }
 
-// humanSize shows bytes as a person reads them.
+// humanSize formats a number of bytes with one decimal, in powers of 1000. A value that
+// would round to 1000.0 moves to the next unit.
 func humanSize(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)

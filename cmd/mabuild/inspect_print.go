@@ -18,7 +18,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// print writes what was found, in the order asked. What failed is told elsewhere.
+// print writes the reports in the order of the arguments. Errors are left to verdict,
+// except in JSON and in the table, which have an entry for every image.
 func (o *inspectOptions) print(w io.Writer, all []inspected) error {
 	if o.json {
 		return printJSON(w, all)
@@ -32,7 +33,9 @@ func (o *inspectOptions) print(w io.Writer, all []inspected) error {
 		}
 		var err error
 		switch {
-		case o.digest && o.met(i.report) != nil: // and a script takes nothing for it
+		// An image that fails --require prints no digest, so a script cannot use it by
+		// mistake.
+		case o.digest && o.met(i.report) != nil:
 		case o.digest && o.platform != "":
 			_, err = fmt.Fprintln(w, i.report.Platforms[0].Digest)
 		case o.digest:
@@ -49,8 +52,9 @@ func (o *inspectOptions) print(w io.Writer, all []inspected) error {
 	return nil
 }
 
-// printJSON prints a report, or of several images an array in which one that
-// failed has an error in place of a report.
+// printJSON prints a report, or for several images an array with one element per image,
+// in which an image that failed has an error instead of a report. A single image that
+// failed prints nothing. The format is that of docs/inspect.schema.json.
 func printJSON(w io.Writer, all []inspected) error {
 	type failed struct {
 		Ref   string `json:"ref"`
@@ -81,12 +85,14 @@ func printJSON(w io.Writer, all []inspected) error {
 	return err
 }
 
-// jsonText is the template function json.
+// jsonText is the function json of templates.
 func jsonText(v any) (string, error) {
 	b, err := json.Marshal(v)
 	return string(b), err
 }
 
+// printFormat executes the template with a report. The output always ends with a line
+// break.
 func (o *inspectOptions) printFormat(w io.Writer, r *manifest.Report) error {
 	var b strings.Builder
 	if err := o.template.Execute(&b, r); err != nil {
@@ -100,11 +106,13 @@ func (o *inspectOptions) printFormat(w io.Writer, r *manifest.Report) error {
 	return err
 }
 
-// formatFields lists what --format knows, by the names that templates have for it.
+// formatFields is the hint after an error in --format. It lists the fields of the report
+// by reflection, so it is never out of date.
 var formatFields = "the fields are " + fieldsOf(reflect.TypeFor[manifest.Report]()) +
 	"; in .Platforms " + fieldsOf(reflect.TypeFor[manifest.Runnable]()) +
 	"; in .Image " + fieldsOf(reflect.TypeFor[manifest.Detail]())
 
+// fieldsOf returns the exported fields of a struct as templates name them.
 func fieldsOf(t reflect.Type) string {
 	var names []string
 	for f := range t.Fields() {
@@ -113,7 +121,8 @@ func fieldsOf(t reflect.Type) string {
 	return strings.Join(names, " ")
 }
 
-// printReport prints a report in mquery's shape.
+// printReport prints a report in the shape of mquery, which scripts parse: the line
+// "Manifest List" keeps the word of Docker. Text from the registry is escaped.
 func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	list := "No"
 	if r.Index {
@@ -125,12 +134,14 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	if len(r.Notes) > 0 {
 		fmt.Fprintf(&b, " * Notes: %s\n", plain(strings.Join(r.Notes, ", ")))
 	}
+	// An artifact has no platforms.
 	if r.ArtifactType != "" && !r.Index {
 		fmt.Fprintf(&b, " * An artifact, not an image: %s\n", plain(r.ArtifactType))
 	} else {
 		fmt.Fprintf(&b, " * Supported platforms:\n")
 		o.platforms(&b, r)
 	}
+	// These are the entries of the index that are not images.
 	for _, other := range r.Others {
 		kind := other.ArtifactType
 		if kind == "" {
@@ -146,11 +157,13 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	return trimmed(w, b.String())
 }
 
-// platforms prints a line for each image, with short digests where a terminal is too
-// narrow for whole ones.
+// platforms prints one line per image. Digests are shortened if a line does not fit on
+// the terminal; output that is not a terminal always has complete ones.
 func (o *inspectOptions) platforms(b *strings.Builder, r *manifest.Report) {
 	var table strings.Builder
 	o.table(&table, r, v1.Hash.String)
+	// The table is made with complete digests first; only if a line is too long, again
+	// with short ones.
 	if o.width > 0 && slices.ContainsFunc(strings.Split(table.String(), "\n"), func(line string) bool {
 		return len(strings.TrimRight(line, " ")) > o.width
 	}) {
@@ -160,7 +173,7 @@ func (o *inspectOptions) platforms(b *strings.Builder, r *manifest.Report) {
 	b.WriteString(table.String())
 }
 
-// shortDigest is enough of a digest for people to tell it from others.
+// shortDigest returns the first 12 digits of a digest, as docker shows them.
 func shortDigest(h v1.Hash) string {
 	const most = 12
 	if len(h.Hex) <= most {
@@ -169,7 +182,7 @@ func shortDigest(h v1.Hash) string {
 	return h.Algorithm + ":" + h.Hex[:most] + "…"
 }
 
-// table prints the lines with digests as they are to be shown.
+// table prints the lines of platforms, with digests formatted by digest.
 func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest func(v1.Hash) string) {
 	t := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
 	size := func(n int64) string {
@@ -199,9 +212,11 @@ func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest fu
 		}
 		fmt.Fprintf(t, "   %s\t%s\t%s%s\n", shownKey(p.Platform), digest(p.Digest), size(p.Size), plain(strings.Join(notes, ", ")))
 	}
-	_ = t.Flush() // to memory
+	_ = t.Flush() // writes to memory
 }
 
+// shownKey returns a platform for display. An image may have none, such as
+// unknown/unknown of attestations.
 func shownKey(key string) string {
 	if key == "" {
 		return "(unknown)"
@@ -209,7 +224,8 @@ func shownKey(key string) string {
 	return plain(key)
 }
 
-// detail prints what an image is made of, one thing a line.
+// detail prints the config, labels, annotations and layers of an image, one item per
+// line.
 func detail(b *strings.Builder, d *manifest.Detail) {
 	line := func(name, value string) {
 		if value != "" {
@@ -250,7 +266,7 @@ func detail(b *strings.Builder, d *manifest.Detail) {
 	section("Layers", layers)
 }
 
-// quoted shows a command as JSON does, as in a Dockerfile.
+// quoted returns a command as a JSON array, as in a Dockerfile. An empty command is "".
 func quoted(words []string) string {
 	if len(words) == 0 {
 		return ""
@@ -262,6 +278,7 @@ func quoted(words []string) string {
 	return text
 }
 
+// assignments returns a map as sorted lines of KEY=VALUE.
 func assignments(m map[string]string) []string {
 	var list []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {
@@ -270,7 +287,7 @@ func assignments(m map[string]string) []string {
 	return list
 }
 
-// printTable prints a line for each image and a column for each platform.
+// printTable prints one line per image and one column per platform that any of them has.
 func (o *inspectOptions) printTable(w io.Writer, all []inspected) error {
 	columns := map[string]int{}
 	for _, i := range all {
@@ -297,7 +314,8 @@ func (o *inspectOptions) printTable(w io.Writer, all []inspected) error {
 	return trimmed(w, b.String())
 }
 
-// cell says what an image has for a platform.
+// cell returns the text for an image and a platform: "?" if the image could not be read,
+// "-" if it lacks the platform, otherwise its notes or "yes".
 func (o *inspectOptions) cell(i inspected, key string) string {
 	if i.err != nil {
 		return "?"
@@ -318,7 +336,8 @@ func (o *inspectOptions) cell(i inspected, key string) string {
 	return "-"
 }
 
-// byPlatform orders canonical texts as their platforms are ordered.
+// byPlatform orders platforms given as text; texts that are no platforms are ordered as
+// text.
 func byPlatform(a, b string) int {
 	p, errA := platform.Parse(a)
 	q, errB := platform.Parse(b)
@@ -328,7 +347,7 @@ func byPlatform(a, b string) int {
 	return platform.Compare(p, q)
 }
 
-// trimmed writes text without white space at the ends of its lines.
+// trimmed writes text without white space at the ends of lines, which tabwriter leaves.
 func trimmed(w io.Writer, text string) error {
 	for line := range strings.Lines(text) {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {

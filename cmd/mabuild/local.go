@@ -19,7 +19,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// outputs lists the local destinations of a program.
+// outputs returns the local destinations of a program. build without -o writes to the
+// Docker daemon if one is running.
 func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]output, error) {
 	wanted := a.config.Output
 	if len(wanted) == 0 && !o.push {
@@ -41,7 +42,8 @@ func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pu
 	return list, errors.Join(errs...)
 }
 
-// localTag is the name of a program's image where there is no registry.
+// localTag returns the image's name in a local destination: the first tag, with the
+// program's name if the tag has no repository. No registry is added.
 func localTag(spec build.Spec, c config.Build) (string, error) {
 	if len(c.Tags) == 0 {
 		return spec.Name + ":latest", nil
@@ -53,8 +55,10 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 	return joinTag(repo, tag), err
 }
 
-// newOutput opens one destination, and refuses early what takes a platform that
-// is not built, and what cannot be written.
+// newOutput opens one destination. All checks happen here, before the build: the form,
+// the platform of a destination that holds only one, compression, and whether it can be
+// written. Docker's formats hold one image; without platform= it is that of this machine,
+// for linux.
 func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (output, error) {
 	place, err := placeOf(text)
 	if err != nil {
@@ -71,6 +75,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 		if spec.Compression.Format == build.Zstd {
 			return output{}, usage("use gzip", "--compression zstd: Docker's image format does not support zstd, so %s cannot be written", text)
 		}
+		// Docker is assumed to run Linux containers for this machine's architecture.
 		if o.platform = place.Platform; o.platform.OS == "" {
 			o.platform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 		}
@@ -83,14 +88,16 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 	if o.streams() && isTerminal(a.stdout) {
 		return output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
+	// Any error here is a usage error, since the user can name another destination.
 	if err := place.Check(ctx); err != nil {
-		return output{}, usage(hint(err), "%s", about(o, err)) // whatever is wrong there: another can be named
+		return output{}, usage(hint(err), "%s", about(o, err))
 	}
 	return o, nil
 }
 
-// placeOf reads a local place to write to. An archive that is standard output by
-// another name, /dev/stdout, is what "-" is: nothing else may be printed there.
+// placeOf parses a local place to write to. An archive named /dev/stdout or
+// /proc/self/fd/1 is treated like "-": if the archive goes to standard output, nothing
+// else may be printed there.
 func placeOf(text string) (local.Place, error) {
 	place, err := local.Parse(text)
 	if err == nil && isArchive(place.Form) && isStdout(place.Path) {
@@ -99,8 +106,9 @@ func placeOf(text string) (local.Place, error) {
 	return place, err
 }
 
-// isStdout reports whether path leads to this process's standard output, and that is
-// a pipe or a device: a regular file is replaced as a whole, by its own name too.
+// isStdout reports whether path leads to this process's standard output and is a pipe or
+// device. A regular file does not count: it is replaced as a whole, even if standard
+// output is redirected to it.
 func isStdout(path string) bool {
 	there, err := os.Stat(path)
 	if err != nil || !outfile.Streams(path) {
@@ -110,27 +118,31 @@ func isStdout(path string) bool {
 	return err == nil && os.SameFile(there, out)
 }
 
-// streams reports whether the output is standard output.
+// streams reports whether the output goes to standard output.
 func (o output) streams() bool { return o.place.Path == local.Stdout && isArchive(o.place.Form) }
 
+// isArchive reports whether a form is a single file.
 func isArchive(form string) bool {
 	return form == local.FormArchive || form == local.FormDockerArchive
 }
 
-// An occupied is the hold on a place that holds one image, or on a name in one that holds several.
+// An occupied records which program and output use a destination, to detect conflicts.
 type occupied struct {
 	of     *program
 	output output
 }
 
-// claim notes that an output is the program's, and refuses one that another has. A
-// program may have it twice, but for standard output.
+// claim records the output o of program p in places, and returns an error if another
+// program has the same one. Layouts and OCI archives hold several images under different
+// names, a Docker archive one. So two keys are recorded: place and name, and for archives
+// the path. A program may have an output twice, except standard output.
 func (o output) claim(p *program, places map[string]occupied) error {
 	at := o.place
 	at.Name, at.Platform = "", ocispec.Platform{}
 	if at.Form != local.FormContainerd && at.Path != "" {
 		at.Path = filepath.Clean(at.Path)
 	}
+	// The first key is the name within the destination, the second an archive as a whole.
 	keys := []string{at.String() + " " + o.ref}
 	if isArchive(at.Form) {
 		keys = append(keys, at.Path)
@@ -143,6 +155,7 @@ func (o output) claim(p *program, places map[string]occupied) error {
 		case !taken || err != nil:
 		case archive && (o.streams() || first.output.place.Form != at.Form):
 			err = usage("use a different file for each", "%s and %s have the same destination %s", first.output.text, o.text, at.Path)
+		// The same program: both outputs get the same content.
 		case first.of == p:
 		case archive && at.Form == local.FormDockerArchive:
 			err = usage("build them separately, or into oci:DIR", "%s holds one image, but is the destination of %s and %s", o.text, first.of.spec.Name, p.spec.Name)
@@ -153,12 +166,13 @@ func (o output) claim(p *program, places map[string]occupied) error {
 	return err
 }
 
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// terminalWidth is how many letters fit on a line of w, 0 where that is no terminal.
+// terminalWidth returns the width of the terminal w in columns, or 0 if w is no terminal.
 func terminalWidth(w io.Writer) int {
 	if !isTerminal(w) {
 		return 0

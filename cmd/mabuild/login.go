@@ -18,12 +18,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
+// loginOptions are the flags of login; ask fills the rest.
 type loginOptions struct {
 	user     string
 	password string
 	stdin    bool
 }
 
+// newLogin returns the command login.
 func newLogin(a *app) *cobra.Command {
 	var o loginOptions
 	cmd := &cobra.Command{
@@ -50,6 +52,7 @@ also accepts HOST/NAMESPACE, for the repositories below.`,
 	return cmd
 }
 
+// newLogout returns the command logout.
 func newLogout(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout HOST",
@@ -63,14 +66,15 @@ file also has credentials for it, mabuild prints its name.`,
 	}
 }
 
-// loginName reads the HOST or HOST/NAMESPACE of a person and returns the host and the name
-// of both in a file of credentials. A scheme and the path of the API, which are pasted
-// along with it, are taken off.
+// loginName parses HOST or HOST/NAMESPACE. It returns the host and the key of both in a
+// credentials file, which has one fixed spelling for Docker Hub. A scheme and the path of
+// the API (/v1, /v2) are dropped, since users paste them.
 func loginName(text string) (host, entry string, err error) {
 	rest := text
 	if _, after, ok := strings.Cut(text, "://"); ok {
 		rest = after
 	}
+	// The path of the API is not a namespace.
 	host, path, _ := strings.Cut(rest, "/")
 	if path = strings.Trim(path, "/"); path == "v1" || path == "v2" {
 		path = ""
@@ -88,7 +92,7 @@ func loginName(text string) (host, entry string, err error) {
 	return host, entry + "/" + path, nil
 }
 
-// A credentialError is about the credentials that a person just gave.
+// A credentialError is about the credentials that the user just entered.
 type credentialError struct {
 	err error
 	way string
@@ -98,7 +102,8 @@ func (e *credentialError) Error() string { return e.err.Error() }
 func (e *credentialError) Unwrap() error { return e.err }
 func (e *credentialError) Hint() string  { return e.way }
 
-// hostsAlone words the refusal of a namespace, if err is one.
+// hostsAlone adds a hint to the error of a store that accepts no namespaces. Other errors
+// are returned unchanged.
 func hostsAlone(host, entry string, err error) error {
 	if !errors.Is(err, authfile.ErrHostsAlone) {
 		return err
@@ -110,7 +115,7 @@ func hostsAlone(host, entry string, err error) error {
 	return usage("use "+host+", or use a file of Podman's: REGISTRY_AUTH_FILE=FILE", "%s is not a host: %s", entry, knows)
 }
 
-// loginFile opens the place of new credentials.
+// loginFile opens the file in which login stores credentials.
 func loginFile() (*authfile.File, error) {
 	place, err := authfile.ForLogin(authfile.Places(os.Getenv))
 	if err != nil {
@@ -119,12 +124,14 @@ func loginFile() (*authfile.File, error) {
 	return authfile.Open(place)
 }
 
+// runLogin checks and stores credentials. It opens the file before it asks for a
+// password, and stores nothing that the registry rejects.
 func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 	host, entry, err := loginName(text)
 	if err != nil {
 		return err
 	}
-	file, err := loginFile() // before anybody is asked for a password
+	file, err := loginFile()
 	if err != nil {
 		return err
 	}
@@ -135,6 +142,8 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 		return err
 	}
 	if err := a.checkLogin(ctx, host, o); err != nil {
+		// Only 401 says that the credentials are wrong; after other errors they may be
+		// right.
 		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindUnauthorized {
 			return &credentialError{fmt.Errorf("%s rejected this user name or password; nothing was stored", host), "some registries require a token instead of the password"}
 		}
@@ -151,7 +160,9 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 	return err
 }
 
-// runLogout forgets what the first place has that has anything for the name.
+// runLogout removes the credentials that the next command would use: those of the first
+// file that has any. It names other files with credentials for the host, since after
+// logout they would be used; removing them without being asked could break other tools.
 func runLogout(ctx context.Context, a *app, text string) error {
 	host, entry, err := loginName(text)
 	if err != nil {
@@ -186,6 +197,8 @@ func runLogout(ctx context.Context, a *app, text string) error {
 	case done:
 		_, err = fmt.Fprintf(a.stderr, "logged out of %s\n", host)
 	default:
+		// Nothing is stored. If no file could hold the name, that is the more useful
+		// answer.
 		var file *authfile.File
 		if file, err = loginFile(); err == nil {
 			err = hostsAlone(host, entry, file.Takes(entry))
@@ -197,8 +210,12 @@ func runLogout(ctx context.Context, a *app, text string) error {
 	return err
 }
 
-// ask reads what the flags did not say, from the terminal or standard input.
+// ask reads user name and password, as far as flags did not give them, from the terminal
+// or standard input. The password on standard input is at most 1 MiB; line breaks at its
+// end are removed. Prompts go to standard error.
 func (o *loginOptions) ask(ctx context.Context, a *app) error {
+	// A terminal delivers one line per read, so this reader holds nothing back that
+	// ReadPassword, which reads from the file, would need.
 	in := bufio.NewReader(a.stdin)
 	file, isFile := a.stdin.(*os.File)
 	terminal := isFile && term.IsTerminal(int(file.Fd()))
@@ -235,25 +252,27 @@ func (o *loginOptions) ask(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	// A run that is interrupted here must not leave a terminal that is mute.
+	// If the run is interrupted during ReadPassword, the terminal must get its echo back.
 	defer context.AfterFunc(ctx, func() { _ = term.Restore(int(file.Fd()), state) })()
 	b, err := term.ReadPassword(int(file.Fd()))
 	o.password = string(b)
 	return errors.Join(err, discard(fmt.Fprintln(a.stderr)))
 }
 
+// discard returns only the error of a print function.
 func discard(_ int, err error) error { return err }
 
-// checkLogin asks the registry whether it takes the credentials.
+// checkLogin asks the registry to accept the credentials, without those stored for it.
 func (a *app) checkLogin(ctx context.Context, host string, o loginOptions) error {
 	client := a.newClient()
 	client.Keychain = only{authn.AuthConfig{Username: o.user, Password: o.password}}
 	return client.Login(ctx, host)
 }
 
-// only is a keychain of one set of credentials.
+// only is a keychain with the same credentials for every registry.
 type only struct{ authn.AuthConfig }
 
+// Resolve implements [authn.Keychain].
 func (o only) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return authn.FromConfig(o.AuthConfig), nil
 }

@@ -1,5 +1,10 @@
-// Mabuild builds Go programs for many platforms and publishes them as one image
-// index, looks at images, and serves a registry for a first try.
+// Mabuild builds Go programs for many platforms and publishes them as one image index. It
+// also inspects, copies and combines images, and serves a registry for tests.
+//
+// The package has only commands: each reads flags and configuration, calls a library, and
+// prints the result. Standard output has the result alone, one item per line or as JSON,
+// and everything else goes to standard error. docs/cli.md documents output and exit
+// codes.
 package main
 
 import (
@@ -19,16 +24,19 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 )
 
-// grace is how long an interrupted run may take to tidy up.
+// grace is the time that an interrupted run has to clean up.
 const grace = 1500 * time.Millisecond
 
+// main is run with the process's arguments, streams and exit.
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-// run is the program: its arguments in, its exit code out.
+// run is the whole program. It returns the exit code. If a signal ended the run, the
+// error of the command is only a consequence, and the signal is reported instead.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := interruptible(context.Background(), stderr, grace) //nolint:forbidigo // the root of all contexts
 	defer stop()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	// close is called again below; this one covers a panic.
 	defer a.close()
 	root := newRoot(a)
 	root.SetArgs(args)
@@ -36,7 +44,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	a.close() // bars end before the error is printed
+	a.close() // removes the progress rows before the error is printed
 	if err == nil {
 		return 0
 	}
@@ -49,7 +57,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// newRoot is the command line.
+// newRoot returns the root command with all commands below it.
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mabuild",
@@ -62,6 +70,7 @@ without a Docker daemon, and publishes the images under one tag.
 		SilenceUsage:  true,
 		Args:          knownCommand,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			// Variables set their flags here, before any command reads its options.
 			if !explains(cmd) {
 				if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
 					return &usageError{err: err}
@@ -94,8 +103,8 @@ without a Docker daemon, and publishes the images under one tag.
 	return root
 }
 
-// explains reports whether cmd only tells of mabuild itself, which a variable that is
-// wrong does not stop: help, completion, version, and groups of commands.
+// explains reports whether cmd only describes mabuild itself: help, completion, version,
+// or a group of commands. An invalid variable in the environment does not stop these.
 func explains(cmd *cobra.Command) bool {
 	if cmd.HasSubCommands() || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return true
@@ -103,7 +112,8 @@ func explains(cmd *cobra.Command) bool {
 	return slices.Contains([]string{"help", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, cmd.Name())
 }
 
-// helpful has help and completion refuse what they do not know.
+// helpful replaces cobra's help and completion commands, which accept unknown arguments
+// without an error.
 func helpful(root *cobra.Command) {
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [COMMAND]",
@@ -124,13 +134,17 @@ func helpful(root *cobra.Command) {
 	}
 }
 
-// interrupted is why a run ended: a signal.
+// An interrupted is the cause of a context that a signal ended.
 type interrupted struct{ signal os.Signal }
 
+// Error also states what the order of writes guarantees: a tag moves after all that it
+// names.
 func (e *interrupted) Error() string {
 	return "interrupted (" + e.signal.String() + "): no tag points to an incomplete image"
 }
 
+// code returns the exit code by the convention of shells: 128 plus the number of the
+// signal.
 func (e *interrupted) code() int {
 	if e.signal == syscall.SIGTERM {
 		return 143
@@ -138,11 +152,13 @@ func (e *interrupted) code() int {
 	return 130
 }
 
-// interruptible returns a context that SIGINT or SIGTERM end, with
-// [*interrupted] as its cause. A run that has not ended within grace after that,
-// or when the person asks a second time, is ended on the spot.
+// interruptible returns a context that SIGINT or SIGTERM ends, with [*interrupted] as its
+// cause. The run can then clean up and return. If it does not within grace, or if a
+// second signal arrives, the process exits at once after removing its work directory. The
+// returned function ends the goroutine and must be called once.
 func interruptible(parent context.Context, stderr io.Writer, grace time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
+	// The buffer has room for both signals: package signal drops what it cannot deliver.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})

@@ -13,6 +13,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
+// newManifest returns the group of commands about indexes. manifest push and manifest
+// inspect exist for scripts that were written for manifest-tool.
 func newManifest(a *app) *cobra.Command {
 	l := &targetLogin{}
 	cmd := &cobra.Command{
@@ -28,9 +30,10 @@ func newManifest(a *app) *cobra.Command {
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	// manifest-tool has --type before the name of the subcommand.
 	kind := push.PersistentFlags().String("type", "", kindUsage)
 	push.AddCommand(newFromArgs(a, l, kind), newFromSpec(a, l, kind))
-	inspect := newInspect(a, l) // where others have it
+	inspect := newInspect(a, l) // manifest-tool has it here
 	inspect.Hidden = true
 	cmd.AddCommand(
 		inspect, newManifestCreate(a, l), newFromArgs(a, l, nil), newFromSpec(a, l, nil), push,
@@ -39,13 +42,16 @@ func newManifest(a *app) *cobra.Command {
 	return cmd
 }
 
-// A targetLogin is manifest-tool's way to say how the target's registry is
-// reached. It holds for that registry and for no other.
+// A targetLogin has manifest-tool's flags for the connection to the target's registry.
+// User name, password and TLS settings apply to that registry and to no other, so that
+// the sources' registries never get them. --docker-cfg replaces the credential files for
+// all registries.
 type targetLogin struct {
 	username, password, dockerConfig string
 	plainHTTP, insecure              bool
 }
 
+// bind adds the flags.
 func (l *targetLogin) bind(f *pflag.FlagSet) {
 	f.StringVar(&l.username, "username", "", "User `NAME` at the target's registry; prefer mabuild login")
 	f.StringVar(&l.password, "password", "", "`PASSWORD` at the target's registry")
@@ -54,16 +60,19 @@ func (l *targetLogin) bind(f *pflag.FlagSet) {
 	f.BoolVar(&l.insecure, "insecure", false, "Accept any TLS certificate of the target's registry")
 }
 
-// apply tells the client, which has not asked anybody yet.
+// apply changes the client for the registry of target. It must be called before the
+// client's first request. A local target has no registry, and an invalid name is reported
+// when it is used.
 func (l *targetLogin) apply(c *registry.Client, target string) error {
 	if local.Is(target) {
 		return nil
 	}
 	ref, err := name.ParseReference(target)
 	if err != nil {
-		return nil // which is told of the target
+		return nil // begin reports it
 	}
 	host := ref.Context().RegistryStr()
+	// --insecure includes plain HTTP.
 	if l.plainHTTP || l.insecure {
 		h := c.Hosts[host]
 		h.PlainHTTP = h.PlainHTTP || l.plainHTTP || l.insecure
@@ -87,7 +96,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 	return nil
 }
 
-// applyAll tells the client for the registry of each ref.
+// applyAll calls apply for the registry of each ref, once per registry. l may be nil.
 func (l *targetLogin) applyAll(c *registry.Client, refs []string) error {
 	if l == nil {
 		return nil
@@ -96,7 +105,7 @@ func (l *targetLogin) applyAll(c *registry.Client, refs []string) error {
 	for _, ref := range refs {
 		parsed, err := name.ParseReference(ref)
 		if local.Is(ref) || err != nil || hosts[parsed.Context().RegistryStr()] {
-			continue // which is told of the image, or was told of the registry
+			continue // an invalid name is reported later
 		}
 		hosts[parsed.Context().RegistryStr()] = true
 		if err := l.apply(c, ref); err != nil {
@@ -106,18 +115,20 @@ func (l *targetLogin) applyAll(c *registry.Client, refs []string) error {
 	return nil
 }
 
-// oneLogin is a keychain with credentials for one registry, and others' for the
-// rest.
+// A oneLogin is a keychain with credentials for one registry; rest has those for all
+// others.
 type oneLogin struct {
 	host string
 	auth authn.AuthConfig
 	rest authn.Keychain
 }
 
+// Resolve implements [authn.Keychain].
 func (k *oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	return k.ResolveContext(context.Background(), r) //nolint:forbidigo // who asks in this way has none
+	return k.ResolveContext(context.Background(), r) //nolint:forbidigo // the caller has none
 }
 
+// ResolveContext implements [authn.ContextKeychain]; ctx bounds credential helpers.
 func (k *oneLogin) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
 	if r.RegistryStr() == k.host {
 		return authn.FromConfig(k.auth), nil

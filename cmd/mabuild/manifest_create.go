@@ -14,12 +14,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A sourceReader is how the images of an index are read.
+// A sourceReader has the flags for reading the images of an index.
 type sourceReader struct {
 	selected                            []string
 	allowMismatch, trust, ignoreMissing bool
 }
 
+// bind adds the flags. also is appended to the description of --select, for its other
+// names.
 func (r *sourceReader) bind(f *pflag.FlagSet, also string) {
 	f.StringSliceVar(&r.selected, "select", nil, "Keep only these `PLATFORMS`"+also)
 	f.BoolVar(&r.allowMismatch, "allow-mismatch", false, "Warn if an image's config contradicts the declared platform, and use the declared one")
@@ -27,6 +29,7 @@ func (r *sourceReader) bind(f *pflag.FlagSet, also string) {
 	f.BoolVar(&r.ignoreMissing, "ignore-missing", false, "Omit images that do not exist, with a warning")
 }
 
+// fill sets the fields of the assembly.
 func (r *sourceReader) fill(as *manifest.Assembly) (err error) {
 	as.AllowMismatch, as.TrustPlatforms, as.IgnoreMissing = r.allowMismatch, r.trust, r.ignoreMissing
 	if len(r.selected) > 0 {
@@ -35,6 +38,7 @@ func (r *sourceReader) fill(as *manifest.Assembly) (err error) {
 	return err
 }
 
+// newManifestCreate returns manifest create.
 func newManifestCreate(a *app, l *targetLogin) *cobra.Command {
 	w, r := &indexWriter{login: l}, &sourceReader{}
 	cmd := &cobra.Command{
@@ -72,7 +76,7 @@ digest.`,
 	return cmd
 }
 
-// addItems reads SOURCE[=PLATFORM].
+// addItems adds an item for each SOURCE[=PLATFORM]. All errors are reported at once.
 func addItems(as *manifest.Assembly, args []string) error {
 	var errs []error
 	for _, arg := range args {
@@ -89,8 +93,9 @@ func addItems(as *manifest.Assembly, args []string) error {
 	return errors.Join(errs...)
 }
 
-// cutDeclared takes the platform off SOURCE=PLATFORM. A local place may have a = of its
-// own; what follows the last one is a platform if it can be one.
+// cutDeclared splits SOURCE=PLATFORM. A local place may contain a =, so for it the text
+// after the last = is a platform only if it is a valid one, the rest is a valid place,
+// and the = does not belong to the place's option platform=.
 func cutDeclared(arg string) (ref, declared string) {
 	at := strings.LastIndexByte(arg, '=')
 	if at < 0 {
@@ -106,7 +111,8 @@ func cutDeclared(arg string) (ref, declared string) {
 	return ref, declared
 }
 
-// runAssemble makes the index and puts it where it goes.
+// runAssemble creates the index and writes it to target. Nothing is written before all
+// sources have been read and checked.
 func runAssemble(ctx context.Context, a *app, w *indexWriter, as manifest.Assembly, target string) error {
 	idx, err := as.Create(ctx, a.places())
 	if err != nil {

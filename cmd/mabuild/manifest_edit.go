@@ -14,20 +14,23 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// An editor changes one index, under its own or another tag.
+// An editor has the flags of the commands that change an index. The result is written to
+// the same tag, or to the one of --tag.
 type editor struct {
 	*indexWriter
 	tag string
 }
 
+// newEditor returns an editor for the registry connection of l.
 func newEditor(l *targetLogin) *editor { return &editor{indexWriter: &indexWriter{login: l}} }
 
+// bind adds the flags.
 func (e *editor) bind(f *pflag.FlagSet) {
 	e.indexWriter.bind(f)
 	f.StringVarP(&e.tag, "tag", "t", "", "Write to this `TAG` or repository:tag instead of INDEX")
 }
 
-// target is where the changed index goes.
+// target returns the reference to which the changed index of ref is written.
 func (e *editor) target(ref string) string {
 	switch {
 	case e.tag == "":
@@ -38,8 +41,9 @@ func (e *editor) target(ref string) string {
 	return withTag(ref, e.tag)
 }
 
-// edit changes the index: as says how, but for its base. What was there is told,
-// so that it can be put back.
+// edit reads the index ref, changes it as the assembly says, and writes it. It prints the
+// digest of the previous index if the tag moved, with a command that restores it. There
+// is no lock in a registry: if two users edit a tag at once, the last one wins.
 func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assembly) error {
 	c, err := a.places().Get(ctx, ref)
 	if err != nil {
@@ -53,6 +57,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	if err != nil {
 		return err
 	}
+	// Entries and annotations of Base stay unless the assembly changes them.
 	as.Base = idx
 	made, err := as.Create(ctx, a.places())
 	if err != nil {
@@ -63,6 +68,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 		return err
 	}
 	is, err := made.Digest()
+	// Otherwise the tag still names the previous index, and there is nothing to restore.
 	if err != nil || is == old || target != ref {
 		return err
 	}
@@ -75,6 +81,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	return err
 }
 
+// newManifestAdd returns manifest add.
 func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 	e, r := newEditor(l), &sourceReader{}
 	var replace bool
@@ -99,6 +106,7 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 	return cmd
 }
 
+// newManifestRemove returns manifest remove.
 func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
 	e := newEditor(l)
 	cmd := &cobra.Command{
@@ -119,7 +127,8 @@ func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
 	return cmd
 }
 
-// removals reads platforms and digests.
+// removals parses platforms and digests to remove. Platforms are stored in canonical
+// spelling.
 func removals(as *manifest.Assembly, args []string) error {
 	var errs []error
 	for _, arg := range args {
@@ -133,6 +142,7 @@ func removals(as *manifest.Assembly, args []string) error {
 	return errors.Join(errs...)
 }
 
+// newManifestAnnotate returns manifest annotate.
 func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 	e := newEditor(l)
 	cmd := &cobra.Command{
@@ -156,7 +166,7 @@ func newManifestAnnotate(a *app, l *targetLogin) *cobra.Command {
 	return cmd
 }
 
-// indexAnd wants an INDEX and something beside it.
+// indexAnd requires INDEX and at least one more argument.
 func indexAnd(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < 2 {

@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// newFromArgs is manifest-tool's command of that name. kind is the --type of the
-// command above it, where there is one.
+// newFromArgs returns manifest-tool's command from-args. kind is the --type of manifest
+// push, or nil outside of it.
 func newFromArgs(a *app, l *targetLogin, kind *string) *cobra.Command {
 	var template, target string
 	var platforms, annotations []string
@@ -35,6 +35,7 @@ last line of output is the digest and the size of the index.`,
 				return usage(cmd.UseLine(), "%s requires --platforms, --template and --target", commandName(cmd))
 			}
 			w.under(kind)
+			// manifest-tool has lists of annotations in one flag.
 			w.annotations = append(w.annotations, splitAnnotations(annotations)...)
 			if err := errors.Join(w.begin(a, cmd, target), w.fill(a, &as), r.fill(&as), expandTemplate(&as, template, platforms)); err != nil {
 				return err
@@ -54,6 +55,7 @@ last line of output is the digest and the size of the index.`,
 	return cmd
 }
 
+// newFromSpec returns manifest-tool's command from-spec.
 func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 	w, r := &indexWriter{login: l, digestLine: true}, &sourceReader{}
 	cmd := &cobra.Command{
@@ -89,14 +91,15 @@ func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 	return cmd
 }
 
-// under takes over the --type of the command above.
+// under takes the --type of the parent command, unless the command has its own.
 func (w *indexWriter) under(kind *string) {
 	if kind != nil && w.kind == "" {
 		w.kind = *kind
 	}
 }
 
-// expandTemplate makes an item of each platform.
+// expandTemplate adds an item for each platform. The placeholders are replaced by the
+// parts of the platform as the user typed it, since upstream's names use these spellings.
 func expandTemplate(as *manifest.Assembly, template string, platforms []string) error {
 	var errs []error
 	for _, typed := range platforms {
@@ -111,11 +114,11 @@ func expandTemplate(as *manifest.Assembly, template string, platforms []string) 
 	return errors.Join(errs...)
 }
 
-// anotherKey begins an annotation in a list of them, as manifest-tool has it.
+// anotherKey matches the beginning of the next annotation in a list.
 var anotherKey = regexp.MustCompile(`,([A-Za-z0-9._/:-]+=)`)
 
-// splitAnnotations takes lists of KEY=VALUE apart. A comma that no key follows
-// belongs to the value.
+// splitAnnotations splits lists of KEY=VALUE at commas, as manifest-tool does. A comma
+// without a key after it belongs to the value.
 func splitAnnotations(lists []string) []string {
 	var all []string
 	for _, list := range lists {
@@ -124,11 +127,11 @@ func splitAnnotations(lists []string) []string {
 	return all
 }
 
-// maxSpec bounds what is read of a file of from-spec; config refuses anything near
-// it.
+// maxSpec bounds what is read from standard input, in bytes. The decoder's own limit is
+// lower, so a cut file is never accepted.
 const maxSpec = 4 << 20
 
-// readAssembly reads a file of manifest-tool's, or standard input.
+// readAssembly reads manifest-tool's YAML from a file, or from standard input for "-".
 func readAssembly(a *app, file string) (*config.Assembly, error) {
 	var data []byte
 	var err error

@@ -16,9 +16,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// kindUsage describes --type, which manifest push has as well as its subcommands.
 const kindUsage = "Media `TYPE` of the index: oci or docker (default: oci, unless all images are Docker's)"
 
-// An indexWriter is what the commands that write an index have in common.
+// An indexWriter has the flags of the commands that write an index.
 type indexWriter struct {
 	login       *targetLogin
 	kind        string
@@ -26,9 +27,10 @@ type indexWriter struct {
 	unset       []string
 	alsoTag     []string
 	dryRun      bool
-	digestLine  bool // manifest-tool's last line
+	digestLine  bool // print manifest-tool's last line, with digest and size
 }
 
+// bind adds the flags.
 func (w *indexWriter) bind(f *pflag.FlagSet) {
 	f.StringVar(&w.kind, "type", "", kindUsage)
 	f.StringArrayVar(&w.annotations, "annotation", nil, "Add `KEY=VALUE` to the index, or PLATFORM:KEY=VALUE to one entry; repeatable")
@@ -36,7 +38,7 @@ func (w *indexWriter) bind(f *pflag.FlagSet) {
 	f.BoolVar(&w.dryRun, "dry-run", false, "Print the index without writing it")
 }
 
-// begin checks the target and gets ready for it.
+// begin starts the run, sets up the target's registry and checks flags and tags.
 func (w *indexWriter) begin(a *app, cmd *cobra.Command, target string) error {
 	if err := a.start(cmd); err != nil {
 		return err
@@ -53,10 +55,12 @@ func (w *indexWriter) begin(a *app, cmd *cobra.Command, target string) error {
 	return errors.Join(errs...)
 }
 
-// targets lists what the index is to be called.
+// targets returns all references under which the index is published: target first, then
+// those of --also-tag. A tag alone is in the repository of target.
 func (w *indexWriter) targets(target string) []string {
 	list := []string{target}
 	for _, tag := range w.alsoTag {
+		// A tag alone, without a slash or colon, is one in the target's repository.
 		if tag = strings.TrimSpace(tag); !isFull(tag) {
 			tag = withTag(target, tag)
 		}
@@ -65,7 +69,7 @@ func (w *indexWriter) targets(target string) []string {
 	return list
 }
 
-// fill sets in the assembly what the flags say.
+// fill sets the fields of the assembly that the flags give.
 func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
 	as.Log = a.log
 	switch w.kind {
@@ -87,8 +91,8 @@ func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
 	return errors.Join(errs...)
 }
 
-// setAnnotation reads [index:|PLATFORM:]KEY=VALUE, or without a value what is to be
-// taken away.
+// setAnnotation parses [index:|PLATFORM:]KEY=VALUE and adds it to the assembly. If set is
+// false, the text has no value, and a nil value tells the assembly to remove the key.
 func setAnnotation(as *manifest.Assembly, text string, set bool) error {
 	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation"
 	of, rest := annotationOf(text)
@@ -107,6 +111,7 @@ func setAnnotation(as *manifest.Assembly, text string, set bool) error {
 		}
 		own := as.ChildAnnotations[platform.Key(p)]
 		into = &own
+		// own may be nil and replaced below, so it is stored at the end.
 		defer func() { as.ChildAnnotations[platform.Key(p)] = *into }()
 	}
 	if *into == nil {
@@ -118,9 +123,11 @@ func setAnnotation(as *manifest.Assembly, text string, set bool) error {
 	return nil
 }
 
-// write puts the index where it goes: straight to its tag; of several tags in one
-// repository by its digest first.
+// write puts the index to all targets, and prints repository@digest for each that is
+// complete, local places first. An error at one target does not stop the others; if some
+// are complete, the result is then a [partialError]. A dry run only prints the index.
 func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, target string) error {
+	// The digest is known before anything is sent.
 	d, err := manifest.Describe(idx)
 	if err != nil {
 		return err
@@ -145,6 +152,8 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 		}
 		done = append(done, t)
 	}
+	// Tags of the same repository are put together, since the content is stored there
+	// only once.
 	for _, r := range repositories(tags) {
 		if err := a.putAll(ctx, r, d, idx); err != nil {
 			errs = append(errs, err)
@@ -167,7 +176,8 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 	return err
 }
 
-// putAll makes the tags of one repository name the index.
+// putAll moves the tags of one repository. If there are several, the index is stored by
+// digest first, so that a registry that rejects it does so before any tag has moved.
 func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1.ImageIndex) error {
 	if len(r.tags) > 1 {
 		if err := a.putIndex(ctx, r.name+"@"+d.Digest.String(), idx); err != nil {
@@ -182,11 +192,12 @@ func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1
 	return nil
 }
 
-// putIndex stores an index that was put together.
+// putIndex stores an index, with a hint if the registry rejects its manifest.
 func (a *app) putIndex(ctx context.Context, ref string, idx v1.ImageIndex) error {
 	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker if all images are Docker's", "")
 }
 
+// putLocal writes content to a local place.
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
 	place, err := placeOf(text)
 	if err != nil {

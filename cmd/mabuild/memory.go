@@ -5,12 +5,14 @@ import (
 	"runtime/debug"
 )
 
-// memoryWanted is what a push takes of memory beside its program text, whatever its
-// programs and bases weigh: a third is alive, the rest are blocks that are collected
-// the sooner. It is no limit: a push of thousands of images takes more.
+// memoryWanted is the soft memory limit of a push, in bytes. About a third of it is live
+// data; the rest is garbage that is collected earlier because of the limit. It is not a
+// bound: a push of thousands of images uses more, at the cost of more garbage
+// collections.
 const memoryWanted = 32 << 20
 
-// limitMemory leaves the machine's memory to the compilers. GOMEMLIMIT says otherwise.
+// limitMemory sets the soft limit, to leave the machine's memory to the compilers.
+// GOMEMLIMIT takes precedence.
 func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryWanted)

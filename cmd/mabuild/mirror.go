@@ -21,6 +21,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// mirrorOptions are the flags of mirror.
 type mirrorOptions struct {
 	file      string
 	only      []string
@@ -37,12 +38,14 @@ type mirrorOptions struct {
 	listen                  string
 	listenHosts             []string
 	reserve                 int
-	trust                   config.Trust // what the file may say
+	trust                   config.Trust // extends what the file may set
 }
 
-// ofEntry are the flags that say what a file says of each entry.
+// ofEntry are the flags that correspond to a key of an entry. They are rejected with -f,
+// where it would be unclear which entries they apply to.
 var ofEntry = []string{"template", "platforms", "optional", "referrers", "backup", "min-age"}
 
+// newMirror returns the command mirror.
 func newMirror(a *app) *cobra.Command {
 	var o mirrorOptions
 	cmd := &cobra.Command{
@@ -81,6 +84,7 @@ The outcome of each image is printed to stdout.`,
 	return cmd
 }
 
+// bind adds the flags.
 func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.StringVarP(&o.file, "file", "f", "", "Copy the images that this `FILE` lists (docs/mirror.md)")
 	f.StringSliceVar(&o.only, "only", nil, "Copy only these `ENTRIES` of the file")
@@ -103,7 +107,7 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.IntVar(&o.reserve, "quota-reserve", 0, "Leave this `NUMBER` of a registry's pull quota unused")
 }
 
-// check refuses what does not go together.
+// check rejects invalid combinations of flags and arguments, all at once.
 func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 	given := func(names ...string) (list []string) {
 		for _, name := range names {
@@ -115,6 +119,7 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 	}
 	errs := []error{valued(cmd, "file", "only", "template", "platforms", "backup", "report", "listen")}
 	if o.file == "" {
+		// With a template, the source is the flag and only the target is an argument.
 		want := 2
 		if o.template != "" {
 			want = 1
@@ -158,7 +163,8 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 	return errors.Join(errs...)
 }
 
-// entry is what the command line says.
+// entry returns the entry that flags and arguments describe. Templates are expanded once
+// with empty values, so that an error in them comes before the first request.
 func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	target := args[len(args)-1]
 	e := &mirror.Entry{
@@ -179,6 +185,8 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
 		errs = append(errs, usage("write ARCH in place of the architecture", "template %q gives the same image for every platform", o.template))
 	}
+	// Each platform keeps its spelling, since a template uses it; a selection compares
+	// parsed ones.
 	if len(o.platforms) > 0 {
 		wanted, err := platform.ParseList(o.platforms)
 		errs = append(errs, err)
@@ -202,7 +210,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	return e, errors.Join(errs...)
 }
 
-// runMirror carries out what the command line or the file says.
+// runMirror copies one image from the command line, or runs the plan of a file.
 func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) error {
 	if o.file != "" {
 		return runPlan(ctx, a, o)
@@ -215,7 +223,10 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 	return finishMirror(a, o, o.runOnce(ctx, a, a.places(), nil, []*mirror.Entry{e}))
 }
 
-// runOnce carries entries out.
+// runOnce runs entries once and returns the report. claims records which entry has which
+// target, so that two entries with the same target are an error even in separate rounds;
+// nil means within this run alone. The builder is only made if an entry builds a program,
+// and its files are removed at the end.
 func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
 	builder, end := a.builders(ctx, s)
 	defer end()
@@ -225,7 +236,8 @@ func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places, claims *m
 	return r.Run(ctx, entries)
 }
 
-// runner makes the runner of one run that builds nothing.
+// runner returns the runner of one run. Its caller adds the programs to build. The
+// client's log is wrapped so that the runner can count the bytes that were sent.
 func (o *mirrorOptions) runner(a *app, s places) *mirror.Runner {
 	r := &mirror.Runner{
 		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
@@ -234,13 +246,15 @@ func (o *mirrorOptions) runner(a *app, s places) *mirror.Runner {
 		},
 	}
 	s.client.Log = slog.New(mirror.Metered(a.log.Handler()))
+	// A nil *cache.Cache in the interface would not compare equal to nil.
 	if state := a.recordCache(); state != nil {
 		r.State = state
 	}
 	return r
 }
 
-// finishMirror writes the report, prints the answer and ends.
+// finishMirror writes the report file, prints the result and returns the error of the
+// run. The progress display ends before the result is printed.
 func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 	err, some := report.Err()
 	if err != nil && some {
@@ -249,11 +263,11 @@ func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 	if o.report != "" {
 		err = errors.Join(err, writeReport(o.report, report))
 	}
-	a.close() // the story ends before the answer
+	a.close() // removes the progress rows first
 	return cmp.Or(printMirror(a.stdout, report, o.file != "" || o.dryRun), err)
 }
 
-// writeReport writes what became of each image.
+// writeReport writes the outcome of each image to a file as JSON.
 func writeReport(file string, report *mirror.Report) error {
 	var b bytes.Buffer
 	if err := report.Write(&b); err != nil {

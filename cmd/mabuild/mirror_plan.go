@@ -14,19 +14,20 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A plan is what a file says.
+// A plan is the content of a mirror's file, with the state that its runs share.
 type plan struct {
 	entries    []*mirror.Entry
 	registries map[string]config.MirrorRegistry
 	logins     map[string]config.Login
-	fence      *config.Fence // of the paths that the file names
+	fence      *config.Fence // restricts the paths that the file names
 
-	// What the rounds of a plan have in common.
+	// limits and claims are shared by the runs of a plan, which may overlap. limits has
+	// the pauses and quotas that registries reported, claims the entry of each target.
 	limits *registry.Limits
 	claims mirror.Claims
 }
 
-// loadPlan reads the file.
+// loadPlan reads the file and the variables that it names.
 func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 	m, err := a.readPlan(o)
 	if err != nil {
@@ -40,7 +41,7 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 	return p, err
 }
 
-// readPlan reads a file, or standard input.
+// readPlan reads the file, or standard input for "-".
 func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
 	if o.file != "-" {
 		return config.LoadMirror(o.file, o.trust)
@@ -52,10 +53,13 @@ func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
 	return config.ReadMirror("stdin", data, o.trust)
 }
 
-// succeed lets the rounds of p go on where those of an older plan are: how registries
-// want to be treated stays known, but for those of which the file now says otherwise.
+// succeed lets p replace the plan old after the file was read again. It keeps what
+// registries asked for, because a pause that is still running must be respected, but
+// forgets it for registries whose limits the file has changed. Runs of the old plan may
+// still be active.
 func (p *plan) succeed(old *plan) {
 	p.limits = old.limits
+	// Both plans are searched: a host may be new, changed or removed.
 	limits := func(p *plan, host string) [2]int {
 		r := p.registries[host]
 		return [2]int{r.MaxRequests, r.PerSecond}
@@ -74,7 +78,7 @@ func (p *plan) has(name string) bool {
 	return slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Name == name })
 }
 
-// runPlan carries out what a file says, once or for ever.
+// runPlan runs the plan of a file once, or with --watch until the run is interrupted.
 func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	p, err := a.loadPlan(o)
 	if err != nil {
@@ -86,8 +90,9 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	return finishMirror(a, o, o.runOnce(ctx, a, a.placesOf(a.clientFor(p, o), p.fence), nil, p.entries))
 }
 
-// clientFor makes the client of one run, with what the file says of registries put
-// in the place of what the configuration says.
+// clientFor returns the client of one run. For each registry in the file, the settings of
+// the file replace those of the configuration, except that an insecure registry stays
+// insecure. Logins of the file take precedence over stored credentials.
 func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 	c := a.newClient()
 	c.QuotaReserve, c.Limits = o.reserve, p.limits
@@ -105,10 +110,12 @@ func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 	return c
 }
 
-// logins are the credentials that a file names, by host.
+// logins are the credentials in a plan, by host. They are a keychain.
 type logins map[string]config.Login
 
-// Resolve returns the credentials of a registry; none are anonymous.
+// Resolve returns the credentials of a registry, or anonymous ones if the plan has none,
+// so that the next keychain is asked. Docker Hub has two names, and the file uses
+// docker.io.
 func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	host := r.RegistryStr()
 	login, ok := l[host]
@@ -121,7 +128,8 @@ func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return &authn.Basic{Username: login.Username, Password: login.Password}, nil
 }
 
-// chosen leaves the entries that --only names.
+// chosen returns the entries that only names, or all if it is empty. An unknown name is
+// an error.
 func chosen(entries []*mirror.Entry, only []string) ([]*mirror.Entry, error) {
 	if len(only) == 0 {
 		return entries, nil

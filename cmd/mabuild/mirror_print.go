@@ -13,15 +13,15 @@ import (
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
-// printMirror prints what became of each image: of one that the command line
-// names its repository@digest, as push does; of a file's a line each, and in the
-// end how many there are of which kind.
+// printMirror prints the outcome of each image. With table unset, for one image from the
+// command line, it prints repository@digest like push. With table set, it prints one line
+// per image and a line with the totals. Failed images are reported as errors instead.
 func printMirror(w io.Writer, report *mirror.Report, table bool) error {
 	var b strings.Builder
 	for _, e := range report.Entries {
 		for _, i := range e.Images {
 			switch {
-			case i.Status == mirror.Failed: // the error says it
+			case i.Status == mirror.Failed: // is reported as an error
 			case table:
 				b.WriteString(mirrorLine(i, report.DryRun))
 			case i.Status == mirror.Skipped:
@@ -43,7 +43,8 @@ func printMirror(w io.Writer, report *mirror.Report, table bool) error {
 	return err
 }
 
-// mirrorLine says what became of one image.
+// mirrorLine returns the line for one image. In a dry run the size is an upper bound,
+// since only a copy finds out which blobs the target has.
 func mirrorLine(i mirror.Result, dry bool) string {
 	var notes []string
 	if len(i.Absent) > 0 {
@@ -62,7 +63,7 @@ func mirrorLine(i mirror.Result, dry bool) string {
 	case i.Status == mirror.Skipped:
 		notes = append(notes, i.Why)
 	}
-	line := fmt.Sprintf("%-9s  %s", status, cmp.Or(i.Target, i.Source)) // what came to no target
+	line := fmt.Sprintf("%-9s  %s", status, cmp.Or(i.Target, i.Source)) // may have no target
 	if i.Digest != "" {
 		line = fmt.Sprintf("%-9s  %s@%s", status, i.Target, i.Digest)
 	}
@@ -72,7 +73,8 @@ func mirrorLine(i mirror.Result, dry bool) string {
 	return plainLines(line) + "\n"
 }
 
-// withoutName takes the tag off a target; of a local place the name of the image.
+// withoutName removes tag and digest from a target, or the image's name from a local
+// place.
 func withoutName(target string) string {
 	at, err := mirror.ParseRef(target)
 	if err != nil {
@@ -82,9 +84,11 @@ func withoutName(target string) string {
 	return at.String()
 }
 
-// ageFlag is a duration as the file has it, with days and weeks.
+// An ageFlag is a duration in the syntax of the configuration file, with days and weeks.
+// It implements [pflag.Value].
 type ageFlag struct{ d time.Duration }
 
+// String returns the duration as Go writes it, or "" if it is not set.
 func (f *ageFlag) String() string {
 	if f.d == 0 {
 		return ""
@@ -93,7 +97,6 @@ func (f *ageFlag) String() string {
 }
 
 func (f *ageFlag) Type() string { return "duration" }
-
 func (f *ageFlag) Set(text string) error {
 	return (*config.Duration)(&f.d).UnmarshalText([]byte(text))
 }

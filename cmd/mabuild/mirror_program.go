@@ -16,18 +16,21 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// programs is a source whose images are built: module/path@version.
+// programs builds the images of a mirror entry from module/path@version. The mirror uses
+// it like a source of images.
 type programs struct {
 	app   *app
 	entry *mirror.Entry
-	// builder is that of the run: its jobs are shared by all entries.
+	// builder returns the builder of the run, which all entries share, so that --jobs
+	// bounds the compilers of all of them together.
 	builder func() (*build.Builder, error)
 }
 
 var _ mirror.Programs = (*programs)(nil)
 
-// builders makes the one builder of a run when it is first wanted, and end, which
-// removes what it worked with.
+// builders returns a function that makes the builder of a run when it is first called,
+// and end, which removes its work directory. A run that builds nothing creates no
+// directory.
 func (a *app) builders(ctx context.Context, s places) (builder func() (*build.Builder, error), end func()) {
 	var dir string
 	builder = sync.OnceValues(func() (*build.Builder, error) {
@@ -42,12 +45,12 @@ func (a *app) builders(ctx context.Context, s places) (builder func() (*build.Bu
 	})
 	return builder, func() {
 		if dir != "" {
-			_ = os.RemoveAll(dir) // the end of the program removes what is left
+			_ = os.RemoveAll(dir) // else close removes it
 		}
 	}
 }
 
-// Versions lists the versions of the module that has the program.
+// Versions returns the versions of the module that contains the package pkg.
 func (p *programs) Versions(ctx context.Context, pkg string) (string, []string, error) {
 	b, err := p.builder()
 	if err != nil {
@@ -56,18 +59,20 @@ func (p *programs) Versions(ctx context.Context, pkg string) (string, []string, 
 	return (&crosscompile.Go{Log: p.app.log}).Versions(ctx, b.Work, pkg)
 }
 
-// Resolve does not know what has not been built.
+// Resolve always fails: the digest is only known after the build.
 func (p *programs) Resolve(context.Context, string) (v1.Descriptor, error) {
 	return v1.Descriptor{}, errors.New("a program has no digest until it is built")
 }
 
-// Get builds the program for the entry's platforms.
+// Get builds the program for the platforms of the entry. Only one build runs at a time in
+// the process: rounds of other entries have other builders, and their compilers together
+// could exceed --jobs.
 func (p *programs) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	b, err := p.builder()
 	if err != nil {
 		return nil, err
 	}
-	p.app.building.Lock() // rounds of other entries have builders of their own
+	p.app.building.Lock()
 	defer p.app.building.Unlock()
 	spec := build.Spec{Package: ref, Dir: b.Work, Base: cmp.Or(p.entry.Base, "static"), Platforms: p.platforms()}
 	if spec.Time, err = sourceDate(); err != nil {
@@ -84,7 +89,7 @@ func (p *programs) Get(ctx context.Context, ref string) (manifest.Content, error
 	return result.Index, nil
 }
 
-// platforms are those of the entry, or those that push builds by default.
+// platforms returns the platforms of the entry, by default those of push.
 func (p *programs) platforms() []ocispec.Platform {
 	if len(p.entry.Platforms) == 0 {
 		return []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}

@@ -20,7 +20,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// watchPlan carries a plan out as its schedules say, until it is told to end.
+// watchPlan runs the entries of a plan on their schedules until ctx ends, and returns the
+// cause. The whole process holds no cache entries; each round does while it runs, so that
+// the cache can be pruned in between.
 func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 	w := &watch{app: a, options: o, metrics: newMetrics(), reports: lastReports{file: o.report}, plan: p}
 	stop, err := w.metrics.serve(ctx, a, o.listen, o.listenHosts)
@@ -32,24 +34,27 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
 		return usage("add every: 6h or cron:", "--watch %s: no entry has a schedule", o.file)
 	}
 	w.metrics.expect(nil, p.entries)
-	a.leaveCache() // each round enters by itself
+	a.leaveCache() // each round holds the cache itself
 	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
 	watcher.Watch(ctx, p.entries)
 	return context.Cause(ctx)
 }
 
-// A watch is a mirror that goes on.
+// A watch is the state of mirror --watch. Rounds of different entries run concurrently.
 type watch struct {
 	app     *app
 	options mirrorOptions
 	metrics *metrics
 	reports lastReports
 
+	// mu guards plan, the last valid one. It is taken before the lock of reports, never
+	// after.
 	mu   sync.Mutex
-	plan *plan // the last that was good
+	plan *plan
 }
 
-// load reads the file again.
+// load reads the file again after a SIGHUP. If it is invalid, the old plan stays in
+// effect.
 func (w *watch) load() ([]*mirror.Entry, error) {
 	fresh, err := w.app.loadPlan(w.options)
 	if err != nil {
@@ -64,8 +69,10 @@ func (w *watch) load() ([]*mirror.Entry, error) {
 	return fresh.entries, nil
 }
 
-// round carries an entry out, with a client of its own: what one saw may have moved
-// by the next.
+// round runs one entry with a new client. A client remembers for one run what it saw, and
+// tags may have moved since. It works with the plan that was valid at the start, even if
+// the file is read again meanwhile. An interrupted round is not recorded: it says nothing
+// about the state of the mirror.
 func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	w.mu.Lock()
 	p := w.plan
@@ -73,13 +80,15 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	leave := w.app.holdCache(ctx)
 	client := w.app.clientFor(p, w.options)
 	report := w.options.runOnce(ctx, w.app, w.app.placesOf(client, p.fence), &p.claims, []*mirror.Entry{e})
+	// Entries are released first, or they would count as in use when the cache is pruned.
 	leave()
 	w.app.bound(ctx)
 	if ctx.Err() != nil {
-		return report // what was broken off says nothing of the mirror
+		return report // interrupted
 	}
 	log := w.app.log.With("entry", e.Name)
 	if err, _ := report.Err(); err != nil {
+		// Each error is one record, with its hint.
 		for _, one := range parts(err) {
 			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
 		}
@@ -92,8 +101,9 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	return report
 }
 
-// record tells of a round, unless the plan was read again meanwhile and has no such entry
-// any more.
+// record updates metrics and report file after a round, unless the plan has been replaced
+// and no longer has the entry. Otherwise a removed entry would appear again in both. It
+// holds mu, so that load cannot remove the entry in between.
 func (w *watch) record(entry string, r *mirror.Report, quotas map[string]registry.Quota) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,7 +114,8 @@ func (w *watch) record(entry string, r *mirror.Report, quotas map[string]registr
 	return w.reports.write(r)
 }
 
-// hangups tells of each SIGHUP until ctx ends.
+// hangups returns a channel that receives after each SIGHUP until ctx ends. Signals that
+// arrive before the receiver is ready are one, since reading the file once is enough.
 func hangups(ctx context.Context) <-chan struct{} {
 	signals := make(chan os.Signal, 1)
 	notifyHangup(signals)
@@ -126,15 +137,16 @@ func hangups(ctx context.Context) <-chan struct{} {
 	return hangups
 }
 
-// lastReports keeps a file of the last report of each entry.
+// lastReports keeps the last report of each entry in one file, for --report with --watch.
+// It is safe for concurrent use.
 type lastReports struct {
 	file string
 	mu   sync.Mutex
 	last map[string]mirror.EntryReport
-	all  []string
+	all  []string // names in the order of their first report
 }
 
-// write adds the report of one entry.
+// write replaces the report of an entry and rewrites the file.
 func (l *lastReports) write(r *mirror.Report) error {
 	if l.file == "" {
 		return nil
@@ -153,7 +165,7 @@ func (l *lastReports) write(r *mirror.Report) error {
 	return l.replace()
 }
 
-// expect forgets the entries that the plan has no more.
+// expect removes the reports of entries that the plan no longer has.
 func (l *lastReports) expect(entries []*mirror.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -166,7 +178,7 @@ func (l *lastReports) expect(entries []*mirror.Entry) {
 	})
 }
 
-// replace writes the file.
+// replace writes the file, with the sums over all entries. mu is held.
 func (l *lastReports) replace() error {
 	var whole mirror.Report
 	for _, name := range l.all {
@@ -181,7 +193,7 @@ func (l *lastReports) replace() error {
 	return writeReport(l.file, &whole)
 }
 
-// metrics are what a watching mirror tells of itself.
+// metrics are the Prometheus metrics of mirror --watch. They are safe for concurrent use.
 type metrics struct {
 	registry *prometheus.Registry
 	images   *prometheus.CounterVec
@@ -191,6 +203,8 @@ type metrics struct {
 	quota    *prometheus.GaugeVec
 }
 
+// newMetrics registers the metrics in a separate registry, without those of the Go
+// runtime.
 func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
@@ -210,8 +224,8 @@ func newMetrics() *metrics {
 	return m
 }
 
-// expect has a series for each entry from the beginning, and none for one that is
-// gone.
+// expect creates the series of all entries, so that a query finds them before the first
+// run, and deletes those of entries that are gone.
 func (m *metrics) expect(old, entries []*mirror.Entry) {
 	for _, e := range old {
 		if !slices.ContainsFunc(entries, func(n *mirror.Entry) bool { return n.Name == e.Name }) {
@@ -225,11 +239,12 @@ func (m *metrics) expect(old, entries []*mirror.Entry) {
 	for _, e := range entries {
 		m.bytes.WithLabelValues(e.Name)
 		m.failures.WithLabelValues(e.Name)
-		m.success.WithLabelValues(e.Name) // 0 until the first success, so that an alert sees it
+		m.success.WithLabelValues(e.Name) // 0 until the first success, for alerts
 	}
 }
 
-// observe counts a round.
+// observe counts the outcome of a round. A round without a failure updates the time of
+// the last success, even if it copied nothing.
 func (m *metrics) observe(entry string, r *mirror.Report, quotas map[string]registry.Quota) {
 	for host, q := range quotas {
 		m.quota.WithLabelValues(host).Set(float64(q.Remaining))
@@ -245,8 +260,10 @@ func (m *metrics) observe(entry string, r *mirror.Report, quotas map[string]regi
 	m.success.WithLabelValues(entry).SetToCurrentTime()
 }
 
-// serve answers /healthz and /metrics at addr, under the names that [serve.Policy] permits
-// and hosts; an addr of "" is nowhere.
+// serve answers /healthz and /metrics at addr until ctx ends or stop is called; stop
+// waits for the server to end. Only requests to names that [serve.Policy] permits, or to
+// hosts, are answered, which protects against DNS rebinding. If addr is "", it does
+// nothing.
 func (m *metrics) serve(ctx context.Context, a *app, addr string, hosts []string) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
@@ -259,7 +276,7 @@ func (m *metrics) serve(ctx context.Context, a *app, addr string, hosts []string
 		return nil, usage("for example --listen 127.0.0.1:8080", "--listen %s: %s", addr, errors.Unwrap(err))
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // who asked has gone
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // the client is gone
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	logger := slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)
 	policy := serve.Policy{Hosts: hosts, Flag: "--listen-host", Log: logger}

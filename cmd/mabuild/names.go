@@ -17,15 +17,15 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 )
 
-// strategies are ko's flags for what stands below repo, with the value of the key
-// naming that each is.
+// strategies are ko's flags for the path below repo, with the value of the key naming to
+// which each corresponds.
 var strategies = []struct{ flag, short, naming, doc string }{
 	{"bare", "", "bare", "Push to the repository itself"},
 	{"preserve-import-paths", "P", "import-path", "Use the import path (repo/example.com/cmd/app)"},
 	{"base-import-paths", "B", "base-import-path", "Use the last element of the import path (repo/app)"},
 }
 
-// bindNames adds the flags that say what an image is called, as ko has them.
+// bindNames adds ko's flags for names of images and lists of references.
 func (o *pushOptions) bindNames(flags *pflag.FlagSet) {
 	for _, s := range strategies {
 		flags.BoolP(s.flag, s.short, false, s.doc)
@@ -34,8 +34,8 @@ func (o *pushOptions) bindNames(flags *pflag.FlagSet) {
 	flags.StringVar(&o.refsFile, "image-refs", "", "Write the references of all indexes and images to `FILE`, one per line")
 }
 
-// named takes what the flags say of how images are called over into the
-// configuration.
+// named applies ko's flags for names to the configuration, for all builds. They have no
+// key themselves, so config.Load does not see them.
 func (a *app) named(flags *pflag.FlagSet) error {
 	var given []string
 	naming := ""
@@ -60,8 +60,8 @@ func (a *app) named(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// bindKo adds the flags that have another name in ko. There the items of labels
-// and annotations are separated by commas.
+// bindKo adds flags that have another name in ko. In ko, items of labels and annotations
+// are separated by commas. The flags are hidden from completion but not from the help.
 func bindKo(flags *pflag.FlagSet) {
 	for _, f := range []struct{ theirs, ours string }{{"image-label", "label"}, {"image-annotation", "annotation"}, {"image-user", "user"}, {"tags", "tag"}} {
 		flags.Var(&koFlag{flags, f.ours}, f.theirs, "Same as --"+f.ours)
@@ -69,12 +69,14 @@ func bindKo(flags *pflag.FlagSet) {
 	}
 }
 
-// A koFlag sets one of our flags.
+// A koFlag sets another flag of the command. It implements [pflag.Value].
 type koFlag struct {
 	flags *pflag.FlagSet
 	ours  string
 }
 
+// Set splits text like ko, as a line of CSV, and sets each item; a user is not a list. A
+// text without a comma is passed on as it is, since CSV would reject quotes in it.
 func (f *koFlag) Set(text string) error {
 	items := []string{text}
 	if strings.Contains(text, ",") && f.ours != "user" {
@@ -91,18 +93,21 @@ func (f *koFlag) Set(text string) error {
 	return nil
 }
 
+// String is empty: the flag has no value itself.
 func (f *koFlag) String() string { return "" }
 func (f *koFlag) Type() string   { return "list" }
 
-// repository returns the repository of a program whose tags do not name one:
-// below repo, or else below what ko would push to.
+// repository returns the repository of a program whose tags do not name one. It is below
+// repo or, if that is not set, below KO_DOCKER_REPO; naming gives the rest of the path.
+// Import paths are in lower case, as repository names must be.
 func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (string, error) {
 	repo := c.Repo
 	if theirs := os.Getenv("KO_DOCKER_REPO"); repo == "" && theirs != "" {
+		// These are ko's names for local daemons.
 		if theirs == "ko.local" || theirs == "kind.local" {
 			return "", usage("use mabuild build to write to the Docker daemon", "KO_DOCKER_REPO=%s is not a registry", theirs)
 		}
-		a.adopted.Do(func() { // several programs may want it at once
+		a.adopted.Do(func() { // programs are resolved concurrently
 			a.log.InfoContext(ctx, "pushing to KO_DOCKER_REPO, "+theirs+", because no other destination is set")
 		})
 		repo = theirs
@@ -122,8 +127,8 @@ func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (
 	return repo + "/" + spec.Name, nil
 }
 
-// refs lists the repository:tag that a program goes to: each full one as it is,
-// each bare one below repo.
+// refs returns the references that a program is pushed to, without duplicates: a tag with
+// a repository as it is, a tag alone in the program's repository.
 func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]string, error) {
 	var refs []string
 	var errs []error
@@ -134,6 +139,7 @@ func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]stri
 			continue
 		}
 		if repo == "" {
+			// After an error the loop ends: it would be the same for every other tag.
 			if repo, err = a.repository(ctx, spec, c); err != nil {
 				errs = append(errs, err)
 				break
@@ -148,20 +154,24 @@ func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]stri
 	return refs, errors.Join(errs...)
 }
 
-// isFull reports whether a tag names its repository too.
+// isFull reports whether a tag also names its repository. A tag alone has no slash or
+// colon.
 func isFull(tag string) bool { return strings.ContainsAny(tag, "/:") }
 
 var (
+	// filledIn matches a template action.
 	filledIn = regexp.MustCompile(`\{\{.*?\}\}`)
-	validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`) // distribution-spec, Pulling manifests
+	// validTag matches a tag (distribution-spec, "Pulling manifests").
+	validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 )
 
-// fillTag fills in a tag, or a reference that names its repository too; repo is "" for a
-// tag alone, tag for a reference without one. What a template is filled with is part of
-// the tag and never of the repository: a branch is a pull request's to name, and must not
-// choose where a push goes.
+// fillTag expands the templates in a tag, or in a reference that also names its
+// repository. repo is "" for a tag alone; tag is "" for a reference without one.
+// Templates are only allowed in the tag: the name of a branch can be chosen by the author
+// of a pull request, and must not decide which repository is pushed to.
 func fillTag(v build.Vars, text string) (repo, tag string, err error) {
-	// Positions in text, with templates blotted out.
+	// Templates may contain / and :, so they are masked to find the parts. Positions stay
+	// the same.
 	masked := filledIn.ReplaceAllStringFunc(text, func(a string) string { return strings.Repeat("x", len(a)) })
 	tag = text
 	if isFull(masked) {
@@ -185,7 +195,7 @@ func fillTag(v build.Vars, text string) (repo, tag string, err error) {
 	case err != nil:
 		return "", "", err
 	case strings.Contains(full, "@") && full == tag:
-		return repo, full, nil // which is looked at as a whole
+		return repo, full, nil // refs checks the whole reference
 	case !validTag.MatchString(full):
 		way := "a tag has at most 128 characters: letters, digits and _ . -"
 		if filledIn.MatchString(tag) {
@@ -196,7 +206,7 @@ func fillTag(v build.Vars, text string) (repo, tag string, err error) {
 	return repo, full, nil
 }
 
-// joinTag is repo:tag, or repo where there is no tag.
+// joinTag returns repo:tag, or repo if tag is "".
 func joinTag(repo, tag string) string {
 	if tag == "" {
 		return repo
@@ -204,8 +214,8 @@ func joinTag(repo, tag string) string {
 	return repo + ":" + tag
 }
 
-// writeRefs writes the references of what was published: of each index and of
-// the images in it, as ko does.
+// writeRefs writes the references of the indexes and images that were published, one per
+// line, in the format of ko's --image-refs.
 func writeRefs(file string, done []*published) error {
 	var lines strings.Builder
 	for _, d := range done {
@@ -219,7 +229,7 @@ func writeRefs(file string, done []*published) error {
 				if err != nil {
 					return err
 				}
-				if digest != d.digest { // which a plain image is itself
+				if digest != d.digest { // with --no-index they are the same
 					fmt.Fprintf(&lines, "%s@%s\n", repo, digest)
 				}
 			}

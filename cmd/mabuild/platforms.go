@@ -15,6 +15,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// newPlatforms returns the command platforms.
 func newPlatforms(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -37,13 +38,16 @@ built-in base scratch has all listed platforms, and static all of linux.`,
 	return cmd
 }
 
-// A listedPlatform is one of the array that --json prints.
+// A listedPlatform is an element of the array that --json prints.
 type listedPlatform struct {
 	Platform string            `json:"platform"`
-	Env      map[string]string `json:"env"` // GOOS, GOARCH and the variable of the variant
-	Cgo      map[string]string `json:"cgo"` // the C compiler of each toolchain that has one
+	Env      map[string]string `json:"env"` // GOOS, GOARCH and the variable for the variant
+	Cgo      map[string]string `json:"cgo"` // C compiler by toolchain, if it has one
 }
 
+// runPlatforms prints the platforms that Go supports, or those of them that an image has.
+// The built-in bases are named as in --base; an image of the same name needs its
+// registry.
 func runPlatforms(ctx context.Context, a *app, args []string, asJSON bool) error {
 	goc := &crosscompile.Go{Log: a.log}
 	var list []ocispec.Platform
@@ -64,6 +68,7 @@ func runPlatforms(ctx context.Context, a *app, args []string, asJSON bool) error
 	return printPlatforms(a, list, asJSON)
 }
 
+// printPlatforms prints one line per platform with its Go variables, or a JSON array.
 func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
 	all := make([]listedPlatform, len(list))
 	for i, p := range list {
@@ -91,7 +96,8 @@ func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
 	return out.Encode(all)
 }
 
-// buildable lists what Go builds and containers run, with all variants.
+// buildable returns the platforms that Go supports and containers can run, with all
+// variants.
 func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, error) {
 	targets, err := goc.Targets(ctx, ".")
 	if err != nil {
@@ -99,6 +105,7 @@ func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, e
 	}
 	var list []ocispec.Platform
 	for _, p := range targets {
+		// Go also supports systems without containers, such as darwin, and js.
 		if !crosscompile.InContainers(p) {
 			continue
 		}
@@ -113,20 +120,20 @@ func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, e
 	return sorted(list), nil
 }
 
-// sameKnobs reports whether Go builds the same for both: linux/386/sse2 is
-// linux/386 in other words.
+// sameKnobs reports whether Go compiles the same for both platforms: linux/386/sse2 is
+// the default of linux/386, for example, and is not listed twice.
 func sameKnobs(a, b ocispec.Platform) bool {
 	x, errx := crosscompile.Knobs(a)
 	y, erry := crosscompile.Knobs(b)
 	return errx == nil && erry == nil && slices.Equal(x, y)
 }
 
-// shared lists what "--platforms all" builds on the image.
+// shared returns the platforms that "--platforms all" builds on the image.
 func shared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) ([]ocispec.Platform, error) {
 	return (&build.Builder{Bases: a.places(), Go: goc, Log: a.log}).BasePlatforms(ctx, ref)
 }
 
-// sorted returns the list in order, each platform once.
+// sorted sorts the list in place and removes duplicates.
 func sorted(list []ocispec.Platform) []ocispec.Platform {
 	slices.SortFunc(list, platform.Compare)
 	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })

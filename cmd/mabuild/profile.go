@@ -8,19 +8,21 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// profiles are the files that a run's profiles are written to, for those who work
-// on mabuild: what it does with the processor, and what it allocates.
+// profiles are the files of the hidden flags for profiles of mabuild itself, for its
+// developers.
 type profiles struct{ cpu, memory string }
 
+// bind adds the flags.
 func (p *profiles) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&p.cpu, "cpuprofile", "", "Write a CPU profile of mabuild to `FILE`")
 	flags.StringVar(&p.memory, "memprofile", "", "Write an allocation profile of mabuild to `FILE`")
 	for _, name := range []string{"cpuprofile", "memprofile"} {
-		_ = flags.MarkHidden(name) // it is there
+		_ = flags.MarkHidden(name) // the flag exists
 	}
 }
 
-// start begins what was asked for; stop writes it.
+// start begins the CPU profile; stop ends and writes both profiles. stop is not nil if
+// err is nil, and does nothing without the flags.
 func (p *profiles) start() (stop func() error, err error) {
 	var cpu, memory *os.File
 	if p.cpu != "" {

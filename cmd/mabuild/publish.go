@@ -23,70 +23,73 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A program is one build and where it goes.
+// A program is one program to build, with its destinations.
 type program struct {
-	spec    build.Spec // complete
-	refs    []string   // repository:tag, in the order asked
+	spec    build.Spec // resolved
+	refs    []string   // repository:tag, in the order given
 	outputs []output   // local destinations
-	noIndex bool       // a plain image, of the only platform
+	noIndex bool       // publish the image of the only platform without an index
 }
 
 // An output is a local destination.
 type output struct {
-	text     string
+	text     string // as the user wrote it
 	place    local.Place
 	sink     manifest.Sink
 	ref      string           // the image's name there
-	platform ocispec.Platform // the only one that it takes; the zero value: all
+	platform ocispec.Platform // of the only image that it holds; zero: holds all
 }
 
-// A filled output is whole.
+// A filled is an output that is complete.
 type filled struct {
 	output
-	digest v1.Hash // of what it has: the index, or the only image it takes
+	digest v1.Hash // of its content: the index, or the only image that it holds
 }
 
-// published is what became of a program, and where it is whole.
+// A published is the result for one program. After an error it has the destinations that
+// are complete.
 type published struct {
 	name    string
 	content manifest.Content
 	digest  v1.Hash
 	images  []build.Image
-	sboms   []*sbom // one for each image, or none
+	sboms   []*sbom // one per image, or none
 
-	repos   []string // in the order asked, as all below
+	repos   []string // those whose tags all moved, in the order given
 	tags    []string
 	outputs []filled
 }
 
-// anywhere reports whether any destination is whole.
+// anywhere reports whether any destination is complete. p may be nil.
 func (p *published) anywhere() bool { return p != nil && len(p.repos)+len(p.outputs) > 0 }
 
-// A publisher builds programs and puts them where they go.
+// A publisher builds programs and publishes them. It is used for all programs of a run at
+// once.
 type publisher struct {
 	builder *build.Builder
 	client  *registry.Client
 	log     *slog.Logger
-	sboms   *sbomWriter // nil: no SBOMs
+	sboms   *sbomWriter // nil if no SBOMs are wanted
 	bases   baseline
 }
 
-// A repository is one that a program goes to. The index moves to its tags one
-// after another.
+// A repository is one repository that a program is pushed to, with its tags. The fields
+// below ready are written by one goroutine before it closes ready, and read by others
+// after that.
 type repository struct {
-	name string   // as the person wrote it
+	name string   // as the user wrote it
 	tags []string // name:tag
 
-	moved int // how many of the tags
+	moved int // number of tags that were moved
 
 	ready   chan struct{} // closed when the fields below are set
-	current v1.Descriptor // what the first tag names now
+	current v1.Descriptor // what the first tag names now; zero: nothing
 	release func()
 	err     error
-	ended   bool // err is no answer: something else had ended the run
+	ended   bool // err only says that the run had been cancelled
 }
 
-// repositories groups references, in the order asked.
+// repositories groups references by repository, in the order given.
 func repositories(refs []string) []*repository {
 	var list []*repository
 	for _, ref := range refs {
@@ -106,10 +109,10 @@ func repositories(refs []string) []*repository {
 	return list
 }
 
-// withoutTag is the repository of a reference.
+// withoutTag returns a reference without tag and digest.
 func withoutTag(ref string) string { return manifest.CutReference(ref).Repository }
 
-// checkTag refuses what is no repository:tag.
+// checkTag rejects what is not a valid repository:tag.
 func checkTag(ref string) error {
 	if strings.Contains(ref, "@") {
 		return usage("write repository:tag", "tag %q has a digest, but the build determines the digest", ref)
@@ -124,8 +127,16 @@ func checkTag(ref string) error {
 	return nil
 }
 
-// publish builds p and publishes it. Whether the tags can be written is asked
-// beside the build, and an answer that they cannot ends it.
+// publish builds p and publishes it.
+//
+// While the program is built, one goroutine for each repository prepares the push, which
+// tests the credentials. If a registry refuses, its goroutine cancels the build, so that
+// the error comes early. In return, a build that fails cancels the preparation.
+//
+// Both cancellations use ctx, so its cause alone does not say which error is the reason.
+// The build's error is reported unless a refusal had cancelled it; then the refusals are.
+// Every return waits for all goroutines, and releases the upload sessions that no blob
+// has used.
 func (pub *publisher) publish(parent context.Context, p program) (*published, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -137,11 +148,14 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 			defer close(r.ready)
 			r.err = guard.Do(func() (err error) { r.current, r.release, err = pub.client.Prepare(ctx, r.tags[0]); return err })
 			if r.err != nil {
+				// ended is decided before this error cancels ctx itself.
 				r.release, r.ended = func() {}, ctx.Err() != nil
 				cancel(r.err)
 			}
 		})
 	}
+	// Deferred calls run in reverse order: unused upload sessions are released, then the
+	// goroutines are awaited, then ctx is cancelled.
 	defer func() {
 		for _, r := range repos {
 			<-r.ready
@@ -150,9 +164,11 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 	}()
 	d := newPlatformResults()
 	result, err := pub.builder.Build(ctx, p.spec, pub.hooks(p, repos, d))
+	// Only a refusal can have cancelled ctx until now, unless the caller has cancelled
+	// parent.
 	refused := context.Cause(ctx) != nil && parent.Err() == nil
 	if err != nil {
-		cancel(err) // the answers that are still out matter to nobody
+		cancel(err) // nothing uses what is still asked
 	}
 	if err != nil && !refused {
 		return nil, err
@@ -166,9 +182,8 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 	return pub.finish(ctx, p, repos, result, d.inOrder(result.Images))
 }
 
-// refusals waits for the repositories' answers and joins what speaks against
-// them. What was asked in vain, since another's refusal ended it, says nothing of
-// its own.
+// refusals waits for all repositories and joins the errors of their registries. A request
+// that failed because the run had been cancelled is no refusal.
 func refusals(repos []*repository) error {
 	var errs []error
 	for _, r := range repos {
@@ -179,7 +194,13 @@ func refusals(repos []*repository) error {
 	return errors.Join(errs...)
 }
 
-// hooks send what there is as soon as it is there.
+// hooks returns the hooks that push content as soon as it exists, while other platforms
+// are still compiled. Hooks of different platforms run concurrently, so what they share
+// is in d.
+//
+// OnBase sends the layers of a base image if the first tag does not exist or the base is
+// known to have changed. OnImage stores the image by digest, then its SBOM, and records
+// the base. No tag is moved here: finish does that if all platforms succeed.
 func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) build.Hooks {
 	start := time.Now()
 	return build.Hooks{
@@ -199,10 +220,14 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 			}
 			return each(repos, func(r *repository) error {
 				<-r.ready
+				// If the tag exists and the base is not known to have changed, its layers
+				// are probably there.
 				named := r.current.Digest != v1.Hash{}
 				if r.err != nil || named && !pub.bases.changed(r.name, platform.Key(pf), digest) {
 					return r.err
 				}
+				// The push of an image later waits for these uploads and does not repeat
+				// them.
 				return pub.client.Carry(ctx, r.tags[0], layers...)
 			})
 		},
@@ -219,6 +244,7 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 			}
 			var made *sbom
 			if pub.sboms != nil {
+				// One document serves all repositories.
 				if made, err = pub.sboms.sbom(ctx, p, i, d.base(key)); err != nil {
 					return fmt.Errorf("sbom: %w", err)
 				}
@@ -228,6 +254,8 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 				if <-r.ready; r.err != nil {
 					return r.err
 				}
+				// By digest, since no tag may name an image while other platforms can
+				// still fail.
 				err := pub.put(ctx, r.name+"@"+digest.String(), i.Image)
 				if err == nil && made != nil {
 					err = pub.attach(ctx, r.name, digest, made)
@@ -245,7 +273,8 @@ func (pub *publisher) hooks(p program, repos []*repository, d *platformResults) 
 	}
 }
 
-// each does something for all repositories at once.
+// each calls do for all repositories at once, waits for all, and joins their errors in
+// the order of repos. A panic becomes an error of its repository.
 func each(repos []*repository, do func(*repository) error) error {
 	errs := make([]error, len(repos))
 	var wg sync.WaitGroup

@@ -19,19 +19,21 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// pushOptions are the flags of push and build that have no key in the configuration.
 type pushOptions struct {
 	packages []string
 	only     []string
 	asMain   bool
 	dryRun   bool
 	verify   bool
-	push     bool // to registries
+	push     bool // to registries as well: the command is push
 	tagOnly  bool
 	debug    bool
-	plain    bool // no optimisations
+	plain    bool // without optimizations
 	refsFile string
 }
 
+// newPush returns the command push.
 func newPush(a *app) *cobra.Command {
 	o := pushOptions{push: true}
 	cmd := &cobra.Command{
@@ -57,6 +59,7 @@ printed to stdout.`,
 	return cmd
 }
 
+// newBuild returns the command build, which is push without registries.
 func newBuild(a *app) *cobra.Command {
 	var o pushOptions
 	cmd := &cobra.Command{
@@ -75,6 +78,7 @@ func newBuild(a *app) *cobra.Command {
 	return cmd
 }
 
+// bind adds the flags.
 func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindBuild(flags)
 	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
@@ -89,7 +93,10 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	}
 }
 
-// runPush builds and publishes: from the configuration to the digest.
+// runPush runs push or build: it loads the configuration, resolves the programs,
+// publishes them and prints the results. Files for --metadata-file and --image-refs are
+// written even if some programs failed, for those that were published. An error in
+// writing them does not hide the results.
 func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err := a.startWith(cmd, config.All); err != nil {
 		return err
@@ -98,6 +105,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	a.client.Verify = o.verify
+	// This limits mabuild alone: the compilers are separate processes.
 	limitMemory()
 	ctx := cmd.Context()
 	work, err := a.workDir(ctx)
@@ -117,6 +125,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if o.dryRun {
 		return a.printPlans(ctx, pub, programs)
 	}
+	// done has an element for each program, which is nil if nothing of it was published.
 	done, failed := pub.all(ctx, programs)
 	if compiled(done) {
 		a.grown.Store(true)
@@ -131,19 +140,20 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 			failed = errors.Join(failed, fmt.Errorf("image refs: %w", err))
 		}
 	}
-	a.close() // the story ends before the answer
+	a.close() // removes the progress rows before the result is printed
 	return errors.Join(a.printResults(done, o.tagOnly), failed)
 }
 
-// compiled reports whether anything was, so that the cache may have grown.
+// compiled reports whether any program was compiled, in which case the cache may have
+// grown by a lot.
 func compiled(done []*published) bool {
 	return slices.ContainsFunc(done, func(d *published) bool {
 		return d != nil && slices.ContainsFunc(d.images, func(i build.Image) bool { return i.Binary.Path != "" })
 	})
 }
 
-// programs completes what was asked for: every program resolved, with its
-// destinations. All complaints come at once.
+// programs resolves all programs that were asked for, with their destinations. All errors
+// are reported at once, each with the program's name if there are several.
 func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]program, error) {
 	builds, err := a.selected(ctx, b, o)
 	if err != nil {
@@ -152,7 +162,7 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	programs := make([]program, len(builds))
 	errs := make([]error, len(builds))
 	var group errgroup.Group
-	group.SetLimit(2 * runtime.GOMAXPROCS(0)) // go list and git, one after another each
+	group.SetLimit(2 * runtime.GOMAXPROCS(0)) // mostly waits for go list and git
 	for i, one := range builds {
 		group.Go(func() error {
 			errs[i] = guard.Report(ctx, a.log, buildName(one), func() (err error) { programs[i], err = a.program(ctx, b, one, o); return err })
@@ -162,15 +172,15 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 			return nil
 		})
 	}
-	_ = group.Wait() // errs has them all
+	_ = group.Wait() // the functions return nil; errors are in errs
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return programs, errors.Join(distinct(programs), a.distinctFiles(programs))
 }
 
-// distinct refuses two programs that would move the same tag, or fill the same
-// place.
+// distinct rejects two programs that would move the same tag or write the same
+// destination.
 func distinct(programs []program) error {
 	var errs []error
 	owner, places := map[string]string{}, map[string]occupied{}
@@ -188,6 +198,7 @@ func distinct(programs []program) error {
 	return errors.Join(errs...)
 }
 
+// buildName returns the name of a build in errors, before the program is resolved.
 func buildName(b config.Build) string {
 	if b.ID != "" {
 		return b.ID
@@ -205,6 +216,7 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	if spec, err = b.Resolve(ctx, spec); err != nil {
 		return program{}, err
 	}
+	// The config of image-spec has no health check, so other runtimes ignore it.
 	if spec.Config.Healthcheck != nil && !spec.Docker {
 		a.log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")
 	}
@@ -212,6 +224,7 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	if p.noIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
 		a.log.WarnContext(ctx, "annotations of the index are ignored because of --no-index")
 	}
+	// How many platforms "all" means is only known after the base has been read.
 	if p.noIndex && spec.All {
 		return p, usage("select one platform with --platforms", "--no-index requires one platform, but all can be several")
 	}
@@ -227,7 +240,8 @@ func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o p
 	return p, err
 }
 
-// printPlans prints what would be built and where it would go.
+// printPlans prints what would be built and published. It gets the base images, so it
+// reports missing platforms, but compiles nothing and writes nothing.
 func (a *app) printPlans(ctx context.Context, pub *publisher, programs []program) error {
 	var errs []error
 	for _, p := range programs {

@@ -11,11 +11,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// foreign are forms of other tools that mabuild does not read.
+// foreign are transports of other tools, such as skopeo, that mabuild does not support.
 var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tarball", "tarball", "oci-layout", "containerd-storage"}
 
-// checkReference refuses what is no name of an image in a registry, and says what was
-// meant: people paste the forms of other tools, addresses of web pages and files.
+// checkReference rejects what is not the name of an image in a registry, with a hint
+// about what was probably meant: users paste URLs, file names and transports of other
+// tools. A valid name is rejected only if a file of that name exists and the name has a
+// dot.
 func checkReference(ref string) error {
 	if scheme, rest, ok := strings.Cut(ref, "://"); ok {
 		return usage("omit "+scheme+"://: "+bareReference(rest), "%q has a URL scheme, but an image reference has none", ref)
@@ -36,15 +38,14 @@ func checkReference(ref string) error {
 	return nil
 }
 
-// bareReference is what is left of a pasted address: without a query and the slash at
-// the end.
+// bareReference removes the query and outer slashes from a pasted URL without its scheme.
 func bareReference(text string) string {
 	text, _, _ = strings.Cut(text, "?")
 	return strings.Trim(text, "/")
 }
 
-// asPath says how to name what is there under ref, if that is a path rather than the
-// name of an image.
+// asPath returns a hint if ref is rather a local path, otherwise "". bad tells that ref
+// is not a valid name of an image.
 func asPath(ref string, bad bool) string {
 	info, err := os.Stat(ref)
 	rooted := strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
@@ -59,18 +60,21 @@ func asPath(ref string, bad bool) string {
 	return "for an archive, write oci-archive:" + ref + " or docker-archive:" + ref
 }
 
-// A badName is a [name.ErrBadName] in words for people.
+// A badName replaces the message of a [name.ErrBadName], which it wraps.
 type badName struct {
 	ref string
 	err error
 }
 
 func (e badName) Error() string { return quoteRef(e.ref) + " is not an image reference" }
+
+// Unwrap returns the [name.ErrBadName].
 func (e badName) Unwrap() error { return e.err }
 
+// quoteRef returns a reference in quotes, with control characters escaped.
 func quoteRef(ref string) string { return `"` + plain(ref) + `"` }
 
-// whyBad says what is wrong with a name, as far as that is known.
+// whyBad returns a hint about the mistake in an invalid name.
 func whyBad(ref string) string {
 	path, tag := withoutTag(ref), ""
 	if path != ref {
@@ -91,16 +95,16 @@ func whyBad(ref string) string {
 	return "write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1"
 }
 
-// withTag is what has the tag in the repository, or in the place, of an image.
+// withTag returns the reference to a tag in the repository, or local place, of ref.
 func withTag(ref, tag string) string {
 	at, err := mirror.ParseRef(ref)
 	if err != nil {
-		return ref // which is told of it
+		return ref // its own check reports it
 	}
 	return at.ByTag(tag).String()
 }
 
-// checkImage is checkReference for what may be local, too.
+// checkImage is checkReference for a reference that may be a local place.
 func checkImage(ref string) error {
 	if local.Is(ref) {
 		_, err := local.Parse(ref)
@@ -112,7 +116,7 @@ func checkImage(ref string) error {
 	return checkReference(ref)
 }
 
-// checkRepository refuses what is no repository of a registry.
+// checkRepository rejects what is not a repository in a registry.
 func checkRepository(repo string) error {
 	if local.Is(repo) {
 		return usage("mabuild inspect "+repo+" lists its images", "%s is not a repository in a registry", repo)

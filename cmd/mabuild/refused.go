@@ -8,18 +8,22 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A wayOut gives an error of a library the flags that help.
+// A wayOut adds a hint with flags to an error of a library, which has no flags.
 type wayOut struct {
 	error
 	way string
 }
 
+// Unwrap returns the library's error, which gives the exit code.
 func (w wayOut) Unwrap() error { return w.error }
-func (w wayOut) Hint() string  { return w.way }
 
-// invalidManifest gives err, of storing c, the way out if the registry refuses the
-// manifest itself (400 MANIFEST_INVALID): one that is old may take no OCI media types, or
-// no index. The ways are the flags for that, each "" where it changes nothing.
+// Hint returns the flags to try.
+func (w wayOut) Hint() string { return w.way }
+
+// invalidManifest adds a hint to err, the error of storing c, if the registry rejects the
+// manifest itself (MANIFEST_INVALID in distribution-spec, "Error Codes"). An old registry
+// may support no OCI media types or no indexes. docker and noIndex are the flags that
+// avoid these, "" if there is none or it would change nothing.
 func invalidManifest(err error, c manifest.Content, docker, noIndex string) error {
 	var r *registry.Error
 	if !errors.As(err, &r) || !r.InvalidManifest() {

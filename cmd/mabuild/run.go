@@ -16,15 +16,17 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// all publishes the programs at once, one's failure stopping no other, and
-// returns what became of each in the order asked. Some whole and some not is
-// [partialError].
+// all publishes all programs at once and returns the result of each, in the order given.
+// A program that fails does not stop the others. If some are published and others not,
+// the error is a [partialError].
 func (pub *publisher) all(ctx context.Context, programs []program) ([]*published, error) {
 	done := make([]*published, len(programs))
 	errs := make([]error, len(programs))
 	var wg sync.WaitGroup
 	for i, p := range programs {
 		wg.Go(func() {
+			// A panic becomes an error of its program, so that the others are still
+			// published.
 			errs[i] = guard.Report(ctx, pub.log, p.spec.Name, func() (err error) { done[i], err = pub.publish(ctx, p); return err })
 			if len(programs) > 1 {
 				errs[i] = named(p.spec.Name, errs[i])
@@ -39,13 +41,14 @@ func (pub *publisher) all(ctx context.Context, programs []program) ([]*published
 	return done, err
 }
 
-// A programError says which of several programs an error belongs to.
+// A programError adds the name of a program to an error, if there are several programs.
 type programError struct {
 	name string
 	err  error
 }
 
-// named says of each part of err which program it belongs to.
+// named adds the program's name to each of the errors joined in err, so that each is
+// printed with it.
 func named(program string, err error) error {
 	if err == nil {
 		return nil
@@ -60,11 +63,12 @@ func named(program string, err error) error {
 func (e *programError) Error() string { return e.name + ": " + e.err.Error() }
 func (e *programError) Unwrap() error { return e.err }
 
-// A report of a run, as --metadata-file writes it.
+// metadata is the content of --metadata-file, which scripts read (docs/ci.md).
 type metadata struct {
 	Programs []programMetadata `json:"programs"`
 }
 
+// programMetadata describes one published program.
 type programMetadata struct {
 	Name      string             `json:"name"`
 	Digest    string             `json:"digest"`
@@ -75,15 +79,16 @@ type programMetadata struct {
 	Platforms []platformMetadata `json:"platforms"`
 }
 
+// platformMetadata describes the image of one platform.
 type platformMetadata struct {
 	Platform string `json:"platform"`
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`           // of the manifest, its config and its layers
-	Base     string `json:"base,omitempty"` // digest of the base's image
-	SBOM     string `json:"sbom,omitempty"` // digest of the manifest that refers to this one
+	Base     string `json:"base,omitempty"` // digest of the base image's manifest
+	SBOM     string `json:"sbom,omitempty"` // digest of the manifest of the SBOM's artifact
 }
 
-// writeMetadata writes what was published to a file.
+// writeMetadata writes the programs that are published somewhere to a file.
 func writeMetadata(file string, done []*published) error {
 	m := metadata{Programs: []programMetadata{}}
 	for _, d := range done {
@@ -103,12 +108,14 @@ func writeMetadata(file string, done []*published) error {
 	return replaceFile(file, append(b, '\n'))
 }
 
+// describe returns the metadata of a program.
 func describe(d *published) (programMetadata, error) {
 	desc, err := manifest.Describe(d.content)
 	if err != nil {
 		return programMetadata{}, err
 	}
 	p := programMetadata{
+		// Tags are never nil, so that scripts see [] and not null.
 		Name: d.name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
 		Tags: append([]string{}, d.tags...), Platforms: make([]platformMetadata, len(d.images)),
 	}
@@ -126,6 +133,8 @@ func describe(d *published) (programMetadata, error) {
 	return p, nil
 }
 
+// describeImage returns the metadata of an image. Layers shared with other images count
+// in each.
 func describeImage(img build.Image) (platformMetadata, error) {
 	d, err := manifest.Describe(img)
 	if err != nil {
@@ -139,16 +148,17 @@ func describeImage(img build.Image) (platformMetadata, error) {
 	for _, l := range m.Layers {
 		pm.Size += l.Size
 	}
+	// The built-in bases have no image.
 	if img.Base.Hex != "" {
 		pm.Base = img.Base.String()
 	}
 	return pm, nil
 }
 
-// printResults prints one line for each program and repository, or local
-// destination, in the order asked: the answer of push and build. By tag, that of
-// a repository is the first of its tags. Where standard output has an image, the
-// lines go to standard error.
+// printResults prints the result of push and build: one line for each program and
+// repository or local destination, in the order given. It is repository@digest, or with
+// byTag the first tag in the repository. If an image goes to standard output, all lines
+// go to standard error.
 func (a *app) printResults(done []*published, byTag bool) error {
 	out := a.stdout
 	var lines strings.Builder

@@ -27,33 +27,37 @@ import (
 // noSBOM is the value of --sbom for none.
 const noSBOM = "none"
 
-// An sbomWriter makes the SBOMs of a run. What it made it keeps in the cache under the
-// image's digest, so that a run without news reads neither programs nor bases.
+// An sbomWriter makes the SBOMs of a run. It keeps documents in the cache by the image's
+// digest, so that a run that changes nothing reads neither binaries nor base images. It
+// is safe for concurrent use; a nil *sbomWriter makes none.
 type sbomWriter struct {
 	format attest.Format
-	base   bool   // the base's packages, too
-	dir    string // for files, "": none
+	base   bool   // include the packages of the base image
+	dir    string // for files; "" for none
 	tool   string
 	cache  *cache.Cache
 	log    *slog.Logger
 
-	lists once.Memo[v1.Hash, *attest.Packages] // by the base's digest
+	lists once.Memo[v1.Hash, *attest.Packages] // packages by the base image's digest
 
-	writing sync.Mutex // one document at a time, and the packages in it: a base may have many
+	// writing is held while a document is made, to bound memory: a base image can have
+	// thousands of packages.
+	writing sync.Mutex
 }
 
 // An sbom is the SBOM of one image.
 type sbom struct {
-	file     string // its name
+	file     string // name in --sbom-dir, and title of its layer
 	document []byte
 	artifact v1.Image
 	digest   v1.Hash // of the artifact
 }
 
-// sbomWriter is what the configuration wants, nil for no SBOMs.
+// sbomWriter returns the writer for the configuration, or nil if no SBOMs are wanted.
 func (a *app) sbomWriter() (*sbomWriter, error) {
 	c := a.config
 	switch {
+	// An explicit "none" turns SBOMs off without complaints about the other keys.
 	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == config.FromDefault:
 		return nil, usage("add --sbom spdx or --sbom cyclonedx", "--sbom-base and --sbom-dir require --sbom")
 	case c.SBOM == noSBOM:
@@ -69,8 +73,13 @@ func (a *app) sbomWriter() (*sbomWriter, error) {
 	return b, nil
 }
 
-// sbom makes the SBOM of p's image i on base, which is nil for those built in, or
-// finds it in the cache.
+// sbom returns the SBOM of image i of program p, from the cache or newly made. base is
+// nil for scratch and the static base.
+//
+// The key of the cache has what the image's digest does not cover: format, options, tool
+// version and names. documentVersion is increased if the same tool version writes
+// documents differently. A record holds only the digest of the document, which is stored
+// beside it. An error of the cache means that the document is made again.
 func (b *sbomWriter) sbom(ctx context.Context, p program, i build.Image, base v1.Image) (*sbom, error) {
 	digest, err := i.Digest()
 	if err != nil {
@@ -92,7 +101,7 @@ func (b *sbomWriter) sbom(ctx context.Context, p program, i build.Image, base v1
 			return nil, err
 		}
 		if b.cache.Put(kept.Document, strings.NewReader(string(made.document))) == nil {
-			_ = b.cache.Store("sbom", key, kept) // made again if this was lost
+			_ = b.cache.Store("sbom", key, kept) // else it is made again
 		}
 	}
 	if made.artifact, err = attest.Artifact(b.format, made.document, made.file, i); err != nil {
@@ -103,11 +112,11 @@ func (b *sbomWriter) sbom(ctx context.Context, p program, i build.Image, base v1
 }
 
 const (
-	maxDocument     = 64 << 20 // what is read of the cache
-	documentVersion = 1        // counts what the same version of mabuild came to write otherwise
+	maxDocument     = 64 << 20 // bytes of a document that are read from the cache
+	documentVersion = 1        // part of the key; see sbom
 )
 
-// write writes the document.
+// write makes the document. It reads the build information from the binary in the image.
 func (b *sbomWriter) write(ctx context.Context, p program, i build.Image, base v1.Image) ([]byte, error) {
 	f := attest.Facts{Name: p.spec.Name, Version: p.spec.Main.Version, Platform: i.Platform, Tool: b.tool, Time: p.spec.Time}
 	if len(p.spec.Files) > 0 {
@@ -129,7 +138,8 @@ func (b *sbomWriter) write(ctx context.Context, p program, i build.Image, base v
 	return attest.Write(b.format, f)
 }
 
-// baseOf says what i stands on.
+// baseOf describes the base image of i. Its name is omitted if it is a local place, which
+// means nothing on another machine.
 func (b *sbomWriter) baseOf(ctx context.Context, i build.Image, base v1.Image) (attest.Base, error) {
 	switch i.BaseRef {
 	case build.Scratch:
@@ -139,13 +149,14 @@ func (b *sbomWriter) baseOf(ctx context.Context, i build.Image, base v1.Image) (
 		if err != nil {
 			return attest.Base{}, err
 		}
+		// The static base is the lowest layer of the image.
 		return attest.Base{Name: "mabuild static", Digest: m.Layers[0].Digest, BuiltIn: true}, nil
 	}
 	of := attest.Base{Digest: i.Base}
-	if !local.Is(i.BaseRef) { // a directory of this host says nothing elsewhere
+	if !local.Is(i.BaseRef) {
 		of.Name, _, _ = strings.Cut(i.BaseRef, "@")
 	}
-	if !b.base || base == nil || i.Platform.OS == "windows" { // which has no such database
+	if !b.base || base == nil || i.Platform.OS == "windows" { // Windows has no package database
 		return of, nil
 	}
 	var err error
@@ -153,7 +164,8 @@ func (b *sbomWriter) baseOf(ctx context.Context, i build.Image, base v1.Image) (
 	return of, err
 }
 
-// packages lists those of a base: its layers are read once a digest.
+// packages returns the packages of a base image. Its layers are read once for each
+// digest: the memo shares the work among images of this run, the cache among runs.
 func (b *sbomWriter) packages(ctx context.Context, digest v1.Hash, base v1.Image) (*attest.Packages, error) {
 	return b.lists.Do(ctx, digest, func() (*attest.Packages, error) {
 		kept := &attest.Packages{}
@@ -166,15 +178,16 @@ func (b *sbomWriter) packages(ctx context.Context, digest v1.Hash, base v1.Image
 		}
 		list, err := attest.ReadPackages(layers)
 		if err == nil {
-			_ = b.cache.Store("packages", digest.String(), list) // read again if this was lost
+			_ = b.cache.Store("packages", digest.String(), list) // else they are read again
 		}
 		return list, err
 	})
 }
 
-// attach stores an SBOM beside its image, which was just put there. Where the
-// image had been there before, and this SBOM went along with it, that is not asked
-// for again, unless all is to be verified.
+// attach pushes the SBOM of an image that was just put to repo. If the image was there
+// before this run and the cache records that this SBOM was pushed with it, no request is
+// sent, unless --verify is set. The record can be wrong if someone has deleted the SBOM
+// in the registry; --verify repairs that.
 func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, made *sbom) error {
 	at := repo + "@"
 	key := at + image.String() + " " + made.digest.String()
@@ -185,12 +198,12 @@ func (pub *publisher) attach(ctx context.Context, repo string, image v1.Hash, ma
 	if err := pub.client.Put(ctx, at+made.digest.String(), made.artifact); err != nil {
 		return err
 	}
-	_ = pub.sboms.cache.Store("attached", key, true) // asked for again if this was lost
+	_ = pub.sboms.cache.Store("attached", key, true) // else it is asked for again
 	return nil
 }
 
-// beside lists content under ref and the SBOMs of its images, as layouts and
-// archives keep them.
+// beside returns the content of an output with SBOMs: first the artifacts by digest, then
+// the index under ref.
 func beside(ref string, content manifest.Content, bills []*sbom) []manifest.Named {
 	var all []manifest.Named
 	for _, b := range bills {
@@ -199,7 +212,7 @@ func beside(ref string, content manifest.Content, bills []*sbom) []manifest.Name
 	return append(all, manifest.Named{Ref: ref, Content: content})
 }
 
-// save writes the SBOMs into the directory for them.
+// save writes the SBOMs as files to --sbom-dir, each completely or not at all.
 func (b *sbomWriter) save(bills []*sbom) error {
 	if b == nil || b.dir == "" {
 		return nil
@@ -219,36 +232,41 @@ func (b *sbomWriter) save(bills []*sbom) error {
 	return nil
 }
 
-// platformResults collects what a program's platforms bring, at once, until all are there.
+// platformResults collects what the hooks of a program's platforms produce. It is safe
+// for concurrent use; keys are platforms in canonical spelling.
 type platformResults struct {
 	mu    sync.Mutex
-	bases map[string]v1.Image // by platform
+	bases map[string]v1.Image // base images, for the SBOMs
 	sboms map[string]*sbom
 }
 
+// newPlatformResults returns an empty platformResults.
 func newPlatformResults() *platformResults {
 	return &platformResults{bases: map[string]v1.Image{}, sboms: map[string]*sbom{}}
 }
 
+// keepBase stores the base image of a platform.
 func (d *platformResults) keepBase(key string, base v1.Image) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.bases[key] = base
 }
 
+// base returns the base image of a platform, or nil for a built-in base.
 func (d *platformResults) base(key string) v1.Image {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.bases[key]
 }
 
+// add stores the SBOM of a platform.
 func (d *platformResults) add(key string, b *sbom) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sboms[key] = b
 }
 
-// inOrder returns the SBOMs of images, in their order; none where none were made.
+// inOrder returns the SBOMs in the order of images. It is empty if no SBOMs are made.
 func (d *platformResults) inOrder(images []build.Image) []*sbom {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -261,7 +279,7 @@ func (d *platformResults) inOrder(images []build.Image) []*sbom {
 	return list
 }
 
-// plan says what is to be made, for a dry run.
+// plan returns the line for a dry run; b may be nil.
 func (b *sbomWriter) plan() string {
 	if b == nil {
 		return ""
@@ -276,7 +294,7 @@ func (b *sbomWriter) plan() string {
 	return text + "\n"
 }
 
-// distinctFiles refuses two programs whose SBOMs would be one file.
+// distinctFiles rejects two programs whose SBOM files would have the same name.
 func (a *app) distinctFiles(programs []program) error {
 	if a.config.SBOM == noSBOM || a.config.SBOMDir == "" {
 		return nil

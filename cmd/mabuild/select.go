@@ -13,14 +13,16 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 )
 
-// selected returns the builds that were asked for: those named by PACKAGE or
-// --only, else all of the file, else the package in the working directory.
-// Patterns are what they stand for.
+// selected returns the builds to run: those named by PACKAGE or --only, otherwise all of
+// the file, otherwise the package in the working directory. Patterns such as ./cmd/...
+// are replaced by the programs that match.
 func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]config.Build, error) {
 	var err error
 	if a.config.Builds, err = a.spread(ctx, b, a.config.Builds); err != nil {
 		return nil, err
 	}
+	// Without arguments and without builds in the file, the package is the working
+	// directory.
 	packages := o.packages
 	if len(packages) == 0 && len(a.config.Builds) == 0 {
 		packages = []string{"."}
@@ -44,12 +46,11 @@ func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(o.only, idOf(b)) }), nil
 }
 
-// idOf returns the id of a build, which is the last element of its package where
-// the file gives it none.
+// idOf returns the id of a build, by default the last element of its package.
 func idOf(b config.Build) string { return cmp.Or(b.ID, path.Base(b.Main)) }
 
-// spread puts in place of each build whose main is a pattern one for each program
-// that the pattern stands for. A program that another build names is that build's.
+// spread replaces each build whose main is a pattern by one build for each program that
+// matches. A program that another build of the file names is left to that build.
 func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Build) ([]config.Build, error) {
 	var all []config.Build
 	var errs []error
@@ -68,6 +69,7 @@ func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Buil
 				return other.Dir == one.Dir && path.Clean(other.Main) == path.Clean(main)
 			})
 		})
+		// An id is the name of one image.
 		if one.ID != "" && len(mains) > 1 {
 			errs = append(errs, usage("omit the id; each image is named after its program", "id %s is one name, but %s matches %d programs", one.ID, one.Main, len(mains)))
 			continue
@@ -81,7 +83,7 @@ func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Buil
 	return all, errors.Join(errs...)
 }
 
-// spreadArguments puts the programs in place of each PACKAGE that is a pattern.
+// spreadArguments replaces each PACKAGE that is a pattern by the programs that match.
 func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []string) ([]string, error) {
 	var all []string
 	var errs []error
@@ -93,6 +95,7 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 		mains, err := a.mains(ctx, b, a.config.Programs([]string{pkg})[0])
 		errs = append(errs, err)
 		for _, main := range mains {
+			// Patterns may overlap.
 			if !slices.Contains(all, main) {
 				all = append(all, main)
 			}
@@ -101,9 +104,9 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 	return all, errors.Join(errs...)
 }
 
-// mains asks which programs the pattern of a build stands for.
+// mains returns the programs that match the pattern of a build.
 func (a *app) mains(ctx context.Context, b *build.Builder, c config.Build) ([]string, error) {
-	c.Tags, c.Image = nil, config.Image{} // nothing that git would be asked for
+	c.Tags, c.Image = nil, config.Image{} // avoids calling git for their templates
 	s, err := a.spec(ctx, c)
 	if err != nil {
 		return nil, err

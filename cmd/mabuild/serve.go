@@ -13,12 +13,14 @@ import (
 	"github.com/mabuild/mabuild/internal/serve"
 )
 
+// serveOptions are the flags of registry serve.
 type serveOptions struct {
 	address string
 	dir     string
 	hosts   []string
 }
 
+// newRegistry returns the group of commands about a local registry.
 func newRegistry(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "registry",
@@ -30,6 +32,7 @@ func newRegistry(a *app) *cobra.Command {
 	return cmd
 }
 
+// newServe returns registry serve. It does not read the configuration file of the tree.
 func newServe(a *app) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
@@ -56,8 +59,11 @@ arrive, or to a --host. This protects it from other web sites (DNS rebinding).`,
 	return cmd
 }
 
+// runServe serves until ctx ends, which is not an error. The address is printed to
+// standard output after the port is open, so that a script can wait for the line; with
+// port 0 it is the only way to learn the port.
 func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
-	a.leaveCache() // it lives for long and wants nothing of the cache
+	a.leaveCache() // it uses no cache, and runs for long
 	hosts, err := serve.ParseHosts(o.hosts)
 	if err != nil {
 		return usage("for example --host registry.local", "--host: %s", err)
@@ -78,6 +84,6 @@ func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
 	if _, err := fmt.Fprintln(a.stdout, listener.Addr()); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	// Being interrupted is how this command ends.
+	// Being interrupted is the normal end of this command.
 	return serve.Serve(ctx, listener, serve.NewRegistry(store, hosts, logger), logger)
 }

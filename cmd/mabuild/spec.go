@@ -23,7 +23,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// spec turns one build of the configuration into what build understands.
+// spec converts one build of the configuration into a [build.Spec], and parses the texts
+// that config leaves to the libraries, such as platforms. What depends on the package is
+// resolved later, by the builder. Git is asked only if a template or --vcs needs it,
+// since it is slow.
 func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s := build.Spec{
 		Package: c.Main, Dir: c.Dir, Name: c.ID, Path: c.Path,
@@ -39,12 +42,12 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	for _, f := range c.Files {
 		file := build.File{From: f.From, To: f.To, Mode: int64(f.Mode)}
 		user, group, _ := strings.Cut(f.Owner, ":")
-		file.UID, _ = strconv.Atoi(user)                // numbers, or nothing
-		file.GID, _ = strconv.Atoi(cmp.Or(group, user)) // as Docker has it
+		file.UID, _ = strconv.Atoi(user)                // "" or a number, as config checks
+		file.GID, _ = strconv.Atoi(cmp.Or(group, user)) // as in Docker's --chown
 		s.Files = append(s.Files, file)
 	}
 	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
-	s.Newest = a.config.NoIndex // of Windows, a plain image has one version
+	s.Newest = a.config.NoIndex // one image can have only one version of Windows
 	var err error
 	if s.Compile.Pgo, err = a.pgo(c); err != nil {
 		return s, err
@@ -61,11 +64,12 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		return s, err
 	}
 	s.Base, s.Bases = c.Base.Default(), maps.Clone(c.Base)
+	// Only the platforms whose base differs remain; the key "default" goes as well.
 	maps.DeleteFunc(s.Bases, func(_, ref string) bool { return ref == s.Base })
 	for key, o := range c.Overrides {
 		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
 	}
-	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) { // git answers slowly, and seldom matters
+	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) {
 		s.Vars = gitVars(ctx, programDir(c))
 		if a.config.VCS && s.Vars.Commit == "" {
 			return s, usage(hint(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
@@ -81,6 +85,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		return s, fmt.Errorf("annotations: %w", err)
 	}
 	if a.config.VCS {
+		// Annotations that the user sets take precedence.
 		described := vcsAnnotations(ctx, c)
 		maps.Copy(described, s.IndexAnnotations)
 		s.IndexAnnotations = described
@@ -88,8 +93,8 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	return s, nil
 }
 
-// annotations sorts annotations by what they are of: index:K=V of the index,
-// manifest:K=V of every manifest, K=V of both.
+// annotations distributes annotations by their prefix: index:K=V belongs to the index,
+// manifest:K=V to every image's manifest, K=V to both.
 func annotations(s *build.Spec, list []string) error {
 	var index, manifest, both []string
 	for _, text := range list {
@@ -111,11 +116,12 @@ func annotations(s *build.Spec, list []string) error {
 	return errors.Join(errs[:]...)
 }
 
-// annotationOf cuts what an annotation is of from its key: index, manifest, a platform,
-// whatever stands before a colon of the key, or nothing. After it a key may have colons.
+// annotationOf splits an annotation into prefix and rest. The prefix is the text before a
+// colon in the key: index, manifest, a platform, or anything else, which the caller
+// rejects. So a key with a colon needs a prefix.
 func annotationOf(text string) (of, rest string) {
 	key, _, _ := strings.Cut(text, "=")
-	if colon := strings.LastIndex(key, ":"); colon >= 0 { // windows/amd64:10.0 has one
+	if colon := strings.LastIndex(key, ":"); colon >= 0 { // as in windows/amd64:10.0
 		if _, err := platform.Parse(key[:colon]); err == nil {
 			return key[:colon], text[colon+1:]
 		}
@@ -126,8 +132,8 @@ func annotationOf(text string) (of, rest string) {
 	return "", text
 }
 
-// healthcheck is Docker's word for what the configuration says, nil where it says
-// nothing.
+// healthcheck converts a health check to Docker's form, without a shell. It is nil if
+// nothing is set.
 func healthcheck(c config.Healthcheck) *v1.HealthConfig {
 	if reflect.ValueOf(c).IsZero() {
 		return nil
@@ -138,8 +144,9 @@ func healthcheck(c config.Healthcheck) *v1.HealthConfig {
 	}
 }
 
-// pgo returns what a build says of its profile, a file by its whole path: the go command
-// may run elsewhere. One that a file of a tree names lies below the build's directory.
+// pgo returns the profile of a build: a keyword, or the absolute path of a file, since
+// the go command may run in another directory. If a file of the tree names the profile,
+// it must be below the build's directory after links are followed.
 func (a *app) pgo(c config.Build) (string, error) {
 	switch c.PGO {
 	case "", "auto", "off":
@@ -154,7 +161,7 @@ func (a *app) pgo(c config.Build) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		defer tree.Close() //nolint:errcheck // only looked at
+		defer tree.Close() //nolint:errcheck // was opened to read
 		rel, err := tree.Resolve(file)
 		if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
 			return "", usage("copy the file into the build's directory, or use --pgo", "pgo: %s is outside the build's directory", file)
@@ -169,7 +176,7 @@ func (a *app) pgo(c config.Build) (string, error) {
 	return filepath.Abs(file)
 }
 
-// cgo says which C compilers are used, nothing where none is.
+// cgo returns the C compilers of a build, or the zero value if cgo is off.
 func cgo(c config.Cgo) crosscompile.Cgo {
 	if !c.Enabled {
 		return crosscompile.Cgo{}
@@ -177,8 +184,10 @@ func cgo(c config.Cgo) crosscompile.Cgo {
 	return crosscompile.Cgo{Toolchain: c.Toolchain, Static: c.Static, CC: c.CC, CXX: c.CXX, Env: c.Env}
 }
 
-// programDir is the directory of a build's program, as far as that is known before it was
-// looked for: its repository is the one that templates are about.
+// programDir returns the directory of a build's program, as far as it is known before the
+// package is resolved. Templates take their values from the repository of that directory.
+// For a pattern it is the directory before the dots, for an import path that of the
+// build.
 func programDir(c config.Build) string {
 	dir := c.Main
 	if !filepath.IsAbs(dir) {
@@ -191,30 +200,31 @@ func programDir(c config.Build) string {
 	return c.Dir
 }
 
-// errNoCheckout is why module/path@version has a version and nothing else.
+// errNoCheckout is the reason why templates such as {{.Commit}} are empty for
+// module/path@version.
 var errNoCheckout = errors.New("module/path@version has a version but no commit")
 
-// isVersion reports whether a package is a module/path@version, of which the
-// repository at hand says nothing.
+// isVersion reports whether a package is module/path@version. The repository in the
+// working directory says nothing about such a program.
 func isVersion(pkg string) bool { return strings.Contains(pkg, "@") }
 
-// vcsAnnotations describes the commit, by templates that know it.
+// vcsAnnotations returns the annotations of --vcs, as templates that are expanded with
+// the values from git.
 func vcsAnnotations(ctx context.Context, c config.Build) map[string]string {
 	all := map[string]string{vcsPrefix + "version": "{{.Version}}"}
 	if !isVersion(c.Main) {
 		all[vcsPrefix+"revision"], all[vcsPrefix+"created"] = "{{.Commit}}", "{{.Date}}"
-		if remote := gitRemote(ctx, programDir(c)); remote != "" { // a repository may be nobody's copy
+		if remote := gitRemote(ctx, programDir(c)); remote != "" { // there may be no remote
 			all[vcsPrefix+"source"] = remote
 		}
 	}
 	return all
 }
 
-// vcsPrefix is the prefix of annotations that describe an image (image-spec,
-// annotations.md).
+// vcsPrefix is the prefix of the predefined annotation keys (image-spec, annotations.md).
 const vcsPrefix = "org.opencontainers.image."
 
-// usesTemplates reports whether any text of a build is a template.
+// usesTemplates reports whether any text of a build that supports templates contains one.
 func usesTemplates(c config.Build) bool {
 	texts := slices.Concat(c.Tags, c.Ldflags, c.Env, c.Image.Env, c.Image.Labels, c.Image.Annotations)
 	for _, o := range c.Overrides {
@@ -223,7 +233,8 @@ func usesTemplates(c config.Build) bool {
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, "{{") })
 }
 
-// pairs makes a map of K=V texts.
+// pairs converts a list of KEY=VALUE to a map. If a key is repeated, the last value
+// holds.
 func pairs(list []string) (map[string]string, error) {
 	if len(list) == 0 {
 		return nil, nil
@@ -239,8 +250,9 @@ func pairs(list []string) (map[string]string, error) {
 	return m, nil
 }
 
-// sourceDate is the time that images carry: that of SOURCE_DATE_EPOCH
-// (reproducible-builds.org), else the beginning of 1970.
+// sourceDate returns the time of SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds
+// since 1970, which images carry as their creation time. Without it the time is zero,
+// which is written as 1970-01-01, so that equal builds have equal digests.
 func sourceDate() (time.Time, error) {
 	text := os.Getenv("SOURCE_DATE_EPOCH")
 	if text == "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// newTags returns the command tags.
 func newTags(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -35,10 +36,15 @@ in natural order (v9 before v10), then the versions.`,
 	return cmd
 }
 
+// runTags prints the tags of a repository. Registries list tags in any order and some
+// return invalid ones, so they are filtered and sorted; the newest version is last, where
+// a terminal shows it. Tags are escaped, and an unknown repository is a usage error.
 func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	if err := checkRepository(repo); err != nil {
 		return err
 	}
+	// A colon before the last slash belongs to the port of a registry. A text without a
+	// slash may be a host with a port, so it is left to the registry's answer.
 	if at := strings.LastIndexAny(repo, ":@"); at > strings.LastIndex(repo, "/") && strings.Contains(repo, "/") {
 		return usage("mabuild tags "+withoutTag(repo[:at]), "%q is an image, but tags requires a repository", repo)
 	}
@@ -49,6 +55,7 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	// Invalid tags are dropped with a warning, as mirror does.
 	tags = mirror.ValidTags(ctx, a.log, repo, tags)
 	mirror.SortTags(tags)
 	if asJSON {

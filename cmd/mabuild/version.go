@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set for releases by -ldflags.
+// version is the version of a release, set with -ldflags "-X main.version=…".
 var version = ""
 
-// versionText is the release's version, or what the go command knows of the
-// module.
+// versionText returns the version of a release, otherwise the module version that the go
+// command recorded, otherwise "(devel)".
 func versionText() string {
 	if version != "" {
 		return version
@@ -25,11 +25,12 @@ func versionText() string {
 	return "(devel)"
 }
 
-// versionLine is what version prints, and --version.
+// versionLine returns the line that version and --version print.
 func versionLine() string {
 	return fmt.Sprintf("mabuild %s (%s, %s/%s)", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
+// newVersion returns the command version.
 func newVersion(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -41,6 +42,7 @@ func newVersion(a *app) *cobra.Command {
 				_, err := fmt.Fprintln(a.stdout, versionLine())
 				return err
 			}
+			// In JSON the version has no parentheses, even if it is (devel).
 			out := json.NewEncoder(a.stdout)
 			out.SetIndent("", "  ")
 			return out.Encode(struct {

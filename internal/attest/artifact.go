@@ -14,9 +14,12 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// Artifact wraps a document as an artifact that refers to subject (image-spec,
-// manifest.md, "Guidelines for Artifact Usage"): an empty config, and one layer
-// called name.
+// Artifact wraps a document as an image that refers to subject (image-spec, manifest.md,
+// "Guidelines for Artifact Usage"). Its config is the empty descriptor, its one layer is
+// the document, titled name, and its artifactType is the media type of the format. The
+// descriptor of subject is computed from subject's manifest, so nothing has to be pushed
+// before. Equal arguments give equal digests. The image is only in memory: the caller
+// pushes it, and a registry lists it among the referrers of subject.
 func Artifact(format Format, document []byte, name string, subject manifest.Content) (v1.Image, error) {
 	d, err := manifest.Describe(subject)
 	if err != nil {
@@ -45,16 +48,22 @@ func Artifact(format Format, document []byte, name string, subject manifest.Cont
 	return c.(v1.Image), nil //nolint:forcetypeassert // it has a config
 }
 
-// An artifact is a document, the one layer of its image.
+// An artifact is a document that serves as the one layer of its image. It implements the
+// source behind [manifest.Open]; the image has no children.
 type artifact []byte
 
-func (a artifact) Name(h v1.Hash) string                { return h.String() }
+// Name returns the digest, since the artifact has no other name in errors.
+func (a artifact) Name(h v1.Hash) string { return h.String() }
+
+// Config returns the empty JSON object, the config of an artifact.
 func (a artifact) Config(v1.Descriptor) ([]byte, error) { return ocispec.DescriptorEmptyJSON.Data, nil }
 
+// Blob returns the document, whatever layer is asked for: there is only one.
 func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(a)), nil
 }
 
+// Child always fails, since an image has no children.
 func (a artifact) Child(d v1.Descriptor) (manifest.Content, error) {
 	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
 }

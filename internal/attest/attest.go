@@ -1,10 +1,14 @@
-// Package attest says what an image is made of, as a software bill of materials
-// in SPDX or CycloneDX, and wraps that as an artifact that refers to the image.
+// Package attest describes what an image contains, as a software bill of materials (SBOM)
+// in SPDX or CycloneDX, and wraps the document as an artifact that refers to the image.
 //
-// What it writes follows from the [Facts] alone: no clock, no random number and no
-// setting of the host gets in, and all lists are sorted. Of what a program says of
-// how it was built only what is listed here is copied, so that flags, which may hold
-// a secret, are not.
+// A document depends on the [Facts] alone. No clock, random number or setting of the host
+// is read, and all lists are sorted, so that a repeated build writes the same bytes. Of
+// the build settings that a program carries, only those in a fixed list are copied:
+// compiler and linker flags are left out, since they may hold a secret.
+//
+// The package does not analyse licences, vulnerabilities, C libraries that cgo links, or
+// files that a user adds to the image. The document names what was not analysed. It does
+// not sign or push anything.
 package attest
 
 import (
@@ -22,17 +26,17 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A Format is a way to write an SBOM.
+// A Format is the format of an SBOM. A value other than the constants is written as SPDX.
 type Format string
 
-// The formats there are.
+// The supported formats, by the names that users type.
 const (
 	SPDX      Format = "spdx"      // 2.3, JSON
 	CycloneDX Format = "cyclonedx" // 1.6, JSON
 )
 
-// MediaType is the media type of the document, and the type of the artifact that
-// holds it.
+// MediaType returns the registered media type of the document, which is also the
+// artifactType of the artifact that holds it.
 func (f Format) MediaType() string {
 	if f == CycloneDX {
 		return "application/vnd.cyclonedx+json"
@@ -40,8 +44,9 @@ func (f Format) MediaType() string {
 	return "application/spdx+json"
 }
 
-// FileName is the name of the document about a program's image for p:
-// NAME-os-arch[-variant].spdx.json or .cdx.json.
+// FileName returns the file name of the document about a program's image for platform p:
+// NAME-os-arch[-variant].spdx.json or .cdx.json. Slashes and colons in the platform's key
+// become dashes, so that the name is one path element if program is one.
 func (f Format) FileName(program string, p ocispec.Platform) string {
 	extension := ".spdx.json"
 	if f == CycloneDX {
@@ -51,30 +56,32 @@ func (f Format) FileName(program string, p ocispec.Platform) string {
 	return program + "-" + key + extension
 }
 
-// Facts are all that a document is made of.
+// Facts are the only input of a document. All fields but Info also go into the identifier
+// of the document (see uuid), so a field that differs changes it.
 type Facts struct {
-	Name     string // of the program
-	Version  string // of its module, where the build information has none
-	Image    v1.Hash
+	Name     string  // of the program; also the name of the image
+	Version  string  // of the module, used if the build information has none
+	Image    v1.Hash // digest of the manifest of the image for Platform
 	Platform ocispec.Platform
 	Base     Base
-	Info     *debug.BuildInfo // of the program, nil: it carries none
-	Unread   []string         // what else is in the image and in no list, each a sentence
-	Time     time.Time        // zero, or the beginning of 1970: not said
+	Info     *debug.BuildInfo // of the program; nil if the binary carries none
+	Unread   []string         // other content of the image that is not analysed, a sentence each
+	Time     time.Time        // creation time; zero or before 1970-01-01T00:00:01Z means unset
 	Tool     string           // version of mabuild
 }
 
-// A Base is what the program was put on.
+// A Base is the base image of the program. The zero Base stands for scratch.
 type Base struct {
-	// Name is the base's reference without a digest; "" for one that has no name
-	// elsewhere. Scratch is the zero Base.
+	// Name is the reference of the base without a digest. It is empty if the base has no
+	// name outside of this build, such as an OCI layout on disk.
 	Name     string
-	Digest   v1.Hash   // of its image for the platform, or of the built-in base's layer
-	BuiltIn  bool      // mabuild's own
-	Packages *Packages // nil: nobody looked
+	Digest   v1.Hash   // of its image for the platform, or of the static base's layer
+	BuiltIn  bool      // the static base that mabuild generates
+	Packages *Packages // nil if the packages of the base were not read
 }
 
-// Write writes the document about f's image.
+// Write returns the document about the image that f describes, as indented JSON with a
+// final newline. It fails if a name or version cannot be written as a package URL.
 func Write(format Format, f Facts) ([]byte, error) {
 	inv, err := inventoryOf(f)
 	if err != nil {
@@ -86,10 +93,13 @@ func Write(format Format, f Facts) ([]byte, error) {
 	return writeSPDX(f, inv)
 }
 
-// uuid identifies the document that says f in a format: equal facts have equal
-// ones. It is of the version for custom schemes (RFC 9562, section 5.8).
+// uuid returns the identifier of the document about f in a format. SPDX needs a unique
+// namespace and CycloneDX a serial number; a random one would change the digest of the
+// artifact in each run. So it is a hash of the facts in the layout of version 8, which is
+// meant for custom schemes (RFC 9562, section 5.8): equal facts have equal identifiers.
 func uuid(format Format, f Facts) (string, error) {
-	f.Info = nil // the image's digest stands for that
+	f.Info = nil
+	// Info is left out: the digest of the image covers it.
 	b, err := json.Marshal([]any{format, f})
 	if err != nil {
 		return "", err
@@ -101,7 +111,8 @@ func uuid(format Format, f Facts) (string, error) {
 	return fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:]), nil
 }
 
-// said is the time as documents have it, "" for none.
+// said formats a time as both formats require it, in UTC with whole seconds. It returns
+// "" for an unset time.
 func said(t time.Time) string {
 	if t.Unix() <= 0 {
 		return ""

@@ -6,13 +6,17 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeCycloneDX writes CycloneDX 1.6 (cyclonedx.org/docs/1.6/json).
+// writeCycloneDX writes CycloneDX 1.6 (cyclonedx.org/docs/1.6/json). The image is the
+// component of the metadata; program, modules, base image and packages are one flat list.
+// The dependency graph says which belongs to which: the image depends on program and
+// base, the program on its modules and the base on its packages.
 func writeCycloneDX(f Facts, inv inventory) ([]byte, error) {
 	id, err := uuid(CycloneDX, f)
 	if err != nil {
 		return nil, err
 	}
 	image := inv.image.cyclonedx(cyclonedx.ComponentTypeContainer)
+	// inv is a copy. The settings become properties here, where SPDX has a comment.
 	inv.program.comment = ""
 	program := inv.program.cyclonedx(cyclonedx.ComponentTypeApplication)
 	var properties []cyclonedx.Property
@@ -53,7 +57,9 @@ func writeCycloneDX(f Facts, inv inventory) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// compositions says of what all parts are here.
+// compositions states for the program and the base whether the list of their dependencies
+// is complete. A program with cgo is "unknown", since C libraries come from no module; so
+// is a base whose packages were not read, or only in part.
 func compositions(f Facts, inv inventory) *[]cyclonedx.Composition {
 	list := []cyclonedx.Composition{about(inv.program.id, f.Info != nil && !inv.cgo())}
 	if inv.base != nil {
@@ -63,6 +69,8 @@ func compositions(f Facts, inv inventory) *[]cyclonedx.Composition {
 	return &list
 }
 
+// about returns the composition of the component id: complete if whole, otherwise
+// unknown.
 func about(id string, whole bool) cyclonedx.Composition {
 	c := cyclonedx.Composition{Aggregate: cyclonedx.CompositionAggregateUnknown, Dependencies: &[]cyclonedx.BOMReference{cyclonedx.BOMReference(id)}}
 	if whole {
@@ -71,7 +79,8 @@ func about(id string, whole bool) cyclonedx.Composition {
 	return c
 }
 
-// propertyOf names a setting as the taxonomy of CycloneDX does for Go modules.
+// propertyOf names a build setting by the property taxonomy of CycloneDX for Go modules:
+// flags begin with a dash, all other keys are environment variables. key is not empty.
 func propertyOf(key string) string {
 	if key[0] == '-' {
 		return "cdx:gomod:build:flag:" + key[1:]
@@ -79,6 +88,9 @@ func propertyOf(key string) string {
 	return "cdx:gomod:build:env:" + key
 }
 
+// cyclonedx returns p as a component. The taxonomy of CycloneDX has no property for the
+// hash of go.sum or the source package of a distribution, so these two have names of
+// mabuild.
 func (p part) cyclonedx(kind cyclonedx.ComponentType) cyclonedx.Component {
 	c := cyclonedx.Component{BOMRef: p.id, Type: kind, Name: p.name, Version: p.version, PackageURL: p.purl, Description: p.comment}
 	if p.sha256 != "" {
@@ -95,7 +107,8 @@ func (p part) cyclonedx(kind cyclonedx.ComponentType) cyclonedx.Component {
 	return c
 }
 
-// listed is a list as optional fields have it, nil where it is empty.
+// listed returns the list for an optional field, nil if it is empty, so that the JSON
+// omits the field instead of holding an empty array.
 func listed(list []cyclonedx.Property) *[]cyclonedx.Property {
 	if len(list) == 0 {
 		return nil
@@ -103,6 +116,7 @@ func listed(list []cyclonedx.Property) *[]cyclonedx.Property {
 	return &list
 }
 
+// deref is the inverse of listed.
 func deref(list *[]cyclonedx.Property) []cyclonedx.Property {
 	if list == nil {
 		return nil

@@ -15,11 +15,15 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
+// comparePackages orders packages by all fields except Kind, so that the list does not
+// depend on the order in which the databases are read.
 func comparePackages(a, b Package) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Arch, b.Arch), cmp.Compare(a.Source, b.Source))
 }
 
-// part describes a package of the base.
+// part describes a package of the base. The package URL has the distribution as its
+// namespace, from os-release(5) or else the usual one of the package manager, and the
+// release as the qualifier distro; scanners look up advisories by these.
 func (p *Packages) part(one Package) (part, error) {
 	qualifiers := map[string]string{}
 	if one.Arch != "" {
@@ -33,18 +37,21 @@ func (p *Packages) part(one Package) (part, error) {
 	return part{name: one.Name, version: one.Version, purl: purl, from: one.Source}, err
 }
 
-// What a package costs of the budget of a base: what it takes in the lists and
-// documents that are made of it, in which each byte stands several times.
+// Each package takes part of the budget of a base: packageCost bytes, and byteCost for
+// each byte of its texts. This is more than the database takes, since each text occurs
+// several times in the lists and documents that are made of it.
 const (
 	packageCost = 2048
 	byteCost    = 16
 )
 
-// maxLine is the longest line of a database whose value is used, in bytes.
+// maxLine is the longest line of a database whose value is used, in bytes. Longer lines
+// of other keys, such as descriptions, are skipped.
 const maxLine = 4096
 
-// lines calls each with every line, without its end. A line of more than maxLine
-// bytes is cut there, and reported as long.
+// lines calls each with every line, without its end, in constant memory. A line of more
+// than maxLine bytes is cut there, reported as long, and its rest is skipped. The slice
+// is valid until each returns. An error of each ends the reading and is returned.
 func lines(r io.Reader, each func(line []byte, long bool) error) error {
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
@@ -64,26 +71,31 @@ func lines(r io.Reader, each func(line []byte, long bool) error) error {
 	}
 }
 
-// A database is how a package manager lists what is installed, in paragraphs of KEY:
-// VALUE lines.
+// A database describes the format in which a package manager lists the installed
+// packages: paragraphs of KEY: VALUE lines, separated by empty lines.
 type database struct {
-	keys []string // those that are used
+	keys []string // the keys that are read; values of others are skipped
+	// read makes a package of the values in the order of keys, "" for a missing one. It
+	// returns false for a paragraph that is no installed package.
 	read func(values []string) (Package, bool)
 }
 
-// dpkg has the paragraphs of deb-control(5). The files of distroless images have no
-// Status.
+// dpkg reads the paragraphs of deb-control(5). The files of distroless images in status.d
+// have no Status; a package with one counts only if it ends with "installed". Source is
+// "NAME" or "NAME (VERSION)"; without it, name and version are those of the package.
 var dpkg = database{[]string{"Package", "Version", "Architecture", "Source", "Status"}, func(f []string) (Package, bool) {
 	name, version, arch, source, status := f[0], f[1], f[2], f[3], f[4]
 	if name == "" || version == "" || status != "" && !strings.HasSuffix(status, " installed") {
-		return Package{}, false // its files are gone, or not yet there
+		// The files of the package are removed or not yet unpacked.
+		return Package{}, false
 	}
 	from, at, _ := strings.Cut(cmp.Or(source, name), " (")
 	at = cmp.Or(strings.TrimSuffix(at, ")"), version)
 	return Package{Kind: packageurl.TypeDebian, Name: name, Version: version, Arch: arch, Source: from + " " + at}, true
 }}
 
-// apk has the keys of apk(5), which are single letters.
+// apk reads the installed database of apk, whose keys are single letters (apk(5)): name,
+// version, architecture and origin.
 var apk = database{[]string{"P", "V", "A", "o"}, func(f []string) (Package, bool) {
 	p := Package{Kind: packageurl.TypeApk, Name: f[0], Version: f[1], Arch: f[2]}
 	if f[3] != "" {
@@ -92,7 +104,9 @@ var apk = database{[]string{"P", "V", "A", "o"}, func(f []string) (Package, bool
 	return p, p.Name != "" && p.Version != ""
 }}
 
-// packagesOf reads a database and what its packages cost, at most room.
+// packagesOf reads the packages of a database and returns them with their cost. It fails
+// with [rootfs.ErrBudget] as soon as the cost exceeds room, before the list grows beyond
+// it. The last paragraph counts even if no empty line follows.
 func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64, err error) {
 	values := make([]string, len(d.keys))
 	end := func() error {
@@ -111,7 +125,8 @@ func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64
 			return end()
 		}
 		key, value, ok := bytes.Cut(line, []byte(":"))
-		if at := slices.Index(d.keys, string(key)); ok && at >= 0 { // further lines of a value begin with a space
+		// A continuation line begins with a space, so its key is not in d.keys.
+		if at := slices.Index(d.keys, string(key)); ok && at >= 0 {
 			if long {
 				return fmt.Errorf("a package database with a line of more than %d bytes", maxLine)
 			}
@@ -128,7 +143,8 @@ func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64
 // maxRelease is the longest ID or VERSION_ID, in bytes: each package URL has both.
 const maxRelease = 64
 
-// readRelease reads ID and VERSION_ID of os-release(5).
+// readRelease reads ID and VERSION_ID of os-release(5). Quotes around a value are
+// removed; escapes, which the two values do not need, are not interpreted.
 func readRelease(r io.Reader) (is release, err error) {
 	err = lines(r, func(line []byte, _ bool) error {
 		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")

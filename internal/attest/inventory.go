@@ -15,42 +15,48 @@ import (
 	packageurl "github.com/package-url/packageurl-go"
 )
 
-// A part is one thing that an image is made of, as both formats have it.
+// A part is a component of an image in the terms that both formats share. Each format
+// takes the fields that it has a place for.
 type part struct {
-	id      string // unique in a document; letters, digits, dots and dashes
+	id      string // unique in a document; letters, digits, dots and dashes only
 	name    string
 	version string
-	purl    string
+	purl    string // package URL; empty if there is none
 	sha256  string // hexadecimal
-	sum     string // as go.sum has it
-	from    string // what a distribution built it from
+	sum     string // the h1: hash as in go.sum
+	from    string // source package of a distribution's package
 	comment string
 }
 
-// An inventory is what an image is made of.
+// An inventory is the content of an image, ready to be written. It is made once and does
+// not depend on the format.
 type inventory struct {
 	image, program part
-	settings       []setting // of the program
-	modules        []part    // of the program, Go's standard library among them
-	base           *part     // nil: none
-	packages       []part    // of the base
-	unread         string    // what is not here, in sentences
+	settings       []setting // of the program, sorted by key
+	modules        []part    // of the program, including Go's standard library, sorted by name
+	base           *part     // nil for scratch
+	packages       []part    // of the base, in the order of Packages.List
+	unread         string    // what was not analysed, in sentences; "" if all was
 }
 
-// cgo reports whether the program may hold what no module brought.
+// cgo reports whether the program was compiled with cgo, so that it may contain code that
+// no module lists. It relies on CGO_ENABLED, which the go command records in every
+// binary.
 func (inv *inventory) cgo() bool { return slices.Contains(inv.settings, setting{"CGO_ENABLED", "1"}) }
 
-// A setting is something that the program says of how it was built.
+// A setting is a build setting that the program carries (debug.BuildSetting).
 type setting struct{ key, value string }
 
-// copied are the settings that are: what the compiler was told in a word. Flags
-// are free texts, and may hold what is nobody's business.
+// copied has the keys of the settings that documents include. All of them are short
+// values of a closed set, apart from -tags. Free text such as -ldflags or CGO_CFLAGS is
+// left out, since it may hold secrets or paths of the host.
 var copied = []string{
 	"-asan", "-buildmode", "-compiler", "-cover", "-msan", "-race", "-tags", "CGO_ENABLED", "GO386", "GOAMD64", "GOARCH", "GOARM",
 	"GOARM64", "GOEXPERIMENT", "GOFIPS140", "GOMIPS", "GOMIPS64", "GOOS", "GOPPC64", "GORISCV64", "GOWASM",
 }
 
-// inventoryOf makes the inventory of f's image.
+// inventoryOf makes the inventory of f's image. Modules and packages get their
+// identifiers last, in sorted order, so that equal inventories have equal identifiers.
 func inventoryOf(f Facts) (inventory, error) {
 	purl, err := imagePURL(f)
 	if err != nil {
@@ -84,6 +90,9 @@ func inventoryOf(f Facts) (inventory, error) {
 	return inv, nil
 }
 
+// imagePURL returns the package URL of the image, of type oci. It has no repository_url:
+// the same image may be pushed to several repositories, and the document is about all of
+// them.
 func imagePURL(f Facts) (string, error) {
 	qualifiers := map[string]string{"arch": f.Platform.Architecture, "os": f.Platform.OS}
 	if f.Platform.Variant != "" {
@@ -92,7 +101,8 @@ func imagePURL(f Facts) (string, error) {
 	return purlOf(packageurl.TypeOCI, "", f.Name, f.Image.String(), qualifiers)
 }
 
-// goProgram adds the program with its modules and Go's standard library.
+// goProgram adds the program, its modules and Go's standard library. Without build
+// information it adds the program alone.
 func (inv *inventory) goProgram(f Facts) (err error) {
 	inv.program = part{id: "Program", name: f.Name, version: f.Version}
 	if f.Info == nil {
@@ -130,12 +140,15 @@ func (inv *inventory) goProgram(f Facts) (err error) {
 	return nil
 }
 
+// byName orders parts by name and version.
 func byName(a, b part) int {
 	return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.version, b.version))
 }
 
-// programModule returns the module that the program is of and the others. It is not
-// always the main one: module/path@version is built from a module that requires it.
+// programModule returns the module that contains the program, and all other modules. It
+// is not always the main module: module/path@version is built from a temporary module
+// that requires it. Among modules whose paths are prefixes of each other, the longest
+// contains the package. If no module does, the first result is empty.
 func programModule(info *debug.BuildInfo) (debug.Module, []*debug.Module) {
 	owns := func(m *debug.Module) bool { return info.Path == m.Path || strings.HasPrefix(info.Path, m.Path+"/") }
 	if owns(&info.Main) {
@@ -153,7 +166,8 @@ func programModule(info *debug.BuildInfo) (debug.Module, []*debug.Module) {
 	return *info.Deps[best], slices.Concat(info.Deps[:best], info.Deps[best+1:])
 }
 
-// released is a version that says something.
+// released returns the version of a module, or "" for "(devel)", which identifies
+// nothing.
 func released(version string) string {
 	if version == "(devel)" {
 		return ""
@@ -161,8 +175,9 @@ func released(version string) string {
 	return version
 }
 
-// module describes what was compiled under a module's path: what replaces it, if
-// anything does. The path of a directory is the host's, and left out.
+// module describes the code that was compiled under a module's path: its replacement if
+// it has one. The path of a replacing directory is omitted, since it belongs to the host
+// and would make the document differ between machines.
 func module(m *debug.Module) (part, error) {
 	p := part{name: m.Path, version: released(m.Version), sum: m.Sum}
 	if r := m.Replace; r != nil {
@@ -174,7 +189,9 @@ func module(m *debug.Module) (part, error) {
 			p.name, p.comment = r.Path, "in place of "+was
 		}
 	}
-	// go.sum's hash is a SHA-256, of a list of the module's files.
+	// The hash in go.sum is a SHA-256 of the list of the module's files and their hashes
+	// (dirhash.Hash1), not of an archive. CycloneDX and SPDX take it as the module's
+	// checksum.
 	if raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(p.sum, "h1:")); err == nil && len(raw) > 0 {
 		p.sha256 = hex.EncodeToString(raw)
 	}
@@ -183,7 +200,8 @@ func module(m *debug.Module) (part, error) {
 	return p, err
 }
 
-// onBase adds the base and its packages.
+// onBase adds the base image and its packages. Scratch has neither. A base without a name
+// is called "base", since a component must have a name.
 func (inv *inventory) onBase(f Facts) error {
 	b := f.Base
 	if b.Digest.Hex == "" {
@@ -223,7 +241,7 @@ func (inv *inventory) onBase(f Facts) error {
 	return nil
 }
 
-// goPURL is the package URL of a package below a module.
+// goPURL returns the package URL of a package, with below as its path within the module.
 func goPURL(module, version, below string) (string, error) {
 	dir, last := path.Split(module)
 	u := packageurl.PackageURL{Type: packageurl.TypeGolang, Namespace: strings.TrimSuffix(dir, "/"), Name: last, Version: version, Subpath: below}
@@ -233,6 +251,8 @@ func goPURL(module, version, below string) (string, error) {
 	return u.ToString(), nil
 }
 
+// purlOf returns a package URL in its canonical form. It fails if the type requires a
+// part that is missing.
 func purlOf(kind, namespace, name, version string, qualifiers map[string]string) (string, error) {
 	u := packageurl.PackageURL{Type: kind, Namespace: namespace, Name: name, Version: version, Qualifiers: packageurl.QualifiersFromMap(qualifiers)}
 	if err := u.Normalize(); err != nil {
@@ -241,10 +261,13 @@ func purlOf(kind, namespace, name, version string, qualifiers map[string]string)
 	return u.ToString(), nil
 }
 
-// noID is what the identifiers of SPDX may not have in them.
+// noID matches what is replaced by a dash in identifiers. SPDX allows letters, digits,
+// dots and dashes.
 var noID = regexp.MustCompile(`[^A-Za-z0-9.]+`)
 
-// unique gives a part an identifier that no other has.
+// unique returns an identifier for p and counts it in taken. If two parts have the same
+// one, the later gets a number after two dashes; an identifier without a number never has
+// two dashes, so it cannot collide.
 func unique(taken map[string]int, kind string, p part) string {
 	id := strings.Trim(noID.ReplaceAllString(kind+"-"+p.name+"-"+p.version, "-"), "-")
 	taken[id]++

@@ -11,12 +11,17 @@ import (
 	"github.com/spdx/tools-golang/spdx/v2/v2_3"
 )
 
-// writeSPDX writes SPDX 2.3 (spdx.github.io/spdx-spec/v2.3).
+// writeSPDX writes SPDX 2.3 (spdx.github.io/spdx-spec/v2.3). Each part is a package, and
+// relationships state the structure: the document describes the image, the image contains
+// the program, the program depends on its modules, the image descends from its base, and
+// the base contains its packages. Files are not listed.
 func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 	id, err := uuid(SPDX, f)
 	if err != nil {
 		return nil, err
 	}
+	// The namespace must be unique for each document; it is not an address that can be
+	// fetched.
 	title := strings.TrimSuffix(SPDX.FileName(f.Name, f.Platform), ".spdx.json")
 	doc := &v2_3.Document{
 		SPDXVersion: v2_3.Version, DataLicense: v2_3.DataLicense, SPDXIdentifier: "DOCUMENT",
@@ -25,7 +30,8 @@ func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 		DocumentComment:   inv.unread,
 		CreationInfo: &v2_3.CreationInfo{
 			Creators: []common.Creator{{CreatorType: "Tool", Creator: "mabuild-" + f.Tool}},
-			Created:  cmp.Or(said(f.Time), "1970-01-01T00:00:00Z"), // there must be one
+			// Created is mandatory in SPDX; an unset time is written as the epoch.
+			Created: cmp.Or(said(f.Time), "1970-01-01T00:00:00Z"), // there must be one
 		},
 	}
 	relate := func(from, kind, to string) {
@@ -60,8 +66,8 @@ func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// spdx is the part as a package. Of licences nothing is known, which is what
-// leaving them out says.
+// spdx returns p as a package. Licence fields are omitted, which in SPDX 2.3 is the same
+// as NOASSERTION. The download location is mandatory, hence the explicit NOASSERTION.
 func (p part) spdx(purpose string) *v2_3.Package {
 	out := &v2_3.Package{
 		PackageName: p.name, PackageSPDXIdentifier: common.ElementID(p.id), PackageVersion: p.version,
@@ -84,6 +90,8 @@ func (p part) spdx(purpose string) *v2_3.Package {
 	return out
 }
 
+// settingsText returns the build settings as a comment, since SPDX 2.3 has no field for
+// them.
 func settingsText(settings []setting) string {
 	if len(settings) == 0 {
 		return ""

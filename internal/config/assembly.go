@@ -10,8 +10,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// An Assembly is an index to be made of existing images, as manifest-tool's YAML
-// describes it.
+// An Assembly is an index to be made of existing images, in the YAML of manifest-tool's
+// from-spec.
 type Assembly struct {
 	Image       string            `yaml:"image" doc:"name of the index"`
 	Tags        []string          `yaml:"tags" doc:"additional tags of the index"`
@@ -19,15 +19,15 @@ type Assembly struct {
 	Manifests   []AssemblyItem    `yaml:"manifests" doc:"images of the index"`
 }
 
-// An AssemblyItem is one of the images.
+// An AssemblyItem is one image of the index.
 type AssemblyItem struct {
 	Image       string            `yaml:"image" doc:"name of the image"`
 	Platform    AssemblyPlatform  `yaml:"platform" doc:"platform of the image; missing parts are read from its config"`
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the image, in the index"`
 }
 
-// An AssemblyPlatform is a platform in the words of manifest-tool, which writes
-// osversion and osfeatures, and of the specification.
+// An AssemblyPlatform is a platform. It accepts the keys of manifest-tool (osversion,
+// osfeatures) and those of image-spec (os.version, os.features), which mean the same.
 type AssemblyPlatform struct {
 	OS             string   `yaml:"os" doc:"operating system"`
 	Architecture   string   `yaml:"architecture" doc:"architecture, as Go names it"`
@@ -38,8 +38,10 @@ type AssemblyPlatform struct {
 	DottedFeatures []string `yaml:"os.features" doc:"the same as osfeatures"`
 }
 
-// ReadAssembly reads the YAML of manifest-tool's from-spec. Unknown keys, keys
-// twice and half a platform are errors with file and line, all of them at once.
+// ReadAssembly reads the YAML of manifest-tool's from-spec; file is its name in errors.
+// Unknown keys, duplicate keys and incomplete platforms are errors with file and line.
+// All of them are reported at once, as a joined error of [*Problem]; if any is found by
+// the decoder, the value is nil.
 func ReadAssembly(file string, data []byte) (*Assembly, error) {
 	a, lines, err := decode[Assembly](file, data)
 	if err != nil {
@@ -67,7 +69,9 @@ func ReadAssembly(file string, data []byte) (*Assembly, error) {
 	return a, errors.Join(errs...)
 }
 
-// Item returns the image as it is to be taken.
+// Item returns the image as an item of a [manifest.Assembly]. Without any platform key,
+// the platform is zero, which means that of the image's config. It fails if the two
+// spellings of a key disagree or the platform is invalid.
 func (i AssemblyItem) Item() (manifest.Item, error) {
 	item := manifest.Item{Ref: i.Image, Annotations: i.Annotations}
 	p := i.Platform

@@ -20,13 +20,15 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A Problem is one thing that is wrong with what was configured.
+// A Problem is one error in the configuration, with its origin. It implements error.
 type Problem struct {
 	Origin Origin
 	Key    string // dotted path of the key, may be empty
 	Err    error
 }
 
+// Error returns "ORIGIN: KEY: error". The key is omitted for flags and variables, whose
+// origin already names it. Keys and values of the file are shortened and printable.
 func (p *Problem) Error() string {
 	where := p.Origin.String()
 	if key := shorten(p.Key); key != "" && (p.Origin.Kind == FromFile || p.Origin.Kind == FromUser) {
@@ -35,10 +37,12 @@ func (p *Problem) Error() string {
 	return where + ": " + p.Err.Error()
 }
 
+// Unwrap returns the error without its origin.
 func (p *Problem) Unwrap() error { return p.Err }
 
-// assign sets out, a value of f's type, to the items, of which there is exactly
-// one where f is no list. What is wrong comes by the position of the item.
+// assign parses items and sets out, a value of f's type. items has exactly one element
+// unless f is a list or per platform. It returns the errors by the index of the item, so
+// that the caller can add the line of each; out may be set even then.
 func (f *field) assign(out reflect.Value, items []string) map[int]error {
 	wrong := f.examine(items)
 	set := func(err error) {
@@ -73,8 +77,8 @@ func (f *field) assign(out reflect.Value, items []string) map[int]error {
 	return wrong
 }
 
-// byPlatform reads texts for all platforms and, as PLATFORM=TEXT, for single ones. A
-// local place, oci:DIR, may have a = of its own.
+// byPlatform parses texts for all platforms, and texts for single ones as PLATFORM=TEXT.
+// A local place such as oci:DIR may contain a =, so it is never split.
 func byPlatform(items []string) (PerPlatform, error) {
 	m := PerPlatform{}
 	for _, item := range items {
@@ -94,7 +98,7 @@ func byPlatform(items []string) (PerPlatform, error) {
 	return m, nil
 }
 
-// examine returns what is wrong with items by their position.
+// examine checks items against the tags enum and check, and returns the errors by index.
 func (f *field) examine(items []string) map[int]error {
 	wrong := map[int]error{}
 	seen := map[string]string{}
@@ -115,8 +119,9 @@ func (f *field) examine(items []string) map[int]error {
 	return wrong
 }
 
-// checks are what the tag check may ask of each text; "platforms", "platform",
-// "path" and "secret" are looked after elsewhere.
+// checks has the functions behind the tag check, which are applied to each text. The
+// values "platforms", "platform", "path" and "secret" need more context and are handled
+// elsewhere.
 var checks = map[string]func(string) error{
 	"absolute": func(s string) error {
 		if !strings.HasPrefix(s, "/") && (len(s) < 3 || s[1:3] != `:\`) {
@@ -150,20 +155,23 @@ var checks = map[string]func(string) error{
 		return fmt.Errorf("%q is not a signal such as SIGTERM, SIGRTMIN+3 or 1 to 64%s", shorten(s), didYouMean(s, []string{"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH"}))
 	},
 	"variable": func(s string) error {
-		if !variableName.MatchString(s) { // which may be a secret in the wrong place
+		if !variableName.MatchString(s) { // may be a misplaced secret: do not print it
 			return errors.New("must be the name of a variable, for example REGISTRY_TOKEN")
 		}
 		return nil
 	},
 }
 
-// signal are the names that Linux has (signal(7)), with those of its real-time ones.
+// signal matches the names of signals on Linux (signal(7)), with or without SIG,
+// including real-time signals.
 var signal = regexp.MustCompile(`^(?i:SIG)?(?i:ABRT|ALRM|BUS|CHLD|CLD|CONT|FPE|HUP|ILL|INT|IO|IOT|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(\+([1-9]|[12][0-9]|30))?|RTMAX(-([1-9]|[12][0-9]|30))?)$`)
 
+// owner matches numbers only: names would have to be looked up in the base image.
 var owner = regexp.MustCompile(`^[0-9]{1,9}(:[0-9]{1,9})?$`)
 
-// examinePlatforms checks one item of a list of platforms, which may be a comma
-// list itself. seen holds what was there before, by key.
+// examinePlatforms checks one item of a list of platforms, which may itself be a list
+// separated by commas. seen has the platforms of the items before, by their key, and is
+// extended; two spellings of one platform are duplicates.
 func examinePlatforms(s string, seen map[string]string) error {
 	for one := range strings.SplitSeq(s, ",") {
 		if strings.TrimSpace(one) == "all" {
@@ -182,7 +190,8 @@ func examinePlatforms(s string, seen map[string]string) error {
 	return nil
 }
 
-// canonicalKey returns a map's key in the spelling by which it is looked up.
+// canonicalKey returns the key of a map in the spelling by which the map is looked up:
+// hosts in lower case, platforms as [platform.Key] spells them.
 func canonicalKey(check, s string) (string, error) {
 	switch {
 	case check == "host":
@@ -197,7 +206,8 @@ func canonicalKey(check, s string) (string, error) {
 	return platform.Key(p), nil
 }
 
-// host returns the host[:port] of a registry in lower case.
+// host returns the host[:port] of a registry in lower case. It accepts only ASCII, so an
+// internationalised name must be written in its encoded form.
 func host(s string) (string, error) {
 	u, err := url.Parse("//" + s)
 	if err != nil || s == "" || u.Host != s || u.Hostname() == "" || strings.HasSuffix(s, ":") || len(s) > 255 ||
@@ -207,10 +217,12 @@ func host(s string) (string, error) {
 	return strings.ToLower(s), nil
 }
 
+// mirrorElement matches an element of a repository name, slightly more loosely than the
+// pattern in distribution-spec ("Pulling manifests").
 var mirrorElement = regexp.MustCompile(`^[a-z0-9_]+([._-]+[a-z0-9_]+)*$`)
 
-// examineMirror wants host[:port], or host[:port]/path with a path that a repository can
-// begin with.
+// examineMirror accepts host[:port], or host[:port]/path with a path that is a valid
+// prefix of a repository name.
 func examineMirror(s string) error {
 	at, path, found := strings.Cut(s, "/")
 	_, err := host(at)
@@ -225,7 +237,9 @@ func examineMirror(s string) error {
 	return nil
 }
 
-// tame refuses texts that no key has a use for.
+// tame rejects control characters, which no key needs and which could change the terminal
+// or an HTTP header. Line breaks and tabs are allowed; a replacement character is a sign
+// of invalid UTF-8.
 func tame(s string) error {
 	for _, r := range s {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == unicode.ReplacementChar {
@@ -235,14 +249,16 @@ func tame(s string) error {
 	return nil
 }
 
-// unknownKey says that no field has the key, and which was probably meant: one
-// that is spelled alike, or the same one in another place of the struct t.
+// unknownKey returns the error for a key that no field of fields has. It suggests the key
+// that was probably meant: one with similar spelling, or the same key elsewhere in the
+// struct type t.
 func unknownKey(key string, fields []*field, t reflect.Type) error {
 	var near []string
 	for _, f := range fields {
 		near = append(near, f.key)
 	}
 	hint := didYouMean(key, near)
+	// The whole file is searched, since the key may belong to an object.
 	for _, f := range leaves(describe(t)) {
 		if hint == "" && f.key == key && f.path != key {
 			hint = fmt.Sprintf("; it belongs below %s", strings.TrimSuffix(f.path, "."+key))
@@ -260,7 +276,9 @@ func didYouMean(s string, words []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// Nearest returns which of the words s was probably meant to be, empty for none.
+// Nearest returns the word that s is most likely a misspelling of, or "" if none is
+// close. At most a third of the letters of s may differ, or two. Texts of more than 64
+// bytes are not compared, which bounds the work for a hostile file.
 func Nearest(s string, words []string) string {
 	best, least := "", max(2, len(s)/3)+1
 	if len(s) > 64 {
@@ -274,20 +292,22 @@ func Nearest(s string, words []string) string {
 	return best
 }
 
-// distance is how many letters differ, whatever their case, dashes and underscores
-// being the same.
+// distance returns the number of letters that differ. It ignores case and treats dashes
+// as underscores.
 func distance(a, b string) int {
 	fold := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "-", "_")) }
 	return levenshtein.Distance(fold(a), fold(b), nil)
 }
 
-// shorten keeps a text of the file short enough, and clean enough, to be told.
+// shorten returns a text of the file in at most 64 columns, without control characters,
+// for error messages.
 func shorten(s string) string {
 	return safe.Line(s, 64)
 }
 
-// anchor makes the relative paths among fields, which the file in dir holds, relative to
-// the working directory.
+// anchor makes relative paths in a file relative to the working directory instead of the
+// file's directory dir. It changes the fields whose check is "path", in objects, lists
+// and maps as well.
 func anchor(fields []*field, v reflect.Value, dir string) {
 	for _, f := range fields {
 		at := v.FieldByIndex(f.index)
@@ -306,14 +326,17 @@ func anchor(fields []*field, v reflect.Value, dir string) {
 				at.SetMapIndex(key, elem)
 			}
 		case f.check == "path" && filepath.IsAbs(at.String()):
-			at.SetString(filepath.Clean(at.String())) // .. is not looked up beyond a link
+			// Clean removes .. by its text, so that a link before it does not change
+			// where it leads.
+			at.SetString(filepath.Clean(at.String()))
 		case f.check == "path" && at.String() != "":
 			at.SetString(filepath.Join(dir, at.String()))
 		}
 	}
 }
 
-// anchorPlaces does the same with the local places among settings.
+// anchorPlaces does the same for the local places among settings: base images and
+// outputs.
 func anchorPlaces(c *Config) {
 	of := func(s *Settings) {
 		for key, text := range s.Base {
@@ -329,8 +352,8 @@ func anchorPlaces(c *Config) {
 	}
 }
 
-// anchorPlace makes a local place's path relative to dir. Other texts, and those that name
-// no place, stay what they are.
+// anchorPlace makes the path of a local place relative to dir. Other texts are returned
+// unchanged, including references to registries, daemons and standard output.
 func anchorPlace(dir, text string) string {
 	p, err := local.Parse(text)
 	if err != nil || p.Path == local.Stdout {
@@ -343,7 +366,8 @@ func anchorPlace(dir, text string) string {
 	}
 	switch {
 	case filepath.IsAbs(p.Path):
-		p.Path = filepath.Clean(p.Path) // .. is not looked up beyond a link
+		// As in anchor, .. is removed by its text.
+		p.Path = filepath.Clean(p.Path)
 	case dir == "." && !strings.Contains(p.Path, ".."):
 		return text
 	default:

@@ -1,41 +1,46 @@
-// Package config turns .mabuild.yaml, MABUILD_* variables and flags into one
-// struct of plain data.
+// Package config merges .mabuild.yaml, MABUILD_* variables, flags and defaults into one
+// struct of plain data, and reads the file of mabuild mirror in the same way.
 //
-// A flag beats the environment, which beats the file, which beats the defaults.
-// The keys, their types, checks, defaults and descriptions all come from the
-// struct tags of [Config]; so do the JSON schema, the starter file and the view
-// of the merged result.
+// A flag beats the environment, which beats the file of the source tree, which beats the
+// user's own file, which beats the defaults. Keys, types, checks, defaults and
+// descriptions come from the struct tags of [Config] alone. So do the JSON schema, the
+// initial file, the view of the merged result and the table of what a file may set.
 //
-// The file is not trusted: its size, nesting and aliases are bounded, unknown
-// and repeated keys are refused, and all complaints come at once, each a
-// [*Problem] with its line.
+// Files are not trusted: size, nesting and aliases are bounded, and unknown or duplicate
+// keys are errors. All errors are reported at once, each a [*Problem] with its line. A
+// file of a source tree may come from an untrusted contributor, so each key states what
+// such a file may set it to; [Trust] extends that.
+//
+// The package does not connect to registries and does not start programs.
 package config
 
-// Tags of the fields, besides yaml:
+// Tags of the fields, in addition to yaml. A new key needs trust and doc; flags, schema,
+// initial file and view follow from the tags.
 //
-//	trust    what a file of the tree may say of it: see trust; every key has one
-//	doc      one sentence for people; every key has one
-//	flag     name of the flag; "-" for none; otherwise the key with dashes
-//	default  value where nobody says anything, written as in the environment
-//	example  what the starter file shows where there is no default
+//	trust    what a file of the tree may set it to: see trust; every key has one
+//	doc      one sentence for users; every key has one
+//	flag     name of the flag; "-" for none; by default the key with dashes
+//	default  value if no source sets it, written as in the environment
+//	example  what the initial file shows if there is no default
 //	check    what each text must be: see checks
 //	enum     the texts that are allowed, separated by |
-//	sep      what separates the items of a list in the environment:
-//	         a comma, or "lines" where items may hold commas
-//	short    the key of an object that a value which is no map is for
-//	single   true for a list where one text may stand for a list of it
+//	sep      separator of the items of a list in the environment: a comma, or
+//	         "lines" if items may contain commas
+//	short    the key of an object that a value other than a map is assigned to
+//	single   true for a list for which a single text is accepted
 
-// Config is everything that can be said in .mabuild.yaml, in MABUILD_* and by
-// flags, merged.
+// Config is the merged result of all sources. A Config that [Load] returns is complete
+// and checked.
 type Config struct {
-	// File is the path of the file that was read, empty for none.
+	// File is the path of the file that was read, or "" if there is none.
 	File string `yaml:"-"`
-	// Dir is what relative paths of the file are relative to: its directory.
-	// Without a file it is the directory that Load was given.
+	// Dir is the directory of the file. Without a file it is the directory that Load was
+	// given. Paths of the file are already relative to the working directory, except main
+	// and files of a build, which are relative to [Build.Dir].
 	Dir string `yaml:"-"`
 
-	// Settings hold for every build that does not say otherwise. What the
-	// environment or a flag says has replaced the builds' own settings already.
+	// Settings apply to every build that does not set them itself. Settings from the
+	// environment or a flag have replaced those of the builds already.
 	Settings `yaml:",inline"`
 
 	Builds []Build `yaml:"builds" doc:"Programs to build. A program may have its own value for every setting above." flag:"-"`
@@ -61,21 +66,22 @@ type Config struct {
 	ClientKey          string              `yaml:"client_key" trust:"people" doc:"Use the key in the PEM file FILE for the client certificate." example:"client-key.pem" check:"path"`
 	Timeout            Duration            `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
 
-	// Refused is what a file of the tree says and may not say: [Options.View] keeps it.
+	// Refused has the values that a file of a tree is not allowed to set. It can be
+	// non-empty only with [Options.View] or other [Keys] than All, otherwise Load fails.
 	Refused []*Problem `yaml:"-"`
 
-	// Ignored is what was found wrong and stopped nothing: keys that were not wanted,
-	// and variables that are most likely misspelt.
+	// Ignored has errors that do not stop the command: those in keys that were not asked
+	// for, and variables that are most likely misspelled. Callers print them as warnings.
 	Ignored []error `yaml:"-"`
 
-	workdir string
-	origins map[string]Origin
-	within  []string // where paths of the file may lead
-	tree    string   // the directory of the tree, "" where nothing marks one
+	workdir string            // Options.Dir, to which PACKAGE arguments are relative
+	origins map[string]Origin // of each value that was set, by dotted path
+	within  []string          // directories that paths of the file may lead into
+	tree    string            // directory of the tree; "" if nothing marks one
 }
 
-// Settings say how a program becomes an image. They stand at the top level of
-// the file, for every build, and in a build, for that one.
+// Settings describe how a program becomes an image. They occur at the top level of the
+// file, for all builds, and in a build, for that build.
 type Settings struct {
 	Repo      string      `yaml:"repo" trust:"data" doc:"Push images below this registry and path; the program's name is appended." example:"ghcr.io/acme"`
 	Naming    string      `yaml:"naming" trust:"data" doc:"Append the program's name, its import path, the last element of the import path, or nothing (bare) to repo." enum:"program|import-path|base-import-path|bare" default:"program"`
@@ -96,8 +102,8 @@ type Settings struct {
 	Image     Image       `yaml:"image" doc:"Configuration of the image."`
 }
 
-// Cgo says whether C is compiled, and by what. Who says by what and not whether
-// means that it is.
+// Cgo states whether cgo is on, and with which compilers. If only the compilers are
+// given, cgo is on (see the two functions imply).
 type Cgo struct {
 	Enabled   bool                `yaml:"enabled" trust:"data" doc:"Compile with cgo; requires a C compiler for each platform." flag:"cgo" example:"true"`
 	Toolchain string              `yaml:"toolchain" trust:"data" doc:"C compilers: gnu (GCC as Debian names it, the default), zig, or custom (only those in cc and the environment)." enum:"gnu|zig|custom" flag:"cgo-toolchain"`
@@ -107,20 +113,22 @@ type Cgo struct {
 	Env       map[string][]string `yaml:"env" trust:"variables" doc:"Variables of the go command for single platforms, each KEY=VALUE." flag:"-" check:"platform" example:"linux/arm64: [CGO_CFLAGS=-O2]"`
 }
 
-// A Build is one program of the file.
+// A Build is one program of the configuration file, or of a PACKAGE argument.
 type Build struct {
 	ID   string `yaml:"id" trust:"data" doc:"Name of the image below repo; by default the program's name." example:"api" flag:"-"`
 	Main string `yaml:"main" trust:"package" doc:"Package of the program: a directory below dir, an import path, or module/path@version." example:"./cmd/api" flag:"-"`
-	// Dir is never empty once loaded. Main and Files are relative to it.
+	// Dir is the directory of the module. It is never empty once loaded. Main and Files
+	// are relative to it.
 	Dir string `yaml:"dir" trust:"path" doc:"Directory of the module, relative to this file; main and files are relative to it." example:"." flag:"-" check:"path"`
-	// Settings are complete once loaded: nothing is left to look up in Config.
+	// Settings are complete once loaded: inherited values are filled in.
 	Settings  `yaml:",inline"`
 	Overrides map[string]Override `yaml:"overrides" doc:"Settings of single platforms." flag:"-" check:"platform"`
 
-	prefix string // of its keys
+	prefix string // "builds[N]." for a build of the file, "" for one of a PACKAGE argument
 }
 
-// An Override replaces settings of a build for one platform.
+// An Override replaces settings of a build for one platform. An empty field leaves the
+// build's value; Env is added to it instead. Flags and variables beat overrides.
 type Override struct {
 	Ldflags   []string `yaml:"ldflags" trust:"linker" doc:"Linker flags." flag:"-" single:"true"`
 	Gcflags   []string `yaml:"gcflags" trust:"compiler" doc:"Compiler flags." flag:"-" single:"true"`
@@ -128,16 +136,17 @@ type Override struct {
 	Env       []string `yaml:"env" trust:"variables" doc:"Variables of the go command, each KEY=VALUE, in addition to the build's." flag:"-" check:"keyvalue" single:"true"`
 }
 
-// A File is a file or directory that goes into the image.
+// A File is a file or directory to copy into the image.
 type File struct {
 	From string `yaml:"from" trust:"files" doc:"File or directory below the build's directory." flag:"-" example:"./web/dist"`
 	To   string `yaml:"to" trust:"data" doc:"Absolute path in the image." flag:"-" check:"absolute" example:"/srv/web"`
 	Mode Mode   `yaml:"mode" trust:"data" doc:"Permissions in octal; by default 0755 if the owner may execute the file, else 0644." flag:"-" example:"\"0644\""`
-	// Owner holds for directories, too.
+	// Owner applies to directories as well as files.
 	Owner string `yaml:"owner" trust:"data" doc:"Numeric owner and group, for example 65532 or 65532:65532; by default 0:0." flag:"-" check:"owner" example:"\"65532:65532\""`
 }
 
-// Image is what the image's config says about how it is run.
+// Image is the part of the image's config that describes how a container is run
+// (image-spec, config.md). Annotations go to the manifests instead.
 type Image struct {
 	Entrypoint  []string `yaml:"entrypoint" trust:"data" doc:"Entrypoint of the image; by default the program." flag:"entrypoint" sep:"lines" example:"[/mabuild/api, serve]"`
 	Cmd         []string `yaml:"cmd" trust:"data" doc:"Default arguments, which the user of the image can replace." flag:"cmd" sep:"lines" example:"[--help]"`
@@ -153,8 +162,9 @@ type Image struct {
 	Healthcheck Healthcheck `yaml:"healthcheck" doc:"Health check, which Docker runs; Kubernetes uses its own probes."`
 }
 
-// A Healthcheck is a command that is run in the container every now and then. What
-// is zero is Docker's default.
+// A Healthcheck is a command that the runtime runs in the container at intervals. It is
+// Docker's; image-spec reserves its key in the config. Zero fields mean Docker's
+// defaults.
 type Healthcheck struct {
 	Cmd         []string `yaml:"cmd" trust:"data" doc:"Health check command, run without a shell; exit code 0 means healthy." flag:"health-cmd" sep:"lines" example:"[/mabuild/api, health]"`
 	Interval    Duration `yaml:"interval" trust:"data" doc:"Time between health checks." flag:"health-interval" example:"30s"`
@@ -163,13 +173,14 @@ type Healthcheck struct {
 	Retries     int      `yaml:"retries" trust:"data" doc:"Number of consecutive failures that mark the container as unhealthy." flag:"health-retries" example:"3"`
 }
 
-// Cache says where what was made before is kept, and how much of it.
+// Cache sets where the cache is and how large it may become.
 type Cache struct {
 	Dir string `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
 	Max Bytes  `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
 }
 
-// A Registry says how to reach one registry.
+// A Registry has the connection settings of one registry, by which a file may weaken the
+// verification of private hosts only.
 type Registry struct {
 	PlainHTTP  bool     `yaml:"plain_http" trust:"private" doc:"Use plain HTTP." flag:"-"`
 	SkipVerify bool     `yaml:"skip_verify" trust:"private" doc:"Accept any TLS certificate." flag:"-"`

@@ -14,25 +14,29 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of a file. The parser itself refuses nesting deeper than 10,000.
+// The bounds of a file. They keep a hostile file from using much memory or time; an
+// ordinary file is far below them. The YAML parser itself rejects nesting deeper than
+// 10,000.
 const (
 	maxFile     = 1 << 20 // bytes
-	maxValues   = 50_000  // keys, items and texts, each alias counted as what it stands for
-	maxProblems = 20      // that are told one by one
+	maxValues   = 50_000  // keys, items and texts; an alias counts as its content
+	maxProblems = 20      // that are printed one by one
 )
 
-// A decoder reads a YAML document into a struct, and keeps going after what is
-// wrong so that all of it can be told at once.
+// A decoder reads a YAML document into a struct. It continues after an error, so that all
+// errors can be reported at once. It reads nodes, since the YAML library's own decoding
+// into structs loses the line of each value and accepts merge keys.
 type decoder struct {
 	file     string
 	problems []error
-	left     int            // values that may still come
-	lines    map[string]int // by the path of what was set, builds[0].image.user
+	left     int            // how many values may still follow; negative: too many
+	lines    map[string]int // by dotted path, of each key that was set
 }
 
-// decode reads the YAML document of file into a T, which [describe] must know.
-// lines has the line of every key that was given a value. The error joins
-// a [*Problem] for each thing wrong; there is no value then.
+// decode reads the YAML document of file into a T, a struct that [describe] accepts.
+// lines has the line of every key that was given a value. The error joins a [*Problem]
+// for each error in the document, and value is nil then. An empty document gives the zero
+// T.
 func decode[T any](file string, data []byte) (value *T, lines map[string]int, err error) {
 	value, lines, d := decodeSome[T](file, data)
 	if err := d.err(); err != nil {
@@ -41,8 +45,9 @@ func decode[T any](file string, data []byte) (value *T, lines map[string]int, er
 	return value, lines, nil
 }
 
-// decodeSome is decode that also returns what it could read of a document in which
-// something is wrong: d has what.
+// decodeSome is like decode, but also returns what was readable of a document with
+// errors; d has the errors. The mirror's file goes on with that, to report errors of
+// later checks in the same run.
 func decodeSome[T any](file string, data []byte) (value *T, lines map[string]int, d *decoder) {
 	d = &decoder{file: file, left: maxValues, lines: map[string]int{}}
 	value = new(T)
@@ -54,7 +59,7 @@ func decodeSome[T any](file string, data []byte) (value *T, lines map[string]int
 	return value, d.lines, d
 }
 
-// err joins the problems, most of them.
+// err joins the problems. After the first maxProblems it only counts them.
 func (d *decoder) err() error {
 	if extra := len(d.problems) - maxProblems; extra > 0 {
 		return errors.Join(append(d.problems[:maxProblems:maxProblems], fmt.Errorf("%s: %d more errors", d.file, extra))...)
@@ -62,6 +67,7 @@ func (d *decoder) err() error {
 	return errors.Join(d.problems...)
 }
 
+// complain records an error at node n, which may be nil if the line is not known.
 func (d *decoder) complain(n *yaml.Node, key string, err error) {
 	line := 0
 	if n != nil {
@@ -70,9 +76,12 @@ func (d *decoder) complain(n *yaml.Node, key string, err error) {
 	d.problems = append(d.problems, &Problem{Origin: Origin{Kind: FromFile, Name: d.file, Line: line}, Key: key, Err: err})
 }
 
+// yamlLine matches the prefix of the parser's errors; the line moves into the [Problem].
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-// parse returns the root of the only document, nil when there is none.
+// parse returns the root node of the only document, or nil if the file is empty. A second
+// document is an error, since it would be ignored otherwise. A NUL byte is rejected
+// before the parser sees it.
 func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 	switch at := bytes.IndexByte(data, 0); {
 	case len(data) > maxFile:
@@ -110,8 +119,8 @@ func (d *decoder) parse(data []byte) (*yaml.Node, error) {
 	return nil, d.err()
 }
 
-// tabbed reports whether a line of data, or the one after it, begins with a tab: the
-// parser is not sure which it is.
+// tabbed reports whether a line of data, or the one after it, is indented with a tab. The
+// line in the parser's error may be that of the token before.
 func tabbed(data []byte, line int) bool {
 	for i, one := range bytes.Split(data, []byte("\n")) {
 		space := one[:len(one)-len(bytes.TrimLeft(one, " \t"))]
@@ -122,9 +131,14 @@ func tabbed(data []byte, line int) bool {
 	return false
 }
 
+// isNull reports whether a value was left empty or is written as null or ~.
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-// descend counts n and follows an alias. ok is false when the file holds too much.
+// descend counts n and follows an alias. Every node is read through it, and the content
+// of an alias is counted each time it is used, so nested aliases cannot multiply beyond
+// maxValues. ok is false once the file has more values; this is reported once. The node
+// returned for an alias is a copy with the line of its use, where an error has to be
+// corrected.
 func (d *decoder) descend(n *yaml.Node) (_ *yaml.Node, ok bool) {
 	if d.left--; d.left < 0 {
 		if d.left == -1 {
@@ -135,12 +149,12 @@ func (d *decoder) descend(n *yaml.Node) (_ *yaml.Node, ok bool) {
 	for n.Kind == yaml.AliasNode {
 		line := n.Line
 		meant := *n.Alias
-		n, meant.Line = &meant, line // what is wrong is wrong where it is used
+		n, meant.Line = &meant, line
 	}
 	return n, true
 }
 
-// object reads the mapping n into the struct out, field by field.
+// object reads the mapping n into the struct out. at is the path of n, "" for the root.
 func (d *decoder) object(n *yaml.Node, fields []*field, out reflect.Value, at string) {
 	d.each(n, at, func(key, value *yaml.Node) {
 		i := slices.IndexFunc(fields, func(f *field) bool { return f.key == key.Value })
@@ -152,10 +166,11 @@ func (d *decoder) object(n *yaml.Node, fields []*field, out reflect.Value, at st
 	})
 }
 
-// join makes the path of a key.
+// join returns the path of a key below at.
 func join(at, key string) string { return strings.TrimPrefix(at+"."+key, ".") }
 
-// each calls do for the pairs of the mapping n, whose keys it checks.
+// each calls do for each pair of the mapping n. It rejects duplicate keys, keys that are
+// not scalars, and merge keys.
 func (d *decoder) each(n *yaml.Node, at string, do func(key, value *yaml.Node)) {
 	n, ok := d.descend(n)
 	if !ok {

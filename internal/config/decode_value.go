@@ -11,8 +11,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// value reads n into the field f of the struct out. A value that is left empty
-// counts as not given.
+// value reads n into the field f of the struct out and records its line. An empty value
+// counts as not given, so a commented-out list below a key does not clear it. A value
+// that is not a mapping, for an object with a short key, is the value of that key.
 func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	n, ok := d.descend(n)
 	if !ok || isNull(n) {
@@ -20,10 +21,12 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	}
 	into := out.FieldByIndex(f.index)
 	d.lines[at] = n.Line
-	if f.check == "secret" && n.Kind != yaml.MappingNode { // and it is not repeated in the complaint
+	// A secret in the file is an error, and the complaint does not repeat it.
+	if f.check == "secret" && n.Kind != yaml.MappingNode {
 		d.complain(n, at, errors.New("cannot be set in the file; name the variable that holds it: {env: NAME}"))
 		return
 	}
+	// A value that is not a mapping is that of the short key.
 	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
 		d.value(n, f.elem[i], out, join(at, f.short))
 		return
@@ -42,6 +45,7 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 		d.texts(n, f, into, at)
 	case lists:
 		d.lists(n, f, into, at)
+	// A scalar holds for all platforms and is read below like a text.
 	case perPlatform:
 		if n.Kind == yaml.MappingNode {
 			d.perPlatform(n, f, into, at)
@@ -57,7 +61,8 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 	}
 }
 
-// imply takes a map for the true that might stand in its place.
+// imply sets the short boolean key of an object to true if the file gives the object
+// without that key: cgo: {toolchain: zig} turns cgo on.
 func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
 	i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short && e.kind == boolean })
 	if i < 0 || d.lines[join(at, f.short)] > 0 {
@@ -67,7 +72,8 @@ func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
 	d.lines[join(at, f.short)] = n.Line
 }
 
-// items returns what is in the sequence n.
+// items returns the elements of the sequence n. If n is something else, it complains with
+// an example of the list that was probably meant.
 func (d *decoder) items(n *yaml.Node, at string) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode {
 		wants := "must be a list"
@@ -80,6 +86,7 @@ func (d *decoder) items(n *yaml.Node, at string) []*yaml.Node {
 	return n.Content
 }
 
+// objects reads a list of mappings. It stops at the bound of values.
 func (d *decoder) objects(n *yaml.Node, f *field, into reflect.Value, at string) {
 	list := reflect.MakeSlice(into.Type(), 0, 0)
 	for i, item := range d.items(n, at) {
@@ -95,6 +102,7 @@ func (d *decoder) objects(n *yaml.Node, f *field, into reflect.Value, at string)
 	into.Set(list)
 }
 
+// dict reads a map from the user's keys to mappings. An empty value is a zero element.
 func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := reflect.MakeMap(into.Type())
 	d.keyed(n, f.check, at, func(key string, value *yaml.Node, place string) {
@@ -107,7 +115,8 @@ func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
 	into.Set(m)
 }
 
-// pairs reads a map from keys of the user's to scalars.
+// pairs reads a map from the user's keys to scalars. If the keys have a check, such as
+// host, they are stored in canonical form.
 func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := map[string]string{}
 	read := func(key string, value *yaml.Node, place string) {
@@ -122,6 +131,7 @@ func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 			m[key], d.lines[place] = s, value.Line
 		}
 	}
+	// Platforms and hosts have a canonical spelling; other keys are taken as they are.
 	if f.check != "" {
 		d.keyed(n, f.check, at, read)
 	} else {
@@ -130,7 +140,8 @@ func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
 	into.Set(reflect.ValueOf(m))
 }
 
-// lists reads a map from platforms to lists of K=V.
+// lists reads a map from platforms to lists of K=V. Each list is read like a field of
+// kind texts, by a copy of f.
 func (d *decoder) lists(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := map[string][]string{}
 	one := *f
@@ -148,8 +159,8 @@ func (d *decoder) lists(n *yaml.Node, f *field, into reflect.Value, at string) {
 	into.Set(reflect.ValueOf(m))
 }
 
-// keyed calls do for the pairs of n with the keys in canonical form, which are
-// platforms or hosts as check says, and no two the same.
+// keyed calls do for the pairs of n with the keys in canonical form: platforms or hosts,
+// as check says. Two spellings of one key are duplicates.
 func (d *decoder) keyed(n *yaml.Node, check, at string, do func(key string, value *yaml.Node, place string)) {
 	first := map[string]int{}
 	d.each(n, at, func(k, value *yaml.Node) {
@@ -166,6 +177,7 @@ func (d *decoder) keyed(n *yaml.Node, check, at string, do func(key string, valu
 	})
 }
 
+// perPlatform reads a map from platforms, or "default", to texts.
 func (d *decoder) perPlatform(n *yaml.Node, f *field, into reflect.Value, at string) {
 	m := PerPlatform{}
 	d.keyed(n, "platform or default", at, func(key string, value *yaml.Node, place string) {
@@ -183,6 +195,9 @@ func (d *decoder) perPlatform(n *yaml.Node, f *field, into reflect.Value, at str
 	into.Set(reflect.ValueOf(m))
 }
 
+// texts reads a list of scalars. Each item is recorded in lines, so that a check of one
+// item reports its line. A mapping for a list of KEY=VALUE is a frequent mistake and gets
+// an example; an item whose type is wrong is reported only once.
 func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 	if n.Kind == yaml.MappingNode && len(n.Content) > 1 && f.check == "keyvalue" {
 		d.complain(n, at, fmt.Errorf("must be a list, for example [%s]", shorten(n.Content[0].Value+"="+n.Content[1].Value)))
@@ -211,7 +226,8 @@ func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 	}
 }
 
-// scalar returns the text of n, which must suit k.
+// scalar returns the text of n as it is written, if its YAML type suits k. A text accepts
+// numbers and booleans, so that versions and ports need no quotes.
 func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 	wants, tags := "a string", []string{"!!str", "!!int", "!!float", "!!bool", "!!timestamp"}
 	switch k {
@@ -227,7 +243,7 @@ func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 	return n.Value, true
 }
 
-// shapeOf names what n is, for a complaint.
+// shapeOf describes n for an error message.
 func shapeOf(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:

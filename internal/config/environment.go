@@ -11,17 +11,19 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// prefix begins the names of our variables.
+// prefix begins the names of all variables that mabuild reads for itself.
 const prefix = "MABUILD_"
 
-// switches are the flags that have no key and may be given by a variable, too:
-// --dry-run by MABUILD_DRY_RUN.
+// switches are the flags without a key that a variable can also set: --dry-run by
+// MABUILD_DRY_RUN.
 var switches = []string{
 	"as-main", "config", "debug", "disable-optimizations", "dry-run", "image-refs", "quota-reserve", "report", "tag-only", "verbose", "verify",
 }
 
-// Switch sets the flags that have no key, that were not given and that a variable
-// gives. The error joins a [*Problem] for each that is wrong.
+// Switch sets those flags that have no key and were not given, if their variable is set.
+// An empty variable counts as not set. Flags that the command does not have are skipped,
+// since the environment is shared by all commands. The error joins a [*Problem] for each
+// invalid value.
 func Switch(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var errs []error
 	for _, name := range switches {
@@ -37,8 +39,8 @@ func Switch(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	return errors.Join(errs...)
 }
 
-// set gives a flag the text of a variable. What is counted, as -vv is, may be true,
-// too: once.
+// set gives a flag the text of a variable. A counting flag such as -v also accepts true,
+// which counts once, and false. Its count is at most 255.
 func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
 	wants, value := "", text
 	switch f.Value.Type() {
@@ -51,7 +53,7 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
 		if on, err := strconv.ParseBool(text); err == nil {
 			value = map[bool]string{false: "0", true: "1"}[on]
 		} else if _, err := strconv.ParseUint(text, 10, 8); err != nil {
-			value = "" // no number
+			value = "" // not a number; flags.Set rejects ""
 		}
 	}
 	err := flags.Set(f.Name, value)
@@ -66,13 +68,14 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
 	return err
 }
 
-// variable is the name of the variable for a flag.
+// variable returns the name of the variable for a flag.
 func variable(flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// misspelt warns of variables that are none of ours and nearly are. What a cluster
-// sets for a service that is called mabuild is not meant for us.
+// misspelt returns a warning for each variable whose name is close to a known one.
+// Variables that Kubernetes sets for a service named mabuild (MABUILD_SERVICE_HOST,
+// MABUILD_PORT_…) are skipped. Values are not printed, since they may be secrets.
 func misspelt(o Options) []error {
 	if o.Environ == nil {
 		return nil
@@ -92,7 +95,8 @@ func misspelt(o Options) []error {
 	return list
 }
 
-// settingVariables returns the names of the variables that mabuild reads for itself.
+// settingVariables returns the names of all variables that mabuild reads for itself. A
+// mirror's file may not send these to registries.
 func settingVariables() []string {
 	known := []string{allowUnsafeEnv, allowPathEnv, prefix + "CACHE_KEY"}
 	for _, name := range switches {
@@ -106,7 +110,8 @@ func settingVariables() []string {
 	return known
 }
 
-// nearVariable returns the variable that differs least from name, if that is little.
+// nearVariable returns the known variable nearest to name, or "" if none is near. The
+// letters that differ must be fewer than half of the name after the prefix.
 func nearVariable(name string, known []string) string {
 	const most = 2 // letters
 	best, least := "", most+1

@@ -7,51 +7,55 @@ import (
 	"sync"
 )
 
-// A kind is the shape of a value in the file.
+// A kind is the shape of a value in the file. Decoder, schema, view and initial file all
+// switch on it.
 type kind int
 
 const (
 	text        kind = iota // any scalar
 	boolean                 // true or false
-	number                  // an integer, not negative
+	number                  // an integer, 0 or more
 	parsed                  // a scalar that an encoding.TextUnmarshaler reads
 	texts                   // a list of scalars
 	perPlatform             // a scalar, or a map from platforms to scalars
 	object                  // a map with known keys
-	objects                 // a list of those
-	dict                    // a map from keys of the user's to those
-	pairs                   // a map from keys of the user's to scalars
-	lists                   // a map from keys of the user's to lists of K=V
+	objects                 // a list of such maps
+	dict                    // a map from the user's keys to such maps
+	pairs                   // a map from the user's keys to scalars
+	lists                   // a map from the user's keys to lists of K=V
 )
 
-// A field is a key that the file may have, as the struct tags describe it.
+// A field describes a key of the file, from the struct tags. Fields are shared through
+// described and must not be changed after describe returns.
 type field struct {
 	key   string
 	path  string // dotted, from the struct that was described
 	index []int  // for reflect.Value.FieldByIndex, from the same struct
 	typ   reflect.Type
 	kind  kind
-	elem  []*field // the keys of an object, or of those in objects and dict
+	elem  []*field // the keys of an object, or of each object in objects and dict
 
 	doc, flag, initial, example, check, sep string
 	trust                                   trust
-	short                                   string // the key of elem that a value which is no map is for
+	short                                   string // the key of elem for a value that is not a map
 	enum                                    []string
-	single                                  bool // one text may stand for a list of it
-	leaf                                    bool // has a value of its own; may come from flags and environment
+	single                                  bool // a scalar may stand for a list of one
+	leaf                                    bool // has a value; may come from flags, environment
 }
 
-// env returns the name of the variable that sets the field.
+// env returns the name of the variable for the key: MABUILD_CACHE_DIR for cache.dir.
 func (f *field) env() string {
 	return "MABUILD_" + strings.ToUpper(strings.ReplaceAll(f.path, ".", "_"))
 }
 
-// variables returns the names of the variables that set the field, the first of
-// them first: the key's and, where it is another, the flag's.
+// variables returns the names of all variables that set the field: that of the key first,
+// then that of the flag if it differs. Both are documented, so both are read; if they
+// disagree, it is an error (see environment).
 func (f *field) variables() []string {
 	names := []string{f.env()}
 	flag := "MABUILD_" + strings.ToUpper(strings.ReplaceAll(f.flag, "-", "_"))
-	// The flag --env is the image's, the key env the compiler's.
+	// MABUILD_ENV is excluded: the flag --env sets the variables of the image, but the
+	// key env those of the compiler.
 	if flag != names[0] && flag != "MABUILD_ENV" {
 		names = append(names, flag)
 	}
@@ -61,12 +65,15 @@ func (f *field) variables() []string {
 	return names
 }
 
+// textUnmarshaler is the interface of the kind parsed.
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-var described sync.Map // reflect.Type to []*field
+// described caches the result of describe, by reflect.Type; the types are fixed, so it
+// does not grow. It is safe for concurrent use.
+var described sync.Map // reflect.Type → []*field
 
-// describe returns the fields of a struct type, in order. It panics on a type
-// that a file cannot hold: that is a mistake in this program.
+// describe returns the fields of a struct type in the order of their declaration. It
+// panics on a type that a file cannot hold, which is a mistake in this program.
 func describe(t reflect.Type) []*field {
 	if known, ok := described.Load(t); ok {
 		return known.([]*field)
@@ -76,6 +83,9 @@ func describe(t reflect.Type) []*field {
 	return fields
 }
 
+// fieldsOf returns the fields of struct type t. prefix and index lead to t from the
+// struct that is described. Embedded structs with the option inline add their fields to
+// those around them.
 func fieldsOf(t reflect.Type, prefix string, index []int) []*field {
 	var list []*field
 	for sf := range t.Fields() {
@@ -91,6 +101,8 @@ func fieldsOf(t reflect.Type, prefix string, index []int) []*field {
 	return list
 }
 
+// newField reads the struct tags. A missing flag tag means the key with dashes, "-" no
+// flag.
 func newField(sf reflect.StructField, prefix, key string, index []int) *field {
 	tag := sf.Tag
 	f := &field{
@@ -113,7 +125,8 @@ func newField(sf reflect.StructField, prefix, key string, index []int) *field {
 	return f
 }
 
-// shape sets what follows from the type.
+// shape sets the kind and what follows from it. The order of the cases matters: a type
+// that unmarshals text may be an integer or struct as well.
 func (f *field) shape(t reflect.Type) {
 	switch {
 	case t == reflect.TypeFor[PerPlatform]():
@@ -133,7 +146,8 @@ func (f *field) shape(t reflect.Type) {
 	case t.Kind() == reflect.Slice:
 		f.kind, f.elem = objects, fieldsOf(t.Elem(), "", nil)
 		for _, e := range f.elem {
-			e.initial = "" // what the top level says is the default there
+			// The elements of a list have no defaults, since they inherit the top level.
+			e.initial = ""
 		}
 	case t == reflect.TypeFor[map[string]string]():
 		f.kind = pairs
@@ -146,8 +160,8 @@ func (f *field) shape(t reflect.Type) {
 	}
 }
 
-// leaves returns the fields that have a value of their own, with those inside
-// objects.
+// leaves returns the fields that have a value themselves, including those inside objects
+// but not those inside lists and maps.
 func leaves(fields []*field) []*field {
 	var list []*field
 	for _, f := range fields {

@@ -9,32 +9,35 @@ import (
 	"strings"
 )
 
-// What a stranger's file may give to the go command and to the programs that it runs.
-// Only what is known to be harmless is here: it runs no program, reads no file that the
-// file chooses and writes none.
+// This file decides which compiler flags, linker flags and variables an untrusted file may
+// give to the go command. They are allowed one by one: a flag is harmless if it runs no
+// program, reads no file that its value names and writes none.
 
-// A flagTable judges the flags of one program: harmless ones by what their value must
-// match, "" for flags that take none, and all others by name.
+// A flagTable lists all flags of one tool. harmless maps a flag to the pattern that its
+// whole value must match, or to "" if it takes no value. refused has all others, so that
+// a flag which a new Go version adds is in neither list and is noticed.
 type flagTable struct {
 	harmless map[string]string
 	refused  []string
 }
 
+// Patterns of values. anySymbol does not match a comma, quote or space.
 const (
 	anyNumber = `-?[0-9]+`
 	anySymbol = `[\w./·*()-]+`
 )
 
-// toolFlags judge every flag that `go tool NAME -help` prints. A test fails at one that
-// stands in neither list.
+// toolFlags lists every flag that `go tool NAME -help` prints. A test fails at one that
+// is in neither list. Only harmless decides: a flag that is not there is refused.
 var toolFlags = map[string]flagTable{
 	"link": {
 		harmless: map[string]string{
 			"B": `gobuildid|none|0x[0-9a-fA-F]+`, "D": anyNumber, "E": anySymbol, "H": `\w+`, "R": anyNumber, "T": `(0x)?[0-9a-fA-F]+`,
 			"X": `[^=\x01]+=[^\x00]*`, "a": "", "aslr": "", "benchmark": `mem|cpu`, "bindnow": "", "buildid": `\S*`, "c": "", "checklinkname": "",
 			"compressdwarf": "", "d": "", "debugnosplit": "", "debugtextsize": anyNumber, "debugtramp": anyNumber, "dumpdep": "", "e": "",
-			"extldflags": `(?s).*`,                                                                 // its words are judged as CGO_LDFLAGS is
-			"funcalign":  anyNumber, "h": "", "k": anySymbol, "linkmode": `internal|auto|external`, // external with cgo alone: a C toolchain links, and reads what objects name
+			// judgeFlags checks the values of these further:
+			"extldflags": `(?s).*`,
+			"funcalign":  anyNumber, "h": "", "k": anySymbol, "linkmode": `internal|auto|external`,
 			"memprofilerate": anyNumber, "n": "",
 			"pluginpath": anySymbol, "pruneweakmap": "", "randlayout": anyNumber, "s": "", "strictdups": anyNumber, "v": "", "w": "",
 		},
@@ -56,7 +59,7 @@ var toolFlags = map[string]flagTable{
 			"mutexprofile", "nolocalimports", "o", "p", "pack", "pgoprofile", "race", "shared", "std", "symabis", "traceprofile", "trimpath",
 		},
 	},
-	// No key gives flags to these two.
+	// No key of the file gives flags to asm and cgo.
 	"asm": {refused: []string{
 		"D", "I", "S", "V", "d", "debug", "dynlink", "e", "gensymabis", "linkshared", "o", "p", "shared", "spectre", "trimpath", "v",
 	}},
@@ -67,21 +70,22 @@ var toolFlags = map[string]flagTable{
 	}},
 }
 
-// debugKeys are the compiler's -d that only print or choose how to compile. Others
-// write files.
+// debugKeys matches the values of the compiler's -d that only print or choose how to
+// compile. Other values write files.
 const debugKeys = debugKey + `(,` + debugKey + `)*`
 
+// debugKey matches one of them.
 const debugKey = `(checkptr(=[0-2])?|closure|defer|escapedebug|loopvar(=[0-2])?|nil|panic|typeassert|ssa/(check_bce|prove)(/debug(=[0-2])?)?)`
 
-// variables are those that a file may set for the go command, and what their values
-// must match. Others could name a program (GOCACHEPROG, GOAUTH), load code into one
-// (LD_PRELOAD), write a file (GODEBUG) or take a check away (GONOSUMDB).
+// variables maps the variables that a file may set for the go command to the pattern of
+// their values. Others could name a program (GOCACHEPROG, GOAUTH), load code into one
+// (LD_PRELOAD), write a file (GODEBUG) or disable a check (GONOSUMDB).
 var variables = map[string]string{
 	"CC": compilerName, "CXX": compilerName,
 	"CGO_ENABLED": `[01]`, "GOEXPERIMENT": words, "GOFIPS140": words, "SOURCE_DATE_EPOCH": `[0-9]+`,
 	"GO386": words, "GOAMD64": words, "GOARM": words, "GOARM64": words, "GOMIPS": words, "GOMIPS64": words, "GOPPC64": words,
 	"GORISCV64": words, "GOWASM": words,
-	"TZ":         `[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*`, // a zone's name; the name of a file begins otherwise
+	"TZ":         `[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*`, // of a zone; never a path
 	"CGO_CFLAGS": cFlags, "CGO_CPPFLAGS": cFlags, "CGO_CXXFLAGS": cFlags, "CGO_LDFLAGS": cLinkerFlags,
 }
 
@@ -90,6 +94,8 @@ const (
 	// compilerName is the name of a C compiler on PATH, cross compilers included.
 	compilerName = `([a-z0-9_.]+-)*(gcc|g\+\+|clang|clang\+\+|cc|c\+\+)(-[0-9.]+)?`
 
+	// The C flags have no -I, -include, -B, -specs or @file, which read files of the
+	// file's choice, and no -fplugin or -wrapper, which run code.
 	cFlags = `\s*(` + cFlag + `(\s+` + cFlag + `)*)?\s*`
 	cFlag  = `-(O[0-3sgz]?|g[0-3]?|w|ansi|pedantic|pipe|pthread|std=[a-z0-9+]+|[DU][A-Za-z_][A-Za-z0-9_]*(=[A-Za-z0-9_.+-]*)?` +
 		`|W(no-)?[a-z][a-z0-9-]*(=[a-z0-9+-]+)?|m(arch|tune|cpu|fpu|abi|float-abi)=[a-z0-9._+-]+` +
@@ -98,22 +104,27 @@ const (
 		`|inline-functions|unroll-loops|fast-math|math-errno|function-sections|data-sections|asynchronous-unwind-tables|signed-char|unsigned-char|wrapv)` +
 		`|fvisibility=(hidden|default))`
 
+	// The linker flags have no -L, -T, -rpath or paths of objects. The options after -Wl
+	// are listed one by one, since -Wl passes anything on.
 	cLinkerFlags = `\s*(` + cLinkerFlag + `(\s+` + cLinkerFlag + `)*)?\s*`
 	cLinkerFlag  = `-(static(-pie|-libgcc|-libstdc\+\+)?|s|pthread|pie|no-pie|l[A-Za-z0-9_.+-]+|Wl(,` + linkerOption + `)+)`
 	linkerOption = `(-z,(relro|now|lazy|noexecstack|defs)|--as-needed|--gc-sections|--no-undefined|-s|-S|--strip-all|--strip-debug|-O[0-2]` +
 		`|--build-id(=(none|sha1|md5))?|--hash-style=(gnu|both|sysv))`
 )
 
-// filled stands for a template in what is judged. It is in no pattern: a template stands
-// in texts alone, those of -X and -buildid.
+// filled replaces a template in texts that are judged before the template is filled in. A
+// template is only allowed in the values of -X and -buildid, which are plain text, so
+// that it cannot insert a flag.
 const filled = "\x01"
 
-// matches reports whether a pattern matches a whole text.
+// matches reports whether a pattern matches the whole text.
 func matches(pattern, text string) bool {
 	return regexp.MustCompile(`^(?:` + pattern + `)$`).MatchString(text)
 }
 
-// judgeVariable says why a file may not set a variable of the go command.
+// judgeVariable returns an error if a file may not set a variable of the go command,
+// given as KEY=VALUE. If the name is not allowed at all, the error does not repeat the
+// value.
 func judgeVariable(kv string) error {
 	name, value, _ := strings.Cut(kv, "=")
 	if pattern, known := variables[name]; known && matches(pattern, value) {
@@ -124,8 +135,15 @@ func judgeVariable(kv string) error {
 	return unsafe(name)
 }
 
-// judgeFlags says why a file may not give flags to a tool. They are split as the go
-// command splits them: quotes count at the beginning of a word alone.
+// judgeFlags returns an error if a file may not give these flags to a tool, "link" or
+// "compile". It splits the text exactly as the go command does: any difference would let
+// a flag through that was judged as part of another. One dash or two is the same, and a
+// value follows after = or as the next word. A package pattern such as all= before the
+// flags is skipped.
+//
+// The words of -extldflags are judged like CGO_LDFLAGS. -linkmode=external is allowed
+// with cgo alone, where a C toolchain links anyway; elsewhere it would start one, which
+// reads files that objects name.
 func judgeFlags(tool, text string, cgo bool) error {
 	text = strings.TrimSpace(text)
 	if pattern, rest, ok := strings.Cut(text, "="); ok && !strings.HasPrefix(text, "-") && !strings.ContainsAny(pattern, " '\""+filled) {
@@ -165,7 +183,8 @@ func judgeFlags(tool, text string, cgo bool) error {
 	return nil
 }
 
-// splitFlags splits a text as the go command splits flags (cmd/internal/quoted).
+// splitFlags splits a text as the go command does (cmd/internal/quoted): a quote counts
+// only at the beginning of a word, and there are no escapes.
 func splitFlags(text string) (list []string, err error) {
 	const space = " \t\r\n"
 	for {
@@ -189,15 +208,16 @@ func splitFlags(text string) (list []string, err error) {
 	}
 }
 
+// unsafe returns the refusal of a flag or variable.
 func unsafe(what string) error {
 	what = strings.ReplaceAll(what, filled, "{{…}}")
 	return &unsafeError{fmt.Errorf("%s is not allowed in the configuration file, because it could run programs or access other files", shorten(what))}
 }
 
-// An unsafeError is a refusal that --allow-unsafe-build-flags lifts.
+// An unsafeError is a refusal that --allow-unsafe-build-flags overrides.
 type unsafeError struct{ error }
 
-// Hint returns the way out.
+// Hint says how to pass the flag in another way.
 func (e *unsafeError) Hint() string {
 	return "use a flag or an environment variable, or allow all flags in the file with --" + allowUnsafe
 }

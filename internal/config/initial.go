@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// Init returns a [FileName] to begin with: every key of the top level with what
-// it is for. What has a default stands there with it; all else is commented out
-// by a # without a space, and the file loads with and without those.
+// Init returns the initial [FileName]: every key of the top level that such a file may
+// set, below its description. A key with a default is set to it. The others are commented
+// out by a # without a space, as opposed to "# " of descriptions, so that an editor or a
+// test can enable them; the file loads in both forms.
 func Init() []byte {
 	var b bytes.Buffer
 	b.WriteString("# Configuration of mabuild. All keys are optional.\n" +
@@ -31,7 +32,8 @@ func Init() []byte {
 	return b.Bytes()
 }
 
-// ofPeople reports whether a file of the tree may say nothing of a key.
+// ofPeople reports whether a file of the tree may not set a key at all, or none of the
+// keys within it.
 func (f *field) ofPeople() bool {
 	if f.elem == nil {
 		return f.trust == trustPeople
@@ -39,8 +41,9 @@ func (f *field) ofPeople() bool {
 	return !slices.ContainsFunc(f.elem, func(e *field) bool { return !e.ofPeople() })
 }
 
-// MirrorInit returns a [MirrorFileName] to begin with: one entry and, commented
-// out in the way of Init, all else that can be said.
+// MirrorInit returns the initial [MirrorFileName]: one entry and, commented out as in
+// Init, all other keys. Keys that an entry shares with the top level are only shown
+// there.
 func MirrorInit() []byte {
 	lines := []string{"# Configuration of mabuild mirror. Only entries is required."}
 	top := describe(reflect.TypeFor[Mirror]())
@@ -65,7 +68,8 @@ func MirrorInit() []byte {
 	return []byte(strings.Join(lines, "\n") + "\n")
 }
 
-// sample returns the lines of YAML that show how a field is written.
+// sample returns the lines of YAML that show how a field is written: with its default or
+// example. The first line begins with the key.
 func (f *field) sample() []string {
 	switch f.kind {
 	case object:
@@ -76,7 +80,8 @@ func (f *field) sample() []string {
 			return []string{f.key + ": {" + f.elem[0].sample()[0] + "}"}
 		}
 		return append([]string{f.key + ":"}, indent("  ", "  ", documented(f.elem, nil))...)
-	case objects: // the first keys tell enough
+	// The first three keys are enough to show the form.
+	case objects:
 		var below []string
 		for _, e := range f.elem[:min(3, len(f.elem))] {
 			below = append(below, e.sample()...)
@@ -97,8 +102,8 @@ func (f *field) sample() []string {
 	return []string{f.key + ": " + f.initial + f.example}
 }
 
-// documented returns the lines of YAML for fields, each below what it is for.
-// Those that off picks are commented out, by a # without a space.
+// documented returns the lines of YAML for fields, each below its description. Those for
+// which off returns true are commented out by a # without a space. off may be nil.
 func documented(fields []*field, off func(*field) bool) []string {
 	var lines []string
 	for _, f := range fields {
@@ -115,7 +120,7 @@ func documented(fields []*field, off func(*field) bool) []string {
 	return lines
 }
 
-// indent puts first before the first line and rest before the others.
+// indent returns lines with first before the first one and rest before the others.
 func indent(first, rest string, lines []string) []string {
 	out := make([]string, len(lines))
 	for i, line := range lines {

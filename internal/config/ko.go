@@ -16,17 +16,19 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A koFile is being turned from ko's .ko.yaml into a [FileName].
+// A koFile is the conversion of ko's .ko.yaml into a [FileName]. It reads YAML nodes with
+// a decoder, for its bounds and the lines of errors.
 type koFile struct {
 	d     *decoder
-	dir   string
+	dir   string // of .ko.yaml, where go.mod files are looked up
 	notes []error
 }
 
-// ImportKo returns a [FileName] that builds what ko's .ko.yaml, which lies in dir,
-// has ko build. What has no counterpart stands there as a comment, and among the
-// notes, each a [*Problem] with its line. The error is of a file that ko could not
-// read either.
+// ImportKo converts file, a .ko.yaml in the directory dir with the content data, into a
+// [FileName] that builds the same programs. A key without a counterpart becomes a comment
+// in the result and a note, a [*Problem] with its line. The error reports a file that ko
+// could not read either. The result is decoded once before it is returned, so its keys
+// are valid.
 func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err error) {
 	k := &koFile{d: &decoder{file: file, left: maxValues}, dir: dir}
 	root, err := k.d.parse(data)
@@ -47,24 +49,26 @@ func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err err
 	return text, k.notes, nil
 }
 
-// comment says that n has no counterpart, and in a comment.
+// comment records that n has no counterpart, as a note and in the result.
 func (k *koFile) comment(w *koWriter, n *yaml.Node, key, why string) {
 	k.notes = append(k.notes, &Problem{Origin: Origin{FromFile, k.d.file, n.Line}, Key: key, Err: errors.New("not imported: " + why)})
 	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.d.file), n.Line, key, why))
 }
 
-// koSettings are what defaults and builds have in common.
+// koSettings are the keys that ko's defaults and builds have in common, before they are
+// read. A nil node is a key that is not set.
 type koSettings struct {
 	env, flags, ldflags *yaml.Node
 }
 
-// top writes the top level.
+// top writes the top level. It collects the keys first, because the result has a fixed
+// order and the base images of builds depend on several keys.
 func (k *koFile) top(root *yaml.Node, w *koWriter) {
 	var s koSettings
 	var builds, overrides, platforms *yaml.Node
 	base := ""
 	k.mapping(root, "", func(key, value *yaml.Node) {
-		switch strings.ToLower(key.Value) { // as ko reads keys
+		switch strings.ToLower(key.Value) { // ko ignores case
 		case "defaultbaseimage":
 			base = k.text(value, key.Value)
 		case "baseimageoverrides":
@@ -110,7 +114,8 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 	}
 }
 
-// platforms writes defaultPlatforms; without it ko builds for one.
+// platforms writes defaultPlatforms. Without it, ko builds for linux/amd64 only, unlike
+// mabuild.
 func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
 	list := []string{"linux/amd64"}
 	if n == nil {
@@ -131,12 +136,14 @@ func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
 	}
 }
 
-// A koBase is an entry of baseImageOverrides.
+// A koBase is an entry of baseImageOverrides: the base image of one import path. Entries
+// that no build uses become builds, since their programs are given as arguments to ko.
 type koBase struct {
 	path, image string
 	used        bool
 }
 
+// bases reads baseImageOverrides in the order of the file.
 func (k *koFile) bases(n *yaml.Node) []*koBase {
 	var list []*koBase
 	if n != nil {
@@ -147,7 +154,8 @@ func (k *koFile) bases(n *yaml.Node) []*koBase {
 	return list
 }
 
-// build writes one of builds.
+// build writes one build, at the path at. ko's main may be a file; its directory is the
+// package.
 func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bases []*koBase) {
 	var s koSettings
 	id, dir, main := "", ".", "."
@@ -184,6 +192,7 @@ func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bas
 	}
 	w.value("main", main)
 	for _, o := range bases {
+		// ko ignores the case of import paths here.
 		if strings.EqualFold(o.path, k.importPath(dir, main)) {
 			w.value("base", o.image)
 			o.used = true
@@ -200,7 +209,8 @@ func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bas
 	w.end()
 }
 
-// importPath is that of the package in dir and main, "" where no go.mod says it.
+// importPath returns the import path of the package main below dir, from the go.mod in
+// dir. It returns "" if there is none.
 func (k *koFile) importPath(dir, main string) string {
 	at := filepath.Join(k.dir, filepath.FromSlash(dir))
 	content, err := os.ReadFile(filepath.Join(at, "go.mod"))
@@ -210,16 +220,18 @@ func (k *koFile) importPath(dir, main string) string {
 	return path.Join(modfile.ModulePath(content), main)
 }
 
+// koTemplate matches a template action that is only the name of a value.
 var koTemplate = regexp.MustCompile(`\{\{-?\s*(\.[A-Za-z_][\w.]*)\s*-?\}\}`)
 
-// koNames has the names of ko's templates that are also mabuild's.
+// koNames maps the names in ko's templates to mabuild's.
 var koNames = map[string]string{
 	".Git.Branch": "{{.Branch}}", ".Git.Tag": "{{.Tag}}", ".Git.ShortCommit": "{{.ShortCommit}}", ".Git.FullCommit": "{{.Commit}}",
 	".Git.CommitDate": "{{.Date}}", ".Date": "{{.Date}}",
 }
 
-// template turns one of ko's templates into ours, with the variables of env filled
-// in. The error says what has no counterpart.
+// template converts one of ko's templates. Variables that env sets in the file are filled
+// in; the last of several wins. The error lists everything without a counterpart:
+// functions, pipelines and variables of the host.
 func (k *koFile) template(text string, env []string) (string, error) {
 	var wrong []string
 	out := koTemplate.ReplaceAllStringFunc(text, func(action string) string {
@@ -248,7 +260,7 @@ func (k *koFile) template(text string, env []string) (string, error) {
 	return out, nil
 }
 
-// kind complains where n is of another kind.
+// kind reports whether n has a kind, and complains otherwise.
 func (k *koFile) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
 	if n.Kind != kind {
 		k.d.complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
@@ -256,6 +268,7 @@ func (k *koFile) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
 	return n.Kind == kind
 }
 
+// mapping calls do for each pair of the mapping n. An empty n has none.
 func (k *koFile) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node)) {
 	if n == nil || isNull(n) {
 		return
@@ -265,6 +278,7 @@ func (k *koFile) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node
 	}
 }
 
+// text returns the text of the scalar n, or "" if it is empty or invalid.
 func (k *koFile) text(n *yaml.Node, key string) string {
 	n, ok := k.d.descend(n)
 	if !ok || !k.kind(n, yaml.ScalarNode, key) || isNull(n) {
@@ -273,7 +287,7 @@ func (k *koFile) text(n *yaml.Node, key string) string {
 	return n.Value
 }
 
-// texts reads a list, or one text as a list of it.
+// texts returns the items of a list, or a single text as a list.
 func (k *koFile) texts(n *yaml.Node, key string) []string {
 	if n == nil || isNull(n) {
 		return nil

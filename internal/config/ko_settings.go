@@ -9,15 +9,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// koFlags is what go build's flags come to.
+// koFlags are the flags of go build that have a key in mabuild.
 type koFlags struct {
 	tags, gcflags, ldflags []string
 	race, cover            bool
 	pgo                    string
 }
 
-// settings writes how s has programs compiled, and returns what is inherited: in
-// ko, as here, what a build says replaces what the top level says.
+// settings writes how programs are compiled, from the keys s, and returns them for the
+// builds below. In ko as in mabuild, a key of a build replaces that of the top level. But
+// ko's single key flags corresponds to several keys here, so a build that sets it must
+// also reset the keys that only the top level's flags set (see write).
 func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings {
 	key := func(name string) string {
 		if at == "default" {
@@ -25,6 +27,7 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 		}
 		return at + "." + name
 	}
+	// The flags of the top level are read again, to see which keys they set.
 	above := koFlags{}
 	if s.flags != nil && top.flags != nil {
 		above = k.flags(&koWriter{}, top.flags, "")
@@ -48,7 +51,8 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 	return s
 }
 
-// env writes variables for the go command.
+// env writes the variables for the go command. Platforms and cgo have keys here.
+// Variables that a file may not set become comments.
 func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 	var kept []string
 	for _, item := range k.items(n, true) {
@@ -69,7 +73,8 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 	w.values("env", kept)
 }
 
-// flags reads the flags of go build, and notes what cannot be said.
+// flags parses the flags of go build, which may have their value in the next word, and
+// comments on those without a counterpart.
 func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 	items := k.items(n, true)
 	for i := 0; i < len(items); i++ {
@@ -80,7 +85,7 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 			value = items[i].Value
 		}
 		switch name {
-		case "trimpath", "v", "x", "a", "work", "p": // always so, or of no account for what comes out
+		case "trimpath", "v", "x", "a", "work", "p": // always set, or without effect on the program
 		case "tags":
 			f.tags = append(f.tags, strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })...)
 		case "ldflags":
@@ -106,7 +111,7 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 	return f
 }
 
-// write writes f; where it says nothing and above does, it says so.
+// write writes the keys that f sets, and resets those that only above sets.
 func (f koFlags) write(w *koWriter, above koFlags) {
 	if len(f.tags)+len(above.tags) > 0 {
 		w.list("build_tags", f.tags)
@@ -125,8 +130,9 @@ func (f koFlags) write(w *koWriter, above koFlags) {
 	}
 }
 
-// ldflags writes flags of the linker. mabuild strips programs unless it is told to
-// keep their symbols, ko does not unless it is told to strip them.
+// ldflags writes the flags of the linker: those of the key n, then more from flags.
+// mabuild strips programs by default and ko does not, so the result always has the key
+// symbols, which keeps symbols unless -s is given.
 func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key string) {
 	var kept []string
 	stripped := false
@@ -140,6 +146,8 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 			return
 		}
 		words := strings.Fields(text)
+		// -s and -w are mabuild's default and are dropped. Quoted texts are not taken
+		// apart.
 		if slices.Contains(words, "-s") && !strings.ContainsAny(text, `'"`) {
 			stripped = true
 			words = slices.DeleteFunc(words, func(word string) bool { return word == "-s" || word == "-w" })
@@ -164,8 +172,8 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 	w.line(fmt.Sprintf("symbols: %v # as in ko: symbols are kept unless ldflags has -s -w", !stripped))
 }
 
-// items are the scalars of a list, or one text: split into its words, as ko reads
-// flags, or whole, as it reads those of the linker.
+// items returns the scalars of a list. A single text is split into words if split is set,
+// as ko reads flags, else it is one item, as ko reads ldflags.
 func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 	if n == nil || isNull(n) {
 		return nil
@@ -192,23 +200,27 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 	return list
 }
 
-// A koWriter collects lines of YAML; that of an item of a list hands them to the
-// one of the list.
+// A koWriter collects lines of YAML at one level. The writer of a list item adds its
+// lines to those of the list, indented, when it ends.
 type koWriter struct {
 	lines []string
 	above *koWriter
 }
 
-func (w *koWriter) line(text string)       { w.lines = append(w.lines, text) }
+// line adds a line as it is.
+func (w *koWriter) line(text string) { w.lines = append(w.lines, text) }
+
+// value adds a key with a text.
 func (w *koWriter) value(key, text string) { w.line(key + ": " + quoted(text)) }
 
-// values writes a list, unless it is empty.
+// values writes a list unless it is empty.
 func (w *koWriter) values(key string, items []string) {
 	if len(items) > 0 {
 		w.list(key, items)
 	}
 }
 
+// list writes a list on one line, even if it is empty: that resets an inherited key.
 func (w *koWriter) list(key string, items []string) {
 	texts := make([]string, len(items))
 	for i, item := range items {
@@ -217,9 +229,11 @@ func (w *koWriter) list(key string, items []string) {
 	w.line(key + ": [" + strings.Join(texts, ", ") + "]")
 }
 
-// item begins an item of a list, which end puts there.
+// item returns the writer of a new list item, which end adds to w.
 func (w *koWriter) item() *koWriter { return &koWriter{above: w} }
 
+// end adds the item to the list. The dash goes before the first line that is not a
+// comment.
 func (w *koWriter) end() {
 	at := slices.IndexFunc(w.lines, func(line string) bool { return !strings.HasPrefix(line, "#") })
 	for i, line := range w.lines {
@@ -234,12 +248,12 @@ func (w *koWriter) end() {
 	}
 }
 
-// quoted writes a text as YAML reads it: JSON is YAML.
+// quoted returns a text as a JSON string, which is also a YAML string.
 func quoted(text string) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(text); err != nil { // a text
+	if err := e.Encode(text); err != nil { // never fails for a string
 		panic(err)
 	}
 	return strings.TrimSpace(b.String())

@@ -13,23 +13,24 @@ import (
 	"github.com/spf13/viper"
 )
 
-// An OriginKind says where a value came from.
+// An OriginKind is the kind of source that a value came from.
 type OriginKind int
 
-// The origins, each of which beats those before it.
+// The kinds of sources, in the order of precedence: each beats those before it. The order
+// of the constants is relied on (how.Kind >= FromEnv).
 const (
 	FromDefault OriginKind = iota
-	FromUser               // the person's own file
-	FromFile               // the file of the tree
+	FromUser               // the user's own file
+	FromFile               // the file of the source tree
 	FromEnv
 	FromFlag
 )
 
-// An Origin is where a value came from.
+// An Origin identifies the source of a value.
 type Origin struct {
 	Kind OriginKind
-	Name string // of file, variable or flag
-	Line int    // in the file; 0: unknown
+	Name string // of the file, variable or flag; "" for a default
+	Line int    // in the file, from 1; 0 if not known
 }
 
 // String returns "default", ".mabuild.yaml:3", "env MABUILD_REPO" or "flag --tag".
@@ -47,24 +48,26 @@ func (o Origin) String() string {
 	return "default"
 }
 
-// A setting is a value, of the type that its field has, and its origin.
+// A setting is a value, in the type of its field, and its origin.
 type setting struct {
 	value  any
 	origin Origin
 }
 
-// A layer is what one source says, by the path of the field.
+// A layer has the settings of one source, by the path of the field. A field that the
+// source does not set is absent; a zero value in it is set to zero.
 type layer map[string]setting
 
-// sources are the layers that are merged, the weakest first.
+// sources are the layers that are merged, in increasing precedence.
 type sources struct{ defaults, user, file, env, flags layer }
 
-// merge sets the leaves among fields of the struct out, and notes their origins
-// below prefix.
+// merge sets the leaves among fields in the struct out, and records their origins by
+// path, with prefix before it.
 //
-// Viper decides which source holds. It is given whole values of their own types
-// under flat keys, which spares us its handling of text: lower case, dots in
-// keys, strings that become lists.
+// Viper decides which source holds. It gets whole settings under flat keys, with a
+// delimiter that no key contains. This avoids what viper does to plain values: keys split
+// at dots, strings turned into lists. Lists are therefore replaced by a stronger source,
+// not merged.
 func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Origin, prefix string) {
 	v := viper.NewWithOptions(viper.KeyDelimiter("::"))
 	for path, one := range s.defaults {
@@ -75,8 +78,9 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 		for path, one := range l {
 			values[path] = one
 		}
-		_ = v.MergeConfigMap(values) // has no error to return
+		_ = v.MergeConfigMap(values) // never returns an error
 	}
+	// Set has the highest precedence in viper, also over merged maps.
 	for path, one := range s.flags {
 		v.Set(path, one)
 	}
@@ -91,12 +95,13 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 	}
 }
 
-// perPlatform returns what holds for each platform: a source that says nothing of
-// all platforms leaves to the weaker ones those that it does not name.
+// perPlatform merges a field per platform, starting with the strongest source. Each
+// weaker source only adds platforms that are still missing. A source that has a value for
+// all platforms ends this, since it also covers the platforms that weaker sources name.
 func (s sources) perPlatform(path string) PerPlatform {
 	m := PerPlatform{}
 	for _, l := range []layer{s.flags, s.env, s.file, s.user, s.defaults} {
-		texts, _ := l[path].value.(PerPlatform) // nil where the source is silent
+		texts, _ := l[path].value.(PerPlatform) // nil if the source does not set it
 		for key, text := range texts {
 			if _, said := m[key]; !said {
 				m[key] = text
@@ -109,7 +114,8 @@ func (s sources) perPlatform(path string) PerPlatform {
 	return m
 }
 
-// inFile returns what a file says in the struct in, which stands at prefix.
+// inFile returns the settings of a file, whose struct in is at prefix. lines tells which
+// keys the file has; without it, a zero value could not be told from a missing one.
 func inFile(fields []*field, in reflect.Value, kind OriginKind, file string, lines map[string]int, prefix string) layer {
 	l := layer{}
 	for _, f := range leaves(fields) {
@@ -120,18 +126,20 @@ func inFile(fields []*field, in reflect.Value, kind OriginKind, file string, lin
 	return l
 }
 
-// defaults returns the values that hold where nobody says anything.
+// defaults returns the default of each field that has one.
 func defaults(fields []*field) layer {
 	l := layer{}
 	for _, f := range leaves(fields) {
 		if f.initial != "" {
-			l[f.path], _ = f.read([]string{f.initial}, Origin{}) // a test reads them all
+			l[f.path], _ = f.read([]string{f.initial}, Origin{}) // defaults are valid
 		}
 	}
 	return l
 }
 
-// environment returns what the variables say.
+// environment returns the settings of the variables. A field may have two variables, one
+// named like the key and one like the flag. If both are set to different values, that is
+// an error, since neither has precedence.
 func environment(fields []*field, lookup func(string) (string, bool)) (layer, error) {
 	l := layer{}
 	var errs []error
@@ -156,13 +164,14 @@ func environment(fields []*field, lookup func(string) (string, bool)) (layer, er
 	return l, errors.Join(errs...)
 }
 
-// injected reports whether Kubernetes has set a variable, for a service that is called
-// mabuild: MABUILD_PORT=tcp://10.0.0.1:80.
+// injected reports whether Kubernetes has set a variable, for a service named mabuild:
+// MABUILD_PORT=tcp://10.0.0.1:80.
 func injected(name, value string) bool {
 	return name == "MABUILD_PORT" && strings.Contains(value, "://")
 }
 
-// given returns what the flags say that were given.
+// given returns the settings of the flags that were given on the command line. flags may
+// be nil, and may lack some of the fields.
 func given(fields []*field, flags *pflag.FlagSet) (layer, error) {
 	l := layer{}
 	if flags == nil {
@@ -171,7 +180,8 @@ func given(fields []*field, flags *pflag.FlagSet) (layer, error) {
 	var errs []error
 	for _, f := range leaves(fields) {
 		flag := flags.Lookup(f.flag)
-		if f.flag == "" || flag == nil || !flag.Changed || flag.Name != f.flag { // another's, under this name too
+		// A flag that is only found through normalization belongs to another field.
+		if f.flag == "" || flag == nil || !flag.Changed || flag.Name != f.flag {
 			continue
 		}
 		origin := Origin{Kind: FromFlag, Name: flag.Name}
@@ -187,10 +197,11 @@ func given(fields []*field, flags *pflag.FlagSet) (layer, error) {
 	return l, errors.Join(errs...)
 }
 
-// plain reports whether a value of f can be said in one text.
+// plain reports whether a value of f can be written as one text, in a variable or flag.
 func (f *field) plain() bool { return f.leaf && f.elem == nil }
 
-// read makes a setting of one text, which for a list holds all of its items.
+// read makes a setting of items[0]. If f is a list or per platform, the text has all
+// items, with the separator of the tag sep.
 func (f *field) read(items []string, origin Origin) (setting, error) {
 	if f.kind == texts || f.kind == perPlatform {
 		sep := ","
@@ -209,7 +220,7 @@ func (f *field) read(items []string, origin Origin) (setting, error) {
 	return f.typed(items, origin)
 }
 
-// typed makes a setting of the items of a list, or of the only one.
+// typed makes a setting of the items of a list, or of the only item.
 func (f *field) typed(items []string, origin Origin) (setting, error) {
 	out := reflect.New(f.typ).Elem()
 	wrong := f.assign(out, items)
@@ -220,8 +231,10 @@ func (f *field) typed(items []string, origin Origin) (setting, error) {
 	return setting{out.Interface(), origin}, errors.Join(errs...)
 }
 
-// inherit completes the builds of the file: what a build does not say itself it
-// has from the top level, and environment and flags beat both.
+// inherit completes the builds of the file. A build takes each setting that it lacks from
+// the top level, so the merged top level serves as its defaults. Environment and flags
+// beat the file, also for builds. The origin of an inherited value is that of the top
+// level.
 func (c *Config) inherit(top sources, lines map[string]int) {
 	fields, settings := describe(reflect.TypeFor[Build]()), describe(reflect.TypeFor[Settings]())
 	above := layer{}
@@ -232,6 +245,7 @@ func (c *Config) inherit(top sources, lines map[string]int) {
 		b := reflect.ValueOf(&c.Builds[i]).Elem()
 		prefix := fmt.Sprintf("builds[%d].", i)
 		own := inFile(fields, b, FromFile, c.File, lines, prefix)
+		// The user's own file has no settings of programs, so it is missing here.
 		sources{defaults: above, file: own, env: top.env, flags: top.flags}.merge(fields, b, c.origins, prefix)
 		if c.Builds[i].Dir == "" {
 			c.Builds[i].Dir = c.Dir
@@ -241,8 +255,8 @@ func (c *Config) inherit(top sources, lines map[string]int) {
 	}
 }
 
-// imply takes a flag or a variable that says how C is compiled for saying that it
-// is; in the file the decoder did.
+// imply turns cgo on if a flag or variable says how to compile C and no source says
+// whether to. For the file, the decoder has done this.
 func (g *Cgo) imply(origins map[string]Origin, prefix string) {
 	for _, key := range []string{"cgo.toolchain", "cgo.static"} {
 		if how := origins[prefix+key]; how.Kind >= FromEnv && origins[prefix+"cgo.enabled"].Kind == FromDefault {
@@ -251,7 +265,8 @@ func (g *Cgo) imply(origins map[string]Origin, prefix string) {
 	}
 }
 
-// yield takes out of the overrides what a stronger source says for every build.
+// yield clears the overrides that a stronger source sets for every build: an override for
+// one platform in the file must not beat a flag.
 func (b *Build) yield(stronger ...layer) {
 	for key, o := range b.Overrides {
 		v := reflect.ValueOf(&o).Elem()
@@ -266,15 +281,16 @@ func (b *Build) yield(stronger ...layer) {
 	}
 }
 
-// Within returns the directories that the tree's file, and the sources, may not lead out
-// of: the tree, and what the person allows. There is none where no tree is.
+// Within returns the directories that paths in the tree's file, and the sources, must
+// stay in: the tree and those that the user allows. It is empty if there is no tree.
 func (c *Config) Within() []string { return slices.Clone(c.within) }
 
-// Tree returns the directory of the tree, which may be a stranger's, "" where neither a file
-// nor .git or go.mod marks one.
+// Tree returns the directory of the tree, whose content may be untrusted. It is "" if
+// neither a configuration file nor .git or go.mod marks one.
 func (c *Config) Tree() string { return c.tree }
 
-// FromTree reports whether a file of a tree says a key of a build, rather than a person.
+// FromTree reports whether a key of a build was set by a file of the tree, not by the
+// user.
 func (c *Config) FromTree(b Build, key string) bool { return c.origins[b.prefix+key].Kind == FromFile }
 
 // Origin returns where the value at a dotted path came from, such as

@@ -21,53 +21,60 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// FileName is the name of the file that is looked for.
+// FileName is the name of the configuration file in a source tree.
 const FileName = ".mabuild.yaml"
 
-// Options say where to look.
+// Options say where to look for configuration. The zero value loads the file for the
+// working directory, with the process's environment and without flags.
 type Options struct {
-	// Dir is where the search for the file begins; empty is the working
+	// Dir is the directory where the search for the file begins; empty means the working
 	// directory.
 	Dir string
-	// File is read instead of searching, and must exist.
+	// File is read instead of searching, and must exist. Its owner is not checked, since
+	// the user names it.
 	File string
-	// Lookup returns the value of a variable; nil is os.LookupEnv. A variable
-	// that is set to nothing counts as not set.
+	// Lookup returns the value of a variable; nil means os.LookupEnv. An empty variable
+	// counts as not set.
 	Lookup func(string) (string, bool)
-	// Environ lists all variables, NAME=VALUE, to warn of those that are misspelt; nil
-	// warns of none.
+	// Environ lists all variables as NAME=VALUE, for warnings about misspelled ones; nil
+	// means no warnings.
 	Environ func() []string
-	// Keys says what is read.
+	// Keys selects what is read.
 	Keys Keys
-	// View keeps what a file of the tree says and may not say, for people to look at:
-	// [Config.Refused] lists it, and nothing may be built by it. With All only.
+	// View makes Load succeed if a file of the tree sets what it is not allowed to set,
+	// so that the result can be shown. [Config.Refused] lists these values; nothing may
+	// be built with such a Config. It has an effect only with All.
 	View bool
-	// Flags are asked for the flags that have a key; only those that were given
-	// on the command line count.
+	// Flags are the flags of the command; only those given on the command line count. Nil
+	// means none.
 	Flags *pflag.FlagSet
 }
 
-// Keys say which keys are read.
+// Keys select the keys that are read.
 type Keys int
 
 const (
-	// All are those of a program that builds.
+	// All is for commands that build.
 	All Keys = iota
-	// Access are those that say how registries are reached, what may be kept and how
-	// people are talked to. What is wrong with the file's others, or with their
-	// variables, stops nothing: [Config.Ignored] has it.
+	// Access is for other commands: it has the keys for connections to registries, the
+	// cache, jobs and output. Errors in other keys of the file, or in their variables, do
+	// not stop the command: [Config.Ignored] has them.
 	Access
-	// NoFile are those of Access; no file is read.
+	// NoFile is Access without the file of the tree.
 	NoFile
 )
 
-// Load merges flags, environment, the file of the tree, the person's own file and
-// defaults, the strongest first.
+// Load merges flags, environment, the file of the tree, the user's own file and defaults,
+// in decreasing precedence.
 //
 // The tree's file is [FileName] in Options.Dir or the nearest directory above it, up to
-// the nearest one that has .git or go.mod; there need not be one. What it may say is
-// bounded (SECURITY.md). [UserFile] is the person's. The error joins all that is wrong in
-// files, environment and flags, each a [*Problem].
+// the nearest one that has .git or go.mod. It is optional, and the values that it may set
+// are restricted (SECURITY.md). The user's own file is [UserFile]. The error joins all
+// errors in files, environment and flags, each a [*Problem].
+//
+// The order matters: the file is judged before the merge, but with knowledge of
+// environment and flags, since a value that they replace is never used and need not be
+// refused.
 func Load(o Options) (*Config, error) {
 	if o.Dir == "" {
 		o.Dir = "."
@@ -82,6 +89,7 @@ func Load(o Options) (*Config, error) {
 	trust := TrustOf(o.Flags, o.Lookup)
 	file, err := read(o, trust)
 	defer file.close()
+	// A user's file inside the tree is not trusted, so the tree must be known first.
 	own, userErr := readUser(o, file.stranger())
 	env, envErr := environment(fields, o.Lookup)
 	flags, flagErr := given(fields, o.Flags)
@@ -109,6 +117,7 @@ func Load(o Options) (*Config, error) {
 	if err := c.uniqueIDs(file.lines); err != nil {
 		return nil, err
 	}
+	// This comes before inherit, so that builds inherit the implied value.
 	c.Cgo.imply(c.origins, "")
 	c.inherit(top, file.lines)
 	for i := range c.Builds {
@@ -117,8 +126,10 @@ func Load(o Options) (*Config, error) {
 	return c, nil
 }
 
-// trustPeople adds what the person's own file says of registries to what the tree's file
-// may say of those that are private: for one host the person's word holds.
+// trustPeople adds the registries of the user's own file to those of the tree's file,
+// which can only be private ones. Unlike other keys these are merged, host by host, and
+// for one host the user's settings hold: otherwise a file of the tree could remove a
+// mirror or a certificate that the user has set.
 func (c *Config) trustPeople(own *Config, top sources) {
 	if c.Registries == nil && len(own.Registries) > 0 {
 		c.Registries = map[string]Registry{}
@@ -129,13 +140,13 @@ func (c *Config) trustPeople(own *Config, top sources) {
 	}
 }
 
-// access reports whether the key at a path is one of [Access].
+// access reports whether the key at a path belongs to [Access].
 func access(path string) bool {
 	top := topOf(path)
 	return slices.Contains([]string{"cache", "jobs", "registries"}, top) || slices.Contains(global, top)
 }
 
-// topOf returns the key of the top level that a path begins with.
+// topOf returns the top-level key of a path.
 func topOf(path string) string {
 	if at := strings.IndexAny(path, ".["); at >= 0 {
 		return path[:at]
@@ -143,21 +154,23 @@ func topOf(path string) string {
 	return path
 }
 
-// A treeFile is a file of the tree as it was read, with what it may name.
+// A treeFile is the file of the tree as it was read. Without a file, config is empty. The
+// caller of read closes it, which releases the fence.
 type treeFile struct {
 	config  *Config
 	lines   map[string]int
-	ignored []error // what is wrong with it and does not matter
+	ignored []error // errors in keys that the command does not use
 	fence   *Fence
 }
 
+// close releases the fence. It is safe to call after read has failed.
 func (f *treeFile) close() {
 	if f.fence != nil {
 		f.fence.Close()
 	}
 }
 
-// tree returns the directory of the tree, "" where there is none.
+// tree returns the directory of the tree, or "" if there is none.
 func (f *treeFile) tree() string {
 	if dirs := f.fence.Dirs(); len(dirs) > 0 {
 		return dirs[0]
@@ -165,8 +178,9 @@ func (f *treeFile) tree() string {
 	return ""
 }
 
-// stranger returns the directory of the tree if there is one at all, "" where nothing
-// marks one and no file was found: the working directory may be the home.
+// stranger returns the directory of the tree if its content may be untrusted. It returns
+// "" if nothing marks a tree and no file was found: the working directory may be the
+// user's home then, whose own files are trusted.
 func (f *treeFile) stranger() string {
 	tree := f.tree()
 	if marked, err := intree.Marked(tree); f.config.File == "" && (err != nil || !marked) {
@@ -175,8 +189,10 @@ func (f *treeFile) stranger() string {
 	return tree
 }
 
-// read reads the tree's file, if there is one. The result is to be closed, also where
-// there is an error.
+// read finds and reads the tree's file, if there is one. The caller closes the result,
+// even if there is an error. With other keys than All, problems in keys that the command
+// does not use are moved to ignored. Problems without a key, such as invalid YAML, remain
+// errors.
 func read(o Options, t Trust) (file *treeFile, err error) {
 	file = &treeFile{config: &Config{Dir: o.Dir}}
 	path := o.File
@@ -220,14 +236,15 @@ func read(o Options, t Trust) (file *treeFile, err error) {
 	return file, nil
 }
 
-// read reads a file of the tree: one that its links do not lead out of it and that, unless
-// a person named it, no other user has put there. It reads one byte more than such a file may have, and no
-// more.
+// read reads a file of the tree. Its links must not lead out of the tree. Unless the user
+// named it, another user of the machine must not have been able to put it there
+// ([intree.Owned]). It reads at most one byte more than maxFile, from which the decoder
+// sees that the file is too large.
 func (f *Fence) read(path string, named bool) (_ []byte, err error) {
 	if err := intree.Owned(path); err != nil && !named {
 		return nil, err
 	}
-	open := func() (io.ReadCloser, error) { return os.Open(path) } // in /dev, as a shell's <(…) is
+	open := func() (io.ReadCloser, error) { return os.Open(path) } // as a shell's <(…) in /dev
 	if len(f.trees) > 0 {
 		open = func() (io.ReadCloser, error) { return f.open(path) }
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -243,8 +260,9 @@ func (f *Fence) read(path string, named bool) (_ []byte, err error) {
 	return data, bare(err)
 }
 
-// ReadFile reads a file that a person names, at most a byte more than a megabyte: in a
-// tree, links do not lead out of it but to what t allows.
+// ReadFile reads a file that the user names, such as the input of from-spec. It returns
+// at most one byte more than a megabyte; the caller rejects that. In a tree, links must
+// not lead out of it except to what t allows.
 func ReadFile(path string, t Trust) ([]byte, error) {
 	fence, err := newFence(filepath.Dir(path), t)
 	if err != nil {
@@ -254,7 +272,8 @@ func ReadFile(path string, t Trust) ([]byte, error) {
 	return fence.read(path, true)
 }
 
-// open opens a file below the first directory that it leads into.
+// open opens a file below the first directory of the fence that contains it. If none
+// does, it returns the error for the tree itself.
 func (f *Fence) open(path string) (io.ReadCloser, error) {
 	var first error
 	for _, t := range f.trees {
@@ -272,10 +291,13 @@ func (f *Fence) open(path string) (io.ReadCloser, error) {
 	return nil, first
 }
 
+// ofBuild matches the prefix of a build's keys, or of an override's, or "" for the top
+// level.
 var ofBuild = regexp.MustCompile(`^(builds\[\d+\]\.(overrides\[[^\]]*\]\.)?)?$`)
 
-// judge returns what the file may not say, unless environment or flags say it in its
-// place, in the order of the file.
+// judge returns the values that the file is not allowed to set, in the order of the file.
+// A value that environment or flags replace is not used and not refused. This does not
+// hold for fields per platform, of which they may replace only a part.
 func (f *treeFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 	if f.config.File == "" {
 		return nil
@@ -302,7 +324,8 @@ func (f *treeFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 	return refused
 }
 
-// cgo returns what says whether cgo is on for the build that a key is of.
+// cgo returns a function that reports whether cgo is on for the build that a key belongs
+// to, with the precedence of the later merge.
 func (f *treeFile) cgo(env, flags layer) func(prefix string) bool {
 	const key = "cgo.enabled"
 	return func(prefix string) bool {
@@ -321,7 +344,8 @@ func (f *treeFile) cgo(env, flags layer) func(prefix string) bool {
 	}
 }
 
-// drop forgets what the file may not say, and says so.
+// drop removes refused values from the file and adds them to ignored, for commands that
+// do not build. A registry with a refused setting is removed as a whole.
 func (f *treeFile) drop(refused []*Problem) {
 	for _, p := range refused {
 		if !access(p.Key) {
@@ -335,12 +359,13 @@ func (f *treeFile) drop(refused []*Problem) {
 		}
 	}
 	for host, r := range f.config.Registries {
-		r.Mirrors = nil // are for the bases of a build
+		// Mirrors of the file apply only to the base images of its builds.
+		r.Mirrors = nil
 		f.config.Registries[host] = r
 	}
 }
 
-// joined joins problems, most of them.
+// joined joins problems into one error, with the bound of the decoder.
 func joined(list []*Problem) error {
 	d := decoder{file: list[0].Origin.Name}
 	for _, p := range list {
@@ -349,7 +374,7 @@ func joined(list []*Problem) error {
 	return d.err()
 }
 
-// bare leaves out operation and path, which the caller tells.
+// bare removes operation and path from an error, since the caller's message has them.
 func bare(err error) error {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		return pe.Err
@@ -357,7 +382,9 @@ func bare(err error) error {
 	return err
 }
 
-// find returns the path of the file for dir, empty for none.
+// find returns the path of the file for dir, or "" if there is none. The path is relative
+// if dir is, so that messages show ../.mabuild.yaml. Lstat makes a dangling link an error
+// at reading, instead of continuing the search above it.
 func find(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -367,6 +394,8 @@ func find(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// at is the path for messages, relative like dir; up is the absolute path that ends
+	// the loop.
 	for at, up := dir, abs; ; at, up = filepath.Join(at, ".."), filepath.Dir(up) {
 		path := filepath.Join(at, FileName)
 		if _, err := os.Lstat(path); err == nil {

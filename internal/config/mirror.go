@@ -14,12 +14,14 @@ import (
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
-// MirrorFileName is what a mirror's file is called where nobody says otherwise.
+// MirrorFileName is the usual name of a mirror's file.
 const MirrorFileName = "mirror.yaml"
 
-// A Mirror is a file that says what to copy, from where to where and when.
+// A Mirror is the configuration file of mabuild mirror: which images to copy, from where,
+// to where and when. It is complete after [LoadMirror] or [ReadMirror]; its plan has the
+// entries in the form that the mirror runs.
 type Mirror struct {
-	// MirrorSettings hold for every entry that does not say otherwise.
+	// MirrorSettings apply to every entry that does not set them itself.
 	MirrorSettings `yaml:",inline"`
 
 	Exclude    []string                  `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry selects, in addition to its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
@@ -32,8 +34,8 @@ type Mirror struct {
 	plan  []*mirror.Entry
 }
 
-// MirrorSettings say when and how an entry is carried out. They stand at the top
-// level of the file, for every entry, and in an entry, for that one.
+// MirrorSettings say when and how an entry is copied. They occur at the top level of the
+// file, for all entries, and in an entry, for that one.
 type MirrorSettings struct {
 	Every       Duration          `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
 	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
@@ -48,7 +50,8 @@ type MirrorSettings struct {
 	Backup      string            `yaml:"backup" trust:"data" doc:"Template of the tag that keeps the target's previous image." example:"\"{{.Tag}}-{{.Date}}\""`
 }
 
-// A MirrorEntry is one line of the mirror: images from one place to one or several.
+// A MirrorEntry is one entry of the file: images from one source to one or several
+// targets. Exactly one of Source, Template, Images and Go is set.
 type MirrorEntry struct {
 	Name     string        `yaml:"name" trust:"data" doc:"Name of the entry in reports, metrics and --only; by default the path of its target." example:"flannel"`
 	Source   string        `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel"`
@@ -64,8 +67,8 @@ type MirrorEntry struct {
 	MirrorSettings `yaml:",inline"`
 }
 
-// MirrorTags choose tags: the exact ones, and of the others those that pass each
-// of the rules.
+// MirrorTags select tags: the exact ones, and those of the others that pass all rules.
+// Newest applies last.
 type MirrorTags struct {
 	Exact   []string `yaml:"exact" trust:"data" doc:"Tags by their exact name." check:"tag" single:"true" example:"[v0.28.0]"`
 	Glob    []string `yaml:"glob" trust:"data" doc:"Tags that match one of these globs." check:"glob" single:"true" example:"[\"v0.2*\"]"`
@@ -75,20 +78,21 @@ type MirrorTags struct {
 	Exclude []string `yaml:"exclude" trust:"data" doc:"Globs of tags to leave out; does not apply to exact tags." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 }
 
-// A MirrorImage is one of the images that become one.
+// A MirrorImage is one of the images that are combined into an index.
 type MirrorImage struct {
 	Image    string `yaml:"image" trust:"image" doc:"Name of the image, with {{.Tag}} for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
 	Platform string `yaml:"platform" trust:"data" doc:"Platform of the image; by default the one in its config." example:"linux/arm/v7"`
 	Optional bool   `yaml:"optional" trust:"data" doc:"Allow the image to be missing."`
 }
 
-// A MirrorRename makes one tag of another.
+// A MirrorRename maps tags of the source to tags at the target.
 type MirrorRename struct {
 	Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
 	To    string `yaml:"to" trust:"data" doc:"Tag at the target; $1 is the match of the first group." example:"\"$1\""`
 }
 
-// A MirrorRegistry says how to reach a registry, and how much may be asked of it.
+// A MirrorRegistry has the connection settings of a registry, its credentials and limits
+// on the requests to it.
 type MirrorRegistry struct {
 	Registry     `yaml:",inline"`
 	MaxRequests  int        `yaml:"max_requests" trust:"data" doc:"Maximum number of concurrent requests; 0 means the default." example:"4"`
@@ -98,20 +102,21 @@ type MirrorRegistry struct {
 	Password     MirrorKey  `yaml:"password" doc:"{env: NAME} for the variable that holds the password or token; the file cannot hold it." check:"secret"`
 }
 
-// A MirrorUser is a name, or the variable that holds it.
+// A MirrorUser is a user name, or the variable that holds it.
 type MirrorUser struct {
 	Name string `yaml:"name" trust:"data" doc:"User name." example:"someone"`
 	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds the user name." check:"variable" example:"MABUILD_HUB_USER"`
 }
 
-// A MirrorKey is a variable that holds a secret.
+// A MirrorKey names the variable that holds a secret. The file cannot hold the secret
+// itself.
 type MirrorKey struct {
 	Env string `yaml:"env" trust:"secret" doc:"Variable that holds the password or token." check:"variable" example:"MABUILD_HUB_TOKEN"`
 }
 
-// LoadMirror reads the file at path, which may say what a file of its tree may, and what
-// t allows beyond. Relative paths in it are relative to its directory. The error joins
-// all that is wrong in it, each a [*Problem].
+// LoadMirror reads the file at path. The file may set what the trust of each key permits,
+// and what t adds. Relative paths in it are relative to its directory. The error joins
+// all errors in the file, each a [*Problem].
 func LoadMirror(path string, t Trust) (*Mirror, error) {
 	fail := func(err error) (*Mirror, error) {
 		return nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
@@ -127,7 +132,7 @@ func LoadMirror(path string, t Trust) (*Mirror, error) {
 	return readMirror(path, data, t, fence)
 }
 
-// ReadMirror reads the YAML of file as LoadMirror does.
+// ReadMirror reads data like LoadMirror; file is its path.
 func ReadMirror(file string, data []byte, t Trust) (*Mirror, error) {
 	fence, err := newFence(filepath.Dir(file), t)
 	if err != nil {
@@ -136,6 +141,9 @@ func ReadMirror(file string, data []byte, t Trust) (*Mirror, error) {
 	return readMirror(file, data, t, fence)
 }
 
+// readMirror decodes, plans and judges the file. Each step continues after errors of the
+// one before as far as it can, so that one run reports them all. The judge does not
+// report a key that has an error already.
 func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error) {
 	m, lines, d := decodeSome[Mirror](file, data)
 	m.file, m.lines, m.fence = file, lines, fence
@@ -158,10 +166,13 @@ func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error
 	return m, nil
 }
 
-// Fence says which paths the file may name; templates of places are filled in later.
+// Fence returns the restriction of the paths that the file may name, for templates of
+// local places, which are filled in later. It stays open for as long as the Mirror is
+// used.
 func (m *Mirror) Fence() *Fence { return m.fence }
 
-// Plan returns the entries, complete and checked, in the order of the file.
+// Plan returns the entries, complete and checked, in the order of the file. The caller
+// must not change them.
 func (m *Mirror) Plan() []*mirror.Entry { return slices.Clone(m.plan) }
 
 // MirrorSchema returns the JSON schema (draft 2020-12) of a mirror's file.
@@ -169,12 +180,12 @@ func MirrorSchema() ([]byte, error) {
 	return schemaOf(reflect.TypeFor[Mirror](), MirrorFileName, "Configuration of mabuild mirror.")
 }
 
-// A Login is what a registry knows a person by.
+// A Login has the credentials of a user at a registry.
 type Login struct{ Username, Password string }
 
-// Logins returns the credentials that the file names, by host. lookup returns the
-// value of a variable; nil is os.LookupEnv. A variable that is not set is a
-// [*Problem]; no error holds a value.
+// Logins returns the credentials that the file names, by host. lookup returns the value
+// of a variable; nil means os.LookupEnv. A variable that is not set is a [*Problem]. No
+// error contains a value.
 func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, error) {
 	if lookup == nil {
 		lookup = os.LookupEnv
@@ -202,21 +213,24 @@ func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, e
 	return logins, p.err()
 }
 
-// A planner turns a file into a plan, and keeps going after what is wrong.
+// A planner turns a file into a plan. It continues after an error, and skips the parts
+// that could not be decoded.
 type planner struct {
 	m        *Mirror
-	names    map[string]int // of entries, to their lines
+	names    map[string]int // line of each entry, by name
 	wrong    []*Problem
-	reported map[string]bool // by their text
+	reported map[string]bool // texts of wrong, so that each is reported once
 
-	broken map[string]bool // the registries and entries that could not be read as they are
+	// broken has the paths of the registries and entries that have errors of decoding.
+	broken map[string]bool
 }
 
+// partOfMirror matches the path of the entry or registry that a key belongs to.
 var partOfMirror = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
 
-// add takes over what was found wrong when the file was read, and reports whether
-// the rest can be planned: entries and registries that were read, with what holds for
-// all of them. An unknown key says nothing, and hides nothing.
+// add takes over the errors of decoding, and reports whether the rest can be planned. It
+// can if each error is within an entry or registry, which is then skipped, or is an
+// unknown key, which has no effect. An error in a top-level setting affects all entries.
 func (p *planner) add(problems []error) bool {
 	whole := true
 	for _, err := range problems {
@@ -233,7 +247,7 @@ func (p *planner) add(problems []error) bool {
 	return whole
 }
 
-// line is that of a key, or of what it stands in.
+// line returns the line of a key, or of the nearest key around it that has one.
 func (p *planner) line(key string) int {
 	for key != "" {
 		if line, ok := p.m.lines[key]; ok {
@@ -244,7 +258,8 @@ func (p *planner) line(key string) int {
 	return 0
 }
 
-// complain tells what is wrong with a key, once.
+// complain records an error in a key, unless the same text was recorded before: an error
+// in an inherited setting would be reported for each entry.
 func (p *planner) complain(key, format string, args ...any) {
 	one := &Problem{Origin{FromFile, p.m.file, p.line(key)}, key, fmt.Errorf(format, args...)}
 	if text := one.Error(); !p.reported[text] {
@@ -252,7 +267,7 @@ func (p *planner) complain(key, format string, args ...any) {
 	}
 }
 
-// err joins the problems in the order of the file.
+// err joins the errors in the order of the file.
 func (p *planner) err() error {
 	slices.SortStableFunc(p.wrong, func(a, b *Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
 	d := decoder{file: p.m.file}
@@ -262,7 +277,7 @@ func (p *planner) err() error {
 	return d.err()
 }
 
-// registries checks who to log in as.
+// registries checks that user name and password are given together.
 func (p *planner) registries() {
 	for host, r := range p.m.Registries {
 		at := "registries[" + host + "]"

@@ -16,11 +16,14 @@ import (
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
+// tagName is the pattern of tags in distribution-spec ("Pulling manifests").
 var (
 	tagName      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )
 
+// examineTag rejects what is not a tag. A glob is a frequent mistake and gets a
+// suggestion.
 func examineTag(s string) error {
 	if tagName.MatchString(s) {
 		return nil
@@ -31,6 +34,7 @@ func examineTag(s string) error {
 	return fmt.Errorf("%q is not a tag: at most 128 letters, digits and _ . -", shorten(s))
 }
 
+// examineGlob rejects invalid globs, and the empty one, which matches nothing.
 func examineGlob(s string) error {
 	if s == "" || !doublestar.ValidatePattern(s) {
 		return fmt.Errorf("%q is not a glob", shorten(s))
@@ -38,20 +42,22 @@ func examineGlob(s string) error {
 	return nil
 }
 
+// examineRegex rejects invalid regular expressions.
 func examineRegex(s string) error {
 	_, err := whole(s)
 	return err
 }
 
-// whole compiles a regular expression that matches the whole of a text, also
-// where it is a|b.
+// whole compiles a regular expression that matches a complete text, even if it is a|b.
 func whole(s string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(s); err != nil { // by itself: (?:…) must not make a whole of halves
+	// The expression must be valid alone: "a)(b" would be valid in the group below.
+	if _, err := regexp.Compile(s); err != nil {
 		return nil, fmt.Errorf("%q is not a regular expression: %s", shorten(s), shorten(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
 	}
 	return regexp.Compile(`^(?:` + s + `)$`)
 }
 
+// examineRange rejects what is not a range of semantic versions.
 func examineRange(s string) error {
 	if _, err := semver.NewConstraint(s); err != nil {
 		return fmt.Errorf("%q is not a range of versions such as >=1.2 <2 or ~1.4", shorten(s))
@@ -59,16 +65,19 @@ func examineRange(s string) error {
 	return nil
 }
 
+// examineCron rejects invalid schedules.
 func examineCron(s string) error {
 	_, err := schedule(s)
 	return err
 }
 
-// schedule reads a line of cron.
+// schedule parses a schedule in cron's format. It rejects a schedule that has no date,
+// such as 30 February, and would never run.
 func schedule(s string) (cron.Schedule, error) {
 	wrong := fmt.Errorf("%q is not a cron schedule: minute hour day month weekday, or a name such as @daily", shorten(s))
+	// The parser panics if a time zone has no schedule after it.
 	if zone, _, ok := strings.Cut(s, " "); !ok && strings.Contains(zone, "TZ=") {
-		return nil, wrong // the parser panics
+		return nil, wrong
 	}
 	line, err := cron.ParseStandard(s)
 	if err != nil {
@@ -80,10 +89,11 @@ func schedule(s string) (cron.Schedule, error) {
 	return line, nil
 }
 
+// reference matches a reference to a group as [regexp.Regexp.Expand] reads it.
 var reference = regexp.MustCompile(`\$(?:\$|\{(\w*)\}|(\w+))`)
 
-// examineReplacement refuses references to groups that the expression has not got,
-// which would be nothing: $1x means a group that is called 1x.
+// examineReplacement rejects references to groups that match does not have, which would
+// be replaced by nothing. $1x is a frequent mistake: it means a group named 1x.
 func examineReplacement(to string, match *regexp.Regexp) error {
 	for _, m := range reference.FindAllStringSubmatch(to, -1) {
 		group := m[1] + m[2]
@@ -115,13 +125,15 @@ func examineReference(s string) error {
 	return err
 }
 
-// example are names to try templates with.
+// example has values with which templates are tried, so that an error appears when the
+// file is loaded and not in the first run.
 var example = mirror.Names{
 	Registry: "registry.example", Repository: "one/one", Name: "one", Tag: "1", SourceTag: "1", Date: "2006-01-02", Time: "20060102T150405Z",
 }
 
-// depends reports whether a template that can be filled in differs by what change
-// changes.
+// depends reports whether the result of a valid template changes with what change
+// modifies. It tries the template with both sets of names, so it needs no knowledge of
+// templates.
 func depends(text string, change func(*mirror.Names)) bool {
 	other := example
 	change(&other)
@@ -130,10 +142,13 @@ func depends(text string, change func(*mirror.Names)) bool {
 	return err1 == nil && err2 == nil && one != two
 }
 
-func byTag(n *mirror.Names)        { n.Tag, n.SourceTag = "2", "2" }
+// byTag changes the tag.
+func byTag(n *mirror.Names) { n.Tag, n.SourceTag = "2", "2" }
+
+// byRepository changes the repository.
 func byRepository(n *mirror.Names) { n.Repository, n.Name = "two/two", "two" }
 
-// byPlace changes all that templates of sources and backups do not know.
+// byPlace changes everything that templates of sources and backups do not support.
 func byPlace(n *mirror.Names) {
 	byRepository(n)
 	n.Registry = "two.example"

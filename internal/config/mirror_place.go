@@ -17,7 +17,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// source reads where the images come from, which is said in one way.
+// source reads where the images come from. Exactly one of four keys says so.
 func (e *entryPlanner) source() {
 	var said []string
 	for _, one := range []struct {
@@ -51,7 +51,8 @@ func (e *entryPlanner) source() {
 	}
 }
 
-// image reads the name of an image, of repositories or of a local place.
+// image reads the name of an image, a repository, a glob of repositories, or a local
+// place.
 func (e *entryPlanner) image() {
 	text := e.in.Source
 	e.out.Image = text
@@ -60,6 +61,7 @@ func (e *entryPlanner) image() {
 		e.fixed = "the source is not a template"
 		return
 	}
+	// A local place has no list of tags to select from.
 	if local.Is(text) {
 		e.out.Image = e.local("source", text, func(p local.Place) error { _, err := p.Source(); return err })
 		e.fixed, e.untagged = "the source is local and has no list of tags", true
@@ -68,12 +70,15 @@ func (e *entryPlanner) image() {
 	at := manifest.CutReference(text)
 	repo, tag, digest := at.Repository, at.Tag, at.Digest
 	switch {
+	// A digest or tag in the reference selects one image, so rules for tags make no
+	// sense.
 	case digest != "":
 		e.fixed, e.untagged = "the source names a digest", tag == ""
 	case tag != "":
 		e.fixed = "the source has a tag"
 	}
 	host, path, ok := strings.Cut(repo, "/")
+	// Only a plain name can be checked as a reference; a glob is not a valid one.
 	if !strings.ContainsAny(repo, "*?[{") {
 		if err := examineReference(text); err != nil {
 			e.refuse("source", "%w", err)
@@ -86,6 +91,7 @@ func (e *entryPlanner) image() {
 	}
 }
 
+// placeholder matches the parts of a template that [platform.Fill] replaces.
 var placeholder = regexp.MustCompile(`ARCH|OS|VARIANT`)
 
 // template reads the name of images that differ by platform.
@@ -105,7 +111,7 @@ func (e *entryPlanner) template() {
 	e.assembled([]string{text})
 }
 
-// images reads the images that become one.
+// images reads the images that are combined into an index.
 func (e *entryPlanner) images() {
 	var refs []string
 	seen := map[string]string{}
@@ -115,6 +121,8 @@ func (e *entryPlanner) images() {
 		if in.Image == "" {
 			e.refuse(at, "the image is missing")
 		}
+		// Without a platform, that of the image's config applies, which is only known
+		// when it is read.
 		if in.Platform != "" {
 			p, err := platform.Declared(in.Platform)
 			key := platform.Key(platform.Normalize(p))
@@ -139,7 +147,8 @@ func (e *entryPlanner) images() {
 	e.assembled(refs)
 }
 
-// filled fills in the tag of a source, which knows nothing else.
+// filled expands the template of a source with example values. Only the tag is known
+// before the source is read, so other names are errors. ok is false after an error.
 func (e *entryPlanner) filled(key, text string) (string, bool) {
 	full, err := example.Expand(text)
 	switch {
@@ -154,8 +163,11 @@ func (e *entryPlanner) filled(key, text string) (string, bool) {
 	return "", false
 }
 
-// assembled finds what tags the images have that become one.
+// assembled finds out which tags the combined images have. If one of their names depends
+// on the tag, the rules for tags apply. Otherwise the source is fixed, and it has a tag
+// only if all names have the same one.
 func (e *entryPlanner) assembled(refs []string) {
+	// The rules for tags select the tag that is filled in.
 	if slices.ContainsFunc(refs, func(text string) bool { return depends(text, byTag) }) {
 		return
 	}
@@ -180,7 +192,8 @@ func (e *entryPlanner) assembled(refs []string) {
 	}
 }
 
-// program reads the module that is built.
+// program reads the Go module to build. A version makes the source fixed; otherwise its
+// tags are the versions of the module.
 func (e *entryPlanner) program() {
 	e.out.Program, e.out.Base = e.in.Go, e.in.Base
 	if local.Is(e.in.Base) {
@@ -191,12 +204,14 @@ func (e *entryPlanner) program() {
 	if err := module.CheckImportPath(path); err != nil || !strings.Contains(host, ".") || strings.HasPrefix(path, ".") {
 		e.refuse("go", "%q must be module/path@version or module/path@latest", shorten(e.in.Go))
 	}
+	// Without a version, the rules for tags select versions; latest is the newest.
 	if version != "" && version != "latest" {
 		e.fixed = "the program has a version"
 	}
 }
 
-// targets reads where the images go.
+// targets reads where the images go. Each target is expanded with example values to check
+// it, but stays a template in the plan.
 func (e *entryPlanner) targets() {
 	if len(e.in.Target) == 0 {
 		e.complain(e.at, "the target is missing")
@@ -214,7 +229,7 @@ func (e *entryPlanner) targets() {
 			e.refuse(key, "%w", err)
 			continue
 		}
-		named := false // in the target itself
+		named := false // whether the target itself has a tag or name
 		if local.Is(full) {
 			p, _ := local.Parse(full)
 			text, named = e.local(key, text, func(p local.Place) error { _, err := p.Sink(); return err }), p.Name != ""
@@ -226,7 +241,8 @@ func (e *entryPlanner) targets() {
 	}
 }
 
-// repository checks a target in a registry, and reports whether it names a tag.
+// repository checks a target in a registry, and reports whether it has a tag. text is the
+// template and full its expansion.
 func (e *entryPlanner) repository(key, text, full string) bool {
 	at := manifest.CutReference(full)
 	tag := at.Tag
@@ -243,7 +259,8 @@ func (e *entryPlanner) repository(key, text, full string) bool {
 	return tag != ""
 }
 
-// apart refuses a target that is the same for images that are not.
+// apart rejects a target that would be the same for several images: a later one would
+// replace an earlier one without notice.
 func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	switch {
 	case e.untagged && depends(text, byTag):
@@ -261,8 +278,8 @@ func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	}
 }
 
-// local reads a local place, for which suits says whether it will do, and makes
-// its path relative to the file's directory.
+// local checks a local place with suits, and returns it with its path relative to the
+// working directory. After an error it returns text.
 func (e *entryPlanner) local(key, text string, suits func(local.Place) error) string {
 	p, err := local.Parse(text)
 	if err == nil {
@@ -275,4 +292,5 @@ func (e *entryPlanner) local(key, text string, suits func(local.Place) error) st
 	return anchorPlace(filepath.Dir(e.m.file), text)
 }
 
+// errNoEntries is the error for a file without entries.
 var errNoEntries = errors.New("missing; it lists the images to copy")

@@ -16,11 +16,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// maxShared is how many platforms and excluded tags there may be for all entries,
-// each of which gets them.
+// maxShared is the maximum number of platforms, and of excluded tags, at the top level.
+// Each entry gets a copy, so the size of the plan is their product with the number of
+// entries.
 const maxShared = 100
 
-// entries makes the plan.
+// entries makes the plan. The order of the steps matters: tags and targets depend on what
+// source found out.
 func (p *planner) entries() {
 	for key, n := range map[string]int{"platforms": strings.Count(strings.Join(p.m.Platforms, ","), ",") + 1, "exclude": len(p.m.Exclude)} {
 		if n > maxShared {
@@ -52,25 +54,27 @@ func (p *planner) entries() {
 type entryPlanner struct {
 	*planner
 	in  *MirrorEntry
-	at  string
+	at  string // its path, such as entries[0]
 	out *mirror.Entry
 
-	fixed    string // why the source is one image, for a complaint; empty where tags are to be chosen
-	untagged bool   // the source has no tag that a target could have
+	fixed    string // why the source is one image, for errors; "" if tags select
+	untagged bool   // the source has no tag for the target to use
 	globbed  bool   // the source is several repositories
 }
 
-// says reports whether the entry itself has a value for the key.
+// says reports whether the entry itself sets the key.
 func (e *entryPlanner) says(key string) bool {
 	_, ok := e.m.lines[e.at+"."+key]
 	return ok
 }
 
+// refuse complains about a key of the entry.
 func (e *entryPlanner) refuse(key, format string, args ...any) {
 	e.complain(e.at+"."+key, format, args...)
 }
 
-// inherit gives the entry what the top level says and it does not say itself.
+// inherit copies the settings of the top level that the entry does not set. The keys
+// every and cron exclude each other, so an entry with one of them inherits neither.
 func (e *entryPlanner) inherit() {
 	from, to := reflect.ValueOf(e.m.MirrorSettings), reflect.ValueOf(&e.in.MirrorSettings).Elem()
 	timed := e.says("every") || e.says("cron")
@@ -81,7 +85,7 @@ func (e *entryPlanner) inherit() {
 	}
 }
 
-// platforms reads those to keep or to look for.
+// platforms reads the platforms to keep or, for a template, to look for.
 func (e *entryPlanner) platforms() {
 	at := "platforms"
 	if e.says("platforms") {
@@ -91,7 +95,7 @@ func (e *entryPlanner) platforms() {
 		for one := range strings.SplitSeq(item, ",") {
 			typed := strings.TrimSpace(one)
 			wanted, err := platform.Parse(typed)
-			if err != nil { // all else was found when it was read
+			if err != nil { // other errors were found on reading
 				e.complain(fmt.Sprintf("%s[%d]", at, i), "all is not a platform; omit platforms to keep all")
 				continue
 			}
@@ -118,7 +122,7 @@ func (e *entryPlanner) platforms() {
 	e.distinct()
 }
 
-// words checks upstream's words for platforms.
+// words checks the replacements of ARCH in a template, by platform.
 func (e *entryPlanner) words() {
 	if e.in.Template == "" {
 		e.refuse("arch", "requires a template")
@@ -135,7 +139,7 @@ func (e *entryPlanner) words() {
 	}
 }
 
-// distinct refuses a template that has one name for several platforms.
+// distinct rejects a template that gives the same name for several platforms.
 func (e *entryPlanner) distinct() {
 	first := map[string]string{}
 	for _, p := range e.out.Platforms {
@@ -150,7 +154,8 @@ func (e *entryPlanner) distinct() {
 	}
 }
 
-// tags reads the rules for tags.
+// tags reads the rules for tags. They are required for a source with tags: to copy all
+// tags of a repository, an entry has to say so.
 func (e *entryPlanner) tags() {
 	t := e.in.Tags
 	said := len(t.Exact)+len(t.Glob)+len(t.Regex)+len(t.Exclude) > 0 || t.Semver != "" || t.Newest > 0
@@ -167,24 +172,24 @@ func (e *entryPlanner) tags() {
 	}
 	e.out.Tags = mirror.Tags{Exact: t.Exact, Glob: t.Glob, Newest: t.Newest, Exclude: slices.Concat(t.Exclude, e.m.Exclude)}
 	for _, text := range t.Regex {
-		r, _ := whole(text) // examined when it was read, as the range is
+		r, _ := whole(text) // valid, as is the range below
 		e.out.Tags.Regex = append(e.out.Tags.Regex, r)
 	}
 	if t.Semver != "" {
 		e.out.Tags.Semver, _ = semver.NewConstraint(t.Semver)
 	}
 	if len(t.Exclude) > 0 && !e.patterned() && len(t.Exact) == 0 && e.in.Go == "" {
-		e.out.Tags.Glob = []string{"*"} // all but those
+		e.out.Tags.Glob = []string{"*"} // exclude alone selects all other tags
 	}
 }
 
-// patterned reports whether tags are chosen by rules.
+// patterned reports whether rules select tags.
 func (e *entryPlanner) patterned() bool {
 	t := e.in.Tags
 	return len(t.Glob)+len(t.Regex) > 0 || t.Semver != "" || t.Newest > 0
 }
 
-// several reports whether more than one tag may be chosen.
+// several reports whether the entry may select more than one tag.
 func (e *entryPlanner) several() bool {
 	exact := len(e.in.Tags.Exact)
 	switch {
@@ -196,7 +201,7 @@ func (e *entryPlanner) several() bool {
 	return exact > 1 || exact == 0 && e.in.Go == ""
 }
 
-// rename reads how tags are called at the target.
+// rename reads the rules that rename tags.
 func (e *entryPlanner) rename() {
 	for i, r := range e.in.Rename {
 		at := fmt.Sprintf("rename[%d]", i)
@@ -204,7 +209,7 @@ func (e *entryPlanner) rename() {
 			e.refuse(at, "requires match and to")
 			continue
 		}
-		match, _ := whole(r.Match) // examined when it was read
+		match, _ := whole(r.Match) // has been examined
 		if err := examineReplacement(r.To, match); err != nil {
 			e.refuse(at+".to", "%w", err)
 		}
@@ -212,7 +217,8 @@ func (e *entryPlanner) rename() {
 	}
 }
 
-// rest reads what needs no more than itself.
+// rest reads the keys that do not depend on the source, and names the entry. Names must
+// be unique, since reports, metrics and --only use them.
 func (e *entryPlanner) rest() {
 	s := e.in.MirrorSettings
 	e.out.Referrers, e.out.Missing = s.Referrers, s.Missing
@@ -220,7 +226,7 @@ func (e *entryPlanner) rest() {
 	e.schedule(&s, e.at+".", &e.out.Schedule)
 	e.backup(s.Backup)
 	if e.in.Go != "" {
-		e.out.Referrers, e.out.MinAge = false, 0 // it is built here
+		e.out.Referrers, e.out.MinAge = false, 0 // a built image has neither
 		for _, key := range []string{"referrers", "min_age"} {
 			if e.says(key) {
 				e.refuse(key, "does not apply to programs")
@@ -242,6 +248,8 @@ func (e *entryPlanner) rest() {
 	}
 }
 
+// backup checks the template of the tag for the target's previous image. It must give a
+// valid tag that differs from the tag itself, or the backup would be overwritten at once.
 func (e *entryPlanner) backup(text string) {
 	if text == "" {
 		return
@@ -264,7 +272,7 @@ func (e *entryPlanner) backup(text string) {
 	e.out.Backup = text
 }
 
-// schedule reads when to run into s, which may be nil.
+// schedule reads every or cron into s. s is nil for the top level, which is only checked.
 func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) {
 	_, every := p.m.lines[prefix+"every"]
 	_, line := p.m.lines[prefix+"cron"]
@@ -277,12 +285,12 @@ func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) 
 	case d > 0:
 		*s = cron.Every(d)
 	case in.Cron != "":
-		*s, _ = schedule(in.Cron) // examined when it was read
+		*s, _ = schedule(in.Cron) // has been examined
 	}
 }
 
-// madeName names an entry after the path of its target or, where that depends on
-// the image, after its source.
+// madeName returns the default name of an entry: the path of its first target or, if that
+// depends on the image, of its source; as a last resort its path in the file.
 func (e *entryPlanner) madeName() string {
 	texts := append(slices.Clone(e.in.Target), e.in.Source, e.in.Template, e.in.Go)
 	for _, image := range e.in.Images {

@@ -7,10 +7,11 @@ import (
 	"slices"
 )
 
-// Programs returns what to build for the PACKAGE arguments of a command. Without
-// arguments that is every build of the file. An argument that is the package of
-// a build means that build, with all that the file says about it; any other is
-// a build of its own with the settings of the top level.
+// Programs returns the builds for the PACKAGE arguments of a command, in the order of the
+// arguments. Without arguments it returns every build of the file. An argument that is
+// the package of a build means that build, with all its settings; several builds may have
+// the same package. Any other argument becomes a build with the settings of the top
+// level.
 func (c *Config) Programs(packages []string) []Build {
 	if len(packages) == 0 {
 		return slices.Clone(c.Builds)
@@ -30,7 +31,8 @@ func (c *Config) Programs(packages []string) []Build {
 	return list
 }
 
-// pathOf returns where pkg is if it is a directory.
+// pathOf returns the absolute path of pkg, relative to dir, as if it were a directory. It
+// does not follow links.
 func pathOf(dir, pkg string) string {
 	if !filepath.IsAbs(pkg) {
 		pkg = filepath.Join(dir, pkg)
@@ -41,13 +43,14 @@ func pathOf(dir, pkg string) string {
 	return pkg
 }
 
-// isLocal reports whether pkg is a directory rather than an import path, in the
-// way the go command tells them apart.
+// isLocal reports whether pkg is a directory rather than an import path, by the rule of
+// the go command (build.IsLocalImport).
 func isLocal(pkg string) bool {
 	return filepath.IsAbs(pkg) || pkg == "." || pkg == ".." || len(pkg) > 1 && pkg[:2] == "./" || len(pkg) > 2 && pkg[:3] == "../"
 }
 
-// uniqueIDs complains about builds that have the same id.
+// uniqueIDs returns an error for each build with the id of an earlier one, since both
+// would be pushed to the same repository.
 func (c *Config) uniqueIDs(lines map[string]int) error {
 	first := map[string]int{}
 	var errs []error

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// A schema is a JSON schema, as much of one as the fields need.
+// A schema is a JSON schema, with the keywords that the fields need. The order of its
+// fields is that of the JSON.
 type schema struct {
 	Schema      string             `json:"$schema,omitempty"`
 	ID          string             `json:"$id,omitempty"`
@@ -25,14 +26,15 @@ type schema struct {
 	Additional  any                `json:"additionalProperties,omitempty"` // *schema or false
 }
 
-// Schema returns the JSON schema (draft 2020-12) of [FileName], for editors.
-// What it allows and Load refuses needs more than a schema to tell: twice the
-// same platform, for one.
+// Schema returns the JSON schema (draft 2020-12) of [FileName], for editors. Load also
+// rejects files that the schema accepts, since some checks are beyond a schema: two
+// spellings of one platform, for example, or the trust of a key.
 func Schema() ([]byte, error) {
 	return schemaOf(reflect.TypeFor[Config](), FileName, "Configuration of mabuild.")
 }
 
-// schemaOf returns the schema of a file that is read into a t.
+// schemaOf returns the schema of a file that is decoded into a t, indented and with a
+// final newline.
 func schemaOf(t reflect.Type, title, description string) ([]byte, error) {
 	s := objectSchema(describe(t))
 	s.Schema = "https://json-schema.org/draft/2020-12/schema"
@@ -42,6 +44,7 @@ func schemaOf(t reflect.Type, title, description string) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
+// objectSchema returns the schema of a mapping with the keys of fields and no others.
 func objectSchema(fields []*field) *schema {
 	s := &schema{Type: "object", Properties: map[string]*schema{}, Additional: false}
 	for _, f := range fields {
@@ -50,10 +53,10 @@ func objectSchema(fields []*field) *schema {
 	return s
 }
 
-// scalars are the JSON types that are read as a text.
+// scalars are the JSON types that the decoder accepts as text.
 var scalars = []string{"string", "number", "boolean"}
 
-// patterns are what the schema can say of the checks on texts.
+// patterns approximate the checks on texts (see checks), for the feedback of an editor.
 var patterns = map[string]string{
 	"compression": "^(gzip(:[1-9])?|zstd(:([1-9]|1[0-9]|2[0-2]))?)$",
 	"keyvalue":    "^[^=]+=",
@@ -67,6 +70,7 @@ var patterns = map[string]string{
 	"variable":    `^[A-Za-z_][A-Za-z0-9_]*$`,
 }
 
+// schema returns the schema of the field's value with its description and default.
 func (f *field) schema() *schema {
 	s := f.shapeSchema()
 	s.Description = f.doc
@@ -81,6 +85,8 @@ func (f *field) schema() *schema {
 	return s
 }
 
+// shapeSchema returns the schema for the kind of the field. An object with a short key is
+// one of two: the object, or the value of that key.
 func (f *field) shapeSchema() *schema {
 	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 {
 		short := f.elem[i].shapeSchema()
@@ -119,7 +125,7 @@ func (f *field) shapeSchema() *schema {
 	return f.textSchema()
 }
 
-// alternatives returns the schemas of which s allows one.
+// alternatives returns the alternatives of s, so that a oneOf is not nested in another.
 func alternatives(s *schema) []*schema {
 	if len(s.OneOf) > 0 {
 		return s.OneOf
@@ -127,6 +133,7 @@ func alternatives(s *schema) []*schema {
 	return []*schema{s}
 }
 
+// textSchema returns the schema of one text.
 func (f *field) textSchema() *schema {
 	if len(f.enum) > 0 {
 		return &schema{Type: "string", Enum: f.enum}

@@ -18,31 +18,32 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// A file of the tree, .mabuild.yaml or mirror.yaml, may be a stranger's: CI builds pull
-// requests. The tag trust of each key says what such a file may say of it. Flags, the
-// environment and the person's own file ([UserFile]) may say everything.
+// A file of the tree, .mabuild.yaml or mirror.yaml, may come from an untrusted
+// contributor, because CI builds pull requests. The tag trust of each key states what such
+// a file may set it to, and a judge checks this before any value is used. Flags, the
+// environment and the user's own file ([UserFile]) may set everything.
 
-// A trust is what a file of the tree may say of a key.
+// A trust is a rule for what a file of the tree may set a key to.
 type trust string
 
 const (
-	trustData      trust = "data"      // anything: what is built, and how it is described
+	trustData      trust = "data"      // anything: content and description of images
 	trustPath      trust = "path"      // a path in the tree
-	trustFiles     trust = "files"     // a path below the build's directory, where it is looked at when it is read
-	trustPackage   trust = "package"   // a package; a directory lies in the tree
-	trustImage     trust = "image"     // an image of a registry; a layout or archive in the tree
+	trustFiles     trust = "files"     // a path below the build's directory; checked when it is read
+	trustPackage   trust = "package"   // a package; a directory must be in the tree
+	trustImage     trust = "image"     // an image of a registry, a layout or archive in the tree
 	trustLinker    trust = "linker"    // harmless flags of the linker
 	trustCompiler  trust = "compiler"  // harmless flags of the compiler
 	trustVariables trust = "variables" // harmless variables of the go command
 	trustCC        trust = "cc"        // the name of a C compiler on PATH
-	trustPrivate   trust = "private"   // true, of loopback and private hosts alone
+	trustPrivate   trust = "private"   // true, only for loopback and private hosts
 	trustHosts     trust = "hosts"     // loopback and private hosts
-	trustBases     trust = "bases"     // mirrors of registries, for the bases and sources of this file
-	trustSecret    trust = "secret"    // a variable that is named for it
-	trustPeople    trust = "people"    // nothing
+	trustBases     trust = "bases"     // registry mirrors, for the base images of this file
+	trustSecret    trust = "secret"    // a variable that is meant for it by its name
+	trustPeople    trust = "people"    // nothing: reserved for users
 )
 
-// trusts explain them, in the order in which they are listed.
+// trusts has the sentence of each rule in the table of SECURITY.md, in its order.
 var trusts = []struct {
 	trust trust
 	says  string
@@ -63,14 +64,15 @@ var trusts = []struct {
 	{trustPeople, "nothing: use flags, the environment or your own configuration file"},
 }
 
-// Trust is what a person lets the tree's files say, beyond what any such file may.
+// Trust is what a user permits the tree's files to set beyond the rules. The zero Trust
+// permits nothing.
 type Trust struct {
-	Paths     []string // directories that its paths may lead into
-	Variables []string // that it may send to registries
-	Flags     bool     // whatever it wants of compilers and of the go command
+	Paths     []string // directories that paths may lead into
+	Variables []string // variables that may be sent to registries
+	Flags     bool     // all flags and variables of compilers and the go command
 }
 
-// Names of the flags for it. No file can give these permissions.
+// The names of the flags and variables for it. No file can grant these permissions.
 const (
 	allowUnsafe    = "allow-unsafe-build-flags"
 	allowUnsafeEnv = prefix + "ALLOW_UNSAFE_BUILD_FLAGS"
@@ -79,17 +81,18 @@ const (
 	allowEnv       = "allow-env"
 )
 
-// BindTrust adds the flag by which a file may name paths outside its tree.
+// BindTrust adds the flag that lets a file name paths outside its tree.
 func BindTrust(flags *pflag.FlagSet) {
 	flags.StringArray(allowPath, nil, "Allow paths below `DIR` in the configuration file; repeatable")
 }
 
-// BindSecrets adds the flag by which a mirror's file may send a variable.
+// BindSecrets adds the flag that lets a mirror's file send a variable to a registry.
 func BindSecrets(flags *pflag.FlagSet) {
 	flags.StringSlice(allowEnv, nil, "Allow the configuration file to send these `VARIABLES` to registries, in addition to MABUILD_…")
 }
 
-// TrustOf returns what flags and environment permit.
+// TrustOf returns what flags and environment permit. A flag that was given replaces its
+// variable. flags may be nil, and may lack some of these flags.
 func TrustOf(flags *pflag.FlagSet, lookup func(string) (string, bool)) Trust {
 	var t Trust
 	text, _ := lookup(allowUnsafeEnv)
@@ -111,10 +114,13 @@ func TrustOf(flags *pflag.FlagSet, lookup func(string) (string, bool)) Trust {
 	return t
 }
 
-// A Fence says which paths a file of a tree may name.
+// A Fence restricts the paths that a file of a tree may name: to the tree, and to
+// directories that the user allows. It holds the directories open until Close.
 type Fence struct{ trees []*intree.Tree }
 
-// newFence returns the fence of the file, or of what would be a file, in dir.
+// newFence returns the fence for a file in dir. A directory that the user allows must
+// exist. If dir cannot be opened as a tree, as in /dev or /proc, the fence has only the
+// allowed directories.
 func newFence(dir string, t Trust) (*Fence, error) {
 	root, err := intree.Root(dir)
 	if err != nil {
@@ -127,21 +133,22 @@ func newFence(dir string, t Trust) (*Fence, error) {
 			f.Close()
 			return nil, fmt.Errorf("--%s %s: %w", allowPath, dir, bare(err))
 		}
-		if err == nil { // a file in /dev or /proc is of no tree
+		if err == nil {
 			f.trees = append(f.trees, tree)
 		}
 	}
 	return f, nil
 }
 
-// Close gives the directories back.
+// Close releases the directories. The fence must not be used afterwards.
 func (f *Fence) Close() {
 	for _, t := range f.trees {
-		_ = t.Close() // only looked at
+		_ = t.Close() // was opened for reading
 	}
 }
 
-// Dirs returns the directories that paths may lead into, without links.
+// Dirs returns the directories that paths may lead into, with links resolved, the tree
+// first. A nil Fence has none.
 func (f *Fence) Dirs() []string {
 	var list []string
 	if f == nil {
@@ -153,7 +160,9 @@ func (f *Fence) Dirs() []string {
 	return list
 }
 
-// Check refuses a path that leads out of the tree and of what the person allows.
+// Check returns an error if a path, with links followed, leads out of the tree and of the
+// directories that the user allows. The path need not exist. The result holds for the
+// moment of the call: readers open the file through the tree again.
 func (f *Fence) Check(path string) error {
 	err := intree.ErrOutside
 	for i, t := range f.trees {
@@ -166,12 +175,13 @@ func (f *Fence) Check(path string) error {
 	return &fenceError{path, bare(err)}
 }
 
-// CheckPlace is Check of the path of a local place. A daemon is no place in a tree.
+// CheckPlace checks the path of a local place. A daemon is always outside the tree. An
+// invalid place is accepted here, since the code that parses it reports the error.
 func (f *Fence) CheckPlace(text string) error {
 	place, err := local.Parse(text)
 	switch {
 	case err != nil:
-		return nil // which its reader says
+		return nil // its parser reports it
 	case place.Form == local.FormDockerDaemon || place.Form == local.FormContainerd:
 		return &peopleError{fmt.Errorf("%s: is outside the source tree", text)}
 	case place.Path == local.Stdout:
@@ -180,16 +190,19 @@ func (f *Fence) CheckPlace(text string) error {
 	return f.Check(place.Path)
 }
 
-// A fenceError says that a path leads out of the tree.
+// A fenceError reports a path that leads out of the tree or into git's directory.
 type fenceError struct {
 	path string
 	err  error
 }
 
+// Error returns the path and the reason.
 func (e *fenceError) Error() string { return e.path + ": " + e.err.Error() }
+
+// Unwrap returns the reason, such as [intree.ErrOutside].
 func (e *fenceError) Unwrap() error { return e.err }
 
-// Hint returns the way out.
+// Hint says how to use a path outside the tree, if the error is about that.
 func (e *fenceError) Hint() string {
 	if errors.Is(e.err, intree.ErrGit) {
 		return "use another path; git's directory can contain credentials"
@@ -200,29 +213,30 @@ func (e *fenceError) Hint() string {
 	return "use a flag or an environment variable for paths outside the source tree, or allow a directory with --" + allowPath
 }
 
-// A peopleError says that a key is not for the tree's file.
+// A peopleError reports a key that a file of the tree may not set.
 type peopleError struct{ error }
 
-// Hint returns the way out.
+// Hint says where to set the key instead.
 func (e *peopleError) Hint() string {
 	return "use a flag or an environment variable, or set it in " + userFileName()
 }
 
-// A judge goes through what a file of a tree says.
+// A judge checks all values that a file of a tree sets against the rules of their keys.
 type judge struct {
 	fence *Fence
 	trust Trust
-	dir   string // that local places are relative to
-	// said has the lines of what the file says, by key; unsaid reports whether something
-	// stronger says a field in its place.
+	dir   string // to which local places are relative
+	// said has the lines of the keys that the file sets. unsaid reports whether a
+	// stronger source sets a field instead; nil means never.
 	said   map[string]int
 	unsaid func(prefix string, f *field) bool
-	cgo    func(prefix string) bool // whether cgo is on for the build that a key is of
+	cgo    func(prefix string) bool // whether cgo is on for the key's build; may be nil
 	refuse func(key string, err error)
 }
 
-// fields judges the fields of in, which stands at prefix; host is that of the registry
-// that it is about.
+// fields judges the fields of the struct in, which is at prefix. host is the key of the
+// surrounding map of registries, or "". It calls refuse for each value that is not
+// allowed, and visits maps in sorted order, so that the errors are the same in each run.
 func (j *judge) fields(fields []*field, in reflect.Value, prefix, host string) {
 	for _, f := range fields {
 		at := in.FieldByIndex(f.index)
@@ -253,7 +267,8 @@ func (j *judge) fields(fields []*field, in reflect.Value, prefix, host string) {
 	}
 }
 
-// textsOf returns the texts of a leaf: what it says, in whatever shape.
+// textsOf returns the value of a leaf as texts, whatever its kind. A zero value has none:
+// it cannot do harm.
 func textsOf(f *field, at reflect.Value) (list []string) {
 	switch f.kind {
 	case texts:
@@ -284,9 +299,11 @@ func textsOf(f *field, at reflect.Value) (list []string) {
 	return []string{fmt.Sprint(at.Interface())}
 }
 
+// templated matches a template action. Texts are judged with actions replaced by filled.
 var templated = regexp.MustCompile(`\{\{.*?\}\}`)
 
-// judge says why a file of a tree may not say these texts of a field.
+// judge returns an error if a file of a tree may not set field f to these texts. A rule
+// that is not listed below allows nothing, so a new one is safe by default.
 func (j *judge) judge(f *field, list []string, at, host string) error {
 	each := func(check func(string) error) error {
 		for _, text := range list {
@@ -303,11 +320,14 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), filled), j.cgo != nil && j.cgo(at))
 	}
 	switch f.trust {
+	// trustFiles is checked when the file is read. For trustBases, commands that do not
+	// build drop the mirrors.
 	case trustData, trustFiles, trustBases:
 		return nil
 	case trustPath:
 		return each(j.fence.Check)
-	case trustPackage: // relative to its build's directory, where the file's judge looks at it
+	// A relative directory is relative to its build, so treeFile.judge checks it.
+	case trustPackage:
 		return each(func(pkg string) error {
 			if !filepath.IsAbs(pkg) {
 				return nil
@@ -316,7 +336,8 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		})
 	case trustImage:
 		return each(func(ref string) error {
-			if !local.Is(ref) || strings.Contains(ref, "{{") { // which is looked at when it is filled in
+			// A template is checked after it is filled in.
+			if !local.Is(ref) || strings.Contains(ref, "{{") {
 				return nil
 			}
 			return j.fence.CheckPlace(anchorPlace(j.dir, ref))
@@ -361,22 +382,24 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 	return &peopleError{errors.New("cannot be set by a file in the source tree")}
 }
 
-// A secretError says that a file may not send a variable.
+// A secretError reports a variable that a file may not send to a registry.
 type secretError struct{ name string }
 
+// Error names the variable, never its value.
 func (e *secretError) Error() string {
 	return fmt.Sprintf("a file in the source tree cannot send the variable %s", shorten(e.name))
 }
 
-// Hint returns the way out.
+// Hint says how to permit it.
 func (e *secretError) Hint() string {
 	return "rename the variable to MABUILD_…, for example MABUILD_HUB_TOKEN, or allow it with --" + allowEnv + " " + shorten(e.name)
 }
 
-// Private reports whether host[:port] is of this machine or of a private network: a
-// loopback or private address (RFC 1918, RFC 4193), or a name that no public registry
-// can have: localhost (RFC 6761), one below local (RFC 6762), internal or home.arpa (RFC
-// 8375), or one without a dot.
+// Private reports whether host[:port] belongs to this machine or a private network. This
+// is a loopback or private address (RFC 1918, RFC 4193), or a name that no public
+// registry can have: one without a dot, localhost (RFC 6761), or one below local (RFC
+// 6762), internal or home.arpa (RFC 8375). Names are not looked up. Addresses in other
+// spellings, such as octal or hexadecimal, are never private.
 func Private(host string) bool {
 	name := strings.ToLower(host)
 	if h, _, err := net.SplitHostPort(name); err == nil {
@@ -388,7 +411,7 @@ func Private(host string) bool {
 		return ip.IsLoopback() || ip.IsPrivate()
 	}
 	if strings.Trim(name, "0123456789.") == "" || strings.HasPrefix(name, "0x") {
-		return false // another spelling of an address
+		return false // an address in another spelling
 	}
 	if !strings.Contains(name, ".") {
 		return name != ""
@@ -401,7 +424,8 @@ func Private(host string) bool {
 	return false
 }
 
-// TrustTable returns as Markdown what the files of a tree may say of each key.
+// TrustTable returns the Markdown table in SECURITY.md of what the files of a tree may
+// set. It is generated, so that it cannot differ from the code.
 func TrustTable() string {
 	var b strings.Builder
 	b.WriteString("| a file may set | keys |\n|---|---|\n")
@@ -439,7 +463,7 @@ func TrustTable() string {
 	return b.String()
 }
 
-// everyKey calls do for the leaves among fields, with those in lists and maps.
+// everyKey calls do for the leaves among fields, including those in lists and maps.
 func everyKey(fields []*field, prefix string, do func(key string, f *field)) {
 	for _, f := range fields {
 		switch {

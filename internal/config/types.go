@@ -9,29 +9,31 @@ import (
 	"time"
 )
 
-// everyPlatform is the key of a PerPlatform that holds for the platforms without
-// a key of their own.
+// everyPlatform is the key of a PerPlatform for platforms without a key.
 const everyPlatform = "default"
 
-// PerPlatform is a text that may differ by platform. In the file it is a text
-// or a map from "default" and platforms to texts; here platforms are spelled as
-// [platform.Key] does.
+// PerPlatform is a text that may differ by platform. In the file it is a text, or a map
+// from "default" and platforms to texts. Here the keys are "default" and platforms as
+// [platform.Key] spells them.
 type PerPlatform map[string]string
 
-// Default returns the text for the platforms that have none of their own.
+// Default returns the text for platforms without a key, or "".
 func (t PerPlatform) Default() string { return t[everyPlatform] }
 
-// A Duration is written as Go writes it, 90s or 1h30m, and may begin with weeks
-// and days, which are 24 hours long: 2w, 3d12h. It is not negative.
+// A Duration is written as in Go, such as 90s or 1h30m, and may begin with weeks and days
+// of 24 hours: 2w, 3d12h. It is not negative.
 type Duration time.Duration
 
+// weeksAndDays matches the weeks and days at the beginning of a duration; it may match
+// nothing. The numbers of digits keep the sum from overflowing an int.
 var weeksAndDays = regexp.MustCompile(`^(?:(\d{1,4})w)?(?:(\d{1,5})d)?`)
 
-// UnmarshalText reads what String writes.
+// UnmarshalText parses such a text. It fails if the sum exceeds the range of
+// [time.Duration], about 292 years.
 func (d *Duration) UnmarshalText(b []byte) error {
 	const day = 24 * time.Hour
 	long := weeksAndDays.FindSubmatch(b)
-	weeks, _ := strconv.Atoi(string(long[1])) // of no digits it is 0
+	weeks, _ := strconv.Atoi(string(long[1])) // 0 if there are no digits
 	days, _ := strconv.Atoi(string(long[2]))
 	v, err := time.Duration(0), error(nil)
 	if rest := string(b[len(long[0]):]); rest != "" || len(long[0]) == 0 {
@@ -44,19 +46,21 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// MarshalText writes what UnmarshalText reads.
+// MarshalText writes hours, minutes and seconds, without weeks and days.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// Bytes is a size. It is written as a number with a unit: 500MB, 5GB; units are
-// powers of 1000.
+// Bytes is a size in bytes. It is written as a number with a unit, such as 500MB or 5GB.
+// The units are powers of 1000.
 type Bytes int64
 
+// units are tried in this order: a suffix must come before those that it ends with.
 var units = []struct {
 	name string
 	size float64
 }{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}, {"", 1}}
 
-// UnmarshalText reads what String writes.
+// UnmarshalText parses such a text. Without a unit it is a number of bytes; fractions of
+// a byte are cut off. The maximum is 10^18.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	for _, u := range units {
 		number, ok := strings.CutSuffix(string(text), u.name)
@@ -73,10 +77,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return errors.New("must be a size such as 500MB or 5GB")
 }
 
-// MarshalText writes what UnmarshalText reads.
+// MarshalText writes what String returns, which UnmarshalText parses.
 func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-// String returns b in the largest unit that leaves no digit out.
+// String returns b in the largest unit in which it is a whole number.
 func (b Bytes) String() string {
 	for _, u := range units {
 		if n := float64(b) / u.size; b != 0 && n >= 1 && n == float64(int64(n)) {
@@ -86,17 +90,17 @@ func (b Bytes) String() string {
 	return "0"
 }
 
-// A Compression is written as a format and perhaps a level: gzip, zstd:3. Level
-// is 0 where none was given.
+// A Compression is a format and optionally a level: gzip, zstd:3. Level is 0 if none was
+// given; the layer writer chooses one then.
 type Compression struct {
 	Format string
 	Level  int
 }
 
-// highest has the highest level of each format.
+// highest has the highest level of each format. The lowest is 1.
 var highest = map[string]int{"gzip": 9, "zstd": 22}
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText parses what MarshalText writes.
 func (c *Compression) UnmarshalText(b []byte) error {
 	format, level, leveled := strings.Cut(string(b), ":")
 	most, ok := highest[format]
@@ -111,7 +115,7 @@ func (c *Compression) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// MarshalText writes what UnmarshalText reads.
+// MarshalText writes FORMAT or FORMAT:LEVEL.
 func (c Compression) MarshalText() ([]byte, error) {
 	if c.Level == 0 {
 		return []byte(c.Format), nil
@@ -119,11 +123,12 @@ func (c Compression) MarshalText() ([]byte, error) {
 	return fmt.Appendf(nil, "%s:%d", c.Format, c.Level), nil
 }
 
-// A Mode is a file's permissions, always written in octal. The zero Mode means
-// that none was given.
+// A Mode is the permissions of a file, including setuid, setgid and sticky. It is always
+// written in octal. The zero Mode means that none was given.
 type Mode uint32
 
-// UnmarshalText reads 644, 0644 or 0o644, the three bits above included.
+// UnmarshalText parses 644, 0644 or 0o644. YAML reads the first as a decimal number, but
+// the decoder passes on the text as written.
 func (m *Mode) UnmarshalText(b []byte) error {
 	text := string(b)
 	if len(text) > 2 && text[:2] == "0o" {
@@ -137,5 +142,5 @@ func (m *Mode) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// MarshalText writes four octal digits.
+// MarshalText writes at least four octal digits.
 func (m Mode) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%04o", uint32(m)), nil }

@@ -14,10 +14,11 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// UserFile returns the path of the person's own file, which says what no file of a tree
-// may: what registries there are and how far they are trusted, and where the cache is.
-// It is $XDG_CONFIG_HOME/mabuild/config.yaml, by default ~/.config/mabuild/config.yaml; ""
-// where there is no home directory. lookup is os.LookupEnv or the like.
+// UserFile returns the path of the user's own file, which sets what no file of a tree
+// may: registries and their trust, and the location of the cache. It is
+// mabuild/config.yaml below $XDG_CONFIG_HOME if that is an absolute path, else below
+// %APPDATA% on Windows, else below ~/.config. Without a home directory it is "". lookup
+// works like os.LookupEnv.
 func UserFile(lookup func(string) (string, bool)) string {
 	value := func(name string) string { v, _ := lookup(name); return v }
 	dir := value("XDG_CONFIG_HOME")
@@ -33,18 +34,21 @@ func UserFile(lookup func(string) (string, bool)) string {
 	return filepath.Join(dir, "mabuild", "config.yaml")
 }
 
-// userFileName is what hints call it.
+// userFileName is the name of the file in hints.
 func userFileName() string { return "~/.config/mabuild/config.yaml" }
 
-// A userFile is the person's own file as it was read.
+// A userFile is the user's own file as it was read. Without a file, config is empty.
 type userFile struct {
 	config  *Config
 	lines   map[string]int
 	ignored []error
 }
 
-// readUser reads the person's file, if there is one. One in the tree is the tree's, and
-// is not read: a home directory may lie in a checkout.
+// readUser reads the user's own file, if there is one. tree is the directory of the
+// source tree, or "". A file inside the tree, with links resolved, is ignored with a
+// warning: it belongs to the tree, since HOME may be a checkout. A file that another user
+// may have put there is an error. Settings of programs are errors too, so that a build
+// does not depend on who runs it.
 func readUser(o Options, tree string) (userFile, error) {
 	none := userFile{config: &Config{}}
 	path := UserFile(o.Lookup)

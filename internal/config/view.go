@@ -13,10 +13,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// View returns what holds as YAML, with the origin of each value as a comment
-// after it. What nobody set and has no default is left out, and so is what
-// a build has from the top level. What a file of the tree may not say is marked. The
-// result is a file that loads to the same.
+// View returns the merged configuration as YAML, with the origin of each value as a
+// comment after it. Keys that are not set and have no default are omitted, as are
+// settings that a build takes from the top level. Values that a file of the tree is not
+// allowed to set are marked. Loading the result as a file gives the same configuration.
 func (c *Config) View() ([]byte, error) {
 	v := viewer{origins: c.origins, refused: c.Refused}
 	root := v.fields(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), "")
@@ -29,13 +29,15 @@ func (c *Config) View() ([]byte, error) {
 	return b.Bytes(), out.Close()
 }
 
-// A viewer turns values back into YAML nodes.
+// A viewer turns values back into YAML nodes. It reads through the same fields as the
+// decoder.
 type viewer struct {
 	origins map[string]Origin
 	refused []*Problem
 }
 
-// refusal says why the value of a key is refused, if it is.
+// refusal returns a text if the value of a key, or an item of it, is refused; otherwise
+// "".
 func (v viewer) refusal(key string) (text string) {
 	for _, p := range v.refused {
 		if below, ok := strings.CutPrefix(p.Key, key); ok && (below == "" || below[0] == '[') {
@@ -45,7 +47,8 @@ func (v viewer) refusal(key string) (text string) {
 	return text
 }
 
-// fields returns a mapping of those fields that something was said about.
+// fields returns a mapping of the fields of in that have an origin. Objects are always
+// entered and omitted if they turn out empty.
 func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fields {
@@ -61,7 +64,8 @@ func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.N
 		default:
 			n = v.value(f, at, prefix+f.path)
 			beside(key, n).LineComment = origin.String()
-			if f.kind != objects { // whose items say it themselves
+			// The items of a list of objects have comments themselves.
+			if f.kind != objects {
 				beside(key, n).LineComment += v.refusal(prefix + f.path)
 			}
 		}
@@ -73,12 +77,14 @@ func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.N
 	return m
 }
 
-// inherited reports whether a build has the value from the top level.
+// inherited reports whether a build takes the value from the top level: the origin is the
+// same then, with the same line.
 func (v viewer) inherited(prefix string, f *field, origin Origin) bool {
 	return prefix != "" && v.origins[f.path] == origin
 }
 
-// beside returns the node that ends the line on which a value begins.
+// beside returns the node whose line comment is printed on the first line of the value:
+// the value if it is on one line, otherwise the key.
 func beside(key, value *yaml.Node) *yaml.Node {
 	if value.Kind == yaml.ScalarNode || value.Style == yaml.FlowStyle {
 		return value
@@ -86,6 +92,7 @@ func beside(key, value *yaml.Node) *yaml.Node {
 	return key
 }
 
+// value returns the node of the value at of field f. Maps are sorted by key.
 func (v viewer) value(f *field, at reflect.Value, path string) *yaml.Node {
 	switch f.kind {
 	case texts:
@@ -120,7 +127,8 @@ func (v viewer) value(f *field, at reflect.Value, path string) *yaml.Node {
 	return scalar(textOf(at))
 }
 
-// block returns the style of a list or map of n entries: one a line.
+// block returns the style of a list or map with n entries: one entry per line, or [] if
+// it is empty.
 func block(n int) yaml.Style {
 	if n == 0 {
 		return yaml.FlowStyle
@@ -128,7 +136,8 @@ func block(n int) yaml.Style {
 	return 0
 }
 
-// item shows what stands in a list: a build with its origins, else all of it.
+// item returns the node of an element of a list. A build shows its origins; other
+// elements are shown completely, since their fields have none.
 func (v viewer) item(fields []*field, at reflect.Value, prefix string) *yaml.Node {
 	if at.Type() == reflect.TypeFor[Build]() {
 		return v.fields(fields, at, prefix)
@@ -136,7 +145,7 @@ func (v viewer) item(fields []*field, at reflect.Value, prefix string) *yaml.Nod
 	return plainFields(fields, at)
 }
 
-// plainFields returns a mapping of the fields that are not zero.
+// plainFields returns a mapping of the fields that are not zero, on one line.
 func plainFields(fields []*field, in reflect.Value) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 	for _, f := range fields {
@@ -147,6 +156,8 @@ func plainFields(fields []*field, in reflect.Value) *yaml.Node {
 	return m
 }
 
+// perPlatformNode returns a scalar if the text is the same for all platforms, otherwise a
+// map.
 func perPlatformNode(t PerPlatform) *yaml.Node {
 	if _, ok := t[everyPlatform]; ok && len(t) == 1 {
 		return scalar(t[everyPlatform])
@@ -158,6 +169,7 @@ func perPlatformNode(t PerPlatform) *yaml.Node {
 	return m
 }
 
+// flow returns a list of texts on one line.
 func flow(items []string) *yaml.Node {
 	list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 	for _, s := range items {
@@ -166,17 +178,17 @@ func flow(items []string) *yaml.Node {
 	return list
 }
 
-// scalar returns a text that is read back as one.
+// scalar returns the node of a text, quoted if YAML would otherwise read another type.
 func scalar(s string) *yaml.Node {
 	n := &yaml.Node{}
 	n.SetString(s)
-	if err := n.Encode(s); err != nil { // not of a string
+	if err := n.Encode(s); err != nil { // strings always encode
 		panic(err)
 	}
 	return n
 }
 
-// textOf returns the text of a string, or of what marshals as one.
+// textOf returns the text of a string, or of a value that marshals to text.
 func textOf(at reflect.Value) string {
 	if m, ok := at.Interface().(encoding.TextMarshaler); ok {
 		if b, err := m.MarshalText(); err == nil {
@@ -186,6 +198,7 @@ func textOf(at reflect.Value) string {
 	return at.String()
 }
 
+// compareText orders map keys, which are strings.
 func compareText(a, b reflect.Value) int {
 	return bytes.Compare([]byte(a.String()), []byte(b.String()))
 }

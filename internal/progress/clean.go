@@ -10,13 +10,17 @@ import (
 	safe "github.com/mabuild/mabuild/internal/text"
 )
 
-// clean returns s as one line.
+// clean returns s as one line without control characters, whatever its length. All text
+// that is shown passes through here or cleanLines: names, errors and output come from
+// registries, base images and compilers, and must not move the cursor or forge a line.
 func clean(s string) string { return safe.Line(s, 0) }
 
-// cleanLines is clean for text of several lines.
+// cleanLines is clean for text of several lines; it keeps the line breaks.
 func cleanLines(s string) string { return safe.Lines(s) }
 
-// tame returns v in a form that JSON and lines can show, every text clean.
+// tame returns v with clean texts and in a kind that all sinks can show: numbers, times
+// and durations stay as they are, a list of strings stays a list, and any other value
+// becomes its text.
 func tame(v slog.Value) slog.Value {
 	switch v.Kind() {
 	case slog.KindString:
@@ -34,7 +38,7 @@ func tame(v slog.Value) slog.Value {
 	return v
 }
 
-// text returns v as a person reads it.
+// text formats v for terminals and logs. JSON has other formats (see jsonAttr).
 func text(v slog.Value) string {
 	switch v.Kind() {
 	case slog.KindDuration:
@@ -50,8 +54,8 @@ func text(v slog.Value) string {
 	return v.String()
 }
 
-// seconds shows a duration to a tenth of a second, from a minute on to the
-// second.
+// seconds formats a duration to a tenth of a second, and to whole seconds from a minute
+// on.
 func seconds(d time.Duration) string {
 	if d >= time.Minute {
 		return d.Round(time.Second).String()

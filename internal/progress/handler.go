@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Messages that say the state of a platform.
+// The messages of the vocabulary in the package comment. Other packages write them
+// literally, so a change here is a change of an interface.
 const (
 	msgCompiling = "compiling"
 	msgLayering  = "layering"
@@ -20,7 +21,8 @@ const (
 	msgRequest   = "request"
 )
 
-// An event is a record made ready to be shown: attributes flat, texts clean.
+// An event is a record that is ready to be shown: groups are flattened, texts are clean,
+// and the attributes that identify the task are taken out. Sinks do not change it.
 type event struct {
 	time   time.Time
 	level  slog.Level
@@ -30,7 +32,8 @@ type event struct {
 	attrs  []slog.Attr // all but program, platform, image and output
 }
 
-// get returns the value of an attribute, the zero Value where there is none.
+// get returns the value of an attribute, or the zero Value if the event lacks it. If a
+// key occurs more than once, the first one counts.
 func (e *event) get(key string) slog.Value {
 	for _, a := range e.attrs {
 		if a.Key == key {
@@ -40,7 +43,8 @@ func (e *event) get(key string) slog.Value {
 	return slog.Value{}
 }
 
-// number returns the value of an attribute that counts something.
+// number returns the value of an attribute that is an integer, otherwise 0. Unsigned
+// values above 1<<62 are reduced to it, so that they fit.
 func (e *event) number(key string) int64 {
 	switch v := e.get(key); v.Kind() {
 	case slog.KindInt64:
@@ -51,22 +55,28 @@ func (e *event) number(key string) int64 {
 	return 0
 }
 
-// A sink shows events. It is called by several goroutines at once.
+// A sink shows events. Several goroutines may call show at once; a sink locks its writer
+// itself and writes each event in one piece.
 type sink interface {
 	show(ctx context.Context, e *event) error
 }
 
-// A handler is the [slog.Handler] in front of every sink.
+// A handler is the [slog.Handler] in front of every sink. It filters by level and turns
+// records into events. It is immutable: WithAttrs and WithGroup return copies.
 type handler struct {
 	out    sink
 	least  slog.Level
-	quiet  bool        // of single requests
-	prefix string      // "group." for each open group
-	attrs  []slog.Attr // flat and clean already
+	quiet  bool        // drop records of single requests even at level Debug
+	prefix string      // "group." for each open group, "" outside of groups
+	attrs  []slog.Attr // already flat and clean
 }
 
+// Enabled implements [slog.Handler]. On a terminal, least is LevelTransfer at any
+// verbosity, since the rows need the transfers; the sink filters the lines then.
 func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.least }
 
+// WithAttrs implements [slog.Handler]. It clones the list, because two loggers derived
+// from one must not append to the same array.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	n := *h
 	n.attrs = slices.Clone(h.attrs)
@@ -76,6 +86,8 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &n
 }
 
+// WithGroup implements [slog.Handler]. A group without a name changes nothing, as slog
+// requires.
 func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
@@ -85,6 +97,8 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &n
 }
 
+// Handle implements [slog.Handler]. The task comes from the context; the attributes
+// program, platform and image override it, each by itself.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	if h.quiet && r.Message == msgRequest && r.Level == slog.LevelDebug {
 		return nil
@@ -113,7 +127,8 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.out.show(ctx, e)
 }
 
-// flatten appends a to list, a group member by member under its name.
+// flatten appends a to list. It replaces a group by its members, with the name of the
+// group and a dot before their keys. Only output outside of groups keeps several lines.
 func flatten(list []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 	v := a.Value.Resolve()
 	if v.Kind() == slog.KindGroup {
@@ -126,7 +141,7 @@ func flatten(list []slog.Attr, prefix string, a slog.Attr) []slog.Attr {
 		return list
 	}
 	if a.Key == "" && v.Kind() == slog.KindAny && v.Any() == nil {
-		return list // slog: ignore a zero Attr
+		return list // slog requires it for a zero Attr
 	}
 	key := prefix + clean(a.Key)
 	if key == "output" {

@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-// plain shows every event as a line, for logs that are kept.
+// plain shows every event as a line, for logs and for terminals that cannot draw rows.
 type plain struct {
-	stamped bool // begin with the time
+	stamped bool // begin each line with the time in UTC
 
+	// mu keeps lines whole: it is held for each write to w.
 	mu sync.Mutex
 	w  io.Writer
 }
 
+// show implements sink.
 func (p *plain) show(_ context.Context, e *event) error {
 	stamp := ""
 	if p.stamped && !e.time.IsZero() {
@@ -28,6 +30,7 @@ func (p *plain) show(_ context.Context, e *event) error {
 	return err
 }
 
+// label returns the prefix of a line at level l; lines below Warn have none.
 func label(l slog.Level) string {
 	switch {
 	case l >= slog.LevelError:
@@ -38,7 +41,7 @@ func label(l slog.Level) string {
 	return ""
 }
 
-// sentence returns an event as text that ends its last line:
+// sentence returns the event as text that ends with a line break:
 //
 //	api linux/arm64: done in 3.2s digest=sha256:…
 //	api linux/arm64: vet complains
@@ -67,8 +70,8 @@ func sentence(e *event) string {
 	return b.String()
 }
 
-// quote puts a value that has spaces into quotes, so that a person sees where it
-// ends.
+// quote puts a value into quotes if it is empty or has spaces or quotes, so that the
+// reader sees where it ends. It is for people: a backslash in the value is not escaped.
 func quote(s string) string {
 	if s == "" || strings.ContainsAny(s, " \"") {
 		return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`

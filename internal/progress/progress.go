@@ -1,28 +1,28 @@
-// Package progress shows a person, or a program that reads over its shoulder,
-// what a run is doing.
+// Package progress shows what a run is doing, to people or to programs that read the log.
 //
-// Other packages know nothing of it: they write records to a [slog.Logger], and
-// this package turns them into terminal bars, lines or JSON. What it knows of
-// the records is this vocabulary:
+// Other packages do not import it. They write records to a [slog.Logger], and this
+// package turns the records into rows of a terminal, lines or JSON. It gives these
+// records a meaning:
 //
 //   - level Info, message "compiling", "layering", "pushing", "done" or "failed":
-//     the state of one platform. Attributes: platform, program (where there are
+//     the state of one platform. Attributes: platform, program (if there are
 //     several), digest and duration of "done", err of "failed".
 //   - level Info, message "copying", "done" or "failed" with the attribute image, or
 //     in the context of a [Task] that has one: the state of an image that is copied.
-//   - level Info, message "total": how far a run of many images is. Attributes: done
-//     and all, which count them, and bytes, which were sent. A terminal alone shows it.
-//   - level [LevelTransfer], message "transfer": bytes on their way. Attributes:
+//   - level Info, message "total": how much of a run over many images is done.
+//     Attributes: done and all, which count images, and bytes, which were sent. A
+//     terminal shows it as a row until the run stops.
+//   - level [LevelTransfer], message "transfer": the progress of one blob. Attributes:
 //     op (upload, download, mount, exists), host, repository, digest, bytes (so
 //     far) and size. The platform is that of the context's [Task].
-//   - level Debug, message "request": one request. It is told with the transfers,
-//     where all is told.
-//   - level Warn and above: always shown, in every mode. Where the attribute
-//     output is there its lines are kept, as a compiler wrote them.
-//   - all else is a line: the message, then the attributes as key=value.
+//   - level Debug, message "request": one HTTP request. It is shown from the
+//     verbosity on that shows transfers.
+//   - level Warn and above: shown in every mode. The attribute output keeps its line
+//     breaks, since it holds what a compiler wrote.
+//   - any other record is a line: the message, then the attributes as key=value.
 //
-// Nothing in a record can steer the terminal: control characters are taken out
-// of every text, and only the attribute output may have more than one line.
+// No record can control the terminal: control characters are removed from every text, and
+// only the attribute output may have more than one line.
 package progress
 
 import (
@@ -37,37 +37,43 @@ import (
 	"golang.org/x/term"
 )
 
-// LevelTransfer is the level of the records that count bytes, below Debug.
+// LevelTransfer is the level of records that count the bytes of a blob. It is below
+// Debug, since there are many for each blob.
 const LevelTransfer = slog.LevelDebug - 4
 
-// Options choose how progress is shown. The zero value shows what suits the
-// writer, as far as that can be told without looking at the environment.
+// Options set how progress is shown. The zero value chooses by the writer alone: it reads
+// no environment variable.
 type Options struct {
-	// Mode is auto (or empty), tty, plain, json or none. Auto is tty on a
-	// terminal that is not dumb and not a CI's, and plain elsewhere. None still
-	// shows warnings and errors.
+	// Mode is auto (or empty), tty, plain, json or none. Auto is tty on a terminal,
+	// unless TERM is dumb or CI is set to anything but false or 0; otherwise it is plain.
+	// None still shows warnings and errors.
 	Mode string
-	// Verbosity is 0 for Info, 1 for Debug but single requests, 2 or more for all.
+	// Verbosity is 0 (or less) for Info, 1 for Debug without single requests, and 2 or
+	// more for all records.
 	Verbosity int
-	// Getenv looks up TERM, CI and NO_COLOR. Nil: none of them is set.
+	// Getenv looks up TERM, CI and NO_COLOR. If it is nil, none of them is set.
 	Getenv func(string) string
 }
 
-// A ModeError says that progress cannot be shown as was asked.
+// A ModeError reports a mode that does not exist, or that the writer does not support.
 type ModeError struct {
 	Mode   string
 	Reason string
 }
 
+// Error returns the mode and the reason.
 func (e *ModeError) Error() string { return fmt.Sprintf("progress %q: %s", e.Mode, e.Reason) }
 
-// Hint lists the modes.
+// Hint lists the supported modes.
 func (e *ModeError) Hint() string { return "use auto, tty, plain, json or none" }
 
-// New returns a logger that shows progress on w, and stop, which must be called
-// before anything else is written to w: it takes the bars away and leaves the
-// cursor at the start of a line. stop may be called more than once; records that
-// come after it are shown as lines. The error is a [*ModeError].
+// New returns a logger that shows progress on w, which the caller keeps and closes. The
+// logger is safe for concurrent use; writes to w by others are not coordinated with it.
+//
+// Before anything else is written to w, the caller calls stop, which removes the rows and
+// leaves the cursor at the start of a line. stop may be called more than once, and
+// records that arrive after it are shown as lines. It is never nil if err is nil. The
+// error is a [*ModeError].
 func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	getenv := o.Getenv
 	if getenv == nil {
@@ -86,6 +92,8 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 		}
 		t := newTerminal(w, h.least)
 		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
+		// The terminal filters lines by its own copy of least, which is why the handler
+		// can pass it all transfers.
 		h.out, h.least, stop = t, min(h.least, LevelTransfer), t.stop
 	case "plain":
 		h.out = &plain{w: w, stamped: true}
@@ -99,7 +107,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	return slog.New(h), stop, nil
 }
 
-// suits returns the mode for a writer that none was asked for.
+// suits returns the mode for a writer if the user chose none.
 func suits(w io.Writer, getenv func(string) string) string {
 	ci := getenv("CI")
 	if !isTerminal(w) || getenv("TERM") == "dumb" || ci != "" && !strings.EqualFold(ci, "false") && ci != "0" {
@@ -108,11 +116,13 @@ func suits(w io.Writer, getenv func(string) string) string {
 	return "tty"
 }
 
+// isTerminal reports whether w is a terminal. A writer that wraps one is not recognised.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// threshold returns the least level that is shown as a line.
 func threshold(verbosity int) slog.Level {
 	switch {
 	case verbosity <= 0:
@@ -123,28 +133,31 @@ func threshold(verbosity int) slog.Level {
 	return LevelTransfer
 }
 
-// A Task is what a run does for one platform of one program, or for one image that
-// it copies.
+// A Task identifies what a record belongs to: one platform of one program, or one image
+// that is copied. It has Program and Platform, or Image.
 type Task struct {
-	Program  string // empty where there is only one
+	Program  string // empty if the run has only one program
 	Platform string
 	Image    string
 }
 
-// String returns "program platform", "image", or what there is of it.
+// String returns "program platform", "platform" or "image".
 func (t Task) String() string { return strings.TrimSpace(t.Program + " " + t.Platform + t.Image) }
 
-// rowed reports whether a terminal shows the task as a row.
+// rowed reports whether the task has a row on a terminal. A program without a platform
+// has none.
 func (t Task) rowed() bool { return t.Platform != "" || t.Image != "" }
 
+// taskKey is the key of the [Task] in a context.
 type taskKey struct{}
 
-// WithTask returns a context whose records belong to t, unless they name a
-// program or platform of their own.
+// WithTask returns a context whose records belong to t. A record overrides the fields of
+// t for which it has an attribute.
 func WithTask(ctx context.Context, t Task) context.Context {
 	return context.WithValue(ctx, taskKey{}, t)
 }
 
+// taskOf returns the task of ctx, or the zero Task.
 func taskOf(ctx context.Context) Task {
 	t, _ := ctx.Value(taskKey{}).(Task)
 	return t

@@ -13,32 +13,35 @@ import (
 // meterWidth is how many columns the drawn part of a row takes.
 const meterWidth = 24
 
-// A row is a platform at work:
+// A row shows one platform or image while it is processed:
 //
 //	linux/arm/v7  pushing   [=======>      ]  8.1/12.3 MB  4.0s
 //
-// Its lock is taken while the rows are drawn, so it is never held while
-// something is handed to the bars.
+// mpb draws rows in another goroutine, which calls the decorators below, and these lock
+// mu. So mu is never held during a call to mpb: such a call may wait for that goroutine,
+// which would wait for mu. The terminal's lock is taken before mu, never after.
 type row struct {
-	start time.Time
+	start time.Time // set before the row is drawn, constant after
 	bar   *mpb.Bar
 
 	mu    sync.Mutex
 	state string
-	sent  map[string]progress // by digest
-	text  string              // what is said in place of the bytes
+	sent  map[string]progress // of each blob, by digest
+	text  string              // shown instead of the bytes; used by the row of the whole run
 }
 
-// progress is how far one blob is.
+// progress counts the bytes of one blob that were sent, and its size.
 type progress struct{ bytes, size int64 }
 
+// startStep sets the state that the row shows.
 func (r *row) startStep(state string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state = state
 }
 
-// count notes how many of all images are done, and how many bytes were sent.
+// count sets how many of all images are done, and how many bytes were sent. The meter
+// shows images then, the text shows the bytes.
 func (r *row) count(done, all, bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,7 +50,8 @@ func (r *row) count(done, all, bytes int64) {
 	r.text = fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
 }
 
-// amount is how much was sent, as text.
+// amount returns the text beside the meter. It releases mu before it calls sum, which
+// locks it again.
 func (r *row) amount() string {
 	r.mu.Lock()
 	text := r.text
@@ -58,7 +62,9 @@ func (r *row) amount() string {
 	return r.sum().String()
 }
 
-// transfer notes how far an upload is. A blob that is sent again starts again.
+// transfer records the progress of an upload; other operations do not move the meter. If
+// a blob is sent again after an error, its count starts again, so the meter may move
+// back.
 func (r *row) transfer(e *event) {
 	if text(e.get("op")) != "upload" {
 		return
@@ -71,7 +77,8 @@ func (r *row) transfer(e *event) {
 	r.sent[text(e.get("digest"))] = progress{e.number("bytes"), e.number("size")}
 }
 
-// sum returns the bytes sent and those to be sent, as far as known.
+// sum adds up all blobs of the row. A blob whose size is not known, or too small, counts
+// with the bytes sent so far, so that the sum of bytes never exceeds the sum of sizes.
 func (r *row) sum() (total progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,13 +89,14 @@ func (r *row) sum() (total progress) {
 	return total
 }
 
+// stateText returns the state, for the goroutine that draws.
 func (r *row) stateText() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.state
 }
 
-// options lay the row out; the columns of all rows are equally wide.
+// options lay out the row. Its columns have the same width in all rows.
 func (r *row) options(name string) []mpb.BarOption {
 	column := decor.WC{C: decor.DindentRight | decor.DextraSpace | decor.DSyncWidth}
 	return []mpb.BarOption{
@@ -105,7 +113,7 @@ func (r *row) options(name string) []mpb.BarOption {
 	}
 }
 
-// filler draws the meter once something is being sent.
+// filler draws the meter, or nothing as long as no upload has begun.
 func (r *row) filler() mpb.BarFiller {
 	meter := mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("] ").Build()
 	return mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error {
@@ -118,7 +126,8 @@ func (r *row) filler() mpb.BarFiller {
 	})
 }
 
-// String returns "8.1/12.3 MB", in millions of bytes as registries count them.
+// String returns "8.1/12.3 MB", or "" if nothing is to be sent. A MB is a million bytes,
+// as in registries' own displays.
 func (p progress) String() string {
 	if p.size == 0 {
 		return ""

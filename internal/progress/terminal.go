@@ -15,34 +15,37 @@ import (
 	"github.com/vbauerster/mpb/v8"
 )
 
-// Rules of the terminal:
+// terminal shows running platforms as rows that change in place, and everything else as
+// lines above them. Its rules:
 //
-//  1. One row for each platform at work; it ends as a line above the rows that
-//     are left, so that 500 platforms need no more rows than run at once.
-//  2. Whatever is to be read goes above the rows, never through them.
-//  3. A row never wraps: it is cut at the terminal's width.
-//  4. Colour only marks what text says as well.
-//  5. What was shown when the run stops stays shown; rows do not.
-
-// terminal shows the platforms at work as rows that change in place, and all
-// else as lines above them.
+//  1. A row exists only while its platform runs. Then it becomes a line above the
+//     remaining rows, so 500 platforms need no more rows than run at once.
+//  2. Lines are printed above the rows, never between or through them.
+//  3. A row never wraps: it is cut at the width of the terminal.
+//  4. Colour only repeats what the text says.
+//  5. Lines remain on the screen when the run stops; rows do not.
 type terminal struct {
-	least  slog.Level // of what becomes a line
+	least  slog.Level // of the events that become lines
 	colour bool
 
+	// mu guards all below and is held for each event, so that a line and the removal of
+	// its row are one step. It is never taken by the goroutine that draws.
 	mu   sync.Mutex
 	w    io.Writer
 	bars *mpb.Progress // nil before the first row and after stop
 	rows map[Task]*row
-	all  *row // how far the run is, nil where nobody counts
-	wide int  // the widest name so far
+	all  *row // the row of the whole run; nil until a "total" arrives
+	wide int  // widest name so far, in columns, so that the ends of lines align
 	over bool // stop was called
 }
 
+// newTerminal returns a sink without rows; it writes nothing to w until the first event.
 func newTerminal(w io.Writer, least slog.Level) *terminal {
 	return &terminal{w: w, least: least, rows: map[Task]*row{}}
 }
 
+// show implements sink. The cases of states return; all that falls through becomes a line
+// if its level is high enough. A transfer of a task without a row only becomes a line.
 func (t *terminal) show(_ context.Context, e *event) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,7 +68,7 @@ func (t *terminal) show(_ context.Context, e *event) error {
 	return t.print(t.mark(e.level) + sentence(e))
 }
 
-// mark is label in colour.
+// mark returns label in colour: yellow for warnings, red for errors.
 func (t *terminal) mark(l slog.Level) string {
 	text := label(l)
 	if text == "" || !t.colour {
@@ -78,7 +81,8 @@ func (t *terminal) mark(l slog.Level) string {
 	return "\x1b[" + hue + "m" + strings.TrimSuffix(text, " ") + "\x1b[0m "
 }
 
-// startRow puts the state of a platform at work into its row.
+// startRow shows the state of a platform in its row, and opens the row with the first
+// state. If mpb refuses the row, the state is printed as a line instead.
 func (t *terminal) startRow(e *event) error {
 	r := t.rows[e.task]
 	if r == nil {
@@ -86,7 +90,7 @@ func (t *terminal) startRow(e *event) error {
 		t.wide = max(t.wide, runewidth.StringWidth(e.task.String()))
 		r = &row{start: cmp.Or(e.time, time.Now())}
 		bar, err := t.bars.Add(0, r.filler(), r.options(e.task.String())...)
-		if err != nil { // the terminal is gone
+		if err != nil { // mpb has ended
 			return t.print(sentence(e))
 		}
 		r.bar, t.rows[e.task] = bar, r
@@ -95,21 +99,22 @@ func (t *terminal) startRow(e *event) error {
 	return nil
 }
 
-// open makes the rows, before the first.
+// open starts mpb before the first row. A run without rows never starts it, and so never
+// changes the terminal.
 func (t *terminal) open() {
 	if t.bars == nil {
 		t.bars = mpb.New(mpb.WithOutput(t.w))
 	}
 }
 
-// count shows how far the run is, in a row below all others.
+// count shows the progress of the whole run in a row below all others.
 func (t *terminal) count(e *event) error {
 	if t.all == nil {
 		t.open()
 		r := &row{start: cmp.Or(e.time, time.Now())}
 		options := append(r.options("total"), mpb.BarPriority(math.MaxInt))
 		bar, err := t.bars.Add(0, r.filler(), options...)
-		if err != nil { // the terminal is gone
+		if err != nil { // mpb has ended
 			return nil
 		}
 		r.bar, t.all = bar, r
@@ -118,7 +123,8 @@ func (t *terminal) count(e *event) error {
 	return nil
 }
 
-// restore takes a platform's row away and prints how it ended.
+// restore removes a platform's row and prints how the platform ended. If the event has no
+// duration, that of the row is printed. The digest is printed at verbosity 1 and above.
 func (t *terminal) restore(e *event) error {
 	took := e.get("duration")
 	if r := t.rows[e.task]; r != nil {
@@ -145,7 +151,8 @@ func (t *terminal) restore(e *event) error {
 	return t.print(line)
 }
 
-// print writes lines above the rows.
+// print writes lines above the rows. If there are no rows, or mpb has stopped, it writes
+// to w directly.
 func (t *terminal) print(text string) error {
 	if t.bars != nil {
 		if _, err := t.bars.Write([]byte(text)); err == nil {
@@ -156,7 +163,8 @@ func (t *terminal) print(text string) error {
 	return err
 }
 
-// stop takes the rows away; what follows is printed as it comes.
+// stop removes the rows and waits until mpb has drawn for the last time. Events that
+// arrive later are printed as lines. A second call does nothing.
 func (t *terminal) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
