@@ -83,7 +83,7 @@ func checkHello(t *testing.T, image v1.Image, d v1.Descriptor) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer content.Close() //nolint:errcheck // only read
+	defer content.Close()
 	last := ""
 	for files := tar.NewReader(content); ; {
 		h, err := files.Next()

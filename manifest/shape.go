@@ -89,7 +89,7 @@ type Bytes struct {
 func Uninterpreted(d v1.Descriptor, raw []byte, open func(v1.Descriptor) (Content, error)) (Content, error) {
 	found, err := MediaType(raw)
 	if err != nil {
-		return Bytes{d, raw}, nil //nolint:nilerr
+		return Bytes{d, raw}, nil //nolint:nilerr // what does not parse is the content
 	}
 	d.MediaType = found
 	return open(d)
