@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -41,13 +43,15 @@ type BaseError struct {
 func (e *BaseError) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
 func (e *BaseError) Unwrap() error { return e.Err }
 
+// Is reports whether target is the kind of the error: a base that does not exist or does
+// not fit is a mistake in what was asked for, unless the registry failed.
+func (e *BaseError) Is(target error) bool {
+	return target == hint.Usage && (errors.Is(e.Err, manifest.ErrNotFound) || hint.KindOf(e.Err) != hint.Registry)
+}
+
 // Hint returns the way out.
 func (e *BaseError) Hint() string {
-	var hinter interface{ Hint() string }
-	if e.Way == "" && errors.As(e.Err, &hinter) {
-		return hinter.Hint()
-	}
-	return e.Way
+	return cmp.Or(e.Way, hint.Of(e.Err))
 }
 
 // bases gets the bases of a Spec: each reference once, whatever the number of

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -37,6 +38,9 @@ func (e *DebuggerError) Error() string {
 	}
 	return "Delve does not support " + strings.Join(keys, ", ")
 }
+
+// Is reports whether target is the kind of the error.
+func (*DebuggerError) Is(target error) bool { return target == hint.Usage }
 
 // Hint names the platforms that it does build for.
 func (e *DebuggerError) Hint() string {

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -123,6 +124,9 @@ type SpecError struct {
 }
 
 func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
+
+// Is reports whether target is the kind of the error.
+func (*SpecError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns the way out.
 func (e *SpecError) Hint() string { return e.Way }

@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -166,6 +167,9 @@ func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
 func (e *CompilerError) Error() string {
 	return "cgo: " + strings.Join(slices.Concat(e.refused, e.missing), "; ")
 }
+
+// Is reports whether target is the kind of the error.
+func (*CompilerError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns the command that installs what is missing.
 func (e *CompilerError) Hint() string {

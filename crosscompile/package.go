@@ -15,6 +15,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/mod/module"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A Package is a main package that was found.
@@ -65,6 +67,9 @@ func (e *PackageError) Error() string {
 	}
 	return fmt.Sprintf("package %s: %s", e.Pattern, e.Reason)
 }
+
+// Is reports whether target is the kind of the error.
+func (*PackageError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns the way out.
 func (e *PackageError) Hint() string { return e.Way }

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // TestWordsOfGo: what the go command says, the sentence that is shown, and the way out.
@@ -83,14 +84,10 @@ func TestWordsOfGo(t *testing.T) {
 			default:
 				_, err = g.Find(t.Context(), q)
 			}
-			var h interface{ Hint() string }
 			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Count(err.Error(), "\n")+1 > test.most {
 				t.Fatalf("says %v, want %s in %d lines", err, test.says, test.most)
 			}
-			way := ""
-			if errors.As(err, &h) {
-				way = h.Hint()
-			}
+			way := hint.Of(err)
 			if (way == "") != (test.hints == "") || !strings.Contains(way, test.hints) {
 				t.Errorf("hints %q, want %q", way, test.hints)
 			}

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -80,6 +81,10 @@ type AssemblyError struct {
 }
 
 func (e *AssemblyError) Error() string { return e.Err.Error() }
+
+// Is reports whether target is the kind of the error.
+func (*AssemblyError) Is(target error) bool { return target == hint.Usage }
+
 func (e *AssemblyError) Unwrap() error { return e.Err }
 
 // Hint returns the way out, or "".

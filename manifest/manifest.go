@@ -23,6 +23,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Content is a manifest and all that it reaches: a [v1.Image] or a
@@ -80,20 +82,12 @@ var ErrUnanswered = errors.New("the registry does not report the content")
 
 // ErrMismatch is in the chain of every error that says that content contradicts
 // its digest, size, media type or declared platform.
-var ErrMismatch = errors.New("content contradicts its claim")
+var ErrMismatch = hint.New(hint.Content, "", "content contradicts its claim")
 
 // ErrObsolete is in the chain of the error about a manifest of Docker's schema 1,
 // which registries and runtimes no longer take.
-var ErrObsolete error = obsolete{}
-
-type obsolete struct{}
-
-func (obsolete) Error() string {
-	return "a Docker schema 1 manifest, which registries and runtimes no longer support"
-}
-
-// Hint returns the way out.
-func (obsolete) Hint() string { return "push the image again with a current tool" }
+var ErrObsolete = hint.New(hint.Registry, "push the image again with a current tool",
+	"a Docker schema 1 manifest, which registries and runtimes no longer support")
 
 // Describe returns the descriptor of c: media type, digest and size.
 func Describe(c Content) (v1.Descriptor, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // What the commands want of their arguments. cobra's own checks word their
@@ -119,7 +120,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 			way = "did you mean --" + meant.Name + "?"
 		}
 	}
-	return &usageError{err: err, way: way}
+	return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
 }
 
 // valued refuses flags that were given and are empty, as those of a script are whose

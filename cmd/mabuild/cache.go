@@ -12,6 +12,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 func newCache(a *app) *cobra.Command {
@@ -101,7 +102,7 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	c, err := cache.Open(dir)
 	var foreign *cache.ForeignError
 	if errors.As(err, &foreign) {
-		return nil, &usageError{err, foreign.Hint()}
+		return nil, &hint.Error{Kind: hint.Usage, Err: err, Hint: foreign.Hint()}
 	}
 	return c, err
 }

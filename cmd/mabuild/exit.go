@@ -4,19 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mabuild/mabuild/build"
-	"github.com/mabuild/mabuild/crosscompile"
-	"github.com/mabuild/mabuild/internal/authfile"
-	"github.com/mabuild/mabuild/internal/mirror"
-	"github.com/mabuild/mabuild/internal/rootfs"
-	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/local"
-	"github.com/mabuild/mabuild/manifest/platform"
-	"github.com/mabuild/mabuild/manifest/registry"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Exit codes, as docs/cli.md promises them.
@@ -29,75 +22,47 @@ const (
 	exitPartly      = 6 // at least one target whole and one not
 )
 
-// A usageError is a mistake in the command line or the configuration.
-type usageError struct {
-	err error
-	way string
-}
+// usage makes an error about a mistake in the command line or the configuration.
+func usage(way, format string, args ...any) error { return hint.New(hint.Usage, way, format, args...) }
 
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-func (e *usageError) Hint() string  { return e.way }
-
-// usage words a mistake in the command line, with the way out.
-func usage(way, format string, args ...any) error {
-	return &usageError{err: fmt.Errorf(format, args...), way: way}
-}
+// invalid makes err one about a mistake in the command line or the configuration.
+func invalid(err error) error { return &hint.Error{Kind: hint.Usage, Err: err} }
 
 // partialError is returned when some programs were published and others were not.
 type partialError struct{ error }
 
 func (e partialError) Unwrap() error { return e.error }
 
-// exitCode gives an error its exit code; where all of several failed, the
-// first's.
+// exitCode gives an error its exit code. If several failed and none succeeded, the code is
+// that of the first.
 func exitCode(err error) int {
 	if as[partialError](err) {
 		return exitPartly
 	}
-	if _, ok := err.(*usageError); ok { //nolint:errorlint // whatever it holds
+	if e, ok := err.(*hint.Error); ok && e.Kind == hint.Usage { //nolint:errorlint // whatever it holds
 		return exitUsage
 	}
-	return exitCodeOf(parts(err)[0])
-}
-
-// exitCodeOf looks first for what says most about the way out.
-func exitCodeOf(err error) int {
-	var (
-		usage    *usageError
-		registry *registry.Error
-	)
-	switch {
-	case as[*requirementError](err):
-		return exitBuild
-	case errors.Is(err, manifest.ErrMismatch), as[*rootfs.LayerError](err):
+	switch kindOf(parts(err)[0]) {
+	case hint.Usage:
+		return exitUsage
+	case hint.Content:
 		return exitContent
-	case isCredentials(err):
+	case hint.Credentials:
 		return exitCredentials
-	case errors.As(err, &usage), as[*crosscompile.CompilerError](err), as[*build.SpecError](err), as[*platform.ParseError](err),
-		as[*crosscompile.TargetError](err), as[*build.DebuggerError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
-		as[*manifest.AssemblyError](err), as[*local.FormatError](err), as[*local.SeveralError](err), as[*mirror.TemplateError](err), as[*mirror.CollisionError](err), isMissingSource(err):
-		return exitUsage
-	case errors.Is(err, manifest.ErrObsolete):
+	case hint.Registry:
 		return exitRegistry
-	case errors.As(err, &registry):
-		if as[*build.BaseError](err) && errors.Is(err, manifest.ErrNotFound) {
-			return exitUsage
-		}
-		return exitRegistry
-	case as[*build.BaseError](err):
-		return exitUsage
+	default:
+		return exitBuild
 	}
-	return exitBuild
 }
 
-// isMissingSource reports whether what was to be copied does not exist.
-func isMissingSource(err error) bool {
-	return as[*mirror.SourceError](err) && errors.Is(err, manifest.ErrNotFound)
-}
-
-func isCredentials(err error) bool {
-	return errors.Is(err, registry.ErrCredentials) || as[*credentialError](err) || as[*authfile.FileError](err) || as[*authfile.HelperError](err)
+// kindOf is [hint.KindOf], which does not know the names of go-containerregistry.
+func kindOf(err error) hint.Kind {
+	kind := hint.KindOf(err)
+	if (kind == hint.Build || kind == hint.Registry) && as[*name.ErrBadName](err) {
+		return hint.Usage
+	}
+	return kind
 }
 
 func as[T error](err error) bool {
@@ -109,34 +74,19 @@ func as[T error](err error) bool {
 func report(w io.Writer, err error) {
 	for _, e := range parts(err) {
 		fmt.Fprintf(w, "mabuild: %s\n", plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // nobody is left to tell
-		if way := hint(e); way != "" {
+		if way := hintOf(e); way != "" {
 			fmt.Fprintf(w, "hint: %s\n", plainLines(way)) //nolint:errcheck // as above
 		}
 	}
 }
 
-// hint returns the outermost way out that an error or what it wraps knows.
-func hint(err error) string {
-	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
-		return h.Hint()
-	}
-	switch e := err.(type) { //nolint:errorlint // as above
-	case interface{ Unwrap() error }:
-		return hint(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			if way := hint(inner); way != "" {
-				return way
-			}
-		}
-	}
-	return ""
-}
+// hintOf returns what the user can do about err, or "".
+func hintOf(err error) string { return hint.Of(err) }
 
 // parts takes joined errors apart.
 func parts(err error) []error {
-	if usage, ok := err.(*usageError); ok { //nolint:errorlint // the outermost alone
-		if list := parts(usage.err); len(list) > 1 {
+	if e, ok := err.(*hint.Error); ok { //nolint:errorlint // the outermost alone
+		if list := parts(e.Err); len(list) > 1 && e.Hint == "" {
 			return list
 		}
 		return []error{err}
@@ -144,23 +94,17 @@ func parts(err error) []error {
 	if p, ok := err.(partialError); ok { //nolint:errorlint // its own outermost layer
 		return parts(p.error)
 	}
-	several, ok := err.(interface{ Unwrap() []error })
-	if !ok || !isJoin(err, several.Unwrap()) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || reflect.TypeOf(err) != joinType {
 		return []error{err}
 	}
 	var list []error
-	for _, e := range several.Unwrap() {
+	for _, e := range joined.Unwrap() {
 		list = append(list, parts(e)...)
 	}
 	return list
 }
 
-// isJoin tells the errors of errors.Join, which stand side by side, from one that
-// wraps several and has words of its own.
-func isJoin(err error, inner []error) bool {
-	lines := make([]string, len(inner))
-	for i, e := range inner {
-		lines[i] = e.Error()
-	}
-	return err.Error() == strings.Join(lines, "\n")
-}
+// joinType is the type of what [errors.Join] returns. Its errors stand side by side, while
+// another error that wraps several has a text of its own.
+var joinType = reflect.TypeOf(errors.Join(io.EOF))

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -148,7 +149,7 @@ func (o *inspectOptions) report(ctx context.Context, source manifest.Source, nam
 	r, err := manifest.Inspect(ctx, source, name, o.options)
 	if p := (*manifest.PlatformError)(nil); errors.As(err, &p) {
 		p.Ref = ref
-		return nil, &usageError{err: p}
+		return nil, invalid(p)
 	}
 	if err != nil {
 		return nil, missing(err)
@@ -199,11 +200,8 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 	if len(lacking) == 0 {
 		return nil
 	}
-	return &requirementError{&manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
+	return &hint.Error{Err: &manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
 }
-
-// A requirementError says that an image does not keep what --require demands.
-type requirementError struct{ *manifest.PlatformError }
 
 // printRaw prints the manifest of an image, or of the one in it that --platform
 // names.
@@ -241,7 +239,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 // missing makes an image that does not exist a mistake of the person's.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &usageError{err: err, way: cmp.Or(hint(err), "check the name and the tag")}
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: cmp.Or(hintOf(err), "check the name and the tag")}
 	}
 	return err
 }

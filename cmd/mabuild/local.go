@@ -58,12 +58,12 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (output, error) {
 	place, err := placeOf(text)
 	if err != nil {
-		return output{}, &usageError{err: err}
+		return output{}, invalid(err)
 	}
 	place.Out = a.stdout
 	sink, err := place.Sink()
 	if err != nil {
-		return output{}, &usageError{err: err}
+		return output{}, invalid(err)
 	}
 	o := output{text: text, place: place, sink: sink, ref: cmp.Or(place.Name, tag)}
 	switch place.Form {
@@ -84,7 +84,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 		return output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
 	if err := place.Check(ctx); err != nil {
-		return output{}, usage(hint(err), "%s", about(o, err)) // whatever is wrong there: another can be named
+		return output{}, usage(hintOf(err), "%s", about(o, err)) // whatever is wrong there: another can be named
 	}
 	return o, nil
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mabuild/mabuild/internal/authfile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -88,16 +89,6 @@ func loginName(text string) (host, entry string, err error) {
 	return host, entry + "/" + path, nil
 }
 
-// A credentialError is about the credentials that a person just gave.
-type credentialError struct {
-	err error
-	way string
-}
-
-func (e *credentialError) Error() string { return e.err.Error() }
-func (e *credentialError) Unwrap() error { return e.err }
-func (e *credentialError) Hint() string  { return e.way }
-
 // hostsAlone words the refusal of a namespace, if err is one.
 func hostsAlone(host, entry string, err error) error {
 	if !errors.Is(err, authfile.ErrHostsAlone) {
@@ -114,7 +105,7 @@ func hostsAlone(host, entry string, err error) error {
 func loginFile() (*authfile.File, error) {
 	place, err := authfile.ForLogin(authfile.Places(os.Getenv))
 	if err != nil {
-		return nil, &credentialError{err: err}
+		return nil, &hint.Error{Kind: hint.Credentials, Err: err}
 	}
 	return authfile.Open(place)
 }
@@ -136,7 +127,7 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 	}
 	if err := a.checkLogin(ctx, host, o); err != nil {
 		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindUnauthorized {
-			return &credentialError{fmt.Errorf("%s rejected this user name or password; nothing was stored", host), "some registries require a token instead of the password"}
+			return hint.New(hint.Credentials, "some registries require a token instead of the password", "%s rejected this user name or password; nothing was stored", host)
 		}
 		return err
 	}

@@ -64,7 +64,7 @@ without a Docker daemon, and publishes the images under one tag.
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if !explains(cmd) {
 				if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
-					return &usageError{err: err}
+					return invalid(err)
 				}
 			}
 			stop, err := a.profile.start()

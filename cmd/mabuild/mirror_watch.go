@@ -81,7 +81,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	log := w.app.log.With("entry", e.Name)
 	if err, _ := report.Err(); err != nil {
 		for _, one := range parts(err) {
-			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
+			log.ErrorContext(ctx, one.Error(), "hint", hintOf(one))
 		}
 	}
 	if err := w.record(e.Name, report, client.Quotas()); err != nil {

@@ -6,6 +6,8 @@ import (
 	"runtime/pprof"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // profiles are the files that a run's profiles are written to, for those who work
@@ -33,7 +35,7 @@ func (p *profiles) start() (stop func() error, err error) {
 	}
 	if err != nil {
 		pprof.StopCPUProfile()
-		return nil, &usageError{err: err, way: "use files that can be written"}
+		return nil, &hint.Error{Kind: hint.Usage, Err: err, Hint: "use files that can be written"}
 	}
 	return func() error {
 		var errs []error

@@ -4,18 +4,10 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
-
-// A wayOut gives an error of a library the flags that help.
-type wayOut struct {
-	error
-	way string
-}
-
-func (w wayOut) Unwrap() error { return w.error }
-func (w wayOut) Hint() string  { return w.way }
 
 // invalidManifest gives err, of storing c, the way out if the registry refuses the
 // manifest itself (400 MANIFEST_INVALID): one that is old may take no OCI media types, or
@@ -32,11 +24,11 @@ func invalidManifest(err error, c manifest.Content, docker, noIndex string) erro
 	oci := slices.Contains([]string{"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"}, string(mediaType))
 	switch {
 	case oci && docker != "" && noIndex != "":
-		return wayOut{err, "old registries do not support OCI media types or indexes: try " + docker + ", or " + noIndex}
+		return &hint.Error{Err: err, Hint: "old registries do not support OCI media types or indexes: try " + docker + ", or " + noIndex}
 	case oci && docker != "":
-		return wayOut{err, "old registries do not support OCI media types: try " + docker}
+		return &hint.Error{Err: err, Hint: "old registries do not support OCI media types: try " + docker}
 	case noIndex != "":
-		return wayOut{err, "old registries do not support indexes: try " + noIndex}
+		return &hint.Error{Err: err, Hint: "old registries do not support indexes: try " + noIndex}
 	}
 	return err
 }

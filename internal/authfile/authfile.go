@@ -23,6 +23,8 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Docker Hub's name in references and in Podman's files, and its key in Docker's files
@@ -122,6 +124,10 @@ type FileError struct {
 }
 
 func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
+
+// Is reports whether target is the kind of the error.
+func (*FileError) Is(target error) bool { return target == hint.Credentials }
+
 func (e *FileError) Unwrap() error { return e.Err }
 
 // Hint returns the way out.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Claims are who goes to which target. Its zero value is nobody.
@@ -24,6 +25,9 @@ type CollisionError struct{ One, Other string }
 func (e *CollisionError) Error() string {
 	return fmt.Sprintf("%s and %s have the same target", e.One, e.Other)
 }
+
+// Is reports whether target is the kind of the error.
+func (*CollisionError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns the way out.
 func (e *CollisionError) Hint() string {

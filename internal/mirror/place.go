@@ -11,6 +11,7 @@ import (
 	"text/template/parse"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -35,6 +36,9 @@ func (n *Names) at(t time.Time) {
 type TemplateError struct{ Text, Reason string }
 
 func (e *TemplateError) Error() string { return fmt.Sprintf("%q: %s", e.Text, e.Reason) }
+
+// Is reports whether target is the kind of the error.
+func (*TemplateError) Is(target error) bool { return target == hint.Usage }
 
 // Hint lists what can be.
 func (e *TemplateError) Hint() string {

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -168,6 +169,10 @@ func (e *Entry) planned(err error) error {
 type SourceError struct{ Err error }
 
 func (e *SourceError) Error() string { return "source: " + e.Err.Error() }
+
+// Is reports whether target is the kind of the error.
+func (*SourceError) Is(target error) bool { return target == hint.Usage }
+
 func (e *SourceError) Unwrap() error { return e.Err }
 
 // Hint returns the way out.

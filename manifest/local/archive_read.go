@@ -13,6 +13,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A tarFile is a tar file that was looked through once.
@@ -75,6 +77,9 @@ type FormatError struct {
 
 func (e *FormatError) Error() string { return e.Place + ": " + e.Reason }
 
+// Is reports whether target is the kind of the error.
+func (*FormatError) Is(target error) bool { return target == hint.Usage }
+
 // Hint returns the way out.
 func (e *FormatError) Hint() string { return e.Way }
 
@@ -129,7 +134,7 @@ func (t *tarFile) scan(ctx context.Context) error {
 		case err != nil && entries == 0:
 			return &FormatError{"", "not a tar file: " + err.Error(), "only gzip and zstd are supported; decompress other formats first"}
 		case err != nil:
-			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "only gzip and zstd are supported; decompress other formats first"}
+			return &hint.Error{Err: mismatch("not a tar file, or a broken one: %w", err), Hint: "only gzip and zstd are supported; decompress other formats first"}
 		case entries > 2*maxBlobs:
 			return fmt.Errorf("more than %d entries", 2*maxBlobs)
 		}

@@ -17,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -121,7 +122,7 @@ func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *descri
 	case len(all) == 0 && ref == "":
 		return nil, nil, notFound("%s contains no image", a)
 	case len(all) == 0:
-		return nil, nil, &hinted{notFound("no %q in %s", ref, a), "available images: " + listed(a.String(), savedRefs(images, nil))}
+		return nil, nil, &hint.Error{Err: notFound("no %q in %s", ref, a), Hint: "available images: " + listed(a.String(), savedRefs(images, nil))}
 	case len(all) > 1 && (all[0] == nil || slices.ContainsFunc(all, func(d *described) bool { return d.desc.Digest != all[0].desc.Digest })):
 		return nil, nil, several(a.String(), ref, len(all), savedRefs(found, all))
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -136,11 +137,11 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case errors.As(err, &write):
-		err = hint("free some space there, or decompress the archive first", "cannot decompress: %w", write.error)
+		err = hint.New(hint.Build, "free some space there, or decompress the archive first", "cannot decompress: %w", write.error)
 	case err != nil:
 		err = mismatch("cannot decompress: %w", err)
 	case n > maxUnpacked:
-		err = hint("check that it is an archive of images, and decompress it first", "has more than %d bytes when decompressed", maxUnpacked)
+		err = hint.New(hint.Build, "check that it is an archive of images, and decompress it first", "has more than %d bytes when decompressed", maxUnpacked)
 	}
 	if err != nil {
 		_ = out.Close()

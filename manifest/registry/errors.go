@@ -10,13 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 )
 
 // ErrCredentials is in the chain of every error that means missing, wrong or
 // insufficient credentials: 401, a 403 that is no rate limit, a credential
 // helper that fails, a token server that may not have the credentials.
-var ErrCredentials = errors.New("credentials refused")
+var ErrCredentials = hint.New(hint.Credentials, "", "credentials refused")
 
 // An Error says which request ended how. errors.Is finds [ErrCredentials],
 // [manifest.ErrNotFound] (a manifest that was to be read and is not there),
@@ -90,7 +91,9 @@ func (e *Error) Is(target error) bool {
 		return e.missing
 	case manifest.ErrUnanswered:
 		return e.unanswered
-	case ErrCredentials:
+	case hint.Registry:
+		return true
+	case ErrCredentials, hint.Credentials:
 		return e.refused()
 	}
 	return false
@@ -105,21 +108,18 @@ func (e *Error) refused() bool {
 
 // Hint returns the way out, or "".
 func (e *Error) Hint() string {
-	var inner interface{ Hint() string }
+	inner := hint.Of(e.Err)
 	switch {
 	case e.hint != "":
 		return e.hint
-	case e.refused() && errors.As(e.Err, &inner) && inner.Hint() != "":
-		return inner.Hint()
+	case e.refused() && inner != "":
+		return inner
 	case e.refused():
 		return "mabuild login " + e.Host
 	case e.Status == http.StatusNotFound && e.Op == http.MethodPost:
 		return "some registries require that " + e.Repository + " is created before the first push"
 	}
-	if errors.As(e.Err, &inner) {
-		return inner.Hint()
-	}
-	return ""
+	return inner
 }
 
 // RetryAt returns when it makes sense to come back, if the registry said so: it
