@@ -147,7 +147,7 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 
 // ofAnother looks for a go.mod and a go.work above dir that another user has put into a
 // directory which all can write to. Such a go.mod, were it the module of dir, is an error
-// ([*intree.OwnerError]); with such a go.work the go command is to use none.
+// ([intree.Owned]); with such a go.work the go command is to use none.
 func (g *Go) ofAnother(dir string) (work bool, err error) {
 	module := false // was found
 	for at := dir; ; at = filepath.Dir(at) {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
-	"github.com/mabuild/mabuild/internal/hint"
 )
 
 func newCache(a *app) *cobra.Command {
@@ -99,12 +97,7 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	if dir == "" {
 		return nil, usage("set MABUILD_CACHE or cache.dir", "no cache directory: HOME and XDG_CACHE_HOME are not set")
 	}
-	c, err := cache.Open(dir)
-	var foreign *cache.ForeignError
-	if errors.As(err, &foreign) {
-		return nil, &hint.Error{Kind: hint.Usage, Err: err, Hint: foreign.Hint()}
-	}
-	return c, err
+	return cache.Open(dir)
 }
 
 // holdCache keeps what the run will find in the cache from being pruned by others, until

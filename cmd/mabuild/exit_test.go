@@ -25,8 +25,6 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
-	"github.com/mabuild/mabuild/internal/mirror"
-	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/internal/serve"
 	"github.com/mabuild/mabuild/manifest"
@@ -43,16 +41,12 @@ var inside = map[string]string{
 	"build.errNotPlain":        "in a SpecError",
 	"build.errUnlisted":        "no command ends with it",
 	"config.errNoEntries":      "in a Problem",
-	"config.fenceError":        "in a Problem",
-	"config.peopleError":       "in a Problem",
-	"config.secretError":       "in a Problem",
-	"config.unsafeError":       "in a Problem",
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
 	"local.absentError":        "an ErrMismatch",
 	"local.errFound":           "ends a search",
 	"local.writeError":         "no command ends with it",
 	"mirror.errNoPrograms":     "no command ends with it",
-	"mirror.errNotPlain":       "in a TemplateError",
+	"mirror.errNotPlain":       "no command ends with it",
 	"registry.addressError":    "in an Error",
 	"registry.cleaned":         "in an Error",
 	"registry.closedError":     "in an Error",
@@ -136,23 +130,15 @@ func codes() map[string]struct {
 		"registry.Error in usage":              {fmt.Errorf("x: %w", invalid(server)), exitUsage},
 		"registry.badNameError made":           {badReference, exitUsage},
 		"name.ErrBadName":                      {badName, exitUsage},
-		"authfile.FileError":                   {&authfile.FileError{Err: other}, exitCredentials},
 		"authfile.HelperError":                 {&authfile.HelperError{Err: other}, exitCredentials},
 		"authfile.ErrHostsAlone":               {authfile.ErrHostsAlone, exitBuild},
 		"cache.ErrCorrupt":                     {cache.ErrCorrupt, exitBuild},
-		"cache.ForeignError":                   {&cache.ForeignError{}, exitBuild},
-		"cache.LinkError":                      {&cache.LinkError{}, exitBuild},
 		"config.Problem":                       {&config.Problem{Err: other}, exitBuild},
 		"config.Problem in usage":              {invalid(&config.Problem{Err: other}), exitUsage},
 		"guard.Panic":                          {&guard.Panic{}, exitBuild},
 		"intree.ErrGit":                        {intree.ErrGit, exitBuild},
 		"intree.ErrIrregular":                  {intree.ErrIrregular, exitBuild},
 		"intree.ErrOutside":                    {intree.ErrOutside, exitBuild},
-		"intree.OwnerError":                    {&intree.OwnerError{}, exitBuild},
-		"mirror.CollisionError":                {&mirror.CollisionError{}, exitUsage},
-		"mirror.SourceError":                   {&mirror.SourceError{Err: manifest.ErrNotFound}, exitUsage},
-		"mirror.TemplateError":                 {&mirror.TemplateError{}, exitUsage},
-		"progress.ModeError":                   {&progress.ModeError{}, exitBuild},
 		"rootfs.ErrBudget":                     {rootfs.ErrBudget, exitBuild},
 		"rootfs.ErrPath":                       {rootfs.ErrPath, exitBuild},
 		"rootfs.ErrRead":                       {rootfs.ErrRead, exitBuild},

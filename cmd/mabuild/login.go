@@ -94,9 +94,9 @@ func hostsAlone(host, entry string, err error) error {
 	if !errors.Is(err, authfile.ErrHostsAlone) {
 		return err
 	}
-	knows := "credential helpers support only hosts"
-	if as[*authfile.FileError](err) {
-		knows = "Docker's config.json supports only hosts"
+	knows := "Docker's config.json supports only hosts"
+	if as[*authfile.HelperError](err) {
+		knows = "credential helpers support only hosts"
 	}
 	return usage("use "+host+", or use a file of Podman's: REGISTRY_AUTH_FILE=FILE", "%s is not a host: %s", entry, knows)
 }

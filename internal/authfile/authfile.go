@@ -115,31 +115,18 @@ type File struct {
 	store   string            // the helper for every host
 }
 
-// A FileError says that a file of credentials cannot be used.
-type FileError struct {
-	Path string
-	Err  error
-
-	writing bool
+// unreadable says that a file of credentials cannot be used.
+func unreadable(path string, err error) error {
+	return hint.New(hint.Credentials, "fix "+path+", or remove it and log in again", "%s: %w", path, err)
 }
 
-func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
-
-// Is reports whether target is the kind of the error.
-func (*FileError) Is(target error) bool { return target == hint.Credentials }
-
-func (e *FileError) Unwrap() error { return e.Err }
-
-// Hint returns the way out.
-func (e *FileError) Hint() string {
-	if e.writing {
-		return "make " + e.Path + " writable"
-	}
-	return "fix " + e.Path + ", or remove it and log in again"
+// unwritable says that a file of credentials cannot be changed.
+func unwritable(path string, err error) error {
+	return hint.New(hint.Credentials, "make "+path+" writable", "%s: %w", path, err)
 }
 
 // Open reads a place. One that is not there is empty, and so is one that the environment
-// did not name and that may not be read. The error is a [*FileError].
+// did not name and that may not be read.
 func Open(p Location) (*File, error) {
 	f := &File{Location: p}
 	raw, err := os.ReadFile(p.Path)
@@ -150,7 +137,7 @@ func Open(p Location) (*File, error) {
 		err = f.parse(raw)
 	}
 	if err != nil {
-		return nil, &FileError{Path: p.Path, Err: cause(err)}
+		return nil, unreadable(p.Path, cause(err))
 	}
 	return f, nil
 }
@@ -286,7 +273,7 @@ func (f *File) Entry(name string) (authn.AuthConfig, error) {
 	for _, key := range keys {
 		found, err := parseEntry(f.auths.get(key))
 		if err != nil {
-			return authn.AuthConfig{}, &FileError{Path: f.Path, Err: fmt.Errorf("the entry of %q: %w", key, err)}
+			return authn.AuthConfig{}, unreadable(f.Path, fmt.Errorf("the entry of %q: %w", key, err))
 		}
 		if found != (authn.AuthConfig{}) {
 			return found, nil

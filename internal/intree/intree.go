@@ -9,13 +9,14 @@ package intree
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 var (
@@ -275,19 +276,6 @@ func marked(dir, mark string) bool {
 	return err == nil && Owned(path) == nil
 }
 
-// An OwnerError says that something belongs to another user, in a directory that
-// others can write to.
-type OwnerError struct{ Path string }
-
-func (e *OwnerError) Error() string {
-	return fmt.Sprintf("%s belongs to another user, in a directory that others can write to", e.Path)
-}
-
-// Hint returns the way out.
-func (e *OwnerError) Hint() string {
-	return "work in your own directory, change the owner of the file, or name a configuration file with --config FILE"
-}
-
 // Owned refuses what another user may have put at path: in a directory that others can
 // write to, path must belong to this process's user or to root, or to the directory's
 // owner if only its group can write to it. Links are not followed. What is not there is
@@ -311,5 +299,6 @@ func Owned(path string) error {
 	if !foreign(info, above) {
 		return nil
 	}
-	return &OwnerError{Path: path}
+	return hint.New(hint.Build, "work in your own directory, change the owner of the file, or name a configuration file with --config FILE",
+		"%s belongs to another user, in a directory that others can write to", path)
 }

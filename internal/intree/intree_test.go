@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // lay makes files, and links for names whose content begins with "-> ".
@@ -204,8 +206,7 @@ func TestAnotherUsersMarks(t *testing.T) {
 		t.Errorf("%s, %s, %v, %v", root, near, err, nerr)
 	}
 	for _, name := range []string{"file", "link"} {
-		var oe *OwnerError
-		if err := Owned(filepath.Join(shared, name)); !errors.As(err, &oe) || oe.Hint() == "" {
+		if err := Owned(filepath.Join(shared, name)); hint.Of(err) == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

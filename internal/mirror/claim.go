@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 
@@ -19,19 +18,9 @@ type Claims struct {
 // A holder is what goes to a target.
 type holder struct{ entry, source string }
 
-// A CollisionError says that two images go to one target.
-type CollisionError struct{ One, Other string }
-
-func (e *CollisionError) Error() string {
-	return fmt.Sprintf("%s and %s have the same target", e.One, e.Other)
-}
-
-// Is reports whether target is the kind of the error.
-func (*CollisionError) Is(target error) bool { return target == hint.Usage }
-
-// Hint returns the way out.
-func (e *CollisionError) Hint() string {
-	return "give each its own target, for example with {{.Name}} and {{.Tag}}"
+// collision says that two images go to one target.
+func collision(one, other string) error {
+	return hint.New(hint.Usage, "give each its own target, for example with {{.Name}} and {{.Tag}}", "%s and %s have the same target", one, other)
 }
 
 // first claims the targets that are known without asking anybody, in the order of
@@ -60,7 +49,7 @@ func (c *Claims) claim(target Ref, entry, source string) error {
 	defer c.mu.Unlock()
 	key := target.key(source)
 	if other, taken := c.held[key]; taken && other.entry != entry {
-		return &CollisionError{source, other.source + " of entry " + other.entry}
+		return collision(source, other.source+" of entry "+other.entry)
 	}
 	if c.held == nil {
 		c.held = map[string]holder{}

@@ -32,34 +32,26 @@ func (n *Names) at(t time.Time) {
 	n.Date, n.Time = t.Format(time.DateOnly), t.Format("20060102T150405Z")
 }
 
-// A TemplateError is a template that says what cannot be filled in.
-type TemplateError struct{ Text, Reason string }
-
-func (e *TemplateError) Error() string { return fmt.Sprintf("%q: %s", e.Text, e.Reason) }
-
-// Is reports whether target is the kind of the error.
-func (*TemplateError) Is(target error) bool { return target == hint.Usage }
-
-// Hint lists what can be.
-func (e *TemplateError) Hint() string {
-	return "templates support .Tag .SourceTag .Registry .Repository .Name .Date and .Time"
+// invalidTemplate says why a template cannot be filled in.
+func invalidTemplate(text, format string, args ...any) error {
+	return hint.New(hint.Usage, "templates support .Tag .SourceTag .Registry .Repository .Name .Date and .Time", "%q: %w", text, fmt.Errorf(format, args...))
 }
 
-// Expand fills in a template. The error is a [*TemplateError].
+// Expand fills in a template.
 func (n Names) Expand(text string) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
 	t, err := template.New("").Parse(text)
 	if err != nil {
-		return "", &TemplateError{text, strings.TrimPrefix(err.Error(), "template: :")}
+		return "", invalidTemplate(text, "%s", strings.TrimPrefix(err.Error(), "template: :"))
 	}
 	var b bytes.Buffer
 	if err = plain(t.Root.Nodes); err == nil {
 		err = t.Execute(&b, n)
 	}
 	if err != nil {
-		return "", &TemplateError{text, "is not a valid template"}
+		return "", invalidTemplate(text, "is not a valid template")
 	}
 	return b.String(), nil
 }
@@ -111,7 +103,7 @@ func (e *Entry) names(source manifest.Reference, isLocal bool, tag string, now t
 // manifests").
 var repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 
-// Fill is Expand for a target. What the image does not say is a [*TemplateError].
+// Fill is Expand for a target. What the image does not say is an error.
 func (n Names) Fill(text string) (string, error) {
 	full, err := n.Expand(text)
 	if err != nil {
@@ -125,7 +117,7 @@ func (n Names) Fill(text string) (string, error) {
 		{"SourceTag", n.SourceTag, "it has no tag in the source"},
 	} {
 		if one.value == "" && uses(text, one.field) {
-			return "", &TemplateError{text, "the image has no {{." + one.field + "}}: " + one.why}
+			return "", invalidTemplate(text, "the image has no {{.%s}}: %s", one.field, one.why)
 		}
 	}
 	return full, nil

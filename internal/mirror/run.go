@@ -165,26 +165,13 @@ func (e *Entry) planned(err error) error {
 	return sourced(err)
 }
 
-// A SourceError says that what an entry copies does not exist.
-type SourceError struct{ Err error }
-
-func (e *SourceError) Error() string { return "source: " + e.Err.Error() }
-
-// Is reports whether target is the kind of the error.
-func (*SourceError) Is(target error) bool { return target == hint.Usage }
-
-func (e *SourceError) Unwrap() error { return e.Err }
-
-// Hint returns the way out.
-func (e *SourceError) Hint() string { return "check the name and the tag" }
-
-// sourced says that err is the source's, and marks it when the source does not exist.
+// sourced says that err is the source's, and a usage error if the source does not exist.
 func sourced(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, manifest.ErrNotFound):
-		return &SourceError{err}
+		return hint.New(hint.Usage, "check the name and the tag", "source: %w", err)
 	}
 	return fmt.Errorf("source: %w", err)
 }

@@ -27,7 +27,6 @@ package progress
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -35,6 +34,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // LevelTransfer is the level of the records that count bytes, below Debug.
@@ -53,21 +54,15 @@ type Options struct {
 	Getenv func(string) string
 }
 
-// A ModeError says that progress cannot be shown as was asked.
-type ModeError struct {
-	Mode   string
-	Reason string
+// invalidMode says that progress cannot be shown as was asked.
+func invalidMode(mode, reason string) error {
+	return hint.New(hint.Usage, "use auto, tty, plain, json or none", "progress %q: %s", mode, reason)
 }
-
-func (e *ModeError) Error() string { return fmt.Sprintf("progress %q: %s", e.Mode, e.Reason) }
-
-// Hint lists the modes.
-func (e *ModeError) Hint() string { return "use auto, tty, plain, json or none" }
 
 // New returns a logger that shows progress on w, and stop, which must be called
 // before anything else is written to w: it takes the bars away and leaves the
 // cursor at the start of a line. stop may be called more than once; records that
-// come after it are shown as lines. The error is a [*ModeError].
+// come after it are shown as lines. A mode that cannot be used is an error.
 func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	getenv := o.Getenv
 	if getenv == nil {
@@ -82,7 +77,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	switch mode {
 	case "tty":
 		if !isTerminal(w) {
-			return nil, nil, &ModeError{mode, "stderr is not a terminal"}
+			return nil, nil, invalidMode(mode, "stderr is not a terminal")
 		}
 		t := newTerminal(w, h.least)
 		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
@@ -94,7 +89,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	case "none":
 		h.out, h.least = &plain{w: w}, slog.LevelWarn
 	default:
-		return nil, nil, &ModeError{clean(mode), "unknown mode"}
+		return nil, nil, invalidMode(clean(mode), "unknown mode")
 	}
 	return slog.New(h), stop, nil
 }
