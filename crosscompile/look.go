@@ -18,14 +18,14 @@ import (
 
 // LookCompilers checks, before anything is compiled, that every platform has a C
 // compiler, that it is installed, and that what it links runs there. All that is
-// wrong comes in one error, a [*CompilerError], with the commands that install
+// wrong comes in one error, with the commands that install
 // what is missing.
 func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platform, c Cgo) error {
 	supported, err := g.withCgo(ctx, dir)
 	if err != nil {
 		return err
 	}
-	e := &CompilerError{}
+	e := &compilerProblems{}
 	for _, p := range list {
 		switch choice := g.chooseToolchain(p, c); {
 		case !slices.Contains(supported, p.OS+"/"+p.Architecture):
@@ -46,10 +46,7 @@ func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platf
 			}
 		}
 	}
-	if len(e.refused)+len(e.missing) == 0 {
-		return nil
-	}
-	return e
+	return e.err()
 }
 
 // installed reports whether a command's program can be run.
@@ -119,9 +116,8 @@ func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 	return pairs, nil
 }
 
-// A CompilerError says which C compilers are missing, or do not do, for all
-// platforms.
-type CompilerError struct {
+// compilerProblems has which C compilers are missing or not suitable, for all platforms.
+type compilerProblems struct {
 	refused  []string
 	missing  []string
 	packages map[string]bool // of Debian
@@ -129,7 +125,7 @@ type CompilerError struct {
 	ways     []string // beside installing
 }
 
-func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
+func (e *compilerProblems) refuse(p ocispec.Platform, reason, way string) {
 	e.refused = append(e.refused, fmt.Sprintf("%s: %s", platform.Key(p), reason))
 	if way != "" {
 		e.ways = append(e.ways, way)
@@ -138,7 +134,7 @@ func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
 
 // miss notes a program that is not installed. What a person named themselves
 // comes in a package only if it is one of those that we know.
-func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
+func (e *compilerProblems) miss(p ocispec.Platform, command string, named bool) {
 	program := programOf(command)
 	e.missing = append(e.missing, fmt.Sprintf("%s: %s is not installed", platform.Key(p), program))
 	t := compilerOf(p)
@@ -164,15 +160,12 @@ func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
 	}
 }
 
-func (e *CompilerError) Error() string {
-	return "cgo: " + strings.Join(slices.Concat(e.refused, e.missing), "; ")
-}
-
-// Is reports whether target is the kind of the error.
-func (*CompilerError) Is(target error) bool { return target == hint.Usage }
-
-// Hint returns the command that installs what is missing.
-func (e *CompilerError) Hint() string {
+// err returns all problems in one error, or nil. Its hint is the command that installs what
+// is missing.
+func (e *compilerProblems) err() error {
+	if len(e.refused)+len(e.missing) == 0 {
+		return nil
+	}
 	var ways []string
 	if len(e.packages) > 0 {
 		ways = append(ways, "apt-get install "+strings.Join(slices.Sorted(maps.Keys(e.packages)), " "))
@@ -180,5 +173,6 @@ func (e *CompilerError) Hint() string {
 	if e.zig {
 		ways = append(ways, "install zig and put it on PATH: https://ziglang.org/download/")
 	}
-	return strings.Join(append(ways, e.ways...), "; ")
+	way := strings.Join(append(ways, e.ways...), "; ")
+	return hint.New(hint.Usage, way, "cgo: %s", strings.Join(slices.Concat(e.refused, e.missing), "; "))
 }

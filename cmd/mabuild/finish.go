@@ -66,7 +66,7 @@ func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
 
 // about says which output an error is about, unless it does so itself.
 func about(o output, err error) error {
-	if path := o.place.Path; path != "" && strings.Contains(err.Error(), path) {
+	if o.place.NamedIn(err) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", strings.TrimSuffix(o.text, ":"), err)

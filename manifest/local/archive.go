@@ -187,7 +187,7 @@ func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 	case err != nil:
 		return nil, &hint.Error{Err: err, Hint: "remove the file, or use another one"}
 	case t.borrowed:
-		return nil, &FormatError{a.String(), "the existing file is compressed, but mabuild writes uncompressed archives", "remove the file, or use another one"}
+		return nil, in(a.String(), hint.New(hint.Usage, "remove the file, or use another one", "the existing file is compressed, but mabuild writes uncompressed archives"))
 	}
 	return t, nil
 }

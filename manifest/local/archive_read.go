@@ -63,32 +63,36 @@ func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
 		return nil, in(a.String(), err)
 	}
 	if t.index, err = parseIndex(raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", a, err)
+		return nil, in(a.String(), err)
 	}
 	return t, nil
 }
 
-// A FormatError says that a file is no archive of the form that was named.
-type FormatError struct {
-	Place  string // as [Place] writes it
-	Reason string
-	Way    string // the way out
-}
-
-func (e *FormatError) Error() string { return e.Place + ": " + e.Reason }
-
-// Is reports whether target is the kind of the error.
-func (*FormatError) Is(target error) bool { return target == hint.Usage }
-
-// Hint returns the way out.
-func (e *FormatError) Hint() string { return e.Way }
-
 // in says which place an error is about.
-func in(where string, err error) error {
-	if f := (*FormatError)(nil); errors.As(err, &f) {
-		return &FormatError{where, f.Reason, f.Way}
+func in(where string, err error) error { return placed{fmt.Errorf("%s: %w", where, err)} }
+
+// placed is an error whose text has the place that it is about.
+type placed struct{ error }
+
+func (p placed) Unwrap() error { return p.error }
+
+// NamedIn reports whether err itself says that it is about the place, as errors about
+// files do.
+func (p Place) NamedIn(err error) bool {
+	if p.Path == "" {
+		return false
 	}
-	return fmt.Errorf("%s: %w", where, err)
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, new(placed)):
+		return true
+	case errors.As(err, &file):
+		return strings.Contains(file.Path, p.Path)
+	case errors.As(err, &link):
+		return strings.Contains(link.Old, p.Path) || strings.Contains(link.New, p.Path)
+	}
+	return false
 }
 
 // openTar opens a file that is a regular one; where names it for people.
@@ -105,7 +109,7 @@ func openTar(file, where string) (*os.File, int64, error) {
 		if info.IsDir() {
 			way = "for an OCI layout, write oci:" + file
 		}
-		return nil, 0, &FormatError{where, "is not a regular file", way}
+		return nil, 0, in(where, hint.New(hint.Usage, way, "is not a regular file"))
 	}
 	if info.Size() == 0 { // as mktemp makes one
 		return nil, 0, notFound("%s: the file is empty", where)
@@ -132,7 +136,7 @@ func (t *tarFile) scan(ctx context.Context) error {
 		case errors.Is(err, io.EOF) && entries > 0:
 			return nil
 		case err != nil && entries == 0:
-			return &FormatError{"", "not a tar file: " + err.Error(), "only gzip and zstd are supported; decompress other formats first"}
+			return hint.New(hint.Usage, "only gzip and zstd are supported; decompress other formats first", "not a tar file: %s", err)
 		case err != nil:
 			return &hint.Error{Err: mismatch("not a tar file, or a broken one: %w", err), Hint: "only gzip and zstd are supported; decompress other formats first"}
 		case entries > 2*maxBlobs:
@@ -204,7 +208,7 @@ func (t *tarFile) bytes(name string) ([]byte, error) {
 	e, ok := t.at[name]
 	switch {
 	case !ok:
-		return nil, &FormatError{FormArchive + ":" + t.file, "not an OCI archive: it has no " + name, "mabuild, skopeo and buildx write OCI archives; for a Docker archive, write docker-archive:" + t.file}
+		return nil, hint.New(hint.Usage, "mabuild, skopeo and buildx write OCI archives; for a Docker archive, write docker-archive:"+t.file, "not an OCI archive: it has no %s", name)
 	case e.size > maxManifest:
 		return nil, mismatch("%s has %d bytes, more than the limit of %d", name, e.size, maxManifest)
 	}

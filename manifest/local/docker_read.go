@@ -159,7 +159,7 @@ func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error
 	t.follow()
 	raw, err := t.bytes("manifest.json")
 	if err != nil {
-		return nil, nil, &FormatError{a.String(), "not a Docker archive: it has no manifest.json", "docker save writes Docker archives; for an OCI archive, write oci-archive:" + a.File}
+		return nil, nil, in(a.String(), hint.New(hint.Usage, "docker save writes Docker archives; for an OCI archive, write oci-archive:"+a.File, "not a Docker archive: it has no manifest.json"))
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {

@@ -123,7 +123,7 @@ func (l *Layout) prepare() error {
 	// What is written stays in the layout: a checkout may have links in one.
 	for _, name := range []string{ocispec.ImageBlobsDir, filepath.Join(ocispec.ImageBlobsDir, "sha256"), filepath.Join(ocispec.ImageBlobsDir, "sha512"), marker, ocispec.ImageIndexFile} {
 		if info, err := os.Lstat(filepath.Join(l.Dir, name)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			return hint.New(hint.Build, "remove the link, or use another directory", "%s in %s is a link, but a layout is not written through links", name, l.Dir)
+			return placed{hint.New(hint.Build, "remove the link, or use another directory", "%s in %s is a link, but a layout is not written through links", name, l.Dir)}
 		}
 	}
 	path := filepath.Join(l.Dir, marker)
@@ -139,7 +139,7 @@ func (l *Layout) prepare() error {
 // check refuses what is there and neither a layout nor empty.
 func (l *Layout) check() error {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
-		return hint.New(hint.Build, "use an empty or new directory", "%s is not a directory", l.Dir)
+		return placed{hint.New(hint.Build, "use an empty or new directory", "%s is not a directory", l.Dir)}
 	}
 	entries, err := os.ReadDir(l.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +155,7 @@ func (l *Layout) check() error {
 		if _, err := os.Stat(filepath.Join(l.Dir, marker)); err == nil { // perhaps since now
 			return nil
 		}
-		return hint.New(hint.Build, "use an empty or new directory", "%s is not empty and not an OCI layout", l.Dir)
+		return placed{hint.New(hint.Build, "use an empty or new directory", "%s is not empty and not an OCI layout", l.Dir)}
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	switch {
 	case err != nil:
 	case other != "":
-		err = &FormatError{"", "not a tar file, but a file compressed with " + other, "decompress it first; only gzip and zstd are supported"}
+		err = hint.New(hint.Usage, "decompress it first; only gzip and zstd are supported", "not a tar file, but a file compressed with %s", other)
 	case packed:
 		defer f.Close() //nolint:errcheck // nothing was written
 		t.borrowed = true
