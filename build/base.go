@@ -38,6 +38,8 @@ type BaseError struct {
 	Ref string
 	Err error
 	Way string
+
+	Missing []ocispec.Platform // platforms that it lacks, if that is what is wrong
 }
 
 func (e *BaseError) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
@@ -189,7 +191,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 	if len(missing) > 0 {
 		return &BaseError{
 			Ref: Static, Err: fmt.Errorf("does not support %s, only linux", platform.Keys(missing)),
-			Way: "set another base image for these platforms: --base static --base " + platform.Key(missing[0]) + "=IMAGE, or in .mabuild.yaml base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
+			Missing: missing,
 		}
 	}
 	return nil
@@ -198,7 +200,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 // lacks words what a base does not have, and what it has.
 func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
 	slices.SortFunc(have, platform.Compare)
-	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have))}
+	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have)), Missing: missing}
 	if c.index {
 		e.Way = "omit these platforms, or set another base image for them"
 		return e

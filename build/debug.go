@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -29,7 +30,10 @@ var delves = map[string][]string{
 }
 
 // A DebuggerError names platforms that there is no debugger for.
-type DebuggerError struct{ Platforms []ocispec.Platform }
+type DebuggerError struct {
+	Platforms []ocispec.Platform
+	Supported []string // os/architecture that there is one for, sorted
+}
 
 func (e *DebuggerError) Error() string {
 	keys := make([]string, len(e.Platforms))
@@ -41,16 +45,6 @@ func (e *DebuggerError) Error() string {
 
 // Is reports whether target is the kind of the error.
 func (*DebuggerError) Is(target error) bool { return target == hint.Usage }
-
-// Hint names the platforms that it does build for.
-func (e *DebuggerError) Hint() string {
-	var have []string
-	for pair := range delves {
-		have = append(have, pair)
-	}
-	slices.Sort(have)
-	return "use --platforms with one or more of " + strings.Join(have, ", ")
-}
 
 // pair is os/architecture, which is what decides whether there is a debugger.
 func pair(p ocispec.Platform) string { return p.OS + "/" + p.Architecture }
@@ -68,11 +62,11 @@ func (s Spec) debuggable() error {
 			without = append(without, p)
 		}
 		if e := s.Config.Entrypoint; len(e) > 0 && e[0] != programPath(s, p) {
-			errs = append(errs, &SpecError{Field: "image: entrypoint", Reason: fmt.Sprintf("%s is not the program, but the debugger starts the program", e[0]), Way: "use --entrypoint " + programPath(s, p)})
+			errs = append(errs, &SpecError{Field: "image: entrypoint", Reason: fmt.Sprintf("%s is not the program, but the debugger starts the program", e[0]), Want: programPath(s, p)})
 		}
 	}
 	if len(without) > 0 {
-		errs = append(errs, &DebuggerError{without})
+		errs = append(errs, &DebuggerError{without, slices.Sorted(maps.Keys(delves))})
 	}
 	return errors.Join(errs...)
 }

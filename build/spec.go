@@ -121,9 +121,12 @@ type SpecError struct {
 	Field  string // as in .mabuild.yaml
 	Reason string
 	Way    string
+	Want   string // a value that the field can have, may be empty
+	Err    error  // the cause, may be nil
 }
 
 func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
+func (e *SpecError) Unwrap() error { return e.Err }
 
 // Is reports whether target is the kind of the error.
 func (*SpecError) Is(target error) bool { return target == hint.Usage }
@@ -218,7 +221,7 @@ func (c Compile) validate(where string) error {
 		}
 	}
 	if c.Race && !c.Cgo {
-		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector requires cgo, which is off", Way: "use --cgo, or cgo in the configuration file, with a C compiler for each platform"})
+		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector requires cgo, which is off"})
 	}
 	return errors.Join(errs...)
 }

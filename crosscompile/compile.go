@@ -75,7 +75,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if _, err := runGo(ctx, p); err != nil {
 		var ce *CommandError
 		if errors.As(err, &ce) && r.Cgo == nil && needsCgo(r.Dir, ce.Output) {
-			ce.Way = wayOfCgo
+			ce.Way, ce.NeedsCgo = "", true
 		}
 		return Binary{}, err
 	}

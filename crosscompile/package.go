@@ -59,6 +59,7 @@ type PackageError struct {
 	Pattern string
 	Reason  string
 	Way     string
+	Ignored []string // directives of its go.mod that apply only to the main module
 }
 
 func (e *PackageError) Error() string {

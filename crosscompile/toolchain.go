@@ -215,6 +215,8 @@ type CommandError struct {
 	Output string // what it wrote to standard error, as it is
 	Err    error
 	Way    string // out, "" where none is known
+
+	NeedsCgo bool // the build failed because a package imports "C" and cgo is off
 }
 
 // Hint returns the way out.

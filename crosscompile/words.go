@@ -89,6 +89,3 @@ func needsCgo(dir, words string) bool {
 	}
 	return false
 }
-
-// wayOfCgo is the way out where needsCgo.
-const wayOfCgo = `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`

@@ -87,7 +87,12 @@ func TestWordsOfGo(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Count(err.Error(), "\n")+1 > test.most {
 				t.Fatalf("says %v, want %s in %d lines", err, test.says, test.most)
 			}
-			way := hint.Of(err)
+			way := hint.Of(err, func(err error) string {
+				if e, ok := err.(*crosscompile.CommandError); ok && e.NeedsCgo { //nolint:errorlint // this layer
+					return "--cgo"
+				}
+				return ""
+			})
 			if (way == "") != (test.hints == "") || !strings.Contains(way, test.hints) {
 				t.Errorf("hints %q, want %q", way, test.hints)
 			}

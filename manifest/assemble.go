@@ -76,8 +76,9 @@ type Item struct {
 
 // An AssemblyError says what cannot be put together as it was asked for.
 type AssemblyError struct {
-	Err error
-	way string
+	Field string // of Assembly or Keep, if another value of it helps
+	Err   error
+	way   string
 }
 
 func (e *AssemblyError) Error() string { return e.Err.Error() }
@@ -91,7 +92,12 @@ func (e *AssemblyError) Unwrap() error { return e.Err }
 func (e *AssemblyError) Hint() string { return e.way }
 
 func invalid(way, format string, args ...any) error {
-	return &AssemblyError{fmt.Errorf(format, args...), way}
+	return &AssemblyError{Err: fmt.Errorf(format, args...), way: way}
+}
+
+// conflict makes an error that another value of a field of [Assembly] or [Keep] avoids.
+func conflict(field, format string, args ...any) error {
+	return &AssemblyError{Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // A part is an entry of the index in the making.

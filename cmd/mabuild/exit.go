@@ -80,9 +80,6 @@ func report(w io.Writer, err error) {
 	}
 }
 
-// hintOf returns what the user can do about err, or "".
-func hintOf(err error) string { return hint.Of(err) }
-
 // parts takes joined errors apart.
 func parts(err error) []error {
 	if e, ok := err.(*hint.Error); ok { //nolint:errorlint // the outermost alone

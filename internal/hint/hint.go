@@ -45,24 +45,26 @@ func New(kind Kind, hint, format string, args ...any) error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
-// Of returns the outermost hint in err's tree, or "".
-func Of(err error) string { return Find(err, own) }
-
-// Find returns the first text that of gives for an error in err's tree, the outermost
-// first, or "".
-func Find(err error, of func(error) string) string {
+// Of returns the outermost hint in err's tree, or "". For an error without a hint of its
+// own, the functions in words are asked.
+func Of(err error, words ...func(error) string) string {
 	if err == nil {
 		return ""
 	}
-	if text := of(err); text != "" {
+	if text := own(err); text != "" {
 		return text
+	}
+	for _, word := range words {
+		if text := word(err); text != "" {
+			return text
+		}
 	}
 	switch e := err.(type) { //nolint:errorlint // one layer after the other
 	case interface{ Unwrap() error }:
-		return Find(e.Unwrap(), of)
+		return Of(e.Unwrap(), words...)
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			if text := Find(inner, of); text != "" {
+			if text := Of(inner, words...); text != "" {
 				return text
 			}
 		}

@@ -38,6 +38,25 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// Words are asked for errors without a hint, layer by layer.
+func TestOfWords(t *testing.T) {
+	words := func(err error) string {
+		if _, ok := err.(typed); ok { //nolint:errorlint // this layer
+			return "word"
+		}
+		return ""
+	}
+	for want, err := range map[string]error{
+		"word": fmt.Errorf("x: %w", typed{}),
+		"own":  fmt.Errorf("x: %w", typed{"own"}),
+		"out":  with("out", typed{}),
+	} {
+		if got := hint.Of(err, words); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}
+
 func TestKindOf(t *testing.T) {
 	usage := hint.New(hint.Usage, "", "x")
 	for _, test := range []struct {

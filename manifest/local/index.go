@@ -222,7 +222,7 @@ func (*SeveralError) Is(target error) bool { return target == hint.Usage }
 // Hint lists the images.
 func (e *SeveralError) Hint() string {
 	if len(e.Platforms) > 0 {
-		return "select one with --platforms"
+		return ""
 	}
 	return "use one of " + listed("", e.Images)
 }
