@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
@@ -11,6 +12,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // hintOf returns what the user can do about err, or "".
@@ -37,6 +39,8 @@ func words(err error) string {
 		if len(e.Ignored) > 0 {
 			return "use --as-main to build it as the main module"
 		}
+	case *registry.Error:
+		return registryWords(e)
 	case *manifest.AssemblyError:
 		return assemblyWords[e.Field]
 	case *local.SeveralError:
@@ -69,6 +73,26 @@ func specWords(e *build.SpecError) string {
 		return "copy the target of the link into the source tree, or allow its directory with --allow-path"
 	case strings.HasSuffix(e.Field, "race"):
 		return "use --cgo, or cgo in the configuration file, with a C compiler for each platform"
+	}
+	return ""
+}
+
+// registryWords has the hints by the setting of the client that an error is about.
+func registryWords(e *registry.Error) string {
+	switch e.Setting {
+	case "PlainHTTP":
+		return "to allow plain HTTP, use --insecure-registry " + e.SettingHost + ", or in the configuration file registries: {" + e.SettingHost + ": {plain_http: true}}"
+	case "SkipVerify":
+		return "to skip the verification of its certificate, use --insecure-registry " + e.SettingHost
+	case "CAFile":
+		return "to trust the authority of its certificate, use --ca-file FILE"
+	case "ClientCert":
+		return "to send a client certificate, use --client-cert and --client-key"
+	case "TrustRealms":
+		return "if you trust it with the credentials, use --trust-realm " + e.SettingHost
+	case "QuotaReserve":
+		at, _ := e.RetryAt()
+		return "wait until " + at.UTC().Format(time.RFC3339) + ", use an account with a larger quota, or lower --quota-reserve"
 	}
 	return ""
 }

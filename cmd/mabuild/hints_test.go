@@ -46,6 +46,13 @@ func TestWords(t *testing.T) {
 		{&registry.Error{Op: "PUT", Err: absent}, "not all platforms of the index were exported; complete are --platforms linux/arm64,linux/s390x"},
 		{fmt.Errorf("x: %w", absent), "not all platforms of the index were exported; complete are --platforms linux/arm64,linux/s390x"},
 		{&local.AbsentError{}, ""},
+		{&registry.Error{Setting: "PlainHTTP", SettingHost: "r:5000"}, "to allow plain HTTP, use --insecure-registry r:5000, or in the configuration file registries: {r:5000: {plain_http: true}}"},
+		{&registry.Error{Setting: "SkipVerify", SettingHost: "r:5000"}, "to skip the verification of its certificate, use --insecure-registry r:5000"},
+		{&registry.Error{Setting: "CAFile"}, "to trust the authority of its certificate, use --ca-file FILE"},
+		{&registry.Error{Setting: "ClientCert"}, "to send a client certificate, use --client-cert and --client-key"},
+		{&registry.Error{Setting: "TrustRealms", SettingHost: "auth.x"}, "if you trust it with the credentials, use --trust-realm auth.x"},
+		{&registry.Error{Status: 401, Err: &registry.Error{Setting: "TrustRealms", SettingHost: "auth.x"}}, "if you trust it with the credentials, use --trust-realm auth.x"},
+		{&registry.Error{Setting: "QuotaReserve"}, "wait until 0001-01-01T00:00:00Z, use an account with a larger quota, or lower --quota-reserve"},
 	} {
 		if got := hintOf(test.err); got != test.want {
 			t.Errorf("%T: %q, want %q", test.err, got, test.want)

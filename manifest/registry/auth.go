@@ -94,7 +94,7 @@ func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 // explain gives an error about credentials its hint: it matters whether there were
 // any, and whose.
 func (a *auth) explain(k *request, e *Error) *Error {
-	if !e.refused() || e.hint != "" {
+	if !e.refused() || e.hint != "" || e.Setting != "" {
 		return e
 	}
 	key := k.host.name + "/" + k.repo

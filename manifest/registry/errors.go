@@ -33,6 +33,10 @@ type Error struct {
 	Attempts   int      // how many times it was tried
 	Err        error    // the cause, or the registry's own words, cleaned
 
+	// Setting is the field of [Client] or [Host] that, set for SettingHost, would have
+	// let the request succeed or be sent; may be empty.
+	Setting, SettingHost string
+
 	hint       string
 	immutable  bool          // the tag names something else and may not be moved
 	missing    bool          // a manifest that was asked for is not there
@@ -112,6 +116,8 @@ func (e *Error) Hint() string {
 	switch {
 	case e.hint != "":
 		return e.hint
+	case e.setting() != "": // the caller knows how it is set
+		return ""
 	case e.refused() && inner != "":
 		return inner
 	case e.refused():
@@ -120,6 +126,15 @@ func (e *Error) Hint() string {
 		return "some registries require that " + e.Repository + " is created before the first push"
 	}
 	return inner
+}
+
+// setting returns the Setting of e or, without a hint of another kind, of what it wraps.
+func (e *Error) setting() string {
+	inner := asError(e.Err)
+	if e.Setting != "" || e.hint != "" || inner == nil {
+		return e.Setting
+	}
+	return inner.setting()
 }
 
 // RetryAt returns when it makes sense to come back, if the registry said so: it

@@ -119,6 +119,15 @@ func put(t *testing.T, c *registry.Client, ref string, content manifest.Content)
 
 func hintOf(err error) string { return hint.Of(err) }
 
+// settingOf returns the setting of the client that would help.
+func settingOf(err error) string {
+	var e *registry.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return e.Setting
+}
+
 var five = []string{"amd64", "arm64", "arm", "ppc64le", "s390x"}
 
 // program makes the index of five platforms that a push of a program is: each
