@@ -215,8 +215,7 @@ type CommandError struct {
 	Output string // what it wrote to standard error, as it is
 	Err    error
 	Way    string // out, "" where none is known
-
-	NeedsCgo bool // the build failed because a package imports "C" and cgo is off
+	Field  string // of Request, if another value helps: Cgo (a package imports "C") or Flags (-X lacks an argument)
 }
 
 // Hint returns the way out.

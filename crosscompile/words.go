@@ -20,7 +20,6 @@ var goWays = []struct{ says, way string }{
 	{`import cycle not allowed`, "remove the import cycle"},
 	{`use of internal package`, "an internal package can only be imported from its own module or directory"},
 	{`is not in std`, "use a directory, such as ./cmd/app, or module/path@version"},
-	{`-X flag requires argument`, `quote a value with spaces: --ldflags "-X 'main.text=two words'"`},
 	{`flag provided but not defined: `, "list the flags with go tool link -help and go tool compile -help"},
 	{`no space left on device`, "free some space, or set TMPDIR and GOCACHE to a disk with free space"},
 	{`go\.mod file not found|cannot find main module|outside available modules|outside main module`, "run mabuild in a module, or name module/path@version"},
@@ -56,6 +55,9 @@ func withoutUsage(words string) string {
 	}
 	return tool + ": its flags have one argument too many"
 }
+
+// flagX is what the linker says of -X without a value, as a space in the value makes it.
+var flagX = regexp.MustCompile(`-X flag requires argument`)
 
 var (
 	excluded  = regexp.MustCompile(`build constraints exclude all Go files in (\S+)`)

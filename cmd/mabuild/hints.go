@@ -32,9 +32,7 @@ func words(err error) string {
 	case *build.DebuggerError:
 		return "use --platforms with one or more of " + strings.Join(e.Supported, ", ")
 	case *crosscompile.CommandError:
-		if e.NeedsCgo {
-			return `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`
-		}
+		return commandWords[e.Field]
 	case *crosscompile.PackageError:
 		if len(e.Ignored) > 0 {
 			return "use --as-main to build it as the main module"
@@ -53,6 +51,12 @@ func words(err error) string {
 		}
 	}
 	return ""
+}
+
+// commandWords has the hints by the field of the Request that an error is about.
+var commandWords = map[string]string{
+	"Cgo":   `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`,
+	"Flags": `quote a value with spaces: --ldflags "-X 'main.text=two words'"`,
 }
 
 // assemblyWords has the hints by the field of the Assembly that an error is about.
