@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -38,19 +40,23 @@ type baseImage struct {
 type BaseError struct {
 	Ref string // as the Spec names it
 	Err error
-	Way string // the hint; "": that of Err, if Err has one
+	Way string
+
+	Missing []ocispec.Platform // platforms that it lacks, if that is what is wrong
 }
 
 func (e *BaseError) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
 func (e *BaseError) Unwrap() error { return e.Err }
 
+// Is reports whether target is the kind of the error: a base that does not exist or does
+// not fit is a mistake in what was asked for, unless the registry failed.
+func (e *BaseError) Is(target error) bool {
+	return target == hint.Usage && (errors.Is(e.Err, manifest.ErrNotFound) || hint.KindOf(e.Err) != hint.Registry)
+}
+
 // Hint returns what the user can do.
 func (e *BaseError) Hint() string {
-	var hinter interface{ Hint() string }
-	if e.Way == "" && errors.As(e.Err, &hinter) {
-		return hinter.Hint()
-	}
-	return e.Way
+	return cmp.Or(e.Way, hint.Of(e.Err))
 }
 
 // A bases reads the base images of one Spec. It reads each reference once, however many
@@ -197,7 +203,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 	if len(missing) > 0 {
 		return &BaseError{
 			Ref: Static, Err: fmt.Errorf("does not support %s, only linux", platform.Keys(missing)),
-			Way: "set another base image for these platforms: --base static --base " + platform.Key(missing[0]) + "=IMAGE, or in .mabuild.yaml base: {default: static, " + platform.Key(missing[0]) + ": IMAGE}",
+			Missing: missing,
 		}
 	}
 	return nil
@@ -208,7 +214,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 // it can be found.
 func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
 	slices.SortFunc(have, platform.Compare)
-	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have))}
+	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have)), Missing: missing}
 	if c.index {
 		e.Way = "omit these platforms, or set another base image for them"
 		return e

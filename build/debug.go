@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -28,7 +30,10 @@ var delves = map[string][]string{
 }
 
 // A DebuggerError names the platforms that the debugger does not support.
-type DebuggerError struct{ Platforms []ocispec.Platform }
+type DebuggerError struct {
+	Platforms []ocispec.Platform
+	Supported []string // os/architecture that there is one for, sorted
+}
 
 func (e *DebuggerError) Error() string {
 	keys := make([]string, len(e.Platforms))
@@ -38,15 +43,8 @@ func (e *DebuggerError) Error() string {
 	return "Delve does not support " + strings.Join(keys, ", ")
 }
 
-// Hint lists the platforms that the debugger supports.
-func (e *DebuggerError) Hint() string {
-	var have []string
-	for pair := range delves {
-		have = append(have, pair)
-	}
-	slices.Sort(have)
-	return "use --platforms with one or more of " + strings.Join(have, ", ")
-}
+// Is reports whether target is the kind of the error.
+func (*DebuggerError) Is(target error) bool { return target == hint.Usage }
 
 // pair returns os/architecture, the key of delves.
 func pair(p ocispec.Platform) string { return p.OS + "/" + p.Architecture }
@@ -65,11 +63,11 @@ func (s Spec) debuggable() error {
 			without = append(without, p)
 		}
 		if e := s.Config.Entrypoint; len(e) > 0 && e[0] != programPath(s, p) {
-			errs = append(errs, &SpecError{Field: "image: entrypoint", Reason: fmt.Sprintf("%s is not the program, but the debugger starts the program", e[0]), Way: "use --entrypoint " + programPath(s, p)})
+			errs = append(errs, &SpecError{Field: "image: entrypoint", Reason: fmt.Sprintf("%s is not the program, but the debugger starts the program", e[0]), Want: programPath(s, p)})
 		}
 	}
 	if len(without) > 0 {
-		errs = append(errs, &DebuggerError{without})
+		errs = append(errs, &DebuggerError{without, slices.Sorted(maps.Keys(delves))})
 	}
 	return errors.Join(errs...)
 }

@@ -73,7 +73,7 @@ func fileError(f File, err error) error {
 		e.Reason = f.From + " does not exist"
 	case errors.Is(err, intree.ErrOutside):
 		e.Reason = f.From + " is outside the source tree"
-		e.Way = "copy the file into the directory of .mabuild.yaml"
+		e.Err = intree.ErrOutside
 	case errors.Is(err, intree.ErrGit):
 		e.Reason = f.From + " is inside .git"
 		e.Way = "use another file; .git can contain credentials and is never copied"

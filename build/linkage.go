@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,7 +38,7 @@ func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error
 	case l.Interpreter == "":
 		return nil
 	case how.Cgo && how.C.Static:
-		return &LinkageError{Base: base.Ref, Wants: []string{fmt.Sprintf("cgo: static is set, but the program requires the loader %s", l.Interpreter)}}
+		return misfit(base.Ref, wayOfLinkage, "cgo: static is set, but the program requires the loader "+l.Interpreter)
 	}
 	return r.layers.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
 		return system{tree: t, files: r.files}.suits(base.Ref, l)

@@ -165,7 +165,7 @@ func (s *sources) resolve(path string) (string, error) {
 func (s *sources) within(file string) error {
 	_, err := s.resolve(file)
 	if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
-		return &SpecError{Field: "sources", Reason: file + " is outside the source tree", Way: "copy the target of the link into the source tree, or allow its directory with --allow-path"}
+		return &SpecError{Field: "sources", Reason: file + " is outside the source tree", Err: err}
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -127,10 +128,16 @@ type Config struct {
 type SpecError struct {
 	Field  string // as in .mabuild.yaml
 	Reason string
-	Way    string // the hint, "" for none
+	Way    string
+	Want   string // a value that the field can have, may be empty
+	Err    error  // the cause, may be nil
 }
 
 func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
+func (e *SpecError) Unwrap() error { return e.Err }
+
+// Is reports whether target is the kind of the error.
+func (*SpecError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns what the user can do.
 func (e *SpecError) Hint() string { return e.Way }
@@ -224,7 +231,7 @@ func (c Compile) validate(where string) error {
 		}
 	}
 	if c.Race && !c.Cgo {
-		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector requires cgo, which is off", Way: "use --cgo, or cgo in the configuration file, with a C compiler for each platform"})
+		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector requires cgo, which is off"})
 	}
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -130,50 +131,45 @@ func isLoader(file string) bool {
 	return strings.HasPrefix(file, "ld-linux") || strings.HasPrefix(file, "ld-musl-") || strings.HasPrefix(file, "ld64.so.") || file == "ld.so.1"
 }
 
-// A LinkageError says what a program needs that its base does not have.
-type LinkageError struct {
-	Base   string
-	Wants  []string // each is a clause for the error
-	Static bool     // the base has no C library
-}
+// A program that does not fit its base has one of these hints.
+const (
+	wayOfLinkage  = "use a newer base image or one with the same C library, use an older compiler, or link the library statically (cgo: {static: true})"
+	wayOfNoLoader = "link the C library statically (cgo: {static: true}), or use a base image that has it"
+)
 
-func (e *LinkageError) Error() string {
-	return fmt.Sprintf("base %s: %s", e.Base, strings.Join(e.Wants, "; "))
-}
-
-// Hint returns what the user can do.
-func (e *LinkageError) Hint() string {
-	if e.Static {
-		return "link the C library statically (cgo: {static: true}), or use a base image that has it"
-	}
-	return "use a newer base image or one with the same C library, use an older compiler, or link the library statically (cgo: {static: true})"
+// misfit says what a program requires of its base that the base lacks.
+func misfit(base, way string, wants ...string) error {
+	return hint.New(hint.Build, way, "base %s: %s", base, strings.Join(wants, "; "))
 }
 
 // suits compares what a program needs with the image: its loader by path, its libraries
 // by name and its glibc by version. It returns a [*LinkageError] for all that is missing.
 // If the loader is missing, the C library is another one and the rest is not compared.
 func (s system) suits(base string, l crosscompile.Linkage) error {
-	e := &LinkageError{Base: base}
 	has, err := s.has(l.Interpreter)
 	if err != nil {
 		return err
 	}
 	if !has {
 		loaders, some := s.loaders()
-		e.Static = !some
-		e.Wants = append(e.Wants, fmt.Sprintf("the program requires the loader %s (%s), but the base image has %s", l.Interpreter, family(l.Interpreter), loaders))
-		return e
+		way := wayOfLinkage
+		if !some {
+			way = wayOfNoLoader
+		}
+		// The rest would only repeat this.
+		return misfit(base, way, fmt.Sprintf("the program requires the loader %s (%s), but the base image has %s", l.Interpreter, family(l.Interpreter), loaders))
 	}
+	var wants []string
 	for _, library := range s.lacks(l.Libraries) {
 		if !ofMusl(library, l.Interpreter) {
-			e.Wants = append(e.Wants, fmt.Sprintf("the program requires the library %s, which the base image lacks", library))
+			wants = append(wants, fmt.Sprintf("the program requires the library %s, which the base image lacks", library))
 		}
 	}
 	if has := s.glibc(); has != "" && crosscompile.CompareGlibc(l.Glibc, has) > 0 {
-		e.Wants = append(e.Wants, fmt.Sprintf("the program requires GLIBC_%s, but the base image has GLIBC_%s", l.Glibc, has))
+		wants = append(wants, fmt.Sprintf("the program requires GLIBC_%s, but the base image has GLIBC_%s", l.Glibc, has))
 	}
-	if len(e.Wants) > 0 {
-		return e
+	if len(wants) > 0 {
+		return misfit(base, wayOfLinkage, wants...)
 	}
 	return nil
 }

@@ -2,12 +2,15 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Vars has the values for templates. A template that uses an empty value is an error,
@@ -123,9 +126,7 @@ func (v Vars) empty(text, name string) error {
 		return e
 	}
 	e.Reason += ": " + why.Error()
-	if h := (interface{ Hint() string })(nil); errors.As(why, &h) && h.Hint() != "" {
-		e.Way = h.Hint()
-	}
+	e.Way = cmp.Or(hint.Of(why), e.Way)
 	return e
 }
 

@@ -86,8 +86,12 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	// functions, so the hint says what the cause is.
 	if _, err := runGo(ctx, p); err != nil {
 		var ce *CommandError
-		if errors.As(err, &ce) && r.Cgo == nil && needsCgo(r.Dir, ce.Output) {
-			ce.Way = wayOfCgo
+		switch {
+		case !errors.As(err, &ce):
+		case r.Cgo == nil && needsCgo(r.Dir, ce.Output):
+			ce.Way, ce.Field = "", "Cgo"
+		case flagX.MatchString(ce.Output):
+			ce.Way, ce.Field = "", "Flags"
 		}
 		return Binary{}, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -63,6 +64,9 @@ type VariantError struct {
 func (e *VariantError) Error() string {
 	return fmt.Sprintf("Go has no variant %q of %s/%s", e.Platform.Variant, e.Platform.OS, e.Platform.Architecture)
 }
+
+// Is reports whether target is the kind of the error.
+func (*VariantError) Is(target error) bool { return target == hint.Usage }
 
 // Hint lists the variants of the architecture.
 func (e *VariantError) Hint() string {

@@ -12,18 +12,20 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// LookCompilers checks that each platform has a C compiler, that it is installed, and
-// that programs linked by it run on the platform. It compiles nothing. All problems are
-// in one [*CompilerError], with the commands that install what is missing.
+// LookCompilers checks, before anything is compiled, that every platform has a C
+// compiler, that it is installed, and that what it links runs there. All that is
+// wrong comes in one error, with the commands that install
+// what is missing.
 func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platform, c Cgo) error {
 	supported, err := g.withCgo(ctx, dir)
 	if err != nil {
 		return err
 	}
-	e := &CompilerError{}
+	e := &compilerProblems{}
 	for _, p := range list {
 		switch choice := g.chooseToolchain(p, c); {
 		case !slices.Contains(supported, p.OS+"/"+p.Architecture):
@@ -46,10 +48,7 @@ func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platf
 			}
 		}
 	}
-	if len(e.refused)+len(e.missing) == 0 {
-		return nil
-	}
-	return e
+	return e.err()
 }
 
 // installed reports whether the program of a command is on PATH.
@@ -124,9 +123,8 @@ func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 	return pairs, nil
 }
 
-// A CompilerError says which C compilers are missing or cannot be used, over all
-// platforms.
-type CompilerError struct {
+// compilerProblems has which C compilers are missing or not suitable, for all platforms.
+type compilerProblems struct {
 	refused  []string
 	missing  []string
 	packages map[string]bool // Debian packages that have the missing ones
@@ -135,7 +133,7 @@ type CompilerError struct {
 }
 
 // refuse records a platform whose compiler cannot be used.
-func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
+func (e *compilerProblems) refuse(p ocispec.Platform, reason, way string) {
 	e.refused = append(e.refused, fmt.Sprintf("%s: %s", platform.Key(p), reason))
 	if way != "" {
 		e.ways = append(e.ways, way)
@@ -145,7 +143,7 @@ func (e *CompilerError) refuse(p ocispec.Platform, reason, way string) {
 // miss records a program that is not installed, and the package that has it. For a
 // command that the user named the package is known only if it is a compiler of the
 // toolchain.
-func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
+func (e *compilerProblems) miss(p ocispec.Platform, command string, named bool) {
 	program := programOf(command)
 	e.missing = append(e.missing, fmt.Sprintf("%s: %s is not installed", platform.Key(p), program))
 	t := compilerOf(p)
@@ -173,12 +171,12 @@ func (e *CompilerError) miss(p ocispec.Platform, command string, named bool) {
 	}
 }
 
-func (e *CompilerError) Error() string {
-	return "cgo: " + strings.Join(slices.Concat(e.refused, e.missing), "; ")
-}
-
-// Hint returns the commands that install what is missing.
-func (e *CompilerError) Hint() string {
+// err returns all problems in one error, or nil. Its hint is the commands that install what
+// is missing.
+func (e *compilerProblems) err() error {
+	if len(e.refused)+len(e.missing) == 0 {
+		return nil
+	}
 	var ways []string
 	if len(e.packages) > 0 {
 		ways = append(ways, "apt-get install "+strings.Join(slices.Sorted(maps.Keys(e.packages)), " "))
@@ -186,5 +184,6 @@ func (e *CompilerError) Hint() string {
 	if e.zig {
 		ways = append(ways, "install zig and put it on PATH: https://ziglang.org/download/")
 	}
-	return strings.Join(append(ways, e.ways...), "; ")
+	way := strings.Join(append(ways, e.ways...), "; ")
+	return hint.New(hint.Usage, way, "cgo: %s", strings.Join(slices.Concat(e.refused, e.missing), "; "))
 }

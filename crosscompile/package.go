@@ -15,6 +15,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/mod/module"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A Package is a main package that was found. It is comparable, and can be stored as
@@ -57,7 +59,8 @@ type Aim struct {
 type PackageError struct {
 	Pattern string // as in the Query
 	Reason  string
-	Way     string // the hint
+	Way     string
+	Ignored []string // directives of its go.mod that apply only to the main module
 }
 
 func (e *PackageError) Error() string {
@@ -66,6 +69,9 @@ func (e *PackageError) Error() string {
 	}
 	return fmt.Sprintf("package %s: %s", e.Pattern, e.Reason)
 }
+
+// Is reports whether target is the kind of the error.
+func (*PackageError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns what the user can do.
 func (e *PackageError) Hint() string { return e.Way }

@@ -261,7 +261,7 @@ func refuseReplace(goMod, pattern string) error {
 	return &PackageError{
 		Pattern: pattern,
 		Reason:  fmt.Sprintf("its go.mod has %s lines, which apply only to the main module", strings.Join(kinds, " and ")),
-		Way:     "use --as-main to build it as the main module",
+		Ignored: kinds,
 	}
 }
 

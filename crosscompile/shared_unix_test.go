@@ -3,14 +3,12 @@
 package crosscompile_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mabuild/mabuild/crosscompile"
-	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // TestAnotherUsersWorkspace: in a directory that all can write to, a go.work that another
@@ -59,8 +57,7 @@ func TestAnotherUsersWorkspace(t *testing.T) {
 	} else if got, _ := g.Work(filepath.Join(shared, "mine")); got != "" {
 		t.Errorf("another user's workspace %q", got)
 	}
-	var oe *intree.OwnerError
-	if _, err := find("module/a"); !errors.As(err, &oe) || !strings.HasSuffix(oe.Path, "module/go.mod") {
+	if _, err := find("module/a"); err == nil || !strings.Contains(err.Error(), "module/go.mod belongs to another user") {
 		t.Errorf("another user's module: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -22,6 +23,9 @@ type TargetError struct {
 func (e *TargetError) Error() string {
 	return fmt.Sprintf("%s does not support %s/%s", e.Version, e.Platform.OS, e.Platform.Architecture)
 }
+
+// Is reports whether target is the kind of the error.
+func (*TargetError) Is(target error) bool { return target == hint.Usage }
 
 // Hint lists the architectures for the operating system.
 func (e *TargetError) Hint() string {

@@ -158,7 +158,7 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 // ofAnother looks for a go.mod and a go.work above dir that another user has created in a
 // directory that all users can write to, such as /tmp. The go command would take settings
 // and code from them. A go.mod of another user that would be the module of dir is a
-// [*intree.OwnerError]. If work is true, the go.work must not be used.
+// [intree.Owned]. If work is true, the go.work must not be used.
 func (g *Go) ofAnother(dir string) (work bool, err error) {
 	module := false // whether the nearest go.mod was found
 	for at := dir; ; at = filepath.Dir(at) {
@@ -228,7 +228,8 @@ type CommandError struct {
 	Args   []string
 	Output string // its standard error, at most 1 MiB
 	Err    error
-	Way    string // the hint, "" for none
+	Way    string // out, "" where none is known
+	Field  string // of Request, if another value helps: Cgo (a package imports "C") or Flags (-X lacks an argument)
 }
 
 // Hint returns what the user can do.

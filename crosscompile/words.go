@@ -19,7 +19,6 @@ var goWays = []struct{ says, way string }{
 	{`import cycle not allowed`, "remove the import cycle"},
 	{`use of internal package`, "an internal package can only be imported from its own module or directory"},
 	{`is not in std`, "use a directory, such as ./cmd/app, or module/path@version"},
-	{`-X flag requires argument`, `quote a value with spaces: --ldflags "-X 'main.text=two words'"`},
 	{`flag provided but not defined: `, "list the flags with go tool link -help and go tool compile -help"},
 	{`no space left on device`, "free some space, or set TMPDIR and GOCACHE to a disk with free space"},
 	{`go\.mod file not found|cannot find main module|outside available modules|outside main module`, "run mabuild in a module, or name module/path@version"},
@@ -58,7 +57,9 @@ func withoutUsage(words string) string {
 	return tool + ": its flags have one argument too many"
 }
 
-// The output of Go and the source lines that show that a package needs cgo.
+// flagX is what the linker says of -X without a value, as a space in the value makes it.
+var flagX = regexp.MustCompile(`-X flag requires argument`)
+
 var (
 	excluded  = regexp.MustCompile(`build constraints exclude all Go files in (\S+)`)
 	undefined = regexp.MustCompile(`(?m)^(\S+\.go):\d+:\d+: undefined: `)
@@ -91,6 +92,3 @@ func needsCgo(dir, words string) bool {
 	}
 	return false
 }
-
-// wayOfCgo is the hint if needsCgo is true.
-const wayOfCgo = `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`

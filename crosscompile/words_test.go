@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // TestWordsOfGo: what the go command says, the sentence that is shown, and the way out.
@@ -49,22 +50,22 @@ func TestWordsOfGo(t *testing.T) {
 		"no go.sum":       {map[string]string{"go.mod": goMod + "\nrequire golang.org/x/mod v0.20.0\n", "main.go": "package main\n\nimport _ \"golang.org/x/mod/semver\"\n\nfunc main() {}\n"}, nil, ".", []string{}, "missing go.sum entry", "run go mod tidy", 9},
 		"a broken go.mod": {map[string]string{"go.mod": "module example.com/app\n\nnonsense here\n", "main.go": mainGo}, nil, ".", nil, "unknown directive: nonsense", "fix this file", 9},
 		"no such package": {map[string]string{"main.go": mainGo}, nil, "nothing/here", nil, "package nothing/here is not in std", "use a directory", 1},
-		"cgo":             {map[string]string{"main.go": "package main\n\nimport \"C\"\n\nfunc main() {}\n"}, nil, ".", []string{}, "build constraints exclude all Go files", "--cgo", 9},
+		"cgo":             {map[string]string{"main.go": "package main\n\nimport \"C\"\n\nfunc main() {}\n"}, nil, ".", []string{}, "build constraints exclude all Go files", "Cgo", 9},
 		"cgo in part": {
 			map[string]string{"main.go": "package main\n\nfunc main() { g() }\n", "c.go": "package main\n\n// int x;\nimport \"C\"\n\nfunc g() {}\n"},
 			nil, ".",
 			[]string{},
-			"undefined: g", "--cgo", 9,
+			"undefined: g", "Cgo", 9,
 		},
 		"cgo elsewhere": {
 			map[string]string{"main.go": "package main\n\nimport _ \"example.com/app/d\"\n\nfunc main() {}\n", "d/d.go": "package d\n\nimport (\n\t\"C\"\n)\n"},
 			nil, ".",
 			[]string{},
-			"build constraints exclude all Go files", "--cgo", 9,
+			"build constraints exclude all Go files", "Cgo", 9,
 		},
 		"undefined without cgo": {map[string]string{"main.go": "package main\n\nfunc main() { g() }\n"}, nil, ".", []string{}, "undefined: g", "", 9},
 		"flags of two words":    {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X main.version=f1 f2"}, "link: its flags have one argument too many", "", 3},
-		"a flag without value":  {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X"}, "-X flag requires argument", "quote a value", 3},
+		"a flag without value":  {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X"}, "-X flag requires argument", "Flags", 3},
 		"an unknown flag":       {map[string]string{"main.go": mainGo}, nil, ".", []string{"-gcflags=-nope"}, "flag provided but not defined: -nope", "go tool compile -help", 3},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
@@ -83,14 +84,15 @@ func TestWordsOfGo(t *testing.T) {
 			default:
 				_, err = g.Find(t.Context(), q)
 			}
-			var h interface{ Hint() string }
 			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Count(err.Error(), "\n")+1 > test.most {
 				t.Fatalf("says %v, want %s in %d lines", err, test.says, test.most)
 			}
-			way := ""
-			if errors.As(err, &h) {
-				way = h.Hint()
-			}
+			way := hint.Of(err, func(err error) string {
+				if e, ok := err.(*crosscompile.CommandError); ok { //nolint:errorlint // this layer
+					return e.Field
+				}
+				return ""
+			})
 			if (way == "") != (test.hints == "") || !strings.Contains(way, test.hints) {
 				t.Errorf("hints %q, want %q", way, test.hints)
 			}

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -82,18 +83,28 @@ type Item struct {
 
 // An AssemblyError says which parts of an Assembly do not fit together.
 type AssemblyError struct {
-	Err error
-	way string
+	Field string // of Assembly or Keep, if another value of it helps
+	Err   error
+	way   string
 }
 
 func (e *AssemblyError) Error() string { return e.Err.Error() }
+
+// Is reports whether target is the kind of the error.
+func (*AssemblyError) Is(target error) bool { return target == hint.Usage }
+
 func (e *AssemblyError) Unwrap() error { return e.Err }
 
 // Hint returns what to do, or "".
 func (e *AssemblyError) Hint() string { return e.way }
 
 func invalid(way, format string, args ...any) error {
-	return &AssemblyError{fmt.Errorf(format, args...), way}
+	return &AssemblyError{Err: fmt.Errorf(format, args...), way: way}
+}
+
+// conflict makes an error that another value of a field of [Assembly] or [Keep] avoids.
+func conflict(field, format string, args ...any) error {
+	return &AssemblyError{Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // A part is an entry of the index that is being made.

@@ -136,7 +136,7 @@ func only(img v1.Image, ref string, keep Keep) error {
 	case is.Kind != KindImage:
 		return nil
 	case !is.Placed():
-		return invalid("copy it without --platforms, or declare its platform in an index with mabuild manifest create", "%s is an image without a platform in its config, but %s is required", ref, platform.Keys(keep.Platforms))
+		return conflict("Platforms", "%s is an image without a platform in its config, but %s is required", ref, platform.Keys(keep.Platforms))
 	}
 	for _, want := range keep.Platforms {
 		if len(platform.All(want, []ocispec.Platform{is.Platform})) > 0 && (keep.Optional || len(keep.Platforms) == 1) {

@@ -79,7 +79,7 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 		}
 		kept = slices.DeleteFunc(kept, func(p *part) bool { return p.runs() && fresh[p.key()] })
 	} else if err := unique(slices.Concat(kept, parts)); err != nil && len(parts) > 0 {
-		return nil, invalid("use --replace to replace it", "%w", err)
+		return nil, conflict("Replace", "%w", err)
 	}
 	all := slices.Concat(kept, parts)
 	if len(all) == 0 {
@@ -210,7 +210,7 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 			docker++
 			continue
 		}
-		foreign = append(foreign, invalid("use --type oci, or omit --type", "a Docker manifest list cannot hold %s of type %s, and converting it would change its digest", p.name(), p.Descriptor.MediaType))
+		foreign = append(foreign, conflict("Type", "a Docker manifest list cannot hold %s of type %s, and converting it would change its digest", p.name(), p.Descriptor.MediaType))
 	}
 	want := a.Type
 	switch {
@@ -233,7 +233,7 @@ func (a *Assembly) mediaType(ctx context.Context, parts []*part, like v1.IndexMa
 		return "", err
 	}
 	if more {
-		return "", invalid("use --type oci for an OCI index, which supports annotations", "all images have Docker media types, and a Docker manifest list does not support annotations")
+		return "", conflict("Annotations", "all images have Docker media types, and a Docker manifest list does not support annotations")
 	}
 	return want, nil
 }

@@ -33,6 +33,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Content is a manifest and all that it names, directly or through an index: a [v1.Image]
@@ -94,20 +96,12 @@ var ErrUnanswered = errors.New("the registry does not report the content")
 
 // ErrMismatch is in the chain of every error about content that contradicts its digest,
 // size, media type or declared platform, or that exceeds a bound.
-var ErrMismatch = errors.New("content contradicts its claim")
+var ErrMismatch = hint.New(hint.Content, "", "content contradicts its claim")
 
-// ErrObsolete is in the chain of the error about a manifest of Docker's schema 1, which
-// registries and runtimes no longer support.
-var ErrObsolete error = obsolete{}
-
-type obsolete struct{}
-
-func (obsolete) Error() string {
-	return "a Docker schema 1 manifest, which registries and runtimes no longer support"
-}
-
-// Hint returns what to do.
-func (obsolete) Hint() string { return "push the image again with a current tool" }
+// ErrObsolete is in the chain of the error about a manifest of Docker's schema 1,
+// which registries and runtimes no longer take.
+var ErrObsolete = hint.New(hint.Registry, "push the image again with a current tool",
+	"a Docker schema 1 manifest, which registries and runtimes no longer support")
 
 // Describe returns the descriptor of a [Content] or a [v1.Layer]: media type, digest and
 // size.

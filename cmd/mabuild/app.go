@@ -73,11 +73,11 @@ func (a *app) start(cmd *cobra.Command) error { return a.startWith(cmd, config.A
 func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ})
 	if err != nil {
-		return &usageError{err: err}
+		return invalid(err)
 	}
 	log, stop, err := progress.New(a.stderr, progress.Options{Mode: a.config.Progress, Verbosity: a.verbose, Getenv: os.Getenv})
 	if err != nil {
-		return &usageError{err: err}
+		return invalid(err)
 	}
 	a.log, a.ends = log, append(a.ends, stop)
 	for _, ignored := range a.config.Ignored {

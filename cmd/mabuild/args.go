@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // noArgs rejects any argument. This and the next three replace cobra's own checks, whose
@@ -127,7 +128,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 			way = "did you mean --" + meant.Name + "?"
 		}
 	}
-	return &usageError{err: err, way: way}
+	return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
 }
 
 // valued rejects flags that were given with an empty value or item. A script whose

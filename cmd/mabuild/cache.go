@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -103,12 +102,7 @@ func (a *app) openCache(cmd *cobra.Command) (*cache.Cache, error) {
 	if dir == "" {
 		return nil, usage("set MABUILD_CACHE or cache.dir", "no cache directory: HOME and XDG_CACHE_HOME are not set")
 	}
-	c, err := cache.Open(dir)
-	var foreign *cache.ForeignError
-	if errors.As(err, &foreign) {
-		return nil, &usageError{err, foreign.Hint()}
-	}
-	return c, err
+	return cache.Open(dir)
 }
 
 // holdCache protects the entries that this run uses from being pruned by other processes,

@@ -89,7 +89,7 @@ func newConfigView(a *app) *cobra.Command {
 			}
 			c, err := config.Load(config.Options{File: a.file, Flags: cmd.Flags(), View: true})
 			if err != nil {
-				return &usageError{err: err}
+				return invalid(err)
 			}
 			b, err := c.View()
 			if err != nil {
@@ -151,7 +151,7 @@ func runConfigImport(ctx context.Context, a *app, file, out string) (err error) 
 	}
 	text, notes, err := config.ImportKo(file, filepath.Dir(file), data)
 	if err != nil {
-		return &usageError{err: err}
+		return invalid(err)
 	}
 	for _, note := range notes {
 		a.log.WarnContext(ctx, note.Error())

@@ -21,6 +21,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -52,7 +53,7 @@ func TestErrors(t *testing.T) {
 		"build.SpecError":             {is: as[*build.SpecError], args: push("--path", "/", "--ldflags", "{{.Nope}}")},
 		"build.BaseError":             {is: as[*build.BaseError], args: push("--base", r.Host+"/nowhere:v1")},
 		"build.PlatformError":         {is: as[*build.PlatformError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
-		"build.WorkError":             {is: as[*build.WorkError], args: push(), env: map[string]string{"TMPDIR": "nowhere"}},
+		"build: work directory":       {is: of(hint.Build, "work directory "), args: push(), env: map[string]string{"TMPDIR": "nowhere"}},
 		"crosscompile.PackageError":   {is: as[*crosscompile.PackageError], args: []string{"push", "./nowhere", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
 		"crosscompile.ModuleError":    {is: as[*crosscompile.ModuleError], args: []string{"push", "example.com/x@v1.0.0", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}, env: map[string]string{"GOPROXY": "http://127.0.0.1:1", "GOMODCACHE": "modules", "GOFLAGS": "-modcacherw"}},
 		"crosscompile.CommandError":   {is: as[*crosscompile.CommandError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
@@ -60,13 +61,14 @@ func TestErrors(t *testing.T) {
 		"crosscompile.ErrWrongFormat": {is: func(err error) bool { return errors.Is(err, crosscompile.ErrWrongFormat) }, args: push(), env: map[string]string{"PATH": "odd"}},
 		"crosscompile.TargetError":    {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/amd46")},
 		"build.DebuggerError":         {is: as[*build.DebuggerError], args: push("--platforms", "linux/s390x", "--debug")},
-		"crosscompile.CompilerError":  {is: as[*crosscompile.CompilerError], args: push("--platforms", "linux/arm64", "--cgo-toolchain", "custom")},
-		"build.LinkageError":          {is: as[*build.LinkageError], args: []string{"build", "./c", "-o", "oci:out", "--platforms", "linux/amd64", "--cgo"}},
+		"usage: C compiler":           {is: of(hint.Usage, "no custom C compiler"), args: push("--platforms", "linux/arm64", "--cgo-toolchain", "custom")},
+		"build: linkage":              {is: of(hint.Build, "requires the loader"), args: []string{"build", "./c", "-o", "oci:out", "--platforms", "linux/amd64", "--cgo"}},
 		"crosscompile.VariantError":   {is: as[*crosscompile.VariantError], args: push("--platforms", "linux/amd64/v9")},
 		"platform.ParseError":         {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
 		"manifest.PlatformError":      {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},
-		"local.FormatError":           {is: as[*local.FormatError], args: []string{"inspect", "oci-archive:go.mod"}},
+		"usage: archive format":       {is: of(hint.Usage, "not a tar file"), args: []string{"inspect", "oci-archive:go.mod"}},
 		"local.SeveralError":          {is: as[*local.SeveralError], args: []string{"inspect", "oci:several"}},
+		"local.AbsentError":           {is: as[*local.AbsentError], args: []string{"inspect", "oci:several:a"}},
 		"manifest.AssemblyError":      {is: as[*manifest.AssemblyError], args: []string{"manifest", "create", r.Host + "/new:v1", r.Host + "/app:v1", "--select", "linux/s390x"}},
 		"name.ErrBadName":             {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/../x"}},
 		"registry.Error":              {is: as[*registry.Error], args: []string{"inspect", r.Host + "/nowhere:v1"}},
@@ -109,6 +111,13 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// of returns a test of errors that nobody asks for by type: their kind and a part of their text.
+func of(kind hint.Kind, text string) func(error) bool {
+	return func(err error) bool {
+		return as[*hint.Error](err) && kindOf(err) == kind && strings.Contains(err.Error(), text)
+	}
+}
+
 // astray makes a module and the ways to go wrong, and goes there.
 func astray(t *testing.T) {
 	t.Helper()
@@ -144,7 +153,7 @@ func documented(t *testing.T) map[string]int {
 		t.Fatal(err)
 	}
 	codes := map[string]int{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+\\.\\w+)` \\|.*\\| ([0-9]) \\|$").FindAllStringSubmatch(string(text), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `?(\\w+\\.\\w+|(?:usage|build|content|credentials): [\\w ]+)`? \\|.*\\| ([0-9]) \\|$").FindAllStringSubmatch(string(text), -1) {
 		codes[row[1]], _ = strconv.Atoi(row[2])
 	}
 	return codes

@@ -4,19 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mabuild/mabuild/build"
-	"github.com/mabuild/mabuild/crosscompile"
-	"github.com/mabuild/mabuild/internal/authfile"
-	"github.com/mabuild/mabuild/internal/mirror"
-	"github.com/mabuild/mabuild/internal/rootfs"
-	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/local"
-	"github.com/mabuild/mabuild/manifest/platform"
-	"github.com/mabuild/mabuild/manifest/registry"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // The exit codes are part of the interface of the command line (docs/cli.md). A script
@@ -30,22 +23,12 @@ const (
 	exitPartly      = 6 // some targets are complete, others failed
 )
 
-// A usageError is a mistake in the command line or the configuration. way is the hint; it
+// usage makes an error about a mistake in the command line or the configuration. way is the hint; it
 // may be empty.
-type usageError struct {
-	err error
-	way string
-}
+func usage(way, format string, args ...any) error { return hint.New(hint.Usage, way, format, args...) }
 
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-func (e *usageError) Hint() string  { return e.way }
-
-// usage returns a usageError with a hint. The message names what is wrong, the hint what
-// to do.
-func usage(way, format string, args ...any) error {
-	return &usageError{err: fmt.Errorf(format, args...), way: way}
-}
+// invalid makes err one about a mistake in the command line or the configuration.
+func invalid(err error) error { return &hint.Error{Kind: hint.Usage, Err: err} }
 
 // A partialError is returned if some targets are complete and others failed. A script
 // that retries can tell this from a run that changed nothing.
@@ -54,62 +37,36 @@ type partialError struct{ error }
 // Unwrap returns the joined errors of the targets that failed.
 func (e partialError) Unwrap() error { return e.error }
 
-// exitCode returns the exit code of an error. If several errors are joined, it is that of
-// the first, which does not depend on timing since errors are joined in the order of
-// arguments.
+// exitCode gives an error its exit code. If several failed and none succeeded, the code is
+// that of the first.
 func exitCode(err error) int {
 	if as[partialError](err) {
 		return exitPartly
 	}
-	if _, ok := err.(*usageError); ok { //nolint:errorlint // whatever it holds
+	if e, ok := err.(*hint.Error); ok && e.Kind == hint.Usage { //nolint:errorlint // whatever it holds
 		return exitUsage
 	}
-	return exitCodeOf(parts(err)[0])
-}
-
-// exitCodeOf maps the type of a single error to an exit code. An error chain may match
-// several cases, so the order is that of usefulness: content that contradicts its digest,
-// for example, comes before the registry that sent it.
-func exitCodeOf(err error) int {
-	var (
-		usage    *usageError
-		registry *registry.Error
-	)
-	switch {
-	case as[*requirementError](err):
-		return exitBuild
-	case errors.Is(err, manifest.ErrMismatch), as[*rootfs.LayerError](err):
+	switch kindOf(parts(err)[0]) {
+	case hint.Usage:
+		return exitUsage
+	case hint.Content:
 		return exitContent
-	case isCredentials(err):
+	case hint.Credentials:
 		return exitCredentials
-	case errors.As(err, &usage), as[*crosscompile.CompilerError](err), as[*build.SpecError](err), as[*platform.ParseError](err),
-		as[*crosscompile.TargetError](err), as[*build.DebuggerError](err), as[*name.ErrBadName](err), as[*crosscompile.VariantError](err), as[*crosscompile.PackageError](err),
-		as[*manifest.AssemblyError](err), as[*local.FormatError](err), as[*local.SeveralError](err), as[*mirror.TemplateError](err), as[*mirror.CollisionError](err), isMissingSource(err):
-		return exitUsage
-	case errors.Is(err, manifest.ErrObsolete):
+	case hint.Registry:
 		return exitRegistry
-	case errors.As(err, &registry):
-		// A base image that does not exist is a mistake in the configuration.
-		if as[*build.BaseError](err) && errors.Is(err, manifest.ErrNotFound) {
-			return exitUsage
-		}
-		return exitRegistry
-	case as[*build.BaseError](err):
-		return exitUsage
+	default:
+		return exitBuild
 	}
-	return exitBuild
 }
 
-// isMissingSource reports whether an image to be copied does not exist. This is a mistake
-// in the command line, while other answers of the registry are not.
-func isMissingSource(err error) bool {
-	return as[*mirror.SourceError](err) && errors.Is(err, manifest.ErrNotFound)
-}
-
-// isCredentials reports whether an error is about credentials: rejected by a registry,
-// just entered, or stored in a file or helper that cannot be read.
-func isCredentials(err error) bool {
-	return errors.Is(err, registry.ErrCredentials) || as[*credentialError](err) || as[*authfile.FileError](err) || as[*authfile.HelperError](err)
+// kindOf is [hint.KindOf], which does not know the names of go-containerregistry.
+func kindOf(err error) hint.Kind {
+	kind := hint.KindOf(err)
+	if (kind == hint.Build || kind == hint.Registry) && as[*name.ErrBadName](err) {
+		return hint.Usage
+	}
+	return kind
 }
 
 // as reports whether the chain of err has an error of type T.
@@ -124,36 +81,16 @@ func as[T error](err error) bool {
 func report(w io.Writer, err error) {
 	for _, e := range parts(err) {
 		fmt.Fprintf(w, "mabuild: %s\n", plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // last resort
-		if way := hint(e); way != "" {
+		if way := hintOf(e); way != "" {
 			fmt.Fprintf(w, "hint: %s\n", plainLines(way)) //nolint:errcheck // as above
 		}
 	}
 }
 
-// hint returns the first non-empty hint in the chain of err, from the outside in, or "".
-// The outermost error is closest to the command and so has the most specific hint.
-func hint(err error) string {
-	if h, ok := err.(interface{ Hint() string }); ok && h.Hint() != "" {
-		return h.Hint()
-	}
-	switch e := err.(type) { //nolint:errorlint // as above
-	case interface{ Unwrap() error }:
-		return hint(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, inner := range e.Unwrap() {
-			if way := hint(inner); way != "" {
-				return way
-			}
-		}
-	}
-	return ""
-}
-
-// parts returns the errors that are joined in err, or err alone. It also splits joins
-// within joins, within a usageError and within a partialError.
+// parts takes joined errors apart.
 func parts(err error) []error {
-	if usage, ok := err.(*usageError); ok { //nolint:errorlint // the outermost alone
-		if list := parts(usage.err); len(list) > 1 {
+	if e, ok := err.(*hint.Error); ok { //nolint:errorlint // the outermost alone
+		if list := parts(e.Err); len(list) > 1 && e.Hint == "" {
 			return list
 		}
 		return []error{err}
@@ -161,24 +98,17 @@ func parts(err error) []error {
 	if p, ok := err.(partialError); ok { //nolint:errorlint // its own outermost layer
 		return parts(p.error)
 	}
-	several, ok := err.(interface{ Unwrap() []error })
-	if !ok || !isJoin(err, several.Unwrap()) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || reflect.TypeOf(err) != joinType {
 		return []error{err}
 	}
 	var list []error
-	for _, e := range several.Unwrap() {
+	for _, e := range joined.Unwrap() {
 		list = append(list, parts(e)...)
 	}
 	return list
 }
 
-// isJoin reports whether err is the result of errors.Join and not an error that wraps
-// several with its own message. The type of errors.Join is not exported, so its message
-// is compared.
-func isJoin(err error, inner []error) bool {
-	lines := make([]string, len(inner))
-	for i, e := range inner {
-		lines[i] = e.Error()
-	}
-	return err.Error() == strings.Join(lines, "\n")
-}
+// joinType is the type of what [errors.Join] returns. Its errors stand side by side, while
+// another error that wraps several has a text of its own.
+var joinType = reflect.TypeOf(errors.Join(io.EOF))

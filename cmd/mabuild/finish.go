@@ -70,7 +70,7 @@ func (pub *publisher) fill(ctx context.Context, o output, p *published) error {
 
 // about adds the output to an error, unless the message contains its path already.
 func about(o output, err error) error {
-	if path := o.place.Path; path != "" && strings.Contains(err.Error(), path) {
+	if o.place.NamedIn(err) {
 		return err
 	}
 	return fmt.Errorf("%s: %w", strings.TrimSuffix(o.text, ":"), err)

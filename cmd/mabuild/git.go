@@ -17,6 +17,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 	safe "github.com/mabuild/mabuild/internal/text"
 )
@@ -137,20 +138,12 @@ func (r checkout) line(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// A gitError says why git cannot answer, and what to do about it.
-type gitError struct{ words, way string }
-
-func (e *gitError) Error() string { return e.words }
-
-// Hint returns what to do.
-func (e *gitError) Hint() string { return e.way }
-
-// gitFailure returns a gitError with the first line of git's own message about root.
+// gitFailure says in git's own words why it has no answer about root.
 func gitFailure(root string, err error) error {
 	var exit *exec.ExitError
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return &gitError{"git is not installed", "install git, or write the value instead of the template"}
+		return hint.New(hint.Build, "install git, or write the value instead of the template", "git is not installed")
 	case !errors.As(err, &exit):
 		return err
 	}
@@ -159,11 +152,11 @@ func gitFailure(root string, err error) error {
 	if words == "" {
 		words = err.Error()
 	}
-	e := &gitError{"git: " + words, "git -C " + root + " status shows the details"}
+	show := "git -C " + root + " status shows the details"
 	if ofAnother(root) {
-		e.way = "git rejects repositories of other users; to allow this one: git config --global --add safe.directory " + root
+		show = "git rejects repositories of other users; to allow this one: git config --global --add safe.directory " + root
 	}
-	return e
+	return hint.New(hint.Build, show, "git: %s", words)
 }
 
 // ofAnother reports whether a repository belongs to another user. Git rejects such a
@@ -226,7 +219,7 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	}
 	r, ok := checkoutOf(ctx, dir)
 	if !ok {
-		return fail(&gitError{dir + " is not in a git repository", "build in a git repository, or write the value instead of the template"})
+		return fail(hint.New(hint.Build, "build in a git repository, or write the value instead of the template", "%s is not in a git repository", dir))
 	}
 	var err error
 	// This fails in a repository without a commit, but also if git rejects the
@@ -235,7 +228,7 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 		if _, rerr := r.line(ctx, "rev-parse", "--git-dir"); rerr != nil {
 			return fail(gitFailure(r.root, rerr))
 		}
-		return fail(&gitError{"the repository at " + r.root + " has no commit", "make a commit, or write the value instead of the template"})
+		return fail(hint.New(hint.Build, "make a commit, or write the value instead of the template", "the repository at %s has no commit", r.root))
 	}
 	options, prefix := r.versionTags(ctx, dir)
 	ask := func(name string, why error, args ...string) string {
@@ -259,9 +252,9 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 			v.Version += "-dirty"
 		}
 	}
-	noTag := &gitError{"the commit has no tag", "tag the commit with git tag v1.2.3, or use {{.Version}}"}
+	noTag := hint.New(hint.Build, "tag the commit with git tag v1.2.3, or use {{.Version}}", "the commit has no tag")
 	v.Tag = strings.TrimPrefix(ask("Tag", noTag, slices.Concat([]string{"describe", "--tags", "--exact-match"}, options)...), prefix)
-	detached := &gitError{"no branch is checked out", "check out a branch; CI systems often do not, but set a variable with its name"}
+	detached := hint.New(hint.Build, "check out a branch; CI systems often do not, but set a variable with its name", "no branch is checked out")
 	v.Branch = ask("Branch", detached, "branch", "--show-current")
 	date := ask("Date", nil, "log", "-1", "--no-show-signature", "--format=%cI", "HEAD")
 	if t, err := time.Parse(time.RFC3339, date); err == nil {

@@ -224,7 +224,7 @@ func TestGitRefuses(t *testing.T) {
 			}
 			v := gitVars(t.Context(), dir)
 			why := v.Why[test.value]
-			if why == nil || !strings.Contains(why.Error(), test.why) || !strings.Contains(hint(why), test.hint) {
+			if why == nil || !strings.Contains(why.Error(), test.why) || !strings.Contains(hintOf(why), test.hint) {
 				t.Fatalf("%+v, want %s", v, test.why)
 			}
 			_, err := v.Expand("x{{." + cmp.Or(test.value, "Version") + "}}")

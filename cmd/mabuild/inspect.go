@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -155,7 +156,7 @@ func (o *inspectOptions) report(ctx context.Context, source manifest.Source, nam
 	r, err := manifest.Inspect(ctx, source, name, o.options)
 	if p := (*manifest.PlatformError)(nil); errors.As(err, &p) {
 		p.Ref = ref
-		return nil, &usageError{err: p}
+		return nil, invalid(p)
 	}
 	if err != nil {
 		return nil, missing(err)
@@ -210,15 +211,11 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 	if len(lacking) == 0 {
 		return nil
 	}
-	return &requirementError{&manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
+	return &hint.Error{Err: &manifest.PlatformError{Ref: r.Ref, Want: lacking, Have: keys}}
 }
 
-// A requirementError reports that an image lacks a platform of --require. Its exit code
-// is 1, so that a script can tell it from an image that could not be read.
-type requirementError struct{ *manifest.PlatformError }
-
-// printRaw prints the exact bytes of the manifest of an image, or of the image for
-// --platform.
+// printRaw prints the manifest of an image, or of the one in it that --platform
+// names.
 func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error {
 	source, name, err := a.places().source(ref)
 	if err != nil {
@@ -254,7 +251,7 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 // missing turns the error for an image that does not exist into a usage error.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &usageError{err: err, way: cmp.Or(hint(err), "check the name and the tag")}
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: cmp.Or(hintOf(err), "check the name and the tag")}
 	}
 	return err
 }

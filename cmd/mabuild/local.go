@@ -62,12 +62,12 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (output, error) {
 	place, err := placeOf(text)
 	if err != nil {
-		return output{}, &usageError{err: err}
+		return output{}, invalid(err)
 	}
 	place.Out = a.stdout
 	sink, err := place.Sink()
 	if err != nil {
-		return output{}, &usageError{err: err}
+		return output{}, invalid(err)
 	}
 	o := output{text: text, place: place, sink: sink, ref: cmp.Or(place.Name, tag)}
 	switch place.Form {
@@ -90,7 +90,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 	}
 	// Any error here is a usage error, since the user can name another destination.
 	if err := place.Check(ctx); err != nil {
-		return output{}, usage(hint(err), "%s", about(o, err))
+		return output{}, usage(hintOf(err), "%s", about(o, err))
 	}
 	return o, nil
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mabuild/mabuild/internal/authfile"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -92,25 +93,14 @@ func loginName(text string) (host, entry string, err error) {
 	return host, entry + "/" + path, nil
 }
 
-// A credentialError is about the credentials that the user just entered.
-type credentialError struct {
-	err error
-	way string
-}
-
-func (e *credentialError) Error() string { return e.err.Error() }
-func (e *credentialError) Unwrap() error { return e.err }
-func (e *credentialError) Hint() string  { return e.way }
-
-// hostsAlone adds a hint to the error of a store that accepts no namespaces. Other errors
-// are returned unchanged.
+// hostsAlone words the refusal of a namespace, if err is one.
 func hostsAlone(host, entry string, err error) error {
 	if !errors.Is(err, authfile.ErrHostsAlone) {
 		return err
 	}
-	knows := "credential helpers support only hosts"
-	if as[*authfile.FileError](err) {
-		knows = "Docker's config.json supports only hosts"
+	knows := "Docker's config.json supports only hosts"
+	if as[*authfile.HelperError](err) {
+		knows = "credential helpers support only hosts"
 	}
 	return usage("use "+host+", or use a file of Podman's: REGISTRY_AUTH_FILE=FILE", "%s is not a host: %s", entry, knows)
 }
@@ -119,7 +109,7 @@ func hostsAlone(host, entry string, err error) error {
 func loginFile() (*authfile.File, error) {
 	place, err := authfile.ForLogin(authfile.Places(os.Getenv))
 	if err != nil {
-		return nil, &credentialError{err: err}
+		return nil, &hint.Error{Kind: hint.Credentials, Err: err}
 	}
 	return authfile.Open(place)
 }
@@ -145,7 +135,7 @@ func runLogin(ctx context.Context, a *app, o loginOptions, text string) error {
 		// Only 401 says that the credentials are wrong; after other errors they may be
 		// right.
 		if r := (*registry.Error)(nil); errors.As(err, &r) && r.Kind() == registry.KindUnauthorized {
-			return &credentialError{fmt.Errorf("%s rejected this user name or password; nothing was stored", host), "some registries require a token instead of the password"}
+			return hint.New(hint.Credentials, "some registries require a token instead of the password", "%s rejected this user name or password; nothing was stored", host)
 		}
 		return err
 	}

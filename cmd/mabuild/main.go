@@ -73,7 +73,7 @@ without a Docker daemon, and publishes the images under one tag.
 			// Variables set their flags here, before any command reads its options.
 			if !explains(cmd) {
 				if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
-					return &usageError{err: err}
+					return invalid(err)
 				}
 			}
 			stop, err := a.profile.start()

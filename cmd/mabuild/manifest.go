@@ -81,7 +81,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 	}
 	if l.dockerConfig != "" && c.Keychain == nil {
 		if c.Keychain, err = registry.ConfigKeychain(l.dockerConfig); err != nil {
-			return &usageError{err: fmt.Errorf("--docker-cfg: %w", err)}
+			return invalid(fmt.Errorf("--docker-cfg: %w", err))
 		}
 	}
 	switch {

@@ -66,7 +66,7 @@ func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec, err := readAssembly(a, args[0])
 			if err != nil {
-				return &usageError{err: err}
+				return invalid(err)
 			}
 			w.under(kind)
 			w.alsoTag = append(w.alsoTag, spec.Tags...)

@@ -201,11 +201,11 @@ func (a *app) putIndex(ctx context.Context, ref string, idx v1.ImageIndex) error
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
 	place, err := placeOf(text)
 	if err != nil {
-		return &usageError{err: err}
+		return invalid(err)
 	}
 	sink, err := place.Sink()
 	if err != nil {
-		return &usageError{err: err}
+		return invalid(err)
 	}
 	return sink.Put(ctx, place.Ref(), c)
 }

@@ -31,11 +31,11 @@ type plan struct {
 func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 	m, err := a.readPlan(o)
 	if err != nil {
-		return nil, &usageError{err: err}
+		return nil, invalid(err)
 	}
 	p := &plan{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
 	if p.logins, err = m.Logins(nil); err != nil {
-		return nil, &usageError{err: err}
+		return nil, invalid(err)
 	}
 	p.entries, err = chosen(m.Plan(), o.only)
 	return p, err

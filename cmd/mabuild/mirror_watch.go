@@ -90,7 +90,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	if err, _ := report.Err(); err != nil {
 		// Each error is one record, with its hint.
 		for _, one := range parts(err) {
-			log.ErrorContext(ctx, one.Error(), "hint", hint(one))
+			log.ErrorContext(ctx, one.Error(), "hint", hintOf(one))
 		}
 	}
 	if err := w.record(e.Name, report, client.Quotas()); err != nil {

@@ -42,7 +42,7 @@ func TestPanicFailsOneProgram(t *testing.T) {
 	}
 	done, err := pub.all(t.Context(), programs)
 	var p *guard.Panic
-	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hint(parts(err)[0]), "report it") {
+	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hintOf(parts(err)[0]), "report it") {
 		t.Errorf("%v", err)
 	}
 	if done[0] != nil || !done[1].anywhere() {

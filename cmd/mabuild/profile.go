@@ -6,6 +6,8 @@ import (
 	"runtime/pprof"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // profiles are the files of the hidden flags for profiles of mabuild itself, for its
@@ -35,7 +37,7 @@ func (p *profiles) start() (stop func() error, err error) {
 	}
 	if err != nil {
 		pprof.StopCPUProfile()
-		return nil, &usageError{err: err, way: "use files that can be written"}
+		return nil, &hint.Error{Kind: hint.Usage, Err: err, Hint: "use files that can be written"}
 	}
 	return func() error {
 		var errs []error

@@ -122,7 +122,7 @@ func checkTag(ref string) error {
 		_, err = name.NewTag(ref, name.WeakValidation)
 	}
 	if err != nil {
-		return usage(cmp.Or(hint(err), "write repository:tag, for example ghcr.io/acme/app:v1"), "tag %s", strings.TrimPrefix(err.Error(), "tag "))
+		return usage(cmp.Or(hintOf(err), "write repository:tag, for example ghcr.io/acme/app:v1"), "tag %s", strings.TrimPrefix(err.Error(), "tag "))
 	}
 	return nil
 }

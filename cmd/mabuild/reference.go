@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -33,7 +34,7 @@ func checkReference(ref string) error {
 		return usage(way, "%s is a local path, not an image in a registry", ref)
 	}
 	if err != nil {
-		return &usageError{err: badName{ref, err}, way: whyBad(ref)}
+		return &hint.Error{Kind: hint.Usage, Err: badName{ref, err}, Hint: whyBad(ref)}
 	}
 	return nil
 }
@@ -109,7 +110,7 @@ func checkImage(ref string) error {
 	if local.Is(ref) {
 		_, err := local.Parse(ref)
 		if err != nil {
-			return &usageError{err: err}
+			return invalid(err)
 		}
 		return nil
 	}
@@ -123,7 +124,7 @@ func checkRepository(repo string) error {
 	}
 	err := checkReference(repo)
 	if bad := (badName{}); errors.As(err, &bad) {
-		return usage(hint(err), "%s is not a repository", quoteRef(repo))
+		return usage(hintOf(err), "%s is not a repository", quoteRef(repo))
 	}
 	return err
 }

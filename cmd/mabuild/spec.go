@@ -72,7 +72,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) {
 		s.Vars = gitVars(ctx, programDir(c))
 		if a.config.VCS && s.Vars.Commit == "" {
-			return s, usage(hint(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
+			return s, usage(hintOf(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
 		}
 	}
 	if isVersion(c.Main) {

@@ -88,7 +88,7 @@ func (s places) localPlace(text string) (local.Place, error) {
 		err = s.within(text)
 	}
 	if err != nil {
-		return place, &usageError{err: err}
+		return place, invalid(err)
 	}
 	if place.Form != local.FormLayout && !isArchive(place.Form) {
 		return place, usage("use a registry, oci:DIR, oci-archive:FILE or docker-archive:FILE as the target", "%s cannot hold an index", text)
@@ -118,11 +118,11 @@ func (s places) source(ref string) (manifest.Source, string, error) {
 		err = s.within(ref)
 	}
 	if err != nil {
-		return nil, "", &usageError{err: err}
+		return nil, "", invalid(err)
 	}
 	source, err := s.sources.of(place)
 	if err != nil {
-		return nil, "", &usageError{err: err}
+		return nil, "", invalid(err)
 	}
 	return source, place.Ref(), nil
 }
@@ -166,7 +166,7 @@ func (s places) PutAll(ctx context.Context, ref string, c manifest.Content, besi
 	place.Name = ""
 	sink, err := place.Sink()
 	if err != nil {
-		return &usageError{err: err}
+		return invalid(err)
 	}
 	if batch, ok := sink.(manifest.BatchPutter); ok {
 		return batch.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -50,7 +51,7 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	}
 	tags, err := a.client.Tags(ctx, repo)
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &usageError{err: err, way: "check the name"}
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: "check the name"}
 	}
 	if err != nil {
 		return err

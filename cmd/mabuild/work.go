@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/claim"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
@@ -36,7 +36,7 @@ func (a *app) workDir(ctx context.Context) (string, error) {
 	sweepStale()
 	dir, err := os.MkdirTemp("", workPrefix)
 	if err != nil {
-		return "", &build.WorkError{Dir: os.TempDir(), Err: err}
+		return "", hint.New(hint.Build, "set TMPDIR to use another directory", "work directory %s: %w", os.TempDir(), err)
 	}
 	// If files cannot be locked here, others leave the directory alone while it is young.
 	release, err := claim.Dir(ctx, dir)

@@ -28,6 +28,8 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // Docker Hub has two names. hub is the name in references and in Podman's files, hubKey
@@ -122,31 +124,18 @@ type File struct {
 	store   string            // "credsStore": the helper for all hosts
 }
 
-// A FileError is returned if a file of credentials cannot be read, parsed or written.
-type FileError struct {
-	Path string
-	Err  error
-
-	writing bool // it was a write, which needs another hint
+// unreadable says that a file of credentials cannot be used.
+func unreadable(path string, err error) error {
+	return hint.New(hint.Credentials, "fix "+path+", or remove it and log in again", "%s: %w", path, err)
 }
 
-// Error returns the path and the cause.
-func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *FileError) Unwrap() error { return e.Err }
-
-// Hint says what to do.
-func (e *FileError) Hint() string {
-	if e.writing {
-		return "make " + e.Path + " writable"
-	}
-	return "fix " + e.Path + ", or remove it and log in again"
+// unwritable says that a file of credentials cannot be changed.
+func unwritable(path string, err error) error {
+	return hint.New(hint.Credentials, "make "+path+" writable", "%s: %w", path, err)
 }
 
-// Open reads and parses a file. A file that does not exist is empty. So is a file of
-// Podman's that the user did not name and may not read: /run/containers may belong to
-// root. Any other error is a [*FileError].
+// Open reads a place. One that is not there is empty, and so is one that the environment
+// did not name and that may not be read.
 func Open(p Location) (*File, error) {
 	f := &File{Location: p}
 	raw, err := os.ReadFile(p.Path)
@@ -157,7 +146,7 @@ func Open(p Location) (*File, error) {
 		err = f.parse(raw)
 	}
 	if err != nil {
-		return nil, &FileError{Path: p.Path, Err: cause(err)}
+		return nil, unreadable(p.Path, cause(err))
 	}
 	return f, nil
 }
@@ -302,7 +291,7 @@ func (f *File) Entry(name string) (authn.AuthConfig, error) {
 	for _, key := range keys {
 		found, err := parseEntry(f.auths.get(key))
 		if err != nil {
-			return authn.AuthConfig{}, &FileError{Path: f.Path, Err: fmt.Errorf("the entry of %q: %w", key, err)}
+			return authn.AuthConfig{}, unreadable(f.Path, fmt.Errorf("the entry of %q: %w", key, err))
 		}
 		if found != (authn.AuthConfig{}) {
 			return found, nil

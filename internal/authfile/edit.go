@@ -164,14 +164,14 @@ func (f *File) save() error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(f.Path), 0o700); err != nil {
-		return &FileError{Path: f.Path, Err: cause(err), writing: true}
+		return unwritable(f.Path, cause(err))
 	}
 	err = outfile.WriteSecret(f.Path, func(w io.Writer) error {
 		_, err := w.Write(b.Bytes())
 		return err
 	})
 	if err != nil {
-		return &FileError{Path: f.Path, Err: cause(err), writing: true}
+		return unwritable(f.Path, cause(err))
 	}
 	f.raw = b.Bytes()
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	shown "github.com/mabuild/mabuild/internal/text"
 )
 
@@ -45,7 +46,9 @@ func (e *HelperError) Error() string {
 	return e.Program + ": " + e.Words + " (" + e.Err.Error() + ")"
 }
 
-// Unwrap returns the cause.
+// Is reports whether target is the kind of the error.
+func (*HelperError) Is(target error) bool { return target == hint.Credentials }
+
 func (e *HelperError) Unwrap() error { return e.Err }
 
 // Hint says what to do. Only the program that the helper belongs to can repair its store,

@@ -59,7 +59,7 @@ func (f *File) Takes(name string) error {
 	case !namespaced:
 		return nil
 	case !f.Podman:
-		return &FileError{Path: f.Path, Err: ErrHostsAlone}
+		return unreadable(f.Path, ErrHostsAlone)
 	case len(helpers) > 0:
 		return &HelperError{Program: program(helpers[0]), Err: ErrHostsAlone, file: f.Path}
 	}

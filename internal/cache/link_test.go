@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // TestPartsThatAreLinks: a cache of a checkout may have links in it; nothing is written or
@@ -20,8 +21,7 @@ func TestPartsThatAreLinks(t *testing.T) {
 		if err := os.Symlink(victim, filepath.Join(dir, part)); err != nil {
 			t.Fatal(err)
 		}
-		var le *cache.LinkError
-		if _, err := cache.Open(dir); !errors.As(err, &le) || le.Hint() == "" {
+		if _, err := cache.Open(dir); hint.Of(err) == "" {
 			t.Errorf("%s: %v", part, err)
 		}
 		if files, err := os.ReadDir(victim); err != nil || len(files) > 0 {

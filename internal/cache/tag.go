@@ -2,13 +2,13 @@ package cache
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/outfile"
 )
 
@@ -23,32 +23,11 @@ const (
 	tag       = signature + "\n# A cache of mabuild. All in it can be removed, best by `mabuild cache prune`.\n"
 )
 
-// A ForeignError is returned by [Open] for a directory with a file that does not belong
-// to a cache.
-type ForeignError struct{ Name string }
-
-func (e *ForeignError) Error() string {
-	return fmt.Sprintf("the directory contains %s, which does not belong to a cache", e.Name)
-}
-
-// Hint says what to do.
-func (e *ForeignError) Hint() string { return "use a new or empty directory" }
-
-// A LinkError is returned by [Open] if a part of a cache is a symbolic link or not a
-// directory: files would be written and removed elsewhere.
-type LinkError struct{ Name string }
-
-func (e *LinkError) Error() string { return e.Name + " in it is a link or not a directory" }
-
-// Hint says what to do.
-func (e *LinkError) Hint() string { return "use another directory, or remove it" }
-
-// refuseLinks returns a [*LinkError] if a directory of the cache is a link or a file. It
-// does not protect against a link that is made later.
+// refuseLinks refuses a cache of which a part leads elsewhere.
 func (c *Cache) refuseLinks() error {
 	for _, name := range append(slices.Clone(rooms), filepath.Join("blobs", "sha256"), filepath.Join("blobs", "sha512")) {
 		if info, err := os.Lstat(filepath.Join(c.dir, name)); err == nil && !info.IsDir() {
-			return &LinkError{name}
+			return hint.New(hint.Build, "use another directory, or remove it", "%s in it is a link or not a directory", name) // files would be written and removed elsewhere
 		}
 	}
 	return nil
@@ -72,7 +51,7 @@ func (c *Cache) own() error {
 		name := e.Name()
 		known := slices.Contains(rooms, name) || name == "lost+found" || strings.HasPrefix(name, ".")
 		if !known && (name != tagName || !begun && !c.tagged()) {
-			return &ForeignError{name}
+			return hint.New(hint.Usage, "use a new or empty directory", "the directory contains %s, which does not belong to a cache", name)
 		}
 	}
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {

@@ -8,12 +8,12 @@ import (
 	"testing"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A directory that holds something else is never taken for a cache, as all in it
 // could be pruned; one of an older mabuild, or of a volume that was just made, is.
 func TestOnlyCachesAreCaches(t *testing.T) {
-	var foreign *cache.ForeignError
 	for _, c := range []struct {
 		has []string
 		is  bool
@@ -39,7 +39,7 @@ func TestOnlyCachesAreCaches(t *testing.T) {
 		}
 		for range 2 {
 			_, err := cache.Open(dir)
-			if c.is && err != nil || !c.is && !errors.As(err, &foreign) {
+			if c.is && err != nil || !c.is && hint.KindOf(err) != hint.Usage {
 				t.Errorf("%v: %v", c.has, err)
 			}
 		}

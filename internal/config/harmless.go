@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // This file decides which compiler flags, linker flags and variables an untrusted file may
@@ -211,15 +213,8 @@ func splitFlags(text string) (list []string, err error) {
 // unsafe returns the refusal of a flag or variable.
 func unsafe(what string) error {
 	what = strings.ReplaceAll(what, filled, "{{…}}")
-	return &unsafeError{fmt.Errorf("%s is not allowed in the configuration file, because it could run programs or access other files", shorten(what))}
-}
-
-// An unsafeError is a refusal that --allow-unsafe-build-flags overrides.
-type unsafeError struct{ error }
-
-// Hint says how to pass the flag in another way.
-func (e *unsafeError) Hint() string {
-	return "use a flag or an environment variable, or allow all flags in the file with --" + allowUnsafe
+	return hint.New(hint.Usage, "use a flag or an environment variable, or allow all flags in the file with --"+allowUnsafe,
+		"%s is not allowed in the configuration file, because it could run programs or access other files", shorten(what))
 }
 
 // harmlessVariables returns the names of the variables that a file may set, sorted.

@@ -286,7 +286,7 @@ func (f *Fence) open(path string) (io.ReadCloser, error) {
 		}
 	}
 	if errors.Is(first, intree.ErrOutside) || errors.Is(first, intree.ErrGit) {
-		return nil, &fenceError{path, bare(first)}
+		return nil, outside(path, bare(first))
 	}
 	return nil, first
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -250,9 +252,8 @@ flag --label: "x" must be KEY=VALUE`
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
 	var problem *Problem
-	var hint interface{ Hint() string }
-	if !errors.As(err, &problem) || !errors.As(err, &hint) || hint.Hint() != "write linux/arm64" {
-		t.Errorf("problem %v, hint %v", problem, hint)
+	if !errors.As(err, &problem) || hint.Of(err) != "write linux/arm64" {
+		t.Errorf("problem %v, hint %v", problem, hint.Of(err))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
@@ -224,8 +225,7 @@ func TestMirrorHints(t *testing.T) {
 		"entries: [{images: [{image: 'a.b/c:v1', platform: amd64}], target: d.e/c}]": "write linux/amd64",
 	} {
 		_, err := ReadMirror("f", []byte(in), Trust{})
-		var hint interface{ Hint() string }
-		if !errors.As(err, &hint) || !strings.HasPrefix(hint.Hint(), want) {
+		if !strings.HasPrefix(hint.Of(err), want) {
 			t.Errorf("%s: %v, want %s", in, err, want)
 		}
 	}

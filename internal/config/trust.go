@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -172,7 +173,7 @@ func (f *Fence) Check(path string) error {
 			err = terr
 		}
 	}
-	return &fenceError{path, bare(err)}
+	return outside(path, bare(err))
 }
 
 // CheckPlace checks the path of a local place. A daemon is always outside the tree. An
@@ -183,42 +184,28 @@ func (f *Fence) CheckPlace(text string) error {
 	case err != nil:
 		return nil // its parser reports it
 	case place.Form == local.FormDockerDaemon || place.Form == local.FormContainerd:
-		return &peopleError{fmt.Errorf("%s: is outside the source tree", text)}
+		return forUsers("%s: is outside the source tree", text)
 	case place.Path == local.Stdout:
 		return nil
 	}
 	return f.Check(place.Path)
 }
 
-// A fenceError reports a path that leads out of the tree or into git's directory.
-type fenceError struct {
-	path string
-	err  error
+// outside says that a path leads out of the tree.
+func outside(path string, err error) error {
+	e := &hint.Error{Kind: hint.Usage, Err: fmt.Errorf("%s: %w", path, err)}
+	switch {
+	case errors.Is(err, intree.ErrGit):
+		e.Hint = "use another path; git's directory can contain credentials"
+	case errors.Is(err, intree.ErrOutside):
+		e.Hint = "use a flag or an environment variable for paths outside the source tree, or allow a directory with --" + allowPath
+	}
+	return e
 }
 
-// Error returns the path and the reason.
-func (e *fenceError) Error() string { return e.path + ": " + e.err.Error() }
-
-// Unwrap returns the reason, such as [intree.ErrOutside].
-func (e *fenceError) Unwrap() error { return e.err }
-
-// Hint says how to use a path outside the tree, if the error is about that.
-func (e *fenceError) Hint() string {
-	if errors.Is(e.err, intree.ErrGit) {
-		return "use another path; git's directory can contain credentials"
-	}
-	if !errors.Is(e.err, intree.ErrOutside) {
-		return ""
-	}
-	return "use a flag or an environment variable for paths outside the source tree, or allow a directory with --" + allowPath
-}
-
-// A peopleError reports a key that a file of the tree may not set.
-type peopleError struct{ error }
-
-// Hint says where to set the key instead.
-func (e *peopleError) Hint() string {
-	return "use a flag or an environment variable, or set it in " + userFileName()
+// forUsers says that a file of the tree may not set a key to a value.
+func forUsers(format string, args ...any) error {
+	return hint.New(hint.Usage, "use a flag or an environment variable, or set it in "+userFileName(), format, args...)
 }
 
 // A judge checks all values that a file of a tree sets against the rules of their keys.
@@ -358,7 +345,7 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		})
 	case trustPrivate:
 		if len(list) > 0 && !Private(host) {
-			return &peopleError{fmt.Errorf("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", host)}
+			return forUsers("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", host)
 		}
 		if f.check == "path" {
 			return each(j.fence.Check)
@@ -369,30 +356,18 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 			if Private(host) {
 				return nil
 			}
-			return &peopleError{fmt.Errorf("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", shorten(host))}
+			return forUsers("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", shorten(host))
 		})
 	case trustSecret:
 		return each(func(name string) error {
 			if slices.Contains(j.trust.Variables, name) || strings.HasPrefix(name, prefix) && !slices.Contains(settingVariables(), name) {
 				return nil
 			}
-			return &secretError{name}
+			return hint.New(hint.Usage, "rename the variable to MABUILD_…, for example MABUILD_HUB_TOKEN, or allow it with --"+allowEnv+" "+shorten(name),
+				"a file in the source tree cannot send the variable %s", shorten(name))
 		})
 	}
-	return &peopleError{errors.New("cannot be set by a file in the source tree")}
-}
-
-// A secretError reports a variable that a file may not send to a registry.
-type secretError struct{ name string }
-
-// Error names the variable, never its value.
-func (e *secretError) Error() string {
-	return fmt.Sprintf("a file in the source tree cannot send the variable %s", shorten(e.name))
-}
-
-// Hint says how to permit it.
-func (e *secretError) Hint() string {
-	return "rename the variable to MABUILD_…, for example MABUILD_HUB_TOKEN, or allow it with --" + allowEnv + " " + shorten(e.name)
+	return forUsers("cannot be set by a file in the source tree")
 }
 
 // Private reports whether host[:port] belongs to this machine or a private network. This

@@ -12,13 +12,14 @@ package intree
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // The errors for paths that a Tree does not open. They are inside a [*fs.PathError].
@@ -288,23 +289,10 @@ func marked(dir, mark string) bool {
 	return err == nil && Owned(path) == nil
 }
 
-// An OwnerError says that a file belongs to another user and is in a directory that
-// others can write to.
-type OwnerError struct{ Path string }
-
-func (e *OwnerError) Error() string {
-	return fmt.Sprintf("%s belongs to another user, in a directory that others can write to", e.Path)
-}
-
-// Hint returns what the user can do.
-func (e *OwnerError) Hint() string {
-	return "work in your own directory, change the owner of the file, or name a configuration file with --config FILE"
-}
-
-// Owned returns an [*OwnerError] if another user may have created the file at path. In a
-// directory that others can write to, the file must belong to the user of this process or
-// to root. If only the group can write to the directory, it may also belong to the owner
-// of the directory. Links are not followed. A missing file is no error.
+// Owned refuses what another user may have put at path: in a directory that others can
+// write to, path must belong to this process's user or to root, or to the directory's
+// owner if only its group can write to it. Links are not followed. What is not there is
+// not refused.
 func Owned(path string) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -324,5 +312,6 @@ func Owned(path string) error {
 	if !foreign(info, above) {
 		return nil
 	}
-	return &OwnerError{Path: path}
+	return hint.New(hint.Build, "work in your own directory, change the owner of the file, or name a configuration file with --config FILE",
+		"%s belongs to another user, in a directory that others can write to", path)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
@@ -186,8 +187,7 @@ func TestAnotherUsersMarks(t *testing.T) {
 		t.Errorf("%s, %s, %v, %v", root, near, err, nerr)
 	}
 	for _, name := range []string{"file", "link"} {
-		var oe *OwnerError
-		if err := Owned(filepath.Join(shared, name)); !errors.As(err, &oe) || oe.Hint() == "" {
+		if err := Owned(filepath.Join(shared, name)); hint.Of(err) == "" {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

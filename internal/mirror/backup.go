@@ -61,11 +61,11 @@ func (m *move) backupName() (*Ref, error) {
 		return nil, err
 	}
 	if !tagName.MatchString(tag) {
-		return nil, &TemplateError{text, fmt.Sprintf("gives %q, which is not a tag", tag)}
+		return nil, invalidTemplate(text, "gives %q, which is not a tag", tag)
 	}
 	to := m.target.ByTag(tag)
 	if to.String() == m.target.String() {
-		return nil, &TemplateError{text, "is the same as the tag"}
+		return nil, invalidTemplate(text, "is the same as the tag")
 	}
 	return &to, nil
 }

@@ -2,11 +2,11 @@ package mirror
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // This file finds entries with the same target. Without it two entries of a schedule
@@ -24,17 +24,9 @@ type Claims struct {
 // A holder is the entry, and one of its sources, that has claimed a target.
 type holder struct{ entry, source string }
 
-// A CollisionError says that two images have the same target. Neither is copied if they
-// are of one entry; of two entries the first one keeps the target.
-type CollisionError struct{ One, Other string }
-
-func (e *CollisionError) Error() string {
-	return fmt.Sprintf("%s and %s have the same target", e.One, e.Other)
-}
-
-// Hint returns what to do.
-func (e *CollisionError) Hint() string {
-	return "give each its own target, for example with {{.Name}} and {{.Tag}}"
+// collision says that two images go to one target.
+func collision(one, other string) error {
+	return hint.New(hint.Usage, "give each its own target, for example with {{.Name}} and {{.Tag}}", "%s and %s have the same target", one, other)
 }
 
 // first claims the targets that are known without a request, in the order of the entries,
@@ -65,7 +57,7 @@ func (c *Claims) claim(target Ref, entry, source string) error {
 	defer c.mu.Unlock()
 	key := target.key(source)
 	if other, taken := c.held[key]; taken && other.entry != entry {
-		return &CollisionError{source, other.source + " of entry " + other.entry}
+		return collision(source, other.source+" of entry "+other.entry)
 	}
 	if c.held == nil {
 		c.held = map[string]holder{}

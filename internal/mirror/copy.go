@@ -70,7 +70,7 @@ func (r *round) moves(ctx context.Context, jobs []job) []*move {
 					other.also = append(other.also, target)
 				}
 			default:
-				m.clash = &CollisionError{other.job.source, j.source}
+				m.clash = collision(other.job.source, j.source)
 				other.clash = m.clash
 			}
 		}

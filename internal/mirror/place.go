@@ -11,6 +11,7 @@ import (
 	"text/template/parse"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -34,32 +35,26 @@ func (n *Names) at(t time.Time) {
 	n.Date, n.Time = t.Format(time.DateOnly), t.Format("20060102T150405Z")
 }
 
-// A TemplateError says why a template cannot be filled in.
-type TemplateError struct{ Text, Reason string }
-
-func (e *TemplateError) Error() string { return fmt.Sprintf("%q: %s", e.Text, e.Reason) }
-
-// Hint lists the values that templates support.
-func (e *TemplateError) Hint() string {
-	return "templates support .Tag .SourceTag .Registry .Repository .Name .Date and .Time"
+// invalidTemplate says why a template cannot be filled in.
+func invalidTemplate(text, format string, args ...any) error {
+	return hint.New(hint.Usage, "templates support .Tag .SourceTag .Registry .Repository .Name .Date and .Time", "%q: %w", text, fmt.Errorf(format, args...))
 }
 
-// Expand fills in a template. Values that are missing become "". The error is a
-// [*TemplateError].
+// Expand fills in a template.
 func (n Names) Expand(text string) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
 	t, err := template.New("").Parse(text)
 	if err != nil {
-		return "", &TemplateError{text, strings.TrimPrefix(err.Error(), "template: :")}
+		return "", invalidTemplate(text, "%s", strings.TrimPrefix(err.Error(), "template: :"))
 	}
 	var b bytes.Buffer
 	if err = plain(t.Root.Nodes); err == nil {
 		err = t.Execute(&b, n)
 	}
 	if err != nil {
-		return "", &TemplateError{text, "is not a valid template"}
+		return "", invalidTemplate(text, "is not a valid template")
 	}
 	return b.String(), nil
 }
@@ -113,8 +108,7 @@ func (e *Entry) names(source manifest.Reference, isLocal bool, tag string, now t
 // manifests").
 var repositoryName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 
-// Fill is Expand for a target, in which a missing value is a [*TemplateError]: with an
-// empty value several images would get the same target.
+// Fill is Expand for a target. What the image does not say is an error.
 func (n Names) Fill(text string) (string, error) {
 	full, err := n.Expand(text)
 	if err != nil {
@@ -129,7 +123,7 @@ func (n Names) Fill(text string) (string, error) {
 		{"SourceTag", n.SourceTag, "it has no tag in the source"},
 	} {
 		if one.value == "" && uses(text, one.field) {
-			return "", &TemplateError{text, "the image has no {{." + one.field + "}}: " + one.why}
+			return "", invalidTemplate(text, "the image has no {{.%s}}: %s", one.field, one.why)
 		}
 	}
 	return full, nil

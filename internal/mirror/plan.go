@@ -194,7 +194,7 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 		j.entry, j.tag = e, tag
 		names := e.names(source, j.from.Local(), tag, r.start)
 		if tag != "" && !tagName.MatchString(names.Tag) {
-			return nil, &TemplateError{tag, fmt.Sprintf("is renamed to %q, which is not a tag", names.Tag)}
+			return nil, invalidTemplate(tag, "is renamed to %q, which is not a tag", names.Tag)
 		}
 		for _, text := range e.Targets {
 			target, err := target(text, names, j.name, source.Digest)
@@ -202,7 +202,7 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 				return nil, err
 			}
 			if source.Digest != "" && len(e.Platforms) > 0 && target.Remote.Digest != "" {
-				return nil, &TemplateError{target.String(), "requires a tag, because copying only some platforms changes the digest"}
+				return nil, invalidTemplate(target.String(), "requires a tag, because copying only some platforms changes the digest")
 			}
 			if !slices.ContainsFunc(j.targets, func(t Ref) bool { return t.String() == target.String() }) {
 				j.targets = append(j.targets, target)
@@ -223,7 +223,7 @@ func target(text string, n Names, name, digest string) (Ref, error) {
 	at, err := ParseRef(full)
 	switch {
 	case err != nil:
-		return at, &TemplateError{text, fmt.Sprintf("gives %q: %s", full, err)}
+		return at, invalidTemplate(text, "gives %q: %w", full, err)
 	case at.Local():
 		return at.named(name), nil
 	case at.Remote.Tag != "" || at.Remote.Digest != "":

@@ -111,7 +111,7 @@ func (r *round) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]
 		const mark = "\x00"
 		at := manifest.CutReference(fillTag(item.Ref, mark))
 		if strings.Contains(at.Repository, mark) {
-			return nil, &TemplateError{item.Ref, "{{.Tag}} in the repository's name requires a list of tags"}
+			return nil, invalidTemplate(item.Ref, "{{.Tag}} in the repository's name requires a list of tags")
 		}
 		before, after, ok := strings.Cut(at.Tag, mark)
 		if !ok {

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -178,23 +179,13 @@ func (e *Entry) planned(err error) error {
 	return sourced(err)
 }
 
-// A SourceError says that the source of an entry does not exist.
-type SourceError struct{ Err error }
-
-func (e *SourceError) Error() string { return "source: " + e.Err.Error() }
-func (e *SourceError) Unwrap() error { return e.Err }
-
-// Hint returns what to do.
-func (e *SourceError) Hint() string { return "check the name and the tag" }
-
-// sourced marks err as an error of the source. It is a [*SourceError] if the source does
-// not exist.
+// sourced says that err is the source's, and a usage error if the source does not exist.
 func sourced(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, manifest.ErrNotFound):
-		return &SourceError{err}
+		return hint.New(hint.Usage, "check the name and the tag", "source: %w", err)
 	}
 	return fmt.Errorf("source: %w", err)
 }

@@ -27,7 +27,6 @@ package progress
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -35,6 +34,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // LevelTransfer is the level of records that count the bytes of a blob. It is below
@@ -55,25 +56,15 @@ type Options struct {
 	Getenv func(string) string
 }
 
-// A ModeError reports a mode that does not exist, or that the writer does not support.
-type ModeError struct {
-	Mode   string
-	Reason string
+// invalidMode reports a mode that does not exist, or that the writer does not support.
+func invalidMode(mode, reason string) error {
+	return hint.New(hint.Usage, "use auto, tty, plain, json or none", "progress %q: %s", mode, reason)
 }
 
-// Error returns the mode and the reason.
-func (e *ModeError) Error() string { return fmt.Sprintf("progress %q: %s", e.Mode, e.Reason) }
-
-// Hint lists the supported modes.
-func (e *ModeError) Hint() string { return "use auto, tty, plain, json or none" }
-
-// New returns a logger that shows progress on w, which the caller keeps and closes. The
-// logger is safe for concurrent use; writes to w by others are not coordinated with it.
-//
-// Before anything else is written to w, the caller calls stop, which removes the rows and
-// leaves the cursor at the start of a line. stop may be called more than once, and
-// records that arrive after it are shown as lines. It is never nil if err is nil. The
-// error is a [*ModeError].
+// New returns a logger that shows progress on w, and stop, which must be called
+// before anything else is written to w: it takes the bars away and leaves the
+// cursor at the start of a line. stop may be called more than once; records that
+// come after it are shown as lines. A mode that cannot be used is an error.
 func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	getenv := o.Getenv
 	if getenv == nil {
@@ -88,7 +79,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	switch mode {
 	case "tty":
 		if !isTerminal(w) {
-			return nil, nil, &ModeError{mode, "stderr is not a terminal"}
+			return nil, nil, invalidMode(mode, "stderr is not a terminal")
 		}
 		t := newTerminal(w, h.least)
 		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
@@ -102,7 +93,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 	case "none":
 		h.out, h.least = &plain{w: w}, slog.LevelWarn
 	default:
-		return nil, nil, &ModeError{clean(mode), "unknown mode"}
+		return nil, nil, invalidMode(clean(mode), "unknown mode")
 	}
 	return slog.New(h), stop, nil
 }

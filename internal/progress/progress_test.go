@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // tell writes the records of a run of two platforms, one of which fails.
@@ -131,8 +133,7 @@ func TestJSON(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	for _, mode := range []string{"tty", "fancy", "\x1b[2J"} {
-		var want *ModeError
-		if _, _, err := New(&bytes.Buffer{}, Options{Mode: mode}); !errors.As(err, &want) || want.Hint() == "" || strings.Contains(err.Error(), "\x1b") {
+		if _, _, err := New(&bytes.Buffer{}, Options{Mode: mode}); hint.Of(err) == "" || strings.Contains(err.Error(), "\x1b") {
 			t.Errorf("mode %q without a terminal: %v", mode, err)
 		}
 	}

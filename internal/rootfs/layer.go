@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A LayerError says that the content of a layer is invalid: it is not a tar archive, it
@@ -20,6 +22,10 @@ type LayerError struct {
 }
 
 func (e *LayerError) Error() string { return fmt.Sprintf("layer %s: %v", e.Layer, e.Err) }
+
+// Is reports whether target is the kind of the error.
+func (*LayerError) Is(target error) bool { return target == hint.Content }
+
 func (e *LayerError) Unwrap() error { return e.Err }
 
 // Add applies the next layer, the one above those that were added before. It reads the

@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/claim"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -205,9 +206,9 @@ func (a *Archive) old(ctx context.Context) (*tarFile, error) {
 	case errors.Is(err, manifest.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, &hinted{err, "remove the file, or use another one"}
+		return nil, &hint.Error{Err: err, Hint: "remove the file, or use another one"}
 	case t.borrowed:
-		return nil, &FormatError{a.String(), "the existing file is compressed, but mabuild writes uncompressed archives", "remove the file, or use another one"}
+		return nil, in(a.String(), hint.New(hint.Usage, "remove the file, or use another one", "the existing file is compressed, but mabuild writes uncompressed archives"))
 	}
 	return t, nil
 }

@@ -13,6 +13,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // This file reads tar files in place. The headers are read once, and blobs are then read
@@ -68,29 +70,36 @@ func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
 		return nil, in(a.String(), err)
 	}
 	if t.index, err = parseIndex(raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", a, err)
+		return nil, in(a.String(), err)
 	}
 	return t, nil
 }
 
-// A FormatError says that a file does not have the format that was named.
-type FormatError struct {
-	Place  string // in the form of [Place.String]
-	Reason string
-	Way    string // what Hint returns
-}
+// in says which place an error is about.
+func in(where string, err error) error { return placed{fmt.Errorf("%s: %w", where, err)} }
 
-func (e *FormatError) Error() string { return e.Place + ": " + e.Reason }
+// placed is an error whose text has the place that it is about.
+type placed struct{ error }
 
-// Hint returns what to do.
-func (e *FormatError) Hint() string { return e.Way }
+func (p placed) Unwrap() error { return p.error }
 
-// in adds to an error the place that it is about.
-func in(where string, err error) error {
-	if f := (*FormatError)(nil); errors.As(err, &f) {
-		return &FormatError{where, f.Reason, f.Way}
+// NamedIn reports whether err itself says that it is about the place, as errors about
+// files do.
+func (p Place) NamedIn(err error) bool {
+	if p.Path == "" {
+		return false
 	}
-	return fmt.Errorf("%s: %w", where, err)
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, new(placed)):
+		return true
+	case errors.As(err, &file):
+		return strings.Contains(file.Path, p.Path)
+	case errors.As(err, &link):
+		return strings.Contains(link.Old, p.Path) || strings.Contains(link.New, p.Path)
+	}
+	return false
 }
 
 // openTar opens a regular file and returns its size. where names it in messages. A file
@@ -108,7 +117,7 @@ func openTar(file, where string) (*os.File, int64, error) {
 		if info.IsDir() {
 			way = "for an OCI layout, write oci:" + file
 		}
-		return nil, 0, &FormatError{where, "is not a regular file", way}
+		return nil, 0, in(where, hint.New(hint.Usage, way, "is not a regular file"))
 	}
 	if info.Size() == 0 { // mktemp makes such a file
 		return nil, 0, notFound("%s: the file is empty", where)
@@ -139,9 +148,9 @@ func (t *tarFile) scan(ctx context.Context) error {
 		case errors.Is(err, io.EOF) && entries > 0:
 			return nil
 		case err != nil && entries == 0:
-			return &FormatError{"", "not a tar file: " + err.Error(), "only gzip and zstd are supported; decompress other formats first"}
+			return hint.New(hint.Usage, "only gzip and zstd are supported; decompress other formats first", "not a tar file: %s", err)
 		case err != nil:
-			return &hinted{mismatch("not a tar file, or a broken one: %w", err), "only gzip and zstd are supported; decompress other formats first"}
+			return &hint.Error{Err: mismatch("not a tar file, or a broken one: %w", err), Hint: "only gzip and zstd are supported; decompress other formats first"}
 		case entries > 2*maxBlobs:
 			return fmt.Errorf("more than %d entries", 2*maxBlobs)
 		}
@@ -216,7 +225,7 @@ func (t *tarFile) bytes(name string) ([]byte, error) {
 	e, ok := t.at[name]
 	switch {
 	case !ok:
-		return nil, &FormatError{FormArchive + ":" + t.file, "not an OCI archive: it has no " + name, "mabuild, skopeo and buildx write OCI archives; for a Docker archive, write docker-archive:" + t.file}
+		return nil, hint.New(hint.Usage, "mabuild, skopeo and buildx write OCI archives; for a Docker archive, write docker-archive:"+t.file, "not an OCI archive: it has no %s", name)
 	case e.size > maxManifest:
 		return nil, mismatch("%s has %d bytes, more than the limit of %d", name, e.size, maxManifest)
 	}

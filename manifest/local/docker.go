@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -152,10 +153,10 @@ func Single(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 		return nil, fmt.Errorf("no image for %s, only for %s", platform.Key(want), cmp.Or(platform.Keys(have), "an unknown platform"))
 	}
 	if len(have) == 0 {
-		return nil, hint("mabuild inspect lists the content", "Docker requires an image of one platform, but there is none")
+		return nil, hint.New(hint.Build, "mabuild inspect lists the content", "Docker requires an image of one platform, but there is none")
 	}
 	if !ok {
-		return nil, hint("select one with platform=P", "no image for %s, only for %s", platform.Key(want), platform.Keys(have))
+		return nil, hint.New(hint.Build, "select one with platform=P", "no image for %s, only for %s", platform.Key(want), platform.Keys(have))
 	}
 	return images[at].Image()
 }

@@ -17,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -129,7 +130,7 @@ func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *descri
 	case len(all) == 0 && ref == "":
 		return nil, nil, notFound("%s contains no image", a)
 	case len(all) == 0:
-		return nil, nil, &hinted{notFound("no %q in %s", ref, a), "available images: " + listed(a.String(), savedRefs(images, nil))}
+		return nil, nil, &hint.Error{Err: notFound("no %q in %s", ref, a), Hint: "available images: " + listed(a.String(), savedRefs(images, nil))}
 	// Several entries count as one image if the manifests that are made for them are
 	// equal.
 	case len(all) > 1 && (all[0] == nil || slices.ContainsFunc(all, func(d *described) bool { return d.desc.Digest != all[0].desc.Digest })):
@@ -168,7 +169,7 @@ func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error
 	t.follow()
 	raw, err := t.bytes("manifest.json")
 	if err != nil {
-		return nil, nil, &FormatError{a.String(), "not a Docker archive: it has no manifest.json", "docker save writes Docker archives; for an OCI archive, write oci-archive:" + a.File}
+		return nil, nil, in(a.String(), hint.New(hint.Usage, "docker save writes Docker archives; for an OCI archive, write oci-archive:"+a.File, "not a Docker archive: it has no manifest.json"))
 	}
 	var images []savedImage
 	if err := json.Unmarshal(raw, &images); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -143,7 +144,7 @@ func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, re
 	case len(found) == 0 && ref == "":
 		return d, "", notFound("%s contains no image", where)
 	case len(found) == 0:
-		return d, "", &hinted{notFound("no %q in %s", ref, where), "available images: " + listed(where, refsOf(im.Manifests, false))}
+		return d, "", &hint.Error{Err: notFound("no %q in %s", ref, where), Hint: "available images: " + listed(where, refsOf(im.Manifests, false))}
 	case slices.ContainsFunc(found, func(e ocispec.Descriptor) bool { return e.Digest != found[0].Digest }):
 		return d, "", several(where, ref, len(found), refsOf(found, name != ""))
 	}
@@ -230,10 +231,13 @@ func (e *SeveralError) Error() string {
 	return fmt.Sprintf("%s contains %d images", e.Place, e.Count)
 }
 
+// Is reports whether target is the kind of the error.
+func (*SeveralError) Is(target error) bool { return target == hint.Usage }
+
 // Hint lists the candidates, or says how to choose a platform.
 func (e *SeveralError) Hint() string {
 	if len(e.Platforms) > 0 {
-		return "select one with --platforms"
+		return ""
 	}
 	return "use one of " + listed("", e.Images)
 }

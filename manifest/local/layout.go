@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -135,7 +136,7 @@ func (l *Layout) prepare() error {
 	// would change files outside the layout, so they are refused.
 	for _, name := range []string{ocispec.ImageBlobsDir, filepath.Join(ocispec.ImageBlobsDir, "sha256"), filepath.Join(ocispec.ImageBlobsDir, "sha512"), marker, ocispec.ImageIndexFile} {
 		if info, err := os.Lstat(filepath.Join(l.Dir, name)); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			return hint("remove the link, or use another directory", "%s in %s is a link, but a layout is not written through links", name, l.Dir)
+			return placed{hint.New(hint.Build, "remove the link, or use another directory", "%s in %s is a link, but a layout is not written through links", name, l.Dir)}
 		}
 	}
 	path := filepath.Join(l.Dir, marker)
@@ -152,7 +153,7 @@ func (l *Layout) prepare() error {
 // fill a home directory with blobs.
 func (l *Layout) check() error {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
-		return hint("use an empty or new directory", "%s is not a directory", l.Dir)
+		return placed{hint.New(hint.Build, "use an empty or new directory", "%s is not a directory", l.Dir)}
 	}
 	entries, err := os.ReadDir(l.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -169,7 +170,7 @@ func (l *Layout) check() error {
 		if _, err := os.Stat(filepath.Join(l.Dir, marker)); err == nil {
 			return nil
 		}
-		return hint("use an empty or new directory", "%s is not empty and not an OCI layout", l.Dir)
+		return placed{hint.New(hint.Build, "use an empty or new directory", "%s is not empty and not an OCI layout", l.Dir)}
 	}
 	return nil
 }

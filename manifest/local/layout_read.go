@@ -10,6 +10,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // This file reads a layout, which may come from somebody else.
@@ -17,7 +19,7 @@ import (
 // index reads index.json, at most maxManifest bytes. It has no digest to verify.
 func (l *Layout) index() (*ocispec.Index, error) {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
-		return nil, &FormatError{l.String(), "an OCI layout must be a directory", "for an archive, write oci-archive:" + l.Dir + " or docker-archive:" + l.Dir}
+		return nil, in(l.String(), hint.New(hint.Usage, "for an archive, write oci-archive:"+l.Dir+" or docker-archive:"+l.Dir, "an OCI layout must be a directory"))
 	}
 	f, size, err := l.file(ocispec.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {

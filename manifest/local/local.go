@@ -26,6 +26,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -86,7 +87,7 @@ func (p Place) streams() bool {
 // caller calls it.
 func (p Place) Source() (manifest.Source, error) {
 	if p.streams() {
-		return nil, hint("save it to a file", "%s: an archive cannot be read from stdin", p)
+		return nil, hint.New(hint.Build, "save it to a file", "%s: an archive cannot be read from stdin", p)
 	}
 	switch p.Form {
 	case FormLayout:
@@ -96,7 +97,7 @@ func (p Place) Source() (manifest.Source, error) {
 	case FormDockerArchive:
 		return &DockerArchive{File: p.Path, Platform: p.Platform, Scratch: p.Scratch}, nil
 	}
-	return nil, hint("use oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can only be written", p.Form)
+	return nil, hint.New(hint.Build, "use oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can only be written", p.Form)
 }
 
 // Sink returns the sink that writes to the place. If the place has a Name, it replaces
@@ -105,12 +106,12 @@ func (p Place) Source() (manifest.Source, error) {
 // digest.
 func (p Place) Sink() (manifest.Sink, error) {
 	if p.Digest != (v1.Hash{}) {
-		return nil, hint("omit the digest", "%s: a destination cannot have a digest", p)
+		return nil, hint.New(hint.Build, "omit the digest", "%s: a destination cannot have a digest", p)
 	}
 	var out io.Writer
 	if p.streams() {
 		if out = p.Out; out == nil {
-			return nil, hint("use a file", "%s: cannot be written to stdout", p)
+			return nil, hint.New(hint.Build, "use a file", "%s: cannot be written to stdout", p)
 		}
 	}
 	var sink manifest.Sink
@@ -126,7 +127,7 @@ func (p Place) Sink() (manifest.Sink, error) {
 	case FormContainerd:
 		sink = &Containerd{Namespace: p.Path}
 	default:
-		return nil, hint("write "+forms, "%q is not a local destination or source", p.Form)
+		return nil, hint.New(hint.Build, "write "+forms, "%q is not a local destination or source", p.Form)
 	}
 	batch, batches := sink.(manifest.BatchPutter)
 	switch {
@@ -150,7 +151,7 @@ func (p Place) Check(ctx context.Context) error {
 			return nil
 		}
 		if err := outfile.Check(p.Path); err != nil {
-			return hint("create the directory, and name a file in it", "%w", err)
+			return hint.New(hint.Build, "create the directory, and name a file in it", "%w", err)
 		}
 		if p.Form == FormArchive {
 			_, err := (&Archive{File: p.Path}).old(ctx)
@@ -200,24 +201,7 @@ func (r *renamedBatchPutter) PutAll(ctx context.Context, all ...manifest.Named) 
 	return r.batch.PutAll(ctx, all...)
 }
 
-// A hinted error says what to do.
-type hinted struct {
-	error
-	way string
-}
-
-// Hint returns what to do.
-func (h *hinted) Hint() string  { return h.way }
-func (h *hinted) Unwrap() error { return h.error }
-
-// hint returns an error with a hint. In way, options and forms are written as a user
-// types them.
-func hint(way, format string, args ...any) error {
-	return &hinted{fmt.Errorf(format, args...), way}
-}
-
-// mismatch returns an error about content that contradicts its descriptor
-// ([manifest.ErrMismatch]).
+// mismatch makes an error about content that contradicts its claim.
 func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", fmt.Errorf(format, args...), manifest.ErrMismatch)
 }

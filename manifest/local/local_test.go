@@ -1,7 +1,6 @@
 package local
 
 import (
-	"errors"
 	"math/rand"
 	"reflect"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -88,13 +88,7 @@ func put(t testing.TB, s manifest.Sink, ref string, c manifest.Content) {
 }
 
 // hintOf returns the way out of err, empty for none.
-func hintOf(err error) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
-	}
-	return ""
-}
+func hintOf(err error) string { return hint.Of(err) }
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -24,12 +25,12 @@ func Parse(text string) (Place, error) {
 	form, rest, _ := strings.Cut(text, ":")
 	p := Place{Form: form}
 	if !Is(text) {
-		return p, hint("write "+forms, "%q is not a local destination or source", text)
+		return p, hint.New(hint.Build, "write "+forms, "%q is not a local destination or source", text)
 	}
 	if form == FormContainerd {
 		p.Path = rest
 		if strings.ContainsAny(rest, "/:@ ") || strings.HasPrefix(rest, "-") {
-			return p, hint("write containerd:, or containerd:k8s.io", "containerd: %q is not a namespace", rest)
+			return p, hint.New(hint.Build, "write containerd:, or containerd:k8s.io", "containerd: %q is not a namespace", rest)
 		}
 		return p, nil
 	}
@@ -48,11 +49,11 @@ func Parse(text string) (Place, error) {
 		rest = option
 	}
 	if err != nil {
-		return p, hint("write "+forms, "%q is invalid: %w", text, err)
+		return p, hint.New(hint.Build, "write "+forms, "%q is invalid: %w", text, err)
 	}
 	if option, ok := strings.CutPrefix(rest, ","); ok {
 		if !docker {
-			return p, hint("write "+forms, "%q is invalid: %s has no options", text, form)
+			return p, hint.New(hint.Build, "write "+forms, "%q is invalid: %s has no options", text, form)
 		}
 		if p.Platform, err = parseOption(option); err != nil {
 			return p, fmt.Errorf("%s: %w", form, err)
@@ -62,9 +63,9 @@ func Parse(text string) (Place, error) {
 	// The daemon has neither paths nor digests here: the tag of the image is the
 	// reference of Put.
 	case form == FormDockerDaemon && (p.Path != "" || p.Name != "" || p.Digest != v1.Hash{}):
-		return p, hint("write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is invalid", text)
+		return p, hint.New(hint.Build, "write docker-daemon: or docker-daemon:platform=linux/amd64", "docker-daemon: %q is invalid", text)
 	case form != FormDockerDaemon && p.Path == "":
-		return p, hint("write "+forms, "%q has no path", text)
+		return p, hint.New(hint.Build, "write "+forms, "%q has no path", text)
 	}
 	return p, nil
 }
@@ -197,7 +198,7 @@ func cutOption(s string) (before, option string) {
 func parseOption(option string) (p ocispec.Platform, err error) {
 	text, ok := strings.CutPrefix(option, "platform=")
 	if !ok {
-		return p, hint("the only option is platform=P", "unknown option %q", option)
+		return p, hint.New(hint.Build, "the only option is platform=P", "unknown option %q", option)
 	}
 	return platform.Parse(text)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,37 +13,25 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// This file explains missing blobs. An export of one platform often keeps an index with
-// all platforms; the error then says which platforms can be copied.
-
-// An absentError says that a blob is missing which a manifest names. Exports of one
-// platform are incomplete in this way: docker save and ctr export keep the whole index.
-type absentError struct {
-	ref    string // the place; may be empty
-	digest v1.Hash
-	whole  []ocispec.Platform // complete platforms of the index that lists the content
+// An AbsentError says that a blob is missing that a manifest names. Exports of single
+// platforms are like that: docker save and ctr export keep the whole index.
+type AbsentError struct {
+	Place    string // may be empty
+	Digest   v1.Hash
+	Complete []ocispec.Platform // of the index around it: the platforms that lack nothing
 }
 
-func (e *absentError) Error() string {
-	text := fmt.Sprintf("blob %s is missing: %s", e.digest, manifest.ErrMismatch)
-	if e.ref != "" {
-		text = e.ref + ": " + text
+func (e *AbsentError) Error() string {
+	text := fmt.Sprintf("blob %s is missing: %s", e.Digest, manifest.ErrMismatch)
+	if e.Place != "" {
+		text = e.Place + ": " + text
 	}
 	return text
 }
 
-func (e *absentError) Unwrap() error { return manifest.ErrMismatch }
+func (e *AbsentError) Unwrap() error { return manifest.ErrMismatch }
 
-// Hint names the complete platforms, which can be selected.
-func (e *absentError) Hint() string {
-	if len(e.whole) == 0 {
-		return ""
-	}
-	return "not all platforms of the index were exported; complete are --platforms " + strings.ReplaceAll(platform.Keys(e.whole), ", ", ",")
-}
-
-// absent returns the error for a blob that a place does not have.
-func absent(place string, digest v1.Hash) error { return &absentError{ref: place, digest: digest} }
+func absent(place string, digest v1.Hash) error { return &AbsentError{Place: place, Digest: digest} }
 
 // A childStore opens the children of an index. To the error of a missing blob it adds
 // which platforms of the index are complete, which costs the reading of their manifests.
@@ -59,9 +46,9 @@ type childStore struct {
 func (s childStore) open(d v1.Descriptor) (io.ReadCloser, error) {
 	r, err := s.store.open(d)
 	// The index was read before, so a failure here only costs the hint.
-	if missing := (*absentError)(nil); errors.As(err, &missing) && missing.whole == nil {
+	if missing := (*AbsentError)(nil); errors.As(err, &missing) && missing.Complete == nil {
 		if c, err := read(s.of.ctx, s.store, s.of.own); err == nil {
-			missing.whole = s.of.whole(c)
+			missing.Complete = s.of.whole(c)
 		}
 	}
 	return r, err

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/text"
 )
 
@@ -38,7 +39,7 @@ const probeTimeout = 5 * time.Second
 
 // probe runs the tool with a command that asks the daemon for its version.
 func (t tool) probe(ctx context.Context, args ...string) error {
-	silent := hint(t.failed, "%s: no answer within %s", t.name(), probeTimeout)
+	silent := hint.New(hint.Build, t.failed, "%s: no answer within %s", t.name(), probeTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, silent)
 	defer cancel()
 	return t.start(ctx, nil, args...)
@@ -70,7 +71,7 @@ func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...str
 	fed, err := t.feedTo(ctx, cmd, feed)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return hint(t.way, "%s is not installed", command[0])
+		return hint.New(hint.Build, t.way, "%s is not installed", command[0])
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
@@ -84,7 +85,7 @@ func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...str
 	case feedErr != nil && !broken(feedErr):
 		return feedErr
 	case err != nil: // the tool failed and so stopped reading
-		return hint(t.failed, "%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
+		return hint.New(hint.Build, t.failed, "%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
 	case feedErr != nil: // the tool succeeded without reading the whole image
 		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), feedErr, output.tail())
 	}

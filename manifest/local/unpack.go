@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -76,7 +77,7 @@ func (u *unpacked) open(ctx context.Context, file, where string, scratch func(co
 	switch {
 	case err != nil:
 	case other != "":
-		err = &FormatError{"", "not a tar file, but a file compressed with " + other, "decompress it first; only gzip and zstd are supported"}
+		err = hint.New(hint.Usage, "decompress it first; only gzip and zstd are supported", "not a tar file, but a file compressed with %s", other)
 	case packed:
 		// The compressed file is only read here. Blobs come from the decompressed file,
 		// which close does not end because it is borrowed.
@@ -150,11 +151,11 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case errors.As(err, &write):
-		err = hint("free some space there, or decompress the archive first", "cannot decompress: %w", write.error)
+		err = hint.New(hint.Build, "free some space there, or decompress the archive first", "cannot decompress: %w", write.error)
 	case err != nil:
 		err = mismatch("cannot decompress: %w", err)
 	case n > maxUnpacked:
-		err = hint("check that it is an archive of images, and decompress it first", "has more than %d bytes when decompressed", maxUnpacked)
+		err = hint.New(hint.Build, "check that it is an archive of images, and decompress it first", "has more than %d bytes when decompressed", maxUnpacked)
 	}
 	if err != nil {
 		_ = out.Close()

@@ -21,6 +21,8 @@ import (
 	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // maxSpecifier is the longest text that Parse reads, in bytes. The longest platform in
@@ -40,6 +42,9 @@ type ParseError struct {
 }
 
 func (e *ParseError) Error() string { return fmt.Sprintf("platform %q: %s", e.Text, e.Reason) }
+
+// Is reports whether target is the kind of the error.
+func (*ParseError) Is(target error) bool { return target == hint.Usage }
 
 // Hint returns what to write instead, or "".
 func (e *ParseError) Hint() string { return e.Way }

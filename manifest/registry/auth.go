@@ -107,7 +107,7 @@ func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 // explain sets the hint of an error about credentials, unless it has one. The hint
 // depends on whether there were credentials and where they are stored.
 func (a *auth) explain(k *request, e *Error) *Error {
-	if !e.refused() || e.hint != "" {
+	if !e.refused() || e.hint != "" || e.Setting != "" {
 		return e
 	}
 	key := k.host.name + "/" + k.repo

@@ -192,8 +192,8 @@ func TestEvilRealm(t *testing.T) {
 	c := client(t)
 	c.Keychain = login{"me", "secret"}
 	_, err := c.Resolve(t.Context(), r.Host+"/app:v1")
-	if !errors.Is(err, registry.ErrCredentials) || !strings.Contains(hintOf(err), "--trust-realm ") {
-		t.Errorf("got %v, hint %q", err, hintOf(err))
+	if !errors.Is(err, registry.ErrCredentials) || settingOf(err) != "TrustRealms" || hintOf(err) != "" {
+		t.Errorf("got %v, setting %q, hint %q", err, settingOf(err), hintOf(err))
 	}
 	if len(evil.Seen()) != 0 {
 		t.Error("the token server was asked")

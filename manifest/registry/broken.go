@@ -64,16 +64,16 @@ func (e *Error) classify(h *host) {
 	case errors.Is(e.Err, http.ErrSchemeMismatch), errors.As(e.Err, new(tls.RecordHeaderError)):
 		e.final = true
 		e.Err = fmt.Errorf("%s %w", h.address, errPlain)
-		e.hint = fmt.Sprintf("to allow plain HTTP, use --insecure-registry %s, or in the configuration file registries: {%s: {plain_http: true}}", h.name, h.name)
+		e.Setting, e.SettingHost = "PlainHTTP", h.name
 	case errors.As(e.Err, &unknown):
 		e.final = true
-		e.hint = "to trust the authority of its certificate, use --ca-file FILE"
+		e.Setting, e.SettingHost = "CAFile", h.name
 	case errors.As(e.Err, &wrong), errors.As(e.Err, &invalid), errors.As(e.Err, &verify):
 		e.final = true
-		e.hint = "to skip the verification of its certificate, use --insecure-registry " + h.name
+		e.Setting, e.SettingHost = "SkipVerify", h.name
 	case isAlert(e.Err):
 		e.final = true
-		e.hint = "to send a client certificate, use --client-cert and --client-key"
+		e.Setting, e.SettingHost = "ClientCert", h.name
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		e.brief = true
 		e.hint = "check that the registry is running at " + h.address

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest"
 )
 
 // ErrCredentials is in the chain of every error that means missing, wrong or insufficient
 // credentials: a 401, a 403 that is not a rate limit, a credential helper that fails, a
 // token service that may not have the credentials.
-var ErrCredentials = errors.New("credentials refused")
+var ErrCredentials = hint.New(hint.Credentials, "", "credentials refused")
 
 // An Error is the failure of one request to a registry. errors.Is finds [ErrCredentials],
 // [manifest.ErrNotFound] (a manifest to be read does not exist), [manifest.ErrUnanswered]
@@ -32,6 +33,10 @@ type Error struct {
 	Codes      []string // the registry's error codes, cleaned
 	Attempts   int      // how many times the request was sent
 	Err        error    // the cause, or the registry's message, cleaned; may be nil
+
+	// Setting is the field of [Client] or [Host] that, set for SettingHost, would have
+	// let the request succeed or be sent; may be empty.
+	Setting, SettingHost string
 
 	hint       string        // what to do; "" lets Hint find one
 	immutable  bool          // the registry does not allow the tag to move
@@ -91,7 +96,9 @@ func (e *Error) Is(target error) bool {
 		return e.missing
 	case manifest.ErrUnanswered:
 		return e.unanswered
-	case ErrCredentials:
+	case hint.Registry:
+		return true
+	case ErrCredentials, hint.Credentials:
 		return e.refused()
 	}
 	return false
@@ -109,21 +116,29 @@ func (e *Error) refused() bool {
 
 // Hint says what to do, or is "".
 func (e *Error) Hint() string {
-	var inner interface{ Hint() string }
+	inner := hint.Of(e.Err)
 	switch {
 	case e.hint != "":
 		return e.hint
-	case e.refused() && errors.As(e.Err, &inner) && inner.Hint() != "":
-		return inner.Hint()
+	case e.setting() != "": // the caller knows how it is set
+		return ""
+	case e.refused() && inner != "":
+		return inner
 	case e.refused():
 		return "mabuild login " + e.Host
 	case e.Status == http.StatusNotFound && e.Op == http.MethodPost:
 		return "some registries require that " + e.Repository + " is created before the first push"
 	}
-	if errors.As(e.Err, &inner) {
-		return inner.Hint()
+	return inner
+}
+
+// setting returns the Setting of e or, without a hint of another kind, of what it wraps.
+func (e *Error) setting() string {
+	inner := asError(e.Err)
+	if e.Setting != "" || e.hint != "" || inner == nil {
+		return e.Setting
 	}
-	return ""
+	return inner.setting()
 }
 
 // RetryAt returns when another try makes sense, if that is known: the registry asked to

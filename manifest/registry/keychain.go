@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
 )
 
@@ -119,16 +119,9 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 // helper's output after ", out:"; that is cut off.
 func keychainError(err error) error {
 	text := err.Error()
-	var way interface{ Hint() string }
-	if !errors.As(err, &way) {
+	way := hint.Of(err)
+	if way == "" {
 		text, _, _ = strings.Cut(text, ", out:")
-		return storeError{text: clean("credentials: " + text)}
 	}
-	return storeError{clean("credentials: " + text), clean(way.Hint())}
+	return hint.New(hint.Build, clean(way), "%s", clean("credentials: "+text))
 }
-
-// A storeError is the error of a store of credentials, with a hint.
-type storeError struct{ text, way string }
-
-func (e storeError) Error() string { return e.text }
-func (e storeError) Hint() string  { return e.way }

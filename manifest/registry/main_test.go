@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"go.uber.org/goleak"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -116,12 +117,15 @@ func put(t *testing.T, c *registry.Client, ref string, content manifest.Content)
 	}
 }
 
-func hintOf(err error) string {
-	var h interface{ Hint() string }
-	if errors.As(err, &h) {
-		return h.Hint()
+func hintOf(err error) string { return hint.Of(err) }
+
+// settingOf returns the setting of the client that would help.
+func settingOf(err error) string {
+	var e *registry.Error
+	if !errors.As(err, &e) {
+		return ""
 	}
-	return ""
+	return e.Setting
 }
 
 var five = []string{"amd64", "arm64", "arm", "ppc64le", "s390x"}

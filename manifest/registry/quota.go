@@ -157,7 +157,7 @@ func (k *request) reserved(reserve int) *Error {
 	q, until, _ := k.host.quotaBudget.left()
 	e := k.fault(fmt.Errorf("not requested: %d of %d pulls are left, and %d are reserved", q.Remaining, q.Limit, reserve))
 	e.throttled, e.final, e.until = true, true, until
-	e.hint = "wait until " + until.UTC().Format(time.RFC3339) + ", use an account with a larger quota, or lower --quota-reserve"
+	e.Setting, e.SettingHost = "QuotaReserve", k.host.name
 	return e
 }
 

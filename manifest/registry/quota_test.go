@@ -100,8 +100,8 @@ func TestQuotaReserve(t *testing.T) {
 	if !errors.As(err, &e) || e.Kind() != registry.KindRateLimited || !ok || time.Until(at) < 5*time.Hour || time.Until(at) > 6*time.Hour {
 		t.Errorf("%v: %v, %t", err, at, ok)
 	}
-	if !strings.Contains(err.Error(), "20 of 100 pulls are left") || !strings.Contains(hintOf(err), "--quota-reserve") {
-		t.Errorf("%v: %s", err, hintOf(err))
+	if !strings.Contains(err.Error(), "20 of 100 pulls are left") || settingOf(err) != "QuotaReserve" {
+		t.Errorf("%v: %s", err, settingOf(err))
 	}
 	must(c.Resolve(t.Context(), h.host+"/app:v5"))(t)
 }

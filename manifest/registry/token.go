@@ -39,7 +39,7 @@ func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials 
 	if credentials != (authn.AuthConfig{}) && !a.trusts(k.host, d.realm) {
 		e := k.fault(fmt.Errorf("the token server %s is not allowed to receive the credentials", clean(d.realm.Host)))
 		e.credential, e.final = true, true
-		e.hint = "if you trust it with the credentials, use --trust-realm " + clean(d.realm.Host)
+		e.Setting, e.SettingHost = "TrustRealms", clean(d.realm.Host)
 		return "", e
 	}
 	from := tokenService{realm: d.realm.String(), service: d.service, credentials: credentials}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/authfile"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/internal/serve"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// inside lists the error types and sentinels of other packages that cannot be made here,
+// with where they are tested, and those that no command ends with.
+var inside = map[string]string{
+	"build.errChanged":         "no command ends with it",
+	"build.errForgotten":       "no command ends with it",
+	"build.errNotPlain":        "in a SpecError",
+	"build.errUnlisted":        "no command ends with it",
+	"config.errNoEntries":      "in a Problem",
+	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
+	"local.placed":             "names the place of other errors",
+	"local.errFound":           "ends a search",
+	"local.writeError":         "no command ends with it",
+	"mirror.errNoPrograms":     "no command ends with it",
+	"mirror.errNotPlain":       "no command ends with it",
+	"registry.addressError":    "in an Error",
+	"registry.cleaned":         "in an Error",
+	"registry.closedError":     "in an Error",
+	"registry.errContentRange": "in an Error",
+	"registry.errPlain":        "in an Error",
+	"registry.errSilent":       "in an Error",
+	"registry.errUnlisted":     "in an Error",
+	"registry.errTooLarge":     "in an Error",
+	"registry.misled":          "in an Error",
+	"registry.proxyError":      "in an Error",
+	"registry.refused":         "in an Error",
+	"registry.replyLost":       "in an Error",
+	"regtest.errStruck":        "of tests",
+	"rootfs.errLayers":         "in a LayerError",
+	"rootfs.errLinks":          "in a LayerError",
+	"serve.readError":          "an answer of the server",
+	"registry.badNameError":    "as name.ErrBadName below",
+	"main.programError":        "below, around others",
+	"main.partialError":        "below, around others",
+	"main.interrupted":         "has a code of its own",
+}
+
+// codes has the exit code of every type of error and of every sentinel that can be made
+// here, alone and around what it may wrap. A key is the package and the type,
+// and after a space what it wraps.
+func codes() map[string]struct {
+	err  error
+	code int
+} {
+	type row = struct {
+		err  error
+		code int
+	}
+	other := errors.New("other")
+	server := &registry.Error{Op: http.MethodGet, Host: "example.com", Status: http.StatusServiceUnavailable}
+	denied := &registry.Error{Op: http.MethodGet, Host: "example.com", Status: http.StatusUnauthorized}
+	_, badReference := (&registry.Client{}).Get(context.Background(), "example.com:0/x")
+	_, badName := name.NewTag("")
+	corrupt := &registry.Error{Op: http.MethodGet, Host: "example.com", Err: manifest.ErrMismatch}
+	return map[string]row{
+		"build.BaseError":                      {&build.BaseError{Ref: "x", Err: other}, exitUsage},
+		"build.BaseError registry":             {&build.BaseError{Ref: "x", Err: server}, exitRegistry},
+		"build.BaseError denied":               {&build.BaseError{Ref: "x", Err: denied}, exitCredentials},
+		"build.BaseError mismatch":             {&build.BaseError{Ref: "x", Err: corrupt}, exitContent},
+		"build.BaseError missing":              {&build.BaseError{Ref: "x", Err: fmt.Errorf("%w: %w", manifest.ErrNotFound, server)}, exitUsage},
+		"build.BaseError obsolete":             {&build.BaseError{Ref: "x", Err: manifest.ErrObsolete}, exitRegistry},
+		"build.BaseError layer":                {&build.BaseError{Ref: "x", Err: &rootfs.LayerError{Err: rootfs.ErrBudget}}, exitContent},
+		"build.DebuggerError":                  {&build.DebuggerError{}, exitUsage},
+		"build.PlatformError":                  {&build.PlatformError{Err: other}, exitBuild},
+		"build.PlatformError link":             {&build.PlatformError{Err: hint.New(hint.Build, "", "x")}, exitBuild},
+		"build.PlatformError registry":         {&build.PlatformError{Err: server}, exitRegistry},
+		"build.PlatformError spec":             {&build.PlatformError{Err: &build.SpecError{}}, exitUsage},
+		"build.SpecError":                      {&build.SpecError{}, exitUsage},
+		"crosscompile.CommandError":            {&crosscompile.CommandError{Args: []string{"build"}, Err: other}, exitBuild},
+		"crosscompile.ErrNoGo":                 {crosscompile.ErrNoGo, exitBuild},
+		"crosscompile.ErrWrongFormat":          {crosscompile.ErrWrongFormat, exitBuild},
+		"crosscompile.ModuleError":             {&crosscompile.ModuleError{}, exitBuild},
+		"crosscompile.PackageError":            {&crosscompile.PackageError{}, exitUsage},
+		"crosscompile.TargetError":             {&crosscompile.TargetError{}, exitUsage},
+		"crosscompile.VariantError":            {&crosscompile.VariantError{}, exitUsage},
+		"manifest.AssemblyError":               {&manifest.AssemblyError{Err: other}, exitUsage},
+		"manifest.AssemblyError missing":       {&manifest.AssemblyError{Err: fmt.Errorf("%w: %w", manifest.ErrNotFound, server)}, exitUsage},
+		"manifest.ErrMismatch":                 {manifest.ErrMismatch, exitContent},
+		"manifest.ErrMismatch in usage":        {fmt.Errorf("x: %w", invalid(manifest.ErrMismatch)), exitContent},
+		"manifest.ErrNotFound":                 {manifest.ErrNotFound, exitBuild},
+		"manifest.ErrObsolete":                 {manifest.ErrObsolete, exitRegistry},
+		"manifest.ErrUnanswered":               {manifest.ErrUnanswered, exitBuild},
+		"manifest.PlatformError":               {&manifest.PlatformError{}, exitBuild},
+		"manifest.PlatformError in usage":      {invalid(&manifest.PlatformError{}), exitUsage},
+		"local.AbsentError":                    {&local.AbsentError{}, exitContent},
+		"local.SeveralError":                   {&local.SeveralError{}, exitUsage},
+		"platform.ParseError":                  {&platform.ParseError{}, exitUsage},
+		"registry.ErrCredentials":              {registry.ErrCredentials, exitCredentials},
+		"registry.Error":                       {server, exitRegistry},
+		"registry.Error denied":                {denied, exitCredentials},
+		"registry.Error mismatch":              {corrupt, exitContent},
+		"registry.Error in usage":              {fmt.Errorf("x: %w", invalid(server)), exitUsage},
+		"registry.badNameError made":           {badReference, exitUsage},
+		"name.ErrBadName":                      {badName, exitUsage},
+		"authfile.HelperError":                 {&authfile.HelperError{Err: other}, exitCredentials},
+		"authfile.ErrHostsAlone":               {authfile.ErrHostsAlone, exitBuild},
+		"cache.ErrCorrupt":                     {cache.ErrCorrupt, exitBuild},
+		"config.Problem":                       {&config.Problem{Err: other}, exitBuild},
+		"config.Problem in usage":              {invalid(&config.Problem{Err: other}), exitUsage},
+		"guard.Panic":                          {&guard.Panic{}, exitBuild},
+		"intree.ErrGit":                        {intree.ErrGit, exitBuild},
+		"intree.ErrIrregular":                  {intree.ErrIrregular, exitBuild},
+		"intree.ErrOutside":                    {intree.ErrOutside, exitBuild},
+		"rootfs.ErrBudget":                     {rootfs.ErrBudget, exitBuild},
+		"rootfs.ErrPath":                       {rootfs.ErrPath, exitBuild},
+		"rootfs.ErrRead":                       {rootfs.ErrRead, exitBuild},
+		"rootfs.LayerError":                    {&rootfs.LayerError{Err: other}, exitContent},
+		"serve.ErrInUse":                       {serve.ErrInUse, exitBuild},
+		"serve.Error":                          {&serve.Error{}, exitBuild},
+		"main.badName":                         {badNameOf("x"), exitUsage},
+		"main.errNoCheckout":                   {errNoCheckout, exitBuild},
+		"main.errTimeout":                      {errTimeout, exitBuild},
+		"hint.Kind":                            {hint.Content, exitContent},
+		"hint.Error build":                     {&hint.Error{Err: other}, exitBuild},
+		"hint.Error content":                   {hint.New(hint.Content, "", "x"), exitContent},
+		"hint.Error credentials":               {hint.New(hint.Credentials, "", "x"), exitCredentials},
+		"hint.Error registry":                  {hint.New(hint.Registry, "", "x"), exitRegistry},
+		"hint.Error of what it wraps":          {&hint.Error{Err: server, Hint: "x"}, exitRegistry},
+		"hint.Error":                           {usage("", "x"), exitUsage},
+		"hint.Error alone":                     {invalid(manifest.ErrMismatch), exitUsage},
+		"main.programError around":             {&programError{"x", server}, exitRegistry},
+		"main.partialError around":             {partialError{server}, exitPartly},
+		"errors.Join the first alone":          {errors.Join(server, manifest.ErrMismatch), exitRegistry},
+		"errors.Join in usage alone":           {invalid(errors.Join(server, manifest.ErrMismatch)), exitUsage},
+		"fmt.wrapErrors the worst counts":      {fmt.Errorf("%w and %w", server, manifest.ErrMismatch), exitContent},
+		"fmt.wrapErrors usage before registry": {fmt.Errorf("%w and %w", server, usage("", "x")), exitUsage},
+		"syscall.ENOSPC":                       {syscall.ENOSPC, exitBuild},
+	}
+}
+
+func badNameOf(ref string) error {
+	_, err := name.NewTag("")
+	return badName{ref, err}
+}
+
+// Every type of error, and every sentinel, has the exit code of the table, and a row there.
+func TestExitCodes(t *testing.T) {
+	rows := map[string]bool{}
+	for what, row := range codes() {
+		kind, _, _ := strings.Cut(what, " ")
+		rows[kind] = true
+		if row.err == nil {
+			t.Errorf("%s: no error", what)
+		}
+		all := []error{row.err, errors.Join(row.err, errors.New("second")), &programError{"app", row.err}}
+		if strings.HasSuffix(what, " alone") { // the outermost error gives the code
+			all = all[:1]
+		}
+		for _, err := range all {
+			if code := exitCode(err); code != row.code {
+				t.Errorf("%s (%T): exit code %d, want %d", what, err, code, row.code)
+			}
+		}
+	}
+	found := errorNames(t)
+	for _, kind := range found {
+		if !rows[kind] && inside[kind] == "" {
+			t.Errorf("%s has no row: say here with which code a command ends with it", kind)
+		}
+	}
+	for kind := range inside {
+		if !slices.Contains(found, kind) {
+			t.Errorf("inside has %s, which does not exist", kind)
+		}
+	}
+	for kind := range rows {
+		if pkg, _, _ := strings.Cut(kind, "."); !slices.Contains([]string{"name", "errors", "fmt", "syscall"}, pkg) && !slices.Contains(found, kind) {
+			t.Errorf("there is a row for %s, which does not exist", kind)
+		}
+	}
+	if len(found) < 40 {
+		t.Errorf("only %v", found)
+	}
+}
+
+// errorNames returns the types that are errors (they have a method Error, or embed an
+// error) and the variables that hold one, each with its package.
+func errorNames(t *testing.T) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (slices.Contains([]string{"testdata", "examples", "judge"}, d.Name()) || strings.HasPrefix(d.Name(), ".") && d.Name() != ".."):
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		for _, decl := range f.Decls {
+			for _, name := range errorsIn(decl) {
+				all = append(all, f.Name.Name+"."+name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func errorsIn(decl ast.Decl) (names []string) {
+	if fn, ok := decl.(*ast.FuncDecl); ok {
+		if fn.Recv == nil || fn.Name.Name != "Error" || fn.Type.Params.NumFields() != 0 {
+			return nil
+		}
+		of := fn.Recv.List[0].Type
+		if star, ok := of.(*ast.StarExpr); ok {
+			of = star.X
+		}
+		return []string{of.(*ast.Ident).Name}
+	}
+	for _, spec := range decl.(*ast.GenDecl).Specs {
+		switch spec := spec.(type) {
+		case *ast.TypeSpec:
+			s, ok := spec.Type.(*ast.StructType)
+			if ok && slices.ContainsFunc(s.Fields.List, embedsError) {
+				names = append(names, spec.Name.Name)
+			}
+		case *ast.ValueSpec:
+			for _, name := range spec.Names {
+				if strings.HasPrefix(strings.ToLower(name.Name), "err") && name.Name != "errs" && name.Name != "err" {
+					names = append(names, name.Name)
+				}
+			}
+		}
+	}
+	return names
+}
+
+func embedsError(f *ast.Field) bool {
+	if len(f.Names) > 0 {
+		return false
+	}
+	of := f.Type
+	if star, ok := of.(*ast.StarExpr); ok {
+		of = star.X
+	}
+	if selector, ok := of.(*ast.SelectorExpr); ok {
+		of = selector.Sel
+	}
+	id, ok := of.(*ast.Ident)
+	return ok && (id.Name == "error" || strings.HasSuffix(id.Name, "Error"))
+}

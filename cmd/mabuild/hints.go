@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// hintOf returns what the user can do about err, or "".
+func hintOf(err error) string { return hint.Of(err, words) }
+
+// words returns the hint for an error of a library that states a fact, if a flag or the
+// configuration file helps. It is about err alone, not about what err wraps.
+func words(err error) string {
+	switch e := err.(type) { //nolint:errorlint // hint.Of asks for every layer
+	case *build.SpecError:
+		return specWords(e)
+	case *build.BaseError:
+		if e.Ref == build.Static && len(e.Missing) > 0 {
+			key := platform.Key(e.Missing[0])
+			return "set another base image for these platforms: --base static --base " + key + "=IMAGE, or in .mabuild.yaml base: {default: static, " + key + ": IMAGE}"
+		}
+	case *build.DebuggerError:
+		return "use --platforms with one or more of " + strings.Join(e.Supported, ", ")
+	case *crosscompile.CommandError:
+		return commandWords[e.Field]
+	case *crosscompile.PackageError:
+		if len(e.Ignored) > 0 {
+			return "use --as-main to build it as the main module"
+		}
+	case *registry.Error:
+		return registryWords(e)
+	case *manifest.AssemblyError:
+		return assemblyWords[e.Field]
+	case *local.SeveralError:
+		if len(e.Platforms) > 0 {
+			return "select one with --platforms"
+		}
+	case *local.AbsentError:
+		if len(e.Complete) > 0 {
+			return "not all platforms of the index were exported; complete are --platforms " + strings.ReplaceAll(platform.Keys(e.Complete), ", ", ",")
+		}
+	}
+	return ""
+}
+
+// commandWords has the hints by the field of the Request that an error is about.
+var commandWords = map[string]string{
+	"Cgo":   `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`,
+	"Flags": `quote a value with spaces: --ldflags "-X 'main.text=two words'"`,
+}
+
+// assemblyWords has the hints by the field of the Assembly that an error is about.
+var assemblyWords = map[string]string{
+	"Replace":     "use --replace to replace it",
+	"Type":        "use --type oci, or omit --type",
+	"Annotations": "use --type oci for an OCI index, which supports annotations",
+	"Platforms":   "copy it without --platforms, or declare its platform in an index with mabuild manifest create",
+}
+
+func specWords(e *build.SpecError) string {
+	switch {
+	case e.Field == "image: entrypoint" && e.Want != "":
+		return "use --entrypoint " + e.Want
+	case e.Field == "files" && errors.Is(e.Err, intree.ErrOutside):
+		return "copy the file into the directory of .mabuild.yaml"
+	case e.Field == "sources" && e.Err != nil:
+		return "copy the target of the link into the source tree, or allow its directory with --allow-path"
+	case strings.HasSuffix(e.Field, "race"):
+		return "use --cgo, or cgo in the configuration file, with a C compiler for each platform"
+	}
+	return ""
+}
+
+// registryWords has the hints by the setting of the client that an error is about.
+func registryWords(e *registry.Error) string {
+	switch e.Setting {
+	case "PlainHTTP":
+		return "to allow plain HTTP, use --insecure-registry " + e.SettingHost + ", or in the configuration file registries: {" + e.SettingHost + ": {plain_http: true}}"
+	case "SkipVerify":
+		return "to skip the verification of its certificate, use --insecure-registry " + e.SettingHost
+	case "CAFile":
+		return "to trust the authority of its certificate, use --ca-file FILE"
+	case "ClientCert":
+		return "to send a client certificate, use --client-cert and --client-key"
+	case "TrustRealms":
+		return "if you trust it with the credentials, use --trust-realm " + e.SettingHost
+	case "QuotaReserve":
+		at, _ := e.RetryAt()
+		return "wait until " + at.UTC().Format(time.RFC3339) + ", use an account with a larger quota, or lower --quota-reserve"
+	}
+	return ""
+}

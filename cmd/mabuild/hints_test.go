@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// Errors of libraries that state a fact get the hint that names the flag or the key.
+func TestWords(t *testing.T) {
+	arm := []ocispec.Platform{{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "s390x"}}
+	absent := &local.AbsentError{Complete: arm}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{&build.SpecError{Field: "image: entrypoint", Want: "/mabuild/app"}, "use --entrypoint /mabuild/app"},
+		{&build.SpecError{Field: "image: entrypoint"}, ""},
+		{&build.SpecError{Field: "files", Err: intree.ErrOutside}, "copy the file into the directory of .mabuild.yaml"},
+		{&build.SpecError{Field: "files", Way: "rename it"}, "rename it"},
+		{&build.SpecError{Field: "sources", Err: intree.ErrGit}, "copy the target of the link into the source tree, or allow its directory with --allow-path"},
+		{&build.SpecError{Field: "sources"}, ""},
+		{&build.SpecError{Field: "race"}, "use --cgo, or cgo in the configuration file, with a C compiler for each platform"},
+		{&build.BaseError{Ref: build.Static, Err: manifest.ErrNotFound, Missing: arm}, "set another base image for these platforms: --base static --base linux/arm64=IMAGE, or in .mabuild.yaml base: {default: static, linux/arm64: IMAGE}"},
+		{&build.BaseError{Ref: "x", Err: manifest.ErrNotFound, Missing: arm, Way: "omit these platforms"}, "omit these platforms"},
+		{&build.BaseError{Ref: "x", Err: absent}, "not all platforms of the index were exported; complete are --platforms linux/arm64,linux/s390x"},
+		{&build.DebuggerError{Supported: []string{"linux/386", "linux/amd64"}}, "use --platforms with one or more of linux/386, linux/amd64"},
+		{&crosscompile.CommandError{Field: "Flags"}, `quote a value with spaces: --ldflags "-X 'main.text=two words'"`},
+		{&crosscompile.CommandError{Field: "Cgo"}, `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`},
+		{&crosscompile.CommandError{Way: "run go mod tidy"}, "run go mod tidy"},
+		{&crosscompile.PackageError{Ignored: []string{"replace"}}, "use --as-main to build it as the main module"},
+		{&manifest.AssemblyError{Field: "Replace"}, "use --replace to replace it"},
+		{&manifest.AssemblyError{Field: "Type"}, "use --type oci, or omit --type"},
+		{&manifest.AssemblyError{Field: "Annotations"}, "use --type oci for an OCI index, which supports annotations"},
+		{&manifest.AssemblyError{Field: "Platforms"}, "copy it without --platforms, or declare its platform in an index with mabuild manifest create"},
+		{&manifest.AssemblyError{}, ""},
+		{&local.SeveralError{Platforms: arm}, "select one with --platforms"},
+		{&local.SeveralError{Images: []string{"oci:x:a", "oci:x:b"}}, "use one of oci:x:a, oci:x:b"},
+		{&registry.Error{Op: "PUT", Err: absent}, "not all platforms of the index were exported; complete are --platforms linux/arm64,linux/s390x"},
+		{fmt.Errorf("x: %w", absent), "not all platforms of the index were exported; complete are --platforms linux/arm64,linux/s390x"},
+		{&local.AbsentError{}, ""},
+		{&registry.Error{Setting: "PlainHTTP", SettingHost: "r:5000"}, "to allow plain HTTP, use --insecure-registry r:5000, or in the configuration file registries: {r:5000: {plain_http: true}}"},
+		{&registry.Error{Setting: "SkipVerify", SettingHost: "r:5000"}, "to skip the verification of its certificate, use --insecure-registry r:5000"},
+		{&registry.Error{Setting: "CAFile"}, "to trust the authority of its certificate, use --ca-file FILE"},
+		{&registry.Error{Setting: "ClientCert"}, "to send a client certificate, use --client-cert and --client-key"},
+		{&registry.Error{Setting: "TrustRealms", SettingHost: "auth.x"}, "if you trust it with the credentials, use --trust-realm auth.x"},
+		{&registry.Error{Status: 401, Err: &registry.Error{Setting: "TrustRealms", SettingHost: "auth.x"}}, "if you trust it with the credentials, use --trust-realm auth.x"},
+		{&registry.Error{Setting: "QuotaReserve"}, "wait until 0001-01-01T00:00:00Z, use an account with a larger quota, or lower --quota-reserve"},
+	} {
+		if got := hintOf(test.err); got != test.want {
+			t.Errorf("%T: %q, want %q", test.err, got, test.want)
+		}
+	}
+}
