@@ -63,6 +63,8 @@ var inside = map[string]string{
 	"rootfs.errLayers":         "in a LayerError",
 	"rootfs.errLinks":          "in a LayerError",
 	"serve.readError":          "an answer of the server",
+	"verify.ErrMismatch":       "becomes manifest.ErrMismatch or cache.ErrCorrupt",
+	"verify.mismatch":          "as above",
 	"registry.badNameError":    "as name.ErrBadName below",
 	"main.programError":        "below, around others",
 	"main.partialError":        "below, around others",
