@@ -4,8 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,37 +27,20 @@ var searches = strings.Fields(`
 // no code expects.
 func TestErrorTextsAreNotMatched(t *testing.T) {
 	used, checked := map[string]bool{}, 0
-	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && file != "."):
-			return filepath.SkipDir
-		case filepath.Ext(file) != ".go" || strings.HasSuffix(file, "_test.go"):
-			return nil
-		}
-		set := token.NewFileSet()
-		f, err := parser.ParseFile(set, file, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
+	parsed(t, func(file string, set *token.FileSet, f *ast.File) {
 		for _, decl := range f.Decls {
 			fn, ok := decl.(*ast.FuncDecl)
 			if !ok || fn.Body == nil {
 				continue
 			}
 			for _, at := range matchesIn(fn.Body, &checked) {
-				key := filepath.ToSlash(file) + " " + fn.Name.Name
+				key := file + " " + fn.Name.Name
 				if used[key] = true; otherTexts[key] == "" {
 					t.Errorf("%s: the text of an error is matched: ask for a type, a sentinel or a field", set.Position(at))
 				}
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if checked < 40 {
 		t.Errorf("only %d calls of Error were found", checked)
 	}

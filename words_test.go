@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +36,33 @@ func TestWordsOfTheField(t *testing.T) {
 		banned[strings.ToLower(word)] = true
 	}
 	checked, used := 0, map[string]bool{}
+	parsed(t, func(file string, set *token.FileSet, f *ast.File) {
+		dir := path.Dir(file)
+		for _, id := range declaredIn(f) {
+			checked++
+			if !banned[strings.ToLower(id.Name)] {
+				continue
+			}
+			key := dir + " " + id.Name
+			if used[key] = true; exceptions[key] == "" {
+				t.Errorf("%s declares %s: CONTRIBUTING.md has the field's word for it", set.Position(id.Pos()), id.Name)
+			}
+		}
+	})
+	if checked < 5000 {
+		t.Errorf("only %d names were checked", checked)
+	}
+	for key := range exceptions {
+		if !used[key] {
+			t.Errorf("nothing is declared as the exception %q says", key)
+		}
+	}
+}
+
+// parsed calls visit for each Go file outside of tests and testdata, by its path with
+// slashes.
+func parsed(t *testing.T, visit func(file string, set *token.FileSet, f *ast.File)) {
+	t.Helper()
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -49,29 +77,11 @@ func TestWordsOfTheField(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		dir := filepath.ToSlash(filepath.Dir(file))
-		for _, id := range declaredIn(f) {
-			checked++
-			if !banned[strings.ToLower(id.Name)] {
-				continue
-			}
-			key := dir + " " + id.Name
-			if used[key] = true; exceptions[key] == "" {
-				t.Errorf("%s declares %s: CONTRIBUTING.md has the field's word for it", set.Position(id.Pos()), id.Name)
-			}
-		}
+		visit(filepath.ToSlash(file), set, f)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if checked < 5000 {
-		t.Errorf("only %d names were checked", checked)
-	}
-	for key := range exceptions {
-		if !used[key] {
-			t.Errorf("nothing is declared as the exception %q says", key)
-		}
 	}
 }
 
