@@ -55,7 +55,7 @@ var inside = map[string]string{
 	"registry.errSilent":       "in an Error",
 	"registry.errUnlisted":     "in an Error",
 	"registry.errTooLarge":     "in an Error",
-	"registry.misled":          "in an Error",
+	"registry.mirrorError":     "in an Error",
 	"registry.proxyError":      "in an Error",
 	"registry.refused":         "in an Error",
 	"registry.replyLost":       "in an Error",

@@ -97,7 +97,7 @@ func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
 		raw, _, err := f.client.readAll(f.ctx, f.repo, k)
 		if err == nil {
 			err = f.client.mirrorMismatch(f.repo, k.from, f.checkConfig(d, raw))
-			if isMisled(err) {
+			if isMirrorMismatch(err) {
 				continue
 			}
 			return raw, err

@@ -77,7 +77,7 @@ func (d *download) open() error {
 			return nil
 		}
 		discard(resp)
-		if isMisled(d.client.mirrorMismatch(d.repo, k.from, err)) {
+		if isMirrorMismatch(d.client.mirrorMismatch(d.repo, k.from, err)) {
 			continue
 		}
 		e := k.fault(err)

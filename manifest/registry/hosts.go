@@ -52,10 +52,10 @@ type host struct {
 	*hostLimits            // may be shared with other Clients
 	budget      waitBudget // of this run
 
-	mu     sync.Mutex // guards the fields below
-	scheme string     // "" until decided
-	dead   bool       // as a registry mirror it has failed in this run and is skipped
-	absent bool       // unreachable in all tries, and no answer since
+	mu       sync.Mutex // guards the fields below
+	scheme   string     // "" until decided
+	excluded bool       // as a registry mirror it has failed in this run and is skipped
+	absent   bool       // unreachable in all tries, and no answer since
 }
 
 // canonical returns the name in lower case, and one name for all names of Docker Hub.

@@ -44,7 +44,7 @@ func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Resp
 			return nil, err
 		}
 		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
-			h.bury()
+			h.exclude()
 		}
 		c.transport.log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
 	}
@@ -86,37 +86,37 @@ func (k *request) through(h *host, r repository, path string) *request {
 	return &there
 }
 
-// A misled error marks invalid content of a mirror. The caller reads again, and the next
+// A mirrorError marks invalid content of a mirror. The caller reads again, and the next
 // source answers. The loops that do so end, since each round excludes one mirror.
-type misled struct{ error }
+type mirrorError struct{ error }
 
-func (m misled) Unwrap() error { return m.error }
+func (m mirrorError) Unwrap() error { return m.error }
 
-// mirrorMismatch returns err as a misled error if content from a mirror contradicts its
+// mirrorMismatch returns err as a mirrorError if content from a mirror contradicts its
 // digest, and excludes the mirror for the rest of the run. Any other err, also nil, is
 // returned as it is.
 func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
 	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
 		return err
 	}
-	from.bury()
+	from.exclude()
 	c.transport.log.Warn("a registry mirror returned invalid content and is no longer used", "mirror", from.name, "err", err)
-	return misled{err}
+	return mirrorError{err}
 }
 
-func isMisled(err error) bool { return errors.As(err, new(misled)) }
+func isMirrorMismatch(err error) bool { return errors.As(err, new(mirrorError)) }
 
 // isDead reports whether the host is excluded as a mirror.
 func (h *host) isDead() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.dead
+	return h.excluded
 }
 
-// bury excludes the host as a mirror for the rest of the run. It is still used as a
+// exclude excludes the host as a mirror for the rest of the run. It is still used as a
 // registry.
-func (h *host) bury() {
+func (h *host) exclude() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.dead = true
+	h.excluded = true
 }

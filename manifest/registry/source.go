@@ -91,7 +91,7 @@ func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (m
 			return nil, err
 		}
 		content, err := c.checked(ctx, r, raw, header, want)
-		if err = c.mirrorMismatch(r.repository, k.from, err); !isMisled(err) {
+		if err = c.mirrorMismatch(r.repository, k.from, err); !isMirrorMismatch(err) {
 			return content, err
 		}
 	}

@@ -192,7 +192,7 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 		u.align(ctx)
 		return false, nil
 	}
-	if isMisled(err) { // the source's mirror is excluded now, so this ends
+	if isMirrorMismatch(err) { // the source's mirror is excluded now, so this ends
 		u.abandon(ctx)
 		return false, nil
 	}
