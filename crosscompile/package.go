@@ -203,7 +203,7 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 }
 
 // wayBeside joins the hint for an error of Go with the main packages nearby. For a
-// package that is probably misspelled, go mod tidy is no help and left out.
+// package that is probably misspelled, go mod tidy does not help, so the hint leaves it out.
 func wayBeside(way, nearby string) string {
 	if way == "" || way == wayTidy {
 		return nearby

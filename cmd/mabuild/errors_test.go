@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// of returns a test of errors that nobody asks for by type: their kind and a part of their text.
+// of returns a test of errors without a type of their own: their kind and a part of their text.
 func of(kind hint.Kind, text string) func(error) bool {
 	return func(err error) bool {
 		return as[*hint.Error](err) && kindOf(err) == kind && strings.Contains(err.Error(), text)

@@ -172,7 +172,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// terminalWidth returns the width of the terminal w in columns, or 0 if w is no terminal.
+// terminalWidth returns the width of the terminal w in columns, or 0 if w is not a terminal.
 func terminalWidth(w io.Writer) int {
 	if !isTerminal(w) {
 		return 0

@@ -183,7 +183,7 @@ func (pub *publisher) publish(parent context.Context, p program) (*published, er
 }
 
 // refusals waits for all repositories and joins the errors of their registries. A request
-// that failed because the run had been cancelled is no refusal.
+// that failed because the run had been cancelled is not a refusal.
 func refusals(repos []*repository) error {
 	var errs []error
 	for _, r := range repos {

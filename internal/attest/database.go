@@ -76,7 +76,7 @@ func lines(r io.Reader, each func(line []byte, long bool) error) error {
 type database struct {
 	keys []string // the keys that are read; values of others are skipped
 	// read makes a package of the values in the order of keys, "" for a missing one. It
-	// returns false for a paragraph that is no installed package.
+	// returns false for a paragraph that does not describe an installed package.
 	read func(values []string) (Package, bool)
 }
 

@@ -27,7 +27,7 @@ func (k Kind) Error() string {
 	return [...]string{"build error", "usage error", "content error", "credentials error", "registry error"}[k]
 }
 
-// An Error is an error that nobody asks for by type.
+// An Error is an error that no caller needs to find by its type.
 type Error struct {
 	Kind Kind
 	Err  error
