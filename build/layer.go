@@ -21,6 +21,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // formatVersion must change when the same entries make other bytes, so that layers and
@@ -183,7 +184,11 @@ func (w *layers) writeFile(entries []entry) (path string, r layerInfo, err error
 // uncompressed archive (image-spec, config.md, layer DiffID).
 func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) {
 	digest, diffID := sha256.New(), sha256.New()
-	count := &counter{}
+	var written int64
+	count := stream.Writer(func(p []byte) (int, error) {
+		written += int64(len(p))
+		return len(p), nil
+	})
 	var size int64
 	for _, e := range entries {
 		size += e.size
@@ -211,7 +216,7 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) 
 	if err := zip.Close(); err != nil {
 		return layerInfo{}, err
 	}
-	return layerInfo{Digest: sum(digest), DiffID: sum(diffID), Size: count.n}, nil
+	return layerInfo{Digest: sum(digest), DiffID: sum(diffID), Size: written}, nil
 }
 
 // copied is the size in bytes of the buffer through which files are copied.
@@ -238,8 +243,15 @@ func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
+	// The copy of a large file stops early if the build is cancelled.
+	alive := stream.Reader(func(p []byte) (int, error) {
+		if err := w.alive(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
 	content := sha256.New()
-	n, err := io.CopyBuffer(io.MultiWriter(archive, content), whileAlive{r, w.alive}, buffer)
+	n, err := io.CopyBuffer(io.MultiWriter(archive, content), alive, buffer)
 	switch {
 	case err != nil:
 		return err
@@ -249,32 +261,10 @@ func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
 	return nil
 }
 
-// A whileAlive is a reader that fails once the build is cancelled, so that the copy of a
-// large file stops early.
-type whileAlive struct {
-	io.Reader
-	alive func() error
-}
-
-func (r whileAlive) Read(p []byte) (int, error) {
-	if err := r.alive(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
-}
-
 // errChanged is returned for a file whose content changed after it was hashed.
 var errChanged = errors.New("changed while it was read")
 
 // sum returns the digest of what was written to h, a SHA-256 hash.
 func sum(h hash.Hash) v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(h.Sum(nil))}
-}
-
-// A counter counts the bytes that are written to it.
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
 }

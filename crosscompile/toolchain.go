@@ -17,6 +17,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // A Go runs the go command. The zero value uses "go" on PATH and the environment of this
@@ -265,7 +266,7 @@ func runGo(ctx context.Context, p process) ([]byte, error) {
 	cmd.Dir, cmd.Env = dir, append(slices.Clone(p.env), "PWD="+dir)
 	var out bytes.Buffer
 	// A broken build can print without end. The start of the output has the first errors.
-	complaint := &capped{max: 1 << 20}
+	complaint := &stream.Head{Max: 1 << 20}
 	cmd.Stdout, cmd.Stderr = &out, complaint
 	if p.log != nil {
 		cmd.Stderr = io.MultiWriter(complaint, p.log)
@@ -283,17 +284,4 @@ func runGo(ctx context.Context, p process) ([]byte, error) {
 		return nil, &CommandError{Args: p.args, Output: complaint.String(), Err: err, Way: wayOf(complaint.String())}
 	}
 	return out.Bytes(), nil
-}
-
-// A capped keeps the first max bytes that are written to it and drops the rest.
-type capped struct {
-	bytes.Buffer
-	max int
-}
-
-func (c *capped) Write(p []byte) (int, error) {
-	if room := c.max - c.Len(); room > 0 {
-		c.Buffer.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/stream"
 	shown "github.com/mabuild/mabuild/internal/text"
 )
 
@@ -124,17 +125,25 @@ func Erase(ctx context.Context, helper, key string) error {
 // [*HelperError], or wraps the error of ctx if that ended. The output is returned with a
 // failure too, because [notFound] is one.
 func runHelper(ctx context.Context, helper, action, key, input string) (string, error) {
-	out := &bounded{left: maxOutput}
+	var buffer bytes.Buffer
+	left := maxOutput
+	// A write beyond the bound fails, which ends the copying of the output.
+	out := stream.Writer(func(p []byte) (int, error) {
+		if left -= len(p); left < 0 {
+			return 0, errors.New("too much output")
+		}
+		return buffer.Write(p)
+	})
 	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // named by the user
 	cmd.Stdin, cmd.Stdout = strings.NewReader(input), out
 	cmd.WaitDelay = time.Second // a process that the helper started may keep the pipe open
 	asGroup(cmd)
 	err := cmd.Run()
-	text := strings.TrimSpace(out.buffer.String())
+	text := strings.TrimSpace(buffer.String())
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", program(helper), ctx.Err())
-	case out.left < 0:
+	case left < 0:
 		err = fmt.Errorf("prints more than %d bytes", maxOutput)
 		return "", &HelperError{Program: program(helper), Err: err, action: action, key: key}
 	case err != nil:
@@ -163,19 +172,4 @@ func words(text string) string {
 		text = strings.ToValidUTF8(text[:maxWords], "") + "…"
 	}
 	return text
-}
-
-// bounded is a writer that collects at most left bytes. A write beyond that fails, which
-// ends the copying of the output; left is then negative.
-type bounded struct {
-	buffer bytes.Buffer
-	left   int
-}
-
-// Write collects p, or fails if that would exceed the bound.
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= len(p); b.left < 0 {
-		return 0, errors.New("too much output")
-	}
-	return b.buffer.Write(p)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/gofrs/flock"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/verify"
 )
 
@@ -148,7 +149,13 @@ func (c *Cache) Get(h v1.Hash) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
 	}
-	return &verified{f, r}, size, nil
+	return stream.WithClose(stream.MapError(r, func(err error) error {
+		if errors.Is(err, verify.ErrMismatch) {
+			_ = os.Remove(f.Name()) // the next reader misses and gets the content again
+			err = ErrCorrupt
+		}
+		return err
+	}), f.Close), size, nil
 }
 
 // Bytes returns the content of the file of digest h. A file larger than limit bytes or
@@ -277,21 +284,3 @@ func (c *Cache) record(kind, key string) string {
 	sum := sha256.Sum256([]byte(kind + "\x00" + key))
 	return filepath.Join(c.records(), hex.EncodeToString(sum[:]))
 }
-
-// verified compares what is read from a file with its digest. It does not embed the file:
-// a method such as WriteTo or Seek would bypass the comparison.
-type verified struct {
-	file *os.File
-	r    *verify.Reader
-}
-
-func (v *verified) Read(p []byte) (int, error) {
-	n, err := v.r.Read(p)
-	if errors.Is(err, verify.ErrMismatch) {
-		_ = os.Remove(v.file.Name()) // the next reader misses and gets the content again
-		err = ErrCorrupt
-	}
-	return n, err
-}
-
-func (v *verified) Close() error { return v.file.Close() }

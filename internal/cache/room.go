@@ -5,15 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
-
-// zeros is an endless reader of zero bytes.
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
 
 // FreeSpace returns why the cache cannot store a file of n bytes, or nil if it can or if
 // there is no cache.
@@ -35,6 +29,10 @@ func FreeSpaceIn(dir string, n int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyN(f, zeros{}, n)
+	zeros := stream.Reader(func(p []byte) (int, error) {
+		clear(p)
+		return len(p), nil
+	})
+	_, err = io.CopyN(f, zeros, n)
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }

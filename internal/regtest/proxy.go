@@ -5,6 +5,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 var errStruck = errors.New("a fault struck")
@@ -72,37 +74,37 @@ func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Req
 		out.Header.Del("Range")
 	}
 	if req.ContentLength != 0 {
-		out.Body = &counted{ReadCloser: req.Body, fault: fault, entry: entry}
+		out.Body = counted(req.Body, fault, entry)
 	}
 	return r.toJudge.RoundTrip(out)
 }
 
-// counted is the body of a request on its way up.
-type counted struct {
-	io.ReadCloser
-	fault *Fault
-	entry func(func(*Request))
-	sent  int64
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	if c.fault != nil && c.fault.Phase == Up {
-		left := c.fault.After - c.sent
-		if left <= 0 {
-			return 0, errStruck
+// counted is the body of a request on its way up, cut where the fault says.
+func counted(body io.ReadCloser, fault *Fault, entry func(func(*Request))) io.ReadCloser {
+	sent := int64(0)
+	return stream.WithClose(stream.Reader(func(p []byte) (int, error) {
+		if fault != nil && fault.Phase == Up {
+			left := fault.After - sent
+			if left <= 0 {
+				return 0, errStruck
+			}
+			p = p[:min(int64(len(p)), left)]
 		}
-		p = p[:min(int64(len(p)), left)]
-	}
-	n, err := c.ReadCloser.Read(p)
-	c.sent += int64(n)
-	c.entry(func(e *Request) { e.Up += int64(n) })
-	return n, err
+		n, err := body.Read(p)
+		sent += int64(n)
+		entry(func(e *Request) { e.Up += int64(n) })
+		return n, err
+	}), body.Close)
 }
 
 // answer sends the answer's body down, as far as the fault lets it.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Reader, fault *Fault, entry func(func(*Request))) {
 	flush := func() { _ = http.NewResponseController(w).Flush() }
-	to := &tally{Writer: w, entry: entry}
+	to := stream.Writer(func(p []byte) (int, error) {
+		n, err := w.Write(p)
+		entry(func(e *Request) { e.Down += int64(n) })
+		return n, err
+	})
 	if fault == nil || fault.Phase != Down {
 		_, _ = io.Copy(to, body)
 		return
@@ -122,16 +124,4 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Read
 	default:
 		r.act(w, req, fault)
 	}
-}
-
-// tally counts what goes down.
-type tally struct {
-	io.Writer
-	entry func(func(*Request))
-}
-
-func (t *tally) Write(p []byte) (int, error) {
-	n, err := t.Writer.Write(p)
-	t.entry(func(e *Request) { e.Down += int64(n) })
-	return n, err
 }

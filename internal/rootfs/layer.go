@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // A LayerError says that the content of a layer is invalid: it is not a tar archive, it
@@ -63,10 +64,7 @@ func (t *Tree) Add(l v1.Layer, record func(Change)) error {
 // uncompressed bytes are counted, since either can be huge for a small count of the
 // other.
 func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error) {
-	r, err := Uncompress(struct {
-		io.Reader
-		io.Closer
-	}{in, c})
+	r, err := Uncompress(stream.WithClose(in, c.Close))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // MaxWindow is the largest window of a zstd layer, in bytes. It bounds the memory of the
@@ -33,21 +35,13 @@ func Uncompress(r io.ReadCloser) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		return &uncompressed{z, func() error { return errors.Join(z.Close(), r.Close()) }}, nil
+		return stream.WithClose(z, func() error { return errors.Join(z.Close(), r.Close()) }), nil
 	case bytes.HasPrefix(first, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(MaxWindow), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
-		return &uncompressed{z, func() error { z.Close(); return r.Close() }}, nil
+		return stream.WithClose(z, func() error { z.Close(); return r.Close() }), nil
 	}
-	return &uncompressed{buffered, r.Close}, nil
+	return stream.WithClose(buffered, r.Close), nil
 }
-
-// An uncompressed closes the decompressor and the layer together.
-type uncompressed struct {
-	io.Reader
-	close func() error
-}
-
-func (u *uncompressed) Close() error { return u.close() }

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // Every access of the store to the disk goes through the functions of this file.
@@ -173,7 +175,7 @@ func (s *Store) spool(body io.Reader, most int64) (name string, err error) {
 		return "", err
 	}
 	name = path.Join(uploadsDir, id)
-	n, err := io.Copy(&faultyWriter{s, f}, io.LimitReader(bodyReader{body}, most+1))
+	n, err := io.Copy(s.writer(f), io.LimitReader(fromClient(body), most+1))
 	if err == nil && n > most {
 		err = refuse(http.StatusRequestEntityTooLarge, "SIZE_INVALID", "more than %d bytes", most)
 	}
@@ -218,27 +220,17 @@ func (s *Store) failing(step string) error {
 	return s.fault(step)
 }
 
-// A bodyReader marks the errors of a request's body as [readError].
-type bodyReader struct{ io.Reader }
-
-// Read reads from the body. The end of the body is not an error of the client.
-func (r bodyReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = readError{err}
-	}
-	return n, err
+// fromClient marks the errors of a request's body as [readError].
+func fromClient(body io.Reader) io.Reader {
+	return stream.MapError(body, func(err error) error { return readError{err} })
 }
 
-// A faultyWriter writes to a file and lets a test fail the write.
-type faultyWriter struct {
-	store *Store
-	file  *os.File
-}
-
-func (w *faultyWriter) Write(p []byte) (int, error) {
-	if err := w.store.failing("write"); err != nil {
-		return 0, err
-	}
-	return w.file.Write(p)
+// writer writes to a file and lets a test fail the write.
+func (s *Store) writer(f *os.File) io.Writer {
+	return stream.Writer(func(p []byte) (int, error) {
+		if err := s.failing("write"); err != nil {
+			return 0, err
+		}
+		return f.Write(p)
+	})
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // The bounds of a server. A connection ends if the header takes longer than headerTime,
@@ -120,7 +122,7 @@ func newMover(w http.ResponseWriter, r *http.Request) *mover {
 	m := &mover{ResponseWriter: w, control: http.NewResponseController(w), began: time.Now()}
 	if r.Body != nil && r.Body != http.NoBody {
 		m.setRead()
-		r.Body = &movingBody{r.Body, m}
+		r.Body = m.body(r.Body)
 	}
 	return m
 }
@@ -167,20 +169,16 @@ func (m *mover) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// A movingBody is a request body that extends the read deadline at each read.
-type movingBody struct {
-	io.ReadCloser
-	mover *mover
-}
-
-// Read sets a new deadline before it waits for the client. At the end of the body the
-// deadline is removed.
-func (b *movingBody) Read(p []byte) (int, error) {
-	b.mover.setRead()
-	n, err := b.ReadCloser.Read(p)
-	b.mover.read += int64(n)
-	if errors.Is(err, io.EOF) { // the handler's own work has no deadline
-		_ = b.mover.control.SetReadDeadline(time.Time{})
-	}
-	return n, err
+// body returns a request body that extends the read deadline at each read. At its end the
+// deadline is removed: the handler's own work has none.
+func (m *mover) body(body io.ReadCloser) io.ReadCloser {
+	return stream.WithClose(stream.Reader(func(p []byte) (int, error) {
+		m.setRead()
+		n, err := body.Read(p)
+		m.read += int64(n)
+		if errors.Is(err, io.EOF) {
+			_ = m.control.SetReadDeadline(time.Time{})
+		}
+		return n, err
+	}), body.Close)
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // The bounds of unfinished uploads, over all repositories. They keep a client from
@@ -302,8 +304,17 @@ func (s *Store) append(u *Upload, c Chunk) error {
 		u.gone.Store(true)
 		return err
 	}
-	w := &uploadWriter{store: s, upload: u, file: &faultyWriter{s, f}}
-	body := io.Reader(bodyReader{c.Body})
+	// The bytes are counted before the file gets them, and hashed when it has taken them.
+	file := s.writer(f)
+	w := stream.Writer(func(p []byte) (int, error) {
+		if err := s.reserve(u, int64(len(p))); err != nil {
+			return 0, err
+		}
+		n, err := file.Write(p)
+		u.hash.Write(p[:n])
+		return n, err
+	})
+	body := fromClient(c.Body)
 	if c.Length >= 0 {
 		body = io.LimitReader(body, c.Length)
 	}
@@ -322,24 +333,6 @@ func (s *Store) append(u *Upload, c Chunk) error {
 		err = readError{io.ErrUnexpectedEOF}
 	}
 	return err
-}
-
-// An uploadWriter writes to the file of an upload, within the bounds, and hashes what it
-// has written.
-type uploadWriter struct {
-	store  *Store
-	upload *Upload
-	file   io.Writer
-}
-
-// Write counts the bytes before it writes them, and hashes what the file has taken.
-func (w *uploadWriter) Write(p []byte) (int, error) {
-	if err := w.store.reserve(w.upload, int64(len(p))); err != nil {
-		return 0, err
-	}
-	n, err := w.file.Write(p)
-	w.upload.hash.Write(p[:n])
-	return n, err
 }
 
 // reserve counts n bytes before they are written, so that two uploads cannot exceed a

@@ -23,6 +23,7 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/outfile"
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -243,7 +244,7 @@ func (a *Archive) write(ctx context.Context, im *ocispec.Index, blobs []blob) er
 // writeFile writes to out if it is set, else to file, which appears complete or not at
 // all. The write ends when ctx ends.
 func writeFile(ctx context.Context, out io.Writer, file string, write func(io.Writer) error) error {
-	whole := func(w io.Writer) error { return write(whileAlive{ctx, w}) }
+	whole := func(w io.Writer) error { return write(stream.WriteAlive(ctx, w)) }
 	if out != nil {
 		return whole(out)
 	}

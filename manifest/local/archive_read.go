@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // This file reads tar files in place. The headers are read once, and blobs are then read
@@ -52,7 +53,7 @@ func (t *tarFile) section(e extent) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return closing{io.NewSectionReader(f, e.offset, e.size), f}, nil
+	return stream.WithClose(io.NewSectionReader(f, e.offset, e.size), f.Close), nil
 }
 
 // An extent is the offset and the size of a regular file in a tar file, in bytes.

@@ -6,6 +6,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -70,5 +71,5 @@ func (f *fetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 		_ = r.Close()
 		return nil, err
 	}
-	return closing{v, r}, nil
+	return stream.WithClose(v, r.Close), nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -256,7 +257,7 @@ func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, e
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	hash := sha256.New()
-	in := whileReading{ctx, f}
+	in := stream.ReadAlive(ctx, f)
 	magic := make([]byte, 4)
 	n, err := io.ReadFull(in, magic)
 	_, _ = hash.Write(magic[:n]) // a hash never fails
@@ -298,17 +299,4 @@ func (s *savedStore) open(d v1.Descriptor) (io.ReadCloser, error) {
 func (s *savedStore) has(d v1.Descriptor) bool {
 	e, ok := s.image.at[d.Digest]
 	return ok && e.size == d.Size
-}
-
-// whileReading reads until ctx ends; the error is the cause of ctx.
-type whileReading struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (w whileReading) Read(p []byte) (int, error) {
-	if w.ctx.Err() != nil {
-		return 0, context.Cause(w.ctx)
-	}
-	return w.Reader.Read(p)
 }

@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/text"
 )
 
@@ -64,7 +64,7 @@ func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...str
 	args = append(command[1:len(command):len(command)], args...)
 	cmd := exec.CommandContext(ctx, command[0], args...) //nolint:gosec // the caller chooses the tool
 	cmd.WaitDelay = toolGrace
-	output := &bounded{}
+	output := &stream.Head{Max: maxOutput}
 	cmd.Stdout, cmd.Stderr = output, output
 	// feed ends before the tool, or when the tool closes its input. If ctx ends, the tool
 	// is killed, which closes its input.
@@ -85,9 +85,9 @@ func (t tool) start(ctx context.Context, feed func(io.Writer) error, args ...str
 	case feedErr != nil && !broken(feedErr):
 		return feedErr
 	case err != nil: // the tool failed and so stopped reading
-		return hint.New(hint.Build, t.failed, "%s %s: %w%s", command[0], strings.Join(args, " "), err, output.tail())
+		return hint.New(hint.Build, t.failed, "%s %s: %w%s", command[0], strings.Join(args, " "), err, tail(output.String()))
 	case feedErr != nil: // the tool succeeded without reading the whole image
-		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), feedErr, output.tail())
+		return fmt.Errorf("%s %s: %w%s", command[0], strings.Join(args, " "), feedErr, tail(output.String()))
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (t tool) feedTo(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) er
 		return nil, err
 	}
 	go func() {
-		err := feed(whileAlive{ctx, in})
+		err := feed(stream.WriteAlive(ctx, in))
 		if err != nil && !broken(err) { // if the tool stopped reading, its own error says why
 			_ = cmd.Process.Kill() // or it could take a cut input for a complete image
 		}
@@ -120,34 +120,10 @@ func (t tool) feedTo(ctx context.Context, cmd *exec.Cmd, feed func(io.Writer) er
 // broken reports whether the tool stopped reading.
 func broken(err error) bool { return errors.Is(err, syscall.EPIPE) || errors.Is(err, fs.ErrClosed) }
 
-// whileAlive writes until ctx ends; the error is the cause of ctx.
-type whileAlive struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-// Write implements io.Writer.
-func (w whileAlive) Write(p []byte) (int, error) {
-	if w.ctx.Err() != nil {
-		return 0, context.Cause(w.ctx)
-	}
-	return w.w.Write(p)
-}
-
-// bounded keeps the first maxOutput bytes and accepts the rest, so that a talkative tool
-// neither blocks nor uses memory.
-type bounded struct{ b bytes.Buffer }
-
-// Write implements io.Writer. It never fails.
-func (b *bounded) Write(p []byte) (int, error) {
-	b.b.Write(p[:min(len(p), max(0, maxOutput-b.b.Len()))])
-	return len(p), nil
-}
-
-// tail returns ": " and the last line of the output, safe for a terminal, or "".
-func (b *bounded) tail() string {
-	all := strings.TrimSpace(b.b.String())
-	line := text.Line(all[strings.LastIndexByte(all, '\n')+1:], 512)
+// tail returns ": " and the last line of output, safe for a terminal, or "".
+func tail(output string) string {
+	output = strings.TrimSpace(output)
+	line := text.Line(output[strings.LastIndexByte(output, '\n')+1:], 512)
 	if line == "" {
 		return ""
 	}

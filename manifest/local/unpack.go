@@ -13,6 +13,8 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/internal/stream"
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // This file decompresses archives. Compressed files cannot be read at an offset, so the
@@ -134,7 +136,7 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 			return nil, err
 		}
 	}
-	r, err := rootfs.Uncompress(io.NopCloser(whileReading{ctx, f}))
+	r, err := rootfs.Uncompress(io.NopCloser(stream.ReadAlive(ctx, f)))
 	if err != nil {
 		return nil, mismatch("cannot decompress: %w", err)
 	}
@@ -146,14 +148,17 @@ func unpackInto(ctx context.Context, f *os.File, scratch func(context.Context) (
 	_ = os.Remove(out.Name()) // Windows does not remove open files
 	// One byte more than the bound is read, so that a larger archive is an error and is
 	// not cut.
-	n, err := io.Copy(writing{out}, io.LimitReader(r, maxUnpacked+1))
-	switch write := (*writeError)(nil); {
+	// An error of reading is told from one of writing, so that a full disk is not
+	// reported as a broken archive.
+	broken := stream.MapError(r, func(err error) error { return mismatch("%w", err) })
+	n, err := io.Copy(out, io.LimitReader(broken, maxUnpacked+1))
+	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
-	case errors.As(err, &write):
-		err = hint.New(hint.Build, "free some space there, or decompress the archive first", "cannot decompress: %w", write.error)
+	case errors.Is(err, manifest.ErrMismatch):
+		err = fmt.Errorf("cannot decompress: %w", err)
 	case err != nil:
-		err = mismatch("cannot decompress: %w", err)
+		err = hint.New(hint.Build, "free some space there, or decompress the archive first", "cannot decompress: %w", err)
 	case n > maxUnpacked:
 		err = hint.New(hint.Build, "check that it is an archive of images, and decompress it first", "has more than %d bytes when decompressed", maxUnpacked)
 	}
@@ -176,19 +181,4 @@ func (u *unpacked) close() error {
 	_ = os.Remove(u.content.Name()) // usually removed already
 	u.content = nil
 	return err
-}
-
-// writing marks errors of writing, so that a full disk is not reported as a broken
-// archive.
-type writing struct{ io.Writer }
-
-// A writeError is an error of the temporary file.
-type writeError struct{ error }
-
-func (w writing) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	if err != nil {
-		err = &writeError{err}
-	}
-	return n, err
 }

@@ -8,38 +8,23 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/verify"
 )
 
-// A verified reader passes on what it reads until ctx ends. Content that does not match
-// its descriptor ends with [manifest.ErrMismatch] in place of io.EOF.
-type verified struct {
-	ctx context.Context
-	r   *verify.Reader
-}
-
-// verifying returns a reader that compares r with want. It does not close r.
-func verifying(ctx context.Context, r io.Reader, want v1.Descriptor) (*verified, error) {
+// verifying returns a reader of r that ends with ctx. Content that does not match want
+// ends with [manifest.ErrMismatch] in place of io.EOF. It does not close r.
+func verifying(ctx context.Context, r io.Reader, want v1.Descriptor) (io.Reader, error) {
 	v, err := verify.NewReader(r, want.Digest, want.Size)
-	return &verified{ctx, v}, err
-}
-
-func (v *verified) Read(p []byte) (int, error) {
-	if v.ctx.Err() != nil {
-		return 0, context.Cause(v.ctx)
+	if err != nil {
+		return nil, err
 	}
-	n, err := v.r.Read(p)
-	if errors.Is(err, verify.ErrMismatch) {
-		err = mismatch("%w", err)
-	}
-	return n, err
-}
-
-// closing reads from one value and closes another: a verifying reader and the file below
-// it.
-type closing struct {
-	io.Reader
-	io.Closer
+	return stream.ReadAlive(ctx, stream.MapError(v, func(err error) error {
+		if errors.Is(err, verify.ErrMismatch) {
+			err = mismatch("%w", err)
+		}
+		return err
+	})), nil
 }
 
 // small reads a manifest or config whole and verifies it. The bound is checked by the
