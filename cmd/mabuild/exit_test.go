@@ -44,7 +44,6 @@ var inside = map[string]string{
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
 	"local.placed":             "names the place of other errors",
 	"local.errFound":           "ends a search",
-	"local.writeError":         "no command ends with it",
 	"mirror.errNoPrograms":     "no command ends with it",
 	"mirror.errNotPlain":       "no command ends with it",
 	"registry.addressError":    "in an Error",
@@ -143,7 +142,6 @@ func codes() map[string]struct {
 		"rootfs.LayerError":                    {&rootfs.LayerError{Err: other}, exitContent},
 		"serve.ErrInUse":                       {serve.ErrInUse, exitBuild},
 		"serve.Error":                          {&serve.Error{}, exitBuild},
-		"main.badName":                         {badNameOf("x"), exitUsage},
 		"main.errNoCheckout":                   {errNoCheckout, exitBuild},
 		"main.errTimeout":                      {errTimeout, exitBuild},
 		"hint.Kind":                            {hint.Content, exitContent},
@@ -162,11 +160,6 @@ func codes() map[string]struct {
 		"fmt.wrapErrors usage before registry": {fmt.Errorf("%w and %w", server, usage("", "x")), exitUsage},
 		"syscall.ENOSPC":                       {syscall.ENOSPC, exitBuild},
 	}
-}
-
-func badNameOf(ref string) error {
-	_, err := name.NewTag("")
-	return badName{ref, err}
 }
 
 // Every type of error, and every sentinel, has the exit code of the table, and a row there.

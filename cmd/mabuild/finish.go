@@ -28,17 +28,17 @@ func (pub *publisher) finish(ctx context.Context, p program, repos []*repository
 	}
 	errs := []error{pub.sboms.save(bills)}
 	for _, o := range p.outputs {
-		f := filled{o, out.digest}
+		o.digest = out.digest
 		err := pub.fill(ctx, o, out)
 		// The destination holds one image, so its digest is not that of the index.
 		if err == nil && o.platform.OS != "" {
-			f.digest, err = pub.chosen(ctx, o, out)
+			o.digest, err = pub.chosen(ctx, o, out)
 		}
 		if err != nil {
 			errs = append(errs, about(o, err))
 			continue
 		}
-		out.outputs = append(out.outputs, f)
+		out.outputs = append(out.outputs, o)
 	}
 	if err := errors.Join(errs...); err != nil { // no tag may point to it
 		return out, err

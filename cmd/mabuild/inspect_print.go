@@ -56,14 +56,13 @@ func (o *inspectOptions) print(w io.Writer, all []inspected) error {
 // in which an image that failed has an error instead of a report. A single image that
 // failed prints nothing. The format is that of docs/inspect.schema.json.
 func printJSON(w io.Writer, all []inspected) error {
-	type failed struct {
-		Ref   string `json:"ref"`
-		Error string `json:"error"`
-	}
 	var list []any
 	for _, i := range all {
 		if i.err != nil {
-			list = append(list, failed{i.ref, i.err.Error()})
+			list = append(list, struct {
+				Ref   string `json:"ref"`
+				Error string `json:"error"`
+			}{i.ref, i.err.Error()})
 		} else {
 			list = append(list, i.report)
 		}

@@ -255,14 +255,6 @@ func discard(_ int, err error) error { return err }
 // checkLogin asks the registry to accept the credentials, without those stored for it.
 func (a *app) checkLogin(ctx context.Context, host string, o loginOptions) error {
 	client := a.newClient()
-	client.Keychain = only{authn.AuthConfig{Username: o.user, Password: o.password}}
+	client.Keychain = &oneLogin{auth: authn.AuthConfig{Username: o.user, Password: o.password}}
 	return client.Login(ctx, host)
-}
-
-// only is a keychain with the same credentials for every registry.
-type only struct{ authn.AuthConfig }
-
-// Resolve implements [authn.Keychain].
-func (o only) Resolve(authn.Resource) (authn.Authenticator, error) {
-	return authn.FromConfig(o.AuthConfig), nil
 }

@@ -116,7 +116,7 @@ func (l *targetLogin) applyAll(c *registry.Client, refs []string) error {
 }
 
 // A oneLogin is a keychain with credentials for one registry; rest has those for all
-// others.
+// others. Without a rest they are for every registry.
 type oneLogin struct {
 	host string
 	auth authn.AuthConfig
@@ -130,7 +130,7 @@ func (k *oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
 
 // ResolveContext implements [authn.ContextKeychain]; ctx bounds credential helpers.
 func (k *oneLogin) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
-	if r.RegistryStr() == k.host {
+	if k.rest == nil || r.RegistryStr() == k.host {
 		return authn.FromConfig(k.auth), nil
 	}
 	return authn.Resolve(ctx, k.rest, r)

@@ -38,13 +38,6 @@ built-in base scratch has all listed platforms, and static all of linux.`,
 	return cmd
 }
 
-// A listedPlatform is an element of the array that --json prints.
-type listedPlatform struct {
-	Platform string            `json:"platform"`
-	Env      map[string]string `json:"env"` // GOOS, GOARCH and the variable for the variant
-	Cgo      map[string]string `json:"cgo"` // C compiler by toolchain, if it has one
-}
-
 // runPlatforms prints the platforms that Go supports, or those of them that an image has.
 // The built-in bases are named as in --base; an image of the same name needs its
 // registry.
@@ -70,13 +63,17 @@ func runPlatforms(ctx context.Context, a *app, args []string, asJSON bool) error
 
 // printPlatforms prints one line per platform with its Go variables, or a JSON array.
 func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
-	all := make([]listedPlatform, len(list))
+	all := make([]struct {
+		Platform string            `json:"platform"`
+		Env      map[string]string `json:"env"` // GOOS, GOARCH and the variable for the variant
+		Cgo      map[string]string `json:"cgo"` // C compiler by toolchain, if it has one
+	}, len(list))
 	for i, p := range list {
 		knobs, err := crosscompile.Knobs(p)
 		if err != nil {
 			return err
 		}
-		all[i] = listedPlatform{Platform: platform.Key(p), Env: map[string]string{}, Cgo: crosscompile.Compilers(p)}
+		all[i].Platform, all[i].Env, all[i].Cgo = platform.Key(p), map[string]string{}, crosscompile.Compilers(p)
 		for _, kv := range knobs {
 			name, value, _ := strings.Cut(kv, "=")
 			all[i].Env[name] = value

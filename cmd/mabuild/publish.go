@@ -38,12 +38,7 @@ type output struct {
 	sink     manifest.Sink
 	ref      string           // the image's name there
 	platform ocispec.Platform // of the only image that it holds; zero: holds all
-}
-
-// A filled is an output that is complete.
-type filled struct {
-	output
-	digest v1.Hash // of its content: the index, or the only image that it holds
+	digest   v1.Hash          // of its content once it is complete: the index, or the only image
 }
 
 // A published is the result for one program. After an error it has the destinations that
@@ -57,7 +52,7 @@ type published struct {
 
 	repos   []string // those whose tags all moved, in the order given
 	tags    []string
-	outputs []filled
+	outputs []output
 }
 
 // anywhere reports whether any destination is complete. p may be nil.

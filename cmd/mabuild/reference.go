@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -19,7 +17,10 @@ var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tar
 // about what was probably meant: users paste URLs, file names and transports of other
 // tools. A valid name is rejected only if a file of that name exists and the name has a
 // dot.
-func checkReference(ref string) error {
+func checkReference(ref string) error { return checkName(ref, "an image reference") }
+
+// checkName is checkReference of what an error calls kind.
+func checkName(ref, kind string) error {
 	if scheme, rest, ok := strings.Cut(ref, "://"); ok {
 		return usage("omit "+scheme+"://: "+bareReference(rest), "%q has a URL scheme, but an image reference has none", ref)
 	}
@@ -34,7 +35,7 @@ func checkReference(ref string) error {
 		return usage(way, "%s is a local path, not an image in a registry", ref)
 	}
 	if err != nil {
-		return &hint.Error{Kind: hint.Usage, Err: badName{ref, err}, Hint: whyBad(ref)}
+		return usage(whyBad(ref), "%s is not %s", quoteRef(ref), kind)
 	}
 	return nil
 }
@@ -60,17 +61,6 @@ func asPath(ref string, bad bool) string {
 	}
 	return "for an archive, write oci-archive:" + ref + " or docker-archive:" + ref
 }
-
-// A badName replaces the message of a [name.ErrBadName], which it wraps.
-type badName struct {
-	ref string
-	err error
-}
-
-func (e badName) Error() string { return quoteRef(e.ref) + " is not an image reference" }
-
-// Unwrap returns the [name.ErrBadName].
-func (e badName) Unwrap() error { return e.err }
 
 // quoteRef returns a reference in quotes, with control characters escaped.
 func quoteRef(ref string) string { return `"` + plain(ref) + `"` }
@@ -122,9 +112,5 @@ func checkRepository(repo string) error {
 	if local.Is(repo) {
 		return usage("mabuild inspect "+repo+" lists its images", "%s is not a repository in a registry", repo)
 	}
-	err := checkReference(repo)
-	if bad := (badName{}); errors.As(err, &bad) {
-		return usage(hintOf(err), "%s is not a repository", quoteRef(repo))
-	}
-	return err
+	return checkName(repo, "a repository")
 }

@@ -63,11 +63,6 @@ func named(program string, err error) error {
 func (e *programError) Error() string { return e.name + ": " + e.err.Error() }
 func (e *programError) Unwrap() error { return e.err }
 
-// metadata is the content of --metadata-file, which scripts read (docs/ci.md).
-type metadata struct {
-	Programs []programMetadata `json:"programs"`
-}
-
 // programMetadata describes one published program.
 type programMetadata struct {
 	Name      string             `json:"name"`
@@ -88,9 +83,12 @@ type platformMetadata struct {
 	SBOM     string `json:"sbom,omitempty"` // digest of the manifest of the SBOM's artifact
 }
 
-// writeMetadata writes the programs that are published somewhere to a file.
+// writeMetadata writes --metadata-file, which scripts read (docs/ci.md): the programs that
+// are published somewhere.
 func writeMetadata(file string, done []*published) error {
-	m := metadata{Programs: []programMetadata{}}
+	m := struct {
+		Programs []programMetadata `json:"programs"`
+	}{[]programMetadata{}}
 	for _, d := range done {
 		if !d.anywhere() {
 			continue

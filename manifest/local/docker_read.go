@@ -30,7 +30,7 @@ var _ manifest.Source = (*DockerArchive)(nil)
 // Resolve returns the descriptor of the manifest that Get makes. The whole image is read
 // once to compute its digests.
 func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
-	_, image, err := a.find(ctx, ref)
+	image, err := a.find(ctx, ref)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
@@ -44,11 +44,11 @@ func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor,
 // names the layers as they are in the file, compressed or not. So its digest differs from
 // that of the same image in a registry, and only the digest of the config is the same.
 func (a *DockerArchive) Get(ctx context.Context, ref string) (manifest.Content, error) {
-	t, image, err := a.find(ctx, ref)
+	image, err := a.find(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	c, err := read(ctx, &savedStore{t, image}, image.desc)
+	c, err := read(ctx, image, image.desc)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a, err)
 	}
@@ -62,7 +62,7 @@ func (a *DockerArchive) String() string { return FormDockerArchive + ":" + a.Fil
 // digests.
 func (a *DockerArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	if ref != "" {
-		_, image, err := a.find(ctx, ref)
+		image, err := a.find(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -103,14 +103,14 @@ type savedImage struct {
 
 // find returns the image that ref names, with its manifest. Images are read only if ref
 // may name them: with an empty ref and several images the error lists their tags alone.
-func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *described, error) {
+func (a *DockerArchive) find(ctx context.Context, ref string) (*described, error) {
 	name, digest, err := parseRef(ref)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", a, err)
+		return nil, fmt.Errorf("%s: %w", a, err)
 	}
 	t, images, err := a.scan(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	found := images
 	if name != "" {
@@ -120,7 +120,7 @@ func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *descri
 	if len(found) == 1 || digest != (v1.Hash{}) || name != "" {
 		for n, i := range found {
 			if all[n], err = a.saved.describe(ctx, t, i); err != nil {
-				return nil, nil, fmt.Errorf("%s: %w", a, err)
+				return nil, fmt.Errorf("%s: %w", a, err)
 			}
 		}
 	}
@@ -129,15 +129,15 @@ func (a *DockerArchive) find(ctx context.Context, ref string) (*tarFile, *descri
 	}
 	switch {
 	case len(all) == 0 && ref == "":
-		return nil, nil, notFound("%s contains no image", a)
+		return nil, notFound("%s contains no image", a)
 	case len(all) == 0:
-		return nil, nil, &hint.Error{Err: notFound("no %q in %s", ref, a), Hint: "available images: " + listed(a.String(), savedRefs(images, nil))}
+		return nil, &hint.Error{Err: notFound("no %q in %s", ref, a), Hint: "available images: " + listed(a.String(), savedRefs(images, nil))}
 	// Several entries count as one image if the manifests that are made for them are
 	// equal.
 	case len(all) > 1 && (all[0] == nil || slices.ContainsFunc(all, func(d *described) bool { return d.desc.Digest != all[0].desc.Digest })):
-		return nil, nil, several(a.String(), ref, len(all), savedRefs(found, all))
+		return nil, several(a.String(), ref, len(all), savedRefs(found, all))
 	}
-	return t, all[0], nil
+	return all[0], nil
 }
 
 // savedRefs returns the references of images for messages: their names and, if they were
@@ -189,9 +189,11 @@ type saved struct {
 	files map[string]v1.Descriptor // by the name in the archive
 }
 
-// described is an image of a Docker archive with the manifest that was made for it.
+// described is an image of a Docker archive with the manifest that was made for it. It is
+// the store of that image: the manifest comes from memory, all else from the archive.
 type described struct {
 	savedImage
+	archive  *tarFile
 	desc     v1.Descriptor
 	manifest []byte
 	at       map[v1.Hash]extent // the config and the layers
@@ -209,7 +211,7 @@ func (s *saved) describe(ctx context.Context, t *tarFile, i savedImage) (*descri
 	if s.of == nil || !unchanged(s.of, info) {
 		s.of, s.files = info, map[string]v1.Descriptor{}
 	}
-	image := &described{savedImage: i, at: map[v1.Hash]extent{}}
+	image := &described{savedImage: i, archive: t, at: map[v1.Hash]extent{}}
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.DockerManifestSchema2, Layers: []v1.Descriptor{}}
 	if m.Config, err = s.blob(ctx, t, image, i.Config); err != nil {
 		return nil, err
@@ -277,26 +279,19 @@ func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, e
 	return d, nil
 }
 
-// A savedStore is the store of one image of a Docker archive. The manifest comes from
-// memory, all else from the archive.
-type savedStore struct {
-	t     *tarFile
-	image *described
-}
-
 // open implements store. The manifest is in no file of the archive.
-func (s *savedStore) open(d v1.Descriptor) (io.ReadCloser, error) {
-	if d.Digest == s.image.desc.Digest {
-		return io.NopCloser(bytes.NewReader(s.image.manifest)), nil
+func (i *described) open(d v1.Descriptor) (io.ReadCloser, error) {
+	if d.Digest == i.desc.Digest {
+		return io.NopCloser(bytes.NewReader(i.manifest)), nil
 	}
-	if !s.has(d) {
+	if !i.has(d) {
 		return nil, absent("", d.Digest)
 	}
-	return s.t.section(s.image.at[d.Digest])
+	return i.archive.section(i.at[d.Digest])
 }
 
 // has implements store. It does not report the manifest, which open returns at any time.
-func (s *savedStore) has(d v1.Descriptor) bool {
-	e, ok := s.image.at[d.Digest]
+func (i *described) has(d v1.Descriptor) bool {
+	e, ok := i.at[d.Digest]
 	return ok && e.size == d.Size
 }
