@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// BenchmarkLayer writes layers of a 24 MB and of a 96 MB program, one alone and
-// five at once: MB/s of program, and what is allocated.
+// BenchmarkLayer writes layers of a 24 MB and of a 96 MB program, one alone and five at
+// once. It reports MB of program per second and allocations.
 func BenchmarkLayer(b *testing.B) {
 	for _, size := range []int{24 << 20, 96 << 20} {
 		e := inline("mabuild/program", 0o755, likeProgram(size))
@@ -41,9 +41,9 @@ func benchmarkLayer(b *testing.B, e entry, atOnce int) {
 	}
 }
 
-// BenchmarkCompression compresses a program at each level: how long that takes, and how
-// many bytes travel then. The program is the file that MABUILD_PROGRAM names, or that of
-// this test.
+// BenchmarkCompression compresses a program at each level and reports the time and the
+// compressed size. The program is the file that MABUILD_PROGRAM names, or this test's
+// binary.
 func BenchmarkCompression(b *testing.B) {
 	file := os.Getenv("MABUILD_PROGRAM")
 	if file == "" {
@@ -85,7 +85,7 @@ func BenchmarkCompression(b *testing.B) {
 				}
 			}
 			if count.n == 0 || count.n >= int64(len(content)) {
-				b.Fatalf("%d bytes become %d", len(content), count.n)
+				b.Fatalf("%d bytes decompress to %d", len(content), count.n)
 			}
 			b.ReportMetric(float64(count.n)/1e6, "MB")
 			b.ReportMetric(float64(b.Elapsed().Seconds())/float64(b.N)+float64(count.n)*8/100e6, "s-at-100Mbit/s")
@@ -93,7 +93,7 @@ func BenchmarkCompression(b *testing.B) {
 	}
 }
 
-// What writing a layer allocates does not grow with the layer.
+// The memory that writing a layer allocates does not grow with the size of the layer.
 func TestLayersAllocateTheSameWhateverTheirSize(t *testing.T) {
 	w := &layers{time: time.Unix(0, 0), compression: Compression{}.full(), alive: func() error { return nil }}
 	for _, size := range []int{1 << 20, 16 << 20} {
