@@ -151,8 +151,8 @@ func TestCompileEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// A missing go command is ErrNoGo.
 func TestNoGo(t *testing.T) {
-	// Without a go command every call returns ErrNoGo.
 	g := &crosscompile.Go{Command: filepath.Join(t.TempDir(), "go")}
 	_, err := g.Targets(t.Context(), ".")
 	if !errors.Is(err, crosscompile.ErrNoGo) {
