@@ -9,7 +9,7 @@ import (
 
 var errStruck = errors.New("a fault struck")
 
-// serve is the proxy before the judge.
+// serve is the handler of the proxy in front of the judge.
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	entry := r.begin(req)
 	status := func(code int) { entry(func(e *Request) { e.Status = code }) }
@@ -55,7 +55,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	r.answer(w, req, resp.Body, fault, entry)
 }
 
-// forward sends req on to the judge, as far as the fault lets it.
+// forward sends req to the judge, unless a fault prevents it.
 func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Request))) (*http.Response, error) {
 	to := *req.URL
 	to.Scheme, to.Host = r.judge.Scheme, r.judge.Host
@@ -77,7 +77,7 @@ func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Req
 	return r.toJudge.RoundTrip(out)
 }
 
-// counted is the body of a request on its way up.
+// counted is the body of a request that counts its bytes.
 type counted struct {
 	io.ReadCloser
 	fault *Fault
@@ -99,7 +99,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// answer sends the answer's body down, as far as the fault lets it.
+// answer sends the body of the response, unless a fault prevents it.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Reader, fault *Fault, entry func(func(*Request))) {
 	flush := func() { _ = http.NewResponseController(w).Flush() }
 	to := &tally{Writer: w, entry: entry}
@@ -124,7 +124,7 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Read
 	}
 }
 
-// tally counts what goes down.
+// tally counts the bytes of a response.
 type tally struct {
 	io.Writer
 	entry func(func(*Request))
