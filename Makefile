@@ -1,9 +1,9 @@
-# What people do with this project. `make help` lists it.
+# The targets for developers. `make help` lists them.
 
 GO        ?= go
 BIN       := $(CURDIR)/bin
 TOOLS     := $(BIN)/tools
-# The one place that pins the tools.
+# All tools are pinned here.
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
@@ -23,18 +23,19 @@ build: ## build bin/mabuild
 demo: build ## publish examples/hello for six platforms to a registry of its own, and run it
 	./examples/demo.sh $(BIN)/mabuild
 
-# In CI this is the one run of the tests, under the race detector. Both take fixed seeds, and
-# strike with each fault at one moment.
+# In CI these tests run once, under the race detector. Both variants use fixed seeds and
+# inject each fault at one moment.
 test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
 	$(if $(CI),,$(GO) test -timeout 30m ./...)
 
-# What measures memory runs without the detector, which takes many times as much. Without
-# atexit_sleep_ms each program that has the detector sleeps for a second before it ends.
+# Tests that measure memory run without the race detector, which needs several times as
+# much. Without atexit_sleep_ms, each program with the detector sleeps for a second before
+# it ends.
 race: $(BIN)/judge
 	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs
 	GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 30m ./...
 
-# Docker's own registry, which judges what we push.
+# Docker's registry, against which the tests check what we push.
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
 	cd internal/regtest/judge && $(GO) build -o $@ .
 
@@ -48,7 +49,8 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
 
-# The last line says of what and by what the figure was drawn; figure_test.go holds it to that.
+# The last line has the tool and the digests of source and drawing; figure_test.go checks
+# it.
 figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2
 	$(TOOLS)/d2 fmt docs/push.d2
 	$(TOOLS)/d2 --layout elk --elk-nodeNodeBetweenLayers 36 --elk-padding '[top=30,left=30,bottom=40,right=30]' \
@@ -91,7 +93,7 @@ peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skope
 	$(GO) build -o $(BIN)/peers/ ./cmd/mabuild
 	PATH="$(BIN)/peers:$$PATH" $(GO) test -tags peers -count 1 -timeout 1h -v -run Peers ./internal/regtest/faults
 
-# Go's fuzzer may end with its own deadline for an error, without any input that fails.
+# Go's fuzzer may end with a deadline error although no input fails.
 fuzz: ## each fuzz target for FUZZTIME, two at a time
 	@grep -rH --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's|/[^/]*:func | |' | \
 		xargs -P 2 -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s -parallel 1 "$$1" 2>&1); code=$$?; echo "$$out"; \
