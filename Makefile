@@ -20,7 +20,7 @@ help: ## list the targets
 build: ## build bin/mabuild
 	$(GO) build -trimpath -o $(BIN)/mabuild ./cmd/mabuild
 
-demo: build ## publish examples/hello for six platforms to a registry of its own, and run it
+demo: build ## publish examples/hello for six platforms to a temporary registry, and run it
 	./examples/demo.sh $(BIN)/mabuild
 
 # In CI these tests run once, under the race detector. Both variants use fixed seeds and
@@ -61,32 +61,32 @@ figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2
 format: $(TOOLS)/gofumpt
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
 
-e2e: build ## real registry, real clients, emulated machines; wants root and Debian packages (.ci/install)
+e2e: build ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
 	./.ci/e2e $(BIN)/mabuild
 	./.ci/e2e-manifest $(BIN)/mabuild
 	./.ci/e2e-cgo $(BIN)/mabuild
 	./.ci/e2e-mirror $(BIN)/mabuild
 
-bench: build ## measure, beside plain go build, and beside ko when it is on PATH
+bench: build ## measure, compared with plain go build, and with ko if it is on PATH
 	$(GO) test -run '^$$' -bench . -benchmem ./build ./manifest/registry
 	./.ci/bench $(BIN)/mabuild
 
-golden: $(BIN)/judge ## accept the present output as the expected one
+golden: $(BIN)/judge ## update the golden files with the current output
 	$(GO) test ./cmd/mabuild ./internal/config -update
 
 faults: $(BIN)/judge ## each fault at the first, the middle and the last request, under the race detector
 	MABUILD_FAULTS=whole GORACE=atexit_sleep_ms=0 $(GO) test -race -count 1 -timeout 1h ./internal/regtest/faults
 
-random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED gives one
+random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED sets it
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -count 1 -timeout 1h ./...
 
-walk: $(BIN)/judge ## 2,000 random steps between builds, of which none may remember what is wrong
+walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wrong build record
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) MABUILD_STEPS=$(or $(MABUILD_STEPS),2000) $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
 
-chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
+chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos and fuzz, as a table; docs/nightly.md keeps it
+nightly: $(BIN)/judge ## faults, random, walk, chaos and fuzz; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
@@ -102,10 +102,10 @@ fuzz: ## each fuzz target for FUZZTIME, two at a time
 snapshot: $(TOOLS)/goreleaser ## release archives for all platforms, unpublished, in dist/
 	$(TOOLS)/goreleaser release --snapshot --clean
 
-vuln: ## known vulnerabilities; wants the network
+vuln: ## known vulnerabilities; needs the network
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
-zoneinfo: ## take over the time zones of this Go
+zoneinfo: ## copy the time zones of the installed Go
 	cp "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" build/zoneinfo.zip
 
 bin/judge: $(BIN)/judge
