@@ -45,16 +45,16 @@ var allowed = map[string][]string{
 	"internal/rootfs":          {"internal/hint"},
 	"internal/serve":           {},
 	"internal/regtest":         {},
-	"internal/regtest/faults":  {}, // only tests
-	"examples/cgo-sqlite":      {}, // a separate module
+	"internal/regtest/faults":  {}, // tests alone
+	"examples/cgo-sqlite":      {}, // a module of its own
 	"examples/hello":           {},
 	"examples/library":         {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
 	"examples/many/cmd/api":    {},
 	"examples/many/cmd/worker": {},
-	"examples/web":             {}, // serves its own files
+	"examples/web":             {}, // serves files of its own
 	"examples/windows":         {},
 	"examples/run":             {"manifest", "manifest/platform", "manifest/registry"},
-	"cmd/mabuild":              nil, // may import all
+	"cmd/mabuild":              nil, // all
 }
 
 // public are the packages of the library.

@@ -85,7 +85,7 @@ func BenchmarkCompression(b *testing.B) {
 				}
 			}
 			if count.n == 0 || count.n >= int64(len(content)) {
-				b.Fatalf("%d bytes decompress to %d", len(content), count.n)
+				b.Fatalf("%d bytes become %d", len(content), count.n)
 			}
 			b.ReportMetric(float64(count.n)/1e6, "MB")
 			b.ReportMetric(float64(b.Elapsed().Seconds())/float64(b.N)+float64(count.n)*8/100e6, "s-at-100Mbit/s")

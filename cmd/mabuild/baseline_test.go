@@ -11,8 +11,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// The base's layers are sent while the program compiles if the tag is new or its image is
-// known to have another base. Otherwise they cost no request.
+// Where the tag names something, the layers of a base travel beside the compiler if
+// the image is known to have stood on another one, and cost no request otherwise.
 func TestLayersOfANewBaseTravelAtOnce(t *testing.T) {
 	r, err := regtest.New(regtest.Options{})
 	check(t, err)

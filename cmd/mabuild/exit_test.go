@@ -34,7 +34,7 @@ import (
 )
 
 // inside lists the error types and sentinels of other packages that cannot be made here,
-// with the place of their test, or that never end a command.
+// with where they are tested, and those that no command ends with.
 var inside = map[string]string{
 	"build.errChanged":         "no command ends with it",
 	"build.errForgotten":       "no command ends with it",
@@ -71,8 +71,9 @@ var inside = map[string]string{
 	"main.interrupted":         "has a code of its own",
 }
 
-// codes has the exit code of every error type and sentinel that can be made here, alone and
-// wrapping others. A key is the package and the type, and after a space what it wraps.
+// codes has the exit code of every type of error and of every sentinel that can be made
+// here, alone and around what it may wrap. A key is the package and the type,
+// and after a space what it wraps.
 func codes() map[string]struct {
 	err  error
 	code int
@@ -168,7 +169,7 @@ func badNameOf(ref string) error {
 	return badName{ref, err}
 }
 
-// Every error type and every sentinel has the exit code of the table, and is in it.
+// Every type of error, and every sentinel, has the exit code of the table, and a row there.
 func TestExitCodes(t *testing.T) {
 	rows := map[string]bool{}
 	for what, row := range codes() {

@@ -77,7 +77,7 @@ func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Req
 	return r.toJudge.RoundTrip(out)
 }
 
-// counted is the body of a request that counts its bytes.
+// counted is the body of a request on its way up.
 type counted struct {
 	io.ReadCloser
 	fault *Fault
@@ -124,7 +124,7 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Read
 	}
 }
 
-// tally counts the bytes of a response.
+// tally counts what goes down.
 type tally struct {
 	io.Writer
 	entry func(func(*Request))

@@ -95,7 +95,7 @@ func packageDir() string {
 	return "."
 }
 
-// sources counts the random sources of a test, by its name.
+// sources counts the sources of chance of a test, by its name.
 var sources sync.Map // of *counter
 
 type counter struct {

@@ -52,7 +52,7 @@ func TestLinks(t *testing.T) {
 		t.Errorf("a repository that is a link: %v", err)
 	}
 	if _, err := s.PutManifest("link", "v2", "", bytes.NewReader(imageOf("config"))); err == nil || code(err) == "201" {
-		t.Error("a manifest was written through a link")
+		t.Error("a manifest went through a link")
 	}
 	if tags, err := s.Tags("a"); err != nil || !slices.Equal(tags, []string{"v1"}) {
 		t.Errorf("%v %v", tags, err)
