@@ -102,7 +102,7 @@ func TestLibraryIsDocumented(t *testing.T) {
 	}
 }
 
-// parsePackage parses the files and the tests of a package.
+// parsePackage parses a package's files, and its tests'.
 func parsePackage(t *testing.T, fset *token.FileSet, pkg string) (files, tests []*ast.File) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(filepath.FromSlash(pkg), "*.go"))

@@ -67,8 +67,8 @@ func (f *fleet) mirror(t *testing.T, repo string) (*exec.Cmd, *bytes.Buffer) {
 	return cmd, out
 }
 
-// whole copies all tags to repo, which must succeed, and returns the resources that it
-// used.
+// whole copies all tags to repo, which must succeed. It logs the requests and the memory,
+// and returns the time.
 func (f *fleet) whole(t *testing.T, repo, summary string) time.Duration {
 	t.Helper()
 	f.Reset()
