@@ -1,9 +1,9 @@
-# What people do with this project. `make help` lists it.
+# The targets for developers. `make help` lists them.
 
 GO        ?= go
 BIN       := $(CURDIR)/bin
 TOOLS     := $(BIN)/tools
-# The one place that pins the tools.
+# All tools are pinned here.
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
@@ -20,21 +20,22 @@ help: ## list the targets
 build: ## build bin/mabuild
 	$(GO) build -trimpath -o $(BIN)/mabuild ./cmd/mabuild
 
-demo: build ## publish examples/hello for six platforms to a registry of its own, and run it
+demo: build ## publish examples/hello for six platforms to a temporary registry, and run it
 	./examples/demo.sh $(BIN)/mabuild
 
-# In CI this is the one run of the tests, under the race detector. Both take fixed seeds, and
-# strike with each fault at one moment.
+# In CI these tests run once, under the race detector. Both variants use fixed seeds and
+# inject each fault at one moment.
 test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
 	$(if $(CI),,$(GO) test -timeout 30m ./...)
 
-# What measures memory runs without the detector, which takes many times as much. Without
-# atexit_sleep_ms each program that has the detector sleeps for a second before it ends.
+# Tests that measure memory run without the race detector, which needs several times as
+# much. Without atexit_sleep_ms, each program with the detector sleeps for a second before
+# it ends.
 race: $(BIN)/judge
 	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs
 	GORACE=atexit_sleep_ms=0 $(GO) test -race -timeout 30m ./...
 
-# Docker's own registry, which judges what we push.
+# Docker's registry, against which the tests check what we push.
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
 	cd internal/regtest/judge && $(GO) build -o $@ .
 
@@ -48,7 +49,8 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
 
-# The last line says of what and by what the figure was drawn; figure_test.go holds it to that.
+# The last line has the tool and the digests of source and drawing; figure_test.go checks
+# it.
 figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2
 	$(TOOLS)/d2 fmt docs/push.d2
 	$(TOOLS)/d2 --layout elk --elk-nodeNodeBetweenLayers 36 --elk-padding '[top=30,left=30,bottom=40,right=30]' \
@@ -59,39 +61,39 @@ figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2
 format: $(TOOLS)/gofumpt
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
 
-e2e: build ## real registry, real clients, emulated machines; wants root and Debian packages (.ci/install)
+e2e: build ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
 	./.ci/e2e $(BIN)/mabuild
 	./.ci/e2e-manifest $(BIN)/mabuild
 	./.ci/e2e-cgo $(BIN)/mabuild
 	./.ci/e2e-mirror $(BIN)/mabuild
 
-bench: build ## measure, beside plain go build, and beside ko when it is on PATH
+bench: build ## measure, compared with plain go build, and with ko if it is on PATH
 	$(GO) test -run '^$$' -bench . -benchmem ./build ./manifest/registry
 	./.ci/bench $(BIN)/mabuild
 
-golden: $(BIN)/judge ## accept the present output as the expected one
+golden: $(BIN)/judge ## update the golden files with the current output
 	$(GO) test ./cmd/mabuild ./internal/config -update
 
 faults: $(BIN)/judge ## each fault at the first, the middle and the last request, under the race detector
 	MABUILD_FAULTS=whole GORACE=atexit_sleep_ms=0 $(GO) test -race -count 1 -timeout 1h ./internal/regtest/faults
 
-random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED gives one
+random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED sets it
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -count 1 -timeout 1h ./...
 
-walk: $(BIN)/judge ## 2,000 random steps between builds, of which none may remember what is wrong
+walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wrong build record
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) MABUILD_STEPS=$(or $(MABUILD_STEPS),2000) $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
 
-chaos: $(BIN)/judge ## kill, interrupt, crowd and starve pushes, for long; CHAOS='-run X' picks
+chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos and fuzz, as a table; docs/nightly.md keeps it
+nightly: $(BIN)/judge ## faults, random, walk, chaos and fuzz; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
 	$(GO) build -o $(BIN)/peers/ ./cmd/mabuild
 	PATH="$(BIN)/peers:$$PATH" $(GO) test -tags peers -count 1 -timeout 1h -v -run Peers ./internal/regtest/faults
 
-# Go's fuzzer may end with its own deadline for an error, without any input that fails.
+# Go's fuzzer may end with a deadline error although no input fails.
 fuzz: ## each fuzz target for FUZZTIME, two at a time
 	@grep -rH --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's|/[^/]*:func | |' | \
 		xargs -P 2 -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s -parallel 1 "$$1" 2>&1); code=$$?; echo "$$out"; \
@@ -100,10 +102,10 @@ fuzz: ## each fuzz target for FUZZTIME, two at a time
 snapshot: $(TOOLS)/goreleaser ## release archives for all platforms, unpublished, in dist/
 	$(TOOLS)/goreleaser release --snapshot --clean
 
-vuln: ## known vulnerabilities; wants the network
+vuln: ## known vulnerabilities; needs the network
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
-zoneinfo: ## take over the time zones of this Go
+zoneinfo: ## copy the time zones of the installed Go
 	cp "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" build/zoneinfo.zip
 
 bin/judge: $(BIN)/judge

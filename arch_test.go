@@ -1,4 +1,4 @@
-// This test holds who may import whom (ARCHITECTURE.md).
+// This test checks which package may import which (ARCHITECTURE.md).
 package mabuild_test
 
 import (
@@ -19,8 +19,8 @@ import (
 
 const module = "github.com/mabuild/mabuild/"
 
-// allowed lists for each package which of ours it may import, and does; tests of a
-// package may import testing as well.
+// allowed lists the packages of this module that each package imports and may import. Tests
+// of a package may import more for testing.
 var allowed = map[string][]string{
 	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
 	"crosscompile":             {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
@@ -58,17 +58,18 @@ var allowed = map[string][]string{
 	"cmd/mabuild":              nil, // all
 }
 
-// public is the library.
+// public are the packages of the library.
 var public = []string{"build", "crosscompile", "manifest", "manifest/local", "manifest/platform", "manifest/registry"}
 
-// only lists who may import what is not ours.
+// only lists the packages that may import certain modules.
 var only = map[string][]string{
 	"github.com/spf13/viper": {"internal/config"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
 	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }
 
-// The files are parsed here: go list would be answered from the test cache.
+// The test parses the files itself: the test cache would not notice changes in the output
+// of go list.
 func TestImports(t *testing.T) {
 	seen, used := map[string]bool{}, map[[2]string]bool{}
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
@@ -77,7 +78,7 @@ func TestImports(t *testing.T) {
 			return err
 		case d.IsDir() && (d.Name() == "testdata" || d.Name() == "judge" || strings.HasPrefix(d.Name(), ".") && file != "."):
 			return filepath.SkipDir
-		case filepath.Ext(file) != ".go" || !strings.ContainsRune(filepath.ToSlash(file), '/'): // the tests of the whole
+		case filepath.Ext(file) != ".go" || !strings.ContainsRune(filepath.ToSlash(file), '/'): // tests of the whole module
 			return nil
 		}
 		pkg := path.Dir(filepath.ToSlash(file))
@@ -100,19 +101,19 @@ func TestImports(t *testing.T) {
 	}
 	for pkg := range seen {
 		if _, ok := allowed[pkg]; !ok {
-			t.Errorf("%s is in no line of the picture: add it here and in ARCHITECTURE.md", pkg)
+			t.Errorf("%s is not in the list: add it here and in ARCHITECTURE.md", pkg)
 		}
 	}
 	for pkg, list := range allowed {
 		for _, ours := range list {
 			if !used[[2]string{pkg, ours}] {
-				t.Errorf("%s may import %s and does not: take the arrow away, here and in ARCHITECTURE.md", pkg, ours)
+				t.Errorf("%s does not import %s: remove it here and in ARCHITECTURE.md", pkg, ours)
 			}
 		}
 	}
 	for _, pkg := range []string{"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry", "cmd/mabuild"} {
 		if !seen[pkg] {
-			t.Errorf("no file of %s was looked at", pkg)
+			t.Errorf("no file of %s was checked", pkg)
 		}
 	}
 }
@@ -121,13 +122,13 @@ func check(t *testing.T, file, pkg, imported string) {
 	t.Helper()
 	test := strings.HasSuffix(file, "_test.go")
 	if users, ok := only[imported]; ok && !test && !slices.Contains(users, pkg) {
-		t.Errorf("%s imports %s, which is for %v", file, imported, users)
+		t.Errorf("%s imports %s, which only %v may import", file, imported, users)
 	}
 	ours, ok := strings.CutPrefix(imported, module)
 	if !ok || pkg == "cmd/mabuild" || test && (ours == pkg || ours == "internal/regtest") {
 		return
 	}
-	if strings.HasSuffix(file, "example_test.go") && slices.Contains(public, ours) { // as a stranger would use it
+	if strings.HasSuffix(file, "example_test.go") && slices.Contains(public, ours) { // as a user of the library does
 		return
 	}
 	if test && !strings.HasPrefix(ours, "cmd/") && pkg != "manifest" && pkg != "manifest/platform" {
@@ -138,7 +139,7 @@ func check(t *testing.T, file, pkg, imported string) {
 	}
 }
 
-// The table of ARCHITECTURE.md has every package with what it imports.
+// The table of ARCHITECTURE.md lists every package with its imports.
 func TestPictureAgrees(t *testing.T) {
 	text, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
@@ -157,17 +158,17 @@ func TestPictureAgrees(t *testing.T) {
 			want = "all"
 		}
 		if imports, ok := drawn[pkg]; !ok || imports != want {
-			t.Errorf("ARCHITECTURE.md says that %s imports %q, and it may import %q", pkg, imports, want)
+			t.Errorf("ARCHITECTURE.md says that %s imports %q, want %q", pkg, imports, want)
 		}
 		delete(drawn, pkg)
 	}
 	for pkg := range drawn {
-		t.Errorf("ARCHITECTURE.md has a row for %s, which is no package", pkg)
+		t.Errorf("ARCHITECTURE.md has a row for %s, which does not exist", pkg)
 	}
 }
 
-// The paths of ARCHITECTURE.md name functions, types and fields that exist: pkg.Name,
-// Type.Name, or a name alone that has a capital within.
+// The code paths in ARCHITECTURE.md name functions, types and fields that exist: pkg.Name,
+// Type.Name, or a single name with a capital letter inside.
 func TestPathsNameWhatExists(t *testing.T) {
 	text, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
@@ -190,8 +191,8 @@ func TestPathsNameWhatExists(t *testing.T) {
 	}
 }
 
-// declared returns the packages, and what they declare: pkg.Name, Type.Method, Type.Field, Name.
-// With tests it has those of tests, too.
+// declared returns the packages and their declarations as pkg.Name, Type.Method, Type.Field
+// and Name. With tests it includes test files.
 func declared(t *testing.T, tests bool) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
@@ -250,7 +251,7 @@ func typeName(e ast.Expr) string {
 	return ""
 }
 
-// Every direct dependency earns its place: a line on why, in ARCHITECTURE.md.
+// ARCHITECTURE.md explains every direct dependency.
 func TestEveryDependencyHasItsLine(t *testing.T) {
 	text, err := os.ReadFile("ARCHITECTURE.md")
 	if err != nil {
@@ -271,7 +272,7 @@ func TestEveryDependencyHasItsLine(t *testing.T) {
 		}
 		direct++
 		if !strings.Contains(string(text), r.Mod.Path) {
-			t.Errorf("%s has no line in ARCHITECTURE.md", r.Mod.Path)
+			t.Errorf("ARCHITECTURE.md does not explain %s", r.Mod.Path)
 		}
 	}
 	if direct == 0 {

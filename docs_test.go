@@ -1,4 +1,4 @@
-// This test holds what the documents tell people to run.
+// This test checks the commands in the documentation.
 package mabuild_test
 
 import (
@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestDocumentsNameWhatThereIs looks for the make targets and tests that documents name.
+// The make targets and tests that the documentation names exist.
 func TestDocumentsNameWhatThereIs(t *testing.T) {
 	documents, err := filepath.Glob("docs/*.md")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestDocumentsNameWhatThereIs(t *testing.T) {
 	names:
 		for _, m := range regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z][A-Za-z]+\b`).FindAll(text, -1) {
 			tests++
-			for name := range exists { // -run takes the beginning of a name, too
+			for name := range exists { // -run also matches a prefix of a name
 				if strings.HasPrefix(name, string(m)) {
 					continue names
 				}

@@ -9,22 +9,21 @@ import (
 	"testing"
 )
 
-// otherTexts are the functions that may search the text of an error: "file function".
-// Each handles errors of another project that have a fact in their text alone.
+// otherTexts are the functions that may search the text of an error: "file function". Each
+// handles errors of another project that state a fact only in their text.
 var otherTexts = map[string]string{
 	"internal/config/decode.go parse":             "go.yaml.in/yaml has the line of a syntax error only in its text",
 	"manifest/registry/keychain.go keychainError": "Docker's library appends the output of a helper, which may contain secrets",
 }
 
-// searches are the functions that search a text. Those of package strings, and the methods
+// searches are the functions that search a text: those of package strings and the methods
 // of a regular expression.
 var searches = strings.Fields(`
 	Contains ContainsAny ContainsFunc ContainsRune Count Cut CutPrefix CutSuffix EqualFold HasPrefix HasSuffix
 	Index IndexAny IndexByte LastIndex Match MatchString FindString FindStringSubmatch FindStringIndex FindAllString`)
 
-// No code decides anything by the text of an error: it does not search what a method Error
-// returns, and does not compare it. Texts change, and users may read them in words that
-// no code expects.
+// No decision depends on the text of an error: no code searches or compares the result of a
+// method Error. Texts may change, and a caller may replace them.
 func TestErrorTextsAreNotMatched(t *testing.T) {
 	used, checked := map[string]bool{}, 0
 	parsed(t, func(file string, set *token.FileSet, f *ast.File) {
@@ -36,7 +35,7 @@ func TestErrorTextsAreNotMatched(t *testing.T) {
 			for _, at := range matchesIn(fn.Body, &checked) {
 				key := file + " " + fn.Name.Name
 				if used[key] = true; otherTexts[key] == "" {
-					t.Errorf("%s: the text of an error is matched: ask for a type, a sentinel or a field", set.Position(at))
+					t.Errorf("%s: the text of an error is matched: check a type, a sentinel or a field", set.Position(at))
 				}
 			}
 		}
@@ -46,12 +45,12 @@ func TestErrorTextsAreNotMatched(t *testing.T) {
 	}
 	for key := range otherTexts {
 		if !used[key] {
-			t.Errorf("%s matches no text of an error any more", key)
+			t.Errorf("%s no longer matches the text of an error", key)
 		}
 	}
 }
 
-// The test finds what it is for.
+// The check itself finds the matches in an example.
 func TestErrorTextMatchesAreFound(t *testing.T) {
 	for _, text := range []string{
 		`strings.Contains(err.Error(), "x")`, `strings.HasPrefix("x", err.Error())`, `err.Error() == "x"`, `"x" != e.inner.Error()`,
@@ -71,10 +70,10 @@ func TestErrorTextMatchesAreFound(t *testing.T) {
 	}
 }
 
-// matchesIn returns where a function matches the text of an error, also if that text is in
-// a variable. calls counts the calls of Error.
+// matchesIn returns the positions where a function matches the text of an error, directly
+// or in a variable. calls counts the calls of Error.
 func matchesIn(body *ast.BlockStmt, calls *int) (found []token.Pos) {
-	texts := map[string]bool{} // variables that have the text of an error
+	texts := map[string]bool{} // variables with the text of an error
 	of := func(e ast.Expr) (yes bool) {
 		ast.Inspect(e, func(n ast.Node) bool {
 			switch n := n.(type) {
@@ -112,14 +111,14 @@ func matchesIn(body *ast.BlockStmt, calls *int) (found []token.Pos) {
 	return found
 }
 
-// isText reports whether an expression is the text of an error, or made of one by a function.
+// isText reports whether an expression is the text of an error, or a function of it.
 func isText(e ast.Expr, of func(ast.Expr) bool) bool {
 	switch e := e.(type) {
 	case *ast.Ident:
 		return of(e)
 	case *ast.CallExpr:
 		if s, ok := e.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"New", "Errorf"}, s.Sel.Name) {
-			return false // an error again
+			return false // a new error
 		}
 		return isErrorCall(e) || slices.ContainsFunc(e.Args, of)
 	}

@@ -1,4 +1,4 @@
-// This test holds docs/push.svg to its source.
+// This test checks that docs/push.svg is up to date.
 package mabuild_test
 
 import (
@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// TestFigureIsDrawnFromItsSource reads the last line of the figure, which `make figures`
-// writes: the pinned tool, and the digests of the source and of the drawing. Drawing it
-// again would compile the tool in each run of the tests.
+// The last line of the figure, which `make figures` writes, has the pinned tool and the
+// digests of the current source and drawing. The test does not draw it again, since that
+// would compile the tool in each run.
 func TestFigureIsDrawnFromItsSource(t *testing.T) {
 	read := func(name string) []byte {
 		t.Helper()
@@ -26,17 +26,17 @@ func TestFigureIsDrawnFromItsSource(t *testing.T) {
 	source, svg := read("docs/push.d2"), read("docs/push.svg")
 	pin := regexp.MustCompile(`(?m)^D2 +:= (\S+)$`).FindSubmatch(read("Makefile"))
 	if pin == nil {
-		t.Fatal("the Makefile pins no D2")
+		t.Fatal("the Makefile does not pin D2")
 	}
 	drawing, _, _ := bytes.Cut(svg, []byte("\n<!-- "))
 	want := fmt.Sprintf("%s\n<!-- %s %x %x -->\n", drawing, pin[1], sha256.Sum256(source), sha256.Sum256(drawing))
 	if string(svg) != want {
-		t.Error("docs/push.svg is not what docs/push.d2 gives: make figures")
+		t.Error("docs/push.svg is out of date: run make figures")
 	}
 	for _, label := range regexp.MustCompile(`"([^"]+)" \{`).FindAllSubmatch(source, -1) {
 		for line := range strings.SplitSeq(string(label[1]), `\n`) {
 			if !bytes.Contains(drawing, []byte(">"+line+"<")) {
-				t.Errorf("docs/push.svg has no text %q", line)
+				t.Errorf("docs/push.svg does not contain the text %q", line)
 			}
 		}
 	}

@@ -1,5 +1,5 @@
-// These tests hold the library to what a stranger needs: docs, examples, and that
-// another module can use it.
+// These tests check that other projects can use the library: its documentation, its
+// examples, and a build in another module.
 package mabuild_test
 
 import (
@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// A module that is not ours builds and runs a program with all public packages, out
-// of the module cache alone.
+// A program in another module that uses all public packages can be built and run with only
+// the module cache.
 func TestAnotherModuleUsesTheLibrary(t *testing.T) {
 	here, err := filepath.Abs(".")
 	if err != nil {
@@ -54,11 +54,11 @@ func TestAnotherModuleUsesTheLibrary(t *testing.T) {
 	}
 }
 
-// whose meaning is everybody's: they need no words.
+// obvious are methods whose meaning is well known: they need no comment.
 var obvious = []string{"Error", "Is", "String", "Unwrap"}
 
-// Every exported name of the library is documented, no exported function gives or
-// takes what a stranger cannot name, and each package has examples.
+// Every exported name of the library is documented, no exported function has a type in its
+// signature that callers cannot name, and each package has examples.
 func TestLibraryIsDocumented(t *testing.T) {
 	for _, pkg := range public {
 		fset := token.NewFileSet()
@@ -68,7 +68,7 @@ func TestLibraryIsDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Count(d.Doc, "\n") < 5 {
-			t.Errorf("%s: its doc comment does not say how it is used", pkg)
+			t.Errorf("%s: the doc comment does not show how to use the package", pkg)
 		}
 		if len(doc.Examples(tests...)) == 0 {
 			t.Errorf("%s has no example", pkg)
@@ -93,11 +93,11 @@ func TestLibraryIsDocumented(t *testing.T) {
 				documented(f.Name, f.Doc)
 			}
 			for _, name := range hidden(f.Decl.Type) {
-				t.Errorf("%s: %s has %s in its signature, which nobody else can name", pkg, f.Name, name)
+				t.Errorf("%s: %s has %s in its signature, which callers cannot name", pkg, f.Name, name)
 			}
 		}
 		if len(funcs) == 0 {
-			t.Errorf("%s: nothing was looked at", pkg)
+			t.Errorf("%s: nothing was checked", pkg)
 		}
 	}
 }
@@ -123,14 +123,14 @@ func parsePackage(t *testing.T, fset *token.FileSet, pkg string) (files, tests [
 	return files, tests
 }
 
-// hidden lists the types in a signature that are neither exported nor of the language
-// nor of another package.
+// hidden returns the types in a signature that are neither exported, nor predeclared, nor
+// of another package.
 func hidden(signature ast.Node) (names []string) {
 	ast.Inspect(signature, func(n ast.Node) bool {
 		switch n := n.(type) {
-		case *ast.SelectorExpr: // of another package
+		case *ast.SelectorExpr: // a type of another package
 			return false
-		case *ast.Field: // its names are no types
+		case *ast.Field: // the names of parameters are not types
 			names = append(names, hidden(n.Type)...)
 			return false
 		case *ast.Ident:

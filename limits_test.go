@@ -1,4 +1,4 @@
-// This test holds docs/limits.md to the constants in the code.
+// This test compares docs/limits.md with the constants in the code.
 package mabuild_test
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// internalLimits bound nothing that a user can meet.
+// internalLimits are limits that users cannot reach.
 var internalLimits = map[string]bool{"internal/rootfs.maxGarbage": true}
 
 var units = map[string]int64{
@@ -24,9 +24,10 @@ var units = map[string]int64{
 	"ms": int64(time.Millisecond), "s": int64(time.Second), "min": int64(time.Minute), "h": int64(time.Hour),
 }
 
-// A row ends with its limit, what happens beyond it, and the constant.
+// The row of a limit ends with its value, what happens above it, and the constant.
 var limitRow = regexp.MustCompile("(?m)^\\|.*\\| ([0-9,]+) ?([A-Za-z]*) \\|[^|]*\\| `([^`|]+\\.[A-Za-z]+)` \\|$")
 
+// docs/limits.md has every limit with its current value.
 func TestLimitsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("docs/limits.md")
 	if err != nil {
@@ -37,7 +38,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 		number, err := strconv.ParseInt(strings.ReplaceAll(row[1], ",", ""), 10, 64)
 		unit, ok := units[row[2]]
 		if err != nil || !ok {
-			t.Errorf("%s: no number and unit: %s %s", row[3], row[1], row[2])
+			t.Errorf("%s: not a number with a unit: %s %s", row[3], row[1], row[2])
 			continue
 		}
 		dir, name := row[3][:strings.LastIndex(row[3], ".")], path.Ext(row[3])[1:]
@@ -46,7 +47,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 			packages[dir] = constants(t, dir)
 		}
 		if is, exact := constant.Int64Val(value(packages[dir], packages[dir][name])); !exact || is != number*unit {
-			t.Errorf("docs/limits.md says %s %s of %s, which is %d", row[1], row[2], row[3], is)
+			t.Errorf("docs/limits.md has %s %s for %s, but the value is %d", row[1], row[2], row[3], is)
 		}
 	}
 	if len(documented) < 60 {
@@ -55,13 +56,14 @@ func TestLimitsAreDocumented(t *testing.T) {
 	for dir, all := range packages {
 		for name := range all {
 			if at := dir + "." + name; strings.HasPrefix(strings.ToLower(name), "max") && !documented[at] && !internalLimits[at] {
-				t.Errorf("%s is not in docs/limits.md", at)
+				t.Errorf("docs/limits.md does not list %s", at)
 			}
 		}
 	}
 }
 
-// constants returns the constants and variables of a package that are declared with a value.
+// constants returns the constants and variables of a package that have a value in their
+// declaration.
 func constants(t *testing.T, dir string) map[string]ast.Expr {
 	t.Helper()
 	files, err := filepath.Glob(filepath.FromSlash(dir) + "/*.go")
@@ -96,7 +98,7 @@ func constants(t *testing.T, dir string) map[string]ast.Expr {
 
 var durations = map[string]time.Duration{"Millisecond": time.Millisecond, "Second": time.Second, "Minute": time.Minute, "Hour": time.Hour}
 
-// value computes e, a number or a duration.
+// value computes the value of e, a number or a duration.
 func value(all map[string]ast.Expr, e ast.Expr) constant.Value {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -105,7 +107,7 @@ func value(all map[string]ast.Expr, e ast.Expr) constant.Value {
 		return value(all, e.X)
 	case *ast.Ident:
 		return value(all, all[e.Name])
-	case *ast.SelectorExpr: // of package time
+	case *ast.SelectorExpr: // a constant of package time
 		return constant.MakeInt64(int64(durations[e.Sel.Name]))
 	case *ast.BinaryExpr:
 		x, y := value(all, e.X), value(all, e.Y)

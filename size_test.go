@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// A size is what a reader has to get through.
+// A size measures how much a reader has to read.
 type size struct {
-	files, lines, comments     int // of lines, those that hold a comment alone
-	structs, structsExported   int // types that are structs
-	publicPackages, publicName int // exported names of the packages that are the library
+	files, lines, comments     int // comments: lines that consist of a comment
+	structs, structsExported   int // struct types
+	publicPackages, publicName int // exported names of the public packages
 }
 
-// TestSize counts the files, lines, struct types and exported names of this repository,
-// tests and testdata left out. go test -v -run TestSize prints them.
+// TestSize counts the files, lines, struct types and exported names of this module without
+// tests and testdata. go test -v -run TestSize prints them.
 func TestSize(t *testing.T) {
 	var all size
 	packages := map[string]bool{}
@@ -55,11 +55,11 @@ func TestSize(t *testing.T) {
 	t.Logf("%d struct types, of which %d are exported", all.structs, all.structsExported)
 	t.Logf("%d exported names in %d public packages", all.publicName, all.publicPackages)
 	if all.publicPackages != len(public) || all.structs == 0 || all.comments == 0 {
-		t.Errorf("something was not counted: %+v", all)
+		t.Errorf("a count is too small: %+v", all)
 	}
 }
 
-// add counts a file.
+// add counts one file.
 func (s *size) add(raw []byte, public bool) error {
 	files := token.NewFileSet()
 	f, err := parser.ParseFile(files, "", raw, parser.ParseComments)
@@ -122,7 +122,7 @@ func exported(f *ast.File) (n int) {
 	return n
 }
 
-// receiver is the name of the type that a method is of.
+// receiver returns the name of the type that a method belongs to.
 func receiver(fn *ast.FuncDecl) string {
 	of := fn.Recv.List[0].Type
 	if star, ok := of.(*ast.StarExpr); ok {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// private has the words that once named things in this project alone. CONTRIBUTING.md has
-// the field's words for them.
+// private lists words that only this project used. CONTRIBUTING.md has the words that
+// replace them.
 var private = strings.Fields(`
 	saw firsthand lacked novel aloof mute vacant turns wire payload sending proving
 	errand issuer grant demand manners treatment allowance hurry lastWord lingers
@@ -21,15 +21,15 @@ var private = strings.Fields(`
 	biller bill desk told unfit settle sight look referring packer carrier preparer
 	partly unmetError elsewhere frugal`)
 
-// exceptions are declared under a word of the list all the same: "package name".
+// exceptions are the declarations that may use a word of the list: "package name".
 var exceptions = map[string]string{
 	"internal/once Flight":  "as in golang.org/x/sync/singleflight",
 	"internal/once flight":  "as above",
 	"examples/library look": "it looks at an image",
 }
 
-// No function, type, field, variable or constant outside of tests has a word of the list.
-// Of a function's own variables those count that are declared in it with := or var.
+// No function, type, field, variable or constant outside of tests has a name from the list.
+// Of local variables, only those declared with := or var are checked.
 func TestWordsOfTheField(t *testing.T) {
 	banned := map[string]bool{}
 	for _, word := range private {
@@ -45,7 +45,7 @@ func TestWordsOfTheField(t *testing.T) {
 			}
 			key := dir + " " + id.Name
 			if used[key] = true; exceptions[key] == "" {
-				t.Errorf("%s declares %s: CONTRIBUTING.md has the field's word for it", set.Position(id.Pos()), id.Name)
+				t.Errorf("%s declares %s: use the word in CONTRIBUTING.md", set.Position(id.Pos()), id.Name)
 			}
 		}
 	})
@@ -54,13 +54,12 @@ func TestWordsOfTheField(t *testing.T) {
 	}
 	for key := range exceptions {
 		if !used[key] {
-			t.Errorf("nothing is declared as the exception %q says", key)
+			t.Errorf("the exception %q is not used", key)
 		}
 	}
 }
 
-// parsed calls visit for each Go file outside of tests and testdata, by its path with
-// slashes.
+// parsed calls visit for each Go file outside of tests and testdata. The path has slashes.
 func parsed(t *testing.T, visit func(file string, set *token.FileSet, f *ast.File)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What .ci/bench measures with. It uses that script's variables.
+# Functions for measuring, which .ci/bench uses. They use that script's variables.
 
 # registry NAME starts a registry and sets address.
 registry() {
@@ -20,7 +20,7 @@ registry() {
 registry_kind="mabuild's own registries"
 ! command -v docker-registry >/dev/null || registry_kind=$(docker-registry --version | sed 's/.*distribution \([^ ]*\).*/Distribution \1/')
 
-# digest FILE prints its digest.
+# digest FILE prints the digest of the file.
 digest() { echo "sha256:$(sha256sum <"$1" | cut -d' ' -f1)"; }
 
 # send HOST REPOSITORY FILE DIGEST uploads a blob.
@@ -35,8 +35,8 @@ send() {
 # manifest HOST REPOSITORY NAME TYPE FILE stores a manifest.
 manifest() { curl -sSf -o /dev/null -X PUT -H "Content-Type: $4" --data-binary "@$5" "http://$1/v2/$2/manifests/$3"; }
 
-# publish_base HOST REPOSITORY publishes a base: for each platform one layer of as
-# many bytes as Debian's has, which no compression makes smaller.
+# publish_base HOST REPOSITORY publishes a base: one layer for each platform, of Debian's
+# size and incompressible.
 base_size=60
 publish_base() {
 	local p os arch variant at=$work/base children=() oci=application/vnd.oci.image
@@ -61,17 +61,17 @@ publish_base() {
 	rm -rf "$at"
 }
 
-# binary PLATFORM DIR is where go_build puts a program.
+# binary PLATFORM DIR prints the path of a program that go_build compiles.
 binary() { echo "$2/${1//\//-}"; }
 
-# go_build PLATFORM DIR compiles as mabuild compiles.
+# go_build PLATFORM DIR compiles with the flags of mabuild.
 go_build() {
 	local os arch variant
 	IFS=/ read -r os arch variant <<<"$1"
 	GOOS=$os GOARCH=$arch GOARM=${variant#v} CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$(binary "$1" "$2")" .
 }
 
-# pack_and_send FILE makes a layer of it, with both digests, and uploads it.
+# pack_and_send FILE makes a layer of the file, computes both digests, and uploads it.
 pack_and_send() {
 	tar -C "${1%/*}" -cf - "${1##*/}" | tee >(sha256sum >"$1.diffid") | gzip -1 | tee >(sha256sum >"$1.digest") >"$1.layer"
 	until [ -s "$1.digest" ] && [ -s "$1.diffid" ]; do sleep 0.001; done
@@ -93,12 +93,11 @@ compare() {
 	done
 }
 
-# middle prints the median of the numbers it reads.
+# middle prints the median of its input.
 middle() { sort -n | awk '{t[NR] = $1} END {printf "%.2f", t[int((NR + 1) / 2)]}'; }
 
-# row TITLE NAME MINE THEIRS… prints the median of mabuild's times, and for each of
-# the others the median of the rounds' ratios, of the time and of the CPU's, and
-# that of its times.
+# row TITLE NAME MINE THEIRS… prints the median of mabuild's times and, for each of the
+# others, the median ratio of the time, of the CPU time, and the median time.
 row() {
 	local mine=$work/times/$2.$3 theirs command
 	printf '%-26s %8ss' "$1" "$(middle <"$mine")"
@@ -113,8 +112,8 @@ row() {
 	echo
 }
 
-# peak COMMAND… prints the highest memory of the process itself, in MB: time(1)
-# would tell its largest compiler's.
+# peak COMMAND… prints the highest memory of the process itself, in MB. time(1) would print
+# that of its largest compiler.
 peak() {
 	local high=0 now pid
 	"$@" >/dev/null 2>&1 &
@@ -127,7 +126,7 @@ peak() {
 	echo $((high / 1024))
 }
 
-# requests HOST COMMAND… prints how many requests the command says it sent there.
+# requests HOST COMMAND… prints the number of requests that the command logs for the host.
 requests() { "${@:2}" --progress plain -vv 2>&1 >/dev/null | grep -c " request .*url=http://$1" || true; }
 
 # cpu COMMAND… prints the milliseconds of CPU of one of 20 runs.
@@ -136,8 +135,8 @@ cpu() {
 	{ time for _ in {1..20}; do "$@" >/dev/null; done; } 2>&1 | awk '{printf "%.1f", ($1 + $2) * 1000 / 20}'
 }
 
-# many measures pushes of 10 and of 50 small programs for 10 platforms, all of them
-# linked anew with a warm build cache.
+# many measures pushes of 10 and of 50 small programs for 10 platforms. All are linked again
+# with a warm build cache.
 many() {
 	local n all=linux/386,linux/amd64,linux/arm/v6,linux/arm/v7,linux/arm64,linux/loong64,linux/mips64le,linux/ppc64le,linux/riscv64,linux/s390x
 	mkdir -p "$work/many" && cd "$work/many"
@@ -155,12 +154,12 @@ many() {
 	done
 }
 
-# idle prints how many hundredths of a second all cores were idle, waiting for the
-# disk or not, and how many there were in all.
+# idle prints the time in hundredths of a second that all cores were idle, with or without
+# waiting for the disk, and the total time.
 idle() { awk '$1 == "cpu" {print $5 + $6, $2 + $3 + $4 + $5 + $6 + $7 + $8 + $9}' /proc/stat; }
 
-# many_push N IDS PLATFORMS prints a row. Cores are busy with mabuild and its compilers,
-# and beside them with the registry and whatever else runs on the machine.
+# many_push N IDS PLATFORMS prints a row. The busy time of the cores includes the compilers,
+# the registry and all other processes.
 many_push() {
 	local timer pid high=0 now before after
 	before=$(idle)

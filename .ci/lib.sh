@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the end-to-end scripts share. They set $root, the repository, and source this.
+# Functions that the end-to-end scripts share. They set $root, the repository, and source
+# this file.
 work=$(mktemp -d /tmp/e2e.XXXXXX)
 passed=0
 pass() { passed=$((passed + 1)); echo "ok $passed - $*"; }
@@ -17,7 +18,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# free_port prints a port that nobody listens on.
+# free_port prints a port that is not in use.
 free_port() {
 	local port
 	while port=$((20000 + RANDOM % 20000)); do
@@ -46,7 +47,7 @@ registry() {
 	printf -v "$1" '127.0.0.1:%s' "$port"
 }
 
-# start_docker starts a Docker daemon of its own and waits for it.
+# start_docker starts a separate Docker daemon and waits for it.
 start_docker() {
 	export DOCKER_HOST=unix://$work/docker.sock DOCKER_CONFIG=$work/docker-config
 	mkdir "$DOCKER_CONFIG"
@@ -58,7 +59,7 @@ start_docker() {
 	docker version >/dev/null || fail "the docker daemon does not start"
 }
 
-# use_podman has podman keep what it stores below $work.
+# use_podman makes podman store everything below $work.
 use_podman() {
 	printf '%s\n' '[containers]' 'default_ulimits=["nofile=1024:1024","nproc=1024:1024"]' >"$work/containers.conf"
 	export CONTAINERS_CONF=$work/containers.conf
@@ -73,8 +74,8 @@ run_docker() {
 	docker run --rm --network none --platform "$platform" "$ref" "$@"
 }
 
-# For the registries UP and REG with logs: forget begins to count anew, asked NAME
-# prints what was asked since, by kind.
+# For the registries UP and REG with logs: forget resets the count, and asked NAME prints
+# the requests since then, by kind.
 declare -A seen
 forget() { for name in UP REG; do seen[$name]=$(wc -l <"$work/$name.log"); done; }
 asked() {
@@ -87,9 +88,9 @@ asked() {
 		END { for (k in n) print k "=" n[k] }' | sort | paste -sd, -
 }
 
-# publish_many HOST/NAME TAG… publishes under each tag an index of its own: six images
-# of its own, of blobs that all tags share. $work/made has the manifests, made their
-# digests, config one of each architecture, $work/made.sums the sums.
+# publish_many HOST/NAME TAG… publishes an index under each tag: six images that no other
+# tag has, with blobs that all tags share. $work/made has the manifests, made their digests,
+# config one manifest of each architecture, $work/made.sums the sums.
 archs=(amd64 arm64 arm ppc64le s390x riscv64)
 declare -A config made
 sums() { (cd "$1" && sha256sum -- *) | sort; }

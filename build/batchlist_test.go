@@ -7,9 +7,9 @@ import (
 	"testing/synctest"
 )
 
-// Fifty who ask while a listing is taken share the next one: what changed after
-// the first began is in theirs.
-func TestWalksAreSharedAndNeverOld(t *testing.T) {
+// Callers that ask while a listing is taken share the next listing, which includes all
+// changes since the first one began.
+func TestListingsAreSharedAndNeverOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w batchedListing
 		state, taken, hold := "old", 0, make(chan struct{})

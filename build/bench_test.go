@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/internal/stream"
 )
 
-// BenchmarkLayer writes layers of a 24 MB and of a 96 MB program, one alone and
-// five at once: MB/s of program, and what is allocated.
+// BenchmarkLayer writes layers of a 24 MB and of a 96 MB program, one alone and five at
+// once. It reports MB of program per second and allocations.
 func BenchmarkLayer(b *testing.B) {
 	for _, size := range []int{24 << 20, 96 << 20} {
 		e := inline("mabuild/program", 0o755, likeProgram(size))
@@ -43,9 +43,9 @@ func benchmarkLayer(b *testing.B, e entry, atOnce int) {
 	}
 }
 
-// BenchmarkCompression compresses a program at each level: how long that takes, and how
-// many bytes travel then. The program is the file that MABUILD_PROGRAM names, or that of
-// this test.
+// BenchmarkCompression compresses a program at each level and reports the time and the
+// compressed size. The program is the file that MABUILD_PROGRAM names, or this test's
+// binary.
 func BenchmarkCompression(b *testing.B) {
 	file := os.Getenv("MABUILD_PROGRAM")
 	if file == "" {
@@ -99,7 +99,7 @@ func BenchmarkCompression(b *testing.B) {
 	}
 }
 
-// What writing a layer allocates does not grow with the layer.
+// The memory that writing a layer allocates does not grow with the size of the layer.
 func TestLayersAllocateTheSameWhateverTheirSize(t *testing.T) {
 	w := &layers{time: time.Unix(0, 0), compression: Compression{}.full(), alive: func() error { return nil }}
 	for _, size := range []int{1 << 20, 16 << 20} {

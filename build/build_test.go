@@ -25,6 +25,7 @@ func parse(t *testing.T, texts ...string) []ocispec.Platform {
 	return list
 }
 
+// The index of hello on the static base has a valid image for each platform, in order.
 func TestHelloOnStaticIsAValidIndex(t *testing.T) {
 	b := build.Builder{Work: t.TempDir(), Cache: t.TempDir()}
 	r, err := b.Build(t.Context(), build.Spec{Package: "../examples/hello", Platforms: parse(t, "linux/amd64,linux/arm64,linux/arm/v7,linux/s390x")}, build.Hooks{})
@@ -58,8 +59,8 @@ func TestHelloOnStaticIsAValidIndex(t *testing.T) {
 	}
 }
 
-// checkHello demands what an image of hello on the static base has: a config for its
-// platform, a user that is not root, and two layers, of which the second is the program.
+// checkHello checks an image of hello on the static base: the config has its platform and a
+// user other than root, and the second of its two layers holds the program.
 func checkHello(t *testing.T, image v1.Image, d v1.Descriptor) {
 	t.Helper()
 	config, err := image.ConfigFile()

@@ -22,7 +22,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// likeProgram is content about as compressible as a Go program: random bytes and
+// likeProgram returns content about as compressible as a Go program: random bytes and
 // repetitions of them.
 func likeProgram(size int) []byte {
 	rnd := rand.New(rand.NewSource(1))
@@ -54,14 +54,14 @@ func compressed(t *testing.T, c Compression, content []byte, size int64) []byte 
 	return b.Bytes()
 }
 
-// What is written is read again, by the standard library too, whatever the size
-// of the layer and wherever its blocks end.
+// Compressed layers decompress to the same bytes, with the standard library too, for every
+// size of layer and every split into blocks.
 func TestCompressionRoundTrip(t *testing.T) {
 	content := likeProgram(2*splitBlock + 1)
 	for _, c := range []Compression{{Gzip, 1}, {Gzip, 9}, {Zstd, 1}, {Zstd, 22}} {
 		for _, size := range []int64{0, splitFrom - 1, splitFrom} {
 			if c.Format == Zstd && size > 0 {
-				continue // it makes no difference there
+				continue // the concurrency makes no difference there
 			}
 			for _, n := range []int{0, 1, splitReach, splitBlock, len(content)} {
 				b := compressed(t, c, content[:n], size)
@@ -83,8 +83,8 @@ func TestCompressionRoundTrip(t *testing.T) {
 	}
 }
 
-// The bytes of a layer are the same on any number of cores, and while others are
-// compressed beside it.
+// The bytes of a layer do not depend on the number of cores or on other layers that are
+// compressed at the same time.
 func TestCompressionIsDeterministic(t *testing.T) {
 	content := likeProgram(3*splitBlock + 12345)
 	before := runtime.GOMAXPROCS(0)
@@ -114,7 +114,7 @@ func TestCompressionIsDeterministic(t *testing.T) {
 	}
 }
 
-// failing takes some bytes, and then none.
+// failing is a writer that takes some bytes and then fails.
 type failing struct{ left int }
 
 var errFull = errors.New("full")
@@ -126,7 +126,7 @@ func (f *failing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// What the destination says comes back, and nobody waits for ever.
+// An error of the destination is returned, and no goroutine keeps waiting.
 func TestSplitFails(t *testing.T) {
 	content := likeProgram(10 * splitBlock)
 	for _, room := range []int{0, 10, splitBlock} {
@@ -136,7 +136,7 @@ func TestSplitFails(t *testing.T) {
 			err = errors.Join(err, w.Close())
 		}
 		if !errors.Is(err, errFull) {
-			t.Errorf("with room for %d bytes: %v", room, err)
+			t.Errorf("destination of %d bytes: %v", room, err)
 		}
 	}
 	if len(splitters) != 0 {
@@ -162,7 +162,7 @@ func TestCompressionValidates(t *testing.T) {
 	}
 }
 
-// A layer has the media type, and the place in the cache, of its compression.
+// The media type and the cache key of a layer depend on its compression.
 func TestLayersByCompression(t *testing.T) {
 	w := newLayers(t, nil)
 	keys := map[string]bool{}
@@ -190,12 +190,12 @@ func TestLayersByCompression(t *testing.T) {
 		keys[w.key(entries)] = true
 	}
 	if len(keys) != 3 {
-		t.Errorf("%d places for three compressions", len(keys))
+		t.Errorf("%d cache keys for three compressions", len(keys))
 	}
 }
 
-// Programs that share a layer have it made once, also where each has a maker of
-// its own.
+// A layer that several programs share is made once, even if each program has its own layer
+// writer.
 func TestSharedLayerIsMadeOnce(t *testing.T) {
 	c, err := cache.Open(t.TempDir())
 	if err != nil {
@@ -221,6 +221,6 @@ func TestSharedLayerIsMadeOnce(t *testing.T) {
 	}
 	wg.Wait()
 	if n := opened.Load(); n != 1 {
-		t.Errorf("made %d times", n)
+		t.Errorf("the layer was made %d times", n)
 	}
 }

@@ -12,9 +12,8 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 )
 
-// A program that comes out otherwise than remembered, of sources that look the same,
-// takes nobody's place: the memory is forgotten.
-func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
+// A build record is removed if the same sources compile to a different program.
+func TestContradictedRecordIsRemoved(t *testing.T) {
 	c, err := cache.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -37,17 +36,17 @@ func TestWhatContradictsAMemoryEndsIt(t *testing.T) {
 		b.storeRecord(r)
 		var kept storedRecord
 		if believed := c.Load("memory", "key", &kept); believed != (content == "one") {
-			t.Errorf("compiled to %s: the memory is kept %t: %+v", content, believed, kept)
+			t.Errorf("compiled to %s: the build record is kept: %t: %+v", content, believed, kept)
 		}
 		if _, known := r.program(p, Compile{}); known != (content == "one") {
-			t.Errorf("compiled to %s: it is known still: %t", content, known)
+			t.Errorf("compiled to %s: the program is still known: %t", content, known)
 		}
 	}
 }
 
-// A file that came and went while the compiler ran may be part of the program: nothing
-// is remembered then.
-func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
+// No build record is stored if a file appeared and vanished while the compiler ran, since
+// the program may contain it.
+func TestTemporaryFilePreventsRecord(t *testing.T) {
 	for _, passing := range []bool{false, true} {
 		c, err := cache.Open(t.TempDir())
 		if err != nil {
@@ -70,7 +69,7 @@ func TestWhatCameAndWentIsNotForgiven(t *testing.T) {
 		r.add(ocispec.Platform{OS: "linux", Architecture: "amd64"}, Compile{}, entry{content: "one"})
 		b.storeRecord(r)
 		if kept := c.Load("memory", "key", &storedRecord{}); kept == passing {
-			t.Errorf("a file came and went %t: remembered %t", passing, kept)
+			t.Errorf("a file appeared and vanished: %t, build record stored: %t", passing, kept)
 		}
 	}
 }

@@ -19,14 +19,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// One program for three platforms, as an index in a directory.
+// Builds one program for three platforms, as an index in a directory.
 func ExampleBuilder_Build() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir) // after the last Put: layers lie there
+	defer os.RemoveAll(dir) // the last Put can still read the layers in it
 
 	platforms, err := platform.ParseList([]string{"linux/amd64,linux/arm64,linux/arm/v6"})
 	if err != nil {
@@ -54,8 +54,8 @@ func ExampleBuilder_Build() {
 	// linux/arm64
 }
 
-// To a registry: each image goes as soon as it is whole, while others still compile,
-// and the tag moves last.
+// Pushes to a registry: each image is pushed when it is complete, while others still
+// compile. The tag is updated last.
 func ExampleHooks() {
 	ctx := context.Background()
 	server := httptest.NewServer(theirs.New(theirs.Logger(log.New(io.Discard, "", 0))))
@@ -93,7 +93,7 @@ func ExampleHooks() {
 	// Output: [v1] <nil>
 }
 
-// What would be built, on what, without compiling.
+// Prints what would be built, and on which base image, without compiling.
 func ExampleBuilder_Plan() {
 	work, err := os.MkdirTemp("", "example-")
 	if err != nil {
@@ -120,7 +120,7 @@ func ExampleBuilder_Plan() {
 	// hello windows/amd64 on scratch
 }
 
-// All complaints come at once, each with its field.
+// Validate reports all errors at once, each with its field.
 func ExampleSpec_Validate() {
 	_, err := build.Spec{Path: "bin/app", Config: build.Config{Env: []string{"HOME"}}}.Validate()
 	fmt.Println(err)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestFilesStayInTheTree: what leads out of the directory, or into git's own, is refused
-// or left out, by whatever links.
+// Files that lead out of the directory or into .git are refused or left out, whatever links
+// they go through.
 func TestFilesStayInTheTree(t *testing.T) {
 	outside := t.TempDir()
 	dir := t.TempDir()
@@ -47,7 +47,8 @@ func TestFilesStayInTheTree(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", from, got, err, want)
 		}
 	}
-	// In a directory that is copied whole git's is left out, and links out of it are an error.
+	// If the whole directory is copied, .git is left out, and a link that leads out of the
+	// directory is an error.
 	if err := os.Remove(filepath.Join(dir, "out")); err != nil {
 		t.Fatal(err)
 	}

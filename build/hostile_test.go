@@ -16,7 +16,8 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// What an error lists of a base is short, whatever the base has.
+// An error that lists files or accounts of a base image is short, however many the base
+// has.
 func TestErrorsOfHostileBasesAreShort(t *testing.T) {
 	changes := map[string]rootfs.Change{}
 	for i := range 100_000 {
@@ -32,8 +33,8 @@ func TestErrorsOfHostileBasesAreShort(t *testing.T) {
 	}
 }
 
-// What a layer's record in the cache says is applied as the layer is; a record that is
-// broken has the layer read again.
+// The record of a layer in the cache gives the same tree as the layer. If the record is
+// broken, the layer is read again.
 func TestTreeFromTheCache(t *testing.T) {
 	dir := t.TempDir()
 	c, err := cache.Open(dir)
@@ -59,15 +60,15 @@ func TestTreeFromTheCache(t *testing.T) {
 	}
 	want := look(l)
 	if want != "750 bob:x:1:1 \"\\xfe\"" {
-		t.Errorf("read: %s", want)
+		t.Errorf("tree of the layer: %s", want)
 	}
 	if got := look(unread{l}); got != want {
-		t.Errorf("from the cache: %s", got)
+		t.Errorf("tree from the cache: %s", got)
 	}
 	var kept layerRecord
 	d, _ := l.Digest()
 	if !c.Load(treeRecord, d.String(), &kept) {
-		t.Fatal("nothing is recorded")
+		t.Fatal("the cache has no record")
 	}
 	file := filepath.Join(dir, "blobs", kept.Changes.Algorithm, kept.Changes.Hex)
 	b, err := os.ReadFile(file)

@@ -26,7 +26,7 @@ func newLayers(t *testing.T, c *cache.Cache) *layers {
 	return &layers{work: t.TempDir(), cache: c, time: time.Unix(0, 0).UTC(), compression: Compression{}.full(), alive: func() error { return nil }}
 }
 
-// fixture makes the image of testdata/program.
+// fixture returns the image of testdata/program.
 func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image {
 	t.Helper()
 	p, err := platform.Parse(text)
@@ -59,9 +59,8 @@ func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image
 	return img
 }
 
-// These digests are what the same input has given everywhere since the first
-// release. One that changes is news for everybody who compares digests: it
-// belongs into CHANGELOG.md.
+// The same input has these digests on all machines. A change affects everybody who compares
+// digests, so it belongs in CHANGELOG.md.
 func TestDigestsStayWhatTheyAre(t *testing.T) {
 	w := newLayers(t, nil)
 	onStatic, err := static(w)
@@ -80,12 +79,12 @@ func TestDigestsStayWhatTheyAre(t *testing.T) {
 	} {
 		img := fixture(t, w, c.on, c.spec, c.platform)
 		if d, err := img.Digest(); err != nil || d.String() != c.digest {
-			t.Errorf("%s: %s, %v; it was %s", c.name, d, err, c.digest)
+			t.Errorf("%s: %s, %v; want %s", c.name, d, err, c.digest)
 		}
 	}
 }
 
-// contents lists a layer's headers by name.
+// contents returns a layer's headers by name.
 func contents(t *testing.T, l v1.Layer) map[string]*tar.Header {
 	t.Helper()
 	r, err := l.Uncompressed()
@@ -121,6 +120,8 @@ func lastLayer(t *testing.T, img v1.Image) v1.Layer {
 	return all[len(all)-1]
 }
 
+// The static base has the files that programs expect: certificates, time zones, /tmp and a
+// home directory.
 func TestStaticHasWhatProgramsLookFor(t *testing.T) {
 	f, err := static(newLayers(t, nil))
 	if err != nil {
@@ -143,7 +144,7 @@ func TestStaticHasWhatProgramsLookFor(t *testing.T) {
 	}
 }
 
-// onTop makes a base image of one layer with the given entries.
+// onTop returns a base image with one layer that has the given entries.
 func onTop(t *testing.T, w *layers, entries ...entry) baseImage {
 	t.Helper()
 	l, err := w.layer(entries)
@@ -161,8 +162,8 @@ func onTop(t *testing.T, w *layers, entries ...entry) baseImage {
 	return baseImage{layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d}, config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
 }
 
-// A layer's entry over a link of the base would take the link's place, and with
-// merged /usr all that lies behind it.
+// A path that leads through a link of the base image is resolved first. An entry at the
+// link itself would replace it and, with merged /usr, hide everything behind it.
 func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 	w := newLayers(t, nil)
 	local := directory("usr/local", 0o2775)
@@ -174,18 +175,20 @@ func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 	)
 	have := contents(t, lastLayer(t, fixture(t, w, base, Spec{Path: "/bin/app"}, "linux/amd64")))
 	if have["usr/bin/app"] == nil || have["bin/app"] != nil || have["bin/"] != nil {
-		t.Errorf("/bin/app became %v", have)
+		t.Errorf("the layer with /bin/app has %v", have)
 	}
 	have = contents(t, lastLayer(t, fixture(t, w, base, Spec{Path: "/opt/app"}, "linux/amd64")))
 	if h := have["usr/local/"]; have["usr/local/opt/app"] == nil || h == nil || h.Mode != 0o2775 || h.Gid != 50 {
-		t.Errorf("/opt/app became %v, usr/local %+v", have, h)
+		t.Errorf("the layer with /opt/app has %v; usr/local is %+v", have, h)
 	}
 	if h := have["usr/local/opt/"]; h == nil || h.Mode != 0o755 {
-		t.Errorf("the directory that is new: %+v", h)
+		t.Errorf("the new directory is %+v", h)
 	}
 }
 
-func TestTreeHeedsWhiteoutsAndLoops(t *testing.T) {
+// The tree of a base image applies whiteouts and opaque directories, and ends at loops of
+// links.
+func TestTreeAppliesWhiteoutsAndEndsAtLoops(t *testing.T) {
 	w := newLayers(t, nil)
 	l1, err := w.layer([]entry{
 		{name: "bin", kind: tar.TypeSymlink, link: "usr/bin"},
@@ -205,22 +208,23 @@ func TestTreeHeedsWhiteoutsAndLoops(t *testing.T) {
 		t.Fatal(err)
 	}
 	if at, err := tr.Resolve("/bin/app"); err != nil || at != "bin/app" {
-		t.Errorf("a link that was removed is followed: %s, %v", at, err)
+		t.Errorf("a removed link is followed: %s, %v", at, err)
 	}
 	if _, ok := tr.Lookup("data/old"); ok {
-		t.Error("an opaque directory shows what was below")
+		t.Error("an opaque directory shows entries of lower layers")
 	}
 	if n, ok := tr.Lookup("data"); !ok || n.Mode != 0o700 {
 		t.Errorf("data is %+v", n)
 	}
 	if _, ok := tr.Lookup("data/new"); !ok {
-		t.Error("data/new is lost")
+		t.Error("data/new is missing")
 	}
 	if _, err := tr.Resolve("/a/app"); err == nil {
-		t.Error("a loop of links was followed to its end")
+		t.Error("a loop of links was resolved")
 	}
 }
 
+// A layer for Windows has the directories Files and Hives and the PAX records of Windows.
 func TestWindowsLayersHaveWindowsShape(t *testing.T) {
 	img := fixture(t, newLayers(t, nil), baseImage{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
 	have := contents(t, lastLayer(t, img))
@@ -239,6 +243,9 @@ func TestWindowsLayersHaveWindowsShape(t *testing.T) {
 	}
 }
 
+// An image keeps the settings of its base image (user, working directory, environment,
+// ports, volumes, labels) and replaces the entrypoint and the command. Its annotations name
+// the base image.
 func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	w := newLayers(t, nil)
 	base := onTop(t, w, directory("etc", 0o755))
@@ -285,6 +292,8 @@ func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	}
 }
 
+// Files are copied with normalized modes and links as links. A path that leads out of the
+// tree or does not exist is a SpecError.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	for name, mode := range map[string]os.FileMode{"web/index.html": 0o600, "web/css/a.css": 0o664, "web/run": 0o700, "one": 0o644, "../secret": 0o600} {
@@ -334,6 +343,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// A layer is read from the cache. If the cached blob is broken, the layer is made again.
 func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
 	dir := t.TempDir()
 	c, err := cache.Open(dir)
@@ -355,9 +365,9 @@ func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
 	}(entries[0].open)
 	again, err := newLayers(t, c).layer(entries)
 	if err != nil || opened != 0 {
-		t.Fatalf("%v; read %d files to find what the cache has", err, opened)
+		t.Fatalf("%v; %d files were read for a cached layer", err, opened)
 	}
-	// One that has the right size and the wrong bytes is made again.
+	// A blob with the right size and wrong bytes is made again.
 	file := filepath.Join(dir, "blobs", "sha256", digest.Hex)
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -368,13 +378,14 @@ func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := validate.Layer(again); err != nil || opened == 0 {
-		t.Errorf("%v; read %d files to mend the layer", err, opened)
+		t.Errorf("%v; %d files were read to make the layer again", err, opened)
 	}
 }
 
-// A layer that this run wrote is read once when it is sent, and held against its digest
-// as it is read; one that it found is read before that, too. Both are mended.
-func TestALayerOfThisRunIsReadOnce(t *testing.T) {
+// A layer that this run wrote is checked against its digest while it is sent, so it is read
+// once. A layer found in the cache is checked before that. A broken one of either kind is
+// made again.
+func TestLayerOfThisRunIsReadOnce(t *testing.T) {
 	for _, own := range []bool{true, false} {
 		dir := t.TempDir()
 		c, err := cache.Open(dir)
@@ -420,9 +431,9 @@ func TestALayerOfThisRunIsReadOnce(t *testing.T) {
 	}
 }
 
-// A file that changes between being hashed and being packed must not lie in the
-// cache under what it was.
-func TestAFileThatChangesMeanwhilePoisonsNothing(t *testing.T) {
+// A file that changes between being hashed and being packed is not stored in the cache
+// under its former hash.
+func TestFileChangedWhilePackedIsNotCached(t *testing.T) {
 	c, err := cache.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -447,7 +458,7 @@ func TestAFileThatChangesMeanwhilePoisonsNothing(t *testing.T) {
 	}
 }
 
-// What the person puts into an image must not fight over a path.
+// Two entries of an image that need the same path are an error.
 func TestFilesThatCollideAreRefused(t *testing.T) {
 	x, y := inline("srv/x", 0o644, nil), inline("srv/x/y", 0o644, nil)
 	link := entry{name: "opt/link", kind: tar.TypeSymlink, link: "real", mode: 0o777}
@@ -457,7 +468,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		"below a new link": {link, inline("opt/link/b", 0o644, nil)},
 	} {
 		if list, err := resolvePaths(&rootfs.Tree{}, group); err == nil {
-			t.Errorf("%s: placed as %v", name, list)
+			t.Errorf("%s: accepted as %v", name, list)
 		}
 	}
 	w := newLayers(t, nil)

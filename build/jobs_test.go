@@ -5,16 +5,19 @@ import (
 	"testing"
 )
 
+// Each job gets a share of the cores, so the go commands together start about as many
+// processes as there are cores.
 func TestProcessesFillTheCoresAndNotTheirSquare(t *testing.T) {
 	cores := runtime.GOMAXPROCS(8)
 	defer runtime.GOMAXPROCS(cores)
 	for atOnce, want := range map[int]int{0: 16, 1: 16, 3: 5, 8: 2, 100: 2} {
 		if got := processes(atOnce); got != want {
-			t.Errorf("%d at once: %d processes each, want %d", atOnce, got, want)
+			t.Errorf("%d jobs at once: %d processes each, want %d", atOnce, got, want)
 		}
 	}
 }
 
+// There are more jobs than cores by default, except on one core.
 func TestMoreJobsThanCoresUnlessThereIsOne(t *testing.T) {
 	for cores, want := range map[int]int{1: 1, 2: 3, 3: 4, 4: 5, 8: 10, 64: 80} {
 		if got := jobsFor(cores, 0, false); got != want {
@@ -23,7 +26,7 @@ func TestMoreJobsThanCoresUnlessThereIsOne(t *testing.T) {
 	}
 }
 
-// Each job has a gigabyte of the memory that is available, and there is always one job.
+// Each job has a gigabyte of the available memory, and there is always at least one job.
 func TestJobsFitIntoMemory(t *testing.T) {
 	const gigabyte = 1 << 30
 	for memory, want := range map[int64]int{100 * gigabyte: 10, 10 * gigabyte: 10, 10*gigabyte - 1: 9, 3*gigabyte + 1: 3, gigabyte: 1, gigabyte - 1: 1, 0: 1} {
@@ -33,8 +36,8 @@ func TestJobsFitIntoMemory(t *testing.T) {
 	}
 }
 
-// The default is made of the cores and the memory of this machine, whose other programs
-// may take or give back memory between two looks.
+// The default depends on the cores and the available memory of this machine. Other programs
+// may allocate or free memory during the test, so two measurements bound it.
 func TestDefaultJobs(t *testing.T) {
 	cores := runtime.GOMAXPROCS(8)
 	defer runtime.GOMAXPROCS(cores)

@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// based returns a base image of layers with these media types and this history.
+// based returns a base image with layers of these media types and this history.
 func based(t *testing.T, history []v1.History, kinds ...types.MediaType) baseImage {
 	t.Helper()
 	f := baseImage{config: v1.ConfigFile{Architecture: "amd64", OS: "linux", History: history, RootFS: v1.RootFS{Type: "layers"}}}
@@ -32,7 +32,7 @@ func based(t *testing.T, history []v1.History, kinds ...types.MediaType) baseIma
 	return f
 }
 
-// assembled is the image of files and a program on f.
+// assembled returns the image of files and a program on f.
 func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
 	t.Helper()
 	s.Name, s.Platforms = "program", []ocispec.Platform{{OS: os, Architecture: "amd64"}}
@@ -56,8 +56,7 @@ func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
 	return img
 }
 
-// TestHistoryAndLayersAgree: whatever a base says of its layers, an image has an entry of
-// its history for each layer, ours for ours.
+// An image has one history entry for each layer, whatever history the base image has.
 func TestHistoryAndLayersAgree(t *testing.T) {
 	told, empty := v1.History{CreatedBy: "base"}, v1.History{CreatedBy: "ENV", EmptyLayer: true}
 	for name, history := range map[string][]v1.History{
@@ -78,16 +77,17 @@ func TestHistoryAndLayersAgree(t *testing.T) {
 			}
 			last := config.History[len(config.History)-2:]
 			if layers != kinds+2 || len(config.RootFS.DiffIDs) != kinds+2 || last[0].Comment != "files" || last[1].Comment != "program" {
-				t.Errorf("%s with %d layers: %d layers in history %+v", name, kinds, layers, config.History)
+				t.Errorf("%s, with %d layers: %d layers in the history %+v", name, kinds, layers, config.History)
 			}
 			if name == "whole" && kinds == 2 && config.History[1] != empty {
-				t.Errorf("a history that agrees was replaced: %+v", config.History)
+				t.Errorf("a correct history was replaced: %+v", config.History)
 			}
 		}
 	}
 }
 
-// TestLayerTypes: an image has the layer types of its own family.
+// The media types of added layers belong to the same family, OCI or Docker, as the base
+// image.
 func TestLayerTypes(t *testing.T) {
 	f := based(t, nil, types.DockerLayer, manifest.DockerLayerZStd, types.OCILayerZStd)
 	img := assembled(t, f, Spec{}, "linux")
@@ -107,12 +107,12 @@ func TestLayerTypes(t *testing.T) {
 	for _, kind := range []types.MediaType{manifest.DockerLayerZStd, types.OCILayerZStd} {
 		var se *SpecError
 		if _, err := mediaType(kind, true); !errors.As(err, &se) {
-			t.Errorf("%s in a manifest of Docker's: %v", kind, err)
+			t.Errorf("%s in a Docker manifest: %v", kind, err)
 		}
 	}
 }
 
-// TestVariablesOnce: a variable stands in an image once, whatever the base has.
+// A variable occurs once in an image, even if the base image has it several times.
 func TestVariablesOnce(t *testing.T) {
 	f := based(t, nil, types.OCILayer)
 	f.config.Config.Env = []string{"PATH=/a", "A=1", "PATH=/b", "A=2"}
@@ -126,7 +126,7 @@ func TestVariablesOnce(t *testing.T) {
 	}
 }
 
-// TestWindowsHasNoNumbers: a user by number means nothing to Windows.
+// An image for Windows sets no numeric user, since Windows has none.
 func TestWindowsHasNoNumbers(t *testing.T) {
 	for _, test := range []struct{ os, user string }{{"windows", ""}, {"linux", nonroot + ":" + nonroot}} {
 		img := assembled(t, based(t, nil), Spec{Base: Scratch}, test.os)
@@ -137,8 +137,8 @@ func TestWindowsHasNoNumbers(t *testing.T) {
 	}
 }
 
-// TestNamesThatNoLayerHolds: none deletes a file of the base, and each can be unpacked.
-func TestNamesThatNoLayerHolds(t *testing.T) {
+// A name is refused if it would delete a file of the base image or could not be unpacked.
+func TestNamesThatNoLayerCanHold(t *testing.T) {
 	for name, want := range map[string]string{
 		"etc/passwd": "", "a/.wh": "", "a/x.wh.y": "", "a/.whx": "", strings.Repeat("a", 255): "", "ü/ö": "",
 		"etc/.wh.passwd": "delete files", ".wh..wh..opq": "delete files", ".wh.d/x": "delete files", strings.Repeat("a", 256): "has 256 bytes",
@@ -170,7 +170,7 @@ func TestNamesThatNoLayerHolds(t *testing.T) {
 	}
 }
 
-// A pointer of Git LFS is told of.
+// A Git LFS pointer among the files causes a warning.
 func TestPointersOfLFS(t *testing.T) {
 	dir := t.TempDir()
 	const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

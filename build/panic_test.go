@@ -14,7 +14,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A panic of a hook fails the platform that it was told of, at its step, and no other.
+// A panic in a hook fails only the platform of the call, at the step of the hook.
 func TestPanicOfAHookFailsOnePlatform(t *testing.T) {
 	both := []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}
 	for step, fault := range map[string]Hooks{
@@ -50,7 +50,7 @@ func TestPanicOfAHookFailsOnePlatform(t *testing.T) {
 	}
 }
 
-// A source of bases with a fault fails the build that asks it, not the program.
+// A panic in a source of base images becomes an error of the build.
 func TestPanicOfASourceIsAnError(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Bases: boom{}}
 	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}

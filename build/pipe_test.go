@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A pipe in a copied directory is named by its own path.
+// The error for a named pipe in a copied directory has the path of the pipe.
 func TestPipeIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "web"), 0o700); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// order lets all permits take their turn and returns them in that order.
+// order grants and releases all permits, and returns the order in which they were granted.
 func order(t *testing.T, tickets map[string]*permit) []string {
 	t.Helper()
 	var names []string
@@ -28,7 +28,7 @@ func order(t *testing.T, tickets map[string]*permit) []string {
 			}
 		}
 		if len(next) != 1 {
-			t.Fatalf("%v have a permit, of which there is one", next)
+			t.Fatalf("%v have a permit, but there is only one", next)
 		}
 		if err := tickets[next[0]].wait(t.Context()); err != nil {
 			t.Fatal(err)
@@ -41,24 +41,25 @@ func order(t *testing.T, tickets map[string]*permit) []string {
 	return names
 }
 
+// The longest program gets the next permit; programs of unknown length come first.
 func TestQueueServesTheLongestFirst(t *testing.T) {
 	q := newQueue(1)
 	first := q.reserve(2, 5, unknownLength, 3, 3)
 	if n := q.atOnce(); n != 1 {
-		t.Errorf("%d at once of one permit", n)
+		t.Errorf("atOnce returns %d with one permit", n)
 	}
-	later := q.reserve(4) // another program's
+	later := q.reserve(4) // of another program
 	got := order(t, map[string]*permit{"2": first[0], "5": first[1], "?": first[2], "3": first[3], "3 too": first[4], "4": later[0]})
 	if want := []string{"?", "5", "4", "3", "3 too", "2"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if n := q.atOnce(); n != 0 || q.free != 1 {
-		t.Errorf("%d want a permit, %d are free", n, q.free)
+		t.Errorf("atOnce returns %d, %d permits are free", n, q.free)
 	}
 }
 
-// Who leaves before its turn is passed by, and who is told to end waits no more.
-func TestQueueOfThoseWhoLeave(t *testing.T) {
+// A permit that is released before it is granted is skipped, and a cancelled wait ends.
+func TestQueueSkipsReleasedPermits(t *testing.T) {
 	q := newQueue(2)
 	all := q.reserve(5, 4, 3, 2)
 	all[2].release()
@@ -66,14 +67,14 @@ func TestQueueOfThoseWhoLeave(t *testing.T) {
 	why := errors.New("why")
 	end(why)
 	if err := all[3].wait(ended); !errors.Is(err, why) {
-		t.Errorf("waits on: %v", err)
+		t.Errorf("wait returns %v after the cancel", err)
 	}
 	all[0].release()
 	if !all[3].granted || all[2].granted {
 		t.Error("the permit went to the wrong one")
 	}
 	if n := q.atOnce(); n != 2 {
-		t.Errorf("%d at once", n)
+		t.Errorf("atOnce returns %d", n)
 	}
 	for _, ticket := range all {
 		ticket.release()
@@ -83,7 +84,7 @@ func TestQueueOfThoseWhoLeave(t *testing.T) {
 	}
 }
 
-// starts records for which platforms a compiler starts.
+// starts is a log handler that records the platforms for which a compiler starts.
 type starts struct {
 	slog.Handler
 	mu   sync.Mutex
@@ -111,8 +112,8 @@ func (s started) Handle(_ context.Context, r slog.Record) error {
 
 func (s *starts) Handle(context.Context, slog.Record) error { return nil }
 
-// What took longest last time is compiled first, what nobody knows before that;
-// the order has no part in the result.
+// The platform that took longest last time is compiled first, after those with no record.
+// The order does not change the result.
 func TestLongestCompiledFirst(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"} {
@@ -164,11 +165,11 @@ func TestLongestCompiledFirst(t *testing.T) {
 		again := b.times(s)
 		for _, p := range platforms {
 			if took := again.of(p, plain); took == unknownLength || took < time.Millisecond {
-				t.Errorf("%s took %v, says the cache", platform.Key(p), took)
+				t.Errorf("the cache says that %s took %v", platform.Key(p), took)
 			}
 		}
 	}
 	if len(digests) != 1 {
-		t.Errorf("%d digests", len(digests))
+		t.Errorf("the two builds have %d digests, want 1", len(digests))
 	}
 }

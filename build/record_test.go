@@ -20,8 +20,8 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// Whatever is done to the sources, a result that comes without the compiler is
-// the one that the compiler would give. MABUILD_STEPS says how long to try.
+// After any change of the sources, a result that comes from a build record is the one that
+// the compiler would give. MABUILD_STEPS sets the number of random steps.
 func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 	steps, seed := 60, regtest.Seed(t)
 	if n, err := strconv.Atoi(os.Getenv("MABUILD_STEPS")); err == nil {
@@ -54,24 +54,24 @@ func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 		}
 		claims++
 		if want, _, err := w.build("", func() {}); err != nil || digest != want && digest != before {
-			t.Fatalf("step %d, %s: remembered %s, it is %s, %v", i, what, digest, want, err)
+			t.Fatalf("step %d, %s: the build record gives %s, the compiler %s, %v", i, what, digest, want, err)
 		}
 	}
-	t.Logf("%d of %d builds were remembered, %d failed", claims, steps, broken)
+	t.Logf("%d of %d builds used a build record, %d failed", claims, steps, broken)
 	if claims < steps/50 || broken > steps/5 {
-		t.Error("too little was remembered to prove anything")
+		t.Error("too few builds used a build record")
 	}
 	w.settle()
 	for _, want := range []bool{false, true, true} {
 		time.Sleep(60 * time.Millisecond)
 		if _, claimed, err := w.build(cache, func() {}); claimed != want || err != nil {
-			t.Errorf("after the last edit remembered is %v, want %v: %v", claimed, want, err)
+			t.Errorf("after the last edit the build record gives %v, want %v: %v", claimed, want, err)
 		}
 	}
 }
 
-// A program that is remembered says of itself what it said when it was compiled, and
-// so does its base.
+// A program from a build record reports the same build info and the same base image as when
+// it was compiled.
 func TestBuildInfoOfWhatIsRemembered(t *testing.T) {
 	w := newWorld(t, 1)
 	cache := t.TempDir()
@@ -98,9 +98,9 @@ func TestBuildInfoOfWhatIsRemembered(t *testing.T) {
 	}
 }
 
-// When nothing changed the go command is not even started: with two programs of one
-// package, the cache among the sources, and a word on a platform that is not built.
-func TestGoIsNotAskedWhatIsKnown(t *testing.T) {
+// An unchanged build does not start the go command: with two programs of one package, with
+// the cache among the sources, and with settings for a platform that is not built.
+func TestUnchangedBuildDoesNotStartGo(t *testing.T) {
 	w := newWorld(t, 1)
 	real, err := exec.LookPath("go")
 	w.must(err)
@@ -130,29 +130,29 @@ func TestGoIsNotAskedWhatIsKnown(t *testing.T) {
 		return string(log), compiled
 	}
 	if asked, compiled := run(); compiled != 2 || asked == "" {
-		t.Fatalf("at first %d were compiled, and go was asked %q", compiled, asked)
+		t.Fatalf("the first run compiled %d programs and started go with %q", compiled, asked)
 	}
 	if asked, compiled := run(); compiled != 0 || asked != "" {
-		t.Errorf("then %d were compiled, and go was asked %q", compiled, asked)
+		t.Errorf("the second run compiled %d programs and started go with %q", compiled, asked)
 	}
 	w.value("app/a.go", "main", "a")
 	if _, compiled := run(); compiled != 2 {
-		t.Errorf("after an edit %d were compiled", compiled)
+		t.Errorf("after an edit %d programs were compiled", compiled)
 	}
 	if asked, compiled := run(); compiled != 0 || asked != "" {
-		t.Errorf("after that %d were compiled, and go was asked %q", compiled, asked)
+		t.Errorf("the run after that compiled %d programs and started go with %q", compiled, asked)
 	}
 }
 
-// Two builds of one program, whose images wait for each other before any is sent, do
-// not wait for each other's place to compile in.
+// Two builds of one program, whose images wait for each other before any is sent, do not
+// wait for each other's directory to compile in.
 func TestBuildsOfOneProgramDoNotWaitForEachOther(t *testing.T) {
 	w := newWorld(t, 1)
 	cache := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	host := "linux/" + runtime.GOARCH
-	for round := range 4 { // from the second on it is known how long each takes
+	for round := range 4 { // after the first round the compile times are known
 		w.value("app/a.go", "main", "a")
 		b := &build.Builder{Work: t.TempDir(), Cache: cache, Jobs: 1, Go: &crosscompile.Go{Environ: w.environ}}
 		errs := make(chan error)

@@ -14,13 +14,13 @@ import (
 	"github.com/mabuild/mabuild/build"
 )
 
-// TestACacheOfAStranger: what somebody else put into a cache, programs that Go takes for
-// up to date and records of layers, is in no image where the cache has a key.
-func TestACacheOfAStranger(t *testing.T) {
+// A cache that has a key never puts forged content into an image: neither programs that Go
+// considers up to date nor build records.
+func TestForgedCacheIsNotUsed(t *testing.T) {
 	dir := newWorld(t, 1).dir
 	publish := func(cache string, key []byte) v1.Hash {
 		t.Helper()
-		time.Sleep(100 * time.Millisecond) // files that are too young are not believed
+		time.Sleep(100 * time.Millisecond) // files that are too young are not recorded
 		b := &build.Builder{Work: t.TempDir(), Cache: cache, CacheKey: key}
 		r, err := b.Build(t.Context(), build.Spec{Dir: dir, Name: "app", Platforms: parse(t, "linux/amd64")}, build.Hooks{})
 		if err != nil {
@@ -42,7 +42,7 @@ func TestACacheOfAStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		content = append(content, "evil"...) // with the build ID that Go looks for
+		content = append(content, "evil"...) // keeps the build ID that Go checks
 		sum := sha256.Sum256(content)
 		err = errors.Join(os.WriteFile(programs[0], content, 0o755),
 			os.WriteFile(filepath.Join(filepath.Dir(programs[0]), ".sha256"), []byte(hex.EncodeToString(sum[:])), 0o600))
@@ -59,16 +59,17 @@ func TestACacheOfAStranger(t *testing.T) {
 	if got := publish(cache, []byte("mine")); got != want {
 		t.Error("a forged program is in the image")
 	}
-	// The same without a key: it is what a key is for. The records of this run speak of
-	// the forged program, and a key does not believe them either.
+	// Without a key the forged program is used, which shows that the forgery works. The
+	// build record of this run then names the forged program, and a run with a key ignores
+	// that record.
 	forge(cache)
 	if err := os.RemoveAll(filepath.Join(cache, "records")); err != nil {
 		t.Fatal(err)
 	}
 	if got := publish(cache, nil); got == want {
-		t.Error("the forged program was not taken: the test forges nothing")
+		t.Error("the forged program was not used without a key: the forgery does not work")
 	}
 	if got := publish(cache, []byte("mine")); got != want {
-		t.Error("forged records are believed")
+		t.Error("a forged build record was used")
 	}
 }

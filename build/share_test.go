@@ -20,8 +20,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A layer that is being sent stays what it is while another build of the same
-// Builder, without a cache, makes the same layer in the same work directory.
+// A layer that is being sent does not change while another build of the same Builder,
+// without a cache, makes the same layer in the same work directory.
 func TestTwoBuildsMakeTheSameLayer(t *testing.T) {
 	work := t.TempDir()
 	maker := func() *layers {
@@ -50,7 +50,7 @@ func TestTwoBuildsMakeTheSameLayer(t *testing.T) {
 	again := inline("a", 0o644, content)
 	open := again.open
 	again.open = func() (io.ReadCloser, error) {
-		whole(first) // in the middle of the second's making
+		whole(first) // while the second is being made
 		return open()
 	}
 	second, err := maker().layer([]entry{again})
@@ -61,7 +61,7 @@ func TestTwoBuildsMakeTheSameLayer(t *testing.T) {
 	whole(second)
 }
 
-// A layer that cannot be made leaves nothing behind.
+// A layer that cannot be made leaves no file.
 func TestALayerThatFailsLeavesNoFile(t *testing.T) {
 	w := newLayers(t, nil)
 	broken := inline("a", 0o644, []byte("text"))
@@ -85,7 +85,7 @@ func program(t *testing.T, text string) string {
 	return dir
 }
 
-// Without a cache, too, a program is compiled to a place that is one build's at a time.
+// Only one build at a time compiles a program to its path, with or without a cache.
 func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
 	for name, cache := range map[string]string{"no cache": "", "a cache": t.TempDir()} {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
 			impatient, stop := context.WithCancel(t.Context())
 			stop()
 			if _, _, err := r.out(impatient, p, Compile{}); !errors.Is(err, context.Canceled) {
-				t.Errorf("%v while another has it", err)
+				t.Errorf("%v while another build holds it", err)
 			}
 			_, other, err := r.out(t.Context(), p, Compile{Race: true})
 			if err != nil {
@@ -117,8 +117,8 @@ func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
 	}
 }
 
-// Versions of Windows share a program. Builds of it at once, with one permit and no
-// cache, all end, and make the same.
+// Concurrent builds of one program that several versions of Windows share all end with the
+// same result, with one permit and no cache.
 func TestBuildsOfOneProgramAtOnce(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Jobs: 1}
 	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: Scratch, Platforms: []ocispec.Platform{
@@ -142,7 +142,7 @@ func TestBuildsOfOneProgramAtOnce(t *testing.T) {
 	}
 }
 
-// oneBase is a source of a single image for linux/amd64.
+// oneBase is a source with a single image for linux/amd64.
 type oneBase struct{ v1.Image }
 
 func newBase(t *testing.T) oneBase {
@@ -160,7 +160,7 @@ func (s oneBase) Resolve(context.Context, string) (v1.Descriptor, error) {
 
 func (s oneBase) Get(context.Context, string) (manifest.Content, error) { return s.Image, nil }
 
-// unlike says of itself in its config what its manifest does not.
+// unlike is an image whose config has more layers than its manifest.
 type unlike struct {
 	v1.Image
 	layers int
@@ -175,8 +175,8 @@ func (u unlike) ConfigFile() (*v1.ConfigFile, error) {
 	return config, err
 }
 
-// A base whose config knows of other layers than its manifest is none to build on.
-func TestBaseOfTwoMinds(t *testing.T) {
+// A base image whose config and manifest disagree about its layers is an error.
+func TestBaseConfigMustMatchManifest(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Bases: oneBase{unlike{newBase(t).Image, 2}}}
 	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	_, err := b.Plan(t.Context(), s)
@@ -186,15 +186,15 @@ func TestBaseOfTwoMinds(t *testing.T) {
 	}
 }
 
-// A base that travels when its program turns out not to compile is told to stop, and
-// has stopped when Build returns.
+// If a program fails to compile, the hook that sends its base image is cancelled and has
+// ended when Build returns.
 func TestNoHookOutlivesItsBuild(t *testing.T) {
 	var ended atomic.Bool
 	b := &Builder{Work: t.TempDir(), Bases: newBase(t)}
 	s := Spec{Dir: program(t, "package main\n\nfunc main() { wrong }\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	_, err := b.Build(t.Context(), s, Hooks{OnBase: func(ctx context.Context, _ ocispec.Platform, _ v1.Image) error {
 		<-ctx.Done()
-		time.Sleep(50 * time.Millisecond) // to be overtaken by a Build that does not wait
+		time.Sleep(50 * time.Millisecond) // a Build that does not wait would return before this
 		ended.Store(true)
 		return ctx.Err()
 	}})

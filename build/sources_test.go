@@ -10,15 +10,14 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// TestSourcesStayInTheTree: no source is a link out of the tree, and none includes a file
-// outside it.
+// No source file may be a link out of the tree or include a file outside it.
 func TestSourcesStayInTheTree(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("token"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		files map[string]string // "-> " begins a link
+		files map[string]string // the prefix "-> " makes a link
 		bad   string
 	}{
 		"plain":                  {map[string]string{"a.s": "#include \"textflag.h\"\n#include \"local.h\"\n", "local.h": "#define X 1\n"}, ""},
@@ -59,7 +58,8 @@ func TestSourcesStayInTheTree(t *testing.T) {
 		if test.bad == "" && err != nil || test.bad != "" && (!errors.As(err, &se) || !strings.Contains(se.Reason, test.bad)) {
 			t.Errorf("%s: %v", name, err)
 		}
-		// A library that trusts its sources, and a person who allows the directory.
+		// Nothing is refused in a library that trusts its sources, or if the user allows
+		// the directory.
 		for _, within := range [][]string{nil, {dir, "/"}} {
 			b := &Builder{Work: t.TempDir(), Within: within}
 			b.init(t.Context())
@@ -71,9 +71,9 @@ func TestSourcesStayInTheTree(t *testing.T) {
 	}
 }
 
-// TestSourcesThatAreAskedFor: a package that is written as in the tree lies there; one that
-// is written as outside is a person's word.
-func TestSourcesThatAreAskedFor(t *testing.T) {
+// A package path that is written as inside the tree must be inside it. A path that is
+// written as outside is accepted, since the user chose it.
+func TestNamedPackagesStayInTheTree(t *testing.T) {
 	top := t.TempDir()
 	dir, outside := filepath.Join(top, "tree"), filepath.Join(top, "outside")
 	for name, content := range map[string]string{"tree/go.mod": "module example.com/app\n", "tree/sub/x.go": "package x\n", "outside/cmd/main.go": "package main\n", "outside/go.mod": "module example.com/o\n"} {

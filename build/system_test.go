@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// What a base has, by what a program wants of it; want is in the complaint, "" is
-// none.
+// suits compares what a program requires with what the base image has. The error contains
+// want; "" means no error.
 func TestSuits(t *testing.T) {
 	file := func(glibc string) rootfs.Change { return rootfs.Change{Kind: tar.TypeReg, Content: glibc} }
 	link := func(to string) rootfs.Change { return rootfs.Change{Kind: tar.TypeSymlink, Link: to} }
@@ -35,7 +35,7 @@ func TestSuits(t *testing.T) {
 		want  string
 	}{
 		{"glibc on Debian", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.30"}, ""},
-		{"too new", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "requires GLIBC_2.34, but the base image has GLIBC_2.30"},
+		{"glibc too new", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "requires GLIBC_2.34, but the base image has GLIBC_2.30"},
 		{"2.4 is before 2.30", debian, nil, crosscompile.Linkage{Interpreter: glibc, Glibc: "2.4"}, ""},
 		{"a library", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, "requires the library libz.so.1"},
 		{"a library among files", debian, []entry{{name: "srv/libz.so.1"}}, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
@@ -43,9 +43,9 @@ func TestSuits(t *testing.T) {
 		{"musl as zig calls it", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.so"}}, ""},
 		{"glibc on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: glibc}, "loader " + glibc + " (glibc), but the base image has /lib/ld-musl-x86_64.so.1"},
 		{"musl on Debian", debian, nil, crosscompile.Linkage{Interpreter: musl}, "loader " + musl + " (musl), but the base image has /usr/lib64/ld-linux-x86-64.so.2"},
-		{"nothing there", tree{}, nil, crosscompile.Linkage{Interpreter: glibc}, "no loader"},
+		{"an empty base", tree{}, nil, crosscompile.Linkage{Interpreter: glibc}, "no loader"},
 		{"the loader among files", tree{}, []entry{{name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
-		{"links in a circle", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
+		{"a loop of links", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
 	} {
 		err := system{tree: replay(t, c.base), files: c.files}.suits("base", c.wants)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -54,7 +54,7 @@ func TestSuits(t *testing.T) {
 	}
 }
 
-// replay makes a tree of one layer.
+// replay returns the tree of one layer.
 func replay(t *testing.T, changes map[string]rootfs.Change) *rootfs.Tree {
 	t.Helper()
 	tree, names := &rootfs.Tree{}, slices.Sorted(maps.Keys(changes))
@@ -71,6 +71,7 @@ func replay(t *testing.T, changes map[string]rootfs.Change) *rootfs.Tree {
 	return tree
 }
 
+// staticFlags adds the linker's flags for a static program only where cgo is used.
 func TestStaticFlags(t *testing.T) {
 	c := Compile{Cgo: true, C: crosscompile.Cgo{Static: true}, Ldflags: []string{"-X main.a=b"}, Tags: []string{"mine"}}
 	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-linkmode=external -extldflags=-static -s -w -X main.a=b|-tags=mine,netgo,osusergo"; got != want {

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestTemplatesOfFlags: nothing that a template says or is filled with ends the word that
-// it stands in.
+// The value that replaces a template in a flag cannot end the word it is in.
 func TestTemplatesOfFlags(t *testing.T) {
 	for _, test := range []struct{ text, branch, want string }{
 		{"-X main.v={{.Branch}}", "feature/login", "-X main.v=feature/login"},

@@ -21,8 +21,8 @@ import (
 // toolPath is the module that toolProxy serves.
 const toolPath = "example.com/tool"
 
-// toolProxy serves a program that prints its version, in each of the versions, from
-// files, and returns the environment that leads to it.
+// toolProxy creates a module proxy of files. It serves a program that prints its version,
+// in each of the versions. It returns the environment that uses the proxy.
 func toolProxy(t *testing.T, versions ...string) []string {
 	t.Helper()
 	proxy := t.TempDir()
@@ -59,10 +59,9 @@ func toolProxy(t *testing.T, versions ...string) []string {
 		"GOMODCACHE="+filepath.Join(t.TempDir(), "modules"), "GOFLAGS=-modcacherw")
 }
 
-// A module/path@version is that version, whatever go.work stands above the cache and
-// whatever the person's settings are, also where a run remembers the program and has
-// to compile it all the same: nothing that a run has to recall says so, the directory
-// does.
+// A package with @version is built in that version, whatever go.work or the user's settings
+// say. This also holds if a build record exists and the program is compiled again, since
+// the record does not contain the version: the directory decides.
 func TestVersionsStandAlone(t *testing.T) {
 	environ := toolProxy(t, "v1.0.0", "v1.1.0")
 	top := t.TempDir()
@@ -97,15 +96,15 @@ func TestVersionsStandAlone(t *testing.T) {
 	}
 }
 
-// versioned builds toolPath@v1.0.0 again and again.
+// versioned builds toolPath@v1.0.0 repeatedly.
 type versioned struct {
 	dir, cache string
 	environ    []string
 	asMain     bool
 }
 
-// build builds as a run of its own would, and returns the image's digest and what
-// version of the tool it holds.
+// build builds with a new Builder. It returns the image's digest and the version of the
+// tool in it.
 func (w versioned) build(t *testing.T, cache string, change func(*build.Spec)) (digest, version string, compiled bool) {
 	t.Helper()
 	b := build.Builder{Work: t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
@@ -132,8 +131,8 @@ func (w versioned) build(t *testing.T, cache string, change func(*build.Spec)) (
 	return h.String(), version, r.Images[0].Binary.Path != ""
 }
 
-// prove builds with one cache what differs in its layers alone: the program is known,
-// and compiled again, and is what it is without a cache.
+// prove makes builds with one cache that differ only in their layers. The program comes
+// from a build record or is compiled again, and is the same as without a cache.
 func (w versioned) prove(t *testing.T) {
 	changes := map[string]func(*build.Spec){
 		"2 zstd":  func(s *build.Spec) { s.Compression.Format = build.Zstd },
@@ -142,17 +141,17 @@ func (w versioned) prove(t *testing.T) {
 		"4 again": func(*build.Spec) {},
 	}
 	for _, name := range slices.Sorted(maps.Keys(changes)) {
-		time.Sleep(60 * time.Millisecond) // past the clock's granularity: only so is anything remembered
+		time.Sleep(60 * time.Millisecond) // past the clock's granularity; younger files are not recorded
 		want, of, _ := w.build(t, "", changes[name])
 		got, version, compiled := w.build(t, w.cache, changes[name])
 		if got != want || version != of {
-			t.Errorf("%s: %s with %s, without a cache %s with %s", name, got, version, want, of)
+			t.Errorf("%s: digest %s with version %s; without a cache %s with %s", name, got, version, want, of)
 		}
 		if !w.asMain && version != "v1.0.0" {
-			t.Errorf("%s: it is %s", name, version)
+			t.Errorf("%s: the version is %s", name, version)
 		}
 		if name == "4 again" && compiled {
-			t.Errorf("%s: was compiled, nothing was remembered", name)
+			t.Errorf("%s: the program was compiled again", name)
 		}
 	}
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// Whichever way an image comes about, from nothing, from what Go kept, or from
-// what mabuild kept without asking Go, it is the same image.
-func TestEveryWayGivesTheSameImage(t *testing.T) {
+// An image is the same whether it is compiled from nothing, taken from Go's build cache, or
+// taken from mabuild's cache without starting go.
+func TestCachesDoNotChangeTheImage(t *testing.T) {
 	cold := append(os.Environ(), "GOFLAGS=", "GOWORK=", "GOENV=off", "GOCACHE="+t.TempDir())
 	source := func() string { return newWorld(t, 1).dir }
 	dir, cache, work := source(), t.TempDir(), t.TempDir()
@@ -40,9 +40,9 @@ func TestEveryWayGivesTheSameImage(t *testing.T) {
 		}
 		return digest, compiled
 	}
-	settled := func() { time.Sleep(100 * time.Millisecond) } // files that are too young are not believed
+	settled := func() { time.Sleep(100 * time.Millisecond) } // files that are too young are not recorded
 	settled()
-	want, _ := publish(dir, cache, 0) // a cold Go, an empty cache
+	want, _ := publish(dir, cache, 0) // empty build cache, empty cache
 
 	for _, way := range []struct {
 		name       string
@@ -55,14 +55,14 @@ func TestEveryWayGivesTheSameImage(t *testing.T) {
 		{name: "files touched, layers kept", dir: dir, cache: cache, compiles: true, prepare: func() error {
 			return os.Chtimes(filepath.Join(dir, "a.go"), time.Now(), time.Now())
 		}},
-		{name: "layers lost", dir: dir, cache: cache, compiles: true, prepare: func() error {
+		{name: "layers removed from the cache", dir: dir, cache: cache, compiles: true, prepare: func() error {
 			return os.RemoveAll(filepath.Join(cache, "blobs"))
 		}},
-		{name: "programs lost", dir: dir, cache: cache, compiles: true, prepare: func() error {
+		{name: "programs removed from the cache", dir: dir, cache: cache, compiles: true, prepare: func() error {
 			return errors.Join(os.RemoveAll(filepath.Join(cache, "programs")), os.RemoveAll(filepath.Join(cache, "records")))
 		}},
-		{name: "a warm Go, an empty cache", dir: dir, cache: t.TempDir(), compiles: true},
-		{name: "a warm Go, no cache", dir: dir, compiles: true},
+		{name: "a filled build cache, an empty cache", dir: dir, cache: t.TempDir(), compiles: true},
+		{name: "a filled build cache, no cache", dir: dir, compiles: true},
 		{name: "one job", dir: dir, jobs: 1, compiles: true},
 		{name: "many jobs", dir: dir, jobs: 16, compiles: true},
 		{name: "one core", dir: dir, compiles: true, prepare: func() error { runtime.GOMAXPROCS(1); return nil }},

@@ -19,17 +19,17 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// world is a workspace that a person works in, at random.
+// world is a workspace that changes at random.
 type world struct {
 	t       *testing.T
 	rnd     *rand.Rand
-	top     string // has app, a module, and lib, which app replaces a module by
+	top     string // has the module app, and the module lib, with which app replaces a requirement
 	far     string // has links to both
-	dir     string // of app, here or there
+	dir     string // the directory of app, in top or in far
 	environ []string
 	spec    build.Spec
 
-	builders map[string]*build.Builder // by cache
+	builders map[string]*build.Builder // by cache and environment
 }
 
 func newWorld(t *testing.T, seed int64) *world {
@@ -42,7 +42,7 @@ func newWorld(t *testing.T, seed int64) *world {
 	w.write("app/tag.go", "//go:build !odd\n\npackage main\n\nconst tagged = 1\n")
 	w.write("app/odd.go", "//go:build odd\n\npackage main\n\nconst tagged = 2\n")
 	w.write("lib/go.mod", "module example.com/lib\n\ngo 1.26\n")
-	w.write("other/go.mod", "module example.com/lib\n\ngo 1.26\n") // which a go.work puts in its place
+	w.write("other/go.mod", "module example.com/lib\n\ngo 1.26\n") // a go.work can use it instead of lib
 	for _, name := range []string{"a", "b"} {
 		w.value("app/"+name+".go", "main", name)
 	}
@@ -97,8 +97,8 @@ func (w *world) git(args ...string) {
 	}
 }
 
-// step does something that people, editors and version control do to files and
-// settings. It returns what, for the log.
+// step makes one random change of files or settings, as users, editors and version control
+// make them. It returns a description for the log.
 func (w *world) step() string {
 	w.t.Helper()
 	type step struct {
@@ -157,7 +157,8 @@ func (w *world) step() string {
 	return s.what
 }
 
-// anEdit returns a change of one file, which keeps its size, and some its time.
+// anEdit returns a function that changes one file. The size stays the same, and sometimes
+// the time.
 func (w *world) anEdit() func() {
 	edits := []struct{ file, pkg, name string }{
 		{"app/a.go", "main", "a"},
@@ -188,11 +189,11 @@ func (w *world) anEdit() func() {
 		switch how {
 		case 0: // in place
 			err = errors.Join(err, os.WriteFile(path, []byte(content), 0o644))
-		case 1: // in place, the time put back
+		case 1: // in place, with the former time
 			err = errors.Join(err, os.WriteFile(path, []byte(content), 0o644), os.Chtimes(path, info.ModTime(), info.ModTime()))
 		case 2: // another file
 			err = errors.Join(err, os.WriteFile(next, []byte(content), 0o644), os.Rename(next, path))
-		default: // another file of the same time
+		default: // another file with the same time
 			err = errors.Join(err, os.WriteFile(next, []byte(content), 0o644), os.Chtimes(next, info.ModTime(), info.ModTime()), os.Rename(next, path))
 		}
 		if err != nil {
@@ -208,7 +209,7 @@ func (w *world) rename(from, to string) {
 	}
 }
 
-// branch commits what is there and switches to the branch that it is not on.
+// branch commits the current state and switches to the other branch.
 func (w *world) branch() {
 	w.t.Helper()
 	w.git("add", "-A")
@@ -217,7 +218,7 @@ func (w *world) branch() {
 	w.must(err)
 	if string(head) == "ref: refs/heads/main\n" {
 		w.git("checkout", "-q", "-f", "other")
-		if _, err := os.Stat(w.at("app/main.go")); err != nil { // nothing is on it yet
+		if _, err := os.Stat(w.at("app/main.go")); err != nil { // the branch has no files yet
 			w.git("merge", "-q", "main")
 		}
 		return
@@ -233,7 +234,7 @@ func (w *world) vendor() {
 	w.value("app/vendor/example.com/lib/lib.go", "lib", "L")
 }
 
-// repair takes away what may keep the program from compiling.
+// repair removes the changes that may keep the program from compiling.
 func (w *world) repair() {
 	w.t.Helper()
 	for _, name := range []string{"app/sub/go.mod", "app/vendor", "app/later.go"} {
@@ -242,7 +243,7 @@ func (w *world) repair() {
 	w.link("one", "app/store/now")
 }
 
-// settle leaves a workspace of which all can be known, with an edit that is news.
+// settle leaves a workspace that a build record can describe completely, with a new edit.
 func (w *world) settle() {
 	w.t.Helper()
 	w.repair()
@@ -253,12 +254,12 @@ func (w *world) settle() {
 	w.value("app/a.go", "main", "a")
 }
 
-// build builds what is there, with the cache or without one.
+// build builds the current state, with the cache or without one.
 func (w *world) build(cache string, during func()) (digest v1.Hash, claimed bool, err error) {
 	w.t.Helper()
-	at := cache + strconv.Itoa(len(w.environ)) // a Builder's environment is one
+	at := cache + strconv.Itoa(len(w.environ)) // a Builder keeps its environment
 	b := w.builders[at]
-	if b == nil || w.rnd.Intn(3) > 0 { // one that lives long must not remember more than others
+	if b == nil || w.rnd.Intn(3) > 0 { // some Builders are reused: they must not remember more than new ones
 		b = &build.Builder{Work: w.t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
 		w.builders[at] = b
 	}

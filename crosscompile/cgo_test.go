@@ -13,6 +13,8 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
+// Without settings, the C compiler of a platform is Debian's cross compiler, or zig if it
+// is selected.
 func TestCompilersAreDebiansAndZigs(t *testing.T) {
 	for text, want := range map[string][2]string{
 		"linux/arm/v5":         {"arm-linux-gnueabi-gcc", "zig cc -target arm-linux-gnueabi -mcpu=arm926ej_s"},
@@ -32,8 +34,8 @@ func TestCompilersAreDebiansAndZigs(t *testing.T) {
 	}
 }
 
-// What is said of a platform reaches the compiler, the closest word last: a
-// variable before the map, the platform before the one without a variant.
+// The setting closest to a platform is used for its compiler: a variable before the map,
+// and the platform with its variant before the one without.
 func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 	dir := write(t, map[string]string{
 		"go.mod":  "module example.com/app\n\ngo 1.26\n",
@@ -75,13 +77,15 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 		l, err := crosscompile.ReadLinkage(out)
 		dynamic := c.name != "static"
 		if err != nil || (l.Interpreter == "/lib64/ld-linux-x86-64.so.2") != dynamic || (l.Glibc != "") != dynamic || (len(l.Libraries) > 0) != dynamic {
-			t.Errorf("%s: it wants %+v, %v", c.name, l, err)
+			t.Errorf("%s: linkage %+v, %v", c.name, l, err)
 		}
 	}
 }
 
+// LookCompilers reports all missing compilers in one error, with a command that installs
+// them.
 func TestLookCompilersNamesAllAtOnce(t *testing.T) {
-	bin := t.TempDir() // has go and no compiler
+	bin := t.TempDir() // contains go and no compiler
 	if err := os.Symlink(goCommand(t), filepath.Join(bin, "go")); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +97,7 @@ func TestLookCompilersNamesAllAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{"linux/s390x: s390x-linux-gnu-gcc is not installed", "linux/ppc64: Go does not support cgo for this platform", "windows/arm64: gnu has no C compiler for this platform"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v\ndoes not say %q", err, want)
+			t.Errorf("%v\ndoes not contain %q", err, want)
 		}
 	}
 	if !strings.Contains(hint.Of(err), "apt-get install gcc-s390x-linux-gnu libc6-dev-s390x-cross;") || !strings.Contains(hint.Of(err), "CC_FOR_windows_arm64=") {
@@ -110,6 +114,7 @@ func goCommand(t *testing.T) string {
 	return path
 }
 
+// HighestGlibc compares versions by number and ignores names that are no version of glibc.
 func TestHighestGlibc(t *testing.T) {
 	for want, names := range map[string][]string{
 		"":      {"GLIBC_PRIVATE", "GCC_3.0", "GLIBCXX_3.4.30"},
@@ -124,6 +129,7 @@ func TestHighestGlibc(t *testing.T) {
 	}
 }
 
+// ReadLinkage returns an empty result for a file that is not ELF.
 func TestReadLinkageOfWhatIsNoELF(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "program.exe")
 	if err := os.WriteFile(file, []byte("MZ"+strings.Repeat("\x00", 64)), 0o600); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// write writes files below a directory, made for them.
+// write writes files to a new directory and returns its path.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -35,6 +35,7 @@ func write(t *testing.T, files map[string]string) string {
 
 const mainGo = "package main\n\nfunc main() { println(\"hi\") }\n"
 
+// Compile writes a program for the requested platform, with its build info.
 func TestCompile(t *testing.T) {
 	dir := write(t, map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": mainGo})
 	for text, want := range map[string]elf.Machine{"linux/amd64": elf.EM_X86_64, "linux/arm/v6": elf.EM_ARM, "linux/s390x": elf.EM_S390} {
@@ -55,14 +56,13 @@ func TestCompile(t *testing.T) {
 			t.Errorf("build info of %q", b.Info.Main.Path)
 		}
 		if err := crosscompile.Verify(out, parse(t, "linux/ppc64le")); !errors.Is(err, crosscompile.ErrWrongFormat) {
-			t.Errorf("%s passed for ppc64le: %v", text, err)
+			t.Errorf("Verify accepts %s for ppc64le: %v", text, err)
 		}
 	}
 }
 
-// What a person has set for themselves with go env -w, GOFLAGS or variables must
-// not change what is built.
-func TestCompileIsDeafToTheHost(t *testing.T) {
+// Settings of the user (go env -w, GOFLAGS, variables) do not change the program.
+func TestCompileIgnoresTheHostsSettings(t *testing.T) {
 	dir := write(t, map[string]string{
 		"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": mainGo,
 		"env": "GOAMD64=v3\nGOARM=5\nGOFLAGS=-toolexec=/bin/false\nGOEXPERIMENT=nodwarf5\n",
@@ -86,6 +86,7 @@ func TestCompileIsDeafToTheHost(t *testing.T) {
 	}
 }
 
+// Compile logs the parts of GOFLAGS that it drops.
 func TestCompileNamesWhatItDropsOfGOFLAGS(t *testing.T) {
 	dir := write(t, map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": mainGo})
 	var log strings.Builder
@@ -101,6 +102,7 @@ func TestCompileNamesWhatItDropsOfGOFLAGS(t *testing.T) {
 	}
 }
 
+// The error of a failed compile contains the compiler's message and position.
 func TestCompileErrorIsTheCompilers(t *testing.T) {
 	dir := write(t, map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { undefined() }\n"})
 	_, err := new(crosscompile.Go).Compile(t.Context(), crosscompile.Request{Dir: dir, Package: ".", Out: filepath.Join(t.TempDir(), "app"), Platform: parse(t, "linux/amd64")})
@@ -110,10 +112,12 @@ func TestCompileErrorIsTheCompilers(t *testing.T) {
 	}
 }
 
+// Compile ends when its context is cancelled, even if a child of the go command keeps the
+// output open.
 func TestCompileEndsWithItsContext(t *testing.T) {
 	dir := write(t, map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": mainGo})
-	// A go command that answers questions and then hangs as a compiler would,
-	// with a child of its own that holds the output open.
+	// This go command answers "go env" and then hangs as a compiler might, with a child
+	// that holds the output open.
 	fake := filepath.Join(dir, "fake", "bin", "go")
 	script := "#!/bin/sh\ncase $1 in env) echo '{\"GOROOT\":\"" + filepath.Join(dir, "fake") + "\"}';; *) sleep 1000 & echo $! >" + dir + "/child; wait;; esac\n"
 	if err := os.MkdirAll(filepath.Dir(fake), 0o755); err != nil {
@@ -141,12 +145,13 @@ func TestCompileEndsWithItsContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for alive := true; alive; time.Sleep(5 * time.Millisecond) { // the test's own deadline ends this
+	for alive := true; alive; time.Sleep(5 * time.Millisecond) { // limited by the timeout of the test
 		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
 		alive = err == nil && !strings.Contains(string(stat), ") Z ")
 	}
 }
 
+// A missing go command is ErrNoGo.
 func TestNoGo(t *testing.T) {
 	g := &crosscompile.Go{Command: filepath.Join(t.TempDir(), "go")}
 	_, err := g.Targets(t.Context(), ".")
@@ -155,20 +160,22 @@ func TestNoGo(t *testing.T) {
 	}
 }
 
+// Check reports all unsupported platforms in one error.
 func TestCheckNamesEveryPlatform(t *testing.T) {
 	err := new(crosscompile.Go).Check(t.Context(), ".", []ocispec.Platform{
 		parse(t, "linux/amd64"), parse(t, "linux/amd46"), parse(t, "linux/amd64/v7"), parse(t, "plan9/arm64"),
 	})
 	if err == nil {
-		t.Fatal("no complaint")
+		t.Fatal("no error")
 	}
 	for _, want := range []string{"does not support linux/amd46", `no variant "v7" of linux/amd64`, "does not support plan9/arm64"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v\ndoes not say %q", err, want)
+			t.Errorf("%v\ndoes not contain %q", err, want)
 		}
 	}
 }
 
+// Targets returns the list of go tool dist list.
 func TestTargetsAreGosOwn(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "tool", "dist", "list").Output()
 	if err != nil {
@@ -176,6 +183,6 @@ func TestTargetsAreGosOwn(t *testing.T) {
 	}
 	targets, err := new(crosscompile.Go).Targets(t.Context(), ".")
 	if err != nil || len(targets) != len(strings.Fields(string(out))) {
-		t.Errorf("%d targets, %v; go has %d", len(targets), err, len(strings.Fields(string(out))))
+		t.Errorf("%d targets, %v; go tool dist list has %d", len(targets), err, len(strings.Fields(string(out))))
 	}
 }

@@ -21,6 +21,7 @@ func parse(t *testing.T, text string) ocispec.Platform {
 	return p
 }
 
+// A variant sets the Go variable of its architecture, such as GOARM.
 func TestEnvMapsVariantsToKnobs(t *testing.T) {
 	for text, want := range map[string]string{
 		"linux/arm/v5":           "GOARM=5",
@@ -45,8 +46,8 @@ func TestEnvMapsVariantsToKnobs(t *testing.T) {
 	}
 }
 
-// Every knob has a value whatever the platform: an empty one would let the
-// host's `go env -w` in.
+// Every variable that changes a build has a value for every platform. With an empty one, go
+// env -w of the host would apply.
 func TestEnvSetsEveryKnob(t *testing.T) {
 	for _, text := range []string{"linux/amd64", "linux/arm/v6", "windows/arm64", "wasip1/wasm"} {
 		env, err := crosscompile.Env(parse(t, text))
@@ -58,12 +59,13 @@ func TestEnvSetsEveryKnob(t *testing.T) {
 				k, v, _ := strings.Cut(kv, "=")
 				return k != knob || v == ""
 			})); n != 1 {
-				t.Errorf("%s: %s stands %d times with a value in %v", text, knob, n, env)
+				t.Errorf("%s: %s has %d values in %v", text, knob, n, env)
 			}
 		}
 	}
 }
 
+// A variant that Go does not support is an error with a hint.
 func TestEnvRefusesVariantsThatGoHasNot(t *testing.T) {
 	for text, way := range map[string]string{
 		"linux/amd64/v5": "v1, v2, v3, v4", "linux/arm/v8": "v5, v6, v7", "linux/arm64/v10": "v8", "linux/s390x/z13": "write linux/s390x",

@@ -13,7 +13,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// A package becomes a binary for a platform, and says what it was built for.
+// Compiles a package for a platform and prints for which variant it was built.
 func ExampleGo_Compile() {
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {
@@ -40,9 +40,9 @@ func ExampleGo_Compile() {
 	// GOARM 6
 }
 
-// A file is held against a platform by its header.
+// Verify compares the header of a file with a platform.
 func ExampleVerify() {
-	self, err := os.Executable() // this test
+	self, err := os.Executable() // this test's binary
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func ExampleVerify() {
 	// Output: true
 }
 
-// Every knob has a value, so that none of the host's holds.
+// Env sets every Go variable that changes a build, so that no setting of the host applies.
 func ExampleEnv() {
 	env, err := crosscompile.Env(ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"})
 	if err != nil {
@@ -74,7 +74,8 @@ func ExampleEnv() {
 	// GORISCV64=rva20u64
 }
 
-// What this Go cannot aim at is known before anything is compiled.
+// Check finds platforms that this version of Go does not support before anything is
+// compiled.
 func ExampleGo_Check() {
 	var g crosscompile.Go
 	err := g.Check(context.Background(), ".", []ocispec.Platform{

@@ -9,8 +9,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// The fingerprint changes with whatever may change what is built, and with nothing
-// else. A go command that hands over to another has none.
+// The fingerprint changes with everything that may change what is built, and with nothing
+// else. A go command that may run another one has no fingerprint.
 func TestFingerprint(t *testing.T) {
 	root, home := t.TempDir(), t.TempDir()
 	root, err := filepath.EvalSymlinks(root)
@@ -42,7 +42,7 @@ func TestFingerprint(t *testing.T) {
 	}
 	for _, same := range []string{"EDITOR=vi", "GOOGLE_APPLICATION_CREDENTIALS=/x"} {
 		if got, err := of(same); got != last || err != nil {
-			t.Errorf("%s changes it, or %v", same, err)
+			t.Errorf("%s changes the fingerprint, or %v", same, err)
 		}
 	}
 	if got, err := of("GOROOT=" + root); got == last || err != nil {
@@ -69,17 +69,17 @@ func TestFingerprint(t *testing.T) {
 		last = got
 	}
 	if _, err := of("GOROOT=" + home); err == nil {
-		t.Error("the go of another GOROOT has a fingerprint")
+		t.Error("a go command with another GOROOT has a fingerprint")
 	}
 	put(home, ".config/go/env", "GOFLAGS=-mod=mod\nGOROOT=/elsewhere\n")
 	if _, err := of(); err == nil {
-		t.Error("settings may name another go, and it has a fingerprint")
+		t.Error("a go command whose settings name another GOROOT has a fingerprint")
 	}
 	put(home, ".config/go/env", "")
 	if err := os.RemoveAll(filepath.Join(root, "pkg")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := of(); err == nil {
-		t.Error("a go without tools of its own has a fingerprint")
+		t.Error("a go command without tools has a fingerprint")
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// The version is found by the names of symbol versions, in any file that calls itself
-// ELF, whatever its headers claim.
+// GlibcOf finds the highest symbol version of glibc in any file with the magic number of
+// ELF, whatever its headers say, and with few allocations.
 func TestGlibcOf(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                             "",

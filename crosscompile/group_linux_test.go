@@ -14,11 +14,11 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// orphanage names the directory of the process that is to be killed.
+// orphanage is the variable with the directory of the process that the test kills.
 const orphanage = "MABUILD_TEST_ORPHANAGE"
 
-// A process that is killed takes the go command with it, whichever of its threads
-// come and go before.
+// The go command ends when the process that started it is killed, even if threads of that
+// process have ended before.
 func TestKilledWithTheGoCommand(t *testing.T) {
 	if dir, ok := os.LookupEnv(orphanage); ok {
 		compileForever(t, dir)
@@ -36,12 +36,12 @@ func TestKilledWithTheGoCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := ""
-	for pid == "" { // the test's own deadline ends these
+	for pid == "" { // limited by the timeout of the test
 		time.Sleep(5 * time.Millisecond)
 		raw, _ := os.ReadFile(filepath.Join(dir, "pid"))
 		pid = strings.TrimSpace(string(raw))
 	}
-	for range 20 { // it is not killed by mistake
+	for range 20 { // the end of a thread must not kill the go command
 		time.Sleep(5 * time.Millisecond)
 		if _, err := os.Stat("/proc/" + pid); err != nil {
 			t.Fatal("the go command ended by itself")
@@ -50,20 +50,21 @@ func TestKilledWithTheGoCommand(t *testing.T) {
 	if err := doomed.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	_ = doomed.Wait() // killed
+	_ = doomed.Wait() // its error is that it was killed
 	for alive := true; alive; time.Sleep(5 * time.Millisecond) {
 		stat, err := os.ReadFile("/proc/" + pid + "/stat")
 		alive = err == nil && !strings.Contains(string(stat), ") Z ")
 	}
 }
 
-// compileForever compiles with the go command of dir, while threads end.
+// compileForever compiles with the go command in dir while threads of this process start
+// and end.
 func compileForever(t *testing.T, dir string) {
 	go func() {
 		for {
 			ended := make(chan struct{})
 			go func() {
-				runtime.LockOSThread() // and never unlocks: the thread ends with it
+				runtime.LockOSThread() // without an unlock, the thread ends with the goroutine
 				close(ended)
 			}()
 			<-ended

@@ -44,7 +44,7 @@ func TestMains(t *testing.T) {
 		}
 	}
 	if got, err := new(crosscompile.Go).Mains(t.Context(), crosscompile.Query{Pattern: "../...", Dir: filepath.Join(dir, "cmd"), Aims: []crosscompile.Aim{{Platform: linux}}}); err != nil || !slices.Equal(got, []string{"./any"}) {
-		t.Errorf("from below: %v, %v", got, err)
+		t.Errorf("from a subdirectory: %v, %v", got, err)
 	}
 }
 

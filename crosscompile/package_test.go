@@ -13,8 +13,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// workspace has a module with two programs and a library, and another module
-// that only go.work makes known.
+// workspace returns a module with two programs and a library, and another module that only
+// go.work includes.
 func workspace(t *testing.T) string {
 	return write(t, map[string]string{
 		"go.work":            "go 1.26\n\nuse ./app\nuse ./tools\n",
@@ -29,6 +29,8 @@ func workspace(t *testing.T) string {
 	})
 }
 
+// Find resolves directories and import paths to one main package, in a module or a
+// workspace.
 func TestFind(t *testing.T) {
 	root := workspace(t)
 	for _, c := range []struct{ dir, pattern, name string }{
@@ -41,7 +43,7 @@ func TestFind(t *testing.T) {
 		{"app", filepath.Join(root, "tools/gen"), "gen"},
 		{"app", "example.com/app/v2/cmd/api", "api"},
 		{"app", "example.com/app/v2", "app"},
-		{"app", "example.com/tools/gen", "gen"}, // by go.work
+		{"app", "example.com/tools/gen", "gen"}, // included by go.work
 	} {
 		p, err := new(crosscompile.Go).Find(t.Context(), crosscompile.Query{Dir: filepath.Join(root, c.dir), Pattern: c.pattern})
 		if err != nil || p.Name != c.name {
@@ -50,6 +52,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// Find refuses what is not one main package, with a hint.
 func TestFindRefuses(t *testing.T) {
 	root := workspace(t)
 	for _, c := range []struct{ dir, pattern, reason, way string }{
@@ -78,8 +81,8 @@ func TestFindRefuses(t *testing.T) {
 	}
 }
 
-// The module proxy's modules are used as they are: nothing of the person's is
-// touched, and the sums are checked.
+// A module of the module proxy is used unchanged: its sums are checked, and nothing in the
+// user's directory changes.
 func TestFindVersion(t *testing.T) {
 	dir, scratch := t.TempDir(), t.TempDir()
 	g := &crosscompile.Go{}
@@ -98,14 +101,14 @@ func TestFindVersion(t *testing.T) {
 		t.Errorf("go.sum is %q, %v", sum, err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
-		t.Errorf("the person's directory has %v, %v", entries, err)
+		t.Errorf("the user's directory has %v, %v", entries, err)
 	}
 	if again, err := new(crosscompile.Go).Find(t.Context(), q); err != nil || again != p {
 		t.Errorf("found %+v, %v the second time", again, err)
 	}
 }
 
-// proxy serves modules from files, as GOPROXY=file://… reads them.
+// proxy serves modules from files, in the layout of GOPROXY=file://….
 func proxy(t *testing.T, path, version string, files map[string]string) *crosscompile.Go {
 	t.Helper()
 	src, dir := write(t, files), t.TempDir()
@@ -134,6 +137,7 @@ func proxy(t *testing.T, path, version string, files map[string]string) *crossco
 	return &crosscompile.Go{Environ: append(os.Environ(), "GOPROXY=file://"+dir, "GOSUMDB=off", "GOMODCACHE="+cache, "GOFLAGS=-modcacherw")}
 }
 
+// A module with replace directives is an error, unless it is built as the main module.
 func TestFindVersionRefusesReplaceUnlessItIsMain(t *testing.T) {
 	g := proxy(t, "example.com/old", "v1.2.3", map[string]string{
 		"go.mod":            "module example.com/old\n\ngo 1.26\n\nrequire example.com/word v0.0.0\n\nreplace example.com/word => ./word\n",
@@ -149,6 +153,7 @@ func TestFindVersionRefusesReplaceUnlessItIsMain(t *testing.T) {
 	}
 }
 
+// A module that is built as the main module uses its replace directives.
 func TestFindVersionAsMain(t *testing.T) {
 	g := proxy(t, "example.com/old", "v1.2.3", map[string]string{
 		"go.mod":     "module example.com/old\n\ngo 1.26\n\nexclude example.com/word v0.1.0\n",
@@ -164,6 +169,7 @@ func TestFindVersionAsMain(t *testing.T) {
 	}
 }
 
+// The error for a missing module or version names it.
 func TestFindVersionThatDoesNotExist(t *testing.T) {
 	g := proxy(t, "example.com/old", "v1.2.3", map[string]string{"go.mod": "module example.com/old\n\ngo 1.26\n", "lib.go": "package old\n"})
 	for pattern, want := range map[string]string{
@@ -179,7 +185,7 @@ func TestFindVersionThatDoesNotExist(t *testing.T) {
 	}
 }
 
-// TestFindFile: a file of a program means its package, as people type it.
+// The path of a Go file selects its package.
 func TestFindFile(t *testing.T) {
 	root := workspace(t)
 	for pattern, want := range map[string]string{"./cmd/api/api.go": "./cmd/api", "cmd/api/api.go": "./cmd/api"} {

@@ -16,9 +16,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// inContainers lists every pair of `go tool dist list` that containers run on, and
-// what a program for it begins with: written down from the specifications of ELF,
-// PE and WebAssembly, not from this package's tables.
+// inContainers lists every pair of `go tool dist list` that containers run on, and the
+// format of its programs. The formats come from the specifications of ELF, PE and
+// WebAssembly, not from this package's tables.
 var inContainers = map[string]string{
 	"freebsd/amd64":  "ELF 64 little 62",
 	"freebsd/arm64":  "ELF 64 little 183",
@@ -40,6 +40,7 @@ var inContainers = map[string]string{
 	"windows/arm64":  "PE 0xaa64",
 }
 
+// Every platform of go tool dist list compiles to a program of its format.
 func TestEveryPlatform(t *testing.T) {
 	dir := write(t, map[string]string{"go.mod": "module example.com/hello\n\ngo 1.26\n", "main.go": mainGo})
 	g := new(crosscompile.Go)
@@ -55,12 +56,12 @@ func TestEveryPlatform(t *testing.T) {
 	}
 	for _, key := range got {
 		if _, ok := inContainers[key]; !ok {
-			t.Errorf("%s is new: say here what its programs begin with", key)
+			t.Errorf("%s is new: add the format of its programs to this list", key)
 		}
 	}
 	for key, want := range inContainers {
 		if !slices.Contains(got, key) {
-			t.Errorf("%s is not among %v", key, got)
+			t.Errorf("%s is missing in %v", key, got)
 			continue
 		}
 		out := filepath.Join(t.TempDir(), "hello")
@@ -75,7 +76,7 @@ func TestEveryPlatform(t *testing.T) {
 		if b.Info == nil {
 			continue
 		}
-		for _, kv := range b.Info.Settings { // of a variant the default is told as well
+		for _, kv := range b.Info.Settings { // the default of a variant is listed, too
 			if kv.Key == "GOOS" && !strings.HasPrefix(key, kv.Value+"/") {
 				t.Errorf("%s: built for %s", key, kv.Value)
 			}
@@ -83,7 +84,7 @@ func TestEveryPlatform(t *testing.T) {
 	}
 }
 
-// Every variant reaches the compiler: its program says so.
+// Each variant changes the build settings that the program contains.
 func TestEveryVariantIsCompiledFor(t *testing.T) {
 	dir := write(t, map[string]string{"go.mod": "module example.com/hello\n\ngo 1.26\n", "main.go": mainGo})
 	for _, key := range []string{"linux/amd64/v3", "linux/arm/v5", "linux/arm/v6", "linux/arm64/v9"} {
@@ -98,13 +99,13 @@ func TestEveryVariantIsCompiledFor(t *testing.T) {
 		}
 		for _, kv := range knobs {
 			if !slices.ContainsFunc(b.Info.Settings, func(s debug.BuildSetting) bool { return s.Key+"="+s.Value == kv }) {
-				t.Errorf("%s: built with %v, without %s", key, b.Info.Settings, kv)
+				t.Errorf("%s: built with %v; %s is missing", key, b.Info.Settings, kv)
 			}
 		}
 	}
 }
 
-// format reads what a program begins with.
+// format returns the format and the machine of a program.
 func format(t *testing.T, file string) string {
 	t.Helper()
 	head, err := os.ReadFile(file)

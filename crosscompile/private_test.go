@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// environment is this process's without what says where modules are, and with
-// what is given.
+// environment returns this process's environment without Go's settings for modules, and
+// with the given variables.
 func environment(t *testing.T, set ...string) []string {
 	t.Helper()
 	all := append(os.Environ(), "GOPROXY=", "GOPRIVATE=", "GONOPROXY=", "GONOSUMDB=", "GOSUMDB=off", "GOFLAGS=-modcacherw",
@@ -23,8 +23,8 @@ func environment(t *testing.T, set ...string) []string {
 	return append(all, set...)
 }
 
-// TestPrivateProxy fetches from a module proxy that wants a password, which is in
-// the file that NETRC names, over TLS of an authority that SSL_CERT_FILE names.
+// Find fetches from a module proxy with a password from the file in NETRC, and over TLS
+// with an authority from SSL_CERT_FILE.
 func TestPrivateProxy(t *testing.T) {
 	const path, version = "private.example.com/tool", "v1.2.3"
 	files := proxy(t, path, version, map[string]string{"go.mod": "module " + path + "\n\ngo 1.26\n", "main.go": mainGo})
@@ -38,7 +38,7 @@ func TestPrivateProxy(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "engineer" || password != "s3cret" {
 			refused.Add(1)
-			http.Error(w, "who are you?", http.StatusUnauthorized)
+			http.Error(w, "unauthorized", http.StatusUnauthorized)
 			return
 		}
 		http.FileServer(http.Dir(dir)).ServeHTTP(w, r)
@@ -46,7 +46,7 @@ func TestPrivateProxy(t *testing.T) {
 	defer server.Close()
 	at := t.TempDir()
 	ca, netrc := filepath.Join(at, "ca.pem"), filepath.Join(at, "netrc")
-	host := strings.TrimPrefix(server.URL, "https://") // with its port, as Go looks machines up
+	host := strings.TrimPrefix(server.URL, "https://") // Go looks up host and port in netrc
 	for file, content := range map[string]string{
 		ca:    string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
 		netrc: "machine " + host + " login engineer password s3cret\n",
@@ -67,12 +67,11 @@ func TestPrivateProxy(t *testing.T) {
 		}
 	}
 	if refused.Load() == 0 {
-		t.Error("the proxy let everybody in")
+		t.Error("the proxy refused no request")
 	}
 }
 
-// TestPrivateRepository fetches by git, as GOPRIVATE says, from where the
-// person's git configuration leads.
+// Find fetches with git if GOPRIVATE says so, and uses the user's git configuration.
 func TestPrivateRepository(t *testing.T) {
 	const path = "git.example.com/acme/tool.git"
 	repository := write(t, map[string]string{"go.mod": "module " + path + "\n\ngo 1.26\n", "main.go": mainGo})
@@ -84,7 +83,7 @@ func TestPrivateRepository(t *testing.T) {
 		}
 	}
 	leads := []string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url." + repository + ".insteadOf", "GIT_CONFIG_VALUE_0=https://git.example.com/acme/tool"}
-	// A file of the person's does as well.
+	// the same setting in a file
 	home := write(t, map[string]string{".gitconfig": "[url \"" + repository + "\"]\n\tinsteadOf = https://git.example.com/acme/tool\n"})
 	for name, set := range map[string][]string{
 		"variables": append(leads, "GOPRIVATE=git.example.com/*"),

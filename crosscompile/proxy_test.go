@@ -11,7 +11,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// nobody returns the address of a module proxy that is not there.
+// nobody returns the address of a module proxy that does not run.
 func nobody(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -22,13 +22,13 @@ func nobody(t *testing.T) string {
 	return "https://ann:s3cret@" + l.Addr().String()
 }
 
-// A module proxy that does not answer is told from one that knows no such module
-// or version, whatever stands before or behind it.
+// An unreachable module proxy and a missing module are different errors, whatever other
+// proxies GOPROXY lists before or after it.
 func TestModuleProxyIsNotThere(t *testing.T) {
 	dead, empty := nobody(t), "file://"+filepath.ToSlash(t.TempDir())
 	for _, one := range []struct {
 		proxies string
-		known   bool // that there is no such module
+		known   bool // that the module does not exist
 	}{
 		{dead, false},
 		{dead + ",direct", false},
@@ -61,9 +61,9 @@ func TestModuleProxyIsNotThere(t *testing.T) {
 	}
 }
 
-// A module that cannot be read is a mistake, modules that it needs and that cannot
-// be fetched are not.
-func TestModulesOfTheModuleAtHand(t *testing.T) {
+// A go.mod that cannot be read is a PackageError; required modules that cannot be fetched
+// are a ModuleError.
+func TestErrorsOfTheMainModule(t *testing.T) {
 	for name, one := range map[string]struct {
 		mod     string
 		mistake bool

@@ -13,7 +13,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// counted serves what files serves over HTTP, and counts the requests.
+// counted serves files over HTTP. It returns a go command that uses them, the number of
+// requests, and the directory.
 func counted(t *testing.T, files *crosscompile.Go) (g func() *crosscompile.Go, requests *atomic.Int64, dir string) {
 	t.Helper()
 	for _, kv := range files.Environ {
@@ -32,7 +33,7 @@ func counted(t *testing.T, files *crosscompile.Go) (g func() *crosscompile.Go, r
 	}, requests, dir
 }
 
-// times returns when each file below dir was changed.
+// times returns the modification times of the files below dir.
 func times(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -51,8 +52,9 @@ func times(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// A moving version is asked for each time and built where the version is that it stands
-// for; an exact one is asked for once. What was filled is not touched again.
+// A version such as latest is looked up each time and built in the directory of the version
+// that it resolves to. An exact version is requested once. Files in such a directory do not
+// change.
 func TestAScratchModuleIsFilledOnce(t *testing.T) {
 	for _, asMain := range []bool{false, true} {
 		files := proxy(t, "example.com/old", "v1.2.3", map[string]string{"go.mod": "module example.com/old\n\ngo 1.26\n", "main.go": mainGo})
@@ -67,19 +69,19 @@ func TestAScratchModuleIsFilledOnce(t *testing.T) {
 			return p
 		}
 		exact := find("v1.2.3")
-		want := map[bool]int64{true: 3, false: 5}[asMain] // info, mod, zip; whether example.com has it, and the list
+		want := map[bool]int64{true: 3, false: 5}[asMain] // info, mod, zip; without asMain also the check for example.com and the list
 		if n := requests.Swap(0); n != want {
 			t.Errorf("an exact version takes %d requests, want %d", n, want)
 		}
 		before := times(t, exact.Dir)
 		if again := find("v1.2.3"); again != exact || requests.Swap(0) != 0 {
-			t.Errorf("found %+v again, or asked for it", again)
+			t.Errorf("the second call found %+v or sent a request", again)
 		}
 		if latest := find("latest"); latest != exact {
 			t.Errorf("latest is %+v, want %+v", latest, exact)
 		}
 		if n := requests.Swap(0); n != 1 { // the list
-			t.Errorf("latest takes %d requests once its version is there, want 1", n)
+			t.Errorf("latest takes %d requests if its version is present, want 1", n)
 		}
 		if err := os.WriteFile(filepath.Join(dir, "example.com/old/@v/list"), []byte("v1.2.3\nv1.3.0\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -89,7 +91,7 @@ func TestAScratchModuleIsFilledOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b = []byte(strings.ReplaceAll(string(b), "v1.2.3", "v1.3.0")) // of the same length, in the zip as well
+			b = []byte(strings.ReplaceAll(string(b), "v1.2.3", "v1.3.0")) // the same length, so the zip stays valid
 			if err := os.WriteFile(filepath.Join(dir, "example.com/old/@v/v1.3.0"+ext), b, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +100,7 @@ func TestAScratchModuleIsFilledOnce(t *testing.T) {
 			t.Errorf("latest is %+v", moved)
 		}
 		if after := times(t, exact.Dir); len(after) != len(before) || len(before) < 2 {
-			t.Errorf("there were %d files, and are %d", len(before), len(after))
+			t.Errorf("%d files became %d", len(before), len(after))
 		} else {
 			for path, at := range before {
 				if after[path] != at {
@@ -107,12 +109,13 @@ func TestAScratchModuleIsFilledOnce(t *testing.T) {
 			}
 		}
 		if left, err := filepath.Glob(filepath.Join(scratch, "ask-*")); err != nil || len(left) > 0 {
-			t.Errorf("left %v, %v", left, err)
+			t.Errorf("leftover files %v, %v", left, err)
 		}
 	}
 }
 
-// Use knows whether a module that Find made is there still, and says nothing of others.
+// Use fails for a module that Find made and that is no longer complete. It accepts all
+// other directories.
 func TestUse(t *testing.T) {
 	g := proxy(t, "example.com/old", "v1.2.3", map[string]string{"go.mod": "module example.com/old\n\ngo 1.26\n", "main.go": mainGo})
 	scratch := t.TempDir()
@@ -133,12 +136,12 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := crosscompile.Use(t.Context(), p.Dir); err == nil {
-		t.Error("a module that is not whole may be used")
+		t.Error("Use accepts an incomplete module")
 	}
 	if err := os.RemoveAll(filepath.Dir(p.Dir)); err != nil {
 		t.Fatal(err)
 	}
 	if err := crosscompile.Use(t.Context(), p.Dir); err == nil {
-		t.Error("a module that is gone may be used")
+		t.Error("Use accepts a missing module")
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// TestAnotherUsersWorkspace: in a directory that all can write to, a go.work that another
-// user has put there replaces nothing of a private project, and a go.mod is an error. Root
-// gives the files away, as in CI; others see that their own are obeyed.
+// In a directory that all users can write to, a go.work of another user is ignored and a
+// go.mod of another user is an error. Only root can give the files to another user, as in
+// CI; otherwise the test checks only that the user's own go.work is used.
 func TestAnotherUsersWorkspace(t *testing.T) {
 	shared := write(t, map[string]string{
 		"go.work":          "go 1.26\n\nuse ./mine\n\nreplace example.com/dep => ./evil\n",
@@ -41,7 +41,7 @@ func TestAnotherUsersWorkspace(t *testing.T) {
 		t.Errorf("workspace %q, want %q", got, work)
 	}
 	if os.Geteuid() != 0 {
-		t.Log("files of another user are for root to make")
+		t.Log("only root can create files of another user")
 		return
 	}
 	for _, file := range []string{work, module} {
@@ -55,9 +55,9 @@ func TestAnotherUsersWorkspace(t *testing.T) {
 	if g, err := find("mine"); err != nil {
 		t.Error(err)
 	} else if got, _ := g.Work(filepath.Join(shared, "mine")); got != "" {
-		t.Errorf("another user's workspace %q", got)
+		t.Errorf("the go.work of another user is used: %q", got)
 	}
 	if _, err := find("module/a"); err == nil || !strings.Contains(err.Error(), "module/go.mod belongs to another user") {
-		t.Errorf("another user's module: %v", err)
+		t.Errorf("the go.mod of another user: %v", err)
 	}
 }

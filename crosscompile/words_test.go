@@ -16,17 +16,17 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
-// TestWordsOfGo: what the go command says, the sentence that is shown, and the way out.
-func TestWordsOfGo(t *testing.T) {
+// The errors of the go command become one sentence and a hint.
+func TestErrorsOfTheGoCommand(t *testing.T) {
 	const goMod = "module example.com/app\n\ngo 1.26\n"
 	linux := ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	for name, test := range map[string]struct {
 		files       map[string]string
 		environ     []string
 		pattern     string
-		compile     []string // flags; nil: it is only looked for
+		compile     []string // flags of the compiler; nil: the package is only found, not compiled
 		says, hints string
-		most        int // lines
+		most        int // the most lines that the error may have
 	}{
 		"conflict marks": {
 			map[string]string{"cmd/a/main.go": mainGo, "cmd/b/main.go": "<<<<<<< HEAD\npackage main\n"},
@@ -85,7 +85,7 @@ func TestWordsOfGo(t *testing.T) {
 				_, err = g.Find(t.Context(), q)
 			}
 			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Count(err.Error(), "\n")+1 > test.most {
-				t.Fatalf("says %v, want %s in %d lines", err, test.says, test.most)
+				t.Fatalf("error %v, want %s in %d lines", err, test.says, test.most)
 			}
 			way := hint.Of(err, func(err error) string {
 				if e, ok := err.(*crosscompile.CommandError); ok { //nolint:errorlint // this layer
@@ -94,14 +94,14 @@ func TestWordsOfGo(t *testing.T) {
 				return ""
 			})
 			if (way == "") != (test.hints == "") || !strings.Contains(way, test.hints) {
-				t.Errorf("hints %q, want %q", way, test.hints)
+				t.Errorf("hint %q, want %q", way, test.hints)
 			}
 		})
 	}
 }
 
-// TestWorkspaceWithoutModule: above the modules of a workspace a pattern means all of
-// them, and the programs nearby are those of all.
+// In a workspace directory without go.mod, a pattern matches the packages of all its
+// modules, and the error for a missing package lists the main packages of all.
 func TestWorkspaceWithoutModule(t *testing.T) {
 	files := map[string]string{"go.work": "go 1.26\n\nuse ./a\n\nuse ./b\n", "c/go.mod": "module example.com/c\n", "c/cmd/z/main.go": mainGo}
 	for _, m := range []string{"a", "b"} {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The main job on embedded defaults: a registry of its own on the loopback
-# interface, examples/hello for six platforms onto the built-in base, a look at
-# the result, and the host's program run out of the image.
+# The main task with the defaults: starts a registry on the loopback interface,
+# pushes examples/hello for six platforms with the built-in base, inspects the
+# result, and runs the host's program from the image.
 set -eu
 mabuild=$1
 cd "$(dirname "$0")/.."

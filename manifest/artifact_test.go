@@ -19,7 +19,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// An undeclared index says of some children no platform. It counts who is read.
+// undeclared is an index that gives no platform for some entries. It counts the images that
+// are read.
 type undeclared struct {
 	all  // an index
 	mu   *sync.Mutex
@@ -41,8 +42,7 @@ func artifact(t *testing.T) v1.Image {
 	return mutate.ConfigMediaType(img, "application/vnd.oci.empty.v1+json")
 }
 
-// unsaid is an artifact, a statement of in-toto, that nothing but its manifest tells
-// from an image.
+// unsaid returns an in-toto statement that differs from an image only in its manifest.
 func unsaid(t *testing.T) v1.Image {
 	t.Helper()
 	img, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte("{}"), "application/vnd.in-toto+json"))
@@ -52,7 +52,7 @@ func unsaid(t *testing.T) v1.Image {
 	return mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
 }
 
-// withArtifact is an index of made, an artifact, an image for linux/arm64 without a
+// withArtifact returns an index with made, an artifact, an image for linux/arm64 without a
 // platform, and images for the platforms, in this order.
 func withArtifact(t *testing.T, made v1.Image, declared ...string) (idx undeclared, plain, other v1.Hash) {
 	t.Helper()
@@ -75,9 +75,9 @@ func withArtifact(t *testing.T, made v1.Image, declared ...string) (idx undeclar
 	return undeclared{all, new(sync.Mutex), map[v1.Hash]int{}}, silent.Descriptor.Digest, im.Manifests[0].Digest
 }
 
-// What is wanted is taken from an index with its artifacts. What nobody said the platform
-// of is read where a platform is missing, or where it decides whether the index stays
-// whole; an artifact whose entry says so is never read.
+// Select returns the requested platforms and the artifacts of an index. An entry without a
+// platform is read only if a platform is missing or if the index may be kept unchanged. An
+// entry whose descriptor declares an artifact is never read.
 func TestSelectBesideAnArtifact(t *testing.T) {
 	said, saidSilent, _ := withArtifact(t, artifact(t), "linux/amd64", "linux/s390x")
 	un, unSilent, unMade := withArtifact(t, unsaid(t), "linux/amd64", "linux/s390x")
@@ -85,12 +85,12 @@ func TestSelectBesideAnArtifact(t *testing.T) {
 		of     undeclared
 		keep   string
 		reads  []v1.Hash
-		want   string // "whole": the index itself
-		silent int    // that are told of
+		want   string // "whole": the unchanged index
+		silent int    // expected warnings
 	}{
 		"one":             {said, "linux/amd64", nil, "linux/amd64,/", 1},
-		"both said":       {said, "linux/amd64,linux/s390x", []v1.Hash{saidSilent}, "linux/amd64,linux/s390x,/", 0},
-		"not said":        {said, "linux/arm64", []v1.Hash{saidSilent}, "linux/arm64,/", 0},
+		"both declared":   {said, "linux/amd64,linux/s390x", []v1.Hash{saidSilent}, "linux/amd64,linux/s390x,/", 0},
+		"not declared":    {said, "linux/arm64", []v1.Hash{saidSilent}, "linux/arm64,/", 0},
 		"all":             {said, "linux/amd64,linux/arm64,linux/s390x", []v1.Hash{saidSilent}, "whole", 0},
 		"unsaid":          {un, "linux/amd64", nil, "linux/amd64", 2},
 		"unsaid, both":    {un, "linux/amd64,linux/s390x", []v1.Hash{unSilent, unMade}, "linux/amd64,linux/s390x,/", 0},
@@ -112,7 +112,7 @@ func TestSelectBesideAnArtifact(t *testing.T) {
 				t.Errorf("read %v, want %v", c.of.read, want)
 			}
 			if n := strings.Count(log.String(), "skipped an entry: the index gives neither"); n != c.silent {
-				t.Errorf("%d are told of, want %d: %s", n, c.silent, &log)
+				t.Errorf("%d warnings, want %d: %s", n, c.silent, &log)
 			}
 			if len(s.Absent) > 0 {
 				t.Errorf("absent: %v", s.Absent)
@@ -137,8 +137,9 @@ func TestSelectBesideAnArtifact(t *testing.T) {
 	}
 }
 
-// What is unread and cannot be read does not keep anybody from what is there.
-func TestSelectBesideWhatIsGone(t *testing.T) {
+// An entry that cannot be read, and need not be, does not prevent the selection of other
+// images.
+func TestSelectWithMissingImages(t *testing.T) {
 	idx, silent, made := withArtifact(t, unsaid(t), "linux/amd64")
 	s, err := manifest.Select(t.Context(), one(gone{idx}), "it", manifest.Keep{Platforms: platforms(t, "linux/amd64")})
 	if err != nil {
@@ -149,11 +150,11 @@ func TestSelectBesideWhatIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := entries(t, content.(v1.ImageIndex)); !slices.Equal(got, []string{"linux/amd64"}) {
-		t.Errorf("without %s and %s: %v", silent, made, got)
+		t.Errorf("an index without the images %s and %s has %v", silent, made, got)
 	}
 }
 
-// gone is an index none of whose images is there.
+// gone is an index whose images are all missing.
 type gone struct{ all }
 
 func (gone) Image(v1.Hash) (v1.Image, error) { return nil, manifest.ErrNotFound }
@@ -163,8 +164,7 @@ func isUnfit(err error) bool {
 	return errors.As(err, &unfit)
 }
 
-// An artifact stays in the index that is edited, after the images, and is left out of one
-// that is made of another.
+// An artifact stays in an edited index, after the images. It is left out of a new index.
 func TestAssemblyOfAnIndexWithAnArtifact(t *testing.T) {
 	idx, _, made := withArtifact(t, artifact(t), "linux/amd64")
 	value := "text"

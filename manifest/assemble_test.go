@@ -18,7 +18,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// shelved puts images on a shelf, by name.
+// shelved returns a source with these images, by name.
 func shelved(t *testing.T, images map[string]manifest.Child) *shelf {
 	t.Helper()
 	s := &shelf{contents: map[string]manifest.Content{}}
@@ -47,7 +47,7 @@ func entries(t *testing.T, idx v1.ImageIndex) (list []string) {
 	return list
 }
 
-// The same images give the same bytes, in whatever order they are named.
+// The order in which images are named does not change the bytes of the index.
 func TestAssemblyIsDeterministic(t *testing.T) {
 	images := map[string]manifest.Child{}
 	var refs []string
@@ -77,8 +77,8 @@ func TestAssemblyIsDeterministic(t *testing.T) {
 	}
 }
 
-// Everything that is wrong comes at once, each thing as what it is.
-func TestAssemblyComplainsOfEverything(t *testing.T) {
+// All errors are reported at once, each with its kind.
+func TestAssemblyReportsAllErrors(t *testing.T) {
 	s := shelved(t, map[string]manifest.Child{
 		"a": child(t, "linux/amd64", types.OCIManifestSchema1),
 		"b": child(t, "linux/arm64", types.OCIManifestSchema1),
@@ -93,12 +93,12 @@ func TestAssemblyComplainsOfEverything(t *testing.T) {
 	}
 	for _, want := range []string{"a: declared linux/s390x, its config says linux/amd64", "gone: not found", "lost: not found"} {
 		if !strings.Contains(fmt.Sprint(err), want) {
-			t.Errorf("%v\ndoes not say %q", err, want)
+			t.Errorf("%v\ndoes not contain %q", err, want)
 		}
 	}
 }
 
-// Attestations follow the children that they describe, and no others.
+// An attestation is in the new index if and only if the image that it describes is.
 func TestAttestationsFollow(t *testing.T) {
 	amd64, arm64 := child(t, "linux/amd64", types.OCIManifestSchema1), child(t, "linux/arm64", types.OCIManifestSchema1)
 	whole, err := manifest.Index([]manifest.Child{amd64, arm64, attestation(t, amd64.Descriptor.Digest), attestation(t, arm64.Descriptor.Digest)}, nil)
@@ -130,7 +130,7 @@ func TestAttestationsFollow(t *testing.T) {
 	}
 }
 
-// A single index with nothing to be changed is itself, with its digest.
+// Assembling a single index without changes keeps its digest.
 func TestAssemblyOfOneIndexIsThatIndex(t *testing.T) {
 	idx := fixture(t, "windows.json")
 	got, err := manifest.Assembly{Items: items("it")}.Create(t.Context(), one(idx))
@@ -143,7 +143,7 @@ func TestAssemblyOfOneIndexIsThatIndex(t *testing.T) {
 	}
 }
 
-// Indexes within a source are flattened, eight deep; no child is read for it.
+// Nested indexes are flattened, up to a depth of eight, and no image is read for that.
 func TestAssemblyFlattens(t *testing.T) {
 	inner, err := manifest.Index([]manifest.Child{child(t, "linux/amd64", types.OCIManifestSchema1)}, nil)
 	if err != nil {
@@ -157,13 +157,13 @@ func TestAssemblyFlattens(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := (manifest.Assembly{Items: items("deeper", "s390x")}).Create(t.Context(), s); !errors.Is(err, manifest.ErrMismatch) {
-		t.Errorf("nine deep: %v", err)
+		t.Errorf("a depth of nine: %v", err)
 	}
 	if idx, err := (manifest.Assembly{Items: items("hundred", "s390x")}).Create(t.Context(), s); err != nil || len(entries(t, idx)) != 101 {
-		t.Errorf("a hundred: %v", err)
+		t.Errorf("an index of a hundred images: %v", err)
 	}
 	if idx, err := (manifest.Assembly{Items: items("hundred"), Select: osFive(t)}).Create(t.Context(), s); err != nil || len(entries(t, idx)) != 1 {
-		t.Errorf("one of a hundred: %v", err)
+		t.Errorf("one image of a hundred: %v", err)
 	}
 }
 
@@ -176,7 +176,8 @@ func osFive(t *testing.T) []ocispec.Platform {
 	return []ocispec.Platform{p}
 }
 
-// A source that moves while it is trusted unread is found out before it is used.
+// If the platform of a source was declared and its content has changed since, reading it is
+// an error.
 func TestTrustedSourceThatMoves(t *testing.T) {
 	before, after := child(t, "linux/amd64", types.OCIManifestSchema1), child(t, "linux/amd64", types.OCIManifestSchema1)
 	s := shelved(t, map[string]manifest.Child{"a": before})
@@ -193,7 +194,7 @@ func TestTrustedSourceThatMoves(t *testing.T) {
 	}
 }
 
-// An item's own annotations come with it, and the warnings go to the log.
+// Annotations of an item go into its descriptor, and warnings go to the log.
 func TestAssemblyAnnotatesAndWarns(t *testing.T) {
 	s := shelved(t, map[string]manifest.Child{
 		"a": child(t, "linux/amd64", types.OCIManifestSchema1), "b": child(t, "linux/arm64", types.DockerManifestSchema2),
@@ -210,6 +211,6 @@ func TestAssemblyAnnotatesAndWarns(t *testing.T) {
 		t.Errorf("%+v", im)
 	}
 	if !strings.Contains(said.String(), "contains both Docker and OCI") {
-		t.Errorf("said %q", said.String())
+		t.Errorf("the log has %q", said.String())
 	}
 }

@@ -36,8 +36,8 @@ func indexOf(t *testing.T, keys ...string) v1.ImageIndex {
 	return idx
 }
 
-// A subset holds what was asked for and nothing else, whatever the index looks like;
-// the whole keeps its digest.
+// A selection has exactly the requested platforms. If these are all, the index keeps its
+// digest.
 func TestSelect(t *testing.T) {
 	two := indexOf(t, "linux/amd64", "linux/arm64")
 	windows := indexOf(t, "linux/amd64", "windows/amd64:10.0.17763.1", "windows/amd64:10.0.20348.1")
@@ -45,19 +45,19 @@ func TestSelect(t *testing.T) {
 		of       manifest.Content
 		keep     []string
 		optional bool
-		want     []string // nil: refused
+		want     []string // nil: an error
 		same     bool
 		absent   int
 	}{
-		"all":               {of: two, keep: []string{"linux/arm64", "linux/amd64"}, want: []string{"linux/amd64", "linux/arm64"}, same: true},
-		"one":               {of: two, keep: []string{"linux/arm64"}, want: []string{"linux/arm64"}},
-		"one within":        {of: within(two, 2), keep: []string{"linux/arm64"}, want: []string{"linux/arm64"}},
-		"all within":        {of: within(two, 2), keep: []string{"linux/arm64", "linux/amd64"}, want: []string{"linux/amd64", "linux/arm64"}},
-		"missing":           {of: two, keep: []string{"linux/arm64", "linux/s390x"}},
-		"missing, optional": {of: two, keep: []string{"linux/arm64", "linux/s390x"}, optional: true, want: []string{"linux/arm64"}, absent: 1},
-		"none, optional":    {of: two, keep: []string{"linux/s390x"}, optional: true},
-		"every version":     {of: windows, keep: []string{"windows/amd64"}, want: []string{"windows/amd64:10.0.17763.1", "windows/amd64:10.0.20348.1"}},
-		"one version":       {of: windows, keep: []string{"windows/amd64:10.0.20348.1"}, want: []string{"windows/amd64:10.0.20348.1"}},
+		"all":                   {of: two, keep: []string{"linux/arm64", "linux/amd64"}, want: []string{"linux/amd64", "linux/arm64"}, same: true},
+		"one":                   {of: two, keep: []string{"linux/arm64"}, want: []string{"linux/arm64"}},
+		"one of a nested index": {of: within(two, 2), keep: []string{"linux/arm64"}, want: []string{"linux/arm64"}},
+		"all of a nested index": {of: within(two, 2), keep: []string{"linux/arm64", "linux/amd64"}, want: []string{"linux/amd64", "linux/arm64"}},
+		"missing":               {of: two, keep: []string{"linux/arm64", "linux/s390x"}},
+		"missing, optional":     {of: two, keep: []string{"linux/arm64", "linux/s390x"}, optional: true, want: []string{"linux/arm64"}, absent: 1},
+		"none, optional":        {of: two, keep: []string{"linux/s390x"}, optional: true},
+		"every version":         {of: windows, keep: []string{"windows/amd64"}, want: []string{"windows/amd64:10.0.17763.1", "windows/amd64:10.0.20348.1"}},
+		"one version":           {of: windows, keep: []string{"windows/amd64:10.0.20348.1"}, want: []string{"windows/amd64:10.0.20348.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := manifest.Select(t.Context(), one(c.of), "it", manifest.Keep{Platforms: platforms(t, c.keep...), Optional: c.optional})
@@ -87,7 +87,7 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-// A single image is for one platform; an artifact for none, and stays.
+// An image is selected only if its platform is the only one requested.
 func TestSelectImage(t *testing.T) {
 	img := child(t, "linux/arm64", types.OCIManifestSchema1).Content
 	for keep, ok := range map[string]bool{"linux/arm64": true, "linux/amd64": false} {
@@ -96,11 +96,11 @@ func TestSelectImage(t *testing.T) {
 		}
 	}
 	if _, err := manifest.Select(t.Context(), one(img), "it", manifest.Keep{Platforms: platforms(t, "linux/arm64", "linux/amd64")}); err == nil {
-		t.Error("a platform is missing, and nobody says so")
+		t.Error("a missing platform is not reported")
 	}
 }
 
-// sinking counts what is put.
+// sinking is a sink that counts calls of Put.
 type sinking struct {
 	*shelf
 	puts int
@@ -112,7 +112,7 @@ func (s *sinking) Put(_ context.Context, ref string, c manifest.Content) error {
 	return nil
 }
 
-// Copy puts what is not there, once.
+// Copy stores content only if the target does not have it.
 func TestCopy(t *testing.T) {
 	idx := indexOf(t, "linux/amd64", "linux/arm64")
 	want, err := idx.Digest()

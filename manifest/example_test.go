@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// imageFor makes an image without layers.
+// imageFor returns an image without layers.
 func imageFor(text string) v1.Image {
 	p, err := platform.Parse(text)
 	if err != nil {
@@ -29,7 +29,8 @@ func imageFor(text string) v1.Image {
 	return image
 }
 
-// layoutWith makes a layout with an image for each platform, tagged as its words are.
+// layoutWith makes a layout with an image for each platform. The tags are the parts of the
+// platforms.
 func layoutWith(ctx context.Context, texts ...string) *local.Layout {
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {
@@ -44,7 +45,7 @@ func layoutWith(ctx context.Context, texts ...string) *local.Layout {
 	return layout
 }
 
-// Images that exist become one index: of any source, here a directory.
+// Makes an index from existing images of any source, here a layout.
 func ExampleAssembly_Create() {
 	ctx := context.Background()
 	layout := layoutWith(ctx, "linux/arm64", "linux/arm/v7", "linux/amd64")
@@ -72,8 +73,7 @@ func ExampleAssembly_Create() {
 	// linux/arm64
 }
 
-// An index from here to there, some of its platforms only. A target that has it
-// already is left alone.
+// Copies some platforms of an index. A target that already has the result is not written.
 func ExampleCopy() {
 	ctx := context.Background()
 	from, to := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x"), layoutWith(ctx)
@@ -105,7 +105,7 @@ func ExampleCopy() {
 	// linux/arm64
 }
 
-// What an image says of how it is run.
+// Prints how an image is run.
 func ExampleInspect() {
 	ctx := context.Background()
 	layout := layoutWith(ctx, "linux/arm/v7")
@@ -118,7 +118,8 @@ func ExampleInspect() {
 	// Output: false linux/arm/v7 0
 }
 
-// An index made by hand: children know their platforms, and come in order.
+// Makes an index from images. Their platforms come from their configs and determine the
+// order.
 func ExampleIndex() {
 	var children []manifest.Child
 	for _, text := range []string{"linux/s390x", "linux/amd64"} {

@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// child is a random image for a platform; "" has none.
+// child returns a random image for a platform, or without a platform if that is "".
 func child(t *testing.T, key string, mediaType types.MediaType) manifest.Child {
 	t.Helper()
 	img, err := random.Image(64, 1, random.WithSource(regtest.Source(t)))
@@ -49,7 +49,7 @@ func child(t *testing.T, key string, mediaType types.MediaType) manifest.Child {
 	return manifest.Child{Descriptor: d, Content: img}
 }
 
-// attestation is one of BuildKit's shape.
+// attestation returns an attestation as BuildKit makes them.
 func attestation(t *testing.T, subject v1.Hash) manifest.Child {
 	t.Helper()
 	c := child(t, "unknown/unknown", types.OCIManifestSchema1)
@@ -61,6 +61,8 @@ func attestation(t *testing.T, subject v1.Hash) manifest.Child {
 	return c
 }
 
+// An index is valid, its entries are sorted by platform, and attestations follow their
+// image.
 func TestIndexIsSortedAndValid(t *testing.T) {
 	s390x := child(t, "linux/s390x", types.OCIManifestSchema1)
 	armv7 := child(t, "linux/arm/v7", types.OCIManifestSchema1)
@@ -89,13 +91,15 @@ func TestIndexIsSortedAndValid(t *testing.T) {
 	}
 	last := im.Manifests[4].Platform
 	if last.OSVersion != "10.0.17763.1" || len(last.OSFeatures) != 1 || last.OSFeatures[0] != "win32k" {
-		t.Errorf("os.version and os.features are lost: %+v", last)
+		t.Errorf("os.version and os.features are missing: %+v", last)
 	}
 	if im.MediaType != types.OCIImageIndex || im.Annotations["k"] != "v" {
 		t.Errorf("media type %s, annotations %v", im.MediaType, im.Annotations)
 	}
 }
 
+// An index is a Docker manifest list only if all images are Docker images and there are no
+// annotations.
 func TestIndexIsDockersOnlyWhenAllChildrenAre(t *testing.T) {
 	docker, oci := child(t, "linux/amd64", types.DockerManifestSchema2), child(t, "linux/arm64", types.OCIManifestSchema1)
 	for want, children := range map[types.MediaType][]manifest.Child{
@@ -111,7 +115,7 @@ func TestIndexIsDockersOnlyWhenAllChildrenAre(t *testing.T) {
 		}
 	}
 	if _, err := manifest.Index([]manifest.Child{docker}, map[string]string{"k": "v"}); err == nil {
-		t.Error("a Docker list took annotations")
+		t.Error("a Docker manifest list has annotations")
 	}
 	idx, err := manifest.Index(nil, nil)
 	if err != nil {
@@ -122,13 +126,14 @@ func TestIndexIsDockersOnlyWhenAllChildrenAre(t *testing.T) {
 	}
 }
 
-func TestIndexComplainsOfEverythingAtOnce(t *testing.T) {
+// All errors are reported at once, each with the digests.
+func TestIndexReportsAllErrorsAtOnce(t *testing.T) {
 	first, second := child(t, "linux/arm64", types.OCIManifestSchema1), child(t, "linux/arm64/v8", types.OCIManifestSchema1)
 	nowhere := child(t, "", types.OCIManifestSchema1)
 	lost := attestation(t, v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)})
 	_, err := manifest.Index([]manifest.Child{first, second, nowhere, lost}, nil)
 	if err == nil {
-		t.Fatal("no complaint")
+		t.Fatal("no error")
 	}
 	for _, want := range []string{
 		"linux/arm64 twice: " + first.Descriptor.Digest.String() + " and " + second.Descriptor.Digest.String(),
@@ -136,11 +141,12 @@ func TestIndexComplainsOfEverythingAtOnce(t *testing.T) {
 		"attestation " + lost.Descriptor.Digest.String() + " describes is not in the index",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v\ndoes not say %q", err, want)
+			t.Errorf("%v\ndoes not contain %q", err, want)
 		}
 	}
 }
 
+// Image and ImageIndex return the entries with which the index was made, each of its kind.
 func TestIndexGivesItsChildrenBack(t *testing.T) {
 	c := child(t, "linux/amd64", types.OCIManifestSchema1)
 	nested := manifest.Child{Content: empty.Index}
@@ -161,6 +167,6 @@ func TestIndexGivesItsChildrenBack(t *testing.T) {
 		t.Errorf("ImageIndex = %v, %v", x, err)
 	}
 	if _, err := idx.Image(d.Digest); err == nil {
-		t.Error("an index was given out as an image")
+		t.Error("Image returns an index")
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// shelf is a Source of contents by name, and counts what is asked of it.
+// shelf is a Source of contents by name that counts calls of Get.
 type shelf struct {
 	contents  map[string]manifest.Content
 	referrers map[string][]manifest.Referrer
@@ -51,7 +51,7 @@ func (s *shelf) Referrers(_ context.Context, _ string, subject v1.Hash, _ ...str
 	return s.referrers[subject.String()], nil
 }
 
-// rawIndex is an index of which there is no more than its bytes.
+// rawIndex is an index that consists only of its bytes. Opening an entry is an error.
 type rawIndex struct{ raw []byte }
 
 func (x rawIndex) MediaType() (types.MediaType, error) { return types.OCIImageIndex, nil }
@@ -71,7 +71,7 @@ func (x rawIndex) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
 	return nil, fmt.Errorf("index %s was opened", h)
 }
 
-// one puts a content on a shelf of its own, under "it".
+// one returns a shelf with one content under the name "it".
 func one(c manifest.Content) *shelf { return &shelf{contents: map[string]manifest.Content{"it": c}} }
 
 func fixture(t *testing.T, file string) rawIndex {
@@ -100,7 +100,7 @@ func keys(r *manifest.Report) []string {
 	return list
 }
 
-// An index is read alone, whatever is in it.
+// Only the index is read, whatever its entries are.
 func TestInspectFixtures(t *testing.T) {
 	for file, want := range map[string][]string{
 		"buildkit.json": {"linux/amd64", "linux/arm64"},
@@ -127,7 +127,7 @@ func TestInspectFixtures(t *testing.T) {
 	}
 }
 
-// within wraps an index into others, depth deep in all.
+// within nests an index in others, up to the depth.
 func within(idx v1.ImageIndex, depth int) v1.ImageIndex {
 	for range depth - 1 {
 		idx = mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: idx})
@@ -135,6 +135,7 @@ func within(idx v1.ImageIndex, depth int) v1.ImageIndex {
 	return idx
 }
 
+// Nested indexes are read up to a depth of eight, and each only once.
 func TestInspectFollowsIndexes(t *testing.T) {
 	inner, err := manifest.Index([]manifest.Child{child(t, "linux/amd64", types.OCIManifestSchema1), child(t, "linux/s390x", types.OCIManifestSchema1)}, nil)
 	if err != nil {
@@ -145,9 +146,9 @@ func TestInspectFollowsIndexes(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if _, err := manifest.Inspect(t.Context(), one(within(inner, 9)), "it", manifest.InspectOptions{}); !errors.Is(err, manifest.ErrMismatch) {
-		t.Errorf("nine deep: %v", err)
+		t.Errorf("a depth of nine: %v", err)
 	}
-	// One index many times over is walked once: 10 × 10 × 10 paths, one leaf.
+	// The same index on 10 × 10 × 10 paths is read once.
 	dag := inner
 	for range 3 {
 		adds := []mutate.IndexAddendum{}
@@ -161,8 +162,9 @@ func TestInspectFollowsIndexes(t *testing.T) {
 	}
 }
 
-// A child whose index does not say what it runs on is read, and marked.
-func TestInspectReadsWhatTheIndexDoesNotSay(t *testing.T) {
+// An entry without a platform is read, and the report says that its platform comes from the
+// config.
+func TestInspectReadsEntriesWithoutPlatform(t *testing.T) {
 	c := child(t, "linux/arm/v6", types.OCIManifestSchema1)
 	idx := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), mutate.IndexAddendum{Add: c.Content.(v1.Image)})
 	idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), "application/vnd.example.thing")})
@@ -172,6 +174,7 @@ func TestInspectReadsWhatTheIndexDoesNotSay(t *testing.T) {
 	}
 }
 
+// An index with too many entries is an error and uses little memory.
 func TestInspectBoundsWhatItLists(t *testing.T) {
 	entry := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:` + strings.Repeat("0", 64) + `","size":1,"platform":{"os":"linux","architecture":"amd64"}},`
 	raw := `{"schemaVersion":2,"manifests":[` + strings.TrimSuffix(strings.Repeat(entry, 100_000), ",") + `]}`
@@ -189,6 +192,7 @@ func TestInspectBoundsWhatItLists(t *testing.T) {
 	}
 }
 
+// The notes on an image summarize the types of its referrers.
 func TestInspectNotes(t *testing.T) {
 	c := child(t, "linux/amd64", types.OCIManifestSchema1)
 	s := one(c.Content)
@@ -214,6 +218,8 @@ func TestInspectNotes(t *testing.T) {
 	}
 }
 
+// With a platform, Inspect describes the image that would run there, or lists the platforms
+// of the index.
 func TestInspectOnePlatform(t *testing.T) {
 	amd64, v6 := child(t, "linux/amd64", types.OCIManifestSchema1), child(t, "linux/arm/v6", types.OCIManifestSchema1)
 	idx, err := manifest.Index([]manifest.Child{amd64, v6}, nil)
@@ -231,6 +237,7 @@ func TestInspectOnePlatform(t *testing.T) {
 	}
 }
 
+// A layer with a negative size, or sizes whose sum overflows, are an error.
 func TestInspectRefusesImpossibleSizes(t *testing.T) {
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	for _, size := range []int64{-1, 1<<63 - 1} {

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// The names of one image of Docker Hub have one spelling, and other names keep theirs.
+// All names of one image of Docker Hub have one canonical form. Other names do not change.
 func TestCanonical(t *testing.T) {
 	for text, want := range map[string]string{
 		"alpine": "docker.io/library/alpine", "library/alpine:3": "docker.io/library/alpine:3",
@@ -22,8 +22,8 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// FuzzReference: a name that is one prints as it was written, means to us what it means
-// to others, and so does its canonical form.
+// A valid name is printed as written. It and its canonical form mean the same image as in
+// go-containerregistry.
 func FuzzReference(f *testing.F) {
 	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	for _, host := range []string{"", "docker.io/", "index.docker.io/", "localhost/", "localhost:5000/", "ghcr.io/", "127.0.0.1:80/", "[::1]:5000/", "[fe80::1]/"} {

@@ -9,6 +9,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
+// The tag for referrers follows the specification, and IsReferrersTag recognizes it.
 func TestReferrersTag(t *testing.T) {
 	for _, c := range []struct {
 		algorithm string
@@ -16,7 +17,7 @@ func TestReferrersTag(t *testing.T) {
 		want      string
 	}{
 		{"sha256", 64, "sha256-" + strings.Repeat("a", 64)},
-		{"sha512", 128, "sha512-" + strings.Repeat("a", 90)}, // cut off, as the specification has it
+		{"sha512", 128, "sha512-" + strings.Repeat("a", 90)}, // truncated as in the specification
 	} {
 		got := manifest.ReferrersTag(v1.Hash{Algorithm: c.algorithm, Hex: strings.Repeat("a", c.digits)})
 		if got != c.want {

@@ -11,8 +11,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A walk visits entries before the index that lists them, enters an index once, reads
-// nothing but indexes, and ends with the first error of visit.
+// Walk visits entries before the index that lists them, reads each index once and nothing
+// else, and stops at the first error of visit.
 func TestWalk(t *testing.T) {
 	img := regtest.RandomIndex(t, 10, 1, "amd64", "arm64")
 	im, err := img.IndexManifest()
@@ -48,8 +48,8 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// An entry that its index does not hold is read by Missing, and what stands for another
-// digest is refused.
+// Missing returns an index for an entry that its index does not contain. An index with
+// another digest is refused.
 func TestWalkMissing(t *testing.T) {
 	img := regtest.RandomIndex(t, 10, 1, "amd64")
 	inner, err := manifest.Describe(img)

@@ -17,8 +17,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// What helpers and registries answer, and what mabuild says: the sentence, the hint (""
-// is none) and the exit code. $R is the registry, $H its host without the port.
+// Responses of credential helpers and registries, and what mabuild prints: the error, the
+// hint ("" means none) and the exit code. $R is the registry, $H its host without the port.
 var answers = []struct {
 	name   string
 	helper string // a script; the registry wants credentials then

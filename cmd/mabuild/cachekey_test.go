@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestBelow: a cache is outside a tree only where it neither is written as in it nor leads
-// into it.
+// A cache is outside a tree only if neither its path nor the target of its links is inside.
 func TestBelow(t *testing.T) {
 	top, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

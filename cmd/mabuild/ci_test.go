@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// TestCI holds what docs/ci.md shows to YAML and to the flags that there are.
+// The examples in docs/ci.md are valid YAML and use existing flags.
 func TestCI(t *testing.T) {
 	text, err := os.ReadFile("../../docs/ci.md")
 	if err != nil {
@@ -43,7 +43,7 @@ func TestCI(t *testing.T) {
 	}
 }
 
-// An action is what action.yml says, as far as we say it.
+// An action is the part of action.yml that the test checks.
 type action struct {
 	Inputs  map[string]struct{ Description, Default string }
 	Outputs map[string]struct{ Description, Value string }
@@ -56,8 +56,8 @@ type action struct {
 	}
 }
 
-// TestAction holds action.yml to the command's flags, and runs its script as
-// GitHub does, with the program that the tests have in place of the one it builds.
+// action.yml uses existing flags, and its script runs as on GitHub, with the program of the
+// tests instead of the one that the action builds.
 func TestAction(t *testing.T) {
 	text, err := os.ReadFile("../../action.yml")
 	if err != nil {

@@ -28,9 +28,9 @@ image $REG/acme/my-app-s390x:v1.0.0 linux/s390x
 image $REG/acme/my-app-windows:v1.0.0 windows/amd64
 `
 
-// TestDocs runs every example of the documentation, the blocks marked sh and
-// yaml of README.md and docs/, in their order: yaml is .mabuild.yaml from there
-// on, or the file that its first line names. A registry of the test's stands in place of ghcr.io.
+// TestDocs runs every example of the documentation: the blocks marked sh and yaml of
+// README.md and docs/, in their order. A yaml block is .mabuild.yaml for the following
+// blocks, or the file that its first line names. A registry of the test replaces ghcr.io.
 func TestDocs(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {

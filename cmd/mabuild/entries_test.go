@@ -53,7 +53,7 @@ func (x *oddIndex) named(letter string, d fields) fields {
 	return d
 }
 
-// on sets the platform of an entry: os/architecture[/variant], or either half.
+// on sets the platform of an entry: os/architecture[/variant], or only one part.
 func on(d fields, text string, more ...string) fields {
 	p := fields{}
 	for i, word := range strings.Split(text, "/") {
@@ -75,8 +75,8 @@ func attests(d fields, subject string) fields {
 	return on(d, "unknown/unknown").With("annotations", fields{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": subject})
 }
 
-// oddIndexes are what registries hold beside what their authors meant. All but the last
-// have an image for linux/arm64, z, and something odd.
+// oddIndexes are unusual indexes that registries have. All but the last ones have an image
+// for linux/arm64, z, and an unusual entry.
 var oddIndexes = []struct {
 	name string
 	make func(x *oddIndex) fields
@@ -136,17 +136,17 @@ var oddIndexes = []struct {
 	{"module alone", func(x *oddIndex) fields { return x.module("a") }},
 }
 
-// A bench runs mabuild and reads its answers in the letters of an index.
+// A bench runs mabuild and translates digests in its output to the letters of an index.
 type bench struct {
 	t    *testing.T
 	r    *regtest.Registry
 	x    *oddIndex
-	fits map[string]string // what else is to be named by a letter
+	fits map[string]string // letters of further digests
 	ref  string            // of the index
-	out  string            // of what is made of it, in a registry
-	same string            // where a mirror puts it, a place of the same kind
+	out  string            // the reference of what commands write, in a registry
+	same string            // the target of a mirror, a place of the same form
 
-	builds bool // and does not only plan
+	builds bool // also run the build, not only --dry-run
 }
 
 // mabuild runs a command and returns what it printed, "" where it failed, and the exit
@@ -173,8 +173,8 @@ func (b *bench) letter(digest string) string {
 	return "?" + digest
 }
 
-// made lists the entries of the index that a command wrote to ref: platform:letter, with *
-// where the entry has the annotation that was set. An image by itself is its letter.
+// made lists the entries of the index that a command wrote to ref as platform:letter. An
+// asterisk marks the annotation that was set. An image without an index is its letter.
 func (b *bench) made(ref string, args ...string) string {
 	b.t.Helper()
 	if _, code := b.mabuild(args...); code != 0 {
@@ -214,7 +214,7 @@ var (
 	nowhere   = regexp.MustCompile(`(?m)^ \* An artifact, not an image`)
 )
 
-// pairs lists what a pattern finds: platform:letter.
+// pairs lists the matches of a pattern as platform:letter.
 func (b *bench) pairs(pattern *regexp.Regexp, text string) (list []string) {
 	for _, m := range pattern.FindAllStringSubmatch(text, -1) {
 		list = append(list, strings.TrimPrefix(m[1], "linux/")+":"+b.letter(m[2]))
@@ -222,8 +222,8 @@ func (b *bench) pairs(pattern *regexp.Regexp, text string) (list []string) {
 	return list
 }
 
-// based says which images a build of the platforms stands on. From a registry it is
-// built, too; elsewhere what is read is the same.
+// based returns the base image of each platform in a build. In a registry it also runs the
+// build; elsewhere the same content is read.
 func (b *bench) based(platforms string) string {
 	b.t.Helper()
 	text, code := b.mabuild("build", ".", "--platforms", platforms, "--base", b.ref, "-o", "oci:"+b.t.TempDir(), "--dry-run")
@@ -293,8 +293,8 @@ var verbs = []struct {
 	{"mirror --platforms", func(b *bench) string { return b.made(b.same, "mirror", b.ref, b.same, "--platforms", "linux/amd64") }},
 }
 
-// Which entries of an index are images, and of what platform: one answer for all verbs,
-// wherever the index lies.
+// All commands agree which entries of an index are images and of which platform, in a
+// registry and in every place.
 func TestOneAnswerForAllVerbs(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	astray(t)
@@ -338,13 +338,13 @@ func TestOneAnswerForAllVerbs(t *testing.T) {
 	}
 }
 
-// outcomes say what comes of each verb. Entries are letters in the order of the index: a
-// is the odd one, or the first of them, b an image for linux/amd64 beside it, c a further
-// one, z the image for linux/arm64 and e the one that is added. platform:letter is an
-// image that is listed, chosen or written (linux/ is left out); * has the annotation that
-// was set; ~letter is listed as no image; "same" is the source, byte for byte.
+// outcomes has the result of each command. Entries are letters in the order of the index: a
+// is the unusual entry, or the first of several, b the image for linux/amd64, c a further
+// one, z the image for linux/arm64 and e an added one. platform:letter is an image that is
+// listed, chosen or written, without linux/; * means that it has the annotation that was
+// set; ~letter is listed but not as an image; "same" is the source, byte for byte.
 //
-// Every cell holds for a registry, a layout and an archive.
+// Every cell applies to a registry, a layout and an archive.
 var outcomes = map[string]map[string]string{
 	"no platform": {
 		"platforms":          "amd64 arm64",

@@ -29,16 +29,15 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A way is how a person comes to an error, and how it is known.
+// A way describes how a user gets an error, and how the test recognizes it.
 type way struct {
 	is   func(error) bool
 	args []string
 	env  map[string]string
 }
 
-// Every kind of error in docs/errors.md is one that a run of mabuild ends with, and
-// with the exit code that stands there; and every type of error that the library
-// has, stands there.
+// Every kind of error in docs/errors.md is the result of a run of mabuild, with the exit
+// code in its row. docs/errors.md has every error type of the library.
 func TestErrors(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	image := regtest.RandomIndex(t, 100, 1, "amd64")
@@ -111,14 +110,15 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// of returns a test of errors without a type of their own: their kind and a part of their text.
+// of returns a check for errors without a separate type, by their kind and a part of their
+// text.
 func of(kind hint.Kind, text string) func(error) bool {
 	return func(err error) bool {
 		return as[*hint.Error](err) && kindOf(err) == kind && strings.Contains(err.Error(), text)
 	}
 }
 
-// astray makes a module and the ways to go wrong, and goes there.
+// astray makes a module and prepares the ways to fail, and changes to its directory.
 func astray(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()

@@ -34,8 +34,7 @@ func TestMirrorExample(t *testing.T) {
 	}
 }
 
-// An object is what the examples say of one in Kubernetes, as far as it depends on
-// this program.
+// An object has the fields of a Kubernetes object in the examples that depend on mabuild.
 type object struct {
 	Kind       string                `yaml:"kind"`
 	Metadata   struct{ Name string } `yaml:"metadata"`
@@ -94,8 +93,8 @@ type pod struct {
 	} `yaml:"spec"`
 }
 
-// TestMirrorInKubernetes holds the manifests against mirror.yaml, the command's
-// flags and each other.
+// The manifests for Kubernetes agree with mirror.yaml, with the flags of the command and
+// with each other.
 func TestMirrorInKubernetes(t *testing.T) {
 	want, err := os.ReadFile(filepath.Join(mirrorExample, "mirror.yaml"))
 	if err != nil {
@@ -154,7 +153,7 @@ func objects(t *testing.T, file string) map[string]object {
 	}
 }
 
-// mounts checks that what is mounted is there, and what is written is a volume.
+// mounts checks that every mounted volume exists and every written path is on a volume.
 func (p pod) mounts(t *testing.T, all map[string]object) {
 	t.Helper()
 	c := p.Spec.Containers[0]
@@ -187,8 +186,8 @@ func (p pod) mounts(t *testing.T, all map[string]object) {
 	}
 }
 
-// runs checks that the arguments are the command's, and that who asks for health
-// and metrics asks where they are served.
+// runs checks that the arguments are flags of the command, and that probes and scrapes use
+// the address where health and metrics are served.
 func (p pod) runs(t *testing.T, watches bool) {
 	t.Helper()
 	c := p.Spec.Containers[0]

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// git runs git in dir as the person does.
+// git runs git in dir with the user's settings.
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"}, args...)...)
@@ -31,7 +31,7 @@ func put(t *testing.T, file, content string, mode os.FileMode) {
 	}
 }
 
-// settingsThatRun are those by which a repository has git run a program, with the %s for
+// settingsThatRun are the settings with which a repository makes git run a program. %s is
 // its path.
 var settingsThatRun = map[string]string{
 	"fsmonitor":      "[core]\n\tfsmonitor = %s\n",
@@ -44,8 +44,7 @@ var settingsThatRun = map[string]string{
 	"included":       "[include]\n\tpath = INCLUDED\n",
 }
 
-// TestGitRunsNothing: whatever a repository's settings name, nothing of it runs, and git
-// still answers.
+// No setting of a repository makes mabuild run a program, and git still gives its values.
 func TestGitRunsNothing(t *testing.T) {
 	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
 	for name, text := range settingsThatRun {
@@ -89,8 +88,7 @@ func TestGitRunsNothing(t *testing.T) {
 	}
 }
 
-// TestGitTakesNoDirectoryForARepository: one in the tree that looks like a bare repository
-// is part of the tree.
+// A directory in the tree that looks like a bare repository is not used as one.
 func TestGitTakesNoDirectoryForARepository(t *testing.T) {
 	dir := t.TempDir()
 	marker := filepath.Join(t.TempDir(), "ran")
@@ -182,7 +180,7 @@ func TestGitVersions(t *testing.T) {
 	}
 }
 
-// TestGitRefuses: a value that git has no answer to carries git's own words.
+// A value that git does not have is an error with git's message.
 func TestGitRefuses(t *testing.T) {
 	repository := func() string {
 		dir := t.TempDir()

@@ -9,8 +9,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// TestNarrow: digests are short on a terminal that is too narrow for whole ones, and
-// nowhere else.
+// Digests are shortened only on a terminal that is too narrow.
 func TestNarrow(t *testing.T) {
 	hex := strings.Repeat("ab", 32)
 	r := &manifest.Report{Ref: "app:v1", Platforms: []manifest.Runnable{{Platform: "linux/arm64", Digest: v1.Hash{Algorithm: "sha256", Hex: hex}}}}

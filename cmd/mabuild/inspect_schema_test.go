@@ -14,7 +14,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// described says what each key of the report is, by the type that has it.
+// described has the description of each key of the report, by its type.
 var described = map[string]string{
 	"Report.ref":           "Image reference as given.",
 	"Report.digest":        "Digest of the index, or of the single image.",
@@ -99,7 +99,7 @@ func schemaOf(t *testing.T, typ reflect.Type) map[string]any {
 	return map[string]any{"type": "object", "properties": properties, "required": required}
 }
 
-// The schema of the report is what docs/inspect.schema.json promises.
+// docs/inspect.schema.json is the schema of the report.
 func TestReportSchema(t *testing.T) {
 	report := schemaOf(t, reflect.TypeFor[manifest.Report]())
 	failed := map[string]any{

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// deaf is a program that lives as mabuild does, until a signal ends it, and does
-// not heed the end of its context: deaf GRACE. It writes its number to the file
-// pid, and told once its context has ended.
+// deaf is a program with the signal handling of mabuild that ignores the end of its
+// context: deaf GRACE. It writes its process ID to the file pid, and the file told once its
+// context has ended.
 func deaf() {
 	grace, err := time.ParseDuration(os.Args[1])
 	if err != nil {

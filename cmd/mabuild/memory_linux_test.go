@@ -1,6 +1,7 @@
 //go:build !race
 
-// The race detector keeps up to ten times as much: `make race` runs these without it.
+// The race detector uses up to ten times as much memory: `make race` runs these tests
+// without it.
 
 package main
 
@@ -33,8 +34,7 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// A push of programs and of a base that are larger than it may be takes 64 MB, of
-// which compilers have no part.
+// A push of large programs with a large base uses at most 64 MB, without the compilers.
 func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 	r, err := regtest.New(regtest.Options{})
 	check(t, err)
@@ -158,7 +158,7 @@ type hostileBase struct {
 	exit  int
 }
 
-// hostileBases are bases that took much, and those that take as much as may be.
+// hostileBases returns bases that used a lot of memory, and those at the bounds.
 func hostileBases(t *testing.T) []hostileBase {
 	t.Helper()
 	passwd := "root:x:0:0:root:/root:/bin/sh\nbob:x:1:1::/:/bin/sh\n"

@@ -58,7 +58,7 @@ func allFlags() map[string]bool {
 	return known
 }
 
-// TestMigrateKo holds docs/migrate-ko.md to what ko has and to what mabuild has.
+// docs/migrate-ko.md covers all flags of ko, and the flags that it names for mabuild exist.
 func TestMigrateKo(t *testing.T) {
 	text, err := os.ReadFile("../../docs/migrate-ko.md")
 	if err != nil {

@@ -49,7 +49,7 @@ func configFor(t *testing.T, img v1.Image, arch string) *v1.ConfigFile {
 	return file
 }
 
-// clocked is a runner whose time the test says.
+// clocked returns a runner whose time the test sets.
 func clocked(t *testing.T, cacheDir string, now *time.Time) *mirror.Runner {
 	t.Helper()
 	a := &app{log: slog.New(slog.NewTextHandler(io.Discard, nil)), cache: cacheDir, config: &config.Config{}}
@@ -66,8 +66,8 @@ func oneResult(t *testing.T, report *mirror.Report) mirror.Result {
 	return report.Entries[0].Images[0]
 }
 
-// An image is copied once it is old enough: by what its config says, or by when it
-// was seen first where that says nothing.
+// An image is copied when it is old enough, by the time in its config, or by the time of
+// the first sight if the config has none.
 func TestMinAge(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
@@ -107,7 +107,7 @@ func TestMinAge(t *testing.T) {
 	}
 }
 
-// What was there is kept under another tag, and never takes the place of another.
+// The replaced image is kept under a backup tag, which never replaces another image.
 func TestBackup(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	to := "oci:" + filepath.Join(t.TempDir(), "to") + ":v1"
@@ -137,7 +137,7 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-// Of an index the youngest image counts: one may have moved alone.
+// The age of an index is that of its youngest image, since single images may change.
 func TestMinAgeOfIndex(t *testing.T) {
 	start := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	now := start
@@ -166,7 +166,7 @@ func TestMinAgeOfIndex(t *testing.T) {
 	}
 }
 
-// Several that are to be kept under one tag are all kept.
+// If several images need the same backup tag, all are kept.
 func TestBackupsUnderOneTag(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	place := "oci:" + filepath.Join(t.TempDir(), "to")

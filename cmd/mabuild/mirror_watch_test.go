@@ -19,8 +19,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A round of an entry that the file no longer has when the round ends is told of
-// nowhere; that of one that it has still is.
+// The result of a running entry is reported only if the file still has the entry when it
+// ends.
 func TestRoundsOfAnOldPlan(t *testing.T) {
 	gone, stays := &mirror.Entry{Name: "gone"}, &mirror.Entry{Name: "stays"}
 	w := &watch{metrics: newMetrics(), reports: lastReports{file: filepath.Join(t.TempDir(), "report.json")}, plan: &plan{entries: []*mirror.Entry{gone, stays}}}
@@ -56,7 +56,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 	w.metrics.expect(w.plan.entries, fresh.entries)
 	w.reports.expect(fresh.entries)
 	w.plan = fresh
-	for _, name := range []string{"gone", "stays"} { // still under way when the file was read
+	for _, name := range []string{"gone", "stays"} { // the entry was running when the file was reloaded
 		if err := w.record(name, report(name), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -66,8 +66,8 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 	}
 }
 
-// A file that is read again takes nothing back of what registries said, unless it says
-// other things of them.
+// A reload keeps what registries said about their limits, unless the file changes the
+// limits.
 func TestLimitsOutliveAPlan(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	r.Inject(regtest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}, Times: -1})
@@ -102,7 +102,8 @@ func TestLimitsOutliveAPlan(t *testing.T) {
 	}
 }
 
-// A report that cannot be written hides no image that failed, nor the other way round.
+// An unwritable report does not hide a failed image, and a failed image does not hide the
+// unwritable report.
 func TestReportThatCannotBeWritten(t *testing.T) {
 	failed := errors.New("connection lost")
 	report := &mirror.Report{Failed: 1, Entries: []mirror.EntryReport{{Images: []mirror.Result{{Source: "up/app:v1", Err: failed}}}}}

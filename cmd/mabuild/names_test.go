@@ -8,7 +8,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 )
 
-// TestFillTag: what a template is filled with is part of a tag, whatever it holds.
+// The value in a template becomes part of a tag, whatever it contains.
 func TestFillTag(t *testing.T) {
 	for _, test := range []struct{ text, branch, want string }{
 		{"v1", "x", "|v1"},

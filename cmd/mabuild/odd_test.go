@@ -26,7 +26,7 @@ func odd(t *testing.T, make func(x *oddIndex) fields) *bench {
 	return b
 }
 
-// want runs a command that must end with an exit code, and returns what it printed.
+// want runs a command, checks its exit code, and returns its output.
 func (b *bench) want(code int, args ...string) string {
 	b.t.Helper()
 	out, got := b.mabuild(args...)
@@ -36,8 +36,8 @@ func (b *bench) want(code int, args ...string) string {
 	return out
 }
 
-// An artifact alone is copied whatever platforms are wanted, and takes no other entry of
-// a file with it.
+// An artifact that is not in an index is copied whatever platforms are selected, and does
+// not affect other entries of the file.
 func TestMirrorAnArtifactWithPlatforms(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields { return x.artifact("a") })
 	b.want(0, "mirror", b.ref, b.out, "--platforms", "linux/amd64", "--dry-run")
@@ -58,8 +58,8 @@ func TestMirrorAnArtifactWithPlatforms(t *testing.T) {
 	}
 }
 
-// A config that names no platform is no obstacle where an index names it: the program is
-// built for the platform of the index. Alone it is an error that says what to do.
+// A config without a platform can be a base if an index has its platform. Without an index
+// it is an error with a hint.
 func TestBuildOnAConfigWithoutPlatform(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields { return x.image("a", "") })
 	b.want(2, "build", ".", "--platforms", "linux/amd64", "--base", b.ref, "-o", "oci:alone")
@@ -96,7 +96,8 @@ func TestArtifactWithAPlatform(t *testing.T) {
 	}
 }
 
-// What `platforms IMAGE` lists can be built on it, each by itself and all together.
+// Every platform that `platforms IMAGE` lists can be built on that base, alone and with all
+// others.
 func TestPlatformsPromisesWhatBuildKeeps(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		return x.Index(x.image("a", "linux/amd64"), x.named("i", x.Index(on(x.image("b", "linux/arm64"), "linux/arm64"))), on(x.image("c", "linux/s390x"), "linux/"), x.image("d", ""))
@@ -123,7 +124,8 @@ func TestPlatformsPromisesWhatBuildKeeps(t *testing.T) {
 	}
 }
 
-// A child that is gone keeps nobody from the others, as long as its platform is not known.
+// A missing image of a base does not prevent builds for other platforms, as long as its
+// platform is unknown.
 func TestBaseBesideWhatIsGone(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		return x.Index(x.image("a", "linux/s390x"), on(x.image("b", "linux/amd64"), "linux/amd64"))
@@ -142,8 +144,8 @@ func TestBaseBesideWhatIsGone(t *testing.T) {
 	b.want(0, "build", ".", "--platforms", "linux/amd64", "--base", b.ref, "-o", "oci:built")
 }
 
-// A Docker list that gets what it cannot hold becomes an OCI index, which is said; else it
-// stays what it is.
+// A Docker manifest list to which an OCI image is added becomes an OCI index, with a
+// warning. Otherwise it stays a Docker manifest list.
 func TestDockerListThatIsEdited(t *testing.T) {
 	image := func(x *oddIndex, arch string) fields {
 		config := x.Blob("application/vnd.docker.container.image.v1+json", []byte(`{"os":"linux","architecture":"`+arch+`"}`))
@@ -206,8 +208,8 @@ func TestEditsKeepWhatTheIndexIs(t *testing.T) {
 	}
 }
 
-// How a platform is written is noted. Runtimes compare what is written, podman among them,
-// so such an image does not keep a requirement.
+// An unusual spelling of a platform is noted. Runtimes such as podman compare the spelling,
+// so such an image does not meet a requirement.
 func TestPlatformsWrittenOtherwise(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		return x.Index(on(x.image("a", "linux/amd64"), "linux/x86_64"), on(x.image("b", "linux/arm64"), "linux/aarch64/8"), on(x.image("c", "linux/arm"), "linux/arm/v7"))
@@ -229,7 +231,8 @@ func TestPlatformsWrittenOtherwise(t *testing.T) {
 	}
 }
 
-// What tells images of one platform apart is said, and what an index says of itself.
+// inspect prints the differences between images of one platform, and the fields of the
+// index.
 func TestInspectTellsDoublesApart(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		z := on(x.image("c", "linux/amd64"), "linux/amd64").With("annotations", fields{"compression": "zstd"})
@@ -255,8 +258,8 @@ func TestInspectTellsDoublesApart(t *testing.T) {
 	}
 }
 
-// Only what a descriptor does not tell is read: an ordinary index costs one request, and
-// doubles their manifests.
+// Only entries that their descriptor does not classify are read: a usual index needs one
+// request, and images of the same platform need their manifests.
 func TestWhatIsReadOfAnIndex(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		return x.Index(on(x.image("a", "linux/amd64"), "linux/amd64"), on(x.image("z", "linux/arm64"), "linux/arm64"))
@@ -278,8 +281,7 @@ func TestWhatIsReadOfAnIndex(t *testing.T) {
 	tally(map[string]int{"GET manifest": 2, "GET blob": 1}, "inspect", b.r.Host+"/silent:v1")
 }
 
-// Children that are neither images nor indexes are bytes, and stay what they are wherever
-// an index goes.
+// Entries that are neither images nor indexes are copied unchanged.
 func TestChildrenThatAreBytes(t *testing.T) {
 	x := &oddIndex{}
 	thing := x.Blob("application/vnd.example.thing", []byte("not even JSON"))
@@ -302,7 +304,7 @@ func TestChildrenThatAreBytes(t *testing.T) {
 	}
 }
 
-// A Docker archive takes the image that inspect names, from a nested index, too.
+// A Docker archive gets the image that inspect shows, also from a nested index.
 func TestDockerArchiveOfAnOddIndex(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields {
 		return x.Index(on(x.artifact("a"), "linux/amd64").With("artifactType", "application/vnd.example.thing"), x.named("i", x.Index(x.image("b", "linux/amd64"))))
@@ -312,7 +314,7 @@ func TestDockerArchiveOfAnOddIndex(t *testing.T) {
 	b.want(0, "inspect", "--require", "linux/amd64", "docker-archive:out.tar")
 }
 
-// The tags command prints only what an image can be pulled by.
+// The tags command prints only valid tags.
 func TestTagsPrintsOnlyTags(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields { return x.artifact("a") })
 	b.r.Inject(regtest.Fault{Method: "GET", Path: "/tags/list", Status: 200, Times: -1, Body: `{"name":"odd","tags":["v2","sha256:4f53","","v1"]}`})

@@ -171,8 +171,8 @@ func attestation(ts *testscript.TestScript, text string) v1.Image {
 	return img
 }
 
-// answer: answer NAME METHOD PATH STATUS TYPE FILE has the registry answer such
-// requests with a file.
+// answer: answer NAME METHOD PATH STATUS TYPE FILE makes the registry answer such requests
+// with a file.
 func answer(ts *testscript.TestScript, _ bool, args []string) {
 	status := map[string]int{"200": 200, "404": 404}[args[3]]
 	registries(ts)[args[0]].Inject(regtest.Fault{
@@ -181,8 +181,8 @@ func answer(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// pushReferrer: refer REF TYPE… says, by the tag that stands for a referrers API,
-// that artifacts of these types refer to REF.
+// pushReferrer: refer REF TYPE… lists artifacts of these types as referrers of REF, under
+// the fallback tag.
 func pushReferrer(ts *testscript.TestScript, _ bool, args []string) {
 	ref := reference(ts, args[0])
 	d, err := remote.Head(ref)
@@ -197,7 +197,7 @@ func pushReferrer(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(remote.WriteIndex(ref.Context().Tag(strings.Replace(d.Digest.String(), ":", "-", 1)), idx))
 }
 
-// pushCosign: cosign REF… signs as cosign 2 does, by a tag.
+// pushCosign: cosign REF… signs with a tag, as cosign 2 does.
 func pushCosign(ts *testscript.TestScript, _ bool, args []string) {
 	for _, text := range args {
 		ref := reference(ts, text)
@@ -207,8 +207,8 @@ func pushCosign(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// attach: attach REF TYPE… publishes artifacts of these types whose subject REF is,
-// and lists them as the registry has it.
+// attach: attach REF TYPE… publishes artifacts of these types with the subject REF, and
+// lists them if the registry does not.
 func attach(ts *testscript.TestScript, _ bool, args []string) {
 	ref := reference(ts, args[0])
 	d, err := remote.Head(ref)
@@ -248,8 +248,8 @@ func removeRef(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// children: children REF PLATFORM… is validate for an index with attestations, of
-// whose layers the oracle makes nothing: each child is there, with all its blobs.
+// children: children REF PLATFORM… checks an index with attestations, whose layers
+// go-containerregistry cannot read: each entry exists with all its blobs.
 func children(ts *testscript.TestScript, _ bool, args []string) {
 	index, err := remote.Index(reference(ts, args[0]))
 	ts.Check(err)

@@ -42,10 +42,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(roomy{m}, map[string]func(){"mabuild": main, "deaf": deaf})
 }
 
-// roomy are tests, and programs that they start, which collect garbage as Go does by
-// itself. A push aims at 32 MiB, which this program exceeds before it has begun, more so
-// under the race detector: half of the time of the tests went into collecting. What
-// measures memory runs mabuild without it.
+// roomy runs tests, and the programs that they start, with Go's default garbage collection.
+// A push limits itself to 32 MiB, which this program exceeds at its start, more so under
+// the race detector: half of the time of the tests was garbage collection. Tests that
+// measure memory run mabuild without it.
 //
 // Under the race detector a program sleeps for a second before it ends, unless GORACE says
 // otherwise. The scripts start a thousand.
@@ -144,8 +144,8 @@ func startRegistry(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// countRequests: requests NAME [KIND=N…] wants exactly these requests since the
-// last time it was asked, and forgets them.
+// countRequests: requests NAME [KIND=N…] requires exactly these requests since the last
+// call, and resets the count.
 func countRequests(ts *testscript.TestScript, _ bool, args []string) {
 	r := registries(ts)[args[0]]
 	got := r.Tally()
@@ -162,7 +162,7 @@ func countRequests(ts *testscript.TestScript, _ bool, args []string) {
 	r.Reset()
 }
 
-// never: never NAME KIND wants that the registry was not asked so since then.
+// never: never NAME KIND requires that there was no such request since then.
 func never(ts *testscript.TestScript, _ bool, args []string) {
 	if n := registries(ts)[args[0]].Tally()[args[1]]; n > 0 {
 		ts.Fatalf("%s: %d times", args[1], n)
@@ -172,7 +172,7 @@ func never(ts *testscript.TestScript, _ bool, args []string) {
 // forget: forget NAME forgets faults and requests.
 func forget(ts *testscript.TestScript, _ bool, args []string) { registries(ts)[args[0]].Reset() }
 
-// stall: stall NAME METHOD PATH has the registry say nothing to such requests.
+// stall: stall NAME METHOD PATH makes the registry not answer such requests.
 func stall(ts *testscript.TestScript, _ bool, args []string) {
 	registries(ts)[args[0]].Inject(regtest.Fault{Method: args[1], Path: args[2], Action: regtest.Stall, Times: -1})
 }
@@ -190,10 +190,10 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("no %s came", args[1])
 }
 
-// unseen: unseen NAME SECRET… wants that no file that a run wrote, below the working
-// directory and within layers, holds a secret, or a token that the registry issued:
-// as it is, in base64 at any offset, in hexadecimal digits or as a URL has it. Files
-// below .docker are Docker's.
+// unseen: unseen NAME SECRET… requires that no file that a run wrote, below the working
+// directory and inside layers, contains a secret or a token of the registry: unchanged, in
+// base64 at any offset, in hexadecimal digits or URL-encoded. Files below .docker are
+// Docker's.
 func unseen(ts *testscript.TestScript, _ bool, args []string) {
 	secrets := slices.Concat(args[1:], registries(ts)[args[0]].Tokens())
 	if len(secrets) == len(args[1:]) {
@@ -336,7 +336,7 @@ func validateRef(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// absent: absent REF… wants that no reference names anything.
+// absent: absent REF… requires that the references do not exist.
 func absent(ts *testscript.TestScript, _ bool, args []string) {
 	for _, arg := range args {
 		ref := reference(ts, arg)
@@ -346,8 +346,8 @@ func absent(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// setDigest: setdigest VAR REF sets $VAR to what REF names; REF%PLATFORM to that
-// child of it.
+// setDigest: setdigest VAR REF sets $VAR to the digest of REF, or with REF%PLATFORM to that
+// of its image.
 func setDigest(ts *testscript.TestScript, _ bool, args []string) {
 	text, child, ofIndex := strings.Cut(args[1], "%")
 	ref := reference(ts, text)
@@ -368,7 +368,7 @@ func setDigest(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], digest.String())
 }
 
-// exit: exit CODE COMMAND… runs a command and wants just this exit code.
+// exit: exit CODE COMMAND… runs a command and requires this exit code.
 func exit(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0

@@ -12,8 +12,8 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// TestSweepStale: a work directory that no run holds is swept at once; one that a run
-// holds, or has just made, stays, and so does what is not this user's or no directory.
+// A work directory of an ended run is removed. One that a run holds or has just made stays,
+// and so do other users' directories and anything that is not a directory.
 func TestSweepStale(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)

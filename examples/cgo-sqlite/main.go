@@ -1,5 +1,5 @@
-// Notes writes a note into a SQLite database, opens it again and reads all there
-// are: a program with a megabyte of C in it.
+// Notes writes a note to a SQLite database, opens it again and reads all notes: a
+// program with a megabyte of C.
 package main
 
 import (
@@ -28,8 +28,8 @@ func main() {
 	}
 }
 
-// keep adds a note to the database in file and returns all that are in it then,
-// as another process would find them.
+// keep adds a note to the database in file, opens it again, and returns all notes in
+// it.
 func keep(file, note string) ([]string, error) {
 	err := with(file, func(db *sql.DB) error {
 		if _, err := db.Exec("CREATE TABLE IF NOT EXISTS notes (text TEXT NOT NULL)"); err != nil {
@@ -59,7 +59,7 @@ func keep(file, note string) ([]string, error) {
 	return notes, err
 }
 
-// with opens the database for as long as do takes.
+// with opens the database, calls do, and closes it.
 func with(file string, do func(*sql.DB) error) error {
 	db, err := sql.Open("sqlite3", file)
 	if err != nil {

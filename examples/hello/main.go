@@ -1,4 +1,4 @@
-// Hello says which platform it runs on, and exits.
+// Hello prints the platform it runs on, and exits.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Library builds a program, pushes it and looks at it, as mabuild push and
-// inspect do: how the packages crosscompile, build, manifest and
-// manifest/registry go together.
+// Library builds a program, pushes it and inspects it, like mabuild push and
+// inspect. It shows how to use the packages crosscompile, build, manifest and
+// manifest/registry together.
 //
 //	go run ./examples/library ./examples/hello 127.0.0.1:5000/hello:v1
 package main
@@ -35,7 +35,7 @@ func run(ctx context.Context, pkg, ref string) error {
 	if err != nil {
 		return err
 	}
-	// Which platforms can this Go build for? Build asks, too.
+	// Check that this Go supports the platforms. Build does that, too.
 	goc := new(crosscompile.Go)
 	if err := goc.Check(ctx, ".", platforms); err != nil {
 		return err
@@ -63,7 +63,7 @@ func run(ctx context.Context, pkg, ref string) error {
 	return look(ctx, client, ref)
 }
 
-// look makes an index of the arm image alone, and says what is in it.
+// look makes an index of only the arm image, and prints its content.
 func look(ctx context.Context, client *registry.Client, ref string) error {
 	arm := manifest.Assembly{
 		Items:  []manifest.Item{{Ref: ref}},

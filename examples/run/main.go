@@ -1,5 +1,5 @@
-// Run pulls the program of an image that is for this host out of a registry and
-// runs it: how the library is used to read images.
+// Run pulls the program of an image for this host from a registry and runs it. It
+// shows how to read images with the library.
 //
 //	go run ./examples/run 127.0.0.1:5000/hello:latest --version
 package main
@@ -58,7 +58,7 @@ func run(ctx context.Context, ref string, args []string) error {
 	return cmd.Run()
 }
 
-// choose returns the image that runs where want is wanted.
+// choose returns the image that runs on the platform want.
 func choose(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	entries, err := manifest.Identified(content)
 	if err != nil {
@@ -78,7 +78,7 @@ func choose(content manifest.Content, want ocispec.Platform) (v1.Image, error) {
 	return images[at].Image()
 }
 
-// extract writes the image's entrypoint, which lies in its last layer, to dir.
+// extract writes the image's entrypoint, which is in its last layer, to dir.
 func extract(image v1.Image, dir string) (program string, err error) {
 	config, err := image.ConfigFile()
 	if err != nil {

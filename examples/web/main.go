@@ -1,7 +1,7 @@
-// Web serves the files that lie beside it in its image.
+// Web serves the files in its image.
 //
 //	web             serves DIR (/srv/web) at :8080
-//	web -health     ends with 0 if that is answered: the image's health check
+//	web -health     exits with 0 if the server answers: the health check of the image
 package main
 
 import (

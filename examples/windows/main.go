@@ -1,6 +1,6 @@
 //go:build windows
 
-// Windows says so. It builds for nothing else.
+// Windows prints its platform. It builds only for Windows.
 package main
 
 import "os"

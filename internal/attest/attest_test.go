@@ -28,8 +28,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden documents")
 
-// facts has one of everything: a module that is replaced by another, one by a
-// directory, names that differ in what identifiers cannot have, a base with packages.
+// facts returns facts that use every feature: a module replaced by another and one by a
+// directory, names with characters that identifiers cannot have, a base image with
+// packages.
 func facts() attest.Facts {
 	return attest.Facts{
 		Name: "app", Tool: "v1.2.3", Platform: ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"},
@@ -65,7 +66,7 @@ func facts() attest.Facts {
 	}
 }
 
-// variants are facts in other shapes.
+// variants returns facts with other contents.
 func variants() map[string]attest.Facts {
 	all := map[string]attest.Facts{"full": facts()}
 	scratch := facts()
@@ -94,6 +95,7 @@ func write(t *testing.T, format attest.Format, f attest.Facts) []byte {
 	return b
 }
 
+// The documents for fixed facts are the golden files, byte for byte.
 func TestGoldenDocuments(t *testing.T) {
 	for name, f := range variants() {
 		for _, format := range []attest.Format{attest.SPDX, attest.CycloneDX} {
@@ -109,14 +111,14 @@ func TestGoldenDocuments(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got, want) {
-				t.Errorf("%s differs from what is written; -update writes it anew:\n%s", file, got)
+				t.Errorf("%s differs from the golden file; -update rewrites it:\n%s", file, got)
 			}
 		}
 	}
 }
 
-// What SPDX's own library reads and validates, and what the specification asks for
-// beyond that.
+// An SPDX document passes the validation of SPDX's own library, and further rules of the
+// specification.
 func TestSPDXIsValid(t *testing.T) {
 	id := regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
 	for name, f := range variants() {
@@ -154,7 +156,8 @@ func TestSPDXIsValid(t *testing.T) {
 	}
 }
 
-// What CycloneDX's own library reads and the schema in its module says.
+// A CycloneDX document is readable by CycloneDX's own library and valid for the schema in
+// its module.
 func TestCycloneDXIsValid(t *testing.T) {
 	schema := schemaOf(t)
 	for name, f := range variants() {
@@ -173,7 +176,7 @@ func TestCycloneDXIsValid(t *testing.T) {
 		refs := []string{bom.Metadata.Component.BOMRef}
 		for _, c := range *bom.Components {
 			if slices.Contains(refs, c.BOMRef) {
-				t.Errorf("%s: %s stands twice", name, c.BOMRef)
+				t.Errorf("%s: %s occurs twice", name, c.BOMRef)
 			}
 			refs = append(refs, c.BOMRef)
 			if c.PackageURL != "" {
@@ -187,18 +190,18 @@ func TestCycloneDXIsValid(t *testing.T) {
 			}
 			for _, ref := range on {
 				if !slices.Contains(refs, ref) {
-					t.Errorf("%s: %s is not there", name, ref)
+					t.Errorf("%s: %s is missing", name, ref)
 				}
 			}
 		}
 	}
 	broken := bytes.Replace(write(t, attest.CycloneDX, facts()), []byte(`"application"`), []byte(`"spoon"`), 1)
 	if result, err := schema.Validate(gojsonschema.NewBytesLoader(broken)); err != nil || result.Valid() {
-		t.Errorf("the schema takes anything: %v", err)
+		t.Errorf("the schema accepts an invalid document: %v", err)
 	}
 }
 
-// schemaOf compiles the schema that lies in the library's module.
+// schemaOf compiles the schema in the library's module.
 func schemaOf(t *testing.T) *gojsonschema.Schema {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()
@@ -234,8 +237,8 @@ func checkPURL(t *testing.T, text string) {
 	}
 }
 
-// Equal facts make equal bytes, in whatever order they came; other facts another
-// document of its own name.
+// The order of the facts does not change a document, and different facts give a document
+// with a different name.
 func TestDocumentsFollowFromFacts(t *testing.T) {
 	for _, format := range []attest.Format{attest.SPDX, attest.CycloneDX} {
 		first := write(t, format, facts())
@@ -243,12 +246,12 @@ func TestDocumentsFollowFromFacts(t *testing.T) {
 		slices.Reverse(shuffled.Info.Deps)
 		slices.Reverse(shuffled.Info.Settings)
 		if !bytes.Equal(first, write(t, format, shuffled)) {
-			t.Errorf("%s: the order of modules shows", format)
+			t.Errorf("%s: the order of modules changes the document", format)
 		}
 		other := facts()
 		other.Base.Packages = nil
 		if identity(t, first) == identity(t, write(t, format, other)) {
-			t.Errorf("%s: two documents have one name", format)
+			t.Errorf("%s: two documents have the same name", format)
 		}
 	}
 }
@@ -262,13 +265,12 @@ func identity(t *testing.T, raw []byte) string {
 	return d.DocumentNamespace + d.SerialNumber
 }
 
-// Flags of compiler and linker, and where things lie on this host, are nobody's
-// business.
-func TestNothingPrivateGetsIn(t *testing.T) {
+// A document contains no flags of compiler or linker and no paths of this host.
+func TestDocumentsContainNothingPrivate(t *testing.T) {
 	for _, format := range []attest.Format{attest.SPDX, attest.CycloneDX} {
 		for _, secret := range []string{"hunter2", "somebody"} {
 			if bytes.Contains(write(t, format, facts()), []byte(secret)) {
-				t.Errorf("%s: %s is in it", format, secret)
+				t.Errorf("%s: the document contains %s", format, secret)
 			}
 		}
 	}

@@ -22,8 +22,8 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// layer makes one of paths and contents; a path that ends in a slash is a directory,
-// a content that begins with -> a link.
+// layer returns a layer with these paths and contents. A path that ends with a slash is a
+// directory; a content with the prefix -> is a link.
 func layer(t *testing.T, files ...string) v1.Layer {
 	t.Helper()
 	var b bytes.Buffer
@@ -63,6 +63,8 @@ const (
 	alpine = "C:Q1abc=\nP:musl\nV:1.2.5-r9\nA:x86_64\no:musl\nF:lib\nR:libc.so\n\nP:busybox-binsh\nV:1.37-r12\nA:x86_64\no:busybox\n\n"
 )
 
+// The packages are those of the topmost layers: a file replaces the one below, and
+// whiteouts remove it.
 func TestReadPackages(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -95,13 +97,13 @@ func TestReadPackages(t *testing.T) {
 			[]v1.Layer{layer(t, "var/lib/dpkg/status.d/a", "Package: a\nVersion: 1\n"), layer(t, "var/lib/dpkg/status.d/b", "Package: b\nVersion: 1\n", "var/lib/dpkg/.wh..wh..opq", "")},
 			`{"list":[{"kind":"deb","name":"b","version":"1","source":"b 1"}]}`,
 		},
-		{"a file in the place of the directory", []v1.Layer{layer(t, "var/lib/dpkg/status", installed), layer(t, "var/lib/dpkg", "x")}, `{}`},
+		{"a file replaces the directory", []v1.Layer{layer(t, "var/lib/dpkg/status", installed), layer(t, "var/lib/dpkg", "x")}, `{}`},
 		{
 			"apk",
 			[]v1.Layer{layer(t, "lib/apk/db/installed", alpine, "etc/os-release", "ID=alpine\nVERSION_ID=3.23.0\n")},
 			`{"distro":"alpine","release":"3.23.0","list":[{"kind":"apk","name":"busybox-binsh","version":"1.37-r12","arch":"x86_64","source":"busybox 1.37-r12"},{"kind":"apk","name":"musl","version":"1.2.5-r9","arch":"x86_64","source":"musl 1.2.5-r9"}]}`,
 		},
-		{"rpm is only seen", []v1.Layer{layer(t, "var/lib/rpm/rpmdb.sqlite", "x")}, `{"unread":["rpm (/var/lib/rpm/rpmdb.sqlite)"]}`},
+		{"the database of rpm is only detected", []v1.Layer{layer(t, "var/lib/rpm/rpmdb.sqlite", "x")}, `{"unread":["rpm (/var/lib/rpm/rpmdb.sqlite)"]}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, err := attest.ReadPackages(c.layers)
@@ -119,6 +121,7 @@ func TestReadPackages(t *testing.T) {
 	}
 }
 
+// The error for a broken layer has its digest.
 func TestReadPackagesSaysWhichLayerIsBroken(t *testing.T) {
 	good := layer(t, "var/lib/dpkg/status", installed)
 	d, err := good.Digest()
@@ -126,12 +129,12 @@ func TestReadPackagesSaysWhichLayerIsBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := attest.ReadPackages([]v1.Layer{cut{good}}); err == nil || !strings.Contains(err.Error(), d.String()) {
-		t.Errorf("%v, want the layer's digest in it", err)
+		t.Errorf("%v, want the layer's digest", err)
 	}
 }
 
-// A database costs what its documents would, over all layers, and is never kept as
-// text. What is refused has the digest of its layer.
+// Reading package databases is bounded by size, over all layers, and keeps no raw text. The
+// error has the digest of the layer that exceeds the bound.
 func TestReadPackagesIsBounded(t *testing.T) {
 	many := func(n int) string {
 		var b strings.Builder
@@ -146,8 +149,8 @@ func TestReadPackagesIsBounded(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		layers []v1.Layer // the last of which is refused
-		want   error      // nil: any
+		layers []v1.Layer // the last layer is refused
+		want   error      // nil means any error
 	}{
 		{"a million packages", []v1.Layer{layer(t, "var/lib/dpkg/status", many(1_000_000))}, rootfs.ErrBudget},
 		{"in one layer", []v1.Layer{layer(t, parts...)}, rootfs.ErrBudget},
@@ -174,13 +177,13 @@ func TestReadPackagesIsBounded(t *testing.T) {
 			}
 		})
 	}
-	same := layer(t, "var/lib/dpkg/status", many(15_000)) // and what a layer replaces is free again
+	same := layer(t, "var/lib/dpkg/status", many(15_000)) // the memory of a replaced layer is released
 	if p, err := attest.ReadPackages([]v1.Layer{same, same, same}); err != nil || len(p.List) != 15_000 {
 		t.Errorf("%v", err)
 	}
 }
 
-// cut is a layer that ends too early.
+// cut is a layer whose content ends too early.
 type cut struct{ v1.Layer }
 
 func (c cut) Compressed() (io.ReadCloser, error) {
@@ -188,6 +191,7 @@ func (c cut) Compressed() (io.ReadCloser, error) {
 	return io.NopCloser(io.LimitReader(r, 600)), err
 }
 
+// An SBOM becomes an artifact with the image as its subject.
 func TestArtifact(t *testing.T) {
 	a, err := attest.Artifact(attest.CycloneDX, []byte("{}\n"), "app-linux-arm64.cdx.json", empty.Image)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
-// home makes a home directory without a file in it, and returns what Places sees.
+// home makes an empty home directory. It returns the directory and the getenv function for
+// Places.
 func home(t *testing.T, set map[string]string) (dir string, getenv func(string) string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -35,12 +36,13 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// entry is an entry whose user is the name of the place.
+// entry returns an auth file whose user is the name of the place that has it.
 func entry(key, user string) string {
 	return fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":"x"}}}`, key, user)
 }
 
-// find asks all places, with helpers that know a key by their own name.
+// find looks in all places. The helpers in known have credentials for one key; the user is
+// the helper's name.
 func find(t *testing.T, getenv func(string) string, host, repository string, known map[string]string) (user string, asked []string) {
 	t.Helper()
 	ask := func(_ context.Context, helper, key string) (authn.AuthConfig, error) {
@@ -66,9 +68,9 @@ func find(t *testing.T, getenv func(string) string, host, repository string, kno
 	return "", asked
 }
 
-// places are all places that may have credentials for ghcr.io/acme/app, in the order in
-// which they are asked, as docs/cli.md has it. In each file the helper for the host comes
-// before the helper for all hosts, and both before the entries.
+// places are all places that may have credentials for ghcr.io/acme/app, in the order of
+// docs/cli.md. In each file the helper for the host comes before the helper for all hosts,
+// and both before the entries.
 var places = []struct {
 	name, file, text, helper string
 }{
@@ -88,8 +90,8 @@ var places = []struct {
 	{"config, host", ".config/containers/auth.json", `"ghcr.io"`, ""},
 }
 
-// Of any two places the earlier one wins, and of any one place what it has is found
-// though all others are there and have something for other hosts alone.
+// Of two places with credentials for a repository, the earlier one is used. Places that
+// have credentials only for other hosts are skipped.
 func TestOrder(t *testing.T) {
 	for i := range places {
 		for j := i; j < len(places); j++ {
@@ -125,12 +127,12 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A place that has nothing is passed by, whatever it is, and Podman's are found beside a
-// config of Docker's.
+// A place without credentials for the host is skipped, and Podman's file is used even if
+// Docker's exists.
 func TestPlacesThatHaveNothing(t *testing.T) {
 	for name, docker := range map[string]string{
 		"none": "", "empty": " ", "an object": "{}", "null": `{"auths":null}`, "an empty entry": `{"auths":{"ghcr.io":{}}}`,
-		"others": entry("quay.io", "quay"), "a helper that has nothing": `{"credsStore":"none"}`,
+		"others": entry("quay.io", "quay"), "a helper without credentials": `{"credsStore":"none"}`,
 		"a longer name": entry("ghcr.io.example", "x"), "a longer path": entry("ghcr.io/acme/app/more", "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,8 +154,8 @@ func TestPlacesThatHaveNothing(t *testing.T) {
 	}
 }
 
-// A file that is broken is an error, and names itself; one that Podman keeps elsewhere and
-// that may not be read is not there.
+// A broken file is an error with the file's name. Podman's file is skipped if it may not be
+// read.
 func TestBrokenFiles(t *testing.T) {
 	dir, getenv := home(t, nil)
 	file := filepath.Join(dir, ".docker/config.json")
@@ -177,6 +179,7 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
+// Canonical returns one spelling for a host, a repository or a URL.
 func TestCanonical(t *testing.T) {
 	for in, want := range map[string]string{
 		"ghcr.io": "ghcr.io", "GHCR.io": "ghcr.io", "https://ghcr.io": "ghcr.io", "https://ghcr.io/v2/": "ghcr.io", "http://localhost:5000/": "localhost:5000",
@@ -189,41 +192,43 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// Docker Hub is found by each of its names, and its helpers are asked by Docker's key.
+// Docker Hub's credentials are found under each of its names. Helpers are called with
+// Docker's key.
 func TestHub(t *testing.T) {
 	for _, key := range []string{"https://index.docker.io/v1/", "index.docker.io", "docker.io", "https://registry-1.docker.io", "docker.io/library"} {
 		dir, getenv := home(t, nil)
 		write(t, filepath.Join(dir, ".docker/config.json"), entry(key, "me"))
 		if user, _ := find(t, getenv, "docker.io", "library/alpine", nil); user != "me" {
-			t.Errorf("%s is not found", key)
+			t.Errorf("no credentials found for %s", key)
 		}
 	}
 	for _, text := range []string{`{"credsStore":"h"}`, `{"credHelpers":{"docker.io":"h"}}`, `{"credHelpers":{"https://index.docker.io/v1/":"h"}}`} {
 		dir, getenv := home(t, nil)
 		write(t, filepath.Join(dir, ".docker/config.json"), text)
 		if user, asked := find(t, getenv, "docker.io", "library/alpine", map[string]string{"h": hubKey}); user != "h" {
-			t.Errorf("%s: asked %q", text, asked)
+			t.Errorf("%s: helpers called: %q", text, asked)
 		}
 	}
 	dir, getenv := home(t, nil)
 	write(t, filepath.Join(dir, ".docker/config.json"), `{"credsStore":"h","credHelpers":{"ghcr.io":""},"auths":{"ghcr.io":{"auth":"eDp5"}}}`)
 	if user, asked := find(t, getenv, "ghcr.io", "a", nil); user != "x" || len(asked) > 0 {
-		t.Errorf("a helper that is switched off: %q, asked %q", user, asked)
+		t.Errorf("with an empty helper: user %q, helpers called: %q", user, asked)
 	}
 }
 
-// Where new credentials go.
+// Login stores new credentials in the first file that exists or that the user named, else
+// in Docker's.
 func TestForLogin(t *testing.T) {
 	for name, one := range map[string]struct {
 		env   map[string]string
 		files []string
 		want  string
 	}{
-		"nothing is there":        {want: ".docker/config.json"},
-		"docker":                  {files: []string{".docker/config.json", ".config/containers/auth.json"}, want: ".docker/config.json"},
-		"podman alone":            {files: []string{".config/containers/auth.json"}, want: ".config/containers/auth.json"},
-		"podman and an own place": {env: map[string]string{"DOCKER_CONFIG": "~/d"}, files: []string{".config/containers/auth.json"}, want: "d/config.json"},
-		"named":                   {env: map[string]string{"REGISTRY_AUTH_FILE": "~/a.json", "DOCKER_CONFIG": "~/d"}, files: []string{"d/config.json"}, want: "a.json"},
+		"no file":                  {want: ".docker/config.json"},
+		"docker":                   {files: []string{".docker/config.json", ".config/containers/auth.json"}, want: ".docker/config.json"},
+		"podman alone":             {files: []string{".config/containers/auth.json"}, want: ".config/containers/auth.json"},
+		"podman and DOCKER_CONFIG": {env: map[string]string{"DOCKER_CONFIG": "~/d"}, files: []string{".config/containers/auth.json"}, want: "d/config.json"},
+		"named":                    {env: map[string]string{"REGISTRY_AUTH_FILE": "~/a.json", "DOCKER_CONFIG": "~/d"}, files: []string{"d/config.json"}, want: "a.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, getenv := home(t, one.env)
@@ -259,7 +264,7 @@ const odd = `{
 }
 `
 
-// What is changed is one entry: the rest of a file stays as it is, to the byte.
+// An edit changes one entry. The rest of the file stays the same, byte for byte.
 func TestEdit(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -304,7 +309,7 @@ func TestEdit(t *testing.T) {
 				t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
 			}
 			if info, err := os.Lstat(at); err != nil || mode == 0o640 && info.Mode()&os.ModeSymlink == 0 {
-				t.Errorf("%s: the link is gone", name)
+				t.Errorf("%s: the link was replaced", name)
 			}
 		}
 	}
@@ -314,7 +319,8 @@ func TestEdit(t *testing.T) {
 	}
 }
 
-// sameBut compares texts but for lists, which are laid out anew.
+// sameBut reports whether two files are equal except for white space in the part before
+// psFormat.
 func sameBut(a, b string) bool {
 	tidy := func(s string) string { return strings.Join(strings.Fields(s), "") }
 	_, linesA, _ := strings.Cut(a, `"psFormat"`)
@@ -331,7 +337,7 @@ func sameJSON(t *testing.T, a []byte, b string) bool {
 	return x.String() == y.String()
 }
 
-// A new file is as Docker writes it, and for its owner alone.
+// A new file has Docker's format and is readable only by its owner.
 func TestNewFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "config.json")
 	f, err := Open(Location{Path: path})
@@ -350,7 +356,8 @@ func TestNewFile(t *testing.T) {
 	}
 }
 
-// What is set is found, and what is removed is gone, whatever else the file holds.
+// An entry that is set can be found, and a removed one cannot, whatever else the file
+// holds.
 func FuzzEdit(f *testing.F) {
 	for _, seed := range []string{odd, "{}", `{"auths":{"ghcr.io":{},"https://ghcr.io":{"auth":"eDp5"}}}`, `{"auths":{"a":1},"auths":{"b":{}}}`} {
 		f.Add([]byte(seed), "ghcr.io", "user", "pass:word")

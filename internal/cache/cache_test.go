@@ -34,6 +34,7 @@ func hash(t *testing.T, text string) v1.Hash {
 	return h
 }
 
+// A blob that was put can be read, up to a limit.
 func TestPutAndGet(t *testing.T) {
 	c := open(t, t.TempDir())
 	h := hash(t, "content")
@@ -51,6 +52,7 @@ func TestPutAndGet(t *testing.T) {
 	}
 }
 
+// Put refuses content that does not have the digest, and leaves no file.
 func TestPutRefusesOtherBytes(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -59,25 +61,25 @@ func TestPutRefusesOtherBytes(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.Size(h); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("they are kept: %v", err)
+		t.Errorf("the wrong content is stored: %v", err)
 	}
 	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+		t.Errorf("leftover files: %v, %v", left, err)
 	}
 }
 
-// Whatever became of a file, a reader gets its bytes or none, whichever way it
-// reads.
+// A broken file in the cache is never returned as valid content, by any way of reading. The
+// next Put repairs it.
 func TestBrokenFilesAreNeverBelieved(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
-		"truncated":    func(p string) error { return os.Truncate(p, 3) },
-		"one bit":      func(p string) error { return os.WriteFile(p, []byte("content."[:7-1]+"T"), 0o600) },
-		"longer":       func(p string) error { return os.WriteFile(p, []byte("content and more"), 0o600) },
-		"empty":        func(p string) error { return os.Truncate(p, 0) },
-		"a directory":  func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) },
-		"a link":       func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
-		"a dead link":  func(p string) error { return errors.Join(os.Remove(p), os.Symlink("nowhere", p)) },
-		"a full house": func(p string) error { return errors.Join(os.Remove(p), os.MkdirAll(filepath.Join(p, "x"), 0o755)) },
+		"truncated":                func(p string) error { return os.Truncate(p, 3) },
+		"one bit":                  func(p string) error { return os.WriteFile(p, []byte("content."[:7-1]+"T"), 0o600) },
+		"longer":                   func(p string) error { return os.WriteFile(p, []byte("content and more"), 0o600) },
+		"empty":                    func(p string) error { return os.Truncate(p, 0) },
+		"a directory":              func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) },
+		"a link":                   func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) },
+		"a dead link":              func(p string) error { return errors.Join(os.Remove(p), os.Symlink("nowhere", p)) },
+		"a directory with content": func(p string) error { return errors.Join(os.Remove(p), os.MkdirAll(filepath.Join(p, "x"), 0o755)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -106,12 +108,13 @@ func TestBrokenFilesAreNeverBelieved(t *testing.T) {
 				t.Fatal(err)
 			}
 			if b, err := c.Bytes(h, 100); err != nil || string(b) != "content" {
-				t.Errorf("it does not heal: %q, %v", b, err)
+				t.Errorf("Put does not repair it: %q, %v", b, err)
 			}
 		})
 	}
 }
 
+// A record is found by its kind and key, and a broken one is not found.
 func TestRecords(t *testing.T) {
 	dir := t.TempDir()
 	c := open(t, dir)
@@ -126,7 +129,7 @@ func TestRecords(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	if c.Load("other", "key", &got) {
-		t.Error("another kind has the same record")
+		t.Error("a record of another kind was found")
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "records", "*"))
 	if err != nil || len(files) != 1 {
@@ -141,11 +144,12 @@ func TestRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.Load("kind", "key", &got) {
-			t.Errorf("believed %q", spoilt)
+			t.Errorf("Load accepts %q", spoilt)
 		}
 	}
 }
 
+// Without a directory, a cache is empty and stores nothing.
 func TestNoCacheIsAnEmptyOne(t *testing.T) {
 	var c *cache.Cache
 	h := hash(t, "content")
@@ -157,7 +161,7 @@ func TestNoCacheIsAnEmptyOne(t *testing.T) {
 	}
 	var n int
 	if c.Load("kind", "key", &n) {
-		t.Error("it has a record")
+		t.Error("a record was found")
 	}
 	if _, _, err := c.Get(h); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
@@ -167,6 +171,7 @@ func TestNoCacheIsAnEmptyOne(t *testing.T) {
 	}
 }
 
+// Concurrent writers and readers of one blob all get its content.
 func TestManyAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	h := hash(t, strings.Repeat("content", 10_000))
@@ -189,12 +194,13 @@ func TestManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// Open fails if it cannot write to the directory.
 func TestOpenSaysWhenItCannotWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cache.Open(file); err == nil {
-		t.Error("a file is no cache")
+		t.Error("Open accepts a file")
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 )
 
-// Whatever lies in the cache, what it gives for a digest has that digest.
+// Bytes never returns content with another digest, whatever the file in the cache contains.
 func FuzzBytes(f *testing.F) {
 	f.Add([]byte("content"))
 	f.Add([]byte("contend"))
@@ -27,7 +27,7 @@ func FuzzBytes(f *testing.F) {
 		}
 		b, err := c.Bytes(h, 1<<20)
 		if err == nil && string(b) != "content" || err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%q gives %q, %v", raw, b, err)
+			t.Errorf("a file with %q gives %q, %v", raw, b, err)
 		}
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
-// TestPartsThatAreLinks: a cache of a checkout may have links in it; nothing is written or
-// removed where they lead.
+// Links in a cache, as a checkout may contain them, are not followed: nothing is written or
+// removed at their targets.
 func TestPartsThatAreLinks(t *testing.T) {
 	for _, part := range []string{"blobs", "blobs/sha256", "modules", "programs", "records", "runs", "tmp"} {
 		dir, victim := t.TempDir(), t.TempDir()
@@ -28,7 +28,7 @@ func TestPartsThatAreLinks(t *testing.T) {
 			t.Errorf("%s: %v, %v", part, files, err)
 		}
 	}
-	// A program's place that is a link is neither filled nor removed.
+	// A program's directory that is a link is neither filled nor removed.
 	dir, victim := t.TempDir(), t.TempDir()
 	c, err := cache.Open(dir)
 	if err != nil {

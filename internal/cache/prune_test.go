@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// aged opens a cache that holds two files, two records and two directories, which were
-// used an hour ago.
+// aged opens a cache with two blobs, two records and two directories, last used an hour
+// ago.
 func aged(t *testing.T) (*cache.Cache, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -30,7 +30,7 @@ func aged(t *testing.T) (*cache.Cache, string) {
 	return c, dir
 }
 
-// use claims a directory and puts something there.
+// use claims a directory and puts a file in it.
 func use(t *testing.T, c *cache.Cache, key string) {
 	t.Helper()
 	at, release, err := c.Claim(t.Context(), "programs", key)
@@ -43,7 +43,7 @@ func use(t *testing.T, c *cache.Cache, key string) {
 	}
 }
 
-// age makes everything in the cache an hour old, but for the runs.
+// age makes everything in the cache an hour old, except the files of runs.
 func age(t *testing.T, dir string) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour)
@@ -67,7 +67,8 @@ func prune(t *testing.T, c *cache.Cache) int64 {
 	return freed
 }
 
-// has says which of the two of everything are there.
+// has returns the names whose blob, record and program are all present. It is an error if
+// only some of them are.
 func has(t *testing.T, c *cache.Cache, dir string) (names string) {
 	t.Helper()
 	for _, name := range []string{"one", "two"} {
@@ -79,13 +80,13 @@ func has(t *testing.T, c *cache.Cache, dir string) (names string) {
 		case there[0] && there[1] && there[2]:
 			names += name + " "
 		case there[0] || there[1] || there[2]:
-			t.Errorf("of %s there are file, record, program: %v", name, there)
+			t.Errorf("%s: blob, record and program are present: %v", name, there)
 		}
 	}
 	return names
 }
 
-// What a run has used stays until it leaves; what it has not used goes.
+// Prune keeps what a live run has used until that run ends, and removes everything else.
 func TestPruneKeepsWhatRunsCountOn(t *testing.T) {
 	c, dir := aged(t)
 	run, other := open(t, dir), open(t, dir)
@@ -106,28 +107,28 @@ func TestPruneKeepsWhatRunsCountOn(t *testing.T) {
 		t.Error("nothing was removed")
 	}
 	if got := has(t, c, dir); got != "two " {
-		t.Errorf("there is %q, want two", got)
+		t.Errorf("the cache has %q, want two", got)
 	}
 	later()
 	prune(t, c)
 	if got := has(t, c, dir); got != "two " {
-		t.Errorf("there is %q once another run has left, want two", got)
+		t.Errorf("after the end of another run the cache has %q, want two", got)
 	}
 	leave()
 	leave()
 	prune(t, c)
 	if got := has(t, c, dir); got != "" {
-		t.Errorf("there is %q once all have left", got)
+		t.Errorf("after the end of all runs the cache has %q", got)
 	}
 	for _, left := range []string{"runs/run-*", "programs/*"} {
 		if files, err := filepath.Glob(filepath.Join(dir, left)); err != nil || len(files) > 0 {
-			t.Errorf("left %v, %v", files, err)
+			t.Errorf("leftover files %v, %v", files, err)
 		}
 	}
 }
 
-// The file of a run that was killed keeps nothing, and is swept away.
-func TestPruneHeedsNoDeadRun(t *testing.T) {
+// The file of a killed run protects nothing, and Prune removes it.
+func TestPruneIgnoresDeadRuns(t *testing.T) {
 	c, dir := aged(t)
 	dead := filepath.Join(dir, "runs", "run-1")
 	if err := os.WriteFile(dead, nil, 0o600); err != nil {
@@ -136,14 +137,14 @@ func TestPruneHeedsNoDeadRun(t *testing.T) {
 	use(t, c, "one")
 	prune(t, c)
 	if got := has(t, c, dir); got != "" {
-		t.Errorf("there is %q", got)
+		t.Errorf("the cache has %q", got)
 	}
 	if _, err := os.Stat(dead); !os.IsNotExist(err) {
-		t.Errorf("the dead run: %v", err)
+		t.Errorf("the file of the dead run: %v", err)
 	}
 }
 
-// A questioned context calls when whenever it is asked whether it has ended.
+// questioned is a context that calls when each time Err is called.
 type questioned struct {
 	context.Context
 	when func()
@@ -154,13 +155,13 @@ func (q questioned) Err() error {
 	return q.Context.Err()
 }
 
-// A run that enters while another process prunes waits until everything is removed, and
-// a prune waits for a run that is entering.
+// A run that starts while another process prunes waits until the prune ends, and a prune
+// waits for a run that is starting.
 func TestPruneAndEnterWaitForEachOther(t *testing.T) {
 	c, dir := aged(t)
 	gate := filepath.Join(dir, "runs", "gate")
 	entering := claim.Lock(gate)
-	if ok, err := entering.TryRLock(); err != nil || !ok { // as a run does while it enters
+	if ok, err := entering.TryRLock(); err != nil || !ok { // as a starting run does
 		t.Fatal(ok, err)
 	}
 	soon := func() (context.Context, context.CancelFunc) {
@@ -169,16 +170,16 @@ func TestPruneAndEnterWaitForEachOther(t *testing.T) {
 	ctx, cancel := soon()
 	defer cancel()
 	if freed, err := c.Prune(ctx, 0); !errors.Is(err, context.DeadlineExceeded) || freed != 0 {
-		t.Errorf("pruned %d bytes while a run was entering: %v", freed, err)
+		t.Errorf("pruned %d bytes while a run was starting: %v", freed, err)
 	}
 	if got := has(t, c, dir); got != "one two " {
-		t.Errorf("there is %q while a run is entering", got)
+		t.Errorf("while a run is starting the cache has %q", got)
 	}
 	if err := entering.Close(); err != nil {
 		t.Fatal(err)
 	}
 
-	// Prune asks its context before each removal. The first question comes before the gate.
+	// Prune checks its context before each removal. The first check comes before the lock.
 	var entered sync.WaitGroup
 	questions := 0
 	during := questioned{t.Context(), func() {
@@ -191,7 +192,7 @@ func TestPruneAndEnterWaitForEachOther(t *testing.T) {
 		defer cancel()
 		if leave, err := other.Hold(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			leave()
-			t.Errorf("entered before removal %d: %v", questions-1, err)
+			t.Errorf("a run started before removal %d: %v", questions-1, err)
 		}
 		if questions > 2 {
 			return
@@ -203,7 +204,7 @@ func TestPruneAndEnterWaitForEachOther(t *testing.T) {
 			}
 			defer leave()
 			if got := has(t, other, dir); got != "" {
-				t.Errorf("there is %q when a run has waited for the prune", got)
+				t.Errorf("after the prune a waiting run finds %q", got)
 			}
 		})
 	}}
@@ -212,20 +213,20 @@ func TestPruneAndEnterWaitForEachOther(t *testing.T) {
 	}
 	entered.Wait()
 	if questions < 3 {
-		t.Errorf("the context was asked %d times", questions)
+		t.Errorf("the context was checked %d times", questions)
 	}
 }
 
-// Where nothing can be locked, or the context has ended, nothing is removed.
+// Prune removes nothing if it cannot lock the cache or its context has ended.
 func TestPruneThatCannotLockRemovesNothing(t *testing.T) {
 	c, dir := aged(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := c.Prune(ctx, 0); err == nil {
-		t.Error("pruned with a context that had ended")
+		t.Error("Prune succeeds with an ended context")
 	}
 	gate := filepath.Join(dir, "runs", "gate")
-	if err := errors.Join(os.RemoveAll(gate), os.Mkdir(gate, 0o755)); err != nil { // it cannot be locked
+	if err := errors.Join(os.RemoveAll(gate), os.Mkdir(gate, 0o755)); err != nil { // a directory cannot be locked
 		t.Fatal(err)
 	}
 	if _, err := c.Prune(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "nothing is removed") {
@@ -238,11 +239,12 @@ func TestPruneThatCannotLockRemovesNothing(t *testing.T) {
 		leave()
 	}
 	if got := has(t, c, dir); got != "one two " {
-		t.Errorf("there is %q", got)
+		t.Errorf("the cache has %q", got)
 	}
 }
 
-// Stay lasts as long as a run of this process has not entered anyway.
+// HoldForever keeps this process's use of the cache, unless a run of the process already
+// holds it.
 func TestStay(t *testing.T) {
 	c, dir := aged(t)
 	runs := func() int {
@@ -269,7 +271,7 @@ func TestStay(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "programs", "one", "program")); err != nil {
 		t.Error(err)
 	}
-	if err := other.HoldForever(t.Context()); err != nil { // other is in use up to here
+	if err := other.HoldForever(t.Context()); err != nil { // keeps other reachable until here
 		t.Error(err)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 )
 
-// TestSealed: a record is believed with its proof alone, which is of its kind, key, value
-// and the secret.
+// A cache with a key returns only records with a valid proof. The proof depends on kind,
+// key, value and the secret.
 func TestSealed(t *testing.T) {
 	dir := t.TempDir()
 	open := func(key string) *cache.Cache {
@@ -43,8 +43,8 @@ func TestSealed(t *testing.T) {
 			t.Errorf("%s: %s, want %s", key, got, want)
 		}
 	}
-	if got := load(open(""), "mine"); got != "good" { // it asks for no proof
-		t.Errorf("unsealed: %s", got)
+	if got := load(open(""), "mine"); got != "good" { // no key, so no proof is required
+		t.Errorf("without a key: %s", got)
 	}
 	if mine.Proof("a", "bc") == mine.Proof("ab", "c") || mine.Proof("a") == open("other").Proof("a") || open("").Proof("a") != "" {
 		t.Error("proofs")

@@ -11,8 +11,8 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
-// A directory that holds something else is never taken for a cache, as all in it
-// could be pruned; one of an older mabuild, or of a volume that was just made, is.
+// A directory with other content is never used as a cache, since Prune could remove that
+// content. A directory of an older mabuild, or a new empty volume, is accepted.
 func TestOnlyCachesAreCaches(t *testing.T) {
 	for _, c := range []struct {
 		has []string
@@ -22,7 +22,7 @@ func TestOnlyCachesAreCaches(t *testing.T) {
 		{[]string{"blobs/sha256/x", "records/y"}, true},
 		{[]string{"lost+found/x", ".keep"}, true},
 		{[]string{"modules/vpc/main.tf", "main.tf"}, false},
-		{[]string{"CACHEDIR.TAG"}, false}, // without its signature
+		{[]string{"CACHEDIR.TAG"}, false}, // the tag file without its signature
 		{[]string{"CACHEDIR.TAG=", "blobs/sha256/x"}, true},
 		{[]string{"CACHEDIR.TAG=Signature: 8a4", "tmp/x"}, true},
 	} {
@@ -44,10 +44,10 @@ func TestOnlyCachesAreCaches(t *testing.T) {
 			}
 		}
 		if _, err := os.Stat(filepath.Join(dir, "tmp")); c.is != (err == nil) {
-			t.Errorf("%v: made directories: %t", c.has, err == nil)
+			t.Errorf("%v: directories were created: %t", c.has, err == nil)
 		}
 	}
 	if _, err := cache.Open(""); err == nil {
-		t.Error("the working directory is a cache")
+		t.Error("the working directory was accepted as a cache")
 	}
 }

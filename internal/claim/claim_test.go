@@ -14,8 +14,8 @@ import (
 
 func never(time.Time) bool { return false }
 
-// While some hold a directory and others remove it, nobody holds it beside another,
-// nobody loses what they put there, and in the end it is gone.
+// While some goroutines claim a directory and others remove it, only one holds it at a
+// time, no holder loses its files, and in the end it is removed.
 func TestHoldersAndRemovers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "kind", "key")
 	var (
@@ -50,7 +50,7 @@ func TestHoldersAndRemovers(t *testing.T) {
 					return
 				}
 				if n := inside.Add(1); n != 1 {
-					t.Errorf("%d hold it", n)
+					t.Errorf("%d hold the directory", n)
 				}
 				file := filepath.Join(dir, "file")
 				if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -72,11 +72,12 @@ func TestHoldersAndRemovers(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("it is there still: %v", err)
+		t.Errorf("the directory still exists: %v", err)
 	}
 	t.Logf("removed %d times", removed.Load())
 }
 
+// A shared directory cannot be claimed alone or removed, and a recently used one is kept.
 func TestShareAndKeep(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "key")
 	one, err := claim.Share(t.Context(), dir)
@@ -91,25 +92,25 @@ func TestShareAndKeep(t *testing.T) {
 	defer cancel()
 	if release, err := claim.Dir(ctx, dir); err == nil {
 		release()
-		t.Error("held alone while others share it")
+		t.Error("claimed while others share it")
 	}
 	one()
 	if gone, err := claim.Remove(dir, never); gone || err != nil {
-		t.Errorf("removed %t while somebody holds it, %v", gone, err)
+		t.Errorf("removed: %t while it is held, %v", gone, err)
 	}
 	two()
 	before := time.Now().Add(-time.Hour)
 	lately := func(used time.Time) bool { return used.After(before) }
 	if gone, err := claim.Remove(dir, lately); gone || err != nil {
-		t.Errorf("removed %t though it was used lately, %v", gone, err)
+		t.Errorf("removed: %t although it was used recently, %v", gone, err)
 	}
 	if gone, err := claim.Remove(dir, never); !gone || err != nil {
-		t.Errorf("removed %t, %v", gone, err)
+		t.Errorf("removed: %t, %v", gone, err)
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil { // that nobody ever held
+	if err := os.Mkdir(dir, 0o755); err != nil { // never claimed
 		t.Fatal(err)
 	}
 	if gone, err := claim.Remove(dir, lately); !gone || err != nil {
-		t.Errorf("removed %t though nobody used it, %v", gone, err)
+		t.Errorf("removed: %t although it was never used, %v", gone, err)
 	}
 }

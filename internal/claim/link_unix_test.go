@@ -13,9 +13,9 @@ import (
 	"github.com/mabuild/mabuild/internal/claim"
 )
 
-// TestALockThatIsNone: a link, a pipe or a directory in a lock's place is another user's
-// doing. Nothing is made where a link leads, nothing waits, and the directory stays.
-func TestALockThatIsNone(t *testing.T) {
+// A link, a pipe or a directory in place of a lock file may come from another user. No file
+// is created at the link's target, no call blocks, and the directory stays.
+func TestLockFileOfAnotherType(t *testing.T) {
 	for name, put := range map[string]func(lock, target string) error{
 		"link":      func(lock, target string) error { return os.Symlink(target, lock) },
 		"pipe":      func(lock, _ string) error { return syscall.Mkfifo(lock, 0o666) },
@@ -34,17 +34,17 @@ func TestALockThatIsNone(t *testing.T) {
 			release()
 		}
 		if name == "link" && err == nil || ctx.Err() != nil {
-			t.Errorf("%s: held, %v", name, err)
+			t.Errorf("%s: claimed, %v", name, err)
 		}
 		cancel()
 		if _, err := os.Lstat(target); err == nil {
-			t.Errorf("%s: a file was made outside", name)
+			t.Errorf("%s: a file was created outside", name)
 		}
 	}
 }
 
-// TestYoungDirectoriesStay: one that nobody has held yet was used at the zero time.
-func TestYoungDirectoriesStay(t *testing.T) {
+// A directory that was never claimed has the zero time as its last use.
+func TestUnclaimedDirectoryHasZeroTime(t *testing.T) {
 	dir := t.TempDir()
 	if removed, err := claim.Remove(dir, func(used time.Time) bool { return used.IsZero() }); removed || err != nil {
 		t.Errorf("%v, %v", removed, err)

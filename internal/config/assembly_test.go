@@ -8,7 +8,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Both spellings of os.version mean the same; what is not said stays empty.
+// Both spellings of os.version have the same meaning, and a missing field stays empty.
 func TestReadAssembly(t *testing.T) {
 	for _, version := range []string{"osversion: '10.0'", "os.version: '10.0'", "os.version: '10.0', osversion: '10.0'"} {
 		a, err := ReadAssembly("a.yaml", []byte("image: a\nannotations: {k.l: v=w, n: 1}\nmanifests: [{image: b, platform: {os: windows, architecture: amd64, "+version+", os.features: [x]}}, {image: c}]\n"))
@@ -25,7 +25,7 @@ func TestReadAssembly(t *testing.T) {
 	}
 }
 
-// Everything that is wrong comes at once, with its line.
+// All errors are reported at once, each with its line.
 func TestReadAssemblyComplains(t *testing.T) {
 	for text, want := range map[string][]string{
 		"":             {"image: missing; it is the name of the index", "manifests: missing; it lists the images"},
@@ -42,7 +42,7 @@ func TestReadAssemblyComplains(t *testing.T) {
 		_, err := ReadAssembly("a.yaml", []byte(text))
 		for _, w := range want {
 			if !strings.Contains(fmt.Sprint(err), w) {
-				t.Errorf("%q: %v\ndoes not say %q", text, err, w)
+				t.Errorf("%q: %v\ndoes not contain %q", text, err, w)
 			}
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Who says how C is compiled, and not whether, means that it is; the strongest word
-// on whether holds.
+// Setting how C is compiled turns cgo on, unless cgo is turned off. The source with the
+// highest precedence decides.
 func TestCgo(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
@@ -19,13 +19,13 @@ func TestCgo(t *testing.T) {
 		top, build Cgo
 	}{
 		{name: "nothing", file: "builds: [{id: a}]"},
-		{name: "a word", file: "cgo: true\nbuilds: [{id: a}]", top: Cgo{Enabled: true}, build: Cgo{Enabled: true}},
+		{name: "a boolean", file: "cgo: true\nbuilds: [{id: a}]", top: Cgo{Enabled: true}, build: Cgo{Enabled: true}},
 		{name: "a map", file: "cgo: {toolchain: zig}\nbuilds: [{id: a}]", top: Cgo{Enabled: true, Toolchain: "zig"}, build: Cgo{Enabled: true, Toolchain: "zig"}},
-		{name: "a map that says no", file: "cgo: {toolchain: zig, enabled: false}\nbuilds: [{id: a}]", top: Cgo{Toolchain: "zig"}, build: Cgo{Toolchain: "zig"}},
-		{name: "a build's own", file: "cgo: false\nbuilds: [{id: a, cgo: {static: true}}]", build: Cgo{Enabled: true, Static: true}},
-		{name: "a build's no", file: "cgo: {static: true}\nbuilds: [{id: a, cgo: false}]", top: Cgo{Enabled: true, Static: true}, build: Cgo{Static: true}},
+		{name: "a map with enabled: false", file: "cgo: {toolchain: zig, enabled: false}\nbuilds: [{id: a}]", top: Cgo{Toolchain: "zig"}, build: Cgo{Toolchain: "zig"}},
+		{name: "a map in a build", file: "cgo: false\nbuilds: [{id: a, cgo: {static: true}}]", build: Cgo{Enabled: true, Static: true}},
+		{name: "false in a build", file: "cgo: {static: true}\nbuilds: [{id: a, cgo: false}]", top: Cgo{Enabled: true, Static: true}, build: Cgo{Static: true}},
 		{name: "a flag", file: "builds: [{id: a}]", args: []string{"--cgo-static"}, top: Cgo{Enabled: true, Static: true}, build: Cgo{Enabled: true, Static: true}},
-		{name: "a flag that says no", file: "cgo: {static: true}\nbuilds: [{id: a}]", args: []string{"--cgo=false"}, top: Cgo{Static: true}, build: Cgo{Static: true}},
+		{name: "a flag that turns it off", file: "cgo: {static: true}\nbuilds: [{id: a}]", args: []string{"--cgo=false"}, top: Cgo{Static: true}, build: Cgo{Static: true}},
 		{name: "a variable", file: "builds: [{id: a}]", env: map[string]string{"MABUILD_CGO_TOOLCHAIN": "zig"}, top: Cgo{Enabled: true, Toolchain: "zig"}, build: Cgo{Enabled: true, Toolchain: "zig"}},
 		{name: "the old variable", file: "builds: [{id: a}]", env: map[string]string{"MABUILD_CGO": "true"}, top: Cgo{Enabled: true}, build: Cgo{Enabled: true}},
 	} {
@@ -69,6 +69,8 @@ func TestCgo(t *testing.T) {
 	}
 }
 
+// The maps of cgo have normalized platforms as keys, and each invalid entry is an error with
+// its line.
 func TestCgoByPlatform(t *testing.T) {
 	const file = `cgo:
   cc: {linux/arm: gcc, "linux/arm64/v8": clang}

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// laughs is an alias bomb of three levels, n items each.
+// laughs returns an alias bomb of three levels with n items each.
 func laughs(n int) string {
 	row := func(what string) string { return "[" + strings.TrimSuffix(strings.Repeat(what+", ", n), ", ") + "]" }
 	return "tags: &a " + row("x") + "\nldflags: &b " + row("*a") + "\ngcflags: " + row("*b") + "\n"
 }
 
-// inputs are files and what becomes of them: the empty text for a file that is
-// accepted, else all of the complaints.
+// inputs are files and the expected error: empty for an accepted file, else the complete
+// text.
 var inputs = []struct{ name, in, want string }{
 	{"nothing", "", ""},
 	{"only a comment", "# nothing\n", ""},
@@ -27,11 +27,11 @@ var inputs = []struct{ name, in, want string }{
 	{"CRLF", "repo: a\r\ntags: [b]\r\n", ""},
 	{"empty value", "repo:\ntags:\n", ""},
 	{"json", `{"repo": "a", "platforms": ["linux/amd64"]}`, ""},
-	{"numbers as texts", "tags: [1.0, 2, true]\nimage: {user: 65532, ports: [8080]}\n", ""},
+	{"numbers as strings", "tags: [1.0, 2, true]\nimage: {user: 65532, ports: [8080]}\n", ""},
 	{"block lists", "platforms:\n- linux/amd64\n- linux/arm64\n", ""},
 	{"comma in platforms", "platforms: ['linux/amd64,linux/arm64']\n", ""},
 	{"all platforms", "platforms: [all]\n", ""},
-	{"spelled otherwise", "platforms: [LINUX/x86_64, linux/aarch64]\n", ""},
+	{"another spelling", "platforms: [LINUX/x86_64, linux/aarch64]\n", ""},
 	{"windows version", "platforms: ['windows/amd64:10.0.17763.1']\n", ""},
 	{"base by platform", "base: {default: static, linux/riscv64: 'debian:13'}\n", ""},
 	{"overrides", "builds: [{id: a, overrides: {linux/arm/v6: {env: [A=1], ldflags: [-w]}}}]\n", ""},
@@ -42,7 +42,7 @@ var inputs = []struct{ name, in, want string }{
 	{"duration", "timeout: 1h30m\n", ""},
 	{"days", "timeout: 1w2d3h\n", ""},
 	{"too many days", "timeout: 9999w99999d2500000h\n", "f:1: timeout: must be a duration such as 90s, 1h30m or 3d"},
-	{"days alone are no number", "timeout: 2wd\n", "f:1: timeout: must be a duration such as 90s, 1h30m or 3d"},
+	{"days without a number", "timeout: 2wd\n", "f:1: timeout: must be a duration such as 90s, 1h30m or 3d"},
 	{"label with equals", "image: {labels: ['a=b=c', 'd=']}\n", ""},
 	{"multi-line text", "ldflags:\n- |\n  -X a=b\n  -X c=d\n", ""},
 	{"unused anchor", "repo: &r a\n", ""},
@@ -50,8 +50,8 @@ var inputs = []struct{ name, in, want string }{
 	{"unknown key", "repo: a\nplatfrms: [linux/amd64]\n", "f:2: platfrms: unknown key; did you mean platforms?"},
 	{"flag's spelling", "build-tags: [a]\ntag: [b]\n", "f:1: build-tags: unknown key; did you mean build_tags?\nf:2: tag: unknown key; did you mean tags?"},
 	{"upper case", "Repo: a\n", "f:1: Repo: unknown key; did you mean repo?"},
-	{"key of another place", "labels: [a=b]\n", "f:1: labels: unknown key; it belongs below image"},
-	{"far from all", "xylophone: 1\n", "f:1: xylophone: unknown key"},
+	{"key of another level", "labels: [a=b]\n", "f:1: labels: unknown key; it belongs below image"},
+	{"unlike any key", "xylophone: 1\n", "f:1: xylophone: unknown key"},
 	{"unknown below", "image:\n  usr: a\nbuilds:\n- id: a\n  image: {volume: [/a]}\n", "f:2: image.usr: unknown key; did you mean user?\nf:5: builds[0].image.volume: unknown key; did you mean volumes?"},
 	{"size of the cache", "cache: {max: lots}\ncache_max: 5GB\n", "f:1: cache.max: must be a size such as 500MB or 5GB\nf:2: cache_max: unknown key"},
 	{"compression", "compression: lz4\n", "f:1: compression: must be gzip or zstd, optionally with a level such as gzip:6"},
@@ -91,7 +91,7 @@ var inputs = []struct{ name, in, want string }{
 	{"relative path", "path: app\nfiles: [{from: a, to: b}]\n", "f:1: path: \"app\" is not an absolute path\nf:2: files[0].to: \"b\" is not an absolute path"},
 	{"bad mode", "files:\n- {from: a, to: /a, mode: rwx}\n- {from: a, to: /a, mode: 99999}\n", "f:2: files[0].mode: must be permissions in octal, for example 0644\nf:3: files[1].mode: must be permissions in octal, for example 0644"},
 	{"mirrors", "registries: {docker.io: {mirrors: [mirror.gcr.io, 'harbor.example/proxy-cache', 'a.b:5000/c/d_e', '[::1]:5000/x', 'gitlab.example/group/dependency_proxy/containers']}}\n", ""},
-	{"mirrors that are none", "registries:\n  docker.io:\n    mirrors:\n    - https://a.b/c\n    - me@a.b/c\n    - a.b/c?d\n    - a.b/../c\n    - a.b/\n    - /c\n    - a.b/c//d\n    - a.b/C\n    - 'a.b/c#d'\n    - 'a.b:/c'\n    - a.b/c:v1\n", mirrorProblems("https://a.b/c", "me@a.b/c", "a.b/c?d", "a.b/../c", "a.b/", "/c", "a.b/c//d", "a.b/C", "a.b/c#d", "a.b:/c", "a.b/c:v1")},
+	{"invalid mirrors", "registries:\n  docker.io:\n    mirrors:\n    - https://a.b/c\n    - me@a.b/c\n    - a.b/c?d\n    - a.b/../c\n    - a.b/\n    - /c\n    - a.b/c//d\n    - a.b/C\n    - 'a.b/c#d'\n    - 'a.b:/c'\n    - a.b/c:v1\n", mirrorProblems("https://a.b/c", "me@a.b/c", "a.b/c?d", "a.b/../c", "a.b/", "/c", "a.b/c//d", "a.b/C", "a.b/c#d", "a.b:/c", "a.b/c:v1")},
 	{"url for host", "registries: {'https://a.b': {}}\ninsecure_registries: [a.b/c]\n", "f:1: registries: \"https://a.b\" must be host[:port], without https:// and path\nf:2: insecure_registries: \"a.b/c\" must be host[:port], without https:// and path"},
 	{"user in host", "trust_realms: ['u:p@a.b']\n", `f:1: trust_realms: "a.b" must be host[:port], without https:// and path`},
 	{"escape", "repo: \"a\\e[31mb\"\n", `f:1: repo: "a[31mb" contains a control character`},
@@ -119,6 +119,7 @@ var inputs = []struct{ name, in, want string }{
 	{"many aliases", "builds: [&a {ldflags: [" + strings.Repeat("x,", 1000) + "]}" + strings.Repeat(",*a", 10_000) + "]\n", "f:1: contains more than 50000 values"},
 }
 
+// Each input is accepted or gives exactly the expected errors, quickly.
 func TestDecode(t *testing.T) {
 	for _, test := range inputs {
 		t.Run(test.name, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestDecode(t *testing.T) {
 			if got != test.want && (test.name != "laughs" || !strings.HasPrefix(got, test.want)) {
 				t.Errorf("got:\n%.2000s\nwant:\n%s", got, test.want)
 			}
-			if took := time.Since(start); took > 30*time.Second { // a bound on the work, not a measurement: the machine may be busy
+			if took := time.Since(start); took > 30*time.Second { // limits the work; the machine may be busy
 				t.Errorf("took %s", took)
 			}
 		})
@@ -141,6 +142,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// A duration may use days as its unit.
 func TestDurations(t *testing.T) {
 	for in, want := range map[string]time.Duration{"0": 0, "90s": 90 * time.Second, "2d": 48 * time.Hour, "1w": 168 * time.Hour, "1w2d3h4m": (7*24+2*24+3)*time.Hour + 4*time.Minute} {
 		var d Duration
@@ -150,6 +152,7 @@ func TestDurations(t *testing.T) {
 	}
 }
 
+// A file that sets every key is decoded to the expected values, each with its line.
 func TestDecodeValues(t *testing.T) {
 	const in = `
 repo: ghcr.io/acme
@@ -189,7 +192,7 @@ timeout: 90s
 	}
 }
 
-// FuzzDecode: a file either is refused, or shows as a file that means the same.
+// Each file is refused, or its view is a file with the same meaning.
 func FuzzDecode(f *testing.F) {
 	for _, test := range inputs {
 		if len(test.in) < 10_000 {
@@ -208,15 +211,15 @@ func FuzzDecode(f *testing.F) {
 		}
 		second, err := loadText(t, dir, string(view))
 		if err != nil {
-			t.Fatalf("%q shows as\n%s\nwhich is refused: %v", in, view, err)
+			t.Fatalf("the view of %q is\n%s\nwhich is refused: %v", in, view, err)
 		}
 		if strip(first) != strip(second) {
-			t.Errorf("%q shows as\n%s\nwhich is\n%s\nand was\n%s", in, view, strip(second), strip(first))
+			t.Errorf("the view of %q is\n%s\nwhich means\n%s\ninstead of\n%s", in, view, strip(second), strip(first))
 		}
 	})
 }
 
-// loadText loads text as the file of dir.
+// loadText loads text as the configuration file in dir.
 func loadText(t *testing.T, dir, text string) (*Config, error) {
 	t.Helper()
 	path := filepath.Join(dir, FileName)
@@ -226,14 +229,14 @@ func loadText(t *testing.T, dir, text string) (*Config, error) {
 	return Load(Options{File: path, Lookup: func(string) (string, bool) { return "", false }})
 }
 
-// strip prints c without its origins; an empty list is none.
+// strip prints c without its origins. Empty and missing lists are equal.
 func strip(c *Config) string {
 	bare := *c
 	bare.origins = nil
 	return strings.NewReplacer("[]", "", "map[]", "").Replace(fmt.Sprintf("%+v", bare))
 }
 
-// mirrorProblems is what is said of mirrors that stand in lines 4 and following.
+// mirrorProblems returns the errors for registry mirrors in lines 4 and following.
 func mirrorProblems(all ...string) string {
 	lines := make([]string, len(all))
 	for i, s := range all {

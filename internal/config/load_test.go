@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// lookup makes a Lookup of K=V texts.
+// lookup returns a Lookup for variables in the form NAME=value.
 func lookup(env ...string) func(string) (string, bool) {
 	return func(key string) (string, bool) {
 		for _, item := range env {
@@ -31,7 +31,7 @@ func lookup(env ...string) func(string) (string, bool) {
 	}
 }
 
-// flagSet parses args with the flags of push that matter here.
+// flagSet parses args with some flags of push.
 func flagSet(t *testing.T, args ...string) *pflag.FlagSet {
 	t.Helper()
 	f := pflag.NewFlagSet("push", pflag.ContinueOnError)
@@ -54,7 +54,7 @@ func flagSet(t *testing.T, args ...string) *pflag.FlagSet {
 	return f
 }
 
-// write puts files, given as pairs of path and text, into a new directory.
+// write writes files, given as pairs of path and text, to a new directory.
 func write(t *testing.T, pairs ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -87,7 +87,8 @@ builds:
     ldflags: ["-X a=web"]
 `
 
-// TestPrecedence follows single values through all four sources.
+// A flag takes precedence over a variable, a variable over the file, and the file over the
+// default.
 func TestPrecedence(t *testing.T) {
 	dir := write(t, FileName, sample)
 	load := func(env []string, args ...string) *Config {
@@ -135,7 +136,7 @@ func TestPrecedence(t *testing.T) {
 	is(api.Overrides["linux/arm/v6"].Ldflags)
 	is(api.Overrides["linux/arm/v6"].Env, "TZ=UTC")
 	if !c.VCS {
-		t.Error("MABUILD_VCS is not heard")
+		t.Error("MABUILD_VCS is ignored")
 	}
 
 	c = load([]string{"MABUILD_PLATFORMS=linux/arm64", "MABUILD_REPO=env.example"}, "--platforms=linux/arm,linux/ppc64le", "-t=a", "-t=b,c",
@@ -160,6 +161,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// Without a file the defaults apply, and each package becomes a program.
 func TestWithoutFile(t *testing.T) {
 	dir := t.TempDir()
 	c, err := Load(Options{Dir: dir, Lookup: lookup(), Flags: flagSet(t, "--repo=r.io/a")})
@@ -176,12 +178,14 @@ func TestWithoutFile(t *testing.T) {
 	}
 }
 
+// Packages on the command line select the builds of the file that have the same main
+// package.
 func TestPrograms(t *testing.T) {
 	dir := write(t, ".git/HEAD", "", FileName, sample+"  - main: example.com/tool@v1\n    id: tool\n", "cmd/api/x", "")
 	for _, test := range []struct {
-		from string // below dir
+		from string // relative to dir
 		args []string
-		want string // ids, - for a build of its own
+		want string // ids; - means a build that is not in the file
 	}{
 		{"", nil, "api web tool"},
 		{"", []string{"./cmd/api"}, "api"},
@@ -209,6 +213,8 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// The file is found in the working directory or a directory above it, up to the nearest one
+// with go.mod or .git.
 func TestFind(t *testing.T) {
 	dir := write(t, FileName, "repo: outside\n", "r/.git/HEAD", "", "r/"+FileName, "repo: root\n", "r/c/x", "", "r/m/go.mod", "", "r/m/cmd/a/x", "",
 		"r/n/"+FileName, "repo: n\n", "lone/go.mod", "", "lone/cmd/x", "", "free/x", "")
@@ -220,6 +226,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// Paths are relative to the directory of the file that contains them.
 func TestRelativePaths(t *testing.T) {
 	dir := write(t, ".git/HEAD", "", FileName, "metadata_file: c\noutput: 'oci:o:v1'\nbase: oci-archive:b.tar\nregistries: {a.local: {ca_file: ca.pem}}\nbuilds: [{main: ./x, dir: d, files: [{from: f, to: /f}]}]\n", "sub/x", "")
 	t.Chdir(filepath.Join(dir, "sub"))
@@ -234,7 +241,7 @@ func TestRelativePaths(t *testing.T) {
 	}
 }
 
-// TestComplaints: file, environment and flags complain together, with a way out.
+// Errors of file, environment and flags are reported together, with a hint.
 func TestComplaints(t *testing.T) {
 	dir := write(t, "f.yaml", "platfrms: []\n")
 	file := filepath.Join(dir, "f.yaml")
@@ -257,6 +264,7 @@ flag --label: "x" must be KEY=VALUE`
 	}
 }
 
+// A file that cannot be read or parsed is an error with its name.
 func TestBadFiles(t *testing.T) {
 	dir := write(t, FileName+"/in/the/way", "", "ids.yaml", "builds:\n- id: a\n- id: b\n- id: a\n")
 	for _, test := range []struct {
@@ -278,7 +286,7 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// TestFields: every key is described, and its default passes its own checks.
+// Every key has a description, and its default passes its checks.
 func TestFields(t *testing.T) {
 	seen := map[string]bool{}
 	var visit func([]*field)
@@ -301,13 +309,14 @@ func TestFields(t *testing.T) {
 	for _, f := range leaves(all) {
 		for _, name := range []string{"--" + f.flag, f.env()} {
 			if name != "--" && seen[name] {
-				t.Errorf("%s stands for two keys", name)
+				t.Errorf("%s belongs to two keys", name)
 			}
 			seen[name] = true
 		}
 	}
 }
 
+// The file that config init writes is valid.
 func TestInit(t *testing.T) {
 	dir := t.TempDir()
 	text := string(Init())
@@ -328,6 +337,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
+// The view, the file of config init and docs/mabuild.schema.json are up to date.
 func TestGolden(t *testing.T) {
 	dir := write(t, ".git/HEAD", "", FileName, sample+"registries: {a.local: {plain_http: true, mirrors: [c.d]}}\nfiles: [{from: x, to: /x}]\n")
 	t.Chdir(dir)
@@ -351,7 +361,7 @@ func TestGolden(t *testing.T) {
 
 var here = func() string { dir, _ := os.Getwd(); return dir }()
 
-// golden compares with a file of the repository, or writes it with -update.
+// golden compares text with a file of the repository. With -update it writes the file.
 func golden(t *testing.T, path string, got []byte) {
 	t.Helper()
 	if *update {
@@ -368,7 +378,7 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-// Who knows the flag knows the variable.
+// A variable may have the name of the key or of the flag.
 func TestVariablesMayBeSpelledAsFlags(t *testing.T) {
 	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_PLATFORM=linux/arm64", "MABUILD_TAG=v1", "MABUILD_INSECURE_REGISTRY=registry.local", "MABUILD_BUILD_ENV=C=d", "MABUILD_ENV=C=d", "MABUILD_PORT=tcp://10.0.0.1:80")})
 	if err != nil {
@@ -377,17 +387,17 @@ func TestVariablesMayBeSpelledAsFlags(t *testing.T) {
 	if !slices.Equal(c.Platforms, []string{"linux/arm64"}) || !slices.Equal(c.Tags, []string{"v1"}) || !slices.Equal(c.InsecureRegistries, []string{"registry.local"}) {
 		t.Errorf("platforms %v, tags %v, insecure %v", c.Platforms, c.Tags, c.InsecureRegistries)
 	}
-	if !slices.Equal(c.Env, []string{"C=d"}) || len(c.Image.Ports) > 0 { // a cluster sets the port of a service
+	if !slices.Equal(c.Env, []string{"C=d"}) || len(c.Image.Ports) > 0 { // Kubernetes sets MABUILD_PORT for a service
 		t.Errorf("env %v, ports %v", c.Env, c.Image.Ports)
 	}
 	_, err = Load(Options{Dir: t.TempDir(), Lookup: lookup("MABUILD_BUILD_ENV=A=b", "MABUILD_ENV=C=d")})
 	if err == nil || err.Error() != "env MABUILD_BUILD_ENV: contradicts MABUILD_ENV, which is the same setting" {
-		t.Errorf("two spellings with two values: %v", err)
+		t.Errorf("contradicting variables: %v", err)
 	}
 }
 
-// TestMisspeltVariables: a warning for what is nearly one of ours, and for nothing
-// else.
+// An unknown variable that resembles a known one causes a warning. Other unknown variables
+// are ignored.
 func TestMisspeltVariables(t *testing.T) {
 	environ := func() []string {
 		return []string{
@@ -405,7 +415,7 @@ func TestMisspeltVariables(t *testing.T) {
 	}
 }
 
-// TestSwitch: flags without a key may be given by variables, which flags beat.
+// A flag without a key can be set by a variable. The flag takes precedence.
 func TestSwitch(t *testing.T) {
 	f := pflag.NewFlagSet("push", pflag.ContinueOnError)
 	dry, verify, file := f.Bool("dry-run", false, ""), f.Bool("verify", true, ""), f.String("config", "", "")
@@ -425,8 +435,7 @@ func TestSwitch(t *testing.T) {
 	}
 }
 
-// TestAccess: who does not build is not stopped by what says how to; what is wrong
-// with the rest stops everybody.
+// Commands that do not build ignore errors in the settings of builds, but not in the rest.
 func TestAccess(t *testing.T) {
 	dir := write(t, FileName, "platforms: [arm64]\nnonsense: 1\nbuilds: 7\nregistries: {registry.local: {plain_http: true}}\njobs: 3\n")
 	env := lookup("MABUILD_PLATFORMS=arm64")
@@ -438,7 +447,7 @@ func TestAccess(t *testing.T) {
 		t.Errorf("registries %v, jobs %v, ignored %v", c.Registries, c.Jobs, c.Ignored)
 	}
 	if _, err := Load(Options{Dir: dir, Lookup: env}); err == nil || len(strings.Split(err.Error(), "\n")) != 4 {
-		t.Errorf("of one that builds: %v", err)
+		t.Errorf("a command that builds: %v", err)
 	}
 	for _, wrong := range []string{"registries: 7\n", "cache: {max: much}\n", "repo: [\n"} {
 		dir := write(t, FileName, wrong)
@@ -451,7 +460,7 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// TestSwitchCounts: what is counted may be a yes, a no or a number.
+// The variable of a flag that counts is true, false or a number.
 func TestSwitchCounts(t *testing.T) {
 	for text, want := range map[string]int{"true": 1, "false": 0, "1": 1, "2": 2, "0": 0, "-1": -1, "very": -1, "+1": -1, "300": -1} {
 		f := pflag.NewFlagSet("push", pflag.ContinueOnError)
@@ -466,7 +475,7 @@ func TestSwitchCounts(t *testing.T) {
 	}
 }
 
-// TestBaseByFlag: a base for all platforms and for single ones, by flags and variables.
+// Flags and variables set the base image of all platforms and of single ones.
 func TestBaseByFlag(t *testing.T) {
 	parse := func(args ...string) *pflag.FlagSet {
 		f := pflag.NewFlagSet("push", pflag.ContinueOnError)
@@ -512,8 +521,8 @@ func TestBaseByFlag(t *testing.T) {
 	}
 }
 
-// TestBaseOfABuild: a build that names single platforms has the others of the top level,
-// and so has a flag of the build.
+// The base images of single platforms, in a build or by a flag, are added to those of the
+// level above.
 func TestBaseOfABuild(t *testing.T) {
 	f := pflag.NewFlagSet("push", pflag.ContinueOnError)
 	BindBuild(f)
@@ -541,7 +550,7 @@ builds:
 	}
 }
 
-// TestSignals: those of Linux, by name and number.
+// A stop signal is a name or a number of Linux.
 func TestSignals(t *testing.T) {
 	for text, good := range map[string]bool{
 		"SIGTERM": true, "term": true, "SIGRTMIN": true, "SIGRTMIN+3": true, "RTMAX-14": true, "1": true, "64": true,

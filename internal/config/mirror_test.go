@@ -16,8 +16,8 @@ import (
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
-// mirrors are inputs of ReadMirror and what it says of them: nothing of a file
-// that is accepted, else all of the complaints.
+// mirrors are inputs of ReadMirror and the expected error: empty for an accepted file, else
+// the complete text.
 var mirrors = []struct{ name, in, want string }{
 	{"least", "entries: [{source: 'a.b/c:v1', target: d.e/c}]\n", ""},
 	{"tags as text", "entries: [{source: a.b/c, target: d.e/c, tags: v1}]\n", ""},
@@ -40,12 +40,12 @@ var mirrors = []struct{ name, in, want string }{
 	{"two sources", "entries:\n- source: a.b/c\n  template: a.b/c-ARCH:v1\n  target: d.e/c\n  tags: v1\n", "f:3: entries[0].template: cannot be combined with source; use only one of them"},
 	{"no target", "entries:\n- name: a\n  source: a.b/c:v1\n", "f:2: entries[0]: the target is missing"},
 	{"no tags", "entries:\n- source: a.b/c\n  target: d.e/c\n", "f:2: entries[0].tags: the entry selects no tags; write tags: [v1] or tags: {newest: 3}"},
-	{"tags that choose nothing", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags: []\n", "f:4: entries[0].tags: the rules select nothing"},
+	{"tags that select nothing", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags: []\n", "f:4: entries[0].tags: the rules select nothing"},
 	{"tags twice", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  tags: v2\n", "f:4: entries[0].tags: cannot be used: the source has a tag"},
 	{"tags of a digest", "entries:\n- source: a.b/c@sha256:" + zeros + "\n  target: d.e/c\n  tags: v2\n", "f:4: entries[0].tags: cannot be used: the source names a digest"},
 	{"tags of a local place", "entries:\n- source: oci:c\n  target: d.e/c\n  tags: v2\n", "f:4: entries[0].tags: cannot be used: the source is local and has no list of tags"},
 	{"tags of a version", "entries:\n- go: example.com/m@v1.2.3\n  target: d.e/m\n  tags: v2\n", "f:4: entries[0].tags: cannot be used: the program has a version"},
-	{"tags that no name has", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  tags: v2\n  platforms: linux/arm\n", "f:4: entries[0].tags: cannot be used: no image has {{.Tag}} in its name"},
+	{"tags that no template uses", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  tags: v2\n  platforms: linux/arm\n", "f:4: entries[0].tags: cannot be used: no image has {{.Tag}} in its name"},
 	{"no tag", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags:\n  - v1\n  - v 2\n  - v1*\n", "f:6: entries[0].tags.exact: \"v 2\" is not a tag: at most 128 letters, digits and _ . -\nf:7: entries[0].tags.exact: \"v1*\" is not a tag; write {glob: \"v1*\"}"},
 	{"bad patterns", "entries:\n- source: a.b/c\n  target: d.e/c\n  tags:\n    glob: 'v[1'\n    regex: 'v(1'\n    semver: newest\n    newest: -1\n", "f:5: entries[0].tags.glob: \"v[1\" is not a glob\n" +
 		"f:6: entries[0].tags.regex: \"v(1\" is not a regular expression: missing closing ): `v(1`\nf:7: entries[0].tags.semver: \"newest\" is not a range of versions such as >=1.2 <2 or ~1.4\nf:8: entries[0].tags.newest: must be a number, 0 or more"},
@@ -60,21 +60,21 @@ var mirrors = []struct{ name, in, want string }{
 	{"template without tag", "entries:\n- template: a.b/c-ARCH\n  target: d.e/c:v1\n  platforms: linux/arm\n", "f:2: entries[0].template: \"a.b/c-ARCH\" has no tag; write :{{.Tag}}, or the tag"},
 	{"template with tags apart", "entries:\n- template: a.b/c:v1-ARCH\n  target: d.e/c\n  platforms: linux/arm\n", "f:3: entries[0].target[0]: requires a tag, because the images have no common tag"},
 	{"template's name", "entries:\n- template: a.b/c-ARCH:v1\n  target: 'd.e/{{.Name}}'\n  platforms: linux/arm\n", "f:3: entries[0].target[0]: uses the name of the template, which differs by platform"},
-	{"template that knows too much", "entries:\n- template: '{{.Registry}}/c-ARCH:{{.Date}}'\n  target: d.e/c\n  platforms: linux/arm\n", "f:2: entries[0].template: supports only .Tag"},
+	{"template with an unknown field", "entries:\n- template: '{{.Registry}}/c-ARCH:{{.Date}}'\n  target: d.e/c\n  platforms: linux/arm\n", "f:2: entries[0].template: supports only .Tag"},
 	{"source as template", "entries:\n- source: 'a.b/c:{{.Tag}}'\n  target: d.e/c\n", "f:2: entries[0].source: is not a template; write tags, or use template instead of source"},
-	{"source that is none", "entries:\n- source: 'https://a.b/c:v1'\n  target: d.e/c\n- source: 'oci:'\n  target: 'd.e/d:v1'\n- source: 'docker-daemon:'\n  target: 'd.e/e:v1'\n", "f:2: entries[0].source: \"https://a.b/c:v1\" is not an image reference\nf:4: entries[1].source: \"oci:\" has no path\nf:6: entries[2].source: docker-daemon: can only be written"},
+	{"invalid source", "entries:\n- source: 'https://a.b/c:v1'\n  target: d.e/c\n- source: 'oci:'\n  target: 'd.e/d:v1'\n- source: 'docker-daemon:'\n  target: 'd.e/e:v1'\n", "f:2: entries[0].source: \"https://a.b/c:v1\" is not an image reference\nf:4: entries[1].source: \"oci:\" has no path\nf:6: entries[2].source: docker-daemon: can only be written"},
 	{"glob of registries", "entries:\n- source: '*.b/c'\n  target: d.e/c\n  tags: v1\n", "f:2: entries[0].source: \"*.b/c\" is not a glob of repositories: write registry/path, without a glob in the registry"},
 	{"images", "entries:\n- target: d.e/c:v1\n  images:\n  - platform: linux/arm\n  - image: a.b/c:v1\n    platform: arm\n  - image: a.b/d:v1\n    platform: linux/arm/v7\n", "f:4: entries[0].images[0]: the image is missing\nf:6: entries[0].images[1].platform: platform \"arm\": must be os/architecture[/variant]\nf:8: entries[0].images[2].platform: \"linux/arm/v7\" is the same platform as \"linux/arm\""},
 	{"platforms of images", "entries:\n- images: [{image: 'a.b/c:v1'}]\n  target: d.e/c\n  platforms: linux/arm\n", "f:4: entries[0].platforms: must be set for each image"},
 	{"program without module", "entries:\n- go: ./cmd/app\n  target: d.e/app\n- go: app@latest\n  target: d.e/b\n", "f:2: entries[0].go: \"./cmd/app\" must be module/path@version or module/path@latest\nf:4: entries[1].go: \"app@latest\" must be module/path@version or module/path@latest"},
 	{"base without program", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  base: static\n", "f:4: entries[0].base: requires go, a program to build"},
-	{"program as if copied", "referrers: true\nentries:\n- go: example.com/m@latest\n  target: d.e/m\n  min_age: 1d\n", "f:5: entries[0].min_age: does not apply to programs"},
+	{"program with settings of copies", "referrers: true\nentries:\n- go: example.com/m@latest\n  target: d.e/m\n  min_age: 1d\n", "f:5: entries[0].min_age: does not apply to programs"},
 	{"bad platforms", "platforms:\n- linux/amd64\n- all\nentries:\n- source: a.b/c:v1\n  target: d.e/c\n  platforms: arm64\n- source: a.b/d:v1\n  target: d.e/d\n", "f:3: platforms[1]: all is not a platform; omit platforms to keep all\nf:7: entries[0].platforms: platform \"arm64\": must be os/architecture[/variant]"},
 	{"two passes", "exclud: [x]\nentries:\n- source: a.b/c:v1\n  taget: d.e/c\n- source: a.b/d\n  target: d.e/d\n- source: a.b/e:v1\n  target: d.e/e:v2:v3\n", "f:1: exclud: unknown key; did you mean exclude?\nf:4: entries[0].taget: unknown key; did you mean target?\nf:5: entries[1].tags: the entry selects no tags; write tags: [v1] or tags: {newest: 3}\nf:8: entries[2].target[0]: \"d.e/e:v2:v3\" is not an image reference"},
 	{"all platforms", "platforms:\n- linux/amd64\n- all\nentries:\n- {source: 'a.b/c:v1', target: d.e/c}\n- {source: 'a.b/d:v1', target: d.e/d}\n", "f:3: platforms[1]: all is not a platform; omit platforms to keep all"},
 	{"platform twice", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  platforms:\n  - linux/arm\n  - linux/arm/v7\n", "f:6: entries[0].platforms: \"linux/arm/v7\" is the same platform as \"linux/arm\""},
-	{"word for another platform", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  platforms: linux/arm64\n  arch:\n    linux/arm: armhf\n", "f:6: entries[0].arch[linux/arm/v7]: is not one of the platforms"},
-	{"word without template", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  arch: {linux/arm: armhf}\n", "f:4: entries[0].arch: requires a template"},
+	{"arch of another platform", "entries:\n- template: a.b/c-ARCH:v1\n  target: d.e/c\n  platforms: linux/arm64\n  arch:\n    linux/arm: armhf\n", "f:6: entries[0].arch[linux/arm/v7]: is not one of the platforms"},
+	{"arch without template", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  arch: {linux/arm: armhf}\n", "f:4: entries[0].arch: requires a template"},
 	{"unknown name", "entries:\n- source: a.b/c:v1\n  target: 'd.e/{{.Repo}}'\n", "f:3: entries[0].target[0]: \"d.e/{{.Repo}}\": is not a valid template"},
 	{"target with digest", "entries:\n- source: a.b/c:v1\n  target: d.e/c@sha256:" + zeros + "\n", "f:3: entries[0].target[0]: cannot have a digest; write a repository, with or without a tag"},
 	{"target of several tags", "entries:\n- source: a.b/c\n  target:\n  - d.e/c\n  - d.e/c:v1\n  - oci:out:v1\n  tags: [v1, v2]\n", "f:5: entries[0].target[1]: is the same for every tag; write :{{.Tag}}, or no tag\nf:6: entries[0].target[2]: is the same for every tag; write :{{.Tag}}, or no tag"},
@@ -82,18 +82,19 @@ var mirrors = []struct{ name, in, want string }{
 	{"target of several repositories", "entries:\n- source: a.b/*\n  target: d.e/c\n  tags: v1\n", "f:3: entries[0].target[0]: is the same for every repository; write {{.Repository}} or {{.Name}}"},
 	{"target that names no tag", "entries:\n- source: oci:c\n  target: 'd.e/c:{{.Tag}}'\n", "f:3: entries[0].target[0]: uses the tag, but the source has none"},
 	{"target twice", "entries:\n- source: a.b/c:v1\n  target: [d.e/c, d.e/c]\n", "f:3: entries[0].target[1]: \"d.e/c\" is a duplicate"},
-	{"target that is none", "entries:\n- source: a.b/c:v1\n  target: 'd.e/C:{{.Tag}}'\n- source: a.b/d:v1\n  target: D.E/d x\n", "f:3: entries[0].target[0]: \"d.e/C:{{.Tag}}\" gives \"d.e/C:1\", which is not an image reference\nf:5: entries[1].target[0]: \"D.E/d x\" is not an image reference"},
+	{"invalid target", "entries:\n- source: a.b/c:v1\n  target: 'd.e/C:{{.Tag}}'\n- source: a.b/d:v1\n  target: D.E/d x\n", "f:3: entries[0].target[0]: \"d.e/C:{{.Tag}}\" gives \"d.e/C:1\", which is not an image reference\nf:5: entries[1].target[0]: \"D.E/d x\" is not an image reference"},
 	{"rename", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n  rename:\n  - {match: 'v(.*)', to: $1x}\n  - {match: v, to: $1}\n  - {match: v}\n", "f:5: entries[0].rename[0].to: \"$1x\" refers to a group named 1x; write ${1}x\nf:6: entries[0].rename[1].to: \"$1\" refers to a group that match does not have\nf:7: entries[0].rename[2]: requires match and to"},
 	{"backup", "backup: '{{.Name}}'\nentries:\n- {source: 'a.b/c:v1', target: d.e/c}\n- source: a.b/d:v1\n  target: d.e/d\n  backup: '{{.Tag}}'\n- source: a.b/e:v1\n  target: d.e/e\n  backup: a b\n", "f:1: backup: supports only .Tag, .SourceTag, .Date and .Time\nf:6: entries[1].backup: is the same as the tag; write, for example, {{.Tag}}-{{.Date}}\nf:9: entries[2].backup: \"a b\" does not give a valid tag"},
 	{"names", "entries:\n- source: a.b/c:v1\n  target: d.e/c\n- source: a.b/c:v2\n  target: d.e/c\n- name: c\n  source: a.b/c:v3\n  target: d.e/x\n", "f:4: entries[1]: has the same name c as the entry in line 2; set name for one of them\nf:6: entries[2].name: \"c\" is a duplicate of line 2"},
 	{"secrets", "registries:\n  a.b:\n    username: me\n    password: hunter2\n  c.d:\n    username: [x]\n    password: {env: 'hunter2!'}\n", "f: entries: missing; it lists the images to copy\nf:4: registries[a.b].password: cannot be set in the file; name the variable that holds it: {env: NAME}\nf:6: registries[c.d].username.name: must be a string, got a list\nf:7: registries[c.d].password.env: must be the name of a variable, for example REGISTRY_TOKEN"},
-	{"half a login", "registries:\n  a.b: {username: me}\n  c.d: {password: {env: MABUILD_X}}\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:2: registries[a.b].username: requires a password: password: {env: NAME}\nf:3: registries[c.d].password: requires a username"},
-	{"much for all", "exclude: [" + strings.Repeat("a,", 101) + "]\n", "f:1: exclude: has 101 items, but all entries together can have at most 100"},
+	{"login without password", "registries:\n  a.b: {username: me}\n  c.d: {password: {env: MABUILD_X}}\nentries: [{source: 'a.b/c:v1', target: d.e/c}]\n", "f:2: registries[a.b].username: requires a password: password: {env: NAME}\nf:3: registries[c.d].password: requires a username"},
+	{"too large defaults", "exclude: [" + strings.Repeat("a,", 101) + "]\n", "f:1: exclude: has 101 items, but all entries together can have at most 100"},
 	{"larger than bounds", strings.Repeat("#", 1<<20+1), "f: is larger than 1048576 bytes"},
 }
 
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
+// Each input is accepted or gives exactly the expected errors.
 func TestReadMirror(t *testing.T) {
 	for _, test := range mirrors {
 		t.Run(test.name, func(t *testing.T) {
@@ -112,7 +113,7 @@ func TestReadMirror(t *testing.T) {
 	}
 }
 
-// TestMirrorPlan holds all entries of a file that says everything.
+// A file that uses every key gives the expected plan.
 func TestMirrorPlan(t *testing.T) {
 	m, err := LoadMirror("testdata/mirror.yaml", Trust{Variables: []string{"LOCAL_TOKEN"}})
 	if err != nil {
@@ -138,7 +139,7 @@ func TestMirrorPlan(t *testing.T) {
 	}
 }
 
-// What an entry says itself wins, also where it says nothing's word: 0, false, [].
+// A setting of an entry takes precedence over the top level, even if it is 0, false or [].
 func TestMirrorInherits(t *testing.T) {
 	m, err := ReadMirror("f", []byte(`
 every: 1h
@@ -163,10 +164,11 @@ entries:
 		}
 	}
 	if !m.Plan()[3].Images[0].Optional {
-		t.Error("an image of an optional entry is not")
+		t.Error("an image of an optional entry is not optional")
 	}
 }
 
+// The name of an entry comes from its target or its source.
 func TestMirrorNames(t *testing.T) {
 	for target, want := range map[string]string{
 		"d.e/x/y": "x/y", "d.e:5000/x:v1": "x", "d.e/x:{{.Tag}}": "x", "d.e/{{.Name}}": "c/d", "d.e/x-{{.Name}}:v1": "c/d", "d.e:5000/{{.Name}}": "c/d",
@@ -179,8 +181,8 @@ func TestMirrorNames(t *testing.T) {
 	}
 }
 
-// A file within the bounds of reading is planned, and complained of, in no time that
-// anybody notices: nothing grows with the square of what it holds.
+// The time to read a file grows linearly with its size, and the number of reported errors
+// is limited.
 func TestMirrorIsBounded(t *testing.T) {
 	for name, in := range map[string]string{
 		"complaints": "entries: [" + strings.Repeat("{source: a},", 12_000) + "]",
@@ -193,6 +195,8 @@ func TestMirrorIsBounded(t *testing.T) {
 	}
 }
 
+// Credentials come from the file or from variables, and a missing variable is an error with
+// its line.
 func TestMirrorLogins(t *testing.T) {
 	const in = `
 registries:
@@ -216,7 +220,7 @@ entries: [{source: "a.b/c:v1", target: d.e/c}]
 	}
 }
 
-// The way out of a template and of a platform is theirs to say.
+// The error for a template or a platform has the hint of the package that parses it.
 func TestMirrorHints(t *testing.T) {
 	for in, want := range map[string]string{
 		"entries: [{source: 'a.b/c:v1', target: 'd.e/{{.X}}'}]":                      "templates support .Tag",
@@ -231,6 +235,7 @@ func TestMirrorHints(t *testing.T) {
 	}
 }
 
+// Paths of layouts and archives are relative to the directory of the file.
 func TestLoadMirror(t *testing.T) {
 	dir := write(t, "sub/m.yaml", "entries: [{source: oci-archive:in.tar, target: ['oci:/var/x', 'oci:../out:v1']}]\n")
 	m, err := LoadMirror(filepath.Join(dir, "sub/m.yaml"), Trust{Paths: []string{dir, "/var"}})
@@ -246,6 +251,7 @@ func TestLoadMirror(t *testing.T) {
 	}
 }
 
+// docs/mirror.schema.json is up to date.
 func TestMirrorSchema(t *testing.T) {
 	schema, err := MirrorSchema()
 	if err != nil {
@@ -254,7 +260,7 @@ func TestMirrorSchema(t *testing.T) {
 	golden(t, "../../docs/mirror.schema.json", schema)
 }
 
-// The starter is a good file, with all of its keys in their places.
+// The file that mirror init writes is valid and contains all keys in the right places.
 func TestMirrorInit(t *testing.T) {
 	text := MirrorInit()
 	golden(t, "testdata/mirror-init.golden", text)
@@ -277,7 +283,7 @@ func TestMirrorInit(t *testing.T) {
 	}
 }
 
-// The guide says something of every key.
+// docs/mirror.md documents every key.
 func TestMirrorGuide(t *testing.T) {
 	guide, err := os.ReadFile("../../docs/mirror.md")
 	if err != nil {
@@ -289,19 +295,19 @@ func TestMirrorGuide(t *testing.T) {
 		for _, f := range list {
 			keys++
 			if !bytes.Contains(guide, []byte("`"+f.key+"`")) && !bytes.Contains(guide, []byte("{"+f.key+": ")) {
-				t.Errorf("docs/mirror.md has nothing on %s", f.key)
+				t.Errorf("docs/mirror.md does not mention %s", f.key)
 			}
 			visit(f.elem)
 		}
 	}
 	visit(describe(reflect.TypeFor[Mirror]()))
 	if keys < 50 {
-		t.Errorf("only %d keys were looked for", keys)
+		t.Errorf("only %d keys were checked", keys)
 	}
 }
 
-// FuzzReadMirror: what is accepted is a plan whose entries have a name, a source
-// and a target, and the same again when it is read again.
+// The entries of an accepted file have a name, a source and a target, and reading the file
+// again gives the same.
 func FuzzReadMirror(f *testing.F) {
 	for _, test := range mirrors {
 		if len(test.in) < 10_000 {

@@ -17,8 +17,8 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// What a file may say to the go command, its linker and its compiler. "" is fine;
-// else what the complaint names.
+// fileSays has values for the go command, the linker and the compiler. refused is the part
+// that the error names; "" means that the value is accepted.
 var fileSays = []struct{ key, item, refused string }{
 	{"env", "GOEXPERIMENT=jsonv2", ""},
 	{"env", "GOARM64=v8.1", ""},
@@ -101,8 +101,9 @@ var fileSays = []struct{ key, item, refused string }{
 	{"gcflags", "-N '-o' x", "-o"},
 }
 
-// TestExternalLinkingWantsCgo: a C toolchain links what objects in the tree ask for.
-func TestExternalLinkingWantsCgo(t *testing.T) {
+// External linking needs cgo: it runs a C toolchain, which follows flags in object files of
+// the tree.
+func TestExternalLinkingNeedsCgo(t *testing.T) {
 	const says = "ldflags: [--linkmode=external]\n"
 	for text, fine := range map[string]bool{
 		says: false, "cgo: true\n" + says: true, "cgo: true\nbuilds: [{cgo: false, ldflags: [-linkmode=external]}]\n": false,
@@ -115,7 +116,7 @@ func TestExternalLinkingWantsCgo(t *testing.T) {
 	}
 	file := write(t, FileName, "cgo: true\n"+says)
 	if _, err := Load(Options{Dir: file, Lookup: lookup(), Flags: buildFlags(t, "--cgo=false")}); err == nil {
-		t.Error("--cgo=false, and a C toolchain links")
+		t.Error("external linking is accepted with --cgo=false")
 	}
 	file = write(t, FileName, says)
 	if _, err := Load(Options{Dir: file, Lookup: lookup("MABUILD_CGO=true")}); err != nil {
@@ -123,7 +124,7 @@ func TestExternalLinkingWantsCgo(t *testing.T) {
 	}
 }
 
-// buildFlags are those of a command that builds.
+// buildFlags returns the parsed flags of a command that builds.
 func buildFlags(t *testing.T, args ...string) *pflag.FlagSet {
 	t.Helper()
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
@@ -134,6 +135,8 @@ func buildFlags(t *testing.T, args ...string) *pflag.FlagSet {
 	return flags
 }
 
+// A flag in the file that could run a program or access files is refused at every level.
+// The user can allow it, or set the same flag outside the file.
 func TestUnsafe(t *testing.T) {
 	for _, one := range fileSays {
 		quoted := "'" + strings.ReplaceAll(one.item, "'", "''") + "'"
@@ -165,13 +168,13 @@ func TestUnsafe(t *testing.T) {
 				flag = "--" + one.key
 			}
 			if err := load(nil, flag, one.item); err != nil {
-				t.Errorf("the person's own %s %s is refused: %v", flag, one.item, err)
+				t.Errorf("%s %s on the command line is refused: %v", flag, one.item, err)
 			}
 		}
 	}
 }
 
-// TestUnsafeJoined: items are judged as the go command gets them, in one text.
+// Items of a list are checked in the joined form that the go command gets.
 func TestUnsafeJoined(t *testing.T) {
 	for _, text := range []string{
 		`gcflags: ["-N '", "-o x'"]`, `ldflags: [-X, main.a=1, -o, x]`, `ldflags: ["-X", "'main.a=1' -o x"]`, `gcflags: ["-d", "dumpinlfuncprops=x"]`,
@@ -186,11 +189,12 @@ func TestUnsafeJoined(t *testing.T) {
 	}
 }
 
-// TestEveryToolFlagIsJudged: a Go release that brings a flag, or drops one, is looked at.
+// Each flag of the go tools is classified, so a Go release with new or removed flags fails
+// this test.
 func TestEveryToolFlagIsJudged(t *testing.T) {
 	printed := regexp.MustCompile(`(?m)^  -(\S+)`)
 	for tool, table := range toolFlags {
-		out, _ := exec.CommandContext(t.Context(), "go", "tool", tool, "-help").CombinedOutput() // which ends with 2
+		out, _ := exec.CommandContext(t.Context(), "go", "tool", tool, "-help").CombinedOutput() // exits with 2
 		var names []string
 		for _, m := range printed.FindAllStringSubmatch(string(out), -1) {
 			names = append(names, m[1])
@@ -201,19 +205,19 @@ func TestEveryToolFlagIsJudged(t *testing.T) {
 		for _, name := range names {
 			_, harmless := table.harmless[name]
 			if refused := slices.Contains(table.refused, name); harmless == refused {
-				t.Errorf("-%s of go tool %s is not judged, or twice: does it run a program, read or write a file?", name, tool)
+				t.Errorf("-%s of go tool %s is not classified, or twice: does it run a program, read or write a file?", name, tool)
 			}
 		}
 		for name := range table.harmless {
 			if !slices.Contains(names, name) {
-				t.Errorf("go tool %s has no -%s any more", tool, name)
+				t.Errorf("go tool %s no longer has -%s", tool, name)
 			}
 		}
 	}
 }
 
-// TestEveryKeyIsJudged: each key of both files says what a stranger may say of it, and
-// what is a path, a place or a host says so.
+// Each key of both files has a trust level, and keys with paths, places and hosts have one
+// that restricts them.
 func TestEveryKeyIsJudged(t *testing.T) {
 	var known []trust
 	for _, one := range trusts {
@@ -223,19 +227,19 @@ func TestEveryKeyIsJudged(t *testing.T) {
 		everyKey(describe(file), "", func(key string, f *field) {
 			switch {
 			case !slices.Contains(known, f.trust):
-				t.Errorf("%s: %s has no trust: may a stranger say it?", file, key)
+				t.Errorf("%s: %s has no trust level: may an untrusted file set it?", file, key)
 			case f.check == "path" && !slices.Contains([]trust{trustPath, trustPrivate, trustPeople}, f.trust):
-				t.Errorf("%s: %s is a path and may lead anywhere", file, key)
+				t.Errorf("%s: %s is a path but its trust level does not restrict it", file, key)
 			case f.check == "secret" || f.check == "variable":
 				if f.trust != trustSecret {
-					t.Errorf("%s: %s is a variable and may be any", file, key)
+					t.Errorf("%s: %s names a variable but its trust level does not restrict it", file, key)
 				}
 			}
 		})
 	}
 }
 
-// TestSecurityTable: SECURITY.md has the table as the code has it.
+// The table in SECURITY.md is the one that the code generates.
 func TestSecurityTable(t *testing.T) {
 	const file, begin, end = "../../SECURITY.md", "<!-- made from the code: go generate ./internal/config -->\n", "<!-- end -->"
 	text, err := os.ReadFile(file)
@@ -245,7 +249,7 @@ func TestSecurityTable(t *testing.T) {
 	before, rest, found := strings.Cut(string(text), begin)
 	table, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatal("SECURITY.md has no place for the table")
+		t.Fatal("SECURITY.md has no markers for the table")
 	}
 	if *update {
 		if err := os.WriteFile(file, []byte(before+begin+TrustTable()+end+after), 0o644); err != nil {
@@ -256,11 +260,12 @@ func TestSecurityTable(t *testing.T) {
 	}
 }
 
-// TestRefused: each kind of what a stranger's file may not say, and what it may.
+// Each kind of setting that an untrusted file may not have is refused, and similar harmless
+// settings are accepted.
 func TestRefused(t *testing.T) {
 	outside := t.TempDir()
 	for _, test := range []struct {
-		file, key string // key: what is refused, "" for nothing
+		file, key string // the refused key; "" if the file is accepted
 		is        error
 	}{
 		{"metadata_file: ../v", "metadata_file", intree.ErrOutside},
@@ -323,9 +328,9 @@ func TestRefused(t *testing.T) {
 			continue
 		}
 		if _, err := Load(Options{File: o.File, Lookup: lookup(), Flags: buildFlags(t, "--allow-unsafe-build-flags")}); err == nil && !strings.HasPrefix(test.key, "cgo") {
-			t.Errorf("%s: --allow-unsafe-build-flags lets it through", test.file)
+			t.Errorf("%s: --allow-unsafe-build-flags allows it", test.file)
 		}
-		// People look at it; commands that build nothing go on without it.
+		// config view shows the refused setting; commands that do not build ignore it.
 		o.View = true
 		c, err := Load(o)
 		if err != nil || len(c.Refused) != 1 {
@@ -340,7 +345,7 @@ func TestRefused(t *testing.T) {
 			continue
 		}
 		if len(c.TrustRealms)+len(c.InsecureRegistries)+len(c.CAFile+c.ClientKey+c.Cache.Dir) > 0 || c.Registries["ghcr.io"].PlainHTTP || c.Registries["ghcr.io"].SkipVerify {
-			t.Errorf("%s: holds without a word of the person's", test.file)
+			t.Errorf("%s: the setting is used although the user did not allow it", test.file)
 		}
 		if access(test.key) && len(c.Ignored) != 1 {
 			t.Errorf("%s: ignored %v", test.file, c.Ignored)
@@ -348,7 +353,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestPeopleSay: the person's own file, flags and variables say what the tree may not.
+// The user's own file, flags and variables may set what a file in the tree may not.
 func TestPeopleSay(t *testing.T) {
 	home := write(t, ".config/mabuild/config.yaml",
 		"trust_realms: [auth.example]\ncache: {dir: c}\ninsecure_registries: [plain.example]\nregistries: {ghcr.io: {mirrors: [mine.example], ca_file: ca.pem}, a.local: {skip_verify: true}}\n")
@@ -370,7 +375,7 @@ func TestPeopleSay(t *testing.T) {
 			t.Error(got)
 		}
 	}
-	// Mirrors of the tree are for the bases of its builds.
+	// Registry mirrors from the tree are used only for the base images of its builds.
 	if err := os.RemoveAll(filepath.Join(home, ".config")); err != nil {
 		t.Fatal(err)
 	}
@@ -389,12 +394,12 @@ func TestPeopleSay(t *testing.T) {
 		t.Errorf("allowed by flag: %v", err)
 	}
 	if _, err := Load(Options{File: file + "/f.yaml", Lookup: lookup("MABUILD_METADATA_FILE=/x", "MABUILD_LDFLAGS=-o x")}); err != nil {
-		t.Errorf("said by variables: %v", err)
+		t.Errorf("set by variables: %v", err)
 	}
 }
 
-// TestUserFile: only what is of registries and this machine stands in the person's file,
-// and it is not read where it may be a stranger's.
+// The user's file may contain only settings for registries and this machine. It is ignored
+// if it is inside the source tree.
 func TestUserFile(t *testing.T) {
 	dir := write(t, ".config/mabuild/config.yaml", "repo: a.b/c\njobs: 3\n", "tree/x", "")
 	_, err := Load(Options{Dir: filepath.Join(dir, "tree"), Lookup: lookup("HOME=" + dir)})
@@ -408,7 +413,7 @@ func TestUserFile(t *testing.T) {
 	}
 }
 
-// TestLinkedFile: nothing of a file outside the tree is quoted.
+// No error quotes a file outside the tree to which the configuration file is a link.
 func TestLinkedFile(t *testing.T) {
 	secret := filepath.Join(write(t, "secret", "token=hunter2\n"), "secret")
 	for _, to := range []string{secret, "/proc/self/environ", "../../../../../../../../" + secret} {
@@ -435,7 +440,8 @@ func TestLinkedFile(t *testing.T) {
 	}
 }
 
-// TestMirrorRefused: the same of a mirror's file, and of the variables that it sends.
+// The same limits apply to mirror.yaml, and to the variables that it may send as
+// credentials.
 func TestMirrorRefused(t *testing.T) {
 	const entry = "entries: [{source: 'a.b/c:v1', target: d.e/c}]\n"
 	for in, key := range map[string]string{

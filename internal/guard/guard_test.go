@@ -10,6 +10,7 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 )
 
+// Report turns a panic into an error that asks for a report, and logs its stack.
 func TestReport(t *testing.T) {
 	var log strings.Builder
 	handler := slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})
@@ -30,13 +31,14 @@ func TestReport(t *testing.T) {
 	}
 	for _, want := range []string{"at=linux/amd64", "guard_test.go"} {
 		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log does not say %q: %s", want, &log)
+			t.Errorf("the log does not contain %q: %s", want, &log)
 		}
 	}
-	// Through a goroutine's own guard and a second panic the first stack stays.
+	// The stack of the first panic is kept if the error passes through another goroutine
+	// and panics again.
 	inner := guard.Do(func() error { panic(io.ErrUnexpectedEOF) })
 	err = guard.Do(func() error { panic(inner) })
 	if err != inner || !errors.Is(err, io.ErrUnexpectedEOF) { //nolint:errorlint // the very same
-		t.Errorf("handed on: %v", err)
+		t.Errorf("passed on: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ func (t typed) Hint() string          { return t.text }
 func (t typed) Is(target error) bool  { return target == hint.Registry }
 func with(text string, e error) error { return &hint.Error{Err: e, Hint: text} }
 
-// The outermost hint counts, in either form, in every branch of a tree.
+// Of returns the outermost hint, of either form, in every branch of an error tree.
 func TestOf(t *testing.T) {
 	other := errors.New("other")
 	for _, test := range []struct {
@@ -38,7 +38,7 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// Words are asked for errors without a hint, layer by layer.
+// An error without a hint gets one from the functions given to Of, layer by layer.
 func TestOfWords(t *testing.T) {
 	words := func(err error) string {
 		if _, ok := err.(typed); ok { //nolint:errorlint // this layer
@@ -57,6 +57,8 @@ func TestOfWords(t *testing.T) {
 	}
 }
 
+// KindOf returns the kind with the highest priority in the error tree: content,
+// credentials, usage, registry.
 func TestKindOf(t *testing.T) {
 	usage := hint.New(hint.Usage, "", "x")
 	for _, test := range []struct {

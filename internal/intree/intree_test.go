@@ -15,6 +15,7 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
+// Resolve accepts a path whose target, after all links, is inside the tree.
 func TestResolve(t *testing.T) {
 	outside := t.TempDir()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -43,7 +44,7 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%q: %q, %v, want %v", path, got, err, want)
 		}
 	}
-	// By the working directory, and by a link to the tree.
+	// The same by a path relative to the working directory, and by a link to the tree.
 	t.Chdir(filepath.Join(dir, "a"))
 	if got, err := tree.Resolve("../b/file"); err != nil || got != "b/file" {
 		t.Errorf("%q, %v", got, err)
@@ -61,6 +62,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// Open opens only files inside the tree.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	regtest.Lay(t, dir, map[string]string{"file": "in", "out": "-> /etc/passwd", "dir/x": ""})
@@ -83,7 +85,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestKernels: no tree has the machine's own file systems, also one that they lie in.
+// A tree never includes /proc, /sys or /dev, even if it is their parent directory.
 func TestKernels(t *testing.T) {
 	for _, dir := range []string{"/proc/self", "/dev", "/sys"} {
 		if tree, err := New(dir); !errors.Is(err, ErrOutside) {
@@ -102,7 +104,7 @@ func TestKernels(t *testing.T) {
 	}
 }
 
-// fake is a file as another user would have it.
+// fake is the information of a file with another owner.
 type fake struct {
 	fs.FileInfo
 	mode fs.FileMode
@@ -112,6 +114,8 @@ type fake struct {
 func (f fake) Mode() fs.FileMode { return f.mode }
 func (f fake) Sys() any          { return &syscall.Stat_t{Uid: f.uid} }
 
+// A file is foreign if another user could have put it into a directory that others can
+// write to.
 func TestForeign(t *testing.T) {
 	me, root, other, third := uint32(os.Geteuid()), uint32(0), uint32(4242), uint32(4243)
 	for _, test := range []struct {
@@ -121,7 +125,7 @@ func TestForeign(t *testing.T) {
 		want  bool
 	}{
 		{0o755, me, me, false},
-		{0o755, other, other, false}, // as a checkout in a container
+		{0o755, other, other, false}, // like a checkout in a container
 		{0o777, me, me, false},
 		{0o777, root, root, false},
 		{0o777, root, other, true},
@@ -138,6 +142,7 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// Root returns the directory of the repository or module that contains a path.
 func TestRoot(t *testing.T) {
 	dir := t.TempDir()
 	regtest.Lay(t, dir, map[string]string{"r/.git/HEAD": "", "r/m/go.mod": "", "r/m/cmd/x": "", "m/go.mod": "", "m/cmd/x": "", "free/x/y": ""})
@@ -152,8 +157,8 @@ func TestRoot(t *testing.T) {
 	}
 }
 
-// disown makes the files another user's: root gives them away, others take themselves for
-// somebody else.
+// disown gives the files to another user. Only root can do that; otherwise the test changes
+// the user that the package compares with.
 func disown(t *testing.T, paths ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -168,9 +173,9 @@ func disown(t *testing.T, paths ...string) {
 	}
 }
 
-// TestAnotherUsersMarks: what another user puts into a directory that all can write to is
-// no root of a private project below it, and no file of ours.
-func TestAnotherUsersMarks(t *testing.T) {
+// Files of another user, in a directory that all users can write to, do not make it the
+// root of a project below it, and are not accepted as the user's own.
+func TestFilesOfAnotherUser(t *testing.T) {
 	shared := t.TempDir()
 	regtest.Lay(t, shared, map[string]string{".git/HEAD": "", "go.mod": "", "file": "", "link": "-> file", "mine/sub/x": ""})
 	if err := os.Chmod(shared, 0o777|fs.ModeSticky); err != nil {
@@ -178,7 +183,7 @@ func TestAnotherUsersMarks(t *testing.T) {
 	}
 	mine := filepath.Join(shared, "mine", "sub")
 	if root, err := Root(mine); err != nil || root != shared {
-		t.Fatalf("%s, %v: the marks are not seen at all", root, err)
+		t.Fatalf("%s, %v: the root was not found before the change of owner", root, err)
 	}
 	disown(t, filepath.Join(shared, ".git"), filepath.Join(shared, "go.mod"), filepath.Join(shared, "file"), filepath.Join(shared, "link"))
 	root, err := Root(mine)
@@ -196,8 +201,8 @@ func TestAnotherUsersMarks(t *testing.T) {
 	}
 }
 
-// FuzzInTree: whatever a path and the links on its way say, and whatever becomes of the
-// links while a tree looks at them, nothing outside it is read.
+// Open never reads a file outside the tree, whatever the path and its links are, and even
+// if the links change during the call.
 func FuzzInTree(f *testing.F) {
 	f.Add("a/b/file", "../../../outside", "/proc/self")
 	f.Add("x/secret", "../outside", "..")
@@ -239,10 +244,10 @@ func FuzzInTree(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			content, _ := io.ReadAll(io.LimitReader(file, 100)) // of a directory there is none
+			content, _ := io.ReadAll(io.LimitReader(file, 100)) // a directory cannot be read
 			file.Close()
 			if string(content) == "secret" {
-				t.Errorf("%q through %q and %q was read", path, one, two)
+				t.Errorf("%q was read through %q and %q", path, one, two)
 			}
 		}
 		<-done
@@ -252,8 +257,8 @@ func FuzzInTree(f *testing.F) {
 	})
 }
 
-// TestLinksThatChange is the same with the links that matter most, for long enough that
-// they change between a look and an open.
+// The same for the most important links, for long enough that they change between the check
+// and the open.
 func TestLinksThatChange(t *testing.T) {
 	top := t.TempDir()
 	regtest.Lay(t, top, map[string]string{"outside/f": "secret", "tree/in/f": "in", "tree/.git/f": "secret"})
@@ -288,12 +293,12 @@ func TestLinksThatChange(t *testing.T) {
 		select {
 		case <-done:
 			if read == 0 || refused == 0 {
-				t.Errorf("%d read, %d refused: the links did not change", read, refused)
+				t.Errorf("%d read, %d refused: the links did not change in time", read, refused)
 			}
 			return
 		default:
 			if time.Now().After(deadline) {
-				t.Fatal("it does not end")
+				t.Fatal("the test does not end")
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// lister has every image, and lists tags.
+// lister is a store that has every image and lists fixed tags.
 type lister struct {
 	Store
 	tags []string
@@ -22,10 +22,10 @@ func (lister) Resolve(context.Context, string) (v1.Descriptor, error) {
 
 func (l lister) Tags(context.Context, string) ([]string, error) { return l.tags, nil }
 
-// A name of a listing that is no tag is left out with a warning, and stops no other: an
-// old Harbor lists sha256:…, and nothing could pull by it. One that rename makes is an
-// error.
-func TestListsWhatIsNoTag(t *testing.T) {
+// A listed name that is not a valid tag is left out with a warning and does not stop the
+// other tags. An old Harbor lists sha256:…, for example. An invalid name that rename makes
+// is an error.
+func TestInvalidTagsInListing(t *testing.T) {
 	var log strings.Builder
 	entry := &Entry{Name: "tags", Image: "r/app", Tags: Tags{Regex: []*regexp.Regexp{whole(".*")}}, Targets: []string{"m/app"}}
 	r := &Runner{Store: lister{tags: []string{"sha256:4f", "v1", "a b", "", "v2"}}, Log: slog.New(slog.NewTextHandler(&log, nil))}
@@ -38,7 +38,7 @@ func TestListsWhatIsNoTag(t *testing.T) {
 	}
 	for _, alien := range []string{"tag=sha256:4f", `tag="a b"`, `tag=""`} {
 		if !strings.Contains(log.String(), alien) {
-			t.Errorf("no warning of %s in %s", alien, &log)
+			t.Errorf("no warning about %s in %s", alien, &log)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// slow says what a reference names when it is told to.
+// slow is a store that resolves a reference only when the test allows it.
 type slow struct {
 	Store
 	there v1.Hash
@@ -27,7 +27,8 @@ func (s *slow) Resolve(context.Context, string) (v1.Descriptor, error) {
 	return v1.Descriptor{Digest: s.there}, nil
 }
 
-// A tag that names something else keeps nothing, whoever asks while that is found out.
+// Callers that ask at the same time whether a backup tag is free share one request, and all
+// get its result.
 func TestBackupsOfOneNameAtOnce(t *testing.T) {
 	one, other := v1.Hash{Algorithm: "sha256", Hex: "1"}, v1.Hash{Algorithm: "sha256", Hex: "2"}
 	for _, there := range []v1.Hash{one, other} {
@@ -47,18 +48,18 @@ func TestBackupsOfOneNameAtOnce(t *testing.T) {
 		go ask()
 		select {
 		case free := <-answers:
-			t.Errorf("free: %t, before anybody knows what it names", free)
+			t.Errorf("free: %t, before the tag is resolved", free)
 			answers <- free
-		case <-time.After(20 * time.Millisecond): // for one that does not wait to show itself
+		case <-time.After(20 * time.Millisecond): // time for a caller that does not wait
 		}
 		close(store.tell)
 		for range 2 {
 			if free := <-answers; free != (there == one) {
-				t.Errorf("free: %t, where it names %s", free, there.Hex)
+				t.Errorf("free: %t, but the tag names %s", free, there.Hex)
 			}
 		}
 		if n := store.asked.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests", n)
 		}
 	}
 }

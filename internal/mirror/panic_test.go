@@ -14,14 +14,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// faulty panics where it is asked for a source of its name, as a store with a fault does.
+// faulty panics when a source with its name is used.
 type faulty struct{ Store }
 
 func (faulty) Resolve(_ context.Context, ref string) (v1.Descriptor, error) {
 	if strings.HasPrefix(ref, "r/boom") {
 		panic("boom")
 	}
-	return v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: "1"}}, nil // the target has it, too
+	return v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: "1"}}, nil // the target has the image, too
 }
 
 func (faulty) Get(context.Context, string) (manifest.Content, error) { panic("boom") }
@@ -30,8 +30,8 @@ func (faulty) Images(context.Context, local.Place) ([]local.Holding, error) { pa
 
 func (faulty) Tags(context.Context, string) ([]string, error) { panic("boom") }
 
-// A panic fails the image or the entry that it happened with, and no other: its error
-// names it and asks for a report, and its stack is in the debug log.
+// A panic fails only its image or entry. The error names it and asks for a report, and the
+// debug log has the stack.
 func TestPanicFailsOneEntry(t *testing.T) {
 	var log strings.Builder
 	entries := []*Entry{

@@ -11,14 +11,14 @@ import (
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// TestRef: what lies beside an image keeps its repository or place, whatever that is
-// called.
+// References to other content of the same repository or place keep its name, whatever that
+// is.
 func TestRef(t *testing.T) {
 	h, err := v1.NewHash(someDigest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string][4]string{ // by digest, by tag, cosign's tag, its own tag
+	for text, want := range map[string][4]string{ // by digest, by tag, cosign's tag, the tag of the reference
 		"r/a:v1":               {"r/a@" + someDigest, "r/a:t", "r/a:s", "v1"},
 		"[::1]:5000/a":         {"[::1]:5000/a@" + someDigest, "[::1]:5000/a:t", "[::1]:5000/a:s", ""},
 		"r/a:v1@" + someDigest: {"r/a@" + someDigest, "r/a:t", "r/a:s", "v1"},
@@ -37,7 +37,7 @@ func TestRef(t *testing.T) {
 	}
 }
 
-// TestKeys: targets are one where one image would take the place of the other.
+// Two targets have the same key if one image would replace the other.
 func TestKeys(t *testing.T) {
 	for _, same := range [][]string{
 		{"alpine:3", "library/alpine:3", "docker.io/alpine:3", "index.docker.io/library/alpine:3"},
@@ -59,17 +59,17 @@ func TestKeys(t *testing.T) {
 				t.Errorf("%s and %s: %s, %s, %v", one, r, one.key("x"), r.key("x"), err)
 			}
 			if other, _ := ParseRef("oci:d:v3"); r.key("x") == other.key("x") {
-				t.Errorf("%s and %s are one", r, other)
+				t.Errorf("%s and %s have the same key", r, other)
 			}
 			if r.unnamed() && !r.docker() && r.key("x") == r.key("y") {
-				t.Errorf("%s: two images without a name are one", r)
+				t.Errorf("%s: two images without a name have the same key", r)
 			}
 		}
 	}
 }
 
-// FuzzRef: a reference means the same wherever it stands, and prints as what it is. As
-// the source of an image that goes into a place without a name it is that name.
+// A reference has the same meaning after it is printed and parsed again. If it is copied to
+// a place without a name, the image there gets its name.
 func FuzzRef(f *testing.F) {
 	for _, host := range []string{"", "docker.io/", "index.docker.io/", "localhost:5000/", "[::1]:5000/", "ghcr.io/"} {
 		for _, end := range []string{"", ":v1", "@" + someDigest, ":v1@" + someDigest} {

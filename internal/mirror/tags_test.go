@@ -21,9 +21,10 @@ func versions(t *testing.T, text string) *semver.Constraints {
 	return c
 }
 
-// whole compiles a pattern as the file's are.
+// whole compiles a pattern as the configuration does.
 func whole(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(?:` + pattern + `)$`) }
 
+// Exact tags come first, then the tags that match the patterns, the newest first.
 func TestTagsChoose(t *testing.T) {
 	signed := "sha256-" + strings.Repeat("a", 64)
 	there := []string{
@@ -59,6 +60,7 @@ func TestTagsChoose(t *testing.T) {
 	}
 }
 
+// Numbers in tags are compared as numbers, and a pre-release comes before its release.
 func TestSortTags(t *testing.T) {
 	tags := []string{"v10", "edge", "v9", "build-10", "build-9", "v9.1-rc", "v9.1"}
 	SortTags(tags)
@@ -68,6 +70,7 @@ func TestSortTags(t *testing.T) {
 	}
 }
 
+// A rename rule rewrites the tags that it matches.
 func TestRename(t *testing.T) {
 	e := Entry{Rename: []Rename{{Match: whole(`v(\d.*)-alpine`), To: "$1"}, {Match: whole(`v(.*)`), To: "release-$1"}}}
 	for tag, want := range map[string]string{"v1.2-alpine": "1.2", "v3": "release-3", "latest": "latest"} {
@@ -77,6 +80,7 @@ func TestRename(t *testing.T) {
 	}
 }
 
+// A template may use the fields of Names, but no other fields, functions or conditions.
 func TestNames(t *testing.T) {
 	n := Names{Registry: "quay.io", Repository: "coreos/flannel", Name: "flannel", Tag: "1", SourceTag: "v1", Date: "2026-11-21"}
 	got, err := n.Expand("local/{{.Registry}}/{{.Repository}}/{{ .Name }}:{{.Tag}}-{{.SourceTag}}-{{.Date}}")
@@ -90,7 +94,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// What templates know of an image depends on its name, not on how that was written.
+// The fields of a template depend on the image that a reference names, not on its spelling.
 func TestNamesOfSources(t *testing.T) {
 	hub := [4]string{"docker.io", "library/alpine", "alpine", "3"}
 	for text, want := range map[string][4]string{
@@ -129,6 +133,7 @@ func TestNamesOfSources(t *testing.T) {
 	}
 }
 
+// OS, ARCH and ARCHVARIANT in a template are replaced by those of the platform.
 func TestFill(t *testing.T) {
 	for _, c := range []struct{ template, typed, arch, want string }{
 		{"x/flannel:{{.Tag}}-ARCH", "linux/arm64", "", "x/flannel:{{.Tag}}-arm64"},

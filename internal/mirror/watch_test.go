@@ -12,7 +12,7 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// A diary notes when entries are carried out, on a clock of its own.
+// A diary records when entries run, on a simulated clock.
 type diary struct {
 	mu    sync.Mutex
 	start time.Time
@@ -27,7 +27,7 @@ func (d *diary) run(ctx context.Context, e *Entry) *Report {
 	d.mu.Lock()
 	d.at[e.Name] = append(d.at[e.Name], time.Since(d.start))
 	if d.now[e.Name]++; d.now[e.Name] > 1 {
-		d.t.Errorf("%s is carried out twice at once", e.Name)
+		d.t.Errorf("two runs of %s at the same time", e.Name)
 	}
 	d.mu.Unlock()
 	select {
@@ -50,6 +50,7 @@ func newDiary(t *testing.T) *diary {
 
 func every(d time.Duration) cron.Schedule { return cron.ConstantDelaySchedule{Delay: d} }
 
+// Each entry runs on its schedule, and a slow one does not overlap itself.
 func TestWatchKeepsSchedules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDiary(t)
@@ -74,6 +75,7 @@ func TestWatchKeepsSchedules(t *testing.T) {
 	})
 }
 
+// An entry that a registry delays runs at the time that the registry allows.
 func TestWatchPutsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDiary(t)
@@ -92,6 +94,8 @@ type toldError struct{ at time.Time }
 func (toldError) Error() string                { return "come again" }
 func (e toldError) RetryAt() (time.Time, bool) { return e.at, true }
 
+// A reload replaces the plan when running entries have ended; a broken file keeps the old
+// plan.
 func TestWatchReadsThePlanAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDiary(t)
@@ -108,13 +112,14 @@ func TestWatchReadsThePlanAgain(t *testing.T) {
 		}}
 		go func() {
 			time.Sleep(2 * time.Hour)
-			reload <- struct{}{} // the old plan goes on
+			reload <- struct{}{} // the old plan continues
 			time.Sleep(90 * time.Minute)
 			mended.Store(true)
-			reload <- struct{}{} // while a is under way
+			reload <- struct{}{} // while a runs
 		}()
 		w.Watch(ctx, []*Entry{{Name: "a", Schedule: every(2 * time.Hour)}, {Name: "gone", Schedule: every(8 * time.Hour)}})
-		// a: at 0 and 3h (1h + 2h); the new plan's when that has ended, at 4h.
+		// a runs at 0 and at 3h (1h + 2h); under the new plan, after the end of that run,
+		// at 4h.
 		if got := d.at["a"]; len(got) != 3 || got[1] != 3*time.Hour || got[2] != 4*time.Hour {
 			t.Errorf("a: %v", got)
 		}
@@ -127,8 +132,8 @@ func TestWatchReadsThePlanAgain(t *testing.T) {
 	})
 }
 
-// However often the plan is read again while an entry is under way, only the last plan
-// goes on; what was put in the queue by others never begins.
+// If the plan is reloaded several times while an entry runs, only the last plan continues.
+// Queued entries of earlier plans do not run.
 func TestWatchForgetsOldPlans(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDiary(t)
@@ -159,6 +164,7 @@ func TestWatchForgetsOldPlans(t *testing.T) {
 	})
 }
 
+// Jitter delays a run by less than its bound, and by different times.
 func TestJitterStaysWithinBounds(t *testing.T) {
 	e := &Entry{Schedule: every(time.Hour), Jitter: time.Minute}
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -171,6 +177,6 @@ func TestJitterStaysWithinBounds(t *testing.T) {
 		differ[at] = true
 	}
 	if len(differ) < 2 {
-		t.Error("always at the same time")
+		t.Error("all runs start at the same time")
 	}
 }

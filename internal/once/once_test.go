@@ -36,12 +36,12 @@ func TestFlightShares(t *testing.T) {
 		close(release)
 		group.Wait()
 		if _, err := f.Do(t.Context(), "a", func() (int, error) { return 0, nil }); err != nil {
-			t.Errorf("the error is remembered: %v", err)
+			t.Errorf("the error was stored: %v", err)
 		}
 	})
 }
 
-// A caller that is cancelled does not cancel the others: one of them runs the work again.
+// A cancelled caller does not cancel the others: one of them runs the work again.
 func TestFlightOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f Flight[string, string]
@@ -60,7 +60,7 @@ func TestFlightOutlivesItsCaller(t *testing.T) {
 		impatient, leave := context.WithCancel(t.Context())
 		leave()
 		if _, err := f.Do(impatient, "a", nil); !errors.Is(err, context.Canceled) {
-			t.Errorf("the impatient: %v", err)
+			t.Errorf("the cancelled caller: %v", err)
 		}
 		group.Go(func() {
 			if got, err := f.Do(t.Context(), "a", func() (string, error) { return "again", nil }); got != "again" || err != nil {
@@ -73,7 +73,7 @@ func TestFlightOutlivesItsCaller(t *testing.T) {
 	})
 }
 
-// Work that panics leaves nobody waiting.
+// If the work panics, all waiting callers get an error.
 func TestFlightPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f Flight[int, int]
@@ -82,7 +82,7 @@ func TestFlightPanics(t *testing.T) {
 		group.Go(func() {
 			defer func() {
 				if recover() == nil {
-					t.Error("the panic is lost")
+					t.Error("the panic was not passed on")
 				}
 			}()
 			_, _ = f.Do(t.Context(), 1, func() (int, error) {
@@ -102,8 +102,8 @@ func TestFlightPanics(t *testing.T) {
 	})
 }
 
-// Do remembers values and errors, Ensure values alone; neither remembers the error of a
-// caller whose context ended.
+// Do stores values and errors, Ensure only values. Neither stores the error of a caller
+// whose context ended.
 func TestMemo(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -122,17 +122,17 @@ func TestMemo(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got, err := do(&m, t.Context(), two); got != 2 || err != nil {
-			t.Errorf("%s remembers the error of an ended context: %d, %v", name, got, err)
+			t.Errorf("%s stores the error of an ended context: %d, %v", name, got, err)
 		}
 		m.Forget("a")
 		if _, ok := m.Get("a"); ok {
-			t.Errorf("%s: Forget", name)
+			t.Errorf("%s: a forgotten value was found", name)
 		}
 		if _, err := do(&m, t.Context(), fail); !errors.Is(err, errFailed) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, ok := m.Get("a"); ok {
-			t.Errorf("%s: Get returns an error's value", name)
+			t.Errorf("%s: Get returns a value after an error", name)
 		}
 		if _, err := do(&m, t.Context(), two); errors.Is(err, errFailed) != (name == "Do") {
 			t.Errorf("%s after an error: %v", name, err)

@@ -24,8 +24,7 @@ func want(t *testing.T, path, text string) {
 	}
 }
 
-// TestLinks: a link stays, and what it leads to is written, also where that is not
-// there yet.
+// A link is kept: its target is written, even if that does not exist yet.
 func TestLinks(t *testing.T) {
 	dir := t.TempDir()
 	for _, there := range []bool{true, false} {
@@ -44,7 +43,7 @@ func TestLinks(t *testing.T) {
 		want(t, target, "hello")
 		for _, link := range []string{one, two} {
 			if info, err := os.Lstat(link); err != nil || info.Mode().Type() != os.ModeSymlink {
-				t.Errorf("%s is no link any more: %v, %v", link, info, err)
+				t.Errorf("%s was a link before: %v, %v", link, info, err)
 			}
 		}
 		for _, file := range []string{target, one, two} {
@@ -55,8 +54,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestStreams: a pipe, by its name or by a link to a file descriptor, is written to
-// and stays.
+// A pipe is kept and written to, by its name or by a link to a file descriptor.
 func TestStreams(t *testing.T) {
 	dir := t.TempDir()
 	fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "link")
@@ -76,13 +74,13 @@ func TestStreams(t *testing.T) {
 			t.Errorf("%s: %q came out", path, got)
 		}
 		if info, err := os.Stat(path); err != nil || info.Mode().Type() != os.ModeNamedPipe || !Streams(path) {
-			t.Errorf("%s is no pipe any more: %v, %v", path, info, err)
+			t.Errorf("%s was a pipe before: %v, %v", path, info, err)
 		}
 	}
 }
 
-// TestFailures: what cannot be written stays as it was, leaves nothing beside it, and
-// is told by the name that was given.
+// A file that cannot be written stays unchanged, no other file is left, and the error has
+// the name that the caller gave.
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	file, broken := filepath.Join(dir, "file"), errors.New("broken")
@@ -110,6 +108,6 @@ func TestFailures(t *testing.T) {
 		t.Error(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, Temp+"*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("leftover files: %v", left)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
-// tell writes the records of a run of two platforms, one of which fails.
+// tell logs the records of a run with two platforms, one of which fails.
 func tell(ctx context.Context, log *slog.Logger) {
 	arm := WithTask(ctx, Task{Platform: "linux/arm/v7"})
 	log.InfoContext(ctx, "base", "ref", "alpine:3", "digest", "sha256:ba5e")
@@ -31,6 +31,7 @@ func tell(ctx context.Context, log *slog.Logger) {
 	log.InfoContext(arm, "done", "digest", "sha256:d0", "duration", 3240*time.Millisecond)
 }
 
+// Without a terminal each record is one plain line, on request with a time stamp.
 func TestPlain(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -77,6 +78,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// Verbosity selects which debug records, transfers and requests are shown.
 func TestVerbosity(t *testing.T) {
 	for verbosity, want := range []struct{ debug, transfer bool }{{false, false}, {true, false}, {true, true}} {
 		var b bytes.Buffer
@@ -95,6 +97,7 @@ func TestVerbosity(t *testing.T) {
 	}
 }
 
+// The JSON format has one object for each record.
 func TestJSON(t *testing.T) {
 	var b bytes.Buffer
 	log, stop, err := New(&b, Options{Mode: "json", Verbosity: 2})
@@ -131,6 +134,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// Without a terminal no mode draws bars.
 func TestModes(t *testing.T) {
 	for _, mode := range []string{"tty", "fancy", "\x1b[2J"} {
 		if _, _, err := New(&bytes.Buffer{}, Options{Mode: mode}); hint.Of(err) == "" || strings.Contains(err.Error(), "\x1b") {
@@ -139,6 +143,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// Concurrent records are not mixed within a line.
 func TestConcurrent(t *testing.T) {
 	for _, mode := range []string{"plain", "json"} {
 		var b bytes.Buffer
@@ -162,7 +167,7 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestRequests: single requests are told only where all is told.
+// Single requests are logged only at the highest verbosity.
 func TestRequests(t *testing.T) {
 	for verbosity, want := range []bool{false, false, true} {
 		var b bytes.Buffer
@@ -178,7 +183,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A return in a password, which is left out, does not hide it.
+// A carriage return in a password does not prevent its redaction.
 func TestCleanRedactsWhatIsShown(t *testing.T) {
 	for _, s := range []string{"me:hun\x1bter2@ghcr.io/x", "https://me:hun\x00ter2@ghcr.io/x", "me:hun\u202eter2@ghcr.io/x"} {
 		if got := clean(s) + cleanLines(s); strings.Contains(got, "ter2") {

@@ -20,8 +20,8 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// A screen is the little of a terminal that bars use: text, new lines, cursor
-// up, erase below. Other sequences are kept as text.
+// A screen emulates the few terminal functions that bars use: text, new lines, cursor up,
+// erase below. Other sequences are kept as text.
 type screen struct {
 	mu      sync.Mutex
 	pending []byte // the beginning of a sequence
@@ -45,8 +45,8 @@ func (s *screen) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// consume carries out what is pending and returns its size, 0 when the rest of
-// a sequence is still to come.
+// consume executes the pending sequence and returns its size, or 0 if its end is still
+// missing.
 func (s *screen) consume() int {
 	for s.at >= len(s.lines) {
 		s.lines = append(s.lines, "")
@@ -83,7 +83,7 @@ func (s *screen) shown() []string {
 	return slices.Clone(s.lines)
 }
 
-// await waits until the screen shows a line with all of the words.
+// await waits until the screen shows a line that contains all of the words.
 func (s *screen) await(t *testing.T, words ...string) string {
 	t.Helper()
 	for range 200 {
@@ -112,7 +112,7 @@ func open(t *testing.T, width uint16, o Options) (*slog.Logger, func(), *screen)
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		_, _ = io.Copy(s, master) // ends with an error when the slave closes
+		_, _ = io.Copy(s, master) // ends with an error if the slave closes
 	}()
 	log, stop, err := New(slave, o)
 	if err != nil {
@@ -127,6 +127,7 @@ func open(t *testing.T, width uint16, o Options) (*slog.Logger, func(), *screen)
 	return log, stop, s
 }
 
+// Rows of running platforms stay below the log lines and end with stop.
 func TestTerminal(t *testing.T) {
 	log, stop, s := open(t, 100, Options{})
 	arm := WithTask(t.Context(), Task{Platform: "linux/arm/v7"})
@@ -152,7 +153,7 @@ func TestTerminal(t *testing.T) {
 	s.await(t, "linux/arm/v7  done 3.2s")
 	stop()
 	stop()
-	log.InfoContext(arm, "compiling") // a record that comes late is a line
+	log.InfoContext(arm, "compiling") // a record after stop is a plain line
 	s.await(t, "linux/arm/v7: compiling")
 	want := []string{"\x1b[33mwarning:\x1b[0m linux/s390x: vet", "main.go:1: one", "[2Jmain.go:2: two", "linux/arm/v7  done 3.2s", "linux/arm/v7: compiling"}
 	if got := s.shown(); !slices.Equal(trim(got), want) {
@@ -160,7 +161,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// trim leaves out the empty last line that the cursor is on.
+// trim removes the empty last line that the cursor is on.
 func trim(lines []string) []string {
 	if n := len(lines); n > 0 && lines[n-1] == "" {
 		return lines[:n-1]
@@ -168,6 +169,7 @@ func trim(lines []string) []string {
 	return lines
 }
 
+// Rows fit a narrow terminal, and NO_COLOR turns colours off.
 func TestTerminalNarrow(t *testing.T) {
 	const width = 40
 	log, stop, s := open(t, width, Options{Getenv: env("NO_COLOR=1")})
@@ -181,12 +183,12 @@ func TestTerminalNarrow(t *testing.T) {
 	log.WarnContext(ctx, "w")
 	stop()
 	if raw := s.await(t, "warning: a-program"); strings.Contains(raw, "\x1b") {
-		t.Errorf("colour in spite of NO_COLOR: %q", raw)
+		t.Errorf("colour despite NO_COLOR: %q", raw)
 	}
 }
 
-// TestTerminalManyAtOnce: more rows than the screen has, everything from many
-// goroutines, stop in the middle.
+// More rows than lines of the screen, written by many goroutines and stopped in the middle,
+// cause no error.
 func TestTerminalManyAtOnce(t *testing.T) {
 	log, stop, s := open(t, 80, Options{})
 	var wg sync.WaitGroup
@@ -208,6 +210,7 @@ func TestTerminalManyAtOnce(t *testing.T) {
 	}
 }
 
+// The mode auto draws bars only on a capable terminal.
 func TestAuto(t *testing.T) {
 	master, slave, err := pty.Open()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// tokenPath is where the token server answers.
+// tokenPath is the path of the token service.
 const tokenPath = "/token"
 
 // An issued token allows its scopes until it ends.
@@ -20,7 +20,7 @@ type issued struct {
 	until  time.Time
 }
 
-// admits reports whether req has the credentials that the registry demands.
+// admits reports whether req has the credentials that the registry requires.
 func (r *Registry) admits(req *http.Request) bool {
 	switch {
 	case r.options.User == "":
@@ -74,7 +74,7 @@ func allows(have, want string) bool {
 	return have[:h] == want[:w] && slices.Contains(strings.Split(have[h+1:], ","), want[w+1:])
 }
 
-// challenge answers 401 and says what is demanded.
+// challenge answers with 401 and a challenge.
 func (r *Registry) challenge(w http.ResponseWriter, req *http.Request) int {
 	challenge := `Basic realm="regtest"`
 	if r.options.Bearer {
@@ -91,8 +91,8 @@ func (r *Registry) challenge(w http.ResponseWriter, req *http.Request) int {
 	return http.StatusUnauthorized
 }
 
-// serveToken is the token server: GET with Basic credentials, or POST with the
-// password as refresh token.
+// serveToken is the token service: GET with Basic credentials, or POST with the password as
+// refresh token.
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request, entry func(func(*Request))) int {
 	scopes := req.URL.Query()["scope"]
 	user, password, _ := req.BasicAuth()
@@ -124,7 +124,7 @@ func (r *Registry) Tokens() []string {
 	return slices.Collect(maps.Keys(r.tokens))
 }
 
-// Revoke makes every token that was issued worthless.
+// Revoke makes all issued tokens invalid.
 func (r *Registry) Revoke() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

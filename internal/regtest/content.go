@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Image makes an image of random layers for linux/arch, each of size bytes. A test gets
-// the same images in the same order each time it runs with the same [Seed].
+// Image returns an image of random layers for linux/arch, each of size bytes. A test gets
+// the same images in the same order in each run with the same [Seed].
 func Image(t testing.TB, arch string, size int64, layers int) v1.Image {
 	t.Helper()
 	img, err := random.Image(size, int64(layers), random.WithSource(Source(t)))
@@ -21,8 +21,8 @@ func Image(t testing.TB, arch string, size int64, layers int) v1.Image {
 	return forPlatform(t, img, arch)
 }
 
-// OnBase makes an image for linux/arch: the layers of base and one of its own of
-// size bytes.
+// OnBase returns an image for linux/arch with the layers of base and one more layer of size
+// bytes.
 func OnBase(t testing.TB, base v1.Image, arch string, size int64) v1.Image {
 	t.Helper()
 	own, err := random.Layer(size, types.DockerLayer, random.WithSource(Source(t)))
@@ -51,7 +51,7 @@ func forPlatform(t testing.TB, img v1.Image, arch string) v1.Image {
 	return img
 }
 
-// Index makes an index of images for linux on each of archs.
+// Index returns an index of images for linux on each of archs.
 func Index(t testing.TB, images map[string]v1.Image, archs ...string) v1.ImageIndex {
 	t.Helper()
 	idx := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
@@ -64,8 +64,7 @@ func Index(t testing.TB, images map[string]v1.Image, archs ...string) v1.ImageIn
 	return idx
 }
 
-// RandomIndex makes an index of images of random layers for linux on each of
-// archs.
+// RandomIndex returns an index of images of random layers for linux on each of archs.
 func RandomIndex(t testing.TB, size int64, layers int, archs ...string) v1.ImageIndex {
 	t.Helper()
 	images := map[string]v1.Image{}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Evil is a host that nobody should tell a secret. It records what it is sent
-// and answers everything with Answer, or 200.
+// Evil is a host that should not receive credentials. It records all requests and answers
+// each with Answer, or 200.
 type Evil struct {
 	URL    string
 	Answer http.HandlerFunc
@@ -18,7 +18,7 @@ type Evil struct {
 	seen []http.Header
 }
 
-// StartEvil starts one, until the end of t.
+// StartEvil starts such a host until the end of t.
 func StartEvil(t testing.TB) *Evil {
 	e := &Evil{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -42,7 +42,7 @@ func (e *Evil) Seen() []http.Header {
 	return slices.Clone(e.seen)
 }
 
-// Authorized reports whether any request carried credentials.
+// Authorized reports whether any request had credentials.
 func (e *Evil) Authorized() bool {
 	return slices.ContainsFunc(e.Seen(), func(h http.Header) bool {
 		return h.Get("Authorization") != "" || h.Get("Cookie") != ""

@@ -21,8 +21,8 @@ type Phase int
 const (
 	Before Phase = iota // the judge never sees the request
 	Up                  // After bytes of the request's body went to the judge
-	Answer              // the judge has answered; the answer is lost or replaced
-	Down                // After bytes of the answer's body went to the client
+	Answer              // the judge has answered; the response is lost or replaced
+	Down                // After bytes of the response's body went to the client
 )
 
 // An Action is what a fault does. The zero Action answers with Fault.Status.
@@ -31,11 +31,11 @@ type Action int
 // The actions.
 const (
 	Respond Action = iota // answer with Status, Header and Body (not when Down)
-	Close                 // end the connection orderly (FIN)
-	Abort                 // end the connection hard (RST)
-	Stall                 // say nothing more until the client gives up
-	Slow                  // go on at Rate bytes a second (Down only)
-	Flip                  // change one bit after After bytes (Down only), and go on
+	Close                 // close the connection normally (FIN)
+	Abort                 // reset the connection (RST)
+	Stall                 // send nothing more until the client gives up
+	Slow                  // continue at Rate bytes a second (Down only)
+	Flip                  // change one bit after After bytes (Down only), then continue
 )
 
 // A Fault strikes the requests it matches.
@@ -61,8 +61,8 @@ type Fault struct {
 	struck  int
 }
 
-// Inject adds faults. Of several that match, the first strikes. A Path that is
-// no regular expression panics.
+// Inject adds faults. If several match a request, the first strikes. Inject panics if Path
+// is not a regular expression.
 func (r *Registry) Inject(faults ...Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +98,7 @@ func (r *Registry) strike(req *http.Request) *Fault {
 	return found
 }
 
-// act does what f does in place of the rest of the request.
+// act performs f in place of the rest of the request.
 func (r *Registry) act(w http.ResponseWriter, req *http.Request, f *Fault) (status int) {
 	switch f.Action {
 	case Close, Abort:
@@ -120,12 +120,12 @@ func (r *Registry) act(w http.ResponseWriter, req *http.Request, f *Fault) (stat
 
 type connKey struct{}
 
-// withConn lets a handler find its connection.
+// withConn stores the connection in the context of its requests.
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// hangUp ends the connection of req and does not return.
+// hangUp closes the connection of req and does not return.
 func hangUp(req *http.Request, hard bool) {
 	conn, _ := req.Context().Value(connKey{}).(net.Conn)
 	if secure, ok := conn.(*tls.Conn); ok {

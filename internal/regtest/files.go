@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Lay makes files below dir, by their names with slashes. Content that begins with "-> "
-// makes a symbolic link to what follows.
+// Lay creates files below dir, by their names with slashes. Content with the prefix "-> "
+// creates a symbolic link to the rest.
 func Lay(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, content := range files {

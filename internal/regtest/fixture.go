@@ -23,7 +23,7 @@ import (
 // JSON is a document, or a descriptor, with any fields.
 type JSON map[string]any
 
-// With returns d with a field set; nil takes it away.
+// With returns d with a field set; nil removes the field.
 func (d JSON) With(key string, value any) JSON {
 	d = maps.Clone(d)
 	if d[key] = value; value == nil {
@@ -35,7 +35,7 @@ func (d JSON) With(key string, value any) JSON {
 // Digest returns the digest of a descriptor.
 func (d JSON) Digest() string { return fmt.Sprint(d["digest"]) }
 
-// Media types of what a [Fixture] makes.
+// Media types of the documents of a [Fixture].
 const (
 	ociIndex    = "application/vnd.oci.image.index.v1+json"
 	ociManifest = "application/vnd.oci.image.manifest.v1+json"
@@ -51,7 +51,7 @@ const (
 //	index := f.Index(amd64.With("platform", regtest.JSON{"os": "linux", "architecture": "x86_64"}))
 //	err := f.Put(r, "app", "v1", index)
 type Fixture struct {
-	parts []part // in the order in which they were made: parts before what names them
+	parts []part // in the order of creation: each part before the documents that name it
 }
 
 type part struct {
@@ -67,26 +67,26 @@ func (f *Fixture) Blob(mediaType string, raw []byte) JSON {
 	return d
 }
 
-// Manifest adds a document, which a registry gets as a manifest of the media type that
-// it names, and returns its descriptor.
+// Manifest adds a document and returns its descriptor. A registry gets it as a manifest of
+// the media type in it.
 func (f *Fixture) Manifest(doc JSON) JSON {
 	raw, err := json.Marshal(doc)
 	if err != nil {
-		panic(err) // of a test's own making
+		panic(err) // a mistake in the test
 	}
 	d := f.Blob(fmt.Sprint(doc["mediaType"]), raw)
 	f.parts[len(f.parts)-1].manifest = true
 	return d
 }
 
-// Image adds an OCI image with this config, to which rootfs is added, and one layer that
-// holds text.
+// Image adds an OCI image with one layer that contains text. Its config is this one with
+// rootfs added.
 func (f *Fixture) Image(config JSON, text string) JSON {
 	raw, diff := layerOf(text)
 	config = config.With("rootfs", JSON{"type": "layers", "diff_ids": []string{diff}})
 	file, err := json.Marshal(config)
 	if err != nil {
-		panic(err) // of a test's own making
+		panic(err) // a mistake in the test
 	}
 	return f.Manifest(JSON{
 		"schemaVersion": 2, "mediaType": ociManifest,
@@ -94,8 +94,8 @@ func (f *Fixture) Image(config JSON, text string) JSON {
 	})
 }
 
-// Artifact adds an OCI artifact of this type with one blob, text. Of typed its config is
-// the empty one and artifactType its type; else the type is that of its config.
+// Artifact adds an OCI artifact with one blob, text. If typed, kind is its artifactType and
+// the config is empty; otherwise kind is the media type of its config.
 func (f *Fixture) Artifact(kind string, typed bool, text string) JSON {
 	doc := JSON{"schemaVersion": 2, "mediaType": ociManifest, "config": f.Blob(kind, []byte("{}")), "layers": []JSON{f.Blob("text/plain", []byte(text))}}
 	if typed {
@@ -109,7 +109,7 @@ func (f *Fixture) Index(entries ...JSON) JSON {
 	return f.Manifest(JSON{"schemaVersion": 2, "mediaType": ociIndex, "manifests": entries})
 }
 
-// layerOf makes a layer with one file, always the same of the same text.
+// layerOf returns a layer with one file. The same text gives the same layer.
 func layerOf(text string) (raw []byte, diff string) {
 	var plain, packed bytes.Buffer
 	t, z := tar.NewWriter(&plain), gzip.NewWriter(&packed)
@@ -118,13 +118,13 @@ func layerOf(text string) (raw []byte, diff string) {
 	err = errors.Join(err, errWrite, t.Close())
 	_, errWrite = z.Write(plain.Bytes())
 	if err := errors.Join(err, errWrite, z.Close()); err != nil {
-		panic(err) // memory does not fail
+		panic(err) // writing to memory does not fail
 	}
 	return packed.Bytes(), fmt.Sprintf("sha256:%x", sha256.Sum256(plain.Bytes()))
 }
 
-// Put writes all to a repository of r, past its faults and its log, and root, which is a
-// manifest, under a tag.
+// Put writes all parts to a repository of r, without faults and log, and the manifest root
+// under a tag.
 func (f *Fixture) Put(r *Registry, repo, tag string, root JSON) error {
 	for _, p := range f.parts {
 		var err error
@@ -163,8 +163,8 @@ func (r *Registry) putBlob(repo string, p part) error {
 	return err
 }
 
-// tell sends the judge a request that it must not refuse, and returns the Location of
-// its answer.
+// tell sends the judge a request that must succeed, and returns the Location of the
+// response.
 func (r *Registry) tell(method, path, contentType string, body []byte) (location string, err error) {
 	req, err := http.NewRequest(method, r.judge.String()+path, bytes.NewReader(body))
 	if err != nil {
@@ -183,7 +183,8 @@ func (r *Registry) tell(method, path, contentType string, body []byte) (location
 	return resp.Header.Get("Location"), err
 }
 
-// Layout writes all into an OCI layout, in which root has a name; "" is none.
+// Layout writes all parts to an OCI layout with root under a name, or without one if it is
+// "".
 func (f *Fixture) Layout(dir, name string, root JSON) error {
 	var errs []error
 	for file, raw := range f.files(name, root) {
@@ -193,7 +194,7 @@ func (f *Fixture) Layout(dir, name string, root JSON) error {
 	return errors.Join(errs...)
 }
 
-// Archive writes what Layout would write as a tar file.
+// Archive writes the files of Layout as a tar file.
 func (f *Fixture) Archive(file, name string, root JSON) error {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -209,14 +210,14 @@ func (f *Fixture) Archive(file, name string, root JSON) error {
 	return errors.Join(w.Close(), os.WriteFile(file, b.Bytes(), 0o600))
 }
 
-// files are those of a layout, by their paths.
+// files returns the files of a layout, by their paths.
 func (f *Fixture) files(name string, root JSON) map[string][]byte {
 	if name != "" {
 		root = root.With("annotations", JSON{"org.opencontainers.image.ref.name": name})
 	}
 	index, err := json.Marshal(JSON{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []JSON{root}})
 	if err != nil {
-		panic(err) // of a test's own making
+		panic(err) // a mistake in the test
 	}
 	files := map[string][]byte{"oci-layout": []byte(`{"imageLayoutVersion":"1.0.0"}`), "index.json": index}
 	for _, p := range f.parts {

@@ -13,8 +13,8 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// A fixture is the same in a registry, a layout and an archive, and what it makes of
-// ordinary fields is valid.
+// A fixture has the same content in a registry, a layout and an archive. With ordinary
+// fields its images are valid.
 func TestFixture(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	var f regtest.Fixture

@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// A judge is a process that runs a registry for each that a test opens. A test program
-// starts it with its first registry; it ends with the test program.
+// A judge is a process that runs all registries of a test program. It starts with the first
+// registry and ends with the test program.
 type judge struct {
 	program string
 
@@ -25,14 +25,14 @@ type judge struct {
 
 var judges sync.Map // *judge, by program
 
-// judgeOf returns the one judge of program.
+// judgeOf returns the only judge for program.
 func judgeOf(program string) *judge {
 	j, _ := judges.LoadOrStore(program, &judge{program: program})
 	return j.(*judge)
 }
 
-// open starts an empty registry that stores in dir, or in memory if that is "", and
-// returns its address.
+// open starts an empty registry and returns its address. It stores its content in dir, or
+// in memory if that is "".
 func (j *judge) open(dir string) (string, error) {
 	if strings.ContainsRune(dir, '\n') {
 		return "", fmt.Errorf("regtest: a directory with a line break: %q", dir)
@@ -40,13 +40,13 @@ func (j *judge) open(dir string) (string, error) {
 	return j.ask(strings.TrimSuffix("open "+dir, " "))
 }
 
-// close ends the registry at address. No request is served when it returns.
+// close stops the registry at address. When it returns, no request is being served.
 func (j *judge) close(address string) error {
 	_, err := j.ask("close " + address)
 	return err
 }
 
-// ask gives the judge a command, and returns its answer.
+// ask sends the judge a command and returns its answer.
 func (j *judge) ask(command string) (string, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -85,7 +85,7 @@ func (j *judge) start() error {
 	return nil
 }
 
-// findJudge returns the judge's program.
+// findJudge returns the path of the judge.
 func findJudge() (string, error) {
 	if program, ok := os.LookupEnv("MABUILD_JUDGE"); ok {
 		return program, nil

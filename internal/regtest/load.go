@@ -19,15 +19,15 @@ func (r *Registry) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// MostConnections returns how many connections were open at once.
+// MostConnections returns the highest number of open connections.
 func (r *Registry) MostConnections() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.most
 }
 
-// spill reports whether a request is more than the rate allows. The bucket holds
-// what a second allows.
+// spill reports whether a request exceeds the rate. The bucket holds the requests of one
+// second.
 func (r *Registry) spill() bool {
 	if r.options.Rate == 0 {
 		return false

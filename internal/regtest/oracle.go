@@ -15,10 +15,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Verify asks the judge itself, past all faults, whether repo:tag is whole, and
-// returns what it names: the zero hash for nothing. Whole means that everything
-// below the tag is there with the size, digest and media type that its descriptor
-// claims, and that repo has no other tag.
+// Verify checks with the judge itself, without faults, whether repo:tag is complete, and
+// returns its digest, or the zero hash if it does not exist. Complete means that everything
+// below the tag exists with the size, digest and media type of its descriptor, and that
+// repo has no other tag.
 func (r *Registry) Verify(repo, tag string) (v1.Hash, error) {
 	tags, err := r.tags(repo)
 	if err != nil || len(tags) == 0 {
@@ -30,8 +30,8 @@ func (r *Registry) Verify(repo, tag string) (v1.Hash, error) {
 	return r.tag(repo, tag)
 }
 
-// VerifyTags is [Registry.Verify] for a repository of many tags. It adds to known
-// what each of them names, and does not look again at those that are in it.
+// VerifyTags is [Registry.Verify] for a repository with many tags. It adds their digests to
+// known and skips tags that are in it.
 func (r *Registry) VerifyTags(repo string, known map[string]v1.Hash) error {
 	tags, err := r.tags(repo)
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *Registry) VerifyTags(repo string, known map[string]v1.Hash) error {
 	return nil
 }
 
-// tags lists the tags of repo, none where there is no such repository.
+// tags returns the tags of repo, or none if the repository does not exist.
 func (r *Registry) tags(repo string) ([]string, error) {
 	raw, _, err := r.ask(repo + "/tags/list")
 	if err != nil {
@@ -62,7 +62,7 @@ func (r *Registry) tags(repo string) ([]string, error) {
 	return list.Tags, err
 }
 
-// tag returns what repo:tag names, which must be whole.
+// tag returns the digest of repo:tag, which must be complete.
 func (r *Registry) tag(repo, tag string) (v1.Hash, error) {
 	raw, sent, err := r.ask(repo + "/manifests/" + tag)
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *Registry) tag(repo, tag string) (v1.Hash, error) {
 	return is, r.whole(repo, raw, sent)
 }
 
-// whole checks what a manifest reaches.
+// whole checks everything below a manifest.
 func (r *Registry) whole(repo string, raw []byte, sent string) error {
 	var m struct {
 		MediaType string
@@ -116,7 +116,7 @@ func (r *Registry) whole(repo string, raw []byte, sent string) error {
 	return nil
 }
 
-// claimed reads what d describes and holds it against d.
+// claimed reads the content of d and compares it with d.
 func (r *Registry) claimed(place string, d v1.Descriptor) ([]byte, string, error) {
 	raw, sent, err := r.ask(place + d.Digest.String())
 	if err != nil {
@@ -128,7 +128,7 @@ func (r *Registry) claimed(place string, d v1.Descriptor) ([]byte, string, error
 	return raw, sent, nil
 }
 
-// ask reads from the judge; os.ErrNotExist is in the error of a 404.
+// ask reads from the judge. The error for a 404 wraps os.ErrNotExist.
 func (r *Registry) ask(path string) ([]byte, string, error) {
 	req, err := http.NewRequest(http.MethodGet, r.judge.String()+"/v2/"+path, nil)
 	if err != nil {
@@ -155,17 +155,17 @@ func (r *Registry) ask(path string) ([]byte, string, error) {
 	return raw, sent, err
 }
 
-// Sessions lists the uploads that were opened in repo and neither ended nor
-// closed. The registry must have a Dir.
+// Sessions returns the upload sessions in repo that are still open. The registry must have
+// a Dir.
 func (r *Registry) Sessions(repo string) ([]string, error) {
 	if r.options.Dir == "" {
 		return nil, errors.New("regtest: only a registry on disk knows its sessions")
 	}
-	// A session that was closed may leave an empty directory, or one of hashes.
+	// A closed session may leave an empty directory, or one of hashes.
 	return filepath.Glob(filepath.Join(r.options.Dir, "docker/registry/v2/repositories", filepath.FromSlash(repo), "_uploads/*/startedat"))
 }
 
-// Delete removes what the judge has at path below /v2/, as somebody else would.
+// Delete removes what the judge has at path below /v2/, as another client could.
 func (r *Registry) Delete(path string) error {
 	req, err := http.NewRequest(http.MethodDelete, r.judge.String()+"/v2/"+path, nil)
 	if err != nil {

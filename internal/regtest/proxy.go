@@ -11,7 +11,7 @@ import (
 
 var errStruck = errors.New("a fault struck")
 
-// serve is the proxy before the judge.
+// serve is the handler of the proxy in front of the judge.
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	entry := r.begin(req)
 	status := func(code int) { entry(func(e *Request) { e.Status = code }) }
@@ -57,7 +57,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	r.answer(w, req, resp.Body, fault, entry)
 }
 
-// forward sends req on to the judge, as far as the fault lets it.
+// forward sends req to the judge, unless a fault prevents it.
 func (r *Registry) forward(req *http.Request, fault *Fault, entry func(func(*Request))) (*http.Response, error) {
 	to := *req.URL
 	to.Scheme, to.Host = r.judge.Scheme, r.judge.Host
@@ -97,7 +97,7 @@ func counted(body io.ReadCloser, fault *Fault, entry func(func(*Request))) io.Re
 	}), body.Close)
 }
 
-// answer sends the answer's body down, as far as the fault lets it.
+// answer sends the body of the response, unless a fault prevents it.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, body io.Reader, fault *Fault, entry func(func(*Request))) {
 	flush := func() { _ = http.NewResponseController(w).Flush() }
 	to := stream.Writer(func(p []byte) (int, error) {

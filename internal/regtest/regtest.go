@@ -1,9 +1,9 @@
-// Package regtest gives tests a registry whose word counts, and which fails as it
-// is told to.
+// Package regtest gives tests a registry that decides what is valid and injects the faults
+// that a test asks for.
 //
-// The registry is the judge (Docker Distribution, see judge/); before it stands a
-// proxy that demands credentials, logs each request and injects [Fault]s. What
-// the proxy did not let through the judge never saw.
+// The registry is the judge (Docker Distribution, see judge/). In front of it, a proxy
+// requires credentials, logs each request and injects [Fault]s. The judge sees only the
+// requests that the proxy forwards.
 package regtest
 
 import (
@@ -17,34 +17,35 @@ import (
 	"time"
 )
 
-// Options say what kind of registry is wanted. The zero value is one without
-// credentials, in memory, in plain http on loopback.
+// Options configure a registry. The zero value is a registry without credentials, in
+// memory, with plain http on loopback.
 type Options struct {
 	// Dir keeps the content of the registry; "" keeps it in memory.
 	Dir string
-	// TLS serves https, with a certificate that [Registry.CA] vouches for.
+	// TLS serves https with a certificate of the authority [Registry.CA].
 	TLS bool
-	// User and Password are demanded if User is set: as Basic, or of the token
-	// server if Bearer is set. TokenLife is how long tokens live, 0 means an hour.
+	// User and Password are required if User is set: by Basic authentication, or by the
+	// token service if Bearer is set. TokenLife is the lifetime of a token; 0 means an
+	// hour.
 	User, Password string
 	Bearer         bool
 	TokenLife      time.Duration
-	// Realm stands in for the URL of the token server in challenges.
+	// Realm replaces the URL of the token service in challenges.
 	Realm string
-	// Rate bounds the requests a second: what is more is answered 429, with the
-	// demand to wait a second. 0 bounds nothing.
+	// Rate limits the requests of a second: a request above it gets a 429 with a
+	// Retry-After of one second. 0 means no limit.
 	Rate int
-	// NoRanges has parts of blobs answered with all of it.
+	// NoRanges answers requests for a part of a blob with the whole blob.
 	NoRanges bool
 }
 
 // A Registry runs until Close.
 type Registry struct {
-	// Host is the registry in references: "127.0.0.1:PORT".
+	// Host is the registry as it is written in references: "127.0.0.1:PORT".
 	Host string
 
 	options Options
-	program string // of the judge
+	program string // the path of the judge
 	judge   *url.URL
 	server  *httptest.Server
 	toJudge *http.Transport
@@ -54,14 +55,14 @@ type Registry struct {
 	requests []*Request
 	faults   []*Fault
 	tokens   map[string]issued
-	conns    int // open
-	most     int // open at once
+	conns    int // open now
+	most     int // highest number of open ones
 	bucket   float64
 	filled   time.Time
 }
 
-// Start is [New] for a test: it fails t when the registry does not start, and
-// closes it with t.
+// Start is [New] for a test: it fails t if the registry does not start, and closes it at
+// the end of t.
 func Start(t testing.TB, o Options) *Registry {
 	t.Helper()
 	r, err := New(o)
@@ -76,9 +77,8 @@ func Start(t testing.TB, o Options) *Registry {
 	return r
 }
 
-// New starts a registry. The judge is the program that MABUILD_JUDGE names, or
-// bin/judge in the module's root; that it is not there is an error, never a
-// reason to test less.
+// New starts a registry. The judge is the program in MABUILD_JUDGE, or bin/judge in the
+// module's root. A missing program is an error; tests are never skipped.
 func New(o Options) (*Registry, error) {
 	program, err := findJudge()
 	if err != nil {
@@ -103,16 +103,16 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// CA writes the certificate authority of a registry with TLS to a file of dir.
+// CA writes the certificate authority of a registry with TLS to a file in dir.
 func (r *Registry) CA(dir string) (string, error) {
 	file := filepath.Join(dir, "ca.pem")
 	return file, os.WriteFile(file, encodePEM(r.server.Certificate().Raw), 0o600)
 }
 
-// Judge returns the address of the registry behind the faults.
+// Judge returns the address of the registry behind the proxy.
 func (r *Registry) Judge() string { return r.judge.Host }
 
-// Close ends the registry. Requests in flight are cut. It may be called twice.
+// Close stops the registry and closes its connections. It may be called twice.
 func (r *Registry) Close() error {
 	if r.closing() {
 		return nil
@@ -123,7 +123,7 @@ func (r *Registry) Close() error {
 	return judgeOf(r.program).close(r.judge.Host)
 }
 
-// closing begins to close, and reports whether that was begun before.
+// closing marks the registry as closed and reports whether it already was.
 func (r *Registry) closing() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

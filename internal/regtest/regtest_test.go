@@ -14,7 +14,8 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// Another client than ours, go-containerregistry's, gets through in every mode.
+// go-containerregistry can push in every mode, so the proxy and the token service work for
+// other clients too.
 func TestModes(t *testing.T) {
 	for name, o := range map[string]regtest.Options{
 		"open":   {},
@@ -53,7 +54,7 @@ func ref(t *testing.T, r *regtest.Registry, path string) name.Reference {
 	return parsed
 }
 
-// The judge refuses an image whose blobs it does not have.
+// The judge refuses an image if it does not have the blobs.
 func TestJudgement(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	raw, err := regtest.Image(t, "amd64", 100, 1).RawManifest()
@@ -76,7 +77,7 @@ func TestJudgement(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// A fault strikes as often as it is told to and from where it is told to.
+// A fault strikes as often as configured, from the configured request on.
 func TestFaultCounts(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	r.Inject(regtest.Fault{Method: "GET", Path: "^/v2/$", Nth: 2, Times: 2, Status: 503})

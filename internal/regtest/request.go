@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// A Request is what the proxy saw of one request.
+// A Request is one request as the proxy saw it.
 type Request struct {
 	Method, Path string
 	Host         string // the Host header
 	Query        url.Values
 	Header       http.Header
-	Authorized   string   // the scheme of its credentials: "", "Basic", "Bearer"
-	Scopes       []string // that were asked of the token server
-	Status       int      // of the answer; 0 when there was none
+	Authorized   string   // scheme of its credentials: "", "Basic", "Bearer"
+	Scopes       []string // requested from the token service
+	Status       int      // of the response; 0 if there was none
 	Up, Down     int64    // bytes of the bodies
 	Faulted      bool
-	At           time.Time // it came
+	At           time.Time // arrival
 }
 
-// Kind says what the request was about, as method and noun: "HEAD manifest",
-// "GET blob", "POST upload", "POST mount", "PATCH upload", "PUT upload",
-// "GET tags", "GET catalog", "GET token", …
+// Kind returns the method and the subject of the request: "HEAD manifest", "GET blob",
+// "POST upload", "POST mount", "PATCH upload", "PUT upload", "GET tags", "GET catalog",
+// "GET token", …
 func (r Request) Kind() string {
 	noun := "other"
 	switch {
@@ -47,8 +47,7 @@ func (r Request) Kind() string {
 	return r.Method + " " + noun
 }
 
-// Requests returns what was asked since the start or the last Reset, in the
-// order of arrival.
+// Requests returns the requests since the start or the last Reset, in the order of arrival.
 func (r *Registry) Requests() []Request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +67,7 @@ func (r *Registry) Tally() map[string]int {
 	return tally
 }
 
-// Total counts the requests but for those to the token server.
+// Total counts the requests, without those to the token service.
 func (r *Registry) Total() int {
 	total := 0
 	for kind, n := range r.Tally() {
@@ -79,14 +78,14 @@ func (r *Registry) Total() int {
 	return total
 }
 
-// Reset forgets the requests and the faults; content and tokens stay.
+// Reset removes the log of requests and the faults. Content and tokens stay.
 func (r *Registry) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.requests, r.faults = nil, nil
 }
 
-// begin logs a request and returns how to complete its entry.
+// begin logs a request and returns a function that completes its entry.
 func (r *Registry) begin(req *http.Request) func(func(*Request)) {
 	scheme, _, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	entry := &Request{

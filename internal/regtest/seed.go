@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// seedKey is the variable that says what tests do by chance: a number, or "random" for
-// one that is drawn once for all tests of a program.
+// seedKey is the variable with the seed of tests: a number, or "random" for one that is
+// drawn once for all tests of a program.
 const seedKey = "MABUILD_SEED"
 
 var drawn = sync.OnceValue(func() int64 { return time.Now().UnixNano() % 1e9 })
 
-// Seed returns the seed of what t does by chance: 1, unless MABUILD_SEED says another.
-// If t fails, it prints the command that repeats it, as [Repeat] does.
+// Seed returns the seed of the random decisions of t: 1, unless MABUILD_SEED has another.
+// If t fails, it prints the command that repeats it, like [Repeat].
 func Seed(t testing.TB, flags ...string) int64 {
 	t.Helper()
 	seed := int64(1)
@@ -38,14 +38,14 @@ func Seed(t testing.TB, flags ...string) int64 {
 	return seed
 }
 
-// Repeat has t print the command that repeats it, if it fails. The flags are those that
-// go test needs for it.
+// Repeat makes t print the command that repeats it, if it fails. The flags are additional
+// flags for go test.
 func Repeat(t testing.TB, flags ...string) {
 	t.Helper()
 	Seed(t, flags...)
 }
 
-var repeated sync.Map // what has been said of a test, by its name
+var repeated sync.Map // what was printed for a test, by its name
 
 func repeat(t testing.TB, seed int64, flags []string) {
 	t.Helper()
@@ -61,8 +61,8 @@ func repeat(t testing.TB, seed int64, flags []string) {
 	})
 }
 
-// Command returns the command that runs the test of this name with a seed, from the
-// module's root.
+// Command returns the command, run in the module's root, that repeats the test of this name
+// with a seed.
 func Command(name string, seed int64, flags ...string) string {
 	words := []string{seedKey + "=" + strconv.FormatInt(seed, 10)}
 	for _, key := range []string{"MABUILD_FAULTS", "MABUILD_STEPS"} {
@@ -78,7 +78,8 @@ func Command(name string, seed int64, flags ...string) string {
 	return strings.Join(append(words, packageDir(), "-run", "'"+strings.Join(pattern, "/")+"'"), " ")
 }
 
-// packageDir is the directory of the package under test, from the module's root.
+// packageDir returns the directory of the package under test, relative to the module's
+// root.
 func packageDir() string {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -102,8 +103,8 @@ type counter struct {
 	n  int64
 }
 
-// Source returns a source of chance that no other test has. A test gets the same ones in
-// the same order each time it runs with the same [Seed].
+// Source returns a new random source. A test gets the same sources in the same order in
+// each run with the same [Seed].
 func Source(t testing.TB) rand.Source {
 	t.Helper()
 	seed, name := Seed(t), t.Name()

@@ -1,6 +1,6 @@
 //go:build !race
 
-// The race detector keeps and allocates more: `make race` runs these without it.
+// The race detector uses more memory: `make race` runs these tests without it.
 
 package rootfs
 
@@ -17,8 +17,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Each way to exceed a bound is a LayerError with the digest of the layer that does,
-// and is found before memory is taken.
+// Each bound has a LayerError with the digest of the layer that exceeds it, and is checked
+// before memory is allocated.
 func TestBounds(t *testing.T) {
 	half := zipped(t, archive(t, repeated(200_000, 60, "")...))
 	more := zipped(t, archive(t, repeated(300_000, 60, "more/")...))
@@ -28,9 +28,9 @@ func TestBounds(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		layers [][]byte // the last of which is refused
-		want   error    // nil: any
-		alloc  uint64   // at most, in MiB
+		layers [][]byte // the last layer is refused
+		want   error    // nil means any error
+		alloc  uint64   // in MiB
 	}{
 		{"300 names of 1 MiB", [][]byte{zipped(t, long)}, ErrPath, 16},
 		{"a link of 1 MiB", [][]byte{zipped(t, archive(t, link("a", strings.Repeat("a/", 500_000))))}, ErrPath, 16},
@@ -39,7 +39,7 @@ func TestBounds(t *testing.T) {
 		{"a window of 512 MiB", [][]byte{window(29)}, zstd.ErrWindowSizeExceeded, 4},
 		{"a window of 32 MiB", [][]byte{window(25)}, zstd.ErrWindowSizeExceeded, 4},
 		{"a whiteout of the parent", [][]byte{archive(t, file("a/b/.wh..."))}, nil, 1},
-		{"no tar", [][]byte{[]byte(strings.Repeat("no tar ", 512))}, tar.ErrHeader, 1},
+		{"not a tar", [][]byte{[]byte(strings.Repeat("no tar ", 512))}, tar.ErrHeader, 1},
 		{"cut", [][]byte{archive(t, file("a"))[:500]}, io.ErrUnexpectedEOF, 1},
 		{"cut gzip", [][]byte{half[:len(half)/2]}, io.ErrUnexpectedEOF, 500},
 		{"a negative size", [][]byte{raw(t, record("size", "-1"), file("a"))}, tar.ErrHeader, 1},
@@ -75,14 +75,14 @@ func TestBounds(t *testing.T) {
 				t.Errorf("%d MiB were allocated, want at most %d", mib, c.alloc)
 			}
 			if tree.used > Budget {
-				t.Errorf("%d bytes are kept", tree.used)
+				t.Errorf("%d bytes stay allocated", tree.used)
 			}
 			t.Logf("%v; %d MiB", err, (after.TotalAlloc-before.TotalAlloc)>>20)
 		})
 	}
 }
 
-// 127 layers share the bounds of one, and what they replace is given back.
+// 127 layers share the bounds of one, and the memory of replaced entries is released.
 func TestLayersShareOneBudget(t *testing.T) {
 	tree := &Tree{}
 	same := zipped(t, archive(t, append(repeated(1000, 100, "d/"), link("l", strings.Repeat("x", 4000)))...))
@@ -92,7 +92,7 @@ func TestLayersShareOneBudget(t *testing.T) {
 		}
 	}
 	if want := int64(1000*(NodeCost+100+12) + 2*NodeCost + 2 + 4000 + 500); tree.used != want {
-		t.Errorf("%d bytes are kept, want %d", tree.used, want)
+		t.Errorf("%d bytes are accounted, want %d", tree.used, want)
 	}
 	var err error
 	for i := 0; err == nil && i < 200; i++ {
@@ -103,8 +103,8 @@ func TestLayersShareOneBudget(t *testing.T) {
 	}
 }
 
-// The heap of a tree that takes the whole budget is no larger than the budget, in
-// whatever way the budget is used up.
+// The heap of a tree that uses the whole budget is not larger than the budget, whatever the
+// entries are.
 func TestBudgetCoversTheHeap(t *testing.T) {
 	for name, next := range map[string]func(i int) Change{
 		"short names": func(i int) Change { return Change{Path: fmt.Sprint(i), Kind: tar.TypeReg} },

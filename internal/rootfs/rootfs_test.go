@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// archive is a tar file of headers without content, written as they are.
+// archive returns a tar file of these headers, unchanged and without content.
 func archive(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -55,7 +55,7 @@ func link(name, to string) tar.Header {
 
 func dir(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755} }
 
-// repeated is n files with names of a length, below a directory.
+// repeated returns n files below a directory, with names of this length.
 func repeated(n, length int, below string) []tar.Header {
 	list := make([]tar.Header, n)
 	for i := range list {
@@ -64,7 +64,7 @@ func repeated(n, length int, below string) []tar.Header {
 	return list
 }
 
-// raw is one header with what the tar writer refuses: extended records, as they are.
+// raw returns one header with extended records that the tar writer would refuse.
 func raw(t testing.TB, records string, h tar.Header) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -83,7 +83,7 @@ func raw(t testing.TB, records string, h tar.Header) []byte {
 	}
 	all := b.Bytes()
 	sum := 0
-	for _, c := range all[148:156] { // the checksum counts its own field as spaces
+	for _, c := range all[148:156] { // the checksum counts its field as spaces
 		sum -= int(c)
 	}
 	all[156] = tar.TypeXHeader
@@ -97,7 +97,7 @@ func raw(t testing.TB, records string, h tar.Header) []byte {
 	return all
 }
 
-// record is a PAX record.
+// record returns a PAX record.
 func record(key, value string) string {
 	size := len(key) + len(value) + 3
 	for n := size; ; n++ {
@@ -107,12 +107,13 @@ func record(key, value string) string {
 	}
 }
 
-// window is a zstd frame that declares a window of 1<<log bytes.
+// window returns a zstd frame that declares a window of 1<<log bytes.
 func window(log int) []byte {
 	return []byte{0x28, 0xb5, 0x2f, 0xfd, 0, byte(log-10) << 3, 1, 0, 0}
 }
 
-// What a base may have to read ends, over all layers: compressed and not.
+// The number of bytes that a base image may make us read is bounded over all layers,
+// compressed and uncompressed.
 func TestReadIsBounded(t *testing.T) {
 	small := zipped(t, archive(t, file("a"), file("b")))
 	for _, tree := range []*Tree{{read: MaxRead - 1500}, {fetched: MaxRead - 10}} {
@@ -123,7 +124,7 @@ func TestReadIsBounded(t *testing.T) {
 	}
 }
 
-// A name that is there a million times costs what one costs.
+// A name that occurs many times uses as much memory as one that occurs once.
 func TestRepeatedNamesCostNothing(t *testing.T) {
 	tree := &Tree{}
 	list := make([]tar.Header, 100_000)
@@ -134,11 +135,11 @@ func TestRepeatedNamesCostNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := int64(2*(NodeCost+1) + 1); tree.used != want || tree.count != 3 {
-		t.Errorf("%d bytes and %d nodes are kept, want %d and 3", tree.used, tree.count, want)
+		t.Errorf("%d bytes and %d nodes are accounted, want %d and 3", tree.used, tree.count, want)
 	}
 }
 
-// Links, parents and what is hidden, as a kernel has it.
+// Resolve follows links, parent directories and whiteouts as a kernel does.
 func TestResolve(t *testing.T) {
 	tree := &Tree{}
 	for _, headers := range [][]tar.Header{
@@ -160,11 +161,11 @@ func TestResolve(t *testing.T) {
 		t.Errorf("a loop: %v", err)
 	}
 	if _, ok := tree.Lookup("abs"); !ok {
-		t.Error("an absolute name with .. is lost")
+		t.Error("an absolute name with .. is missing")
 	}
 }
 
-// Resolving takes steps by the length of the path and of 40 links at most.
+// The number of steps of Resolve is bounded by the length of the path and 40 links.
 func TestResolveIsLinear(t *testing.T) {
 	tree := &Tree{}
 	long := strings.Repeat("./", 2000)
@@ -181,7 +182,7 @@ func TestResolveIsLinear(t *testing.T) {
 	}
 }
 
-// A model of what layers do, in the plainest way.
+// model is a simple implementation of layers, to compare with.
 type model map[string]struct {
 	layer int
 	kind  byte
@@ -221,7 +222,7 @@ func (m model) apply(n int, headers []tar.Header) {
 	}
 }
 
-// script turns bytes into the headers of layers: a small alphabet, so that paths meet.
+// script turns bytes into the headers of layers. The small alphabet makes paths collide.
 func script(data []byte) (layers [][]tar.Header) {
 	layers = [][]tar.Header{nil}
 	for len(data) > 1 {
@@ -251,7 +252,7 @@ func script(data []byte) (layers [][]tar.Header) {
 	return layers
 }
 
-// The tree is the model's, its steps are linear in what is read, and nothing exceeds
+// The tree is equal to the model, its steps are linear in the input, and nothing exceeds
 // the budget.
 func FuzzWalk(f *testing.F) {
 	f.Add([]byte{0x62, 0, 1, 0x00, 0x41, 0, 0x00, 0x62, 0, 1})
@@ -285,7 +286,7 @@ func FuzzWalk(f *testing.F) {
 		for n := range tree.All() {
 			got = append(got, fmt.Sprintf("%s %c %s", n.Path(), n.Kind, n.Link))
 			if again, ok := tree.Lookup(n.Path()); !ok || again.at != n.at {
-				t.Errorf("%s is listed and not found", n.Path())
+				t.Errorf("%s is listed but Lookup does not find it", n.Path())
 			}
 		}
 		for name, e := range want {
@@ -304,7 +305,7 @@ func FuzzWalk(f *testing.F) {
 	})
 }
 
-// Any bytes are read or refused, with linear work.
+// Any input is read or refused, with linear work.
 func FuzzWalkBytes(f *testing.F) {
 	f.Add(archive(f, link("a", "b"), file("b/c"), file("b/.wh.c")))
 	f.Add(zipped(f, archive(f, dir(strings.Repeat("x/", 1000)))))
@@ -321,7 +322,7 @@ func FuzzWalkBytes(f *testing.F) {
 			t.Errorf("%v", err)
 		}
 		if tree.used > Budget || tree.steps > 16*tree.read+64 {
-			t.Errorf("%d bytes kept, %d steps for %d bytes", tree.used, tree.steps, tree.read)
+			t.Errorf("%d bytes accounted, %d steps for %d bytes", tree.used, tree.steps, tree.read)
 		}
 	})
 }

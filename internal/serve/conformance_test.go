@@ -18,14 +18,14 @@ const (
 	indexType = ocispec.MediaTypeImageIndex
 )
 
-// A response is what the registry answered, read whole.
+// A response is what the registry answered, with the complete body.
 type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// code is that of the first error.
+// code returns the code of the first error.
 func (r response) code() string {
 	var list struct {
 		Errors []struct{ Code, Message string }
@@ -36,7 +36,7 @@ func (r response) code() string {
 	return list.Errors[0].Code
 }
 
-// call sends a request. header is "Name: value" for each.
+// call sends a request. Each header has the form "Name: value".
 func call(t *testing.T, host, method, path, body string, header ...string) response {
 	t.Helper()
 	var reader io.Reader
@@ -81,7 +81,7 @@ func descriptor(mediaType, content string) string {
 	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, mediaType, sum(content), len(content))
 }
 
-// pushBlob uploads in one request.
+// pushBlob uploads a blob in one request.
 func pushBlob(t *testing.T, host, repository, content string) {
 	t.Helper()
 	must(t, 201, call(t, host, "POST", "/v2/"+repository+"/blobs/uploads/?digest="+sum(content), content))
@@ -92,13 +92,13 @@ func pushManifest(t *testing.T, host, repository, reference, mediaType, content 
 	must(t, 201, call(t, host, "PUT", "/v2/"+repository+"/manifests/"+reference, content, "Content-Type: "+mediaType))
 }
 
-// begin starts an upload and returns its path.
+// begin starts an upload session and returns its path.
 func begin(t *testing.T, host, repository string) string {
 	t.Helper()
 	return must(t, 202, call(t, host, "POST", "/v2/"+repository+"/blobs/uploads/", "")).header.Get("Location")
 }
 
-// What every row of the table finds in the repository a/b.
+// The content of the repository a/b for every row of the table.
 var (
 	config   = `{"architecture":"amd64","os":"linux"}`
 	layer    = "0123456789"
@@ -106,7 +106,7 @@ var (
 	index    = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[%s]}`, indexType, descriptor(imageType, image))
 	bare     = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[]}`, imageType, descriptor("application/vnd.test.config+json", config))
 	referrer = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"application/vnd.test.sbom","config":%s,"layers":[],"subject":%s,"annotations":{"key":"value"}}`, imageType, descriptor("application/vnd.oci.empty.v1+json", config), descriptor(imageType, image))
-	// by its config
+	// an artifact: its type is that of its config
 	attached = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[],"subject":%s}`, imageType, descriptor("application/vnd.test.config+json", config), descriptor(imageType, image))
 	list     = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"artifactType":"application/vnd.test.list","manifests":[],"subject":%s}`, indexType, descriptor(imageType, image))
 	orphan   = fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":%s,"layers":[],"subject":%s}`, imageType, descriptor("application/vnd.test.config+json", config), descriptor(imageType, "absent"))
@@ -125,8 +125,8 @@ func filled(t *testing.T) (host string) {
 	return host
 }
 
-// A row is a request to the registry of filled, and what the specification wants of the
-// answer. An empty value of a header means that it is not there.
+// A row is a request to the registry of filled, and the response that the specification
+// requires. An empty value of a header means that the header is absent.
 type row struct {
 	end, name    string
 	method, path string
@@ -165,7 +165,7 @@ var rows = []row{
 	{end: "end-2", name: "digest of another algorithm", method: "GET", path: "/v2/a/b/blobs/md5:d41d8cd98f00b204e9800998ecf8427e", status: 400, code: "DIGEST_INVALID"},
 	{end: "end-2", name: "invalid name", method: "GET", path: "/v2/A/b/blobs/" + sum(layer), status: 400, code: "NAME_INVALID"},
 	{end: "end-2", name: "no name", method: "GET", path: "/v2/blobs/" + sum(layer), status: 400, code: "NAME_INVALID"},
-	{end: "end-2", name: "a name that climbs", method: "GET", path: "/v2/a/%2e%2e/b/blobs/" + sum(layer), status: 400, code: "NAME_INVALID"},
+	{end: "end-2", name: "a name with ..", method: "GET", path: "/v2/a/%2e%2e/b/blobs/" + sum(layer), status: 400, code: "NAME_INVALID"},
 	{end: "end-2", name: "a name that is too long", method: "GET", path: "/v2/" + strings.Repeat("a", 256) + "/blobs/" + sum(layer), status: 400, code: "NAME_INVALID"},
 	{end: "end-2", name: "another method", method: "POST", path: "/v2/a/b/blobs/" + sum(layer), status: 405, code: "UNSUPPORTED", want: []string{"Allow: DELETE, GET, HEAD"}},
 
@@ -223,11 +223,11 @@ var rows = []row{
 	{end: "end-8b", name: "after a tag that is missing", method: "GET", path: "/v2/a/b/tags/list?last=m", status: 200, is: `{"name":"a/b","tags":["v1","v2"]}`},
 	{end: "end-8b", name: "after the last", method: "GET", path: "/v2/a/b/tags/list?last=zzz", status: 200, is: `{"name":"a/b","tags":[]}`},
 	{end: "end-8b", name: "none", method: "GET", path: "/v2/a/b/tags/list?n=0", status: 200, is: `{"name":"a/b","tags":[]}`, want: []string{"Link: "}},
-	{end: "end-8b", name: "fewer than none", method: "GET", path: "/v2/a/b/tags/list?n=-1", status: 400, code: "PAGINATION_NUMBER_INVALID"},
+	{end: "end-8b", name: "a negative number", method: "GET", path: "/v2/a/b/tags/list?n=-1", status: 400, code: "PAGINATION_NUMBER_INVALID"},
 	{end: "end-8b", name: "not a number", method: "GET", path: "/v2/a/b/tags/list?n=x", status: 400, code: "PAGINATION_NUMBER_INVALID"},
-	{end: "end-8b", name: "more than a number holds", method: "GET", path: "/v2/a/b/tags/list?n=99999999999999999999", status: 200, is: `{"name":"a/b","tags":["V2","latest","v1","v2"]}`},
+	{end: "end-8b", name: "a number that overflows", method: "GET", path: "/v2/a/b/tags/list?n=99999999999999999999", status: 200, is: `{"name":"a/b","tags":["V2","latest","v1","v2"]}`},
 	{end: "end-8b", name: "the catalog by pages", method: "GET", path: "/v2/_catalog?n=1", status: 200, is: `{"repositories":["a/b"]}`, want: []string{"Link: "}},
-	{end: "end-8b", name: "fewer repositories than none", method: "GET", path: "/v2/_catalog?n=-1", status: 400, code: "PAGINATION_NUMBER_INVALID"},
+	{end: "end-8b", name: "a negative number of repositories", method: "GET", path: "/v2/_catalog?n=-1", status: 400, code: "PAGINATION_NUMBER_INVALID"},
 
 	{end: "end-9", name: "a tag", method: "DELETE", path: "/v2/a/b/manifests/v2", status: 202, after: func(t *testing.T, host string, _ response) {
 		hasNoManifest("v2")(t, host, response{})
@@ -250,7 +250,7 @@ var rows = []row{
 
 	{end: "end-11", name: "mount", method: "POST", path: "/v2/c/blobs/uploads/?mount=" + sum(layer) + "&from=a/b", status: 201, want: []string{"Location: /v2/c/blobs/" + sum(layer), "Docker-Content-Digest: " + sum(layer)}},
 	{end: "end-11", name: "mount from anywhere", method: "POST", path: "/v2/c/blobs/uploads/?mount=" + sum(layer), status: 201},
-	{end: "end-11", name: "not there", method: "POST", path: "/v2/c/blobs/uploads/?mount=" + absent + "&from=a/b", status: 202, after: func(t *testing.T, host string, r response) {
+	{end: "end-11", name: "unknown blob", method: "POST", path: "/v2/c/blobs/uploads/?mount=" + absent + "&from=a/b", status: 202, after: func(t *testing.T, host string, r response) {
 		must(t, 204, call(t, host, "GET", r.header.Get("Location"), ""))
 	}},
 	{end: "end-11", name: "invalid digest", method: "POST", path: "/v2/c/blobs/uploads/?mount=x&from=a/b", status: 400, code: "DIGEST_INVALID"},
@@ -298,8 +298,8 @@ func hasNoManifest(reference string) func(*testing.T, string, response) {
 	}
 }
 
-// TestConformance holds the registry against the distribution specification, endpoint by
-// endpoint. The longer ways through uploads and referrers have tests of their own below.
+// The registry conforms to the distribution specification, endpoint by endpoint. Uploads
+// and referrers have further tests below.
 func TestConformance(t *testing.T) {
 	seen := map[string]bool{}
 	for category, ends := range categories {
@@ -312,13 +312,13 @@ func TestConformance(t *testing.T) {
 		}
 		for _, end := range ends {
 			if !seen[end] {
-				t.Errorf("%s has no row", end)
+				t.Errorf("endpoint %s has no row", end)
 			}
 		}
 	}
 	for _, row := range rows {
 		if !seen[row.end] {
-			t.Errorf("%s is of no category", row.end)
+			t.Errorf("endpoint %s is in no category", row.end)
 		}
 	}
 }
@@ -342,7 +342,8 @@ func (row row) check(t *testing.T) {
 	}
 }
 
-// TestUpload follows uploads through their states (end-4a, end-5, end-6, end-13).
+// An upload session goes through the states of the specification (end-4a, end-5, end-6,
+// end-13).
 func TestUpload(t *testing.T) {
 	status := func(t *testing.T, host, at, wanted string) {
 		t.Helper()
@@ -372,7 +373,7 @@ func TestUpload(t *testing.T) {
 			must(t, 201, call(t, host, "PUT", at+"?digest="+sum512("stream"), ""))
 			hasBlob(sum512("stream"), "stream")(t, host, response{})
 		},
-		"whole in one PUT": func(t *testing.T, host, at string) {
+		"complete in one PUT": func(t *testing.T, host, at string) {
 			must(t, 201, call(t, host, "PUT", at+"?digest="+sum("whole"), "whole"))
 			hasBlob(sum("whole"), "whole")(t, host, response{})
 		},
@@ -427,8 +428,8 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-// TestReferrers lists what refers to an image (end-12a, end-12b): artifactType is that of
-// the manifest, or the media type of the config.
+// The referrers API lists the referrers of an image (end-12a, end-12b). The artifactType is
+// that of the manifest, or the media type of the config.
 func TestReferrers(t *testing.T) {
 	host := filled(t)
 	for content, mediaType := range map[string]string{referrer: imageType, attached: imageType, list: indexType, orphan: imageType} {
@@ -463,7 +464,8 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// TestManifestsAreChecked: what is not one manifest with all its parts is refused.
+// A body that is not exactly one valid manifest, or lacks a part in the repository, is
+// refused.
 func TestManifestsAreChecked(t *testing.T) {
 	host := filled(t)
 	configured := descriptor("application/vnd.oci.image.config.v1+json", config)
@@ -475,38 +477,38 @@ func TestManifestsAreChecked(t *testing.T) {
 		status          int
 		code            string
 	}{
-		"image":                            {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[]}`, 201, ""},
-		"image without a header":           {"", `{"schemaVersion":2,"config":` + configured + `,"layers":null}`, 201, ""},
-		"index without a header":           {"", `{"schemaVersion":2,"manifests":[]}`, 201, ""},
-		"foreign layer":                    {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[` + foreign + `]}`, 201, ""},
-		"unknown type":                     {unlike, `{"mediaType":"` + unlike + `","more":1}`, 201, ""},
-		"a blob in an index":               {indexType, `{"schemaVersion":2,"manifests":[` + descriptor("application/vnd.test.cache", layer) + `]}`, 201, ""},
-		"an index of no type":              {indexType, `{"schemaVersion":2,"manifests":[` + descriptor("", image) + `]}`, 201, ""},
-		"unknown type by the header alone": {unlike, `{"more":1}`, 400, "MANIFEST_INVALID"},
-		"a page":                           {"text/html", `{"mediaType":"text/html"}`, 400, "MANIFEST_INVALID"},
-		"not an object":                    {imageType, `[]`, 400, "MANIFEST_INVALID"},
-		"two objects":                      {imageType, image + image, 400, "MANIFEST_INVALID"},
-		"cut off":                          {imageType, image[:len(image)-1], 400, "MANIFEST_INVALID"},
-		"nothing":                          {imageType, "", 400, "MANIFEST_INVALID"},
-		"image and index":                  {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"manifests":[]}`, 400, "MANIFEST_INVALID"},
-		"layers and index":                 {indexType, `{"schemaVersion":2,"layers":[],"manifests":[]}`, 400, "MANIFEST_INVALID"},
-		"fsLayers":                         {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"fsLayers":[]}`, 400, "MANIFEST_INVALID"},
-		"an index by the header":           {indexType, `{"schemaVersion":2,"config":` + configured + `,"layers":[]}`, 400, "MANIFEST_INVALID"},
-		"another header":                   {indexType, image, 400, "MANIFEST_INVALID"},
-		"header without a type":            {"application/json", image, 400, "MANIFEST_INVALID"},
-		"image without a config":           {imageType, `{"schemaVersion":2,"layers":[]}`, 400, "MANIFEST_INVALID"},
-		"version 1":                        {imageType, `{"schemaVersion":1,"config":` + configured + `,"layers":[]}`, 400, "MANIFEST_INVALID"},
-		"a key twice":                      {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"layers":[]}`, 400, "MANIFEST_INVALID"},
-		"a key in another case":            {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"Manifests":[]}`, 400, "MANIFEST_INVALID"},
-		"invalid digest":                   {indexType, `{"schemaVersion":2,"manifests":[{"digest":"sha256:1"}]}`, 400, "MANIFEST_INVALID"},
-		"invalid subject":                  {indexType, `{"schemaVersion":2,"manifests":[],"subject":{"digest":"../x"}}`, 400, "MANIFEST_INVALID"},
-		"wrong size":                       {imageType, `{"schemaVersion":2,"config":` + strings.Replace(configured, `"size":`, `"size":1`, 1) + `,"layers":[]}`, 400, "MANIFEST_INVALID"},
-		"no config":                        {imageType, `{"schemaVersion":2,"config":` + gone + `,"layers":[]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
-		"foreign config":                   {imageType, `{"schemaVersion":2,"config":` + foreign + `,"layers":[]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
-		"no layer":                         {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[` + gone + `]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
-		"a layer that is its subject":      {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[` + gone + `],"subject":` + gone + `}`, 404, "MANIFEST_BLOB_UNKNOWN"},
-		"no child":                         {indexType, `{"schemaVersion":2,"manifests":[` + descriptor(imageType, "absent") + `]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
-		"a blob as a child":                {indexType, `{"schemaVersion":2,"manifests":[` + descriptor(imageType, layer) + `]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
+		"image":                  {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[]}`, 201, ""},
+		"image without a header": {"", `{"schemaVersion":2,"config":` + configured + `,"layers":null}`, 201, ""},
+		"index without a header": {"", `{"schemaVersion":2,"manifests":[]}`, 201, ""},
+		"foreign layer":          {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[` + foreign + `]}`, 201, ""},
+		"unknown type":           {unlike, `{"mediaType":"` + unlike + `","more":1}`, 201, ""},
+		"a blob in an index":     {indexType, `{"schemaVersion":2,"manifests":[` + descriptor("application/vnd.test.cache", layer) + `]}`, 201, ""},
+		"an index with a descriptor without media type": {indexType, `{"schemaVersion":2,"manifests":[` + descriptor("", image) + `]}`, 201, ""},
+		"unknown type by the header alone":              {unlike, `{"more":1}`, 400, "MANIFEST_INVALID"},
+		"an HTML page":                                  {"text/html", `{"mediaType":"text/html"}`, 400, "MANIFEST_INVALID"},
+		"not an object":                                 {imageType, `[]`, 400, "MANIFEST_INVALID"},
+		"two objects":                                   {imageType, image + image, 400, "MANIFEST_INVALID"},
+		"cut off":                                       {imageType, image[:len(image)-1], 400, "MANIFEST_INVALID"},
+		"nothing":                                       {imageType, "", 400, "MANIFEST_INVALID"},
+		"image and index":                               {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"manifests":[]}`, 400, "MANIFEST_INVALID"},
+		"layers and index":                              {indexType, `{"schemaVersion":2,"layers":[],"manifests":[]}`, 400, "MANIFEST_INVALID"},
+		"fsLayers":                                      {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"fsLayers":[]}`, 400, "MANIFEST_INVALID"},
+		"a header for another type":                     {indexType, `{"schemaVersion":2,"config":` + configured + `,"layers":[]}`, 400, "MANIFEST_INVALID"},
+		"an index header for an image":                  {indexType, image, 400, "MANIFEST_INVALID"},
+		"header without a type":                         {"application/json", image, 400, "MANIFEST_INVALID"},
+		"image without a config":                        {imageType, `{"schemaVersion":2,"layers":[]}`, 400, "MANIFEST_INVALID"},
+		"version 1":                                     {imageType, `{"schemaVersion":1,"config":` + configured + `,"layers":[]}`, 400, "MANIFEST_INVALID"},
+		"a key twice":                                   {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"layers":[]}`, 400, "MANIFEST_INVALID"},
+		"a key in another case":                         {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[],"Manifests":[]}`, 400, "MANIFEST_INVALID"},
+		"invalid digest":                                {indexType, `{"schemaVersion":2,"manifests":[{"digest":"sha256:1"}]}`, 400, "MANIFEST_INVALID"},
+		"invalid subject":                               {indexType, `{"schemaVersion":2,"manifests":[],"subject":{"digest":"../x"}}`, 400, "MANIFEST_INVALID"},
+		"wrong size":                                    {imageType, `{"schemaVersion":2,"config":` + strings.Replace(configured, `"size":`, `"size":1`, 1) + `,"layers":[]}`, 400, "MANIFEST_INVALID"},
+		"no config":                                     {imageType, `{"schemaVersion":2,"config":` + gone + `,"layers":[]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
+		"foreign config":                                {imageType, `{"schemaVersion":2,"config":` + foreign + `,"layers":[]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
+		"no layer":                                      {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[` + gone + `]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
+		"a layer that is its subject":                   {imageType, `{"schemaVersion":2,"config":` + configured + `,"layers":[` + gone + `],"subject":` + gone + `}`, 404, "MANIFEST_BLOB_UNKNOWN"},
+		"no child":                                      {indexType, `{"schemaVersion":2,"manifests":[` + descriptor(imageType, "absent") + `]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
+		"a blob as a child":                             {indexType, `{"schemaVersion":2,"manifests":[` + descriptor(imageType, layer) + `]}`, 404, "MANIFEST_BLOB_UNKNOWN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var header []string
@@ -526,13 +528,13 @@ func TestManifestsAreChecked(t *testing.T) {
 	}
 }
 
-// The children of an index are those of its own repository.
+// The entries of an index must be in its own repository.
 func TestChildrenBelongToTheirRepository(t *testing.T) {
 	host := filled(t)
 	if r := call(t, host, "PUT", "/v2/c/manifests/v1", index, "Content-Type: "+indexType); r.status != 404 || r.code() != "MANIFEST_BLOB_UNKNOWN" {
 		t.Error(r)
 	}
-	pushManifest(t, host, "c", "v1", imageType, image) // blobs are of all
+	pushManifest(t, host, "c", "v1", imageType, image) // blobs are shared by all repositories
 	if r := call(t, host, "GET", "/v2/_catalog", ""); r.body != `{"repositories":["a/b","c"]}` {
 		t.Error(r.body)
 	}

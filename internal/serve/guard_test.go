@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestHosts: a request is answered under the loopback names, the address at which it
-// arrived, and the names that were given.
+// A request is allowed under the loopback names, the address at which it arrived, and the
+// configured names.
 func TestHosts(t *testing.T) {
 	hosts, err := ParseHosts([]string{"Registry.Local", "203.0.113.7", "[2001:db8::7]", "trailing.example."})
 	if err != nil {
@@ -30,7 +30,7 @@ func TestHosts(t *testing.T) {
 		{"127.0.0.1:5000", "127.9.9.9", true},
 		{"127.0.0.1:5000", "[::1]:5000", true},
 		{"127.0.0.1:5000", "[::ffff:127.0.0.1]:5000", true},
-		{"10.1.2.3:8080", "10.1.2.3:8080", true}, // a probe of the kubelet, a scrape by pod
+		{"10.1.2.3:8080", "10.1.2.3:8080", true}, // a probe of the kubelet, a scrape by the address of the pod
 		{"[::ffff:10.1.2.3]:8080", "10.1.2.3:8080", true},
 		{"[fd00::3]:8080", "[fd00::3]:8080", true},
 		{"[fe80::3%eth0]:8080", "[fe80::3]", true},
@@ -76,7 +76,7 @@ func TestParseHosts(t *testing.T) {
 	}
 }
 
-// TestOrigins: pages of other sites may not send requests, whatever their kind.
+// Pages of other origins cannot send requests of any kind.
 func TestOrigins(t *testing.T) {
 	h := Policy{Hosts: []string{"registry.local"}, Flag: "--host"}.Protect(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	for _, c := range []struct {
@@ -110,7 +110,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// FuzzHost: what is allowed is one of few hosts, however a browser would read the text.
+// Any allowed text is one of few hosts, even in the interpretation of a browser.
 func FuzzHost(f *testing.F) {
 	for _, text := range []string{"localhost:5000", "[::1]", "evil.example", "localhost@evil.example", "localhost:80:80", "::1:", "%6cocalhost", "localhost\x00.evil.example"} {
 		f.Add(text)
@@ -122,7 +122,7 @@ func FuzzHost(f *testing.F) {
 		}
 		u, err := url.Parse("http://" + text + "/")
 		if err != nil || u.User != nil {
-			t.Fatalf("%q is allowed and is not a host", text)
+			t.Fatalf("%q is allowed but is not a host", text)
 		}
 		host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 		if ip := net.ParseIP(strings.Split(host, "%")[0]); host != "localhost" && !strings.HasSuffix(host, ".localhost") && (ip == nil || !ip.IsLoopback()) {

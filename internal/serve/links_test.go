@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestLinks: what stands in the store's place as a link, a pipe or a directory is not there.
+// Links, pipes and directories in place of files of the store are ignored, never followed.
 func TestLinks(t *testing.T) {
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "secret")
 	s := open(t, dir)
@@ -41,7 +41,7 @@ func TestLinks(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	addBlob(t, s, "out") // takes the place of the link
+	addBlob(t, s, "out") // replaces the link
 	if raw, err := os.ReadFile(outside); err != nil || string(raw) != "secret" {
 		t.Errorf("%s %v", raw, err)
 	}
@@ -65,6 +65,6 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(dir, nil); err == nil {
-		t.Error("the lock was a link")
+		t.Error("Open accepts a link as the lock file")
 	}
 }

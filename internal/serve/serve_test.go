@@ -21,7 +21,7 @@ import (
 	"github.com/mabuild/mabuild/internal/serve"
 )
 
-// start serves dir until the test ends, or stop, and returns the host and the log.
+// start serves dir until stop is called or the test ends. It returns the host and the log.
 func start(t *testing.T, dir string) (host string, stop func()) {
 	t.Helper()
 	s, err := serve.Open(dir, nil)
@@ -62,7 +62,7 @@ func randomImage(t *testing.T) v1.Image {
 	return img
 }
 
-// TestAnotherClient has go-containerregistry push, pull, list and delete.
+// go-containerregistry can push, pull, list and delete.
 func TestAnotherClient(t *testing.T) {
 	dir := t.TempDir()
 	host, stop := start(t, dir)
@@ -102,11 +102,11 @@ func TestAnotherClient(t *testing.T) {
 	stop()
 	host, _ = start(t, dir)
 	if _, err := remote.Head(tag(t, host+"/a/b:v1")); err == nil {
-		t.Error("a deleted tag is there after a restart")
+		t.Error("a deleted tag exists after a restart")
 	}
 }
 
-// A manifest of which a part is gone is named in the log when the store is opened.
+// The log names a manifest with a missing part when the store is opened.
 func TestIncompleteManifestsAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	host, stop := start(t, dir)

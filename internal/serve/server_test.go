@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// A pipes is a listener in memory, whose connections live in the time of a bubble.
+// pipes is a listener in memory. Its connections use the time of a synctest bubble.
 type pipes struct {
 	queue chan net.Conn
 	done  chan struct{}
@@ -53,7 +53,7 @@ func (p *pipes) dial(t *testing.T) net.Conn {
 	return client
 }
 
-// serving runs a handler at pipes, in a bubble, while test runs.
+// serving runs test in a bubble with a server for the handler.
 func serving(t *testing.T, h http.Handler, test func(t *testing.T, p *pipes)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -69,7 +69,7 @@ func serving(t *testing.T, h http.Handler, test func(t *testing.T, p *pipes)) {
 	})
 }
 
-// closes waits until the server closes a connection, and returns how long that took.
+// closes waits until the server closes a connection, and returns the time until then.
 func closes(c net.Conn) time.Duration {
 	began := time.Now()
 	_, _ = io.Copy(io.Discard, c)
@@ -89,7 +89,7 @@ func answered(t *testing.T, c net.Conn, status int) {
 	}
 }
 
-// reader answers once it has read the body.
+// reader answers after it has read the body.
 var reader = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		w.WriteHeader(http.StatusBadRequest)
@@ -98,6 +98,8 @@ var reader = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 })
 
+// A client that stops sending loses its connection after a time that depends on what was
+// sent.
 func TestConnectionsEnd(t *testing.T) {
 	const get = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	const put = "PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
@@ -105,7 +107,7 @@ func TestConnectionsEnd(t *testing.T) {
 		send  string
 		after time.Duration
 	}{
-		"without a word":       {"", headerTime},
+		"without a request":    {"", headerTime},
 		"within a header":      {"GET / HTTP/1.1\r\nHost:", headerTime},
 		"between two requests": {get, idle},
 		"within a body":        {put, silence},
@@ -122,8 +124,8 @@ func TestConnectionsEnd(t *testing.T) {
 	}
 }
 
-// A body that is slow and goes on arrives; one byte now and then does not hold a
-// connection for ever.
+// A slow body that keeps arriving is accepted. One byte now and then does not keep a
+// connection open forever.
 func TestSlowBodies(t *testing.T) {
 	serving(t, reader, func(t *testing.T, p *pipes) {
 		conn, sent := p.dial(t), make(chan struct{})
@@ -161,7 +163,7 @@ func TestSlowBodies(t *testing.T) {
 	})
 }
 
-// A client that does not read its answer is given up; one that reads slowly is not.
+// A client that does not read its response loses the connection. A slow reader does not.
 func TestSlowReaders(t *testing.T) {
 	const size = 40 * 64 << 10
 	writer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) })
@@ -177,7 +179,7 @@ func TestSlowReaders(t *testing.T) {
 		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		time.Sleep(silence + time.Second)
 		if n, _ := io.Copy(io.Discard, conn); n >= size {
-			t.Error("the answer was kept for a client that did not read it")
+			t.Error("the response was kept for a client that did not read it")
 		}
 	})
 	serving(t, chunks, func(t *testing.T, p *pipes) {
@@ -193,15 +195,15 @@ func TestSlowReaders(t *testing.T) {
 	})
 }
 
-// A handler that works for long after it has read the body answers still.
+// A handler may work for a long time after it has read the body.
 func TestLongWork(t *testing.T) {
 	work := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = r.Body.Read(make([]byte, 1)) // at its end
+		_, _ = r.Body.Read(make([]byte, 1)) // at the end of the work
 		select {
 		case <-time.After(time.Hour):
 		case <-r.Context().Done():
-			t.Error("the context ended")
+			t.Error("the context of the request ended")
 		}
 		w.WriteHeader(http.StatusCreated)
 	})
@@ -212,7 +214,7 @@ func TestLongWork(t *testing.T) {
 	})
 }
 
-// The deadline of one answer does not hold for what comes later on the connection.
+// The deadline of one response does not apply to later requests on the connection.
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	serving(t, reader, func(t *testing.T, p *pipes) {
 		conn := p.dial(t)
@@ -226,7 +228,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	})
 }
 
-// A neighbour that takes all connections and says nothing loses them.
+// Silent connections that reach the limit are closed after a while, so others are accepted.
 func TestConnectionsAreBounded(t *testing.T) {
 	serving(t, reader, func(t *testing.T, p *pipes) {
 		for range maxConnections {
@@ -242,7 +244,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		time.Sleep(headerTime - time.Second)
 		select {
 		case <-sent:
-			t.Error("one connection more was accepted")
+			t.Error("one connection too many was accepted")
 		default:
 		}
 		began := time.Now()
@@ -261,7 +263,7 @@ func TestLargeHeadersAreRefused(t *testing.T) {
 	})
 }
 
-// A panic is a 500 for the client, and has a line in the log.
+// A panic gives the client a 500 and the log one line.
 func TestPanics(t *testing.T) {
 	var told bytes.Buffer
 	p := Policy{Log: log.New(&told, "", 0)}
@@ -292,11 +294,11 @@ func TestPanics(t *testing.T) {
 	}
 	defer late.Body.Close()
 	if _, err := io.ReadAll(late.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("half an answer ends with %v", err)
+		t.Errorf("a partial response ends with %v", err)
 	}
 }
 
-// A listener that fails ends the server.
+// A listener that fails ends the server with an error.
 func TestListenerFails(t *testing.T) {
 	p := newPipes()
 	p.Close()

@@ -49,7 +49,7 @@ func addBlob(t *testing.T, s *Store, content string) digest.Digest {
 	return d
 }
 
-// imageOf is a manifest with a config of that content, and no layers.
+// imageOf returns a manifest whose config has that content, without layers.
 func imageOf(config string) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[]}`,
 		ocispec.MediaTypeImageManifest, digest.FromString(config), len(config))
@@ -81,7 +81,7 @@ func body(t *testing.T, s *Store, repository, reference string) string {
 	return string(raw)
 }
 
-// leftovers are the files that no finished request leaves.
+// leftovers returns the files that should not exist after a finished request.
 func leftovers(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, uploadsDir, "*"))
@@ -99,11 +99,12 @@ func code(err error) string {
 	return fmt.Sprint(e.Status, " ", e.Code)
 }
 
+// Only one process at a time can open a directory.
 func TestOneProcessServesADirectory(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	if _, err := Open(dir, nil); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) {
-		t.Errorf("the second: %v", err)
+		t.Errorf("the second Open: %v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestOneProcessServesADirectory(t *testing.T) {
 	open(t, dir)
 }
 
-// oldRecord writes a manifest as mabuild did before it had a store.
+// oldRecord writes a manifest in the format of versions of mabuild without a store.
 func oldRecord(t *testing.T, dir, repository, reference, mediaType string, body []byte) string {
 	t.Helper()
 	raw, err := json.Marshal(map[string]any{"repository": repository, "reference": reference, "mediaType": mediaType, "body": body})
@@ -133,7 +134,8 @@ func blobOf(t *testing.T, dir, content string) {
 	}
 }
 
-// TestMigration takes over what an older mabuild wrote, as often as it is broken off.
+// Opening a directory of an older mabuild migrates its content, even if earlier migrations
+// were interrupted.
 func TestMigration(t *testing.T) {
 	image, lost := imageOf("config"), imageOf("lost")
 	for _, fault := range []string{"", "create", "write", "sync", "rename"} {
@@ -150,7 +152,7 @@ func TestMigration(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if fault != "" { // broken off at a step, as by a crash
+			if fault != "" { // interrupted at a step, as by a crash
 				root, err := os.OpenRoot(dir)
 				if err != nil {
 					t.Fatal(err)
@@ -161,7 +163,7 @@ func TestMigration(t *testing.T) {
 						steps++
 					}
 					if steps > at {
-						return errors.New("broken off")
+						return errors.New("interrupted")
 					}
 					return nil
 				}}
@@ -174,20 +176,20 @@ func TestMigration(t *testing.T) {
 				t.Fatal(err)
 			}
 			if body(t, s, "a/b", "v1") != string(indexOf(image)) || body(t, s, "c", "V1") != string(image) || body(t, s, "c", digest.FromBytes(image).String()) != string(image) {
-				t.Errorf("%s %d: another manifest", fault, at)
+				t.Errorf("%s %d: a tag names another manifest", fault, at)
 			}
 			left, err := filepath.Glob(filepath.Join(dir, "manifests", "*"))
 			slices.Sort(left)
 			want := []string{stays, broken}
 			slices.Sort(want)
 			if err != nil || !slices.Equal(left, want) {
-				t.Errorf("%s %d: %v stay, %v", fault, at, left, err)
+				t.Errorf("%s %d: remaining files %v, %v", fault, at, left, err)
 			}
 			if text := told.String(); strings.Count(text, "\n") != 2 || !strings.Contains(text, stays+": v1 of d is on disk but is not served: 404") || !strings.Contains(text, broken+": v2 of d is on disk but is not served: 400") {
 				t.Errorf("%s %d: %s", fault, at, text)
 			}
 			if _, err := os.Stat(filepath.Join(dir, "blobs", "upload-1")); !errors.Is(err, fs.ErrNotExist) {
-				t.Error("an unfinished blob stays")
+				t.Error("an unfinished blob was not removed")
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
@@ -199,8 +201,8 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// A record whose missing part comes later is taken over then, and never moves a tag that
-// was pushed meanwhile.
+// A record with a missing part is migrated when the part exists. A tag that was pushed in
+// the meantime does not change.
 func TestMigrationGoesOn(t *testing.T) {
 	dir := t.TempDir()
 	old, fresh := imageOf("old"), imageOf("fresh")
@@ -216,13 +218,13 @@ func TestMigrationGoesOn(t *testing.T) {
 		t.Error("a tag names another manifest")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "manifests")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the records: %v", err)
+		t.Errorf("the directory of old records: %v", err)
 	}
 }
 
-// A blob that a crash cut short, before blobs were synced, does not keep a client from
-// pushing it again.
-func TestDamagedBlobsGo(t *testing.T) {
+// A blob that a crash truncated is removed when the store is opened, so a client can push
+// it again.
+func TestDamagedBlobsAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	blobOf(t, dir, "config")
 	file := filepath.Join(dir, blobFile(digest.FromString("config")))
@@ -241,7 +243,7 @@ func TestDamagedBlobsGo(t *testing.T) {
 	}
 }
 
-// TestDiskFull: a write that fails at any step leaves what was there, and nothing else.
+// A write that fails at any step leaves the earlier content and no other files.
 func TestDiskFull(t *testing.T) {
 	for _, step := range []string{"create", "write", "sync", "rename"} {
 		for at := range 4 {
@@ -284,12 +286,12 @@ func TestDiskFull(t *testing.T) {
 			if body(t, s, "a", "v1") != want {
 				t.Errorf("%s %d: the tag names another manifest", step, at)
 			}
-			steps = at // one step of each kind is enough to fail a blob
+			steps = at // one failing step of each kind fails the upload of a blob
 			if status, text := send("POST", "/v2/a/blobs/uploads/?digest="+digest.FromString("new").String(), "new"); status != http.StatusInsufficientStorage || strings.Contains(text, dir) {
 				t.Errorf("%s %d: a blob: %d %s", step, at, status, text)
 			}
 			if left := leftovers(t, dir); len(left) != 0 || s.uploads.bytes != 0 || len(s.uploads.open) != 0 {
-				t.Errorf("%s %d: %v stay, %d bytes", step, at, left, s.uploads.bytes)
+				t.Errorf("%s %d: remaining files %v, %d bytes", step, at, left, s.uploads.bytes)
 			}
 			server.Close()
 			s.Close()
@@ -297,7 +299,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// A 500 says nothing of the machine; the log has the cause.
+// A response with status 500 contains no details of the machine. The log has the cause.
 func TestFaultsStayInTheLog(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -324,7 +326,7 @@ func TestFaultsStayInTheLog(t *testing.T) {
 	}
 }
 
-// A refusal of a host has the form of the specification and a line in the log.
+// The refusal of a host has the error format of the specification, and the log has a line.
 func TestRegistryRefusesOtherHosts(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -343,7 +345,7 @@ func TestRegistryRefusesOtherHosts(t *testing.T) {
 	}
 }
 
-// What a client sends cannot end a line of the log.
+// Text of a client cannot start a new line in the log.
 func TestLogIsOneLineARequest(t *testing.T) {
 	var told bytes.Buffer
 	h := NewRegistry(open(t, t.TempDir()), nil, log.New(&told, "", 0))
@@ -356,6 +358,7 @@ func TestLogIsOneLineARequest(t *testing.T) {
 	}
 }
 
+// Upload sessions are limited in number, in size, and in total size.
 func TestUploadsAreBounded(t *testing.T) {
 	chunk := func(text string) Chunk { return Chunk{Body: strings.NewReader(text), First: -1, Length: -1} }
 	start := func(t *testing.T, s *Store) *Upload {
@@ -380,9 +383,9 @@ func TestUploadsAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 	if err := s.Write(three, chunk("5")); code(err) != "429 TOOMANYREQUESTS" {
-		t.Errorf("more than all may have: %v", err)
+		t.Errorf("more than the total size: %v", err)
 	}
-	// The uploads that met a bound have ended, and made room.
+	// The upload sessions that exceeded a limit have ended and use no space.
 	for _, u := range []*Upload{one, three} {
 		if _, err := s.Upload("a", u.ID); code(err) != "404 BLOB_UPLOAD_UNKNOWN" {
 			t.Error(err)
@@ -396,12 +399,12 @@ func TestUploadsAreBounded(t *testing.T) {
 	}
 	s.Close()
 	if left := leftovers(t, dir); len(left) != 0 {
-		t.Errorf("%v stay", left)
+		t.Errorf("remaining files %v", left)
 	}
 }
 
-// What a process that was killed left goes when the store is opened.
-func TestLeftoversGo(t *testing.T) {
+// Opening a store removes the files of upload sessions of a killed process, and no others.
+func TestLeftoversAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir).Close()
 	for _, name := range []string{"01234567-89ab-cdef-0123-456789abcdef", rand.Text(), "user-photo.jpg"} {
@@ -411,11 +414,11 @@ func TestLeftoversGo(t *testing.T) {
 	}
 	open(t, dir)
 	if left := leftovers(t, dir); len(left) != 1 || filepath.Base(left[0]) != "user-photo.jpg" {
-		t.Errorf("%v stay", left)
+		t.Errorf("remaining files %v", left)
 	}
 }
 
-// What a directory is called may be a link of a checkout, and lead anywhere.
+// The directory of the registry may not be a link, as a checkout may contain one.
 func TestTheDirectoryIsNoLink(t *testing.T) {
 	home, link := t.TempDir(), filepath.Join(t.TempDir(), "registry")
 	if err := os.Symlink(home, link); err != nil {
@@ -423,15 +426,15 @@ func TestTheDirectoryIsNoLink(t *testing.T) {
 	}
 	if s, err := Open(link, nil); err == nil {
 		s.Close()
-		t.Error("it was taken for the registry's")
+		t.Error("Open accepts a link as the directory")
 	}
 	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
 		t.Errorf("%v, %v", left, err)
 	}
 }
 
-// An upload ends an hour after its last request, and a day after its first; one that a
-// request writes to lives on within that day.
+// An upload session ends an hour after its last request and a day after its start. A
+// request that is writing to it keeps it alive within that day.
 func TestUploadsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -443,16 +446,16 @@ func TestUploadsExpire(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(uploadIdle - time.Minute)
-		if !there(u) { // which renews it
-			t.Error("ended within the hour")
+		if !there(u) { // renews the session
+			t.Error("the session ended within the hour")
 		}
 		time.Sleep(uploadIdle - time.Minute)
 		if !there(u) {
-			t.Error("was not renewed")
+			t.Error("the session was not renewed")
 		}
 		time.Sleep(uploadIdle + time.Minute)
 		if there(u) || len(leftovers(t, dir)) != 0 {
-			t.Error("lives after an idle hour")
+			t.Error("the session lives after an idle hour")
 		}
 		if u, err = s.StartUpload("a"); err != nil {
 			t.Fatal(err)
@@ -462,11 +465,11 @@ func TestUploadsExpire(t *testing.T) {
 		go func() { ended <- s.Write(u, Chunk{Body: from, First: -1, Length: -1}) }()
 		time.Sleep(uploadLifetime - time.Minute)
 		if u.gone.Load() {
-			t.Error("ended while a request wrote to it")
+			t.Error("the session ended while a request wrote to it")
 		}
 		time.Sleep(2 * time.Hour)
 		if there(u) {
-			t.Error("lives for more than a day")
+			t.Error("the session lives for more than a day")
 		}
 		go func() { _, _ = to.Write([]byte("late")); to.Close() }()
 		if err := <-ended; code(err) != "404 BLOB_UPLOAD_UNKNOWN" || len(leftovers(t, dir)) != 0 {
@@ -475,8 +478,8 @@ func TestUploadsExpire(t *testing.T) {
 	})
 }
 
-// While one request writes slowly to an upload, another write to it is refused at once,
-// its state can be asked for, and everything else goes on.
+// While a request writes slowly to an upload session, a second write to it is refused at
+// once, its state can be requested, and other requests are served.
 func TestASlowUploadBlocksNothing(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -490,7 +493,7 @@ func TestASlowUploadBlocksNothing(t *testing.T) {
 	if _, err := to.Write([]byte("first")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := to.Write([]byte{}); err != nil { // read once the first was written
+	if _, err := to.Write([]byte{}); err != nil { // readable only when the first chunk has been written
 		t.Fatal(err)
 	}
 	if err := s.Write(u, Chunk{Body: strings.NewReader("x"), First: -1, Length: -1}); code(err) != "409 BLOB_UPLOAD_INVALID" || !strings.Contains(err.Error(), "another request") {
@@ -507,12 +510,12 @@ func TestASlowUploadBlocksNothing(t *testing.T) {
 		t.Errorf("the write to a cancelled upload: %v", err)
 	}
 	if left := leftovers(t, dir); len(left) != 0 || s.uploads.bytes != 0 {
-		t.Errorf("%v stay, %d bytes", left, s.uploads.bytes)
+		t.Errorf("remaining files %v, %d bytes", left, s.uploads.bytes)
 	}
 }
 
-// What arrived of a body that was cut off stays, so that the client can go on.
-func TestACutOffChunkGoesOn(t *testing.T) {
+// The received part of an interrupted chunk is kept, so the client can continue.
+func TestInterruptedChunkCanContinue(t *testing.T) {
 	s := open(t, t.TempDir())
 	u, err := s.StartUpload("a")
 	if err != nil {
@@ -533,7 +536,7 @@ func TestACutOffChunkGoesOn(t *testing.T) {
 	}
 }
 
-// A client that says nothing for a minute within a chunk is told so, and may go on.
+// A chunk that is silent for a minute ends with an error, and the client can continue.
 func TestASilentChunkEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, t.TempDir())
@@ -565,7 +568,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// Repositories of which one contains the other, and names that sort otherwise as paths.
+// One repository may be inside another, and names sort as names, not as paths.
 func TestRepositoriesInRepositories(t *testing.T) {
 	s := open(t, t.TempDir())
 	addBlob(t, s, "config")
@@ -587,7 +590,7 @@ func TestRepositoriesInRepositories(t *testing.T) {
 	}
 }
 
-// Referrers that do not fit a page come in several.
+// Referrers that do not fit one page are returned on several.
 func TestReferrersByPages(t *testing.T) {
 	s := open(t, t.TempDir())
 	addBlob(t, s, "config")
@@ -618,7 +621,7 @@ func TestReferrersByPages(t *testing.T) {
 	}
 }
 
-// A tag and its file name each other, also where a file system ignores case.
+// The file of a tag belongs to that tag alone, even on a file system that ignores case.
 func FuzzTagFiles(f *testing.F) {
 	for _, tag := range []string{"v1", "V1", "v1.", "CON", "con", "con.txt", "latest", "_", "A.", strings.Repeat("A", 128)} {
 		f.Add(tag)
@@ -627,25 +630,25 @@ func FuzzTagFiles(f *testing.F) {
 	var mu sync.Mutex
 	f.Fuzz(func(t *testing.T, tag string) {
 		if got, ok := fileToTag(tag); ok && tagToFile(got) != tag {
-			t.Errorf("the file %q is of %q, whose file is %q", tag, got, tagToFile(got))
+			t.Errorf("the file %q belongs to the tag %q, whose file is %q", tag, got, tagToFile(got))
 		}
 		if !tagName.MatchString(tag) {
 			return
 		}
 		file := tagToFile(tag)
 		if got, ok := fileToTag(file); !ok || got != tag || len(file) > 255 || strings.ToLower(file) != file || strings.HasSuffix(file, ".") {
-			t.Errorf("%q is in %q, which is of %q", tag, file, got)
+			t.Errorf("the tag %q has the file %q, which belongs to %q", tag, file, got)
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		if other, there := files[file]; there && other != tag {
-			t.Errorf("%q and %q are in %q", tag, other, file)
+			t.Errorf("the tags %q and %q have the same file %q", tag, other, file)
 		}
 		files[file] = tag
 	})
 }
 
-// FuzzRequests: no request panics, and none has a path of the machine in its answer.
+// No request panics, and no response contains a path of the machine.
 func FuzzRequests(f *testing.F) {
 	for _, seed := range [][4]string{
 		{"GET", "/v2/a/tags/list?n=-1&last=x", "", ""},

@@ -5,6 +5,7 @@ import (
 	"testing"
 )
 
+// Redact removes passwords from URLs and references in a text.
 func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		`"https://me:hunter2@ghcr.io/acme/app:v1" has a scheme`:   `"https://ghcr.io/acme/app:v1" has a scheme`,
@@ -29,7 +30,7 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// FuzzRedact: a password in front of a host is never shown, and the rest stays.
+// FuzzRedact checks that a password before a host is never shown, and that the rest stays.
 func FuzzRedact(f *testing.F) {
 	f.Add("https://", "hunter2", "/acme/app:v1")
 	f.Add("", "a@b:c", "/x")

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 )
 
+// Line returns one printable line, within a limit.
 func TestLine(t *testing.T) {
 	for _, test := range []struct {
 		in, want string
@@ -31,12 +32,14 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// Lines escapes control characters but keeps line breaks.
 func TestLines(t *testing.T) {
 	if got, want := Lines("a\tb\r\n\x1b[1mc\u202e\n\n "), "a\tb\n[1mc"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
+// Escape shows control characters as escapes.
 func TestEscape(t *testing.T) {
 	if got, want := Escape("a\nb\x1b\u202e", "\n"), "a\nb\\u001b\\u202e"; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -46,7 +49,7 @@ func TestEscape(t *testing.T) {
 	}
 }
 
-// Whatever comes in, nothing that comes out steers a terminal, and a limit holds.
+// No output can control a terminal, and every limit holds.
 func FuzzLine(f *testing.F) {
 	for _, s := range []string{"", "plain", "\x1b[2J", "a\r\nb", "\u009b31m", "\u202egnp.exe", "\xff\xfe", "x\u2028y", "\t", "a\x1b\u202e\xff b", "x://a:b\x00@c", "00:\r@0"} {
 		f.Add(s, 5)
@@ -59,7 +62,7 @@ func FuzzLine(f *testing.F) {
 			}
 		}
 		if one, many := Line(s, 0), Lines(s); Line(one, 0) != one || Lines(many) != many {
-			t.Errorf("%q: %q and %q change once more", s, one, many)
+			t.Errorf("%q: %q and %q change when escaped again", s, one, many)
 		}
 		if got := Line(s, limit); limit > 4 && len(got) > limit || strings.Contains(got, "  ") {
 			t.Errorf("Line(%q, %d) = %q", s, limit, got)

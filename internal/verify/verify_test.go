@@ -11,8 +11,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Right content is read whole, however it comes; wrong content is an error, and never whole
-// where its size is known.
+// Correct content is read completely, in any portions. Wrong content is an error, and is
+// never returned completely if its size is known.
 func TestReader(t *testing.T) {
 	const right = "the right bytes"
 	digest, size, err := v1.SHA256(strings.NewReader(right))
@@ -37,9 +37,9 @@ func TestReader(t *testing.T) {
 				case content == right && (err != nil || string(got) != right):
 					t.Errorf("%s, size %d: %q, %v", name, known, got, err)
 				case content != right && !errors.Is(err, ErrMismatch):
-					t.Errorf("%s, size %d: %q is taken: %v", name, known, content, err)
+					t.Errorf("%s, size %d: %q is accepted: %v", name, known, content, err)
 				case content != right && known >= 0 && int64(len(got)) >= size:
-					t.Errorf("%s: all of %q was handed on", name, content)
+					t.Errorf("%s: all of %q was returned", name, content)
 				}
 			}
 		}
@@ -53,6 +53,6 @@ func TestReader(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := NewReader(nil, v1.Hash{Algorithm: "md5"}, 0); err == nil {
-		t.Error("md5 is taken")
+		t.Error("md5 is accepted")
 	}
 }

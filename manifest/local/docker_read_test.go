@@ -20,7 +20,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// What we write for docker load we read back, whole.
+// An archive that we write for docker load can be read completely.
 func TestDockerArchiveIsASource(t *testing.T) {
 	img, err := random.Image(300, 3, random.WithSource(regtest.Source(t)))
 	if err != nil {
@@ -55,7 +55,7 @@ func TestDockerArchiveIsASource(t *testing.T) {
 	}
 }
 
-// Layers come back with the type of what they are.
+// The media type of a layer is determined by its first bytes.
 func TestDockerArchiveTypes(t *testing.T) {
 	for first, want := range map[string]types.MediaType{
 		"\x1f\x8b\x08\x00": types.DockerLayer, "\x28\xb5\x2f\xfd": manifest.DockerLayerZStd, "./etc": types.DockerUncompressedLayer, "": types.DockerUncompressedLayer,
@@ -70,8 +70,8 @@ func TestDockerArchiveTypes(t *testing.T) {
 	}
 }
 
-// docker save writes what is there twice as a link, of either kind. A link that leads
-// nowhere, to itself or out of the archive is nothing.
+// Links in an archive of docker save, of either kind, are followed. A link to nothing, to
+// itself or out of the archive is ignored.
 func TestDockerArchiveOfLinks(t *testing.T) {
 	img, err := random.Image(300, 3, random.WithSource(regtest.Source(t)))
 	if err != nil {
@@ -114,20 +114,20 @@ func TestDockerArchiveOfLinks(t *testing.T) {
 	}
 }
 
-// Archives of strangers.
-func TestDockerArchiveOfStrangers(t *testing.T) {
+// An invalid archive is an error that names the problem.
+func TestInvalidDockerArchives(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  string
 	}{
-		"no manifest":    {map[string]string{"x": "y"}, "not a Docker archive"},
-		"not JSON":       {map[string]string{"manifest.json": "{"}, "manifest.json"},
-		"nothing":        {map[string]string{"manifest.json": "[]"}, "contains no image"},
-		"two":            {map[string]string{"manifest.json": `[{"Config":"a"},{"Config":"b"}]`}, "contains 2 images"},
-		"missing":        {map[string]string{"manifest.json": `[{"Config":"a"}]`}, `"a" is missing`},
-		"outside":        {map[string]string{"manifest.json": `[{"Config":"../../etc/passwd"}]`}, "is missing"},
-		"config too big": {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": strings.Repeat(" ", maxManifest+1)}, "bytes"},
-		"no config":      {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": "nonsense"}, ""},
+		"no manifest":        {map[string]string{"x": "y"}, "not a Docker archive"},
+		"not JSON":           {map[string]string{"manifest.json": "{"}, "manifest.json"},
+		"nothing":            {map[string]string{"manifest.json": "[]"}, "contains no image"},
+		"two":                {map[string]string{"manifest.json": `[{"Config":"a"},{"Config":"b"}]`}, "contains 2 images"},
+		"missing":            {map[string]string{"manifest.json": `[{"Config":"a"}]`}, `"a" is missing`},
+		"outside":            {map[string]string{"manifest.json": `[{"Config":"../../etc/passwd"}]`}, "is missing"},
+		"config too big":     {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": strings.Repeat(" ", maxManifest+1)}, "bytes"},
+		"config is not JSON": {map[string]string{"manifest.json": `[{"Config":"a"}]`, "a": "nonsense"}, ""},
 	} {
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)

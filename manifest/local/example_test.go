@@ -13,7 +13,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// A place as a person writes it, for a program that takes one as a flag.
+// Parses a place, as a program does for a flag.
 func ExampleParse() {
 	place, err := local.Parse("oci-archive:out/app.tar:app:v1")
 	if err != nil {
@@ -23,7 +23,8 @@ func ExampleParse() {
 	// Output: oci-archive out/app.tar app:v1
 }
 
-// Several images in one directory, each under its name, and one of them in a file.
+// Stores several images in one layout, each with its name, and copies one of them to a
+// file.
 func ExampleLayout() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "example-")

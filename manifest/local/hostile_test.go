@@ -23,12 +23,12 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// mount is a layout on disk that a test spoils.
+// mount is a layout on disk that a test damages.
 type mount struct {
 	t     *testing.T
 	dir   string
-	image *v1.Manifest // of the only image
-	own   v1.Hash      // its digest
+	image *v1.Manifest // the manifest of the only image
+	own   v1.Hash      // the digest of that image
 }
 
 func (m *mount) path(h v1.Hash) string { return filepath.Join(m.dir, filepath.FromSlash(blobPath(h))) }
@@ -45,7 +45,7 @@ func (m *mount) entry(change func(map[string]any)) {
 	edit(m.t, filepath.Join(m.dir, ocispec.ImageIndexFile), func(im map[string]any) { change(im["manifests"].([]any)[0].(map[string]any)) })
 }
 
-// replace puts raw in the place of the manifest, and names it.
+// replace writes raw as the manifest, and changes the entry of index.json to name it.
 func (m *mount) replace(raw, mediaType string) {
 	h, size, err := v1.SHA256(strings.NewReader(raw))
 	m.must(err)
@@ -70,19 +70,19 @@ const (
 	oneChild  = `{"mediaType":"` + imageType + `","digest":"` + someDigest + `","size":2}`
 )
 
-// spoilers are layouts that are refused, with a part of the error. All but those
-// marked are contradictions: exit code 5.
+// spoilers are layouts that are refused, with a part of the error. All but those marked are
+// invalid content: exit code 5.
 var spoilers = []struct {
 	name  string
 	spoil func(*mount)
 	want  string
-	other bool // no contradiction
+	other bool // another kind of error
 }{
-	{"digest that climbs", func(m *mount) { m.entry(func(e map[string]any) { e["digest"] = "sha256:../../../etc/passwd" }) }, "digest", false},
-	{"digest that climbs by algorithm", func(m *mount) { m.entry(func(e map[string]any) { e["digest"] = "../../x:abc" }) }, "digest", false},
+	{"digest with ..", func(m *mount) { m.entry(func(e map[string]any) { e["digest"] = "sha256:../../../etc/passwd" }) }, "digest", false},
+	{"algorithm with ..", func(m *mount) { m.entry(func(e map[string]any) { e["digest"] = "../../x:abc" }) }, "digest", false},
 	{"digest too short", func(m *mount) { m.entry(func(e map[string]any) { e["digest"] = "sha256:abcd" }) }, "digest", false},
 	{"digest in capitals", func(m *mount) { m.entry(func(e map[string]any) { e["digest"] = strings.ToUpper(m.own.String()) }) }, "digest", false},
-	{"digest of no kind", func(m *mount) {
+	{"digest of another algorithm", func(m *mount) {
 		m.entry(func(e map[string]any) { e["digest"] = "md5:d41d8cd98f00b204e9800998ecf8427e" })
 	}, "digest", false},
 	{"no digest", func(m *mount) { m.entry(func(e map[string]any) { delete(e, "digest") }) }, "digest", false},
@@ -92,10 +92,10 @@ var spoilers = []struct {
 	{"size off by one", func(m *mount) { m.entry(func(e map[string]any) { e["size"] = e["size"].(float64) + 1 }) }, "are claimed", false},
 	{"wrong media type", func(m *mount) { m.entry(func(e map[string]any) { e["mediaType"] = indexType }) }, "media type", false},
 	{"foreign media type", func(m *mount) { m.entry(func(e map[string]any) { e["mediaType"] = "text/html" }) }, "media type", false},
-	{"index.json is a text", func(m *mount) { m.write("index.json", "hello") }, "index.json", false},
+	{"index.json is a string", func(m *mount) { m.write("index.json", "hello") }, "index.json", false},
 	{"index.json is empty", func(m *mount) { m.write("index.json", "") }, "index.json", false},
 	{"index.json is a list", func(m *mount) { m.write("index.json", "[]") }, "index.json", false},
-	{"index.json holds nothing", func(m *mount) { m.write("index.json", "{}") }, "contains no image", true},
+	{"index.json without entries", func(m *mount) { m.write("index.json", "{}") }, "contains no image", true},
 	{"index.json of 4 MiB and one", func(m *mount) { m.write("index.json", strings.Repeat(" ", 4<<20+1)) }, "4194305 bytes", false},
 	{"index.json nested 20 000 deep", func(m *mount) { m.write("index.json", `{"manifests":`+strings.Repeat("[", 20_000)) }, "index.json", false},
 	{"index.json with 10⁴ images", func(m *mount) {
@@ -125,14 +125,14 @@ var spoilers = []struct {
 	}, "not a regular file", false},
 	{"manifest with a flipped bit", func(m *mount) { flip(m, m.own) }, "has digest", false},
 	{"manifest cut", func(m *mount) { m.must(os.Truncate(m.path(m.own), 100)) }, "has 100 bytes", false},
-	{"manifest that is image and index", func(m *mount) {
+	{"manifest of an image and index", func(m *mount) {
 		m.replace(`{"schemaVersion":2,"manifests":[],"config":{},"layers":[]}`, imageType)
 	}, "both an image and an index", false},
 	{"manifest of schema 1", func(m *mount) { m.replace(`{"schemaVersion":1,"fsLayers":[],"layers":[]}`, "") }, manifest.ErrObsolete.Error(), true},
-	{"manifest of neither kind", func(m *mount) { m.replace(`{"schemaVersion":2}`, imageType) }, "neither", false},
+	{"manifest without config and entries", func(m *mount) { m.replace(`{"schemaVersion":2}`, imageType) }, "neither", false},
 	{"manifest is HTML", func(m *mount) { m.replace(`<html>`, imageType) }, "not a manifest", false},
-	{"manifest says another type", func(m *mount) { m.replace(`{"mediaType":"`+indexType+`","manifests":[]}`, imageType) }, "against", false},
-	{"manifest with a digest that climbs", func(m *mount) {
+	{"manifest with another type", func(m *mount) { m.replace(`{"mediaType":"`+indexType+`","manifests":[]}`, imageType) }, "against", false},
+	{"manifest with a digest with ..", func(m *mount) {
 		m.replace(`{"schemaVersion":2,"config":{"digest":"sha256:../x","size":1},"layers":[]}`, imageType)
 	}, "hash", false},
 	{"manifest of 5 MiB", func(m *mount) { m.replace(`{"layers":[]`+strings.Repeat(" ", 5<<20)+`}`, imageType) }, "5242893 bytes", false},
@@ -155,13 +155,13 @@ var spoilers = []struct {
 		path := m.path(m.image.Layers[0].Digest)
 		m.must(errors.Join(os.Remove(path), os.Symlink("/etc/hostname", path)))
 	}, "not a regular file", false},
-	{"blobs lie elsewhere", func(m *mount) {
+	{"blobs is a link", func(m *mount) {
 		elsewhere := m.t.TempDir()
 		m.must(errors.Join(os.Rename(filepath.Join(m.dir, "blobs"), filepath.Join(elsewhere, "blobs")),
 			os.Symlink(filepath.Join(elsewhere, "blobs"), filepath.Join(m.dir, "blobs"))))
 	}, "escapes", true},
-	{"index lists a child that is missing", func(m *mount) { m.replace(`{"manifests":[`+oneChild+`]}`, indexType) }, "is missing", false},
-	{"index lists itself as an image", func(m *mount) {
+	{"index with a missing image", func(m *mount) { m.replace(`{"manifests":[`+oneChild+`]}`, indexType) }, "is missing", false},
+	{"index that lists itself as an image", func(m *mount) {
 		m.replace(`{"manifests":[{"mediaType":"`+indexType+`","digest":"`+m.own.String()+`","size":1}]}`, indexType)
 	}, "are claimed", false},
 }
@@ -173,7 +173,7 @@ func flip(m *mount, h v1.Hash) {
 	m.must(os.WriteFile(m.path(h), raw, 0o644))
 }
 
-// spoilt lays out one image and spoils it.
+// spoilt makes a layout with one image and damages it.
 func spoilt(t *testing.T, spoil func(*mount)) *mount {
 	t.Helper()
 	img := makeImage(t, "linux/amd64", 4000)
@@ -186,9 +186,11 @@ func spoilt(t *testing.T, spoil func(*mount)) *mount {
 	return m
 }
 
+// A damaged layout is an error that names the problem, and the reading takes little time
+// and memory.
 func TestSpoiltLayouts(t *testing.T) {
 	if len(spoilers) < 40 {
-		t.Errorf("only %d", len(spoilers))
+		t.Errorf("only %d damaged layouts", len(spoilers))
 	}
 	for _, test := range spoilers {
 		t.Run(test.name, func(t *testing.T) {
@@ -201,10 +203,10 @@ func TestSpoiltLayouts(t *testing.T) {
 	}
 }
 
-// TestSpoiltArchives packs the same layouts as they are.
+// A damaged layout in an archive gives the same error.
 func TestSpoiltArchives(t *testing.T) {
 	for _, test := range spoilers {
-		if test.name == "layer is longer" { // 10 GiB, sparse only in a directory
+		if test.name == "layer is longer" { // a sparse file of 10 GiB would be written in full
 			continue
 		}
 		t.Run(test.name, func(t *testing.T) {
@@ -218,7 +220,7 @@ func TestSpoiltArchives(t *testing.T) {
 	}
 }
 
-// pack makes a tar file of a directory, links and pipes included.
+// pack makes a tar file of a directory with its links and pipes.
 func pack(t *testing.T, dir string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -248,7 +250,8 @@ func pack(t *testing.T, dir string) []byte {
 	return b.Bytes()
 }
 
-// use reads all that the only image of s has, in little time and memory.
+// use reads everything of the only image of s, and checks that this takes little time and
+// memory.
 func use(t *testing.T, s manifest.Source) error {
 	t.Helper()
 	start := time.Now()
@@ -267,13 +270,14 @@ func use(t *testing.T, s manifest.Source) error {
 	sink := &Layout{Dir: t.TempDir()}
 	if err := sink.Put(t.Context(), "copy", c); err != nil {
 		if _, there := sink.Resolve(t.Context(), "copy"); there == nil {
-			t.Error("was copied with an error")
+			t.Error("the damaged image was copied")
 		}
 		return err
 	}
 	return nil
 }
 
+// An invalid archive is an error that names the problem, and Put does not overwrite it.
 func TestSpoiltTars(t *testing.T) {
 	m := spoilt(t, func(*mount) {})
 	good := pack(t, m.dir)
@@ -292,25 +296,25 @@ func TestSpoiltTars(t *testing.T) {
 		_ = w.Close()
 		return b.Bytes()
 	}
-	unfinished := good[:len(good)-1024] // without the end's two blocks
+	unfinished := good[:len(good)-1024] // without the two blocks at the end
 	for name, test := range map[string]struct{ in, want string }{
-		"empty":                {"", "the file is empty"},
-		"text":                 {"hello", "not a tar file"},
-		"zeros":                {string(make([]byte, 10240)), "not a tar file"},
-		"gzip cut short":       {string(zipped(good)[:len(good)/2]), "cannot decompress"},
-		"gzip bomb":            {string(zipped(make([]byte, 64<<20))), "not a tar file"},
-		"zstd":                 {"\x28\xb5\x2f\xfd" + strings.Repeat("\x00", 600), "cannot decompress"},
-		"xz":                   {"\xfd7zXZ\x00" + strings.Repeat("\x00", 600), "compressed with xz"},
-		"bzip2":                {"BZh61AY&SY" + strings.Repeat("\x00", 600), "compressed with bzip2"},
-		"cut in a header":      {string(good[:700]), "not a tar file"},
-		"cut in a blob":        {string(good[:len(good)/2]), "cut short"},
-		"no index.json":        {string(entry(&tar.Header{Name: "x", Mode: 0o644, Size: 1}, "x")), "not an OCI archive"},
-		"index.json above":     {string(entry(&tar.Header{Name: "../index.json", Mode: 0o644, Size: 2}, "{}")), "not an OCI archive"},
-		"index.json rooted":    {string(entry(&tar.Header{Name: "/index.json", Mode: 0o644, Size: 2}, "{}")), "not an OCI archive"},
-		"index.json is a link": {string(entry(&tar.Header{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, "")), "not an OCI archive"},
-		"10 GiB claimed":       {string(entry(&tar.Header{Name: "index.json", Mode: 0o644, Size: 10 << 30}, "{}")), "cut short"},
-		"twice":                {string(unfinished) + string(entry(&tar.Header{Name: "./index.json", Mode: 0o644, Size: 2}, "{}")), "twice"},
-		"docker archive":       {string(entry(&tar.Header{Name: "manifest.json", Mode: 0o644, Size: 2}, "[]")), "not an OCI archive"},
+		"empty":                    {"", "the file is empty"},
+		"text":                     {"hello", "not a tar file"},
+		"zeros":                    {string(make([]byte, 10240)), "not a tar file"},
+		"gzip cut short":           {string(zipped(good)[:len(good)/2]), "cannot decompress"},
+		"gzip bomb":                {string(zipped(make([]byte, 64<<20))), "not a tar file"},
+		"zstd":                     {"\x28\xb5\x2f\xfd" + strings.Repeat("\x00", 600), "cannot decompress"},
+		"xz":                       {"\xfd7zXZ\x00" + strings.Repeat("\x00", 600), "compressed with xz"},
+		"bzip2":                    {"BZh61AY&SY" + strings.Repeat("\x00", 600), "compressed with bzip2"},
+		"cut in a header":          {string(good[:700]), "not a tar file"},
+		"cut in a blob":            {string(good[:len(good)/2]), "cut short"},
+		"no index.json":            {string(entry(&tar.Header{Name: "x", Mode: 0o644, Size: 1}, "x")), "not an OCI archive"},
+		"index.json in the parent": {string(entry(&tar.Header{Name: "../index.json", Mode: 0o644, Size: 2}, "{}")), "not an OCI archive"},
+		"index.json at the root":   {string(entry(&tar.Header{Name: "/index.json", Mode: 0o644, Size: 2}, "{}")), "not an OCI archive"},
+		"index.json is a link":     {string(entry(&tar.Header{Name: "index.json", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, "")), "not an OCI archive"},
+		"a header with 10 GiB":     {string(entry(&tar.Header{Name: "index.json", Mode: 0o644, Size: 10 << 30}, "{}")), "cut short"},
+		"twice":                    {string(unfinished) + string(entry(&tar.Header{Name: "./index.json", Mode: 0o644, Size: 2}, "{}")), "twice"},
+		"docker archive":           {string(entry(&tar.Header{Name: "manifest.json", Mode: 0o644, Size: 2}, "[]")), "not an OCI archive"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "a.tar")
@@ -318,11 +322,11 @@ func TestSpoiltTars(t *testing.T) {
 			if err := use(t, &Archive{File: file}); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
-			if name == "empty" { // which is to be filled
+			if name == "empty" { // an empty file may be written
 				return
 			}
 			if err := (&Archive{File: file}).Put(t.Context(), "v2", makeImage(t, "linux/amd64", 10)); err == nil || hintOf(err) == "" {
-				t.Errorf("was written over: %v, hint %q", err, hintOf(err))
+				t.Errorf("the file was overwritten: %v, hint %q", err, hintOf(err))
 			}
 		})
 	}
@@ -338,8 +342,8 @@ func TestSpoiltTars(t *testing.T) {
 	}
 }
 
-// TestDAG: a graph with 10²¹ paths is walked by digest, once; one that is too deep
-// is refused.
+// A graph of indexes with 10²¹ paths is read once for each digest. A graph that is too deep
+// is an error.
 func TestDAG(t *testing.T) {
 	for _, test := range []struct {
 		levels, wide int
@@ -367,8 +371,8 @@ func TestDAG(t *testing.T) {
 	}
 }
 
-// FuzzIndex: whatever index.json says, nothing outside the layout is read, and
-// what is read is what its digest says.
+// Whatever index.json contains, nothing outside the layout is read, and all content that is
+// read has its digest.
 func FuzzIndex(f *testing.F) {
 	f.Add(`{"manifests":[` + oneChild + `]}`)
 	f.Add(`{"manifests":[{"digest":"sha256:../../../etc/passwd","size":10}]}`)

@@ -19,7 +19,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// stores makes the two places that are read as well as written.
+// stores returns the two kinds of places that can be both read and written.
 func stores(t *testing.T) map[string]interface {
 	manifest.Source
 	manifest.Sink
@@ -33,12 +33,14 @@ func stores(t *testing.T) map[string]interface {
 	}
 }
 
+// What is put under a name can be read under that name and by its digest, and replaces what
+// had the name.
 func TestRoundTrip(t *testing.T) {
 	for form, s := range stores(t) {
 		t.Run(form, func(t *testing.T) {
 			first, second, other := makeIndex(t, "linux/amd64", "linux/arm/v7"), makeIndex(t, "linux/s390x"), makeImage(t, "linux/386", 2000)
 			if _, err := s.Resolve(t.Context(), "app:v1"); !errors.Is(err, manifest.ErrNotFound) {
-				t.Errorf("nothing there: %v", err)
+				t.Errorf("an empty place: %v", err)
 			}
 			put(t, s, "app:v1", first)
 			is := func(ref string, want manifest.Content) {
@@ -64,7 +66,7 @@ func TestRoundTrip(t *testing.T) {
 			is("", first)
 			is("v1", first)
 			put(t, s, "other:v1", other)
-			put(t, s, "app:v1", first) // again
+			put(t, s, "app:v1", first) // a second time
 			is("app:v1", first)
 			is("other:v1", other)
 			is("@"+digestOf(t, other).String(), other)
@@ -89,8 +91,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestLayoutForOthers reads with go-containerregistry what we write, and the
-// other way round.
+// go-containerregistry can read our layouts, and we can read the layouts that it writes.
 func TestLayoutForOthers(t *testing.T) {
 	l := &Layout{Dir: t.TempDir()}
 	mine := makeIndex(t, "linux/amd64", "linux/arm64")
@@ -116,11 +117,11 @@ func TestLayoutForOthers(t *testing.T) {
 		t.Errorf("%v, %v", c, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(l.Dir, temp+"*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("leftover files: %v", left)
 	}
 }
 
-// TestChildInTarget: an index may leave out children that are there already.
+// An index may be put into a layout without the images that the layout already has.
 func TestChildInTarget(t *testing.T) {
 	for form, s := range stores(t) {
 		full := makeIndex(t, "linux/amd64", "linux/arm64")
@@ -133,13 +134,13 @@ func TestChildInTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := s.Put(t.Context(), "one", sparse); err == nil {
-			t.Errorf("%s: an index without its child was stored", form)
+			t.Errorf("%s: an index without its image was stored", form)
 		}
 		if _, err := s.Resolve(t.Context(), "one"); err == nil {
-			t.Errorf("%s: and named", form)
+			t.Errorf("%s: an index without its image has a name", form)
 		}
 		put(t, s, "all", full)
-		if form == FormLayout { // an archive has only what its entries reach
+		if form == FormLayout { // an archive keeps only what its entries reach
 			put(t, s, "one", sparse)
 			c, err := s.Get(t.Context(), "one")
 			if err != nil {
@@ -152,7 +153,7 @@ func TestChildInTarget(t *testing.T) {
 	}
 }
 
-// brokenImage has a layer that fails or lies when it is read.
+// brokenImage has a layer that fails when it is read, or has other content.
 type brokenImage struct {
 	v1.Image
 	read func() (io.ReadCloser, error)
@@ -170,15 +171,15 @@ type brokenLayer struct {
 
 func (b brokenLayer) Compressed() (io.ReadCloser, error) { return b.read() }
 
-// TestFailedPut: on an error the reference is as it was, and nothing is left.
+// A failed Put does not change the reference and leaves no file.
 func TestFailedPut(t *testing.T) {
 	lost := errors.New("connection lost")
 	for name, test := range map[string]struct {
 		read func() (io.ReadCloser, error)
 		want error
 	}{
-		"no layer":    {func() (io.ReadCloser, error) { return nil, lost }, lost},
-		"other bytes": {func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }, manifest.ErrMismatch},
+		"unreadable layer": {func() (io.ReadCloser, error) { return nil, lost }, lost},
+		"other bytes":      {func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("x")), nil }, manifest.ErrMismatch},
 		"cut": {func() (io.ReadCloser, error) {
 			return io.NopCloser(io.MultiReader(strings.NewReader("x"), failing{lost})), nil
 		}, lost},
@@ -203,7 +204,7 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// place is the directory in which s makes its files.
+// place returns the directory in which s creates files.
 func place(s any) string {
 	switch s := s.(type) {
 	case *Layout:
@@ -214,7 +215,7 @@ func place(s any) string {
 	return ""
 }
 
-// TestHeal: a blob that is there but broken is stored again.
+// A damaged blob in a layout is stored again.
 func TestHeal(t *testing.T) {
 	dir := t.TempDir()
 	img := makeImage(t, "linux/amd64", 100)
@@ -242,6 +243,7 @@ func TestHeal(t *testing.T) {
 	}
 }
 
+// A layout is not written into a directory with other files.
 func TestNoLayout(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o600); err != nil {
@@ -256,7 +258,7 @@ func TestNoLayout(t *testing.T) {
 	}
 }
 
-// TestForeignFields: what other tools write into index.json stays.
+// Fields that other tools write into index.json are kept.
 func TestForeignFields(t *testing.T) {
 	dir := t.TempDir()
 	l := &Layout{Dir: dir}
@@ -299,7 +301,7 @@ func edit(t *testing.T, path string, change func(map[string]any)) {
 	}
 }
 
-// TestLayoutsAreNotWrittenThroughLinks: a layout of a checkout may have links in it.
+// A layout with links, as a checkout may contain one, is not written at the links' targets.
 func TestLayoutsAreNotWrittenThroughLinks(t *testing.T) {
 	for _, part := range []string{"blobs", "blobs/sha256", "index.json"} {
 		dir, victim := t.TempDir(), t.TempDir()
@@ -311,7 +313,7 @@ func TestLayoutsAreNotWrittenThroughLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := l.Put(t.Context(), "v2", empty.Index); err == nil {
-			t.Errorf("%s is a link, and was written through", part)
+			t.Errorf("the target of the link %s was written", part)
 		}
 		if files, err := os.ReadDir(victim); err != nil || len(files) > 0 {
 			t.Errorf("%s: %v, %v", part, files, err)

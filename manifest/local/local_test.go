@@ -18,13 +18,13 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// makeImage makes an OCI image for a platform with two layers of size bytes.
+// makeImage returns an OCI image for a platform with two layers of size bytes.
 func makeImage(t testing.TB, platformText string, size int64) v1.Image {
 	t.Helper()
 	return makeImageOf(t, regtest.Source(t), platformText, size)
 }
 
-// makeImageOf is makeImage with the source of chance that the layers are made of.
+// makeImageOf is makeImage with a source of random content.
 func makeImageOf(t testing.TB, source rand.Source, platformText string, size int64) v1.Image {
 	t.Helper()
 	p, err := platform.Parse(platformText)
@@ -46,7 +46,7 @@ func makeImageOf(t testing.TB, source rand.Source, platformText string, size int
 	return mutate.ConfigMediaType(mutate.MediaType(img, types.OCIManifestSchema1), types.OCIConfigJSON)
 }
 
-// makeIndex makes an index of images for platforms.
+// makeIndex returns an index of images for the platforms.
 func makeIndex(t testing.TB, platforms ...string) v1.ImageIndex {
 	t.Helper()
 	var children []manifest.Child
@@ -79,7 +79,7 @@ func digestOf(t testing.TB, c manifest.Content) v1.Hash {
 	return h
 }
 
-// put stores c or ends the test.
+// put stores c, or ends the test with the error.
 func put(t testing.TB, s manifest.Sink, ref string, c manifest.Content) {
 	t.Helper()
 	if err := s.Put(t.Context(), ref, c); err != nil {
@@ -87,11 +87,12 @@ func put(t testing.TB, s manifest.Sink, ref string, c manifest.Content) {
 	}
 }
 
-// hintOf returns the way out of err, empty for none.
+// hintOf returns the hint of err, or "".
 func hintOf(err error) string { return hint.Of(err) }
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
+// Parse accepts the documented syntax and nothing else, and an error has a hint.
 func TestParse(t *testing.T) {
 	arm, err := platform.Parse("linux/arm/v7")
 	if err != nil {
@@ -144,8 +145,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is parsed prints as something that reads back the same, and so does a
-// place of whatever parts.
+// A parsed place, and a place with any parts, is printed in a form that parses to the same
+// place.
 func FuzzParse(f *testing.F) {
 	for _, path := range []string{"d", "/a/b", "a:b", "a,b", "a=b", "a,b=c", "platform=linux/arm", `"`, `a"b`, `"a":b`, "C:\\a", "d@sha256:x", "d@" + someDigest, "-", " ", "[::1]:5000"} {
 		for _, name := range []string{"", "v1", "app:v1", "localhost:5000/a/b:v1", "[::1]:5000/app:v1", "a@" + someDigest, "@" + someDigest, "a,platform=linux/arm", "a,b=c", `"x"`, "a b", ":", "@"} {
@@ -161,7 +162,7 @@ func FuzzParse(f *testing.F) {
 	law := func(t *testing.T, p Place) {
 		again, err := Parse(p.String())
 		if err != nil || !reflect.DeepEqual(again, p) {
-			t.Errorf("%+v prints %s, which is %+v, %v", p, p, again, err)
+			t.Errorf("%+v prints %s, which parses to %+v, %v", p, p, again, err)
 		}
 		name, digest, err := parseRef(p.Ref())
 		if err != nil || name != p.Name || digest != p.Digest {

@@ -23,7 +23,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// rename has f change the annotations of index.json, as other tools write them.
+// rename changes the annotations of index.json with f, as other tools write them.
 func rename(t *testing.T, dir string, f func(n int, e *ocispec.Descriptor)) {
 	t.Helper()
 	file := filepath.Join(dir, ocispec.ImageIndexFile)
@@ -46,9 +46,9 @@ func rename(t *testing.T, dir string, f func(n int, e *ocispec.Descriptor)) {
 	}
 }
 
-// TestNamesOfOthers: containerd's full name is the name of an image, beside which that of
-// the specification is its tag. An image is asked for by either and by its digest, and a
-// name that several have is an error that lists them.
+// An image can be read by containerd's full name, by the name of the specification, which
+// is its tag if there is a full name, and by its digest. A name of several images is an
+// error that lists them.
 func TestNamesOfOthers(t *testing.T) {
 	names := []struct{ full, ref string }{
 		{"ghcr.io/acme/one:v1", "v1"},
@@ -66,7 +66,7 @@ func TestNamesOfOthers(t *testing.T) {
 		images[i] = makeImage(t, "linux/amd64", int64(100+i))
 		put(t, l, fmt.Sprintf("n%d", i), images[i])
 	}
-	put(t, l, "n8", images[2]) // one more name of it
+	put(t, l, "n8", images[2]) // a second name of the image
 	rename(t, l.Dir, func(n int, e *ocispec.Descriptor) {
 		one := struct{ full, ref string }{"ghcr.io/acme/three:v3", "v3"}
 		if n < len(names) {
@@ -137,7 +137,7 @@ func TestNamesOfOthers(t *testing.T) {
 		}
 	}
 
-	// What is put under a name takes the place of the image that has it.
+	// Put replaces the image that has the name.
 	fresh := makeImage(t, "linux/amd64", 300)
 	for _, name := range []string{"docker.io/library/two:v1", "two:v1", "v1"} {
 		put(t, l, name, fresh)
@@ -146,14 +146,14 @@ func TestNamesOfOthers(t *testing.T) {
 		}
 	}
 	if d, err := l.Resolve(t.Context(), "ghcr.io/acme/one:v1"); err != nil || d.Digest != digestOf(t, images[0]) {
-		t.Errorf("one is %s, %v", d.Digest, err)
+		t.Errorf("ghcr.io/acme/one:v1 is %s, %v", d.Digest, err)
 	}
 	if all, err := l.Images(t.Context(), ""); err != nil || len(all) != 10 {
 		t.Errorf("%v, %v", all, err)
 	}
 }
 
-// merge joins what Docker archives hold, as docker save writes several images.
+// merge joins the content of Docker archives, as docker save writes several images.
 func merge(t *testing.T, tags [][]string, images ...v1.Image) string {
 	t.Helper()
 	var list []savedImage
@@ -198,8 +198,7 @@ func merge(t *testing.T, tags [][]string, images ...v1.Image) string {
 	return file
 }
 
-// TestDockerArchiveOfSeveral: every name of every image is found, and those without one
-// by their digests.
+// Each image is found by each of its names, and an image without a name by its digest.
 func TestDockerArchiveOfSeveral(t *testing.T) {
 	a := &DockerArchive{File: merge(t, [][]string{{"ghcr.io/acme/one:v1", "one:v2"}, {"two:v1"}, nil},
 		makeImage(t, "linux/amd64", 100), makeImage(t, "linux/amd64", 200), makeImage(t, "linux/arm64", 300))}
@@ -237,8 +236,8 @@ func TestDockerArchiveOfSeveral(t *testing.T) {
 	}
 }
 
-// TestSparse: what an export of single platforms lacks has a hint that names those that
-// are whole.
+// If a layout lacks images of an index, as an export of one platform does, the hint lists
+// the complete platforms.
 func TestSparse(t *testing.T) {
 	idx := makeIndex(t, "linux/amd64", "linux/arm64", "linux/s390x")
 	im, err := idx.IndexManifest()
@@ -273,7 +272,7 @@ func TestSparse(t *testing.T) {
 	}
 }
 
-// completeIn returns the complete platforms that an [AbsentError] names.
+// completeIn returns the complete platforms in an [AbsentError].
 func completeIn(err error) string {
 	var absent *AbsentError
 	if !errors.As(err, &absent) {

@@ -22,8 +22,8 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// writerEnv makes this test program a writer: DIR, then how many images, then
-// the prefix of their names.
+// writerEnv turns this test program into a writer. It has the directory, the number of
+// images, and the prefix of their names.
 const writerEnv = "MABUILD_TEST_WRITER"
 
 func TestMain(m *testing.M) {
@@ -59,8 +59,7 @@ func startWriter(t *testing.T, dir string, n int, prefix string) *exec.Cmd {
 	return cmd
 }
 
-// TestWriters: eight processes write to one layout, which begins as nothing; no
-// image is lost.
+// Eight processes can write to one new layout at the same time. No image is lost.
 func TestWriters(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "layout")
 	const processes, each = 8, 5
@@ -94,8 +93,7 @@ func TestWriters(t *testing.T) {
 	}
 }
 
-// TestKilledWriter: a writer that is killed at any moment leaves whole images
-// and no other.
+// A writer that is killed at any moment leaves only complete images.
 func TestKilledWriter(t *testing.T) {
 	dir := t.TempDir()
 	l := &Layout{Dir: dir}
@@ -103,7 +101,7 @@ func TestKilledWriter(t *testing.T) {
 	before, chance := 1, rand.New(rand.NewPCG(uint64(regtest.Seed(t)), 0))
 	for round := range 15 {
 		cmd := startWriter(t, dir, 1000, fmt.Sprint("r", round))
-		for range 1000 { // until it is at work
+		for range 1000 { // until it has begun to write
 			if im, err := l.index(); err == nil && len(im.Manifests) > before {
 				break
 			}
@@ -117,7 +115,7 @@ func TestKilledWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(im.Manifests) <= before {
-			t.Fatalf("round %d: %d images, there were %d and one more", round, len(im.Manifests), before)
+			t.Fatalf("round %d: %d images, want at least %d and the new one", round, len(im.Manifests), before)
 		}
 		before = len(im.Manifests)
 		for _, e := range im.Manifests {
@@ -139,6 +137,6 @@ func TestKilledWriter(t *testing.T) {
 	}
 	put(t, l, "last:0", makeImage(t, "linux/amd64", 100))
 	if _, err := os.Stat(old); err == nil {
-		t.Error("what a killed writer left long ago is still there")
+		t.Error("old files of a killed writer were not removed")
 	}
 }

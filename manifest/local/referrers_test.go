@@ -17,7 +17,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// makeReferrer makes an artifact that refers to subject.
+// makeReferrer returns an artifact with this subject.
 func makeReferrer(t testing.TB, subject manifest.Content, kind string) v1.Image {
 	t.Helper()
 	d, err := manifest.Describe(subject)
@@ -31,8 +31,8 @@ func makeReferrer(t testing.TB, subject manifest.Content, kind string) v1.Image 
 
 func at(t testing.TB, c manifest.Content) string { return "@" + digestOf(t, c).String() }
 
-// bundle is an image, what refers to it and to its child, and a signature in cosign's
-// way.
+// bundle returns an image of an index with referrers of both, and a signature under
+// cosign's tag.
 func bundle(t testing.TB) (image v1.ImageIndex, child manifest.Content, all []manifest.Named) {
 	t.Helper()
 	image = makeIndex(t, "linux/amd64", "linux/arm64")
@@ -53,8 +53,8 @@ func bundle(t testing.TB) (image v1.ImageIndex, child manifest.Content, all []ma
 	}
 }
 
-// TestReferrers: what refers to an image lies beside it, is found by what it refers
-// to, and takes no name away.
+// Referrers are stored with an image and found by their subject. They do not change which
+// image a name means.
 func TestReferrers(t *testing.T) {
 	for form, s := range stores(t) {
 		for _, once := range []bool{true, false} {
@@ -70,7 +70,7 @@ func TestReferrers(t *testing.T) {
 			}
 			for _, ref := range []string{"", "app:v1"} {
 				if ref == "" && !once {
-					continue // another image is there, too
+					continue // the place has several images
 				}
 				if d, err := s.Resolve(t.Context(), ref); err != nil || d.Digest != digestOf(t, image) {
 					t.Errorf("%s: %q is %s, %v", form, ref, d.Digest, err)
@@ -103,7 +103,7 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// TestPackIsWhole: an image and what refers to it come together or not at all.
+// An image and its referrers are stored together or not at all.
 func TestPackIsWhole(t *testing.T) {
 	for form, s := range stores(t) {
 		_, _, all := bundle(t)
@@ -112,17 +112,17 @@ func TestPackIsWhole(t *testing.T) {
 			t.Errorf("%s: %v", form, err)
 		}
 		if _, err := s.Resolve(t.Context(), "app:v1"); !errors.Is(err, manifest.ErrNotFound) {
-			t.Errorf("%s: half of it is there: %v", form, err)
+			t.Errorf("%s: a part was stored: %v", form, err)
 		}
 		if a, ok := s.(*Archive); ok {
 			if left, _ := os.ReadDir(filepath.Dir(a.File)); len(left) > 0 {
-				t.Errorf("left %v", left)
+				t.Errorf("leftover files %v", left)
 			}
 		}
 	}
 }
 
-// TestPackUnderAName: the name of the place is the image's, not what refers to it.
+// The name in a place belongs to the image, not to its referrers.
 func TestPackUnderAName(t *testing.T) {
 	image, _, all := bundle(t)
 	all[0].Ref = "registry.example.com/app:v1"
@@ -154,11 +154,11 @@ func TestPackUnderAName(t *testing.T) {
 	if sink, err := p.Sink(); err != nil {
 		t.Error(err)
 	} else if _, packs := sink.(manifest.BatchPutter); packs {
-		t.Error("a Docker archive takes no referrers")
+		t.Error("a Docker archive accepts referrers")
 	}
 }
 
-// TestReferrersBroken: a manifest that cannot be read is told, not passed over.
+// A referrer that cannot be read is an error.
 func TestReferrersBroken(t *testing.T) {
 	l := &Layout{Dir: t.TempDir()}
 	image, _, all := bundle(t)

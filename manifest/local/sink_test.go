@@ -30,8 +30,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// TestArchiveBytes: the same images under the same names are the same bytes, in
-// whatever order they came, and nothing that is named no more stays.
+// An archive with the same images under the same names has the same bytes, in whatever
+// order they were put. Content without a name is removed.
 func TestArchiveBytes(t *testing.T) {
 	a, b, gone := makeIndex(t, "linux/amd64", "linux/arm/v7"), makeImage(t, "linux/386", 100), makeImage(t, "linux/386", 100)
 	var files [2][]byte
@@ -49,11 +49,11 @@ func TestArchiveBytes(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(files[0], files[1]) {
-		t.Error("the bytes differ")
+		t.Error("two archives with the same images differ")
 	}
 }
 
-// TestArchiveWriters: several programs of one run write to one archive.
+// Several goroutines can write to one archive.
 func TestArchiveWriters(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.tar")
 	var wg sync.WaitGroup
@@ -72,12 +72,13 @@ func TestArchiveWriters(t *testing.T) {
 	}
 }
 
-// valueImage cannot be a key of a map, as an image of package build cannot.
+// valueImage cannot be the key of a map, like the images of package build.
 type valueImage struct {
 	v1.Image
 	_ []string
 }
 
+// A Docker archive has one image: that of the host, or of the platform that was chosen.
 func TestDockerArchive(t *testing.T) {
 	host := "linux/" + runtime.GOARCH
 	s390x, err := platform.Parse("linux/s390x")
@@ -90,15 +91,15 @@ func TestDockerArchive(t *testing.T) {
 		ref  string
 		c    manifest.Content
 		p    ocispec.Platform
-		want string // platform, or part of the error
+		want string // the platform, or a part of the error
 	}{
-		{"the host's", "app:v1", idx, ocispec.Platform{}, host},
+		{"of the host", "app:v1", idx, ocispec.Platform{}, host},
 		{"chosen", "ghcr.io/acme/app:v1", idx, s390x, "linux/s390x"},
-		{"no index", "app", makeImage(t, "linux/s390x", 10), ocispec.Platform{}, "linux/s390x"},
-		{"image that is a value", "app", valueImage{Image: makeImage(t, host, 10)}, ocispec.Platform{}, host},
-		{"not in the index", "app:v1", makeIndex(t, "linux/mips64le", "linux/s390x"), ocispec.Platform{}, "no image for " + host + ", only for linux/mips64le, linux/s390x"},
-		{"not the image's", "app:v1", makeImage(t, "linux/386", 10), s390x, "no image for linux/s390x, only for linux/386"},
-		{"no tag", "App:v1", idx, ocispec.Platform{}, "can only contain"},
+		{"an image", "app", makeImage(t, "linux/s390x", 10), ocispec.Platform{}, "linux/s390x"},
+		{"an image that cannot be a key", "app", valueImage{Image: makeImage(t, host, 10)}, ocispec.Platform{}, host},
+		{"a platform that is not in the index", "app:v1", makeIndex(t, "linux/mips64le", "linux/s390x"), ocispec.Platform{}, "no image for " + host + ", only for linux/mips64le, linux/s390x"},
+		{"another platform than the image's", "app:v1", makeImage(t, "linux/386", 10), s390x, "no image for linux/s390x, only for linux/386"},
+		{"an invalid tag", "App:v1", idx, ocispec.Platform{}, "can only contain"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "a.tar")
@@ -125,7 +126,7 @@ func TestDockerArchive(t *testing.T) {
 	}
 }
 
-// fake writes a script that stands for a tool.
+// fake writes a script that replaces a tool, and returns its command.
 func fake(t *testing.T, script string) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tool")
@@ -135,6 +136,7 @@ func fake(t *testing.T, script string) []string {
 	return []string{path}
 }
 
+// The archive for docker load has the image of the host's platform.
 func TestDocker(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "loaded")
 	idx := makeIndex(t, "linux/"+runtime.GOARCH, "linux/s390x")
@@ -153,8 +155,7 @@ func TestDocker(t *testing.T) {
 	}
 }
 
-// TestAvailable: a daemon that does not answer is told in its command's words, with
-// the way out.
+// If a daemon does not answer, the error has the text of its command, and a hint.
 func TestAvailable(t *testing.T) {
 	for form, available := range map[string]func(command []string) error{
 		"docker":     func(command []string) error { return (&Docker{Command: command}).Available(t.Context()) },
@@ -170,8 +171,8 @@ func TestAvailable(t *testing.T) {
 	}
 }
 
-// TestArchiveInto: an archive goes into an empty file, through a link, into a pipe and
-// to a writer, and link and pipe are still there.
+// An archive can be written to an empty file, through a link, to a pipe and to a writer.
+// The link and the pipe are kept.
 func TestArchiveInto(t *testing.T) {
 	img, dir := makeImage(t, "linux/amd64", 1000), t.TempDir()
 	empty, link, pipe := filepath.Join(dir, "empty"), filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
@@ -235,7 +236,7 @@ func TestArchiveInto(t *testing.T) {
 	}
 }
 
-// TestPlaceCheck: what keeps a place from being written is known without writing.
+// Check reports why a place cannot be written, without writing.
 func TestPlaceCheck(t *testing.T) {
 	dir := t.TempDir()
 	file, layout, garbage := filepath.Join(dir, "empty"), filepath.Join(dir, "layout"), filepath.Join(dir, "garbage")
@@ -259,6 +260,7 @@ func TestPlaceCheck(t *testing.T) {
 	}
 }
 
+// The archive for containerd has all platforms and containerd's name.
 func TestContainerd(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "imported")
@@ -274,10 +276,11 @@ func TestContainerd(t *testing.T) {
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil || !bytes.Contains(raw, []byte(`"io.containerd.image.name": "docker.io/library/app:v1"`)) {
-		t.Errorf("the image has not containerd's name: %v", err)
+		t.Errorf("the image does not have containerd's name: %v", err)
 	}
 }
 
+// The error of a failed tool has its last line, shortened and without control characters.
 func TestTools(t *testing.T) {
 	img := makeImage(t, "linux/amd64", 100_000)
 	lost := errors.New("connection lost")
@@ -288,14 +291,14 @@ func TestTools(t *testing.T) {
 	}{
 		"missing":         {[]string{"mabuild-no-such-tool"}, img, "is not installed"},
 		"complains":       {fake(t, "cat >/dev/null; echo one >&2; printf 'no \\033[31mspace\\n' >&2; exit 3\n"), img, "exit status 3: no [31mspace"},
-		"reads nothing":   {fake(t, "echo broken >&2; exit 1\n"), img, "exit status 1: broken"},
+		"does not read":   {fake(t, "echo broken >&2; exit 1\n"), img, "exit status 1: broken"},
 		"stops reading":   {fake(t, "exec 0<&-; sleep 0.2; echo broken >&2; exit 1\n"), img, "exit status 1: broken"},
 		"floods":          {fake(t, "cat >/dev/null; yes | head -c 1000000; exit 1\n"), img, "exit status 1: y"},
 		"image is broken": {fake(t, "cat >/dev/null\n"), brokenImage{img, func() (io.ReadCloser, error) { return nil, lost }}, "connection lost"},
 	} {
 		for form, sink := range map[string]manifest.Sink{"docker": &Docker{Command: test.command}, "containerd": &Containerd{Command: test.command}} {
 			if form == "docker" && name == "image is broken" {
-				continue // the tarball package reads layers by another way
+				continue // the tarball package does not read layers with Compressed
 			}
 			err := sink.Put(t.Context(), "app:v1", test.c)
 			if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 800 {
@@ -308,7 +311,7 @@ func TestTools(t *testing.T) {
 	}
 }
 
-// TestToolHangs: a tool that does not end for minutes ends with us.
+// A tool that hangs is killed when the context ends.
 func TestToolHangs(t *testing.T) {
 	img := makeImage(t, "linux/amd64", 1<<20)
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("interrupted"))
@@ -320,11 +323,11 @@ func TestToolHangs(t *testing.T) {
 	}
 }
 
-// Processes that write one archive at once lose nothing of each other, and one that fails
+// Processes that write to one archive at the same time lose no image, and one that fails
 // leaves no file.
 func TestArchiveOfSeveralProcesses(t *testing.T) {
 	const variable = "MABUILD_TEST_ARCHIVE"
-	for n := range 8 { // one of them
+	for n := range 8 { // in a child process
 		if slices.Contains(os.Environ(), fmt.Sprint(variable, "=tag", n)) {
 			put(t, &Archive{File: "a.tar"}, fmt.Sprint("tag", n), makeImage(t, "linux/amd64", 1000))
 			return
@@ -354,12 +357,12 @@ func TestArchiveOfSeveralProcesses(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := (&Archive{File: none}).Put(ctx, "v1", makeImage(t, "linux/amd64", 1000)); err == nil {
-		t.Error("written although it was to end")
+		t.Error("Put succeeds with an ended context")
 	}
 	if err := (&Archive{File: none}).Put(t.Context(), "", manifest.Bytes{}); err == nil {
-		t.Error("nothing was written")
+		t.Error("Put accepts content without bytes")
 	}
 	if _, err := os.Lstat(none); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it left a file: %v", err)
+		t.Errorf("a file was left: %v", err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// compressions are those that are read, by the names that people give such archives.
+// compressions are the supported compressions, by usual names of such archives.
 var compressions = map[string]func(testing.TB, io.Reader) []byte{
 	"a.tar.gz": func(t testing.TB, r io.Reader) []byte {
 		var b bytes.Buffer
@@ -44,8 +44,8 @@ var compressions = map[string]func(testing.TB, io.Reader) []byte{
 	},
 }
 
-// TestCompressedArchives: an archive that gzip or zstd compressed is what it is without,
-// whatever its name, and is unpacked once.
+// An archive compressed with gzip or zstd, whatever its name is, has the same content as
+// without compression, and is decompressed once.
 func TestCompressedArchives(t *testing.T) {
 	img := makeImage(t, "linux/amd64", 100_000)
 	for _, form := range []string{FormArchive, FormDockerArchive} {
@@ -91,12 +91,12 @@ func TestCompressedArchives(t *testing.T) {
 					}
 				}
 				if err := source.(io.Closer).Close(); err != nil || dirs != 1 {
-					t.Errorf("%s: unpacked %d times, %v", place, dirs, err)
+					t.Errorf("%s: decompressed %d times, %v", place, dirs, err)
 				}
 				if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
-					t.Errorf("%s: left %v, %v", place, left, err)
+					t.Errorf("%s: leftover files %v, %v", place, left, err)
 				}
-				// One that has changed is another archive.
+				// A changed file is decompressed again.
 				if err := os.WriteFile(place.Path, raw, 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -111,11 +111,11 @@ func TestCompressedArchives(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := (&Archive{File: compressed}).Put(t.Context(), "app:v1", img); hintOf(err) == "" {
-		t.Errorf("was written over: %v", err)
+		t.Errorf("the file was overwritten: %v", err)
 	}
 }
 
-// zeros are n bytes that are 0.
+// zeros is a reader of n zero bytes.
 type zeros struct{ n int64 }
 
 func (z *zeros) Read(p []byte) (int, error) {
@@ -128,8 +128,7 @@ func (z *zeros) Read(p []byte) (int, error) {
 	return int(n), nil
 }
 
-// TestCompressedBombs: what an archive has in it is bounded, and so is the memory that
-// it costs.
+// The size of a decompressed archive, and the memory for it, are bounded.
 func TestCompressedBombs(t *testing.T) {
 	defer func(n int64) { maxUnpacked = n }(maxUnpacked)
 	maxUnpacked = 64 << 20
@@ -152,11 +151,11 @@ func TestCompressedBombs(t *testing.T) {
 			}
 			_ = a.Close()
 			if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
-				t.Errorf("left %v, %v", left, err)
+				t.Errorf("leftover files %v, %v", left, err)
 			}
 		}
 	}
-	// A window of more than rootfs.MaxWindow is refused.
+	// A window larger than rootfs.MaxWindow is refused.
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(64<<20))
 	if err != nil {
@@ -170,7 +169,7 @@ func TestCompressedBombs(t *testing.T) {
 	if _, err := (&Archive{File: file}).Get(t.Context(), ""); !errors.Is(err, zstd.ErrWindowSizeExceeded) || !errors.Is(err, manifest.ErrMismatch) {
 		t.Errorf("a large window: %v", err)
 	}
-	// A directory that cannot be written to is said.
+	// A missing directory for decompressed archives is an error.
 	gz := filepath.Join(t.TempDir(), "a.tar")
 	if err := os.WriteFile(gz, compressions["a.tar.gz"](t, &zeros{10}), 0o600); err != nil {
 		t.Fatal(err)

@@ -19,9 +19,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A layer is uncompressed with a window that has a bound.
+// The window for decompressing a layer is bounded.
 func TestUncompressedBoundsTheWindow(t *testing.T) {
-	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 1, 0, 0} // of 512 MiB
+	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 1, 0, 0} // a window of 512 MiB
 	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), static.NewLayer(frame, types.OCILayerZStd))
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestUncompressedBoundsTheWindow(t *testing.T) {
 	}
 }
 
-// Names of an archive that no blob can have are not kept.
+// Names in an archive that cannot be those of blobs use no memory.
 func TestLongNamesInAnArchiveAreNotKept(t *testing.T) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -77,6 +77,6 @@ func TestLongNamesInAnArchiveAreNotKept(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); len(names.at) > 0 || kept > 4<<20 {
-		t.Errorf("%d names and %d bytes are kept", len(names.at), kept)
+		t.Errorf("%d names and %d bytes stay in memory", len(names.at), kept)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// What is not written stays empty.
+// Declared leaves a missing variant empty.
 func TestDeclared(t *testing.T) {
 	for text, want := range map[string]string{
 		"linux/arm": "", "linux/arm/v7": "v7", "linux/armhf": "v7", "linux/arm64": "", "linux/arm64/v8": "v8", "linux/amd64/v1": "v1",
@@ -24,10 +24,11 @@ func TestDeclared(t *testing.T) {
 		}
 	}
 	if _, err := platform.Declared("arm64"); err == nil {
-		t.Error("half a platform was declared")
+		t.Error("Declared accepts an architecture without os")
 	}
 }
 
+// OS, ARCH, VARIANT and ARCHVARIANT in a template are replaced as the user wrote them.
 func TestFill(t *testing.T) {
 	for _, c := range []struct{ template, typed, want string }{
 		{"app-ARCH:v1", "linux/arm64", "app-arm64:v1"},
@@ -44,22 +45,23 @@ func TestFill(t *testing.T) {
 	}
 }
 
-func TestSettle(t *testing.T) {
+// Reconcile merges the declared platform and the config's, and reports whether they agree.
+func TestReconcile(t *testing.T) {
 	type p = ocispec.Platform
 	for _, c := range []struct {
 		name             string
 		declared, config p
-		want             string // key
-		variant          string // as it is written
+		want             string // the key of the result
+		variant          string // as written in the index
 		agree            bool
 	}{
 		{"nothing declared", p{}, p{OS: "linux", Architecture: "arm"}, "linux/arm/v7", "", true},
 		{"variant of the config", p{OS: "linux", Architecture: "arm"}, p{OS: "linux", Architecture: "arm", Variant: "v6"}, "linux/arm/v6", "v6", true},
 		{"variant of the declaration", p{OS: "linux", Architecture: "arm", Variant: "v5"}, p{OS: "linux", Architecture: "arm"}, "linux/arm/v5", "v5", true},
 		{"the config's spelling", p{OS: "linux", Architecture: "arm64"}, p{OS: "linux", Architecture: "arm64", Variant: "v8"}, "linux/arm64", "v8", true},
-		{"the lowest variant is none", p{OS: "linux", Architecture: "arm64", Variant: "v8"}, p{OS: "linux", Architecture: "arm64"}, "linux/arm64", "", true},
-		{"a version that only one has", p{OS: "windows", Architecture: "amd64", OSVersion: "10"}, p{OS: "windows", Architecture: "amd64"}, "windows/amd64:10", "", true},
-		{"features that only one has", p{OS: "windows", Architecture: "amd64"}, p{OS: "windows", Architecture: "amd64", OSFeatures: []string{"b", "a"}}, "windows/amd64:+a+b", "", true},
+		{"the lowest variant is left out", p{OS: "linux", Architecture: "arm64", Variant: "v8"}, p{OS: "linux", Architecture: "arm64"}, "linux/arm64", "", true},
+		{"a version in only one of them", p{OS: "windows", Architecture: "amd64", OSVersion: "10"}, p{OS: "windows", Architecture: "amd64"}, "windows/amd64:10", "", true},
+		{"features in only one of them", p{OS: "windows", Architecture: "amd64"}, p{OS: "windows", Architecture: "amd64", OSFeatures: []string{"b", "a"}}, "windows/amd64:+a+b", "", true},
 		{"no OS in the config", p{OS: "linux", Architecture: "amd64"}, p{}, "linux/amd64", "", true},
 		{"aliases", p{OS: "linux", Architecture: "amd64"}, p{OS: "Linux", Architecture: "x86_64"}, "linux/amd64", "", true},
 		{"another variant", p{OS: "linux", Architecture: "arm", Variant: "v7"}, p{OS: "linux", Architecture: "arm", Variant: "v6"}, "linux/arm/v7", "v7", false},

@@ -8,7 +8,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// One spelling, whatever was typed.
+// Parse normalizes every spelling.
 func ExampleParse() {
 	for _, text := range []string{"linux/x86_64", "Linux/ARM", "linux/arm64/v8", "windows(10.0.17763)/amd64"} {
 		p, err := platform.Parse(text)
@@ -30,7 +30,8 @@ func ExampleParse() {
 	// write linux/arm64
 }
 
-// The image to run where nothing fits exactly: the highest variant that is not above.
+// Choose returns the image to run: if none matches exactly, that with the highest variant
+// that the platform supports.
 func ExampleChoose() {
 	have, err := platform.ParseList([]string{"linux/arm/v5,linux/arm/v6,linux/arm64"})
 	if err != nil {

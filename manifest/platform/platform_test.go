@@ -12,8 +12,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// inputs are platforms as people and registries write them, with what they mean;
-// "" where they are refused.
+// inputs are platforms as users and registries write them, with their normalized form, or
+// "" if they are refused.
 var inputs = []struct{ text, want string }{
 	{"linux/amd64", "linux/amd64"},
 	{"LINUX/AMD64", "linux/amd64"},
@@ -23,7 +23,7 @@ var inputs = []struct{ text, want string }{
 	{"linux/amd64/v1", "linux/amd64"},
 	{"linux/amd64/v2", "linux/amd64/v2"},
 	{"linux/amd64/v3", "linux/amd64/v3"},
-	{"linux/amd64/v5", "linux/amd64/v5"}, // nobody's, which is not for Parse to say
+	{"linux/amd64/v5", "linux/amd64/v5"}, // unknown to Go; Parse does not check that
 	{"linux/arm64", "linux/arm64"},
 	{"linux/aarch64", "linux/arm64"},
 	{"linux/arm64/v8", "linux/arm64"},
@@ -94,6 +94,7 @@ var inputs = []struct{ text, want string }{
 	{"linux/" + strings.Repeat("a", 1<<16), ""},
 }
 
+// Parse accepts each input with the expected key or returns a printable ParseError.
 func TestParse(t *testing.T) {
 	if len(inputs) < 60 {
 		t.Errorf("only %d", len(inputs))
@@ -105,7 +106,7 @@ func TestParse(t *testing.T) {
 			if !errors.As(err, &pe) {
 				t.Errorf("Parse(%.40q) = %+v, %v; want a ParseError", in.text, p, err)
 			} else if len(err.Error()) > 200 || strings.ContainsAny(err.Error(), "\x00\x1b\n") {
-				t.Errorf("Parse(%.40q): error is not fit to print: %q", in.text, err)
+				t.Errorf("Parse(%.40q): the error is not printable: %q", in.text, err)
 			}
 			continue
 		}
@@ -115,6 +116,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// Parse accepts every platform of go tool dist list, unchanged.
 func TestParseTakesEveryPlatformOfGo(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "tool", "dist", "list").Output()
 	if err != nil {
@@ -131,24 +133,26 @@ func TestParseTakesEveryPlatformOfGo(t *testing.T) {
 	}
 }
 
-func TestHalfAPlatformSaysWhatWasMeant(t *testing.T) {
+// If the os is missing, the hint has a complete platform.
+func TestParseHintForIncompletePlatform(t *testing.T) {
 	for text, want := range map[string]string{"arm64": "linux/arm64", "armhf": "linux/arm/v7", "x86_64": "linux/amd64", "linux": "linux/amd64"} {
 		_, err := platform.Parse(text)
 		var pe *platform.ParseError
 		if !errors.As(err, &pe) || !strings.Contains(pe.Hint(), want) {
-			t.Errorf("Parse(%q): hint %q does not name %s", text, pe.Hint(), want)
+			t.Errorf("Parse(%q): hint %q does not contain %s", text, pe.Hint(), want)
 		}
 	}
 }
 
-func TestParseListComplainsOfEverythingAtOnce(t *testing.T) {
+// ParseList reports all errors at once, and returns a sorted list.
+func TestParseListReportsAllErrorsAtOnce(t *testing.T) {
 	_, err := platform.ParseList([]string{"linux/amd64,,arm64", "linux/arm64", "linux/arm64/v8"})
 	if err == nil {
-		t.Fatal("no complaint")
+		t.Fatal("no error")
 	}
 	for _, want := range []string{`platform "": is empty`, `platform "arm64"`, `platform "linux/arm64/v8": is the same platform as "linux/arm64"`} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
+			t.Errorf("%q does not contain %q", err, want)
 		}
 	}
 	list, err := platform.ParseList([]string{"linux/s390x,linux/arm/v7", "linux/arm/v6", "linux/amd64"})
@@ -157,6 +161,7 @@ func TestParseListComplainsOfEverythingAtOnce(t *testing.T) {
 	}
 }
 
+// The key of a parsed platform parses to the same key.
 func FuzzKeyIsAFixedPoint(f *testing.F) {
 	for _, in := range inputs {
 		f.Add(in.text)
@@ -177,17 +182,18 @@ func FuzzKeyIsAFixedPoint(f *testing.F) {
 	})
 }
 
+// Choose prefers the highest supported variant and version, and fewer features.
 func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		name, want string
 		have       []string
-		chosen     string // "": none
+		chosen     string // "" means no match
 	}{
-		{"the same", "linux/arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
+		{"an exact match", "linux/arm64", []string{"linux/amd64", "linux/arm64"}, "linux/arm64"},
 		{"a lower variant", "linux/arm/v7", []string{"linux/arm/v5", "linux/arm/v6"}, "linux/arm/v6"},
-		{"never a higher one", "linux/arm/v6", []string{"linux/arm/v7"}, ""},
-		{"the highest that is not above", "linux/amd64/v3", []string{"linux/amd64", "linux/amd64/v2", "linux/amd64/v4"}, "linux/amd64/v2"},
-		{"none counts as the lowest", "linux/amd64/v3", []string{"linux/amd64"}, "linux/amd64"},
+		{"no higher variant", "linux/arm/v6", []string{"linux/arm/v7"}, ""},
+		{"the highest supported variant", "linux/amd64/v3", []string{"linux/amd64", "linux/amd64/v2", "linux/amd64/v4"}, "linux/amd64/v2"},
+		{"no variant is the lowest", "linux/amd64/v3", []string{"linux/amd64"}, "linux/amd64"},
 		{"arm without a variant is v7", "linux/arm/v6", []string{"linux/arm"}, ""},
 		{"arm64 does not run arm", "linux/arm64", []string{"linux/arm/v7"}, ""},
 		{"amd64 does not run 386", "linux/amd64", []string{"linux/386"}, ""},
@@ -195,17 +201,17 @@ func TestChoose(t *testing.T) {
 		{"arm64 does not take v9", "linux/arm64", []string{"linux/arm64/v9"}, ""},
 		{"riscv64 profiles", "linux/riscv64/rva22u64", []string{"linux/riscv64", "linux/riscv64/rva23u64"}, "linux/riscv64"},
 		{"an unknown variant matches itself", "linux/amd64/odd", []string{"linux/amd64/odd", "linux/amd64"}, "linux/amd64/odd"},
-		{"and nothing else", "linux/amd64/odd", []string{"linux/amd64"}, ""},
+		{"an unknown variant matches nothing else", "linux/amd64/odd", []string{"linux/amd64"}, ""},
 		{"the highest version of Windows", "windows/amd64", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.20348.1"},
-		{"the wanted version", "windows/amd64:10.0.17763", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.17763.10", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.17763.10"},
-		{"not a version that only begins alike", "windows/amd64:10.0.1776", []string{"windows/amd64:10.0.17763.9"}, ""},
-		{"no feature beats a feature", "linux/amd64", []string{"linux/amd64:+x", "linux/amd64"}, "linux/amd64"},
-		{"nor does a higher variant make up for it", "linux/amd64/v3", []string{"linux/amd64/v3:+x", "linux/amd64"}, "linux/amd64"},
-		{"a feature where nothing else is", "linux/amd64", []string{"linux/amd64:+x"}, "linux/amd64:+x"},
-		{"no version beats a version", "linux/amd64", []string{"linux/amd64:6.1", "linux/amd64"}, "linux/amd64"},
-		{"a version beats a feature", "linux/amd64", []string{"linux/amd64:+x", "linux/amd64:6.1"}, "linux/amd64:6.1"},
-		{"a wanted feature counts for nothing", "linux/amd64:+x", []string{"linux/amd64:+x+y", "linux/amd64:+x"}, "linux/amd64:+x"},
-		{"features are wanted", "windows/amd64:10.0+win32k", []string{"windows/amd64:10.0"}, ""},
+		{"the requested version", "windows/amd64:10.0.17763", []string{"windows/amd64:10.0.17763.9", "windows/amd64:10.0.17763.10", "windows/amd64:10.0.20348.1"}, "windows/amd64:10.0.17763.10"},
+		{"not a version with the same prefix", "windows/amd64:10.0.1776", []string{"windows/amd64:10.0.17763.9"}, ""},
+		{"no feature before a feature", "linux/amd64", []string{"linux/amd64:+x", "linux/amd64"}, "linux/amd64"},
+		{"no feature before a higher variant", "linux/amd64/v3", []string{"linux/amd64/v3:+x", "linux/amd64"}, "linux/amd64"},
+		{"a feature if there is nothing else", "linux/amd64", []string{"linux/amd64:+x"}, "linux/amd64:+x"},
+		{"no version before a version", "linux/amd64", []string{"linux/amd64:6.1", "linux/amd64"}, "linux/amd64"},
+		{"a version before a feature", "linux/amd64", []string{"linux/amd64:+x", "linux/amd64:6.1"}, "linux/amd64:6.1"},
+		{"a requested feature does not count", "linux/amd64:+x", []string{"linux/amd64:+x+y", "linux/amd64:+x"}, "linux/amd64:+x"},
+		{"requested features are required", "windows/amd64:10.0+win32k", []string{"windows/amd64:10.0"}, ""},
 	} {
 		have := make([]ocispec.Platform, len(c.have))
 		for i, text := range c.have {
@@ -221,14 +227,15 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// All says what a platform stands for, Plain what is worth an image of its own, and
-// Single which one of All is meant; by position.
+// All returns the entries that a platform stands for, Plain those that belong in a plain
+// list, and Single the one entry of All that is meant, if there is one. They return
+// positions.
 func TestAllPlainSingle(t *testing.T) {
 	for _, c := range []struct {
 		want, have string
 		all        []int
 		plain      string
-		single     int // -1: none is
+		single     int // -1 means no single entry
 	}{
 		{"linux/amd64", "linux/amd64 linux/amd64 linux/arm64", []int{0, 1}, "linux/amd64 linux/amd64 linux/arm64", 0},
 		{"linux/amd64", "linux/amd64:+x linux/amd64", []int{1}, "linux/amd64", 1},
@@ -260,6 +267,7 @@ func TestAllPlainSingle(t *testing.T) {
 	}
 }
 
+// Canonical reports whether a platform is written in its canonical form.
 func TestCanonical(t *testing.T) {
 	for text, want := range map[string]bool{
 		"linux/amd64": true, "linux/amd64/v1": true, "linux/amd64/v3": true, "linux/arm64": true, "linux/arm64/v8": true, "linux/arm": true, "linux/arm/v7": true,
@@ -273,7 +281,8 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-func TestNormalizeDoesNotBorrowTheHost(t *testing.T) {
+// Normalize does not fill in os and architecture of the host.
+func TestNormalizeDoesNotUseTheHost(t *testing.T) {
 	for _, p := range []ocispec.Platform{{}, {Architecture: "arm64"}, {OS: "linux"}} {
 		if n := platform.Normalize(p); n.OS != p.OS || n.Architecture != p.Architecture {
 			t.Errorf("Normalize(%+v) = %+v", p, n)

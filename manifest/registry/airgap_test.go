@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// An image with what refers to it and to its child goes from a registry into one
-// archive and from there to another registry, each under the same digest.
+// An image with its referrers, and those of its child, can be copied from a registry to an
+// archive and from there to another registry, with the same digests.
 func TestAirGap(t *testing.T) {
 	t.Parallel()
 	here, there := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -57,8 +57,8 @@ func TestAirGap(t *testing.T) {
 	verifyTag(t, there, "far/app:v1", idx)
 }
 
-// gather reads the image v1 of repo ("" in an archive) and what refers to subjects,
-// which it notes in found. It names them for the repository to, or an archive.
+// gather reads the image v1 of repo ("" for an archive) and the referrers of subjects,
+// which it adds to found. It names them for the repository to, or for an archive.
 func gather(t *testing.T, src manifest.Source, repo string, subjects []v1.Hash, to string, found map[v1.Hash][]string) []manifest.Named {
 	t.Helper()
 	name := func(repo, tag string) string { return strings.TrimPrefix(repo+":"+tag, ":") }

@@ -37,8 +37,8 @@ func TestBasic(t *testing.T) {
 	}
 }
 
-// One token does for a push, asked for with both rights at once; a mount adds
-// the right to pull from its source.
+// A push needs one token, requested with both rights at once. A mount adds the right to
+// pull from its source.
 func TestBearerTokens(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, bearer)
@@ -87,8 +87,8 @@ func statuses(r *regtest.Registry) map[int]int {
 	return all
 }
 
-// Tokens that end in the middle of a push, soon or by the server's whim, are
-// replaced, also for a request that has a body.
+// Tokens that expire or are revoked in the middle of a push are replaced, also for a
+// request with a body.
 func TestTokensEnd(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]regtest.Options{
@@ -149,7 +149,7 @@ func TestWrongCredentials(t *testing.T) {
 					t.Fatalf("got %v", err)
 				}
 				want := "no credentials for " + r.Host + " are stored. Run: mabuild login " + r.Host
-				if given.user != "" { // of a keychain that does not say whose they are
+				if given.user != "" { // the keychain does not say which file they come from
 					want = "mabuild login " + r.Host
 				}
 				if hint := hintOf(err); hint != want {
@@ -166,7 +166,7 @@ func TestWrongCredentials(t *testing.T) {
 	}
 }
 
-// A registry that is never content is asked twice.
+// A registry that answers every token with another challenge gets two requests.
 func TestChallengeLoop(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, bearer)
@@ -182,8 +182,8 @@ func TestChallengeLoop(t *testing.T) {
 	expect(t, r, map[string]int{"HEAD manifest": 2, "GET token": 1})
 }
 
-// Credentials go to no token server that the rules do not allow: another port of
-// the same host is the same host, another host is not.
+// Credentials are sent only to a token service that the rules allow: one on another port of
+// the host, but not one on another host.
 func TestEvilRealm(t *testing.T) {
 	t.Parallel()
 	evil := regtest.StartEvil(t)
@@ -198,7 +198,7 @@ func TestEvilRealm(t *testing.T) {
 	if len(evil.Seen()) != 0 {
 		t.Error("the token server was asked")
 	}
-	c = client(t) // nobody's credentials may go there
+	c = client(t) // no credentials may be sent there
 	if _, err = c.Resolve(t.Context(), r.Host+"/app:v1"); err == nil || evil.Authorized() {
 		t.Errorf("got %v", err)
 	}

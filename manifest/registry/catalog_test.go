@@ -37,9 +37,7 @@ func TestRepositories(t *testing.T) {
 	expect(t, r, map[string]int{"GET catalog": 2})
 }
 
-// A registry that does not list its repositories says so, in whatever way, and there
-// is a way out; one that fails is a registry that fails.
-// A listing has an end, whatever a registry says, and a size.
+// The length of a listing is bounded, and a registry cannot make it endless.
 func TestListingIsBounded(t *testing.T) {
 	pages := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -65,6 +63,8 @@ func TestListingIsBounded(t *testing.T) {
 	}
 }
 
+// A registry that does not list its repositories is an error with a hint, whatever its
+// response. A failing registry is another error.
 func TestRepositoriesUnlisted(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -18,13 +18,13 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// A narrow proxy refuses a body that is larger than it likes.
+// A narrow proxy refuses a body that is larger than its limit.
 type narrow struct {
 	limit, least int64
-	status       int // of the refusal of a chunk; of what is whole it is 413
+	status       int // the status that refuses a chunk; a complete blob is refused with 413
 
 	mu     sync.Mutex
-	sizes  []int64 // of the chunks that passed
+	sizes  []int64 // of the accepted chunks
 	denied int     // chunks
 }
 
@@ -63,8 +63,8 @@ func (n *narrow) start(t *testing.T, r *regtest.Registry) string {
 	return server.Listener.Addr().String()
 }
 
-// A chunk that is too large is halved until it passes, and what was learnt holds for the
-// host and the rest of the run.
+// A chunk that is too large is halved until it is accepted. The size is used for the host
+// for the rest of the run.
 func TestChunksThatAreTooLarge(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -118,8 +118,8 @@ func TestChunksThatAreTooLarge(t *testing.T) {
 	}
 }
 
-// A layer that comes from another registry is read in parts as it is sent, and not from
-// its beginning for each chunk.
+// A layer from another registry is read in parts while it is sent, and not from its
+// beginning for each chunk.
 func TestChunksOfAnotherRegistry(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]regtest.Options{"ranges": {}, "no ranges": {NoRanges: true}} {
@@ -140,7 +140,7 @@ func TestChunksOfAnotherRegistry(t *testing.T) {
 			if o.NoRanges {
 				return
 			}
-			if most := int64(2_000_000 * 5); down > most { // whole, and halved thrice
+			if most := int64(2_000_000 * 5); down > most { // complete, and halved three times
 				t.Errorf("%d bytes were read", down)
 			}
 		})

@@ -21,7 +21,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// restated starts a proxy before r that names everything by another digest.
+// restated starts a proxy in front of r that gives all content another digest.
 func restated(t *testing.T, r *regtest.Registry, digest func(body []byte) string, more func(*http.Response)) string {
 	t.Helper()
 	to := &url.URL{Scheme: "http", Host: r.Judge()}
@@ -37,7 +37,7 @@ func restated(t *testing.T, r *regtest.Registry, digest func(body []byte) string
 			return err
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))
-		if len(body) == 0 { // HEAD and PUT: as good as any
+		if len(body) == 0 { // HEAD and PUT only need some valid digest
 			body = []byte(resp.Header.Get("Docker-Content-Digest"))
 		}
 		resp.Header.Set("Docker-Content-Digest", digest(body))
@@ -56,8 +56,8 @@ func restated(t *testing.T, r *regtest.Registry, digest func(body []byte) string
 
 func sha512Of(body []byte) string { return fmt.Sprintf("sha512:%x", sha512.Sum512(body)) }
 
-// A registry may name everything by the algorithm that it likes. What is written,
-// compared and verified is the sha256 that was asked for.
+// A registry may use another digest algorithm. What is written, compared and verified is
+// the requested sha256.
 func TestRegistryOfAnotherAlgorithm(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -103,7 +103,7 @@ func TestRegistryOfAnotherAlgorithm(t *testing.T) {
 	}
 }
 
-// A sha512 that is wrong is refused, and so is content that is not what a sha256 asked for.
+// A wrong sha512 is refused, and so is content that does not have the requested sha256.
 func TestWrongDigestOfAnotherAlgorithm(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -127,7 +127,7 @@ func TestWrongDigestOfAnotherAlgorithm(t *testing.T) {
 	}
 }
 
-// The answer to a PUT is lost, and the registry is asked whether it arrived.
+// If the response to a PUT is lost, a HEAD finds whether the content arrived.
 func TestLostAnswerOfAnotherAlgorithm(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -19,7 +19,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A download goes on where it was cut; one bit that is wrong is an error.
+// An interrupted download continues where it ended. One wrong bit is an error.
 func TestGetFaults(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -57,7 +57,7 @@ func TestGetFaults(t *testing.T) {
 			for _, req := range r.Requests() {
 				down += req.Down
 			}
-			if err == nil && action == regtest.Close && down > size+size/10 { // RST loses what was on its way
+			if err == nil && action == regtest.Close && down > size+size/10 { // RST loses bytes that the client has not read
 				t.Errorf("%s after %d: read %d bytes of %d", name, after, down, size)
 			}
 		}
@@ -81,8 +81,8 @@ func TestGetFaults(t *testing.T) {
 	}
 }
 
-// Once the last byte is there it does not matter how the answer ends: nothing that is
-// not there is asked for.
+// A response that ends badly after the last byte is complete, and nothing more is
+// requested.
 func TestGetWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -104,7 +104,7 @@ func TestGetWithoutAnEnd(t *testing.T) {
 		}
 		raw := must(layer.Compressed())(t)
 		defer raw.Close()
-		_, _ = io.Copy(w, raw) // of no length that is told
+		_, _ = io.Copy(w, raw) // without a length
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}))
@@ -118,7 +118,7 @@ func TestGetWithoutAnEnd(t *testing.T) {
 	}
 }
 
-// A range that is not the one asked for is not taken.
+// A range other than the requested one is not used.
 func TestWrongRange(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -145,7 +145,7 @@ func TestWrongRange(t *testing.T) {
 	}
 }
 
-// Retry-After is kept to, by everybody; too long a wait is not begun.
+// All requests wait for Retry-After. If the time is too long, the run does not wait.
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -191,7 +191,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// retryAt returns when err says that it makes sense to come back.
+// retryAt returns the time after which err says to try again.
 func retryAt(err error) (time.Time, bool) {
 	var e *registry.Error
 	if !errors.As(err, &e) {

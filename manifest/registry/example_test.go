@@ -16,8 +16,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// The zero Client has the credentials of Docker's config. Loopback addresses may be
-// spoken to in plain http, as this one is; others want a word in Hosts.
+// The zero Client uses the credentials of Docker's config. It allows plain http for
+// loopback addresses, such as this one; other hosts need a setting in Hosts.
 func ExampleClient() {
 	ctx := context.Background()
 	server := httptest.NewServer(theirs.New(theirs.Logger(log.New(io.Discard, "", 0))))
@@ -46,7 +46,7 @@ func ExampleClient() {
 	// true
 }
 
-// What went wrong is asked of the error's type, not of its text.
+// The type of an error has the details; its text need not be parsed.
 func ExampleError() {
 	server := httptest.NewServer(theirs.New(theirs.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()

@@ -31,8 +31,8 @@ var kinds = []struct{ name, method, path string }{
 	{"PUT tag", "PUT", "/manifests/v1"},
 }
 
-// A request that fails once or three times costs time; one that always fails
-// ends the push with what was asked, and the tag as it was.
+// A request that fails once or three times is repeated. One that always fails ends the push
+// with an error that names it, and the tag does not change.
 func TestPutTemporary(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -66,8 +66,7 @@ func TestPutTemporary(t *testing.T) {
 // cuts are the ways in which a connection ends.
 var cuts = map[string]regtest.Action{"FIN": regtest.Close, "RST": regtest.Abort}
 
-// arrived returns how much the judge has of the upload that was sent last, -1 for
-// unknown.
+// arrived returns how much of the last upload the judge has, or -1 if that is unknown.
 func arrived(t *testing.T, r *regtest.Registry) int64 {
 	t.Helper()
 	for _, req := range slices.Backward(r.Requests()) {
@@ -90,8 +89,8 @@ func arrived(t *testing.T, r *regtest.Registry) int64 {
 	return -1
 }
 
-// patient returns a client that gives the judge a moment to see that a connection
-// is gone.
+// patient returns a client that waits a moment until the judge notices that a connection is
+// closed.
 func patient() *registry.Client {
 	return &registry.Client{Keychain: login{}, Sleep: func(ctx context.Context, _ time.Duration) error {
 		time.Sleep(50 * time.Millisecond)
@@ -99,7 +98,7 @@ func patient() *registry.Client {
 	}}
 }
 
-// An upload that is cut anywhere arrives, at most two more sendings.
+// An upload that is interrupted anywhere arrives with at most two more attempts.
 func TestPutCut(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -140,7 +139,7 @@ func TestPutCut(t *testing.T) {
 	}
 }
 
-// A connection that is cut again and again gets there as long as it gets on.
+// An upload that is interrupted repeatedly arrives as long as each attempt makes progress.
 func TestPutCutOften(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -156,7 +155,7 @@ func TestPutCutOften(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
-// An answer that is lost is found again by a HEAD.
+// If a response is lost, a HEAD finds what arrived.
 func TestPutAnswerLost(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -177,7 +176,7 @@ func TestPutAnswerLost(t *testing.T) {
 	}
 }
 
-// A registry of immutable tags refuses what it has already.
+// A registry with immutable tags refuses a tag that it already has.
 func TestImmutableTag(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -196,7 +195,7 @@ func TestImmutableTag(t *testing.T) {
 	verifyTag(t, r, "app:v1", idx)
 }
 
-// A registry that is slow to see what it has is believed the fifth time.
+// A registry that shows new content late gets up to five attempts.
 func TestPutUnknownParts(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -218,8 +217,7 @@ func TestPutUnknownParts(t *testing.T) {
 	}
 }
 
-// A registry, or what stands before it, that does not take a blob in one piece
-// gets it in chunks.
+// If a registry or a proxy does not accept a blob in one request, it is sent in chunks.
 func TestPutChunked(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -228,7 +226,7 @@ func TestPutChunked(t *testing.T) {
 		layer := must(random.Layer(300_000, types.OCILayer, random.WithSource(regtest.Source(t))))(t)
 		times := 1
 		if status == http.StatusNotFound {
-			times = 2 // once may be the session's age
+			times = 2 // one could be due to the age of the session
 		}
 		r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Times: times, Status: status})
 		if err := client(t).Carry(t.Context(), r.Host+"/app:v1", layer); err != nil {
@@ -240,7 +238,7 @@ func TestPutChunked(t *testing.T) {
 	}
 }
 
-// When the context ends, uploads in flight are closed.
+// When the context ends, open upload sessions are closed.
 func TestPutCancelled(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -255,7 +253,7 @@ func TestPutCancelled(t *testing.T) {
 	idx := regtest.RandomIndex(t, 5000, 1, "amd64", "arm64")
 	done := make(chan error, 1)
 	c := client(t)
-	registry.SetLastWord(c, time.Minute) // that they are closed is what counts here, not how soon
+	registry.SetLastWord(c, time.Minute) // the test checks that they are closed, not how soon
 	go func() { done <- c.Put(ctx, r.Host+"/app:v1", idx) }()
 	<-ctx.Done()
 	if err := <-done; !errors.Is(err, context.Canceled) {

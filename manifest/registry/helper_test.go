@@ -35,8 +35,8 @@ func helper(t *testing.T, config, script string) string {
 	return dir
 }
 
-// A credential helper that works is used; whatever else one does ends in an error
-// of credentials, soon and without a word of what it printed.
+// A working credential helper is used. Any other ends in an error of kind credentials, soon
+// and without its output.
 func TestCredentialHelper(t *testing.T) {
 	r := regtest.Start(t, bearer)
 	img := regtest.Image(t, "amd64", 100, 1)
@@ -86,8 +86,8 @@ func TestCredentialHelper(t *testing.T) {
 	}
 }
 
-// A helper that hangs is killed with all that it started when nobody waits for it any
-// more, whichever keychain runs it.
+// A helper that hangs is killed with its child processes when its context ends, with every
+// keychain.
 func TestHelperIsKilled(t *testing.T) {
 	r := regtest.Start(t, bearer)
 	dir := helper(t, `{"credsStore":"tests"}`, `sleep 1000 & echo $! >"$DOCKER_CONFIG/pid.new"; mv "$DOCKER_CONFIG/pid.new" "$DOCKER_CONFIG/pid"; wait`)
@@ -123,7 +123,7 @@ func TestHelperIsKilled(t *testing.T) {
 	}
 }
 
-// A configuration that is named has what is in it, and not what another says.
+// A named configuration file is used without any other.
 func TestConfigKeychain(t *testing.T) {
 	r := regtest.Start(t, bearer)
 	img := regtest.Image(t, "amd64", 100, 1)
@@ -146,8 +146,8 @@ func TestConfigKeychain(t *testing.T) {
 	}
 }
 
-// A helper is asked for the host, once a run, however many repositories and requests
-// there are, and whatever it says; so it is behind other keychains.
+// A helper runs once for a host in a run, whatever it answers and however many repositories
+// and requests there are. This also holds within other keychains.
 func TestHelperIsAskedOnce(t *testing.T) {
 	r := regtest.Start(t, bearer)
 	for name, script := range map[string]string{
@@ -185,8 +185,8 @@ func TestHelperIsAskedOnce(t *testing.T) {
 	}
 }
 
-// Podman's credentials are used beside a config of Docker's, and each repository gets
-// those of the longest path that leads to it.
+// Podman's credentials are used in addition to Docker's config, and each repository gets
+// those of the longest matching path.
 func TestPodmanBesideDocker(t *testing.T) {
 	r := regtest.Start(t, bearer)
 	img := regtest.Image(t, "amd64", 100, 1)

@@ -47,8 +47,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A host that answered TLS is not spoken to in plain http, whatever its
-// certificate or its redirects say.
+// A host that answered with TLS never gets plain http, whatever its certificate or its
+// redirects are.
 func TestNeverBackToHTTP(t *testing.T) {
 	t.Parallel()
 	evil := regtest.StartEvil(t)
@@ -67,8 +67,8 @@ func TestNeverBackToHTTP(t *testing.T) {
 	}
 }
 
-// A mirror is read in the host's place; one that lacks something or is down is
-// passed by, and nothing is written to it.
+// A registry mirror is read instead of the host. If it lacks something or is unreachable,
+// the next one is read. Nothing is written to it.
 func TestMirrors(t *testing.T) {
 	t.Parallel()
 	origin, mirror := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -107,7 +107,7 @@ func TestMirrors(t *testing.T) {
 	expect(t, mirror, map[string]int{})
 }
 
-// The log of a push tells what moved and holds no secret.
+// The log of a push has what was sent and contains no secret.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, bearer)
@@ -156,7 +156,7 @@ func (h *records) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// References that are none are refused before anything is sent.
+// Invalid references are refused before any request.
 func TestBadReference(t *testing.T) {
 	for _, ref := range []string{"", "UPPER/case", "a b", "a:b:c", "x@sha256:short", "https://a/b", "a/..", strings.Repeat("a", 300), "\x1b[31m"} {
 		_, err := client(t).Resolve(t.Context(), ref)

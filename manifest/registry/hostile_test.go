@@ -28,8 +28,8 @@ const (
 	docIndex = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-// Manifests that a registry may send for a tag. fine ones are read; all others are a
-// contradiction (exit code 5), but those marked old, which nobody writes any more.
+// Manifests that a registry may send for a tag. Those marked fine are read; all others are
+// invalid content (exit code 5), except those marked old, an obsolete type.
 var manifests = []struct {
 	what, header, raw string
 	fine, old         bool
@@ -131,7 +131,7 @@ func TestHostileManifests(t *testing.T) {
 	}
 }
 
-// Sizes that no content has are refused before anything is read.
+// Impossible sizes are refused before anything is read.
 func TestHostileSizes(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -150,9 +150,9 @@ func TestHostileSizes(t *testing.T) {
 	}
 }
 
-// References as people and files write them: the registry that is asked, "" where
-// they are refused. A reference never leads to another host than the one it begins
-// with.
+// References as users and files write them, with the registry that they belong to, or "" if
+// they are refused. A reference never belongs to another host than the one at its
+// beginning.
 var references = []struct{ text, host string }{
 	{"alpine", "docker.io"},
 	{"alpine:3", "docker.io"},
@@ -174,7 +174,7 @@ var references = []struct{ text, host string }{
 	{"ghcr.io:443/acme/app", "ghcr.io:443"},
 	{"a.b:1/c", "a.b:1"},
 	{"10.0.0.1/app", "10.0.0.1"},
-	{"169.254.169.254/latest/meta-data", "169.254.169.254"}, // refused when it is dialled
+	{"169.254.169.254/latest/meta-data", "169.254.169.254"}, // refused when it is dialed
 	{"[::1]:5000/app", "[::1]:5000"},
 	{"[::1]/app", "[::1]"},
 	{"ghcr.io/acme/app:" + strings.Repeat("a", 128), "ghcr.io"},

@@ -14,8 +14,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// Every kind of error comes of something that happens, has a way out where there is
-// one, and has its row in docs/errors.md.
+// Every kind of error can occur, has a hint if there is a remedy, and has its row in
+// docs/errors.md.
 func TestKinds(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	secure := httptest.NewTLSServer(http.NotFoundHandler())

@@ -9,8 +9,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// Clients that have their limits in common ask nobody whom one of them was told to
-// leave alone; others do.
+// Clients that share limits all wait when a registry tells one of them to wait. Other
+// clients do not.
 func TestLimitsInCommon(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -15,15 +15,15 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A catalogue is a registry that lists names in its own way.
+// A catalogue is a registry with its own way of listing names.
 type catalogue struct {
 	names    []string
-	page     int // names on a page at most, 0: no bound of its own
+	page     int // most names on a page; 0: no limit
 	refuse   int // a larger n is refused with 400; negative refuses every n
 	code     string
-	link     func(req *http.Request, last string) http.Header // of a page that is not the last; nil: none
+	link     func(req *http.Request, last string) http.Header // the Link header of a page that is not the last; nil: none
 	deaf     bool                                             // to n
-	noLast   bool                                             // deaf to last
+	noLast   bool                                             // ignores last
 	requests []string
 }
 
@@ -83,8 +83,8 @@ func linked(lines ...string) func(*http.Request, string) http.Header {
 	}
 }
 
-// A listing is read to its end, in whatever way the registry leads there, or ends in an
-// error that says why not.
+// A listing is read completely, whatever kind of links the registry uses, or ends in an
+// error with the reason.
 func TestListings(t *testing.T) {
 	const standard = `<%p?%s>; rel="next"`
 	for name, one := range map[string]struct {
@@ -161,8 +161,8 @@ func TestListings(t *testing.T) {
 	}
 }
 
-// A page limit that is refused however small it is says so, and not that the registry
-// does not list its repositories.
+// If a registry refuses every page size, the error says so, and not that it does not list
+// its repositories.
 func TestPageLimitAlwaysRefused(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
@@ -175,7 +175,7 @@ func TestPageLimitAlwaysRefused(t *testing.T) {
 	}
 }
 
-// Referrers are read to their end, too, or not at all.
+// Referrers are also read completely or not at all.
 func TestReferrersInACircle(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")

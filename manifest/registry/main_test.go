@@ -42,7 +42,7 @@ func (l login) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return &authn.Basic{Username: l.user, Password: l.password}, nil
 }
 
-// naps records how long a client would have slept, and does not sleep.
+// naps records how long a client would have slept, without sleeping.
 type naps struct {
 	mu   sync.Mutex
 	took []time.Duration
@@ -60,8 +60,8 @@ func client(*testing.T) *registry.Client {
 	return &registry.Client{Keychain: login{}, Sleep: (&naps{}).sleep}
 }
 
-// verifyTag pulls ref with go-containerregistry, straight from the judge, and
-// demands that it is whole and names want.
+// verifyTag pulls ref with go-containerregistry directly from the judge, and requires that
+// it is complete and has the digest want.
 func verifyTag(t *testing.T, r *regtest.Registry, repoTag string, want manifest.Content) {
 	t.Helper()
 	ref, err := name.ParseReference(r.Judge() + "/" + repoTag)
@@ -119,7 +119,7 @@ func put(t *testing.T, c *registry.Client, ref string, content manifest.Content)
 
 func hintOf(err error) string { return hint.Of(err) }
 
-// settingOf returns the setting of the client that would help.
+// settingOf returns the setting that the hint names.
 func settingOf(err error) string {
 	var e *registry.Error
 	if !errors.As(err, &e) {

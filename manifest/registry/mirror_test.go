@@ -13,8 +13,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A mirror with a path has the repositories of the host below that path. Each request to
-// it says which host is meant, and none to the host itself does.
+// A registry mirror with a path has the repositories of the host below that path. Each
+// request to the mirror names the host; requests to the host do not.
 func TestMirrorBelowAPath(t *testing.T) {
 	t.Parallel()
 	origin := regtest.Start(t, regtest.Options{})
@@ -73,7 +73,7 @@ func TestMirrorBelowAPath(t *testing.T) {
 	}
 }
 
-// What is no host with a path is refused before anything is asked.
+// An invalid mirror is refused before any request.
 func TestMirrorsThatAreNone(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -55,10 +55,9 @@ func TestPutCost(t *testing.T) {
 	expect(t, target, map[string]int{"HEAD manifest": 6})
 }
 
-// As a run of push does it, each image by its digest as soon as it is whole, a
-// fresh push of five platforms costs 52 requests: HEAD of the tag, HEAD, POST and
-// PUT a blob, PUT a child, PUT of the index. Children are not asked for whose
-// configs are not there.
+// A new push of five platforms, with each image pushed by digest as soon as it is complete,
+// needs 52 requests: HEAD of the tag, HEAD, POST and PUT for each blob, PUT for each image,
+// PUT of the index. An image is not requested if its config does not exist.
 func TestFreshPushCost(t *testing.T) {
 	t.Parallel()
 	bases, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -74,8 +73,8 @@ func TestFreshPushCost(t *testing.T) {
 	verifyTag(t, target, "acme/app:v1", idx)
 }
 
-// Under another tag that is new, what is there costs its config's HEAD and its
-// own; a child that somebody deleted is sent again.
+// Under a new tag, existing content costs a HEAD for each config and for each image. A
+// deleted image is sent again.
 func TestFreshTagOfWhatIsThere(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -120,8 +119,7 @@ func putImages(t *testing.T, c *registry.Client, repo, tag string, idx v1.ImageI
 	put(t, c, repo+":"+tag, idx)
 }
 
-// On the base's own registry its layers are mounted: one request each, and not a
-// byte of them is read.
+// Layers of a base in the same registry are mounted: one request each, and no byte is read.
 func TestPutMounts(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -135,8 +133,8 @@ func TestPutMounts(t *testing.T) {
 	verifyTag(t, r, "app:v1", idx)
 }
 
-// A registry that refuses to mount opens an upload instead, which is used; it is
-// not asked to mount from there again.
+// A registry that does not mount opens an upload session, which is used. It gets no further
+// mount from that source.
 func TestPutMountRefused(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -175,7 +173,7 @@ func TestCarryThenPut(t *testing.T) {
 	verifyTag(t, target, "app:v1", idx)
 }
 
-// An upload that Prepare opened and nobody used is closed.
+// An upload session that Prepare opened and that was not used is closed.
 func TestPrepareReleases(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -188,7 +186,7 @@ func TestPrepareReleases(t *testing.T) {
 	expect(t, r, map[string]int{"HEAD manifest": 1, "POST upload": 1, "DELETE upload": 1})
 }
 
-// A child that somebody deleted behind a tag is stored again.
+// An image that was deleted below a tag is stored again.
 func TestPutHeals(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -206,8 +204,7 @@ func TestPutHeals(t *testing.T) {
 	verifyTag(t, r, "app:v1", idx)
 }
 
-// Whatever fails, the tag names the old index until everything below the new one
-// is there.
+// Whatever fails, the tag names the old index until everything below the new one exists.
 func TestTagMovesLast(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -229,7 +226,7 @@ func TestTagMovesLast(t *testing.T) {
 	verifyTag(t, r, "app:v1", after)
 }
 
-// Bytes that are not the digest's are never whole on the transport.
+// A body with another digest is never sent completely.
 func TestPutWrongBytes(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -244,7 +241,7 @@ func TestPutWrongBytes(t *testing.T) {
 			t.Errorf("got %v, want a mismatch", err)
 		}
 	}
-	last := map[string]int{} // of the session: deleted, or gone
+	last := map[string]int{} // of the session: deleted or unknown
 	for _, req := range r.Requests() {
 		if req.Kind() == "DELETE upload" || req.Kind() == "GET upload" {
 			last[req.Path] = req.Status
@@ -260,7 +257,7 @@ func TestPutWrongBytes(t *testing.T) {
 	}
 }
 
-// twisted is a layer that does not keep its word.
+// twisted is a layer whose content does not have its digest.
 type twisted struct {
 	v1.Layer
 	change func([]byte) []byte
@@ -275,7 +272,7 @@ func (l twisted) Compressed() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(l.change(b))), err
 }
 
-// A layer stays known however others wrap it.
+// The source of a layer for mounts is known even if the layer is wrapped.
 func TestMountThroughWrapping(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -289,8 +286,8 @@ func TestMountThroughWrapping(t *testing.T) {
 	expect(t, r, map[string]int{"POST mount": 1})
 }
 
-// With one permit a host, a blob that is read from the host it is written to
-// still gets there, and a token may be needed meanwhile.
+// With one permit for a host, a blob can be read from and written to it at the same time,
+// also if a token is needed.
 func TestOnePermit(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true, TokenLife: time.Second})
@@ -306,8 +303,8 @@ func TestOnePermit(t *testing.T) {
 	verifyTag(t, r, "to:v1", idx)
 }
 
-// A child whose content is not at hand must be in the registry; that it is not
-// there is no missing source.
+// An image without content must exist in the registry. If it does not, the error is not
+// that of a missing source.
 func TestPutChildWithoutContent(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -324,8 +321,7 @@ func TestPutChildWithoutContent(t *testing.T) {
 	verifyTag(t, r, "app:v1", idx)
 }
 
-// Where a mount turns into an upload because the blob is gone, that upload is
-// used.
+// If a mount opens an upload session because the blob does not exist, that session is used.
 func TestPutMountTurnsIntoUpload(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	c := client(t)
@@ -349,8 +345,8 @@ func TestPutMountTurnsIntoUpload(t *testing.T) {
 	verifyTag(t, r, "to:v1", img)
 }
 
-// Closing a session is no last word while the run goes on: it waits as everything
-// else does for a registry that wants to be left in peace, whoever was told so.
+// While a run continues, closing a session waits like other requests for a registry that
+// asked for a pause.
 func TestSessionsAreClosedAfterThePause(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A hub is a registry that counts pulls as Docker Hub does.
+// A hub is a registry that counts pulls like Docker Hub.
 type hub struct {
 	*regtest.Registry
 	host string
@@ -65,8 +65,8 @@ func (h *hub) empty(req *http.Request) bool {
 	return h.left <= 0 && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/")
 }
 
-// Of a quota that a HEAD tells of, the reserve is left to others, whoever pulls at
-// once; HEADs go on.
+// The reserve of a quota that a HEAD reports is never used, also with concurrent pulls.
+// HEADs continue.
 func TestQuotaReserve(t *testing.T) {
 	h := startHub(t, 24)
 	const n = 12
@@ -87,7 +87,7 @@ func TestQuotaReserve(t *testing.T) {
 		all.Go(func() { _, _ = c.Get(t.Context(), fmt.Sprintf("%s/app:v%d", h.host, i)) }) // most are refused
 	}
 	all.Wait()
-	must(c.Resolve(t.Context(), h.host+"/app:v1"))(t) // those in flight were counted twice, to be sure
+	must(c.Resolve(t.Context(), h.host+"/app:v1"))(t) // pulls in flight may have been counted twice
 	var err error
 	for i := 0; err == nil && i < n; i++ {
 		_, err = c.Get(t.Context(), fmt.Sprintf("%s/app:v%d", h.host, i))
@@ -106,7 +106,7 @@ func TestQuotaReserve(t *testing.T) {
 	must(c.Resolve(t.Context(), h.host+"/app:v5"))(t)
 }
 
-// A quota that is used up is not asked for again and again.
+// An exhausted quota is not requested again and again.
 func TestQuotaUsedUp(t *testing.T) {
 	h := startHub(t, 1)
 	put(t, client(t), h.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
@@ -122,15 +122,15 @@ func TestQuotaUsedUp(t *testing.T) {
 	must(c.Resolve(t.Context(), h.host+"/app:v2"))(t)
 }
 
-// A registry that has no requests left and says when there will be some is not asked
-// before; longer than two minutes nobody waits.
+// If a registry reports that no requests remain until a time, it gets none before. The run
+// waits for at most two minutes.
 func TestNoRequestsLeft(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	put(t, client(t), r.Host+"/app:v1", regtest.Image(t, "amd64", 100, 1))
 	in := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
 	for _, one := range []struct {
 		status      int
-		left, reset string // with x- or without
+		left, reset string // with and without x-
 		least       time.Duration
 		fails       bool
 	}{
@@ -147,7 +147,7 @@ func TestNoRequestsLeft(t *testing.T) {
 	} {
 		for _, prefix := range []string{"RateLimit-", "X-RateLimit-"} {
 			if prefix == "RateLimit-" && one.status == 403 {
-				continue // credentials, for all we know
+				continue // could be due to credentials
 			}
 			r.Reset()
 			r.Inject(regtest.Fault{Path: "/tags/", Status: one.status, Body: "{}", Header: http.Header{
@@ -161,7 +161,7 @@ func TestNoRequestsLeft(t *testing.T) {
 			}
 			asked := len(r.Requests())
 			_, err = c.Resolve(t.Context(), r.Host+"/app:v1")
-			if one.fails { // nobody else asks before then
+			if one.fails { // no other request is sent before then
 				if _, ok := retryAt(err); !ok || len(r.Requests()) != asked {
 					t.Errorf("%v: %v, %d requests more", one, err, len(r.Requests())-asked)
 				}

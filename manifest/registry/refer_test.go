@@ -24,7 +24,7 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// referrer makes an artifact of one blob that refers to subject.
+// referrer returns an artifact of one blob with the subject.
 func referrer(t *testing.T, subject manifest.Content, kind string) v1.Image {
 	t.Helper()
 	img := mutate.MediaType(regtest.Image(t, "amd64", 50, 1), types.OCIManifestSchema1)
@@ -33,8 +33,8 @@ func referrer(t *testing.T, subject manifest.Content, kind string) v1.Image {
 	return mutate.Subject(img, must(manifest.Describe(subject))(t)).(v1.Image)
 }
 
-// referrersOf lists what refers to subject, as a fresh client of ours sees it and as
-// go-containerregistry does.
+// referrersOf lists the referrers of subject, as a new client of ours and
+// go-containerregistry see them.
 func referrersOf(t *testing.T, host, repo string, subject manifest.Content) []string {
 	t.Helper()
 	h := digestOf(t, subject)
@@ -54,9 +54,9 @@ func referrersOf(t *testing.T, host, repo string, subject manifest.Content) []st
 	return ours
 }
 
-// In a registry without the referrers API a referrer is listed under the tag of its
-// subject: one question after the API a run, GET and PUT of the list. What is listed
-// costs a look at the list, and in the same run nothing.
+// In a registry without the referrers API a referrer is listed under the fallback tag of
+// its subject: one request for the API in a run, GET and PUT of the list. A listed referrer
+// costs one GET of the list, and nothing later in the run.
 func TestReferrerIsListed(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -86,8 +86,8 @@ func TestReferrerIsListed(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
-// A tag that is to name a referrer moves when the referrer is listed, and not before:
-// one PUT more than by digest.
+// The tag of a referrer is stored after the referrer is listed: one PUT more than by
+// digest.
 func TestTagOfAReferrerMovesLast(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -109,8 +109,7 @@ func TestTagOfAReferrerMovesLast(t *testing.T) {
 	verifyTag(t, r, "app:sbom", sbom)
 }
 
-// Of many that refer to one subject at the same time none is lost, whatever they
-// are.
+// Concurrent referrers of one subject are all listed, whatever their type.
 func TestReferrersAtOnce(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -134,8 +133,8 @@ func TestReferrersAtOnce(t *testing.T) {
 	verifyTag(t, r, "app:v1", idx)
 }
 
-// What the tag names is kept only if it is a list of referrers, and of that only what
-// is still there.
+// An existing fallback tag is extended only if it is a list of referrers, and only by those
+// entries that still exist.
 func TestReferrersTagIsTaken(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -163,8 +162,8 @@ func TestReferrersTagIsTaken(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
-// A registry with the API lists referrers itself: nothing more is sent where it says
-// so in its answer, one question a run where it does not, and no tag is made.
+// A registry with the API lists referrers itself. Its response to the PUT says so, or one
+// request in a run finds out. No tag is made.
 func TestReferrerByAPI(t *testing.T) {
 	for _, says := range []bool{true, false} {
 		var mu sync.Mutex
@@ -205,7 +204,7 @@ func TestReferrerByAPI(t *testing.T) {
 	}
 }
 
-// All pages of a list of referrers are read, and no more than anybody has.
+// All pages of a list of referrers are read, up to a limit.
 func TestReferrersByPage(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -246,8 +245,7 @@ func TestReferrersByPage(t *testing.T) {
 	expect(t, r, map[string]int{"GET referrers": 11})
 }
 
-// Of several referrers that are put at once one asks whether there is the API, as
-// long as nobody knows.
+// Of several concurrent referrers, one request checks for the API while that is unknown.
 func TestOneAsksForTheReferrersAPI(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -274,7 +272,7 @@ func TestOneAsksForTheReferrersAPI(t *testing.T) {
 	}
 }
 
-// Found tells what this run stored from what was there before.
+// Found distinguishes what this run stored from what existed before.
 func TestFound(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -33,9 +33,9 @@ func sources(t *testing.T, r *regtest.Registry) (list []manifest.Item) {
 	return list
 }
 
-// An index of five images of the same repository costs HEAD of the target, five
-// manifests, five configs and its PUT; with trusted platforms HEADs alone, and its
-// PUT. Nothing to do costs HEADs.
+// An index of five images of the same repository costs HEAD of the target, five manifests,
+// five configs and its PUT; with trusted platforms only HEADs and its PUT. If nothing
+// changed, it costs only HEADs.
 func TestAssemblyCost(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	items := sources(t, r)
@@ -64,8 +64,8 @@ func TestAssemblyCost(t *testing.T) {
 	expect(t, r, map[string]int{"HEAD manifest": 6})
 }
 
-// In another repository of the registry blobs are mounted; in another registry
-// they are streamed, each read once.
+// For another repository of the registry, blobs are mounted; for another registry, they are
+// streamed and read once each.
 func TestAssemblyTravels(t *testing.T) {
 	r, other := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	items := sources(t, r)
@@ -79,15 +79,15 @@ func TestAssemblyTravels(t *testing.T) {
 	verifyTag(t, other, "app:v1", idx)
 	expect(t, r, map[string]int{"GET blob": 10})
 
-	// Unread until they must travel.
+	// not read before they are copied
 	c = client(t)
 	idx = must(manifest.Assembly{Items: items, TrustPlatforms: true}.Create(t.Context(), c))(t)
 	put(t, c, other.Host+"/trusted:v1", idx)
 	verifyTag(t, other, "trusted:v1", idx)
 }
 
-// What was just read is not asked for again, but a mirror's word is not the
-// registry's.
+// Content that was just read is not requested again, but content of a mirror says nothing
+// about the registry.
 func TestSeenOnlyWhereItWasRead(t *testing.T) {
 	r, mirror := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 500, 1)
@@ -122,7 +122,7 @@ func TestReferrersByTag(t *testing.T) {
 	expect(t, r, map[string]int{"GET referrers": 1, "GET manifest": 1, "HEAD manifest": 1})
 	r.Reset()
 	must(c.Referrers(t.Context(), ref, subject))(t)
-	expect(t, r, map[string]int{"GET manifest": 1}) // it is known to have no API
+	expect(t, r, map[string]int{"GET manifest": 1}) // it has no API
 
 	// GitLab resolves the tag to the image itself.
 	put(t, client(t), tag, img)
@@ -170,8 +170,8 @@ func TestReferrersByAPI(t *testing.T) {
 	}
 }
 
-// What one repository answers is not said of the others, unless no repository can be
-// meant. Each is asked once.
+// The answer of one repository about the API does not apply to others, unless it cannot be
+// specific to a repository. Each is requested once.
 func TestReferrersOfOneRepositoryOfSeveral(t *testing.T) {
 	const index = "application/vnd.oci.image.index.v1+json"
 	h := digestOf(t, regtest.Image(t, "amd64", 10, 1))
@@ -205,7 +205,7 @@ func TestReferrersOfOneRepositoryOfSeveral(t *testing.T) {
 		if n := r.Tally()["GET referrers"]; n != c.asks {
 			t.Errorf("%d %s: asked %d times, want %d", c.status, c.body, n, c.asks)
 		}
-		// One that has it takes back what was said of all.
+		// a repository with the API revokes the conclusion for all
 		cl = client(t)
 		_, err := cl.Referrers(t.Context(), r.Host+"/rich", h)
 		list, poor := cl.Referrers(t.Context(), r.Host+"/poor", h)
@@ -216,7 +216,8 @@ func TestReferrersOfOneRepositoryOfSeveral(t *testing.T) {
 	}
 }
 
-// Two bytes an entry are a hundred in memory: such a list is not parsed.
+// A list with an entry for every two bytes would use fifty times its size in memory, so it
+// is not parsed.
 func TestListsAreBounded(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	for _, doc := range []string{`{"schemaVersion":2,"manifests":[`, `{"schemaVersion":2,"config":{},"layers":[`} {

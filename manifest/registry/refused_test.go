@@ -15,12 +15,12 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// refusals are the answers that refuse a HEAD or a GET and say nothing of what is there.
+// refusals are the statuses that refuse a HEAD or a GET without saying whether the content
+// exists.
 var refusals = []int{400, 402, 403, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 418, 421, 422, 428, 431, 451, 501, 505}
 
-// The target refuses to say what it has. Everything is sent, also what the cache holds
-// since it was read elsewhere, and what is there already is found by a GET where the
-// registry answers that.
+// If the target refuses HEADs, everything is sent, also content that the cache has from
+// elsewhere. A GET finds existing content if the registry allows it.
 func TestTargetThatDoesNotSay(t *testing.T) {
 	t.Parallel()
 	source, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -69,8 +69,8 @@ func TestTargetThatDoesNotSay(t *testing.T) {
 	}
 }
 
-// A child that was deleted behind a tag is sent again by a target that refuses HEAD,
-// though the cache has it.
+// An image that was deleted below a tag is sent again to a target that refuses HEAD, even
+// if the cache has it.
 func TestCacheSaysNothingOfATarget(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -98,8 +98,8 @@ func TestCacheSaysNothingOfATarget(t *testing.T) {
 	}
 }
 
-// What a refusal says: nothing, which is neither that something is missing nor, but for
-// 401 and 403, that credentials are.
+// A refusal does not mean that something is missing. Only 401 and 403 mean that credentials
+// are.
 func TestUnanswered(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -115,8 +115,8 @@ func TestUnanswered(t *testing.T) {
 	}
 }
 
-// A registry that redirects HEAD of a blob to a store whose address is signed for GET
-// alone is not waited for: the blob is sent.
+// If the HEAD of a blob is redirected to a URL that is signed only for GET, the run does
+// not wait: the blob is sent.
 func TestHeadOfABlobIsRedirected(t *testing.T) {
 	t.Parallel()
 	r, evil := regtest.Start(t, regtest.Options{}), regtest.StartEvil(t)

@@ -64,8 +64,8 @@ func resolve(t *testing.T, c *registry.Client, ref string) string {
 	return d.Digest.String()
 }
 
-// A run reads what it resolved, though the tag moves meanwhile; only where that is
-// gone it reads what the tag names now. A digest that is cached costs nothing.
+// A run reads the digest that it resolved even if the tag changes. If that content no
+// longer exists, it reads what the tag names now. A cached digest costs nothing.
 func TestResolvedThenRead(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -98,7 +98,8 @@ func TestResolvedThenRead(t *testing.T) {
 	expect(t, r, map[string]int{"GET manifest": 2})
 }
 
-// What a mirror says of a tag is not what the registry says: the target is asked.
+// A tag that was resolved at a mirror is not assumed at the registry: the target is
+// requested.
 func TestMirrorsWordIsNotRemembered(t *testing.T) {
 	t.Parallel()
 	r, mirror := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -113,7 +114,7 @@ func TestMirrorsWordIsNotRemembered(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
-// A tag whose PUT failed is asked for again: it may have moved all the same.
+// A tag whose PUT failed is requested again: it may have changed.
 func TestForgottenAfterFailure(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -34,8 +34,7 @@ func copies(t *testing.T, c *registry.Client, from string, to *regtest.Registry,
 	return content.(v1.Image)
 }
 
-// A blob that many repositories of a host are to have at once is read once and sent
-// once; the others mount it.
+// A blob for several repositories of a host is read and sent once; the others mount it.
 func TestBlobIsSentOnce(t *testing.T) {
 	const n = 8
 	from, to := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -49,8 +48,8 @@ func TestBlobIsSentOnce(t *testing.T) {
 	})
 }
 
-// Where the host does not mount, each repository gets bytes of its own; where one
-// repository refuses the upload, the next one sends, and the rest mount.
+// If the host does not mount, the blob is sent to each repository. If one repository
+// refuses the upload, it is sent to the next, and the others mount it.
 func TestBlobIsSentAllTheSame(t *testing.T) {
 	const n = 4
 	from, to := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -78,8 +77,8 @@ func TestBlobIsSentAllTheSame(t *testing.T) {
 	}
 }
 
-// Who waits for a blob goes ahead when the one that sends it gives up, and stops
-// when it is to stop.
+// If the sender of a shared blob fails, a waiting caller sends it. A cancelled caller stops
+// waiting.
 func TestBlobIsSentByTheNext(t *testing.T) {
 	to := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 1000, 1)
@@ -113,7 +112,7 @@ func TestBlobIsSentByTheNext(t *testing.T) {
 	verifyTag(t, to, "second:v1", manifest.Content(img))
 }
 
-// until waits for what the registry is about to see.
+// until waits for the next requests of the registry.
 func until(t *testing.T, seen func() bool) {
 	t.Helper()
 	for !seen() {

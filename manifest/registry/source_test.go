@@ -14,7 +14,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// What go-containerregistry pushes we read, and it is what was pushed.
+// We read what go-containerregistry pushes, unchanged.
 func TestGetOfTheirs(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -15,16 +15,16 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// impatient returns a client that gives up silence after a moment, where others
-// wait a minute.
+// impatient returns a client that waits only a moment for a silent registry, instead of a
+// minute.
 func impatient(t *testing.T) *registry.Client {
 	c := client(t)
 	registry.SetPatience(c, 250*time.Millisecond)
 	return c
 }
 
-// A registry that falls silent, before its answer or in the middle, or trickles, is
-// dropped and asked again.
+// If a registry falls silent or very slow, before or within its response, the request is
+// cancelled and repeated.
 func TestStall(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	img := regtest.Image(t, "amd64", 200_000, 1)
@@ -62,7 +62,7 @@ func TestStall(t *testing.T) {
 	}
 	for _, kind := range kinds {
 		last := 1
-		if kind.path == "/blobs/" || kind.method == "POST" { // of each there are four
+		if kind.path == "/blobs/" || kind.method == "POST" { // four requests of each
 			last = 4
 		}
 		for _, phase := range []regtest.Phase{regtest.Before, regtest.Answer} {
@@ -80,13 +80,13 @@ func TestStall(t *testing.T) {
 	r.Inject(regtest.Fault{Method: "PUT", Path: "/uploads/", Phase: regtest.Up, After: 100_000, Action: regtest.Stall})
 	big := regtest.Image(t, "amd64", 4<<20, 1)
 	c := client(t)
-	registry.SetPatience(c, 2*time.Second) // more is sent, and more is to be waited for
+	registry.SetPatience(c, 2*time.Second) // the client sends more, or expects more
 	put(t, c, r.Host+"/app:v1", big)
 	verifyTag(t, r, "app:v1", big)
 }
 
-// One that is always silent ends the run with what was asked, also one that never
-// ends its TLS handshake.
+// A registry that is always silent ends the run with an error that names the request. So
+// does one that never ends its TLS handshake.
 func TestSilentForever(t *testing.T) {
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	var conns sync.WaitGroup

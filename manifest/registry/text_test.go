@@ -16,8 +16,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A registry's words, whatever they hold and however long, become one clean line
-// of at most 512 bytes, and no more of them is read than that takes.
+// Any text of a registry, however long, becomes one clean line of at most 512 bytes, and no
+// more is read than needed.
 func TestErrorBodies(t *testing.T) {
 	words := map[string]string{"lines": "one", "escapes": "red", "bidirectional": "evil", "zero width": "b", "ten thousand": "éé"}
 	for name, text := range map[string]string{
@@ -34,7 +34,7 @@ func TestErrorBodies(t *testing.T) {
 			var sent atomic.Int64
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusTeapot)
-				quoted := strconv.Quote(text) // as JSON has it, but for bytes that are none of UTF-8
+				quoted := strconv.Quote(text) // valid JSON, except for bytes that are not UTF-8
 				if said, err := json.Marshal(text); err == nil && utf8.ValidString(text) {
 					quoted = string(said)
 				}
@@ -64,13 +64,13 @@ func TestErrorBodies(t *testing.T) {
 			}
 			server.Close() // when the handler has ended
 			if n := sent.Load(); n > 32<<20 {
-				t.Errorf("%d bytes were taken", n) // what is on its way in buffers included
+				t.Errorf("%d bytes were taken", n) // including data in buffers
 			}
 		})
 	}
 }
 
-// endless is text that does not end.
+// endless is a reader without an end.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -80,8 +80,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// An answer to HEAD that lacks a digest, a length or both is made up for by a GET,
-// and one that denies HEAD alone, too.
+// If the response to HEAD lacks a digest or a length, or if only HEAD is denied, a GET
+// follows.
 func TestHalfAnAnswerToHEAD(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})

@@ -26,8 +26,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// certify makes a certificate for 127.0.0.1 that vouches for itself, as change
-// wants it, and writes it and its key to one file.
+// certify makes a self-signed certificate for 127.0.0.1, modified by change, and writes it
+// and its key to one file.
 func certify(t *testing.T, change func(*x509.Certificate)) (pair tls.Certificate, file string) {
 	t.Helper()
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
@@ -51,8 +51,7 @@ func certify(t *testing.T, change func(*x509.Certificate)) (pair tls.Certificate
 	return must(tls.X509KeyPair(raw, raw))(t), file
 }
 
-// A certificate that is not right is refused at once, with the flag that helps, and
-// plain http is never tried.
+// An invalid certificate is refused at once with a hint, and plain http is never tried.
 func TestCertificates(t *testing.T) {
 	own, ownFile := certify(t, nil)
 	expired, expiredFile := certify(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
@@ -64,7 +63,7 @@ func TestCertificates(t *testing.T) {
 		server   tls.Certificate
 		mutual   bool
 		ca, cert string
-		setting  string // "": it works
+		setting  string // "" means success
 	}{
 		"right":              {server: own, ca: ownFile},
 		"expired":            {server: expired, ca: expiredFile, setting: "SkipVerify"},
@@ -105,8 +104,8 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// startProxy starts a proxy that tunnels everything to target, or answers status,
-// and returns its URL and what it was asked for.
+// startProxy starts a proxy that tunnels everything to target, or answers with status. It
+// returns its URL and the requested hosts.
 func startProxy(t *testing.T, target string, status int) (address string, seen *atomic.Int32) {
 	t.Helper()
 	seen = &atomic.Int32{}
@@ -141,8 +140,8 @@ func startProxy(t *testing.T, target string, status int) (address string, seen *
 	return server.URL, seen
 }
 
-// A proxy is used as the environment says; one that refuses or is dead is named,
-// and nobody goes past it.
+// The proxy of the environment is used. An error of the proxy names it, and there is no
+// direct connection.
 func TestProxy(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{TLS: true, User: "me", Password: "secret"})
 	ca := must(r.CA(t.TempDir()))(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// With Verify a blob that somebody deleted behind an existing tag is found and
-// stored again, and the manifests above it are left alone.
+// With Verify, a deleted blob below an existing tag is stored again. The manifests above it
+// do not change.
 func TestVerifyHealsBlobs(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]manifest.Content{
@@ -51,7 +51,7 @@ func TestVerifyHealsBlobs(t *testing.T) {
 	}
 }
 
-// With Verify a child whose content is not at hand is read where it is.
+// With Verify, an image without content is read in the target.
 func TestVerifyReadsInPlace(t *testing.T) {
 	t.Parallel()
 	r := regtest.Start(t, regtest.Options{})
@@ -68,8 +68,8 @@ func TestVerifyReadsInPlace(t *testing.T) {
 	verifyTag(t, r, "app:v1", idx)
 }
 
-// A mirror that gives wrong bytes, for a manifest, a config or a layer, is asked no
-// more: the next place answers, and a blob that goes elsewhere is sent anew.
+// A mirror that returns wrong content, for a manifest, a config or a layer, is excluded.
+// The next source is read, and a blob for another registry is sent again.
 func TestMirrorLies(t *testing.T) {
 	t.Parallel()
 	origin, mirror, target := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
@@ -94,7 +94,7 @@ func TestMirrorLies(t *testing.T) {
 			if n := mirror.Tally(); n["GET manifest"]+n["GET blob"] == 0 {
 				t.Errorf("%s: the mirror was not asked", what)
 			}
-			// a fresh reader gets right bytes, if it asks twice
+			// a new reader gets the right content on a second try
 			c = client(t)
 			c.Hosts = map[string]registry.Host{origin.Host: {Mirrors: []string{mirror.Host}}}
 			again := must(c.Get(t.Context(), origin.Host+"/app:v1"))(t).(v1.Image)

@@ -14,11 +14,11 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// A layer is uncompressed with a window that has a bound.
+// The window for decompressing a layer is bounded.
 func TestUncompressedBoundsTheWindow(t *testing.T) {
 	r := must(regtest.New(regtest.Options{}))(t)
 	defer func() { must(0, r.Close())(t) }()
-	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 1, 0, 0} // of 512 MiB
+	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 1, 0, 0} // a window of 512 MiB
 	img := must(mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), static.NewLayer(frame, types.OCILayerZStd)))(t)
 	put(t, client(t), r.Host+"/app:v1", img)
 	layers := must(must(client(t).Get(t.Context(), r.Host+"/app:v1"))(t).(v1.Image).Layers())(t)

@@ -19,10 +19,9 @@ import (
 	"golang.org/x/mod/zip"
 )
 
-// Processes that build the same programs at once share a cache that others empty
-// meanwhile, of all that is not counted on: whatever is removed under way, all succeed
-// and all give the same digests. That is so for a cache that has nothing, and for one
-// that has everything and has not used it for long, which is what goes.
+// Processes that build the same programs at the same time can share a cache while another
+// process prunes it: all succeed with the same digests. This holds for an empty cache, and
+// for a full one with old entries, which the prune removes.
 func TestProcessesShareACacheThatIsPruned(t *testing.T) {
 	p := newPlant(t)
 	p.env = append(p.env, serveModule(t, "example.com/tool", "v1.2.3")...)
@@ -45,7 +44,7 @@ func TestProcessesShareACacheThatIsPruned(t *testing.T) {
 	if want["exact"] != want["moving"] || want["local"] == want["exact"] {
 		t.Errorf("got %v", want)
 	}
-	// With nobody there nothing is counted on.
+	// Without runs, the prune removes everything.
 	p.prune(t, cache)
 	for _, left := range []string{"blobs/sha256/*", "records/*", "programs/*", "modules/*", "runs/run-*"} {
 		if files, err := filepath.Glob(filepath.Join(cache, left)); err != nil || len(files) > 0 {
@@ -54,8 +53,8 @@ func TestProcessesShareACacheThatIsPruned(t *testing.T) {
 	}
 }
 
-// together runs several processes of each kind at once, while another prunes if pruned
-// says so, and returns the digest that each printed.
+// together runs several processes of each kind at once, while another prunes the cache if
+// pruned is set. It returns the digest that each printed.
 func (p *plant) together(t *testing.T, round int, cache string, pruned bool) map[string]string {
 	t.Helper()
 	var (
@@ -106,7 +105,7 @@ func (p *plant) together(t *testing.T, round int, cache string, pruned bool) map
 	return digests
 }
 
-// prune empties the cache of what nobody counts on.
+// prune removes everything from the cache that no run protects.
 func (p *plant) prune(t *testing.T, cache string) {
 	cmd := exec.CommandContext(t.Context(), p.program, "cache", "prune", "--cache", cache)
 	cmd.Env = p.env
@@ -115,7 +114,7 @@ func (p *plant) prune(t *testing.T, cache string) {
 	}
 }
 
-// ageAll makes all in the cache look as if it had not been used for long.
+// ageAll makes all entries of the cache look as if they were used long ago.
 func ageAll(t *testing.T, cache string) {
 	t.Helper()
 	old := time.Now().Add(-24 * time.Hour)
@@ -129,8 +128,8 @@ func ageAll(t *testing.T, cache string) {
 	}
 }
 
-// serveModule serves a program at a version as a module proxy does, from files, and
-// returns the settings that lead there.
+// serveModule serves a program at a version like a module proxy, from files, and returns
+// the settings to use it.
 func serveModule(t *testing.T, path, version string) []string {
 	t.Helper()
 	proxy := t.TempDir()

@@ -18,7 +18,7 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// count returns what the environment says, or n.
+// count returns the number in the environment variable, or n.
 func count(t *testing.T, key string, n int) int {
 	t.Helper()
 	text, ok := os.LookupEnv(key)
@@ -32,7 +32,7 @@ func count(t *testing.T, key string, n int) int {
 	return n
 }
 
-// dice returns a source of chance. The seed is [regtest.Seed]'s.
+// dice returns a random source with the seed of [regtest.Seed].
 func dice(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := regtest.Seed(t, "-tags", "chaos")
@@ -40,7 +40,7 @@ func dice(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(uint64(seed), 0))
 }
 
-// requestsOf counts the requests of a whole push to a new repository.
+// requestsOf returns the number of requests of a complete push to a new repository.
 func (p *plant) requestsOf(t *testing.T) int {
 	t.Helper()
 	cmd, out := p.push(t.Context(), "count", 0)
@@ -52,7 +52,7 @@ func (p *plant) requestsOf(t *testing.T) int {
 	return n
 }
 
-// at calls act once the registry was asked n times, or when done is closed.
+// at calls act after n requests to the registry, or when done is closed.
 func (p *plant) at(n int, done <-chan struct{}, act func()) {
 	for len(p.Requests()) < n {
 		select {
@@ -64,8 +64,8 @@ func (p *plant) at(n int, done <-chan struct{}, act func()) {
 	act()
 }
 
-// interrupt pushes number n to repo and sends a signal at the request asked for. It
-// returns how long the end took after that, and the exit code.
+// interrupt pushes program n to repo and sends a signal at the given request. It returns
+// the time from the signal to the end, and the exit code.
 func (p *plant) interrupt(t *testing.T, repo string, n, request int, s syscall.Signal) (time.Duration, int, string) {
 	t.Helper()
 	cmd, out := p.push(t.Context(), repo, n)
@@ -81,7 +81,7 @@ func (p *plant) interrupt(t *testing.T, repo string, n, request int, s syscall.S
 			_ = cmd.Process.Signal(s)
 		})
 	})
-	_ = cmd.Wait() // the code says it
+	_ = cmd.Wait() // the exit code shows it
 	close(done)
 	waiting.Wait()
 	p.Reset()
@@ -91,7 +91,7 @@ func (p *plant) interrupt(t *testing.T, repo string, n, request int, s syscall.S
 	return time.Since(sent), cmd.ProcessState.ExitCode(), out.String()
 }
 
-// again pushes number n once more, which must succeed.
+// again pushes program n once more, which must succeed.
 func (p *plant) again(t *testing.T, repo string, n int, flags ...string) {
 	t.Helper()
 	cmd, out := p.push(t.Context(), repo, n, flags...)
@@ -104,8 +104,8 @@ func (p *plant) again(t *testing.T, repo string, n int, flags ...string) {
 	}
 }
 
-// A run that is killed at any request leaves the tag as it was or whole, and the
-// next run finishes the work.
+// If a run is killed at any request, the tag is unchanged or complete, and the next run
+// completes the push.
 func TestChaosKill(t *testing.T) {
 	p, chance := newPlant(t), dice(t)
 	n := p.requestsOf(t)
@@ -127,8 +127,8 @@ func TestChaosKill(t *testing.T) {
 	}
 }
 
-// A run that is asked to end does so in less than two seconds, says so by its exit
-// code, and leaves neither files nor upload sessions.
+// A signal ends a run in less than two seconds with its exit code, and the run leaves
+// neither files nor upload sessions.
 func TestChaosSignal(t *testing.T) {
 	p, chance := newPlant(t), dice(t)
 	n := p.requestsOf(t)
@@ -158,7 +158,7 @@ func TestChaosSignal(t *testing.T) {
 	}
 }
 
-// Two to sixteen processes push to one tag with one cache.
+// Two to sixteen processes push to one tag with one cache: the tag is complete.
 func TestChaosProcesses(t *testing.T) {
 	p, chance := newPlant(t), dice(t)
 	for round := range count(t, "MABUILD_CHAOS_ROUNDS", 100) {
@@ -166,8 +166,8 @@ func TestChaosProcesses(t *testing.T) {
 	}
 }
 
-// crowd has n processes push to repo:v1 at once: program number from and those
-// after it. One of them is there in the end, whole.
+// crowd runs n processes that push to repo:v1 at once, programs from number from on. In the
+// end the tag is one of them, complete.
 func (p *plant) crowd(t *testing.T, repo string, n, from int, flags ...string) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -189,8 +189,8 @@ func (p *plant) crowd(t *testing.T, repo string, n, from int, flags ...string) {
 	p.Reset()
 }
 
-// Two processes share a cache that was just emptied, or filled by others, and that
-// loses a file now and then: nothing in it is ever anything but its digest's.
+// Two processes share a cache that is empty or full and that loses files: no content with a
+// wrong digest is ever used.
 func TestChaosCache(t *testing.T) {
 	p, chance := newPlant(t), dice(t)
 	dir := filepath.Join(t.TempDir(), "cache")

@@ -1,6 +1,6 @@
-// Package faults has no code but tests: what may go wrong between a push and a
-// registry, each fault at one of the requests that it can strike, followed by a clean
-// run. Which of them depends on the place of the fault in a list: the first, the middle
-// or the last. MABUILD_FAULTS=whole strikes at all three. After both runs the registry
-// itself is asked whether the tag is old or new, and whole (docs/reliability.md).
+// Package faults contains only tests. Each test injects a fault into one request of a push,
+// a pull or a mirror and then makes a run without faults. The fault strikes the first, the
+// middle or the last matching request, depending on the position of the test in a list.
+// With MABUILD_FAULTS=whole it strikes all three. After both runs the test checks in the
+// registry that the tag is old or new, and complete (docs/reliability.md).
 package faults

@@ -15,12 +15,12 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// forms are the ways to name the evil listener, or what no registry may name, in
-// place of 127.0.0.1 at its port.
+// forms are the ways to write the address of the evil listener, or an address that no
+// registry may name, instead of 127.0.0.1 with its port.
 var forms = []struct {
 	name, host string // without port: ours
-	tls        bool   // of the registry that sends us there, in plain http
-	asks       bool   // a name server, which may be slow: one moment will do
+	tls        bool   // the registry uses TLS and redirects to plain http
+	asks       bool   // may need a name server, so a short timeout is enough
 }{
 	{name: "other port", host: "127.0.0.1"},
 	{name: "other host, which resolves to loopback", host: "localhost"},
@@ -36,8 +36,8 @@ var forms = []struct {
 	{name: "metadata in IPv6", host: "[::ffff:169.254.169.254]:80"},
 }
 
-// leads are the ways in which a registry may send us elsewhere: as faults, of
-// which one is made for each place.
+// leads are the ways in which a registry can send a client elsewhere, as faults for each
+// request.
 var leads = []struct {
 	name    string
 	method  string
@@ -62,8 +62,8 @@ var leads = []struct {
 	{"Location of PATCH", "PATCH", "/uploads/", 202, true, "Location: %s"},
 }
 
-// Wherever and whenever a registry sends us elsewhere, however that is spelled,
-// nobody there sees credentials; the tag is whole or as it was.
+// A host to which a registry redirects never gets credentials, whenever and in whatever
+// form the redirect comes. The tag is complete or unchanged.
 func TestEvil(t *testing.T) {
 	for _, form := range forms {
 		t.Run(form.name, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestEvil(t *testing.T) {
 					k.first = chunked
 				}
 				if form.host == "127.0.0.1" && !form.tls && strings.HasPrefix(lead.name, "realm") {
-					continue // another port of the same host is the same host
+					continue // another port of the same host belongs to the host
 				}
 				b.moments(t, k, func(t *testing.T, nth int) {
 					if nth == 1 || !form.asks {
@@ -105,11 +105,11 @@ func TestEvil(t *testing.T) {
 	}
 }
 
-// chunked has a registry refuse blobs in one piece.
+// chunked makes a registry refuse blobs in one request.
 var chunked = []regtest.Fault{{Method: "PUT", Path: "/uploads/", Status: http.StatusRequestEntityTooLarge}}
 
-// Places that a layer says it can be had from are not asked, neither when it is
-// pushed nor when it is read: there it is the registry's to have, or not.
+// The URLs of a foreign layer are never requested, neither in a push nor in a pull. In a
+// pull, the registry must have the layer.
 func TestForeignLayers(t *testing.T) {
 	b := start(t, regtest.Options{})
 	evil := regtest.StartEvil(t)
@@ -135,8 +135,8 @@ func TestForeignLayers(t *testing.T) {
 	}
 }
 
-// A layer of a type that may not be distributed, and that names no place to have it from,
-// goes with its image: nobody would find it otherwise.
+// A nondistributable layer without URLs is copied with its image, since it could not be
+// found otherwise.
 func TestForeignLayersFromNowhere(t *testing.T) {
 	b := start(t, regtest.Options{})
 	img, err := mutate.Append(regtest.Image(t, "amd64", 300, 1), mutate.Addendum{

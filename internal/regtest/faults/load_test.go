@@ -27,8 +27,8 @@ import (
 
 var six = []string{"amd64", "arm64", "arm", "ppc64le", "s390x", "riscv64"}
 
-// load pushes n images of six platforms at once through one client and returns how
-// many requests that took, and the most memory.
+// load pushes n images of six platforms at once through one client. It returns the number
+// of requests and the highest memory.
 func load(t *testing.T, b *bench, n int) (requests int, memory uint64) {
 	t.Helper()
 	c := &registry.Client{Keychain: login{user, password}}
@@ -58,8 +58,7 @@ func load(t *testing.T, b *bench, n int) (requests int, memory uint64) {
 	return requests, memory
 }
 
-// watchMemory returns the most memory that the process had from the system while
-// work ran.
+// watchMemory returns the highest memory of the process while work ran.
 func watchMemory(work func()) (most uint64) {
 	debug.FreeOSMemory()
 	stop := make(chan struct{})
@@ -93,9 +92,8 @@ func TestChaosLoad(t *testing.T) {
 	}
 }
 
-// The same when one request in a hundred fails, one in two hundred is cut, and a
-// bucket of fifty requests a second answers 429, with the wish to be left in peace
-// for a second.
+// The same if one request in a hundred fails and one in two hundred is interrupted, and
+// with a limit of fifty requests a second: above it, a 429 asks for a pause of a second.
 func TestChaosSoak(t *testing.T) {
 	chance := dice(t)
 	n := count(t, "MABUILD_CHAOS_SOAK", 200)
@@ -118,11 +116,11 @@ func TestChaosSoak(t *testing.T) {
 	}
 }
 
-// insidePauses counts the requests that came while the registry wanted to be left
-// in peace, but for those that were on their way when it said so.
+// insidePauses counts the requests that arrive during a pause that the registry asked for,
+// except those that were sent before.
 func insidePauses(t *testing.T, all []regtest.Request) (inside int) {
 	t.Helper()
-	const underway = 500 * time.Millisecond // on a machine that has much to do
+	const underway = 500 * time.Millisecond // tolerance for a busy machine
 	for i, told := range all {
 		if told.Status != http.StatusTooManyRequests {
 			continue
@@ -141,10 +139,10 @@ func insidePauses(t *testing.T, all []regtest.Request) (inside int) {
 	return inside
 }
 
-// blockSize is how much of a long blob differs from the rest by its number alone.
+// blockSize is the size of the blocks of a long blob, which differ only in their number.
 const blockSize = 64 << 10
 
-// A long is a blob of any size that nobody has to keep.
+// A long is a generated blob of any size.
 type long struct {
 	size, at int64
 	block    [blockSize]byte
@@ -166,8 +164,8 @@ func (l *long) Seek(offset int64, whence int) (int64, error) {
 	return l.at, nil
 }
 
-// A layer of 2 GiB whose download is cut five times comes whole, with little memory
-// and little sent twice.
+// A layer of 2 GiB whose download is interrupted five times arrives completely, with little
+// memory and few bytes sent twice.
 func TestChaosDownload(t *testing.T) {
 	chance := dice(t)
 	size := int64(count(t, "MABUILD_CHAOS_MIB", 2048)) << 20
@@ -216,7 +214,7 @@ func TestChaosDownload(t *testing.T) {
 	}
 }
 
-// cutting counts what is sent, and cuts the connection when nothing is left.
+// cutting counts the bytes it writes, and closes the connection after a number of them.
 type cutting struct {
 	http.ResponseWriter
 	sent *atomic.Int64

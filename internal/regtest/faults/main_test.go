@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// The credentials of every registry here.
+// credentials are those of every registry in this package.
 const user, password = "me", "s3cr3t-of-the-tests"
 
 type login struct{ user, password string }
@@ -39,8 +39,8 @@ func (l login) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return &authn.Basic{Username: l.user, Password: l.password}, nil
 }
 
-// A clock counts what a client would have slept. It gives the other side a moment,
-// and no more.
+// A clock sums the time that a client would have slept. It sleeps only for a moment, for
+// the other side.
 type clock struct {
 	mu    sync.Mutex
 	slept time.Duration
@@ -56,12 +56,12 @@ func (c *clock) sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// A bench is a registry and how many cases it has seen.
+// A bench is a registry with the number of its cases.
 type bench struct {
 	*regtest.Registry
 	cases  atomic.Int32
 	counts map[string]int // of requests, by what matches them
-	turn   int            // of the next case: each takes another moment
+	turn   int            // number of the next case, which selects the request
 	ca     string         // of a registry with TLS
 }
 
@@ -79,8 +79,8 @@ func start(t *testing.T, o regtest.Options) *bench {
 	return b
 }
 
-// memory returns a directory for t, in memory where the system has some: the judge
-// syncs each file.
+// memory returns a directory for t in a file system in memory, if there is one, since the
+// judge syncs each file.
 func memory(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "mabuild-faults-") //nolint:usetesting // not just anywhere
@@ -91,26 +91,26 @@ func memory(t *testing.T) string {
 	return dir
 }
 
-// client returns one run's client, and its clock.
+// client returns the client of one run, with its clock.
 func (b *bench) client() (*registry.Client, *clock) {
 	k := &clock{}
 	return &registry.Client{Keychain: login{user, password}, Sleep: k.sleep, CAFile: b.ca}, k
 }
 
-// direct returns a client for the judge itself.
+// direct returns a client that talks to the judge directly.
 func (b *bench) direct() *registry.Client {
 	return &registry.Client{Keychain: authn.NewMultiKeychain()}
 }
 
-// program makes an index for two platforms, of a base's layer and an own layer of
+// program returns an index for two platforms, of a layer of the base and another layer, of
 // size bytes each.
 func program(t testing.TB, size int64) v1.ImageIndex {
 	t.Helper()
 	return regtest.RandomIndex(t, size, 2, "amd64", "arm64")
 }
 
-// push does what mabuild push does: asks for the tag and the right to push, sends
-// the base's layers, each image by digest, and moves the tag.
+// push does what mabuild push does: it requests the tag and checks the permission, sends
+// the base's layers, pushes each image by digest, and updates the tag.
 func push(ctx context.Context, c *registry.Client, repo string, idx v1.ImageIndex) error {
 	tag := repo + ":v1"
 	_, release, err := c.Prepare(ctx, tag)
@@ -145,7 +145,7 @@ func push(ctx context.Context, c *registry.Client, repo string, idx v1.ImageInde
 	return c.Put(ctx, tag, idx)
 }
 
-// pull reads everything that ref reaches.
+// pull reads everything below ref.
 func pull(ctx context.Context, c *registry.Client, ref string) error {
 	content, err := c.Get(ctx, ref)
 	if err != nil {
@@ -185,7 +185,7 @@ func pull(ctx context.Context, c *registry.Client, ref string) error {
 	return nil
 }
 
-// verifyTag is the oracle: repo:v1 names old or next, and is whole. It returns
+// verifyTag checks in the judge that repo:v1 names old or next and is complete. It reports
 // whether it is next.
 func (b *bench) verifyTag(t testing.TB, repo string, old, next manifest.Content) bool {
 	t.Helper()

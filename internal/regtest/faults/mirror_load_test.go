@@ -22,8 +22,8 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// A fleet is the real program, two registries, and a repository of many tags in the
-// first.
+// A fleet is the real program with two registries, of which the first has a repository of
+// many tags.
 type fleet struct {
 	*plant
 	from *bench
@@ -53,7 +53,7 @@ func newFleet(t *testing.T, tags int, from regtest.Options) *fleet {
 	return f
 }
 
-// mirror begins to copy all tags to repo.
+// mirror starts to copy all tags to repo.
 func (f *fleet) mirror(t *testing.T, repo string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	plan := filepath.Join(f.temp, repo+".yaml")
@@ -67,7 +67,8 @@ func (f *fleet) mirror(t *testing.T, repo string) (*exec.Cmd, *bytes.Buffer) {
 	return cmd, out
 }
 
-// whole copies all tags to repo, which must succeed, and tells what it took.
+// whole copies all tags to repo, which must succeed. It logs the requests and the memory,
+// and returns the time.
 func (f *fleet) whole(t *testing.T, repo, summary string) time.Duration {
 	t.Helper()
 	f.Reset()
@@ -75,7 +76,7 @@ func (f *fleet) whole(t *testing.T, repo, summary string) time.Duration {
 	return f.finish(t, repo, summary)
 }
 
-// finish is whole with the faults that there are.
+// finish is whole with the current faults.
 func (f *fleet) finish(t *testing.T, repo, summary string) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -103,8 +104,8 @@ func (f *fleet) finish(t *testing.T, repo, summary string) time.Duration {
 	return took
 }
 
-// watchPeak returns the most memory, in MiB, that a process had until done. What
-// wait4 says is no less than what its parent had.
+// watchPeak returns the highest memory, in MiB, that a process had until done. The value of
+// wait4 would be at least that of its parent.
 func watchPeak(pid int, done <-chan struct{}) (most int) {
 	for {
 		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -122,8 +123,8 @@ func watchPeak(pid int, done <-chan struct{}) (most int) {
 	}
 }
 
-// idle demands that there is nothing to do, and that this costs two HEADs a tag
-// beside the pages of tags.
+// idle requires that there is nothing to copy, with two HEADs for each tag and the pages of
+// tags.
 func (f *fleet) idle(t *testing.T, repo string) {
 	t.Helper()
 	f.whole(t, repo, fmt.Sprintf("0 copied, %d unchanged, 0 skipped, 0 failed", f.tags))
@@ -143,8 +144,8 @@ func (f *fleet) idle(t *testing.T, repo string) {
 	}
 }
 
-// killed has the program killed at random moments of a copy to repo, and looks after
-// each whether all tags that are there are whole.
+// killed kills the program at random moments of a copy to repo, and checks after each that
+// all existing tags are complete.
 func (f *fleet) killed(t *testing.T, chance *rand.Rand, repo string, within time.Duration) {
 	t.Helper()
 	known := map[string]v1.Hash{}
@@ -171,8 +172,7 @@ func (f *fleet) killed(t *testing.T, chance *rand.Rand, repo string, within time
 	f.complete(t, repo)
 }
 
-// complete demands that all tags are in repo, whole, and name what they do at the
-// source.
+// complete requires that repo has all tags, complete, with the same digests as the source.
 func (f *fleet) complete(t *testing.T, repo string) {
 	t.Helper()
 	there, want := map[string]v1.Hash{}, map[string]v1.Hash{}
@@ -192,8 +192,8 @@ func (f *fleet) complete(t *testing.T, repo string) {
 	}
 }
 
-// A repository of a thousand tags of six platforms: copied, found to be there, and
-// copied again to another place by a program that is killed at random.
+// A repository of a thousand tags of six platforms can be copied, needs no second copy, and
+// can be copied by a program that is killed at random.
 func TestChaosMirror(t *testing.T) {
 	chance := dice(t)
 	f := newFleet(t, count(t, "MABUILD_CHAOS_TAGS", 1000), regtest.Options{})
@@ -203,8 +203,8 @@ func TestChaosMirror(t *testing.T) {
 	f.killed(t, chance, "killed", took/25)
 }
 
-// The same where one request in a hundred fails at either end, and the source's
-// bucket of fifty requests a second answers 429.
+// The same if one request in a hundred fails at both registries, and if the source answers
+// more than fifty requests a second with 429.
 func TestChaosMirrorSoak(t *testing.T) {
 	chance := dice(t)
 	f := newFleet(t, count(t, "MABUILD_CHAOS_MIRROR_SOAK", 100), regtest.Options{Rate: 50})

@@ -21,10 +21,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// registries is a store of a mirror that knows no local places.
+// registries is a mirror's store without local places.
 type registries struct {
 	*registry.Client
-	beforeGet func() // nil for nothing
+	beforeGet func() // nil calls nothing
 }
 
 func (s registries) Get(ctx context.Context, ref string) (manifest.Content, error) {
@@ -40,10 +40,10 @@ func (registries) PutAll(context.Context, string, manifest.Content, []manifest.N
 
 func (registries) Images(context.Context, local.Place) ([]local.Holding, error) { return nil, nil }
 
-// A route is two registries: a mirror copies from the one to the other.
+// A route is two registries: a mirror copies from one to the other.
 type route struct {
 	from, to   *bench
-	atFrom, at *registry.Client // past all faults
+	atFrom, at *registry.Client // without faults
 }
 
 func newRoute(t *testing.T, o regtest.Options) route {
@@ -52,12 +52,12 @@ func newRoute(t *testing.T, o regtest.Options) route {
 	return route{from, to, from.direct(), to.direct()}
 }
 
-// entry copies repo:v1 to where it has the same name.
+// entry copies repo:v1 to the same name at the target.
 func (r route) entry(repo string) *mirror.Entry {
 	return &mirror.Entry{Name: repo, Image: r.from.Host + "/" + repo + ":v1", Targets: []string{r.to.Host + "/" + repo + ":v1"}}
 }
 
-// prepare puts next under repo:v1 at the one end and old at the other.
+// prepare stores next as repo:v1 at the source and old at the target.
 func (r route) prepare(t *testing.T, repo string, old, next v1.ImageIndex) {
 	t.Helper()
 	if err := r.atFrom.Put(t.Context(), r.from.Judge()+"/"+repo+":v1", next); err != nil {
@@ -76,14 +76,14 @@ func (r route) app(t *testing.T) (old, next v1.ImageIndex) {
 	return old, next
 }
 
-// mirror copies repo:v1 with a client of its own.
+// mirror copies repo:v1 with a new client.
 func (r route) mirror(t *testing.T, repo string) (mirror.Result, *clock) {
 	t.Helper()
 	c, clock := r.to.client()
 	return r.run(t, &mirror.Runner{Store: registries{Client: c}}, r.entry(repo)), clock
 }
 
-// run carries out an entry of one image.
+// run runs an entry of one image.
 func (r route) run(t *testing.T, runner *mirror.Runner, e *mirror.Entry) mirror.Result {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
@@ -95,7 +95,7 @@ func (r route) run(t *testing.T, runner *mirror.Runner, e *mirror.Entry) mirror.
 	return report.Entries[0].Images[0]
 }
 
-// converges demands that a clean run makes the target next, without waiting.
+// converges requires that a run without faults makes the target next, without waiting.
 func (r route) converges(t *testing.T, repo string, next manifest.Content) {
 	t.Helper()
 	r.from.Reset()
@@ -108,7 +108,7 @@ func (r route) converges(t *testing.T, repo string, next manifest.Content) {
 	r.from.Reset()
 }
 
-// rests demands that there is nothing to do, and that this costs two HEADs.
+// rests requires that there is nothing to copy, with two HEADs.
 func (r route) rests(t *testing.T, repo string) {
 	t.Helper()
 	r.from.Reset()
@@ -119,7 +119,7 @@ func (r route) rests(t *testing.T, repo string) {
 	}
 }
 
-// asked lists what was asked for with credentials, but for what was told to wait.
+// asked returns the requests with credentials, except those that had to wait.
 func (b *bench) asked() (kinds []string) {
 	for _, one := range b.Requests() {
 		if one.Authorized == "Bearer" && one.Status != http.StatusTooManyRequests {
@@ -129,14 +129,14 @@ func (b *bench) asked() (kinds []string) {
 	return kinds
 }
 
-// A leg is a kind of request that a mirror makes, and where.
+// A leg is a kind of request of a mirror at one of the registries.
 type leg struct {
 	name, method, path string
 	source             bool
 }
 
-// legs are those of an index of two images that is new at the target under a tag
-// that names another one.
+// legs are those for an index of two images that is new at the target under an existing
+// tag.
 var legs = []leg{
 	{"token of the source", "GET", "^/token", true},
 	{"HEAD source", "HEAD", "/manifests/v1", true},
@@ -159,7 +159,7 @@ func (l leg) where(r route) *bench {
 	return r.to
 }
 
-// count counts the requests of a leg in a copy without faults.
+// count returns the number of requests of a leg in a copy without faults.
 func (r route) count(t *testing.T, l leg, old, next v1.ImageIndex) int {
 	t.Helper()
 	repo := fmt.Sprintf("count%d", r.to.cases.Add(1))
@@ -182,8 +182,8 @@ func (r route) count(t *testing.T, l leg, old, next v1.ImageIndex) int {
 }
 
 // strikes copies while each of the faults strikes the first, the middle and the last
-// request of l, or one of them in turn, and holds what must hold: the target is old or
-// new and whole, and a clean run finishes the work.
+// request of l, or one of them in turn. It checks that the target is old or new and
+// complete, and that a run without faults completes the copy.
 func (r route) strikes(t *testing.T, l leg, size int64, faults ...kase) {
 	t.Helper()
 	old, next := program(t, 300), program(t, size)
@@ -218,20 +218,20 @@ func (r route) strike(t *testing.T, l leg, k kase, nth int, old, next v1.ImageIn
 	r.converges(t, repo, next)
 }
 
-// checkCause demands that an error names the request that failed, at whichever end.
+// checkCause requires that an error names the request that failed, at either registry.
 func (r route) checkCause(t *testing.T, l leg, err error, repo string) {
 	t.Helper()
 	for outer := (*registry.Error)(nil); errors.As(err, &outer); {
 		if inner := (*registry.Error)(nil); !errors.As(outer.Err, &inner) {
 			break
 		}
-		err = outer.Err // what could not be sent, as it could not be read
+		err = outer.Err // the upload failed because its source could not be read
 	}
 	l.where(r).checkError(t, err, repo)
 }
 
-// Whatever is asked at either end and fails for a moment costs time; what fails for
-// ever leaves the target as it was.
+// A request that fails temporarily at either registry is repeated. One that always fails
+// leaves the target unchanged.
 func TestMirrorTemporary(t *testing.T) {
 	for _, l := range legs {
 		t.Run(l.name, func(t *testing.T) {
@@ -244,7 +244,7 @@ func TestMirrorTemporary(t *testing.T) {
 				kase{fault: regtest.Fault{Status: 503, Times: 3}, least: time.Second},
 				kase{fault: regtest.Fault{Status: 503, Times: -1}, want: refusedByRegistry},
 			)
-			if l.method != "HEAD" { // whose answers have no body
+			if l.method != "HEAD" { // responses without a body
 				r.strikes(t, l, 300, kase{fault: regtest.Fault{Status: 403, Body: limited}, least: time.Second / 4})
 			}
 			if l.source && l.method != "HEAD" {
@@ -254,8 +254,8 @@ func TestMirrorTemporary(t *testing.T) {
 	}
 }
 
-// A connection that ends before a request, in its body or before its answer costs a
-// repetition; the answer about the tag, too.
+// A connection that ends before a request, in its body or before its response is replaced,
+// also for the PUT of the tag.
 func TestMirrorCut(t *testing.T) {
 	for _, l := range legs {
 		t.Run(l.name, func(t *testing.T) {
@@ -277,8 +277,8 @@ func TestMirrorCut(t *testing.T) {
 	}
 }
 
-// What is read while it is sent on may be cut anywhere, also where nothing can be
-// had from the middle on: it arrives whole.
+// A download that is sent on may be interrupted anywhere, also without support for ranges:
+// the blob arrives complete.
 func TestMirrorCutDownload(t *testing.T) {
 	const size = 200_000
 	for _, ranges := range []bool{true, false} {
@@ -297,8 +297,8 @@ func TestMirrorCutDownload(t *testing.T) {
 	}
 }
 
-// One wrong bit from the source, in a manifest, a config or a layer, ends the copy
-// before the tag.
+// One wrong bit from the source, in a manifest, a config or a layer, ends the copy before
+// the tag changes.
 func TestMirrorFlippedBit(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	old, next := program(t, 300), program(t, 300)
@@ -316,8 +316,8 @@ func TestMirrorFlippedBit(t *testing.T) {
 	}
 }
 
-// A tag of the source that moves after it was looked at: what was looked at is
-// copied, or what it names now where that is gone. The report says which.
+// If a tag at the source changes during the copy, the digest that was resolved is copied,
+// or the new one if the old content no longer exists. The report names it.
 func TestMirrorTagMoves(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	for _, gone := range []bool{false, true} {
@@ -352,8 +352,8 @@ func TestMirrorTagMoves(t *testing.T) {
 	}
 }
 
-// A child deleted at the target behind its tag is not seen by two HEADs, and comes
-// back with Verify; what is whole costs a HEAD a child then.
+// A deleted image below a tag at the target is not noticed with two HEADs. With Verify it
+// is stored again, and existing images cost one HEAD each.
 func TestMirrorHeals(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	_, next := r.app(t)
@@ -382,9 +382,8 @@ func TestMirrorHeals(t *testing.T) {
 	}
 }
 
-// beside carries out an entry that fails beside one of another registry that does
-// not: that one is whole, and what failed says when to come back, or that there is
-// no use in it.
+// beside runs an entry that fails and an entry of another registry. The second one is
+// complete, and the error of the first has the time to try again, or that this is useless.
 func (r route) beside(t *testing.T, bad *mirror.Entry, c *registry.Client) mirror.Result {
 	t.Helper()
 	good := r
@@ -403,8 +402,8 @@ func (r route) beside(t *testing.T, bad *mirror.Entry, c *registry.Client) mirro
 	return report.Entries[0].Images[0]
 }
 
-// A source that wants to be left alone for an hour: its entry fails at once and
-// knows until when; the others go on.
+// If a source asks for a pause of an hour, its entry fails at once with that time. The
+// others are copied.
 func TestMirrorPutOff(t *testing.T) {
 	for _, l := range legs[1:4] {
 		t.Run(l.name, func(t *testing.T) {
@@ -426,8 +425,8 @@ func TestMirrorPutOff(t *testing.T) {
 	}
 }
 
-// Of a quota the reserve is left to others: what would be read is not, and knows
-// when to come back. What needs no reading goes on.
+// The reserve of a quota is never used: an entry that needs it fails with the time to try
+// again. Entries that read nothing succeed.
 func TestMirrorQuotaReserve(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	old, next := r.app(t)
@@ -456,7 +455,7 @@ func TestMirrorQuotaReserve(t *testing.T) {
 	}
 }
 
-// Where nobody listens an entry fails; the others go on.
+// The entry of an unreachable registry fails. The others are copied.
 func TestMirrorDown(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -484,8 +483,7 @@ func TestMirrorDown(t *testing.T) {
 	r.converges(t, "app", next)
 }
 
-// Of ten images those that go to a registry which says nothing hold up none that goes
-// elsewhere from the same source.
+// Of ten images of a source, those for a silent registry do not delay the others.
 func TestMirrorSilent(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	_, next := r.app(t)
@@ -498,7 +496,7 @@ func TestMirrorSilent(t *testing.T) {
 		e.Targets = []string{fmt.Sprintf("%s/app%d:v1", silent.Host, i)}
 		entries = append(entries, e)
 	}
-	last := r.entry("app") // comes after them: it has to ask for the tags
+	last := r.entry("app") // comes last, since it lists tags
 	last.Image, last.Tags.Glob = r.from.Host+"/app", []string{"v*"}
 	c, _ := r.to.client()
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
@@ -515,7 +513,7 @@ func TestMirrorSilent(t *testing.T) {
 	}
 }
 
-// Of two targets one is refused and the other is whole.
+// If one of two targets refuses the image, the other is complete.
 func TestMirrorTargetDenied(t *testing.T) {
 	r := newRoute(t, regtest.Options{})
 	old, next := r.app(t)

@@ -23,11 +23,11 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// longEnough is when a peer that does not end is taken for one that never will.
+// longEnough is the time after which a peer counts as hanging.
 const longEnough = 100 * time.Second
 
-// A peer is a program that does what mabuild does: bring an image of two platforms
-// to a registry, by building or by copying it.
+// A peer is a program that does the same as mabuild: it copies or builds an image of two
+// platforms and pushes it.
 type peer struct {
 	name, program string
 	args          []string // SRC and DST stand for references, AUTH for a file of credentials
@@ -42,14 +42,14 @@ var peers = []peer{
 	{name: "regctl copy", program: "regctl", args: []string{"image", "copy", "SRC", "DST"}},
 }
 
-// An ordeal is what goes wrong while a peer works.
+// An ordeal is a fault while a peer works.
 type ordeal struct {
 	name   string
-	target []regtest.Fault // of the registry that is written to
-	source []regtest.Fault // of the one that is read
-	evil   string          // the header that names the evil listener, at the first request of path
+	target []regtest.Fault // at the registry that is written to
+	source []regtest.Fault // at the registry that is read
+	evil   string          // the header with the address of the evil listener, at the first request of path
 	path   string
-	heal   bool // a child of what was pushed is deleted, then it is pushed again
+	heal   bool // an image of the pushed index is deleted before the same push
 }
 
 const anyUpload = "/uploads/"
@@ -72,8 +72,8 @@ var ordeals = []ordeal{
 	{name: "evil place to upload to", evil: "Location: %s", path: anyUpload},
 }
 
-// TestPeers puts the same faults before mabuild and its peers, those of them that
-// are on PATH, and prints what came of it, as a table of Markdown.
+// TestPeers injects the same faults for mabuild and those of its peers that are on PATH,
+// and prints the results as a Markdown table.
 func TestPeers(t *testing.T) {
 	var table sync.Mutex
 	cells := map[string]map[string]string{}
@@ -112,7 +112,7 @@ func TestPeers(t *testing.T) {
 	t.Logf("\n%s", b.String())
 }
 
-// A field is where one peer is tried: two registries, and a program to build.
+// A field is the environment for one peer: two registries, and a program to build.
 type field struct {
 	target, source *regtest.Registry
 	evil           *regtest.Evil
@@ -147,7 +147,7 @@ func newField(t *testing.T) *field {
 	return f
 }
 
-// try has p go through o and says in a few words what came of it.
+// try runs p with o and describes the result in a few words.
 func (f *field) try(t *testing.T, p peer, o ordeal) string {
 	t.Helper()
 	repo := strings.Map(func(r rune) rune {
@@ -224,7 +224,7 @@ func (f *field) try(t *testing.T, p peer, o ordeal) string {
 	return strings.Join(words, ", ")
 }
 
-// before makes the tag that o begins with, and returns what it names.
+// before makes the initial tag for o and returns its digest.
 func (f *field) before(t *testing.T, p peer, o ordeal, repo string) v1.Hash {
 	t.Helper()
 	if !o.heal {
@@ -255,8 +255,8 @@ func (f *field) before(t *testing.T, p peer, o ordeal, repo string) v1.Hash {
 	return is
 }
 
-// run runs p for repo:v1 and returns "done" or its exit code, and whether it had to
-// be ended.
+// run runs p for repo:v1. It returns "done" or the exit code, and whether it had to be
+// killed.
 func (f *field) run(t *testing.T, p peer, repo string) (said string, hung bool) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), longEnough)

@@ -18,7 +18,7 @@ import (
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
-// A plant is the real program and what it needs to push.
+// A plant is the real program with everything that it needs for a push.
 type plant struct {
 	*bench
 	program, module, temp string
@@ -52,7 +52,7 @@ func newPlant(t *testing.T) *plant {
 	return p
 }
 
-// push begins to push what number n is to repo:v1.
+// push starts to push program n to repo:v1.
 func (p *plant) push(ctx context.Context, repo string, n int, flags ...string) (*exec.Cmd, *bytes.Buffer) {
 	args := []string{"push", "--platforms", "linux/amd64,linux/arm64", "--base", "scratch", "--env", "N=" + strconv.Itoa(n), "-t", p.Host + "/" + repo + ":v1"}
 	cmd := exec.CommandContext(ctx, p.program, append(args, flags...)...)

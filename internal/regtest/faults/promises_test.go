@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Every test and script that docs/reliability.md names is there.
+// Every test and script that docs/reliability.md names exists.
 func TestPromisesAreTested(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/reliability.md")
 	if err != nil {

@@ -17,14 +17,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// What a pull asks for, and how often for an index of two images of two layers.
+// The requests of a pull, and their number for an index of two images with two layers.
 var reads = []struct {
 	name, path string
 	n          int
 }{{"manifest", "/manifests/", 3}, {"blob", "/blobs/", 6}}
 
-// A read that fails, is cut, or gets what is not the digest's: done after another
-// try, or exit code 5, at whichever request.
+// A read that fails, is interrupted, or returns other content, at any request, succeeds on
+// another try or ends with exit code 5.
 func TestPullFaults(t *testing.T) {
 	b := start(t, regtest.Options{})
 	const size = 200_000
@@ -70,7 +70,7 @@ func TestPullFaults(t *testing.T) {
 					one.fault.Method, one.fault.Path, one.fault.Nth = "GET", read.path, nth
 					b.Inject(one.fault)
 					c, _ := b.client()
-					if _, err := c.Resolve(t.Context(), b.Host+"/app:v1"); err != nil { // so that there is a token
+					if _, err := c.Resolve(t.Context(), b.Host+"/app:v1"); err != nil { // so the client has a token
 						t.Fatal(err)
 					}
 					err := pull(t.Context(), c, b.Host+"/app:v1")
@@ -84,7 +84,8 @@ func TestPullFaults(t *testing.T) {
 	}
 }
 
-// What was wrong is not kept: with the same cache a clean run reads what is right.
+// Wrong content is not cached: with the same cache, a run without faults reads the right
+// content.
 func TestNothingWrongIsCached(t *testing.T) {
 	b := start(t, regtest.Options{})
 	if err := b.direct().Put(t.Context(), b.Judge()+"/app:v1", program(t, 1000)); err != nil {
@@ -108,7 +109,7 @@ func TestNothingWrongIsCached(t *testing.T) {
 	}
 }
 
-// A cache that is a file, or that becomes one in the middle, costs time alone.
+// A cache that is a file, or becomes one during the run, only makes the run slower.
 func TestBrokenCacheCostsTime(t *testing.T) {
 	b := start(t, regtest.Options{})
 	if err := b.direct().Put(t.Context(), b.Judge()+"/app:v1", program(t, 1000)); err != nil {
@@ -134,13 +135,13 @@ func TestBrokenCacheCostsTime(t *testing.T) {
 	}
 }
 
-// instead puts a file where the cache in dir wants a directory.
+// instead puts a file where the cache in dir needs a directory.
 func instead(dir, sub string) error {
 	file := filepath.Join(dir, filepath.FromSlash(sub))
 	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o600))
 }
 
-// Whoever pushes to one tag at once, the tag ends as one of what they pushed, whole.
+// After concurrent pushes to one tag, the tag is one of the pushed indexes, complete.
 func TestManyPushOneTag(t *testing.T) {
 	b := start(t, regtest.Options{})
 	for round := range 5 {
@@ -175,8 +176,8 @@ func TestManyPushOneTag(t *testing.T) {
 	}
 }
 
-// A child that was deleted behind a tag comes back with the same push; with Verify
-// so does a blob.
+// A deleted image below a tag is stored again by the same push, with Verify also a deleted
+// blob.
 func TestPushHeals(t *testing.T) {
 	b := start(t, regtest.Options{})
 	idx := program(t, 1000)
@@ -211,7 +212,7 @@ func TestPushHeals(t *testing.T) {
 	}
 }
 
-// Tokens that live a second, and a server that forgets them all, cost a request.
+// Tokens that expire after a second, or that the service revokes, cost only requests.
 func TestTokensEnd(t *testing.T) {
 	b := start(t, regtest.Options{TokenLife: time.Second})
 	const pushes = 20
@@ -249,7 +250,7 @@ func TestTokensEnd(t *testing.T) {
 	n := all("forgotten")
 	close(stop)
 	forgetting.Wait()
-	if n < pushes/2 { // one ends where a token is forgotten before it was used
+	if n < pushes/2 { // a token may be revoked before its first use
 		t.Errorf("%d of %d pushes to a server that forgets", n, pushes)
 	}
 }

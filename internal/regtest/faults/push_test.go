@@ -30,7 +30,7 @@ var requests = []struct{ name, method, path string }{
 	{"PUT tag", "PUT", "/manifests/v1"},
 }
 
-// An outcome is how the faulted run may end.
+// An outcome is a possible result of the run with faults.
 type outcome int
 
 const (
@@ -58,18 +58,18 @@ func (o outcome) holds(err error) bool {
 	return err == nil || of || wrong
 }
 
-// A kase is a fault and what comes of it.
+// A kase is a fault and its expected result.
 type kase struct {
 	fault regtest.Fault
-	first []regtest.Fault // that strike before it
+	first []regtest.Fault // faults that strike earlier
 	want  outcome
-	cut   bool // the run could not close what it opened
-	new   bool // the tag names nothing before
+	cut   bool // the run could not close its upload session
+	new   bool // the tag does not exist before
 	size  int64
-	least time.Duration // that the run waits
+	least time.Duration // the run waits at least so long
 }
 
-// name is k in the name of a test: what a request meets that strikes the nth one.
+// name is the name of the test for k at the nth request.
 func (k kase) name(nth int) string {
 	f := k.fault
 	moment := []string{"before", "up", "answer", "down"}[f.Phase]
@@ -88,8 +88,8 @@ func (k kase) String() string {
 	return fmt.Sprintf("%s %s from %d ×%d: phase %d action %d status %d after %d", f.Method, f.Path, f.Nth, f.Times, f.Phase, f.Action, f.Status, f.After)
 }
 
-// begin has c learn from a push of something else what k's first faults teach, so
-// that it knows from the first request on.
+// begin makes c learn from another push what k's first faults teach, so that it knows that
+// from its first request on.
 func (b *bench) begin(t *testing.T, c *registry.Client, k kase) {
 	t.Helper()
 	if k.first == nil {
@@ -104,8 +104,8 @@ func (b *bench) begin(t *testing.T, c *registry.Client, k kase) {
 	b.Reset()
 }
 
-// strike pushes to a repository of its own while k's fault strikes the nth
-// matching request, then once more without faults, and holds what must hold.
+// strike pushes to a new repository while k's fault strikes the nth matching request, then
+// once more without faults, and checks both results.
 func (b *bench) strike(t *testing.T, k kase, nth int) {
 	t.Helper()
 	repo := fmt.Sprintf("case%d", b.cases.Add(1))
@@ -146,7 +146,7 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 	b.again(t, repo, next)
 }
 
-// again is the clean run after a faulted one.
+// again is the run without faults after one with a fault.
 func (b *bench) again(t *testing.T, repo string, next v1.ImageIndex) {
 	t.Helper()
 	c, clock := b.client()
@@ -159,13 +159,13 @@ func (b *bench) again(t *testing.T, repo string, next v1.ImageIndex) {
 	b.Reset()
 }
 
-// struck reports whether any request of f's kind was struck.
+// struck reports whether a fault struck any request of f's kind.
 func (b *bench) struck(f regtest.Fault) bool {
 	return slices.ContainsFunc(b.Requests(), func(r regtest.Request) bool { return r.Faulted && r.Method == f.Method })
 }
 
-// checkError demands that an error says where, what and how often, on one clean
-// line without a secret.
+// checkError requires that an error names host, request and number of attempts, on one
+// clean line without a secret.
 func (b *bench) checkError(t *testing.T, err error, repo string) {
 	t.Helper()
 	if err == nil {
@@ -184,8 +184,8 @@ func (b *bench) checkError(t *testing.T, err error, repo string) {
 	}
 }
 
-// struckAt is which of n requests the case of this number strikes: the first, the middle
-// and the last, or one of them where MABUILD_FAULTS does not ask for the whole.
+// struckAt returns which of n requests the case of this number strikes: the first, the
+// middle and the last, or one of them unless MABUILD_FAULTS is whole.
 func struckAt(n, number int) []int {
 	if n == 0 {
 		return nil
@@ -198,8 +198,8 @@ func struckAt(n, number int) []int {
 	return all
 }
 
-// moments runs try as a test for the first, the middle and the last request that a push
-// makes and that match, or for one of them: its turn depends on the cases before.
+// moments runs try as a test for the first, the middle and the last matching request of a
+// push, or for one of them in turn.
 func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	t.Helper()
 	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new, k.first)
@@ -219,7 +219,7 @@ func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	}
 }
 
-// count counts the requests of a push that k's fault matches.
+// count returns the number of requests of a push that k's fault matches.
 func (b *bench) count(t *testing.T, k kase) int {
 	t.Helper()
 	repo := fmt.Sprintf("count%d", b.cases.Add(1))
@@ -244,8 +244,8 @@ func (b *bench) count(t *testing.T, k kase) int {
 	return n
 }
 
-// A request that fails once or three times costs time, whichever it is and
-// whenever; one that always fails ends the push with what was asked.
+// A request that fails once or three times, whichever it is, is repeated. One that always
+// fails ends the push with an error that names it.
 func TestPushTemporary(t *testing.T) {
 	for _, kind := range requests {
 		t.Run(kind.name, func(t *testing.T) {
@@ -259,15 +259,15 @@ func TestPushTemporary(t *testing.T) {
 			}
 			for _, status := range []int{503, 429} {
 				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: -1}
-				k := kase{fault: fault, want: refusedByRegistry, new: kind.name != "HEAD child"} // new ones are not asked for
+				k := kase{fault: fault, want: refusedByRegistry, new: kind.name != "HEAD child"} // new ones are not requested
 				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
 			}
 		})
 	}
 }
 
-// An answer that is lost, and a connection that ends before or in the middle,
-// cost a repetition.
+// A lost response, and a connection that ends before or during a request, cost a
+// repetition.
 func TestPushCut(t *testing.T) {
 	for _, kind := range requests {
 		t.Run(kind.name, func(t *testing.T) {
@@ -287,31 +287,31 @@ func TestPushCut(t *testing.T) {
 	}
 }
 
-// refusals are the statuses of answers that say no, or nothing of use.
+// refusals are the statuses of responses that refuse a request or are useless.
 var refusals = []int{200, 204, 400, 401, 403, 404, 405, 409, 411, 413, 415, 416, 418, 501}
 
-// refusal is how a push ends that always gets this status to a request of this kind.
+// refusal is the result of a push that always gets this status for a request of this kind.
 func refusal(kind string, status int) outcome {
 	head := strings.HasPrefix(kind, "HEAD ")
 	switch {
 	case status == 401:
 		return credentials
 	case kind == "HEAD blob" && status == 200:
-		return content // the size is not that of the blob
+		return content // the size differs from that of the blob
 	case head && status == 200:
-		return done // the answer lacks a digest: what is asked for may be there or not
+		return done // the response has no digest, so the content may exist or not
 	case head && status == 204:
-		return refusedByRegistry // no registry answers so
+		return refusedByRegistry // no registry answers with this status
 	case head:
-		return done // a refusal says nothing of what is there
+		return done // a refusal does not say whether the content exists
 	case status == 403, kind == "token" && status == 400:
 		return credentials
 	}
 	return refusedByRegistry
 }
 
-// Answers that say no, or nothing of use, end in an error that is clear, or in a
-// way round.
+// A response that refuses a request or is useless leads to a clear error, or to another
+// request.
 func TestPushRefused(t *testing.T) {
 	for _, kind := range requests {
 		t.Run(kind.name, func(t *testing.T) {

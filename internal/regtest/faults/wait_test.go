@@ -12,14 +12,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// inChunks are the requests of a push to a registry that takes no blob in one
-// piece.
+// inChunks are the requests of a push to a registry that does not accept a blob in one
+// request.
 var inChunks = []struct{ name, method, path string }{
 	{"PATCH", "PATCH", "/uploads/"},
 	{"PUT that ends", "PUT", `/uploads/.*digest=`},
 }
 
-// What strikes a blob that is sent in chunks costs time, too.
+// Faults during the upload of a blob in chunks cost only repetitions.
 func TestPushInChunks(t *testing.T) {
 	for _, kind := range inChunks {
 		t.Run(kind.name, func(t *testing.T) {
@@ -50,13 +50,13 @@ func TestPushInChunks(t *testing.T) {
 	}
 }
 
-// challenge demands a token for nothing in particular.
+// challenge requires a token without a scope.
 func challenge(host string) http.Header {
 	return http.Header{"Www-Authenticate": {`Bearer realm="http://` + host + `/token",service="regtest"`}}
 }
 
-// Credentials that end in the middle, before a request, in its body or after it,
-// are renewed; a registry that is never content is asked twice at most.
+// Credentials that expire before, during or after a request are renewed. A registry that
+// answers every token with a challenge gets at most two requests.
 func TestPushChallenged(t *testing.T) {
 	for _, kind := range requests[1:] {
 		t.Run(kind.name, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestPushChallenged(t *testing.T) {
 				}}
 				b.moments(t, k, func(t *testing.T, nth int) {
 					if kind.method == "HEAD" && nth == 2 && kind.path == "/manifests/v1" {
-						k.want = credentials // the first was refused as it should be: two in a row
+						k.want = credentials // the first was refused, as expected: two in a row
 					}
 					b.strike(t, k, nth)
 				})
@@ -84,8 +84,8 @@ func TestPushChallenged(t *testing.T) {
 	}
 }
 
-// A registry that names a time is left in peace until then; one that names too
-// long a time, or none that is one, is asked as often as any other.
+// A registry with a Retry-After gets no request until then. If the time is too long or
+// invalid, it gets as many as any other.
 func TestPushThrottled(t *testing.T) {
 	for _, kind := range requests {
 		t.Run(kind.name, func(t *testing.T) {
@@ -112,8 +112,8 @@ func TestPushThrottled(t *testing.T) {
 	}
 }
 
-// A registry of immutable tags has what it was sent though its answer was lost, and
-// refuses to have it twice.
+// If a response is lost, a registry with immutable tags has the manifest and refuses it the
+// second time: the push succeeds.
 func TestPushImmutable(t *testing.T) {
 	b := start(t, regtest.Options{})
 	for _, action := range []regtest.Action{regtest.Close, regtest.Abort} {
@@ -128,8 +128,7 @@ func TestPushImmutable(t *testing.T) {
 	}
 }
 
-// What a push put a moment ago and the registry does not see yet is looked for
-// again.
+// Content that was just pushed and that the registry does not show yet is requested again.
 func TestPushUnseenParts(t *testing.T) {
 	b := start(t, regtest.Options{})
 	for _, path := range []string{"/manifests/v1", "/manifests/sha256"} {
@@ -144,8 +143,8 @@ func TestPushUnseenParts(t *testing.T) {
 	}
 }
 
-// What else is asked of a registry: done after one failure or three, or after an
-// answer that was lost; else an error that says what was asked.
+// Other reads of a registry succeed after one failure or three, or after a lost response.
+// Otherwise the error names the request.
 func TestReadFaults(t *testing.T) {
 	b := start(t, regtest.Options{})
 	idx := program(t, 300)
@@ -173,7 +172,7 @@ func TestReadFaults(t *testing.T) {
 			b.Reset()
 			f.Path = one.path
 			b.Inject(f)
-			for _, want := range []outcome{want, done} { // the faulted run, and a clean one
+			for _, want := range []outcome{want, done} { // the run with faults, and one without
 				c, _ := b.client()
 				err := one.ask(c)
 				if !want.holds(err) {
@@ -211,7 +210,7 @@ func TestReadFaults(t *testing.T) {
 	}
 }
 
-// One who asks for no credentials at all is told to log in, before anything is sent.
+// Without credentials, the error says to log in, and nothing is sent.
 func TestPushNobody(t *testing.T) {
 	b := start(t, regtest.Options{})
 	c := &registry.Client{Keychain: authn.NewMultiKeychain()}

@@ -1,17 +1,16 @@
-// Judge is Docker Distribution as a small program, for tests: a registry whose
-// word counts, since it refuses a manifest whose blobs or children it does not
-// have.
+// Judge is Docker Distribution as a small program, for tests: a registry that decides what
+// is valid, since it refuses a manifest if it lacks a blob or an image that the manifest names.
 //
-// It prints the address that it listens on as its first line on stdout and ends
-// when its stdin does, so that no test can leave it behind.
+// It prints the address that it listens on as its first line on stdout and ends when its
+// stdin ends, so it never outlives the test.
 //
-// With -many it starts no registry of its own. It reads commands, one a line, and
+// With -many it starts no registry at first. It reads commands, one on each line, and
 // answers each with a line:
 //
 //	open [DIR]     starts a registry, and prints its address
 //	close ADDRESS  ends that registry, and prints "closed" when no request is left
 //
-// A registry shares the process with the others, and nothing else.
+// The registries share only the process.
 package main
 
 import (
@@ -71,7 +70,7 @@ func run(address, dir, htpasswd string) error {
 	return r.close()
 }
 
-// obey carries out commands until they end.
+// obey executes commands until its input ends.
 func obey(commands io.Reader) error {
 	registries := map[string]*registry{}
 	lines := bufio.NewScanner(commands)
@@ -128,7 +127,7 @@ func open(address, dir, htpasswd string) (*registry, error) {
 	config.HTTP.Secret = "the judge has none"
 	config.Catalog.MaxEntries = 1000
 	config.Validation.Manifests.Indexes.Platforms = "all"
-	config.Validation.Manifests.URLs.Allow = []string{"."} // of foreign layers: tests name their own
+	config.Validation.Manifests.URLs.Allow = []string{"."} // of foreign layers, which tests use
 
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -149,7 +148,7 @@ func open(address, dir, htpasswd string) (*registry, error) {
 	return r, nil
 }
 
-// close cuts all connections, and returns when no request is served any more.
+// close closes all connections. When it returns, no request is being served.
 func (r *registry) close() error {
 	err := r.server.Close()
 	if served := <-r.served; !errors.Is(served, http.ErrServerClosed) {
