@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/guard":           {},
 	"internal/hint":            {},
 	"internal/intree":          {"internal/hint"},
+	"internal/publish":         {"build", "manifest", "manifest/local", "manifest/platform", "manifest/registry", "internal/attest", "internal/cache", "internal/guard", "internal/once", "internal/outfile", "internal/progress"},
 	"internal/stream":          {},
 	"internal/text":            {},
 	"internal/verify":          {},
