@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -115,8 +116,8 @@ func (m *move) label() string {
 // carryOut does the move and returns its result. An error or a panic fails this move
 // alone.
 func (m *move) carryOut(ctx context.Context) Result {
-	begin, counter := m.Now(), &meter{}
-	ctx = withMeter(ctx, counter)
+	begin, sent := m.Now(), new(atomic.Int64)
+	ctx = withMeter(ctx, sent)
 	if m.Task != nil {
 		ctx = m.Task(ctx, m.label())
 	}
@@ -126,7 +127,7 @@ func (m *move) carryOut(ctx context.Context) Result {
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
 		m.Log.InfoContext(ctx, "failed") // the report has the reason
 	}
-	m.result.Bytes += counter.bytes.Load()
+	m.result.Bytes += sent.Load()
 	m.result.Seconds = seconds(m.Now().Sub(begin))
 	m.count(ctx, 0, 1, m.result.Bytes)
 	if m.result.Status == Copied && !m.DryRun {

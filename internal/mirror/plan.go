@@ -243,7 +243,11 @@ func (r *round) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []R
 	module, version, _ := strings.Cut(e.Program, "@")
 	tags := []string{version}
 	if e.Tags.patterned() || version == "" || version == "latest" {
-		latest, all, err := r.programs(e).Versions(ctx, module)
+		programs, err := r.programs(e)
+		if err != nil {
+			return nil, nil, err
+		}
+		latest, all, err := programs.Versions(ctx, module)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -73,13 +73,10 @@ func fillTag(text, tag string) string {
 
 // items returns the items of an entry, in which {{.Tag}} is not filled in yet.
 func (e *Entry) items() []manifest.Item {
-	var out []manifest.Item
-	for _, image := range e.Images {
-		out = append(out, manifest.Item{Ref: image.Ref, Platform: image.Platform, Optional: image.Optional})
-	}
 	if e.Template == "" {
-		return out
+		return e.Images
 	}
+	var out []manifest.Item
 	for _, p := range e.Platforms {
 		out = append(out, manifest.Item{Ref: p.fill(e.Template), Platform: p.Declared, Optional: e.Optional})
 	}
