@@ -14,7 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
-	"github.com/mabuild/mabuild/internal/outfile"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -61,7 +61,7 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 // written. Docker's formats hold one image; without platform= it is that of this machine,
 // for linux.
 func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (publish.Output, error) {
-	place, err := placeOf(text)
+	place, err := places.ParseLocal(text)
 	if err != nil {
 		return publish.Output{}, invalid(err)
 	}
@@ -86,7 +86,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 			return publish.Output{}, usage("also build that platform, or write "+way.String(), "%s requires %s, but only %s is built", text, platform.Key(o.Platform), platform.Keys(spec.Platforms))
 		}
 	}
-	if toStdout(place) && isTerminal(a.stdout) {
+	if places.Streams(place) && isTerminal(a.stdout) {
 		return publish.Output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
 	// Any error here is a usage error, since the user can name another destination.
@@ -94,37 +94,6 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 		return publish.Output{}, usage(hintOf(err), "%s", o.About(err))
 	}
 	return o, nil
-}
-
-// placeOf parses a local place to write to. An archive named /dev/stdout or
-// /proc/self/fd/1 is treated like "-": if the archive goes to standard output, nothing
-// else may be printed there.
-func placeOf(text string) (local.Place, error) {
-	place, err := local.Parse(text)
-	if err == nil && isArchive(place.Form) && isStdout(place.Path) {
-		place.Path = local.Stdout
-	}
-	return place, err
-}
-
-// isStdout reports whether path leads to this process's standard output and is a pipe or
-// device. A regular file does not count: it is replaced as a whole, even if standard
-// output is redirected to it.
-func isStdout(path string) bool {
-	there, err := os.Stat(path)
-	if err != nil || !outfile.Streams(path) {
-		return false
-	}
-	out, err := os.Stdout.Stat()
-	return err == nil && os.SameFile(there, out)
-}
-
-// toStdout reports whether a place is an archive on standard output.
-func toStdout(p local.Place) bool { return p.Path == local.Stdout && isArchive(p.Form) }
-
-// isArchive reports whether a form is a single file.
-func isArchive(form string) bool {
-	return form == local.FormArchive || form == local.FormDockerArchive
 }
 
 // distinctOutputs returns an error for each output whose destination another program has.
@@ -145,7 +114,7 @@ func distinctOutputs(plans []publish.Plan) error {
 			// The first key is the name within the destination, the second an archive as a
 			// whole.
 			keys := []string{at.String() + " " + o.Ref}
-			if isArchive(at.Form) {
+			if places.IsArchive(at.Form) {
 				keys = append(keys, at.Path)
 			}
 			var err error
@@ -155,7 +124,7 @@ func distinctOutputs(plans []publish.Plan) error {
 				taken[key], of[key] = o, n
 				switch archive := key == at.Path; {
 				case !has || err != nil:
-				case archive && (toStdout(o.Place) || first.Place.Form != at.Form):
+				case archive && (places.Streams(o.Place) || first.Place.Form != at.Form):
 					err = usage("use a different file for each", "%s and %s have the same destination %s", first.Text, o.Text, at.Path)
 				case same: // both outputs get the same content
 				case archive && at.Form == local.FormDockerArchive:

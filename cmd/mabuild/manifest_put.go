@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -182,7 +183,7 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 
 // putLocal writes content to a local place.
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
-	place, err := placeOf(text)
+	place, err := places.ParseLocal(text)
 	if err != nil {
 		return invalid(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -90,7 +90,7 @@ func whyBad(ref string) string {
 
 // withTag returns the reference to a tag in the repository, or local place, of ref.
 func withTag(ref, tag string) string {
-	at, err := mirror.ParseRef(ref)
+	at, err := places.Parse(ref)
 	if err != nil {
 		return ref // its own check reports it
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -168,7 +169,7 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 		}
 		for _, o := range d.Outputs {
 			fmt.Fprintf(&lines, "%s@%s\n", o.Text, o.Digest)
-			if toStdout(o.Place) {
+			if places.Streams(o.Place) {
 				out = a.stderr
 			}
 		}

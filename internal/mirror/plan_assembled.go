@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -42,11 +43,11 @@ func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost [
 
 // cutTag returns the tag of an item, of a registry or a local place.
 func cutTag(i manifest.Item) string {
-	at, err := ParseRef(i.Ref)
+	at, err := places.Parse(i.Ref)
 	if err != nil {
 		return ""
 	}
-	return at.tag()
+	return at.Tag()
 }
 
 // describe returns the references of an assembled image for messages.
