@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
@@ -155,7 +154,7 @@ func (s scratch) download(ctx context.Context) (*downloaded, error) {
 	// that does not have the package is skipped: another one with a shorter path may have
 	// it.
 	for prefix := s.pkg; prefix != "."; prefix = path.Dir(prefix) {
-		out, err := runGo(ctx, process{bin: tc.bin, dir: s.src(), env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
+		out, err := tc.run(ctx, s.src(), "mod", "download", "-json", prefix+"@"+s.version)
 		if ctx.Err() != nil {
 			return nil, err
 		}
@@ -183,8 +182,7 @@ func (s scratch) require(ctx context.Context) error {
 	// The required module may need a newer Go than the one that was chosen for src. Only
 	// this command may switch to it: all others run with GOTOOLCHAIN=local.
 	setting := cmp.Or(s.lookup("GOTOOLCHAIN"), "auto")
-	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting)
-	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
+	_, err = tc.with("GOTOOLCHAIN="+setting).run(ctx, s.src(), "get", "--", s.pkg+"@"+s.version)
 	var ce *CommandError
 	if !errors.As(err, &ce) {
 		return err

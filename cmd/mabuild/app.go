@@ -22,6 +22,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -43,14 +44,14 @@ type app struct {
 	cache      string // its directory; "" if there is none
 	key        []byte // secret of the cache's records; see cacheKey
 	keyed      sync.Once
-	leaveCache func()      // releases the entries that the run has used
-	grown      atomic.Bool // a program was compiled, so the cache may be too large
-	work       string      // the work directory; "" until it is needed
-	sources    *sources    // the archives that are open
-	adopted    sync.Once   // reports the use of KO_DOCKER_REPO
-	ends       []func()    // what close calls, the last first
+	leaveCache func()           // releases the entries that the run has used
+	grown      atomic.Bool      // a program was compiled, so the cache may be too large
+	work       string           // the work directory; "" until it is needed
+	archives   *places.Archives // those that are open
+	adopted    sync.Once        // reports the use of KO_DOCKER_REPO
+	ends       []func()         // what close calls, the last first
 
-	mu       sync.Mutex // guards work, sources and ends
+	mu       sync.Mutex // guards work, archives and ends
 	building sync.Mutex // held while a mirror compiles a program
 }
 
@@ -200,4 +201,24 @@ func (a *app) close() {
 		a.ends = a.ends[:len(a.ends)-1]
 		end()
 	}
+}
+
+// places returns the store of all places with the run's client and no restriction of
+// paths.
+func (a *app) places() places.Store { return a.placesOf(a.client, nil) }
+
+// placesOf returns a store with another client, and the fence of a file of a tree. All
+// stores of the process share the open archives.
+func (a *app) placesOf(client *registry.Client, fence *config.Fence) places.Store {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.archives == nil {
+		a.archives = &places.Archives{Scratch: a.workDir}
+		a.ends = append(a.ends, a.archives.Close)
+	}
+	s := places.Store{Registry: client, Archives: a.archives, Check: checkReference}
+	if fence != nil {
+		s.Within = fence.CheckPlace
+	}
+	return s
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/hint"
-	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -139,7 +139,7 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 // inspect reads one image. If only the digest is asked for, without --platform and
 // --require, it resolves the name (one HEAD request) and reads no manifest.
 func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manifest.Report, error) {
-	source, name, err := a.places().source(ref)
+	source, name, err := a.places().Source(ref)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (o *inspectOptions) met(r *manifest.Report) error {
 // printRaw prints the manifest of an image, or of the one in it that --platform
 // names.
 func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error {
-	source, name, err := a.places().source(ref)
+	source, name, err := a.places().Source(ref)
 	if err != nil {
 		return err
 	}
@@ -228,11 +228,11 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 		}
 		// A single image needs no second look: report has checked its platform.
 		if r.Index {
-			at, err := mirror.ParseRef(ref)
+			at, err := places.Parse(ref)
 			if err != nil {
 				return err
 			}
-			if source, name, err = a.places().source(at.ByDigest(r.Platforms[0].Digest).String()); err != nil {
+			if source, name, err = a.places().Source(at.ByDigest(r.Platforms[0].Digest).String()); err != nil {
 				return err
 			}
 		}

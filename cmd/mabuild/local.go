@@ -14,14 +14,15 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
-	"github.com/mabuild/mabuild/internal/outfile"
+	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // outputs returns the local destinations of a program. build without -o writes to the
 // Docker daemon if one is running.
-func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]output, error) {
+func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]publish.Output, error) {
 	wanted := a.config.Output
 	if len(wanted) == 0 && !o.push {
 		if err := new(local.Docker).Available(ctx); err != nil {
@@ -33,7 +34,7 @@ func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pu
 	if err != nil {
 		return nil, err
 	}
-	list := make([]output, len(wanted))
+	list := make([]publish.Output, len(wanted))
 	var errs []error
 	for i, text := range wanted {
 		list[i], err = a.newOutput(ctx, text, tag, spec)
@@ -59,111 +60,83 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 // the platform of a destination that holds only one, compression, and whether it can be
 // written. Docker's formats hold one image; without platform= it is that of this machine,
 // for linux.
-func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (output, error) {
-	place, err := placeOf(text)
+func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (publish.Output, error) {
+	place, err := places.ParseLocal(text)
 	if err != nil {
-		return output{}, invalid(err)
+		return publish.Output{}, invalid(err)
 	}
 	place.Out = a.stdout
 	sink, err := place.Sink()
 	if err != nil {
-		return output{}, invalid(err)
+		return publish.Output{}, invalid(err)
 	}
-	o := output{text: text, place: place, sink: sink, ref: cmp.Or(place.Name, tag)}
+	o := publish.Output{Text: text, Place: place, Sink: sink, Ref: cmp.Or(place.Name, tag)}
 	switch place.Form {
 	case local.FormDockerArchive, local.FormDockerDaemon:
 		if spec.Compression.Format == build.Zstd {
-			return output{}, usage("use gzip", "--compression zstd: Docker's image format does not support zstd, so %s cannot be written", text)
+			return publish.Output{}, usage("use gzip", "--compression zstd: Docker's image format does not support zstd, so %s cannot be written", text)
 		}
 		// Docker is assumed to run Linux containers for this machine's architecture.
-		if o.platform = place.Platform; o.platform.OS == "" {
-			o.platform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+		if o.Platform = place.Platform; o.Platform.OS == "" {
+			o.Platform = ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 		}
-		if _, ok := platform.Choose(o.platform, spec.Platforms); !ok && !spec.All {
+		if _, ok := platform.Choose(o.Platform, spec.Platforms); !ok && !spec.All {
 			way := place
 			way.Platform = spec.Platforms[0]
-			return output{}, usage("also build that platform, or write "+way.String(), "%s requires %s, but only %s is built", text, platform.Key(o.platform), platform.Keys(spec.Platforms))
+			return publish.Output{}, usage("also build that platform, or write "+way.String(), "%s requires %s, but only %s is built", text, platform.Key(o.Platform), platform.Keys(spec.Platforms))
 		}
 	}
-	if o.streams() && isTerminal(a.stdout) {
-		return output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
+	if places.Streams(place) && isTerminal(a.stdout) {
+		return publish.Output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
 	// Any error here is a usage error, since the user can name another destination.
 	if err := place.Check(ctx); err != nil {
-		return output{}, usage(hintOf(err), "%s", about(o, err))
+		return publish.Output{}, usage(hintOf(err), "%s", o.About(err))
 	}
 	return o, nil
 }
 
-// placeOf parses a local place to write to. An archive named /dev/stdout or
-// /proc/self/fd/1 is treated like "-": if the archive goes to standard output, nothing
-// else may be printed there.
-func placeOf(text string) (local.Place, error) {
-	place, err := local.Parse(text)
-	if err == nil && isArchive(place.Form) && isStdout(place.Path) {
-		place.Path = local.Stdout
-	}
-	return place, err
-}
-
-// isStdout reports whether path leads to this process's standard output and is a pipe or
-// device. A regular file does not count: it is replaced as a whole, even if standard
-// output is redirected to it.
-func isStdout(path string) bool {
-	there, err := os.Stat(path)
-	if err != nil || !outfile.Streams(path) {
-		return false
-	}
-	out, err := os.Stdout.Stat()
-	return err == nil && os.SameFile(there, out)
-}
-
-// streams reports whether the output goes to standard output.
-func (o output) streams() bool { return o.place.Path == local.Stdout && isArchive(o.place.Form) }
-
-// isArchive reports whether a form is a single file.
-func isArchive(form string) bool {
-	return form == local.FormArchive || form == local.FormDockerArchive
-}
-
-// An occupied records which program and output use a destination, to detect conflicts.
-type occupied struct {
-	of     *program
-	output output
-}
-
-// claim records the output o of program p in places, and returns an error if another
-// program has the same one. Layouts and OCI archives hold several images under different
-// names, a Docker archive one. So two keys are recorded: place and name, and for archives
-// the path. A program may have an output twice, except standard output.
-func (o output) claim(p *program, places map[string]occupied) error {
-	at := o.place
-	at.Name, at.Platform = "", ocispec.Platform{}
-	if at.Form != local.FormContainerd && at.Path != "" {
-		at.Path = filepath.Clean(at.Path)
-	}
-	// The first key is the name within the destination, the second an archive as a whole.
-	keys := []string{at.String() + " " + o.ref}
-	if isArchive(at.Form) {
-		keys = append(keys, at.Path)
-	}
-	var err error
-	for _, key := range keys {
-		first, taken := places[key]
-		places[key] = occupied{p, o}
-		switch archive := key == at.Path; {
-		case !taken || err != nil:
-		case archive && (o.streams() || first.output.place.Form != at.Form):
-			err = usage("use a different file for each", "%s and %s have the same destination %s", first.output.text, o.text, at.Path)
-		// The same program: both outputs get the same content.
-		case first.of == p:
-		case archive && at.Form == local.FormDockerArchive:
-			err = usage("build them separately, or into oci:DIR", "%s holds one image, but is the destination of %s and %s", o.text, first.of.spec.Name, p.spec.Name)
-		case !archive:
-			err = usage("omit the name in -o, and give each its own id in the configuration file", "%s and %s have the same name %s in %s", first.of.spec.Name, p.spec.Name, o.ref, at)
+// distinctOutputs returns an error for each output whose destination another program has.
+// Layouts and OCI archives hold several images under different names, a Docker archive one.
+// So two keys are taken: place and name, and for archives the path. A program may have an
+// output twice, except standard output.
+func distinctOutputs(plans []publish.Plan) error {
+	var errs []error
+	// What has a key, and the position of its plan.
+	taken, of := map[string]publish.Output{}, map[string]int{}
+	for n, p := range plans {
+		for _, o := range p.Outputs {
+			at := o.Place
+			at.Name, at.Platform = "", ocispec.Platform{}
+			if at.Form != local.FormContainerd && at.Path != "" {
+				at.Path = filepath.Clean(at.Path)
+			}
+			// The first key is the name within the destination, the second an archive as a
+			// whole.
+			keys := []string{at.String() + " " + o.Ref}
+			if places.IsArchive(at.Form) {
+				keys = append(keys, at.Path)
+			}
+			var err error
+			for _, key := range keys {
+				first, has := taken[key]
+				name, same := plans[of[key]].Spec.Name, of[key] == n
+				taken[key], of[key] = o, n
+				switch archive := key == at.Path; {
+				case !has || err != nil:
+				case archive && (places.Streams(o.Place) || first.Place.Form != at.Form):
+					err = usage("use a different file for each", "%s and %s have the same destination %s", first.Text, o.Text, at.Path)
+				case same: // both outputs get the same content
+				case archive && at.Form == local.FormDockerArchive:
+					err = usage("build them separately, or into oci:DIR", "%s holds one image, but is the destination of %s and %s", o.Text, name, p.Spec.Name)
+				case !archive:
+					err = usage("omit the name in -o, and give each its own id in the configuration file", "%s and %s have the same name %s in %s", name, p.Spec.Name, o.Ref, at)
+				}
+			}
+			errs = append(errs, err)
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // isTerminal reports whether w is a terminal.

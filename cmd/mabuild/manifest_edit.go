@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -72,7 +72,7 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	if err != nil || is == old || target != ref {
 		return err
 	}
-	at, err := mirror.ParseRef(ref)
+	at, err := places.Parse(ref)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -154,12 +156,15 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 	}
 	// Tags of the same repository are put together, since the content is stored there
 	// only once.
-	for _, r := range repositories(tags) {
-		if err := a.putAll(ctx, r, d, idx); err != nil {
+	put := func(ref string) error {
+		return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker if all images are Docker's", "")
+	}
+	for _, tags := range publish.ByRepository(tags) {
+		if err := publish.MoveTags(tags, d.Digest, put, func(string) {}); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		done = append(done, r.name)
+		done = append(done, withoutTag(tags[0]))
 	}
 	for _, where := range done {
 		if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", where, d.Digest); err != nil {
@@ -176,30 +181,9 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 	return err
 }
 
-// putAll moves the tags of one repository. If there are several, the index is stored by
-// digest first, so that a registry that rejects it does so before any tag has moved.
-func (a *app) putAll(ctx context.Context, r *repository, d v1.Descriptor, idx v1.ImageIndex) error {
-	if len(r.tags) > 1 {
-		if err := a.putIndex(ctx, r.name+"@"+d.Digest.String(), idx); err != nil {
-			return err
-		}
-	}
-	for n, tag := range r.tags {
-		if err := a.putIndex(ctx, tag, idx); err != nil {
-			return notMoved(r.tags[:n], r.tags[n:], err)
-		}
-	}
-	return nil
-}
-
-// putIndex stores an index, with a hint if the registry rejects its manifest.
-func (a *app) putIndex(ctx context.Context, ref string, idx v1.ImageIndex) error {
-	return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker if all images are Docker's", "")
-}
-
 // putLocal writes content to a local place.
 func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
-	place, err := placeOf(text)
+	place, err := places.ParseLocal(text)
 	if err != nil {
 		return invalid(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/internal/serve"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -200,7 +201,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	switch {
 	case local.Is(target):
-		_, err := places{}.localPlace(target)
+		_, err := places.Store{}.Target(target)
 		errs = append(errs, err)
 	case strings.Contains(target, "@"):
 		errs = append(errs, usage("write repository:tag", "target %q has a digest, but the copied image determines the digest", target))
@@ -209,6 +210,8 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	return e, errors.Join(errs...)
 }
+
+var _ mirror.Store = places.Store{}
 
 // runMirror copies one image from the command line, or runs the plan of a file.
 func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) error {
@@ -227,7 +230,7 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 // target, so that two entries with the same target are an error even in separate rounds;
 // nil means within this run alone. The builder is only made if an entry builds a program,
 // and its files are removed at the end.
-func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
+func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places.Store, claims *mirror.Claims, entries []*mirror.Entry) *mirror.Report {
 	builder, end := a.builders(ctx, s)
 	defer end()
 	r := o.runner(a, s)
@@ -238,14 +241,14 @@ func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places, claims *m
 
 // runner returns the runner of one run. Its caller adds the programs to build. The
 // client's log is wrapped so that the runner can count the bytes that were sent.
-func (o *mirrorOptions) runner(a *app, s places) *mirror.Runner {
+func (o *mirrorOptions) runner(a *app, s places.Store) *mirror.Runner {
 	r := &mirror.Runner{
 		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
 		Task: func(ctx context.Context, image string) context.Context {
 			return progress.WithTask(ctx, progress.Task{Image: image})
 		},
 	}
-	s.client.Log = slog.New(mirror.Metered(a.log.Handler()))
+	s.Registry.Log = slog.New(mirror.Metered(a.log.Handler()))
 	// A nil *cache.Cache in the interface would not compare equal to nil.
 	if state := a.recordCache(); state != nil {
 		r.State = state

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 )
 
 // printMirror prints the outcome of each image. With table unset, for one image from the
@@ -76,7 +77,7 @@ func mirrorLine(i mirror.Result, dry bool) string {
 // withoutName removes tag and digest from a target, or the image's name from a local
 // place.
 func withoutName(target string) string {
-	at, err := mirror.ParseRef(target)
+	at, err := places.Parse(target)
 	if err != nil {
 		return target
 	}

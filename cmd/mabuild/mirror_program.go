@@ -13,6 +13,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -31,7 +32,7 @@ var _ mirror.Programs = (*programs)(nil)
 // builders returns a function that makes the builder of a run when it is first called,
 // and end, which removes its work directory. A run that builds nothing creates no
 // directory.
-func (a *app) builders(ctx context.Context, s places) (builder func() (*build.Builder, error), end func()) {
+func (a *app) builders(ctx context.Context, s places.Store) (builder func() (*build.Builder, error), end func()) {
 	var dir string
 	builder = sync.OnceValues(func() (*build.Builder, error) {
 		work, err := a.workDir(ctx)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -32,7 +33,7 @@ func aged(t *testing.T, at time.Time) string {
 		t.Fatal(err)
 	}
 	place := "oci:" + t.TempDir() + ":v1"
-	if err := (places{}).Put(t.Context(), place, img); err != nil {
+	if err := (places.Store{}).Put(t.Context(), place, img); err != nil {
 		t.Fatal(err)
 	}
 	return place
@@ -53,7 +54,7 @@ func configFor(t *testing.T, img v1.Image, arch string) *v1.ConfigFile {
 func clocked(t *testing.T, cacheDir string, now *time.Time) *mirror.Runner {
 	t.Helper()
 	a := &app{log: slog.New(slog.NewTextHandler(io.Discard, nil)), cache: cacheDir, config: &config.Config{}}
-	r := (&mirrorOptions{}).runner(a, places{client: &registry.Client{}})
+	r := (&mirrorOptions{}).runner(a, places.Store{Registry: &registry.Client{}})
 	r.Now = func() time.Time { return *now }
 	return r
 }
@@ -126,7 +127,7 @@ func TestBackup(t *testing.T) {
 		if r.Status != mirror.Copied || r.Was != before {
 			t.Fatalf("%+v", r)
 		}
-		d, err := places{}.Resolve(t.Context(), r.Backup)
+		d, err := places.Store{}.Resolve(t.Context(), r.Backup)
 		if err != nil || d.Digest.String() != before {
 			t.Fatalf("%s is %v, %v; want %s", r.Backup, d.Digest, err, before)
 		}
@@ -145,12 +146,12 @@ func TestMinAgeOfIndex(t *testing.T) {
 	for n, age := range []time.Duration{time.Hour, 1000 * time.Hour} {
 		items = append(items, manifest.Item{Ref: aged(t, start.Add(-age)), Platform: ocispec.Platform{OS: "linux", Architecture: []string{"arm64", "amd64"}[n]}})
 	}
-	idx, err := manifest.Assembly{Items: items, AllowMismatch: true}.Create(t.Context(), places{})
+	idx, err := manifest.Assembly{Items: items, AllowMismatch: true}.Create(t.Context(), places.Store{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	source := "oci:" + t.TempDir() + ":v1"
-	if err := (places{}).Put(t.Context(), source, idx); err != nil {
+	if err := (places.Store{}).Put(t.Context(), source, idx); err != nil {
 		t.Fatal(err)
 	}
 	e := &mirror.Entry{Name: "e", Image: source, Targets: []string{"oci:" + filepath.Join(t.TempDir(), "to")}, MinAge: 72 * time.Hour}
@@ -179,7 +180,7 @@ func TestBackupsUnderOneTag(t *testing.T) {
 		entries = append(entries, e)
 	}
 	for _, e := range clocked(t, t.TempDir(), &now).Run(t.Context(), entries).Entries {
-		d, err := places{}.Resolve(t.Context(), e.Images[0].Backup)
+		d, err := places.Store{}.Resolve(t.Context(), e.Images[0].Backup)
 		if err != nil || !want[d.Digest.String()] {
 			t.Errorf("%s: %v, %v", e.Images[0].Backup, d.Digest, err)
 		}

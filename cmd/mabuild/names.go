@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/publish"
 )
 
 // strategies are ko's flags for the path below repo, with the value of the key naming to
@@ -216,20 +217,20 @@ func joinTag(repo, tag string) string {
 
 // writeRefs writes the references of the indexes and images that were published, one per
 // line, in the format of ko's --image-refs.
-func writeRefs(file string, done []*published) error {
+func writeRefs(file string, done []*publish.Result) error {
 	var lines strings.Builder
 	for _, d := range done {
 		if d == nil {
 			continue
 		}
-		for _, repo := range d.repos {
-			fmt.Fprintf(&lines, "%s@%s\n", repo, d.digest)
-			for _, img := range d.images {
+		for _, repo := range d.Repositories {
+			fmt.Fprintf(&lines, "%s@%s\n", repo, d.Digest)
+			for _, img := range d.Images {
 				digest, err := img.Digest()
 				if err != nil {
 					return err
 				}
-				if digest != d.digest { // with --no-index they are the same
+				if digest != d.Digest { // with --no-index they are the same
 					fmt.Fprintf(&lines, "%s@%s\n", repo, digest)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -30,22 +31,22 @@ func TestPanicFailsOneProgram(t *testing.T) {
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	var log strings.Builder
-	pub := &publisher{log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
-	pub.builder = &build.Builder{Bases: faulty{}, Work: t.TempDir()}
-	var programs []program
+	pub := &publish.Publisher{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	pub.Builder = &build.Builder{Bases: faulty{}, Work: t.TempDir()}
+	var plans []publish.Plan
 	for _, base := range []string{"example.com/base", build.Scratch} {
-		spec, err := pub.builder.Resolve(t.Context(), build.Spec{Dir: dir, Package: ".", Base: base, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
+		spec, err := pub.Builder.Resolve(t.Context(), build.Spec{Dir: dir, Package: ".", Base: base, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
 		check(t, err)
 		place := filepath.Join(dir, "out-"+filepath.Base(base))
 		spec.Name = filepath.Base(base)
-		programs = append(programs, program{spec: spec, outputs: []output{{text: "oci:" + place, sink: &local.Layout{Dir: place}}}})
+		plans = append(plans, publish.Plan{Spec: spec, Outputs: []publish.Output{{Text: "oci:" + place, Sink: &local.Layout{Dir: place}}}})
 	}
-	done, err := pub.all(t.Context(), programs)
+	done, err := publishAll(t.Context(), pub, plans)
 	var p *guard.Panic
 	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hintOf(parts(err)[0]), "report it") {
 		t.Errorf("%v", err)
 	}
-	if done[0] != nil || !done[1].anywhere() {
+	if done[0] != nil || !done[1].Anywhere() {
 		t.Errorf("done: %v", done)
 	}
 	if !strings.Contains(log.String(), "panic_test.go") {

@@ -16,6 +16,8 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -112,25 +114,31 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err != nil {
 		return err
 	}
-	pub := &publisher{client: a.client, log: a.log, bases: baselineIn(a.cache), builder: &build.Builder{
+	pub := &publish.Publisher{Client: a.client, Log: a.log, Cache: a.recordCache(), Explain: func(err error, c manifest.Content) error {
+		noIndex := ""
+		if mediaType, err := c.MediaType(); err == nil && mediaType.IsIndex() {
+			noIndex = "--no-index with one platform"
+		}
+		return invalidManifest(err, c, "--media-types docker", noIndex)
+	}, Builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
-	if pub.sboms, err = a.sbomWriter(); err != nil {
+	if err := a.setSBOM(pub); err != nil {
 		return err
 	}
-	programs, err := a.programs(ctx, pub.builder, o)
+	plans, err := a.plans(ctx, pub.Builder, o)
 	if err != nil {
 		return err
 	}
 	if o.dryRun {
-		return a.printPlans(ctx, pub, programs)
+		return a.printPlans(ctx, pub, plans)
 	}
 	// done has an element for each program, which is nil if nothing of it was published.
-	done, failed := pub.all(ctx, programs)
+	done, failed := publishAll(ctx, pub, plans)
 	if compiled(done) {
 		a.grown.Store(true)
 	}
-	if a.config.MetadataFile != "" && slices.ContainsFunc(done, (*published).anywhere) {
+	if a.config.MetadataFile != "" && slices.ContainsFunc(done, (*publish.Result).Anywhere) {
 		if err := writeMetadata(a.config.MetadataFile, done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("metadata file: %w", err))
 		}
@@ -146,26 +154,26 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 
 // compiled reports whether any program was compiled, in which case the cache may have
 // grown by a lot.
-func compiled(done []*published) bool {
-	return slices.ContainsFunc(done, func(d *published) bool {
-		return d != nil && slices.ContainsFunc(d.images, func(i build.Image) bool { return i.Binary.Path != "" })
+func compiled(done []*publish.Result) bool {
+	return slices.ContainsFunc(done, func(d *publish.Result) bool {
+		return d != nil && slices.ContainsFunc(d.Images, func(i build.Image) bool { return i.Binary.Path != "" })
 	})
 }
 
-// programs resolves all programs that were asked for, with their destinations. All errors
+// plans resolves all programs that were asked for, with their destinations. All errors
 // are reported at once, each with the program's name if there are several.
-func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]program, error) {
+func (a *app) plans(ctx context.Context, b *build.Builder, o pushOptions) ([]publish.Plan, error) {
 	builds, err := a.selected(ctx, b, o)
 	if err != nil {
 		return nil, err
 	}
-	programs := make([]program, len(builds))
+	plans := make([]publish.Plan, len(builds))
 	errs := make([]error, len(builds))
 	var group errgroup.Group
 	group.SetLimit(2 * runtime.GOMAXPROCS(0)) // mostly waits for go list and git
 	for i, one := range builds {
 		group.Go(func() error {
-			errs[i] = guard.Report(ctx, a.log, buildName(one), func() (err error) { programs[i], err = a.program(ctx, b, one, o); return err })
+			errs[i] = guard.Report(ctx, a.log, buildName(one), func() (err error) { plans[i], err = a.plan(ctx, b, one, o); return err })
 			if len(builds) > 1 {
 				errs[i] = named(buildName(one), errs[i])
 			}
@@ -176,23 +184,19 @@ func (a *app) programs(ctx context.Context, b *build.Builder, o pushOptions) ([]
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return programs, errors.Join(distinct(programs), a.distinctFiles(programs))
+	return plans, errors.Join(distinctTags(plans), distinctOutputs(plans), a.distinctFiles(plans))
 }
 
-// distinct rejects two programs that would move the same tag or write the same
-// destination.
-func distinct(programs []program) error {
+// distinctTags rejects two programs that would move the same tag.
+func distinctTags(plans []publish.Plan) error {
 	var errs []error
-	owner, places := map[string]string{}, map[string]occupied{}
-	for i, p := range programs {
-		for _, ref := range p.refs {
+	owner := map[string]string{}
+	for _, p := range plans {
+		for _, ref := range p.Tags {
 			if other, taken := owner[ref]; taken {
-				errs = append(errs, usage("use a different repository for each: --repo, or repo and id in the configuration file", "%s and %s have the same destination %s", other, p.spec.Name, ref))
+				errs = append(errs, usage("use a different repository for each: --repo, or repo and id in the configuration file", "%s and %s have the same destination %s", other, p.Spec.Name, ref))
 			}
-			owner[ref] = p.spec.Name
-		}
-		for _, o := range p.outputs {
-			errs = append(errs, o.claim(&programs[i], places))
+			owner[ref] = p.Spec.Name
 		}
 	}
 	return errors.Join(errs...)
@@ -206,52 +210,52 @@ func buildName(b config.Build) string {
 	return b.Main
 }
 
-// program resolves one build and its destinations.
-func (a *app) program(ctx context.Context, b *build.Builder, c config.Build, o pushOptions) (program, error) {
+// plan resolves one build and its destinations.
+func (a *app) plan(ctx context.Context, b *build.Builder, c config.Build, o pushOptions) (publish.Plan, error) {
 	spec, err := a.spec(ctx, c)
 	if err != nil {
-		return program{}, err
+		return publish.Plan{}, err
 	}
 	spec.AsMain, spec.Debug, spec.Compile.Unoptimized = o.asMain, o.debug, o.plain
 	if spec, err = b.Resolve(ctx, spec); err != nil {
-		return program{}, err
+		return publish.Plan{}, err
 	}
 	// The config of image-spec has no health check, so other runtimes ignore it.
 	if spec.Config.Healthcheck != nil && !spec.Docker {
 		a.log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")
 	}
-	p := program{spec: spec, noIndex: a.config.NoIndex}
-	if p.noIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
+	p := publish.Plan{Spec: spec, NoIndex: a.config.NoIndex}
+	if p.NoIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
 		a.log.WarnContext(ctx, "annotations of the index are ignored because of --no-index")
 	}
 	// How many platforms "all" means is only known after the base has been read.
-	if p.noIndex && spec.All {
+	if p.NoIndex && spec.All {
 		return p, usage("select one platform with --platforms", "--no-index requires one platform, but all can be several")
 	}
-	if p.noIndex && len(spec.Platforms) != 1 {
+	if p.NoIndex && len(spec.Platforms) != 1 {
 		return p, usage("select one platform with --platforms", "--no-index requires one platform, got %d", len(spec.Platforms))
 	}
 	if o.push {
-		if p.refs, err = a.refs(ctx, spec, c); err != nil {
+		if p.Tags, err = a.refs(ctx, spec, c); err != nil {
 			return p, err
 		}
 	}
-	p.outputs, err = a.outputs(ctx, spec, c, o)
+	p.Outputs, err = a.outputs(ctx, spec, c, o)
 	return p, err
 }
 
 // printPlans prints what would be built and published. It gets the base images, so it
 // reports missing platforms, but compiles nothing and writes nothing.
-func (a *app) printPlans(ctx context.Context, pub *publisher, programs []program) error {
+func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) error {
 	var errs []error
-	for _, p := range programs {
-		plan, err := pub.builder.Plan(ctx, p.spec)
+	for _, p := range plans {
+		plan, err := pub.Builder.Plan(ctx, p.Spec)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		var s strings.Builder
-		fmt.Fprintf(&s, "%s (%s)\n", p.spec.Name, cmp.Or(p.spec.Package, "."))
+		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, cmp.Or(p.Spec.Package, "."))
 		for _, base := range plan.Bases {
 			from := base.Ref
 			if base.Digest.Hex != "" && !strings.Contains(from, "@") {
@@ -259,13 +263,13 @@ func (a *app) printPlans(ctx context.Context, pub *publisher, programs []program
 			}
 			fmt.Fprintf(&s, "  %-18s on %s\n", platform.Key(base.Platform), from)
 		}
-		for _, ref := range p.refs {
+		for _, ref := range p.Tags {
 			fmt.Fprintf(&s, "  → %s\n", ref)
 		}
-		for _, o := range p.outputs {
-			fmt.Fprintf(&s, "  → %s\n", o.text)
+		for _, o := range p.Outputs {
+			fmt.Fprintf(&s, "  → %s\n", o.Text)
 		}
-		s.WriteString(pub.sboms.plan())
+		s.WriteString(plannedSBOM(pub))
 		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {
 			return err
 		}

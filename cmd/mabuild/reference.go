@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
@@ -88,7 +90,7 @@ func whyBad(ref string) string {
 
 // withTag returns the reference to a tag in the repository, or local place, of ref.
 func withTag(ref, tag string) string {
-	at, err := mirror.ParseRef(ref)
+	at, err := places.Parse(ref)
 	if err != nil {
 		return ref // its own check reports it
 	}
@@ -113,4 +115,22 @@ func checkRepository(repo string) error {
 		return usage("mabuild inspect "+repo+" lists its images", "%s is not a repository in a registry", repo)
 	}
 	return checkName(repo, "a repository")
+}
+
+// withoutTag returns a reference without tag and digest.
+func withoutTag(ref string) string { return manifest.CutReference(ref).Repository }
+
+// checkTag rejects what is not a valid repository:tag.
+func checkTag(ref string) error {
+	if strings.Contains(ref, "@") {
+		return usage("write repository:tag", "tag %q has a digest, but the build determines the digest", ref)
+	}
+	err := checkReference(ref)
+	if err == nil {
+		_, err = name.NewTag(ref, name.WeakValidation)
+	}
+	if err != nil {
+		return usage(cmp.Or(hintOf(err), "write repository:tag, for example ghcr.io/acme/app:v1"), "tag %s", strings.TrimPrefix(err.Error(), "tag "))
+	}
+	return nil
 }

@@ -8,34 +8,25 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/mabuild/mabuild/build"
-	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// all publishes all programs at once and returns the result of each, in the order given.
-// A program that fails does not stop the others. If some are published and others not,
-// the error is a [partialError].
-func (pub *publisher) all(ctx context.Context, programs []program) ([]*published, error) {
-	done := make([]*published, len(programs))
-	errs := make([]error, len(programs))
-	var wg sync.WaitGroup
-	for i, p := range programs {
-		wg.Go(func() {
-			// A panic becomes an error of its program, so that the others are still
-			// published.
-			errs[i] = guard.Report(ctx, pub.log, p.spec.Name, func() (err error) { done[i], err = pub.publish(ctx, p); return err })
-			if len(programs) > 1 {
-				errs[i] = named(p.spec.Name, errs[i])
-			}
-		})
+// publishAll publishes all plans at once and returns the result of each, in their order.
+// If some are published and others not, the error is a [partialError].
+func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) ([]*publish.Result, error) {
+	done, errs := pub.All(ctx, plans)
+	if len(plans) > 1 {
+		for i, p := range plans {
+			errs[i] = named(p.Spec.Name, errs[i])
+		}
 	}
-	wg.Wait()
 	err := errors.Join(errs...)
-	if err != nil && slices.ContainsFunc(done, (*published).anywhere) {
+	if err != nil && slices.ContainsFunc(done, (*publish.Result).Anywhere) {
 		err = partialError{err}
 	}
 	return done, err
@@ -85,12 +76,12 @@ type platformMetadata struct {
 
 // writeMetadata writes --metadata-file, which scripts read (docs/ci.md): the programs that
 // are published somewhere.
-func writeMetadata(file string, done []*published) error {
+func writeMetadata(file string, done []*publish.Result) error {
 	m := struct {
 		Programs []programMetadata `json:"programs"`
 	}{[]programMetadata{}}
 	for _, d := range done {
-		if !d.anywhere() {
+		if !d.Anywhere() {
 			continue
 		}
 		p, err := describe(d)
@@ -107,26 +98,31 @@ func writeMetadata(file string, done []*published) error {
 }
 
 // describe returns the metadata of a program.
-func describe(d *published) (programMetadata, error) {
-	desc, err := manifest.Describe(d.content)
+func describe(d *publish.Result) (programMetadata, error) {
+	desc, err := manifest.Describe(d.Content)
 	if err != nil {
 		return programMetadata{}, err
 	}
 	p := programMetadata{
 		// Tags are never nil, so that scripts see [] and not null.
-		Name: d.name, Digest: d.digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
-		Tags: append([]string{}, d.tags...), Platforms: make([]platformMetadata, len(d.images)),
+		Name: d.Name, Digest: d.Digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
+		Tags: append([]string{}, d.Tags...), Platforms: make([]platformMetadata, len(d.Images)),
 	}
-	for _, o := range d.outputs {
-		p.Outputs = append(p.Outputs, o.text)
+	for _, o := range d.Outputs {
+		p.Outputs = append(p.Outputs, o.Text)
 	}
-	for i, img := range d.images {
+	for i, img := range d.Images {
 		if p.Platforms[i], err = describeImage(img); err != nil {
 			return p, err
 		}
-		if i < len(d.sboms) {
-			p.Platforms[i].SBOM = d.sboms[i].digest.String()
+		if i >= len(d.SBOMs) {
+			continue
 		}
+		sbom, err := d.SBOMs[i].Digest()
+		if err != nil {
+			return p, err
+		}
+		p.Platforms[i].SBOM = sbom.String()
 	}
 	return p, nil
 }
@@ -157,23 +153,23 @@ func describeImage(img build.Image) (platformMetadata, error) {
 // repository or local destination, in the order given. It is repository@digest, or with
 // byTag the first tag in the repository. If an image goes to standard output, all lines
 // go to standard error.
-func (a *app) printResults(done []*published, byTag bool) error {
+func (a *app) printResults(done []*publish.Result, byTag bool) error {
 	out := a.stdout
 	var lines strings.Builder
 	for _, d := range done {
 		if d == nil {
 			continue
 		}
-		for _, repo := range d.repos {
-			line := repo + "@" + d.digest.String()
-			if i := slices.IndexFunc(d.tags, func(tag string) bool { return withoutTag(tag) == repo }); byTag && i >= 0 {
-				line = d.tags[i]
+		for _, repo := range d.Repositories {
+			line := repo + "@" + d.Digest.String()
+			if i := slices.IndexFunc(d.Tags, func(tag string) bool { return withoutTag(tag) == repo }); byTag && i >= 0 {
+				line = d.Tags[i]
 			}
 			fmt.Fprintln(&lines, line)
 		}
-		for _, o := range d.outputs {
-			fmt.Fprintf(&lines, "%s@%s\n", o.text, o.digest)
-			if o.streams() {
+		for _, o := range d.Outputs {
+			fmt.Fprintf(&lines, "%s@%s\n", o.Text, o.Digest)
+			if places.Streams(o.Place) {
 				out = a.stderr
 			}
 		}

@@ -21,7 +21,7 @@ func writeCycloneDX(f Facts, inv inventory) ([]byte, error) {
 	program := inv.program.cyclonedx(cyclonedx.ComponentTypeApplication)
 	var properties []cyclonedx.Property
 	for _, s := range inv.settings {
-		properties = append(properties, cyclonedx.Property{Name: propertyOf(s.key), Value: s.value})
+		properties = append(properties, cyclonedx.Property{Name: propertyOf(s.Key), Value: s.Value})
 	}
 	program.Properties = listed(append(deref(program.Properties), properties...))
 

@@ -71,46 +71,48 @@ func lines(r io.Reader, each func(line []byte, long bool) error) error {
 	}
 }
 
-// A database describes the format in which a package manager lists the installed
-// packages: paragraphs of KEY: VALUE lines, separated by empty lines.
-type database struct {
-	keys []string // the keys that are read; values of others are skipped
-	// read makes a package of the values in the order of keys, "" for a missing one. It
-	// returns false for a paragraph that does not describe an installed package.
-	read func(values []string) (Package, bool)
+// readDpkg reads the paragraphs of deb-control(5). The files of distroless images in
+// status.d have no Status; a package with one counts only if it ends with "installed".
+// Source is "NAME" or "NAME (VERSION)"; without it, name and version are those of the
+// package.
+func readDpkg(r io.Reader, room int64) ([]Package, int64, error) {
+	keys := []string{"Package", "Version", "Architecture", "Source", "Status"}
+	return packagesOf(r, room, keys, func(f []string) (Package, bool) {
+		name, version, arch, source, status := f[0], f[1], f[2], f[3], f[4]
+		if name == "" || version == "" || status != "" && !strings.HasSuffix(status, " installed") {
+			// The files of the package are removed or not yet unpacked.
+			return Package{}, false
+		}
+		from, at, _ := strings.Cut(cmp.Or(source, name), " (")
+		at = cmp.Or(strings.TrimSuffix(at, ")"), version)
+		return Package{Kind: packageurl.TypeDebian, Name: name, Version: version, Arch: arch, Source: from + " " + at}, true
+	})
 }
 
-// dpkg reads the paragraphs of deb-control(5). The files of distroless images in status.d
-// have no Status; a package with one counts only if it ends with "installed". Source is
-// "NAME" or "NAME (VERSION)"; without it, name and version are those of the package.
-var dpkg = database{[]string{"Package", "Version", "Architecture", "Source", "Status"}, func(f []string) (Package, bool) {
-	name, version, arch, source, status := f[0], f[1], f[2], f[3], f[4]
-	if name == "" || version == "" || status != "" && !strings.HasSuffix(status, " installed") {
-		// The files of the package are removed or not yet unpacked.
-		return Package{}, false
-	}
-	from, at, _ := strings.Cut(cmp.Or(source, name), " (")
-	at = cmp.Or(strings.TrimSuffix(at, ")"), version)
-	return Package{Kind: packageurl.TypeDebian, Name: name, Version: version, Arch: arch, Source: from + " " + at}, true
-}}
+// readApk reads the installed database of apk, whose keys are single letters (apk(5)):
+// name, version, architecture and origin.
+func readApk(r io.Reader, room int64) ([]Package, int64, error) {
+	return packagesOf(r, room, []string{"P", "V", "A", "o"}, func(f []string) (Package, bool) {
+		p := Package{Kind: packageurl.TypeApk, Name: f[0], Version: f[1], Arch: f[2]}
+		if f[3] != "" {
+			p.Source = f[3] + " " + f[1]
+		}
+		return p, p.Name != "" && p.Version != ""
+	})
+}
 
-// apk reads the installed database of apk, whose keys are single letters (apk(5)): name,
-// version, architecture and origin.
-var apk = database{[]string{"P", "V", "A", "o"}, func(f []string) (Package, bool) {
-	p := Package{Kind: packageurl.TypeApk, Name: f[0], Version: f[1], Arch: f[2]}
-	if f[3] != "" {
-		p.Source = f[3] + " " + f[1]
-	}
-	return p, p.Name != "" && p.Version != ""
-}}
-
-// packagesOf reads the packages of a database and returns them with their cost. It fails
-// with [rootfs.ErrBudget] as soon as the cost exceeds room, before the list grows beyond
-// it. The last paragraph counts even if no empty line follows.
-func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64, err error) {
-	values := make([]string, len(d.keys))
+// packagesOf reads the packages of a database and returns them with their cost. A
+// database has paragraphs of KEY: VALUE lines, separated by empty lines. read makes a
+// package of the values in the order of keys, "" for a missing one; values of other keys
+// are skipped. It returns false for a paragraph that does not describe an installed
+// package.
+//
+// packagesOf fails with [rootfs.ErrBudget] as soon as the cost exceeds room, before the
+// list grows beyond it. The last paragraph counts even if no empty line follows.
+func packagesOf(r io.Reader, room int64, keys []string, read func(values []string) (Package, bool)) (list []Package, cost int64, err error) {
+	values := make([]string, len(keys))
 	end := func() error {
-		if p, ok := d.read(values); ok {
+		if p, ok := read(values); ok {
 			cost += packageCost + byteCost*int64(len(p.Name)+len(p.Version)+len(p.Arch)+len(p.Source))
 			if cost > room {
 				return rootfs.ErrBudget
@@ -125,8 +127,8 @@ func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64
 			return end()
 		}
 		key, value, ok := bytes.Cut(line, []byte(":"))
-		// A continuation line begins with a space, so its key is not in d.keys.
-		if at := slices.Index(d.keys, string(key)); ok && at >= 0 {
+		// A continuation line begins with a space, so its key is not in keys.
+		if at := slices.Index(keys, string(key)); ok && at >= 0 {
 			if long {
 				return fmt.Errorf("a package database with a line of more than %d bytes", maxLine)
 			}
@@ -143,9 +145,10 @@ func packagesOf(r io.Reader, d database, room int64) (list []Package, cost int64
 // maxRelease is the longest ID or VERSION_ID, in bytes: each package URL has both.
 const maxRelease = 64
 
-// readRelease reads ID and VERSION_ID of os-release(5). Quotes around a value are
-// removed; escapes, which the two values do not need, are not interpreted.
-func readRelease(r io.Reader) (is release, err error) {
+// readRelease reads ID and VERSION_ID of os-release(5), which identify the distribution,
+// into Distro and Release. Quotes around a value are removed; escapes, which the two
+// values do not need, are not interpreted.
+func readRelease(r io.Reader) (is Packages, err error) {
 	err = lines(r, func(line []byte, _ bool) error {
 		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
 		value = strings.Trim(value, `"'`)
@@ -154,9 +157,9 @@ func readRelease(r io.Reader) (is release, err error) {
 		}
 		switch key {
 		case "ID":
-			is.id = value
+			is.Distro = value
 		case "VERSION_ID":
-			is.version = value
+			is.Release = value
 		}
 		return nil
 	})

@@ -32,20 +32,19 @@ type part struct {
 // not depend on the format.
 type inventory struct {
 	image, program part
-	settings       []setting // of the program, sorted by key
-	modules        []part    // of the program, including Go's standard library, sorted by name
-	base           *part     // nil for scratch
-	packages       []part    // of the base, in the order of Packages.List
-	unread         string    // what was not analysed, in sentences; "" if all was
+	settings       []debug.BuildSetting // of the program, sorted by key
+	modules        []part               // of the program, including Go's standard library, sorted by name
+	base           *part                // nil for scratch
+	packages       []part               // of the base, in the order of Packages.List
+	unread         string               // what was not analysed, in sentences; "" if all was
 }
 
 // cgo reports whether the program was compiled with cgo, so that it may contain code that
 // no module lists. It relies on CGO_ENABLED, which the go command records in every
 // binary.
-func (inv *inventory) cgo() bool { return slices.Contains(inv.settings, setting{"CGO_ENABLED", "1"}) }
-
-// A setting is a build setting that the program carries (debug.BuildSetting).
-type setting struct{ key, value string }
+func (inv *inventory) cgo() bool {
+	return slices.Contains(inv.settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "1"})
+}
 
 // copied has the keys of the settings that documents include. All of them are short
 // values of a closed set, apart from -tags. Free text such as -ldflags or CGO_CFLAGS is
@@ -119,10 +118,10 @@ func (inv *inventory) goProgram(f Facts) (err error) {
 	}
 	for _, s := range f.Info.Settings {
 		if slices.Contains(copied, s.Key) && s.Value != "" {
-			inv.settings = append(inv.settings, setting{s.Key, s.Value})
+			inv.settings = append(inv.settings, s)
 		}
 	}
-	slices.SortFunc(inv.settings, func(a, b setting) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(inv.settings, func(a, b debug.BuildSetting) int { return cmp.Compare(a.Key, b.Key) })
 	version, experiments, _ := strings.Cut(strings.TrimPrefix(f.Info.GoVersion, "go"), " ")
 	std := part{name: "stdlib", version: version, comment: experiments}
 	if std.purl, err = goPURL("stdlib", version, ""); err != nil {

@@ -81,21 +81,18 @@ func isRPM(name string) bool {
 	return slices.Contains(rpmDBs, dir) && slices.Contains(rpmDBNames, file)
 }
 
-// A release has ID and VERSION_ID of os-release(5), which identify the distribution.
-type release struct{ id, version string }
-
 // readDatabase parses a file that matters while the layer is read, and returns the result
 // with its cost. It needs constant memory apart from the result. A database of rpm has no
 // result: its presence is enough.
 func readDatabase(name string, r io.Reader, room int64) (any, int64, error) {
 	switch {
 	case isDpkg(name):
-		return packagesOf(r, dpkg, room)
+		return readDpkg(r, room)
 	case slices.Contains(apkDBs, name):
-		return packagesOf(r, apk, room)
+		return readApk(r, room)
 	case slices.Contains(releases, name):
 		is, err := readRelease(r)
-		return is, int64(len(is.id) + len(is.version)), err
+		return is, int64(len(is.Distro) + len(is.Release)), err
 	}
 	return nil, 0, nil
 }
@@ -111,11 +108,11 @@ func packages(t *rootfs.Tree) *Packages {
 		switch said := found[name].(type) {
 		case []Package:
 			p.List = append(p.List, said...)
-		case release:
+		case Packages:
 			// The paths are sorted, so etc/os-release comes before usr/lib/os-release and
 			// takes precedence, as os-release(5) requires.
 			if p.Distro == "" {
-				p.Distro, p.Release = said.id, said.version
+				p.Distro, p.Release = said.Distro, said.Release
 			}
 		default:
 			p.Unread = append(p.Unread, "rpm (/"+name+")")

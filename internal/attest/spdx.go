@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spdx/tools-golang/spdx/v2/common"
@@ -92,13 +93,13 @@ func (p part) spdx(purpose string) *v2_3.Package {
 
 // settingsText returns the build settings as a comment, since SPDX 2.3 has no field for
 // them.
-func settingsText(settings []setting) string {
+func settingsText(settings []debug.BuildSetting) string {
 	if len(settings) == 0 {
 		return ""
 	}
 	texts := make([]string, len(settings))
 	for i, s := range settings {
-		texts[i] = s.key + "=" + s.value
+		texts[i] = s.Key + "=" + s.Value
 	}
 	return "built with " + strings.Join(texts, " ")
 }

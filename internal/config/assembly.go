@@ -19,23 +19,21 @@ type Assembly struct {
 	Manifests   []AssemblyItem    `yaml:"manifests" doc:"images of the index"`
 }
 
-// An AssemblyItem is one image of the index.
+// An AssemblyItem is one image of the index. Its platform accepts the keys of
+// manifest-tool (osversion, osfeatures) and those of image-spec (os.version,
+// os.features), which mean the same.
 type AssemblyItem struct {
-	Image       string            `yaml:"image" doc:"name of the image"`
-	Platform    AssemblyPlatform  `yaml:"platform" doc:"platform of the image; missing parts are read from its config"`
+	Image    string `yaml:"image" doc:"name of the image"`
+	Platform struct {
+		OS             string   `yaml:"os" doc:"operating system"`
+		Architecture   string   `yaml:"architecture" doc:"architecture, as Go names it"`
+		Variant        string   `yaml:"variant" doc:"variant of the architecture"`
+		OSVersion      string   `yaml:"osversion" doc:"version of the operating system"`
+		OSFeatures     []string `yaml:"osfeatures" doc:"features of the operating system"`
+		DottedVersion  string   `yaml:"os.version" doc:"the same as osversion"`
+		DottedFeatures []string `yaml:"os.features" doc:"the same as osfeatures"`
+	} `yaml:"platform" doc:"platform of the image; missing parts are read from its config"`
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the image, in the index"`
-}
-
-// An AssemblyPlatform is a platform. It accepts the keys of manifest-tool (osversion,
-// osfeatures) and those of image-spec (os.version, os.features), which mean the same.
-type AssemblyPlatform struct {
-	OS             string   `yaml:"os" doc:"operating system"`
-	Architecture   string   `yaml:"architecture" doc:"architecture, as Go names it"`
-	Variant        string   `yaml:"variant" doc:"variant of the architecture"`
-	OSVersion      string   `yaml:"osversion" doc:"version of the operating system"`
-	OSFeatures     []string `yaml:"osfeatures" doc:"features of the operating system"`
-	DottedVersion  string   `yaml:"os.version" doc:"the same as osversion"`
-	DottedFeatures []string `yaml:"os.features" doc:"the same as osfeatures"`
 }
 
 // ReadAssembly reads the YAML of manifest-tool's from-spec; file is its name in errors.

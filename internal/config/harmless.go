@@ -15,23 +15,20 @@ import (
 // give to the go command. They are allowed one by one: a flag is harmless if it runs no
 // program, reads no file that its value names and writes none.
 
-// A flagTable lists all flags of one tool. harmless maps a flag to the pattern that its
-// whole value must match, or to "" if it takes no value. refused has all others, so that
-// a flag which a new Go version adds is in neither list and is noticed.
-type flagTable struct {
-	harmless map[string]string
-	refused  []string
-}
-
 // Patterns of values. anySymbol does not match a comma, quote or space.
 const (
 	anyNumber = `-?[0-9]+`
 	anySymbol = `[\w./·*()-]+`
 )
 
-// toolFlags lists every flag that `go tool NAME -help` prints. A test fails at one that
-// is in neither list. Only harmless decides: a flag that is not there is refused.
-var toolFlags = map[string]flagTable{
+// toolFlags lists every flag that `go tool NAME -help` prints. harmless maps a flag to the
+// pattern that its whole value must match, or to "" if it takes no value. refused has all
+// others, so that a flag which a new Go version adds is in neither list: a test fails
+// then. Only harmless decides: a flag that is not there is refused.
+var toolFlags = map[string]struct {
+	harmless map[string]string
+	refused  []string
+}{
 	"link": {
 		harmless: map[string]string{
 			"B": `gobuildid|none|0x[0-9a-fA-F]+`, "D": anyNumber, "E": anySymbol, "H": `\w+`, "R": anyNumber, "T": `(0x)?[0-9a-fA-F]+`,

@@ -9,17 +9,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// koFlags are the flags of go build that have a key in mabuild.
-type koFlags struct {
-	tags, gcflags, ldflags []string
-	race, cover            bool
-	pgo                    string
-}
-
 // settings writes how programs are compiled, from the keys s, and returns them for the
 // builds below. In ko as in mabuild, a key of a build replaces that of the top level. But
 // ko's single key flags corresponds to several keys here, so a build that sets it must
-// also reset the keys that only the top level's flags set (see write).
+// also reset the keys that only the top level's flags set (see koWriter.settings).
 func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings {
 	key := func(name string) string {
 		if at == "default" {
@@ -28,7 +21,7 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 		return at + "." + name
 	}
 	// The flags of the top level are read again, to see which keys they set.
-	above := koFlags{}
+	above := Settings{}
 	if s.flags != nil && top.flags != nil {
 		above = k.flags(&koWriter{}, top.flags, "")
 	}
@@ -40,13 +33,13 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 		k.env(w, s.env, key("env"))
 	}
 	given := s.ldflags
-	f := koFlags{}
+	f := Settings{}
 	if s.flags != nil {
 		f = k.flags(w, s.flags, key("flags"))
-		f.write(w, above)
+		w.settings(f, above)
 	}
-	if given != nil || len(f.ldflags) > 0 || at == "default" {
-		k.ldflags(w, given, f.ldflags, env, key("ldflags"))
+	if given != nil || len(f.Ldflags) > 0 || at == "default" {
+		k.ldflags(w, given, f.Ldflags, env, key("ldflags"))
 	}
 	return s
 }
@@ -73,9 +66,9 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 	w.values("env", kept)
 }
 
-// flags parses the flags of go build, which may have their value in the next word, and
-// comments on those without a counterpart.
-func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
+// flags returns the settings of the flags of go build, which may have their value in the
+// next word, and comments on those without a counterpart.
+func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f Settings) {
 	items := k.items(n, true)
 	for i := 0; i < len(items); i++ {
 		item := items[i]
@@ -87,17 +80,17 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 		switch name {
 		case "trimpath", "v", "x", "a", "work", "p": // always set, or without effect on the program
 		case "tags":
-			f.tags = append(f.tags, strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })...)
+			f.BuildTags = append(f.BuildTags, strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })...)
 		case "ldflags":
-			f.ldflags = append(f.ldflags, value)
+			f.Ldflags = append(f.Ldflags, value)
 		case "gcflags":
-			f.gcflags = append(f.gcflags, value)
+			f.Gcflags = append(f.Gcflags, value)
 		case "race":
-			f.race = value != "false"
+			f.Race = value != "false"
 		case "cover":
-			f.cover = value != "false"
+			f.Cover = value != "false"
 		case "pgo":
-			f.pgo = value
+			f.PGO = value
 		case "buildvcs":
 			if value == "true" || value == "" {
 				k.comment(w, item, key, item.Value+": --vcs adds the commit as annotations, which does not change the program")
@@ -111,22 +104,23 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f koFlags) {
 	return f
 }
 
-// write writes the keys that f sets, and resets those that only above sets.
-func (f koFlags) write(w *koWriter, above koFlags) {
-	if len(f.tags)+len(above.tags) > 0 {
-		w.list("build_tags", f.tags)
+// settings writes the keys that f, the result of flags, sets, and resets those that only
+// above sets.
+func (w *koWriter) settings(f, above Settings) {
+	if len(f.BuildTags)+len(above.BuildTags) > 0 {
+		w.list("build_tags", f.BuildTags)
 	}
-	if len(f.gcflags)+len(above.gcflags) > 0 {
-		w.list("gcflags", f.gcflags)
+	if len(f.Gcflags)+len(above.Gcflags) > 0 {
+		w.list("gcflags", f.Gcflags)
 	}
-	if f.race || above.race {
-		w.line(fmt.Sprintf("race: %v", f.race))
+	if f.Race || above.Race {
+		w.line(fmt.Sprintf("race: %v", f.Race))
 	}
-	if f.cover || above.cover {
-		w.line(fmt.Sprintf("cover: %v", f.cover))
+	if f.Cover || above.Cover {
+		w.line(fmt.Sprintf("cover: %v", f.Cover))
 	}
-	if f.pgo != "" {
-		w.value("pgo", f.pgo)
+	if f.PGO != "" {
+		w.value("pgo", f.PGO)
 	}
 }
 

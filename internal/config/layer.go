@@ -17,7 +17,7 @@ import (
 type OriginKind int
 
 // The kinds of sources, in the order of precedence: each beats those before it. The order
-// of the constants is relied on (how.Kind >= FromEnv).
+// of the constants is relied on (how.Kind >= FromEnv, [sources]).
 const (
 	FromDefault OriginKind = iota
 	FromUser               // the user's own file
@@ -58,8 +58,8 @@ type setting struct {
 // source does not set is absent; a zero value in it is set to zero.
 type layer map[string]setting
 
-// sources are the layers that are merged, in increasing precedence.
-type sources struct{ defaults, user, file, env, flags layer }
+// sources are the layers that are merged, by [OriginKind] and so in increasing precedence.
+type sources [FromFlag + 1]layer
 
 // merge sets the leaves among fields in the struct out, and records their origins by
 // path, with prefix before it.
@@ -70,10 +70,10 @@ type sources struct{ defaults, user, file, env, flags layer }
 // not merged.
 func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Origin, prefix string) {
 	v := viper.NewWithOptions(viper.KeyDelimiter("::"))
-	for path, one := range s.defaults {
+	for path, one := range s[FromDefault] {
 		v.SetDefault(path, one)
 	}
-	for _, l := range []layer{s.user, s.file, s.env} {
+	for _, l := range s[FromUser:FromFlag] {
 		values := map[string]any{}
 		for path, one := range l {
 			values[path] = one
@@ -81,7 +81,7 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 		_ = v.MergeConfigMap(values) // never returns an error
 	}
 	// Set has the highest precedence in viper, also over merged maps.
-	for path, one := range s.flags {
+	for path, one := range s[FromFlag] {
 		v.Set(path, one)
 	}
 	for _, f := range leaves(fields) {
@@ -100,7 +100,7 @@ func (s sources) merge(fields []*field, out reflect.Value, origins map[string]Or
 // all platforms ends this, since it also covers the platforms that weaker sources name.
 func (s sources) perPlatform(path string) PerPlatform {
 	m := PerPlatform{}
-	for _, l := range []layer{s.flags, s.env, s.file, s.user, s.defaults} {
+	for _, l := range slices.Backward(s[:]) {
 		texts, _ := l[path].value.(PerPlatform) // nil if the source does not set it
 		for key, text := range texts {
 			if _, said := m[key]; !said {
@@ -246,12 +246,12 @@ func (c *Config) inherit(top sources, lines map[string]int) {
 		prefix := fmt.Sprintf("builds[%d].", i)
 		own := inFile(fields, b, FromFile, c.File, lines, prefix)
 		// The user's own file has no settings of programs, so it is missing here.
-		sources{defaults: above, file: own, env: top.env, flags: top.flags}.merge(fields, b, c.origins, prefix)
+		sources{FromDefault: above, FromFile: own, FromEnv: top[FromEnv], FromFlag: top[FromFlag]}.merge(fields, b, c.origins, prefix)
 		if c.Builds[i].Dir == "" {
 			c.Builds[i].Dir = c.Dir
 		}
 		c.Builds[i].prefix = prefix
-		c.Builds[i].yield(top.env, top.flags)
+		c.Builds[i].yield(top[FromEnv], top[FromFlag])
 	}
 }
 

@@ -106,9 +106,9 @@ func Load(o Options) (*Config, error) {
 		File: file.config.File, Dir: file.config.Dir, Ignored: slices.Concat(own.ignored, file.ignored, misspelt(o)),
 		Refused: refused, workdir: o.Dir, origins: map[string]Origin{}, within: file.fence.Dirs(), tree: file.stranger(),
 	}
-	top := sources{defaults: defaults(fields), env: env, flags: flags}
-	top.user = inFile(fields, reflect.ValueOf(own.config).Elem(), FromUser, own.config.File, own.lines, "")
-	top.file = inFile(fields, reflect.ValueOf(file.config).Elem(), FromFile, c.File, file.lines, "")
+	top := sources{FromDefault: defaults(fields), FromEnv: env, FromFlag: flags}
+	top[FromUser] = inFile(fields, reflect.ValueOf(own.config).Elem(), FromUser, own.config.File, own.lines, "")
+	top[FromFile] = inFile(fields, reflect.ValueOf(file.config).Elem(), FromFile, c.File, file.lines, "")
 	top.merge(fields, reflect.ValueOf(c).Elem(), c.origins, "")
 	c.trustPeople(own.config, top)
 	if o.Keys != All {
@@ -135,7 +135,7 @@ func (c *Config) trustPeople(own *Config, top sources) {
 		c.Registries = map[string]Registry{}
 	}
 	maps.Copy(c.Registries, own.Registries)
-	if _, said := top.file["insecure_registries"]; said && c.origins["insecure_registries"].Kind == FromFile {
+	if _, said := top[FromFile]["insecure_registries"]; said && c.origins["insecure_registries"].Kind == FromFile {
 		c.InsecureRegistries = slices.Concat(c.InsecureRegistries, own.InsecureRegistries)
 	}
 }
@@ -154,24 +154,25 @@ func topOf(path string) string {
 	return path
 }
 
-// A treeFile is the file of the tree as it was read. Without a file, config is empty. The
-// caller of read closes it, which releases the fence.
-type treeFile struct {
+// An inputFile is a file as it was read: that of the tree, or the user's own. Without a
+// file, config is empty. The caller of read closes the file of the tree, which releases
+// the fence; the user's own file has none.
+type inputFile struct {
 	config  *Config
 	lines   map[string]int
-	ignored []error // errors in keys that the command does not use
+	ignored []error // errors that do not stop the command
 	fence   *Fence
 }
 
 // close releases the fence. It is safe to call after read has failed.
-func (f *treeFile) close() {
+func (f *inputFile) close() {
 	if f.fence != nil {
 		f.fence.Close()
 	}
 }
 
 // tree returns the directory of the tree, or "" if there is none.
-func (f *treeFile) tree() string {
+func (f *inputFile) tree() string {
 	if dirs := f.fence.Dirs(); len(dirs) > 0 {
 		return dirs[0]
 	}
@@ -181,7 +182,7 @@ func (f *treeFile) tree() string {
 // stranger returns the directory of the tree if its content may be untrusted. It returns
 // "" if nothing marks a tree and no file was found: the working directory may be the
 // user's home then, whose own files are trusted.
-func (f *treeFile) stranger() string {
+func (f *inputFile) stranger() string {
 	tree := f.tree()
 	if marked, err := intree.Marked(tree); f.config.File == "" && (err != nil || !marked) {
 		return ""
@@ -193,8 +194,8 @@ func (f *treeFile) stranger() string {
 // even if there is an error. With other keys than All, problems in keys that the command
 // does not use are moved to ignored. Problems without a key, such as invalid YAML, remain
 // errors.
-func read(o Options, t Trust) (file *treeFile, err error) {
-	file = &treeFile{config: &Config{Dir: o.Dir}}
+func read(o Options, t Trust) (file *inputFile, err error) {
+	file = &inputFile{config: &Config{Dir: o.Dir}}
 	path := o.File
 	if path == "" && o.Keys != NoFile {
 		if path, err = find(o.Dir); err != nil {
@@ -298,7 +299,7 @@ var ofBuild = regexp.MustCompile(`^(builds\[\d+\]\.(overrides\[[^\]]*\]\.)?)?$`)
 // judge returns the values that the file is not allowed to set, in the order of the file.
 // A value that environment or flags replace is not used and not refused. This does not
 // hold for fields per platform, of which they may replace only a part.
-func (f *treeFile) judge(t Trust, env, flags layer) (refused []*Problem) {
+func (f *inputFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 	if f.config.File == "" {
 		return nil
 	}
@@ -326,7 +327,7 @@ func (f *treeFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 
 // cgo returns a function that reports whether cgo is on for the build that a key belongs
 // to, with the precedence of the later merge.
-func (f *treeFile) cgo(env, flags layer) func(prefix string) bool {
+func (f *inputFile) cgo(env, flags layer) func(prefix string) bool {
 	const key = "cgo.enabled"
 	return func(prefix string) bool {
 		for _, l := range []layer{flags, env} {
@@ -346,7 +347,7 @@ func (f *treeFile) cgo(env, flags layer) func(prefix string) bool {
 
 // drop removes refused values from the file and adds them to ignored, for commands that
 // do not build. A registry with a refused setting is removed as a whole.
-func (f *treeFile) drop(refused []*Problem) {
+func (f *inputFile) drop(refused []*Problem) {
 	for _, p := range refused {
 		if !access(p.Key) {
 			continue

@@ -53,16 +53,23 @@ type MirrorSettings struct {
 // A MirrorEntry is one entry of the file: images from one source to one or several
 // targets. Exactly one of Source, Template, Images and Go is set.
 type MirrorEntry struct {
-	Name     string        `yaml:"name" trust:"data" doc:"Name of the entry in reports, metrics and --only; by default the path of its target." example:"flannel"`
-	Source   string        `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel"`
-	Template string        `yaml:"template" trust:"data" doc:"Name of images that differ by platform, with OS, ARCH and VARIANT as placeholders and {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
-	Images   []MirrorImage `yaml:"images" doc:"Images to combine into one index, one per platform."`
-	Go       string        `yaml:"go" trust:"data" doc:"Go program to build instead of copying an image: module/path@version or module/path@latest." example:"github.com/prometheus/node_exporter@latest"`
-	Base     string        `yaml:"base" trust:"image" doc:"Base image of a Go program: static (built in, the default), scratch, or any image." example:"static"`
+	Name     string `yaml:"name" trust:"data" doc:"Name of the entry in reports, metrics and --only; by default the path of its target." example:"flannel"`
+	Source   string `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel"`
+	Template string `yaml:"template" trust:"data" doc:"Name of images that differ by platform, with OS, ARCH and VARIANT as placeholders and {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
+	Images   []struct {
+		Image    string `yaml:"image" trust:"image" doc:"Name of the image, with {{.Tag}} for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
+		Platform string `yaml:"platform" trust:"data" doc:"Platform of the image; by default the one in its config." example:"linux/arm/v7"`
+		Optional bool   `yaml:"optional" trust:"data" doc:"Allow the image to be missing."`
+	} `yaml:"images" doc:"Images to combine into one index, one per platform."`
+	Go   string `yaml:"go" trust:"data" doc:"Go program to build instead of copying an image: module/path@version or module/path@latest." example:"github.com/prometheus/node_exporter@latest"`
+	Base string `yaml:"base" trust:"image" doc:"Base image of a Go program: static (built in, the default), scratch, or any image." example:"static"`
 
-	Target []string       `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel"`
-	Tags   MirrorTags     `yaml:"tags" doc:"Tags to copy: a list, or rules that select them." short:"exact"`
-	Rename []MirrorRename `yaml:"rename" doc:"Rules that rename tags at the target; the first rule that matches applies."`
+	Target []string   `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel"`
+	Tags   MirrorTags `yaml:"tags" doc:"Tags to copy: a list, or rules that select them." short:"exact"`
+	Rename []struct {
+		Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
+		To    string `yaml:"to" trust:"data" doc:"Tag at the target; $1 is the match of the first group." example:"\"$1\""`
+	} `yaml:"rename" doc:"Rules that rename tags at the target; the first rule that matches applies."`
 
 	MirrorSettings `yaml:",inline"`
 }
@@ -76,19 +83,6 @@ type MirrorTags struct {
 	Semver  string   `yaml:"semver" trust:"data" doc:"Tags that are semantic versions in this range." check:"range" example:"\">=0.25 <1\""`
 	Newest  int      `yaml:"newest" trust:"data" doc:"Number of newest versions to keep of the tags selected so far; 0 means all." example:"5"`
 	Exclude []string `yaml:"exclude" trust:"data" doc:"Globs of tags to leave out; does not apply to exact tags." check:"glob" single:"true" example:"[\"*-rc*\"]"`
-}
-
-// A MirrorImage is one of the images that are combined into an index.
-type MirrorImage struct {
-	Image    string `yaml:"image" trust:"image" doc:"Name of the image, with {{.Tag}} for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
-	Platform string `yaml:"platform" trust:"data" doc:"Platform of the image; by default the one in its config." example:"linux/arm/v7"`
-	Optional bool   `yaml:"optional" trust:"data" doc:"Allow the image to be missing."`
-}
-
-// A MirrorRename maps tags of the source to tags at the target.
-type MirrorRename struct {
-	Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
-	To    string `yaml:"to" trust:"data" doc:"Tag at the target; $1 is the match of the first group." example:"\"$1\""`
 }
 
 // A MirrorRegistry has the connection settings of a registry, its credentials and limits

@@ -117,7 +117,7 @@ func (e *entryPlanner) images() {
 	seen := map[string]string{}
 	for i, in := range e.in.Images {
 		at := fmt.Sprintf("images[%d]", i)
-		out := mirror.Image{Ref: in.Image, Optional: in.Optional || e.in.Optional}
+		out := manifest.Item{Ref: in.Image, Optional: in.Optional || e.in.Optional}
 		if in.Image == "" {
 			e.refuse(at, "the image is missing")
 		}

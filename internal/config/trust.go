@@ -313,7 +313,7 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		return nil
 	case trustPath:
 		return each(j.fence.Check)
-	// A relative directory is relative to its build, so treeFile.judge checks it.
+	// A relative directory is relative to its build, so inputFile.judge checks it.
 	case trustPackage:
 		return each(func(pkg string) error {
 			if !filepath.IsAbs(pkg) {

@@ -37,20 +37,13 @@ func UserFile(lookup func(string) (string, bool)) string {
 // userFileName is the name of the file in hints.
 func userFileName() string { return "~/.config/mabuild/config.yaml" }
 
-// A userFile is the user's own file as it was read. Without a file, config is empty.
-type userFile struct {
-	config  *Config
-	lines   map[string]int
-	ignored []error
-}
-
 // readUser reads the user's own file, if there is one. tree is the directory of the
 // source tree, or "". A file inside the tree, with links resolved, is ignored with a
 // warning: it belongs to the tree, since HOME may be a checkout. A file that another user
 // may have put there is an error. Settings of programs are errors too, so that a build
 // does not depend on who runs it.
-func readUser(o Options, tree string) (userFile, error) {
-	none := userFile{config: &Config{}}
+func readUser(o Options, tree string) (*inputFile, error) {
+	none := &inputFile{config: &Config{}}
 	path := UserFile(o.Lookup)
 	if path == "" {
 		return none, nil
@@ -59,7 +52,7 @@ func readUser(o Options, tree string) (userFile, error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return none, nil
 	}
-	fail := func(err error) (userFile, error) {
+	fail := func(err error) (*inputFile, error) {
 		return none, &Problem{Origin: Origin{Kind: FromUser, Name: path}, Err: bare(err)}
 	}
 	if err != nil {
@@ -95,5 +88,5 @@ func readUser(o Options, tree string) (userFile, error) {
 	}
 	c.File = path
 	anchor(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), filepath.Dir(path))
-	return userFile{config: c, lines: lines}, nil
+	return &inputFile{config: c, lines: lines}, nil
 }

@@ -18,8 +18,7 @@ import (
 // settings that a build takes from the top level. Values that a file of the tree is not
 // allowed to set are marked. Loading the result as a file gives the same configuration.
 func (c *Config) View() ([]byte, error) {
-	v := viewer{origins: c.origins, refused: c.Refused}
-	root := v.fields(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), "")
+	root := c.viewFields(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), "")
 	var b bytes.Buffer
 	out := yaml.NewEncoder(&b)
 	out.SetIndent(2)
@@ -29,17 +28,10 @@ func (c *Config) View() ([]byte, error) {
 	return b.Bytes(), out.Close()
 }
 
-// A viewer turns values back into YAML nodes. It reads through the same fields as the
-// decoder.
-type viewer struct {
-	origins map[string]Origin
-	refused []*Problem
-}
-
 // refusal returns a text if the value of a key, or an item of it, is refused; otherwise
 // "".
-func (v viewer) refusal(key string) (text string) {
-	for _, p := range v.refused {
+func (c *Config) refusal(key string) (text string) {
+	for _, p := range c.Refused {
 		if below, ok := strings.CutPrefix(p.Key, key); ok && (below == "" || below[0] == '[') {
 			text += ", refused: " + strings.TrimPrefix(below+": ", ": ") + shorten(p.Err.Error())
 		}
@@ -47,26 +39,26 @@ func (v viewer) refusal(key string) (text string) {
 	return text
 }
 
-// fields returns a mapping of the fields of in that have an origin. Objects are always
+// viewFields returns a mapping of the fields of in that have an origin. Objects are always
 // entered and omitted if they turn out empty.
-func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.Node {
+func (c *Config) viewFields(fields []*field, in reflect.Value, prefix string) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fields {
 		var n *yaml.Node
 		key := scalar(f.key)
 		at := in.FieldByIndex(f.index)
-		origin, known := v.origins[prefix+f.path]
+		origin, known := c.origins[prefix+f.path]
 		switch {
 		case f.kind == object:
-			n = v.fields(f.elem, in, prefix)
-		case !known || v.inherited(prefix, f, origin) || f.trust == trustPeople && origin.Kind == FromDefault:
+			n = c.viewFields(f.elem, in, prefix)
+		case !known || c.inherited(prefix, f, origin) || f.trust == trustPeople && origin.Kind == FromDefault:
 			continue
 		default:
-			n = v.value(f, at, prefix+f.path)
+			n = c.viewValue(f, at, prefix+f.path)
 			beside(key, n).LineComment = origin.String()
 			// The items of a list of objects have comments themselves.
 			if f.kind != objects {
-				beside(key, n).LineComment += v.refusal(prefix + f.path)
+				beside(key, n).LineComment += c.refusal(prefix + f.path)
 			}
 		}
 		if n.Kind == yaml.MappingNode && len(n.Content) == 0 && f.kind == object {
@@ -79,8 +71,8 @@ func (v viewer) fields(fields []*field, in reflect.Value, prefix string) *yaml.N
 
 // inherited reports whether a build takes the value from the top level: the origin is the
 // same then, with the same line.
-func (v viewer) inherited(prefix string, f *field, origin Origin) bool {
-	return prefix != "" && v.origins[f.path] == origin
+func (c *Config) inherited(prefix string, f *field, origin Origin) bool {
+	return prefix != "" && c.origins[f.path] == origin
 }
 
 // beside returns the node whose line comment is printed on the first line of the value:
@@ -92,8 +84,9 @@ func beside(key, value *yaml.Node) *yaml.Node {
 	return key
 }
 
-// value returns the node of the value at of field f. Maps are sorted by key.
-func (v viewer) value(f *field, at reflect.Value, path string) *yaml.Node {
+// viewValue returns the node of the value at of field f. It reads through the same fields
+// as the decoder. Maps are sorted by key.
+func (c *Config) viewValue(f *field, at reflect.Value, path string) *yaml.Node {
 	switch f.kind {
 	case texts:
 		return flow(at.Interface().([]string))
@@ -110,7 +103,7 @@ func (v viewer) value(f *field, at reflect.Value, path string) *yaml.Node {
 	case objects:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: block(at.Len())}
 		for i := range at.Len() {
-			list.Content = append(list.Content, v.item(f.elem, at.Index(i), fmt.Sprintf("%s[%d].", path, i)))
+			list.Content = append(list.Content, c.viewItem(f.elem, at.Index(i), fmt.Sprintf("%s[%d].", path, i)))
 		}
 		return list
 	case dict:
@@ -136,21 +129,22 @@ func block(n int) yaml.Style {
 	return 0
 }
 
-// item returns the node of an element of a list. A build shows its origins; other
+// viewItem returns the node of an element of a list. A build shows its origins; other
 // elements are shown completely, since their fields have none.
-func (v viewer) item(fields []*field, at reflect.Value, prefix string) *yaml.Node {
+func (c *Config) viewItem(fields []*field, at reflect.Value, prefix string) *yaml.Node {
 	if at.Type() == reflect.TypeFor[Build]() {
-		return v.fields(fields, at, prefix)
+		return c.viewFields(fields, at, prefix)
 	}
 	return plainFields(fields, at)
 }
 
-// plainFields returns a mapping of the fields that are not zero, on one line.
+// plainFields returns a mapping of the fields that are not zero, on one line, without
+// origins.
 func plainFields(fields []*field, in reflect.Value) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 	for _, f := range fields {
 		if at := in.FieldByIndex(f.index); !at.IsZero() {
-			m.Content = append(m.Content, scalar(f.key), viewer{}.value(f, at, ""))
+			m.Content = append(m.Content, scalar(f.key), (&Config{}).viewValue(f, at, ""))
 		}
 	}
 	return m

@@ -7,6 +7,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -26,7 +27,7 @@ func (m *move) backup(ctx context.Context) error {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if !free {
-		other := m.target.ByTag(to.tag() + "-" + m.now.Digest.Hex[:12])
+		other := m.target.ByTag(to.Tag() + "-" + m.now.Digest.Hex[:12])
 		to = &other
 	}
 	// The old image is read by its digest: the tag may move meanwhile.
@@ -46,21 +47,21 @@ func (m *move) backup(ctx context.Context) error {
 // without a name is not replaced, and a Docker archive holds one image. If the registry
 // does not report what the target names, the copy fails, because it might replace an
 // image without a backup.
-func (m *move) backupName() (*Ref, error) {
+func (m *move) backupName() (*places.Reference, error) {
 	text := m.job.entry.Backup
 	if text != "" && m.untold != nil {
 		return nil, fmt.Errorf("backup: %w", m.untold)
 	}
-	if text == "" || m.now.Digest == (v1.Hash{}) || m.target.unnamed() || m.target.docker() {
+	if text == "" || m.now.Digest == (v1.Hash{}) || m.target.Unnamed() || m.target.Docker() {
 		return nil, nil
 	}
-	names := Names{Tag: m.target.tag(), SourceTag: m.job.tag}
+	names := Names{Tag: m.target.Tag(), SourceTag: m.job.tag}
 	names.at(m.start)
 	tag, err := names.Expand(text)
 	if err != nil {
 		return nil, err
 	}
-	if !tagName.MatchString(tag) {
+	if !places.IsTag(tag) {
 		return nil, invalidTemplate(text, "gives %q, which is not a tag", tag)
 	}
 	to := m.target.ByTag(tag)
@@ -73,7 +74,7 @@ func (m *move) backupName() (*Ref, error) {
 // free reports whether the tag of a backup is free or already has the image. The first
 // move that asks looks the tag up and reserves it if it does not exist; concurrent moves
 // wait for the answer. So two moves never put different images under one tag in one run.
-func (m *move) free(ctx context.Context, to Ref) (bool, error) {
+func (m *move) free(ctx context.Context, to places.Reference) (bool, error) {
 	digest, err := m.backups.Do(ctx, to.String(), func() (v1.Hash, error) {
 		there, err := m.Store.Resolve(ctx, to.String())
 		if errors.Is(err, manifest.ErrNotFound) {

@@ -8,6 +8,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -37,7 +38,7 @@ func TestBackupsOfOneNameAtOnce(t *testing.T) {
 		answers := make(chan bool, 2)
 		ask := func() {
 			m := &move{round: at, now: v1.Descriptor{Digest: one}}
-			free, err := m.free(t.Context(), remote(manifest.CutReference("r/app:old")))
+			free, err := m.free(t.Context(), places.Remote(manifest.CutReference("r/app:old")))
 			if err != nil {
 				t.Error(err)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/places"
 )
 
 // This file finds entries with the same target. Without it two entries of a schedule
@@ -52,10 +53,10 @@ func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 
 // claim claims a target for an entry. It is a [*CollisionError] if another entry has
 // claimed it. Collisions within an entry are found when its moves are made.
-func (c *Claims) claim(target Ref, entry, source string) error {
+func (c *Claims) claim(target places.Reference, entry, source string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := target.key(source)
+	key := target.Key(source)
 	if other, taken := c.held[key]; taken && other.entry != entry {
 		return collision(source, other.source+" of entry "+other.entry)
 	}

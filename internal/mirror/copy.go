@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -26,8 +28,8 @@ import (
 type move struct {
 	*round
 	job      *job
-	target   Ref
-	also     []Ref // further names of the image in a Docker archive
+	target   places.Reference
+	also     []places.Reference // further names of the image in a Docker archive
 	selected func() (*manifest.Selection, error)
 	finish   func() (*manifest.Selection, error)
 	clash    error // set if another image has the same target
@@ -60,13 +62,13 @@ func (r *round) moves(ctx context.Context, jobs []job) []*move {
 		for _, target := range j.targets {
 			m := &move{round: r, job: j, target: target, selected: choose, finish: finish}
 			all = append(all, m)
-			other, ok := first[target.key(j.source)]
+			other, ok := first[target.Key(j.source)]
 			switch {
 			case !ok:
-				first[target.key(j.source)] = m
-			case other.clash == nil && other.job.digest == j.digest && j.digest != (v1.Hash{}) && (target.docker() || other.target.String() == target.String()):
+				first[target.Key(j.source)] = m
+			case other.clash == nil && other.job.digest == j.digest && j.digest != (v1.Hash{}) && (target.Docker() || other.target.String() == target.String()):
 				all = all[:len(all)-1] // another name of the same image
-				if target.docker() {
+				if target.Docker() {
 					other.also = append(other.also, target)
 				}
 			default:
@@ -80,7 +82,7 @@ func (r *round) moves(ctx context.Context, jobs []job) []*move {
 
 // queue waits for a permit of the hosts and does the move.
 func (m *move) queue(ctx context.Context) Result {
-	permits := m.semaphore(m.from(), m.target.at())
+	permits := m.semaphore(m.from(), m.target.At())
 	select {
 	case permits <- struct{}{}:
 		defer func() { <-permits }()
@@ -96,11 +98,11 @@ func (m *move) queue(ctx context.Context) Result {
 // item.
 func (m *move) from() string {
 	if len(m.job.items) > 0 {
-		if at, err := ParseRef(m.job.items[0].Ref); err == nil {
-			return at.at()
+		if at, err := places.Parse(m.job.items[0].Ref); err == nil {
+			return at.At()
 		}
 	}
-	return m.job.from.at()
+	return m.job.from.At()
 }
 
 // label returns a short name for progress: the target, without its host if the job has
@@ -109,14 +111,14 @@ func (m *move) label() string {
 	if len(m.job.targets) > 1 {
 		return m.target.String()
 	}
-	return strings.TrimPrefix(m.target.String(), m.target.at()+"/")
+	return strings.TrimPrefix(m.target.String(), m.target.At()+"/")
 }
 
 // carryOut does the move and returns its result. An error or a panic fails this move
 // alone.
 func (m *move) carryOut(ctx context.Context) Result {
-	begin, counter := m.Now(), &meter{}
-	ctx = withMeter(ctx, counter)
+	begin, sent := m.Now(), new(atomic.Int64)
+	ctx = withMeter(ctx, sent)
 	if m.Task != nil {
 		ctx = m.Task(ctx, m.label())
 	}
@@ -126,7 +128,7 @@ func (m *move) carryOut(ctx context.Context) Result {
 		m.result.Status, m.result.Why, m.result.Err = Failed, err.Error(), err
 		m.Log.InfoContext(ctx, "failed") // the report has the reason
 	}
-	m.result.Bytes += counter.bytes.Load()
+	m.result.Bytes += sent.Load()
 	m.result.Seconds = seconds(m.Now().Sub(begin))
 	m.count(ctx, 0, 1, m.result.Bytes)
 	if m.result.Status == Copied && !m.DryRun {
@@ -202,15 +204,15 @@ func (m *move) compare(ctx context.Context) (err error) {
 // image is copied and the result of the copy counts. A dry run copies nothing, so it
 // fails there.
 func (m *move) resolveTarget(ctx context.Context) (err error) {
-	if m.chosen == nil && m.target.unnamed() {
+	if m.chosen == nil && m.target.Unnamed() {
 		if m.chosen, err = m.pick(m.selected); err != nil {
 			return err
 		}
 	}
 	switch {
-	case m.target.docker():
+	case m.target.Docker():
 		m.now, err = m.inDocker(ctx)
-	case m.target.unnamed():
+	case m.target.Unnamed():
 		m.now, err = m.Store.Resolve(ctx, m.target.ByDigest(m.chosen.Descriptor.Digest).String())
 	default:
 		m.now, err = m.Store.Resolve(ctx, m.target.String())
@@ -230,7 +232,7 @@ func (m *move) resolveTarget(ctx context.Context) (err error) {
 // pick returns what to copy to this target. A Docker archive gets one image of an index.
 func (m *move) pick(choose func() (*manifest.Selection, error)) (*manifest.Selection, error) {
 	s, err := choose()
-	if err != nil || !m.target.docker() {
+	if err != nil || !m.target.Docker() {
 		return s, err
 	}
 	c, err := s.Open()
@@ -251,7 +253,7 @@ func (m *move) pick(choose func() (*manifest.Selection, error)) (*manifest.Selec
 // All names of the image must be there.
 func (m *move) inDocker(ctx context.Context) (v1.Descriptor, error) {
 	var d v1.Descriptor
-	for _, name := range append([]Ref{m.target}, m.also...) {
+	for _, name := range append([]places.Reference{m.target}, m.also...) {
 		var err error
 		if d, err = m.Store.Resolve(ctx, name.String()); err != nil {
 			return d, err
@@ -298,7 +300,7 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.backup(ctx); err != nil {
 		return err
 	}
-	if m.job.entry.Referrers && m.target.docker() {
+	if m.job.entry.Referrers && m.target.Docker() {
 		m.Log.WarnContext(ctx, "a Docker archive cannot hold referrers, only the image", "target", m.target.String())
 	}
 	if m.refers() {
@@ -327,7 +329,7 @@ func (m *move) copy(ctx context.Context) error {
 }
 
 // refers reports whether referrers are copied. A Docker archive cannot hold them.
-func (m *move) refers() bool { return m.job.entry.Referrers && !m.target.docker() }
+func (m *move) refers() bool { return m.job.entry.Referrers && !m.target.Docker() }
 
 // put makes the target name c. In a local place all names and referrers are put in one
 // step, since each Put of an archive would write the file anew.

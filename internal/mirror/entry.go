@@ -23,6 +23,8 @@ import (
 	"github.com/Masterminds/semver/v3"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/robfig/cron/v3"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // An Entry is one rule of a plan. Exactly one of Image, Template, Images and Program is
@@ -38,7 +40,7 @@ type Entry struct {
 	// stand for the words of the platform, {{.Tag}} for the tag.
 	Template string
 	// Images are the images of an index to be made; {{.Tag}} in them stands for the tag.
-	Images []Image
+	Images []manifest.Item
 	// Program is a Go program, module/path@version or @latest, which is built and not
 	// copied.
 	Program string
@@ -87,13 +89,6 @@ type Platform struct {
 	// for it in place of ARCHVARIANT or ARCH in a Template; "" if it is the platform's
 	// own.
 	Typed, Arch string
-}
-
-// An Image is an item of an index to be made.
-type Image struct {
-	Ref      string
-	Platform ocispec.Platform // without an OS: as the config says
-	Optional bool
 }
 
 // Tags choose among the tags of a repository. Exact tags are always taken. Of the others

@@ -69,7 +69,7 @@ func (m *move) weigh(c manifest.Content) (sum int64, err error) {
 // once returns the size of a blob, or 0 if the run has counted it for the target's host.
 // It locks the mutex of the round, which callers must not hold.
 func (m *move) once(d v1.Descriptor) int64 {
-	key := m.target.at() + " " + d.Digest.String()
+	key := m.target.At() + " " + d.Digest.String()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.counted[key] {

@@ -6,17 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// A meter counts the bytes that are sent for one image. The registry client has no notion
-// of an image of a mirror, so the meter goes with the context, and the bytes come back as
-// log records.
-type meter struct{ bytes atomic.Int64 }
-
-// meterKey is the key of the meter in a context.
+// meterKey is the key of the meter in a context. A meter is the number of bytes that are
+// sent for one image. The registry client has no notion of an image of a mirror, so the
+// meter goes with the context, and the bytes come back as log records.
 type meterKey struct{}
 
-// withMeter returns a context whose uploads m counts.
-func withMeter(ctx context.Context, m *meter) context.Context {
-	return context.WithValue(ctx, meterKey{}, m)
+// withMeter returns a context whose uploads are added to meter.
+func withMeter(ctx context.Context, meter *atomic.Int64) context.Context {
+	return context.WithValue(ctx, meterKey{}, meter)
 }
 
 // Metered returns a handler that counts the bytes that are sent for each image, besides
@@ -34,15 +31,15 @@ func (h metered) Enabled(ctx context.Context, l slog.Level) bool {
 }
 
 // meterOf returns the meter of a context, or nil.
-func meterOf(ctx context.Context) *meter {
-	m, _ := ctx.Value(meterKey{}).(*meter)
-	return m
+func meterOf(ctx context.Context) *atomic.Int64 {
+	meter, _ := ctx.Value(meterKey{}).(*atomic.Int64)
+	return meter
 }
 
 // Handle counts a record and passes it on if inner handles its level.
 func (h metered) Handle(ctx context.Context, r slog.Record) error {
-	if m := meterOf(ctx); m != nil && r.Message == "transfer" {
-		m.count(r)
+	if meter := meterOf(ctx); meter != nil && r.Message == "transfer" {
+		meter.Add(uploaded(r))
 	}
 	if !h.Handler.Enabled(ctx, r.Level) {
 		return nil
@@ -50,11 +47,11 @@ func (h metered) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// count adds the bytes of a record of a complete upload. The attributes must be of the
-// record itself: those that were added to the logger are not seen.
-func (m *meter) count(r slog.Record) {
+// uploaded returns the bytes of a record of a complete upload, else 0. The attributes must
+// be of the record itself: those that were added to the logger are not seen.
+func uploaded(r slog.Record) (bytes int64) {
 	var op string
-	var bytes, size int64
+	var size int64
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "op":
@@ -66,9 +63,10 @@ func (m *meter) count(r slog.Record) {
 		}
 		return true
 	})
-	if op == "upload" && bytes == size {
-		m.bytes.Add(bytes)
+	if op != "upload" || bytes != size {
+		return 0
 	}
+	return bytes
 }
 
 // WithAttrs returns a handler that still counts.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -24,13 +24,13 @@ import (
 // A job is one image to copy, with all its targets.
 type job struct {
 	entry   *Entry
-	source  string          // for messages; the reference of an image that is copied
-	from    Ref             // the source of an image that is copied
-	tag     string          // at the source
-	name    string          // its name in a local place that has none; may be empty
-	digest  v1.Hash         // of an image in a local place
-	items   []manifest.Item // of an image that is assembled
-	targets []Ref
+	source  string           // for messages; the reference of an image that is copied
+	from    places.Reference // the source of an image that is copied
+	tag     string           // at the source
+	name    string           // its name in a local place that has none; may be empty
+	digest  v1.Hash          // of an image in a local place
+	items   []manifest.Item  // of an image that is assembled
+	targets []places.Reference
 }
 
 // globbing are the characters that make a path a glob.
@@ -46,7 +46,7 @@ func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, 
 	case e.Program != "":
 		return r.planProgram(ctx, e)
 	}
-	from, err := ParseRef(e.Image)
+	from, err := places.Parse(e.Image)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -80,7 +80,7 @@ func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, 
 // planLocal lists the images of a local place: the one that the entry names, or all.
 // Their names give the values of templates. Of several images, one without a unique name
 // is read by its digest.
-func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, lost []Result, err error) {
+func (r *round) planLocal(ctx context.Context, e *Entry, from places.Reference) (jobs []job, lost []Result, err error) {
 	images, err := r.Store.Images(ctx, from.Place)
 	if err != nil {
 		return nil, nil, err
@@ -96,7 +96,7 @@ func (r *round) planLocal(ctx context.Context, e *Entry, from Ref) (jobs []job, 
 				at.Place.Digest = i.Digest
 			}
 		}
-		repo, tag := cutPlaceName(i.Name)
+		repo, tag := places.CutName(i.Name)
 		source := manifest.Reference{Repository: repo}
 		if tag == "" && (len(images) > 1 || i.Name != "") && !repositoryName.MatchString(source.Path()) {
 			// Neither the name nor a tag says more, so targets get the digest.
@@ -128,7 +128,7 @@ func (r *round) planRepository(ctx context.Context, e *Entry, source manifest.Re
 	}
 	return r.jobs(e, source, tags, func(tag string) job {
 		at := manifest.Reference{Repository: source.Repository, Tag: tag, Digest: source.Digest}
-		j := job{source: at.String(), from: remote(at)}
+		j := job{source: at.String(), from: places.Remote(at)}
 		if at.Digest = ""; tag != "" {
 			j.name = at.Canonical().String()
 		}
@@ -152,7 +152,7 @@ func (r *round) tags(ctx context.Context, e *Entry, repo string) (there []string
 // versions of Harbor also list digests.
 func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []string) []string {
 	return slices.DeleteFunc(slices.Clone(listed), func(tag string) bool {
-		invalid := !tagName.MatchString(tag)
+		invalid := !places.IsTag(tag)
 		if invalid {
 			log.WarnContext(ctx, "ignored an invalid tag that the registry lists", "repository", repo, "tag", tag)
 		}
@@ -182,9 +182,6 @@ func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]
 	return out, nil
 }
 
-// tagName matches a tag (distribution-spec, "Pulling manifests").
-var tagName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-
 // jobs makes a job for each tag, with its targets. A template that gives an invalid
 // target fails all jobs of the source.
 func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from func(tag string) job) ([]job, error) {
@@ -193,7 +190,7 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 		j := from(tag)
 		j.entry, j.tag = e, tag
 		names := e.names(source, j.from.Local(), tag, r.start)
-		if tag != "" && !tagName.MatchString(names.Tag) {
+		if tag != "" && !places.IsTag(names.Tag) {
 			return nil, invalidTemplate(tag, "is renamed to %q, which is not a tag", names.Tag)
 		}
 		for _, text := range e.Targets {
@@ -204,7 +201,7 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 			if source.Digest != "" && len(e.Platforms) > 0 && target.Remote.Digest != "" {
 				return nil, invalidTemplate(target.String(), "requires a tag, because copying only some platforms changes the digest")
 			}
-			if !slices.ContainsFunc(j.targets, func(t Ref) bool { return t.String() == target.String() }) {
+			if !slices.ContainsFunc(j.targets, func(t places.Reference) bool { return t.String() == target.String() }) {
 				j.targets = append(j.targets, target)
 			}
 		}
@@ -215,17 +212,17 @@ func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from fu
 
 // target fills in the template of a target. A target without a tag gets the tag of the
 // source, or its digest. In a local place the image gets the given name.
-func target(text string, n Names, name, digest string) (Ref, error) {
+func target(text string, n Names, name, digest string) (places.Reference, error) {
 	full, err := n.Fill(text)
 	if err != nil {
-		return Ref{}, err
+		return places.Reference{}, err
 	}
-	at, err := ParseRef(full)
+	at, err := places.Parse(full)
 	switch {
 	case err != nil:
 		return at, invalidTemplate(text, "gives %q: %w", full, err)
 	case at.Local():
-		return at.named(name), nil
+		return at.Named(name), nil
 	case at.Remote.Tag != "" || at.Remote.Digest != "":
 	case n.Tag != "":
 		at.Remote.Tag = n.Tag
@@ -243,7 +240,11 @@ func (r *round) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []R
 	module, version, _ := strings.Cut(e.Program, "@")
 	tags := []string{version}
 	if e.Tags.patterned() || version == "" || version == "latest" {
-		latest, all, err := r.programs(e).Versions(ctx, module)
+		programs, err := r.programs(e)
+		if err != nil {
+			return nil, nil, err
+		}
+		latest, all, err := programs.Versions(ctx, module)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -42,11 +43,11 @@ func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost [
 
 // cutTag returns the tag of an item, of a registry or a local place.
 func cutTag(i manifest.Item) string {
-	at, err := ParseRef(i.Ref)
+	at, err := places.Parse(i.Ref)
 	if err != nil {
 		return ""
 	}
-	return at.tag()
+	return at.Tag()
 }
 
 // describe returns the references of an assembled image for messages.
@@ -73,13 +74,10 @@ func fillTag(text, tag string) string {
 
 // items returns the items of an entry, in which {{.Tag}} is not filled in yet.
 func (e *Entry) items() []manifest.Item {
-	var out []manifest.Item
-	for _, image := range e.Images {
-		out = append(out, manifest.Item{Ref: image.Ref, Platform: image.Platform, Optional: image.Optional})
-	}
 	if e.Template == "" {
-		return out
+		return e.Images
 	}
+	var out []manifest.Item
 	for _, p := range e.Platforms {
 		out = append(out, manifest.Item{Ref: p.fill(e.Template), Platform: p.Declared, Optional: e.Optional})
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -25,7 +26,7 @@ const maxReferrals = 3
 
 // A subject is a manifest whose referrers are copied.
 type subject struct {
-	ref    Ref // a reference in the repository or place of the source
+	ref    places.Reference // a reference in the repository or place of the source
 	digest v1.Hash
 }
 
@@ -53,7 +54,7 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 	if len(m.job.items) > 0 {
 		var all []subject
 		for _, item := range m.job.items {
-			at, err := ParseRef(item.Ref)
+			at, err := places.Parse(item.Ref)
 			if err != nil {
 				return nil, err
 			}
@@ -136,7 +137,7 @@ func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
 func (m *move) copyReferrer(ctx context.Context, s subject, found manifest.Referrer) error {
 	to := m.target.ByDigest(found.Digest)
 	if found.Tag != "" {
-		to = m.target.cosign(found.Tag)
+		to = m.target.Cosign(found.Tag)
 	}
 	now, err := m.Store.Resolve(ctx, to.String())
 	switch {

@@ -215,25 +215,10 @@ func (r *round) semaphore(source, target string) chan struct{} {
 	return r.semaphores[key]
 }
 
-// programs returns the source of the program of e.
-func (r *round) programs(e *Entry) Programs {
+// programs returns the source of the program of e. It fails if building is not supported.
+func (r *round) programs(e *Entry) (Programs, error) {
 	if r.Programs == nil {
-		return noPrograms{}
+		return nil, errors.New("building programs is not supported here")
 	}
-	return r.Programs(e)
-}
-
-// noPrograms is the source of programs if building is not supported.
-type noPrograms struct{}
-
-var errNoPrograms = errors.New("building programs is not supported here")
-
-func (noPrograms) Resolve(context.Context, string) (v1.Descriptor, error) {
-	return v1.Descriptor{}, errNoPrograms
-}
-
-func (noPrograms) Get(context.Context, string) (manifest.Content, error) { return nil, errNoPrograms }
-
-func (noPrograms) Versions(context.Context, string) (string, []string, error) {
-	return "", nil, errNoPrograms
+	return r.Programs(e), nil
 }

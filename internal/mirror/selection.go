@@ -16,7 +16,11 @@ func (r *round) selection(ctx context.Context, j *job) (*manifest.Selection, err
 	e := j.entry
 	switch {
 	case e.Program != "":
-		c, err := r.programs(e).Get(ctx, j.source)
+		programs, err := r.programs(e)
+		if err != nil {
+			return nil, err
+		}
+		c, err := programs.Get(ctx, j.source)
 		if err != nil {
 			return nil, err
 		}

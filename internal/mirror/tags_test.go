@@ -9,6 +9,7 @@ import (
 
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -118,7 +119,7 @@ func TestNamesOfSources(t *testing.T) {
 		text, isLocal := strings.CutPrefix(text, "local ")
 		at := manifest.CutReference(text)
 		if isLocal {
-			at.Repository, at.Tag = cutPlaceName(text)
+			at.Repository, at.Tag = places.CutName(text)
 		}
 		n := new(Entry).names(at, isLocal, at.Tag, time.Time{})
 		if got := [4]string{n.Registry, n.Repository, n.Name, n.Tag}; got != want {

@@ -55,16 +55,14 @@ func (e *event) number(key string) int64 {
 	return 0
 }
 
-// A sink shows events. Several goroutines may call show at once; a sink locks its writer
+// A sink shows an event. Several goroutines may call it at once; a sink locks its writer
 // itself and writes each event in one piece.
-type sink interface {
-	show(ctx context.Context, e *event) error
-}
+type sink func(ctx context.Context, e *event) error
 
 // A handler is the [slog.Handler] in front of every sink. It filters by level and turns
 // records into events. It is immutable: WithAttrs and WithGroup return copies.
 type handler struct {
-	out    sink
+	show   sink
 	least  slog.Level
 	quiet  bool        // drop records of single requests even at level Debug
 	prefix string      // "group." for each open group, "" outside of groups
@@ -124,7 +122,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 			e.attrs = append(e.attrs, a)
 		}
 	}
-	return h.out.show(ctx, e)
+	return h.show(ctx, e)
 }
 
 // flatten appends a to list. It replaces a group by its members, with the name of the

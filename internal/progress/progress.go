@@ -85,13 +85,13 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
 		// The terminal filters lines by its own copy of least, which is why the handler
 		// can pass it all transfers.
-		h.out, h.least, stop = t, min(h.least, LevelTransfer), t.stop
+		h.show, h.least, stop = t.show, min(h.least, LevelTransfer), t.stop
 	case "plain":
-		h.out = &plain{w: w, stamped: true}
+		h.show = newPlain(w, true)
 	case "json":
-		h.out = newJSON(w)
+		h.show = newJSON(w)
 	case "none":
-		h.out, h.least = &plain{w: w}, slog.LevelWarn
+		h.show, h.least = newPlain(w, false), slog.LevelWarn
 	default:
 		return nil, nil, invalidMode(clean(mode), "unknown mode")
 	}

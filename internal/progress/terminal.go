@@ -44,7 +44,7 @@ func newTerminal(w io.Writer, least slog.Level) *terminal {
 	return &terminal{w: w, least: least, rows: map[Task]*row{}}
 }
 
-// show implements sink. The cases of states return; all that falls through becomes a line
+// show is a sink. The cases of states return; all that falls through becomes a line
 // if its level is high enough. A transfer of a task without a row only becomes a line.
 func (t *terminal) show(_ context.Context, e *event) error {
 	t.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -96,27 +97,18 @@ func packageDir() string {
 }
 
 // sources counts the sources of chance of a test, by its name.
-var sources sync.Map // of *counter
-
-type counter struct {
-	mu sync.Mutex
-	n  int64
-}
+var sources sync.Map // of *atomic.Int64
 
 // Source returns a new random source. A test gets the same sources in the same order in
 // each run with the same [Seed].
 func Source(t testing.TB) rand.Source {
 	t.Helper()
 	seed, name := Seed(t), t.Name()
-	value, before := sources.LoadOrStore(name, &counter{})
+	value, before := sources.LoadOrStore(name, new(atomic.Int64))
 	if !before {
 		t.Cleanup(func() { sources.Delete(name) })
 	}
-	c := value.(*counter)
-	c.mu.Lock()
-	c.n++
-	n := c.n
-	c.mu.Unlock()
+	n := value.(*atomic.Int64).Add(1)
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
 	return rand.NewSource(seed ^ int64(h.Sum64()) + n)

@@ -48,14 +48,17 @@ func (t *Tree) Add(l v1.Layer, record func(Change)) error {
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", digest, err)
 	}
-	in := &bounded{r: compressed, total: &t.fetched}
-	err = t.addFrom(in, compressed, record)
+	var failed error // of the reader: the layer itself may be valid
+	in := stream.MapError(compressed, func(err error) error {
+		failed = err
+		return err
+	})
+	err = t.addFrom(bounded(in, &t.fetched), compressed, record)
 	switch {
 	case err == nil:
 		return nil
-	// The reader has failed, and not because of the limit: the layer itself may be valid.
-	case in.err != nil && !errors.Is(in.err, ErrRead):
-		return fmt.Errorf("layer %s: %w", digest, in.err)
+	case failed != nil:
+		return fmt.Errorf("layer %s: %w", digest, failed)
 	}
 	return &LayerError{digest, err}
 }
@@ -63,7 +66,7 @@ func (t *Tree) Add(l v1.Layer, record func(Change)) error {
 // addFrom applies the entries of a layer. It closes c. Both the compressed and the
 // uncompressed bytes are counted, since either can be huge for a small count of the
 // other.
-func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error) {
+func (t *Tree) addFrom(in io.Reader, c io.Closer, record func(Change)) (err error) {
 	r, err := Uncompress(stream.WithClose(in, c.Close))
 	if err != nil {
 		return err
@@ -73,7 +76,7 @@ func (t *Tree) addFrom(in *bounded, c io.Closer, record func(Change)) (err error
 			err = cerr
 		}
 	}()
-	content := &bounded{r: r, total: &t.read}
+	content := bounded(r, &t.read)
 	archive, large := tar.NewReader(content), 0
 	for {
 		h, err := archive.Next()
@@ -198,23 +201,14 @@ func (t *Tree) Replay(layer v1.Hash, next func() (Change, error)) error {
 	}
 }
 
-// A bounded is a reader that fails when its total, which several readers share, exceeds
-// MaxRead. It keeps its error, so that Add can tell a failed reader from an invalid
-// layer.
-type bounded struct {
-	r     io.Reader
-	total *int64
-	err   error
-}
-
-// Read counts the bytes and fails once the total is too large.
-func (b *bounded) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if *b.total += int64(n); *b.total > MaxRead {
-		err = ErrRead
+// bounded reads from r and fails when total, which several readers share, exceeds
+// MaxRead.
+func bounded(r io.Reader, total *int64) stream.Reader {
+	return func(p []byte) (int, error) {
+		n, err := r.Read(p)
+		if *total += int64(n); *total > MaxRead {
+			err = ErrRead
+		}
+		return n, err
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = err
-	}
-	return n, err
 }

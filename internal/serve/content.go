@@ -39,14 +39,14 @@ func serveContent(w http.ResponseWriter, r *http.Request, d digest.Digest, conte
 // tells the client that the manifest is listed as a referrer, so that it does not write
 // the referrers tag.
 func (a *api) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
-	stored, err := a.store.PutManifest(t.repository, t.reference, r.Header.Get("Content-Type"), r.Body)
+	d, subject, err := a.store.PutManifest(t.repository, t.reference, r.Header.Get("Content-Type"), r.Body)
 	if err != nil {
 		return err
 	}
-	if stored.Subject != "" {
-		w.Header().Set("OCI-Subject", stored.Subject.String())
+	if subject != "" {
+		w.Header().Set("OCI-Subject", subject.String())
 	}
-	created(w, "/v2/"+t.repository+"/manifests/"+t.reference, stored.Digest)
+	created(w, "/v2/"+t.repository+"/manifests/"+t.reference, d)
 	return nil
 }
 

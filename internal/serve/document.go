@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -30,24 +31,17 @@ type document struct {
 	artifactType string // artifactType, else the media type of the config ("Listing Referrers")
 	annotations  map[string]string
 	subject      digest.Digest // "" for none
-	parts        []part        // config, layers, blobs and children that must exist
+
+	// The parts are content that must exist before the manifest is stored.
+	blobs    []ocispec.Descriptor // config, layers and blobs
+	children []ocispec.Descriptor // of an index; manifests, or blobs if isManifest does not know the type
 }
 
-// A part is content that must exist before the manifest is stored.
-type part struct {
-	ocispec.Descriptor
-	manifest certainty
+// isManifest reports whether content of a media type is known to be a manifest.
+func isManifest(mediaType string) bool {
+	t := types.MediaType(mediaType)
+	return t.IsImage() || t.IsIndex()
 }
-
-// certainty says whether a part is a manifest (always) or a blob (never). A child of an
-// index with an unknown media type may be either (perhaps).
-type certainty int
-
-const (
-	never certainty = iota // a blob
-	perhaps
-	always
-)
 
 // keys are the keys of a manifest that the registry interprets. Another spelling of one
 // of them is refused, because encoding/json ignores case and other parsers do not.
@@ -114,39 +108,32 @@ func parseDocument(raw []byte, claimed string) (*document, error) {
 		doc.subject = m.subject.Digest
 	}
 	if m.config != nil {
-		doc.parts = append(doc.parts, part{Descriptor: *m.config})
-		doc.parts[0].URLs = nil // a config must exist even if it has URLs
+		config := *m.config
+		config.URLs = nil // a config must exist even if it has URLs
+		doc.blobs = append(doc.blobs, config)
 	}
-	for _, d := range append(m.layers, m.blobs...) {
-		doc.parts = append(doc.parts, part{Descriptor: d})
+	if doc.blobs, err = required(slices.Concat(doc.blobs, m.layers, m.blobs)); err != nil {
+		return nil, err
 	}
-	for _, d := range m.manifests {
-		p := part{Descriptor: d, manifest: perhaps}
-		if t := types.MediaType(d.MediaType); t.IsImage() || t.IsIndex() {
-			p.manifest = always
-		}
-		doc.parts = append(doc.parts, p)
-	}
-	if err := doc.settleParts(); err != nil {
+	if doc.children, err = required(m.manifests); err != nil {
 		return nil, err
 	}
 	return doc, nil
 }
 
-// settleParts checks all descriptors and keeps the parts that must exist. A descriptor
-// with URLs need not exist: a foreign layer is stored elsewhere.
-func (doc *document) settleParts() error {
-	wanted := doc.parts[:0]
-	for _, p := range doc.parts {
-		if err := checkDescriptor(p.Descriptor); err != nil {
-			return err
+// required checks all descriptors and returns those whose content must exist. A
+// descriptor with URLs need not exist: a foreign layer is stored elsewhere.
+func required(all []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var wanted []ocispec.Descriptor
+	for _, d := range all {
+		if err := checkDescriptor(d); err != nil {
+			return nil, err
 		}
-		if len(p.URLs) == 0 {
-			wanted = append(wanted, p)
+		if len(d.URLs) == 0 {
+			wanted = append(wanted, d)
 		}
 	}
-	doc.parts = wanted
-	return nil
+	return wanted, nil
 }
 
 // checkDescriptor requires a supported digest and a size that is not negative.

@@ -10,11 +10,12 @@ import (
 
 // An Error is an error response of the distribution specification ("Error codes"). The
 // client gets its message, so the message contains nothing about this machine, such as a
-// path.
+// path. As JSON it is an element of errors in the body of the response; detail is left
+// out.
 type Error struct {
-	Status  int
-	Code    string
-	Message string
+	Status  int    `json:"-"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
 }
 
 // Error returns code and message, for the log.

@@ -51,7 +51,7 @@ func TestLinks(t *testing.T) {
 	if _, err := s.Manifest("link", "v1"); code(err) != "404 MANIFEST_UNKNOWN" {
 		t.Errorf("a repository that is a link: %v", err)
 	}
-	if _, err := s.PutManifest("link", "v2", "", bytes.NewReader(imageOf("config"))); err == nil || code(err) == "201" {
+	if _, _, err := s.PutManifest("link", "v2", "", bytes.NewReader(imageOf("config"))); err == nil || code(err) == "201" {
 		t.Error("a manifest went through a link")
 	}
 	if tags, err := s.Tags("a"); err != nil || !slices.Equal(tags, []string{"v1"}) {

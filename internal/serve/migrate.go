@@ -20,14 +20,6 @@ const recordsDir = "manifests"
 // maxRecord bounds the size of a record in bytes: a manifest in base64 with its names.
 const maxRecord = 8 << 20
 
-// A record is a manifest under one reference, a tag or a digest.
-type record struct {
-	Repository string `json:"repository"`
-	Reference  string `json:"reference"`
-	MediaType  string `json:"mediaType"`
-	Body       []byte `json:"body"`
-}
-
 // migrate moves the manifests in recordsDir to the store's format. A manifest is accepted
 // only if its parts exist, so children must come before their index. The names do not
 // tell the order: migrate repeats the pass until one moves nothing. A record is removed
@@ -85,11 +77,17 @@ func (s *Store) takeOver(file string) error {
 	if err != nil {
 		return err
 	}
-	var r record
+	// A record is a manifest under one reference, a tag or a digest.
+	var r struct {
+		Repository string `json:"repository"`
+		Reference  string `json:"reference"`
+		MediaType  string `json:"mediaType"`
+		Body       []byte `json:"body"`
+	}
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return fmt.Errorf("is not a record: %w", err)
 	}
-	err = s.restore(r)
+	err = s.restore(r.Repository, r.Reference, r.MediaType, r.Body)
 	var e *Error
 	if errors.As(err, &e) {
 		return fmt.Errorf("%s of %s is on disk but is not served: %d %w", r.Reference, r.Repository, e.Status, e)
@@ -97,36 +95,36 @@ func (s *Store) takeOver(file string) error {
 	return err
 }
 
-// restore checks a record as [Store.PutManifest] checks a request, and stores it. A tag
-// that the store already has is newer than the record and stays.
-func (s *Store) restore(r record) error {
-	if err := checkRepository(r.Repository); err != nil {
+// restore checks the manifest of a record as [Store.PutManifest] checks a request, and
+// stores it. A tag that the store already has is newer than the record and stays.
+func (s *Store) restore(repository, reference, mediaType string, body []byte) error {
+	if err := checkRepository(repository); err != nil {
 		return err
 	}
-	d, err := parseReference(r.Reference)
+	d, err := parseReference(reference)
 	if err != nil {
 		return err
 	}
 	tag := ""
 	if d == "" {
-		d, tag = digest.FromBytes(r.Body), r.Reference
-	} else if d != d.Algorithm().FromBytes(r.Body) {
+		d, tag = digest.FromBytes(body), reference
+	} else if d != d.Algorithm().FromBytes(body) {
 		return refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest has another digest")
 	}
-	doc, err := parseDocument(r.Body, r.MediaType)
+	doc, err := parseDocument(body, mediaType)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.removeDamaged(doc), s.missing(r.Repository, doc)); err != nil {
+	if err := errors.Join(s.removeDamaged(doc), s.missing(repository, doc)); err != nil {
 		return err
 	}
-	if err := s.writeManifest(r.Repository, d, doc, r.Body); err != nil || tag == "" {
+	if err := s.writeManifest(repository, d, doc, body); err != nil || tag == "" {
 		return err
 	}
-	if _, err := s.stat(tagFile(r.Repository, tag)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.stat(tagFile(repository, tag)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return s.write(tagFile(r.Repository, tag), []byte(d+"\n"))
+	return s.write(tagFile(repository, tag), []byte(d+"\n"))
 }
 
 // reportIncomplete writes a line to the log for each manifest with a missing part and for
@@ -187,7 +185,7 @@ func (s *Store) whole(repository string, d digest.Digest) error {
 // could leave a shorter file. Without it a client can push the blob again. A blob of the
 // right size is not read: that would read the whole store at each start.
 func (s *Store) removeDamaged(doc *document) error {
-	for _, p := range doc.parts {
+	for _, p := range slices.Concat(doc.blobs, doc.children) {
 		name := blobFile(p.Digest)
 		if info, err := s.stat(name); err != nil || info.Size() == p.Size {
 			continue

@@ -13,7 +13,6 @@
 package serve
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,8 +37,8 @@ const maxPage = 1000
 // handler is safe for concurrent use, and does not close the store.
 func NewRegistry(s *Store, hosts []string, logger *log.Logger) http.Handler {
 	api := &api{store: s, log: logger}
-	policy := Policy{Hosts: hosts, Flag: "--host", Log: logger, Refuse: api.fail}
-	return api.logged(policy.Protect(api))
+	policy := Policy{Hosts: hosts, Flag: "--host", Log: logger, Requests: true, Refuse: api.fail}
+	return policy.Protect(api)
 }
 
 // An api holds what the handlers of the specification's endpoints share.
@@ -174,46 +173,6 @@ func allow(methods map[string]handler) string {
 	return strings.Join(names, ", ")
 }
 
-// A line is what the log line of a request has after its method and path. It is passed in
-// the request's context, because a [Policy] that refuses the request is between the
-// logger and the handlers.
-type line struct {
-	// status is the HTTP status, outcome the code and message of an error.
-	status  int
-	outcome string
-}
-
-// lineKey is the key of the line in a context.
-type lineKey struct{}
-
-// A statusWriter records the status for the log.
-type statusWriter struct {
-	http.ResponseWriter
-	line *line
-}
-
-// Unwrap lets http.ResponseController reach the connection's deadlines.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// WriteHeader records the status. Without a call the status is 200, as in net/http.
-func (w *statusWriter) WriteHeader(status int) {
-	w.line.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// logged writes one line for each request. The path is quoted as ASCII, since a client
-// chooses it and could otherwise write control characters to a terminal.
-func (a *api) logged(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l := &line{status: http.StatusOK}
-		defer func() {
-			quoted := strconv.QuoteToASCII(r.RequestURI)
-			a.log.Printf("%s %s %d%s", r.Method, quoted[1:len(quoted)-1], l.status, l.outcome)
-		}()
-		h.ServeHTTP(&statusWriter{w, l}, r.WithContext(context.WithValue(r.Context(), lineKey{}, l)))
-	})
-}
-
 // answerError answers with the part of err that a client may see. The log gets the whole
 // error if it is a failure of the server.
 func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
@@ -233,20 +192,15 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 
 // fail answers with an error body of the specification ("Error codes"). A 429 asks the
 // client to wait for 10 seconds.
-func (a *api) fail(w http.ResponseWriter, r *http.Request, e *Error) {
+func (a *api) fail(w http.ResponseWriter, _ *http.Request, e *Error) {
 	// The message is logged too: the log has what the client was told.
-	if l, ok := r.Context().Value(lineKey{}).(*line); ok {
-		l.outcome = " " + e.Code + " " + e.Message
+	if m, ok := w.(*mover); ok {
+		m.outcome = " " + e.Code + " " + e.Message
 	}
 	if e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "10")
 	}
-	// The form of the body is that of the specification; detail is left out.
-	type problem struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	}
-	writeJSON(w, e.Status, "application/json", map[string][]problem{"errors": {{e.Code, e.Message}}})
+	writeJSON(w, e.Status, "application/json", map[string][]*Error{"errors": {e}})
 }
 
 // writeJSON answers with value as JSON. value must be encodable.

@@ -3,11 +3,13 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -65,6 +67,8 @@ type Policy struct {
 	Flag string
 	// Log gets the panics of handlers with their stacks; nil discards them.
 	Log *log.Logger
+	// Requests says that Log also gets one line for each request.
+	Requests bool
 	// Refuse answers a request that is refused; nil answers with plain text.
 	Refuse func(w http.ResponseWriter, r *http.Request, e *Error)
 }
@@ -83,6 +87,9 @@ func (p Policy) Protect(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// The refusal of a request is written through m too, so that it has a deadline.
 		m := newMover(w, r)
+		if p.Requests {
+			defer func() { p.Log.Print(m.line(r)) }()
+		}
 		defer func() {
 			cause := recover()
 			if cause == nil {
@@ -105,9 +112,10 @@ func (p Policy) Protect(h http.Handler) http.Handler {
 	})
 }
 
-// A mover extends the deadlines of a connection as bytes of the bodies move.
-// http.Server's own timeouts bound a whole request, which is wrong for layers of many
-// gigabytes. A mover belongs to one request and is not safe for concurrent use.
+// A mover extends the deadlines of a connection as bytes of the bodies move, and keeps
+// what the log says of the request. http.Server's own timeouts bound a whole request,
+// which is wrong for layers of many gigabytes. A mover belongs to one request and is not
+// safe for concurrent use.
 type mover struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -115,16 +123,28 @@ type mover struct {
 	read    int64
 	written int64
 	wrote   bool // the response has begun
+
+	// status is the HTTP status, outcome the code and message of an error.
+	status  int
+	outcome string
 }
 
 // newMover wraps w and the body of r.
 func newMover(w http.ResponseWriter, r *http.Request) *mover {
-	m := &mover{ResponseWriter: w, control: http.NewResponseController(w), began: time.Now()}
+	// Without a call of WriteHeader the status is 200, as in net/http.
+	m := &mover{ResponseWriter: w, control: http.NewResponseController(w), began: time.Now(), status: http.StatusOK}
 	if r.Body != nil && r.Body != http.NoBody {
 		m.setRead()
 		r.Body = m.body(r.Body)
 	}
 	return m
+}
+
+// line returns the line of the log for the request. The path is quoted as ASCII, since a
+// client chooses it and could otherwise write control characters to a terminal.
+func (m *mover) line(r *http.Request) string {
+	quoted := strconv.QuoteToASCII(r.RequestURI)
+	return fmt.Sprintf("%s %s %d%s", r.Method, quoted[1:len(quoted)-1], m.status, m.outcome)
 }
 
 // deadline returns the deadline after moved bytes: silence from now, but not later than
@@ -156,6 +176,7 @@ func (m *mover) begin() {
 func (m *mover) WriteHeader(status int) {
 	m.begin()
 	m.setWrite()
+	m.status = status
 	m.ResponseWriter.WriteHeader(status)
 }
 

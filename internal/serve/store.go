@@ -285,59 +285,54 @@ func (s *Store) openManifest(file string) (*Manifest, error) {
 	return &Manifest{MediaType: string(mediaType), Size: size - begin, Body: body, file: f}, nil
 }
 
-// A Stored is the result of [Store.PutManifest]. Subject is "" for a manifest without
-// one.
-type Stored struct {
-	Digest, Subject digest.Digest
-}
-
 // PutManifest stores the manifest in body and makes reference, a tag or the digest of
 // body, name it. mediaType is the client's, or "". A manifest that is invalid or has a
-// missing part is refused. On an error reference names what it named before.
+// missing part is refused. On an error reference names what it named before. subject is
+// "" for a manifest without one.
 //
 // The lock is held from the check of the parts to the last write, so that no part is
 // deleted in between.
-func (s *Store) PutManifest(repository, reference, mediaType string, body io.Reader) (Stored, error) {
+func (s *Store) PutManifest(repository, reference, mediaType string, body io.Reader) (d, subject digest.Digest, err error) {
 	if err := checkRepository(repository); err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
-	d, err := parseReference(reference)
+	d, err = parseReference(reference)
 	if err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
 	// The body is received on disk and without the lock: many slow clients would use much
 	// memory and keep each other waiting.
 	temp, err := s.spool(body, maxManifest)
 	if err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
 	defer s.root.Remove(temp) //nolint:errcheck // removed again when the store is opened
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	raw, err := s.read(temp, maxManifest)
 	if err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
 	tag := ""
 	if d == "" {
 		d, tag = digest.FromBytes(raw), reference
 	} else if d != d.Algorithm().FromBytes(raw) {
-		return Stored{}, refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest's digest is %s", d.Algorithm().FromBytes(raw))
+		return "", "", refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest's digest is %s", d.Algorithm().FromBytes(raw))
 	}
 	doc, err := parseDocument(raw, mediaType)
 	if err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
 	if err := s.missing(repository, doc); err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
 	if err := s.writeManifest(repository, d, doc, raw); err != nil {
-		return Stored{}, err
+		return "", "", err
 	}
 	if tag != "" {
 		err = s.write(tagFile(repository, tag), []byte(d+"\n"))
 	}
-	return Stored{Digest: d, Subject: doc.subject}, err
+	return d, doc.subject, err
 }
 
 // writeManifest writes a manifest, after its descriptor among the referrers of its
@@ -362,37 +357,52 @@ func (s *Store) writeManifest(repository string, d digest.Digest, doc *document,
 // missing returns an error if a part of a manifest does not exist or has another size
 // than its descriptor.
 func (s *Store) missing(repository string, doc *document) error {
-	for _, part := range doc.parts {
-		size, err := s.sizeOf(repository, part)
+	check := func(d ocispec.Descriptor, size int64, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return refuse(http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN", "%s is not in the repository", part.Digest)
+			return refuse(http.StatusNotFound, "MANIFEST_BLOB_UNKNOWN", "%s is not in the repository", d.Digest)
 		case err != nil:
 			return err
-		case size != part.Size:
-			return manifestInvalid("the descriptor of %s has size %d, but the blob has %d bytes", part.Digest, part.Size, size)
+		case size != d.Size:
+			return manifestInvalid("the descriptor of %s has size %d, but the blob has %d bytes", d.Digest, d.Size, size)
+		}
+		return nil
+	}
+	for _, d := range doc.blobs {
+		size, err := s.blobSize(d.Digest)
+		if err := check(d, size, err); err != nil {
+			return err
+		}
+	}
+	for _, d := range doc.children {
+		size, err := s.childSize(repository, d)
+		if err := check(d, size, err); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// sizeOf returns the size of a part. A child of an index whose media type is not that of
-// a manifest may be a blob, as in the caches of BuildKit.
-func (s *Store) sizeOf(repository string, p part) (int64, error) {
-	if p.manifest != never {
-		m, err := s.openManifest(manifestFile(repository, p.Digest))
-		if err == nil {
-			return m.Size, m.Close()
-		}
-		if p.manifest == always || !errors.Is(err, fs.ErrNotExist) {
-			return 0, err
-		}
-	}
-	info, err := s.stat(blobFile(p.Digest))
+// blobSize returns the size of a blob.
+func (s *Store) blobSize(d digest.Digest) (int64, error) {
+	info, err := s.stat(blobFile(d))
 	if err != nil {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+// childSize returns the size of a child of an index. A child whose media type is not that
+// of a manifest may be a blob, as in the caches of BuildKit.
+func (s *Store) childSize(repository string, d ocispec.Descriptor) (int64, error) {
+	m, err := s.openManifest(manifestFile(repository, d.Digest))
+	switch {
+	case err == nil:
+		return m.Size, m.Close()
+	case errors.Is(err, fs.ErrNotExist) && !isManifest(d.MediaType):
+		return s.blobSize(d.Digest)
+	}
+	return 0, err
 }
 
 // DeleteManifest deletes a tag, or a manifest with all tags that name it. Manifests that

@@ -62,7 +62,7 @@ func indexOf(child []byte) []byte {
 
 func put(t *testing.T, s *Store, repository, reference string, body []byte) {
 	t.Helper()
-	if _, err := s.PutManifest(repository, reference, "", bytes.NewReader(body)); err != nil {
+	if _, _, err := s.PutManifest(repository, reference, "", bytes.NewReader(body)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,4 +1,4 @@
-package mirror
+package places
 
 import (
 	"testing"
@@ -27,11 +27,11 @@ func TestRef(t *testing.T) {
 		"oci:d:r:50/a:v1":      {"oci:d@" + someDigest, "oci:d:r:50/a:t", "oci:d:s", "v1"},
 		`oci:"d:e":a:v1`:       {`oci:"d:e"@` + someDigest, `oci:"d:e":a:t`, `oci:"d:e":s`, "v1"},
 	} {
-		r, err := ParseRef(text)
+		r, err := Parse(text)
 		if err != nil || r.String() != text {
 			t.Errorf("%s: %s, %v", text, r, err)
 		}
-		if got := [4]string{r.ByDigest(h).String(), r.ByTag("t").String(), r.cosign("s").String(), r.tag()}; got != want {
+		if got := [4]string{r.ByDigest(h).String(), r.ByTag("t").String(), r.Cosign("s").String(), r.Tag()}; got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
@@ -50,18 +50,18 @@ func TestKeys(t *testing.T) {
 		{"docker-archive:d:a:v1", "docker-archive:./d:b:v2", "docker-archive:d,platform=linux/arm"},
 	} {
 		for _, text := range same {
-			one, err := ParseRef(same[0])
+			one, err := Parse(same[0])
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := ParseRef(text)
-			if err != nil || r.key("x") != one.key("x") {
-				t.Errorf("%s and %s: %s, %s, %v", one, r, one.key("x"), r.key("x"), err)
+			r, err := Parse(text)
+			if err != nil || r.Key("x") != one.Key("x") {
+				t.Errorf("%s and %s: %s, %s, %v", one, r, one.Key("x"), r.Key("x"), err)
 			}
-			if other, _ := ParseRef("oci:d:v3"); r.key("x") == other.key("x") {
+			if other, _ := Parse("oci:d:v3"); r.Key("x") == other.Key("x") {
 				t.Errorf("%s and %s have the same key", r, other)
 			}
-			if r.unnamed() && !r.docker() && r.key("x") == r.key("y") {
+			if r.Unnamed() && !r.Docker() && r.Key("x") == r.Key("y") {
 				t.Errorf("%s: two images without a name have the same key", r)
 			}
 		}
@@ -80,25 +80,25 @@ func FuzzRef(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text, place string) {
-		r, err := ParseRef(text)
+		r, err := Parse(text)
 		if err != nil {
 			return
 		}
 		if _, err := name.ParseReference(text); err != nil && !r.Local() {
 			return
 		}
-		if again, err := ParseRef(r.String()); err != nil || again.String() != r.String() || again.Local() != r.Local() || again.key("x") != r.key("x") {
+		if again, err := Parse(r.String()); err != nil || again.String() != r.String() || again.Local() != r.Local() || again.Key("x") != r.Key("x") {
 			t.Errorf("%q: %s, then %s, %v", text, r, again, err)
 		}
-		p, err := ParseRef(place)
+		p, err := Parse(place)
 		if err != nil || !p.Local() || p.Place.Name != "" || p.Place.Digest != (v1.Hash{}) || r.Local() {
 			return
 		}
 		called := manifest.Reference{Repository: r.Remote.Repository, Tag: r.Remote.Tag}.String()
-		if p = p.named(called); !p.docker() && p.Place.Name != called {
+		if p = p.Named(called); !p.Docker() && p.Place.Name != called {
 			t.Errorf("%s in %s is %q", called, place, p.Place.Name)
 		}
-		if again, err := ParseRef(p.String()); err != nil || again.Place.Name != p.Place.Name || again.Place.Path != p.Place.Path {
+		if again, err := Parse(p.String()); err != nil || again.Place.Name != p.Place.Name || again.Place.Path != p.Place.Path {
 			t.Errorf("%s in %s: %s is %+v, %v", called, place, p, again.Place, err)
 		}
 	})

@@ -1,0 +1,315 @@
+// Package publish builds programs and publishes their images: a [Plan] in, a [Result] out.
+//
+// The steps of one plan, of which the first two run at the same time:
+//
+//	prepare   each repository is asked what the first tag names, which tests the credentials
+//	build     each image is stored by digest as soon as it is made, with its SBOM
+//	outputs   the local destinations are written
+//	attach    what refers to the whole is stored; see Publisher.Attach
+//	gate      what must hold before a tag moves is asked; see Publisher.Gate
+//	tags      the tags of each repository move
+//
+// A tag moves only if every step before it has succeeded for every platform. After an
+// error the Result has the destinations that are complete. Digests that were stored stay,
+// and no tag names them.
+//
+// The package words no hints about flags: see Publisher.Explain.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// A Plan is one program to build, with its destinations.
+type Plan struct {
+	Spec    build.Spec // resolved
+	Tags    []string   // repository:tag, in the order given
+	Outputs []Output   // local destinations
+	NoIndex bool       // publish the image of the only platform without an index
+}
+
+// An Output is a local destination.
+type Output struct {
+	Text     string // as the user wrote it
+	Place    local.Place
+	Sink     manifest.Sink
+	Ref      string           // the image's name there
+	Platform ocispec.Platform // of the only image that it holds; zero: holds all
+	Digest   v1.Hash          // of its content once it is complete: the index, or the only image
+}
+
+// About adds the output to an error, unless the message contains its path already.
+func (o Output) About(err error) error {
+	if o.Place.NamedIn(err) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", strings.TrimSuffix(o.Text, ":"), err)
+}
+
+// A Result is what became of a plan. After an error it has the destinations that are
+// complete.
+type Result struct {
+	Name    string
+	Content manifest.Content // the index, or the only image
+	Digest  v1.Hash          // of Content
+	Images  []build.Image
+	SBOMs   []v1.Image // the artifact of each image, in the order of Images; or none
+
+	Repositories []string // those whose tags all moved, in the order given
+	Tags         []string // those that moved
+	Outputs      []Output // those that are complete
+}
+
+// Anywhere reports whether any destination is complete. r may be nil.
+func (r *Result) Anywhere() bool { return r != nil && len(r.Repositories)+len(r.Outputs) > 0 }
+
+// A Publisher builds and publishes the programs of a run. The fields must not change after
+// the first call. It is safe for concurrent use.
+type Publisher struct {
+	Builder *build.Builder
+	Client  *registry.Client
+	// Cache keeps SBOMs and what was pushed with them between runs; nil keeps nothing.
+	Cache *cache.Cache
+	Log   *slog.Logger
+
+	// SBOM is the format of the SBOMs; "" makes none. With SBOMBase they list the
+	// packages of the base image. SBOMDir also gets them as files; "" writes none. Tool is
+	// the version of mabuild in them.
+	SBOM     attest.Format
+	SBOMBase bool
+	SBOMDir  string
+	Tool     string
+
+	// Attach stores in repository what refers to the result as a whole. The index is
+	// stored there by digest before. nil attaches nothing, and costs nothing.
+	Attach func(ctx context.Context, repository string, r *Result) error
+	// Gate is asked once before the tags move; an error leaves all of them as they are.
+	// nil asks nothing.
+	Gate func(ctx context.Context, r *Result) error
+	// Explain adds a hint to the error of a Put of content; nil adds none.
+	Explain func(err error, content manifest.Content) error
+
+	packages once.Memo[v1.Hash, *attest.Packages] // by the digest of the base image
+	// writing is held while an SBOM is made, to bound memory: a base image can have
+	// thousands of packages.
+	writing sync.Mutex
+}
+
+// All publishes all plans at once. It returns the result and the error of each, in their
+// order. A plan that fails does not stop the others, and a panic is the error of its plan.
+func (pub *Publisher) All(ctx context.Context, plans []Plan) ([]*Result, []error) {
+	done, errs := make([]*Result, len(plans)), make([]error, len(plans))
+	var wg sync.WaitGroup
+	for i, p := range plans {
+		wg.Go(func() {
+			errs[i] = guard.Report(ctx, pub.Log, p.Spec.Name, func() (err error) { done[i], err = pub.Publish(ctx, p); return err })
+		})
+	}
+	wg.Wait()
+	return done, errs
+}
+
+// Publish builds p and publishes it.
+//
+// While the program is built, one goroutine for each repository prepares the push, which
+// tests the credentials. If a registry refuses, its goroutine cancels the build, so that
+// the error comes early. In return, a build that fails cancels the preparation.
+//
+// Both cancellations use one context, so its cause alone does not say which error is the
+// reason. The build's error is reported unless a refusal had cancelled it; then the
+// refusals are. Every return waits for all goroutines, and releases the upload sessions
+// that no blob has used.
+func (pub *Publisher) Publish(parent context.Context, p Plan) (*Result, error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	r := pub.newRun(p)
+	defer r.prepare(ctx, cancel)()
+	result, err := pub.Builder.Build(ctx, p.Spec, build.Hooks{OnBase: r.onBase, OnImage: r.onImage})
+	// Only a refusal can have cancelled ctx until now, unless the caller has cancelled
+	// parent.
+	refused := context.Cause(ctx) != nil && parent.Err() == nil
+	if err != nil {
+		cancel(err) // nothing uses what is still asked
+	}
+	if err != nil && !refused {
+		return nil, err
+	}
+	if refusals := r.refusals(); refusals != nil {
+		return nil, refusals
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.finish(ctx, result)
+}
+
+// finish writes the SBOM files and the local destinations, and moves the tags last, since
+// others act on a tag at once. If anything before failed, no tag moves. The result lists
+// what is complete even if there is an error, so that it can be printed and recorded.
+func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) {
+	out := &Result{Name: r.plan.Spec.Name, Content: built.Index, Images: built.Images, SBOMs: r.inOrder(built.Images)}
+	if r.plan.NoIndex {
+		out.Content = built.Images[0].Image
+	}
+	var err error
+	if out.Digest, err = out.Content.Digest(); err != nil {
+		return nil, err
+	}
+	errs := []error{r.save(out.SBOMs)}
+	for _, o := range r.plan.Outputs {
+		if err := r.fill(ctx, &o, out); err != nil {
+			errs = append(errs, o.About(err))
+			continue
+		}
+		out.Outputs = append(out.Outputs, o)
+	}
+	if err := errors.Join(errs...); err != nil { // no tag may point to it
+		return out, err
+	}
+	if err := r.attach(ctx, out); err != nil {
+		return out, err
+	}
+	if r.Gate != nil {
+		if err := r.Gate(ctx, out); err != nil {
+			return out, err
+		}
+	}
+	err = r.each(func(repo *repository) error { return r.move(ctx, repo, out) })
+	for _, repo := range r.repos {
+		// A repository counts only if all its tags moved. Tags that moved before an error
+		// are reported nevertheless.
+		if repo.moved == len(repo.tags) {
+			out.Repositories = append(out.Repositories, repo.name)
+		}
+		out.Tags = append(out.Tags, repo.tags[:repo.moved]...)
+	}
+	return out, err
+}
+
+// fill writes the result to a local destination, with its SBOMs if the destination can
+// hold them. An archive is a single file, so image and SBOMs are put in one call.
+func (r *run) fill(ctx context.Context, o *Output, out *Result) error {
+	batch, batches := o.Sink.(manifest.BatchPutter)
+	var err error
+	if len(out.SBOMs) > 0 && batches {
+		var all []manifest.Named
+		if all, err = beside(o.Ref, out.Content, out.SBOMs); err == nil {
+			err = batch.PutAll(ctx, all...)
+		}
+	} else {
+		if len(out.SBOMs) > 0 {
+			r.Log.WarnContext(ctx, o.Text+" cannot hold SBOMs; write them to files with --sbom-dir")
+		}
+		err = o.Sink.Put(ctx, o.Ref, out.Content)
+	}
+	if o.Digest = out.Digest; err != nil || o.Platform.OS == "" {
+		return err
+	}
+	// The destination holds one image, so its digest is not that of the index. The caller
+	// has checked that there is one.
+	have := make([]ocispec.Platform, len(out.Images))
+	for i, img := range out.Images {
+		have[i] = img.Platform
+	}
+	at, ok := platform.Choose(o.Platform, have)
+	if !ok {
+		return fmt.Errorf("no image for %s, only for %s", platform.Key(o.Platform), platform.Keys(have))
+	}
+	r.Log.InfoContext(ctx, o.Text+" takes one platform: "+platform.Key(have[at]))
+	o.Digest, err = out.Images[at].Digest()
+	return err
+}
+
+// attach stores what refers to the result as a whole in each repository, after the content
+// by its digest.
+func (r *run) attach(ctx context.Context, out *Result) error {
+	if r.Attach == nil {
+		return nil
+	}
+	return r.each(func(repo *repository) error {
+		if err := r.put(ctx, repo.name+"@"+out.Digest.String(), out.Content); err != nil {
+			return err
+		}
+		return r.Attach(ctx, repo.name, out)
+	})
+}
+
+// move moves the tags of a repository. repo.moved counts them, also after an error.
+func (r *run) move(ctx context.Context, repo *repository, out *Result) error {
+	put := func(ref string) error { return r.put(ctx, ref, out.Content) }
+	return MoveTags(repo.tags, out.Digest, put, func(tag string) {
+		became := "published"
+		// The tag already named this content, so it was not put again.
+		if r.Client.Found(tag) {
+			became = "unchanged"
+		}
+		r.Log.InfoContext(ctx, became, "tag", tag)
+		repo.moved++
+	})
+}
+
+// put stores content under ref.
+func (pub *Publisher) put(ctx context.Context, ref string, c manifest.Content) error {
+	err := pub.Client.Put(ctx, ref, c)
+	if err != nil && pub.Explain != nil {
+		err = pub.Explain(err, c)
+	}
+	return err
+}
+
+// MoveTags calls put for each tag of one repository, one after another, and moved after
+// each. If there are several tags, the content is stored by digest first: a registry that
+// rejects it then does so before any tag has moved. The registry has no transaction over
+// several tags, so an error between two of them leaves the first moved; the error names
+// both kinds.
+func MoveTags(tags []string, digest v1.Hash, put func(ref string) error, moved func(tag string)) error {
+	if len(tags) > 1 {
+		if err := put(manifest.CutReference(tags[0]).Repository + "@" + digest.String()); err != nil {
+			return err
+		}
+	}
+	for n, tag := range tags {
+		if err := put(tag); err != nil && n > 0 {
+			return fmt.Errorf("published %s, but not %s: %w", strings.Join(tags[:n], ", "), strings.Join(tags[n:], ", "), err)
+		} else if err != nil {
+			return err
+		}
+		moved(tag)
+	}
+	return nil
+}
+
+// ByRepository groups references by repository, in the order given.
+func ByRepository(refs []string) [][]string {
+	var groups [][]string
+	at := map[string]int{}
+	for _, ref := range refs {
+		repo := manifest.CutReference(ref).Repository
+		i, known := at[repo]
+		if !known {
+			i = len(groups)
+			at[repo] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], ref)
+	}
+	return groups
+}

@@ -1,0 +1,204 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startRegistry returns a registry that ends with the test.
+func startRegistry(t *testing.T) *regtest.Registry {
+	t.Helper()
+	r, err := regtest.New(regtest.Options{})
+	check(t, err)
+	t.Cleanup(func() { check(t, r.Close()) })
+	return r
+}
+
+// If the tag names an image, the layers of a base are sent while the program compiles only
+// if the image is recorded with another base. Otherwise they cost no request.
+func TestLayersOfANewBaseTravelAtOnce(t *testing.T) {
+	r := startRegistry(t)
+	index := regtest.RandomIndex(t, 1000, 2, "amd64", "arm64")
+	children, err := index.IndexManifest()
+	check(t, err)
+	base, err := index.Image(children.Manifests[0].Digest)
+	check(t, err)
+	digest, err := base.Digest()
+	check(t, err)
+	other := children.Manifests[1].Digest
+	records, err := cache.Open(t.TempDir())
+	check(t, err)
+	for _, c := range []struct {
+		what     string
+		recorded v1.Hash
+		named    bool
+		requests bool
+	}{
+		{"a new tag", v1.Hash{}, false, true},
+		{"a tag without a record", v1.Hash{}, true, false},
+		{"the same base", digest, true, false},
+		{"another base", other, true, true},
+	} {
+		pub := &Publisher{Client: &registry.Client{}, Cache: records, Log: slog.New(slog.DiscardHandler)}
+		run := pub.newRun(Plan{Tags: []string{r.Host + "/app:v1"}})
+		repo := run.repos[0]
+		close(repo.ready)
+		if c.named {
+			repo.current.Digest = other
+		}
+		pub.recordBase(repo.name, "linux/amd64", c.recorded)
+		r.Reset()
+		check(t, run.onBase(t.Context(), ocispec.Platform{OS: "linux", Architecture: "amd64"}, base))
+		if got := r.Total() > 0; got != c.requests {
+			t.Errorf("%s: requests: %t, want %t", c.what, got, c.requests)
+		}
+	}
+}
+
+// hello returns a publisher and the plan of a program for two platforms, with two tags in
+// one repository and one in another.
+func hello(t *testing.T, r *regtest.Registry) (*Publisher, Plan) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	pub := &Publisher{
+		Client: &registry.Client{}, Log: slog.New(slog.DiscardHandler),
+		SBOM: attest.SPDX, SBOMDir: filepath.Join(dir, "sboms"), Builder: &build.Builder{Work: t.TempDir()},
+	}
+	spec, err := pub.Builder.Resolve(t.Context(), build.Spec{
+		Dir: dir, Package: ".", Base: build.Scratch,
+		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}},
+	})
+	check(t, err)
+	return pub, Plan{Spec: spec, Tags: []string{r.Host + "/one/app:v1", r.Host + "/other/app:v1", r.Host + "/one/app:latest"}}
+}
+
+// names returns what a reference names, asked by a client that remembers nothing.
+func names(t *testing.T, ref string) (v1.Hash, error) {
+	t.Helper()
+	d, err := new(registry.Client).Resolve(t.Context(), ref)
+	return d.Digest, err
+}
+
+// Attach is called for each repository when the index and all images are stored there, and
+// Gate once after all of them. The tags move after Gate, all or none.
+func TestAttachAndGateComeBeforeTheTags(t *testing.T) {
+	r := startRegistry(t)
+	closed := errors.New("closed")
+	for _, c := range []struct {
+		what         string
+		attach, gate error
+		want         error
+		steps        []string
+	}{
+		{"refused by Attach", closed, nil, closed, []string{"one/app", "other/app"}},
+		{"refused by Gate", nil, closed, closed, []string{"gate", "one/app", "other/app"}},
+		{"allowed", nil, nil, nil, []string{"gate", "one/app", "other/app"}},
+	} {
+		pub, plan := hello(t, r)
+		steps := make(chan string, 10)
+		pub.Attach = func(_ context.Context, repository string, out *Result) error {
+			if at, err := names(t, repository+"@"+out.Digest.String()); err != nil || at != out.Digest {
+				t.Errorf("%s: the index is not stored in %s before Attach: %v", c.what, repository, err)
+			}
+			steps <- repository[len(r.Host)+1:]
+			return c.attach
+		}
+		pub.Gate = func(_ context.Context, out *Result) error {
+			if len(steps) != 2 || len(out.SBOMs) != 2 || len(out.Images) != 2 {
+				t.Errorf("%s: Gate comes after %d of 2 calls of Attach, with %d SBOMs of 2", c.what, len(steps), len(out.SBOMs))
+			}
+			steps <- "gate"
+			return c.gate
+		}
+		out, err := pub.Publish(t.Context(), plan)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		close(steps)
+		got := slices.Sorted(func(yield func(string) bool) {
+			for s := range steps {
+				yield(s)
+			}
+		})
+		if !slices.Equal(got, c.steps) {
+			t.Errorf("%s: steps %v, want %v", c.what, got, c.steps)
+		}
+		for _, tag := range plan.Tags {
+			at, err := names(t, tag)
+			switch {
+			case c.want != nil && !errors.Is(err, manifest.ErrNotFound):
+				t.Errorf("%s: %s names %s: %v", c.what, tag, at, err)
+			case c.want == nil && (err != nil || at != out.Digest):
+				t.Errorf("%s: %s names %s, want %s: %v", c.what, tag, at, out.Digest, err)
+			}
+		}
+		if moved := len(out.Tags); (moved > 0) != (c.want == nil) || out.Anywhere() != (c.want == nil) {
+			t.Errorf("%s: the result has tags %v", c.what, out.Tags)
+		}
+		files, err := os.ReadDir(pub.SBOMDir)
+		if err != nil || len(files) != 2 {
+			t.Errorf("%s: SBOM files: %v, %v", c.what, files, err)
+		}
+	}
+}
+
+// MoveTags stores the content by digest first if there are several tags. An error between
+// two tags names those that moved and those that did not.
+func TestMoveTags(t *testing.T) {
+	digest, refused := v1.Hash{Algorithm: "sha256", Hex: "ab"}, errors.New("refused")
+	for _, c := range []struct {
+		tags, puts []string
+		fails      string
+		moved      int
+		err        string
+	}{
+		{tags: []string{"h/a:1"}, puts: []string{"h/a:1"}, moved: 1},
+		{tags: []string{"h/a:1", "h/a:2"}, puts: []string{"h/a@sha256:ab", "h/a:1", "h/a:2"}, moved: 2},
+		{tags: []string{"h/a:1"}, puts: []string{"h/a:1"}, fails: "h/a:1", err: "refused"},
+		{tags: []string{"h/a:1", "h/a:2"}, puts: []string{"h/a@sha256:ab"}, fails: "h/a@sha256:ab", err: "refused"},
+		{tags: []string{"h/a:1", "h/a:2", "h/a:3"}, puts: []string{"h/a@sha256:ab", "h/a:1", "h/a:2"}, fails: "h/a:2", moved: 1, err: "published h/a:1, but not h/a:2, h/a:3: refused"},
+	} {
+		var puts, moved []string
+		err := MoveTags(c.tags, digest, func(ref string) error {
+			if puts = append(puts, ref); ref == c.fails {
+				return refused
+			}
+			return nil
+		}, func(tag string) { moved = append(moved, tag) })
+		if !slices.Equal(puts, c.puts) || !slices.Equal(moved, c.tags[:c.moved]) || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
+			t.Errorf("%v: puts %v, moved %v, %v", c.tags, puts, moved, err)
+		}
+	}
+}
+
+func TestByRepository(t *testing.T) {
+	got := ByRepository([]string{"h:1/a:x", "h:1/b", "h:1/a:y", "h:1/a@sha256:ab"})
+	if len(got) != 2 || !slices.Equal(got[0], []string{"h:1/a:x", "h:1/a:y", "h:1/a@sha256:ab"}) || !slices.Equal(got[1], []string{"h:1/b"}) {
+		t.Errorf("%q", got)
+	}
+}
