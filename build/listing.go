@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/modfile"
@@ -25,13 +26,6 @@ var errUnlisted = errors.New("cannot be listed")
 // granularity is a bound for the step in which a file system advances its clock. A file
 // that changed less than this before it was listed may change again with the same times.
 const granularity = 50 * time.Millisecond
-
-// An identified is a version of a file, as its file system reports it.
-type identified struct {
-	identity string    // differs between any two versions of a file
-	changed  time.Time // the last change of the inode
-	device   uint64
-}
 
 // A scope lists what a build of a package in a directory reads. It leaves out the module
 // cache, in which a module never changes under its version and checksum, and the Go
@@ -207,15 +201,15 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	f, err := identify(info)
+	identity, changed, device, err := identify(info)
 	if err != nil {
 		return err
 	}
 	// The type of a file system is read once for each device.
-	if _, known := l.trusted[f.device]; !known {
-		l.trusted[f.device] = trusted(path)
+	if _, known := l.trusted[device]; !known {
+		l.trusted[device] = trusted(path)
 	}
-	if !l.trusted[f.device] {
+	if !l.trusted[device] {
 		return errUnlisted
 	}
 	link := ""
@@ -229,17 +223,17 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 		// so they are not part of the identity. The entries themselves are listed. Only
 		// moved has the times: it shows that a file was added and removed between two
 		// listings.
-		if f.changed.After(l.moved) && !l.skips(path) {
-			l.moved = f.changed
+		if changed.After(l.moved) && !l.skips(path) {
+			l.moved = changed
 		}
-		f.identity, f.changed = info.Mode().String(), time.Time{}
+		identity, changed = info.Mode().String(), time.Time{}
 	case !d.Type().IsRegular():
 		return errUnlisted
 	}
-	if f.changed.After(l.changed) {
-		l.changed = f.changed
+	if changed.After(l.changed) {
+		l.changed = changed
 	}
-	fmt.Fprintf(l.hash, "%q %s %q\n", path, f.identity, link)
+	fmt.Fprintf(l.hash, "%q %s %q\n", path, identity, link)
 	return nil
 }
 
@@ -270,4 +264,54 @@ func inside(root, path string) (string, error) {
 		return "", errUnlisted
 	}
 	return link, nil
+}
+
+// A batchedListing shares the listings of source files among programs of the same
+// modules. A caller must see every change that was made before its call. So it cannot
+// share a listing that has begun already: it waits for that one to end, and then shares
+// the next listing with all callers that came meanwhile.
+type batchedListing struct {
+	skip []string // paths that no listing reads; set before the first call
+
+	mu sync.Mutex
+	of map[string]*walked // by scope
+}
+
+// A walked has the listings of one scope. batchedListing.mu guards next.
+type walked struct {
+	turn chan struct{}           // held by the listing that runs
+	next func() (listing, error) // runs the listing that has not begun yet, once
+}
+
+// list returns a listing of s that began after this call.
+func (w *batchedListing) list(s scope) (listing, error) {
+	return w.share(fmt.Sprintf("%q", s), func() (listing, error) { return s.list(w.skip) })
+}
+
+// share runs list, or waits for the run of another caller with the same key. The run
+// begins after this call: the first caller that gets its turn removes next before it runs
+// list, so later callers get another one.
+func (w *batchedListing) share(key string, list func() (listing, error)) (listing, error) {
+	w.mu.Lock()
+	if w.of == nil {
+		w.of = map[string]*walked{}
+	}
+	at := w.of[key]
+	if at == nil {
+		at = &walked{turn: make(chan struct{}, 1)}
+		w.of[key] = at
+	}
+	if at.next == nil {
+		at.next = sync.OnceValues(func() (listing, error) {
+			w.mu.Lock()
+			at.next = nil
+			w.mu.Unlock()
+			return list()
+		})
+	}
+	mine := at.next
+	w.mu.Unlock()
+	at.turn <- struct{}{}
+	defer func() { <-at.turn }()
+	return mine()
 }

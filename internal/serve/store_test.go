@@ -158,7 +158,8 @@ func TestMigration(t *testing.T) {
 					t.Fatal(err)
 				}
 				steps := 0
-				s := &Store{root: root, log: log.New(io.Discard, "", 0), uploads: newUploads(), fault: func(step string) error {
+				s := newStore(root, log.New(io.Discard, "", 0))
+				s.fault = func(step string) error {
 					if step == fault {
 						steps++
 					}
@@ -166,7 +167,7 @@ func TestMigration(t *testing.T) {
 						return errors.New("interrupted")
 					}
 					return nil
-				}}
+				}
 				_ = s.prepare()
 				_ = root.Close()
 			}
