@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"manifest":                 {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
 	"manifest/platform":        {"internal/hint"},
 	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/hint", "internal/once", "internal/text", "internal/verify"},
-	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/outfile", "internal/rootfs", "internal/stream", "internal/text", "internal/verify"},
+	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/once", "internal/outfile", "internal/rootfs", "internal/stream", "internal/text", "internal/verify"},
 	"internal/authfile":        {"internal/hint", "internal/outfile", "internal/stream", "internal/text"},
 	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
 	"internal/cache":           {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},

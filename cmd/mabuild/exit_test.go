@@ -64,7 +64,6 @@ var inside = map[string]string{
 	"verify.ErrMismatch":       "becomes manifest.ErrMismatch or cache.ErrCorrupt",
 	"verify.mismatch":          "as above",
 	"registry.badNameError":    "as name.ErrBadName below",
-	"main.programError":        "below, around others",
 	"main.partialError":        "below, around others",
 	"main.interrupted":         "has a code of its own",
 }
@@ -151,7 +150,6 @@ func codes() map[string]struct {
 		"hint.Error of what it wraps":          {&hint.Error{Err: server, Hint: "x"}, exitRegistry},
 		"hint.Error":                           {usage("", "x"), exitUsage},
 		"hint.Error alone":                     {invalid(manifest.ErrMismatch), exitUsage},
-		"main.programError around":             {&programError{"x", server}, exitRegistry},
 		"main.partialError around":             {partialError{server}, exitPartly},
 		"errors.Join the first alone":          {errors.Join(server, manifest.ErrMismatch), exitRegistry},
 		"errors.Join in usage alone":           {invalid(errors.Join(server, manifest.ErrMismatch)), exitUsage},
@@ -170,7 +168,7 @@ func TestExitCodes(t *testing.T) {
 		if row.err == nil {
 			t.Errorf("%s: no error", what)
 		}
-		all := []error{row.err, errors.Join(row.err, errors.New("second")), &programError{"app", row.err}}
+		all := []error{row.err, errors.Join(row.err, errors.New("second")), fmt.Errorf("app: %w", row.err)}
 		if strings.HasSuffix(what, " alone") { // the outermost error gives the code
 			all = all[:1]
 		}

@@ -32,12 +32,6 @@ func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Pla
 	return done, err
 }
 
-// A programError adds the name of a program to an error, if there are several programs.
-type programError struct {
-	name string
-	err  error
-}
-
 // named adds the program's name to each of the errors joined in err, so that each is
 // printed with it.
 func named(program string, err error) error {
@@ -46,13 +40,10 @@ func named(program string, err error) error {
 	}
 	var errs []error
 	for _, e := range parts(err) {
-		errs = append(errs, &programError{program, e})
+		errs = append(errs, fmt.Errorf("%s: %w", program, e))
 	}
 	return errors.Join(errs...)
 }
-
-func (e *programError) Error() string { return e.name + ": " + e.err.Error() }
-func (e *programError) Unwrap() error { return e.err }
 
 // programMetadata describes one published program.
 type programMetadata struct {

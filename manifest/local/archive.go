@@ -262,8 +262,8 @@ func writeTar(ctx context.Context, w io.Writer, im *ocispec.Index, blobs []blob)
 	if err != nil {
 		return err
 	}
-	t := tarWriter{tar.NewWriter(w)}
-	errs := []error{t.bytes(marker, []byte(layout1)), t.bytes(ocispec.ImageIndexFile, index), t.dir(ocispec.ImageBlobsDir)}
+	t := tar.NewWriter(w)
+	errs := []error{tarBytes(t, marker, []byte(layout1)), tarBytes(t, ocispec.ImageIndexFile, index), tarDir(t, ocispec.ImageBlobsDir)}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -272,40 +272,37 @@ func writeTar(ctx context.Context, w io.Writer, im *ocispec.Index, blobs []blob)
 	for _, b := range blobs {
 		if dir := b.desc.Digest.Algorithm; dir != algorithm {
 			algorithm = dir
-			if err := t.dir(path.Join(ocispec.ImageBlobsDir, dir)); err != nil {
+			if err := tarDir(t, path.Join(ocispec.ImageBlobsDir, dir)); err != nil {
 				return err
 			}
 		}
-		if err := t.blob(ctx, b); err != nil {
+		if err := tarBlob(ctx, t, b); err != nil {
 			return err
 		}
 	}
 	return t.Close()
 }
 
-// A tarWriter writes entries without an owner, with the time 0.
-type tarWriter struct{ *tar.Writer }
-
-// header begins an entry. mode and size come from the caller, all other fields are
-// constant.
-func (t tarWriter) header(name string, kind byte, mode, size int64) error {
+// tarHeader begins an entry without an owner, with the time 0. mode and size come from the
+// caller, all other fields are constant.
+func tarHeader(t *tar.Writer, name string, kind byte, mode, size int64) error {
 	return t.WriteHeader(&tar.Header{Name: name, Typeflag: kind, Mode: mode, Size: size, ModTime: time.Unix(0, 0)})
 }
 
-func (t tarWriter) dir(name string) error { return t.header(name+"/", tar.TypeDir, 0o755, 0) }
+func tarDir(t *tar.Writer, name string) error { return tarHeader(t, name+"/", tar.TypeDir, 0o755, 0) }
 
-func (t tarWriter) bytes(name string, b []byte) error {
-	if err := t.header(name, tar.TypeReg, 0o644, int64(len(b))); err != nil {
+func tarBytes(t *tar.Writer, name string, b []byte) error {
+	if err := tarHeader(t, name, tar.TypeReg, 0o644, int64(len(b))); err != nil {
 		return err
 	}
 	_, err := t.Write(b)
 	return err
 }
 
-// blob writes an entry with the content of b, which is opened only now: of all layers one
+// tarBlob writes an entry with the content of b, which is opened only now: of all layers one
 // is open at a time.
-func (t tarWriter) blob(ctx context.Context, b blob) error {
-	if err := t.header(blobPath(b.desc.Digest), tar.TypeReg, 0o644, b.desc.Size); err != nil {
+func tarBlob(ctx context.Context, t *tar.Writer, b blob) error {
+	if err := tarHeader(t, blobPath(b.desc.Digest), tar.TypeReg, 0o644, b.desc.Size); err != nil {
 		return err
 	}
 	r, err := b.open()

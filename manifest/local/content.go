@@ -31,7 +31,8 @@ func read(ctx context.Context, s store, d v1.Descriptor) (manifest.Content, erro
 	return manifest.Open(d, raw, &fetcher{ctx, s, d})
 }
 
-// A fetcher is the [manifest.Fetcher] of content in a store.
+// A fetcher is the [manifest.Fetcher] of content in a store, and the store of the children
+// of an index.
 type fetcher struct {
 	ctx   context.Context // that of Get, under which all content is read
 	store store
@@ -46,7 +47,7 @@ func (f *fetcher) Name(h v1.Hash) string { return h.String() }
 // index, it is read whole, within the bound of a manifest.
 func (f *fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	if d.MediaType.IsImage() || d.MediaType.IsIndex() || d.MediaType == "" && d.Platform != nil {
-		return read(f.ctx, childStore{f.store, f}, d)
+		return read(f.ctx, f, d)
 	}
 	raw, err := f.Config(d)
 	if err != nil {

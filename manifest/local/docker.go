@@ -119,10 +119,11 @@ func single(ref string, content manifest.Content, want ocispec.Platform) (v1.Ima
 			return nil, nil, err
 		}
 		by, err := name.NewDigest("image@" + digest.String())
-		return &sole{img}, by, err
+		return &struct{ v1.Image }{img}, by, err
 	}
 	tag, err := name.NewTag(ref)
-	return &sole{img}, tag, err
+	// The tarball package uses images as keys of a map, so the type is a pointer.
+	return &struct{ v1.Image }{img}, tag, err
 }
 
 // Single returns the one image of content that a Docker format can hold: the one for
@@ -166,7 +167,3 @@ func imagesIn(content manifest.Content) ([]manifest.Entry, error) {
 	entries, err := manifest.Identified(content)
 	return slices.DeleteFunc(entries, func(e manifest.Entry) bool { return e.Kind != manifest.KindImage }), err
 }
-
-// sole makes an image a comparable type, which the tarball package needs: it uses images
-// as keys of a map.
-type sole struct{ v1.Image }

@@ -8,11 +8,11 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -34,7 +34,7 @@ func (l *Layout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosig
 	if err != nil {
 		return nil, err
 	}
-	list, err := l.links.to(ctx, l, im, subject, cosign)
+	list, err := referrersIn(ctx, &l.links, l, im, subject, cosign)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l, err)
 	}
@@ -47,16 +47,16 @@ func (a *Archive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosi
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.links.to(ctx, t, t.index, subject, cosign)
+	list, err := referrersIn(ctx, &a.links, t, t.index, subject, cosign)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a, err)
 	}
 	return list, nil
 }
 
-// links remembers the subjects of manifests. An entry is never stale, because the key is
-// a digest.
-type links struct{ found sync.Map } // v1.Hash to link
+// links are the subjects of manifests by the digest of the manifest, so that an entry is
+// never stale.
+type links = once.Memo[v1.Hash, link]
 
 // A link is the subject of a manifest.
 type link struct {
@@ -64,13 +64,10 @@ type link struct {
 	own     v1.Descriptor // of the manifest, as a list of referrers has it
 }
 
-// of returns the link of the manifest that d describes. The artifactType of the
+// linkOf returns the link of the manifest that d describes. The artifactType of the
 // descriptor is that of the manifest or else the media type of its config
 // (distribution-spec, "Listing Referrers").
-func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) {
-	if known, ok := k.found.Load(d.Digest); ok {
-		return known.(link), nil
-	}
+func linkOf(ctx context.Context, s store, d v1.Descriptor) (link, error) {
 	raw, err := small(ctx, func() (io.ReadCloser, error) { return s.open(d) }, d)
 	if err != nil {
 		return link{}, err
@@ -90,14 +87,12 @@ func (k *links) of(ctx context.Context, s store, d v1.Descriptor) (link, error) 
 	}
 	own := v1.Descriptor{MediaType: found, Digest: d.Digest, Size: d.Size, Annotations: m.Annotations}
 	own.ArtifactType = cmp.Or(m.ArtifactType, string(m.Config.MediaType))
-	is := link{m.Subject.Digest, own}
-	k.found.Store(d.Digest, is)
-	return is, nil
+	return link{m.Subject.Digest, own}, nil
 }
 
-// to lists the entries of im that refer to subject. A manifest with several names is
+// referrersIn lists the entries of im that refer to subject. A manifest with several names is
 // listed once, but one with a tag of cosign for each tag.
-func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.Hash, cosign []string) ([]manifest.Referrer, error) {
+func referrersIn(ctx context.Context, known *links, s store, im *ocispec.Index, subject v1.Hash, cosign []string) ([]manifest.Referrer, error) {
 	var list []manifest.Referrer
 	seen := map[v1.Hash]bool{}
 	for _, e := range im.Manifests {
@@ -112,7 +107,7 @@ func (k *links) to(ctx context.Context, s store, im *ocispec.Index, subject v1.H
 			list = append(list, manifest.Referrer{Descriptor: d, Tag: tag})
 			continue
 		}
-		is, err := k.of(ctx, s, d)
+		is, err := known.Ensure(ctx, d.Digest, func() (link, error) { return linkOf(ctx, s, d) })
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +130,6 @@ func apart(ref string) bool {
 // read. An entry that cannot be read stays, so that its error is reported when it is
 // used.
 func principal(ctx context.Context, s store, entries []ocispec.Descriptor) []ocispec.Descriptor {
-	var k links
 	rest := slices.DeleteFunc(slices.Clone(entries), func(e ocispec.Descriptor) bool {
 		if name := nameOf(e); name != "" {
 			return apart(name)
@@ -144,7 +138,7 @@ func principal(ctx context.Context, s store, entries []ocispec.Descriptor) []oci
 		if err != nil {
 			return false
 		}
-		is, err := k.of(ctx, s, d)
+		is, err := linkOf(ctx, s, d)
 		return err == nil && is.subject != (v1.Hash{})
 	})
 	if len(rest) == 0 {

@@ -33,26 +33,23 @@ func (e *AbsentError) Unwrap() error { return manifest.ErrMismatch }
 
 func absent(place string, digest v1.Hash) error { return &AbsentError{Place: place, Digest: digest} }
 
-// A childStore opens the children of an index. To the error of a missing blob it adds
-// which platforms of the index are complete, which costs the reading of their manifests.
-type childStore struct {
-	store
-	of *fetcher
-}
-
-// open implements store. Stores of nested indexes call each other, and the outermost
-// index is the first to complete the error: its platforms are those that a user can
-// select.
-func (s childStore) open(d v1.Descriptor) (io.ReadCloser, error) {
-	r, err := s.store.open(d)
+// open implements store, for the children of an index. To the error of a missing blob it
+// adds which platforms of the index are complete, which costs the reading of their
+// manifests. Fetchers of nested indexes call each other, and the outermost index is the
+// first to complete the error: its platforms are those that a user can select.
+func (f *fetcher) open(d v1.Descriptor) (io.ReadCloser, error) {
+	r, err := f.store.open(d)
 	// The index was read before, so a failure here only costs the hint.
 	if missing := (*AbsentError)(nil); errors.As(err, &missing) && missing.Complete == nil {
-		if c, err := read(s.of.ctx, s.store, s.of.own); err == nil {
-			missing.Complete = s.of.whole(c)
+		if c, err := read(f.ctx, f.store, f.own); err == nil {
+			missing.Complete = f.whole(c)
 		}
 	}
 	return r, err
 }
+
+// has implements store.
+func (f *fetcher) has(d v1.Descriptor) bool { return f.store.has(d) }
 
 // whole lists the platforms of an index whose images are complete with their
 // attestations, sorted. Attestations count because they are copied with the image.
