@@ -24,6 +24,10 @@ import (
 // FileName is the name of the configuration file in a source tree.
 const FileName = ".mabuild.yaml"
 
+// misnamed are names that people give to the file by mistake. Such a file beside no
+// [FileName] is an error, since its settings would silently not apply.
+var misnamed = []string{".mabuild.yml", "mabuild.yaml", "mabuild.yml"}
+
 // Options say where to look for configuration. The zero value loads the file for the
 // working directory, with the process's environment and without flags.
 type Options struct {
@@ -403,6 +407,12 @@ func find(dir string) (string, error) {
 			return path, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return "", &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: bare(err)}
+		}
+		for _, wrong := range misnamed {
+			wrong := filepath.Join(at, wrong)
+			if _, err := os.Lstat(wrong); err == nil {
+				return "", &Problem{Origin: Origin{Kind: FromFile, Name: wrong}, Err: errors.New("is not read: rename it to " + FileName)}
+			}
 		}
 		if up == root || up == filepath.Dir(up) {
 			return "", nil

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -222,6 +223,26 @@ func TestFind(t *testing.T) {
 		c, err := Load(Options{Dir: filepath.Join(dir, at), Lookup: lookup()})
 		if err != nil || c.Repo != want {
 			t.Errorf("from %s: %v, %v, want %q", at, c, err, want)
+		}
+	}
+}
+
+// A file with a similar name is an error that has the right name, unless the right file is
+// beside it, is found first, or the search ends before.
+func TestMisnamedFile(t *testing.T) {
+	dir := write(t, "r/go.mod", "", "r/mabuild.yaml", "repo: r\n", "r/sub/x", "", "r/both/.mabuild.yml", "", "r/both/"+FileName, "repo: both\n", "r/both/sub/x", "",
+		"yml/go.mod", "", "yml/.mabuild.yml", "", "bare/go.mod", "", "bare/mabuild.yml", "", "bare/own/go.mod", "")
+	for at, wrong := range map[string]string{"r": "mabuild.yaml", "r/sub": "../mabuild.yaml", "yml": ".mabuild.yml", "bare": "mabuild.yml", "r/both": "", "r/both/sub": "", "bare/own": ""} {
+		t.Chdir(filepath.Join(dir, at))
+		for _, keys := range []Keys{All, Access, NoFile} {
+			_, err := Load(Options{Lookup: lookup(), Keys: keys})
+			want := ""
+			if wrong != "" && keys != NoFile {
+				want = wrong + ": is not read: rename it to .mabuild.yaml"
+			}
+			if got := fmt.Sprint(err); (err == nil) != (want == "") || err != nil && got != want {
+				t.Errorf("from %s: %s, want %q", at, got, want)
+			}
 		}
 	}
 }
