@@ -100,7 +100,7 @@ var ErrMismatch = hint.New(hint.Content, "", "content contradicts its claim")
 
 // ErrObsolete is in the chain of the error about a manifest of Docker's schema 1,
 // which registries and runtimes no longer take.
-var ErrObsolete = hint.New(hint.Registry, "push the image again with a current tool",
+var ErrObsolete = hint.New(hint.Content, "push the image again with a current tool",
 	"a Docker schema 1 manifest, which registries and runtimes no longer support")
 
 // Describe returns the descriptor of a [Content] or a [v1.Layer]: media type, digest and
