@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // lister is a store that has every image and lists fixed tags.
@@ -20,7 +22,12 @@ func (lister) Resolve(context.Context, string) (v1.Descriptor, error) {
 	return v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: "1"}}, nil
 }
 
-func (l lister) Tags(context.Context, string) ([]string, error) { return l.tags, nil }
+func (l lister) List(context.Context, string) (list []local.Holding, err error) {
+	for _, tag := range l.tags {
+		list = append(list, local.Holding{Name: tag})
+	}
+	return list, nil
+}
 
 // A listed name that is not a valid tag is left out with a warning and does not stop the
 // other tags. An old Harbor lists sha256:…, for example. An invalid name that rename makes

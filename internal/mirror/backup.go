@@ -35,7 +35,7 @@ func (m *move) backup(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if err := m.Store.Put(ctx, to.String(), old); err != nil {
+	if err := m.Store.PutAll(ctx, manifest.Named{Ref: to.String(), Content: old}); err != nil {
 		return fmt.Errorf("backup %s: %w", to, err)
 	}
 	m.result.Backup = to.String()

@@ -335,12 +335,9 @@ func (m *move) refers() bool { return m.job.entry.Referrers && !m.target.Docker(
 // step, since each Put of an archive would write the file anew.
 func (m *move) put(ctx context.Context, c manifest.Content) error {
 	for _, name := range m.also {
-		m.beside = append(m.beside, manifest.Named{Ref: name.Place.Ref(), Content: c})
+		m.beside = append(m.beside, manifest.Named{Ref: name.String(), Content: c})
 	}
-	if len(m.beside) > 0 {
-		return m.Store.PutAll(ctx, m.target.String(), c, m.beside)
-	}
-	return m.Store.Put(ctx, m.target.String(), c)
+	return m.Store.PutAll(ctx, append(m.beside, manifest.Named{Ref: m.target.String(), Content: c})...)
 }
 
 // reason returns why an image is copied, for the report.

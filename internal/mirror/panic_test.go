@@ -26,9 +26,7 @@ func (faulty) Resolve(_ context.Context, ref string) (v1.Descriptor, error) {
 
 func (faulty) Get(context.Context, string) (manifest.Content, error) { panic("boom") }
 
-func (faulty) Images(context.Context, local.Place) ([]local.Holding, error) { panic("boom") }
-
-func (faulty) Tags(context.Context, string) ([]string, error) { panic("boom") }
+func (faulty) List(context.Context, string) ([]local.Holding, error) { panic("boom") }
 
 // A panic fails only its image or entry. The error names it and asks for a report, and the
 // debug log has the stack.

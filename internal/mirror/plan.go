@@ -81,7 +81,7 @@ func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, 
 // Their names give the values of templates. Of several images, one without a unique name
 // is read by its digest.
 func (r *round) planLocal(ctx context.Context, e *Entry, from places.Reference) (jobs []job, lost []Result, err error) {
-	images, err := r.Store.Images(ctx, from.Place)
+	images, err := r.Store.List(ctx, from.String())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,14 +166,14 @@ func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]
 	if !strings.ContainsAny(source.Repository, globbing) {
 		return []manifest.Reference{source}, nil
 	}
-	there, err := r.Store.Repositories(ctx, source.Host())
+	there, err := r.Store.List(ctx, source.Host()+"/")
 	if err != nil {
 		return nil, err
 	}
 	var out []manifest.Reference
-	for _, path := range there {
-		if matchGlob(source.Path(), path) {
-			out = append(out, manifest.Reference{Repository: source.Host() + "/" + path, Tag: source.Tag})
+	for _, repo := range there {
+		if matchGlob(source.Path(), repo.Name) {
+			out = append(out, manifest.Reference{Repository: source.Host() + "/" + repo.Name, Tag: source.Tag})
 		}
 	}
 	if len(out) == 0 {
@@ -271,7 +271,13 @@ func (e *Entry) wanted() []ocispec.Platform {
 // list returns the tags of a repository. They are read once in a run, an error included.
 func (r *round) list(ctx context.Context, repo string) ([]string, error) {
 	return r.listings.Do(ctx, repo, func() (tags []string, err error) {
-		err = guard.Do(func() error { tags, err = r.Store.Tags(ctx, repo); return err })
+		err = guard.Do(func() error {
+			listed, err := r.Store.List(ctx, repo)
+			for _, tag := range listed {
+				tags = append(tags, tag.Name)
+			}
+			return err
+		})
 		return tags, err
 	})
 }

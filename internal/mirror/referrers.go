@@ -151,17 +151,17 @@ func (m *move) copyReferrer(ctx context.Context, s subject, found manifest.Refer
 		return err
 	}
 	if !m.DryRun && !m.target.Local() {
-		err = m.Store.Put(ctx, to.String(), c)
+		err = m.Store.PutAll(ctx, manifest.Named{Ref: to.String(), Content: c})
 	}
 	if err != nil {
 		return err
 	}
-	return m.noteCarried(c, to.Place.Ref())
+	return m.noteCarried(c, to.String())
 }
 
 // noteCarried counts a referrer. For a local place it is kept for put, which stores it in
 // one step with the image.
-func (m *move) noteCarried(c manifest.Content, name string) error {
+func (m *move) noteCarried(c manifest.Content, ref string) error {
 	var n int64
 	var err error
 	if m.DryRun || m.target.Local() {
@@ -173,7 +173,7 @@ func (m *move) noteCarried(c manifest.Content, name string) error {
 	m.carried++
 	m.result.Bytes += n
 	if !m.DryRun && m.target.Local() {
-		m.beside = append(m.beside, manifest.Named{Ref: name, Content: c})
+		m.beside = append(m.beside, manifest.Named{Ref: ref, Content: c})
 	}
 	return err
 }

@@ -21,17 +21,15 @@ import (
 // concurrent use.
 type Store interface {
 	manifest.Source
-	manifest.Sink
+	// PutAll stores all contents, in their order. Those of one local place are stored in
+	// one step, all or nothing. In a Docker archive they are one image with several names.
+	manifest.BatchPutter
 	manifest.ReferrerLister
-	// PutAll stores in a local place c under ref and the images beside it, all or
-	// nothing. In a Docker archive beside has further names of c.
-	PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error
-	// Tags lists the tags of a repository.
-	Tags(ctx context.Context, repo string) ([]string, error)
-	// Repositories lists the repositories of a registry.
-	Repositories(ctx context.Context, host string) ([]string, error)
-	// Images lists the images of a local place: the one that it names, or all.
-	Images(ctx context.Context, place local.Place) ([]local.Holding, error)
+	// List returns the names of what a repository, a registry or a local place holds: the
+	// tags of a repository, the repositories of a registry (its host with a slash at the
+	// end), or the images of a local place, which also have a digest: the one that it
+	// names, or all.
+	List(ctx context.Context, of string) ([]local.Holding, error)
 }
 
 // Programs builds Go programs. It is a source whose references are module@version.

@@ -8,10 +8,10 @@ package places
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -147,35 +147,44 @@ func (s Store) Get(ctx context.Context, ref string) (manifest.Content, error) {
 
 // Put implements [manifest.Sink].
 func (s Store) Put(ctx context.Context, ref string, c manifest.Content) error {
-	if !local.Is(ref) {
-		return s.Registry.Put(ctx, ref, c)
-	}
-	return s.PutAll(ctx, ref, c, nil)
+	return s.PutAll(ctx, manifest.Named{Ref: ref, Content: c})
 }
 
-// PutAll stores c under ref in a local place, together with the contents of beside. An
-// archive is written as one file, so everything must be passed in one call. A Docker
-// archive holds one image, so for it the others are only further names of c.
-func (s Store) PutAll(ctx context.Context, ref string, c manifest.Content, beside []manifest.Named) error {
-	place, err := s.Target(ref)
-	if err != nil {
-		return err
+// PutAll stores all contents, in their order. If the last one is for a local place, all are
+// for that place and are stored in one step: an archive is written as one file. A Docker
+// archive holds one image, so for it the others are only further names of the last.
+func (s Store) PutAll(ctx context.Context, all ...manifest.Named) error {
+	last := all[len(all)-1]
+	if !local.Is(last.Ref) {
+		for _, one := range all {
+			if err := s.Registry.Put(ctx, one.Ref, one.Content); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	name := place.Ref()
-	// The name is passed with the content instead.
-	place.Name = ""
+	all = slices.Clone(all)
+	var place local.Place
+	for i := range all {
+		var err error
+		if place, err = s.Target(all[i].Ref); err != nil {
+			return err
+		}
+		all[i].Ref = place.Ref()
+	}
+	names := []string{all[len(all)-1].Ref}
+	for _, one := range all[:len(all)-1] {
+		names = append(names, one.Ref)
+	}
+	place.Name, place.Digest = "", v1.Hash{} // the names are those of the contents
 	sink, err := place.Sink()
 	if err != nil {
 		return &hint.Error{Kind: hint.Usage, Err: err}
 	}
 	if batch, ok := sink.(manifest.BatchPutter); ok {
-		return batch.PutAll(ctx, append(slices.Clone(beside), manifest.Named{Ref: name, Content: c})...)
+		return batch.PutAll(ctx, all...)
 	}
-	names := []string{name}
-	for _, other := range beside {
-		names = append(names, other.Ref)
-	}
-	return sink.(*local.DockerArchive).PutNames(ctx, c, names...)
+	return sink.(*local.DockerArchive).PutNames(ctx, last.Content, names...)
 }
 
 // Referrers returns the referrers of subject; it is empty for a source without referrers.
@@ -190,28 +199,31 @@ func (s Store) Referrers(ctx context.Context, ref string, subject v1.Hash, cosig
 	return nil, nil
 }
 
-// Tags returns the tags of a repository in a registry.
-func (s Store) Tags(ctx context.Context, repo string) ([]string, error) {
-	if local.Is(repo) {
-		return nil, errors.New("tags can be listed only in a registry")
+// List returns the tags of a repository, the repositories of a registry (its host with a
+// slash at the end; many registries do not list them), or the images of a local place, which
+// also have a digest.
+func (s Store) List(ctx context.Context, of string) ([]local.Holding, error) {
+	if local.Is(of) {
+		source, ref, err := s.Source(of)
+		if err != nil {
+			return nil, err
+		}
+		return source.(interface {
+			Images(ctx context.Context, ref string) ([]local.Holding, error)
+		}).Images(ctx, ref)
 	}
-	return s.Registry.Tags(ctx, repo)
-}
-
-// Repositories returns the repositories of a registry, if it lists them.
-func (s Store) Repositories(ctx context.Context, host string) ([]string, error) {
-	return s.Registry.Repositories(ctx, host)
-}
-
-// Images returns the images in a layout or archive.
-func (s Store) Images(ctx context.Context, place local.Place) ([]local.Holding, error) {
-	source, ref, err := s.Source(place.String())
-	if err != nil {
-		return nil, err
+	var names []string
+	var err error
+	if host, whole := strings.CutSuffix(of, "/"); whole {
+		names, err = s.Registry.Repositories(ctx, host)
+	} else {
+		names, err = s.Registry.Tags(ctx, of)
 	}
-	return source.(interface {
-		Images(ctx context.Context, ref string) ([]local.Holding, error)
-	}).Images(ctx, ref)
+	list := make([]local.Holding, len(names))
+	for i, name := range names {
+		list[i].Name = name
+	}
+	return list, err
 }
 
 // ParseLocal parses a local place to write to. An archive named /dev/stdout or

@@ -34,11 +34,22 @@ func (s registries) Get(ctx context.Context, ref string) (manifest.Content, erro
 	return s.Client.Get(ctx, ref)
 }
 
-func (registries) PutAll(context.Context, string, manifest.Content, []manifest.Named) error {
-	return errors.ErrUnsupported
+func (s registries) PutAll(ctx context.Context, all ...manifest.Named) error {
+	for _, one := range all {
+		if err := s.Put(ctx, one.Ref, one.Content); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (registries) Images(context.Context, local.Place) ([]local.Holding, error) { return nil, nil }
+func (s registries) List(ctx context.Context, repo string) (list []local.Holding, err error) {
+	tags, err := s.Tags(ctx, repo)
+	for _, tag := range tags {
+		list = append(list, local.Holding{Name: tag})
+	}
+	return list, err
+}
 
 // A route is two registries: a mirror copies from one to the other.
 type route struct {
