@@ -128,11 +128,9 @@ func (c *Client) complete(ctx context.Context, r repository, d v1.Descriptor, co
 // cannot be read either. It is not [manifest.ErrNotFound]: that would tell the caller
 // that the reference which the caller named does not exist.
 func unavailable(err, absent error) error {
-	at := asError(absent)
-	if at == nil || asError(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
+	at := As(absent)
+	if at == nil || As(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
 		return err
 	}
-	e := *at
-	e.missing, e.final, e.Err = false, true, errors.New(clean(err.Error()))
-	return &e
+	return Explained(at, errors.New(Clean(err.Error())), "")
 }

@@ -91,18 +91,18 @@ func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
 	if raw, err := f.client.cache.Bytes(d.Digest, maxManifest); err == nil && int64(len(raw)) == d.Size {
 		return raw, nil
 	}
-	tries := f.client.transport.retries(f.repo.host)
+	tries := f.client.transport.Retries(f.repo.host)
 	for {
-		k := f.repo.blob(http.MethodGet, d.Digest)
-		raw, _, err := f.client.readAll(f.ctx, f.repo, k)
+		req := f.repo.blob(http.MethodGet, d.Digest)
+		raw, _, err := f.client.readAll(f.ctx, f.repo, req)
 		if err == nil {
-			err = f.client.mirrorMismatch(f.repo, k.from, f.checkConfig(d, raw))
+			err = f.client.mirrorMismatch(f.repo, req.From, f.checkConfig(d, raw))
 			if isMirrorMismatch(err) {
 				continue
 			}
 			return raw, err
 		}
-		if err := tries.again(f.ctx, err); err != nil {
+		if err := tries.Again(f.ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -120,7 +120,7 @@ func (f *fetcher) checkConfig(d v1.Descriptor, raw []byte) error {
 		return mismatch("%s: got a config of %d bytes for %d", f.repo.by(d.Digest), len(raw), d.Size)
 	}
 	if err := f.client.cachePut(d.Digest, raw); err != nil {
-		f.client.transport.log.Debug("not cached", "digest", d.Digest.String(), "err", err)
+		f.client.transport.Log.Debug("not cached", "digest", d.Digest.String(), "err", err)
 	}
 	return nil
 }
@@ -138,9 +138,9 @@ func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 }
 
 // blob returns a request about a blob of the repository.
-func (r repository) blob(method string, h v1.Hash) *request {
-	k := r.request(method, "blobs/"+h.String())
-	k.ref, k.want = h.String(), []int{http.StatusOK}
-	k.kind = kindBlob
-	return k
+func (r repository) blob(method string, h v1.Hash) *Request {
+	req := r.request(method, "blobs/"+h.String())
+	req.Reference, req.Want = h.String(), []int{http.StatusOK}
+	req.Policy = Download
+	return req
 }

@@ -18,7 +18,7 @@ func FuzzChallenge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		c := &Client{}
 		c.start()
-		h := c.transport.host("registry.example.com")
+		h := c.transport.Registry("registry.example.com")
 		for _, one := range parseChallenges(http.Header{"Www-Authenticate": {line}}) {
 			realm, err := c.transport.auth.parseRealm(h, one.params["realm"])
 			if err == nil && realm.Scheme != "https" {
@@ -107,8 +107,8 @@ func FuzzReference(f *testing.F) {
 			return
 		}
 		head, _, slash := strings.Cut(text, "/")
-		if r.host.name != hubName && (!slash || !strings.EqualFold(head, r.host.name)) {
-			t.Errorf("%q leads to %s", text, r.host.name)
+		if r.host.Name != hubName && (!slash || !strings.EqualFold(head, r.host.Name)) {
+			t.Errorf("%q leads to %s", text, r.host.Name)
 		}
 		u, err := url.Parse(r.host.base("https").String())
 		if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !strings.EqualFold(u.Host, r.host.address) {
@@ -153,7 +153,7 @@ func FuzzLink(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		h := http.Header{"Link": {line}}
 		all, ok := parseLinks(h)
-		query, broken := nextPage(h)
+		query, broken := NextPage(h)
 		if len(query) > 0 && broken || query != nil && len(query) == 0 {
 			t.Fatalf("%q: %v, %t", line, query, broken)
 		}

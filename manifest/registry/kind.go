@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"syscall"
 
-	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A Kind groups errors by their meaning for a user. docs/errors.md has a row for each.
@@ -37,17 +37,17 @@ const (
 // unauthorized.
 func (e *Error) Kind() Kind {
 	switch {
-	case errors.Is(e.Err, manifest.ErrMismatch):
+	case errors.Is(e.Err, hint.Content):
 		return KindInvalidContent
 	case e.refused():
 		return KindUnauthorized
-	case e.missing:
+	case e.missing():
 		return KindNotFound
 	case e.throttled:
 		return KindRateLimited
 	case e.Status == 0:
 		return kindOfTransport(e.Err)
-	case temporary(e.Status):
+	case Temporary(e.Status):
 		return KindServerError
 	}
 	return KindRefused

@@ -20,30 +20,30 @@ type Limits struct {
 // streams, and any request for a token. A request that holds a permit of requests never
 // waits for a second one, so there is no deadlock.
 type hostLimits struct {
-	requests semaphore // all requests except those below
-	contents semaphore // downloads of blobs
-	tokens   semaphore // requests to the host's token service
+	requests Semaphore // all requests except those below
+	contents Semaphore // downloads of blobs
+	tokens   Semaphore // requests to the host's token service
 
 	pause       pause
 	quotaBudget quotaBudget
 }
 
 // of returns the limits of h and creates them at the first use.
-func (m *Limits) of(h *host, perHost int) *hostLimits {
+func (m *Limits) of(h *Registry, perHost int) *hostLimits {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t, ok := m.hosts[h.name]; ok {
+	if t, ok := m.hosts[h.Name]; ok {
 		return t
 	}
 	most := cmp.Or(h.MaxRequests, perHost)
-	t := &hostLimits{requests: newSemaphore(most), contents: newSemaphore(most), tokens: newSemaphore(most)}
+	t := &hostLimits{requests: NewSemaphore(most), contents: NewSemaphore(most), tokens: NewSemaphore(most)}
 	if h.PerSecond > 0 {
 		t.pause.every = time.Duration(min(float64(time.Second)/h.PerSecond, float64(time.Hour)))
 	}
 	if m.hosts == nil {
 		m.hosts = map[string]*hostLimits{}
 	}
-	m.hosts[h.name] = t
+	m.hosts[h.Name] = t
 	return t
 }
 

@@ -17,20 +17,20 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 	c.start()
 	n, err := name.NewRegistry(registry)
 	if err != nil {
-		return fmt.Errorf("registry %q: %w", clean(registry), err)
+		return fmt.Errorf("registry %q: %w", Clean(registry), err)
 	}
 	if err := checkHost(n.RegistryStr()); err != nil {
 		return err
 	}
-	k := &request{
-		method: http.MethodGet, host: c.transport.host(n.RegistryStr()), header: http.Header{},
-		want: []int{http.StatusOK},
+	req := &Request{
+		Method: http.MethodGet, Host: c.transport.Registry(n.RegistryStr()), Header: http.Header{},
+		Want: []int{http.StatusOK},
 	}
-	resp, err := c.transport.do(ctx, k)
+	resp, err := c.transport.Do(ctx, req)
 	if err != nil {
 		return err
 	}
-	defer discard(resp)
+	defer Discard(resp)
 	// Quay answers with text/html too, but its header identifies it as a registry.
 	if plainType(resp.Header.Get("Content-Type")) == "text/html" && resp.Header.Get("Docker-Distribution-Api-Version") == "" {
 		return mismatch("%s answers /v2/ with a web page: it is not a registry, or a login page is in front of it", n.RegistryStr())

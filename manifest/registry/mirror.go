@@ -16,10 +16,10 @@ import (
 // registry. A mirror that lacks the content or does not answer is skipped. A repository
 // that this run writes to is read from the registry itself: a mirror may not have yet
 // what was written. k.from is set to the host that answered.
-func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Response, error) {
+func (c *Client) read(ctx context.Context, r repository, req *Request) (*http.Response, error) {
 	if r.name == "" { // a request about the registry itself
-		k.from = r.host
-		return c.transport.do(ctx, k)
+		req.From = r.host
+		return c.transport.Do(ctx, req)
 	}
 	mirrors := r.host.Mirrors
 	if c.session.writes.has(r.key()) {
@@ -30,26 +30,26 @@ func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Resp
 		if err != nil {
 			return nil, err
 		}
-		h := c.transport.host(host)
-		if h == r.host || h.isDead() {
+		h := c.transport.Registry(host)
+		if h == r.host || c.session.badMirrors.has(h.Name) {
 			continue
 		}
-		there := k.through(h, r, path)
-		resp, err := c.transport.do(ctx, there)
+		there := through(req, h, r, path)
+		resp, err := c.transport.Do(ctx, there)
 		if err == nil {
-			k.from = h
+			req.From = h
 			return resp, nil
 		}
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
-			h.exclude()
+		if s := StatusOf(err); s == 0 && !Throttled(err) || s >= http.StatusInternalServerError {
+			c.session.badMirrors.add(h.Name)
 		}
-		c.transport.log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
+		c.transport.Log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
 	}
-	k.scopes, k.from = c.scopes(r), r.host
-	return c.transport.do(ctx, k)
+	req.Scopes, req.From = c.scopes(r), r.host
+	return c.transport.Do(ctx, req)
 }
 
 // splitMirror parses host[:port] or host[:port]/path, where path is the prefix of the
@@ -67,22 +67,22 @@ func splitMirror(text string) (host, path string, err error) {
 	return host, path, nil
 }
 
-// through returns the request to a mirror in place of the host of r. The query parameter
+// through returns req as a request to a mirror in place of the host of r. The query parameter
 // ns has the name of the registry, by which a mirror of several registries finds the
 // right one (containerd, docs/hosts.md). A mirror is tried once: the next source is
 // better than a wait. Its token needs the repository's name at the mirror.
-func (k *request) through(h *host, r repository, path string) *request {
-	there := *k
-	there.host, there.policy, there.header = h, noRetry, k.header.Clone()
+func through(req *Request, h *Registry, r repository, path string) *Request {
+	there := *req
+	there.Host, there.Policy, there.Header = h, req.Policy|NoRetry, req.Header.Clone()
 	if path != "" {
-		there.repo, there.path = path+"/"+r.name, path+"/"+k.path
+		there.Repository, there.Path = path+"/"+r.name, path+"/"+req.Path
 	}
-	there.query = maps.Clone(k.query)
-	if there.query == nil {
-		there.query = url.Values{}
+	there.Query = maps.Clone(req.Query)
+	if there.Query == nil {
+		there.Query = url.Values{}
 	}
-	there.query.Set("ns", r.host.name)
-	there.scopes = []string{"repository:" + cmp.Or(there.repo, r.name) + ":pull"}
+	there.Query.Set("ns", r.host.Name)
+	there.Scopes = []string{"repository:" + cmp.Or(there.Repository, r.name) + ":pull"}
 	return &there
 }
 
@@ -95,28 +95,13 @@ func (m mirrorError) Unwrap() error { return m.error }
 // mirrorMismatch returns err as a mirrorError if content from a mirror contradicts its
 // digest, and excludes the mirror for the rest of the run. Any other err, also nil, is
 // returned as it is.
-func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
+func (c *Client) mirrorMismatch(r repository, from *Registry, err error) error {
 	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
 		return err
 	}
-	from.exclude()
-	c.transport.log.Warn("a registry mirror returned invalid content and is no longer used", "mirror", from.name, "err", err)
+	c.session.badMirrors.add(from.Name)
+	c.transport.Log.Warn("a registry mirror returned invalid content and is no longer used", "mirror", from.Name, "err", err)
 	return mirrorError{err}
 }
 
 func isMirrorMismatch(err error) bool { return errors.As(err, new(mirrorError)) }
-
-// isDead reports whether the host is excluded as a mirror.
-func (h *host) isDead() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.excluded
-}
-
-// exclude excludes the host as a mirror for the rest of the run. It is still used as a
-// registry.
-func (h *host) exclude() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.excluded = true
-}

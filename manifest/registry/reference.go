@@ -13,7 +13,7 @@ import (
 // A repository is a repository of a host. Its host is shared with all references to it in
 // the run.
 type repository struct {
-	host *host
+	host *Registry
 	name string // without the host; as the path below /v2/
 	full name.Repository
 }
@@ -92,7 +92,7 @@ func checkHost(host string) error {
 // has no exported constructor, so the error wraps one that it returns.
 func badName(format string, args ...any) error {
 	_, kind := name.NewTag("")
-	return badNameError{clean(fmt.Sprintf(format, args...)), kind}
+	return badNameError{Clean(fmt.Sprintf(format, args...)), kind}
 }
 
 // A badNameError has its own text and the kind of error that errors.As finds.
@@ -104,9 +104,16 @@ type badNameError struct {
 func (e badNameError) Error() string { return e.text }
 func (e badNameError) Unwrap() error { return e.kind }
 
+// A cleaned error repeats input of a user or a registry. Its text is clean, and the error
+// it wraps can still be found.
+type cleaned struct{ error }
+
+func (c cleaned) Error() string { return Clean(c.error.Error()) }
+func (c cleaned) Unwrap() error { return c.error }
+
 // repository returns the repository of a parsed name.
 func (c *Client) repository(n name.Repository) repository {
-	return repository{host: c.transport.host(n.RegistryStr()), name: n.RepositoryStr(), full: n}
+	return repository{host: c.transport.Registry(n.RegistryStr()), name: n.RepositoryStr(), full: n}
 }
 
 // identifier returns the tag or the digest, the last element of the manifest's path.
@@ -127,7 +134,7 @@ func (r reference) String() string {
 }
 
 // key returns host/name. It is the key of the repository in the session.
-func (r repository) key() string { return r.host.name + "/" + r.name }
+func (r repository) key() string { return r.host.Name + "/" + r.name }
 
 // by returns the reference to a digest in r.
 func (r repository) by(h v1.Hash) reference { return reference{repository: r, digest: h} }

@@ -86,8 +86,8 @@ func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) er
 // nowhere reports whether err means that a tag does not exist in a repository that could
 // be read just before. Some registries answer 403 for a missing tag.
 func nowhere(err error) bool {
-	e := asError(err)
-	return e != nil && (e.missing || e.Status == http.StatusForbidden && !e.throttled)
+	e := As(err)
+	return e != nil && (missing(err) || e.Status == http.StatusForbidden && !Throttled(err))
 }
 
 // referrers lists referrers by the API, or by the tag if the registry lacks the API.
@@ -121,18 +121,18 @@ func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list
 // that may change in a moment or with other credentials do not count, since they would
 // make the client write a tag that nothing reads.
 func unsupported(err error) bool {
-	e := asError(err)
-	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
+	e := As(err)
+	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !Throttled(err) && !Temporary(e.Status)
 }
 
 // unheardOf reports whether err, which is unsupported, applies to all repositories of the
 // host. It does not if the reason may be the name of the repository or the right to read
 // it.
 func unheardOf(err error) bool {
-	e := asError(err)
+	e := As(err)
 	switch e.Status {
 	case http.StatusNotFound:
-		return !e.has("NAME_UNKNOWN")
+		return !HasCode(err, "NAME_UNKNOWN")
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return true
 	}
@@ -148,10 +148,10 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 		if err := pages.ask(query); err != nil {
 			return nil, err
 		}
-		k := r.request(http.MethodGet, "referrers/"+subject.String())
-		k.ref, k.query, k.want = subject.String(), query, []int{http.StatusOK}
-		k.header.Set("Accept", string(types.OCIImageIndex))
-		page, header, err := c.readReferrers(ctx, r, subject, k)
+		req := r.request(http.MethodGet, "referrers/"+subject.String())
+		req.Reference, req.Query, req.Want = subject.String(), query, []int{http.StatusOK}
+		req.Header.Set("Accept", string(types.OCIImageIndex))
+		page, header, err := c.readReferrers(ctx, r, subject, req)
 		if err != nil {
 			return nil, err
 		}
@@ -164,15 +164,15 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 }
 
 // readReferrers reads one page, and again if it is cut off.
-func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, k *request) ([]manifest.Referrer, http.Header, error) {
-	tries := c.transport.retries(r.host)
+func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, req *Request) ([]manifest.Referrer, http.Header, error) {
+	tries := c.transport.Retries(r.host)
 	for {
-		raw, header, err := c.readAll(ctx, r, k)
+		raw, header, err := c.readAll(ctx, r, req)
 		if err == nil {
 			page, err := parseReferrers(r.by(subject), raw, header)
 			return page, header, err
 		}
-		if err := tries.again(ctx, err); err != nil {
+		if err := tries.Again(ctx, err); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -185,7 +185,7 @@ func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Re
 		Manifests json.RawMessage `json:"manifests"`
 	}
 	if !strings.Contains(header.Get("Content-Type"), "json") {
-		return nil, mismatch("%s: its referrers have the media type %s", of, clean(header.Get("Content-Type")))
+		return nil, mismatch("%s: its referrers have the media type %s", of, Clean(header.Get("Content-Type")))
 	}
 	err := json.Unmarshal(raw, &im)
 	if err == nil {

@@ -76,7 +76,7 @@ func TestTrusts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.transport.auth.trusts(c.transport.host(one.registry), realm); got != one.want {
+		if got := c.transport.auth.trusts(c.transport.Registry(one.registry), realm); got != one.want {
 			t.Errorf("%s at %s: %t", one.registry, one.realm, got)
 		}
 	}
@@ -166,7 +166,7 @@ func TestElsewhere(t *testing.T) {
 		"localhost:5000":    {"http://localhost:5000/x": false, "http://localhost/x": true},
 		"docker.io":         {"https://registry-1.docker.io:443/x": false, "https://docker.io/x": true},
 	} {
-		k := &request{method: http.MethodPatch, host: c.transport.host(address)}
+		k := &Request{Method: http.MethodPatch, Host: c.transport.Registry(address)}
 		for text, want := range urls {
 			u := must(url.Parse(text))
 			resp := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: u}, Header: http.Header{}, Body: http.NoBody}
@@ -185,7 +185,7 @@ func TestPlainHTTPSetting(t *testing.T) {
 	c := &Client{}
 	c.start()
 	e := &Error{Op: "GET", Host: "registry.local:5000", Err: http.ErrSchemeMismatch}
-	e.classify(c.transport.host("registry.local:5000"))
+	e.classify(c.transport.Registry("registry.local:5000"))
 	if e.Setting != "PlainHTTP" || e.SettingHost != "registry.local:5000" || e.Hint() != "" {
 		t.Errorf("setting %q of %q, hint %q", e.Setting, e.SettingHost, e.Hint())
 	}
@@ -210,7 +210,7 @@ func TestDialStrictly(t *testing.T) {
 		}
 		cancel()
 	}
-	h := c.transport.host(address)
+	h := c.transport.Registry(address)
 	if c.transport.isPrivate(h) {
 		t.Error("private before it was dialled")
 	}

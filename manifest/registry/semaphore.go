@@ -5,15 +5,16 @@ import (
 	"sync"
 )
 
-// A semaphore bounds how much runs at once. It has as many permits as the capacity of the
+// A Semaphore bounds how much runs at once. It has as many permits as the capacity of the
 // channel.
-type semaphore chan struct{}
+type Semaphore chan struct{}
 
-func newSemaphore(size int) semaphore { return make(semaphore, size) }
+// NewSemaphore returns a semaphore with size permits.
+func NewSemaphore(size int) Semaphore { return make(Semaphore, size) }
 
-// acquire waits for a permit until ctx ends. leave gives the permit back and may be
+// Acquire waits for a permit until ctx ends. leave gives the permit back and may be
 // called more than once.
-func (g semaphore) acquire(ctx context.Context) (leave func(), err error) {
+func (g Semaphore) Acquire(ctx context.Context) (leave func(), err error) {
 	if ctx.Err() != nil {
 		return nil, stopped(ctx)
 	}

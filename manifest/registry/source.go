@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -86,12 +85,12 @@ func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (mani
 // the next source.
 func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (manifest.Content, error) {
 	for {
-		k, raw, header, err := c.fetch(ctx, r)
+		req, raw, header, err := c.fetch(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		content, err := c.checked(ctx, r, raw, header, want)
-		if err = c.mirrorMismatch(r.repository, k.from, err); !isMirrorMismatch(err) {
+		if err = c.mirrorMismatch(r.repository, req.From, err); !isMirrorMismatch(err) {
 			return content, err
 		}
 	}
@@ -143,21 +142,21 @@ func (c *Client) cacheManifest(r reference, raw []byte, d v1.Descriptor) {
 		err = c.cache.Store(tagRecord, r.String(), d)
 	}
 	if err != nil {
-		c.transport.log.Debug("not cached", "reference", r.String(), "err", err)
+		c.transport.Log.Debug("not cached", "reference", r.String(), "err", err)
 	}
 }
 
 // fetch reads the manifest at r from a mirror or the registry, and again if the answer is
 // cut off. The request that it returns says which host answered. Nothing is verified yet.
-func (c *Client) fetch(ctx context.Context, r reference) (*request, []byte, http.Header, error) {
-	tries := c.transport.retries(r.host)
+func (c *Client) fetch(ctx context.Context, r reference) (*Request, []byte, http.Header, error) {
+	tries := c.transport.Retries(r.host)
 	for {
-		k := r.manifest(http.MethodGet)
-		raw, header, err := c.readAll(ctx, r.repository, k)
+		req := r.manifest(http.MethodGet)
+		raw, header, err := c.readAll(ctx, r.repository, req)
 		if err == nil {
-			return k, raw, header, nil
+			return req, raw, header, nil
 		}
-		if err := tries.again(ctx, err); err != nil {
+		if err := tries.Again(ctx, err); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -165,17 +164,15 @@ func (c *Client) fetch(ctx context.Context, r reference) (*request, []byte, http
 
 // readAll sends a request that only reads and returns the whole body of the answer, at
 // most maxManifest bytes. A larger body is final, a body that is cut off is not.
-func (c *Client) readAll(ctx context.Context, r repository, k *request) ([]byte, http.Header, error) {
-	resp, err := c.read(ctx, r, k)
+func (c *Client) readAll(ctx context.Context, r repository, req *Request) ([]byte, http.Header, error) {
+	resp, err := c.read(ctx, r, req)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer discard(resp)
+	defer Discard(resp)
 	raw, err := readCapped(resp.Body, resp.ContentLength, maxManifest)
 	if err != nil {
-		e := k.fault(err)
-		e.final = errors.Is(err, manifest.ErrMismatch)
-		return nil, nil, e
+		return nil, nil, req.Fault(err)
 	}
 	return raw, resp.Header, nil
 }
@@ -201,15 +198,15 @@ func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descripto
 // digest or size, if a tag's digest is not a sha256, or if the registry refuses HEAD. A
 // 403 is an error without a GET: it is the answer to an account that may not read.
 func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
-	k := r.manifest(http.MethodHead)
-	resp, err := c.read(ctx, r.repository, k)
+	req := r.manifest(http.MethodHead)
+	resp, err := c.read(ctx, r.repository, req)
 	if err != nil {
-		if !unanswered(err) || statusOf(err) == http.StatusForbidden {
+		if !unanswered(err) || StatusOf(err) == http.StatusForbidden {
 			return v1.Descriptor{}, err
 		}
 		return c.describe(ctx, r)
 	}
-	discard(resp)
+	Discard(resp)
 	digest, err := v1.NewHash(resp.Header.Get(contentDigest))
 	d := v1.Descriptor{
 		MediaType: plainType(resp.Header.Get("Content-Type")),
@@ -241,17 +238,20 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 }
 
 // manifest returns a request about the manifest at r.
-func (r reference) manifest(method string) *request {
-	k := r.request(method, "manifests/"+r.identifier())
-	k.ref, k.kind = r.identifier(), kindManifest
-	k.want = []int{http.StatusOK}
-	k.header.Set("Accept", accepted)
-	return k
+func (r reference) manifest(method string) *Request {
+	req := r.request(method, "manifests/"+r.identifier())
+	req.Reference, req.Policy, req.NotFound = r.identifier(), CountsAsPull, manifest.ErrNotFound
+	req.Want = []int{http.StatusOK}
+	req.Header.Set("Accept", accepted)
+	return req
 }
 
 // request returns a request below the path of the repository.
-func (r repository) request(method, path string) *request {
-	return &request{method: method, host: r.host, repo: r.name, path: r.name + "/" + path, header: http.Header{}}
+func (r repository) request(method, path string) *Request {
+	return &Request{
+		Method: method, Host: r.host, Repository: r.name, Path: r.name + "/" + path, Header: http.Header{},
+		Unanswered: manifest.ErrUnanswered,
+	}
 }
 
 // errTooLarge is the error of a body beyond the limit.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // The bounds of a listing. A registry could otherwise send pages without end.
@@ -34,13 +36,13 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	}
 	r := c.repository(parsed)
 	return listNames(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
-		k := r.request(http.MethodGet, "tags/list")
-		k.query, k.kind = query, kindListing
-		k.want = []int{http.StatusOK}
+		req := r.request(http.MethodGet, "tags/list")
+		req.Query, req.NotFound = query, manifest.ErrNotFound
+		req.Want = []int{http.StatusOK}
 		var page struct {
 			Tags []string `json:"tags"`
 		}
-		header, err := c.readPage(ctx, r, k, &page)
+		header, err := c.readPage(ctx, r, req, &page)
 		return page.Tags, header, err
 	})
 }
@@ -57,14 +59,14 @@ type pager struct {
 // link that does not parse and a link to an earlier page are errors: what was read is not
 // the whole listing.
 func (p *pager) follow(h http.Header) (url.Values, error) {
-	next, broken := nextPage(h)
+	next, broken := NextPage(h)
 	switch {
 	case broken:
-		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, Clean(h.Get("Link")))
 	case next == nil:
 		return nil, nil
 	case p.asked[next.Encode()]:
-		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, Clean(h.Get("Link")))
 	}
 	return next, nil
 }
@@ -164,7 +166,7 @@ func (l *nameList) next(query url.Values, h http.Header, names []string, fresh i
 			next.Set("n", query.Get("n"))
 		}
 		if l.asked[next.Encode()] {
-			return nil, mismatch("%s: two pages end with the same name %q", l.what, clean(next.Get("last")))
+			return nil, mismatch("%s: two pages end with the same name %q", l.what, Clean(next.Get("last")))
 		}
 		return next, nil
 	case !sized || len(names) > size: // a registry that ignores n and last sends all names at once
@@ -181,7 +183,7 @@ func (l *nameList) stuck(size int) error {
 	names, _, err := l.page(url.Values{"n": {strconv.Itoa(size / 2)}})
 	if err == nil && len(names) <= size/2 {
 		err = mismatch("%s: the registry lists only the first %d, without a link to the next page or an answer to what follows %q",
-			l.what, len(l.all), clean(l.all[len(l.all)-1]))
+			l.what, len(l.all), Clean(l.all[len(l.all)-1]))
 	}
 	return err
 }
@@ -190,15 +192,15 @@ func (l *nameList) stuck(size int) error {
 // PAGINATION_NUMBER_INVALID (Docker Distribution), or 400 or 422 without a code that
 // means something else.
 func refusedSize(err error) bool {
-	e := asError(err)
+	e := As(err)
 	switch {
-	case e == nil || e.redirected || e.throttled:
+	case e == nil || Redirected(err) || Throttled(err):
 		return false
-	case e.has("PAGINATION_NUMBER_INVALID"):
+	case HasCode(e, "PAGINATION_NUMBER_INVALID"):
 		return true
 	}
 	return (e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity) &&
-		!e.has("UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
+		!HasCode(e, "UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
 }
 
 // smaller returns query with the small page size, or without a size if it has that
@@ -217,18 +219,18 @@ func smaller(query url.Values) url.Values {
 }
 
 // readPage reads one page into a struct, and again if it is cut off.
-func (c *Client) readPage(ctx context.Context, r repository, k *request, page any) (http.Header, error) {
-	tries := c.transport.retries(r.host)
+func (c *Client) readPage(ctx context.Context, r repository, req *Request, page any) (http.Header, error) {
+	tries := c.transport.Retries(r.host)
 	for {
-		raw, header, err := c.readAll(ctx, r, k)
+		raw, header, err := c.readAll(ctx, r, req)
 		if err != nil {
-			if err := tries.again(ctx, err); err != nil {
+			if err := tries.Again(ctx, err); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if err := json.Unmarshal(raw, page); err != nil {
-			return nil, mismatch("%s: not a page of %s: %w", r.host.name, k.path, err)
+			return nil, mismatch("%s: not a page of %s: %w", r.host.Name, req.Path, err)
 		}
 		return header, nil
 	}

@@ -13,67 +13,88 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/mabuild/mabuild/internal/once"
 )
 
-// A transport sends all requests of a Client. From outside in, its methods are: do
+// defaultPerHost is the default of MaxPerHost: enough to hide the round trips of many
+// small blobs, and few enough that public registries do not throttle it.
+const defaultPerHost = 16
+
+// A Config is what [New] needs. Each field has a default.
+type Config struct {
+	UserAgent    string
+	Keychain     authn.Keychain  // nil means [DefaultKeychain]
+	Hosts        map[string]Host // settings of single registries, by the name in a reference
+	Files        Host            // CAFile, ClientCert and ClientKey for hosts that have none
+	TrustRealms  []string        // hosts of token services that the user trusts
+	MaxPerHost   int             // requests in flight to one host
+	QuotaReserve int             // pulls to leave; 0 reserves nothing
+	Limits       *Limits
+	Log          *slog.Logger
+	Sleep        func(context.Context, time.Duration) error
+	Patience     time.Duration // see the constant; tests reduce it
+	HelperLimit  time.Duration // see the constant; tests reduce it
+}
+
+// A Transport sends all requests of a client. From outside in, its methods are: Do
 // (retries), attempt (credentials), exchange (pause, permit, quota), follow (redirects),
-// send (one HTTP request). It interprets no manifests. It is safe for concurrent use.
-type transport struct {
-	agent          string
-	log            *slog.Logger
-	sleep          func(context.Context, time.Duration) error
-	settings       map[string]Host // by canonical name
-	files          Host            // the client's own CAFile, ClientCert, ClientKey
-	perHost        int
-	reserve        int           // pulls to leave, see Client.QuotaReserve
-	patience       time.Duration // see the constant; tests reduce it
-	cleanupTimeout time.Duration // see the constant; tests change it
-	auth           *auth
-	limits         *Limits
-	mu             sync.Mutex // guards hosts and transports
-	hosts          map[string]*host
-	transports     map[transportKey]*http.Transport
-	probes         once.Flight[string, string] // running probes, by host
-	proxyFor       func(*url.URL) (*url.URL, error)
-	proxies        sync.Map // host:port of the proxies in use
-	private        sync.Map // host:port of registries that resolved to a private address
+// send (one HTTP request). It is safe for concurrent use.
+type Transport struct {
+	Config     // with the defaults for unset fields; Hosts by canonical name
+	auth       *auth
+	mu         sync.Mutex // guards hosts and transports
+	hosts      map[string]*Registry
+	transports map[transportKey]*http.Transport
+	probes     once.Flight[string, string] // running probes, by host
+	proxyFor   func(*url.URL) (*url.URL, error)
+	proxies    sync.Map // host:port of the proxies in use
+	private    sync.Map // host:port of registries that resolved to a private address
 }
 
-// newTransport returns the transport of a Client with the defaults for unset fields.
-func newTransport(c *Client) *transport {
-	w := &transport{
-		agent:          cmp.Or(c.UserAgent, "mabuild"),
-		log:            c.Log,
-		sleep:          c.Sleep,
-		settings:       map[string]Host{},
-		files:          Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
-		perHost:        cmp.Or(c.MaxPerHost, defaultPerHost),
-		reserve:        c.QuotaReserve,
-		patience:       patience,
-		cleanupTimeout: cleanupTimeout,
-		proxyFor:       httpproxy.FromEnvironment().ProxyFunc(),
-		limits:         cmp.Or(c.Limits, new(Limits)),
-		hosts:          map[string]*host{},
-		transports:     map[transportKey]*http.Transport{},
+// New returns a transport with the defaults for unset fields of c.
+func New(c Config) *Transport {
+	t := &Transport{
+		Config:     c,
+		proxyFor:   httpproxy.FromEnvironment().ProxyFunc(),
+		hosts:      map[string]*Registry{},
+		transports: map[transportKey]*http.Transport{},
 	}
-	if w.log == nil {
-		w.log = slog.New(slog.DiscardHandler)
+	t.UserAgent = cmp.Or(c.UserAgent, "mabuild")
+	t.MaxPerHost = cmp.Or(c.MaxPerHost, defaultPerHost)
+	t.Limits = cmp.Or(c.Limits, new(Limits))
+	t.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	t.Patience = cmp.Or(c.Patience, patience)
+	t.HelperLimit = cmp.Or(c.HelperLimit, helperLimit)
+	if c.Keychain == nil {
+		t.Keychain = DefaultKeychain
 	}
-	if w.sleep == nil {
-		w.sleep = sleep
+	if c.Sleep == nil {
+		t.Sleep = Sleep
 	}
+	t.Hosts = map[string]Host{}
 	for registry, settings := range c.Hosts {
-		w.settings[canonical(registry)] = settings
+		t.Hosts[canonical(registry)] = settings
 	}
-	w.auth = newAuth(w, c.Keychain, c.TrustRealms)
-	return w
+	t.auth = newAuth(t)
+	return t
 }
 
-// sleep waits for d or until ctx ends, and then returns the error of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
+// Backoff waits before the repetition n, counted from 1, of work that is not one request.
+// The wait doubles each time.
+func (t *Transport) Backoff(ctx context.Context, n int) error { return t.Sleep(ctx, firstWait<<(n-1)) }
+
+// AwaitPause waits until the host may be asked, or until ctx ends.
+func (t *Transport) AwaitPause(ctx context.Context, h *Registry) {
+	if leave, err := h.pause.acquire(ctx, t.Sleep, NewSemaphore(1)); err == nil {
+		leave()
+	}
+}
+
+// Sleep waits for d or until ctx ends, and then returns the error of ctx.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -84,68 +105,74 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// A requestKind is what a request is about. Other distinctions follow from kind and
-// method: a GET of a manifest is a pull, which quotas count; a GET of a blob has a
-// separate semaphore.
-type requestKind int
+// A Policy says what a request is about and how it is sent. Policies may be combined.
+type Policy int
 
+// The policies of requests.
 const (
-	kindOther    requestKind = iota
-	kindManifest             // 404 to a GET or HEAD means that the manifest does not exist
-	kindListing              // 404 means that the repository does not exist
-	kindBlob
-	kindToken // to a token service
+	// NoRetry requests are sent once; the caller decides about repetitions.
+	NoRetry Policy = 1 << iota
+	// CountsAsPull is for content that a host with a [Quota] counts when it is read with
+	// GET.
+	CountsAsPull
+	// Download is for content that an upload to the same host may read with GET. It has
+	// permits of its own, since the upload holds a permit then.
+	Download
+	// OpensSession requests open an upload session. Their answer is awaited for
+	// openTimeout after ctx ends, so that the session can be closed.
+	OpensSession
+	// Cleanup requests are sent as the run ends and need no permit.
+	Cleanup
+
+	toTokenService // answers do not count as those of the host
 )
 
-// A policy says how a request is sent. Policies may be combined.
-type policy int
+// A Request is one request to a registry, without credentials. It may be sent several
+// times, with retries or after a challenge, but never by two goroutines at once.
+type Request struct {
+	Method string
+	Host   *Registry
+	Path   string     // below /v2/
+	Query  url.Values // of Path
+	URL    *url.URL   // a URL that the registry gave, in place of Path and Query
+	Header http.Header
+	Body   *Body    // nil: none
+	Scopes []string // the scopes of its token; a challenge may add some
+	Want   []int    // statuses that are not an error
+	Policy Policy
 
-const (
-	noRetry      policy = 1 << iota // sent once; the caller decides about repetitions
-	opensSession                    // the answer is awaited for openTimeout after ctx ends
-	cleanup                         // sent as the run ends: needs no permit
-)
+	// NotFound is what a 404 to a GET or HEAD means, and Unanswered what it means if the
+	// registry refuses to say whether the content exists. The [Error] is found as these.
+	// nil: nothing that a caller asks for.
+	NotFound, Unanswered error
 
-// A request is one request to a registry, without credentials. It may be sent several
-// times, with retries, after a challenge or to mirrors, but never by two goroutines at
-// once.
-type request struct {
-	method string
-	host   *host
-	path   string     // below /v2/
-	query  url.Values // of path
-	url    *url.URL   // a URL that the registry gave, in place of path and query
-	header http.Header
-	body   *requestBody // nil: none
-	scopes []string     // the scopes of its token; a challenge may add some
-	want   []int        // statuses that are not an error
-	kind   requestKind
-	policy policy
+	From *Registry // the host that answered, set by the caller; may be a mirror
 
-	from *host // the host that answered, set by Client.read; may be a mirror
-
-	repo, ref string // for errors and the keychain
+	Repository, Reference string // for errors and the keychain
 }
 
 // is reports whether the request has policy p.
-func (k *request) is(p policy) bool { return k.policy&p != 0 }
+func (r *Request) is(p Policy) bool { return r.Policy&p != 0 }
 
-// pulls reports whether the request reads a manifest.
-func (k *request) pulls() bool { return k.kind == kindManifest && k.method == http.MethodGet }
+// pulls reports whether the request counts for a quota.
+func (r *Request) pulls() bool { return r.is(CountsAsPull) && r.Method == http.MethodGet }
 
-// do sends the request until it has an answer, the retries end or ctx ends. An error is
+// asks reports whether the request only reads.
+func (r *Request) asks() bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// Do sends the request until it has an answer, the retries end or ctx ends. An error is
 // an *Error. The caller must close the body of the answer, which gives the permit back.
-func (w *transport) do(ctx context.Context, k *request) (*http.Response, error) {
-	if k.is(noRetry) {
-		return w.try(ctx, k)
+func (t *Transport) Do(ctx context.Context, r *Request) (*http.Response, error) {
+	if r.is(NoRetry) {
+		return t.try(ctx, r)
 	}
-	r := w.retries(k.host)
+	tries := t.Retries(r.Host)
 	for {
-		resp, err := w.try(ctx, k)
+		resp, err := t.try(ctx, r)
 		if err == nil {
 			return resp, nil
 		}
-		if err := r.again(ctx, err); err != nil {
+		if err := tries.Again(ctx, err); err != nil {
 			return nil, err
 		}
 	}
@@ -153,53 +180,53 @@ func (w *transport) do(ctx context.Context, k *request) (*http.Response, error) 
 
 // try sends the request, with new credentials if the registry sends a challenge, and
 // explains a wrong upload location.
-func (w *transport) try(ctx context.Context, k *request) (*http.Response, error) {
-	resp, err := w.attempt(ctx, k)
-	return resp, k.astray(ctx, err)
+func (t *Transport) try(ctx context.Context, r *Request) (*http.Response, error) {
+	resp, err := t.attempt(ctx, r)
+	return resp, r.astray(ctx, err)
 }
 
 // attempt sends the request once, and once more if the registry answers 401 with a
 // challenge. An answer with a status that is not in want is an error. A chunk or blob in
 // an upload session is not repeated here: the session may have taken a part of it, so the
 // caller gets an error with renewed set and asks the session for its offset first.
-func (w *transport) attempt(ctx context.Context, k *request) (*http.Response, error) {
+func (t *Transport) attempt(ctx context.Context, r *Request) (*http.Response, error) {
 	for challenged := false; ; challenged = true {
-		authorization, err := w.auth.authorization(ctx, k)
+		authorization, err := t.auth.authorization(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := w.exchange(ctx, k, authorization)
+		resp, err := t.exchange(ctx, r, authorization)
 		if err != nil {
 			return nil, err
 		}
 		switch {
-		case slices.Contains(k.want, resp.StatusCode):
+		case slices.Contains(r.Want, resp.StatusCode):
 			return resp, nil
-		case resp.StatusCode != http.StatusUnauthorized || challenged || k.kind == kindToken || k.redirected(resp):
-			return nil, w.auth.explain(k, k.refusal(resp))
+		case resp.StatusCode != http.StatusUnauthorized || challenged || r.is(toTokenService) || r.redirected(resp):
+			return nil, t.auth.explain(r, r.refusal(resp))
 		}
-		answerable, err := w.auth.challenged(ctx, k, resp.Header, authorization)
+		answerable, err := t.auth.challenged(ctx, r, resp.Header, authorization)
 		if err != nil {
-			discard(resp)
+			Discard(resp)
 			return nil, err
 		}
 		if !answerable {
-			e := k.refusal(resp)
-			e.unchallenged(k, resp.Header, authorization)
-			return nil, w.auth.explain(k, e)
+			e := r.refusal(resp)
+			e.unchallenged(r, resp.Header, authorization)
+			return nil, t.auth.explain(r, e)
 		}
-		if k.is(noRetry) && k.body != nil && k.url != nil {
-			e := k.refusal(resp)
+		if r.is(NoRetry) && r.Body != nil && r.URL != nil {
+			e := r.refusal(resp)
 			e.renewed = true
 			return nil, e
 		}
-		discard(resp)
+		Discard(resp)
 	}
 }
 
 // unchallenged explains a 401 without a challenge that the client supports (RFC 9110,
 // 15.5.2 requires one), if the request had no credentials.
-func (e *Error) unchallenged(k *request, h http.Header, sent string) {
+func (e *Error) unchallenged(r *Request, h http.Header, sent string) {
 	var schemes []string
 	for _, one := range parseChallenges(h) {
 		if one.scheme == "basic" || one.scheme == "bearer" {
@@ -210,39 +237,42 @@ func (e *Error) unchallenged(k *request, h http.Header, sent string) {
 	switch {
 	case sent != "":
 	case len(schemes) > 0:
-		e.Err = fmt.Errorf("the registry requires authentication by %s; mabuild supports Basic and Bearer", clean(strings.Join(schemes, ", ")))
-		e.hint = "check for another server at " + k.host.address + "; a registry uses one of these two"
+		e.Err = fmt.Errorf("the registry requires authentication by %s; mabuild supports Basic and Bearer", Clean(strings.Join(schemes, ", ")))
+		e.hint = "check for another server at " + r.Host.address + "; a registry uses one of these two"
 	default:
 		e.Err = errors.New("the registry requires authentication, but the answer has no WWW-Authenticate header")
-		e.hint = "check for a proxy in front of " + k.host.address + " that removes the header, or for another server in its place"
+		e.hint = "check for a proxy in front of " + r.Host.address + " that removes the header, or for another server in its place"
 	}
 }
 
 // astray explains the failure of a request to a URL that the registry gave, if that URL
 // is on the registry's host but lacks its port. A reverse proxy that does not pass on the
 // port causes this. err may be nil.
-func (k *request) astray(ctx context.Context, err error) error {
-	e := asError(err)
-	if e == nil || k.url == nil || k.kind == kindToken || k.url.Port() != "" || ctx.Err() != nil {
+func (r *Request) astray(ctx context.Context, err error) error {
+	e := As(err)
+	if e == nil || r.URL == nil || r.is(toTokenService) || r.URL.Port() != "" || ctx.Err() != nil {
 		return err
 	}
-	base := k.host.base(k.url.Scheme)
-	if !strings.EqualFold(base.Hostname(), k.url.Hostname()) || portOf(base) == portOf(k.url) {
+	base := r.Host.base(r.URL.Scheme)
+	if !strings.EqualFold(base.Hostname(), r.URL.Hostname()) || portOf(base) == portOf(r.URL) {
 		return err
 	}
 	known := *e
-	known.Err = fmt.Errorf("the registry redirects the upload to %s, without its port %s", clean(k.url.Scheme+"://"+k.url.Host), portOf(base))
+	known.Err = fmt.Errorf("the registry redirects the upload to %s, without its port %s", Clean(r.URL.Scheme+"://"+r.URL.Host), portOf(base))
 	if e.Err != nil {
 		known.Err = fmt.Errorf("%w: %w", known.Err, e.Err)
 	}
-	known.hint = "the proxy in front of " + k.host.address + " must pass on the Host header with its port (proxy_set_header Host $http_host in nginx)"
+	known.hint = "the proxy in front of " + r.Host.address + " must pass on the Host header with its port (proxy_set_header Host $http_host in nginx)"
 	return &known
 }
 
+// Stopped returns the error of the request after the end of ctx.
+func (r *Request) Stopped(ctx context.Context) *Error { return r.ended(stopped(ctx)) }
+
 // ended returns the error of a request that was not sent, because its context ended or
 // its host asked for a long pause.
-func (k *request) ended(err error) *Error {
-	e := k.fault(err)
+func (r *Request) ended(err error) *Error {
+	e := r.Fault(err)
 	e.final = true
 	if closed := (closedError{}); errors.As(err, &closed) {
 		e.throttled = true
