@@ -22,39 +22,40 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists for each package which of ours it may import, and does; tests of a
 // package may import testing as well.
 var allowed = map[string][]string{
-	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs"},
-	"crosscompile":             {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile"},
-	"manifest":                 {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
-	"manifest/platform":        {"internal/hint"},
-	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/hint", "internal/once", "internal/text", "internal/verify"},
-	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/outfile", "internal/rootfs", "internal/text", "internal/verify"},
-	"internal/authfile":        {"internal/hint", "internal/outfile", "internal/text"},
-	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
-	"internal/cache":           {"internal/claim", "internal/hint", "internal/outfile", "internal/verify"},
-	"internal/claim":           {},
-	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/text"},
-	"internal/guard":           {},
-	"internal/hint":            {},
-	"internal/intree":          {"internal/hint"},
-	"internal/text":            {},
-	"internal/verify":          {},
-	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/once"},
-	"internal/outfile":         {},
-	"internal/once":            {},
-	"internal/progress":        {"internal/hint", "internal/text"},
-	"internal/rootfs":          {"internal/hint"},
-	"internal/serve":           {},
-	"internal/regtest":         {},
-	"internal/regtest/faults":  {}, // tests alone
-	"examples/cgo-sqlite":      {}, // a module of its own
-	"examples/hello":           {},
-	"examples/library":         {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
-	"examples/many/cmd/api":    {},
-	"examples/many/cmd/worker": {},
-	"examples/web":             {}, // serves files of its own
-	"examples/windows":         {},
-	"examples/run":             {"manifest", "manifest/platform", "manifest/registry"},
-	"cmd/mabuild":              nil, // all
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs"},
+	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile"},
+	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
+	"manifest/platform":                    {"internal/hint"},
+	"manifest/registry":                    {"manifest", "manifest/registry/internal/transport", "internal/cache", "internal/guard", "internal/once", "internal/verify"},
+	"manifest/registry/internal/transport": {"internal/authfile", "internal/hint", "internal/once", "internal/text"},
+	"manifest/local":                       {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/outfile", "internal/rootfs", "internal/text", "internal/verify"},
+	"internal/authfile":                    {"internal/hint", "internal/outfile", "internal/text"},
+	"internal/attest":                      {"manifest", "manifest/platform", "internal/rootfs"},
+	"internal/cache":                       {"internal/claim", "internal/hint", "internal/outfile", "internal/verify"},
+	"internal/claim":                       {},
+	"internal/config":                      {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/text"},
+	"internal/guard":                       {},
+	"internal/hint":                        {},
+	"internal/intree":                      {"internal/hint"},
+	"internal/text":                        {},
+	"internal/verify":                      {},
+	"internal/mirror":                      {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/once"},
+	"internal/outfile":                     {},
+	"internal/once":                        {},
+	"internal/progress":                    {"internal/hint", "internal/text"},
+	"internal/rootfs":                      {"internal/hint"},
+	"internal/serve":                       {},
+	"internal/regtest":                     {},
+	"internal/regtest/faults":              {}, // tests alone
+	"examples/cgo-sqlite":                  {}, // a module of its own
+	"examples/hello":                       {},
+	"examples/library":                     {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
+	"examples/many/cmd/api":                {},
+	"examples/many/cmd/worker":             {},
+	"examples/web":                         {}, // serves files of its own
+	"examples/windows":                     {},
+	"examples/run":                         {"manifest", "manifest/platform", "manifest/registry"},
+	"cmd/mabuild":                          nil, // all
 }
 
 // public is the library.
@@ -64,7 +65,7 @@ var public = []string{"build", "crosscompile", "manifest", "manifest/local", "ma
 var only = map[string][]string{
 	"github.com/spf13/viper": {"internal/config"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
-	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
+	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }
 
 // The files are parsed here: go list would be answered from the test cache.

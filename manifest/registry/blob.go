@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -118,7 +120,7 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			return c.storeAlone(ctx, r, b)
 		}
 		led := false
-		_, err := Share(ctx, c.session.exists.uploads.Do, origin{r.host.Name, b.Digest}, func() (struct{}, error) {
+		_, err := transport.Share(ctx, c.session.exists.uploads.Do, origin{r.host.Name, b.Digest}, func() (struct{}, error) {
 			led = true
 			err := c.storeAlone(ctx, r, b)
 			if err == nil {
@@ -126,7 +128,7 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			}
 			return struct{}{}, err
 		})
-		switch s := StatusOf(err); {
+		switch s := transport.StatusOf(err); {
 		case led || ctx.Err() != nil:
 			return err
 		case s < http.StatusBadRequest || s >= http.StatusInternalServerError:
@@ -180,7 +182,7 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered
 	if err != nil {
 		return false, false, err
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	if resp.StatusCode != http.StatusOK {
 		return false, true, nil
 	}
@@ -196,19 +198,19 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered
 // The scopes need pull on the source as well.
 func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *uploadSession) {
 	req := r.request(http.MethodPost, "blobs/uploads/")
-	req.Reference, req.Policy = b.Digest.String(), NoRetry|OpensSession
+	req.Reference, req.Policy = b.Digest.String(), transport.NoRetry|transport.OpensSession
 	req.Query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
 	req.Scopes = append(c.scopes(r), "repository:"+from.name+":pull")
 	req.Want = []int{http.StatusCreated, http.StatusAccepted}
 	resp, err := c.transport.Do(ctx, req)
 	if err == nil {
-		Discard(resp)
+		transport.Discard(resp)
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}
 		opened, _ = newUploadSession(resp) // without one the upload opens its own
 	}
-	switch s := StatusOf(err); {
+	switch s := transport.StatusOf(err); {
 	case ctx.Err() != nil:
 	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // the reason may be r
 		c.session.hosts.noMount.add(from.key() + " " + r.name)

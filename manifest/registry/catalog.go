@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
@@ -25,7 +27,7 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	}
 	r := repository{host: c.transport.Registry(parsed.RegistryStr())}
 	names, err := listNames(r.host.Name+": repositories", func(query url.Values) ([]string, http.Header, error) {
-		req := &Request{
+		req := &transport.Request{
 			Method: http.MethodGet, Host: r.host, Path: "_catalog", Query: query, Header: http.Header{},
 			Scopes: []string{"registry:catalog:*"}, Want: []int{http.StatusOK},
 		}
@@ -41,15 +43,15 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 // unlisted says in the error of a refusal that the registry does not list its
 // repositories. Errors that a retry may change are returned as they are.
 func unlisted(err error) error {
-	e := As(err)
-	if e == nil || e.Status < http.StatusBadRequest || Temporary(e.Status) || Throttled(err) || HasCode(err, "PAGINATION_NUMBER_INVALID") {
+	e := transport.As(err)
+	if e == nil || e.Status < http.StatusBadRequest || transport.Temporary(e.Status) || transport.Throttled(err) || transport.HasCode(err, "PAGINATION_NUMBER_INVALID") {
 		return err
 	}
 	hint := "write the repository, for example " + e.Host + "/REPOSITORY"
 	if errors.Is(e, ErrCredentials) {
 		hint += ", or run mabuild login " + e.Host + " with an account that may list them"
 	}
-	return Explained(e, errors.Join(errUnlisted, e.Err), hint)
+	return transport.Explained(e, errors.Join(errUnlisted, e.Err), hint)
 }
 
 var errUnlisted = errors.New("the registry does not list its repositories")

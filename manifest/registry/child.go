@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -128,9 +130,9 @@ func (c *Client) complete(ctx context.Context, r repository, d v1.Descriptor, co
 // cannot be read either. It is not [manifest.ErrNotFound]: that would tell the caller
 // that the reference which the caller named does not exist.
 func unavailable(err, absent error) error {
-	at := As(absent)
-	if at == nil || As(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
+	at := transport.As(absent)
+	if at == nil || transport.As(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
 		return err
 	}
-	return Explained(at, errors.New(Clean(err.Error())), "")
+	return transport.Explained(at, errors.New(transport.Clean(err.Error())), "")
 }

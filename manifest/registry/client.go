@@ -32,6 +32,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/cache"
@@ -86,7 +88,7 @@ type Client struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 
 	once      sync.Once
-	transport *Transport
+	transport *transport.Transport
 	cache     *cache.Cache
 	session   session
 
@@ -109,8 +111,8 @@ func (c *Client) start() {
 }
 
 // config returns the configuration of the transport.
-func (c *Client) config() Config {
-	config := Config{
+func (c *Client) config() transport.Config {
+	config := transport.Config{
 		UserAgent:    c.UserAgent,
 		Keychain:     c.Keychain,
 		Hosts:        c.Hosts,
@@ -129,8 +131,8 @@ func (c *Client) config() Config {
 }
 
 // startWith makes the transport and opens the cache.
-func (c *Client) startWith(config Config) {
-	c.transport, c.cleanupTimeout = New(config), cleanupTimeout
+func (c *Client) startWith(config transport.Config) {
+	c.transport, c.cleanupTimeout = transport.New(config), cleanupTimeout
 	if c.CacheDir == "" {
 		return
 	}

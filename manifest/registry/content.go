@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -138,9 +140,9 @@ func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 }
 
 // blob returns a request about a blob of the repository.
-func (r repository) blob(method string, h v1.Hash) *Request {
+func (r repository) blob(method string, h v1.Hash) *transport.Request {
 	req := r.request(method, "blobs/"+h.String())
 	req.Reference, req.Want = h.String(), []int{http.StatusOK}
-	req.Policy = Download
+	req.Policy = transport.Download
 	return req
 }

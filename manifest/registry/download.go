@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
@@ -27,8 +29,8 @@ type download struct {
 	hash     hash.Hash
 	got      int64 // the offset of the next byte
 	resp     *http.Response
-	request  *Request
-	tries    *Retries
+	request  *transport.Request
+	tries    *transport.Retries
 	seen     int64 // got at the last failed try; more since then resets the tries
 	progress *transfer
 }
@@ -76,7 +78,7 @@ func (d *download) open() error {
 			d.resp, d.request = resp, req
 			return nil
 		}
-		Discard(resp)
+		transport.Discard(resp)
 		if isMirrorMismatch(d.client.mirrorMismatch(d.repo, req.From, err)) {
 			continue
 		}

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -16,7 +18,7 @@ import (
 // registry. A mirror that lacks the content or does not answer is skipped. A repository
 // that this run writes to is read from the registry itself: a mirror may not have yet
 // what was written. k.from is set to the host that answered.
-func (c *Client) read(ctx context.Context, r repository, req *Request) (*http.Response, error) {
+func (c *Client) read(ctx context.Context, r repository, req *transport.Request) (*http.Response, error) {
 	if r.name == "" { // a request about the registry itself
 		req.From = r.host
 		return c.transport.Do(ctx, req)
@@ -43,7 +45,7 @@ func (c *Client) read(ctx context.Context, r repository, req *Request) (*http.Re
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		if s := StatusOf(err); s == 0 && !Throttled(err) || s >= http.StatusInternalServerError {
+		if s := transport.StatusOf(err); s == 0 && !transport.Throttled(err) || s >= http.StatusInternalServerError {
 			c.session.badMirrors.add(h.Name)
 		}
 		c.transport.Log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
@@ -71,9 +73,9 @@ func splitMirror(text string) (host, path string, err error) {
 // ns has the name of the registry, by which a mirror of several registries finds the
 // right one (containerd, docs/hosts.md). A mirror is tried once: the next source is
 // better than a wait. Its token needs the repository's name at the mirror.
-func through(req *Request, h *Registry, r repository, path string) *Request {
+func through(req *transport.Request, h *transport.Registry, r repository, path string) *transport.Request {
 	there := *req
-	there.Host, there.Policy, there.Header = h, req.Policy|NoRetry, req.Header.Clone()
+	there.Host, there.Policy, there.Header = h, req.Policy|transport.NoRetry, req.Header.Clone()
 	if path != "" {
 		there.Repository, there.Path = path+"/"+r.name, path+"/"+req.Path
 	}
@@ -95,7 +97,7 @@ func (m mirrorError) Unwrap() error { return m.error }
 // mirrorMismatch returns err as a mirrorError if content from a mirror contradicts its
 // digest, and excludes the mirror for the rest of the run. Any other err, also nil, is
 // returned as it is.
-func (c *Client) mirrorMismatch(r repository, from *Registry, err error) error {
+func (c *Client) mirrorMismatch(r repository, from *transport.Registry, err error) error {
 	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
 		return err
 	}

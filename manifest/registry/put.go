@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -211,21 +213,21 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 // answer other than 201 without a digest may come from something else than a registry.
 func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw []byte) error {
 	req := r.request(http.MethodPut, "manifests/"+r.identifier())
-	req.Reference, req.Policy, req.Scopes = r.identifier(), NoRetry, c.scopes(r.repository)
+	req.Reference, req.Policy, req.Scopes = r.identifier(), transport.NoRetry, c.scopes(r.repository)
 	req.Want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
 	req.Header.Set("Content-Type", string(d.MediaType))
-	req.Body = BytesBody(raw)
+	req.Body = transport.BytesBody(raw)
 	resp, err := c.transport.Do(ctx, req)
 	if err != nil {
 		return c.notPut(r, d, err)
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
 		c.session.hosts.hasAPI(r.repository)
 	}
 	switch named, wrong := stated(resp.Header, d.Digest); {
 	case wrong:
-		return mismatch("%s: the registry stored %s instead of %s", r, Clean(resp.Header.Get(contentDigest)), d.Digest)
+		return mismatch("%s: the registry stored %s instead of %s", r, transport.Clean(resp.Header.Get(contentDigest)), d.Digest)
 	case !named && resp.StatusCode != http.StatusCreated:
 		return req.NoEffect(resp) // putManifest asks whether it was stored all the same
 	}
@@ -235,8 +237,8 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 // notPut adds to the refusal of a manifest what its status and codes mean, and a hint. An
 // error that is not the registry's own refusal of the manifest is returned as it is.
 func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
-	e := As(err)
-	if e == nil || e.Op != http.MethodPut || Redirected(err) || Throttled(err) || unknownParts(err) {
+	e := transport.As(err)
+	if e == nil || e.Op != http.MethodPut || transport.Redirected(err) || transport.Throttled(err) || unknownParts(err) {
 		return err
 	}
 	now, known := c.session.tags.get(r)
@@ -244,12 +246,12 @@ func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
 	names := r.tag != "" && (!known || now.Digest != (v1.Hash{}))
 	switch {
 	case r.tag != "" && immutable(e, names):
-		return Overruled(e, because("the tag is immutable and already points to another image", e.Err),
+		return transport.Overruled(e, because("the tag is immutable and already points to another image", e.Err),
 			"push to another tag, or allow the registry to overwrite tags of "+r.key())
-	case HasCode(e, "MANIFEST_INVALID"):
-		return Explained(e, because(fmt.Sprintf("the registry does not accept this manifest of type %s", d.MediaType), e.Err), "")
+	case transport.HasCode(e, "MANIFEST_INVALID"):
+		return transport.Explained(e, because(fmt.Sprintf("the registry does not accept this manifest of type %s", d.MediaType), e.Err), "")
 	case e.Status == http.StatusForbidden && names && known:
-		return Explained(e, e.Err, e.Hint()+"; or, if the tag cannot be overwritten, push to another tag")
+		return transport.Explained(e, e.Err, e.Hint()+"; or, if the tag cannot be overwritten, push to another tag")
 	}
 	return err
 }
@@ -272,14 +274,14 @@ func immutable(e *Error, names bool) bool {
 		return false
 	}
 	if slices.ContainsFunc(e.Codes, func(code string) bool { return strings.Contains(strings.ToUpper(code), "IMMUTABLE") }) ||
-		HasCode(e, "ImageTagAlreadyExistsException", "TAG_ALREADY_EXISTS") {
+		transport.HasCode(e, "ImageTagAlreadyExistsException", "TAG_ALREADY_EXISTS") {
 		return true
 	}
 	switch e.Status {
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return names
 	case http.StatusBadRequest:
-		return names && HasCode(e, "TAG_INVALID")
+		return names && transport.HasCode(e, "TAG_INVALID")
 	}
 	return false
 }
@@ -287,16 +289,16 @@ func immutable(e *Error, names bool) bool {
 // arrived reports whether r names d after a PUT that ended in err. It sends one HEAD
 // without retries; any doubt is false, and the PUT is then repeated or fails.
 func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err error) bool {
-	if StatusOf(err) == http.StatusUnauthorized {
+	if transport.StatusOf(err) == http.StatusUnauthorized {
 		return false
 	}
 	req := r.manifest(http.MethodHead)
-	req.Scopes, req.Policy = c.scopes(r.repository), NoRetry
+	req.Scopes, req.Policy = c.scopes(r.repository), transport.NoRetry
 	resp, err := c.transport.Do(ctx, req)
 	if err != nil {
 		return false
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	if said := resp.Header.Get(contentDigest); said == d.Digest.String() {
 		return true
 	}
@@ -337,7 +339,7 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 
 // unknownParts reports whether a registry refused a manifest because a part is missing.
 func unknownParts(err error) bool {
-	return HasCode(err, "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
+	return transport.HasCode(err, "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 }
 
 // unanswered reports whether err is a registry's refusal to say whether content exists.

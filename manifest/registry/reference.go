@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -13,7 +15,7 @@ import (
 // A repository is a repository of a host. Its host is shared with all references to it in
 // the run.
 type repository struct {
-	host *Registry
+	host *transport.Registry
 	name string // without the host; as the path below /v2/
 	full name.Repository
 }
@@ -92,7 +94,7 @@ func checkHost(host string) error {
 // has no exported constructor, so the error wraps one that it returns.
 func badName(format string, args ...any) error {
 	_, kind := name.NewTag("")
-	return badNameError{Clean(fmt.Sprintf(format, args...)), kind}
+	return badNameError{transport.Clean(fmt.Sprintf(format, args...)), kind}
 }
 
 // A badNameError has its own text and the kind of error that errors.As finds.
@@ -108,7 +110,7 @@ func (e badNameError) Unwrap() error { return e.kind }
 // it wraps can still be found.
 type cleaned struct{ error }
 
-func (c cleaned) Error() string { return Clean(c.error.Error()) }
+func (c cleaned) Error() string { return transport.Clean(c.error.Error()) }
 func (c cleaned) Unwrap() error { return c.error }
 
 // repository returns the repository of a parsed name.

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -86,8 +88,8 @@ func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) er
 // nowhere reports whether err means that a tag does not exist in a repository that could
 // be read just before. Some registries answer 403 for a missing tag.
 func nowhere(err error) bool {
-	e := As(err)
-	return e != nil && (missing(err) || e.Status == http.StatusForbidden && !Throttled(err))
+	e := transport.As(err)
+	return e != nil && (missing(err) || e.Status == http.StatusForbidden && !transport.Throttled(err))
 }
 
 // referrers lists referrers by the API, or by the tag if the registry lacks the API.
@@ -121,18 +123,18 @@ func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list
 // that may change in a moment or with other credentials do not count, since they would
 // make the client write a tag that nothing reads.
 func unsupported(err error) bool {
-	e := As(err)
-	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !Throttled(err) && !Temporary(e.Status)
+	e := transport.As(err)
+	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !transport.Throttled(err) && !transport.Temporary(e.Status)
 }
 
 // unheardOf reports whether err, which is unsupported, applies to all repositories of the
 // host. It does not if the reason may be the name of the repository or the right to read
 // it.
 func unheardOf(err error) bool {
-	e := As(err)
+	e := transport.As(err)
 	switch e.Status {
 	case http.StatusNotFound:
-		return !HasCode(err, "NAME_UNKNOWN")
+		return !transport.HasCode(err, "NAME_UNKNOWN")
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return true
 	}
@@ -164,7 +166,7 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 }
 
 // readReferrers reads one page, and again if it is cut off.
-func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, req *Request) ([]manifest.Referrer, http.Header, error) {
+func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, req *transport.Request) ([]manifest.Referrer, http.Header, error) {
 	tries := c.transport.Retries(r.host)
 	for {
 		raw, header, err := c.readAll(ctx, r, req)
@@ -185,7 +187,7 @@ func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Re
 		Manifests json.RawMessage `json:"manifests"`
 	}
 	if !strings.Contains(header.Get("Content-Type"), "json") {
-		return nil, mismatch("%s: its referrers have the media type %s", of, Clean(header.Get("Content-Type")))
+		return nil, mismatch("%s: its referrers have the media type %s", of, transport.Clean(header.Get("Content-Type")))
 	}
 	err := json.Unmarshal(raw, &im)
 	if err == nil {

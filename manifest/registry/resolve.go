@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -56,7 +58,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 	if d, known := c.session.tags.get(r); known {
 		return d, nil
 	}
-	return Share(ctx, c.session.tags.resolving.Do, r.String(), func() (v1.Descriptor, error) {
+	return transport.Share(ctx, c.session.tags.resolving.Do, r.String(), func() (v1.Descriptor, error) {
 		if d, known := c.session.tags.get(r); known {
 			return d, nil
 		}
@@ -102,7 +104,7 @@ func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error)
 // insist asks with GET for what r names, if refused is the error of a HEAD. An error of a
 // GET is returned as it is.
 func (c *Client) insist(ctx context.Context, r reference, refused error) (v1.Descriptor, error) {
-	if As(refused).Op != http.MethodHead {
+	if transport.As(refused).Op != http.MethodHead {
 		return v1.Descriptor{}, refused
 	}
 	return c.describe(ctx, r)

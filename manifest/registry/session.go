@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/once"
@@ -20,7 +22,7 @@ type session struct {
 	hosts  capabilities
 
 	writes      set[string] // repositories that this run writes to, by key
-	badMirrors  set[string] // hosts that failed as registry mirrors and are not asked as such any more
+	badMirrors  set[string] // hosts that are no longer used as registry mirrors
 	openUploads openUploads // upload sessions that Prepare opened
 }
 
@@ -81,9 +83,9 @@ type existence struct {
 	listed    set[string]                     // referrers that are in the list of their subject
 	uploads   once.Flight[origin, struct{}]   // blobs that are being uploaded to a host
 
-	mu           sync.Mutex               // guards the maps below
-	origins      map[origin][]repository  // repositories that have a blob
-	subjectLocks map[contentKey]Semaphore // for changes of a subject's list of referrers
+	mu           sync.Mutex                         // guards the maps below
+	origins      map[origin][]repository            // repositories that have a blob
+	subjectLocks map[contentKey]transport.Semaphore // for changes of a subject's list of referrers
 }
 
 // addOrigin records that r has a blob, from which other repositories of the host may
@@ -117,14 +119,14 @@ func (s *session) mountSource(r repository, h v1.Hash) (repository, bool) {
 
 // subjectLock returns the lock for changes of a subject's list of referrers. It is a
 // semaphore with one permit, because waiting for it must end with the context.
-func (e *existence) subjectLock(p contentKey) Semaphore {
+func (e *existence) subjectLock(p contentKey) transport.Semaphore {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.subjectLocks == nil {
-		e.subjectLocks = map[contentKey]Semaphore{}
+		e.subjectLocks = map[contentKey]transport.Semaphore{}
 	}
 	if e.subjectLocks[p] == nil {
-		e.subjectLocks[p] = NewSemaphore(1)
+		e.subjectLocks[p] = transport.NewSemaphore(1)
 	}
 	return e.subjectLocks[p]
 }
@@ -132,7 +134,7 @@ func (e *existence) subjectLock(p contentKey) Semaphore {
 // onceARun runs work unless it has succeeded for key before in this run. Callers with one
 // key wait for each other; a failure is not remembered.
 func onceARun(ctx context.Context, m *once.Memo[contentKey, struct{}], key contentKey, work func() error) error {
-	_, err := Share(ctx, m.Ensure, key, func() (struct{}, error) { return struct{}{}, work() })
+	_, err := transport.Share(ctx, m.Ensure, key, func() (struct{}, error) { return struct{}{}, work() })
 	return err
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -148,7 +150,7 @@ func (c *Client) cacheManifest(r reference, raw []byte, d v1.Descriptor) {
 
 // fetch reads the manifest at r from a mirror or the registry, and again if the answer is
 // cut off. The request that it returns says which host answered. Nothing is verified yet.
-func (c *Client) fetch(ctx context.Context, r reference) (*Request, []byte, http.Header, error) {
+func (c *Client) fetch(ctx context.Context, r reference) (*transport.Request, []byte, http.Header, error) {
 	tries := c.transport.Retries(r.host)
 	for {
 		req := r.manifest(http.MethodGet)
@@ -164,12 +166,12 @@ func (c *Client) fetch(ctx context.Context, r reference) (*Request, []byte, http
 
 // readAll sends a request that only reads and returns the whole body of the answer, at
 // most maxManifest bytes. A larger body is final, a body that is cut off is not.
-func (c *Client) readAll(ctx context.Context, r repository, req *Request) ([]byte, http.Header, error) {
+func (c *Client) readAll(ctx context.Context, r repository, req *transport.Request) ([]byte, http.Header, error) {
 	resp, err := c.read(ctx, r, req)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer Discard(resp)
+	defer transport.Discard(resp)
 	raw, err := readCapped(resp.Body, resp.ContentLength, maxManifest)
 	if err != nil {
 		return nil, nil, req.Fault(err)
@@ -201,12 +203,12 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 	req := r.manifest(http.MethodHead)
 	resp, err := c.read(ctx, r.repository, req)
 	if err != nil {
-		if !unanswered(err) || StatusOf(err) == http.StatusForbidden {
+		if !unanswered(err) || transport.StatusOf(err) == http.StatusForbidden {
 			return v1.Descriptor{}, err
 		}
 		return c.describe(ctx, r)
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	digest, err := v1.NewHash(resp.Header.Get(contentDigest))
 	d := v1.Descriptor{
 		MediaType: plainType(resp.Header.Get("Content-Type")),
@@ -238,17 +240,17 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 }
 
 // manifest returns a request about the manifest at r.
-func (r reference) manifest(method string) *Request {
+func (r reference) manifest(method string) *transport.Request {
 	req := r.request(method, "manifests/"+r.identifier())
-	req.Reference, req.Policy, req.NotFound = r.identifier(), CountsAsPull, manifest.ErrNotFound
+	req.Reference, req.Policy, req.NotFound = r.identifier(), transport.CountsAsPull, manifest.ErrNotFound
 	req.Want = []int{http.StatusOK}
 	req.Header.Set("Accept", accepted)
 	return req
 }
 
 // request returns a request below the path of the repository.
-func (r repository) request(method, path string) *Request {
-	return &Request{
+func (r repository) request(method, path string) *transport.Request {
+	return &transport.Request{
 		Method: method, Host: r.host, Repository: r.name, Path: r.name + "/" + path, Header: http.Header{},
 		Unanswered: manifest.ErrUnanswered,
 	}

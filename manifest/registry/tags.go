@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -59,14 +61,14 @@ type pager struct {
 // link that does not parse and a link to an earlier page are errors: what was read is not
 // the whole listing.
 func (p *pager) follow(h http.Header) (url.Values, error) {
-	next, broken := NextPage(h)
+	next, broken := transport.NextPage(h)
 	switch {
 	case broken:
-		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, Clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, transport.Clean(h.Get("Link")))
 	case next == nil:
 		return nil, nil
 	case p.asked[next.Encode()]:
-		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, Clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, transport.Clean(h.Get("Link")))
 	}
 	return next, nil
 }
@@ -166,7 +168,7 @@ func (l *nameList) next(query url.Values, h http.Header, names []string, fresh i
 			next.Set("n", query.Get("n"))
 		}
 		if l.asked[next.Encode()] {
-			return nil, mismatch("%s: two pages end with the same name %q", l.what, Clean(next.Get("last")))
+			return nil, mismatch("%s: two pages end with the same name %q", l.what, transport.Clean(next.Get("last")))
 		}
 		return next, nil
 	case !sized || len(names) > size: // a registry that ignores n and last sends all names at once
@@ -183,7 +185,7 @@ func (l *nameList) stuck(size int) error {
 	names, _, err := l.page(url.Values{"n": {strconv.Itoa(size / 2)}})
 	if err == nil && len(names) <= size/2 {
 		err = mismatch("%s: the registry lists only the first %d, without a link to the next page or an answer to what follows %q",
-			l.what, len(l.all), Clean(l.all[len(l.all)-1]))
+			l.what, len(l.all), transport.Clean(l.all[len(l.all)-1]))
 	}
 	return err
 }
@@ -192,15 +194,15 @@ func (l *nameList) stuck(size int) error {
 // PAGINATION_NUMBER_INVALID (Docker Distribution), or 400 or 422 without a code that
 // means something else.
 func refusedSize(err error) bool {
-	e := As(err)
+	e := transport.As(err)
 	switch {
-	case e == nil || Redirected(err) || Throttled(err):
+	case e == nil || transport.Redirected(err) || transport.Throttled(err):
 		return false
-	case HasCode(e, "PAGINATION_NUMBER_INVALID"):
+	case transport.HasCode(e, "PAGINATION_NUMBER_INVALID"):
 		return true
 	}
 	return (e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity) &&
-		!HasCode(e, "UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
+		!transport.HasCode(e, "UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
 }
 
 // smaller returns query with the small page size, or without a size if it has that
@@ -219,7 +221,7 @@ func smaller(query url.Values) url.Values {
 }
 
 // readPage reads one page into a struct, and again if it is cut off.
-func (c *Client) readPage(ctx context.Context, r repository, req *Request, page any) (http.Header, error) {
+func (c *Client) readPage(ctx context.Context, r repository, req *transport.Request, page any) (http.Header, error) {
 	tries := c.transport.Retries(r.host)
 	for {
 		raw, header, err := c.readAll(ctx, r, req)

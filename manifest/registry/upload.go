@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // The size of a chunk in bytes, for a registry or proxy that does not accept a whole
@@ -40,7 +42,7 @@ type upload struct {
 	chunk    int64          // size of the last chunk
 	strayed  int            // how often the session was at an unexpected offset
 	progress *transfer
-	tries    *Retries
+	tries    *transport.Retries
 }
 
 // upload sends b through session s, or through a new one if s is nil. It owns s: a
@@ -80,7 +82,7 @@ func (u *upload) send(ctx context.Context) error {
 		u.session, u.offset = s, 0
 	}
 	if u.offset == 0 && u.c.session.hosts.chunk(u.repo.host.Name) == 0 {
-		return u.commit(ctx, &Body{Size: u.blob.Size, Open: u.blob.reader, OnProgress: u.progress.at})
+		return u.commit(ctx, &transport.Body{Size: u.blob.Size, Open: u.blob.reader, OnProgress: u.progress.at})
 	}
 	for u.offset < u.blob.Size {
 		if err := u.patch(ctx); err != nil {
@@ -91,17 +93,17 @@ func (u *upload) send(ctx context.Context) error {
 }
 
 // request returns a request to the session's URL.
-func (u *upload) request(method string) *Request {
-	return &Request{
+func (u *upload) request(method string) *transport.Request {
+	return &transport.Request{
 		Method: method, Host: u.repo.host, Repository: u.repo.name, Reference: u.blob.Digest.String(),
-		URL: u.session.url, Header: http.Header{}, Scopes: u.c.scopes(u.repo), Policy: NoRetry,
+		URL: u.session.url, Header: http.Header{}, Scopes: u.c.scopes(u.repo), Policy: transport.NoRetry,
 	}
 }
 
 // commit ends the session with a PUT that has the digest. Other query parameters of the
 // session's URL stay, since a registry may keep its state there. body is nil after
 // chunks.
-func (u *upload) commit(ctx context.Context, body *Body) error {
+func (u *upload) commit(ctx context.Context, body *transport.Body) error {
 	req := u.request(http.MethodPut)
 	at := *u.session.url
 	query := at.Query()
@@ -114,10 +116,10 @@ func (u *upload) commit(ctx context.Context, body *Body) error {
 	if err != nil {
 		return u.mark(err, body == nil || body.SentWhole())
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	switch named, wrong := stated(resp.Header, u.blob.Digest); {
 	case wrong:
-		return mismatch("%s: the registry stored digest %s", u.repo.by(u.blob.Digest), Clean(resp.Header.Get(contentDigest)))
+		return mismatch("%s: the registry stored digest %s", u.repo.by(u.blob.Digest), transport.Clean(resp.Header.Get(contentDigest)))
 	case !named && resp.StatusCode != http.StatusCreated:
 		return u.doubt(ctx, req, resp)
 	}
@@ -126,7 +128,7 @@ func (u *upload) commit(ctx context.Context, body *Body) error {
 
 // doubt asks for the blob after a 2xx that lacks what the specification requires. If the
 // registry does not answer, the PUT of the manifest will show whether the blob exists.
-func (u *upload) doubt(ctx context.Context, req *Request, resp *http.Response) error {
+func (u *upload) doubt(ctx context.Context, req *transport.Request, resp *http.Response) error {
 	there, answered, err := u.c.has(ctx, u.repo, u.blob)
 	if err == nil && answered && !there {
 		err = req.NoEffect(resp)
@@ -143,7 +145,7 @@ func (l replyLost) Unwrap() error { return l.error }
 // mark returns err as replyLost if the whole body was sent and the failure is a lost
 // connection or a 5xx.
 func (u *upload) mark(err error, whole bool) error {
-	if s := StatusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
+	if s := transport.StatusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
 		return replyLost{err}
 	}
 	return err
@@ -159,7 +161,7 @@ func (u *upload) patch(ctx context.Context) error {
 	req.Want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
-	req.Body = &Body{
+	req.Body = &transport.Body{
 		Size:       size,
 		Open:       func() (io.ReadCloser, error) { return u.blob.section(from, size) },
 		OnProgress: func(sent int64) { u.progress.at(from + sent) },
@@ -168,7 +170,7 @@ func (u *upload) patch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	next, err := newUploadSession(resp)
 	if err == nil {
 		next.minChunk = u.session.minChunk
@@ -187,7 +189,7 @@ func (u *upload) patch(ctx context.Context) error {
 // that cost no retry come first: new credentials, another mirror of the source, smaller
 // chunks, a new session. All others wait and count as a try.
 func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
-	if Renewed(err) && u.renewed < maxRenewals {
+	if transport.Renewed(err) && u.renewed < maxRenewals {
 		u.renewed++
 		u.align(ctx)
 		return false, nil
@@ -217,12 +219,12 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 // with which they decline a whole blob. DIGEST_INVALID is tried again once: the client
 // has verified what it read, so the bytes were changed on the way.
 func (u *upload) declined(ctx context.Context, err error) bool {
-	e := As(err)
-	if e == nil || u.session == nil || u.refused == 2 || HasCode(e, "NAME_UNKNOWN") || chunkRefused(e) {
+	e := transport.As(err)
+	if e == nil || u.session == nil || u.refused == 2 || transport.HasCode(e, "NAME_UNKNOWN") || chunkRefused(e) {
 		return false
 	}
-	spoilt := HasCode(e, "DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // verified here
-	gone := spoilt || e.Status == http.StatusNotFound || HasCode(e, "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
+	spoilt := transport.HasCode(e, "DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // verified here
+	gone := spoilt || e.Status == http.StatusNotFound || transport.HasCode(e, "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 	whole := []int{
 		http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented,
@@ -230,7 +232,7 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 	if !gone && !slices.Contains(whole, e.Status) {
 		return false
 	}
-	if u.refused++; !gone || u.refused == 2 && !HasCode(e, "DIGEST_INVALID", "SIZE_INVALID") {
+	if u.refused++; !gone || u.refused == 2 && !transport.HasCode(e, "DIGEST_INVALID", "SIZE_INVALID") {
 		u.c.session.hosts.shrink(u.repo.host.Name, chunkSize)
 	}
 	u.abandon(ctx) // also if it is said not to exist, which may be wrong
@@ -249,7 +251,7 @@ func chunkRefused(e *Error) bool {
 // (OCI-Chunk-Min-Length); if that size is refused too, the error gets a hint about
 // proxies.
 func (u *upload) narrowed(ctx context.Context, err error) (bool, error) {
-	e := As(err)
+	e := transport.As(err)
 	if e == nil || u.session == nil || !chunkRefused(e) {
 		return false, err
 	}
@@ -265,7 +267,7 @@ func (u *upload) narrowed(ctx context.Context, err error) (bool, error) {
 		return true, nil
 	}
 	if u.chunk <= least {
-		return false, Explained(e, e.Err, fmt.Sprintf("a proxy in front of %s may limit the size of requests (client_max_body_size in nginx); it must accept %d bytes", host, least))
+		return false, transport.Explained(e, e.Err, fmt.Sprintf("a proxy in front of %s may limit the size of requests (client_max_body_size in nginx); it must accept %d bytes", host, least))
 	}
 	u.c.session.hosts.shrink(host, max(u.chunk/2, least))
 	u.c.transport.Log.Debug("smaller chunks", "host", host, "bytes", u.c.session.hosts.chunk(host))
@@ -285,7 +287,7 @@ func (u *upload) align(ctx context.Context) {
 		u.abandon(ctx)
 		return
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	has, ok := parseRange(resp.Header.Get("Range"))
 	next, err := newUploadSession(resp)
 	if !ok || err != nil || has > u.blob.Size {

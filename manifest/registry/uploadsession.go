@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
@@ -26,7 +28,7 @@ type uploadSession struct {
 
 // newUploadSession returns the session that an answer describes.
 func newUploadSession(resp *http.Response) (*uploadSession, error) {
-	u := Location(resp)
+	u := transport.Location(resp)
 	if u == nil {
 		return nil, errors.New("the registry gives no upload location")
 	}
@@ -110,13 +112,13 @@ func (u *openUploads) withdraw(r repository, s *uploadSession) bool {
 // not use it.
 func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSession, error) {
 	req := r.request(http.MethodPost, "blobs/uploads/")
-	req.Reference, req.Scopes, req.Policy = ref, c.scopes(r), OpensSession
+	req.Reference, req.Scopes, req.Policy = ref, c.scopes(r), transport.OpensSession
 	req.Want = []int{http.StatusAccepted}
 	resp, err := c.transport.Do(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	s, err := newUploadSession(resp)
 	if err != nil {
 		return nil, req.Answer(resp.StatusCode, err)
@@ -136,12 +138,12 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 	if s == nil {
 		return
 	}
-	talk, stop := Outliving(ctx, c.cleanupTimeout)
+	talk, stop := transport.Outliving(ctx, c.cleanupTimeout)
 	defer stop()
 	_, err := c.last(ctx, talk, r, s, http.MethodDelete)
-	for wait := 10 * time.Millisecond; StatusOf(err) != 0 && wait < c.cleanupTimeout && Sleep(talk, wait) == nil; wait *= 2 {
+	for wait := 10 * time.Millisecond; transport.StatusOf(err) != 0 && wait < c.cleanupTimeout && transport.Sleep(talk, wait) == nil; wait *= 2 {
 		var now *uploadSession
-		if now, err = c.last(ctx, talk, r, s, http.MethodGet); Throttled(err) {
+		if now, err = c.last(ctx, talk, r, s, http.MethodGet); transport.Throttled(err) {
 			continue
 		} else if err != nil {
 			break
@@ -149,7 +151,7 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 		s = now
 		_, err = c.last(ctx, talk, r, s, http.MethodDelete)
 	}
-	if err != nil && StatusOf(err) != http.StatusNotFound {
+	if err != nil && transport.StatusOf(err) != http.StatusNotFound {
 		c.transport.Log.Debug("an upload session was not closed", "repository", r.key(), "err", err)
 	}
 }
@@ -162,16 +164,16 @@ func (c *Client) last(ctx, talk context.Context, r repository, s *uploadSession,
 	c.transport.AwaitPause(ctx, r.host)
 	talk, stop := context.WithTimeout(talk, c.cleanupTimeout)
 	defer stop()
-	req := &Request{
+	req := &transport.Request{
 		Method: method, Host: r.host, Repository: r.name, URL: s.url, Header: http.Header{},
-		Scopes: c.scopes(r), Policy: NoRetry | Cleanup,
+		Scopes: c.scopes(r), Policy: transport.NoRetry | transport.Cleanup,
 		Want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}
 	resp, err := c.transport.Do(talk, req)
 	if err != nil {
 		return nil, err
 	}
-	Discard(resp)
+	transport.Discard(resp)
 	if method == http.MethodDelete {
 		return nil, nil
 	}

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -258,17 +258,20 @@ func TestRetryStops(t *testing.T) {
 // others believe it, until there is an answer.
 func TestNobodyThere(t *testing.T) {
 	var naps int
-	c := &Client{Sleep: func(context.Context, time.Duration) error { naps++; return nil }}
+	to := New(Config{Sleep: func(context.Context, time.Duration) error { naps++; return nil }})
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	ref := server.Listener.Addr().String() + "/app@sha256:" + strings.Repeat("0", 64)
+	address := server.Listener.Addr().String()
 	asks := func(want int) {
 		t.Helper()
 		naps = 0
-		if _, err := c.Resolve(t.Context(), ref); err == nil || naps != want {
+		resp, err := to.Do(t.Context(), &Request{Method: http.MethodHead, Host: to.Registry(address), Path: "app/blobs/x"})
+		if err == nil {
+			Discard(resp)
+		}
+		if err == nil || naps != want {
 			t.Errorf("%d waits, not %d: %v", naps, want, err)
 		}
 	}
-	address := server.Listener.Addr().String()
 	if err := server.Listener.Close(); err != nil {
 		t.Fatal(err)
 	}

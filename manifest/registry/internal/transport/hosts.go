@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"net"
@@ -24,15 +24,15 @@ type Host struct {
 	// Content that a mirror returns for a digest is verified. What it says a tag names is
 	// believed.
 	Mirrors []string
-	// MaxRequests bounds the requests in flight, in place of the [Client]'s MaxPerHost; 0
+	// MaxRequests bounds the requests in flight, in place of the [Config]'s; 0
 	// leaves that in force.
 	MaxRequests int
 	// PerSecond bounds the requests that begin in one second, at most two of them at
 	// once; 0 means no bound. Requests to a token service do not count.
 	PerSecond float64
-	// QuotaReserve overrides the [Client]'s; 0 leaves that in force.
+	// QuotaReserve overrides the [Config]'s; 0 leaves that in force.
 	QuotaReserve int
-	// CAFile, ClientCert and ClientKey override the [Client]'s.
+	// CAFile, ClientCert and ClientKey override the [Config]'s.
 	CAFile, ClientCert, ClientKey string
 }
 

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import "github.com/mabuild/mabuild/internal/text"
 

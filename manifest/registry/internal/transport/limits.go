@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"cmp"
@@ -7,8 +7,8 @@ import (
 )
 
 // Limits hold how hosts are treated: the requests in flight and per second, the pauses
-// that registries asked for, and their quotas. Several Clients, one after another or at
-// once, may share them; the settings are those of the first Client that uses a host. The
+// that registries asked for, and their quotas. Several transports, one after another or at
+// once, may share them; the settings are those of the first one that uses a host. The
 // zero value is ready to use. Limits are safe for concurrent use.
 type Limits struct {
 	mu    sync.Mutex
@@ -47,8 +47,8 @@ func (m *Limits) of(h *Registry, perHost int) *hostLimits {
 	return t
 }
 
-// Forget drops the limits of a host, so that the next Client that uses it sets new ones.
-// Requests and Clients that have the old limits keep them.
+// Forget drops the limits of a host, so that the next transport that uses it sets new ones.
+// Requests and transports that have the old limits keep them.
 func (m *Limits) Forget(host string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

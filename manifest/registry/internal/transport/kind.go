@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -18,7 +18,7 @@ type Kind string
 // The kinds of an [Error].
 const (
 	KindUnauthorized   Kind = "unauthorized"    // 401, 403 but for rate limits, helper, token service
-	KindNotFound       Kind = "not found"       // a manifest to be read does not exist
+	KindNotFound       Kind = "not found"       // what was to be read does not exist
 	KindRateLimited    Kind = "rate limited"    // 429, or a 403 that means a rate limit
 	KindServerError    Kind = "server error"    // 5xx, 408, 499
 	KindRefused        Kind = "refused"         // any other status

@@ -1,4 +1,13 @@
-package registry
+// Package transport sends the requests of a registry client: HTTP, credentials, retries
+// and limits. It knows no manifests and no tags: a request says how it is sent, and which
+// errors a 404 or a refusal mean to its caller.
+//
+// All requests go through [Transport.Do]. Work that is more than one request, such as an
+// upload that continues where it was cut, counts its tries with [Retries].
+//
+// Package registry has aliases of the types that its users need. Their comments list the
+// fields and methods, since go doc shows none of an alias.
+package transport
 
 import (
 	"cmp"
@@ -141,9 +150,9 @@ type Request struct {
 	Want   []int    // statuses that are not an error
 	Policy Policy
 
-	// NotFound is what a 404 to a GET or HEAD means, and Unanswered what it means if the
-	// registry refuses to say whether the content exists. The [Error] is found as these.
-	// nil: nothing that a caller asks for.
+	// NotFound is what a 404 to a GET or HEAD means. Unanswered is what a refusal means
+	// that leaves open whether the content exists. errors.Is finds them in the [Error]. nil
+	// means that no caller asks for it.
 	NotFound, Unanswered error
 
 	From *Registry // the host that answered, set by the caller; may be a mirror
@@ -186,7 +195,7 @@ func (t *Transport) try(ctx context.Context, r *Request) (*http.Response, error)
 }
 
 // attempt sends the request once, and once more if the registry answers 401 with a
-// challenge. An answer with a status that is not in want is an error. A chunk or blob in
+// challenge. An answer with a status that is not in Want is an error. A chunk or blob in
 // an upload session is not repeated here: the session may have taken a part of it, so the
 // caller gets an error with renewed set and asks the session for its offset first.
 func (t *Transport) attempt(ctx context.Context, r *Request) (*http.Response, error) {
