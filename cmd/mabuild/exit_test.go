@@ -47,6 +47,8 @@ var inside = map[string]string{
 	"local.writeError":         "no command ends with it",
 	"mirror.errNoPrograms":     "no command ends with it",
 	"mirror.errNotPlain":       "no command ends with it",
+	"transport.Error":          "as registry.Error",
+	"transport.ErrCredentials": "as registry.ErrCredentials",
 	"transport.addressError":   "in an Error",
 	"registry.cleaned":         "in an Error",
 	"transport.closedError":    "in an Error",
@@ -255,7 +257,7 @@ func errorsIn(decl ast.Decl) (names []string) {
 		switch spec := spec.(type) {
 		case *ast.TypeSpec:
 			s, ok := spec.Type.(*ast.StructType)
-			if ok && slices.ContainsFunc(s.Fields.List, embedsError) {
+			if ok && slices.ContainsFunc(s.Fields.List, embedsError) || isErrorAlias(spec) {
 				names = append(names, spec.Name.Name)
 			}
 		case *ast.ValueSpec:
@@ -267,6 +269,12 @@ func errorsIn(decl ast.Decl) (names []string) {
 		}
 	}
 	return names
+}
+
+// isErrorAlias reports whether a type is a public name of an error of an internal package.
+func isErrorAlias(spec *ast.TypeSpec) bool {
+	of, ok := spec.Type.(*ast.SelectorExpr)
+	return ok && spec.Assign.IsValid() && strings.HasSuffix(of.Sel.Name, "Error")
 }
 
 func embedsError(f *ast.Field) bool {

@@ -175,14 +175,13 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered
 	req := r.blob(http.MethodHead, b.Digest)
 	req.Scopes = c.scopes(r)
 	req.Want = append(req.Want, http.StatusNotFound)
-	resp, err := c.transport.Do(ctx, req)
+	resp, err := c.transport.Ask(ctx, req)
 	if unanswered(err) {
 		return false, false, nil
 	}
 	if err != nil {
 		return false, false, err
 	}
-	transport.Discard(resp)
 	if resp.StatusCode != http.StatusOK {
 		return false, true, nil
 	}
@@ -202,9 +201,8 @@ func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted
 	req.Query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
 	req.Scopes = append(c.scopes(r), "repository:"+from.name+":pull")
 	req.Want = []int{http.StatusCreated, http.StatusAccepted}
-	resp, err := c.transport.Do(ctx, req)
+	resp, err := c.transport.Ask(ctx, req)
 	if err == nil {
-		transport.Discard(resp)
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}

@@ -78,7 +78,7 @@ func (d *download) open() error {
 			d.resp, d.request = resp, req
 			return nil
 		}
-		transport.Discard(resp)
+		_ = resp.Body.Close()
 		if isMirrorMismatch(d.client.mirrorMismatch(d.repo, req.From, err)) {
 			continue
 		}

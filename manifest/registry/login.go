@@ -28,11 +28,10 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 		Method: http.MethodGet, Host: c.transport.Registry(n.RegistryStr()), Header: http.Header{},
 		Want: []int{http.StatusOK},
 	}
-	resp, err := c.transport.Do(ctx, req)
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return err
 	}
-	defer transport.Discard(resp)
 	// Quay answers with text/html too, but its header identifies it as a registry.
 	if plainType(resp.Header.Get("Content-Type")) == "text/html" && resp.Header.Get("Docker-Distribution-Api-Version") == "" {
 		return mismatch("%s answers /v2/ with a web page: it is not a registry, or a login page is in front of it", n.RegistryStr())

@@ -217,11 +217,10 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	req.Want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
 	req.Header.Set("Content-Type", string(d.MediaType))
 	req.Body = transport.BytesBody(raw)
-	resp, err := c.transport.Do(ctx, req)
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return c.notPut(r, d, err)
 	}
-	transport.Discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
 		c.session.hosts.hasAPI(r.repository)
 	}
@@ -294,11 +293,10 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 	}
 	req := r.manifest(http.MethodHead)
 	req.Scopes, req.Policy = c.scopes(r.repository), transport.NoRetry
-	resp, err := c.transport.Do(ctx, req)
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return false
 	}
-	transport.Discard(resp)
 	if said := resp.Header.Get(contentDigest); said == d.Digest.String() {
 		return true
 	}

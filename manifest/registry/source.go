@@ -171,7 +171,7 @@ func (c *Client) readAll(ctx context.Context, r repository, req *transport.Reque
 	if err != nil {
 		return nil, nil, err
 	}
-	defer transport.Discard(resp)
+	defer resp.Body.Close() //nolint:errcheck // only read
 	raw, err := readCapped(resp.Body, resp.ContentLength, maxManifest)
 	if err != nil {
 		return nil, nil, req.Fault(err)
@@ -208,7 +208,7 @@ func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
 		}
 		return c.describe(ctx, r)
 	}
-	transport.Discard(resp)
+	_ = resp.Body.Close() // of a HEAD
 	digest, err := v1.NewHash(resp.Header.Get(contentDigest))
 	d := v1.Descriptor{
 		MediaType: plainType(resp.Header.Get("Content-Type")),

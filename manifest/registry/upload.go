@@ -112,11 +112,10 @@ func (u *upload) commit(ctx context.Context, body *transport.Body) error {
 	req.URL, req.Body = &at, body
 	req.Want = []int{http.StatusCreated, http.StatusOK, http.StatusNoContent}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := u.c.transport.Do(ctx, req)
+	resp, err := u.c.transport.Ask(ctx, req)
 	if err != nil {
 		return u.mark(err, body == nil || body.SentWhole())
 	}
-	transport.Discard(resp)
 	switch named, wrong := stated(resp.Header, u.blob.Digest); {
 	case wrong:
 		return mismatch("%s: the registry stored digest %s", u.repo.by(u.blob.Digest), transport.Clean(resp.Header.Get(contentDigest)))
@@ -166,11 +165,10 @@ func (u *upload) patch(ctx context.Context) error {
 		Open:       func() (io.ReadCloser, error) { return u.blob.section(from, size) },
 		OnProgress: func(sent int64) { u.progress.at(from + sent) },
 	}
-	resp, err := u.c.transport.Do(ctx, req)
+	resp, err := u.c.transport.Ask(ctx, req)
 	if err != nil {
 		return err
 	}
-	transport.Discard(resp)
 	next, err := newUploadSession(resp)
 	if err == nil {
 		next.minChunk = u.session.minChunk
@@ -282,12 +280,11 @@ func (u *upload) align(ctx context.Context) {
 	}
 	req := u.request(http.MethodGet)
 	req.Want = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
-	resp, err := u.c.transport.Do(ctx, req)
+	resp, err := u.c.transport.Ask(ctx, req)
 	if err != nil {
 		u.abandon(ctx)
 		return
 	}
-	transport.Discard(resp)
 	has, ok := parseRange(resp.Header.Get("Range"))
 	next, err := newUploadSession(resp)
 	if !ok || err != nil || has > u.blob.Size {

@@ -114,11 +114,10 @@ func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSes
 	req := r.request(http.MethodPost, "blobs/uploads/")
 	req.Reference, req.Scopes, req.Policy = ref, c.scopes(r), transport.OpensSession
 	req.Want = []int{http.StatusAccepted}
-	resp, err := c.transport.Do(ctx, req)
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	transport.Discard(resp)
 	s, err := newUploadSession(resp)
 	if err != nil {
 		return nil, req.Answer(resp.StatusCode, err)
@@ -169,11 +168,10 @@ func (c *Client) last(ctx, talk context.Context, r repository, s *uploadSession,
 		Scopes: c.scopes(r), Policy: transport.NoRetry | transport.Cleanup,
 		Want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}
-	resp, err := c.transport.Do(talk, req)
+	resp, err := c.transport.Ask(talk, req)
 	if err != nil {
 		return nil, err
 	}
-	transport.Discard(resp)
 	if method == http.MethodDelete {
 		return nil, nil
 	}

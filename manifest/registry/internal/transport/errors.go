@@ -249,7 +249,7 @@ func (r *Request) refusal(resp *http.Response) *Error {
 	e := r.Fault(nil)
 	e.Status = resp.StatusCode
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // a part is enough
-	Discard(resp)
+	discard(resp)
 	var text string
 	e.Codes, text = parseErrors(body)
 	if text != "" {

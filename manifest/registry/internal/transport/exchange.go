@@ -128,7 +128,7 @@ func (t *Transport) follow(ctx context.Context, r *Request, watch *stallTimer, a
 		if next == nil && err == nil {
 			return resp, nil
 		}
-		Discard(resp)
+		discard(resp)
 		if err != nil {
 			return nil, err
 		}

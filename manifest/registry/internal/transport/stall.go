@@ -155,9 +155,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 // Close ends the body. It may be called more than once.
 func (b *responseBody) Close() error { return b.end() }
 
-// Discard reads the rest of a small body, so that the connection can be used again, and
+// discard reads the rest of a small body, so that the connection can be used again, and
 // closes it. After more than maxErrorBody bytes a new connection is cheaper.
-func Discard(resp *http.Response) {
+func discard(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, maxErrorBody)
 	_ = resp.Body.Close()
 }

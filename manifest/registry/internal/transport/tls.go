@@ -164,7 +164,7 @@ func (t *Transport) probe(ctx context.Context, h *Registry) (string, error) {
 		// Through a proxy only a request shows it.
 		resp, err := inner.RoundTrip(req)
 		if err == nil {
-			Discard(resp)
+			discard(resp)
 		}
 		return spoken(h, err)
 	}

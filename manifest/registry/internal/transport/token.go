@@ -124,7 +124,7 @@ func (a *auth) requestOnce(ctx context.Context, r *Request, d authScheme, creden
 	if err != nil {
 		return bearerToken{}, a.tokenError(err, d.realm)
 	}
-	defer Discard(resp)
+	defer discard(resp)
 	g, err := readToken(resp.Body, want)
 	if err != nil {
 		e := ask.Fault(err)

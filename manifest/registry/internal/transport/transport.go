@@ -187,6 +187,18 @@ func (t *Transport) Do(ctx context.Context, r *Request) (*http.Response, error) 
 	}
 }
 
+// Ask is Do for a request of whose answer only the status and the headers are needed. The
+// body is closed.
+//
+//bodyclose:handled
+func (t *Transport) Ask(ctx context.Context, r *Request) (*http.Response, error) {
+	resp, err := t.Do(ctx, r)
+	if err == nil {
+		discard(resp)
+	}
+	return resp, err
+}
+
 // try sends the request, with new credentials if the registry sends a challenge, and
 // explains a wrong upload location.
 func (t *Transport) try(ctx context.Context, r *Request) (*http.Response, error) {
@@ -216,7 +228,7 @@ func (t *Transport) attempt(ctx context.Context, r *Request) (*http.Response, er
 		}
 		answerable, err := t.auth.challenged(ctx, r, resp.Header, authorization)
 		if err != nil {
-			Discard(resp)
+			discard(resp)
 			return nil, err
 		}
 		if !answerable {
@@ -229,7 +241,7 @@ func (t *Transport) attempt(ctx context.Context, r *Request) (*http.Response, er
 			e.renewed = true
 			return nil, e
 		}
-		Discard(resp)
+		discard(resp)
 	}
 }
 
