@@ -31,11 +31,7 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 			Method: http.MethodGet, Host: r.host, Path: "_catalog", Query: query, Header: http.Header{},
 			Scopes: []string{"registry:catalog:*"}, Want: []int{http.StatusOK},
 		}
-		var page struct {
-			Repositories []string `json:"repositories"`
-		}
-		header, err := c.readPage(ctx, r, req, &page)
-		return page.Repositories, header, err
+		return c.readPage(ctx, r, req)
 	})
 	return names, unlisted(err)
 }

@@ -84,30 +84,19 @@ func (f *fetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
 	return f.client.downloadPart(f.ctx, f.repo, d, from, to)
 }
 
-// Config reads a config of at most maxManifest bytes and compares it with its digest. If
-// a mirror returned wrong content, the loop reads it from the next source.
-func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
+// Config reads a config of at most maxManifest bytes and compares it with its digest.
+func (f *fetcher) Config(d v1.Descriptor) (config []byte, err error) {
 	if d.Size > maxManifest || d.Size < 0 {
 		return nil, mismatch("%s: a config of %d bytes", f.Name(d.Digest), d.Size)
 	}
 	if raw, err := f.client.cache.Bytes(d.Digest, maxManifest); err == nil && int64(len(raw)) == d.Size {
 		return raw, nil
 	}
-	tries := f.client.transport.Retries(f.repo.host)
-	for {
-		req := f.repo.blob(http.MethodGet, d.Digest)
-		raw, _, err := f.client.readAll(f.ctx, f.repo, req)
-		if err == nil {
-			err = f.client.mirrorMismatch(f.repo, req.From, f.checkConfig(d, raw))
-			if isMirrorMismatch(err) {
-				continue
-			}
-			return raw, err
-		}
-		if err := tries.Again(f.ctx, err); err != nil {
-			return nil, err
-		}
-	}
+	err = f.client.readAll(f.ctx, f.repo, f.repo.blob(http.MethodGet, d.Digest), func(raw []byte, _ http.Header) error {
+		config = raw
+		return f.checkConfig(d, raw)
+	})
+	return config, err
 }
 
 // checkConfig compares raw with its descriptor and puts it into the cache.

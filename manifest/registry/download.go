@@ -27,7 +27,8 @@ type download struct {
 	part     bool  // only a range is read, which has no digest to compare
 	end      int64 // the offset where reading ends
 	hash     hash.Hash
-	got      int64 // the offset of the next byte
+	got      int64  // the offset of the next byte
+	from     source // of resp
 	resp     *http.Response
 	request  *transport.Request
 	tries    *transport.Retries
@@ -70,17 +71,14 @@ func (d *download) open() error {
 			req.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.got))
 			req.Want = append(req.Want, http.StatusPartialContent)
 		}
-		resp, err := d.client.read(d.ctx, d.repo, req)
-		if err != nil {
+		var misaligned error
+		err := d.client.read(d.ctx, d.repo, req, func(from source, resp *http.Response) error {
+			d.from, d.request, d.resp = from, req, resp
+			misaligned = d.align(resp)
+			return misaligned
+		})
+		if misaligned == nil || !errors.Is(err, misaligned) {
 			return err
-		}
-		if err = d.align(resp); err == nil {
-			d.resp, d.request = resp, req
-			return nil
-		}
-		_ = resp.Body.Close()
-		if isMirrorMismatch(d.client.mirrorMismatch(d.repo, req.From, err)) {
-			continue
 		}
 		if err := d.tries.Again(d.ctx, req.Fault(err)); err != nil {
 			return err
@@ -166,7 +164,7 @@ func (d *download) resume(err error) error {
 func (d *download) finish(err error) error {
 	is := v1.Hash{Algorithm: d.want.Digest.Algorithm, Hex: hex.EncodeToString(d.hash.Sum(nil))}
 	if is != d.want.Digest && !d.part {
-		return d.client.mirrorMismatch(d.repo, d.request.From, mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
+		return d.from.mismatch(mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
 	}
 	if errors.Is(err, io.EOF) {
 		d.progress.done()

@@ -153,7 +153,13 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 		req := r.request(http.MethodGet, "referrers/"+subject.String())
 		req.Reference, req.Query, req.Want = subject.String(), query, []int{http.StatusOK}
 		req.Header.Set("Accept", string(types.OCIImageIndex))
-		page, header, err := c.readReferrers(ctx, r, subject, req)
+		var page []manifest.Referrer
+		var header http.Header
+		err := c.readAll(ctx, r, req, func(raw []byte, h http.Header) (err error) {
+			header = h
+			page, err = parseReferrers(r.by(subject), raw, h)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -163,21 +169,6 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 		}
 	}
 	return nil, mismatch("%s: more than %d referrers", r.by(subject), maxReferrers)
-}
-
-// readReferrers reads one page, and again if it is cut off.
-func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, req *transport.Request) ([]manifest.Referrer, http.Header, error) {
-	tries := c.transport.Retries(r.host)
-	for {
-		raw, header, err := c.readAll(ctx, r, req)
-		if err == nil {
-			page, err := parseReferrers(r.by(subject), raw, header)
-			return page, header, err
-		}
-		if err := tries.Again(ctx, err); err != nil {
-			return nil, nil, err
-		}
-	}
 }
 
 // parseReferrers parses one page, which must be JSON with a list of descriptors. A page

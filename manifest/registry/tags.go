@@ -41,11 +41,7 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 		req := r.request(http.MethodGet, "tags/list")
 		req.Query, req.NotFound = query, manifest.ErrNotFound
 		req.Want = []int{http.StatusOK}
-		var page struct {
-			Tags []string `json:"tags"`
-		}
-		header, err := c.readPage(ctx, r, req, &page)
-		return page.Tags, header, err
+		return c.readPage(ctx, r, req)
 	})
 }
 
@@ -220,20 +216,18 @@ func smaller(query url.Values) url.Values {
 	return next
 }
 
-// readPage reads one page into a struct, and again if it is cut off.
-func (c *Client) readPage(ctx context.Context, r repository, req *transport.Request, page any) (http.Header, error) {
-	tries := c.transport.Retries(r.host)
-	for {
-		raw, header, err := c.readAll(ctx, r, req)
-		if err != nil {
-			if err := tries.Again(ctx, err); err != nil {
-				return nil, err
-			}
-			continue
+// readPage reads one page of tags or repositories.
+func (c *Client) readPage(ctx context.Context, r repository, req *transport.Request) (names []string, header http.Header, err error) {
+	err = c.readAll(ctx, r, req, func(raw []byte, h http.Header) error {
+		var page struct {
+			Tags         []string `json:"tags"`
+			Repositories []string `json:"repositories"`
 		}
-		if err := json.Unmarshal(raw, page); err != nil {
-			return nil, mismatch("%s: not a page of %s: %w", r.host.Name, req.Path, err)
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return mismatch("%s: not a page of %s: %w", r.host.Name, req.Path, err)
 		}
-		return header, nil
-	}
+		names, header = append(page.Tags, page.Repositories...), h
+		return nil
+	})
+	return names, header, err
 }

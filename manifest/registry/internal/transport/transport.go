@@ -155,8 +155,6 @@ type Request struct {
 	// means that no caller asks for it.
 	NotFound, Unanswered error
 
-	From *Registry // the host that answered, set by the caller; may be a mirror
-
 	Repository, Reference string // for errors and the keychain
 }
 
