@@ -20,7 +20,7 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	c.start()
 	parsed, err := name.NewRegistry(host)
 	if err != nil {
-		return nil, cleaned{err}
+		return nil, cleaned(err)
 	}
 	if err := checkHost(parsed.RegistryStr()); err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ const maxRepairs = 4
 // has are not sent again. The tag is put last, and on an error it names what it named
 // before; blobs and children that were stored stay.
 //
+// An index with more than [manifest.MaxDepth] nested ones is refused before anything is
+// sent.
+//
 // If ref names content already, only the children of an index are checked (with Verify
 // the blobs too), and missing ones are stored. Layers that may not be distributed are not
 // stored. Content with a subject is listed among the subject's referrers before the tag
@@ -41,6 +44,13 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 		return err
 	}
 	c.writing(r.repository)
+	if idx, ok := content.(v1.ImageIndex); ok {
+		x := nestedIn(idx)
+		if err := c.checkDepth(ctx, r.repository, x, map[v1.Hash]bool{}); err != nil {
+			return err
+		}
+		content = x
+	}
 	if err := c.put(ctx, r, d, content); err != nil {
 		return err
 	}
@@ -127,9 +137,11 @@ func (c *Client) fill(ctx context.Context, r repository, content manifest.Conten
 	return fmt.Errorf("neither an image nor an index: %T", content)
 }
 
-// children stores the children of idx in parallel.
+// children stores the children of idx in parallel. A child that r has and that cannot be
+// read from its source is read from r.
 func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) error {
-	im, err := idx.IndexManifest()
+	x := nestedIn(idx)
+	im, err := x.IndexManifest()
 	if err != nil {
 		return err
 	}
@@ -137,7 +149,14 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 	for _, d := range im.Manifests {
 		group.Go(func() error {
 			return guard.Do(func() error {
-				content := func() (manifest.Content, error) { return manifest.ChildOf(idx, d) }
+				content := func(there bool) (manifest.Content, error) {
+					own, err := x.child(ctx, d)
+					if there && err != nil && ctx.Err() == nil {
+						own, err = c.get(ctx, r.by(d.Digest), d)
+						own, err = x.inside(d, own, err)
+					}
+					return own, err
+				}
 				if d.MediaType.IsImage() || d.MediaType.IsIndex() {
 					return c.storeChild(ctx, r, d, content)
 				}
@@ -150,8 +169,8 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 
 // storeOther stores a child with an unknown media type as what its content shows: an image or
 // index, another manifest, or a blob.
-func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	own, err := content()
+func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, content func(there bool) (manifest.Content, error)) error {
+	own, err := content(false)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (c *Client) parse(ref string) (reference, error) {
 	c.start()
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
-		return reference{}, cleaned{err}
+		return reference{}, cleaned(err)
 	}
 	tag, ok := parsed.(name.Tag)
 	if err := checkName(parsed.Context(), tag.TagStr()); err != nil {
@@ -46,7 +46,7 @@ func (c *Client) parse(ref string) (reference, error) {
 		return r, nil
 	}
 	if r.digest, err = v1.NewHash(parsed.Identifier()); err != nil {
-		return reference{}, cleaned{err}
+		return reference{}, cleaned(err)
 	}
 	return r, nil
 }
@@ -97,21 +97,17 @@ func badName(format string, args ...any) error {
 	return badNameError{transport.Clean(fmt.Sprintf(format, args...)), kind}
 }
 
-// A badNameError has its own text and the kind of error that errors.As finds.
+// cleaned returns err, which repeats input of a user or a registry, with a clean text.
+func cleaned(err error) error { return badNameError{transport.Clean(err.Error()), err} }
+
+// A badNameError has its own text and an error that errors.As finds.
 type badNameError struct {
 	text string
-	kind error
+	err  error
 }
 
 func (e badNameError) Error() string { return e.text }
-func (e badNameError) Unwrap() error { return e.kind }
-
-// A cleaned error repeats input of a user or a registry. Its text is clean, and the error
-// it wraps can still be found.
-type cleaned struct{ error }
-
-func (c cleaned) Error() string { return transport.Clean(c.error.Error()) }
-func (c cleaned) Unwrap() error { return c.error }
+func (e badNameError) Unwrap() error { return e.err }
 
 // repository returns the repository of a parsed name.
 func (c *Client) repository(n name.Repository) repository {

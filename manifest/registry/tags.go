@@ -31,7 +31,7 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	c.start()
 	parsed, err := name.NewRepository(repo)
 	if err != nil {
-		return nil, cleaned{err}
+		return nil, cleaned(err)
 	}
 	if err := checkName(parsed, ""); err != nil {
 		return nil, err
