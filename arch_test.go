@@ -22,42 +22,43 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                    {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
-	"crosscompile":             {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
-	"manifest":                 {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
-	"manifest/platform":        {"internal/hint"},
-	"manifest/registry":        {"manifest", "internal/authfile", "internal/cache", "internal/guard", "internal/hint", "internal/once", "internal/text", "internal/verify"},
-	"manifest/local":           {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/once", "internal/outfile", "internal/rootfs", "internal/stream", "internal/text", "internal/verify"},
-	"internal/authfile":        {"internal/hint", "internal/outfile", "internal/stream", "internal/text"},
-	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
-	"internal/cache":           {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
-	"internal/claim":           {},
-	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/text"},
-	"internal/guard":           {},
-	"internal/hint":            {},
-	"internal/intree":          {"internal/hint"},
-	"internal/publish":         {"build", "manifest", "manifest/local", "manifest/platform", "manifest/registry", "internal/attest", "internal/cache", "internal/guard", "internal/once", "internal/outfile", "internal/progress"},
-	"internal/stream":          {},
-	"internal/text":            {},
-	"internal/verify":          {},
-	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/once", "internal/places"},
-	"internal/outfile":         {},
-	"internal/once":            {},
-	"internal/progress":        {"internal/hint", "internal/text"},
-	"internal/places":          {"manifest", "manifest/local", "manifest/registry", "internal/hint", "internal/outfile"},
-	"internal/rootfs":          {"internal/hint", "internal/stream"},
-	"internal/serve":           {"internal/stream"},
-	"internal/regtest":         {"internal/stream"},
-	"internal/regtest/faults":  {}, // tests alone
-	"examples/cgo-sqlite":      {}, // a module of its own
-	"examples/hello":           {},
-	"examples/library":         {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
-	"examples/many/cmd/api":    {},
-	"examples/many/cmd/worker": {},
-	"examples/web":             {}, // serves files of its own
-	"examples/windows":         {},
-	"examples/run":             {"manifest", "manifest/platform", "manifest/registry"},
-	"cmd/mabuild":              nil, // all
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
+	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
+	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
+	"manifest/platform":                    {"internal/hint"},
+	"manifest/registry":                    {"manifest", "manifest/registry/internal/transport", "internal/cache", "internal/guard", "internal/once", "internal/verify"},
+	"manifest/registry/internal/transport": {"internal/authfile", "internal/hint", "internal/once", "internal/text"},
+	"manifest/local":                       {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/once", "internal/outfile", "internal/rootfs", "internal/stream", "internal/text", "internal/verify"},
+	"internal/authfile":                    {"internal/hint", "internal/outfile", "internal/stream", "internal/text"},
+	"internal/attest":                      {"manifest", "manifest/platform", "internal/rootfs"},
+	"internal/cache":                       {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
+	"internal/claim":                       {},
+	"internal/config":                      {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/text"},
+	"internal/guard":                       {},
+	"internal/hint":                        {},
+	"internal/intree":                      {"internal/hint"},
+	"internal/publish":                     {"build", "manifest", "manifest/local", "manifest/platform", "manifest/registry", "internal/attest", "internal/cache", "internal/guard", "internal/once", "internal/outfile", "internal/progress"},
+	"internal/stream":                      {},
+	"internal/text":                        {},
+	"internal/verify":                      {},
+	"internal/mirror":                      {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/once", "internal/places"},
+	"internal/outfile":                     {},
+	"internal/once":                        {},
+	"internal/progress":                    {"internal/hint", "internal/text"},
+	"internal/places":                      {"manifest", "manifest/local", "manifest/registry", "internal/hint", "internal/outfile"},
+	"internal/rootfs":                      {"internal/hint", "internal/stream"},
+	"internal/serve":                       {"internal/stream"},
+	"internal/regtest":                     {"internal/stream"},
+	"internal/regtest/faults":              {}, // tests alone
+	"examples/cgo-sqlite":                  {}, // a module of its own
+	"examples/hello":                       {},
+	"examples/library":                     {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
+	"examples/many/cmd/api":                {},
+	"examples/many/cmd/worker":             {},
+	"examples/web":                         {}, // serves files of its own
+	"examples/windows":                     {},
+	"examples/run":                         {"manifest", "manifest/platform", "manifest/registry"},
+	"cmd/mabuild":                          nil, // all
 }
 
 // public are the packages of the library.
@@ -67,7 +68,7 @@ var public = []string{"build", "crosscompile", "manifest", "manifest/local", "ma
 var only = map[string][]string{
 	"github.com/spf13/viper": {"internal/config"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
-	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
+	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }
 
 // The test parses the files itself: the test cache would not notice changes in the output

@@ -8,6 +8,7 @@ import (
 	"go/doc"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,79 @@ func TestLibraryIsDocumented(t *testing.T) {
 			t.Errorf("%s: nothing was checked", pkg)
 		}
 	}
+}
+
+// The comment of an alias of an internal type lists its fields and methods, each with its
+// type, and no other: go doc shows a stranger nothing else of them.
+func TestAliasesListFieldsAndMethods(t *testing.T) {
+	checked := 0
+	for _, pkg := range public {
+		fset := token.NewFileSet()
+		files, _ := parsePackage(t, fset, pkg)
+		d, err := doc.NewFromFiles(fset, files, module+pkg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, typ := range d.Types {
+			spec := typ.Decl.Specs[0].(*ast.TypeSpec)
+			target, ok := spec.Type.(*ast.SelectorExpr)
+			if !ok || !spec.Assign.IsValid() {
+				continue
+			}
+			of := pkg + "/internal/" + types.ExprString(target.X)
+			inner, _ := parsePackage(t, fset, of)
+			want := membersOf(inner, target.Sel.Name)
+			var listed []string
+			for line := range strings.Lines(typ.Doc) {
+				if strings.HasPrefix(line, "\t") && !strings.HasPrefix(line, "\t ") {
+					listed = append(listed, strings.Join(strings.Fields(line), " "))
+				}
+			}
+			for _, member := range want {
+				checked++
+				at := slices.IndexFunc(listed, func(line string) bool { return line == member || strings.HasPrefix(line, member+" ") })
+				if at < 0 {
+					t.Errorf("%s: the comment of %s does not list %s", pkg, typ.Name, member)
+					continue
+				}
+				listed = slices.Delete(listed, at, at+1)
+			}
+			for _, line := range listed {
+				t.Errorf("%s: the comment of %s lists %q, which it does not have", pkg, typ.Name, line)
+			}
+		}
+	}
+	if checked < 30 {
+		t.Errorf("only %d fields and methods were checked", checked)
+	}
+}
+
+// membersOf returns the exported fields and methods of a type, as "Name Type" and
+// "Name(parameters) results".
+func membersOf(files []*ast.File, name string) (all []string) {
+	for _, f := range files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				if n.Recv != nil && n.Name.IsExported() && typeName(n.Recv.List[0].Type) == name {
+					all = append(all, n.Name.Name+strings.TrimPrefix(types.ExprString(n.Type), "func"))
+				}
+				return false
+			case *ast.TypeSpec:
+				if s, ok := n.Type.(*ast.StructType); ok && n.Name.Name == name {
+					for _, field := range s.Fields.List {
+						for _, id := range field.Names {
+							if id.IsExported() {
+								all = append(all, id.Name+" "+types.ExprString(field.Type))
+							}
+						}
+					}
+				}
+			}
+			return true
+		})
+	}
+	return all
 }
 
 // parsePackage parses a package's files, and its tests'.

@@ -7,9 +7,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// maxDepth is the number of indexes that may be nested in each other, including the
+// MaxDepth is the number of indexes that may be nested in each other, including the
 // outermost.
-const maxDepth = 8
+const MaxDepth = 8
 
 // A Node is what a walk visits: an entry of an index, or the content that the walk began
 // with.
@@ -49,7 +49,7 @@ func Walk(c Content, visit func(Node) error) error { return Walker{}.Walk(c, vis
 // Walk calls visit for each entry of each index that c reaches, and for c itself: entries
 // in the order of their index, and before that index. This is the order in which a sink
 // must store them. An index that is listed twice is visited twice, but its entries once.
-// Only indexes are read. More than eight nested indexes, and more than 10,000 entries of
+// Only indexes are read. More than [MaxDepth] nested indexes, and more than 10,000 entries of
 // one, are [ErrMismatch]. An error of visit ends the walk and is returned.
 func (w Walker) Walk(c Content, visit func(Node) error) error {
 	d, err := Describe(c)
@@ -72,8 +72,8 @@ type walk struct {
 func (w *walk) node(n Node, within *v1.Hash, depth int) error {
 	if n.Descriptor.MediaType.IsIndex() && !w.entered[n.Descriptor.Digest] {
 		w.entered[n.Descriptor.Digest] = true
-		if depth == maxDepth {
-			return fmt.Errorf("indexes are nested more than %d deep: %w", maxDepth, ErrMismatch)
+		if depth == MaxDepth {
+			return fmt.Errorf("indexes are nested more than %d deep: %w", MaxDepth, ErrMismatch)
 		}
 		c, err := n.Open()
 		if err != nil {

@@ -45,17 +45,19 @@ var inside = map[string]string{
 	"local.placed":             "names the place of other errors",
 	"local.errFound":           "ends a search",
 	"mirror.errNotPlain":       "no command ends with it",
-	"registry.addressError":    "in an Error",
-	"registry.cleaned":         "in an Error",
-	"registry.closedError":     "in an Error",
+	"transport.Error":          "as registry.Error",
+	"transport.ErrCredentials": "as registry.ErrCredentials",
+	"transport.addressError":   "in an Error",
+	"transport.closedError":    "in an Error",
 	"registry.errContentRange": "in an Error",
-	"registry.errPlain":        "in an Error",
-	"registry.errSilent":       "in an Error",
+	"transport.errPlain":       "in an Error",
+	"transport.errSilent":      "in an Error",
 	"registry.errUnlisted":     "in an Error",
+	"registry.errTooDeep":      "is a manifest.ErrMismatch",
 	"registry.errTooLarge":     "in an Error",
 	"registry.mirrorError":     "in an Error",
-	"registry.proxyError":      "in an Error",
-	"registry.refused":         "in an Error",
+	"transport.proxyError":     "in an Error",
+	"transport.refused":        "in an Error",
 	"registry.replyLost":       "in an Error",
 	"regtest.errStruck":        "of tests",
 	"rootfs.errLayers":         "in a LayerError",
@@ -245,7 +247,7 @@ func errorsIn(decl ast.Decl) (names []string) {
 		switch spec := spec.(type) {
 		case *ast.TypeSpec:
 			s, ok := spec.Type.(*ast.StructType)
-			if ok && slices.ContainsFunc(s.Fields.List, embedsError) {
+			if ok && slices.ContainsFunc(s.Fields.List, embedsError) || isErrorAlias(spec) {
 				names = append(names, spec.Name.Name)
 			}
 		case *ast.ValueSpec:
@@ -257,6 +259,12 @@ func errorsIn(decl ast.Decl) (names []string) {
 		}
 	}
 	return names
+}
+
+// isErrorAlias reports whether a type is a public name of an error of an internal package.
+func isErrorAlias(spec *ast.TypeSpec) bool {
+	of, ok := spec.Type.(*ast.SelectorExpr)
+	return ok && spec.Assign.IsValid() && strings.HasSuffix(of.Sel.Name, "Error")
 }
 
 func embedsError(f *ast.Field) bool {

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -118,7 +120,7 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			return c.storeAlone(ctx, r, b)
 		}
 		led := false
-		_, err := share(ctx, c.session.exists.uploads.Do, origin{r.host.name, b.Digest}, func() (struct{}, error) {
+		_, err := transport.Share(ctx, c.session.exists.uploads.Do, origin{r.host.Name, b.Digest}, func() (struct{}, error) {
 			led = true
 			err := c.storeAlone(ctx, r, b)
 			if err == nil {
@@ -126,7 +128,7 @@ func (c *Client) storeNow(ctx context.Context, r repository, b blob) error {
 			}
 			return struct{}{}, err
 		})
-		switch s := statusOf(err); {
+		switch s := transport.StatusOf(err); {
 		case led || ctx.Err() != nil:
 			return err
 		case s < http.StatusBadRequest || s >= http.StatusInternalServerError:
@@ -170,17 +172,16 @@ func (c *Client) storeAlone(ctx context.Context, r repository, b blob) error {
 // blob may be there, and the caller sends it. A Content-Length that differs from the
 // descriptor is an error, since an upload would not change it.
 func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered bool, err error) {
-	k := r.blob(http.MethodHead, b.Digest)
-	k.scopes = c.scopes(r)
-	k.want = append(k.want, http.StatusNotFound)
-	resp, err := c.transport.do(ctx, k)
+	req := r.blob(http.MethodHead, b.Digest)
+	req.Scopes = c.scopes(r)
+	req.Want = append(req.Want, http.StatusNotFound)
+	resp, err := c.transport.Ask(ctx, req)
 	if unanswered(err) {
 		return false, false, nil
 	}
 	if err != nil {
 		return false, false, err
 	}
-	discard(resp)
 	if resp.StatusCode != http.StatusOK {
 		return false, true, nil
 	}
@@ -195,20 +196,19 @@ func (c *Client) has(ctx context.Context, r repository, b blob) (there, answered
 // upload. A registry that answers 202 has opened an upload session, which is returned.
 // The scopes need pull on the source as well.
 func (c *Client) mount(ctx context.Context, r, from repository, b blob) (mounted bool, opened *uploadSession) {
-	k := r.request(http.MethodPost, "blobs/uploads/")
-	k.ref, k.policy = b.Digest.String(), noRetry|opensSession
-	k.query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
-	k.scopes = append(c.scopes(r), "repository:"+from.name+":pull")
-	k.want = []int{http.StatusCreated, http.StatusAccepted}
-	resp, err := c.transport.do(ctx, k)
+	req := r.request(http.MethodPost, "blobs/uploads/")
+	req.Reference, req.Policy = b.Digest.String(), transport.NoRetry|transport.OpensSession
+	req.Query = url.Values{"mount": {b.Digest.String()}, "from": {from.name}}
+	req.Scopes = append(c.scopes(r), "repository:"+from.name+":pull")
+	req.Want = []int{http.StatusCreated, http.StatusAccepted}
+	resp, err := c.transport.Ask(ctx, req)
 	if err == nil {
-		discard(resp)
 		if resp.StatusCode == http.StatusCreated {
 			return true, nil
 		}
 		opened, _ = newUploadSession(resp) // without one the upload opens its own
 	}
-	switch s := statusOf(err); {
+	switch s := transport.StatusOf(err); {
 	case ctx.Err() != nil:
 	case s >= http.StatusBadRequest && s < http.StatusInternalServerError: // the reason may be r
 		c.session.hosts.noMount.add(from.key() + " " + r.name)

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
@@ -18,22 +20,18 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	c.start()
 	parsed, err := name.NewRegistry(host)
 	if err != nil {
-		return nil, cleaned{err}
+		return nil, cleaned(err)
 	}
 	if err := checkHost(parsed.RegistryStr()); err != nil {
 		return nil, err
 	}
-	r := repository{host: c.transport.host(parsed.RegistryStr())}
-	names, err := listNames(r.host.name+": repositories", func(query url.Values) ([]string, http.Header, error) {
-		k := &request{
-			method: http.MethodGet, host: r.host, path: "_catalog", query: query, header: http.Header{},
-			scopes: []string{"registry:catalog:*"}, want: []int{http.StatusOK},
+	r := repository{host: c.transport.Registry(parsed.RegistryStr())}
+	names, err := listNames(r.host.Name+": repositories", func(query url.Values) ([]string, http.Header, error) {
+		req := &transport.Request{
+			Method: http.MethodGet, Host: r.host, Path: "_catalog", Query: query, Header: http.Header{},
+			Scopes: []string{"registry:catalog:*"}, Want: []int{http.StatusOK},
 		}
-		var page struct {
-			Repositories []string `json:"repositories"`
-		}
-		header, err := c.readPage(ctx, r, k, &page)
-		return page.Repositories, header, err
+		return c.readPage(ctx, r, req)
 	})
 	return names, unlisted(err)
 }
@@ -41,17 +39,15 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 // unlisted says in the error of a refusal that the registry does not list its
 // repositories. Errors that a retry may change are returned as they are.
 func unlisted(err error) error {
-	e := asError(err)
-	if e == nil || e.Status < http.StatusBadRequest || temporary(e.Status) || e.throttled || e.has("PAGINATION_NUMBER_INVALID") {
+	e := transport.As(err)
+	if e == nil || e.Status < http.StatusBadRequest || transport.Temporary(e.Status) || transport.Throttled(err) || transport.HasCode(err, "PAGINATION_NUMBER_INVALID") {
 		return err
 	}
-	known := *e
-	known.Err = errors.Join(errUnlisted, e.Err)
-	known.hint = "write the repository, for example " + e.Host + "/REPOSITORY"
-	if e.refused() {
-		known.hint += ", or run mabuild login " + e.Host + " with an account that may list them"
+	hint := "write the repository, for example " + e.Host + "/REPOSITORY"
+	if errors.Is(e, ErrCredentials) {
+		hint += ", or run mabuild login " + e.Host + " with an account that may list them"
 	}
-	return &known
+	return transport.Explained(e, errors.Join(errUnlisted, e.Err), hint)
 }
 
 var errUnlisted = errors.New("the registry does not list its repositories")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -18,7 +20,7 @@ func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, co
 				return err
 			}
 		}
-		return c.storeIfAbsent(ctx, r, d, func() (manifest.Content, error) { return content, nil })
+		return c.storeIfAbsent(ctx, r, d, func(bool) (manifest.Content, error) { return content, nil })
 	})
 }
 
@@ -68,8 +70,9 @@ func (c *Client) pushFresh(ctx context.Context, r repository, d v1.Descriptor, i
 
 // storeChild stores content by digest unless it exists, once in a run. An image that exists
 // counts as complete, because a registry accepts a manifest only after its blobs; the
-// children of an index are checked. content is called only if it is needed.
-func (c *Client) storeChild(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+// children of an index are checked. content is called only if it is needed, and told
+// if r has it.
+func (c *Client) storeChild(ctx context.Context, r repository, d v1.Descriptor, content func(there bool) (manifest.Content, error)) error {
 	return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.storeIfAbsent(ctx, r, d, content) })
 }
 
@@ -77,7 +80,7 @@ func (c *Client) storeChild(ctx context.Context, r repository, d v1.Descriptor, 
 // refuses to answer HEAD and GET. If an index exists, its children are checked too, since
 // registries may delete children by themselves. With Verify the blobs of an image are
 // checked.
-func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
+func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descriptor, content func(there bool) (manifest.Content, error)) error {
 	found, absent := c.head(ctx, r.by(d.Digest))
 	if unanswered(absent) {
 		found, absent = c.insist(ctx, r.by(d.Digest), absent)
@@ -95,10 +98,7 @@ func (c *Client) storeIfAbsent(ctx context.Context, r repository, d v1.Descripto
 	if there && !d.MediaType.IsIndex() && !c.Verify {
 		return nil
 	}
-	own, err := content()
-	if there && err != nil && ctx.Err() == nil { // read it from the target, which has it
-		own, err = c.get(ctx, r.by(d.Digest), d)
-	}
+	own, err := content(there)
 	if err != nil {
 		return unavailable(err, absent)
 	}
@@ -128,11 +128,9 @@ func (c *Client) complete(ctx context.Context, r repository, d v1.Descriptor, co
 // cannot be read either. It is not [manifest.ErrNotFound]: that would tell the caller
 // that the reference which the caller named does not exist.
 func unavailable(err, absent error) error {
-	at := asError(absent)
-	if at == nil || asError(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
+	at := transport.As(absent)
+	if at == nil || transport.As(err) != nil || !errors.Is(err, manifest.ErrNotFound) {
 		return err
 	}
-	e := *at
-	e.missing, e.final, e.Err = false, true, errors.New(clean(err.Error()))
-	return &e
+	return transport.Explained(at, errors.New(transport.Clean(err.Error())), "")
 }

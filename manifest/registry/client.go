@@ -32,21 +32,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/manifest"
 )
-
-// LevelTransfer is the level of the log records about the progress of a blob: message
-// "transfer" with op (upload, download, mount, exists), host, repository, digest, bytes
-// and size. The last record of a transfer that succeeds has bytes == size; a transfer
-// that fails has none.
-const LevelTransfer = slog.LevelDebug - 4
-
-// defaultPerHost is the default of MaxPerHost: enough to hide the round trips of many
-// small blobs, and few enough that public registries do not throttle it.
-const defaultPerHost = 16
 
 // A Client is the view that one run has of any number of registries. Its zero value is
 // ready to use. It is safe for concurrent use. The fields must not change after the first
@@ -96,9 +88,11 @@ type Client struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 
 	once      sync.Once
-	transport *transport
+	transport *transport.Transport
 	cache     *cache.Cache
 	session   session
+
+	cleanupTimeout time.Duration // see the constant; tests change it
 }
 
 // The optional interfaces of package manifest that a Client implements.
@@ -113,14 +107,50 @@ var (
 // start creates the transport and opens the cache at the first use. Every exported method
 // calls it, directly or through parse.
 func (c *Client) start() {
-	c.once.Do(func() {
-		c.transport = newTransport(c)
-		if c.CacheDir == "" {
-			return
-		}
-		var err error
-		if c.cache, err = cache.Open(c.CacheDir); err != nil {
-			c.transport.log.Warn("continuing without a cache", "err", err)
-		}
-	})
+	c.once.Do(func() { c.startWith(c.config()) })
+}
+
+// config returns the configuration of the transport.
+func (c *Client) config() transport.Config {
+	config := transport.Config{
+		UserAgent:    c.UserAgent,
+		Keychain:     c.Keychain,
+		Hosts:        c.Hosts,
+		Files:        Host{CAFile: c.CAFile, ClientCert: c.ClientCert, ClientKey: c.ClientKey},
+		TrustRealms:  c.TrustRealms,
+		MaxPerHost:   c.MaxPerHost,
+		QuotaReserve: c.QuotaReserve,
+		Limits:       c.Limits,
+		Log:          c.Log,
+		Sleep:        c.Sleep,
+	}
+	if c.Keychain == nil {
+		config.Keychain = DefaultKeychain
+	}
+	return config
+}
+
+// startWith makes the transport and opens the cache.
+func (c *Client) startWith(config transport.Config) {
+	c.transport, c.cleanupTimeout = transport.New(config), cleanupTimeout
+	if c.CacheDir == "" {
+		return
+	}
+	var err error
+	if c.cache, err = cache.Open(c.CacheDir); err != nil {
+		c.transport.Log.Warn("continuing without a cache", "err", err)
+	}
+}
+
+// Quota returns the quota of a registry, by its name in a reference. It sends no request:
+// it is false if no answer of this run had a quota, or if its window is over.
+func (c *Client) Quota(host string) (Quota, bool) {
+	c.start()
+	return c.transport.Quota(host)
+}
+
+// Quotas returns the known quotas by the names of the registries.
+func (c *Client) Quotas() map[string]Quota {
+	c.start()
+	return c.transport.Quotas()
 }

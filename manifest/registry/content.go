@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -82,30 +84,19 @@ func (f *fetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
 	return f.client.downloadPart(f.ctx, f.repo, d, from, to)
 }
 
-// Config reads a config of at most maxManifest bytes and compares it with its digest. If
-// a mirror returned wrong content, the loop reads it from the next source.
-func (f *fetcher) Config(d v1.Descriptor) ([]byte, error) {
+// Config reads a config of at most maxManifest bytes and compares it with its digest.
+func (f *fetcher) Config(d v1.Descriptor) (config []byte, err error) {
 	if d.Size > maxManifest || d.Size < 0 {
 		return nil, mismatch("%s: a config of %d bytes", f.Name(d.Digest), d.Size)
 	}
 	if raw, err := f.client.cache.Bytes(d.Digest, maxManifest); err == nil && int64(len(raw)) == d.Size {
 		return raw, nil
 	}
-	tries := f.client.transport.retries(f.repo.host)
-	for {
-		k := f.repo.blob(http.MethodGet, d.Digest)
-		raw, _, err := f.client.readAll(f.ctx, f.repo, k)
-		if err == nil {
-			err = f.client.mirrorMismatch(f.repo, k.from, f.checkConfig(d, raw))
-			if isMirrorMismatch(err) {
-				continue
-			}
-			return raw, err
-		}
-		if err := tries.again(f.ctx, err); err != nil {
-			return nil, err
-		}
-	}
+	err = f.client.readAll(f.ctx, f.repo, f.repo.blob(http.MethodGet, d.Digest), func(raw []byte, _ http.Header) error {
+		config = raw
+		return f.checkConfig(d, raw)
+	})
+	return config, err
 }
 
 // checkConfig compares raw with its descriptor and puts it into the cache.
@@ -120,7 +111,7 @@ func (f *fetcher) checkConfig(d v1.Descriptor, raw []byte) error {
 		return mismatch("%s: got a config of %d bytes for %d", f.repo.by(d.Digest), len(raw), d.Size)
 	}
 	if err := f.client.cachePut(d.Digest, raw); err != nil {
-		f.client.transport.log.Debug("not cached", "digest", d.Digest.String(), "err", err)
+		f.client.transport.Log.Debug("not cached", "digest", d.Digest.String(), "err", err)
 	}
 	return nil
 }
@@ -138,9 +129,9 @@ func (c *Client) cachePut(h v1.Hash, raw []byte) error {
 }
 
 // blob returns a request about a blob of the repository.
-func (r repository) blob(method string, h v1.Hash) *request {
-	k := r.request(method, "blobs/"+h.String())
-	k.ref, k.want = h.String(), []int{http.StatusOK}
-	k.kind = kindBlob
-	return k
+func (r repository) blob(method string, h v1.Hash) *transport.Request {
+	req := r.request(method, "blobs/"+h.String())
+	req.Reference, req.Want = h.String(), []int{http.StatusOK}
+	req.Policy = transport.Download
+	return req
 }

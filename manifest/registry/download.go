@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
@@ -25,10 +27,11 @@ type download struct {
 	part     bool  // only a range is read, which has no digest to compare
 	end      int64 // the offset where reading ends
 	hash     hash.Hash
-	got      int64 // the offset of the next byte
+	got      int64  // the offset of the next byte
+	from     source // of resp
 	resp     *http.Response
-	request  *request
-	tries    *retries
+	request  *transport.Request
+	tries    *transport.Retries
 	seen     int64 // got at the last failed try; more since then resets the tries
 	progress *transfer
 }
@@ -50,7 +53,7 @@ func (c *Client) downloadPart(ctx context.Context, r repository, want v1.Descrip
 	if want.Size < 0 {
 		return nil, mismatch("%s: a blob of %d bytes", r.by(want.Digest), want.Size)
 	}
-	d := &download{ctx: ctx, client: c, repo: r, want: want, hash: hasher, tries: c.transport.retries(r.host)}
+	d := &download{ctx: ctx, client: c, repo: r, want: want, hash: hasher, tries: c.transport.Retries(r.host)}
 	d.got, d.seen, d.end, d.part = from, from, to, from > 0 || to < want.Size
 	d.progress = c.transfer(ctx, "download", r, want.Digest, want.Size)
 	return d, d.open()
@@ -59,30 +62,25 @@ func (c *Client) downloadPart(ctx context.Context, r repository, want v1.Descrip
 // open requests the bytes from got to end.
 func (d *download) open() error {
 	for {
-		k := d.repo.blob(http.MethodGet, d.want.Digest)
+		req := d.repo.blob(http.MethodGet, d.want.Digest)
 		switch {
 		case d.end < d.want.Size:
-			k.header.Set("Range", fmt.Sprintf("bytes=%d-%d", d.got, d.end-1))
-			k.want = append(k.want, http.StatusPartialContent)
+			req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", d.got, d.end-1))
+			req.Want = append(req.Want, http.StatusPartialContent)
 		case d.got > 0:
-			k.header.Set("Range", fmt.Sprintf("bytes=%d-", d.got))
-			k.want = append(k.want, http.StatusPartialContent)
+			req.Header.Set("Range", fmt.Sprintf("bytes=%d-", d.got))
+			req.Want = append(req.Want, http.StatusPartialContent)
 		}
-		resp, err := d.client.read(d.ctx, d.repo, k)
-		if err != nil {
+		var misaligned error
+		err := d.client.read(d.ctx, d.repo, req, func(from source, resp *http.Response) error {
+			d.from, d.request, d.resp = from, req, resp
+			misaligned = d.align(resp)
+			return misaligned
+		})
+		if misaligned == nil || !errors.Is(err, misaligned) {
 			return err
 		}
-		if err = d.align(resp); err == nil {
-			d.resp, d.request = resp, k
-			return nil
-		}
-		discard(resp)
-		if isMirrorMismatch(d.client.mirrorMismatch(d.repo, k.from, err)) {
-			continue
-		}
-		e := k.fault(err)
-		e.final = isRefused(err)
-		if err := d.tries.again(d.ctx, e); err != nil {
+		if err := d.tries.Again(d.ctx, req.Fault(err)); err != nil {
 			return err
 		}
 	}
@@ -94,7 +92,7 @@ func (d *download) open() error {
 func (d *download) align(resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		if resp.ContentLength >= 0 && resp.ContentLength != d.want.Size {
-			return refuse(mismatch("got a blob of %d bytes for %d", resp.ContentLength, d.want.Size))
+			return mismatch("got a blob of %d bytes for %d", resp.ContentLength, d.want.Size)
 		}
 		_, err := io.CopyN(io.Discard, resp.Body, d.got)
 		return err
@@ -148,12 +146,13 @@ func (d *download) Read(p []byte) (int, error) {
 func (d *download) resume(err error) error {
 	_ = d.resp.Body.Close()
 	if d.ctx.Err() != nil {
-		return d.request.ended(stopped(d.ctx))
+		return d.request.Stopped(d.ctx)
 	}
 	if d.got > d.seen {
-		d.seen, d.tries.tries = d.got, 0
+		d.seen = d.got
+		d.tries.Progressed()
 	}
-	if err := d.tries.again(d.ctx, d.request.fault(err)); err != nil {
+	if err := d.tries.Again(d.ctx, d.request.Fault(err)); err != nil {
 		return err
 	}
 	return d.open()
@@ -165,7 +164,7 @@ func (d *download) resume(err error) error {
 func (d *download) finish(err error) error {
 	is := v1.Hash{Algorithm: d.want.Digest.Algorithm, Hex: hex.EncodeToString(d.hash.Sum(nil))}
 	if is != d.want.Digest && !d.part {
-		return d.client.mirrorMismatch(d.repo, d.request.from, mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
+		return d.from.mismatch(mismatch("%s: got digest %s", d.repo.by(d.want.Digest), is))
 	}
 	if errors.Is(err, io.EOF) {
 		d.progress.done()
@@ -199,11 +198,8 @@ func parseContentRange(value string) (first, last, size int64, err error) {
 	return first, last, size, nil
 }
 
-// parseDigits reads a number that consists of digits only. strconv would accept a sign as
-// well.
+// parseDigits reads a number that consists of digits only: ParseInt would accept a sign.
 func parseDigits(s string) (int64, error) {
-	if s == "" || strings.Trim(s, "0123456789") != "" {
-		return 0, errContentRange
-	}
-	return strconv.ParseInt(s, 10, 64)
+	n, err := strconv.ParseUint(s, 10, 63)
+	return int64(n), err
 }

@@ -2,22 +2,24 @@ package registry
 
 import "time"
 
-// SetPatience makes c give up a silent connection after d.
+// SetPatience makes c, which has sent nothing yet, give up a silent connection after d.
 func SetPatience(c *Client, d time.Duration) {
-	c.start()
-	c.transport.patience = d
+	config := c.config()
+	config.Patience = d
+	c.once.Do(func() { c.startWith(config) })
+}
+
+// SetHelperLimit makes c, which has sent nothing yet, kill a credential helper after d.
+func SetHelperLimit(c *Client, d time.Duration) {
+	config := c.config()
+	config.HelperLimit = d
+	c.once.Do(func() { c.startWith(config) })
 }
 
 // SetLastWord makes c take d to close an upload session when a run ends.
 func SetLastWord(c *Client, d time.Duration) {
 	c.start()
-	c.transport.cleanupTimeout = d
-}
-
-// SetHelperLimit makes c kill a credential helper after d.
-func SetHelperLimit(c *Client, d time.Duration) {
-	c.start()
-	c.transport.auth.keychain.asks.limit = d
+	c.cleanupTimeout = d
 }
 
 // HostOf returns the name of the registry that ref leads to.
@@ -26,7 +28,7 @@ func HostOf(c *Client, ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return r.host.name, nil
+	return r.host.Name, nil
 }
 
 // Kinds lists the kinds, each once.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
@@ -17,20 +19,19 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 	c.start()
 	n, err := name.NewRegistry(registry)
 	if err != nil {
-		return fmt.Errorf("registry %q: %w", clean(registry), err)
+		return fmt.Errorf("registry %q: %w", transport.Clean(registry), err)
 	}
 	if err := checkHost(n.RegistryStr()); err != nil {
 		return err
 	}
-	k := &request{
-		method: http.MethodGet, host: c.transport.host(n.RegistryStr()), header: http.Header{},
-		want: []int{http.StatusOK},
+	req := &transport.Request{
+		Method: http.MethodGet, Host: c.transport.Registry(n.RegistryStr()), Header: http.Header{},
+		Want: []int{http.StatusOK},
 	}
-	resp, err := c.transport.do(ctx, k)
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return err
 	}
-	defer discard(resp)
 	// Quay answers with text/html too, but its header identifies it as a registry.
 	if plainType(resp.Header.Get("Content-Type")) == "text/html" && resp.Header.Get("Docker-Distribution-Api-Version") == "" {
 		return mismatch("%s answers /v2/ with a web page: it is not a registry, or a login page is in front of it", n.RegistryStr())

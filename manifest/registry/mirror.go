@@ -9,48 +9,125 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// read sends a request that only reads, first to the registry mirrors and then to the
-// registry. A mirror that lacks the content or does not answer is skipped. A repository
-// that this run writes to is read from the registry itself: a mirror may not have yet
-// what was written. k.from is set to the host that answered.
-func (c *Client) read(ctx context.Context, r repository, k *request) (*http.Response, error) {
-	if r.name == "" { // a request about the registry itself
-		k.from = r.host
-		return c.transport.do(ctx, k)
-	}
+// A source is where the content of a repository is read: a registry mirror, or the
+// registry itself.
+type source struct {
+	client *Client
+	repo   repository
+	host   *transport.Registry
+	path   string // the prefix of the repositories of a mirror; may be empty
+}
+
+// read sends a request that only reads to the sources of r, first the registry mirrors and
+// then the registry, until one answers and use accepts the answer. A mirror that lacks the
+// content or does not answer is skipped. If use returns [manifest.ErrMismatch] for a
+// mirror, the mirror is excluded for the rest of the run. Any other error of use ends the
+// read, and so does an error of the registry itself.
+//
+// use gets the source that answered, and an answer whose body it owns if it accepts it.
+// A repository that this run writes to is read from the registry itself: a mirror may not
+// have yet what was written. So is what is about the registry and no repository.
+func (c *Client) read(ctx context.Context, r repository, req *transport.Request, use func(source, *http.Response) error) error {
 	mirrors := r.host.Mirrors
-	if c.session.writes.has(r.key()) {
+	if r.name == "" || c.session.writes.has(r.key()) {
 		mirrors = nil
 	}
 	for _, mirror := range mirrors {
 		host, path, err := splitMirror(mirror)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		h := c.transport.host(host)
-		if h == r.host || h.isDead() {
+		s := source{client: c, repo: r, host: c.transport.Registry(host), path: path}
+		if !s.isMirror() || c.session.badMirrors.has(s.host.Name) {
 			continue
 		}
-		there := k.through(h, r, path)
-		resp, err := c.transport.do(ctx, there)
-		if err == nil {
-			k.from = h
-			return resp, nil
+		answered, err := s.read(ctx, req, use)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case !answered:
+			s.skip(mirror, err)
+		case !isMirrorMismatch(s.mismatch(err)):
+			return err
 		}
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		if s := statusOf(err); s == 0 && !isThrottled(err) || s >= http.StatusInternalServerError {
-			h.exclude()
-		}
-		c.transport.log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
 	}
-	k.scopes, k.from = c.scopes(r), r.host
-	return c.transport.do(ctx, k)
+	_, err := source{client: c, repo: r, host: r.host}.read(ctx, req, use)
+	return err
 }
+
+// read sends a request to s alone and calls use with the answer.
+func (s source) read(ctx context.Context, req *transport.Request, use func(source, *http.Response) error) (answered bool, err error) {
+	resp, err := s.client.transport.Do(ctx, s.request(req))
+	if err != nil {
+		return false, err
+	}
+	if err := use(s, resp); err != nil {
+		_ = resp.Body.Close()
+		return true, err
+	}
+	return true, nil
+}
+
+// isMirror reports whether s is not the registry itself.
+func (s source) isMirror() bool { return s.host != s.repo.host }
+
+// request returns req as it is sent to s. The query parameter ns has the name of the
+// registry, by which a mirror of several registries finds the right one (containerd,
+// docs/hosts.md). A mirror is tried once: the next source is better than a wait. Its token
+// needs the repository's name at the mirror.
+func (s source) request(req *transport.Request) *transport.Request {
+	if !s.isMirror() {
+		if s.repo.name != "" {
+			req.Scopes = s.client.scopes(s.repo)
+		}
+		return req
+	}
+	there := *req
+	there.Host, there.Policy, there.Header = s.host, req.Policy|transport.NoRetry, req.Header.Clone()
+	if s.path != "" {
+		there.Repository, there.Path = s.path+"/"+s.repo.name, s.path+"/"+req.Path
+	}
+	there.Query = maps.Clone(req.Query)
+	if there.Query == nil {
+		there.Query = url.Values{}
+	}
+	there.Query.Set("ns", s.repo.host.Name)
+	there.Scopes = []string{"repository:" + cmp.Or(there.Repository, s.repo.name) + ":pull"}
+	return &there
+}
+
+// skip logs that a mirror did not answer a request, and excludes it if it may answer none.
+func (s source) skip(mirror string, err error) {
+	if status := transport.StatusOf(err); status == 0 && !transport.Throttled(err) || status >= http.StatusInternalServerError {
+		s.client.session.badMirrors.add(s.host.Name)
+	}
+	s.client.transport.Log.Debug("skipping a registry mirror", "mirror", mirror, "err", err)
+}
+
+// mismatch returns err as a mirrorError if content of a mirror contradicts its digest or
+// form, and excludes the mirror for the rest of the run. Any other err is returned as it
+// is.
+func (s source) mismatch(err error) error {
+	if !s.isMirror() || !errors.Is(err, manifest.ErrMismatch) {
+		return err
+	}
+	s.client.session.badMirrors.add(s.host.Name)
+	s.client.transport.Log.Warn("a registry mirror returned invalid content and is no longer used", "mirror", s.host.Name, "err", err)
+	return mirrorError{err}
+}
+
+// A mirrorError marks invalid content of a mirror. The mirror is excluded, so whoever
+// reads the content again gets it from the next source.
+type mirrorError struct{ error }
+
+func (m mirrorError) Unwrap() error { return m.error }
+
+func isMirrorMismatch(err error) bool { return errors.As(err, new(mirrorError)) }
 
 // splitMirror parses host[:port] or host[:port]/path, where path is the prefix of the
 // mirror's repositories. The error is a [name.ErrBadName].
@@ -65,58 +142,4 @@ func splitMirror(text string) (host, path string, err error) {
 		}
 	}
 	return host, path, nil
-}
-
-// through returns the request to a mirror in place of the host of r. The query parameter
-// ns has the name of the registry, by which a mirror of several registries finds the
-// right one (containerd, docs/hosts.md). A mirror is tried once: the next source is
-// better than a wait. Its token needs the repository's name at the mirror.
-func (k *request) through(h *host, r repository, path string) *request {
-	there := *k
-	there.host, there.policy, there.header = h, noRetry, k.header.Clone()
-	if path != "" {
-		there.repo, there.path = path+"/"+r.name, path+"/"+k.path
-	}
-	there.query = maps.Clone(k.query)
-	if there.query == nil {
-		there.query = url.Values{}
-	}
-	there.query.Set("ns", r.host.name)
-	there.scopes = []string{"repository:" + cmp.Or(there.repo, r.name) + ":pull"}
-	return &there
-}
-
-// A mirrorError marks invalid content of a mirror. The caller reads again, and the next
-// source answers. The loops that do so end, since each round excludes one mirror.
-type mirrorError struct{ error }
-
-func (m mirrorError) Unwrap() error { return m.error }
-
-// mirrorMismatch returns err as a mirrorError if content from a mirror contradicts its
-// digest, and excludes the mirror for the rest of the run. Any other err, also nil, is
-// returned as it is.
-func (c *Client) mirrorMismatch(r repository, from *host, err error) error {
-	if from == nil || from == r.host || !errors.Is(err, manifest.ErrMismatch) {
-		return err
-	}
-	from.exclude()
-	c.transport.log.Warn("a registry mirror returned invalid content and is no longer used", "mirror", from.name, "err", err)
-	return mirrorError{err}
-}
-
-func isMirrorMismatch(err error) bool { return errors.As(err, new(mirrorError)) }
-
-// isDead reports whether the host is excluded as a mirror.
-func (h *host) isDead() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.excluded
-}
-
-// exclude excludes the host as a mirror for the rest of the run. It is still used as a
-// registry.
-func (h *host) exclude() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.excluded = true
 }

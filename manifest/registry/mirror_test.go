@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -86,4 +87,70 @@ func TestMirrorsThatAreNone(t *testing.T) {
 		}
 	}
 	expect(t, r, map[string]int{})
+}
+
+// Whatever is read is verified where it is read: a mirror with invalid content is asked
+// once and not again, and a mirror that lacks something is asked once for it.
+func TestMirrorIsExcludedWhereverItLies(t *testing.T) {
+	t.Parallel()
+	origin, without, mirror := regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{}), regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 5000, 1)
+	put(t, client(t), origin.Host+"/app:v1", img)
+	put(t, client(t), mirror.Host+"/app:v1", img)
+	byDigest := origin.Host + "/app@" + digestOf(t, img).String()
+	const mediaType = "application/vnd.oci.image.manifest.v1+json"
+	other := http.Header{"Content-Type": {mediaType}, "Content-Length": {"7"}, "Docker-Content-Digest": {"sha256:" + strings.Repeat("0", 64)}}
+	for name, test := range map[string]struct {
+		fault regtest.Fault
+		read  func(*registry.Client) error
+		asked string
+	}{
+		"a page of tags": {
+			regtest.Fault{Method: "GET", Path: "/tags/list", Status: http.StatusOK, Body: "<html>", Times: -1},
+			func(c *registry.Client) error {
+				tags, err := c.Tags(t.Context(), origin.Host+"/app")
+				if err == nil && !slices.Equal(tags, []string{"v1"}) {
+					err = errors.New("other tags")
+				}
+				return err
+			},
+			"GET tags",
+		},
+		"a HEAD": {
+			regtest.Fault{Method: "HEAD", Path: "/manifests/", Status: http.StatusOK, Header: other, Times: -1},
+			func(c *registry.Client) error {
+				_, err := c.Resolve(t.Context(), byDigest)
+				return err
+			},
+			"HEAD manifest",
+		},
+		"a manifest without end": {
+			regtest.Fault{Method: "GET", Path: "/manifests/", Status: http.StatusOK, Header: http.Header{"Content-Type": {mediaType}}, Body: strings.Repeat(" ", 5<<20), Times: -1},
+			func(c *registry.Client) error {
+				_, err := c.Get(t.Context(), byDigest)
+				return err
+			},
+			"GET manifest",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			origin.Reset()
+			without.Reset()
+			mirror.Reset()
+			mirror.Inject(test.fault)
+			c := client(t)
+			c.Hosts = map[string]registry.Host{origin.Host: {Mirrors: []string{without.Host, mirror.Host}}}
+			for range 2 {
+				if err := test.read(c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := mirror.Tally()[test.asked]; n != 1 || mirror.Total() != 1 {
+				t.Errorf("the mirror that lies got %v", mirror.Tally())
+			}
+			if n := without.Tally()[test.asked]; n != 2 {
+				t.Errorf("the mirror without the image got %v", without.Tally())
+			}
+		})
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -25,6 +27,9 @@ const maxRepairs = 4
 // has are not sent again. The tag is put last, and on an error it names what it named
 // before; blobs and children that were stored stay.
 //
+// An index with more than [manifest.MaxDepth] nested ones is refused before anything is
+// sent.
+//
 // If ref names content already, only the children of an index are checked (with Verify
 // the blobs too), and missing ones are stored. Layers that may not be distributed are not
 // stored. Content with a subject is listed among the subject's referrers before the tag
@@ -39,6 +44,13 @@ func (c *Client) Put(ctx context.Context, ref string, content manifest.Content) 
 		return err
 	}
 	c.writing(r.repository)
+	if idx, ok := content.(v1.ImageIndex); ok {
+		x := nestedIn(idx)
+		if err := c.checkDepth(ctx, r.repository, x, map[v1.Hash]bool{}); err != nil {
+			return err
+		}
+		content = x
+	}
 	if err := c.put(ctx, r, d, content); err != nil {
 		return err
 	}
@@ -125,9 +137,11 @@ func (c *Client) fill(ctx context.Context, r repository, content manifest.Conten
 	return fmt.Errorf("neither an image nor an index: %T", content)
 }
 
-// children stores the children of idx in parallel.
+// children stores the children of idx in parallel. A child that r has and that cannot be
+// read from its source is read from r.
 func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) error {
-	im, err := idx.IndexManifest()
+	x := nestedIn(idx)
+	im, err := x.IndexManifest()
 	if err != nil {
 		return err
 	}
@@ -135,7 +149,14 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 	for _, d := range im.Manifests {
 		group.Go(func() error {
 			return guard.Do(func() error {
-				content := func() (manifest.Content, error) { return manifest.ChildOf(idx, d) }
+				content := func(there bool) (manifest.Content, error) {
+					own, err := x.child(ctx, d)
+					if there && err != nil && ctx.Err() == nil {
+						own, err = c.get(ctx, r.by(d.Digest), d)
+						own, err = x.inside(d, own, err)
+					}
+					return own, err
+				}
 				if d.MediaType.IsImage() || d.MediaType.IsIndex() {
 					return c.storeChild(ctx, r, d, content)
 				}
@@ -148,8 +169,8 @@ func (c *Client) children(ctx context.Context, r repository, idx v1.ImageIndex) 
 
 // storeOther stores a child with an unknown media type as what its content shows: an image or
 // index, another manifest, or a blob.
-func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, content func() (manifest.Content, error)) error {
-	own, err := content()
+func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, content func(there bool) (manifest.Content, error)) error {
+	own, err := content(false)
 	if err != nil {
 		return err
 	}
@@ -186,7 +207,7 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 	if err != nil {
 		return err
 	}
-	tries := c.transport.retries(r.host)
+	tries := c.transport.Retries(r.host)
 	for heals := 0; ; {
 		err := c.putOnce(ctx, r, d, raw)
 		if err == nil {
@@ -197,7 +218,7 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 				continue
 			}
 		}
-		end := tries.again(ctx, err)
+		end := tries.Again(ctx, err)
 		if ctx.Err() == nil && c.arrived(ctx, r, d, err) {
 			return nil
 		}
@@ -210,24 +231,23 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 // putOnce sends one PUT of a manifest. An answer with another digest is an error. An
 // answer other than 201 without a digest may come from something else than a registry.
 func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw []byte) error {
-	k := r.request(http.MethodPut, "manifests/"+r.identifier())
-	k.ref, k.policy, k.scopes = r.identifier(), noRetry, c.scopes(r.repository)
-	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
-	k.header.Set("Content-Type", string(d.MediaType))
-	k.body = bytesBody(raw)
-	resp, err := c.transport.do(ctx, k)
+	req := r.request(http.MethodPut, "manifests/"+r.identifier())
+	req.Reference, req.Policy, req.Scopes = r.identifier(), transport.NoRetry, c.scopes(r.repository)
+	req.Want = []int{http.StatusCreated, http.StatusOK, http.StatusAccepted}
+	req.Header.Set("Content-Type", string(d.MediaType))
+	req.Body = transport.BytesBody(raw)
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return c.notPut(r, d, err)
 	}
-	discard(resp)
 	if resp.Header.Get("OCI-Subject") != "" {
 		c.session.hosts.hasAPI(r.repository)
 	}
 	switch named, wrong := stated(resp.Header, d.Digest); {
 	case wrong:
-		return mismatch("%s: the registry stored %s instead of %s", r, clean(resp.Header.Get(contentDigest)), d.Digest)
+		return mismatch("%s: the registry stored %s instead of %s", r, transport.Clean(resp.Header.Get(contentDigest)), d.Digest)
 	case !named && resp.StatusCode != http.StatusCreated:
-		return k.noEffect(resp) // putManifest asks whether it was stored all the same
+		return req.NoEffect(resp) // putManifest asks whether it was stored all the same
 	}
 	return nil
 }
@@ -235,25 +255,23 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 // notPut adds to the refusal of a manifest what its status and codes mean, and a hint. An
 // error that is not the registry's own refusal of the manifest is returned as it is.
 func (c *Client) notPut(r reference, d v1.Descriptor, err error) error {
-	at := asError(err)
-	if at == nil || at.Op != http.MethodPut || at.redirected || at.throttled || unknownParts(err) {
+	e := transport.As(err)
+	if e == nil || e.Op != http.MethodPut || transport.Redirected(err) || transport.Throttled(err) || unknownParts(err) {
 		return err
 	}
-	e := *at
 	now, known := c.session.tags.get(r)
 	// names: the tag names something, or this run has not learnt what it names.
 	names := r.tag != "" && (!known || now.Digest != (v1.Hash{}))
 	switch {
-	case r.tag != "" && e.fixed(names):
-		e.immutable = true
-		e.Err = because("the tag is immutable and already points to another image", e.Err)
-		e.hint = "push to another tag, or allow the registry to overwrite tags of " + r.key()
-	case e.has("MANIFEST_INVALID"):
-		e.Err = because(fmt.Sprintf("the registry does not accept this manifest of type %s", d.MediaType), e.Err)
+	case r.tag != "" && immutable(e, names):
+		return transport.Overruled(e, because("the tag is immutable and already points to another image", e.Err),
+			"push to another tag, or allow the registry to overwrite tags of "+r.key())
+	case transport.HasCode(e, "MANIFEST_INVALID"):
+		return transport.Explained(e, because(fmt.Sprintf("the registry does not accept this manifest of type %s", d.MediaType), e.Err), "")
 	case e.Status == http.StatusForbidden && names && known:
-		e.hint = e.Hint() + "; or, if the tag cannot be overwritten, push to another tag"
+		return transport.Explained(e, e.Err, e.Hint()+"; or, if the tag cannot be overwritten, push to another tag")
 	}
-	return &e
+	return err
 }
 
 // because puts the meaning of an error before the registry's own message, if there is
@@ -265,23 +283,23 @@ func because(what string, words error) error {
 	return fmt.Errorf("%s: %w", what, words)
 }
 
-// fixed reports whether e, from the PUT of a tag, means that the tag is immutable. names
+// immutable reports whether e, from the PUT of a tag, means that the tag is immutable. names
 // says that the tag names something. The specification has no code for this: Quay has
 // defined one, Amazon ECR answers 400 TAG_INVALID or ImageTagAlreadyExistsException,
 // Harbor 412 PRECONDITION, others 409.
-func (e *Error) fixed(names bool) bool {
+func immutable(e *Error, names bool) bool {
 	if e.Status < 400 || e.Status >= 500 || e.Status == http.StatusUnauthorized || e.Status == http.StatusNotFound {
 		return false
 	}
 	if slices.ContainsFunc(e.Codes, func(code string) bool { return strings.Contains(strings.ToUpper(code), "IMMUTABLE") }) ||
-		e.has("ImageTagAlreadyExistsException", "TAG_ALREADY_EXISTS") {
+		transport.HasCode(e, "ImageTagAlreadyExistsException", "TAG_ALREADY_EXISTS") {
 		return true
 	}
 	switch e.Status {
 	case http.StatusConflict, http.StatusPreconditionFailed:
 		return names
 	case http.StatusBadRequest:
-		return names && e.has("TAG_INVALID")
+		return names && transport.HasCode(e, "TAG_INVALID")
 	}
 	return false
 }
@@ -289,16 +307,15 @@ func (e *Error) fixed(names bool) bool {
 // arrived reports whether r names d after a PUT that ended in err. It sends one HEAD
 // without retries; any doubt is false, and the PUT is then repeated or fails.
 func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err error) bool {
-	if statusOf(err) == http.StatusUnauthorized {
+	if transport.StatusOf(err) == http.StatusUnauthorized {
 		return false
 	}
-	k := r.manifest(http.MethodHead)
-	k.scopes, k.policy = c.scopes(r.repository), noRetry
-	resp, err := c.transport.do(ctx, k)
+	req := r.manifest(http.MethodHead)
+	req.Scopes, req.Policy = c.scopes(r.repository), transport.NoRetry
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return false
 	}
-	discard(resp)
 	if said := resp.Header.Get(contentDigest); said == d.Digest.String() {
 		return true
 	}
@@ -313,7 +330,7 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 // missing. It first waits, longer each time, since a registry with several nodes may need
 // time, and then forgets that the parts exist, so that each is asked for again.
 func (c *Client) again(ctx context.Context, r repository, content manifest.Content, heals int) error {
-	if err := c.transport.sleep(ctx, firstWait<<(heals-1)); err != nil {
+	if err := c.transport.Backoff(ctx, heals); err != nil {
 		return err
 	}
 	switch own := content.(type) {
@@ -339,21 +356,14 @@ func (c *Client) again(ctx context.Context, r repository, content manifest.Conte
 
 // unknownParts reports whether a registry refused a manifest because a part is missing.
 func unknownParts(err error) bool {
-	e := asError(err)
-	return e != nil && e.has("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
+	return transport.HasCode(err, "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 }
 
 // unanswered reports whether err is a registry's refusal to say whether content exists.
-func unanswered(err error) bool {
-	e := asError(err)
-	return e != nil && e.unanswered
-}
+func unanswered(err error) bool { return errors.Is(err, manifest.ErrUnanswered) }
 
 // missing reports whether err says that a manifest does not exist.
-func missing(err error) bool {
-	e := asError(err)
-	return e != nil && e.missing
-}
+func missing(err error) bool { return errors.Is(err, manifest.ErrNotFound) }
 
 // blobsOf returns the config and the layers of img, each digest once, without layers that
 // are stored elsewhere.

@@ -39,7 +39,7 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 		return err
 	}
 	if has, _ := c.session.hosts.api(r); !has {
-		leave, err := c.session.exists.subjectLock(r.at(subject)).acquire(ctx)
+		leave, err := c.session.exists.subjectLock(r.at(subject)).Acquire(ctx)
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (c *Client) learnAPI(ctx context.Context, r repository, subject v1.Hash) er
 	if _, known := c.session.hosts.api(r); known {
 		return nil
 	}
-	leave, err := c.session.exists.subjectLock(contentKey{repository: r.host.name}).acquire(ctx)
+	leave, err := c.session.exists.subjectLock(contentKey{repository: r.host.Name}).Acquire(ctx)
 	if err != nil {
 		return err
 	}

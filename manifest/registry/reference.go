@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -13,7 +15,7 @@ import (
 // A repository is a repository of a host. Its host is shared with all references to it in
 // the run.
 type repository struct {
-	host *host
+	host *transport.Registry
 	name string // without the host; as the path below /v2/
 	full name.Repository
 }
@@ -32,7 +34,7 @@ func (c *Client) parse(ref string) (reference, error) {
 	c.start()
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
-		return reference{}, cleaned{err}
+		return reference{}, cleaned(err)
 	}
 	tag, ok := parsed.(name.Tag)
 	if err := checkName(parsed.Context(), tag.TagStr()); err != nil {
@@ -44,7 +46,7 @@ func (c *Client) parse(ref string) (reference, error) {
 		return r, nil
 	}
 	if r.digest, err = v1.NewHash(parsed.Identifier()); err != nil {
-		return reference{}, cleaned{err}
+		return reference{}, cleaned(err)
 	}
 	return r, nil
 }
@@ -92,21 +94,24 @@ func checkHost(host string) error {
 // has no exported constructor, so the error wraps one that it returns.
 func badName(format string, args ...any) error {
 	_, kind := name.NewTag("")
-	return badNameError{clean(fmt.Sprintf(format, args...)), kind}
+	return badNameError{transport.Clean(fmt.Sprintf(format, args...)), kind}
 }
 
-// A badNameError has its own text and the kind of error that errors.As finds.
+// cleaned returns err, which repeats input of a user or a registry, with a clean text.
+func cleaned(err error) error { return badNameError{transport.Clean(err.Error()), err} }
+
+// A badNameError has its own text and an error that errors.As finds.
 type badNameError struct {
 	text string
-	kind error
+	err  error
 }
 
 func (e badNameError) Error() string { return e.text }
-func (e badNameError) Unwrap() error { return e.kind }
+func (e badNameError) Unwrap() error { return e.err }
 
 // repository returns the repository of a parsed name.
 func (c *Client) repository(n name.Repository) repository {
-	return repository{host: c.transport.host(n.RegistryStr()), name: n.RepositoryStr(), full: n}
+	return repository{host: c.transport.Registry(n.RegistryStr()), name: n.RepositoryStr(), full: n}
 }
 
 // identifier returns the tag or the digest, the last element of the manifest's path.
@@ -127,7 +132,7 @@ func (r reference) String() string {
 }
 
 // key returns host/name. It is the key of the repository in the session.
-func (r repository) key() string { return r.host.name + "/" + r.name }
+func (r repository) key() string { return r.host.Name + "/" + r.name }
 
 // by returns the reference to a digest in r.
 func (r repository) by(h v1.Hash) reference { return reference{repository: r, digest: h} }

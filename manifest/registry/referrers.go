@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -86,8 +88,8 @@ func (c *Client) ownType(ctx context.Context, r repository, d *v1.Descriptor) er
 // nowhere reports whether err means that a tag does not exist in a repository that could
 // be read just before. Some registries answer 403 for a missing tag.
 func nowhere(err error) bool {
-	e := asError(err)
-	return e != nil && (e.missing || e.Status == http.StatusForbidden && !e.throttled)
+	e := transport.As(err)
+	return e != nil && (missing(err) || e.Status == http.StatusForbidden && !transport.Throttled(err))
 }
 
 // referrers lists referrers by the API, or by the tag if the registry lacks the API.
@@ -121,18 +123,18 @@ func (c *Client) byAPI(ctx context.Context, r repository, subject v1.Hash) (list
 // that may change in a moment or with other credentials do not count, since they would
 // make the client write a tag that nothing reads.
 func unsupported(err error) bool {
-	e := asError(err)
-	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !e.throttled && !temporary(e.Status)
+	e := transport.As(err)
+	return e != nil && !errors.Is(err, manifest.ErrMismatch) && e.Status != 0 && e.Status != http.StatusUnauthorized && !transport.Throttled(err) && !transport.Temporary(e.Status)
 }
 
 // unheardOf reports whether err, which is unsupported, applies to all repositories of the
 // host. It does not if the reason may be the name of the repository or the right to read
 // it.
 func unheardOf(err error) bool {
-	e := asError(err)
+	e := transport.As(err)
 	switch e.Status {
 	case http.StatusNotFound:
-		return !e.has("NAME_UNKNOWN")
+		return !transport.HasCode(err, "NAME_UNKNOWN")
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return true
 	}
@@ -148,10 +150,16 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 		if err := pages.ask(query); err != nil {
 			return nil, err
 		}
-		k := r.request(http.MethodGet, "referrers/"+subject.String())
-		k.ref, k.query, k.want = subject.String(), query, []int{http.StatusOK}
-		k.header.Set("Accept", string(types.OCIImageIndex))
-		page, header, err := c.readReferrers(ctx, r, subject, k)
+		req := r.request(http.MethodGet, "referrers/"+subject.String())
+		req.Reference, req.Query, req.Want = subject.String(), query, []int{http.StatusOK}
+		req.Header.Set("Accept", string(types.OCIImageIndex))
+		var page []manifest.Referrer
+		var header http.Header
+		err := c.readAll(ctx, r, req, func(raw []byte, h http.Header) (err error) {
+			header = h
+			page, err = parseReferrers(r.by(subject), raw, h)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -163,21 +171,6 @@ func (c *Client) askReferrers(ctx context.Context, r repository, subject v1.Hash
 	return nil, mismatch("%s: more than %d referrers", r.by(subject), maxReferrers)
 }
 
-// readReferrers reads one page, and again if it is cut off.
-func (c *Client) readReferrers(ctx context.Context, r repository, subject v1.Hash, k *request) ([]manifest.Referrer, http.Header, error) {
-	tries := c.transport.retries(r.host)
-	for {
-		raw, header, err := c.readAll(ctx, r, k)
-		if err == nil {
-			page, err := parseReferrers(r.by(subject), raw, header)
-			return page, header, err
-		}
-		if err := tries.again(ctx, err); err != nil {
-			return nil, nil, err
-		}
-	}
-}
-
 // parseReferrers parses one page, which must be JSON with a list of descriptors. A page
 // of HTML with status 200 is an error, not an empty list.
 func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Referrer, error) {
@@ -185,7 +178,7 @@ func parseReferrers(of reference, raw []byte, header http.Header) ([]manifest.Re
 		Manifests json.RawMessage `json:"manifests"`
 	}
 	if !strings.Contains(header.Get("Content-Type"), "json") {
-		return nil, mismatch("%s: its referrers have the media type %s", of, clean(header.Get("Content-Type")))
+		return nil, mismatch("%s: its referrers have the media type %s", of, transport.Clean(header.Get("Content-Type")))
 	}
 	err := json.Unmarshal(raw, &im)
 	if err == nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -56,7 +58,7 @@ func (c *Client) current(ctx context.Context, r reference) (v1.Descriptor, error
 	if d, known := c.session.tags.get(r); known {
 		return d, nil
 	}
-	return share(ctx, c.session.tags.resolving.Do, r.String(), func() (v1.Descriptor, error) {
+	return transport.Share(ctx, c.session.tags.resolving.Do, r.String(), func() (v1.Descriptor, error) {
 		if d, known := c.session.tags.get(r); known {
 			return d, nil
 		}
@@ -102,7 +104,7 @@ func (c *Client) target(ctx context.Context, r reference) (v1.Descriptor, error)
 // insist asks with GET for what r names, if refused is the error of a HEAD. An error of a
 // GET is returned as it is.
 func (c *Client) insist(ctx context.Context, r reference, refused error) (v1.Descriptor, error) {
-	if asError(refused).Op != http.MethodHead {
+	if transport.As(refused).Op != http.MethodHead {
 		return v1.Descriptor{}, refused
 	}
 	return c.describe(ctx, r)
@@ -111,9 +113,7 @@ func (c *Client) insist(ctx context.Context, r reference, refused error) (v1.Des
 // nothing is the error of a tag that is known to name nothing, as a HEAD would have
 // returned it.
 func (r reference) nothing() *Error {
-	e := r.manifest(http.MethodHead).fault(nil)
-	e.Status, e.missing, e.final = http.StatusNotFound, true, true
-	return e
+	return r.manifest(http.MethodHead).Answer(http.StatusNotFound, nil)
 }
 
 // resolved returns what the tag named when this run resolved it, read by digest. It

@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"context"
 	"slices"
 	"sync"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -19,6 +22,7 @@ type session struct {
 	hosts  capabilities
 
 	writes      set[string] // repositories that this run writes to, by key
+	badMirrors  set[string] // hosts that are no longer used as registry mirrors
 	openUploads openUploads // upload sessions that Prepare opened
 }
 
@@ -79,9 +83,9 @@ type existence struct {
 	listed    set[string]                     // referrers that are in the list of their subject
 	uploads   once.Flight[origin, struct{}]   // blobs that are being uploaded to a host
 
-	mu           sync.Mutex               // guards the maps below
-	origins      map[origin][]repository  // repositories that have a blob
-	subjectLocks map[contentKey]semaphore // for changes of a subject's list of referrers
+	mu           sync.Mutex                         // guards the maps below
+	origins      map[origin][]repository            // repositories that have a blob
+	subjectLocks map[contentKey]transport.Semaphore // for changes of a subject's list of referrers
 }
 
 // addOrigin records that r has a blob, from which other repositories of the host may
@@ -93,7 +97,7 @@ func (e *existence) addOrigin(r repository, h v1.Hash) {
 	if e.origins == nil {
 		e.origins = map[origin][]repository{}
 	}
-	at := origin{r.host.name, h}
+	at := origin{r.host.Name, h}
 	if !slices.ContainsFunc(e.origins[at], func(o repository) bool { return o.name == r.name }) {
 		e.origins[at] = append(e.origins[at], r)
 	}
@@ -105,7 +109,7 @@ func (e *existence) addOrigin(r repository, h v1.Hash) {
 func (s *session) mountSource(r repository, h v1.Hash) (repository, bool) {
 	s.exists.mu.Lock()
 	defer s.exists.mu.Unlock()
-	for _, o := range s.exists.origins[origin{r.host.name, h}] {
+	for _, o := range s.exists.origins[origin{r.host.Name, h}] {
 		if o.name != r.name && !s.hosts.noMount.has(o.key()) && !s.hosts.noMount.has(o.key()+" "+r.name) {
 			return o, true
 		}
@@ -115,16 +119,23 @@ func (s *session) mountSource(r repository, h v1.Hash) (repository, bool) {
 
 // subjectLock returns the lock for changes of a subject's list of referrers. It is a
 // semaphore with one permit, because waiting for it must end with the context.
-func (e *existence) subjectLock(p contentKey) semaphore {
+func (e *existence) subjectLock(p contentKey) transport.Semaphore {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.subjectLocks == nil {
-		e.subjectLocks = map[contentKey]semaphore{}
+		e.subjectLocks = map[contentKey]transport.Semaphore{}
 	}
 	if e.subjectLocks[p] == nil {
-		e.subjectLocks[p] = newSemaphore(1)
+		e.subjectLocks[p] = transport.NewSemaphore(1)
 	}
 	return e.subjectLocks[p]
+}
+
+// onceARun runs work unless it has succeeded for key before in this run. Callers with one
+// key wait for each other; a failure is not remembered.
+func onceARun(ctx context.Context, m *once.Memo[contentKey, struct{}], key contentKey, work func() error) error {
+	_, err := transport.Share(ctx, m.Ensure, key, func() (struct{}, error) { return struct{}{}, work() })
+	return err
 }
 
 // A tagState is what tags name, as far as this run has asked.
@@ -178,7 +189,7 @@ type capabilities struct {
 // hasAPI records that r has the referrers API.
 func (c *capabilities) hasAPI(r repository) {
 	c.referrersAPI.add(r.key())
-	c.referrersAPI.add(r.host.name)
+	c.referrersAPI.add(r.host.Name)
 }
 
 // lacksAPI records that r does not have the referrers API, and with allOfHost that the
@@ -186,7 +197,7 @@ func (c *capabilities) hasAPI(r repository) {
 func (c *capabilities) lacksAPI(r repository, allOfHost bool) {
 	c.noReferrersAPI.add(r.key())
 	if allOfHost {
-		c.noReferrersAPI.add(r.host.name)
+		c.noReferrersAPI.add(r.host.Name)
 	}
 }
 
@@ -200,7 +211,7 @@ func (c *capabilities) api(r repository) (has, known bool) {
 	case c.noReferrersAPI.has(r.key()):
 		return false, true
 	}
-	return false, c.noReferrersAPI.has(r.host.name) && !c.referrersAPI.has(r.host.name)
+	return false, c.noReferrersAPI.has(r.host.Name) && !c.referrersAPI.has(r.host.Name)
 }
 
 // chunk returns the size of chunks for host in bytes, or 0 if blobs are sent whole.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
@@ -82,19 +84,13 @@ func (c *Client) get(ctx context.Context, r reference, want v1.Descriptor) (mani
 	return c.getNow(ctx, r, want)
 }
 
-// getNow is get without the cache. If a mirror returned invalid content, it reads from
-// the next source.
-func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (manifest.Content, error) {
-	for {
-		k, raw, header, err := c.fetch(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		content, err := c.checked(ctx, r, raw, header, want)
-		if err = c.mirrorMismatch(r.repository, k.from, err); !isMirrorMismatch(err) {
-			return content, err
-		}
-	}
+// getNow is get without the cache.
+func (c *Client) getNow(ctx context.Context, r reference, want v1.Descriptor) (content manifest.Content, err error) {
+	err = c.readAll(ctx, r.repository, r.manifest(http.MethodGet), func(raw []byte, header http.Header) error {
+		content, err = c.checked(ctx, r, raw, header, want)
+		return err
+	})
+	return content, err
 }
 
 // checked returns the content of a manifest that was read at r, after comparing it with
@@ -143,56 +139,46 @@ func (c *Client) cacheManifest(r reference, raw []byte, d v1.Descriptor) {
 		err = c.cache.Store(tagRecord, r.String(), d)
 	}
 	if err != nil {
-		c.transport.log.Debug("not cached", "reference", r.String(), "err", err)
+		c.transport.Log.Debug("not cached", "reference", r.String(), "err", err)
 	}
 }
 
-// fetch reads the manifest at r from a mirror or the registry, and again if the answer is
-// cut off. The request that it returns says which host answered. Nothing is verified yet.
-func (c *Client) fetch(ctx context.Context, r reference) (*request, []byte, http.Header, error) {
-	tries := c.transport.retries(r.host)
+// readAll sends a request that only reads, and again if the answer is cut off. It calls
+// use with the whole body, at most maxManifest bytes; use verifies it.
+func (c *Client) readAll(ctx context.Context, r repository, req *transport.Request, use func(raw []byte, header http.Header) error) error {
+	tries := c.transport.Retries(r.host)
 	for {
-		k := r.manifest(http.MethodGet)
-		raw, header, err := c.readAll(ctx, r.repository, k)
+		err := c.read(ctx, r, req, func(_ source, resp *http.Response) error {
+			defer resp.Body.Close() //nolint:errcheck // only read
+			raw, err := readCapped(resp.Body, resp.ContentLength, maxManifest)
+			if err != nil {
+				return req.Fault(err)
+			}
+			return use(raw, resp.Header)
+		})
 		if err == nil {
-			return k, raw, header, nil
+			return nil
 		}
-		if err := tries.again(ctx, err); err != nil {
-			return nil, nil, nil, err
+		if err := tries.Again(ctx, err); err != nil {
+			return err
 		}
 	}
-}
-
-// readAll sends a request that only reads and returns the whole body of the answer, at
-// most maxManifest bytes. A larger body is final, a body that is cut off is not.
-func (c *Client) readAll(ctx context.Context, r repository, k *request) ([]byte, http.Header, error) {
-	resp, err := c.read(ctx, r, k)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer discard(resp)
-	raw, err := readCapped(resp.Body, resp.ContentLength, maxManifest)
-	if err != nil {
-		e := k.fault(err)
-		e.final = errors.Is(err, manifest.ErrMismatch)
-		return nil, nil, e
-	}
-	return raw, resp.Header, nil
 }
 
 // uninterpreted reads the bytes that d describes, first as a manifest, then as a blob: a
 // descriptor with an unknown media type may be either. The bytes are verified.
-func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descriptor) ([]byte, error) {
-	_, raw, _, err := c.fetch(ctx, r.by(d.Digest))
+func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descriptor) (raw []byte, err error) {
+	verify := func(b []byte, _ http.Header) error {
+		raw = b
+		is, err := digestOf(d.Digest.Algorithm, b)
+		if err == nil && (is != d.Digest || int64(len(b)) != d.Size) {
+			err = mismatch("%s: got %d bytes of digest %s for %d", r.by(d.Digest), len(b), is, d.Size)
+		}
+		return err
+	}
+	err = c.readAll(ctx, r, r.by(d.Digest).manifest(http.MethodGet), verify)
 	if missing(err) {
-		raw, _, err = c.readAll(ctx, r, r.blob(http.MethodGet, d.Digest))
-	}
-	if err != nil {
-		return nil, err
-	}
-	is, err := digestOf(d.Digest.Algorithm, raw)
-	if err == nil && (is != d.Digest || int64(len(raw)) != d.Size) {
-		err = mismatch("%s: got %d bytes of digest %s for %d", r.by(d.Digest), len(raw), is, d.Size)
+		err = c.readAll(ctx, r, r.blob(http.MethodGet, d.Digest), verify)
 	}
 	return raw, err
 }
@@ -200,34 +186,37 @@ func (c *Client) uninterpreted(ctx context.Context, r repository, d v1.Descripto
 // head asks what r names with a HEAD. It sends a GET if the answer lacks media type,
 // digest or size, if a tag's digest is not a sha256, or if the registry refuses HEAD. A
 // 403 is an error without a GET: it is the answer to an account that may not read.
-func (c *Client) head(ctx context.Context, r reference) (v1.Descriptor, error) {
-	k := r.manifest(http.MethodHead)
-	resp, err := c.read(ctx, r.repository, k)
-	if err != nil {
-		if !unanswered(err) || statusOf(err) == http.StatusForbidden {
-			return v1.Descriptor{}, err
-		}
+func (c *Client) head(ctx context.Context, r reference) (d v1.Descriptor, err error) {
+	complete := false
+	err = c.read(ctx, r.repository, r.manifest(http.MethodHead), func(_ source, resp *http.Response) error {
+		d, complete, err = r.described(resp)
+		return errors.Join(err, resp.Body.Close())
+	})
+	if unanswered(err) && transport.StatusOf(err) != http.StatusForbidden || err == nil && !complete {
 		return c.describe(ctx, r)
 	}
-	discard(resp)
+	return d, err
+}
+
+// described returns what the answer to a HEAD says that r names. complete is false if it
+// does not say enough. A digest other than the one that was asked for is an error.
+func (r reference) described(resp *http.Response) (d v1.Descriptor, complete bool, err error) {
 	digest, err := v1.NewHash(resp.Header.Get(contentDigest))
-	d := v1.Descriptor{
+	d = v1.Descriptor{
 		MediaType: plainType(resp.Header.Get("Content-Type")),
 		Digest:    digest, Size: resp.ContentLength,
 	}
 	if err != nil || d.Size <= 0 || !d.MediaType.IsImage() && !d.MediaType.IsIndex() {
-		return c.describe(ctx, r)
+		return v1.Descriptor{}, false, nil
 	}
-	if r.tag != "" && d.Digest.Algorithm != "sha256" { // it cannot be compared with a sha256
-		return c.describe(ctx, r)
+	if r.tag != "" { // another algorithm cannot be compared with a sha256
+		return d, d.Digest.Algorithm == "sha256", nil
 	}
-	if r.tag == "" {
-		if d.Digest.Algorithm == r.digest.Algorithm && d.Digest != r.digest {
-			return v1.Descriptor{}, mismatch("%s: the registry reports digest %s", r, d.Digest)
-		}
-		d.Digest = r.digest
+	if d.Digest.Algorithm == r.digest.Algorithm && d.Digest != r.digest {
+		return v1.Descriptor{}, false, mismatch("%s: the registry reports digest %s", r, d.Digest)
 	}
-	return d, nil
+	d.Digest = r.digest
+	return d, true, nil
 }
 
 // describe reads the manifest at r to find out what r names. It does not use the cache: a
@@ -241,17 +230,20 @@ func (c *Client) describe(ctx context.Context, r reference) (v1.Descriptor, erro
 }
 
 // manifest returns a request about the manifest at r.
-func (r reference) manifest(method string) *request {
-	k := r.request(method, "manifests/"+r.identifier())
-	k.ref, k.kind = r.identifier(), kindManifest
-	k.want = []int{http.StatusOK}
-	k.header.Set("Accept", accepted)
-	return k
+func (r reference) manifest(method string) *transport.Request {
+	req := r.request(method, "manifests/"+r.identifier())
+	req.Reference, req.Policy, req.NotFound = r.identifier(), transport.CountsAsPull, manifest.ErrNotFound
+	req.Want = []int{http.StatusOK}
+	req.Header.Set("Accept", accepted)
+	return req
 }
 
 // request returns a request below the path of the repository.
-func (r repository) request(method, path string) *request {
-	return &request{method: method, host: r.host, repo: r.name, path: r.name + "/" + path, header: http.Header{}}
+func (r repository) request(method, path string) *transport.Request {
+	return &transport.Request{
+		Method: method, Host: r.host, Repository: r.name, Path: r.name + "/" + path, Header: http.Header{},
+		Unanswered: manifest.ErrUnanswered,
+	}
 }
 
 // errTooLarge is the error of a body beyond the limit.

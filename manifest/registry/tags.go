@@ -7,7 +7,11 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // The bounds of a listing. A registry could otherwise send pages without end.
@@ -27,21 +31,17 @@ func (c *Client) Tags(ctx context.Context, repo string) ([]string, error) {
 	c.start()
 	parsed, err := name.NewRepository(repo)
 	if err != nil {
-		return nil, cleaned{err}
+		return nil, cleaned(err)
 	}
 	if err := checkName(parsed, ""); err != nil {
 		return nil, err
 	}
 	r := c.repository(parsed)
 	return listNames(r.key()+": tags", func(query url.Values) ([]string, http.Header, error) {
-		k := r.request(http.MethodGet, "tags/list")
-		k.query, k.kind = query, kindListing
-		k.want = []int{http.StatusOK}
-		var page struct {
-			Tags []string `json:"tags"`
-		}
-		header, err := c.readPage(ctx, r, k, &page)
-		return page.Tags, header, err
+		req := r.request(http.MethodGet, "tags/list")
+		req.Query, req.NotFound = query, manifest.ErrNotFound
+		req.Want = []int{http.StatusOK}
+		return c.readPage(ctx, r, req)
 	})
 }
 
@@ -57,14 +57,14 @@ type pager struct {
 // link that does not parse and a link to an earlier page are errors: what was read is not
 // the whole listing.
 func (p *pager) follow(h http.Header) (url.Values, error) {
-	next, broken := nextPage(h)
+	next, broken := transport.NextPage(h)
 	switch {
 	case broken:
-		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page is invalid: %s", p.what, transport.Clean(h.Get("Link")))
 	case next == nil:
 		return nil, nil
 	case p.asked[next.Encode()]:
-		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, clean(h.Get("Link")))
+		return nil, mismatch("%s: the link to the next page leads back to an earlier page: %s", p.what, transport.Clean(h.Get("Link")))
 	}
 	return next, nil
 }
@@ -164,7 +164,7 @@ func (l *nameList) next(query url.Values, h http.Header, names []string, fresh i
 			next.Set("n", query.Get("n"))
 		}
 		if l.asked[next.Encode()] {
-			return nil, mismatch("%s: two pages end with the same name %q", l.what, clean(next.Get("last")))
+			return nil, mismatch("%s: two pages end with the same name %q", l.what, transport.Clean(next.Get("last")))
 		}
 		return next, nil
 	case !sized || len(names) > size: // a registry that ignores n and last sends all names at once
@@ -181,7 +181,7 @@ func (l *nameList) stuck(size int) error {
 	names, _, err := l.page(url.Values{"n": {strconv.Itoa(size / 2)}})
 	if err == nil && len(names) <= size/2 {
 		err = mismatch("%s: the registry lists only the first %d, without a link to the next page or an answer to what follows %q",
-			l.what, len(l.all), clean(l.all[len(l.all)-1]))
+			l.what, len(l.all), transport.Clean(l.all[len(l.all)-1]))
 	}
 	return err
 }
@@ -190,15 +190,15 @@ func (l *nameList) stuck(size int) error {
 // PAGINATION_NUMBER_INVALID (Docker Distribution), or 400 or 422 without a code that
 // means something else.
 func refusedSize(err error) bool {
-	e := asError(err)
+	e := transport.As(err)
 	switch {
-	case e == nil || e.redirected || e.throttled:
+	case e == nil || transport.Redirected(err) || transport.Throttled(err):
 		return false
-	case e.has("PAGINATION_NUMBER_INVALID"):
+	case transport.HasCode(e, "PAGINATION_NUMBER_INVALID"):
 		return true
 	}
 	return (e.Status == http.StatusBadRequest || e.Status == http.StatusUnprocessableEntity) &&
-		!e.has("UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
+		!transport.HasCode(e, "UNSUPPORTED", "NAME_UNKNOWN", "NAME_INVALID", "DENIED", "UNAUTHORIZED", "TOOMANYREQUESTS")
 }
 
 // smaller returns query with the small page size, or without a size if it has that
@@ -216,20 +216,18 @@ func smaller(query url.Values) url.Values {
 	return next
 }
 
-// readPage reads one page into a struct, and again if it is cut off.
-func (c *Client) readPage(ctx context.Context, r repository, k *request, page any) (http.Header, error) {
-	tries := c.transport.retries(r.host)
-	for {
-		raw, header, err := c.readAll(ctx, r, k)
-		if err != nil {
-			if err := tries.again(ctx, err); err != nil {
-				return nil, err
-			}
-			continue
+// readPage reads one page of tags or repositories.
+func (c *Client) readPage(ctx context.Context, r repository, req *transport.Request) (names []string, header http.Header, err error) {
+	err = c.readAll(ctx, r, req, func(raw []byte, h http.Header) error {
+		var page struct {
+			Tags         []string `json:"tags"`
+			Repositories []string `json:"repositories"`
 		}
-		if err := json.Unmarshal(raw, page); err != nil {
-			return nil, mismatch("%s: not a page of %s: %w", r.host.name, k.path, err)
+		if err := json.Unmarshal(raw, &page); err != nil {
+			return mismatch("%s: not a page of %s: %w", r.host.Name, req.Path, err)
 		}
-		return header, nil
-	}
+		names, header = append(page.Tags, page.Repositories...), h
+		return nil
+	})
+	return names, header, err
 }

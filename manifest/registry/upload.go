@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // The size of a chunk in bytes, for a registry or proxy that does not accept a whole
@@ -40,7 +42,7 @@ type upload struct {
 	chunk    int64          // size of the last chunk
 	strayed  int            // how often the session was at an unexpected offset
 	progress *transfer
-	tries    *retries
+	tries    *transport.Retries
 }
 
 // upload sends b through session s, or through a new one if s is nil. It owns s: a
@@ -49,7 +51,7 @@ type upload struct {
 func (c *Client) upload(ctx context.Context, r repository, b blob, s *uploadSession) error {
 	u := &upload{c: c, repo: r, blob: b, session: s}
 	u.progress = c.transfer(ctx, "upload", r, b.Digest, b.Size)
-	u.tries = c.transport.retries(r.host)
+	u.tries = c.transport.Retries(r.host)
 	for {
 		err := u.send(ctx)
 		if err == nil {
@@ -79,8 +81,8 @@ func (u *upload) send(ctx context.Context) error {
 		}
 		u.session, u.offset = s, 0
 	}
-	if u.offset == 0 && u.c.session.hosts.chunk(u.repo.host.name) == 0 {
-		return u.commit(ctx, &requestBody{size: u.blob.Size, open: u.blob.reader, onProgress: u.progress.at})
+	if u.offset == 0 && u.c.session.hosts.chunk(u.repo.host.Name) == 0 {
+		return u.commit(ctx, &transport.Body{Size: u.blob.Size, Open: u.blob.reader, OnProgress: u.progress.at})
 	}
 	for u.offset < u.blob.Size {
 		if err := u.patch(ctx); err != nil {
@@ -91,45 +93,44 @@ func (u *upload) send(ctx context.Context) error {
 }
 
 // request returns a request to the session's URL.
-func (u *upload) request(method string) *request {
-	return &request{
-		method: method, host: u.repo.host, repo: u.repo.name, ref: u.blob.Digest.String(),
-		url: u.session.url, header: http.Header{}, scopes: u.c.scopes(u.repo), policy: noRetry,
+func (u *upload) request(method string) *transport.Request {
+	return &transport.Request{
+		Method: method, Host: u.repo.host, Repository: u.repo.name, Reference: u.blob.Digest.String(),
+		URL: u.session.url, Header: http.Header{}, Scopes: u.c.scopes(u.repo), Policy: transport.NoRetry,
 	}
 }
 
 // commit ends the session with a PUT that has the digest. Other query parameters of the
 // session's URL stay, since a registry may keep its state there. body is nil after
 // chunks.
-func (u *upload) commit(ctx context.Context, body *requestBody) error {
-	k := u.request(http.MethodPut)
+func (u *upload) commit(ctx context.Context, body *transport.Body) error {
+	req := u.request(http.MethodPut)
 	at := *u.session.url
 	query := at.Query()
 	query.Set("digest", u.blob.Digest.String())
 	at.RawQuery = query.Encode()
-	k.url, k.body = &at, body
-	k.want = []int{http.StatusCreated, http.StatusOK, http.StatusNoContent}
-	k.header.Set("Content-Type", "application/octet-stream")
-	resp, err := u.c.transport.do(ctx, k)
+	req.URL, req.Body = &at, body
+	req.Want = []int{http.StatusCreated, http.StatusOK, http.StatusNoContent}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	resp, err := u.c.transport.Ask(ctx, req)
 	if err != nil {
-		return u.mark(err, body == nil || body.sentWhole())
+		return u.mark(err, body == nil || body.SentWhole())
 	}
-	discard(resp)
 	switch named, wrong := stated(resp.Header, u.blob.Digest); {
 	case wrong:
-		return mismatch("%s: the registry stored digest %s", u.repo.by(u.blob.Digest), clean(resp.Header.Get(contentDigest)))
+		return mismatch("%s: the registry stored digest %s", u.repo.by(u.blob.Digest), transport.Clean(resp.Header.Get(contentDigest)))
 	case !named && resp.StatusCode != http.StatusCreated:
-		return u.doubt(ctx, k, resp)
+		return u.doubt(ctx, req, resp)
 	}
 	return nil
 }
 
 // doubt asks for the blob after a 2xx that lacks what the specification requires. If the
 // registry does not answer, the PUT of the manifest will show whether the blob exists.
-func (u *upload) doubt(ctx context.Context, k *request, resp *http.Response) error {
+func (u *upload) doubt(ctx context.Context, req *transport.Request, resp *http.Response) error {
 	there, answered, err := u.c.has(ctx, u.repo, u.blob)
 	if err == nil && answered && !there {
-		err = k.noEffect(resp)
+		err = req.NoEffect(resp)
 	}
 	return err
 }
@@ -143,7 +144,7 @@ func (l replyLost) Unwrap() error { return l.error }
 // mark returns err as replyLost if the whole body was sent and the failure is a lost
 // connection or a 5xx.
 func (u *upload) mark(err error, whole bool) error {
-	if s := statusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
+	if s := transport.StatusOf(err); whole && (s == 0 || s >= http.StatusInternalServerError) {
 		return replyLost{err}
 	}
 	return err
@@ -153,22 +154,21 @@ func (u *upload) mark(err error, whole bool) error {
 // which may change, and the range that it has; if the range is not the expected one, that
 // is an error, after which the upload is aligned.
 func (u *upload) patch(ctx context.Context) error {
-	u.chunk = min(max(cmp.Or(u.c.session.hosts.chunk(u.repo.host.name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
+	u.chunk = min(max(cmp.Or(u.c.session.hosts.chunk(u.repo.host.Name), chunkSize), u.session.minChunk), u.blob.Size-u.offset)
 	from, size := u.offset, u.chunk
-	k := u.request(http.MethodPatch)
-	k.want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
-	k.header.Set("Content-Type", "application/octet-stream")
-	k.header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
-	k.body = &requestBody{
-		size:       size,
-		open:       func() (io.ReadCloser, error) { return u.blob.section(from, size) },
-		onProgress: func(sent int64) { u.progress.at(from + sent) },
+	req := u.request(http.MethodPatch)
+	req.Want = []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
+	req.Body = &transport.Body{
+		Size:       size,
+		Open:       func() (io.ReadCloser, error) { return u.blob.section(from, size) },
+		OnProgress: func(sent int64) { u.progress.at(from + sent) },
 	}
-	resp, err := u.c.transport.do(ctx, k)
+	resp, err := u.c.transport.Ask(ctx, req)
 	if err != nil {
 		return err
 	}
-	discard(resp)
 	next, err := newUploadSession(resp)
 	if err == nil {
 		next.minChunk = u.session.minChunk
@@ -176,7 +176,7 @@ func (u *upload) patch(ctx context.Context) error {
 	}
 	u.offset = from + size
 	if has, ok := parseRange(resp.Header.Get("Range")); ok && has != u.offset {
-		e := k.fault(fmt.Errorf("the registry has %d bytes of %d", has, u.offset))
+		e := req.Fault(fmt.Errorf("the registry has %d bytes of %d", has, u.offset))
 		return e
 	}
 	return nil
@@ -187,7 +187,7 @@ func (u *upload) patch(ctx context.Context) error {
 // that cost no retry come first: new credentials, another mirror of the source, smaller
 // chunks, a new session. All others wait and count as a try.
 func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
-	if e := asError(err); e != nil && e.renewed && u.renewed < maxRenewals {
+	if transport.Renewed(err) && u.renewed < maxRenewals {
 		u.renewed++
 		u.align(ctx)
 		return false, nil
@@ -196,10 +196,11 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 		u.abandon(ctx)
 		return false, nil
 	}
-	if u.narrowed(ctx, err) || u.declined(ctx, err) {
+	narrowed, err := u.narrowed(ctx, err)
+	if narrowed || u.declined(ctx, err) {
 		return false, nil
 	}
-	if end := u.tries.again(ctx, err); end != nil {
+	if end := u.tries.Again(ctx, err); end != nil {
 		return false, end
 	}
 	if errors.As(err, new(replyLost)) {
@@ -216,12 +217,12 @@ func (u *upload) recover(ctx context.Context, err error) (done bool, _ error) {
 // with which they decline a whole blob. DIGEST_INVALID is tried again once: the client
 // has verified what it read, so the bytes were changed on the way.
 func (u *upload) declined(ctx context.Context, err error) bool {
-	e := asError(err)
-	if e == nil || u.session == nil || u.refused == 2 || e.has("NAME_UNKNOWN") || chunkRefused(e) {
+	e := transport.As(err)
+	if e == nil || u.session == nil || u.refused == 2 || transport.HasCode(e, "NAME_UNKNOWN") || chunkRefused(e) {
 		return false
 	}
-	spoilt := e.has("DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // verified here
-	gone := spoilt || e.Status == http.StatusNotFound || e.has("BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
+	spoilt := transport.HasCode(e, "DIGEST_INVALID", "SIZE_INVALID") && u.refused == 0 // verified here
+	gone := spoilt || e.Status == http.StatusNotFound || transport.HasCode(e, "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN")
 	whole := []int{
 		http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
 		http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented,
@@ -229,8 +230,8 @@ func (u *upload) declined(ctx context.Context, err error) bool {
 	if !gone && !slices.Contains(whole, e.Status) {
 		return false
 	}
-	if u.refused++; !gone || u.refused == 2 && !e.has("DIGEST_INVALID", "SIZE_INVALID") {
-		u.c.session.hosts.shrink(u.repo.host.name, chunkSize)
+	if u.refused++; !gone || u.refused == 2 && !transport.HasCode(e, "DIGEST_INVALID", "SIZE_INVALID") {
+		u.c.session.hosts.shrink(u.repo.host.Name, chunkSize)
 	}
 	u.abandon(ctx) // also if it is said not to exist, which may be wrong
 	return true
@@ -247,12 +248,12 @@ func chunkRefused(e *Error) bool {
 // requires. A chunk is never smaller than chunkFloor or than the registry's minimum
 // (OCI-Chunk-Min-Length); if that size is refused too, the error gets a hint about
 // proxies.
-func (u *upload) narrowed(ctx context.Context, err error) bool {
-	e := asError(err)
+func (u *upload) narrowed(ctx context.Context, err error) (bool, error) {
+	e := transport.As(err)
 	if e == nil || u.session == nil || !chunkRefused(e) {
-		return false
+		return false, err
 	}
-	host, least, was := u.repo.host.name, max(chunkFloor, u.session.minChunk), u.offset
+	host, least, was := u.repo.host.Name, max(chunkFloor, u.session.minChunk), u.offset
 	if e.Status == http.StatusRequestedRangeNotSatisfiable || was > 0 {
 		u.align(ctx)
 	} else {
@@ -261,15 +262,14 @@ func (u *upload) narrowed(ctx context.Context, err error) bool {
 	strayed := e.Status == http.StatusRequestedRangeNotSatisfiable && (u.session != nil && u.offset != was || u.session == nil && u.chunk <= least)
 	if strayed && u.strayed < maxRenewals {
 		u.strayed++
-		return true
+		return true, nil
 	}
 	if u.chunk <= least {
-		e.hint = fmt.Sprintf("a proxy in front of %s may limit the size of requests (client_max_body_size in nginx); it must accept %d bytes", host, least)
-		return false
+		return false, transport.Explained(e, e.Err, fmt.Sprintf("a proxy in front of %s may limit the size of requests (client_max_body_size in nginx); it must accept %d bytes", host, least))
 	}
 	u.c.session.hosts.shrink(host, max(u.chunk/2, least))
-	u.c.transport.log.Debug("smaller chunks", "host", host, "bytes", u.c.session.hosts.chunk(host))
-	return true
+	u.c.transport.Log.Debug("smaller chunks", "host", host, "bytes", u.c.session.hosts.chunk(host))
+	return true, nil
 }
 
 // align asks the session for its offset and continues there. A session that does not
@@ -278,14 +278,13 @@ func (u *upload) align(ctx context.Context) {
 	if u.session == nil {
 		return
 	}
-	k := u.request(http.MethodGet)
-	k.want = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
-	resp, err := u.c.transport.do(ctx, k)
+	req := u.request(http.MethodGet)
+	req.Want = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
+	resp, err := u.c.transport.Ask(ctx, req)
 	if err != nil {
 		u.abandon(ctx)
 		return
 	}
-	discard(resp)
 	has, ok := parseRange(resp.Header.Get("Range"))
 	next, err := newUploadSession(resp)
 	if !ok || err != nil || has > u.blob.Size {
@@ -294,7 +293,8 @@ func (u *upload) align(ctx context.Context) {
 	}
 	u.session, u.offset = next, has
 	if has > u.most {
-		u.most, u.tries.tries = has, 0
+		u.most = has
+		u.tries.Progressed()
 	}
 }
 

@@ -10,16 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// When a run ends, openTimeout bounds the wait for the answer to a request that opens a
-// session, and cleanupTimeout the time for closing one. A session that is left open costs
-// the registry disk space until it expires.
-const (
-	openTimeout    = 500 * time.Millisecond
-	cleanupTimeout = 800 * time.Millisecond
-)
+// cleanupTimeout bounds the time for closing a session when a run ends. A session that is
+// left open costs the registry disk space until it expires.
+const cleanupTimeout = 800 * time.Millisecond
 
 // An uploadSession is an upload session that a registry has opened ("Pushing blobs"). Its
 // URL may change with each request.
@@ -28,20 +26,12 @@ type uploadSession struct {
 	minChunk int64 // OCI-Chunk-Min-Length in bytes; 0 if there is none
 }
 
-// newUploadSession returns the session that an answer describes. A registry behind a
-// proxy that ends TLS may give an http URL with the registry's host; the scheme of the
-// request is used instead, so that the upload is encrypted.
+// newUploadSession returns the session that an answer describes.
 func newUploadSession(resp *http.Response) (*uploadSession, error) {
-	from := resp.Request.URL
-	location := resp.Header.Get("Location")
-	u, err := from.Parse(location)
-	if err != nil || location == "" || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	u := transport.Location(resp)
+	if u == nil {
 		return nil, errors.New("the registry gives no upload location")
 	}
-	if near := (&url.URL{Scheme: from.Scheme, Host: u.Host}); sameOrigin(near, from) {
-		u.Scheme = from.Scheme
-	}
-	u.User, u.Fragment = nil, ""
 	minChunk, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
 	if err != nil {
 		minChunk = 0
@@ -121,23 +111,20 @@ func (u *openUploads) withdraw(r repository, s *uploadSession) bool {
 // ended by the time of the answer, the session is closed at once, since the caller will
 // not use it.
 func (c *Client) open(ctx context.Context, r repository, ref string) (*uploadSession, error) {
-	k := r.request(http.MethodPost, "blobs/uploads/")
-	k.ref, k.scopes, k.policy = ref, c.scopes(r), opensSession
-	k.want = []int{http.StatusAccepted}
-	resp, err := c.transport.do(ctx, k)
+	req := r.request(http.MethodPost, "blobs/uploads/")
+	req.Reference, req.Scopes, req.Policy = ref, c.scopes(r), transport.OpensSession
+	req.Want = []int{http.StatusAccepted}
+	resp, err := c.transport.Ask(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	discard(resp)
 	s, err := newUploadSession(resp)
 	if err != nil {
-		e := k.fault(err)
-		e.Status, e.final = resp.StatusCode, true
-		return nil, e
+		return nil, req.Answer(resp.StatusCode, err)
 	}
 	if ctx.Err() != nil {
 		c.cancel(ctx, r, s)
-		return nil, k.ended(stopped(ctx))
+		return nil, req.Stopped(ctx)
 	}
 	return s, nil
 }
@@ -150,12 +137,12 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 	if s == nil {
 		return
 	}
-	talk, stop := outliving(ctx, c.transport.cleanupTimeout)
+	talk, stop := transport.Outliving(ctx, c.cleanupTimeout)
 	defer stop()
 	_, err := c.last(ctx, talk, r, s, http.MethodDelete)
-	for wait := 10 * time.Millisecond; statusOf(err) != 0 && wait < c.transport.cleanupTimeout && sleep(talk, wait) == nil; wait *= 2 {
+	for wait := 10 * time.Millisecond; transport.StatusOf(err) != 0 && wait < c.cleanupTimeout && transport.Sleep(talk, wait) == nil; wait *= 2 {
 		var now *uploadSession
-		if now, err = c.last(ctx, talk, r, s, http.MethodGet); isThrottled(err) {
+		if now, err = c.last(ctx, talk, r, s, http.MethodGet); transport.Throttled(err) {
 			continue
 		} else if err != nil {
 			break
@@ -163,8 +150,8 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 		s = now
 		_, err = c.last(ctx, talk, r, s, http.MethodDelete)
 	}
-	if err != nil && statusOf(err) != http.StatusNotFound {
-		c.transport.log.Debug("an upload session was not closed", "repository", r.key(), "err", err)
+	if err != nil && transport.StatusOf(err) != http.StatusNotFound {
+		c.transport.Log.Debug("an upload session was not closed", "repository", r.key(), "err", err)
 	}
 }
 
@@ -173,21 +160,18 @@ func (c *Client) cancel(ctx context.Context, r repository, s *uploadSession) {
 // takes no permit: the requests that hold the permits may be the ones that the end of the
 // run waits for.
 func (c *Client) last(ctx, talk context.Context, r repository, s *uploadSession, method string) (*uploadSession, error) {
-	if leave, err := r.host.pause.acquire(ctx, c.transport.sleep, newSemaphore(1)); err == nil {
-		leave()
-	}
-	talk, stop := context.WithTimeout(talk, c.transport.cleanupTimeout)
+	c.transport.AwaitPause(ctx, r.host)
+	talk, stop := context.WithTimeout(talk, c.cleanupTimeout)
 	defer stop()
-	k := &request{
-		method: method, host: r.host, repo: r.name, url: s.url, header: http.Header{},
-		scopes: c.scopes(r), policy: noRetry | cleanup,
-		want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
+	req := &transport.Request{
+		Method: method, Host: r.host, Repository: r.name, URL: s.url, Header: http.Header{},
+		Scopes: c.scopes(r), Policy: transport.NoRetry | transport.Cleanup,
+		Want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}
-	resp, err := c.transport.do(talk, k)
+	resp, err := c.transport.Ask(talk, req)
 	if err != nil {
 		return nil, err
 	}
-	discard(resp)
 	if method == http.MethodDelete {
 		return nil, nil
 	}

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"cmp"
@@ -29,37 +29,37 @@ type transportKey struct {
 // own host come first, then those of h if u is trusted. A client certificate identifies
 // the user like a password, so only a trusted host gets it. The SkipVerify of h applies
 // to h's own name only.
-func (w *transport) transportTo(h *host, u *url.URL, trusted bool) (*http.Transport, error) {
-	settings, own := w.settings[canonical(u.Host)]
+func (t *Transport) transportTo(h *Registry, u *url.URL, trusted bool) (*http.Transport, error) {
+	settings, own := t.Hosts[canonical(u.Host)]
 	if !own && trusted {
 		settings = h.Host
 		settings.SkipVerify = h.SkipVerify && strings.EqualFold(u.Hostname(), hostnameOf(h.address))
 	}
 	key := transportKey{
-		ca:     cmp.Or(settings.CAFile, w.files.CAFile),
+		ca:     cmp.Or(settings.CAFile, t.Files.CAFile),
 		skip:   settings.SkipVerify,
-		strict: !trusted && !w.isPrivate(h),
+		strict: !trusted && !t.isPrivate(h),
 	}
 	if trusted {
-		key.cert = cmp.Or(settings.ClientCert, w.files.ClientCert)
-		key.key = cmp.Or(settings.ClientKey, w.files.ClientKey)
+		key.cert = cmp.Or(settings.ClientCert, t.Files.ClientCert)
+		key.key = cmp.Or(settings.ClientKey, t.Files.ClientKey)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if t, ok := w.transports[key]; ok {
-		return t, nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if inner, ok := t.transports[key]; ok {
+		return inner, nil
 	}
 	config, err := tlsConfig(key)
 	if err != nil {
 		return nil, err
 	}
-	t := &http.Transport{
-		Proxy:                 w.proxy,
-		DialContext:           w.dial(key.strict),
+	inner := &http.Transport{
+		Proxy:                 t.proxy,
+		DialContext:           t.dial(key.strict),
 		TLSClientConfig:       config,
 		ForceAttemptHTTP2:     true,
 		DisableCompression:    true, // the bytes of the answer are counted and hashed
-		MaxIdleConnsPerHost:   2 * w.perHost,
+		MaxIdleConnsPerHost:   2 * t.MaxPerHost,
 		IdleConnTimeout:       30 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
@@ -72,18 +72,18 @@ func (w *transport) transportTo(h *host, u *url.URL, trusted bool) (*http.Transp
 			return nil
 		},
 	}
-	w.transports[key] = t
-	return t, nil
+	t.transports[key] = inner
+	return inner, nil
 }
 
 // proxy returns the proxy of a request, from the environment, which never has one for a
 // loopback address. It records the proxy's address, which may be private although the
 // registry's may not.
-func (w *transport) proxy(req *http.Request) (*url.URL, error) {
-	u, err := w.proxyFor(req.URL)
+func (t *Transport) proxy(req *http.Request) (*url.URL, error) {
+	u, err := t.proxyFor(req.URL)
 	if u != nil {
 		port := cmp.Or(u.Port(), map[string]string{"https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme], "80")
-		w.proxies.Store(net.JoinHostPort(u.Hostname(), port), true)
+		t.proxies.Store(net.JoinHostPort(u.Hostname(), port), true)
 	}
 	return u, err
 }
@@ -123,21 +123,21 @@ func tlsConfig(key transportKey) (*tls.Config, error) {
 // that an attacker who cuts connections cannot cause a change to plain HTTP in the
 // middle. Only a host that may use plain HTTP is probed. An error is not a decision: the
 // next request probes again.
-func (w *transport) decide(ctx context.Context, h *host) (string, error) {
+func (t *Transport) decide(ctx context.Context, h *Registry) (string, error) {
 	h.mu.Lock()
 	known := h.scheme
 	h.mu.Unlock()
 	if known != "" {
 		return known, nil
 	}
-	return share(ctx, w.probes.Do, h.name, func() (string, error) {
+	return Share(ctx, t.probes.Do, h.Name, func() (string, error) {
 		h.mu.Lock()
 		known := h.scheme
 		h.mu.Unlock()
 		if known != "" {
 			return known, nil
 		}
-		scheme, err := w.probe(ctx, h)
+		scheme, err := t.probe(ctx, h)
 		if err != nil {
 			return "", err
 		}
@@ -150,9 +150,9 @@ func (w *transport) decide(ctx context.Context, h *host) (string, error) {
 
 // probe finds out whether h speaks TLS, with a handshake that sends no request.
 // Certificates are not verified here; the requests that follow do that.
-func (w *transport) probe(ctx context.Context, h *host) (string, error) {
+func (t *Transport) probe(ctx context.Context, h *Registry) (string, error) {
 	u := h.base("https")
-	t, err := w.transportTo(h, u, true)
+	inner, err := t.transportTo(h, u, true)
 	if err != nil {
 		return "", refuse(err)
 	}
@@ -160,15 +160,15 @@ func (w *transport) probe(ctx context.Context, h *host) (string, error) {
 	if err != nil {
 		return "", refuse(err)
 	}
-	if proxy, err := w.proxy(req); proxy != nil && err == nil {
+	if proxy, err := t.proxy(req); proxy != nil && err == nil {
 		// Through a proxy only a request shows it.
-		resp, err := t.RoundTrip(req)
+		resp, err := inner.RoundTrip(req)
 		if err == nil {
 			discard(resp)
 		}
 		return spoken(h, err)
 	}
-	conn, err := t.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), portOf(u)))
+	conn, err := inner.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), portOf(u)))
 	if err != nil {
 		return spoken(h, err)
 	}
@@ -180,7 +180,7 @@ func (w *transport) probe(ctx context.Context, h *host) (string, error) {
 // spoken returns the scheme that the result of a handshake shows. A TLS alert is TLS. A
 // refused connection on the default port is HTTP, since port 80 may be open; with a port
 // in the name it is an error.
-func spoken(h *host, err error) (string, error) {
+func spoken(h *Registry, err error) (string, error) {
 	switch {
 	case err == nil, isAlert(err):
 		return "https", nil

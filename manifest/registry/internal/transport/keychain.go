@@ -1,7 +1,6 @@
-package registry
+package transport
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -36,15 +35,15 @@ type keychain struct {
 
 // of returns the credentials for k; the zero AuthConfig means anonymous. A failure is
 // final for the request but is not remembered here.
-func (c *keychain) of(ctx context.Context, k *request) (authn.AuthConfig, error) {
-	key := k.host.name + "/" + k.repo
+func (c *keychain) of(ctx context.Context, r *Request) (authn.AuthConfig, error) {
+	key := r.Host.Name + "/" + r.Repository
 	if held, ok := c.held.Load(key); ok {
 		return held.(authn.AuthConfig), nil
 	}
-	return share(ctx, c.calls.Do, key, func() (authn.AuthConfig, error) {
-		config, err := c.ask(ctx, key, k.host.name)
+	return Share(ctx, c.calls.Do, key, func() (authn.AuthConfig, error) {
+		config, err := c.ask(ctx, key, r.Host.Name)
 		if err != nil {
-			e := k.fault(err)
+			e := r.Fault(err)
 			e.credential, e.final = !ended(err), true
 			return authn.AuthConfig{}, e
 		}
@@ -65,8 +64,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		}
 	}
 	outer := ctx
-	limit := cmp.Or(c.asks.limit, helperLimit)
-	ctx, cancel := context.WithTimeout(ctx, limit+helperGrace)
+	ctx, cancel := context.WithTimeout(ctx, c.asks.limit+helperGrace)
 	defer cancel()
 	ctx = context.WithValue(ctx, helpersKey{}, c.asks)
 	type answer struct {
@@ -93,7 +91,7 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 		if outer.Err() != nil {
 			return authn.AuthConfig{}, stopped(outer)
 		}
-		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", limit)
+		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", c.asks.limit)
 	case a := <-answered:
 		if a.err != nil && outer.Err() != nil {
 			return authn.AuthConfig{}, stopped(outer)
@@ -123,5 +121,5 @@ func keychainError(err error) error {
 	if way == "" {
 		text, _, _ = strings.Cut(text, ", out:")
 	}
-	return hint.New(hint.Build, clean(way), "%s", clean("credentials: "+text))
+	return hint.New(hint.Build, Clean(way), "%s", Clean("credentials: "+text))
 }

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"cmp"
@@ -14,6 +14,10 @@ import (
 // maxRedirects bounds the redirects of one request.
 const maxRedirects = 5
 
+// openTimeout bounds the wait for the answer to a request that opens a session, after its
+// run ended.
+const openTimeout = 500 * time.Millisecond
+
 // exchange sends one request, follows redirects and returns the answer. The request holds
 // its permit until the body of the answer is read, closed or ctx ends; then the permit is
 // given back. An error is an *Error, and holds nothing.
@@ -21,31 +25,31 @@ const maxRedirects = 5
 // The order is: permit, quota, request. The quota is reserved last before sending, so
 // that a request that waits for a permit does not reserve a pull. Only an answer of the
 // registry itself counts for the quota, the pause and reachability.
-func (w *transport) exchange(ctx context.Context, k *request, authorization string) (*http.Response, error) {
-	leave, err := w.admit(ctx, k)
+func (t *Transport) exchange(ctx context.Context, r *Request, authorization string) (*http.Response, error) {
+	leave, err := t.admit(ctx, r)
 	if err != nil {
-		return nil, k.ended(err)
+		return nil, r.ended(err)
 	}
-	reserve := cmp.Or(k.host.QuotaReserve, w.reserve)
-	answered, ok := k.host.quotaBudget.reserve(k.pulls(), reserve)
+	reserve := cmp.Or(r.Host.QuotaReserve, t.QuotaReserve)
+	answered, ok := r.Host.quotaBudget.reserve(r.pulls(), reserve)
 	if !ok {
 		leave()
-		return nil, k.reserved(reserve)
+		return nil, r.reserved(reserve)
 	}
-	if k.is(opensSession) {
+	if r.is(OpensSession) {
 		ctx, leave = untilOpened(ctx, leave)
 	}
-	ctx, watch := newStallTimer(ctx, w.patience)
-	resp, err := w.follow(ctx, k, watch, authorization)
-	if k.kind == kindToken || err != nil || k.redirected(resp) {
+	ctx, watch := newStallTimer(ctx, t.Patience)
+	resp, err := t.follow(ctx, r, watch, authorization)
+	if r.is(toTokenService) || err != nil || r.redirected(resp) {
 		answered(nil)
 	} else {
 		answered(resp)
-		k.host.heed(resp)
-		k.host.setReachable(true)
+		r.Host.heed(resp)
+		r.Host.setReachable(true)
 	}
 	if err != nil {
-		e := k.broken(ctx, watch, err)
+		e := r.broken(ctx, watch, err)
 		leave()
 		watch.stop()
 		return nil, e
@@ -58,32 +62,32 @@ func (w *transport) exchange(ctx context.Context, k *request, authorization stri
 // permit back. Requests for tokens and downloads of blobs have semaphores of their own. A
 // request that holds a permit may wait for either of them, which would deadlock with one
 // semaphore. A request that closes an upload session as the run ends waits for nothing.
-func (w *transport) admit(ctx context.Context, k *request) (leave func(), err error) {
+func (t *Transport) admit(ctx context.Context, r *Request) (leave func(), err error) {
 	switch {
-	case k.is(cleanup):
+	case r.is(Cleanup):
 		return func() {}, nil
-	case k.kind == kindToken:
-		return k.host.tokens.acquire(ctx)
-	case k.kind == kindBlob && k.method == http.MethodGet:
-		return k.host.pause.acquire(ctx, w.sleep, k.host.contents)
+	case r.is(toTokenService):
+		return r.Host.tokens.Acquire(ctx)
+	case r.is(Download) && r.Method == http.MethodGet:
+		return r.Host.pause.acquire(ctx, t.Sleep, r.Host.contents)
 	}
-	return k.host.pause.acquire(ctx, w.sleep, k.host.requests)
+	return r.Host.pause.acquire(ctx, t.Sleep, r.Host.requests)
 }
 
 // untilOpened returns a context that ends openTimeout after ctx. If ctx ends while a
 // session is being opened, the answer with the session's URL may still arrive in that
 // time, so that the session can be closed. leave ends the context too.
 func untilOpened(ctx context.Context, leave func()) (context.Context, func()) {
-	longer, end := outliving(ctx, openTimeout)
+	longer, end := Outliving(ctx, openTimeout)
 	return longer, func() {
 		end()
 		leave()
 	}
 }
 
-// outliving returns a context that ends d after ctx, or with stop. It has the values of
+// Outliving returns a context that ends d after ctx, or with stop. It has the values of
 // ctx. The caller must call stop.
-func outliving(ctx context.Context, d time.Duration) (longer context.Context, stop func()) {
+func Outliving(ctx context.Context, d time.Duration) (longer context.Context, stop func()) {
 	longer, end := context.WithCancel(context.WithoutCancel(ctx))
 	forget := context.AfterFunc(ctx, func() {
 		timer := time.NewTimer(d)
@@ -103,24 +107,24 @@ func outliving(ctx context.Context, d time.Duration) (longer context.Context, st
 // follow sends the request and follows redirects. Authorization is sent only while every
 // URL so far has the origin of the first one (scheme, host and port): after a redirect to
 // another host it is not sent again, not even to the first host.
-func (w *transport) follow(ctx context.Context, k *request, watch *stallTimer, authorization string) (*http.Response, error) {
-	origin, trusted, err := w.target(ctx, k)
+func (t *Transport) follow(ctx context.Context, r *Request, watch *stallTimer, authorization string) (*http.Response, error) {
+	origin, trusted, err := t.target(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	for u, hops := origin, 0; ; hops++ {
-		req, err := w.request(ctx, k, u, watch)
+		req, err := t.request(ctx, r, u, watch)
 		if err != nil {
 			return nil, err
 		}
 		if authorization != "" && trusted {
 			req.Header.Set("Authorization", authorization)
 		}
-		resp, err := w.send(k, req, trusted)
+		resp, err := t.send(r, req, trusted)
 		if err != nil {
 			return nil, err
 		}
-		next, err := redirectTarget(k, resp, u)
+		next, err := redirectTarget(r, resp, u)
 		if next == nil && err == nil {
 			return resp, nil
 		}
@@ -138,57 +142,57 @@ func (w *transport) follow(ctx context.Context, k *request, watch *stallTimer, a
 // target returns the first URL of a request, and whether it is the registry itself or a
 // token service that may have the registry's credentials. If it is, the credentials may
 // be sent, and a private address is allowed.
-func (w *transport) target(ctx context.Context, k *request) (u *url.URL, trusted bool, err error) {
-	if k.kind == kindToken {
-		return k.url, w.auth.trusts(k.host, k.url), nil
+func (t *Transport) target(ctx context.Context, r *Request) (u *url.URL, trusted bool, err error) {
+	if r.is(toTokenService) {
+		return r.URL, t.auth.trusts(r.Host, r.URL), nil
 	}
-	scheme, err := w.decide(ctx, k.host)
+	scheme, err := t.decide(ctx, r.Host)
 	if err != nil {
 		return nil, false, err
 	}
-	base := k.host.base(scheme)
-	if k.url == nil {
+	base := r.Host.base(scheme)
+	if r.URL == nil {
 		u := base
-		if k.path != "" {
-			u = base.JoinPath(k.path)
+		if r.Path != "" {
+			u = base.JoinPath(r.Path)
 		}
-		u.RawQuery = k.query.Encode()
+		u.RawQuery = r.Query.Encode()
 		return u, true, nil
 	}
-	if k.url.Scheme == "http" && scheme == "https" {
-		return nil, false, refuse(fmt.Errorf("%s redirects from https to http", k.host.name))
+	if r.URL.Scheme == "http" && scheme == "https" {
+		return nil, false, refuse(fmt.Errorf("%s redirects from https to http", r.Host.Name))
 	}
-	return k.url, sameOrigin(base, k.url), nil
+	return r.URL, sameOrigin(base, r.URL), nil
 }
 
 // request returns the http.Request to u. GetBody allows http.Transport to repeat it on a
 // new connection.
-func (w *transport) request(ctx context.Context, k *request, u *url.URL, watch *stallTimer) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, k.method, u.String(), nil)
+func (t *Transport) request(ctx context.Context, r *Request, u *url.URL, watch *stallTimer) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, r.Method, u.String(), nil)
 	if err != nil {
 		return nil, refuse(err)
 	}
-	for key, values := range k.header {
+	for key, values := range r.Header {
 		req.Header[key] = values
 	}
-	req.Header.Set("User-Agent", w.agent)
-	if k.body != nil && k.body.size > 0 {
-		req.ContentLength = k.body.size
-		req.GetBody = func() (io.ReadCloser, error) { return k.body.reader(watch), nil }
-		req.Body = k.body.reader(watch)
+	req.Header.Set("User-Agent", t.UserAgent)
+	if r.Body != nil && r.Body.Size > 0 {
+		req.ContentLength = r.Body.Size
+		req.GetBody = func() (io.ReadCloser, error) { return r.Body.reader(watch), nil }
+		req.Body = r.Body.reader(watch)
 	}
 	return req, nil
 }
 
 // send sends req over the transport for its URL and logs it.
-func (w *transport) send(k *request, req *http.Request, trusted bool) (*http.Response, error) {
-	t, err := w.transportTo(k.host, req.URL, trusted)
+func (t *Transport) send(r *Request, req *http.Request, trusted bool) (*http.Response, error) {
+	to, err := t.transportTo(r.Host, req.URL, trusted)
 	if err != nil {
 		return nil, refuse(err)
 	}
 	start := time.Now()
-	resp, err := t.RoundTrip(req)
-	w.logRequest(req, resp, err, time.Since(start))
+	resp, err := to.RoundTrip(req)
+	t.logRequest(req, resp, err, time.Since(start))
 	return resp, err
 }
 
@@ -197,11 +201,11 @@ func (w *transport) send(k *request, req *http.Request, trusted bool) (*http.Res
 // GET (RFC 9110, 15.4), so they are followed for GET and HEAD only. A redirect from https
 // to http is an error, and so is any redirect of a token request, which could carry
 // credentials.
-func redirectTarget(k *request, resp *http.Response, from *url.URL) (*url.URL, error) {
+func redirectTarget(r *Request, resp *http.Response, from *url.URL) (*url.URL, error) {
 	switch resp.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
-		if k.method != http.MethodGet && k.method != http.MethodHead {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			return nil, nil
 		}
 	default:
@@ -212,10 +216,27 @@ func redirectTarget(k *request, resp *http.Response, from *url.URL) (*url.URL, e
 	case err != nil || resp.Header.Get("Location") == "":
 		return nil, refuse(errors.New("a redirect without a location"))
 	case to.Scheme != "https" && (to.Scheme != "http" || from.Scheme == "https"):
-		return nil, refuse(fmt.Errorf("redirect from %s to %s", from.Scheme, clean(to.Scheme)))
-	case k.kind == kindToken:
+		return nil, refuse(fmt.Errorf("redirect from %s to %s", from.Scheme, Clean(to.Scheme)))
+	case r.is(toTokenService):
 		return nil, refuse(errors.New("a token server must not redirect"))
 	}
 	to.User = nil
 	return to, nil
+}
+
+// Location returns the URL to which an answer directs the next request, or nil. A
+// registry behind a proxy that ends TLS may give an http URL with the registry's host;
+// the scheme of the request is used instead, so that an upload is encrypted.
+func Location(resp *http.Response) *url.URL {
+	from := resp.Request.URL
+	location := resp.Header.Get("Location")
+	u, err := from.Parse(location)
+	if err != nil || location == "" || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil
+	}
+	if near := (&url.URL{Scheme: from.Scheme, Host: u.Host}); sameOrigin(near, from) {
+		u.Scheme = from.Scheme
+	}
+	u.User, u.Fragment = nil, ""
+	return u
 }

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"fmt"
@@ -18,20 +18,18 @@ type Quota struct {
 	Window    time.Duration // the time after which the quota is full again
 }
 
-// Quota returns the quota of a registry, by its name in a reference. It sends no request:
-// it is false if no answer of this run had a quota, or if its window is over.
-func (c *Client) Quota(host string) (Quota, bool) {
-	q, ok := c.Quotas()[canonical(host)]
+// Quota returns the quota of a registry, by its name in a reference.
+func (t *Transport) Quota(host string) (Quota, bool) {
+	q, ok := t.Quotas()[canonical(host)]
 	return q, ok
 }
 
 // Quotas returns the known quotas by the names of the registries.
-func (c *Client) Quotas() map[string]Quota {
-	c.start()
-	c.transport.mu.Lock()
-	defer c.transport.mu.Unlock()
+func (t *Transport) Quotas() map[string]Quota {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	all := map[string]Quota{}
-	for name, h := range c.transport.hosts {
+	for name, h := range t.hosts {
 		if q, _, ok := h.quotaBudget.left(); ok {
 			all[name] = q
 		}
@@ -111,9 +109,9 @@ func parseQuota(h http.Header) (Quota, bool) {
 func parseWindowed(value string) (n int, window time.Duration, ok bool) {
 	const most = 365 * 24 * 60 * 60
 	number, text, ok := strings.Cut(strings.ReplaceAll(value, " ", ""), ";w=")
-	count, err := parseDigits(number)
-	seconds, err2 := parseDigits(text)
-	if !ok || err != nil || err2 != nil || count > 1<<31-1 || seconds < 1 || seconds > most {
+	count, err := strconv.ParseUint(number, 10, 31)
+	seconds, err2 := strconv.ParseUint(text, 10, 63)
+	if !ok || err != nil || err2 != nil || seconds < 1 || seconds > most {
 		return 0, 0, false
 	}
 	return int(count), time.Duration(seconds) * time.Second, true
@@ -145,7 +143,7 @@ func parseReset(h http.Header, now time.Time) time.Duration {
 
 // heed records the pause that an answer announces, so that the next request waits before
 // the registry refuses it. A pause that is longer than a run waits is ignored here.
-func (h *host) heed(resp *http.Response) {
+func (h *Registry) heed(resp *http.Response) {
 	now := time.Now()
 	if d := parseReset(resp.Header, now); d > 0 && d <= longestPause {
 		h.pause.extend(now.Add(d))
@@ -153,19 +151,19 @@ func (h *host) heed(resp *http.Response) {
 }
 
 // reserved is the Error of a pull that is not sent because of the reserve.
-func (k *request) reserved(reserve int) *Error {
-	q, until, _ := k.host.quotaBudget.left()
-	e := k.fault(fmt.Errorf("not requested: %d of %d pulls are left, and %d are reserved", q.Remaining, q.Limit, reserve))
+func (r *Request) reserved(reserve int) *Error {
+	q, until, _ := r.Host.quotaBudget.left()
+	e := r.Fault(fmt.Errorf("not requested: %d of %d pulls are left, and %d are reserved", q.Remaining, q.Limit, reserve))
 	e.throttled, e.final, e.until = true, true, until
-	e.Setting, e.SettingHost = "QuotaReserve", k.host.name
+	e.Setting, e.SettingHost = "QuotaReserve", r.Host.Name
 	return e
 }
 
 // spent makes the error of a pull final if the quota is used up: a retry within the run
 // would fail too. An answer with Retry-After is left to the retries.
-func (e *Error) spent(k *request) {
-	q, until, ok := k.host.quotaBudget.left()
-	if !k.pulls() || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {
+func (e *Error) spent(r *Request) {
+	q, until, ok := r.Host.quotaBudget.left()
+	if !r.pulls() || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {
 		return
 	}
 	e.final, e.until = true, until

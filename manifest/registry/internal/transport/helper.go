@@ -1,7 +1,6 @@
-package registry
+package transport
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -46,25 +45,25 @@ type placesKeychain struct {
 var _ authn.ContextKeychain = placesKeychain{}
 
 // Resolve is ResolveContext without a context, as [authn.Keychain] requires.
-func (k placesKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
-	return k.ResolveContext(context.Background(), target) //nolint:forbidigo // by the interface
+func (r placesKeychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	return r.ResolveContext(context.Background(), target) //nolint:forbidigo // by the interface
 }
 
 // ResolveContext searches each file for the repository and its host and returns the first
 // credentials. A file that cannot be parsed is an error and is not skipped: without its
 // credentials a push would fail with a misleading 401.
-func (k placesKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
+func (r placesKeychain) ResolveContext(ctx context.Context, target authn.Resource) (authn.Authenticator, error) {
 	host := authfile.Canonical(target.RegistryStr())
 	repository := strings.TrimPrefix(strings.TrimPrefix(target.String(), target.RegistryStr()), "/")
-	if k.file != nil {
-		return k.from(ctx, k.file, host, repository)
+	if r.file != nil {
+		return r.from(ctx, r.file, host, repository)
 	}
 	for _, place := range authfile.Places(os.Getenv) { //nolint:forbidigo // what Docker and Podman read
 		file, err := authfile.Open(place)
 		if err != nil {
 			return nil, err
 		}
-		found, err := k.from(ctx, file, host, repository)
+		found, err := r.from(ctx, file, host, repository)
 		if err != nil || found != authn.Anonymous {
 			return found, err
 		}
@@ -73,7 +72,7 @@ func (k placesKeychain) ResolveContext(ctx context.Context, target authn.Resourc
 }
 
 // from searches one file.
-func (k placesKeychain) from(ctx context.Context, file *authfile.File, host, repository string) (authn.Authenticator, error) {
+func (r placesKeychain) from(ctx context.Context, file *authfile.File, host, repository string) (authn.Authenticator, error) {
 	found, ok, err := file.Find(ctx, host, repository, helpersOf(ctx).get)
 	if err != nil {
 		return nil, err
@@ -102,7 +101,7 @@ type credentialsOrigin struct {
 // an error: a helper may ask the user, and a broken one may take until its limit. It is
 // safe for concurrent use.
 type helpers struct {
-	limit   time.Duration // of one call; 0 means helperLimit
+	limit   time.Duration // of one call
 	results once.Memo[helperKey, authn.AuthConfig]
 }
 
@@ -118,13 +117,13 @@ func helpersOf(ctx context.Context) *helpers {
 	if h, ok := ctx.Value(helpersKey{}).(*helpers); ok {
 		return h
 	}
-	return new(helpers)
+	return &helpers{limit: helperLimit}
 }
 
 // get calls a helper or returns its earlier result. The end of a context is not
 // remembered.
 func (h *helpers) get(ctx context.Context, helper, key string) (authn.AuthConfig, error) {
-	return share(ctx, h.results.Do, helperKey{helper, key}, func() (authn.AuthConfig, error) {
-		return authfile.Get(ctx, cmp.Or(h.limit, helperLimit), helper, key)
+	return Share(ctx, h.results.Do, helperKey{helper, key}, func() (authn.AuthConfig, error) {
+		return authfile.Get(ctx, h.limit, helper, key)
 	})
 }

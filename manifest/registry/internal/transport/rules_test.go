@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -12,10 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/mabuild/mabuild/manifest"
 )
 
 func TestParseChallenges(t *testing.T) {
@@ -70,13 +66,12 @@ func TestTrusts(t *testing.T) {
 		{"127.0.0.1:5000", "http://localhost:5000/token", false},
 		{"registry", "https://evil/token", false},
 	} {
-		c := &Client{TrustRealms: []string{"auth.elsewhere.org"}}
-		c.start()
+		to := New(Config{TrustRealms: []string{"auth.elsewhere.org"}})
 		realm, err := url.Parse(one.realm)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.transport.auth.trusts(c.transport.host(one.registry), realm); got != one.want {
+		if got := to.auth.trusts(to.Registry(one.registry), realm); got != one.want {
 			t.Errorf("%s at %s: %t", one.registry, one.realm, got)
 		}
 	}
@@ -98,46 +93,7 @@ func TestMayDial(t *testing.T) {
 	}
 }
 
-func TestMediaType(t *testing.T) {
-	const (
-		index  = `{"schemaVersion":2,"manifests":[]}`
-		image  = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}`
-		dual   = `{"schemaVersion":2,"manifests":[],"layers":[]}`
-		schema = `{"schemaVersion":1,"fsLayers":[]}`
-	)
-	for _, one := range []struct {
-		raw, header string
-		descriptor  types.MediaType
-		want        types.MediaType
-		mismatch    bool
-	}{
-		{raw: index, want: types.OCIImageIndex},
-		{raw: index, header: "application/vnd.docker.distribution.manifest.list.v2+json", want: types.DockerManifestList},
-		{raw: image, header: "application/vnd.oci.image.manifest.v1+json; charset=utf-8", want: types.OCIManifestSchema1},
-		{raw: image, header: "application/vnd.oci.image.index.v1+json", mismatch: true},
-		{raw: image, descriptor: types.DockerManifestSchema2, mismatch: true},
-		{raw: image, header: "text/html", mismatch: true},
-		{raw: image, header: "text/plain; charset=utf-8", want: types.OCIManifestSchema1},
-		{raw: index, header: "application/octet-stream", want: types.OCIImageIndex},
-		{raw: index, header: "application/json", descriptor: types.OCIManifestSchema1, mismatch: true},
-		{raw: dual, header: "application/octet-stream", mismatch: true},
-		{raw: index, header: string(types.OCIManifestSchema1), mismatch: true},
-		{raw: dual, mismatch: true},
-		{raw: "{}", mismatch: true},
-		{raw: "<html>", mismatch: true},
-		{raw: "", mismatch: true},
-		{raw: schema},
-		{raw: image, header: string(types.DockerManifestSchema1Signed)},
-		{raw: index, descriptor: types.DockerManifestSchema1},
-	} {
-		got, err := manifest.MediaType([]byte(one.raw), plainType(one.header), one.descriptor)
-		if got != one.want || (err == nil) != (one.want != "") || errors.Is(err, manifest.ErrMismatch) != one.mismatch {
-			t.Errorf("%s %s %s: %s, %v", one.raw, one.header, one.descriptor, got, err)
-		}
-	}
-}
-
-func TestNewSession(t *testing.T) {
+func TestLocation(t *testing.T) {
 	from := &url.URL{Scheme: "https", Host: "r.example.com", Path: "/v2/a/blobs/uploads/"}
 	for location, want := range map[string]string{
 		"/v2/a/blobs/uploads/1?_state=x":       "https://r.example.com/v2/a/blobs/uploads/1?_state=x",
@@ -148,9 +104,8 @@ func TestNewSession(t *testing.T) {
 		"":                                     "", "ftp://x/y": "", "javascript:1": "",
 	} {
 		resp := &http.Response{Request: &http.Request{URL: from}, Header: http.Header{"Location": {location}}}
-		s, err := newUploadSession(resp)
-		if (err == nil) != (want != "") || err == nil && s.url.String() != want {
-			t.Errorf("%q: %v, %v", location, s, err)
+		if u := Location(resp); (u != nil) != (want != "") || u != nil && u.String() != want {
+			t.Errorf("%q: %v", location, u)
 		}
 	}
 }
@@ -158,15 +113,14 @@ func TestNewSession(t *testing.T) {
 // Whoever gets the credentials of a registry is the registry, also where an error is
 // made of what it says: a port that is said and one that is implied are the same.
 func TestElsewhere(t *testing.T) {
-	c := &Client{}
-	c.start()
+	to := New(Config{})
 	for address, urls := range map[string]map[string]bool{
 		"r.example.com":     {"https://r.example.com/x": false, "https://r.example.com:443/x": false, "https://R.EXAMPLE.COM/x": false, "https://r.example.com:5000/x": true, "https://s.example.com/x": true},
 		"r.example.com:443": {"https://r.example.com/x": false, "https://r.example.com:443/x": false, "http://r.example.com/x": true},
 		"localhost:5000":    {"http://localhost:5000/x": false, "http://localhost/x": true},
 		"docker.io":         {"https://registry-1.docker.io:443/x": false, "https://docker.io/x": true},
 	} {
-		k := &request{method: http.MethodPatch, host: c.transport.host(address)}
+		k := &Request{Method: http.MethodPatch, Host: to.Registry(address)}
 		for text, want := range urls {
 			u := must(url.Parse(text))
 			resp := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: u}, Header: http.Header{}, Body: http.NoBody}
@@ -182,10 +136,9 @@ func TestElsewhere(t *testing.T) {
 
 // The error about plain http where https is expected names the setting that allows it.
 func TestPlainHTTPSetting(t *testing.T) {
-	c := &Client{}
-	c.start()
+	to := New(Config{})
 	e := &Error{Op: "GET", Host: "registry.local:5000", Err: http.ErrSchemeMismatch}
-	e.classify(c.transport.host("registry.local:5000"))
+	e.classify(to.Registry("registry.local:5000"))
 	if e.Setting != "PlainHTTP" || e.SettingHost != "registry.local:5000" || e.Hint() != "" {
 		t.Errorf("setting %q of %q, hint %q", e.Setting, e.SettingHost, e.Hint())
 	}
@@ -195,31 +148,30 @@ func TestPlainHTTPSetting(t *testing.T) {
 func TestDialStrictly(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	c := &Client{}
-	c.start()
+	to := New(Config{})
 	address := server.Listener.Addr().String()
-	if _, err := c.transport.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
+	if _, err := to.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
 		t.Errorf("got %v", err)
 	}
 	_, port, _ := net.SplitHostPort(address)
 	for _, spelling := range []string{"localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "[::]"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		if conn, err := c.transport.dial(true)(ctx, "tcp", spelling+":"+port); err == nil {
+		if conn, err := to.dial(true)(ctx, "tcp", spelling+":"+port); err == nil {
 			_ = conn.Close()
 			t.Errorf("%s was dialled", spelling)
 		}
 		cancel()
 	}
-	h := c.transport.host(address)
-	if c.transport.isPrivate(h) {
+	h := to.Registry(address)
+	if to.isPrivate(h) {
 		t.Error("private before it was dialled")
 	}
-	conn, err := c.transport.dial(false)(t.Context(), "tcp", address)
-	if err != nil || !c.transport.isPrivate(h) {
-		t.Fatal(err, c.transport.isPrivate(h))
+	conn, err := to.dial(false)(t.Context(), "tcp", address)
+	if err != nil || !to.isPrivate(h) {
+		t.Fatal(err, to.isPrivate(h))
 	}
 	_ = conn.Close()
-	if _, err := c.transport.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(addressError)) {
+	if _, err := to.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(addressError)) {
 		t.Errorf("got %v", err)
 	}
 }

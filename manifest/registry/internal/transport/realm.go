@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ var tokenServers = map[string]string{
 // parseRealm parses the URL of a token service. Plain HTTP is allowed only if the
 // registry itself uses plain HTTP, and the token service is on the same host or on one
 // where the user permits it.
-func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
+func (a *auth) parseRealm(h *Registry, realm string) (*url.URL, error) {
 	u, err := url.Parse(realm)
 	if err != nil || u.Host == "" || u.Opaque != "" {
 		return nil, errors.New("the registry gives no valid token server")
@@ -28,9 +28,9 @@ func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
 	h.mu.Lock()
 	scheme := h.scheme
 	h.mu.Unlock()
-	plain := scheme == "http" && (strings.EqualFold(u.Hostname(), hostnameOf(h.address)) || a.w.host(u.Host).mayPlain())
+	plain := scheme == "http" && (strings.EqualFold(u.Hostname(), hostnameOf(h.address)) || a.t.Registry(u.Host).mayPlain())
 	if u.Scheme != "https" && (u.Scheme != "http" || !plain) {
-		return nil, fmt.Errorf("the registry gives a token server without HTTPS: %s", clean(u.Host))
+		return nil, fmt.Errorf("the registry gives a token server without HTTPS: %s", Clean(u.Host))
 	}
 	return u, nil
 }
@@ -39,12 +39,12 @@ func (a *auth) parseRealm(h *host, realm string) (*url.URL, error) {
 // is on the same host with any port, in the same registrable domain, a known pair, or
 // named by the user. A registry chooses its realm freely; without this rule it could make
 // the client send the credentials to any host.
-func (a *auth) trusts(h *host, realm *url.URL) bool {
+func (a *auth) trusts(h *Registry, realm *url.URL) bool {
 	server, registry := strings.ToLower(realm.Hostname()), strings.ToLower(hostnameOf(h.address))
 	if server == registry {
 		return true
 	}
-	for _, named := range a.realms {
+	for _, named := range a.t.TrustRealms {
 		if strings.EqualFold(named, realm.Host) || strings.EqualFold(named, server) {
 			return true
 		}

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"io"
@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A requestBody is the body of a request. It may be sent several times, after a redirect
+// A Body is the body of a request. It may be sent several times, after a redirect
 // or with another connection, and each time from its start. http.Transport reads it in a
 // separate goroutine, which may outlive the request: mu guards what the request reads
 // afterwards.
-type requestBody struct {
-	size       int64                         // in bytes; exact
-	open       func() (io.ReadCloser, error) // opens the source from its start
-	onProgress func(sent int64)              // gets the bytes sent in this pass so far; may be nil
+type Body struct {
+	Size       int64                         // in bytes; exact
+	Open       func() (io.ReadCloser, error) // opens the source from its start
+	OnProgress func(sent int64)              // gets the bytes sent in this pass so far; may be nil
 
 	mu     sync.Mutex
 	failed error // the error of the source, which is not the registry's
@@ -23,7 +23,7 @@ type requestBody struct {
 
 // reader begins a pass from the start of the body. The watch does not count the time that
 // the source takes.
-func (p *requestBody) reader(watch *stallTimer) io.ReadCloser {
+func (p *Body) reader(watch *stallTimer) io.ReadCloser {
 	p.mu.Lock()
 	p.whole = false
 	p.mu.Unlock()
@@ -32,7 +32,7 @@ func (p *requestBody) reader(watch *stallTimer) io.ReadCloser {
 
 // failure returns the error of the source, or nil. It separates a failed source from a
 // connection that was cut: http.Transport returns both as the error of the request.
-func (p *requestBody) failure() error {
+func (p *Body) failure() error {
 	if p == nil {
 		return nil
 	}
@@ -41,9 +41,9 @@ func (p *requestBody) failure() error {
 	return p.failed
 }
 
-// sentWhole reports whether the last pass returned all bytes. The registry may then have
+// SentWhole reports whether the last pass returned all bytes. The registry may then have
 // stored the body, even if no answer arrived.
-func (p *requestBody) sentWhole() bool {
+func (p *Body) SentWhole() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.whole
@@ -53,7 +53,7 @@ func (p *requestBody) sentWhole() bool {
 // when the request has its permit. A source may be a download that needs a permit too, so
 // a request that waits for its permit must hold none.
 type bodyReader struct {
-	p     *requestBody
+	p     *Body
 	watch *stallTimer
 
 	shut  atomic.Bool // Close was called
@@ -76,7 +76,7 @@ func (s *bodyReader) Read(b []byte) (int, error) {
 	s.watch.pause(s.last)
 	defer s.watch.resume()
 	if s.inner == nil {
-		inner, err := s.p.open()
+		inner, err := s.p.Open()
 		if err != nil {
 			return 0, s.fail(err)
 		}
@@ -85,14 +85,14 @@ func (s *bodyReader) Read(b []byte) (int, error) {
 	n, err := s.inner.Read(b)
 	s.last = int64(n)
 	s.sent += s.last
-	if n > 0 && s.p.onProgress != nil {
-		s.p.onProgress(s.sent)
+	if n > 0 && s.p.OnProgress != nil {
+		s.p.OnProgress(s.sent)
 	}
-	if s.sent == s.p.size {
+	if s.sent == s.p.Size {
 		s.p.mu.Lock()
 		s.p.whole = true
 		s.p.mu.Unlock()
-		s.watch.fresh(time.Duration(s.p.size/commitRate) * time.Second)
+		s.watch.fresh(time.Duration(s.p.Size/commitRate) * time.Second)
 	}
 	if err != nil && err != io.EOF {
 		return n, s.fail(err)

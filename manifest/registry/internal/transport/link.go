@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"net/http"
@@ -117,11 +117,11 @@ func skipLink(s string) string {
 	return ""
 }
 
-// nextPage returns the query of the next page that a Link header names, or nil. Only the
+// NextPage returns the query of the next page that a Link header names, or nil. Only the
 // query of the link is used. Host and path stay those of the first page, so a registry
 // cannot direct the client elsewhere, and a proxy that changes the path does no harm.
 // broken is true if the header may name a next page in a form that does not parse.
-func nextPage(h http.Header) (query url.Values, broken bool) {
+func NextPage(h http.Header) (query url.Values, broken bool) {
 	links, ok := parseLinks(h)
 	for _, one := range links {
 		if one.anchor || !slices.Contains(one.rels, "next") {

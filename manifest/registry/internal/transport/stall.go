@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -116,7 +116,7 @@ type responseBody struct {
 	err   error // the error that ended it, returned by each further read
 }
 
-// newBody returns a body that calls leave when it ends. An answer without a body ends at
+// newResponseBody returns a body that calls leave when it ends. An answer without a body ends at
 // once.
 func newResponseBody(ctx context.Context, inner io.ReadCloser, watch *stallTimer, leave func()) *responseBody {
 	watch.fresh(0)

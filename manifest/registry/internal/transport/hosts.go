@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"net"
@@ -24,15 +24,15 @@ type Host struct {
 	// Content that a mirror returns for a digest is verified. What it says a tag names is
 	// believed.
 	Mirrors []string
-	// MaxRequests bounds the requests in flight, in place of the [Client]'s MaxPerHost; 0
+	// MaxRequests bounds the requests in flight, in place of the [Config]'s; 0
 	// leaves that in force.
 	MaxRequests int
 	// PerSecond bounds the requests that begin in one second, at most two of them at
 	// once; 0 means no bound. Requests to a token service do not count.
 	PerSecond float64
-	// QuotaReserve overrides the [Client]'s; 0 leaves that in force.
+	// QuotaReserve overrides the [Config]'s; 0 leaves that in force.
 	QuotaReserve int
-	// CAFile, ClientCert and ClientKey override the [Client]'s.
+	// CAFile, ClientCert and ClientKey override the [Config]'s.
 	CAFile, ClientCert, ClientKey string
 }
 
@@ -42,20 +42,19 @@ const (
 	hubAddress = "registry-1.docker.io"
 )
 
-// A host is a registry with what the run has learnt about it. There is one host for each
-// name in a transport.
-type host struct {
+// A Registry is a registry with what the run has learnt about it. There is one for each
+// name in a Transport.
+type Registry struct {
 	Host
-	name    string // as in a reference
+	Name    string // as in a reference
 	address string // host[:port] on the network
 
 	*hostLimits            // may be shared with other Clients
 	budget      waitBudget // of this run
 
-	mu       sync.Mutex // guards the fields below
-	scheme   string     // "" until decided
-	excluded bool       // as a registry mirror it has failed in this run and is skipped
-	absent   bool       // unreachable in all tries, and no answer since
+	mu     sync.Mutex // guards the fields below
+	scheme string     // "" until decided
+	absent bool       // unreachable in all tries, and no answer since
 }
 
 // canonical returns the name in lower case, and one name for all names of Docker Hub.
@@ -67,28 +66,28 @@ func canonical(registry string) string {
 	return strings.ToLower(registry)
 }
 
-// host returns the host of that name and creates it at the first use.
-func (w *transport) host(registry string) *host {
+// Registry returns the registry of that name and creates it at the first use.
+func (t *Transport) Registry(registry string) *Registry {
 	key := canonical(registry)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if h, ok := w.hosts[key]; ok {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h, ok := t.hosts[key]; ok {
 		return h
 	}
-	h := &host{name: key, address: key, Host: w.settings[key]}
+	h := &Registry{Name: key, address: key, Host: t.Hosts[key]}
 	if key == hubName {
 		h.address = hubAddress
 	}
-	h.hostLimits = w.limits.of(h, w.perHost)
+	h.hostLimits = t.Limits.of(h, t.MaxPerHost)
 	if !h.mayPlain() {
 		h.scheme = "https"
 	}
-	w.hosts[key] = h
+	t.hosts[key] = h
 	return h
 }
 
 // mayPlain reports whether plain HTTP is permitted.
-func (h *host) mayPlain() bool { return h.PlainHTTP || isLocal(h.address) }
+func (h *Registry) mayPlain() bool { return h.PlainHTTP || isLocal(h.address) }
 
 // isLocal reports whether address is localhost or a literal loopback address. Other names
 // are not resolved: DNS must not decide about encryption.
@@ -127,6 +126,6 @@ func portOf(u *url.URL) string {
 }
 
 // base returns the URL below which the registry answers (distribution-spec, "Endpoints").
-func (h *host) base(scheme string) *url.URL {
+func (h *Registry) base(scheme string) *url.URL {
 	return &url.URL{Scheme: scheme, Host: h.address, Path: "/v2/"}
 }

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -75,9 +75,9 @@ func mayDial(ip netip.Addr, strict bool) error {
 // dial returns the DialContext of an http.Transport. strict is true for addresses that
 // only a registry named, not the user. A proxy is the user's choice and may have any
 // address.
-func (w *transport) dial(strict bool) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (t *Transport) dial(strict bool) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		_, proxy := w.proxies.Load(address)
+		_, proxy := t.proxies.Load(address)
 		d := net.Dialer{
 			Timeout:   30 * time.Second,
 			KeepAlive: 30 * time.Second,
@@ -91,7 +91,7 @@ func (w *transport) dial(strict bool) func(ctx context.Context, network, address
 		}
 		conn, err := d.DialContext(ctx, network, address)
 		if err == nil && !proxy && !strict {
-			w.dialled(address, conn.RemoteAddr())
+			t.dialled(address, conn.RemoteAddr())
 		}
 		return conn, err
 	}
@@ -99,19 +99,19 @@ func (w *transport) dial(strict bool) func(ctx context.Context, network, address
 
 // dialled records that the registry at address has a private address. Such a registry may
 // redirect to other private addresses, since its storage usually is beside it.
-func (w *transport) dialled(address string, at net.Addr) {
+func (t *Transport) dialled(address string, at net.Addr) {
 	tcp, ok := at.(*net.TCPAddr)
 	if !ok || !isPrivate(tcp.AddrPort().Addr()) {
 		return
 	}
-	w.private.Store(address, true)
+	t.private.Store(address, true)
 }
 
 // isPrivate reports whether h was dialled at a private address in this run.
-func (w *transport) isPrivate(h *host) bool {
+func (t *Transport) isPrivate(h *Registry) bool {
 	for _, scheme := range []string{"https", "http"} {
 		u := h.base(scheme)
-		if _, ok := w.private.Load(net.JoinHostPort(u.Hostname(), portOf(u))); ok {
+		if _, ok := t.private.Load(net.JoinHostPort(u.Hostname(), portOf(u))); ok {
 			return true
 		}
 	}

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -23,9 +23,9 @@ const (
 	unsaid        = -1 * time.Second  // the value of a wait that the registry did not state
 )
 
-// temporary reports whether a status may be different in a moment. 499 is what some
+// Temporary reports whether a status may be different in a moment. 499 is what some
 // proxies answer if a connection behind them was cut.
-func temporary(status int) bool {
+func Temporary(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, 499:
 		return true
@@ -35,18 +35,22 @@ func temporary(status int) bool {
 	return status >= 500
 }
 
-// A retries counts the tries of one piece of work, such as a request or an upload. It is
-// not safe for concurrent use. All decisions about retries are in its method again.
-type retries struct {
-	w     *transport
-	host  *host
-	tries int // failed ones; an upload or download sets it to 0 after progress
+// A Retries counts the tries of one piece of work, such as a request or an upload. It is
+// not safe for concurrent use. All decisions about retries are in its method Again.
+type Retries struct {
+	t     *Transport
+	host  *Registry
+	tries int // failed ones since the last progress
 }
 
-// retries returns a new count for work at h.
-func (w *transport) retries(h *host) *retries { return &retries{w: w, host: h} }
+// Retries returns a new count for work at h.
+func (t *Transport) Retries(h *Registry) *Retries { return &Retries{t: t, host: h} }
 
-// again decides whether the work that failed with err is tried again. It waits until the
+// Progressed begins the count again. An upload or download calls it after it has moved
+// bytes, so that it can be cut any number of times.
+func (r *Retries) Progressed() { r.tries = 0 }
+
+// Again decides whether the work that failed with err is tried again. It waits until the
 // next try is due and returns nil; otherwise it returns the error to end with. err may be
 // shared with other callers, so the returned error is a copy.
 //
@@ -54,8 +58,8 @@ func (w *transport) retries(h *host) *retries { return &retries{w: w, host: h} }
 // the registry asks for a longer wait than longestPause. A wait that the registry asked
 // for, or that follows a rate limit, becomes the pause of the host, so that other
 // requests wait too.
-func (r *retries) again(ctx context.Context, err error) error {
-	shared := asError(err)
+func (r *Retries) Again(ctx context.Context, err error) error {
+	shared := As(err)
 	if shared == nil || ctx.Err() != nil {
 		return err
 	}
@@ -89,7 +93,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 	case e.throttled || e.wait >= 0:
 		r.host.pause.extend(now.Add(d))
 	}
-	if r.w.sleep(ctx, d) != nil {
+	if r.t.Sleep(ctx, d) != nil {
 		return &Error{
 			Op: e.Op, Host: e.Host, Repository: e.Repository, Reference: e.Reference,
 			Attempts: e.Attempts, Err: stopped(ctx), final: true, wait: unsaid,
@@ -101,7 +105,7 @@ func (r *retries) again(ctx context.Context, err error) error {
 // briefly returns how often an unreachable host is tried. After one request has used up
 // its tries, the others fail at once: a mirror of a thousand images would otherwise wait
 // a thousand times. Any answer of the host ends that.
-func (h *host) briefly() int {
+func (h *Registry) briefly() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.absent {
@@ -111,7 +115,7 @@ func (h *host) briefly() int {
 }
 
 // setReachable records whether the host answers.
-func (h *host) setReachable(yes bool) {
+func (h *Registry) setReachable(yes bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.absent = !yes
@@ -119,7 +123,7 @@ func (h *host) setReachable(yes bool) {
 
 // delay returns how long to wait after e: doubling from firstWait to longestWait, with a
 // jitter of a quarter, but at least as long as the registry asked for.
-func (r *retries) delay(e *Error) time.Duration {
+func (r *Retries) delay(e *Error) time.Duration {
 	d := min(firstWait<<(r.tries-1), longestWait)
 	d = d*3/4 + rand.N(d/2) //nolint:gosec // jitter need not be secret
 	return max(d, e.wait)
@@ -201,7 +205,7 @@ func (e *Error) putOff(until time.Time) {
 // The three waits are repeated until none is left, because a pause may begin while the
 // caller waits for the permit. After a pause the caller takes a new turn: all callers
 // that slept through it would otherwise begin at once.
-func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Duration) error, g semaphore) (leave func(), err error) {
+func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Duration) error, g Semaphore) (leave func(), err error) {
 	for mine := false; ; {
 		until, d := p.left()
 		if d > longestPause {
@@ -223,7 +227,7 @@ func (p *pause) acquire(ctx context.Context, sleep func(context.Context, time.Du
 				continue
 			}
 		}
-		if leave, err = g.acquire(ctx); err != nil {
+		if leave, err = g.Acquire(ctx); err != nil {
 			return nil, err
 		}
 		if _, d := p.left(); d <= 0 {

@@ -1,30 +1,21 @@
-package registry
+package transport
 
 import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/mabuild/mabuild/internal/once"
 )
 
-// share calls do, which is the Do or Ensure of a [once.Flight] or [once.Memo]. If ctx
+// Share calls do, which is the Do or Ensure of a [once.Flight] or [once.Memo]. If ctx
 // ends while the caller waits for another caller's work, the error is that of [stopped].
 // do returns the cause of ctx itself in that case, which is compared by identity: an
 // equal error of the work is left as it is.
-func share[K comparable, V any](ctx context.Context, do func(context.Context, K, func() (V, error)) (V, error), key K, work func() (V, error)) (V, error) {
+func Share[K comparable, V any](ctx context.Context, do func(context.Context, K, func() (V, error)) (V, error), key K, work func() (V, error)) (V, error) {
 	v, err := do(ctx, key, work)
 	if err != nil && ctx.Err() != nil && err == context.Cause(ctx) { //nolint:errorlint // by identity
 		err = stopped(ctx)
 	}
 	return v, err
-}
-
-// onceARun runs work unless it has succeeded for key before in this run. Callers with one
-// key wait for each other; a failure is not remembered.
-func onceARun(ctx context.Context, m *once.Memo[contentKey, struct{}], key contentKey, work func() error) error {
-	_, err := share(ctx, m.Ensure, key, func() (struct{}, error) { return struct{}{}, work() })
-	return err
 }
 
 // ended reports whether err is the end of a context.
@@ -36,7 +27,7 @@ func ended(err error) bool {
 // it belongs to another request of an errgroup, which reports it itself.
 func stopped(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(err, cause) || asError(cause) != nil {
+	if errors.Is(err, cause) || As(cause) != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %w", err, cause)

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -23,9 +23,8 @@ import (
 // challenge is then remembered for the host, and the next requests have credentials at
 // once. It is safe for concurrent use.
 type auth struct {
-	w        *transport
+	t        *Transport
 	keychain keychain
-	realms   []string // hosts of token services that the user trusts
 
 	mu     sync.Mutex                     // guards asked and tokens; not held during a request
 	asked  map[string]authScheme          // the last challenge, by host
@@ -63,14 +62,10 @@ type bearerToken struct {
 	until  time.Time
 }
 
-// newAuth returns an auth that sends its requests through w. A nil keychain means
-// [DefaultKeychain].
-func newAuth(w *transport, k authn.Keychain, realms []string) *auth {
-	if k == nil {
-		k = DefaultKeychain
-	}
+// newAuth returns an auth that sends its requests through t.
+func newAuth(t *Transport) *auth {
 	return &auth{
-		w: w, keychain: keychain{inner: k, asks: new(helpers)}, realms: realms,
+		t: t, keychain: keychain{inner: t.Keychain, asks: &helpers{limit: t.HelperLimit}},
 		asked: map[string]authScheme{}, tokens: map[tokenService][]bearerToken{},
 	}
 }
@@ -78,14 +73,14 @@ func newAuth(w *transport, k authn.Keychain, realms []string) *auth {
 // authorization returns the Authorization header of a request, or "" if the registry has
 // not sent a challenge. A request to another host has no header: credentials are never
 // sent along a redirect. For a Bearer scheme it may request a token first.
-func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
+func (a *auth) authorization(ctx context.Context, r *Request) (string, error) {
 	a.mu.Lock()
-	d, asked := a.asked[k.host.name]
+	d, asked := a.asked[r.Host.Name]
 	a.mu.Unlock()
-	if !asked || k.kind == kindToken || k.url != nil && !a.w.ours(k) {
+	if !asked || r.is(toTokenService) || r.URL != nil && !a.t.ours(r) {
 		return "", nil
 	}
-	credentials, err := a.keychain.of(ctx, k)
+	credentials, err := a.keychain.of(ctx, r)
 	if err != nil {
 		return "", err
 	}
@@ -97,7 +92,7 @@ func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 	case d.basic:
 		return basic(credentials), nil
 	}
-	token, err := a.token(ctx, k, d, credentials)
+	token, err := a.token(ctx, r, d, credentials)
 	if err != nil || token == "" {
 		return "", err
 	}
@@ -106,19 +101,19 @@ func (a *auth) authorization(ctx context.Context, k *request) (string, error) {
 
 // explain sets the hint of an error about credentials, unless it has one. The hint
 // depends on whether there were credentials and where they are stored.
-func (a *auth) explain(k *request, e *Error) *Error {
+func (a *auth) explain(r *Request, e *Error) *Error {
 	if !e.refused() || e.hint != "" || e.Setting != "" {
 		return e
 	}
-	key := k.host.name + "/" + k.repo
+	key := r.Host.Name + "/" + r.Repository
 	held, asked := a.keychain.held.Load(key)
-	login := "mabuild login " + k.host.name
+	login := "mabuild login " + r.Host.Name
 	where, known := a.keychain.origins.Load(key)
 	origin, _ := where.(credentialsOrigin)
 	switch {
 	case !asked: // the keychain was not asked, so nothing is known
 	case held == (authn.AuthConfig{}):
-		e.hint = "no credentials for " + k.host.name + " are stored. Run: " + login
+		e.hint = "no credentials for " + r.Host.Name + " are stored. Run: " + login
 	case origin.helper && e.Status == http.StatusForbidden:
 		e.hint = fmt.Sprintf("the credentials from %s lack permission; log in to another account, with the program that the helper belongs to", origin.at)
 	case origin.helper:
@@ -133,11 +128,11 @@ func (a *auth) explain(k *request, e *Error) *Error {
 
 // ours reports whether the URL of the request has the registry's own scheme, host and
 // port.
-func (w *transport) ours(k *request) bool {
-	k.host.mu.Lock()
-	scheme := k.host.scheme
-	k.host.mu.Unlock()
-	return scheme != "" && sameOrigin(k.host.base(scheme), k.url)
+func (t *Transport) ours(r *Request) bool {
+	r.Host.mu.Lock()
+	scheme := r.Host.scheme
+	r.Host.mu.Unlock()
+	return scheme != "" && sameOrigin(r.Host.base(scheme), r.URL)
 }
 
 // basic returns the value of Authorization for a user and a password (RFC 7617).
@@ -150,11 +145,11 @@ func basic(c authn.AuthConfig) string {
 // token may have more scopes; with Basic, only if the credentials were not sent yet. A
 // challenge of another host than the registry is ignored, so that it cannot obtain
 // credentials.
-func (a *auth) challenged(ctx context.Context, k *request, h http.Header, sent string) (bool, error) {
-	if k.url != nil && !a.w.ours(k) {
+func (a *auth) challenged(ctx context.Context, r *Request, h http.Header, sent string) (bool, error) {
+	if r.URL != nil && !a.t.ours(r) {
 		return false, nil
 	}
-	credentials, err := a.keychain.of(ctx, k)
+	credentials, err := a.keychain.of(ctx, r)
 	if err != nil {
 		return false, err
 	}
@@ -163,14 +158,14 @@ func (a *auth) challenged(ctx context.Context, k *request, h http.Header, sent s
 		if credentials.RegistryToken != "" && sent != "" {
 			return false, nil
 		}
-		return true, a.bearer(k, all[i], sent)
+		return true, a.bearer(r, all[i], sent)
 	}
 	if !slices.ContainsFunc(all, func(c challenge) bool { return c.scheme == "basic" }) {
 		return false, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked[k.host.name] = authScheme{basic: true}
+	a.asked[r.Host.Name] = authScheme{basic: true}
 	return sent == "" && (credentials.Username != "" || credentials.Password != ""), nil
 }
 
@@ -178,19 +173,19 @@ func (a *auth) challenged(ctx context.Context, k *request, h http.Header, sent s
 // token that was sent is dropped, since the registry has just rejected it: it may be
 // revoked, or have too few scopes. Scopes of the challenge are added to those of the
 // request (RFC 6750, 3).
-func (a *auth) bearer(k *request, c challenge, sent string) error {
-	realm, err := a.parseRealm(k.host, c.params["realm"])
+func (a *auth) bearer(r *Request, c challenge, sent string) error {
+	realm, err := a.parseRealm(r.Host, c.params["realm"])
 	if err != nil {
-		e := k.fault(err)
+		e := r.Fault(err)
 		e.Status, e.final = http.StatusUnauthorized, true
 		return e
 	}
 	if c.params["scope"] != "" {
-		k.scopes = join(slices.Concat(k.scopes, splitScopes(c.params["scope"])))
+		r.Scopes = join(slices.Concat(r.Scopes, splitScopes(c.params["scope"])))
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked[k.host.name] = authScheme{realm: realm, service: c.params["service"]}
+	a.asked[r.Host.Name] = authScheme{realm: realm, service: c.params["service"]}
 	for from, tokens := range a.tokens {
 		a.tokens[from] = slices.DeleteFunc(tokens, func(g bearerToken) bool { return "Bearer "+g.value == sent })
 	}

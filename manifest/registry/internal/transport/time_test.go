@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -102,9 +102,9 @@ func TestWatch(t *testing.T) {
 // A permit comes back at the end of the context, also when nobody closes.
 func TestPermitComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newSemaphore(1)
+		g := NewSemaphore(1)
 		outer, cancel := context.WithCancel(t.Context())
-		leave, err := g.acquire(outer)
+		leave, err := g.Acquire(outer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestPermitComesBack(t *testing.T) {
 		_ = newResponseBody(ctx, io.NopCloser(strings.NewReader("x")), w, leave)
 		cancel()
 		synctest.Wait()
-		if leave, err = g.acquire(t.Context()); err != nil {
+		if leave, err = g.Acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		leave()
@@ -126,19 +126,19 @@ func TestPermitComesBack(t *testing.T) {
 // Nobody sends inside a pause, and all that wait share it.
 func TestPauseIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTransport(&Client{})
-		h := w.host("registry.example.com")
+		w := New(Config{})
+		h := w.Registry("registry.example.com")
 		start := time.Now()
 		var sent atomic.Int32
 		var all sync.WaitGroup
 		for range 10 {
 			all.Go(func() {
-				r := w.retries(h)
+				r := w.Retries(h)
 				told := &Error{Status: http.StatusTooManyRequests, throttled: true, wait: 20 * time.Second}
-				if err := r.again(t.Context(), told); err != nil {
+				if err := r.Again(t.Context(), told); err != nil {
 					t.Error(err)
 				}
-				leave, err := h.pause.acquire(t.Context(), sleep, h.requests)
+				leave, err := h.pause.acquire(t.Context(), Sleep, h.requests)
 				if err != nil {
 					t.Error(err)
 					return
@@ -151,7 +151,7 @@ func TestPauseIsShared(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second)
-		if leave, err := h.pause.acquire(t.Context(), sleep, h.requests); err != nil || time.Since(start) < 20*time.Second {
+		if leave, err := h.pause.acquire(t.Context(), Sleep, h.requests); err != nil || time.Since(start) < 20*time.Second {
 			t.Error("sent inside the pause", err)
 		} else {
 			leave()
@@ -167,9 +167,9 @@ func TestPauseIsShared(t *testing.T) {
 // who gives up does not hold the others.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTransport(&Client{Hosts: map[string]Host{"registry.example.com": {PerSecond: 4, MaxRequests: 3}}})
-		h := w.host("registry.example.com")
-		if cap(h.requests) != 3 || cap(h.contents) != 3 || cap(w.host("other.example.com").requests) != defaultPerHost {
+		w := New(Config{Hosts: map[string]Host{"registry.example.com": {PerSecond: 4, MaxRequests: 3}}})
+		h := w.Registry("registry.example.com")
+		if cap(h.requests) != 3 || cap(h.contents) != 3 || cap(w.Registry("other.example.com").requests) != defaultPerHost {
 			t.Error("MaxRequests does not hold, or for others")
 		}
 		begin := func() (begun []time.Duration) {
@@ -178,7 +178,7 @@ func TestPace(t *testing.T) {
 			start := time.Now()
 			for range 10 {
 				all.Go(func() {
-					leave, err := h.pause.acquire(t.Context(), sleep, h.requests)
+					leave, err := h.pause.acquire(t.Context(), Sleep, h.requests)
 					if err != nil {
 						t.Error(err)
 						return
@@ -205,7 +205,7 @@ func TestPace(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := h.pause.acquire(ctx, sleep, h.requests); !errors.Is(err, context.Canceled) || len(h.requests) != 0 {
+		if _, err := h.pause.acquire(ctx, Sleep, h.requests); !errors.Is(err, context.Canceled) || len(h.requests) != 0 {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -215,11 +215,11 @@ func TestPace(t *testing.T) {
 // a host and not longer.
 func TestRetryBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTransport(&Client{})
-		h := w.host("registry.example.com")
+		w := New(Config{})
+		h := w.Registry("registry.example.com")
 		failed := &Error{Status: http.StatusServiceUnavailable, wait: unsaid}
-		r, start, tries := w.retries(h), time.Now(), 1
-		for r.again(t.Context(), failed) == nil {
+		r, start, tries := w.Retries(h), time.Now(), 1
+		for r.Again(t.Context(), failed) == nil {
 			tries++
 		}
 		if took := time.Since(start); tries != maxTries || took < 10*time.Second || took > 30*time.Second {
@@ -227,7 +227,7 @@ func TestRetryBudget(t *testing.T) {
 		}
 		told := &Error{Status: http.StatusServiceUnavailable, wait: 100 * time.Second}
 		for range 20 {
-			if r := w.retries(h); r.again(t.Context(), told) != nil {
+			if r := w.Retries(h); r.Again(t.Context(), told) != nil {
 				break
 			}
 		}
@@ -243,11 +243,11 @@ func TestRetryBudget(t *testing.T) {
 // Sleeping ends with the context.
 func TestRetryStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newTransport(&Client{})
+		w := New(Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		err := w.retries(w.host("registry.example.com")).again(ctx, &Error{Status: 503, wait: time.Minute})
+		err := w.Retries(w.Registry("registry.example.com")).Again(ctx, &Error{Status: 503, wait: time.Minute})
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
@@ -258,17 +258,16 @@ func TestRetryStops(t *testing.T) {
 // others believe it, until there is an answer.
 func TestNobodyThere(t *testing.T) {
 	var naps int
-	c := &Client{Sleep: func(context.Context, time.Duration) error { naps++; return nil }}
+	to := New(Config{Sleep: func(context.Context, time.Duration) error { naps++; return nil }})
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	ref := server.Listener.Addr().String() + "/app@sha256:" + strings.Repeat("0", 64)
+	address := server.Listener.Addr().String()
 	asks := func(want int) {
 		t.Helper()
 		naps = 0
-		if _, err := c.Resolve(t.Context(), ref); err == nil || naps != want {
+		if _, err := to.Ask(t.Context(), &Request{Method: http.MethodHead, Host: to.Registry(address), Path: "app/blobs/x"}); err == nil || naps != want {
 			t.Errorf("%d waits, not %d: %v", naps, want, err)
 		}
 	}
-	address := server.Listener.Addr().String()
 	if err := server.Listener.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"bytes"
@@ -35,23 +35,23 @@ func splitScopes(s string) []string { return strings.Fields(s) }
 // service that is not trusted with the credentials is an error: an anonymous token would
 // only lead to a misleading refusal later. Without credentials any token service may be
 // asked.
-func (a *auth) token(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig) (string, error) {
-	if credentials != (authn.AuthConfig{}) && !a.trusts(k.host, d.realm) {
-		e := k.fault(fmt.Errorf("the token server %s is not allowed to receive the credentials", clean(d.realm.Host)))
+func (a *auth) token(ctx context.Context, r *Request, d authScheme, credentials authn.AuthConfig) (string, error) {
+	if credentials != (authn.AuthConfig{}) && !a.trusts(r.Host, d.realm) {
+		e := r.Fault(fmt.Errorf("the token server %s is not allowed to receive the credentials", Clean(d.realm.Host)))
 		e.credential, e.final = true, true
-		e.Setting, e.SettingHost = "TrustRealms", clean(d.realm.Host)
+		e.Setting, e.SettingHost = "TrustRealms", Clean(d.realm.Host)
 		return "", e
 	}
 	from := tokenService{realm: d.realm.String(), service: d.service, credentials: credentials}
-	want := join(k.scopes)
+	want := join(r.Scopes)
 	if held := a.held(from, want); held != "" {
 		return held, nil
 	}
-	return share(ctx, a.fetch.Do, tokenRequest{from, strings.Join(want, " ")}, func() (string, error) {
+	return Share(ctx, a.fetch.Do, tokenRequest{from, strings.Join(want, " ")}, func() (string, error) {
 		if held := a.held(from, want); held != "" {
 			return held, nil
 		}
-		g, err := a.request(ctx, k, d, credentials, want)
+		g, err := a.request(ctx, r, d, credentials, want)
 		if err != nil {
 			return "", err
 		}
@@ -81,11 +81,11 @@ func (a *auth) held(from tokenService, want []string) string {
 // identity token (Docker Distribution, "OAuth2 Token Authentication"). If the token
 // service does not support POST (404 or 405), the identity token is sent as the password
 // of a GET.
-func (a *auth) request(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
-	g, err := a.requestOnce(ctx, k, d, credentials, want)
-	if s := statusOf(err); credentials.IdentityToken != "" && (s == http.StatusNotFound || s == http.StatusMethodNotAllowed) {
+func (a *auth) request(ctx context.Context, r *Request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
+	g, err := a.requestOnce(ctx, r, d, credentials, want)
+	if s := StatusOf(err); credentials.IdentityToken != "" && (s == http.StatusNotFound || s == http.StatusMethodNotAllowed) {
 		asPassword := authn.AuthConfig{Username: credentials.Username, Password: credentials.IdentityToken}
-		return a.requestOnce(ctx, k, d, asPassword, want)
+		return a.requestOnce(ctx, r, d, asPassword, want)
 	}
 	return g, err
 }
@@ -93,13 +93,13 @@ func (a *auth) request(ctx context.Context, k *request, d authScheme, credential
 // requestOnce sends one token request. It goes through the same transport as all
 // requests, with its retries and limits; a 401 of the token service is an error, not a
 // challenge.
-func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
-	ask := &request{
-		method: http.MethodGet, host: k.host, repo: k.repo, kind: kindToken, header: http.Header{},
-		want: []int{http.StatusOK},
+func (a *auth) requestOnce(ctx context.Context, r *Request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
+	ask := &Request{
+		Method: http.MethodGet, Host: r.Host, Repository: r.Repository, Policy: toTokenService, Header: http.Header{},
+		Want: []int{http.StatusOK},
 	}
 	at := *d.realm
-	ask.url = &at
+	ask.URL = &at
 	form := at.Query()
 	if d.service != "" {
 		form.Set("service", d.service)
@@ -110,24 +110,24 @@ func (a *auth) requestOnce(ctx context.Context, k *request, d authScheme, creden
 		form.Set("client_id", "mabuild")
 		form.Set("scope", strings.Join(want, " "))
 		at.RawQuery = ""
-		ask.method = http.MethodPost
-		ask.header.Set("Content-Type", "application/x-www-form-urlencoded")
-		ask.body = bytesBody([]byte(form.Encode()))
+		ask.Method = http.MethodPost
+		ask.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		ask.Body = BytesBody([]byte(form.Encode()))
 	} else {
 		form["scope"] = want
 		at.RawQuery = form.Encode()
 		if credentials.Username != "" || credentials.Password != "" {
-			ask.header.Set("Authorization", basic(credentials))
+			ask.Header.Set("Authorization", basic(credentials))
 		}
 	}
-	resp, err := a.w.do(ctx, ask)
+	resp, err := a.t.Do(ctx, ask)
 	if err != nil {
 		return bearerToken{}, a.tokenError(err, d.realm)
 	}
 	defer discard(resp)
 	g, err := readToken(resp.Body, want)
 	if err != nil {
-		e := ask.fault(err)
+		e := ask.Fault(err)
 		e.final = true
 		return bearerToken{}, a.tokenError(e, d.realm)
 	}
@@ -144,7 +144,7 @@ func (a *auth) tokenError(err error, realm *url.URL) error {
 			e.credential = true // some token services answer 400 to a wrong password
 		}
 		e.final = true
-		e.Err = fmt.Errorf("token server %s: %w", clean(realm.Host), cmp.Or(e.Err, errors.New("no token")))
+		e.Err = fmt.Errorf("token server %s: %w", Clean(realm.Host), cmp.Or(e.Err, errors.New("no token")))
 	}
 	return err
 }
@@ -176,9 +176,9 @@ func readToken(r io.Reader, scopes []string) (bearerToken, error) {
 	return bearerToken{scopes: scopes, value: token, until: time.Now().Add(life - min(life/4, 10*time.Second))}, nil
 }
 
-// bytesBody returns b as the body of a request.
-func bytesBody(b []byte) *requestBody {
-	return &requestBody{size: int64(len(b)), open: func() (io.ReadCloser, error) {
+// BytesBody returns b as the body of a request.
+func BytesBody(b []byte) *Body {
+	return &Body{Size: int64(len(b)), Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}}
 }

@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"cmp"
@@ -7,8 +7,8 @@ import (
 )
 
 // Limits hold how hosts are treated: the requests in flight and per second, the pauses
-// that registries asked for, and their quotas. Several Clients, one after another or at
-// once, may share them; the settings are those of the first Client that uses a host. The
+// that registries asked for, and their quotas. Several transports, one after another or at
+// once, may share them; the settings are those of the first one that uses a host. The
 // zero value is ready to use. Limits are safe for concurrent use.
 type Limits struct {
 	mu    sync.Mutex
@@ -20,35 +20,35 @@ type Limits struct {
 // streams, and any request for a token. A request that holds a permit of requests never
 // waits for a second one, so there is no deadlock.
 type hostLimits struct {
-	requests semaphore // all requests except those below
-	contents semaphore // downloads of blobs
-	tokens   semaphore // requests to the host's token service
+	requests Semaphore // all requests except those below
+	contents Semaphore // downloads of blobs
+	tokens   Semaphore // requests to the host's token service
 
 	pause       pause
 	quotaBudget quotaBudget
 }
 
 // of returns the limits of h and creates them at the first use.
-func (m *Limits) of(h *host, perHost int) *hostLimits {
+func (m *Limits) of(h *Registry, perHost int) *hostLimits {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t, ok := m.hosts[h.name]; ok {
+	if t, ok := m.hosts[h.Name]; ok {
 		return t
 	}
 	most := cmp.Or(h.MaxRequests, perHost)
-	t := &hostLimits{requests: newSemaphore(most), contents: newSemaphore(most), tokens: newSemaphore(most)}
+	t := &hostLimits{requests: NewSemaphore(most), contents: NewSemaphore(most), tokens: NewSemaphore(most)}
 	if h.PerSecond > 0 {
 		t.pause.every = time.Duration(min(float64(time.Second)/h.PerSecond, float64(time.Hour)))
 	}
 	if m.hosts == nil {
 		m.hosts = map[string]*hostLimits{}
 	}
-	m.hosts[h.name] = t
+	m.hosts[h.Name] = t
 	return t
 }
 
-// Forget drops the limits of a host, so that the next Client that uses it sets new ones.
-// Requests and Clients that have the old limits keep them.
+// Forget drops the limits of a host, so that the next transport that uses it sets new ones.
+// Requests and transports that have the old limits keep them.
 func (m *Limits) Forget(host string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

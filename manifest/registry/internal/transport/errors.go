@@ -1,6 +1,7 @@
-package registry
+package transport
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // ErrCredentials is in the chain of every error that means missing, wrong or insufficient
@@ -20,10 +20,9 @@ import (
 var ErrCredentials = hint.New(hint.Credentials, "", "credentials refused")
 
 // An Error is the failure of one request to a registry. errors.Is finds [ErrCredentials],
-// [manifest.ErrNotFound] (a manifest to be read does not exist), [manifest.ErrUnanswered]
-// (the registry refuses to say what a reference names) and what is in Err. All text in it
-// is safe to print. An Error may be shared by several callers, so it is copied before it
-// is changed.
+// what the request says of a 404 or of a refusal to answer, and what is in Err. All text
+// in it is safe to print. An Error may be shared by several callers, so it is copied
+// before it is changed.
 type Error struct {
 	Op         string   // the method: HEAD, GET, PUT, …
 	Host       string   // the registry, as in a reference
@@ -34,14 +33,13 @@ type Error struct {
 	Attempts   int      // how many times the request was sent
 	Err        error    // the cause, or the registry's message, cleaned; may be nil
 
-	// Setting is the field of [Client] or [Host] that, set for SettingHost, would have
+	// Setting is the field of the client or of [Host] that, set for SettingHost, would have
 	// let the request succeed or be sent; may be empty.
 	Setting, SettingHost string
 
 	hint       string        // what to do; "" lets Hint find one
-	immutable  bool          // the registry does not allow the tag to move
-	missing    bool          // the requested manifest does not exist
-	unanswered bool          // a GET or HEAD was refused: the content may exist or not
+	overruled  bool          // Err says what the status means; it is not about credentials
+	means      error         // NotFound or Unanswered of the request; nil: neither
 	throttled  bool          // too many requests, whatever the status
 	credential bool          // credentials were the cause without a 401 or 403
 	redirected bool          // a host that the registry redirected to has answered
@@ -78,7 +76,7 @@ func (e *Error) Error() string {
 		if e.Status != 0 {
 			b.WriteString(":")
 		}
-		b.WriteString(" " + clean(e.Err.Error()))
+		b.WriteString(" " + Clean(e.Err.Error()))
 	}
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, " (%d attempts)", e.Attempts)
@@ -92,23 +90,19 @@ func (e *Error) Unwrap() error { return e.Err }
 // Is reports whether e stands for one of the errors that [Error] lists.
 func (e *Error) Is(target error) bool {
 	switch target {
-	case manifest.ErrNotFound:
-		return e.missing
-	case manifest.ErrUnanswered:
-		return e.unanswered
 	case hint.Registry:
 		return true
 	case ErrCredentials, hint.Credentials:
 		return e.refused()
 	}
-	return false
+	return e.means != nil && target == e.means
 }
 
 // refused reports whether credentials are the cause. An answer of a host that the
 // registry redirected to does not count: a storage service answers 403 for an expired
 // URL.
 func (e *Error) refused() bool {
-	if e.redirected || e.immutable {
+	if e.redirected || e.overruled {
 		return false
 	}
 	return e.credential || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden && !e.throttled
@@ -134,7 +128,7 @@ func (e *Error) Hint() string {
 
 // setting returns the Setting of e or, without a hint of another kind, of what it wraps.
 func (e *Error) setting() string {
-	inner := asError(e.Err)
+	inner := As(e.Err)
 	if e.Setting != "" || e.hint != "" || inner == nil {
 		return e.Setting
 	}
@@ -145,7 +139,7 @@ func (e *Error) setting() string {
 // wait for longer than a run waits, or a quota is used up. If a request could not be sent
 // because its body could not be read, the time is that of the body's error.
 func (e *Error) RetryAt() (time.Time, bool) {
-	if inner := asError(e.Err); e.until.IsZero() && inner != nil {
+	if inner := As(e.Err); e.until.IsZero() && inner != nil {
 		return inner.RetryAt()
 	}
 	return e.until, !e.until.IsZero()
@@ -155,16 +149,23 @@ func (e *Error) RetryAt() (time.Time, bool) {
 // 400 with the code MANIFEST_INVALID (distribution-spec, "Error Codes"). Old registries
 // answer so for media types that they do not support.
 func (e *Error) InvalidManifest() bool {
-	return e.Op == http.MethodPut && e.Status == http.StatusBadRequest && e.has("MANIFEST_INVALID") && !e.immutable
+	return e.Op == http.MethodPut && e.Status == http.StatusBadRequest && HasCode(e, "MANIFEST_INVALID") && !e.overruled
 }
 
-// has reports whether the registry sent one of the codes.
-func (e *Error) has(codes ...string) bool {
-	return slices.ContainsFunc(e.Codes, func(c string) bool { return slices.Contains(codes, c) })
+// missing reports whether what was asked for does not exist.
+func (e *Error) missing() bool { return e.means != nil && e.Status == http.StatusNotFound }
+
+// The functions below are not methods, since the methods of Error are those of a public
+// type.
+
+// HasCode reports whether err has one of the codes of registries.
+func HasCode(err error, codes ...string) bool {
+	e := As(err)
+	return e != nil && slices.ContainsFunc(e.Codes, func(c string) bool { return slices.Contains(codes, c) })
 }
 
-// asError returns the *Error in err's chain, or nil.
-func asError(err error) *Error {
+// As returns the *Error in err's chain, or nil.
+func As(err error) *Error {
 	var e *Error
 	if !errors.As(err, &e) {
 		return nil
@@ -172,23 +173,70 @@ func asError(err error) *Error {
 	return e
 }
 
-// statusOf returns the HTTP status in err, or 0 if there was no answer.
-func statusOf(err error) int {
-	if e := asError(err); e != nil {
+// StatusOf returns the HTTP status in err, or 0 if there was no answer.
+func StatusOf(err error) int {
+	if e := As(err); e != nil {
 		return e.Status
 	}
 	return 0
 }
 
-// isThrottled reports whether err means that the registry limits the rate of requests.
-func isThrottled(err error) bool {
-	e := asError(err)
+// Throttled reports whether err means that the registry limits the rate of requests.
+func Throttled(err error) bool {
+	e := As(err)
 	return e != nil && e.throttled
 }
 
-// fault returns an Error for a request, with the given cause.
-func (k *request) fault(err error) *Error {
-	return &Error{Op: k.method, Host: k.host.name, Repository: k.repo, Reference: k.ref, Attempts: 1, Err: err, wait: unsaid}
+// Redirected reports whether err is the answer of a host that the registry redirected to.
+func Redirected(err error) bool {
+	e := As(err)
+	return e != nil && e.redirected
+}
+
+// Renewed reports whether err is a 401 in an upload session after which new credentials
+// were obtained, so that the session can continue.
+func Renewed(err error) bool {
+	e := As(err)
+	return e != nil && e.renewed
+}
+
+// Explained returns a copy of e with another cause and hint; "" keeps the hint. A 404 then
+// is no longer what the request says of it.
+func Explained(e *Error, cause error, hint string) *Error {
+	known := *e
+	known.Err, known.hint = cause, cmp.Or(hint, e.hint)
+	if e.missing() {
+		known.means = nil
+	}
+	return &known
+}
+
+// Overruled is [Explained] for a refusal that is not about credentials or content,
+// whatever its status and codes say.
+func Overruled(e *Error, cause error, hint string) *Error {
+	known := Explained(e, cause, hint)
+	known.overruled = true
+	return known
+}
+
+// Fault returns an Error for a request, with the given cause. Invalid content and a
+// refusal of the client are final.
+func (r *Request) Fault(err error) *Error {
+	return &Error{
+		Op: r.Method, Host: r.Host.Name, Repository: r.Repository, Reference: r.Reference, Attempts: 1, Err: err, wait: unsaid,
+		final: isRefused(err) || errors.Is(err, hint.Content),
+	}
+}
+
+// Answer returns the final Error for an answer with a status, which may be one that this
+// run knows without a request.
+func (r *Request) Answer(status int, err error) *Error {
+	e := r.Fault(err)
+	e.Status, e.final = status, true
+	if r.asks() && status == http.StatusNotFound {
+		e.means = r.NotFound
+	}
+	return e
 }
 
 // refusal returns the Error for an answer with an unexpected status. It reads and closes
@@ -197,8 +245,8 @@ func (k *request) fault(err error) *Error {
 //
 // A 403 of another host than the registry may mean that a signed URL has expired. Another
 // try gets a new URL from the registry, so it is not final.
-func (k *request) refusal(resp *http.Response) *Error {
-	e := k.fault(nil)
+func (r *Request) refusal(resp *http.Response) *Error {
+	e := r.Fault(nil)
 	e.Status = resp.StatusCode
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // a part is enough
 	discard(resp)
@@ -207,22 +255,26 @@ func (k *request) refusal(resp *http.Response) *Error {
 	if text != "" {
 		e.Err = errors.New(text)
 	}
-	asks := k.method == http.MethodGet || k.method == http.MethodHead
-	e.missing = (k.kind == kindManifest || k.kind == kindListing) && resp.StatusCode == http.StatusNotFound && asks
 	e.throttled = resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusForbidden && limited(resp.Header, body)
 	if e.wait = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()); e.throttled && e.wait == unsaid {
 		e.wait = parseReset(resp.Header, time.Now())
 	}
-	e.redirected = k.redirected(resp)
-	e.unanswered = asks && k.kind != kindToken && !e.throttled && deniesQuestion(resp.StatusCode)
+	e.redirected = r.redirected(resp)
+	switch {
+	case !r.asks():
+	case resp.StatusCode == http.StatusNotFound:
+		e.means = r.NotFound
+	case !e.throttled && deniesQuestion(resp.StatusCode):
+		e.means = r.Unanswered
+	}
 	if e.throttled && !e.redirected && e.wait <= longestPause {
-		k.host.pause.extend(time.Now().Add(e.wait))
+		r.Host.pause.extend(time.Now().Add(e.wait))
 	}
 	// A signed URL may have expired. It may also be signed for GET only, which a HEAD
 	// cannot find out, so a HEAD is not repeated.
-	expired := e.redirected && resp.StatusCode == http.StatusForbidden && k.method != http.MethodHead
-	e.final = !e.throttled && !expired && !temporary(resp.StatusCode)
-	e.spent(k)
+	expired := e.redirected && resp.StatusCode == http.StatusForbidden && r.Method != http.MethodHead
+	e.final = !e.throttled && !expired && !Temporary(resp.StatusCode)
+	e.spent(r)
 	return e
 }
 
@@ -236,22 +288,21 @@ func deniesQuestion(status int) bool {
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
 		return true
 	}
-	return status >= 400 && status < 500 && !temporary(status)
+	return status >= 400 && status < 500 && !Temporary(status)
 }
 
-// noEffect returns the Error for a 2xx that lacks what the specification requires, if the
+// NoEffect returns the Error for a 2xx that lacks what the specification requires, if the
 // content was not stored. A login page or a proxy answers so.
-func (k *request) noEffect(resp *http.Response) *Error {
-	e := k.fault(errors.New("the answer does not come from a registry; nothing was stored"))
-	e.Status, e.final = resp.StatusCode, true
-	e.hint = "check for a proxy or a login page in front of " + k.host.address
+func (r *Request) NoEffect(resp *http.Response) *Error {
+	e := r.Answer(resp.StatusCode, errors.New("the answer does not come from a registry; nothing was stored"))
+	e.hint = "check for a proxy or a login page in front of " + r.Host.address
 	return e
 }
 
 // redirected reports whether resp came from another host than the registry.
-func (k *request) redirected(resp *http.Response) bool {
+func (r *Request) redirected(resp *http.Response) bool {
 	from := resp.Request.URL
-	return k.kind != kindToken && !sameOrigin(from, k.host.base(from.Scheme))
+	return !r.is(toTokenService) && !sameOrigin(from, r.Host.base(from.Scheme))
 }
 
 // limited reports whether a 403 means a rate limit, as at GitHub.
@@ -274,10 +325,10 @@ func parseErrors(body []byte) (codes []string, text string) {
 		return nil, ""
 	}
 	for _, one := range doc.Errors {
-		code := clean(one.Code)
+		code := Clean(one.Code)
 		if len(code) <= 64 && code != "" && !slices.Contains(codes, code) && len(codes) < 4 {
 			codes = append(codes, code)
 		}
 	}
-	return codes, clean(doc.Errors[0].Message)
+	return codes, Clean(doc.Errors[0].Message)
 }

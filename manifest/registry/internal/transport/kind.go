@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"syscall"
 
-	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // A Kind groups errors by their meaning for a user. docs/errors.md has a row for each.
@@ -18,7 +18,7 @@ type Kind string
 // The kinds of an [Error].
 const (
 	KindUnauthorized   Kind = "unauthorized"    // 401, 403 but for rate limits, helper, token service
-	KindNotFound       Kind = "not found"       // a manifest to be read does not exist
+	KindNotFound       Kind = "not found"       // what was to be read does not exist
 	KindRateLimited    Kind = "rate limited"    // 429, or a 403 that means a rate limit
 	KindServerError    Kind = "server error"    // 5xx, 408, 499
 	KindRefused        Kind = "refused"         // any other status
@@ -37,17 +37,17 @@ const (
 // unauthorized.
 func (e *Error) Kind() Kind {
 	switch {
-	case errors.Is(e.Err, manifest.ErrMismatch):
+	case errors.Is(e.Err, hint.Content):
 		return KindInvalidContent
 	case e.refused():
 		return KindUnauthorized
-	case e.missing:
+	case e.missing():
 		return KindNotFound
 	case e.throttled:
 		return KindRateLimited
 	case e.Status == 0:
 		return kindOfTransport(e.Err)
-	case temporary(e.Status):
+	case Temporary(e.Status):
 		return KindServerError
 	}
 	return KindRefused

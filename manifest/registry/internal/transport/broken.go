@@ -1,4 +1,4 @@
-package registry
+package transport
 
 import (
 	"context"
@@ -23,14 +23,14 @@ func isRefused(err error) (yes bool) { return errors.As(err, new(refused)) }
 // broken returns the error of a request without an answer. An error of the request's body
 // comes first, since the transport's error only follows from it. The end of the caller's
 // context is final.
-func (k *request) broken(ctx context.Context, watch *stallTimer, err error) *Error {
-	if cause := k.body.failure(); cause != nil && watch.outer.Err() == nil {
-		e := k.fault(cause)
+func (r *Request) broken(ctx context.Context, watch *stallTimer, err error) *Error {
+	if cause := r.Body.failure(); cause != nil && watch.outer.Err() == nil {
+		e := r.Fault(cause)
 		e.final = true
 		return e
 	}
-	e := k.fault(watch.why(ctx, err))
-	e.classify(k.host)
+	e := r.Fault(watch.why(ctx, err))
+	e.classify(r.Host)
 	if watch.outer.Err() != nil {
 		e.final = true
 	}
@@ -41,7 +41,7 @@ func (k *request) broken(ctx context.Context, watch *stallTimer, err error) *Err
 // hint. Refusals, certificates and the wrong protocol are final. A refused connection and
 // an unknown host get few tries (brief). Anything else, such as a reset connection, is
 // tried as often as a 5xx.
-func (e *Error) classify(h *host) {
+func (e *Error) classify(h *Registry) {
 	var (
 		unknown  x509.UnknownAuthorityError
 		wrong    x509.HostnameError
@@ -56,7 +56,7 @@ func (e *Error) classify(h *host) {
 	case isRefused(e.Err), errors.As(e.Err, &address):
 		e.final = true
 	case errors.As(e.Err, &proxy):
-		e.final = !temporary(proxy.status)
+		e.final = !Temporary(proxy.status)
 		e.hint = "set the proxy with HTTPS_PROXY=http://user:password@host:port, and hosts without a proxy with NO_PROXY"
 	case errors.As(e.Err, &operated) && operated.Op == "proxyconnect":
 		e.brief = errors.Is(e.Err, syscall.ECONNREFUSED) || errors.As(e.Err, &dns) && dns.IsNotFound
@@ -64,16 +64,16 @@ func (e *Error) classify(h *host) {
 	case errors.Is(e.Err, http.ErrSchemeMismatch), errors.As(e.Err, new(tls.RecordHeaderError)):
 		e.final = true
 		e.Err = fmt.Errorf("%s %w", h.address, errPlain)
-		e.Setting, e.SettingHost = "PlainHTTP", h.name
+		e.Setting, e.SettingHost = "PlainHTTP", h.Name
 	case errors.As(e.Err, &unknown):
 		e.final = true
-		e.Setting, e.SettingHost = "CAFile", h.name
+		e.Setting, e.SettingHost = "CAFile", h.Name
 	case errors.As(e.Err, &wrong), errors.As(e.Err, &invalid), errors.As(e.Err, &verify):
 		e.final = true
-		e.Setting, e.SettingHost = "SkipVerify", h.name
+		e.Setting, e.SettingHost = "SkipVerify", h.Name
 	case isAlert(e.Err):
 		e.final = true
-		e.Setting, e.SettingHost = "ClientCert", h.name
+		e.Setting, e.SettingHost = "ClientCert", h.Name
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		e.brief = true
 		e.hint = "check that the registry is running at " + h.address
