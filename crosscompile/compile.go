@@ -19,7 +19,9 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -68,7 +70,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	// Later values of a variable override earlier ones: the settings of the user, the
 	// platform, cgo, and last the variables of the request. Callers reject variables that
 	// [Owned] has.
-	env := append(append([]string{}, tc.env...), target...)
+	env := slices.Clone(target)
 	if r.Temp != "" {
 		env = append(env, "GOTMPDIR="+r.Temp)
 	}
@@ -77,14 +79,14 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	}
 	env = append(env, r.Env...)
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", out}, r.Flags...)
-	p := process{bin: tc.bin, dir: r.Dir, env: env, args: append(args, "--", r.Package)}
 	var said strings.Builder
+	log := io.Discard
 	if g.Log != nil {
-		p.log = &said
+		log = &said
 	}
 	// Without cgo, Go ignores files that import "C". The errors then name missing
 	// functions, so the hint says what the cause is.
-	if _, err := runGo(ctx, p); err != nil {
+	if _, err := tc.with(env...).runLogged(ctx, log, r.Dir, append(args, "--", r.Package)...); err != nil {
 		var ce *CommandError
 		switch {
 		case !errors.As(err, &ce):

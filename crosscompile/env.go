@@ -11,18 +11,16 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A knob is the variable in which the go command expects the variant of a platform.
-type knob struct {
+// knobs has every variable that changes the code for an architecture: the go command
+// expects the variant of a platform in it. All of them are always set: for a variable that
+// is missing or empty, the go command would use the value that `go env -w` has stored on
+// the host.
+var knobs = []struct {
 	name     string            // for example GOARM64
 	standard string            // the value without a variant, and for other architectures
 	arch     []string          // the architectures that it applies to
 	values   map[string]string // by variant
-}
-
-// knobs has every variable that changes the code for an architecture. All of them are
-// always set: for a variable that is missing or empty, the go command would use the value
-// that `go env -w` has stored on the host.
-var knobs = []knob{
+}{
 	{"GO386", "sse2", []string{"386"}, same("sse2", "softfloat")},
 	{"GOAMD64", "v1", []string{"amd64"}, same("v1", "v2", "v3", "v4")},
 	{"GOARM", "7", []string{"arm"}, map[string]string{"v5": "5", "v6": "6", "v7": "7"}},
@@ -125,7 +123,12 @@ func Knobs(p ocispec.Platform) ([]string, error) {
 // Owned reports whether only this package may set a variable: those for the platform, and
 // those that say where the go command finds and stores files.
 func Owned(name string) bool {
-	return slices.ContainsFunc(knobs, func(k knob) bool { return k.name == name }) || slices.Contains([]string{
+	for _, k := range knobs {
+		if k.name == name {
+			return true
+		}
+	}
+	return slices.Contains([]string{
 		"CGO_ENABLED", "GO111MODULE", "GOARCH", "GOCACHE", "GOENV", "GOFLAGS", "GOMODCACHE", "GOOS", "GOPATH",
 		"GOROOT", "GOTMPDIR", "GOTOOLCHAIN", "GOWORK",
 	}, name)

@@ -103,7 +103,7 @@ func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
 		return nil, err
 	}
 	// Only the JSON output says for which platforms Go supports cgo.
-	out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list", "-json"}})
+	out, err := tc.run(ctx, "", "tool", "dist", "list", "-json")
 	if err != nil {
 		return nil, err
 	}

@@ -183,19 +183,18 @@ func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]liste
 	if len(aim.Tags) > 0 {
 		args = append(args, "-tags="+strings.Join(aim.Tags, ","))
 	}
-	env := slices.Clone(tc.env)
 	// The zero Aim has no platform: the go command lists for the host.
 	if aim.Platform.OS != "" {
 		target, err := Env(aim.Platform)
 		if err != nil {
 			return nil, err
 		}
-		env = append(env, target...)
+		tc = tc.with(target...)
 	}
 	if aim.Cgo {
-		env = append(env, "CGO_ENABLED=1")
+		tc = tc.with("CGO_ENABLED=1")
 	}
-	out, err := runGo(ctx, process{bin: tc.bin, dir: dir, env: env, args: append(args, "--", pattern)})
+	out, err := tc.run(ctx, dir, append(args, "--", pattern)...)
 	if err != nil {
 		return nil, err
 	}

@@ -153,7 +153,7 @@ func isDir(dir, pattern string) bool {
 type listed struct {
 	ImportPath, Name, Dir string
 	IgnoredGoFiles        []string // by build constraints
-	Module                *struct{ Path, Version, GoMod, Dir, GoVersion string }
+	Module                *goModule
 	Error                 *struct{ Pos, Err string }
 }
 
@@ -237,7 +237,7 @@ func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := runGo(ctx, process{bin: tc.bin, dir: dir, env: tc.env, args: []string{"list", "-m", "-f", "{{.GoMod}}"}})
+	out, err := tc.run(ctx, dir, "list", "-m", "-f", "{{.GoMod}}")
 	if err == nil && len(bytes.TrimSpace(out)) == 0 {
 		err = errors.New("no module")
 	}
@@ -261,9 +261,7 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	// The modules of the workspace are listed only if neither dir nor its module has a
 	// program.
 	for _, where := range append([]string{dir, root}, places...) {
-		out, err := runGo(ctx, process{bin: tc.bin, dir: where, env: tc.env, args: []string{
-			"list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...",
-		}})
+		out, err := tc.run(ctx, where, "list", "-e", "-find", "-f", `{{if eq .Name "main"}}{{.Dir}}{{end}}`, "./...")
 		if found := strings.Fields(string(out)); err == nil {
 			mains = append(mains, found...)
 		}

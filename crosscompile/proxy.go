@@ -91,9 +91,9 @@ func (s scratch) unknown(ctx context.Context, tc *toolchain) (bool, error) {
 	// An empty module cache is used, since a cached module would hide the answers of the
 	// proxies. The checksum database does not know the module of the local proxy, so it
 	// is off; nothing of this run is compiled.
-	env := append(append([]string{}, tc.env...), "GOPROXY="+proxies+",file://"+filepath.ToSlash(dir),
-		"GOMODCACHE="+filepath.Join(dir, "cache"), "GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOWORK=off")
-	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"list", "-m", "--", s.pkg + "@" + s.version}})
+	tc = tc.with("GOPROXY="+proxies+",file://"+filepath.ToSlash(dir), "GOMODCACHE="+filepath.Join(dir, "cache"),
+		"GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOWORK=off")
+	_, err = tc.run(ctx, s.src(), "list", "-m", "--", s.pkg+"@"+s.version)
 	if errors.As(err, new(*CommandError)) {
 		return false, nil
 	}

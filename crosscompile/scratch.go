@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/mod/modfile"
@@ -41,7 +40,7 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 		return Package{}, err
 	}
 	s := scratch{Go: g, Query: q, pkg: pkg, version: version}
-	var m *downloaded
+	var m *goModule
 	if module.CanonicalVersion(version) != version {
 		if m, err = s.pin(ctx); err != nil {
 			return Package{}, err
@@ -63,13 +62,13 @@ type scratch struct {
 	pkg, version string
 }
 
-// A downloaded is a module in the output of `go mod download -json`.
-type downloaded struct{ Path, Version, GoMod, Dir string }
+// A goModule is a module in the output of the go command.
+type goModule struct{ Path, Version, GoMod, Dir string }
 
 // pin resolves a version that can change (latest, a branch) and downloads the module. It
 // works in a temporary directory, since the directory of the module has the version in
 // its name.
-func (s scratch) pin(ctx context.Context) (*downloaded, error) {
+func (s scratch) pin(ctx context.Context) (*goModule, error) {
 	if err := os.MkdirAll(s.Scratch, 0o755); err != nil {
 		return nil, err
 	}
@@ -93,7 +92,7 @@ func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 // exclusive claim and looks again, since another process may have filled the directory
 // meanwhile. The record is written last and in one step, so a killed process leaves a
 // directory that is not filled.
-func (s scratch) fill(ctx context.Context, m *downloaded) error {
+func (s scratch) fill(ctx context.Context, m *goModule) error {
 	release, err := claim.Share(ctx, string(s.scratchDir))
 	if err != nil {
 		return err
@@ -146,7 +145,7 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 
 // download fetches the module that contains the package. As in the go command, this is
 // the longest prefix of the import path that is a module with this package.
-func (s scratch) download(ctx context.Context) (*downloaded, error) {
+func (s scratch) download(ctx context.Context) (*goModule, error) {
 	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
 		return nil, err
@@ -155,11 +154,11 @@ func (s scratch) download(ctx context.Context) (*downloaded, error) {
 	// that does not have the package is skipped: another one with a shorter path may have
 	// it.
 	for prefix := s.pkg; prefix != "."; prefix = path.Dir(prefix) {
-		out, err := runGo(ctx, process{bin: tc.bin, dir: s.src(), env: tc.env, args: []string{"mod", "download", "-json", prefix + "@" + s.version}})
+		out, err := tc.run(ctx, s.src(), "mod", "download", "-json", prefix+"@"+s.version)
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		var m downloaded
+		var m goModule
 		if err != nil || json.Unmarshal(out, &m) != nil {
 			continue
 		}
@@ -183,8 +182,7 @@ func (s scratch) require(ctx context.Context) error {
 	// The required module may need a newer Go than the one that was chosen for src. Only
 	// this command may switch to it: all others run with GOTOOLCHAIN=local.
 	setting := cmp.Or(s.lookup("GOTOOLCHAIN"), "auto")
-	env := append(slices.Clone(tc.env), "GOTOOLCHAIN="+setting)
-	_, err = runGo(ctx, process{bin: tc.bin, dir: s.src(), env: env, args: []string{"get", "--", s.pkg + "@" + s.version}})
+	_, err = tc.with("GOTOOLCHAIN="+setting).run(ctx, s.src(), "get", "--", s.pkg+"@"+s.version)
 	var ce *CommandError
 	if !errors.As(err, &ce) {
 		return err
@@ -214,7 +212,7 @@ func withoutDownloads(text string) string {
 // find finds the package in a directory that is filled. Module and version come from the
 // record.
 func (s scratch) find(ctx context.Context) (Package, error) {
-	var m downloaded
+	var m goModule
 	b, err := os.ReadFile(s.record())
 	if err != nil {
 		return Package{}, err

@@ -110,7 +110,7 @@ func near(goos string, pairs []string) []string {
 // once and remembers the result.
 func (g *Go) pairs(ctx context.Context, tc *toolchain) ([]string, error) {
 	return g.dist.Ensure(ctx, tc.bin, func() ([]string, error) {
-		out, err := runGo(ctx, process{bin: tc.bin, env: tc.env, args: []string{"tool", "dist", "list"}})
+		out, err := tc.run(ctx, "", "tool", "dist", "list")
 		return strings.Fields(string(out)), err
 	})
 }

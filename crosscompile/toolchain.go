@@ -43,7 +43,15 @@ type toolchain struct {
 	bin     string   // the go command that a toolchain line may have chosen
 	version string   // go1.26.8
 	flags   string   // the part of GOFLAGS that is kept
-	env     []string // complete but for the platform
+	env     []string // complete but for the platform; run adds only PWD
+}
+
+// with returns tc with more variables. They override those that tc has: the go command
+// uses the last value of a variable.
+func (tc *toolchain) with(env ...string) *toolchain {
+	more := *tc
+	more.env = slices.Concat(tc.env, env)
+	return &more
 }
 
 // settings are the variables of `go env -json` that a build gets as values.
@@ -110,7 +118,7 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	if alone || foreign {
 		environ = append(slices.Clone(environ), "GOWORK=off")
 	}
-	out, err := runGo(ctx, process{bin: path, dir: dir, env: environ, args: []string{"env", "-json"}})
+	out, err := (&toolchain{bin: path, env: environ}).run(ctx, dir, "env", "-json")
 	if err != nil {
 		return nil, err
 	}
@@ -215,15 +223,6 @@ func standing(flags string) string {
 	return strings.Join(append(kept, "-mod=mod"), " ")
 }
 
-// A process describes one run of the go command.
-type process struct {
-	bin  string
-	dir  string
-	env  []string // the complete environment; only PWD is added
-	args []string
-	log  io.Writer // also gets standard error; nil: only the error has it
-}
-
 // A CommandError says that a go command has failed.
 type CommandError struct {
 	Args   []string
@@ -252,25 +251,27 @@ func (e *CommandError) answered() bool {
 	return e.Args[0] == "list" && errors.As(e.Err, &exit) && exit.ExitCode() == 1
 }
 
-// runGo runs p and returns its standard output. When ctx ends, the whole process group is
-// killed and the error is the cause of ctx. On Linux the go command also ends when this
-// process ends in any way. A failed command is a [*CommandError].
-func runGo(ctx context.Context, p process) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, p.bin, p.args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
-	dir, err := filepath.Abs(p.dir)
+// run runs the go command in dir and returns its standard output. When ctx ends, the
+// whole process group is killed and the error is the cause of ctx. On Linux the go command
+// also ends when this process ends in any way. A failed command is a [*CommandError].
+func (tc *toolchain) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	return tc.runLogged(ctx, io.Discard, dir, args...)
+}
+
+// runLogged is run with a writer that also gets standard error.
+func (tc *toolchain) runLogged(ctx context.Context, log io.Writer, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, tc.bin, args...) //nolint:gosec // argv only, no shell: the go command is what this package runs
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	// The go command reads its directory from PWD, which may contain links. Without PWD
 	// it would look for a go.work above the directory that the links lead to.
-	cmd.Dir, cmd.Env = dir, append(slices.Clone(p.env), "PWD="+dir)
+	cmd.Dir, cmd.Env = dir, append(slices.Clone(tc.env), "PWD="+dir)
 	var out bytes.Buffer
 	// A broken build can print without end. The start of the output has the first errors.
 	complaint := &stream.Head{Max: 1 << 20}
-	cmd.Stdout, cmd.Stderr = &out, complaint
-	if p.log != nil {
-		cmd.Stderr = io.MultiWriter(complaint, p.log)
-	}
+	cmd.Stdout, cmd.Stderr = &out, io.MultiWriter(complaint, log)
 	group(cmd)
 	// On Linux the command is killed when the thread that started it ends. So this
 	// goroutine keeps the thread until the command has ended.
@@ -281,7 +282,7 @@ func runGo(ctx context.Context, p process) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, &CommandError{Args: p.args, Output: complaint.String(), Err: err, Way: wayOf(complaint.String())}
+		return nil, &CommandError{Args: args, Output: complaint.String(), Err: err, Way: wayOf(complaint.String())}
 	}
 	return out.Bytes(), nil
 }

@@ -18,15 +18,13 @@ import (
 // for the platform.
 var ErrWrongFormat = errors.New("not an executable of the platform")
 
-// A machine is what the header of an ELF file says about its processor.
-type machine struct {
+// elfMachines has what the header of an ELF file says about the processor, for each
+// architecture of Go that uses ELF.
+var elfMachines = map[string]struct {
 	elf.Machine
 	elf.Class
-	order binary.ByteOrder
-}
-
-// elfMachines has the header for each architecture of Go that uses ELF.
-var elfMachines = map[string]machine{
+	binary.ByteOrder
+}{
 	"386":      {elf.EM_386, elf.ELFCLASS32, binary.LittleEndian},
 	"amd64":    {elf.EM_X86_64, elf.ELFCLASS64, binary.LittleEndian},
 	"arm":      {elf.EM_ARM, elf.ELFCLASS32, binary.LittleEndian},
@@ -105,8 +103,8 @@ func verifyELF(f io.ReaderAt, architecture string) error {
 	if !ok {
 		return fmt.Errorf("no ELF machine is known for %s", architecture)
 	}
-	if got := (machine{x.Machine, x.Class, x.ByteOrder}); got != want {
-		return fmt.Errorf("it is %v %v %v, but %s requires %v %v %v", got.Machine, got.Class, got.order, architecture, want.Machine, want.Class, want.order)
+	if x.Machine != want.Machine || x.Class != want.Class || x.ByteOrder != want.ByteOrder {
+		return fmt.Errorf("it is %v %v %v, but %s requires %v %v %v", x.Machine, x.Class, x.ByteOrder, architecture, want.Machine, want.Class, want.ByteOrder)
 	}
 	return nil
 }

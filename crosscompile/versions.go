@@ -22,9 +22,10 @@ func (g *Go) Versions(ctx context.Context, dir, pkg string) (latest string, all 
 	if err != nil {
 		return "", nil, err
 	}
+	tc = tc.with("GOWORK=off", "GOFLAGS=-mod=mod")
 	var first error
 	for prefix := pkg; prefix != "." && prefix != "/"; prefix = path.Dir(prefix) {
-		out, err := runGo(ctx, process{bin: tc.bin, dir: dir, env: append(tc.env, "GOWORK=off", "GOFLAGS=-mod=mod"), args: []string{"list", "-m", "-versions", "-json", "--", prefix + "@latest"}})
+		out, err := tc.run(ctx, dir, "list", "-m", "-versions", "-json", "--", prefix+"@latest")
 		if ctx.Err() != nil {
 			return "", nil, context.Cause(ctx)
 		}
