@@ -18,15 +18,8 @@ type batchedListing struct {
 
 // A walked has the listings of one scope. batchedListing.mu guards next.
 type walked struct {
-	turn chan struct{} // held by the listing that runs
-	next *walk         // the listing that has not begun yet
-}
-
-// A walk is one listing. Its result may be read after once.Do has returned.
-type walk struct {
-	once sync.Once
-	is   listing
-	err  error
+	turn chan struct{}           // held by the listing that runs
+	next func() (listing, error) // runs the listing that has not begun yet, once
 }
 
 // list returns a listing of s that began after this call.
@@ -35,8 +28,8 @@ func (w *batchedListing) list(s scope) (listing, error) {
 }
 
 // share runs list, or waits for the run of another caller with the same key. The run
-// begins after this call: the first caller that gets its turn removes the walk from next
-// before it runs list, so later callers get another walk.
+// begins after this call: the first caller that gets its turn removes next before it runs
+// list, so later callers get another one.
 func (w *batchedListing) share(key string, list func() (listing, error)) (listing, error) {
 	w.mu.Lock()
 	if w.of == nil {
@@ -48,17 +41,16 @@ func (w *batchedListing) share(key string, list func() (listing, error)) (listin
 		w.of[key] = at
 	}
 	if at.next == nil {
-		at.next = &walk{}
+		at.next = sync.OnceValues(func() (listing, error) {
+			w.mu.Lock()
+			at.next = nil
+			w.mu.Unlock()
+			return list()
+		})
 	}
 	mine := at.next
 	w.mu.Unlock()
 	at.turn <- struct{}{}
 	defer func() { <-at.turn }()
-	mine.once.Do(func() {
-		w.mu.Lock()
-		at.next = nil
-		w.mu.Unlock()
-		mine.is, mine.err = list()
-	})
-	return mine.is, mine.err
+	return mine()
 }

@@ -86,7 +86,7 @@ type Builder struct {
 	layerPermits chan struct{} // for layers that are written
 	locks        locks         // for the output paths of programs
 	listings     batchedListing
-	written      written    // layers that this Builder wrote to the cache
+	written      sync.Map   // digests of layers that this Builder wrote to the cache
 	reading      sync.Mutex // held while the file system of a base is in memory
 	log          *slog.Logger
 }

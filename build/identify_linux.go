@@ -8,19 +8,17 @@ import (
 	"time"
 )
 
-// identify returns what identifies a version of a file, and the time of the last change
-// of its inode (ctime). Programs can set the modification time of a file but not its
-// ctime, so a changed file never has the same identity on a file system of clocked.
-func identify(info fs.FileInfo) (identified, error) {
+// identify returns what identifies a version of a file, the time of the last change of its
+// inode (ctime), and its device. Programs can set the modification time of a file but not
+// its ctime, so a changed file never has the same identity on a file system of clocked.
+func identify(info fs.FileInfo) (identity string, changed time.Time, device uint64, err error) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return identified{}, errUnlisted
+		return "", time.Time{}, 0, errUnlisted
 	}
-	return identified{
-		identity: fmt.Sprintf("%d:%d %o %d %d %d", stat.Dev, stat.Ino, stat.Mode, stat.Size, stat.Mtim.Nano(), stat.Ctim.Nano()),
-		changed:  time.Unix(stat.Ctim.Unix()),
-		device:   uint64(stat.Dev), //nolint:unconvert // narrower on some architectures
-	}, nil
+	identity = fmt.Sprintf("%d:%d %o %d %d %d", stat.Dev, stat.Ino, stat.Mode, stat.Size, stat.Mtim.Nano(), stat.Ctim.Nano())
+	device = uint64(stat.Dev) //nolint:unconvert // narrower on some architectures
+	return identity, time.Unix(stat.Ctim.Unix()), device, nil
 }
 
 // clocked has the file systems that update ctime with each change, in steps smaller than

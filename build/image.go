@@ -48,12 +48,6 @@ func (i Image) BuildInfo(ctx context.Context) (*buildinfo.BuildInfo, error) {
 	return i.info(ctx)
 }
 
-// An addedLayer is a layer that mabuild adds to a base image.
-type addedLayer struct {
-	layer   v1.Layer
-	comment string // in the history of the config
-}
-
 // ociTypes maps each media type of Docker to the OCI media type for the same bytes, and
 // so the same digest (image-spec, media-types.md, compatibility matrix).
 var ociTypes = map[types.MediaType]types.MediaType{
@@ -87,7 +81,7 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 
 // assemble makes the image of s's program for p: the layers of base f, then the added
 // ones. It adds to the manifest, the diff IDs and the history in the same order.
-func assemble(s Spec, p ocispec.Platform, f baseImage, added []addedLayer) (v1.Image, error) {
+func assemble(s Spec, p ocispec.Platform, f baseImage, added []part) (v1.Image, error) {
 	config := configure(s, p, f)
 	descriptors := slices.Clone(f.descriptors)
 	layers := slices.Clone(f.layers)

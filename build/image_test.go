@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := addedLayers(w, p, f, []part{{"files", files}, {"program", []entry{program}}})
+	added, err := addedLayers(w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,7 +384,7 @@ func TestALayerOfThisRunIsReadOnce(t *testing.T) {
 		}
 		entries := []entry{inline("mabuild/x", 0o755, []byte(strings.Repeat("program ", 1000)))}
 		w := newLayers(t, c)
-		w.written = &written{}
+		w.written = &sync.Map{}
 		l, err := w.layer(entries)
 		if err != nil {
 			t.Fatal(err)
@@ -472,7 +473,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added, err := addedLayers(w, p, baseImage{}, []part{{"files", files}, {"program", []entry{program}}}); err == nil {
+		if added, err := addedLayers(w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []entry{program}}}); err == nil {
 			t.Errorf("%s: %d layers", name, len(added))
 		}
 	}

@@ -68,7 +68,7 @@ type layers struct {
 	compression Compression
 	alive       func() error  // returns an error once the build is cancelled
 	permits     chan struct{} // for layers that are written, shared by all builds; nil: no limit
-	written     *written      // layers that this Builder wrote to the cache; nil: not recorded
+	written     *sync.Map     // digests of layers that this Builder wrote to the cache; nil: not recorded
 	reading     *sync.Mutex   // held while a base is in memory, shared by all builds; nil: no limit
 
 	made once.Memo[string, v1.Layer] // by key
@@ -147,7 +147,9 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if f, err := w.cache.Create(); err == nil {
 		defer f.Cleanup()
 		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
-			w.written.add(r.Digest)
+			if w.written != nil {
+				w.written.Store(r.Digest, true)
+			}
 			// If the record cannot be stored, the next run makes the layer again.
 			_ = w.cache.Store("layer", key, r)
 			return w.cachedLayer(r, entries), nil

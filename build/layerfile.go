@@ -24,31 +24,15 @@ type layer struct {
 	again       func() (string, error) // writes the layer to the work directory, at most once
 }
 
-// written has the digests of the layers that a Builder wrote to the cache. It is safe for
-// concurrent use; a nil written has none.
-type written struct{ digests sync.Map }
-
-// add records that h was written.
-func (w *written) add(h v1.Hash) {
-	if w != nil {
-		w.digests.Store(h, true)
-	}
-}
-
-// has reports whether h was written.
-func (w *written) has(h v1.Hash) bool {
-	if w == nil {
-		return false
-	}
-	_, ok := w.digests.Load(h)
-	return ok
-}
-
 // cachedLayer returns a layer in the cache. Another process may remove or damage the file
 // while the layer is in use. The layer is then written again from its entries, and must
 // have the same digests and size, since its descriptor has been used already.
 func (w *layers) cachedLayer(r layerInfo, entries []entry) *layer {
-	return &layer{layerInfo: r, compression: w.compression, cache: w.cache, own: w.written.has(r.Digest), again: sync.OnceValues(func() (string, error) {
+	own := false
+	if w.written != nil {
+		_, own = w.written.Load(r.Digest)
+	}
+	return &layer{layerInfo: r, compression: w.compression, cache: w.cache, own: own, again: sync.OnceValues(func() (string, error) {
 		path, again, err := w.writeFile(entries)
 		if err == nil && again != r {
 			err = errChanged

@@ -41,13 +41,13 @@ func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
 		t.Fatal(err)
 	}
 	w := newLayers(t, nil)
-	var added []addedLayer
+	var added []part
 	for _, comment := range []string{"files", "program"} {
 		l, err := w.layer([]entry{inline(comment, 0o644, []byte(comment))})
 		if err != nil {
 			t.Fatal(err)
 		}
-		added = append(added, addedLayer{layer: l, comment: comment})
+		added = append(added, part{layer: l, comment: comment})
 	}
 	img, err := assemble(s, s.Platforms[0], f, added)
 	if err != nil {
@@ -164,7 +164,7 @@ func TestNamesThatNoLayerHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var se *SpecError
-		if _, err := addedLayers(newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{"files", entries}}); !errors.As(err, &se) {
+		if _, err := addedLayers(newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{comment: "files", entries: entries}}); !errors.As(err, &se) {
 			t.Errorf("%+v: %v", f, err)
 		}
 	}

@@ -26,13 +26,6 @@ var errUnlisted = errors.New("cannot be listed")
 // that changed less than this before it was listed may change again with the same times.
 const granularity = 50 * time.Millisecond
 
-// An identified is a version of a file, as its file system reports it.
-type identified struct {
-	identity string    // differs between any two versions of a file
-	changed  time.Time // the last change of the inode
-	device   uint64
-}
-
 // A scope lists what a build of a package in a directory reads. It leaves out the module
 // cache, in which a module never changes under its version and checksum, and the Go
 // installation, which [crosscompile.Go.Fingerprint] identifies.
@@ -207,15 +200,15 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 	if err != nil {
 		return err
 	}
-	f, err := identify(info)
+	identity, changed, device, err := identify(info)
 	if err != nil {
 		return err
 	}
 	// The type of a file system is read once for each device.
-	if _, known := l.trusted[f.device]; !known {
-		l.trusted[f.device] = trusted(path)
+	if _, known := l.trusted[device]; !known {
+		l.trusted[device] = trusted(path)
 	}
-	if !l.trusted[f.device] {
+	if !l.trusted[device] {
 		return errUnlisted
 	}
 	link := ""
@@ -229,17 +222,17 @@ func (l *lister) add(root, path string, d fs.DirEntry) error {
 		// so they are not part of the identity. The entries themselves are listed. Only
 		// moved has the times: it shows that a file was added and removed between two
 		// listings.
-		if f.changed.After(l.moved) && !l.skips(path) {
-			l.moved = f.changed
+		if changed.After(l.moved) && !l.skips(path) {
+			l.moved = changed
 		}
-		f.identity, f.changed = info.Mode().String(), time.Time{}
+		identity, changed = info.Mode().String(), time.Time{}
 	case !d.Type().IsRegular():
 		return errUnlisted
 	}
-	if f.changed.After(l.changed) {
-		l.changed = f.changed
+	if changed.After(l.changed) {
+		l.changed = changed
 	}
-	fmt.Fprintf(l.hash, "%q %s %q\n", path, f.identity, link)
+	fmt.Fprintf(l.hash, "%q %s %q\n", path, identity, link)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/rootfs"
@@ -23,18 +24,20 @@ import (
 // image, so that a program below it can be added without reading the base.
 const ownDir = "mabuild"
 
-// A part is the content of one added layer.
+// A part is a layer that mabuild adds to a base image.
 type part struct {
 	comment string // in the history of the image
 	entries []entry
+	layer   v1.Layer // of the entries; addedLayers sets it
 }
 
 // addedLayers makes the layers that are added to f for p: one of the files, which all
-// platforms share, and one for each program. An empty part makes no layer.
+// platforms share, and one for each program. It returns the parts with their layers; an
+// empty part makes no layer and is left out.
 //
 // The layers of the base are read only if an entry is outside ownDir, since only then can
 // a link or a file of the base matter. Windows bases are never read.
-func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []addedLayer, err error) {
+func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []part, err error) {
 	for _, part := range parts {
 		for _, e := range part.entries {
 			if err := holdable(e.name, p.OS == "windows"); err != nil {
@@ -65,11 +68,10 @@ func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (adde
 		if p.OS == "windows" {
 			entries = windowsEntries(entries)
 		}
-		l, err := w.layer(entries)
-		if err != nil {
+		if part.layer, err = w.layer(entries); err != nil {
 			return nil, err
 		}
-		added = append(added, addedLayer{layer: l, comment: part.comment})
+		added = append(added, part)
 	}
 	return added, nil
 }

@@ -161,7 +161,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 			return err
 		}
 		defer unlock()
-		parts = slices.Insert(parts, 1, part{"debugger", []entry{e}})
+		parts = slices.Insert(parts, 1, part{comment: "debugger", entries: []entry{e}})
 	}
 	var err error
 	img.Image, err = r.image(base, parts)
@@ -300,7 +300,7 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 // parts returns the content of the added layers. The files come first: they change less
 // often than the program, and all platforms share their layer.
 func (r *buildRun) parts(program entry) []part {
-	return []part{{"files", r.files}, {"program", []entry{program}}}
+	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []entry{program}}}
 }
 
 // image makes the added layers of all parts and assembles the image.

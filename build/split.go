@@ -41,19 +41,16 @@ var (
 type split struct {
 	dst    io.Writer
 	level  int
-	block  *bytes.Buffer      // the block that is filled, after the end of the block before
-	prefix int                // length of what the block before has added
-	crc    uint32             // of the uncompressed data
-	size   uint32             // of the uncompressed data, modulo 2^32 (RFC 1952, ISIZE)
-	blocks chan chan deflated // one channel for each block, in the order of the stream
-	done   chan error         // gets the result of collect
+	block  *bytes.Buffer // the block that is filled, after the end of the block before
+	prefix int           // length of what the block before has added
+	crc    uint32        // of the uncompressed data
+	size   uint32        // of the uncompressed data, modulo 2^32 (RFC 1952, ISIZE)
+	done   chan error    // gets the result of collect
 	closed bool
-}
 
-// A deflated is a compressed block. The buffer belongs to the receiver.
-type deflated struct {
-	*bytes.Buffer
-	err error
+	// blocks has a function for each block, in the order of the stream. It waits for the
+	// compressed block and returns it. The buffer belongs to the caller.
+	blocks chan func() (*bytes.Buffer, error)
 }
 
 // newSplit writes the header of the stream to dst and starts collect. The header has no
@@ -64,7 +61,7 @@ func newSplit(dst io.Writer, level int) (*split, error) {
 	}
 	s := &split{
 		dst: dst, level: level, block: block(nil),
-		blocks: make(chan chan deflated, cap(splitters)), done: make(chan error, 1),
+		blocks: make(chan func() (*bytes.Buffer, error), cap(splitters)), done: make(chan error, 1),
 	}
 	go s.collect()
 	return s, nil
@@ -85,14 +82,14 @@ func block(tail []byte) *bytes.Buffer {
 func (s *split) collect() {
 	var failed error
 	for block := range s.blocks {
-		d := <-block
+		small, err := block()
 		if failed == nil {
-			failed = d.err
+			failed = err
 		}
 		if failed == nil {
-			_, failed = s.dst.Write(d.Bytes())
+			_, failed = s.dst.Write(small.Bytes())
 		}
-		smallBlocks.Put(d.Buffer)
+		smallBlocks.Put(small)
 	}
 	s.done <- failed
 }
@@ -119,40 +116,43 @@ func (s *split) Write(p []byte) (int, error) {
 // splitters before it queues the block. So the block that collect waits for always has a
 // permit, and several splits cannot block each other.
 func (s *split) next(last bool) {
-	full, prefix, out := s.block, s.prefix, make(chan deflated, 1)
+	full, prefix := s.block, s.prefix
 	content := full.Bytes()
 	tail := content[max(0, len(content)-splitReach):]
 	s.block, s.prefix = block(tail), len(tail)
 	splitters <- struct{}{}
-	s.blocks <- out
+	var small *bytes.Buffer
+	var err error
+	done := make(chan struct{})
+	s.blocks <- func() (*bytes.Buffer, error) {
+		<-done
+		return small, err
+	}
 	go func() {
-		d := deflate(content[:prefix], content[prefix:], s.level, last)
+		small, err = deflate(content[:prefix], content[prefix:], s.level, last)
 		plainBlocks.Put(full)
 		<-splitters
-		out <- d
+		close(done)
 	}()
 }
 
 // deflate compresses a block with dict as the data before it. It uses a new compressor
 // each time: one that is reused may find other matches, and the output would depend on
 // the order of the blocks.
-func deflate(dict, block []byte, level int, last bool) deflated {
-	d := deflated{Buffer: smallBlocks.Get().(*bytes.Buffer)}
-	d.Reset()
-	w, err := flate.NewWriterDict(d.Buffer, level, dict)
+func deflate(dict, block []byte, level int, last bool) (*bytes.Buffer, error) {
+	small := smallBlocks.Get().(*bytes.Buffer)
+	small.Reset()
+	w, err := flate.NewWriterDict(small, level, dict)
 	if err != nil {
-		d.err = err
-		return d
+		return small, err
 	}
-	_, d.err = w.Write(block)
-	switch {
-	case d.err != nil:
-	case last:
-		d.err = w.Close()
-	default:
-		d.err = w.Flush()
+	if _, err := w.Write(block); err != nil {
+		return small, err
 	}
-	return d
+	if last {
+		return small, w.Close()
+	}
+	return small, w.Flush()
 }
 
 // Close compresses the last block, waits until all blocks are written, and writes the
