@@ -54,8 +54,15 @@ type Store struct {
 
 	// mu is held while manifests, tags and referrers change and while a blob is removed.
 	mu sync.Mutex
-	// uploads has a separate lock, which is never held while mu is taken.
-	uploads uploads
+	// uploads are the open uploads. They are not kept over a restart. Their mu is never
+	// held while that of the store is taken.
+	uploads struct {
+		mu    sync.Mutex
+		open  map[string]*Upload
+		bytes int64 // on disk, of all open uploads
+
+		most, mostBytes, mostOfOne int64 // the bounds
+	}
 
 	fault func(step string) error // a test's failure for a step of writing; nil otherwise
 }
@@ -77,7 +84,7 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, log: logger, uploads: newUploads()}
+	s := newStore(root, logger)
 	if err := s.lockDir(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -85,6 +92,14 @@ func Open(dir string, logger *log.Logger) (*Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// newStore returns a store without open uploads. Its directory is not locked yet.
+func newStore(root *os.Root, logger *log.Logger) *Store {
+	s := &Store{root: root, log: logger}
+	s.uploads.open = map[string]*Upload{}
+	s.uploads.most, s.uploads.mostBytes, s.uploads.mostOfOne = maxUploads, maxUnfinished, maxUploadBytes
+	return s
 }
 
 // lockDir locks the directory without waiting. The lock ends with the process.

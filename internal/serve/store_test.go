@@ -156,7 +156,8 @@ func TestMigration(t *testing.T) {
 					t.Fatal(err)
 				}
 				steps := 0
-				s := &Store{root: root, log: log.New(io.Discard, "", 0), uploads: newUploads(), fault: func(step string) error {
+				s := newStore(root, log.New(io.Discard, "", 0))
+				s.fault = func(step string) error {
 					if step == fault {
 						steps++
 					}
@@ -164,7 +165,7 @@ func TestMigration(t *testing.T) {
 						return errors.New("broken off")
 					}
 					return nil
-				}}
+				}
 				_ = s.prepare()
 				_ = root.Close()
 			}

@@ -21,7 +21,8 @@ import (
 )
 
 // The bounds of unfinished uploads, over all repositories. They keep a client from
-// filling the disk with uploads that it never finishes. Finished blobs have no bound.
+// filling the disk with uploads that it never finishes. Finished blobs have no bound. A
+// [Store] has the first three as fields, which tests reduce.
 const (
 	maxUploads     = 256
 	maxUploadBytes = 64 << 30       // bytes of one upload
@@ -29,20 +30,6 @@ const (
 	uploadIdle     = time.Hour      // an upload ends so long after its last request
 	uploadLifetime = 24 * time.Hour // and so long after its first
 )
-
-// uploads are the open uploads of a store. They are not kept over a restart.
-type uploads struct {
-	mu    sync.Mutex
-	open  map[string]*Upload
-	bytes int64 // on disk, of all open uploads
-
-	most, mostBytes, mostOfOne int64 // the bounds, which tests reduce
-}
-
-// newUploads returns an empty list with the bounds above.
-func newUploads() uploads {
-	return uploads{open: map[string]*Upload{}, most: maxUploads, mostBytes: maxUnfinished, mostOfOne: maxUploadBytes}
-}
 
 // An Upload is an unfinished blob, as a file in uploadsDir. One request at a time writes
 // to it ([Store.Write], [Store.Finish]); others may read its size or cancel it.
