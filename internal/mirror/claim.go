@@ -18,11 +18,8 @@ import (
 // begins with new ones. They are safe for concurrent use.
 type Claims struct {
 	mu   sync.Mutex
-	held map[string]holder // by target
+	held map[string]*job // that has claimed a target, by the target
 }
-
-// A holder is the entry, and one of its sources, that has claimed a target.
-type holder struct{ entry, source string }
 
 // collision says that two images go to one target.
 func collision(one, other string) error {
@@ -42,26 +39,26 @@ func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 		if err != nil { // the run of the entry reports it
 			continue
 		}
-		for _, j := range jobs {
-			for _, target := range j.targets {
-				_ = c.claim(target, e.Name, j.source) // the move itself reports a collision
+		for i := range jobs {
+			for _, target := range jobs[i].targets {
+				_ = c.claim(target, &jobs[i]) // the move itself reports a collision
 			}
 		}
 	}
 }
 
-// claim claims a target for an entry. It is a [*CollisionError] if another entry has
-// claimed it. Collisions within an entry are found when its moves are made.
-func (c *Claims) claim(target Ref, entry, source string) error {
+// claim claims a target for a job. It fails if a job of another entry has claimed it.
+// Collisions within an entry are found when its moves are made.
+func (c *Claims) claim(target Ref, j *job) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := target.key(source)
-	if other, taken := c.held[key]; taken && other.entry != entry {
-		return collision(source, other.source+" of entry "+other.entry)
+	key := target.key(j.source)
+	if other, taken := c.held[key]; taken && other.entry.Name != j.entry.Name {
+		return collision(j.source, other.source+" of entry "+other.entry.Name)
 	}
 	if c.held == nil {
-		c.held = map[string]holder{}
+		c.held = map[string]*job{}
 	}
-	c.held[key] = holder{entry, source}
+	c.held[key] = j
 	return nil
 }

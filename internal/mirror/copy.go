@@ -146,7 +146,7 @@ func (m *move) ends(status, why string, args ...any) {
 // age, for which configs are read, and at last the copy.
 func (m *move) do(ctx context.Context) error {
 	e := m.job.entry
-	if err := cmp.Or(m.clash, m.Claims.claim(m.target, e.Name, m.job.source)); err != nil {
+	if err := cmp.Or(m.clash, m.Claims.claim(m.target, m.job)); err != nil {
 		return err
 	}
 	// Nothing is compared here: if the target has the tag, the source is not asked.
