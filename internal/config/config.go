@@ -45,8 +45,11 @@ type Config struct {
 
 	Builds []Build `yaml:"builds" doc:"Programs to build. A program may have its own value for every setting above." flag:"-"`
 
-	Jobs         int         `yaml:"jobs" trust:"data" doc:"Run at most this many compilers at once; 0 chooses by cores and memory." example:"4"`
-	Cache        Cache       `yaml:"cache" doc:"Directory and size of the cache, which keeps results for the next run."`
+	Jobs  int `yaml:"jobs" trust:"data" doc:"Run at most this many compilers at once; 0 chooses by cores and memory." example:"4"`
+	Cache struct {
+		Dir string `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
+		Max Bytes  `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
+	} `yaml:"cache" doc:"Directory and size of the cache, which keeps results for the next run."`
 	Output       []string    `yaml:"output" trust:"image" doc:"Write the result to oci:DIR, oci-archive:FILE, docker-archive:FILE[,platform=P], docker-daemon:[platform=P] or containerd:." example:"[\"oci:./image\"]" sep:"lines" single:"true"`
 	MetadataFile string      `yaml:"metadata_file" trust:"path" doc:"Write digests, platforms and sizes to FILE as JSON." example:"dist/image.json" check:"path"`
 	NoIndex      bool        `yaml:"no_index" trust:"data" doc:"Publish an image without an index; requires exactly one platform."`
@@ -171,12 +174,6 @@ type Healthcheck struct {
 	Timeout     Duration `yaml:"timeout" trust:"data" doc:"Time limit of a health check." flag:"health-timeout" example:"3s"`
 	StartPeriod Duration `yaml:"start_period" trust:"data" doc:"Time after the start in which failed health checks do not count." flag:"health-start-period" example:"5s"`
 	Retries     int      `yaml:"retries" trust:"data" doc:"Number of consecutive failures that mark the container as unhealthy." flag:"health-retries" example:"3"`
-}
-
-// Cache sets where the cache is and how large it may become.
-type Cache struct {
-	Dir string `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
-	Max Bytes  `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
 }
 
 // A Registry has the connection settings of one registry, by which a file may weaken the

@@ -42,7 +42,7 @@ func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err err
 	if err := k.d.err(); err != nil {
 		return nil, nil, err
 	}
-	text := []byte(strings.Join(w.lines, "\n") + "\n")
+	text := []byte(strings.Join(*w, "\n") + "\n")
 	if _, _, err := decode[Config](FileName, text); err != nil {
 		return nil, nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
 	}
@@ -101,15 +101,15 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 	w.line("builds:")
 	if builds != nil && k.kind(builds, yaml.SequenceNode, "builds") {
 		for i, b := range builds.Content {
-			k.build(w.item(), b, fmt.Sprintf("builds[%d]", i), top, bases)
+			w.item(k.build(b, fmt.Sprintf("builds[%d]", i), top, bases))
 		}
 	}
 	for _, o := range bases {
 		if !o.used {
-			b := w.item()
+			var b koWriter
 			b.value("main", o.path)
 			b.value("base", o.image)
-			b.end()
+			w.item(b)
 		}
 	}
 }
@@ -154,9 +154,9 @@ func (k *koFile) bases(n *yaml.Node) []*koBase {
 	return list
 }
 
-// build writes one build, at the path at. ko's main may be a file; its directory is the
-// package.
-func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bases []*koBase) {
+// build returns the lines of one build, at the path at. ko's main may be a file; its
+// directory is the package.
+func (k *koFile) build(n *yaml.Node, at string, top koSettings, bases []*koBase) (w koWriter) {
 	var s koSettings
 	id, dir, main := "", ".", "."
 	var unknown []*yaml.Node
@@ -198,15 +198,15 @@ func (k *koFile) build(w *koWriter, n *yaml.Node, at string, top koSettings, bas
 			o.used = true
 		}
 	}
-	k.settings(w, s, top, at)
+	k.settings(&w, s, top, at)
 	for _, key := range unknown {
 		why := "ko does not support it either"
 		if strings.EqualFold(key.Value, "linux_capabilities") {
 			why = "mabuild does not set file capabilities; give the capability to the container"
 		}
-		k.comment(w, key, at+"."+key.Value, why)
+		k.comment(&w, key, at+"."+key.Value, why)
 	}
-	w.end()
+	return w
 }
 
 // importPath returns the import path of the package main below dir, from the go.mod in

@@ -194,15 +194,11 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 	return list
 }
 
-// A koWriter collects lines of YAML at one level. The writer of a list item adds its
-// lines to those of the list, indented, when it ends.
-type koWriter struct {
-	lines []string
-	above *koWriter
-}
+// A koWriter has lines of YAML at one level.
+type koWriter []string
 
 // line adds a line as it is.
-func (w *koWriter) line(text string) { w.lines = append(w.lines, text) }
+func (w *koWriter) line(text string) { *w = append(*w, text) }
 
 // value adds a key with a text.
 func (w *koWriter) value(key, text string) { w.line(key + ": " + quoted(text)) }
@@ -223,21 +219,18 @@ func (w *koWriter) list(key string, items []string) {
 	w.line(key + ": [" + strings.Join(texts, ", ") + "]")
 }
 
-// item returns the writer of a new list item, which end adds to w.
-func (w *koWriter) item() *koWriter { return &koWriter{above: w} }
-
-// end adds the item to the list. The dash goes before the first line that is not a
-// comment.
-func (w *koWriter) end() {
-	at := slices.IndexFunc(w.lines, func(line string) bool { return !strings.HasPrefix(line, "#") })
-	for i, line := range w.lines {
+// item adds the lines of a list item, indented. The dash goes before the first line that
+// is not a comment.
+func (w *koWriter) item(lines koWriter) {
+	at := slices.IndexFunc(lines, func(line string) bool { return !strings.HasPrefix(line, "#") })
+	for i, line := range lines {
 		switch {
 		case i == at:
-			w.above.line("  - " + line)
+			w.line("  - " + line)
 		case i < at:
-			w.above.line("  " + line)
+			w.line("  " + line)
 		default:
-			w.above.line("    " + line)
+			w.line("    " + line)
 		}
 	}
 }
