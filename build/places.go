@@ -5,12 +5,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -83,4 +87,25 @@ func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// cramped returns an error if the work directory has no room, which neither
+// compilers nor linkers say clearly, and something failed that needs it.
+func (b *Builder) cramped(ctx context.Context, errs []error) error {
+	needed := false
+	for _, err := range errs {
+		var pe *PlatformError
+		needed = needed || errors.As(err, &pe) && (pe.Step == "compile" || pe.Step == "layer")
+	}
+	if !needed || ctx.Err() != nil {
+		return nil
+	}
+	err := cache.FreeSpaceIn(b.Work, programRoom)
+	if err == nil {
+		return nil
+	}
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // of a temporary file; its name does not help
+		err = pe.Err
+	}
+	return hint.New(hint.Build, "set TMPDIR to use another directory", "work directory %s: %w", b.Work, err)
 }
