@@ -44,8 +44,6 @@ var inside = map[string]string{
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
 	"local.placed":             "names the place of other errors",
 	"local.errFound":           "ends a search",
-	"local.writeError":         "no command ends with it",
-	"mirror.errNoPrograms":     "no command ends with it",
 	"mirror.errNotPlain":       "no command ends with it",
 	"registry.addressError":    "in an Error",
 	"registry.cleaned":         "in an Error",
