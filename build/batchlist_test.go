@@ -11,7 +11,7 @@ import (
 // changes since the first one began.
 func TestListingsAreSharedAndNeverOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w batchedListing
+		w := newBatch()
 		state, taken, hold := "old", 0, make(chan struct{})
 		list := func() (listing, error) {
 			taken++
@@ -24,7 +24,7 @@ func TestListingsAreSharedAndNeverOld(t *testing.T) {
 		var wg sync.WaitGroup
 		ask := func(want string) {
 			wg.Go(func() {
-				if got, _ := w.share("scope", list); got.digest != want {
+				if got, _ := w.share(list); got.digest != want {
 					t.Errorf("%s, want %s", got.digest, want)
 				}
 			})
@@ -36,7 +36,7 @@ func TestListingsAreSharedAndNeverOld(t *testing.T) {
 			ask("new2")
 		}
 		wg.Go(func() {
-			other, _ := w.share("another scope", func() (listing, error) { return listing{digest: "other"}, nil })
+			other, _ := newBatch().share(func() (listing, error) { return listing{digest: "other"}, nil })
 			if other.digest != "other" {
 				t.Error(other.digest)
 			}

@@ -84,10 +84,11 @@ type Builder struct {
 	keeping      sync.Mutex    // held while a build record is merged with the stored one
 	permits      *queue        // for compilers
 	layerPermits chan struct{} // for layers that are written
-	locks        locks         // for the output paths of programs
-	listings     batchedListing
-	written      sync.Map   // digests of layers that this Builder wrote to the cache
-	reading      sync.Mutex // held while the file system of a base is in memory
+	locks        sync.Map      // of channels, by key: for the output paths of programs
+	listings     sync.Map      // of batchedListing, by scope
+	skip         []string      // paths that no listing reads: the cache's own
+	written      sync.Map      // digests of layers that this Builder wrote to the cache
+	reading      sync.Mutex    // held while the file system of a base is in memory
 	log          *slog.Logger
 }
 
@@ -150,7 +151,7 @@ func (b *Builder) init(ctx context.Context) {
 			if err := b.cache.HoldForever(ctx); err != nil {
 				b.log.DebugContext(ctx, err.Error())
 			}
-			b.listings.skip = b.cache.Parts()
+			b.skip = b.cache.Parts()
 		}
 		jobs := b.Jobs
 		if jobs <= 0 {

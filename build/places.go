@@ -33,7 +33,7 @@ func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (pa
 	}
 	sum := sha256.Sum256(b)
 	key := hex.EncodeToString(sum[:16])
-	leave, err := r.locks.lock(ctx, key)
+	leave, err := r.lock(ctx, key)
 	if err != nil {
 		return "", nil, err
 	}
@@ -60,27 +60,13 @@ func (r *buildRun) workFile(key string) (string, error) {
 	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
 }
 
-// A locks has a lock for each key. It excludes concurrent builds of one Builder from the
-// same path. The zero value is ready. A lock is never removed: there are only as many as
-// there are programs.
-type locks struct {
-	mu   sync.Mutex
-	held map[string]chan struct{} // by key; a full channel is a held lock
-}
-
-// lock waits for the lock of a key, or until ctx ends. A channel is used in place of a
-// mutex so that the wait can end. unlock may be called more than once.
-func (l *locks) lock(ctx context.Context, key string) (unlock func(), err error) {
-	l.mu.Lock()
-	lock := l.held[key]
-	if lock == nil {
-		if l.held == nil {
-			l.held = map[string]chan struct{}{}
-		}
-		lock = make(chan struct{}, 1)
-		l.held[key] = lock
-	}
-	l.mu.Unlock()
+// lock waits for the lock of a key, or until ctx ends. It excludes concurrent builds of
+// one Builder from the same path. A full channel is a held lock; it is used in place of a
+// mutex so that the wait can end. A lock is never removed: there are only as many as there
+// are programs. unlock may be called more than once.
+func (b *Builder) lock(ctx context.Context, key string) (unlock func(), err error) {
+	found, _ := b.locks.LoadOrStore(key, make(chan struct{}, 1))
+	lock := found.(chan struct{})
 	select {
 	case lock <- struct{}{}:
 		return sync.OnceFunc(func() { <-lock }), nil

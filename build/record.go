@@ -74,7 +74,7 @@ func (b *Builder) recall(s Spec) *buildRecord {
 	start := time.Now()
 	// The listing of all files is compared by one digest. It must not have changed
 	// shortly before it was made.
-	if now, err := b.listings.list(r.record.Scope); err == nil && now.settledBefore(start) && now.digest == r.record.Listing {
+	if now, err := b.list(r.record.Scope); err == nil && now.settledBefore(start) && now.digest == r.record.Listing {
 		r.fresh, r.before, r.dirChanged = true, now.digest, now.moved
 	}
 	return r
@@ -129,7 +129,7 @@ func (b *Builder) begin(r *buildRecord, main crosscompile.Package, start time.Ti
 	if err != nil {
 		return
 	}
-	if now, err := b.listings.list(sc); err == nil && now.settledBefore(start) {
+	if now, err := b.list(sc); err == nil && now.settledBefore(start) {
 		r.before, r.dirChanged = now.digest, now.moved
 		r.record = storedRecord{Main: main, Scope: sc, Listing: now.digest, Programs: map[string]compiled{}}
 	}
@@ -199,7 +199,7 @@ func (b *Builder) storeRecord(r *buildRecord) {
 	}
 	// A file that was created and removed meanwhile may have been compiled. It is in
 	// neither listing, but moved has changed.
-	if now, err := b.listings.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.dirChanged) {
+	if now, err := b.list(r.record.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.dirChanged) {
 		return
 	}
 	// Builds of other settings of the same package merge their programs one after

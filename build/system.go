@@ -143,7 +143,7 @@ func misfit(base, way string, wants ...string) error {
 }
 
 // suits compares what a program needs with the image: its loader by path, its libraries
-// by name and its glibc by version. It returns a [*LinkageError] for all that is missing.
+// by name and its glibc by version. It returns one error for all that is missing.
 // If the loader is missing, the C library is another one and the rest is not compared.
 func (s system) suits(base string, l crosscompile.Linkage) error {
 	has, err := s.has(l.Interpreter)

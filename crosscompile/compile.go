@@ -19,6 +19,7 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -79,9 +80,13 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	env = append(env, r.Env...)
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", out}, r.Flags...)
 	var said strings.Builder
+	log := io.Discard
+	if g.Log != nil {
+		log = &said
+	}
 	// Without cgo, Go ignores files that import "C". The errors then name missing
 	// functions, so the hint says what the cause is.
-	if _, err := tc.with(env...).runLogged(ctx, &said, r.Dir, append(args, "--", r.Package)...); err != nil {
+	if _, err := tc.with(env...).runLogged(ctx, log, r.Dir, append(args, "--", r.Package)...); err != nil {
 		var ce *CommandError
 		switch {
 		case !errors.As(err, &ce):
@@ -92,7 +97,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 		}
 		return Binary{}, err
 	}
-	if said.Len() > 0 && g.Log != nil { // linker warnings, or modules that were downloaded
+	if said.Len() > 0 { // linker warnings, or modules that were downloaded
 		g.Log.DebugContext(ctx, "go build", "output", said.String())
 	}
 	// The program may be an older one that go build found up to date, so it is verified

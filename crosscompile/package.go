@@ -153,7 +153,7 @@ func isDir(dir, pattern string) bool {
 type listed struct {
 	ImportPath, Name, Dir string
 	IgnoredGoFiles        []string // by build constraints
-	Module                *struct{ Path, Version, GoMod, Dir, GoVersion string }
+	Module                *goModule
 	Error                 *struct{ Pos, Err string }
 }
 

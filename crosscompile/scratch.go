@@ -40,7 +40,7 @@ func (g *Go) findVersion(ctx context.Context, q Query, pkg, version string) (Pac
 		return Package{}, err
 	}
 	s := scratch{Go: g, Query: q, pkg: pkg, version: version}
-	var m *downloaded
+	var m *goModule
 	if module.CanonicalVersion(version) != version {
 		if m, err = s.pin(ctx); err != nil {
 			return Package{}, err
@@ -62,13 +62,13 @@ type scratch struct {
 	pkg, version string
 }
 
-// A downloaded is a module in the output of `go mod download -json`.
-type downloaded struct{ Path, Version, GoMod, Dir string }
+// A goModule is a module in the output of the go command.
+type goModule struct{ Path, Version, GoMod, Dir string }
 
 // pin resolves a version that can change (latest, a branch) and downloads the module. It
 // works in a temporary directory, since the directory of the module has the version in
 // its name.
-func (s scratch) pin(ctx context.Context) (*downloaded, error) {
+func (s scratch) pin(ctx context.Context) (*goModule, error) {
 	if err := os.MkdirAll(s.Scratch, 0o755); err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (s scratch) pin(ctx context.Context) (*downloaded, error) {
 // exclusive claim and looks again, since another process may have filled the directory
 // meanwhile. The record is written last and in one step, so a killed process leaves a
 // directory that is not filled.
-func (s scratch) fill(ctx context.Context, m *downloaded) error {
+func (s scratch) fill(ctx context.Context, m *goModule) error {
 	release, err := claim.Share(ctx, string(s.scratchDir))
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (s scratch) fill(ctx context.Context, m *downloaded) error {
 
 // download fetches the module that contains the package. As in the go command, this is
 // the longest prefix of the import path that is a module with this package.
-func (s scratch) download(ctx context.Context) (*downloaded, error) {
+func (s scratch) download(ctx context.Context) (*goModule, error) {
 	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (s scratch) download(ctx context.Context) (*downloaded, error) {
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		var m downloaded
+		var m goModule
 		if err != nil || json.Unmarshal(out, &m) != nil {
 			continue
 		}
@@ -212,7 +212,7 @@ func withoutDownloads(text string) string {
 // find finds the package in a directory that is filled. Module and version come from the
 // record.
 func (s scratch) find(ctx context.Context) (Package, error) {
-	var m downloaded
+	var m goModule
 	b, err := os.ReadFile(s.record())
 	if err != nil {
 		return Package{}, err

@@ -76,7 +76,7 @@ type Runner struct {
 	Log *slog.Logger
 }
 
-// A round is one run of a Runner. mu guards semaphores, counted, the three sums, and the
+// A round is one run of a Runner. mu guards counted, the three sums, and the
 // results of moves while referrers are copied. No request is made while it is held.
 type round struct {
 	*Runner
@@ -84,7 +84,7 @@ type round struct {
 
 	mu         sync.Mutex
 	listings   once.Memo[string, []string] // by repository
-	semaphores map[string]chan struct{}    // by the hosts of source and target
+	semaphores sync.Map                    // of channels, by the hosts of source and target
 	backups    once.Memo[string, v1.Hash]  // the digest that a backup tag has or will have
 	counted    map[string]bool             // blobs that were counted, by host and digest
 
@@ -119,10 +119,7 @@ func (r *Runner) Run(ctx context.Context, entries []*Entry) *Report {
 	if own.Claims == nil {
 		own.Claims = &Claims{}
 	}
-	at := &round{
-		Runner: &own, start: own.Now(),
-		semaphores: map[string]chan struct{}{},
-	}
+	at := &round{Runner: &own, start: own.Now()}
 	report := &Report{Started: at.start.UTC(), DryRun: own.DryRun, Entries: make([]EntryReport, len(entries))}
 	// The entries run concurrently below. Claiming first makes the order of the plan, and
 	// not that of the replies, decide about collisions.
@@ -204,13 +201,8 @@ func (e *Entry) source() string {
 // semaphore returns the permits for images between two hosts. Each pair has its own, so
 // that a slow host does not delay the copies between others.
 func (r *round) semaphore(source, target string) chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	key := source + " " + target
-	if r.semaphores[key] == nil {
-		r.semaphores[key] = make(chan struct{}, atOnce)
-	}
-	return r.semaphores[key]
+	permits, _ := r.semaphores.LoadOrStore(source+" "+target, make(chan struct{}, atOnce))
+	return permits.(chan struct{})
 }
 
 // programs returns the source of the program of e. It fails if building is not supported.

@@ -25,8 +25,7 @@ type Watcher struct {
 	Log   *slog.Logger
 
 	loops sync.WaitGroup
-	mu    sync.Mutex
-	busy  map[string]chan struct{} // by name of the entry: full while it runs
+	busy  sync.Map // of channels, by name of the entry: full while it runs
 }
 
 // Watch runs all entries at once and then on their schedules, and entries without a
@@ -90,15 +89,8 @@ func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 // alone runs an entry after a run of the same name, possibly of an older plan, has ended.
 // It returns nil if the plan was replaced meanwhile.
 func (w *Watcher) alone(ctx, waiting context.Context, e *Entry) *Report {
-	w.mu.Lock()
-	if w.busy == nil {
-		w.busy = map[string]chan struct{}{}
-	}
-	if w.busy[e.Name] == nil {
-		w.busy[e.Name] = make(chan struct{}, 1)
-	}
-	busy := w.busy[e.Name]
-	w.mu.Unlock()
+	found, _ := w.busy.LoadOrStore(e.Name, make(chan struct{}, 1))
+	busy := found.(chan struct{})
 	select {
 	// The channel is a lock that a waiting loop can give up when its plan is replaced.
 	case busy <- struct{}{}:
