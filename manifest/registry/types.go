@@ -24,7 +24,7 @@ import (
 //	Codes       []string  the registry's error codes, cleaned
 //	Attempts    int       how many times the request was sent
 //	Err         error     the cause, or the registry's message, cleaned; may be nil
-//	Setting     string    the field of [Client] or [Host] that, set for SettingHost,
+//	Setting     string    the field of Client or Host that, set for SettingHost,
 //	                      would have let the request succeed or be sent; may be empty
 //	SettingHost string    the registry or token service for Setting
 //
@@ -37,15 +37,17 @@ import (
 //	Hint() string                  what to do, or ""
 //	RetryAt() (time.Time, bool)    when another try makes sense, if that is known: the
 //	                               registry asked to wait for longer than a run waits, or a
-//	                               quota is used up
+//	                               quota is used up. If a request could not be sent because
+//	                               its body could not be read, the time is that of the body's
+//	                               error.
 //	InvalidManifest() bool         whether the registry refuses a manifest because of its
 //	                               content: 400 with the code MANIFEST_INVALID. Old
 //	                               registries answer so for media types that they do not
 //	                               support.
 type Error = transport.Error
 
-// A Kind groups errors by their meaning for a user. It is a string, the text of the
-// constants below. docs/errors.md has a row for each.
+// A Kind groups errors by their meaning for a user. It is a string, such as "not found";
+// docs/errors.md has a row for each.
 type Kind = transport.Kind
 
 // The kinds of an [Error].
@@ -76,15 +78,15 @@ const (
 //	                       host[:port]/path; the mirror has the repositories of this host
 //	                       below that path. Content that a mirror returns for a digest is
 //	                       verified. What it says a tag names is believed.
-//	MaxRequests  int       bounds the requests in flight, in place of the [Client]'s
+//	MaxRequests  int       bounds the requests in flight, in place of the Client's
 //	                       MaxPerHost; 0 leaves that in force
 //	PerSecond    float64   bounds the requests that begin in one second, at most two of
 //	                       them at once; 0 means no bound. Requests to a token service do
 //	                       not count.
-//	QuotaReserve int       overrides the [Client]'s; 0 leaves that in force
-//	CAFile       string    overrides the [Client]'s
-//	ClientCert   string    overrides the [Client]'s
-//	ClientKey    string    overrides the [Client]'s
+//	QuotaReserve int       overrides the Client's; 0 leaves that in force
+//	CAFile       string    overrides the Client's
+//	ClientCert   string    overrides the Client's
+//	ClientKey    string    overrides the Client's
 type Host = transport.Host
 
 // Limits hold how hosts are treated: the requests in flight and per second, the pauses
@@ -109,7 +111,7 @@ type Quota = transport.Quota
 // ErrCredentials is in the chain of every error that means missing, wrong or insufficient
 // credentials: a 401, a 403 that is not a rate limit, a credential helper that fails, a
 // token service that may not have the credentials.
-var ErrCredentials = transport.ErrCredentials
+var ErrCredentials error = transport.ErrCredentials
 
 // DefaultKeychain has the credentials of Docker and Podman: of the file that
 // REGISTRY_AUTH_FILE names, of Docker's configuration (DOCKER_CONFIG), and of Podman's
@@ -117,7 +119,7 @@ var ErrCredentials = transport.ErrCredentials
 // for a host is skipped. It is an [authn.ContextKeychain]: a credential helper is killed
 // with all processes that it started when the context ends. The files are read at each
 // call.
-var DefaultKeychain = transport.DefaultKeychain
+var DefaultKeychain authn.Keychain = transport.DefaultKeychain
 
 // ConfigKeychain returns a keychain like [DefaultKeychain] for one file only: a file of
 // Docker's or Podman's, or config.json in a directory. It is read once, here.
