@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
 	"manifest/platform":                    {"internal/hint"},
-	"manifest/registry":                    {"manifest", "manifest/registry/internal/transport", "internal/cache", "internal/guard", "internal/once", "internal/verify"},
+	"manifest/registry":                    {"manifest", "manifest/registry/internal/transport", "internal/cache", "internal/guard", "internal/once", "internal/stream", "internal/verify"},
 	"manifest/registry/internal/transport": {"internal/authfile", "internal/hint", "internal/once", "internal/text"},
 	"manifest/local":                       {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/once", "internal/outfile", "internal/rootfs", "internal/stream", "internal/text", "internal/verify"},
 	"internal/authfile":                    {"internal/hint", "internal/outfile", "internal/stream", "internal/text"},

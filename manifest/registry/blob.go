@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/verify"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -231,16 +232,10 @@ func (b blob) reader() (io.ReadCloser, error) {
 		_ = inner.Close()
 		return nil, err
 	}
-	return &part{Reader: mismatches{v}, Closer: inner}, nil
-}
-
-// mismatches turns the error of a [verify.Reader] into [manifest.ErrMismatch].
-type mismatches struct{ io.Reader }
-
-func (r mismatches) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if errors.Is(err, verify.ErrMismatch) {
-		err = mismatch("blob %w", err)
-	}
-	return n, err
+	return stream.WithClose(stream.MapError(v, func(err error) error {
+		if errors.Is(err, verify.ErrMismatch) {
+			err = mismatch("blob %w", err)
+		}
+		return err
+	}), inner.Close), nil
 }

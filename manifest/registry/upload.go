@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
@@ -331,7 +332,7 @@ func (b blob) section(from, size int64) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &part{Reader: io.LimitReader(inner, size), Closer: inner}, nil
+		return stream.WithClose(io.LimitReader(inner, size), inner.Close), nil
 	}
 	inner, err := b.open()
 	if err != nil {
@@ -346,11 +347,5 @@ func (b blob) section(from, size int64) (io.ReadCloser, error) {
 		_ = inner.Close()
 		return nil, err
 	}
-	return &part{Reader: io.LimitReader(inner, size), Closer: inner}, nil
-}
-
-// A part reads from one value and closes another.
-type part struct {
-	io.Reader
-	io.Closer
+	return stream.WithClose(io.LimitReader(inner, size), inner.Close), nil
 }

@@ -109,14 +109,14 @@ func (a *auth) explain(r *Request, e *Error) *Error {
 	held, asked := a.keychain.held.Load(key)
 	login := "mabuild login " + r.Host.Name
 	where, known := a.keychain.origins.Load(key)
-	origin, _ := where.(credentialsOrigin)
+	origin, _ := where.(*storedCredentials)
 	switch {
 	case !asked: // the keychain was not asked, so nothing is known
 	case held == (authn.AuthConfig{}):
 		e.hint = "no credentials for " + r.Host.Name + " are stored. Run: " + login
-	case origin.helper && e.Status == http.StatusForbidden:
+	case known && origin.helper && e.Status == http.StatusForbidden:
 		e.hint = fmt.Sprintf("the credentials from %s lack permission; log in to another account, with the program that the helper belongs to", origin.at)
-	case origin.helper:
+	case known && origin.helper:
 		e.hint = fmt.Sprintf("the credentials from %s were rejected; log in again with the program that the helper belongs to", origin.at)
 	case known && e.Status == http.StatusForbidden:
 		e.hint = fmt.Sprintf("The credentials in %s lack permission. Run, with another account: %s", origin.at, login)

@@ -80,20 +80,14 @@ func (r placesKeychain) from(ctx context.Context, file *authfile.File, host, rep
 	if !ok {
 		return authn.Anonymous, nil
 	}
-	return storedCredentials{authn.FromConfig(found.AuthConfig), credentialsOrigin{found.At, found.Helper}}, nil
+	return &storedCredentials{authn.FromConfig(found.AuthConfig), found.At, found.Helper}, nil
 }
 
 // storedCredentials are credentials with the place where they are stored, which hints
 // name.
 type storedCredentials struct {
 	authn.Authenticator
-	at credentialsOrigin
-}
-
-// A credentialsOrigin is where credentials are stored: a file, or the program of a
-// helper.
-type credentialsOrigin struct {
-	at     string
+	at     string // a file, or the program of a helper
 	helper bool
 }
 

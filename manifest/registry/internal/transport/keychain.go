@@ -30,7 +30,7 @@ type keychain struct {
 	calls once.Flight[string, authn.AuthConfig]
 	held  sync.Map // from host/repository to authn.AuthConfig
 
-	origins sync.Map // from host/repository to credentialsOrigin, if that is known
+	origins sync.Map // from host/repository to *storedCredentials, if that is known
 }
 
 // of returns the credentials for k; the zero AuthConfig means anonymous. A failure is
@@ -53,8 +53,8 @@ func (c *keychain) of(ctx context.Context, r *Request) (authn.AuthConfig, error)
 }
 
 // ask asks the inner keychain in a separate goroutine: a keychain of another package may
-// ignore the context and hang. The goroutine then outlives the call; the channel has room
-// for its result, so that it can end.
+// ignore the context and hang. The goroutine then outlives the call, and its result is
+// not read.
 func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.AuthConfig, error) {
 	var target authn.Resource
 	target, err := name.NewRepository(repository)
@@ -67,24 +67,15 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 	ctx, cancel := context.WithTimeout(ctx, c.asks.limit+helperGrace)
 	defer cancel()
 	ctx = context.WithValue(ctx, helpersKey{}, c.asks)
-	type answer struct {
-		config *authn.AuthConfig
-		kept   credentialsOrigin
-		err    error
-	}
-	answered := make(chan answer, 1)
+	var found authn.Authenticator
+	var answer *authn.AuthConfig
+	var failed error
+	answered := make(chan struct{}) // closed when the three are set
 	go func() {
-		found, err := authn.Resolve(ctx, c.inner, target)
-		if err != nil {
-			answered <- answer{err: err}
-			return
+		defer close(answered)
+		if found, failed = authn.Resolve(ctx, c.inner, target); failed == nil {
+			answer, failed = authn.Authorization(ctx, found)
 		}
-		a := answer{}
-		if own, ok := found.(storedCredentials); ok {
-			a.kept = own.at
-		}
-		a.config, a.err = authn.Authorization(ctx, found)
-		answered <- a
 	}()
 	select {
 	case <-ctx.Done():
@@ -92,17 +83,17 @@ func (c *keychain) ask(ctx context.Context, repository, registry string) (authn.
 			return authn.AuthConfig{}, stopped(outer)
 		}
 		return authn.AuthConfig{}, fmt.Errorf("no credentials after %v", c.asks.limit)
-	case a := <-answered:
-		if a.err != nil && outer.Err() != nil {
+	case <-answered:
+		if failed != nil && outer.Err() != nil {
 			return authn.AuthConfig{}, stopped(outer)
 		}
-		if a.err != nil {
-			return authn.AuthConfig{}, keychainError(a.err)
+		if failed != nil {
+			return authn.AuthConfig{}, keychainError(failed)
 		}
-		if a.kept != (credentialsOrigin{}) {
-			c.origins.Store(repository, a.kept)
+		if stored, ok := found.(*storedCredentials); ok {
+			c.origins.Store(repository, stored)
 		}
-		config := *a.config
+		config := *answer
 		config.Auth = "" // repeats the user and password
 		if config.Username == "<token>" {
 			config.Username = ""
