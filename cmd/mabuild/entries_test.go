@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest/platform"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 type fields = regtest.JSON

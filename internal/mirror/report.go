@@ -6,9 +6,9 @@ import (
 	"io"
 	"time"
 
-	"github.com/mabuild/mabuild/manifest/platform"
-
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // The status of an image at one target.

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/verify"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // A blob is content to store, a layer or config. It can be opened any number of times,

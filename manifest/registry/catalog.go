@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // Repositories lists the repositories of a registry, page by page, in the registry's

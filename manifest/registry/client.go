@@ -32,12 +32,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // A Client is the view that one run has of any number of registries. Its zero value is

@@ -8,11 +8,10 @@ import (
 	"io/fs"
 	"net/http"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // content returns the image or index of a manifest after comparing its digest and size

@@ -11,9 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // A download reads a blob with as many requests as necessary. If the connection is cut,

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // Login checks whether a registry accepts the credentials that the keychain has for it,

@@ -9,9 +9,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // A source is where the content of a repository is read: a registry mirror, or the

@@ -10,13 +10,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // maxRepairs is how often the client stores the parts of a manifest again if the registry

@@ -6,10 +6,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // A repository is a repository of a host. Its host is shared with all references to it in

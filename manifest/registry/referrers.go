@@ -8,12 +8,11 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // maxReferrers bounds the referrers of one subject that are read.

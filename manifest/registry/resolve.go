@@ -4,11 +4,10 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // Resolve returns the descriptor of what ref names, with one HEAD; it sends a GET too if

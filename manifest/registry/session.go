@@ -5,11 +5,10 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // A session is what one run has learnt about registries. It saves requests and is never

@@ -9,11 +9,10 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // maxManifest bounds manifests, configs and pages of listings, in bytes. The distribution

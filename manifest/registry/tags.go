@@ -7,11 +7,10 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // The bounds of a listing. A registry could otherwise send pages without end.

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest/registry/internal/transport"
 )
 
 // cleanupTimeout bounds the time for closing a session when a run ends. A session that is
