@@ -37,7 +37,10 @@ func layer(b []byte) v1.Layer { return static.NewLayer(b, types.OCILayer) }
 func zipped(t testing.TB, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
+	w, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.Write(b); err != nil {
 		t.Fatal(err)
 	}

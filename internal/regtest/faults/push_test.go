@@ -38,7 +38,6 @@ const (
 	credentials
 	refusedByRegistry // exit code 4
 	content           // exit code 5
-	either            // done, or a clear error of any of these kinds
 )
 
 // holds reports whether err is the outcome.
@@ -46,8 +45,6 @@ func (o outcome) holds(err error) bool {
 	wrong, denied := errors.Is(err, manifest.ErrMismatch), errors.Is(err, registry.ErrCredentials)
 	of := errors.As(err, new(*registry.Error))
 	switch o {
-	case done:
-		return err == nil
 	case credentials:
 		return denied && of
 	case refusedByRegistry:
@@ -55,7 +52,7 @@ func (o outcome) holds(err error) bool {
 	case content:
 		return wrong
 	}
-	return err == nil || of || wrong
+	return err == nil
 }
 
 // A kase is a fault and its expected result.
