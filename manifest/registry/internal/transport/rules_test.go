@@ -176,6 +176,58 @@ func TestDialStrictly(t *testing.T) {
 	}
 }
 
+// An error is found as what the request says of its status, until it is explained by
+// another cause. Only a question has such a meaning.
+func TestErrorMeans(t *testing.T) {
+	absent, silent := errors.New("absent"), errors.New("silent")
+	h := New(Config{}).Registry("r.example.com")
+	for _, test := range []struct {
+		method string
+		status int
+		want   error
+		kind   Kind
+	}{
+		{http.MethodGet, 404, absent, KindNotFound},
+		{http.MethodHead, 404, absent, KindNotFound},
+		{http.MethodPut, 404, nil, KindRefused},
+		{http.MethodHead, 405, silent, KindRefused},
+		{http.MethodGet, 403, silent, KindUnauthorized},
+		{http.MethodPost, 405, nil, KindRefused},
+		{http.MethodGet, 401, nil, KindUnauthorized},
+		{http.MethodGet, 429, nil, KindRateLimited},
+		{http.MethodGet, 503, nil, KindServerError},
+	} {
+		r := &Request{Method: test.method, Host: h, NotFound: absent, Unanswered: silent}
+		resp := &http.Response{
+			StatusCode: test.status, Header: http.Header{}, Body: http.NoBody,
+			Request: &http.Request{URL: must(url.Parse("https://r.example.com/v2/"))},
+		}
+		e := r.refusal(resp)
+		for _, means := range []error{absent, silent} {
+			if errors.Is(e, means) != errors.Is(test.want, means) {
+				t.Errorf("%s %d is %q: %t", test.method, test.status, means, errors.Is(e, means))
+			}
+		}
+		if e.Kind() != test.kind {
+			t.Errorf("%s %d: kind %s", test.method, test.status, e.Kind())
+		}
+		other := Explained(e, errors.New("why"), "what to do")
+		if errors.Is(other, absent) || errors.Is(other, silent) != errors.Is(test.want, silent) || other.Hint() != "what to do" || e.Err != nil {
+			t.Errorf("%s %d is explained as %v, from %v", test.method, test.status, other, e)
+		}
+		if over := Overruled(e, nil, ""); errors.Is(over, ErrCredentials) || over.Hint() == "what to do" {
+			t.Errorf("%s %d is overruled as %v", test.method, test.status, over)
+		}
+		r.NotFound, r.Unanswered = nil, nil
+		if e := r.refusal(resp); errors.Is(e, absent) || errors.Is(e, silent) || e.Kind() == KindNotFound {
+			t.Errorf("%s %d means something that no request says: %v", test.method, test.status, e)
+		}
+	}
+	if e := (&Request{Method: http.MethodHead, Host: h, NotFound: absent}).Answer(404, nil); !errors.Is(e, absent) || !e.final {
+		t.Errorf("a 404 that is known: %v", e)
+	}
+}
+
 func TestErrorText(t *testing.T) {
 	e := &Error{Op: "HEAD", Host: "registry.example.com", Repository: "acme/app", Reference: "v1", Status: 401, Codes: []string{"UNAUTHORIZED"}, Err: errors.New("authentication required"), Attempts: 3}
 	if got := e.Error(); got != "HEAD registry.example.com/acme/app:v1: 401 UNAUTHORIZED: authentication required (3 attempts)" {
