@@ -41,6 +41,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/manifest"
@@ -81,14 +82,12 @@ type Builder struct {
 	once         sync.Once
 	goc          *crosscompile.Go
 	cache        *cache.Cache
-	keeping      sync.Mutex    // held while a build record is merged with the stored one
-	permits      *queue        // for compilers
-	layerPermits chan struct{} // for layers that are written
-	locks        sync.Map      // of channels, by key: for the output paths of programs
-	listings     sync.Map      // of batchedListing, by scope
-	skip         []string      // paths that no listing reads: the cache's own
-	written      sync.Map      // digests of layers that this Builder wrote to the cache
-	reading      sync.Mutex    // held while the file system of a base is in memory
+	records      *unchanged.Store // of what packages were compiled to
+	permits      *queue           // for compilers
+	layerPermits chan struct{}    // for layers that are written
+	locks        sync.Map         // of channels, by key: for the output paths of programs
+	written      sync.Map         // digests of layers that this Builder wrote to the cache
+	reading      sync.Mutex       // held while the file system of a base is in memory
 	log          *slog.Logger
 }
 
@@ -151,8 +150,8 @@ func (b *Builder) init(ctx context.Context) {
 			if err := b.cache.HoldForever(ctx); err != nil {
 				b.log.DebugContext(ctx, err.Error())
 			}
-			b.skip = b.cache.Parts()
 		}
+		b.records = &unchanged.Store{Cache: b.cache, Go: b.goc, Skip: b.cache.Parts()}
 		jobs := b.Jobs
 		if jobs <= 0 {
 			jobs = defaultJobs()
@@ -174,24 +173,25 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.buildRecord == nil {
-		s.buildRecord = &buildRecord{}
+	if s.record == nil {
+		s.record = &unchanged.Record{}
 		// A build record describes one program, and a debug image has two.
 		if !s.Debug {
-			s.buildRecord = b.recall(s)
+			s.record = b.records.Recall(formatVersion, s.Dir, s.Package, s.AsMain)
 		}
 	}
+	main, known := s.recorded()
 	// A module that was fetched for module/path@version may have been pruned since then.
-	known := s.buildRecord.covers(s) && crosscompile.Use(ctx, s.buildRecord.record.Main.Dir) == nil
+	known = known && crosscompile.Use(ctx, main.Dir) == nil
 	switch {
 	case known:
-		s.Main = s.buildRecord.record.Main
+		s.Main = main
 	case s.Main.ImportPath == "":
 		start := time.Now()
 		if s.Main, err = b.find(ctx, s); err != nil {
 			return s, err
 		}
-		b.begin(s.buildRecord, s.Main, start)
+		s.record.Begin(s.Main, start)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name
@@ -228,14 +228,14 @@ func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
-		if err == nil && (!known || !s.buildRecord.aimed(p)) {
+		if err == nil && (!known || !s.record.Supports(platform.Key(p))) {
 			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))
 			continue
 		}
-		s.buildRecord.aim(p)
+		s.record.AddSupport(platform.Key(p))
 		b.log.DebugContext(ctx, "ignored the settings for "+key+", which is not built")
 	}
 	return errors.Join(errs...)
@@ -328,7 +328,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &buildRun{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), buildRecord: s.buildRecord, times: b.times(s)}
+	r := &buildRun{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), record: s.record, times: b.times(s)}
 	r.linkageBarrier = newLinkageBarrier(s)
 	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
@@ -346,7 +346,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
 	// Nothing is recorded after a failure.
-	b.storeRecord(r.buildRecord)
+	r.record.Store()
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +18,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // ownDir is the directory in the image that mabuild makes. It is assumed to be in no base
@@ -192,3 +195,36 @@ var securityDescriptor = func() string {
 	d = binary.LittleEndian.AppendUint64(d, 0) // neither SACL nor DACL
 	return base64.StdEncoding.EncodeToString(slices.Concat(d, users, users))
 }()
+
+// recorded returns the package of s, if s can be built without the go command: the build
+// record is valid and has the programs of all platforms. With All the platforms are not
+// known yet.
+func (s Spec) recorded() (main crosscompile.Package, ok bool) {
+	if main, ok = s.record.Main(); !ok || s.All {
+		return main, false
+	}
+	// The linker flags may use the version of the module.
+	if main.Version != "" {
+		s.Vars.Version = main.Version
+	}
+	for _, p := range s.Platforms {
+		how, err := s.compile(p).expand(s.Vars)
+		if err != nil {
+			return main, false
+		}
+		if _, ok := s.record.Program(programKey(p, how)); !ok {
+			return main, false
+		}
+	}
+	return main, true
+}
+
+// programKey identifies a program among those of one package: its platform without the
+// version of the operating system, and its compile settings with templates expanded.
+func programKey(p ocispec.Platform, how Compile) string {
+	b, err := json.Marshal([]any{platform.Key(target(p)), how})
+	if err != nil { // cannot happen: there is nothing that JSON cannot hold
+		panic(err)
+	}
+	return string(b)
+}

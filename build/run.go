@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -24,12 +25,12 @@ import (
 // are built at the same time; what they point to has locks.
 type buildRun struct {
 	*Builder
-	hooks       Hooks
-	spec        Spec
-	files       []entry
-	layers      *layers
-	buildRecord *buildRecord
-	times       *times
+	hooks  Hooks
+	spec   Spec
+	files  []entry
+	layers *layers
+	record *unchanged.Record
+	times  *times
 
 	programs       map[string]*shared // by programKey, made by share
 	linkageBarrier *linkageBarrier
@@ -180,7 +181,7 @@ var errForgotten = errors.New("recorded, but not available")
 // (ready): until then a missing layer means that the program has to be compiled under the
 // permit of its platform.
 func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
-	known, ok := r.buildRecord.program(base.Platform, how)
+	known, ok := r.record.Program(programKey(base.Platform, how))
 	if !ok {
 		return false
 	}
@@ -214,7 +215,7 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 
 // again compiles a program of a build record and opens it, if it has the recorded
 // content. The caller closes the reader.
-func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, known compiled) (content io.ReadCloser, err error) {
+func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program) (content io.ReadCloser, err error) {
 	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
 		content, err = program.open()
 		return err
@@ -226,7 +227,7 @@ func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, k
 // content. The path is locked while use runs. The package is searched for again, which
 // fetches a module that was pruned meanwhile. It waits for a permit, so the caller must
 // hold none.
-func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known compiled, use func(crosscompile.Binary, entry) error) error {
+func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program, use func(crosscompile.Binary, entry) error) error {
 	main, err := r.find(ctx, r.spec)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
@@ -71,8 +72,9 @@ func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Co
 	if s.linkage, err = crosscompile.ReadLinkage(s.binary.Path); err != nil {
 		return err
 	}
-	if s.linkage.Interpreter == "" {
-		r.buildRecord.add(p, how, s.entry)
+	// Programs with cgo or with a named profile depend on files that are not sources.
+	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {
+		r.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.content, Size: s.entry.size})
 	}
 	return nil
 }

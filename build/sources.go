@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/intree"
 )
@@ -88,8 +89,8 @@ func (b *Builder) sources(dir, pkg string) error {
 		}
 		roots[dir] = true
 		// If the scope cannot be read, the go command reports why.
-		if sc, err := scopeOf(b.goc, dir); err == nil {
-			for _, root := range sc.Roots {
+		if below, err := unchanged.Roots(b.goc, dir); err == nil {
+			for _, root := range below {
 				roots[root] = true
 			}
 		}

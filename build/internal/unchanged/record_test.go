@@ -1,4 +1,4 @@
-package build
+package unchanged
 
 import (
 	"errors"
@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/cache"
 )
@@ -18,27 +16,25 @@ func TestContradictedRecordIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Builder{cache: c}
-	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	was := storedRecord{Programs: map[string]compiled{programKey(p, Compile{}): {Content: "one", Size: 3}}}
+	was := storedRecord{Programs: map[string]Program{"amd64": {Content: "one", Size: 3}}}
 	for _, content := range []string{"one", "two"} {
-		r := &buildRecord{key: "key", fresh: true, record: was}
-		now, err := r.record.Scope.list(nil)
+		r := &Record{store: &Store{Cache: c}, key: "key", fresh: true, stored: was}
+		now, err := r.stored.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.before, r.record.Listing = now.digest, now.digest
-		if err := c.Store("memory", "key", r.record); err != nil {
+		r.before, r.stored.Listing = now.digest, now.digest
+		if err := c.Store("memory", "key", r.stored); err != nil {
 			t.Fatal(err)
 		}
-		r.add(p, Compile{}, entry{content: content, size: 3})
-		b.storeRecord(r)
-		b.storeRecord(r)
+		r.Add("amd64", Program{Content: content, Size: 3})
+		r.Store()
+		r.Store()
 		var kept storedRecord
 		if believed := c.Load("memory", "key", &kept); believed != (content == "one") {
 			t.Errorf("compiled to %s: the build record is kept: %t: %+v", content, believed, kept)
 		}
-		if _, known := r.program(p, Compile{}); known != (content == "one") {
+		if _, known := r.Program("amd64"); known != (content == "one") {
 			t.Errorf("compiled to %s: the program is still known: %t", content, known)
 		}
 	}
@@ -52,10 +48,10 @@ func TestTemporaryFilePreventsRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, dir := &Builder{cache: c}, t.TempDir()
+		dir := t.TempDir()
 		time.Sleep(2 * granularity)
-		r := &buildRecord{key: "key", record: storedRecord{Scope: scope{Roots: []string{dir}}, Programs: map[string]compiled{}}}
-		now, err := r.record.Scope.list(nil)
+		r := &Record{store: &Store{Cache: c}, key: "key", stored: storedRecord{Scope: scope{Roots: []string{dir}}, Programs: map[string]Program{}}}
+		now, err := r.stored.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,8 +62,8 @@ func TestTemporaryFilePreventsRecord(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.add(ocispec.Platform{OS: "linux", Architecture: "amd64"}, Compile{}, entry{content: "one"})
-		b.storeRecord(r)
+		r.Add("amd64", Program{Content: "one"})
+		r.Store()
 		if kept := c.Load("memory", "key", &storedRecord{}); kept == passing {
 			t.Errorf("a file appeared and vanished: %t, build record stored: %t", passing, kept)
 		}

@@ -1,4 +1,4 @@
-package build
+package unchanged
 
 import (
 	"crypto/sha256"
@@ -73,6 +73,13 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 	slices.Sort(s.Roots)
 	s.Roots = slices.Compact(s.Roots)
 	return s, nil
+}
+
+// Roots returns the directories whose files a build in dir reads, as far as they are not in
+// the module cache.
+func Roots(g *crosscompile.Go, dir string) ([]string, error) {
+	s, err := scopeOf(g, dir)
+	return s.Roots, err
 }
 
 // workspace adds the modules and replacements of a go.work file (go.dev/ref/mod,
@@ -280,10 +287,10 @@ type batchedListing struct {
 // newBatch returns a batchedListing of which no listing runs.
 func newBatch() *batchedListing { return &batchedListing{turn: make(chan struct{}, 1)} }
 
-// list returns a listing of s that began after this call.
-func (b *Builder) list(s scope) (listing, error) {
-	batch, _ := b.listings.LoadOrStore(fmt.Sprintf("%q", s), newBatch())
-	return batch.(*batchedListing).share(func() (listing, error) { return s.list(b.skip) })
+// list returns a listing of sc that began after this call.
+func (s *Store) list(sc scope) (listing, error) {
+	batch, _ := s.listings.LoadOrStore(fmt.Sprintf("%q", sc), newBatch())
+	return batch.(*batchedListing).share(func() (listing, error) { return sc.list(s.Skip) })
 }
 
 // share runs list, or waits for the run of another caller. The run begins after this call:
