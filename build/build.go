@@ -116,7 +116,7 @@ type Result struct {
 // A PlatformError says for which platform, and in which step, a build failed.
 type PlatformError struct {
 	Platform ocispec.Platform
-	Step     string // compile, link, layer, debugger, image, base layers or push
+	Step     string // compile, link, layer, debugger, base layers or push
 	Err      error
 }
 
@@ -336,9 +336,9 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	var wg sync.WaitGroup
 	// All permits are reserved before the first goroutine starts. The queue can then
 	// serve the longest compilation first, whichever goroutine is scheduled first.
-	places := r.reservePermits()
+	permits := r.reservePermits()
 	for i := range s.Platforms {
-		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], places[i]) })
+		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], permits[i]) })
 	}
 	wg.Wait()
 	r.times.store(b)

@@ -165,7 +165,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 		parts = slices.Insert(parts, 1, part{comment: "debugger", entries: []entry{e}})
 	}
 	var err error
-	img.Image, err = r.image(base, parts)
+	img.Image, err = r.image(r.layers, base, parts)
 	return err
 }
 
@@ -190,18 +190,16 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 		if !ready {
 			return nil, errForgotten
 		}
-		return r.again(ctx, base.Platform, how, known)
+		return r.reopen(ctx, base.Platform, how, known)
 	})
 	// A failure of this maker must not be remembered for other platforms, so it is not
 	// r.layers.
 	w := r.Builder.layers(ctx, r.spec)
-	added, err := addedLayers(w, base.Platform, base.baseImage, r.parts(program))
+	image, err := r.image(w, base, r.parts(program))
 	if err != nil {
 		return false
 	}
-	if img.Image, err = assemble(r.spec, base.Platform, base.baseImage, added); err != nil {
-		return false
-	}
+	img.Image = image
 	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
 		err = r.remake(ctx, base.Platform, how, known, func(bin crosscompile.Binary, _ entry) error {
 			info = bin.Info
@@ -213,9 +211,9 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 	return true
 }
 
-// again compiles a program of a build record and opens it, if it has the recorded
+// reopen compiles a program of a build record and opens it, if it has the recorded
 // content. The caller closes the reader.
-func (r *buildRun) again(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program) (content io.ReadCloser, err error) {
+func (r *buildRun) reopen(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program) (content io.ReadCloser, err error) {
 	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
 		content, err = program.open()
 		return err
@@ -304,9 +302,9 @@ func (r *buildRun) parts(program entry) []part {
 	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []entry{program}}}
 }
 
-// image makes the added layers of all parts and assembles the image.
-func (r *buildRun) image(base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := addedLayers(r.layers, base.Platform, base.baseImage, parts)
+// image makes the added layers of all parts with w and assembles the image.
+func (r *buildRun) image(w *layers, base PlannedBase, parts []part) (v1.Image, error) {
+	added, err := addedLayers(w, base.Platform, base.baseImage, parts)
 	if err != nil {
 		return nil, err
 	}

@@ -23,8 +23,9 @@
 // indexes within each other. The package does not retry, and it never changes the bytes
 // of a child.
 //
-// Optional abilities of a Source or Sink are interfaces of one method, which callers find
-// by type assertion: [ReferrerLister], [PushPreparer], [BasePusher], [BatchPutter].
+// Optional abilities of a Source or Sink are interfaces of one method: [ReferrerLister] and
+// [BatchPutter], which callers find by type assertion, and [PushPreparer] and [BasePusher],
+// which a registry has.
 package manifest
 
 import (

@@ -199,7 +199,7 @@ func TestVerifyEvery(t *testing.T) {
 	for _, c := range []struct {
 		after time.Duration
 		why   string
-	}{{0, "new at the target"}, {23 * time.Hour, ""}, {24 * time.Hour, "all of its content is present"}, {25 * time.Hour, ""}, {48 * time.Hour, "all of its content is present"}} {
+	}{{0, "new at the target"}, {23 * time.Hour, ""}, {24 * time.Hour, "all of its images are present"}, {25 * time.Hour, ""}, {48 * time.Hour, "all of its images are present"}} {
 		now = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC).Add(c.after)
 		if got := oneResult(t, clocked(t, cache, &now).Run(t.Context(), []*mirror.Entry{e})); got.Why != c.why {
 			t.Errorf("after %v: %q, want %q", c.after, got.Why, c.why)

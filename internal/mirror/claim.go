@@ -36,7 +36,7 @@ func (c *Claims) first(ctx context.Context, r *round, entries []*Entry) {
 			continue
 		}
 		var jobs []job
-		err := guard.Do(func() (err error) { jobs, _, err = r.plan(ctx, e); return err })
+		err := guard.Do(func() (err error) { jobs, _, err = r.jobsOf(ctx, e); return err })
 		if err != nil { // the run of the entry reports it
 			continue
 		}

@@ -36,10 +36,10 @@ type job struct {
 // globbing are the characters that make a path a glob.
 const globbing = "*?[{"
 
-// plan lists the jobs of an entry. It reads lists of tags and repositories only if the
+// jobsOf lists the jobs of an entry. It reads lists of tags and repositories only if the
 // rules of the entry depend on them, and no manifests. lost has the results of
 // repositories that could not be read; they do not stop the others.
-func (r *round) plan(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
+func (r *round) jobsOf(ctx context.Context, e *Entry) (jobs []job, lost []Result, err error) {
 	switch {
 	case e.Template != "" || len(e.Images) > 0:
 		return r.planAssembled(ctx, e)

@@ -50,8 +50,8 @@ type State interface {
 	Store(kind, key string, v any) error
 }
 
-// atOnce is the number of images that are copied concurrently between two hosts. The
-// registry client limits their requests.
+// atOnce is the number of images that are copied concurrently between two hosts, and of
+// referrers and HEADs of one image. The registry client limits their requests.
 const atOnce = 8
 
 // A Runner executes entries. Its Store remembers what it has seen, so a Runner is for one
@@ -140,7 +140,7 @@ func (r *round) entry(ctx context.Context, e *Entry) EntryReport {
 	var moves []*move
 	var lost []Result
 	err := guard.Report(ctx, r.Log, e.Name, func() error {
-		jobs, some, err := r.plan(ctx, e)
+		jobs, some, err := r.jobsOf(ctx, e)
 		if lost = some; err == nil {
 			moves = r.moves(ctx, jobs)
 		}

@@ -54,7 +54,8 @@ func (m *move) same(ctx context.Context) error {
 			done = append(done, fmt.Sprintf("%d images were missing", gone))
 		}
 	}
-	// Put checks each blob of the image and stores what is missing.
+	// Put stores the images of an index that are missing. Blobs in a registry are not asked
+	// for.
 	if !m.DryRun && (verify || len(m.beside) > 0) {
 		if err := m.put(ctx, c); err != nil {
 			return err
@@ -65,7 +66,7 @@ func (m *move) same(ctx context.Context) error {
 	case len(done) > 0:
 		m.ends(Copied, "the image is unchanged; %s", strings.Join(done, ", "))
 	case verify:
-		m.ends(Unchanged, "all of its content is present")
+		m.ends(Unchanged, "all of its images are present")
 	}
 	return nil
 }

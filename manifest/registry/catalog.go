@@ -28,7 +28,7 @@ func (c *Client) Repositories(ctx context.Context, host string) ([]string, error
 	r := repository{host: c.transport.Registry(parsed.RegistryStr())}
 	names, err := listNames(r.host.Name+": repositories", func(query url.Values) ([]string, http.Header, error) {
 		req := &transport.Request{
-			Method: http.MethodGet, Host: r.host, Path: "_catalog", Query: query, Header: http.Header{},
+			Method: http.MethodGet, Registry: r.host, Path: "_catalog", Query: query, Header: http.Header{},
 			Scopes: []string{"registry:catalog:*"}, Want: []int{http.StatusOK},
 		}
 		return c.readPage(ctx, r, req)

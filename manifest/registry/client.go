@@ -12,7 +12,8 @@
 //
 // The package promises:
 //
-//   - One place decides about retries, with one budget. Retries end with the context.
+//   - One place decides about retries of requests, with one budget. Parts that a registry
+//     reports as missing are stored again a few times. Both end with the context.
 //   - Credentials go only to the registry that they belong to and to a token service
 //     that the rules allow, never along a redirect.
 //   - Everything that is read has a size limit and is compared with its digest. Manifests

@@ -25,7 +25,7 @@ func (c *Client) Login(ctx context.Context, registry string) error {
 		return err
 	}
 	req := &transport.Request{
-		Method: http.MethodGet, Host: c.transport.Registry(n.RegistryStr()), Header: http.Header{},
+		Method: http.MethodGet, Registry: c.transport.Registry(n.RegistryStr()), Header: http.Header{},
 		Want: []int{http.StatusOK},
 	}
 	resp, err := c.transport.Ask(ctx, req)

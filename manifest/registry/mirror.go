@@ -87,7 +87,7 @@ func (s source) request(req *transport.Request) *transport.Request {
 		return req
 	}
 	there := *req
-	there.Host, there.Policy, there.Header = s.host, req.Policy|transport.NoRetry, req.Header.Clone()
+	there.Registry, there.Policy, there.Header = s.host, req.Policy|transport.NoRetry, req.Header.Clone()
 	if s.path != "" {
 		there.Repository, there.Path = s.path+"/"+s.repo.name, s.path+"/"+req.Path
 	}

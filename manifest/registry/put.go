@@ -213,7 +213,7 @@ func (c *Client) putManifest(ctx context.Context, r reference, d v1.Descriptor, 
 			return nil
 		}
 		if unknownParts(err) && heals < maxRepairs {
-			if heals++; c.again(ctx, r.repository, content, heals) == nil {
+			if heals++; c.refill(ctx, r.repository, content, heals) == nil {
 				continue
 			}
 		}
@@ -325,11 +325,11 @@ func (c *Client) arrived(ctx context.Context, r reference, d v1.Descriptor, err 
 	return err == nil && now.Digest == d.Digest
 }
 
-// again stores all parts of content once more after the registry said that one is
+// refill stores all parts of content once more after the registry said that one is
 // missing. It first waits, longer each time, since a registry with several nodes may need
 // time, and then forgets that the parts exist, so that each is asked for again.
-func (c *Client) again(ctx context.Context, r repository, content manifest.Content, heals int) error {
-	if err := c.transport.Backoff(ctx, heals); err != nil {
+func (c *Client) refill(ctx context.Context, r repository, content manifest.Content, repairs int) error {
+	if err := c.transport.Backoff(ctx, repairs); err != nil {
 		return err
 	}
 	switch own := content.(type) {

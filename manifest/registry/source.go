@@ -240,7 +240,7 @@ func (r reference) manifest(method string) *transport.Request {
 // request returns a request below the path of the repository.
 func (r repository) request(method, path string) *transport.Request {
 	return &transport.Request{
-		Method: method, Host: r.host, Repository: r.name, Path: r.name + "/" + path, Header: http.Header{},
+		Method: method, Registry: r.host, Repository: r.name, Path: r.name + "/" + path, Header: http.Header{},
 		Unanswered: manifest.ErrUnanswered,
 	}
 }

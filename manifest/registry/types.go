@@ -22,7 +22,7 @@ import (
 //	Reference   string    a tag or a digest; may be empty
 //	Status      int       0 when there was no answer
 //	Codes       []string  the registry's error codes, cleaned
-//	Attempts    int       how many times the request was sent
+//	Attempts    int       tries; sending again after a 401 is part of the same try
 //	Err         error     the cause, or the registry's message, cleaned; may be nil
 //	Setting     string    the field of Client or Host that, set for SettingHost,
 //	                      would have let the request succeed or be sent; may be empty

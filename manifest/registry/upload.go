@@ -96,7 +96,7 @@ func (u *upload) send(ctx context.Context) error {
 // request returns a request to the session's URL.
 func (u *upload) request(method string) *transport.Request {
 	return &transport.Request{
-		Method: method, Host: u.repo.host, Repository: u.repo.name, Reference: u.blob.Digest.String(),
+		Method: method, Registry: u.repo.host, Repository: u.repo.name, Reference: u.blob.Digest.String(),
 		URL: u.session.url, Header: http.Header{}, Scopes: u.c.scopes(u.repo), Policy: transport.NoRetry,
 	}
 }

@@ -164,7 +164,7 @@ func (c *Client) last(ctx, talk context.Context, r repository, s *uploadSession,
 	talk, stop := context.WithTimeout(talk, c.cleanupTimeout)
 	defer stop()
 	req := &transport.Request{
-		Method: method, Host: r.host, Repository: r.name, URL: s.url, Header: http.Header{},
+		Method: method, Registry: r.host, Repository: r.name, URL: s.url, Header: http.Header{},
 		Scopes: c.scopes(r), Policy: transport.NoRetry | transport.Cleanup,
 		Want: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted},
 	}

@@ -75,7 +75,7 @@ func newAuth(t *Transport) *auth {
 // sent along a redirect. For a Bearer scheme it may request a token first.
 func (a *auth) authorization(ctx context.Context, r *Request) (string, error) {
 	a.mu.Lock()
-	d, asked := a.asked[r.Host.Name]
+	d, asked := a.asked[r.Registry.Name]
 	a.mu.Unlock()
 	if !asked || r.is(toTokenService) || r.URL != nil && !a.t.ours(r) {
 		return "", nil
@@ -105,15 +105,15 @@ func (a *auth) explain(r *Request, e *Error) *Error {
 	if !e.refused() || e.hint != "" || e.Setting != "" {
 		return e
 	}
-	key := r.Host.Name + "/" + r.Repository
+	key := r.Registry.Name + "/" + r.Repository
 	held, asked := a.keychain.held.Load(key)
-	login := "mabuild login " + r.Host.Name
+	login := "mabuild login " + r.Registry.Name
 	where, known := a.keychain.origins.Load(key)
 	origin, _ := where.(*storedCredentials)
 	switch {
 	case !asked: // the keychain was not asked, so nothing is known
 	case held == (authn.AuthConfig{}):
-		e.hint = "no credentials for " + r.Host.Name + " are stored. Run: " + login
+		e.hint = "no credentials for " + r.Registry.Name + " are stored. Run: " + login
 	case known && origin.helper && e.Status == http.StatusForbidden:
 		e.hint = fmt.Sprintf("the credentials from %s lack permission; log in to another account, with the program that the helper belongs to", origin.at)
 	case known && origin.helper:
@@ -129,10 +129,10 @@ func (a *auth) explain(r *Request, e *Error) *Error {
 // ours reports whether the URL of the request has the registry's own scheme, host and
 // port.
 func (t *Transport) ours(r *Request) bool {
-	r.Host.mu.Lock()
-	scheme := r.Host.scheme
-	r.Host.mu.Unlock()
-	return scheme != "" && sameOrigin(r.Host.base(scheme), r.URL)
+	r.Registry.mu.Lock()
+	scheme := r.Registry.scheme
+	r.Registry.mu.Unlock()
+	return scheme != "" && sameOrigin(r.Registry.base(scheme), r.URL)
 }
 
 // basic returns the value of Authorization for a user and a password (RFC 7617).
@@ -165,7 +165,7 @@ func (a *auth) challenged(ctx context.Context, r *Request, h http.Header, sent s
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked[r.Host.Name] = authScheme{basic: true}
+	a.asked[r.Registry.Name] = authScheme{basic: true}
 	return sent == "" && (credentials.Username != "" || credentials.Password != ""), nil
 }
 
@@ -174,7 +174,7 @@ func (a *auth) challenged(ctx context.Context, r *Request, h http.Header, sent s
 // revoked, or have too few scopes. Scopes of the challenge are added to those of the
 // request (RFC 6750, 3).
 func (a *auth) bearer(r *Request, c challenge, sent string) error {
-	realm, err := a.parseRealm(r.Host, c.params["realm"])
+	realm, err := a.parseRealm(r.Registry, c.params["realm"])
 	if err != nil {
 		e := r.Fault(err)
 		e.Status, e.final = http.StatusUnauthorized, true
@@ -185,7 +185,7 @@ func (a *auth) bearer(r *Request, c challenge, sent string) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked[r.Host.Name] = authScheme{realm: realm, service: c.params["service"]}
+	a.asked[r.Registry.Name] = authScheme{realm: realm, service: c.params["service"]}
 	for from, tokens := range a.tokens {
 		a.tokens[from] = slices.DeleteFunc(tokens, func(g bearerToken) bool { return "Bearer "+g.value == sent })
 	}

@@ -30,7 +30,7 @@ func (r *Request) broken(ctx context.Context, watch *stallTimer, err error) *Err
 		return e
 	}
 	e := r.Fault(watch.why(ctx, err))
-	e.classify(r.Host)
+	e.classify(r.Registry)
 	if watch.outer.Err() != nil {
 		e.final = true
 	}

@@ -30,7 +30,7 @@ type Error struct {
 	Reference  string   // a tag or a digest; may be empty
 	Status     int      // 0 when there was no answer
 	Codes      []string // the registry's error codes, cleaned
-	Attempts   int      // how many times the request was sent
+	Attempts   int      // tries; sending again after a 401 is part of the same try
 	Err        error    // the cause, or the registry's message, cleaned; may be nil
 
 	// Setting is the field of the client or of [Host] that, set for SettingHost, would have
@@ -223,7 +223,7 @@ func Overruled(e *Error, cause error, hint string) *Error {
 // refusal of the client are final.
 func (r *Request) Fault(err error) *Error {
 	return &Error{
-		Op: r.Method, Host: r.Host.Name, Repository: r.Repository, Reference: r.Reference, Attempts: 1, Err: err, wait: unsaid,
+		Op: r.Method, Host: r.Registry.Name, Repository: r.Repository, Reference: r.Reference, Attempts: 1, Err: err, wait: unsaid,
 		final: isRefused(err) || errors.Is(err, hint.Content),
 	}
 }
@@ -268,7 +268,7 @@ func (r *Request) refusal(resp *http.Response) *Error {
 		e.means = r.Unanswered
 	}
 	if e.throttled && !e.redirected && e.wait <= longestPause {
-		r.Host.pause.extend(time.Now().Add(e.wait))
+		r.Registry.pause.extend(time.Now().Add(e.wait))
 	}
 	// A signed URL may have expired. It may also be signed for GET only, which a HEAD
 	// cannot find out, so a HEAD is not repeated.
@@ -295,14 +295,14 @@ func deniesQuestion(status int) bool {
 // content was not stored. A login page or a proxy answers so.
 func (r *Request) NoEffect(resp *http.Response) *Error {
 	e := r.Answer(resp.StatusCode, errors.New("the answer does not come from a registry; nothing was stored"))
-	e.hint = "check for a proxy or a login page in front of " + r.Host.address
+	e.hint = "check for a proxy or a login page in front of " + r.Registry.address
 	return e
 }
 
 // redirected reports whether resp came from another host than the registry.
 func (r *Request) redirected(resp *http.Response) bool {
 	from := resp.Request.URL
-	return !r.is(toTokenService) && !sameOrigin(from, r.Host.base(from.Scheme))
+	return !r.is(toTokenService) && !sameOrigin(from, r.Registry.base(from.Scheme))
 }
 
 // limited reports whether a 403 means a rate limit, as at GitHub.

@@ -24,14 +24,16 @@ const openTimeout = 500 * time.Millisecond
 //
 // The order is: permit, quota, request. The quota is reserved last before sending, so
 // that a request that waits for a permit does not reserve a pull. Only an answer of the
-// registry itself counts for the quota, the pause and reachability.
+// registry itself counts for the quota and reachability, and has its announcements heeded.
+// A pause that its token service asks for holds for the registry too: its requests need
+// tokens.
 func (t *Transport) exchange(ctx context.Context, r *Request, authorization string) (*http.Response, error) {
 	leave, err := t.admit(ctx, r)
 	if err != nil {
 		return nil, r.ended(err)
 	}
-	reserve := cmp.Or(r.Host.QuotaReserve, t.QuotaReserve)
-	answered, ok := r.Host.quotaBudget.reserve(r.pulls(), reserve)
+	reserve := cmp.Or(r.Registry.QuotaReserve, t.QuotaReserve)
+	answered, ok := r.Registry.quotaBudget.reserve(r.pulls(), reserve)
 	if !ok {
 		leave()
 		return nil, r.reserved(reserve)
@@ -45,8 +47,8 @@ func (t *Transport) exchange(ctx context.Context, r *Request, authorization stri
 		answered(nil)
 	} else {
 		answered(resp)
-		r.Host.heed(resp)
-		r.Host.setReachable(true)
+		r.Registry.heed(resp)
+		r.Registry.setReachable(true)
 	}
 	if err != nil {
 		e := r.broken(ctx, watch, err)
@@ -67,11 +69,11 @@ func (t *Transport) admit(ctx context.Context, r *Request) (leave func(), err er
 	case r.is(Cleanup):
 		return func() {}, nil
 	case r.is(toTokenService):
-		return r.Host.tokens.Acquire(ctx)
+		return r.Registry.tokens.Acquire(ctx)
 	case r.is(Download) && r.Method == http.MethodGet:
-		return r.Host.pause.acquire(ctx, t.Sleep, r.Host.contents)
+		return r.Registry.pause.acquire(ctx, t.Sleep, r.Registry.contents)
 	}
-	return r.Host.pause.acquire(ctx, t.Sleep, r.Host.requests)
+	return r.Registry.pause.acquire(ctx, t.Sleep, r.Registry.requests)
 }
 
 // untilOpened returns a context that ends openTimeout after ctx. If ctx ends while a
@@ -144,13 +146,13 @@ func (t *Transport) follow(ctx context.Context, r *Request, watch *stallTimer, a
 // be sent, and a private address is allowed.
 func (t *Transport) target(ctx context.Context, r *Request) (u *url.URL, trusted bool, err error) {
 	if r.is(toTokenService) {
-		return r.URL, t.auth.trusts(r.Host, r.URL), nil
+		return r.URL, t.auth.trusts(r.Registry, r.URL), nil
 	}
-	scheme, err := t.decide(ctx, r.Host)
+	scheme, err := t.decide(ctx, r.Registry)
 	if err != nil {
 		return nil, false, err
 	}
-	base := r.Host.base(scheme)
+	base := r.Registry.base(scheme)
 	if r.URL == nil {
 		u := base
 		if r.Path != "" {
@@ -160,7 +162,7 @@ func (t *Transport) target(ctx context.Context, r *Request) (u *url.URL, trusted
 		return u, true, nil
 	}
 	if r.URL.Scheme == "http" && scheme == "https" {
-		return nil, false, refuse(fmt.Errorf("%s redirects from https to http", r.Host.Name))
+		return nil, false, refuse(fmt.Errorf("%s redirects from https to http", r.Registry.Name))
 	}
 	return r.URL, sameOrigin(base, r.URL), nil
 }
@@ -186,7 +188,7 @@ func (t *Transport) request(ctx context.Context, r *Request, u *url.URL, watch *
 
 // send sends req over the transport for its URL and logs it.
 func (t *Transport) send(r *Request, req *http.Request, trusted bool) (*http.Response, error) {
-	to, err := t.transportTo(r.Host, req.URL, trusted)
+	to, err := t.transportTo(r.Registry, req.URL, trusted)
 	if err != nil {
 		return nil, refuse(err)
 	}

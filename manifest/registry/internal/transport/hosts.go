@@ -71,7 +71,7 @@ func (t *Transport) Registry(registry string) *Registry {
 	key := canonical(registry)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if h, ok := t.hosts[key]; ok {
+	if h, ok := t.registries[key]; ok {
 		return h
 	}
 	h := &Registry{Name: key, address: key, Host: t.Hosts[key]}
@@ -82,7 +82,7 @@ func (t *Transport) Registry(registry string) *Registry {
 	if !h.mayPlain() {
 		h.scheme = "https"
 	}
-	t.hosts[key] = h
+	t.registries[key] = h
 	return h
 }
 

@@ -36,12 +36,12 @@ type keychain struct {
 // of returns the credentials for k; the zero AuthConfig means anonymous. A failure is
 // final for the request but is not remembered here.
 func (c *keychain) of(ctx context.Context, r *Request) (authn.AuthConfig, error) {
-	key := r.Host.Name + "/" + r.Repository
+	key := r.Registry.Name + "/" + r.Repository
 	if held, ok := c.held.Load(key); ok {
 		return held.(authn.AuthConfig), nil
 	}
 	return Share(ctx, c.calls.Do, key, func() (authn.AuthConfig, error) {
-		config, err := c.ask(ctx, key, r.Host.Name)
+		config, err := c.ask(ctx, key, r.Registry.Name)
 		if err != nil {
 			e := r.Fault(err)
 			e.credential, e.final = !ended(err), true

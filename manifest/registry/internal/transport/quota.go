@@ -29,7 +29,7 @@ func (t *Transport) Quotas() map[string]Quota {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := map[string]Quota{}
-	for name, h := range t.hosts {
+	for name, h := range t.registries {
 		if q, _, ok := h.quotaBudget.left(); ok {
 			all[name] = q
 		}
@@ -152,17 +152,17 @@ func (h *Registry) heed(resp *http.Response) {
 
 // reserved is the Error of a pull that is not sent because of the reserve.
 func (r *Request) reserved(reserve int) *Error {
-	q, until, _ := r.Host.quotaBudget.left()
+	q, until, _ := r.Registry.quotaBudget.left()
 	e := r.Fault(fmt.Errorf("not requested: %d of %d pulls are left, and %d are reserved", q.Remaining, q.Limit, reserve))
 	e.throttled, e.final, e.until = true, true, until
-	e.Setting, e.SettingHost = "QuotaReserve", r.Host.Name
+	e.Setting, e.SettingHost = "QuotaReserve", r.Registry.Name
 	return e
 }
 
 // spent makes the error of a pull final if the quota is used up: a retry within the run
 // would fail too. An answer with Retry-After is left to the retries.
 func (e *Error) spent(r *Request) {
-	q, until, ok := r.Host.quotaBudget.left()
+	q, until, ok := r.Registry.quotaBudget.left()
 	if !r.pulls() || !ok || q.Remaining > 0 || !e.throttled || e.wait >= 0 {
 		return
 	}

@@ -36,7 +36,8 @@ func Temporary(status int) bool {
 }
 
 // A Retries counts the tries of one piece of work, such as a request or an upload. It is
-// not safe for concurrent use. All decisions about retries are in its method Again.
+// not safe for concurrent use. All decisions about retries of requests are in its method
+// Again.
 type Retries struct {
 	t     *Transport
 	host  *Registry

@@ -120,7 +120,7 @@ func TestElsewhere(t *testing.T) {
 		"localhost:5000":    {"http://localhost:5000/x": false, "http://localhost/x": true},
 		"docker.io":         {"https://registry-1.docker.io:443/x": false, "https://docker.io/x": true},
 	} {
-		k := &Request{Method: http.MethodPatch, Host: to.Registry(address)}
+		k := &Request{Method: http.MethodPatch, Registry: to.Registry(address)}
 		for text, want := range urls {
 			u := must(url.Parse(text))
 			resp := &http.Response{StatusCode: http.StatusUnauthorized, Request: &http.Request{URL: u}, Header: http.Header{}, Body: http.NoBody}
@@ -197,7 +197,7 @@ func TestErrorMeans(t *testing.T) {
 		{http.MethodGet, 429, nil, KindRateLimited},
 		{http.MethodGet, 503, nil, KindServerError},
 	} {
-		r := &Request{Method: test.method, Host: h, NotFound: absent, Unanswered: silent}
+		r := &Request{Method: test.method, Registry: h, NotFound: absent, Unanswered: silent}
 		resp := &http.Response{
 			StatusCode: test.status, Header: http.Header{}, Body: http.NoBody,
 			Request: &http.Request{URL: must(url.Parse("https://r.example.com/v2/"))},
@@ -223,7 +223,7 @@ func TestErrorMeans(t *testing.T) {
 			t.Errorf("%s %d means something that no request says: %v", test.method, test.status, e)
 		}
 	}
-	if e := (&Request{Method: http.MethodHead, Host: h, NotFound: absent}).Answer(404, nil); !errors.Is(e, absent) || !e.final {
+	if e := (&Request{Method: http.MethodHead, Registry: h, NotFound: absent}).Answer(404, nil); !errors.Is(e, absent) || !e.final {
 		t.Errorf("a 404 that is known: %v", e)
 	}
 }

@@ -264,7 +264,7 @@ func TestNobodyThere(t *testing.T) {
 	asks := func(want int) {
 		t.Helper()
 		naps = 0
-		if _, err := to.Ask(t.Context(), &Request{Method: http.MethodHead, Host: to.Registry(address), Path: "app/blobs/x"}); err == nil || naps != want {
+		if _, err := to.Ask(t.Context(), &Request{Method: http.MethodHead, Registry: to.Registry(address), Path: "app/blobs/x"}); err == nil || naps != want {
 			t.Errorf("%d waits, not %d: %v", naps, want, err)
 		}
 	}

@@ -36,7 +36,7 @@ func splitScopes(s string) []string { return strings.Fields(s) }
 // only lead to a misleading refusal later. Without credentials any token service may be
 // asked.
 func (a *auth) token(ctx context.Context, r *Request, d authScheme, credentials authn.AuthConfig) (string, error) {
-	if credentials != (authn.AuthConfig{}) && !a.trusts(r.Host, d.realm) {
+	if credentials != (authn.AuthConfig{}) && !a.trusts(r.Registry, d.realm) {
 		e := r.Fault(fmt.Errorf("the token server %s is not allowed to receive the credentials", Clean(d.realm.Host)))
 		e.credential, e.final = true, true
 		e.Setting, e.SettingHost = "TrustRealms", Clean(d.realm.Host)
@@ -95,7 +95,7 @@ func (a *auth) request(ctx context.Context, r *Request, d authScheme, credential
 // challenge.
 func (a *auth) requestOnce(ctx context.Context, r *Request, d authScheme, credentials authn.AuthConfig, want []string) (bearerToken, error) {
 	ask := &Request{
-		Method: http.MethodGet, Host: r.Host, Repository: r.Repository, Policy: toTokenService, Header: http.Header{},
+		Method: http.MethodGet, Registry: r.Registry, Repository: r.Repository, Policy: toTokenService, Header: http.Header{},
 		Want: []int{http.StatusOK},
 	}
 	at := *d.realm

@@ -55,7 +55,7 @@ type Transport struct {
 	Config     // with the defaults for unset fields; Hosts by canonical name
 	auth       *auth
 	mu         sync.Mutex // guards hosts and transports
-	hosts      map[string]*Registry
+	registries map[string]*Registry
 	transports map[transportKey]*http.Transport
 	probes     once.Flight[string, string] // running probes, by host
 	proxyFor   func(*url.URL) (*url.URL, error)
@@ -68,7 +68,7 @@ func New(c Config) *Transport {
 	t := &Transport{
 		Config:     c,
 		proxyFor:   httpproxy.FromEnvironment().ProxyFunc(),
-		hosts:      map[string]*Registry{},
+		registries: map[string]*Registry{},
 		transports: map[transportKey]*http.Transport{},
 	}
 	t.UserAgent = cmp.Or(c.UserAgent, "mabuild")
@@ -139,16 +139,16 @@ const (
 // A Request is one request to a registry, without credentials. It may be sent several
 // times, with retries or after a challenge, but never by two goroutines at once.
 type Request struct {
-	Method string
-	Host   *Registry
-	Path   string     // below /v2/
-	Query  url.Values // of Path
-	URL    *url.URL   // a URL that the registry gave, in place of Path and Query
-	Header http.Header
-	Body   *Body    // nil: none
-	Scopes []string // the scopes of its token; a challenge may add some
-	Want   []int    // statuses that are not an error
-	Policy Policy
+	Method   string
+	Registry *Registry
+	Path     string     // below /v2/
+	Query    url.Values // of Path
+	URL      *url.URL   // a URL that the registry gave, in place of Path and Query
+	Header   http.Header
+	Body     *Body    // nil: none
+	Scopes   []string // the scopes of its token; a challenge may add some
+	Want     []int    // statuses that are not an error
+	Policy   Policy
 
 	// NotFound is what a 404 to a GET or HEAD means. Unanswered is what a refusal means
 	// that leaves open whether the content exists. errors.Is finds them in the [Error]. nil
@@ -173,7 +173,7 @@ func (t *Transport) Do(ctx context.Context, r *Request) (*http.Response, error) 
 	if r.is(NoRetry) {
 		return t.try(ctx, r)
 	}
-	tries := t.Retries(r.Host)
+	tries := t.Retries(r.Registry)
 	for {
 		resp, err := t.try(ctx, r)
 		if err == nil {
@@ -257,10 +257,10 @@ func (e *Error) unchallenged(r *Request, h http.Header, sent string) {
 	case sent != "":
 	case len(schemes) > 0:
 		e.Err = fmt.Errorf("the registry requires authentication by %s; mabuild supports Basic and Bearer", Clean(strings.Join(schemes, ", ")))
-		e.hint = "check for another server at " + r.Host.address + "; a registry uses one of these two"
+		e.hint = "check for another server at " + r.Registry.address + "; a registry uses one of these two"
 	default:
 		e.Err = errors.New("the registry requires authentication, but the answer has no WWW-Authenticate header")
-		e.hint = "check for a proxy in front of " + r.Host.address + " that removes the header, or for another server in its place"
+		e.hint = "check for a proxy in front of " + r.Registry.address + " that removes the header, or for another server in its place"
 	}
 }
 
@@ -272,7 +272,7 @@ func (r *Request) astray(ctx context.Context, err error) error {
 	if e == nil || r.URL == nil || r.is(toTokenService) || r.URL.Port() != "" || ctx.Err() != nil {
 		return err
 	}
-	base := r.Host.base(r.URL.Scheme)
+	base := r.Registry.base(r.URL.Scheme)
 	if !strings.EqualFold(base.Hostname(), r.URL.Hostname()) || portOf(base) == portOf(r.URL) {
 		return err
 	}
@@ -281,7 +281,7 @@ func (r *Request) astray(ctx context.Context, err error) error {
 	if e.Err != nil {
 		known.Err = fmt.Errorf("%w: %w", known.Err, e.Err)
 	}
-	known.hint = "the proxy in front of " + r.Host.address + " must pass on the Host header with its port (proxy_set_header Host $http_host in nginx)"
+	known.hint = "the proxy in front of " + r.Registry.address + " must pass on the Host header with its port (proxy_set_header Host $http_host in nginx)"
 	return &known
 }
 
