@@ -33,11 +33,15 @@ test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
 # the detector. It watches those who call them as before.
 UNWATCHED := $(foreach p,compress/flate github.com/klauspost/compress/flate regexp/syntax,-gcflags=$(p)=-race=0)
 
-# What measures memory runs without the detector, which takes many times as much. Without
-# atexit_sleep_ms each program that has the detector sleeps for a second before it ends.
+# What measures memory runs without the detector, which takes many times as much, and beside
+# the rest: each measures its own process. Its log follows. Without atexit_sleep_ms each
+# program that has the detector sleeps for a second before it ends.
 race: $(BIN)/judge
-	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs
-	GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -parallel 4 -timeout 30m ./...
+	@log=$$(mktemp); code=0; \
+	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs >"$$log" 2>&1 & memory=$$!; \
+	GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -parallel 4 -timeout 30m ./... || code=$$?; \
+	wait $$memory || code=$$?; \
+	cat "$$log"; rm -f "$$log"; exit $$code
 
 # Docker's own registry, which judges what we push.
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
