@@ -34,11 +34,14 @@ test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
 UNWATCHED := $(foreach p,compress/flate github.com/klauspost/compress/flate regexp/syntax,-gcflags=$(p)=-race=0)
 
 # Tests that measure memory run without the race detector, which needs several times as
-# much. Without atexit_sleep_ms, each program with the detector sleeps for a second before
-# it ends.
+# much, and beside the others: each measures its own process. Their log follows. Without
+# atexit_sleep_ms, each program with the detector sleeps for a second before it ends.
 race: $(BIN)/judge
-	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs
-	GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -parallel 4 -timeout 30m ./...
+	@log=$$(mktemp); code=0; \
+	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs >"$$log" 2>&1 & memory=$$!; \
+	GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -parallel 4 -timeout 30m ./... || code=$$?; \
+	wait $$memory || code=$$?; \
+	cat "$$log"; rm -f "$$log"; exit $$code
 
 # Docker's registry, against which the tests check what we push.
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)

@@ -52,7 +52,7 @@ func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), "mabuild", append([]string{"push", "--platforms", "linux/amd64,linux/arm64", "-t", r.Host + "/" + tag}, more...)...)
 		var out bytes.Buffer
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
-		cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"), "MABUILD_CACHE_KEY=of the test", memoryLimit+"=")
+		cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"), "MABUILD_CACHE_KEY=of the test", memoryLimit+"=", garbage+"=")
 		check(t, cmd.Start())
 		most := make(chan int)
 		done := make(chan struct{})
@@ -132,7 +132,7 @@ func TestHostileBasesAreSmall(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "mabuild", append([]string{"push", "--platforms", "linux/amd64", "--base", ref, "-t", ref + "-app:" + run}, c.args...)...)
 			var out bytes.Buffer
 			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
-			cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"), "MABUILD_CACHE_KEY=of the test", memoryLimit+"=")
+			cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"), "MABUILD_CACHE_KEY=of the test", memoryLimit+"=", garbage+"=")
 			check(t, cmd.Start())
 			most, done := make(chan int), make(chan struct{})
 			go func() { most <- peak(cmd.Process.Pid, done) }()

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,19 +43,20 @@ func TestMain(m *testing.M) {
 	testscript.Main(roomy{m}, map[string]func(){"mabuild": main, "deaf": deaf})
 }
 
-// roomy runs tests, and the programs that they start, with Go's default garbage collection.
-// A push limits itself to 32 MiB, which this program exceeds at its start, more so under
-// the race detector: half of the time of the tests was garbage collection. Tests that
-// measure memory run mabuild without it.
+// roomy runs tests, and the programs that they start, with fewer garbage collections than
+// Go's default. A push limits itself to 32 MiB, which this program exceeds at its start, more
+// so under the race detector: half of the time of the tests was garbage collection. Tests
+// that measure memory run mabuild without it.
 //
 // Under the race detector a program sleeps for a second before it ends, unless GORACE says
 // otherwise. The scripts start a thousand.
 type roomy struct{ *testing.M }
 
-const memoryLimit, raceOptions = "GOMEMLIMIT", "GORACE"
+const memoryLimit, garbage, raceOptions = "GOMEMLIMIT", "GOGC", "GORACE"
 
 func (r roomy) Run() int {
-	err := os.Setenv(memoryLimit, "off")
+	debug.SetGCPercent(400)
+	err := errors.Join(os.Setenv(memoryLimit, "off"), os.Setenv(garbage, "400"))
 	if os.Getenv(raceOptions) == "" {
 		err = errors.Join(err, os.Setenv(raceOptions, "atexit_sleep_ms=0"))
 	}
@@ -99,6 +101,7 @@ func params(t *testing.T, dir string) testscript.Params {
 			env.Setenv("MABUILD_CACHE_KEY", "of the scripts") // whose home is inside the source tree that they build
 			env.Setenv("SOURCE", repository)
 			env.Setenv(memoryLimit, os.Getenv(memoryLimit))
+			env.Setenv(garbage, os.Getenv(garbage))
 			env.Setenv(raceOptions, os.Getenv(raceOptions))
 			bin, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator))
 			env.Setenv("BIN", bin) // has mabuild and nothing else

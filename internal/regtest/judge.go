@@ -70,6 +70,7 @@ func (j *judge) ask(command string) (string, error) {
 func (j *judge) start() error {
 	process := exec.Command(j.program, "-many") // it ends with its stdin
 	process.Stderr = os.Stderr
+	process.Env = append(os.Environ(), "GOGC=800") // it takes 4 MiB for each blob that it is asked for
 	stdin, err := process.StdinPipe()
 	if err != nil {
 		return err
