@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"internal/attest":          {"manifest", "manifest/platform", "internal/rootfs"},
 	"internal/cache":           {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
 	"internal/claim":           {},
-	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/text"},
+	"internal/config":          {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/yamlconf"},
 	"internal/guard":           {},
 	"internal/hint":            {},
 	"internal/intree":          {"internal/hint"},
@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/stream":          {},
 	"internal/text":            {},
 	"internal/verify":          {},
+	"internal/yamlconf":        {"internal/text"},
 	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/once", "internal/places"},
 	"internal/outfile":         {},
 	"internal/once":            {},
@@ -65,7 +66,7 @@ var public = []string{"build", "crosscompile", "manifest", "manifest/local", "ma
 
 // only lists the packages that may import certain modules.
 var only = map[string][]string{
-	"github.com/spf13/viper": {"internal/config"},
+	"github.com/spf13/viper": {"internal/yamlconf"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
 	"net/http":               {"manifest/registry", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -34,7 +35,7 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 		return nil, invalid(err)
 	}
 	p := &plan{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
-	if p.logins, err = m.Logins(nil); err != nil {
+	if p.logins, err = m.Logins(os.LookupEnv); err != nil {
 		return nil, invalid(err)
 	}
 	p.entries, err = chosen(m.Plan(), o.only)

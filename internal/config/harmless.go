@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // This file decides which compiler flags, linker flags and variables an untrusted file may
@@ -211,7 +212,7 @@ func splitFlags(text string) (list []string, err error) {
 func unsafe(what string) error {
 	what = strings.ReplaceAll(what, filled, "{{…}}")
 	return hint.New(hint.Usage, "use a flag or an environment variable, or allow all flags in the file with --"+allowUnsafe,
-		"%s is not allowed in the configuration file, because it could run programs or access other files", shorten(what))
+		"%s is not allowed in the configuration file, because it could run programs or access other files", yamlconf.Shorten(what))
 }
 
 // harmlessVariables returns the names of the variables that a file may set, sorted.

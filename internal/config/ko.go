@@ -13,37 +13,40 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/modfile"
 
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // A koFile is the conversion of ko's .ko.yaml into a [FileName]. It reads YAML nodes with
 // a decoder, for its bounds and the lines of errors.
 type koFile struct {
-	d     *decoder
+	d     *yamlconf.Decoder
+	file  string
 	dir   string // of .ko.yaml, where go.mod files are looked up
 	notes []error
 }
 
 // ImportKo converts file, a .ko.yaml in the directory dir with the content data, into a
 // [FileName] that builds the same programs. A key without a counterpart becomes a comment
-// in the result and a note, a [*Problem] with its line. The error reports a file that ko
+// in the result and a note, a [*yamlconf.Problem] with its line. The error reports a file that ko
 // could not read either. The result is decoded once before it is returned, so its keys
 // are valid.
 func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err error) {
-	k := &koFile{d: &decoder{file: file, left: maxValues}, dir: dir}
-	root, err := k.d.parse(data)
-	if err != nil {
-		return nil, nil, err
+	k := &koFile{d: yamlconf.NewDecoder(file), file: file, dir: dir}
+	root, ok := k.d.Parse(data)
+	if !ok {
+		return nil, nil, k.d.Err()
 	}
 	w := &koWriter{}
 	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO), an image is named after its")
 	w.line("# id or program, without ko's hash; naming: import-path or bare corresponds to -P and --bare.")
 	k.top(root, w)
-	if err := k.d.err(); err != nil {
+	if err := k.d.Err(); err != nil {
 		return nil, nil, err
 	}
 	text := []byte(strings.Join(*w, "\n") + "\n")
-	if _, _, err := decode[Config](FileName, text); err != nil {
+	if _, _, problems := table.Decode(FileName, text); len(problems) > 0 {
+		err := yamlconf.Join(FileName, problems)
 		return nil, nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
 	}
 	return text, k.notes, nil
@@ -51,8 +54,8 @@ func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err err
 
 // comment records that n has no counterpart, as a note and in the result.
 func (k *koFile) comment(w *koWriter, n *yaml.Node, key, why string) {
-	k.notes = append(k.notes, &Problem{Origin: Origin{FromFile, k.d.file, n.Line}, Key: key, Err: errors.New("not imported: " + why)})
-	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.d.file), n.Line, key, why))
+	k.notes = append(k.notes, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: k.file, Line: n.Line}, Key: key, Err: errors.New("not imported: " + why)})
+	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.file), n.Line, key, why))
 }
 
 // koSettings are the keys that ko's defaults and builds have in common, before they are
@@ -263,25 +266,25 @@ func (k *koFile) template(text string, env []string) (string, error) {
 // kind reports whether n has a kind, and complains otherwise.
 func (k *koFile) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
 	if n.Kind != kind {
-		k.d.complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
+		k.d.Complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
 	}
 	return n.Kind == kind
 }
 
 // mapping calls do for each pair of the mapping n. An empty n has none.
 func (k *koFile) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node)) {
-	if n == nil || isNull(n) {
+	if n == nil || yamlconf.IsNull(n) {
 		return
 	}
-	if n, ok := k.d.descend(n); ok && k.kind(n, yaml.MappingNode, key) {
-		k.d.each(n, key, do)
+	if n, ok := k.d.Descend(n); ok && k.kind(n, yaml.MappingNode, key) {
+		k.d.Each(n, key, do)
 	}
 }
 
 // text returns the text of the scalar n, or "" if it is empty or invalid.
 func (k *koFile) text(n *yaml.Node, key string) string {
-	n, ok := k.d.descend(n)
-	if !ok || !k.kind(n, yaml.ScalarNode, key) || isNull(n) {
+	n, ok := k.d.Descend(n)
+	if !ok || !k.kind(n, yaml.ScalarNode, key) || yamlconf.IsNull(n) {
 		return ""
 	}
 	return n.Value
@@ -289,14 +292,14 @@ func (k *koFile) text(n *yaml.Node, key string) string {
 
 // texts returns the items of a list, or a single text as a list.
 func (k *koFile) texts(n *yaml.Node, key string) []string {
-	if n == nil || isNull(n) {
+	if n == nil || yamlconf.IsNull(n) {
 		return nil
 	}
 	if n.Kind == yaml.ScalarNode {
 		return []string{k.text(n, key)}
 	}
 	var list []string
-	if n, ok := k.d.descend(n); ok && k.kind(n, yaml.SequenceNode, key) {
+	if n, ok := k.d.Descend(n); ok && k.kind(n, yaml.SequenceNode, key) {
 		for _, item := range n.Content {
 			list = append(list, k.text(item, key))
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // settings writes how programs are compiled, from the keys s, and returns them for the
@@ -169,10 +171,10 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 // items returns the scalars of a list. A single text is split into words if split is set,
 // as ko reads flags, else it is one item, as ko reads ldflags.
 func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
-	if n == nil || isNull(n) {
+	if n == nil || yamlconf.IsNull(n) {
 		return nil
 	}
-	n, ok := k.d.descend(n)
+	n, ok := k.d.Descend(n)
 	if !ok {
 		return nil
 	}
@@ -186,7 +188,7 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 		}
 	case k.kind(n, yaml.SequenceNode, ""):
 		for _, item := range n.Content {
-			if item, ok := k.d.descend(item); ok && k.kind(item, yaml.ScalarNode, "") {
+			if item, ok := k.d.Descend(item); ok && k.kind(item, yaml.ScalarNode, "") {
 				list = append(list, item)
 			}
 		}

@@ -4,14 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // MirrorFileName is the usual name of a mirror's file.
@@ -37,11 +36,11 @@ type Mirror struct {
 // MirrorSettings say when and how an entry is copied. They occur at the top level of the
 // file, for all entries, and in an entry, for that one.
 type MirrorSettings struct {
-	Every       Duration          `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
+	Every       yamlconf.Duration `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
 	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
-	Jitter      Duration          `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
-	VerifyEvery Duration          `yaml:"verify_every" trust:"data" doc:"How often to check that all content of an unchanged image is present at the target, and re-upload what is missing; 0 means never." example:"24h"`
-	MinAge      Duration          `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
+	Jitter      yamlconf.Duration `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
+	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all content of an unchanged image is present at the target, and re-upload what is missing; 0 means never." example:"24h"`
+	MinAge      yamlconf.Duration `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
 	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, or those of a template, each os/arch[/variant]; by default all. A missing platform is an error unless optional is true." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
 	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Replacement of ARCH or ARCHVARIANT in the template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
 	Optional    bool              `yaml:"optional" trust:"data" doc:"Allow missing platforms if at least one is present; the report names them."`
@@ -108,52 +107,57 @@ type MirrorKey struct {
 	Env string `yaml:"env" trust:"secret" doc:"Variable that holds the password or token." check:"variable" example:"MABUILD_HUB_TOKEN"`
 }
 
+// The tables of the types here.
+var (
+	mirrorTable         = yamlconf.Describe[Mirror]("", mirrorChecks())
+	mirrorSettingsTable = yamlconf.Describe[MirrorSettings]("", mirrorChecks())
+)
+
 // LoadMirror reads the file at path. The file may set what the trust of each key permits,
 // and what t adds. Relative paths in it are relative to its directory. The error joins
-// all errors in the file, each a [*Problem].
+// all errors in the file, each a [*yamlconf.Problem].
 func LoadMirror(path string, t Trust) (*Mirror, error) {
 	fail := func(err error) (*Mirror, error) {
-		return nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
+		return nil, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: err}
 	}
-	fence, err := newFence(filepath.Dir(path), t)
+	fence, err := NewFence(filepath.Dir(path), t)
 	if err != nil {
 		return fail(err)
 	}
-	data, err := fence.read(path, true)
+	data, err := fence.Read(path, true)
 	if err != nil {
 		return fail(err)
 	}
-	return readMirror(path, data, t, fence)
+	return readMirror(path, data, fence)
 }
 
 // ReadMirror reads data like LoadMirror; file is its path.
 func ReadMirror(file string, data []byte, t Trust) (*Mirror, error) {
-	fence, err := newFence(filepath.Dir(file), t)
+	fence, err := NewFence(filepath.Dir(file), t)
 	if err != nil {
 		return nil, err
 	}
-	return readMirror(file, data, t, fence)
+	return readMirror(file, data, fence)
 }
 
 // readMirror decodes, plans and judges the file. Each step continues after errors of the
 // one before as far as it can, so that one run reports them all. The judge does not
 // report a key that has an error already.
-func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error) {
-	m, lines, d := decodeSome[Mirror](file, data)
+func readMirror(file string, data []byte, fence *Fence) (*Mirror, error) {
+	m, lines, problems := mirrorTable.Decode(file, data)
 	m.file, m.lines, m.fence = file, lines, fence
-	fields, in := describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem()
-	anchor(fields, in, filepath.Dir(file))
+	mirrorTable.Anchor(m, filepath.Dir(file))
 	p := planner{m: m, names: map[string]int{}, reported: map[string]bool{}, broken: map[string]bool{}}
-	if p.add(d.problems) {
+	if p.add(problems) {
 		p.registries()
 		p.entries()
 	}
-	j := judge{fence: fence, trust: t, dir: filepath.Dir(file), said: lines, refuse: func(key string, err error) {
-		if !slices.ContainsFunc(p.wrong, func(one *Problem) bool { return one.Key == key }) {
+	mirrorTable.Each(m, lines, func(f *yamlconf.Field, list []string, prefix, host string) {
+		key, err := prefix+f.Path, fence.Judge(f, list, filepath.Dir(file), host, nil)
+		if err != nil && !slices.ContainsFunc(p.wrong, func(one *yamlconf.Problem) bool { return one.Key == key }) {
 			p.complain(key, "%w", err)
 		}
-	}}
-	j.fields(fields, in, "", "")
+	})
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -171,19 +175,23 @@ func (m *Mirror) Plan() []*mirror.Entry { return slices.Clone(m.plan) }
 
 // MirrorSchema returns the JSON schema (draft 2020-12) of a mirror's file.
 func MirrorSchema() ([]byte, error) {
-	return schemaOf(reflect.TypeFor[Mirror](), MirrorFileName, "Configuration of mabuild mirror.")
+	return mirrorTable.Schema(MirrorFileName, "Configuration of mabuild mirror.")
+}
+
+// MirrorInit returns the initial [MirrorFileName]: one entry and, commented out, all other
+// keys. Keys that an entry shares with the top level are only shown there.
+func MirrorInit() []byte {
+	text := mirrorTable.Initial("# Configuration of mabuild mirror. Only entries is required.", "entries", "name", "source", "target", "tags", "exact")
+	return append(text, "    # An entry may also have the top-level keys from every to backup.\n"...)
 }
 
 // A Login has the credentials of a user at a registry.
 type Login struct{ Username, Password string }
 
 // Logins returns the credentials that the file names, by host. lookup returns the value
-// of a variable; nil means os.LookupEnv. A variable that is not set is a [*Problem]. No
+// of a variable, as os.LookupEnv does. A variable that is not set is a [*yamlconf.Problem]. No
 // error contains a value.
 func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, error) {
-	if lookup == nil {
-		lookup = os.LookupEnv
-	}
 	p := planner{m: m, reported: map[string]bool{}}
 	value := func(key, name string) string {
 		v, ok := lookup(name)
@@ -212,7 +220,7 @@ func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, e
 type planner struct {
 	m        *Mirror
 	names    map[string]int // line of each entry, by name
-	wrong    []*Problem
+	wrong    []*yamlconf.Problem
 	reported map[string]bool // texts of wrong, so that each is reported once
 
 	// broken has the paths of the registries and entries that have errors of decoding.
@@ -228,7 +236,7 @@ var partOfMirror = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
 func (p *planner) add(problems []error) bool {
 	whole := true
 	for _, err := range problems {
-		one := (*Problem)(nil)
+		one := (*yamlconf.Problem)(nil)
 		if !errors.As(err, &one) {
 			continue
 		}
@@ -255,7 +263,7 @@ func (p *planner) line(key string) int {
 // complain records an error in a key, unless the same text was recorded before: an error
 // in an inherited setting would be reported for each entry.
 func (p *planner) complain(key, format string, args ...any) {
-	one := &Problem{Origin{FromFile, p.m.file, p.line(key)}, key, fmt.Errorf(format, args...)}
+	one := &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: p.m.file, Line: p.line(key)}, Key: key, Err: fmt.Errorf(format, args...)}
 	if text := one.Error(); !p.reported[text] {
 		p.wrong, p.reported[text] = append(p.wrong, one), true
 	}
@@ -263,12 +271,12 @@ func (p *planner) complain(key, format string, args ...any) {
 
 // err joins the errors in the order of the file.
 func (p *planner) err() error {
-	slices.SortStableFunc(p.wrong, func(a, b *Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
-	d := decoder{file: p.m.file}
+	slices.SortStableFunc(p.wrong, func(a, b *yamlconf.Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
+	var errs []error
 	for _, one := range p.wrong {
-		d.problems = append(d.problems, one)
+		errs = append(errs, one)
 	}
-	return d.err()
+	return yamlconf.Join(p.m.file, errs)
 }
 
 // registries checks that user name and password are given together.

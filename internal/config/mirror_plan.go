@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -76,13 +76,10 @@ func (e *entryPlanner) refuse(key, format string, args ...any) {
 // inherit copies the settings of the top level that the entry does not set. The keys
 // every and cron exclude each other, so an entry with one of them inherits neither.
 func (e *entryPlanner) inherit() {
-	from, to := reflect.ValueOf(e.m.MirrorSettings), reflect.ValueOf(&e.in.MirrorSettings).Elem()
 	timed := e.says("every") || e.says("cron")
-	for _, f := range describe(reflect.TypeFor[MirrorSettings]()) {
-		if !e.says(f.key) && (!timed || f.key != "every" && f.key != "cron") {
-			to.FieldByIndex(f.index).Set(from.FieldByIndex(f.index))
-		}
-	}
+	mirrorSettingsTable.Copy(&e.in.MirrorSettings, &e.m.MirrorSettings, func(f *yamlconf.Field) bool {
+		return !e.says(f.Key) && (!timed || f.Key != "every" && f.Key != "cron")
+	})
 }
 
 // platforms reads the platforms to keep or, for a template, to look for.
@@ -240,9 +237,9 @@ func (e *entryPlanner) rest() {
 	line, again := e.names[e.out.Name]
 	switch {
 	case again && e.in.Name != "":
-		e.refuse("name", "%q is a duplicate of line %d", shorten(e.in.Name), line)
+		e.refuse("name", "%q is a duplicate of line %d", yamlconf.Shorten(e.in.Name), line)
 	case again:
-		e.complain(e.at, "has the same name %s as the entry in line %d; set name for one of them", shorten(e.out.Name), line)
+		e.complain(e.at, "has the same name %s as the entry in line %d; set name for one of them", yamlconf.Shorten(e.out.Name), line)
 	default:
 		e.names[e.out.Name] = e.line(e.at + ".name")
 	}
@@ -265,7 +262,7 @@ func (e *entryPlanner) backup(text string) {
 	case depends(text, byPlace):
 		e.complain(at, "supports only .Tag, .SourceTag, .Date and .Time")
 	case !tagName.MatchString(full):
-		e.complain(at, "%q does not give a valid tag", shorten(text))
+		e.complain(at, "%q does not give a valid tag", yamlconf.Shorten(text))
 	case full == example.Tag:
 		e.complain(at, "is the same as the tag; write, for example, {{.Tag}}-{{.Date}}")
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // fileSays has values for the go command, the linker and the compiler. refused is the part
@@ -223,19 +225,20 @@ func TestEveryKeyIsJudged(t *testing.T) {
 	for _, one := range trusts {
 		known = append(known, one.trust)
 	}
-	for _, file := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Mirror]()} {
-		everyKey(describe(file), "", func(key string, f *field) {
+	for file, keys := range map[string]iter.Seq2[string, *yamlconf.Field]{FileName: table.Keys(), MirrorFileName: mirrorTable.Keys()} {
+		for key, f := range keys {
+			rule := trust(f.Trust)
 			switch {
-			case !slices.Contains(known, f.trust):
+			case !slices.Contains(known, rule):
 				t.Errorf("%s: %s has no trust level: may an untrusted file set it?", file, key)
-			case f.check == "path" && !slices.Contains([]trust{trustPath, trustPrivate, trustPeople}, f.trust):
+			case f.Check == "path" && !slices.Contains([]trust{trustPath, trustPrivate, trustPeople}, rule):
 				t.Errorf("%s: %s is a path but its trust level does not restrict it", file, key)
-			case f.check == "secret" || f.check == "variable":
-				if f.trust != trustSecret {
+			case f.Check == "secret" || f.Check == "variable":
+				if rule != trustSecret {
 					t.Errorf("%s: %s names a variable but its trust level does not restrict it", file, key)
 				}
 			}
-		})
+		}
 	}
 }
 
@@ -246,16 +249,17 @@ func TestSecurityTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	trustTable := TrustTable(MirrorFileName, mirrorTable.Keys())
 	before, rest, found := strings.Cut(string(text), begin)
 	table, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
 		t.Fatal("SECURITY.md has no markers for the table")
 	}
 	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+TrustTable()+end+after), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(before+begin+trustTable+end+after), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	} else if table != TrustTable() {
+	} else if table != trustTable {
 		t.Errorf("%s is stale: go generate ./internal/config", file)
 	}
 }
@@ -315,7 +319,7 @@ func TestRefused(t *testing.T) {
 		}
 		o := Options{File: filepath.Join(dir, "f.yaml"), Lookup: lookup()}
 		_, err := Load(o)
-		var p *Problem
+		var p *yamlconf.Problem
 		switch {
 		case test.key == "" && err != nil:
 			t.Errorf("%s: %v", test.file, err)
@@ -458,7 +462,7 @@ func TestMirrorRefused(t *testing.T) {
 		"entries: [{source: 'a.b/c:v1', target: 'oci:x:{{.Tag}}'}]":                                        "",
 	} {
 		_, err := ReadMirror("f", []byte(in), Trust{Variables: []string{"ALLOWED"}})
-		var p *Problem
+		var p *yamlconf.Problem
 		if (key == "") != (err == nil) || err != nil && (!errors.As(err, &p) || p.Key != key) {
 			t.Errorf("%s: %v, want %q", in, err, key)
 		}
