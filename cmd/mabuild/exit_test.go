@@ -40,7 +40,7 @@ var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
 	"build.errNotPlain":        "in a SpecError",
 	"build.errUnlisted":        "no command ends with it",
-	"config.errNoEntries":      "in a Problem",
+	"mirrorfile.errNoEntries":  "in a Problem",
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
 	"local.placed":             "names the place of other errors",
 	"local.errFound":           "ends a search",

@@ -1,4 +1,4 @@
-//go:generate go test -run "TestGolden|TestSecurityTable" -update .
+//go:generate go test -run "TestGolden|TestPlan|TestInit|TestSchema|TestSecurityTable" -update . ../mirrorfile
 
 package config
 

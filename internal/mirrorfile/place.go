@@ -1,4 +1,4 @@
-package config
+package mirrorfile
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/mod/module"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
@@ -290,7 +291,7 @@ func (e *entryPlanner) local(key, text string, suits func(local.Place) error) st
 		e.refuse(key, "%w", err)
 		return text
 	}
-	return AnchorPlace(filepath.Dir(e.m.file), text)
+	return config.AnchorPlace(filepath.Dir(e.m.file), text)
 }
 
 // errNoEntries is the error for a file without entries.

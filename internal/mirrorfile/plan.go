@@ -1,4 +1,4 @@
-package config
+package mirrorfile
 
 import (
 	"fmt"
@@ -33,7 +33,7 @@ func (p *planner) entries() {
 	if len(p.m.Entries) == 0 {
 		p.complain("entries", "%w", errNoEntries)
 	}
-	p.schedule(&p.m.MirrorSettings, "", nil)
+	p.schedule(&p.m.Settings, "", nil)
 	for i := range p.m.Entries {
 		if p.broken[fmt.Sprintf("entries[%d]", i)] {
 			continue
@@ -53,7 +53,7 @@ func (p *planner) entries() {
 // An entryPlanner turns an entry of the file into one of the plan.
 type entryPlanner struct {
 	*planner
-	in  *MirrorEntry
+	in  *Entry
 	at  string // its path, such as entries[0]
 	out *mirror.Entry
 
@@ -77,7 +77,7 @@ func (e *entryPlanner) refuse(key, format string, args ...any) {
 // every and cron exclude each other, so an entry with one of them inherits neither.
 func (e *entryPlanner) inherit() {
 	timed := e.says("every") || e.says("cron")
-	mirrorSettingsTable.Copy(&e.in.MirrorSettings, &e.m.MirrorSettings, func(f *yamlconf.Field) bool {
+	settingsTable.Copy(&e.in.Settings, &e.m.Settings, func(f *yamlconf.Field) bool {
 		return !e.says(f.Key) && (!timed || f.Key != "every" && f.Key != "cron")
 	})
 }
@@ -217,7 +217,7 @@ func (e *entryPlanner) rename() {
 // rest reads the keys that do not depend on the source, and names the entry. Names must
 // be unique, since reports, metrics and --only use them.
 func (e *entryPlanner) rest() {
-	s := e.in.MirrorSettings
+	s := e.in.Settings
 	e.out.Referrers, e.out.Missing = s.Referrers, s.Missing
 	e.out.MinAge, e.out.Jitter, e.out.VerifyEvery = time.Duration(s.MinAge), time.Duration(s.Jitter), time.Duration(s.VerifyEvery)
 	e.schedule(&s, e.at+".", &e.out.Schedule)
@@ -270,7 +270,7 @@ func (e *entryPlanner) backup(text string) {
 }
 
 // schedule reads every or cron into s. s is nil for the top level, which is only checked.
-func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) {
+func (p *planner) schedule(in *Settings, prefix string, s *cron.Schedule) {
 	_, every := p.m.lines[prefix+"every"]
 	_, line := p.m.lines[prefix+"cron"]
 	switch d := time.Duration(in.Every); {

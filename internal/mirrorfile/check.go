@@ -1,4 +1,4 @@
-package config
+package mirrorfile
 
 import (
 	"errors"
@@ -14,14 +14,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/robfig/cron/v3"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
-// mirrorChecks returns the checks of the keys: those of [Checks] and those that only this
+// checks returns the checks of the keys: those of [config.Checks] and those that only this
 // file has.
-func mirrorChecks() map[string]yamlconf.Check {
-	all := maps.Clone(Checks)
+func checks() map[string]yamlconf.Check {
+	all := maps.Clone(config.Checks)
 	all["glob"] = yamlconf.Check{Text: examineGlob}
 	all["regex"] = yamlconf.Check{Text: examineRegex}
 	all["range"] = yamlconf.Check{Text: examineRange}
