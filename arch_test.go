@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"internal/text":            {},
 	"internal/verify":          {},
 	"internal/yamlconf":        {"internal/text"},
+	"internal/koimport":        {"manifest/platform", "internal/config", "internal/yamlconf"},
 	"internal/mirror":          {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/once", "internal/places"},
 	"internal/mirrorfile":      {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/mirror", "internal/yamlconf"},
 	"internal/outfile":         {},

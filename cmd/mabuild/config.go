@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/koimport"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
 )
 
@@ -150,7 +151,7 @@ func runConfigImport(ctx context.Context, a *app, file, out string) (err error) 
 	if err != nil {
 		return err
 	}
-	text, notes, err := config.ImportKo(file, filepath.Dir(file), data)
+	text, notes, err := koimport.Convert(file, filepath.Dir(file), data)
 	if err != nil {
 		return invalid(err)
 	}

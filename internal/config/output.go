@@ -6,6 +6,13 @@ import (
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
+// Check returns the errors that a file with this text has by itself, as [Load] would
+// report them: not those that depend on the tree around it, which are those of trust.
+func Check(file string, text []byte) error {
+	_, _, problems := table.Decode(file, text)
+	return yamlconf.Join(file, problems)
+}
+
 // Schema returns the JSON schema (draft 2020-12) of [FileName], for editors. Load also
 // rejects files that the schema accepts, since some checks are beyond a schema: two
 // spellings of one platform, for example, or the trust of a key.

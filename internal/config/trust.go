@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -211,9 +210,6 @@ func forUsers(format string, args ...any) error {
 	return hint.New(hint.Usage, "use a flag or an environment variable, or set it in "+userFileName(), format, args...)
 }
 
-// templated matches a template action. Texts are judged with actions replaced by filled.
-var templated = regexp.MustCompile(`\{\{.*?\}\}`)
-
 // Judge returns an error if a file of a tree may not set field to these texts. Local
 // places are relative to dir. host is the key of the map around field, which is the host
 // of a registry. cgo reports whether cgo is on for the key's build; nil means that it is
@@ -231,7 +227,7 @@ func (f *Fence) Judge(field *yamlconf.Field, list []string, dir, host string, cg
 		if f.trust.Flags {
 			return nil
 		}
-		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), filled), cgo != nil && cgo())
+		return JudgeFlags(name, strings.Join(list, " "), cgo != nil && cgo())
 	}
 	switch trust(field.Trust) {
 	// trustFiles is checked when the file is read. For trustBases, commands that do not
@@ -268,7 +264,7 @@ func (f *Fence) Judge(field *yamlconf.Field, list []string, dir, host string, cg
 			if trust(field.Trust) == trustCC {
 				text = strings.ToUpper(field.Key) + "=" + text
 			}
-			return judgeVariable(templated.ReplaceAllString(text, filled))
+			return JudgeVariable(text)
 		})
 	case trustPrivate:
 		if len(list) > 0 && !Private(host) {
