@@ -80,7 +80,7 @@ bench: build ## measure, compared with plain go build, and with ko if it is on P
 	./.ci/bench $(BIN)/mabuild
 
 golden: $(BIN)/judge ## update the golden files with the current output
-	$(GO) test ./cmd/mabuild ./internal/config -update
+	$(GO) test ./cmd/mabuild ./internal/config ./internal/mirrorfile -update
 
 faults: $(BIN)/judge ## each fault at the first, the middle and the last request, under the race detector
 	MABUILD_FAULTS=whole GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -count 1 -timeout 1h ./internal/regtest/faults

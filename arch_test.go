@@ -34,7 +34,10 @@ var allowed = map[string][]string{
 	"internal/attest":                      {"manifest", "manifest/platform", "internal/rootfs"},
 	"internal/cache":                       {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
 	"internal/claim":                       {},
-	"internal/config":                      {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/mirror", "internal/text"},
+	"internal/config":                      {"manifest", "manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/yamlconf"},
+	"internal/yamlconf":                    {"internal/text"},
+	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
+	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/mirror", "internal/yamlconf"},
 	"internal/guard":                       {},
 	"internal/hint":                        {},
 	"internal/intree":                      {"internal/hint"},
@@ -67,7 +70,7 @@ var public = []string{"build", "crosscompile", "manifest", "manifest/local", "ma
 
 // only lists the packages that may import certain modules.
 var only = map[string][]string{
-	"github.com/spf13/viper": {"internal/config"},
+	"github.com/spf13/viper": {"internal/yamlconf"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
 	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }

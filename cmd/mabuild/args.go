@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // noArgs rejects any argument. This and the next three replace cobra's own checks, whose
@@ -95,7 +95,7 @@ func noCommand(cmd *cobra.Command, word string) error {
 	}
 	meant, known := otherTools[word]
 	alike := cmd.SuggestionsFor(word)
-	if near := config.Nearest(word, names); len(alike) == 0 && near != "" {
+	if near := yamlconf.Nearest(word, names); len(alike) == 0 && near != "" {
 		alike = []string{near}
 	}
 	switch {
@@ -124,7 +124,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		if cmd.Flags().Lookup("platform") != nil {
 			names = append(names, "platform")
 		}
-		if meant := cmd.Flags().Lookup(config.Nearest(unknown.GetSpecifiedName(), names)); meant != nil {
+		if meant := cmd.Flags().Lookup(yamlconf.Nearest(unknown.GetSpecifiedName(), names)); meant != nil {
 			way = "did you mean --" + meant.Name + "?"
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // newCache returns the group of commands about the cache.
@@ -74,7 +74,7 @@ entries without --max. Entries that a running mabuild has used are kept.`,
 			if err != nil {
 				return err
 			}
-			var most config.Bytes
+			var most yamlconf.Bytes
 			if err := most.UnmarshalText([]byte(limit)); err != nil {
 				return usage("for example --max 1GB", "--max %s: %s", limit, err)
 			}

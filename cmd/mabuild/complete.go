@@ -11,6 +11,7 @@ import (
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/mirrorfile"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -101,7 +102,7 @@ func entryWords(cmd *cobra.Command) []string {
 	if err != nil || file == "" {
 		return nil
 	}
-	m, err := config.LoadMirror(file, config.Trust{})
+	m, err := mirrorfile.Load(file, config.Trust{})
 	if err != nil {
 		return nil
 	}

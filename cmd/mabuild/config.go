@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/koimport"
+	"github.com/mabuild/mabuild/internal/mirrorfile"
 )
 
 // newConfig returns the group of commands about configuration files.
@@ -35,7 +37,7 @@ type configFile struct {
 // configFiles has them by the argument that selects them.
 var configFiles = map[string]configFile{
 	"":       {config.FileName, config.Init, config.Schema},
-	"mirror": {config.MirrorFileName, config.MirrorInit, config.MirrorSchema},
+	"mirror": {mirrorfile.FileName, mirrorfile.Init, mirrorfile.Schema},
 }
 
 // ofFile sets Args and RunE of cmd, so that it calls do with the file that the argument
@@ -149,7 +151,7 @@ func runConfigImport(ctx context.Context, a *app, file, out string) (err error) 
 	if err != nil {
 		return err
 	}
-	text, notes, err := config.ImportKo(file, filepath.Dir(file), data)
+	text, notes, err := koimport.Convert(file, filepath.Dir(file), data)
 	if err != nil {
 		return invalid(err)
 	}

@@ -20,9 +20,9 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
-	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -48,7 +48,7 @@ func TestErrors(t *testing.T) {
 		return append([]string{"push", "./ok", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}, more...)
 	}
 	ways := map[string]way{
-		"config.Problem":              {is: as[*config.Problem], args: push("--config", "wrong.yaml")},
+		"yamlconf.Problem":            {is: as[*yamlconf.Problem], args: push("--config", "wrong.yaml")},
 		"build.SpecError":             {is: as[*build.SpecError], args: push("--path", "/", "--ldflags", "{{.Nope}}")},
 		"build.BaseError":             {is: as[*build.BaseError], args: push("--base", r.Host+"/nowhere:v1")},
 		"build.PlatformError":         {is: as[*build.PlatformError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
@@ -163,7 +163,7 @@ func documented(t *testing.T) map[string]int {
 // configuration, that are errors.
 func typesOfErrors(t *testing.T) (all []string) {
 	t.Helper()
-	for _, dir := range []string{"build", "crosscompile", "manifest", "internal/config"} {
+	for _, dir := range []string{"build", "crosscompile", "manifest", "internal/yamlconf"} {
 		err := filepath.WalkDir(filepath.Join("../..", dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err

@@ -13,12 +13,13 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/mirrorfile"
 )
 
 const mirrorExample = "../../examples/mirror"
 
 func TestMirrorExample(t *testing.T) {
-	m, err := config.LoadMirror(filepath.Join(mirrorExample, "mirror.yaml"), config.Trust{})
+	m, err := mirrorfile.Load(filepath.Join(mirrorExample, "mirror.yaml"), config.Trust{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,12 +21,12 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/authfile"
 	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/internal/serve"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -40,7 +40,7 @@ var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
 	"build.errNotPlain":        "in a SpecError",
 	"build.errUnlisted":        "no command ends with it",
-	"config.errNoEntries":      "in a Problem",
+	"mirrorfile.errNoEntries":  "in a Problem",
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
 	"local.placed":             "names the place of other errors",
 	"local.errFound":           "ends a search",
@@ -130,8 +130,8 @@ func codes() map[string]struct {
 		"authfile.HelperError":                 {&authfile.HelperError{Err: other}, exitCredentials},
 		"authfile.ErrHostsAlone":               {authfile.ErrHostsAlone, exitBuild},
 		"cache.ErrCorrupt":                     {cache.ErrCorrupt, exitBuild},
-		"config.Problem":                       {&config.Problem{Err: other}, exitBuild},
-		"config.Problem in usage":              {invalid(&config.Problem{Err: other}), exitUsage},
+		"yamlconf.Problem":                     {&yamlconf.Problem{Err: other}, exitBuild},
+		"yamlconf.Problem in usage":            {invalid(&yamlconf.Problem{Err: other}), exitUsage},
 		"guard.Panic":                          {&guard.Panic{}, exitBuild},
 		"intree.ErrGit":                        {intree.ErrGit, exitBuild},
 		"intree.ErrIrregular":                  {intree.ErrIrregular, exitBuild},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -11,14 +12,15 @@ import (
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/mirrorfile"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // A plan is the content of a mirror's file, with the state that its runs share.
 type plan struct {
 	entries    []*mirror.Entry
-	registries map[string]config.MirrorRegistry
-	logins     map[string]config.Login
+	registries map[string]mirrorfile.Registry
+	logins     map[string]mirrorfile.Login
 	fence      *config.Fence // restricts the paths that the file names
 
 	// limits and claims are shared by the runs of a plan, which may overlap. limits has
@@ -34,7 +36,7 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 		return nil, invalid(err)
 	}
 	p := &plan{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
-	if p.logins, err = m.Logins(nil); err != nil {
+	if p.logins, err = m.Logins(os.LookupEnv); err != nil {
 		return nil, invalid(err)
 	}
 	p.entries, err = chosen(m.Plan(), o.only)
@@ -42,15 +44,15 @@ func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
 }
 
 // readPlan reads the file, or standard input for "-".
-func (a *app) readPlan(o mirrorOptions) (*config.Mirror, error) {
+func (a *app) readPlan(o mirrorOptions) (*mirrorfile.File, error) {
 	if o.file != "-" {
-		return config.LoadMirror(o.file, o.trust)
+		return mirrorfile.Load(o.file, o.trust)
 	}
 	data, err := io.ReadAll(io.LimitReader(a.stdin, maxSpec))
 	if err != nil {
 		return nil, err
 	}
-	return config.ReadMirror("stdin", data, o.trust)
+	return mirrorfile.Read("stdin", data, o.trust)
 }
 
 // succeed lets p replace the plan old after the file was read again. It keeps what
@@ -64,7 +66,7 @@ func (p *plan) succeed(old *plan) {
 		r := p.registries[host]
 		return [2]int{r.MaxRequests, r.PerSecond}
 	}
-	for _, named := range []map[string]config.MirrorRegistry{old.registries, p.registries} {
+	for _, named := range []map[string]mirrorfile.Registry{old.registries, p.registries} {
 		for host := range named {
 			if limits(p, host) != limits(old, host) {
 				p.limits.Forget(host)
@@ -111,7 +113,7 @@ func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 }
 
 // logins are the credentials in a plan, by host. They are a keychain.
-type logins map[string]config.Login
+type logins map[string]mirrorfile.Login
 
 // Resolve returns the credentials of a registry, or anonymous ones if the plan has none,
 // so that the next keychain is asked. Docker Hub has two names, and the file uses

@@ -9,9 +9,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // printMirror prints the outcome of each image. With table unset, for one image from the
@@ -99,5 +99,5 @@ func (f *ageFlag) String() string {
 
 func (f *ageFlag) Type() string { return "duration" }
 func (f *ageFlag) Set(text string) error {
-	return (*config.Duration)(&f.d).UnmarshalText([]byte(text))
+	return (*yamlconf.Duration)(&f.d).UnmarshalText([]byte(text))
 }

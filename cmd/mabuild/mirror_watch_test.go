@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
-	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/mirrorfile"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -81,7 +81,7 @@ func TestLimitsOutliveAPlan(t *testing.T) {
 		return len(r.Requests()) - before
 	}
 	says := func(perSecond int) *plan {
-		return &plan{registries: map[string]config.MirrorRegistry{r.Host: {PerSecond: perSecond}}, limits: &registry.Limits{}}
+		return &plan{registries: map[string]mirrorfile.Registry{r.Host: {PerSecond: perSecond}}, limits: &registry.Limits{}}
 	}
 	first, same, other := says(1), says(1), says(2)
 	silent := &plan{limits: &registry.Limits{}}

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/attest"
-	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // noSBOM is the value of --sbom for none.
@@ -17,7 +17,7 @@ func (a *app) setSBOM(pub *publish.Publisher) error {
 	c := a.config
 	switch {
 	// An explicit "none" turns SBOMs off without complaints about the other keys.
-	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == config.FromDefault:
+	case c.SBOM == noSBOM && (c.SBOMBase || c.SBOMDir != "") && c.Origin("sbom").Kind == yamlconf.FromDefault:
 		return usage("add --sbom spdx or --sbom cyclonedx", "--sbom-base and --sbom-dir require --sbom")
 	case c.SBOM == noSBOM:
 		return nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -36,18 +37,20 @@ type AssemblyItem struct {
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the image, in the index"`
 }
 
+var assemblyTable = yamlconf.Describe[Assembly]("", nil)
+
 // ReadAssembly reads the YAML of manifest-tool's from-spec; file is its name in errors.
 // Unknown keys, duplicate keys and incomplete platforms are errors with file and line.
-// All of them are reported at once, as a joined error of [*Problem]; if any is found by
+// All of them are reported at once, as a joined error of [*yamlconf.Problem]; if any is found by
 // the decoder, the value is nil.
 func ReadAssembly(file string, data []byte) (*Assembly, error) {
-	a, lines, err := decode[Assembly](file, data)
-	if err != nil {
+	a, lines, problems := assemblyTable.Decode(file, data)
+	if err := yamlconf.Join(file, problems); err != nil {
 		return nil, err
 	}
 	var errs []error
 	complain := func(key, format string, args ...any) {
-		errs = append(errs, &Problem{Origin: Origin{Kind: FromFile, Name: file, Line: lines[key]}, Key: key, Err: fmt.Errorf(format, args...)})
+		errs = append(errs, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: file, Line: lines[key]}, Key: key, Err: fmt.Errorf(format, args...)})
 	}
 	if a.Image == "" {
 		complain("image", "missing; it is the name of the index")

@@ -76,14 +76,14 @@ func TestCgoByPlatform(t *testing.T) {
   cc: {linux/arm: gcc, "linux/arm64/v8": clang}
   env: {linux/amd64: [TZ=UTC, GODEBUG=a=b]}
 `
-	c, _, err := decode[Config]("f", []byte(file))
+	c, _, err := decode(table, "f", []byte(file))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !maps.Equal(c.Cgo.CC, map[string]string{"linux/arm/v7": "gcc", "linux/arm64": "clang"}) || len(c.Cgo.Env["linux/amd64"]) != 2 || !c.Cgo.Enabled {
 		t.Errorf("%+v", c.Cgo)
 	}
-	_, _, err = decode[Config]("f", []byte("cgo:\n  env:\n    linux/amd64: [TZ]\n    arm64: [A=b]\n    linux/arm: text\n"))
+	_, _, err = decode(table, "f", []byte("cgo:\n  env:\n    linux/amd64: [TZ]\n    arm64: [A=b]\n    linux/arm: text\n"))
 	want := "f:3: cgo.env[linux/amd64]: \"TZ\" must be KEY=VALUE\nf:4: cgo.env: platform \"arm64\": must be os/architecture[/variant]\nf:5: cgo.env[linux/arm/v7]: must be a list, for example [text], got \"text\""
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

@@ -1,33 +1,35 @@
 // Package config merges .mabuild.yaml, MABUILD_* variables, flags and defaults into one
-// struct of plain data, and reads the file of mabuild mirror in the same way.
+// struct of plain data.
 //
 // A flag beats the environment, which beats the file of the source tree, which beats the
 // user's own file, which beats the defaults. Keys, types, checks, defaults and
-// descriptions come from the struct tags of [Config] alone. So do the JSON schema, the
-// initial file, the view of the merged result and the table of what a file may set.
+// descriptions come from the struct tags of [Config] alone, which package yamlconf reads.
+// So do the JSON schema, the initial file, the view of the merged result and the table of
+// what a file may set.
 //
-// Files are not trusted: size, nesting and aliases are bounded, and unknown or duplicate
-// keys are errors. All errors are reported at once, each a [*Problem] with its line. A
-// file of a source tree may come from an untrusted contributor, so each key states what
-// such a file may set it to; [Trust] extends that.
+// A file of a source tree may come from an untrusted contributor, so each key states what
+// such a file may set it to; [Trust] extends that. All errors are reported at once, each a
+// [*yamlconf.Problem] with its line.
 //
 // The package does not connect to registries and does not start programs.
 package config
 
-// Tags of the fields, in addition to yaml. A new key needs trust and doc; flags, schema,
-// initial file and view follow from the tags.
-//
-//	trust    what a file of the tree may set it to: see trust; every key has one
-//	doc      one sentence for users; every key has one
-//	flag     name of the flag; "-" for none; by default the key with dashes
-//	default  value if no source sets it, written as in the environment
-//	example  what the initial file shows if there is no default
-//	check    what each text must be: see checks
-//	enum     the texts that are allowed, separated by |
-//	sep      separator of the items of a list in the environment: a comma, or
-//	         "lines" if items may contain commas
-//	short    the key of an object that a value other than a map is assigned to
-//	single   true for a list for which a single text is accepted
+import (
+	"slices"
+
+	"github.com/mabuild/mabuild/internal/yamlconf"
+)
+
+// Package yamlconf lists the tags of the fields. Every key here has doc and trust, and its
+// trust is one of those in trust.go. check may also name one of [Checks].
+
+// The tables of the types here.
+var (
+	table         = yamlconf.Describe[Config](prefix, Checks)
+	buildTable    = yamlconf.Describe[Build](prefix, Checks)
+	settingsTable = yamlconf.Describe[Settings](prefix, Checks)
+	overrideTable = yamlconf.Describe[Override](prefix, Checks)
+)
 
 // Config is the merged result of all sources. A Config that [Load] returns is complete
 // and checked.
@@ -45,12 +47,12 @@ type Config struct {
 
 	Builds []Build `yaml:"builds" doc:"Programs to build. A program may have its own value for every setting above." flag:"-"`
 
-	Jobs  int `yaml:"jobs" trust:"data" doc:"Run at most this many compilers at once; 0 chooses by cores and memory." example:"4"`
+	Jobs  int `yaml:"jobs" trust:"data" doc:"Run at most this many compilers at once; 0 chooses by cores and memory." example:"4" letter:"j"`
 	Cache struct {
-		Dir string `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
-		Max Bytes  `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
+		Dir string         `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
+		Max yamlconf.Bytes `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
 	} `yaml:"cache" doc:"Directory and size of the cache, which keeps results for the next run."`
-	Output       []string    `yaml:"output" trust:"image" doc:"Write the result to oci:DIR, oci-archive:FILE, docker-archive:FILE[,platform=P], docker-daemon:[platform=P] or containerd:." example:"[\"oci:./image\"]" sep:"lines" single:"true"`
+	Output       []string    `yaml:"output" trust:"image" doc:"Write the result to oci:DIR, oci-archive:FILE, docker-archive:FILE[,platform=P], docker-daemon:[platform=P] or containerd:." example:"[\"oci:./image\"]" sep:"lines" letter:"o" single:"true"`
 	MetadataFile string      `yaml:"metadata_file" trust:"path" doc:"Write digests, platforms and sizes to FILE as JSON." example:"dist/image.json" check:"path"`
 	NoIndex      bool        `yaml:"no_index" trust:"data" doc:"Publish an image without an index; requires exactly one platform."`
 	MediaTypes   string      `yaml:"media_types" trust:"data" doc:"Media types of manifests and layers; use docker for registries without OCI support." enum:"oci|docker" default:"oci"`
@@ -67,20 +69,20 @@ type Config struct {
 	CAFile             string              `yaml:"ca_file" trust:"people" doc:"Trust the certificate authorities in the PEM file FILE for all registries, in addition to the system's." flag:"ca-file" example:"ca.pem" check:"path"`
 	ClientCert         string              `yaml:"client_cert" trust:"people" doc:"Use the client certificate in the PEM file FILE for all registries." example:"client.pem" check:"path"`
 	ClientKey          string              `yaml:"client_key" trust:"people" doc:"Use the key in the PEM file FILE for the client certificate." example:"client-key.pem" check:"path"`
-	Timeout            Duration            `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
+	Timeout            yamlconf.Duration   `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
 
 	// Refused has the values that a file of a tree is not allowed to set. It can be
 	// non-empty only with [Options.View] or other [Keys] than All, otherwise Load fails.
-	Refused []*Problem `yaml:"-"`
+	Refused []*yamlconf.Problem `yaml:"-"`
 
 	// Ignored has errors that do not stop the command: those in keys that were not asked
 	// for, and variables that are most likely misspelled. Callers print them as warnings.
 	Ignored []error `yaml:"-"`
 
-	workdir string            // Options.Dir, to which PACKAGE arguments are relative
-	origins map[string]Origin // of each value that was set, by dotted path
-	within  []string          // directories that paths of the file may lead into
-	tree    string            // directory of the tree; "" if nothing marks one
+	workdir string                     // Options.Dir, to which PACKAGE arguments are relative
+	origins map[string]yamlconf.Origin // of each value that was set, by dotted path
+	within  []string                   // directories that paths of the file may lead into
+	tree    string                     // directory of the tree; "" if nothing marks one
 }
 
 // Settings describe how a program becomes an image. They occur at the top level of the
@@ -88,9 +90,9 @@ type Config struct {
 type Settings struct {
 	Repo      string      `yaml:"repo" trust:"data" doc:"Push images below this registry and path; the program's name is appended." example:"ghcr.io/acme"`
 	Naming    string      `yaml:"naming" trust:"data" doc:"Append the program's name, its import path, the last element of the import path, or nothing (bare) to repo." enum:"program|import-path|base-import-path|bare" default:"program"`
-	Platforms []string    `yaml:"platforms" trust:"data" doc:"Build for these platforms, each os/arch[/variant]; all means every platform that both Go and the base image support." default:"linux/amd64,linux/arm64" check:"platforms" single:"true"`
-	Base      PerPlatform `yaml:"base" trust:"image" doc:"Base image: static (built in), scratch, or any image, for all platforms or for one." default:"static"`
-	Tags      []string    `yaml:"tags" trust:"data" doc:"Publish under these tags; templates such as {{.Version}} take their values from git." flag:"tag" default:"latest" single:"true"`
+	Platforms []string    `yaml:"platforms" trust:"data" doc:"Build for these platforms, each os/arch[/variant]; all means every platform that both Go and the base image support." default:"linux/amd64,linux/arm64" alias:"platform" check:"platforms" single:"true"`
+	Base      PerPlatform `yaml:"base" trust:"image" doc:"Base image: static (built in), scratch, or any image, for all platforms or for one." default:"static" check:"by-platform"`
+	Tags      []string    `yaml:"tags" trust:"data" doc:"Publish under these tags; templates such as {{.Version}} take their values from git." flag:"tag" letter:"t" default:"latest" single:"true"`
 	Ldflags   []string    `yaml:"ldflags" trust:"linker" doc:"Pass these flags to the linker, in addition to -s -w; templates take their values from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines" single:"true"`
 	Gcflags   []string    `yaml:"gcflags" trust:"compiler" doc:"Pass these flags to the compiler." example:"[\"-N -l\"]" sep:"lines" single:"true"`
 	BuildTags []string    `yaml:"build_tags" trust:"data" doc:"Set these build tags." example:"[netgo]" single:"true"`
@@ -169,11 +171,11 @@ type Image struct {
 // Docker's; image-spec reserves its key in the config. Zero fields mean Docker's
 // defaults.
 type Healthcheck struct {
-	Cmd         []string `yaml:"cmd" trust:"data" doc:"Health check command, run without a shell; exit code 0 means healthy." flag:"health-cmd" sep:"lines" example:"[/mabuild/api, health]"`
-	Interval    Duration `yaml:"interval" trust:"data" doc:"Time between health checks." flag:"health-interval" example:"30s"`
-	Timeout     Duration `yaml:"timeout" trust:"data" doc:"Time limit of a health check." flag:"health-timeout" example:"3s"`
-	StartPeriod Duration `yaml:"start_period" trust:"data" doc:"Time after the start in which failed health checks do not count." flag:"health-start-period" example:"5s"`
-	Retries     int      `yaml:"retries" trust:"data" doc:"Number of consecutive failures that mark the container as unhealthy." flag:"health-retries" example:"3"`
+	Cmd         []string          `yaml:"cmd" trust:"data" doc:"Health check command, run without a shell; exit code 0 means healthy." flag:"health-cmd" sep:"lines" example:"[/mabuild/api, health]"`
+	Interval    yamlconf.Duration `yaml:"interval" trust:"data" doc:"Time between health checks." flag:"health-interval" example:"30s"`
+	Timeout     yamlconf.Duration `yaml:"timeout" trust:"data" doc:"Time limit of a health check." flag:"health-timeout" example:"3s"`
+	StartPeriod yamlconf.Duration `yaml:"start_period" trust:"data" doc:"Time after the start in which failed health checks do not count." flag:"health-start-period" example:"5s"`
+	Retries     int               `yaml:"retries" trust:"data" doc:"Number of consecutive failures that mark the container as unhealthy." flag:"health-retries" example:"3"`
 }
 
 // A Registry has the connection settings of one registry, by which a file may weaken the
@@ -186,3 +188,21 @@ type Registry struct {
 	ClientKey  string   `yaml:"client_key" trust:"private" doc:"PEM file of the client certificate's key." flag:"-" check:"path" example:"client-key.pem"`
 	Mirrors    []string `yaml:"mirrors" trust:"bases" doc:"Registry mirrors to read from first, in this order; HOST/PATH serves repository X as HOST/PATH/X." flag:"-" check:"mirror" example:"[mirror.gcr.io, harbor.example/proxy-cache]"`
 }
+
+// Within returns the directories that paths in the tree's file, and the sources, must
+// stay in: the tree and those that the user allows. It is empty if there is no tree.
+func (c *Config) Within() []string { return slices.Clone(c.within) }
+
+// Tree returns the directory of the tree, whose content may be untrusted. It is "" if
+// neither a configuration file nor .git or go.mod marks one.
+func (c *Config) Tree() string { return c.tree }
+
+// FromTree reports whether a key of a build was set by a file of the tree, not by the
+// user.
+func (c *Config) FromTree(b Build, key string) bool {
+	return c.origins[b.prefix+key].Kind == yamlconf.FromFile
+}
+
+// Origin returns where the value at a dotted path came from, such as
+// "image.user" or "builds[0].ldflags".
+func (c *Config) Origin(path string) yamlconf.Origin { return c.origins[path] }

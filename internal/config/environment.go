@@ -3,12 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // prefix begins the names of all variables that mabuild reads for itself.
@@ -22,7 +23,7 @@ var switches = []string{
 
 // Switch sets those flags that have no key and were not given, if their variable is set.
 // An empty variable counts as not set. Flags that the command does not have are skipped,
-// since the environment is shared by all commands. The error joins a [*Problem] for each
+// since the environment is shared by all commands. The error joins a [*yamlconf.Problem] for each
 // invalid value.
 func Switch(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var errs []error
@@ -33,7 +34,7 @@ func Switch(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 			continue
 		}
 		if err := set(flags, f, text); err != nil {
-			errs = append(errs, &Problem{Origin: Origin{Kind: FromEnv, Name: variable(name)}, Err: err})
+			errs = append(errs, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromEnv, Name: variable(name)}, Err: err})
 		}
 	}
 	return errors.Join(errs...)
@@ -61,9 +62,9 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
 	case err == nil:
 		return nil
 	case wants != "":
-		return fmt.Errorf("%q must be %s", shorten(text), wants)
+		return fmt.Errorf("%q must be %s", yamlconf.Shorten(text), wants)
 	case why != nil:
-		return fmt.Errorf("%q: %w", shorten(text), why)
+		return fmt.Errorf("%q: %w", yamlconf.Shorten(text), why)
 	}
 	return err
 }
@@ -71,6 +72,15 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, text string) error {
 // variable returns the name of the variable for a flag.
 func variable(flag string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// people returns a lookup without the variable that Kubernetes sets for a service named
+// mabuild: MABUILD_PORT=tcp://10.0.0.1:80.
+func people(lookup func(string) (string, bool)) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value, ok := lookup(name)
+		return value, ok && (name != "MABUILD_PORT" || !strings.Contains(value, "://"))
+	}
 }
 
 // misspelt returns a warning for each variable whose name is close to a known one.
@@ -89,7 +99,7 @@ func misspelt(o Options) []error {
 			continue
 		}
 		if meant := nearVariable(name, known); meant != "" {
-			list = append(list, fmt.Errorf("env %s is unknown and ignored; did you mean %s?", shorten(name), meant))
+			list = append(list, fmt.Errorf("env %s is unknown and ignored; did you mean %s?", yamlconf.Shorten(name), meant))
 		}
 	}
 	return list
@@ -102,12 +112,7 @@ func settingVariables() []string {
 	for _, name := range switches {
 		known = append(known, variable(name))
 	}
-	for _, f := range leaves(describe(reflect.TypeFor[Config]())) {
-		if f.plain() && f.flag != "" {
-			known = append(known, f.variables()...)
-		}
-	}
-	return known
+	return append(known, table.Variables()...)
 }
 
 // nearVariable returns the known variable nearest to name, or "" if none is near. The
@@ -116,7 +121,7 @@ func nearVariable(name string, known []string) string {
 	const most = 2 // letters
 	best, least := "", most+1
 	for _, k := range known {
-		if d := distance(name, k); d < least && 2*d < len(k)-len(prefix) {
+		if d := yamlconf.Distance(name, k); d < least && 2*d < len(k)-len(prefix) {
 			best, least = k, d
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // This file decides which compiler flags, linker flags and variables an untrusted file may
@@ -34,7 +35,7 @@ var toolFlags = map[string]struct {
 			"B": `gobuildid|none|0x[0-9a-fA-F]+`, "D": anyNumber, "E": anySymbol, "H": `\w+`, "R": anyNumber, "T": `(0x)?[0-9a-fA-F]+`,
 			"X": `[^=\x01]+=[^\x00]*`, "a": "", "aslr": "", "benchmark": `mem|cpu`, "bindnow": "", "buildid": `\S*`, "c": "", "checklinkname": "",
 			"compressdwarf": "", "d": "", "debugnosplit": "", "debugtextsize": anyNumber, "debugtramp": anyNumber, "dumpdep": "", "e": "",
-			// judgeFlags checks the values of these further:
+			// JudgeFlags checks the values of these further:
 			"extldflags": `(?s).*`,
 			"funcalign":  anyNumber, "h": "", "k": anySymbol, "linkmode": `internal|auto|external`,
 			"memprofilerate": anyNumber, "n": "",
@@ -111,7 +112,10 @@ const (
 		`|--build-id(=(none|sha1|md5))?|--hash-style=(gnu|both|sysv))`
 )
 
-// filled replaces a template in texts that are judged before the template is filled in. A
+// templated matches a template action.
+var templated = regexp.MustCompile(`\{\{.*?\}\}`)
+
+// filled replaces a template action in texts that are judged before the template is filled in. A
 // template is only allowed in the values of -X and -buildid, which are plain text, so
 // that it cannot insert a flag.
 const filled = "\x01"
@@ -121,10 +125,11 @@ func matches(pattern, text string) bool {
 	return regexp.MustCompile(`^(?:` + pattern + `)$`).MatchString(text)
 }
 
-// judgeVariable returns an error if a file may not set a variable of the go command,
+// JudgeVariable returns an error if a file may not set a variable of the go command,
 // given as KEY=VALUE. If the name is not allowed at all, the error does not repeat the
 // value.
-func judgeVariable(kv string) error {
+func JudgeVariable(kv string) error {
+	kv = templated.ReplaceAllString(kv, filled)
 	name, value, _ := strings.Cut(kv, "=")
 	if pattern, known := variables[name]; known && matches(pattern, value) {
 		return nil
@@ -134,7 +139,7 @@ func judgeVariable(kv string) error {
 	return unsafe(name)
 }
 
-// judgeFlags returns an error if a file may not give these flags to a tool, "link" or
+// JudgeFlags returns an error if a file may not give these flags to a tool, "link" or
 // "compile". It splits the text exactly as the go command does: any difference would let
 // a flag through that was judged as part of another. One dash or two is the same, and a
 // value follows after = or as the next word. A package pattern such as all= before the
@@ -143,8 +148,8 @@ func judgeVariable(kv string) error {
 // The words of -extldflags are judged like CGO_LDFLAGS. -linkmode=external is allowed
 // with cgo alone, where a C toolchain links anyway; elsewhere it would start one, which
 // reads files that objects name.
-func judgeFlags(tool, text string, cgo bool) error {
-	text = strings.TrimSpace(text)
+func JudgeFlags(tool, text string, cgo bool) error {
+	text = strings.TrimSpace(templated.ReplaceAllString(text, filled))
 	if pattern, rest, ok := strings.Cut(text, "="); ok && !strings.HasPrefix(text, "-") && !strings.ContainsAny(pattern, " '\""+filled) {
 		text = rest // all=-N
 	}
@@ -211,7 +216,7 @@ func splitFlags(text string) (list []string, err error) {
 func unsafe(what string) error {
 	what = strings.ReplaceAll(what, filled, "{{…}}")
 	return hint.New(hint.Usage, "use a flag or an environment variable, or allow all flags in the file with --"+allowUnsafe,
-		"%s is not allowed in the configuration file, because it could run programs or access other files", shorten(what))
+		"%s is not allowed in the configuration file, because it could run programs or access other files", yamlconf.Shorten(what))
 }
 
 // harmlessVariables returns the names of the variables that a file may set, sorted.

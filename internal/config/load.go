@@ -1,4 +1,4 @@
-//go:generate go test -run "TestGolden|TestSecurityTable" -update .
+//go:generate go test -run "TestGolden|TestPlan|TestInit|TestSchema|TestSecurityTable" -update . ../mirrorfile
 
 package config
 
@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // FileName is the name of the configuration file in a source tree.
@@ -74,7 +74,7 @@ const (
 // The tree's file is [FileName] in Options.Dir or the nearest directory above it, up to
 // the nearest one that has .git or go.mod. It is optional, and the values that it may set
 // are restricted (SECURITY.md). The user's own file is [UserFile]. The error joins all
-// errors in files, environment and flags, each a [*Problem].
+// errors in files, environment and flags, each a [*yamlconf.Problem].
 //
 // The order matters: the file is judged before the merge, but with knowledge of
 // environment and flags, since a value that they replace is never used and need not be
@@ -86,21 +86,21 @@ func Load(o Options) (*Config, error) {
 	if o.Lookup == nil {
 		o.Lookup = os.LookupEnv
 	}
-	fields := describe(reflect.TypeFor[Config]())
+	keys := table
 	if o.Keys != All {
-		fields = slices.DeleteFunc(slices.Clone(fields), func(f *field) bool { return !access(f.path) })
+		keys = table.Only(access)
 	}
 	trust := TrustOf(o.Flags, o.Lookup)
 	file, err := read(o, trust)
 	defer file.close()
 	// A user's file inside the tree is not trusted, so the tree must be known first.
 	own, userErr := readUser(o, file.stranger())
-	env, envErr := environment(fields, o.Lookup)
-	flags, flagErr := given(fields, o.Flags)
+	env, envErr := keys.Environment(people(o.Lookup))
+	flags, flagErr := keys.Given(o.Flags)
 	if err := errors.Join(err, userErr, envErr, flagErr); err != nil {
 		return nil, err
 	}
-	refused := file.judge(trust, env, flags)
+	refused := file.judge(env, flags)
 	if o.Keys != All {
 		file.drop(refused)
 	} else if len(refused) > 0 && !o.View {
@@ -108,12 +108,16 @@ func Load(o Options) (*Config, error) {
 	}
 	c := &Config{
 		File: file.config.File, Dir: file.config.Dir, Ignored: slices.Concat(own.ignored, file.ignored, misspelt(o)),
-		Refused: refused, workdir: o.Dir, origins: map[string]Origin{}, within: file.fence.Dirs(), tree: file.stranger(),
+		Refused: refused, workdir: o.Dir, origins: map[string]yamlconf.Origin{}, within: file.fence.Dirs(), tree: file.stranger(),
 	}
-	top := sources{FromDefault: defaults(fields), FromEnv: env, FromFlag: flags}
-	top[FromUser] = inFile(fields, reflect.ValueOf(own.config).Elem(), FromUser, own.config.File, own.lines, "")
-	top[FromFile] = inFile(fields, reflect.ValueOf(file.config).Elem(), FromFile, c.File, file.lines, "")
-	top.merge(fields, reflect.ValueOf(c).Elem(), c.origins, "")
+	top := yamlconf.Sources{
+		yamlconf.FromDefault: keys.Defaults(),
+		yamlconf.FromUser:    keys.Layer(own.config, inFile(yamlconf.FromUser, own.config.File, own.lines, "")),
+		yamlconf.FromFile:    keys.Layer(file.config, inFile(yamlconf.FromFile, c.File, file.lines, "")),
+		yamlconf.FromEnv:     env,
+		yamlconf.FromFlag:    flags,
+	}
+	keys.Merge(top, c, c.origins, "")
 	c.trustPeople(own.config, top)
 	if o.Keys != All {
 		return c, nil
@@ -130,16 +134,24 @@ func Load(o Options) (*Config, error) {
 	return c, nil
 }
 
+// inFile returns the origins of the settings in a file, whose lines are below prefix.
+func inFile(kind yamlconf.OriginKind, file string, lines map[string]int, prefix string) func(path string) (yamlconf.Origin, bool) {
+	return func(path string) (yamlconf.Origin, bool) {
+		line, said := lines[prefix+path]
+		return yamlconf.Origin{Kind: kind, Name: file, Line: line}, said
+	}
+}
+
 // trustPeople adds the registries of the user's own file to those of the tree's file,
 // which can only be private ones. Unlike other keys these are merged, host by host, and
 // for one host the user's settings hold: otherwise a file of the tree could remove a
 // mirror or a certificate that the user has set.
-func (c *Config) trustPeople(own *Config, top sources) {
+func (c *Config) trustPeople(own *Config, top yamlconf.Sources) {
 	if c.Registries == nil && len(own.Registries) > 0 {
 		c.Registries = map[string]Registry{}
 	}
 	maps.Copy(c.Registries, own.Registries)
-	if _, said := top[FromFile]["insecure_registries"]; said && c.origins["insecure_registries"].Kind == FromFile {
+	if _, said := top[yamlconf.FromFile]["insecure_registries"]; said && c.origins["insecure_registries"].Kind == yamlconf.FromFile {
 		c.InsecureRegistries = slices.Concat(c.InsecureRegistries, own.InsecureRegistries)
 	}
 }
@@ -213,17 +225,17 @@ func read(o Options, t Trust) (file *inputFile, err error) {
 	if path != "" {
 		at = filepath.Dir(path)
 	}
-	if file.fence, err = newFence(at, t); err != nil || path == "" {
+	if file.fence, err = NewFence(at, t); err != nil || path == "" {
 		return file, err
 	}
-	data, err := file.fence.read(path, o.File != "")
+	data, err := file.fence.Read(path, o.File != "")
 	if err != nil {
-		return file, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
+		return file, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: err}
 	}
-	c, lines, d := decodeSome[Config](path, data)
+	c, lines, problems := table.Decode(path, data)
 	if o.Keys != All {
-		d.problems = slices.DeleteFunc(d.problems, func(err error) bool {
-			p := (*Problem)(nil)
+		problems = slices.DeleteFunc(problems, func(err error) bool {
+			p := (*yamlconf.Problem)(nil)
 			beside := errors.As(err, &p) && p.Key != "" && !access(p.Key)
 			if beside {
 				file.ignored = append(file.ignored, err)
@@ -231,21 +243,21 @@ func read(o Options, t Trust) (file *inputFile, err error) {
 			return beside
 		})
 	}
-	if err := d.err(); err != nil {
+	if err := yamlconf.Join(path, problems); err != nil {
 		return file, err
 	}
 	c.File, c.Dir = path, filepath.Dir(path)
-	anchor(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), c.Dir)
+	table.Anchor(c, c.Dir)
 	anchorPlaces(c)
 	file.config, file.lines = c, lines
 	return file, nil
 }
 
-// read reads a file of the tree. Its links must not lead out of the tree. Unless the user
+// Read reads a file of the tree. Its links must not lead out of the tree. Unless the user
 // named it, another user of the machine must not have been able to put it there
-// ([intree.Owned]). It reads at most one byte more than maxFile, from which the decoder
-// sees that the file is too large.
-func (f *Fence) read(path string, named bool) (_ []byte, err error) {
+// ([intree.Owned]). It reads at most one byte more than [yamlconf.MaxFile], from which the
+// decoder sees that the file is too large.
+func (f *Fence) Read(path string, named bool) (_ []byte, err error) {
 	if err := intree.Owned(path); err != nil && !named {
 		return nil, err
 	}
@@ -261,7 +273,7 @@ func (f *Fence) read(path string, named bool) (_ []byte, err error) {
 		return nil, bare(err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	data, err := io.ReadAll(io.LimitReader(r, yamlconf.MaxFile+1))
 	return data, bare(err)
 }
 
@@ -269,12 +281,12 @@ func (f *Fence) read(path string, named bool) (_ []byte, err error) {
 // at most one byte more than a megabyte; the caller rejects that. In a tree, links must
 // not lead out of it except to what t allows.
 func ReadFile(path string, t Trust) ([]byte, error) {
-	fence, err := newFence(filepath.Dir(path), t)
+	fence, err := NewFence(filepath.Dir(path), t)
 	if err != nil {
 		return nil, err
 	}
 	defer fence.Close()
-	return fence.read(path, true)
+	return fence.Read(path, true)
 }
 
 // open opens a file below the first directory of the fence that contains it. If none
@@ -303,19 +315,27 @@ var ofBuild = regexp.MustCompile(`^(builds\[\d+\]\.(overrides\[[^\]]*\]\.)?)?$`)
 // judge returns the values that the file is not allowed to set, in the order of the file.
 // A value that environment or flags replace is not used and not refused. This does not
 // hold for fields per platform, of which they may replace only a part.
-func (f *inputFile) judge(t Trust, env, flags layer) (refused []*Problem) {
+func (f *inputFile) judge(env, flags yamlconf.Layer) (refused []*yamlconf.Problem) {
 	if f.config.File == "" {
 		return nil
 	}
 	refuse := func(key string, err error) {
-		refused = append(refused, &Problem{Origin{FromFile, f.config.File, f.lines[key]}, key, err})
+		refused = append(refused, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: f.config.File, Line: f.lines[key]}, Key: key, Err: err})
 	}
-	j := judge{fence: f.fence, trust: t, dir: ".", said: f.lines, refuse: refuse, cgo: f.cgo(env, flags), unsaid: func(prefix string, of *field) bool {
-		_, inEnv := env[of.path]
-		_, byFlag := flags[of.path]
-		return (inEnv || byFlag) && of.kind != perPlatform && ofBuild.MatchString(prefix)
-	}}
-	j.fields(describe(reflect.TypeFor[Config]()), reflect.ValueOf(f.config).Elem(), "", "")
+	replaced := func(prefix string, of *yamlconf.Field) bool {
+		_, inEnv := env[of.Path]
+		_, byFlag := flags[of.Path]
+		return (inEnv || byFlag) && !of.Partial() && ofBuild.MatchString(prefix)
+	}
+	cgo := f.cgo(env, flags)
+	table.Each(f.config, f.lines, func(of *yamlconf.Field, list []string, prefix, host string) {
+		if replaced(prefix, of) {
+			return
+		}
+		if err := f.fence.Judge(of, list, ".", host, func() bool { return cgo(prefix) }); err != nil {
+			refuse(prefix+of.Path, err)
+		}
+	})
 	for i, b := range f.config.Builds {
 		dir := cmp.Or(b.Dir, f.config.Dir)
 		key := fmt.Sprintf("builds[%d].main", i)
@@ -325,18 +345,18 @@ func (f *inputFile) judge(t Trust, env, flags layer) (refused []*Problem) {
 			}
 		}
 	}
-	slices.SortStableFunc(refused, func(a, b *Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
+	slices.SortStableFunc(refused, func(a, b *yamlconf.Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
 	return refused
 }
 
 // cgo returns a function that reports whether cgo is on for the build that a key belongs
 // to, with the precedence of the later merge.
-func (f *inputFile) cgo(env, flags layer) func(prefix string) bool {
+func (f *inputFile) cgo(env, flags yamlconf.Layer) func(prefix string) bool {
 	const key = "cgo.enabled"
 	return func(prefix string) bool {
-		for _, l := range []layer{flags, env} {
+		for _, l := range []yamlconf.Layer{flags, env} {
 			if one, said := l[key]; said {
-				return one.value.(bool)
+				return one.Value.(bool)
 			}
 		}
 		for i, b := range f.config.Builds {
@@ -351,7 +371,7 @@ func (f *inputFile) cgo(env, flags layer) func(prefix string) bool {
 
 // drop removes refused values from the file and adds them to ignored, for commands that
 // do not build. A registry with a refused setting is removed as a whole.
-func (f *inputFile) drop(refused []*Problem) {
+func (f *inputFile) drop(refused []*yamlconf.Problem) {
 	for _, p := range refused {
 		if !access(p.Key) {
 			continue
@@ -371,12 +391,12 @@ func (f *inputFile) drop(refused []*Problem) {
 }
 
 // joined joins problems into one error, with the bound of the decoder.
-func joined(list []*Problem) error {
-	d := decoder{file: list[0].Origin.Name}
+func joined(list []*yamlconf.Problem) error {
+	var errs []error
 	for _, p := range list {
-		d.problems = append(d.problems, p)
+		errs = append(errs, p)
 	}
-	return d.err()
+	return yamlconf.Join(list[0].Origin.Name, errs)
 }
 
 // bare removes operation and path from an error, since the caller's message has them.
@@ -406,12 +426,12 @@ func find(dir string) (string, error) {
 		if _, err := os.Lstat(path); err == nil {
 			return path, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return "", &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: bare(err)}
+			return "", &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: bare(err)}
 		}
 		for _, wrong := range misnamed {
 			wrong := filepath.Join(at, wrong)
 			if _, err := os.Lstat(wrong); err == nil {
-				return "", &Problem{Origin: Origin{Kind: FromFile, Name: wrong}, Err: errors.New("is not read: rename it to " + FileName)}
+				return "", &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: wrong}, Err: errors.New("is not read: rename it to " + FileName)}
 			}
 		}
 		if up == root || up == filepath.Dir(up) {

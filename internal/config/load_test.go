@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -151,7 +152,7 @@ func TestPrecedence(t *testing.T) {
 	is(api.Base.Default(), "scratch")
 	is(api.Repo, "env.example")
 	is(c.InsecureRegistries, "a.b:5000")
-	if c.Jobs != 3 || c.Timeout != Duration(90e9) {
+	if c.Jobs != 3 || c.Timeout != yamlconf.Duration(90e9) {
 		t.Errorf("jobs %d, timeout %d", c.Jobs, c.Timeout)
 	}
 	for path, want := range map[string]string{
@@ -279,7 +280,7 @@ flag --label: "x" must be KEY=VALUE`
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
-	var problem *Problem
+	var problem *yamlconf.Problem
 	if !errors.As(err, &problem) || hint.Of(err) != "write linux/arm64" {
 		t.Errorf("problem %v, hint %v", problem, hint.Of(err))
 	}
@@ -307,33 +308,27 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// Every key has a description, and its default passes its checks.
+// Every key has a description, its default passes its checks, and no two keys have the
+// same flag or variable.
 func TestFields(t *testing.T) {
-	seen := map[string]bool{}
-	var visit func([]*field)
-	visit = func(list []*field) {
-		for _, f := range list {
-			if !strings.HasSuffix(f.doc, ".") {
-				t.Errorf("%s: description %q", f.path, f.doc)
-			}
-			if f.initial != "" {
-				if _, err := f.read([]string{f.initial}, Origin{}); err != nil {
-					t.Errorf("default of %s: %v", f.path, err)
-				}
-			}
-			visit(f.elem)
+	table.Defaults() // panics
+	for key, f := range table.Keys() {
+		if !strings.HasSuffix(f.Doc, ".") {
+			t.Errorf("%s: description %q", key, f.Doc)
 		}
 	}
-	all := describe(reflect.TypeFor[Config]())
-	visit(all)
-	visit(describe(reflect.TypeFor[Mirror]()))
-	for _, f := range leaves(all) {
-		for _, name := range []string{"--" + f.flag, f.env()} {
-			if name != "--" && seen[name] {
-				t.Errorf("%s belongs to two keys", name)
-			}
-			seen[name] = true
+	seen := map[string]bool{}
+	for _, f := range table.Leaves() {
+		if seen[f.Flag] {
+			t.Errorf("--%s belongs to two keys", f.Flag)
 		}
+		seen[f.Flag] = f.Flag != ""
+	}
+	for _, name := range table.Variables() {
+		if seen[name] {
+			t.Errorf("%s belongs to two keys", name)
+		}
+		seen[name] = true
 	}
 }
 
@@ -577,7 +572,7 @@ func TestSignals(t *testing.T) {
 		"SIGTERM": true, "term": true, "SIGRTMIN": true, "SIGRTMIN+3": true, "RTMAX-14": true, "1": true, "64": true,
 		"SIGFOO": false, "0": false, "65": false, "-1": false, "SIGRTMIN+31": false, "SIGRTMIN-1": false, "TERM ": false, "": false,
 	} {
-		if err := checks["signal"](text); (err == nil) != good {
+		if err := Checks["signal"].Text(text); (err == nil) != good {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // Programs returns the builds for the PACKAGE arguments of a command, in the order of the
@@ -57,10 +59,52 @@ func (c *Config) uniqueIDs(lines map[string]int) error {
 	for i, b := range c.Builds {
 		key := fmt.Sprintf("builds[%d].id", i)
 		if line, again := first[b.ID]; again && b.ID != "" {
-			errs = append(errs, &Problem{Origin{FromFile, c.File, lines[key]}, key, fmt.Errorf("%q is a duplicate of line %d", shorten(b.ID), line)})
+			errs = append(errs, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: c.File, Line: lines[key]}, Key: key, Err: fmt.Errorf("%q is a duplicate of line %d", yamlconf.Shorten(b.ID), line)})
 			continue
 		}
 		first[b.ID] = lines[key]
 	}
 	return errors.Join(errs...)
+}
+
+// inherit completes the builds of the file. A build takes each setting that it lacks from
+// the top level, so the merged top level serves as its defaults. Environment and flags
+// beat the file, also for builds. The origin of an inherited value is that of the top
+// level.
+func (c *Config) inherit(top yamlconf.Sources, lines map[string]int) {
+	above := settingsTable.Layer(&c.Settings, func(path string) (yamlconf.Origin, bool) { return c.origins[path], true })
+	for i := range c.Builds {
+		b := &c.Builds[i]
+		b.prefix = fmt.Sprintf("builds[%d].", i)
+		own := buildTable.Layer(b, inFile(yamlconf.FromFile, c.File, lines, b.prefix))
+		// The user's own file has no settings of programs, so it is missing here.
+		buildTable.Merge(yamlconf.Sources{
+			yamlconf.FromDefault: above, yamlconf.FromFile: own, yamlconf.FromEnv: top[yamlconf.FromEnv], yamlconf.FromFlag: top[yamlconf.FromFlag],
+		}, b, c.origins, b.prefix)
+		if b.Dir == "" {
+			b.Dir = c.Dir
+		}
+		b.yield(top[yamlconf.FromEnv], top[yamlconf.FromFlag])
+	}
+}
+
+// imply turns cgo on if a flag or variable says how to compile C and no source says
+// whether to. For the file, the decoder has done this.
+func (g *Cgo) imply(origins map[string]yamlconf.Origin, prefix string) {
+	for _, key := range []string{"cgo.toolchain", "cgo.static"} {
+		if how := origins[prefix+key]; how.Kind >= yamlconf.FromEnv && origins[prefix+"cgo.enabled"].Kind == yamlconf.FromDefault {
+			g.Enabled, origins[prefix+"cgo.enabled"] = true, how
+		}
+	}
+}
+
+// yield clears the overrides that a stronger source sets for every build: an override for
+// one platform in the file must not beat a flag.
+func (b *Build) yield(stronger ...yamlconf.Layer) {
+	for key, o := range b.Overrides {
+		for _, l := range stronger {
+			overrideTable.Copy(&o, &Override{}, func(f *yamlconf.Field) bool { _, said := l[f.Path]; return said })
+		}
+		b.Overrides[key] = o
+	}
 }

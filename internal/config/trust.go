@@ -3,12 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"iter"
 	"net"
 	"net/netip"
 	"path/filepath"
-	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
@@ -28,20 +27,20 @@ import (
 type trust string
 
 const (
-	trustData      trust = "data"      // anything: content and description of images
-	trustPath      trust = "path"      // a path in the tree
-	trustFiles     trust = "files"     // a path below the build's directory; checked when it is read
-	trustPackage   trust = "package"   // a package; a directory must be in the tree
-	trustImage     trust = "image"     // an image of a registry, a layout or archive in the tree
-	trustLinker    trust = "linker"    // harmless flags of the linker
-	trustCompiler  trust = "compiler"  // harmless flags of the compiler
-	trustVariables trust = "variables" // harmless variables of the go command
-	trustCC        trust = "cc"        // the name of a C compiler on PATH
-	trustPrivate   trust = "private"   // true, only for loopback and private hosts
-	trustHosts     trust = "hosts"     // loopback and private hosts
-	trustBases     trust = "bases"     // registry mirrors, for the base images of this file
-	trustSecret    trust = "secret"    // a variable that is meant for it by its name
-	trustPeople    trust = "people"    // nothing: reserved for users
+	trustData      trust = "data"          // anything: content and description of images
+	trustPath      trust = "path"          // a path in the tree
+	trustFiles     trust = "files"         // a path below the build's directory; checked when it is read
+	trustPackage   trust = "package"       // a package; a directory must be in the tree
+	trustImage     trust = "image"         // an image of a registry, a layout or archive in the tree
+	trustLinker    trust = "linker"        // harmless flags of the linker
+	trustCompiler  trust = "compiler"      // harmless flags of the compiler
+	trustVariables trust = "variables"     // harmless variables of the go command
+	trustCC        trust = "cc"            // the name of a C compiler on PATH
+	trustPrivate   trust = "private"       // true, only for loopback and private hosts
+	trustHosts     trust = "hosts"         // loopback and private hosts
+	trustBases     trust = "bases"         // registry mirrors, for the base images of this file
+	trustSecret    trust = "secret"        // a variable that is meant for it by its name
+	trustPeople    trust = yamlconf.People // nothing: reserved for users
 )
 
 // trusts has the sentence of each rule in the table of SECURITY.md, in its order.
@@ -117,17 +116,20 @@ func TrustOf(flags *pflag.FlagSet, lookup func(string) (string, bool)) Trust {
 
 // A Fence restricts the paths that a file of a tree may name: to the tree, and to
 // directories that the user allows. It holds the directories open until Close.
-type Fence struct{ trees []*intree.Tree }
+type Fence struct {
+	trees []*intree.Tree
+	trust Trust
+}
 
-// newFence returns the fence for a file in dir. A directory that the user allows must
+// NewFence returns the fence for a file in dir. A directory that the user allows must
 // exist. If dir cannot be opened as a tree, as in /dev or /proc, the fence has only the
 // allowed directories.
-func newFence(dir string, t Trust) (*Fence, error) {
+func NewFence(dir string, t Trust) (*Fence, error) {
 	root, err := intree.Root(dir)
 	if err != nil {
 		return nil, err
 	}
-	f := &Fence{}
+	f := &Fence{trust: t}
 	for i, dir := range append([]string{root}, t.Paths...) {
 		tree, err := intree.New(dir)
 		if err != nil && i > 0 {
@@ -208,90 +210,11 @@ func forUsers(format string, args ...any) error {
 	return hint.New(hint.Usage, "use a flag or an environment variable, or set it in "+userFileName(), format, args...)
 }
 
-// A judge checks all values that a file of a tree sets against the rules of their keys.
-type judge struct {
-	fence *Fence
-	trust Trust
-	dir   string // to which local places are relative
-	// said has the lines of the keys that the file sets. unsaid reports whether a
-	// stronger source sets a field instead; nil means never.
-	said   map[string]int
-	unsaid func(prefix string, f *field) bool
-	cgo    func(prefix string) bool // whether cgo is on for the key's build; may be nil
-	refuse func(key string, err error)
-}
-
-// fields judges the fields of the struct in, which is at prefix. host is the key of the
-// surrounding map of registries, or "". It calls refuse for each value that is not
-// allowed, and visits maps in sorted order, so that the errors are the same in each run.
-func (j *judge) fields(fields []*field, in reflect.Value, prefix, host string) {
-	for _, f := range fields {
-		at := in.FieldByIndex(f.index)
-		key := prefix + f.path
-		switch f.kind {
-		case object:
-			j.fields(f.elem, in, prefix, host)
-		case objects:
-			for i := range at.Len() {
-				j.fields(f.elem, at.Index(i), fmt.Sprintf("%s[%d].", key, i), host)
-			}
-		case dict:
-			for _, k := range slices.SortedFunc(slices.Values(at.MapKeys()), compareText) {
-				host := host
-				if f.check == "host" {
-					host = k.String()
-				}
-				j.fields(f.elem, at.MapIndex(k), fmt.Sprintf("%s[%s].", key, k.String()), host)
-			}
-		default:
-			if _, said := j.said[key]; !said || j.unsaid != nil && j.unsaid(prefix, f) {
-				continue
-			}
-			if err := j.judge(f, textsOf(f, at), prefix, host); err != nil {
-				j.refuse(key, err)
-			}
-		}
-	}
-}
-
-// textsOf returns the value of a leaf as texts, whatever its kind. A zero value has none:
-// it cannot do harm.
-func textsOf(f *field, at reflect.Value) (list []string) {
-	switch f.kind {
-	case texts:
-		return at.Interface().([]string)
-	case perPlatform, pairs:
-		m := at.Convert(reflect.TypeFor[map[string]string]()).Interface().(map[string]string)
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			list = append(list, m[key])
-		}
-		return list
-	case lists:
-		m := at.Interface().(map[string][]string)
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			list = append(list, m[key]...)
-		}
-		return list
-	case boolean:
-		if !at.Bool() {
-			return nil
-		}
-		return []string{"true"}
-	case text:
-		if at.String() == "" {
-			return nil
-		}
-		return []string{at.String()}
-	}
-	return []string{fmt.Sprint(at.Interface())}
-}
-
-// templated matches a template action. Texts are judged with actions replaced by filled.
-var templated = regexp.MustCompile(`\{\{.*?\}\}`)
-
-// judge returns an error if a file of a tree may not set field f to these texts. A rule
-// that is not listed below allows nothing, so a new one is safe by default.
-func (j *judge) judge(f *field, list []string, at, host string) error {
+// Judge returns an error if a file of a tree may not set field to these texts. Local
+// places are relative to dir. host is the key of the map around field, which is the host
+// of a registry. cgo reports whether cgo is on for the key's build; nil means that it is
+// off. A rule that is not listed below allows nothing, so a new one is safe by default.
+func (f *Fence) Judge(field *yamlconf.Field, list []string, dir, host string, cgo func() bool) error {
 	each := func(check func(string) error) error {
 		for _, text := range list {
 			if err := check(text); err != nil {
@@ -301,25 +224,25 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 		return nil
 	}
 	tool := func(name string) error {
-		if j.trust.Flags {
+		if f.trust.Flags {
 			return nil
 		}
-		return judgeFlags(name, templated.ReplaceAllString(strings.Join(list, " "), filled), j.cgo != nil && j.cgo(at))
+		return JudgeFlags(name, strings.Join(list, " "), cgo != nil && cgo())
 	}
-	switch f.trust {
+	switch trust(field.Trust) {
 	// trustFiles is checked when the file is read. For trustBases, commands that do not
 	// build drop the mirrors.
 	case trustData, trustFiles, trustBases:
 		return nil
 	case trustPath:
-		return each(j.fence.Check)
+		return each(f.Check)
 	// A relative directory is relative to its build, so inputFile.judge checks it.
 	case trustPackage:
 		return each(func(pkg string) error {
 			if !filepath.IsAbs(pkg) {
 				return nil
 			}
-			return j.fence.Check(pkg)
+			return f.Check(pkg)
 		})
 	case trustImage:
 		return each(func(ref string) error {
@@ -327,28 +250,28 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 			if !local.Is(ref) || strings.Contains(ref, "{{") {
 				return nil
 			}
-			return j.fence.CheckPlace(anchorPlace(j.dir, ref))
+			return f.CheckPlace(AnchorPlace(dir, ref))
 		})
 	case trustLinker:
 		return tool("link")
 	case trustCompiler:
 		return tool("compile")
 	case trustVariables, trustCC:
-		if j.trust.Flags {
+		if f.trust.Flags {
 			return nil
 		}
 		return each(func(text string) error {
-			if f.trust == trustCC {
-				text = strings.ToUpper(f.key) + "=" + text
+			if trust(field.Trust) == trustCC {
+				text = strings.ToUpper(field.Key) + "=" + text
 			}
-			return judgeVariable(templated.ReplaceAllString(text, filled))
+			return JudgeVariable(text)
 		})
 	case trustPrivate:
 		if len(list) > 0 && !Private(host) {
 			return forUsers("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", host)
 		}
-		if f.check == "path" {
-			return each(j.fence.Check)
+		if field.Check == "path" {
+			return each(f.Check)
 		}
 		return nil
 	case trustHosts:
@@ -356,15 +279,15 @@ func (j *judge) judge(f *field, list []string, at, host string) error {
 			if Private(host) {
 				return nil
 			}
-			return forUsers("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", shorten(host))
+			return forUsers("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", yamlconf.Shorten(host))
 		})
 	case trustSecret:
 		return each(func(name string) error {
-			if slices.Contains(j.trust.Variables, name) || strings.HasPrefix(name, prefix) && !slices.Contains(settingVariables(), name) {
+			if slices.Contains(f.trust.Variables, name) || strings.HasPrefix(name, prefix) && !slices.Contains(settingVariables(), name) {
 				return nil
 			}
-			return hint.New(hint.Usage, "rename the variable to MABUILD_…, for example MABUILD_HUB_TOKEN, or allow it with --"+allowEnv+" "+shorten(name),
-				"a file in the source tree cannot send the variable %s", shorten(name))
+			return hint.New(hint.Usage, "rename the variable to MABUILD_…, for example MABUILD_HUB_TOKEN, or allow it with --"+allowEnv+" "+yamlconf.Shorten(name),
+				"a file in the source tree cannot send the variable %s", yamlconf.Shorten(name))
 		})
 	}
 	return forUsers("cannot be set by a file in the source tree")
@@ -400,22 +323,23 @@ func Private(host string) bool {
 }
 
 // TrustTable returns the Markdown table in SECURITY.md of what the files of a tree may
-// set. It is generated, so that it cannot differ from the code.
-func TrustTable() string {
+// set: [FileName] and another one, with its keys. It is generated, so that it cannot
+// differ from the code.
+func TrustTable(another string, itsKeys iter.Seq2[string, *yamlconf.Field]) string {
 	var b strings.Builder
 	b.WriteString("| a file may set | keys |\n|---|---|\n")
 	keys := map[trust][]string{}
 	for _, file := range []struct {
 		name string
-		of   reflect.Type
-	}{{FileName, reflect.TypeFor[Config]()}, {MirrorFileName, reflect.TypeFor[Mirror]()}} {
+		keys iter.Seq2[string, *yamlconf.Field]
+	}{{FileName, table.Keys()}, {another, itsKeys}} {
 		found := map[trust][]string{}
-		everyKey(describe(file.of), "", func(key string, f *field) {
-			key = strings.TrimPrefix(key, "builds[].")
-			if !slices.Contains(found[f.trust], "`"+key+"`") {
-				found[f.trust] = append(found[f.trust], "`"+key+"`")
+		for key, f := range file.keys {
+			key, t := "`"+strings.TrimPrefix(key, "builds[].")+"`", trust(f.Trust)
+			if !slices.Contains(found[t], key) {
+				found[t] = append(found[t], key)
 			}
-		})
+		}
 		for t, list := range found {
 			text := strings.Join(list, " ")
 			if t == trustData {
@@ -436,18 +360,4 @@ func TrustTable() string {
 	}
 	fmt.Fprintf(&b, "| variables | `%s` |\n", strings.Join(harmlessVariables(), "` `"))
 	return b.String()
-}
-
-// everyKey calls do for the leaves among fields, including those in lists and maps.
-func everyKey(fields []*field, prefix string, do func(key string, f *field)) {
-	for _, f := range fields {
-		switch {
-		case f.elem == nil:
-			do(prefix+f.path, f)
-		case f.kind == object:
-			everyKey(f.elem, prefix, do)
-		default:
-			everyKey(f.elem, prefix+f.path+"[].", do)
-		}
-	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // fileSays has values for the go command, the linker and the compiler. refused is the part
@@ -216,47 +217,21 @@ func TestEveryToolFlagIsJudged(t *testing.T) {
 	}
 }
 
-// Each key of both files has a trust level, and keys with paths, places and hosts have one
+// Each key has a trust level, and keys with paths, places and hosts have one
 // that restricts them.
 func TestEveryKeyIsJudged(t *testing.T) {
 	var known []trust
 	for _, one := range trusts {
 		known = append(known, one.trust)
 	}
-	for _, file := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Mirror]()} {
-		everyKey(describe(file), "", func(key string, f *field) {
-			switch {
-			case !slices.Contains(known, f.trust):
-				t.Errorf("%s: %s has no trust level: may an untrusted file set it?", file, key)
-			case f.check == "path" && !slices.Contains([]trust{trustPath, trustPrivate, trustPeople}, f.trust):
-				t.Errorf("%s: %s is a path but its trust level does not restrict it", file, key)
-			case f.check == "secret" || f.check == "variable":
-				if f.trust != trustSecret {
-					t.Errorf("%s: %s names a variable but its trust level does not restrict it", file, key)
-				}
-			}
-		})
-	}
-}
-
-// The table in SECURITY.md is the one that the code generates.
-func TestSecurityTable(t *testing.T) {
-	const file, begin, end = "../../SECURITY.md", "<!-- made from the code: go generate ./internal/config -->\n", "<!-- end -->"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, found := strings.Cut(string(text), begin)
-	table, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatal("SECURITY.md has no markers for the table")
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+TrustTable()+end+after), 0o644); err != nil {
-			t.Fatal(err)
+	for key, f := range table.Keys() {
+		rule := trust(f.Trust)
+		switch {
+		case !slices.Contains(known, rule):
+			t.Errorf("%s has no trust level: may an untrusted file set it?", key)
+		case f.Check == "path" && !slices.Contains([]trust{trustPath, trustPrivate, trustPeople}, rule):
+			t.Errorf("%s is a path but its trust level does not restrict it", key)
 		}
-	} else if table != TrustTable() {
-		t.Errorf("%s is stale: go generate ./internal/config", file)
 	}
 }
 
@@ -315,7 +290,7 @@ func TestRefused(t *testing.T) {
 		}
 		o := Options{File: filepath.Join(dir, "f.yaml"), Lookup: lookup()}
 		_, err := Load(o)
-		var p *Problem
+		var p *yamlconf.Problem
 		switch {
 		case test.key == "" && err != nil:
 			t.Errorf("%s: %v", test.file, err)
@@ -418,17 +393,12 @@ func TestLinkedFile(t *testing.T) {
 	secret := filepath.Join(write(t, "secret", "token=hunter2\n"), "secret")
 	for _, to := range []string{secret, "/proc/self/environ", "../../../../../../../../" + secret} {
 		dir := write(t, ".git/HEAD", "")
-		for _, name := range []string{FileName, MirrorFileName} {
-			if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
-				t.Fatal(err)
-			}
+		if err := os.Symlink(to, filepath.Join(dir, FileName)); err != nil {
+			t.Fatal(err)
 		}
 		_, err := Load(Options{Dir: dir, Lookup: lookup()})
-		_, merr := LoadMirror(filepath.Join(dir, MirrorFileName), Trust{})
-		for _, err := range []error{err, merr} {
-			if !errors.Is(err, intree.ErrOutside) || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%s: %v", to, err)
-			}
+		if !errors.Is(err, intree.ErrOutside) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", to, err)
 		}
 	}
 	dir := write(t, ".git/HEAD", "", "conf/real.yaml", "jobs: 7\n")
@@ -437,30 +407,5 @@ func TestLinkedFile(t *testing.T) {
 	}
 	if c, err := Load(Options{Dir: dir, Lookup: lookup()}); err != nil || c.Jobs != 7 {
 		t.Errorf("a link within the tree: %v, %v", c, err)
-	}
-}
-
-// The same limits apply to mirror.yaml, and to the variables that it may send as
-// credentials.
-func TestMirrorRefused(t *testing.T) {
-	const entry = "entries: [{source: 'a.b/c:v1', target: d.e/c}]\n"
-	for in, key := range map[string]string{
-		"registries: {a.b: {username: x, password: {env: AWS_SECRET}}}\n" + entry:                          "registries[a.b].password.env",
-		"registries: {a.b: {username: {env: HOME}, password: {env: MABUILD_T}}}\n" + entry:                 "registries[a.b].username.env",
-		"registries: {a.b: {username: x, password: {env: MABUILD_REPO}}}\n" + entry:                        "registries[a.b].password.env",
-		"registries: {a.b: {username: {env: MABUILD_U}, password: {env: ALLOWED}}}\n" + entry:              "",
-		"registries: {a.b: {skip_verify: true}}\n" + entry:                                                 "registries[a.b].skip_verify",
-		"registries: {a.b: {ca_file: ca.pem}}\n" + entry:                                                   "registries[a.b].ca_file",
-		"registries: {registry.local: {plain_http: true}, a.b: {mirrors: [c.d], per_second: 3}}\n" + entry: "",
-		"entries: [{source: 'oci:/x:v1', target: d.e/c}]":                                                  "entries[0].source",
-		"entries: [{source: 'a.b/c:v1', target: [d.e/c, 'oci-archive:/x.tar']}]":                           "entries[0].target",
-		"entries: [{go: example.com/x@latest, base: 'oci:/x', target: d.e/c}]":                             "entries[0].base",
-		"entries: [{source: 'a.b/c:v1', target: 'oci:x:{{.Tag}}'}]":                                        "",
-	} {
-		_, err := ReadMirror("f", []byte(in), Trust{Variables: []string{"ALLOWED"}})
-		var p *Problem
-		if (key == "") != (err == nil) || err != nil && (!errors.As(err, &p) || p.Key != key) {
-			t.Errorf("%s: %v, want %q", in, err, key)
-		}
 	}
 }

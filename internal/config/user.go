@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // UserFile returns the path of the user's own file, which sets what no file of a tree
@@ -53,7 +53,7 @@ func readUser(o Options, tree string) (*inputFile, error) {
 		return none, nil
 	}
 	fail := func(err error) (*inputFile, error) {
-		return none, &Problem{Origin: Origin{Kind: FromUser, Name: path}, Err: bare(err)}
+		return none, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromUser, Name: path}, Err: bare(err)}
 	}
 	if err != nil {
 		return fail(err)
@@ -76,17 +76,19 @@ func readUser(o Options, tree string) (*inputFile, error) {
 	if err != nil {
 		return fail(err)
 	}
-	c, lines, d := decodeSome[Config](path, data)
+	c, lines, problems := table.Decode(path, data)
 	for key, line := range lines {
 		if top := topOf(key); !access(key) && top == key {
-			d.problems = append(d.problems, &Problem{Origin{FromUser, path, line}, key, errors.New("is a setting of programs; move it to " + FileName)})
+			problems = append(problems, &yamlconf.Problem{
+				Origin: yamlconf.Origin{Kind: yamlconf.FromUser, Name: path, Line: line}, Key: key, Err: errors.New("is a setting of programs; move it to " + FileName),
+			})
 		}
 	}
-	slices.SortFunc(d.problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	if err := d.err(); err != nil {
+	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	if err := yamlconf.Join(path, problems); err != nil {
 		return none, err
 	}
 	c.File = path
-	anchor(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), filepath.Dir(path))
+	table.Anchor(c, filepath.Dir(path))
 	return &inputFile{config: c, lines: lines}, nil
 }

@@ -1,4 +1,4 @@
-package config
+package mirrorfile
 
 import (
 	"errors"
@@ -11,7 +11,9 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/mod/module"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -86,7 +88,7 @@ func (e *entryPlanner) image() {
 		return
 	}
 	if e.globbed = true; !ok || strings.ContainsAny(host, "*?[{") || path == "" || !doublestar.ValidatePattern(path) || digest != "" {
-		e.refuse("source", "%q is not a glob of repositories: write registry/path, without a glob in the registry", shorten(text))
+		e.refuse("source", "%q is not a glob of repositories: write registry/path, without a glob in the registry", yamlconf.Shorten(text))
 		e.globbed = false
 	}
 }
@@ -127,7 +129,7 @@ func (e *entryPlanner) images() {
 			p, err := platform.Declared(in.Platform)
 			key := platform.Key(platform.Normalize(p))
 			if other, ok := seen[key]; ok && err == nil {
-				err = fmt.Errorf("%q is the same platform as %q", shorten(in.Platform), shorten(other))
+				err = fmt.Errorf("%q is the same platform as %q", yamlconf.Shorten(in.Platform), yamlconf.Shorten(other))
 			}
 			if err != nil {
 				e.refuse(at+".platform", "%w", err)
@@ -181,7 +183,7 @@ func (e *entryPlanner) assembled(refs []string) {
 			if e.in.Template == "" {
 				key = "images"
 			}
-			e.refuse(key, "%q has no tag; write :{{.Tag}}, or the tag", shorten(text))
+			e.refuse(key, "%q has no tag; write :{{.Tag}}, or the tag", yamlconf.Shorten(text))
 		}
 		if i == 0 {
 			first = tag
@@ -202,7 +204,7 @@ func (e *entryPlanner) program() {
 	path, version, _ := strings.Cut(e.in.Go, "@")
 	host, _, _ := strings.Cut(path, "/")
 	if err := module.CheckImportPath(path); err != nil || !strings.Contains(host, ".") || strings.HasPrefix(path, ".") {
-		e.refuse("go", "%q must be module/path@version or module/path@latest", shorten(e.in.Go))
+		e.refuse("go", "%q must be module/path@version or module/path@latest", yamlconf.Shorten(e.in.Go))
 	}
 	// Without a version, the rules for tags select versions; latest is the newest.
 	if version != "" && version != "latest" {
@@ -220,7 +222,7 @@ func (e *entryPlanner) targets() {
 	for i, text := range e.in.Target {
 		key := fmt.Sprintf("target[%d]", i)
 		if seen[text] {
-			e.refuse(key, "%q is a duplicate", shorten(text))
+			e.refuse(key, "%q is a duplicate", yamlconf.Shorten(text))
 			continue
 		}
 		seen[text] = true
@@ -250,7 +252,7 @@ func (e *entryPlanner) repository(key, text, full string) bool {
 	case at.Digest != "" || strings.Contains(full, "@"):
 		e.refuse(key, "cannot have a digest; write a repository, with or without a tag")
 	case err != nil && text != full:
-		e.refuse(key, "%q gives %q, which is not an image reference", shorten(text), shorten(full))
+		e.refuse(key, "%q gives %q, which is not an image reference", yamlconf.Shorten(text), yamlconf.Shorten(full))
 	case err != nil:
 		e.refuse(key, "%w", err)
 	case e.untagged && tag == "" && (e.out.Template != "" || len(e.out.Images) > 0):
@@ -289,7 +291,7 @@ func (e *entryPlanner) local(key, text string, suits func(local.Place) error) st
 		e.refuse(key, "%w", err)
 		return text
 	}
-	return anchorPlace(filepath.Dir(e.m.file), text)
+	return config.AnchorPlace(filepath.Dir(e.m.file), text)
 }
 
 // errNoEntries is the error for a file without entries.

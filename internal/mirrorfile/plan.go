@@ -1,8 +1,7 @@
-package config
+package mirrorfile
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -33,7 +33,7 @@ func (p *planner) entries() {
 	if len(p.m.Entries) == 0 {
 		p.complain("entries", "%w", errNoEntries)
 	}
-	p.schedule(&p.m.MirrorSettings, "", nil)
+	p.schedule(&p.m.Settings, "", nil)
 	for i := range p.m.Entries {
 		if p.broken[fmt.Sprintf("entries[%d]", i)] {
 			continue
@@ -53,7 +53,7 @@ func (p *planner) entries() {
 // An entryPlanner turns an entry of the file into one of the plan.
 type entryPlanner struct {
 	*planner
-	in  *MirrorEntry
+	in  *Entry
 	at  string // its path, such as entries[0]
 	out *mirror.Entry
 
@@ -76,13 +76,10 @@ func (e *entryPlanner) refuse(key, format string, args ...any) {
 // inherit copies the settings of the top level that the entry does not set. The keys
 // every and cron exclude each other, so an entry with one of them inherits neither.
 func (e *entryPlanner) inherit() {
-	from, to := reflect.ValueOf(e.m.MirrorSettings), reflect.ValueOf(&e.in.MirrorSettings).Elem()
 	timed := e.says("every") || e.says("cron")
-	for _, f := range describe(reflect.TypeFor[MirrorSettings]()) {
-		if !e.says(f.key) && (!timed || f.key != "every" && f.key != "cron") {
-			to.FieldByIndex(f.index).Set(from.FieldByIndex(f.index))
-		}
-	}
+	settingsTable.Copy(&e.in.Settings, &e.m.Settings, func(f *yamlconf.Field) bool {
+		return !e.says(f.Key) && (!timed || f.Key != "every" && f.Key != "cron")
+	})
 }
 
 // platforms reads the platforms to keep or, for a template, to look for.
@@ -220,7 +217,7 @@ func (e *entryPlanner) rename() {
 // rest reads the keys that do not depend on the source, and names the entry. Names must
 // be unique, since reports, metrics and --only use them.
 func (e *entryPlanner) rest() {
-	s := e.in.MirrorSettings
+	s := e.in.Settings
 	e.out.Referrers, e.out.Missing = s.Referrers, s.Missing
 	e.out.MinAge, e.out.Jitter, e.out.VerifyEvery = time.Duration(s.MinAge), time.Duration(s.Jitter), time.Duration(s.VerifyEvery)
 	e.schedule(&s, e.at+".", &e.out.Schedule)
@@ -240,9 +237,9 @@ func (e *entryPlanner) rest() {
 	line, again := e.names[e.out.Name]
 	switch {
 	case again && e.in.Name != "":
-		e.refuse("name", "%q is a duplicate of line %d", shorten(e.in.Name), line)
+		e.refuse("name", "%q is a duplicate of line %d", yamlconf.Shorten(e.in.Name), line)
 	case again:
-		e.complain(e.at, "has the same name %s as the entry in line %d; set name for one of them", shorten(e.out.Name), line)
+		e.complain(e.at, "has the same name %s as the entry in line %d; set name for one of them", yamlconf.Shorten(e.out.Name), line)
 	default:
 		e.names[e.out.Name] = e.line(e.at + ".name")
 	}
@@ -265,7 +262,7 @@ func (e *entryPlanner) backup(text string) {
 	case depends(text, byPlace):
 		e.complain(at, "supports only .Tag, .SourceTag, .Date and .Time")
 	case !tagName.MatchString(full):
-		e.complain(at, "%q does not give a valid tag", shorten(text))
+		e.complain(at, "%q does not give a valid tag", yamlconf.Shorten(text))
 	case full == example.Tag:
 		e.complain(at, "is the same as the tag; write, for example, {{.Tag}}-{{.Date}}")
 	}
@@ -273,7 +270,7 @@ func (e *entryPlanner) backup(text string) {
 }
 
 // schedule reads every or cron into s. s is nil for the top level, which is only checked.
-func (p *planner) schedule(in *MirrorSettings, prefix string, s *cron.Schedule) {
+func (p *planner) schedule(in *Settings, prefix string, s *cron.Schedule) {
 	_, every := p.m.lines[prefix+"every"]
 	_, line := p.m.lines[prefix+"cron"]
 	switch d := time.Duration(in.Every); {

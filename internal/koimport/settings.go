@@ -1,4 +1,4 @@
-package config
+package koimport
 
 import (
 	"encoding/json"
@@ -7,13 +7,16 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // settings writes how programs are compiled, from the keys s, and returns them for the
 // builds below. In ko as in mabuild, a key of a build replaces that of the top level. But
 // ko's single key flags corresponds to several keys here, so a build that sets it must
-// also reset the keys that only the top level's flags set (see koWriter.settings).
-func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings {
+// also reset the keys that only the top level's flags set (see writer.settings).
+func (k *conversion) settings(w *writer, s, top settings, at string) settings {
 	key := func(name string) string {
 		if at == "default" {
 			return at + strings.ToUpper(name[:1]) + name[1:]
@@ -21,9 +24,9 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 		return at + "." + name
 	}
 	// The flags of the top level are read again, to see which keys they set.
-	above := Settings{}
+	above := config.Settings{}
 	if s.flags != nil && top.flags != nil {
-		above = k.flags(&koWriter{}, top.flags, "")
+		above = k.flags(&writer{}, top.flags, "")
 	}
 	env := k.texts(s.env, key("env"))
 	if s.env == nil {
@@ -33,7 +36,7 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 		k.env(w, s.env, key("env"))
 	}
 	given := s.ldflags
-	f := Settings{}
+	f := config.Settings{}
 	if s.flags != nil {
 		f = k.flags(w, s.flags, key("flags"))
 		w.settings(f, above)
@@ -46,7 +49,7 @@ func (k *koFile) settings(w *koWriter, s, top koSettings, at string) koSettings 
 
 // env writes the variables for the go command. Platforms and cgo have keys here.
 // Variables that a file may not set become comments.
-func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
+func (k *conversion) env(w *writer, n *yaml.Node, key string) {
 	var kept []string
 	for _, item := range k.items(n, true) {
 		name, value, _ := strings.Cut(item.Value, "=")
@@ -57,7 +60,7 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 			}
 		case strings.HasPrefix(name, "GOOS"), strings.HasPrefix(name, "GOARCH"), strings.HasPrefix(name, "GOARM"), strings.HasPrefix(name, "GOAMD64"):
 			k.comment(w, item, key, item.Value+": set by the platforms")
-		case judgeVariable(item.Value) != nil:
+		case config.JudgeVariable(item.Value) != nil:
 			k.comment(w, item, key, name+" must be set in the environment of mabuild")
 		default:
 			kept = append(kept, item.Value)
@@ -68,7 +71,7 @@ func (k *koFile) env(w *koWriter, n *yaml.Node, key string) {
 
 // flags returns the settings of the flags of go build, which may have their value in the
 // next word, and comments on those without a counterpart.
-func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f Settings) {
+func (k *conversion) flags(w *writer, n *yaml.Node, key string) (f config.Settings) {
 	items := k.items(n, true)
 	for i := 0; i < len(items); i++ {
 		item := items[i]
@@ -106,7 +109,7 @@ func (k *koFile) flags(w *koWriter, n *yaml.Node, key string) (f Settings) {
 
 // settings writes the keys that f, the result of flags, sets, and resets those that only
 // above sets.
-func (w *koWriter) settings(f, above Settings) {
+func (w *writer) settings(f, above config.Settings) {
 	if len(f.BuildTags)+len(above.BuildTags) > 0 {
 		w.list("build_tags", f.BuildTags)
 	}
@@ -127,13 +130,13 @@ func (w *koWriter) settings(f, above Settings) {
 // ldflags writes the flags of the linker: those of the key n, then more from flags.
 // mabuild strips programs by default and ko does not, so the result always has the key
 // symbols, which keeps symbols unless -s is given.
-func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key string) {
+func (k *conversion) ldflags(w *writer, n *yaml.Node, more, env []string, key string) {
 	var kept []string
 	stripped := false
 	take := func(item *yaml.Node, text string) {
 		text, err := k.template(text, env)
 		if err == nil {
-			err = judgeFlags("link", templated.ReplaceAllString(text, filled), true)
+			err = config.JudgeFlags("link", text, true)
 		}
 		if err != nil {
 			k.comment(w, item, key, item.Value+": "+err.Error())
@@ -168,11 +171,11 @@ func (k *koFile) ldflags(w *koWriter, n *yaml.Node, more, env []string, key stri
 
 // items returns the scalars of a list. A single text is split into words if split is set,
 // as ko reads flags, else it is one item, as ko reads ldflags.
-func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
-	if n == nil || isNull(n) {
+func (k *conversion) items(n *yaml.Node, split bool) []*yaml.Node {
+	if n == nil || yamlconf.IsNull(n) {
 		return nil
 	}
-	n, ok := k.d.descend(n)
+	n, ok := k.d.Descend(n)
 	if !ok {
 		return nil
 	}
@@ -186,7 +189,7 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 		}
 	case k.kind(n, yaml.SequenceNode, ""):
 		for _, item := range n.Content {
-			if item, ok := k.d.descend(item); ok && k.kind(item, yaml.ScalarNode, "") {
+			if item, ok := k.d.Descend(item); ok && k.kind(item, yaml.ScalarNode, "") {
 				list = append(list, item)
 			}
 		}
@@ -194,24 +197,24 @@ func (k *koFile) items(n *yaml.Node, split bool) []*yaml.Node {
 	return list
 }
 
-// A koWriter has lines of YAML at one level.
-type koWriter []string
+// A writer has lines of YAML at one level.
+type writer []string
 
 // line adds a line as it is.
-func (w *koWriter) line(text string) { *w = append(*w, text) }
+func (w *writer) line(text string) { *w = append(*w, text) }
 
 // value adds a key with a text.
-func (w *koWriter) value(key, text string) { w.line(key + ": " + quoted(text)) }
+func (w *writer) value(key, text string) { w.line(key + ": " + quoted(text)) }
 
 // values writes a list unless it is empty.
-func (w *koWriter) values(key string, items []string) {
+func (w *writer) values(key string, items []string) {
 	if len(items) > 0 {
 		w.list(key, items)
 	}
 }
 
 // list writes a list on one line, even if it is empty: that resets an inherited key.
-func (w *koWriter) list(key string, items []string) {
+func (w *writer) list(key string, items []string) {
 	texts := make([]string, len(items))
 	for i, item := range items {
 		texts[i] = quoted(item)
@@ -221,7 +224,7 @@ func (w *koWriter) list(key string, items []string) {
 
 // item adds the lines of a list item, indented. The dash goes before the first line that
 // is not a comment.
-func (w *koWriter) item(lines koWriter) {
+func (w *writer) item(lines writer) {
 	at := slices.IndexFunc(lines, func(line string) bool { return !strings.HasPrefix(line, "#") })
 	for i, line := range lines {
 		switch {

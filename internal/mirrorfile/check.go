@@ -1,8 +1,9 @@
-package config
+package mirrorfile
 
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,14 +14,25 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/robfig/cron/v3"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
+// checks returns the checks of the keys: those of [config.Checks] and those that only this
+// file has.
+func checks() map[string]yamlconf.Check {
+	all := maps.Clone(config.Checks)
+	all["glob"] = yamlconf.Check{Text: examineGlob}
+	all["regex"] = yamlconf.Check{Text: examineRegex}
+	all["range"] = yamlconf.Check{Text: examineRange}
+	all["cron"] = yamlconf.Check{Text: examineCron}
+	all["tag"] = yamlconf.Check{Text: examineTag, Pattern: tagName.String()}
+	return all
+}
+
 // tagName is the pattern of tags in distribution-spec ("Pulling manifests").
-var (
-	tagName      = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-)
+var tagName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 
 // examineTag rejects what is not a tag. A glob is a frequent mistake and gets a
 // suggestion.
@@ -29,15 +41,15 @@ func examineTag(s string) error {
 		return nil
 	}
 	if strings.ContainsAny(s, "*?[{") {
-		return fmt.Errorf("%q is not a tag; write {glob: %q}", shorten(s), shorten(s))
+		return fmt.Errorf("%q is not a tag; write {glob: %q}", yamlconf.Shorten(s), yamlconf.Shorten(s))
 	}
-	return fmt.Errorf("%q is not a tag: at most 128 letters, digits and _ . -", shorten(s))
+	return fmt.Errorf("%q is not a tag: at most 128 letters, digits and _ . -", yamlconf.Shorten(s))
 }
 
 // examineGlob rejects invalid globs, and the empty one, which matches nothing.
 func examineGlob(s string) error {
 	if s == "" || !doublestar.ValidatePattern(s) {
-		return fmt.Errorf("%q is not a glob", shorten(s))
+		return fmt.Errorf("%q is not a glob", yamlconf.Shorten(s))
 	}
 	return nil
 }
@@ -52,7 +64,7 @@ func examineRegex(s string) error {
 func whole(s string) (*regexp.Regexp, error) {
 	// The expression must be valid alone: "a)(b" would be valid in the group below.
 	if _, err := regexp.Compile(s); err != nil {
-		return nil, fmt.Errorf("%q is not a regular expression: %s", shorten(s), shorten(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
+		return nil, fmt.Errorf("%q is not a regular expression: %s", yamlconf.Shorten(s), yamlconf.Shorten(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
 	}
 	return regexp.Compile(`^(?:` + s + `)$`)
 }
@@ -60,7 +72,7 @@ func whole(s string) (*regexp.Regexp, error) {
 // examineRange rejects what is not a range of semantic versions.
 func examineRange(s string) error {
 	if _, err := semver.NewConstraint(s); err != nil {
-		return fmt.Errorf("%q is not a range of versions such as >=1.2 <2 or ~1.4", shorten(s))
+		return fmt.Errorf("%q is not a range of versions such as >=1.2 <2 or ~1.4", yamlconf.Shorten(s))
 	}
 	return nil
 }
@@ -74,7 +86,7 @@ func examineCron(s string) error {
 // schedule parses a schedule in cron's format. It rejects a schedule that has no date,
 // such as 30 February, and would never run.
 func schedule(s string) (cron.Schedule, error) {
-	wrong := fmt.Errorf("%q is not a cron schedule: minute hour day month weekday, or a name such as @daily", shorten(s))
+	wrong := fmt.Errorf("%q is not a cron schedule: minute hour day month weekday, or a name such as @daily", yamlconf.Shorten(s))
 	// The parser panics if a time zone has no schedule after it.
 	if zone, _, ok := strings.Cut(s, " "); !ok && strings.Contains(zone, "TZ=") {
 		return nil, wrong
@@ -84,7 +96,7 @@ func schedule(s string) (cron.Schedule, error) {
 		return nil, wrong
 	}
 	if line.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return nil, fmt.Errorf("%q never occurs", shorten(s))
+		return nil, fmt.Errorf("%q never occurs", yamlconf.Shorten(s))
 	}
 	return line, nil
 }
@@ -120,7 +132,7 @@ func examineReference(s string) error {
 	_, err := name.ParseReference(s)
 	var bad *name.ErrBadName
 	if errors.As(err, &bad) {
-		return fmt.Errorf("%q is not an image reference", shorten(s))
+		return fmt.Errorf("%q is not an image reference", yamlconf.Shorten(s))
 	}
 	return err
 }

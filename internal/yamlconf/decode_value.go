@@ -1,4 +1,4 @@
-package config
+package yamlconf
 
 import (
 	"errors"
@@ -11,29 +11,30 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// value reads n into the field f of the struct out and records its line. An empty value
+// value reads n into the field f of the struct out, which has the fields all, and records
+// its line. An empty value
 // counts as not given, so a commented-out list below a key does not clear it. A value
 // that is not a mapping, for an object with a short key, is the value of that key.
-func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
-	n, ok := d.descend(n)
-	if !ok || isNull(n) {
+func (d *Decoder) value(n *yaml.Node, f *Field, all []*Field, out reflect.Value, at string) {
+	n, ok := d.Descend(n)
+	if !ok || IsNull(n) {
 		return
 	}
 	into := out.FieldByIndex(f.index)
 	d.lines[at] = n.Line
 	// A secret in the file is an error, and the complaint does not repeat it.
-	if f.check == "secret" && n.Kind != yaml.MappingNode {
-		d.complain(n, at, errors.New("cannot be set in the file; name the variable that holds it: {env: NAME}"))
+	if f.Check == "secret" && n.Kind != yaml.MappingNode {
+		d.Complain(n, at, errors.New("cannot be set in the file; name the variable that holds it: {env: NAME}"))
 		return
 	}
 	// A value that is not a mapping is that of the short key.
-	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
-		d.value(n, f.elem[i], out, join(at, f.short))
+	if i := slices.IndexFunc(f.elem, func(e *Field) bool { return e.Key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
+		d.value(n, f.elem[i], all, out, join(at, f.short))
 		return
 	}
 	switch f.kind {
 	case object:
-		d.object(n, f.elem, out, at)
+		d.object(n, f.elem, all, out, at)
 		d.imply(n, f, out, at)
 	case objects:
 		d.objects(n, f, into, at)
@@ -45,17 +46,17 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 		d.texts(n, f, into, at)
 	case lists:
 		d.lists(n, f, into, at)
-	// A scalar holds for all platforms and is read below like a text.
-	case perPlatform:
+	// A scalar holds for all keys and is read below like a text.
+	case partial:
 		if n.Kind == yaml.MappingNode {
-			d.perPlatform(n, f, into, at)
+			d.partial(n, f, into, at)
 			return
 		}
 		fallthrough
 	default:
 		if s, ok := d.scalar(n, f.kind, at); ok {
 			for _, err := range f.assign(into, []string{s}) {
-				d.complain(n, at, err)
+				d.Complain(n, at, err)
 			}
 		}
 	}
@@ -63,8 +64,8 @@ func (d *decoder) value(n *yaml.Node, f *field, out reflect.Value, at string) {
 
 // imply sets the short boolean key of an object to true if the file gives the object
 // without that key: cgo: {toolchain: zig} turns cgo on.
-func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
-	i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short && e.kind == boolean })
+func (d *Decoder) imply(n *yaml.Node, f *Field, out reflect.Value, at string) {
+	i := slices.IndexFunc(f.elem, func(e *Field) bool { return e.Key == f.short && e.kind == boolean })
 	if i < 0 || d.lines[join(at, f.short)] > 0 {
 		return
 	}
@@ -74,20 +75,20 @@ func (d *decoder) imply(n *yaml.Node, f *field, out reflect.Value, at string) {
 
 // items returns the elements of the sequence n. If n is something else, it complains with
 // an example of the list that was probably meant.
-func (d *decoder) items(n *yaml.Node, at string) []*yaml.Node {
+func (d *Decoder) items(n *yaml.Node, at string) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode {
 		wants := "must be a list"
-		if n.Kind == yaml.ScalarNode && !isNull(n) {
-			wants = fmt.Sprintf("must be a list, for example [%s]", shorten(n.Value))
+		if n.Kind == yaml.ScalarNode && !IsNull(n) {
+			wants = fmt.Sprintf("must be a list, for example [%s]", Shorten(n.Value))
 		}
-		d.complain(n, at, fmt.Errorf("%s, got %s", wants, shapeOf(n)))
+		d.Complain(n, at, fmt.Errorf("%s, got %s", wants, shapeOf(n)))
 		return nil
 	}
 	return n.Content
 }
 
 // objects reads a list of mappings. It stops at the bound of values.
-func (d *decoder) objects(n *yaml.Node, f *field, into reflect.Value, at string) {
+func (d *Decoder) objects(n *yaml.Node, f *Field, into reflect.Value, at string) {
 	list := reflect.MakeSlice(into.Type(), 0, 0)
 	for i, item := range d.items(n, at) {
 		if d.left < 0 {
@@ -96,19 +97,19 @@ func (d *decoder) objects(n *yaml.Node, f *field, into reflect.Value, at string)
 		place := fmt.Sprintf("%s[%d]", at, i)
 		d.lines[place] = item.Line
 		elem := reflect.New(into.Type().Elem()).Elem()
-		d.object(item, f.elem, elem, place)
+		d.object(item, f.elem, f.elem, elem, place)
 		list = reflect.Append(list, elem)
 	}
 	into.Set(list)
 }
 
 // dict reads a map from the user's keys to mappings. An empty value is a zero element.
-func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
+func (d *Decoder) dict(n *yaml.Node, f *Field, into reflect.Value, at string) {
 	m := reflect.MakeMap(into.Type())
-	d.keyed(n, f.check, at, func(key string, value *yaml.Node, place string) {
+	d.keyed(n, &f.check, at, func(key string, value *yaml.Node, place string) {
 		elem := reflect.New(into.Type().Elem()).Elem()
-		if !isNull(value) {
-			d.object(value, f.elem, elem, place)
+		if !IsNull(value) {
+			d.object(value, f.elem, f.elem, elem, place)
 		}
 		m.SetMapIndex(reflect.ValueOf(key), elem)
 	})
@@ -117,37 +118,37 @@ func (d *decoder) dict(n *yaml.Node, f *field, into reflect.Value, at string) {
 
 // pairs reads a map from the user's keys to scalars. If the keys have a check, such as
 // host, they are stored in canonical form.
-func (d *decoder) pairs(n *yaml.Node, f *field, into reflect.Value, at string) {
+func (d *Decoder) pairs(n *yaml.Node, f *Field, into reflect.Value, at string) {
 	m := map[string]string{}
 	read := func(key string, value *yaml.Node, place string) {
-		value, ok := d.descend(value)
+		value, ok := d.Descend(value)
 		if !ok {
 			return
 		}
 		if s, ok := d.scalar(value, text, place); ok {
 			if err := errors.Join(tame(key), tame(s)); err != nil {
-				d.complain(value, at, err)
+				d.Complain(value, at, err)
 			}
 			m[key], d.lines[place] = s, value.Line
 		}
 	}
 	// Platforms and hosts have a canonical spelling; other keys are taken as they are.
-	if f.check != "" {
-		d.keyed(n, f.check, at, read)
+	if f.check.Key != nil {
+		d.keyed(n, &f.check, at, read)
 	} else {
-		d.each(n, at, func(key, value *yaml.Node) { read(key.Value, value, join(at, key.Value)) })
+		d.Each(n, at, func(key, value *yaml.Node) { read(key.Value, value, join(at, key.Value)) })
 	}
 	into.Set(reflect.ValueOf(m))
 }
 
-// lists reads a map from platforms to lists of K=V. Each list is read like a field of
+// lists reads a map from keys to lists of K=V. Each list is read like a field of
 // kind texts, by a copy of f.
-func (d *decoder) lists(n *yaml.Node, f *field, into reflect.Value, at string) {
+func (d *Decoder) lists(n *yaml.Node, f *Field, into reflect.Value, at string) {
 	m := map[string][]string{}
 	one := *f
-	one.kind, one.check = texts, "keyvalue"
-	d.keyed(n, f.check, at, func(key string, value *yaml.Node, place string) {
-		value, ok := d.descend(value)
+	one.kind, one.Check, one.check = texts, "keyvalue", ownChecks["keyvalue"]
+	d.keyed(n, &f.check, at, func(key string, value *yaml.Node, place string) {
+		value, ok := d.Descend(value)
 		if !ok {
 			return
 		}
@@ -159,17 +160,17 @@ func (d *decoder) lists(n *yaml.Node, f *field, into reflect.Value, at string) {
 	into.Set(reflect.ValueOf(m))
 }
 
-// keyed calls do for the pairs of n with the keys in canonical form: platforms or hosts,
-// as check says. Two spellings of one key are duplicates.
-func (d *decoder) keyed(n *yaml.Node, check, at string, do func(key string, value *yaml.Node, place string)) {
+// keyed calls do for the pairs of n with the keys in the spelling of check. Two spellings
+// of one key are duplicates.
+func (d *Decoder) keyed(n *yaml.Node, check *Check, at string, do func(key string, value *yaml.Node, place string)) {
 	first := map[string]int{}
-	d.each(n, at, func(k, value *yaml.Node) {
-		key, err := canonicalKey(check, k.Value)
+	d.Each(n, at, func(k, value *yaml.Node) {
+		key, err := check.key(k.Value)
 		if line, again := first[key]; again && err == nil {
 			err = fmt.Errorf("%s is a duplicate of line %d", key, line)
 		}
 		if err != nil {
-			d.complain(k, at, err)
+			d.Complain(k, at, err)
 			return
 		}
 		first[key] = k.Line
@@ -177,30 +178,30 @@ func (d *decoder) keyed(n *yaml.Node, check, at string, do func(key string, valu
 	})
 }
 
-// perPlatform reads a map from platforms, or "default", to texts.
-func (d *decoder) perPlatform(n *yaml.Node, f *field, into reflect.Value, at string) {
-	m := PerPlatform{}
-	d.keyed(n, "platform or default", at, func(key string, value *yaml.Node, place string) {
-		value, ok := d.descend(value)
+// partial reads a map from keys to texts.
+func (d *Decoder) partial(n *yaml.Node, f *Field, into reflect.Value, at string) {
+	m := map[string]string{}
+	d.keyed(n, &f.check, at, func(key string, value *yaml.Node, place string) {
+		value, ok := d.Descend(value)
 		if !ok {
 			return
 		}
 		if s, ok := d.scalar(value, f.kind, place); ok {
 			if err := tame(s); err != nil {
-				d.complain(value, place, err)
+				d.Complain(value, place, err)
 			}
 			m[key] = s
 		}
 	})
-	into.Set(reflect.ValueOf(m))
+	into.Set(reflect.ValueOf(m).Convert(f.typ))
 }
 
 // texts reads a list of scalars. Each item is recorded in lines, so that a check of one
 // item reports its line. A mapping for a list of KEY=VALUE is a frequent mistake and gets
 // an example; an item whose type is wrong is reported only once.
-func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
-	if n.Kind == yaml.MappingNode && len(n.Content) > 1 && f.check == "keyvalue" {
-		d.complain(n, at, fmt.Errorf("must be a list, for example [%s]", shorten(n.Content[0].Value+"="+n.Content[1].Value)))
+func (d *Decoder) texts(n *yaml.Node, f *Field, into reflect.Value, at string) {
+	if n.Kind == yaml.MappingNode && len(n.Content) > 1 && f.Check == "keyvalue" {
+		d.Complain(n, at, fmt.Errorf("must be a list, for example [%s]", Shorten(n.Content[0].Value+"="+n.Content[1].Value)))
 		return
 	}
 	nodes := []*yaml.Node{n}
@@ -210,7 +211,7 @@ func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 	list := make([]string, len(nodes))
 	reported := map[int]bool{}
 	for i, item := range nodes {
-		item, ok := d.descend(item)
+		item, ok := d.Descend(item)
 		if !ok {
 			return
 		}
@@ -221,14 +222,14 @@ func (d *decoder) texts(n *yaml.Node, f *field, into reflect.Value, at string) {
 	wrong := f.assign(into, list)
 	for _, i := range slices.Sorted(maps.Keys(wrong)) {
 		if !reported[i] {
-			d.complain(nodes[i], at, wrong[i])
+			d.Complain(nodes[i], at, wrong[i])
 		}
 	}
 }
 
 // scalar returns the text of n as it is written, if its YAML type suits k. A text accepts
 // numbers and booleans, so that versions and ports need no quotes.
-func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
+func (d *Decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 	wants, tags := "a string", []string{"!!str", "!!int", "!!float", "!!bool", "!!timestamp"}
 	switch k {
 	case boolean:
@@ -237,7 +238,7 @@ func (d *decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 		wants, tags = "a number", []string{"!!int"}
 	}
 	if n.Kind != yaml.ScalarNode || !slices.Contains(tags, n.Tag) {
-		d.complain(n, at, fmt.Errorf("must be %s, got %s", wants, shapeOf(n)))
+		d.Complain(n, at, fmt.Errorf("must be %s, got %s", wants, shapeOf(n)))
 		return "", false
 	}
 	return n.Value, true
@@ -250,8 +251,8 @@ func shapeOf(n *yaml.Node) string {
 		return "a mapping"
 	case n.Kind == yaml.SequenceNode:
 		return "a list"
-	case isNull(n):
+	case IsNull(n):
 		return "nothing"
 	}
-	return strconv.Quote(shorten(n.Value))
+	return strconv.Quote(Shorten(n.Value))
 }

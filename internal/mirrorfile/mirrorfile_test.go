@@ -1,9 +1,10 @@
-package config
+package mirrorfile
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,11 +13,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 )
 
-// mirrors are inputs of ReadMirror and the expected error: empty for an accepted file, else
+// mirrors are inputs of Read and the expected error: empty for an accepted file, else
 // the complete text.
 var mirrors = []struct{ name, in, want string }{
 	{"least", "entries: [{source: 'a.b/c:v1', target: d.e/c}]\n", ""},
@@ -92,13 +94,15 @@ var mirrors = []struct{ name, in, want string }{
 	{"larger than bounds", strings.Repeat("#", 1<<20+1), "f: is larger than 1048576 bytes"},
 }
 
+var update = flag.Bool("update", false, "write the golden files")
+
 const zeros = "0000000000000000000000000000000000000000000000000000000000000000"
 
 // Each input is accepted or gives exactly the expected errors.
-func TestReadMirror(t *testing.T) {
+func TestRead(t *testing.T) {
 	for _, test := range mirrors {
 		t.Run(test.name, func(t *testing.T) {
-			m, err := ReadMirror("f", []byte(test.in), Trust{})
+			m, err := Read("f", []byte(test.in), config.Trust{})
 			got := fmt.Sprint(err)
 			if err == nil {
 				got = ""
@@ -114,8 +118,8 @@ func TestReadMirror(t *testing.T) {
 }
 
 // A file that uses every key gives the expected plan.
-func TestMirrorPlan(t *testing.T) {
-	m, err := LoadMirror("testdata/mirror.yaml", Trust{Variables: []string{"LOCAL_TOKEN"}})
+func TestPlan(t *testing.T) {
+	m, err := Load("testdata/mirror.yaml", config.Trust{Variables: []string{"LOCAL_TOKEN"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,13 +130,13 @@ func TestMirrorPlan(t *testing.T) {
 	if err := out.Encode(m.Plan()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "testdata/mirror-plan.golden", b.Bytes())
-	want := map[string]MirrorRegistry{
+	golden(t, "testdata/plan.golden", b.Bytes())
+	want := map[string]Registry{
 		"docker.io": {
-			Registry: Registry{Mirrors: []string{"mirror.gcr.io"}}, MaxRequests: 4, PerSecond: 10, QuotaReserve: 20,
-			Username: MirrorUser{Name: "someone"}, Password: MirrorKey{"MABUILD_HUB_TOKEN"},
+			Registry: config.Registry{Mirrors: []string{"mirror.gcr.io"}}, MaxRequests: 4, PerSecond: 10, QuotaReserve: 20,
+			Username: User{Name: "someone"}, Password: Key{"MABUILD_HUB_TOKEN"},
 		},
-		"registry.local": {Registry: Registry{PlainHTTP: true, CAFile: "testdata/ca.pem"}, Username: MirrorUser{Env: "MABUILD_LOCAL_USER"}, Password: MirrorKey{"LOCAL_TOKEN"}},
+		"registry.local": {Registry: config.Registry{PlainHTTP: true, CAFile: "testdata/ca.pem"}, Username: User{Env: "MABUILD_LOCAL_USER"}, Password: Key{"LOCAL_TOKEN"}},
 	}
 	if !reflect.DeepEqual(m.Registries, want) {
 		t.Errorf("registries %+v", m.Registries)
@@ -140,8 +144,8 @@ func TestMirrorPlan(t *testing.T) {
 }
 
 // A setting of an entry takes precedence over the top level, even if it is 0, false or [].
-func TestMirrorInherits(t *testing.T) {
-	m, err := ReadMirror("f", []byte(`
+func TestInherits(t *testing.T) {
+	m, err := Read("f", []byte(`
 every: 1h
 referrers: true
 optional: true
@@ -151,7 +155,7 @@ entries:
 - {source: "a.b/d:v1", target: d.e/d, every: 0, referrers: false, optional: false, platforms: []}
 - {source: "a.b/e:v1", target: d.e/e, cron: "@daily"}
 - {images: [{image: "a.b/f:v1"}], target: d.e/f}
-`), Trust{})
+`), config.Trust{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,12 +173,12 @@ entries:
 }
 
 // The name of an entry comes from its target or its source.
-func TestMirrorNames(t *testing.T) {
+func TestNames(t *testing.T) {
 	for target, want := range map[string]string{
 		"d.e/x/y": "x/y", "d.e:5000/x:v1": "x", "d.e/x:{{.Tag}}": "x", "d.e/{{.Name}}": "c/d", "d.e/x-{{.Name}}:v1": "c/d", "d.e:5000/{{.Name}}": "c/d",
 		"oci-archive:x.tar": "x.tar", "oci:{{.Name}}": "c/d",
 	} {
-		m, err := ReadMirror("f", []byte("entries: [{source: a.b/c/d:v1, target: '"+target+"'}]"), Trust{})
+		m, err := Read("f", []byte("entries: [{source: a.b/c/d:v1, target: '"+target+"'}]"), config.Trust{})
 		if err != nil || m.Plan()[0].Name != want {
 			t.Errorf("%s: %v, %v", target, m, err)
 		}
@@ -183,13 +187,13 @@ func TestMirrorNames(t *testing.T) {
 
 // The time to read a file grows linearly with its size, and the number of reported errors
 // is limited.
-func TestMirrorIsBounded(t *testing.T) {
+func TestBounded(t *testing.T) {
 	for name, in := range map[string]string{
 		"complaints": "entries: [" + strings.Repeat("{source: a},", 12_000) + "]",
 		"targets":    "entries: [{source: 'a.b/c:v1', target: [" + strings.Repeat("a,", 40_000) + "]}]",
 	} {
-		_, err := ReadMirror("f", []byte(in), Trust{})
-		if err == nil || strings.Count(err.Error(), "\n") != maxProblems {
+		_, err := Read("f", []byte(in), config.Trust{})
+		if err == nil || strings.Count(err.Error(), "\n") != 20 {
 			t.Errorf("%s: %.300v", name, err)
 		}
 	}
@@ -197,7 +201,7 @@ func TestMirrorIsBounded(t *testing.T) {
 
 // Credentials come from the file or from variables, and a missing variable is an error with
 // its line.
-func TestMirrorLogins(t *testing.T) {
+func TestLogins(t *testing.T) {
 	const in = `
 registries:
   a.b: {username: me, password: {env: A}}
@@ -205,7 +209,7 @@ registries:
   e.local: {plain_http: true}
 entries: [{source: "a.b/c:v1", target: d.e/c}]
 `
-	m, err := ReadMirror("f", []byte(in), Trust{Variables: []string{"A", "C", "C_USER"}})
+	m, err := Read("f", []byte(in), config.Trust{Variables: []string{"A", "C", "C_USER"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,14 +225,14 @@ entries: [{source: "a.b/c:v1", target: d.e/c}]
 }
 
 // The error for a template or a platform has the hint of the package that parses it.
-func TestMirrorHints(t *testing.T) {
+func TestHints(t *testing.T) {
 	for in, want := range map[string]string{
 		"entries: [{source: 'a.b/c:v1', target: 'd.e/{{.X}}'}]":                      "templates support .Tag",
 		"entries: [{source: 'a.b/c:v1', target: d.e/c, platforms: arm64}]":           "write linux/arm64",
 		"entries: [{source: 'oci:', target: d.e/c:v1}]":                              "write oci:DIR",
 		"entries: [{images: [{image: 'a.b/c:v1', platform: amd64}], target: d.e/c}]": "write linux/amd64",
 	} {
-		_, err := ReadMirror("f", []byte(in), Trust{})
+		_, err := Read("f", []byte(in), config.Trust{})
 		if !strings.HasPrefix(hint.Of(err), want) {
 			t.Errorf("%s: %v, want %s", in, err, want)
 		}
@@ -236,9 +240,9 @@ func TestMirrorHints(t *testing.T) {
 }
 
 // Paths of layouts and archives are relative to the directory of the file.
-func TestLoadMirror(t *testing.T) {
+func TestLoad(t *testing.T) {
 	dir := write(t, "sub/m.yaml", "entries: [{source: oci-archive:in.tar, target: ['oci:/var/x', 'oci:../out:v1']}]\n")
-	m, err := LoadMirror(filepath.Join(dir, "sub/m.yaml"), Trust{Paths: []string{dir, "/var"}})
+	m, err := Load(filepath.Join(dir, "sub/m.yaml"), config.Trust{Paths: []string{dir, "/var"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,14 +250,14 @@ func TestLoadMirror(t *testing.T) {
 	if got, want := append([]string{e.Image}, e.Targets...), []string{"oci-archive:" + dir + "/sub/in.tar", "oci:/var/x", "oci:" + dir + "/out:v1"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if _, err := LoadMirror(filepath.Join(dir, "none.yaml"), Trust{}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Load(filepath.Join(dir, "none.yaml"), config.Trust{}); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
 // docs/mirror.schema.json is up to date.
-func TestMirrorSchema(t *testing.T) {
-	schema, err := MirrorSchema()
+func TestSchema(t *testing.T) {
+	schema, err := Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,17 +265,17 @@ func TestMirrorSchema(t *testing.T) {
 }
 
 // The file that mirror init writes is valid and contains all keys in the right places.
-func TestMirrorInit(t *testing.T) {
-	text := MirrorInit()
-	golden(t, "testdata/mirror-init.golden", text)
-	m, err := ReadMirror("f", text, Trust{})
+func TestInit(t *testing.T) {
+	text := Init()
+	golden(t, "testdata/init.golden", text)
+	m, err := Read("f", text, config.Trust{})
 	if err != nil || len(m.Plan()) != 1 || m.Plan()[0].Name != "flannel" || len(m.lines) != 9 {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	all := regexp.MustCompile(`(?m)^( *)#(\S|  )`).ReplaceAll(text, []byte("$1$2"))
-	full, lines, err := decode[Mirror]("f", all)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, all)
+	full, lines, problems := table.Decode("f", all)
+	if len(problems) > 0 {
+		t.Fatalf("%v\n%s", problems, all)
 	}
 	for _, key := range []string{"every", "arch[linux/arm/v6]", "registries[registry.local].password.env", "entries[0].images[0].platform", "entries[0].rename[0].to", "entries[0].tags.newest"} {
 		if lines[key] == 0 {
@@ -284,31 +288,30 @@ func TestMirrorInit(t *testing.T) {
 }
 
 // docs/mirror.md documents every key.
-func TestMirrorGuide(t *testing.T) {
+func TestGuide(t *testing.T) {
 	guide, err := os.ReadFile("../../docs/mirror.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := 0
-	var visit func([]*field)
-	visit = func(list []*field) {
-		for _, f := range list {
-			keys++
-			if !bytes.Contains(guide, []byte("`"+f.key+"`")) && !bytes.Contains(guide, []byte("{"+f.key+": ")) {
-				t.Errorf("docs/mirror.md does not mention %s", f.key)
-			}
-			visit(f.elem)
+	keys := map[string]bool{}
+	for path := range table.Keys() {
+		for key := range strings.SplitSeq(strings.ReplaceAll(path, "[]", ""), ".") {
+			keys[key] = true
 		}
 	}
-	visit(describe(reflect.TypeFor[Mirror]()))
-	if keys < 50 {
-		t.Errorf("only %d keys were checked", keys)
+	for key := range keys {
+		if !bytes.Contains(guide, []byte("`"+key+"`")) && !bytes.Contains(guide, []byte("{"+key+": ")) {
+			t.Errorf("docs/mirror.md does not mention %s", key)
+		}
+	}
+	if len(keys) < 40 {
+		t.Errorf("only %d keys were checked", len(keys))
 	}
 }
 
 // The entries of an accepted file have a name, a source and a target, and reading the file
 // again gives the same.
-func FuzzReadMirror(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	for _, test := range mirrors {
 		if len(test.in) < 10_000 {
 			f.Add(test.in)
@@ -320,11 +323,11 @@ func FuzzReadMirror(f *testing.F) {
 	}
 	f.Add(string(whole))
 	f.Fuzz(func(t *testing.T, in string) {
-		m, err := ReadMirror("f", []byte(in), Trust{})
+		m, err := Read("f", []byte(in), config.Trust{})
 		if err != nil {
 			return
 		}
-		again, err := ReadMirror("f", []byte(in), Trust{})
+		again, err := Read("f", []byte(in), config.Trust{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,4 +344,49 @@ func FuzzReadMirror(f *testing.F) {
 			}
 		}
 	})
+}
+
+// lookup returns a Lookup for variables in the form NAME=value.
+func lookup(env ...string) func(string) (string, bool) {
+	return func(key string) (string, bool) {
+		for _, item := range env {
+			if k, v, _ := strings.Cut(item, "="); k == key {
+				return v, true
+			}
+		}
+		return "", false
+	}
+}
+
+// write writes files, given as pairs of path and text, to a new directory.
+func write(t *testing.T, pairs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i := 0; i < len(pairs); i += 2 {
+		path := filepath.Join(dir, pairs[i])
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(pairs[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// golden compares text with a file of the repository. With -update it writes the file.
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || string(want) != string(got) {
+		t.Errorf("%s is stale (%v): run make golden\n%s", path, err, got)
+	}
 }

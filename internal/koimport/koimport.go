@@ -1,4 +1,5 @@
-package config
+// Package koimport converts the configuration of ko, .ko.yaml, into one of mabuild.
+package koimport
 
 import (
 	"errors"
@@ -13,58 +14,61 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/mod/modfile"
 
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A koFile is the conversion of ko's .ko.yaml into a [FileName]. It reads YAML nodes with
-// a decoder, for its bounds and the lines of errors.
-type koFile struct {
-	d     *decoder
+// A conversion of a .ko.yaml reads YAML nodes with a decoder, for its bounds and the lines
+// of errors.
+type conversion struct {
+	d     *yamlconf.Decoder
+	file  string
 	dir   string // of .ko.yaml, where go.mod files are looked up
 	notes []error
 }
 
-// ImportKo converts file, a .ko.yaml in the directory dir with the content data, into a
-// [FileName] that builds the same programs. A key without a counterpart becomes a comment
-// in the result and a note, a [*Problem] with its line. The error reports a file that ko
-// could not read either. The result is decoded once before it is returned, so its keys
-// are valid.
-func ImportKo(file, dir string, data []byte) (out []byte, notes []error, err error) {
-	k := &koFile{d: &decoder{file: file, left: maxValues}, dir: dir}
-	root, err := k.d.parse(data)
-	if err != nil {
-		return nil, nil, err
+// Convert converts file, a .ko.yaml in the directory dir with the content data, into a
+// [config.FileName] that builds the same programs. A key without a counterpart becomes a
+// comment in the result and a note, a [*yamlconf.Problem] with its line. The error reports
+// a file that ko could not read either. The result is decoded once before it is returned,
+// so its keys are valid.
+func Convert(file, dir string, data []byte) (out []byte, notes []error, err error) {
+	k := &conversion{d: yamlconf.NewDecoder(file), file: file, dir: dir}
+	root, ok := k.d.Parse(data)
+	if !ok {
+		return nil, nil, k.d.Err()
 	}
-	w := &koWriter{}
+	w := &writer{}
 	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO), an image is named after its")
 	w.line("# id or program, without ko's hash; naming: import-path or bare corresponds to -P and --bare.")
 	k.top(root, w)
-	if err := k.d.err(); err != nil {
+	if err := k.d.Err(); err != nil {
 		return nil, nil, err
 	}
 	text := []byte(strings.Join(*w, "\n") + "\n")
-	if _, _, err := decode[Config](FileName, text); err != nil {
+	if err := config.Check(config.FileName, text); err != nil {
 		return nil, nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
 	}
 	return text, k.notes, nil
 }
 
 // comment records that n has no counterpart, as a note and in the result.
-func (k *koFile) comment(w *koWriter, n *yaml.Node, key, why string) {
-	k.notes = append(k.notes, &Problem{Origin: Origin{FromFile, k.d.file, n.Line}, Key: key, Err: errors.New("not imported: " + why)})
-	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.d.file), n.Line, key, why))
+func (k *conversion) comment(w *writer, n *yaml.Node, key, why string) {
+	k.notes = append(k.notes, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: k.file, Line: n.Line}, Key: key, Err: errors.New("not imported: " + why)})
+	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.file), n.Line, key, why))
 }
 
-// koSettings are the keys that ko's defaults and builds have in common, before they are
+// settings are the keys that ko's defaults and builds have in common, before they are
 // read. A nil node is a key that is not set.
-type koSettings struct {
+type settings struct {
 	env, flags, ldflags *yaml.Node
 }
 
 // top writes the top level. It collects the keys first, because the result has a fixed
 // order and the base images of builds depend on several keys.
-func (k *koFile) top(root *yaml.Node, w *koWriter) {
-	var s koSettings
+func (k *conversion) top(root *yaml.Node, w *writer) {
+	var s settings
 	var builds, overrides, platforms *yaml.Node
 	base := ""
 	k.mapping(root, "", func(key, value *yaml.Node) {
@@ -93,7 +97,7 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 		base = "static"
 	}
 	w.value("base", base)
-	top := k.settings(w, s, koSettings{}, "default")
+	top := k.settings(w, s, settings{}, "default")
 	bases := k.bases(overrides)
 	if builds == nil && len(bases) == 0 {
 		return
@@ -106,7 +110,7 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 	}
 	for _, o := range bases {
 		if !o.used {
-			var b koWriter
+			var b writer
 			b.value("main", o.path)
 			b.value("base", o.image)
 			w.item(b)
@@ -116,7 +120,7 @@ func (k *koFile) top(root *yaml.Node, w *koWriter) {
 
 // platforms writes defaultPlatforms. Without it, ko builds for linux/amd64 only, unlike
 // mabuild.
-func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
+func (k *conversion) platforms(w *writer, n *yaml.Node) {
 	list := []string{"linux/amd64"}
 	if n == nil {
 		w.line("# ko's default platform.")
@@ -136,19 +140,19 @@ func (k *koFile) platforms(w *koWriter, n *yaml.Node) {
 	}
 }
 
-// A koBase is an entry of baseImageOverrides: the base image of one import path. Entries
+// A baseImage is an entry of baseImageOverrides: the base image of one import path. Entries
 // that no build uses become builds, since their programs are given as arguments to ko.
-type koBase struct {
+type baseImage struct {
 	path, image string
 	used        bool
 }
 
 // bases reads baseImageOverrides in the order of the file.
-func (k *koFile) bases(n *yaml.Node) []*koBase {
-	var list []*koBase
+func (k *conversion) bases(n *yaml.Node) []*baseImage {
+	var list []*baseImage
 	if n != nil {
 		k.mapping(n, "baseImageOverrides", func(key, value *yaml.Node) {
-			list = append(list, &koBase{path: key.Value, image: k.text(value, "baseImageOverrides."+key.Value)})
+			list = append(list, &baseImage{path: key.Value, image: k.text(value, "baseImageOverrides."+key.Value)})
 		})
 	}
 	return list
@@ -156,8 +160,8 @@ func (k *koFile) bases(n *yaml.Node) []*koBase {
 
 // build returns the lines of one build, at the path at. ko's main may be a file; its
 // directory is the package.
-func (k *koFile) build(n *yaml.Node, at string, top koSettings, bases []*koBase) (w koWriter) {
-	var s koSettings
+func (k *conversion) build(n *yaml.Node, at string, top settings, bases []*baseImage) (w writer) {
+	var s settings
 	id, dir, main := "", ".", "."
 	var unknown []*yaml.Node
 	k.mapping(n, at, func(key, value *yaml.Node) {
@@ -211,7 +215,7 @@ func (k *koFile) build(n *yaml.Node, at string, top koSettings, bases []*koBase)
 
 // importPath returns the import path of the package main below dir, from the go.mod in
 // dir. It returns "" if there is none.
-func (k *koFile) importPath(dir, main string) string {
+func (k *conversion) importPath(dir, main string) string {
 	at := filepath.Join(k.dir, filepath.FromSlash(dir))
 	content, err := os.ReadFile(filepath.Join(at, "go.mod"))
 	if err != nil {
@@ -220,11 +224,11 @@ func (k *koFile) importPath(dir, main string) string {
 	return path.Join(modfile.ModulePath(content), main)
 }
 
-// koTemplate matches a template action that is only the name of a value.
-var koTemplate = regexp.MustCompile(`\{\{-?\s*(\.[A-Za-z_][\w.]*)\s*-?\}\}`)
+// valueAction matches a template action that is only the name of a value.
+var valueAction = regexp.MustCompile(`\{\{-?\s*(\.[A-Za-z_][\w.]*)\s*-?\}\}`)
 
-// koNames maps the names in ko's templates to mabuild's.
-var koNames = map[string]string{
+// names maps the names in ko's templates to mabuild's.
+var names = map[string]string{
 	".Git.Branch": "{{.Branch}}", ".Git.Tag": "{{.Tag}}", ".Git.ShortCommit": "{{.ShortCommit}}", ".Git.FullCommit": "{{.Commit}}",
 	".Git.CommitDate": "{{.Date}}", ".Date": "{{.Date}}",
 }
@@ -232,11 +236,11 @@ var koNames = map[string]string{
 // template converts one of ko's templates. Variables that env sets in the file are filled
 // in; the last of several wins. The error lists everything without a counterpart:
 // functions, pipelines and variables of the host.
-func (k *koFile) template(text string, env []string) (string, error) {
+func (k *conversion) template(text string, env []string) (string, error) {
 	var wrong []string
-	out := koTemplate.ReplaceAllStringFunc(text, func(action string) string {
-		name := koTemplate.FindStringSubmatch(action)[1]
-		if ours, ok := koNames[name]; ok {
+	out := valueAction.ReplaceAllStringFunc(text, func(action string) string {
+		name := valueAction.FindStringSubmatch(action)[1]
+		if ours, ok := names[name]; ok {
 			return ours
 		}
 		if variable, ok := strings.CutPrefix(name, ".Env."); ok {
@@ -251,7 +255,7 @@ func (k *koFile) template(text string, env []string) (string, error) {
 		wrong = append(wrong, action+" is not supported by mabuild's templates")
 		return action
 	})
-	if rest := koTemplate.ReplaceAllString(out, ""); len(wrong) == 0 && strings.Contains(rest, "{{") {
+	if rest := valueAction.ReplaceAllString(out, ""); len(wrong) == 0 && strings.Contains(rest, "{{") {
 		wrong = append(wrong, "mabuild's templates support only values")
 	}
 	if len(wrong) > 0 {
@@ -261,42 +265,42 @@ func (k *koFile) template(text string, env []string) (string, error) {
 }
 
 // kind reports whether n has a kind, and complains otherwise.
-func (k *koFile) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
+func (k *conversion) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
 	if n.Kind != kind {
-		k.d.complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
+		k.d.Complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
 	}
 	return n.Kind == kind
 }
 
 // mapping calls do for each pair of the mapping n. An empty n has none.
-func (k *koFile) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node)) {
-	if n == nil || isNull(n) {
+func (k *conversion) mapping(n *yaml.Node, key string, do func(key, value *yaml.Node)) {
+	if n == nil || yamlconf.IsNull(n) {
 		return
 	}
-	if n, ok := k.d.descend(n); ok && k.kind(n, yaml.MappingNode, key) {
-		k.d.each(n, key, do)
+	if n, ok := k.d.Descend(n); ok && k.kind(n, yaml.MappingNode, key) {
+		k.d.Each(n, key, do)
 	}
 }
 
 // text returns the text of the scalar n, or "" if it is empty or invalid.
-func (k *koFile) text(n *yaml.Node, key string) string {
-	n, ok := k.d.descend(n)
-	if !ok || !k.kind(n, yaml.ScalarNode, key) || isNull(n) {
+func (k *conversion) text(n *yaml.Node, key string) string {
+	n, ok := k.d.Descend(n)
+	if !ok || !k.kind(n, yaml.ScalarNode, key) || yamlconf.IsNull(n) {
 		return ""
 	}
 	return n.Value
 }
 
 // texts returns the items of a list, or a single text as a list.
-func (k *koFile) texts(n *yaml.Node, key string) []string {
-	if n == nil || isNull(n) {
+func (k *conversion) texts(n *yaml.Node, key string) []string {
+	if n == nil || yamlconf.IsNull(n) {
 		return nil
 	}
 	if n.Kind == yaml.ScalarNode {
 		return []string{k.text(n, key)}
 	}
 	var list []string
-	if n, ok := k.d.descend(n); ok && k.kind(n, yaml.SequenceNode, key) {
+	if n, ok := k.d.Descend(n); ok && k.kind(n, yaml.SequenceNode, key) {
 		for _, item := range n.Content {
 			list = append(list, k.text(item, key))
 		}

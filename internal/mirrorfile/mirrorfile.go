@@ -1,47 +1,53 @@
-package config
+// Package mirrorfile reads the file of mabuild mirror, mirror.yaml, and makes the plan
+// that package mirror runs.
+//
+// Package yamlconf reads the struct tags of [File], as it does for .mabuild.yaml, and lists
+// them. What a file of a source tree may set follows the rules of package config. All
+// errors are reported at once, each a [*yamlconf.Problem] with its line.
+package mirrorfile
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
-// MirrorFileName is the usual name of a mirror's file.
-const MirrorFileName = "mirror.yaml"
+// FileName is the usual name of a mirror's file.
+const FileName = "mirror.yaml"
 
-// A Mirror is the configuration file of mabuild mirror: which images to copy, from where,
-// to where and when. It is complete after [LoadMirror] or [ReadMirror]; its plan has the
+// A File is the configuration file of mabuild mirror: which images to copy, from where,
+// to where and when. It is complete after [Load] or [Read]; its plan has the
 // entries in the form that the mirror runs.
-type Mirror struct {
-	// MirrorSettings apply to every entry that does not set them itself.
-	MirrorSettings `yaml:",inline"`
+type File struct {
+	// Settings apply to every entry that does not set them itself.
+	Settings `yaml:",inline"`
 
-	Exclude    []string                  `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry selects, in addition to its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
-	Registries map[string]MirrorRegistry `yaml:"registries" doc:"Connection settings of single registries, by host[:port]." check:"host" example:"registry.local"`
-	Entries    []MirrorEntry             `yaml:"entries" doc:"Images to copy."`
+	Exclude    []string            `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry selects, in addition to its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
+	Registries map[string]Registry `yaml:"registries" doc:"Connection settings of single registries, by host[:port]." check:"host" example:"registry.local"`
+	Entries    []Entry             `yaml:"entries" doc:"Images to copy."`
 
 	file  string
 	lines map[string]int
-	fence *Fence
+	fence *config.Fence
 	plan  []*mirror.Entry
 }
 
-// MirrorSettings say when and how an entry is copied. They occur at the top level of the
+// Settings say when and how an entry is copied. They occur at the top level of the
 // file, for all entries, and in an entry, for that one.
-type MirrorSettings struct {
-	Every       Duration          `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
+type Settings struct {
+	Every       yamlconf.Duration `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
 	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
-	Jitter      Duration          `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
-	VerifyEvery Duration          `yaml:"verify_every" trust:"data" doc:"How often to check that all content of an unchanged image is present at the target, and re-upload what is missing; 0 means never." example:"24h"`
-	MinAge      Duration          `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
+	Jitter      yamlconf.Duration `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
+	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all content of an unchanged image is present at the target, and re-upload what is missing; 0 means never." example:"24h"`
+	MinAge      yamlconf.Duration `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
 	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, or those of a template, each os/arch[/variant]; by default all. A missing platform is an error unless optional is true." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
 	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Replacement of ARCH or ARCHVARIANT in the template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
 	Optional    bool              `yaml:"optional" trust:"data" doc:"Allow missing platforms if at least one is present; the report names them."`
@@ -50,9 +56,9 @@ type MirrorSettings struct {
 	Backup      string            `yaml:"backup" trust:"data" doc:"Template of the tag that keeps the target's previous image." example:"\"{{.Tag}}-{{.Date}}\""`
 }
 
-// A MirrorEntry is one entry of the file: images from one source to one or several
+// A Entry is one entry of the file: images from one source to one or several
 // targets. Exactly one of Source, Template, Images and Go is set.
-type MirrorEntry struct {
+type Entry struct {
 	Name     string `yaml:"name" trust:"data" doc:"Name of the entry in reports, metrics and --only; by default the path of its target." example:"flannel"`
 	Source   string `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel"`
 	Template string `yaml:"template" trust:"data" doc:"Name of images that differ by platform, with OS, ARCH and VARIANT as placeholders and {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
@@ -64,19 +70,19 @@ type MirrorEntry struct {
 	Go   string `yaml:"go" trust:"data" doc:"Go program to build instead of copying an image: module/path@version or module/path@latest." example:"github.com/prometheus/node_exporter@latest"`
 	Base string `yaml:"base" trust:"image" doc:"Base image of a Go program: static (built in, the default), scratch, or any image." example:"static"`
 
-	Target []string   `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel"`
-	Tags   MirrorTags `yaml:"tags" doc:"Tags to copy: a list, or rules that select them." short:"exact"`
+	Target []string `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel"`
+	Tags   Tags     `yaml:"tags" doc:"Tags to copy: a list, or rules that select them." short:"exact"`
 	Rename []struct {
 		Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
 		To    string `yaml:"to" trust:"data" doc:"Tag at the target; $1 is the match of the first group." example:"\"$1\""`
 	} `yaml:"rename" doc:"Rules that rename tags at the target; the first rule that matches applies."`
 
-	MirrorSettings `yaml:",inline"`
+	Settings `yaml:",inline"`
 }
 
-// MirrorTags select tags: the exact ones, and those of the others that pass all rules.
+// Tags select tags: the exact ones, and those of the others that pass all rules.
 // Newest applies last.
-type MirrorTags struct {
+type Tags struct {
 	Exact   []string `yaml:"exact" trust:"data" doc:"Tags by their exact name." check:"tag" single:"true" example:"[v0.28.0]"`
 	Glob    []string `yaml:"glob" trust:"data" doc:"Tags that match one of these globs." check:"glob" single:"true" example:"[\"v0.2*\"]"`
 	Regex   []string `yaml:"regex" trust:"data" doc:"Tags that match one of these regular expressions completely." check:"regex" single:"true" example:"['v\\d+\\.\\d+\\.\\d+']"`
@@ -85,75 +91,80 @@ type MirrorTags struct {
 	Exclude []string `yaml:"exclude" trust:"data" doc:"Globs of tags to leave out; does not apply to exact tags." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 }
 
-// A MirrorRegistry has the connection settings of a registry, its credentials and limits
+// A Registry has the connection settings of a registry, its credentials and limits
 // on the requests to it.
-type MirrorRegistry struct {
-	Registry     `yaml:",inline"`
-	MaxRequests  int        `yaml:"max_requests" trust:"data" doc:"Maximum number of concurrent requests; 0 means the default." example:"4"`
-	PerSecond    int        `yaml:"per_second" trust:"data" doc:"Maximum number of requests per second; 0 means no limit." example:"10"`
-	QuotaReserve int        `yaml:"quota_reserve" trust:"data" doc:"Number of pulls of the registry's quota to leave unused." example:"20"`
-	Username     MirrorUser `yaml:"username" doc:"User name, or {env: NAME} for a variable that holds it; by default the stored credentials are used." short:"name" example:"someone"`
-	Password     MirrorKey  `yaml:"password" doc:"{env: NAME} for the variable that holds the password or token; the file cannot hold it." check:"secret"`
+type Registry struct {
+	config.Registry `yaml:",inline"`
+	MaxRequests     int  `yaml:"max_requests" trust:"data" doc:"Maximum number of concurrent requests; 0 means the default." example:"4"`
+	PerSecond       int  `yaml:"per_second" trust:"data" doc:"Maximum number of requests per second; 0 means no limit." example:"10"`
+	QuotaReserve    int  `yaml:"quota_reserve" trust:"data" doc:"Number of pulls of the registry's quota to leave unused." example:"20"`
+	Username        User `yaml:"username" doc:"User name, or {env: NAME} for a variable that holds it; by default the stored credentials are used." short:"name" example:"someone"`
+	Password        Key  `yaml:"password" doc:"{env: NAME} for the variable that holds the password or token; the file cannot hold it." check:"secret"`
 }
 
-// A MirrorUser is a user name, or the variable that holds it.
-type MirrorUser struct {
+// A User is a user name, or the variable that holds it.
+type User struct {
 	Name string `yaml:"name" trust:"data" doc:"User name." example:"someone"`
 	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds the user name." check:"variable" example:"MABUILD_HUB_USER"`
 }
 
-// A MirrorKey names the variable that holds a secret. The file cannot hold the secret
+// A Key names the variable that holds a secret. The file cannot hold the secret
 // itself.
-type MirrorKey struct {
+type Key struct {
 	Env string `yaml:"env" trust:"secret" doc:"Variable that holds the password or token." check:"variable" example:"MABUILD_HUB_TOKEN"`
 }
 
-// LoadMirror reads the file at path. The file may set what the trust of each key permits,
+// The tables of the types here.
+var (
+	table         = yamlconf.Describe[File]("", checks())
+	settingsTable = yamlconf.Describe[Settings]("", checks())
+)
+
+// Load reads the file at path. The file may set what the trust of each key permits,
 // and what t adds. Relative paths in it are relative to its directory. The error joins
-// all errors in the file, each a [*Problem].
-func LoadMirror(path string, t Trust) (*Mirror, error) {
-	fail := func(err error) (*Mirror, error) {
-		return nil, &Problem{Origin: Origin{Kind: FromFile, Name: path}, Err: err}
+// all errors in the file, each a [*yamlconf.Problem].
+func Load(path string, t config.Trust) (*File, error) {
+	fail := func(err error) (*File, error) {
+		return nil, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: err}
 	}
-	fence, err := newFence(filepath.Dir(path), t)
+	fence, err := config.NewFence(filepath.Dir(path), t)
 	if err != nil {
 		return fail(err)
 	}
-	data, err := fence.read(path, true)
+	data, err := fence.Read(path, true)
 	if err != nil {
 		return fail(err)
 	}
-	return readMirror(path, data, t, fence)
+	return read(path, data, fence)
 }
 
-// ReadMirror reads data like LoadMirror; file is its path.
-func ReadMirror(file string, data []byte, t Trust) (*Mirror, error) {
-	fence, err := newFence(filepath.Dir(file), t)
+// Read reads data like Load; file is its path.
+func Read(file string, data []byte, t config.Trust) (*File, error) {
+	fence, err := config.NewFence(filepath.Dir(file), t)
 	if err != nil {
 		return nil, err
 	}
-	return readMirror(file, data, t, fence)
+	return read(file, data, fence)
 }
 
-// readMirror decodes, plans and judges the file. Each step continues after errors of the
+// read decodes, plans and judges the file. Each step continues after errors of the
 // one before as far as it can, so that one run reports them all. The judge does not
 // report a key that has an error already.
-func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error) {
-	m, lines, d := decodeSome[Mirror](file, data)
+func read(file string, data []byte, fence *config.Fence) (*File, error) {
+	m, lines, problems := table.Decode(file, data)
 	m.file, m.lines, m.fence = file, lines, fence
-	fields, in := describe(reflect.TypeFor[Mirror]()), reflect.ValueOf(m).Elem()
-	anchor(fields, in, filepath.Dir(file))
+	table.Anchor(m, filepath.Dir(file))
 	p := planner{m: m, names: map[string]int{}, reported: map[string]bool{}, broken: map[string]bool{}}
-	if p.add(d.problems) {
+	if p.add(problems) {
 		p.registries()
 		p.entries()
 	}
-	j := judge{fence: fence, trust: t, dir: filepath.Dir(file), said: lines, refuse: func(key string, err error) {
-		if !slices.ContainsFunc(p.wrong, func(one *Problem) bool { return one.Key == key }) {
+	table.Each(m, lines, func(f *yamlconf.Field, list []string, prefix, host string) {
+		key, err := prefix+f.Path, fence.Judge(f, list, filepath.Dir(file), host, nil)
+		if err != nil && !slices.ContainsFunc(p.wrong, func(one *yamlconf.Problem) bool { return one.Key == key }) {
 			p.complain(key, "%w", err)
 		}
-	}}
-	j.fields(fields, in, "", "")
+	})
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -161,29 +172,33 @@ func readMirror(file string, data []byte, t Trust, fence *Fence) (*Mirror, error
 }
 
 // Fence returns the restriction of the paths that the file may name, for templates of
-// local places, which are filled in later. It stays open for as long as the Mirror is
+// local places, which are filled in later. It stays open for as long as the File is
 // used.
-func (m *Mirror) Fence() *Fence { return m.fence }
+func (m *File) Fence() *config.Fence { return m.fence }
 
 // Plan returns the entries, complete and checked, in the order of the file. The caller
 // must not change them.
-func (m *Mirror) Plan() []*mirror.Entry { return slices.Clone(m.plan) }
+func (m *File) Plan() []*mirror.Entry { return slices.Clone(m.plan) }
 
-// MirrorSchema returns the JSON schema (draft 2020-12) of a mirror's file.
-func MirrorSchema() ([]byte, error) {
-	return schemaOf(reflect.TypeFor[Mirror](), MirrorFileName, "Configuration of mabuild mirror.")
+// Schema returns the JSON schema (draft 2020-12) of a mirror's file.
+func Schema() ([]byte, error) {
+	return table.Schema(FileName, "Configuration of mabuild mirror.")
+}
+
+// Init returns the initial [FileName]: one entry and, commented out, all other
+// keys. Keys that an entry shares with the top level are only shown there.
+func Init() []byte {
+	text := table.Initial("# Configuration of mabuild mirror. Only entries is required.", "entries", "name", "source", "target", "tags", "exact")
+	return append(text, "    # An entry may also have the top-level keys from every to backup.\n"...)
 }
 
 // A Login has the credentials of a user at a registry.
 type Login struct{ Username, Password string }
 
 // Logins returns the credentials that the file names, by host. lookup returns the value
-// of a variable; nil means os.LookupEnv. A variable that is not set is a [*Problem]. No
+// of a variable, as os.LookupEnv does. A variable that is not set is a [*yamlconf.Problem]. No
 // error contains a value.
-func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, error) {
-	if lookup == nil {
-		lookup = os.LookupEnv
-	}
+func (m *File) Logins(lookup func(string) (string, bool)) (map[string]Login, error) {
 	p := planner{m: m, reported: map[string]bool{}}
 	value := func(key, name string) string {
 		v, ok := lookup(name)
@@ -210,17 +225,17 @@ func (m *Mirror) Logins(lookup func(string) (string, bool)) (map[string]Login, e
 // A planner turns a file into a plan. It continues after an error, and skips the parts
 // that could not be decoded.
 type planner struct {
-	m        *Mirror
+	m        *File
 	names    map[string]int // line of each entry, by name
-	wrong    []*Problem
+	wrong    []*yamlconf.Problem
 	reported map[string]bool // texts of wrong, so that each is reported once
 
 	// broken has the paths of the registries and entries that have errors of decoding.
 	broken map[string]bool
 }
 
-// partOfMirror matches the path of the entry or registry that a key belongs to.
-var partOfMirror = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
+// partOfFile matches the path of the entry or registry that a key belongs to.
+var partOfFile = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
 
 // add takes over the errors of decoding, and reports whether the rest can be planned. It
 // can if each error is within an entry or registry, which is then skipped, or is an
@@ -228,12 +243,12 @@ var partOfMirror = regexp.MustCompile(`^(?:entries|registries)\[[^\]]*\]`)
 func (p *planner) add(problems []error) bool {
 	whole := true
 	for _, err := range problems {
-		one := (*Problem)(nil)
+		one := (*yamlconf.Problem)(nil)
 		if !errors.As(err, &one) {
 			continue
 		}
 		p.wrong = append(p.wrong, one)
-		part := partOfMirror.FindString(one.Key)
+		part := partOfFile.FindString(one.Key)
 		_, read := p.m.lines[one.Key]
 		p.broken[part] = true
 		whole = whole && (part != "" || one.Key != "" && !read)
@@ -255,7 +270,7 @@ func (p *planner) line(key string) int {
 // complain records an error in a key, unless the same text was recorded before: an error
 // in an inherited setting would be reported for each entry.
 func (p *planner) complain(key, format string, args ...any) {
-	one := &Problem{Origin{FromFile, p.m.file, p.line(key)}, key, fmt.Errorf(format, args...)}
+	one := &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: p.m.file, Line: p.line(key)}, Key: key, Err: fmt.Errorf(format, args...)}
 	if text := one.Error(); !p.reported[text] {
 		p.wrong, p.reported[text] = append(p.wrong, one), true
 	}
@@ -263,12 +278,12 @@ func (p *planner) complain(key, format string, args ...any) {
 
 // err joins the errors in the order of the file.
 func (p *planner) err() error {
-	slices.SortStableFunc(p.wrong, func(a, b *Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
-	d := decoder{file: p.m.file}
+	slices.SortStableFunc(p.wrong, func(a, b *yamlconf.Problem) int { return cmp.Compare(a.Origin.Line, b.Origin.Line) })
+	var errs []error
 	for _, one := range p.wrong {
-		d.problems = append(d.problems, one)
+		errs = append(errs, one)
 	}
-	return d.err()
+	return yamlconf.Join(p.m.file, errs)
 }
 
 // registries checks that user name and password are given together.

@@ -1,4 +1,4 @@
-package config
+package yamlconf
 
 import (
 	"bytes"
@@ -8,17 +8,17 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// View returns the merged configuration as YAML, with the origin of each value as a
-// comment after it. Keys that are not set and have no default are omitted, as are
-// settings that a build takes from the top level. Values that a file of the tree is not
-// allowed to set are marked. Loading the result as a file gives the same configuration.
-func (c *Config) View() ([]byte, error) {
-	root := c.viewFields(describe(reflect.TypeFor[Config]()), reflect.ValueOf(c).Elem(), "")
+// View returns the merged value as YAML, with the origin of each value as a comment after
+// it. Keys without an origin are omitted, as are keys of an item of a list that have the
+// origin of the same key at the top level. note returns a text that follows the origin of
+// a key. Decoding the result gives the same value.
+func (t *Table[T]) View(value *T, origins map[string]Origin, note func(key string) string) ([]byte, error) {
+	v := viewer{origins, note}
+	root := v.fields(t.fields, reflect.ValueOf(value).Elem(), "")
 	var b bytes.Buffer
 	out := yaml.NewEncoder(&b)
 	out.SetIndent(2)
@@ -28,37 +28,32 @@ func (c *Config) View() ([]byte, error) {
 	return b.Bytes(), out.Close()
 }
 
-// refusal returns a text if the value of a key, or an item of it, is refused; otherwise
-// "".
-func (c *Config) refusal(key string) (text string) {
-	for _, p := range c.Refused {
-		if below, ok := strings.CutPrefix(p.Key, key); ok && (below == "" || below[0] == '[') {
-			text += ", refused: " + strings.TrimPrefix(below+": ", ": ") + shorten(p.Err.Error())
-		}
-	}
-	return text
+// A viewer makes nodes of values.
+type viewer struct {
+	origins map[string]Origin
+	note    func(key string) string
 }
 
-// viewFields returns a mapping of the fields of in that have an origin. Objects are always
+// fields returns a mapping of the fields of in that have an origin. Objects are always
 // entered and omitted if they turn out empty.
-func (c *Config) viewFields(fields []*field, in reflect.Value, prefix string) *yaml.Node {
+func (v *viewer) fields(fields []*Field, in reflect.Value, prefix string) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fields {
 		var n *yaml.Node
-		key := scalar(f.key)
+		key := scalar(f.Key)
 		at := in.FieldByIndex(f.index)
-		origin, known := c.origins[prefix+f.path]
+		origin, known := v.origins[prefix+f.Path]
 		switch {
 		case f.kind == object:
-			n = c.viewFields(f.elem, in, prefix)
-		case !known || c.inherited(prefix, f, origin) || f.trust == trustPeople && origin.Kind == FromDefault:
+			n = v.fields(f.elem, in, prefix)
+		case !known || v.inherited(prefix, f, origin) || f.Trust == People && origin.Kind == FromDefault:
 			continue
 		default:
-			n = c.viewValue(f, at, prefix+f.path)
+			n = v.value(f, at, prefix+f.Path)
 			beside(key, n).LineComment = origin.String()
 			// The items of a list of objects have comments themselves.
 			if f.kind != objects {
-				beside(key, n).LineComment += c.refusal(prefix + f.path)
+				beside(key, n).LineComment += v.note(prefix + f.Path)
 			}
 		}
 		if n.Kind == yaml.MappingNode && len(n.Content) == 0 && f.kind == object {
@@ -69,10 +64,10 @@ func (c *Config) viewFields(fields []*field, in reflect.Value, prefix string) *y
 	return m
 }
 
-// inherited reports whether a build takes the value from the top level: the origin is the
+// inherited reports whether an item takes the value from the top level: the origin is the
 // same then, with the same line.
-func (c *Config) inherited(prefix string, f *field, origin Origin) bool {
-	return prefix != "" && c.origins[f.path] == origin
+func (v *viewer) inherited(prefix string, f *Field, origin Origin) bool {
+	return prefix != "" && v.origins[f.Path] == origin
 }
 
 // beside returns the node whose line comment is printed on the first line of the value:
@@ -84,26 +79,30 @@ func beside(key, value *yaml.Node) *yaml.Node {
 	return key
 }
 
-// viewValue returns the node of the value at of field f. It reads through the same fields
+// value returns the node of the value at of field f. It reads through the same fields
 // as the decoder. Maps are sorted by key.
-func (c *Config) viewValue(f *field, at reflect.Value, path string) *yaml.Node {
+func (v *viewer) value(f *Field, at reflect.Value, path string) *yaml.Node {
 	switch f.kind {
 	case texts:
 		return flow(at.Interface().([]string))
 	case pairs:
-		return perPlatformNode(PerPlatform(at.Interface().(map[string]string)))
+		return pairsNode(at.Interface().(map[string]string))
 	case lists:
 		m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 		for _, key := range slices.SortedFunc(slices.Values(at.MapKeys()), compareText) {
 			m.Content = append(m.Content, scalar(key.String()), flow(at.MapIndex(key).Interface().([]string)))
 		}
 		return m
-	case perPlatform:
-		return perPlatformNode(at.Interface().(PerPlatform))
+	case partial:
+		m := at.Convert(textMap).Interface().(map[string]string)
+		if rest, ok := m[f.check.Rest]; ok && len(m) == 1 {
+			return scalar(rest)
+		}
+		return pairsNode(m)
 	case objects:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: block(at.Len())}
 		for i := range at.Len() {
-			list.Content = append(list.Content, c.viewItem(f.elem, at.Index(i), fmt.Sprintf("%s[%d].", path, i)))
+			list.Content = append(list.Content, v.item(f.elem, at.Index(i), fmt.Sprintf("%s[%d].", path, i)))
 		}
 		return list
 	case dict:
@@ -129,33 +128,30 @@ func block(n int) yaml.Style {
 	return 0
 }
 
-// viewItem returns the node of an element of a list. A build shows its origins; other
-// elements are shown completely, since their fields have none.
-func (c *Config) viewItem(fields []*field, at reflect.Value, prefix string) *yaml.Node {
-	if at.Type() == reflect.TypeFor[Build]() {
-		return c.viewFields(fields, at, prefix)
+// item returns the node of an element of a list. An element whose keys have origins shows
+// them, as it was merged. Others are shown completely.
+func (v *viewer) item(fields []*Field, at reflect.Value, prefix string) *yaml.Node {
+	merged := func(f *Field) bool { _, known := v.origins[prefix+f.Path]; return known }
+	if slices.ContainsFunc(leaves(fields), merged) {
+		return v.fields(fields, at, prefix)
 	}
 	return plainFields(fields, at)
 }
 
 // plainFields returns a mapping of the fields that are not zero, on one line, without
 // origins.
-func plainFields(fields []*field, in reflect.Value) *yaml.Node {
+func plainFields(fields []*Field, in reflect.Value) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 	for _, f := range fields {
 		if at := in.FieldByIndex(f.index); !at.IsZero() {
-			m.Content = append(m.Content, scalar(f.key), (&Config{}).viewValue(f, at, ""))
+			m.Content = append(m.Content, scalar(f.Key), (&viewer{}).value(f, at, ""))
 		}
 	}
 	return m
 }
 
-// perPlatformNode returns a scalar if the text is the same for all platforms, otherwise a
-// map.
-func perPlatformNode(t PerPlatform) *yaml.Node {
-	if _, ok := t[everyPlatform]; ok && len(t) == 1 {
-		return scalar(t[everyPlatform])
-	}
+// pairsNode returns a map on one line, sorted by key.
+func pairsNode(t map[string]string) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 	for _, key := range slices.Sorted(maps.Keys(t)) {
 		m.Content = append(m.Content, scalar(key), scalar(t[key]))

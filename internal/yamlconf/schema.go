@@ -1,10 +1,8 @@
-package config
+package yamlconf
 
 import (
 	"encoding/json"
-	"reflect"
 	"slices"
-	"strings"
 )
 
 // A schema is a JSON schema, with the keywords that the fields need. The order of its
@@ -26,17 +24,11 @@ type schema struct {
 	Additional  any                `json:"additionalProperties,omitempty"` // *schema or false
 }
 
-// Schema returns the JSON schema (draft 2020-12) of [FileName], for editors. Load also
-// rejects files that the schema accepts, since some checks are beyond a schema: two
-// spellings of one platform, for example, or the trust of a key.
-func Schema() ([]byte, error) {
-	return schemaOf(reflect.TypeFor[Config](), FileName, "Configuration of mabuild.")
-}
-
-// schemaOf returns the schema of a file that is decoded into a t, indented and with a
-// final newline.
-func schemaOf(t reflect.Type, title, description string) ([]byte, error) {
-	s := objectSchema(describe(t))
+// Schema returns the JSON schema (draft 2020-12) of the file, for editors, indented and
+// with a final newline. Decode also rejects files that the schema accepts, since some
+// checks are beyond a schema: two spellings of one key, for example.
+func (t *Table[T]) Schema(title, description string) ([]byte, error) {
+	s := objectSchema(t.fields)
 	s.Schema = "https://json-schema.org/draft/2020-12/schema"
 	s.Title = title
 	s.Description = description
@@ -45,10 +37,10 @@ func schemaOf(t reflect.Type, title, description string) ([]byte, error) {
 }
 
 // objectSchema returns the schema of a mapping with the keys of fields and no others.
-func objectSchema(fields []*field) *schema {
+func objectSchema(fields []*Field) *schema {
 	s := &schema{Type: "object", Properties: map[string]*schema{}, Additional: false}
 	for _, f := range fields {
-		s.Properties[f.key] = f.schema()
+		s.Properties[f.Key] = f.schema()
 	}
 	return s
 }
@@ -56,29 +48,15 @@ func objectSchema(fields []*field) *schema {
 // scalars are the JSON types that the decoder accepts as text.
 var scalars = []string{"string", "number", "boolean"}
 
-// patterns approximate the checks on texts (see checks), for the feedback of an editor.
-var patterns = map[string]string{
-	"compression": "^(gzip(:[1-9])?|zstd(:([1-9]|1[0-9]|2[0-2]))?)$",
-	"keyvalue":    "^[^=]+=",
-	"absolute":    `^(/|.:\\)`,
-	"owner":       `^[0-9]{1,9}(:[0-9]{1,9})?$`,
-	"host":        `^[^/\s]+$`,
-	"mirror":      `^[^/\s?#@]+(/[a-z0-9_]+([._-]+[a-z0-9_]+)*)*$`,
-	"platform":    `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`,
-	"platforms":   `^\s*(all|[^/\s]+/[^/\s]+.*)$`,
-	"tag":         `^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`,
-	"variable":    `^[A-Za-z_][A-Za-z0-9_]*$`,
-}
-
 // schema returns the schema of the field's value with its description and default.
-func (f *field) schema() *schema {
+func (f *Field) schema() *schema {
 	s := f.shapeSchema()
-	s.Description = f.doc
+	s.Description = f.Doc
 	if f.initial != "" {
-		if one, err := f.read([]string{f.initial}, Origin{}); err == nil {
-			s.Default = one.value
+		if one, err := f.read(f.initial, Origin{}); err == nil {
+			s.Default = one.Value
 		}
-		if f.kind == perPlatform {
+		if f.kind == partial {
 			s.Default = f.initial
 		}
 	}
@@ -87,8 +65,8 @@ func (f *field) schema() *schema {
 
 // shapeSchema returns the schema for the kind of the field. An object with a short key is
 // one of two: the object, or the value of that key.
-func (f *field) shapeSchema() *schema {
-	if i := slices.IndexFunc(f.elem, func(e *field) bool { return e.key == f.short }); i >= 0 {
+func (f *Field) shapeSchema() *schema {
+	if i := slices.IndexFunc(f.elem, func(e *Field) bool { return e.Key == f.short }); i >= 0 {
 		short := f.elem[i].shapeSchema()
 		return &schema{OneOf: append(alternatives(short), objectSchema(f.elem))}
 	}
@@ -103,24 +81,24 @@ func (f *field) shapeSchema() *schema {
 			return &schema{OneOf: []*schema{f.textSchema(), list}}
 		}
 		return list
-	case perPlatform:
-		byPlatform := &schema{Type: "object", Additional: f.textSchema(), Names: &schema{Pattern: strings.TrimSuffix(patterns["platform"], "$") + "$|^" + everyPlatform + "$"}}
-		return &schema{OneOf: []*schema{f.textSchema(), byPlatform}}
+	case partial:
+		byKey := &schema{Type: "object", Additional: &schema{Type: scalars}, Names: &schema{Pattern: f.check.Pattern + "|^" + f.check.Rest + "$"}}
+		return &schema{OneOf: []*schema{{Type: scalars}, byKey}}
 	case object:
 		return objectSchema(f.elem)
 	case objects:
 		return &schema{Type: "array", Items: objectSchema(f.elem)}
 	case pairs:
 		s := &schema{Type: "object", Additional: &schema{Type: scalars}}
-		if pattern := patterns[f.check]; pattern != "" {
-			s.Names = &schema{Pattern: pattern}
+		if f.check.Pattern != "" {
+			s.Names = &schema{Pattern: f.check.Pattern}
 		}
 		return s
 	case lists:
-		list := &schema{Type: "array", Items: &schema{Type: scalars, Pattern: patterns["keyvalue"]}}
-		return &schema{Type: "object", Additional: list, Names: &schema{Pattern: patterns[f.check]}}
+		list := &schema{Type: "array", Items: &schema{Type: scalars, Pattern: ownChecks["keyvalue"].Pattern}}
+		return &schema{Type: "object", Additional: list, Names: &schema{Pattern: f.check.Pattern}}
 	case dict:
-		return &schema{Type: "object", Additional: objectSchema(f.elem), Names: &schema{Pattern: patterns[f.check]}}
+		return &schema{Type: "object", Additional: objectSchema(f.elem), Names: &schema{Pattern: f.check.Pattern}}
 	}
 	return f.textSchema()
 }
@@ -134,9 +112,9 @@ func alternatives(s *schema) []*schema {
 }
 
 // textSchema returns the schema of one text.
-func (f *field) textSchema() *schema {
-	if len(f.enum) > 0 {
-		return &schema{Type: "string", Enum: f.enum}
+func (f *Field) textSchema() *schema {
+	if len(f.Enum) > 0 {
+		return &schema{Type: "string", Enum: f.Enum}
 	}
-	return &schema{Type: scalars, Pattern: patterns[f.check]}
+	return &schema{Type: scalars, Pattern: f.check.Pattern}
 }
