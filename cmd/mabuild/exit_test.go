@@ -39,7 +39,7 @@ var inside = map[string]string{
 	"build.errChanged":         "no command ends with it",
 	"build.errForgotten":       "no command ends with it",
 	"build.errNotPlain":        "in a SpecError",
-	"build.errUnlisted":        "no command ends with it",
+	"unchanged.errUnlisted":    "no command ends with it",
 	"mirrorfile.errNoEntries":  "in a Problem",
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",
 	"local.placed":             "names the place of other errors",
