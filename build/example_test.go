@@ -1,6 +1,8 @@
 package build_test
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +13,11 @@ import (
 	"strings"
 
 	theirs "github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/manifest"
@@ -128,4 +135,68 @@ func ExampleSpec_Validate() {
 	// platforms: no platform is set
 	// path: "bin/app" is not an absolute path of a file
 	// image: env: "HOME" is not NAME=value
+}
+
+// Sends the layers of the base image while the program is still compiled. The push of the
+// image later waits for these uploads and does not repeat them.
+func ExampleHooks_base() {
+	ctx := context.Background()
+	server := httptest.NewServer(theirs.New(theirs.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	work, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(work)
+	client := new(registry.Client)
+	base, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", RootFS: v1.RootFS{Type: "layers"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if base, err = mutate.AppendLayers(base, emptyLayer()); err != nil {
+		log.Fatal(err)
+	}
+	if err := client.Put(ctx, host+"/acme/base:v1", base); err != nil {
+		log.Fatal(err)
+	}
+
+	tag := host + "/acme/hello:v1"
+	platforms, err := platform.ParseList([]string{"linux/amd64"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	b := build.Builder{Bases: client, Work: work}
+	_, err = b.Build(ctx, build.Spec{Package: "../examples/hello", Base: host + "/acme/base:v1", Platforms: platforms}, build.Hooks{
+		OnBase: func(ctx context.Context, p ocispec.Platform, base v1.Image) error {
+			layers, err := base.Layers()
+			if err != nil {
+				return err
+			}
+			return client.Carry(ctx, tag, layers...)
+		},
+		OnImage: func(ctx context.Context, i build.Image) error { return client.Put(ctx, tag, i.Image) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	report, err := manifest.Inspect(ctx, client, tag, manifest.InspectOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(report.Platforms[0].Platform)
+	// Output: linux/amd64
+}
+
+// emptyLayer returns a layer without files.
+func emptyLayer() v1.Layer {
+	var archive bytes.Buffer
+	if err := tar.NewWriter(&archive).Close(); err != nil {
+		log.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
+	if err != nil {
+		log.Fatal(err)
+	}
+	return layer
 }

@@ -2,6 +2,7 @@ package manifest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -149,4 +150,69 @@ func ExampleIndex() {
 	// Output:
 	// linux/amd64
 	// linux/s390x
+}
+
+// Chooses two platforms of an index, and compares the result with the target before
+// anything is read.
+func ExampleSelect() {
+	ctx := context.Background()
+	layout := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x")
+	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	index, err := manifest.Assembly{Items: []manifest.Item{{Ref: "amd64"}, {Ref: "arm64"}, {Ref: "s390x"}}}.Create(ctx, layout)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := layout.Put(ctx, "app:v1", index); err != nil {
+		log.Fatal(err)
+	}
+	wanted, err := platform.ParseList([]string{"linux/amd64,linux/riscv64"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	selected, err := manifest.Select(ctx, layout, "app:v1", manifest.Keep{Platforms: wanted, Optional: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = layout.Resolve(ctx, "app:small")
+	fmt.Println("exists:", !errors.Is(err, manifest.ErrNotFound))
+	fmt.Println("absent:", platform.Keys(selected.Absent))
+	content, err := selected.Open()
+	if err == nil {
+		err = layout.Put(ctx, "app:small", content)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	now, err := layout.Resolve(ctx, "app:small")
+	fmt.Println("copied:", now.Digest == selected.Descriptor.Digest, err)
+	// Output:
+	// exists: false
+	// absent: linux/riscv64
+	// copied: true <nil>
+}
+
+// Requires platforms of an image, as a gate in CI does.
+func ExampleInspect_require() {
+	ctx := context.Background()
+	layout := layoutWith(ctx, "linux/amd64", "linux/arm64")
+	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	index, err := manifest.Assembly{Items: []manifest.Item{{Ref: "amd64"}, {Ref: "arm64"}}}.Create(ctx, layout)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := layout.Put(ctx, "app:v1", index); err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"linux/arm64/v8", "linux/s390x"} {
+		required, err := platform.Parse(text)
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err = manifest.Inspect(ctx, layout, "app:v1", manifest.InspectOptions{Platform: required})
+		var lacks *manifest.PlatformError
+		fmt.Println(text, errors.As(err, &lacks))
+	}
+	// Output:
+	// linux/arm64/v8 false
+	// linux/s390x true
 }

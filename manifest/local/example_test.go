@@ -47,3 +47,33 @@ func ExampleLayout() {
 	fmt.Println(again.Digest == d.Digest, err)
 	// Output: true <nil>
 }
+
+// Carries an index over an air gap: on one side it is copied into a file, on the other side
+// from the file into a registry, or as here into a layout. All digests stay the same.
+func ExampleArchive() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	outside := &local.Layout{Dir: filepath.Join(dir, "outside")}
+	if err := outside.Put(ctx, "ghcr.io/acme/app:v1", empty.Index); err != nil {
+		log.Fatal(err)
+	}
+	file := filepath.Join(dir, "carried.tar")
+	if _, err := manifest.Copy(ctx, &local.Archive{File: file}, "ghcr.io/acme/app:v1", outside, "ghcr.io/acme/app:v1"); err != nil {
+		log.Fatal(err)
+	}
+
+	carried := &local.Archive{File: file}
+	defer carried.Close()
+	inside := &local.Layout{Dir: filepath.Join(dir, "inside")}
+	copied, err := manifest.Copy(ctx, inside, "registry.local/app:v1", carried, "ghcr.io/acme/app:v1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	was, err := outside.Resolve(ctx, "ghcr.io/acme/app:v1")
+	fmt.Println(copied.Digest == was.Digest, err)
+	// Output: true <nil>
+}

@@ -7,10 +7,16 @@ import (
 	"io"
 	"log"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	theirs "github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -57,4 +63,74 @@ func ExampleError() {
 		fmt.Println(e.Op, e.Repository, e.Reference, e.Status, e.Kind())
 	}
 	// Output: GET acme/app v9 404 not found
+}
+
+// Attaches an artifact to an image, and lists what refers to the image. A registry without
+// the referrers API gets a list under the tag sha256-….
+func ExampleClient_Referrers() {
+	ctx := context.Background()
+	server := httptest.NewServer(theirs.New(theirs.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	repository := strings.TrimPrefix(server.URL, "http://") + "/acme/app"
+	client := new(registry.Client)
+	if err := client.Put(ctx, repository+":v1", empty.Image); err != nil {
+		log.Fatal(err)
+	}
+	image, err := client.Resolve(ctx, repository+":v1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	note := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	note = mutate.ConfigMediaType(note, "application/vnd.example.note")
+	artifact := mutate.Subject(note, image).(v1.Image)
+	digest, err := artifact.Digest()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := client.Put(ctx, repository+"@"+digest.String(), artifact); err != nil {
+		log.Fatal(err)
+	}
+	referrers, err := client.Referrers(ctx, repository, image.Digest)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range referrers {
+		fmt.Println(r.ArtifactType, r.Digest == digest)
+	}
+	// Output: application/vnd.example.note true
+}
+
+// Reads the credentials of one file, and sets how single registries are reached.
+func ExampleConfigKeychain() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	auth := `{"auths": {"registry.example": {"username": "acme", "password": "secret"}}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(auth), 0o600); err != nil {
+		log.Fatal(err)
+	}
+	keychain, err := registry.ConfigKeychain(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &registry.Client{
+		Keychain: keychain,
+		Hosts: map[string]registry.Host{
+			"registry.example": {CAFile: "/etc/ssl/example.pem", MaxRequests: 4},
+			"docker.io":        {Mirrors: []string{"mirror.example/hub"}, QuotaReserve: 10},
+		},
+	}
+	host, err := name.NewRegistry("registry.example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	found, err := client.Keychain.Resolve(host)
+	if err != nil {
+		log.Fatal(err)
+	}
+	config, err := found.Authorization()
+	fmt.Println(config.Username, err)
+	// Output: acme <nil>
 }
