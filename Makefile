@@ -47,7 +47,7 @@ race: $(BIN)/judge
 $(BIN)/judge: $(wildcard internal/regtest/judge/*.go internal/regtest/judge/go.*)
 	cd internal/regtest/judge && $(GO) build -o $@ .
 
-check: race lint ## the tests under the race detector, format, vet, lint, tidy; CI also runs e2e, goreleaser and cross-builds
+check: race lint ## the tests under the race detector, format, vet, lint, tidy; CI also runs e2e and cross-builds
 
 lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	@test -z "$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))" || { $(TOOLS)/gofumpt -l $$(git ls-files '*.go'); echo 'not formatted: make format'; exit 1; }
@@ -94,7 +94,7 @@ walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wron
 chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos and fuzz; writes a table to docs/nightly.md
+nightly: $(BIN)/judge ## faults, random, walk, chaos, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
