@@ -71,7 +71,9 @@ var public = []string{"build", "crosscompile", "manifest", "manifest/local", "ma
 // only lists the packages that may import certain modules.
 var only = map[string][]string{
 	"github.com/spf13/viper": {"internal/yamlconf"},
+	"github.com/spf13/pflag": {"internal/yamlconf", "internal/config", "cmd/mabuild"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
+	"go.yaml.in/yaml/v3":     {"internal/yamlconf", "internal/koimport"},
 	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/serve", "cmd/mabuild", "examples/web"},
 }
 

@@ -20,7 +20,7 @@ import (
 type plan struct {
 	entries    []*mirror.Entry
 	registries map[string]mirrorfile.Registry
-	logins     map[string]mirrorfile.Login
+	logins     map[string]authn.Basic
 	fence      *config.Fence // restricts the paths that the file names
 
 	// limits and claims are shared by the runs of a plan, which may overlap. limits has
@@ -113,7 +113,7 @@ func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
 }
 
 // logins are the credentials in a plan, by host. They are a keychain.
-type logins map[string]mirrorfile.Login
+type logins map[string]authn.Basic
 
 // Resolve returns the credentials of a registry, or anonymous ones if the plan has none,
 // so that the next keychain is asked. Docker Hub has two names, and the file uses
@@ -127,7 +127,7 @@ func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	if !ok {
 		return authn.Anonymous, nil
 	}
-	return &authn.Basic{Username: login.Username, Password: login.Password}, nil
+	return &login, nil
 }
 
 // chosen returns the entries that only names, or all if it is empty. An unknown name is

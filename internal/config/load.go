@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -253,61 +252,6 @@ func read(o Options, t Trust) (file *inputFile, err error) {
 	return file, nil
 }
 
-// Read reads a file of the tree. Its links must not lead out of the tree. Unless the user
-// named it, another user of the machine must not have been able to put it there
-// ([intree.Owned]). It reads at most one byte more than [yamlconf.MaxFile], from which the
-// decoder sees that the file is too large.
-func (f *Fence) Read(path string, named bool) (_ []byte, err error) {
-	if err := intree.Owned(path); err != nil && !named {
-		return nil, err
-	}
-	open := func() (io.ReadCloser, error) { return os.Open(path) } // as a shell's <(…) in /dev
-	if len(f.trees) > 0 {
-		open = func() (io.ReadCloser, error) { return f.open(path) }
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			return nil, intree.ErrIrregular
-		}
-	}
-	r, err := open()
-	if err != nil {
-		return nil, bare(err)
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	data, err := io.ReadAll(io.LimitReader(r, yamlconf.MaxFile+1))
-	return data, bare(err)
-}
-
-// ReadFile reads a file that the user names, such as the input of from-spec. It returns
-// at most one byte more than a megabyte; the caller rejects that. In a tree, links must
-// not lead out of it except to what t allows.
-func ReadFile(path string, t Trust) ([]byte, error) {
-	fence, err := NewFence(filepath.Dir(path), t)
-	if err != nil {
-		return nil, err
-	}
-	defer fence.Close()
-	return fence.Read(path, true)
-}
-
-// open opens a file below the first directory of the fence that contains it. If none
-// does, it returns the error for the tree itself.
-func (f *Fence) open(path string) (io.ReadCloser, error) {
-	var first error
-	for _, t := range f.trees {
-		file, err := t.Open(path)
-		if err == nil {
-			return file, nil
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	if errors.Is(first, intree.ErrOutside) || errors.Is(first, intree.ErrGit) {
-		return nil, outside(path, bare(first))
-	}
-	return nil, first
-}
-
 // ofBuild matches the prefix of a build's keys, or of an override's, or "" for the top
 // level.
 var ofBuild = regexp.MustCompile(`^(builds\[\d+\]\.(overrides\[[^\]]*\]\.)?)?$`)
@@ -397,14 +341,6 @@ func joined(list []*yamlconf.Problem) error {
 		errs = append(errs, p)
 	}
 	return yamlconf.Join(list[0].Origin.Name, errs)
-}
-
-// bare removes operation and path from an error, since the caller's message has them.
-func bare(err error) error {
-	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
 }
 
 // find returns the path of the file for dir, or "" if there is none. The path is relative

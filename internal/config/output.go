@@ -6,9 +6,9 @@ import (
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
-// Check returns the errors that a file with this text has by itself, as [Load] would
+// Validate returns the errors that a file with this text has by itself, as [Load] would
 // report them: not those that depend on the tree around it, which are those of trust.
-func Check(file string, text []byte) error {
+func Validate(file string, text []byte) error {
 	_, _, problems := table.Decode(file, text)
 	return yamlconf.Join(file, problems)
 }

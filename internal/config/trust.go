@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/hint"
-	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -112,97 +110,6 @@ func TrustOf(flags *pflag.FlagSet, lookup func(string) (string, bool)) Trust {
 		}
 	}
 	return t
-}
-
-// A Fence restricts the paths that a file of a tree may name: to the tree, and to
-// directories that the user allows. It holds the directories open until Close.
-type Fence struct {
-	trees []*intree.Tree
-	trust Trust
-}
-
-// NewFence returns the fence for a file in dir. A directory that the user allows must
-// exist. If dir cannot be opened as a tree, as in /dev or /proc, the fence has only the
-// allowed directories.
-func NewFence(dir string, t Trust) (*Fence, error) {
-	root, err := intree.Root(dir)
-	if err != nil {
-		return nil, err
-	}
-	f := &Fence{trust: t}
-	for i, dir := range append([]string{root}, t.Paths...) {
-		tree, err := intree.New(dir)
-		if err != nil && i > 0 {
-			f.Close()
-			return nil, fmt.Errorf("--%s %s: %w", allowPath, dir, bare(err))
-		}
-		if err == nil {
-			f.trees = append(f.trees, tree)
-		}
-	}
-	return f, nil
-}
-
-// Close releases the directories. The fence must not be used afterwards.
-func (f *Fence) Close() {
-	for _, t := range f.trees {
-		_ = t.Close() // was opened for reading
-	}
-}
-
-// Dirs returns the directories that paths may lead into, with links resolved, the tree
-// first. A nil Fence has none.
-func (f *Fence) Dirs() []string {
-	var list []string
-	if f == nil {
-		return nil
-	}
-	for _, t := range f.trees {
-		list = append(list, t.Dir())
-	}
-	return list
-}
-
-// Check returns an error if a path, with links followed, leads out of the tree and of the
-// directories that the user allows. The path need not exist. The result holds for the
-// moment of the call: readers open the file through the tree again.
-func (f *Fence) Check(path string) error {
-	err := intree.ErrOutside
-	for i, t := range f.trees {
-		if _, terr := t.Resolve(path); terr == nil {
-			return nil
-		} else if i == 0 {
-			err = terr
-		}
-	}
-	return outside(path, bare(err))
-}
-
-// CheckPlace checks the path of a local place. A daemon is always outside the tree. An
-// invalid place is accepted here, since the code that parses it reports the error.
-func (f *Fence) CheckPlace(text string) error {
-	place, err := local.Parse(text)
-	switch {
-	case err != nil:
-		return nil // its parser reports it
-	case place.Form == local.FormDockerDaemon || place.Form == local.FormContainerd:
-		return forUsers("%s: is outside the source tree", text)
-	case place.Path == local.Stdout:
-		return nil
-	}
-	return f.Check(place.Path)
-}
-
-// outside says that a path leads out of the tree.
-func outside(path string, err error) error {
-	e := &hint.Error{Kind: hint.Usage, Err: fmt.Errorf("%s: %w", path, err)}
-	switch {
-	case errors.Is(err, intree.ErrGit):
-		e.Hint = "use another path; git's directory can contain credentials"
-	case errors.Is(err, intree.ErrOutside):
-		e.Hint = "use a flag or an environment variable for paths outside the source tree, or allow a directory with --" + allowPath
-	}
-	return e
 }
 
 // forUsers says that a file of the tree may not set a key to a value.

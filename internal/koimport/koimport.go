@@ -47,7 +47,7 @@ func Convert(file, dir string, data []byte) (out []byte, notes []error, err erro
 		return nil, nil, err
 	}
 	text := []byte(strings.Join(*w, "\n") + "\n")
-	if err := config.Check(config.FileName, text); err != nil {
+	if err := config.Validate(config.FileName, text); err != nil {
 		return nil, nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
 	}
 	return text, k.notes, nil

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/yamlconf"
@@ -95,23 +97,17 @@ type Tags struct {
 // on the requests to it.
 type Registry struct {
 	config.Registry `yaml:",inline"`
-	MaxRequests     int  `yaml:"max_requests" trust:"data" doc:"Maximum number of concurrent requests; 0 means the default." example:"4"`
-	PerSecond       int  `yaml:"per_second" trust:"data" doc:"Maximum number of requests per second; 0 means no limit." example:"10"`
-	QuotaReserve    int  `yaml:"quota_reserve" trust:"data" doc:"Number of pulls of the registry's quota to leave unused." example:"20"`
-	Username        User `yaml:"username" doc:"User name, or {env: NAME} for a variable that holds it; by default the stored credentials are used." short:"name" example:"someone"`
-	Password        Key  `yaml:"password" doc:"{env: NAME} for the variable that holds the password or token; the file cannot hold it." check:"secret"`
-}
-
-// A User is a user name, or the variable that holds it.
-type User struct {
-	Name string `yaml:"name" trust:"data" doc:"User name." example:"someone"`
-	Env  string `yaml:"env" trust:"secret" doc:"Variable that holds the user name." check:"variable" example:"MABUILD_HUB_USER"`
-}
-
-// A Key names the variable that holds a secret. The file cannot hold the secret
-// itself.
-type Key struct {
-	Env string `yaml:"env" trust:"secret" doc:"Variable that holds the password or token." check:"variable" example:"MABUILD_HUB_TOKEN"`
+	MaxRequests     int `yaml:"max_requests" trust:"data" doc:"Maximum number of concurrent requests; 0 means the default." example:"4"`
+	PerSecond       int `yaml:"per_second" trust:"data" doc:"Maximum number of requests per second; 0 means no limit." example:"10"`
+	QuotaReserve    int `yaml:"quota_reserve" trust:"data" doc:"Number of pulls of the registry's quota to leave unused." example:"20"`
+	Username        struct {
+		Name string `yaml:"name" trust:"data" doc:"User name." example:"someone"`
+		Env  string `yaml:"env" trust:"secret" doc:"Variable that holds the user name." check:"variable" example:"MABUILD_HUB_USER"`
+	} `yaml:"username" doc:"User name, or {env: NAME} for a variable that holds it; by default the stored credentials are used." short:"name" example:"someone"`
+	// The file cannot hold the secret itself.
+	Password struct {
+		Env string `yaml:"env" trust:"secret" doc:"Variable that holds the password or token." check:"variable" example:"MABUILD_HUB_TOKEN"`
+	} `yaml:"password" doc:"{env: NAME} for the variable that holds the password or token; the file cannot hold it." check:"secret"`
 }
 
 // The tables of the types here.
@@ -192,13 +188,10 @@ func Init() []byte {
 	return append(text, "    # An entry may also have the top-level keys from every to backup.\n"...)
 }
 
-// A Login has the credentials of a user at a registry.
-type Login struct{ Username, Password string }
-
 // Logins returns the credentials that the file names, by host. lookup returns the value
 // of a variable, as os.LookupEnv does. A variable that is not set is a [*yamlconf.Problem]. No
 // error contains a value.
-func (m *File) Logins(lookup func(string) (string, bool)) (map[string]Login, error) {
+func (m *File) Logins(lookup func(string) (string, bool)) (map[string]authn.Basic, error) {
 	p := planner{m: m, reported: map[string]bool{}}
 	value := func(key, name string) string {
 		v, ok := lookup(name)
@@ -207,13 +200,13 @@ func (m *File) Logins(lookup func(string) (string, bool)) (map[string]Login, err
 		}
 		return v
 	}
-	logins := map[string]Login{}
+	logins := map[string]authn.Basic{}
 	for host, r := range m.Registries {
 		if r.Password.Env == "" {
 			continue
 		}
 		at := "registries[" + host + "]."
-		l := Login{Username: r.Username.Name, Password: value(at+"password.env", r.Password.Env)}
+		l := authn.Basic{Username: r.Username.Name, Password: value(at+"password.env", r.Password.Env)}
 		if r.Username.Env != "" {
 			l.Username = value(at+"username.env", r.Username.Env)
 		}

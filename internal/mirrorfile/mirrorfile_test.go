@@ -10,8 +10,11 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -131,15 +134,13 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/plan.golden", b.Bytes())
-	want := map[string]Registry{
-		"docker.io": {
-			Registry: config.Registry{Mirrors: []string{"mirror.gcr.io"}}, MaxRequests: 4, PerSecond: 10, QuotaReserve: 20,
-			Username: User{Name: "someone"}, Password: Key{"MABUILD_HUB_TOKEN"},
-		},
-		"registry.local": {Registry: config.Registry{PlainHTTP: true, CAFile: "testdata/ca.pem"}, Username: User{Env: "MABUILD_LOCAL_USER"}, Password: Key{"LOCAL_TOKEN"}},
+	hub, local := m.Registries["docker.io"], m.Registries["registry.local"]
+	if !slices.Equal(hub.Mirrors, []string{"mirror.gcr.io"}) || hub.MaxRequests != 4 || hub.PerSecond != 10 || hub.QuotaReserve != 20 ||
+		hub.Username.Name != "someone" || hub.Password.Env != "MABUILD_HUB_TOKEN" {
+		t.Errorf("docker.io: %+v", hub)
 	}
-	if !reflect.DeepEqual(m.Registries, want) {
-		t.Errorf("registries %+v", m.Registries)
+	if !local.PlainHTTP || local.CAFile != "testdata/ca.pem" || local.Username.Env != "MABUILD_LOCAL_USER" || local.Password.Env != "LOCAL_TOKEN" || len(m.Registries) != 2 {
+		t.Errorf("registry.local: %+v", local)
 	}
 }
 
@@ -214,7 +215,7 @@ entries: [{source: "a.b/c:v1", target: d.e/c}]
 		t.Fatal(err)
 	}
 	got, err := m.Logins(lookup("A=1", "C_USER=you", "C=2"))
-	if want := map[string]Login{"a.b": {"me", "1"}, "c.d": {"you", "2"}}; err != nil || !reflect.DeepEqual(got, want) {
+	if want := map[string]authn.Basic{"a.b": {Username: "me", Password: "1"}, "c.d": {Username: "you", Password: "2"}}; err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, %v", got, err)
 	}
 	_, err = m.Logins(lookup("C_USER=you", "C="))

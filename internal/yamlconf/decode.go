@@ -47,7 +47,7 @@ func (t *Table[T]) Decode(file string, data []byte) (value *T, lines map[string]
 	d := NewDecoder(file)
 	value = new(T)
 	if root, ok := d.Parse(data); ok && !IsNull(root) {
-		d.object(root, t.fields, t.fields, reflect.ValueOf(value).Elem(), "")
+		d.object(root, t.fields(), t.fields(), reflect.ValueOf(value).Elem(), "")
 	}
 	return value, d.lines, d.problems
 }

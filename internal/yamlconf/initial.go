@@ -14,7 +14,7 @@ import (
 func (t *Table[T]) Initial(head string, shown ...string) []byte {
 	lines := []string{head}
 	off := func(f *Field) bool { return !slices.Contains(shown, f.Key) }
-	for _, f := range t.fields {
+	for _, f := range t.fields() {
 		if f.ofPeople() {
 			continue
 		}
@@ -22,7 +22,7 @@ func (t *Table[T]) Initial(head string, shown ...string) []byte {
 		switch {
 		case f.kind == objects && !off(f):
 			own := slices.DeleteFunc(slices.Clone(f.elem), func(e *Field) bool {
-				return slices.ContainsFunc(t.fields, func(above *Field) bool { return above.Key == e.Key })
+				return slices.ContainsFunc(t.fields(), func(above *Field) bool { return above.Key == e.Key })
 			})
 			entry := documented(own, off)
 			lines = append(lines, f.Key+":", "  "+entry[0])

@@ -28,7 +28,7 @@ type schema struct {
 // with a final newline. Decode also rejects files that the schema accepts, since some
 // checks are beyond a schema: two spellings of one key, for example.
 func (t *Table[T]) Schema(title, description string) ([]byte, error) {
-	s := objectSchema(t.fields)
+	s := objectSchema(t.fields())
 	s.Schema = "https://json-schema.org/draft/2020-12/schema"
 	s.Title = title
 	s.Description = description

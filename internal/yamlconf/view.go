@@ -18,7 +18,7 @@ import (
 // a key. Decoding the result gives the same value.
 func (t *Table[T]) View(value *T, origins map[string]Origin, note func(key string) string) ([]byte, error) {
 	v := viewer{origins, note}
-	root := v.fields(t.fields, reflect.ValueOf(value).Elem(), "")
+	root := v.fields(t.fields(), reflect.ValueOf(value).Elem(), "")
 	var b bytes.Buffer
 	out := yaml.NewEncoder(&b)
 	out.SetIndent(2)

@@ -12,7 +12,7 @@ import (
 // the working directory. It changes the fields whose check is path, in objects, lists and
 // maps as well.
 func (t *Table[T]) Anchor(value *T, dir string) {
-	anchor(t.fields, reflect.ValueOf(value).Elem(), dir)
+	anchor(t.fields(), reflect.ValueOf(value).Elem(), dir)
 }
 
 func anchor(fields []*Field, v reflect.Value, dir string) {
@@ -47,7 +47,7 @@ func anchor(fields []*Field, v reflect.Value, dir string) {
 // leads to the struct in which f was described, such as builds[0]. and "", and entry is
 // the key of the surrounding map, or "". Maps are visited in sorted order.
 func (t *Table[T]) Each(value *T, lines map[string]int, do func(f *Field, list []string, prefix, entry string)) {
-	each(t.fields, reflect.ValueOf(value).Elem(), "", "", func(f *Field, at reflect.Value, prefix, entry string) {
+	each(t.fields(), reflect.ValueOf(value).Elem(), "", "", func(f *Field, at reflect.Value, prefix, entry string) {
 		if _, said := lines[prefix+f.Path]; said {
 			do(f, textsOf(f, at), prefix, entry)
 		}

@@ -17,6 +17,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Tags of the fields, in addition to yaml.
@@ -87,16 +88,19 @@ type Field struct {
 // each source sets the texts of some keys.
 func (f *Field) Partial() bool { return f.kind == partial }
 
-// A Table has the keys of a struct type T. It is safe for concurrent use.
-type Table[T any] struct{ fields []*Field }
+// A Table has the keys of a struct type T. It is safe for concurrent use. It reads the
+// tags when it is first used, and panics then on a type that a file cannot hold, on a key
+// without doc and on an unknown check, which are mistakes in this program.
+type Table[T any] struct{ fields func() []*Field }
 
 // Describe returns the table of T, whose fields may name checks, and whose variables
-// begin with prefix. It panics on a type that a file cannot hold, on a key without doc and
-// on a check that is neither in checks nor known here, which are mistakes in this program.
+// begin with prefix.
 func Describe[T any](prefix string, checks map[string]Check) *Table[T] {
-	t := &Table[T]{fieldsOf(reflect.TypeFor[T](), "", nil, checks)}
-	nameVariables(t.Leaves(), prefix)
-	return t
+	return &Table[T]{sync.OnceValue(func() []*Field {
+		fields := fieldsOf(reflect.TypeFor[T](), "", nil, checks)
+		nameVariables(leaves(fields), prefix)
+		return fields
+	})}
 }
 
 // nameVariables gives fields the names of the variables that set them: that of the key
@@ -127,17 +131,18 @@ func nameVariables(fields []*Field, prefix string) {
 
 // Only returns the table of the keys at the top level that wanted accepts.
 func (t *Table[T]) Only(wanted func(path string) bool) *Table[T] {
-	return &Table[T]{slices.DeleteFunc(slices.Clone(t.fields), func(f *Field) bool { return !wanted(f.Path) })}
+	fields := slices.DeleteFunc(slices.Clone(t.fields()), func(f *Field) bool { return !wanted(f.Path) })
+	return &Table[T]{func() []*Field { return fields }}
 }
 
 // Leaves returns the keys that have a value themselves, in the order of the struct. Keys
 // inside objects are included, those inside lists and maps are not.
-func (t *Table[T]) Leaves() []*Field { return leaves(t.fields) }
+func (t *Table[T]) Leaves() []*Field { return leaves(t.fields()) }
 
 // Keys returns each key that has a value, with its path: builds[].main for one in a list
 // or map.
 func (t *Table[T]) Keys() iter.Seq2[string, *Field] {
-	return func(yield func(string, *Field) bool) { everyKey(t.fields, "", yield) }
+	return func(yield func(string, *Field) bool) { everyKey(t.fields(), "", yield) }
 }
 
 // everyKey calls yield for the leaves among fields, including those in lists and maps,

@@ -168,23 +168,23 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// A type with a mistake in its tags is found at the start of the program.
+// A mistake in the tags of a type is found when it is first used.
 func TestDescribePanics(t *testing.T) {
 	for name, describe := range map[string]func(){
 		"check": func() {
 			Describe[struct {
 				A string `yaml:"a" doc:"A." check:"none"`
-			}]("", nil)
+			}]("", nil).Leaves()
 		},
 		"doc": func() {
 			Describe[struct {
 				A string `yaml:"a"`
-			}]("", nil)
+			}]("", nil).Leaves()
 		},
 		"type": func() {
 			Describe[struct {
 				A float64 `yaml:"a" doc:"A."`
-			}]("", nil)
+			}]("", nil).Leaves()
 		},
 		"default": func() {
 			Describe[struct {
