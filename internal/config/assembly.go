@@ -50,7 +50,7 @@ func ReadAssembly(file string, data []byte) (*Assembly, error) {
 	}
 	var errs []error
 	complain := func(key, format string, args ...any) {
-		errs = append(errs, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: file, Line: lines[key]}, Key: key, Err: fmt.Errorf(format, args...)})
+		errs = append(errs, yamlconf.InFile(file, lines[key], key, fmt.Errorf(format, args...)))
 	}
 	if a.Image == "" {
 		complain("image", "missing; it is the name of the index")

@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"github.com/mabuild/mabuild/internal/yamlconf"
-	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -84,16 +83,6 @@ func platformKey(s string) (string, error) {
 
 // platformPattern approximates a platform.
 const platformPattern = `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`
-
-// imageAndPlatform splits PLATFORM=IMAGE. A local place such as oci:DIR may contain a =,
-// so it is never split.
-func imageAndPlatform(item string) (key, image string) {
-	key, image, single := strings.Cut(item, "=")
-	if !single || local.Is(item) {
-		return everyPlatform, item
-	}
-	return key, image
-}
 
 // host returns the host[:port] of a registry in lower case. It accepts only ASCII, so an
 // internationalised name must be written in its encoded form.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -40,19 +39,4 @@ func Words(flag string) []string {
 		}
 	}
 	return nil
-}
-
-// splitImages splits text at commas, but not within quotes and not before platform=.
-// Quotes remain in the items.
-func splitImages(text string) (list []string) {
-	from, quoted := 0, false
-	for i := range len(text) {
-		switch {
-		case text[i] == '"':
-			quoted = !quoted
-		case text[i] == ',' && !quoted && !strings.HasPrefix(text[i+1:], "platform="):
-			list, from = append(list, text[from:i]), i+1
-		}
-	}
-	return append(list, text[from:])
 }

@@ -1,4 +1,4 @@
-//go:generate go test -run "TestGolden|TestPlan|TestInit|TestSchema|TestSecurityTable" -update . ../mirrorfile
+//go:generate go test . ../mirrorfile -run "TestGolden|TestPlan|TestInit|TestSchema|TestSecurityTable" -update
 
 package config
 
@@ -229,7 +229,7 @@ func read(o Options, t Trust) (file *inputFile, err error) {
 	}
 	data, err := file.fence.Read(path, o.File != "")
 	if err != nil {
-		return file, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: err}
+		return file, yamlconf.InFile(path, 0, "", err)
 	}
 	c, lines, problems := table.Decode(path, data)
 	if o.Keys != All {
@@ -264,7 +264,7 @@ func (f *inputFile) judge(env, flags yamlconf.Layer) (refused []*yamlconf.Proble
 		return nil
 	}
 	refuse := func(key string, err error) {
-		refused = append(refused, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: f.config.File, Line: f.lines[key]}, Key: key, Err: err})
+		refused = append(refused, yamlconf.InFile(f.config.File, f.lines[key], key, err))
 	}
 	replaced := func(prefix string, of *yamlconf.Field) bool {
 		_, inEnv := env[of.Path]
@@ -362,12 +362,12 @@ func find(dir string) (string, error) {
 		if _, err := os.Lstat(path); err == nil {
 			return path, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
-			return "", &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: bare(err)}
+			return "", yamlconf.InFile(path, 0, "", bare(err))
 		}
 		for _, wrong := range misnamed {
 			wrong := filepath.Join(at, wrong)
 			if _, err := os.Lstat(wrong); err == nil {
-				return "", &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: wrong}, Err: errors.New("is not read: rename it to " + FileName)}
+				return "", yamlconf.InFile(wrong, 0, "", errors.New("is not read: rename it to "+FileName))
 			}
 		}
 		if up == root || up == filepath.Dir(up) {

@@ -47,3 +47,28 @@ func AnchorPlace(dir, text string) string {
 	}
 	return p.String()
 }
+
+// splitImages splits text at commas, but not within quotes and not before platform=.
+// Quotes remain in the items.
+func splitImages(text string) (list []string) {
+	from, quoted := 0, false
+	for i := range len(text) {
+		switch {
+		case text[i] == '"':
+			quoted = !quoted
+		case text[i] == ',' && !quoted && !strings.HasPrefix(text[i+1:], "platform="):
+			list, from = append(list, text[from:i]), i+1
+		}
+	}
+	return append(list, text[from:])
+}
+
+// imageAndPlatform splits PLATFORM=IMAGE. A local place such as oci:DIR may contain a =,
+// so it is never split.
+func imageAndPlatform(item string) (key, image string) {
+	key, image, single := strings.Cut(item, "=")
+	if !single || local.Is(item) {
+		return everyPlatform, item
+	}
+	return key, image
+}

@@ -59,7 +59,7 @@ func (c *Config) uniqueIDs(lines map[string]int) error {
 	for i, b := range c.Builds {
 		key := fmt.Sprintf("builds[%d].id", i)
 		if line, again := first[b.ID]; again && b.ID != "" {
-			errs = append(errs, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: c.File, Line: lines[key]}, Key: key, Err: fmt.Errorf("%q is a duplicate of line %d", yamlconf.Shorten(b.ID), line)})
+			errs = append(errs, yamlconf.InFile(c.File, lines[key], key, fmt.Errorf("%q is a duplicate of line %d", yamlconf.Shorten(b.ID), line)))
 			continue
 		}
 		first[b.ID] = lines[key]

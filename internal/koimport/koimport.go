@@ -55,7 +55,7 @@ func Convert(file, dir string, data []byte) (out []byte, notes []error, err erro
 
 // comment records that n has no counterpart, as a note and in the result.
 func (k *conversion) comment(w *writer, n *yaml.Node, key, why string) {
-	k.notes = append(k.notes, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: k.file, Line: n.Line}, Key: key, Err: errors.New("not imported: " + why)})
+	k.notes = append(k.notes, yamlconf.InFile(k.file, n.Line, key, errors.New("not imported: "+why)))
 	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.file), n.Line, key, why))
 }
 

@@ -121,7 +121,7 @@ var (
 // all errors in the file, each a [*yamlconf.Problem].
 func Load(path string, t config.Trust) (*File, error) {
 	fail := func(err error) (*File, error) {
-		return nil, &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: path}, Err: err}
+		return nil, yamlconf.InFile(path, 0, "", err)
 	}
 	fence, err := config.NewFence(filepath.Dir(path), t)
 	if err != nil {
@@ -263,7 +263,7 @@ func (p *planner) line(key string) int {
 // complain records an error in a key, unless the same text was recorded before: an error
 // in an inherited setting would be reported for each entry.
 func (p *planner) complain(key, format string, args ...any) {
-	one := &yamlconf.Problem{Origin: yamlconf.Origin{Kind: yamlconf.FromFile, Name: p.m.file, Line: p.line(key)}, Key: key, Err: fmt.Errorf(format, args...)}
+	one := yamlconf.InFile(p.m.file, p.line(key), key, fmt.Errorf(format, args...))
 	if text := one.Error(); !p.reported[text] {
 		p.wrong, p.reported[text] = append(p.wrong, one), true
 	}

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The bounds of a file. They keep a hostile file from using much memory or time; an
+// MaxFile and the constants below it are the bounds of a file. They keep a hostile file from using much memory or time; an
 // ordinary file is far below them. The YAML parser itself rejects nesting deeper than
 // 10,000.
 const (
@@ -23,7 +23,7 @@ const (
 	maxProblems = 20      // that are printed one by one
 )
 
-// A Decoder reads a YAML document, in a struct by [Table.Decode] or node by node. It
+// A Decoder reads a YAML document, into a struct by [Table.Decode] or node by node. It
 // continues after an error, so that all errors can be reported at once. It reads nodes,
 // since the YAML library's own decoding into structs loses the line of each value and
 // accepts merge keys.
@@ -61,7 +61,7 @@ func (d *Decoder) Complain(n *yaml.Node, key string, err error) {
 	if n != nil {
 		line = n.Line
 	}
-	d.problems = append(d.problems, &Problem{Origin: Origin{Kind: FromFile, Name: d.file, Line: line}, Key: key, Err: err})
+	d.problems = append(d.problems, InFile(d.file, line, key, err))
 }
 
 // yamlLine matches the prefix of the parser's errors; the line moves into the [Problem].

@@ -26,8 +26,8 @@ type Layer map[string]Setting
 type Sources [FromFlag + 1]Layer
 
 // Merge sets the leaves of out to the setting of the strongest source that has one, and
-// records their origins by path, with prefix before it. Lists are replaced by a stronger
-// source, not merged.
+// records their origins by path, with prefix before it. A stronger source replaces lists
+// and maps as a whole, apart from those of [Field.Partial], which are merged key by key.
 //
 // Viper decides which source holds. It gets whole settings under flat keys, with a
 // delimiter that no key contains. This avoids what viper does to plain values: keys split

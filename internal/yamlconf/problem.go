@@ -48,6 +48,12 @@ type Problem struct {
 	Err    error
 }
 
+// InFile returns the problem of a key in a line of a file. The line may be 0 and the key
+// empty, if they are not known.
+func InFile(file string, line int, key string, err error) *Problem {
+	return &Problem{Origin: Origin{Kind: FromFile, Name: file, Line: line}, Key: key, Err: err}
+}
+
 // Error returns "ORIGIN: KEY: error". The key is omitted for flags and variables, whose
 // origin already names it. Keys and values of the file are shortened and printable.
 func (p *Problem) Error() string {

@@ -44,8 +44,8 @@ func anchor(fields []*Field, v reflect.Value, dir string) {
 
 // Each calls do for each key of value that lines has, those in lists and maps included.
 // list has the value as texts, whatever its type; it is empty for a zero value. prefix
-// leads to the struct in which f was described, such as builds[0]. and "", and entry is
-// the key of the surrounding map, or "". Maps are visited in sorted order.
+// leads to the struct in which f was described: it is empty, or builds[0]. for an item of
+// a list. entry is the key of the map around f, or empty. Maps are visited in sorted order.
 func (t *Table[T]) Each(value *T, lines map[string]int, do func(f *Field, list []string, prefix, entry string)) {
 	each(t.fields(), reflect.ValueOf(value).Elem(), "", "", func(f *Field, at reflect.Value, prefix, entry string) {
 		if _, said := lines[prefix+f.Path]; said {
