@@ -48,7 +48,7 @@ type Settings struct {
 	Every       yamlconf.Duration `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
 	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
 	Jitter      yamlconf.Duration `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
-	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all content of an unchanged image is present at the target, and re-upload what is missing; 0 means never." example:"24h"`
+	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all images of an unchanged index are present at the target, and re-upload missing ones; 0 means never." example:"24h"`
 	MinAge      yamlconf.Duration `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
 	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, or those of a template, each os/arch[/variant]; by default all. A missing platform is an error unless optional is true." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
 	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Replacement of ARCH or ARCHVARIANT in the template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
