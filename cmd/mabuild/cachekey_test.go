@@ -33,19 +33,3 @@ func TestBelow(t *testing.T) {
 		}
 	}
 }
-
-// TestRemoteHasNoSecret: whatever form an origin has, its credentials are left out.
-func TestRemoteHasNoSecret(t *testing.T) {
-	for remote, want := range map[string]string{
-		"https://user:secret@github.com/x/y": "https://github.com/x/y", "https://user:pa%zzsecret@github.com/x/y": "https://github.com/x/y",
-		"https://x:secret@github.com:x/y": "https://github.com:x/y", "user:secret@github.com:x/y": "github.com:x/y", "git@github.com:x/y": "git@github.com:x/y",
-		"ssh://git@github.com/x/y": "ssh://github.com/x/y", "/srv/git/x": "/srv/git/x",
-	} {
-		dir := t.TempDir()
-		git(t, dir, "init", "-q")
-		git(t, dir, "remote", "add", "origin", remote)
-		if got := gitRemote(t.Context(), dir); got != want {
-			t.Errorf("%s: %s, want %s", remote, got, want)
-		}
-	}
-}

@@ -19,6 +19,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/git"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -70,7 +71,7 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
 	}
 	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) {
-		s.Vars = gitVars(ctx, programDir(c))
+		s.Vars = git.Vars(ctx, programDir(c))
 		if a.config.VCS && s.Vars.Commit == "" {
 			return s, usage(hintOf(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
 		}
@@ -214,7 +215,7 @@ func vcsAnnotations(ctx context.Context, c config.Build) map[string]string {
 	all := map[string]string{vcsPrefix + "version": "{{.Version}}"}
 	if !isVersion(c.Main) {
 		all[vcsPrefix+"revision"], all[vcsPrefix+"created"] = "{{.Commit}}", "{{.Date}}"
-		if remote := gitRemote(ctx, programDir(c)); remote != "" { // there may be no remote
+		if remote := git.Remote(ctx, programDir(c)); remote != "" { // there may be no remote
 			all[vcsPrefix+"source"] = remote
 		}
 	}

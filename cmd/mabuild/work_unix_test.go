@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ func TestSweepStale(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	make := func(name string) string {
 		dir := filepath.Join(temp, workPrefix+name)
-		put(t, filepath.Join(dir, "f"), "", 0o600)
+		check(t, errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "f"), nil, 0o600)))
 		return dir
 	}
 	dead, alive, young, unlocked := make("dead"), make("alive"), make("young"), make("unlocked")

@@ -1,4 +1,8 @@
-package main
+// Package git asks git about the repository that contains a directory, for templates and
+// annotations. The repository may be untrusted: git gets settings that keep it from running
+// programs which the repository names, and only commands that read. Nothing is fetched and
+// nothing is written.
+package git
 
 import (
 	"context"
@@ -36,7 +40,7 @@ type checkout struct {
 // may have put there is skipped. ok is false if there is no repository. GIT_DIR in the
 // environment is the user's choice and is left to git.
 func checkoutOf(ctx context.Context, dir string) (r checkout, ok bool) {
-	if os.Getenv("GIT_DIR") != "" {
+	if os.Getenv("GIT_DIR") != "" { //nolint:forbidigo // git reads it, too
 		return newCheckout(ctx, dir), true
 	}
 	abs, err := filepath.Abs(dir)
@@ -138,8 +142,8 @@ func (r checkout) line(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// gitFailure says in git's own words why it has no answer about root.
-func gitFailure(root string, err error) error {
+// failure says in git's own words why it has no answer about root.
+func failure(root string, err error) error {
 	var exit *exec.ExitError
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
@@ -198,14 +202,14 @@ func (r checkout) versionTags(ctx context.Context, dir string) (options []string
 // majorVersion matches the name of a major version directory.
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// gitVars asks git about the program in dir, for templates and --vcs. A value that git
+// Vars asks git about the program in dir, for templates and --vcs. A value that git
 // does not have is empty, and Vars.Why says why, by the name of the value; the key "" is
 // for values without an entry. Nothing here fails a build: the error appears only if a
 // template uses the value.
 //
 // Version ends with -dirty if a tracked file is changed, or if git status fails.
 // Untracked files do not count, as in git describe --dirty.
-func gitVars(ctx context.Context, dir string) build.Vars {
+func Vars(ctx context.Context, dir string) build.Vars {
 	v := build.Vars{Why: map[string]error{}}
 	fail := func(err error) build.Vars {
 		v.Why[""] = err
@@ -226,7 +230,7 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	// repository. A second command, which needs no commit, tells the cases apart.
 	if v.Commit, err = r.line(ctx, "rev-parse", "--verify", "--quiet", "HEAD"); err != nil {
 		if _, rerr := r.line(ctx, "rev-parse", "--git-dir"); rerr != nil {
-			return fail(gitFailure(r.root, rerr))
+			return fail(failure(r.root, rerr))
 		}
 		return fail(hint.New(hint.Build, "make a commit, or write the value instead of the template", "the repository at %s has no commit", r.root))
 	}
@@ -235,7 +239,7 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 		line, err := r.line(ctx, args...)
 		if err != nil || line == "" {
 			if why == nil {
-				why = gitFailure(r.root, err)
+				why = failure(r.root, err)
 			}
 			v.Why[name] = why
 			return ""
@@ -263,8 +267,8 @@ func gitVars(ctx context.Context, dir string) build.Vars {
 	return v
 }
 
-// gitRemote returns the URL of the remote origin without credentials, or "".
-func gitRemote(ctx context.Context, dir string) string {
+// Remote returns the URL of the remote origin without credentials, or "".
+func Remote(ctx context.Context, dir string) string {
 	r, ok := checkoutOf(ctx, dir)
 	if !ok {
 		return ""

@@ -1,4 +1,4 @@
-package main
+package git
 
 import (
 	"cmp"
@@ -7,10 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
-// git runs git in dir with the user's settings.
-func git(t *testing.T, dir string, args ...string) string {
+// run runs git in dir with the user's settings.
+func run(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"}, args...)...)
 	cmd.Dir = dir
@@ -58,13 +60,13 @@ func TestGitRunsNothing(t *testing.T) {
 			for _, file := range []string{"a.txt", "a.lfs", "a.eq"} {
 				put(t, filepath.Join(dir, file), "one\n", 0o644)
 			}
-			git(t, dir, "init", "-q", "-b", "main")
-			git(t, dir, "add", ".")
-			git(t, dir, "commit", "-q", "-m", "one")
-			signed := strings.Replace(git(t, dir, "cat-file", "commit", "HEAD"), "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n", 1)
+			run(t, dir, "init", "-q", "-b", "main")
+			run(t, dir, "add", ".")
+			run(t, dir, "commit", "-q", "-m", "one")
+			signed := strings.Replace(run(t, dir, "cat-file", "commit", "HEAD"), "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n", 1)
 			put(t, filepath.Join(dir, ".git", "signed"), signed+"\n", 0o644)
-			git(t, dir, "update-ref", "HEAD", git(t, dir, "hash-object", "-t", "commit", "-w", ".git/signed"))
-			git(t, dir, "tag", "v1.2.3")
+			run(t, dir, "update-ref", "HEAD", run(t, dir, "hash-object", "-t", "commit", "-w", ".git/signed"))
+			run(t, dir, "tag", "v1.2.3")
 			text = strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(text, "%s", script), "HOOKS", dir+"/hooks"), "INCLUDED", dir+"/more")
 			put(t, dir+"/more", "[core]\n\tfsmonitor = "+script+"\n[filter \"x\"]\n\tclean = "+script+"\n", 0o644)
 			config, err := os.ReadFile(filepath.Join(dir, ".git/config"))
@@ -76,8 +78,8 @@ func TestGitRunsNothing(t *testing.T) {
 			for _, file := range []string{"a.txt", "a.lfs", "a.eq"} {
 				put(t, filepath.Join(dir, file), "one\n", 0o644)
 			}
-			v := gitVars(t.Context(), dir)
-			remote := gitRemote(t.Context(), dir)
+			v := Vars(t.Context(), dir)
+			remote := Remote(t.Context(), dir)
 			if ran, err := os.ReadFile(marker); err == nil {
 				t.Errorf("git ran %s", ran)
 			}
@@ -92,19 +94,19 @@ func TestGitRunsNothing(t *testing.T) {
 func TestGitTakesNoDirectoryForARepository(t *testing.T) {
 	dir := t.TempDir()
 	marker := filepath.Join(t.TempDir(), "ran")
-	git(t, dir, "init", "-q", "-b", "main")
+	run(t, dir, "init", "-q", "-b", "main")
 	sub := filepath.Join(dir, "sub")
-	git(t, dir, "init", "-q", "--bare", sub)
+	run(t, dir, "init", "-q", "--bare", sub)
 	put(t, filepath.Join(sub, "config"), "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = ..\n\tfsmonitor = sh "+sub+"/x.sh\n", 0o644)
 	put(t, filepath.Join(sub, "x.sh"), "echo ran >> "+marker+"\n", 0o755)
 	put(t, filepath.Join(sub, "refs/heads/.keep"), "", 0o644)
-	git(t, dir, "add", "-A")
-	git(t, dir, "commit", "-q", "-m", "one")
-	git(t, dir, "tag", "v1.0.0")
-	if v := gitVars(t.Context(), sub); v.Version != "v1.0.0" {
+	run(t, dir, "add", "-A")
+	run(t, dir, "commit", "-q", "-m", "one")
+	run(t, dir, "tag", "v1.0.0")
+	if v := Vars(t.Context(), sub); v.Version != "v1.0.0" {
 		t.Errorf("%+v", v)
 	}
-	if gitRemote(t.Context(), sub) != "" {
+	if Remote(t.Context(), sub) != "" {
 		t.Error("it has no origin")
 	}
 	if _, err := os.Stat(marker); err == nil {
@@ -114,7 +116,7 @@ func TestGitTakesNoDirectoryForARepository(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, ".git")); err != nil {
 		t.Fatal(err)
 	}
-	if v := gitVars(t.Context(), sub); v.Version != "" || v.Commit != "" {
+	if v := Vars(t.Context(), sub); v.Version != "" || v.Commit != "" {
 		t.Errorf("%+v", v)
 	}
 	if _, err := os.Stat(marker); err == nil {
@@ -125,11 +127,11 @@ func TestGitTakesNoDirectoryForARepository(t *testing.T) {
 // TestGitSeesChanges: as git describe --dirty does.
 func TestGitSeesChanges(t *testing.T) {
 	dir := t.TempDir()
-	git(t, dir, "init", "-q", "-b", "main")
+	run(t, dir, "init", "-q", "-b", "main")
 	put(t, filepath.Join(dir, "a"), "1", 0o644)
-	git(t, dir, "add", ".")
-	git(t, dir, "commit", "-q", "-m", "one")
-	git(t, dir, "tag", "v1.0.0")
+	run(t, dir, "add", ".")
+	run(t, dir, "commit", "-q", "-m", "one")
+	run(t, dir, "tag", "v1.0.0")
 	for _, step := range []struct {
 		do   func()
 		want string
@@ -137,10 +139,10 @@ func TestGitSeesChanges(t *testing.T) {
 		{func() {}, "v1.0.0"},
 		{func() { put(t, filepath.Join(dir, "new"), "x", 0o644) }, "v1.0.0"},
 		{func() { put(t, filepath.Join(dir, "a"), "2", 0o644) }, "v1.0.0-dirty"},
-		{func() { git(t, dir, "add", "a") }, "v1.0.0-dirty"},
+		{func() { run(t, dir, "add", "a") }, "v1.0.0-dirty"},
 	} {
 		step.do()
-		if v, same := gitVars(t.Context(), dir).Version, git(t, dir, "describe", "--tags", "--always", "--dirty"); v != step.want || v != same {
+		if v, same := Vars(t.Context(), dir).Version, run(t, dir, "describe", "--tags", "--always", "--dirty"); v != step.want || v != same {
 			t.Errorf("%s, git says %s, want %s", v, same, step.want)
 		}
 	}
@@ -149,33 +151,33 @@ func TestGitSeesChanges(t *testing.T) {
 // TestGitVersions: a program has the tags of its own module, with their prefix cut.
 func TestGitVersions(t *testing.T) {
 	dir := t.TempDir()
-	git(t, dir, "init", "-q", "-b", "feature/login")
+	run(t, dir, "init", "-q", "-b", "feature/login")
 	for _, module := range []string{"", "svc/", "lib/v2/", "cmd/tool/", "deep/svc/"} {
 		put(t, filepath.Join(dir, module+"go.mod"), "module example.com/x\n", 0o644)
 		put(t, filepath.Join(dir, module+"main/main.go"), "package main\n", 0o644)
 	}
-	git(t, dir, "add", ".")
-	git(t, dir, "commit", "-q", "-m", "one")
+	run(t, dir, "add", ".")
+	run(t, dir, "commit", "-q", "-m", "one")
 	for _, tag := range []string{"v1.0.0", "api/v1.8.0", "svc/v0.3.0", "lib/v2.1.0", "lib/v1.9.0", "nightly", "zzz/v9.9.9"} {
-		git(t, dir, "tag", tag)
+		run(t, dir, "tag", tag)
 	}
 	for at, want := range map[string]string{
 		".": "v1.0.0", "main": "v1.0.0", "svc": "v0.3.0", "svc/main": "v0.3.0", "lib/v2/main": "v2.1.0", "cmd/tool/main": "v1.0.0", "deep/svc": "v1.0.0",
 	} {
-		v := gitVars(t.Context(), filepath.Join(dir, at))
+		v := Vars(t.Context(), filepath.Join(dir, at))
 		if v.Version != want || v.Tag != want || v.Branch != "feature/login" {
 			t.Errorf("%s: %+v, want %s", at, v, want)
 		}
 	}
-	for _, tag := range strings.Fields(git(t, dir, "tag")) {
-		git(t, dir, "tag", "-d", tag)
+	for _, tag := range strings.Fields(run(t, dir, "tag")) {
+		run(t, dir, "tag", "-d", tag)
 	}
-	if v := gitVars(t.Context(), dir); v.Version != v.ShortCommit || v.Tag != "" || v.Why["Tag"] == nil {
+	if v := Vars(t.Context(), dir); v.Version != v.ShortCommit || v.Tag != "" || v.Why["Tag"] == nil {
 		t.Errorf("%+v", v)
 	}
-	git(t, dir, "tag", "1.5")
-	git(t, dir, "tag", "other/1.6")
-	if v := gitVars(t.Context(), dir); v.Version != "1.5" {
+	run(t, dir, "tag", "1.5")
+	run(t, dir, "tag", "other/1.6")
+	if v := Vars(t.Context(), dir); v.Version != "1.5" {
 		t.Errorf("%+v", v)
 	}
 }
@@ -184,14 +186,14 @@ func TestGitVersions(t *testing.T) {
 func TestGitRefuses(t *testing.T) {
 	repository := func() string {
 		dir := t.TempDir()
-		git(t, dir, "init", "-q", "-b", "main")
+		run(t, dir, "init", "-q", "-b", "main")
 		put(t, filepath.Join(dir, "a"), "1", 0o644)
 		return dir
 	}
 	committed := func() string {
 		dir := repository()
-		git(t, dir, "add", ".")
-		git(t, dir, "commit", "-q", "-m", "one")
+		run(t, dir, "add", ".")
+		run(t, dir, "commit", "-q", "-m", "one")
 		return dir
 	}
 	for name, test := range map[string]struct {
@@ -211,7 +213,7 @@ func TestGitRefuses(t *testing.T) {
 		}, "", "", "git: not a git repository: /nowhere/at/all", "status shows the details"},
 		"detached": {func() string {
 			dir := committed()
-			git(t, dir, "checkout", "-q", "--detach")
+			run(t, dir, "checkout", "-q", "--detach")
 			return dir
 		}, "", "Branch", "no branch is checked out", "check out a branch"},
 	} {
@@ -220,9 +222,9 @@ func TestGitRefuses(t *testing.T) {
 			if test.path != "" {
 				t.Setenv("PATH", test.path)
 			}
-			v := gitVars(t.Context(), dir)
+			v := Vars(t.Context(), dir)
 			why := v.Why[test.value]
-			if why == nil || !strings.Contains(why.Error(), test.why) || !strings.Contains(hintOf(why), test.hint) {
+			if why == nil || !strings.Contains(why.Error(), test.why) || !strings.Contains(hint.Of(why), test.hint) {
 				t.Fatalf("%+v, want %s", v, test.why)
 			}
 			_, err := v.Expand("x{{." + cmp.Or(test.value, "Version") + "}}")
@@ -230,5 +232,21 @@ func TestGitRefuses(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// The URL of a remote has no credentials, whatever its form.
+func TestRemoteHasNoSecret(t *testing.T) {
+	for remote, want := range map[string]string{
+		"https://user:secret@github.com/x/y": "https://github.com/x/y", "https://user:pa%zzsecret@github.com/x/y": "https://github.com/x/y",
+		"https://x:secret@github.com:x/y": "https://github.com:x/y", "user:secret@github.com:x/y": "github.com:x/y", "git@github.com:x/y": "git@github.com:x/y",
+		"ssh://git@github.com/x/y": "ssh://github.com/x/y", "/srv/git/x": "/srv/git/x",
+	} {
+		dir := t.TempDir()
+		run(t, dir, "init", "-q")
+		run(t, dir, "remote", "add", "origin", remote)
+		if got := Remote(t.Context(), dir); got != want {
+			t.Errorf("%s: %s, want %s", remote, got, want)
+		}
 	}
 }
