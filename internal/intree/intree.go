@@ -3,7 +3,7 @@
 // The tree may be untrusted, such as the checkout of a pull request: its files contain
 // paths, and its links may lead anywhere. A [Tree] follows both, and opens what they lead
 // to only if that is inside the tree, is not in git's own directory, and is not below
-// /proc, /sys or /dev. Files are opened relative to an [os.Root], so nothing outside the
+// /proc, /sys or /dev, apart from /dev/shm. Files are opened relative to an [os.Root], so nothing outside the
 // tree is opened even if the tree changes at the same time.
 //
 // [Owned], and the functions that use it, check whether another user may have created a
@@ -32,6 +32,9 @@ var (
 	// ErrIrregular is returned if a path leads to neither a regular file nor a directory.
 	ErrIrregular = errors.New("is not a regular file")
 )
+
+// shm is the directory of POSIX shared memory (shm_overview(7)).
+const shm = "/dev/shm"
 
 // maxLinks is the maximum number of links in one path, as on Linux.
 const maxLinks = 40
@@ -184,8 +187,12 @@ func elements(path string) []string {
 
 // kernels reports whether an absolute path is in a file system in which the kernel shows
 // the machine and its processes. Links in it can lead to any open file, and environments
-// of processes hold credentials.
+// of processes hold credentials. /dev/shm is memory with ordinary files, in which people
+// build.
 func kernels(path string) bool {
+	if path == shm || strings.HasPrefix(path, shm+"/") {
+		return false
+	}
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
 		if path == dir || strings.HasPrefix(path, dir+"/") {
 			return true

@@ -104,6 +104,35 @@ func TestKernels(t *testing.T) {
 	}
 }
 
+// A tree in /dev/shm is a tree as any other, and a link from it to a device is refused.
+func TestSharedMemory(t *testing.T) {
+	dir, err := os.MkdirTemp(shm, "intree-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), []byte("text"), 0o600), os.Symlink("/dev/null", filepath.Join(dir, "null")), os.Symlink("../null", filepath.Join(dir, "up"))); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	f, err := tree.Open(filepath.Join(dir, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"null", "up", "../null", "/dev/null", shm + "/../null"} {
+		if got, err := tree.Resolve(name); !errors.Is(err, ErrOutside) {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+}
+
 // fake is the information of a file with another owner.
 type fake struct {
 	fs.FileInfo
