@@ -22,7 +22,7 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/unchanged", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/unchanged", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
 	"build/internal/unchanged":             {"crosscompile", "internal/cache"},
 	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"internal/yamlconf":                    {"internal/text"},
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/mirror", "internal/yamlconf"},
+	"internal/elf":                         {},
 	"internal/guard":                       {},
 	"internal/hint":                        {},
 	"internal/intree":                      {"internal/hint"},

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
@@ -74,7 +75,7 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 		if err != nil || strings.TrimSpace(string(got)) != c.want {
 			t.Errorf("%s: the program says %q, %v; want %s", c.name, got, err, c.want)
 		}
-		l, err := crosscompile.ReadLinkage(out)
+		l, err := elf.ReadLinkage(out)
 		dynamic := c.name != "static"
 		if err != nil || (l.Interpreter == "/lib64/ld-linux-x86-64.so.2") != dynamic || (l.Glibc != "") != dynamic || (len(l.Libraries) > 0) != dynamic {
 			t.Errorf("%s: linkage %+v, %v", c.name, l, err)
@@ -112,30 +113,4 @@ func goCommand(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// HighestGlibc compares versions by number and ignores names that are no version of glibc.
-func TestHighestGlibc(t *testing.T) {
-	for want, names := range map[string][]string{
-		"":      {"GLIBC_PRIVATE", "GCC_3.0", "GLIBCXX_3.4.30"},
-		"2.34":  {"GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5", "GLIBC_PRIVATE"},
-		"2.36":  {"GLIBC_2.34", "GLIBC_ABI_DT_RELR"},
-		"2.2.5": {"GLIBC_2.2", "GLIBC_2.2.5"},
-		"2.10":  {"GLIBC_2.10", "GLIBC_2.9"},
-	} {
-		if got := crosscompile.HighestGlibc(names); got != want {
-			t.Errorf("%v: %q, want %q", names, got, want)
-		}
-	}
-}
-
-// ReadLinkage returns an empty result for a file that is not ELF.
-func TestReadLinkageOfWhatIsNoELF(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "program.exe")
-	if err := os.WriteFile(file, []byte("MZ"+strings.Repeat("\x00", 64)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := crosscompile.ReadLinkage(file); err != nil || l.Interpreter != "" {
-		t.Errorf("%+v, %v", l, err)
-	}
 }
