@@ -23,7 +23,7 @@ const module = "github.com/mabuild/mabuild/"
 // of a package may import more for testing.
 var allowed = map[string][]string{
 	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/unchanged", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
-	"build/internal/unchanged":             {"crosscompile", "internal/cache"},
+	"build/internal/unchanged":             {"crosscompile", "internal/cache", "internal/intree"},
 	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
 	"manifest/platform":                    {"internal/hint"},

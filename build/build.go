@@ -182,7 +182,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	}
 	main, known := s.recorded()
 	// A module that was fetched for module/path@version may have been pruned since then.
-	known = known && crosscompile.Use(ctx, main.Dir) == nil
+	known = known && main.Use(ctx) == nil
 	switch {
 	case known:
 		s.Main = main

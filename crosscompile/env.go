@@ -2,6 +2,7 @@ package crosscompile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -92,7 +93,7 @@ func Env(p ocispec.Platform) ([]string, error) {
 			if ok {
 				value, known = v, true
 			}
-			choices = sortedKeys(k.values)
+			choices = slices.Sorted(maps.Keys(k.values))
 		}
 		env = append(env, k.name+"="+value)
 	}
@@ -101,23 +102,6 @@ func Env(p ocispec.Platform) ([]string, error) {
 	}
 	slices.Sort(env)
 	return env, nil
-}
-
-// Knobs returns the variables of [Env] that differ between platforms: GOOS, GOARCH and,
-// if the architecture has variants, the variable for them.
-func Knobs(p ocispec.Platform) ([]string, error) {
-	env, err := Env(p)
-	if err != nil {
-		return nil, err
-	}
-	p = platform.Normalize(p)
-	list := []string{"GOOS=" + p.OS, "GOARCH=" + p.Architecture}
-	for _, k := range knobs {
-		if slices.Contains(k.arch, p.Architecture) {
-			list = append(list, slices.DeleteFunc(env, func(kv string) bool { return !strings.HasPrefix(kv, k.name+"=") })...)
-		}
-	}
-	return list, nil
 }
 
 // Owned reports whether only this package may set a variable: those for the platform, and
@@ -135,22 +119,13 @@ func Owned(name string) bool {
 }
 
 // Variants returns the variants of an architecture that Go supports, as a platform spells
-// them, sorted. It is nil for an architecture without variants.
-func Variants(architecture string) []string {
+// them, sorted, and the variable of [Env] that has their value, such as GOARM64. Both are
+// empty for an architecture without variants.
+func Variants(architecture string) (variable string, variants []string) {
 	for _, k := range knobs {
 		if slices.Contains(k.arch, architecture) {
-			return sortedKeys(k.values)
+			return k.name, slices.Sorted(maps.Keys(k.values))
 		}
 	}
-	return nil
-}
-
-// sortedKeys returns the keys of m, sorted.
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	return "", nil
 }

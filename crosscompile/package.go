@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // A Package is a main package that was found. It is comparable, and can be stored as
@@ -87,7 +88,7 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
 	}
 	// The go command has these names for sets of packages.
-	if IsPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
+	if isPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, but a single package is required", Way: "name the main package, or several of them"}
 	}
 	// A directory may have @ in its name, and existing directories come first.
@@ -253,7 +254,7 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	}
 	const most = 8
 	var mains []string
-	root, ok := ModuleRoot(dir)
+	root, ok := intree.ModuleRoot(dir)
 	if !ok {
 		root = dir
 	}
@@ -283,23 +284,6 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 		return "main packages nearby: " + strings.Join(mains, ", ")
 	}
 	return "there is no main package nearby"
-}
-
-// ModuleRoot returns the nearest directory with a go.mod, at or above dir. ok is false if
-// there is none.
-func ModuleRoot(dir string) (root string, ok bool) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", false
-	}
-	for at := abs; ; at = filepath.Dir(at) {
-		if info, err := os.Stat(filepath.Join(at, "go.mod")); err == nil && !info.IsDir() {
-			return at, true
-		}
-		if at == filepath.Dir(at) {
-			return "", false
-		}
-	}
 }
 
 // programName returns the name that the go command gives a program: the last element of

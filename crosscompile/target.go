@@ -36,7 +36,7 @@ func (e *TargetError) Hint() string {
 }
 
 // Targets returns the platforms that the Go of dir supports, with default variants,
-// sorted (`go tool dist list`). Some of them never run in containers; see [InContainers].
+// sorted (`go tool dist list`). Some of them, such as darwin, never run in containers.
 func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error) {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -53,21 +53,6 @@ func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error
 	}
 	slices.SortFunc(list, platform.Compare)
 	return list, nil
-}
-
-// InContainers reports whether containers run on a platform: Linux, WASI, and Windows and
-// FreeBSD on the architectures for which base images exist.
-func InContainers(p ocispec.Platform) bool {
-	p = platform.Normalize(p)
-	switch p.OS {
-	case "linux":
-		return true
-	case "windows", "freebsd":
-		return p.Architecture == "amd64" || p.Architecture == "arm64"
-	case "wasip1":
-		return p.Architecture == "wasm"
-	}
-	return false
 }
 
 // Check returns an error if the Go of dir cannot build for all of the platforms. It joins
