@@ -64,7 +64,7 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 	} {
 		g := &crosscompile.Go{Environ: append(os.Environ(), c.environ...)}
 		p := parse(t, "linux/amd64")
-		if err := g.LookCompilers(t.Context(), dir, []ocispec.Platform{p}, c.cgo); err != nil {
+		if err := g.Check(t.Context(), dir, []ocispec.Platform{p}, &c.cgo); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		out := filepath.Join(t.TempDir(), "app")
@@ -83,16 +83,15 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 	}
 }
 
-// LookCompilers reports all missing compilers in one error, with a command that installs
-// them.
-func TestLookCompilersNamesAllAtOnce(t *testing.T) {
+// Check reports all missing compilers in one error, with a command that installs them.
+func TestCheckNamesAllMissingCompilers(t *testing.T) {
 	bin := t.TempDir() // contains go and no compiler
 	if err := os.Symlink(goCommand(t), filepath.Join(bin, "go")); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin)
 	list := []ocispec.Platform{parse(t, "linux/s390x"), parse(t, "linux/ppc64"), parse(t, "windows/arm64")}
-	err := new(crosscompile.Go).LookCompilers(t.Context(), ".", list, crosscompile.Cgo{CXX: map[string]string{"linux/s390x": "s390x-linux-gnu-g++"}})
+	err := new(crosscompile.Go).Check(t.Context(), ".", list, &crosscompile.Cgo{CXX: map[string]string{"linux/s390x": "s390x-linux-gnu-g++"}})
 	if err == nil {
 		t.Fatal("no error")
 	}

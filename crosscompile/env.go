@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -54,30 +52,9 @@ func arm64() map[string]string {
 	return m
 }
 
-// A VariantError says that the compiler has no setting for a variant.
-type VariantError struct {
-	Platform ocispec.Platform
-	Known    []string // the variants of the architecture, sorted; nil if it has none
-}
-
-func (e *VariantError) Error() string {
-	return fmt.Sprintf("Go has no variant %q of %s/%s", e.Platform.Variant, e.Platform.OS, e.Platform.Architecture)
-}
-
-// Is reports whether target is the kind of the error.
-func (*VariantError) Is(target error) bool { return target == hint.Usage }
-
-// Hint lists the variants of the architecture.
-func (e *VariantError) Hint() string {
-	if len(e.Known) == 0 {
-		return fmt.Sprintf("write %s/%s", e.Platform.OS, e.Platform.Architecture)
-	}
-	return "the variants are " + strings.Join(e.Known, ", ")
-}
-
 // Env returns the variables that make the go command build for p, sorted: GOOS, GOARCH,
 // CGO_ENABLED=0 and all variables of variants (GOAMD64, GOARM, …), of which the variant
-// of p sets one. A variant that Go does not support is a [*VariantError]. Env does not
+// of p sets one. A variant that Go does not support is a [*TargetError]. Env does not
 // check os and architecture; [Go.Check] does.
 func Env(p ocispec.Platform) ([]string, error) {
 	p = platform.Normalize(p)
@@ -98,7 +75,7 @@ func Env(p ocispec.Platform) ([]string, error) {
 		env = append(env, k.name+"="+value)
 	}
 	if !known {
-		return nil, &VariantError{Platform: p, Known: choices}
+		return nil, &TargetError{Platform: p, Variant: true, Known: choices}
 	}
 	slices.Sort(env)
 	return env, nil

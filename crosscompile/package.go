@@ -56,30 +56,37 @@ type Aim struct {
 	Cgo      bool
 }
 
-// A PackageError says that a pattern does not name a main package.
+// A PackageError says that a pattern does not name a main package, or that the modules of
+// the package could not be fetched.
 type PackageError struct {
 	Pattern string // as in the Query
 	Reason  string
 	Way     string
 	Ignored []string // directives of its go.mod that apply only to the main module
+	// Unreachable is set if a module proxy or a repository did not answer, or gave an
+	// invalid answer. The package may exist. Reason is the text of the go command.
+	Unreachable bool
 }
 
 func (e *PackageError) Error() string {
-	if e.Pattern == "" {
+	switch {
+	case e.Unreachable:
+		return fmt.Sprintf("modules of %s: %s", e.Pattern, e.Reason)
+	case e.Pattern == "":
 		return e.Reason
 	}
 	return fmt.Sprintf("package %s: %s", e.Pattern, e.Reason)
 }
 
 // Is reports whether target is the kind of the error.
-func (*PackageError) Is(target error) bool { return target == hint.Usage }
+func (e *PackageError) Is(target error) bool { return target == hint.Usage && !e.Unreachable }
 
 // Hint returns what the user can do.
 func (e *PackageError) Hint() string { return e.Way }
 
 // Find resolves q to a main package without compiling it. A pattern that does not name a
-// main package is a [*PackageError], whose hint has the main packages nearby. Modules
-// that cannot be fetched are a [*ModuleError].
+// main package is a [*PackageError], whose hint has the main packages nearby. It is also
+// the error for modules that cannot be fetched.
 func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if q.Pattern == "" {
 		q.Pattern = "."
