@@ -101,7 +101,7 @@ func (a *Assembly) checkOne(ctx context.Context, p *part) error {
 	switch {
 	case p.entry.Kind == KindArtifact && !p.base:
 		a.leaveOut(ctx, p)
-	case p.entry.Kind == KindImage && p.entry.FromConfig():
+	case p.entry.Kind == KindImage && p.entry.fromConfig():
 		err := a.agree(ctx, p, asWritten(p.Descriptor.Platform), p.entry.Config, "its config says")
 		if half := (*AssemblyError)(nil); p.base && errors.As(err, &half) {
 			return nil
