@@ -118,10 +118,10 @@ func (e Entry) withManifest(img v1.Image) (Entry, error) {
 	return e, nil
 }
 
-// setWritten sets Written if the spelling is not canonical.
+// setWritten sets Written for a complete platform.
 func (e *Entry) setWritten(written ocispec.Platform) {
-	if e.Placed() && !platform.Canonical(written) {
-		e.Written = platform.Text(written)
+	if e.Placed() {
+		e.Written = platform.Written(written)
 	}
 }
 
