@@ -19,8 +19,11 @@ func TestVerify(t *testing.T) {
 		t.Error(err)
 	}
 	for _, p := range []ocispec.Platform{
-		{OS: "linux", Architecture: "ppc64le"}, {OS: "linux", Architecture: "mips"}, {OS: "windows", Architecture: "arm64"},
-		{OS: "darwin", Architecture: "arm64"}, {OS: "wasip1", Architecture: "wasm"},
+		{OS: "linux", Architecture: "ppc64le"},
+		{OS: "linux", Architecture: "mips"},
+		{OS: "windows", Architecture: "arm64"},
+		{OS: "darwin", Architecture: "arm64"},
+		{OS: "wasip1", Architecture: "wasm"},
 	} {
 		if err := verify(self, p); err == nil || !strings.HasPrefix(err.Error(), "not an executable of the platform: ") {
 			t.Errorf("%s/%s: %v", p.OS, p.Architecture, err)
