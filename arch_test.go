@@ -22,8 +22,8 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/unchanged", "internal/cache", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
-	"build/internal/unchanged":             {"crosscompile", "internal/cache"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/unchanged", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs", "internal/stream"},
+	"build/internal/unchanged":             {"crosscompile", "internal/cache", "internal/intree"},
 	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
 	"manifest/platform":                    {"internal/hint"},
@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/mirror", "internal/yamlconf"},
 	"internal/git":                         {"build", "crosscompile", "internal/hint", "internal/intree", "internal/text"},
+	"internal/elf":                         {},
 	"internal/guard":                       {},
 	"internal/hint":                        {},
 	"internal/intree":                      {"internal/hint"},

@@ -111,13 +111,11 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 // names the platforms that it skips.
 func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
 	for _, p := range have {
-		err := b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
-		var target *crosscompile.TargetError
-		var variant *crosscompile.VariantError
+		err := b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p}, nil)
 		switch {
 		case err == nil:
 			list = append(list, p)
-		case !errors.As(err, &target) && !errors.As(err, &variant):
+		case !errors.As(err, new(*crosscompile.TargetError)):
 			return nil, err
 		default:
 			b.log.InfoContext(ctx, "skipped: "+err.Error())

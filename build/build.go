@@ -182,7 +182,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	}
 	main, known := s.recorded()
 	// A module that was fetched for module/path@version may have been pruned since then.
-	known = known && crosscompile.Use(ctx, main.Dir) == nil
+	known = known && main.Use(ctx) == nil
 	switch {
 	case known:
 		s.Main = main
@@ -206,7 +206,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if known {
 		return s, err
 	}
-	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms), s.debuggable())
+	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms, nil), s.debuggable())
 	// With All the platforms are known only to Plan, which checks their compilers.
 	if err == nil && !s.All {
 		err = b.compilers(ctx, s)
@@ -229,7 +229,7 @@ func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
 			continue
 		}
 		if err == nil && (!known || !s.record.Supports(platform.Key(p))) {
-			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
+			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p}, nil)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))

@@ -46,9 +46,9 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 		q.Scratch = filepath.Join(b.Work, "modules")
 		found, err = b.goc.Find(ctx, q)
 	}
-	// A ModuleError is a failure of the network and fails the whole build, so the error
-	// names all platforms.
-	if errors.As(err, new(*crosscompile.ModuleError)) {
+	// A failure of the network fails the whole build, so the error names all platforms.
+	var pe *crosscompile.PackageError
+	if errors.As(err, &pe) && pe.Unreachable {
 		err = fmt.Errorf("%s: %w", s.wanted(), err)
 	}
 	return found, err

@@ -11,8 +11,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -23,7 +23,7 @@ func TestErrorsOfHostileBasesAreShort(t *testing.T) {
 	for i := range 100_000 {
 		changes[fmt.Sprintf("lib/%06d/ld-linux-x.so.2", i)] = rootfs.Change{Kind: tar.TypeReg}
 	}
-	err := system{tree: replay(t, changes)}.suits("base", crosscompile.Linkage{Interpreter: "/lib/ld-musl-x86_64.so.1"})
+	err := system{tree: replay(t, changes)}.suits("base", elf.Linkage{Interpreter: "/lib/ld-musl-x86_64.so.1"})
 	if err == nil || len(err.Error()) > 1000 || !strings.Contains(err.Error(), "/lib/000000/ld-linux-x.so.2") || !strings.Contains(err.Error(), "and 99995 more") {
 		t.Errorf("%.2000v", err)
 	}

@@ -26,7 +26,7 @@ func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return b.goc.LookCompilers(ctx, s.Main.Dir, list, s.Compile.C)
+	return b.goc.Check(ctx, s.Main.Dir, list, &s.Compile.C)
 }
 
 // linkage checks that the base has the loader and the libraries that a program is linked

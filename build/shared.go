@@ -9,6 +9,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/elf"
 )
 
 // A shared is a program that is compiled once for all images that contain it. Only images
@@ -24,7 +25,7 @@ type shared struct {
 	binary  crosscompile.Binary
 	entry   entry
 	// linkage is what the program needs from its base.
-	linkage crosscompile.Linkage
+	linkage elf.Linkage
 	err     error
 
 	unlock func()       // of the path; nil: not compiled
@@ -69,7 +70,7 @@ func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Co
 		return err
 	}
 	r.writeSum(s.binary.Path, s.entry.content)
-	if s.linkage, err = crosscompile.ReadLinkage(s.binary.Path); err != nil {
+	if s.linkage, err = elf.ReadLinkage(s.binary.Path); err != nil {
 		return err
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.

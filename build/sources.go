@@ -18,7 +18,6 @@ import (
 	"golang.org/x/mod/modfile"
 
 	"github.com/mabuild/mabuild/build/internal/unchanged"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
@@ -79,7 +78,7 @@ func (b *Builder) sources(dir, pkg string) error {
 	roots := map[string]bool{}
 	for _, dir := range dirs {
 		work, _ := b.goc.Work(dir)
-		if root, ok := crosscompile.ModuleRoot(dir); ok {
+		if root, ok := intree.ModuleRoot(dir); ok {
 			dir = root
 		}
 		for _, file := range []string{filepath.Join(dir, "go.mod"), work} {
@@ -112,7 +111,7 @@ func (b *Builder) sources(dir, pkg string) error {
 // it.
 func (s *sources) asked(dir, pkg string) error {
 	at, _, _ := strings.Cut(pkg, "...")
-	if root, ok := crosscompile.ModuleRoot(dir); ok && s.holds(root) {
+	if root, ok := intree.ModuleRoot(dir); ok && s.holds(root) {
 		if content, err := os.ReadFile(filepath.Join(root, "go.mod")); err == nil {
 			if rest, ok := strings.CutPrefix(at, modfile.ModulePath(content)+"/"); ok { // an import path
 				dir, at = root, rest

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
@@ -23,7 +23,7 @@ func newTree() *rootfs.Tree {
 		Wants: func(name string) bool { return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) },
 		Content: func(name string, r io.Reader, room int64) (any, int64, error) {
 			if name != passwdFile && name != groupFile {
-				version, err := crosscompile.GlibcOf(r)
+				version, err := elf.GlibcOf(r)
 				return version, int64(len(version)), err
 			}
 			text, err := io.ReadAll(io.LimitReader(r, maxAccounts+1))
@@ -92,7 +92,7 @@ func (s system) lacks(libraries []string) []string {
 func (s system) glibc() string {
 	newest := ""
 	for n := range s.tree.All() {
-		if isGlibc(n.Name()) && crosscompile.CompareGlibc(textOf(n), newest) > 0 {
+		if isGlibc(n.Name()) && elf.CompareGlibc(textOf(n), newest) > 0 {
 			newest = textOf(n)
 		}
 	}
@@ -145,7 +145,7 @@ func misfit(base, way string, wants ...string) error {
 // suits compares what a program needs with the image: its loader by path, its libraries
 // by name and its glibc by version. It returns one error for all that is missing.
 // If the loader is missing, the C library is another one and the rest is not compared.
-func (s system) suits(base string, l crosscompile.Linkage) error {
+func (s system) suits(base string, l elf.Linkage) error {
 	has, err := s.has(l.Interpreter)
 	if err != nil {
 		return err
@@ -165,7 +165,7 @@ func (s system) suits(base string, l crosscompile.Linkage) error {
 			wants = append(wants, fmt.Sprintf("the program requires the library %s, which the base image lacks", library))
 		}
 	}
-	if has := s.glibc(); has != "" && crosscompile.CompareGlibc(l.Glibc, has) > 0 {
+	if has := s.glibc(); has != "" && elf.CompareGlibc(l.Glibc, has) > 0 {
 		wants = append(wants, fmt.Sprintf("the program requires GLIBC_%s, but the base image has GLIBC_%s", l.Glibc, has))
 	}
 	if len(wants) > 0 {

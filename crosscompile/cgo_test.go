@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
@@ -63,7 +64,7 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 	} {
 		g := &crosscompile.Go{Environ: append(os.Environ(), c.environ...)}
 		p := parse(t, "linux/amd64")
-		if err := g.LookCompilers(t.Context(), dir, []ocispec.Platform{p}, c.cgo); err != nil {
+		if err := g.Check(t.Context(), dir, []ocispec.Platform{p}, &c.cgo); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		out := filepath.Join(t.TempDir(), "app")
@@ -74,7 +75,7 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 		if err != nil || strings.TrimSpace(string(got)) != c.want {
 			t.Errorf("%s: the program says %q, %v; want %s", c.name, got, err, c.want)
 		}
-		l, err := crosscompile.ReadLinkage(out)
+		l, err := elf.ReadLinkage(out)
 		dynamic := c.name != "static"
 		if err != nil || (l.Interpreter == "/lib64/ld-linux-x86-64.so.2") != dynamic || (l.Glibc != "") != dynamic || (len(l.Libraries) > 0) != dynamic {
 			t.Errorf("%s: linkage %+v, %v", c.name, l, err)
@@ -82,16 +83,15 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 	}
 }
 
-// LookCompilers reports all missing compilers in one error, with a command that installs
-// them.
-func TestLookCompilersNamesAllAtOnce(t *testing.T) {
+// Check reports all missing compilers in one error, with a command that installs them.
+func TestCheckNamesAllMissingCompilers(t *testing.T) {
 	bin := t.TempDir() // contains go and no compiler
 	if err := os.Symlink(goCommand(t), filepath.Join(bin, "go")); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin)
 	list := []ocispec.Platform{parse(t, "linux/s390x"), parse(t, "linux/ppc64"), parse(t, "windows/arm64")}
-	err := new(crosscompile.Go).LookCompilers(t.Context(), ".", list, crosscompile.Cgo{CXX: map[string]string{"linux/s390x": "s390x-linux-gnu-g++"}})
+	err := new(crosscompile.Go).Check(t.Context(), ".", list, &crosscompile.Cgo{CXX: map[string]string{"linux/s390x": "s390x-linux-gnu-g++"}})
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -112,30 +112,4 @@ func goCommand(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// HighestGlibc compares versions by number and ignores names that are no version of glibc.
-func TestHighestGlibc(t *testing.T) {
-	for want, names := range map[string][]string{
-		"":      {"GLIBC_PRIVATE", "GCC_3.0", "GLIBCXX_3.4.30"},
-		"2.34":  {"GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5", "GLIBC_PRIVATE"},
-		"2.36":  {"GLIBC_2.34", "GLIBC_ABI_DT_RELR"},
-		"2.2.5": {"GLIBC_2.2", "GLIBC_2.2.5"},
-		"2.10":  {"GLIBC_2.10", "GLIBC_2.9"},
-	} {
-		if got := crosscompile.HighestGlibc(names); got != want {
-			t.Errorf("%v: %q, want %q", names, got, want)
-		}
-	}
-}
-
-// ReadLinkage returns an empty result for a file that is not ELF.
-func TestReadLinkageOfWhatIsNoELF(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "program.exe")
-	if err := os.WriteFile(file, []byte("MZ"+strings.Repeat("\x00", 64)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := crosscompile.ReadLinkage(file); err != nil || l.Interpreter != "" {
-		t.Errorf("%+v, %v", l, err)
-	}
 }

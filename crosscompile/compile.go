@@ -7,7 +7,7 @@
 // [Go.Find] turns what the user writes (a directory, an import path, module/path@version)
 // into a [Package]. [Go.Compile] makes a [Binary] of it. [Go.Check] reports platforms
 // that this Go does not support before anything is compiled. Programs that run the go
-// command themselves can use [Env] to set the platform and [Verify] to check the result.
+// command themselves can use [Env] to set the platform.
 //
 // The package does not install Go, and it does not limit how many compilers run: the
 // caller does. A go line of a module may make the go command fetch a newer Go, as the
@@ -102,7 +102,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	}
 	// The program may be an older one that go build found up to date, so it is verified
 	// in every case.
-	if err := Verify(out, r.Platform); err != nil {
+	if err := verify(out, r.Platform); err != nil {
 		return Binary{}, err
 	}
 	info, err := buildinfo.ReadFile(out)

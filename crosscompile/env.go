@@ -2,12 +2,11 @@ package crosscompile
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -53,30 +52,9 @@ func arm64() map[string]string {
 	return m
 }
 
-// A VariantError says that the compiler has no setting for a variant.
-type VariantError struct {
-	Platform ocispec.Platform
-	Known    []string // the variants of the architecture, sorted; nil if it has none
-}
-
-func (e *VariantError) Error() string {
-	return fmt.Sprintf("Go has no variant %q of %s/%s", e.Platform.Variant, e.Platform.OS, e.Platform.Architecture)
-}
-
-// Is reports whether target is the kind of the error.
-func (*VariantError) Is(target error) bool { return target == hint.Usage }
-
-// Hint lists the variants of the architecture.
-func (e *VariantError) Hint() string {
-	if len(e.Known) == 0 {
-		return fmt.Sprintf("write %s/%s", e.Platform.OS, e.Platform.Architecture)
-	}
-	return "the variants are " + strings.Join(e.Known, ", ")
-}
-
 // Env returns the variables that make the go command build for p, sorted: GOOS, GOARCH,
 // CGO_ENABLED=0 and all variables of variants (GOAMD64, GOARM, …), of which the variant
-// of p sets one. A variant that Go does not support is a [*VariantError]. Env does not
+// of p sets one. A variant that Go does not support is a [*TargetError]. Env does not
 // check os and architecture; [Go.Check] does.
 func Env(p ocispec.Platform) ([]string, error) {
 	p = platform.Normalize(p)
@@ -92,32 +70,15 @@ func Env(p ocispec.Platform) ([]string, error) {
 			if ok {
 				value, known = v, true
 			}
-			choices = sortedKeys(k.values)
+			choices = slices.Sorted(maps.Keys(k.values))
 		}
 		env = append(env, k.name+"="+value)
 	}
 	if !known {
-		return nil, &VariantError{Platform: p, Known: choices}
+		return nil, &TargetError{Platform: p, Variant: true, Known: choices}
 	}
 	slices.Sort(env)
 	return env, nil
-}
-
-// Knobs returns the variables of [Env] that differ between platforms: GOOS, GOARCH and,
-// if the architecture has variants, the variable for them.
-func Knobs(p ocispec.Platform) ([]string, error) {
-	env, err := Env(p)
-	if err != nil {
-		return nil, err
-	}
-	p = platform.Normalize(p)
-	list := []string{"GOOS=" + p.OS, "GOARCH=" + p.Architecture}
-	for _, k := range knobs {
-		if slices.Contains(k.arch, p.Architecture) {
-			list = append(list, slices.DeleteFunc(env, func(kv string) bool { return !strings.HasPrefix(kv, k.name+"=") })...)
-		}
-	}
-	return list, nil
 }
 
 // Owned reports whether only this package may set a variable: those for the platform, and
@@ -135,22 +96,13 @@ func Owned(name string) bool {
 }
 
 // Variants returns the variants of an architecture that Go supports, as a platform spells
-// them, sorted. It is nil for an architecture without variants.
-func Variants(architecture string) []string {
+// them, sorted, and the variable of [Env] that has their value, such as GOARM64. Both are
+// empty for an architecture without variants.
+func Variants(architecture string) (variable string, variants []string) {
 	for _, k := range knobs {
 		if slices.Contains(k.arch, architecture) {
-			return sortedKeys(k.values)
+			return k.name, slices.Sorted(maps.Keys(k.values))
 		}
 	}
-	return nil
-}
-
-// sortedKeys returns the keys of m, sorted.
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	return "", nil
 }

@@ -71,8 +71,8 @@ func TestEnvRefusesVariantsThatGoHasNot(t *testing.T) {
 		"linux/amd64/v5": "v1, v2, v3, v4", "linux/arm/v8": "v5, v6, v7", "linux/arm64/v10": "v8", "linux/s390x/z13": "write linux/s390x",
 	} {
 		_, err := crosscompile.Env(parse(t, text))
-		var ve *crosscompile.VariantError
-		if !errors.As(err, &ve) || !strings.Contains(ve.Hint(), way) {
+		var ve *crosscompile.TargetError
+		if !errors.As(err, &ve) || !ve.Variant || !strings.Contains(ve.Hint(), way) {
 			t.Errorf("%s: %v, hint %q", text, err, ve.Hint())
 		}
 	}

@@ -18,7 +18,7 @@ func ExampleCgo() {
 		CC:        map[string]string{"linux/arm64": "no-such-compiler --sysroot=/opt/arm64"},
 		Env:       map[string][]string{"linux/arm64": {"CGO_CFLAGS=-O2"}},
 	}
-	err := g.LookCompilers(context.Background(), ".", []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}, cgo)
+	err := g.Check(context.Background(), ".", []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}, &cgo)
 	fmt.Println(err != nil)
 	// Output: true
 }

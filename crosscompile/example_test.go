@@ -40,17 +40,6 @@ func ExampleGo_Compile() {
 	// GOARM 6
 }
 
-// Verify compares the header of a file with a platform.
-func ExampleVerify() {
-	self, err := os.Executable() // this test's binary
-	if err != nil {
-		log.Fatal(err)
-	}
-	err = crosscompile.Verify(self, ocispec.Platform{OS: "windows", Architecture: "arm64"})
-	fmt.Println(errors.Is(err, crosscompile.ErrWrongFormat))
-	// Output: true
-}
-
 // Env sets every Go variable that changes a build, so that no setting of the host applies.
 func ExampleEnv() {
 	env, err := crosscompile.Env(ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"})
@@ -80,10 +69,10 @@ func ExampleGo_Check() {
 	var g crosscompile.Go
 	err := g.Check(context.Background(), ".", []ocispec.Platform{
 		{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64", Variant: "v9"},
-	})
-	var variant *crosscompile.VariantError
-	if errors.As(err, &variant) {
-		fmt.Println(variant.Platform.Architecture, variant.Known)
+	}, nil)
+	var target *crosscompile.TargetError
+	if errors.As(err, &target) {
+		fmt.Println(target.Platform.Architecture, target.Known)
 	}
 	// Output: amd64 [v1 v2 v3 v4]
 }

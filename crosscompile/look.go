@@ -16,12 +16,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// LookCompilers checks, before anything is compiled, that every platform has a C
-// compiler, that it is installed, and that what it links runs there. All that is
-// wrong comes in one error, with the commands that install
-// what is missing.
-func (g *Go) LookCompilers(ctx context.Context, dir string, list []ocispec.Platform, c Cgo) error {
-	supported, err := g.withCgo(ctx, dir)
+// checkCompilers returns an error if a platform has no C compiler, if it is not
+// installed, or if what it links does not run there.
+func (g *Go) checkCompilers(ctx context.Context, tc *toolchain, list []ocispec.Platform, c Cgo) error {
+	supported, err := tc.withCgo(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,11 +95,7 @@ func (g *Go) tooNew(ctx context.Context, p ocispec.Platform, command string) str
 }
 
 // withCgo lists the os/architecture pairs for which Go supports cgo.
-func (g *Go) withCgo(ctx context.Context, dir string) ([]string, error) {
-	tc, err := g.toolchain(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
+func (tc *toolchain) withCgo(ctx context.Context) ([]string, error) {
 	// Only the JSON output says for which platforms Go supports cgo.
 	out, err := tc.run(ctx, "", "tool", "dist", "list", "-json")
 	if err != nil {

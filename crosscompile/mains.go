@@ -15,10 +15,12 @@ import (
 	"strings"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// IsPattern reports whether pkg is a pattern for several packages, such as ./cmd/....
-func IsPattern(pkg string) bool { return strings.Contains(pkg, "...") }
+// isPattern reports whether pkg is a pattern for several packages, such as ./cmd/....
+func isPattern(pkg string) bool { return strings.Contains(pkg, "...") }
 
 // Mains returns the main packages that match a pattern such as ./cmd/..., sorted. Each
 // can be passed to [Go.Find]: it is a directory if the pattern is one, else an import
@@ -86,7 +88,7 @@ func (g *Go) listModules(ctx context.Context, aim Aim, dir, pattern string) ([]l
 	// A pattern such as ./cmd... also matches ./cmdline, so only one that ends a
 	// directory with "..." is split at the modules.
 	top := filepath.Join(dir, at)
-	if _, inModule := ModuleRoot(top); inModule || !isLocal(pattern) || !strings.HasSuffix(at, "/") {
+	if _, inModule := intree.ModuleRoot(top); inModule || !isLocal(pattern) || !strings.HasSuffix(at, "/") {
 		return g.listAll(ctx, aim, dir, pattern)
 	}
 	var all []listed
@@ -142,7 +144,7 @@ func (g *Go) tellModules(ctx context.Context, dir, pattern string) {
 	}
 	at, _, _ := strings.Cut(filepath.ToSlash(pattern), "...")
 	top := filepath.Join(dir, at)
-	own, _ := ModuleRoot(top)
+	own, _ := intree.ModuleRoot(top)
 	reached := append(g.workspace(top), own)
 	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -203,7 +205,7 @@ func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]liste
 	for in := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p listed
 		switch err := in.Decode(&p); {
-		case errors.Is(err, io.EOF) && (len(all) > 0 || IsPattern(pattern)):
+		case errors.Is(err, io.EOF) && (len(all) > 0 || isPattern(pattern)):
 			return all, nil
 		case err != nil:
 			return nil, fmt.Errorf("go list: %w", err)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // A Package is a main package that was found. It is comparable, and can be stored as
@@ -55,30 +56,37 @@ type Aim struct {
 	Cgo      bool
 }
 
-// A PackageError says that a pattern does not name a main package.
+// A PackageError says that a pattern does not name a main package, or that the modules of
+// the package could not be fetched.
 type PackageError struct {
 	Pattern string // as in the Query
 	Reason  string
 	Way     string
 	Ignored []string // directives of its go.mod that apply only to the main module
+	// Unreachable is set if a module proxy or a repository did not answer, or gave an
+	// invalid answer. The package may exist. Reason is the text of the go command.
+	Unreachable bool
 }
 
 func (e *PackageError) Error() string {
-	if e.Pattern == "" {
+	switch {
+	case e.Unreachable:
+		return fmt.Sprintf("modules of %s: %s", e.Pattern, e.Reason)
+	case e.Pattern == "":
 		return e.Reason
 	}
 	return fmt.Sprintf("package %s: %s", e.Pattern, e.Reason)
 }
 
 // Is reports whether target is the kind of the error.
-func (*PackageError) Is(target error) bool { return target == hint.Usage }
+func (e *PackageError) Is(target error) bool { return target == hint.Usage && !e.Unreachable }
 
 // Hint returns what the user can do.
 func (e *PackageError) Hint() string { return e.Way }
 
 // Find resolves q to a main package without compiling it. A pattern that does not name a
-// main package is a [*PackageError], whose hint has the main packages nearby. Modules
-// that cannot be fetched are a [*ModuleError].
+// main package is a [*PackageError], whose hint has the main packages nearby. It is also
+// the error for modules that cannot be fetched.
 func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 	if q.Pattern == "" {
 		q.Pattern = "."
@@ -87,7 +95,7 @@ func (g *Go) Find(ctx context.Context, q Query) (Package, error) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "begins with a dash", Way: "a package is a directory, an import path or module/path@version"}
 	}
 	// The go command has these names for sets of packages.
-	if IsPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
+	if isPattern(q.Pattern) || slices.Contains([]string{"all", "std", "cmd", "tool", "work"}, q.Pattern) {
 		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "is a pattern, but a single package is required", Way: "name the main package, or several of them"}
 	}
 	// A directory may have @ in its name, and existing directories come first.
@@ -253,7 +261,7 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	}
 	const most = 8
 	var mains []string
-	root, ok := ModuleRoot(dir)
+	root, ok := intree.ModuleRoot(dir)
 	if !ok {
 		root = dir
 	}
@@ -283,23 +291,6 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 		return "main packages nearby: " + strings.Join(mains, ", ")
 	}
 	return "there is no main package nearby"
-}
-
-// ModuleRoot returns the nearest directory with a go.mod, at or above dir. ok is false if
-// there is none.
-func ModuleRoot(dir string) (root string, ok bool) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", false
-	}
-	for at := abs; ; at = filepath.Dir(at) {
-		if info, err := os.Stat(filepath.Join(at, "go.mod")); err == nil && !info.IsDir() {
-			return at, true
-		}
-		if at == filepath.Dir(at) {
-			return "", false
-		}
-	}
 }
 
 // programName returns the name that the go command gives a program: the last element of

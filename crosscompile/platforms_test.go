@@ -50,12 +50,10 @@ func TestEveryPlatform(t *testing.T) {
 	}
 	var got []string
 	for _, p := range targets {
-		if crosscompile.InContainers(p) {
-			got = append(got, platform.Key(p))
-		}
+		got = append(got, platform.Key(p))
 	}
 	for _, key := range got {
-		if _, ok := inContainers[key]; !ok {
+		if _, ok := inContainers[key]; !ok && strings.HasPrefix(key, "linux/") {
 			t.Errorf("%s is new: add the format of its programs to this list", key)
 		}
 	}
@@ -93,12 +91,14 @@ func TestEveryVariantIsCompiledFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		knobs, err := crosscompile.Knobs(p)
+		env, err := crosscompile.Env(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, kv := range knobs {
-			if !slices.ContainsFunc(b.Info.Settings, func(s debug.BuildSetting) bool { return s.Key+"="+s.Value == kv }) {
+		variable, _ := crosscompile.Variants(p.Architecture)
+		for _, kv := range env {
+			name, _, _ := strings.Cut(kv, "=")
+			if slices.Contains([]string{"GOOS", "GOARCH", variable}, name) && !slices.ContainsFunc(b.Info.Settings, func(s debug.BuildSetting) bool { return s.Key+"="+s.Value == kv }) {
 				t.Errorf("%s: built with %v; %s is missing", key, b.Info.Settings, kv)
 			}
 		}

@@ -12,19 +12,6 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// A ModuleError says that a module could not be fetched: a module proxy or a repository
-// did not answer, or gave an invalid answer. The module may exist.
-type ModuleError struct {
-	Pattern string // as in the Query
-	Reason  string // the text of the go command
-	Way     string
-}
-
-func (e *ModuleError) Error() string { return fmt.Sprintf("modules of %s: %s", e.Pattern, e.Reason) }
-
-// Hint returns what the user can do.
-func (e *ModuleError) Hint() string { return e.Way }
-
 // unreachable returns the error for modules that could not be fetched. Its hint has the
 // module proxies without their credentials.
 func (tc *toolchain) unreachable(pattern, reason string) error {
@@ -32,7 +19,7 @@ func (tc *toolchain) unreachable(pattern, reason string) error {
 	if proxies := tc.lookup("GOPROXY"); proxies != "" {
 		way = "check that the module proxies can be reached: GOPROXY=" + withoutUsers(proxies)
 	}
-	return &ModuleError{Pattern: pattern, Reason: reason, Way: way}
+	return &PackageError{Pattern: pattern, Reason: reason, Way: way, Unreachable: true}
 }
 
 // withoutUsers removes user names and passwords from the URLs of a GOPROXY list.

@@ -172,8 +172,8 @@ func (s scratch) download(ctx context.Context) (*goModule, error) {
 	return nil, &PackageError{Pattern: s.Pattern, Reason: "does not belong to a module", Way: "write module/path@version"}
 }
 
-// require makes the module in src require the wanted one. It distinguishes a module that
-// does not exist, a [*PackageError], from a failure to fetch it, a [*ModuleError].
+// require makes the module in src require the wanted one. Its [*PackageError] says whether
+// the module does not exist or could not be fetched.
 func (s scratch) require(ctx context.Context) error {
 	tc, err := s.toolchain(ctx, s.src())
 	if err != nil {
@@ -223,7 +223,7 @@ func (s scratch) find(ctx context.Context) (Package, error) {
 	found, err := s.list(ctx, s.Query, s.src(), s.pkg)
 	found.Module, found.Version = m.Path, m.Version
 	var pe *PackageError
-	if errors.As(err, &pe) {
+	if errors.As(err, &pe) && !pe.Unreachable {
 		pe.Way = "name a main package of module " + m.Path
 	}
 	return found, err

@@ -128,20 +128,20 @@ func TestUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{p.Dir, own, t.TempDir()} {
-		if err := crosscompile.Use(t.Context(), dir); err != nil {
+		if err := (crosscompile.Package{Dir: dir}).Use(t.Context()); err != nil {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
 	if err := os.Remove(filepath.Join(filepath.Dir(p.Dir), "complete")); err != nil {
 		t.Fatal(err)
 	}
-	if err := crosscompile.Use(t.Context(), p.Dir); err == nil {
+	if err := p.Use(t.Context()); err == nil {
 		t.Error("Use accepts an incomplete module")
 	}
 	if err := os.RemoveAll(filepath.Dir(p.Dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := crosscompile.Use(t.Context(), p.Dir); err == nil {
+	if err := p.Use(t.Context()); err == nil {
 		t.Error("Use accepts a missing module")
 	}
 }

@@ -74,26 +74,26 @@ func scratched(dir string) (scratchDir, bool) {
 	return p, err == nil
 }
 
-// Use marks a module that [Go.Find] made for module/path@version as used, which protects
+// Use marks the module that [Go.Find] made for module/path@version as used, which protects
 // it from pruning. It returns fs.ErrNotExist if the module was removed; the caller then
-// has to find it again. For all other directories it does nothing.
-func Use(ctx context.Context, dir string) error {
-	if filepath.Base(dir) != "src" {
+// has to find it again. For a package in any other directory it does nothing.
+func (p Package) Use(ctx context.Context) error {
+	if filepath.Base(p.Dir) != "src" {
 		return nil
 	}
-	p, made := scratched(dir)
+	s, made := scratched(p.Dir)
 	if !made {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(p.Dir); errors.Is(err, fs.ErrNotExist) {
 			return fs.ErrNotExist
 		}
 		return nil
 	}
-	release, err := claim.Share(ctx, string(p))
+	release, err := claim.Share(ctx, string(s))
 	if err != nil {
 		return err
 	}
 	defer release()
-	if !p.filled() {
+	if !s.filled() {
 		return fs.ErrNotExist
 	}
 	return nil

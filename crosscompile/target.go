@@ -13,30 +13,40 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A TargetError says that this Go does not support a platform.
+// A TargetError says that Go does not support a platform, or only not its variant.
 type TargetError struct {
 	Platform ocispec.Platform
-	Version  string   // of Go, such as go1.26.8
-	Near     []string // the architectures that it supports for the operating system
+	Variant  bool     // Go supports the architecture, but not this variant
+	Version  string   // of Go, such as go1.26.8; "" if Variant is set
+	Known    []string // the variants of the architecture, or the architectures for the operating system
 }
 
 func (e *TargetError) Error() string {
+	if e.Variant {
+		return fmt.Sprintf("Go has no variant %q of %s/%s", e.Platform.Variant, e.Platform.OS, e.Platform.Architecture)
+	}
 	return fmt.Sprintf("%s does not support %s/%s", e.Version, e.Platform.OS, e.Platform.Architecture)
 }
 
 // Is reports whether target is the kind of the error.
 func (*TargetError) Is(target error) bool { return target == hint.Usage }
 
-// Hint lists the architectures for the operating system.
+// Hint lists what is known.
 func (e *TargetError) Hint() string {
-	if len(e.Near) == 0 {
+	known := strings.Join(e.Known, ", ")
+	switch {
+	case e.Variant && known == "":
+		return fmt.Sprintf("write %s/%s", e.Platform.OS, e.Platform.Architecture)
+	case e.Variant:
+		return "the variants are " + known
+	case known == "":
 		return "list the supported platforms with mabuild platforms"
 	}
-	return fmt.Sprintf("for %s it supports %s", e.Platform.OS, strings.Join(e.Near, ", "))
+	return fmt.Sprintf("for %s it supports %s", e.Platform.OS, known)
 }
 
 // Targets returns the platforms that the Go of dir supports, with default variants,
-// sorted (`go tool dist list`). Some of them never run in containers; see [InContainers].
+// sorted (`go tool dist list`). Some of them, such as darwin, never run in containers.
 func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error) {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
@@ -55,24 +65,12 @@ func (g *Go) Targets(ctx context.Context, dir string) ([]ocispec.Platform, error
 	return list, nil
 }
 
-// InContainers reports whether containers run on a platform: Linux, WASI, and Windows and
-// FreeBSD on the architectures for which base images exist.
-func InContainers(p ocispec.Platform) bool {
-	p = platform.Normalize(p)
-	switch p.OS {
-	case "linux":
-		return true
-	case "windows", "freebsd":
-		return p.Architecture == "amd64" || p.Architecture == "arm64"
-	case "wasip1":
-		return p.Architecture == "wasm"
-	}
-	return false
-}
-
 // Check returns an error if the Go of dir cannot build for all of the platforms. It joins
-// a [*TargetError] or [*VariantError] for each one that is not supported.
-func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform) error {
+// a [*TargetError] for each one that is not supported. With c it also checks that every
+// platform has a C compiler, that it is installed, and that what it links runs there. All
+// that is wrong with C compilers is in one error, with the commands that install what is
+// missing.
+func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform, c *Cgo) error {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
 		return err
@@ -85,14 +83,17 @@ func (g *Go) Check(ctx context.Context, dir string, list []ocispec.Platform) err
 	for _, p := range list {
 		p = platform.Normalize(p)
 		if !slices.Contains(pairs, p.OS+"/"+p.Architecture) {
-			errs = append(errs, &TargetError{Platform: p, Version: tc.version, Near: near(p.OS, pairs)})
+			errs = append(errs, &TargetError{Platform: p, Version: tc.version, Known: near(p.OS, pairs)})
 			continue
 		}
 		if _, err := Env(p); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) > 0 || c == nil {
+		return errors.Join(errs...)
+	}
+	return g.checkCompilers(ctx, tc, list, *c)
 }
 
 // near returns the architectures in pairs that an operating system has.

@@ -12,11 +12,9 @@ import (
 	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
 
-// ErrWrongFormat is in the chain of an error of [Verify] if the file is not an executable
-// for the platform.
-var ErrWrongFormat = errors.New("not an executable of the platform")
+	"github.com/mabuild/mabuild/internal/hint"
+)
 
 // elfMachines has what the header of an ELF file says about the processor, for each
 // architecture of Go that uses ELF.
@@ -47,24 +45,23 @@ var peMachines = map[string]uint16{
 
 var machoCPUs = map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}
 
-// Verify checks that a file is an executable for p. It compares the format with the
-// operating system, and machine, class and byte order with the architecture. A mismatch
-// is [ErrWrongFormat]. The header does not have the variant, so it is not checked. For
-// plan9 and aix nothing is checked.
-func Verify(file string, p ocispec.Platform) error {
+// verify checks that a file is an executable for p. It compares the format with the
+// operating system, and machine, class and byte order with the architecture. The header
+// does not have the variant, so it is not checked. For plan9 and aix nothing is checked.
+func verify(file string, p ocispec.Platform) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	if err := verify(f, p); err != nil {
-		return fmt.Errorf("%w: %w", ErrWrongFormat, err)
+	if err := verifyFormat(f, p); err != nil {
+		return hint.New(hint.Build, "", "not an executable of the platform: %w", err)
 	}
 	return nil
 }
 
-// verify is Verify for an open file, without ErrWrongFormat.
-func verify(f io.ReaderAt, p ocispec.Platform) error {
+// verifyFormat is verify for an open file.
+func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	switch {
 	// WebAssembly has one format for all operating systems.
 	case p.Architecture == "wasm":

@@ -124,6 +124,25 @@ func (p *part) attests() bool { return p.entry.Kind == KindAttestation }
 
 func (p *part) key() string { return platform.Key(p.entry.Platform) }
 
+// imagesOf returns the images among parts, and their platforms.
+func imagesOf(parts []*part) (images []*part, of []ocispec.Platform) {
+	for _, p := range parts {
+		if p.runs() {
+			images, of = append(images, p), append(of, p.entry.Platform)
+		}
+	}
+	return images, of
+}
+
+// keysOf returns the platforms of the images among parts, for messages.
+func keysOf(parts []*part) (keys []string) {
+	images, _ := imagesOf(parts)
+	for _, p := range images {
+		keys = append(keys, p.key())
+	}
+	return keys
+}
+
 // Create makes the index. Its children are lazy and read under ctx. If the only item is
 // an index and no option changes it, Create returns that index with its bytes and digest.
 //
@@ -267,10 +286,8 @@ func followed(parts []*part) []*part {
 func unique(parts []*part) error {
 	first := map[string]*part{}
 	var errs []error
-	for _, p := range parts {
-		if !p.runs() {
-			continue
-		}
+	images, _ := imagesOf(parts)
+	for _, p := range images {
 		other, there := first[p.key()]
 		if !there {
 			first[p.key()] = p

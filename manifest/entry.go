@@ -118,19 +118,19 @@ func (e Entry) withManifest(img v1.Image) (Entry, error) {
 	return e, nil
 }
 
-// setWritten sets Written if the spelling is not canonical.
+// setWritten sets Written for a complete platform.
 func (e *Entry) setWritten(written ocispec.Platform) {
-	if e.Placed() && !platform.Canonical(written) {
-		e.Written = platform.Text(written)
+	if e.Placed() {
+		e.Written = platform.Written(written)
 	}
 }
 
 // Placed reports whether the platform of e is complete: it has an OS and an architecture.
 func (e *Entry) Placed() bool { return e.Platform.OS != "" && e.Platform.Architecture != "" }
 
-// FromConfig reports whether the descriptor of e has no complete platform, so that the
+// fromConfig reports whether the descriptor of e has no complete platform, so that the
 // platform of e comes from its config.
-func (e *Entry) FromConfig() bool {
+func (e *Entry) fromConfig() bool {
 	p := e.Descriptor.Platform
 	return p == nil || p.OS == "" || p.Architecture == ""
 }
@@ -223,7 +223,7 @@ func (e *Entry) Read() error {
 // its image. More than 10,000 entries are [ErrMismatch].
 func Entries(idx v1.ImageIndex) ([]Entry, error) {
 	var entries []Entry
-	err := Walk(idx, func(n Node) error {
+	err := Walk(idx, nil, func(n Node) error {
 		if n.Descriptor.MediaType.IsIndex() {
 			return nil // its entries take its place
 		}

@@ -10,7 +10,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -72,10 +71,8 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	}
 	if a.Replace {
 		fresh := map[string]bool{}
-		for _, p := range parts {
-			if p.runs() {
-				fresh[p.key()] = true
-			}
+		for _, key := range keysOf(parts) {
+			fresh[key] = true
 		}
 		kept = slices.DeleteFunc(kept, func(p *part) bool { return p.runs() && fresh[p.key()] })
 	} else if err := unique(slices.Concat(kept, parts)); err != nil && len(parts) > 0 {
@@ -116,32 +113,18 @@ func (a *Assembly) remove(parts []*part) ([]*part, error) {
 // namedBy returns the parts that what names: those with this digest, or else the images
 // that [platform.All] finds for this platform.
 func namedBy(parts []*part, what string) (named []*part) {
-	var images []*part
-	var have []ocispec.Platform
 	for _, p := range parts {
 		if p.Descriptor.Digest.String() == what {
 			named = append(named, p)
 		}
-		if p.runs() {
-			images, have = append(images, p), append(have, p.entry.Platform)
-		}
 	}
 	if want, err := platform.Parse(what); err == nil && len(named) == 0 {
-		for _, at := range platform.All(want, have) {
+		images, of := imagesOf(parts)
+		for _, at := range platform.All(want, of) {
 			named = append(named, images[at])
 		}
 	}
 	return named
-}
-
-// keysOf returns the platforms of the images among parts, for messages.
-func keysOf(parts []*part) (keys []string) {
-	for _, p := range parts {
-		if p.runs() {
-			keys = append(keys, p.key())
-		}
-	}
-	return keys
 }
 
 // like returns the fields of the new index other than its entries: those of the base,

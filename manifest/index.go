@@ -18,7 +18,7 @@ import (
 // Annotations of BuildKit on the attestations of an index: the kind, and the digest of
 // the image that the attestation describes.
 const (
-	AnnotationReferenceType   = "vnd.docker.reference.type"
+	annotationReferenceType   = "vnd.docker.reference.type"
 	AnnotationReferenceDigest = "vnd.docker.reference.digest"
 )
 
@@ -37,7 +37,7 @@ type Child struct {
 // IsAttestation reports whether d describes an attestation in the form of BuildKit, which
 // belongs to another entry of its index and has no platform.
 func IsAttestation(d v1.Descriptor) bool {
-	return d.Annotations[AnnotationReferenceType] != "" ||
+	return d.Annotations[annotationReferenceType] != "" ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
 }
 

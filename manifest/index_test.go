@@ -55,7 +55,7 @@ func attestation(t *testing.T, subject v1.Hash) manifest.Child {
 	c := child(t, "unknown/unknown", types.OCIManifestSchema1)
 	c.Descriptor.Platform = &v1.Platform{OS: "unknown", Architecture: "unknown"}
 	c.Descriptor.Annotations = map[string]string{
-		manifest.AnnotationReferenceType:   "attestation-manifest",
+		"vnd.docker.reference.type":        "attestation-manifest",
 		manifest.AnnotationReferenceDigest: subject.String(),
 	}
 	return c

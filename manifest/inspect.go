@@ -167,7 +167,7 @@ func (i *inspection) sort(entries []Entry) {
 		case e.Kind == KindImage:
 			s := row{entry: e, attestations: subjects[d.Digest.String()]}
 			s.Digest, s.Type, s.Within, s.Annotations = d.Digest, d.MediaType, e.Within, d.Annotations
-			s.FromConfig, s.Written = i.report.Index && e.FromConfig(), e.Written
+			s.FromConfig, s.Written = i.report.Index && e.fromConfig(), e.Written
 			if e.Platform.OS != "" || e.Platform.Architecture != "" {
 				s.Platform = platform.Key(e.Platform)
 			}

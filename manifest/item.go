@@ -101,7 +101,7 @@ func (a *Assembly) checkOne(ctx context.Context, p *part) error {
 	switch {
 	case p.entry.Kind == KindArtifact && !p.base:
 		a.leaveOut(ctx, p)
-	case p.entry.Kind == KindImage && p.entry.FromConfig():
+	case p.entry.Kind == KindImage && p.entry.fromConfig():
 		err := a.agree(ctx, p, asWritten(p.Descriptor.Platform), p.entry.Config, "its config says")
 		if half := (*AssemblyError)(nil); p.base && errors.As(err, &half) {
 			return nil
@@ -146,14 +146,10 @@ func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Pl
 // undeclared feature or version only if no other fits. An only image is taken whatever
 // its platform, which agree then compares with the declaration.
 func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*part, error) {
-	var images, fit []*part
-	var have []string
+	var fit []*part
 	var of []ocispec.Platform
-	for _, p := range all {
-		if !p.runs() {
-			continue
-		}
-		images, have = append(images, p), append(have, p.key())
+	images, _ := imagesOf(all)
+	for _, p := range images {
 		if _, agree := platform.Reconcile(item.Platform, asWritten(p.Descriptor.Platform)); agree {
 			fit, of = append(fit, p), append(of, p.entry.Platform)
 		}
@@ -165,10 +161,10 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 	}
 	switch len(fit) {
 	case 0:
-		return nil, invalid("", "%s has no %s, only %s", item.Ref, platform.Key(item.Platform), list(have))
+		return nil, invalid("", "%s has no %s, only %s", item.Ref, platform.Key(item.Platform), list(keysOf(all)))
 	case 1:
 	default:
-		return nil, invalid("specify the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(have))
+		return nil, invalid("specify the variant or the os.version", "%s has %d images for %s: %s", item.Ref, len(fit), platform.Key(item.Platform), list(keysOf(all)))
 	}
 	says := asWritten(fit[0].Descriptor.Platform)
 	if err := a.agree(ctx, fit[0], item.Platform, says, "its index says"); err != nil {

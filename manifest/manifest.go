@@ -23,9 +23,8 @@
 // indexes within each other. The package does not retry, and it never changes the bytes
 // of a child.
 //
-// Optional abilities of a Source or Sink are interfaces of one method: [ReferrerLister] and
-// [BatchPutter], which callers find by type assertion, and [PushPreparer] and [BasePusher],
-// which a registry has.
+// Optional abilities of a Source or Sink are interfaces of one method, which callers find
+// by type assertion: [ReferrerLister] and [BatchPutter].
 package manifest
 
 import (
@@ -67,23 +66,6 @@ type Sink interface {
 	// that this run has stored or seen in the sink is not asked for again. No work
 	// continues after Put returns.
 	Put(ctx context.Context, ref string, c Content) error
-}
-
-// A PushPreparer is a Sink that can test early whether ref can be written.
-type PushPreparer interface {
-	// Prepare reads what ref names now, which tests the credentials. current is the zero
-	// Descriptor if ref names nothing. In that case Prepare also opens the upload session
-	// of the first blob, which tests the right to push. release cancels the session if no
-	// upload used it. It may be called more than once.
-	Prepare(ctx context.Context, ref string) (current v1.Descriptor, release func(), err error)
-}
-
-// A BasePusher is a Sink that can store the layers of a base image before the image
-// exists.
-type BasePusher interface {
-	// Carry stores layers where a later Put to ref finds them. The Put stores those that
-	// Carry did not store.
-	Carry(ctx context.Context, ref string, layers ...v1.Layer) error
 }
 
 // ErrNotFound is in the chain of the error of a [Source] for a reference that does not

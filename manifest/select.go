@@ -34,15 +34,15 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	if err != nil {
 		return nil, err
 	}
-	_, missing, _ := a.matchSelected(parts)
+	_, missing := a.matchSelected(parts)
 	if len(missing) > 0 {
 		if parts, err = a.checkAll(ctx, parts); err != nil {
 			return nil, err
 		}
 	}
-	kept, missing, have := a.matchSelected(parts)
+	kept, missing := a.matchSelected(parts)
 	if len(missing) > 0 && (!a.Optional || len(missing) == len(a.Select)) {
-		return nil, invalid("", "no image for %s, only for %s", strings.Join(missing, ", "), list(have))
+		return nil, invalid("", "no image for %s, only for %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	return a.dropArtifacts(ctx, parts, kept), nil
 }
@@ -77,7 +77,7 @@ func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*pa
 	}
 	if len(silent) > 0 && len(kept)+len(silent) == len(parts) {
 		if settled, err := a.checkAll(ctx, parts); err == nil {
-			if all, _, _ := a.matchSelected(settled); unique(all) == nil {
+			if all, _ := a.matchSelected(settled); unique(all) == nil {
 				kept = all
 			}
 		}
@@ -92,16 +92,10 @@ func (a *Assembly) dropArtifacts(ctx context.Context, parts, kept []*part) []*pa
 
 // matchSelected returns the parts to keep: images of wanted platforms, all attestations
 // (those without a subject are dropped later), and base entries that are not images.
-// missing has the wanted platforms without an image, have all platforms.
-func (a *Assembly) matchSelected(parts []*part) (kept []*part, missing, have []string) {
-	var images []*part
-	var of []ocispec.Platform
+// missing has the wanted platforms without an image.
+func (a *Assembly) matchSelected(parts []*part) (kept []*part, missing []string) {
+	images, of := imagesOf(parts)
 	wanted := map[*part]bool{}
-	for _, p := range parts {
-		if p.runs() {
-			images, of, have = append(images, p), append(of, p.entry.Platform), append(have, p.key())
-		}
-	}
 	for _, want := range a.Select {
 		found := platform.All(want, of)
 		for _, at := range found {
@@ -116,5 +110,5 @@ func (a *Assembly) matchSelected(parts []*part) (kept []*part, missing, have []s
 			kept = append(kept, p)
 		}
 	}
-	return kept, missing, have
+	return kept, missing
 }

@@ -35,34 +35,24 @@ func (n Node) Open() (Content, error) {
 	return c, err
 }
 
-// A Walker visits all manifests that content names, directly or through indexes. It does
-// not visit configs and layers.
-type Walker struct {
-	// Missing reads a child that its index reports as not found; if Missing is nil, that
-	// is an error. A sink that has the child already can return it here.
-	Missing func(v1.Descriptor) (Content, error)
-}
-
-// Walk walks c with the zero [Walker].
-func Walk(c Content, visit func(Node) error) error { return Walker{}.Walk(c, visit) }
-
 // Walk calls visit for each entry of each index that c reaches, and for c itself: entries
 // in the order of their index, and before that index. This is the order in which a sink
 // must store them. An index that is listed twice is visited twice, but its entries once.
-// Only indexes are read. More than [MaxDepth] nested indexes, and more than 10,000 entries of
+// Only indexes are read. If missing is not nil, it returns a child that its index reports
+// as not found: a sink may have the child already. More than [MaxDepth] nested indexes, and more than 10,000 entries of
 // one, are [ErrMismatch]. An error of visit ends the walk and is returned.
-func (w Walker) Walk(c Content, visit func(Node) error) error {
+func Walk(c Content, missing func(v1.Descriptor) (Content, error), visit func(Node) error) error {
 	d, err := Describe(c)
 	if err != nil {
 		return err
 	}
-	own := walk{Walker: w, visit: visit, entered: map[v1.Hash]bool{}}
+	own := walk{missing: missing, visit: visit, entered: map[v1.Hash]bool{}}
 	return own.node(Node{Descriptor: d, open: func() (Content, error) { return c, nil }}, nil, 0)
 }
 
-// A walk is one call of [Walker.Walk]. It runs in one goroutine.
+// A walk is one call of [Walk]. It runs in one goroutine.
 type walk struct {
-	Walker
+	missing func(v1.Descriptor) (Content, error)
 	visit   func(Node) error
 	entered map[v1.Hash]bool // indexes whose entries were visited
 }
@@ -102,8 +92,8 @@ func (w *walk) entries(idx v1.ImageIndex, within *v1.Hash, depth int) error {
 	for _, d := range im.Manifests {
 		n := Node{Descriptor: d, Within: within, open: func() (Content, error) {
 			c, err := ChildOf(idx, d)
-			if errors.Is(err, ErrNotFound) && w.Missing != nil {
-				return w.Missing(d)
+			if errors.Is(err, ErrNotFound) && w.missing != nil {
+				return w.missing(d)
 			}
 			return c, err
 		}}

@@ -33,7 +33,7 @@ func TestWalk(t *testing.T) {
 	own, err := outer.Digest()
 	check(t, err)
 	var got, want []v1.Hash
-	check(t, manifest.Walk(outer, func(n manifest.Node) error {
+	check(t, manifest.Walk(outer, nil, func(n manifest.Node) error {
 		got = append(got, n.Descriptor.Digest)
 		return nil
 	}))
@@ -43,7 +43,7 @@ func TestWalk(t *testing.T) {
 	}
 	ended := errors.New("enough")
 	visits := 0
-	if err := manifest.Walk(outer, func(manifest.Node) error { visits++; return ended }); !errors.Is(err, ended) || visits != 1 {
+	if err := manifest.Walk(outer, nil, func(manifest.Node) error { visits++; return ended }); !errors.Is(err, ended) || visits != 1 {
 		t.Errorf("%d visits, %v", visits, err)
 	}
 }
@@ -58,12 +58,12 @@ func TestWalkMissing(t *testing.T) {
 	outer, err := manifest.Index([]manifest.Child{{Descriptor: inner}}, nil)
 	check(t, err)
 	none := func(manifest.Node) error { return nil }
-	if err := manifest.Walk(outer, none); !errors.Is(err, manifest.ErrNotFound) {
+	if err := manifest.Walk(outer, nil, none); !errors.Is(err, manifest.ErrNotFound) {
 		t.Errorf("nothing is there: %v", err)
 	}
-	check(t, manifest.Walker{Missing: func(v1.Descriptor) (manifest.Content, error) { return img, nil }}.Walk(outer, none))
+	check(t, manifest.Walk(outer, func(v1.Descriptor) (manifest.Content, error) { return img, nil }, none))
 	other := regtest.RandomIndex(t, 10, 1, "amd64")
-	err = manifest.Walker{Missing: func(v1.Descriptor) (manifest.Content, error) { return other, nil }}.Walk(outer, none)
+	err = manifest.Walk(outer, func(v1.Descriptor) (manifest.Content, error) { return other, nil }, none)
 	if !errors.Is(err, manifest.ErrMismatch) {
 		t.Errorf("another index is there: %v", err)
 	}

@@ -72,7 +72,8 @@ func platformWords(cmd *cobra.Command) []string {
 	for _, p := range targets {
 		words = append(words, platform.Key(p))
 		bare := p.OS + "/" + p.Architecture
-		for _, v := range crosscompile.Variants(p.Architecture) {
+		_, variants := crosscompile.Variants(p.Architecture)
+		for _, v := range variants {
 			if word := bare + "/" + v; word != platform.Key(p) {
 				words = append(words, word)
 			}
@@ -89,7 +90,7 @@ func (a *app) buildWords(cmd *cobra.Command) []string {
 	}
 	var words []string
 	for _, b := range c.Builds {
-		if !crosscompile.IsPattern(b.Main) {
+		if !isPattern(b.Main) {
 			words = append(words, idOf(b))
 		}
 	}

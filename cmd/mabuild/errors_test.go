@@ -48,29 +48,31 @@ func TestErrors(t *testing.T) {
 		return append([]string{"push", "./ok", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}, more...)
 	}
 	ways := map[string]way{
-		"yamlconf.Problem":            {is: as[*yamlconf.Problem], args: push("--config", "wrong.yaml")},
-		"build.SpecError":             {is: as[*build.SpecError], args: push("--path", "/", "--ldflags", "{{.Nope}}")},
-		"build.BaseError":             {is: as[*build.BaseError], args: push("--base", r.Host+"/nowhere:v1")},
-		"build.PlatformError":         {is: as[*build.PlatformError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
-		"build: work directory":       {is: of(hint.Build, "work directory "), args: push(), env: map[string]string{"TMPDIR": "nowhere"}},
-		"crosscompile.PackageError":   {is: as[*crosscompile.PackageError], args: []string{"push", "./nowhere", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
-		"crosscompile.ModuleError":    {is: as[*crosscompile.ModuleError], args: []string{"push", "example.com/x@v1.0.0", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}, env: map[string]string{"GOPROXY": "http://127.0.0.1:1", "GOMODCACHE": "modules", "GOFLAGS": "-modcacherw"}},
-		"crosscompile.CommandError":   {is: as[*crosscompile.CommandError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
-		"crosscompile.ErrNoGo":        {is: func(err error) bool { return errors.Is(err, crosscompile.ErrNoGo) }, args: push(), env: map[string]string{"PATH": "nowhere"}},
-		"crosscompile.ErrWrongFormat": {is: func(err error) bool { return errors.Is(err, crosscompile.ErrWrongFormat) }, args: push(), env: map[string]string{"PATH": "odd"}},
-		"crosscompile.TargetError":    {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/amd46")},
-		"build.DebuggerError":         {is: as[*build.DebuggerError], args: push("--platforms", "linux/s390x", "--debug")},
-		"usage: C compiler":           {is: of(hint.Usage, "no custom C compiler"), args: push("--platforms", "linux/arm64", "--cgo-toolchain", "custom")},
-		"build: linkage":              {is: of(hint.Build, "requires the loader"), args: []string{"build", "./c", "-o", "oci:out", "--platforms", "linux/amd64", "--cgo"}},
-		"crosscompile.VariantError":   {is: as[*crosscompile.VariantError], args: push("--platforms", "linux/amd64/v9")},
-		"platform.ParseError":         {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
-		"manifest.PlatformError":      {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},
-		"usage: archive format":       {is: of(hint.Usage, "not a tar file"), args: []string{"inspect", "oci-archive:go.mod"}},
-		"local.SeveralError":          {is: as[*local.SeveralError], args: []string{"inspect", "oci:several"}},
-		"local.AbsentError":           {is: as[*local.AbsentError], args: []string{"inspect", "oci:several:a"}},
-		"manifest.AssemblyError":      {is: as[*manifest.AssemblyError], args: []string{"manifest", "create", r.Host + "/new:v1", r.Host + "/app:v1", "--select", "linux/s390x"}},
-		"name.ErrBadName":             {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/../x"}},
-		"registry.Error":              {is: as[*registry.Error], args: []string{"inspect", r.Host + "/nowhere:v1"}},
+		"yamlconf.Problem":          {is: as[*yamlconf.Problem], args: push("--config", "wrong.yaml")},
+		"build.SpecError":           {is: as[*build.SpecError], args: push("--path", "/", "--ldflags", "{{.Nope}}")},
+		"build.BaseError":           {is: as[*build.BaseError], args: push("--base", r.Host+"/nowhere:v1")},
+		"build.PlatformError":       {is: as[*build.PlatformError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
+		"build: work directory":     {is: of(hint.Build, "work directory "), args: push(), env: map[string]string{"TMPDIR": "nowhere"}},
+		"crosscompile.PackageError": {is: as[*crosscompile.PackageError], args: []string{"push", "./nowhere", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
+		"build: modules":            {is: unreachable, args: []string{"push", "example.com/x@v1.0.0", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}, env: map[string]string{"GOPROXY": "http://127.0.0.1:1", "GOMODCACHE": "modules", "GOFLAGS": "-modcacherw"}},
+		"crosscompile.CommandError": {is: as[*crosscompile.CommandError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
+		"crosscompile.ErrNoGo":      {is: func(err error) bool { return errors.Is(err, crosscompile.ErrNoGo) }, args: push(), env: map[string]string{"PATH": "nowhere"}},
+		"build: format":             {is: of(hint.Build, "not an executable of the platform"), args: push(), env: map[string]string{"PATH": "odd"}},
+		"crosscompile.TargetError":  {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/amd46")},
+		"build.DebuggerError":       {is: as[*build.DebuggerError], args: push("--platforms", "linux/s390x", "--debug")},
+		"usage: C compiler":         {is: of(hint.Usage, "no custom C compiler"), args: push("--platforms", "linux/arm64", "--cgo-toolchain", "custom")},
+		"build: linkage":            {is: of(hint.Build, "requires the loader"), args: []string{"build", "./c", "-o", "oci:out", "--platforms", "linux/amd64", "--cgo"}},
+		"usage: variant": {is: func(err error) bool {
+			return as[*crosscompile.TargetError](err) && strings.Contains(err.Error(), "no variant")
+		}, args: push("--platforms", "linux/amd64/v9")},
+		"platform.ParseError":    {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
+		"manifest.PlatformError": {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},
+		"usage: archive format":  {is: of(hint.Usage, "not a tar file"), args: []string{"inspect", "oci-archive:go.mod"}},
+		"local.SeveralError":     {is: as[*local.SeveralError], args: []string{"inspect", "oci:several"}},
+		"local.AbsentError":      {is: as[*local.AbsentError], args: []string{"inspect", "oci:several:a"}},
+		"manifest.AssemblyError": {is: as[*manifest.AssemblyError], args: []string{"manifest", "create", r.Host + "/new:v1", r.Host + "/app:v1", "--select", "linux/s390x"}},
+		"name.ErrBadName":        {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/../x"}},
+		"registry.Error":         {is: as[*registry.Error], args: []string{"inspect", r.Host + "/nowhere:v1"}},
 	}
 	codes := documented(t)
 	codes["registry.Error"] = exitUsage // of its kind "not found", for an image that was named
@@ -116,6 +118,12 @@ func of(kind hint.Kind, text string) func(error) bool {
 	return func(err error) bool {
 		return as[*hint.Error](err) && kindOf(err) == kind && strings.Contains(err.Error(), text)
 	}
+}
+
+// unreachable reports whether the modules of a package could not be fetched.
+func unreachable(err error) bool {
+	var pe *crosscompile.PackageError
+	return errors.As(err, &pe) && pe.Unreachable
 }
 
 // astray makes a module and prepares the ways to fail, and changes to its directory.

@@ -25,7 +25,7 @@ import (
 func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]publish.Output, error) {
 	wanted := a.config.Output
 	if len(wanted) == 0 && !o.push {
-		if err := new(local.Docker).Available(ctx); err != nil {
+		if err := (local.Place{Form: local.FormDockerDaemon}).Check(ctx); err != nil {
 			return nil, usage("use -o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:", "build requires a destination: %s", err)
 		}
 		wanted = []string{"docker-daemon:"}

@@ -69,7 +69,7 @@ func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
 		Cgo      map[string]string `json:"cgo"` // C compiler by toolchain, if it has one
 	}, len(list))
 	for i, p := range list {
-		knobs, err := crosscompile.Knobs(p)
+		knobs, err := knobsOf(p)
 		if err != nil {
 			return err
 		}
@@ -103,11 +103,12 @@ func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, e
 	var list []ocispec.Platform
 	for _, p := range targets {
 		// Go also supports systems without containers, such as darwin, and js.
-		if !crosscompile.InContainers(p) {
+		if !inContainers(p) {
 			continue
 		}
 		list = append(list, p)
-		for _, variant := range crosscompile.Variants(p.Architecture) {
+		_, variants := crosscompile.Variants(p.Architecture)
+		for _, variant := range variants {
 			v := p
 			if v.Variant = variant; !sameKnobs(v, p) {
 				list = append(list, v)
@@ -117,11 +118,41 @@ func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, e
 	return sorted(list), nil
 }
 
+// inContainers reports whether containers run on a platform: Linux, WASI, and Windows and
+// FreeBSD on the architectures for which base images exist.
+func inContainers(p ocispec.Platform) bool {
+	p = platform.Normalize(p)
+	switch p.OS {
+	case "linux":
+		return true
+	case "windows", "freebsd":
+		return p.Architecture == "amd64" || p.Architecture == "arm64"
+	case "wasip1":
+		return p.Architecture == "wasm"
+	}
+	return false
+}
+
+// knobsOf returns the variables of the go command that differ between platforms: GOOS,
+// GOARCH and, if the architecture has variants, the variable for them.
+func knobsOf(p ocispec.Platform) ([]string, error) {
+	env, err := crosscompile.Env(p)
+	names := []string{"GOOS", "GOARCH"}
+	if name, _ := crosscompile.Variants(p.Architecture); name != "" {
+		names = append(names, name)
+	}
+	var knobs []string
+	for _, name := range names {
+		knobs = append(knobs, slices.DeleteFunc(slices.Clone(env), func(kv string) bool { return !strings.HasPrefix(kv, name+"=") })...)
+	}
+	return knobs, err
+}
+
 // sameKnobs reports whether Go compiles the same for both platforms: linux/386/sse2 is
 // the default of linux/386, for example, and is not listed twice.
 func sameKnobs(a, b ocispec.Platform) bool {
-	x, errx := crosscompile.Knobs(a)
-	y, erry := crosscompile.Knobs(b)
+	x, errx := crosscompile.Env(a)
+	y, erry := crosscompile.Env(b)
 	return errx == nil && erry == nil && slices.Equal(x, y)
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/build"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
 )
 
@@ -49,13 +48,16 @@ func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]
 // idOf returns the id of a build, by default the last element of its package.
 func idOf(b config.Build) string { return cmp.Or(b.ID, path.Base(b.Main)) }
 
+// isPattern reports whether pkg is a pattern for several packages, such as ./cmd/....
+func isPattern(pkg string) bool { return strings.Contains(pkg, "...") }
+
 // spread replaces each build whose main is a pattern by one build for each program that
 // matches. A program that another build of the file names is left to that build.
 func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Build) ([]config.Build, error) {
 	var all []config.Build
 	var errs []error
 	for _, one := range builds {
-		if !crosscompile.IsPattern(one.Main) {
+		if !isPattern(one.Main) {
 			all = append(all, one)
 			continue
 		}
@@ -88,7 +90,7 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 	var all []string
 	var errs []error
 	for _, pkg := range packages {
-		if !crosscompile.IsPattern(pkg) {
+		if !isPattern(pkg) {
 			all = append(all, pkg)
 			continue
 		}

@@ -37,7 +37,7 @@ func run(ctx context.Context, pkg, ref string) error {
 	}
 	// Check that this Go supports the platforms. Build does that, too.
 	goc := new(crosscompile.Go)
-	if err := goc.Check(ctx, ".", platforms); err != nil {
+	if err := goc.Check(ctx, ".", platforms, nil); err != nil {
 		return err
 	}
 	// The images are files in work until they are stored.

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/mabuild/mabuild/build"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 	safe "github.com/mabuild/mabuild/internal/text"
@@ -181,7 +180,7 @@ func ofAnother(root string) bool {
 // prefix. If no tag belongs to the module, it has the versions of the root.
 func (r checkout) versionTags(ctx context.Context, dir string) (options []string, prefix string) {
 	versions := "v[0-9]*"
-	root, ok := crosscompile.ModuleRoot(dir)
+	root, ok := intree.ModuleRoot(dir)
 	if rel, err := filepath.Rel(r.root, root); ok && err == nil && filepath.IsLocal(rel) && rel != "." {
 		prefix = filepath.ToSlash(rel) + "/"
 		if major := path.Base(filepath.ToSlash(rel)); majorVersion.MatchString(major) {

@@ -266,6 +266,23 @@ func Nearest(dir string) (string, error) {
 	return at, nil
 }
 
+// ModuleRoot returns the nearest directory with a go.mod, at or above dir. ok is false if
+// there is none.
+func ModuleRoot(dir string) (root string, ok bool) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", false
+	}
+	for at := abs; ; at = filepath.Dir(at) {
+		if info, err := os.Stat(filepath.Join(at, "go.mod")); err == nil && !info.IsDir() {
+			return at, true
+		}
+		if at == filepath.Dir(at) {
+			return "", false
+		}
+	}
+}
+
 // Marked reports whether a directory has .git or go.mod. It ignores the same files as
 // [Root].
 func Marked(dir string) (bool, error) {

@@ -38,7 +38,7 @@ func (m *move) estimate(ctx context.Context) error {
 
 // weigh returns the size in bytes of all that c names and that was not counted before.
 func (m *move) weigh(c manifest.Content) (sum int64, err error) {
-	err = manifest.Walk(c, func(n manifest.Node) error {
+	err = manifest.Walk(c, nil, func(n manifest.Node) error {
 		c, err := n.Open()
 		if err != nil {
 			return err

@@ -77,7 +77,7 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 	if own == m.chosen.Found.Digest {
 		all = append(all, subject{m.job.from, own})
 	}
-	err = manifest.Walk(c, func(n manifest.Node) error {
+	err = manifest.Walk(c, nil, func(n manifest.Node) error {
 		if n.Descriptor.Digest != own && !manifest.IsAttestation(n.Descriptor) {
 			all = append(all, subject{m.job.from, n.Descriptor.Digest})
 		}

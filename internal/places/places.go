@@ -184,7 +184,9 @@ func (s Store) PutAll(ctx context.Context, all ...manifest.Named) error {
 	if batch, ok := sink.(manifest.BatchPutter); ok {
 		return batch.PutAll(ctx, all...)
 	}
-	return sink.(*local.DockerArchive).PutNames(ctx, last.Content, names...)
+	return sink.(interface {
+		PutNames(context.Context, manifest.Content, ...string) error
+	}).PutNames(ctx, last.Content, names...)
 }
 
 // Referrers returns the referrers of subject; it is empty for a source without referrers.

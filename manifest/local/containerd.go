@@ -13,20 +13,20 @@ import (
 // and Docker write and read in index.json. The ref.name beside it has the tag alone.
 const annotationImageName = "io.containerd.image.name"
 
-// Containerd is the image store of containerd, reached by the command ctr. It stores all
+// containerd is the image store of containerd, reached by the command ctr. It stores all
 // platforms of an index. It can only be written. The reference is completed as Docker
 // does: app:v1 becomes docker.io/library/app:v1.
-type Containerd struct {
+type containerd struct {
 	Namespace string   // "" means ctr's own choice, "default"; Kubernetes uses k8s.io
 	Command   []string // used in place of "ctr", for example k3s ctr
 }
 
-var _ manifest.Sink = (*Containerd)(nil)
+var _ manifest.Sink = (*containerd)(nil)
 
 // Put streams content to ctr images import as an OCI archive. containerd sets the name
 // when it has all of the content. Unlike a registry it is not asked what it has, so all
 // blobs are sent.
-func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Content) error {
+func (k *containerd) Put(ctx context.Context, ref string, content manifest.Content) error {
 	tag, err := name.NewTag(ref)
 	if err != nil {
 		return err
@@ -46,21 +46,21 @@ func (k *Containerd) Put(ctx context.Context, ref string, content manifest.Conte
 	return k.tool().start(ctx, func(out io.Writer) error { return writeTar(ctx, out, im, w.blobs) }, k.args("images", "import", "--all-platforms", "-")...)
 }
 
-// Available returns nil if the command exists and containerd answers it within five
+// available returns nil if the command exists and containerd answers it within five
 // seconds. Otherwise the error says what is missing.
-func (k *Containerd) Available(ctx context.Context) error {
+func (k *containerd) available(ctx context.Context) error {
 	t := k.tool()
 	t.failed = "check that containerd is running and that you can use its socket (CONTAINERD_ADDRESS sets another one), or write to oci-archive:FILE"
 	return t.probe(ctx, k.args("version")...)
 }
 
 // tool returns the command, with hints if it is not installed.
-func (k *Containerd) tool() tool {
+func (k *containerd) tool() tool {
 	return tool{command: k.Command, standard: "ctr", way: "install containerd's ctr, or write to oci-archive:FILE and import it"}
 }
 
 // args puts the namespace before the arguments.
-func (k *Containerd) args(args ...string) []string {
+func (k *containerd) args(args ...string) []string {
 	if k.Namespace == "" {
 		return args
 	}

@@ -18,14 +18,14 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A DockerArchive is a file that docker load reads. A Put writes one image. Of an index
+// A dockerArchive is a file that docker load reads. A Put writes one image. Of an index
 // it takes the image for Platform; the zero value means linux on the host's architecture,
 // or the only image there is. The reference is the tag that Docker gives to the image; it
 // may be empty.
 //
 // An archive of docker save may hold several images with several names each, and all can
 // be read. A compressed one is read as an [Archive] is.
-type DockerArchive struct {
+type dockerArchive struct {
 	File     string
 	Out      io.Writer // if set, it is written to in place of File
 	Platform ocispec.Platform
@@ -36,21 +36,21 @@ type DockerArchive struct {
 	saved    saved
 }
 
-var _ manifest.Sink = (*DockerArchive)(nil)
+var _ manifest.Sink = (*dockerArchive)(nil)
 
 // Close removes temporary files. Content of a compressed archive cannot be read after it.
-func (a *DockerArchive) Close() error { return a.unpacked.close() }
+func (a *dockerArchive) Close() error { return a.unpacked.close() }
 
 // Put replaces the archive by one with this image alone. The file appears complete or
 // stays as it was. A symbolic link is followed. A device or a pipe is written to
 // directly.
-func (a *DockerArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
+func (a *dockerArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
 	return a.PutNames(ctx, content, ref)
 }
 
 // PutNames is Put of one image with several names. The archive stays as it was after an
 // error.
-func (a *DockerArchive) PutNames(ctx context.Context, content manifest.Content, refs ...string) error {
+func (a *dockerArchive) PutNames(ctx context.Context, content manifest.Content, refs ...string) error {
 	var img v1.Image
 	names := map[name.Reference]v1.Image{}
 	for _, ref := range refs {
@@ -68,18 +68,18 @@ func (a *DockerArchive) PutNames(ctx context.Context, content manifest.Content, 
 	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return tarball.MultiRefWrite(names, w) })
 }
 
-// Docker is the Docker daemon, reached by the docker command, because that applies the
+// dockerDaemon is the Docker daemon, reached by the docker command, because that applies the
 // user's contexts, hosts and certificates. It can only be written.
-type Docker struct {
-	Platform ocispec.Platform // of an index; see [DockerArchive]
+type dockerDaemon struct {
+	Platform ocispec.Platform // of an index; see dockerArchive
 	Command  []string         // used in place of "docker"
 }
 
-var _ manifest.Sink = (*Docker)(nil)
+var _ manifest.Sink = (*dockerDaemon)(nil)
 
-// Available returns nil if the command exists and a daemon answers it within five
+// available returns nil if the command exists and a daemon answers it within five
 // seconds. Otherwise the error says what is missing.
-func (k *Docker) Available(ctx context.Context) error {
+func (k *dockerDaemon) available(ctx context.Context) error {
 	t := k.tool()
 	t.failed = "start the daemon (docker context ls shows which one is used), or write to docker-archive:FILE"
 	return t.probe(ctx, "version", "--format", "{{.Server.Version}}")
@@ -87,7 +87,7 @@ func (k *Docker) Available(ctx context.Context) error {
 
 // Put streams the image to docker load under the tag ref. The daemon moves the tag when
 // it has the whole image.
-func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) error {
+func (k *dockerDaemon) Put(ctx context.Context, ref string, content manifest.Content) error {
 	img, tag, err := single(ref, content, k.Platform)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (k *Docker) Put(ctx context.Context, ref string, content manifest.Content) 
 }
 
 // tool returns the command, with a hint if it is not installed.
-func (k *Docker) tool() tool {
+func (k *dockerDaemon) tool() tool {
 	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write to docker-archive:FILE"}
 }
 

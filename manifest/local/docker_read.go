@@ -25,11 +25,11 @@ import (
 // This file reads Docker archives. They have no manifests and no digests, so both are
 // computed, and the digests of files are remembered while the archive does not change.
 
-var _ manifest.Source = (*DockerArchive)(nil)
+var _ manifest.Source = (*dockerArchive)(nil)
 
 // Resolve returns the descriptor of the manifest that Get makes. The whole image is read
 // once to compute its digests.
-func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+func (a *dockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	image, err := a.find(ctx, ref)
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -43,7 +43,7 @@ func (a *DockerArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor,
 // A Docker archive has no manifest (Docker image specification 1.2). Get makes one that
 // names the layers as they are in the file, compressed or not. So its digest differs from
 // that of the same image in a registry, and only the digest of the config is the same.
-func (a *DockerArchive) Get(ctx context.Context, ref string) (manifest.Content, error) {
+func (a *dockerArchive) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	image, err := a.find(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -56,11 +56,11 @@ func (a *DockerArchive) Get(ctx context.Context, ref string) (manifest.Content, 
 }
 
 // String returns the archive in the form that [Parse] reads.
-func (a *DockerArchive) String() string { return FormDockerArchive + ":" + a.File }
+func (a *dockerArchive) String() string { return FormDockerArchive + ":" + a.File }
 
 // Images lists the images of the archive as [Layout.Images] does. It reads them for their
 // digests.
-func (a *DockerArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
+func (a *dockerArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	if ref != "" {
 		image, err := a.find(ctx, ref)
 		if err != nil {
@@ -103,7 +103,7 @@ type savedImage struct {
 
 // find returns the image that ref names, with its manifest. Images are read only if ref
 // may name them: with an empty ref and several images the error lists their tags alone.
-func (a *DockerArchive) find(ctx context.Context, ref string) (*described, error) {
+func (a *dockerArchive) find(ctx context.Context, ref string) (*described, error) {
 	name, digest, err := parseRef(ref)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a, err)
@@ -161,7 +161,7 @@ func savedRefs(images []savedImage, all []*described) []string {
 }
 
 // scan reads the headers of the archive and manifest.json.
-func (a *DockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error) {
+func (a *dockerArchive) scan(ctx context.Context) (*tarFile, []savedImage, error) {
 	t, err := a.unpacked.open(ctx, a.File, a.String(), a.Scratch)
 	if err != nil {
 		return nil, nil, err

@@ -27,7 +27,7 @@ func TestDockerArchiveIsASource(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "a.tar")
-	a := &DockerArchive{File: file}
+	a := &dockerArchive{File: file}
 	if err := a.Put(t.Context(), "acme/app:v1", img); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestDockerArchiveIsASource(t *testing.T) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
-	if _, err := (&DockerArchive{File: file + "x"}).Get(t.Context(), ""); !errors.Is(err, manifest.ErrNotFound) {
+	if _, err := (&dockerArchive{File: file + "x"}).Get(t.Context(), ""); !errors.Is(err, manifest.ErrNotFound) {
 		t.Errorf("no file: %v", err)
 	}
 }
@@ -78,7 +78,7 @@ func TestDockerArchiveOfLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	var plain, linked bytes.Buffer
-	if err := (&DockerArchive{Out: &plain}).Put(t.Context(), "acme/app:v1", img); err != nil {
+	if err := (&dockerArchive{Out: &plain}).Put(t.Context(), "acme/app:v1", img); err != nil {
 		t.Fatal(err)
 	}
 	in, out := tar.NewReader(&plain), tar.NewWriter(&linked)
@@ -105,7 +105,7 @@ func TestDockerArchiveOfLinks(t *testing.T) {
 	if err := errors.Join(append(errs, out.Close(), os.WriteFile(file, linked.Bytes(), 0o600))...); err != nil {
 		t.Fatal(err)
 	}
-	c, err := (&DockerArchive{File: file}).Get(t.Context(), "acme/app:v1")
+	c, err := (&dockerArchive{File: file}).Get(t.Context(), "acme/app:v1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestInvalidDockerArchives(t *testing.T) {
 		if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c2, err := (&DockerArchive{File: file}).Get(t.Context(), "")
+		c2, err := (&dockerArchive{File: file}).Get(t.Context(), "")
 		if err == nil {
 			_, err = c2.(v1.Image).ConfigFile()
 		}

@@ -272,7 +272,7 @@ func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s
 		}
 		c, err := read(ctx, s, d)
 		if err == nil {
-			err = manifest.Walk(c, func(n manifest.Node) error {
+			err = manifest.Walk(c, nil, func(n manifest.Node) error {
 				if n.Descriptor.Digest == h && n.Descriptor.Digest != d.Digest {
 					found = n.Descriptor
 					return errFound

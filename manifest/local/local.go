@@ -1,10 +1,9 @@
 // Package local reads and writes images outside registries: OCI layouts and archives,
 // Docker archives, the Docker daemon and containerd.
 //
-// [Layout], [Archive], [DockerArchive], [Docker] and [Containerd] are each a
-// [manifest.Sink]. Layouts and archives are also a [manifest.Source]; daemons are only
-// written. A program that takes a place as text reads it by [Parse] and asks the [Place]
-// for its Source or Sink.
+// A [Place] is one of them, and [Parse] reads it from text. Its Sink is a [manifest.Sink].
+// Layouts and archives also have a Source, a [manifest.Source]; daemons are only written.
+// [Layout] and [Archive] can be used without a Place.
 //
 // Files are not trusted more than a registry: every blob is compared with its digest
 // while it is read, the size of manifests and the number of blobs and entries are
@@ -95,7 +94,7 @@ func (p Place) Source() (manifest.Source, error) {
 	case FormArchive:
 		return &Archive{File: p.Path, Scratch: p.Scratch}, nil
 	case FormDockerArchive:
-		return &DockerArchive{File: p.Path, Platform: p.Platform, Scratch: p.Scratch}, nil
+		return &dockerArchive{File: p.Path, Platform: p.Platform, Scratch: p.Scratch}, nil
 	}
 	return nil, hint.New(hint.Build, "use oci:DIR, oci-archive:FILE or docker-archive:FILE", "%s: can only be written", p.Form)
 }
@@ -121,11 +120,11 @@ func (p Place) Sink() (manifest.Sink, error) {
 	case FormArchive:
 		sink = &Archive{File: p.Path, Out: out}
 	case FormDockerArchive:
-		sink = &DockerArchive{File: p.Path, Out: out, Platform: p.Platform}
+		sink = &dockerArchive{File: p.Path, Out: out, Platform: p.Platform}
 	case FormDockerDaemon:
-		sink = &Docker{Platform: p.Platform}
+		sink = &dockerDaemon{Platform: p.Platform}
 	case FormContainerd:
-		sink = &Containerd{Namespace: p.Path}
+		sink = &containerd{Namespace: p.Path}
 	default:
 		return nil, hint.New(hint.Build, "write "+forms, "%q is not a local destination or source", p.Form)
 	}
@@ -158,9 +157,9 @@ func (p Place) Check(ctx context.Context) error {
 			return err
 		}
 	case FormDockerDaemon:
-		return new(Docker).Available(ctx)
+		return new(dockerDaemon).available(ctx)
 	case FormContainerd:
-		return (&Containerd{Namespace: p.Path}).Available(ctx)
+		return (&containerd{Namespace: p.Path}).available(ctx)
 	}
 	return nil
 }

@@ -160,7 +160,7 @@ func merge(t *testing.T, tags [][]string, images ...v1.Image) string {
 	files := map[string][]byte{}
 	for n, img := range images {
 		file := filepath.Join(t.TempDir(), "one.tar")
-		put(t, &DockerArchive{File: file}, "one:v1", img)
+		put(t, &dockerArchive{File: file}, "one:v1", img)
 		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -200,7 +200,7 @@ func merge(t *testing.T, tags [][]string, images ...v1.Image) string {
 
 // Each image is found by each of its names, and an image without a name by its digest.
 func TestDockerArchiveOfSeveral(t *testing.T) {
-	a := &DockerArchive{File: merge(t, [][]string{{"ghcr.io/acme/one:v1", "one:v2"}, {"two:v1"}, nil},
+	a := &dockerArchive{File: merge(t, [][]string{{"ghcr.io/acme/one:v1", "one:v2"}, {"two:v1"}, nil},
 		makeImage(t, "linux/amd64", 100), makeImage(t, "linux/amd64", 200), makeImage(t, "linux/arm64", 300))}
 	all, err := a.Images(t.Context(), "")
 	if err != nil || len(all) != 4 {

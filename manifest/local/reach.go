@@ -45,7 +45,7 @@ func (w *walk) add(c manifest.Content) error {
 	if w.seen == nil {
 		w.seen = map[v1.Hash]bool{}
 	}
-	return manifest.Walker{Missing: w.stored}.Walk(c, func(n manifest.Node) error {
+	return manifest.Walk(c, w.stored, func(n manifest.Node) error {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}

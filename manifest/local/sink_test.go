@@ -103,7 +103,7 @@ func TestDockerArchive(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "a.tar")
-			err := (&DockerArchive{File: file, Platform: test.p}).Put(t.Context(), test.ref, test.c)
+			err := (&dockerArchive{File: file, Platform: test.p}).Put(t.Context(), test.ref, test.c)
 			if err != nil {
 				if _, there := os.Stat(file); there == nil || !strings.Contains(err.Error(), test.want) {
 					t.Errorf("%v, want %q; file: %v", err, test.want, there)
@@ -119,7 +119,7 @@ func TestDockerArchive(t *testing.T) {
 				t.Fatal(err)
 			}
 			config, err := img.ConfigFile()
-			if err != nil || platform.Key(platform.OfConfig(config)) != test.want || validate.Image(img) != nil {
+			if err != nil || platform.Key(platform.FromV1(config.Platform())) != test.want || validate.Image(img) != nil {
 				t.Errorf("%v, %v, %v; want %s", config.Architecture, err, validate.Image(img), test.want)
 			}
 		})
@@ -140,7 +140,7 @@ func fake(t *testing.T, script string) []string {
 func TestDocker(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "loaded")
 	idx := makeIndex(t, "linux/"+runtime.GOARCH, "linux/s390x")
-	docker := &Docker{Command: fake(t, `test "$1" = load && cat > `+file+"\n")}
+	docker := &dockerDaemon{Command: fake(t, `test "$1" = load && cat > `+file+"\n")}
 	put(t, docker, "app:v1", idx)
 	tag, err := name.NewTag("app:v1")
 	if err != nil {
@@ -158,8 +158,8 @@ func TestDocker(t *testing.T) {
 // If a daemon does not answer, the error has the text of its command, and a hint.
 func TestAvailable(t *testing.T) {
 	for form, available := range map[string]func(command []string) error{
-		"docker":     func(command []string) error { return (&Docker{Command: command}).Available(t.Context()) },
-		"containerd": func(command []string) error { return (&Containerd{Command: command}).Available(t.Context()) },
+		"docker":     func(command []string) error { return (&dockerDaemon{Command: command}).available(t.Context()) },
+		"containerd": func(command []string) error { return (&containerd{Command: command}).available(t.Context()) },
 	} {
 		if err := available(fake(t, "exit 0\n")); err != nil {
 			t.Errorf("%s: %v", form, err)
@@ -265,7 +265,7 @@ func TestContainerd(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "imported")
 	idx := makeIndex(t, "linux/amd64", "linux/s390x")
-	put(t, &Containerd{Namespace: "k8s.io", Command: fake(t, `echo "$@" > `+dir+`/args; cat > `+file+"\n")}, "app:v1", idx)
+	put(t, &containerd{Namespace: "k8s.io", Command: fake(t, `echo "$@" > `+dir+`/args; cat > `+file+"\n")}, "app:v1", idx)
 	args, err := os.ReadFile(filepath.Join(dir, "args"))
 	if err != nil || string(args) != "--namespace k8s.io images import --all-platforms -\n" {
 		t.Errorf("%q, %v", args, err)
@@ -296,7 +296,7 @@ func TestTools(t *testing.T) {
 		"floods":          {fake(t, "cat >/dev/null; yes | head -c 1000000; exit 1\n"), img, "exit status 1: y"},
 		"image is broken": {fake(t, "cat >/dev/null\n"), brokenImage{img, func() (io.ReadCloser, error) { return nil, lost }}, "connection lost"},
 	} {
-		for form, sink := range map[string]manifest.Sink{"docker": &Docker{Command: test.command}, "containerd": &Containerd{Command: test.command}} {
+		for form, sink := range map[string]manifest.Sink{"docker": &dockerDaemon{Command: test.command}, "containerd": &containerd{Command: test.command}} {
 			if form == "docker" && name == "image is broken" {
 				continue // the tarball package does not read layers with Compressed
 			}
@@ -317,7 +317,7 @@ func TestToolHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errors.New("interrupted"))
 	defer cancel()
 	start := time.Now()
-	err := (&Docker{Command: fake(t, "exec sleep 600\n")}).Put(ctx, "app:v1", img)
+	err := (&dockerDaemon{Command: fake(t, "exec sleep 600\n")}).Put(ctx, "app:v1", img)
 	if err == nil || err.Error() != "interrupted" || time.Since(start) > time.Minute {
 		t.Errorf("%v after %s", err, time.Since(start))
 	}

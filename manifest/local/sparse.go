@@ -57,7 +57,7 @@ func (f *fetcher) whole(idx manifest.Content) (list []ocispec.Platform) {
 	lacks := map[string]bool{} // digests of images with an incomplete attestation
 	var images []v1.Descriptor
 	// A missing nested index ends the walk. What was found before is used.
-	_ = manifest.Walk(idx, func(n manifest.Node) error {
+	_ = manifest.Walk(idx, nil, func(n manifest.Node) error {
 		d := n.Descriptor
 		switch {
 		case manifest.IsAttestation(d) && !f.holds(d):

@@ -73,19 +73,18 @@ func Complete(p *ocispec.Platform, from ocispec.Platform) {
 	}
 }
 
-// Canonical reports whether os, architecture and variant of p are in the spelling of Go
-// and the image specification. A default variant may be written or not: arm64 and
-// arm64/v8 are both canonical, x86_64 and ARM64 are not.
-func Canonical(p ocispec.Platform) bool {
+// Written returns os, architecture and variant of p as they are, if that is not the
+// spelling of Go and the image specification, such as linux/x86_64 or linux/ARM64. For a
+// canonical spelling it returns "". A default variant may be written or not: arm64 and
+// arm64/v8 are both canonical.
+func Written(p ocispec.Platform) string {
 	n := Normalize(p)
 	lowest := n.Variant == "" && len(ladders[n.Architecture]) > 0 && p.Variant == ladders[n.Architecture][0]
-	return p.OS == n.OS && p.Architecture == n.Architecture && (p.Variant == "" || p.Variant == n.Variant || lowest)
-}
-
-// Text returns os, architecture and variant of p as they are, not normalised.
-func Text(p ocispec.Platform) string {
 	text := p.OS + "/" + p.Architecture
-	if p.Variant != "" {
+	switch {
+	case p.OS == n.OS && p.Architecture == n.Architecture && (p.Variant == "" || p.Variant == n.Variant || lowest):
+		return ""
+	case p.Variant != "":
 		text += "/" + p.Variant
 	}
 	return text

@@ -214,9 +214,6 @@ func ToV1(p ocispec.Platform) *v1.Platform {
 	}
 }
 
-// OfConfig returns the platform of an image's config in normal form.
-func OfConfig(c *v1.ConfigFile) ocispec.Platform { return FromV1(c.Platform()) }
-
 // meant returns a hint for text that is half a platform.
 func meant(text string) string {
 	p, err := platforms.Parse("linux/" + strings.ToLower(text))

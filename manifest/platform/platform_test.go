@@ -267,16 +267,16 @@ func TestAllPlainSingle(t *testing.T) {
 	}
 }
 
-// Canonical reports whether a platform is written in its canonical form.
-func TestCanonical(t *testing.T) {
+// Written is empty for a platform in its canonical spelling.
+func TestWritten(t *testing.T) {
 	for text, want := range map[string]bool{
 		"linux/amd64": true, "linux/amd64/v1": true, "linux/amd64/v3": true, "linux/arm64": true, "linux/arm64/v8": true, "linux/arm": true, "linux/arm/v7": true,
 		"linux/x86_64": false, "linux/aarch64": false, "linux/ARM64": false, "Linux/amd64": false, "linux/arm64/8": false, "linux/arm/7": false, "linux/armhf": false, "macos/arm64": false,
 	} {
 		os, arch, variant := platform.Words(text)
 		p := ocispec.Platform{OS: os, Architecture: arch, Variant: variant}
-		if platform.Canonical(p) != want || platform.Text(p) != text {
-			t.Errorf("%s: %t, want %t; written %s", text, !want, want, platform.Text(p))
+		if got := platform.Written(p); (got == "") != want || !want && got != text {
+			t.Errorf("%s: written %q, canonical: %t", text, got, want)
 		}
 	}
 }

@@ -99,8 +99,6 @@ type Client struct {
 var (
 	_ manifest.Source         = (*Client)(nil)
 	_ manifest.Sink           = (*Client)(nil)
-	_ manifest.PushPreparer   = (*Client)(nil)
-	_ manifest.BasePusher     = (*Client)(nil)
 	_ manifest.ReferrerLister = (*Client)(nil)
 )
 
@@ -142,14 +140,8 @@ func (c *Client) startWith(config transport.Config) {
 	}
 }
 
-// Quota returns the quota of a registry, by its name in a reference. It sends no request:
-// it is false if no answer of this run had a quota, or if its window is over.
-func (c *Client) Quota(host string) (Quota, bool) {
-	c.start()
-	return c.transport.Quota(host)
-}
-
-// Quotas returns the known quotas by the names of the registries.
+// Quotas returns the known quotas by the names of the registries. It sends no request: a
+// registry is missing if no answer of this run had a quota, or if its window is over.
 func (c *Client) Quotas() map[string]Quota {
 	c.start()
 	return c.transport.Quotas()

@@ -75,11 +75,11 @@ func TestQuotaReserve(t *testing.T) {
 	}
 	c := client(t)
 	c.QuotaReserve = 20
-	if q, ok := c.Quota(h.host); ok {
+	if q, ok := c.Quotas()[h.host]; ok {
 		t.Errorf("knows %v before it has asked", q)
 	}
 	must(c.Resolve(t.Context(), h.host+"/app:v0"))(t)
-	if q, ok := c.Quota(h.host); !ok || q != (registry.Quota{Limit: 100, Remaining: 24, Window: 6 * time.Hour}) || c.Quotas()[h.host] != q {
+	if q, ok := c.Quotas()[h.host]; !ok || q != (registry.Quota{Limit: 100, Remaining: 24, Window: 6 * time.Hour}) {
 		t.Errorf("%v, %t", q, ok)
 	}
 	var all sync.WaitGroup

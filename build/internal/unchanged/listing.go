@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/modfile"
 
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // errUnlisted is returned if the inputs of a build cannot be listed reliably. No build
@@ -48,7 +49,7 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 	work, absent := g.Work(dir)
 	s.Content = absent
 	if work == "" {
-		root, ok := crosscompile.ModuleRoot(dir)
+		root, ok := intree.ModuleRoot(dir)
 		if !ok {
 			return scope{}, errUnlisted
 		}

@@ -18,12 +18,6 @@ type Quota struct {
 	Window    time.Duration // the time after which the quota is full again
 }
 
-// Quota returns the quota of a registry, by its name in a reference.
-func (t *Transport) Quota(host string) (Quota, bool) {
-	q, ok := t.Quotas()[canonical(host)]
-	return q, ok
-}
-
 // Quotas returns the known quotas by the names of the registries.
 func (t *Transport) Quotas() map[string]Quota {
 	t.mu.Lock()

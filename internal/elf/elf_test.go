@@ -1,12 +1,12 @@
-package crosscompile_test
+package elf
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"github.com/mabuild/mabuild/crosscompile"
 )
 
 // GlibcOf finds the highest symbol version of glibc in any file with the magic number of
@@ -26,13 +26,13 @@ func TestGlibcOf(t *testing.T) {
 		"\x7fELF\x00" + strings.Repeat("G", 1000) + "LIBC_2\x00a": "",
 	} {
 		for _, r := range []io.Reader{strings.NewReader(text), iotest.OneByteReader(strings.NewReader(text))} {
-			if got, err := crosscompile.GlibcOf(r); got != want || err != nil {
+			if got, err := GlibcOf(r); got != want || err != nil {
 				t.Errorf("%.40q: %s, %v, want %s", text, got, err, want)
 			}
 		}
 	}
 	large := io.MultiReader(strings.NewReader("\x7fELF\x00"), io.LimitReader(zeros{}, 64<<20), strings.NewReader("GLIBC_2.41\x00"))
-	if allocs := testing.AllocsPerRun(1, func() { _, _ = crosscompile.GlibcOf(large) }); allocs > 100 {
+	if allocs := testing.AllocsPerRun(1, func() { _, _ = GlibcOf(large) }); allocs > 100 {
 		t.Errorf("%v allocations", allocs)
 	}
 }
@@ -40,3 +40,29 @@ func TestGlibcOf(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// highestGlibc compares versions by number and ignores names that are no version of glibc.
+func TestHighestGlibc(t *testing.T) {
+	for want, names := range map[string][]string{
+		"":      {"GLIBC_PRIVATE", "GCC_3.0", "GLIBCXX_3.4.30"},
+		"2.34":  {"GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5", "GLIBC_PRIVATE"},
+		"2.36":  {"GLIBC_2.34", "GLIBC_ABI_DT_RELR"},
+		"2.2.5": {"GLIBC_2.2", "GLIBC_2.2.5"},
+		"2.10":  {"GLIBC_2.10", "GLIBC_2.9"},
+	} {
+		if got := highestGlibc(names); got != want {
+			t.Errorf("%v: %q, want %q", names, got, want)
+		}
+	}
+}
+
+// ReadLinkage returns an empty result for a file that is not ELF.
+func TestReadLinkageOfWhatIsNoELF(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "program.exe")
+	if err := os.WriteFile(file, []byte("MZ"+strings.Repeat("\x00", 64)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := ReadLinkage(file); err != nil || l.Interpreter != "" {
+		t.Errorf("%+v, %v", l, err)
+	}
+}

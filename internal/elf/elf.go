@@ -1,4 +1,6 @@
-package crosscompile
+// Package elf reads what an ELF program needs from the system that it runs on, and which
+// glibc a system has.
+package elf
 
 import (
 	"bufio"
@@ -60,7 +62,7 @@ func ReadLinkage(file string) (l Linkage, err error) {
 			names = append(names, dep.Dep)
 		}
 	}
-	l.Glibc = HighestGlibc(names)
+	l.Glibc = highestGlibc(names)
 	return l, nil
 }
 
@@ -91,7 +93,7 @@ func GlibcOf(r io.Reader) (string, error) {
 		switch {
 		case b == 0:
 			if text && len(name) > len(prefix) {
-				highest = HighestGlibc([]string{"GLIBC_" + highest, string(name)})
+				highest = highestGlibc([]string{"GLIBC_" + highest, string(name)})
 			}
 			name, text = name[:0], true
 		// A byte counts only while it continues the prefix, or a name that has it
@@ -108,9 +110,9 @@ func GlibcOf(r io.Reader) (string, error) {
 // the first glibc that supports them.
 const relr, packedSince = "GLIBC_ABI_DT_RELR", "2.36"
 
-// HighestGlibc returns the highest of the versions in names such as GLIBC_2.34, without
+// highestGlibc returns the highest of the versions in names such as GLIBC_2.34, without
 // the prefix, or "" if there is none.
-func HighestGlibc(names []string) string {
+func highestGlibc(names []string) string {
 	highest := ""
 	for _, name := range names {
 		version, ok := strings.CutPrefix(name, "GLIBC_")
