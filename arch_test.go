@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 	"internal/yamlconf":                    {"internal/text"},
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/mirror", "internal/yamlconf"},
-	"internal/git":                         {"build", "crosscompile", "internal/hint", "internal/intree", "internal/text"},
+	"internal/git":                         {"build", "internal/hint", "internal/intree", "internal/text"},
 	"internal/elf":                         {},
 	"internal/guard":                       {},
 	"internal/hint":                        {},
