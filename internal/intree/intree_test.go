@@ -106,11 +106,8 @@ func TestKernels(t *testing.T) {
 
 // A tree in /dev/shm is a tree as any other, and a link from it to a device is refused.
 func TestSharedMemory(t *testing.T) {
-	dir, err := os.MkdirTemp(shm, "intree-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+	t.Setenv("TMPDIR", shm)
+	dir := t.TempDir()
 	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), []byte("text"), 0o600), os.Symlink("/dev/null", filepath.Join(dir, "null")), os.Symlink("../null", filepath.Join(dir, "up"))); err != nil {
 		t.Fatal(err)
 	}
