@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -24,7 +25,7 @@ const (
 //
 // A number needs no entry, and Windows has no such files; for these the layers of the
 // base are not read. Platforms on the same base report the same missing name once.
-func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
+func (s Spec) accounts(bases []PlannedBase, files []layerfile.Entry, trees *treeReader) error {
 	user, group, _ := strings.Cut(s.Config.User, ":")
 	var errs []error
 	seen := map[string]bool{}
@@ -32,7 +33,7 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 		if base.Platform.OS == "windows" || isNumber(user) && isNumber(group) {
 			continue
 		}
-		err := w.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
+		err := trees.read(base.baseImage.layers, func(t *rootfs.Tree) error {
 			for _, one := range []struct{ what, name, file string }{{"user", user, passwdFile}, {"group", group, groupFile}} {
 				if isNumber(one.name) {
 					continue
@@ -88,16 +89,16 @@ func isNumber(s string) bool {
 // accountsText returns the list of users or groups as the image will have it. A file that
 // [Spec.Files] adds at this path replaces the file of the base. At most maxAccounts bytes
 // are read of either one.
-func accountsText(t *rootfs.Tree, files []entry, file string) (string, error) {
+func accountsText(t *rootfs.Tree, files []layerfile.Entry, file string) (string, error) {
 	at, err := t.Resolve(file)
 	if err != nil {
 		return "", err
 	}
 	for _, e := range files {
-		if e.name != file && e.name != at || e.open == nil {
+		if e.Name != file && e.Name != at || e.Open == nil {
 			continue
 		}
-		r, err := e.open()
+		r, err := e.Open()
 		if err != nil {
 			return "", err
 		}

@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -63,7 +64,7 @@ func (e *BaseError) Hint() string {
 // platforms use it, so all platforms see the same index even if a tag moves meanwhile.
 type bases struct {
 	source manifest.Source
-	layers *layers
+	layers *layerfile.Writer
 	goc    *crosscompile.Go
 	log    *slog.Logger
 

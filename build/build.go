@@ -41,6 +41,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
@@ -87,7 +88,7 @@ type Builder struct {
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
 	written      sync.Map         // digests of layers that this Builder wrote to the cache
-	reading      sync.Mutex       // held while the file system of a base is in memory
+	trees        treeReader       // reads the file systems of bases, one at a time
 	log          *slog.Logger
 }
 
@@ -151,6 +152,7 @@ func (b *Builder) init(ctx context.Context) {
 				b.log.DebugContext(ctx, err.Error())
 			}
 		}
+		b.trees.cache = b.cache
 		b.records = &unchanged.Store{Cache: b.cache, Go: b.goc, Skip: b.cache.Parts()}
 		jobs := b.Jobs
 		if jobs <= 0 {
@@ -177,7 +179,7 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 		s.record = &unchanged.Record{}
 		// A build record describes one program, and a debug image has two.
 		if !s.Debug {
-			s.record = b.records.Recall(formatVersion, s.Dir, s.Package, s.AsMain)
+			s.record = b.records.Recall(layerfile.FormatVersion, s.Dir, s.Package, s.AsMain)
 		}
 	}
 	main, known := s.recorded()
@@ -261,7 +263,7 @@ type Plan struct {
 	Spec  Spec
 	Bases []PlannedBase // one for each platform of Spec, in the same order
 
-	files []entry
+	files []layerfile.Entry
 }
 
 // A PlannedBase is the base image of one platform.
@@ -308,7 +310,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	for i, f := range found {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, baseImage: f}
 	}
-	if err := s.accounts(plan.Bases, files, from.layers); err != nil {
+	if err := s.accounts(plan.Bases, files, &b.trees); err != nil {
 		return nil, err
 	}
 	return plan, nil
@@ -316,8 +318,11 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 
 // layers returns a maker of layers for s. Layers that are being written stop when ctx
 // ends.
-func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.cache, time: s.Time, compression: s.Compression, permits: b.layerPermits, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
+func (b *Builder) layers(ctx context.Context, s Spec) *layerfile.Writer {
+	return &layerfile.Writer{
+		Work: b.Work, Cache: b.cache, Time: s.Time, Format: s.Compression.Format, Level: s.Compression.Level,
+		Permits: b.layerPermits, Written: &b.written, Alive: func() error { return context.Cause(ctx) },
+	}
 }
 
 // Build makes the index of s. If a platform fails, Build still tries the others, and

@@ -10,6 +10,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -85,7 +86,7 @@ func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Packag
 
 // debugger compiles the debugger for p and returns its entry in the image. The file may
 // be read until unlock. It takes no permit, since the caller may hold one already.
-func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, unlock func(), err error) {
+func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e layerfile.Entry, unlock func(), err error) {
 	other := *r
 	other.spec.Main, other.spec.Name, other.spec.Path = r.spec.debugger, "dlv", ""
 	bin, unlock, err := other.compile(ctx, p, Compile{Tags: delves[pair(p)]})
@@ -97,7 +98,7 @@ func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, u
 		unlock()
 		return e, nil, err
 	}
-	r.writeSum(bin.Path, e.content)
+	r.writeSum(bin.Path, e.Content)
 	return e, unlock, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
@@ -41,8 +42,8 @@ func TestTreeFromTheCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLayers(t, nil).layer([]entry{
-		directory("etc", 0o750), inline(passwdFile, 0o644, []byte("bob:x:1:1")), {name: "\xff", kind: tar.TypeSymlink, link: "\xfe"},
+	l, err := newLayers(t, nil).Layer([]layerfile.Entry{
+		layerfile.Directory("etc", 0o750), layerfile.Inline(passwdFile, 0o644, []byte("bob:x:1:1")), {Name: "\xff", Kind: tar.TypeSymlink, Link: "\xfe"},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error
 	case how.Cgo && how.C.Static:
 		return misfit(base.Ref, wayOfLinkage, "cgo: static is set, but the program requires the loader "+l.Interpreter)
 	}
-	return r.layers.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
+	return r.trees.read(base.baseImage.layers, func(t *rootfs.Tree) error {
 		return system{tree: t, files: r.files}.suits(base.Ref, l)
 	})
 }

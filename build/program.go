@@ -18,6 +18,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -30,7 +31,7 @@ const ownDir = "mabuild"
 // A part is a layer that mabuild adds to a base image.
 type part struct {
 	comment string // in the history of the image
-	entries []entry
+	entries []layerfile.Entry
 	layer   v1.Layer // of the entries; addedLayers sets it
 }
 
@@ -40,15 +41,15 @@ type part struct {
 //
 // The layers of the base are read only if an entry is outside ownDir, since only then can
 // a link or a file of the base matter. Windows bases are never read.
-func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (added []part, err error) {
+func addedLayers(trees *treeReader, w *layerfile.Writer, p ocispec.Platform, f baseImage, parts []part) (added []part, err error) {
 	for _, part := range parts {
 		for _, e := range part.entries {
-			if err := holdable(e.name, p.OS == "windows"); err != nil {
+			if err := holdable(e.Name, p.OS == "windows"); err != nil {
 				return nil, err
 			}
 		}
 	}
-	var placed [][]entry
+	var placed [][]layerfile.Entry
 	place := func(t *rootfs.Tree) (err error) {
 		placed, err = placeParts(t, parts)
 		return err
@@ -56,7 +57,7 @@ func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (adde
 	// The condition is described above; a tree without layers resolves paths to
 	// themselves.
 	if p.OS != "windows" && slices.ContainsFunc(parts, func(part part) bool { return slices.ContainsFunc(part.entries, outside) }) {
-		err = w.tree(f.layers, place)
+		err = trees.read(f.layers, place)
 	} else {
 		err = place(&rootfs.Tree{})
 	}
@@ -71,7 +72,7 @@ func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (adde
 		if p.OS == "windows" {
 			entries = windowsEntries(entries)
 		}
-		if part.layer, err = w.layer(entries); err != nil {
+		if part.layer, err = w.Layer(entries); err != nil {
 			return nil, err
 		}
 		added = append(added, part)
@@ -82,15 +83,15 @@ func addedLayers(w *layers, p ocispec.Platform, f baseImage, parts []part) (adde
 // placeParts resolves the entries of each part in the base. It resolves all of them
 // together first, to find paths that two parts write. Each part then gets the directories
 // above its entries, since each becomes a layer.
-func placeParts(t *rootfs.Tree, parts []part) ([][]entry, error) {
-	var all []entry
+func placeParts(t *rootfs.Tree, parts []part) ([][]layerfile.Entry, error) {
+	var all []layerfile.Entry
 	for _, part := range parts {
 		all = append(all, part.entries...)
 	}
 	if _, err := resolvePaths(t, all); err != nil {
 		return nil, err
 	}
-	placed := make([][]entry, len(parts))
+	placed := make([][]layerfile.Entry, len(parts))
 	for i, part := range parts {
 		var err error
 		if placed[i], err = resolvePaths(t, part.entries); err != nil {
@@ -133,50 +134,52 @@ func holdable(name string, windows bool) error {
 }
 
 // outside reports whether an entry is outside ownDir.
-func outside(e entry) bool { return e.name != ownDir && !strings.HasPrefix(e.name, ownDir+"/") }
+func outside(e layerfile.Entry) bool {
+	return e.Name != ownDir && !strings.HasPrefix(e.Name, ownDir+"/")
+}
 
 // programEntry returns the entry of a program that is in a file, and hashes the file.
-func programEntry(s Spec, p ocispec.Platform, file string) (entry, error) {
+func programEntry(s Spec, p ocispec.Platform, file string) (layerfile.Entry, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return entry{}, err
+		return layerfile.Entry{}, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	h := sha256.New()
 	size, err := io.Copy(h, f)
 	if err != nil {
-		return entry{}, err
+		return layerfile.Entry{}, err
 	}
 	return programAt(s, p, hex.EncodeToString(h.Sum(nil)), size, func() (io.ReadCloser, error) { return os.Open(file) }), nil
 }
 
 // programAt returns the entry of a program that is identified by its digest. open is
 // called only if the layer is not in the cache.
-func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) entry {
+func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) layerfile.Entry {
 	// A layer has slashes and no drive letter, also for Windows.
 	at := programPath(s, p)
 	if p.OS == "windows" {
 		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")
 	}
-	return entry{name: clean(at), kind: tar.TypeReg, mode: 0o755, size: size, content: content, open: open}
+	return layerfile.Entry{Name: clean(at), Kind: tar.TypeReg, Mode: 0o755, Size: size, Content: content, Open: open}
 }
 
 // windowsEntries returns entries as Windows layers have them: below Files, beside an
 // empty directory Hives, with the extended header records that Windows needs to unpack a
 // layer. Modes and owners have no meaning there.
-func windowsEntries(entries []entry) []entry {
-	all := []entry{directory("Files", 0o755), directory("Hives", 0o755)}
+func windowsEntries(entries []layerfile.Entry) []layerfile.Entry {
+	all := []layerfile.Entry{layerfile.Directory("Files", 0o755), layerfile.Directory("Hives", 0o755)}
 	for _, e := range entries {
-		e.name = path.Join("Files", e.name)
+		e.Name = path.Join("Files", e.Name)
 		all = append(all, e)
 	}
 	for i := range all {
 		attributes := "32" // FILE_ATTRIBUTE_ARCHIVE
-		if all[i].kind == tar.TypeDir {
+		if all[i].Kind == tar.TypeDir {
 			attributes = "16" // FILE_ATTRIBUTE_DIRECTORY
 		}
-		all[i].uid, all[i].gid = 0, 0
-		all[i].pax = map[string]string{"MSWINDOWS.fileattr": attributes, "MSWINDOWS.rawsd": securityDescriptor}
+		all[i].UID, all[i].GID = 0, 0
+		all[i].PAX = map[string]string{"MSWINDOWS.fileattr": attributes, "MSWINDOWS.rawsd": securityDescriptor}
 	}
 	return all
 }

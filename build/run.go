@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
@@ -27,8 +28,8 @@ type buildRun struct {
 	*Builder
 	hooks  Hooks
 	spec   Spec
-	files  []entry
-	layers *layers
+	files  []layerfile.Entry
+	layers *layerfile.Writer
 	record *unchanged.Record
 	times  *times
 
@@ -162,7 +163,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 			return err
 		}
 		defer unlock()
-		parts = slices.Insert(parts, 1, part{comment: "debugger", entries: []entry{e}})
+		parts = slices.Insert(parts, 1, part{comment: "debugger", entries: []layerfile.Entry{e}})
 	}
 	var err error
 	img.Image, err = r.image(r.layers, base, parts)
@@ -201,7 +202,7 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 	}
 	img.Image = image
 	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
-		err = r.remake(ctx, base.Platform, how, known, func(bin crosscompile.Binary, _ entry) error {
+		err = r.remake(ctx, base.Platform, how, known, func(bin crosscompile.Binary, _ layerfile.Entry) error {
 			info = bin.Info
 			return nil
 		})
@@ -214,8 +215,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 // reopen compiles a program of a build record and opens it, if it has the recorded
 // content. The caller closes the reader.
 func (r *buildRun) reopen(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program) (content io.ReadCloser, err error) {
-	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
-		content, err = program.open()
+	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program layerfile.Entry) error {
+		content, err = program.Open()
 		return err
 	})
 	return content, err
@@ -225,7 +226,7 @@ func (r *buildRun) reopen(ctx context.Context, p ocispec.Platform, how Compile, 
 // content. The path is locked while use runs. The package is searched for again, which
 // fetches a module that was pruned meanwhile. It waits for a permit, so the caller must
 // hold none.
-func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program, use func(crosscompile.Binary, entry) error) error {
+func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error {
 	main, err := r.find(ctx, r.spec)
 	if err != nil {
 		return err
@@ -247,9 +248,9 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	if err != nil {
 		return err
 	}
-	r.writeSum(bin.Path, program.content)
-	if program.content != known.Content {
-		return fmt.Errorf("the sources changed during the build: the program was %s and is %s", known.Content, program.content)
+	r.writeSum(bin.Path, program.Content)
+	if program.Content != known.Content {
+		return fmt.Errorf("the sources changed during the build: the program was %s and is %s", known.Content, program.Content)
 	}
 	return use(bin, program)
 }
@@ -298,13 +299,13 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 
 // parts returns the content of the added layers. The files come first: they change less
 // often than the program, and all platforms share their layer.
-func (r *buildRun) parts(program entry) []part {
-	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []entry{program}}}
+func (r *buildRun) parts(program layerfile.Entry) []part {
+	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []layerfile.Entry{program}}}
 }
 
 // image makes the added layers of all parts with w and assembles the image.
-func (r *buildRun) image(w *layers, base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := addedLayers(w, base.Platform, base.baseImage, parts)
+func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []part) (v1.Image, error) {
+	added, err := addedLayers(&r.trees, w, base.Platform, base.baseImage, parts)
 	if err != nil {
 		return nil, err
 	}

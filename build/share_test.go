@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,60 +18,6 @@ import (
 
 	"github.com/mabuild/mabuild/manifest"
 )
-
-// A layer that is being sent does not change while another build of the same Builder,
-// without a cache, makes the same layer in the same work directory.
-func TestTwoBuildsMakeTheSameLayer(t *testing.T) {
-	work := t.TempDir()
-	maker := func() *layers {
-		return &layers{work: work, time: time.Unix(0, 0).UTC(), compression: Compression{}.full(), alive: func() error { return nil }}
-	}
-	content := likeProgram(1 << 20)
-	first, err := maker().layer([]entry{inline("a", 0o644, content)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := first.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole := func(l v1.Layer) {
-		t.Helper()
-		r, err := l.Compressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		if is, _, err := v1.SHA256(r); err != nil || is != want {
-			t.Errorf("%s, %v; want %s", is, err, want)
-		}
-	}
-	again := inline("a", 0o644, content)
-	open := again.open
-	again.open = func() (io.ReadCloser, error) {
-		whole(first) // while the second is being made
-		return open()
-	}
-	second, err := maker().layer([]entry{again})
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole(first)
-	whole(second)
-}
-
-// A layer that cannot be made leaves no file.
-func TestALayerThatFailsLeavesNoFile(t *testing.T) {
-	w := newLayers(t, nil)
-	broken := inline("a", 0o644, []byte("text"))
-	broken.content = "other"
-	if _, err := w.layer([]entry{broken}); !errors.Is(err, errChanged) {
-		t.Errorf("%v", err)
-	}
-	if left, err := os.ReadDir(w.work); err != nil || len(left) > 0 {
-		t.Errorf("%v, %v", left, err)
-	}
-}
 
 func program(t *testing.T, text string) string {
 	t.Helper()

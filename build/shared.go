@@ -7,6 +7,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 )
@@ -22,7 +23,7 @@ type shared struct {
 	claimed atomic.Bool   // set by the image that compiles it
 	done    chan struct{} // closed when the fields below are final
 	binary  crosscompile.Binary
-	entry   entry
+	entry   layerfile.Entry
 	// linkage is what the program needs from its base.
 	linkage crosscompile.Linkage
 	err     error
@@ -68,13 +69,13 @@ func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Co
 	if s.entry, err = programEntry(r.spec, p, s.binary.Path); err != nil {
 		return err
 	}
-	r.writeSum(s.binary.Path, s.entry.content)
+	r.writeSum(s.binary.Path, s.entry.Content)
 	if s.linkage, err = crosscompile.ReadLinkage(s.binary.Path); err != nil {
 		return err
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
 	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {
-		r.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.content, Size: s.entry.size})
+		r.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size})
 	}
 	return nil
 }

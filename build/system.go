@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
@@ -54,8 +55,8 @@ func isGlibc(file string) bool {
 
 // A system is the file system of an image without its programs.
 type system struct {
-	tree  *rootfs.Tree // of the base
-	files []entry      // that are added to the base
+	tree  *rootfs.Tree      // of the base
+	files []layerfile.Entry // that are added to the base
 }
 
 // has reports whether a file exists at an absolute path.
@@ -68,7 +69,7 @@ func (s system) has(name string) (bool, error) {
 		return true, nil
 	}
 	// The files that are added may have the path as written, or the one it leads to.
-	return slices.ContainsFunc(s.files, func(e entry) bool { return e.name == at || e.name == clean(name) }), nil
+	return slices.ContainsFunc(s.files, func(e layerfile.Entry) bool { return e.Name == at || e.Name == clean(name) }), nil
 }
 
 // lacks returns the libraries that no file has the name of. It does not reproduce the
@@ -83,7 +84,7 @@ func (s system) lacks(libraries []string) []string {
 		delete(missing, n.Name())
 	}
 	for _, e := range s.files {
-		delete(missing, path.Base(e.name))
+		delete(missing, path.Base(e.Name))
 	}
 	return slices.DeleteFunc(slices.Clone(libraries), func(name string) bool { return !missing[name] })
 }

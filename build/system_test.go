@@ -10,6 +10,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
@@ -30,7 +31,7 @@ func TestSuits(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		base  tree
-		files []entry
+		files []layerfile.Entry
 		wants crosscompile.Linkage
 		want  string
 	}{
@@ -38,13 +39,13 @@ func TestSuits(t *testing.T) {
 		{"glibc too new", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "requires GLIBC_2.34, but the base image has GLIBC_2.30"},
 		{"2.4 is before 2.30", debian, nil, crosscompile.Linkage{Interpreter: glibc, Glibc: "2.4"}, ""},
 		{"a library", debian, nil, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, "requires the library libz.so.1"},
-		{"a library among files", debian, []entry{{name: "srv/libz.so.1"}}, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
+		{"a library among files", debian, []layerfile.Entry{{Name: "srv/libz.so.1"}}, crosscompile.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
 		{"musl on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.musl-x86_64.so.1"}}, ""},
 		{"musl as zig calls it", alpine, nil, crosscompile.Linkage{Interpreter: musl, Libraries: []string{"libc.so"}}, ""},
 		{"glibc on Alpine", alpine, nil, crosscompile.Linkage{Interpreter: glibc}, "loader " + glibc + " (glibc), but the base image has /lib/ld-musl-x86_64.so.1"},
 		{"musl on Debian", debian, nil, crosscompile.Linkage{Interpreter: musl}, "loader " + musl + " (musl), but the base image has /usr/lib64/ld-linux-x86-64.so.2"},
 		{"an empty base", tree{}, nil, crosscompile.Linkage{Interpreter: glibc}, "no loader"},
-		{"the loader among files", tree{}, []entry{{name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
+		{"the loader among files", tree{}, []layerfile.Entry{{Name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
 		{"a loop of links", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
 	} {
 		err := system{tree: replay(t, c.base), files: c.files}.suits("base", c.wants)

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
@@ -25,15 +27,19 @@ type layerRecord struct {
 	Changes v1.Hash `json:"changes"`
 }
 
-// tree calls use with the file system of a base. Only one base is in memory at a time,
+// A treeReader reads the file systems of bases. Only one of them is in memory at a time,
 // over all platforms and programs, so the memory is bounded by the budget of one tree.
-// use must not keep the tree.
-func (w *layers) tree(of []v1.Layer, use func(*rootfs.Tree) error) error {
-	if w.reading != nil {
-		w.reading.Lock()
-		defer w.reading.Unlock()
-	}
-	t, err := readTree(of, w.cache)
+type treeReader struct {
+	cache *cache.Cache // nil: every layer is read again
+	one   sync.Mutex   // held while a tree is in memory
+}
+
+// read calls use with the file system of the layers of a base. use must not keep the
+// tree.
+func (r *treeReader) read(of []v1.Layer, use func(*rootfs.Tree) error) error {
+	r.one.Lock()
+	defer r.one.Unlock()
+	t, err := readTree(of, r.cache)
 	if err != nil {
 		return err
 	}
@@ -146,48 +152,48 @@ func clean(name string) string { return rootfs.Clean(name) }
 // A directory that the base has keeps its owner and mode: a container runtime may use
 // those of the upper layer. Other directories belong to root and have mode 0755. The
 // result is not sorted.
-func resolvePaths(t *rootfs.Tree, entries []entry) ([]entry, error) {
-	placed := map[string]entry{}
+func resolvePaths(t *rootfs.Tree, entries []layerfile.Entry) ([]layerfile.Entry, error) {
+	placed := map[string]layerfile.Entry{}
 	for _, e := range entries {
-		name, err := t.Resolve(e.name)
+		name, err := t.Resolve(e.Name)
 		if err != nil {
 			return nil, err
 		}
 		there, exists := t.Lookup(name)
 		switch {
-		case exists && there.Kind == tar.TypeDir && e.kind == tar.TypeDir:
-			e.mode, e.uid, e.gid = there.Mode, there.UID, there.GID
+		case exists && there.Kind == tar.TypeDir && e.Kind == tar.TypeDir:
+			e.Mode, e.UID, e.GID = there.Mode, there.UID, there.GID
 		case exists && there.Kind == tar.TypeDir:
 			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is a directory in the base image", name)}
 		}
-		e.name = name
-		if other, twice := placed[name]; twice && (other.kind != tar.TypeDir || e.kind != tar.TypeDir) {
+		e.Name = name
+		if other, twice := placed[name]; twice && (other.Kind != tar.TypeDir || e.Kind != tar.TypeDir) {
 			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
 		}
 		placed[name] = e
 		// The layer gets an entry for each directory above its files.
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if other, ok := placed[dir]; ok {
-				if other.kind != tar.TypeDir {
+				if other.Kind != tar.TypeDir {
 					return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", name, dir)}
 				}
 				continue
 			}
-			parent := directory(dir, 0o755)
+			parent := layerfile.Directory(dir, 0o755)
 			if n, ok := t.Lookup(dir); ok && n.Kind != tar.TypeDir {
 				return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is not a directory in the base image", dir)}
 			} else if ok {
-				parent.mode, parent.uid, parent.gid = n.Mode, n.UID, n.GID
+				parent.Mode, parent.UID, parent.GID = n.Mode, n.UID, n.GID
 			}
 			placed[dir] = parent
 		}
 	}
 	for name, e := range placed { // a file may come after an entry below it
-		if parent, ok := placed[path.Dir(name)]; ok && parent.kind != tar.TypeDir {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.name, parent.name)}
+		if parent, ok := placed[path.Dir(name)]; ok && parent.Kind != tar.TypeDir {
+			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.Name, parent.Name)}
 		}
 	}
-	list := make([]entry, 0, len(placed))
+	list := make([]layerfile.Entry, 0, len(placed))
 	for _, e := range placed {
 		list = append(list, e)
 	}
