@@ -41,6 +41,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
@@ -88,7 +89,7 @@ type Builder struct {
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
 	written      sync.Map         // digests of layers that this Builder wrote to the cache
-	trees        treeReader       // reads the file systems of bases, one at a time
+	baseFS       basefs.Reader    // of the file systems of bases
 	log          *slog.Logger
 }
 
@@ -152,7 +153,7 @@ func (b *Builder) init(ctx context.Context) {
 				b.log.DebugContext(ctx, err.Error())
 			}
 		}
-		b.trees.cache = b.cache
+		b.baseFS.Cache = b.cache
 		b.records = &unchanged.Store{Cache: b.cache, Go: b.goc, Skip: b.cache.Parts()}
 		jobs := b.Jobs
 		if jobs <= 0 {
@@ -310,7 +311,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	for i, f := range found {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, baseImage: f}
 	}
-	if err := s.accounts(plan.Bases, files, &b.trees); err != nil {
+	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err
 	}
 	return plan, nil

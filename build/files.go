@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // fileEntries lists the entries that [Spec.Files] adds to an image, and joins the errors
@@ -98,7 +99,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]layerfile.Entry, erro
 	if err != nil {
 		return nil, err
 	}
-	to := clean(f.To)
+	to := rootfs.Clean(f.To)
 	// A file keeps its name if f.To ends with a slash.
 	if !info.IsDir() {
 		if strings.HasSuffix(f.To, "/") {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
@@ -46,7 +47,7 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := addedLayers(&treeReader{cache: w.Cache}, w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}})
+	added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,44 +185,6 @@ func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 	}
 	if h := have["usr/local/opt/"]; h == nil || h.Mode != 0o755 {
 		t.Errorf("the new directory is %+v", h)
-	}
-}
-
-// The tree of a base image applies whiteouts and opaque directories, and ends at loops of
-// links.
-func TestTreeAppliesWhiteoutsAndEndsAtLoops(t *testing.T) {
-	w := newLayers(t, nil)
-	l1, err := w.Layer([]layerfile.Entry{
-		{Name: "bin", Kind: tar.TypeSymlink, Link: "usr/bin"},
-		{Name: "a", Kind: tar.TypeSymlink, Link: "b"},
-		{Name: "b", Kind: tar.TypeSymlink, Link: "a"},
-		layerfile.Directory("data", 0o700), layerfile.Inline("data/old", 0o644, nil),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l2, err := w.Layer([]layerfile.Entry{layerfile.Inline(".wh.bin", 0o644, nil), layerfile.Inline("data/.wh..wh..opq", 0o644, nil), layerfile.Inline("data/new", 0o644, nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr, err := readTree([]v1.Layer{l1, l2}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if at, err := tr.Resolve("/bin/app"); err != nil || at != "bin/app" {
-		t.Errorf("a removed link is followed: %s, %v", at, err)
-	}
-	if _, ok := tr.Lookup("data/old"); ok {
-		t.Error("an opaque directory shows entries of lower layers")
-	}
-	if n, ok := tr.Lookup("data"); !ok || n.Mode != 0o700 {
-		t.Errorf("data is %+v", n)
-	}
-	if _, ok := tr.Lookup("data/new"); !ok {
-		t.Error("data/new is missing")
-	}
-	if _, err := tr.Resolve("/a/app"); err == nil {
-		t.Error("a loop of links was resolved")
 	}
 }
 
@@ -369,7 +332,7 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added, err := addedLayers(&treeReader{cache: w.Cache}, w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}}); err == nil {
+		if added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}}); err == nil {
 			t.Errorf("%s: %d layers", name, len(added))
 		}
 	}

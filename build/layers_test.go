@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -165,7 +166,7 @@ func TestNamesThatNoLayerCanHold(t *testing.T) {
 			t.Fatal(err)
 		}
 		var se *SpecError
-		if _, err := addedLayers(&treeReader{}, newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{comment: "files", entries: entries}}); !errors.As(err, &se) {
+		if _, err := addedLayers(&basefs.Reader{}, newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{comment: "files", entries: entries}}); !errors.As(err, &se) {
 			t.Errorf("%+v: %v", f, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -38,10 +39,10 @@ func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error
 	case l.Interpreter == "":
 		return nil
 	case how.Cgo && how.C.Static:
-		return misfit(base.Ref, wayOfLinkage, "cgo: static is set, but the program requires the loader "+l.Interpreter)
+		return basefs.Misfit(base.Ref, "cgo: static is set, but the program requires the loader "+l.Interpreter)
 	}
-	return r.trees.read(base.baseImage.layers, func(t *rootfs.Tree) error {
-		return system{tree: t, files: r.files}.suits(base.Ref, l)
+	return r.baseFS.Read(base.baseImage.layers, func(t *rootfs.Tree) error {
+		return basefs.System{Tree: t, Files: r.files}.Suits(base.Ref, l)
 	})
 }
 

@@ -305,7 +305,7 @@ func (r *buildRun) parts(program layerfile.Entry) []part {
 
 // image makes the added layers of all parts with w and assembles the image.
 func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := addedLayers(&r.trees, w, base.Platform, base.baseImage, parts)
+	added, err := addedLayers(&r.baseFS, w, base.Platform, base.baseImage, parts)
 	if err != nil {
 		return nil, err
 	}

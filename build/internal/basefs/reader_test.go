@@ -1,4 +1,4 @@
-package build
+package basefs
 
 import (
 	"archive/tar"
@@ -6,31 +6,53 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// An error that lists files or accounts of a base image is short, however many the base
-// has.
-func TestErrorsOfHostileBasesAreShort(t *testing.T) {
-	changes := map[string]rootfs.Change{}
-	for i := range 100_000 {
-		changes[fmt.Sprintf("lib/%06d/ld-linux-x.so.2", i)] = rootfs.Change{Kind: tar.TypeReg}
+func newLayers(t *testing.T) *layerfile.Writer {
+	return &layerfile.Writer{Work: t.TempDir(), Format: "gzip", Level: 1, Alive: func() error { return nil }}
+}
+
+// The tree of a base image applies whiteouts and opaque directories, and ends at loops of
+// links.
+func TestTreeAppliesWhiteoutsAndEndsAtLoops(t *testing.T) {
+	w := newLayers(t)
+	l1, err := w.Layer([]layerfile.Entry{
+		{Name: "bin", Kind: tar.TypeSymlink, Link: "usr/bin"},
+		{Name: "a", Kind: tar.TypeSymlink, Link: "b"},
+		{Name: "b", Kind: tar.TypeSymlink, Link: "a"},
+		layerfile.Directory("data", 0o700), layerfile.Inline("data/old", 0o644, nil),
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	err := system{tree: replay(t, changes)}.suits("base", crosscompile.Linkage{Interpreter: "/lib/ld-musl-x86_64.so.1"})
-	if err == nil || len(err.Error()) > 1000 || !strings.Contains(err.Error(), "/lib/000000/ld-linux-x.so.2") || !strings.Contains(err.Error(), "and 99995 more") {
-		t.Errorf("%.2000v", err)
+	l2, err := w.Layer([]layerfile.Entry{layerfile.Inline(".wh.bin", 0o644, nil), layerfile.Inline("data/.wh..wh..opq", 0o644, nil), layerfile.Inline("data/new", 0o644, nil)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	e := noAccount(PlannedBase{Ref: "base"}, "user", "bob", []string{strings.Repeat("x", 500_000), "root"})
-	if e.Way != "the base image has root; a number needs no entry" {
-		t.Errorf("%.200s", e.Way)
+	tr, err := readTree([]v1.Layer{l1, l2}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, err := tr.Resolve("/bin/app"); err != nil || at != "bin/app" {
+		t.Errorf("a removed link is followed: %s, %v", at, err)
+	}
+	if _, ok := tr.Lookup("data/old"); ok {
+		t.Error("an opaque directory shows entries of lower layers")
+	}
+	if n, ok := tr.Lookup("data"); !ok || n.Mode != 0o700 {
+		t.Errorf("data is %+v", n)
+	}
+	if _, ok := tr.Lookup("data/new"); !ok {
+		t.Error("data/new is missing")
+	}
+	if _, err := tr.Resolve("/a/app"); err == nil {
+		t.Error("a loop of links was resolved")
 	}
 }
 
@@ -42,7 +64,7 @@ func TestTreeFromTheCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLayers(t, nil).Layer([]layerfile.Entry{
+	l, err := newLayers(t).Layer([]layerfile.Entry{
 		layerfile.Directory("etc", 0o750), layerfile.Inline(passwdFile, 0o644, []byte("bob:x:1:1")), {Name: "\xff", Kind: tar.TypeSymlink, Link: "\xfe"},
 	})
 	if err != nil {

@@ -1,7 +1,8 @@
-package build
+package basefs
 
 import (
 	"archive/tar"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -15,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// suits compares what a program requires with what the base image has. The error contains
+// Suits compares what a program requires with what the base image has. The error contains
 // want; "" means no error.
 func TestSuits(t *testing.T) {
 	file := func(glibc string) rootfs.Change { return rootfs.Change{Kind: tar.TypeReg, Content: glibc} }
@@ -48,7 +49,7 @@ func TestSuits(t *testing.T) {
 		{"the loader among files", tree{}, []layerfile.Entry{{Name: "lib/ld-musl-x86_64.so.1"}}, crosscompile.Linkage{Interpreter: musl}, ""},
 		{"a loop of links", tree{"lib": link("lib")}, nil, crosscompile.Linkage{Interpreter: musl}, "too many links"},
 	} {
-		err := system{tree: replay(t, c.base), files: c.files}.suits("base", c.wants)
+		err := System{Tree: replay(t, c.base), Files: c.files}.Suits("base", c.wants)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
@@ -72,14 +73,14 @@ func replay(t *testing.T, changes map[string]rootfs.Change) *rootfs.Tree {
 	return tree
 }
 
-// staticFlags adds the linker's flags for a static program only where cgo is used.
-func TestStaticFlags(t *testing.T) {
-	c := Compile{Cgo: true, C: crosscompile.Cgo{Static: true}, Ldflags: []string{"-X main.a=b"}, Tags: []string{"mine"}}
-	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-linkmode=external -extldflags=-static -s -w -X main.a=b|-tags=mine,netgo,osusergo"; got != want {
-		t.Errorf("%s\nwant %s", got, want)
+// An error that lists files of a base image is short, however many the base has.
+func TestErrorsOfHostileBasesAreShort(t *testing.T) {
+	changes := map[string]rootfs.Change{}
+	for i := range 100_000 {
+		changes[fmt.Sprintf("lib/%06d/ld-linux-x.so.2", i)] = rootfs.Change{Kind: tar.TypeReg}
 	}
-	c.Cgo = false
-	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-s -w -X main.a=b|-tags=mine"; got != want {
-		t.Errorf("without cgo: %s\nwant %s", got, want)
+	err := System{Tree: replay(t, changes)}.Suits("base", crosscompile.Linkage{Interpreter: "/lib/ld-musl-x86_64.so.1"})
+	if err == nil || len(err.Error()) > 1000 || !strings.Contains(err.Error(), "/lib/000000/ld-linux-x.so.2") || !strings.Contains(err.Error(), "and 99995 more") {
+		t.Errorf("%.2000v", err)
 	}
 }

@@ -1,7 +1,15 @@
-package build
+// Package basefs answers what a build asks the file system of a base image: the paths that
+// names lead to, the users and groups, and the C library with its loader.
+//
+// The base is untrusted. Of its files only the lists of accounts and the versions of glibc
+// are kept, one base is in memory at a time, and the budget of [rootfs] bounds it. What was
+// read of a layer is kept in the cache, so a layer is downloaded once.
+//
+// The package knows neither a Spec nor a program: it compares a base with what it is told
+// that a program requires. It does not decide when a base is read.
+package basefs
 
 import (
-	"archive/tar"
 	"bufio"
 	"encoding/gob"
 	"errors"
@@ -13,7 +21,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
@@ -27,19 +35,20 @@ type layerRecord struct {
 	Changes v1.Hash `json:"changes"`
 }
 
-// A treeReader reads the file systems of bases. Only one of them is in memory at a time,
+// A Reader reads the file systems of bases. Only one of them is in memory at a time,
 // over all platforms and programs, so the memory is bounded by the budget of one tree.
-type treeReader struct {
-	cache *cache.Cache // nil: every layer is read again
-	one   sync.Mutex   // held while a tree is in memory
+type Reader struct {
+	Cache *cache.Cache // nil: every layer is read again
+
+	one sync.Mutex // held while a tree is in memory
 }
 
-// read calls use with the file system of the layers of a base. use must not keep the
+// Read calls use with the file system of the layers of a base. use must not keep the
 // tree.
-func (r *treeReader) read(of []v1.Layer, use func(*rootfs.Tree) error) error {
+func (r *Reader) Read(of []v1.Layer, use func(*rootfs.Tree) error) error {
 	r.one.Lock()
 	defer r.one.Unlock()
-	t, err := readTree(of, r.cache)
+	t, err := readTree(of, r.Cache)
 	if err != nil {
 		return err
 	}
@@ -47,9 +56,8 @@ func (r *treeReader) read(of []v1.Layer, use func(*rootfs.Tree) error) error {
 }
 
 // readTree reads the layers of a base into a tree. The first time this downloads the
-// layers, so callers do it only if they must: for files outside ownDir, for users by name
-// and for programs with a loader. Later it reads the changes of each layer from the
-// cache.
+// layers, so callers do it only if they must. Later it reads the changes of each layer
+// from the cache.
 //
 // A base that exceeds the limits is a [*rootfs.LayerError]. If reading fails after a
 // record was used, the record may be damaged; the layers are then read again without the
@@ -142,60 +150,27 @@ func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 	return nil
 }
 
-// clean returns a path of a layer relative to the root, which is "".
-func clean(name string) string { return rootfs.Clean(name) }
-
-// resolvePaths returns the entries with the paths that their names lead to in the base,
-// and with the directories above them. Links of the base are followed, so that a file
-// below /var/run, say, does not replace the link by a directory.
-//
-// A directory that the base has keeps its owner and mode: a container runtime may use
-// those of the upper layer. Other directories belong to root and have mode 0755. The
-// result is not sorted.
-func resolvePaths(t *rootfs.Tree, entries []layerfile.Entry) ([]layerfile.Entry, error) {
-	placed := map[string]layerfile.Entry{}
-	for _, e := range entries {
-		name, err := t.Resolve(e.Name)
-		if err != nil {
-			return nil, err
-		}
-		there, exists := t.Lookup(name)
-		switch {
-		case exists && there.Kind == tar.TypeDir && e.Kind == tar.TypeDir:
-			e.Mode, e.UID, e.GID = there.Mode, there.UID, there.GID
-		case exists && there.Kind == tar.TypeDir:
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is a directory in the base image", name)}
-		}
-		e.Name = name
-		if other, twice := placed[name]; twice && (other.Kind != tar.TypeDir || e.Kind != tar.TypeDir) {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
-		}
-		placed[name] = e
-		// The layer gets an entry for each directory above its files.
-		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-			if other, ok := placed[dir]; ok {
-				if other.Kind != tar.TypeDir {
-					return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", name, dir)}
-				}
-				continue
+// newTree returns an empty tree that keeps the content of few files: the lists of users
+// and groups as text, and the version of each glibc. The files are untrusted; a large
+// list is an error, and glibc is read as a stream.
+func newTree() *rootfs.Tree {
+	return &rootfs.Tree{
+		Wants: func(name string) bool { return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) },
+		Content: func(name string, r io.Reader, room int64) (any, int64, error) {
+			if name != passwdFile && name != groupFile {
+				version, err := crosscompile.GlibcOf(r)
+				return version, int64(len(version)), err
 			}
-			parent := layerfile.Directory(dir, 0o755)
-			if n, ok := t.Lookup(dir); ok && n.Kind != tar.TypeDir {
-				return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is not a directory in the base image", dir)}
-			} else if ok {
-				parent.Mode, parent.UID, parent.GID = n.Mode, n.UID, n.GID
+			text, err := io.ReadAll(io.LimitReader(r, maxAccounts+1))
+			switch {
+			case err != nil:
+				return nil, 0, err
+			case len(text) > maxAccounts:
+				return nil, 0, fmt.Errorf("/%s has more than %d bytes", name, maxAccounts)
+			case int64(len(text)) > room:
+				return nil, 0, rootfs.ErrBudget
 			}
-			placed[dir] = parent
-		}
+			return string(text), int64(len(text)), nil
+		},
 	}
-	for name, e := range placed { // a file may come after an entry below it
-		if parent, ok := placed[path.Dir(name)]; ok && parent.Kind != tar.TypeDir {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.Name, parent.Name)}
-		}
-	}
-	list := make([]layerfile.Entry, 0, len(placed))
-	for _, e := range placed {
-		list = append(list, e)
-	}
-	return list, nil
 }
