@@ -85,6 +85,7 @@ type Builder struct {
 	goc          *crosscompile.Go
 	cache        *cache.Cache
 	records      *unchanged.Store // of what packages were compiled to
+	resolved     sync.Map         // what Resolve looked up, of *found by Spec.query
 	permits      *queue           // for compilers
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
@@ -171,19 +172,40 @@ func (b *Builder) init(ctx context.Context) {
 // command. The returned Spec describes the sources at this moment; passing it to Resolve
 // again does not detect later changes.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
+	s, f, err := b.resolve(ctx, s)
+	if err == nil {
+		b.resolved.Store(s.query(), f)
+	}
+	return s, err
+}
+
+// A found is what resolve looked up for a Spec, beside its Main.
+type found struct {
+	record   *unchanged.Record    // of Main
+	debugger crosscompile.Package // of Delve, with Spec.Debug
+}
+
+// query identifies the result of resolve: what was asked for, and the package that was
+// found.
+func (s Spec) query() string {
+	return fmt.Sprintf("%q %q %t %t %q", s.Dir, s.Package, s.AsMain, s.Debug, s.Main)
+}
+
+// resolve is Resolve, and also returns what was looked up. For a Spec that Resolve has
+// returned, this is what Resolve found.
+func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, *found, error) {
 	b.init(ctx)
 	s, err := s.Validate()
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
-	if s.record == nil {
-		s.record = &unchanged.Record{}
-		// A build record describes one program, and a debug image has two.
-		if !s.Debug {
-			s.record = b.records.Recall(layerfile.FormatVersion, s.Dir, s.Package, s.AsMain)
-		}
+	f := &found{record: &unchanged.Record{}}
+	if before, ok := b.resolved.Load(s.query()); ok && s.Main.ImportPath != "" {
+		f = before.(*found)
+	} else if !s.Debug { // a build record describes one program, and a debug image has two
+		f.record = b.records.Recall(layerfile.FormatVersion, s.Dir, s.Package, s.AsMain)
 	}
-	main, known := s.recorded()
+	main, known := s.recorded(f.record)
 	// A module that was fetched for module/path@version may have been pruned since then.
 	known = known && crosscompile.Use(ctx, main.Dir) == nil
 	switch {
@@ -192,9 +214,9 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	case s.Main.ImportPath == "":
 		start := time.Now()
 		if s.Main, err = b.find(ctx, s); err != nil {
-			return s, err
+			return s, nil, err
 		}
-		s.record.Begin(s.Main, start)
+		f.record.Begin(s.Main, start)
 	}
 	if s.Name == "" {
 		s.Name = s.Main.Name
@@ -202,43 +224,43 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	if s.Main.Version != "" {
 		s.Vars.Version = s.Main.Version
 	}
-	if err := b.strayKeys(ctx, s, known); err != nil {
-		return s, err
+	if err := b.strayKeys(ctx, s, f.record, known); err != nil {
+		return s, nil, err
 	}
 	s, err = s.expand()
 	if known {
-		return s, err
+		return s, f, err
 	}
 	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms), s.debuggable())
 	// With All the platforms are known only to Plan, which checks their compilers.
 	if err == nil && !s.All {
 		err = b.compilers(ctx, s)
 	}
-	if err == nil && s.Debug && s.debugger.ImportPath == "" {
-		s.debugger, err = b.findDebugger(ctx, s)
+	if err == nil && s.Debug && f.debugger.ImportPath == "" {
+		f.debugger, err = b.findDebugger(ctx, s)
 	}
-	return s, err
+	return s, f, err
 }
 
 // strayKeys checks the settings for single platforms that are not built. A platform that
 // Go does not support is probably a mistake and an error. One that Go supports is logged,
 // since a configuration may serve several selections of platforms. If known, the build
 // record may already have the answer of Go.
-func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
+func (b *Builder) strayKeys(ctx context.Context, s Spec, record *unchanged.Record, known bool) error {
 	var errs []error
 	for key := range keysOf(s.Bases, s.Overrides) {
 		p, err := platform.Parse(key)
 		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
-		if err == nil && (!known || !s.record.Supports(platform.Key(p))) {
+		if err == nil && (!known || !record.Supports(platform.Key(p))) {
 			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))
 			continue
 		}
-		s.record.AddSupport(platform.Key(p))
+		record.AddSupport(platform.Key(p))
 		b.log.DebugContext(ctx, "ignored the settings for "+key+", which is not built")
 	}
 	return errors.Join(errs...)
@@ -264,6 +286,7 @@ type Plan struct {
 	Spec  Spec
 	Bases []PlannedBase // one for each platform of Spec, in the same order
 
+	found *found
 	files []layerfile.Entry
 }
 
@@ -280,7 +303,7 @@ type PlannedBase struct {
 // files of [Spec.Files]; it reads layers of a base only if the user or group is a name.
 // All missing platforms, base images and files are in one error.
 func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
-	s, err := b.Resolve(ctx, s)
+	s, f, err := b.resolve(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -296,7 +319,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	if err := s.debuggable(); err != nil {
 		return nil, err
 	}
-	found, err := from.all(ctx, s)
+	images, err := from.all(ctx, s)
 	// The files are listed even if a base is missing: both errors are reported at once.
 	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
@@ -307,9 +330,9 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 			return nil, err
 		}
 	}
-	plan := &Plan{Spec: s, files: files, Bases: make([]PlannedBase, len(found))}
-	for i, f := range found {
-		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, baseImage: f}
+	plan := &Plan{Spec: s, found: f, files: files, Bases: make([]PlannedBase, len(images))}
+	for i, image := range images {
+		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.digest, baseImage: image}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err
@@ -334,7 +357,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &buildRun{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), record: s.record, times: b.times(s)}
+	r := &buildRun{Builder: b, hooks: h, spec: s, found: plan.found, files: plan.files, layers: b.layers(ctx, s), times: b.times(s)}
 	r.linkageBarrier = newLinkageBarrier(s)
 	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
@@ -352,7 +375,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
 	// Nothing is recorded after a failure.
-	r.record.Store()
+	r.found.record.Store()
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Packag
 // be read until unlock. It takes no permit, since the caller may hold one already.
 func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e layerfile.Entry, unlock func(), err error) {
 	other := *r
-	other.spec.Main, other.spec.Name, other.spec.Path = r.spec.debugger, "dlv", ""
+	other.spec.Main, other.spec.Name, other.spec.Path = r.found.debugger, "dlv", ""
 	bin, unlock, err := other.compile(ctx, p, Compile{Tags: delves[pair(p)]})
 	if err != nil {
 		return e, nil, err

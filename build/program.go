@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -43,11 +44,11 @@ func programAt(s Spec, p ocispec.Platform, content string, size int64, open func
 	return layerfile.Entry{Name: rootfs.Clean(at), Kind: tar.TypeReg, Mode: 0o755, Size: size, Content: content, Open: open}
 }
 
-// recorded returns the package of s, if s can be built without the go command: the build
+// recorded returns the package of s, if s can be built without the go command: its build
 // record is valid and has the programs of all platforms. With All the platforms are not
 // known yet.
-func (s Spec) recorded() (main crosscompile.Package, ok bool) {
-	if main, ok = s.record.Main(); !ok || s.All {
+func (s Spec) recorded(record *unchanged.Record) (main crosscompile.Package, ok bool) {
+	if main, ok = record.Main(); !ok || s.All {
 		return main, false
 	}
 	// The linker flags may use the version of the module.
@@ -59,7 +60,7 @@ func (s Spec) recorded() (main crosscompile.Package, ok bool) {
 		if err != nil {
 			return main, false
 		}
-		if _, ok := s.record.Program(programKey(p, how)); !ok {
+		if _, ok := record.Program(programKey(p, how)); !ok {
 			return main, false
 		}
 	}

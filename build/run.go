@@ -28,9 +28,9 @@ type buildRun struct {
 	*Builder
 	hooks  Hooks
 	spec   Spec
+	found  *found
 	files  []layerfile.Entry
 	layers *layerfile.Writer
-	record *unchanged.Record
 	times  *times
 
 	programs       map[string]*shared // by programKey, made by share
@@ -182,7 +182,7 @@ var errForgotten = errors.New("recorded, but not available")
 // (ready): until then a missing layer means that the program has to be compiled under the
 // permit of its platform.
 func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
-	known, ok := r.record.Program(programKey(base.Platform, how))
+	known, ok := r.found.record.Program(programKey(base.Platform, how))
 	if !ok {
 		return false
 	}

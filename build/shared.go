@@ -75,7 +75,7 @@ func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Co
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
 	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {
-		r.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size})
+		r.found.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size})
 	}
 	return nil
 }

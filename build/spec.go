@@ -14,7 +14,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -72,9 +71,6 @@ type Spec struct {
 	// Main is the package that Package names. [Builder.Resolve] sets it, and does not
 	// search again if its ImportPath is set.
 	Main crosscompile.Package
-
-	debugger crosscompile.Package // the package of Delve, set by Resolve
-	record   *unchanged.Record    // of Main, set by Resolve
 }
 
 // Compile says how to compile a program. The zero value compiles without cgo, without
