@@ -75,8 +75,7 @@ type bases struct {
 // the base and Go support, sorted. Each of them can also be built on its own.
 func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
 	b.init(ctx)
-	s := Spec{Base: ref}
-	s.Main.Dir = "."
+	s := Spec{Base: ref, Program: GoPackage{Main: crosscompile.Package{Dir: "."}}}
 	return (&bases{source: b.Bases, goc: b.goc, log: b.log}).platforms(ctx, s)
 }
 
@@ -84,7 +83,7 @@ func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Plat
 // Go support, sorted and unique. For Static and Scratch these are all linux platforms of
 // Go with their default variants. No common platform is a [*BaseError].
 func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
-	targets, err := b.goc.Targets(ctx, s.Main.Dir)
+	targets, err := b.goc.Targets(ctx, s.goPackage().Main.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,7 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 // names the platforms that it skips.
 func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
 	for _, p := range have {
-		err := b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
+		err := b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p})
 		var target *crosscompile.TargetError
 		var variant *crosscompile.VariantError
 		switch {

@@ -8,7 +8,7 @@
 // A [Spec] says what to build, and a [Builder] builds it:
 //
 //	b := build.Builder{Bases: client, Work: dir}
-//	result, err := b.Build(ctx, build.Spec{Package: "./cmd/app", Platforms: platforms}, build.Hooks{})
+//	result, err := b.Build(ctx, build.Spec{Program: build.GoPackage{Package: "./cmd/app"}, Platforms: platforms}, build.Hooks{})
 //	err = client.Put(ctx, "ghcr.io/acme/app:v1", result.Index)
 //
 // An index has all platforms of its Spec: if one of them fails, Build returns no index.
@@ -179,16 +179,17 @@ func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	return s, err
 }
 
-// A found is what resolve looked up for a Spec, beside its Main.
+// A found is what resolve looked up for a Spec, beside the package.
 type found struct {
-	record   *unchanged.Record    // of Main
-	debugger crosscompile.Package // of Delve, with Spec.Debug
+	record   *unchanged.Record    // of the package
+	debugger crosscompile.Package // of Delve, with GoPackage.Debug
 }
 
 // query identifies the result of resolve: what was asked for, and the package that was
 // found.
 func (s Spec) query() string {
-	return fmt.Sprintf("%q %q %t %t %q", s.Dir, s.Package, s.AsMain, s.Debug, s.Main)
+	g := s.goPackage()
+	return fmt.Sprintf("%q %q %t %t %q", s.Dir, g.Package, g.AsMain, g.Debug, g.Main)
 }
 
 // resolve is Resolve, and also returns what was looked up. For a Spec that Resolve has
@@ -199,30 +200,32 @@ func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, *found, error) {
 	if err != nil {
 		return s, nil, err
 	}
-	f := &found{record: &unchanged.Record{}}
-	if before, ok := b.resolved.Load(s.query()); ok && s.Main.ImportPath != "" {
+	g, f := s.goPackage(), &found{record: &unchanged.Record{}}
+	if before, ok := b.resolved.Load(s.query()); ok && g.Main.ImportPath != "" {
 		f = before.(*found)
-	} else if !s.Debug { // a build record describes one program, and a debug image has two
-		f.record = b.records.Recall(layerfile.FormatVersion, s.Dir, s.Package, s.AsMain)
+	} else if !g.Debug { // a build record describes one program, and a debug image has two
+		f.record = b.records.Recall(layerfile.FormatVersion, s.Dir, g.Package, g.AsMain)
 	}
 	main, known := s.recorded(f.record)
 	// A module that was fetched for module/path@version may have been pruned since then.
 	known = known && crosscompile.Use(ctx, main.Dir) == nil
 	switch {
 	case known:
-		s.Main = main
-	case s.Main.ImportPath == "":
+	case g.Main.ImportPath == "":
 		start := time.Now()
-		if s.Main, err = b.find(ctx, s); err != nil {
+		if main, err = b.find(ctx, s); err != nil {
 			return s, nil, err
 		}
-		f.record.Begin(s.Main, start)
+		f.record.Begin(main, start)
+	default:
+		main = g.Main
 	}
+	s = s.withMain(main)
 	if s.Name == "" {
-		s.Name = s.Main.Name
+		s.Name = main.Name
 	}
-	if s.Main.Version != "" {
-		s.Vars.Version = s.Main.Version
+	if main.Version != "" {
+		s.Vars.Version = main.Version
 	}
 	if err := b.strayKeys(ctx, s, f.record, known); err != nil {
 		return s, nil, err
@@ -231,12 +234,12 @@ func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, *found, error) {
 	if known {
 		return s, f, err
 	}
-	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms), s.debuggable())
+	err = errors.Join(err, b.goc.Check(ctx, main.Dir, s.Platforms), s.debuggable())
 	// With All the platforms are known only to Plan, which checks their compilers.
 	if err == nil && !s.All {
 		err = b.compilers(ctx, s)
 	}
-	if err == nil && s.Debug && f.debugger.ImportPath == "" {
+	if err == nil && g.Debug && f.debugger.ImportPath == "" {
 		f.debugger, err = b.findDebugger(ctx, s)
 	}
 	return s, f, err
@@ -248,13 +251,13 @@ func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, *found, error) {
 // record may already have the answer of Go.
 func (b *Builder) strayKeys(ctx context.Context, s Spec, record *unchanged.Record, known bool) error {
 	var errs []error
-	for key := range keysOf(s.Bases, s.Overrides) {
+	for key := range keysOf(s.Bases, s.goPackage().Overrides) {
 		p, err := platform.Parse(key)
 		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
 		if err == nil && (!known || !record.Supports(platform.Key(p))) {
-			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p})
+			err = b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p})
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))

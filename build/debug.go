@@ -16,7 +16,7 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// delve is the debugger that [Spec.Debug] adds. The version is fixed, so that the image
+// delve is the debugger that [GoPackage.Debug] adds. The version is fixed, so that the image
 // does not depend on the day of the build.
 const delve = "github.com/go-delve/delve/cmd/dlv@v1.27.2"
 
@@ -54,7 +54,7 @@ func pair(p ocispec.Platform) string { return p.OS + "/" + p.Architecture }
 // not support a platform, or the entrypoint is not the program. The debugger starts the
 // program, so another entrypoint would never run.
 func (s Spec) debuggable() error {
-	if !s.Debug {
+	if !s.goPackage().Debug {
 		return nil
 	}
 	var without []ocispec.Platform
@@ -76,7 +76,9 @@ func (s Spec) debuggable() error {
 // findDebugger fetches the module of the debugger and returns its package. It is found in
 // the same way as any other module/path@version.
 func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Package, error) {
-	s.Package, s.AsMain = delve, false
+	g := s.goPackage()
+	g.Package, g.AsMain = delve, false
+	s.Program = g
 	found, err := b.find(ctx, s)
 	if err != nil {
 		err = fmt.Errorf("the debugger: %w", err)
@@ -88,7 +90,8 @@ func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Packag
 // be read until unlock. It takes no permit, since the caller may hold one already.
 func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e layerfile.Entry, unlock func(), err error) {
 	other := *r
-	other.spec.Main, other.spec.Name, other.spec.Path = r.found.debugger, "dlv", ""
+	other.spec = r.spec.withMain(r.found.debugger)
+	other.spec.Name, other.spec.Path = "dlv", ""
 	bin, unlock, err := other.compile(ctx, p, Compile{Tags: delves[pair(p)]})
 	if err != nil {
 		return e, nil, err

@@ -18,7 +18,7 @@ import (
 func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	var list []ocispec.Platform
 	for _, p := range s.Platforms {
-		if p = target(p); s.compile(p).Cgo && !slices.ContainsFunc(list, func(o ocispec.Platform) bool {
+		if p = target(p); s.goPackage().compile(p).Cgo && !slices.ContainsFunc(list, func(o ocispec.Platform) bool {
 			return o.OS == p.OS && o.Architecture == p.Architecture && o.Variant == p.Variant
 		}) {
 			list = append(list, p)
@@ -27,7 +27,7 @@ func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return b.goc.LookCompilers(ctx, s.Main.Dir, list, s.Compile.C)
+	return b.goc.LookCompilers(ctx, s.goPackage().Main.Dir, list, s.goPackage().Compile.C)
 }
 
 // linkage checks that the base has the loader and the libraries that a program is linked
@@ -58,7 +58,7 @@ type linkageBarrier struct {
 // newLinkageBarrier makes the barrier of a build. Each platform calls waiting.Done
 // exactly once, also if it fails before its program is compared.
 func newLinkageBarrier(s Spec) *linkageBarrier {
-	g := &linkageBarrier{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.compile(p).Cgo })}
+	g := &linkageBarrier{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.goPackage().compile(p).Cgo })}
 	g.waiting.Add(len(s.Platforms))
 	return g
 }

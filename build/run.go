@@ -43,7 +43,7 @@ func (r *buildRun) reservePermits() []*permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
 		lengths[i] = unknownLength
-		if how, err := r.spec.compile(p).expand(r.spec.Vars); err == nil {
+		if how, err := r.spec.goPackage().compile(p).expand(r.spec.Vars); err == nil {
 			lengths[i] = r.times.of(p, how)
 		}
 	}
@@ -97,7 +97,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 
 // onto makes the image of the program on its base, from a build record or by compiling.
 func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
-	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
+	how, err := r.spec.goPackage().compile(base.Platform).expand(r.spec.Vars)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 	log.InfoContext(ctx, "layering")
 	img.Binary = program.binary
 	parts := r.parts(program.entry)
-	if r.spec.Debug {
+	if r.spec.goPackage().Debug {
 		*step = "debugger"
 		e, unlock, err := r.debugger(ctx, base.Platform)
 		if err != nil {
@@ -238,7 +238,7 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	}
 	// The package may be in another directory now, if its module was fetched again.
 	other := *r
-	other.spec.Main = main
+	other.spec = r.spec.withMain(main)
 	bin, unlock, err := other.compile(ctx, p, how)
 	if err != nil {
 		return err
@@ -278,7 +278,7 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 	}
 	// -p is not part of the program's key: it does not change the program.
 	request := crosscompile.Request{
-		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
+		Dir: r.spec.goPackage().Main.Dir, Package: r.spec.goPackage().Main.ImportPath, Out: out, Temp: r.Work,
 		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: how.Env,
 	}
 	if how.Cgo {

@@ -66,7 +66,7 @@ func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
 // same result, with one permit and no cache.
 func TestBuildsOfOneProgramAtOnce(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Jobs: 1}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: Scratch, Platforms: []ocispec.Platform{
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: "."}, Base: Scratch, Platforms: []ocispec.Platform{
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.17763.1"},
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.1"},
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.26100.1"},
@@ -123,7 +123,7 @@ func (u unlike) ConfigFile() (*v1.ConfigFile, error) {
 // A base image whose config and manifest disagree about its layers is an error.
 func TestBaseConfigMustMatchManifest(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Bases: oneBase{unlike{newBase(t).Image, 2}}}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: "."}, Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	_, err := b.Plan(t.Context(), s)
 	var be *BaseError
 	if !errors.As(err, &be) || be.Ref != "base" || !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), "linux/amd64: 0 layers in the manifest, 2 in the config") {
@@ -136,7 +136,7 @@ func TestBaseConfigMustMatchManifest(t *testing.T) {
 func TestNoHookOutlivesItsBuild(t *testing.T) {
 	var ended atomic.Bool
 	b := &Builder{Work: t.TempDir(), Bases: newBase(t)}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() { wrong }\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() { wrong }\n"), Program: GoPackage{Package: "."}, Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	_, err := b.Build(t.Context(), s, Hooks{OnBase: func(ctx context.Context, _ ocispec.Platform, _ v1.Image) error {
 		<-ctx.Done()
 		time.Sleep(50 * time.Millisecond) // a Build that does not wait would return before this
