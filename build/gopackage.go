@@ -12,7 +12,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// A Program says what the program of an image is. It is a [GoPackage].
+// A Program says what the program of an image is. It is a [GoPackage], or a pointer to
+// one, of which [Spec.Validate] makes a value.
 type Program interface {
 	// validate checks the fields and joins all errors.
 	validate() error

@@ -26,14 +26,10 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// treeRecord is the kind of the cache records that hold the changes of a layer. Its
-// number must change when [rootfs.Change], or what newTree keeps of a file, changes.
+// treeRecord is the kind of the cache records that name the file with the changes of a
+// layer: the digest of the file is under the key "changes". The number in the kind must
+// change when [rootfs.Change], or what newTree keeps of a file, changes.
 const treeRecord = "tree-3"
-
-// A layerRecord names the file in the cache that has the changes of a layer.
-type layerRecord struct {
-	Changes v1.Hash `json:"changes"`
-}
 
 // A Reader reads the file systems of bases. Only one of them is in memory at a time,
 // over all platforms and programs, so the memory is bounded by the budget of one tree.
@@ -88,11 +84,11 @@ func recallLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) (found bool, err er
 	if err != nil {
 		return false, err
 	}
-	var kept layerRecord
+	var kept map[string]v1.Hash
 	if !c.Load(treeRecord, digest.String(), &kept) {
 		return false, nil
 	}
-	f, _, err := c.Get(kept.Changes)
+	f, _, err := c.Get(kept["changes"])
 	if err != nil {
 		return false, nil
 	}
@@ -143,9 +139,9 @@ func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 	if err != nil {
 		return err
 	}
-	kept := layerRecord{v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", hasher.Sum(nil))}}
-	if f.Commit(kept.Changes) == nil {
-		_ = c.Store(treeRecord, digest.String(), kept) // lost: the layer is read again
+	changes := v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", hasher.Sum(nil))}
+	if f.Commit(changes) == nil {
+		_ = c.Store(treeRecord, digest.String(), map[string]v1.Hash{"changes": changes}) // lost: the layer is read again
 	}
 	return nil
 }

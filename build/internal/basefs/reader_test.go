@@ -88,12 +88,12 @@ func TestTreeFromTheCache(t *testing.T) {
 	if got := look(unread{l}); got != want {
 		t.Errorf("tree from the cache: %s", got)
 	}
-	var kept layerRecord
+	var kept map[string]v1.Hash
 	d, _ := l.Digest()
 	if !c.Load(treeRecord, d.String(), &kept) {
 		t.Fatal("the cache has no record")
 	}
-	file := filepath.Join(dir, "blobs", kept.Changes.Algorithm, kept.Changes.Hex)
+	file := filepath.Join(dir, "blobs", kept["changes"].Algorithm, kept["changes"].Hex)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
