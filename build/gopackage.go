@@ -137,6 +137,11 @@ func (g GoPackage) compile(p ocispec.Platform) Compile {
 	return c
 }
 
+// settings returns the compile settings of s's program for p, with templates expanded.
+func (s Spec) settings(p ocispec.Platform) (Compile, error) {
+	return s.goPackage().compile(p).expand(s.Vars)
+}
+
 // profiled reports whether c names the file of a profile. This file may be outside the
 // sources, so a listing does not have it.
 func (c Compile) profiled() bool { return c.Pgo != "" && c.Pgo != "auto" && c.Pgo != "off" }

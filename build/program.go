@@ -56,7 +56,7 @@ func (s Spec) recorded(record *unchanged.Record) (main crosscompile.Package, ok 
 		s.Vars.Version = main.Version
 	}
 	for _, p := range s.Platforms {
-		how, err := s.goPackage().compile(p).expand(s.Vars)
+		how, err := s.settings(p)
 		if err != nil {
 			return main, false
 		}

@@ -139,7 +139,7 @@ func TestLongestCompiledFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain, err := s.goPackage().compile(platforms[0]).expand(s.Vars)
+		plain, err := s.settings(platforms[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ func (r *buildRun) reservePermits() []*permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
 		lengths[i] = unknownLength
-		if how, err := r.spec.goPackage().compile(p).expand(r.spec.Vars); err == nil {
+		if how, err := r.spec.settings(p); err == nil {
 			lengths[i] = r.times.of(p, how)
 		}
 	}
@@ -97,7 +97,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 
 // onto makes the image of the program on its base, from a build record or by compiling.
 func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
-	how, err := r.spec.goPackage().compile(base.Platform).expand(r.spec.Vars)
+	how, err := r.spec.settings(base.Platform)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type shared struct {
 func (r *buildRun) share(list []PlannedBase) {
 	r.programs = map[string]*shared{}
 	for _, base := range list {
-		how, err := r.spec.goPackage().compile(base.Platform).expand(r.spec.Vars)
+		how, err := r.spec.settings(base.Platform)
 		if err != nil {
 			continue // its platform reports the error
 		}
