@@ -76,7 +76,7 @@ e2e: build ## end-to-end tests: real registry and clients, emulated machines; ne
 	./.ci/e2e-mirror $(BIN)/mabuild
 
 bench: build ## measure, compared with plain go build, and with ko if it is on PATH
-	$(GO) test -run '^$$' -bench . -benchmem ./build ./manifest/registry
+	$(GO) test -run '^$$' -bench . -benchmem ./build/internal/layerfile ./manifest/registry
 	./.ci/bench $(BIN)/mabuild
 
 golden: $(BIN)/judge ## update the golden files with the current output

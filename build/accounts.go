@@ -1,21 +1,15 @@
 package build
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/rootfs"
-)
-
-// The files that list users and groups (passwd(5), group(5)).
-const (
-	passwdFile = "etc/passwd"
-	groupFile  = "etc/group"
 )
 
 // accounts checks that each base lists the user and the group that s names. A container
@@ -24,7 +18,7 @@ const (
 //
 // A number needs no entry, and Windows has no such files; for these the layers of the
 // base are not read. Platforms on the same base report the same missing name once.
-func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
+func (s Spec) accounts(bases []PlannedBase, files []layerfile.Entry, fs *basefs.Reader) error {
 	user, group, _ := strings.Cut(s.Config.User, ":")
 	var errs []error
 	seen := map[string]bool{}
@@ -32,16 +26,19 @@ func (s Spec) accounts(bases []PlannedBase, files []entry, w *layers) error {
 		if base.Platform.OS == "windows" || isNumber(user) && isNumber(group) {
 			continue
 		}
-		err := w.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
-			for _, one := range []struct{ what, name, file string }{{"user", user, passwdFile}, {"group", group, groupFile}} {
+		err := fs.Read(base.baseImage.layers, func(t *rootfs.Tree) error {
+			system := basefs.System{Tree: t, Files: files}
+			for _, one := range []struct {
+				what, name string
+				list       func() ([]string, error)
+			}{{"user", user, system.Users}, {"group", group, system.Groups}} {
 				if isNumber(one.name) {
 					continue
 				}
-				text, err := accountsText(t, files, one.file)
+				names, err := one.list()
 				if err != nil {
 					return err
 				}
-				names := accountNames(text)
 				if slices.Contains(names, one.name) {
 					continue
 				}
@@ -83,40 +80,4 @@ func noAccount(base PlannedBase, what, name string, names []string) *SpecError {
 func isNumber(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 32)
 	return s == "" || err == nil
-}
-
-// accountsText returns the list of users or groups as the image will have it. A file that
-// [Spec.Files] adds at this path replaces the file of the base. At most maxAccounts bytes
-// are read of either one.
-func accountsText(t *rootfs.Tree, files []entry, file string) (string, error) {
-	at, err := t.Resolve(file)
-	if err != nil {
-		return "", err
-	}
-	for _, e := range files {
-		if e.name != file && e.name != at || e.open == nil {
-			continue
-		}
-		r, err := e.open()
-		if err != nil {
-			return "", err
-		}
-		text, err := io.ReadAll(io.LimitReader(r, maxAccounts))
-		return string(text), errors.Join(err, r.Close())
-	}
-	n, _ := t.Lookup(at)
-	return textOf(n), nil
-}
-
-// accountNames returns the first field of each line. It skips comments and lines without
-// a colon.
-func accountNames(text string) []string {
-	var names []string
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		name, _, ok := strings.Cut(lines.Text(), ":")
-		if ok && name != "" && !strings.HasPrefix(name, "#") {
-			names = append(names, name)
-		}
-	}
-	return names
 }

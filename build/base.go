@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -63,7 +64,7 @@ func (e *BaseError) Hint() string {
 // platforms use it, so all platforms see the same index even if a tag moves meanwhile.
 type bases struct {
 	source manifest.Source
-	layers *layers
+	layers *layerfile.Writer
 	goc    *crosscompile.Go
 	log    *slog.Logger
 
@@ -74,8 +75,7 @@ type bases struct {
 // the base and Go support, sorted. Each of them can also be built on its own.
 func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
 	b.init(ctx)
-	s := Spec{Base: ref}
-	s.Main.Dir = "."
+	s := Spec{Base: ref, Program: GoPackage{Main: crosscompile.Package{Dir: "."}}}
 	return (&bases{source: b.Bases, goc: b.goc, log: b.log}).platforms(ctx, s)
 }
 
@@ -83,7 +83,7 @@ func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Plat
 // Go support, sorted and unique. For Static and Scratch these are all linux platforms of
 // Go with their default variants. No common platform is a [*BaseError].
 func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
-	targets, err := b.goc.Targets(ctx, s.Main.Dir)
+	targets, err := b.goc.Targets(ctx, s.goPackage().Main.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, erro
 // names the platforms that it skips.
 func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
 	for _, p := range have {
-		err := b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p}, nil)
+		err := b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p}, nil)
 		switch {
 		case err == nil:
 			list = append(list, p)

@@ -8,7 +8,7 @@
 // A [Spec] says what to build, and a [Builder] builds it:
 //
 //	b := build.Builder{Bases: client, Work: dir}
-//	result, err := b.Build(ctx, build.Spec{Package: "./cmd/app", Platforms: platforms}, build.Hooks{})
+//	result, err := b.Build(ctx, build.Spec{Program: build.GoPackage{Package: "./cmd/app"}, Platforms: platforms}, build.Hooks{})
 //	err = client.Put(ctx, "ghcr.io/acme/app:v1", result.Index)
 //
 // An index has all platforms of its Spec: if one of them fails, Build returns no index.
@@ -41,6 +41,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
@@ -83,11 +85,12 @@ type Builder struct {
 	goc          *crosscompile.Go
 	cache        *cache.Cache
 	records      *unchanged.Store // of what packages were compiled to
+	resolved     sync.Map         // what Resolve looked up, of *found by Spec.query
 	permits      *queue           // for compilers
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
 	written      sync.Map         // digests of layers that this Builder wrote to the cache
-	reading      sync.Mutex       // held while the file system of a base is in memory
+	baseFS       basefs.Reader    // of the file systems of bases
 	log          *slog.Logger
 }
 
@@ -151,6 +154,7 @@ func (b *Builder) init(ctx context.Context) {
 				b.log.DebugContext(ctx, err.Error())
 			}
 		}
+		b.baseFS.Cache = b.cache
 		b.records = &unchanged.Store{Cache: b.cache, Go: b.goc, Skip: b.cache.Parts()}
 		jobs := b.Jobs
 		if jobs <= 0 {
@@ -168,74 +172,98 @@ func (b *Builder) init(ctx context.Context) {
 // command. The returned Spec describes the sources at this moment; passing it to Resolve
 // again does not detect later changes.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
+	s, f, err := b.resolve(ctx, s)
+	if err == nil {
+		b.resolved.Store(s.query(), f)
+	}
+	return s, err
+}
+
+// A found is what resolve looked up for a Spec, beside the package.
+type found struct {
+	record   *unchanged.Record    // of the package
+	debugger crosscompile.Package // of Delve, with GoPackage.Debug
+}
+
+// query identifies the result of resolve: what was asked for, and the package that was
+// found.
+func (s Spec) query() string {
+	g := s.goPackage()
+	return fmt.Sprintf("%q %q %t %t %q", s.Dir, g.Package, g.AsMain, g.Debug, g.Main)
+}
+
+// resolve is Resolve, and also returns what was looked up. For a Spec that Resolve has
+// returned, this is what Resolve found.
+func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, *found, error) {
 	b.init(ctx)
 	s, err := s.Validate()
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
-	if s.record == nil {
-		s.record = &unchanged.Record{}
-		// A build record describes one program, and a debug image has two.
-		if !s.Debug {
-			s.record = b.records.Recall(formatVersion, s.Dir, s.Package, s.AsMain)
-		}
+	g, f := s.goPackage(), &found{record: &unchanged.Record{}}
+	if before, ok := b.resolved.Load(s.query()); ok && g.Main.ImportPath != "" {
+		f = before.(*found)
+	} else if !g.Debug { // a build record describes one program, and a debug image has two
+		f.record = b.records.Recall(layerfile.FormatVersion, s.Dir, g.Package, g.AsMain)
 	}
-	main, known := s.recorded()
+	main, known := s.recorded(f.record)
 	// A module that was fetched for module/path@version may have been pruned since then.
 	known = known && main.Use(ctx) == nil
 	switch {
 	case known:
-		s.Main = main
-	case s.Main.ImportPath == "":
+	case g.Main.ImportPath == "":
 		start := time.Now()
-		if s.Main, err = b.find(ctx, s); err != nil {
-			return s, err
+		if main, err = b.find(ctx, s); err != nil {
+			return s, nil, err
 		}
-		s.record.Begin(s.Main, start)
+		f.record.Begin(main, start)
+	default:
+		main = g.Main
 	}
+	s = s.withMain(main)
 	if s.Name == "" {
-		s.Name = s.Main.Name
+		s.Name = main.Name
 	}
-	if s.Main.Version != "" {
-		s.Vars.Version = s.Main.Version
+	if main.Version != "" {
+		s.Vars.Version = main.Version
 	}
-	if err := b.strayKeys(ctx, s, known); err != nil {
-		return s, err
+	if err := b.strayKeys(ctx, s, f.record, known); err != nil {
+		return s, nil, err
 	}
 	s, err = s.expand()
 	if known {
-		return s, err
+		return s, f, err
 	}
-	err = errors.Join(err, b.goc.Check(ctx, s.Main.Dir, s.Platforms, nil), s.debuggable())
+	err = errors.Join(err, b.goc.Check(ctx, main.Dir, s.Platforms, nil), s.debuggable())
 	// With All the platforms are known only to Plan, which checks their compilers.
 	if err == nil && !s.All {
 		err = b.compilers(ctx, s)
 	}
-	if err == nil && s.Debug && s.debugger.ImportPath == "" {
-		s.debugger, err = b.findDebugger(ctx, s)
+	if err == nil && g.Debug && f.debugger.ImportPath == "" {
+		f.debugger, err = b.findDebugger(ctx, s)
 	}
-	return s, err
+	return s, f, err
 }
 
 // strayKeys checks the settings for single platforms that are not built. A platform that
 // Go does not support is probably a mistake and an error. One that Go supports is logged,
 // since a configuration may serve several selections of platforms. If known, the build
 // record may already have the answer of Go.
-func (b *Builder) strayKeys(ctx context.Context, s Spec, known bool) error {
+func (b *Builder) strayKeys(ctx context.Context, s Spec, record *unchanged.Record, known bool) error {
 	var errs []error
-	for key := range keysOf(s.Bases, s.Overrides) {
+	for key := range keysOf(s.Bases, s.goPackage().Overrides) {
 		p, err := platform.Parse(key)
 		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
-		if err == nil && (!known || !s.record.Supports(platform.Key(p))) {
-			err = b.goc.Check(ctx, s.Main.Dir, []ocispec.Platform{p}, nil)
+		if err == nil && (!known || !record.Supports(platform.Key(p))) {
+			err = b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p}, nil)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))
 			continue
 		}
-		s.record.AddSupport(platform.Key(p))
+		record.AddSupport(platform.Key(p))
 		b.log.DebugContext(ctx, "ignored the settings for "+key+", which is not built")
 	}
 	return errors.Join(errs...)
@@ -261,7 +289,8 @@ type Plan struct {
 	Spec  Spec
 	Bases []PlannedBase // one for each platform of Spec, in the same order
 
-	files []entry
+	found *found
+	files []layerfile.Entry
 }
 
 // A PlannedBase is the base image of one platform.
@@ -277,7 +306,7 @@ type PlannedBase struct {
 // files of [Spec.Files]; it reads layers of a base only if the user or group is a name.
 // All missing platforms, base images and files are in one error.
 func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
-	s, err := b.Resolve(ctx, s)
+	s, f, err := b.resolve(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +322,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	if err := s.debuggable(); err != nil {
 		return nil, err
 	}
-	found, err := from.all(ctx, s)
+	images, err := from.all(ctx, s)
 	// The files are listed even if a base is missing: both errors are reported at once.
 	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
@@ -304,11 +333,11 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 			return nil, err
 		}
 	}
-	plan := &Plan{Spec: s, files: files, Bases: make([]PlannedBase, len(found))}
-	for i, f := range found {
-		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: f.digest, baseImage: f}
+	plan := &Plan{Spec: s, found: f, files: files, Bases: make([]PlannedBase, len(images))}
+	for i, image := range images {
+		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.digest, baseImage: image}
 	}
-	if err := s.accounts(plan.Bases, files, from.layers); err != nil {
+	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err
 	}
 	return plan, nil
@@ -316,8 +345,11 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 
 // layers returns a maker of layers for s. Layers that are being written stop when ctx
 // ends.
-func (b *Builder) layers(ctx context.Context, s Spec) *layers {
-	return &layers{work: b.Work, cache: b.cache, time: s.Time, compression: s.Compression, permits: b.layerPermits, written: &b.written, reading: &b.reading, alive: func() error { return context.Cause(ctx) }}
+func (b *Builder) layers(ctx context.Context, s Spec) *layerfile.Writer {
+	return &layerfile.Writer{
+		Work: b.Work, Cache: b.cache, Time: s.Time, Format: s.Compression.Format, Level: s.Compression.Level,
+		Permits: b.layerPermits, Written: &b.written, Alive: func() error { return context.Cause(ctx) },
+	}
 }
 
 // Build makes the index of s. If a platform fails, Build still tries the others, and
@@ -328,7 +360,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &buildRun{Builder: b, hooks: h, spec: s, files: plan.files, layers: b.layers(ctx, s), record: s.record, times: b.times(s)}
+	r := &buildRun{Builder: b, hooks: h, spec: s, found: plan.found, files: plan.files, layers: b.layers(ctx, s), times: b.times(s)}
 	r.linkageBarrier = newLinkageBarrier(s)
 	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
@@ -346,7 +378,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, errors.Join(err, b.cramped(ctx, errs))
 	}
 	// Nothing is recorded after a failure.
-	r.record.Store()
+	r.found.record.Store()
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err

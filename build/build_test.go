@@ -28,7 +28,7 @@ func parse(t *testing.T, texts ...string) []ocispec.Platform {
 // The index of hello on the static base has a valid image for each platform, in order.
 func TestHelloOnStaticIsAValidIndex(t *testing.T) {
 	b := build.Builder{Work: t.TempDir(), Cache: t.TempDir()}
-	r, err := b.Build(t.Context(), build.Spec{Package: "../examples/hello", Platforms: parse(t, "linux/amd64,linux/arm64,linux/arm/v7,linux/s390x")}, build.Hooks{})
+	r, err := b.Build(t.Context(), build.Spec{Program: build.GoPackage{Package: "../examples/hello"}, Platforms: parse(t, "linux/amd64,linux/arm64,linux/arm/v7,linux/s390x")}, build.Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,11 +2,8 @@ package build
 
 import (
 	"fmt"
-	"io"
 
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // The formats in which layers can be compressed.
@@ -52,32 +49,4 @@ func (c Compression) validate() error {
 		return &SpecError{Field: "compression", Reason: fmt.Sprintf("%s has levels 1 to %d, not %d", c.Format, f.highest, c.Level)}
 	}
 	return nil
-}
-
-// mediaType returns the OCI media type of a layer; assemble translates it for Docker.
-func (c Compression) mediaType() types.MediaType {
-	if c.Format == Zstd {
-		return types.OCILayerZStd
-	}
-	return types.OCILayer
-}
-
-// zstdWindow is the window of the zstd encoder in bytes. About twice as much memory is
-// needed to compress one layer. Every decoder supports windows of 8 MiB (RFC 8878,
-// section 3.1.1.1.2).
-const zstdWindow = 4 << 20
-
-// writer returns a writer that compresses into dst. Its output depends only on c, size
-// and the bytes written, so the same layer has the same digest on every machine: gzip
-// splits its input by size, never by the number of cores, and zstd uses one goroutine.
-// size is the sum of the file sizes in the layer.
-func (c Compression) writer(dst io.Writer, size int64) (io.WriteCloser, error) {
-	switch {
-	case c.Format == Zstd:
-		return zstd.NewWriter(dst, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.Level)),
-			zstd.WithWindowSize(zstdWindow), zstd.WithEncoderConcurrency(1))
-	case size >= splitFrom:
-		return newSplit(dst, c.Level)
-	}
-	return gzip.NewWriterLevel(dst, c.Level)
 }

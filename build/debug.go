@@ -10,12 +10,13 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// delve is the debugger that [Spec.Debug] adds. The version is fixed, so that the image
+// delve is the debugger that [GoPackage.Debug] adds. The version is fixed, so that the image
 // does not depend on the day of the build.
 const delve = "github.com/go-delve/delve/cmd/dlv@v1.27.2"
 
@@ -53,7 +54,7 @@ func pair(p ocispec.Platform) string { return p.OS + "/" + p.Architecture }
 // not support a platform, or the entrypoint is not the program. The debugger starts the
 // program, so another entrypoint would never run.
 func (s Spec) debuggable() error {
-	if !s.Debug {
+	if !s.goPackage().Debug {
 		return nil
 	}
 	var without []ocispec.Platform
@@ -75,7 +76,9 @@ func (s Spec) debuggable() error {
 // findDebugger fetches the module of the debugger and returns its package. It is found in
 // the same way as any other module/path@version.
 func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Package, error) {
-	s.Package, s.AsMain = delve, false
+	g := s.goPackage()
+	g.Package, g.AsMain = delve, false
+	s.Program = g
 	found, err := b.find(ctx, s)
 	if err != nil {
 		err = fmt.Errorf("the debugger: %w", err)
@@ -85,9 +88,10 @@ func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Packag
 
 // debugger compiles the debugger for p and returns its entry in the image. The file may
 // be read until unlock. It takes no permit, since the caller may hold one already.
-func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, unlock func(), err error) {
+func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e layerfile.Entry, unlock func(), err error) {
 	other := *r
-	other.spec.Main, other.spec.Name, other.spec.Path = r.spec.debugger, "dlv", ""
+	other.spec = r.spec.withMain(r.found.debugger)
+	other.spec.Name, other.spec.Path = "dlv", ""
 	bin, unlock, err := other.compile(ctx, p, Compile{Tags: delves[pair(p)]})
 	if err != nil {
 		return e, nil, err
@@ -97,7 +101,7 @@ func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e entry, u
 		unlock()
 		return e, nil, err
 	}
-	r.writeSum(bin.Path, e.content)
+	r.writeSum(bin.Path, e.Content)
 	return e, unlock, nil
 }
 

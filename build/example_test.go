@@ -40,7 +40,7 @@ func ExampleBuilder_Build() {
 		log.Fatal(err)
 	}
 	b := build.Builder{Work: dir}
-	result, err := b.Build(ctx, build.Spec{Package: "../examples/hello", Platforms: platforms}, build.Hooks{})
+	result, err := b.Build(ctx, build.Spec{Program: build.GoPackage{Package: "../examples/hello"}, Platforms: platforms}, build.Hooks{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func ExampleHooks() {
 	}
 	client := new(registry.Client)
 	b := build.Builder{Bases: client, Work: work}
-	result, err := b.Build(ctx, build.Spec{Package: "../examples/hello", Platforms: platforms}, build.Hooks{
+	result, err := b.Build(ctx, build.Spec{Program: build.GoPackage{Package: "../examples/hello"}, Platforms: platforms}, build.Hooks{
 		OnImage: func(ctx context.Context, i build.Image) error {
 			digest, err := i.Digest()
 			if err != nil {
@@ -113,7 +113,7 @@ func ExampleBuilder_Plan() {
 	}
 	b := build.Builder{Work: work}
 	plan, err := b.Plan(context.Background(), build.Spec{
-		Package: "../examples/hello", Platforms: platforms,
+		Program: build.GoPackage{Package: "../examples/hello"}, Platforms: platforms,
 		Base: build.Static, Bases: map[string]string{"windows/amd64": build.Scratch},
 	})
 	if err != nil {
@@ -167,7 +167,7 @@ func ExampleHooks_base() {
 		log.Fatal(err)
 	}
 	b := build.Builder{Bases: client, Work: work}
-	_, err = b.Build(ctx, build.Spec{Package: "../examples/hello", Base: host + "/acme/base:v1", Platforms: platforms}, build.Hooks{
+	_, err = b.Build(ctx, build.Spec{Program: build.GoPackage{Package: "../examples/hello"}, Base: host + "/acme/base:v1", Platforms: platforms}, build.Hooks{
 		OnBase: func(ctx context.Context, p ocispec.Platform, base v1.Image) error {
 			layers, err := base.Layers()
 			if err != nil {

@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
 // fileEntries lists the entries that [Spec.Files] adds to an image, and joins the errors
@@ -24,7 +26,7 @@ import (
 // hold credentials. Links inside a copied directory stay links in the image.
 //
 // warn is called for files that are probably not what the user meant.
-func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
+func fileEntries(s Spec, warn func(string)) (entries []layerfile.Entry, err error) {
 	if len(s.Files) == 0 {
 		return nil, nil
 	}
@@ -51,8 +53,8 @@ func fileEntries(s Spec, warn func(string)) (entries []entry, err error) {
 			errs = append(errs, fileError(f, err))
 		}
 		for _, e := range found {
-			if e.pointer() {
-				warn(fmt.Sprintf("files: /%s is a Git LFS pointer; fetch the file with git lfs pull", e.name))
+			if isPointer(e) {
+				warn(fmt.Sprintf("files: /%s is a Git LFS pointer; fetch the file with git lfs pull", e.Name))
 			}
 		}
 		entries = append(entries, found...)
@@ -83,8 +85,8 @@ func fileError(f File, err error) error {
 
 // entries lists the files of one entry. A directory becomes f.To, with all below it
 // except .git. Each file is hashed here and read again when the layer is written; if its
-// content has changed by then, the build fails (errChanged).
-func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
+// content has changed by then, the build fails.
+func (f File) entries(tree *intree.Tree, root *os.Root) ([]layerfile.Entry, error) {
 	dir, from := tree.Dir(), filepath.FromSlash(f.From)
 	if filepath.IsAbs(from) {
 		return nil, intree.ErrOutside
@@ -97,16 +99,16 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	to := clean(f.To)
+	to := rootfs.Clean(f.To)
 	// A file keeps its name if f.To ends with a slash.
 	if !info.IsDir() {
 		if strings.HasSuffix(f.To, "/") {
 			to = path.Join(to, filepath.Base(from))
 		}
 		e, err := f.regular(root, dir, real, to, info)
-		return []entry{e}, err
+		return []layerfile.Entry{e}, err
 	}
-	var entries []entry
+	var entries []layerfile.Entry
 	err = fs.WalkDir(root.FS(), filepath.ToSlash(real), func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -128,7 +130,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 			}
 		case at == "": // the root of the image has no entry
 		case d.IsDir():
-			entries = append(entries, f.owned(directory(at, 0o755)))
+			entries = append(entries, f.owned(layerfile.Directory(at, 0o755)))
 		case d.Type() == fs.ModeSymlink:
 			e, err := symlink(root, name, rel, at)
 			if err != nil {
@@ -150,7 +152,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]entry, error) {
 // regular returns the entry of a regular file and hashes the file. Without f.Mode the
 // mode is 0644, or 0755 if the owner may execute the file, so that the umask of a
 // checkout does not change the layer.
-func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e entry, err error) {
+func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e layerfile.Entry, err error) {
 	if !info.Mode().IsRegular() {
 		return e, &SpecError{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", but an image can hold only files, directories and links", Way: "exclude it from the copied directory"}
 	}
@@ -171,9 +173,9 @@ func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e 
 			mode = 0o755
 		}
 	}
-	return f.owned(entry{
-		name: to, kind: tar.TypeReg, mode: mode, size: size, content: hex.EncodeToString(h.Sum(nil)),
-		open: func() (io.ReadCloser, error) { return openIn(dir, from) },
+	return f.owned(layerfile.Entry{
+		Name: to, Kind: tar.TypeReg, Mode: mode, Size: size, Content: hex.EncodeToString(h.Sum(nil)),
+		Open: func() (io.ReadCloser, error) { return openIn(dir, from) },
 	}), nil
 }
 
@@ -190,14 +192,14 @@ func kindOf(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// pointer reports whether an entry is a Git LFS pointer, which git-lfs leaves in place of
+// isPointer reports whether an entry is a Git LFS pointer, which git-lfs leaves in place of
 // a file that it has not fetched (git-lfs, docs/spec.md).
-func (e entry) pointer() bool {
+func isPointer(e layerfile.Entry) bool {
 	const begins, most = "version https://git-lfs.github.com/spec/", 1024
-	if e.kind != tar.TypeReg || e.size >= most || e.size < int64(len(begins)) {
+	if e.Kind != tar.TypeReg || e.Size >= most || e.Size < int64(len(begins)) {
 		return false
 	}
-	r, err := e.open()
+	r, err := e.Open()
 	if err != nil {
 		return false
 	}
@@ -208,8 +210,8 @@ func (e entry) pointer() bool {
 }
 
 // owned returns e with f's owner and group.
-func (f File) owned(e entry) entry {
-	e.uid, e.gid = f.UID, f.GID
+func (f File) owned(e layerfile.Entry) layerfile.Entry {
+	e.UID, e.GID = f.UID, f.GID
 	return e
 }
 
@@ -227,13 +229,13 @@ func openIn(dir, name string) (io.ReadCloser, error) {
 
 // symlink returns the entry of a link. Its target must be inside the copied directory: a
 // link to another file of the source tree would point to nothing in the image.
-func symlink(root *os.Root, name, rel, at string) (entry, error) {
+func symlink(root *os.Root, name, rel, at string) (layerfile.Entry, error) {
 	target, err := root.Readlink(filepath.FromSlash(name))
 	if err != nil {
-		return entry{}, err
+		return layerfile.Entry{}, err
 	}
 	if filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), target)) {
-		return entry{}, &SpecError{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which is outside the copied directory", name, target), Way: "copy the target of the link instead"}
+		return layerfile.Entry{}, &SpecError{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which is outside the copied directory", name, target), Way: "copy the target of the link instead"}
 	}
-	return entry{name: at, kind: tar.TypeSymlink, mode: 0o777, link: filepath.ToSlash(target)}, nil
+	return layerfile.Entry{Name: at, Kind: tar.TypeSymlink, Mode: 0o777, Link: filepath.ToSlash(target)}, nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 )
 
 // Files that lead out of the directory or into .git are refused or left out, whatever links
@@ -36,7 +38,7 @@ func TestFilesStayInTheTree(t *testing.T) {
 		entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: from, To: "/to"}}}, func(string) {})
 		var names []string
 		for _, e := range entries {
-			names = append(names, e.name)
+			names = append(names, e.Name)
 		}
 		var se *SpecError
 		got := strings.Join(names, " ")
@@ -58,7 +60,7 @@ func TestFilesStayInTheTree(t *testing.T) {
 		}
 	}
 	entries, err := fileEntries(Spec{Dir: dir, Files: []File{{From: ".", To: "/src"}}}, func(string) {})
-	if err != nil || slices.ContainsFunc(entries, func(e entry) bool { return strings.Contains(e.name, ".git") }) || len(entries) != 6 {
+	if err != nil || slices.ContainsFunc(entries, func(e layerfile.Entry) bool { return strings.Contains(e.Name, ".git") }) || len(entries) != 6 {
 		t.Errorf("%v, %v", entries, err)
 	}
 }

@@ -15,20 +15,20 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Mains returns the main packages that match s.Package, a pattern such as ./cmd/...; see
+// Mains returns the main packages that match the package of s, a pattern such as ./cmd/...; see
 // [crosscompile.Go.Mains].
 func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
 	b.init(ctx)
-	if err := b.sources(s.Dir, s.Package); err != nil {
+	if err := b.sources(s.Dir, s.goPackage().Package); err != nil {
 		return nil, err
 	}
-	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Aims: s.aims()})
+	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.goPackage().Package, Dir: s.Dir, Aims: s.aims()})
 }
 
 // find finds the package of s with the go command. Untrusted sources are checked first,
 // since the go command quotes what it reads.
 func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error) {
-	if err := b.sources(s.Dir, s.Package); err != nil {
+	if err := b.sources(s.Dir, s.goPackage().Package); err != nil {
 		return crosscompile.Package{}, err
 	}
 	// A module that was fetched before is in the cache. If others can write to the cache,
@@ -37,7 +37,7 @@ func (b *Builder) find(ctx context.Context, s Spec) (crosscompile.Package, error
 	if err != nil || b.cache.Sealed() {
 		scratch = filepath.Join(b.Work, "modules")
 	}
-	q := crosscompile.Query{Pattern: s.Package, Dir: s.Dir, Scratch: scratch, AsMain: s.AsMain, Aims: s.aims()}
+	q := crosscompile.Query{Pattern: s.goPackage().Package, Dir: s.Dir, Scratch: scratch, AsMain: s.goPackage().AsMain, Aims: s.aims()}
 	found, err := b.goc.Find(ctx, q)
 	// The cache may be on a disk that is full or has no locks. It is optional, so the
 	// work directory is tried next.
@@ -78,7 +78,7 @@ func (s Spec) aims() []crosscompile.Aim {
 		}) {
 			continue
 		}
-		how := s.compile(p)
+		how := s.goPackage().compile(p)
 		aims = append(aims, crosscompile.Aim{Platform: p, Tags: how.Tags, Cgo: how.Cgo})
 	}
 	return aims

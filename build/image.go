@@ -151,7 +151,7 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	if len(s.Config.Entrypoint) > 0 {
 		c.Config.Entrypoint = s.Config.Entrypoint
 	}
-	if s.Debug {
+	if s.goPackage().Debug {
 		c.Config.Entrypoint = debugged(s, p, c.Config.Entrypoint)
 		include(&c.Config.ExposedPorts, debugPort)
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,18 +16,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-func newLayers(t *testing.T, c *cache.Cache) *layers {
-	return &layers{work: t.TempDir(), cache: c, time: time.Unix(0, 0).UTC(), compression: Compression{}.full(), alive: func() error { return nil }}
+func newLayers(t *testing.T, c *cache.Cache) *layerfile.Writer {
+	return &layerfile.Writer{Work: t.TempDir(), Cache: c, Time: time.Unix(0, 0).UTC(), Format: Gzip, Level: 1, Alive: func() error { return nil }}
 }
 
 // fixture returns the image of testdata/program.
-func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image {
+func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string) v1.Image {
 	t.Helper()
 	p, err := platform.Parse(text)
 	if err != nil {
@@ -46,7 +47,7 @@ func fixture(t *testing.T, w *layers, f baseImage, s Spec, text string) v1.Image
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := addedLayers(w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []entry{program}}})
+	added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,9 +147,9 @@ func TestStaticHasWhatProgramsLookFor(t *testing.T) {
 }
 
 // onTop returns a base image with one layer that has the given entries.
-func onTop(t *testing.T, w *layers, entries ...entry) baseImage {
+func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseImage {
 	t.Helper()
-	l, err := w.layer(entries)
+	l, err := w.Layer(entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,12 +168,12 @@ func onTop(t *testing.T, w *layers, entries ...entry) baseImage {
 // link itself would replace it and, with merged /usr, hide everything behind it.
 func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 	w := newLayers(t, nil)
-	local := directory("usr/local", 0o2775)
-	local.gid = 50
+	local := layerfile.Directory("usr/local", 0o2775)
+	local.GID = 50
 	base := onTop(
-		t, w, directory("usr", 0o755), directory("usr/bin", 0o755), local,
-		entry{name: "bin", kind: tar.TypeSymlink, link: "usr/bin", mode: 0o777},
-		entry{name: "opt", kind: tar.TypeSymlink, link: "/usr/local/opt", mode: 0o777},
+		t, w, layerfile.Directory("usr", 0o755), layerfile.Directory("usr/bin", 0o755), local,
+		layerfile.Entry{Name: "bin", Kind: tar.TypeSymlink, Link: "usr/bin", Mode: 0o777},
+		layerfile.Entry{Name: "opt", Kind: tar.TypeSymlink, Link: "/usr/local/opt", Mode: 0o777},
 	)
 	have := contents(t, lastLayer(t, fixture(t, w, base, Spec{Path: "/bin/app"}, "linux/amd64")))
 	if have["usr/bin/app"] == nil || have["bin/app"] != nil || have["bin/"] != nil {
@@ -184,44 +185,6 @@ func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 	}
 	if h := have["usr/local/opt/"]; h == nil || h.Mode != 0o755 {
 		t.Errorf("the new directory is %+v", h)
-	}
-}
-
-// The tree of a base image applies whiteouts and opaque directories, and ends at loops of
-// links.
-func TestTreeAppliesWhiteoutsAndEndsAtLoops(t *testing.T) {
-	w := newLayers(t, nil)
-	l1, err := w.layer([]entry{
-		{name: "bin", kind: tar.TypeSymlink, link: "usr/bin"},
-		{name: "a", kind: tar.TypeSymlink, link: "b"},
-		{name: "b", kind: tar.TypeSymlink, link: "a"},
-		directory("data", 0o700), inline("data/old", 0o644, nil),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l2, err := w.layer([]entry{inline(".wh.bin", 0o644, nil), inline("data/.wh..wh..opq", 0o644, nil), inline("data/new", 0o644, nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr, err := readTree([]v1.Layer{l1, l2}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if at, err := tr.Resolve("/bin/app"); err != nil || at != "bin/app" {
-		t.Errorf("a removed link is followed: %s, %v", at, err)
-	}
-	if _, ok := tr.Lookup("data/old"); ok {
-		t.Error("an opaque directory shows entries of lower layers")
-	}
-	if n, ok := tr.Lookup("data"); !ok || n.Mode != 0o700 {
-		t.Errorf("data is %+v", n)
-	}
-	if _, ok := tr.Lookup("data/new"); !ok {
-		t.Error("data/new is missing")
-	}
-	if _, err := tr.Resolve("/a/app"); err == nil {
-		t.Error("a loop of links was resolved")
 	}
 }
 
@@ -249,7 +212,7 @@ func TestWindowsLayersHaveWindowsShape(t *testing.T) {
 // the base image.
 func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	w := newLayers(t, nil)
-	base := onTop(t, w, directory("etc", 0o755))
+	base := onTop(t, w, layerfile.Directory("etc", 0o755))
 	base.name, base.digest = "debian:12", v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}
 	base.descriptors[0].MediaType = types.DockerLayer
 	base.config.Config = v1.Config{
@@ -321,7 +284,7 @@ func TestFiles(t *testing.T) {
 	}
 	got := map[string]int64{}
 	for _, e := range entries {
-		got[e.name+e.link] = e.mode
+		got[e.Name+e.Link] = e.Mode
 	}
 	want := map[string]int64{
 		"srv/web": 0o755, "srv/web/index.html": 0o644, "srv/web/css": 0o755, "srv/web/css/a.css": 0o644, "srv/web/run": 0o755,
@@ -344,129 +307,14 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// A layer is read from the cache. If the cached blob is broken, the layer is made again.
-func TestLayersComeOutOfTheCacheUntilItBreaks(t *testing.T) {
-	dir := t.TempDir()
-	c, err := cache.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries := []entry{inline("mabuild/x", 0o755, []byte(strings.Repeat("program ", 1000)))}
-	first, err := newLayers(t, c).layer(entries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	digest, err := first.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	opened := 0
-	entries[0].open = func(open func() (io.ReadCloser, error)) func() (io.ReadCloser, error) {
-		return func() (io.ReadCloser, error) { opened++; return open() }
-	}(entries[0].open)
-	again, err := newLayers(t, c).layer(entries)
-	if err != nil || opened != 0 {
-		t.Fatalf("%v; %d files were read for a cached layer", err, opened)
-	}
-	// A blob with the right size and wrong bytes is made again.
-	file := filepath.Join(dir, "blobs", "sha256", digest.Hex)
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[len(b)/2] ^= 1
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := validate.Layer(again); err != nil || opened == 0 {
-		t.Errorf("%v; %d files were read to make the layer again", err, opened)
-	}
-}
-
-// A layer that this run wrote is checked against its digest while it is sent, so it is read
-// once. A layer found in the cache is checked before that. A broken one of either kind is
-// made again.
-func TestLayerOfThisRunIsReadOnce(t *testing.T) {
-	for _, own := range []bool{true, false} {
-		dir := t.TempDir()
-		c, err := cache.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries := []entry{inline("mabuild/x", 0o755, []byte(strings.Repeat("program ", 1000)))}
-		w := newLayers(t, c)
-		w.written = &sync.Map{}
-		l, err := w.layer(entries)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !own {
-			if l, err = newLayers(t, c).layer(entries); err != nil {
-				t.Fatal(err)
-			}
-		}
-		digest, err := l.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, "blobs", "sha256", digest.Hex)
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[len(b)/2] ^= 1
-		if err := os.WriteFile(file, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r, err := l.Compressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.Copy(io.Discard, r)
-		if corrupt := errors.Is(err, cache.ErrCorrupt); corrupt != own || !own && err != nil {
-			t.Errorf("of this run %t: the first reader gets %v", own, err)
-		}
-		if err := errors.Join(r.Close(), validate.Layer(l)); err != nil {
-			t.Errorf("of this run %t: the next reader gets %v", own, err)
-		}
-	}
-}
-
-// A file that changes between being hashed and being packed is not stored in the cache
-// under its former hash.
-func TestFileChangedWhilePackedIsNotCached(t *testing.T) {
-	c, err := cache.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := inline("srv/x", 0o644, []byte("AAAA"))
-	changed := e
-	changed.open = inline("srv/x", 0o644, []byte("BBBB")).open
-	if _, err := newLayers(t, c).layer([]entry{changed}); !errors.Is(err, errChanged) {
-		t.Fatalf("got %v", err)
-	}
-	l, err := newLayers(t, c).layer([]entry{e})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := newLayers(t, nil).layer([]entry{e})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, _ := l.Digest()
-	if d, _ := want.Digest(); got != d {
-		t.Errorf("%s, want %s", got, d)
-	}
-}
-
 // Two entries of an image that need the same path are an error.
 func TestFilesThatCollideAreRefused(t *testing.T) {
-	x, y := inline("srv/x", 0o644, nil), inline("srv/x/y", 0o644, nil)
-	link := entry{name: "opt/link", kind: tar.TypeSymlink, link: "real", mode: 0o777}
-	for name, group := range map[string][]entry{
+	x, y := layerfile.Inline("srv/x", 0o644, nil), layerfile.Inline("srv/x/y", 0o644, nil)
+	link := layerfile.Entry{Name: "opt/link", Kind: tar.TypeSymlink, Link: "real", Mode: 0o777}
+	for name, group := range map[string][]layerfile.Entry{
 		"below a file":     {x, y},
 		"the same path":    {x, x},
-		"below a new link": {link, inline("opt/link/b", 0o644, nil)},
+		"below a new link": {link, layerfile.Inline("opt/link/b", 0o644, nil)},
 	} {
 		if list, err := resolvePaths(&rootfs.Tree{}, group); err == nil {
 			t.Errorf("%s: accepted as %v", name, list)
@@ -474,17 +322,17 @@ func TestFilesThatCollideAreRefused(t *testing.T) {
 	}
 	w := newLayers(t, nil)
 	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	for name, files := range map[string][]entry{
-		"on the program": {inline("mabuild/program", 0o644, nil)},
-		"above it":       {inline("mabuild", 0o644, nil)},
-		"a link above":   {{name: "mabuild", kind: tar.TypeSymlink, link: "srv", mode: 0o777}},
-		"below it":       {inline("mabuild/program/x", 0o644, nil)},
+	for name, files := range map[string][]layerfile.Entry{
+		"on the program": {layerfile.Inline("mabuild/program", 0o644, nil)},
+		"above it":       {layerfile.Inline("mabuild", 0o644, nil)},
+		"a link above":   {{Name: "mabuild", Kind: tar.TypeSymlink, Link: "srv", Mode: 0o777}},
+		"below it":       {layerfile.Inline("mabuild/program/x", 0o644, nil)},
 	} {
 		program, err := programEntry(Spec{Name: "program"}, p, "testdata/program")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added, err := addedLayers(w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []entry{program}}}); err == nil {
+		if added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}}); err == nil {
 			t.Errorf("%s: %d layers", name, len(added))
 		}
 	}

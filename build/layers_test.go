@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -43,7 +45,7 @@ func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
 	w := newLayers(t, nil)
 	var added []part
 	for _, comment := range []string{"files", "program"} {
-		l, err := w.layer([]entry{inline(comment, 0o644, []byte(comment))})
+		l, err := w.Layer([]layerfile.Entry{layerfile.Inline(comment, 0o644, []byte(comment))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,7 +166,7 @@ func TestNamesThatNoLayerCanHold(t *testing.T) {
 			t.Fatal(err)
 		}
 		var se *SpecError
-		if _, err := addedLayers(newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{comment: "files", entries: entries}}); !errors.As(err, &se) {
+		if _, err := addedLayers(&basefs.Reader{}, newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{comment: "files", entries: entries}}); !errors.As(err, &se) {
 			t.Errorf("%+v: %v", f, err)
 		}
 	}

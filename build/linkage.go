@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -17,7 +18,7 @@ import (
 func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	var list []ocispec.Platform
 	for _, p := range s.Platforms {
-		if p = target(p); s.compile(p).Cgo && !slices.ContainsFunc(list, func(o ocispec.Platform) bool {
+		if p = target(p); s.goPackage().compile(p).Cgo && !slices.ContainsFunc(list, func(o ocispec.Platform) bool {
 			return o.OS == p.OS && o.Architecture == p.Architecture && o.Variant == p.Variant
 		}) {
 			list = append(list, p)
@@ -26,7 +27,8 @@ func (b *Builder) compilers(ctx context.Context, s Spec) error {
 	if len(list) == 0 {
 		return nil
 	}
-	return b.goc.Check(ctx, s.Main.Dir, list, &s.Compile.C)
+	g := s.goPackage()
+	return b.goc.Check(ctx, g.Main.Dir, list, &g.Compile.C)
 }
 
 // linkage checks that the base has the loader and the libraries that a program is linked
@@ -38,10 +40,10 @@ func (r *buildRun) linkage(base PlannedBase, how Compile, program *shared) error
 	case l.Interpreter == "":
 		return nil
 	case how.Cgo && how.C.Static:
-		return misfit(base.Ref, wayOfLinkage, "cgo: static is set, but the program requires the loader "+l.Interpreter)
+		return basefs.Misfit(base.Ref, "cgo: static is set, but the program requires the loader "+l.Interpreter)
 	}
-	return r.layers.tree(base.baseImage.layers, func(t *rootfs.Tree) error {
-		return system{tree: t, files: r.files}.suits(base.Ref, l)
+	return r.baseFS.Read(base.baseImage.layers, func(t *rootfs.Tree) error {
+		return basefs.System{Tree: t, Files: r.files}.Suits(base.Ref, l)
 	})
 }
 
@@ -57,7 +59,7 @@ type linkageBarrier struct {
 // newLinkageBarrier makes the barrier of a build. Each platform calls waiting.Done
 // exactly once, also if it fails before its program is compared.
 func newLinkageBarrier(s Spec) *linkageBarrier {
-	g := &linkageBarrier{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.compile(p).Cgo })}
+	g := &linkageBarrier{closed: slices.ContainsFunc(s.Platforms, func(p ocispec.Platform) bool { return s.goPackage().compile(p).Cgo })}
 	g.waiting.Add(len(s.Platforms))
 	return g
 }

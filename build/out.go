@@ -26,7 +26,7 @@ import (
 // since it also protects the path in the work directory; the claim in the cache keeps
 // other processes away.
 func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
-	main := r.spec.Main
+	main := r.spec.goPackage().Main
 	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
 	if err != nil {
 		return "", nil, err

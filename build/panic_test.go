@@ -37,7 +37,7 @@ func TestPanicOfAHookFailsOnePlatform(t *testing.T) {
 			},
 		}
 		b := &Builder{Work: t.TempDir(), Bases: newBase(t)}
-		s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: Scratch, Bases: map[string]string{"linux/amd64": "base"}, Platforms: both}
+		s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: "."}, Base: Scratch, Bases: map[string]string{"linux/amd64": "base"}, Platforms: both}
 		_, err := b.Build(t.Context(), s, h)
 		var pe *PlatformError
 		var p *guard.Panic
@@ -53,7 +53,7 @@ func TestPanicOfAHookFailsOnePlatform(t *testing.T) {
 // A panic in a source of base images becomes an error of the build.
 func TestPanicOfASourceIsAnError(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Bases: boom{}}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: "."}, Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	var p *guard.Panic
 	if _, err := b.Build(t.Context(), s, Hooks{}); !errors.As(err, &p) {
 		t.Errorf("%v", err)

@@ -135,11 +135,11 @@ func TestLongestCompiledFirst(t *testing.T) {
 	} {
 		seen := &starts{}
 		b := &Builder{Work: t.TempDir(), Cache: t.TempDir(), Jobs: 1, Log: slog.New(seen)}
-		s, err := b.Resolve(t.Context(), Spec{Package: ".", Dir: dir, Platforms: platforms})
+		s, err := b.Resolve(t.Context(), Spec{Program: GoPackage{Package: "."}, Dir: dir, Platforms: platforms})
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain, err := s.compile(platforms[0]).expand(s.Vars)
+		plain, err := s.settings(platforms[0])
 		if err != nil {
 			t.Fatal(err)
 		}

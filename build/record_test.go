@@ -119,8 +119,10 @@ func TestUnchangedBuildDoesNotStartGo(t *testing.T) {
 		for _, set := range []string{"one", "two"} {
 			s := w.spec
 			s.Dir = w.dir
-			s.Compile.Ldflags = []string{"-X main.set=" + set}
-			s.Overrides = map[string]build.Compile{"linux/riscv64": {Symbols: true}}
+			s.Program = build.GoPackage{
+				Compile:   build.Compile{Ldflags: []string{"-X main.set=" + set}},
+				Overrides: map[string]build.Compile{"linux/riscv64": {Symbols: true}},
+			}
 			r, err := b.Build(t.Context(), s, build.Hooks{})
 			w.must(err)
 			if r.Images[0].Binary.Path != "" {
@@ -163,7 +165,7 @@ func TestBuildsOfOneProgramDoNotWaitForEachOther(t *testing.T) {
 		for i := range 2 {
 			s := w.spec
 			s.Dir, s.Platforms = w.dir, parse(t, host, "linux/riscv64", "linux/s390x")
-			s.Overrides = map[string]build.Compile{host: {Cgo: true}}
+			s.Program = build.GoPackage{Overrides: map[string]build.Compile{host: {Cgo: true}}}
 			s.Config.Env = []string{"N=" + strconv.Itoa(i)}
 			go func() {
 				_, err := b.Build(ctx, s, build.Hooks{OnImage: func(context.Context, build.Image) error { return nil }})

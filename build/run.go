@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
@@ -27,9 +28,9 @@ type buildRun struct {
 	*Builder
 	hooks  Hooks
 	spec   Spec
-	files  []entry
-	layers *layers
-	record *unchanged.Record
+	found  *found
+	files  []layerfile.Entry
+	layers *layerfile.Writer
 	times  *times
 
 	programs       map[string]*shared // by programKey, made by share
@@ -42,7 +43,7 @@ func (r *buildRun) reservePermits() []*permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
 		lengths[i] = unknownLength
-		if how, err := r.spec.compile(p).expand(r.spec.Vars); err == nil {
+		if how, err := r.spec.settings(p); err == nil {
 			lengths[i] = r.times.of(p, how)
 		}
 	}
@@ -96,7 +97,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 
 // onto makes the image of the program on its base, from a build record or by compiling.
 func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
-	how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
+	how, err := r.spec.settings(base.Platform)
 	if err != nil {
 		return err
 	}
@@ -155,14 +156,14 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how C
 	log.InfoContext(ctx, "layering")
 	img.Binary = program.binary
 	parts := r.parts(program.entry)
-	if r.spec.Debug {
+	if r.spec.goPackage().Debug {
 		*step = "debugger"
 		e, unlock, err := r.debugger(ctx, base.Platform)
 		if err != nil {
 			return err
 		}
 		defer unlock()
-		parts = slices.Insert(parts, 1, part{comment: "debugger", entries: []entry{e}})
+		parts = slices.Insert(parts, 1, part{comment: "debugger", entries: []layerfile.Entry{e}})
 	}
 	var err error
 	img.Image, err = r.image(r.layers, base, parts)
@@ -181,7 +182,7 @@ var errForgotten = errors.New("recorded, but not available")
 // (ready): until then a missing layer means that the program has to be compiled under the
 // permit of its platform.
 func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, how Compile) bool {
-	known, ok := r.record.Program(programKey(base.Platform, how))
+	known, ok := r.found.record.Program(programKey(base.Platform, how))
 	if !ok {
 		return false
 	}
@@ -201,7 +202,7 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 	}
 	img.Image = image
 	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
-		err = r.remake(ctx, base.Platform, how, known, func(bin crosscompile.Binary, _ entry) error {
+		err = r.remake(ctx, base.Platform, how, known, func(bin crosscompile.Binary, _ layerfile.Entry) error {
 			info = bin.Info
 			return nil
 		})
@@ -214,8 +215,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase, h
 // reopen compiles a program of a build record and opens it, if it has the recorded
 // content. The caller closes the reader.
 func (r *buildRun) reopen(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program) (content io.ReadCloser, err error) {
-	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program entry) error {
-		content, err = program.open()
+	err = r.remake(ctx, p, how, known, func(_ crosscompile.Binary, program layerfile.Entry) error {
+		content, err = program.Open()
 		return err
 	})
 	return content, err
@@ -225,7 +226,7 @@ func (r *buildRun) reopen(ctx context.Context, p ocispec.Platform, how Compile, 
 // content. The path is locked while use runs. The package is searched for again, which
 // fetches a module that was pruned meanwhile. It waits for a permit, so the caller must
 // hold none.
-func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program, use func(crosscompile.Binary, entry) error) error {
+func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, known unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error {
 	main, err := r.find(ctx, r.spec)
 	if err != nil {
 		return err
@@ -237,7 +238,7 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	}
 	// The package may be in another directory now, if its module was fetched again.
 	other := *r
-	other.spec.Main = main
+	other.spec = r.spec.withMain(main)
 	bin, unlock, err := other.compile(ctx, p, how)
 	if err != nil {
 		return err
@@ -247,9 +248,9 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	if err != nil {
 		return err
 	}
-	r.writeSum(bin.Path, program.content)
-	if program.content != known.Content {
-		return fmt.Errorf("the sources changed during the build: the program was %s and is %s", known.Content, program.content)
+	r.writeSum(bin.Path, program.Content)
+	if program.Content != known.Content {
+		return fmt.Errorf("the sources changed during the build: the program was %s and is %s", known.Content, program.Content)
 	}
 	return use(bin, program)
 }
@@ -277,7 +278,7 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 	}
 	// -p is not part of the program's key: it does not change the program.
 	request := crosscompile.Request{
-		Dir: r.spec.Main.Dir, Package: r.spec.Main.ImportPath, Out: out, Temp: r.Work,
+		Dir: r.spec.goPackage().Main.Dir, Package: r.spec.goPackage().Main.ImportPath, Out: out, Temp: r.Work,
 		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: how.Env,
 	}
 	if how.Cgo {
@@ -298,13 +299,13 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 
 // parts returns the content of the added layers. The files come first: they change less
 // often than the program, and all platforms share their layer.
-func (r *buildRun) parts(program entry) []part {
-	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []entry{program}}}
+func (r *buildRun) parts(program layerfile.Entry) []part {
+	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []layerfile.Entry{program}}}
 }
 
 // image makes the added layers of all parts with w and assembles the image.
-func (r *buildRun) image(w *layers, base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := addedLayers(w, base.Platform, base.baseImage, parts)
+func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []part) (v1.Image, error) {
+	added, err := addedLayers(&r.baseFS, w, base.Platform, base.baseImage, parts)
 	if err != nil {
 		return nil, err
 	}

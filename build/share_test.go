@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,60 +18,6 @@ import (
 
 	"github.com/mabuild/mabuild/manifest"
 )
-
-// A layer that is being sent does not change while another build of the same Builder,
-// without a cache, makes the same layer in the same work directory.
-func TestTwoBuildsMakeTheSameLayer(t *testing.T) {
-	work := t.TempDir()
-	maker := func() *layers {
-		return &layers{work: work, time: time.Unix(0, 0).UTC(), compression: Compression{}.full(), alive: func() error { return nil }}
-	}
-	content := likeProgram(1 << 20)
-	first, err := maker().layer([]entry{inline("a", 0o644, content)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := first.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole := func(l v1.Layer) {
-		t.Helper()
-		r, err := l.Compressed()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		if is, _, err := v1.SHA256(r); err != nil || is != want {
-			t.Errorf("%s, %v; want %s", is, err, want)
-		}
-	}
-	again := inline("a", 0o644, content)
-	open := again.open
-	again.open = func() (io.ReadCloser, error) {
-		whole(first) // while the second is being made
-		return open()
-	}
-	second, err := maker().layer([]entry{again})
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole(first)
-	whole(second)
-}
-
-// A layer that cannot be made leaves no file.
-func TestALayerThatFailsLeavesNoFile(t *testing.T) {
-	w := newLayers(t, nil)
-	broken := inline("a", 0o644, []byte("text"))
-	broken.content = "other"
-	if _, err := w.layer([]entry{broken}); !errors.Is(err, errChanged) {
-		t.Errorf("%v", err)
-	}
-	if left, err := os.ReadDir(w.work); err != nil || len(left) > 0 {
-		t.Errorf("%v, %v", left, err)
-	}
-}
 
 func program(t *testing.T, text string) string {
 	t.Helper()
@@ -121,7 +66,7 @@ func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
 // same result, with one permit and no cache.
 func TestBuildsOfOneProgramAtOnce(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Jobs: 1}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: Scratch, Platforms: []ocispec.Platform{
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: "."}, Base: Scratch, Platforms: []ocispec.Platform{
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.17763.1"},
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.1"},
 		{OS: "windows", Architecture: "amd64", OSVersion: "10.0.26100.1"},
@@ -178,7 +123,7 @@ func (u unlike) ConfigFile() (*v1.ConfigFile, error) {
 // A base image whose config and manifest disagree about its layers is an error.
 func TestBaseConfigMustMatchManifest(t *testing.T) {
 	b := &Builder{Work: t.TempDir(), Bases: oneBase{unlike{newBase(t).Image, 2}}}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: "."}, Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	_, err := b.Plan(t.Context(), s)
 	var be *BaseError
 	if !errors.As(err, &be) || be.Ref != "base" || !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), "linux/amd64: 0 layers in the manifest, 2 in the config") {
@@ -191,7 +136,7 @@ func TestBaseConfigMustMatchManifest(t *testing.T) {
 func TestNoHookOutlivesItsBuild(t *testing.T) {
 	var ended atomic.Bool
 	b := &Builder{Work: t.TempDir(), Bases: newBase(t)}
-	s := Spec{Dir: program(t, "package main\n\nfunc main() { wrong }\n"), Package: ".", Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
+	s := Spec{Dir: program(t, "package main\n\nfunc main() { wrong }\n"), Program: GoPackage{Package: "."}, Base: "base", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}
 	_, err := b.Build(t.Context(), s, Hooks{OnBase: func(ctx context.Context, _ ocispec.Platform, _ v1.Image) error {
 		<-ctx.Done()
 		time.Sleep(50 * time.Millisecond) // a Build that does not wait would return before this

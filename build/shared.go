@@ -7,6 +7,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/elf"
@@ -23,7 +24,7 @@ type shared struct {
 	claimed atomic.Bool   // set by the image that compiles it
 	done    chan struct{} // closed when the fields below are final
 	binary  crosscompile.Binary
-	entry   entry
+	entry   layerfile.Entry
 	// linkage is what the program needs from its base.
 	linkage elf.Linkage
 	err     error
@@ -36,7 +37,7 @@ type shared struct {
 func (r *buildRun) share(list []PlannedBase) {
 	r.programs = map[string]*shared{}
 	for _, base := range list {
-		how, err := r.spec.compile(base.Platform).expand(r.spec.Vars)
+		how, err := r.spec.settings(base.Platform)
 		if err != nil {
 			continue // its platform reports the error
 		}
@@ -69,13 +70,13 @@ func (r *buildRun) compileShared(ctx context.Context, p ocispec.Platform, how Co
 	if s.entry, err = programEntry(r.spec, p, s.binary.Path); err != nil {
 		return err
 	}
-	r.writeSum(s.binary.Path, s.entry.content)
+	r.writeSum(s.binary.Path, s.entry.Content)
 	if s.linkage, err = elf.ReadLinkage(s.binary.Path); err != nil {
 		return err
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
 	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {
-		r.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.content, Size: s.entry.size})
+		r.found.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size})
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package build
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -14,8 +13,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/build/internal/unchanged"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -30,10 +27,9 @@ const (
 // plain data. The methods of [Builder] take it by value and do not change the caller's
 // maps and slices.
 type Spec struct {
-	Package string // as [crosscompile.Query.Pattern], "": the package in Dir
-	Dir     string // Package and Files are relative to it; "": the working directory
-	AsMain  bool   // as [crosscompile.Query.AsMain]
-	Name    string // of the program in the image; "": the name of the package
+	Program Program // nil: the [GoPackage] in Dir
+	Dir     string  // a package and Files are relative to it; "": the working directory
+	Name    string  // of the program in the image; "": the name of the package
 
 	Platforms []ocispec.Platform // the index has all of them, or is not built
 	All       bool               // instead of Platforms: all that both the base and Go support
@@ -43,12 +39,6 @@ type Spec struct {
 
 	Base  string            // a reference, Static or Scratch; "": Static
 	Bases map[string]string // other bases for single platforms, by [platform.Key]
-
-	Compile Compile
-	// Overrides changes Compile for single platforms, by [platform.Key]. Env is appended;
-	// Ldflags, Gcflags and Tags replace those of Compile if they are set; Cgo and Symbols
-	// can be switched on. The other fields are ignored.
-	Overrides map[string]Compile
 
 	Path   string // of the program in the image, absolute; "": /mabuild/NAME
 	Files  []File
@@ -63,38 +53,7 @@ type Spec struct {
 	// 1970-01-01, so that the digest does not depend on the time of the build.
 	Time time.Time
 
-	// Debug adds the debugger Delve, which starts the program and listens on port 40000.
-	// The program is compiled without optimisations.
-	Debug bool
-
-	Vars Vars // the values for templates in Compile and Config
-
-	// Main is the package that Package names. [Builder.Resolve] sets it, and does not
-	// search again if its ImportPath is set.
-	Main crosscompile.Package
-
-	debugger crosscompile.Package // the package of Delve, set by Resolve
-	record   *unchanged.Record    // of Main, set by Resolve
-}
-
-// Compile says how to compile a program. The zero value compiles without cgo, without
-// local paths (-trimpath) and without symbols.
-type Compile struct {
-	Ldflags []string // each may hold several flags, and templates
-	Gcflags []string
-	Tags    []string
-	Env     []string // NAME=value, may hold templates
-	Cgo     bool
-	C       crosscompile.Cgo // C compilers for cgo
-	Symbols bool             // keep the symbol table and the DWARF data
-	Race    bool             // use the race detector, which requires Cgo
-	// Unoptimized compiles for a debugger: without optimisations and inlining, with
-	// symbols.
-	Unoptimized bool
-	Cover       bool // count what runs; the counters are written to GOCOVERDIR
-	// Pgo is the file of a profile for optimisation, or off. With "" or auto it is
-	// default.pgo in the directory of the main package, if that exists.
-	Pgo string
+	Vars Vars // the values for templates in Config and in a GoPackage
 }
 
 // A File is a file, or a directory with its content, that is copied into the image.
@@ -177,10 +136,8 @@ func (s Spec) Validate() (Spec, error) {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, s.Compile.validate(""), s.Config.validate())
-	for _, key := range slices.Sorted(maps.Keys(s.Overrides)) {
-		errs = append(errs, s.Overrides[key].validate("overrides: "+key+": "))
-	}
+	s.Program = s.goPackage() // nil and a pointer become a value
+	errs = append(errs, s.Program.validate(), s.Config.validate())
 	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations)+len(s.ManifestAnnotations) > 0 {
 		complain("annotations", "omit them, or use OCI media types", "Docker's media types do not support annotations")
 	}
@@ -211,30 +168,6 @@ func (f File) validate() error {
 		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is invalid", f.Mode)}
 	}
 	return nil
-}
-
-// validate checks c and joins all errors. where is the prefix of the fields in errors.
-func (c Compile) validate(where string) error {
-	var errs []error
-	if t := c.C.Toolchain; t != "" && !slices.Contains([]string{crosscompile.GNU, crosscompile.Zig, crosscompile.Custom}, t) {
-		errs = append(errs, &SpecError{Field: where + "cgo: toolchain", Reason: fmt.Sprintf("unknown toolchain %q", t), Way: "use gnu, zig or custom"})
-	}
-	for _, key := range slices.Sorted(maps.Keys(c.C.Env)) {
-		errs = append(errs, Compile{Env: c.C.Env[key]}.validate(where+"cgo: "+key+": "))
-	}
-	for _, kv := range c.Env {
-		name, _, ok := strings.Cut(kv, "=")
-		switch {
-		case !ok || name == "":
-			errs = append(errs, &SpecError{Field: where + "env", Reason: fmt.Sprintf("%q is not NAME=value", kv)})
-		case crosscompile.Owned(name):
-			errs = append(errs, &SpecError{Field: where + "env", Reason: name + " is set by mabuild", Way: "use platforms, cgo, ldflags, gcflags and build_tags instead"})
-		}
-	}
-	if c.Race && !c.Cgo {
-		errs = append(errs, &SpecError{Field: where + "race", Reason: "the race detector requires cgo, which is off"})
-	}
-	return errors.Join(errs...)
 }
 
 // port matches a port with an optional protocol; Config.validate checks the range.
@@ -285,72 +218,4 @@ func target(p ocispec.Platform) ocispec.Platform {
 // keys returns the keys under which settings for p may be found, the most specific first.
 func keys(p ocispec.Platform) []string {
 	return slices.Compact([]string{platform.Key(p), platform.Key(target(p))})
-}
-
-// compile returns the settings for p: those of Compile with the overrides for p.
-func (s Spec) compile(p ocispec.Platform) Compile {
-	c, o := s.Compile, Compile{}
-	for _, key := range keys(p) {
-		var said bool
-		if o, said = s.Overrides[key]; said {
-			break
-		}
-	}
-	if len(o.Ldflags) > 0 {
-		c.Ldflags = o.Ldflags
-	}
-	if len(o.Gcflags) > 0 {
-		c.Gcflags = o.Gcflags
-	}
-	if len(o.Tags) > 0 {
-		c.Tags = o.Tags
-	}
-	c.Unoptimized = c.Unoptimized || s.Debug
-	c.Env = slices.Concat(c.Env, o.Env)
-	c.Cgo, c.Symbols = c.Cgo || o.Cgo, c.Symbols || o.Symbols
-	return c
-}
-
-// profiled reports whether c names the file of a profile. This file may be outside the
-// sources, so a listing does not have it.
-func (c Compile) profiled() bool { return c.Pgo != "" && c.Pgo != "auto" && c.Pgo != "off" }
-
-// Flags returns the flags of go build for c. Platform and environment are not among them.
-func (c Compile) Flags() []string {
-	ldflags := slices.Clone(c.Ldflags)
-	if !c.Symbols && !c.Unoptimized {
-		ldflags = append([]string{"-s", "-w"}, ldflags...)
-	}
-	if c.Cgo && c.C.Static {
-		ldflags = append([]string{"-linkmode=external", "-extldflags=-static"}, ldflags...)
-	}
-	var flags []string
-	if c.Unoptimized {
-		flags = append(flags, "-gcflags=all=-N -l")
-	}
-	if len(ldflags) > 0 {
-		flags = append(flags, "-ldflags="+strings.Join(ldflags, " "))
-	}
-	if len(c.Gcflags) > 0 {
-		flags = append(flags, "-gcflags="+strings.Join(c.Gcflags, " "))
-	}
-	// The resolver of glibc loads libraries at run time, which a static program cannot
-	// do, so Go's resolver is used.
-	tags := slices.Clone(c.Tags)
-	if c.Cgo && c.C.Static {
-		tags = append(tags, "netgo", "osusergo")
-	}
-	if len(tags) > 0 {
-		flags = append(flags, "-tags="+strings.Join(tags, ","))
-	}
-	if c.Race {
-		flags = append(flags, "-race")
-	}
-	if c.Cover {
-		flags = append(flags, "-cover")
-	}
-	if c.Pgo != "" {
-		flags = append(flags, "-pgo="+c.Pgo)
-	}
-	return flags
 }

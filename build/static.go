@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -38,23 +39,23 @@ const (
 // staticEntries lists the files of the static base, sorted by name: what a program
 // without a C library reads, and no executables. They are made once in a process and must
 // not be changed.
-var staticEntries = sync.OnceValues(func() ([]entry, error) {
-	home := directory("home/nonroot", 0o700)
-	home.uid, home.gid = 65532, 65532
-	entries := []entry{
-		directory("etc", 0o755), directory("etc/ssl", 0o755), directory("etc/ssl/certs", 0o755),
-		directory("home", 0o755), home, directory("root", 0o700), directory("tmp", 0o1777),
-		directory("usr", 0o755), directory("usr/share", 0o755), directory("usr/share/zoneinfo", 0o755),
-		directory("var", 0o755), directory("var/tmp", 0o1777),
-		inline("etc/passwd", 0o644, []byte(users)),
-		inline("etc/group", 0o644, []byte(groups)),
-		inline("etc/nsswitch.conf", 0o644, []byte(nsswitch)),
-		inline("etc/os-release", 0o644, []byte(osRelease)),
-		inline("etc/ssl/certs/ca-certificates.crt", 0o644, certificates()),
+var staticEntries = sync.OnceValues(func() ([]layerfile.Entry, error) {
+	home := layerfile.Directory("home/nonroot", 0o700)
+	home.UID, home.GID = 65532, 65532
+	entries := []layerfile.Entry{
+		layerfile.Directory("etc", 0o755), layerfile.Directory("etc/ssl", 0o755), layerfile.Directory("etc/ssl/certs", 0o755),
+		layerfile.Directory("home", 0o755), home, layerfile.Directory("root", 0o700), layerfile.Directory("tmp", 0o1777),
+		layerfile.Directory("usr", 0o755), layerfile.Directory("usr/share", 0o755), layerfile.Directory("usr/share/zoneinfo", 0o755),
+		layerfile.Directory("var", 0o755), layerfile.Directory("var/tmp", 0o1777),
+		layerfile.Inline("etc/passwd", 0o644, []byte(users)),
+		layerfile.Inline("etc/group", 0o644, []byte(groups)),
+		layerfile.Inline("etc/nsswitch.conf", 0o644, []byte(nsswitch)),
+		layerfile.Inline("etc/os-release", 0o644, []byte(osRelease)),
+		layerfile.Inline("etc/ssl/certs/ca-certificates.crt", 0o644, certificates()),
 	}
 	zones, err := zoneEntries()
 	entries = append(entries, zones...)
-	slices.SortFunc(entries, byName)
+	slices.SortFunc(entries, layerfile.ByName)
 	return entries, err
 })
 
@@ -69,13 +70,13 @@ func certificates() []byte {
 }
 
 // zoneEntries returns the time zones and the directories above them.
-func zoneEntries() ([]entry, error) {
+func zoneEntries() ([]layerfile.Entry, error) {
 	archive, err := zip.NewReader(bytes.NewReader(zoneinfo), int64(len(zoneinfo)))
 	if err != nil {
 		return nil, fmt.Errorf("time zones: %w", err)
 	}
 	const root = "usr/share/zoneinfo"
-	var entries []entry
+	var entries []layerfile.Entry
 	dirs := map[string]bool{}
 	for _, f := range archive.File {
 		if strings.HasSuffix(f.Name, "/") {
@@ -89,26 +90,26 @@ func zoneEntries() ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("time zones: %w", err)
 		}
-		entries = append(entries, inline(path.Join(root, f.Name), 0o644, content)) //nolint:gosec // our own archive, into another
+		entries = append(entries, layerfile.Inline(path.Join(root, f.Name), 0o644, content)) //nolint:gosec // our own archive, into another
 		// The archive lists only files, so their directories are added here.
 		for dir := path.Dir(f.Name); dir != "."; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}
 	}
 	for dir := range dirs {
-		entries = append(entries, directory(path.Join(root, dir), 0o755))
+		entries = append(entries, layerfile.Directory(path.Join(root, dir), 0o755))
 	}
 	return entries, nil
 }
 
 // static returns the static base. It has one layer, which is cached as any other layer,
 // and the same config for every platform.
-func static(w *layers) (baseImage, error) {
+func static(w *layerfile.Writer) (baseImage, error) {
 	entries, err := staticEntries()
 	if err != nil {
 		return baseImage{}, err
 	}
-	l, err := w.layer(entries)
+	l, err := w.Layer(entries)
 	if err != nil {
 		return baseImage{}, err
 	}
@@ -124,7 +125,7 @@ func static(w *layers) (baseImage, error) {
 		layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d},
 		config: v1.ConfigFile{
 			RootFS:  v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}},
-			History: []v1.History{{Created: v1.Time{Time: w.time}, CreatedBy: "mabuild", Comment: "static base: CA certificates, time zones, users"}},
+			History: []v1.History{{Created: v1.Time{Time: w.Time}, CreatedBy: "mabuild", Comment: "static base: CA certificates, time zones, users"}},
 			Config: v1.Config{
 				User: nonroot + ":" + nonroot, WorkingDir: "/",
 				Env: []string{"PATH=" + defaultPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},

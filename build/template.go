@@ -203,9 +203,10 @@ func (s Spec) expand() (Spec, error) {
 	s.Config.Annotations, errs[1] = s.Vars.expandMap(s.Config.Annotations)
 	s.IndexAnnotations, errs[2] = s.Vars.expandMap(s.IndexAnnotations)
 	s.ManifestAnnotations, errs[4] = s.Vars.expandMap(s.ManifestAnnotations)
-	_, errs[3] = s.Compile.expand(s.Vars)
+	g := s.goPackage()
+	_, errs[3] = g.Compile.expand(s.Vars)
 	all := errs[:]
-	for _, o := range s.Overrides {
+	for _, o := range g.Overrides {
 		_, err := o.expand(s.Vars)
 		all = append(all, err)
 	}

@@ -20,7 +20,8 @@ type times struct {
 
 // times loads the times of s's package from the cache.
 func (b *Builder) times(s Spec) *times {
-	t := &times{key: s.Main.Dir + "\x00" + s.Main.ImportPath}
+	main := s.goPackage().Main
+	t := &times{key: main.Dir + "\x00" + main.ImportPath}
 	b.cache.Load("times", t.key, &t.took)
 	return t
 }

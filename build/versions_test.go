@@ -108,7 +108,7 @@ type versioned struct {
 func (w versioned) build(t *testing.T, cache string, change func(*build.Spec)) (digest, version string, compiled bool) {
 	t.Helper()
 	b := build.Builder{Work: t.TempDir(), Cache: cache, Go: &crosscompile.Go{Environ: w.environ}}
-	s := build.Spec{Package: toolPath + "@v1.0.0", Dir: w.dir, Base: build.Scratch, AsMain: w.asMain, Platforms: parse(t, "linux/amd64")}
+	s := build.Spec{Program: build.GoPackage{Package: toolPath + "@v1.0.0", AsMain: w.asMain}, Dir: w.dir, Base: build.Scratch, Platforms: parse(t, "linux/amd64")}
 	change(&s)
 	r, err := b.Build(t.Context(), s, build.Hooks{})
 	if err != nil {

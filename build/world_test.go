@@ -28,6 +28,7 @@ type world struct {
 	dir     string // the directory of app, in top or in far
 	environ []string
 	spec    build.Spec
+	compile build.Compile
 
 	builders map[string]*build.Builder // by cache and environment
 }
@@ -147,9 +148,9 @@ func (w *world) step() string {
 		{"the setting back", func() { w.environ = append(w.environ, "GOFLAGS=") }},
 		{"no workspace", func() { w.environ = append(w.environ, "GOWORK=off") }},
 		{"the workspace back", func() { w.environ = append(w.environ, "GOWORK=") }},
-		{"a flag", func() { w.spec.Compile.Ldflags = []string{"-X main.set=" + strconv.Itoa(w.rnd.Intn(2))} }},
-		{"a tag", func() { w.spec.Compile.Tags = []string{"odd"} }},
-		{"neither", func() { w.spec.Compile = build.Compile{} }},
+		{"a flag", func() { w.compile.Ldflags = []string{"-X main.set=" + strconv.Itoa(w.rnd.Intn(2))} }},
+		{"a tag", func() { w.compile.Tags = []string{"odd"} }},
+		{"neither", func() { w.compile = build.Compile{} }},
 		{"another time", func() { w.spec.Time = time.Unix(int64(w.rnd.Intn(2)), 0) }},
 	}, slices.Repeat([]step{{"nothing", func() {}}}, 12), slices.Repeat([]step{{"an edit", func() { w.anEdit()() }}}, 12))
 	s := steps[w.rnd.Intn(len(steps))]
@@ -264,7 +265,7 @@ func (w *world) build(cache string, during func()) (digest v1.Hash, claimed bool
 		w.builders[at] = b
 	}
 	s := w.spec
-	s.Dir = w.dir
+	s.Dir, s.Program = w.dir, build.GoPackage{Compile: w.compile}
 	done := make(chan struct{})
 	go func() { during(); close(done) }()
 	r, err := b.Build(w.t.Context(), s, build.Hooks{})

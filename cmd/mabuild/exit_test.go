@@ -36,9 +36,9 @@ import (
 // inside lists the error types and sentinels of other packages that cannot be made here,
 // with where they are tested, and those that no command ends with.
 var inside = map[string]string{
-	"build.errChanged":         "no command ends with it",
 	"build.errForgotten":       "no command ends with it",
 	"build.errNotPlain":        "in a SpecError",
+	"layerfile.errChanged":     "no command ends with it",
 	"unchanged.errUnlisted":    "no command ends with it",
 	"mirrorfile.errNoEntries":  "in a Problem",
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",

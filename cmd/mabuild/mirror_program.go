@@ -75,7 +75,7 @@ func (p *programs) Get(ctx context.Context, ref string) (manifest.Content, error
 	}
 	p.app.building.Lock()
 	defer p.app.building.Unlock()
-	spec := build.Spec{Package: ref, Dir: b.Work, Base: cmp.Or(p.entry.Base, "static"), Platforms: p.platforms()}
+	spec := build.Spec{Program: build.GoPackage{Package: ref}, Dir: b.Work, Base: cmp.Or(p.entry.Base, "static"), Platforms: p.platforms()}
 	if spec.Time, err = sourceDate(); err != nil {
 		return nil, err
 	}

@@ -121,9 +121,9 @@ func (a *app) repository(ctx context.Context, spec build.Spec, c config.Build) (
 	case "bare":
 		return repo, nil
 	case "import-path":
-		return repo + "/" + strings.ToLower(spec.Main.PkgPath), nil
+		return repo + "/" + strings.ToLower(packageOf(spec).Main.PkgPath), nil
 	case "base-import-path":
-		return repo + "/" + strings.ToLower(path.Base(spec.Main.PkgPath)), nil
+		return repo + "/" + strings.ToLower(path.Base(packageOf(spec).Main.PkgPath)), nil
 	}
 	return repo + "/" + spec.Name, nil
 }

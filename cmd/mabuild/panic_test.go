@@ -35,7 +35,7 @@ func TestPanicFailsOneProgram(t *testing.T) {
 	pub.Builder = &build.Builder{Bases: faulty{}, Work: t.TempDir()}
 	var plans []publish.Plan
 	for _, base := range []string{"example.com/base", build.Scratch} {
-		spec, err := pub.Builder.Resolve(t.Context(), build.Spec{Dir: dir, Package: ".", Base: base, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
+		spec, err := pub.Builder.Resolve(t.Context(), build.Spec{Dir: dir, Program: build.GoPackage{Package: "."}, Base: base, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
 		check(t, err)
 		place := filepath.Join(dir, "out-"+filepath.Base(base))
 		spec.Name = filepath.Base(base)

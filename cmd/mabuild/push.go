@@ -212,11 +212,10 @@ func buildName(b config.Build) string {
 
 // plan resolves one build and its destinations.
 func (a *app) plan(ctx context.Context, b *build.Builder, c config.Build, o pushOptions) (publish.Plan, error) {
-	spec, err := a.spec(ctx, c)
+	spec, err := a.spec(ctx, c, o)
 	if err != nil {
 		return publish.Plan{}, err
 	}
-	spec.AsMain, spec.Debug, spec.Compile.Unoptimized = o.asMain, o.debug, o.plain
 	if spec, err = b.Resolve(ctx, spec); err != nil {
 		return publish.Plan{}, err
 	}
@@ -255,7 +254,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 			continue
 		}
 		var s strings.Builder
-		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, cmp.Or(p.Spec.Package, "."))
+		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, cmp.Or(packageOf(p.Spec).Package, "."))
 		for _, base := range plan.Bases {
 			from := base.Ref
 			if base.Digest.Hex != "" && !strings.Contains(from, "@") {

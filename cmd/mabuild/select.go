@@ -109,7 +109,7 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 // mains returns the programs that match the pattern of a build.
 func (a *app) mains(ctx context.Context, b *build.Builder, c config.Build) ([]string, error) {
 	c.Tags, c.Image = nil, config.Image{} // avoids calling git for their templates
-	s, err := a.spec(ctx, c)
+	s, err := a.spec(ctx, c, pushOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -28,11 +28,23 @@ import (
 // that config leaves to the libraries, such as platforms. What depends on the package is
 // resolved later, by the builder. Git is asked only if a template or --vcs needs it,
 // since it is slow.
-func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
+func (a *app) spec(ctx context.Context, c config.Build, o pushOptions) (build.Spec, error) {
+	program := build.GoPackage{
+		Package: c.Main, AsMain: o.asMain, Debug: o.debug, Overrides: map[string]build.Compile{},
+		Compile: build.Compile{
+			Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo.Enabled, C: cgo(c.Cgo),
+			Symbols: c.Symbols, Race: c.Race, Cover: c.Cover, Unoptimized: o.plain,
+		},
+	}
+	for key, one := range c.Overrides {
+		program.Overrides[key] = build.Compile{Ldflags: one.Ldflags, Gcflags: one.Gcflags, Tags: one.BuildTags, Env: one.Env}
+	}
+	var err error
+	if program.Compile.Pgo, err = a.pgo(c); err != nil {
+		return build.Spec{}, err
+	}
 	s := build.Spec{
-		Package: c.Main, Dir: c.Dir, Name: c.ID, Path: c.Path,
-		Compile:     build.Compile{Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo.Enabled, C: cgo(c.Cgo), Symbols: c.Symbols, Race: c.Race, Cover: c.Cover},
-		Overrides:   map[string]build.Compile{},
+		Program: program, Dir: c.Dir, Name: c.ID, Path: c.Path,
 		Docker:      a.config.MediaTypes == "docker",
 		Compression: build.Compression{Format: a.config.Compression.Format, Level: a.config.Compression.Level},
 		Config: build.Config{
@@ -49,10 +61,6 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	}
 	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
 	s.Newest = a.config.NoIndex // one image can have only one version of Windows
-	var err error
-	if s.Compile.Pgo, err = a.pgo(c); err != nil {
-		return s, err
-	}
 	if s.Time, err = sourceDate(); err != nil {
 		return s, err
 	}
@@ -67,9 +75,6 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	s.Base, s.Bases = c.Base.Default(), maps.Clone(c.Base)
 	// Only the platforms whose base differs remain; the key "default" goes as well.
 	maps.DeleteFunc(s.Bases, func(_, ref string) bool { return ref == s.Base })
-	for key, o := range c.Overrides {
-		s.Overrides[key] = build.Compile{Ldflags: o.Ldflags, Gcflags: o.Gcflags, Tags: o.BuildTags, Env: o.Env}
-	}
 	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) {
 		s.Vars = git.Vars(ctx, programDir(c))
 		if a.config.VCS && s.Vars.Commit == "" {
@@ -92,6 +97,12 @@ func (a *app) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 		s.IndexAnnotations = described
 	}
 	return s, nil
+}
+
+// packageOf returns the program of a spec that [app.spec] made.
+func packageOf(s build.Spec) build.GoPackage {
+	program, _ := s.Program.(build.GoPackage)
+	return program
 }
 
 // annotations distributes annotations by their prefix: index:K=V belongs to the index,

@@ -48,7 +48,7 @@ func run(ctx context.Context, pkg, ref string) error {
 	defer os.RemoveAll(work)
 	client := new(registry.Client)
 	builder := &build.Builder{Bases: client, Go: goc, Work: work}
-	result, err := builder.Build(ctx, build.Spec{Package: pkg, Platforms: platforms, Config: build.Config{User: "1000"}}, build.Hooks{
+	result, err := builder.Build(ctx, build.Spec{Program: build.GoPackage{Package: pkg}, Platforms: platforms, Config: build.Config{User: "1000"}}, build.Hooks{
 		OnImage: func(_ context.Context, i build.Image) error {
 			_, err := fmt.Println("built", platform.Key(i.Platform))
 			return err

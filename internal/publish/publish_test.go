@@ -90,7 +90,7 @@ func hello(t *testing.T, r *regtest.Registry) (*Publisher, Plan) {
 		SBOM: attest.SPDX, SBOMDir: filepath.Join(dir, "sboms"), Builder: &build.Builder{Work: t.TempDir()},
 	}
 	spec, err := pub.Builder.Resolve(t.Context(), build.Spec{
-		Dir: dir, Package: ".", Base: build.Scratch,
+		Dir: dir, Program: build.GoPackage{Package: "."}, Base: build.Scratch,
 		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}},
 	})
 	check(t, err)

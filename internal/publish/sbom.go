@@ -64,11 +64,12 @@ func (pub *Publisher) sbom(ctx context.Context, s build.Spec, i build.Image, bas
 // document makes the SBOM of an image. It reads the build information from the binary in
 // the image.
 func (pub *Publisher) document(ctx context.Context, s build.Spec, i build.Image, base v1.Image) ([]byte, error) {
-	f := attest.Facts{Name: s.Name, Version: s.Main.Version, Platform: i.Platform, Tool: pub.Tool, Time: s.Time}
+	program, _ := s.Program.(build.GoPackage)
+	f := attest.Facts{Name: s.Name, Version: program.Main.Version, Platform: i.Platform, Tool: pub.Tool, Time: s.Time}
 	if len(s.Files) > 0 {
 		f.Unread = append(f.Unread, "Files beside the program are not analysed.")
 	}
-	if s.Debug {
+	if program.Debug {
 		f.Unread = append(f.Unread, "The debugger beside the program is not analysed.")
 	}
 	var err error

@@ -30,7 +30,7 @@ func run(ctx context.Context, work string) error {
 		return err
 	}
 	b := build.Builder{Bases: new(registry.Client), Go: new(crosscompile.Go), Work: work}
-	result, err := b.Build(ctx, build.Spec{Package: ".", Name: "stranger", Platforms: platforms}, build.Hooks{})
+	result, err := b.Build(ctx, build.Spec{Program: build.GoPackage{Package: "."}, Name: "stranger", Platforms: platforms}, build.Hooks{})
 	if err != nil {
 		return err
 	}

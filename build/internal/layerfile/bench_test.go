@@ -1,13 +1,11 @@
-package build
+package layerfile
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,22 +16,22 @@ import (
 // once. It reports MB of program per second and allocations.
 func BenchmarkLayer(b *testing.B) {
 	for _, size := range []int{24 << 20, 96 << 20} {
-		e := inline("mabuild/program", 0o755, likeProgram(size))
+		e := Inline("mabuild/program", 0o755, likeProgram(size))
 		for _, atOnce := range []int{1, 5} {
 			b.Run(fmt.Sprintf("%dMiB×%d", size>>20, atOnce), func(b *testing.B) { benchmarkLayer(b, e, atOnce) })
 		}
 	}
 }
 
-func benchmarkLayer(b *testing.B, e entry, atOnce int) {
-	w := &layers{time: time.Unix(0, 0), compression: Compression{}.full(), alive: func() error { return nil }}
-	b.SetBytes(e.size * int64(atOnce))
+func benchmarkLayer(b *testing.B, e Entry, atOnce int) {
+	w := newWriter(b, nil)
+	b.SetBytes(e.Size * int64(atOnce))
 	b.ReportAllocs()
 	for b.Loop() {
 		var group errgroup.Group
 		for range atOnce {
 			group.Go(func() error {
-				_, err := w.write(io.Discard, []entry{e})
+				_, err := w.write(io.Discard, []Entry{e})
 				return err
 			})
 		}
@@ -58,19 +56,19 @@ func BenchmarkCompression(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, c := range []Compression{
-		{Gzip, 1},
-		{Gzip, 2},
-		{Gzip, 3},
-		{Gzip, 4},
-		{Gzip, 5},
-		{Gzip, 6},
-		{Gzip, 7},
-		{Gzip, 9},
-		{Zstd, 1},
-		{Zstd, 3},
-		{Zstd, 6},
-		{Zstd, 10},
+	for _, c := range []compression{
+		{"gzip", 1},
+		{"gzip", 2},
+		{"gzip", 3},
+		{"gzip", 4},
+		{"gzip", 5},
+		{"gzip", 6},
+		{"gzip", 7},
+		{"gzip", 9},
+		{"zstd", 1},
+		{"zstd", 3},
+		{"zstd", 6},
+		{"zstd", 10},
 	} {
 		b.Run(fmt.Sprintf("%s:%d", c.Format, c.Level), func(b *testing.B) {
 			b.SetBytes(int64(len(content)))
@@ -81,7 +79,7 @@ func BenchmarkCompression(b *testing.B) {
 			})
 			for b.Loop() {
 				written = 0
-				w, err := c.writer(count, int64(len(content)))
+				w, err := (&Writer{Format: c.Format, Level: c.Level}).compressor(count, int64(len(content)))
 				if err == nil {
 					_, err = w.Write(content)
 					err = errors.Join(err, w.Close())
@@ -96,26 +94,5 @@ func BenchmarkCompression(b *testing.B) {
 			b.ReportMetric(float64(written)/1e6, "MB")
 			b.ReportMetric(float64(b.Elapsed().Seconds())/float64(b.N)+float64(written)*8/100e6, "s-at-100Mbit/s")
 		})
-	}
-}
-
-// The memory that writing a layer allocates does not grow with the size of the layer.
-func TestLayersAllocateTheSameWhateverTheirSize(t *testing.T) {
-	w := &layers{time: time.Unix(0, 0), compression: Compression{}.full(), alive: func() error { return nil }}
-	for _, size := range []int{1 << 20, 16 << 20} {
-		entries := []entry{inline("mabuild/program", 0o755, likeProgram(size))}
-		write := func() {
-			if _, err := w.write(io.Discard, entries); err != nil {
-				t.Fatal(err)
-			}
-		}
-		write()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		write()
-		runtime.ReadMemStats(&after)
-		if n, bytes := after.Mallocs-before.Mallocs, after.TotalAlloc-before.TotalAlloc; n > 100 || bytes > 3<<19 {
-			t.Errorf("a layer of %d MiB allocates %d times, %d bytes", size>>20, n, bytes)
-		}
 	}
 }

@@ -1,44 +1,16 @@
-package build
+package basefs
 
 import (
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
-
-// maxAccounts is the size limit of a file of users or groups, in bytes.
-const maxAccounts = 1 << 20
-
-// newTree returns an empty tree that keeps the content of few files: the lists of users
-// and groups as text, and the version of each glibc. The files are untrusted; a large
-// list is an error, and glibc is read as a stream.
-func newTree() *rootfs.Tree {
-	return &rootfs.Tree{
-		Wants: func(name string) bool { return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) },
-		Content: func(name string, r io.Reader, room int64) (any, int64, error) {
-			if name != passwdFile && name != groupFile {
-				version, err := elf.GlibcOf(r)
-				return version, int64(len(version)), err
-			}
-			text, err := io.ReadAll(io.LimitReader(r, maxAccounts+1))
-			switch {
-			case err != nil:
-				return nil, 0, err
-			case len(text) > maxAccounts:
-				return nil, 0, fmt.Errorf("/%s has more than %d bytes", name, maxAccounts)
-			case int64(len(text)) > room:
-				return nil, 0, rootfs.ErrBudget
-			}
-			return string(text), int64(len(text)), nil
-		},
-	}
-}
 
 // textOf returns what the tree keeps of a file: a list or a version, "" for other files.
 func textOf(n rootfs.Node) string {
@@ -52,46 +24,46 @@ func isGlibc(file string) bool {
 	return file == "libc.so.6" || strings.HasPrefix(file, "libc-2.") && strings.HasSuffix(file, ".so")
 }
 
-// A system is the file system of an image without its programs.
-type system struct {
-	tree  *rootfs.Tree // of the base
-	files []entry      // that are added to the base
+// A System is the file system of an image without its programs.
+type System struct {
+	Tree  *rootfs.Tree      // of the base
+	Files []layerfile.Entry // that are added to the base
 }
 
 // has reports whether a file exists at an absolute path.
-func (s system) has(name string) (bool, error) {
-	at, err := s.tree.Resolve(name)
+func (s System) has(name string) (bool, error) {
+	at, err := s.Tree.Resolve(name)
 	if err != nil {
 		return false, err
 	}
-	if _, ok := s.tree.Lookup(at); ok {
+	if _, ok := s.Tree.Lookup(at); ok {
 		return true, nil
 	}
 	// The files that are added may have the path as written, or the one it leads to.
-	return slices.ContainsFunc(s.files, func(e entry) bool { return e.name == at || e.name == clean(name) }), nil
+	return slices.ContainsFunc(s.Files, func(e layerfile.Entry) bool { return e.Name == at || e.Name == rootfs.Clean(name) }), nil
 }
 
 // lacks returns the libraries that no file has the name of. It does not reproduce the
 // search path of the loader: a library in any directory counts, so a missing one is
 // certain and a found one is not.
-func (s system) lacks(libraries []string) []string {
+func (s System) lacks(libraries []string) []string {
 	missing := map[string]bool{}
 	for _, name := range libraries {
 		missing[name] = true
 	}
-	for n := range s.tree.All() {
+	for n := range s.Tree.All() {
 		delete(missing, n.Name())
 	}
-	for _, e := range s.files {
-		delete(missing, path.Base(e.name))
+	for _, e := range s.Files {
+		delete(missing, path.Base(e.Name))
 	}
 	return slices.DeleteFunc(slices.Clone(libraries), func(name string) bool { return !missing[name] })
 }
 
 // glibc returns the version of the newest glibc, "" if there is none.
-func (s system) glibc() string {
+func (s System) glibc() string {
 	newest := ""
-	for n := range s.tree.All() {
+	for n := range s.Tree.All() {
 		if isGlibc(n.Name()) && elf.CompareGlibc(textOf(n), newest) > 0 {
 			newest = textOf(n)
 		}
@@ -104,10 +76,10 @@ const maxLoaders = 5
 
 // loaders returns the loaders of C libraries in the base for an error, and reports
 // whether there are any. It names the first ones by path, in a bounded amount of memory.
-func (s system) loaders() (text string, some bool) {
+func (s System) loaders() (text string, some bool) {
 	var list []string // the first by name
 	count := 0
-	for n := range s.tree.All() {
+	for n := range s.Tree.All() {
 		if !isLoader(n.Name()) {
 			continue
 		}
@@ -137,15 +109,18 @@ const (
 	wayOfNoLoader = "link the C library statically (cgo: {static: true}), or use a base image that has it"
 )
 
-// misfit says what a program requires of its base that the base lacks.
+// Misfit returns the error of a program that requires what its base lacks.
+func Misfit(base string, wants ...string) error { return misfit(base, wayOfLinkage, wants...) }
+
+// misfit is Misfit with another hint.
 func misfit(base, way string, wants ...string) error {
 	return hint.New(hint.Build, way, "base %s: %s", base, strings.Join(wants, "; "))
 }
 
-// suits compares what a program needs with the image: its loader by path, its libraries
+// Suits compares what a program needs with the image: its loader by path, its libraries
 // by name and its glibc by version. It returns one error for all that is missing.
 // If the loader is missing, the C library is another one and the rest is not compared.
-func (s system) suits(base string, l elf.Linkage) error {
+func (s System) Suits(base string, l elf.Linkage) error {
 	has, err := s.has(l.Interpreter)
 	if err != nil {
 		return err
@@ -169,7 +144,7 @@ func (s system) suits(base string, l elf.Linkage) error {
 		wants = append(wants, fmt.Sprintf("the program requires GLIBC_%s, but the base image has GLIBC_%s", l.Glibc, has))
 	}
 	if len(wants) > 0 {
-		return misfit(base, wayOfLinkage, wants...)
+		return Misfit(base, wants...)
 	}
 	return nil
 }

@@ -1,7 +1,8 @@
-package build
+package basefs
 
 import (
 	"archive/tar"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -10,12 +11,12 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// suits compares what a program requires with what the base image has. The error contains
+// Suits compares what a program requires with what the base image has. The error contains
 // want; "" means no error.
 func TestSuits(t *testing.T) {
 	file := func(glibc string) rootfs.Change { return rootfs.Change{Kind: tar.TypeReg, Content: glibc} }
@@ -31,7 +32,7 @@ func TestSuits(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		base  tree
-		files []entry
+		files []layerfile.Entry
 		wants elf.Linkage
 		want  string
 	}{
@@ -39,16 +40,16 @@ func TestSuits(t *testing.T) {
 		{"glibc too new", debian, nil, elf.Linkage{Interpreter: glibc, Libraries: []string{"libc.so.6"}, Glibc: "2.34"}, "requires GLIBC_2.34, but the base image has GLIBC_2.30"},
 		{"2.4 is before 2.30", debian, nil, elf.Linkage{Interpreter: glibc, Glibc: "2.4"}, ""},
 		{"a library", debian, nil, elf.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, "requires the library libz.so.1"},
-		{"a library among files", debian, []entry{{name: "srv/libz.so.1"}}, elf.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
+		{"a library among files", debian, []layerfile.Entry{{Name: "srv/libz.so.1"}}, elf.Linkage{Interpreter: glibc, Libraries: []string{"libz.so.1"}}, ""},
 		{"musl on Alpine", alpine, nil, elf.Linkage{Interpreter: musl, Libraries: []string{"libc.musl-x86_64.so.1"}}, ""},
 		{"musl as zig calls it", alpine, nil, elf.Linkage{Interpreter: musl, Libraries: []string{"libc.so"}}, ""},
 		{"glibc on Alpine", alpine, nil, elf.Linkage{Interpreter: glibc}, "loader " + glibc + " (glibc), but the base image has /lib/ld-musl-x86_64.so.1"},
 		{"musl on Debian", debian, nil, elf.Linkage{Interpreter: musl}, "loader " + musl + " (musl), but the base image has /usr/lib64/ld-linux-x86-64.so.2"},
 		{"an empty base", tree{}, nil, elf.Linkage{Interpreter: glibc}, "no loader"},
-		{"the loader among files", tree{}, []entry{{name: "lib/ld-musl-x86_64.so.1"}}, elf.Linkage{Interpreter: musl}, ""},
+		{"the loader among files", tree{}, []layerfile.Entry{{Name: "lib/ld-musl-x86_64.so.1"}}, elf.Linkage{Interpreter: musl}, ""},
 		{"a loop of links", tree{"lib": link("lib")}, nil, elf.Linkage{Interpreter: musl}, "too many links"},
 	} {
-		err := system{tree: replay(t, c.base), files: c.files}.suits("base", c.wants)
+		err := System{Tree: replay(t, c.base), Files: c.files}.Suits("base", c.wants)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
@@ -72,14 +73,14 @@ func replay(t *testing.T, changes map[string]rootfs.Change) *rootfs.Tree {
 	return tree
 }
 
-// staticFlags adds the linker's flags for a static program only where cgo is used.
-func TestStaticFlags(t *testing.T) {
-	c := Compile{Cgo: true, C: crosscompile.Cgo{Static: true}, Ldflags: []string{"-X main.a=b"}, Tags: []string{"mine"}}
-	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-linkmode=external -extldflags=-static -s -w -X main.a=b|-tags=mine,netgo,osusergo"; got != want {
-		t.Errorf("%s\nwant %s", got, want)
+// An error that lists files of a base image is short, however many the base has.
+func TestErrorsOfHostileBasesAreShort(t *testing.T) {
+	changes := map[string]rootfs.Change{}
+	for i := range 100_000 {
+		changes[fmt.Sprintf("lib/%06d/ld-linux-x.so.2", i)] = rootfs.Change{Kind: tar.TypeReg}
 	}
-	c.Cgo = false
-	if got, want := strings.Join(c.Flags(), "|"), "-ldflags=-s -w -X main.a=b|-tags=mine"; got != want {
-		t.Errorf("without cgo: %s\nwant %s", got, want)
+	err := System{Tree: replay(t, changes)}.Suits("base", elf.Linkage{Interpreter: "/lib/ld-musl-x86_64.so.1"})
+	if err == nil || len(err.Error()) > 1000 || !strings.Contains(err.Error(), "/lib/000000/ld-linux-x.so.2") || !strings.Contains(err.Error(), "and 99995 more") {
+		t.Errorf("%.2000v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package build
+package layerfile
 
 import (
 	"io"
@@ -17,22 +17,22 @@ import (
 // read the file.
 type layer struct {
 	layerInfo
-	compression Compression
-	cache       *cache.Cache
-	path        string                 // in the work directory; "": in the cache
-	own         bool                   // this Builder wrote the file to the cache
-	again       func() (string, error) // writes the layer to the work directory, at most once
+	mediaType types.MediaType
+	cache     *cache.Cache
+	path      string                 // in the work directory; "": in the cache
+	own       bool                   // it is one of Writer.Written
+	again     func() (string, error) // writes the layer to the work directory, at most once
 }
 
 // cachedLayer returns a layer in the cache. Another process may remove or damage the file
 // while the layer is in use. The layer is then written again from its entries, and must
 // have the same digests and size, since its descriptor has been used already.
-func (w *layers) cachedLayer(r layerInfo, entries []entry) *layer {
+func (w *Writer) cachedLayer(r layerInfo, entries []Entry) *layer {
 	own := false
-	if w.written != nil {
-		_, own = w.written.Load(r.Digest)
+	if w.Written != nil {
+		_, own = w.Written.Load(r.Digest)
 	}
-	return &layer{layerInfo: r, compression: w.compression, cache: w.cache, own: own, again: sync.OnceValues(func() (string, error) {
+	return &layer{layerInfo: r, mediaType: w.mediaType(), cache: w.Cache, own: own, again: sync.OnceValues(func() (string, error) {
 		path, again, err := w.writeFile(entries)
 		if err == nil && again != r {
 			err = errChanged
@@ -45,7 +45,7 @@ func (w *layers) cachedLayer(r layerInfo, entries []entry) *layer {
 func (l *layer) Digest() (v1.Hash, error)            { return l.layerInfo.Digest, nil }
 func (l *layer) DiffID() (v1.Hash, error)            { return l.layerInfo.DiffID, nil }
 func (l *layer) Size() (int64, error)                { return l.layerInfo.Size, nil }
-func (l *layer) MediaType() (types.MediaType, error) { return l.compression.mediaType(), nil }
+func (l *layer) MediaType() (types.MediaType, error) { return l.mediaType, nil }
 
 // Compressed opens the file of the layer, and writes it again first if the cache does not
 // have it, or has other bytes.
@@ -64,8 +64,8 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 }
 
 // cached opens the file in the cache. An upload cannot take back bytes that it has sent,
-// so the whole file is verified before the first byte is returned. A file that this
-// Builder wrote and that has the right size is not read twice: the reader of the cache
+// so the whole file is verified before the first byte is returned. A file of
+// Writer.Written that has the right size is not read twice: the reader of the cache
 // still compares it with its digest while it is sent.
 func (l *layer) cached() (io.ReadCloser, error) {
 	r, size, err := l.cache.Get(l.layerInfo.Digest)

@@ -1,8 +1,7 @@
-package build
+package layerfile
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,7 +12,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,52 +22,19 @@ import (
 	"github.com/mabuild/mabuild/internal/stream"
 )
 
-// formatVersion must change when the same entries make other bytes, so that layers and
-// build records in a cache of an older version are not used.
-const formatVersion = 1
+// A Writer makes layers, and finds those that were made before. The fields must not change
+// after the first call. It is safe for concurrent use.
+type Writer struct {
+	Work  string       // an existing directory for layers that are not in the cache
+	Cache *cache.Cache // nil: all layers are in Work
+	Time  time.Time    // of all entries
 
-// An entry is a file, directory or link of a layer.
-type entry struct {
-	name    string // relative to the root, without a slash at its start or end
-	kind    byte   // tar.TypeReg, TypeDir or TypeSymlink
-	mode    int64
-	uid     int
-	gid     int
-	link    string                        // the target of a link
-	size    int64                         // in bytes
-	content string                        // sha256 of a regular file in hexadecimal digits
-	open    func() (io.ReadCloser, error) // of a regular file; the caller closes the reader
-	pax     map[string]string             // extended header records of tar
-}
+	Format string // of the compression: gzip or zstd
+	Level  int    // gzip: 1 to 9; zstd: 1 to 22
 
-// inline returns the entry of a file whose content is in memory.
-func inline(name string, mode int64, b []byte) entry {
-	sum := sha256.Sum256(b)
-	return entry{
-		name: name, kind: tar.TypeReg, mode: mode, size: int64(len(b)), content: hex.EncodeToString(sum[:]),
-		open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
-	}
-}
-
-// byName is the order of the entries in a layer.
-func byName(a, b entry) int { return strings.Compare(a.name, b.name) }
-
-// directory returns the entry of a directory that belongs to root.
-func directory(name string, mode int64) entry {
-	return entry{name: name, kind: tar.TypeDir, mode: mode}
-}
-
-// A layers makes layer files, and finds those that were made before. It is safe for
-// concurrent use.
-type layers struct {
-	work        string
-	cache       *cache.Cache
-	time        time.Time
-	compression Compression
-	alive       func() error  // returns an error once the build is cancelled
-	permits     chan struct{} // for layers that are written, shared by all builds; nil: no limit
-	written     *sync.Map     // digests of layers that this Builder wrote to the cache; nil: not recorded
-	reading     *sync.Mutex   // held while a base is in memory, shared by all builds; nil: no limit
+	Alive   func() error  // returns an error once the build is cancelled
+	Permits chan struct{} // for layers that are written; nil: no limit
+	Written *sync.Map     // digests of layers that were written to the cache; nil: not recorded
 
 	made once.Memo[string, v1.Layer] // by key
 }
@@ -81,15 +46,15 @@ type layerInfo struct {
 	Size   int64   `json:"size"` // of the compressed file, in bytes
 }
 
-// layer returns the layer that has the given entries, sorted by name. It comes from the
+// Layer returns the layer that has the given entries, sorted by name. It comes from the
 // cache if it was made before, and else is written in one pass. Platforms with equal
 // entries share one layer. The memory needed does not grow with the files. Entries that
 // are sorted already, as those of the static base, are kept and not copied; the caller
 // must not change them.
-func (w *layers) layer(entries []entry) (v1.Layer, error) {
-	if !slices.IsSortedFunc(entries, byName) {
+func (w *Writer) Layer(entries []Entry) (v1.Layer, error) {
+	if !slices.IsSortedFunc(entries, ByName) {
 		entries = slices.Clone(entries)
-		slices.SortFunc(entries, byName)
+		slices.SortFunc(entries, ByName)
 	}
 	key := w.key(entries)
 	// The layer is remembered for all platforms, so the context of one of them must not
@@ -100,13 +65,13 @@ func (w *layers) layer(entries []entry) (v1.Layer, error) {
 // find returns the layer from the cache, or writes it while it holds a permit. It looks
 // into the cache again when it has the permit: if fifty programs start at once on one
 // base, the first one makes the layer and the others find it.
-func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
+func (w *Writer) find(key string, entries []Entry) (v1.Layer, error) {
 	if l := w.load(key, entries); l != nil {
 		return l, nil
 	}
-	if w.permits != nil {
-		w.permits <- struct{}{}
-		defer func() { <-w.permits }()
+	if w.Permits != nil {
+		w.Permits <- struct{}{}
+		defer func() { <-w.Permits }()
 		if l := w.load(key, entries); l != nil {
 			return l, nil
 		}
@@ -116,26 +81,26 @@ func (w *layers) find(key string, entries []entry) (v1.Layer, error) {
 
 // load returns the layer if the cache has a record of it and a file of the right size,
 // else nil. It does not read the file; see cached.
-func (w *layers) load(key string, entries []entry) v1.Layer {
+func (w *Writer) load(key string, entries []Entry) v1.Layer {
 	var r layerInfo
-	if !w.cache.Load("layer", key, &r) {
+	if !w.Cache.Load("layer", key, &r) {
 		return nil
 	}
-	if size, err := w.cache.Size(r.Digest); err != nil || size != r.Size {
+	if size, err := w.Cache.Size(r.Digest); err != nil || size != r.Size {
 		return nil
 	}
 	return w.cachedLayer(r, entries)
 }
 
-// key identifies the bytes of a layer: formatVersion, the compression, the time of the
+// key identifies the bytes of a layer: FormatVersion, the compression, the time of the
 // entries, all header fields and the digests of the files. Equal keys must mean equal
 // bytes, since the cache returns the stored layer without comparing it with the files.
-func (w *layers) key(entries []entry) string {
+func (w *Writer) key(entries []Entry) string {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
-	_ = enc.Encode([]any{formatVersion, w.compression, w.time.Unix()}) // a hash never fails
+	_ = enc.Encode([]any{FormatVersion, map[string]any{"Format": w.Format, "Level": w.Level}, w.Time.Unix()}) // a hash never fails
 	for _, e := range entries {
-		_ = enc.Encode([]any{e.name, e.kind, e.mode, e.uid, e.gid, e.link, e.size, e.content, e.pax})
+		_ = enc.Encode([]any{e.Name, e.Kind, e.Mode, e.UID, e.GID, e.Link, e.Size, e.Content, e.PAX})
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -143,17 +108,17 @@ func (w *layers) key(entries []entry) string {
 // make writes the layer to the cache, or to the work directory if that fails. The file is
 // committed before the record is stored, so a record never names a file that has not been
 // in the cache. If the build was cancelled it does not try the work directory.
-func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
-	if f, err := w.cache.Create(); err == nil {
+func (w *Writer) make(key string, entries []Entry) (v1.Layer, error) {
+	if f, err := w.Cache.Create(); err == nil {
 		defer f.Cleanup()
 		if r, err := w.write(f, entries); err == nil && f.Commit(r.Digest) == nil {
-			if w.written != nil {
-				w.written.Store(r.Digest, true)
+			if w.Written != nil {
+				w.Written.Store(r.Digest, true)
 			}
 			// If the record cannot be stored, the next run makes the layer again.
-			_ = w.cache.Store("layer", key, r)
+			_ = w.Cache.Store("layer", key, r)
 			return w.cachedLayer(r, entries), nil
-		} else if err := w.alive(); err != nil {
+		} else if err := w.Alive(); err != nil {
 			return nil, err
 		}
 	}
@@ -161,13 +126,13 @@ func (w *layers) make(key string, entries []entry) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layer{layerInfo: r, compression: w.compression, path: path}, nil
+	return &layer{layerInfo: r, mediaType: w.mediaType(), path: path}, nil
 }
 
 // writeFile writes the layer to a new file in the work directory. The name is unique:
 // another build may be sending the same layer from the file that it wrote.
-func (w *layers) writeFile(entries []entry) (path string, r layerInfo, err error) {
-	f, err := os.CreateTemp(w.work, "layer-*")
+func (w *Writer) writeFile(entries []Entry) (path string, r layerInfo, err error) {
+	f, err := os.CreateTemp(w.Work, "layer-*")
 	if err != nil {
 		return "", r, err
 	}
@@ -184,7 +149,7 @@ func (w *layers) writeFile(entries []entry) (path string, r layerInfo, err error
 // write writes the entries to dst as a compressed tar archive. One pass makes the file
 // and both digests: the digest of the compressed blob, and the diff ID of the
 // uncompressed archive (image-spec, config.md, layer DiffID).
-func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) {
+func (w *Writer) write(dst io.Writer, entries []Entry) (_ layerInfo, err error) {
 	digest, diffID := sha256.New(), sha256.New()
 	var written int64
 	count := stream.Writer(func(p []byte) (int, error) {
@@ -193,9 +158,9 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) 
 	})
 	var size int64
 	for _, e := range entries {
-		size += e.size
+		size += e.Size
 	}
-	zip, err := w.compression.writer(io.MultiWriter(dst, digest, count), size)
+	zip, err := w.compressor(io.MultiWriter(dst, digest, count), size)
 	if err != nil {
 		return layerInfo{}, err
 	}
@@ -209,7 +174,7 @@ func (w *layers) write(dst io.Writer, entries []entry) (_ layerInfo, err error) 
 	buffer := make([]byte, copied)
 	for _, e := range entries {
 		if err := w.add(archive, e, buffer); err != nil {
-			return layerInfo{}, fmt.Errorf("layer: /%s: %w", e.name, err)
+			return layerInfo{}, fmt.Errorf("layer: /%s: %w", e.Name, err)
 		}
 	}
 	if err := archive.Close(); err != nil {
@@ -227,27 +192,27 @@ const copied = 128 << 10
 // add writes one entry. The content must have the size and the digest of the entry: the
 // cache stores the layer under a key with that digest, so other content would be returned
 // to every later build.
-func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
+func (w *Writer) add(archive *tar.Writer, e Entry, buffer []byte) (err error) {
 	// The PAX format has no limits for names and sizes. All entries have the same time,
 	// and no names of users or groups, so the header depends only on the entry.
 	header := &tar.Header{
-		Name: e.name, Typeflag: e.kind, Mode: e.mode, Uid: e.uid, Gid: e.gid, Linkname: e.link, Size: e.size,
-		ModTime: w.time, Format: tar.FormatPAX, PAXRecords: e.pax,
+		Name: e.Name, Typeflag: e.Kind, Mode: e.Mode, Uid: e.UID, Gid: e.GID, Linkname: e.Link, Size: e.Size,
+		ModTime: w.Time, Format: tar.FormatPAX, PAXRecords: e.PAX,
 	}
-	if e.kind == tar.TypeDir {
+	if e.Kind == tar.TypeDir {
 		header.Name += "/"
 	}
-	if err := archive.WriteHeader(header); err != nil || e.kind != tar.TypeReg {
+	if err := archive.WriteHeader(header); err != nil || e.Kind != tar.TypeReg {
 		return err
 	}
-	r, err := e.open()
+	r, err := e.Open()
 	if err != nil {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
 	// The copy of a large file stops early if the build is cancelled.
 	alive := stream.Reader(func(p []byte) (int, error) {
-		if err := w.alive(); err != nil {
+		if err := w.Alive(); err != nil {
 			return 0, err
 		}
 		return r.Read(p)
@@ -257,7 +222,7 @@ func (w *layers) add(archive *tar.Writer, e entry, buffer []byte) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case n != e.size || hex.EncodeToString(content.Sum(nil)) != e.content:
+	case n != e.Size || hex.EncodeToString(content.Sum(nil)) != e.Content:
 		return errChanged
 	}
 	return nil
