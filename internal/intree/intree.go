@@ -266,8 +266,8 @@ func Nearest(dir string) (string, error) {
 	return at, nil
 }
 
-// ModuleRoot returns the nearest directory with a go.mod, at or above dir. ok is false if
-// there is none.
+// ModuleRoot returns the nearest directory with a go.mod, at or above dir, whoever owns
+// the file. ok is false if there is none.
 func ModuleRoot(dir string) (root string, ok bool) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
