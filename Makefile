@@ -69,11 +69,14 @@ figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2
 format: $(TOOLS)/gofumpt
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')
 
+# The scripts share nothing, and each waits much: the long one runs beside the others, whose
+# log follows.
 e2e: build ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
-	./.ci/e2e $(BIN)/mabuild
-	./.ci/e2e-manifest $(BIN)/mabuild
-	./.ci/e2e-cgo $(BIN)/mabuild
-	./.ci/e2e-mirror $(BIN)/mabuild
+	@log=$$(mktemp); code=0; \
+	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-mirror $(BIN)/mabuild; } >"$$log" 2>&1 & others=$$!; \
+	./.ci/e2e $(BIN)/mabuild || code=$$?; \
+	wait $$others || code=$$?; \
+	cat "$$log"; rm -f "$$log"; exit $$code
 
 bench: build ## measure, compared with plain go build, and with ko if it is on PATH
 	$(GO) test -run '^$$' -bench . -benchmem ./build/internal/layerfile ./manifest/registry
