@@ -86,7 +86,7 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 			return publish.Output{}, usage("also build that platform, or write "+way.String(), "%s requires %s, but only %s is built", text, platform.Key(o.Platform), platform.Keys(spec.Platforms))
 		}
 	}
-	if places.Streams(place) && isTerminal(a.stdout) {
+	if place.Streams() && isTerminal(a.stdout) {
 		return publish.Output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
 	// Any error here is a usage error, since the user can name another destination.
@@ -124,7 +124,7 @@ func distinctOutputs(plans []publish.Plan) error {
 				taken[key], of[key] = o, n
 				switch archive := key == at.Path; {
 				case !has || err != nil:
-				case archive && (places.Streams(o.Place) || first.Place.Form != at.Form):
+				case archive && (o.Place.Streams() || first.Place.Form != at.Form):
 					err = usage("use a different file for each", "%s and %s have the same destination %s", first.Text, o.Text, at.Path)
 				case same: // both outputs get the same content
 				case archive && at.Form == local.FormDockerArchive:

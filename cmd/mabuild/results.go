@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/build"
-	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -19,6 +18,13 @@ import (
 // publishAll publishes all plans at once and returns the result of each, in their order.
 // If some are published and others not, the error is a [partialError].
 func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) ([]*publish.Result, error) {
+	for _, p := range plans {
+		for _, o := range p.Outputs {
+			if pub.SBOM != "" && !o.HoldsSBOMs() {
+				pub.Log.WarnContext(ctx, o.Text+" cannot hold SBOMs; write them to files with --sbom-dir")
+			}
+		}
+	}
 	done, errs := pub.All(ctx, plans)
 	if len(plans) > 1 {
 		for i, p := range plans {
@@ -160,7 +166,7 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 		}
 		for _, o := range d.Outputs {
 			fmt.Fprintf(&lines, "%s@%s\n", o.Text, o.Digest)
-			if places.Streams(o.Place) {
+			if o.Place.Streams() {
 				out = a.stderr
 			}
 		}

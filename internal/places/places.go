@@ -154,6 +154,9 @@ func (s Store) Put(ctx context.Context, ref string, c manifest.Content) error {
 // for that place and are stored in one step: an archive is written as one file. A Docker
 // archive holds one image, so for it the others are only further names of the last.
 func (s Store) PutAll(ctx context.Context, all ...manifest.Named) error {
+	if len(all) == 0 {
+		return nil
+	}
 	last := all[len(all)-1]
 	if !local.Is(last.Ref) {
 		for _, one := range all {
@@ -250,9 +253,6 @@ func isStdout(path string) bool {
 	out, err := os.Stdout.Stat()
 	return err == nil && os.SameFile(there, out)
 }
-
-// Streams reports whether a place is an archive on standard output.
-func Streams(p local.Place) bool { return p.Path == local.Stdout && IsArchive(p.Form) }
 
 // IsArchive reports whether a form is a single file.
 func IsArchive(form string) bool {

@@ -204,6 +204,13 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 	return out, err
 }
 
+// HoldsSBOMs reports whether the SBOMs of the images are stored in the output. In others
+// they are left out.
+func (o Output) HoldsSBOMs() bool {
+	_, ok := o.Sink.(manifest.BatchPutter)
+	return ok
+}
+
 // fill writes the result to a local destination, with its SBOMs if the destination can
 // hold them. An archive is a single file, so image and SBOMs are put in one call.
 func (r *run) fill(ctx context.Context, o *Output, out *Result) error {
@@ -215,9 +222,6 @@ func (r *run) fill(ctx context.Context, o *Output, out *Result) error {
 			err = batch.PutAll(ctx, all...)
 		}
 	} else {
-		if len(out.SBOMs) > 0 {
-			r.Log.WarnContext(ctx, o.Text+" cannot hold SBOMs; write them to files with --sbom-dir")
-		}
 		err = o.Sink.Put(ctx, o.Ref, out.Content)
 	}
 	if o.Digest = out.Digest; err != nil || o.Platform.OS == "" {

@@ -76,8 +76,8 @@ func Is(text string) bool {
 	return false
 }
 
-// streams reports whether the place is an archive on standard output.
-func (p Place) streams() bool {
+// Streams reports whether the place is an archive on standard output.
+func (p Place) Streams() bool {
 	return p.Path == Stdout && (p.Form == FormArchive || p.Form == FormDockerArchive)
 }
 
@@ -85,7 +85,7 @@ func (p Place) streams() bool {
 // Daemons and standard output cannot be read. If the source has a Close method, the
 // caller calls it.
 func (p Place) Source() (manifest.Source, error) {
-	if p.streams() {
+	if p.Streams() {
 		return nil, hint.New(hint.Build, "save it to a file", "%s: an archive cannot be read from stdin", p)
 	}
 	switch p.Form {
@@ -108,7 +108,7 @@ func (p Place) Sink() (manifest.Sink, error) {
 		return nil, hint.New(hint.Build, "omit the digest", "%s: a destination cannot have a digest", p)
 	}
 	var out io.Writer
-	if p.streams() {
+	if p.Streams() {
 		if out = p.Out; out == nil {
 			return nil, hint.New(hint.Build, "use a file", "%s: cannot be written to stdout", p)
 		}
@@ -146,7 +146,7 @@ func (p Place) Check(ctx context.Context) error {
 	case FormLayout:
 		return (&Layout{Dir: p.Path}).check()
 	case FormArchive, FormDockerArchive:
-		if p.streams() {
+		if p.Streams() {
 			return nil
 		}
 		if err := outfile.Check(p.Path); err != nil {
