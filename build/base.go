@@ -264,7 +264,7 @@ func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispe
 // indexOf looks for the index that a single image belongs to. A reference by digest often
 // is the digest of one platform, copied from an index. The index is looked up by the
 // reference without the digest, that is by its tag or by latest, and counts only if it
-// lists the digest. All failures mean that there is no hint.
+// lists the digest. After a failure the error has no such hint.
 func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
 	tag, pinned := withoutDigest(c.ref)
 	if !pinned {

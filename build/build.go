@@ -59,7 +59,7 @@ type Builder struct {
 	// Work is an existing directory that no other Builder uses. Results read their layers
 	// from it, so the caller removes it after the last Put.
 	Work string
-	// Cache is the directory of a cache that several processes may share; "" is no cache.
+	// Cache is the directory of a cache that several processes may share; "" disables it.
 	// A cache that cannot be used costs time only. Pruning by another process removes
 	// nothing that this Builder uses.
 	Cache string

@@ -11,7 +11,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// nobody returns the address of a module proxy that does not run.
+// nobody returns the address of a module proxy that is not running.
 func nobody(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -37,8 +37,8 @@
 // depend on other files, so the caller does not add them.
 //
 // If all that is equal and the program is not, an input was missed. The record then
-// contradicts itself and is removed. Every error means that there is no record. A lost or
-// refused record costs a compilation, and never a wrong program.
+// contradicts itself and is removed. After any error the go command decides. A lost or
+// refused record costs a compilation, and never makes a wrong program.
 package unchanged
 
 import (
