@@ -23,22 +23,25 @@ build: ## build bin/mabuild
 demo: build ## publish examples/hello for six platforms to a temporary registry, and run it
 	./examples/demo.sh $(BIN)/mabuild
 
-# In CI these tests run once, under the race detector. Both variants use fixed seeds and
-# inject each fault at one moment. Most tests wait for processes, disks and registries, so
-# more of them run at once than there are cores.
-test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go
-	$(if $(CI),,$(GO) test -parallel 4 -timeout 30m ./...)
+# In CI these tests run once, under the race detector, and those of MEMORY beside them. Both
+# variants use fixed seeds and inject each fault at one moment. Most tests wait for
+# processes, disks and registries, so more of them run at once than there are cores.
+test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go, apart from those that measure memory
+	$(if $(CI),,$(GO) test -p 3 -parallel 4 -timeout 30m -skip '$(MEMORY)' ./...)
 
 # Compressors and the parser of regular expressions share nothing between goroutines, and
 # took a third of the time under the race detector. Their callers are instrumented.
 UNWATCHED := $(foreach p,compress/flate github.com/klauspost/compress/flate regexp/syntax,-gcflags=$(p)=-race=0)
+
+# Tests of the limits on memory, which read gigabytes.
+MEMORY := TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget
 
 # Tests that measure memory run without the race detector, which needs several times as
 # much, and beside the others: each measures its own process. Their log follows. Without
 # atexit_sleep_ms, each program with the detector sleeps for a second before it ends.
 race: $(BIN)/judge
 	@log=$$(mktemp); code=0; \
-	$(GO) test -run 'TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget' ./cmd/mabuild ./internal/rootfs >"$$log" 2>&1 & memory=$$!; \
+	$(GO) test -run '$(MEMORY)' ./cmd/mabuild ./internal/rootfs >"$$log" 2>&1 & memory=$$!; \
 	GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -parallel 4 -timeout 30m ./... || code=$$?; \
 	wait $$memory || code=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$code
