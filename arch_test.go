@@ -53,7 +53,7 @@ var allowed = map[string][]string{
 	"internal/outfile":                     {},
 	"internal/once":                        {},
 	"internal/progress":                    {"internal/hint", "internal/text"},
-	"internal/places":                      {"manifest", "manifest/local", "manifest/registry", "internal/hint", "internal/outfile"},
+	"internal/places":                      {"manifest", "manifest/local", "manifest/registry", "internal/hint", "internal/outfile", "internal/text"},
 	"internal/rootfs":                      {"internal/hint", "internal/stream"},
 	"internal/serve":                       {"internal/stream"},
 	"internal/regtest":                     {"internal/stream"},

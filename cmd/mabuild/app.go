@@ -216,7 +216,7 @@ func (a *app) placesOf(client *registry.Client, fence *config.Fence) places.Stor
 		a.archives = &places.Archives{Scratch: a.workDir}
 		a.ends = append(a.ends, a.archives.Close)
 	}
-	s := places.Store{Registry: client, Archives: a.archives, Check: checkReference}
+	s := places.Store{Registry: client, Archives: a.archives}
 	if fence != nil {
 		s.Within = fence.CheckPlace
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -88,7 +89,7 @@ func addItems(as *manifest.Assembly, args []string) error {
 				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
 			}
 		}
-		as.Items, errs = append(as.Items, item), append(errs, checkImage(item.Ref))
+		as.Items, errs = append(as.Items, item), append(errs, places.CheckImage(item.Ref))
 	}
 	return errors.Join(errs...)
 }

@@ -38,7 +38,7 @@ func (e *editor) target(ref string) string {
 	case isFull(e.tag):
 		return e.tag
 	}
-	return withTag(ref, e.tag)
+	return places.WithTag(ref, e.tag)
 }
 
 // edit reads the index ref, changes it as the assembly says, and writes it. It prints the

@@ -51,7 +51,7 @@ func (w *indexWriter) begin(a *app, cmd *cobra.Command, target string) error {
 	}
 	for _, tag := range w.targets(target) {
 		if !local.Is(tag) {
-			errs = append(errs, checkTag(tag))
+			errs = append(errs, places.CheckTag(tag))
 		}
 	}
 	return errors.Join(errs...)
@@ -64,7 +64,7 @@ func (w *indexWriter) targets(target string) []string {
 	for _, tag := range w.alsoTag {
 		// A tag alone, without a slash or colon, is one in the target's repository.
 		if tag = strings.TrimSpace(tag); !isFull(tag) {
-			tag = withTag(target, tag)
+			tag = places.WithTag(target, tag)
 		}
 		list = append(list, tag)
 	}
@@ -164,7 +164,7 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 			errs = append(errs, err)
 			continue
 		}
-		done = append(done, withoutTag(tags[0]))
+		done = append(done, manifest.CutReference(tags[0]).Repository)
 	}
 	for _, where := range done {
 		if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", where, d.Digest); err != nil {

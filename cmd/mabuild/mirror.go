@@ -180,7 +180,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	}
 	if o.template == "" {
 		e.Image = args[0]
-		if errs = append(errs, checkImage(e.Image)); e.Image == target && len(o.platforms) == 0 {
+		if errs = append(errs, places.CheckImage(e.Image)); e.Image == target && len(o.platforms) == 0 {
 			errs = append(errs, usage("use another TARGET, or select platforms with --platforms", "%s is both source and target", target))
 		}
 	} else if platform.Fill(o.template, "linux/amd64/v1") == o.template {
@@ -206,7 +206,7 @@ func (o *mirrorOptions) entry(args []string) (*mirror.Entry, error) {
 	case strings.Contains(target, "@"):
 		errs = append(errs, usage("write repository:tag", "target %q has a digest, but the copied image determines the digest", target))
 	case !strings.Contains(target, "{{"):
-		errs = append(errs, checkReference(target))
+		errs = append(errs, places.CheckReference(target))
 	}
 	return e, errors.Join(errs...)
 }

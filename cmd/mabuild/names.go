@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 )
 
@@ -147,7 +148,7 @@ func (a *app) refs(ctx context.Context, spec build.Spec, c config.Build) ([]stri
 			}
 		}
 		ref := joinTag(repo, tag)
-		errs = append(errs, checkTag(ref))
+		errs = append(errs, places.CheckTag(ref))
 		if !slices.Contains(refs, ref) {
 			refs = append(refs, ref)
 		}

@@ -159,7 +159,7 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 		}
 		for _, repo := range d.Repositories {
 			line := repo + "@" + d.Digest.String()
-			if i := slices.IndexFunc(d.Tags, func(tag string) bool { return withoutTag(tag) == repo }); byTag && i >= 0 {
+			if i := slices.IndexFunc(d.Tags, func(tag string) bool { return manifest.CutReference(tag).Repository == repo }); byTag && i >= 0 {
 				line = d.Tags[i]
 			}
 			fmt.Fprintln(&lines, line)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -41,13 +42,13 @@ in natural order (v9 before v10), then the versions.`,
 // return invalid ones, so they are filtered and sorted; the newest version is last, where
 // a terminal shows it. Tags are escaped, and an unknown repository is a usage error.
 func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
-	if err := checkRepository(repo); err != nil {
+	if err := places.CheckRepository(repo); err != nil {
 		return err
 	}
 	// A colon before the last slash belongs to the port of a registry. A text without a
 	// slash may be a host with a port, so it is left to the registry's answer.
 	if at := strings.LastIndexAny(repo, ":@"); at > strings.LastIndex(repo, "/") && strings.Contains(repo, "/") {
-		return usage("mabuild tags "+withoutTag(repo[:at]), "%q is an image, but tags requires a repository", repo)
+		return usage("mabuild tags "+manifest.CutReference(repo[:at]).Repository, "%q is an image, but tags requires a repository", repo)
 	}
 	tags, err := a.client.Tags(ctx, repo)
 	if errors.Is(err, manifest.ErrNotFound) {

@@ -29,8 +29,6 @@ type Store struct {
 	Registry *registry.Client
 	// Archives are the archives that a run has open. Several Stores share them.
 	Archives *Archives
-	// Check rejects what is not the name of an image in a registry; nil accepts all.
-	Check func(ref string) error
 	// Within rejects local places that may not be used; nil accepts all.
 	Within func(place string) error
 }
@@ -108,10 +106,7 @@ func (s Store) within(text string) error {
 // Source returns the source for ref, and the name of the image within it.
 func (s Store) Source(ref string) (manifest.Source, string, error) {
 	if !local.Is(ref) {
-		if s.Check == nil {
-			return s.Registry, ref, nil
-		}
-		return s.Registry, ref, s.Check(ref)
+		return s.Registry, ref, CheckReference(ref)
 	}
 	place, err := local.Parse(ref)
 	if err == nil {

@@ -1,4 +1,4 @@
-package main
+package places
 
 import (
 	"cmp"
@@ -7,7 +7,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
@@ -15,13 +16,13 @@ import (
 // foreign are transports of other tools, such as skopeo, that mabuild does not support.
 var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tarball", "tarball", "oci-layout", "containerd-storage"}
 
-// checkReference rejects what is not the name of an image in a registry, with a hint
+// CheckReference rejects what is not the name of an image in a registry, with a hint
 // about what was probably meant: users paste URLs, file names and transports of other
 // tools. A valid name is rejected only if a file of that name exists and the name has a
 // dot.
-func checkReference(ref string) error { return checkName(ref, "an image reference") }
+func CheckReference(ref string) error { return checkName(ref, "an image reference") }
 
-// checkName is checkReference of what an error calls kind.
+// checkName is CheckReference of what an error calls kind.
 func checkName(ref, kind string) error {
 	if scheme, rest, ok := strings.Cut(ref, "://"); ok {
 		return usage("omit "+scheme+"://: "+bareReference(rest), "%q has a URL scheme, but an image reference has none", ref)
@@ -65,16 +66,16 @@ func asPath(ref string, bad bool) string {
 }
 
 // quoteRef returns a reference in quotes, with control characters escaped.
-func quoteRef(ref string) string { return `"` + plain(ref) + `"` }
+func quoteRef(ref string) string { return `"` + text.Escape(ref, "") + `"` }
 
 // whyBad returns a hint about the mistake in an invalid name.
 func whyBad(ref string) string {
-	path, tag := withoutTag(ref), ""
+	path, tag := manifest.CutReference(ref).Repository, ""
 	if path != ref {
 		tag = ref[len(path)+1:]
 	}
 	if before, digest, ok := strings.Cut(ref, "@"); ok {
-		path, tag = withoutTag(before), ""
+		path, tag = manifest.CutReference(before).Repository, ""
 		if _, err := name.NewDigest("x@" + digest); err != nil {
 			return "a digest is sha256: and 64 hexadecimal digits"
 		}
@@ -88,49 +89,49 @@ func whyBad(ref string) string {
 	return "write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1"
 }
 
-// withTag returns the reference to a tag in the repository, or local place, of ref.
-func withTag(ref, tag string) string {
-	at, err := places.Parse(ref)
+// WithTag returns the reference to a tag in the repository, or local place, of ref.
+func WithTag(ref, tag string) string {
+	at, err := Parse(ref)
 	if err != nil {
 		return ref // its own check reports it
 	}
 	return at.ByTag(tag).String()
 }
 
-// checkImage is checkReference for a reference that may be a local place.
-func checkImage(ref string) error {
+// CheckImage is CheckReference for a reference that may be a local place.
+func CheckImage(ref string) error {
 	if local.Is(ref) {
 		_, err := local.Parse(ref)
 		if err != nil {
-			return invalid(err)
+			return &hint.Error{Kind: hint.Usage, Err: err}
 		}
 		return nil
 	}
-	return checkReference(ref)
+	return CheckReference(ref)
 }
 
-// checkRepository rejects what is not a repository in a registry.
-func checkRepository(repo string) error {
+// CheckRepository rejects what is not a repository in a registry.
+func CheckRepository(repo string) error {
 	if local.Is(repo) {
 		return usage("mabuild inspect "+repo+" lists its images", "%s is not a repository in a registry", repo)
 	}
 	return checkName(repo, "a repository")
 }
 
-// withoutTag returns a reference without tag and digest.
-func withoutTag(ref string) string { return manifest.CutReference(ref).Repository }
-
-// checkTag rejects what is not a valid repository:tag.
-func checkTag(ref string) error {
+// CheckTag rejects what is not a valid repository:tag.
+func CheckTag(ref string) error {
 	if strings.Contains(ref, "@") {
 		return usage("write repository:tag", "tag %q has a digest, but the build determines the digest", ref)
 	}
-	err := checkReference(ref)
+	err := CheckReference(ref)
 	if err == nil {
 		_, err = name.NewTag(ref, name.WeakValidation)
 	}
 	if err != nil {
-		return usage(cmp.Or(hintOf(err), "write repository:tag, for example ghcr.io/acme/app:v1"), "tag %s", strings.TrimPrefix(err.Error(), "tag "))
+		return usage(cmp.Or(hint.Of(err), "write repository:tag, for example ghcr.io/acme/app:v1"), "tag %s", strings.TrimPrefix(err.Error(), "tag "))
 	}
 	return nil
 }
+
+// usage returns an error about what the user wrote, with a hint.
+func usage(way, format string, args ...any) error { return hint.New(hint.Usage, way, format, args...) }
