@@ -48,7 +48,6 @@ type app struct {
 	grown      atomic.Bool      // a program was compiled, so the cache may be too large
 	work       string           // the work directory; "" until it is needed
 	archives   *places.Archives // those that are open
-	adopted    sync.Once        // reports the use of KO_DOCKER_REPO
 	ends       []func()         // what close calls, the last first
 
 	mu       sync.Mutex // guards work, archives and ends

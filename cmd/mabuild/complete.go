@@ -12,6 +12,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
+	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -88,13 +89,7 @@ func (a *app) buildWords(cmd *cobra.Command) []string {
 	if err != nil {
 		return nil
 	}
-	var words []string
-	for _, b := range c.Builds {
-		if !isPattern(b.Main) {
-			words = append(words, idOf(b))
-		}
-	}
-	return words
+	return plan.IDs(c.Builds)
 }
 
 // entryWords returns the names of the entries in the file that --file names.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -30,23 +29,16 @@ func usage(way, format string, args ...any) error { return hint.New(hint.Usage, 
 // invalid makes err one about a mistake in the command line or the configuration.
 func invalid(err error) error { return &hint.Error{Kind: hint.Usage, Err: err} }
 
-// A partialError is returned if some targets are complete and others failed. A script
-// that retries can tell this from a run that changed nothing.
-type partialError struct{ error }
-
-// Unwrap returns the joined errors of the targets that failed.
-func (e partialError) Unwrap() error { return e.error }
-
 // exitCode gives an error its exit code. If several failed and none succeeded, the code is
 // that of the first.
 func exitCode(err error) int {
-	if as[partialError](err) {
+	if as[hint.PartialError](err) {
 		return exitPartly
 	}
 	if e, ok := err.(*hint.Error); ok && e.Kind == hint.Usage { //nolint:errorlint // whatever it holds
 		return exitUsage
 	}
-	switch kindOf(parts(err)[0]) {
+	switch kindOf(hint.Parts(err)[0]) {
 	case hint.Usage:
 		return exitUsage
 	case hint.Content:
@@ -79,36 +71,10 @@ func as[T error](err error) bool {
 // other, each with its own hint. Control characters are escaped, since parts of the text
 // may come from a registry.
 func report(w io.Writer, err error) {
-	for _, e := range parts(err) {
+	for _, e := range hint.Parts(err) {
 		fmt.Fprintf(w, "mabuild: %s\n", plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // last resort
 		if way := hintOf(e); way != "" {
 			fmt.Fprintf(w, "hint: %s\n", plainLines(way)) //nolint:errcheck // as above
 		}
 	}
 }
-
-// parts takes joined errors apart.
-func parts(err error) []error {
-	if e, ok := err.(*hint.Error); ok { //nolint:errorlint // the outermost alone
-		if list := parts(e.Err); len(list) > 1 && e.Hint == "" {
-			return list
-		}
-		return []error{err}
-	}
-	if p, ok := err.(partialError); ok { //nolint:errorlint // its own outermost layer
-		return parts(p.error)
-	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || reflect.TypeOf(err) != joinType {
-		return []error{err}
-	}
-	var list []error
-	for _, e := range joined.Unwrap() {
-		list = append(list, parts(e)...)
-	}
-	return list
-}
-
-// joinType is the type of what [errors.Join] returns. Its errors stand side by side, while
-// another error that wraps several has a text of its own.
-var joinType = reflect.TypeOf(errors.Join(io.EOF))

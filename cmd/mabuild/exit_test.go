@@ -66,7 +66,8 @@ var inside = map[string]string{
 	"verify.ErrMismatch":       "becomes manifest.ErrMismatch or cache.ErrCorrupt",
 	"verify.mismatch":          "as above",
 	"registry.badNameError":    "as name.ErrBadName below",
-	"main.partialError":        "below, around others",
+	"hint.PartialError":        "below, around others",
+	"plan.errNoCheckout":       "in a usage error",
 	"main.interrupted":         "has a code of its own",
 }
 
@@ -140,7 +141,6 @@ func codes() map[string]struct {
 		"rootfs.LayerError":                    {&rootfs.LayerError{Err: other}, exitContent},
 		"serve.ErrInUse":                       {serve.ErrInUse, exitBuild},
 		"serve.Error":                          {&serve.Error{}, exitBuild},
-		"main.errNoCheckout":                   {errNoCheckout, exitBuild},
 		"main.errTimeout":                      {errTimeout, exitBuild},
 		"hint.Kind":                            {hint.Content, exitContent},
 		"hint.Error build":                     {&hint.Error{Err: other}, exitBuild},
@@ -150,7 +150,7 @@ func codes() map[string]struct {
 		"hint.Error of what it wraps":          {&hint.Error{Err: server, Hint: "x"}, exitRegistry},
 		"hint.Error":                           {usage("", "x"), exitUsage},
 		"hint.Error alone":                     {invalid(manifest.ErrMismatch), exitUsage},
-		"main.partialError around":             {partialError{server}, exitPartly},
+		"hint.PartialError around":             {hint.PartialError{Err: server}, exitPartly},
 		"errors.Join the first alone":          {errors.Join(server, manifest.ErrMismatch), exitRegistry},
 		"errors.Join in usage alone":           {invalid(errors.Join(server, manifest.ErrMismatch)), exitUsage},
 		"fmt.wrapErrors the worst counts":      {fmt.Errorf("%w and %w", server, manifest.ErrMismatch), exitContent},

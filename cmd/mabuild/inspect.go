@@ -166,7 +166,7 @@ func (o *inspectOptions) report(ctx context.Context, source manifest.Source, nam
 }
 
 // verdict joins the errors of all images, then those of --require. If some images could
-// be read and others not, it is a [partialError].
+// be read and others not, it is a [hint.PartialError].
 func (o *inspectOptions) verdict(all []inspected) error {
 	var errs, unmet []error
 	for _, i := range all {
@@ -182,7 +182,7 @@ func (o *inspectOptions) verdict(all []inspected) error {
 	// Only images that could not be read count here: an unmet --require is a complete
 	// answer.
 	if len(errs) > 0 && len(errs) < len(all) {
-		return partialError{err}
+		return hint.PartialError{Err: err}
 	}
 	return err
 }

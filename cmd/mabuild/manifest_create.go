@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/assembly"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -64,7 +61,7 @@ digest.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			as := manifest.Assembly{}
-			if err := errors.Join(w.begin(a, cmd, args[0]), w.fill(a, &as), r.fill(&as), addItems(&as, args[1:])); err != nil {
+			if err := errors.Join(w.begin(a, cmd, args[0]), w.fill(a, &as), r.fill(&as), assembly.AddItems(&as, args[1:])); err != nil {
 				return err
 			}
 			return runAssemble(cmd.Context(), a, w, as, args[0])
@@ -75,41 +72,6 @@ digest.`,
 	r.bind(cmd.Flags(), " (also --platforms)")
 	cmd.Flags().Lookup("also-tag").Usage += " (also --tag)"
 	return cmd
-}
-
-// addItems adds an item for each SOURCE[=PLATFORM]. All errors are reported at once.
-func addItems(as *manifest.Assembly, args []string) error {
-	var errs []error
-	for _, arg := range args {
-		ref, declared := cutDeclared(arg)
-		item := manifest.Item{Ref: ref}
-		if declared != "" {
-			var err error
-			if item.Platform, err = platform.Declared(declared); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", arg, err))
-			}
-		}
-		as.Items, errs = append(as.Items, item), append(errs, places.CheckImage(item.Ref))
-	}
-	return errors.Join(errs...)
-}
-
-// cutDeclared splits SOURCE=PLATFORM. A local place may contain a =, so for it the text
-// after the last = is a platform only if it is a valid one, the rest is a valid place,
-// and the = does not belong to the place's option platform=.
-func cutDeclared(arg string) (ref, declared string) {
-	at := strings.LastIndexByte(arg, '=')
-	if at < 0 {
-		return arg, ""
-	}
-	ref, declared = arg[:at], arg[at+1:]
-	if local.Is(arg) {
-		_, bad := local.Parse(ref)
-		if _, err := platform.Declared(declared); err != nil || bad != nil || strings.HasSuffix(ref, ",platform") {
-			return arg, ""
-		}
-	}
-	return ref, declared
 }
 
 // runAssemble creates the index and writes it to target. Nothing is written before all

@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/assembly"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // An editor has the flags of the commands that change an index. The result is written to
@@ -35,7 +35,7 @@ func (e *editor) target(ref string) string {
 	switch {
 	case e.tag == "":
 		return ref
-	case isFull(e.tag):
+	case places.HasRepository(e.tag):
 		return e.tag
 	}
 	return places.WithTag(ref, e.tag)
@@ -93,7 +93,7 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 		Args:    indexAnd("at least one SOURCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			as := manifest.Assembly{Replace: replace}
-			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), r.fill(&as), addItems(&as, args[1:])); err != nil {
+			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), r.fill(&as), assembly.AddItems(&as, args[1:])); err != nil {
 				return err
 			}
 			return e.edit(cmd.Context(), a, args[0], as)
@@ -117,7 +117,7 @@ func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
 		Args:    indexAnd("at least one PLATFORM or DIGEST"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			as := manifest.Assembly{}
-			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), removals(&as, args[1:])); err != nil {
+			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), assembly.AddRemovals(&as, args[1:])); err != nil {
 				return err
 			}
 			return e.edit(cmd.Context(), a, args[0], as)
@@ -125,21 +125,6 @@ func newManifestRemove(a *app, l *targetLogin) *cobra.Command {
 	}
 	e.bind(cmd.Flags())
 	return cmd
-}
-
-// removals parses platforms and digests to remove. Platforms are stored in canonical
-// spelling.
-func removals(as *manifest.Assembly, args []string) error {
-	var errs []error
-	for _, arg := range args {
-		if h, err := v1.NewHash(arg); err == nil {
-			as.Remove = append(as.Remove, h.String())
-			continue
-		}
-		p, err := platform.Parse(arg)
-		errs, as.Remove = append(errs, err), append(as.Remove, platform.Key(p))
-	}
-	return errors.Join(errs...)
 }
 
 // newManifestAnnotate returns manifest annotate.

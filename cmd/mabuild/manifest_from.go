@@ -4,14 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/assembly"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // newFromArgs returns manifest-tool's command from-args. kind is the --type of manifest
@@ -36,8 +34,8 @@ last line of output is the digest and the size of the index.`,
 			}
 			w.under(kind)
 			// manifest-tool has lists of annotations in one flag.
-			w.annotations = append(w.annotations, splitAnnotations(annotations)...)
-			if err := errors.Join(w.begin(a, cmd, target), w.fill(a, &as), r.fill(&as), expandTemplate(&as, template, platforms)); err != nil {
+			w.annotations = append(w.annotations, assembly.SplitAnnotations(annotations)...)
+			if err := errors.Join(w.begin(a, cmd, target), w.fill(a, &as), r.fill(&as), assembly.AddTemplate(&as, template, platforms)); err != nil {
 				return err
 			}
 			return runAssemble(cmd.Context(), a, w, as, target)
@@ -64,7 +62,7 @@ func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 		Example: "  mabuild manifest from-spec app.yaml\n  mabuild manifest from-spec - <app.yaml",
 		Args:    exactlyOne("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec, err := readAssembly(a, args[0])
+			spec, err := readSpec(a, args[0])
 			if err != nil {
 				return invalid(err)
 			}
@@ -98,41 +96,12 @@ func (w *indexWriter) under(kind *string) {
 	}
 }
 
-// expandTemplate adds an item for each platform. The placeholders are replaced by the
-// parts of the platform as the user typed it, since upstream's names use these spellings.
-func expandTemplate(as *manifest.Assembly, template string, platforms []string) error {
-	var errs []error
-	for _, typed := range platforms {
-		typed = strings.TrimSpace(typed)
-		p, err := platform.Declared(typed)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		as.Items = append(as.Items, manifest.Item{Ref: platform.Fill(template, typed), Platform: p})
-	}
-	return errors.Join(errs...)
-}
-
-// anotherKey matches the beginning of the next annotation in a list.
-var anotherKey = regexp.MustCompile(`,([A-Za-z0-9._/:-]+=)`)
-
-// splitAnnotations splits lists of KEY=VALUE at commas, as manifest-tool does. A comma
-// without a key after it belongs to the value.
-func splitAnnotations(lists []string) []string {
-	var all []string
-	for _, list := range lists {
-		all = append(all, strings.Split(anotherKey.ReplaceAllString(list, "\x00$1"), "\x00")...)
-	}
-	return all
-}
-
 // maxSpec bounds what is read from standard input, in bytes. The decoder's own limit is
 // lower, so a cut file is never accepted.
 const maxSpec = 4 << 20
 
-// readAssembly reads manifest-tool's YAML from a file, or from standard input for "-".
-func readAssembly(a *app, file string) (*config.Assembly, error) {
+// readSpec reads manifest-tool's YAML from a file, or from standard input for "-".
+func readSpec(a *app, file string) (*assembly.File, error) {
 	var data []byte
 	var err error
 	if file == "-" {
@@ -143,5 +112,5 @@ func readAssembly(a *app, file string) (*config.Assembly, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	return config.ReadAssembly(file, data)
+	return assembly.Read(file, data)
 }

@@ -11,11 +11,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/assembly"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // kindUsage describes --type, which manifest push has as well as its subcommands.
@@ -63,7 +64,7 @@ func (w *indexWriter) targets(target string) []string {
 	list := []string{target}
 	for _, tag := range w.alsoTag {
 		// A tag alone, without a slash or colon, is one in the target's repository.
-		if tag = strings.TrimSpace(tag); !isFull(tag) {
+		if tag = strings.TrimSpace(tag); !places.HasRepository(tag) {
 			tag = places.WithTag(target, tag)
 		}
 		list = append(list, tag)
@@ -85,49 +86,17 @@ func (w *indexWriter) fill(a *app, as *manifest.Assembly) (err error) {
 	}
 	var errs []error
 	for _, text := range w.annotations {
-		errs = append(errs, setAnnotation(as, text, true))
+		errs = append(errs, assembly.SetAnnotation(as, text, true))
 	}
 	for _, text := range w.unset {
-		errs = append(errs, setAnnotation(as, text, false))
+		errs = append(errs, assembly.SetAnnotation(as, text, false))
 	}
 	return errors.Join(errs...)
 }
 
-// setAnnotation parses [index:|PLATFORM:]KEY=VALUE and adds it to the assembly. If set is
-// false, the text has no value, and a nil value tells the assembly to remove the key.
-func setAnnotation(as *manifest.Assembly, text string, set bool) error {
-	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation"
-	of, rest := annotationOf(text)
-	key, value, ok := strings.Cut(rest, "=")
-	if key == "" || ok != set {
-		return usage(way, "annotation %q", text)
-	}
-	into := &as.Annotations
-	if of != "" && of != "index" {
-		p, err := platform.Parse(of)
-		if err != nil {
-			return usage(way, "annotation %q: %q is not a platform", text, of)
-		}
-		if as.ChildAnnotations == nil {
-			as.ChildAnnotations = map[string]map[string]*string{}
-		}
-		own := as.ChildAnnotations[platform.Key(p)]
-		into = &own
-		// own may be nil and replaced below, so it is stored at the end.
-		defer func() { as.ChildAnnotations[platform.Key(p)] = *into }()
-	}
-	if *into == nil {
-		*into = map[string]*string{}
-	}
-	if (*into)[key] = nil; set {
-		(*into)[key] = &value
-	}
-	return nil
-}
-
 // write puts the index to all targets, and prints repository@digest for each that is
 // complete, local places first. An error at one target does not stop the others; if some
-// are complete, the result is then a [partialError]. A dry run only prints the index.
+// are complete, the result is then a [hint.PartialError]. A dry run only prints the index.
 func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, target string) error {
 	// The digest is known before anything is sent.
 	d, err := manifest.Describe(idx)
@@ -173,7 +142,7 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 	}
 	err = errors.Join(errs...)
 	if err != nil && len(done) > 0 {
-		return partialError{err}
+		return hint.PartialError{Err: err}
 	}
 	if err == nil && w.digestLine {
 		_, err = fmt.Fprintf(a.stdout, "Digest: %s %d\n", d.Digest, d.Size)

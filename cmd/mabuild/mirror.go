@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/progress"
@@ -261,7 +262,7 @@ func (o *mirrorOptions) runner(a *app, s places.Store) *mirror.Runner {
 func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 	err, some := report.Err()
 	if err != nil && some {
-		err = partialError{err}
+		err = hint.PartialError{Err: err}
 	}
 	if o.report != "" {
 		err = errors.Join(err, writeReport(o.report, report))

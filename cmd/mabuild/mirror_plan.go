@@ -16,8 +16,8 @@ import (
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// A plan is the content of a mirror's file, with the state that its runs share.
-type plan struct {
+// A mirrorFile is the content of a mirror's file, with the state that its runs share.
+type mirrorFile struct {
 	entries    []*mirror.Entry
 	registries map[string]mirrorfile.Registry
 	logins     map[string]authn.Basic
@@ -30,12 +30,12 @@ type plan struct {
 }
 
 // loadPlan reads the file and the variables that it names.
-func (a *app) loadPlan(o mirrorOptions) (*plan, error) {
+func (a *app) loadPlan(o mirrorOptions) (*mirrorFile, error) {
 	m, err := a.readPlan(o)
 	if err != nil {
 		return nil, invalid(err)
 	}
-	p := &plan{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
+	p := &mirrorFile{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
 	if p.logins, err = m.Logins(os.LookupEnv); err != nil {
 		return nil, invalid(err)
 	}
@@ -59,10 +59,10 @@ func (a *app) readPlan(o mirrorOptions) (*mirrorfile.File, error) {
 // registries asked for, because a pause that is still running must be respected, but
 // forgets it for registries whose limits the file has changed. Runs of the old plan may
 // still be active.
-func (p *plan) succeed(old *plan) {
+func (p *mirrorFile) succeed(old *mirrorFile) {
 	p.limits = old.limits
 	// Both plans are searched: a host may be new, changed or removed.
-	limits := func(p *plan, host string) [2]int {
+	limits := func(p *mirrorFile, host string) [2]int {
 		r := p.registries[host]
 		return [2]int{r.MaxRequests, r.PerSecond}
 	}
@@ -76,7 +76,7 @@ func (p *plan) succeed(old *plan) {
 }
 
 // has reports whether there is an entry of that name.
-func (p *plan) has(name string) bool {
+func (p *mirrorFile) has(name string) bool {
 	return slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Name == name })
 }
 
@@ -95,7 +95,7 @@ func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 // clientFor returns the client of one run. For each registry in the file, the settings of
 // the file replace those of the configuration, except that an insecure registry stays
 // insecure. Logins of the file take precedence over stored credentials.
-func (a *app) clientFor(p *plan, o mirrorOptions) *registry.Client {
+func (a *app) clientFor(p *mirrorFile, o mirrorOptions) *registry.Client {
 	c := a.newClient()
 	c.QuotaReserve, c.Limits = o.reserve, p.limits
 	for host, r := range p.registries {

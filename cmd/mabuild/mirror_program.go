@@ -14,6 +14,7 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -76,7 +77,7 @@ func (p *programs) Get(ctx context.Context, ref string) (manifest.Content, error
 	p.app.building.Lock()
 	defer p.app.building.Unlock()
 	spec := build.Spec{Program: build.GoPackage{Package: ref}, Dir: b.Work, Base: cmp.Or(p.entry.Base, "static"), Platforms: p.platforms()}
-	if spec.Time, err = sourceDate(); err != nil {
+	if spec.Time, err = plan.SourceDate(os.Getenv); err != nil {
 		return nil, err
 	}
 	if spec, err = b.Resolve(ctx, spec); err != nil {

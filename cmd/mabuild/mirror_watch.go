@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/serve"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -23,7 +24,7 @@ import (
 // watchPlan runs the entries of a plan on their schedules until ctx ends, and returns the
 // cause. The whole process holds no cache entries; each round does while it runs, so that
 // the cache can be pruned in between.
-func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *plan) error {
+func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) error {
 	w := &watch{app: a, options: o, metrics: newMetrics(), reports: lastReports{file: o.report}, plan: p}
 	stop, err := w.metrics.serve(ctx, a, o.listen, o.listenHosts)
 	if err != nil {
@@ -50,7 +51,7 @@ type watch struct {
 	// mu guards plan, the last valid one. It is taken before the lock of reports, never
 	// after.
 	mu   sync.Mutex
-	plan *plan
+	plan *mirrorFile
 }
 
 // load reads the file again after a SIGHUP. If it is invalid, the old plan stays in
@@ -89,7 +90,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	log := w.app.log.With("entry", e.Name)
 	if err, _ := report.Err(); err != nil {
 		// Each error is one record, with its hint.
-		for _, one := range parts(err) {
+		for _, one := range hint.Parts(err) {
 			log.ErrorContext(ctx, one.Error(), "hint", hintOf(one))
 		}
 	}

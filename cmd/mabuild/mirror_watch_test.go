@@ -23,7 +23,7 @@ import (
 // ends.
 func TestRoundsOfAnOldPlan(t *testing.T) {
 	gone, stays := &mirror.Entry{Name: "gone"}, &mirror.Entry{Name: "stays"}
-	w := &watch{metrics: newMetrics(), reports: lastReports{file: filepath.Join(t.TempDir(), "report.json")}, plan: &plan{entries: []*mirror.Entry{gone, stays}}}
+	w := &watch{metrics: newMetrics(), reports: lastReports{file: filepath.Join(t.TempDir(), "report.json")}, plan: &mirrorFile{entries: []*mirror.Entry{gone, stays}}}
 	w.metrics.expect(nil, w.plan.entries)
 	report := func(name string) *mirror.Report {
 		return &mirror.Report{Entries: []mirror.EntryReport{{Name: name}}, Failed: 1}
@@ -52,7 +52,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 	if !strings.Contains(told(), "gone") {
 		t.Error("nothing is told of what is there")
 	}
-	fresh := &plan{entries: []*mirror.Entry{stays}}
+	fresh := &mirrorFile{entries: []*mirror.Entry{stays}}
 	w.metrics.expect(w.plan.entries, fresh.entries)
 	w.reports.expect(fresh.entries)
 	w.plan = fresh
@@ -71,7 +71,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 func TestLimitsOutliveAPlan(t *testing.T) {
 	r := regtest.Start(t, regtest.Options{})
 	r.Inject(regtest.Fault{Status: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {"3600"}}, Times: -1})
-	ask := func(p *plan) int {
+	ask := func(p *mirrorFile) int {
 		t.Helper()
 		before := len(r.Requests())
 		c := &registry.Client{Keychain: authn.NewMultiKeychain(), Limits: p.limits}
@@ -80,11 +80,11 @@ func TestLimitsOutliveAPlan(t *testing.T) {
 		}
 		return len(r.Requests()) - before
 	}
-	says := func(perSecond int) *plan {
-		return &plan{registries: map[string]mirrorfile.Registry{r.Host: {PerSecond: perSecond}}, limits: &registry.Limits{}}
+	says := func(perSecond int) *mirrorFile {
+		return &mirrorFile{registries: map[string]mirrorfile.Registry{r.Host: {PerSecond: perSecond}}, limits: &registry.Limits{}}
 	}
 	first, same, other := says(1), says(1), says(2)
-	silent := &plan{limits: &registry.Limits{}}
+	silent := &mirrorFile{limits: &registry.Limits{}}
 	if n := ask(first); n != 1 {
 		t.Errorf("%d requests at first", n)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -43,7 +44,7 @@ func TestPanicFailsOneProgram(t *testing.T) {
 	}
 	done, err := publishAll(t.Context(), pub, plans)
 	var p *guard.Panic
-	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hintOf(parts(err)[0]), "report it") {
+	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hintOf(hint.Parts(err)[0]), "report it") {
 		t.Errorf("%v", err)
 	}
 	if done[0] != nil || !done[1].Anywhere() {

@@ -19,9 +19,27 @@ func plainLines(s string) string { return text.Escape(s, "\n\t") }
 // writeExact writes bytes of a registry unchanged, so that they have their digest. If w
 // is a terminal, control characters are escaped and a line break is added.
 func writeExact(w io.Writer, raw []byte) error {
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if isTerminal(w) {
 		raw = append([]byte(plainLines(string(raw))), '\n')
 	}
 	_, err := w.Write(raw)
 	return err
+}
+
+// isTerminal reports whether w is a terminal.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// terminalWidth returns the width of the terminal w in columns, or 0 if w is not a terminal.
+func terminalWidth(w io.Writer) int {
+	if !isTerminal(w) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }

@@ -5,17 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
-	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -123,10 +122,14 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}, Builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
-	if err := a.setSBOM(pub); err != nil {
+	if err := plan.SetSBOM(pub, a.config, strings.Trim(versionText(), "()")); err != nil {
 		return err
 	}
-	plans, err := a.plans(ctx, pub.Builder, o)
+	planner := &plan.Planner{
+		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only,
+		AsMain: o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
+	}
+	plans, err := planner.Plans(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,89 +163,6 @@ func compiled(done []*publish.Result) bool {
 	})
 }
 
-// plans resolves all programs that were asked for, with their destinations. All errors
-// are reported at once, each with the program's name if there are several.
-func (a *app) plans(ctx context.Context, b *build.Builder, o pushOptions) ([]publish.Plan, error) {
-	builds, err := a.selected(ctx, b, o)
-	if err != nil {
-		return nil, err
-	}
-	plans := make([]publish.Plan, len(builds))
-	errs := make([]error, len(builds))
-	var group errgroup.Group
-	group.SetLimit(2 * runtime.GOMAXPROCS(0)) // mostly waits for go list and git
-	for i, one := range builds {
-		group.Go(func() error {
-			errs[i] = guard.Report(ctx, a.log, buildName(one), func() (err error) { plans[i], err = a.plan(ctx, b, one, o); return err })
-			if len(builds) > 1 {
-				errs[i] = named(buildName(one), errs[i])
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // the functions return nil; errors are in errs
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return plans, errors.Join(distinctTags(plans), distinctOutputs(plans), a.distinctFiles(plans))
-}
-
-// distinctTags rejects two programs that would move the same tag.
-func distinctTags(plans []publish.Plan) error {
-	var errs []error
-	owner := map[string]string{}
-	for _, p := range plans {
-		for _, ref := range p.Tags {
-			if other, taken := owner[ref]; taken {
-				errs = append(errs, usage("use a different repository for each: --repo, or repo and id in the configuration file", "%s and %s have the same destination %s", other, p.Spec.Name, ref))
-			}
-			owner[ref] = p.Spec.Name
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// buildName returns the name of a build in errors, before the program is resolved.
-func buildName(b config.Build) string {
-	if b.ID != "" {
-		return b.ID
-	}
-	return b.Main
-}
-
-// plan resolves one build and its destinations.
-func (a *app) plan(ctx context.Context, b *build.Builder, c config.Build, o pushOptions) (publish.Plan, error) {
-	spec, err := a.spec(ctx, c, o)
-	if err != nil {
-		return publish.Plan{}, err
-	}
-	if spec, err = b.Resolve(ctx, spec); err != nil {
-		return publish.Plan{}, err
-	}
-	// The config of image-spec has no health check, so other runtimes ignore it.
-	if spec.Config.Healthcheck != nil && !spec.Docker {
-		a.log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")
-	}
-	p := publish.Plan{Spec: spec, NoIndex: a.config.NoIndex}
-	if p.NoIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := annotationOf(text); return of == "index" }) {
-		a.log.WarnContext(ctx, "annotations of the index are ignored because of --no-index")
-	}
-	// How many platforms "all" means is only known after the base has been read.
-	if p.NoIndex && spec.All {
-		return p, usage("select one platform with --platforms", "--no-index requires one platform, but all can be several")
-	}
-	if p.NoIndex && len(spec.Platforms) != 1 {
-		return p, usage("select one platform with --platforms", "--no-index requires one platform, got %d", len(spec.Platforms))
-	}
-	if o.push {
-		if p.Tags, err = a.refs(ctx, spec, c); err != nil {
-			return p, err
-		}
-	}
-	p.Outputs, err = a.outputs(ctx, spec, c, o)
-	return p, err
-}
-
 // printPlans prints what would be built and published. It gets the base images, so it
 // reports missing platforms, but compiles nothing and writes nothing.
 func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) error {
@@ -254,7 +174,8 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 			continue
 		}
 		var s strings.Builder
-		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, cmp.Or(packageOf(p.Spec).Package, "."))
+		program, _ := p.Spec.Program.(build.GoPackage)
+		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, cmp.Or(program.Package, "."))
 		for _, base := range plan.Bases {
 			from := base.Ref
 			if base.Digest.Hex != "" && !strings.Contains(from, "@") {
@@ -274,4 +195,19 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// plannedSBOM returns the line of a dry run about SBOMs, or "".
+func plannedSBOM(pub *publish.Publisher) string {
+	if pub.SBOM == "" {
+		return ""
+	}
+	text := "  + SBOM of each platform, " + string(pub.SBOM)
+	if pub.SBOMBase {
+		text += ", with the base's packages"
+	}
+	if pub.SBOMDir != "" {
+		text += ", also in " + pub.SBOMDir
+	}
+	return text + "\n"
 }

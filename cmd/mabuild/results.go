@@ -10,13 +10,14 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // publishAll publishes all plans at once and returns the result of each, in their order.
-// If some are published and others not, the error is a [partialError].
+// If some are published and others not, the error is a [hint.PartialError].
 func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) ([]*publish.Result, error) {
 	for _, p := range plans {
 		for _, o := range p.Outputs {
@@ -28,27 +29,14 @@ func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Pla
 	done, errs := pub.All(ctx, plans)
 	if len(plans) > 1 {
 		for i, p := range plans {
-			errs[i] = named(p.Spec.Name, errs[i])
+			errs[i] = hint.Named(p.Spec.Name, errs[i])
 		}
 	}
 	err := errors.Join(errs...)
 	if err != nil && slices.ContainsFunc(done, (*publish.Result).Anywhere) {
-		err = partialError{err}
+		err = hint.PartialError{Err: err}
 	}
 	return done, err
-}
-
-// named adds the program's name to each of the errors joined in err, so that each is
-// printed with it.
-func named(program string, err error) error {
-	if err == nil {
-		return nil
-	}
-	var errs []error
-	for _, e := range parts(err) {
-		errs = append(errs, fmt.Errorf("%s: %w", program, e))
-	}
-	return errors.Join(errs...)
 }
 
 // programMetadata describes one published program.

@@ -8,6 +8,8 @@ package hint
 import (
 	"errors"
 	"fmt"
+	"io"
+	"reflect"
 )
 
 // A Kind says whose error it is. It is an error itself, so that [errors.Is] finds it in
@@ -92,4 +94,52 @@ func KindOf(err error) Kind {
 		}
 	}
 	return Build
+}
+
+// A PartialError is returned if some targets are complete and others failed. A script
+// that retries can tell this from a run that changed nothing.
+type PartialError struct{ Err error }
+
+func (e PartialError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the joined errors of the targets that failed.
+func (e PartialError) Unwrap() error { return e.Err }
+
+// Parts takes joined errors apart.
+func Parts(err error) []error {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // the outermost alone
+		if list := Parts(e.Err); len(list) > 1 && e.Hint == "" {
+			return list
+		}
+		return []error{err}
+	}
+	if p, ok := err.(PartialError); ok { //nolint:errorlint // its own outermost layer
+		return Parts(p.Err)
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || reflect.TypeOf(err) != joinType {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range joined.Unwrap() {
+		list = append(list, Parts(e)...)
+	}
+	return list
+}
+
+// joinType is the type of what [errors.Join] returns. Its errors stand side by side, while
+// another error that wraps several has a text of its own.
+var joinType = reflect.TypeOf(errors.Join(io.EOF))
+
+// Named adds a name to each of the errors joined in err, so that each is
+// printed with it.
+func Named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var errs []error
+	for _, e := range Parts(err) {
+		errs = append(errs, fmt.Errorf("%s: %w", name, e))
+	}
+	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package places
 import (
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -145,3 +146,7 @@ var tagName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
 // IsTag reports whether text can be a tag.
 func IsTag(text string) bool { return tagName.MatchString(text) }
+
+// HasRepository reports whether a tag also names its repository. A tag alone has no slash or
+// colon.
+func HasRepository(tag string) bool { return strings.ContainsAny(tag, "/:") }

@@ -1,4 +1,4 @@
-package config
+package assembly
 
 import (
 	"errors"
@@ -11,19 +11,19 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// An Assembly is an index to be made of existing images, in the YAML of manifest-tool's
+// A File is an index to be made of existing images, in the YAML of manifest-tool's
 // from-spec.
-type Assembly struct {
+type File struct {
 	Image       string            `yaml:"image" doc:"name of the index"`
 	Tags        []string          `yaml:"tags" doc:"additional tags of the index"`
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the index"`
-	Manifests   []AssemblyItem    `yaml:"manifests" doc:"images of the index"`
+	Manifests   []FileItem        `yaml:"manifests" doc:"images of the index"`
 }
 
-// An AssemblyItem is one image of the index. Its platform accepts the keys of
+// A FileItem is one image of the index. Its platform accepts the keys of
 // manifest-tool (osversion, osfeatures) and those of image-spec (os.version,
 // os.features), which mean the same.
-type AssemblyItem struct {
+type FileItem struct {
 	Image    string `yaml:"image" doc:"name of the image"`
 	Platform struct {
 		OS             string   `yaml:"os" doc:"operating system"`
@@ -37,14 +37,14 @@ type AssemblyItem struct {
 	Annotations map[string]string `yaml:"annotations" doc:"annotations of the image, in the index"`
 }
 
-var assemblyTable = yamlconf.Describe[Assembly]("", nil)
+var table = yamlconf.Describe[File]("", nil)
 
-// ReadAssembly reads the YAML of manifest-tool's from-spec; file is its name in errors.
+// Read reads the YAML of manifest-tool's from-spec; file is its name in errors.
 // Unknown keys, duplicate keys and incomplete platforms are errors with file and line.
 // All of them are reported at once, as a joined error of [*yamlconf.Problem]; if any is found by
 // the decoder, the value is nil.
-func ReadAssembly(file string, data []byte) (*Assembly, error) {
-	a, lines, problems := assemblyTable.Decode(file, data)
+func Read(file string, data []byte) (*File, error) {
+	a, lines, problems := table.Decode(file, data)
 	if err := yamlconf.Join(file, problems); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func ReadAssembly(file string, data []byte) (*Assembly, error) {
 // Item returns the image as an item of a [manifest.Assembly]. Without any platform key,
 // the platform is zero, which means that of the image's config. It fails if the two
 // spellings of a key disagree or the platform is invalid.
-func (i AssemblyItem) Item() (manifest.Item, error) {
+func (i FileItem) Item() (manifest.Item, error) {
 	item := manifest.Item{Ref: i.Image, Annotations: i.Annotations}
 	p := i.Platform
 	version, features := p.OSVersion, p.OSFeatures

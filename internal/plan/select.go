@@ -1,4 +1,4 @@
-package main
+package plan
 
 import (
 	"cmp"
@@ -8,52 +8,59 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
 )
 
 // selected returns the builds to run: those named by PACKAGE or --only, otherwise all of
 // the file, otherwise the package in the working directory. Patterns such as ./cmd/...
 // are replaced by the programs that match.
-func (a *app) selected(ctx context.Context, b *build.Builder, o pushOptions) ([]config.Build, error) {
+func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 	var err error
-	if a.config.Builds, err = a.spread(ctx, b, a.config.Builds); err != nil {
+	if p.Config.Builds, err = p.spread(ctx, p.Config.Builds); err != nil {
 		return nil, err
 	}
 	// Without arguments and without builds in the file, the package is the working
 	// directory.
-	packages := o.packages
-	if len(packages) == 0 && len(a.config.Builds) == 0 {
+	packages := p.Packages
+	if len(packages) == 0 && len(p.Config.Builds) == 0 {
 		packages = []string{"."}
 	}
-	if packages, err = a.spreadArguments(ctx, b, packages); err != nil {
+	if packages, err = p.spreadArguments(ctx, packages); err != nil {
 		return nil, err
 	}
-	builds := a.config.Programs(packages)
-	if len(o.only) == 0 {
+	builds := p.Config.Programs(packages)
+	if len(p.Only) == 0 {
 		return builds, nil
 	}
-	var ids []string
-	for _, one := range builds {
-		ids = append(ids, idOf(one))
-	}
-	for _, id := range o.only {
+	ids := IDs(builds)
+	for _, id := range p.Only {
 		if !slices.Contains(ids, id) {
 			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has this id", id)
 		}
 	}
-	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(o.only, idOf(b)) }), nil
+	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(p.Only, idOf(b)) }), nil
 }
 
 // idOf returns the id of a build, by default the last element of its package.
 func idOf(b config.Build) string { return cmp.Or(b.ID, path.Base(b.Main)) }
+
+// IDs returns the ids of builds, without those of patterns.
+func IDs(builds []config.Build) []string {
+	var ids []string
+	for _, one := range builds {
+		if !isPattern(one.Main) {
+			ids = append(ids, idOf(one))
+		}
+	}
+	return ids
+}
 
 // isPattern reports whether pkg is a pattern for several packages, such as ./cmd/....
 func isPattern(pkg string) bool { return strings.Contains(pkg, "...") }
 
 // spread replaces each build whose main is a pattern by one build for each program that
 // matches. A program that another build of the file names is left to that build.
-func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Build) ([]config.Build, error) {
+func (p *Planner) spread(ctx context.Context, builds []config.Build) ([]config.Build, error) {
 	var all []config.Build
 	var errs []error
 	for _, one := range builds {
@@ -61,7 +68,7 @@ func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Buil
 			all = append(all, one)
 			continue
 		}
-		mains, err := a.mains(ctx, b, one)
+		mains, err := p.mains(ctx, one)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -86,7 +93,7 @@ func (a *app) spread(ctx context.Context, b *build.Builder, builds []config.Buil
 }
 
 // spreadArguments replaces each PACKAGE that is a pattern by the programs that match.
-func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []string) ([]string, error) {
+func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]string, error) {
 	var all []string
 	var errs []error
 	for _, pkg := range packages {
@@ -94,7 +101,7 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 			all = append(all, pkg)
 			continue
 		}
-		mains, err := a.mains(ctx, b, a.config.Programs([]string{pkg})[0])
+		mains, err := p.mains(ctx, p.Config.Programs([]string{pkg})[0])
 		errs = append(errs, err)
 		for _, main := range mains {
 			// Patterns may overlap.
@@ -107,11 +114,11 @@ func (a *app) spreadArguments(ctx context.Context, b *build.Builder, packages []
 }
 
 // mains returns the programs that match the pattern of a build.
-func (a *app) mains(ctx context.Context, b *build.Builder, c config.Build) ([]string, error) {
+func (p *Planner) mains(ctx context.Context, c config.Build) ([]string, error) {
 	c.Tags, c.Image = nil, config.Image{} // avoids calling git for their templates
-	s, err := a.spec(ctx, c, pushOptions{})
+	s, err := p.spec(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return b.Mains(ctx, s)
+	return p.Builder.Mains(ctx, s)
 }

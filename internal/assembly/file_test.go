@@ -1,4 +1,4 @@
-package config
+package assembly
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 )
 
 // Both spellings of os.version have the same meaning, and a missing field stays empty.
-func TestReadAssembly(t *testing.T) {
+func TestRead(t *testing.T) {
 	for _, version := range []string{"osversion: '10.0'", "os.version: '10.0'", "os.version: '10.0', osversion: '10.0'"} {
-		a, err := ReadAssembly("a.yaml", []byte("image: a\nannotations: {k.l: v=w, n: 1}\nmanifests: [{image: b, platform: {os: windows, architecture: amd64, "+version+", os.features: [x]}}, {image: c}]\n"))
+		a, err := Read("a.yaml", []byte("image: a\nannotations: {k.l: v=w, n: 1}\nmanifests: [{image: b, platform: {os: windows, architecture: amd64, "+version+", os.features: [x]}}, {image: c}]\n"))
 		if err != nil {
 			t.Fatalf("%s: %v", version, err)
 		}
@@ -39,7 +39,7 @@ func TestReadAssemblyComplains(t *testing.T) {
 		"image: a\nimage: b\n": {"a.yaml:2: image: duplicate of line 1"},
 		"- a\n":                {"a.yaml:1: must be a mapping of keys to values"},
 	} {
-		_, err := ReadAssembly("a.yaml", []byte(text))
+		_, err := Read("a.yaml", []byte(text))
 		for _, w := range want {
 			if !strings.Contains(fmt.Sprint(err), w) {
 				t.Errorf("%q: %v\ndoes not contain %q", text, err, w)

@@ -1,4 +1,4 @@
-package main
+package plan
 
 import (
 	"cmp"
@@ -18,8 +18,10 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/assembly"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/git"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -28,25 +30,25 @@ import (
 // that config leaves to the libraries, such as platforms. What depends on the package is
 // resolved later, by the builder. Git is asked only if a template or --vcs needs it,
 // since it is slow.
-func (a *app) spec(ctx context.Context, c config.Build, o pushOptions) (build.Spec, error) {
+func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) {
 	program := build.GoPackage{
-		Package: c.Main, AsMain: o.asMain, Debug: o.debug, Overrides: map[string]build.Compile{},
+		Package: c.Main, Overrides: map[string]build.Compile{},
 		Compile: build.Compile{
 			Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo.Enabled, C: cgo(c.Cgo),
-			Symbols: c.Symbols, Race: c.Race, Cover: c.Cover, Unoptimized: o.plain,
+			Symbols: c.Symbols, Race: c.Race, Cover: c.Cover,
 		},
 	}
 	for key, one := range c.Overrides {
 		program.Overrides[key] = build.Compile{Ldflags: one.Ldflags, Gcflags: one.Gcflags, Tags: one.BuildTags, Env: one.Env}
 	}
 	var err error
-	if program.Compile.Pgo, err = a.pgo(c); err != nil {
+	if program.Compile.Pgo, err = p.pgo(c); err != nil {
 		return build.Spec{}, err
 	}
 	s := build.Spec{
 		Program: program, Dir: c.Dir, Name: c.ID, Path: c.Path,
-		Docker:      a.config.MediaTypes == "docker",
-		Compression: build.Compression{Format: a.config.Compression.Format, Level: a.config.Compression.Level},
+		Docker:      p.Config.MediaTypes == "docker",
+		Compression: build.Compression{Format: p.Config.Compression.Format, Level: p.Config.Compression.Level},
 		Config: build.Config{
 			Entrypoint: c.Image.Entrypoint, Cmd: c.Image.Cmd, User: c.Image.User, WorkingDir: c.Image.Workdir,
 			Env: c.Image.Env, Ports: c.Image.Ports, Volumes: c.Image.Volumes, StopSignal: c.Image.StopSignal,
@@ -60,8 +62,8 @@ func (a *app) spec(ctx context.Context, c config.Build, o pushOptions) (build.Sp
 		s.Files = append(s.Files, file)
 	}
 	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
-	s.Newest = a.config.NoIndex // one image can have only one version of Windows
-	if s.Time, err = sourceDate(); err != nil {
+	s.Newest = p.Config.NoIndex // one image can have only one version of Windows
+	if s.Time, err = SourceDate(p.Getenv); err != nil {
 		return s, err
 	}
 	if slices.Contains(c.Platforms, "all") {
@@ -75,10 +77,10 @@ func (a *app) spec(ctx context.Context, c config.Build, o pushOptions) (build.Sp
 	s.Base, s.Bases = c.Base.Default(), maps.Clone(c.Base)
 	// Only the platforms whose base differs remain; the key "default" goes as well.
 	maps.DeleteFunc(s.Bases, func(_, ref string) bool { return ref == s.Base })
-	if !isVersion(c.Main) && (a.config.VCS || usesTemplates(c)) {
+	if !isVersion(c.Main) && (p.Config.VCS || usesTemplates(c)) {
 		s.Vars = git.Vars(ctx, programDir(c))
-		if a.config.VCS && s.Vars.Commit == "" {
-			return s, usage(hintOf(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
+		if p.Config.VCS && s.Vars.Commit == "" {
+			return s, usage(hint.Of(s.Vars.Why[""]), "--vcs requires a commit: %s", s.Vars.Why[""])
 		}
 	}
 	if isVersion(c.Main) {
@@ -90,7 +92,7 @@ func (a *app) spec(ctx context.Context, c config.Build, o pushOptions) (build.Sp
 	if err := annotations(&s, c.Image.Annotations); err != nil {
 		return s, fmt.Errorf("annotations: %w", err)
 	}
-	if a.config.VCS {
+	if p.Config.VCS {
 		// Annotations that the user sets take precedence.
 		described := vcsAnnotations(ctx, c)
 		maps.Copy(described, s.IndexAnnotations)
@@ -99,7 +101,7 @@ func (a *app) spec(ctx context.Context, c config.Build, o pushOptions) (build.Sp
 	return s, nil
 }
 
-// packageOf returns the program of a spec that [app.spec] made.
+// packageOf returns the program of a spec that [Planner.spec] made.
 func packageOf(s build.Spec) build.GoPackage {
 	program, _ := s.Program.(build.GoPackage)
 	return program
@@ -110,7 +112,7 @@ func packageOf(s build.Spec) build.GoPackage {
 func annotations(s *build.Spec, list []string) error {
 	var index, manifest, both []string
 	for _, text := range list {
-		switch of, kv := annotationOf(text); of {
+		switch of, kv := assembly.CutScope(text); of {
 		case "":
 			both = append(both, kv)
 		case "index":
@@ -128,22 +130,6 @@ func annotations(s *build.Spec, list []string) error {
 	return errors.Join(errs[:]...)
 }
 
-// annotationOf splits an annotation into prefix and rest. The prefix is the text before a
-// colon in the key: index, manifest, a platform, or anything else, which the caller
-// rejects. So a key with a colon needs a prefix.
-func annotationOf(text string) (of, rest string) {
-	key, _, _ := strings.Cut(text, "=")
-	if colon := strings.LastIndex(key, ":"); colon >= 0 { // as in windows/amd64:10.0
-		if _, err := platform.Parse(key[:colon]); err == nil {
-			return key[:colon], text[colon+1:]
-		}
-	}
-	if of, _, scoped := strings.Cut(key, ":"); scoped {
-		return of, text[len(of)+1:]
-	}
-	return "", text
-}
-
 // healthcheck converts a health check to Docker's form, without a shell. It is nil if
 // nothing is set.
 func healthcheck(c config.Healthcheck) *v1.HealthConfig {
@@ -159,7 +145,7 @@ func healthcheck(c config.Healthcheck) *v1.HealthConfig {
 // pgo returns the profile of a build: a keyword, or the absolute path of a file, since
 // the go command may run in another directory. If a file of the tree names the profile,
 // it must be below the build's directory after links are followed.
-func (a *app) pgo(c config.Build) (string, error) {
+func (p *Planner) pgo(c config.Build) (string, error) {
 	switch c.PGO {
 	case "", "auto", "off":
 		return c.PGO, nil
@@ -168,7 +154,7 @@ func (a *app) pgo(c config.Build) (string, error) {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(c.Dir, file)
 	}
-	if a.config.FromTree(c, "pgo") {
+	if p.Config.FromTree(c, "pgo") {
 		tree, err := intree.New(c.Dir)
 		if err != nil {
 			return "", err
@@ -262,11 +248,11 @@ func pairs(list []string) (map[string]string, error) {
 	return m, nil
 }
 
-// sourceDate returns the time of SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds
+// SourceDate returns the time of SOURCE_DATE_EPOCH (reproducible-builds.org), in seconds
 // since 1970, which images carry as their creation time. Without it the time is zero,
 // which is written as 1970-01-01, so that equal builds have equal digests.
-func sourceDate() (time.Time, error) {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
+func SourceDate(getenv func(string) string) (time.Time, error) {
+	text := getenv("SOURCE_DATE_EPOCH")
 	if text == "" {
 		return time.Time{}, nil
 	}

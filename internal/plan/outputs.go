@@ -1,19 +1,17 @@
-package main
+package plan
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/term"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -22,9 +20,9 @@ import (
 
 // outputs returns the local destinations of a program. build without -o writes to the
 // Docker daemon if one is running.
-func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pushOptions) ([]publish.Output, error) {
-	wanted := a.config.Output
-	if len(wanted) == 0 && !o.push {
+func (p *Planner) outputs(ctx context.Context, spec build.Spec, c config.Build) ([]publish.Output, error) {
+	wanted := p.Config.Output
+	if len(wanted) == 0 && !p.Push {
 		if err := (local.Place{Form: local.FormDockerDaemon}).Check(ctx); err != nil {
 			return nil, usage("use -o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:", "build requires a destination: %s", err)
 		}
@@ -37,7 +35,7 @@ func (a *app) outputs(ctx context.Context, spec build.Spec, c config.Build, o pu
 	list := make([]publish.Output, len(wanted))
 	var errs []error
 	for i, text := range wanted {
-		list[i], err = a.newOutput(ctx, text, tag, spec)
+		list[i], err = p.newOutput(ctx, text, tag, spec)
 		errs = append(errs, err)
 	}
 	return list, errors.Join(errs...)
@@ -60,15 +58,15 @@ func localTag(spec build.Spec, c config.Build) (string, error) {
 // the platform of a destination that holds only one, compression, and whether it can be
 // written. Docker's formats hold one image; without platform= it is that of this machine,
 // for linux.
-func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) (publish.Output, error) {
+func (p *Planner) newOutput(ctx context.Context, text, tag string, spec build.Spec) (publish.Output, error) {
 	place, err := places.ParseLocal(text)
 	if err != nil {
-		return publish.Output{}, invalid(err)
+		return publish.Output{}, &hint.Error{Kind: hint.Usage, Err: err}
 	}
-	place.Out = a.stdout
+	place.Out = p.Stdout
 	sink, err := place.Sink()
 	if err != nil {
-		return publish.Output{}, invalid(err)
+		return publish.Output{}, &hint.Error{Kind: hint.Usage, Err: err}
 	}
 	o := publish.Output{Text: text, Place: place, Sink: sink, Ref: cmp.Or(place.Name, tag)}
 	switch place.Form {
@@ -86,12 +84,12 @@ func (a *app) newOutput(ctx context.Context, text, tag string, spec build.Spec) 
 			return publish.Output{}, usage("also build that platform, or write "+way.String(), "%s requires %s, but only %s is built", text, platform.Key(o.Platform), platform.Keys(spec.Platforms))
 		}
 	}
-	if place.Streams() && isTerminal(a.stdout) {
+	if place.Streams() && p.Terminal {
 		return publish.Output{}, usage("name a file, or use a pipe: | docker load", "%s: stdout is a terminal", text)
 	}
 	// Any error here is a usage error, since the user can name another destination.
 	if err := place.Check(ctx); err != nil {
-		return publish.Output{}, usage(hintOf(err), "%s", o.About(err))
+		return publish.Output{}, usage(hint.Of(err), "%s", o.About(err))
 	}
 	return o, nil
 }
@@ -137,22 +135,4 @@ func distinctOutputs(plans []publish.Plan) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// terminalWidth returns the width of the terminal w in columns, or 0 if w is not a terminal.
-func terminalWidth(w io.Writer) int {
-	if !isTerminal(w) {
-		return 0
-	}
-	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
-	if err != nil {
-		return 0
-	}
-	return width
 }
