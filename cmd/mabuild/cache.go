@@ -2,14 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
@@ -144,4 +150,55 @@ func (a *app) bound(ctx context.Context) {
 	if _, err := c.Prune(ctx, int64(a.config.Cache.Max)); err != nil && ctx.Err() == nil {
 		a.log.Warn(err.Error())
 	}
+}
+
+// cacheKeyEnv is the variable with the secret that authenticates records of the cache.
+const cacheKeyEnv = "MABUILD_CACHE_KEY"
+
+// cacheKey returns the secret that authenticates records of the cache. It is nil if the
+// cache is outside the source tree: then only the user can write to it, and records need
+// no proof.
+//
+// A cache inside the tree may come with the checkout, and a forged record could make
+// mabuild publish a foreign program. So its records carry a MAC. The secret comes from
+// the environment or from a file beside the user's own configuration. Without either, a
+// random secret makes only the records of this run valid.
+func (a *app) cacheKey() []byte {
+	a.keyed.Do(func() { a.key = a.findKey() })
+	return a.key
+}
+
+// findKey finds the secret; see cacheKey.
+func (a *app) findKey() []byte {
+	if text := os.Getenv(cacheKeyEnv); text != "" {
+		sum := sha256.Sum256([]byte(text))
+		return sum[:]
+	}
+	tree := a.config.Tree()
+	if a.cache == "" || tree == "" || !intree.Below(tree, a.cache) {
+		return nil
+	}
+	file := config.UserFile(os.LookupEnv)
+	if file != "" && !intree.Below(tree, filepath.Dir(file)) {
+		if key, err := cache.OwnKey(filepath.Join(filepath.Dir(file), "cache.key")); err == nil {
+			return key
+		}
+	}
+	a.log.Warn("the cache " + a.cache + " is inside the source tree, so its records are ignored; to use them, set " + cacheKeyEnv)
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // never fails (crypto/rand)
+	return key
+}
+
+// recordCache returns the cache for records, authenticated with cacheKey. It is nil if there is
+// no cache; a nil cache stores and finds nothing.
+func (a *app) recordCache() *cache.Cache {
+	if a.cache == "" {
+		return nil
+	}
+	c, err := cache.Sealed(a.cache, a.cacheKey())
+	if err != nil {
+		return nil // usableCache has warned
+	}
+	return c
 }

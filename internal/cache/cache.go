@@ -15,6 +15,7 @@ package cache
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -75,6 +76,37 @@ func Sealed(dir string, key []byte) (*Cache, error) {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}
 	return c, errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// OwnKey returns the secret for [Sealed] in file, and creates the file with mode 0600 if it is
+// missing. Two runs may do so at once: O_EXCL lets one of them create it, and the other
+// reads it. A file with the wrong length is left by a run that was killed between create
+// and write, and is written again.
+func OwnKey(file string) ([]byte, error) {
+	key, err := os.ReadFile(file)
+	if err == nil && len(key) == sha256.Size {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	key = make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // never fails (crypto/rand)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) { // created meanwhile, or incomplete
+		if key, err := os.ReadFile(file); err == nil && len(key) == sha256.Size {
+			return key, nil
+		}
+		return key, os.WriteFile(file, key, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(key)
+	return key, errors.Join(err, f.Close())
 }
 
 // Dir returns the directory for another kind of entries, for example compiled programs,

@@ -339,3 +339,38 @@ func Owned(path string) error {
 	return hint.New(hint.Build, "work in your own directory, change the owner of the file, or name a configuration file with --config FILE",
 		"%s belongs to another user, in a directory that others can write to", path)
 }
+
+// Below reports whether a path is inside a directory, either as it is written or after
+// links are followed. Both must be outside for it to be false, since the tree may contain
+// a link on the way. Any doubt, such as an error, counts as inside. The path need not
+// exist: its longest existing part decides.
+func Below(dir, path string) bool {
+	tree, err := New(dir)
+	if err != nil {
+		return false
+	}
+	defer tree.Close() //nolint:errcheck // was opened to read
+	if _, err = tree.Resolve(path); err == nil || !errors.Is(err, ErrOutside) {
+		return true
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return true
+	}
+	within := func(path string) bool {
+		for _, dir := range []string{dir, tree.Dir()} {
+			if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
+				return true
+			}
+		}
+		return false
+	}
+	for at := abs; ; at = filepath.Dir(at) {
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			return within(abs) || within(real)
+		}
+		if at == filepath.Dir(at) {
+			return within(abs)
+		}
+	}
+}

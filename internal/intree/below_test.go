@@ -1,4 +1,4 @@
-package main
+package intree
 
 import (
 	"os"
@@ -28,7 +28,7 @@ func TestBelow(t *testing.T) {
 		"cache": true, "new/cache": true, ".": true, "out": true, "out/x": true, "back": true, "self": true, filepath.Join(top, "way"): true, filepath.Join(top, "way/new"): true,
 		filepath.Join(top, "alias/cache"): true, outside: false, filepath.Join(outside, "new/x"): false, "../outside": false, filepath.Join(top, "treehouse"): false,
 	} {
-		if got := below(tree, path); got != want {
+		if got := Below(tree, path); got != want {
 			t.Errorf("%s: %v", path, got)
 		}
 	}
