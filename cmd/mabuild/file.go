@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/mabuild/mabuild/internal/outfile"
+	"github.com/mabuild/mabuild/internal/publish"
 )
 
 // replaceFile writes a file that the user names, completely or not at all. A file that
@@ -21,6 +22,15 @@ func replaceFile(file string, content []byte) error {
 		_, err := w.Write(content)
 		return err
 	})
+}
+
+// replaceWith writes a file with what of returns for the results.
+func replaceWith(file string, of func([]*publish.Result) ([]byte, error), done []*publish.Result) error {
+	content, err := of(done)
+	if err != nil {
+		return err
+	}
+	return replaceFile(file, content)
 }
 
 // writable returns an error if file cannot be written, so that it is reported before a

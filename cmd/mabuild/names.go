@@ -2,12 +2,9 @@ package main
 
 import (
 	"encoding/csv"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
-
-	"github.com/mabuild/mabuild/internal/publish"
 )
 
 // strategies are ko's flags for the path below repo, with the value of the key naming to
@@ -89,27 +86,3 @@ func (f *koFlag) Set(text string) error {
 // String is empty: the flag has no value itself.
 func (f *koFlag) String() string { return "" }
 func (f *koFlag) Type() string   { return "list" }
-
-// writeRefs writes the references of the indexes and images that were published, one per
-// line, in the format of ko's --image-refs.
-func writeRefs(file string, done []*publish.Result) error {
-	var lines strings.Builder
-	for _, d := range done {
-		if d == nil {
-			continue
-		}
-		for _, repo := range d.Repositories {
-			fmt.Fprintf(&lines, "%s@%s\n", repo, d.Digest)
-			for _, img := range d.Images {
-				digest, err := img.Digest()
-				if err != nil {
-					return err
-				}
-				if digest != d.Digest { // with --no-index they are the same
-					fmt.Fprintf(&lines, "%s@%s\n", repo, digest)
-				}
-			}
-		}
-	}
-	return replaceFile(file, []byte(lines.String()))
-}

@@ -142,12 +142,12 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		a.grown.Store(true)
 	}
 	if a.config.MetadataFile != "" && slices.ContainsFunc(done, (*publish.Result).Anywhere) {
-		if err := writeMetadata(a.config.MetadataFile, done); err != nil {
+		if err := replaceWith(a.config.MetadataFile, publish.Metadata, done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("metadata file: %w", err))
 		}
 	}
 	if o.refsFile != "" {
-		if err := writeRefs(o.refsFile, done); err != nil {
+		if err := replaceWith(o.refsFile, publish.References, done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("image refs: %w", err))
 		}
 	}

@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
-	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // publishAll publishes all plans at once and returns the result of each, in their order.
@@ -37,101 +34,6 @@ func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Pla
 		err = hint.PartialError{Err: err}
 	}
 	return done, err
-}
-
-// programMetadata describes one published program.
-type programMetadata struct {
-	Name      string             `json:"name"`
-	Digest    string             `json:"digest"`
-	MediaType string             `json:"mediaType"`
-	Size      int64              `json:"size"`
-	Tags      []string           `json:"tags"`
-	Outputs   []string           `json:"outputs,omitempty"`
-	Platforms []platformMetadata `json:"platforms"`
-}
-
-// platformMetadata describes the image of one platform.
-type platformMetadata struct {
-	Platform string `json:"platform"`
-	Digest   string `json:"digest"`
-	Size     int64  `json:"size"`           // of the manifest, its config and its layers
-	Base     string `json:"base,omitempty"` // digest of the base image's manifest
-	SBOM     string `json:"sbom,omitempty"` // digest of the manifest of the SBOM's artifact
-}
-
-// writeMetadata writes --metadata-file, which scripts read (docs/ci.md): the programs that
-// are published somewhere.
-func writeMetadata(file string, done []*publish.Result) error {
-	m := struct {
-		Programs []programMetadata `json:"programs"`
-	}{[]programMetadata{}}
-	for _, d := range done {
-		if !d.Anywhere() {
-			continue
-		}
-		p, err := describe(d)
-		if err != nil {
-			return err
-		}
-		m.Programs = append(m.Programs, p)
-	}
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
-	return replaceFile(file, append(b, '\n'))
-}
-
-// describe returns the metadata of a program.
-func describe(d *publish.Result) (programMetadata, error) {
-	desc, err := manifest.Describe(d.Content)
-	if err != nil {
-		return programMetadata{}, err
-	}
-	p := programMetadata{
-		// Tags are never nil, so that scripts see [] and not null.
-		Name: d.Name, Digest: d.Digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
-		Tags: append([]string{}, d.Tags...), Platforms: make([]platformMetadata, len(d.Images)),
-	}
-	for _, o := range d.Outputs {
-		p.Outputs = append(p.Outputs, o.Text)
-	}
-	for i, img := range d.Images {
-		if p.Platforms[i], err = describeImage(img); err != nil {
-			return p, err
-		}
-		if i >= len(d.SBOMs) {
-			continue
-		}
-		sbom, err := d.SBOMs[i].Digest()
-		if err != nil {
-			return p, err
-		}
-		p.Platforms[i].SBOM = sbom.String()
-	}
-	return p, nil
-}
-
-// describeImage returns the metadata of an image. Layers shared with other images count
-// in each.
-func describeImage(img build.Image) (platformMetadata, error) {
-	d, err := manifest.Describe(img)
-	if err != nil {
-		return platformMetadata{}, err
-	}
-	m, err := img.Manifest()
-	if err != nil {
-		return platformMetadata{}, err
-	}
-	pm := platformMetadata{Platform: platform.Key(img.Platform), Digest: d.Digest.String(), Size: d.Size + m.Config.Size}
-	for _, l := range m.Layers {
-		pm.Size += l.Size
-	}
-	// The built-in bases have no image.
-	if img.Base.Hex != "" {
-		pm.Base = img.Base.String()
-	}
-	return pm, nil
 }
 
 // printResults prints the result of push and build: one line for each program and

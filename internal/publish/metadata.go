@@ -1,0 +1,130 @@
+package publish
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// programMetadata describes one published program.
+type programMetadata struct {
+	Name      string             `json:"name"`
+	Digest    string             `json:"digest"`
+	MediaType string             `json:"mediaType"`
+	Size      int64              `json:"size"`
+	Tags      []string           `json:"tags"`
+	Outputs   []string           `json:"outputs,omitempty"`
+	Platforms []platformMetadata `json:"platforms"`
+}
+
+// platformMetadata describes the image of one platform.
+type platformMetadata struct {
+	Platform string `json:"platform"`
+	Digest   string `json:"digest"`
+	Size     int64  `json:"size"`           // of the manifest, its config and its layers
+	Base     string `json:"base,omitempty"` // digest of the base image's manifest
+	SBOM     string `json:"sbom,omitempty"` // digest of the manifest of the SBOM's artifact
+}
+
+// Metadata returns the JSON of --metadata-file, which scripts read (docs/ci.md): the programs
+// that are published somewhere.
+func Metadata(done []*Result) ([]byte, error) {
+	m := struct {
+		Programs []programMetadata `json:"programs"`
+	}{[]programMetadata{}}
+	for _, d := range done {
+		if !d.Anywhere() {
+			continue
+		}
+		p, err := describe(d)
+		if err != nil {
+			return nil, err
+		}
+		m.Programs = append(m.Programs, p)
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
+}
+
+// describe returns the metadata of a program.
+func describe(d *Result) (programMetadata, error) {
+	desc, err := manifest.Describe(d.Content)
+	if err != nil {
+		return programMetadata{}, err
+	}
+	p := programMetadata{
+		// Tags are never nil, so that scripts see [] and not null.
+		Name: d.Name, Digest: d.Digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
+		Tags: append([]string{}, d.Tags...), Platforms: make([]platformMetadata, len(d.Images)),
+	}
+	for _, o := range d.Outputs {
+		p.Outputs = append(p.Outputs, o.Text)
+	}
+	for i, img := range d.Images {
+		if p.Platforms[i], err = describeImage(img); err != nil {
+			return p, err
+		}
+		if i >= len(d.SBOMs) {
+			continue
+		}
+		sbom, err := d.SBOMs[i].Digest()
+		if err != nil {
+			return p, err
+		}
+		p.Platforms[i].SBOM = sbom.String()
+	}
+	return p, nil
+}
+
+// describeImage returns the metadata of an image. Layers shared with other images count
+// in each.
+func describeImage(img build.Image) (platformMetadata, error) {
+	d, err := manifest.Describe(img)
+	if err != nil {
+		return platformMetadata{}, err
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return platformMetadata{}, err
+	}
+	pm := platformMetadata{Platform: platform.Key(img.Platform), Digest: d.Digest.String(), Size: d.Size + m.Config.Size}
+	for _, l := range m.Layers {
+		pm.Size += l.Size
+	}
+	// The built-in bases have no image.
+	if img.Base.Hex != "" {
+		pm.Base = img.Base.String()
+	}
+	return pm, nil
+}
+
+// References returns the references of the indexes and images that were published, one per
+// line, in the format of ko's --image-refs.
+func References(done []*Result) ([]byte, error) {
+	var lines strings.Builder
+	for _, d := range done {
+		if d == nil {
+			continue
+		}
+		for _, repo := range d.Repositories {
+			fmt.Fprintf(&lines, "%s@%s\n", repo, d.Digest)
+			for _, img := range d.Images {
+				digest, err := img.Digest()
+				if err != nil {
+					return nil, err
+				}
+				if digest != d.Digest { // with --no-index they are the same
+					fmt.Fprintf(&lines, "%s@%s\n", repo, digest)
+				}
+			}
+		}
+	}
+	return []byte(lines.String()), nil
+}
