@@ -43,6 +43,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
@@ -86,7 +87,7 @@ type Builder struct {
 	cache        *cache.Cache
 	records      *unchanged.Store // of what packages were compiled to
 	resolved     sync.Map         // what Resolve looked up, of *found by Spec.query
-	permits      *queue           // for compilers
+	permits      *permits.Queue   // for compilers
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
 	written      sync.Map         // digests of layers that this Builder wrote to the cache
@@ -158,9 +159,9 @@ func (b *Builder) init(ctx context.Context) {
 		b.records = &unchanged.Store{Cache: b.cache, Go: b.goc, Skip: b.cache.Parts()}
 		jobs := b.Jobs
 		if jobs <= 0 {
-			jobs = defaultJobs()
+			jobs = permits.Jobs()
 		}
-		b.permits, b.layerPermits = newQueue(jobs), make(chan struct{}, jobs)
+		b.permits, b.layerPermits = permits.New(jobs), make(chan struct{}, jobs)
 	})
 }
 

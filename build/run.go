@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
@@ -39,21 +40,21 @@ type buildRun struct {
 
 // reservePermits reserves a permit to compile for each platform, in their order.
 // Templates that fail to expand are reported later by the platform.
-func (r *buildRun) reservePermits() []*permit {
+func (r *buildRun) reservePermits() []*permits.Permit {
 	lengths := make([]time.Duration, len(r.spec.Platforms))
 	for i, p := range r.spec.Platforms {
-		lengths[i] = unknownLength
+		lengths[i] = permits.Unknown
 		if how, err := r.spec.settings(p); err == nil {
 			lengths[i] = r.times.of(p, how)
 		}
 	}
-	return r.permits.reserve(lengths...)
+	return r.permits.Reserve(lengths...)
 }
 
 // platform makes the image of one platform and calls its hooks. It releases the permit in
 // every case, and as soon as the image is made: a hook that sends data holds no permit. A
 // panic becomes an error of this platform.
-func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permit) (img Image, err error) {
+func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permits.Permit) (img Image, err error) {
 	travel, stop := context.WithCancel(ctx)
 	baseDone := sync.OnceValue(r.startOnBase(travel, base))
 	// If this platform fails, the context of OnBase ends and OnBase is waited for. Its
@@ -62,7 +63,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 		stop()
 		_ = baseDone()
 	}()
-	defer permit.release()
+	defer permit.Release()
 	looked := sync.OnceFunc(r.linkageBarrier.waiting.Done)
 	defer looked()
 	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
@@ -81,7 +82,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 			return err
 		}
 		looked()
-		permit.release()
+		permit.Release()
 		if err := baseDone(); err != nil {
 			step = "base layers"
 			return err
@@ -96,7 +97,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 }
 
 // onto makes the image of the program on its base, from a build record or by compiling.
-func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permit, step *string, log *slog.Logger) error {
+func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permit *permits.Permit, step *string, log *slog.Logger) error {
 	how, err := r.spec.settings(base.Platform)
 	if err != nil {
 		return err
@@ -133,12 +134,12 @@ func (r *buildRun) startOnBase(ctx context.Context, base PlannedBase) (wait func
 // If several images have the same program, the first one compiles it. The others release
 // their permits before they wait for it: the first one may still wait for a permit, and
 // would never get one if the others held all of them.
-func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how Compile, permit *permit, program *shared, step *string, log *slog.Logger) error {
+func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, how Compile, permit *permits.Permit, program *shared, step *string, log *slog.Logger) error {
 	if program.claimed.Swap(true) {
-		permit.release()
+		permit.Release()
 		<-program.done
 	} else {
-		if program.err = permit.wait(ctx); program.err == nil {
+		if program.err = permit.Wait(ctx); program.err == nil {
 			log.InfoContext(ctx, "compiling")
 			program.err = guard.Do(func() error { return r.compileShared(ctx, base.Platform, how, program) })
 		}
@@ -231,9 +232,9 @@ func (r *buildRun) remake(ctx context.Context, p ocispec.Platform, how Compile, 
 	if err != nil {
 		return err
 	}
-	permit := r.permits.reserve(r.times.of(p, how))[0]
-	defer permit.release()
-	if err := permit.wait(ctx); err != nil {
+	permit := r.permits.Reserve(r.times.of(p, how))[0]
+	defer permit.Release()
+	if err := permit.Wait(ctx); err != nil {
 		return err
 	}
 	// The package may be in another directory now, if its module was fetched again.
@@ -279,7 +280,7 @@ func (r *buildRun) compile(ctx context.Context, p ocispec.Platform, how Compile)
 	// -p is not part of the program's key: it does not change the program.
 	request := crosscompile.Request{
 		Dir: r.spec.goPackage().Main.Dir, Package: r.spec.goPackage().Main.ImportPath, Out: out, Temp: r.Work,
-		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", processes(r.permits.atOnce()))), Env: how.Env,
+		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", permits.Processes(r.permits.AtOnce()))), Env: how.Env,
 	}
 	if how.Cgo {
 		request.Cgo = &how.C

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build/internal/permits"
 )
 
 // A times has the times that the programs of a package took to compile. They decide in
@@ -33,7 +35,7 @@ func (t *times) of(p ocispec.Platform, how Compile) time.Duration {
 	if took, ok := t.took[programKey(p, how)]; ok {
 		return took
 	}
-	return unknownLength
+	return permits.Unknown
 }
 
 // add records the time that p took. An up-to-date program takes almost no time, which

@@ -1,4 +1,4 @@
-package build
+package permits
 
 import (
 	"bufio"
@@ -13,17 +13,17 @@ import (
 // stays below this limit.
 const perJob = 1 << 30
 
-// defaultJobs returns the number of compilers that run at once: five for four cores, if
+// Jobs returns the number of compilers that run at once: five for four cores, if
 // the memory allows it. A go build uses several cores while it compiles packages, one
 // core while it links, and sometimes none while it waits for a file or a process. With
 // one job for each core, a sixth of the cores would be idle; a second job on a single
 // core costs a twentieth of the time.
-func defaultJobs() int {
+func Jobs() int {
 	memory, ok := availableMemory()
 	return jobsFor(runtime.GOMAXPROCS(0), memory, ok)
 }
 
-// jobsFor is defaultJobs for a number of cores and an amount of available memory in
+// jobsFor is Jobs for a number of cores and an amount of available memory in
 // bytes. If the memory is not known, the number of cores decides. There is at least one
 // job.
 func jobsFor(cores int, memory int64, known bool) int {
@@ -34,11 +34,11 @@ func jobsFor(cores int, memory int64, known bool) int {
 	return max(jobs, 1)
 }
 
-// processes returns the value of -p for each of the compilers that run at once, that is
+// Processes returns the value of -p for each of the compilers that run at once, that is
 // how many processes one of them may start. Together they may start twice as many
 // processes as there are cores. The default of the go command, the number of cores for
 // each, would start the square of it.
-func processes(atOnce int) int {
+func Processes(atOnce int) int {
 	return max(2, 2*runtime.GOMAXPROCS(0)/max(atOnce, 1))
 }
 

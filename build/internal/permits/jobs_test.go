@@ -1,4 +1,4 @@
-package build
+package permits
 
 import (
 	"runtime"
@@ -11,7 +11,7 @@ func TestProcessesFillTheCoresAndNotTheirSquare(t *testing.T) {
 	cores := runtime.GOMAXPROCS(8)
 	defer runtime.GOMAXPROCS(cores)
 	for atOnce, want := range map[int]int{0: 16, 1: 16, 3: 5, 8: 2, 100: 2} {
-		if got := processes(atOnce); got != want {
+		if got := Processes(atOnce); got != want {
 			t.Errorf("%d jobs at once: %d processes each, want %d", atOnce, got, want)
 		}
 	}
@@ -42,7 +42,7 @@ func TestDefaultJobs(t *testing.T) {
 	cores := runtime.GOMAXPROCS(8)
 	defer runtime.GOMAXPROCS(cores)
 	before, known := availableMemory()
-	got := defaultJobs()
+	got := Jobs()
 	after, _ := availableMemory()
 	if known != (runtime.GOOS == "linux") || known && before <= 0 {
 		t.Errorf("%d bytes are available, known: %t", before, known)

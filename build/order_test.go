@@ -2,7 +2,6 @@ package build
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,76 +12,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
-
-// order grants and releases all permits, and returns the order in which they were granted.
-func order(t *testing.T, tickets map[string]*permit) []string {
-	t.Helper()
-	var names []string
-	for len(tickets) > 0 {
-		var next []string
-		for name, ticket := range tickets {
-			if ticket.granted {
-				next = append(next, name)
-			}
-		}
-		if len(next) != 1 {
-			t.Fatalf("%v have a permit, but there is only one", next)
-		}
-		if err := tickets[next[0]].wait(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		tickets[next[0]].release()
-		tickets[next[0]].release()
-		delete(tickets, next[0])
-		names = append(names, next[0])
-	}
-	return names
-}
-
-// The longest program gets the next permit; programs of unknown length come first.
-func TestQueueServesTheLongestFirst(t *testing.T) {
-	q := newQueue(1)
-	first := q.reserve(2, 5, unknownLength, 3, 3)
-	if n := q.atOnce(); n != 1 {
-		t.Errorf("atOnce returns %d with one permit", n)
-	}
-	later := q.reserve(4) // of another program
-	got := order(t, map[string]*permit{"2": first[0], "5": first[1], "?": first[2], "3": first[3], "3 too": first[4], "4": later[0]})
-	if want := []string{"?", "5", "4", "3", "3 too", "2"}; !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
-	}
-	if n := q.atOnce(); n != 0 || q.free != 1 {
-		t.Errorf("atOnce returns %d, %d permits are free", n, q.free)
-	}
-}
-
-// A permit that is released before it is granted is skipped, and a cancelled wait ends.
-func TestQueueSkipsReleasedPermits(t *testing.T) {
-	q := newQueue(2)
-	all := q.reserve(5, 4, 3, 2)
-	all[2].release()
-	ended, end := context.WithCancelCause(t.Context())
-	why := errors.New("why")
-	end(why)
-	if err := all[3].wait(ended); !errors.Is(err, why) {
-		t.Errorf("wait returns %v after the cancel", err)
-	}
-	all[0].release()
-	if !all[3].granted || all[2].granted {
-		t.Error("the permit went to the wrong one")
-	}
-	if n := q.atOnce(); n != 2 {
-		t.Errorf("atOnce returns %d", n)
-	}
-	for _, ticket := range all {
-		ticket.release()
-	}
-	if q.free != 2 || len(q.waiting) != 0 {
-		t.Errorf("%d free, %d waiting", q.free, len(q.waiting))
-	}
-}
 
 // starts is a log handler that records the platforms for which a compiler starts.
 type starts struct {
@@ -164,7 +96,7 @@ func TestLongestCompiledFirst(t *testing.T) {
 		digests[digest] = true
 		again := b.times(s)
 		for _, p := range platforms {
-			if took := again.of(p, plain); took == unknownLength || took < time.Millisecond {
+			if took := again.of(p, plain); took == permits.Unknown || took < time.Millisecond {
 				t.Errorf("the cache says that %s took %v", platform.Key(p), took)
 			}
 		}

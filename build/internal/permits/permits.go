@@ -1,0 +1,105 @@
+// Package permits limits how many compilers run at once, and starts the longest first.
+package permits
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Unknown is the expected time of a program that was never compiled. It is longer
+// than any known time, so such programs are compiled first.
+const Unknown = time.Duration(math.MaxInt64)
+
+// A Queue is a semaphore that gives its permits to the longest tasks first. Then all
+// tasks end at about the same time, and no core is idle while the last task runs.
+//
+// Each task reserves a permit, waits for it and releases it. The expected lengths are
+// hints: they change the order and nothing else.
+type Queue struct {
+	size int
+
+	mu      sync.Mutex
+	free    int
+	waiting []*Permit // the longest first; equal lengths in the order of reserve
+}
+
+// A Permit is a reservation in a Queue. The queue's mutex guards granted and left.
+type Permit struct {
+	queue  *Queue
+	length time.Duration // expected
+	turn   chan struct{} // closed when the permit is granted
+
+	// granted says that the permit counts as taken; left says that Release was called.
+	granted, left bool
+}
+
+// New returns a queue with size permits.
+func New(size int) *Queue { return &Queue{size: size, free: size} }
+
+// Reserve reserves a permit for each length. All reservations of a build are made in one
+// call, so that the longest is served first and not the earliest. Each permit must be
+// released, whether it was granted or not.
+func (q *Queue) Reserve(lengths ...time.Duration) []*Permit {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	permits := make([]*Permit, len(lengths))
+	for i, length := range lengths {
+		permits[i] = &Permit{queue: q, length: length, turn: make(chan struct{})}
+	}
+	q.waiting = append(q.waiting, permits...)
+	// With equal lengths, earlier reservations stay first.
+	slices.SortStableFunc(q.waiting, func(a, b *Permit) int { return cmp.Compare(b.length, a.length) })
+	q.handOut()
+	return permits
+}
+
+// handOut grants the free permits to the longest tasks. q.mu is held.
+func (q *Queue) handOut() {
+	for q.free > 0 && len(q.waiting) > 0 {
+		t := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		q.free--
+		t.granted = true
+		close(t.turn)
+	}
+}
+
+// AtOnce returns the number of permits that are in use, or would be if all waiting tasks
+// were granted one.
+func (q *Queue) AtOnce() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return min(q.size, q.size-q.free+len(q.waiting))
+}
+
+// Wait waits until the permit is granted or ctx ends. After an error the permit may still
+// be granted, so Release must be called in every case.
+func (t *Permit) Wait(ctx context.Context) error {
+	select {
+	case <-t.turn:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Release gives the permit back, or removes its reservation if it was not granted yet. It
+// may be called more than once.
+func (t *Permit) Release() {
+	q := t.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case t.left:
+	case t.granted:
+		q.free++
+		q.handOut()
+	default:
+		q.waiting = slices.DeleteFunc(q.waiting, func(o *Permit) bool { return o == t })
+	}
+	t.left = true
+}

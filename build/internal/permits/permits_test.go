@@ -1,0 +1,76 @@
+package permits
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+)
+
+// order grants and releases all permits, and returns the order in which they were granted.
+func order(t *testing.T, tickets map[string]*Permit) []string {
+	t.Helper()
+	var names []string
+	for len(tickets) > 0 {
+		var next []string
+		for name, ticket := range tickets {
+			if ticket.granted {
+				next = append(next, name)
+			}
+		}
+		if len(next) != 1 {
+			t.Fatalf("%v have a permit, but there is only one", next)
+		}
+		if err := tickets[next[0]].Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		tickets[next[0]].Release()
+		tickets[next[0]].Release()
+		delete(tickets, next[0])
+		names = append(names, next[0])
+	}
+	return names
+}
+
+// The longest program gets the next permit; programs of unknown length come first.
+func TestQueueServesTheLongestFirst(t *testing.T) {
+	q := New(1)
+	first := q.Reserve(2, 5, Unknown, 3, 3)
+	if n := q.AtOnce(); n != 1 {
+		t.Errorf("AtOnce returns %d with one permit", n)
+	}
+	later := q.Reserve(4) // of another program
+	got := order(t, map[string]*Permit{"2": first[0], "5": first[1], "?": first[2], "3": first[3], "3 too": first[4], "4": later[0]})
+	if want := []string{"?", "5", "4", "3", "3 too", "2"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if n := q.AtOnce(); n != 0 || q.free != 1 {
+		t.Errorf("AtOnce returns %d, %d permits are free", n, q.free)
+	}
+}
+
+// A permit that is released before it is granted is skipped, and a cancelled wait ends.
+func TestQueueSkipsReleasedPermits(t *testing.T) {
+	q := New(2)
+	all := q.Reserve(5, 4, 3, 2)
+	all[2].Release()
+	ended, end := context.WithCancelCause(t.Context())
+	why := errors.New("why")
+	end(why)
+	if err := all[3].Wait(ended); !errors.Is(err, why) {
+		t.Errorf("Wait returns %v after the cancel", err)
+	}
+	all[0].Release()
+	if !all[3].granted || all[2].granted {
+		t.Error("the permit went to the wrong one")
+	}
+	if n := q.AtOnce(); n != 2 {
+		t.Errorf("AtOnce returns %d", n)
+	}
+	for _, ticket := range all {
+		ticket.Release()
+	}
+	if q.free != 2 || len(q.waiting) != 0 {
+		t.Errorf("%d free, %d waiting", q.free, len(q.waiting))
+	}
+}
