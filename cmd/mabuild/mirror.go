@@ -264,20 +264,21 @@ func finishMirror(a *app, o mirrorOptions, report *mirror.Report) error {
 	if err != nil && some {
 		err = hint.PartialError{Err: err}
 	}
-	if o.report != "" {
-		err = errors.Join(err, writeReport(o.report, report))
-	}
+	err = errors.Join(err, o.writeReport(report))
 	a.close() // removes the progress rows first
 	return cmp.Or(printMirror(a.stdout, report, o.file != "" || o.dryRun), err)
 }
 
-// writeReport writes the outcome of each image to a file as JSON.
-func writeReport(file string, report *mirror.Report) error {
+// writeReport writes the outcome of each image to the file of --report as JSON.
+func (o mirrorOptions) writeReport(report *mirror.Report) error {
+	if o.report == "" {
+		return nil
+	}
 	var b bytes.Buffer
 	if err := report.Write(&b); err != nil {
 		return err
 	}
-	if err := replaceFile(file, b.Bytes()); err != nil {
+	if err := replaceFile(o.report, b.Bytes()); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil

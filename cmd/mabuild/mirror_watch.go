@@ -12,7 +12,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mabuild/mabuild/internal/hint"
@@ -25,8 +24,8 @@ import (
 // cause. The whole process holds no cache entries; each round does while it runs, so that
 // the cache can be pruned in between.
 func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) error {
-	w := &watch{app: a, options: o, metrics: newMetrics(), reports: lastReports{file: o.report}, plan: p}
-	stop, err := w.metrics.serve(ctx, a, o.listen, o.listenHosts)
+	w := &watch{app: a, options: o, metrics: mirror.NewMetrics(), reports: mirror.LastReports{Write: o.writeReport}, plan: p}
+	stop, err := serveMetrics(ctx, a, w.metrics, o.listen, o.listenHosts)
 	if err != nil {
 		return err
 	}
@@ -34,7 +33,7 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) erro
 	if !slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Schedule != nil }) {
 		return usage("add every: 6h or cron:", "--watch %s: no entry has a schedule", o.file)
 	}
-	w.metrics.expect(nil, p.entries)
+	w.metrics.Expect(nil, p.entries)
 	a.leaveCache() // each round holds the cache itself
 	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
 	watcher.Watch(ctx, p.entries)
@@ -45,8 +44,8 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) erro
 type watch struct {
 	app     *app
 	options mirrorOptions
-	metrics *metrics
-	reports lastReports
+	metrics *mirror.Metrics
+	reports mirror.LastReports
 
 	// mu guards plan, the last valid one. It is taken before the lock of reports, never
 	// after.
@@ -64,8 +63,8 @@ func (w *watch) load() ([]*mirror.Entry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fresh.succeed(w.plan)
-	w.metrics.expect(w.plan.entries, fresh.entries)
-	w.reports.expect(fresh.entries)
+	w.metrics.Expect(w.plan.entries, fresh.entries)
+	w.reports.Expect(fresh.entries)
 	w.plan = fresh
 	return fresh.entries, nil
 }
@@ -111,8 +110,11 @@ func (w *watch) record(entry string, r *mirror.Report, quotas map[string]registr
 	if !w.plan.has(entry) {
 		return nil
 	}
-	w.metrics.observe(entry, r, quotas)
-	return w.reports.write(r)
+	for host, q := range quotas {
+		w.metrics.Quota(host, q.Remaining)
+	}
+	w.metrics.Observe(entry, r)
+	return w.reports.Add(r)
 }
 
 // hangups returns a channel that receives after each SIGHUP until ctx ends. Signals that
@@ -138,134 +140,11 @@ func hangups(ctx context.Context) <-chan struct{} {
 	return hangups
 }
 
-// lastReports keeps the last report of each entry in one file, for --report with --watch.
-// It is safe for concurrent use.
-type lastReports struct {
-	file string
-	mu   sync.Mutex
-	last map[string]mirror.EntryReport
-	all  []string // names in the order of their first report
-}
-
-// write replaces the report of an entry and rewrites the file.
-func (l *lastReports) write(r *mirror.Report) error {
-	if l.file == "" {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.last == nil {
-		l.last = map[string]mirror.EntryReport{}
-	}
-	for _, e := range r.Entries {
-		if _, there := l.last[e.Name]; !there {
-			l.all = append(l.all, e.Name)
-		}
-		l.last[e.Name] = e
-	}
-	return l.replace()
-}
-
-// expect removes the reports of entries that the plan no longer has.
-func (l *lastReports) expect(entries []*mirror.Entry) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = slices.DeleteFunc(l.all, func(name string) bool {
-		gone := !slices.ContainsFunc(entries, func(e *mirror.Entry) bool { return e.Name == name })
-		if gone {
-			delete(l.last, name)
-		}
-		return gone
-	})
-}
-
-// replace writes the file, with the sums over all entries. mu is held.
-func (l *lastReports) replace() error {
-	var whole mirror.Report
-	for _, name := range l.all {
-		e := l.last[name]
-		whole.Entries = append(whole.Entries, e)
-		if whole.Started.IsZero() || e.Started.Before(whole.Started) {
-			whole.Started = e.Started
-		}
-		whole.Seconds += e.Seconds
-	}
-	whole.Count()
-	return writeReport(l.file, &whole)
-}
-
-// metrics are the Prometheus metrics of mirror --watch. They are safe for concurrent use.
-type metrics struct {
-	registry *prometheus.Registry
-	images   *prometheus.CounterVec
-	bytes    *prometheus.CounterVec
-	failures *prometheus.CounterVec
-	success  *prometheus.GaugeVec
-	quota    *prometheus.GaugeVec
-}
-
-// newMetrics registers the metrics in a separate registry, without those of the Go
-// runtime.
-func newMetrics() *metrics {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
-	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
-	}
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		images:   counter("images_total", "Images processed, by outcome.", "entry", "status"),
-		bytes:    counter("bytes_total", "Bytes sent.", "entry"),
-		failures: counter("failures_total", "Runs in which something failed.", "entry"),
-		success:  gauge("last_success_timestamp_seconds", "Time of the last run of an entry without failures.", "entry"),
-		quota:    gauge("quota_remaining", "Remaining pulls that the registry last reported.", "registry"),
-	}
-	m.registry.MustRegister(m.images, m.bytes, m.failures, m.success, m.quota)
-	return m
-}
-
-// expect creates the series of all entries, so that a query finds them before the first
-// run, and deletes those of entries that are gone.
-func (m *metrics) expect(old, entries []*mirror.Entry) {
-	for _, e := range old {
-		if !slices.ContainsFunc(entries, func(n *mirror.Entry) bool { return n.Name == e.Name }) {
-			gone := prometheus.Labels{"entry": e.Name}
-			m.images.DeletePartialMatch(gone)
-			m.bytes.DeletePartialMatch(gone)
-			m.failures.DeletePartialMatch(gone)
-			m.success.DeletePartialMatch(gone)
-		}
-	}
-	for _, e := range entries {
-		m.bytes.WithLabelValues(e.Name)
-		m.failures.WithLabelValues(e.Name)
-		m.success.WithLabelValues(e.Name) // 0 until the first success, for alerts
-	}
-}
-
-// observe counts the outcome of a round. A round without a failure updates the time of
-// the last success, even if it copied nothing.
-func (m *metrics) observe(entry string, r *mirror.Report, quotas map[string]registry.Quota) {
-	for host, q := range quotas {
-		m.quota.WithLabelValues(host).Set(float64(q.Remaining))
-	}
-	for status, n := range map[string]int{mirror.Copied: r.Copied, mirror.Unchanged: r.Same, mirror.Skipped: r.Skipped, mirror.Failed: r.Failed} {
-		m.images.WithLabelValues(entry, status).Add(float64(n))
-	}
-	m.bytes.WithLabelValues(entry).Add(float64(r.Bytes))
-	if r.Failed > 0 {
-		m.failures.WithLabelValues(entry).Inc()
-		return
-	}
-	m.success.WithLabelValues(entry).SetToCurrentTime()
-}
-
-// serve answers /healthz and /metrics at addr until ctx ends or stop is called; stop
+// serveMetrics answers /healthz and /metrics at addr until ctx ends or stop is called; stop
 // waits for the server to end. Only requests to names that [serve.Policy] permits, or to
 // hosts, are answered, which protects against DNS rebinding. If addr is "", it does
 // nothing.
-func (m *metrics) serve(ctx context.Context, a *app, addr string, hosts []string) (stop func(), err error) {
+func serveMetrics(ctx context.Context, a *app, m *mirror.Metrics, addr string, hosts []string) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
 	}
@@ -278,7 +157,7 @@ func (m *metrics) serve(ctx context.Context, a *app, addr string, hosts []string
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // the client is gone
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Gatherer, promhttp.HandlerOpts{}))
 	logger := slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)
 	policy := serve.Policy{Hosts: hosts, Flag: "--listen-host", Log: logger}
 	ctx, cancel := context.WithCancel(ctx)

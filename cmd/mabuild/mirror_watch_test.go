@@ -23,14 +23,15 @@ import (
 // ends.
 func TestRoundsOfAnOldPlan(t *testing.T) {
 	gone, stays := &mirror.Entry{Name: "gone"}, &mirror.Entry{Name: "stays"}
-	w := &watch{metrics: newMetrics(), reports: lastReports{file: filepath.Join(t.TempDir(), "report.json")}, plan: &mirrorFile{entries: []*mirror.Entry{gone, stays}}}
-	w.metrics.expect(nil, w.plan.entries)
+	o := mirrorOptions{report: filepath.Join(t.TempDir(), "report.json")}
+	w := &watch{metrics: mirror.NewMetrics(), reports: mirror.LastReports{Write: o.writeReport}, plan: &mirrorFile{entries: []*mirror.Entry{gone, stays}}}
+	w.metrics.Expect(nil, w.plan.entries)
 	report := func(name string) *mirror.Report {
 		return &mirror.Report{Entries: []mirror.EntryReport{{Name: name}}, Failed: 1}
 	}
 	told := func() string {
 		t.Helper()
-		families, err := w.metrics.registry.Gather()
+		families, err := w.metrics.Gatherer.Gather()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 		for _, f := range families {
 			text.WriteString(f.String())
 		}
-		file, err := os.ReadFile(w.reports.file)
+		file, err := os.ReadFile(o.report)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,8 +54,8 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 		t.Error("nothing is told of what is there")
 	}
 	fresh := &mirrorFile{entries: []*mirror.Entry{stays}}
-	w.metrics.expect(w.plan.entries, fresh.entries)
-	w.reports.expect(fresh.entries)
+	w.metrics.Expect(w.plan.entries, fresh.entries)
+	w.reports.Expect(fresh.entries)
 	w.plan = fresh
 	for _, name := range []string{"gone", "stays"} { // the entry was running when the file was reloaded
 		if err := w.record(name, report(name), nil); err != nil {
@@ -119,7 +120,7 @@ func TestReportThatCannotBeWritten(t *testing.T) {
 func TestListenHosts(t *testing.T) {
 	var told strings.Builder
 	a := &app{log: slog.New(slog.NewTextHandler(&told, nil))}
-	stop, err := newMetrics().serve(t.Context(), a, "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
+	stop, err := serveMetrics(t.Context(), a, mirror.NewMetrics(), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
 	if err != nil {
 		t.Fatal(err)
 	}
