@@ -359,7 +359,11 @@ func TestArchiveOfSeveralProcesses(t *testing.T) {
 	if err := (&ociArchive{File: none}).Put(ctx, "v1", makeImage(t, "linux/amd64", 1000)); err == nil {
 		t.Error("Put succeeds with an ended context")
 	}
-	if err := (&ociArchive{File: none}).Put(t.Context(), "", manifest.Bytes{}); err == nil {
+	empty, err := manifest.Uninterpreted(v1.Descriptor{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&ociArchive{File: none}).Put(t.Context(), "", empty); err == nil {
 		t.Error("Put accepts content without bytes")
 	}
 	if _, err := os.Lstat(none); !errors.Is(err, os.ErrNotExist) {
