@@ -5,10 +5,11 @@ import (
 	"os"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/internal/places"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
@@ -118,7 +119,7 @@ func checkRepository(repo string) error {
 }
 
 // withoutTag returns a reference without tag and digest.
-func withoutTag(ref string) string { return manifest.CutReference(ref).Repository }
+func withoutTag(ref string) string { return imageref.Cut(ref).Repository }
 
 // checkTag rejects what is not a valid repository:tag.
 func checkTag(ref string) error {

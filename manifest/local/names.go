@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // This file compares names. One image has several spellings (app:v1,
@@ -85,7 +85,7 @@ func sameName(a, b string) bool { return a == b || canonical(a) == canonical(b) 
 
 // canonical returns the one spelling of a name with a tag. Other names stay as they are.
 func canonical(name string) string {
-	r := manifest.CutReference(name)
+	r := imageref.Cut(name)
 	if r.Tag == "" || r.Digest != "" {
 		return name
 	}
