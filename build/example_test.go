@@ -44,7 +44,7 @@ func ExampleBuilder_Build() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	layout := &local.Layout{Dir: filepath.Join(dir, "image")}
+	layout := local.Layout(filepath.Join(dir, "image"))
 	if err := layout.Put(ctx, "hello:v1", result.Index); err != nil {
 		log.Fatal(err)
 	}

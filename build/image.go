@@ -368,7 +368,9 @@ func (f layerFetcher) Blob(d v1.Descriptor) (io.ReadCloser, error) {
 // Part opens the bytes of a layer from one offset up to another, without verifying them.
 // It is errors.ErrUnsupported if the source of the base opens whole layers only.
 func (f layerFetcher) Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error) {
-	if l, ok := f.layers[d.Digest].(manifest.PartLayer); ok {
+	if l, ok := f.layers[d.Digest].(interface {
+		Part(from, to int64) (io.ReadCloser, error)
+	}); ok {
 		return l.Part(from, to)
 	}
 	return nil, fmt.Errorf("a part of %s: %w", d.Digest, errors.ErrUnsupported)

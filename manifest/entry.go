@@ -109,8 +109,8 @@ func (e Entry) withManifest(img v1.Image) (Entry, error) {
 		}
 		e.Config = asConfigured(config)
 		// A platform that contradicts the config stays incomplete.
-		if _, agree := platform.Reconcile(settled, e.Config); agree {
-			platform.Complete(&settled, e.Config)
+		if _, agree := reconcile(settled, e.Config); agree {
+			complete(&settled, e.Config)
 			e.Platform = platform.Normalize(settled)
 		}
 	}
@@ -166,7 +166,7 @@ func (e *Entry) Check(img v1.Image) (*v1.ConfigFile, error) {
 	}
 	declared, claimed := asWritten(e.Descriptor.Platform), asConfigured(config)
 	declared.OSFeatures, claimed.OSFeatures = nil, nil
-	if _, agree := platform.Reconcile(declared, claimed); !agree {
+	if _, agree := reconcile(declared, claimed); !agree {
 		return nil, fmt.Errorf("%w: the index gives %s the platform %s, but its config says %s", ErrMismatch, e.Descriptor.Digest, platform.Key(declared), platform.Key(claimed))
 	}
 	return config, nil

@@ -31,26 +31,26 @@ func imageFor(text string) v1.Image {
 }
 
 // layoutWith makes a layout with an image for each platform. The tags are the parts of the
-// platforms.
-func layoutWith(ctx context.Context, texts ...string) *local.Layout {
+// platforms. remove deletes it.
+func layoutWith(ctx context.Context, texts ...string) (layout local.Store, remove func()) {
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {
 		log.Fatal(err)
 	}
-	layout := &local.Layout{Dir: filepath.Join(dir, "layout")}
+	layout = local.Layout(filepath.Join(dir, "layout"))
 	for _, text := range texts {
 		if err := layout.Put(ctx, platform.Fill("ARCHVARIANT", text), imageFor(text)); err != nil {
 			log.Fatal(err)
 		}
 	}
-	return layout
+	return layout, func() { os.RemoveAll(dir) }
 }
 
 // Makes an index from existing images of any source, here a layout.
 func ExampleAssembly_Create() {
 	ctx := context.Background()
-	layout := layoutWith(ctx, "linux/arm64", "linux/arm/v7", "linux/amd64")
-	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	layout, remove := layoutWith(ctx, "linux/arm64", "linux/arm/v7", "linux/amd64")
+	defer remove()
 
 	index, err := manifest.Assembly{
 		Items: []manifest.Item{{Ref: "arm64"}, {Ref: "armv7"}, {Ref: "amd64"}},
@@ -77,9 +77,10 @@ func ExampleAssembly_Create() {
 // Copies some platforms of an index. A target that already has the result is not written.
 func ExampleCopy() {
 	ctx := context.Background()
-	from, to := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x"), layoutWith(ctx)
-	defer os.RemoveAll(filepath.Dir(from.Dir))
-	defer os.RemoveAll(filepath.Dir(to.Dir))
+	from, removeFrom := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x")
+	defer removeFrom()
+	to, removeTo := layoutWith(ctx)
+	defer removeTo()
 	index, err := manifest.Assembly{Items: []manifest.Item{{Ref: "amd64"}, {Ref: "arm64"}, {Ref: "s390x"}}}.Create(ctx, from)
 	if err != nil {
 		log.Fatal(err)
@@ -109,8 +110,8 @@ func ExampleCopy() {
 // Prints how an image is run.
 func ExampleInspect() {
 	ctx := context.Background()
-	layout := layoutWith(ctx, "linux/arm/v7")
-	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	layout, remove := layoutWith(ctx, "linux/arm/v7")
+	defer remove()
 	report, err := manifest.Inspect(ctx, layout, "armv7", manifest.InspectOptions{Sizes: true})
 	if err != nil {
 		log.Fatal(err)
@@ -156,8 +157,8 @@ func ExampleIndex() {
 // anything is read.
 func ExampleSelect() {
 	ctx := context.Background()
-	layout := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x")
-	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	layout, remove := layoutWith(ctx, "linux/amd64", "linux/arm64", "linux/s390x")
+	defer remove()
 	index, err := manifest.Assembly{Items: []manifest.Item{{Ref: "amd64"}, {Ref: "arm64"}, {Ref: "s390x"}}}.Create(ctx, layout)
 	if err != nil {
 		log.Fatal(err)
@@ -194,8 +195,8 @@ func ExampleSelect() {
 // Requires platforms of an image, as a gate in CI does.
 func ExampleInspect_require() {
 	ctx := context.Background()
-	layout := layoutWith(ctx, "linux/amd64", "linux/arm64")
-	defer os.RemoveAll(filepath.Dir(layout.Dir))
+	layout, remove := layoutWith(ctx, "linux/amd64", "linux/arm64")
+	defer remove()
 	index, err := manifest.Assembly{Items: []manifest.Item{{Ref: "amd64"}, {Ref: "arm64"}}}.Create(ctx, layout)
 	if err != nil {
 		log.Fatal(err)

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func (a *Assembly) resolve(ctx context.Context, s Source, item Item) (found []*p
 // trusted makes a part of an image that is not read. Its content is read later by
 // reference, so a tag that moved meanwhile is [ErrMismatch].
 func trusted(ctx context.Context, s Source, item Item, d v1.Descriptor) *part {
-	settled, _ := platform.Reconcile(item.Platform, ocispec.Platform{})
+	settled, _ := reconcile(item.Platform, ocispec.Platform{})
 	d = v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: platform.ToV1(settled)}
 	return &part{from: item.Ref, entry: Entry{Kind: KindImage, Platform: platform.FromV1(d.Platform)}, Child: Child{Descriptor: d, Open: func() (Content, error) {
 		c, err := s.Get(ctx, item.Ref)
@@ -125,7 +126,7 @@ func (a *Assembly) check(ctx context.Context, p *part, declared ocispec.Platform
 // agree sets the platform of p to the combination of what is declared and what the config
 // or index says. word names the second one in messages.
 func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Platform, word string) error {
-	settled, agree := platform.Reconcile(declared, says)
+	settled, agree := reconcile(declared, says)
 	if settled.OS == "" || settled.Architecture == "" {
 		return invalid("declare it, for example "+p.from+"=linux/amd64", "%s: its config has no complete platform: os %q, architecture %q", p.from, says.OS, says.Architecture)
 	}
@@ -150,7 +151,7 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 	var of []ocispec.Platform
 	images, _ := imagesOf(all)
 	for _, p := range images {
-		if _, agree := platform.Reconcile(item.Platform, asWritten(p.Descriptor.Platform)); agree {
+		if _, agree := reconcile(item.Platform, asWritten(p.Descriptor.Platform)); agree {
 			fit, of = append(fit, p), append(of, p.entry.Platform)
 		}
 	}
@@ -176,4 +177,35 @@ func (a *Assembly) declared(ctx context.Context, item Item, all []*part) ([]*par
 		}
 	}
 	return followed(fit), nil
+}
+
+// reconcile combines the platform that is declared for an image with that of its config,
+// neither in normal form. The declared one wins; a field that is empty in one of them is
+// taken from the other. agree is false if both have a field and its normal forms differ.
+//
+// p is in normal form except for the variant. A variant that neither has stays empty. If
+// both mean the same variant, p has the spelling of the config, because some tools
+// compare the index with the config as text.
+func reconcile(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
+	d, c := declared, config
+	complete(&d, config)
+	complete(&c, declared)
+	p = platform.Normalize(d)
+	switch same := p.Variant == platform.Normalize(c).Variant; {
+	case d.Variant == "":
+		p.Variant = ""
+	case same && config.Variant != "":
+		p.Variant = config.Variant
+	}
+	return p, platform.Key(d) == platform.Key(c)
+}
+
+// complete fills in the empty fields of p from another platform. Features count as one
+// field.
+func complete(p *ocispec.Platform, from ocispec.Platform) {
+	p.OS, p.Architecture = cmp.Or(p.OS, from.OS), cmp.Or(p.Architecture, from.Architecture)
+	p.Variant, p.OSVersion = cmp.Or(p.Variant, from.Variant), cmp.Or(p.OSVersion, from.OSVersion)
+	if len(p.OSFeatures) == 0 {
+		p.OSFeatures = from.OSFeatures
+	}
 }

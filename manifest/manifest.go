@@ -38,7 +38,8 @@ import (
 )
 
 // Content is a manifest and all that it names, directly or through an index: a [v1.Image]
-// or a [v1.ImageIndex], or, for a child of an index that is neither, [Bytes].
+// or a [v1.ImageIndex]. A child of an index may be neither; it is stored and copied as the
+// bytes of RawManifest.
 type Content interface {
 	MediaType() (types.MediaType, error)
 	Digest() (v1.Hash, error)

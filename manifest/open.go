@@ -18,10 +18,14 @@ import (
 // A Fetcher reads what a manifest names, for the content that [Open] returns. It
 // verifies: all that it returns has the digest and the size of the descriptor, and
 // anything else is [ErrMismatch]. It must be safe for concurrent use.
+//
+// A Fetcher may have a method Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error)
+// as well, which opens a part of a layer: the bytes from offset from up to, but not
+// including, offset to. A part is not verified, since a digest covers the whole.
 type Fetcher interface {
 	// Name returns the name of the manifest or blob h for messages.
 	Name(h v1.Hash) string
-	// Child reads a child of an index: an image, an index, or [Bytes].
+	// Child reads a child of an index: an image, an index, or what [Uninterpreted] returns.
 	Child(d v1.Descriptor) (Content, error)
 	// Config reads the config of an image, whose size the Fetcher bounds.
 	Config(d v1.Descriptor) ([]byte, error)
@@ -30,19 +34,9 @@ type Fetcher interface {
 	Blob(d v1.Descriptor) (io.ReadCloser, error)
 }
 
-// A PartFetcher is a [Fetcher] that can open a part of a layer: the bytes from offset
-// from up to, but not including, offset to. A part is not verified, since a digest covers
-// the whole.
-type PartFetcher interface {
+// A partFetcher is a [Fetcher] that can open a part of a layer.
+type partFetcher interface {
 	Part(d v1.Descriptor, from, to int64) (io.ReadCloser, error)
-}
-
-// A PartLayer is a [v1.Layer] that can open a part of itself, as a [PartFetcher] does.
-// All layers of content that [Open] returns implement it. [errors.ErrUnsupported] means
-// that their source opens whole layers alone.
-type PartLayer interface {
-	v1.Layer
-	Part(from, to int64) (io.ReadCloser, error)
 }
 
 // Open returns the image or the index whose manifest is raw. Everything else is read by f
@@ -50,7 +44,9 @@ type PartLayer interface {
 // The caller has verified that raw has the digest of d, and does not change raw later.
 // The media type of d may be empty ([MediaType]).
 //
-// The content is immutable and safe for concurrent use: its methods return copies.
+// The content is immutable and safe for concurrent use: its methods return copies. Each
+// layer has a method Part(from, to int64) (io.ReadCloser, error), which is
+// [errors.ErrUnsupported] if f has no method Part.
 func Open(d v1.Descriptor, raw []byte, f Fetcher) (Content, error) {
 	found, err := MediaType(raw, d.MediaType)
 	if err != nil {
@@ -217,7 +213,7 @@ func (l *lazyLayer) Uncompressed() (io.ReadCloser, error) {
 
 // Part opens a part of the layer as it is stored, not verified.
 func (l *lazyLayer) Part(from, to int64) (io.ReadCloser, error) {
-	if f, ok := l.image.fetch.(PartFetcher); ok {
+	if f, ok := l.image.fetch.(partFetcher); ok {
 		return f.Part(*l.own(), from, to)
 	}
 	return nil, fmt.Errorf("a part of %s: %w", l.own().Digest, errors.ErrUnsupported)

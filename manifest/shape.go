@@ -76,42 +76,26 @@ func External(layer v1.Descriptor) bool {
 	return !layer.MediaType.IsDistributable() && len(layer.URLs) > 0
 }
 
-// Bytes is a child of an index that is neither an image nor an index. It is stored and
-// copied as it is.
-type Bytes struct {
-	Descriptor v1.Descriptor
-	Raw        []byte
+// opaque is content that is neither an image nor an index.
+type opaque struct {
+	descriptor v1.Descriptor
+	raw        []byte
 }
 
 // Uninterpreted returns the content of a child whose media type is unknown. A document
 // that is an image or an index nevertheless is passed to open, so that what it names is
-// copied with it. Anything else is [Bytes].
+// copied with it. Anything else is neither a [v1.Image] nor a [v1.ImageIndex], and its
+// RawManifest returns raw.
 func Uninterpreted(d v1.Descriptor, raw []byte, open func(v1.Descriptor) (Content, error)) (Content, error) {
 	found, err := MediaType(raw)
 	if err != nil {
-		return Bytes{d, raw}, nil //nolint:nilerr // what does not parse is the content
+		return opaque{d, raw}, nil //nolint:nilerr // what does not parse is the content
 	}
 	d.MediaType = found
 	return open(d)
 }
 
-// MediaType returns the type of the descriptor.
-func (b Bytes) MediaType() (types.MediaType, error) { return b.Descriptor.MediaType, nil }
-
-// Digest returns the digest of the descriptor.
-func (b Bytes) Digest() (v1.Hash, error) { return b.Descriptor.Digest, nil }
-
-// Size returns the number of bytes.
-func (b Bytes) Size() (int64, error) { return int64(len(b.Raw)), nil }
-
-// RawManifest returns the bytes.
-func (b Bytes) RawManifest() ([]byte, error) { return slices.Clone(b.Raw), nil }
-
-// IsManifest reports whether a registry stores the bytes as a manifest, not as a blob:
-// they are a JSON object with a schemaVersion.
-func (b Bytes) IsManifest() bool {
-	var shape struct {
-		SchemaVersion int `json:"schemaVersion"`
-	}
-	return json.Unmarshal(b.Raw, &shape) == nil && shape.SchemaVersion != 0
-}
+func (o opaque) MediaType() (types.MediaType, error) { return o.descriptor.MediaType, nil }
+func (o opaque) Digest() (v1.Hash, error)            { return o.descriptor.Digest, nil }
+func (o opaque) Size() (int64, error)                { return int64(len(o.raw)), nil }
+func (o opaque) RawManifest() ([]byte, error)        { return slices.Clone(o.raw), nil }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/assembly"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
@@ -133,7 +134,7 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 			errs = append(errs, err)
 			continue
 		}
-		done = append(done, manifest.CutReference(tags[0]).Repository)
+		done = append(done, imageref.Cut(tags[0]).Repository)
 	}
 	for _, where := range done {
 		if _, err := fmt.Fprintf(a.stdout, "%s@%s\n", where, d.Digest); err != nil {

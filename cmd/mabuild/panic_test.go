@@ -40,7 +40,7 @@ func TestPanicFailsOneProgram(t *testing.T) {
 		check(t, err)
 		place := filepath.Join(dir, "out-"+filepath.Base(base))
 		spec.Name = filepath.Base(base)
-		plans = append(plans, publish.Plan{Spec: spec, Outputs: []publish.Output{{Text: "oci:" + place, Sink: &local.Layout{Dir: place}}}})
+		plans = append(plans, publish.Plan{Spec: spec, Outputs: []publish.Output{{Text: "oci:" + place, Sink: local.Layout(place)}}})
 	}
 	done, err := publishAll(t.Context(), pub, plans)
 	var p *guard.Panic

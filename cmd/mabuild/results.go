@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/publish"
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // publishAll publishes all plans at once and returns the result of each, in their order.
@@ -49,7 +49,7 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 		}
 		for _, repo := range d.Repositories {
 			line := repo + "@" + d.Digest.String()
-			if i := slices.IndexFunc(d.Tags, func(tag string) bool { return manifest.CutReference(tag).Repository == repo }); byTag && i >= 0 {
+			if i := slices.IndexFunc(d.Tags, func(tag string) bool { return imageref.Cut(tag).Repository == repo }); byTag && i >= 0 {
 				line = d.Tags[i]
 			}
 			fmt.Fprintln(&lines, line)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
@@ -48,7 +49,7 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	// A colon before the last slash belongs to the port of a registry. A text without a
 	// slash may be a host with a port, so it is left to the registry's answer.
 	if at := strings.LastIndexAny(repo, ":@"); at > strings.LastIndex(repo, "/") && strings.Contains(repo, "/") {
-		return usage("mabuild tags "+manifest.CutReference(repo[:at]).Repository, "%q is an image, but tags requires a repository", repo)
+		return usage("mabuild tags "+imageref.Cut(repo[:at]).Repository, "%q is an image, but tags requires a repository", repo)
 	}
 	tags, err := a.client.Tags(ctx, repo)
 	if errors.Is(err, manifest.ErrNotFound) {

@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/places"
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // slow is a store that resolves a reference only when the test allows it.
@@ -38,7 +39,7 @@ func TestBackupsOfOneNameAtOnce(t *testing.T) {
 		answers := make(chan bool, 2)
 		ask := func() {
 			m := &move{round: at, now: v1.Descriptor{Digest: one}}
-			free, err := m.free(t.Context(), places.Remote(manifest.CutReference("r/app:old")))
+			free, err := m.free(t.Context(), places.Remote(imageref.Cut("r/app:old")))
 			if err != nil {
 				t.Error(err)
 			}

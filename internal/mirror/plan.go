@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -97,7 +99,7 @@ func (r *round) planLocal(ctx context.Context, e *Entry, from places.Reference) 
 			}
 		}
 		repo, tag := places.CutName(i.Name)
-		source := manifest.Reference{Repository: repo}
+		source := imageref.Parts{Repository: repo}
 		if tag == "" && (len(images) > 1 || i.Name != "") && !repositoryName.MatchString(source.Path()) {
 			// Neither the name nor a tag says more, so targets get the digest.
 			source.Digest = i.Digest.String()
@@ -115,7 +117,7 @@ func (r *round) planLocal(ctx context.Context, e *Entry, from places.Reference) 
 
 // planRepository lists the images of one repository. Without a tag and without rules the
 // tag is latest, as in Docker.
-func (r *round) planRepository(ctx context.Context, e *Entry, source manifest.Reference) (_ []job, err error) {
+func (r *round) planRepository(ctx context.Context, e *Entry, source imageref.Parts) (_ []job, err error) {
 	tags := []string{source.Tag}
 	switch {
 	case source.Digest != "":
@@ -127,7 +129,7 @@ func (r *round) planRepository(ctx context.Context, e *Entry, source manifest.Re
 		}
 	}
 	return r.jobs(e, source, tags, func(tag string) job {
-		at := manifest.Reference{Repository: source.Repository, Tag: tag, Digest: source.Digest}
+		at := imageref.Parts{Repository: source.Repository, Tag: tag, Digest: source.Digest}
 		j := job{source: at.String(), from: places.Remote(at)}
 		if at.Digest = ""; tag != "" {
 			j.name = at.Canonical().String()
@@ -162,18 +164,18 @@ func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []stri
 
 // repositories returns the repositories that the path of a source matches. For a glob it
 // reads the catalog of the registry, which many registries do not offer.
-func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]manifest.Reference, error) {
+func (r *round) repositories(ctx context.Context, source imageref.Parts) ([]imageref.Parts, error) {
 	if !strings.ContainsAny(source.Repository, globbing) {
-		return []manifest.Reference{source}, nil
+		return []imageref.Parts{source}, nil
 	}
 	there, err := r.Store.List(ctx, source.Host()+"/")
 	if err != nil {
 		return nil, err
 	}
-	var out []manifest.Reference
+	var out []imageref.Parts
 	for _, repo := range there {
 		if matchGlob(source.Path(), repo.Name) {
-			out = append(out, manifest.Reference{Repository: source.Host() + "/" + repo.Name, Tag: source.Tag})
+			out = append(out, imageref.Parts{Repository: source.Host() + "/" + repo.Name, Tag: source.Tag})
 		}
 	}
 	if len(out) == 0 {
@@ -184,7 +186,7 @@ func (r *round) repositories(ctx context.Context, source manifest.Reference) ([]
 
 // jobs makes a job for each tag, with its targets. A template that gives an invalid
 // target fails all jobs of the source.
-func (r *round) jobs(e *Entry, source manifest.Reference, tags []string, from func(tag string) job) ([]job, error) {
+func (r *round) jobs(e *Entry, source imageref.Parts, tags []string, from func(tag string) job) ([]job, error) {
 	var out []job
 	for _, tag := range tags {
 		j := from(tag)
@@ -253,8 +255,8 @@ func (r *round) planProgram(ctx context.Context, e *Entry) (jobs []job, lost []R
 		}
 	}
 	// A version may have a +, which a tag may not: names replaces it.
-	jobs, err = r.jobs(e, manifest.Reference{Repository: module}, tags, func(tag string) job {
-		return job{source: module + "@" + tag, name: manifest.Reference{Repository: module, Tag: strings.ReplaceAll(tag, "+", "-")}.String()}
+	jobs, err = r.jobs(e, imageref.Parts{Repository: module}, tags, func(tag string) job {
+		return job{source: module + "@" + tag, name: imageref.Parts{Repository: module, Tag: strings.ReplaceAll(tag, "+", "-")}.String()}
 	})
 	return jobs, nil, err
 }

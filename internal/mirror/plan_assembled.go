@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -27,11 +29,11 @@ func (r *round) planAssembled(ctx context.Context, e *Entry) (jobs []job, lost [
 	} else if tag := cutTag(items[0]); !slices.ContainsFunc(items, func(i manifest.Item) bool { return cutTag(i) != tag }) {
 		tags = []string{tag}
 	}
-	first := manifest.CutReference(items[0].Ref)
+	first := imageref.Cut(items[0].Ref)
 	if local.Is(items[0].Ref) {
-		first = manifest.Reference{}
+		first = imageref.Parts{}
 	}
-	jobs, err = r.jobs(e, manifest.Reference{Repository: first.Repository}, tags, func(tag string) job {
+	jobs, err = r.jobs(e, imageref.Parts{Repository: first.Repository}, tags, func(tag string) job {
 		j := job{source: e.describe(tag), name: e.describe(tag), items: slices.Clone(items)}
 		for i := range j.items {
 			j.items[i].Ref = fillTag(j.items[i].Ref, tag)
@@ -107,7 +109,7 @@ func (r *round) tagsOf(ctx context.Context, e *Entry, items []manifest.Item) ([]
 		// The mark stands for the tag. A NUL byte is in no reference, so it can be found
 		// again.
 		const mark = "\x00"
-		at := manifest.CutReference(fillTag(item.Ref, mark))
+		at := imageref.Cut(fillTag(item.Ref, mark))
 		if strings.Contains(at.Repository, mark) {
 			return nil, invalidTemplate(item.Ref, "{{.Tag}} in the repository's name requires a list of tags")
 		}

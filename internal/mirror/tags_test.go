@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/Masterminds/semver/v3"
 
 	"github.com/mabuild/mabuild/internal/places"
-	"github.com/mabuild/mabuild/manifest"
 )
 
 func versions(t *testing.T, text string) *semver.Constraints {
@@ -117,7 +118,7 @@ func TestNamesOfSources(t *testing.T) {
 		"local an image, such as it is:latest": {"", "", "", "latest"},
 	} {
 		text, isLocal := strings.CutPrefix(text, "local ")
-		at := manifest.CutReference(text)
+		at := imageref.Cut(text)
 		if isLocal {
 			at.Repository, at.Tag = places.CutName(text)
 		}

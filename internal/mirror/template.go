@@ -11,8 +11,9 @@ import (
 	"text/template/parse"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/mabuild/mabuild/internal/hint"
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // This file fills in the templates of targets, backups and sources.
@@ -88,7 +89,7 @@ func tagged(text string) bool {
 // names returns the values for the targets of an image of a registry with this tag. A
 // repository without a host in a local place belongs to no registry. A name in a local
 // place that is not a valid repository gives no repository.
-func (e *Entry) names(source manifest.Reference, isLocal bool, tag string, now time.Time) Names {
+func (e *Entry) names(source imageref.Parts, isLocal bool, tag string, now time.Time) Names {
 	// A semantic version may have a + before its build metadata, which a tag must not
 	// have.
 	n := Names{Tag: strings.ReplaceAll(e.rename(tag), "+", "-"), SourceTag: tag}

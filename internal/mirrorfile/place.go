@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/mod/module"
 
@@ -69,7 +71,7 @@ func (e *entryPlanner) image() {
 		e.fixed, e.untagged = "the source is local and has no list of tags", true
 		return
 	}
-	at := manifest.CutReference(text)
+	at := imageref.Cut(text)
 	repo, tag, digest := at.Repository, at.Tag, at.Digest
 	switch {
 	// A digest or tag in the reference selects one image, so rules for tags make no
@@ -176,7 +178,7 @@ func (e *entryPlanner) assembled(refs []string) {
 	e.fixed, e.untagged = "no image has {{.Tag}} in its name", len(refs) == 0
 	first := ""
 	for i, text := range refs {
-		at := manifest.CutReference(text)
+		at := imageref.Cut(text)
 		tag := at.Tag
 		if tag == "" && at.Digest == "" {
 			key := "template"
@@ -246,7 +248,7 @@ func (e *entryPlanner) targets() {
 // repository checks a target in a registry, and reports whether it has a tag. text is the
 // template and full its expansion.
 func (e *entryPlanner) repository(key, text, full string) bool {
-	at := manifest.CutReference(full)
+	at := imageref.Cut(full)
 	tag := at.Tag
 	switch err := examineReference(full); {
 	case at.Digest != "" || strings.Contains(full, "@"):
@@ -272,7 +274,7 @@ func (e *entryPlanner) apart(key, text string, named, isLocal bool) {
 	case named && e.several() && !depends(text, byTag):
 		e.refuse(key, "is the same for every tag; write :{{.Tag}}, or no tag")
 	case placeholder.MatchString(e.out.Template) && depends(text, byRepository):
-		if placeholder.MatchString(manifest.CutReference(e.out.Template).Repository) {
+		if placeholder.MatchString(imageref.Cut(e.out.Template).Repository) {
 			e.refuse(key, "uses the name of the template, which differs by platform")
 		}
 	case e.globbed && !depends(text, byRepository) && (named || !isLocal):

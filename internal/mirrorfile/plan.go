@@ -6,12 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/Masterminds/semver/v3"
 	"github.com/robfig/cron/v3"
 
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/yamlconf"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -302,7 +303,7 @@ func (e *entryPlanner) madeName() string {
 		if p, err := local.Parse(fixed); err == nil && p.Path != "" {
 			return p.Path
 		}
-		repo := manifest.CutReference(fixed).Repository
+		repo := imageref.Cut(fixed).Repository
 		if _, path, ok := strings.Cut(repo, "/"); ok && path != "" {
 			return path
 		} else if repo != "" {

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/text"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
@@ -70,12 +70,12 @@ func quoteRef(ref string) string { return `"` + text.Escape(ref, "") + `"` }
 
 // whyBad returns a hint about the mistake in an invalid name.
 func whyBad(ref string) string {
-	path, tag := manifest.CutReference(ref).Repository, ""
+	path, tag := imageref.Cut(ref).Repository, ""
 	if path != ref {
 		tag = ref[len(path)+1:]
 	}
 	if before, digest, ok := strings.Cut(ref, "@"); ok {
-		path, tag = manifest.CutReference(before).Repository, ""
+		path, tag = imageref.Cut(before).Repository, ""
 		if _, err := name.NewDigest("x@" + digest); err != nil {
 			return "a digest is sha256: and 64 hexadecimal digits"
 		}

@@ -5,16 +5,17 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // A Reference is that of an image in a registry or in a local place. A text is parsed
 // once; references beside it are made from its parts, never by joining text.
 type Reference struct {
-	Remote manifest.Reference
+	Remote imageref.Parts
 	Place  local.Place // without a Form: the image is in a registry
 }
 
@@ -24,11 +25,11 @@ func Parse(text string) (r Reference, err error) {
 		r.Place, err = local.Parse(text)
 		return r, err
 	}
-	return Reference{Remote: manifest.CutReference(text)}, nil
+	return Reference{Remote: imageref.Cut(text)}, nil
 }
 
 // Remote returns the Reference of an image in a registry.
-func Remote(r manifest.Reference) Reference { return Reference{Remote: r} }
+func Remote(r imageref.Parts) Reference { return Reference{Remote: r} }
 
 // String returns the reference as Parse reads it.
 func (r Reference) String() string {
@@ -82,7 +83,7 @@ func (r Reference) ByDigest(digest v1.Hash) Reference {
 func (r Reference) ByTag(tag string) Reference {
 	if r.Local() {
 		repo, _ := CutName(r.Place.Name)
-		r.Place.Name, r.Place.Digest = manifest.Reference{Repository: repo, Tag: tag}.String(), v1.Hash{}
+		r.Place.Name, r.Place.Digest = imageref.Parts{Repository: repo, Tag: tag}.String(), v1.Hash{}
 		if repo == "" {
 			r.Place.Name = tag
 		}
@@ -114,7 +115,7 @@ func (r Reference) Named(name string) Reference {
 // CutName splits the name of an image in a local place: a repository and a tag, or a
 // tag alone.
 func CutName(name string) (repo, tag string) {
-	at := manifest.CutReference(name)
+	at := imageref.Cut(name)
 	if at.Tag == "" && IsTag(name) {
 		return "", name
 	}
@@ -132,7 +133,7 @@ func (r Reference) Key(source string) string {
 	if at.Path = filepath.Clean(at.Path); r.Docker() {
 		return Reference{Place: at}.At()
 	}
-	if name := manifest.CutReference(at.Name); name.Tag != "" {
+	if name := imageref.Cut(at.Name); name.Tag != "" {
 		at.Name = name.Canonical().String()
 	}
 	if at.Name == "" {

@@ -3,10 +3,10 @@ package places
 import (
 	"testing"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-
-	"github.com/mabuild/mabuild/manifest"
 )
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -94,7 +94,7 @@ func FuzzRef(f *testing.F) {
 		if err != nil || !p.Local() || p.Place.Name != "" || p.Place.Digest != (v1.Hash{}) || r.Local() {
 			return
 		}
-		called := manifest.Reference{Repository: r.Remote.Repository, Tag: r.Remote.Tag}.String()
+		called := imageref.Parts{Repository: r.Remote.Repository, Tag: r.Remote.Tag}.String()
 		if p = p.Named(called); !p.Docker() && p.Place.Name != called {
 			t.Errorf("%s in %s is %q", called, place, p.Place.Name)
 		}

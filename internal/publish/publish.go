@@ -24,6 +24,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -286,7 +288,7 @@ func (pub *Publisher) put(ctx context.Context, ref string, c manifest.Content) e
 // both kinds.
 func MoveTags(tags []string, digest v1.Hash, put func(ref string) error, moved func(tag string)) error {
 	if len(tags) > 1 {
-		if err := put(manifest.CutReference(tags[0]).Repository + "@" + digest.String()); err != nil {
+		if err := put(imageref.Cut(tags[0]).Repository + "@" + digest.String()); err != nil {
 			return err
 		}
 	}
@@ -306,7 +308,7 @@ func ByRepository(refs []string) [][]string {
 	var groups [][]string
 	at := map[string]int{}
 	for _, ref := range refs {
-		repo := manifest.CutReference(ref).Repository
+		repo := imageref.Cut(ref).Repository
 		i, known := at[repo]
 		if !known {
 			i = len(groups)

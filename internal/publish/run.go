@@ -7,13 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/progress"
-	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -50,7 +51,7 @@ type repository struct {
 func (pub *Publisher) newRun(p Plan) *run {
 	r := &run{Publisher: pub, plan: p, start: time.Now(), bases: map[string]v1.Image{}, sboms: map[string]v1.Image{}}
 	for _, tags := range ByRepository(p.Tags) {
-		name := manifest.CutReference(tags[0]).Repository
+		name := imageref.Cut(tags[0]).Repository
 		r.repos = append(r.repos, &repository{name: name, tags: tags, ready: make(chan struct{}), release: func() {}})
 	}
 	return r

@@ -27,19 +27,8 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// An Archive is a tar file of an OCI image layout (image-spec, image-layout.md). Its
-// references are those of [Layout].
-//
-// A Put replaces the whole file, so a reader sees the old content or the new one, and
-// after an error the file is as it was. The same content under the same names makes the
-// same bytes. Concurrent Puts to one file, in one process or in several, wait for each
-// other; on Windows and on file systems without locks only those of one process do, and
-// of two processes the last one wins. A symbolic link is followed. A device or a pipe is
-// written to directly.
-//
-// An archive that is compressed with gzip or zstd can be read but not added to. It is
-// decompressed into a temporary file, which Close removes.
-type Archive struct {
+// An ociArchive is what [Archive] returns.
+type ociArchive struct {
 	File string
 	Out  io.Writer // if set, each Put writes an archive to it, and File is neither read nor written
 	// Scratch returns the directory for temporary files; nil means that of the system.
@@ -50,20 +39,15 @@ type Archive struct {
 }
 
 // Close removes temporary files. Content of a compressed archive cannot be read after it.
-func (a *Archive) Close() error { return a.unpacked.close() }
-
-var (
-	_ manifest.Source = (*Archive)(nil)
-	_ manifest.Sink   = (*Archive)(nil)
-)
+func (a *ociArchive) Close() error { return a.unpacked.close() }
 
 // String returns the archive in the form that [Parse] reads.
-func (a *Archive) String() string { return FormArchive + ":" + a.File }
+func (a *ociArchive) String() string { return FormArchive + ":" + a.File }
 
 // Resolve returns the descriptor of what ref names. If the file does not exist or is
 // empty, the error is [manifest.ErrNotFound]. Each call reads all headers of the tar
 // file.
-func (a *Archive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+func (a *ociArchive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -75,7 +59,7 @@ func (a *Archive) Resolve(ctx context.Context, ref string) (v1.Descriptor, error
 // file is opened anew for each: nothing is unpacked, and no file stays open between
 // reads. If the archive is replaced meanwhile, a read that finds other bytes fails with
 // [manifest.ErrMismatch].
-func (a *Archive) Get(ctx context.Context, ref string) (manifest.Content, error) {
+func (a *ociArchive) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
 		return nil, err
@@ -141,7 +125,7 @@ func alone(ctx context.Context, file string) (release func(), err error) {
 
 // Put writes the archive anew, with content under ref and with all that it held under
 // other names.
-func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content) error {
+func (a *ociArchive) Put(ctx context.Context, ref string, content manifest.Content) error {
 	return a.PutAll(ctx, manifest.Named{Ref: ref, Content: content})
 }
 
@@ -149,7 +133,7 @@ func (a *Archive) Put(ctx context.Context, ref string, content manifest.Content)
 // lists all blobs first; blobs are copied from the source while the new file is written.
 // The lock within the process is taken before that between processes, and both are held
 // until the file has its name.
-func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
+func (a *ociArchive) PutAll(ctx context.Context, all ...manifest.Named) error {
 	key, err := filepath.Abs(a.File)
 	if err != nil {
 		return err
@@ -198,7 +182,7 @@ func (a *Archive) PutAll(ctx context.Context, all ...manifest.Named) error {
 // old returns the archive to add to. It is nil if the file does not exist, is empty
 // (mktemp makes such a file), or is a device or a pipe. A file of another format is an
 // error: it is not overwritten.
-func (a *Archive) old(ctx context.Context) (*tarFile, error) {
+func (a *ociArchive) old(ctx context.Context) (*tarFile, error) {
 	if a.Out != nil || outfile.Streams(a.File) {
 		return nil, nil
 	}
@@ -237,7 +221,7 @@ func (w *walk) addArchived(ctx context.Context, old *tarFile, im *ocispec.Index)
 }
 
 // write writes im and blobs to File or Out.
-func (a *Archive) write(ctx context.Context, im *ocispec.Index, blobs []blob) error {
+func (a *ociArchive) write(ctx context.Context, im *ocispec.Index, blobs []blob) error {
 	return writeFile(ctx, a.Out, a.File, func(w io.Writer) error { return writeTar(ctx, w, im, blobs) })
 }
 

@@ -60,7 +60,7 @@ func (t *tarFile) section(e extent) (io.ReadCloser, error) {
 type extent struct{ offset, size int64 }
 
 // scan reads the headers of the archive and index.json.
-func (a *Archive) scan(ctx context.Context) (*tarFile, error) {
+func (a *ociArchive) scan(ctx context.Context) (*tarFile, error) {
 	t, err := a.unpacked.open(ctx, a.File, a.String(), a.Scratch)
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (t *tarFile) bytes(name string) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(t.content, e.offset, e.size))
 }
 
-// open implements store.
+// open implements blobStore.
 func (t *tarFile) open(d v1.Descriptor) (io.ReadCloser, error) {
 	e, ok := t.at[blobPath(d.Digest)]
 	switch {
@@ -245,7 +245,7 @@ func (t *tarFile) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return t.section(e)
 }
 
-// has implements store.
+// has implements blobStore.
 func (t *tarFile) has(d v1.Descriptor) bool {
 	e, ok := t.at[blobPath(d.Digest)]
 	return ok && e.size == d.Size

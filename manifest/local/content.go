@@ -10,10 +10,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A store opens blobs by descriptor: a layout directory, an OCI archive, or a Docker
+// A blobStore opens blobs by descriptor: a layout directory, an OCI archive, or a Docker
 // archive. What it opens is not verified, except that it is a regular file with the size
 // of the descriptor. It is safe for concurrent use.
-type store interface {
+type blobStore interface {
 	// open opens a blob, which the caller closes. A missing blob is an absentError.
 	open(d v1.Descriptor) (io.ReadCloser, error)
 	// has reports whether there is a blob with this digest as its name and this size. It
@@ -23,7 +23,7 @@ type store interface {
 
 // read returns the content that d describes. Its manifest is read and verified now, all
 // else when it is needed.
-func read(ctx context.Context, s store, d v1.Descriptor) (manifest.Content, error) {
+func read(ctx context.Context, s blobStore, d v1.Descriptor) (manifest.Content, error) {
 	raw, err := small(ctx, func() (io.ReadCloser, error) { return s.open(d) }, d)
 	if err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func read(ctx context.Context, s store, d v1.Descriptor) (manifest.Content, erro
 // of an index.
 type fetcher struct {
 	ctx   context.Context // that of Get, under which all content is read
-	store store
+	store blobStore
 	own   v1.Descriptor // of the manifest that names what is fetched
 }
 

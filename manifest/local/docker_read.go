@@ -58,7 +58,7 @@ func (a *dockerArchive) Get(ctx context.Context, ref string) (manifest.Content, 
 // String returns the archive in the form that [Parse] reads.
 func (a *dockerArchive) String() string { return FormDockerArchive + ":" + a.File }
 
-// Images lists the images of the archive as [Layout.Images] does. It reads them for their
+// Images lists the images of the archive as those of a [Store] are. It reads them for their
 // digests.
 func (a *dockerArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	if ref != "" {
@@ -279,7 +279,7 @@ func describeFile(ctx context.Context, t *tarFile, e extent) (d v1.Descriptor, e
 	return d, nil
 }
 
-// open implements store. The manifest is in no file of the archive.
+// open implements blobStore. The manifest is in no file of the archive.
 func (i *described) open(d v1.Descriptor) (io.ReadCloser, error) {
 	if d.Digest == i.desc.Digest {
 		return io.NopCloser(bytes.NewReader(i.manifest)), nil
@@ -290,7 +290,7 @@ func (i *described) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return i.archive.section(i.at[d.Digest])
 }
 
-// has implements store. It does not report the manifest, which open returns at any time.
+// has implements blobStore. It does not report the manifest, which open returns at any time.
 func (i *described) has(d v1.Descriptor) bool {
 	e, ok := i.at[d.Digest]
 	return ok && e.size == d.Size

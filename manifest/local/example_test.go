@@ -32,13 +32,13 @@ func ExampleLayout() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	layout := &local.Layout{Dir: filepath.Join(dir, "images")}
+	layout := local.Layout(filepath.Join(dir, "images"))
 	for _, name := range []string{"app:v1", "app:v2"} {
 		if err := layout.Put(ctx, name, empty.Image); err != nil {
 			log.Fatal(err)
 		}
 	}
-	archive := &local.Archive{File: filepath.Join(dir, "app.tar")}
+	archive := local.Archive(filepath.Join(dir, "app.tar"))
 	d, err := manifest.Copy(ctx, archive, "app:v2", layout, "v2")
 	if err != nil {
 		log.Fatal(err)
@@ -57,18 +57,18 @@ func ExampleArchive() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	outside := &local.Layout{Dir: filepath.Join(dir, "outside")}
+	outside := local.Layout(filepath.Join(dir, "outside"))
 	if err := outside.Put(ctx, "ghcr.io/acme/app:v1", empty.Index); err != nil {
 		log.Fatal(err)
 	}
 	file := filepath.Join(dir, "carried.tar")
-	if _, err := manifest.Copy(ctx, &local.Archive{File: file}, "ghcr.io/acme/app:v1", outside, "ghcr.io/acme/app:v1"); err != nil {
+	if _, err := manifest.Copy(ctx, local.Archive(file), "ghcr.io/acme/app:v1", outside, "ghcr.io/acme/app:v1"); err != nil {
 		log.Fatal(err)
 	}
 
-	carried := &local.Archive{File: file}
+	carried := local.Archive(file)
 	defer carried.Close()
-	inside := &local.Layout{Dir: filepath.Join(dir, "inside")}
+	inside := local.Layout(filepath.Join(dir, "inside"))
 	copied, err := manifest.Copy(ctx, inside, "registry.local/app:v1", carried, "ghcr.io/acme/app:v1")
 	if err != nil {
 		log.Fatal(err)

@@ -178,7 +178,7 @@ func spoilt(t *testing.T, spoil func(*mount)) *mount {
 	t.Helper()
 	img := makeImage(t, "linux/amd64", 4000)
 	m := &mount{t: t, dir: t.TempDir(), own: digestOf(t, img)}
-	put(t, &Layout{Dir: m.dir}, "v1", img)
+	put(t, &ociLayout{Dir: m.dir}, "v1", img)
 	var err error
 	m.image, err = img.Manifest()
 	m.must(err)
@@ -195,7 +195,7 @@ func TestSpoiltLayouts(t *testing.T) {
 	for _, test := range spoilers {
 		t.Run(test.name, func(t *testing.T) {
 			m := spoilt(t, test.spoil)
-			err := use(t, &Layout{Dir: m.dir})
+			err := use(t, &ociLayout{Dir: m.dir})
 			if err == nil || !strings.Contains(err.Error(), test.want) || errors.Is(err, manifest.ErrMismatch) == test.other {
 				t.Errorf("%v, want %q", err, test.want)
 			}
@@ -213,7 +213,7 @@ func TestSpoiltArchives(t *testing.T) {
 			m := spoilt(t, test.spoil)
 			file := filepath.Join(t.TempDir(), "a.tar")
 			m.must(os.WriteFile(file, pack(t, m.dir), 0o600))
-			if err := use(t, &Archive{File: file}); err == nil {
+			if err := use(t, &ociArchive{File: file}); err == nil {
 				t.Error("accepted")
 			}
 		})
@@ -267,7 +267,7 @@ func use(t *testing.T, s manifest.Source) error {
 	if err != nil {
 		return err
 	}
-	sink := &Layout{Dir: t.TempDir()}
+	sink := &ociLayout{Dir: t.TempDir()}
 	if err := sink.Put(t.Context(), "copy", c); err != nil {
 		if _, there := sink.Resolve(t.Context(), "copy"); there == nil {
 			t.Error("the damaged image was copied")
@@ -319,25 +319,25 @@ func TestSpoiltTars(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "a.tar")
 			m.must(os.WriteFile(file, []byte(test.in), 0o600))
-			if err := use(t, &Archive{File: file}); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := use(t, &ociArchive{File: file}); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}
 			if name == "empty" { // an empty file may be written
 				return
 			}
-			if err := (&Archive{File: file}).Put(t.Context(), "v2", makeImage(t, "linux/amd64", 10)); err == nil || hintOf(err) == "" {
+			if err := (&ociArchive{File: file}).Put(t.Context(), "v2", makeImage(t, "linux/amd64", 10)); err == nil || hintOf(err) == "" {
 				t.Errorf("the file was overwritten: %v, hint %q", err, hintOf(err))
 			}
 		})
 	}
 	for _, path := range []string{m.dir, "/dev/null"} {
-		if err := use(t, &Archive{File: path}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		if err := use(t, &ociArchive{File: path}); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	m.must(syscall.Mkfifo(pipe, 0o600))
-	if err := use(t, &Archive{File: pipe}); err == nil {
+	if err := use(t, &ociArchive{File: pipe}); err == nil {
 		t.Error("a pipe was read")
 	}
 }
@@ -364,7 +364,7 @@ func TestDAG(t *testing.T) {
 			child, size, kind = h.String(), n, indexType
 		}
 		m.entry(func(e map[string]any) { e["digest"], e["size"], e["mediaType"] = child, size, indexType })
-		err = use(t, &Layout{Dir: m.dir})
+		err = use(t, &ociLayout{Dir: m.dir})
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%d levels: %v", test.levels, err)
 		}
@@ -379,7 +379,7 @@ func FuzzIndex(f *testing.F) {
 	f.Add(`{"schemaVersion":2,"manifests":[]}`)
 	f.Add(`{"schemaVersion":2,"config":{"digest":"` + someDigest + `"},"layers":[],"manifests":[]}`)
 	dir := f.TempDir()
-	l := &Layout{Dir: dir}
+	l := &ociLayout{Dir: dir}
 	img := makeImage(f, "linux/amd64", 100)
 	put(f, l, "v1", img)
 	raw, err := os.ReadFile(filepath.Join(dir, ocispec.ImageIndexFile))

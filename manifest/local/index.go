@@ -109,13 +109,13 @@ func marshal(im *ocispec.Index) ([]byte, error) {
 // pick returns the descriptor of what ref names in im, whose blobs are in s. where names
 // the place in errors. No match is [manifest.ErrNotFound]; matches with different digests
 // are a [*SeveralError], because a guess could take the wrong image.
-func pick(ctx context.Context, where string, im *ocispec.Index, s store, ref string) (v1.Descriptor, error) {
+func pick(ctx context.Context, where string, im *ocispec.Index, s blobStore, ref string) (v1.Descriptor, error) {
 	d, _, err := pickNamed(ctx, where, im, s, ref)
 	return d, err
 }
 
 // pickNamed is pick, and also returns the name of the entry.
-func pickNamed(ctx context.Context, where string, im *ocispec.Index, s store, ref string) (d v1.Descriptor, name string, err error) {
+func pickNamed(ctx context.Context, where string, im *ocispec.Index, s blobStore, ref string) (d v1.Descriptor, name string, err error) {
 	name, digest, err := parseRef(ref)
 	if err != nil {
 		return d, "", fmt.Errorf("%s: %w", where, err)
@@ -245,7 +245,7 @@ func (e *SeveralError) Hint() string {
 // byDigest looks for h among entries, and then in the indexes that they list, so that a
 // child of an index can be asked for by its digest. The zero descriptor means that h was
 // not found.
-func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s store, h v1.Hash) (v1.Descriptor, string, error) {
+func byDigest(ctx context.Context, where string, entries []ocispec.Descriptor, s blobStore, h v1.Hash) (v1.Descriptor, string, error) {
 	name := ""
 	// All entries are checked before any index is read, so that a listed digest costs no
 	// reading.

@@ -24,34 +24,15 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// A Layout is a directory in the form of an OCI image layout (image-spec,
-// image-layout.md). A reference is the name of an entry in index.json ("app:v1", or "v1"
-// if that is unique), "@" and a digest, both in this order, or empty for the only image
-// ([Place.Ref]). The name of an entry is the full name that containerd and Docker write,
-// or else the ref.name of the specification. If several images match, the error is a
-// [SeveralError].
-//
-// Several goroutines and processes may read and write one directory at once. A process
-// that is killed leaves index.json as it was or as it should be, and at worst a temporary
-// file that a later Put removes after a day. Blobs are never deleted: those that no entry
-// names any more stay.
-//
-// A referrer (a signature, an SBOM) is put under its own digest, "@sha256:…", or under
-// cosign's tag, and becomes an entry beside that of the image. It does not count as an
-// image when the only image is asked for.
-type Layout struct {
+// An ociLayout is what [Layout] returns.
+type ociLayout struct {
 	Dir string
 
-	// stored has the digest (v1.Hash) of each blob that this Layout has verified or
+	// stored has the digest (v1.Hash) of each blob that this layout has verified or
 	// written. It saves the reading of base layers that many images share.
 	stored sync.Map
 	links  links
 }
-
-var (
-	_ manifest.Source = (*Layout)(nil)
-	_ manifest.Sink   = (*Layout)(nil)
-)
 
 const (
 	marker  = ocispec.ImageLayoutFile
@@ -61,11 +42,13 @@ const (
 )
 
 // String returns the layout in the form that [Parse] reads.
-func (l *Layout) String() string { return FormLayout + ":" + l.Dir }
+func (l *ociLayout) String() string { return FormLayout + ":" + l.Dir }
 
-// Resolve returns the descriptor of what ref names. If the directory does not exist, the
-// error is [manifest.ErrNotFound].
-func (l *Layout) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
+// Close does nothing: no file stays open.
+func (*ociLayout) Close() error { return nil }
+
+// Resolve returns the descriptor of what ref names.
+func (l *ociLayout) Resolve(ctx context.Context, ref string) (v1.Descriptor, error) {
 	im, err := l.index()
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -74,7 +57,7 @@ func (l *Layout) Resolve(ctx context.Context, ref string) (v1.Descriptor, error)
 }
 
 // Get returns what ref names. No file stays open between reads.
-func (l *Layout) Get(ctx context.Context, ref string) (manifest.Content, error) {
+func (l *ociLayout) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	d, err := l.Resolve(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -90,14 +73,14 @@ func (l *Layout) Get(ctx context.Context, ref string) (manifest.Content, error) 
 // made if it does not exist. A directory that has other files and is not a layout is
 // refused. Existing blobs are read and kept if their digests are right; broken ones are
 // replaced.
-func (l *Layout) Put(ctx context.Context, ref string, content manifest.Content) error {
+func (l *ociLayout) Put(ctx context.Context, ref string, content manifest.Content) error {
 	return l.PutAll(ctx, manifest.Named{Ref: ref, Content: content})
 }
 
 // PutAll stores the blobs of all contents and then changes index.json once. Blobs are
 // written without a lock, since their names are their digests: two writers of one blob
 // write the same bytes. Only the change of index.json is locked.
-func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
+func (l *ociLayout) PutAll(ctx context.Context, all ...manifest.Named) error {
 	entries, err := describe(all)
 	if err != nil {
 		return err
@@ -128,7 +111,7 @@ func (l *Layout) PutAll(ctx context.Context, all ...manifest.Named) error {
 }
 
 // prepare makes the directory a layout or refuses it.
-func (l *Layout) prepare() error {
+func (l *ociLayout) prepare() error {
 	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
 		return err
 	}
@@ -151,7 +134,7 @@ func (l *Layout) prepare() error {
 
 // check refuses a directory that is neither empty nor a layout: a mistyped path must not
 // fill a home directory with blobs.
-func (l *Layout) check() error {
+func (l *ociLayout) check() error {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
 		return placed{hint.New(hint.Build, "use an empty or new directory", "%s is not a directory", l.Dir)}
 	}
@@ -178,7 +161,7 @@ func (l *Layout) check() error {
 // mark makes the file oci-layout, by which a layout is recognised and which Put locks. A
 // hard link creates it complete and only if it does not exist: if a rename replaced the
 // file, two processes could hold locks of two different files.
-func (l *Layout) mark(path string) error {
+func (l *ociLayout) mark(path string) error {
 	f, err := outfile.Create(l.Dir)
 	if err != nil {
 		return err
@@ -199,7 +182,7 @@ func (l *Layout) mark(path string) error {
 // store stores the blob b unless it exists with the right digest. The content is verified
 // while it is copied to a temporary file, which gets its name only afterwards: a blob
 // under its name is always complete.
-func (l *Layout) store(ctx context.Context, b blob) error {
+func (l *ociLayout) store(ctx context.Context, b blob) error {
 	h := b.desc.Digest
 	if _, ok := l.stored.Load(h); ok {
 		return nil
@@ -240,7 +223,7 @@ func (l *Layout) store(ctx context.Context, b blob) error {
 
 // whole reports whether the blob that d describes exists and has its digest. It reads the
 // whole blob, because a file can be damaged without a change of its size.
-func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
+func (l *ociLayout) whole(ctx context.Context, d v1.Descriptor) bool {
 	r, err := l.open(d)
 	if err != nil {
 		return false
@@ -257,7 +240,7 @@ func (l *Layout) whole(ctx context.Context, d v1.Descriptor) bool {
 // name adds entries to index.json, after all their content was stored. The lock on
 // oci-layout spans reading and writing, so that concurrent Puts do not lose each other's
 // entries. Readers need no lock, because a rename replaces index.json.
-func (l *Layout) name(ctx context.Context, entries []entry) error {
+func (l *ociLayout) name(ctx context.Context, entries []entry) error {
 	lock := flock.New(filepath.Join(l.Dir, marker), flock.SetFlag(os.O_RDWR))
 	if _, err := lock.TryLockContext(ctx, 10*time.Millisecond); err != nil {
 		return fmt.Errorf("lock: %w", err)
@@ -295,7 +278,7 @@ func (l *Layout) name(ctx context.Context, entries []entry) error {
 
 // sweep removes temporary files that a killed process left more than a day ago. Younger
 // ones may belong to a Put that is running.
-func (l *Layout) sweep() {
+func (l *ociLayout) sweep() {
 	left, _ := filepath.Glob(filepath.Join(l.Dir, temp+"*"))
 	for _, path := range left {
 		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > stale {

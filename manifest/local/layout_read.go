@@ -17,7 +17,7 @@ import (
 // This file reads a layout, which may come from somebody else.
 
 // index reads index.json, at most maxManifest bytes. It has no digest to verify.
-func (l *Layout) index() (*ocispec.Index, error) {
+func (l *ociLayout) index() (*ocispec.Index, error) {
 	if info, err := os.Stat(l.Dir); err == nil && !info.IsDir() {
 		return nil, in(l.String(), hint.New(hint.Usage, "for an archive, write oci-archive:"+l.Dir+" or docker-archive:"+l.Dir, "an OCI layout must be a directory"))
 	}
@@ -43,8 +43,8 @@ func (l *Layout) index() (*ocispec.Index, error) {
 	return im, nil
 }
 
-// open implements store.
-func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
+// open implements blobStore.
+func (l *ociLayout) open(d v1.Descriptor) (io.ReadCloser, error) {
 	f, size, err := l.file(ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -58,8 +58,8 @@ func (l *Layout) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// has implements store.
-func (l *Layout) has(d v1.Descriptor) bool {
+// has implements blobStore.
+func (l *ociLayout) has(d v1.Descriptor) bool {
 	info, err := os.Stat(filepath.Join(l.Dir, ocispec.ImageBlobsDir, d.Digest.Algorithm, d.Digest.Hex))
 	return err == nil && info.Mode().IsRegular() && info.Size() == d.Size
 }
@@ -69,7 +69,7 @@ func (l *Layout) has(d v1.Descriptor) bool {
 // follows links only within it. Nor can it make the process wait for a pipe: the type is
 // checked before the file is opened. The file could be replaced in between, so both are
 // compared afterwards.
-func (l *Layout) file(path ...string) (*os.File, int64, error) {
+func (l *ociLayout) file(path ...string) (*os.File, int64, error) {
 	root, err := os.OpenRoot(l.Dir)
 	if err != nil {
 		return nil, 0, err

@@ -28,8 +28,8 @@ func stores(t *testing.T) map[string]interface {
 		manifest.Source
 		manifest.Sink
 	}{
-		FormLayout:  &Layout{Dir: filepath.Join(t.TempDir(), "new", "dir")},
-		FormArchive: &Archive{File: filepath.Join(t.TempDir(), "a.tar")},
+		FormLayout:  &ociLayout{Dir: filepath.Join(t.TempDir(), "new", "dir")},
+		FormArchive: &ociArchive{File: filepath.Join(t.TempDir(), "a.tar")},
 	}
 }
 
@@ -93,7 +93,7 @@ func TestRoundTrip(t *testing.T) {
 
 // go-containerregistry can read our layouts, and we can read the layouts that it writes.
 func TestLayoutForOthers(t *testing.T) {
-	l := &Layout{Dir: t.TempDir()}
+	l := &ociLayout{Dir: t.TempDir()}
 	mine := makeIndex(t, "linux/amd64", "linux/arm64")
 	put(t, l, "v1", mine)
 	theirs, err := layout.FromPath(l.Dir)
@@ -207,9 +207,9 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 // place returns the directory in which s creates files.
 func place(s any) string {
 	switch s := s.(type) {
-	case *Layout:
+	case *ociLayout:
 		return s.Dir
-	case *Archive:
+	case *ociArchive:
 		return filepath.Dir(s.File)
 	}
 	return ""
@@ -219,7 +219,7 @@ func place(s any) string {
 func TestHeal(t *testing.T) {
 	dir := t.TempDir()
 	img := makeImage(t, "linux/amd64", 100)
-	put(t, &Layout{Dir: dir}, "v1", img)
+	put(t, &ociLayout{Dir: dir}, "v1", img)
 	m, err := img.Manifest()
 	if err != nil {
 		t.Fatal(err)
@@ -233,8 +233,8 @@ func TestHeal(t *testing.T) {
 	if err := os.WriteFile(path, raw, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	put(t, &Layout{Dir: dir}, "v1", img)
-	c, err := (&Layout{Dir: dir}).Get(t.Context(), "v1")
+	put(t, &ociLayout{Dir: dir}, "v1", img)
+	c, err := (&ociLayout{Dir: dir}).Get(t.Context(), "v1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestNoLayout(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := (&Layout{Dir: dir}).Put(t.Context(), "v1", makeImage(t, "linux/amd64", 10))
+	err := (&ociLayout{Dir: dir}).Put(t.Context(), "v1", makeImage(t, "linux/amd64", 10))
 	if err == nil || hintOf(err) == "" {
 		t.Errorf("%v, hint %q", err, hintOf(err))
 	}
@@ -261,7 +261,7 @@ func TestNoLayout(t *testing.T) {
 // Fields that other tools write into index.json are kept.
 func TestForeignFields(t *testing.T) {
 	dir := t.TempDir()
-	l := &Layout{Dir: dir}
+	l := &ociLayout{Dir: dir}
 	put(t, l, "v1", makeImage(t, "linux/amd64", 10))
 	path := filepath.Join(dir, ocispec.ImageIndexFile)
 	edit(t, path, func(m map[string]any) {
@@ -305,7 +305,7 @@ func edit(t *testing.T, path string, change func(map[string]any)) {
 func TestLayoutsAreNotWrittenThroughLinks(t *testing.T) {
 	for _, part := range []string{"blobs", "blobs/sha256", "index.json"} {
 		dir, victim := t.TempDir(), t.TempDir()
-		l := &Layout{Dir: dir}
+		l := &ociLayout{Dir: dir}
 		if err := l.Put(t.Context(), "v1", empty.Index); err != nil {
 			t.Fatal(err)
 		}

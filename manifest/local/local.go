@@ -3,7 +3,7 @@
 //
 // A [Place] is one of them, and [Parse] reads it from text. Its Sink is a [manifest.Sink].
 // Layouts and archives also have a Source, a [manifest.Source]; daemons are only written.
-// [Layout] and [Archive] can be used without a Place.
+// [Layout] and [Archive] open OCI content without a Place, as a [Store].
 //
 // Files are not trusted more than a registry: every blob is compared with its digest
 // while it is read, the size of manifests and the number of blobs and entries are
@@ -62,6 +62,57 @@ type Place struct {
 	Scratch func(context.Context) (dir string, err error)
 }
 
+// A Store is an OCI layout or an archive of one: see [Layout] and [Archive]. It is safe for
+// concurrent use.
+//
+// A reference is the name of an entry in index.json ("app:v1", or "v1" if that is unique),
+// "@" and a digest, both in this order, or empty for the only image ([Place.Ref]). The
+// name of an entry is the full name that containerd and Docker write, or else the ref.name
+// of the specification. If several images match, the error is a [SeveralError]. If the
+// directory or file does not exist, it is [manifest.ErrNotFound].
+//
+// A referrer (a signature, an SBOM) is put under its own digest, "@sha256:…", or under
+// cosign's tag, and becomes an entry beside that of the image. It does not count as an
+// image when the only image is asked for. Referrers ignores the repository, because a store
+// has one list for all images.
+type Store interface {
+	manifest.Source
+	manifest.Sink
+	manifest.BatchPutter
+	manifest.ReferrerLister
+	// Images lists the images that ref names, sorted by name: one image if ref names one,
+	// all images if ref is empty. An image with several names is listed with each.
+	// Referrers are left out unless there is nothing else.
+	Images(ctx context.Context, ref string) ([]Holding, error)
+	// String returns the store in the form that [Parse] reads.
+	String() string
+	// Close removes temporary files. Content of a compressed archive cannot be read after
+	// it.
+	Close() error
+}
+
+// Layout returns the OCI image layout (image-spec, image-layout.md) in a directory, which
+// the first Put makes if it does not exist.
+//
+// Several goroutines and processes may read and write one directory at once. A process
+// that is killed leaves index.json as it was or as it should be, and at worst a temporary
+// file that a later Put removes after a day. Blobs are never deleted: those that no entry
+// names any more stay.
+func Layout(dir string) Store { return &ociLayout{Dir: dir} }
+
+// Archive returns the tar file of an OCI image layout.
+//
+// A Put replaces the whole file, so a reader sees the old content or the new one, and
+// after an error the file is as it was. The same content under the same names makes the
+// same bytes. Concurrent Puts to one file, in one process or in several, wait for each
+// other; on Windows and on file systems without locks only those of one process do, and
+// of two processes the last one wins. A symbolic link is followed. A device or a pipe is
+// written to directly.
+//
+// An archive that is compressed with gzip or zstd can be read but not added to. It is
+// decompressed into a temporary file, which Close removes.
+func Archive(file string) Store { return &ociArchive{File: file} }
+
 // Stdout is the Path of an archive that is written to standard output.
 const Stdout = "-"
 
@@ -90,9 +141,9 @@ func (p Place) Source() (manifest.Source, error) {
 	}
 	switch p.Form {
 	case FormLayout:
-		return &Layout{Dir: p.Path}, nil
+		return &ociLayout{Dir: p.Path}, nil
 	case FormArchive:
-		return &Archive{File: p.Path, Scratch: p.Scratch}, nil
+		return &ociArchive{File: p.Path, Scratch: p.Scratch}, nil
 	case FormDockerArchive:
 		return &dockerArchive{File: p.Path, Platform: p.Platform, Scratch: p.Scratch}, nil
 	}
@@ -116,9 +167,9 @@ func (p Place) Sink() (manifest.Sink, error) {
 	var sink manifest.Sink
 	switch p.Form {
 	case FormLayout:
-		sink = &Layout{Dir: p.Path}
+		sink = &ociLayout{Dir: p.Path}
 	case FormArchive:
-		sink = &Archive{File: p.Path, Out: out}
+		sink = &ociArchive{File: p.Path, Out: out}
 	case FormDockerArchive:
 		sink = &dockerArchive{File: p.Path, Out: out, Platform: p.Platform}
 	case FormDockerDaemon:
@@ -144,7 +195,7 @@ func (p Place) Sink() (manifest.Sink, error) {
 func (p Place) Check(ctx context.Context) error {
 	switch p.Form {
 	case FormLayout:
-		return (&Layout{Dir: p.Path}).check()
+		return (&ociLayout{Dir: p.Path}).check()
 	case FormArchive, FormDockerArchive:
 		if p.Streams() {
 			return nil
@@ -153,7 +204,7 @@ func (p Place) Check(ctx context.Context) error {
 			return hint.New(hint.Build, "create the directory, and name a file in it", "%w", err)
 		}
 		if p.Form == FormArchive {
-			_, err := (&Archive{File: p.Path}).old(ctx)
+			_, err := (&ociArchive{File: p.Path}).old(ctx)
 			return err
 		}
 	case FormDockerDaemon:

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/imageref"
+
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // This file compares names. One image has several spellings (app:v1,
@@ -22,10 +22,8 @@ type Holding struct {
 	Digest v1.Hash
 }
 
-// Images lists the images of the layout that ref names, sorted by name: one image if ref
-// names one, all images if ref is empty. An image with several names is listed with each.
-// Referrers are left out unless there is nothing else.
-func (l *Layout) Images(ctx context.Context, ref string) ([]Holding, error) {
+// Images lists the images of the layout ([Store]).
+func (l *ociLayout) Images(ctx context.Context, ref string) ([]Holding, error) {
 	im, err := l.index()
 	if err != nil {
 		return nil, err
@@ -33,8 +31,8 @@ func (l *Layout) Images(ctx context.Context, ref string) ([]Holding, error) {
 	return holdings(ctx, l.String(), im, l, ref)
 }
 
-// Images lists the images of the archive as [Layout.Images] does.
-func (a *Archive) Images(ctx context.Context, ref string) ([]Holding, error) {
+// Images lists the images of the archive ([Store]).
+func (a *ociArchive) Images(ctx context.Context, ref string) ([]Holding, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
 		return nil, err
@@ -43,7 +41,7 @@ func (a *Archive) Images(ctx context.Context, ref string) ([]Holding, error) {
 }
 
 // holdings is Images of a layout or an archive, whose index.json is im.
-func holdings(ctx context.Context, where string, im *ocispec.Index, s store, ref string) ([]Holding, error) {
+func holdings(ctx context.Context, where string, im *ocispec.Index, s blobStore, ref string) ([]Holding, error) {
 	if ref != "" {
 		d, name, err := pickNamed(ctx, where, im, s, ref)
 		if err != nil {
@@ -87,7 +85,7 @@ func sameName(a, b string) bool { return a == b || canonical(a) == canonical(b) 
 
 // canonical returns the one spelling of a name with a tag. Other names stay as they are.
 func canonical(name string) string {
-	r := manifest.CutReference(name)
+	r := imageref.Cut(name)
 	if r.Tag == "" || r.Digest != "" {
 		return name
 	}

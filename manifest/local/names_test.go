@@ -60,7 +60,7 @@ func TestNamesOfOthers(t *testing.T) {
 		{"docker.io/library/four@" + someDigest, "@" + someDigest},
 		{"", ""},
 	}
-	l := &Layout{Dir: t.TempDir()}
+	l := &ociLayout{Dir: t.TempDir()}
 	images := make([]v1.Image, len(names))
 	for i := range names {
 		images[i] = makeImage(t, "linux/amd64", int64(100+i))
@@ -83,7 +83,7 @@ func TestNamesOfOthers(t *testing.T) {
 	for form, s := range map[string]interface {
 		manifest.Source
 		Images(ctx context.Context, ref string) ([]Holding, error)
-	}{"layout": l, "archive": &Archive{File: file}} {
+	}{"layout": l, "archive": &ociArchive{File: file}} {
 		for ref, want := range map[string]int{
 			"ghcr.io/acme/one:v1": 0, "docker.io/library/two:v1": 1, "two:v1": 1, "index.docker.io/library/two:v1": 1,
 			"v3": 2, "localhost:5000/three:v3": 2, "ghcr.io/acme/three:v3": 2, "v9": 5, "plain:v9": 5,
@@ -253,7 +253,7 @@ func TestSparse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for missing, d := range map[string]v1.Descriptor{"manifest": im.Manifests[1], "config": m.Config, "layer": m.Layers[1]} {
-		l := &Layout{Dir: t.TempDir()}
+		l := &ociLayout{Dir: t.TempDir()}
 		put(t, l, "app:v1", idx)
 		if err := os.Remove(filepath.Join(l.Dir, "blobs", d.Digest.Algorithm, d.Digest.Hex)); err != nil {
 			t.Fatal(err)
@@ -262,7 +262,7 @@ func TestSparse(t *testing.T) {
 		if err := os.WriteFile(file, pack(t, l.Dir), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for form, s := range map[string]manifest.Source{"layout": &Layout{Dir: l.Dir}, "archive": &Archive{File: file}} {
+		for form, s := range map[string]manifest.Source{"layout": &ociLayout{Dir: l.Dir}, "archive": &ociArchive{File: file}} {
 			err := use(t, s)
 			if !errors.Is(err, manifest.ErrMismatch) || !strings.Contains(err.Error(), d.Digest.String()+" is missing") ||
 				completeIn(err) != "linux/amd64, linux/s390x" {

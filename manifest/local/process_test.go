@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 func writer(dir string, n int, prefix string) int {
 	t := &testing.T{}
-	l := &Layout{Dir: dir}
+	l := &ociLayout{Dir: dir}
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(prefix))
 	source := legacy.NewSource(int64(hash.Sum64()))
@@ -72,7 +72,7 @@ func TestWriters(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	l := &Layout{Dir: dir}
+	l := &ociLayout{Dir: dir}
 	im, err := l.index()
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestWriters(t *testing.T) {
 // A writer that is killed at any moment leaves only complete images.
 func TestKilledWriter(t *testing.T) {
 	dir := t.TempDir()
-	l := &Layout{Dir: dir}
+	l := &ociLayout{Dir: dir}
 	put(t, l, "first:0", makeImage(t, "linux/amd64", 100))
 	before, chance := 1, rand.New(rand.NewPCG(uint64(regtest.Seed(t)), 0))
 	for round := range 15 {

@@ -19,17 +19,10 @@ import (
 // This file finds referrers in a layout or archive. There is no referrers API here: the
 // list is made from the subject fields of the manifests in index.json.
 
-var (
-	_ manifest.ReferrerLister = (*Layout)(nil)
-	_ manifest.ReferrerLister = (*Archive)(nil)
-	_ manifest.BatchPutter    = (*Layout)(nil)
-	_ manifest.BatchPutter    = (*Archive)(nil)
-)
-
 // Referrers lists the entries of index.json that refer to subject, by the subject field
 // of their manifests or by cosign's tags. ref is ignored, because a layout has one list
 // for all images. It reads the manifest of each entry once.
-func (l *Layout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
+func (l *ociLayout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	im, err := l.index()
 	if err != nil {
 		return nil, err
@@ -41,8 +34,8 @@ func (l *Layout) Referrers(ctx context.Context, _ string, subject v1.Hash, cosig
 	return list, nil
 }
 
-// Referrers lists the entries of index.json as [Layout.Referrers] does.
-func (a *Archive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
+// Referrers lists the entries of index.json as that of a layout does.
+func (a *ociArchive) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	t, err := a.scan(ctx)
 	if err != nil {
 		return nil, err
@@ -67,7 +60,7 @@ type link struct {
 // linkOf returns the link of the manifest that d describes. The artifactType of the
 // descriptor is that of the manifest or else the media type of its config
 // (distribution-spec, "Listing Referrers").
-func linkOf(ctx context.Context, s store, d v1.Descriptor) (link, error) {
+func linkOf(ctx context.Context, s blobStore, d v1.Descriptor) (link, error) {
 	raw, err := small(ctx, func() (io.ReadCloser, error) { return s.open(d) }, d)
 	if err != nil {
 		return link{}, err
@@ -92,7 +85,7 @@ func linkOf(ctx context.Context, s store, d v1.Descriptor) (link, error) {
 
 // referrersIn lists the entries of im that refer to subject. A manifest with several names is
 // listed once, but one with a tag of cosign for each tag.
-func referrersIn(ctx context.Context, known *links, s store, im *ocispec.Index, subject v1.Hash, cosign []string) ([]manifest.Referrer, error) {
+func referrersIn(ctx context.Context, known *links, s blobStore, im *ocispec.Index, subject v1.Hash, cosign []string) ([]manifest.Referrer, error) {
 	var list []manifest.Referrer
 	seen := map[v1.Hash]bool{}
 	for _, e := range im.Manifests {
@@ -129,7 +122,7 @@ func apart(ref string) bool {
 // an image unless the name is a referrers tag; only for unnamed ones the manifest is
 // read. An entry that cannot be read stays, so that its error is reported when it is
 // used.
-func principal(ctx context.Context, s store, entries []ocispec.Descriptor) []ocispec.Descriptor {
+func principal(ctx context.Context, s blobStore, entries []ocispec.Descriptor) []ocispec.Descriptor {
 	rest := slices.DeleteFunc(slices.Clone(entries), func(e ocispec.Descriptor) bool {
 		if name := nameOf(e); name != "" {
 			return apart(name)

@@ -114,7 +114,7 @@ func TestPackIsWhole(t *testing.T) {
 		if _, err := s.Resolve(t.Context(), "app:v1"); !errors.Is(err, manifest.ErrNotFound) {
 			t.Errorf("%s: a part was stored: %v", form, err)
 		}
-		if a, ok := s.(*Archive); ok {
+		if a, ok := s.(*ociArchive); ok {
 			if left, _ := os.ReadDir(filepath.Dir(a.File)); len(left) > 0 {
 				t.Errorf("leftover files %v", left)
 			}
@@ -160,7 +160,7 @@ func TestPackUnderAName(t *testing.T) {
 
 // A referrer that cannot be read is an error.
 func TestReferrersBroken(t *testing.T) {
-	l := &Layout{Dir: t.TempDir()}
+	l := &ociLayout{Dir: t.TempDir()}
 	image, _, all := bundle(t)
 	if err := l.PutAll(t.Context(), all...); err != nil {
 		t.Fatal(err)
@@ -169,10 +169,10 @@ func TestReferrersBroken(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(l.Dir, "blobs", h.Algorithm, h.Hex), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Layout{Dir: l.Dir}).Referrers(t.Context(), "", digestOf(t, image)); !errors.Is(err, manifest.ErrMismatch) {
+	if _, err := (&ociLayout{Dir: l.Dir}).Referrers(t.Context(), "", digestOf(t, image)); !errors.Is(err, manifest.ErrMismatch) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := (&Layout{Dir: t.TempDir() + "/none"}).Referrers(t.Context(), "", h); !errors.Is(err, manifest.ErrNotFound) {
+	if _, err := (&ociLayout{Dir: t.TempDir() + "/none"}).Referrers(t.Context(), "", h); !errors.Is(err, manifest.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func TestArchiveBytes(t *testing.T) {
 		ref string
 		c   manifest.Content
 	}{{{"a:1", a}, {"b:1", b}}, {{"b:1", gone}, {"b:1", b}, {"a:1", a}, {"a:1", a}}} {
-		archive := &Archive{File: filepath.Join(t.TempDir(), "a.tar")}
+		archive := &ociArchive{File: filepath.Join(t.TempDir(), "a.tar")}
 		for _, one := range order {
 			put(t, archive, one.ref, one.c)
 		}
@@ -59,14 +59,14 @@ func TestArchiveWriters(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, ref := range []string{"a:1", "b:1", "c:1", "d:1"} {
 		wg.Go(func() {
-			if err := (&Archive{File: file}).Put(t.Context(), ref, makeImage(t, "linux/amd64", 1000)); err != nil {
+			if err := (&ociArchive{File: file}).Put(t.Context(), ref, makeImage(t, "linux/amd64", 1000)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
 	for _, ref := range []string{"a:1", "b:1", "c:1", "d:1"} {
-		if _, err := (&Archive{File: file}).Get(t.Context(), ref); err != nil {
+		if _, err := (&ociArchive{File: file}).Get(t.Context(), ref); err != nil {
 			t.Error(err)
 		}
 	}
@@ -243,7 +243,7 @@ func TestPlaceCheck(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.WriteFile(garbage, []byte("hello"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	put(t, &Layout{Dir: layout}, "app:v1", makeImage(t, "linux/amd64", 10))
+	put(t, &ociLayout{Dir: layout}, "app:v1", makeImage(t, "linux/amd64", 10))
 	for text, wrong := range map[string]string{
 		"oci-archive:" + file: "", "docker-archive:" + garbage: "", "oci:" + layout: "", "oci:" + filepath.Join(dir, "new"): "", "oci-archive:-": "",
 		"oci-archive:" + filepath.Join(dir, "no", "f"): "does not exist", "docker-archive:" + dir: "is a directory",
@@ -270,7 +270,7 @@ func TestContainerd(t *testing.T) {
 	if err != nil || string(args) != "--namespace k8s.io images import --all-platforms -\n" {
 		t.Errorf("%q, %v", args, err)
 	}
-	c, err := (&Archive{File: file}).Get(t.Context(), "v1")
+	c, err := (&ociArchive{File: file}).Get(t.Context(), "v1")
 	if err != nil || digestOf(t, c) != digestOf(t, idx) {
 		t.Errorf("%v, %v", c, err)
 	}
@@ -329,7 +329,7 @@ func TestArchiveOfSeveralProcesses(t *testing.T) {
 	const variable = "MABUILD_TEST_ARCHIVE"
 	for n := range 8 { // in a child process
 		if slices.Contains(os.Environ(), fmt.Sprint(variable, "=tag", n)) {
-			put(t, &Archive{File: "a.tar"}, fmt.Sprint("tag", n), makeImage(t, "linux/amd64", 1000))
+			put(t, &ociArchive{File: "a.tar"}, fmt.Sprint("tag", n), makeImage(t, "linux/amd64", 1000))
 			return
 		}
 	}
@@ -349,17 +349,21 @@ func TestArchiveOfSeveralProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 8 {
-		if _, err := (&Archive{File: filepath.Join(dir, "a.tar")}).Resolve(t.Context(), fmt.Sprint("tag", n)); err != nil {
+		if _, err := (&ociArchive{File: filepath.Join(dir, "a.tar")}).Resolve(t.Context(), fmt.Sprint("tag", n)); err != nil {
 			t.Error(err)
 		}
 	}
 	none := filepath.Join(t.TempDir(), "b.tar")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := (&Archive{File: none}).Put(ctx, "v1", makeImage(t, "linux/amd64", 1000)); err == nil {
+	if err := (&ociArchive{File: none}).Put(ctx, "v1", makeImage(t, "linux/amd64", 1000)); err == nil {
 		t.Error("Put succeeds with an ended context")
 	}
-	if err := (&Archive{File: none}).Put(t.Context(), "", manifest.Bytes{}); err == nil {
+	empty, err := manifest.Uninterpreted(v1.Descriptor{}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&ociArchive{File: none}).Put(t.Context(), "", empty); err == nil {
 		t.Error("Put accepts content without bytes")
 	}
 	if _, err := os.Lstat(none); !errors.Is(err, os.ErrNotExist) {

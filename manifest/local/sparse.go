@@ -33,7 +33,7 @@ func (e *AbsentError) Unwrap() error { return manifest.ErrMismatch }
 
 func absent(place string, digest v1.Hash) error { return &AbsentError{Place: place, Digest: digest} }
 
-// open implements store, for the children of an index. To the error of a missing blob it
+// open implements blobStore, for the children of an index. To the error of a missing blob it
 // adds which platforms of the index are complete, which costs the reading of their
 // manifests. Fetchers of nested indexes call each other, and the outermost index is the
 // first to complete the error: its platforms are those that a user can select.
@@ -48,7 +48,7 @@ func (f *fetcher) open(d v1.Descriptor) (io.ReadCloser, error) {
 	return r, err
 }
 
-// has implements store.
+// has implements blobStore.
 func (f *fetcher) has(d v1.Descriptor) bool { return f.store.has(d) }
 
 // whole lists the platforms of an index whose images are complete with their

@@ -110,7 +110,7 @@ func TestCompressedArchives(t *testing.T) {
 	if err := os.WriteFile(compressed, compressions["a.tar.gz"](t, bytes.NewReader(nil)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Archive{File: compressed}).Put(t.Context(), "app:v1", img); hintOf(err) == "" {
+	if err := (&ociArchive{File: compressed}).Put(t.Context(), "app:v1", img); hintOf(err) == "" {
 		t.Errorf("the file was overwritten: %v", err)
 	}
 }
@@ -135,7 +135,7 @@ func TestCompressedBombs(t *testing.T) {
 	for name, compress := range compressions {
 		for size, want := range map[int64]string{maxUnpacked - 10: "not a tar file", maxUnpacked + 1: "has more than"} {
 			scratch := t.TempDir()
-			a := &Archive{File: filepath.Join(t.TempDir(), name), Scratch: func(context.Context) (string, error) { return scratch, nil }}
+			a := &ociArchive{File: filepath.Join(t.TempDir(), name), Scratch: func(context.Context) (string, error) { return scratch, nil }}
 			if err := os.WriteFile(a.File, compress(t, &zeros{size}), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -166,7 +166,7 @@ func TestCompressedBombs(t *testing.T) {
 	if err := errors.Join(err, w.Close(), os.WriteFile(file, b.Bytes(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Archive{File: file}).Get(t.Context(), ""); !errors.Is(err, zstd.ErrWindowSizeExceeded) || !errors.Is(err, manifest.ErrMismatch) {
+	if _, err := (&ociArchive{File: file}).Get(t.Context(), ""); !errors.Is(err, zstd.ErrWindowSizeExceeded) || !errors.Is(err, manifest.ErrMismatch) {
 		t.Errorf("a large window: %v", err)
 	}
 	// A missing directory for decompressed archives is an error.
@@ -174,7 +174,7 @@ func TestCompressedBombs(t *testing.T) {
 	if err := os.WriteFile(gz, compressions["a.tar.gz"](t, &zeros{10}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nowhere := &Archive{File: gz, Scratch: func(context.Context) (string, error) { return filepath.Join(t.TempDir(), "none"), nil }}
+	nowhere := &ociArchive{File: gz, Scratch: func(context.Context) (string, error) { return filepath.Join(t.TempDir(), "none"), nil }}
 	if _, err := nowhere.Get(t.Context(), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}

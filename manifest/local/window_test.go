@@ -26,7 +26,7 @@ func TestUncompressedBoundsTheWindow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Layout{Dir: t.TempDir()}
+	l := &ociLayout{Dir: t.TempDir()}
 	put(t, l, "v1", img)
 	c, err := l.Get(t.Context(), "v1")
 	if err != nil {

@@ -1,15 +1,13 @@
 package platform
 
 import (
-	"cmp"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Declared reads a platform that a user declares for an image. It is [Parse], except that
-// what is not written stays empty and is filled in from the image's config by
-// [Reconcile]: linux/arm has no variant here, and linux/arm64/v8 keeps its variant.
+// what is not written stays empty, to be filled in from the image's config: linux/arm has no variant here, and linux/arm64/v8 keeps its variant.
 func Declared(s string) (ocispec.Platform, error) {
 	p, err := Parse(s)
 	if err != nil {
@@ -40,37 +38,6 @@ func Words(s string) (operatingSystem, arch, variant string) {
 func Fill(template, typed string) string {
 	operatingSystem, arch, variant := Words(typed)
 	return strings.NewReplacer("VARIANT", variant, "ARCH", arch, "OS", operatingSystem).Replace(template)
-}
-
-// Reconcile combines the platform that is declared for an image with that of its config,
-// neither in normal form. The declared one wins; a field that is empty in one of them is
-// taken from the other. agree is false if both have a field and its normal forms differ.
-//
-// p is in normal form except for the variant. A variant that neither has stays empty. If
-// both mean the same variant, p has the spelling of the config, because some tools
-// compare the index with the config as text.
-func Reconcile(declared, config ocispec.Platform) (p ocispec.Platform, agree bool) {
-	d, c := declared, config
-	Complete(&d, config)
-	Complete(&c, declared)
-	p = Normalize(d)
-	switch same := p.Variant == Normalize(c).Variant; {
-	case d.Variant == "":
-		p.Variant = ""
-	case same && config.Variant != "":
-		p.Variant = config.Variant
-	}
-	return p, Key(d) == Key(c)
-}
-
-// Complete fills in the empty fields of p from another platform. Features count as one
-// field.
-func Complete(p *ocispec.Platform, from ocispec.Platform) {
-	p.OS, p.Architecture = cmp.Or(p.OS, from.OS), cmp.Or(p.Architecture, from.Architecture)
-	p.Variant, p.OSVersion = cmp.Or(p.Variant, from.Variant), cmp.Or(p.OSVersion, from.OSVersion)
-	if len(p.OSFeatures) == 0 {
-		p.OSFeatures = from.OSFeatures
-	}
 }
 
 // Written returns os, architecture and variant of p as they are, if that is not the

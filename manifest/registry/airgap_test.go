@@ -35,7 +35,7 @@ func TestAirGap(t *testing.T) {
 		t.Fatalf("the source has %v", want)
 	}
 
-	archive := &local.Archive{File: filepath.Join(t.TempDir(), "app.tar")}
+	archive := local.Archive(filepath.Join(t.TempDir(), "app.tar"))
 	if err := archive.PutAll(t.Context(), all...); err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,9 @@ func layerOf(find func() (v1.Layer, error), d v1.Descriptor) blob {
 		if err != nil {
 			return nil, err
 		}
-		if own, ok := l.(manifest.PartLayer); ok {
+		if own, ok := l.(interface {
+			Part(from, to int64) (io.ReadCloser, error)
+		}); ok {
 			if r, err := own.Part(from, to); !errors.Is(err, errors.ErrUnsupported) {
 				return r, err
 			}

@@ -49,10 +49,7 @@ type fetcher struct {
 	repo   repository
 }
 
-var (
-	_ manifest.Fetcher     = (*fetcher)(nil)
-	_ manifest.PartFetcher = (*fetcher)(nil)
-)
+var _ manifest.Fetcher = (*fetcher)(nil)
 
 // Name returns the reference of a digest, for errors.
 func (f *fetcher) Name(h v1.Hash) string { return f.repo.by(h).String() }

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -123,17 +124,16 @@ func (c *Client) repair(ctx context.Context, r repository, content manifest.Cont
 	return nil
 }
 
-// fill stores everything that content refers to.
+// fill stores everything that content refers to. What is neither an index nor an image
+// refers to nothing.
 func (c *Client) fill(ctx context.Context, r repository, content manifest.Content) error {
 	switch own := content.(type) {
 	case v1.ImageIndex:
 		return c.children(ctx, r, own)
 	case v1.Image:
 		return c.blobs(ctx, r, own)
-	case manifest.Bytes:
-		return nil
 	}
-	return fmt.Errorf("neither an image nor an index: %T", content)
+	return nil
 }
 
 // children stores the children of idx in parallel. A child that r has and that cannot be
@@ -173,17 +173,30 @@ func (c *Client) storeOther(ctx context.Context, r repository, d v1.Descriptor, 
 	if err != nil {
 		return err
 	}
-	opaque, ok := own.(manifest.Bytes)
-	switch {
-	case !ok:
+	switch own.(type) {
+	case v1.Image, v1.ImageIndex:
 		if d.MediaType, err = own.MediaType(); err != nil {
 			return err
 		}
 		return c.byDigest(ctx, r, d, own)
-	case opaque.IsManifest():
+	}
+	raw, err := own.RawManifest()
+	if err != nil {
+		return err
+	}
+	if isManifest(raw) {
 		return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error { return c.putManifest(ctx, r.by(d.Digest), d, own) })
 	}
-	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(opaque.Raw)), nil }}})
+	return c.storeAll(ctx, r, []blob{{Descriptor: d, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }}})
+}
+
+// isManifest reports whether a registry stores bytes of an unknown media type as a
+// manifest, not as a blob: they are a JSON object with a schemaVersion.
+func isManifest(raw []byte) bool {
+	var shape struct {
+		SchemaVersion int `json:"schemaVersion"`
+	}
+	return json.Unmarshal(raw, &shape) == nil && shape.SchemaVersion != 0
 }
 
 // blobs stores the config and the layers of img in parallel.

@@ -34,11 +34,11 @@ func run(ctx context.Context, work string) error {
 	if err != nil {
 		return err
 	}
-	layout := &local.Layout{Dir: filepath.Join(work, "layout")}
+	layout := local.Layout(filepath.Join(work, "layout"))
 	if err := layout.Put(ctx, "stranger:v1", result.Index); err != nil {
 		return err
 	}
-	archive := &local.Archive{File: filepath.Join(work, "stranger.tar")}
+	archive := local.Archive(filepath.Join(work, "stranger.tar"))
 	if _, err := manifest.Copy(ctx, archive, "stranger:v1", layout, "stranger:v1", platforms[1]); err != nil {
 		return err
 	}

@@ -153,7 +153,7 @@ func TestForeignLayersFromNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	idx := regtest.Index(t, map[string]v1.Image{"amd64": img}, "amd64")
-	layouts := []*local.Layout{{Dir: t.TempDir() + "/a"}, {Dir: t.TempDir() + "/b"}}
+	layouts := []local.Store{local.Layout(t.TempDir() + "/a"), local.Layout(t.TempDir() + "/b")}
 	c, _ := b.client()
 	if err := layouts[0].Put(t.Context(), "foreign:v1", idx); err != nil {
 		t.Fatal(err)

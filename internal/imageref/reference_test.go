@@ -1,4 +1,4 @@
-package manifest
+package imageref
 
 import (
 	"testing"
@@ -16,7 +16,7 @@ func TestCanonical(t *testing.T) {
 		"localhost/app": "localhost/app", "localhost:5000/app:v1": "localhost:5000/app:v1", "[::1]:5000/a/b": "[::1]:5000/a/b",
 		"ghcr.io/app@sha256:00": "ghcr.io/app@sha256:00", "docker.io/*": "docker.io/*",
 	} {
-		if got := CutReference(text).Canonical(); got.String() != want || got.Canonical() != got {
+		if got := Cut(text).Canonical(); got.String() != want || got.Canonical() != got {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
@@ -38,8 +38,8 @@ func FuzzReference(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ours := CutReference(text)
-		if ours.String() != text || CutReference(ours.String()) != ours {
+		ours := Cut(text)
+		if ours.String() != text || Cut(ours.String()) != ours {
 			t.Errorf("%q: %+v prints %q", text, ours, ours)
 		}
 		canonical, err := name.ParseReference(ours.Canonical().String())
