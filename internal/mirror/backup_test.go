@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/places"
 )
 

@@ -9,12 +9,11 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )

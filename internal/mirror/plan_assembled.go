@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/mabuild/mabuild/internal/imageref"
-
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"

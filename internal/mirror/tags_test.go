@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	"github.com/Masterminds/semver/v3"
 
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/places"
 )
 

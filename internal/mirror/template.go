@@ -11,9 +11,8 @@ import (
 	"text/template/parse"
 	"time"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 )
 
 // This file fills in the templates of targets, backups and sources.

@@ -8,12 +8,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"

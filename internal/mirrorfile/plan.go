@@ -6,11 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	"github.com/Masterminds/semver/v3"
 	"github.com/robfig/cron/v3"
 
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/local"

@@ -5,10 +5,9 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 

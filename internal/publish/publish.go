@@ -24,8 +24,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -33,6 +31,7 @@ import (
 	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"

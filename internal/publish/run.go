@@ -7,13 +7,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mabuild/mabuild/internal/imageref"
-
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
