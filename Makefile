@@ -12,7 +12,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test race check lint figures e2e bench golden faults random walk chaos nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test memory race check lint figures e2e bench golden faults random walk chaos nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ demo: build ## publish examples/hello for six platforms to a temporary registry,
 # In CI these tests run once, under the race detector, and those of MEMORY beside them. Both
 # variants use fixed seeds and inject each fault at one moment. Most tests wait for
 # processes, disks and registries, so more of them run at once than there are cores.
-test: $(if $(CI),race,$(BIN)/judge) ## all tests that need only Go, apart from those that measure memory
+test: $(if $(CI),race,$(BIN)/judge) ## the tests that need only Go; `make memory` has those that measure memory
 	$(if $(CI),,$(GO) test -p 3 -parallel 4 -timeout 30m -skip '$(MEMORY)' ./...)
 
 # Compressors and the parser of regular expressions share nothing between goroutines, and
@@ -36,12 +36,15 @@ UNWATCHED := $(foreach p,compress/flate github.com/klauspost/compress/flate rege
 # Tests of the limits on memory, which read gigabytes.
 MEMORY := TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget
 
-# Tests that measure memory run without the race detector, which needs several times as
-# much, and beside the others: each measures its own process. Their log follows. Without
-# atexit_sleep_ms, each program with the detector sleeps for a second before it ends.
+memory: $(BIN)/judge ## tests that measure memory; without the race detector, which needs several times as much
+	$(GO) test -run '$(MEMORY)' ./cmd/mabuild ./internal/rootfs
+
+# The tests of MEMORY run beside the others: each measures its own process. Their log
+# follows. Without atexit_sleep_ms, each program with the detector sleeps for a second
+# before it ends.
 race: $(BIN)/judge
 	@log=$$(mktemp); code=0; \
-	$(GO) test -run '$(MEMORY)' ./cmd/mabuild ./internal/rootfs >"$$log" 2>&1 & memory=$$!; \
+	$(MAKE) --no-print-directory memory >"$$log" 2>&1 & memory=$$!; \
 	GORACE=atexit_sleep_ms=0 $(GO) test -race $(UNWATCHED) -parallel 4 -timeout 30m ./... || code=$$?; \
 	wait $$memory || code=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$code
