@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mabuild/mabuild/internal/text"
 )
 
 // logRequest logs one request at debug level. The text has no secrets, so that a user can
@@ -53,3 +55,10 @@ func redact(u *url.URL) string {
 	}
 	return Clean(text)
 }
+
+// maxText bounds a registry's text in an error, in bytes.
+const maxText = 512
+
+// Clean makes text from outside printable on one line of a terminal: a registry could
+// otherwise send control sequences.
+func Clean(s string) string { return text.Line(s, maxText) }
