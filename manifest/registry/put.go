@@ -23,9 +23,10 @@ import (
 // says that it does not have a part which it has just confirmed.
 const maxRepairs = 4
 
-// Put makes ref, a tag or a digest, name content. Blobs and children that the repository
-// has are not sent again. The tag is put last, and on an error it names what it named
-// before; blobs and children that were stored stay.
+// Put makes ref, a tag or a digest, name content: a [v1.Image], a [v1.ImageIndex], or a
+// document that is neither and names no other content. Blobs and children that the
+// repository has are not sent again. The tag is put last, and on an error it names what
+// it named before; blobs and children that were stored stay.
 //
 // An index with more than [manifest.MaxDepth] nested ones is refused before anything is
 // sent.
@@ -124,14 +125,22 @@ func (c *Client) repair(ctx context.Context, r repository, content manifest.Cont
 	return nil
 }
 
-// fill stores everything that content refers to. What is neither an index nor an image
-// refers to nothing.
+// fill stores everything that content refers to. A document that is neither an index nor
+// an image refers to nothing. One that is, in a Go type that cannot say what it refers to,
+// is refused: a tag would name something incomplete.
 func (c *Client) fill(ctx context.Context, r repository, content manifest.Content) error {
 	switch own := content.(type) {
 	case v1.ImageIndex:
 		return c.children(ctx, r, own)
 	case v1.Image:
 		return c.blobs(ctx, r, own)
+	}
+	raw, err := content.RawManifest()
+	if err != nil {
+		return err
+	}
+	if t, err := manifest.MediaType(raw); err == nil {
+		return fmt.Errorf("%T has a manifest of type %s, but is neither a v1.Image nor a v1.ImageIndex", content, t)
 	}
 	return nil
 }

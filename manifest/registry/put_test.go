@@ -368,3 +368,23 @@ func TestSessionsAreClosedAfterThePause(t *testing.T) {
 		t.Errorf("slept %v, requests %v", n.took, got)
 	}
 }
+
+// A manifest in a Go type that does not say what it refers to is refused before anything
+// is sent. A registry that does not look for the parts would store it without them.
+func TestPutOfAnUnknownType(t *testing.T) {
+	t.Parallel()
+	r := regtest.Start(t, regtest.Options{})
+	img := must(random.Image(100, 1, random.WithSource(regtest.Source(t))))(t)
+	idx := must(random.Index(100, 1, 1, random.WithSource(regtest.Source(t))))(t)
+	for _, content := range []manifest.Content{img, idx} {
+		err := client(t).Put(t.Context(), r.Host+"/app:v1", struct{ manifest.Content }{content})
+		if err == nil || !strings.Contains(err.Error(), "neither a v1.Image nor a v1.ImageIndex") {
+			t.Errorf("%T: got %v", content, err)
+		}
+	}
+	for _, req := range r.Requests() {
+		if req.Method != http.MethodGet && req.Method != http.MethodHead {
+			t.Errorf("sent %s %s", req.Method, req.Path)
+		}
+	}
+}
