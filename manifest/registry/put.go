@@ -140,7 +140,7 @@ func (c *Client) fill(ctx context.Context, r repository, content manifest.Conten
 		return err
 	}
 	if t, err := manifest.MediaType(raw); err == nil {
-		return fmt.Errorf("%T has a manifest of type %s, but is neither a v1.Image nor a v1.ImageIndex", content, t)
+		return fmt.Errorf("%s: %T has a manifest of type %s, but is neither a v1.Image nor a v1.ImageIndex", r.key(), content, t)
 	}
 	return nil
 }

@@ -378,7 +378,7 @@ func TestPutOfAnUnknownType(t *testing.T) {
 	idx := must(random.Index(100, 1, 1, random.WithSource(regtest.Source(t))))(t)
 	for _, content := range []manifest.Content{img, idx} {
 		err := client(t).Put(t.Context(), r.Host+"/app:v1", struct{ manifest.Content }{content})
-		if err == nil || !strings.Contains(err.Error(), "neither a v1.Image nor a v1.ImageIndex") {
+		if err == nil || !strings.Contains(err.Error(), r.Host+"/app: ") || !strings.Contains(err.Error(), "neither a v1.Image nor a v1.ImageIndex") {
 			t.Errorf("%T: got %v", content, err)
 		}
 	}
