@@ -11,8 +11,8 @@ import (
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
-// nobody returns the address of a module proxy that is not running.
-func nobody(t *testing.T) string {
+// deadProxy returns the address of a module proxy that is not running.
+func deadProxy(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,7 +25,7 @@ func nobody(t *testing.T) string {
 // An unreachable module proxy and a missing module are different errors, whatever other
 // proxies GOPROXY lists before or after it.
 func TestModuleProxyIsNotThere(t *testing.T) {
-	dead, empty := nobody(t), "file://"+filepath.ToSlash(t.TempDir())
+	dead, empty := deadProxy(t), "file://"+filepath.ToSlash(t.TempDir())
 	for _, one := range []struct {
 		proxies string
 		known   bool // that the module does not exist
@@ -70,7 +70,7 @@ func TestErrorsOfTheMainModule(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := write(t, map[string]string{"go.mod": one.mod, "main.go": mainGo})
-			g := &crosscompile.Go{Environ: append(os.Environ(), "GOPROXY="+nobody(t), "GOSUMDB=off", "GOMODCACHE="+t.TempDir(), "GOFLAGS=-mod=mod")}
+			g := &crosscompile.Go{Environ: append(os.Environ(), "GOPROXY="+deadProxy(t), "GOSUMDB=off", "GOMODCACHE="+t.TempDir(), "GOFLAGS=-mod=mod")}
 			_, err := g.Find(t.Context(), crosscompile.Query{Pattern: ".", Dir: dir, Scratch: t.TempDir()})
 			if pe := (*crosscompile.PackageError)(nil); !errors.As(err, &pe) || pe.Unreachable == one.mistake {
 				t.Errorf("got %T %[1]v", err)
