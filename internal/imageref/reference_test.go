@@ -42,6 +42,10 @@ func FuzzReference(f *testing.F) {
 		if ours.String() != text || Cut(ours.String()) != ours {
 			t.Errorf("%q: %+v prints %q", text, ours, ours)
 		}
+		// The oracle counts the path as it is written, up to 255 characters.
+		if len(ours.Canonical().Path()) > 255 {
+			return
+		}
 		canonical, err := name.ParseReference(ours.Canonical().String())
 		if err != nil || canonical.Name() != theirs.Name() {
 			t.Errorf("%q: %s is another image, %v", text, ours.Canonical(), err)
