@@ -99,6 +99,13 @@ func Parse(s string) (ocispec.Platform, error) {
 	if p.OS == "" || p.Architecture == "" || strings.HasSuffix(text, "/") {
 		return fail("is incomplete", "write os/architecture, for example linux/amd64")
 	}
+	// No operating system has the name of an architecture: arm/v7.
+	if slices.Contains(architectures, p.OS) {
+		if full, err := platforms.Parse("linux/" + text); err == nil && p.Variant == "" {
+			return fail("begins with an architecture, not with an operating system", "did you mean "+Key(full)+"?")
+		}
+		return fail("begins with an architecture, not with an operating system", "write os/architecture, for example linux/amd64")
+	}
 	return Normalize(p), nil
 }
 
@@ -214,11 +221,17 @@ func ToV1(p ocispec.Platform) *v1.Platform {
 	}
 }
 
+// architectures are those that a text without an operating system may begin with, in the
+// spelling of Go and in others that are in use.
+var architectures = []string{
+	"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x",
+	"aarch64", "armel", "armhf", "i386", "x86_64", "x86-64",
+}
+
 // meant returns a hint for text that is half a platform.
 func meant(text string) string {
 	p, err := platforms.Parse("linux/" + strings.ToLower(text))
-	known := []string{"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x"}
-	if err == nil && slices.Contains(known, p.Architecture) {
+	if err == nil && slices.Contains(architectures, p.Architecture) {
 		return "write " + Key(p)
 	}
 	if err == nil && slices.Contains([]string{"linux", "windows", "darwin", "freebsd"}, strings.ToLower(text)) {

@@ -135,7 +135,7 @@ func TestParseTakesEveryPlatformOfGo(t *testing.T) {
 
 // If the os is missing, the hint has a complete platform.
 func TestParseHintForIncompletePlatform(t *testing.T) {
-	for text, want := range map[string]string{"arm64": "linux/arm64", "armhf": "linux/arm/v7", "x86_64": "linux/amd64", "linux": "linux/amd64"} {
+	for text, want := range map[string]string{"arm64": "linux/arm64", "armhf": "linux/arm/v7", "x86_64": "linux/amd64", "linux": "linux/amd64", "arm/v7": "linux/arm/v7?", "arm64/v8": "linux/arm64?", "x86_64/v2": "linux/amd64/v2?", "arm/v7/x": "os/architecture"} {
 		_, err := platform.Parse(text)
 		var pe *platform.ParseError
 		if !errors.As(err, &pe) || !strings.Contains(pe.Hint(), want) {
