@@ -193,11 +193,11 @@ func (i *inspection) finish() error {
 	if i.options.Referrers && (i.report.Index || i.report.ArtifactType != "") {
 		// This comes before the images: the first request finds out if the registry has
 		// the referrers API, so that the concurrent ones below need not.
-		notes, err := i.notes(i.report.Digest, nil)
+		found, err := i.referrers(i.report.Digest, nil)
 		if err != nil {
 			return err
 		}
-		i.report.Notes = notes
+		i.report.Notes, i.report.Referrers = notes(found), found
 	}
 	if err := each(i.images, i.detail); err != nil {
 		return err
@@ -245,7 +245,7 @@ func (i *inspection) detail(s *row) error {
 	if !i.options.Referrers {
 		return nil
 	}
-	notes, err := i.notes(s.Digest, s.attestations)
-	s.Notes = notes
+	found, err := i.referrers(s.Digest, s.attestations)
+	s.Notes, s.Referrers = notes(found), found
 	return err
 }

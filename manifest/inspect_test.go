@@ -200,15 +200,15 @@ func TestInspectNotes(t *testing.T) {
 		return manifest.Referrer{Descriptor: v1.Descriptor{ArtifactType: kind, Annotations: map[string]string{"dev.sigstore.bundle.predicateType": predicate}}}
 	}
 	for want, list := range map[string][]manifest.Referrer{
-		"":                      nil,
-		"signed":                {{Tag: "sha256-00.sig"}},
-		"sbom, signed":          {refer("application/vnd.cncf.notary.signature", ""), refer("application/vnd.cyclonedx+json", "")},
-		"provenance":            {refer("application/vnd.dev.sigstore.bundle.v0.3+json", "https://slsa.dev/provenance/v1")},
-		"signed, a/b":           {refer("a/b", ""), refer("application/vnd.dev.sigstore.bundle.v0.3+json", ""), refer("a/b", "")},
-		"attested":              {refer("application/vnd.in-toto+json", "")},
-		"sbom":                  {refer("application/vnd.in-toto+json", "https://cyclonedx.org/bom"), refer("application/vnd.in-toto+json", "")},
-		"referrer":              {{}},
-		"sbom, signed, x/y, z/": {refer("z/", ""), refer("x/y", ""), {Tag: "t"}, refer("application/spdx+json", "")},
+		"":                               nil,
+		"signature (not verified)":       {{Tag: "sha256-00.sig"}},
+		"sbom, signature (not verified)": {refer("application/vnd.cncf.notary.signature", ""), refer("application/vnd.cyclonedx+json", "")},
+		"provenance":                     {refer("application/vnd.dev.sigstore.bundle.v0.3+json", "https://slsa.dev/provenance/v1")},
+		"signature (not verified), a/b":  {refer("a/b", ""), refer("application/vnd.dev.sigstore.bundle.v0.3+json", ""), refer("a/b", "")},
+		"attested":                       {refer("application/vnd.in-toto+json", "")},
+		"sbom":                           {refer("application/vnd.in-toto+json", "https://cyclonedx.org/bom"), refer("application/vnd.in-toto+json", "")},
+		"referrer":                       {{}},
+		"sbom, signature (not verified), x/y, z/": {refer("z/", ""), refer("x/y", ""), {Tag: "t"}, refer("application/spdx+json", "")},
 	} {
 		s.referrers = map[string][]manifest.Referrer{c.Descriptor.Digest.String(): list}
 		r := inspect(t, s, manifest.InspectOptions{Referrers: true})

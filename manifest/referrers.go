@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -51,7 +52,7 @@ const (
 	noteAttested   = "attested"
 	noteSBOM       = "sbom"
 	noteProvenance = "provenance"
-	noteSigned     = "signed"
+	noteSigned     = "signature (not verified)"
 )
 
 // inTotoLayer is the media type of a layer that is an in-toto statement.
@@ -64,15 +65,15 @@ const (
 	annotationBundlePredicate = "dev.sigstore.bundle.predicateType"
 )
 
-// notes returns the notes about subject, from its attestations and its referrers.
-func (i *inspection) notes(subject v1.Hash, attestations []Entry) ([]string, error) {
-	var found []string
+// referrers lists what describes subject: its attestations, then its referrers.
+func (i *inspection) referrers(subject v1.Hash, attestations []Entry) ([]Attached, error) {
+	var found []Attached
 	for _, e := range attestations {
-		kinds, err := attested(e)
+		statements, err := attested(e)
 		if err != nil {
 			return nil, fmt.Errorf("attestation of %s: %w", subject, err)
 		}
-		found = append(found, kinds...)
+		found = append(found, statements...)
 	}
 	if r, ok := i.source.(ReferrerLister); ok {
 		refs, err := r.Referrers(i.ctx, i.ref, subject, "sig")
@@ -80,37 +81,57 @@ func (i *inspection) notes(subject v1.Hash, attestations []Entry) ([]string, err
 			return nil, fmt.Errorf("referrers of %s: %w", subject, err)
 		}
 		for _, d := range refs {
-			found = append(found, kindOf(d))
+			found = append(found, Attached{
+				Kind: kindOf(d), Digest: d.Digest, Type: d.MediaType, ArtifactType: d.ArtifactType,
+				PredicateType: predicateOf(d.Annotations), Size: max(d.Size, 0),
+			})
 		}
 	}
-	return ordered(found), nil
+	for n := range found {
+		found[n].Subject = subject
+	}
+	return found, nil
 }
 
-// attested returns a note for each statement in an attestation. It reads the manifest,
-// not the statements: BuildKit annotates its layers with the predicate types.
-func attested(e Entry) ([]string, error) {
+// notes returns the notes about an image: the kinds of what describes it.
+func notes(list []Attached) []string {
+	kinds := make([]string, len(list))
+	for i, a := range list {
+		kinds[i] = a.Kind
+	}
+	return ordered(kinds)
+}
+
+// attested lists the statements in an attestation. It reads the manifest, not the
+// statements: BuildKit annotates its layers with the predicate types.
+func attested(e Entry) ([]Attached, error) {
 	_, m, err := e.manifest()
 	if err != nil {
 		return nil, err
 	}
-	kinds := []string{}
+	one := Attached{Kind: noteAttested, Digest: e.Descriptor.Digest, Type: e.Descriptor.MediaType, ArtifactType: inTotoLayer, Size: max(e.Descriptor.Size, 0)}
+	var all []Attached
 	for _, l := range m.Layers {
-		kinds = append(kinds, kindOfPredicate(l.Annotations[annotationPredicate]))
+		one.PredicateType = l.Annotations[annotationPredicate]
+		one.Kind = kindOfPredicate(one.PredicateType)
+		all = append(all, one)
 	}
-	if len(kinds) == 0 {
-		kinds = []string{noteAttested}
+	if len(all) == 0 {
+		all = []Attached{one}
 	}
-	return kinds, nil
+	return all, nil
+}
+
+// predicateOf returns the predicate type that annotations name, or "".
+func predicateOf(annotations map[string]string) string {
+	return cmp.Or(annotations[annotationBundlePredicate], annotations[annotationPredicate])
 }
 
 // kindOf returns the note for a referrer, from its descriptor alone. It matches parts of
 // the artifact type, because versions and vendors vary; an unknown artifact type is the
 // note.
 func kindOf(r Referrer) string {
-	predicate := r.Annotations[annotationBundlePredicate]
-	if predicate == "" {
-		predicate = r.Annotations[annotationPredicate]
-	}
+	predicate := predicateOf(r.Annotations)
 	kind := strings.ToLower(r.ArtifactType)
 	switch {
 	case r.Tag != "":

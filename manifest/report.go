@@ -25,8 +25,9 @@ type Report struct {
 	ArtifactType string            `json:"artifactType,omitempty"`
 	Subject      *v1.Hash          `json:"subject,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
-	Notes        []string          `json:"notes,omitempty"` // like those of a Runnable
-	Platforms    []Runnable        `json:"platforms"`       // in the order of the index
+	Notes        []string          `json:"notes,omitempty"`     // like those of a Runnable
+	Referrers    []Attached        `json:"referrers,omitempty"` // of the index or artifact itself
+	Platforms    []Runnable        `json:"platforms"`           // in the order of the index
 	Others       []Other           `json:"others,omitempty"`
 }
 
@@ -50,15 +51,31 @@ type Runnable struct {
 	// index.
 	Within *v1.Hash `json:"within,omitempty"`
 	// Notes say what is known about the image: "attested" for attestations that were not
-	// read, or else "sbom", "provenance", "signed", and the artifact types of other
-	// referrers.
+	// read, or else "sbom", "provenance", "signature (not verified)", and the artifact
+	// types of other referrers.
 	Notes []string `json:"notes,omitempty"`
+	// Referrers are the attestations and the referrers of the image, if they were asked
+	// for.
+	Referrers []Attached `json:"referrers,omitempty"`
 	// Double is set if several images have the platform. It says which of them this is,
 	// and the media type and annotations by which they differ. Where one image is needed,
 	// the first is used.
 	Double      string            `json:"double,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"` // in the index
 	Image       *Detail           `json:"image,omitempty"`
+}
+
+// An Attached is a statement about an image or index: a referrer, or a statement in an
+// attestation of BuildKit. What it says is not verified.
+type Attached struct {
+	Kind          string          `json:"kind"` // like a note of a Runnable
+	Digest        v1.Hash         `json:"digest"`
+	Type          types.MediaType `json:"mediaType"`
+	ArtifactType  string          `json:"artifactType,omitempty"`
+	PredicateType string          `json:"predicateType,omitempty"` // of an in-toto statement
+	// Size is the size of the manifest in bytes, without what it lists.
+	Size    int64   `json:"size"`
+	Subject v1.Hash `json:"subject"`
 }
 
 // An Other is an entry of an index that is neither an image nor the attestation of one.

@@ -21,7 +21,7 @@ var flagGroups = []struct {
 		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-path", "allow-unsafe-build-flags",
 	}},
-	{"What to show", []string{"inspect", "manifest inspect"}, []string{"platform", "require", "size", "referrers"}},
+	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers"}},
 	{"What to put into the index", []string{"manifest"}, []string{
 		"select", "platforms", "template", "annotation", "remove-annotation", "replace", "type",
 		"allow-mismatch", "trust-platforms", "ignore-missing",

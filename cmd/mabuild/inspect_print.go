@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -148,6 +149,7 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 		}
 		fmt.Fprintf(&b, " * Not an image: %s (%s)\n", other.Digest, plain(kind))
 	}
+	printReferrers(&b, r)
 	for _, p := range r.Platforms {
 		if p.Image != nil {
 			detail(&b, p.Image)
@@ -212,6 +214,28 @@ func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest fu
 		fmt.Fprintf(t, "   %s\t%s\t%s%s\n", shownKey(p.Platform), digest(p.Digest), size(p.Size), plain(strings.Join(notes, ", ")))
 	}
 	_ = t.Flush() // writes to memory
+}
+
+// printReferrers prints what describes the index and its images, one line each.
+func printReferrers(b *strings.Builder, r *manifest.Report) {
+	var rows strings.Builder
+	t := tabwriter.NewWriter(&rows, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "   SUBJECT\tKIND\tDIGEST\tSIZE\tTYPE")
+	count := 0
+	row := func(subject string, list []manifest.Attached) {
+		for _, a := range list {
+			count++
+			fmt.Fprintf(t, "   %s\t%s\t%s\t%s\t%s\n", subject, plain(a.Kind), a.Digest, humanSize(a.Size), plain(cmp.Or(a.PredicateType, a.ArtifactType, string(a.Type))))
+		}
+	}
+	row("(this "+map[bool]string{true: "index", false: "manifest"}[r.Index]+")", r.Referrers)
+	for _, p := range r.Platforms {
+		row(shownKey(p.Platform), p.Referrers)
+	}
+	_ = t.Flush() // writes to memory
+	if count > 0 {
+		b.WriteString(" * Referrers:\n" + rows.String())
+	}
 }
 
 // shownKey returns a platform for display. An image may have none, such as

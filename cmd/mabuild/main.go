@@ -95,7 +95,7 @@ without a Docker daemon, and publishes the images under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newInspect(a, nil), newManifest(a), newMirror(a), newTags(a), newPlatforms(a), newRegistry(a),
+		newPush(a), newBuild(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newTags(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	helpful(root)

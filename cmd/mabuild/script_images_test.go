@@ -29,7 +29,7 @@ type scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args 
 // withImages adds the commands of scripts that make images of every kind.
 func withImages(commands scriptCommands) scriptCommands {
 	maps.Copy(commands, scriptCommands{
-		"image": pushImage, "rootfs": pushRoot, "hostile": pushHostile, "sbom": readSBOM, "removechild": removeChild, "attested": pushAttested, "beside": pushBeside, "answer": answer,
+		"image": pushImage, "rootfs": pushRoot, "hostile": pushHostile, "sbom": readSBOM, "buildkit": pushBuildKit, "removechild": removeChild, "attested": pushAttested, "beside": pushBeside, "answer": answer,
 		"refer": pushReferrer, "attach": attach, "uncosign": removeCosign, "cosign": pushCosign, "remove": removeRef, "children": children,
 	})
 	return commands

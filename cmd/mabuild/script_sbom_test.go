@@ -1,12 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -61,4 +67,33 @@ func childOf(ts *testscript.TestScript, ref, of string) name.Digest {
 // removeChild: removechild REF PLATFORM deletes the platform's image behind an index.
 func removeChild(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(remote.Delete(childOf(ts, args[0], args[1])))
+}
+
+// pushBuildKit: buildkit REF PLATFORM PREDICATE FILE publishes an index of an image and of an
+// attestation with one statement, whose predicate is the file, as BuildKit does.
+func pushBuildKit(ts *testscript.TestScript, _ bool, args []string) {
+	img := platformImage(ts, args[1], types.OCIManifestSchema1)
+	d, err := partial.Descriptor(img)
+	ts.Check(err)
+	statement, err := json.Marshal(map[string]any{
+		"_type": "https://in-toto.io/Statement/v0.1", "predicateType": args[2], "predicate": json.RawMessage(ts.ReadFile(args[3])),
+		"subject": []any{map[string]any{"name": "_", "digest": map[string]string{d.Digest.Algorithm: d.Digest.Hex}}},
+	})
+	ts.Check(err)
+	layer := static.NewLayer(statement, "application/vnd.in-toto+json")
+	attestation, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), mutate.Addendum{
+		Layer: layer, MediaType: "application/vnd.in-toto+json", Annotations: map[string]string{"in-toto.io/predicate-type": args[2]},
+	})
+	ts.Check(err)
+	of, err := platform.Parse(args[1])
+	ts.Check(err)
+	index := mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex),
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform.ToV1(of)}},
+		mutate.IndexAddendum{Add: attestation, Descriptor: v1.Descriptor{
+			Platform: &v1.Platform{OS: "unknown", Architecture: "unknown"},
+			Annotations: map[string]string{
+				"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": d.Digest.String(),
+			},
+		}})
+	ts.Check(remote.WriteIndex(reference(ts, args[0]), index))
 }

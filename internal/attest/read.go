@@ -1,0 +1,156 @@
+package attest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
+)
+
+// maxDocument bounds a document that is read, in bytes.
+const maxDocument = 64 << 20
+
+// ErrNoSBOM is in the chain of the error of [Read] about content that has no SBOM.
+var ErrNoSBOM = errors.New("no SBOM that mabuild can read")
+
+// A Document is an SBOM as it was found. Nobody has verified what it says.
+type Document struct {
+	Format Format
+	Raw    []byte // JSON
+}
+
+// Read returns the SBOM in a referrer or in an attestation of BuildKit. The document is a
+// layer by itself, or the predicate of an in-toto statement, which may be in a DSSE envelope
+// or in a bundle of sigstore; no signature is checked. Documents of other formats than SPDX
+// 2 and CycloneDX, both as JSON, are ErrNoSBOM. So are tag-value and XML documents.
+func Read(c manifest.Content) (Document, error) {
+	img, ok := c.(v1.Image)
+	if !ok {
+		return Document{}, ErrNoSBOM
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return Document{}, err
+	}
+	for _, d := range m.Layers {
+		if !strings.Contains(string(d.MediaType), "json") {
+			continue
+		}
+		if d.Size > maxDocument {
+			return Document{}, fmt.Errorf("the document %s has %d bytes, more than %d: %w", d.Digest, d.Size, maxDocument, manifest.ErrMismatch)
+		}
+		raw, err := readLayer(img, d)
+		if err != nil {
+			return Document{}, err
+		}
+		if doc, ok := documentIn(raw); ok {
+			return doc, nil
+		}
+	}
+	return Document{}, ErrNoSBOM
+}
+
+// readLayer returns the content of a layer whose size was checked.
+func readLayer(img v1.Image, d v1.Descriptor) ([]byte, error) {
+	layer, err := img.LayerByDigest(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	r, err := layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(r)
+	return raw, errors.Join(err, r.Close())
+}
+
+// documentIn returns the SBOM in raw, without what it is wrapped in: a sigstore bundle has a
+// DSSE envelope, an envelope has a statement, a statement has a predicate.
+func documentIn(raw []byte) (Document, bool) {
+	for range 4 { // one more than there are wrappers
+		var is struct {
+			SPDXVersion  string          `json:"spdxVersion"`
+			BOMFormat    string          `json:"bomFormat"`
+			DSSEEnvelope json.RawMessage `json:"dsseEnvelope"`
+			PayloadType  string          `json:"payloadType"`
+			Payload      []byte          `json:"payload"`
+			Type         string          `json:"_type"`
+			Predicate    json.RawMessage `json:"predicate"`
+		}
+		if err := json.Unmarshal(raw, &is); err != nil {
+			return Document{}, false
+		}
+		switch {
+		case strings.HasPrefix(is.SPDXVersion, "SPDX-2"):
+			return Document{Format: SPDX, Raw: raw}, true
+		case is.BOMFormat == "CycloneDX":
+			return Document{Format: CycloneDX, Raw: raw}, true
+		case len(is.DSSEEnvelope) > 0:
+			raw = is.DSSEEnvelope
+		case is.PayloadType != "":
+			raw = is.Payload
+		case is.Type != "":
+			raw = is.Predicate
+		default:
+			return Document{}, false
+		}
+	}
+	return Document{}, false
+}
+
+// Versions returns the versions of a Go module that the document lists, sorted. The name of
+// the standard library is stdlib. Capitals in the path do not matter, since package URLs
+// have none.
+func (d Document) Versions(module string) ([]string, error) {
+	var doc struct {
+		Packages []struct {
+			ExternalRefs []struct {
+				ReferenceLocator string `json:"referenceLocator"`
+			} `json:"externalRefs"`
+		} `json:"packages"`
+		Components []struct {
+			PackageURL string `json:"purl"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(d.Raw, &doc); err != nil {
+		return nil, fmt.Errorf("the document is no valid %s: %w", d.Format, err)
+	}
+	var found []string
+	add := func(purl string) {
+		if path, version, ok := goModule(purl); ok && strings.EqualFold(path, module) {
+			found = append(found, version)
+		}
+	}
+	for _, p := range doc.Packages {
+		for _, ref := range p.ExternalRefs {
+			add(ref.ReferenceLocator)
+		}
+	}
+	for _, c := range doc.Components {
+		add(c.PackageURL)
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+// goModule returns the path and version of a package URL of a Go module; the version may be
+// empty.
+func goModule(purl string) (path, version string, ok bool) {
+	rest, ok := strings.CutPrefix(purl, "pkg:golang/")
+	if !ok {
+		return "", "", false
+	}
+	rest, _, _ = strings.Cut(rest, "#")
+	rest, _, _ = strings.Cut(rest, "?")
+	path, version, _ = strings.Cut(rest, "@")
+	path, errPath := url.PathUnescape(path)
+	version, errVersion := url.PathUnescape(version)
+	return path, version, errors.Join(errPath, errVersion) == nil
+}
