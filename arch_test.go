@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs"},
 	"build/internal/basefs":                {"build/internal/layerfile", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
 	"build/internal/layerfile":             {"internal/cache", "internal/once", "internal/rootfs", "internal/stream"},
-	"build/internal/permits":               {},
+	"build/internal/permits":               {"internal/cache"},
 	"build/internal/unchanged":             {"crosscompile", "internal/cache", "internal/intree"},
 	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
@@ -65,63 +63,35 @@ func (e *BaseError) Hint() string {
 type bases struct {
 	source manifest.Source
 	layers *layerfile.Writer
-	goc    *crosscompile.Go
-	log    *slog.Logger
 
 	got once.Memo[string, *candidates] // by reference, errors included
 }
 
-// BasePlatforms lists the platforms that [Spec.All] selects on a base: those that both
-// the base and Go support, sorted. Each of them can also be built on its own.
-func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
-	b.init(ctx)
-	s := Spec{Base: ref, Program: GoPackage{Main: crosscompile.Package{Dir: "."}}}
-	return (&bases{source: b.Bases, goc: b.goc, log: b.log}).platforms(ctx, s)
-}
-
-// platforms returns the platforms that [Spec.All] selects: those that both the base and
-// Go support, sorted and unique. For Static and Scratch these are all linux platforms of
-// Go with their default variants. No common platform is a [*BaseError].
-func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
-	targets, err := b.goc.Targets(ctx, s.goPackage().Main.Dir)
+// platforms returns the platforms that [Spec.All] selects: those that both the base ref
+// and the program support, sorted and unique. For Static and Scratch these are all linux
+// platforms of the program. No common platform is a [*BaseError].
+func (b *bases) platforms(ctx context.Context, ref string, m maker) ([]ocispec.Platform, error) {
+	all, err := m.platforms(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	if s.Base == Static || s.Base == Scratch {
-		return slices.DeleteFunc(targets, func(p ocispec.Platform) bool { return p.OS != "linux" }), nil
+	if ref == Static || ref == Scratch {
+		return slices.DeleteFunc(all, func(p ocispec.Platform) bool { return p.OS != "linux" }), nil
 	}
-	c, err := b.get(ctx, s.Base)
+	c, err := b.get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	have, err := b.buildable(ctx, s, platform.Plain(c.platforms()))
+	have, err := m.platforms(ctx, platform.Plain(c.platforms()))
 	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(have, platform.Compare)
 	have = slices.CompactFunc(have, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
 	if len(have) == 0 {
-		return nil, &BaseError{Ref: s.Base, Err: errors.New("has no platform that Go supports")}
+		return nil, &BaseError{Ref: ref, Err: errors.New("has no platform that Go supports")}
 	}
 	return have, nil
-}
-
-// buildable returns the platforms of have that Go can build for. It asks for each
-// platform separately, so that one unsupported platform does not hide the others. The log
-// names the platforms that it skips.
-func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
-	for _, p := range have {
-		err := b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p}, nil)
-		switch {
-		case err == nil:
-			list = append(list, p)
-		case !errors.As(err, new(*crosscompile.TargetError)):
-			return nil, err
-		default:
-			b.log.InfoContext(ctx, "skipped: "+err.Error())
-		}
-	}
-	return list, nil
 }
 
 // versions returns s's platforms with one platform for each version of Windows that a

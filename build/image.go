@@ -151,10 +151,6 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	if len(s.Config.Entrypoint) > 0 {
 		c.Config.Entrypoint = s.Config.Entrypoint
 	}
-	if s.goPackage().Debug {
-		c.Config.Entrypoint = debugged(s, p, c.Config.Entrypoint)
-		include(&c.Config.ExposedPorts, debugPort)
-	}
 	for _, port := range s.Config.Ports {
 		if !strings.Contains(port, "/") {
 			port += "/tcp"

@@ -26,25 +26,25 @@ import (
 // The path belongs to the caller alone until unlock. The lock of the Builder comes first,
 // since it also protects the path in the work directory; the claim in the cache keeps
 // other processes away.
-func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
-	main := r.spec.goPackage().Main
+func (g *goMaker) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
+	main := g.spec.goPackage().Main
 	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
 	if err != nil {
 		return "", nil, err
 	}
 	sum := sha256.Sum256(b)
 	key := hex.EncodeToString(sum[:16])
-	leave, err := r.lock(ctx, key)
+	leave, err := g.lock(ctx, key)
 	if err != nil {
 		return "", nil, err
 	}
-	if dir, release, err := r.cache.Claim(ctx, "programs", key); err == nil {
-		return filepath.Join(dir, r.spec.Name), func() { release(); leave() }, nil
+	if dir, release, err := g.cache.Claim(ctx, "programs", key); err == nil {
+		return filepath.Join(dir, g.spec.Name), func() { release(); leave() }, nil
 	} else if ctx.Err() != nil {
 		leave()
 		return "", nil, context.Cause(ctx)
 	}
-	if path, err = r.workFile(key); err != nil {
+	if path, err = g.workFile(key); err != nil {
 		leave()
 		return "", nil, err
 	}
@@ -56,9 +56,9 @@ func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (pa
 const programRoom = 128 << 20
 
 // workFile returns the path of a program in the work directory, and makes its directory.
-func (r *buildRun) workFile(key string) (string, error) {
-	dir := filepath.Join(r.Work, "programs", key)
-	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
+func (g *goMaker) workFile(key string) (string, error) {
+	dir := filepath.Join(g.Work, "programs", key)
+	return filepath.Join(dir, g.spec.Name), os.MkdirAll(dir, 0o750)
 }
 
 // lock waits for the lock of a key, or until ctx ends. It excludes concurrent builds of

@@ -137,7 +137,7 @@ func (s Spec) Validate() (Spec, error) {
 			errs = append(errs, err)
 		}
 	}
-	s.Program = s.goPackage() // nil and a pointer become a value
+	s.Program = plainProgram(s.Program)
 	errs = append(errs, s.Program.validate(), s.Config.validate())
 	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations)+len(s.ManifestAnnotations) > 0 {
 		complain("annotations", "omit them, or use OCI media types", "Docker's media types do not support annotations")

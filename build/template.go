@@ -194,8 +194,7 @@ func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 }
 
 // expand fills in the templates of labels, annotations and the environment of the image.
-// It only tests those of the compile settings: they are expanded for each platform, and
-// build records compare the expanded ones.
+// It only tests those of the program.
 func (s Spec) expand() (Spec, error) {
 	var errs [6]error
 	s.Config.Env, errs[5] = s.Vars.ExpandAll(s.Config.Env)
@@ -203,25 +202,6 @@ func (s Spec) expand() (Spec, error) {
 	s.Config.Annotations, errs[1] = s.Vars.expandMap(s.Config.Annotations)
 	s.IndexAnnotations, errs[2] = s.Vars.expandMap(s.IndexAnnotations)
 	s.ManifestAnnotations, errs[4] = s.Vars.expandMap(s.ManifestAnnotations)
-	g := s.goPackage()
-	_, errs[3] = g.Compile.expand(s.Vars)
-	all := errs[:]
-	for _, o := range g.Overrides {
-		_, err := o.expand(s.Vars)
-		all = append(all, err)
-	}
-	return s, errors.Join(all...)
-}
-
-// expand fills in the templates of the linker flags and the environment.
-func (c Compile) expand(v Vars) (Compile, error) {
-	var err error
-	if c.Ldflags, err = expandAll(c.Ldflags, v.expandWord); err != nil {
-		return c, fmt.Errorf("ldflags: %w", err)
-	}
-	c.Env, err = expandAll(c.Env, v.expandWord)
-	if err != nil {
-		return c, fmt.Errorf("env: %w", err)
-	}
-	return c, nil
+	errs[3] = s.Program.templates(s.Vars)
+	return s, errors.Join(errs[:]...)
 }
