@@ -15,6 +15,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
+	"github.com/mabuild/mabuild/build/internal/sources"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/elf"
@@ -41,7 +42,7 @@ func (GoPackage) maker(b *Builder, s Spec) maker {
 // [crosscompile.Go.Mains].
 func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
 	b.init(ctx)
-	if err := b.sources(s.Dir, s.goPackage().Package); err != nil {
+	if err := sources.Check(b.goc, b.Within, s.Dir, s.goPackage().Package); err != nil {
 		return nil, err
 	}
 	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.goPackage().Package, Dir: s.Dir, Aims: s.aims()})
@@ -128,7 +129,7 @@ func (s Spec) recorded(record *unchanged.Record) (main crosscompile.Package, ok 
 // since the go command quotes what it reads.
 func (g *goMaker) search(ctx context.Context) (crosscompile.Package, error) {
 	s, p := g.spec, g.spec.goPackage()
-	if err := g.sources(s.Dir, p.Package); err != nil {
+	if err := sources.Check(g.goc, g.Within, s.Dir, p.Package); err != nil {
 		return crosscompile.Package{}, err
 	}
 	// A module that was fetched before is in the cache. If others can write to the cache,

@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/templates"
 	"github.com/mabuild/mabuild/crosscompile"
 )
 
@@ -93,10 +94,10 @@ func (g GoPackage) templates(v Vars) error {
 // expand fills in the templates of the linker flags and the environment.
 func (c Compile) expand(v Vars) (Compile, error) {
 	var err error
-	if c.Ldflags, err = expandAll(c.Ldflags, v.expandWord); err != nil {
+	if c.Ldflags, err = templates.Words(v, c.Ldflags); err != nil {
 		return c, fmt.Errorf("ldflags: %w", err)
 	}
-	c.Env, err = expandAll(c.Env, v.expandWord)
+	c.Env, err = templates.Words(v, c.Env)
 	if err != nil {
 		return c, fmt.Errorf("env: %w", err)
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/build/internal/specerr"
+	"github.com/mabuild/mabuild/build/internal/templates"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -85,23 +86,43 @@ type Config struct {
 }
 
 // A SpecError says what is wrong in a Spec, either by itself or together with the files
-// and base images that it names.
-type SpecError struct {
-	Field  string // as in .mabuild.yaml
-	Reason string
-	Way    string
-	Want   string // a value that the field can have, may be empty
-	Err    error  // the cause, may be nil
-}
+// and base images that it names. Its fields are:
+//
+//	Field  string  as in .mabuild.yaml
+//	Reason string
+//	Way    string  what the user can do, may be empty
+//	Want   string  a value that the field can have, may be empty
+//	Err    error   the cause, may be nil
+//
+// Its methods are:
+//
+//	Error() string         the field and the reason
+//	Unwrap() error         the cause
+//	Is(target error) bool  whether target is the kind of the error
+//	Hint() string          Way
+type SpecError = specerr.Error
 
-func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
-func (e *SpecError) Unwrap() error { return e.Err }
-
-// Is reports whether target is the kind of the error.
-func (*SpecError) Is(target error) bool { return target == hint.Usage }
-
-// Hint returns what the user can do.
-func (e *SpecError) Hint() string { return e.Way }
+// Vars has the values for templates. A template that uses an empty value is an error,
+// since a label or a tag with a missing part is rarely noticed. Its fields are:
+//
+//	Version     string  from git describe, or the version of module/path@version
+//	Commit      string
+//	ShortCommit string
+//	Date        string  of the commit, in RFC 3339
+//	Tag         string  of this commit, not of an earlier one
+//	Branch      string
+//	Why         map[string]error  why a value is empty, by name; "" is for all others
+//
+// An error of Why may have a method Hint() string. The methods of Vars are:
+//
+//	Expand(text string) (string, error)          fills in a template, which may use
+//	                                             {{.Version}}, {{.Commit}},
+//	                                             {{.ShortCommit}}, {{.Date}}, {{.Tag}},
+//	                                             {{.Branch}} and the functions slug and
+//	                                             tag. Any other name, and an empty value,
+//	                                             is a [*SpecError].
+//	ExpandAll(list []string) ([]string, error)   Expand for each text of list
+type Vars = templates.Vars
 
 // Validate returns s with defaults filled in and its platforms normalised and sorted. It
 // reports all errors at once. It reads nothing but s.
@@ -264,4 +285,17 @@ func (c Compression) validate() error {
 		return &SpecError{Field: "compression", Reason: fmt.Sprintf("%s has levels 1 to %d, not %d", c.Format, f.highest, c.Level)}
 	}
 	return nil
+}
+
+// expand fills in the templates of labels, annotations and the environment of the image.
+// It only tests those of the program.
+func (s Spec) expand() (Spec, error) {
+	var errs [6]error
+	s.Config.Env, errs[5] = s.Vars.ExpandAll(s.Config.Env)
+	s.Config.Labels, errs[0] = templates.Map(s.Vars, s.Config.Labels)
+	s.Config.Annotations, errs[1] = templates.Map(s.Vars, s.Config.Annotations)
+	s.IndexAnnotations, errs[2] = templates.Map(s.Vars, s.IndexAnnotations)
+	s.ManifestAnnotations, errs[4] = templates.Map(s.Vars, s.ManifestAnnotations)
+	errs[3] = s.Program.templates(s.Vars)
+	return s, errors.Join(errs[:]...)
 }
