@@ -22,10 +22,12 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/once", "internal/rootfs"},
 	"build/internal/basefs":                {"build/internal/layerfile", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
+	"build/internal/filelist":              {"build/internal/layerfile", "build/internal/specerr", "internal/intree", "internal/rootfs"},
 	"build/internal/layerfile":             {"internal/cache", "internal/once", "internal/rootfs", "internal/stream"},
 	"build/internal/permits":               {"internal/cache"},
+	"build/internal/placement":             {"build/internal/basefs", "build/internal/layerfile", "build/internal/specerr", "internal/rootfs"},
 	"build/internal/sources":               {"crosscompile", "build/internal/specerr", "build/internal/unchanged", "internal/intree"},
 	"build/internal/specerr":               {"internal/hint"},
 	"build/internal/templates":             {"build/internal/specerr", "internal/hint"},

@@ -41,6 +41,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
@@ -269,7 +270,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	}
 	images, err := from.all(ctx, s)
 	// The files are listed even if a base is missing: both errors are reported at once.
-	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
+	files, filesErr := filelist.Entries(s.Dir, s.Files, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
 	}

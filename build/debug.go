@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -89,7 +90,7 @@ func (g *goMaker) findDebugger(ctx context.Context) (crosscompile.Package, error
 
 // extras compiles the debugger, if the Spec asks for one. It takes no permit, since the
 // caller may hold one already.
-func (g *goMaker) extras(ctx context.Context, p ocispec.Platform, step *string) (list []part, unlock func(), err error) {
+func (g *goMaker) extras(ctx context.Context, p ocispec.Platform, step *string) (list []placement.Part, unlock func(), err error) {
 	if !g.spec.goPackage().Debug {
 		return nil, func() {}, nil
 	}
@@ -107,7 +108,7 @@ func (g *goMaker) extras(ctx context.Context, p ocispec.Platform, step *string) 
 		return nil, nil, err
 	}
 	g.writeSum(bin.Path, e.Content)
-	return []part{{comment: "debugger", entries: []layerfile.Entry{e}}}, unlock, nil
+	return []placement.Part{{Comment: "debugger", Entries: []layerfile.Entry{e}}}, unlock, nil
 }
 
 // config sets the entrypoint that starts the program under the debugger, and exposes the

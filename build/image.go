@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -81,23 +82,23 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 
 // assemble makes the image of s's program for p: the layers of base f, then the added
 // ones. It adds to the manifest, the diff IDs and the history in the same order.
-func assemble(s Spec, p ocispec.Platform, f baseImage, added []part) (v1.Image, error) {
+func assemble(s Spec, p ocispec.Platform, f baseImage, added []placement.Part) (v1.Image, error) {
 	config := configure(s, p, f)
 	descriptors := slices.Clone(f.descriptors)
 	layers := slices.Clone(f.layers)
 	for _, a := range added {
-		d, err := manifest.Describe(a.layer)
+		d, err := manifest.Describe(a.Layer)
 		if err != nil {
 			return nil, err
 		}
-		diffID, err := a.layer.DiffID()
+		diffID, err := a.Layer.DiffID()
 		if err != nil {
 			return nil, err
 		}
 		descriptors = append(descriptors, d)
-		layers = append(layers, a.layer)
+		layers = append(layers, a.Layer)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
-		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.comment})
+		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.Comment})
 	}
 	// The descriptors of the base may have media types of the other family.
 	for i := range descriptors {

@@ -4,8 +4,6 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,9 +15,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -39,7 +38,7 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 	if s, err = s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	files, err := fileEntries(s, func(string) {})
+	files, err := filelist.Entries(s.Dir, s.Files, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +46,7 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}})
+	added, err := placement.Layers(&basefs.Reader{Cache: w.Cache}, w, p, f.layers, []placement.Part{{Comment: "files", Entries: files}, {Comment: "program", Entries: []layerfile.Entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,87 +252,5 @@ func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	}
 	if len(m.Layers) != 2 || len(c.History) != 2 || c.History[1].Comment != "program" {
 		t.Errorf("%d layers, history %v", len(m.Layers), c.History)
-	}
-}
-
-// Files are copied with normalized modes and links as links. A path that leads out of the
-// tree or does not exist is a SpecError.
-func TestFiles(t *testing.T) {
-	dir := t.TempDir()
-	for name, mode := range map[string]os.FileMode{"web/index.html": 0o600, "web/css/a.css": 0o664, "web/run": 0o700, "one": 0o644, "../secret": 0o600} {
-		path := filepath.Join(dir, "tree", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(name), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tree := filepath.Join(dir, "tree")
-	for link, to := range map[string]string{"web/link": "css/a.css", "escape": "../secret", "up/link": "../../secret", "in": "one"} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, link)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(to, filepath.Join(tree, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entries, err := fileEntries(Spec{Dir: tree, Files: []File{{From: "./web", To: "/srv/web"}, {From: "in", To: "/etc/"}, {From: "one", To: "/etc/two", Mode: 0o640}}}, func(string) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]int64{}
-	for _, e := range entries {
-		got[e.Name+e.Link] = e.Mode
-	}
-	want := map[string]int64{
-		"srv/web": 0o755, "srv/web/index.html": 0o644, "srv/web/css": 0o755, "srv/web/css/a.css": 0o644, "srv/web/run": 0o755,
-		"srv/web/linkcss/a.css": 0o777, "etc/in": 0o644, "etc/two": 0o640,
-	}
-	for name, mode := range want {
-		if got[name] != mode {
-			t.Errorf("%s: mode %o, want %o", name, got[name], mode)
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("got %v", got)
-	}
-	for _, from := range []string{"../secret", "escape", "up", "missing", "/etc/passwd"} {
-		_, err := fileEntries(Spec{Dir: tree, Files: []File{{From: from, To: "/x"}}}, func(string) {})
-		var se *SpecError
-		if !errors.As(err, &se) {
-			t.Errorf("%s: %v; want a SpecError", from, err)
-		}
-	}
-}
-
-// Two entries of an image that need the same path are an error.
-func TestFilesThatCollideAreRefused(t *testing.T) {
-	x, y := layerfile.Inline("srv/x", 0o644, nil), layerfile.Inline("srv/x/y", 0o644, nil)
-	link := layerfile.Entry{Name: "opt/link", Kind: tar.TypeSymlink, Link: "real", Mode: 0o777}
-	for name, group := range map[string][]layerfile.Entry{
-		"below a file":     {x, y},
-		"the same path":    {x, x},
-		"below a new link": {link, layerfile.Inline("opt/link/b", 0o644, nil)},
-	} {
-		if list, err := resolvePaths(&rootfs.Tree{}, group); err == nil {
-			t.Errorf("%s: accepted as %v", name, list)
-		}
-	}
-	w := newLayers(t, nil)
-	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	for name, files := range map[string][]layerfile.Entry{
-		"on the program": {layerfile.Inline("mabuild/program", 0o644, nil)},
-		"above it":       {layerfile.Inline("mabuild", 0o644, nil)},
-		"a link above":   {{Name: "mabuild", Kind: tar.TypeSymlink, Link: "srv", Mode: 0o777}},
-		"below it":       {layerfile.Inline("mabuild/program/x", 0o644, nil)},
-	} {
-		program, err := programEntry(Spec{Name: "program"}, p, "testdata/program")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}}); err == nil {
-			t.Errorf("%s: %d layers", name, len(added))
-		}
 	}
 }

@@ -2,8 +2,6 @@ package build
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,8 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -43,13 +41,13 @@ func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
 		t.Fatal(err)
 	}
 	w := newLayers(t, nil)
-	var added []part
+	var added []placement.Part
 	for _, comment := range []string{"files", "program"} {
 		l, err := w.Layer([]layerfile.Entry{layerfile.Inline(comment, 0o644, []byte(comment))})
 		if err != nil {
 			t.Fatal(err)
 		}
-		added = append(added, part{layer: l, comment: comment})
+		added = append(added, placement.Part{Layer: l, Comment: comment})
 	}
 	img, err := assemble(s, s.Platforms[0], f, added)
 	if err != nil {
@@ -136,56 +134,5 @@ func TestWindowsHasNoNumbers(t *testing.T) {
 		if err != nil || config.Config.User != test.user {
 			t.Errorf("%s: user %q, %v", test.os, config.Config.User, err)
 		}
-	}
-}
-
-// A name is refused if it would delete a file of the base image or could not be unpacked.
-func TestNamesThatNoLayerCanHold(t *testing.T) {
-	for name, want := range map[string]string{
-		"etc/passwd": "", "a/.wh": "", "a/x.wh.y": "", "a/.whx": "", strings.Repeat("a", 255): "", "ü/ö": "",
-		"etc/.wh.passwd": "delete files", ".wh..wh..opq": "delete files", ".wh.d/x": "delete files", strings.Repeat("a", 256): "has 256 bytes",
-		strings.Repeat("a/", 2100): "has 4200 bytes", "a\xff": "not valid UTF-8",
-	} {
-		err := holdable(name, false)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%q: %v, want %q", name, err, want)
-		}
-	}
-	for name, fine := range map[string]bool{"app.exe": true, "a:b": false, "a.": false, "a/b ": false, "what?": false} {
-		if err := holdable(name, true); (err == nil) != fine {
-			t.Errorf("%q on Windows: %v", name, err)
-		}
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, ".wh.passwd"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range []File{{From: ".", To: "/etc"}, {From: ".wh.passwd", To: "/etc/"}, {From: ".wh.passwd", To: "/mabuild/.wh.x/y"}} {
-		entries, err := fileEntries(Spec{Dir: dir, Files: []File{f}}, func(string) {})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var se *SpecError
-		if _, err := addedLayers(&basefs.Reader{}, newLayers(t, nil), ocispec.Platform{OS: "linux", Architecture: "amd64"}, based(t, nil), []part{{comment: "files", entries: entries}}); !errors.As(err, &se) {
-			t.Errorf("%+v: %v", f, err)
-		}
-	}
-}
-
-// A Git LFS pointer among the files causes a warning.
-func TestPointersOfLFS(t *testing.T) {
-	dir := t.TempDir()
-	const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-	for name, content := range map[string]string{"web/model.bin": pointer, "web/small": "version", "web/large": pointer + strings.Repeat("x", 2000)} {
-		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "web"), 0o755), os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var warned []string
-	if _, err := fileEntries(Spec{Dir: dir, Files: []File{{From: "web", To: "/srv"}}}, func(text string) { warned = append(warned, text) }); err != nil {
-		t.Fatal(err)
-	}
-	if len(warned) != 1 || !strings.Contains(warned[0], "/srv/model.bin is a Git LFS pointer") {
-		t.Errorf("%q", warned)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/elf"
@@ -84,7 +85,7 @@ type maker interface {
 	remake(ctx context.Context, p ocispec.Platform, known unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error
 	// extras makes what the image for p has beside the program, and sets step if there is
 	// any. Its files can be read until unlock.
-	extras(ctx context.Context, p ocispec.Platform, step *string) (list []part, unlock func(), err error)
+	extras(ctx context.Context, p ocispec.Platform, step *string) (list []placement.Part, unlock func(), err error)
 	// config returns c with what the program for p requires of the configuration.
 	config(p ocispec.Platform, c Config) Config
 	// finish is called once, after all platforms. It stores what helps the next build.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -205,13 +206,13 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 
 // parts returns the content of the added layers. The files come first: they change less
 // often than the program, and all platforms share their layer.
-func (r *buildRun) parts(program layerfile.Entry) []part {
-	return []part{{comment: "files", entries: r.files}, {comment: "program", entries: []layerfile.Entry{program}}}
+func (r *buildRun) parts(program layerfile.Entry) []placement.Part {
+	return []placement.Part{{Comment: "files", Entries: r.files}, {Comment: "program", Entries: []layerfile.Entry{program}}}
 }
 
 // image makes the added layers of all parts with w and assembles the image.
-func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []part) (v1.Image, error) {
-	added, err := addedLayers(&r.baseFS, w, base.Platform, base.baseImage, parts)
+func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []placement.Part) (v1.Image, error) {
+	added, err := placement.Layers(&r.baseFS, w, base.Platform, base.baseImage.layers, parts)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/specerr"
 	"github.com/mabuild/mabuild/build/internal/templates"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -58,14 +59,15 @@ type Spec struct {
 	Vars Vars // the values for templates in Config and in a GoPackage
 }
 
-// A File is a file, or a directory with its content, that is copied into the image.
-type File struct {
-	From string // relative to Spec.Dir, and inside it
-	To   string // absolute; with a slash at its end it is the directory for the file
-	Mode int64  // of files; 0: 0755 if the owner may execute the file, else 0644
-	UID  int    // of files, and of copied directories
-	GID  int
-}
+// A File is a file, or a directory with its content, that is copied into the image. Its
+// fields are:
+//
+//	From string  relative to Spec.Dir, and inside it
+//	To   string  absolute; with a slash at its end it is the directory for the file
+//	Mode int64   of files; 0: 0755 if the owner may execute the file, else 0644
+//	UID  int     of files, and of copied directories
+//	GID  int
+type File = filelist.File
 
 // Config is the configuration of an image (image-spec, config.md). An empty field has the
 // value of the base, or what the program needs.
@@ -154,9 +156,7 @@ func (s Spec) Validate() (Spec, error) {
 		complain("id", "", "%q cannot be a file's name", s.Name)
 	}
 	for _, f := range s.Files {
-		if err := f.validate(); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, filelist.Check(f))
 	}
 	s.Program = plainProgram(s.Program)
 	errs = append(errs, s.Program.validate(), s.Config.validate())
@@ -173,23 +173,6 @@ func (s Spec) Validate() (Spec, error) {
 	}
 	s.Time = s.Time.UTC().Truncate(time.Second)
 	return s, errors.Join(errs...)
-}
-
-// validate checks the fields of f. Whether the file exists is checked by fileEntries.
-func (f File) validate() error {
-	switch {
-	case f.From == "":
-		return &SpecError{Field: "files", Reason: "an entry has no from"}
-	case !path.IsAbs(f.To):
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q is not absolute", f.To), Way: "write /" + f.To}
-	case slices.Contains(strings.Split(f.To, "/"), ".."):
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q contains ..", f.To)}
-	case f.UID < 0 || f.GID < 0:
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("owner %d:%d is invalid", f.UID, f.GID)}
-	case f.Mode&^0o7777 != 0:
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is invalid", f.Mode)}
-	}
-	return nil
 }
 
 // port matches a port with an optional protocol; Config.validate checks the range.
