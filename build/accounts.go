@@ -26,7 +26,7 @@ func (s Spec) accounts(bases []PlannedBase, files []layerfile.Entry, fs *basefs.
 		if base.Platform.OS == "windows" || isNumber(user) && isNumber(group) {
 			continue
 		}
-		err := fs.Read(base.baseImage.layers, func(t *rootfs.Tree) error {
+		err := fs.Read(base.baseImage.Layers, func(t *rootfs.Tree) error {
 			system := basefs.System{Tree: t, Files: files}
 			for _, one := range []struct {
 				what, name string

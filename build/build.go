@@ -41,6 +41,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/baseimage"
 	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
@@ -246,7 +247,7 @@ type PlannedBase struct {
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
 
-	baseImage baseImage
+	baseImage baseimage.Image
 }
 
 // Plan resolves s and its base images, and compiles nothing. It reads and hashes the
@@ -257,18 +258,19 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := &bases{source: b.Bases, layers: b.layers(ctx, s)}
-	if s.All {
-		if s.Platforms, err = from.platforms(ctx, s.Base, m); err == nil {
+	from := &baseimage.Reader{Source: b.Bases, Layers: b.layers(ctx, s)}
+	switch {
+	case s.All:
+		if s.Platforms, err = from.Platforms(ctx, s.Base, m.name(), m.platforms); err == nil {
 			err = m.check(ctx, s.Platforms)
 		}
-	} else {
-		s.Platforms, err = from.versions(ctx, s)
+	case !s.Newest:
+		s.Platforms, err = from.Versions(ctx, s.Platforms, s.base)
 	}
 	if err != nil {
 		return nil, err
 	}
-	images, err := from.all(ctx, s)
+	images, err := from.Images(ctx, s.Platforms, s.base)
 	// The files are listed even if a base is missing: both errors are reported at once.
 	files, filesErr := filelist.Entries(s.Dir, s.Files, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
@@ -281,7 +283,7 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	}
 	plan := &Plan{Spec: s, maker: m, files: files, Bases: make([]PlannedBase, len(images))}
 	for i, image := range images {
-		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.digest, baseImage: image}
+		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err
@@ -353,12 +355,12 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		first := plan.Bases[0].baseImage
 		same := true
 		for _, base := range plan.Bases {
-			same = same && base.baseImage.root == first.root && base.baseImage.name == first.name
+			same = same && base.baseImage.Root == first.Root && base.baseImage.Name == first.Name
 		}
 		// The annotations of the user come last and replace those of the base.
 		annotations = map[string]string{}
 		if same {
-			annotations = baseAnnotations(first.name, first.root)
+			annotations = baseAnnotations(first.Name, first.Root)
 		}
 		maps.Copy(annotations, s.Config.Annotations)
 		maps.Copy(annotations, s.IndexAnnotations)

@@ -13,6 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/baseimage"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/sources"
@@ -53,8 +54,8 @@ func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
 func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
 	b.init(ctx)
 	g := GoPackage{Main: crosscompile.Package{Dir: "."}}
-	from := &bases{source: b.Bases}
-	return from.platforms(ctx, ref, g.maker(b, Spec{Program: g}))
+	m := g.maker(b, Spec{Program: g})
+	return (&baseimage.Reader{Source: b.Bases}).Platforms(ctx, ref, m.name(), m.platforms)
 }
 
 // find looks for the package, if neither the Spec nor a valid build record has it. For a
@@ -207,6 +208,9 @@ func (g *goMaker) supports(ctx context.Context, p ocispec.Platform) error {
 	g.record.AddSupport(platform.Key(p))
 	return nil
 }
+
+// name returns Go, which decides what there is a compiler for.
+func (*goMaker) name() string { return "Go" }
 
 // platforms asks Go for each platform separately, so that one unsupported platform does
 // not hide the others. The variants of all platforms are the default ones.

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/baseimage"
 	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/placement"
@@ -27,8 +28,18 @@ func newLayers(t *testing.T, c *cache.Cache) *layerfile.Writer {
 	return &layerfile.Writer{Work: t.TempDir(), Cache: c, Time: time.Unix(0, 0).UTC(), Format: Gzip, Level: 1, Alive: func() error { return nil }}
 }
 
+// staticBase returns the static base.
+func staticBase(t *testing.T, w *layerfile.Writer) baseimage.Image {
+	t.Helper()
+	images, err := (&baseimage.Reader{Layers: w}).Images(t.Context(), []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}, func(ocispec.Platform) string { return Static })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return images[0]
+}
+
 // fixture returns the image of testdata/program.
-func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string) v1.Image {
+func fixture(t *testing.T, w *layerfile.Writer, f baseimage.Image, s Spec, text string) v1.Image {
 	t.Helper()
 	p, err := platform.Parse(text)
 	if err != nil {
@@ -46,7 +57,7 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := placement.Layers(&basefs.Reader{Cache: w.Cache}, w, p, f.layers, []placement.Part{{Comment: "files", Entries: files}, {Comment: "program", Entries: []layerfile.Entry{program}}})
+	added, err := placement.Layers(&basefs.Reader{Cache: w.Cache}, w, p, f.Layers, []placement.Part{{Comment: "files", Entries: files}, {Comment: "program", Entries: []layerfile.Entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,18 +75,15 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 // digests, so it belongs in CHANGELOG.md.
 func TestDigestsStayWhatTheyAre(t *testing.T) {
 	w := newLayers(t, nil)
-	onStatic, err := static(w)
-	if err != nil {
-		t.Fatal(err)
-	}
+	onStatic := staticBase(t, w)
 	for _, c := range []struct {
 		name, platform, digest string
-		on                     baseImage
+		on                     baseimage.Image
 		spec                   Spec
 	}{
-		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", baseImage{}, Spec{Base: Scratch}},
+		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", baseimage.Image{}, Spec{Base: Scratch}},
 		{"static", "linux/arm/v7", "sha256:6b0ed8eddd861f3c1c264799b32c88ec29dd2557394dcb959184df2db335b753", onStatic, Spec{}},
-		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", baseImage{}, Spec{Base: Scratch}},
+		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", baseimage.Image{}, Spec{Base: Scratch}},
 		{"docker", "linux/s390x", "sha256:ec3251926805319472a96c4091caafc5620b490259e46009f768e5252a6c802c", onStatic, Spec{Docker: true}},
 	} {
 		img := fixture(t, w, c.on, c.spec, c.platform)
@@ -124,11 +132,8 @@ func lastLayer(t *testing.T, img v1.Image) v1.Layer {
 // The static base has the files that programs expect: certificates, time zones, /tmp and a
 // home directory.
 func TestStaticHasWhatProgramsLookFor(t *testing.T) {
-	f, err := static(newLayers(t, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	have := contents(t, f.layers[0])
+	f := staticBase(t, newLayers(t, nil))
+	have := contents(t, f.Layers[0])
 	for name, mode := range map[string]int64{
 		"tmp/": 0o1777, "etc/passwd": 0o644, "etc/group": 0o644, "etc/os-release": 0o644, "home/nonroot/": 0o700,
 		"etc/ssl/certs/ca-certificates.crt": 0o644, "usr/share/zoneinfo/Europe/Berlin": 0o644,
@@ -146,7 +151,7 @@ func TestStaticHasWhatProgramsLookFor(t *testing.T) {
 }
 
 // onTop returns a base image with one layer that has the given entries.
-func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseImage {
+func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseimage.Image {
 	t.Helper()
 	l, err := w.Layer(entries)
 	if err != nil {
@@ -160,7 +165,7 @@ func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseIm
 	if err != nil {
 		t.Fatal(err)
 	}
-	return baseImage{layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d}, config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
+	return baseimage.Image{Layers: []v1.Layer{l}, Descriptors: []v1.Descriptor{d}, Config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
 }
 
 // A path that leads through a link of the base image is resolved first. An entry at the
@@ -189,7 +194,7 @@ func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 
 // A layer for Windows has the directories Files and Hives and the PAX records of Windows.
 func TestWindowsLayersHaveWindowsShape(t *testing.T) {
-	img := fixture(t, newLayers(t, nil), baseImage{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
+	img := fixture(t, newLayers(t, nil), baseimage.Image{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
 	have := contents(t, lastLayer(t, img))
 	for name, attributes := range map[string]string{"Files/": "16", "Hives/": "16", "Files/mabuild/": "16", "Files/mabuild/program.exe": "32"} {
 		h := have[name]
@@ -212,9 +217,9 @@ func TestWindowsLayersHaveWindowsShape(t *testing.T) {
 func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	w := newLayers(t, nil)
 	base := onTop(t, w, layerfile.Directory("etc", 0o755))
-	base.name, base.digest = "debian:12", v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}
-	base.descriptors[0].MediaType = types.DockerLayer
-	base.config.Config = v1.Config{
+	base.Name, base.Digest = "debian:12", v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}
+	base.Descriptors[0].MediaType = types.DockerLayer
+	base.Config.Config = v1.Config{
 		User: "daemon", WorkingDir: "/work", Env: []string{"PATH=/opt/bin", "LANG=C"}, Cmd: []string{"bash"}, Entrypoint: []string{"/init"},
 		ExposedPorts: map[string]struct{}{"80/tcp": {}}, Volumes: map[string]struct{}{"/data": {}},
 		Labels: map[string]string{"org.opencontainers.image.title": "Debian", "maintainer": "them"},
@@ -244,10 +249,10 @@ func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Annotations["org.opencontainers.image.base.name"] != "index.docker.io/library/debian:12" || m.Annotations["org.opencontainers.image.base.digest"] != base.digest.String() || m.Annotations["k"] != "v" {
+	if m.Annotations["org.opencontainers.image.base.name"] != "index.docker.io/library/debian:12" || m.Annotations["org.opencontainers.image.base.digest"] != base.Digest.String() || m.Annotations["k"] != "v" {
 		t.Errorf("annotations %v", m.Annotations)
 	}
-	if m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer || m.Layers[0].Digest != base.descriptors[0].Digest {
+	if m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer || m.Layers[0].Digest != base.Descriptors[0].Digest {
 		t.Errorf("manifest %+v", m)
 	}
 	if len(m.Layers) != 2 || len(c.History) != 2 || c.History[1].Comment != "program" {

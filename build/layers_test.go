@@ -11,29 +11,30 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/baseimage"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/manifest"
 )
 
 // based returns a base image with layers of these media types and this history.
-func based(t *testing.T, history []v1.History, kinds ...types.MediaType) baseImage {
+func based(t *testing.T, history []v1.History, kinds ...types.MediaType) baseimage.Image {
 	t.Helper()
-	f := baseImage{config: v1.ConfigFile{Architecture: "amd64", OS: "linux", History: history, RootFS: v1.RootFS{Type: "layers"}}}
+	f := baseimage.Image{Config: v1.ConfigFile{Architecture: "amd64", OS: "linux", History: history, RootFS: v1.RootFS{Type: "layers"}}}
 	for i, kind := range kinds {
 		l := fixed.NewLayer([]byte{byte(i)}, kind)
 		d, err := manifest.Describe(l)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.layers, f.descriptors = append(f.layers, l), append(f.descriptors, d)
-		f.config.RootFS.DiffIDs = append(f.config.RootFS.DiffIDs, d.Digest)
+		f.Layers, f.Descriptors = append(f.Layers, l), append(f.Descriptors, d)
+		f.Config.RootFS.DiffIDs = append(f.Config.RootFS.DiffIDs, d.Digest)
 	}
 	return f
 }
 
 // assembled returns the image of files and a program on f.
-func assembled(t *testing.T, f baseImage, s Spec, os string) v1.Image {
+func assembled(t *testing.T, f baseimage.Image, s Spec, os string) v1.Image {
 	t.Helper()
 	s.Name, s.Platforms = "program", []ocispec.Platform{{OS: os, Architecture: "amd64"}}
 	s, err := s.Validate()
@@ -115,7 +116,7 @@ func TestLayerTypes(t *testing.T) {
 // A variable occurs once in an image, even if the base image has it several times.
 func TestVariablesOnce(t *testing.T) {
 	f := based(t, nil, types.OCILayer)
-	f.config.Config.Env = []string{"PATH=/a", "A=1", "PATH=/b", "A=2"}
+	f.Config.Config.Env = []string{"PATH=/a", "A=1", "PATH=/b", "A=2"}
 	img := assembled(t, f, Spec{Config: Config{Env: []string{"A=3"}}}, "linux")
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -128,7 +129,7 @@ func TestVariablesOnce(t *testing.T) {
 
 // An image for Windows sets no numeric user, since Windows has none.
 func TestWindowsHasNoNumbers(t *testing.T) {
-	for _, test := range []struct{ os, user string }{{"windows", ""}, {"linux", nonroot + ":" + nonroot}} {
+	for _, test := range []struct{ os, user string }{{"windows", ""}, {"linux", baseimage.Nonroot + ":" + baseimage.Nonroot}} {
 		img := assembled(t, based(t, nil), Spec{Base: Scratch}, test.os)
 		config, err := img.ConfigFile()
 		if err != nil || config.Config.User != test.user {

@@ -20,7 +20,7 @@ func (r *buildRun) linkage(base PlannedBase, program *shared) error {
 	case program.static != "":
 		return basefs.Misfit(base.Ref, program.static+" is set, but the program requires the loader "+l.Interpreter)
 	}
-	return r.baseFS.Read(base.baseImage.layers, func(t *rootfs.Tree) error {
+	return r.baseFS.Read(base.baseImage.Layers, func(t *rootfs.Tree) error {
 		return basefs.System{Tree: t, Files: r.files}.Suits(base.Ref, l)
 	})
 }

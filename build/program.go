@@ -60,6 +60,8 @@ type maker interface {
 	remember()
 	// supports returns an error if the program cannot be made for p. p is not built.
 	supports(ctx context.Context, p ocispec.Platform) error
+	// name returns what decides which platforms there are, for errors.
+	name() string
 	// platforms returns those of list that the program can be made for. The log names the
 	// others. With nil it returns all platforms that there are.
 	platforms(ctx context.Context, list []ocispec.Platform) ([]ocispec.Platform, error)

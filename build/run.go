@@ -68,7 +68,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
 		}
 	}()
-	img = Image{Platform: base.Platform, Base: base.baseImage.digest, BaseRef: base.Ref}
+	img = Image{Platform: base.Platform, Base: base.baseImage.Digest, BaseRef: base.Ref}
 	err = guard.Report(ctx, log, platform.Key(base.Platform), func() error {
 		if err := r.onto(ctx, &img, base, permit, &step, log); err != nil {
 			return err
@@ -108,13 +108,13 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 // startOnBase starts the hook OnBase for a platform. wait waits until the hook has returned and
 // returns its error. It must be called only once: a second call would block.
 func (r *buildRun) startOnBase(ctx context.Context, base PlannedBase) (wait func() error) {
-	if r.hooks.OnBase == nil || base.baseImage.image == nil {
+	if r.hooks.OnBase == nil || base.baseImage.Image == nil {
 		return func() error { return nil }
 	}
 	done := make(chan error, 1)
 	go func() {
 		done <- guard.Report(ctx, r.log, "OnBase of "+platform.Key(base.Platform), func() error {
-			return r.hooks.OnBase(ctx, base.Platform, base.baseImage.image)
+			return r.hooks.OnBase(ctx, base.Platform, base.baseImage.Image)
 		})
 	}()
 	return func() error { return <-done }
@@ -212,7 +212,7 @@ func (r *buildRun) parts(program layerfile.Entry) []placement.Part {
 
 // image makes the added layers of all parts with w and assembles the image.
 func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []placement.Part) (v1.Image, error) {
-	added, err := placement.Layers(&r.baseFS, w, base.Platform, base.baseImage.layers, parts)
+	added, err := placement.Layers(&r.baseFS, w, base.Platform, base.baseImage.Layers, parts)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/baseimage"
 	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/specerr"
 	"github.com/mabuild/mabuild/build/internal/templates"
@@ -22,8 +23,8 @@ import (
 
 // The base images that are built in.
 const (
-	Static  = "static"  // CA certificates, time zones, users and /tmp; linux only
-	Scratch = "scratch" // no files
+	Static  = baseimage.Static  // CA certificates, time zones, users and /tmp; linux only
+	Scratch = baseimage.Scratch // no files
 )
 
 // A Spec says what to build: one program for some platforms, each on a base image. It is
@@ -103,6 +104,24 @@ type Config struct {
 //	Is(target error) bool  whether target is the kind of the error
 //	Hint() string          Way
 type SpecError = specerr.Error
+
+// A BaseError says why a base image cannot be used: it cannot be read, its content is
+// invalid, or it has no image for a platform. Its fields are:
+//
+//	Ref     string              as the Spec names it
+//	Err     error
+//	Way     string              what the user can do, may be empty
+//	Missing []ocispec.Platform  platforms that it lacks, if that is what is wrong
+//
+// Its methods are:
+//
+//	Error() string         the reference and the cause
+//	Unwrap() error         the cause
+//	Is(target error) bool  whether target is the kind of the error: a base that does not
+//	                       exist or does not fit is a mistake in what was asked for, unless
+//	                       the registry failed
+//	Hint() string          Way, or that of the cause
+type BaseError = baseimage.Error
 
 // Vars has the values for templates. A template that uses an empty value is an error,
 // since a label or a tag with a missing part is rarely noticed. Its fields are:

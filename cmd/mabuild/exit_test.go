@@ -37,6 +37,7 @@ import (
 // with where they are tested, and those that no command ends with.
 var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
+	"baseimage.Error":          "as build.BaseError",
 	"specerr.Error":            "as build.SpecError",
 	"templates.errNotPlain":    "in a SpecError",
 	"layerfile.errChanged":     "no command ends with it",
