@@ -1,12 +1,7 @@
 package build
 
 import (
-	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -52,7 +47,8 @@ func plainProgram(p Program) Program {
 // A maker makes the program of one Spec. Each kind of program has its own maker, and only
 // the maker knows how programs of this kind are found and made.
 //
-// find is called first. The other methods are safe for concurrent use after that.
+// The methods up to prepare are called one after another, find first. The others are called
+// after that, by several goroutines at once.
 type maker interface {
 	// find looks for the program, and returns the Spec with what it found.
 	find(ctx context.Context) (Spec, error)
@@ -138,26 +134,18 @@ func (s *shared) release() {
 
 // programEntry returns the entry of a program that is in a file, and hashes the file.
 func programEntry(s Spec, p ocispec.Platform, file string) (layerfile.Entry, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return layerfile.Entry{}, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	h := sha256.New()
-	size, err := io.Copy(h, f)
-	if err != nil {
-		return layerfile.Entry{}, err
-	}
-	return programAt(s, p, hex.EncodeToString(h.Sum(nil)), size, func() (io.ReadCloser, error) { return os.Open(file) }), nil
+	return layerfile.File(entryName(s, p), programMode, file)
 }
 
-// programAt returns the entry of a program that is identified by its digest. open is
-// called only if the layer is not in the cache.
-func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) layerfile.Entry {
-	// A layer has slashes and no drive letter, also for Windows.
+// programMode is the mode of every program in an image.
+const programMode = 0o755
+
+// entryName returns the name of the program in its layer, which has slashes and no drive
+// letter, also for Windows.
+func entryName(s Spec, p ocispec.Platform) string {
 	at := programPath(s, p)
 	if p.OS == "windows" {
 		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")
 	}
-	return layerfile.Entry{Name: rootfs.Clean(at), Kind: tar.TypeReg, Mode: 0o755, Size: size, Content: content, Open: open}
+	return rootfs.Clean(at)
 }

@@ -1,10 +1,12 @@
 package build
 
 import (
+	"archive/tar"
 	"context"
 	"debug/buildinfo"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"sync"
@@ -16,7 +18,9 @@ import (
 	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -174,7 +178,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 		return false
 	}
 	ready := false
-	program := programAt(r.spec, base.Platform, known.Content, known.Size, func() (io.ReadCloser, error) {
+	program := layerfile.Entry{Name: entryName(r.spec, base.Platform), Kind: tar.TypeReg, Mode: programMode, Size: known.Size, Content: known.Content}
+	program.Open = func() (io.ReadCloser, error) {
 		if !ready {
 			return nil, errForgotten
 		}
@@ -184,8 +189,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 			return err
 		})
 		return content, err
-	})
-	// A failure of this maker must not be remembered for other platforms, so it is not
+	}
+	// A failure of this writer must not be remembered for other platforms, so it is not
 	// r.layers.
 	w := r.Builder.layers(ctx, r.spec)
 	image, err := r.image(w, base, r.parts(program))
@@ -219,4 +224,25 @@ func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []placemen
 	s := r.spec
 	s.Config = r.maker.config(base.Platform, s.Config)
 	return assemble(s, base.Platform, base.baseImage, added)
+}
+
+// cramped returns an error if the work directory has no room, which neither
+// compilers nor linkers say clearly, and something failed that needs it.
+func (b *Builder) cramped(ctx context.Context, errs []error) error {
+	needed := false
+	for _, err := range errs {
+		var pe *PlatformError
+		needed = needed || errors.As(err, &pe) && (pe.Step == "compile" || pe.Step == "layer")
+	}
+	if !needed || ctx.Err() != nil {
+		return nil
+	}
+	err := cache.FreeSpaceIn(b.Work, programRoom)
+	if err == nil {
+		return nil
+	}
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // of a temporary file; its name does not help
+		err = pe.Err
+	}
+	return hint.New(hint.Build, "set TMPDIR to use another directory", "work directory %s: %w", b.Work, err)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,8 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -76,27 +74,6 @@ func (b *Builder) lock(ctx context.Context, key string) (unlock func(), err erro
 	}
 }
 
-// cramped returns an error if the work directory has no room, which neither
-// compilers nor linkers say clearly, and something failed that needs it.
-func (b *Builder) cramped(ctx context.Context, errs []error) error {
-	needed := false
-	for _, err := range errs {
-		var pe *PlatformError
-		needed = needed || errors.As(err, &pe) && (pe.Step == "compile" || pe.Step == "layer")
-	}
-	if !needed || ctx.Err() != nil {
-		return nil
-	}
-	err := cache.FreeSpaceIn(b.Work, programRoom)
-	if err == nil {
-		return nil
-	}
-	if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // of a temporary file; its name does not help
-		err = pe.Err
-	}
-	return hint.New(hint.Build, "set TMPDIR to use another directory", "work directory %s: %w", b.Work, err)
-}
-
 // sumName is the name of the file beside a program that holds the digest of the program.
 // The go command finds a program up to date by the build ID in it, and does not notice if
 // the rest of the file is damaged or replaced. So the digest is compared before the go
@@ -126,23 +103,9 @@ func (b *Builder) checkSum(file string) error {
 		want, err := os.ReadFile(filepath.Join(filepath.Dir(file), sumName))
 		// The proof contains the path and the digest, so a proof for another program does
 		// not count.
-		if is, herr := digestOfFile(file); err == nil && herr == nil && b.sumOf(file, is) == string(want) {
+		if is, herr := layerfile.File("", 0, file); err == nil && herr == nil && b.sumOf(file, is.Content) == string(want) {
 			return nil
 		}
 	}
 	return os.RemoveAll(file)
-}
-
-// digestOfFile returns the sha256 of a file in hexadecimal digits.
-func digestOfFile(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -1,13 +1,45 @@
 package build
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
+
+// accounts checks that each base lists the user and the group that s names.
+//
+// A number needs no entry, and Windows has no such files; for these the layers of the
+// base are not read. Platforms on the same base report the same missing name once.
+func (s Spec) accounts(bases []PlannedBase, files []layerfile.Entry, fs *basefs.Reader) error {
+	user, group, _ := strings.Cut(s.Config.User, ":")
+	var errs []error
+	seen := map[string]bool{}
+	for _, base := range bases {
+		if base.Platform.OS == "windows" || basefs.IsNumber(user) && basefs.IsNumber(group) {
+			continue
+		}
+		err := fs.Read(base.baseImage.Layers, func(t *rootfs.Tree) error {
+			missing, err := basefs.System{Tree: t, Files: files}.Lacks(base.Ref, user, group)
+			for _, e := range missing {
+				if !seen[base.Ref+e.Reason] {
+					seen[base.Ref+e.Reason] = true
+					errs = append(errs, e)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return &BaseError{Ref: base.Ref, Err: err}
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // linkage checks that the base has the loader and the libraries that a program is linked
 // against. A static program needs neither, and its base is not read. A program that still
