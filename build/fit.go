@@ -57,10 +57,10 @@ func (r *buildRun) linkage(base PlannedBase, program *shared) error {
 	})
 }
 
-// A linkageBarrier delays the hook OnImage, if programs may require libraries, until the program of every
-// platform was compared with its base or has failed. A mismatch shows only after linking,
-// and then no image of the build is sent. A build of other programs does not
-// wait.
+// A linkageBarrier delays the hook OnImage, if programs may require libraries, until the
+// program of every platform was compared with its base or has failed. A mismatch shows
+// only after linking, and then no image of the build is sent. A build of other programs
+// does not wait.
 type linkageBarrier struct {
 	closed  bool           // some program may require libraries, so there is something to wait for
 	waiting sync.WaitGroup // counts the platforms that were not compared yet
