@@ -87,7 +87,7 @@ type Builder struct {
 	goc          *crosscompile.Go
 	cache        *cache.Cache
 	records      *unchanged.Store // of what packages were compiled to
-	resolved     sync.Map         // what Resolve looked up, of *goMaker by Spec.query
+	resolved     sync.Map         // of makers, by what Resolve looked up
 	permits      *permits.Queue   // for compilers
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
