@@ -22,10 +22,16 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/intree", "internal/once", "internal/rootfs"},
-	"build/internal/basefs":                {"build/internal/layerfile", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs"},
+	"build/internal/basefs":                {"build/internal/layerfile", "build/internal/specerr", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
+	"build/internal/baseimage":             {"manifest", "manifest/platform", "build/internal/layerfile", "internal/guard", "internal/hint", "internal/once"},
+	"build/internal/filelist":              {"build/internal/layerfile", "build/internal/specerr", "internal/intree", "internal/rootfs"},
 	"build/internal/layerfile":             {"internal/cache", "internal/once", "internal/rootfs", "internal/stream"},
-	"build/internal/permits":               {},
+	"build/internal/permits":               {"internal/cache"},
+	"build/internal/placement":             {"build/internal/basefs", "build/internal/layerfile", "build/internal/specerr", "internal/rootfs"},
+	"build/internal/sources":               {"crosscompile", "build/internal/specerr", "build/internal/unchanged", "internal/intree"},
+	"build/internal/specerr":               {"internal/hint"},
+	"build/internal/templates":             {"build/internal/specerr", "internal/hint"},
 	"build/internal/unchanged":             {"crosscompile", "internal/cache", "internal/intree"},
 	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},

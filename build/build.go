@@ -36,12 +36,13 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/baseimage"
+	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
@@ -86,7 +87,7 @@ type Builder struct {
 	goc          *crosscompile.Go
 	cache        *cache.Cache
 	records      *unchanged.Store // of what packages were compiled to
-	resolved     sync.Map         // what Resolve looked up, of *found by Spec.query
+	resolved     sync.Map         // of makers, by what Resolve looked up
 	permits      *permits.Queue   // for compilers
 	layerPermits chan struct{}    // for layers that are written
 	locks        sync.Map         // of channels, by key: for the output paths of programs
@@ -173,114 +174,60 @@ func (b *Builder) init(ctx context.Context) {
 // command. The returned Spec describes the sources at this moment; passing it to Resolve
 // again does not detect later changes.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
-	s, f, err := b.resolve(ctx, s)
+	s, m, err := b.resolve(ctx, s)
 	if err == nil {
-		b.resolved.Store(s.query(), f)
+		m.remember()
 	}
 	return s, err
 }
 
-// A found is what resolve looked up for a Spec, beside the package.
-type found struct {
-	record   *unchanged.Record    // of the package
-	debugger crosscompile.Package // of Delve, with GoPackage.Debug
-}
-
-// query identifies the result of resolve: what was asked for, and the package that was
-// found.
-func (s Spec) query() string {
-	g := s.goPackage()
-	return fmt.Sprintf("%q %q %t %t %q", s.Dir, g.Package, g.AsMain, g.Debug, g.Main)
-}
-
-// resolve is Resolve, and also returns what was looked up. For a Spec that Resolve has
-// returned, this is what Resolve found.
-func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, *found, error) {
+// resolve is Resolve, and also returns the maker of the program.
+func (b *Builder) resolve(ctx context.Context, s Spec) (Spec, maker, error) {
 	b.init(ctx)
 	s, err := s.Validate()
 	if err != nil {
 		return s, nil, err
 	}
-	g, f := s.goPackage(), &found{record: &unchanged.Record{}}
-	if before, ok := b.resolved.Load(s.query()); ok && g.Main.ImportPath != "" {
-		f = before.(*found)
-	} else if !g.Debug { // a build record describes one program, and a debug image has two
-		f.record = b.records.Recall(layerfile.FormatVersion, s.Dir, g.Package, g.AsMain)
+	m := s.Program.maker(b, s)
+	if s, err = m.find(ctx); err != nil {
+		return s, nil, err
 	}
-	main, known := s.recorded(f.record)
-	// A module that was fetched for module/path@version may have been pruned since then.
-	known = known && main.Use(ctx) == nil
-	switch {
-	case known:
-	case g.Main.ImportPath == "":
-		start := time.Now()
-		if main, err = b.find(ctx, s); err != nil {
-			return s, nil, err
-		}
-		f.record.Begin(main, start)
-	default:
-		main = g.Main
-	}
-	s = s.withMain(main)
-	if s.Name == "" {
-		s.Name = main.Name
-	}
-	if main.Version != "" {
-		s.Vars.Version = main.Version
-	}
-	if err := b.strayKeys(ctx, s, f.record, known); err != nil {
+	if err := b.strayKeys(ctx, s, m); err != nil {
 		return s, nil, err
 	}
 	s, err = s.expand()
-	if known {
-		return s, f, err
+	if err := errors.Join(err, m.check(ctx, s.Platforms)); err != nil {
+		return s, nil, err
 	}
-	err = errors.Join(err, b.goc.Check(ctx, main.Dir, s.Platforms, nil), s.debuggable())
-	// With All the platforms are known only to Plan, which checks their compilers.
-	if err == nil && !s.All {
-		err = b.compilers(ctx, s)
+	list := s.Platforms
+	if s.All {
+		list = nil // only Plan knows them
 	}
-	if err == nil && g.Debug && f.debugger.ImportPath == "" {
-		f.debugger, err = b.findDebugger(ctx, s)
-	}
-	return s, f, err
+	return s, m, m.prepare(ctx, list)
 }
 
 // strayKeys checks the settings for single platforms that are not built. A platform that
-// Go does not support is probably a mistake and an error. One that Go supports is logged,
-// since a configuration may serve several selections of platforms. If known, the build
-// record may already have the answer of Go.
-func (b *Builder) strayKeys(ctx context.Context, s Spec, record *unchanged.Record, known bool) error {
+// the program cannot be made for is probably a mistake and an error. Another one is logged,
+// since a configuration may serve several selections of platforms.
+func (b *Builder) strayKeys(ctx context.Context, s Spec, m maker) error {
 	var errs []error
-	for key := range keysOf(s.Bases, s.goPackage().Overrides) {
+	keys := slices.AppendSeq(s.Program.overridden(), maps.Keys(s.Bases))
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
 		p, err := platform.Parse(key)
-		if err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
+		if key == "default" || err == nil && (s.All || slices.ContainsFunc(s.Platforms, func(o ocispec.Platform) bool { return platform.Compare(o, p) == 0 })) {
 			continue
 		}
-		if err == nil && (!known || !record.Supports(platform.Key(p))) {
-			err = b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p}, nil)
+		if err == nil {
+			err = m.supports(ctx, p)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings for %s: %w", key, err))
 			continue
 		}
-		record.AddSupport(platform.Key(p))
 		b.log.DebugContext(ctx, "ignored the settings for "+key+", which is not built")
 	}
 	return errors.Join(errs...)
-}
-
-// keysOf returns the keys of both maps, without "default".
-func keysOf(bases map[string]string, overrides map[string]Compile) map[string]bool {
-	all := map[string]bool{}
-	for key := range bases {
-		all[key] = key != "default"
-	}
-	for key := range overrides {
-		all[key] = true
-	}
-	maps.DeleteFunc(all, func(_ string, counts bool) bool { return !counts })
-	return all
 }
 
 // A Plan says what a build of a Spec would do at this moment.
@@ -290,7 +237,7 @@ type Plan struct {
 	Spec  Spec
 	Bases []PlannedBase // one for each platform of Spec, in the same order
 
-	found *found
+	maker maker // of the program
 	files []layerfile.Entry
 }
 
@@ -300,43 +247,43 @@ type PlannedBase struct {
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
 
-	baseImage baseImage
+	baseImage baseimage.Image
 }
 
 // Plan resolves s and its base images, and compiles nothing. It reads and hashes the
 // files of [Spec.Files]; it reads layers of a base only if the user or group is a name.
 // All missing platforms, base images and files are in one error.
 func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
-	s, f, err := b.resolve(ctx, s)
+	s, m, err := b.resolve(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	from := &bases{source: b.Bases, goc: b.goc, log: b.log, layers: b.layers(ctx, s)}
-	if s.All {
-		s.Platforms, err = from.platforms(ctx, s)
-	} else {
-		s.Platforms, err = from.versions(ctx, s)
+	from := &baseimage.Reader{Source: b.Bases, Layers: b.layers(ctx, s)}
+	switch {
+	case s.All:
+		if s.Platforms, err = from.Platforms(ctx, s.Base, m.name(), m.platforms); err == nil {
+			err = m.check(ctx, s.Platforms)
+		}
+	case !s.Newest:
+		s.Platforms, err = from.Versions(ctx, s.Platforms, s.base)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.debuggable(); err != nil {
-		return nil, err
-	}
-	images, err := from.all(ctx, s)
+	images, err := from.Images(ctx, s.Platforms, s.base)
 	// The files are listed even if a base is missing: both errors are reported at once.
-	files, filesErr := fileEntries(s, func(text string) { b.log.WarnContext(ctx, text) })
+	files, filesErr := filelist.Entries(s.Dir, s.Files, func(text string) { b.log.WarnContext(ctx, text) })
 	if err := errors.Join(err, filesErr); err != nil {
 		return nil, err
 	}
 	if s.All {
-		if err := b.compilers(ctx, s); err != nil {
+		if err := m.prepare(ctx, s.Platforms); err != nil {
 			return nil, err
 		}
 	}
-	plan := &Plan{Spec: s, found: f, files: files, Bases: make([]PlannedBase, len(images))}
+	plan := &Plan{Spec: s, maker: m, files: files, Bases: make([]PlannedBase, len(images))}
 	for i, image := range images {
-		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.digest, baseImage: image}
+		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err
@@ -361,8 +308,8 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		return nil, err
 	}
 	s = plan.Spec
-	r := &buildRun{Builder: b, hooks: h, spec: s, found: plan.found, files: plan.files, layers: b.layers(ctx, s), times: b.times(s)}
-	r.linkageBarrier = newLinkageBarrier(s)
+	r := &buildRun{Builder: b, hooks: h, spec: s, maker: plan.maker, files: plan.files, layers: b.layers(ctx, s)}
+	r.linkageBarrier = newLinkageBarrier(plan)
 	r.share(plan.Bases)
 	images := make([]Image, len(s.Platforms))
 	errs := make([]error, len(s.Platforms))
@@ -374,12 +321,11 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], permits[i]) })
 	}
 	wg.Wait()
-	r.times.store(b)
-	if err := errors.Join(errs...); err != nil {
-		return nil, errors.Join(err, b.cramped(ctx, errs))
+	failed := errors.Join(errs...)
+	r.maker.finish(failed == nil)
+	if failed != nil {
+		return nil, errors.Join(failed, b.cramped(ctx, errs))
 	}
-	// Nothing is recorded after a failure.
-	r.found.record.Store()
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err
@@ -409,12 +355,12 @@ func index(s Spec, plan *Plan, images []Image) (v1.ImageIndex, error) {
 		first := plan.Bases[0].baseImage
 		same := true
 		for _, base := range plan.Bases {
-			same = same && base.baseImage.root == first.root && base.baseImage.name == first.name
+			same = same && base.baseImage.Root == first.Root && base.baseImage.Name == first.Name
 		}
 		// The annotations of the user come last and replace those of the base.
 		annotations = map[string]string{}
 		if same {
-			annotations = baseAnnotations(first.name, first.root)
+			annotations = baseAnnotations(first.Name, first.Root)
 		}
 		maps.Copy(annotations, s.Config.Annotations)
 		maps.Copy(annotations, s.IndexAnnotations)

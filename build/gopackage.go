@@ -9,15 +9,9 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/templates"
 	"github.com/mabuild/mabuild/crosscompile"
 )
-
-// A Program says what the program of an image is. It is a [GoPackage], or a pointer to
-// one, of which [Spec.Validate] makes a value.
-type Program interface {
-	// validate checks the fields and joins all errors.
-	validate() error
-}
 
 // A GoPackage is a program that is compiled from a Go package for each platform.
 type GoPackage struct {
@@ -59,17 +53,10 @@ type Compile struct {
 	Pgo string
 }
 
-// goPackage returns the program of s.
+// goPackage returns the program of s, which is a GoPackage.
 func (s Spec) goPackage() GoPackage {
-	switch g := s.Program.(type) {
-	case GoPackage:
-		return g
-	case *GoPackage:
-		if g != nil {
-			return *g
-		}
-	}
-	return GoPackage{}
+	g, _ := plainProgram(s.Program).(GoPackage)
+	return g
 }
 
 // withMain returns s with a package that was looked up.
@@ -87,6 +74,34 @@ func (g GoPackage) validate() error {
 		errs = append(errs, g.Overrides[key].validate("overrides: "+key+": "))
 	}
 	return errors.Join(errs...)
+}
+
+// overridden returns the keys of Overrides.
+func (g GoPackage) overridden() []string { return slices.Collect(maps.Keys(g.Overrides)) }
+
+// templates tests the templates of all platforms. They are expanded for each platform
+// when it is built, and build records compare the expanded ones.
+func (g GoPackage) templates(v Vars) error {
+	_, err := g.Compile.expand(v)
+	errs := []error{err}
+	for _, key := range slices.Sorted(maps.Keys(g.Overrides)) {
+		_, err := g.Overrides[key].expand(v)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// expand fills in the templates of the linker flags and the environment.
+func (c Compile) expand(v Vars) (Compile, error) {
+	var err error
+	if c.Ldflags, err = templates.Words(v, c.Ldflags); err != nil {
+		return c, fmt.Errorf("ldflags: %w", err)
+	}
+	c.Env, err = templates.Words(v, c.Env)
+	if err != nil {
+		return c, fmt.Errorf("env: %w", err)
+	}
+	return c, nil
 }
 
 // validate checks c and joins all errors. where is the prefix of the fields in errors.

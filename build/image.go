@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/baseimage"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -81,23 +83,23 @@ func mediaType(t types.MediaType, docker bool) (types.MediaType, error) {
 
 // assemble makes the image of s's program for p: the layers of base f, then the added
 // ones. It adds to the manifest, the diff IDs and the history in the same order.
-func assemble(s Spec, p ocispec.Platform, f baseImage, added []part) (v1.Image, error) {
+func assemble(s Spec, p ocispec.Platform, f baseimage.Image, added []placement.Part) (v1.Image, error) {
 	config := configure(s, p, f)
-	descriptors := slices.Clone(f.descriptors)
-	layers := slices.Clone(f.layers)
+	descriptors := slices.Clone(f.Descriptors)
+	layers := slices.Clone(f.Layers)
 	for _, a := range added {
-		d, err := manifest.Describe(a.layer)
+		d, err := manifest.Describe(a.Layer)
 		if err != nil {
 			return nil, err
 		}
-		diffID, err := a.layer.DiffID()
+		diffID, err := a.Layer.DiffID()
 		if err != nil {
 			return nil, err
 		}
 		descriptors = append(descriptors, d)
-		layers = append(layers, a.layer)
+		layers = append(layers, a.Layer)
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
-		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.comment})
+		config.History = append(config.History, v1.History{Created: v1.Time{Time: s.Time}, CreatedBy: "mabuild", Comment: a.Comment})
 	}
 	// The descriptors of the base may have media types of the other family.
 	for i := range descriptors {
@@ -117,14 +119,14 @@ func assemble(s Spec, p ocispec.Platform, f baseImage, added []part) (v1.Image, 
 // and volumes come from the base, the entrypoint is the program, and the settings of s
 // replace or extend these. Cmd of the base is dropped: it holds arguments of the base's
 // entrypoint.
-func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
+func configure(s Spec, p ocispec.Platform, f baseimage.Image) v1.ConfigFile {
 	at := programPath(s, p)
-	base := f.config.Config
+	base := f.Config.Config
 	c := v1.ConfigFile{
 		Architecture: p.Architecture, OS: p.OS, Variant: p.Variant,
 		OSVersion: p.OSVersion, OSFeatures: p.OSFeatures,
 		Created: v1.Time{Time: s.Time}, History: history(s, f),
-		RootFS: v1.RootFS{Type: "layers", DiffIDs: slices.Clone(f.config.RootFS.DiffIDs)},
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: slices.Clone(f.Config.RootFS.DiffIDs)},
 		Config: v1.Config{
 			Entrypoint: []string{at}, Cmd: s.Config.Cmd, User: base.User, WorkingDir: base.WorkingDir,
 			Env: slices.Clone(base.Env), ExposedPorts: maps.Clone(base.ExposedPorts), Volumes: maps.Clone(base.Volumes),
@@ -133,12 +135,12 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	}
 	// The version is that of the base, which Windows compares with the version of the
 	// host.
-	if f.config.OSVersion != "" && p.OS == "windows" {
-		c.OSVersion, c.OSFeatures = f.config.OSVersion, f.config.OSFeatures
+	if f.Config.OSVersion != "" && p.OS == "windows" {
+		c.OSVersion, c.OSFeatures = f.Config.OSVersion, f.Config.OSFeatures
 	}
 	// Windows has no numeric users.
 	if s.base(p) == Scratch && p.OS != "windows" {
-		c.Config.User = nonroot + ":" + nonroot
+		c.Config.User = baseimage.Nonroot + ":" + baseimage.Nonroot
 	}
 	c.Config.Env = withPath(c.Config.Env, p, at)
 	// On Windows, names of variables do not distinguish upper and lower case.
@@ -150,10 +152,6 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 	override(&c.Config.StopSignal, s.Config.StopSignal)
 	if len(s.Config.Entrypoint) > 0 {
 		c.Config.Entrypoint = s.Config.Entrypoint
-	}
-	if s.goPackage().Debug {
-		c.Config.Entrypoint = debugged(s, p, c.Config.Entrypoint)
-		include(&c.Config.ExposedPorts, debugPort)
 	}
 	for _, port := range s.Config.Ports {
 		if !strings.Contains(port, "/") {
@@ -170,17 +168,17 @@ func configure(s Spec, p ocispec.Platform, f baseImage) v1.ConfigFile {
 // history returns the history of the base if it has an entry for each layer (image-spec,
 // config.md, history). Otherwise it returns one entry for each layer of the base, so that
 // the entries of the added layers match their layers.
-func history(s Spec, f baseImage) []v1.History {
+func history(s Spec, f baseimage.Image) []v1.History {
 	warned := 0
-	for _, h := range f.config.History {
+	for _, h := range f.Config.History {
 		if !h.EmptyLayer {
 			warned++
 		}
 	}
-	if warned == len(f.descriptors) {
-		return slices.Clone(f.config.History)
+	if warned == len(f.Descriptors) {
+		return slices.Clone(f.Config.History)
 	}
-	list := make([]v1.History, len(f.descriptors))
+	list := make([]v1.History, len(f.Descriptors))
 	for i := range list {
 		list[i] = v1.History{Created: v1.Time{Time: s.Time}, Comment: "layer of the base image"}
 	}
@@ -244,7 +242,7 @@ func programPath(s Spec, p ocispec.Platform) string {
 // withPath adds the program's directory to the end of PATH unless PATH has it. A base
 // without PATH gets the default of the operating system first.
 func withPath(env []string, p ocispec.Platform, program string) []string {
-	separator, standard, dir := ":", defaultPath, path.Dir(program)
+	separator, standard, dir := ":", baseimage.DefaultPath, path.Dir(program)
 	windows := p.OS == "windows"
 	if windows {
 		separator, standard, dir = ";", `C:\Windows\system32;C:\Windows`, program[:strings.LastIndex(program, `\`)]
@@ -277,11 +275,11 @@ func setEnv(env []string, kv string, foldCase bool) []string {
 }
 
 // annotate returns the annotations of the image manifest. A Docker manifest has none.
-func annotate(s Spec, f baseImage) map[string]string {
+func annotate(s Spec, f baseimage.Image) map[string]string {
 	if s.Docker {
 		return nil
 	}
-	all := baseAnnotations(f.name, f.digest)
+	all := baseAnnotations(f.Name, f.Digest)
 	maps.Copy(all, s.Config.Annotations)
 	maps.Copy(all, s.ManifestAnnotations)
 	return all

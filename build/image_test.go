@@ -4,8 +4,6 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,9 +15,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
+	"github.com/mabuild/mabuild/build/internal/baseimage"
+	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -28,8 +28,18 @@ func newLayers(t *testing.T, c *cache.Cache) *layerfile.Writer {
 	return &layerfile.Writer{Work: t.TempDir(), Cache: c, Time: time.Unix(0, 0).UTC(), Format: Gzip, Level: 1, Alive: func() error { return nil }}
 }
 
+// staticBase returns the static base.
+func staticBase(t *testing.T, w *layerfile.Writer) baseimage.Image {
+	t.Helper()
+	images, err := (&baseimage.Reader{Layers: w}).Images(t.Context(), []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}, func(ocispec.Platform) string { return Static })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return images[0]
+}
+
 // fixture returns the image of testdata/program.
-func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string) v1.Image {
+func fixture(t *testing.T, w *layerfile.Writer, f baseimage.Image, s Spec, text string) v1.Image {
 	t.Helper()
 	p, err := platform.Parse(text)
 	if err != nil {
@@ -39,7 +49,7 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 	if s, err = s.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	files, err := fileEntries(s, func(string) {})
+	files, err := filelist.Entries(s.Dir, s.Files, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +57,7 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 	if err != nil {
 		t.Fatal(err)
 	}
-	added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, f, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}})
+	added, err := placement.Layers(&basefs.Reader{Cache: w.Cache}, w, p, f.Layers, []placement.Part{{Comment: "files", Entries: files}, {Comment: "program", Entries: []layerfile.Entry{program}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,18 +75,15 @@ func fixture(t *testing.T, w *layerfile.Writer, f baseImage, s Spec, text string
 // digests, so it belongs in CHANGELOG.md.
 func TestDigestsStayWhatTheyAre(t *testing.T) {
 	w := newLayers(t, nil)
-	onStatic, err := static(w)
-	if err != nil {
-		t.Fatal(err)
-	}
+	onStatic := staticBase(t, w)
 	for _, c := range []struct {
 		name, platform, digest string
-		on                     baseImage
+		on                     baseimage.Image
 		spec                   Spec
 	}{
-		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", baseImage{}, Spec{Base: Scratch}},
+		{"scratch", "linux/amd64", "sha256:35f2a75fe490702b8e52b783e69d73aa5abf92e4521acfde719728ca5c4d8e0a", baseimage.Image{}, Spec{Base: Scratch}},
 		{"static", "linux/arm/v7", "sha256:6b0ed8eddd861f3c1c264799b32c88ec29dd2557394dcb959184df2db335b753", onStatic, Spec{}},
-		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", baseImage{}, Spec{Base: Scratch}},
+		{"windows", "windows/amd64:10.0.17763.1", "sha256:4904dc9a2ce3827912110f0ff8de76cd9a7ee48faa24ea7cc13181f0f4b061c6", baseimage.Image{}, Spec{Base: Scratch}},
 		{"docker", "linux/s390x", "sha256:ec3251926805319472a96c4091caafc5620b490259e46009f768e5252a6c802c", onStatic, Spec{Docker: true}},
 	} {
 		img := fixture(t, w, c.on, c.spec, c.platform)
@@ -125,11 +132,8 @@ func lastLayer(t *testing.T, img v1.Image) v1.Layer {
 // The static base has the files that programs expect: certificates, time zones, /tmp and a
 // home directory.
 func TestStaticHasWhatProgramsLookFor(t *testing.T) {
-	f, err := static(newLayers(t, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	have := contents(t, f.layers[0])
+	f := staticBase(t, newLayers(t, nil))
+	have := contents(t, f.Layers[0])
 	for name, mode := range map[string]int64{
 		"tmp/": 0o1777, "etc/passwd": 0o644, "etc/group": 0o644, "etc/os-release": 0o644, "home/nonroot/": 0o700,
 		"etc/ssl/certs/ca-certificates.crt": 0o644, "usr/share/zoneinfo/Europe/Berlin": 0o644,
@@ -147,7 +151,7 @@ func TestStaticHasWhatProgramsLookFor(t *testing.T) {
 }
 
 // onTop returns a base image with one layer that has the given entries.
-func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseImage {
+func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseimage.Image {
 	t.Helper()
 	l, err := w.Layer(entries)
 	if err != nil {
@@ -161,7 +165,7 @@ func onTop(t *testing.T, w *layerfile.Writer, entries ...layerfile.Entry) baseIm
 	if err != nil {
 		t.Fatal(err)
 	}
-	return baseImage{layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d}, config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
+	return baseimage.Image{Layers: []v1.Layer{l}, Descriptors: []v1.Descriptor{d}, Config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}}}}
 }
 
 // A path that leads through a link of the base image is resolved first. An entry at the
@@ -190,7 +194,7 @@ func TestPathsLeadThroughTheBasesLinks(t *testing.T) {
 
 // A layer for Windows has the directories Files and Hives and the PAX records of Windows.
 func TestWindowsLayersHaveWindowsShape(t *testing.T) {
-	img := fixture(t, newLayers(t, nil), baseImage{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
+	img := fixture(t, newLayers(t, nil), baseimage.Image{}, Spec{Base: Scratch}, "windows/amd64:10.0.17763.1")
 	have := contents(t, lastLayer(t, img))
 	for name, attributes := range map[string]string{"Files/": "16", "Hives/": "16", "Files/mabuild/": "16", "Files/mabuild/program.exe": "32"} {
 		h := have[name]
@@ -213,9 +217,9 @@ func TestWindowsLayersHaveWindowsShape(t *testing.T) {
 func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	w := newLayers(t, nil)
 	base := onTop(t, w, layerfile.Directory("etc", 0o755))
-	base.name, base.digest = "debian:12", v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}
-	base.descriptors[0].MediaType = types.DockerLayer
-	base.config.Config = v1.Config{
+	base.Name, base.Digest = "debian:12", v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}
+	base.Descriptors[0].MediaType = types.DockerLayer
+	base.Config.Config = v1.Config{
 		User: "daemon", WorkingDir: "/work", Env: []string{"PATH=/opt/bin", "LANG=C"}, Cmd: []string{"bash"}, Entrypoint: []string{"/init"},
 		ExposedPorts: map[string]struct{}{"80/tcp": {}}, Volumes: map[string]struct{}{"/data": {}},
 		Labels: map[string]string{"org.opencontainers.image.title": "Debian", "maintainer": "them"},
@@ -245,95 +249,13 @@ func TestConfigKeepsWhatIsTheBasesAndDropsWhatDescribesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Annotations["org.opencontainers.image.base.name"] != "index.docker.io/library/debian:12" || m.Annotations["org.opencontainers.image.base.digest"] != base.digest.String() || m.Annotations["k"] != "v" {
+	if m.Annotations["org.opencontainers.image.base.name"] != "index.docker.io/library/debian:12" || m.Annotations["org.opencontainers.image.base.digest"] != base.Digest.String() || m.Annotations["k"] != "v" {
 		t.Errorf("annotations %v", m.Annotations)
 	}
-	if m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer || m.Layers[0].Digest != base.descriptors[0].Digest {
+	if m.MediaType != types.OCIManifestSchema1 || m.Layers[0].MediaType != types.OCILayer || m.Layers[0].Digest != base.Descriptors[0].Digest {
 		t.Errorf("manifest %+v", m)
 	}
 	if len(m.Layers) != 2 || len(c.History) != 2 || c.History[1].Comment != "program" {
 		t.Errorf("%d layers, history %v", len(m.Layers), c.History)
-	}
-}
-
-// Files are copied with normalized modes and links as links. A path that leads out of the
-// tree or does not exist is a SpecError.
-func TestFiles(t *testing.T) {
-	dir := t.TempDir()
-	for name, mode := range map[string]os.FileMode{"web/index.html": 0o600, "web/css/a.css": 0o664, "web/run": 0o700, "one": 0o644, "../secret": 0o600} {
-		path := filepath.Join(dir, "tree", name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(name), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tree := filepath.Join(dir, "tree")
-	for link, to := range map[string]string{"web/link": "css/a.css", "escape": "../secret", "up/link": "../../secret", "in": "one"} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, link)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(to, filepath.Join(tree, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	entries, err := fileEntries(Spec{Dir: tree, Files: []File{{From: "./web", To: "/srv/web"}, {From: "in", To: "/etc/"}, {From: "one", To: "/etc/two", Mode: 0o640}}}, func(string) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]int64{}
-	for _, e := range entries {
-		got[e.Name+e.Link] = e.Mode
-	}
-	want := map[string]int64{
-		"srv/web": 0o755, "srv/web/index.html": 0o644, "srv/web/css": 0o755, "srv/web/css/a.css": 0o644, "srv/web/run": 0o755,
-		"srv/web/linkcss/a.css": 0o777, "etc/in": 0o644, "etc/two": 0o640,
-	}
-	for name, mode := range want {
-		if got[name] != mode {
-			t.Errorf("%s: mode %o, want %o", name, got[name], mode)
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("got %v", got)
-	}
-	for _, from := range []string{"../secret", "escape", "up", "missing", "/etc/passwd"} {
-		_, err := fileEntries(Spec{Dir: tree, Files: []File{{From: from, To: "/x"}}}, func(string) {})
-		var se *SpecError
-		if !errors.As(err, &se) {
-			t.Errorf("%s: %v; want a SpecError", from, err)
-		}
-	}
-}
-
-// Two entries of an image that need the same path are an error.
-func TestFilesThatCollideAreRefused(t *testing.T) {
-	x, y := layerfile.Inline("srv/x", 0o644, nil), layerfile.Inline("srv/x/y", 0o644, nil)
-	link := layerfile.Entry{Name: "opt/link", Kind: tar.TypeSymlink, Link: "real", Mode: 0o777}
-	for name, group := range map[string][]layerfile.Entry{
-		"below a file":     {x, y},
-		"the same path":    {x, x},
-		"below a new link": {link, layerfile.Inline("opt/link/b", 0o644, nil)},
-	} {
-		if list, err := resolvePaths(&rootfs.Tree{}, group); err == nil {
-			t.Errorf("%s: accepted as %v", name, list)
-		}
-	}
-	w := newLayers(t, nil)
-	p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	for name, files := range map[string][]layerfile.Entry{
-		"on the program": {layerfile.Inline("mabuild/program", 0o644, nil)},
-		"above it":       {layerfile.Inline("mabuild", 0o644, nil)},
-		"a link above":   {{Name: "mabuild", Kind: tar.TypeSymlink, Link: "srv", Mode: 0o777}},
-		"below it":       {layerfile.Inline("mabuild/program/x", 0o644, nil)},
-	} {
-		program, err := programEntry(Spec{Name: "program"}, p, "testdata/program")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if added, err := addedLayers(&basefs.Reader{Cache: w.Cache}, w, p, baseImage{}, []part{{comment: "files", entries: files}, {comment: "program", entries: []layerfile.Entry{program}}}); err == nil {
-			t.Errorf("%s: %d layers", name, len(added))
-		}
 	}
 }

@@ -71,17 +71,21 @@ func TestLongestCompiledFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plain, err := s.settings(platforms[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		known := b.times(s)
+		main := s.goPackage().Main
+		key := s.Program.maker(b, s).key
+		keys := map[string]string{}
 		for _, p := range platforms {
-			if took, ok := test.took[platform.Key(p)]; ok {
-				known.add(p, plain, took)
+			if keys[platform.Key(p)], err = key(p); err != nil {
+				t.Fatal(err)
 			}
 		}
-		known.store(b)
+		known := permits.Times{Cache: b.cache, Name: main.Dir + "\x00" + main.ImportPath}
+		for _, p := range platforms {
+			if took, ok := test.took[platform.Key(p)]; ok {
+				known.Add(keys[platform.Key(p)], took)
+			}
+		}
+		known.Store()
 		r, err := b.Build(t.Context(), s, Hooks{})
 		if err != nil {
 			t.Fatal(err)
@@ -94,9 +98,9 @@ func TestLongestCompiledFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		digests[digest] = true
-		again := b.times(s)
+		again := permits.Times{Cache: b.cache, Name: known.Name}
 		for _, p := range platforms {
-			if took := again.of(p, plain); took == permits.Unknown || took < time.Millisecond {
+			if took := again.Expected(keys[platform.Key(p)]); took == permits.Unknown || took < time.Millisecond {
 				t.Errorf("the cache says that %s took %v", platform.Key(p), took)
 			}
 		}

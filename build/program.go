@@ -1,78 +1,151 @@
 package build
 
 import (
-	"archive/tar"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"io"
-	"os"
+	"context"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/rootfs"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
+
+// A Program says what the program of an image is. It is a [GoPackage], or a pointer to
+// one, of which [Spec.Validate] makes a value.
+type Program interface {
+	// validate checks the fields and joins all errors.
+	validate() error
+	// overridden returns the keys of the platforms that have settings of their own.
+	overridden() []string
+	// templates joins the errors of the templates in the settings.
+	templates(v Vars) error
+	// maker returns what makes the program of s for b. The program of s is the receiver.
+	maker(b *Builder, s Spec) maker
+}
+
+// plainProgram returns a program as a value: nil is the Go package in [Spec.Dir], and a
+// pointer becomes what it points to.
+func plainProgram(p Program) Program {
+	switch p := p.(type) {
+	case nil:
+		return GoPackage{}
+	case *GoPackage:
+		if p == nil {
+			return GoPackage{}
+		}
+		return *p
+	}
+	return p
+}
+
+// A maker makes the program of one Spec. Each kind of program has its own maker, and only
+// the maker knows how programs of this kind are found and made.
+//
+// The methods up to prepare are called one after another, find first. The others are called
+// after that, by several goroutines at once.
+type maker interface {
+	// find looks for the program, and returns the Spec with what it found.
+	find(ctx context.Context) (Spec, error)
+	// remember keeps what find has found. The maker of the Spec that find returned uses it.
+	remember()
+	// supports returns an error if the program cannot be made for p. p is not built.
+	supports(ctx context.Context, p ocispec.Platform) error
+	// name returns what decides which platforms there are, for errors.
+	name() string
+	// platforms returns those of list that the program can be made for. The log names the
+	// others. With nil it returns all platforms that there are.
+	platforms(ctx context.Context, list []ocispec.Platform) ([]ocispec.Platform, error)
+	// check returns an error if the Spec contradicts itself, or if the program cannot be
+	// made for one of list.
+	check(ctx context.Context, list []ocispec.Platform) error
+	// prepare finds what the program is made with for list, such as compilers.
+	prepare(ctx context.Context, list []ocispec.Platform) error
+
+	// key identifies the program for p. Platforms with the same key have the same program.
+	key(p ocispec.Platform) (string, error)
+	// linked reports whether the program for p may require libraries of its base.
+	linked(p ocispec.Platform) bool
+	// expected returns how long it probably takes to make the program for p.
+	expected(p ocispec.Platform) time.Duration
+	// recorded returns the program for p if it is known without making it.
+	recorded(p ocispec.Platform) (unchanged.Program, bool)
+	// make makes the program for p, and sets the fields of s that describe it.
+	make(ctx context.Context, p ocispec.Platform, s *shared) error
+	// remake makes a recorded program, and calls use if it has the recorded content. The
+	// file does not change while use runs. It waits for a permit, so the caller must hold
+	// none.
+	remake(ctx context.Context, p ocispec.Platform, known unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error
+	// extras makes what the image for p has beside the program, and sets step if there is
+	// any. Its files can be read until unlock.
+	extras(ctx context.Context, p ocispec.Platform, step *string) (list []placement.Part, unlock func(), err error)
+	// config returns c with what the program for p requires of the configuration.
+	config(p ocispec.Platform, c Config) Config
+	// finish is called once, after all platforms. It stores what helps the next build.
+	finish(succeeded bool)
+}
+
+// A shared is a program that is made once for all images that contain it. Only images
+// for several versions of Windows share a program; all others are the only user of
+// theirs.
+//
+// The image that sets claimed makes the program and writes the fields; the others read
+// them after done is closed. The file is locked until the last user has written its layer.
+type shared struct {
+	claimed atomic.Bool   // set by the image that makes it
+	done    chan struct{} // closed when the fields below are final
+	binary  crosscompile.Binary
+	entry   layerfile.Entry
+	linkage elf.Linkage // what the program needs from its base
+	static  string      // the setting by which it must need nothing; "": none
+	err     error
+
+	unlock func()       // of the file; nil: not locked
+	users  atomic.Int32 // images that may still need the file
+}
+
+// share finds the images that contain the same program.
+func (r *buildRun) share(list []PlannedBase) {
+	r.programs = map[string]*shared{}
+	for _, base := range list {
+		key, err := r.maker.key(base.Platform)
+		if err != nil {
+			continue // its platform reports the error
+		}
+		if r.programs[key] == nil {
+			r.programs[key] = &shared{done: make(chan struct{})}
+		}
+		r.programs[key].users.Add(1)
+	}
+}
+
+// release is called once by each user, when its layer is written or it has failed. The
+// last call unlocks the path.
+func (s *shared) release() {
+	if s.users.Add(-1) == 0 && s.unlock != nil {
+		s.unlock()
+	}
+}
 
 // programEntry returns the entry of a program that is in a file, and hashes the file.
 func programEntry(s Spec, p ocispec.Platform, file string) (layerfile.Entry, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return layerfile.Entry{}, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	h := sha256.New()
-	size, err := io.Copy(h, f)
-	if err != nil {
-		return layerfile.Entry{}, err
-	}
-	return programAt(s, p, hex.EncodeToString(h.Sum(nil)), size, func() (io.ReadCloser, error) { return os.Open(file) }), nil
+	return layerfile.File(entryName(s, p), programMode, file)
 }
 
-// programAt returns the entry of a program that is identified by its digest. open is
-// called only if the layer is not in the cache.
-func programAt(s Spec, p ocispec.Platform, content string, size int64, open func() (io.ReadCloser, error)) layerfile.Entry {
-	// A layer has slashes and no drive letter, also for Windows.
+// programMode is the mode of every program in an image.
+const programMode = 0o755
+
+// entryName returns the name of the program in its layer, which has slashes and no drive
+// letter, also for Windows.
+func entryName(s Spec, p ocispec.Platform) string {
 	at := programPath(s, p)
 	if p.OS == "windows" {
 		at = strings.ReplaceAll(strings.TrimPrefix(at, "C:"), `\`, "/")
 	}
-	return layerfile.Entry{Name: rootfs.Clean(at), Kind: tar.TypeReg, Mode: 0o755, Size: size, Content: content, Open: open}
-}
-
-// recorded returns the package of s, if s can be built without the go command: its build
-// record is valid and has the programs of all platforms. With All the platforms are not
-// known yet.
-func (s Spec) recorded(record *unchanged.Record) (main crosscompile.Package, ok bool) {
-	if main, ok = record.Main(); !ok || s.All {
-		return main, false
-	}
-	// The linker flags may use the version of the module.
-	if main.Version != "" {
-		s.Vars.Version = main.Version
-	}
-	for _, p := range s.Platforms {
-		how, err := s.settings(p)
-		if err != nil {
-			return main, false
-		}
-		if _, ok := record.Program(programKey(p, how)); !ok {
-			return main, false
-		}
-	}
-	return main, true
-}
-
-// programKey identifies a program among those of one package: its platform without the
-// version of the operating system, and its compile settings with templates expanded.
-func programKey(p ocispec.Platform, how Compile) string {
-	b, err := json.Marshal([]any{platform.Key(target(p)), how})
-	if err != nil { // cannot happen: there is nothing that JSON cannot hold
-		panic(err)
-	}
-	return string(b)
+	return rootfs.Clean(at)
 }

@@ -36,7 +36,7 @@ func TestOneBuildAtATimeCompilesAProgram(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := &Builder{Work: t.TempDir(), Cache: cache}
 			b.init(t.Context())
-			r := &buildRun{Builder: b, spec: Spec{Name: "app"}}
+			r := &goMaker{Builder: b, spec: Spec{Name: "app"}}
 			p := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 			path, unlock, err := r.out(t.Context(), p, Compile{})
 			if err != nil {

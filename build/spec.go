@@ -14,14 +14,17 @@ import (
 	"github.com/klauspost/compress/gzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/build/internal/baseimage"
+	"github.com/mabuild/mabuild/build/internal/filelist"
+	"github.com/mabuild/mabuild/build/internal/specerr"
+	"github.com/mabuild/mabuild/build/internal/templates"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // The base images that are built in.
 const (
-	Static  = "static"  // CA certificates, time zones, users and /tmp; linux only
-	Scratch = "scratch" // no files
+	Static  = baseimage.Static  // CA certificates, time zones, users and /tmp; linux only
+	Scratch = baseimage.Scratch // no files
 )
 
 // A Spec says what to build: one program for some platforms, each on a base image. It is
@@ -57,14 +60,15 @@ type Spec struct {
 	Vars Vars // the values for templates in Config and in a GoPackage
 }
 
-// A File is a file, or a directory with its content, that is copied into the image.
-type File struct {
-	From string // relative to Spec.Dir, and inside it
-	To   string // absolute; with a slash at its end it is the directory for the file
-	Mode int64  // of files; 0: 0755 if the owner may execute the file, else 0644
-	UID  int    // of files, and of copied directories
-	GID  int
-}
+// A File is a file, or a directory with its content, that is copied into the image. Its
+// fields are:
+//
+//	From string  relative to Spec.Dir, and inside it
+//	To   string  absolute; with a slash at its end it is the directory for the file
+//	Mode int64   of files; 0: 0755 if the owner may execute the file, else 0644
+//	UID  int     of files, and of copied directories
+//	GID  int
+type File = filelist.File
 
 // Config is the configuration of an image (image-spec, config.md). An empty field has the
 // value of the base, or what the program needs.
@@ -85,23 +89,61 @@ type Config struct {
 }
 
 // A SpecError says what is wrong in a Spec, either by itself or together with the files
-// and base images that it names.
-type SpecError struct {
-	Field  string // as in .mabuild.yaml
-	Reason string
-	Way    string
-	Want   string // a value that the field can have, may be empty
-	Err    error  // the cause, may be nil
-}
+// and base images that it names. Its fields are:
+//
+//	Field  string  as in .mabuild.yaml
+//	Reason string
+//	Way    string  what the user can do, may be empty
+//	Want   string  a value that the field can have, may be empty
+//	Err    error   the cause, may be nil
+//
+// Its methods are:
+//
+//	Error() string         the field and the reason
+//	Unwrap() error         the cause
+//	Is(target error) bool  whether target is the kind of the error
+//	Hint() string          Way
+type SpecError = specerr.Error
 
-func (e *SpecError) Error() string { return e.Field + ": " + e.Reason }
-func (e *SpecError) Unwrap() error { return e.Err }
+// A BaseError says why a base image cannot be used: it cannot be read, its content is
+// invalid, or it has no image for a platform. Its fields are:
+//
+//	Ref     string              as the Spec names it
+//	Err     error
+//	Way     string              what the user can do, may be empty
+//	Missing []ocispec.Platform  platforms that it lacks, if that is what is wrong
+//
+// Its methods are:
+//
+//	Error() string         the reference and the cause
+//	Unwrap() error         the cause
+//	Is(target error) bool  whether target is the kind of the error: a base that does not
+//	                       exist or does not fit is a mistake in what was asked for, unless
+//	                       the registry failed
+//	Hint() string          Way, or that of the cause
+type BaseError = baseimage.Error
 
-// Is reports whether target is the kind of the error.
-func (*SpecError) Is(target error) bool { return target == hint.Usage }
-
-// Hint returns what the user can do.
-func (e *SpecError) Hint() string { return e.Way }
+// Vars has the values for templates. A template that uses an empty value is an error,
+// since a label or a tag with a missing part is rarely noticed. Its fields are:
+//
+//	Version     string  from git describe, or the version of module/path@version
+//	Commit      string
+//	ShortCommit string
+//	Date        string  of the commit, in RFC 3339
+//	Tag         string  of this commit, not of an earlier one
+//	Branch      string
+//	Why         map[string]error  why a value is empty, by name; "" is for all others
+//
+// An error of Why may have a method Hint() string. The methods of Vars are:
+//
+//	Expand(text string) (string, error)          fills in a template, which may use
+//	                                             {{.Version}}, {{.Commit}},
+//	                                             {{.ShortCommit}}, {{.Date}}, {{.Tag}},
+//	                                             {{.Branch}} and the functions slug and
+//	                                             tag. Any other name, and an empty value,
+//	                                             is a [*SpecError].
+//	ExpandAll(list []string) ([]string, error)   Expand for each text of list
+type Vars = templates.Vars
 
 // Validate returns s with defaults filled in and its platforms normalised and sorted. It
 // reports all errors at once. It reads nothing but s.
@@ -133,11 +175,9 @@ func (s Spec) Validate() (Spec, error) {
 		complain("id", "", "%q cannot be a file's name", s.Name)
 	}
 	for _, f := range s.Files {
-		if err := f.validate(); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, filelist.Check(f))
 	}
-	s.Program = s.goPackage() // nil and a pointer become a value
+	s.Program = plainProgram(s.Program)
 	errs = append(errs, s.Program.validate(), s.Config.validate())
 	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations)+len(s.ManifestAnnotations) > 0 {
 		complain("annotations", "omit them, or use OCI media types", "Docker's media types do not support annotations")
@@ -152,23 +192,6 @@ func (s Spec) Validate() (Spec, error) {
 	}
 	s.Time = s.Time.UTC().Truncate(time.Second)
 	return s, errors.Join(errs...)
-}
-
-// validate checks the fields of f. Whether the file exists is checked by fileEntries.
-func (f File) validate() error {
-	switch {
-	case f.From == "":
-		return &SpecError{Field: "files", Reason: "an entry has no from"}
-	case !path.IsAbs(f.To):
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q is not absolute", f.To), Way: "write /" + f.To}
-	case slices.Contains(strings.Split(f.To, "/"), ".."):
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("to %q contains ..", f.To)}
-	case f.UID < 0 || f.GID < 0:
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("owner %d:%d is invalid", f.UID, f.GID)}
-	case f.Mode&^0o7777 != 0:
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("mode %o is invalid", f.Mode)}
-	}
-	return nil
 }
 
 // port matches a port with an optional protocol; Config.validate checks the range.
@@ -264,4 +287,17 @@ func (c Compression) validate() error {
 		return &SpecError{Field: "compression", Reason: fmt.Sprintf("%s has levels 1 to %d, not %d", c.Format, f.highest, c.Level)}
 	}
 	return nil
+}
+
+// expand fills in the templates of labels, annotations and the environment of the image.
+// It only tests those of the program.
+func (s Spec) expand() (Spec, error) {
+	var errs [6]error
+	s.Config.Env, errs[5] = s.Vars.ExpandAll(s.Config.Env)
+	s.Config.Labels, errs[0] = templates.Map(s.Vars, s.Config.Labels)
+	s.Config.Annotations, errs[1] = templates.Map(s.Vars, s.Config.Annotations)
+	s.IndexAnnotations, errs[2] = templates.Map(s.Vars, s.IndexAnnotations)
+	s.ManifestAnnotations, errs[4] = templates.Map(s.Vars, s.ManifestAnnotations)
+	errs[3] = s.Program.templates(s.Vars)
+	return s, errors.Join(errs[:]...)
 }

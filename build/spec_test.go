@@ -2,7 +2,12 @@ package build
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,5 +64,41 @@ func TestCompressionValidates(t *testing.T) {
 		if full := c.full(); fmt.Sprint(full) != want || full.validate() != nil {
 			t.Errorf("%v is %v: %v", c, full, full.validate())
 		}
+	}
+}
+
+// Only the files of the Go kind, go*.go, know how a Go package is found and compiled.
+// Another kind of program needs no change elsewhere but in plainProgram.
+func TestOnlyTheGoKindKnowsGo(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := []string{"goPackage", "settings", "withMain", "goMaker", "Compile", "GoPackage"}
+	found := map[string]int{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range f.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Name.Name == "plainProgram" {
+				continue
+			}
+			ast.Inspect(decl, func(n ast.Node) bool {
+				if id, ok := n.(*ast.Ident); ok && slices.Contains(own, id.Name) {
+					if found[id.Name]++; !strings.HasPrefix(file, "go") {
+						t.Errorf("%s uses %s", file, id.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	if len(found) != len(own) {
+		t.Errorf("only %v were found", found)
 	}
 }

@@ -37,7 +37,9 @@ import (
 // with where they are tested, and those that no command ends with.
 var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
-	"build.errNotPlain":        "in a SpecError",
+	"baseimage.Error":          "as build.BaseError",
+	"specerr.Error":            "as build.SpecError",
+	"templates.errNotPlain":    "in a SpecError",
 	"layerfile.errChanged":     "no command ends with it",
 	"unchanged.errUnlisted":    "no command ends with it",
 	"mirrorfile.errNoEntries":  "in a Problem",

@@ -15,6 +15,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"os"
 	"strings"
 )
 
@@ -43,6 +44,24 @@ func Inline(name string, mode int64, b []byte) Entry {
 		Name: name, Kind: tar.TypeReg, Mode: mode, Size: int64(len(b)), Content: hex.EncodeToString(sum[:]),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
 	}
+}
+
+// File returns the entry of a regular file at path, and hashes the file.
+func File(name string, mode int64, path string) (Entry, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	h := sha256.New()
+	size, err := io.Copy(h, f)
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{
+		Name: name, Kind: tar.TypeReg, Mode: mode, Size: size, Content: hex.EncodeToString(h.Sum(nil)),
+		Open: func() (io.ReadCloser, error) { return os.Open(path) },
+	}, nil
 }
 
 // ByName is the order of the entries in a layer.

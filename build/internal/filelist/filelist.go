@@ -1,4 +1,9 @@
-package build
+// Package filelist lists the files of a source tree that a build copies into an image.
+//
+// A configuration file may come from an untrusted checkout. So every source path must be
+// inside the tree after its links are followed, and nothing is read from .git, which may
+// hold credentials. Links inside a copied directory stay links in the image.
+package filelist
 
 import (
 	"archive/tar"
@@ -11,26 +16,48 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/specerr"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// fileEntries lists the entries that [Spec.Files] adds to an image, and joins the errors
-// of all files.
-//
-// A configuration file may come from an untrusted checkout. So every source path must be
-// inside s.Dir after its links are followed, and nothing is read from .git, which may
-// hold credentials. Links inside a copied directory stay links in the image.
-//
-// warn is called for files that are probably not what the user meant.
-func fileEntries(s Spec, warn func(string)) (entries []layerfile.Entry, err error) {
-	if len(s.Files) == 0 {
+// A File is a file, or a directory with its content, that is copied into the image.
+type File struct {
+	From string // relative to the source tree, and inside it
+	To   string // absolute; with a slash at its end it is the directory for the file
+	Mode int64  // of files; 0: 0755 if the owner may execute the file, else 0644
+	UID  int    // of files, and of copied directories
+	GID  int
+}
+
+// Check checks the fields of f. Whether the file exists is checked by [Entries].
+func Check(f File) error {
+	switch {
+	case f.From == "":
+		return &specerr.Error{Field: "files", Reason: "an entry has no from"}
+	case !path.IsAbs(f.To):
+		return &specerr.Error{Field: "files", Reason: fmt.Sprintf("to %q is not absolute", f.To), Way: "write /" + f.To}
+	case slices.Contains(strings.Split(f.To, "/"), ".."):
+		return &specerr.Error{Field: "files", Reason: fmt.Sprintf("to %q contains ..", f.To)}
+	case f.UID < 0 || f.GID < 0:
+		return &specerr.Error{Field: "files", Reason: fmt.Sprintf("owner %d:%d is invalid", f.UID, f.GID)}
+	case f.Mode&^0o7777 != 0:
+		return &specerr.Error{Field: "files", Reason: fmt.Sprintf("mode %o is invalid", f.Mode)}
+	}
+	return nil
+}
+
+// Entries lists the entries of all files in the source tree dir, and joins the errors of
+// all. "" is the working directory. warn is called for files that are probably not what
+// the user meant.
+func Entries(dir string, list []File, warn func(string)) (entries []layerfile.Entry, err error) {
+	if len(list) == 0 {
 		return nil, nil
 	}
-	dir := s.Dir
 	if dir == "" {
 		dir = "."
 	}
@@ -47,7 +74,7 @@ func fileEntries(s Spec, warn func(string)) (entries []layerfile.Entry, err erro
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	var errs []error
-	for _, f := range s.Files {
+	for _, f := range list {
 		found, err := f.entries(tree, root)
 		if err != nil {
 			errs = append(errs, fileError(f, err))
@@ -62,14 +89,14 @@ func fileEntries(s Spec, warn func(string)) (entries []layerfile.Entry, err erro
 	return entries, errors.Join(errs...)
 }
 
-// fileError returns the error for an entry of [Spec.Files], with a hint if the cause is
+// fileError returns the error for f, with a hint if the cause is
 // known.
 func fileError(f File, err error) error {
-	var se *SpecError
+	var se *specerr.Error
 	if errors.As(err, &se) {
 		return err
 	}
-	e := &SpecError{Field: "files", Reason: fmt.Sprintf("%s: %v", f.From, err)}
+	e := &specerr.Error{Field: "files", Reason: fmt.Sprintf("%s: %v", f.From, err)}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Reason = f.From + " does not exist"
@@ -154,7 +181,7 @@ func (f File) entries(tree *intree.Tree, root *os.Root) ([]layerfile.Entry, erro
 // checkout does not change the layer.
 func (f File) regular(root *os.Root, dir, from, to string, info fs.FileInfo) (e layerfile.Entry, err error) {
 	if !info.Mode().IsRegular() {
-		return e, &SpecError{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", but an image can hold only files, directories and links", Way: "exclude it from the copied directory"}
+		return e, &specerr.Error{Field: "files", Reason: from + " is " + kindOf(info.Mode()) + ", but an image can hold only files, directories and links", Way: "exclude it from the copied directory"}
 	}
 	r, err := root.Open(from)
 	if err != nil {
@@ -235,7 +262,7 @@ func symlink(root *os.Root, name, rel, at string) (layerfile.Entry, error) {
 		return layerfile.Entry{}, err
 	}
 	if filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(rel), target)) {
-		return layerfile.Entry{}, &SpecError{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which is outside the copied directory", name, target), Way: "copy the target of the link instead"}
+		return layerfile.Entry{}, &specerr.Error{Field: "files", Reason: fmt.Sprintf("%s is a link to %s, which is outside the copied directory", name, target), Way: "copy the target of the link instead"}
 	}
 	return layerfile.Entry{Name: at, Kind: tar.TypeSymlink, Mode: 0o777, Link: filepath.ToSlash(target)}, nil
 }

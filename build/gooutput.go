@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,8 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/internal/cache"
-	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -26,25 +24,25 @@ import (
 // The path belongs to the caller alone until unlock. The lock of the Builder comes first,
 // since it also protects the path in the work directory; the claim in the cache keeps
 // other processes away.
-func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
-	main := r.spec.goPackage().Main
+func (g *goMaker) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
+	main := g.spec.goPackage().Main
 	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
 	if err != nil {
 		return "", nil, err
 	}
 	sum := sha256.Sum256(b)
 	key := hex.EncodeToString(sum[:16])
-	leave, err := r.lock(ctx, key)
+	leave, err := g.lock(ctx, key)
 	if err != nil {
 		return "", nil, err
 	}
-	if dir, release, err := r.cache.Claim(ctx, "programs", key); err == nil {
-		return filepath.Join(dir, r.spec.Name), func() { release(); leave() }, nil
+	if dir, release, err := g.cache.Claim(ctx, "programs", key); err == nil {
+		return filepath.Join(dir, g.spec.Name), func() { release(); leave() }, nil
 	} else if ctx.Err() != nil {
 		leave()
 		return "", nil, context.Cause(ctx)
 	}
-	if path, err = r.workFile(key); err != nil {
+	if path, err = g.workFile(key); err != nil {
 		leave()
 		return "", nil, err
 	}
@@ -56,9 +54,9 @@ func (r *buildRun) out(ctx context.Context, p ocispec.Platform, how Compile) (pa
 const programRoom = 128 << 20
 
 // workFile returns the path of a program in the work directory, and makes its directory.
-func (r *buildRun) workFile(key string) (string, error) {
-	dir := filepath.Join(r.Work, "programs", key)
-	return filepath.Join(dir, r.spec.Name), os.MkdirAll(dir, 0o750)
+func (g *goMaker) workFile(key string) (string, error) {
+	dir := filepath.Join(g.Work, "programs", key)
+	return filepath.Join(dir, g.spec.Name), os.MkdirAll(dir, 0o750)
 }
 
 // lock waits for the lock of a key, or until ctx ends. It excludes concurrent builds of
@@ -74,27 +72,6 @@ func (b *Builder) lock(ctx context.Context, key string) (unlock func(), err erro
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// cramped returns an error if the work directory has no room, which neither
-// compilers nor linkers say clearly, and something failed that needs it.
-func (b *Builder) cramped(ctx context.Context, errs []error) error {
-	needed := false
-	for _, err := range errs {
-		var pe *PlatformError
-		needed = needed || errors.As(err, &pe) && (pe.Step == "compile" || pe.Step == "layer")
-	}
-	if !needed || ctx.Err() != nil {
-		return nil
-	}
-	err := cache.FreeSpaceIn(b.Work, programRoom)
-	if err == nil {
-		return nil
-	}
-	if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // of a temporary file; its name does not help
-		err = pe.Err
-	}
-	return hint.New(hint.Build, "set TMPDIR to use another directory", "work directory %s: %w", b.Work, err)
 }
 
 // sumName is the name of the file beside a program that holds the digest of the program.
@@ -126,23 +103,9 @@ func (b *Builder) checkSum(file string) error {
 		want, err := os.ReadFile(filepath.Join(filepath.Dir(file), sumName))
 		// The proof contains the path and the digest, so a proof for another program does
 		// not count.
-		if is, herr := digestOfFile(file); err == nil && herr == nil && b.sumOf(file, is) == string(want) {
+		if is, herr := layerfile.File("", 0, file); err == nil && herr == nil && b.sumOf(file, is.Content) == string(want) {
 			return nil
 		}
 	}
 	return os.RemoveAll(file)
-}
-
-// digestOfFile returns the sha256 of a file in hexadecimal digits.
-func digestOfFile(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

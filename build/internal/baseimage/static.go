@@ -1,4 +1,4 @@
-package build
+package baseimage
 
 import (
 	"archive/zip"
@@ -25,15 +25,19 @@ import (
 //go:embed zoneinfo.zip
 var zoneinfo []byte
 
-// The accounts and the settings of the static base, in the form of passwd(5), group(5)
-// and os-release(5).
+// The settings of the static base, some of which an image without a base has as well.
 const (
-	nonroot     = "65532"
-	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	users       = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
-	groups      = "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n"
-	osRelease   = "NAME=\"mabuild static\"\nID=mabuild-static\nPRETTY_NAME=\"mabuild static base\"\nHOME_URL=\"https://github.com/mabuild/mabuild\"\n"
-	nsswitch    = "hosts: files dns\n"
+	Nonroot     = "65532" // the number of its user and of its group
+	DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// The accounts of the static base and its other files, in the form of passwd(5), group(5),
+// os-release(5) and nsswitch.conf(5).
+const (
+	users     = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
+	groups    = "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n"
+	osRelease = "NAME=\"mabuild static\"\nID=mabuild-static\nPRETTY_NAME=\"mabuild static base\"\nHOME_URL=\"https://github.com/mabuild/mabuild\"\n"
+	nsswitch  = "hosts: files dns\n"
 )
 
 // staticEntries lists the files of the static base, sorted by name: what a program
@@ -104,31 +108,31 @@ func zoneEntries() ([]layerfile.Entry, error) {
 
 // static returns the static base. It has one layer, which is cached as any other layer,
 // and the same config for every platform.
-func static(w *layerfile.Writer) (baseImage, error) {
+func static(w *layerfile.Writer) (Image, error) {
 	entries, err := staticEntries()
 	if err != nil {
-		return baseImage{}, err
+		return Image{}, err
 	}
 	l, err := w.Layer(entries)
 	if err != nil {
-		return baseImage{}, err
+		return Image{}, err
 	}
 	d, err := manifest.Describe(l)
 	if err != nil {
-		return baseImage{}, err
+		return Image{}, err
 	}
 	diffID, err := l.DiffID()
 	if err != nil {
-		return baseImage{}, err
+		return Image{}, err
 	}
-	return baseImage{
-		layers: []v1.Layer{l}, descriptors: []v1.Descriptor{d},
-		config: v1.ConfigFile{
+	return Image{
+		Layers: []v1.Layer{l}, Descriptors: []v1.Descriptor{d},
+		Config: v1.ConfigFile{
 			RootFS:  v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}},
 			History: []v1.History{{Created: v1.Time{Time: w.Time}, CreatedBy: "mabuild", Comment: "static base: CA certificates, time zones, users"}},
 			Config: v1.Config{
-				User: nonroot + ":" + nonroot, WorkingDir: "/",
-				Env: []string{"PATH=" + defaultPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+				User: Nonroot + ":" + Nonroot, WorkingDir: "/",
+				Env: []string{"PATH=" + DefaultPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
 			},
 		},
 	}, nil

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -53,13 +54,13 @@ func pair(p ocispec.Platform) string { return p.OS + "/" + p.Architecture }
 // debuggable returns an error if s asks for a debugger and cannot have one: Delve does
 // not support a platform, or the entrypoint is not the program. The debugger starts the
 // program, so another entrypoint would never run.
-func (s Spec) debuggable() error {
+func (s Spec) debuggable(list []ocispec.Platform) error {
 	if !s.goPackage().Debug {
 		return nil
 	}
 	var without []ocispec.Platform
 	var errs []error
-	for _, p := range s.Platforms {
+	for _, p := range list {
 		if _, ok := delves[pair(p)]; !ok {
 			without = append(without, p)
 		}
@@ -75,40 +76,55 @@ func (s Spec) debuggable() error {
 
 // findDebugger fetches the module of the debugger and returns its package. It is found in
 // the same way as any other module/path@version.
-func (b *Builder) findDebugger(ctx context.Context, s Spec) (crosscompile.Package, error) {
-	g := s.goPackage()
-	g.Package, g.AsMain = delve, false
-	s.Program = g
-	found, err := b.find(ctx, s)
+func (g *goMaker) findDebugger(ctx context.Context) (crosscompile.Package, error) {
+	of := g.spec.goPackage()
+	of.Package, of.AsMain = delve, false
+	other := *g
+	other.spec.Program = of
+	found, err := other.search(ctx)
 	if err != nil {
 		err = fmt.Errorf("the debugger: %w", err)
 	}
 	return found, err
 }
 
-// debugger compiles the debugger for p and returns its entry in the image. The file may
-// be read until unlock. It takes no permit, since the caller may hold one already.
-func (r *buildRun) debugger(ctx context.Context, p ocispec.Platform) (e layerfile.Entry, unlock func(), err error) {
-	other := *r
-	other.spec = r.spec.withMain(r.found.debugger)
+// extras compiles the debugger, if the Spec asks for one. It takes no permit, since the
+// caller may hold one already.
+func (g *goMaker) extras(ctx context.Context, p ocispec.Platform, step *string) (list []placement.Part, unlock func(), err error) {
+	if !g.spec.goPackage().Debug {
+		return nil, func() {}, nil
+	}
+	*step = "debugger"
+	other := *g
+	other.spec = g.spec.withMain(g.debugger)
 	other.spec.Name, other.spec.Path = "dlv", ""
 	bin, unlock, err := other.compile(ctx, p, Compile{Tags: delves[pair(p)]})
 	if err != nil {
-		return e, nil, err
+		return nil, nil, err
 	}
-	e, err = programEntry(other.spec, p, bin.Path)
+	e, err := programEntry(other.spec, p, bin.Path)
 	if err != nil {
 		unlock()
-		return e, nil, err
+		return nil, nil, err
 	}
-	r.writeSum(bin.Path, e.Content)
-	return e, unlock, nil
+	g.writeSum(bin.Path, e.Content)
+	return []placement.Part{{Comment: "debugger", Entries: []layerfile.Entry{e}}}, unlock, nil
 }
 
-// debugged returns the entrypoint that starts a program under the debugger.
-func debugged(s Spec, p ocispec.Platform, program []string) []string {
+// config sets the entrypoint that starts the program under the debugger, and exposes the
+// debugger's port.
+func (g *goMaker) config(p ocispec.Platform, c Config) Config {
+	if !g.spec.goPackage().Debug {
+		return c
+	}
+	s, entrypoint := g.spec, c.Entrypoint
+	if len(entrypoint) == 0 {
+		entrypoint = []string{programPath(s, p)}
+	}
 	s.Name, s.Path = "dlv", ""
-	return append([]string{
+	c.Entrypoint = append([]string{
 		programPath(s, p), "exec", "--listen=:40000", "--headless", "--log", "--accept-multiclient", "--api-version=2", "--",
-	}, program...)
+	}, entrypoint...)
+	c.Ports = append(slices.Clone(c.Ports), debugPort)
+	return c
 }

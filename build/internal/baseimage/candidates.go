@@ -1,4 +1,4 @@
-package build
+package baseimage
 
 import (
 	"context"
@@ -22,22 +22,22 @@ type candidates struct {
 
 // get reads a base once. Lazy parts of the base are also read with the context of the
 // first call.
-func (b *bases) get(ctx context.Context, ref string) (*candidates, error) {
-	return b.got.Do(ctx, ref, func() (*candidates, error) { return b.fetch(ctx, ref) })
+func (r *Reader) get(ctx context.Context, ref string) (*candidates, error) {
+	return r.got.Do(ctx, ref, func() (*candidates, error) { return r.fetch(ctx, ref) })
 }
 
 // fetch reads a base from the source and lists its images.
-func (b *bases) fetch(ctx context.Context, ref string) (*candidates, error) {
-	if b.source == nil {
-		return nil, &BaseError{Ref: ref, Err: errors.New("no source of base images"), Way: "use static or scratch"}
+func (r *Reader) fetch(ctx context.Context, ref string) (*candidates, error) {
+	if r.Source == nil {
+		return nil, &Error{Ref: ref, Err: errors.New("no source of base images"), Way: "use static or scratch"}
 	}
-	content, err := b.source.Get(ctx, ref)
+	content, err := r.Source.Get(ctx, ref)
 	if err != nil {
-		return nil, &BaseError{Ref: ref, Err: err}
+		return nil, &Error{Ref: ref, Err: err}
 	}
 	c := &candidates{ref: ref}
 	if err := c.list(content); err != nil {
-		return nil, &BaseError{Ref: ref, Err: err}
+		return nil, &Error{Ref: ref, Err: err}
 	}
 	if len(c.images) == 0 {
 		return nil, c.invalid(content)
@@ -74,7 +74,7 @@ func (c *candidates) list(content manifest.Content) (err error) {
 // invalid returns the error for content without any usable image. For a single image it
 // says why this image cannot be used.
 func (c *candidates) invalid(content manifest.Content) error {
-	e := &BaseError{Ref: c.ref, Err: errors.New("has no image with a known platform"), Way: "mabuild inspect " + c.ref + " lists its images"}
+	e := &Error{Ref: c.ref, Err: errors.New("has no image with a known platform"), Way: "mabuild inspect " + c.ref + " lists its images"}
 	if c.index {
 		return e
 	}
@@ -100,44 +100,44 @@ func (c *candidates) platforms() []ocispec.Platform {
 	return list
 }
 
-// baseImage reads the manifest and the config of an image and compares them with its
+// image reads the manifest and the config of an image and compares them with its
 // descriptor. It does not read layers. The manifest and the config must list the same
 // number of layers: a layer is added to both lists, so a difference in a broken base
 // would pair the wrong digests (image-spec, config.md, rootfs).
-func (c *candidates) baseImage(position int, want ocispec.Platform) (f baseImage, err error) {
-	fail := func(err error) (baseImage, error) { return f, &BaseError{Ref: c.ref, Err: err} }
+func (c *candidates) image(position int, want ocispec.Platform) (f Image, err error) {
+	fail := func(err error) (Image, error) { return f, &Error{Ref: c.ref, Err: err} }
 	e := c.images[position]
-	f.root = c.root
-	if f.image, err = e.Image(); err != nil {
+	f.Root = c.root
+	if f.Image, err = e.Image(); err != nil {
 		return fail(err)
 	}
-	config, err := e.Check(f.image)
+	config, err := e.Check(f.Image)
 	if err != nil {
 		return fail(err)
 	}
 	// The config is shared with the source, which may cache it.
-	f.config = *config.DeepCopy()
+	f.Config = *config.DeepCopy()
 	// The version of Windows may be only in the descriptor of the index.
-	if c.index && want.OSVersion == "" && f.config.OSVersion == "" {
-		f.config.OSVersion = e.Platform.OSVersion
+	if c.index && want.OSVersion == "" && f.Config.OSVersion == "" {
+		f.Config.OSVersion = e.Platform.OSVersion
 	}
-	if f.digest, err = f.image.Digest(); err != nil {
+	if f.Digest, err = f.Image.Digest(); err != nil {
 		return fail(err)
 	}
-	if f.layers, err = f.image.Layers(); err != nil {
+	if f.Layers, err = f.Image.Layers(); err != nil {
 		return fail(err)
 	}
-	m, err := f.image.Manifest()
+	m, err := f.Image.Manifest()
 	if err != nil {
 		return fail(err)
 	}
-	if len(m.Layers) != len(f.layers) {
-		return fail(fmt.Errorf("%w: %d layers in the manifest, %d available", manifest.ErrMismatch, len(m.Layers), len(f.layers)))
+	if len(m.Layers) != len(f.Layers) {
+		return fail(fmt.Errorf("%w: %d layers in the manifest, %d available", manifest.ErrMismatch, len(m.Layers), len(f.Layers)))
 	}
-	if said := len(f.config.RootFS.DiffIDs); said != len(m.Layers) {
+	if said := len(f.Config.RootFS.DiffIDs); said != len(m.Layers) {
 		return fail(fmt.Errorf("%w: %s: %d layers in the manifest, %d in the config", manifest.ErrMismatch, platform.Key(want), len(m.Layers), said))
 	}
-	f.descriptors = m.DeepCopy().Layers
-	f.name, _ = withoutDigest(c.ref)
+	f.Descriptors = m.DeepCopy().Layers
+	f.Name, _ = withoutDigest(c.ref)
 	return f, nil
 }

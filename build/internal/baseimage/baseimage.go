@@ -1,11 +1,15 @@
-package build
+// Package baseimage gets the base images of a build: it reads a reference once and chooses
+// its image for each platform, and it makes the bases that are built in.
+//
+// It reads manifests and configs, and no layers. It knows platforms and no Spec: the caller
+// says which reference is the base of a platform.
+package baseimage
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -15,7 +19,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
-	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/once"
@@ -23,22 +26,27 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// A baseImage is the image that the layers of a program are added to, for one platform.
-// It is shared by concurrent goroutines and must not be changed after it is made:
-// assemble and configure copy what they extend.
-type baseImage struct {
-	image       v1.Image        // nil: Static or Scratch
-	descriptors []v1.Descriptor // of the layers, as in the manifest of the base
-	layers      []v1.Layer      // lazy, one for each descriptor, in the same order
-	config      v1.ConfigFile
-	name        string  // the reference without its digest; "" for Static and Scratch
-	digest      v1.Hash // of image, zero for Static and Scratch
-	root        v1.Hash // of the index that image was chosen from, or of image itself
+// The base images that are built in.
+const (
+	Static  = "static"  // CA certificates, time zones, users and /tmp; linux only
+	Scratch = "scratch" // no files
+)
+
+// An Image is the image that the layers of a program are added to, for one platform. It is
+// shared by concurrent goroutines and must not be changed: its users copy what they extend.
+type Image struct {
+	Image       v1.Image        // nil: Static or Scratch
+	Descriptors []v1.Descriptor // of the layers, as in the manifest of the base
+	Layers      []v1.Layer      // lazy, one for each descriptor, in the same order
+	Config      v1.ConfigFile
+	Name        string  // the reference without its digest; "" for Static and Scratch
+	Digest      v1.Hash // of Image, zero for Static and Scratch
+	Root        v1.Hash // of the index that Image was chosen from, or of Image itself
 }
 
-// A BaseError says why a base image cannot be used: it cannot be read, its content is
+// An Error says why a base image cannot be used: it cannot be read, its content is
 // invalid, or it has no image for a platform.
-type BaseError struct {
+type Error struct {
 	Ref string // as the Spec names it
 	Err error
 	Way string
@@ -46,100 +54,76 @@ type BaseError struct {
 	Missing []ocispec.Platform // platforms that it lacks, if that is what is wrong
 }
 
-func (e *BaseError) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
-func (e *BaseError) Unwrap() error { return e.Err }
+func (e *Error) Error() string { return "base " + e.Ref + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
 
 // Is reports whether target is the kind of the error: a base that does not exist or does
 // not fit is a mistake in what was asked for, unless the registry failed.
-func (e *BaseError) Is(target error) bool {
+func (e *Error) Is(target error) bool {
 	return target == hint.Usage && (errors.Is(e.Err, manifest.ErrNotFound) || hint.KindOf(e.Err) != hint.Registry)
 }
 
 // Hint returns what the user can do.
-func (e *BaseError) Hint() string {
+func (e *Error) Hint() string {
 	return cmp.Or(e.Way, hint.Of(e.Err))
 }
 
-// A bases reads the base images of one Spec. It reads each reference once, however many
-// platforms use it, so all platforms see the same index even if a tag moves meanwhile.
-type bases struct {
-	source manifest.Source
-	layers *layerfile.Writer
-	goc    *crosscompile.Go
-	log    *slog.Logger
+// A Reader reads the base images of one build. It reads each reference once, however many
+// platforms use it, so all platforms see the same index even if a tag moves meanwhile. It
+// is safe for concurrent use.
+type Reader struct {
+	Source manifest.Source   // nil: there are only Static and Scratch
+	Layers *layerfile.Writer // makes the layer of Static
 
 	got once.Memo[string, *candidates] // by reference, errors included
 }
 
-// BasePlatforms lists the platforms that [Spec.All] selects on a base: those that both
-// the base and Go support, sorted. Each of them can also be built on its own.
-func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Platform, error) {
-	b.init(ctx)
-	s := Spec{Base: ref, Program: GoPackage{Main: crosscompile.Package{Dir: "."}}}
-	return (&bases{source: b.Bases, goc: b.goc, log: b.log}).platforms(ctx, s)
-}
-
-// platforms returns the platforms that [Spec.All] selects: those that both the base and
-// Go support, sorted and unique. For Static and Scratch these are all linux platforms of
-// Go with their default variants. No common platform is a [*BaseError].
-func (b *bases) platforms(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
-	targets, err := b.goc.Targets(ctx, s.goPackage().Main.Dir)
+// Platforms returns the platforms that both the base ref and the program support, sorted and
+// unique. For Static and Scratch these are all linux platforms of the program. No common
+// platform is an [*Error], which names the program by what it is.
+//
+// supported returns those platforms of a list that the program supports, or all of them for
+// nil.
+func (r *Reader) Platforms(ctx context.Context, ref, program string, supported func(context.Context, []ocispec.Platform) ([]ocispec.Platform, error)) ([]ocispec.Platform, error) {
+	all, err := supported(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	if s.Base == Static || s.Base == Scratch {
-		return slices.DeleteFunc(targets, func(p ocispec.Platform) bool { return p.OS != "linux" }), nil
+	if ref == Static || ref == Scratch {
+		return slices.DeleteFunc(all, func(p ocispec.Platform) bool { return p.OS != "linux" }), nil
 	}
-	c, err := b.get(ctx, s.Base)
+	c, err := r.get(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	have, err := b.buildable(ctx, s, platform.Plain(c.platforms()))
+	have, err := supported(ctx, platform.Plain(c.platforms()))
 	if err != nil {
 		return nil, err
 	}
 	slices.SortFunc(have, platform.Compare)
 	have = slices.CompactFunc(have, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
 	if len(have) == 0 {
-		return nil, &BaseError{Ref: s.Base, Err: errors.New("has no platform that Go supports")}
+		return nil, &Error{Ref: ref, Err: fmt.Errorf("has no platform that %s supports", program)}
 	}
 	return have, nil
 }
 
-// buildable returns the platforms of have that Go can build for. It asks for each
-// platform separately, so that one unsupported platform does not hide the others. The log
-// names the platforms that it skips.
-func (b *bases) buildable(ctx context.Context, s Spec, have []ocispec.Platform) (list []ocispec.Platform, err error) {
-	for _, p := range have {
-		err := b.goc.Check(ctx, s.goPackage().Main.Dir, []ocispec.Platform{p}, nil)
-		switch {
-		case err == nil:
-			list = append(list, p)
-		case !errors.As(err, new(*crosscompile.TargetError)):
-			return nil, err
-		default:
-			b.log.InfoContext(ctx, "skipped: "+err.Error())
-		}
-	}
-	return list, nil
-}
-
-// versions returns s's platforms with one platform for each version of Windows that a
+// Versions returns the platforms of a list with one platform for each version of Windows that a
 // base has. Windows runs only images of its version, and a runtime chooses that entry of
 // an index (containerd, platforms/defaults_windows.go). An image for one version alone
 // could not run on nodes with another one.
 //
 // A platform with a version is kept, as are those of other operating systems. A platform
 // that the base does not have is also kept; choosing its image reports the error.
-func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error) {
+func (r *Reader) Versions(ctx context.Context, ps []ocispec.Platform, refOf func(ocispec.Platform) string) ([]ocispec.Platform, error) {
 	var list []ocispec.Platform
-	for _, p := range s.Platforms {
-		ref := s.base(p)
-		if p.OS != "windows" || p.OSVersion != "" || s.Newest || ref == Static || ref == Scratch {
+	for _, p := range ps {
+		ref := refOf(p)
+		if p.OS != "windows" || p.OSVersion != "" || ref == Static || ref == Scratch {
 			list = append(list, p)
 			continue
 		}
-		c, err := b.get(ctx, ref)
+		c, err := r.get(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
@@ -161,15 +145,15 @@ func (b *bases) versions(ctx context.Context, s Spec) ([]ocispec.Platform, error
 	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 }), nil
 }
 
-// all returns the base images of s's platforms, in the order of the platforms. It reads
+// Images returns the base images of platforms, in the order of the platforms. It reads
 // the references at the same time and joins all errors, so that the user sees all missing
 // platforms and unreadable bases at once.
-func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
-	wanted := map[string][]int{} // indexes into s.Platforms, by reference
-	for i, p := range s.Platforms {
-		wanted[s.base(p)] = append(wanted[s.base(p)], i)
+func (r *Reader) Images(ctx context.Context, ps []ocispec.Platform, refOf func(ocispec.Platform) string) ([]Image, error) {
+	wanted := map[string][]int{} // indexes into ps, by reference
+	for i, p := range ps {
+		wanted[refOf(p)] = append(wanted[refOf(p)], i)
 	}
-	found := make([]baseImage, len(s.Platforms))
+	found := make([]Image, len(ps))
 	refs := slices.Sorted(maps.Keys(wanted))
 	errs := make([]error, len(refs))
 	var wg sync.WaitGroup
@@ -177,7 +161,7 @@ func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 	// run.
 	for i, ref := range refs {
 		wg.Go(func() {
-			errs[i] = guard.Do(func() error { return b.chooseImages(ctx, ref, s.Platforms, wanted[ref], found) })
+			errs[i] = guard.Do(func() error { return r.chooseImages(ctx, ref, ps, wanted[ref], found) })
 		})
 	}
 	wg.Wait()
@@ -186,17 +170,17 @@ func (b *bases) all(ctx context.Context, s Spec) ([]baseImage, error) {
 
 // chooseImages sets found[i] for each index i in at, all from the base ref. Concurrent
 // calls share found; each call writes only its own elements, so no lock is needed.
-func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []baseImage) error {
+func (r *Reader) chooseImages(ctx context.Context, ref string, ps []ocispec.Platform, at []int, found []Image) error {
 	switch ref {
 	case Scratch:
 		for _, i := range at {
-			found[i] = baseImage{config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}}}
+			found[i] = Image{Config: v1.ConfigFile{RootFS: v1.RootFS{Type: "layers"}}}
 		}
 		return nil
 	case Static:
-		return b.static(ps, at, found)
+		return r.static(ps, at, found)
 	}
-	c, err := b.get(ctx, ref)
+	c, err := r.get(ctx, ref)
 	if err != nil {
 		return err
 	}
@@ -212,22 +196,22 @@ func (b *bases) chooseImages(ctx context.Context, ref string, ps []ocispec.Platf
 			continue
 		}
 		wg.Go(func() {
-			errs[n] = guard.Do(func() (err error) { found[i], err = c.baseImage(position, ps[i]); return err })
+			errs[n] = guard.Do(func() (err error) { found[i], err = c.image(position, ps[i]); return err })
 		})
 	}
 	wg.Wait()
 	if len(missing) > 0 {
-		errs = append(errs, b.lacks(ctx, c, missing, have))
+		errs = append(errs, r.lacks(ctx, c, missing, have))
 	}
 	return errors.Join(errs...)
 }
 
 // static is chooseImages for the built-in static base, which supports linux only.
-func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error {
+func (r *Reader) static(ps []ocispec.Platform, at []int, found []Image) error {
 	var missing []ocispec.Platform
-	f, err := static(b.layers)
+	f, err := static(r.Layers)
 	if err != nil {
-		return &BaseError{Ref: Static, Err: err}
+		return &Error{Ref: Static, Err: err}
 	}
 	for _, i := range at {
 		if ps[i].OS != "linux" {
@@ -236,7 +220,7 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 		found[i] = f
 	}
 	if len(missing) > 0 {
-		return &BaseError{
+		return &Error{
 			Ref: Static, Err: fmt.Errorf("does not support %s, only linux", platform.Keys(missing)),
 			Missing: missing,
 		}
@@ -247,15 +231,15 @@ func (b *bases) static(ps []ocispec.Platform, at []int, found []baseImage) error
 // lacks returns the error for platforms that a base does not have. It lists the platforms
 // that the base has. If ref is a single image, the hint names the index of this image, if
 // it can be found.
-func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
+func (r *Reader) lacks(ctx context.Context, c *candidates, missing, have []ocispec.Platform) error {
 	slices.SortFunc(have, platform.Compare)
-	e := &BaseError{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have)), Missing: missing}
+	e := &Error{Ref: c.ref, Err: fmt.Errorf("has no image for %s, only for %s", platform.Keys(missing), platform.Keys(have)), Missing: missing}
 	if c.index {
 		e.Way = "omit these platforms, or set another base image for them"
 		return e
 	}
 	e.Way = "this is an image of one platform; use its index"
-	if index, ok := b.indexOf(ctx, c); ok {
+	if index, ok := r.indexOf(ctx, c); ok {
 		e.Way = "this is an image of one platform; its index is " + index
 	}
 	return e
@@ -265,12 +249,12 @@ func (b *bases) lacks(ctx context.Context, c *candidates, missing, have []ocispe
 // is the digest of one platform, copied from an index. The index is looked up by the
 // reference without the digest, that is by its tag or by latest, and counts only if it
 // lists the digest. After a failure the error has no such hint.
-func (b *bases) indexOf(ctx context.Context, c *candidates) (string, bool) {
+func (r *Reader) indexOf(ctx context.Context, c *candidates) (string, bool) {
 	tag, pinned := withoutDigest(c.ref)
 	if !pinned {
 		return "", false
 	}
-	other, err := b.source.Get(ctx, tag)
+	other, err := r.Source.Get(ctx, tag)
 	if err != nil {
 		return "", false
 	}

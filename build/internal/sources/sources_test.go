@@ -1,4 +1,4 @@
-package build
+package sources
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mabuild/mabuild/build/internal/specerr"
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
@@ -51,19 +53,15 @@ func TestSourcesStayInTheTree(t *testing.T) {
 			test.files["main.go"] = "package main\n\nfunc main() {}\n"
 		}
 		regtest.Lay(t, dir, test.files)
-		b := &Builder{Work: t.TempDir(), Within: []string{dir}}
-		b.init(t.Context())
-		err := b.sources(dir, ".")
-		var se *SpecError
+		err := Check(&crosscompile.Go{}, []string{dir}, dir, ".")
+		var se *specerr.Error
 		if test.bad == "" && err != nil || test.bad != "" && (!errors.As(err, &se) || !strings.Contains(se.Reason, test.bad)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		// Nothing is refused in a library that trusts its sources, or if the user allows
 		// the directory.
 		for _, within := range [][]string{nil, {dir, "/"}} {
-			b := &Builder{Work: t.TempDir(), Within: within}
-			b.init(t.Context())
-			err := b.sources(dir, ".")
+			err := Check(&crosscompile.Go{}, within, dir, ".")
 			if within == nil && err != nil || name == "link" && err != nil {
 				t.Errorf("%s within %v: %v", name, within, err)
 			}
@@ -84,14 +82,12 @@ func TestNamedPackagesStayInTheTree(t *testing.T) {
 	if err := os.Symlink("../outside", filepath.Join(dir, "lout")); err != nil {
 		t.Fatal(err)
 	}
-	b := &Builder{Work: t.TempDir(), Within: []string{dir}}
-	b.init(t.Context())
 	for pkg, fine := range map[string]bool{
 		".": true, "./sub": true, "./...": true, "example.com/app/sub": true, "../outside/cmd": true, outside + "/cmd": true, "example.com/x@v1.0.0": true,
 		"./lout/cmd": false, "./lout/...": false, "example.com/app/lout/cmd": false, "example.com/app/lout/...": false, dir + "/lout/cmd": false, "./lout": false,
 	} {
-		var se *SpecError
-		if err := b.sources(dir, pkg); fine && err != nil || !fine && !errors.As(err, &se) {
+		var se *specerr.Error
+		if err := Check(&crosscompile.Go{}, []string{dir}, dir, pkg); fine && err != nil || !fine && !errors.As(err, &se) {
 			t.Errorf("%s: %v", pkg, err)
 		}
 	}

@@ -1,4 +1,8 @@
-package build
+// Package templates fills in the templates of a Spec: text with values in {{ }}.
+//
+// A template holds values only, no loops and no text in quotes, so that it can neither run
+// for long nor hide anything. A value that is empty is an error.
+package templates
 
 import (
 	"bytes"
@@ -10,6 +14,7 @@ import (
 	"text/template"
 	"text/template/parse"
 
+	"github.com/mabuild/mabuild/build/internal/specerr"
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
@@ -54,7 +59,7 @@ const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Da
 
 // Expand fills in a template. A template may use {{.Version}}, {{.Commit}},
 // {{.ShortCommit}}, {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Any
-// other name, and an empty value, is a [*SpecError].
+// other name, and an empty value, is a [*specerr.Error].
 func (v Vars) Expand(text string) (string, error) {
 	return v.expand(text, func(string) bool { return true })
 }
@@ -78,11 +83,11 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	}
 	t, err := template.New("").Funcs(template.FuncMap{"slug": slug, "tag": tag}).Parse(text)
 	if err != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: wayOfTemplates}
+		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: wayOfTemplates}
 	}
 	var names []string
 	if plain(t.Root.Nodes, &names) != nil {
-		return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: wayOfTemplates}
+		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: wayOfTemplates}
 	}
 	for _, name := range names {
 		if v.values()[name] == "" {
@@ -95,10 +100,10 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
 		var part bytes.Buffer
 		if err := t.Execute(&part, v.values()); err != nil {
-			return "", &SpecError{Field: "template", Reason: fmt.Sprintf("%q is not a valid template", text), Way: wayOfTemplates}
+			return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template", text), Way: wayOfTemplates}
 		}
 		if node.Type() != parse.NodeText && !fit(part.String()) {
-			return "", &SpecError{
+			return "", &specerr.Error{
 				Field: "template", Reason: fmt.Sprintf("%q: %q contains a character that has a special meaning in flags", text, part.String()),
 				Way: "remove such characters with the functions tag and slug: {{tag .Branch}}",
 			}
@@ -117,7 +122,7 @@ func (v Vars) values() map[string]string {
 
 // empty returns the error for a template that uses an empty value.
 func (v Vars) empty(text, name string) error {
-	e := &SpecError{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value instead of the template"}
+	e := &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value instead of the template"}
 	why := v.Why[name]
 	if why == nil {
 		why = v.Why[""]
@@ -180,8 +185,12 @@ func expandAll(list []string, expand func(string) (string, error)) ([]string, er
 	return out, nil
 }
 
-// expandMap fills in the templates in the values of a map. It does not change the map.
-func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
+// Words fills in each template of list, which are parts of flags or variables of the go
+// command. A value that could end such a part is an error. It does not change list.
+func Words(v Vars, list []string) ([]string, error) { return expandAll(list, v.expandWord) }
+
+// Map fills in the templates in the values of a map. It does not change the map.
+func Map(v Vars, m map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	for key, text := range m {
 		value, err := v.Expand(text)
@@ -191,37 +200,4 @@ func (v Vars) expandMap(m map[string]string) (map[string]string, error) {
 		out[key] = value
 	}
 	return out, nil
-}
-
-// expand fills in the templates of labels, annotations and the environment of the image.
-// It only tests those of the compile settings: they are expanded for each platform, and
-// build records compare the expanded ones.
-func (s Spec) expand() (Spec, error) {
-	var errs [6]error
-	s.Config.Env, errs[5] = s.Vars.ExpandAll(s.Config.Env)
-	s.Config.Labels, errs[0] = s.Vars.expandMap(s.Config.Labels)
-	s.Config.Annotations, errs[1] = s.Vars.expandMap(s.Config.Annotations)
-	s.IndexAnnotations, errs[2] = s.Vars.expandMap(s.IndexAnnotations)
-	s.ManifestAnnotations, errs[4] = s.Vars.expandMap(s.ManifestAnnotations)
-	g := s.goPackage()
-	_, errs[3] = g.Compile.expand(s.Vars)
-	all := errs[:]
-	for _, o := range g.Overrides {
-		_, err := o.expand(s.Vars)
-		all = append(all, err)
-	}
-	return s, errors.Join(all...)
-}
-
-// expand fills in the templates of the linker flags and the environment.
-func (c Compile) expand(v Vars) (Compile, error) {
-	var err error
-	if c.Ldflags, err = expandAll(c.Ldflags, v.expandWord); err != nil {
-		return c, fmt.Errorf("ldflags: %w", err)
-	}
-	c.Env, err = expandAll(c.Env, v.expandWord)
-	if err != nil {
-		return c, fmt.Errorf("env: %w", err)
-	}
-	return c, nil
 }

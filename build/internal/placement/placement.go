@@ -1,4 +1,7 @@
-package build
+// Package placement places what a build adds to a base image: it finds the path of each
+// entry through the links of the base, adds the directories above it, and gives the layers
+// of Windows their form.
+package placement
 
 import (
 	"archive/tar"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/specerr"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
@@ -22,22 +26,22 @@ import (
 // image, so that a program below it can be added without reading the base.
 const ownDir = "mabuild"
 
-// A part is a layer that mabuild adds to a base image.
-type part struct {
-	comment string // in the history of the image
-	entries []layerfile.Entry
-	layer   v1.Layer // of the entries; addedLayers sets it
+// A Part is a layer that mabuild adds to a base image.
+type Part struct {
+	Comment string // in the history of the image
+	Entries []layerfile.Entry
+	Layer   v1.Layer // of the entries; [Layers] sets it
 }
 
-// addedLayers makes the layers that are added to f for p: one of the files, which all
-// platforms share, and one for each program. It returns the parts with their layers; an
-// empty part makes no layer and is left out.
+// Layers makes the layers that are added for p to a base that has the layers base: one
+// of the files, which all platforms share, and one for each program. It returns the parts
+// with their layers; an empty part makes no layer and is left out.
 //
 // The layers of the base are read only if an entry is outside ownDir, since only then can
 // a link or a file of the base matter. Windows bases are never read.
-func addedLayers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, f baseImage, parts []part) (added []part, err error) {
+func Layers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, base []v1.Layer, parts []Part) (added []Part, err error) {
 	for _, part := range parts {
-		for _, e := range part.entries {
+		for _, e := range part.Entries {
 			if err := holdable(e.Name, p.OS == "windows"); err != nil {
 				return nil, err
 			}
@@ -50,8 +54,8 @@ func addedLayers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, f b
 	}
 	// The condition is described above; a tree without layers resolves paths to
 	// themselves.
-	if p.OS != "windows" && slices.ContainsFunc(parts, func(part part) bool { return slices.ContainsFunc(part.entries, outside) }) {
-		err = fs.Read(f.layers, place)
+	if p.OS != "windows" && slices.ContainsFunc(parts, func(part Part) bool { return slices.ContainsFunc(part.Entries, outside) }) {
+		err = fs.Read(base, place)
 	} else {
 		err = place(&rootfs.Tree{})
 	}
@@ -60,13 +64,13 @@ func addedLayers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, f b
 	}
 	for i, part := range parts {
 		entries := placed[i]
-		if len(part.entries) == 0 {
+		if len(part.Entries) == 0 {
 			continue
 		}
 		if p.OS == "windows" {
 			entries = windowsEntries(entries)
 		}
-		if part.layer, err = w.Layer(entries); err != nil {
+		if part.Layer, err = w.Layer(entries); err != nil {
 			return nil, err
 		}
 		added = append(added, part)
@@ -77,10 +81,10 @@ func addedLayers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, f b
 // placeParts resolves the entries of each part in the base. It resolves all of them
 // together first, to find paths that two parts write. Each part then gets the directories
 // above its entries, since each becomes a layer.
-func placeParts(t *rootfs.Tree, parts []part) ([][]layerfile.Entry, error) {
+func placeParts(t *rootfs.Tree, parts []Part) ([][]layerfile.Entry, error) {
 	var all []layerfile.Entry
 	for _, part := range parts {
-		all = append(all, part.entries...)
+		all = append(all, part.Entries...)
 	}
 	if _, err := resolvePaths(t, all); err != nil {
 		return nil, err
@@ -88,7 +92,7 @@ func placeParts(t *rootfs.Tree, parts []part) ([][]layerfile.Entry, error) {
 	placed := make([][]layerfile.Entry, len(parts))
 	for i, part := range parts {
 		var err error
-		if placed[i], err = resolvePaths(t, part.entries); err != nil {
+		if placed[i], err = resolvePaths(t, part.Entries); err != nil {
 			return nil, err
 		}
 	}
@@ -114,24 +118,24 @@ func resolvePaths(t *rootfs.Tree, entries []layerfile.Entry) ([]layerfile.Entry,
 		case exists && there.Kind == tar.TypeDir && e.Kind == tar.TypeDir:
 			e.Mode, e.UID, e.GID = there.Mode, there.UID, there.GID
 		case exists && there.Kind == tar.TypeDir:
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is a directory in the base image", name)}
+			return nil, &specerr.Error{Field: "files", Reason: fmt.Sprintf("/%s is a directory in the base image", name)}
 		}
 		e.Name = name
 		if other, twice := placed[name]; twice && (other.Kind != tar.TypeDir || e.Kind != tar.TypeDir) {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
+			return nil, &specerr.Error{Field: "files", Reason: fmt.Sprintf("/%s is written twice", name)}
 		}
 		placed[name] = e
 		// The layer gets an entry for each directory above its files.
 		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 			if other, ok := placed[dir]; ok {
 				if other.Kind != tar.TypeDir {
-					return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", name, dir)}
+					return nil, &specerr.Error{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", name, dir)}
 				}
 				continue
 			}
 			parent := layerfile.Directory(dir, 0o755)
 			if n, ok := t.Lookup(dir); ok && n.Kind != tar.TypeDir {
-				return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is not a directory in the base image", dir)}
+				return nil, &specerr.Error{Field: "files", Reason: fmt.Sprintf("/%s is not a directory in the base image", dir)}
 			} else if ok {
 				parent.Mode, parent.UID, parent.GID = n.Mode, n.UID, n.GID
 			}
@@ -140,7 +144,7 @@ func resolvePaths(t *rootfs.Tree, entries []layerfile.Entry) ([]layerfile.Entry,
 	}
 	for name, e := range placed { // a file may come after an entry below it
 		if parent, ok := placed[path.Dir(name)]; ok && parent.Kind != tar.TypeDir {
-			return nil, &SpecError{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.Name, parent.Name)}
+			return nil, &specerr.Error{Field: "files", Reason: fmt.Sprintf("/%s is inside /%s, which is not a directory", e.Name, parent.Name)}
 		}
 	}
 	list := make([]layerfile.Entry, 0, len(placed))
@@ -161,10 +165,10 @@ const (
 // refuse, or one that tar cannot store.
 func holdable(name string, windows bool) error {
 	refuse := func(format string, args ...any) error {
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("/%s: ", strings.ToValidUTF8(name, "\ufffd")) + fmt.Sprintf(format, args...), Way: "rename it"}
+		return &specerr.Error{Field: "files", Reason: fmt.Sprintf("/%s: ", strings.ToValidUTF8(name, "\ufffd")) + fmt.Sprintf(format, args...), Way: "rename it"}
 	}
 	if len(name) > maxPath {
-		return &SpecError{Field: "files", Reason: fmt.Sprintf("a path has %d bytes, more than the limit of %d", len(name), maxPath), Way: "rename it"}
+		return &specerr.Error{Field: "files", Reason: fmt.Sprintf("a path has %d bytes, more than the limit of %d", len(name), maxPath), Way: "rename it"}
 	}
 	if !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
 		return refuse("the name is not valid UTF-8")

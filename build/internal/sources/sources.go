@@ -1,4 +1,11 @@
-package build
+// Package sources checks that no source file of an untrusted Go module leads outside of the
+// directories that it may be read from.
+//
+// The go command and its assembler quote in their errors what they cannot parse. A source
+// file that is a link, or an #include, could make them quote any file of this machine. So
+// untrusted sources are checked before the go command runs. Directories that go.mod and
+// go.work name (replace, use) are not restricted.
+package sources
 
 import (
 	"errors"
@@ -17,16 +24,13 @@ import (
 
 	"golang.org/x/mod/modfile"
 
+	"github.com/mabuild/mabuild/build/internal/specerr"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
 // The names and the extensions of the files that Go reads in a module.
-//
-// The go command and its assembler quote in their errors what they cannot parse. A source
-// file that is a link, or an #include, could make them quote any file of this machine. So
-// untrusted sources are checked before the go command runs. Directories that go.mod and
-// go.work name (replace, use) are not restricted.
 var (
 	ofGo  = []string{"go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt", "default.pgo"}
 	ofGos = []string{".go", ".s", ".S", ".sx", ".h", ".hh", ".hpp", ".hxx", ".c", ".cc", ".cpp", ".cxx", ".m", ".f", ".F", ".for", ".f90", ".syso", ".swig", ".swigcxx"}
@@ -36,23 +40,23 @@ var (
 // since it would have to be searched for includes.
 const maxAssembly = 16 << 20
 
-// sources checks the modules that a build of pkg in dir reads, as far as they are inside
-// a directory of Builder.Within: no file in them may lead outside. An error is a
-// [*SpecError].
+// Check checks the modules that a build of pkg in dir reads, as far as they are inside one
+// of the directories within: no file in them may lead outside. Without such directories
+// all sources are trusted. An error is a [*specerr.Error].
 //
 // This is a check before use. A checkout that changes while it is built is not covered.
-func (b *Builder) sources(dir, pkg string) error {
+func Check(g *crosscompile.Go, within []string, dir, pkg string) error {
 	// The checksum of module/path@version is verified by the go command.
-	if len(b.Within) == 0 || strings.Contains(pkg, "@") {
+	if len(within) == 0 || strings.Contains(pkg, "@") {
 		return nil
 	}
-	s := sources{seen: map[string]bool{}}
+	s := check{seen: map[string]bool{}}
 	defer func() {
 		for _, t := range s.trees {
 			_ = t.Close() // only looked at
 		}
 	}()
-	for _, dir := range b.Within {
+	for _, dir := range within {
 		t, err := intree.New(dir)
 		if err != nil {
 			return err
@@ -77,7 +81,7 @@ func (b *Builder) sources(dir, pkg string) error {
 	}
 	roots := map[string]bool{}
 	for _, dir := range dirs {
-		work, _ := b.goc.Work(dir)
+		work, _ := g.Work(dir)
 		if root, ok := intree.ModuleRoot(dir); ok {
 			dir = root
 		}
@@ -88,7 +92,7 @@ func (b *Builder) sources(dir, pkg string) error {
 		}
 		roots[dir] = true
 		// If the scope cannot be read, the go command reports why.
-		if below, err := unchanged.Roots(b.goc, dir); err == nil {
+		if below, err := unchanged.Roots(g, dir); err == nil {
 			for _, root := range below {
 				roots[root] = true
 			}
@@ -109,7 +113,7 @@ func (b *Builder) sources(dir, pkg string) error {
 // asked returns an error if the path of the package, as it was written, is inside a tree
 // but leads outside. A path that is outside as written is allowed, since the user chose
 // it.
-func (s *sources) asked(dir, pkg string) error {
+func (s *check) asked(dir, pkg string) error {
 	at, _, _ := strings.Cut(pkg, "...")
 	if root, ok := intree.ModuleRoot(dir); ok && s.holds(root) {
 		if content, err := os.ReadFile(filepath.Join(root, "go.mod")); err == nil {
@@ -129,9 +133,9 @@ func (s *sources) asked(dir, pkg string) error {
 	return nil
 }
 
-// A sources is one check of untrusted sources.
-type sources struct {
-	trees []*intree.Tree // of Builder.Within, open while the check runs
+// A check is one check of untrusted sources.
+type check struct {
+	trees []*intree.Tree // open while the check runs
 	roots []string       // of the modules, sorted
 	// seen has the directories that were walked, and the included files by package
 	// directory and path. It ends loops of links and of includes.
@@ -139,14 +143,14 @@ type sources struct {
 }
 
 // holds reports whether a directory is inside one of the trees.
-func (s *sources) holds(dir string) bool {
+func (s *check) holds(dir string) bool {
 	_, err := s.resolve(dir)
 	return err == nil
 }
 
 // resolve returns the absolute path, without links, that a path leads to. The result is
 // inside one of the trees; otherwise it returns the error of the first tree.
-func (s *sources) resolve(path string) (string, error) {
+func (s *check) resolve(path string) (string, error) {
 	first := intree.ErrOutside
 	for i, t := range s.trees {
 		rel, err := t.Resolve(path)
@@ -162,17 +166,17 @@ func (s *sources) resolve(path string) (string, error) {
 
 // within returns an error if a file leads outside the trees. Other failures, such as a
 // missing file, are left to the go command.
-func (s *sources) within(file string) error {
+func (s *check) within(file string) error {
 	_, err := s.resolve(file)
 	if errors.Is(err, intree.ErrOutside) || errors.Is(err, intree.ErrGit) {
-		return &SpecError{Field: "sources", Reason: file + " is outside the source tree", Err: err}
+		return &specerr.Error{Field: "sources", Reason: file + " is outside the source tree", Err: err}
 	}
 	return nil
 }
 
 // walk checks all files of a module. It follows links to directories, since an import
 // path may lead through them. Unreadable files are left to the go command.
-func (s *sources) walk(root string) error {
+func (s *check) walk(root string) error {
 	real, err := filepath.EvalSymlinks(root)
 	if err != nil {
 		return nil //nolint:nilerr // which the go command says
@@ -202,7 +206,7 @@ func (s *sources) walk(root string) error {
 // that name. A link to a directory outside the trees matters only if a package below it
 // is imported: build systems place links to large directories that are not Go's in a
 // module. The vendor directory is always read.
-func (s *sources) link(root, path, ext string) error {
+func (s *check) link(root, path, ext string) error {
 	target, err := s.resolve(path)
 	info, serr := os.Stat(path)
 	switch isDir := serr == nil && info.IsDir(); {
@@ -220,7 +224,7 @@ func (s *sources) link(root, path, ext string) error {
 
 // imported returns an error for a directory of the module at root that leads outside the
 // trees, if a file of any of the modules imports a package in it.
-func (s *sources) imported(root, dir string) error {
+func (s *check) imported(root, dir string) error {
 	content, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
 		return nil //nolint:nilerr // no module, no import path
@@ -264,7 +268,7 @@ const blanks = `(?:\s|\\\r?\n|/\*(?s:.*?)\*/)*`
 // includes checks the files that an assembly file includes, and what these include. Names
 // are relative to the directory of the package. A name that is not found there may be in
 // Go's include directories, so it is an error only if it is absolute or has "..".
-func (s *sources) includes(dir, file string) error {
+func (s *check) includes(dir, file string) error {
 	if s.seen[dir+"\x00"+file] {
 		return nil
 	}
@@ -274,7 +278,7 @@ func (s *sources) includes(dir, file string) error {
 		return nil //nolint:nilerr // Go ignores it, or says what is wrong
 	}
 	if info.Size() > maxAssembly {
-		return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s is larger than %d MiB, the limit for assembly files", file, maxAssembly>>20)}
+		return &specerr.Error{Field: "sources", Reason: fmt.Sprintf("%s is larger than %d MiB, the limit for assembly files", file, maxAssembly>>20)}
 	}
 	content, err := os.ReadFile(file) //nolint:gosec // as above
 	if err != nil {
@@ -292,7 +296,7 @@ func (s *sources) includes(dir, file string) error {
 		real, err := s.resolve(path)
 		_, serr := os.Stat(real) //nolint:gosec // as above
 		if err != nil || serr != nil && (filepath.IsAbs(name) || slices.Contains(strings.Split(filepath.ToSlash(name), "/"), "..")) {
-			return &SpecError{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which is outside the source tree", file, name), Way: "copy the included file into the package"}
+			return &specerr.Error{Field: "sources", Reason: fmt.Sprintf("%s includes %s, which is outside the source tree", file, name), Way: "copy the included file into the package"}
 		}
 		if serr == nil {
 			if err := s.includes(dir, real); err != nil {

@@ -1,6 +1,6 @@
 //go:build !windows
 
-package build
+package filelist
 
 import (
 	"os"
@@ -19,7 +19,7 @@ func TestPipeIsNamed(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "web", "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := fileEntries(Spec{Dir: dir, Files: []File{{From: "web", To: "/srv"}}}, func(string) {})
+	_, err := Entries(dir, []File{{From: "web", To: "/srv"}}, func(string) {})
 	if err == nil || !strings.Contains(err.Error(), "web/pipe is a named pipe") {
 		t.Error(err)
 	}
