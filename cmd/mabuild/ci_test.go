@@ -40,8 +40,8 @@ func TestCI(t *testing.T) {
 			}
 		}
 	}
-	if pipelines != 4 {
-		t.Errorf("%d pipelines, want 4", pipelines)
+	if pipelines != 5 {
+		t.Errorf("%d pipelines, want 5", pipelines)
 	}
 }
 
