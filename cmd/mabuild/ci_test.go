@@ -300,7 +300,7 @@ func TestAction(t *testing.T) {
 	setup := p.Setup
 	p.Setup = func(env *testscript.Env) error {
 		for _, file := range []string{"fake/go", "fake/mabuild"} {
-			if err := os.Chmod(filepath.Join(env.WorkDir, file), 0o700); err != nil { //nolint:gosec // programs
+			if err := os.Chmod(filepath.Join(env.WorkDir, file), 0o700); err != nil {
 				return err
 			}
 		}
