@@ -130,6 +130,7 @@ type BaseError = baseimage.Error
 //	Commit      string
 //	ShortCommit string
 //	Date        string  of the commit, in RFC 3339
+//	Timestamp   string  of the commit, in seconds since 1970
 //	Tag         string  of this commit, not of an earlier one
 //	Branch      string
 //	Why         map[string]error  why a value is empty, by name; "" is for all others
@@ -138,10 +139,11 @@ type BaseError = baseimage.Error
 //
 //	Expand(text string) (string, error)          fills in a template, which may use
 //	                                             {{.Version}}, {{.Commit}},
-//	                                             {{.ShortCommit}}, {{.Date}}, {{.Tag}},
-//	                                             {{.Branch}} and the functions slug and
-//	                                             tag. Any other name, and an empty value,
-//	                                             is a [*SpecError].
+//	                                             {{.ShortCommit}}, {{.Date}},
+//	                                             {{.Timestamp}}, {{.Tag}}, {{.Branch}} and
+//	                                             the functions slug and tag. Any other
+//	                                             name, and an empty value, is a
+//	                                             [*SpecError].
 //	ExpandAll(list []string) ([]string, error)   Expand for each text of list
 type Vars = templates.Vars
 

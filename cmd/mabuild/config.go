@@ -123,6 +123,7 @@ func newConfigSchema(a *app) *cobra.Command {
 // newConfigImport returns config import.
 func newConfigImport(a *app) *cobra.Command {
 	var out string
+	var strict bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Convert ko's .ko.yaml to .mabuild.yaml",
@@ -134,16 +135,17 @@ without a counterpart becomes a comment, and a warning gives its line.`,
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			return runConfigImport(cmd.Context(), a, args[0], out)
+			return runConfigImport(cmd.Context(), a, args[0], out, strict)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "Write to `FILE`, which must not exist, instead of stdout")
+	cmd.Flags().BoolVar(&strict, "strict", false, "Fail, and write nothing, if a setting has no counterpart")
 	return cmd
 }
 
 // runConfigImport converts ko's file and writes the result to stdout or to out, which
-// must not exist. What has no counterpart is a warning, not an error.
-func runConfigImport(ctx context.Context, a *app, file, out string) (err error) {
+// must not exist. What has no counterpart is a warning, or an error if strict is set.
+func runConfigImport(ctx context.Context, a *app, file, out string, strict bool) (err error) {
 	data, err := config.ReadFile(file, config.Trust{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return usage("name ko's configuration file, usually .ko.yaml", "%s does not exist", file)
@@ -154,6 +156,9 @@ func runConfigImport(ctx context.Context, a *app, file, out string) (err error) 
 	text, notes, err := koimport.Convert(file, filepath.Dir(file), data)
 	if err != nil {
 		return invalid(err)
+	}
+	if strict && len(notes) > 0 {
+		return invalid(errors.Join(notes...))
 	}
 	for _, note := range notes {
 		a.log.WarnContext(ctx, note.Error())

@@ -43,7 +43,7 @@ var flagGroups = []struct {
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",
 	}},
-	{"Output", nil, []string{"dry-run", "json", "raw", "digest", "format", "report", "metadata-file", "progress", "verbose"}},
+	{"Output", nil, []string{"dry-run", "json", "raw", "digest", "format", "report", "metadata-file", "summary", "progress", "verbose"}},
 	{"General", nil, []string{"config", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
 	{"ko's spellings", []string{"push", "build"}, []string{
 		"bare", "base-import-paths", "preserve-import-paths", "tag-only", "image-refs", "image-annotation", "image-label", "image-user", "tags",

@@ -32,6 +32,7 @@ type pushOptions struct {
 	debug    bool
 	plain    bool // without optimizations
 	refsFile string
+	summary  string
 }
 
 // newPush returns the command push.
@@ -85,6 +86,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
 	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
+	flags.StringVar(&o.summary, "summary", "", "Write a Markdown table of platforms, sizes and digests to `FILE`, for the summary of a CI job")
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
 	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")
 	flags.BoolVar(&o.plain, "disable-optimizations", false, "Compile for a debugger, without optimizations and with all symbols")
@@ -95,14 +97,14 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 }
 
 // runPush runs push or build: it loads the configuration, resolves the programs,
-// publishes them and prints the results. Files for --metadata-file and --image-refs are
-// written even if some programs failed, for those that were published. An error in
+// publishes them and prints the results. Files for --metadata-file, --summary and
+// --image-refs are written even if some programs failed, for those that were published. An error in
 // writing them does not hide the results.
 func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err := a.startWith(cmd, config.All); err != nil {
 		return err
 	}
-	if err := errors.Join(a.named(cmd.Flags()), writable("--metadata-file", a.config.MetadataFile), writable("--image-refs", o.refsFile)); err != nil {
+	if err := errors.Join(a.named(cmd.Flags()), writable("--metadata-file", a.config.MetadataFile), writable("--image-refs", o.refsFile), writable("--summary", o.summary)); err != nil {
 		return err
 	}
 	a.client.Verify = o.verify
@@ -149,6 +151,11 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if o.refsFile != "" {
 		if err := replaceWith(o.refsFile, publish.References, done); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("image refs: %w", err))
+		}
+	}
+	if o.summary != "" {
+		if err := replaceWith(o.summary, summary, done); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("summary: %w", err))
 		}
 	}
 	a.close() // removes the progress rows before the result is printed

@@ -261,7 +261,7 @@ func Vars(ctx context.Context, dir string) build.Vars {
 	v.Branch = ask("Branch", detached, "branch", "--show-current")
 	date := ask("Date", nil, "log", "-1", "--no-show-signature", "--format=%cI", "HEAD")
 	if t, err := time.Parse(time.RFC3339, date); err == nil {
-		v.Date = t.UTC().Format(time.RFC3339)
+		v.Date, v.Timestamp = t.UTC().Format(time.RFC3339), strconv.FormatInt(t.Unix(), 10)
 	}
 	return v
 }

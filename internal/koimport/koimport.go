@@ -231,6 +231,7 @@ var valueAction = regexp.MustCompile(`\{\{-?\s*(\.[A-Za-z_][\w.]*)\s*-?\}\}`)
 var names = map[string]string{
 	".Git.Branch": "{{.Branch}}", ".Git.Tag": "{{.Tag}}", ".Git.ShortCommit": "{{.ShortCommit}}", ".Git.FullCommit": "{{.Commit}}",
 	".Git.CommitDate": "{{.Date}}", ".Date": "{{.Date}}",
+	".Git.CommitTimestamp": "{{.Timestamp}}", ".Timestamp": "{{.Timestamp}}",
 }
 
 // template converts one of ko's templates. Variables that env sets in the file are filled

@@ -18,7 +18,7 @@ builds:
   main: ./cmd/app/main.go
   env: [CGO_ENABLED=1, GOFLAGS=-x, GOEXPERIMENT=none]
   flags: [-tags, netgo]
-  ldflags: [-s -w, "-X main.v={{.Git.Tag}}"]
+  ldflags: [-s -w, "-X main.v={{.Git.Tag}}", "-X main.t={{.Git.CommitTimestamp}}"]
   linux_capabilities: [net_admin]
 `
 
@@ -35,7 +35,7 @@ func TestConvert(t *testing.T) {
 	}
 	for _, want := range []string{
 		`base: "gcr.io/distroless/base"`, `platforms: ["linux/arm64"]`, `  - id: "app"`, `    main: "./cmd/app"`, `    base: "alpine"`, "    cgo: true",
-		`    env: ["GOEXPERIMENT=none"]`, `    build_tags: ["netgo"]`, `    ldflags: ["-X main.v={{.Tag}}"]`, "    symbols: false",
+		`    env: ["GOEXPERIMENT=none"]`, `    build_tags: ["netgo"]`, `    ldflags: ["-X main.v={{.Tag}}", "-X main.t={{.Timestamp}}"]`, "    symbols: false",
 	} {
 		if !strings.Contains(string(out), "\n"+want) {
 			t.Errorf("no %s in\n%s", want, out)

@@ -10,19 +10,19 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// programMetadata describes one published program.
-type programMetadata struct {
-	Name      string             `json:"name"`
-	Digest    string             `json:"digest"`
-	MediaType string             `json:"mediaType"`
-	Size      int64              `json:"size"`
-	Tags      []string           `json:"tags"`
-	Outputs   []string           `json:"outputs,omitempty"`
-	Platforms []platformMetadata `json:"platforms"`
+// A Program describes one published program, as --metadata-file does.
+type Program struct {
+	Name      string         `json:"name"`
+	Digest    string         `json:"digest"`
+	MediaType string         `json:"mediaType"`
+	Size      int64          `json:"size"`
+	Tags      []string       `json:"tags"`
+	Outputs   []string       `json:"outputs,omitempty"`
+	Platforms []ProgramImage `json:"platforms"`
 }
 
-// platformMetadata describes the image of one platform.
-type platformMetadata struct {
+// A ProgramImage describes the image of one platform.
+type ProgramImage struct {
 	Platform string `json:"platform"`
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`           // of the manifest, its config and its layers
@@ -34,13 +34,13 @@ type platformMetadata struct {
 // that are published somewhere.
 func Metadata(done []*Result) ([]byte, error) {
 	m := struct {
-		Programs []programMetadata `json:"programs"`
-	}{[]programMetadata{}}
+		Programs []Program `json:"programs"`
+	}{[]Program{}}
 	for _, d := range done {
 		if !d.Anywhere() {
 			continue
 		}
-		p, err := describe(d)
+		p, err := Describe(d)
 		if err != nil {
 			return nil, err
 		}
@@ -53,16 +53,16 @@ func Metadata(done []*Result) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// describe returns the metadata of a program.
-func describe(d *Result) (programMetadata, error) {
+// Describe returns the description of a program that is published somewhere.
+func Describe(d *Result) (Program, error) {
 	desc, err := manifest.Describe(d.Content)
 	if err != nil {
-		return programMetadata{}, err
+		return Program{}, err
 	}
-	p := programMetadata{
+	p := Program{
 		// Tags are never nil, so that scripts see [] and not null.
 		Name: d.Name, Digest: d.Digest.String(), MediaType: string(desc.MediaType), Size: desc.Size,
-		Tags: append([]string{}, d.Tags...), Platforms: make([]platformMetadata, len(d.Images)),
+		Tags: append([]string{}, d.Tags...), Platforms: make([]ProgramImage, len(d.Images)),
 	}
 	for _, o := range d.Outputs {
 		p.Outputs = append(p.Outputs, o.Text)
@@ -85,16 +85,16 @@ func describe(d *Result) (programMetadata, error) {
 
 // describeImage returns the metadata of an image. Layers shared with other images count
 // in each.
-func describeImage(img build.Image) (platformMetadata, error) {
+func describeImage(img build.Image) (ProgramImage, error) {
 	d, err := manifest.Describe(img)
 	if err != nil {
-		return platformMetadata{}, err
+		return ProgramImage{}, err
 	}
 	m, err := img.Manifest()
 	if err != nil {
-		return platformMetadata{}, err
+		return ProgramImage{}, err
 	}
-	pm := platformMetadata{Platform: platform.Key(img.Platform), Digest: d.Digest.String(), Size: d.Size + m.Config.Size}
+	pm := ProgramImage{Platform: platform.Key(img.Platform), Digest: d.Digest.String(), Size: d.Size + m.Config.Size}
 	for _, l := range m.Layers {
 		pm.Size += l.Size
 	}

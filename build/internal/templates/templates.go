@@ -25,6 +25,7 @@ type Vars struct {
 	Commit      string
 	ShortCommit string
 	Date        string // of the commit, in RFC 3339
+	Timestamp   string // of the commit, in seconds since 1970
 	Tag         string // of this commit, not of an earlier one
 	Branch      string
 
@@ -55,11 +56,11 @@ func tag(text string) string {
 }
 
 // wayOfTemplates is the hint of an invalid template.
-const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Tag .Branch and the functions tag and slug"
+const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Timestamp .Tag .Branch and the functions tag and slug"
 
 // Expand fills in a template. A template may use {{.Version}}, {{.Commit}},
-// {{.ShortCommit}}, {{.Date}}, {{.Tag}}, {{.Branch}} and the functions slug and tag. Any
-// other name, and an empty value, is a [*specerr.Error].
+// {{.ShortCommit}}, {{.Date}}, {{.Timestamp}}, {{.Tag}}, {{.Branch}} and the functions slug
+// and tag. Any other name, and an empty value, is a [*specerr.Error].
 func (v Vars) Expand(text string) (string, error) {
 	return v.expand(text, func(string) bool { return true })
 }
@@ -116,7 +117,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 // values returns the values by name.
 func (v Vars) values() map[string]string {
 	return map[string]string{
-		"Version": v.Version, "Commit": v.Commit, "ShortCommit": v.ShortCommit, "Date": v.Date, "Tag": v.Tag, "Branch": v.Branch,
+		"Version": v.Version, "Commit": v.Commit, "ShortCommit": v.ShortCommit, "Date": v.Date, "Timestamp": v.Timestamp, "Tag": v.Tag, "Branch": v.Branch,
 	}
 }
 
