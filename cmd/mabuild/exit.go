@@ -32,6 +32,9 @@ func invalid(err error) error { return &hint.Error{Kind: hint.Usage, Err: err} }
 // exitCode gives an error its exit code. If several failed and none succeeded, the code is
 // that of the first.
 func exitCode(err error) int {
+	if p := (*programError)(nil); errors.As(err, &p) {
+		return p.code
+	}
 	if as[hint.PartialError](err) {
 		return exitPartly
 	}

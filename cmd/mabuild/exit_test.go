@@ -19,6 +19,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/authfile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/guard"
@@ -129,6 +130,8 @@ func codes() map[string]struct {
 		"registry.badNameError made":           {badReference, exitUsage},
 		"name.ErrBadName":                      {badName, exitUsage},
 		"authfile.HelperError":                 {&authfile.HelperError{Err: other}, exitCredentials},
+		"attest.ErrNoSBOM":                     {attest.ErrNoSBOM, exitBuild},
+		"main.programError":                    {&programError{command: "docker", code: 7}, 7},
 		"authfile.ErrHostsAlone":               {authfile.ErrHostsAlone, exitBuild},
 		"cache.ErrCorrupt":                     {cache.ErrCorrupt, exitBuild},
 		"yamlconf.Problem":                     {&yamlconf.Problem{Err: other}, exitBuild},

@@ -17,7 +17,7 @@ var flagGroups = []struct {
 	commands []string // and their subcommands; empty means all
 	flags    []string
 }{
-	{"What to build", []string{"push", "build", "config view"}, []string{
+	{"What to build", []string{"push", "build", "run", "config view"}, []string{
 		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-path", "allow-unsafe-build-flags",
 	}},
@@ -30,22 +30,22 @@ var flagGroups = []struct {
 		"file", "only", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
 	}},
 	{"Schedule", []string{"mirror"}, []string{"watch", "listen", "listen-host"}},
-	{"Image", []string{"push", "build", "config view"}, []string{
+	{"Image", []string{"push", "build", "run", "config view"}, []string{
 		"entrypoint", "cmd", "user", "workdir", "env", "port", "volume", "label", "annotation", "stop-signal",
 		"health-cmd", "health-interval", "health-timeout", "health-start-period", "health-retries",
 		"compression", "media-types", "no-index",
 	}},
-	{"Tags and destinations", []string{"push", "build", "config view", "manifest", "mirror"}, []string{
-		"tag", "repo", "naming", "output", "target", "also-tag", "backup",
+	{"Tags and destinations", []string{"push", "build", "run", "config view", "manifest", "mirror"}, []string{
+		"tag", "repo", "naming", "output", "load", "run-flag", "target", "also-tag", "backup",
 	}},
-	{"Supply chain", []string{"push", "build", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
+	{"Supply chain", []string{"push", "build", "run", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",
 	}},
 	{"Output", nil, []string{"dry-run", "json", "raw", "digest", "format", "report", "metadata-file", "summary", "progress", "verbose"}},
 	{"General", nil, []string{"config", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
-	{"ko's spellings", []string{"push", "build"}, []string{
+	{"ko's spellings", []string{"push", "build", "run"}, []string{
 		"bare", "base-import-paths", "preserve-import-paths", "tag-only", "image-refs", "image-annotation", "image-label", "image-user", "tags",
 	}},
 	{"manifest-tool's spellings", []string{"manifest"}, []string{"annotations", "tags"}},

@@ -53,7 +53,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		report(stderr, i)
 		return i.code()
 	}
-	report(stderr, err)
+	if !as[*programError](err) { // the program has said what it has to say
+		report(stderr, err)
+	}
 	return exitCode(err)
 }
 
@@ -95,7 +97,7 @@ without a Docker daemon, and publishes the images under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newTags(a), newPlatforms(a), newRegistry(a),
+		newPush(a), newBuild(a), newRun(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newTags(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	helpful(root)

@@ -31,8 +31,12 @@ type pushOptions struct {
 	tagOnly  bool
 	debug    bool
 	plain    bool // without optimizations
+	load     bool // into Docker or podman as well
 	refsFile string
 	summary  string
+
+	// then is called with the results in place of printing them.
+	then func(done []*publish.Result) error
 }
 
 // newPush returns the command push.
@@ -68,9 +72,10 @@ func newBuild(a *app) *cobra.Command {
 		Use:   "build [PACKAGE…]",
 		Short: "Build Go programs into OCI layouts, archives or a daemon",
 		Long: `Build Go programs as push does, but write them to local destinations (-o). Without
--o, the image for this machine goes to the Docker daemon.`,
-		Example: `  mabuild build ./cmd/app --platforms linux/amd64,linux/arm64 -o oci:./image
-  mabuild build ./cmd/app -o docker-daemon:`,
+-o, the image for this machine goes to Docker, or to podman if Docker does not answer,
+and its name there is printed.`,
+		Example: `  docker run --rm $(mabuild build ./cmd/app)
+  mabuild build ./cmd/app --platforms linux/amd64,linux/arm64 -o oci:./image`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.packages = args
 			return runPush(cmd, a, o)
@@ -90,6 +95,9 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
 	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")
 	flags.BoolVar(&o.plain, "disable-optimizations", false, "Compile for a debugger, without optimizations and with all symbols")
+	if !o.load {
+		flags.BoolVar(&o.load, "load", false, "Also load the image for this machine into Docker or podman; the same as -o docker-daemon:")
+	}
 	bindKo(flags)
 	if o.push {
 		o.bindNames(flags)
@@ -129,7 +137,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}
 	planner := &plan.Planner{
 		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only,
-		AsMain: o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
+		AsMain: o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
 	}
 	plans, err := planner.Plans(ctx)
 	if err != nil {
@@ -159,6 +167,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		}
 	}
 	a.close() // removes the progress rows before the result is printed
+	if o.then != nil && failed == nil {
+		return o.then(done)
+	}
 	return errors.Join(a.printResults(done, o.tagOnly), failed)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // publishAll publishes all plans at once and returns the result of each, in their order.
@@ -38,7 +39,7 @@ func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Pla
 
 // printResults prints the result of push and build: one line for each program and
 // repository or local destination, in the order given. It is repository@digest, or with
-// byTag the first tag in the repository. If an image goes to standard output, all lines
+// byTag the first tag in the repository; for Docker and podman it is the name. If an image goes to standard output, all lines
 // go to standard error.
 func (a *app) printResults(done []*publish.Result, byTag bool) error {
 	out := a.stdout
@@ -55,6 +56,11 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 			fmt.Fprintln(&lines, line)
 		}
 		for _, o := range d.Outputs {
+			// Docker and podman run an image by its name.
+			if o.Place.Form == local.FormDockerDaemon {
+				fmt.Fprintln(&lines, o.Ref)
+				continue
+			}
 			fmt.Fprintf(&lines, "%s@%s\n", o.Text, o.Digest)
 			if o.Place.Streams() {
 				out = a.stderr

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,14 +21,18 @@ import (
 )
 
 // outputs returns the local destinations of a program. build without -o writes to the
-// Docker daemon if one is running.
+// Docker daemon, or to podman.
 func (p *Planner) outputs(ctx context.Context, spec build.Spec, c config.Build) ([]publish.Output, error) {
+	const daemon = local.FormDockerDaemon + ":"
 	wanted := p.Config.Output
+	if p.Load && !slices.ContainsFunc(wanted, func(text string) bool { return strings.HasPrefix(text, daemon) }) {
+		wanted = append(slices.Clone(wanted), daemon)
+	}
 	if len(wanted) == 0 && !p.Push {
 		if err := (local.Place{Form: local.FormDockerDaemon}).Check(ctx); err != nil {
 			return nil, usage("use -o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:", "build requires a destination: %s", err)
 		}
-		wanted = []string{"docker-daemon:"}
+		wanted = []string{daemon}
 	}
 	tag, err := localTag(spec, c)
 	if err != nil {

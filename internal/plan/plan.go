@@ -41,6 +41,7 @@ type Planner struct {
 	Debug    bool     // add the debugger
 	Plain    bool     // compile without optimizations
 	Push     bool     // to registries as well
+	Load     bool     // into Docker or podman as well
 
 	Stdout   io.Writer // for the output "-"
 	Terminal bool      // Stdout is a terminal

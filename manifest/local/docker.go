@@ -69,7 +69,8 @@ func (a *dockerArchive) PutNames(ctx context.Context, content manifest.Content, 
 }
 
 // dockerDaemon is the Docker daemon, reached by the docker command, because that applies the
-// user's contexts, hosts and certificates. It can only be written.
+// user's contexts, hosts and certificates. If Docker is not there, podman takes its place.
+// It can only be written.
 type dockerDaemon struct {
 	Platform ocispec.Platform // of an index; see dockerArchive
 	Command  []string         // used in place of "docker"
@@ -77,12 +78,21 @@ type dockerDaemon struct {
 
 var _ manifest.Sink = (*dockerDaemon)(nil)
 
-// available returns nil if the command exists and a daemon answers it within five
-// seconds. Otherwise the error says what is missing.
-func (k *dockerDaemon) available(ctx context.Context) error {
-	t := k.tool()
-	t.failed = "start the daemon (docker context ls shows which one is used), or write to docker-archive:FILE"
-	return t.probe(ctx, "version", "--format", "{{.Server.Version}}")
+// available returns the command that answers within five seconds. Otherwise the error says
+// what is missing.
+func (k *dockerDaemon) available(ctx context.Context) (tool, error) {
+	docker := tool{command: k.Command, standard: "docker", way: "install Docker's command line or podman, or write to docker-archive:FILE"}
+	probed := docker
+	probed.failed = "start the daemon (docker context ls shows which one is used), or write to docker-archive:FILE"
+	err := probed.probe(ctx, "version", "--format", "{{.Server.Version}}")
+	if err == nil || len(k.Command) > 0 {
+		return docker, err
+	}
+	podman := tool{standard: "podman"}
+	if podman.probe(ctx, "version", "--format", "{{.Client.Version}}") == nil {
+		return podman, nil
+	}
+	return docker, err
 }
 
 // Put streams the image to docker load under the tag ref. The daemon moves the tag when
@@ -92,12 +102,13 @@ func (k *dockerDaemon) Put(ctx context.Context, ref string, content manifest.Con
 	if err != nil {
 		return err
 	}
-	return k.tool().start(ctx, func(w io.Writer) error { return tarball.Write(tag, img, w) }, "load")
-}
-
-// tool returns the command, with a hint if it is not installed.
-func (k *dockerDaemon) tool() tool {
-	return tool{command: k.Command, standard: "docker", way: "install Docker's command line, or write to docker-archive:FILE"}
+	t := tool{command: k.Command}
+	if len(k.Command) == 0 {
+		if t, err = k.available(ctx); err != nil {
+			return err
+		}
+	}
+	return t.start(ctx, func(w io.Writer) error { return tarball.Write(tag, img, w) }, "load")
 }
 
 // single returns the one image of content that a Docker format can hold, and its tag. If

@@ -189,6 +189,16 @@ func (p Place) Sink() (manifest.Sink, error) {
 	return &renamed{sink, p.Ref()}, nil
 }
 
+// Command returns the command of the daemon that the place is: docker, or podman if Docker
+// does not answer. Other forms than [FormDockerDaemon] have none, and "".
+func (p Place) Command(ctx context.Context) (string, error) {
+	if p.Form != FormDockerDaemon {
+		return "", nil
+	}
+	t, err := new(dockerDaemon).available(ctx)
+	return t.name(), err
+}
+
 // Check returns why the place cannot be written, as far as can be seen without writing: a
 // missing directory, a file in place of a directory, a daemon that does not answer. A
 // build calls it before it compiles.
@@ -208,7 +218,8 @@ func (p Place) Check(ctx context.Context) error {
 			return err
 		}
 	case FormDockerDaemon:
-		return new(dockerDaemon).available(ctx)
+		_, err := new(dockerDaemon).available(ctx)
+		return err
 	case FormContainerd:
 		return (&containerd{Namespace: p.Path}).available(ctx)
 	}

@@ -158,7 +158,10 @@ func TestDocker(t *testing.T) {
 // If a daemon does not answer, the error has the text of its command, and a hint.
 func TestAvailable(t *testing.T) {
 	for form, available := range map[string]func(command []string) error{
-		"docker":     func(command []string) error { return (&dockerDaemon{Command: command}).available(t.Context()) },
+		"docker": func(command []string) error {
+			_, err := (&dockerDaemon{Command: command}).available(t.Context())
+			return err
+		},
 		"containerd": func(command []string) error { return (&containerd{Command: command}).available(t.Context()) },
 	} {
 		if err := available(fake(t, "exit 0\n")); err != nil {
