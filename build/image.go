@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -31,6 +32,7 @@ type Image struct {
 	Platform ocispec.Platform
 	Base     v1.Hash             // digest of the base image for the platform, zero for Static and Scratch
 	BaseRef  string              // the base as in the Spec: Static, Scratch or a reference
+	Began    time.Time           // when the work on this platform began, after it had waited for its turn
 	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled
 
 	// info is set if Binary is zero. It compiles the program again.

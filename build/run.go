@@ -72,7 +72,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 			err = &PlatformError{Platform: base.Platform, Step: step, Err: err}
 		}
 	}()
-	img = Image{Platform: base.Platform, Base: base.baseImage.Digest, BaseRef: base.Ref}
+	img = Image{Platform: base.Platform, Base: base.baseImage.Digest, BaseRef: base.Ref, Began: time.Now()}
 	err = guard.Report(ctx, log, platform.Key(base.Platform), func() error {
 		if err := r.onto(ctx, &img, base, permit, &step, log); err != nil {
 			return err
@@ -136,6 +136,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, permi
 		<-program.done
 	} else {
 		if program.err = permit.Wait(ctx); program.err == nil {
+			img.Began = time.Now()
 			log.InfoContext(ctx, "compiling")
 			program.err = guard.Do(func() error { return r.maker.make(ctx, base.Platform, program) })
 		}

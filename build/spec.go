@@ -68,6 +68,7 @@ type Spec struct {
 //	Mode int64   of files; 0: 0755 if the owner may execute the file, else 0644
 //	UID  int     of files, and of copied directories
 //	GID  int
+//	Tree string  the source tree of From, in place of Spec.Dir
 type File = filelist.File
 
 // Config is the configuration of an image (image-spec, config.md). An empty field has the

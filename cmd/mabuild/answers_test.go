@@ -245,6 +245,9 @@ func TestAnswers(t *testing.T) {
 			if one.hint != "" {
 				want += "hint: " + fill(one.hint) + "\n"
 			}
+			if strings.HasPrefix(one.run, "push ./ok") {
+				want += "nothing was published; no tag was changed\n"
+			}
 			got := digests.ReplaceAllString(errs.String(), "SHA")
 			if at := strings.Index(got, "mabuild: "); at >= 0 {
 				got = got[at:]

@@ -36,6 +36,8 @@ type app struct {
 
 	file    string // --config
 	verbose int
+	quiet   bool
+	chdir   string // -C
 	profile profiles
 
 	config     *config.Config
@@ -49,6 +51,7 @@ type app struct {
 	work       string           // the work directory; "" until it is needed
 	archives   *places.Archives // those that are open
 	ends       []func()         // what close calls, the last first
+	outcome    string           // last line on standard error after an error; may be empty
 
 	mu       sync.Mutex // guards work, archives and ends
 	building sync.Mutex // held while a mirror compiles a program
@@ -57,9 +60,27 @@ type app struct {
 // bind adds the flags that every command has.
 func (a *app) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&a.file, "config", "", "Read the configuration file `FILE` (default: the nearest .mabuild.yaml)")
+	flags.StringVarP(&a.chdir, "directory", "C", "", "Work in `DIR`, as if mabuild had been started there")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "Show no progress, only warnings and errors; the same as --progress none")
 	flags.CountVarP(&a.verbose, "verbose", "v", "Log decisions and the output of tools; -vv also logs every request")
 	a.profile.bind(flags)
 	config.BindGlobal(flags)
+}
+
+// enter applies the flags that must hold before anything is read: -C and -q.
+func (a *app) enter(flags *pflag.FlagSet) error {
+	if flags.Changed("directory") {
+		if err := os.Chdir(a.chdir); err != nil {
+			return usage("name a directory", "-C: %s", err)
+		}
+	}
+	if !a.quiet {
+		return nil
+	}
+	if flags.Changed("progress") {
+		return usage("use only one of them", "--quiet and --progress cannot be used together")
+	}
+	return flags.Set("progress", "none")
 }
 
 // start loads the configuration of a command that does not build, and opens what every

@@ -68,10 +68,25 @@ var otherTools = map[string]string{
 	"publish": "mabuild push",
 	"pull":    "mabuild mirror IMAGE oci-archive:FILE",
 	"resolve": "mabuild inspect --digest IMAGE",
-	"retag":   "mabuild mirror REPOSITORY:OLD REPOSITORY:NEW",
+	"retag":   "mabuild tag REPOSITORY:OLD NEW",
 	"save":    "mabuild mirror IMAGE oci-archive:FILE",
 	"sync":    "mabuild mirror -f FILE",
-	"tag":     "mabuild mirror REPOSITORY:OLD REPOSITORY:NEW",
+	"untag":   "mabuild delete REPOSITORY:TAG",
+}
+
+// flagsOfOthers maps flags of similar tools to what mabuild has instead, for the hint after
+// an unknown flag.
+var flagsOfOthers = map[string]string{
+	"amend":      "mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one",
+	"build-arg":  "mabuild compiles Go programs: use --ldflags, --build-tags or --build-env",
+	"local":      "mabuild build loads the image into Docker or podman",
+	"no-cache":   "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
+	"provenance": "use --sbom for a software bill of materials, and --vcs for the source",
+	"pull":       "mabuild resolves the base image in each run",
+	"push":       "mabuild push publishes; mabuild build writes to local destinations",
+	"rm":         "mabuild run always removes the container; pass other flags with --run-flag",
+	"tarball":    "use -o docker-archive:FILE",
+	"target":     "name the package: mabuild push ./cmd/NAME",
 }
 
 // knownCommand is the Args of a group of commands. cobra passes an unknown command as an
@@ -113,6 +128,9 @@ func noCommand(cmd *cobra.Command, word string) error {
 // meant.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	way := cmd.CommandPath() + " --help lists the flags"
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && flagsOfOthers[unknown.GetSpecifiedName()] != "" {
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: flagsOfOthers[unknown.GetSpecifiedName()]}
+	}
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
 		var names []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -164,6 +182,28 @@ func alike(flags *pflag.FlagSet, names map[string]string) {
 		return pflag.NormalizedName(name)
 	})
 }
+
+// bindJSON adds --json, and -o json, which other tools have.
+func bindJSON(flags *pflag.FlagSet, to *bool, usage string) {
+	flags.BoolVar(to, "json", false, usage+" (also -o json)")
+	flags.VarP((*jsonOutput)(to), "output", "o", "Same as --json")
+	flags.Lookup("output").Hidden = true
+}
+
+// A jsonOutput is the value of -o in a command that prints text or JSON.
+type jsonOutput bool
+
+// Set implements [pflag.Value], as the other methods do.
+func (o *jsonOutput) Set(text string) error {
+	if text != "json" {
+		return errors.New("the only output format is json")
+	}
+	*o = true
+	return nil
+}
+
+func (o *jsonOutput) String() string { return "" }
+func (o *jsonOutput) Type() string   { return "format" }
 
 // exclusive rejects more than one flag of each group.
 func exclusive(cmd *cobra.Command, groups ...[]string) error {

@@ -61,7 +61,7 @@ func newCacheInfo(a *app) *cobra.Command {
 			return t.Flush()
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
+	bindJSON(cmd.Flags(), &asJSON, "Print JSON")
 	return cmd
 }
 

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/progress"
 )
 
 // The exit codes are part of the interface of the command line (docs/cli.md). A script
@@ -75,7 +77,7 @@ func as[T error](err error) bool {
 // may come from a registry.
 func report(w io.Writer, err error) {
 	for _, e := range hint.Parts(err) {
-		fmt.Fprintf(w, "mabuild: %s\n", plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // last resort
+		fmt.Fprintf(w, "%s %s\n", progress.Alarm(w, os.Getenv, "mabuild:"), plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // last resort
 		if way := hintOf(e); way != "" {
 			fmt.Fprintf(w, "hint: %s\n", plainLines(way)) //nolint:errcheck // as above
 		}

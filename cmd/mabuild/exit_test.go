@@ -56,6 +56,7 @@ var inside = map[string]string{
 	"transport.errPlain":       "in an Error",
 	"transport.errSilent":      "in an Error",
 	"registry.errUnlisted":     "in an Error",
+	"registry.errUndeletable":  "in an Error",
 	"registry.errTooDeep":      "is a manifest.ErrMismatch",
 	"registry.errTooLarge":     "in an Error",
 	"registry.mirrorError":     "in an Error",

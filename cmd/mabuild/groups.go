@@ -32,7 +32,7 @@ var flagGroups = []struct {
 	{"Schedule", []string{"mirror"}, []string{"watch", "listen", "listen-host"}},
 	{"Image", []string{"push", "build", "run", "config view"}, []string{
 		"entrypoint", "cmd", "user", "workdir", "env", "port", "volume", "label", "annotation", "stop-signal",
-		"health-cmd", "health-interval", "health-timeout", "health-start-period", "health-retries",
+		"file", "health-cmd", "health-interval", "health-timeout", "health-start-period", "health-retries",
 		"compression", "media-types", "no-index",
 	}},
 	{"Tags and destinations", []string{"push", "build", "run", "config view", "manifest", "mirror"}, []string{
@@ -43,8 +43,8 @@ var flagGroups = []struct {
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",
 	}},
-	{"Output", nil, []string{"dry-run", "json", "raw", "digest", "format", "report", "metadata-file", "summary", "progress", "verbose"}},
-	{"General", nil, []string{"config", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
+	{"Output", nil, []string{"dry-run", "limit", "json", "raw", "digest", "format", "report", "metadata-file", "summary", "progress", "quiet", "verbose"}},
+	{"General", nil, []string{"config", "directory", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
 	{"ko's spellings", []string{"push", "build", "run"}, []string{
 		"bare", "base-import-paths", "preserve-import-paths", "tag-only", "image-refs", "image-annotation", "image-label", "image-user", "tags",
 	}},

@@ -30,6 +30,9 @@ func words(err error) string {
 			key := platform.Key(e.Missing[0])
 			return "set another base image for these platforms: --base static --base " + key + "=IMAGE, or in .mabuild.yaml base: {default: static, " + key + ": IMAGE}"
 		}
+		if errors.Is(e, manifest.ErrNotFound) {
+			return "check the name and the tag of the base image"
+		}
 	case *build.DebuggerError:
 		return "use --platforms with one or more of " + strings.Join(e.Supported, ", ")
 	case *crosscompile.CommandError:

@@ -71,7 +71,7 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.json, "json", false, "Print a JSON report (docs/inspect.schema.json), or an array of them for several images")
+	bindJSON(f, &o.json, "Print a JSON report (docs/inspect.schema.json), or an array of them for several images")
 	f.BoolVar(&o.raw, "raw", false, "Print the exact bytes of the manifest")
 	f.BoolVar(&o.digest, "digest", false, "Print only the digest")
 	f.StringVar(&o.format, "format", "", "Print the report with this Go `TEMPLATE`")

@@ -55,6 +55,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if !as[*programError](err) { // the program has said what it has to say
 		report(stderr, err)
+		if a.outcome != "" {
+			_, _ = fmt.Fprintln(stderr, plainLines(a.outcome))
+		}
 	}
 	return exitCode(err)
 }
@@ -72,6 +75,9 @@ without a Docker daemon, and publishes the images under one tag.
 		SilenceUsage:  true,
 		Args:          knownCommand,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.enter(cmd.Flags()); err != nil {
+				return err
+			}
 			// Variables set their flags here, before any command reads its options.
 			if !explains(cmd) {
 				if err := config.Switch(cmd.Flags(), os.LookupEnv); err != nil {
@@ -97,7 +103,7 @@ without a Docker daemon, and publishes the images under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newRun(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newTags(a), newPlatforms(a), newRegistry(a),
+		newPush(a), newBuild(a), newRun(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newTags(a), newTag(a), newDelete(a), newCatalog(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	helpful(root)

@@ -16,15 +16,15 @@ import (
 
 // printMirror prints the outcome of each image. With table unset, for one image from the
 // command line, it prints repository@digest like push. With table set, it prints one line
-// per image and a line with the totals. Failed images are reported as errors instead.
+// per image and a line with the totals. Without a table failed images are reported as errors alone.
 func printMirror(w io.Writer, report *mirror.Report, table bool) error {
 	var b strings.Builder
 	for _, e := range report.Entries {
 		for _, i := range e.Images {
 			switch {
-			case i.Status == mirror.Failed: // is reported as an error
 			case table:
 				b.WriteString(mirrorLine(i, report.DryRun))
+			case i.Status == mirror.Failed: // is reported as an error
 			case i.Status == mirror.Skipped:
 				fmt.Fprintf(&b, "%s: skipped, %s\n", cmp.Or(i.Target, i.Source), plainLines(i.Why))
 			default:
@@ -61,11 +61,11 @@ func mirrorLine(i mirror.Result, dry bool) string {
 		if i.Backup != "" {
 			notes = append(notes, "before: "+i.Backup)
 		}
-	case i.Status == mirror.Skipped:
+	case i.Status == mirror.Skipped, i.Status == mirror.Failed:
 		notes = append(notes, i.Why)
 	}
 	line := fmt.Sprintf("%-9s  %s", status, cmp.Or(i.Target, i.Source)) // may have no target
-	if i.Digest != "" {
+	if i.Digest != "" && i.Status != mirror.Failed {
 		line = fmt.Sprintf("%-9s  %s@%s", status, i.Target, i.Digest)
 	}
 	if len(notes) > 0 {

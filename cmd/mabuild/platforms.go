@@ -34,7 +34,7 @@ built-in base scratch has all listed platforms, and static all of linux.`,
 			return runPlatforms(cmd.Context(), a, args, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON array, with the C compilers for cgo")
+	bindJSON(cmd.Flags(), &asJSON, "Print a JSON array, with the C compilers for cgo")
 	return cmd
 }
 

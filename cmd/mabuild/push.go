@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,6 +25,7 @@ import (
 type pushOptions struct {
 	packages []string
 	only     []string
+	files    []string
 	asMain   bool
 	dryRun   bool
 	verify   bool
@@ -93,6 +95,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
 	flags.StringVar(&o.summary, "summary", "", "Write a Markdown table of platforms, sizes and digests to `FILE`, for the summary of a CI job")
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
+	flags.StringArrayVar(&o.files, "file", nil, "Copy a file or directory into the image, `SRC:DST`; in addition to files of .mabuild.yaml")
 	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")
 	flags.BoolVar(&o.plain, "disable-optimizations", false, "Compile for a debugger, without optimizations and with all symbols")
 	if !o.load {
@@ -116,6 +119,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	a.client.Verify = o.verify
+	if _, err := os.UserCacheDir(); err != nil && os.Getenv("GOCACHE") == "" {
+		return usage("set HOME, or GOCACHE and MABUILD_CACHE", "the go command has no cache: %s", err)
+	}
 	// This limits mabuild alone: the compilers are separate processes.
 	limitMemory()
 	ctx := cmd.Context()
@@ -136,7 +142,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	planner := &plan.Planner{
-		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only,
+		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Files: o.files,
 		AsMain: o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
 	}
 	plans, err := planner.Plans(ctx)
@@ -146,8 +152,14 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if o.dryRun {
 		return a.printPlans(ctx, pub, plans)
 	}
+	began := time.Now()
 	// done has an element for each program, which is nil if nothing of it was published.
 	done, failed := publishAll(ctx, pub, plans)
+	if failed != nil {
+		a.outcome = outcome(plans, done)
+	} else {
+		a.log.InfoContext(ctx, totals(done, time.Since(began)))
+	}
 	if compiled(done) {
 		a.grown.Store(true)
 	}
@@ -205,7 +217,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 			fmt.Fprintf(&s, "  → %s\n", ref)
 		}
 		for _, o := range p.Outputs {
-			fmt.Fprintf(&s, "  → %s\n", o.Text)
+			fmt.Fprintf(&s, "  → %s as %s\n", o.Text, o.Ref)
 		}
 		s.WriteString(plannedSBOM(pub))
 		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {

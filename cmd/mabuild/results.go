@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
@@ -69,4 +70,49 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 	}
 	_, err := io.WriteString(out, lines.String())
 	return err
+}
+
+// outcome says which programs were published after an error, and which were not.
+func outcome(plans []publish.Plan, done []*publish.Result) string {
+	var published, not []string
+	for i, p := range plans {
+		if done[i].Anywhere() {
+			published = append(published, p.Spec.Name)
+		} else {
+			not = append(not, p.Spec.Name)
+		}
+	}
+	switch {
+	case len(published) == 0:
+		return "nothing was published; no tag was changed"
+	case len(not) == 0:
+		return "published, but not everywhere: " + strings.Join(published, ", ")
+	}
+	return "published: " + strings.Join(published, ", ") + "; not published: " + strings.Join(not, ", ")
+}
+
+// totals says how much was published: 3 platforms, 8.7 MB, 2.1s. The size is that of all
+// images, also of content that the registry had already.
+func totals(done []*publish.Result, took time.Duration) string {
+	images, size := 0, int64(0)
+	for _, d := range done {
+		images += len(d.Images)
+		for _, i := range d.Images {
+			m, err := i.Manifest()
+			if err != nil {
+				continue // the size is for the reader alone
+			}
+			for _, part := range append(m.Layers, m.Config) {
+				size += part.Size
+			}
+		}
+	}
+	what := "platforms"
+	if images == 1 {
+		what = "platform"
+	}
+	if len(done) > 1 {
+		return fmt.Sprintf("%d programs, %d images, %s, %.1fs", len(done), images, humanSize(size), took.Seconds())
+	}
+	return fmt.Sprintf("%d %s, %s, %.1fs", images, what, humanSize(size), took.Seconds())
 }

@@ -59,7 +59,7 @@ code is 1 if no platform contains the module, or if a platform has no SBOM.`,
 	alike(f, map[string]string{"platforms": "platform"})
 	f.StringVar(&o.format, "format", "", "Use the SBOM of this `FORMAT`, spdx or cyclonedx, if there are several")
 	f.StringVar(&o.module, "module", "", "Print the version of this Go `MODULE` for each platform; PATH@VERSION looks for one version")
-	f.BoolVar(&o.json, "json", false, "With --module, print a JSON array with platform and versions")
+	bindJSON(f, &o.json, "With --module, print a JSON array with platform and versions")
 	return cmd
 }
 

@@ -19,6 +19,7 @@ import (
 // newTags returns the command tags.
 func newTags(a *app) *cobra.Command {
 	var asJSON bool
+	var limit int
 	cmd := &cobra.Command{
 		Use:     "tags REPOSITORY",
 		Aliases: []string{"ls"},
@@ -32,19 +33,37 @@ in natural order (v9 before v10), then the versions.`,
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			return runTags(cmd.Context(), a, args[0], asJSON)
+			return runTags(cmd.Context(), a, args[0], limit, asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON object with repository and tags")
+	bindJSON(cmd.Flags(), &asJSON, "Print a JSON object with repository and tags")
+	bindLimit(cmd, &limit, "Print only the last `N` tags, which are the newest versions")
 	return cmd
+}
+
+// bindLimit adds --limit, which must not be negative.
+func bindLimit(cmd *cobra.Command, limit *int, text string) {
+	cmd.Flags().IntVar(limit, "limit", 0, text)
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *limit < 0 || *limit == 0 && cmd.Flags().Changed("limit") {
+			return usage("omit it to print all", "--limit must be at least 1")
+		}
+		return run(cmd, args)
+	}
 }
 
 // runTags prints the tags of a repository. Registries list tags in any order and some
 // return invalid ones, so they are filtered and sorted; the newest version is last, where
 // a terminal shows it. Tags are escaped, and an unknown repository is a usage error.
-func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
+func runTags(ctx context.Context, a *app, repo string, limit int, asJSON bool) error {
 	if err := places.CheckRepository(repo); err != nil {
 		return err
+	}
+	if host, _, _ := strings.Cut(repo, "@"); !strings.Contains(repo, "/") && (imageref.Parts{Repository: host + "/x"}).Named() && !strings.Contains(host, "@") {
+		if name, tag, ok := strings.Cut(host, ":"); !ok || strings.Trim(tag, "0123456789") == "" && (strings.Contains(name, ".") || name == "localhost") {
+			return usage("mabuild tags "+host+"/NAME; mabuild catalog "+host+" lists the repositories", "%q is a registry, but tags requires a repository", repo)
+		}
 	}
 	// A colon before the last slash belongs to the port of a registry. A text without a
 	// slash may be a host with a port, so it is left to the registry's answer.
@@ -61,6 +80,9 @@ func runTags(ctx context.Context, a *app, repo string, asJSON bool) error {
 	// Invalid tags are dropped with a warning, as mirror does.
 	tags = mirror.ValidTags(ctx, a.log, repo, tags)
 	mirror.SortTags(tags)
+	if limit > 0 && limit < len(tags) {
+		tags = tags[len(tags)-limit:]
+	}
 	if asJSON {
 		e := json.NewEncoder(a.stdout)
 		e.SetIndent("", "  ")

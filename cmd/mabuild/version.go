@@ -52,6 +52,6 @@ func newVersion(a *app) *cobra.Command {
 			}{strings.Trim(versionText(), "()"), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "Print a JSON object with version, go and platform")
+	bindJSON(cmd.Flags(), &asJSON, "Print a JSON object with version, go and platform")
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -92,13 +93,17 @@ func (r *Report) Count() {
 	}
 }
 
-// Err returns the errors of all failed images joined, nil if none failed. partial reports
+// Err returns the errors of all failed images joined, nil if none failed. If there are
+// several entries, each error begins with the name of its entry. partial reports
 // whether another image did not fail.
 func (r *Report) Err() (err error, partial bool) {
 	var errs []error
 	for _, e := range r.Entries {
 		for _, i := range e.Images {
-			if i.Err != nil {
+			switch {
+			case i.Err != nil && e.Name != "" && len(r.Entries) > 1:
+				errs = append(errs, hint.Named("entry "+e.Name, i.Err))
+			case i.Err != nil:
 				errs = append(errs, i.Err)
 			}
 		}

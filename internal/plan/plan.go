@@ -37,6 +37,7 @@ type Planner struct {
 
 	Packages []string // PACKAGE arguments
 	Only     []string // ids of builds; empty means all
+	Files    []string // SRC:DST of --file, for all builds
 	AsMain   bool     // build module/path@version as the main module
 	Debug    bool     // add the debugger
 	Plain    bool     // compile without optimizations

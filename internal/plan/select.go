@@ -33,7 +33,9 @@ func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 		return builds, nil
 	}
 	ids := IDs(builds)
-	for _, id := range p.Only {
+	for i, id := range p.Only {
+		id = strings.TrimSpace(id)
+		p.Only[i] = id
 		if !slices.Contains(ids, id) {
 			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has this id", id)
 		}

@@ -61,6 +61,13 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 		file.GID, _ = strconv.Atoi(cmp.Or(group, user)) // as in Docker's --chown
 		s.Files = append(s.Files, file)
 	}
+	for _, text := range p.Files {
+		f, err := fileOf(text)
+		if err != nil {
+			return s, err
+		}
+		s.Files = append(s.Files, f)
+	}
 	s.Config.Healthcheck = healthcheck(c.Image.Healthcheck)
 	s.Newest = p.Config.NoIndex // one image can have only one version of Windows
 	if s.Time, err = SourceDate(p.Getenv); err != nil {
@@ -99,6 +106,20 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 		s.IndexAnnotations = described
 	}
 	return s, nil
+}
+
+// fileOf reads SRC:DST of --file. SRC may be anywhere, since the user wrote it and no file of
+// a tree.
+func fileOf(text string) (build.File, error) {
+	at := strings.LastIndex(text, ":")
+	if at <= 0 || at == len(text)-1 {
+		return build.File{}, usage("for example --file ./web:/srv/web", "--file %q: must be SRC:DST", text)
+	}
+	from, err := filepath.Abs(text[:at])
+	if err != nil {
+		return build.File{}, err
+	}
+	return build.File{Tree: filepath.Dir(from), From: filepath.Base(from), To: text[at+1:]}, nil
 }
 
 // packageOf returns the program of a spec that [Planner.spec] made.

@@ -2,26 +2,94 @@ package progress
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// newPlain returns a sink that shows every event as a line, for logs and for terminals
-// that cannot draw rows. stamped begins each line with the time in UTC.
-func newPlain(w io.Writer, stamped bool) sink {
-	var mu sync.Mutex // keeps lines whole: it is held for each write to w
-	return func(_ context.Context, e *event) error {
-		stamp := ""
-		if stamped && !e.time.IsZero() {
-			stamp = e.time.UTC().Format(time.RFC3339) + " "
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		_, err := io.WriteString(w, stamp+label(e.level)+sentence(e))
-		return err
+// awaitedEvery is how often a plain sink says what a run waits for, if no line came since.
+const awaitedEvery = 30 * time.Second
+
+// A plain shows every event as a line, for logs and for terminals that cannot draw rows.
+// If nothing was shown for a while, a line says what the run waits for: a log without lines
+// looks like a run that hangs, and some CI systems end it.
+type plain struct {
+	w       io.Writer
+	stamped bool // begin each line with the time in UTC
+
+	mu    sync.Mutex // keeps lines whole: it is held for each write to w
+	steps map[Task]event
+	idle  *time.Timer // nil before the first step and after stop
+	over  bool
+}
+
+// show is a sink.
+func (p *plain) show(_ context.Context, e *event) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case e.level != slog.LevelInfo || !e.task.rowed():
+	case e.msg == msgDone || e.msg == msgFailed:
+		delete(p.steps, e.task)
+	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing || e.msg == msgCopying:
+		p.steps[e.task] = *e
+	}
+	p.wait()
+	return p.write(e.time, label(e.level)+sentence(e))
+}
+
+// wait starts the time after which a line says what the run waits for.
+func (p *plain) wait() {
+	switch {
+	case p.over || !p.stamped:
+	case p.idle == nil:
+		p.idle = time.AfterFunc(awaitedEvery, p.awaited)
+	default:
+		p.idle.Reset(awaitedEvery)
+	}
+}
+
+// awaited writes a line about all tasks that run.
+func (p *plain) awaited() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over || len(p.steps) == 0 {
+		return
+	}
+	now := time.Now()
+	var all []string
+	for task, e := range p.steps {
+		all = append(all, fmt.Sprintf("%s is %s for %s", task, e.msg, seconds(now.Sub(e.time))))
+	}
+	slices.Sort(all)
+	const most = 8 // tasks that a line names
+	if more := len(all) - most; more > 0 {
+		all = append(all[:most], fmt.Sprintf("and %d more", more))
+	}
+	_ = p.write(now, "waiting: "+strings.Join(all, ", ")+"\n") // the next event has the error
+	p.wait()
+}
+
+// write writes a line that was made at a time, which may be zero.
+func (p *plain) write(at time.Time, line string) error {
+	if p.stamped && !at.IsZero() {
+		line = at.UTC().Format(time.RFC3339) + " " + line
+	}
+	_, err := io.WriteString(p.w, line)
+	return err
+}
+
+// stop ends the lines about what is awaited.
+func (p *plain) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	if p.idle != nil {
+		p.idle.Stop()
 	}
 }
 

@@ -30,7 +30,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/term"
@@ -82,16 +81,18 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 			return nil, nil, invalidMode(mode, "stderr is not a terminal")
 		}
 		t := newTerminal(w, h.least)
-		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
+		t.colour = coloured(getenv)
 		// The terminal filters lines by its own copy of least, which is why the handler
 		// can pass it all transfers.
 		h.show, h.least, stop = t.show, min(h.least, LevelTransfer), t.stop
 	case "plain":
-		h.show = newPlain(w, true)
+		p := &plain{w: w, stamped: true, steps: map[Task]event{}}
+		h.show, stop = p.show, p.stop
 	case "json":
 		h.show = newJSON(w)
 	case "none":
-		h.show, h.least = newPlain(w, false), slog.LevelWarn
+		p := &plain{w: w, steps: map[Task]event{}}
+		h.show, h.least = p.show, slog.LevelWarn
 	default:
 		return nil, nil, invalidMode(clean(mode), "unknown mode")
 	}

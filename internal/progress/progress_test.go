@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
@@ -190,4 +193,61 @@ func TestCleanRedactsWhatIsShown(t *testing.T) {
 			t.Errorf("%q: %s", s, got)
 		}
 	}
+}
+
+// If nothing is shown for half a minute, a line says what is awaited; not after the end.
+func TestPlainSaysWhatIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		log, stop, err := New(&b, Options{Mode: "plain"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("a line")
+		time.Sleep(40 * time.Second)
+		for _, p := range []string{"linux/arm64", "linux/amd64"} {
+			log.Info("compiling", "platform", p)
+		}
+		time.Sleep(29 * time.Second)
+		log.Info("pushing", "platform", "linux/amd64")
+		time.Sleep(61 * time.Second)
+		log.Info("done", "platform", "linux/amd64")
+		log.Info("failed", "platform", "linux/arm64")
+		time.Sleep(time.Hour)
+		log.Info("compiling", "platform", "linux/arm64")
+		stop()
+		time.Sleep(time.Hour)
+		var got []string
+		for line := range strings.Lines(b.String()) {
+			if _, text, ok := strings.Cut(line, " waiting: "); ok {
+				got = append(got, text)
+			}
+		}
+		want := []string{
+			"linux/amd64 is pushing for 30.0s, linux/arm64 is compiling for 59.0s\n",
+			"linux/amd64 is pushing for 1m0s, linux/arm64 is compiling for 1m29s\n",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("waiting %q, want %q", got, want)
+		}
+	})
+}
+
+// One line names a few of many tasks.
+func TestPlainNamesFewTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		log, stop, err := New(&b, Options{Mode: "plain"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			log.Info("copying", "image", fmt.Sprintf("app:v%d", i))
+		}
+		time.Sleep(31 * time.Second)
+		stop()
+		if got := b.String(); !strings.HasSuffix(got, ", and 12 more\n") || strings.Count(got, " is copying for ") != 8 {
+			t.Error(got)
+		}
+	})
 }

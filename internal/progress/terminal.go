@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -74,11 +75,26 @@ func (t *terminal) mark(l slog.Level) string {
 	if text == "" || !t.colour {
 		return text
 	}
-	hue := "33"
 	if l >= slog.LevelError {
-		hue = "31"
+		return red(strings.TrimSuffix(text, " ")) + " "
 	}
-	return "\x1b[" + hue + "m" + strings.TrimSuffix(text, " ") + "\x1b[0m "
+	return "\x1b[33m" + strings.TrimSuffix(text, " ") + "\x1b[0m "
+}
+
+// red returns text in red.
+func red(text string) string { return "\x1b[31m" + text + "\x1b[0m" }
+
+// Alarm returns text in red if w is a terminal that has colours, otherwise text.
+func Alarm(w io.Writer, getenv func(string) string, text string) string {
+	if !isTerminal(w) || !coloured(getenv) {
+		return text
+	}
+	return red(text)
+}
+
+// coloured reports whether a terminal has colours, and the user wants them.
+func coloured(getenv func(string) string) bool {
+	return getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
 }
 
 // startRow shows the state of a platform in its row, and opens the row with the first
@@ -135,6 +151,9 @@ func (t *terminal) restore(e *event) error {
 		delete(t.rows, e.task)
 	}
 	ending := e.msg
+	if e.msg == msgFailed && t.colour {
+		ending = red(ending)
+	}
 	switch {
 	case e.msg == msgFailed && e.get("err").Kind() == slog.KindString:
 		ending += ": " + text(e.get("err"))

@@ -175,7 +175,7 @@ func (r *run) onImage(ctx context.Context, i build.Image) error {
 		return err
 	})
 	if err == nil {
-		log.InfoContext(ctx, "done", "digest", digest.String(), "duration", time.Since(r.start))
+		log.InfoContext(ctx, "done", "digest", digest.String(), "duration", time.Since(i.Began))
 	}
 	return err
 }

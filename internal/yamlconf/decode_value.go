@@ -196,16 +196,29 @@ func (d *Decoder) partial(n *yaml.Node, f *Field, into reflect.Value, at string)
 	into.Set(reflect.ValueOf(m).Convert(f.typ))
 }
 
+// assignments returns the pairs of a mapping from keys to scalars as items KEY=VALUE.
+func (d *Decoder) assignments(n *yaml.Node, at string) (items []*yaml.Node) {
+	d.Each(n, at, func(k, value *yaml.Node) {
+		value, ok := d.Descend(value)
+		if !ok {
+			return
+		}
+		if text, ok := d.scalar(value, texts, join(at, k.Value)); ok {
+			items = append(items, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: k.Value + "=" + text, Line: k.Line, Column: k.Column})
+		}
+	})
+	return items
+}
+
 // texts reads a list of scalars. Each item is recorded in lines, so that a check of one
-// item reports its line. A mapping for a list of KEY=VALUE is a frequent mistake and gets
-// an example; an item whose type is wrong is reported only once.
+// item reports its line. A list of KEY=VALUE may also be a mapping. An item whose type is
+// wrong is reported only once.
 func (d *Decoder) texts(n *yaml.Node, f *Field, into reflect.Value, at string) {
-	if n.Kind == yaml.MappingNode && len(n.Content) > 1 && f.Check == "keyvalue" {
-		d.Complain(n, at, fmt.Errorf("must be a list, for example [%s]", Shorten(n.Content[0].Value+"="+n.Content[1].Value)))
-		return
-	}
 	nodes := []*yaml.Node{n}
-	if !f.single || n.Kind != yaml.ScalarNode {
+	switch {
+	case n.Kind == yaml.MappingNode && f.Check == "keyvalue":
+		nodes = d.assignments(n, at)
+	case !f.single || n.Kind != yaml.ScalarNode:
 		nodes = d.items(n, at)
 	}
 	list := make([]string, len(nodes))

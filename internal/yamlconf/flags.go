@@ -36,7 +36,13 @@ func (t *Table[T]) Bind(flags *pflag.FlagSet, wanted func(path string) bool) {
 		case f.kind == texts && f.sep == "lines":
 			flags.StringArrayP(f.Flag, f.letter, nil, usage)
 		case f.kind == texts:
-			comma := func(text string) []string { return strings.Split(text, ",") }
+			comma := func(text string) []string {
+				items := strings.Split(text, ",")
+				for i, item := range items {
+					items[i] = strings.TrimSpace(item)
+				}
+				return items
+			}
 			flags.VarP(&splitList{split: comma}, f.Flag, f.letter, usage)
 		case f.kind == partial:
 			flags.VarP(&splitList{split: f.check.Split}, f.Flag, f.letter, usage)

@@ -77,8 +77,15 @@ func (f *Field) shapeSchema() *schema {
 		return &schema{Type: "integer", Minimum: new(int)}
 	case texts:
 		list := &schema{Type: "array", Items: f.textSchema()}
+		forms := []*schema{list}
 		if f.single {
-			return &schema{OneOf: []*schema{f.textSchema(), list}}
+			forms = []*schema{f.textSchema(), list}
+		}
+		if f.Check == "keyvalue" {
+			forms = append(forms, &schema{Type: "object", Additional: &schema{Type: scalars}})
+		}
+		if len(forms) > 1 {
+			return &schema{OneOf: forms}
 		}
 		return list
 	case partial:

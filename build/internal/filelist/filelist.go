@@ -7,6 +7,7 @@ package filelist
 
 import (
 	"archive/tar"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -32,6 +33,8 @@ type File struct {
 	Mode int64  // of files; 0: 0755 if the owner may execute the file, else 0644
 	UID  int    // of files, and of copied directories
 	GID  int
+	// Tree is the source tree of From, in place of that of the build.
+	Tree string
 }
 
 // Check checks the fields of f. Whether the file exists is checked by [Entries].
@@ -58,9 +61,24 @@ func Entries(dir string, list []File, warn func(string)) (entries []layerfile.En
 	if len(list) == 0 {
 		return nil, nil
 	}
-	if dir == "" {
-		dir = "."
+	var errs []error
+	for _, f := range list {
+		found, err := f.open(cmp.Or(f.Tree, dir, "."))
+		if err != nil {
+			errs = append(errs, fileError(f, err))
+		}
+		for _, e := range found {
+			if isPointer(e) {
+				warn(fmt.Sprintf("files: /%s is a Git LFS pointer; fetch the file with git lfs pull", e.Name))
+			}
+		}
+		entries = append(entries, found...)
 	}
+	return entries, errors.Join(errs...)
+}
+
+// open lists the files of one entry in the source tree dir.
+func (f File) open(dir string) (entries []layerfile.Entry, err error) {
 	tree, err := intree.New(dir)
 	if err != nil {
 		return nil, err
@@ -73,20 +91,7 @@ func Entries(dir string, list []File, warn func(string)) (entries []layerfile.En
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	var errs []error
-	for _, f := range list {
-		found, err := f.entries(tree, root)
-		if err != nil {
-			errs = append(errs, fileError(f, err))
-		}
-		for _, e := range found {
-			if isPointer(e) {
-				warn(fmt.Sprintf("files: /%s is a Git LFS pointer; fetch the file with git lfs pull", e.Name))
-			}
-		}
-		entries = append(entries, found...)
-	}
-	return entries, errors.Join(errs...)
+	return f.entries(tree, root)
 }
 
 // fileError returns the error for f, with a hint if the cause is

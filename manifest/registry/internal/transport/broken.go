@@ -80,6 +80,8 @@ func (e *Error) classify(h *Registry) {
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		e.brief = true
 		e.hint = "check the registry's name"
+	case errors.As(e.Err, &dns):
+		e.hint = "the name was not looked up: check the network connection and the name server"
 	}
 }
 
