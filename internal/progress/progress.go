@@ -30,7 +30,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"strings"
 
 	"golang.org/x/term"
@@ -82,7 +81,7 @@ func New(w io.Writer, o Options) (log *slog.Logger, stop func(), err error) {
 			return nil, nil, invalidMode(mode, "stderr is not a terminal")
 		}
 		t := newTerminal(w, h.least)
-		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb" && runtime.GOOS != "windows"
+		t.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
 		// The terminal filters lines by its own copy of least, which is why the handler
 		// can pass it all transfers.
 		h.show, h.least, stop = t.show, min(h.least, LevelTransfer), t.stop
@@ -107,10 +106,11 @@ func suits(w io.Writer, getenv func(string) string) string {
 	return "tty"
 }
 
-// isTerminal reports whether w is a terminal. A writer that wraps one is not recognised.
+// isTerminal reports whether w is a terminal that can move its cursor. A writer that wraps
+// one is not recognised.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	return ok && term.IsTerminal(int(f.Fd())) && enableSequences(f) == nil
 }
 
 // threshold returns the least level that is shown as a line.
