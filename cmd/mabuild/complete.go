@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -48,7 +50,7 @@ func completeWords(cmd *cobra.Command, flags *pflag.FlagSet, names ...string) {
 }
 
 // completeList completes the last item of a comma-separated list with the words of all,
-// without those already in the list.
+// without those already in the list. The shell keeps their order.
 func completeList(all func(*cobra.Command) []string) completer {
 	return func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		at := strings.LastIndex(typed, ",") + 1
@@ -59,28 +61,40 @@ func completeList(all func(*cobra.Command) []string) completer {
 				list = append(list, typed[:at]+word)
 			}
 		}
-		return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveKeepOrder
 	}
 }
 
-// platformWords returns the platforms that this Go version supports, with their variants.
+// usualPlatforms are offered before the others.
+var usualPlatforms = []string{
+	"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/arm/v6", "linux/386", "linux/ppc64le", "linux/s390x", "linux/riscv64", "linux/loong64",
+}
+
+// platformWords returns the platforms that this Go version supports and containers can run,
+// with their variants: those of Linux first, then those of Windows, then the others.
 func platformWords(cmd *cobra.Command) []string {
-	targets, err := new(crosscompile.Go).Targets(cmd.Context(), ".")
+	list, err := buildable(cmd.Context(), new(crosscompile.Go))
 	if err != nil {
 		return nil
 	}
-	words := []string{"all"}
-	for _, p := range targets {
-		words = append(words, platform.Key(p))
-		bare := p.OS + "/" + p.Architecture
-		_, variants := crosscompile.Variants(p.Architecture)
-		for _, v := range variants {
-			if word := bare + "/" + v; word != platform.Key(p) {
-				words = append(words, word)
-			}
+	place := func(p ocispec.Platform) int {
+		if i := slices.Index(usualPlatforms, platform.Key(p)); i >= 0 {
+			return i
 		}
+		switch p.OS {
+		case "linux":
+			return len(usualPlatforms)
+		case "windows":
+			return len(usualPlatforms) + 1
+		}
+		return len(usualPlatforms) + 2
 	}
-	return words
+	slices.SortStableFunc(list, func(a, b ocispec.Platform) int { return cmp.Compare(place(a), place(b)) })
+	var words []string
+	for _, p := range list {
+		words = append(words, platform.Key(p))
+	}
+	return append(words, "all")
 }
 
 // buildWords returns the ids of the builds in the configuration file.

@@ -29,9 +29,9 @@ func newConfig(a *app) *cobra.Command {
 
 // A configFile is one of the two kinds of configuration files.
 type configFile struct {
-	name    string // of the file in the working directory
-	starter func() []byte
-	schema  func() ([]byte, error)
+	name   string        // of the file in the working directory
+	full   func() []byte // with every key
+	schema func() ([]byte, error)
 }
 
 // configFiles has them by the argument that selects them.
@@ -52,29 +52,6 @@ func ofFile(cmd *cobra.Command, do func(configFile) error) *cobra.Command {
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return do(configFiles[strings.Join(args, "")]) }
 	return cmd
-}
-
-// newConfigInit returns config init. O_EXCL keeps it from overwriting a file, even one
-// that appears at the same time.
-func newConfigInit(a *app) *cobra.Command {
-	return ofFile(&cobra.Command{
-		Use:   "init [mirror]",
-		Short: "Write a commented .mabuild.yaml or mirror.yaml to the working directory",
-	}, func(file configFile) (err error) {
-		f, err := os.OpenFile(file.name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-		if errors.Is(err, fs.ErrExist) {
-			return usage("remove it first", "%s already exists", file.name)
-		}
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		if _, err := f.Write(file.starter()); err != nil {
-			return err
-		}
-		_, err = a.stderr.Write([]byte("wrote " + file.name + "\n"))
-		return err
-	})
 }
 
 // newConfigView returns config view. It starts without the file, because the file is only

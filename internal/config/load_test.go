@@ -353,6 +353,47 @@ func TestInit(t *testing.T) {
 	}
 }
 
+// The short file of config init is valid, whatever the names of directories are, and has
+// the same values as no file.
+func TestStarter(t *testing.T) {
+	programs := []Build{{Main: "."}, {Main: "./a: b # c"}, {Main: "./\"line\nbreak\"", ID: "no"}, {Main: "./" + strings.Repeat("long name ", 20), ID: "1"}}
+	text := Starter("127.0.0.1:5000", "a comment", programs)
+	got, err := loadText(t, t.TempDir(), string(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	none, err := loadText(t, t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Repo != "127.0.0.1:5000" || !slices.Equal(got.Platforms, none.Platforms) || !slices.Equal(got.Tags, none.Tags) || got.Base.Default() != none.Base.Default() {
+		t.Errorf("%+v", got.Settings)
+	}
+	if len(got.Builds) != len(programs) {
+		t.Fatalf("%d programs\n%s", len(got.Builds), text)
+	}
+	for i, p := range programs {
+		if b := got.Builds[i]; b.Main != p.Main || b.ID != p.ID {
+			t.Errorf("%q with id %q, want %q with id %q", b.Main, b.ID, p.Main, p.ID)
+		}
+	}
+	if lines := strings.Count(string(text), "\n"); lines > 10+2*len(programs) {
+		t.Errorf("%d lines\n%s", lines, text)
+	}
+}
+
+// Editors find the schema: the address in the file ends with its path in the repository.
+func TestModeline(t *testing.T) {
+	line, _, _ := strings.Cut(string(Init()), "\n")
+	_, path, ok := strings.Cut(line, "# yaml-language-server: $schema=https://raw.githubusercontent.com/mabuild/mabuild/main/")
+	if _, err := os.Stat(filepath.Join("../..", path)); !ok || err != nil {
+		t.Errorf("%s: %v", line, err)
+	}
+	if short := string(Starter("r.io", "c", nil)); !strings.HasPrefix(short, line+"\n") {
+		t.Errorf("the short file begins differently:\n%s", short)
+	}
+}
+
 // The view, the file of config init and docs/mabuild.schema.json are up to date.
 func TestGolden(t *testing.T) {
 	dir := write(t, ".git/HEAD", "", FileName, sample+"registries: {a.local: {plain_http: true, mirrors: [c.d]}}\nfiles: [{from: x, to: /x}]\n")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -21,12 +22,44 @@ func Validate(file string, text []byte) error {
 // spellings of one platform, for example, or the trust of a key.
 func Schema() ([]byte, error) { return table.Schema(FileName, "Configuration of mabuild.") }
 
-// Init returns the initial [FileName]: every key of the top level that such a file may
-// set, below its description, as [yamlconf.Table.Initial] writes it.
+// Modeline returns the comment by which an editor finds a schema of docs, with which it
+// checks and completes the file.
+func Modeline(schema string) string {
+	return "# yaml-language-server: $schema=https://raw.githubusercontent.com/mabuild/mabuild/main/docs/" + schema
+}
+
+// schemaFile is the file of [Schema] in docs.
+const schemaFile = "mabuild.schema.json"
+
+// Init returns the complete initial [FileName]: every key of the top level that such a file
+// may set, below its description, as [yamlconf.Table.Initial] writes it.
 func Init() []byte {
-	return table.Initial("# Configuration of mabuild. All keys are optional.\n" +
+	return table.Initial(Modeline(schemaFile) + "\n" +
+		"# Configuration of mabuild. All keys are optional.\n" +
 		"# Flags beat variables (MABUILD_REPO, ...), which beat this file.\n" +
 		"# Trust of registries and the location of the cache are set in " + userFileName() + ".")
+}
+
+// Starter returns a short [FileName] for programs, of which ID and Main are used. The
+// settings that most users change first have their defaults. repo has its own comment.
+func Starter(repo, comment string, programs []Build) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, `%s
+# Try it: mabuild push --dry-run
+# Every key is explained by: mabuild config init --full (in another directory)
+repo: %s # %s
+platforms: [linux/amd64, linux/arm64] # more: mabuild platforms
+base: static # or scratch, or any image
+tags: [latest] # or, from git: ["{{.Version}}"]
+builds:
+`, Modeline(schemaFile), yamlconf.Quote(repo), comment)
+	for _, p := range programs {
+		fmt.Fprintf(&b, "  - main: %s\n", yamlconf.Quote(p.Main))
+		if p.ID != "" {
+			fmt.Fprintf(&b, "    id: %s\n", yamlconf.Quote(p.ID))
+		}
+	}
+	return []byte(b.String())
 }
 
 // View returns the merged configuration as YAML, with the origin of each value as a

@@ -184,7 +184,7 @@ func Schema() ([]byte, error) {
 // Init returns the initial [FileName]: one entry and, commented out, all other
 // keys. Keys that an entry shares with the top level are only shown there.
 func Init() []byte {
-	text := table.Initial("# Configuration of mabuild mirror. Only entries is required.", "entries", "name", "source", "target", "tags", "exact")
+	text := table.Initial(config.Modeline("mirror.schema.json")+"\n# Configuration of mabuild mirror. Only entries is required.", "entries", "name", "source", "target", "tags", "exact")
 	return append(text, "    # An entry may also have the top-level keys from every to backup.\n"...)
 }
 

@@ -108,10 +108,11 @@ func suits(w io.Writer, getenv func(string) string) string {
 	return "tty"
 }
 
-// isTerminal reports whether w is a terminal. A writer that wraps one is not recognised.
+// isTerminal reports whether w is a terminal that can move its cursor. A writer that wraps
+// one is not recognised.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	return ok && term.IsTerminal(int(f.Fd())) && enableSequences(f) == nil
 }
 
 // threshold returns the least level that is shown as a line.

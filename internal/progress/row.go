@@ -2,29 +2,23 @@ package progress
 
 import (
 	"fmt"
-	"io"
-	"sync"
+	"strings"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
+	"github.com/mattn/go-runewidth"
 )
 
-// meterWidth is how many columns the drawn part of a row takes.
+// meterWidth is how many columns the meter of a row takes, with its brackets.
 const meterWidth = 24
 
 // A row shows one platform or image while it is processed:
 //
-//	linux/arm/v7  pushing   [=======>      ]  8.1/12.3 MB  4.0s
+//	linux/arm/v7 pushing   [=======>              ] 8.1/12.3 MB 4.0s
 //
-// mpb draws rows in another goroutine, which calls the decorators below, and these lock
-// mu. So mu is never held during a call to mpb: such a call may wait for that goroutine,
-// which would wait for mu. The terminal's lock is taken before mu, never after.
+// The terminal's lock guards it.
 type row struct {
-	start time.Time // set before the row is drawn, constant after
-	bar   *mpb.Bar
-
-	mu    sync.Mutex
+	name  string
+	start time.Time
 	state string
 	sent  map[string]progress // of each blob, by digest
 	text  string              // shown instead of the bytes; used by the row of the whole run
@@ -33,31 +27,18 @@ type row struct {
 // progress counts the bytes of one blob that were sent, and its size.
 type progress struct{ bytes, size int64 }
 
-// startStep sets the state that the row shows.
-func (r *row) startStep(state string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state = state
-}
-
 // count sets how many of all images are done, and how many bytes were sent. The meter
 // shows images then, the text shows the bytes.
 func (r *row) count(done, all, bytes int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.state = fmt.Sprintf("%d/%d", done, all)
 	r.sent = map[string]progress{"": {done, all}}
 	r.text = fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
 }
 
-// amount returns the text beside the meter. It releases mu before it calls sum, which
-// locks it again.
+// amount returns the text beside the meter.
 func (r *row) amount() string {
-	r.mu.Lock()
-	text := r.text
-	r.mu.Unlock()
-	if text != "" {
-		return text
+	if r.text != "" {
+		return r.text
 	}
 	return r.sum().String()
 }
@@ -69,8 +50,6 @@ func (r *row) transfer(e *event) {
 	if text(e.get("op")) != "upload" {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.sent == nil {
 		r.sent = map[string]progress{}
 	}
@@ -80,8 +59,6 @@ func (r *row) transfer(e *event) {
 // sum adds up all blobs of the row. A blob whose size is not known, or too small, counts
 // with the bytes sent so far, so that the sum of bytes never exceeds the sum of sizes.
 func (r *row) sum() (total progress) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, p := range r.sent {
 		total.bytes += p.bytes
 		total.size += max(p.size, p.bytes)
@@ -89,41 +66,18 @@ func (r *row) sum() (total progress) {
 	return total
 }
 
-// stateText returns the state, for the goroutine that draws.
-func (r *row) stateText() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.state
-}
-
-// options lay out the row. Its columns have the same width in all rows.
-func (r *row) options(name string) []mpb.BarOption {
-	column := decor.WC{C: decor.DindentRight | decor.DextraSpace | decor.DSyncWidth}
-	return []mpb.BarOption{
-		mpb.PrependDecorators(
-			decor.Name(name, column),
-			decor.Any(func(decor.Statistics) string { return r.stateText() }, column),
-		),
-		mpb.AppendDecorators(
-			decor.Any(func(decor.Statistics) string { return r.amount() }, column),
-			decor.Any(func(decor.Statistics) string { return seconds(time.Since(r.start)) }),
-		),
-		mpb.BarWidth(meterWidth),
-		mpb.BarFillerTrim(),
+// meter draws the share that was sent, or nothing as long as no upload has begun.
+func (p progress) meter() string {
+	if p.size <= 0 {
+		return ""
 	}
-}
-
-// filler draws the meter, or nothing as long as no upload has begun.
-func (r *row) filler() mpb.BarFiller {
-	meter := mpb.BarStyle().Lbound("[").Filler("=").Tip(">").Padding(" ").Rbound("] ").Build()
-	return mpb.BarFillerFunc(func(w io.Writer, stat decor.Statistics) error {
-		sum := r.sum()
-		if sum.size == 0 {
-			return nil
-		}
-		stat.Total, stat.Current = sum.size, sum.bytes
-		return meter.Fill(w, stat)
-	})
+	const inside = meterWidth - 2
+	full := int(float64(max(p.bytes, 0)) / float64(p.size) * inside)
+	bar := strings.Repeat("=", min(full, inside))
+	if full < inside {
+		bar += ">"
+	}
+	return fmt.Sprintf("[%-*s]", inside, bar)
 }
 
 // String returns "8.1/12.3 MB", or "" if nothing is to be sent. A MB is a million bytes,
@@ -133,4 +87,27 @@ func (p progress) String() string {
 		return ""
 	}
 	return fmt.Sprintf("%.1f/%.1f MB", float64(p.bytes)/1e6, float64(p.size)/1e6)
+}
+
+// layOut returns a line for each row. A column has the same width in all rows, and none
+// if it is empty in all of them.
+func layOut(rows []*row, now time.Time) []string {
+	cells := make([][]string, len(rows))
+	var widths [4]int
+	for i, r := range rows {
+		cells[i] = []string{r.name, r.state, r.sum().meter(), r.amount()}
+		for column, cell := range cells[i] {
+			widths[column] = max(widths[column], runewidth.StringWidth(cell))
+		}
+	}
+	lines := make([]string, len(rows))
+	for i, r := range rows {
+		for column, cell := range cells[i] {
+			if widths[column] > 0 {
+				lines[i] += runewidth.FillRight(cell, widths[column]) + " "
+			}
+		}
+		lines[i] += seconds(now.Sub(r.start))
+	}
+	return lines
 }

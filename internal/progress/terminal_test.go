@@ -20,13 +20,17 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// A screen emulates the few terminal functions that bars use: text, new lines, cursor up,
-// erase below. Other sequences are kept as text.
+// A screen emulates the few terminal functions that rows use: text, new lines, cursor up,
+// erase line, and erase below. Other sequences are kept as text. Like tmux it keeps what
+// scrolls out of the top, and the whole screen if all of it is erased below the cursor.
 type screen struct {
+	height int
+
 	mu      sync.Mutex
-	pending []byte // the beginning of a sequence
-	lines   []string
-	at      int
+	pending []byte   // the beginning of a sequence
+	lines   []string // of the history and the screen
+	top     int      // the first line of the screen
+	at      int      // the line that the cursor is on
 }
 
 var csi = regexp.MustCompile(`^\x1b\[(\d*)([A-Za-z])`)
@@ -57,6 +61,7 @@ func (s *screen) consume() int {
 		return 1
 	case "\n":
 		s.at++
+		s.top = max(s.top, s.at-s.height+1)
 		return 1
 	case "\x1b":
 		match := csi.FindSubmatch(s.pending)
@@ -65,7 +70,11 @@ func (s *screen) consume() int {
 			return 0
 		case match[2][0] == 'A':
 			n, _ := strconv.Atoi(string(match[1]))
-			s.at -= n
+			s.at = max(s.at-max(n, 1), s.top)
+		case match[2][0] == 'K':
+			s.lines[s.at] = ""
+		case match[2][0] == 'J' && s.at == s.top:
+			s.top, s.at = len(s.lines), len(s.lines)
 		case match[2][0] == 'J':
 			s.lines = append(s.lines[:s.at], "")
 		default:
@@ -98,17 +107,17 @@ func (s *screen) await(t *testing.T, words ...string) string {
 	return ""
 }
 
-// open returns a logger on a terminal of the given width.
-func open(t *testing.T, width uint16, o Options) (*slog.Logger, func(), *screen) {
+// open returns a logger on a terminal of the given size.
+func open(t *testing.T, width, height uint16, o Options) (*slog.Logger, func(), *screen) {
 	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
 		t.Fatal("no pseudo terminal: ", err)
 	}
-	if err := pty.Setsize(slave, &pty.Winsize{Rows: 10, Cols: width}); err != nil {
+	if err := pty.Setsize(slave, &pty.Winsize{Rows: height, Cols: width}); err != nil {
 		t.Fatal(err)
 	}
-	s := &screen{}
+	s := &screen{height: int(height)}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -129,7 +138,7 @@ func open(t *testing.T, width uint16, o Options) (*slog.Logger, func(), *screen)
 
 // Rows of running platforms stay below the log lines and end with stop.
 func TestTerminal(t *testing.T) {
-	log, stop, s := open(t, 100, Options{})
+	log, stop, s := open(t, 100, 10, Options{})
 	arm := WithTask(t.Context(), Task{Platform: "linux/arm/v7"})
 	log.InfoContext(arm, "compiling")
 	log.InfoContext(t.Context(), "compiling", "platform", "linux/s390x")
@@ -161,10 +170,10 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// trim removes the empty last line that the cursor is on.
+// trim removes the empty lines at the end: those of erased rows, and that of the cursor.
 func trim(lines []string) []string {
-	if n := len(lines); n > 0 && lines[n-1] == "" {
-		return lines[:n-1]
+	for len(lines) > 0 && lines[len(lines)-1] == "" {
+		lines = lines[:len(lines)-1]
 	}
 	return lines
 }
@@ -172,11 +181,11 @@ func trim(lines []string) []string {
 // Rows fit a narrow terminal, and NO_COLOR turns colours off.
 func TestTerminalNarrow(t *testing.T) {
 	const width = 40
-	log, stop, s := open(t, width, Options{Getenv: env("NO_COLOR=1")})
+	log, stop, s := open(t, width, 10, Options{Getenv: env("NO_COLOR=1")})
 	ctx := WithTask(t.Context(), Task{Program: "a-program-with-a-name", Platform: "linux/arm/v7"})
 	log.InfoContext(ctx, "pushing")
 	log.Log(ctx, LevelTransfer, "transfer", "op", "upload", "digest", "a", "bytes", 1, "size", 300_000)
-	line := s.await(t, "a-program-with-a-name linux/arm/v7", "push")
+	line := s.await(t, "a-program-with-a-name linux/arm/v7", "pus")
 	if n := runewidth.StringWidth(line); n > width {
 		t.Errorf("%d columns: %q", n, line)
 	}
@@ -187,10 +196,65 @@ func TestTerminalNarrow(t *testing.T) {
 	}
 }
 
+// Rows are drawn at the same place each time, also if they begin in the first line of the
+// screen, and if more tasks run than the screen has lines. Nothing of them remains in its
+// history.
+func TestTerminalDoesNotPileUp(t *testing.T) {
+	for _, test := range []struct {
+		height, tasks uint16
+		total         bool
+		want          []string // how the lines begin
+	}{
+		{10, 3, false, []string{"linux/arch0 ", "linux/arch1 ", "linux/arch2 "}},
+		{6, 5, false, []string{"linux/arch0 ", "linux/arch1 ", "linux/arch2 ", "linux/arch3 ", "linux/arch4 "}},
+		{6, 6, false, []string{"linux/arch0 ", "linux/arch1 ", "linux/arch2 ", "linux/arch3 ", "and 2 more"}},
+		{6, 8, true, []string{"linux/arch0 ", "linux/arch1 ", "linux/arch2 ", "and 5 more", "total "}},
+		{3, 8, true, []string{"8 running", "total "}},
+		{2, 8, true, []string{"total "}},
+		{2, 8, false, []string{"8 running"}},
+		{1, 8, true, nil},
+	} {
+		t.Run(fmt.Sprintf("%d in %d, total %t", test.tasks, test.height, test.total), func(t *testing.T) {
+			t.Parallel()
+			log, stop, s := open(t, 80, test.height, Options{})
+			for i := range test.tasks {
+				log.InfoContext(t.Context(), "compiling", "platform", fmt.Sprintf("linux/arch%d", i))
+			}
+			if test.total {
+				log.InfoContext(t.Context(), "total", "done", 1, "all", 9)
+			}
+			time.Sleep(5 * redraw)
+			log.InfoContext(t.Context(), "a line")
+			s.await(t, "a line")
+			time.Sleep(3 * redraw)
+			// The screen may be in the middle of a drawing, but what has piled up stays.
+			want, got := append([]string{"a line"}, test.want...), trim(s.shown())
+			for i := 0; i < 100 && !begin(got, want); i++ {
+				time.Sleep(10 * time.Millisecond)
+				got = trim(s.shown())
+			}
+			if !begin(got, want) {
+				t.Errorf("want %q:\n%s", want, strings.Join(got, "\n"))
+			}
+			stop()
+			log.InfoContext(t.Context(), "the end")
+			s.await(t, "the end")
+			if got := trim(s.shown()); !slices.Equal(got, []string{"a line", "the end"}) {
+				t.Errorf("after stop:\n%s", strings.Join(got, "\n"))
+			}
+		})
+	}
+}
+
+// begin reports whether the lines begin with these words, each with its own.
+func begin(lines, words []string) bool {
+	return slices.EqualFunc(lines, words, strings.HasPrefix)
+}
+
 // More rows than lines of the screen, written by many goroutines and stopped in the middle,
 // cause no error.
 func TestTerminalManyAtOnce(t *testing.T) {
-	log, stop, s := open(t, 80, Options{})
+	log, stop, s := open(t, 80, 10, Options{})
 	var wg sync.WaitGroup
 	for i := range 40 {
 		wg.Go(func() {

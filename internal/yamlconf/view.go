@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -176,6 +178,20 @@ func scalar(s string) *yaml.Node {
 		panic(err)
 	}
 	return n
+}
+
+// Quote returns a text as YAML writes it on one line: in quotes if it would otherwise be
+// read as something else.
+func Quote(s string) string {
+	n := scalar(s)
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		n.Style = yaml.DoubleQuotedStyle // not as a block of lines
+	}
+	b, err := yaml.Marshal(n)
+	if err != nil { // strings always encode
+		panic(err)
+	}
+	return strings.TrimSuffix(string(b), "\n")
 }
 
 // textOf returns the text of a string, or of a value that marshals to text.
