@@ -42,7 +42,7 @@ func TestTemplatesReadEnv(t *testing.T) {
 	v := Vars{Env: map[string]string{"A": "1", "EMPTY": ""}, Why: map[string]error{"": errors.New("no git"), "Env.B": errors.New("not allowed")}}
 	for text, want := range map[string]string{
 		"{{.Env.A}}-{{slug .Env.A}}": "1-1",
-		"{{.Env.B}}":                 `template: "{{.Env.B}}": .Env.B is empty: not allowed`,
+		"{{.Env.B}}":                 `template: "{{.Env.B}}": not allowed`,
 		"{{.Env.EMPTY}}":             `template: "{{.Env.EMPTY}}": .Env.EMPTY is empty`,
 		"{{.Env}}":                   `template: "{{.Env}}" is not a valid template: it can only contain values`,
 		"{{.Env.A.B}}":               `template: "{{.Env.A.B}}" is not a valid template: it can only contain values`,

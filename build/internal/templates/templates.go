@@ -149,6 +149,9 @@ func (v Vars) empty(text, name string) error {
 	why := v.Why[name]
 	if strings.HasPrefix(name, env) {
 		e.Way = "set the variable, or write the value instead of the template"
+		if why != nil { // the variable may have a value, but not for templates
+			e.Reason = fmt.Sprintf("%q", text)
+		}
 	} else if why == nil {
 		why = v.Why[""]
 	}
