@@ -7,12 +7,13 @@ TOOLS     := $(BIN)/tools
 GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
+KO        := github.com/google/ko@v0.19.1
 D2        := oss.terrastruct.com/d2@v0.7.1
 FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test memory race check lint figures e2e bench golden faults random walk chaos nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo test memory race check lint figures e2e bench golden faults random walk chaos ko nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,7 +104,10 @@ walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wron
 chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos, fuzz and snapshot; writes a table to docs/nightly.md
+ko: build $(TOOLS)/ko ## a project built by ko and, after config import, by mabuild gives the same programs; needs .ci/install
+	./.ci/e2e-ko $(BIN)/mabuild $(TOOLS)/ko
+
+nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
@@ -132,6 +136,8 @@ $(TOOLS)/golangci-lint: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOLANGCI) && touch $@
 $(TOOLS)/gofumpt: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOFUMPT) && touch $@
+$(TOOLS)/ko: Makefile
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(KO) && touch $@
 $(TOOLS)/d2: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(D2) && touch $@
 $(TOOLS)/goreleaser: Makefile

@@ -134,17 +134,19 @@ type BaseError = baseimage.Error
 //	Timestamp   string  of the commit, in seconds since 1970
 //	Tag         string  of this commit, not of an earlier one
 //	Branch      string
-//	Why         map[string]error  why a value is empty, by name; "" is for all others
+//	Env         map[string]string  variables of the environment that templates may read
+//	Why         map[string]error   why a value is empty, by name, such as Tag or Env.USER;
+//	                               "" is for all others that are not in Env
 //
 // An error of Why may have a method Hint() string. The methods of Vars are:
 //
 //	Expand(text string) (string, error)          fills in a template, which may use
 //	                                             {{.Version}}, {{.Commit}},
 //	                                             {{.ShortCommit}}, {{.Date}},
-//	                                             {{.Timestamp}}, {{.Tag}}, {{.Branch}} and
-//	                                             the functions slug and tag. Any other
-//	                                             name, and an empty value, is a
-//	                                             [*SpecError].
+//	                                             {{.Timestamp}}, {{.Tag}}, {{.Branch}},
+//	                                             {{.Env.NAME}} and the functions slug and
+//	                                             tag. Any other name, and an empty value,
+//	                                             is a [*SpecError].
 //	ExpandAll(list []string) ([]string, error)   Expand for each text of list
 type Vars = templates.Vars
 

@@ -35,3 +35,25 @@ func TestTemplatesOfFlags(t *testing.T) {
 		}
 	}
 }
+
+// Templates read the variables in Env. The reason of another value does not explain a
+// variable that is missing.
+func TestTemplatesReadEnv(t *testing.T) {
+	v := Vars{Env: map[string]string{"A": "1", "EMPTY": ""}, Why: map[string]error{"": errors.New("no git"), "Env.B": errors.New("not allowed")}}
+	for text, want := range map[string]string{
+		"{{.Env.A}}-{{slug .Env.A}}": "1-1",
+		"{{.Env.B}}":                 `template: "{{.Env.B}}": not allowed`,
+		"{{.Env.EMPTY}}":             `template: "{{.Env.EMPTY}}": .Env.EMPTY is empty`,
+		"{{.Env}}":                   `template: "{{.Env}}" is not a valid template: it can only contain values`,
+		"{{.Env.A.B}}":               `template: "{{.Env.A.B}}" is not a valid template: it can only contain values`,
+		"{{.Tag.A}}":                 `template: "{{.Tag.A}}" is not a valid template: it can only contain values`,
+	} {
+		got, err := v.Expand(text)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}

@@ -105,7 +105,8 @@ func newConfigImport(a *app) *cobra.Command {
 		Use:   "import FILE",
 		Short: "Convert ko's .ko.yaml to .mabuild.yaml",
 		Long: `Print a .mabuild.yaml that builds the same programs as ko's .ko.yaml. A setting
-without a counterpart becomes a comment, and a warning gives its line.`,
+without a counterpart becomes a comment, and a warning gives its line. A program
+with a directory kodata gets it as files.`,
 		Example: `  mabuild config import .ko.yaml -o .mabuild.yaml`,
 		Args:    exactlyOne(".ko.yaml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -130,18 +131,21 @@ func runConfigImport(ctx context.Context, a *app, file, out string, strict bool)
 	if err != nil {
 		return err
 	}
-	text, notes, err := koimport.Convert(file, filepath.Dir(file), data)
+	result, err := koimport.Convert(file, filepath.Dir(file), data)
 	if err != nil {
 		return invalid(err)
 	}
-	if strict && len(notes) > 0 {
-		return invalid(errors.Join(notes...))
+	if strict && len(result.Dropped) > 0 {
+		return invalid(errors.Join(result.Dropped...))
 	}
-	for _, note := range notes {
-		a.log.WarnContext(ctx, note.Error())
+	for _, dropped := range result.Dropped {
+		a.log.WarnContext(ctx, dropped.Error())
+	}
+	if len(result.Variables) > 0 {
+		a.log.InfoContext(ctx, "templates read variables: mabuild push and build need --allow-env "+strings.Join(result.Variables, ","))
 	}
 	if out == "" {
-		_, err = a.stdout.Write(text)
+		_, err = a.stdout.Write(result.Text)
 		return err
 	}
 	f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
@@ -152,6 +156,6 @@ func runConfigImport(ctx context.Context, a *app, file, out string, strict bool)
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	_, err = f.Write(text)
+	_, err = f.Write(result.Text)
 	return err
 }

@@ -19,7 +19,7 @@ var flagGroups = []struct {
 }{
 	{"What to build", []string{"push", "build", "run", "config view"}, []string{
 		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
-		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-path", "allow-unsafe-build-flags",
+		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-env", "allow-path", "allow-unsafe-build-flags",
 	}},
 	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers"}},
 	{"What to put into the index", []string{"manifest"}, []string{

@@ -90,6 +90,7 @@ and its name there is printed.`,
 // bind adds the flags.
 func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindBuild(flags)
+	config.BindVariables(flags)
 	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
 	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
@@ -143,7 +144,8 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}
 	planner := &plan.Planner{
 		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Files: o.files,
-		AsMain: o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
+		AllowEnv: config.TrustOf(cmd.Flags(), os.LookupEnv).Variables,
+		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
 	}
 	plans, err := planner.Plans(ctx)
 	if err != nil {

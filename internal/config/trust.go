@@ -66,7 +66,7 @@ var trusts = []struct {
 // permits nothing.
 type Trust struct {
 	Paths     []string // directories that paths may lead into
-	Variables []string // variables that may be sent to registries
+	Variables []string // variables that may be sent to registries, or read by templates
 	Flags     bool     // all flags and variables of compilers and the go command
 }
 
@@ -87,6 +87,11 @@ func BindTrust(flags *pflag.FlagSet) {
 // BindSecrets adds the flag that lets a mirror's file send a variable to a registry.
 func BindSecrets(flags *pflag.FlagSet) {
 	flags.StringSlice(allowEnv, nil, "Allow the configuration file to send these `VARIABLES` to registries, in addition to MABUILD_…")
+}
+
+// BindVariables adds the flag that lets templates of a build read a variable.
+func BindVariables(flags *pflag.FlagSet) {
+	flags.StringSlice(allowEnv, nil, "Allow templates to read these `VARIABLES` as {{.Env.NAME}}; their values can become public")
 }
 
 // TrustOf returns what flags and environment permit. A flag that was given replaces its

@@ -4,6 +4,7 @@ package koimport
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,50 +20,64 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// A Result is a converted file and what a user should know about it.
+type Result struct {
+	Text []byte // of a [config.FileName]; its keys are valid
+	// Dropped has the settings without a counterpart, each a [*yamlconf.Problem] with its
+	// line. They are comments in Text.
+	Dropped   []error
+	Variables []string // that templates in Text read, sorted
+}
+
 // A conversion of a .ko.yaml reads YAML nodes with a decoder, for its bounds and the lines
 // of errors.
 type conversion struct {
-	d     *yamlconf.Decoder
-	file  string
-	dir   string // of .ko.yaml, where go.mod files are looked up
-	notes []error
+	d         *yamlconf.Decoder
+	file      string
+	dir       string // of .ko.yaml, where go.mod files and kodata are looked up
+	dropped   []error
+	seen      map[string]bool // comments: builds inherit settings and what is wrong with them
+	variables map[string]bool // that templates read
+	explained bool            // the comment on symbols was written
 }
 
 // Convert converts file, a .ko.yaml in the directory dir with the content data, into a
-// [config.FileName] that builds the same programs. A key without a counterpart becomes a
-// comment in the result and a note, a [*yamlconf.Problem] with its line. The error reports
-// a file that ko could not read either. The result is decoded once before it is returned,
-// so its keys are valid.
-func Convert(file, dir string, data []byte) (out []byte, notes []error, err error) {
-	k := &conversion{d: yamlconf.NewDecoder(file), file: file, dir: dir}
+// [config.FileName] that builds the same programs. A key is written only if its value is
+// not the default, and in a build only if it is not that of the top level. The error
+// reports a file that ko could not read either.
+func Convert(file, dir string, data []byte) (*Result, error) {
+	k := &conversion{d: yamlconf.NewDecoder(file), file: file, dir: dir, seen: map[string]bool{}, variables: map[string]bool{}}
 	root, ok := k.d.Parse(data)
 	if !ok {
-		return nil, nil, k.d.Err()
+		return nil, k.d.Err()
 	}
-	w := &writer{}
+	var body, w writer
+	k.top(root, &body)
+	if err := k.d.Err(); err != nil {
+		return nil, err
+	}
+	variables := slices.Sorted(maps.Keys(k.variables))
 	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO), an image is named after its")
 	w.line("# id or program, without ko's hash; naming: import-path or bare corresponds to -P and --bare.")
-	k.top(root, w)
-	if err := k.d.Err(); err != nil {
-		return nil, nil, err
+	if len(variables) > 0 {
+		w.line("# Templates read variables: use --allow-env " + strings.Join(variables, ",") + ".")
 	}
-	text := []byte(strings.Join(*w, "\n") + "\n")
+	text := []byte(strings.Join(append(w, body...), "\n") + "\n")
 	if err := config.Validate(config.FileName, text); err != nil {
-		return nil, nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
+		return nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)
 	}
-	return text, k.notes, nil
+	return &Result{Text: text, Dropped: k.dropped, Variables: variables}, nil
 }
 
-// comment records that n has no counterpart, as a note and in the result.
+// comment records that n has no counterpart, as an error and in the result.
 func (k *conversion) comment(w *writer, n *yaml.Node, key, why string) {
-	k.notes = append(k.notes, yamlconf.InFile(k.file, n.Line, key, errors.New("not imported: "+why)))
-	w.line(fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.file), n.Line, key, why))
-}
-
-// settings are the keys that ko's defaults and builds have in common, before they are
-// read. A nil node is a key that is not set.
-type settings struct {
-	env, flags, ldflags *yaml.Node
+	text := fmt.Sprintf("# not imported, %s line %d: %s: %s", filepath.Base(k.file), n.Line, key, why)
+	if k.seen[text] {
+		return
+	}
+	k.seen[text] = true
+	k.dropped = append(k.dropped, yamlconf.InFile(k.file, n.Line, key, errors.New("not imported: "+why)))
+	w.line(text)
 }
 
 // top writes the top level. It collects the keys first, because the result has a fixed
@@ -80,11 +95,11 @@ func (k *conversion) top(root *yaml.Node, w *writer) {
 		case "defaultplatforms":
 			platforms = value
 		case "defaultenv":
-			s.env = value
+			s.env = k.setting(value, key.Value, true)
 		case "defaultflags":
-			s.flags = value
+			s.flags = k.setting(value, key.Value, true)
 		case "defaultldflags":
-			s.ldflags = value
+			s.ldflags = k.setting(value, key.Value, false)
 		case "builds":
 			builds = value
 		default:
@@ -93,30 +108,70 @@ func (k *conversion) top(root *yaml.Node, w *writer) {
 	})
 	k.platforms(w, platforms)
 	if base == "" {
-		w.line("# ko's base image is cgr.dev/chainguard/static; this one is built in and needs no network.")
-		base = "static"
+		w.line("# ko's base image is cgr.dev/chainguard/static; mabuild's is built in and needs no network.")
+		base = defaultBase
 	}
-	w.value("base", base)
-	top := k.settings(w, s, settings{}, "default")
-	bases := k.bases(overrides)
-	if builds == nil && len(bases) == 0 {
-		return
+	if base != defaultBase {
+		w.value("base", base)
 	}
-	w.line("builds:")
-	if builds != nil && k.kind(builds, yaml.SequenceNode, "builds") {
-		for i, b := range builds.Content {
-			w.item(k.build(b, fmt.Sprintf("builds[%d]", i), top, bases))
+	above := k.settings(w, s)
+	k.write(w, above, config.Settings{})
+	k.builds(w, builds, inherited{base: base, nodes: s, values: above}, k.bases(overrides))
+}
+
+// inherited is what builds inherit from the top level: as ko reads it, and as mabuild
+// does.
+type inherited struct {
+	base   string
+	nodes  settings
+	values config.Settings
+}
+
+// builds writes the builds: those of ko, then one for each program that needs one for its
+// base image or its kodata.
+func (k *conversion) builds(w *writer, n *yaml.Node, top inherited, bases []*baseImage) {
+	var items []writer
+	known := map[string]bool{}
+	if n != nil && !yamlconf.IsNull(n) && k.kind(n, yaml.SequenceNode, "builds") {
+		for i, b := range n.Content {
+			item, dir := k.build(b, fmt.Sprintf("builds[%d]", i), top, bases)
+			items = append(items, item)
+			known[dir] = true
 		}
 	}
 	for _, o := range bases {
-		if !o.used {
+		if o.used || o.image == top.base {
+			continue
+		}
+		var b writer
+		b.value("main", o.path)
+		b.value("base", o.image)
+		if dir, ok := k.packageDir(o.path); ok {
+			k.data(&b, nil, ".", dir)
+			known[dir] = true
+		}
+		items = append(items, b)
+	}
+	for _, dir := range k.withData() {
+		if !known[dir] {
 			var b writer
-			b.value("main", o.path)
-			b.value("base", o.image)
-			w.item(b)
+			b.value("main", relative(dir))
+			k.data(&b, nil, ".", dir)
+			items = append(items, b)
 		}
 	}
+	if len(items) > 0 {
+		w.line("builds:")
+	}
+	for _, item := range items {
+		w.item(item)
+	}
 }
+
+// The defaults of mabuild, which are not written.
+const defaultBase = "static"
+
+var defaultPlatforms = []string{"linux/amd64", "linux/arm64"}
 
 // platforms writes defaultPlatforms. Without it, ko builds for linux/amd64 only, unlike
 // mabuild.
@@ -135,7 +190,7 @@ func (k *conversion) platforms(w *writer, n *yaml.Node) {
 			list = append(list, strings.Split(text, ",")...)
 		}
 	}
-	if len(list) > 0 {
+	if sorted := slices.Sorted(slices.Values(list)); !slices.Equal(sorted, defaultPlatforms) {
 		w.values("platforms", list)
 	}
 }
@@ -158,10 +213,10 @@ func (k *conversion) bases(n *yaml.Node) []*baseImage {
 	return list
 }
 
-// build returns the lines of one build, at the path at. ko's main may be a file; its
-// directory is the package.
-func (k *conversion) build(n *yaml.Node, at string, top settings, bases []*baseImage) (w writer) {
-	var s settings
+// build returns the lines of one build, at the path at, and the directory of its program
+// below that of the file. ko's main may be a file; its directory is the package.
+func (k *conversion) build(n *yaml.Node, at string, top inherited, bases []*baseImage) (w writer, program string) {
+	s := top.nodes
 	id, dir, main := "", ".", "."
 	var unknown []*yaml.Node
 	k.mapping(n, at, func(key, value *yaml.Node) {
@@ -173,11 +228,11 @@ func (k *conversion) build(n *yaml.Node, at string, top settings, bases []*baseI
 		case "main":
 			main = k.text(value, at+".main")
 		case "env":
-			s.env = value
+			s.env = s.env.replacedBy(k.setting(value, at+".env", true))
 		case "flags":
-			s.flags = value
+			s.flags = s.flags.replacedBy(k.setting(value, at+".flags", true))
 		case "ldflags":
-			s.ldflags = value
+			s.ldflags = s.ldflags.replacedBy(k.setting(value, at+".ldflags", false))
 		default:
 			unknown = append(unknown, key)
 		}
@@ -185,24 +240,25 @@ func (k *conversion) build(n *yaml.Node, at string, top settings, bases []*baseI
 	if id != "" {
 		w.value("id", id)
 	}
-	if path.Clean(dir) != "." {
+	if dir = path.Clean(dir); dir != "." {
 		w.value("dir", dir)
 	}
 	if strings.HasSuffix(main, ".go") {
 		main = path.Dir(main)
 	}
-	if main = path.Clean(main); main != "." {
-		main = "./" + main
-	}
+	main = relative(main)
 	w.value("main", main)
 	for _, o := range bases {
 		// ko ignores the case of import paths here.
 		if strings.EqualFold(o.path, k.importPath(dir, main)) {
-			w.value("base", o.image)
+			if o.image != top.base {
+				w.value("base", o.image)
+			}
 			o.used = true
 		}
 	}
-	k.settings(&w, s, top, at)
+	k.write(&w, k.settings(&w, s), top.values)
+	k.data(&w, n, dir, main)
 	for _, key := range unknown {
 		why := "ko does not support it either"
 		if strings.EqualFold(key.Value, "linux_capabilities") {
@@ -210,7 +266,15 @@ func (k *conversion) build(n *yaml.Node, at string, top settings, bases []*baseI
 		}
 		k.comment(&w, key, at+"."+key.Value, why)
 	}
-	return w
+	return w, path.Join(dir, main)
+}
+
+// relative returns a directory as the go command reads it: . or with ./ before it.
+func relative(dir string) string {
+	if dir = path.Clean(dir); dir == "." || strings.HasPrefix(dir, "../") {
+		return dir
+	}
+	return "./" + dir
 }
 
 // importPath returns the import path of the package main below dir, from the go.mod in
@@ -234,26 +298,35 @@ var names = map[string]string{
 	".Git.CommitTimestamp": "{{.Timestamp}}", ".Timestamp": "{{.Timestamp}}",
 }
 
+// perPlatform are variables that ko sets itself, for each platform.
+var perPlatform = []string{"CGO_ENABLED", "GOOS", "GOARCH", "GOARM", "GOAMD64"}
+
 // template converts one of ko's templates. Variables that env sets in the file are filled
-// in; the last of several wins. The error lists everything without a counterpart:
-// functions, pipelines and variables of the host.
-func (k *conversion) template(text string, env []string) (string, error) {
+// in; the last of several wins. Others stay, since mabuild reads them with --allow-env.
+// The error lists everything without a counterpart, such as functions and pipelines.
+func template(text string, env []string) (string, error) {
 	var wrong []string
 	out := valueAction.ReplaceAllStringFunc(text, func(action string) string {
 		name := valueAction.FindStringSubmatch(action)[1]
 		if ours, ok := names[name]; ok {
 			return ours
 		}
-		if variable, ok := strings.CutPrefix(name, ".Env."); ok {
-			for _, kv := range slices.Backward(env) {
-				if value, ok := strings.CutPrefix(kv, variable+"="); ok {
-					return value
-				}
+		variable, isVariable := strings.CutPrefix(name, ".Env.")
+		for _, kv := range slices.Backward(env) {
+			if value, ok := strings.CutPrefix(kv, variable+"="); ok && isVariable {
+				return value
 			}
-			wrong = append(wrong, fmt.Sprintf(`templates do not support variables; use a flag: --ldflags "-X …=$%s"`, variable))
-			return action
 		}
-		wrong = append(wrong, action+" is not supported by mabuild's templates")
+		switch {
+		case isVariable && slices.Contains(perPlatform, variable):
+			wrong = append(wrong, action+" differs by platform and has no counterpart")
+		case isVariable && !strings.Contains(variable, "."):
+			return "{{" + name + "}}"
+		case slices.Contains([]string{".Git.IsDirty", ".Git.IsClean", ".Git.TreeState"}, name):
+			wrong = append(wrong, action+" has no counterpart; {{.Version}} ends in -dirty if a tracked file is changed")
+		default:
+			wrong = append(wrong, action+" is not supported by mabuild's templates")
+		}
 		return action
 	})
 	if rest := valueAction.ReplaceAllString(out, ""); len(wrong) == 0 && strings.Contains(rest, "{{") {
@@ -263,6 +336,16 @@ func (k *conversion) template(text string, env []string) (string, error) {
 		return "", errors.New(strings.Join(wrong, "; "))
 	}
 	return out, nil
+}
+
+// variables returns the variables that templates in text read.
+func variables(text string) (list []string) {
+	for _, match := range valueAction.FindAllStringSubmatch(text, -1) {
+		if name, ok := strings.CutPrefix(match[1], ".Env."); ok {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // kind reports whether n has a kind, and complains otherwise.

@@ -1,7 +1,9 @@
 package koimport
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,161 +14,197 @@ import (
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
-// settings writes how programs are compiled, from the keys s, and returns them for the
-// builds below. In ko as in mabuild, a key of a build replaces that of the top level. But
-// ko's single key flags corresponds to several keys here, so a build that sets it must
-// also reset the keys that only the top level's flags set (see writer.settings).
-func (k *conversion) settings(w *writer, s, top settings, at string) settings {
-	key := func(name string) string {
-		if at == "default" {
-			return at + strings.ToUpper(name[:1]) + name[1:]
-		}
-		return at + "." + name
-	}
-	// The flags of the top level are read again, to see which keys they set.
-	above := config.Settings{}
-	if s.flags != nil && top.flags != nil {
-		above = k.flags(&writer{}, top.flags, "")
-	}
-	env := k.texts(s.env, key("env"))
-	if s.env == nil {
-		env = k.texts(top.env, "")
-	}
-	if s.env != nil {
-		k.env(w, s.env, key("env"))
-	}
-	given := s.ldflags
-	f := config.Settings{}
-	if s.flags != nil {
-		f = k.flags(w, s.flags, key("flags"))
-		w.settings(f, above)
-	}
-	if given != nil || len(f.Ldflags) > 0 || at == "default" {
-		k.ldflags(w, given, f.Ldflags, env, key("ldflags"))
-	}
-	return s
+// A setting is a key of ko with a list: its items and its path.
+type setting struct {
+	items []*yaml.Node
+	key   string
 }
 
-// env writes the variables for the go command. Platforms and cgo have keys here.
-// Variables that a file may not set become comments.
-func (k *conversion) env(w *writer, n *yaml.Node, key string) {
-	var kept []string
-	for _, item := range k.items(n, true) {
+// settings are the keys that ko's defaults and builds have in common.
+type settings struct {
+	env, flags, ldflags setting
+}
+
+// setting reads a list (see items).
+func (k *conversion) setting(n *yaml.Node, key string, split bool) setting {
+	return setting{k.items(n, split), key}
+}
+
+// replacedBy returns what a build has. In ko, an empty list of a build does not replace
+// that of the top level.
+func (s setting) replacedBy(own setting) setting {
+	if len(own.items) == 0 {
+		return s
+	}
+	return own
+}
+
+// texts returns the items as texts.
+func (s setting) texts() (list []string) {
+	for _, item := range s.items {
+		list = append(list, item.Value)
+	}
+	return list
+}
+
+// settings converts how programs are compiled. What has no counterpart becomes a comment.
+// mabuild strips programs by default and ko does not.
+func (k *conversion) settings(w *writer, s settings) config.Settings {
+	f := k.flags(w, s.flags, s.env.texts())
+	k.env(w, &f, s)
+	ldflags := s.ldflags
+	if len(ldflags.items) == 0 { // else go build ignores those of flags, which come before
+		ldflags = setting{f.linker, s.flags.key}
+	}
+	k.ldflags(w, &f.Settings, ldflags, s.env.texts())
+	return f.Settings
+}
+
+// write writes the settings that differ from above, which are inherited.
+func (k *conversion) write(w *writer, f, above config.Settings) {
+	list := func(key string, items, above []string) {
+		if !slices.Equal(items, above) {
+			w.list(key, items)
+		}
+	}
+	toggle := func(key string, on, above bool, comment string) {
+		if on != above {
+			w.line(fmt.Sprintf("%s: %v%s", key, on, comment))
+		}
+	}
+	toggle("cgo", f.Cgo.Enabled, above.Cgo.Enabled, "")
+	list("env", f.Env, above.Env)
+	list("build_tags", f.BuildTags, above.BuildTags)
+	list("gcflags", f.Gcflags, above.Gcflags)
+	toggle("race", f.Race, above.Race, "")
+	toggle("cover", f.Cover, above.Cover, "")
+	if f.PGO != above.PGO {
+		w.value("pgo", cmp.Or(f.PGO, "auto"))
+	}
+	list("ldflags", f.Ldflags, above.Ldflags)
+	why := ""
+	if f.Symbols && !k.explained {
+		k.explained = true
+		why = " # as in ko: symbols are kept unless ldflags has -s -w"
+	}
+	toggle("symbols", f.Symbols, above.Symbols, why)
+}
+
+// env converts the variables for the go command. Platforms and cgo have keys here.
+// Variables that a file may not set become comments, unless they are only for templates,
+// which are filled in.
+func (k *conversion) env(w *writer, f *flagSettings, s settings) {
+	var used []string
+	for _, text := range slices.Concat(s.flags.texts(), s.ldflags.texts()) {
+		used = append(used, variables(text)...)
+	}
+	for _, item := range s.env.items {
 		name, value, _ := strings.Cut(item.Value, "=")
 		switch {
 		case name == "CGO_ENABLED":
-			if value == "1" {
-				w.line("cgo: true")
-			}
+			f.Cgo.Enabled = value == "1"
 		case strings.HasPrefix(name, "GOOS"), strings.HasPrefix(name, "GOARCH"), strings.HasPrefix(name, "GOARM"), strings.HasPrefix(name, "GOAMD64"):
-			k.comment(w, item, key, item.Value+": set by the platforms")
-		case config.JudgeVariable(item.Value) != nil:
-			k.comment(w, item, key, name+" must be set in the environment of mabuild")
-		default:
-			kept = append(kept, item.Value)
+			k.comment(w, item, s.env.key, item.Value+": set by the platforms")
+		case config.JudgeVariable(item.Value) == nil && !strings.Contains(value, "{{"): // ko has no templates here
+			f.Env = append(f.Env, item.Value)
+		case !slices.Contains(used, name) || strings.HasPrefix(name, "GO") || strings.HasPrefix(name, "CGO_"):
+			k.comment(w, item, s.env.key, name+" must be set in the environment of mabuild")
 		}
 	}
-	w.values("env", kept)
 }
 
-// flags returns the settings of the flags of go build, which may have their value in the
-// next word, and comments on those without a counterpart.
-func (k *conversion) flags(w *writer, n *yaml.Node, key string) (f config.Settings) {
-	items := k.items(n, true)
-	for i := 0; i < len(items); i++ {
-		item := items[i]
-		name, value, joined := strings.Cut(strings.TrimLeft(item.Value, "-"), "=")
-		if takesValue := slices.Contains([]string{"tags", "ldflags", "gcflags", "pgo", "mod", "p", "asmflags", "installsuffix", "buildmode", "overlay", "modfile", "toolexec"}, name); takesValue && !joined && i+1 < len(items) {
+// flagSettings are the settings of the flags of go build.
+type flagSettings struct {
+	config.Settings
+	linker []*yaml.Node // the value of -ldflags
+}
+
+// flags converts the flags of go build, which may have their value in the next word. Of
+// flags without a pattern the go command uses the last. Those without a counterpart become
+// comments.
+func (k *conversion) flags(w *writer, s setting, env []string) (f flagSettings) {
+	for i := 0; i < len(s.items); i++ {
+		item := s.items[i]
+		full := item.Value
+		name, value, joined := strings.Cut(strings.TrimLeft(full, "-"), "=")
+		if takesValue := slices.Contains([]string{"tags", "ldflags", "gcflags", "pgo", "mod", "p", "asmflags", "installsuffix", "buildmode", "overlay", "modfile", "toolexec"}, name); takesValue && !joined && i+1 < len(s.items) {
 			i++
-			value = items[i].Value
+			value = s.items[i].Value
+			full += " " + value
 		}
-		switch name {
-		case "trimpath", "v", "x", "a", "work", "p": // always set, or without effect on the program
-		case "tags":
-			f.BuildTags = append(f.BuildTags, strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })...)
-		case "ldflags":
-			f.Ldflags = append(f.Ldflags, value)
-		case "gcflags":
-			f.Gcflags = append(f.Gcflags, value)
-		case "race":
-			f.Race = value != "false"
-		case "cover":
-			f.Cover = value != "false"
-		case "pgo":
-			f.PGO = value
-		case "buildvcs":
-			if value == "true" || value == "" {
-				k.comment(w, item, key, item.Value+": --vcs adds the commit as annotations, which does not change the program")
-			}
-		case "mod":
-			k.comment(w, item, key, "-mod="+value+": a vendor directory is used automatically; or set GOFLAGS=-mod="+value+" in the environment")
-		default:
-			k.comment(w, item, key, item.Value+" has no counterpart")
+		if name == "ldflags" { // ldflags fills in its templates
+			f.linker = []*yaml.Node{{Kind: yaml.ScalarNode, Value: value, Line: item.Line}}
+			continue
 		}
+		filled, err := template(full, env)
+		if err == nil && strings.Contains(filled, "{{") {
+			err = errors.New("of the flags, only ldflags supports templates")
+		}
+		if err != nil {
+			k.comment(w, item, s.key, full+": "+err.Error())
+			continue
+		}
+		if strings.Contains(value, "{{") {
+			value, _ = template(value, env) // is a part of full
+		}
+		k.flag(w, &f.Settings, item, s.key, name, value)
 	}
 	return f
 }
 
-// settings writes the keys that f, the result of flags, sets, and resets those that only
-// above sets.
-func (w *writer) settings(f, above config.Settings) {
-	if len(f.BuildTags)+len(above.BuildTags) > 0 {
-		w.list("build_tags", f.BuildTags)
-	}
-	if len(f.Gcflags)+len(above.Gcflags) > 0 {
-		w.list("gcflags", f.Gcflags)
-	}
-	if f.Race || above.Race {
-		w.line(fmt.Sprintf("race: %v", f.Race))
-	}
-	if f.Cover || above.Cover {
-		w.line(fmt.Sprintf("cover: %v", f.Cover))
-	}
-	if f.PGO != "" {
-		w.value("pgo", f.PGO)
+// flag converts one flag.
+func (k *conversion) flag(w *writer, f *config.Settings, item *yaml.Node, key, name, value string) {
+	switch name {
+	case "trimpath", "v", "x", "a", "work", "p": // always set, or without effect on the program
+	case "tags":
+		f.BuildTags = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+	case "gcflags":
+		f.Gcflags = append(f.Gcflags, value)
+	case "race":
+		f.Race = value != "false"
+	case "cover":
+		f.Cover = value != "false"
+	case "pgo":
+		f.PGO = value
+	case "buildvcs":
+		if value == "true" || value == "" {
+			k.comment(w, item, key, item.Value+": --vcs adds the commit as annotations, which does not change the program")
+		}
+	case "mod":
+		k.comment(w, item, key, "-mod="+value+": a vendor directory is used automatically; or set GOFLAGS=-mod="+value+" in the environment")
+	default:
+		k.comment(w, item, key, item.Value+" has no counterpart")
 	}
 }
 
-// ldflags writes the flags of the linker: those of the key n, then more from flags.
-// mabuild strips programs by default and ko does not, so the result always has the key
-// symbols, which keeps symbols unless -s is given.
-func (k *conversion) ldflags(w *writer, n *yaml.Node, more, env []string, key string) {
-	var kept []string
-	stripped := false
-	take := func(item *yaml.Node, text string) {
-		text, err := k.template(text, env)
+// ldflags converts the flags of the linker. -s and -w become symbols: false, mabuild's
+// default. Quoted texts are not taken apart.
+func (k *conversion) ldflags(w *writer, f *config.Settings, s setting, env []string) {
+	f.Symbols = true
+	for _, item := range s.items {
+		text, err := template(item.Value, env)
 		if err == nil {
 			err = config.JudgeFlags("link", text, true)
 		}
 		if err != nil {
-			k.comment(w, item, key, item.Value+": "+err.Error())
-			return
+			k.comment(w, item, s.key, item.Value+": "+err.Error())
+			continue
 		}
-		words := strings.Fields(text)
-		// -s and -w are mabuild's default and are dropped. Quoted texts are not taken
-		// apart.
-		if slices.Contains(words, "-s") && !strings.ContainsAny(text, `'"`) {
-			stripped = true
-			words = slices.DeleteFunc(words, func(word string) bool { return word == "-s" || word == "-w" })
-			text = strings.Join(words, " ")
+		if words := strings.Fields(text); slices.Contains(words, "-s") && !strings.ContainsAny(text, `'"`) {
+			f.Symbols = false
+			text = strings.Join(slices.DeleteFunc(words, func(word string) bool { return word == "-s" || word == "-w" }), " ")
 		}
-		if text != "" {
-			kept = append(kept, text)
+		if text == "" {
+			continue
+		}
+		f.Ldflags = append(f.Ldflags, text)
+		for _, name := range variables(text) {
+			k.variables[name] = true
 		}
 	}
-	for _, item := range k.items(n, false) {
-		take(item, item.Value)
+	if !f.Symbols {
+		f.Ldflags = slices.DeleteFunc(f.Ldflags, func(text string) bool { return text == "-w" })
 	}
-	for _, text := range more {
-		take(&yaml.Node{Value: text}, text)
-	}
-	if stripped {
-		kept = slices.DeleteFunc(kept, func(text string) bool { return text == "-w" })
-	}
-	if n != nil || len(kept) > 0 {
-		w.list("ldflags", kept)
-	}
-	w.line(fmt.Sprintf("symbols: %v # as in ko: symbols are kept unless ldflags has -s -w", !stripped))
 }
 
 // items returns the scalars of a list. A single text is split into words if split is set,

@@ -35,6 +35,7 @@ type Planner struct {
 	Log     *slog.Logger
 	Getenv  func(string) string
 
+	AllowEnv []string // variables that templates may read
 	Packages []string // PACKAGE arguments
 	Only     []string // ids of builds; empty means all
 	Files    []string // SRC:DST of --file, for all builds

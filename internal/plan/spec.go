@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,6 +94,7 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 	if isVersion(c.Main) {
 		s.Vars.Why = map[string]error{"": errNoCheckout}
 	}
+	p.variables(&s.Vars, c)
 	if s.Config.Labels, err = pairs(c.Image.Labels); err != nil {
 		return s, fmt.Errorf("labels: %w", err)
 	}
@@ -243,13 +245,45 @@ func vcsAnnotations(ctx context.Context, c config.Build) map[string]string {
 // vcsPrefix is the prefix of the predefined annotation keys (image-spec, annotations.md).
 const vcsPrefix = "org.opencontainers.image."
 
-// usesTemplates reports whether any text of a build that supports templates contains one.
-func usesTemplates(c config.Build) bool {
+// templated returns all texts of a build that support templates.
+func templated(c config.Build) []string {
 	texts := slices.Concat(c.Tags, c.Ldflags, c.Env, c.Image.Env, c.Image.Labels, c.Image.Annotations)
 	for _, o := range c.Overrides {
 		texts = slices.Concat(texts, o.Ldflags, o.Env)
 	}
-	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, "{{") })
+	return texts
+}
+
+// usesTemplates reports whether any text of a build that supports templates contains one.
+func usesTemplates(c config.Build) bool {
+	return slices.ContainsFunc(templated(c), func(text string) bool { return strings.Contains(text, "{{") })
+}
+
+// variable matches the name of a variable in a template.
+var variable = regexp.MustCompile(`\.Env\.(\w+)`)
+
+// variables adds the variables that templates of a build read. The file may be untrusted,
+// and what it puts into an image is published, so the user allows each variable.
+func (p *Planner) variables(v *build.Vars, c config.Build) {
+	for _, text := range templated(c) {
+		for _, match := range variable.FindAllStringSubmatch(text, -1) {
+			name := match[1]
+			if v.Env == nil {
+				v.Env = map[string]string{}
+			}
+			if v.Why == nil {
+				v.Why = map[string]error{}
+			}
+			switch value := p.Getenv(name); {
+			case !slices.Contains(p.AllowEnv, name):
+				v.Why["Env."+name] = usage("add --allow-env "+name+" if its value may be published", "templates may not read the variable %s", name)
+			case value == "":
+				v.Why["Env."+name] = usage("set it, or write the value instead of the template", "the variable %s is allowed but not set", name)
+			default:
+				v.Env[name] = value
+			}
+		}
+	}
 }
 
 // pairs converts a list of KEY=VALUE to a map. If a key is repeated, the last value

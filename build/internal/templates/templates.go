@@ -28,8 +28,10 @@ type Vars struct {
 	Timestamp   string // of the commit, in seconds since 1970
 	Tag         string // of this commit, not of an earlier one
 	Branch      string
+	Env         map[string]string // variables of the environment that templates may read
 
-	// Why has the reason why a value is empty, by name; "" is the reason for all others.
+	// Why has the reason why a value is empty, by name, such as Tag or Env.USER; "" is the
+	// reason for all others that are not in Env.
 	// The reason may have a method Hint() string.
 	Why map[string]error
 }
@@ -56,11 +58,11 @@ func tag(text string) string {
 }
 
 // wayOfTemplates is the hint of an invalid template.
-const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Timestamp .Tag .Branch and the functions tag and slug"
+const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Timestamp .Tag .Branch .Env.NAME and the functions tag and slug"
 
 // Expand fills in a template. A template may use {{.Version}}, {{.Commit}},
-// {{.ShortCommit}}, {{.Date}}, {{.Timestamp}}, {{.Tag}}, {{.Branch}} and the functions slug
-// and tag. Any other name, and an empty value, is a [*specerr.Error].
+// {{.ShortCommit}}, {{.Date}}, {{.Timestamp}}, {{.Tag}}, {{.Branch}}, {{.Env.NAME}} and the
+// functions slug and tag. Any other name, and an empty value, is a [*specerr.Error].
 func (v Vars) Expand(text string) (string, error) {
 	return v.expand(text, func(string) bool { return true })
 }
@@ -91,7 +93,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: wayOfTemplates}
 	}
 	for _, name := range names {
-		if v.values()[name] == "" {
+		if v.value(name) == "" {
 			return "", v.empty(text, name)
 		}
 	}
@@ -100,7 +102,7 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 	for _, node := range t.Root.Nodes {
 		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
 		var part bytes.Buffer
-		if err := t.Execute(&part, v.values()); err != nil {
+		if err := t.Execute(&part, v.data()); err != nil {
 			return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template", text), Way: wayOfTemplates}
 		}
 		if node.Type() != parse.NodeText && !fit(part.String()) {
@@ -121,11 +123,36 @@ func (v Vars) values() map[string]string {
 	}
 }
 
+// value returns the value of a name, such as Tag or Env.USER.
+func (v Vars) value(name string) string {
+	if variable, ok := strings.CutPrefix(name, env); ok {
+		return v.Env[variable]
+	}
+	return v.values()[name]
+}
+
+// env begins the names of variables.
+const env = "Env."
+
+// data returns all values, as text/template reads them.
+func (v Vars) data() map[string]any {
+	all := map[string]any{"Env": v.Env}
+	for name, value := range v.values() {
+		all[name] = value
+	}
+	return all
+}
+
 // empty returns the error for a template that uses an empty value.
 func (v Vars) empty(text, name string) error {
 	e := &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: .%s is empty", text, name), Way: "build in a git repository, or write the value instead of the template"}
 	why := v.Why[name]
-	if why == nil {
+	if strings.HasPrefix(name, env) {
+		e.Way = "set the variable, or write the value instead of the template"
+		if why != nil { // the variable may have a value, but not for templates
+			e.Reason = fmt.Sprintf("%q", text)
+		}
+	} else if why == nil {
 		why = v.Why[""]
 	}
 	if why == nil {
@@ -144,10 +171,11 @@ func plain(nodes []parse.Node, names *[]string) error {
 		switch n := n.(type) {
 		case *parse.TextNode, *parse.CommentNode:
 		case *parse.FieldNode:
-			if _, known := (Vars{}).values()[n.Ident[0]]; !known || len(n.Ident) > 1 {
+			_, known := (Vars{}).values()[n.Ident[0]]
+			if variable := n.Ident[0] == "Env"; variable != (len(n.Ident) == 2) || !variable && !known || len(n.Ident) > 2 {
 				return errNotPlain
 			}
-			*names = append(*names, n.Ident[0])
+			*names = append(*names, strings.Join(n.Ident, "."))
 		case *parse.IdentifierNode:
 			if n.Ident != "slug" && n.Ident != "tag" {
 				return errNotPlain
