@@ -74,14 +74,14 @@ func (e *Error) classify(h *Registry) {
 	case isAlert(e.Err):
 		e.final = true
 		e.Setting, e.SettingHost = "ClientCert", h.Name
+	case errors.As(e.Err, &dns) && !dns.IsNotFound: // it may hold the refusal of a name server
+		e.hint = "the name server did not answer: check the network connection"
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		e.brief = true
 		e.hint = "check that the registry is running at " + h.address
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		e.brief = true
 		e.hint = "check the registry's name"
-	case errors.As(e.Err, &dns):
-		e.hint = "the name was not looked up: check the network connection and the name server"
 	}
 }
 

@@ -71,7 +71,9 @@ func kindOfTransport(err error) Kind {
 	case errors.Is(err, errPlain), errors.Is(err, http.ErrSchemeMismatch), errors.As(err, new(tls.RecordHeaderError)),
 		errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, new(x509.UnknownAuthorityError)), isAlert(err):
 		return KindTLS
-	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &dns):
+	case errors.As(err, &dns) && !dns.IsNotFound:
+		return KindConnection
+	case errors.Is(err, syscall.ECONNREFUSED), errors.As(err, &dns) && dns.IsNotFound:
 		return KindUnreachable
 	}
 	return KindConnection

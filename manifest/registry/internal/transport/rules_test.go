@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -141,6 +142,27 @@ func TestPlainHTTPSetting(t *testing.T) {
 	e.classify(to.Registry("registry.local:5000"))
 	if e.Setting != "PlainHTTP" || e.SettingHost != "registry.local:5000" || e.Hint() != "" {
 		t.Errorf("setting %q of %q, hint %q", e.Setting, e.SettingHost, e.Hint())
+	}
+}
+
+// A name that does not exist is told from a name server that does not answer, whose refusal
+// is not that of the registry.
+func TestNameServer(t *testing.T) {
+	for _, test := range []struct {
+		err  net.DNSError
+		kind Kind
+		hint string
+	}{
+		{net.DNSError{Err: "no such host", Name: "registry.local", IsNotFound: true}, KindUnreachable, "check the registry's name"},
+		{net.DNSError{Err: "server misbehaving", Name: "registry.local", IsTemporary: true}, KindConnection, "the name server did not answer: check the network connection"},
+		{net.DNSError{UnwrapErr: syscall.ECONNREFUSED, Err: "read: connection refused", Name: "registry.local", IsTemporary: true}, KindConnection, "the name server did not answer: check the network connection"},
+		{net.DNSError{Err: "i/o timeout", Name: "registry.local", IsTimeout: true}, KindConnection, "the name server did not answer: check the network connection"},
+	} {
+		e := &Error{Op: "GET", Err: &net.OpError{Op: "dial", Err: &test.err}}
+		e.classify(New(Config{}).Registry("registry.local:5000"))
+		if e.Kind() != test.kind || e.Hint() != test.hint {
+			t.Errorf("%v: %s, %q", &test.err, e.Kind(), e.Hint())
+		}
 	}
 }
 
