@@ -81,7 +81,7 @@ var _ manifest.Sink = (*dockerDaemon)(nil)
 // available returns the command that answers within five seconds. Otherwise the error says
 // what is missing.
 func (k *dockerDaemon) available(ctx context.Context) (tool, error) {
-	docker := tool{command: k.Command, standard: "docker", way: "install Docker's command line or podman, or write to docker-archive:FILE"}
+	docker := k.tool()
 	probed := docker
 	probed.failed = "start the daemon (docker context ls shows which one is used), or write to docker-archive:FILE"
 	err := probed.probe(ctx, "version", "--format", "{{.Server.Version}}")
@@ -95,6 +95,11 @@ func (k *dockerDaemon) available(ctx context.Context) (tool, error) {
 	return docker, err
 }
 
+// tool returns the docker command, with a hint if it is not installed.
+func (k *dockerDaemon) tool() tool {
+	return tool{command: k.Command, standard: "docker", way: "install Docker's command line or podman, or write to docker-archive:FILE"}
+}
+
 // Put streams the image to docker load under the tag ref. The daemon moves the tag when
 // it has the whole image.
 func (k *dockerDaemon) Put(ctx context.Context, ref string, content manifest.Content) error {
@@ -102,7 +107,7 @@ func (k *dockerDaemon) Put(ctx context.Context, ref string, content manifest.Con
 	if err != nil {
 		return err
 	}
-	t := tool{command: k.Command}
+	t := k.tool()
 	if len(k.Command) == 0 {
 		if t, err = k.available(ctx); err != nil {
 			return err
