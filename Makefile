@@ -27,10 +27,8 @@ demo: build ## publish examples/hello for six platforms to a temporary registry,
 # In CI these tests run once, under the race detector, and those of MEMORY beside them. Both
 # variants use fixed seeds and inject each fault at one moment. Most tests wait for
 # processes, disks and registries, so more of them run at once than there are cores.
-# `make test` leaves two suites to `make check`: those of memory and those of faults, each a
-# quarter of its time.
-test: $(if $(CI),race,$(BIN)/judge) ## the tests that need only Go; `make check` adds those of faults and memory
-	$(if $(CI),,$(GO) test -p 3 -parallel 4 -timeout 30m -skip '$(MEMORY)' $$($(GO) list ./... | grep -v /internal/regtest/faults))
+test: $(if $(CI),race,$(BIN)/judge) ## the tests that need only Go; `make memory` has those that measure memory
+	$(if $(CI),,$(GO) test -p 3 -parallel 4 -timeout 30m -skip '$(MEMORY)' ./...)
 
 # Compressors and the parser of regular expressions share nothing between goroutines, and
 # took a third of the time under the race detector. Their callers are instrumented.
