@@ -70,7 +70,7 @@ func newDelete(a *app) *cobra.Command {
 		Short: "Delete images from a registry",
 		Long: `Delete the manifests that IMAGE names, and with them all tags that name the same
 digest. If there are other tags than the given ones, nothing is deleted unless
---shared is set. The registry frees the space when it collects garbage.`,
+--shared is set. An image of an index that stays tagged is never deleted. The registry frees the space when it collects garbage.`,
 		Example: `  mabuild delete ghcr.io/acme/app:v1.2.3-rc1 --dry-run`,
 		Args:    atLeastOne("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -107,13 +107,18 @@ func runDelete(ctx context.Context, a *app, refs []string, shared, dryRun bool) 
 	}
 	lines := make([]string, len(images))
 	for i, image := range images {
-		tags, err := tagsOf(ctx, a, image)
+		tags, around, err := tagsOf(ctx, a, image)
 		if err != nil {
 			return err
 		}
-		others := slices.DeleteFunc(slices.Clone(tags), func(tag string) bool {
+		given := func(tag string) bool {
 			return slices.ContainsFunc(images, func(o imageref.Parts) bool { return o.Repository == image.Repository && o.Tag == tag })
-		})
+		}
+		others := slices.DeleteFunc(slices.Clone(tags), given)
+		// Without the image these tags would name an incomplete index.
+		if around = slices.DeleteFunc(around, given); len(around) > 0 {
+			errs = append(errs, usage("delete these tags too, or keep the image", "%s is part of the index that is tagged %s", refs[i], strings.Join(around, ", ")))
+		}
 		if len(others) > 0 && !shared {
 			errs = append(errs, usage("add --shared to delete it with all its tags", "%s is also named by %s", refs[i], strings.Join(others, ", ")))
 		}
@@ -148,37 +153,50 @@ func runDelete(ctx context.Context, a *app, refs []string, shared, dryRun bool) 
 	return nil
 }
 
-// tagsOf returns the tags of the repository that name the image, by one HEAD for each tag.
-func tagsOf(ctx context.Context, a *app, image imageref.Parts) ([]string, error) {
+// tagsOf returns the tags of the repository that name the image, and those of indexes
+// around it. It costs one HEAD for each tag, and a GET for each index.
+func tagsOf(ctx context.Context, a *app, image imageref.Parts) (tags, around []string, err error) {
 	all, err := a.client.Tags(ctx, image.Repository)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	all = mirror.ValidTags(ctx, a.log, image.Repository, all)
-	same := make([]bool, len(all))
+	same, within := make([]bool, len(all)), make([]bool, len(all))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
 	for i, tag := range all {
 		group.Go(func() error {
-			d, err := a.client.Resolve(ctx, imageref.Parts{Repository: image.Repository, Tag: tag}.String())
+			ref := imageref.Parts{Repository: image.Repository, Tag: tag}.String()
+			d, err := a.client.Resolve(ctx, ref)
 			// A registry may list a tag whose manifest was deleted.
 			if errors.Is(err, manifest.ErrNotFound) {
 				return nil
 			}
-			same[i] = err == nil && d.Digest.String() == image.Digest
-			return err
+			if same[i] = err == nil && d.Digest.String() == image.Digest; err != nil || same[i] || !d.MediaType.IsIndex() {
+				return err
+			}
+			c, err := a.client.Get(ctx, ref)
+			if err != nil {
+				return err
+			}
+			return manifest.Walk(c, nil, func(n manifest.Node) error {
+				within[i] = within[i] || n.Descriptor.Digest.String() == image.Digest
+				return nil
+			})
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var tags []string
 	for i, tag := range all {
-		if same[i] {
+		switch {
+		case same[i]:
 			tags = append(tags, tag)
+		case within[i]:
+			around = append(around, tag)
 		}
 	}
-	return tags, nil
+	return tags, around, nil
 }
 
 // newCatalog returns the command catalog.

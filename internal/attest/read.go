@@ -120,7 +120,7 @@ func (d Document) Versions(module string) ([]string, error) {
 		} `json:"components"`
 	}
 	if err := json.Unmarshal(d.Raw, &doc); err != nil {
-		return nil, fmt.Errorf("the document is no valid %s: %w", d.Format, err)
+		return nil, fmt.Errorf("the document is not valid %s: %w", d.Format, err)
 	}
 	var found []string
 	add := func(purl string) {
