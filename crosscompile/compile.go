@@ -92,7 +92,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 		case !errors.As(err, &ce):
 		case r.Cgo == nil && needsCgo(r.Dir, ce.Output):
 			ce.Way, ce.Field = "", "Cgo"
-		case flagX.MatchString(ce.Output):
+		case badFlags.MatchString(ce.Output):
 			ce.Way, ce.Field = "", "Flags"
 		}
 		return Binary{}, err

@@ -57,8 +57,9 @@ func withoutUsage(words string) string {
 	return tool + ": its flags have one argument too many"
 }
 
-// flagX is what the linker says of -X without a value, as a space in the value makes it.
-var flagX = regexp.MustCompile(`-X flag requires argument`)
+// badFlags is what the linker says of -X without a value, and of a second word, as a space in
+// the value makes them.
+var badFlags = regexp.MustCompile(`-X flag requires argument|its flags have one argument too many|usage: link `)
 
 var (
 	excluded  = regexp.MustCompile(`build constraints exclude all Go files in (\S+)`)

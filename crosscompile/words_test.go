@@ -64,7 +64,7 @@ func TestErrorsOfTheGoCommand(t *testing.T) {
 			"build constraints exclude all Go files", "Cgo", 9,
 		},
 		"undefined without cgo": {map[string]string{"main.go": "package main\n\nfunc main() { g() }\n"}, nil, ".", []string{}, "undefined: g", "", 9},
-		"flags of two words":    {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X main.version=f1 f2"}, "link: its flags have one argument too many", "", 3},
+		"flags of two words":    {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X main.version=f1 f2"}, "link: its flags have one argument too many", "Flags", 3},
 		"a flag without value":  {map[string]string{"main.go": mainGo}, nil, ".", []string{"-ldflags=-X"}, "-X flag requires argument", "Flags", 3},
 		"an unknown flag":       {map[string]string{"main.go": mainGo}, nil, ".", []string{"-gcflags=-nope"}, "flag provided but not defined: -nope", "go tool compile -help", 3},
 	} {

@@ -292,7 +292,7 @@ func unique(parts []*part) error {
 		if !there {
 			first[p.key()] = p
 		} else if other.source != p.source {
-			errs = append(errs, invalid("", "%s twice: %s and %s", p.key(), other.name(), p.name()))
+			errs = append(errs, conflict("Items", "%s twice: %s and %s", p.key(), other.name(), p.name()))
 		}
 	}
 	return errors.Join(errs...)

@@ -80,7 +80,7 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	}
 	all := slices.Concat(kept, parts)
 	if len(all) == 0 {
-		return nil, invalid("", "the index would be empty")
+		return nil, conflict("Base", "the index would be empty")
 	}
 	return all, nil
 }
@@ -101,11 +101,11 @@ func (a *Assembly) remove(parts []*part) ([]*part, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return nil, invalid("", "the index has no %s, only %s", strings.Join(missing, ", "), list(keysOf(parts)))
+		return nil, conflict("Remove", "the index has no %s, only %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	kept := slices.DeleteFunc(parts, func(p *part) bool { return out[p] })
 	if len(a.Remove) > 0 && len(a.Items) == 0 && !slices.ContainsFunc(kept, func(p *part) bool { return !p.attests() }) {
-		return nil, invalid("", "the index would be empty")
+		return nil, conflict("Base", "the index would be empty")
 	}
 	return kept, nil
 }

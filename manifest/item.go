@@ -9,6 +9,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -131,7 +132,7 @@ func (a *Assembly) agree(ctx context.Context, p *part, declared, says ocispec.Pl
 		return invalid("declare it, for example "+p.from+"=linux/amd64", "%s: its config has no complete platform: os %q, architecture %q", p.from, says.OS, says.Architecture)
 	}
 	if !agree {
-		err := fmt.Errorf("%s: declared %s, %s %s: %w", p.from, platform.Key(declared), word, platform.Key(says), ErrMismatch)
+		err := hint.New(hint.Content, "declare "+platform.Key(says)+", or build the image for "+platform.Key(declared), "%s: declared %s, %s %s: %w", p.from, platform.Key(declared), word, platform.Key(says), ErrMismatch)
 		if !a.AllowMismatch {
 			return err
 		}

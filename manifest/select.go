@@ -42,7 +42,7 @@ func (a *Assembly) selected(ctx context.Context, parts []*part) ([]*part, error)
 	}
 	kept, missing := a.matchSelected(parts)
 	if len(missing) > 0 && (!a.Optional || len(missing) == len(a.Select)) {
-		return nil, invalid("", "no image for %s, only for %s", strings.Join(missing, ", "), list(keysOf(parts)))
+		return nil, conflict("Select", "no image for %s, only for %s", strings.Join(missing, ", "), list(keysOf(parts)))
 	}
 	return a.dropArtifacts(ctx, parts, kept), nil
 }

@@ -203,11 +203,7 @@ func TestAnswers(t *testing.T) {
 	if err := (&registry.Client{}).Put(t.Context(), open.Host+"/app:one", one); err != nil {
 		t.Fatal(err)
 	}
-	built, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output() // by the real home
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("GOCACHE", strings.TrimSpace(string(built)))
+	t.Setenv("GOCACHE", goCache(t))
 	astray(t)
 	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	for _, one := range answers {
@@ -260,6 +256,14 @@ func TestAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// goCache is the build cache of the real home.
+func goCache(t *testing.T) string {
+	t.Helper()
+	built, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
+	check(t, err)
+	return strings.TrimSpace(string(built))
 }
 
 // methods are those that a pattern of the table stands for.

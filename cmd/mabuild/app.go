@@ -94,7 +94,7 @@ func (a *app) start(cmd *cobra.Command) error { return a.startWith(cmd, config.A
 func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ})
 	if err != nil {
-		return invalid(err)
+		return noFile(a.file, "check --config and MABUILD_CONFIG; mabuild config init writes a first file", err)
 	}
 	log, stop, err := progress.New(a.stderr, progress.Options{Mode: a.config.Progress, Verbosity: a.verbose, Getenv: os.Getenv})
 	if err != nil {

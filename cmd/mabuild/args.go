@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -128,6 +129,9 @@ func noCommand(cmd *cobra.Command, word string) error {
 // meant.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	way := cmd.CommandPath() + " --help lists the flags"
+	if wrong := (*pflag.InvalidValueError)(nil); errors.As(err, &wrong) {
+		return usage(cmd.CommandPath()+" --help describes the flag", "--%s %q: %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong))
+	}
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && flagsOfOthers[unknown.GetSpecifiedName()] != "" {
 		return &hint.Error{Kind: hint.Usage, Err: err, Hint: flagsOfOthers[unknown.GetSpecifiedName()]}
 	}
@@ -147,6 +151,20 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		}
 	}
 	return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
+}
+
+// wrongValue says what the value of a flag must be. For numbers and booleans, the cause is
+// an error of package strconv, which is about Go.
+func wrongValue(e *pflag.InvalidValueError) string {
+	cause := errors.Unwrap(e)
+	switch kind := e.GetFlag().Value.Type(); {
+	case !as[*strconv.NumError](cause):
+		return cause.Error()
+	case kind == "bool":
+		return "must be true or false"
+	default:
+		return "must be a whole number"
+	}
 }
 
 // valued rejects flags that were given with an empty value or item. A script whose

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -30,6 +31,15 @@ func usage(way, format string, args ...any) error { return hint.New(hint.Usage, 
 
 // invalid makes err one about a mistake in the command line or the configuration.
 func invalid(err error) error { return &hint.Error{Kind: hint.Usage, Err: err} }
+
+// noFile is [invalid] for the error of reading a file that the command line names: way is
+// the hint if there is no such file.
+func noFile(file, way string, err error) error {
+	if _, absent := os.Stat(file); file != "" && errors.Is(err, fs.ErrNotExist) && errors.Is(absent, fs.ErrNotExist) {
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
+	}
+	return invalid(err)
+}
 
 // exitCode gives an error its exit code. If several failed and none succeeded, the code is
 // that of the first.

@@ -43,6 +43,8 @@ func words(err error) string {
 		}
 	case *registry.Error:
 		return registryWords(e)
+	case *manifest.PlatformError:
+		return "ask for platforms that the image has, or build the missing ones, too"
 	case *manifest.AssemblyError:
 		return assemblyWords[e.Field]
 	case *local.SeveralError:
@@ -65,6 +67,10 @@ var commandWords = map[string]string{
 
 // assemblyWords has the hints by the field of the Assembly that an error is about.
 var assemblyWords = map[string]string{
+	"Select":      "select only platforms that exist, or add the missing ones to the source",
+	"Remove":      "mabuild inspect INDEX lists its platforms and digests",
+	"Base":        "to delete the index, use mabuild delete",
+	"Items":       "omit one of them: an index has one image for each platform",
 	"Replace":     "use --replace to replace it",
 	"Type":        "use --type oci, or omit --type",
 	"Annotations": "use --type oci for an OCI index, which supports annotations",

@@ -37,6 +37,7 @@ func TestWords(t *testing.T) {
 		{&crosscompile.CommandError{Field: "Cgo"}, `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`},
 		{&crosscompile.CommandError{Way: "run go mod tidy"}, "run go mod tidy"},
 		{&crosscompile.PackageError{Ignored: []string{"replace"}}, "use --as-main to build it as the main module"},
+		{&manifest.AssemblyError{Field: "Items"}, "omit one of them: an index has one image for each platform"},
 		{&manifest.AssemblyError{Field: "Replace"}, "use --replace to replace it"},
 		{&manifest.AssemblyError{Field: "Type"}, "use --type oci, or omit --type"},
 		{&manifest.AssemblyError{Field: "Annotations"}, "use --type oci for an OCI index, which supports annotations"},

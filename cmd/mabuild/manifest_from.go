@@ -110,7 +110,7 @@ func readSpec(a *app, file string) (*assembly.File, error) {
 		data, err = config.ReadFile(file, config.Trust{})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, noFile(file, "name a file, or - for stdin; docs/migrate-manifest-tool.md has an example", fmt.Errorf("%s: %w", file, err))
 	}
 	return assembly.Read(file, data)
 }

@@ -33,7 +33,7 @@ type mirrorFile struct {
 func (a *app) loadPlan(o mirrorOptions) (*mirrorFile, error) {
 	m, err := a.readPlan(o)
 	if err != nil {
-		return nil, invalid(err)
+		return nil, noFile(o.file, "check -f; mabuild config init mirror writes a first file", err)
 	}
 	p := &mirrorFile{registries: m.Registries, fence: m.Fence(), limits: &registry.Limits{}}
 	if p.logins, err = m.Logins(os.LookupEnv); err != nil {

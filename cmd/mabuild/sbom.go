@@ -108,7 +108,7 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 			for _, image := range images {
 				keys = append(keys, shownKey(image.Platform))
 			}
-			return usage("add --platform "+keys[0]+", or --module PATH to look in all", "%s has an SBOM for each of %s", ref, strings.Join(keys, ", "))
+			return usage("add --platform "+keys[0]+", or --module PATH to look in all", "an SBOM is of one platform, but %s has %s", ref, strings.Join(keys, ", "))
 		}
 		doc, err := read(images[0])
 		if err != nil {

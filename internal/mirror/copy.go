@@ -53,11 +53,11 @@ func (r *round) moves(ctx context.Context, jobs []job) []*move {
 		j := &jobs[i]
 		choose := sync.OnceValues(func() (*manifest.Selection, error) {
 			s, err := r.selection(ctx, j)
-			return s, sourced(err)
+			return s, sourced(j.named(err))
 		})
 		finish := sync.OnceValues(func() (*manifest.Selection, error) {
 			s, err := r.assemble(ctx, j, false)
-			return s, sourced(err)
+			return s, sourced(j.named(err))
 		})
 		for _, target := range j.targets {
 			m := &move{round: r, job: j, target: target, selected: choose, finish: finish}

@@ -174,6 +174,14 @@ func (e *Entry) planned(err error) error {
 	return sourced(err)
 }
 
+// named adds the source to an error about its platforms. The errors of a registry name it.
+func (j *job) named(err error) error {
+	if e := (*manifest.AssemblyError)(nil); errors.As(err, &e) && !errors.Is(err, manifest.ErrNotFound) {
+		return fmt.Errorf("%s: %w", j.source, err)
+	}
+	return err
+}
+
 // sourced says that err is the source's, and a usage error if the source does not exist.
 func sourced(err error) error {
 	switch {

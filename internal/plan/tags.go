@@ -29,7 +29,7 @@ func (p *Planner) repository(ctx context.Context, spec build.Spec, c config.Buil
 		repo = theirs
 	}
 	if repo == "" {
-		return "", usage("-t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "no destination for %q", spec.Name)
+		return "", usage("use -t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "no destination for %q", spec.Name)
 	}
 	repo = strings.TrimSuffix(repo, "/")
 	switch c.Naming {

@@ -63,9 +63,10 @@ func Entries(dir string, list []File, warn func(string)) (entries []layerfile.En
 	}
 	var errs []error
 	for _, f := range list {
-		found, err := f.open(cmp.Or(f.Tree, dir, "."))
+		tree := cmp.Or(f.Tree, dir, ".")
+		found, err := f.open(tree)
 		if err != nil {
-			errs = append(errs, fileError(f, err))
+			errs = append(errs, fileError(f, tree, err))
 		}
 		for _, e := range found {
 			if isPointer(e) {
@@ -94,9 +95,9 @@ func (f File) open(dir string) (entries []layerfile.Entry, err error) {
 	return f.entries(tree, root)
 }
 
-// fileError returns the error for f, with a hint if the cause is
+// fileError returns the error for f in the source tree, with a hint if the cause is
 // known.
-func fileError(f File, err error) error {
+func fileError(f File, tree string, err error) error {
 	var se *specerr.Error
 	if errors.As(err, &se) {
 		return err
@@ -105,6 +106,7 @@ func fileError(f File, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Reason = f.From + " does not exist"
+		e.Way = "check the path; it is looked for in " + tree
 	case errors.Is(err, intree.ErrOutside):
 		e.Reason = f.From + " is outside the source tree"
 		e.Err = intree.ErrOutside

@@ -1,0 +1,422 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// Wrong command lines, the exit code of each, and all that it prints on standard error.
+// Leading NAME=VALUE words are variables, and single quotes keep blanks. $R is a registry with an
+// index app:v1 of linux/amd64 and linux/arm64 and an image app:one of linux/amd64; $S requires a
+// login. $D is the working directory, $HOST the platform of this machine, $GO the version of Go,
+// and SHA any digest.
+var failures = []struct {
+	run  string
+	code int
+	says string
+}{
+	{`psuh ./ok`, exitUsage, `mabuild: unknown command "psuh"
+hint: did you mean push?`},
+	{`image ls`, exitUsage, `mabuild: unknown command "image"
+hint: mabuild --help lists the commands`},
+	{`publish ./ok`, exitUsage, `mabuild: unknown command "publish"
+hint: mabuild push`},
+	{`manifest creat a b`, exitUsage, `mabuild: unknown command "manifest creat"
+hint: did you mean create?`},
+	{`completion tcsh`, exitUsage, `mabuild: unknown command "completion tcsh"
+hint: did you mean bash?`},
+	{`push ./ok --platfroms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --platfroms
+hint: did you mean --platforms?`},
+	{`push ./ok --push -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --push
+hint: mabuild push publishes; mabuild build writes to local destinations`},
+	{`push ./ok --no-cache -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --no-cache
+hint: mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing`},
+	{`push ./ok --jobs many -t $R/new:v1`, exitUsage, `mabuild: --jobs "many": must be a whole number
+hint: mabuild push --help describes the flag`},
+	{`push ./ok --dry-run=perhaps -t $R/new:v1`, exitUsage, `mabuild: --dry-run "perhaps": must be true or false
+hint: mabuild push --help describes the flag`},
+	{`push ./ok --timeout 5 -t $R/new:v1`, exitUsage, `mabuild: flag --timeout: must be a duration such as 90s, 1h30m or 3d`},
+	{`push ./ok --progress fancy -t $R/new:v1`, exitUsage, `mabuild: flag --progress: "fancy" is not one of auto, tty, plain, json, none`},
+	{`push ./ok -q --progress plain -t $R/new:v1`, exitUsage, `mabuild: --quiet and --progress cannot be used together
+hint: use only one of them`},
+	{`push ./ok -t`, exitUsage, `mabuild: flag needs an argument: 't' in -t
+hint: mabuild push --help lists the flags`},
+	{`push ./ok --media-types dockr -t $R/new:v1`, exitUsage, `mabuild: flag --media-types: "dockr" is not one of oci, docker; did you mean docker?`},
+	{`push ./ok --sbom spdxx -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?`},
+	{`push ./ok --compression lz4 -t $R/new:v1`, exitUsage, `mabuild: flag --compression: must be gzip or zstd, optionally with a level such as gzip:6`},
+	{`push ./ok --env FOO -t $R/new:v1`, exitUsage, `mabuild: flag --env: "FOO" must be KEY=VALUE`},
+	{`push ./ok --label x -t $R/new:v1`, exitUsage, `mabuild: flag --label: "x" must be KEY=VALUE`},
+	{`push ./ok --port http -t $R/new:v1`, exitUsage, `mabuild: image: ports: "http" is not a port
+hint: for example 8080/tcp`},
+	{`push ./ok --file ok -t $R/new:v1`, exitUsage, `mabuild: --file "ok": must be SRC:DST
+hint: for example --file ./web:/srv/web`},
+	{`push ./ok --file nowhere:/x --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: files: nowhere does not exist
+hint: check the path; it is looked for in $D
+nothing was published; no tag was changed`},
+	{`push ./ok`, exitUsage, `mabuild: no destination for "ok"
+hint: use -t ghcr.io/acme/ok:v1, --repo ghcr.io/acme, or MABUILD_REPO`},
+	{`push ./ok -t new`, exitUsage, `mabuild: no destination for "ok"
+hint: use -t ghcr.io/acme/ok:v1, --repo ghcr.io/acme, or MABUILD_REPO`},
+	{`push ./ok -t https://$R/new:v1`, exitUsage, `mabuild: tag "https://$R/new:v1" has a URL scheme, but an image reference has none
+hint: omit https://: $R/new:v1`},
+	{`push ./ok -t $R/New:v1`, exitUsage, `mabuild: tag "$R/New:v1" is not an image reference
+hint: write the repository in lower case: $R/new:v1`},
+	{`push ./ok -t $R/new:bad/tag`, exitUsage, `mabuild: tag "$R/new:bad/tag" is not an image reference
+hint: write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1`},
+	{`push ./ok -t $R/new:v1@sha256:0000000000000000000000000000000000000000000000000000000000000000`, exitUsage, `mabuild: tag "$R/new:v1@SHA" has a digest, but the build determines the digest
+hint: write repository:tag`},
+	{`push ./ok ./bad -t $R/new:v1`, exitUsage, `mabuild: ok and bad have the same destination $R/new:v1
+hint: use a different repository for each: --repo, or repo and id in the configuration file`},
+	{`KO_DOCKER_REPO=ko.local push ./ok`, exitUsage, `mabuild: KO_DOCKER_REPO=ko.local is not a registry
+hint: use mabuild build to write to the Docker daemon`},
+	{`push ./ok --platforms arm64 -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "arm64": must be os/architecture[/variant]
+hint: write linux/arm64`},
+	{`push ./ok --platforms linux -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "linux": must be os/architecture[/variant]
+hint: write linux/amd64 or another architecture`},
+	{`push ./ok --platforms arm/v7 -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "arm/v7": begins with an architecture, not with an operating system
+hint: did you mean linux/arm/v7?`},
+	{`push ./ok --platforms linux/amd46 -t $R/new:v1`, exitUsage, `mabuild: $GO does not support linux/amd46
+hint: for linux it supports 386, amd64, arm, arm64, loong64, mips, mips64, mips64le, mipsle, ppc64, ppc64le, riscv64, s390x`},
+	{`push ./ok --platforms linux/amd64/v9 -t $R/new:v1`, exitUsage, `mabuild: Go has no variant "v9" of linux/amd64
+hint: the variants are v1, v2, v3, v4`},
+	{`push ./ok --platforms '' -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "": is empty
+hint: write os/architecture, for example linux/amd64`},
+	{`push ./ok --platforms linux/amd64,all -t $R/new:v1`, exitUsage, `mabuild: --platforms linux/amd64,all: all cannot be combined with other platforms
+hint: use either all or a list of platforms`},
+	{`push ./ok --platforms linux/amd64,linux/arm64 --no-index -t $R/new:v1`, exitUsage, `mabuild: --no-index requires one platform, got 2
+hint: select one platform with --platforms`},
+	{`push ./ok --platforms linux/s390x --debug -t $R/new:v1`, exitUsage, `mabuild: Delve does not support linux/s390x
+hint: use --platforms with one or more of linux/386, linux/amd64, linux/arm64, linux/loong64, linux/ppc64le, linux/riscv64, windows/amd64, windows/arm64`},
+	{`push ./ok --platforms linux/amd64 --race -t $R/new:v1`, exitUsage, `mabuild: race: the race detector requires cgo, which is off
+hint: use --cgo, or cgo in the configuration file, with a C compiler for each platform`},
+	{`push ./ok --platforms linux/arm64 --cgo-toolchain custom -t $R/new:v1`, exitUsage, `mabuild: cgo: linux/arm64: no custom C compiler is set for this platform
+hint: set one: cgo: {cc: {linux/arm64: COMMAND}}, or CC_FOR_linux_arm64=COMMAND in the environment`},
+	{`push ./nowhere -t $R/new:v1`, exitUsage, `mabuild: package ./nowhere: no such directory
+hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+	{`push ./lib -t $R/new:v1`, exitUsage, `mabuild: package ./lib: is package lib, not main
+hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+	{`push ./ok/main.go.txt -t $R/new:v1`, exitUsage, `mabuild: package ./ok/main.go.txt: no such directory
+hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+	{`push ./ok@v1 -t $R/new:v1`, exitUsage, `mabuild: package ./ok@v1: is not an import path
+hint: write module/path@version, for example github.com/prometheus/node_exporter@v1.12.1`},
+	{`push example.com/none -t $R/new:v1`, exitUsage, `mabuild: package example.com/none: no required module provides package example.com/none; to add it:
+	go get example.com/none
+hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+	{`GOPROXY=off push example.com/none@v1.0.0 -t $R/new:v1`, exitUsage, `mabuild: package example.com/none@v1.0.0: example.com/none@v1.0.0: module lookup disabled by GOPROXY=off
+hint: check the path, and that this version exists`},
+	{`push ./bad --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: linux/amd64: compile:
+# example.com/app/bad
+bad/main.go:3:15: undefined: nothing
+nothing was published; no tag was changed`},
+	{`push ./c --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: linux/amd64: compile:
+package example.com/app/c: build constraints exclude all Go files in $D/c
+hint: the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform
+nothing was published; no tag was changed`},
+	{`push ./ok --platforms linux/amd64 --ldflags '-X main.a=b c' -t $R/new:v1`, exitBuild, `mabuild: linux/amd64: compile:
+# example.com/app/ok
+link: its flags have one argument too many
+hint: quote a value with spaces: --ldflags "-X 'main.text=two words'"
+nothing was published; no tag was changed`},
+	{`PATH=$D push ./ok -t $R/new:v1`, exitBuild, `mabuild: go: exec: "go": executable file not found in $PATH
+hint: install Go and put it on PATH`},
+	{`TMPDIR=$D/nowhere push ./ok --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: work directory $D/nowhere: stat $D/nowhere: no such file or directory
+hint: set TMPDIR to use another directory`},
+	{`push ./ok --ldflags {{.Nope}} -t $R/new:v1`, exitUsage, `mabuild: ldflags: template: "{{.Nope}}" is not a valid template: it can only contain values
+hint: templates support only .Version .Commit .ShortCommit .Date .Timestamp .Tag .Branch .Env.NAME and the functions tag and slug`},
+	{`push ./ok -t $R/new:{{.Tag}}`, exitUsage, `mabuild: template: "{{.Tag}}": .Tag is empty: $D/ok is not in a git repository
+hint: build in a git repository, or write the value instead of the template`},
+	{`push ./ok -t $R/new:{{.Env.X}}`, exitUsage, `mabuild: template: "{{.Env.X}}": templates may not read the variable X
+hint: add --allow-env X if its value may be published`},
+	{`push ./ok --allow-env X -t $R/new:{{.Env.X}}`, exitUsage, `mabuild: template: "{{.Env.X}}": the variable X is allowed but not set
+hint: set it, or write the value instead of the template`},
+	{`push ./ok --vcs -t $R/new:v1`, exitUsage, `mabuild: --vcs requires a commit: $D/ok is not in a git repository
+hint: build in a git repository, or write the value instead of the template`},
+	{`SOURCE_DATE_EPOCH=today push ./ok -t $R/new:v1`, exitUsage, `mabuild: SOURCE_DATE_EPOCH="today" is not a time
+hint: set it to the seconds since 1970, or unset it`},
+	{`push ./ok --base $R/nowhere:v1 -t $R/new:v1`, exitUsage, `mabuild: base $R/nowhere:v1: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag of the base image
+nothing was published; no tag was changed`},
+	{`push ./ok --base ubuntu: -t $R/new:v1`, exitUsage, `mabuild: base ubuntu:: "ubuntu:" is not an image reference
+hint: write a tag after the colon, or omit the colon
+nothing was published; no tag was changed`},
+	{`push ./ok --base $R/app:v1 --platforms linux/amd64,linux/s390x -t $R/new:v1`, exitUsage, `mabuild: base $R/app:v1: has no image for linux/s390x, only for linux/amd64, linux/arm64
+hint: omit these platforms, or set another base image for them
+nothing was published; no tag was changed`},
+	{`push ./ok --base $R/app:one --platforms linux/arm64 -t $R/new:v1`, exitUsage, `mabuild: base $R/app:one: has no image for linux/arm64, only for linux/amd64
+hint: this is an image of one platform; use its index
+nothing was published; no tag was changed`},
+	{`push ./ok --base static --platforms windows/amd64,linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: base static: does not support windows/amd64, only linux
+hint: set another base image for these platforms: --base static --base windows/amd64=IMAGE, or in .mabuild.yaml base: {default: static, windows/amd64: IMAGE}
+nothing was published; no tag was changed`},
+	{`push ./ok --user nobody --base scratch --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: image: user: nobody: base image scratch has no user of this name
+hint: the base image lists none; use a number, which needs no entry
+nothing was published; no tag was changed`},
+	{`push ./ok -t $S/new:v1 --platforms linux/amd64`, exitCredentials, `mabuild: HEAD $S/new:v1: 401 Unauthorized
+hint: no credentials for $S are stored. Run: mabuild login $S
+nothing was published; no tag was changed`},
+	{`push ./ok -t 127.0.0.1:1/new:v1 --platforms linux/amd64`, exitRegistry, `mabuild: HEAD 127.0.0.1:1/new:v1: dial tcp 127.0.0.1:1: connect: connection refused (3 attempts)
+hint: check that the registry is running at 127.0.0.1:1
+nothing was published; no tag was changed`},
+	{`push --config nowhere.yaml`, exitUsage, `mabuild: nowhere.yaml: no such file or directory
+hint: check --config and MABUILD_CONFIG; mabuild config init writes a first file`},
+	{`push --config wrong.yaml -t $R/new:v1`, exitUsage, `mabuild: wrong.yaml:1: platfrms: unknown key; did you mean platforms?`},
+	{`push --config syntax.yaml -t $R/new:v1`, exitUsage, `mabuild: syntax.yaml:1: did not find expected node content`},
+	{`push --config list.yaml -t $R/new:v1`, exitUsage, `mabuild: list.yaml:1: platforms: platform "linux/amd64 - linux/arm64": must be os/architecture[/variant]
+hint: for example linux/amd64 or linux/arm/v7`},
+	{`push --config value.yaml -t $R/new:v1`, exitUsage, `mabuild: value.yaml:1: jobs: must be a number, got "many"
+mabuild: value.yaml:2: user: unknown key; it belongs below image`},
+	{`push --config two.yaml --only wbe --repo $R`, exitUsage, `mabuild: --only wbe: no build has this id
+hint: the ids are: web, api`},
+	{`push --config two.yaml -t $R/new:v1`, exitUsage, `mabuild: web and api have the same destination $R/new:v1
+hint: use a different repository for each: --repo, or repo and id in the configuration file`},
+	{`push --config two.yaml --platforms linux/amd64 --repo $R/new`, exitPartly, `mabuild: api: linux/amd64: compile:
+# example.com/app/bad
+bad/main.go:3:15: undefined: nothing
+published: web; not published: api`},
+	{`MABUILD_PLATFORMS=arm64 push ./ok -t $R/new:v1`, exitUsage, `mabuild: env MABUILD_PLATFORMS: platform "arm64": must be os/architecture[/variant]
+hint: write linux/arm64`},
+	{`push ./ok --ca-file nowhere.pem -t $R/new:v1`, exitUsage, `mabuild: --ca-file: open nowhere.pem: no such file or directory
+hint: use a PEM file of certificate authorities`},
+	{`push ./ok --client-key key.pem -t $R/new:v1`, exitUsage, `mabuild: --client-key requires --client-cert
+hint: add --client-cert FILE`},
+	{`build ./ok -o tar:out`, exitUsage, `mabuild: "tar:out" is not a local destination or source
+hint: write oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME][,platform=P], docker-daemon:[platform=P], containerd:[NAMESPACE]`},
+	{`build ./ok -o oci:go.mod`, exitUsage, `mabuild: go.mod is not a directory
+hint: use an empty or new directory`},
+	{`build ./ok -o docker-archive:x.tar --platforms linux/s390x`, exitUsage, `mabuild: docker-archive:x.tar requires $HOST, but only linux/s390x is built
+hint: also build that platform, or write docker-archive:x.tar,platform=linux/s390x`},
+	{`build ./ok -o docker-archive:nowhere/x.tar`, exitUsage, `mabuild: docker-archive:nowhere/x.tar: nowhere/x.tar: the directory nowhere does not exist
+hint: create the directory, and name a file in it`},
+	{`build ./ok -o docker-archive:x.tar --compression zstd`, exitUsage, `mabuild: --compression zstd: Docker's image format does not support zstd, so docker-archive:x.tar cannot be written
+hint: use gzip`},
+	{`build ./ok ./bad -o docker-archive:x.tar`, exitUsage, `mabuild: docker-archive:x.tar holds one image, but is the destination of ok and bad
+hint: build them separately, or into oci:DIR`},
+	{`PATH=$D/bin build ./ok`, exitUsage, `mabuild: build requires a destination: docker is not installed
+hint: use -o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:`},
+	{`PATH=$D/bin build ./ok -o containerd:`, exitUsage, `mabuild: containerd: ctr is not installed
+hint: install containerd's ctr, or write to oci-archive:FILE and import it`},
+	{`run ./ok x`, exitUsage, `mabuild: run takes one PACKAGE; arguments of the program come after --
+hint: mabuild run PACKAGE -- ARGS`},
+	{`inspect`, exitUsage, `mabuild: inspect requires IMAGE
+hint: mabuild inspect IMAGE… [flags]`},
+	{`inspect $R/app:v9`, exitUsage, `mabuild: GET $R/app:v9: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag`},
+	{`inspect $R/App:v1`, exitUsage, `mabuild: "$R/App:v1" is not an image reference
+hint: write the repository in lower case: $R/app:v1`},
+	{`inspect $R/app@sha256:123`, exitUsage, `mabuild: "$R/app@sha256:123" is not an image reference
+hint: a digest is sha256: and 64 hexadecimal digits`},
+	{`inspect ./app`, exitUsage, `mabuild: ./app is a local path, not an image in a registry
+hint: write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images`},
+	{`inspect oci:nowhere`, exitUsage, `mabuild: oci:nowhere: the OCI layout does not exist: not found
+hint: check the name and the tag`},
+	{`inspect oci-archive:go.mod`, exitUsage, `mabuild: oci-archive:go.mod: not a tar file: unexpected EOF
+hint: only gzip and zstd are supported; decompress other formats first`},
+	{`inspect oci:several`, exitUsage, `mabuild: oci:several contains 2 images
+hint: use one of oci:several:a, oci:several:b`},
+	{`inspect --platform arm64 $R/app:v1`, exitUsage, `mabuild: platform "arm64": must be os/architecture[/variant]
+hint: write linux/arm64`},
+	{`inspect --platform linux/s390x $R/app:v1`, exitUsage, `mabuild: $R/app:v1 does not support linux/s390x, only linux/amd64, linux/arm64
+hint: ask for platforms that the image has, or build the missing ones, too`},
+	{`inspect --require linux/s390x $R/app:v1`, exitBuild, `mabuild: $R/app:v1 does not support linux/s390x, only linux/amd64, linux/arm64
+hint: ask for platforms that the image has, or build the missing ones, too`},
+	{`inspect --json --raw $R/app:v1`, exitUsage, `mabuild: --json and --raw cannot be used together
+hint: use only one of them`},
+	{`inspect -o yaml $R/app:v1`, exitUsage, `mabuild: --output "yaml": the only output format is json
+hint: mabuild inspect --help describes the flag`},
+	{`inspect $S/app:v1`, exitCredentials, `mabuild: GET $S/app:v1: 401 UNAUTHORIZED: authentication required
+hint: no credentials for $S are stored. Run: mabuild login $S`},
+	{`inspect 127.0.0.1:1/app:v1`, exitRegistry, `mabuild: GET 127.0.0.1:1/app:v1: dial tcp 127.0.0.1:1: connect: connection refused (3 attempts)
+hint: check that the registry is running at 127.0.0.1:1`},
+	{`sbom $R/app:v1`, exitUsage, `mabuild: an SBOM is of one platform, but $R/app:v1 has linux/amd64, linux/arm64
+hint: add --platform linux/amd64, or --module PATH to look in all`},
+	{`sbom --format swid $R/app:v1`, exitUsage, `mabuild: --format "swid": unknown format
+hint: use spdx or cyclonedx`},
+	{`sbom --json $R/app:v1`, exitUsage, `mabuild: --json requires --module
+hint: omit it: the SBOM is JSON already`},
+	{`manifest create $R/list:v1`, exitUsage, `mabuild: manifest create requires TARGET and at least one SOURCE
+hint: mabuild manifest create TARGET SOURCE[=PLATFORM]… [flags]`},
+	{`manifest create $R/list:v1 $R/nowhere:v1`, exitUsage, `mabuild: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag`},
+	{`manifest create $R/list:v1 $R/app:one $R/app:v1`, exitUsage, `mabuild: linux/amd64 twice: $R/app:one (SHA) and $R/app:v1 (SHA)
+hint: omit one of them: an index has one image for each platform`},
+	{`manifest create $R/list:v1 $R/app:v1 --select linux/s390x`, exitUsage, `mabuild: no image for linux/s390x, only for linux/amd64, linux/arm64
+hint: select only platforms that exist, or add the missing ones to the source`},
+	{`manifest create $R/list:v1 $R/app:one=linux/arm64`, exitContent, `mabuild: $R/app:one: declared linux/arm64, its config says linux/amd64: content contradicts its claim
+hint: declare linux/amd64, or build the image for linux/arm64`},
+	{`manifest create $R/list:v1 $R/app:one --type xyz`, exitUsage, `mabuild: unknown type "xyz"
+hint: use --type oci or --type docker`},
+	{`manifest create --amend $R/list:v1 $R/app:one`, exitUsage, `mabuild: unknown flag: --amend
+hint: mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one`},
+	{`manifest add $R/app:v1 $R/app:one`, exitUsage, `mabuild: linux/amd64 twice: SHA and $R/app:one (SHA)
+hint: use --replace to replace it`},
+	{`manifest add $R/app:one $R/app:one`, exitUsage, `mabuild: $R/app:one is an image, not an index
+hint: create an index of images with mabuild manifest create`},
+	{`manifest remove $R/app:v1`, exitUsage, `mabuild: manifest remove requires INDEX and at least one PLATFORM or DIGEST
+hint: mabuild manifest remove INDEX PLATFORM|DIGEST… [flags]`},
+	{`manifest remove $R/app:v1 linux/s390x`, exitUsage, `mabuild: the index has no linux/s390x, only linux/amd64, linux/arm64
+hint: mabuild inspect INDEX lists its platforms and digests`},
+	{`manifest remove $R/app:v1 linux/amd64 linux/arm64`, exitUsage, `mabuild: the index would be empty
+hint: to delete the index, use mabuild delete`},
+	{`manifest annotate $R/app:v1`, exitUsage, `mabuild: manifest annotate requires --annotation or --remove-annotation
+hint: mabuild manifest annotate INDEX --annotation [PLATFORM:]KEY=VALUE [flags]`},
+	{`manifest from-spec nowhere.yaml`, exitUsage, `mabuild: nowhere.yaml: no such file or directory
+hint: name a file, or - for stdin; docs/migrate-manifest-tool.md has an example`},
+	{`manifest from-spec empty-spec.yaml`, exitUsage, `mabuild: empty-spec.yaml: manifests: missing; it lists the images`},
+	{`manifest from-spec spec.yaml`, exitUsage, `mabuild: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag`},
+	{`mirror $R/app:v1`, exitUsage, `mabuild: mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE
+hint: mabuild mirror --help shows examples`},
+	{`mirror $R/app:v1 $R/app:v1`, exitUsage, `mabuild: $R/app:v1 is both source and target
+hint: use another TARGET, or select platforms with --platforms`},
+	{`mirror $R/nowhere:v1 $R/copy:v1`, exitUsage, `mabuild: $R/copy:v1: source: HEAD $R/nowhere:v1: 404 Not Found
+hint: check the name and the tag`},
+	{`mirror $R/app:v1 $R/copy:v1 --platforms linux/s390x`, exitUsage, `mabuild: $R/copy:v1: source: $R/app:v1: no image for linux/s390x, only for linux/amd64, linux/arm64
+hint: select only platforms that exist, or add the missing ones to the source`},
+	{`mirror $R/app:v1 $S/copy:v1`, exitCredentials, `mabuild: $S/copy:v1: HEAD $S/copy:v1: 401 Unauthorized
+hint: no credentials for $S are stored. Run: mabuild login $S`},
+	{`mirror $R/app:v1 docker-archive:x.tar`, exitUsage, `mabuild: docker-archive:x.tar:$R/app:v1: Docker requires an image of one platform, but the platforms are linux/amd64, linux/arm64
+hint: select one with --platforms`},
+	{`mirror -f nowhere.yaml`, exitUsage, `mabuild: nowhere.yaml: no such file or directory
+hint: check -f; mabuild config init mirror writes a first file`},
+	{`mirror -f untagged.yaml`, exitUsage, `mabuild: untagged.yaml:2: entries[0].tags: the entry selects no tags; write tags: [v1] or tags: {newest: 3}`},
+	{`mirror -f mirror.yaml $R/app:v1`, exitUsage, `mabuild: -f FILE cannot be combined with the argument "$R/app:v1"
+hint: omit the arguments or -f`},
+	{`mirror -f mirror.yaml --only web`, exitUsage, `mabuild: --only web: no entry has this name
+hint: the entries are: app`},
+	{`mirror -f mirror.yaml --watch`, exitUsage, `mabuild: --watch mirror.yaml: no entry has a schedule
+hint: add every: 6h or cron:`},
+	{`mirror -f mirror.yaml --listen 127.0.0.1:0`, exitUsage, `mabuild: --listen requires --watch
+hint: add --watch`},
+	{`tags $R`, exitUsage, `mabuild: "$R" is a registry, but tags requires a repository
+hint: mabuild tags $R/NAME; mabuild catalog $R lists the repositories`},
+	{`tags $R/app:v1`, exitUsage, `mabuild: "$R/app:v1" is an image, but tags requires a repository
+hint: mabuild tags $R/app`},
+	{`tags $R/nowhere`, exitUsage, `mabuild: GET $R/nowhere: 404 NAME_UNKNOWN: repository name not known to registry
+hint: check the name`},
+	{`tags $R/app --limit 0`, exitUsage, `mabuild: --limit must be at least 1
+hint: omit it to print all`},
+	{`tag $R/app:v1`, exitUsage, `mabuild: tag requires an IMAGE and at least one TAG
+hint: mabuild tag REPOSITORY:OLD NEW`},
+	{`tag $R/app:v1 $R/other:v2`, exitUsage, `mabuild: "$R/other:v2" is not a tag
+hint: mabuild mirror $R/app:v1 $R/other:v2 copies to another repository`},
+	{`tag $R/app:v9 v10`, exitUsage, `mabuild: HEAD $R/app:v9: 404 Not Found
+hint: check the name and the tag`},
+	{`delete $R/app`, exitUsage, `mabuild: $R/app names a repository, but delete requires an image
+hint: name a tag or a digest`},
+	{`delete $R/app:v9`, exitUsage, `mabuild: HEAD $R/app:v9: 404 Not Found
+hint: check the name and the tag`},
+	{`catalog $R/app`, exitUsage, `mabuild: "$R/app" is a repository, but catalog requires a registry
+hint: mabuild catalog $R, or mabuild tags $R/app`},
+	{`platforms $R/nowhere:v1`, exitUsage, `mabuild: base $R/nowhere:v1: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag of the base image`},
+	{`login`, exitUsage, `mabuild: login requires exactly one HOST
+hint: mabuild login HOST [flags]`},
+	{`login $S`, exitUsage, `mabuild: login requires a user name, and stdin is not a terminal
+hint: use -u NAME --password-stdin`},
+	{`login $S -u me -p wrong`, exitCredentials, `mabuild: $S rejected this user name or password; nothing was stored
+hint: some registries require a token instead of the password`},
+	{`login $R/app`, exitUsage, `mabuild: $R/app is not a host: Docker's config.json supports only hosts
+hint: use $R, or use a file of Podman's: REGISTRY_AUTH_FILE=FILE`},
+	{`config import nowhere.yaml`, exitUsage, `mabuild: nowhere.yaml does not exist
+hint: name ko's configuration file, usually .ko.yaml`},
+	{`config init mirrors`, exitUsage, `mabuild: unknown file "mirrors"
+hint: the only argument is mirror`},
+	{`cache prune --max big`, exitUsage, `mabuild: --max big: must be a size such as 500MB or 5GB
+hint: for example --max 1GB`},
+	{`registry serve --address $R --dir served`, exitUsage, `mabuild: listen tcp $R: bind: address already in use
+hint: use another --address; port 0 selects a free one`},
+	{`-C nowhere push ./ok`, exitUsage, `mabuild: -C: chdir nowhere: no such file or directory
+hint: name a directory`},
+	{`version now`, exitUsage, `mabuild: version takes no arguments, got "now"
+hint: mabuild version --help`},
+}
+
+// TestFailures runs the command lines of failures. A failure says what happened, to what,
+// and what the user can do.
+func TestFailures(t *testing.T) {
+	open := regtest.Start(t, regtest.Options{})
+	closed := regtest.Start(t, regtest.Options{User: "me", Password: "secret"})
+	client := &registry.Client{}
+	check(t, client.Put(t.Context(), open.Host+"/app:v1", regtest.RandomIndex(t, 100, 1, "amd64", "arm64")))
+	check(t, client.Put(t.Context(), open.Host+"/app:one", regtest.Image(t, "amd64", 100, 1)))
+	t.Setenv("GOCACHE", goCache(t))
+	astray(t)
+	t.Setenv("MABUILD_CACHE", t.TempDir())
+	dir, err := filepath.EvalSymlinks(".")
+	check(t, err)
+	dir, err = filepath.Abs(dir)
+	check(t, err)
+	for file, text := range strayFiles {
+		check(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		check(t, os.WriteFile(file, []byte(strings.ReplaceAll(text, "$R", open.Host)), 0o644))
+	}
+	check(t, os.MkdirAll("bin", 0o755))
+	goCommand, err := exec.LookPath("go")
+	check(t, err)
+	check(t, os.Symlink(goCommand, "bin/go"))
+	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"} {
+		t.Setenv(name, dir)
+	}
+	for _, name := range []string{"REGISTRY_AUTH_FILE", "KO_DOCKER_REPO", "MABUILD_REPO", "SOURCE_DATE_EPOCH"} {
+		t.Setenv(name, "")
+	}
+	fill := strings.NewReplacer("$R", open.Host, "$S", closed.Host, "$D", dir, "$HOST", "linux/"+runtime.GOARCH, "$GO", runtime.Version()).Replace
+	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	for _, f := range failures {
+		t.Run(f.run, func(t *testing.T) {
+			words := shellWords(fill(f.run))
+			for len(words) > 0 && variable.MatchString(words[0]) {
+				name, value, _ := strings.Cut(words[0], "=")
+				t.Setenv(name, value)
+				words = words[1:]
+			}
+			t.Setenv("MABUILD_PROGRESS", "none")
+			var out, errs bytes.Buffer
+			code := run(words, strings.NewReader(""), &out, &errs)
+			got := digests.ReplaceAllString(strings.TrimSuffix(errs.String(), "\n"), "SHA")
+			if want := fill(f.says); code != f.code || got != want {
+				t.Errorf("exit code %d, want %d\n got %s\nwant %s", code, f.code, got, want)
+			}
+		})
+	}
+	if len(failures) < 70 {
+		t.Errorf("only %d", len(failures))
+	}
+}
+
+// strayFiles are beside those of astray.
+var strayFiles = map[string]string{
+	"lib/lib.go":      "package lib\n",
+	"syntax.yaml":     "builds: [\n",
+	"two.yaml":        "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
+	"list.yaml":       "platforms: linux/amd64\n  - linux/arm64\n",
+	"value.yaml":      "jobs: many\nuser: [a]\n",
+	"mirror.yaml":     "entries:\n  - name: app\n    source: $R/app\n    target: $R/copy\n    tags: [v1]\n",
+	"untagged.yaml":   "entries:\n  - source: $R/app\n    target: $R/copy\n",
+	"unpinned.yaml":   "base: $R/nowhere:v1\nbuilds:\n  - main: ./ok\n",
+	"spec.yaml":       "image: $R/made:v1\nmanifests:\n  - image: $R/nowhere:v1\n",
+	"empty-spec.yaml": "image: $R/made:v1\n",
+	"config.json":     "{}",
+}
+
+// variable matches a variable and its value before a command line.
+var variable = regexp.MustCompile(`^[A-Z_]+=`)
+
+// shellWords splits a line at blanks, except in single quotes.
+func shellWords(line string) (words []string) {
+	for _, word := range regexp.MustCompile(`(?:[^\s']|'[^']*')+`).FindAllString(line, -1) {
+		words = append(words, strings.ReplaceAll(word, "'", ""))
+	}
+	return words
+}
