@@ -22,6 +22,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -155,7 +156,7 @@ func (a *app) certificates() error {
 }
 
 // errTimeout is the cause of a context that --timeout ended.
-var errTimeout = errors.New("the run took longer than --timeout allows")
+var errTimeout = hint.New(hint.Build, "raise --timeout and run it again; what was stored is not sent again", "the run took longer than --timeout allows")
 
 // newClient returns a client for all registries. A client remembers what it saw for one
 // run, so mirror --watch creates one for each run. An insecure registry also keeps its

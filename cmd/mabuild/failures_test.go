@@ -19,7 +19,7 @@ import (
 // Wrong command lines, the exit code of each, and all that it prints on standard error.
 // Leading NAME=VALUE words are variables, and single quotes keep blanks. $R is a registry with an
 // index app:v1 of linux/amd64 and linux/arm64 and an image app:one of linux/amd64; $S requires a
-// login. $D is the working directory, $HOST the platform of this machine, $GO the version of Go,
+// login, and $T has a certificate of an unknown authority. $D is the working directory, $HOST the platform of this machine, $GO the version of Go,
 // and SHA any digest.
 var failures = []struct {
 	run  string
@@ -340,6 +340,58 @@ hint: use another --address; port 0 selects a free one`},
 hint: name a directory`},
 	{`version now`, exitUsage, `mabuild: version takes no arguments, got "now"
 hint: mabuild version --help`},
+	{`push --config unsafe.yaml -t $R/new:v1`, exitUsage, `mabuild: unsafe.yaml:3: builds[0].ldflags: -extld=./evil is not allowed in the configuration file, because it could run programs or access other files
+hint: use a flag or an environment variable, or allow all flags in the file with --allow-unsafe-build-flags`},
+	{`push --config outside.yaml --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: files: ../secret is outside the source tree
+hint: copy the file into the directory of .mabuild.yaml
+nothing was published; no tag was changed`},
+	{`push --config tabs.yaml -t $R/new:v1`, exitUsage, `mabuild: tabs.yaml:2: the line is indented with a tab; YAML requires spaces`},
+	{`push --config far.yaml -t $R/new:v1`, exitUsage, `mabuild: far.yaml:3: builds[0].ldflgs: unknown key; did you mean ldflags?`},
+	{`push ./ok --ca-file go.mod -t $R/new:v1`, exitUsage, `mabuild: --ca-file: go.mod: the file contains no certificate
+hint: use a PEM file of certificate authorities`},
+	{`PATH=$D/bin push ./c --cgo --cgo-toolchain zig --platforms linux/arm64 -t $R/new:v1`, exitUsage, `mabuild: cgo: linux/arm64: zig is not installed
+hint: install zig and put it on PATH: https://ziglang.org/download/`},
+	{`PATH=$D/bin push ./c --cgo --platforms linux/arm64,linux/s390x -t $R/new:v1`, exitUsage, `mabuild: cgo: linux/arm64: aarch64-linux-gnu-gcc is not installed; linux/s390x: s390x-linux-gnu-gcc is not installed
+hint: apt-get install gcc-aarch64-linux-gnu gcc-s390x-linux-gnu libc6-dev-arm64-cross libc6-dev-s390x-cross`},
+	{`build ./c --cgo --platforms linux/amd64 -o oci:out`, exitBuild, `mabuild: linux/amd64: link: base static: the program requires the loader /lib64/ld-linux-x86-64.so.2 (glibc), but the base image has no loader
+hint: link the C library statically (cgo: {static: true}), or use a base image that has it
+nothing was published; no tag was changed`},
+	{`HOME= XDG_CACHE_HOME= GOCACHE= MABUILD_CACHE= push ./ok -t $R/new:v1`, exitUsage, `mabuild: the go command has no cache: neither $XDG_CACHE_HOME nor $HOME are defined
+hint: set HOME, or GOCACHE and MABUILD_CACHE`},
+	{`--timeout 1ns inspect $R/app:v1`, exitRegistry, `mabuild: GET $R/app:v1: context deadline exceeded: the run took longer than --timeout allows
+hint: raise --timeout and run it again; what was stored is not sent again`},
+	{`inspect $T/app:v1`, exitRegistry, `mabuild: GET $T/app:v1: tls: failed to verify certificate: x509: certificate signed by unknown authority
+hint: to trust the authority of its certificate, use --ca-file FILE`},
+	{`DOCKER_CONFIG=$D/helper inspect $S/app:v1`, exitCredentials, `mabuild: GET $S/app:v1: credentials: docker-credential-nowhere: executable file not found in $PATH
+hint: install it, or remove it from $D/helper/config.json`},
+	{`DOCKER_CONFIG=$D/broken inspect $S/app:v1`, exitCredentials, `mabuild: GET $S/app:v1: credentials: $D/broken/config.json: the file ends within a JSON object
+hint: fix $D/broken/config.json, or remove it and log in again`},
+	{`mirror -f twice.yaml`, exitPartly, `mabuild: entry b: $R/copy:v1: $R/app:v1 and $R/app:v1 of entry a have the same target
+hint: give each its own target, for example with {{.Name}} and {{.Tag}}`},
+	{`mirror $R/app:v1 oci:go.mod`, exitUsage, `mabuild: oci:go.mod:$R/app:v1: oci:go.mod: an OCI layout must be a directory
+hint: for an archive, write oci-archive:go.mod or docker-archive:go.mod`},
+	{`manifest create $R/list:v1 $R/app:one=arm64`, exitUsage, `mabuild: $R/app:one=arm64: platform "arm64": must be os/architecture[/variant]
+hint: write linux/arm64`},
+	{`build ./ok ./lib -o oci:out`, exitUsage, `mabuild: ./lib: package ./lib: is package lib, not main
+hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+	{`config import go.mod`, exitUsage, `mabuild: go.mod:1: must be a mapping of keys to values`},
+	{`inspect $R/app`, exitUsage, `mabuild: GET $R/app:latest: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag`},
+	{`push ./ok -t $R/new:v1 --base $R/app:v1@sha256:0000000000000000000000000000000000000000000000000000000000000000`, exitUsage, `mabuild: base $R/app:v1@SHA: GET $R/app@SHA: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: check the name and the tag of the base image
+nothing was published; no tag was changed`},
+	{`inspect $R`, exitUsage, `mabuild: "$R" is a registry, not an image
+hint: write HOST/REPOSITORY:TAG, for example $R/app:v1`},
+	{`push ./ok --annotation x:y=z -t $R/new:v1`, exitUsage, `mabuild: annotations: "x:y=z": unknown prefix "x"
+hint: write KEY=VALUE, index:KEY=VALUE or manifest:KEY=VALUE; for one platform, use mabuild manifest annotate`},
+	{`push ./ok --file ok:web --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: files: to "web" is not absolute
+hint: write /web`},
+	{`manifest from-args --platforms linux/amd64`, exitUsage, `mabuild: manifest from-args requires --platforms, --template and --target
+hint: mabuild manifest from-args --platforms LIST --template NAME --target NAME [flags]`},
+	{`mirror --template $R/app-ARCH:v1 $R/list:v1`, exitUsage, `mabuild: --template requires --platforms
+hint: for example --platforms linux/amd64,linux/arm64`},
+	{`mirror --template $R/app:v1 --platforms linux/amd64,linux/arm64 $R/list:v1`, exitUsage, `mabuild: template "$R/app:v1" gives the same image for every platform
+hint: write ARCH in place of the architecture`},
 }
 
 // TestFailures runs the command lines of failures. A failure says what happened, to what,
@@ -347,6 +399,7 @@ hint: mabuild version --help`},
 func TestFailures(t *testing.T) {
 	open := regtest.Start(t, regtest.Options{})
 	closed := regtest.Start(t, regtest.Options{User: "me", Password: "secret"})
+	secure := regtest.Start(t, regtest.Options{TLS: true})
 	client := &registry.Client{}
 	check(t, client.Put(t.Context(), open.Host+"/app:v1", regtest.RandomIndex(t, 100, 1, "amd64", "arm64")))
 	check(t, client.Put(t.Context(), open.Host+"/app:one", regtest.Image(t, "amd64", 100, 1)))
@@ -371,7 +424,7 @@ func TestFailures(t *testing.T) {
 	for _, name := range []string{"REGISTRY_AUTH_FILE", "KO_DOCKER_REPO", "MABUILD_REPO", "SOURCE_DATE_EPOCH"} {
 		t.Setenv(name, "")
 	}
-	fill := strings.NewReplacer("$R", open.Host, "$S", closed.Host, "$D", dir, "$HOST", "linux/"+runtime.GOARCH, "$GO", runtime.Version()).Replace
+	fill := strings.NewReplacer("$R", open.Host, "$S", closed.Host, "$T", secure.Host, "$D", dir, "$HOST", "linux/"+runtime.GOARCH, "$GO", runtime.Version()).Replace
 	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	for _, f := range failures {
 		t.Run(f.run, func(t *testing.T) {
@@ -397,17 +450,24 @@ func TestFailures(t *testing.T) {
 
 // strayFiles are beside those of astray.
 var strayFiles = map[string]string{
-	"lib/lib.go":      "package lib\n",
-	"syntax.yaml":     "builds: [\n",
-	"two.yaml":        "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
-	"list.yaml":       "platforms: linux/amd64\n  - linux/arm64\n",
-	"value.yaml":      "jobs: many\nuser: [a]\n",
-	"mirror.yaml":     "entries:\n  - name: app\n    source: $R/app\n    target: $R/copy\n    tags: [v1]\n",
-	"untagged.yaml":   "entries:\n  - source: $R/app\n    target: $R/copy\n",
-	"unpinned.yaml":   "base: $R/nowhere:v1\nbuilds:\n  - main: ./ok\n",
-	"spec.yaml":       "image: $R/made:v1\nmanifests:\n  - image: $R/nowhere:v1\n",
-	"empty-spec.yaml": "image: $R/made:v1\n",
-	"config.json":     "{}",
+	"unsafe.yaml":        "builds:\n  - main: ./ok\n    ldflags: [-extld=./evil]\n",
+	"outside.yaml":       "builds:\n  - main: ./ok\n    files: [{from: ../secret, to: /x}]\n",
+	"tabs.yaml":          "builds:\n\t- main: ./ok\n",
+	"far.yaml":           "builds:\n  - main: ./ok\n    ldflgs: [-s]\n    image: {ports: [http]}\n",
+	"twice.yaml":         "entries:\n  - {name: a, source: $R/app, target: $R/copy, tags: [v1]}\n  - {name: b, source: $R/app, target: $R/copy, tags: [v1]}\n",
+	"helper/config.json": `{"credsStore":"nowhere"}`,
+	"broken/config.json": `{"auths":`,
+	"lib/lib.go":         "package lib\n",
+	"syntax.yaml":        "builds: [\n",
+	"two.yaml":           "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
+	"list.yaml":          "platforms: linux/amd64\n  - linux/arm64\n",
+	"value.yaml":         "jobs: many\nuser: [a]\n",
+	"mirror.yaml":        "entries:\n  - name: app\n    source: $R/app\n    target: $R/copy\n    tags: [v1]\n",
+	"untagged.yaml":      "entries:\n  - source: $R/app\n    target: $R/copy\n",
+	"unpinned.yaml":      "base: $R/nowhere:v1\nbuilds:\n  - main: ./ok\n",
+	"spec.yaml":          "image: $R/made:v1\nmanifests:\n  - image: $R/nowhere:v1\n",
+	"empty-spec.yaml":    "image: $R/made:v1\n",
+	"config.json":        "{}",
 }
 
 // variable matches a variable and its value before a command line.

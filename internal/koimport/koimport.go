@@ -351,7 +351,7 @@ func variables(text string) (list []string) {
 // kind reports whether n has a kind, and complains otherwise.
 func (k *conversion) kind(n *yaml.Node, kind yaml.Kind, key string) bool {
 	if n.Kind != kind {
-		k.d.Complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "keys", yaml.ScalarNode: "a string"}[kind]))
+		k.d.Complain(n, key, errors.New("must be "+map[yaml.Kind]string{yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping of keys to values", yaml.ScalarNode: "a string"}[kind]))
 	}
 	return n.Kind == kind
 }

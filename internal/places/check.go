@@ -3,6 +3,7 @@ package places
 import (
 	"cmp"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -20,7 +21,13 @@ var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tar
 // about what was probably meant: users paste URLs, file names and transports of other
 // tools. A valid name is rejected only if a file of that name exists and the name has a
 // dot.
-func CheckReference(ref string) error { return checkName(ref, "an image reference") }
+func CheckReference(ref string) error {
+	// Docker takes the port for the tag of an image at Docker Hub.
+	if hostAlone.MatchString(ref) {
+		return usage("write HOST/REPOSITORY:TAG, for example "+ref+"/app:v1", "%q is a registry, not an image", ref)
+	}
+	return checkName(ref, "an image reference")
+}
 
 // checkName is CheckReference of what an error calls kind.
 func checkName(ref, kind string) error {
@@ -42,6 +49,9 @@ func checkName(ref, kind string) error {
 	}
 	return nil
 }
+
+// hostAlone matches a host and its port.
+var hostAlone = regexp.MustCompile(`^(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+):[0-9]+$`)
 
 // bareReference removes the query and outer slashes from a pasted URL without its scheme.
 func bareReference(text string) string {
