@@ -2,6 +2,7 @@
 package mabuild_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -46,4 +47,76 @@ func TestDocumentsNameWhatThereIs(t *testing.T) {
 	if targets < 10 || tests < 20 {
 		t.Errorf("only %d targets and %d tests were found", targets, tests)
 	}
+}
+
+// The files and headings to which the documentation links exist.
+func TestLinks(t *testing.T) {
+	anchors := map[string]map[string]bool{}
+	var links int
+	for _, file := range documentsOf(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllSubmatch(text, -1) {
+			target, anchor, anchored := strings.Cut(string(m[1]), "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			links++
+			to := filepath.Join(filepath.Dir(file), target)
+			if target == "" {
+				to = file
+			}
+			if _, err := os.Stat(to); err != nil {
+				t.Errorf("%s links to %s, which does not exist", file, m[1])
+				continue
+			}
+			if anchors[to] == nil && anchored {
+				anchors[to] = anchorsOf(t, to)
+			}
+			if anchored && !anchors[to][anchor] {
+				t.Errorf("%s links to %s, but %s has no such heading", file, m[1], to)
+			}
+		}
+	}
+	if links < 100 {
+		t.Errorf("only %d links were found", links)
+	}
+}
+
+// documentsOf returns the files of the documentation.
+func documentsOf(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/*.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, files...)
+	}
+	return all
+}
+
+// anchorsOf returns the anchors that GitHub gives the headings of a file.
+func anchorsOf(t *testing.T, file string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	text = regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAll(text, nil)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(text), -1) {
+		// Letters, digits, - and _ stay, a blank becomes -, and nothing else is left.
+		slug := strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")
+		slug = regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(slug, "")
+		anchor := slug
+		for n := 1; all[anchor]; n++ {
+			anchor = fmt.Sprintf("%s-%d", slug, n)
+		}
+		all[anchor] = true
+	}
+	return all
 }

@@ -109,6 +109,20 @@ var answers = []struct {
 		hint: "check for another server at $R; a registry uses one of these two", code: exitCredentials,
 	},
 	{
+		name: "a token server elsewhere", kept: "bWU6c2VjcmV0", run: "inspect $R/app:v1",
+		fault: regtest.Fault{Status: 401, Header: http.Header{"Www-Authenticate": {`Bearer realm="https://auth.invalid/token",service="x"`}}},
+		says:  "GET $R/app:v1: the token server auth.invalid is not allowed to receive the credentials",
+		hint:  "if you trust it with the credentials, use --trust-realm auth.invalid", code: exitCredentials,
+	},
+	{
+		name: "a pause that is too long", fault: regtest.Fault{Status: 429, Header: http.Header{"Retry-After": {"Fri, 01 Jan 2100 00:00:00 GMT"}}}, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 429 Too Many Requests", hint: "the registry asks to wait until TIME", code: exitRegistry,
+	},
+	{
+		name: "a quota that is used up", fault: regtest.Fault{Status: 429, Header: http.Header{"Ratelimit-Limit": {"100;w=21600"}, "Ratelimit-Remaining": {"0;w=21600"}}}, run: "inspect $R/app:v1",
+		says: "GET $R/app:v1: 429 Too Many Requests", hint: "the quota of 100 pulls per 6h0m0s is used up; wait until TIME, or use an account with a larger quota", code: exitRegistry,
+	},
+	{
 		name: "an upload without the port", fault: regtest.Fault{Method: "POST", Status: 202, Header: http.Header{"Location": {"http://127.0.0.1/v2/new/blobs/uploads/x"}}}, run: "mirror $S/app:v1 $R/new:v1",
 		says: "$R/new:v1: PUT $R/new@SHA: the registry redirects the upload to http://127.0.0.1, without its port $P: dial tcp 127.0.0.1:80: connect: connection refused (3 attempts)",
 		hint: "the proxy in front of $R must pass on the Host header with its port (proxy_set_header Host $http_host in nginx)", code: exitRegistry,
@@ -205,7 +219,7 @@ func TestAnswers(t *testing.T) {
 	}
 	t.Setenv("GOCACHE", goCache(t))
 	astray(t)
-	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	digests, times := regexp.MustCompile(`sha256:[0-9a-f]{64}`), regexp.MustCompile(`[0-9-]{10}T[0-9:]{8}Z`)
 	for _, one := range answers {
 		t.Run(one.name, func(t *testing.T) {
 			home := t.TempDir()
@@ -244,7 +258,7 @@ func TestAnswers(t *testing.T) {
 			if strings.HasPrefix(one.run, "push ./ok") {
 				want += "nothing was published; no tag was changed\n"
 			}
-			got := digests.ReplaceAllString(errs.String(), "SHA")
+			got := times.ReplaceAllString(digests.ReplaceAllString(errs.String(), "SHA"), "TIME")
 			if at := strings.Index(got, "mabuild: "); at >= 0 {
 				got = got[at:]
 			}

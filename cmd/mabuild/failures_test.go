@@ -392,6 +392,10 @@ hint: mabuild manifest from-args --platforms LIST --template NAME --target NAME 
 hint: for example --platforms linux/amd64,linux/arm64`},
 	{`mirror --template $R/app:v1 --platforms linux/amd64,linux/arm64 $R/list:v1`, exitUsage, `mabuild: template "$R/app:v1" gives the same image for every platform
 hint: write ARCH in place of the architecture`},
+	{`build ./ok ./bad -o oci:out:x`, exitUsage, `mabuild: ok and bad have the same name x in oci:out
+hint: omit the name in -o, and give each its own id in the configuration file`},
+	{`config import ko.yaml -o go.mod`, exitUsage, `mabuild: go.mod already exists
+hint: remove it first`},
 }
 
 // TestFailures runs the command lines of failures. A failure says what happened, to what,
@@ -458,6 +462,7 @@ var strayFiles = map[string]string{
 	"helper/config.json": `{"credsStore":"nowhere"}`,
 	"broken/config.json": `{"auths":`,
 	"lib/lib.go":         "package lib\n",
+	"ko.yaml":            "defaultPlatforms: [linux/amd64]\n",
 	"syntax.yaml":        "builds: [\n",
 	"two.yaml":           "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
 	"list.yaml":          "platforms: linux/amd64\n  - linux/arm64\n",
