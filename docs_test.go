@@ -85,6 +85,30 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// README.md is short, and its digests are those that the tests of build hold.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(string(text), "\n"); lines >= 150 {
+		t.Errorf("README.md has %d lines, want less than 150", lines)
+	}
+	tests, err := os.ReadFile("build/image_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`).FindAllString(string(text), -1)
+	for _, digest := range digests {
+		if !strings.Contains(string(tests), digest) {
+			t.Errorf("no test holds %s", digest)
+		}
+	}
+	if len(digests) < 2 {
+		t.Errorf("README.md has %d digests, want two", len(digests))
+	}
+}
+
 // documentsOf returns the files of the documentation.
 func documentsOf(t *testing.T) []string {
 	t.Helper()
