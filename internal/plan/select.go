@@ -4,9 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/config"
 )
@@ -36,15 +41,41 @@ func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 	for i, id := range p.Only {
 		id = strings.TrimSpace(id)
 		p.Only[i] = id
-		if !slices.Contains(ids, id) {
+		if !slices.ContainsFunc(builds, func(b config.Build) bool { return named(b, id) }) {
 			return nil, usage("the ids are: "+strings.Join(ids, ", "), "--only %s: no build has this id", id)
 		}
 	}
-	return slices.DeleteFunc(builds, func(b config.Build) bool { return !slices.Contains(p.Only, idOf(b)) }), nil
+	return slices.DeleteFunc(builds, func(b config.Build) bool {
+		return !slices.ContainsFunc(p.Only, func(id string) bool { return named(b, id) })
+	}), nil
 }
 
+// named reports whether id names a build: by its id, or by its package if it has none.
+func named(b config.Build, id string) bool { return id == idOf(b) || b.ID == "" && id == b.Main }
+
 // idOf returns the id of a build, by default the last element of its package.
-func idOf(b config.Build) string { return cmp.Or(b.ID, path.Base(b.Main)) }
+func idOf(b config.Build) string {
+	base := path.Base(b.Main)
+	if base == "." || base == ".." {
+		base = nameOf(filepath.Join(b.Dir, filepath.FromSlash(b.Main)))
+	}
+	return cmp.Or(b.ID, base)
+}
+
+// nameOf returns the name of the program in a directory, whose path does not end with it:
+// that of the module at its root, otherwise that of the directory.
+func nameOf(dir string) string {
+	if content, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil {
+		// The go command also names the program without a major version.
+		if prefix, _, ok := module.SplitPathVersion(modfile.ModulePath(content)); ok && prefix != "" {
+			return path.Base(prefix)
+		}
+	}
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	return filepath.Base(dir)
+}
 
 // IDs returns the ids of builds, without those of patterns.
 func IDs(builds []config.Build) []string {
