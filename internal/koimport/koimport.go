@@ -57,6 +57,7 @@ func Convert(file, dir string, data []byte) (*Result, error) {
 		return nil, err
 	}
 	variables := slices.Sorted(maps.Keys(k.variables))
+	w.line(config.Modeline("mabuild.schema.json"))
 	w.line("# Made from ko's " + filepath.Base(file) + ". Below repo (or KO_DOCKER_REPO), an image is named after its")
 	w.line("# id or program, without ko's hash; naming: import-path or bare corresponds to -P and --bare.")
 	if len(variables) > 0 {
