@@ -45,31 +45,33 @@ type Config struct {
 	// environment or a flag have replaced those of the builds already.
 	Settings `yaml:",inline"`
 
-	Builds []Build `yaml:"builds" doc:"Programs to build. A program may have its own value for every setting above." flag:"-"`
+	Builds []Build `yaml:"builds" group:"Programs" doc:"Programs to build. A program may have its own value for every setting above." flag:"-"`
 
-	Jobs  int `yaml:"jobs" trust:"data" doc:"Run at most this many compilers at once; 0 chooses by cores and memory." example:"4" letter:"j"`
-	Cache struct {
-		Dir string         `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
-		Max yamlconf.Bytes `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
-	} `yaml:"cache" doc:"Directory and size of the cache, which keeps results for the next run."`
-	Output       []string    `yaml:"output" trust:"image" doc:"Write the result to oci:DIR, oci-archive:FILE, docker-archive:FILE[,platform=P], docker-daemon:[platform=P] or containerd:." example:"[\"oci:./image\"]" sep:"lines" letter:"o" single:"true"`
+	Output       []string    `yaml:"output" group:"Results and formats" trust:"image" doc:"Write the result to oci:DIR, oci-archive:FILE, docker-archive:FILE[,platform=P], docker-daemon:[platform=P] or containerd:." example:"[\"oci:./image\"]" sep:"lines" letter:"o" single:"true"`
 	MetadataFile string      `yaml:"metadata_file" trust:"path" doc:"Write digests, platforms and sizes to FILE as JSON." example:"dist/image.json" check:"path"`
 	NoIndex      bool        `yaml:"no_index" trust:"data" doc:"Publish an image without an index; requires exactly one platform."`
 	MediaTypes   string      `yaml:"media_types" trust:"data" doc:"Media types of manifests and layers; use docker for registries without OCI support." enum:"oci|docker" default:"oci"`
 	Compression  Compression `yaml:"compression" trust:"data" doc:"Compression of new layers: gzip or zstd, optionally with a level (gzip:1 to gzip:9, zstd:1 to zstd:22)." default:"gzip:1" check:"compression"`
-	SBOM         string      `yaml:"sbom" trust:"data" doc:"Attach a software bill of materials (SBOM) to each image." enum:"none|spdx|cyclonedx" default:"none"`
-	SBOMBase     bool        `yaml:"sbom_base" trust:"data" doc:"Add the base image's packages to the SBOM; reads its layers once per digest."`
-	SBOMDir      string      `yaml:"sbom_dir" trust:"path" doc:"Also write each SBOM to DIR, as NAME-os-arch.spdx.json or .cdx.json." example:"dist" check:"path"`
-	VCS          bool        `yaml:"vcs" trust:"data" doc:"Annotate the index with the commit's revision, source, version and time."`
-	Progress     string      `yaml:"progress" trust:"data" doc:"Format of progress output." enum:"auto|tty|plain|json|none" default:"auto"`
 
-	Registries         map[string]Registry `yaml:"registries" doc:"Connection settings of single registries, by host[:port]." flag:"-" check:"host" example:"registry.local"`
+	SBOM     string `yaml:"sbom" group:"Bill of materials and source" trust:"data" doc:"Attach a software bill of materials (SBOM) to each image." enum:"none|spdx|cyclonedx" default:"none"`
+	SBOMBase bool   `yaml:"sbom_base" trust:"data" doc:"Add the base image's packages to the SBOM; reads its layers once per digest."`
+	SBOMDir  string `yaml:"sbom_dir" trust:"path" doc:"Also write each SBOM to DIR, as NAME-os-arch.spdx.json or .cdx.json." example:"dist" check:"path"`
+	VCS      bool   `yaml:"vcs" trust:"data" doc:"Annotate the index with the commit's revision, source, version and time."`
+
+	Registries         map[string]Registry `yaml:"registries" group:"Registries" doc:"Connection settings of single registries, by host[:port]." flag:"-" check:"host" example:"registry.local"`
 	InsecureRegistries []string            `yaml:"insecure_registries" trust:"hosts" doc:"Allow plain HTTP and unverified TLS for HOST." flag:"insecure-registry" example:"[\"registry.local:5000\"]" check:"host" single:"true"`
 	TrustRealms        []string            `yaml:"trust_realms" trust:"people" doc:"Send a registry's credentials to the token server HOST, even if it is another host." flag:"trust-realm" example:"[auth.example.com]" check:"host" single:"true"`
 	CAFile             string              `yaml:"ca_file" trust:"people" doc:"Trust the certificate authorities in the PEM file FILE for all registries, in addition to the system's." flag:"ca-file" example:"ca.pem" check:"path"`
 	ClientCert         string              `yaml:"client_cert" trust:"people" doc:"Use the client certificate in the PEM file FILE for all registries." example:"client.pem" check:"path"`
 	ClientKey          string              `yaml:"client_key" trust:"people" doc:"Use the key in the PEM file FILE for the client certificate." example:"client-key.pem" check:"path"`
-	Timeout            yamlconf.Duration   `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
+
+	Jobs  int `yaml:"jobs" group:"The run" trust:"data" doc:"Run at most this many compilers at once; 0 chooses by cores and memory." example:"4" letter:"j"`
+	Cache struct {
+		Dir string         `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
+		Max yamlconf.Bytes `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
+	} `yaml:"cache" doc:"Directory and size of the cache, which keeps results for the next run."`
+	Timeout  yamlconf.Duration `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
+	Progress string            `yaml:"progress" trust:"data" doc:"Format of progress output." enum:"auto|tty|plain|json|none" default:"auto"`
 
 	// Refused has the values that a file of a tree is not allowed to set. It can be
 	// non-empty only with [Options.View] or other [Keys] than All, otherwise Load fails.
@@ -88,12 +90,12 @@ type Config struct {
 // Settings describe how a program becomes an image. They occur at the top level of the
 // file, for all builds, and in a build, for that build.
 type Settings struct {
-	Repo      string      `yaml:"repo" trust:"data" doc:"Push images below this registry and path; the program's name is appended." example:"ghcr.io/acme"`
+	Repo      string      `yaml:"repo" group:"Names, platforms and base image" trust:"data" doc:"Push images below this registry and path; the program's name is appended." example:"ghcr.io/acme"`
 	Naming    string      `yaml:"naming" trust:"data" doc:"Append the program's name, its import path, the last element of the import path, or nothing (bare) to repo." enum:"program|import-path|base-import-path|bare" default:"program"`
 	Platforms []string    `yaml:"platforms" trust:"data" doc:"Build for these platforms, each os/arch[/variant]; all means every platform that both Go and the base image support." default:"linux/amd64,linux/arm64" alias:"platform" check:"platforms" single:"true"`
 	Base      PerPlatform `yaml:"base" trust:"image" doc:"Base image: static (built in), scratch, or any image, for all platforms or for one." default:"static" check:"by-platform"`
 	Tags      []string    `yaml:"tags" trust:"data" doc:"Publish under these tags; templates such as {{.Version}} take their values from git." flag:"tag" letter:"t" default:"latest" single:"true"`
-	Ldflags   []string    `yaml:"ldflags" trust:"linker" doc:"Pass these flags to the linker, in addition to -s -w; templates take their values from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines" single:"true"`
+	Ldflags   []string    `yaml:"ldflags" group:"Compilation" trust:"linker" doc:"Pass these flags to the linker, in addition to -s -w; templates take their values from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines" single:"true"`
 	Gcflags   []string    `yaml:"gcflags" trust:"compiler" doc:"Pass these flags to the compiler." example:"[\"-N -l\"]" sep:"lines" single:"true"`
 	BuildTags []string    `yaml:"build_tags" trust:"data" doc:"Set these build tags." example:"[netgo]" single:"true"`
 	Env       []string    `yaml:"env" trust:"variables" doc:"Set KEY=VALUE for the go command." flag:"build-env" example:"[GOEXPERIMENT=none]" check:"keyvalue" sep:"lines" single:"true"`
@@ -102,7 +104,7 @@ type Settings struct {
 	Race      bool        `yaml:"race" trust:"data" doc:"Compile with the race detector; requires cgo."`
 	Cover     bool        `yaml:"cover" trust:"data" doc:"Compile with coverage counters, which the program writes to $GOCOVERDIR."`
 	PGO       string      `yaml:"pgo" trust:"files" doc:"Profile for optimization: a file below the build's directory, auto (default.pgo in the main package, the default) or off." example:"cpu.pgo"`
-	Path      string      `yaml:"path" trust:"data" doc:"Path of the program in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
+	Path      string      `yaml:"path" group:"Content and configuration of the image" trust:"data" doc:"Path of the program in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
 	Files     []File      `yaml:"files" doc:"Files to copy into the image." flag:"-"`
 	Image     Image       `yaml:"image" doc:"Configuration of the image."`
 }

@@ -272,8 +272,8 @@ func TestComplaints(t *testing.T) {
 		Lookup: lookup("MABUILD_JOBS=many", "MABUILD_SBOM=spdxx", "MABUILD_TIMEOUT=1", "MABUILD_REGISTRIES=x"),
 	})
 	want := file + `:1: platfrms: unknown key; did you mean platforms?
-env MABUILD_JOBS: must be a number, 0 or more
 env MABUILD_SBOM: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?
+env MABUILD_JOBS: must be a number, 0 or more
 env MABUILD_TIMEOUT: must be a duration such as 90s, 1h30m or 3d
 flag --platforms: platform "arm64": must be os/architecture[/variant]
 flag --label: "x" must be KEY=VALUE`

@@ -1,6 +1,7 @@
 package yamlconf
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -9,14 +10,19 @@ import (
 // description, apart from those that only people may set. A key with a default is set to
 // it. The others are commented out by a # without a space, as opposed to "# " of
 // descriptions, so that an editor or a test can enable them; the file loads in both
-// forms. shown are the keys that are set to their example all the same. A list of objects
+// forms. A heading begins with ##. shown are the keys that are set to their example all the same. A list of objects
 // among them has one item, without the keys that the top level has too.
 func (t *Table[T]) Initial(head string, shown ...string) []byte {
 	lines := []string{head}
 	off := func(f *Field) bool { return !slices.Contains(shown, f.Key) }
+	var group string
 	for _, f := range t.fields() {
+		group = cmp.Or(f.group, group)
 		if f.ofPeople() {
 			continue
+		}
+		if group != "" {
+			lines, group = append(lines, "", "## "+group), ""
 		}
 		lines = append(lines, "", "# "+f.Doc)
 		switch {

@@ -23,6 +23,7 @@ import (
 // Tags of the fields, in addition to yaml.
 //
 //	doc      one sentence for users
+//	group    heading of the initial file before this key, for this and the next keys
 //	trust    the rule for a file that may come from a stranger; the caller names the
 //	         rules and enforces them; [People] is the one that is known here
 //	flag     name of the flag; "-" for no flag and no variable; by default the key with
@@ -76,8 +77,8 @@ type Field struct {
 	elem  []*Field // the keys of an object, or of each object in objects and dict
 	check Check    // that Check names
 
-	variables                            []string // that set it
-	letter, alias, initial, example, sep string
+	variables                                   []string // that set it
+	letter, alias, initial, example, sep, group string
 
 	short  string // the key of elem for a value that is not a map
 	single bool   // a scalar may stand for a list of one
@@ -203,7 +204,7 @@ func newField(sf reflect.StructField, prefix, key string, index []int, checks ma
 	f := &Field{
 		Path: prefix + key, Key: key, index: index, typ: sf.Type,
 		Doc: tag.Get("doc"), Flag: tag.Get("flag"), letter: tag.Get("letter"), alias: tag.Get("alias"),
-		initial: tag.Get("default"), example: tag.Get("example"), Check: tag.Get("check"), sep: tag.Get("sep"), leaf: true,
+		initial: tag.Get("default"), example: tag.Get("example"), Check: tag.Get("check"), sep: tag.Get("sep"), group: tag.Get("group"), leaf: true,
 		Trust: tag.Get("trust"), short: tag.Get("short"), single: tag.Get("single") == "true",
 	}
 	if f.Doc == "" {
