@@ -16,6 +16,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -98,6 +99,26 @@ func (p *Planner) newOutput(ctx context.Context, text, tag string, spec build.Sp
 		return publish.Output{}, usage(hint.Of(err), "%s", o.About(err))
 	}
 	return o, nil
+}
+
+// needed returns the platforms to build: those of spec, or fewer if all destinations are a
+// daemon, which holds one, and no flag or variable names the platforms.
+func (p *Planner) needed(spec build.Spec, outputs []publish.Output) (platforms []ocispec.Platform, all bool) {
+	explicit := p.Config.Origin("platforms").Kind >= yamlconf.FromEnv
+	other := slices.ContainsFunc(outputs, func(o publish.Output) bool { return o.Place.Form != local.FormDockerDaemon })
+	if p.Push || len(outputs) == 0 || explicit || other || p.Config.SBOMDir != "" {
+		return spec.Platforms, spec.All
+	}
+	for _, o := range outputs {
+		one := o.Platform
+		if at, ok := platform.Choose(one, spec.Platforms); ok {
+			one = spec.Platforms[at]
+		}
+		if !slices.ContainsFunc(platforms, func(p ocispec.Platform) bool { return platform.Key(p) == platform.Key(one) }) {
+			platforms = append(platforms, one)
+		}
+	}
+	return platforms, false
 }
 
 // distinctOutputs returns an error for each output whose destination another program has.

@@ -133,7 +133,9 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 			return out, err
 		}
 	}
-	out.Outputs, err = p.outputs(ctx, spec, c)
+	if out.Outputs, err = p.outputs(ctx, spec, c); err == nil {
+		out.Spec.Platforms, out.Spec.All = p.needed(spec, out.Outputs)
+	}
 	return out, err
 }
 
