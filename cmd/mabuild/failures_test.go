@@ -396,6 +396,8 @@ hint: write ARCH in place of the architecture`},
 hint: omit the name in -o, and give each its own id in the configuration file`},
 	{`config import ko.yaml -o go.mod`, exitUsage, `mabuild: go.mod already exists
 hint: remove it first`},
+	{`DOCKER_CONFIG=$D/folder inspect $S/app:v1`, exitCredentials, `mabuild: GET $S/app:v1: credentials: $D/folder/config.json: is a directory
+hint: put a file at $D/folder/config.json; a container engine makes a directory if the file to mount is missing`},
 }
 
 // TestFailures runs the command lines of failures. A failure says what happened, to what,
@@ -454,25 +456,26 @@ func TestFailures(t *testing.T) {
 
 // strayFiles are beside those of astray.
 var strayFiles = map[string]string{
-	"unsafe.yaml":        "builds:\n  - main: ./ok\n    ldflags: [-extld=./evil]\n",
-	"outside.yaml":       "builds:\n  - main: ./ok\n    files: [{from: ../secret, to: /x}]\n",
-	"tabs.yaml":          "builds:\n\t- main: ./ok\n",
-	"far.yaml":           "builds:\n  - main: ./ok\n    ldflgs: [-s]\n    image: {ports: [http]}\n",
-	"twice.yaml":         "entries:\n  - {name: a, source: $R/app, target: $R/copy, tags: [v1]}\n  - {name: b, source: $R/app, target: $R/copy, tags: [v1]}\n",
-	"helper/config.json": `{"credsStore":"nowhere"}`,
-	"broken/config.json": `{"auths":`,
-	"lib/lib.go":         "package lib\n",
-	"ko.yaml":            "defaultPlatforms: [linux/amd64]\n",
-	"syntax.yaml":        "builds: [\n",
-	"two.yaml":           "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
-	"list.yaml":          "platforms: linux/amd64\n  - linux/arm64\n",
-	"value.yaml":         "jobs: many\nuser: [a]\n",
-	"mirror.yaml":        "entries:\n  - name: app\n    source: $R/app\n    target: $R/copy\n    tags: [v1]\n",
-	"untagged.yaml":      "entries:\n  - source: $R/app\n    target: $R/copy\n",
-	"unpinned.yaml":      "base: $R/nowhere:v1\nbuilds:\n  - main: ./ok\n",
-	"spec.yaml":          "image: $R/made:v1\nmanifests:\n  - image: $R/nowhere:v1\n",
-	"empty-spec.yaml":    "image: $R/made:v1\n",
-	"config.json":        "{}",
+	"unsafe.yaml":          "builds:\n  - main: ./ok\n    ldflags: [-extld=./evil]\n",
+	"outside.yaml":         "builds:\n  - main: ./ok\n    files: [{from: ../secret, to: /x}]\n",
+	"tabs.yaml":            "builds:\n\t- main: ./ok\n",
+	"far.yaml":             "builds:\n  - main: ./ok\n    ldflgs: [-s]\n    image: {ports: [http]}\n",
+	"twice.yaml":           "entries:\n  - {name: a, source: $R/app, target: $R/copy, tags: [v1]}\n  - {name: b, source: $R/app, target: $R/copy, tags: [v1]}\n",
+	"folder/config.json/x": "",
+	"helper/config.json":   `{"credsStore":"nowhere"}`,
+	"broken/config.json":   `{"auths":`,
+	"lib/lib.go":           "package lib\n",
+	"ko.yaml":              "defaultPlatforms: [linux/amd64]\n",
+	"syntax.yaml":          "builds: [\n",
+	"two.yaml":             "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
+	"list.yaml":            "platforms: linux/amd64\n  - linux/arm64\n",
+	"value.yaml":           "jobs: many\nuser: [a]\n",
+	"mirror.yaml":          "entries:\n  - name: app\n    source: $R/app\n    target: $R/copy\n    tags: [v1]\n",
+	"untagged.yaml":        "entries:\n  - source: $R/app\n    target: $R/copy\n",
+	"unpinned.yaml":        "base: $R/nowhere:v1\nbuilds:\n  - main: ./ok\n",
+	"spec.yaml":            "image: $R/made:v1\nmanifests:\n  - image: $R/nowhere:v1\n",
+	"empty-spec.yaml":      "image: $R/made:v1\n",
+	"config.json":          "{}",
 }
 
 // variable matches a variable and its value before a command line.

@@ -27,6 +27,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
@@ -127,7 +128,14 @@ type File struct {
 
 // unreadable says that a file of credentials cannot be used.
 func unreadable(path string, err error) error {
-	return hint.New(hint.Credentials, "fix "+path+", or remove it and log in again", "%s: %w", path, err)
+	way := "fix " + path + ", or remove it and log in again"
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		way = fmt.Sprintf("run mabuild as the owner of %s, or let user %d read it; in a container use --user", path, os.Getuid())
+	case errors.Is(err, syscall.EISDIR):
+		way = "put a file at " + path + "; a container engine makes a directory if the file to mount is missing"
+	}
+	return hint.New(hint.Credentials, way, "%s: %w", path, err)
 }
 
 // unwritable says that a file of credentials cannot be changed.
