@@ -98,7 +98,7 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 		doc, err := sbomOf(ctx, a, ref, image, want)
 		if errors.Is(err, attest.ErrNoSBOM) {
 			subject := strings.TrimSpace(ref + " " + image.Platform)
-			return doc, &hint.Error{Err: fmt.Errorf("%s: %w", plain(subject), err), Hint: "mabuild inspect --referrers " + plain(ref) + " lists what there is; mabuild push --sbom spdx adds an SBOM"}
+			return doc, &hint.Error{Err: fmt.Errorf("%s: %w", plain(subject), err), Hint: "mabuild inspect --referrers " + plain(ref) + " lists what there is; mabuild push --sbom spdx adds an SBOM, and mabuild mirror --referrers copies it"}
 		}
 		return doc, err
 	}
