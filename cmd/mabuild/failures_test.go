@@ -36,7 +36,7 @@ hint: mabuild push`},
 hint: did you mean create?`},
 	{`completion tcsh`, exitUsage, `mabuild: unknown command "completion tcsh"
 hint: did you mean bash?`},
-	{`push ./ok --platfroms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --platfroms
+	{`push ./ok --platfrms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --platfrms
 hint: did you mean --platforms?`},
 	{`push ./ok --push -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --push
 hint: mabuild push publishes; mabuild build writes to local destinations`},
