@@ -78,7 +78,7 @@ func runTags(ctx context.Context, a *app, repo string, limit int, asJSON bool) e
 		return err
 	}
 	// Invalid tags are dropped with a warning, as mirror does.
-	tags = mirror.ValidTags(ctx, a.log, repo, tags)
+	tags = places.ValidTags(ctx, a.log, repo, tags)
 	mirror.SortTags(tags)
 	if limit > 0 && limit < len(tags) {
 		tags = tags[len(tags)-limit:]
