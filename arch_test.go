@@ -43,7 +43,7 @@ var allowed = map[string][]string{
 	"internal/assembly":                    {"manifest", "manifest/local", "manifest/platform", "internal/hint", "internal/places", "internal/yamlconf"},
 	"internal/attest":                      {"manifest", "manifest/platform", "internal/rootfs", "internal/text"},
 	"internal/cache":                       {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
-	"internal/claim":                       {},
+	"internal/claim":                       {"internal/intree"},
 	"internal/config":                      {"manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/yamlconf"},
 	"internal/yamlconf":                    {"internal/text"},
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
