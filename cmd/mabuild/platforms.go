@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,9 +87,7 @@ func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
 	if !asJSON {
 		return nil
 	}
-	out := json.NewEncoder(a.stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(all)
+	return writeJSON(a.stdout, all)
 }
 
 // buildable returns the platforms that Go supports and containers can run, with all

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -156,9 +155,7 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 // printModule prints the answer of --module: a line for each platform, or JSON.
 func (o sbomOptions) printModule(a *app, rows []moduleRow) error {
 	if o.json {
-		e := json.NewEncoder(a.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(rows)
+		return writeJSON(a.stdout, rows)
 	}
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -179,9 +178,7 @@ support it, and some list only what you may read.`,
 				list = list[:limit]
 			}
 			if asJSON {
-				e := json.NewEncoder(a.stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(struct {
+				return writeJSON(a.stdout, struct {
 					Host         string   `json:"host"`
 					Repositories []string `json:"repositories"`
 				}{args[0], append([]string{}, list...)})

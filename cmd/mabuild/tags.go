@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -84,9 +83,7 @@ func runTags(ctx context.Context, a *app, repo string, limit int, asJSON bool) e
 		tags = tags[len(tags)-limit:]
 	}
 	if asJSON {
-		e := json.NewEncoder(a.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return writeJSON(a.stdout, struct {
 			Repository string   `json:"repository"`
 			Tags       []string `json:"tags"`
 		}{repo, append([]string{}, tags...)})
