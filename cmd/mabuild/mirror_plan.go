@@ -74,11 +74,6 @@ func (p *mirrorFile) succeed(old *mirrorFile) {
 	}
 }
 
-// has reports whether there is an entry of that name.
-func (p *mirrorFile) has(name string) bool {
-	return slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Name == name })
-}
-
 // runPlan runs the plan of a file once, or with --watch until the run is interrupted.
 func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	p, err := a.loadPlan(o)
