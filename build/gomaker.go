@@ -393,7 +393,7 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 	// -p is not part of the program's key: it does not change the program.
 	request := crosscompile.Request{
 		Dir: main.Dir, Package: main.ImportPath, Out: out, Temp: g.Work,
-		Platform: p, Flags: append(how.Flags(), fmt.Sprintf("-p=%d", permits.Processes(g.permits.AtOnce()))), Env: how.Env,
+		Platform: p, Flags: append(how.flags(), fmt.Sprintf("-p=%d", permits.Processes(g.permits.AtOnce()))), Env: how.Env,
 	}
 	if how.Cgo {
 		request.Cgo = &how.C

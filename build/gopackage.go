@@ -161,8 +161,8 @@ func (s Spec) settings(p ocispec.Platform) (Compile, error) {
 // sources, so a listing does not have it.
 func (c Compile) profiled() bool { return c.Pgo != "" && c.Pgo != "auto" && c.Pgo != "off" }
 
-// Flags returns the flags of go build for c. Platform and environment are not among them.
-func (c Compile) Flags() []string {
+// flags returns the flags of go build for c. Platform and environment are not among them.
+func (c Compile) flags() []string {
 	ldflags := slices.Clone(c.Ldflags)
 	if !c.Symbols && !c.Unoptimized {
 		ldflags = append([]string{"-s", "-w"}, ldflags...)

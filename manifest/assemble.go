@@ -193,7 +193,7 @@ func inOrder(parts []*part) []Child {
 	}
 	var children, others []Child
 	for _, p := range parts {
-		if p.runs() || p.attests() && images[p.Descriptor.Annotations[AnnotationReferenceDigest]] {
+		if p.runs() || p.attests() && images[p.Descriptor.Annotations[annotationReferenceDigest]] {
 			children = append(children, p.Child)
 		} else {
 			others = append(others, p.Child)
@@ -276,7 +276,7 @@ func followed(parts []*part) []*part {
 		}
 		again := seen[p.Descriptor.Digest]
 		seen[p.Descriptor.Digest] = true
-		return again || !subjects[p.Descriptor.Annotations[AnnotationReferenceDigest]]
+		return again || !subjects[p.Descriptor.Annotations[annotationReferenceDigest]]
 	})
 }
 

@@ -43,6 +43,8 @@ type Entry struct {
 	Written string
 	// Type is the artifact type of an artifact.
 	Type string
+	// Subject is the digest of the entry that an attestation describes, as it is written.
+	Subject string
 	// Within is the nested index that lists the entry; nil for an entry of the first
 	// index.
 	Within *v1.Hash
@@ -66,8 +68,8 @@ type Entry struct {
 func Identify(d v1.Descriptor, img v1.Image) (Entry, error) {
 	e := Entry{Descriptor: d, Platform: platform.FromV1(d.Platform)}
 	switch {
-	case IsAttestation(d):
-		e.Kind = KindAttestation
+	case isAttestation(d):
+		e.Kind, e.Subject = KindAttestation, d.Annotations[annotationReferenceDigest]
 	case d.ArtifactType != "" && !isImageConfig(types.MediaType(d.ArtifactType)):
 		e.Kind, e.Type = KindArtifact, d.ArtifactType
 	case d.MediaType.IsIndex():

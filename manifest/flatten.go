@@ -58,7 +58,7 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 		there[p.Descriptor.Digest.String()] = true
 	}
 	for _, p := range base {
-		p.loose = p.attests() && !there[p.Descriptor.Annotations[AnnotationReferenceDigest]]
+		p.loose = p.attests() && !there[p.Descriptor.Annotations[annotationReferenceDigest]]
 	}
 	if !a.chooses() {
 		if base, err = a.checkAll(ctx, base); err != nil {

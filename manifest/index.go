@@ -19,7 +19,7 @@ import (
 // the image that the attestation describes.
 const (
 	annotationReferenceType   = "vnd.docker.reference.type"
-	AnnotationReferenceDigest = "vnd.docker.reference.digest"
+	annotationReferenceDigest = "vnd.docker.reference.digest"
 )
 
 // A Child is an entry of an index.
@@ -34,9 +34,9 @@ type Child struct {
 	Open func() (Content, error)
 }
 
-// IsAttestation reports whether d describes an attestation in the form of BuildKit, which
+// isAttestation reports whether d describes an attestation in the form of BuildKit, which
 // belongs to another entry of its index and has no platform.
-func IsAttestation(d v1.Descriptor) bool {
+func isAttestation(d v1.Descriptor) bool {
 	return d.Annotations[annotationReferenceType] != "" ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
 }
@@ -91,7 +91,7 @@ func check(children []Child) error {
 	byPlatform, images := map[string]v1.Hash{}, map[string]bool{}
 	for _, c := range children {
 		d := c.Descriptor
-		if IsAttestation(d) {
+		if isAttestation(d) {
 			continue
 		}
 		images[d.Digest.String()] = true
@@ -107,7 +107,7 @@ func check(children []Child) error {
 		}
 	}
 	for _, c := range children {
-		if d := c.Descriptor; IsAttestation(d) && !images[d.Annotations[AnnotationReferenceDigest]] {
+		if d := c.Descriptor; isAttestation(d) && !images[d.Annotations[annotationReferenceDigest]] {
 			errs = append(errs, fmt.Errorf("the image that attestation %s describes is not in the index", d.Digest))
 		}
 	}
@@ -120,7 +120,7 @@ func arrange(children []Child) []Child {
 	about := map[string][]Child{}
 	var images, sorted []Child
 	for _, c := range children {
-		if subject := c.Descriptor.Annotations[AnnotationReferenceDigest]; IsAttestation(c.Descriptor) {
+		if subject := c.Descriptor.Annotations[annotationReferenceDigest]; isAttestation(c.Descriptor) {
 			about[subject] = append(about[subject], c)
 		} else {
 			images = append(images, c)

@@ -55,8 +55,8 @@ func attestation(t *testing.T, subject v1.Hash) manifest.Child {
 	c := child(t, "unknown/unknown", types.OCIManifestSchema1)
 	c.Descriptor.Platform = &v1.Platform{OS: "unknown", Architecture: "unknown"}
 	c.Descriptor.Annotations = map[string]string{
-		"vnd.docker.reference.type":        "attestation-manifest",
-		manifest.AnnotationReferenceDigest: subject.String(),
+		"vnd.docker.reference.type":   "attestation-manifest",
+		"vnd.docker.reference.digest": subject.String(),
 	}
 	return c
 }

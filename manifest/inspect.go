@@ -156,8 +156,7 @@ func (i *inspection) sort(entries []Entry) {
 	subjects := map[string][]Entry{}
 	for _, e := range entries {
 		if e.Kind == KindAttestation {
-			subject := e.Descriptor.Annotations[AnnotationReferenceDigest]
-			subjects[subject] = append(subjects[subject], e)
+			subjects[e.Subject] = append(subjects[e.Subject], e)
 		}
 	}
 	for _, e := range entries {

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/claim"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
@@ -47,9 +48,10 @@ type app struct {
 	cache      string // its directory; "" if there is none
 	key        []byte // secret of the cache's records; see cacheKey
 	keyed      sync.Once
-	leaveCache func()           // releases the entries that the run has used
-	grown      atomic.Bool      // a program was compiled, so the cache may be too large
-	work       string           // the work directory; "" until it is needed
+	leaveCache func()      // releases the entries that the run has used
+	grown      atomic.Bool // a program was compiled, so the cache may be too large
+	work       string      // the work directory; "" until it is needed
+	removeWork atomic.Pointer[func()]
 	archives   *places.Archives // those that are open
 	ends       []func()         // what close calls, the last first
 	outcome    string           // last line on standard error after an error; may be empty
@@ -212,6 +214,32 @@ func (a *app) usableCache() string {
 		return ""
 	}
 	return dir
+}
+
+// workDir returns the directory for the temporary files of this run, and creates it when
+// it is first called.
+func (a *app) workDir(ctx context.Context) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.work != "" {
+		return a.work, nil
+	}
+	dir, remove, err := claim.Temp(ctx, "mabuild-work-", a.log)
+	if err != nil {
+		return "", hint.New(hint.Build, "set TMPDIR to use another directory", "work directory %s: %w", os.TempDir(), err)
+	}
+	a.work = dir
+	a.removeWork.Store(&remove)
+	a.ends = append(a.ends, remove)
+	return dir, nil
+}
+
+// sweep removes the work directory of a run that is about to exit. It takes no lock, which
+// the run may hold.
+func (a *app) sweep() {
+	if remove := a.removeWork.Load(); remove != nil {
+		(*remove)()
+	}
 }
 
 // close undoes start in reverse order. Calling it again does nothing. It is called before

@@ -284,6 +284,7 @@ esac
 
 // The script of action.yml runs as on GitHub.
 func TestAction(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "action.txtar"), []byte(actionScript), 0o600); err != nil {
 		t.Fatal(err)

@@ -32,6 +32,7 @@ image $REG/acme/my-app-windows:v1.0.0 windows/amd64
 // README.md and docs/, in their order. A yaml block is .mabuild.yaml for the following
 // blocks, or the file that its first line names. A registry of the test replaces ghcr.io.
 func TestDocs(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -313,9 +313,7 @@ func TestOneAnswerForAllVerbs(t *testing.T) {
 		for place, ref := range map[string]string{"registry": r.Host + "/" + repo + ":v1", "layout": "oci:" + layout + ":v1", "archive": "oci-archive:" + archive + ":v1"} {
 			for col, verb := range verbs {
 				t.Run(odd.name+"/"+verb.name+"/"+place, func(t *testing.T) {
-					if !strings.HasPrefix(verb.name, "build") && !strings.Contains(verb.name, "all") {
-						t.Parallel() // a process has one work directory
-					}
+					t.Parallel()
 					b := &bench{t: t, r: r, x: x, ref: ref, fits: more.letters, out: fmt.Sprintf("%s/out%d:%d-%s", r.Host, row, col, place)}
 					switch place {
 					case "registry":

@@ -15,7 +15,7 @@ func deaf() {
 	if err != nil {
 		panic(err)
 	}
-	ctx, stop := interruptible(context.Background(), os.Stderr, grace)
+	ctx, stop := interruptible(context.Background(), os.Stderr, grace, func() {})
 	defer stop()
 	write := func(name, text string) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {

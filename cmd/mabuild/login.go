@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -255,6 +256,24 @@ func discard(_ int, err error) error { return err }
 // checkLogin asks the registry to accept the credentials, without those stored for it.
 func (a *app) checkLogin(ctx context.Context, host string, o loginOptions) error {
 	client := a.newClient()
-	client.Keychain = &oneLogin{auth: authn.AuthConfig{Username: o.user, Password: o.password}}
+	client.Keychain = logins{"": {Username: o.user, Password: o.password}}
 	return client.Login(ctx, host)
+}
+
+// logins are credentials by host, as a keychain. Those of "" are for every registry.
+type logins map[string]authn.Basic
+
+// Resolve returns the credentials of a registry, or anonymous ones if there are none, so
+// that the next keychain is asked. Docker Hub has two names, and users write docker.io.
+func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	hosts := []string{r.RegistryStr(), ""}
+	if hosts[0] == name.DefaultRegistry {
+		hosts = slices.Insert(hosts, 1, "docker.io")
+	}
+	for _, host := range hosts {
+		if login, ok := l[host]; ok {
+			return &login, nil
+		}
+	}
+	return authn.Anonymous, nil
 }

@@ -33,9 +33,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 // run is the whole program. It returns the exit code. If a signal ended the run, the
 // error of the command is only a consequence, and the signal is reported instead.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := interruptible(context.Background(), stderr, grace) //nolint:forbidigo // the root of all contexts
-	defer stop()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	ctx, stop := interruptible(context.Background(), stderr, grace, a.sweep) //nolint:forbidigo // the root of all contexts
+	defer stop()
 	// close is called again below; this one covers a panic.
 	defer a.close()
 	root := newRoot(a)
@@ -162,9 +162,9 @@ func (e *interrupted) code() int {
 
 // interruptible returns a context that SIGINT or SIGTERM ends, with [*interrupted] as its
 // cause. The run can then clean up and return. If it does not within grace, or if a
-// second signal arrives, the process exits at once after removing its work directory. The
-// returned function ends the goroutine and must be called once.
-func interruptible(parent context.Context, stderr io.Writer, grace time.Duration) (context.Context, func()) {
+// second signal arrives, the process exits at once after sweep, which removes its work
+// directory. The returned function ends the goroutine and must be called once.
+func interruptible(parent context.Context, stderr io.Writer, grace time.Duration, sweep func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	// The buffer has room for both signals: package signal drops what it cannot deliver.
 	signals := make(chan os.Signal, 2)
@@ -185,7 +185,7 @@ func interruptible(parent context.Context, stderr io.Writer, grace time.Duration
 		case <-done:
 			return
 		}
-		sweepNow()
+		sweep()
 		report(stderr, i)
 		os.Exit(i.code())
 	}()

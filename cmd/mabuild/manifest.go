@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -89,7 +88,7 @@ func (l *targetLogin) apply(c *registry.Client, target string) error {
 		if c.Keychain == nil {
 			c.Keychain = registry.DefaultKeychain
 		}
-		c.Keychain = &oneLogin{host, authn.AuthConfig{Username: l.username, Password: l.password}, c.Keychain}
+		c.Keychain = authn.NewMultiKeychain(logins{host: {Username: l.username, Password: l.password}}, c.Keychain)
 	case l.password != "":
 		return usage("add --username NAME", "--password requires --username")
 	}
@@ -113,25 +112,4 @@ func (l *targetLogin) applyAll(c *registry.Client, refs []string) error {
 		}
 	}
 	return nil
-}
-
-// A oneLogin is a keychain with credentials for one registry; rest has those for all
-// others. Without a rest they are for every registry.
-type oneLogin struct {
-	host string
-	auth authn.AuthConfig
-	rest authn.Keychain
-}
-
-// Resolve implements [authn.Keychain].
-func (k *oneLogin) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	return k.ResolveContext(context.Background(), r) //nolint:forbidigo // the caller has none
-}
-
-// ResolveContext implements [authn.ContextKeychain]; ctx bounds credential helpers.
-func (k *oneLogin) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
-	if k.rest == nil || r.RegistryStr() == k.host {
-		return authn.FromConfig(k.auth), nil
-	}
-	return authn.Resolve(ctx, k.rest, r)
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
@@ -75,11 +74,6 @@ func (p *mirrorFile) succeed(old *mirrorFile) {
 	}
 }
 
-// has reports whether there is an entry of that name.
-func (p *mirrorFile) has(name string) bool {
-	return slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Name == name })
-}
-
 // runPlan runs the plan of a file once, or with --watch until the run is interrupted.
 func runPlan(ctx context.Context, a *app, o mirrorOptions) error {
 	p, err := a.loadPlan(o)
@@ -110,24 +104,6 @@ func (a *app) clientFor(p *mirrorFile, o mirrorOptions) *registry.Client {
 		c.Keychain = authn.NewMultiKeychain(logins(p.logins), registry.DefaultKeychain)
 	}
 	return c
-}
-
-// logins are the credentials in a plan, by host. They are a keychain.
-type logins map[string]authn.Basic
-
-// Resolve returns the credentials of a registry, or anonymous ones if the plan has none,
-// so that the next keychain is asked. Docker Hub has two names, and the file uses
-// docker.io.
-func (l logins) Resolve(r authn.Resource) (authn.Authenticator, error) {
-	host := r.RegistryStr()
-	login, ok := l[host]
-	if !ok && host == name.DefaultRegistry {
-		login, ok = l["docker.io"]
-	}
-	if !ok {
-		return authn.Anonymous, nil
-	}
-	return &login, nil
 }
 
 // chosen returns the entries that only names, or all if it is empty. An unknown name is

@@ -12,20 +12,20 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/serve"
-	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // watchPlan runs the entries of a plan on their schedules until ctx ends, and returns the
 // cause. The whole process holds no cache entries; each round does while it runs, so that
 // the cache can be pruned in between.
 func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) error {
-	w := &watch{app: a, options: o, metrics: mirror.NewMetrics(), reports: mirror.LastReports{Write: o.writeReport}, plan: p}
-	stop, err := serveMetrics(ctx, a, w.metrics, o.listen, o.listenHosts)
+	w := &watch{app: a, options: o, observer: mirror.NewObserver(o.writeReport), plan: p}
+	stop, err := serveMetrics(ctx, a, w.observer.Gatherer, o.listen, o.listenHosts)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) erro
 	if !slices.ContainsFunc(p.entries, func(e *mirror.Entry) bool { return e.Schedule != nil }) {
 		return usage("add every: 6h or cron:", "--watch %s: no entry has a schedule", o.file)
 	}
-	w.metrics.Expect(nil, p.entries)
+	w.observer.Expect(p.entries)
 	a.leaveCache() // each round holds the cache itself
 	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
 	watcher.Watch(ctx, p.entries)
@@ -42,15 +42,12 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) erro
 
 // A watch is the state of mirror --watch. Rounds of different entries run concurrently.
 type watch struct {
-	app     *app
-	options mirrorOptions
-	metrics *mirror.Metrics
-	reports mirror.LastReports
+	app      *app
+	options  mirrorOptions
+	observer *mirror.Observer
 
-	// mu guards plan, the last valid one. It is taken before the lock of reports, never
-	// after.
-	mu   sync.Mutex
-	plan *mirrorFile
+	mu   sync.Mutex  // guards plan
+	plan *mirrorFile // the last valid one
 }
 
 // load reads the file again after a SIGHUP. If it is invalid, the old plan stays in
@@ -63,8 +60,7 @@ func (w *watch) load() ([]*mirror.Entry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	fresh.succeed(w.plan)
-	w.metrics.Expect(w.plan.entries, fresh.entries)
-	w.reports.Expect(fresh.entries)
+	w.observer.Expect(fresh.entries)
 	w.plan = fresh
 	return fresh.entries, nil
 }
@@ -93,28 +89,16 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 			log.ErrorContext(ctx, one.Error(), "hint", hintOf(one))
 		}
 	}
-	if err := w.record(e.Name, report, client.Quotas()); err != nil {
+	remaining := map[string]int{}
+	for host, q := range client.Quotas() {
+		remaining[host] = q.Remaining
+	}
+	if err := w.observer.Observe(e.Name, report, remaining); err != nil {
 		log.WarnContext(ctx, err.Error())
 	}
 	log.InfoContext(ctx, "run finished", "copied", report.Copied, "unchanged", report.Same,
 		"skipped", report.Skipped, "failed", report.Failed, "bytes", report.Bytes)
 	return report
-}
-
-// record updates metrics and report file after a round, unless the plan has been replaced
-// and no longer has the entry. Otherwise a removed entry would appear again in both. It
-// holds mu, so that load cannot remove the entry in between.
-func (w *watch) record(entry string, r *mirror.Report, quotas map[string]registry.Quota) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.plan.has(entry) {
-		return nil
-	}
-	for host, q := range quotas {
-		w.metrics.Quota(host, q.Remaining)
-	}
-	w.metrics.Observe(entry, r)
-	return w.reports.Add(r)
 }
 
 // hangups returns a channel that receives after each SIGHUP until ctx ends. Signals that
@@ -144,7 +128,7 @@ func hangups(ctx context.Context) <-chan struct{} {
 // waits for the server to end. Only requests to names that [serve.Policy] permits, or to
 // hosts, are answered, which protects against DNS rebinding. If addr is "", it does
 // nothing.
-func serveMetrics(ctx context.Context, a *app, m *mirror.Metrics, addr string, hosts []string) (stop func(), err error) {
+func serveMetrics(ctx context.Context, a *app, metrics prometheus.Gatherer, addr string, hosts []string) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
 	}
@@ -157,7 +141,7 @@ func serveMetrics(ctx context.Context, a *app, m *mirror.Metrics, addr string, h
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // the client is gone
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.Gatherer, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	logger := slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)
 	policy := serve.Policy{Hosts: hosts, Flag: "--listen-host", Log: logger}
 	ctx, cancel := context.WithCancel(ctx)

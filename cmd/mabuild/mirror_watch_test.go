@@ -6,66 +6,18 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
-
-// The result of a running entry is reported only if the file still has the entry when it
-// ends.
-func TestRoundsOfAnOldPlan(t *testing.T) {
-	gone, stays := &mirror.Entry{Name: "gone"}, &mirror.Entry{Name: "stays"}
-	o := mirrorOptions{report: filepath.Join(t.TempDir(), "report.json")}
-	w := &watch{metrics: mirror.NewMetrics(), reports: mirror.LastReports{Write: o.writeReport}, plan: &mirrorFile{entries: []*mirror.Entry{gone, stays}}}
-	w.metrics.Expect(nil, w.plan.entries)
-	report := func(name string) *mirror.Report {
-		return &mirror.Report{Entries: []mirror.EntryReport{{Name: name}}, Failed: 1}
-	}
-	told := func() string {
-		t.Helper()
-		families, err := w.metrics.Gatherer.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var text strings.Builder
-		for _, f := range families {
-			text.WriteString(f.String())
-		}
-		file, err := os.ReadFile(o.report)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text.String() + string(file)
-	}
-	for _, name := range []string{"gone", "stays"} {
-		if err := w.record(name, report(name), nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !strings.Contains(told(), "gone") {
-		t.Error("nothing is told of what is there")
-	}
-	fresh := &mirrorFile{entries: []*mirror.Entry{stays}}
-	w.metrics.Expect(w.plan.entries, fresh.entries)
-	w.reports.Expect(fresh.entries)
-	w.plan = fresh
-	for _, name := range []string{"gone", "stays"} { // the entry was running when the file was reloaded
-		if err := w.record(name, report(name), nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if text := told(); strings.Contains(text, "gone") || !strings.Contains(text, "stays") {
-		t.Error(text)
-	}
-}
 
 // A reload keeps what registries said about their limits, unless the file changes the
 // limits.
@@ -120,7 +72,7 @@ func TestReportThatCannotBeWritten(t *testing.T) {
 func TestListenHosts(t *testing.T) {
 	var told strings.Builder
 	a := &app{log: slog.New(slog.NewTextHandler(&told, nil))}
-	stop, err := serveMetrics(t.Context(), a, mirror.NewMetrics(), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
+	stop, err := serveMetrics(t.Context(), a, prometheus.NewRegistry(), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 
@@ -24,6 +25,13 @@ func writeExact(w io.Writer, raw []byte) error {
 	}
 	_, err := w.Write(raw)
 	return err
+}
+
+// writeJSON prints v as indented JSON.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 // isTerminal reports whether w is a terminal.

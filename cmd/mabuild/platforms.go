@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,7 +50,7 @@ func runPlatforms(ctx context.Context, a *app, args []string, asJSON bool) error
 			list = slices.DeleteFunc(list, func(p ocispec.Platform) bool { return p.OS != "linux" })
 		}
 	case len(args) == 1:
-		list, err = shared(ctx, a, goc, args[0])
+		list, err = (&build.Builder{Bases: a.places(), Go: goc, Log: a.log}).BasePlatforms(ctx, args[0])
 	default:
 		list, err = buildable(ctx, goc)
 	}
@@ -88,13 +87,11 @@ func printPlatforms(a *app, list []ocispec.Platform, asJSON bool) error {
 	if !asJSON {
 		return nil
 	}
-	out := json.NewEncoder(a.stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(all)
+	return writeJSON(a.stdout, all)
 }
 
 // buildable returns the platforms that Go supports and containers can run, with all
-// variants.
+// variants, sorted.
 func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, error) {
 	targets, err := goc.Targets(ctx, ".")
 	if err != nil {
@@ -115,7 +112,8 @@ func buildable(ctx context.Context, goc *crosscompile.Go) ([]ocispec.Platform, e
 			}
 		}
 	}
-	return sorted(list), nil
+	slices.SortFunc(list, platform.Compare)
+	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 }), nil
 }
 
 // inContainers reports whether containers run on a platform: Linux, WASI, and Windows and
@@ -154,15 +152,4 @@ func sameKnobs(a, b ocispec.Platform) bool {
 	x, errx := crosscompile.Env(a)
 	y, erry := crosscompile.Env(b)
 	return errx == nil && erry == nil && slices.Equal(x, y)
-}
-
-// shared returns the platforms that "--platforms all" builds on the image.
-func shared(ctx context.Context, a *app, goc *crosscompile.Go, ref string) ([]ocispec.Platform, error) {
-	return (&build.Builder{Bases: a.places(), Go: goc, Log: a.log}).BasePlatforms(ctx, ref)
-}
-
-// sorted sorts the list in place and removes duplicates.
-func sorted(list []ocispec.Platform) []ocispec.Platform {
-	slices.SortFunc(list, platform.Compare)
-	return slices.CompactFunc(list, func(a, b ocispec.Platform) bool { return platform.Compare(a, b) == 0 })
 }

@@ -3,13 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -91,11 +91,17 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 	}
 	images := report.Platforms
 	// An artifact has no platforms, and an SBOM may also be that of an index as a whole.
-	if len(images) != 1 && o.platform == "" && slices.ContainsFunc(report.Referrers, isSBOM) && o.module == "" || len(images) == 0 {
+	if len(images) != 1 && o.platform == "" && slices.ContainsFunc(report.Referrers, attest.IsSBOM) && o.module == "" || len(images) == 0 {
 		images = []manifest.Runnable{{Digest: report.Digest, Referrers: report.Referrers}}
 	}
 	read := func(image manifest.Runnable) (attest.Document, error) {
-		doc, err := sbomOf(ctx, a, ref, image, want)
+		doc, err := attest.Find(image.Referrers, want, func(d v1.Hash) (manifest.Content, error) {
+			at, err := places.Parse(ref)
+			if err != nil {
+				return nil, err
+			}
+			return a.places().Get(ctx, at.ByDigest(d).String())
+		})
 		if errors.Is(err, attest.ErrNoSBOM) {
 			subject := strings.TrimSpace(ref + " " + image.Platform)
 			return doc, &hint.Error{Err: fmt.Errorf("%s: %w", plain(subject), err), Hint: "mabuild inspect --referrers " + plain(ref) + " lists what there is; mabuild push --sbom spdx adds an SBOM, and mabuild mirror --referrers copies it"}
@@ -146,65 +152,10 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 	return err
 }
 
-// isSBOM reports whether a is an SBOM by what it calls itself.
-func isSBOM(a manifest.Attached) bool { return a.Kind == "sbom" }
-
-// sbomOf reads the SBOM of an image: of the wanted format, otherwise SPDX
-// rather than another.
-func sbomOf(ctx context.Context, a *app, ref string, image manifest.Runnable, want attest.Format) (attest.Document, error) {
-	// The order of referrers is that of the registry, so it does not decide.
-	spdxFirst := slices.SortedStableFunc(slices.Values(image.Referrers), func(x, y manifest.Attached) int {
-		return cmp.Or(strings.Compare(formatKey(x), formatKey(y)), strings.Compare(x.Digest.String(), y.Digest.String()))
-	})
-	var formats []string
-	for _, attached := range spdxFirst {
-		if !isSBOM(attached) {
-			continue
-		}
-		at, err := places.Parse(ref)
-		if err != nil {
-			return attest.Document{}, err
-		}
-		source, name, err := a.places().Source(at.ByDigest(attached.Digest).String())
-		if err != nil {
-			return attest.Document{}, err
-		}
-		c, err := source.Get(ctx, name)
-		if err != nil {
-			return attest.Document{}, err
-		}
-		doc, err := attest.Read(c)
-		switch {
-		case err == nil && (want == "" || doc.Format == want):
-			return doc, nil
-		case err == nil:
-			formats = append(formats, string(doc.Format))
-		case errors.Is(err, attest.ErrNoSBOM):
-			formats = append(formats, cmp.Or(attached.PredicateType, attached.ArtifactType))
-		default:
-			return attest.Document{}, err
-		}
-	}
-	if len(formats) > 0 {
-		return attest.Document{}, fmt.Errorf("%w as %s, only %s", attest.ErrNoSBOM, cmp.Or(want, "spdx or cyclonedx"), plain(strings.Join(formats, ", ")))
-	}
-	return attest.Document{}, attest.ErrNoSBOM
-}
-
-// formatKey sorts SPDX before other formats.
-func formatKey(a manifest.Attached) string {
-	if strings.Contains(strings.ToLower(a.ArtifactType+a.PredicateType), "spdx") {
-		return "1"
-	}
-	return "2"
-}
-
 // printModule prints the answer of --module: a line for each platform, or JSON.
 func (o sbomOptions) printModule(a *app, rows []moduleRow) error {
 	if o.json {
-		e := json.NewEncoder(a.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(rows)
+		return writeJSON(a.stdout, rows)
 	}
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)

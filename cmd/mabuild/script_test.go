@@ -67,8 +67,12 @@ func (r roomy) Run() int {
 }
 
 // TestScripts runs testdata/script/*.txtar: the program as people run it,
-// against Docker Distribution.
-func TestScripts(t *testing.T) { testscript.Run(t, params(t, "../../testdata/script")) }
+// against Docker Distribution. The scripts of this test, of TestDocs and of TestAction wait
+// for no others, so that no core idles while the longest script of one test ends.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, params(t, "../../testdata/script"))
+}
 
 // params says how to run the scripts of a directory: with a home of their own
 // and Go's caches as they are.

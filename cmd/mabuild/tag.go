@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
-	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -107,7 +104,7 @@ func runDelete(ctx context.Context, a *app, refs []string, shared, dryRun bool) 
 	}
 	lines := make([]string, len(images))
 	for i, image := range images {
-		tags, around, err := tagsOf(ctx, a, image)
+		tags, around, err := a.places().TagsOf(ctx, a.log, image)
 		if err != nil {
 			return err
 		}
@@ -153,52 +150,6 @@ func runDelete(ctx context.Context, a *app, refs []string, shared, dryRun bool) 
 	return nil
 }
 
-// tagsOf returns the tags of the repository that name the image, and those of indexes
-// around it. It costs one HEAD for each tag, and a GET for each index.
-func tagsOf(ctx context.Context, a *app, image imageref.Parts) (tags, around []string, err error) {
-	all, err := a.client.Tags(ctx, image.Repository)
-	if err != nil {
-		return nil, nil, err
-	}
-	all = mirror.ValidTags(ctx, a.log, image.Repository, all)
-	same, within := make([]bool, len(all)), make([]bool, len(all))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(16)
-	for i, tag := range all {
-		group.Go(func() error {
-			ref := imageref.Parts{Repository: image.Repository, Tag: tag}.String()
-			d, err := a.client.Resolve(ctx, ref)
-			// A registry may list a tag whose manifest was deleted.
-			if errors.Is(err, manifest.ErrNotFound) {
-				return nil
-			}
-			if same[i] = err == nil && d.Digest.String() == image.Digest; err != nil || same[i] || !d.MediaType.IsIndex() {
-				return err
-			}
-			c, err := a.client.Get(ctx, ref)
-			if err != nil {
-				return err
-			}
-			return manifest.Walk(c, nil, func(n manifest.Node) error {
-				within[i] = within[i] || n.Descriptor.Digest.String() == image.Digest
-				return nil
-			})
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, err
-	}
-	for i, tag := range all {
-		switch {
-		case same[i]:
-			tags = append(tags, tag)
-		case within[i]:
-			around = append(around, tag)
-		}
-	}
-	return tags, around, nil
-}
-
 // newCatalog returns the command catalog.
 func newCatalog(a *app) *cobra.Command {
 	var asJSON bool
@@ -227,9 +178,7 @@ support it, and some list only what you may read.`,
 				list = list[:limit]
 			}
 			if asJSON {
-				e := json.NewEncoder(a.stdout)
-				e.SetIndent("", "  ")
-				return e.Encode(struct {
+				return writeJSON(a.stdout, struct {
 					Host         string   `json:"host"`
 					Repositories []string `json:"repositories"`
 				}{args[0], append([]string{}, list...)})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -78,15 +77,13 @@ func runTags(ctx context.Context, a *app, repo string, limit int, asJSON bool) e
 		return err
 	}
 	// Invalid tags are dropped with a warning, as mirror does.
-	tags = mirror.ValidTags(ctx, a.log, repo, tags)
+	tags = places.ValidTags(ctx, a.log, repo, tags)
 	mirror.SortTags(tags)
 	if limit > 0 && limit < len(tags) {
 		tags = tags[len(tags)-limit:]
 	}
 	if asJSON {
-		e := json.NewEncoder(a.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return writeJSON(a.stdout, struct {
 			Repository string   `json:"repository"`
 			Tags       []string `json:"tags"`
 		}{repo, append([]string{}, tags...)})

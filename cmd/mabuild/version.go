@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -43,9 +42,7 @@ func newVersion(a *app) *cobra.Command {
 				return err
 			}
 			// In JSON the version has no parentheses, even if it is (devel).
-			out := json.NewEncoder(a.stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(struct {
+			return writeJSON(a.stdout, struct {
 				Version  string `json:"version"`
 				Go       string `json:"go"`
 				Platform string `json:"platform"`

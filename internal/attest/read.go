@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -55,6 +57,52 @@ func Read(c manifest.Content) (Document, error) {
 		}
 	}
 	return Document{}, ErrNoSBOM
+}
+
+// Find returns the SBOM among what describes an image: of the wanted format, or if that is
+// "", SPDX rather than another. get reads what is described by a digest. The error about an
+// image without such an SBOM wraps [ErrNoSBOM] and names the formats that there are.
+func Find(list []manifest.Attached, want Format, get func(v1.Hash) (manifest.Content, error)) (Document, error) {
+	// The order of referrers is that of the registry, so it does not decide.
+	list = slices.SortedStableFunc(slices.Values(list), func(x, y manifest.Attached) int {
+		return cmp.Or(strings.Compare(order(x), order(y)), strings.Compare(x.Digest.String(), y.Digest.String()))
+	})
+	var formats []string
+	for _, attached := range list {
+		if !IsSBOM(attached) {
+			continue
+		}
+		c, err := get(attached.Digest)
+		if err != nil {
+			return Document{}, err
+		}
+		doc, err := Read(c)
+		switch {
+		case err == nil && (want == "" || doc.Format == want):
+			return doc, nil
+		case err == nil:
+			formats = append(formats, string(doc.Format))
+		case errors.Is(err, ErrNoSBOM):
+			formats = append(formats, cmp.Or(attached.PredicateType, attached.ArtifactType))
+		default:
+			return Document{}, err
+		}
+	}
+	if len(formats) > 0 {
+		return Document{}, fmt.Errorf("%w as %s, only %s", ErrNoSBOM, cmp.Or(want, "spdx or cyclonedx"), text.Escape(strings.Join(formats, ", "), ""))
+	}
+	return Document{}, ErrNoSBOM
+}
+
+// IsSBOM reports whether a is an SBOM by what it calls itself.
+func IsSBOM(a manifest.Attached) bool { return a.Kind == "sbom" }
+
+// order sorts SPDX before other formats.
+func order(a manifest.Attached) string {
+	if strings.Contains(strings.ToLower(a.ArtifactType+a.PredicateType), "spdx") {
+		return "1"
+	}
+	return "2"
 }
 
 // readLayer returns the content of a layer whose size was checked.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -144,21 +143,9 @@ func (r *round) tags(ctx context.Context, e *Entry, repo string) (there []string
 		if there, err = r.list(ctx, repo); err != nil {
 			return nil, err
 		}
-		there = ValidTags(ctx, r.Log, repo, there)
+		there = places.ValidTags(ctx, r.Log, repo, there)
 	}
 	return e.Tags.matching(there), nil
-}
-
-// ValidTags returns the listed tags that can be pulled, and warns of the others: old
-// versions of Harbor also list digests.
-func ValidTags(ctx context.Context, log *slog.Logger, repo string, listed []string) []string {
-	return slices.DeleteFunc(slices.Clone(listed), func(tag string) bool {
-		invalid := !places.IsTag(tag)
-		if invalid {
-			log.WarnContext(ctx, "ignored an invalid tag that the registry lists", "repository", repo, "tag", tag)
-		}
-		return invalid
-	})
 }
 
 // repositories returns the repositories that the path of a source matches. For a glob it

@@ -90,8 +90,7 @@ func (e *Entry) items() []manifest.Item {
 func (p Platform) fill(template string) string {
 	if p.Arch != "" {
 		template = strings.ReplaceAll(template, "ARCHVARIANT", "ARCH")
-		system, _, _ := platform.Words(p.Typed)
-		return strings.ReplaceAll(strings.ReplaceAll(template, "ARCH", p.Arch), "OS", system)
+		return strings.ReplaceAll(strings.ReplaceAll(template, "ARCH", p.Arch), "OS", platform.Fill("OS", p.Typed))
 	}
 	return platform.Fill(template, p.Typed)
 }

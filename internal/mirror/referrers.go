@@ -78,10 +78,11 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 		all = append(all, subject{m.job.from, own})
 	}
 	err = manifest.Walk(c, nil, func(n manifest.Node) error {
-		if n.Descriptor.Digest != own && !manifest.IsAttestation(n.Descriptor) {
+		e, err := manifest.Identify(n.Descriptor, nil)
+		if n.Descriptor.Digest != own && e.Kind != manifest.KindAttestation {
 			all = append(all, subject{m.job.from, n.Descriptor.Digest})
 		}
-		return nil
+		return err
 	})
 	return all, err
 }

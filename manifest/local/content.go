@@ -163,14 +163,14 @@ func (f *fetcher) whole(idx manifest.Content) (list []ocispec.Platform) {
 	var images []v1.Descriptor
 	// A missing nested index ends the walk. What was found before is used.
 	_ = manifest.Walk(idx, nil, func(n manifest.Node) error {
-		d := n.Descriptor
+		e, err := manifest.Identify(n.Descriptor, nil)
 		switch {
-		case manifest.IsAttestation(d) && !f.holds(d):
-			lacks[d.Annotations[manifest.AnnotationReferenceDigest]] = true
-		case !manifest.IsAttestation(d) && platform.FromV1(d.Platform).OS != "":
-			images = append(images, d)
+		case e.Kind == manifest.KindAttestation && !f.holds(e.Descriptor):
+			lacks[e.Subject] = true
+		case e.Kind != manifest.KindAttestation && e.Platform.OS != "":
+			images = append(images, e.Descriptor)
 		}
-		return nil
+		return err
 	})
 	for _, d := range images {
 		if !lacks[d.Digest.String()] && f.holds(d) {

@@ -13,7 +13,7 @@ func Declared(s string) (ocispec.Platform, error) {
 	if err != nil {
 		return p, err
 	}
-	_, arch, variant := Words(s)
+	_, arch, variant := words(s)
 	switch {
 	case variant == "" && strings.EqualFold(arch, "arm"):
 		p.Variant = ""
@@ -23,9 +23,9 @@ func Declared(s string) (ocispec.Platform, error) {
 	return p, nil
 }
 
-// Words splits a platform as it is written, without its version: windows/amd64:10.0.17763
+// words splits a platform as it is written, without its version: windows/amd64:10.0.17763
 // gives windows, amd64 and "". Nothing is checked or normalised.
-func Words(s string) (operatingSystem, arch, variant string) {
+func words(s string) (operatingSystem, arch, variant string) {
 	body, _, _ := strings.Cut(strings.TrimSpace(s), ":")
 	operatingSystem, rest, _ := strings.Cut(body, "/")
 	operatingSystem, _, _ = strings.Cut(operatingSystem, "(")
@@ -36,7 +36,7 @@ func Words(s string) (operatingSystem, arch, variant string) {
 // Fill replaces each OS, ARCH and VARIANT in a template by the words of a platform as
 // they were typed. These are the placeholders of manifest-tool.
 func Fill(template, typed string) string {
-	operatingSystem, arch, variant := Words(typed)
+	operatingSystem, arch, variant := words(typed)
 	return strings.NewReplacer("VARIANT", variant, "ARCH", arch, "OS", operatingSystem).Replace(template)
 }
 

@@ -273,8 +273,8 @@ func TestWritten(t *testing.T) {
 		"linux/amd64": true, "linux/amd64/v1": true, "linux/amd64/v3": true, "linux/arm64": true, "linux/arm64/v8": true, "linux/arm": true, "linux/arm/v7": true,
 		"linux/x86_64": false, "linux/aarch64": false, "linux/ARM64": false, "Linux/amd64": false, "linux/arm64/8": false, "linux/arm/7": false, "linux/armhf": false, "macos/arm64": false,
 	} {
-		os, arch, variant := platform.Words(text)
-		p := ocispec.Platform{OS: os, Architecture: arch, Variant: variant}
+		words := append(strings.Split(text, "/"), "")
+		p := ocispec.Platform{OS: words[0], Architecture: words[1], Variant: words[2]}
 		if got := platform.Written(p); (got == "") != want || !want && got != text {
 			t.Errorf("%s: written %q, canonical: %t", text, got, want)
 		}

@@ -1,0 +1,48 @@
+package mirror
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// The result of a running entry is reported only if the plan still has the entry when it
+// ends.
+func TestRoundsOfAnOldPlan(t *testing.T) {
+	gone, stays := &Entry{Name: "gone"}, &Entry{Name: "stays"}
+	var written bytes.Buffer
+	o := NewObserver(func(r *Report) error {
+		written.Reset()
+		return r.Write(&written)
+	})
+	shown := func() string {
+		t.Helper()
+		families, err := o.Gatherer.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		for _, f := range families {
+			text.WriteString(f.String())
+		}
+		return text.String() + written.String()
+	}
+	observe := func() {
+		t.Helper()
+		for _, name := range []string{"gone", "stays"} {
+			if err := o.Observe(name, &Report{Entries: []EntryReport{{Name: name}}, Failed: 1}, map[string]int{"r.example": 7}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	o.Expect([]*Entry{gone, stays})
+	observe()
+	if text := shown(); !strings.Contains(text, "gone") || !strings.Contains(text, "r.example") || !strings.Contains(written.String(), "gone") {
+		t.Errorf("an entry of the plan is missing: %s", text)
+	}
+	o.Expect([]*Entry{stays})
+	observe() // both entries were running when the file was reloaded
+	if text := shown(); strings.Contains(text, "gone") || !strings.Contains(text, "stays") {
+		t.Error(text)
+	}
+}
