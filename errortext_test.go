@@ -12,7 +12,7 @@ import (
 // otherTexts are the functions that may search the text of an error: "file function". Each
 // handles errors of another project that state a fact only in their text.
 var otherTexts = map[string]string{
-	"internal/yamlconf/decode.go Parse":                              "go.yaml.in/yaml has the line of a syntax error only in its text",
+	"internal/yamlconf/decode.go Syntax":                             "go.yaml.in/yaml has the line of a syntax error only in its text",
 	"manifest/registry/internal/transport/keychain.go keychainError": "Docker's library appends the output of a helper, which may contain secrets",
 }
 

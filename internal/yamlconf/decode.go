@@ -95,17 +95,22 @@ func (d *Decoder) Parse(data []byte) (root *yaml.Node, ok bool) {
 			return nil, false
 		}
 	}
+	line, text := Syntax(data, err)
+	d.Complain(&yaml.Node{Line: line}, "", errors.New(text))
+	return nil, false
+}
+
+// Syntax returns the line of an error of the parser, or 0, and what is wrong there.
+func Syntax(data []byte, err error) (line int, text string) {
 	at := yamlLine.FindStringSubmatch(err.Error())
-	line := 0
 	if len(at) > 1 {
 		line, _ = strconv.Atoi(at[1])
 	}
-	text := yamlLine.ReplaceAllString(err.Error(), "")
-	if strings.Contains(text, "cannot start any token") && tabbed(data, line) {
+	text = yamlLine.ReplaceAllString(err.Error(), "")
+	if tabbed(data, line) {
 		text = "the line is indented with a tab; YAML requires spaces"
 	}
-	d.Complain(&yaml.Node{Line: line}, "", errors.New(text))
-	return nil, false
+	return line, text
 }
 
 // tabbed reports whether a line of data, or the one after it, is indented with a tab. The

@@ -59,7 +59,7 @@ func (f *Field) sample() []string {
 		if i := slices.IndexFunc(f.elem, func(e *Field) bool { return e.Key == f.short }); i >= 0 {
 			return []string{f.Key + ": " + f.elem[i].example}
 		}
-		if len(f.elem) == 1 {
+		if len(f.elem) == 1 && f.elem[0].elem == nil {
 			return []string{f.Key + ": {" + f.elem[0].sample()[0] + "}"}
 		}
 		return append([]string{f.Key + ":"}, indent("  ", "  ", documented(f.elem, nil))...)

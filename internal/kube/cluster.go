@@ -1,0 +1,85 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/text"
+)
+
+// clusterKinds are the resources that are read of a cluster.
+const clusterKinds = "nodes,pods,replicationcontrollers,deployments.apps,statefulsets.apps,daemonsets.apps,replicasets.apps,jobs.batch,cronjobs.batch"
+
+// Cluster reads the nodes, node pools and workloads of a cluster with kubectl, which knows
+// contexts and credentials. An object that another workload owns is left out.
+func Cluster(ctx context.Context, name string) ([]*File, error) {
+	data, err := Kubectl(ctx, name, nil, "get", clusterKinds, "--all-namespaces", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	f, err := Parse("the cluster", data)
+	if err != nil {
+		return nil, hint.New(hint.Usage, "", "kubectl printed something else than objects: %w", err)
+	}
+	if len(f.Docs) != 1 || len(f.Docs[0].Objects()) == 0 || len(f.Nodes()) == 0 {
+		return nil, hint.New(hint.Usage, "kubectl get nodes shows what kubectl sees", "kubectl listed no nodes")
+	}
+	f.Live = true
+	f.Docs[0].withoutOwned()
+	files := []*File{f}
+	// Most clusters have no node pools, and kubectl does not know the resource then.
+	if pools, err := Kubectl(ctx, name, nil, "get", "nodepools.karpenter.sh", "-o", "json"); err == nil {
+		if p, err := Parse("the cluster", pools); err == nil {
+			files = append(files, p)
+		}
+	}
+	return files, nil
+}
+
+// withoutOwned removes the objects of a list whose owner is in the list, too.
+func (d *Document) withoutOwned() {
+	list := lookup(d.Root, "items")
+	uids := map[string]bool{}
+	for _, object := range items(list) {
+		uids[textOf(at(object, "metadata", "uid"))] = true
+	}
+	list.Content = slices.DeleteFunc(list.Content, func(n *yaml.Node) bool {
+		return slices.ContainsFunc(items(at(n, "metadata", "ownerReferences")), func(owner *yaml.Node) bool {
+			return uids[textOf(lookup(owner, "uid"))]
+		})
+	})
+}
+
+// Kubectl runs kubectl and returns what it prints.
+func Kubectl(ctx context.Context, name string, stdin []byte, args ...string) ([]byte, error) {
+	if name != "" {
+		args = append([]string{"--context", name}, args...)
+	}
+	cmd := exec.CommandContext(ctx, "kubectl", args...) //nolint:gosec // the arguments are ours and the user's
+	var out, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &stderr
+	err := cmd.Run()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, hint.New(hint.Usage, "install kubectl, or use --nodes FILE and files", "kubectl is not on PATH")
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		said := text.Line(stderr.String(), 500)
+		if said == "" {
+			said = err.Error()
+		}
+		return nil, hint.New(hint.Usage, "kubectl "+strings.Join(args, " ")+" has to work", "kubectl: %s", said)
+	case out.Len() > MaxFile:
+		return nil, fmt.Errorf("kubectl printed more than %d MB", MaxFile/1_000_000)
+	}
+	return out.Bytes(), nil
+}
