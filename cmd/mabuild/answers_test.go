@@ -276,7 +276,7 @@ func TestAnswers(t *testing.T) {
 func goCache(t *testing.T) string {
 	t.Helper()
 	built, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE").Output()
-	check(t, err)
+	must(t, err)
 	return strings.TrimSpace(string(built))
 }
 

@@ -21,6 +21,8 @@ exec git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m o
 exec git tag v1.2.3
 registry REG
 base $REG/acme/base:v1 linux/amd64 linux/arm64 linux/arm/v7
+base $REG/acme/web:v1 linux/amd64 linux/arm64
+image $REG/acme/exporter:v1 linux/amd64
 image $REG/acme/my-app-amd64:v1.0.0 linux/amd64
 image $REG/acme/my-app-arm:v1.0.0 linux/arm
 image $REG/acme/my-app-arm64:v1.0.0 linux/arm64

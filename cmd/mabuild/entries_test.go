@@ -301,15 +301,15 @@ func TestOneAnswerForAllVerbs(t *testing.T) {
 	t.Chdir("ok")
 	more := &oddIndex{}
 	extra := more.image("e", "linux/s390x")
-	check(t, more.Put(r, "extra", "v1", extra))
+	must(t, more.Put(r, "extra", "v1", extra))
 	for row, odd := range oddIndexes {
 		x := &oddIndex{}
 		x.root = odd.make(x)
 		dir, repo := t.TempDir(), fmt.Sprintf("odd%d", row)
 		layout, archive := filepath.Join(dir, "layout"), filepath.Join(dir, "archive.tar")
-		check(t, x.Put(r, repo, "v1", x.root))
-		check(t, x.Layout(layout, "v1", x.root))
-		check(t, x.Archive(archive, "v1", x.root))
+		must(t, x.Put(r, repo, "v1", x.root))
+		must(t, x.Layout(layout, "v1", x.root))
+		must(t, x.Archive(archive, "v1", x.root))
 		for place, ref := range map[string]string{"registry": r.Host + "/" + repo + ":v1", "layout": "oci:" + layout + ":v1", "archive": "oci-archive:" + archive + ":v1"} {
 			for col, verb := range verbs {
 				t.Run(odd.name+"/"+verb.name+"/"+place, func(t *testing.T) {

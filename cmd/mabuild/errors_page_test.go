@@ -28,7 +28,7 @@ var elsewhere = map[string]string{
 // prints it, and a test gets each of them.
 func TestErrorsPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/errors.md")
-	check(t, err)
+	must(t, err)
 	messages, kinds, ok := strings.Cut(string(page), "\n## Kinds and exit codes\n")
 	if !ok || kinds == "" {
 		t.Fatal("the page has no section about kinds")
@@ -62,7 +62,7 @@ func TestErrorsPage(t *testing.T) {
 		}
 		if there {
 			text, err := os.ReadFile(filepath.Join("../..", file))
-			check(t, err)
+			must(t, err)
 			if !message.Match(text) {
 				t.Errorf("%s does not have %q", file, heading)
 			}
@@ -85,7 +85,7 @@ func TestErrorsPage(t *testing.T) {
 // parts that are not constant.
 func textsOf(t *testing.T, root string) (all []string) {
 	t.Helper()
-	check(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err

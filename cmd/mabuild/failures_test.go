@@ -407,23 +407,23 @@ func TestFailures(t *testing.T) {
 	closed := regtest.Start(t, regtest.Options{User: "me", Password: "secret"})
 	secure := regtest.Start(t, regtest.Options{TLS: true})
 	client := &registry.Client{}
-	check(t, client.Put(t.Context(), open.Host+"/app:v1", regtest.RandomIndex(t, 100, 1, "amd64", "arm64")))
-	check(t, client.Put(t.Context(), open.Host+"/app:one", regtest.Image(t, "amd64", 100, 1)))
+	must(t, client.Put(t.Context(), open.Host+"/app:v1", regtest.RandomIndex(t, 100, 1, "amd64", "arm64")))
+	must(t, client.Put(t.Context(), open.Host+"/app:one", regtest.Image(t, "amd64", 100, 1)))
 	t.Setenv("GOCACHE", goCache(t))
 	astray(t)
 	t.Setenv("MABUILD_CACHE", t.TempDir())
 	dir, err := filepath.EvalSymlinks(".")
-	check(t, err)
+	must(t, err)
 	dir, err = filepath.Abs(dir)
-	check(t, err)
+	must(t, err)
 	for file, text := range strayFiles {
-		check(t, os.MkdirAll(filepath.Dir(file), 0o755))
-		check(t, os.WriteFile(file, []byte(strings.ReplaceAll(text, "$R", open.Host)), 0o644))
+		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		must(t, os.WriteFile(file, []byte(strings.ReplaceAll(text, "$R", open.Host)), 0o644))
 	}
-	check(t, os.MkdirAll("bin", 0o755))
+	must(t, os.MkdirAll("bin", 0o755))
 	goCommand, err := exec.LookPath("go")
-	check(t, err)
-	check(t, os.Symlink(goCommand, "bin/go"))
+	must(t, err)
+	must(t, os.Symlink(goCommand, "bin/go"))
 	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"} {
 		t.Setenv(name, dir)
 	}

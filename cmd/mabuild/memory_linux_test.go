@@ -45,7 +45,7 @@ func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 		"main.go": []byte("package main\n\nimport _ \"embed\"\n\n//go:embed noise\nvar noise []byte\n\nfunc main() { println(len(noise)) }\n"),
 		"noise":   noise,
 	} {
-		check(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	push := func(tag string, more ...string) int {
 		t.Helper()
@@ -53,7 +53,7 @@ func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 		var out bytes.Buffer
 		cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
 		cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"), "MABUILD_CACHE_KEY=of the test", memoryLimit+"=", garbage+"=")
-		check(t, cmd.Start())
+		must(t, cmd.Start())
 		most := make(chan int)
 		done := make(chan struct{})
 		go func() { most <- peak(cmd.Process.Pid, done) }()
@@ -113,27 +113,27 @@ func TestHostileBasesAreSmall(t *testing.T) {
 		"go.mod":  "module example.com/small\n\ngo 1.26\n",
 		"main.go": "package main\n\nfunc main() {}\n",
 	} {
-		check(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
 	const limit = 128
 	for _, c := range hostileBases(t) {
 		ref := r.Host + "/" + c.name
 		img, err := mutate.AppendLayers(empty.Image, static.NewLayer(c.layer, c.kind))
-		check(t, err)
+		must(t, err)
 		config, err := img.ConfigFile()
-		check(t, err)
+		must(t, err)
 		config.OS, config.Architecture = "linux", "amd64"
 		img, err = mutate.ConfigFile(img, config)
-		check(t, err)
+		must(t, err)
 		tag, err := name.ParseReference(ref)
-		check(t, err)
-		check(t, remote.Write(tag, img))
+		must(t, err)
+		must(t, remote.Write(tag, img))
 		for _, run := range []string{"first", "again"} { // from the cache
 			cmd := exec.CommandContext(t.Context(), "mabuild", append([]string{"push", "--platforms", "linux/amd64", "--base", ref, "-t", ref + "-app:" + run}, c.args...)...)
 			var out bytes.Buffer
 			cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
 			cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(dir, ".cache"), "MABUILD_CACHE_KEY=of the test", memoryLimit+"=", garbage+"=")
-			check(t, cmd.Start())
+			must(t, cmd.Start())
 			most, done := make(chan int), make(chan struct{})
 			go func() { most <- peak(cmd.Process.Pid, done) }()
 			err := cmd.Wait()
@@ -171,7 +171,7 @@ func numbered(t *testing.T, raw io.Writer, n int, prefix string, digits int) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	name := prefix + strings.Repeat("0", digits)
-	check(t, errors.Join(w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg}), w.Flush()))
+	must(t, errors.Join(w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg}), w.Flush()))
 	at := bytes.Index(b.Bytes(), []byte(name)) // in the extended header, which has no checksum
 	if at < 0 {
 		t.Fatalf("a name of %d bytes needs no extended header", len(name))
@@ -179,7 +179,7 @@ func numbered(t *testing.T, raw io.Writer, n int, prefix string, digits int) {
 	for i := range n {
 		copy(b.Bytes()[at+len(prefix):], fmt.Sprintf("%08d", i))
 		_, err := raw.Write(b.Bytes())
-		check(t, err)
+		must(t, err)
 	}
 }
 
@@ -197,15 +197,15 @@ func hostileBases(t *testing.T) []hostileBase {
 		} else {
 			z, err = gzip.NewWriterLevel(&b, gzip.BestSpeed)
 		}
-		check(t, err)
+		must(t, err)
 		w := tar.NewWriter(z)
 		fill(func(h tar.Header, content string) {
 			h.Typeflag, h.Size = cmp.Or(h.Typeflag, tar.TypeReg), int64(len(content))
-			check(t, w.WriteHeader(&h))
+			must(t, w.WriteHeader(&h))
 			_, err := io.WriteString(w, content)
-			check(t, errors.Join(err, w.Flush()))
+			must(t, errors.Join(err, w.Flush()))
 		}, z)
-		check(t, errors.Join(w.Close(), z.Close()))
+		must(t, errors.Join(w.Close(), z.Close()))
 		return b.Bytes()
 	}
 	// Names are longer than a header has room for: it takes few of them to fill the tree.
@@ -224,12 +224,12 @@ func hostileBases(t *testing.T) []hostileBase {
 		}
 		var b bytes.Buffer
 		w := tar.NewWriter(&b)
-		check(t, w.WriteHeader(&tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Size: int64(len(passwd)), PAXRecords: records}))
+		must(t, w.WriteHeader(&tar.Header{Name: "etc/passwd", Typeflag: tar.TypeReg, Size: int64(len(passwd)), PAXRecords: records}))
 		_, err := io.WriteString(w, passwd)
-		check(t, errors.Join(err, w.Flush()))
+		must(t, errors.Join(err, w.Flush()))
 		for range 8 {
 			_, err := raw.Write(b.Bytes())
-			check(t, err)
+			must(t, err)
 		}
 	}
 	status := func(n int, of string) filler {

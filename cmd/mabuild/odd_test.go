@@ -21,7 +21,7 @@ func odd(t *testing.T, make func(x *oddIndex) fields) *bench {
 	astray(t)
 	t.Chdir("ok")
 	b.x.root = make(b.x)
-	check(t, b.x.Put(b.r, "odd", "v1", b.x.root))
+	must(t, b.x.Put(b.r, "odd", "v1", b.x.root))
 	b.ref, b.out = b.r.Host+"/odd:v1", b.r.Host+"/out:v1"
 	return b
 }
@@ -46,12 +46,12 @@ func TestMirrorAnArtifactWithPlatforms(t *testing.T) {
 		t.Errorf("%s for %s", digest, b.x.root.Digest())
 	}
 	more := &oddIndex{}
-	check(t, more.Put(b.r, "other", "v1", more.Index(on(more.image("b", "linux/amd64"), "linux/amd64"))))
+	must(t, more.Put(b.r, "other", "v1", more.Index(on(more.image("b", "linux/amd64"), "linux/amd64"))))
 	file := "platforms: [linux/amd64]\nentries:\n"
 	for _, name := range []string{"odd", "other"} {
 		file += fmt.Sprintf("- {name: %s, source: %s, target: %s}\n", name, b.r.Host+"/"+name+":v1", b.r.Host+"/file/"+name+":v1")
 	}
-	check(t, os.WriteFile("mirror.yaml", []byte(file), 0o600))
+	must(t, os.WriteFile("mirror.yaml", []byte(file), 0o600))
 	b.want(0, "mirror", "-f", "mirror.yaml")
 	for _, name := range []string{"odd", "other"} {
 		b.want(0, "inspect", b.r.Host+"/file/"+name+":v1")
@@ -118,7 +118,7 @@ func TestPlatformsPromisesWhatBuildKeeps(t *testing.T) {
 		func(x *oddIndex) fields { return x.Index() },
 	} {
 		x := &oddIndex{}
-		check(t, x.Put(b.r, "nothing", "v1", nothing(x)))
+		must(t, x.Put(b.r, "nothing", "v1", nothing(x)))
 		b.want(2, "platforms", b.r.Host+"/nothing:v1")
 		b.want(2, "build", ".", "--platforms", "all", "--base", b.r.Host+"/nothing:v1", "-o", "oci:"+t.TempDir())
 	}
@@ -132,7 +132,7 @@ func TestBaseBesideWhatIsGone(t *testing.T) {
 	})
 	for digest, letter := range b.x.letters {
 		if letter == "a" {
-			check(t, b.r.Delete("odd/manifests/"+digest))
+			must(t, b.r.Delete("odd/manifests/"+digest))
 		}
 	}
 	if list := b.want(0, "platforms", b.ref); !strings.HasPrefix(list, "linux/amd64 ") {
@@ -155,7 +155,7 @@ func TestDockerListThatIsEdited(t *testing.T) {
 		return x.Manifest(fields{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json", "manifests": []fields{image(x, "amd64"), image(x, "arm64")}})
 	})
 	more := &oddIndex{}
-	check(t, more.Put(b.r, "extra", "v1", more.image("e", "linux/s390x")))
+	must(t, more.Put(b.r, "extra", "v1", more.image("e", "linux/s390x")))
 	for args, want := range map[string]string{"remove " + b.ref + " linux/arm64": "docker.distribution.manifest.list.v2", "add " + b.ref + " " + b.r.Host + "/extra:v1": "oci.image.index.v1"} {
 		b.want(0, append(append([]string{"manifest"}, strings.Fields(args)...), "--tag", b.out)...)
 		if raw := b.want(0, "inspect", "--raw", b.out); !strings.Contains(raw, `"mediaType":"application/vnd.`+want+`+json","manifests"`) {
@@ -167,7 +167,7 @@ func TestDockerListThatIsEdited(t *testing.T) {
 // A WebAssembly module runs on wasip1/wasm, alone as in an index.
 func TestWasmModule(t *testing.T) {
 	b := odd(t, func(x *oddIndex) fields { return x.module("a") })
-	check(t, b.x.Put(b.r, "index", "v1", b.x.Index(on(b.x.root, "wasip1/wasm"))))
+	must(t, b.x.Put(b.r, "index", "v1", b.x.Index(on(b.x.root, "wasip1/wasm"))))
 	for _, ref := range []string{b.ref, b.r.Host + "/index:v1"} {
 		b.want(0, "inspect", "--require", "wasip1/wasm", ref)
 		b.want(1, "inspect", "--require", "linux/amd64", ref)
@@ -193,7 +193,7 @@ func TestEditsKeepWhatTheIndexIs(t *testing.T) {
 	})
 	more := &oddIndex{}
 	config := more.Blob("application/vnd.docker.container.image.v1+json", []byte(`{"os":"linux","architecture":"s390x"}`))
-	check(t, more.Put(b.r, "extra", "v1", more.Manifest(fields{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "config": config, "layers": []fields{}})))
+	must(t, more.Put(b.r, "extra", "v1", more.Manifest(fields{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "config": config, "layers": []fields{}})))
 	for _, edit := range [][]string{
 		{"remove", b.ref, "linux/arm64"},
 		{"add", b.ref, b.r.Host + "/extra:v1"},
@@ -201,7 +201,7 @@ func TestEditsKeepWhatTheIndexIs(t *testing.T) {
 	} {
 		b.want(0, append(append([]string{"manifest"}, edit...), "--tag", b.out)...)
 		var im v1.IndexManifest
-		check(t, json.Unmarshal([]byte(b.want(0, "inspect", "--raw", b.out)), &im))
+		must(t, json.Unmarshal([]byte(b.want(0, "inspect", "--raw", b.out)), &im))
 		if im.MediaType != "application/vnd.oci.image.index.v1+json" || im.ArtifactType != "application/vnd.example.bundle" || im.Subject == nil || im.Annotations["k"] != "v" {
 			t.Errorf("%s: %+v", edit[0], im)
 		}
@@ -275,9 +275,9 @@ func TestWhatIsReadOfAnIndex(t *testing.T) {
 	tally(map[string]int{"GET manifest": 1}, "inspect", b.ref)
 	tally(map[string]int{"GET manifest": 1}, "platforms", b.ref)
 	x := &oddIndex{}
-	check(t, x.Put(b.r, "doubles", "v1", x.Index(on(x.image("a", "linux/amd64"), "linux/amd64"), on(x.image("b", "linux/amd64"), "linux/amd64"), on(x.image("z", "linux/arm64"), "linux/arm64"))))
+	must(t, x.Put(b.r, "doubles", "v1", x.Index(on(x.image("a", "linux/amd64"), "linux/amd64"), on(x.image("b", "linux/amd64"), "linux/amd64"), on(x.image("z", "linux/arm64"), "linux/arm64"))))
 	tally(map[string]int{"GET manifest": 3}, "inspect", b.r.Host+"/doubles:v1")
-	check(t, x.Put(b.r, "silent", "v1", x.Index(x.image("a", "linux/amd64"), on(x.image("z", "linux/arm64"), "linux/arm64"))))
+	must(t, x.Put(b.r, "silent", "v1", x.Index(x.image("a", "linux/amd64"), on(x.image("z", "linux/arm64"), "linux/arm64"))))
 	tally(map[string]int{"GET manifest": 2, "GET blob": 1}, "inspect", b.r.Host+"/silent:v1")
 }
 
@@ -289,7 +289,7 @@ func TestChildrenThatAreBytes(t *testing.T) {
 	astray(t)
 	b := &bench{t: t, x: x, ref: "oci:layout:v1", out: "oci:out:v1"}
 	x.named("t", thing)
-	check(t, x.Layout("layout", "v1", x.root))
+	must(t, x.Layout("layout", "v1", x.root))
 	b.want(0, "mirror", "oci:layout:v1", "oci-archive:there.tar:v1")
 	b.want(0, "mirror", "oci-archive:there.tar:v1", "oci:back:v1")
 	raw, err := os.ReadFile(filepath.Join("back", "blobs", "sha256", strings.TrimPrefix(thing.Digest(), "sha256:")))

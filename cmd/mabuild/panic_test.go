@@ -29,7 +29,7 @@ func (faulty) Get(context.Context, string) (manifest.Content, error) { panic("bo
 func TestPanicFailsOneProgram(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"go.mod": "module example.com/app\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"} {
-		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	var log strings.Builder
 	pub := &publish.Publisher{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
@@ -37,7 +37,7 @@ func TestPanicFailsOneProgram(t *testing.T) {
 	var plans []publish.Plan
 	for _, base := range []string{"example.com/base", build.Scratch} {
 		spec, err := pub.Builder.Resolve(t.Context(), build.Spec{Dir: dir, Program: build.GoPackage{Package: "."}, Base: base, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}})
-		check(t, err)
+		must(t, err)
 		place := filepath.Join(dir, "out-"+filepath.Base(base))
 		spec.Name = filepath.Base(base)
 		plans = append(plans, publish.Plan{Spec: spec, Outputs: []publish.Output{{Text: "oci:" + place, Sink: local.Layout(place)}}})

@@ -73,6 +73,10 @@ type Config struct {
 	Timeout  yamlconf.Duration `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
 	Progress string            `yaml:"progress" trust:"data" doc:"Format of progress output." enum:"auto|tty|plain|json|none" default:"auto"`
 
+	Check struct {
+		Ignore []Ignore `yaml:"ignore" doc:"Findings of mabuild check that are not reported." flag:"-"`
+	} `yaml:"check" group:"Kubernetes" doc:"Settings of mabuild check."`
+
 	// Refused has the values that a file of a tree is not allowed to set. It can be
 	// non-empty only with [Options.View] or other [Keys] than All, otherwise Load fails.
 	Refused []*yamlconf.Problem `yaml:"-"`
@@ -189,6 +193,15 @@ type Registry struct {
 	ClientCert string   `yaml:"client_cert" trust:"private" doc:"PEM file of the client certificate." flag:"-" check:"path" example:"client.pem"`
 	ClientKey  string   `yaml:"client_key" trust:"private" doc:"PEM file of the client certificate's key." flag:"-" check:"path" example:"client-key.pem"`
 	Mirrors    []string `yaml:"mirrors" trust:"bases" doc:"Registry mirrors to read from first, in this order; HOST/PATH serves repository X as HOST/PATH/X." flag:"-" check:"mirror" example:"[mirror.gcr.io, harbor.example/proxy-cache]"`
+}
+
+// An Ignore names findings of mabuild check. An empty field matches everything.
+type Ignore struct {
+	Rule     string `yaml:"rule" trust:"data" doc:"Rule of the finding." flag:"-" example:"platform-missing"`
+	Image    string `yaml:"image" trust:"data" doc:"Image of the finding, with or without its tag; * matches part of a name." flag:"-" example:"ghcr.io/acme/legacy"`
+	Reason   string `yaml:"reason" trust:"data" doc:"Why the finding is ignored." flag:"-" example:"amd64 until the vendor has an arm64 image"`
+	Workload string `yaml:"workload" trust:"data" doc:"Workload of the finding, as KIND/NAME or NAMESPACE/KIND/NAME; * matches part of a name." flag:"-" example:"Job/legacy"`
+	Until    string `yaml:"until" trust:"data" doc:"Last day on which the finding is ignored." flag:"-" example:"2027-01-31"`
 }
 
 // Within returns the directories that paths in the tree's file, and the sources, must

@@ -158,7 +158,7 @@ func (c *Config) trustPeople(own *Config, top yamlconf.Sources) {
 // access reports whether the key at a path belongs to [Access].
 func access(path string) bool {
 	top := topOf(path)
-	return slices.Contains([]string{"cache", "jobs", "registries"}, top) || slices.Contains(global, top)
+	return slices.Contains([]string{"cache", "jobs", "registries", "check"}, top) || slices.Contains(global, top)
 }
 
 // topOf returns the top-level key of a path.
