@@ -37,6 +37,8 @@ type pushOptions struct {
 	refsFile string
 	summary  string
 
+	// choose returns the builds in place of packages and only; nil uses these.
+	choose func(*config.Config) ([]config.Build, error)
 	// then is called with the results in place of printing them.
 	then func(done []*publish.Result) error
 }
@@ -147,6 +149,11 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		AllowEnv: config.TrustOf(cmd.Flags(), os.LookupEnv).Variables,
 		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
 	}
+	if o.choose != nil {
+		if planner.Builds, err = o.choose(a.config); err != nil {
+			return err
+		}
+	}
 	plans, err := planner.Plans(ctx)
 	if err != nil {
 		return err
@@ -181,7 +188,10 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		}
 	}
 	a.close() // removes the progress rows before the result is printed
-	if o.then != nil && failed == nil {
+	if o.then != nil {
+		if failed != nil {
+			return failed
+		}
 		return o.then(done)
 	}
 	return errors.Join(a.printResults(done, o.tagOnly), failed)

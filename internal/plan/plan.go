@@ -35,15 +35,16 @@ type Planner struct {
 	Log     *slog.Logger
 	Getenv  func(string) string
 
-	AllowEnv []string // variables that templates may read
-	Packages []string // PACKAGE arguments
-	Only     []string // ids of builds; empty means all
-	Files    []string // SRC:DST of --file, for all builds
-	AsMain   bool     // build module/path@version as the main module
-	Debug    bool     // add the debugger
-	Plain    bool     // compile without optimizations
-	Push     bool     // to registries as well
-	Load     bool     // into Docker or podman as well
+	AllowEnv []string       // variables that templates may read
+	Builds   []config.Build // in place of Packages and Only; nil means these
+	Packages []string       // PACKAGE arguments
+	Only     []string       // ids of builds; empty means all
+	Files    []string       // SRC:DST of --file, for all builds
+	AsMain   bool           // build module/path@version as the main module
+	Debug    bool           // add the debugger
+	Plain    bool           // compile without optimizations
+	Push     bool           // to registries as well
+	Load     bool           // into Docker or podman as well
 
 	Stdout   io.Writer // for the output "-"
 	Terminal bool      // Stdout is a terminal

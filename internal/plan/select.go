@@ -20,6 +20,9 @@ import (
 // the file, otherwise the package in the working directory. Patterns such as ./cmd/...
 // are replaced by the programs that match.
 func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
+	if p.Builds != nil {
+		return p.Builds, nil
+	}
 	var err error
 	if p.Config.Builds, err = p.spread(ctx, p.Config.Builds); err != nil {
 		return nil, err
@@ -86,6 +89,11 @@ func IDs(builds []config.Build) []string {
 		}
 	}
 	return ids
+}
+
+// Named returns the build with an id that [IDs] lists.
+func Named(builds []config.Build, id string) config.Build {
+	return builds[slices.IndexFunc(builds, func(b config.Build) bool { return !isPattern(b.Main) && idOf(b) == id })]
 }
 
 // isPattern reports whether pkg is a pattern for several packages, such as ./cmd/....

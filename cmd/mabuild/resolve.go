@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/modfile"
+
+	"github.com/mabuild/mabuild/internal/check"
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
+	"github.com/mabuild/mabuild/internal/kube"
+	"github.com/mabuild/mabuild/internal/plan"
+	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// resolveOptions are the flags of resolve, apply and create.
+type resolveOptions struct {
+	pushOptions
+	names           []string
+	recursive       bool
+	selector        string
+	place, noCheck  bool
+	allowUnresolved bool
+	kubectl         string   // the command of kubectl; "" prints the result
+	arguments       []string // of kubectl
+}
+
+// newResolve returns the command resolve.
+func newResolve(a *app) *cobra.Command {
+	return newResolving(a, "", &cobra.Command{
+		Use:   "resolve -f FILE…",
+		Short: "Build the programs in Kubernetes manifests and print the manifests with their images",
+		Long: `Build each program that a Kubernetes manifest names in place of an image, push all
+images, and print the manifests with their references. A program is written as
+mabuild://PACKAGE (or ko://PACKAGE), where PACKAGE is an import path, ./DIR relative
+to the manifest, module/path@version, or the id of a build in .mabuild.yaml.
+
+Only these strings change: comments, quotes and line breaks stay. Nothing is printed
+before everything is pushed.`,
+		Example: `  mabuild resolve -f deploy/ > release.yaml
+  mabuild resolve -f deploy/app.yaml --platforms linux/amd64,linux/arm64 -t v1 --place
+  kubectl kustomize overlays/prod | mabuild resolve -f - | kubectl apply -f -`,
+	})
+}
+
+// newApply returns the commands apply and create, which pass the result to kubectl.
+func newApply(a *app, kubectl string) *cobra.Command {
+	return newResolving(a, kubectl, &cobra.Command{
+		Use:   kubectl + " -f FILE… [-- KUBECTL FLAGS…]",
+		Short: "Build the programs in Kubernetes manifests and run kubectl " + kubectl,
+		Long: `Build the programs in Kubernetes manifests as resolve does, and pass the result to
+kubectl ` + kubectl + ` -f -. kubectl starts after everything is pushed. Arguments after -- are
+flags of kubectl.`,
+		Example: "  mabuild " + kubectl + " -f deploy/\n  mabuild " + kubectl + " -f deploy/ -t v1 -- --namespace staging",
+	})
+}
+
+// newResolving completes a command of resolve, apply or create.
+func newResolving(a *app, kubectl string, cmd *cobra.Command) *cobra.Command {
+	o := resolveOptions{pushOptions: pushOptions{push: true}, kubectl: kubectl}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		at := cmd.ArgsLenAtDash()
+		switch {
+		case at >= 0 && kubectl != "":
+			o.arguments, args = args[at:], args[:at]
+		case at >= 0:
+			return usage("mabuild apply -f FILE -- KUBECTL FLAGS", "resolve runs no kubectl, so -- has no meaning")
+		}
+		if len(args) > 0 {
+			return usage(fmt.Sprintf("mabuild %s -f %s", cmd.Name(), args[0]), "%s takes manifests with -f", cmd.Name())
+		}
+		return runResolve(cmd, a, o)
+	}
+	f := cmd.Flags()
+	f.StringSliceVarP(&o.names, "filename", "f", nil, "Read manifests from `FILE`, a directory or - for standard input (repeatable)")
+	f.BoolVarP(&o.recursive, "recursive", "R", false, "Read directories recursively")
+	f.StringVarP(&o.selector, "selector", "l", "", "Use only objects with these labels, a `SELECTOR` such as app=web")
+	f.BoolVar(&o.place, "place", false, "Also restrict the workloads to platforms of their images, as mabuild place does")
+	f.BoolVar(&o.noCheck, "no-check", false, "Do not warn about workloads that may land on a platform that their images lack")
+	f.BoolVar(&o.allowUnresolved, "allow-unresolved", false, "Leave strings that have mabuild:// or ko:// in their middle as they are")
+	o.bind(f)
+	return cmd
+}
+
+// A resolving is one run: the manifests, the programs in them, and the build of each.
+type resolving struct {
+	*app
+	o        resolveOptions
+	files    []*kube.File
+	programs [][]kube.Program // of each file
+	builds   []config.Build
+	build    map[*kube.Program]int // position in builds
+}
+
+// runResolve reads the manifests, builds their programs and prints or applies the result.
+func runResolve(cmd *cobra.Command, a *app, o resolveOptions) error {
+	if len(o.names) == 0 {
+		return usage("add -f FILE, a directory or -", "%s: no manifests", cmd.Name())
+	}
+	if o.kubectl != "" {
+		if _, err := exec.LookPath("kubectl"); err != nil {
+			return usage("install kubectl, or use mabuild resolve", "kubectl is not on PATH")
+		}
+	}
+	selector := kube.Selector(nil)
+	if o.selector != "" {
+		var err error
+		if selector, err = kube.ParseSelector(o.selector); err != nil {
+			return err
+		}
+	}
+	r := &resolving{app: a, o: o, build: map[*kube.Program]int{}}
+	if err := r.read(selector); err != nil {
+		return err
+	}
+	ctx := cmd.Context() // --timeout is for the build alone
+	o.choose = r.choose
+	o.then = func(done []*publish.Result) error { return r.finish(ctx, done) }
+	if !slices.ContainsFunc(r.programs, func(list []kube.Program) bool { return len(list) > 0 }) {
+		if err := a.startWith(cmd, config.All); err != nil {
+			return err
+		}
+		a.log.WarnContext(ctx, "no string begins with mabuild:// or ko://, so nothing is built")
+		return r.finish(ctx, nil)
+	}
+	return runPush(cmd, a, o.pushOptions)
+}
+
+// read reads the manifests and finds the programs. Everything is read before anything is
+// built.
+func (r *resolving) read(selector kube.Selector) error {
+	reader := kube.Reader{Stdin: r.stdin, Recursive: r.o.recursive, Whole: true}
+	files, err := reader.Read(r.o.names)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range files {
+		if len(selector) > 0 {
+			data, err := f.Select(selector)
+			if err == nil {
+				f, err = kube.Parse(f.Name, data)
+			}
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		found, err := f.Programs()
+		if err != nil && !r.o.allowUnresolved {
+			errs = append(errs, err)
+		}
+		r.files, r.programs = append(r.files, f), append(r.programs, found)
+	}
+	return errors.Join(errs...)
+}
+
+// choose returns the builds of the programs, each once. It is called when the configuration
+// has been read.
+func (r *resolving) choose(c *config.Config) ([]config.Build, error) {
+	var errs []error
+	known := map[string]int{}
+	for i, f := range r.files {
+		for j := range r.programs[i] {
+			p := &r.programs[i][j]
+			b, err := r.find(c, f, p.Name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", p.Doc.Position(p.Node), err))
+				continue
+			}
+			key := b.ID + "\x00" + b.Dir + "\x00" + b.Main
+			at, ok := known[key]
+			if !ok {
+				at = len(r.builds)
+				known[key], r.builds = at, append(r.builds, b)
+			}
+			r.build[p] = at
+		}
+	}
+	return r.builds, errors.Join(errs...)
+}
+
+// find returns the build of a program: that with this id, or that of the package.
+func (r *resolving) find(c *config.Config, f *kube.File, name string) (config.Build, error) {
+	if i := slices.Index(plan.IDs(c.Builds), name); i >= 0 && !strings.Contains(name, "/") {
+		return plan.Named(c.Builds, name), nil
+	}
+	pkg := name
+	switch {
+	case strings.Contains(name, "..."):
+		return config.Build{}, usage("name one program", "%s matches several programs", name)
+	case (name == "." || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../")) && f.Name != kube.Stdin:
+		pkg = dotted(filepath.Join(filepath.Dir(f.Name), name))
+	case !strings.Contains(name, "@"):
+		pkg = inModule(name)
+	}
+	builds := c.Programs([]string{pkg})
+	if len(builds) > 1 {
+		return config.Build{}, usage("name one by its id: mabuild://ID", "%d builds of .mabuild.yaml have the package %s", len(builds), name)
+	}
+	return builds[0], nil
+}
+
+// dotted returns a relative path as the go command expects a directory.
+func dotted(path string) string {
+	if filepath.IsAbs(path) || strings.HasPrefix(path, "..") {
+		return path
+	}
+	return "./" + filepath.ToSlash(path)
+}
+
+// inModule returns the directory of a package of the module in the working directory, so
+// that both ways to write a program are one. Any other import path stays.
+func inModule(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	for root := dir; ; root = filepath.Dir(root) {
+		data, err := os.ReadFile(filepath.Join(root, "go.mod"))
+		if err != nil {
+			if root == filepath.Dir(root) {
+				return path
+			}
+			continue
+		}
+		rest, ok := strings.CutPrefix(path+"/", modfile.ModulePath(data)+"/")
+		if !ok {
+			return path
+		}
+		relative, err := filepath.Rel(dir, filepath.Join(root, filepath.FromSlash(rest)))
+		if err != nil {
+			return path
+		}
+		return dotted(relative)
+	}
+}
+
+// finish writes the references into the manifests and prints or applies them. done has the
+// result of each build.
+func (r *resolving) finish(ctx context.Context, done []*publish.Result) error {
+	images, built := r.images(), &kube.Images{Offline: true}
+	references := make([]string, len(done))
+	for i, d := range done {
+		if len(d.Repositories) == 0 {
+			return usage("use -t or --repo", "%s was not pushed to a registry", d.Name)
+		}
+		references[i] = r.reference(d)
+		images.Know(references[i], known(d))
+		built.Know(references[i], known(d))
+	}
+	var out bytes.Buffer
+	var files []*kube.File
+	for i, f := range r.files {
+		var edits []kube.Edit
+		for j := range r.programs[i] {
+			p := &r.programs[i][j]
+			edits = append(edits, p.Replace(references[r.build[p]]))
+		}
+		data, err := f.Apply(edits)
+		if err != nil {
+			return err
+		}
+		if f, err = kube.Parse(f.Name, data); err != nil {
+			return err
+		}
+		files = append(files, f)
+	}
+	nodes, err := kube.ParsePlatforms([]string{"linux/amd64", "linux/arm64"})
+	if err != nil {
+		return err
+	}
+	for i, f := range files {
+		data := f.Data
+		if r.o.place {
+			p := &placing{app: r.app, images: images, nodes: nodes, options: kube.Placing{Always: true}}
+			if data, err = p.file(ctx, f); err != nil {
+				return err
+			}
+			if files[i], err = kube.Parse(f.Name, data); err != nil {
+				return err
+			}
+		}
+		separate(&out, data)
+	}
+	if !r.o.noCheck {
+		r.warn(ctx, built, nodes, files)
+	}
+	if r.o.kubectl == "" {
+		_, err := r.stdout.Write(out.Bytes())
+		return err
+	}
+	return r.run(ctx, out.Bytes())
+}
+
+// reference returns how a manifest names an image: by tag and digest if there is one tag
+// other than latest, as ko does, and with --tag-only by tag alone.
+func (r *resolving) reference(d *publish.Result) string {
+	repository := d.Repositories[0]
+	var tags []string
+	for _, tag := range d.Tags {
+		if cut := imageref.Cut(tag); cut.Repository == repository {
+			tags = append(tags, cut.Tag)
+		}
+	}
+	name := imageref.Parts{Repository: repository, Digest: d.Digest.String()}
+	if len(tags) > 0 && r.o.tagOnly {
+		name.Tag, name.Digest = tags[0], ""
+	} else if len(tags) == 1 && tags[0] != "latest" {
+		name.Tag = tags[0]
+	}
+	return name.String()
+}
+
+// known returns what is known about an image that was just pushed.
+func known(d *publish.Result) *kube.Image {
+	image := &kube.Image{Report: &manifest.Report{Digest: d.Digest, Index: len(d.Images) > 0}}
+	if mediaType, err := d.Content.MediaType(); err == nil {
+		image.Index = mediaType.IsIndex()
+	}
+	for _, one := range d.Images {
+		image.Have = append(image.Have, one.Platform)
+		image.Platforms = append(image.Platforms, manifest.Runnable{Platform: platform.Key(one.Platform)})
+	}
+	return image
+}
+
+// warn logs what check finds about the images that were built, without a request. It does not
+// stop the command: the nodes of the cluster are not known here.
+func (r *resolving) warn(ctx context.Context, images *kube.Images, nodes []*kube.Node, files []*kube.File) {
+	c := &check.Checker{Images: images, Nodes: nodes, Assumed: true, Now: time.Now()}
+	result, err := c.Run(ctx, files)
+	if err != nil {
+		return
+	}
+	for _, f := range result.Findings {
+		if f.Level == check.Error {
+			r.log.WarnContext(ctx, fmt.Sprintf("%s:%d:%d: %s: %s %s: %s", f.File, f.Line, f.Column, f.Rule, f.Workload, f.Container, f.Message))
+		}
+	}
+}
+
+// run passes the result to kubectl, whose output and errors are shown.
+func (r *resolving) run(ctx context.Context, data []byte) error {
+	cmd := exec.CommandContext(ctx, "kubectl", append([]string{r.o.kubectl, "-f", "-"}, r.o.arguments...)...) //nolint:gosec // the user's own arguments
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(data), r.stdout, r.stderr
+	if err := cmd.Run(); err != nil {
+		return &hint.Error{Err: fmt.Errorf("kubectl %s: %w; the images are pushed", r.o.kubectl, err)}
+	}
+	return nil
+}
