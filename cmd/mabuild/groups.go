@@ -17,7 +17,7 @@ var flagGroups = []struct {
 	commands []string // and their subcommands; empty means all
 	flags    []string
 }{
-	{"What to build", []string{"push", "build", "run", "config view"}, []string{
+	{"What to build", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{
 		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-env", "allow-path", "allow-unsafe-build-flags",
 	}},
@@ -29,23 +29,26 @@ var flagGroups = []struct {
 	{"What to copy", []string{"mirror"}, []string{
 		"file", "only", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
 	}},
+	{"What to read", []string{"check", "place", "resolve", "apply", "create"}, []string{"filename", "recursive", "selector", "cluster", "context"}},
+	{"Where workloads may run", []string{"check", "place"}, []string{"nodes", "platform"}},
+	{"Placement", []string{"place", "resolve", "apply", "create"}, []string{"place", "always", "prefer", "tolerate", "policy", "apply", "watch"}},
 	{"Schedule", []string{"mirror"}, []string{"watch", "listen", "listen-host"}},
-	{"Image", []string{"push", "build", "run", "config view"}, []string{
+	{"Image", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{
 		"entrypoint", "cmd", "user", "workdir", "env", "port", "volume", "label", "annotation", "stop-signal",
 		"file", "health-cmd", "health-interval", "health-timeout", "health-start-period", "health-retries",
 		"compression", "media-types", "no-index",
 	}},
-	{"Tags and destinations", []string{"push", "build", "run", "config view", "manifest", "mirror"}, []string{
+	{"Tags and destinations", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "manifest", "mirror"}, []string{
 		"tag", "repo", "naming", "output", "load", "run-flag", "target", "also-tag", "backup",
 	}},
-	{"Supply chain", []string{"push", "build", "run", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
+	{"Supply chain", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",
 	}},
 	{"Output", nil, []string{"dry-run", "limit", "json", "raw", "digest", "format", "report", "metadata-file", "summary", "progress", "quiet", "verbose"}},
 	{"General", nil, []string{"config", "directory", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
-	{"ko's spellings", []string{"push", "build", "run"}, []string{
+	{"ko's spellings", []string{"push", "build", "run", "resolve", "apply", "create"}, []string{
 		"bare", "base-import-paths", "preserve-import-paths", "tag-only", "image-refs", "image-annotation", "image-label", "image-user", "tags",
 	}},
 	{"manifest-tool's spellings", []string{"manifest"}, []string{"annotations", "tags"}},
