@@ -13,7 +13,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo test memory race check lint figures e2e bench golden faults random walk chaos ko nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk chaos ko nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,9 +60,11 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	@test -z "$$($(TOOLS)/gofumpt -l $$(git ls-files '*.go'))" || { $(TOOLS)/gofumpt -l $$(git ls-files '*.go'); echo 'not formatted: make format'; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags chaos,peers ./internal/regtest/...
+	$(GO) vet -tags lab ./internal/kube
 	$(TOOLS)/golangci-lint run ./...
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
+	cd internal/kube/judge && $(GO) vet ./... && $(GO) test ./...
 
 # The last line has the tool and the digests of source and drawing; figure_test.go checks
 # it.
@@ -85,6 +87,9 @@ e2e: build ## end-to-end tests: real registry and clients, emulated machines; ne
 	wait $$others || code=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$code
 
+kube: build ## check, place, admission and apply against a real API server and scheduler, which the first run builds for minutes
+	./.ci/e2e-kube $(BIN)/mabuild
+
 bench: build ## measure, compared with plain go build, and with ko if it is on PATH
 	$(GO) test -run '^$$' -bench . -benchmem ./build/internal/layerfile ./manifest/registry
 	./.ci/bench $(BIN)/mabuild
@@ -104,7 +109,7 @@ walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wron
 chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
 
-ko: build $(TOOLS)/ko ## a project built by ko and, after config import, by mabuild gives the same programs; needs .ci/install
+ko: build $(TOOLS)/ko $(TOOLS)/crane ## a project built by ko and, after config import, by mabuild gives the same programs; needs .ci/install
 	./.ci/e2e-ko $(BIN)/mabuild $(TOOLS)/ko
 
 nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, fuzz and snapshot; writes a table to docs/nightly.md
@@ -136,6 +141,8 @@ $(TOOLS)/golangci-lint: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOLANGCI) && touch $@
 $(TOOLS)/gofumpt: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOFUMPT) && touch $@
+$(TOOLS)/crane: go.mod
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install github.com/google/go-containerregistry/cmd/crane@$$($(GO) list -m -f '{{.Version}}' github.com/google/go-containerregistry) && touch $@
 $(TOOLS)/ko: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(KO) && touch $@
 $(TOOLS)/d2: Makefile
