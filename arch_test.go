@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/config":                      {"manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/yamlconf"},
 	"internal/yamlconf":                    {"internal/text"},
 	"internal/kube":                        {"manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/imageref", "internal/once", "internal/text", "internal/yamlconf"},
-	"internal/check":                       {"manifest", "manifest/platform", "manifest/registry", "internal/imageref", "internal/kube"},
+	"internal/check":                       {"manifest", "manifest/platform", "manifest/registry", "internal/imageref", "internal/kube", "internal/rootfs"},
 	"internal/check/format":                {"internal/check", "internal/text"},
 	"internal/webhook":                     {"internal/guard", "internal/imageref", "internal/kube", "internal/text"},
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},

@@ -46,6 +46,7 @@ type checkOptions struct {
 	baseline      string
 	unverified    string
 	strictGuesses bool
+	deep          bool
 }
 
 // newCheck returns the command check.
@@ -80,6 +81,7 @@ The exit code is 1 if there is a finding with level error.`,
 	f.StringArrayVar(&o.formats, "format", []string{"table"}, "Print the findings as table, json, sarif, junit or github; `FORMAT`=FILE writes to a file (repeatable)")
 	f.StringVar(&o.baseline, "baseline", "", "Hide the findings in `FILE`, the JSON output of an earlier run")
 	f.StringVar(&o.unverified, "unverified", "warn", "If an image cannot be read: warn or fail `MODE`")
+	f.BoolVar(&o.deep, "deep", false, "Also compare the programs in the images with their platforms; reads all layers of each image")
 	f.BoolVar(&o.strictGuesses, "strict-guesses", false, "Treat a guessed image that lacks a platform as an error")
 	completeFlag(cmd, "format", cobra.FixedCompletions([]string{"table", "json", "sarif", "junit", "github"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "unverified", cobra.FixedCompletions([]string{"warn", "fail"}, cobra.ShellCompDirectiveNoFileComp))
@@ -113,6 +115,9 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 	}
 	c := &check.Checker{
 		Images: a.images(), Nodes: nodes, Assumed: assumed, StrictGuesses: o.strictGuesses, Now: time.Now(),
+	}
+	if o.deep {
+		c.Deep = check.Deep(a.client)
 	}
 	if c.Ignores, err = ignores(a.config); err != nil {
 		return err
