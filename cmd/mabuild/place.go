@@ -209,6 +209,17 @@ func (p *placing) file(ctx context.Context, f *kube.File) ([]byte, error) {
 			p.log.InfoContext(ctx, fmt.Sprintf("%s: the affinity of a %s that exists cannot change: delete it before you apply this", w, w.Kind))
 		}
 	}
+	for _, doc := range f.Docs {
+		var messages []string
+		for i, w := range workloads {
+			if w.Doc == doc && errs[i] != nil {
+				messages = append(messages, plain(errs[i].Error()))
+			}
+		}
+		if results, ok := doc.Results(messages); ok {
+			edits = append(edits, results)
+		}
+	}
 	data, err := f.Apply(edits)
 	if err != nil {
 		return f.Data, errors.Join(append(errs, err)...)

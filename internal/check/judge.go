@@ -373,6 +373,9 @@ func (j *judgement) missing(c containerImage) {
 	if pool := j.onlyPool(lacking[0]); pool != "" {
 		f.Message += "; node pool " + pool + " may create a " + lacking[0].Key() + " node"
 	}
+	if now := j.w.Waiting[c.Name]; now != "" {
+		f.Message += "; now: " + now
+	}
 	if j.w.Certainty == kube.Likely {
 		f.Hint = "restrict the pods to the platforms of the image, or use an image that has them"
 	} else {

@@ -44,18 +44,53 @@ func Cluster(ctx context.Context, name string) ([]*File, error) {
 	return files, nil
 }
 
-// withoutOwned removes the objects of a list whose owner is in the list, too.
+// withoutOwned removes the objects of a list whose owner is in the list, too. What their
+// containers wait for is kept for the object that owns them in the end.
 func (d *Document) withoutOwned() {
 	list := lookup(d.Root, "items")
-	uids := map[string]bool{}
+	objects, owners := map[string]*yaml.Node{}, map[string]string{}
 	for _, object := range items(list) {
-		uids[textOf(at(object, "metadata", "uid"))] = true
+		objects[textOf(at(object, "metadata", "uid"))] = object
+	}
+	for uid, object := range objects {
+		for _, owner := range items(at(object, "metadata", "ownerReferences")) {
+			if by := textOf(lookup(owner, "uid")); objects[by] != nil && by != uid {
+				owners[uid] = by
+			}
+		}
+	}
+	d.waiting = map[*yaml.Node]map[string]string{}
+	for uid, object := range objects {
+		top := uid
+		for range len(objects) { // a cycle of owners is nonsense, but it must end
+			if owners[top] == "" {
+				break
+			}
+			top = owners[top]
+		}
+		for name, reason := range waiting(object) {
+			if d.waiting[objects[top]] == nil {
+				d.waiting[objects[top]] = map[string]string{}
+			}
+			d.waiting[objects[top]][name] = reason
+		}
 	}
 	list.Content = slices.DeleteFunc(list.Content, func(n *yaml.Node) bool {
-		return slices.ContainsFunc(items(at(n, "metadata", "ownerReferences")), func(owner *yaml.Node) bool {
-			return uids[textOf(lookup(owner, "uid"))]
-		})
+		return owners[textOf(at(n, "metadata", "uid"))] != ""
 	})
+}
+
+// waiting returns why containers of a pod do not run, by their names.
+func waiting(pod *yaml.Node) map[string]string {
+	found := map[string]string{}
+	for _, list := range []string{"initContainerStatuses", "containerStatuses"} {
+		for _, one := range items(at(pod, "status", list)) {
+			if state := at(one, "state", "waiting"); state != nil {
+				found[textOf(lookup(one, "name"))] = strings.TrimSuffix(textOf(lookup(state, "reason"))+": "+textOf(lookup(state, "message")), ": ")
+			}
+		}
+	}
+	return found
 }
 
 // Kubectl runs kubectl and returns what it prints.

@@ -50,6 +50,8 @@ type Document struct {
 	before     int // lines of the stream before the document
 	start, end int // offsets of its bytes, without the markers
 
+	waiting map[*yaml.Node]map[string]string // of objects of a cluster: why containers do not run
+
 	// What Skim has found; the tree is gone then.
 	skimmed    bool
 	workloads  []*Workload

@@ -65,6 +65,20 @@ func (f *File) Apply(edits []Edit) ([]byte, error) {
 	return out, nil
 }
 
+// Results returns the edit that adds messages of errors to a ResourceList, as functions of
+// kustomize report them (KRM Functions Specification, results). ok is false for another
+// object.
+func (d *Document) Results(messages []string) (e Edit, ok bool) {
+	if kind, _ := Kind(d.Root); kind != "ResourceList" || len(messages) == 0 || lookup(d.Root, "results") != nil {
+		return e, false
+	}
+	var results []*yaml.Node
+	for _, message := range messages {
+		results = append(results, mapping("message", scalar(message), "severity", scalar("error")))
+	}
+	return Edit{d, d.Root, []Patch{{"add", []string{"results"}, list(nil, results...)}}}, true
+}
+
 // verify compares the documents of out with what they should be.
 func (f *File) verify(out []byte, wanted map[*Document]map[*yaml.Node]*yaml.Node) error {
 	again, err := Parse(f.Name, out)

@@ -34,6 +34,8 @@ type Workload struct {
 	Owner string // kind of the controller of a pod
 	// Annotations are those of the object, and below them those of the pod template.
 	Annotations map[string]string
+	// Waiting says why containers do not run now, by their names, in a cluster.
+	Waiting map[string]string
 	// Object is the mapping of the object, and Spec the mapping of the pod spec; nil for a
 	// Guess.
 	Object, Spec *yaml.Node
@@ -191,7 +193,7 @@ func (w *walker) workload(certainty Certainty, path []string) *Workload {
 	}
 	return &Workload{
 		Doc: w.doc, Kind: w.kind, Namespace: textOf(lookup(meta, "namespace")), Name: name,
-		Certainty: certainty, Path: slices.Clone(path), Object: w.object, Annotations: annotations(w.object), Owner: owner(meta),
+		Certainty: certainty, Path: slices.Clone(path), Object: w.object, Annotations: annotations(w.object), Owner: owner(meta), Waiting: w.doc.waiting[w.object],
 	}
 }
 
