@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/check"
@@ -19,6 +20,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/kube"
 	"github.com/mabuild/mabuild/internal/outfile"
+	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // clusterOptions are the flags of the commands that need to know nodes.
@@ -114,7 +116,7 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 		return err
 	}
 	c := &check.Checker{
-		Images: a.images(), Nodes: nodes, Assumed: assumed, StrictGuesses: o.strictGuesses, Now: time.Now(),
+		Images: a.images(slices.Concat(files, live)), Nodes: nodes, Assumed: assumed, StrictGuesses: o.strictGuesses, Now: time.Now(),
 	}
 	if o.deep {
 		c.Deep = check.Deep(a.client)
@@ -135,9 +137,20 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 	return o.verdict(result)
 }
 
-// images returns what the commands for Kubernetes know about images.
-func (a *app) images() *kube.Images {
+// images returns what the commands for Kubernetes know about images. The pull secrets in the
+// files come after the user's own credentials.
+func (a *app) images(files []*kube.File) *kube.Images {
+	secrets := logins{}
+	for _, f := range files {
+		for _, l := range f.Logins() {
+			secrets[l.Host] = authn.Basic{Username: l.Username, Password: l.Password}
+		}
+	}
 	fresh := a.newClient()
+	if len(secrets) > 0 {
+		a.client.Keychain = authn.NewMultiKeychain(registry.DefaultKeychain, secrets)
+		fresh.Keychain = a.client.Keychain
+	}
 	fresh.CacheDir = ""
 	return &kube.Images{Source: a.client, Fresh: fresh, Records: a.recordCache()}
 }

@@ -119,7 +119,7 @@ func runPlace(ctx context.Context, a *app, o placeOptions, names []string) error
 		return err
 	}
 	p := &placing{
-		app: a, images: a.images(), nodes: nodes, warn: o.unverified == "warn",
+		app: a, images: a.images(files), nodes: nodes, warn: o.unverified == "warn",
 		options: kube.Placing{Always: o.always, Prefer: prefer, Tolerate: o.tolerate},
 	}
 	var failed error

@@ -252,7 +252,7 @@ func inModule(path string) string {
 // finish writes the references into the manifests and prints or applies them. done has the
 // result of each build.
 func (r *resolving) finish(ctx context.Context, done []*publish.Result) error {
-	images, built := r.images(), &kube.Images{Offline: true}
+	images, built := r.images(nil), &kube.Images{Offline: true}
 	references := make([]string, len(done))
 	for i, d := range done {
 		if len(d.Repositories) == 0 {

@@ -57,6 +57,7 @@ type Document struct {
 	workloads  []*Workload
 	nodes      []*Node
 	duplicates []Duplicate
+	logins     []Login
 }
 
 // A Position is a place in a file. Line and Column count from 1, and Column counts
@@ -79,8 +80,8 @@ func (p Position) String() string {
 // twice in a mapping is no error here ([File.Duplicates]).
 func Parse(name string, data []byte) (*File, error) { return parse(name, data, false) }
 
-// Skim is [Parse] for callers that only ask for [File.Workloads], [File.Nodes] and
-// [File.Duplicates]: the trees of the documents, which need twenty times the memory of
+// Skim is [Parse] for callers that only ask for [File.Workloads], [File.Nodes],
+// [File.Logins] and [File.Duplicates]: the trees of the documents, which need twenty times the memory of
 // their bytes, are dropped at once. Document.Root is a node without content then.
 func Skim(name string, data []byte) (*File, error) { return parse(name, data, true) }
 
@@ -126,7 +127,7 @@ func parse(name string, data []byte, skim bool) (*File, error) {
 
 // skim finds what is asked for and drops the tree. Nodes of single values stay.
 func (d *Document) skim() {
-	d.workloads, d.nodes, d.duplicates = d.findWorkloads(), d.findNodes(), d.findDuplicates()
+	d.workloads, d.nodes, d.duplicates, d.logins = d.findWorkloads(), d.findNodes(), d.findDuplicates(), d.findLogins()
 	for _, w := range d.workloads {
 		w.Object = position(w.Object)
 		if w.Spec != nil {
