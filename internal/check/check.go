@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 
@@ -238,16 +237,4 @@ func unverified(err error) string {
 		return "not-found"
 	}
 	return "unreachable"
-}
-
-// shown returns the platforms of an image for a message, at most eight.
-func shown(have []ocispec.Platform, keys []string) string {
-	if len(have) == 0 {
-		return "no platform"
-	}
-	const most = 8
-	if len(keys) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(keys[:most], ", "), len(keys)-most)
-	}
-	return strings.Join(keys, ", ")
 }

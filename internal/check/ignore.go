@@ -1,8 +1,6 @@
 package check
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -10,25 +8,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/kube"
-	"github.com/mabuild/mabuild/manifest"
 )
-
-type childOf = manifest.Runnable
-
-// platformsOf returns the platforms of an image as text, without repetitions.
-func platformsOf(image *kube.Image) []string {
-	var list []string
-	for _, p := range image.Platforms {
-		if !slices.Contains(list, p.Platform) && p.Platform != "" {
-			list = append(list, p.Platform)
-		}
-	}
-	return list
-}
-
-func ctxEnded(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
 
 // ignore removes the findings that an annotation of their workload or an entry of the file
 // hides, and adds one for each entry that is past its day or hides nothing.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/kube"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -232,7 +233,7 @@ func (j *judgement) container(ctx context.Context, c kube.Container) {
 	}
 	image, err := j.Images.Get(ctx, c.Image)
 	if err != nil {
-		j.unread(c, err)
+		j.unread(ctx, c, err)
 		return
 	}
 	one := containerImage{Container: c, image: image, have: image.Have}
@@ -250,9 +251,9 @@ func (j *judgement) container(ctx context.Context, c kube.Container) {
 }
 
 // unread adds the finding for an image that could not be read.
-func (j *judgement) unread(c kube.Container, err error) {
-	if ctxEnded(err) {
-		return
+func (j *judgement) unread(ctx context.Context, c kube.Container, err error) {
+	if ctx.Err() != nil {
+		return // the run ends with this error
 	}
 	f := j.at(unverified(err), c.Node)
 	f.Message, f.err = "not checked: "+err.Error(), err
@@ -266,13 +267,13 @@ func (j *judgement) digest(ctx context.Context, c *containerImage) {
 		return
 	}
 	f := j.at("single-platform-digest", c.Node)
-	f.Message = "the digest is that of a single image, for " + shown(c.have, printed(c))
+	f.Message = "the digest is that of a single image, for " + shown(c.image)
 	if r.Tag != "" {
 		r.Digest = ""
 		index, err := j.Images.Get(ctx, r.String())
-		if err == nil && slices.ContainsFunc(index.Platforms, func(p childOf) bool { return p.Digest == c.image.Digest && index.Index }) {
+		if err == nil && slices.ContainsFunc(index.Platforms, func(p manifest.Runnable) bool { return p.Digest == c.image.Digest && index.Index }) {
 			f = j.at("digest-is-child", c.Node)
-			f.Message = fmt.Sprintf("the digest is that of %s alone, while %s has %s", shown(c.have, printed(c)), r, strings.Join(platformsOf(index), ", "))
+			f.Message = fmt.Sprintf("the digest is that of %s alone, while %s has %s", shown(c.image), r, shown(index))
 			f.Hint = "use the digest of the index: " + r.String() + "@" + index.Digest.String()
 			if len(j.lacking(*c)) == 0 {
 				f.Level = Warning
@@ -309,7 +310,7 @@ func (j *judgement) entries(ctx context.Context, c *containerImage) {
 			image.Report, image.Have = &report, c.have
 			c.image = &image
 		case err != nil:
-			j.unread(c.Container, err)
+			j.unread(ctx, c.Container, err)
 		case len(layers) > 0:
 			key := fmt.Sprint(layers)
 			if other, twice := byLayers[key]; twice && other != n.Key() {
@@ -364,7 +365,7 @@ func (j *judgement) missing(c containerImage) {
 	}
 	f := j.at("platform-missing", c.Node)
 	f.Platforms = keys(lacking)
-	f.Message = fmt.Sprintf("may land on %s, and the image has %s", strings.Join(f.Platforms, ", "), shown(c.have, printed(&c)))
+	f.Message = fmt.Sprintf("may land on %s, and the image has %s", strings.Join(f.Platforms, ", "), shown(c.image))
 	if c.image.Index {
 		f.Message += ": the pod would end in ImagePullBackOff (no match for platform in manifest)"
 	} else {
@@ -408,7 +409,7 @@ func (j *judgement) together() {
 	if !common && len(j.have) > 1 {
 		var parts []string
 		for _, c := range j.have {
-			parts = append(parts, c.Name+" has "+shown(c.have, printed(&c)))
+			parts = append(parts, c.Name+" has "+shown(c.image))
 		}
 		f := j.at("no-common-platform", j.w.Spec)
 		f.Message = "no platform runs all images of this pod: " + strings.Join(parts, "; ")
@@ -490,7 +491,7 @@ func (j *judgement) deep(ctx context.Context, c containerImage) {
 		}
 		wrong, err := j.Deep(ctx, c.Image, c.image, at)
 		if err != nil {
-			j.unread(c.Container, err)
+			j.unread(ctx, c.Container, err)
 			return
 		}
 		if wrong != "" {
@@ -506,7 +507,7 @@ func (j *judgement) deep(ctx context.Context, c containerImage) {
 func (j *judgement) guess(ctx context.Context, c kube.Container) {
 	image, err := j.Images.Get(ctx, c.Image)
 	if err != nil {
-		j.unread(c, err)
+		j.unread(ctx, c, err)
 		return
 	}
 	one := containerImage{Container: c, image: image, have: image.Have}
@@ -520,12 +521,27 @@ func (j *judgement) guess(ctx context.Context, c kube.Container) {
 	}
 	f := j.at("image-guess", c.Node)
 	f.Platforms = keys(lacking)
-	f.Message = fmt.Sprintf("platform-missing, if this is run as an image: it has %s, and there are nodes of %s", shown(one.have, printed(&one)), strings.Join(f.Platforms, ", "))
+	f.Message = fmt.Sprintf("platform-missing, if this is run as an image: it has %s, and there are nodes of %s", shown(one.image), strings.Join(f.Platforms, ", "))
 	if j.StrictGuesses {
 		f.Level = Error
 	}
 	j.add(f, c)
 }
 
-// printed returns the platforms of a container's image as text.
-func printed(c *containerImage) []string { return platformsOf(c.image) }
+// shown returns the platforms of an image for a message, at most eight.
+func shown(image *kube.Image) string {
+	var list []string
+	for _, p := range image.Platforms {
+		if !slices.Contains(list, p.Platform) && p.Platform != "" {
+			list = append(list, p.Platform)
+		}
+	}
+	const most = 8
+	switch {
+	case len(list) == 0:
+		return "no platform"
+	case len(list) > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+	}
+	return strings.Join(list, ", ")
+}
