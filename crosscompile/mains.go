@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/mod/modfile"
 
@@ -36,6 +37,11 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Without cgo, the go command matches no program that imports "C".
+	cgo := make(chan []string, 1)
+	go func() { cgo <- g.cgoMains(ctx, q, dir) }()
+	withCgo := sync.OnceValue(func() []string { return <-cgo })
+	defer withCgo()
 	var mains []string
 	var broken []error
 	// Build constraints can make a package a program for one platform only, so all aims
@@ -74,11 +80,37 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 		}
 	}
 	g.tellModules(ctx, dir, q.Pattern)
-	if len(mains) == 0 {
+	left := withCgo()
+	switch {
+	case len(mains) == 0 && len(left) > 0:
+		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package without cgo, only " + strings.Join(left, ", "), Way: "enable cgo"}
+	case len(mains) == 0:
 		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package", Way: g.nearby(ctx, q.Dir)}
+	case len(left) > 0 && g.Log != nil:
+		g.Log.WarnContext(ctx, fmt.Sprintf(`%s: left out %s, which imports "C" and requires cgo`, q.Pattern, strings.Join(left, ", ")))
 	}
 	slices.Sort(mains)
 	return slices.Compact(mains), nil
+}
+
+// cgoMains returns the programs that match only with cgo: all their files for the first aim
+// import "C". It returns nil if cgo is on, and if the go command fails, which Mains reports.
+func (g *Go) cgoMains(ctx context.Context, q Query, dir string) (left []string) {
+	aim := q.aims()[0]
+	if slices.ContainsFunc(q.aims(), func(a Aim) bool { return a.Cgo }) {
+		return nil
+	}
+	aim.Cgo = true
+	all, err := g.listModules(ctx, aim, dir, q.Pattern)
+	if err != nil {
+		return nil
+	}
+	for _, p := range all {
+		if p.Name == "main" && len(p.GoFiles) == 0 && len(p.CgoFiles) > 0 {
+			left = append(left, p.ImportPath)
+		}
+	}
+	return left
 }
 
 // listModules is listAll for patterns of directories that begin above the modules of a
@@ -181,7 +213,7 @@ func (g *Go) listAll(ctx context.Context, aim Aim, dir, pattern string) ([]liste
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"list", "-e", "-find", "-json=ImportPath,Name,Dir,IgnoredGoFiles,Module,Error"}
+	args := []string{"list", "-e", "-find", "-json=ImportPath,Name,Dir,GoFiles,CgoFiles,IgnoredGoFiles,Module,Error"}
 	if len(aim.Tags) > 0 {
 		args = append(args, "-tags="+strings.Join(aim.Tags, ","))
 	}

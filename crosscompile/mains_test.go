@@ -1,8 +1,10 @@
 package crosscompile_test
 
 import (
+	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,5 +68,26 @@ func TestFindAims(t *testing.T) {
 		if (err == nil) != c.finds || c.finds && p.PkgPath != "example.com/app/"+c.pattern[len(c.pattern)-len("cmd/win"):] {
 			t.Errorf("Find(%s for %v) = %+v, %v", c.pattern, c.aims, p, err)
 		}
+	}
+}
+
+// A program that a pattern leaves out because cgo is off is named: the go command matches it
+// no longer, without a word.
+func TestMainsWithoutCgo(t *testing.T) {
+	var said strings.Builder
+	g := &crosscompile.Go{Log: slog.New(slog.NewTextHandler(&said, nil))}
+	aims := []crosscompile.Aim{{Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}}}
+	dir := constrained(t)
+	if _, err := g.Mains(t.Context(), crosscompile.Query{Pattern: "./cmd/...", Dir: dir, Aims: aims}); err != nil || !strings.Contains(said.String(), "left out example.com/app/cmd/cgo, which imports") {
+		t.Errorf("%v, log %s", err, said.String())
+	}
+	_, err := g.Mains(t.Context(), crosscompile.Query{Pattern: "./cmd/cg...", Dir: dir, Aims: aims})
+	if err == nil || !strings.Contains(err.Error(), "no main package without cgo, only example.com/app/cmd/cgo") {
+		t.Error(err)
+	}
+	said.Reset()
+	aims[0].Cgo = true
+	if _, err := g.Mains(t.Context(), crosscompile.Query{Pattern: "./cmd/...", Dir: dir, Aims: aims}); err != nil || said.Len() > 0 {
+		t.Errorf("%v, log %s", err, said.String())
 	}
 }

@@ -160,6 +160,7 @@ func isDir(dir, pattern string) bool {
 // could not read a file of the package.
 type listed struct {
 	ImportPath, Name, Dir string
+	GoFiles, CgoFiles     []string
 	IgnoredGoFiles        []string // by build constraints
 	Module                *goModule
 	Error                 *struct{ Pos, Err string }

@@ -84,7 +84,7 @@ var flagsOfOthers = map[string]string{
 	"no-cache":   "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
 	"provenance": "use --sbom for a software bill of materials, and --vcs for the source",
 	"pull":       "mabuild resolves the base image in each run",
-	"push":       "mabuild push publishes; mabuild build writes to local destinations",
+	"push":       "omit it: mabuild push publishes, and mabuild build writes to local destinations",
 	"rm":         "mabuild run always removes the container; pass other flags with --run-flag",
 	"tarball":    "use -o docker-archive:FILE",
 	"target":     "name the package: mabuild push ./cmd/NAME",

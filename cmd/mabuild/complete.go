@@ -158,11 +158,24 @@ func (a *app) complete(root *cobra.Command) {
 			completeFlag(cmd, "platforms", completeList(platformWords))
 			completeFlag(cmd, "only", completeList(a.buildWords))
 			completeWords(cmd, cmd.Flags(), "base", "cgo-toolchain", "compression", "media-types", "naming", "sbom")
+		case "resolve", "apply", "create":
+			completeFlag(cmd, "platforms", completeList(platformWords))
+			completeWords(cmd, cmd.Flags(), "base", "cgo-toolchain", "compression", "media-types", "naming", "sbom")
+		case "check", "place":
+			completeFlag(cmd, "platform", completeList(platformWords))
+		case "sbom":
+			completeFlag(cmd, "platform", completeList(platformWords))
+			completeFlag(cmd, "format", cobra.FixedCompletions([]string{"spdx", "cyclonedx"}, cobra.ShellCompDirectiveNoFileComp))
+			cmd.ValidArgsFunction = a.completeImage
 		case "mirror":
 			completeFlag(cmd, "platforms", completeList(platformWords))
 			completeFlag(cmd, "only", completeList(entryWords))
 			cmd.ValidArgsFunction = a.completeImage
-		case "inspect", "platforms":
+		case "inspect":
+			completeFlag(cmd, "platform", completeList(platformWords))
+			completeFlag(cmd, "require", completeList(platformWords))
+			cmd.ValidArgsFunction = a.completeImage
+		case "platforms":
 			cmd.ValidArgsFunction = a.completeImage
 		case "manifest":
 			for _, sub := range cmd.Commands() {

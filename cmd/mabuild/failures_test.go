@@ -39,7 +39,7 @@ hint: did you mean bash?`},
 	{`push ./ok --platfrms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --platfrms
 hint: did you mean --platforms?`},
 	{`push ./ok --push -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --push
-hint: mabuild push publishes; mabuild build writes to local destinations`},
+hint: omit it: mabuild push publishes, and mabuild build writes to local destinations`},
 	{`push ./ok --no-cache -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --no-cache
 hint: mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing`},
 	{`push ./ok --jobs many -t $R/new:v1`, exitUsage, `mabuild: --jobs "many": must be a whole number

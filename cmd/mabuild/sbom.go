@@ -146,8 +146,12 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 		return err
 	}
 	err = errors.Join(errs...)
+	way := "the SBOM lists modules, not packages: give the path of the module"
+	if version != "" {
+		way = "mabuild sbom " + plain(ref) + " --module " + plain(module) + " shows the version that it contains"
+	}
 	if err == nil && !slices.ContainsFunc(rows, func(r moduleRow) bool { return len(r.Versions) > 0 }) {
-		return &hint.Error{Err: fmt.Errorf("%s does not contain %s", plain(ref), plain(o.module)), Hint: "the SBOM lists modules, not packages: give the path of the module"}
+		return &hint.Error{Err: fmt.Errorf("%s does not contain %s", plain(ref), plain(o.module)), Hint: way}
 	}
 	return err
 }

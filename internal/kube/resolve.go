@@ -45,7 +45,7 @@ func (f *File) Programs() (found []Program, err error) {
 		})
 	}
 	if len(wrong) > 0 {
-		err = hint.New(hint.Usage, "a reference must be the whole string; --allow-unresolved leaves the others as they are", "%s: the string has %s in its middle", strings.Join(wrong, ", "), strings.Join(Schemes, " or "))
+		err = hint.New(hint.Usage, "a reference must be the whole string; --allow-unresolved leaves the others as they are", "%s: the string has %s in its middle, or names no program", strings.Join(wrong, ", "), strings.Join(Schemes, " or "))
 	}
 	return found, err
 }
