@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -75,7 +76,7 @@ func machineOf(img v1.Image, config *v1.ConfigFile) (machine, program string, er
 			}
 			kept := make([]byte, header)
 			n, err := io.ReadFull(r, kept)
-			if err == io.ErrUnexpectedEOF || err == io.EOF { //nolint:errorlint // as io.ReadFull returns them
+			if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return kept[:n], header, err
