@@ -61,14 +61,12 @@ func atMostOne(what string) cobra.PositionalArgs {
 // otherTools maps commands of similar tools to what mabuild has instead, for the hint
 // after an unknown command.
 var otherTools = map[string]string{
-	"apply":   "mabuild push publishes an image and prints its digest; use the digest with kubectl apply",
 	"auth":    "mabuild login HOST",
 	"digest":  "mabuild inspect --digest IMAGE",
 	"export":  "mabuild mirror IMAGE oci-archive:FILE",
 	"init":    "mabuild config init writes .mabuild.yaml, mabuild config init mirror writes mirror.yaml",
 	"publish": "mabuild push",
 	"pull":    "mabuild mirror IMAGE oci-archive:FILE",
-	"resolve": "mabuild inspect --digest IMAGE",
 	"retag":   "mabuild tag REPOSITORY:OLD NEW",
 	"save":    "mabuild mirror IMAGE oci-archive:FILE",
 	"sync":    "mabuild mirror -f FILE",
