@@ -290,7 +290,7 @@ func TestMountThroughWrapping(t *testing.T) {
 // also if a token is needed.
 func TestOnePermit(t *testing.T) {
 	t.Parallel()
-	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true, TokenLife: 2 * time.Second})
+	r := regtest.Start(t, regtest.Options{User: "me", Password: "secret", Bearer: true, TokenLife: time.Minute})
 	c := client(t)
 	c.Keychain, c.MaxPerHost = login{"me", "secret"}, 1
 	idx := regtest.RandomIndex(t, 300_000, 3, five...)
