@@ -68,7 +68,7 @@ func parseNode(arg string) (*v1.Node, error) {
 	n := &v1.Node{ObjectMeta: meta.ObjectMeta{Name: name, Labels: map[string]string{
 		"kubernetes.io/arch": arch, "kubernetes.io/os": os, "kubernetes.io/hostname": name,
 		"beta.kubernetes.io/arch": arch, "beta.kubernetes.io/os": os,
-	}, Annotations: map[string]string{"lab.mabuild.dev/hollow": "true"}}}
+	}, Annotations: map[string]string{"lab.mabuild.dev/simulated": "true"}}}
 	for _, field := range fields[1:] {
 		if taint, is := strings.CutPrefix(field, "taint:"); is {
 			kv, effect, _ := strings.Cut(taint, ":")
@@ -85,7 +85,7 @@ func parseNode(arg string) (*v1.Node, error) {
 	}
 	n.Status = v1.NodeStatus{
 		Capacity: room, Allocatable: room,
-		NodeInfo: v1.NodeSystemInfo{Architecture: arch, OperatingSystem: os, KubeletVersion: "v0.0.0-hollow", ContainerRuntimeVersion: "hollow://0"},
+		NodeInfo: v1.NodeSystemInfo{Architecture: arch, OperatingSystem: os, KubeletVersion: "v0.0.0-simulated", ContainerRuntimeVersion: "simulated://0"},
 	}
 	return n, nil
 }
