@@ -96,8 +96,8 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 	if err != nil {
 		return err
 	}
-	if o.unverified != "warn" && o.unverified != "fail" {
-		return usage("use warn or fail", "--unverified %q: unknown mode", o.unverified)
+	if err := checkUnverified(o.unverified); err != nil {
+		return err
 	}
 	if len(names) == 0 && !o.cluster {
 		return usage("name a file, a directory, - for standard input, or add --cluster", "check: no manifests")
@@ -135,6 +135,14 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 		}
 	}
 	return o.verdict(result)
+}
+
+// checkUnverified checks the value of --unverified.
+func checkUnverified(mode string) error {
+	if mode != "warn" && mode != "fail" {
+		return usage("use warn or fail", "--unverified %q: unknown mode", mode)
+	}
+	return nil
 }
 
 // images returns what the commands for Kubernetes know about images. The pull secrets in the
@@ -276,8 +284,7 @@ func (o *clusterOptions) find(ctx context.Context, a *app, files []*kube.File) (
 		return append(nodes, more...), false, live, err
 	}
 	if len(nodes) == 0 {
-		nodes, err = kube.ParsePlatforms([]string{"linux/amd64", "linux/arm64"})
-		return nodes, true, live, err
+		return kube.UsualNodes(), true, live, nil
 	}
 	return nodes, false, live, nil
 }

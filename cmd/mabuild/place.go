@@ -103,8 +103,8 @@ func runPlace(ctx context.Context, a *app, o placeOptions, names []string) error
 	if err != nil {
 		return err
 	}
-	if o.unverified != "warn" && o.unverified != "fail" {
-		return usage("use warn or fail", "--unverified %q: unknown mode", o.unverified)
+	if err := checkUnverified(o.unverified); err != nil {
+		return err
 	}
 	if len(names) == 0 {
 		return usage("name a file or a directory, or - for standard input", "place: no manifests")

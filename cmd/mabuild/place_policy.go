@@ -176,6 +176,7 @@ func (p *policy) watch(ctx context.Context) error {
 	defer refresh.Stop()
 	for {
 		var refs []string
+		again := false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -186,13 +187,14 @@ func (p *policy) watch(ctx context.Context) error {
 				refs = append(refs, ref)
 			}
 			clear(p.failed)
+			again = true
 		}
 		if len(refs) == 0 {
 			continue
 		}
 		known := len(p.images)
 		err := p.update(ctx, refs)
-		if err == nil && (len(p.images) > known || len(refs) == known) {
+		if err == nil && (again || len(p.images) > known) {
 			err = p.write(ctx)
 		}
 		if ctx.Err() != nil {

@@ -279,13 +279,11 @@ func (r *resolving) finish(ctx context.Context, done []*publish.Result) error {
 		}
 		files = append(files, f)
 	}
-	nodes, err := kube.ParsePlatforms([]string{"linux/amd64", "linux/arm64"})
-	if err != nil {
-		return err
-	}
+	nodes := kube.UsualNodes()
 	for i, f := range files {
 		data := f.Data
 		if r.o.place {
+			var err error
 			p := &placing{app: r.app, images: images, nodes: nodes, options: kube.Placing{Always: true}}
 			if data, err = p.file(ctx, f); err != nil {
 				return err

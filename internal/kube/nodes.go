@@ -179,6 +179,12 @@ func pool(object, template *yaml.Node) []*Node {
 	return all
 }
 
+// UsualNodes returns a node of each platform that push builds for by default, for callers
+// that know nothing about the cluster.
+func UsualNodes() []*Node {
+	return []*Node{OfPlatform(ocispec.Platform{OS: "linux", Architecture: "amd64"}), OfPlatform(ocispec.Platform{OS: "linux", Architecture: "arm64"})}
+}
+
 // ParsePlatforms returns a node of each platform in items, which have the form of --platforms:
 // a list with commas in each.
 func ParsePlatforms(items []string) ([]*Node, error) {

@@ -263,3 +263,19 @@ func FuzzPlace(f *testing.F) {
 		}
 	})
 }
+
+// What place leaves alone, although the images run on no node.
+func TestPlaceLeaves(t *testing.T) {
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: x, annotations: {%s}}\nspec: {containers: [{name: c, image: x:1}]%s}\n"
+	for name, in := range map[string]string{
+		"only data":    strings.NewReplacer("%s}}", "mabuild.dev/data-only: c}}", "%s}\n", "}\n").Replace(pod),
+		"opted out":    strings.NewReplacer("%s}}", "mabuild.dev/place: 'false'}}", "%s}\n", "}\n").Replace(pod),
+		"nodeName":     strings.NewReplacer("%s}}", "}}", "%s}\n", ", nodeName: a}\n").Replace(pod),
+		"chosen":       strings.NewReplacer("%s}}", "}}", "%s}\n", ", nodeSelector: {kubernetes.io/arch: arm64}}\n").Replace(pod),
+		"Tekton steps": "kind: Task\napiVersion: tekton.dev/v1\nmetadata: {name: x}\nspec: {steps: [{name: s, image: x:1}]}\n",
+	} {
+		if out := placed(t, in, nil, lab(), Placing{Always: true}); out != in {
+			t.Errorf("%s: changed to\n%s", name, out)
+		}
+	}
+}

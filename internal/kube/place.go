@@ -55,15 +55,16 @@ var (
 // term without requirements matches nothing and stays so. The paths of the patches begin at
 // the object of w.
 func Place(w *Workload, supported []ocispec.Platform, nodes []*Node, o Placing) ([]Patch, error) {
-	if len(supported) == 0 {
-		return nil, errNothingCommon
-	}
 	s := &w.Scheduling
-	if w.Fixed || w.Annotations[AnnotationPlace] == "false" {
+	runs := slices.ContainsFunc(w.Containers, func(c Container) bool { return !w.DataOnly(c) })
+	if w.Fixed || !runs || w.Annotations[AnnotationPlace] == "false" {
 		return nil, nil
 	}
 	if s.NodeName != "" || slices.ContainsFunc(s.Selector, func(r Requirement) bool { return IsArch(r.Key) }) {
 		return nil, nil
+	}
+	if len(supported) == 0 {
+		return nil, errNothingCommon
 	}
 	archs, oses := project(supported)
 	p := placer{w: w, spec: w.Path}

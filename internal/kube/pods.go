@@ -41,9 +41,6 @@ type Workload struct {
 	Object, Spec *yaml.Node
 	// Fixed is set if the pod spec has no place for an affinity: the steps of a Tekton task.
 	Fixed bool
-	// Shared is set if the pod spec is reached through an alias or a merge, so that an edit
-	// of it would also change another place.
-	Shared bool
 }
 
 // String returns KIND/NAME, with the namespace before it if there is one.
@@ -150,33 +147,17 @@ func (w *walker) run() {
 		return // their strings are data or documentation
 	}
 	if path, ok := podSpecs[kind]; ok && slices.Contains(groups, group) {
-		if spec, shared := w.follow(w.object, path); spec != nil {
+		if spec := at(w.object, path...); spec != nil && spec.Kind == yaml.MappingNode {
 			w.pods[spec] = true
-			w.add(spec, Certain, path, shared, podContainers(spec))
+			w.add(spec, Certain, path, podContainers(spec))
 		}
 	}
-	w.walk(w.object, nil, false, 0)
+	w.walk(w.object, nil, 0)
 	if len(w.guessed) > 0 {
 		one := w.workload(Guess, nil)
 		one.Containers = w.guessed
 		w.found = append(w.found, one)
 	}
-}
-
-// follow returns the mapping at a path, and whether an alias or a merge leads to it.
-func (w *walker) follow(n *yaml.Node, path []string) (spec *yaml.Node, shared bool) {
-	for _, key := range path {
-		_, value := entry(n, key, 0)
-		if value == nil {
-			return nil, false
-		}
-		shared = shared || value.Kind == yaml.AliasNode || !owns(n, value)
-		n = resolved(value)
-	}
-	if n == nil || n.Kind != yaml.MappingNode {
-		return nil, false
-	}
-	return n, shared
 }
 
 // owns reports whether value stands in n itself, not in a mapping that is merged into it.
@@ -223,12 +204,12 @@ func annotations(object *yaml.Node) map[string]string {
 	return all
 }
 
-func (w *walker) add(spec *yaml.Node, certainty Certainty, path []string, shared bool, containers []Container) *Workload {
+func (w *walker) add(spec *yaml.Node, certainty Certainty, path []string, containers []Container) *Workload {
 	if len(containers) == 0 {
 		return nil
 	}
 	one := w.workload(certainty, path)
-	one.Spec, one.Shared, one.Containers, one.Scheduling = spec, shared, containers, scheduling(spec)
+	one.Spec, one.Containers, one.Scheduling = spec, containers, scheduling(spec)
 	w.found = append(w.found, one)
 	return one
 }
@@ -268,7 +249,7 @@ func containersOf(list *yaml.Node, role Role) []Container {
 const maxDepth = 200
 
 // walk looks for pod specs by their shape, and for guesses.
-func (w *walker) walk(n *yaml.Node, path []string, shared bool, depth int) {
+func (w *walker) walk(n *yaml.Node, path []string, depth int) {
 	if n == nil || depth > maxDepth {
 		return
 	}
@@ -277,15 +258,15 @@ func (w *walker) walk(n *yaml.Node, path []string, shared bool, depth int) {
 		if n = resolved(n); n == nil || w.aliased[n] {
 			return
 		}
-		w.aliased[n], shared = true, true
+		w.aliased[n] = true
 	}
 	switch n.Kind {
 	case yaml.SequenceNode:
 		for i, one := range n.Content {
-			w.walk(one, append(path, strconv.Itoa(i)), shared, depth+1)
+			w.walk(one, append(path, strconv.Itoa(i)), depth+1)
 		}
 	case yaml.MappingNode:
-		if w.shape(n, path, shared) {
+		if w.shape(n, path) {
 			return
 		}
 		w.repository(n, path)
@@ -299,7 +280,7 @@ func (w *walker) walk(n *yaml.Node, path []string, shared bool, depth int) {
 				w.guess(key.Value, value, below)
 				continue
 			}
-			w.walk(value, below, shared, depth+1)
+			w.walk(value, below, depth+1)
 		}
 	}
 }
@@ -307,7 +288,7 @@ func (w *walker) walk(n *yaml.Node, path []string, shared bool, depth int) {
 // shape reports whether n was a pod spec, and adds it if it is a new one: a mapping with
 // containers, the steps and sidecars of Tekton, or the container or script of an Argo
 // template.
-func (w *walker) shape(n *yaml.Node, path []string, shared bool) bool {
+func (w *walker) shape(n *yaml.Node, path []string) bool {
 	if w.pods[n] {
 		return true
 	}
@@ -326,7 +307,7 @@ func (w *walker) shape(n *yaml.Node, path []string, shared bool) bool {
 		return false
 	}
 	w.pods[n] = true
-	w.add(n, Likely, path, shared, containers).Fixed = steps
+	w.add(n, Likely, path, containers).Fixed = steps
 	return true
 }
 
