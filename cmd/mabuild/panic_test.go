@@ -42,7 +42,7 @@ func TestPanicFailsOneProgram(t *testing.T) {
 		spec.Name = filepath.Base(base)
 		plans = append(plans, publish.Plan{Spec: spec, Outputs: []publish.Output{{Text: "oci:" + place, Sink: local.Layout(place)}}})
 	}
-	done, err := publishAll(t.Context(), pub, plans)
+	done, err := publishAll(t.Context(), pub, plans, nil)
 	var p *guard.Panic
 	if !errors.As(err, &p) || err.Error() != "base: internal error: boom" || exitCode(err) != exitPartly || !strings.Contains(hintOf(hint.Parts(err)[0]), "report it") {
 		t.Errorf("%v", err)

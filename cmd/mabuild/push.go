@@ -39,7 +39,9 @@ type pushOptions struct {
 
 	// choose returns the builds in place of packages and only; nil uses these.
 	choose func(*config.Config) ([]config.Build, error)
-	// then is called with the results in place of printing them.
+	// each, if set, is called with the position and the result of each build as soon as it
+	// is published. then is called with all results in place of printing them.
+	each func(int, *publish.Result)
 	then func(done []*publish.Result) error
 }
 
@@ -163,7 +165,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}
 	began := time.Now()
 	// done has an element for each program, which is nil if nothing of it was published.
-	done, failed := publishAll(ctx, pub, plans)
+	done, failed := publishAll(ctx, pub, plans, o.each)
 	if failed != nil {
 		a.outcome = outcome(plans, done)
 	} else {

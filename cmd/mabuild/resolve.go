@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/mod/modfile"
 
 	"github.com/mabuild/mabuild/internal/check"
@@ -20,9 +22,11 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/kube"
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -34,6 +38,8 @@ type resolveOptions struct {
 	selector        string
 	place, noCheck  bool
 	allowUnresolved bool
+	output          string   // the file for the result; "" means standard output
+	stream          bool     // print each manifest as soon as its programs are pushed
 	kubectl         string   // the command of kubectl; "" prints the result
 	arguments       []string // of kubectl
 }
@@ -49,8 +55,8 @@ mabuild://PACKAGE (or ko://PACKAGE), where PACKAGE is an import path, ./DIR rela
 to the manifest, module/path@version, or the id of a build in .mabuild.yaml.
 
 Only these strings change: comments, quotes and line breaks stay. Nothing is printed
-before everything is pushed.`,
-		Example: `  mabuild resolve -f deploy/ > release.yaml
+before everything is pushed, unless --stream asks for it.`,
+		Example: `  mabuild resolve -f deploy/ -o release.yaml
   mabuild resolve -f deploy/app.yaml --platforms linux/amd64,linux/arm64 -t v1 --place
   kubectl kustomize overlays/prod | mabuild resolve -f - | kubectl apply -f -`,
 	})
@@ -90,8 +96,16 @@ func newResolving(a *app, kubectl string, cmd *cobra.Command) *cobra.Command {
 	f.StringVarP(&o.selector, "selector", "l", "", "Use only objects with these labels, a `SELECTOR` such as app=web")
 	f.BoolVar(&o.place, "place", false, "Also restrict the workloads to platforms of their images, as mabuild place does")
 	f.BoolVar(&o.noCheck, "no-check", false, "Do not warn about workloads that may land on a platform that their images lack")
+	if kubectl == "" {
+		f.StringVarP(&o.output, "output-file", "o", "", "Write the manifests to `FILE` instead of standard output")
+		f.BoolVar(&o.stream, "stream", false, "Print each manifest as soon as its programs are pushed, although a later one may fail")
+	}
 	f.BoolVar(&o.allowUnresolved, "allow-unresolved", false, "Leave strings that have mabuild:// or ko:// in their middle as they are")
-	o.bind(f)
+	// The letter of --output, a place for images, is that of the file for the manifests here.
+	push := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.bind(push)
+	push.Lookup("output").Shorthand = ""
+	f.AddFlagSet(push)
 	return cmd
 }
 
@@ -103,6 +117,13 @@ type resolving struct {
 	programs [][]kube.Program // of each file
 	builds   []config.Build
 	build    map[*kube.Program]int // position in builds
+
+	references []string     // of each build; "" until it is pushed
+	known      *kube.Images // what was built, and all other images
+	built      *kube.Images // what was built
+	resolved   []*kube.File // the first of files, with their references
+	out        bytes.Buffer // their data
+	printed    int          // bytes of out
 }
 
 // runResolve reads the manifests, builds their programs and prints or applies the result.
@@ -122,13 +143,34 @@ func runResolve(cmd *cobra.Command, a *app, o resolveOptions) error {
 			return err
 		}
 	}
-	r := &resolving{app: a, o: o, build: map[*kube.Program]int{}}
+	if err := errors.Join(exclusive(cmd, []string{"stream", "output-file"}), valued(cmd, "output-file"), writable("--output-file", o.output)); err != nil {
+		return err
+	}
+	if local.Is(o.output) {
+		return usage("--output "+o.output+" also writes the images there", "-o %s: the file for the manifests is not a place for images", o.output)
+	}
+	r := &resolving{app: a, o: o, build: map[*kube.Program]int{}, built: &kube.Images{Offline: true}}
 	if err := r.read(selector); err != nil {
 		return err
 	}
 	ctx := cmd.Context() // --timeout is for the build alone
-	o.choose = r.choose
 	o.then = func(done []*publish.Result) error { return r.finish(ctx, done) }
+	o.choose = r.choose
+	if o.stream {
+		// The rows of a terminal would be drawn over the manifests.
+		if !cmd.Flags().Changed("progress") && !a.quiet {
+			if err := cmd.Flags().Set("progress", "plain"); err != nil {
+				return err
+			}
+		}
+		var failed error
+		o.each = func(i int, d *publish.Result) {
+			if failed == nil {
+				failed = errors.Join(r.know(i, d), r.print(ctx))
+			}
+		}
+		o.then = func(done []*publish.Result) error { return errors.Join(failed, r.finish(ctx, done)) }
+	}
 	if !slices.ContainsFunc(r.programs, func(list []kube.Program) bool { return len(list) > 0 }) {
 		if err := a.startWith(cmd, config.All); err != nil {
 			return err
@@ -190,6 +232,7 @@ func (r *resolving) choose(c *config.Config) ([]config.Build, error) {
 			r.build[p] = at
 		}
 	}
+	r.references = make([]string, len(r.builds))
 	return r.builds, errors.Join(errs...)
 }
 
@@ -249,59 +292,105 @@ func inModule(path string) string {
 	}
 }
 
-// finish writes the references into the manifests and prints or applies them. done has the
-// result of each build.
+// finish prints or applies the manifests that are not printed yet. done has the result of
+// each build.
 func (r *resolving) finish(ctx context.Context, done []*publish.Result) error {
-	images, built := r.images(nil), &kube.Images{Offline: true}
-	references := make([]string, len(done))
 	for i, d := range done {
-		if len(d.Repositories) == 0 {
-			return usage("use -t or --repo", "%s was not pushed to a registry", d.Name)
+		if err := r.know(i, d); err != nil {
+			return err
 		}
-		references[i] = r.reference(d)
-		images.Know(references[i], known(d))
-		built.Know(references[i], known(d))
 	}
-	var out bytes.Buffer
-	var files []*kube.File
-	for i, f := range r.files {
-		var edits []kube.Edit
-		for j := range r.programs[i] {
-			p := &r.programs[i][j]
-			edits = append(edits, p.Replace(references[r.build[p]]))
-		}
-		data, err := f.Apply(edits)
+	if err := r.print(ctx); err != nil {
+		return err
+	}
+	if !r.o.noCheck {
+		r.warn(ctx)
+	}
+	if r.o.output != "" {
+		return outfile.Write(r.o.output, func(w io.Writer) error { _, err := w.Write(r.out.Bytes()); return err })
+	}
+	if r.o.kubectl != "" {
+		return r.run(ctx, r.out.Bytes())
+	}
+	return r.flush()
+}
+
+// know remembers the reference and the platforms of a build that is pushed.
+func (r *resolving) know(i int, d *publish.Result) error {
+	if len(d.Repositories) == 0 {
+		return usage("use -t or --repo", "%s was not pushed to a registry", d.Name)
+	}
+	if r.references[i] != "" {
+		return nil
+	}
+	r.references[i] = r.reference(d)
+	r.others().Know(r.references[i], known(d))
+	r.built.Know(r.references[i], known(d))
+	return nil
+}
+
+// others returns what is known about all images. The client for it is there when the
+// configuration has been read.
+func (r *resolving) others() *kube.Images {
+	if r.known == nil {
+		r.known = r.images(nil)
+	}
+	return r.known
+}
+
+// print resolves the next manifests up to the first one that has a program which is not
+// pushed. With --stream, it prints them.
+func (r *resolving) print(ctx context.Context) error {
+	for i := len(r.resolved); i < len(r.files); i++ {
+		f, ok, err := r.resolve(ctx, i)
 		if err != nil {
 			return err
 		}
-		if f, err = kube.Parse(f.Name, data); err != nil {
-			return err
+		if !ok {
+			break
 		}
-		files = append(files, f)
+		r.resolved = append(r.resolved, f)
+		separate(&r.out, f.Data)
 	}
-	nodes := kube.UsualNodes()
-	for i, f := range files {
-		data := f.Data
-		if r.o.place {
-			var err error
-			p := &placing{app: r.app, images: images, nodes: nodes, options: kube.Placing{Always: true}}
-			if data, err = p.file(ctx, f); err != nil {
-				return err
-			}
-			if files[i], err = kube.Parse(f.Name, data); err != nil {
-				return err
-			}
+	if r.o.stream {
+		return r.flush()
+	}
+	return nil
+}
+
+// flush prints what was not printed yet.
+func (r *resolving) flush() error {
+	n, err := r.stdout.Write(r.out.Bytes()[r.printed:])
+	r.printed += n
+	return err
+}
+
+// resolve writes the references into a manifest, and with --place the platforms of its
+// images. ok is false if one of its programs is not pushed yet.
+func (r *resolving) resolve(ctx context.Context, i int) (f *kube.File, ok bool, err error) {
+	f = r.files[i]
+	var edits []kube.Edit
+	for j := range r.programs[i] {
+		p := &r.programs[i][j]
+		reference := r.references[r.build[p]]
+		if reference == "" {
+			return nil, false, nil
 		}
-		separate(&out, data)
+		edits = append(edits, p.Replace(reference))
 	}
-	if !r.o.noCheck {
-		r.warn(ctx, built, nodes, files)
+	data, err := f.Apply(edits)
+	if err != nil {
+		return nil, false, err
 	}
-	if r.o.kubectl == "" {
-		_, err := r.stdout.Write(out.Bytes())
-		return err
+	if f, err = kube.Parse(f.Name, data); err != nil || !r.o.place {
+		return f, err == nil, err
 	}
-	return r.run(ctx, out.Bytes())
+	p := &placing{app: r.app, images: r.others(), nodes: kube.UsualNodes(), options: kube.Placing{Always: true}}
+	if data, err = p.file(ctx, f); err != nil {
+		return nil, false, err
+	}
+	f, err = kube.Parse(f.Name, data)
+	return f, err == nil, err
 }
 
 // reference returns how a manifest names an image: by tag and digest if there is one tag
@@ -338,9 +427,9 @@ func known(d *publish.Result) *kube.Image {
 
 // warn logs what check finds about the images that were built, without a request. It does not
 // stop the command: the nodes of the cluster are not known here.
-func (r *resolving) warn(ctx context.Context, images *kube.Images, nodes []*kube.Node, files []*kube.File) {
-	c := &check.Checker{Images: images, Nodes: nodes, Assumed: true, Now: time.Now()}
-	result, err := c.Run(ctx, files)
+func (r *resolving) warn(ctx context.Context) {
+	c := &check.Checker{Images: r.built, Nodes: kube.UsualNodes(), Assumed: true, Now: time.Now()}
+	result, err := c.Run(ctx, r.resolved)
 	if err != nil {
 		return
 	}

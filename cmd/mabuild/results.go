@@ -15,9 +15,10 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// publishAll publishes all plans at once and returns the result of each, in their order.
-// If some are published and others not, the error is a [hint.PartialError].
-func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) ([]*publish.Result, error) {
+// publishAll publishes all plans at once, as [publish.Publisher.All] does, and returns the
+// result of each, in their order. If some are published and others not, the error is a
+// [hint.PartialError].
+func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Plan, each func(int, *publish.Result)) ([]*publish.Result, error) {
 	for _, p := range plans {
 		for _, o := range p.Outputs {
 			if pub.SBOM != "" && !o.HoldsSBOMs() {
@@ -25,7 +26,7 @@ func publishAll(ctx context.Context, pub *publish.Publisher, plans []publish.Pla
 			}
 		}
 	}
-	done, errs := pub.All(ctx, plans)
+	done, errs := pub.All(ctx, plans, each)
 	if len(plans) > 1 {
 		for i, p := range plans {
 			errs[i] = hint.Named(p.Spec.Name, errs[i])

@@ -116,12 +116,20 @@ type Publisher struct {
 
 // All publishes all plans at once. It returns the result and the error of each, in their
 // order. A plan that fails does not stop the others, and a panic is the error of its plan.
-func (pub *Publisher) All(ctx context.Context, plans []Plan) ([]*Result, []error) {
+// each, which may be nil, is called with the position and the result of a plan that has
+// succeeded, in the order in which they do and never twice at once.
+func (pub *Publisher) All(ctx context.Context, plans []Plan, each func(int, *Result)) ([]*Result, []error) {
 	done, errs := make([]*Result, len(plans)), make([]error, len(plans))
+	var calling sync.Mutex
 	var wg sync.WaitGroup
 	for i, p := range plans {
 		wg.Go(func() {
 			errs[i] = guard.Report(ctx, pub.Log, p.Spec.Name, func() (err error) { done[i], err = pub.Publish(ctx, p); return err })
+			if each != nil && errs[i] == nil {
+				calling.Lock()
+				defer calling.Unlock()
+				each(i, done[i])
+			}
 		})
 	}
 	wg.Wait()
