@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/check"
@@ -20,7 +19,6 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/kube"
 	"github.com/mabuild/mabuild/internal/outfile"
-	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // clusterOptions are the flags of the commands that need to know nodes.
@@ -29,6 +27,7 @@ type clusterOptions struct {
 	platforms []string
 	cluster   bool
 	context   string
+	secrets   bool
 }
 
 // bind adds the flags. all says that --cluster reads the workloads, too.
@@ -39,6 +38,7 @@ func (o *clusterOptions) bind(cmd *cobra.Command, cluster string) {
 	alike(f, map[string]string{"platforms": "platform"})
 	f.BoolVar(&o.cluster, "cluster", false, cluster)
 	f.StringVar(&o.context, "context", "", "With --cluster, use this `CONTEXT` of kubectl")
+	f.BoolVar(&o.secrets, "pull-secrets", false, "With --cluster, read the Secrets that pods name as imagePullSecrets, and read images with them")
 }
 
 // checkOptions are the flags of check.
@@ -115,11 +115,12 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 	if err != nil {
 		return err
 	}
+	images := a.images(slices.Concat(files, live))
 	c := &check.Checker{
-		Images: a.images(slices.Concat(files, live)), Nodes: nodes, Assumed: assumed, StrictGuesses: o.strictGuesses, Now: time.Now(),
+		Images: images, Nodes: nodes, Assumed: assumed, StrictGuesses: o.strictGuesses, Now: time.Now(),
 	}
 	if o.deep {
-		c.Deep = check.Deep(a.client)
+		c.Deep = check.Deep(images.Source)
 	}
 	if c.Ignores, err = ignores(a.config); err != nil {
 		return err
@@ -143,24 +144,6 @@ func checkUnverified(mode string) error {
 		return usage("use warn or fail", "--unverified %q: unknown mode", mode)
 	}
 	return nil
-}
-
-// images returns what the commands for Kubernetes know about images. The pull secrets in the
-// files come after the user's own credentials.
-func (a *app) images(files []*kube.File) *kube.Images {
-	secrets := logins{}
-	for _, f := range files {
-		for _, l := range f.Logins() {
-			secrets[l.Host] = authn.Basic{Username: l.Username, Password: l.Password}
-		}
-	}
-	fresh := a.newClient()
-	if len(secrets) > 0 {
-		a.client.Keychain = authn.NewMultiKeychain(registry.DefaultKeychain, secrets)
-		fresh.Keychain = a.client.Keychain
-	}
-	fresh.CacheDir = ""
-	return &kube.Images{Source: a.client, Fresh: fresh, Records: a.recordCache()}
 }
 
 // verdict returns the error for the exit code.
@@ -255,8 +238,8 @@ func ignores(c *config.Config) ([]check.Ignore, error) {
 // find returns the nodes of the flags and of the node pools in files, and with --cluster the
 // workloads of the cluster. assumed says that no node was read.
 func (o *clusterOptions) find(ctx context.Context, a *app, files []*kube.File) (nodes []*kube.Node, assumed bool, live []*kube.File, err error) {
-	if o.context != "" && !o.cluster {
-		return nil, false, nil, usage("add --cluster", "--context requires --cluster")
+	if (o.context != "" || o.secrets) && !o.cluster {
+		return nil, false, nil, usage("add --cluster", "--context and --pull-secrets require --cluster")
 	}
 	for _, name := range o.nodes {
 		file, err := (&kube.Reader{Stdin: a.stdin}).Read([]string{name})
@@ -272,7 +255,7 @@ func (o *clusterOptions) find(ctx context.Context, a *app, files []*kube.File) (
 		}
 	}
 	if o.cluster {
-		if live, err = kube.Cluster(ctx, o.context); err != nil {
+		if live, err = kube.Cluster(ctx, o.context, o.secrets); err != nil {
 			return nil, false, nil, err
 		}
 	}

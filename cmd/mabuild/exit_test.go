@@ -45,6 +45,7 @@ var inside = map[string]string{
 	"kube.errExcluded":         "in an error of place",
 	"kube.errNotProduct":       "in an error of place",
 	"kube.errNothingCommon":    "in an error of place",
+	"kube.errOddShape":         "in an error of place",
 	"kube.errShared":           "in an error of place",
 	"webhook.statusError":      "in the log of the webhook",
 	"layerfile.errChanged":     "no command ends with it",

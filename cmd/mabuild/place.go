@@ -114,12 +114,12 @@ func runPlace(ctx context.Context, a *app, o placeOptions, names []string) error
 	if err != nil {
 		return err
 	}
-	nodes, _, _, err := o.find(ctx, a, files)
+	nodes, _, live, err := o.find(ctx, a, files)
 	if err != nil {
 		return err
 	}
 	p := &placing{
-		app: a, images: a.images(files), nodes: nodes, warn: o.unverified == "warn",
+		app: a, images: a.images(slices.Concat(files, live)), nodes: nodes, warn: o.unverified == "warn",
 		options: kube.Placing{Always: o.always, Prefer: prefer, Tolerate: o.tolerate},
 	}
 	var failed error

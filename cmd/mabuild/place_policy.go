@@ -46,7 +46,7 @@ func runPolicy(ctx context.Context, a *app, o placeOptions, names []string) erro
 		return err
 	}
 	if o.cluster {
-		live, err := kube.Cluster(ctx, o.context)
+		live, err := kube.Cluster(ctx, o.context, o.secrets)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,7 @@ type webhookOptions struct {
 	namespace      string
 	serviceAccount string
 	platforms      []string
+	secrets        []string // namespaces whose pull secrets are read
 	deny, tolerate bool
 }
 
@@ -78,6 +80,7 @@ mabuild-webhook of its namespace and renewed. Elsewhere, use --tls-cert and --tl
 	f.StringVar(&o.namespace, "namespace", "", "Keep the certificate in this `NAMESPACE` (default: that of the pod)")
 	f.StringVar(&o.serviceAccount, "service-account", "/var/run/secrets/kubernetes.io/serviceaccount", "Read the service account from `DIR`")
 	f.StringSliceVar(&o.platforms, "platform", nil, "Leave pods as they are whose images support all these `PLATFORMS` (default: restrict every pod)")
+	f.StringSliceVar(&o.secrets, "pull-secrets", nil, "Read images of pods in these `NAMESPACES` with the imagePullSecrets that the pods name")
 	f.BoolVar(&o.deny, "deny", false, "Deny pods whose images have no platform in common, instead of a warning")
 	f.BoolVar(&o.tolerate, "tolerate", false, "Tolerate the taint kubernetes.io/arch of the architectures")
 	return cmd
@@ -85,16 +88,25 @@ mabuild-webhook of its namespace and renewed. Elsewhere, use --tls-cert and --tl
 
 // runWebhook serves until ctx ends.
 func runWebhook(ctx context.Context, a *app, o webhookOptions) error {
-	h := &webhook.Handler{Deny: o.deny, Placing: kube.Placing{Tolerate: o.tolerate}, Log: a.log, Images: &webhook.Cache{Lookup: a.lookup()}}
+	var api *webhook.API
+	var err error
+	if o.cert == "" || len(o.secrets) > 0 {
+		if api, err = webhook.InCluster(o.serviceAccount, os.Getenv); err != nil {
+			return &hint.Error{Kind: hint.Usage, Err: err, Hint: "outside of a cluster, use --tls-cert and --tls-key, and no --pull-secrets"}
+		}
+	}
+	h := &webhook.Handler{
+		Deny: o.deny, Placing: kube.Placing{Tolerate: o.tolerate}, Log: a.log,
+		Images: &webhook.Cache{Lookup: a.lookup(api), Namespaces: o.secrets},
+	}
 	metrics := prometheus.NewRegistry()
 	h.Metrics = metrics
-	var err error
 	if len(o.platforms) > 0 {
 		if h.Nodes, err = kube.ParsePlatforms(o.platforms); err != nil {
 			return err
 		}
 	}
-	certificate, ready, err := o.certificate(ctx, a)
+	certificate, ready, err := o.certificate(ctx, a, api)
 	if err != nil {
 		return err
 	}
@@ -148,7 +160,7 @@ func (w debugWriter) Write(b []byte) (int, error) {
 
 // certificate returns the function that gives connections their certificate, and one that
 // says whether there is one.
-func (o *webhookOptions) certificate(ctx context.Context, a *app) (get func(*tls.ClientHelloInfo) (*tls.Certificate, error), ready func() bool, err error) {
+func (o *webhookOptions) certificate(ctx context.Context, a *app, api *webhook.API) (get func(*tls.ClientHelloInfo) (*tls.Certificate, error), ready func() bool, err error) {
 	if (o.cert == "") != (o.key == "") {
 		return nil, nil, usage("add the other one", "--tls-cert and --tls-key belong together")
 	}
@@ -163,10 +175,6 @@ func (o *webhookOptions) certificate(ctx context.Context, a *app) (get func(*tls
 			return &pair, err
 		}, func() bool { return true }, nil
 	}
-	api, err := webhook.InCluster(o.serviceAccount, os.Getenv)
-	if err != nil {
-		return nil, nil, &hint.Error{Kind: hint.Usage, Err: err, Hint: "outside of a cluster, use --tls-cert and --tls-key"}
-	}
 	if o.namespace == "" {
 		name, err := os.ReadFile(filepath.Join(o.serviceAccount, "namespace"))
 		if err != nil {
@@ -180,15 +188,22 @@ func (o *webhookOptions) certificate(ctx context.Context, a *app) (get func(*tls
 	return k.Certificate, k.Ready, nil
 }
 
-// lookup returns the function that reads the platforms of an image. Each lookup has a client
-// of its own, because a client believes for its lifetime what a tag named; all share the
-// limits of the hosts.
-func (a *app) lookup() func(context.Context, string) ([]ocispec.Platform, error) {
+// lookup returns the function that reads the platforms of an image, with the pull secrets that
+// api returns. Each lookup has a client of its own, because a client believes for its lifetime
+// what a tag named; all share the limits of the hosts.
+func (a *app) lookup(api *webhook.API) func(context.Context, webhook.Pull) ([]ocispec.Platform, error) {
 	limits := new(registry.Limits)
-	return func(ctx context.Context, ref string) ([]ocispec.Platform, error) {
+	return func(ctx context.Context, p webhook.Pull) ([]ocispec.Platform, error) {
+		var logins []kube.Login
+		if p.Secrets != "" {
+			var err error
+			if logins, err = api.PullSecrets(ctx, p.Namespace, strings.Split(p.Secrets, ",")); err != nil {
+				return nil, err
+			}
+		}
 		client := a.newClient()
 		client.Limits = limits
-		image, err := (&kube.Images{Source: client}).Get(ctx, ref)
+		image, err := (&kube.Images{Source: a.withSecrets(client, logins)}).Get(ctx, p.Image)
 		if err != nil {
 			return nil, err
 		}
@@ -214,6 +229,10 @@ own webhook configuration. IMAGE is an image with mabuild as its entrypoint.`,
 				return usage("for example --image registry.example/mabuild:v1", "--image: the name of mabuild's image is required")
 			case m.URL != "" && (!strings.HasPrefix(m.URL, "https://") || authority == ""):
 				return usage("for example --url https://10.0.0.1:8443/place --authority ca.crt", "--url requires https and --authority")
+			case !webhook.IsNamespace(m.Namespace):
+				return usage("use a-z, 0-9 and -", "--namespace %q is no name of a namespace", m.Namespace)
+			case slices.ContainsFunc(m.PullSecrets, func(n string) bool { return !webhook.IsNamespace(n) }):
+				return usage("use a-z, 0-9 and -", "--pull-secrets %q: not the names of namespaces", strings.Join(m.PullSecrets, ","))
 			case m.Replicas < 1:
 				return usage("use at least 1", "--replicas %d", m.Replicas)
 			}
@@ -225,6 +244,9 @@ own webhook configuration. IMAGE is an image with mabuild as its entrypoint.`,
 				m.Bundle = base64.StdEncoding.EncodeToString(pem)
 			}
 			m.Args = append([]string{"webhook", "serve"}, m.Args...)
+			if len(m.PullSecrets) > 0 {
+				m.Args = append(m.Args, "--pull-secrets="+strings.Join(m.PullSecrets, ","))
+			}
 			return m.Write(a.stdout)
 		},
 	}
@@ -233,6 +255,7 @@ own webhook configuration. IMAGE is an image with mabuild as its entrypoint.`,
 	f.StringVar(&m.Namespace, "namespace", "mabuild-system", "Install into this `NAMESPACE`")
 	f.IntVar(&m.Replicas, "replicas", 2, "Run this many replicas")
 	f.StringVar(&m.Credentials, "credentials", "", "Use the credentials of registries in this `SECRET` of type kubernetes.io/dockerconfigjson")
+	f.StringSliceVar(&m.PullSecrets, "pull-secrets", nil, "Read the imagePullSecrets of pods in these `NAMESPACES`, with the right to read their Secrets")
 	f.StringArrayVar(&m.Args, "serve-flag", nil, "Pass this `FLAG` to webhook serve, for example --deny")
 	f.StringVar(&m.URL, "url", "", "Use a webhook outside of the cluster at this `URL`")
 	f.StringVar(&authority, "authority", "", "With --url, trust the certificate authority in the PEM file `FILE`")

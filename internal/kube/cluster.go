@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -19,8 +20,9 @@ import (
 const clusterKinds = "nodes,pods,replicationcontrollers,deployments.apps,statefulsets.apps,daemonsets.apps,replicasets.apps,jobs.batch,cronjobs.batch"
 
 // Cluster reads the nodes, node pools and workloads of a cluster with kubectl, which knows
-// contexts and credentials. An object that another workload owns is left out.
-func Cluster(ctx context.Context, name string) ([]*File, error) {
+// contexts and credentials. An object that another workload owns is left out. With
+// pullSecrets, it also reads the Secrets that pods name as imagePullSecrets, and no other.
+func Cluster(ctx context.Context, name string, pullSecrets bool) ([]*File, error) {
 	data, err := Kubectl(ctx, name, nil, "get", clusterKinds, "--all-namespaces", "-o", "json")
 	if err != nil {
 		return nil, err
@@ -33,13 +35,45 @@ func Cluster(ctx context.Context, name string) ([]*File, error) {
 		return nil, hint.New(hint.Usage, "kubectl get nodes shows what kubectl sees", "kubectl listed no nodes")
 	}
 	f.Live = true
-	f.Docs[0].withoutOwned()
 	files := []*File{f}
+	if pullSecrets {
+		if files, err = f.withSecrets(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	f.Docs[0].withoutOwned()
 	// Most clusters have no node pools, and kubectl does not know the resource then.
 	if pools, err := Kubectl(ctx, name, nil, "get", "nodepools.karpenter.sh", "-o", "json"); err == nil {
 		if p, err := Parse("the cluster", pools); err == nil {
 			files = append(files, p)
 		}
+	}
+	return files, nil
+}
+
+// withSecrets returns the file and one more for each namespace that has pull secrets. A Secret
+// that does not exist is left out, as the kubelet does.
+func (f *File) withSecrets(ctx context.Context, name string) ([]*File, error) {
+	named := map[string][]string{}
+	for _, w := range f.Workloads() {
+		for _, secret := range w.PullSecrets() {
+			if !slices.Contains(named[w.Namespace], secret) {
+				named[w.Namespace] = append(named[w.Namespace], secret)
+			}
+		}
+	}
+	files := []*File{f}
+	for _, namespace := range slices.Sorted(maps.Keys(named)) {
+		args := append([]string{"get", "secrets", "--namespace", namespace, "--ignore-not-found", "-o", "json"}, named[namespace]...)
+		data, err := Kubectl(ctx, name, nil, args...)
+		if err != nil {
+			return nil, err
+		}
+		secrets, err := Parse("the cluster", data)
+		if err != nil {
+			return nil, hint.New(hint.Usage, "", "kubectl printed something else than Secrets of %s", namespace)
+		}
+		files = append(files, secrets)
 	}
 	return files, nil
 }

@@ -43,6 +43,7 @@ type Placing struct {
 var (
 	errNothingCommon = errors.New("its images have no platform in common")
 	errExcluded      = errors.New("its node affinity excludes every platform of its images")
+	errOddShape      = errors.New("its affinity, tolerations or annotations are not what the API has there")
 	errNotProduct    = errors.New("its images run on different architectures for each operating system: set kubernetes.io/os in its nodeSelector")
 )
 
@@ -90,7 +91,36 @@ func Place(w *Workload, supported []ocispec.Platform, nodes []*Node, o Placing) 
 	if o.Tolerate {
 		p.tolerate(archs)
 	}
+	if slices.ContainsFunc(p.patches, func(one Patch) bool { return !fits(w.Object, one.Path) }) {
+		return nil, errOddShape
+	}
 	return p.patches, nil
+}
+
+// fits reports whether an object has mappings and sequences where path expects them: a
+// position in a sequence for a number, and a key of a mapping for any other element.
+func fits(n *yaml.Node, path []string) bool {
+	for i, key := range path {
+		number, err := strconv.Atoi(key)
+		kind := yaml.MappingNode
+		if err == nil {
+			kind = yaml.SequenceNode
+		}
+		if n = resolved(n); n == nil || n.Kind != kind {
+			return false
+		}
+		switch {
+		case i == len(path)-1:
+			return true
+		case kind == yaml.MappingNode:
+			n = lookup(n, key)
+		case number < len(n.Content):
+			n = n.Content[number]
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // project returns the architectures and the operating systems of platforms, sorted.

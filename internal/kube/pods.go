@@ -52,6 +52,17 @@ func (w *Workload) String() string {
 	return name
 }
 
+// PullSecrets returns the names of the Secrets with which the images are pulled.
+func (w *Workload) PullSecrets() []string {
+	var names []string
+	for _, one := range items(lookup(w.Spec, "imagePullSecrets")) {
+		if name := textOf(lookup(one, "name")); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // A Role is what a container is for.
 type Role int
 

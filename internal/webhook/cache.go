@@ -3,6 +3,8 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,15 +25,21 @@ const (
 	lookupTime = time.Minute
 )
 
+// A Pull is an image, and the Secrets with which pods of a namespace pull it: their names,
+// separated by commas. Pods with other Secrets may see another image, or none.
+type Pull struct{ Image, Namespace, Secrets string }
+
 // A Cache remembers the platforms of images. It is safe for concurrent use.
 type Cache struct {
 	// Lookup reads the platforms of an image. It runs in a goroutine of its own and outlives
 	// the review that asked for it.
-	Lookup func(ctx context.Context, ref string) ([]ocispec.Platform, error)
-	Now    func() time.Time // nil means time.Now
+	Lookup func(ctx context.Context, p Pull) ([]ocispec.Platform, error)
+	// Namespaces are those whose pull secrets are used; pods of others name none here.
+	Namespaces []string
+	Now        func() time.Time // nil means time.Now
 
 	mu      sync.Mutex
-	entries map[string]*entry
+	entries map[Pull]*entry
 	running int
 }
 
@@ -53,9 +61,13 @@ func (c *Cache) now() time.Time {
 	return time.Now()
 }
 
-// Supported returns the platforms that all images of a pod have. It waits for lookups until
-// ctx ends.
-func (c *Cache) Supported(ctx context.Context, w *kube.Workload) ([]ocispec.Platform, error) {
+// Supported returns the platforms that all images of a pod in a namespace have. It waits for
+// lookups until ctx ends.
+func (c *Cache) Supported(ctx context.Context, namespace string, w *kube.Workload) ([]ocispec.Platform, error) {
+	var secrets Pull
+	if names := w.PullSecrets(); len(names) > 0 && slices.Contains(c.Namespaces, namespace) {
+		secrets = Pull{Namespace: namespace, Secrets: strings.Join(names, ",")}
+	}
 	var entries []*entry
 	var refs []string
 	for _, one := range w.Containers {
@@ -65,7 +77,7 @@ func (c *Cache) Supported(ctx context.Context, w *kube.Workload) ([]ocispec.Plat
 		if !kube.IsReference(one.Image) {
 			return nil, fmt.Errorf("%q is not the name of an image", one.Image)
 		}
-		e, err := c.enter(one.Image)
+		e, err := c.enter(Pull{one.Image, secrets.Namespace, secrets.Secrets})
 		if err != nil {
 			return nil, err
 		}
@@ -90,24 +102,24 @@ func (c *Cache) Supported(ctx context.Context, w *kube.Workload) ([]ocispec.Plat
 }
 
 // enter returns the entry of an image, and begins a lookup if it has none or an old one.
-func (c *Cache) enter(ref string) (*entry, error) {
+func (c *Cache) enter(p Pull) (*entry, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	e := c.entries[ref]
+	e := c.entries[p]
 	if e == nil {
 		if c.running >= maxLookups {
-			return nil, fmt.Errorf("the platforms of %s are not known, and %d lookups run already", ref, maxLookups)
+			return nil, fmt.Errorf("the platforms of %s are not known, and %d lookups run already", p.Image, maxLookups)
 		}
 		c.evict()
 		e = &entry{done: make(chan struct{})}
-		c.entries[ref] = e
+		c.entries[p] = e
 	}
 	e.used = now
-	if !e.running && c.running < maxLookups && e.old(ref, now) {
+	if !e.running && c.running < maxLookups && e.old(p.Image, now) {
 		e.running = true
 		c.running++
-		go c.refresh(ref, e) //nolint:contextcheck // it outlives the review
+		go c.refresh(p, e) //nolint:contextcheck // it outlives the review
 	}
 	return e, nil
 }
@@ -126,15 +138,15 @@ func (e *entry) old(ref string, now time.Time) bool {
 // evict makes room for one more image: the one that was not used for longest leaves.
 func (c *Cache) evict() {
 	if c.entries == nil {
-		c.entries = map[string]*entry{}
+		c.entries = map[Pull]*entry{}
 	}
 	if len(c.entries) < maxImages {
 		return
 	}
-	oldest := ""
-	for ref, e := range c.entries {
-		if !e.running && (oldest == "" || e.used.Before(c.entries[oldest].used)) {
-			oldest = ref
+	var oldest Pull
+	for p, e := range c.entries {
+		if !e.running && (oldest == Pull{} || e.used.Before(c.entries[oldest].used)) {
+			oldest = p
 		}
 	}
 	delete(c.entries, oldest)
@@ -142,11 +154,11 @@ func (c *Cache) evict() {
 
 // refresh reads the platforms of one image. A failure does not replace platforms that were
 // known: a registry that is down changes no image.
-func (c *Cache) refresh(ref string, e *entry) {
+func (c *Cache) refresh(p Pull, e *entry) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTime) //nolint:forbidigo // it outlives the review
 	defer cancel()
 	var have []ocispec.Platform
-	err := guard.Do(func() (err error) { have, err = c.Lookup(ctx, ref); return err })
+	err := guard.Do(func() (err error) { have, err = c.Lookup(ctx, p); return err })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := e.at.IsZero()

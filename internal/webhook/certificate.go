@@ -18,11 +18,14 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/mabuild/mabuild/internal/kube"
 )
 
 // The lifetimes of certificates. Each is renewed after two thirds of it.
@@ -116,6 +119,27 @@ func (a *API) do(ctx context.Context, method, path, contentType string, body, ou
 		return nil
 	}
 	return json.Unmarshal(answer, out)
+}
+
+// PullSecrets returns the credentials in Secrets of a namespace. A Secret that does not exist
+// is left out, as the kubelet does.
+func (a *API) PullSecrets(ctx context.Context, namespace string, names []string) ([]kube.Login, error) {
+	var logins []kube.Login
+	for _, name := range names {
+		var data json.RawMessage
+		path := "/api/v1/namespaces/" + url.PathEscape(namespace) + "/secrets/" + url.PathEscape(name)
+		if err := a.do(ctx, http.MethodGet, path, "application/json", nil, &data); hasStatus(err, http.StatusNotFound) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		f, err := kube.Parse("secret", data)
+		if err != nil {
+			return nil, err
+		}
+		logins = append(logins, f.Logins()...)
+	}
+	return logins, nil
 }
 
 // A Keeper keeps the certificate of the webhook in a Secret that its replicas share, and the

@@ -22,7 +22,8 @@ type apiServer struct {
 	version int
 	bundle  []byte
 	writes  int
-	refuse  int // status of all answers, if not 0
+	pull    []byte // the .dockerconfigjson of the Secret pull of the namespace shop
+	refuse  int    // status of all answers, if not 0
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -49,6 +50,10 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		answer(http.StatusOK, s.secret)
+	case "GET /api/v1/namespaces/shop/secrets/pull":
+		answer(http.StatusOK, map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson", "data": map[string][]byte{".dockerconfigjson": s.pull}})
+	case "GET /api/v1/namespaces/shop/secrets/none":
+		status(http.StatusNotFound)
 	case "POST " + secrets, "PUT " + secrets + "/mabuild-webhook":
 		var in secret
 		if json.NewDecoder(r.Body).Decode(&in) != nil {

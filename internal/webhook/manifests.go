@@ -3,6 +3,7 @@ package webhook
 import (
 	_ "embed"
 	"io"
+	"regexp"
 	"text/template"
 )
 
@@ -12,6 +13,7 @@ type Manifests struct {
 	Image       string
 	Replicas    int
 	Args        []string // of the container
+	PullSecrets []string // namespaces in which it may read Secrets
 	Credentials string   // Secret of type kubernetes.io/dockerconfigjson; "" means none
 	// URL is that of a webhook outside of the cluster, and Bundle its authority in base64;
 	// "" means the Service.
@@ -23,6 +25,11 @@ const (
 	ConfigurationName = "platforms.mabuild.dev"
 	ServiceName       = "mabuild-webhook" // also of the Secret
 )
+
+var namespace = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// IsNamespace reports whether a text can be the name of a namespace (RFC 1123, a label).
+func IsNamespace(text string) bool { return namespace.MatchString(text) }
 
 //go:embed manifests.yaml
 var manifests string

@@ -67,8 +67,9 @@ type review struct {
 }
 
 type request struct {
-	UID    string          `json:"uid"`
-	Object json.RawMessage `json:"object"`
+	UID       string          `json:"uid"`
+	Namespace string          `json:"namespace"`
+	Object    json.RawMessage `json:"object"`
 }
 
 type response struct {
@@ -107,7 +108,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out := &response{UID: in.Request.UID, Allowed: true}
 	result := "unchanged"
 	// A panic must not keep a pod from starting.
-	if err := guard.Report(ctx, h.Log, "review", func() (err error) { result, err = h.answer(ctx, in.Request.Object, out); return err }); err != nil {
+	if err := guard.Report(ctx, h.Log, "review", func() (err error) { result, err = h.answer(ctx, in.Request, out); return err }); err != nil {
 		result = "unknown"
 		out.Patch, out.PatchType, out.Allowed = nil, "", true
 		out.Warnings = append(out.Warnings, warning(err))
@@ -123,8 +124,8 @@ func warning(err error) string { return "mabuild: not placed: " + text.Line(err.
 
 // answer fills the response for a pod and returns the result for the metrics. An error means
 // that the pod stays as it is.
-func (h *Handler) answer(ctx context.Context, pod []byte, out *response) (string, error) {
-	f, err := kube.Parse("pod", pod)
+func (h *Handler) answer(ctx context.Context, in *request, out *response) (string, error) {
+	f, err := kube.Parse("pod", in.Object)
 	if err != nil {
 		return "", err
 	}
@@ -138,7 +139,7 @@ func (h *Handler) answer(ctx context.Context, pod []byte, out *response) (string
 	if w == nil || w.Owner == "DaemonSet" || w.Annotations[kube.AnnotationPlace] == "false" {
 		return "unchanged", nil
 	}
-	supported, err := h.Images.Supported(ctx, w)
+	supported, err := h.Images.Supported(ctx, in.Namespace, w)
 	if err != nil {
 		return "", err
 	}

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,8 +26,8 @@ import (
 )
 
 // platforms is a lookup that knows images by their names: example.com/ARCH-ARCH:TAG.
-func platforms(_ context.Context, ref string) ([]ocispec.Platform, error) {
-	name, _, _ := strings.Cut(strings.TrimPrefix(ref, "example.com/"), ":")
+func platforms(_ context.Context, p Pull) ([]ocispec.Platform, error) {
+	name, _, _ := strings.Cut(strings.TrimPrefix(p.Image, "example.com/"), ":")
 	if name == "gone" {
 		return nil, errors.New("404")
 	}
@@ -36,7 +38,7 @@ func platforms(_ context.Context, ref string) ([]ocispec.Platform, error) {
 	return list, nil
 }
 
-func handler(lookup func(context.Context, string) ([]ocispec.Platform, error)) *Handler {
+func handler(lookup func(context.Context, Pull) ([]ocispec.Platform, error)) *Handler {
 	h := &Handler{Images: &Cache{Lookup: lookup}, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
 	h.Start()
 	return h
@@ -45,7 +47,13 @@ func handler(lookup func(context.Context, string) ([]ocispec.Platform, error)) *
 // review sends a pod and returns the answer.
 func ask(t *testing.T, h http.Handler, pod string) *response {
 	t.Helper()
-	body := fmt.Sprintf(`{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u", "object": %s}}`, pod)
+	return askIn(t, h, "default", pod)
+}
+
+// askIn is ask for a pod of a namespace.
+func askIn(t *testing.T, h http.Handler, namespace, pod string) *response {
+	t.Helper()
+	body := fmt.Sprintf(`{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "u", "namespace": %q, "object": %s}}`, namespace, pod)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/place", strings.NewReader(body)))
 	var r review
@@ -127,56 +135,165 @@ func TestInvalidReviews(t *testing.T) {
 	}
 }
 
+// Pods with other pull secrets are answered separately, and only those of namespaces that the
+// webhook was told. What a Secret that is not there or that it may not read leaves is an image
+// that is not known.
+func TestPullSecrets(t *testing.T) {
+	s := &apiServer{pull: []byte(`{"auths": {"*.example/team": {"username": "u", "password": "p"}}}`)}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	api := &API{URL: server.URL, Client: server.Client(), Token: func() (string, error) { return "token", nil }}
+	var asked sync.Map
+	h := handler(func(ctx context.Context, p Pull) ([]ocispec.Platform, error) {
+		asked.Store(p, true)
+		if p.Secrets == "" {
+			return nil, errors.New("refused")
+		}
+		logins, err := api.PullSecrets(ctx, p.Namespace, strings.Split(p.Secrets, ","))
+		if err != nil {
+			return nil, err
+		}
+		if want := []kube.Login{{Pattern: "*.example/team", Username: "u", Password: "p"}}; !slices.Equal(logins, want) {
+			return nil, fmt.Errorf("%v", logins)
+		}
+		return []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}, nil
+	})
+	h.Images.Namespaces = []string{"shop"}
+	h.Budget = time.Minute
+	const image = "r.example/team/app:1"
+	for _, c := range []struct{ namespace, secrets, warning string }{
+		{"shop", `{"name": "none"}, {"name": "pull"}, {"name": "pull"}`, ""},
+		{"shop", ``, "refused"},
+		{"shop", `{"name": "other"}`, "403"},
+		{"elsewhere", `{"name": "pull"}`, "refused"},
+	} {
+		pod := fmt.Sprintf(`{"kind": "Pod", "spec": {"imagePullSecrets": [%s], "containers": [{"image": %q}]}}`, c.secrets, image)
+		r := askIn(t, h, c.namespace, pod)
+		if placed := strings.Contains(string(r.Patch), "arm64"); placed != (c.warning == "") || !strings.Contains(strings.Join(r.Warnings, ""), c.warning) {
+			t.Errorf("%+v: %s %q", c, r.Patch, r.Warnings)
+		}
+	}
+	for _, want := range []Pull{{image, "shop", "none,pull"}, {image, "", ""}, {image, "shop", "other"}} {
+		if _, ok := asked.LoadAndDelete(want); !ok {
+			t.Errorf("not asked: %v", want)
+		}
+	}
+	asked.Range(func(p, _ any) bool { t.Errorf("asked: %v", p); return true })
+}
+
 // The patch of a pod gives the same pod as mabuild place does with the file.
-func TestPatchIsThatOfPlace(t *testing.T) {
+func FuzzPatchIsThatOfPlace(f *testing.F) {
 	h := handler(platforms)
 	for _, in := range []string{
 		pod("example.com/arm64:1"),
 		`{"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {"a/b": "~"}}, "spec": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}, {}, {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}, {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64", "amd64"]}]}]}}}, "containers": [{"image": "example.com/arm64:1"}]}}`,
 		`{"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"affinity": {"podAffinity": {}}, "initContainers": [{"image": "example.com/s390x-arm64:1"}], "containers": [{"image": "example.com/arm64:1"}]}}`,
 	} {
-		r := ask(t, h, in)
-		var object any
-		if err := json.Unmarshal([]byte(in), &object); err != nil {
-			t.Fatal(err)
+		f.Add([]byte(in))
+	}
+	// Pods of odd shapes, which the fuzzer changes: choices are bytes of the seed.
+	for seed := range uint64(50) {
+		f.Add([]byte(randomPod(rand.New(rand.NewPCG(seed, 0))))) //nolint:gosec // repeatable
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var object map[string]any
+		if json.Unmarshal(in, &object) != nil || !bytes.Equal(bytes.TrimSpace(in), in) {
+			return // the API server sends objects
 		}
-		var operations []struct {
-			Op, Path string
-			Value    any
+		r := ask(t, h, string(in))
+		if !r.Allowed {
+			t.Fatalf("denied: %+v", r)
 		}
-		if err := json.Unmarshal(r.Patch, &operations); err != nil {
-			t.Fatalf("%s: %v", r.Patch, err)
+		var changed any = object
+		if len(r.Patch) > 0 {
+			var operations []struct {
+				Op, Path string
+				Value    any
+			}
+			if err := json.Unmarshal(r.Patch, &operations); err != nil {
+				t.Fatalf("%s: %v", r.Patch, err)
+			}
+			for _, o := range operations {
+				changed = apply(t, changed, strings.Split(o.Path, "/")[1:], o.Op, o.Value)
+			}
 		}
-		for _, o := range operations {
-			object = apply(t, object, strings.Split(o.Path, "/")[1:], o.Op, o.Value)
-		}
-		f, err := kube.Parse("pod", []byte(in))
+		file, err := kube.Parse("pod", in)
 		if err != nil {
-			t.Fatal(err)
+			if len(r.Patch) > 0 {
+				t.Fatalf("a patch for what cannot be parsed: %v", err)
+			}
+			return
 		}
-		w := f.Workloads()[0]
-		supported, err := h.Images.Supported(t.Context(), w)
+		if want, ok := placed(t, h, file); ok {
+			got, err := json.Marshal(changed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("the webhook makes\n%s\nplace makes\n%s", got, want)
+			}
+		}
+	})
+}
+
+// placed returns the file as place writes it, or false if the webhook leaves such a pod alone.
+func placed(t *testing.T, h *Handler, f *kube.File) ([]byte, bool) {
+	data := f.Data
+	for _, w := range f.Workloads() {
+		if w.Certainty != kube.Certain || w.Kind != "Pod" || w.Owner == "DaemonSet" || w.Annotations[kube.AnnotationPlace] == "false" {
+			continue
+		}
+		supported, err := h.Images.Supported(t.Context(), "default", w)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		patches, err := kube.Place(w, supported, nil, kube.Placing{Always: true})
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		data, err := f.Apply([]kube.Edit{{Doc: w.Doc, Object: w.Object, Patches: patches}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var file any
-		if err := json.Unmarshal(data, &file); err != nil {
-			t.Fatal(err)
-		}
-		a, _ := json.Marshal(object)
-		b, _ := json.Marshal(file)
-		if !bytes.Equal(a, b) {
-			t.Errorf("the webhook makes\n%s\nplace makes\n%s", a, b)
+		if data, err = f.Apply([]kube.Edit{{Doc: w.Doc, Object: w.Object, Patches: patches}}); err != nil {
+			return nil, false // place refuses what it cannot write byte-exact
 		}
 	}
+	var object any
+	if json.Unmarshal(data, &object) != nil {
+		t.Fatalf("place wrote %s", data)
+	}
+	out, err := json.Marshal(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, true
+}
+
+// randomPod returns a pod with terms of any shape.
+func randomPod(r *rand.Rand) string {
+	pick := func(choices ...string) string { return choices[r.IntN(len(choices))] }
+	expression := func() string {
+		return pick(
+			`{"key": "kubernetes.io/arch", "operator": "In", "values": ["arm64", "amd64"]}`, `{"key": "kubernetes.io/arch", "operator": "NotIn", "values": ["s390x"]}`,
+			`{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}`, `{"key": "gpu", "operator": "Exists"}`, `{"key": "a/b~c", "operator": "Gt", "values": ["1"]}`)
+	}
+	list := func(one func() string) string {
+		var all []string
+		for range r.IntN(3) {
+			all = append(all, one())
+		}
+		return "[" + strings.Join(all, ", ") + "]"
+	}
+	term := func() string {
+		return pick(`{}`, `{"matchExpressions": `+list(expression)+`}`, `{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}`,
+			`{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}], "matchExpressions": `+list(expression)+`}`)
+	}
+	affinity := pick(``, `"affinity": null,`, `"affinity": {},`, `"affinity": {"podAffinity": {}},`, `"affinity": {"nodeAffinity": {}},`,
+		`"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": `+list(term)+`}}},`,
+		`"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": `+term()+`}], "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": `+list(term)+`}}},`)
+	image := func() string {
+		return fmt.Sprintf(`{"image": "example.com/%s:1"}`, pick("arm64", "amd64", "arm64-amd64", "amd64-s390x", "gone"))
+	}
+	return fmt.Sprintf(`{"kind": "Pod", "metadata": %s, "spec": {%s %s "future": {"a": [1]}, "initContainers": %s, "containers": [%s]}}`,
+		pick(`{}`, `{"annotations": {"mabuild.dev/placed": "arm64"}}`, `{"annotations": {"a/b": "~"}, "labels": null}`),
+		affinity, pick(``, `"nodeSelector": {"kubernetes.io/os": "linux"},`, `"nodeSelector": {"kubernetes.io/arch": "arm64"},`, `"nodeSelector": null,`), list(image), image())
 }
 
 // apply carries out one operation of a JSON patch (RFC 6902).
@@ -212,10 +329,10 @@ func apply(t *testing.T, object any, path []string, op string, value any) any {
 // admitted unchanged, with a warning. When the registry answers again, the next pod is placed.
 func TestRegistryDown(t *testing.T) {
 	down := make(chan struct{})
-	h := handler(func(ctx context.Context, ref string) ([]ocispec.Platform, error) {
+	h := handler(func(ctx context.Context, p Pull) ([]ocispec.Platform, error) {
 		select {
 		case <-down:
-			return platforms(ctx, ref)
+			return platforms(ctx, p)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -273,12 +390,12 @@ func TestLifetimes(t *testing.T) {
 	var fail atomic.Bool
 	c := &Cache{
 		Now: func() time.Time { return now },
-		Lookup: func(ctx context.Context, ref string) ([]ocispec.Platform, error) {
+		Lookup: func(ctx context.Context, p Pull) ([]ocispec.Platform, error) {
 			asked.Add(1)
 			if fail.Load() {
 				return nil, errors.New("down")
 			}
-			return platforms(ctx, ref)
+			return platforms(ctx, p)
 		},
 	}
 	get := func(image string, want int64, wantErr bool) {
@@ -287,7 +404,7 @@ func TestLifetimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := c.Supported(t.Context(), f.Workloads()[0])
+		list, err := c.Supported(t.Context(), "default", f.Workloads()[0])
 		idle(c)
 		if asked.Load() != want || (err != nil) != wantErr || err == nil && len(list) != 1 {
 			t.Errorf("%s: asked %d times, want %d; %v %v", image, asked.Load(), want, list, err)
@@ -335,8 +452,8 @@ func TestRealRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Reset()
-	h := handler(func(ctx context.Context, ref string) ([]ocispec.Platform, error) {
-		image, err := (&kube.Images{Source: &registry.Client{}}).Get(ctx, ref)
+	h := handler(func(ctx context.Context, p Pull) ([]ocispec.Platform, error) {
+		image, err := (&kube.Images{Source: &registry.Client{}}).Get(ctx, p.Image)
 		if err != nil {
 			return nil, err
 		}
