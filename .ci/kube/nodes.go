@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 )
 
@@ -92,7 +93,8 @@ func parseNode(arg string) (*v1.Node, error) {
 
 func (f *farm) run(ctx context.Context) error {
 	for _, n := range f.nodes {
-		if err := f.register(ctx, n); err != nil {
+		// The node controller changes new nodes at the same time.
+		if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { return f.register(ctx, n) }); err != nil {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func TestErrors(t *testing.T) {
 		"crosscompile.CommandError": {is: as[*crosscompile.CommandError], args: []string{"push", "./bad", "--platforms", "linux/amd64", "-t", r.Host + "/new:v1"}},
 		"crosscompile.ErrNoGo":      {is: func(err error) bool { return errors.Is(err, crosscompile.ErrNoGo) }, args: push(), env: map[string]string{"PATH": "nowhere"}},
 		"build: format":             {is: of(hint.Build, "not an executable of the platform"), args: push(), env: map[string]string{"PATH": "odd"}},
-		"crosscompile.TargetError":  {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/amd46")},
+		"crosscompile.TargetError":  {is: as[*crosscompile.TargetError], args: push("--platforms", "linux/sparc64")},
 		"build.DebuggerError":       {is: as[*build.DebuggerError], args: push("--platforms", "linux/s390x", "--debug")},
 		"usage: C compiler":         {is: of(hint.Usage, "no custom C compiler"), args: push("--platforms", "linux/arm64", "--cgo-toolchain", "custom")},
 		"build: linkage":            {is: of(hint.Build, "requires the loader"), args: []string{"build", "./c", "-o", "oci:out", "--platforms", "linux/amd64", "--cgo"}},

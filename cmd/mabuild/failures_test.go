@@ -86,7 +86,9 @@ hint: write linux/arm64`},
 hint: write linux/amd64 or another architecture`},
 	{`push ./ok --platforms arm/v7 -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "arm/v7": begins with an architecture, not with an operating system
 hint: did you mean linux/arm/v7?`},
-	{`push ./ok --platforms linux/amd46 -t $R/new:v1`, exitUsage, `mabuild: $GO does not support linux/amd46
+	{`push ./ok --platforms linux/amd46 -t $R/new:v1`, exitUsage, `mabuild: platform "linux/amd46": has no known architecture
+hint: did you mean linux/amd64?`},
+	{`push ./ok --platforms linux/sparc64 -t $R/new:v1`, exitUsage, `mabuild: $GO does not support linux/sparc64
 hint: for linux it supports 386, amd64, arm, arm64, loong64, mips, mips64, mips64le, mipsle, ppc64, ppc64le, riscv64, s390x`},
 	{`push ./ok --platforms linux/amd64/v9 -t $R/new:v1`, exitUsage, `mabuild: Go has no variant "v9" of linux/amd64
 hint: the variants are v1, v2, v3, v4`},

@@ -98,6 +98,9 @@ func (p *Planner) newOutput(ctx context.Context, text, tag string, spec build.Sp
 	if err := place.Check(ctx); err != nil {
 		return publish.Output{}, usage(hint.Of(err), "%s", o.About(err))
 	}
+	if command, err := place.Command(ctx); err == nil && command == "podman" {
+		p.Log.InfoContext(ctx, spec.Name+" goes to podman, because Docker does not answer")
+	}
 	return o, nil
 }
 

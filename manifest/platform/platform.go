@@ -111,7 +111,8 @@ func Parse(s string) (ocispec.Platform, error) {
 
 // ParseList parses every item, each of which may be a comma-separated list, and returns
 // the platforms sorted by [Compare]. It reports all errors at once: items that do not
-// parse, empty ones, and two spellings of the same platform.
+// parse, empty ones, an architecture that is almost one of Go (amd46), and two spellings of
+// the same platform.
 func ParseList(items []string) ([]ocispec.Platform, error) {
 	var (
 		list []ocispec.Platform
@@ -123,6 +124,12 @@ func ParseList(items []string) ([]ocispec.Platform, error) {
 			p, err := Parse(text)
 			if err != nil {
 				errs = append(errs, err)
+				continue
+			}
+			if near := misspelled(p.Architecture); near != "" {
+				meant := p
+				meant.Architecture = near
+				errs = append(errs, &ParseError{Text: shorten(strings.TrimSpace(text)), Reason: "has no known architecture", Way: "did you mean " + Key(meant) + "?"})
 				continue
 			}
 			if first, dup := seen[Key(p)]; dup {
@@ -226,6 +233,31 @@ func ToV1(p ocispec.Platform) *v1.Platform {
 var architectures = []string{
 	"386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x",
 	"aarch64", "armel", "armhf", "i386", "x86_64", "x86-64",
+}
+
+// misspelled returns the architecture of Go that an unknown one is a slip of: two letters are
+// swapped, or else one is missing, added or wrong. Otherwise it returns "".
+func misspelled(arch string) string {
+	if slices.Contains(architectures, arch) {
+		return ""
+	}
+	near := ""
+	for _, known := range architectures {
+		a, b := []byte(arch), []byte(known)
+		for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+			a, b = a[1:], b[1:]
+		}
+		for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+			a, b = a[:len(a)-1], b[:len(b)-1]
+		}
+		switch {
+		case len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]:
+			return known
+		case near == "" && len(known) > 3 && max(len(a), len(b)) == 1:
+			near = known
+		}
+	}
+	return near
 }
 
 // meant returns a hint for text that is half a platform.

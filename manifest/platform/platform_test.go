@@ -144,6 +144,24 @@ func TestParseHintForIncompletePlatform(t *testing.T) {
 	}
 }
 
+// A slip in an architecture is an error with the one that was meant. Others may exist in a
+// registry, and Parse takes every one.
+func TestMisspelledArchitectures(t *testing.T) {
+	for text, want := range map[string]string{
+		"linux/amd46": "linux/amd64", "linux/amr64": "linux/arm64", "linux/ppc64el": "linux/ppc64le", "linux/s309x": "linux/s390x", "linux/amd64x": "linux/amd64",
+		"linux/risc64": "linux/riscv64", "linux/riscv": "", "linux/sparc64": "", "linux/mips32": "", "linux/x86": "", "linux/ppc": "", "linux/armhf": "", "linux/loong32": "", "linux/mipz": "linux/mips",
+	} {
+		_, err := platform.ParseList([]string{text})
+		var e *platform.ParseError
+		if got := errors.As(err, &e); got != (want != "") || got && e.Hint() != "did you mean "+want+"?" {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := platform.Parse(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // ParseList reports all errors at once, and returns a sorted list.
 func TestParseListReportsAllErrorsAtOnce(t *testing.T) {
 	_, err := platform.ParseList([]string{"linux/amd64,,arm64", "linux/arm64", "linux/arm64/v8"})
