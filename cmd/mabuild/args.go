@@ -139,6 +139,10 @@ func noCommand(cmd *cobra.Command, word string) error {
 // wrongFlag adds a hint to cobra's error about a flag, with the flag that was probably
 // meant.
 func wrongFlag(cmd *cobra.Command, err error) error {
+	// The flags of a command that does not exist are those of its group for cobra.
+	if before := cmd.Flags().Args(); cmd.HasSubCommands() && len(before) > 0 {
+		return noCommand(cmd, before[0])
+	}
 	way := cmd.CommandPath() + " --help lists the flags"
 	if wrong := (*pflag.InvalidValueError)(nil); errors.As(err, &wrong) {
 		return usage(cmd.CommandPath()+" --help describes the flag", "--%s %q: %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong))

@@ -15,6 +15,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
 	"github.com/mabuild/mabuild/internal/plan"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -63,6 +64,20 @@ func completeList(all func(*cobra.Command) []string) completer {
 		}
 		return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveKeepOrder
 	}
+}
+
+// completeForms completes the form of a local place, and then the name of its file.
+func completeForms(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if strings.Contains(typed, ":") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var list []cobra.Completion
+	for _, form := range []string{local.FormLayout, local.FormArchive, local.FormDockerArchive, local.FormDockerDaemon, local.FormContainerd} {
+		if strings.HasPrefix(form, typed) {
+			list = append(list, form+":")
+		}
+	}
+	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
 // usualPlatforms are offered before the others.
@@ -157,6 +172,7 @@ func (a *app) complete(root *cobra.Command) {
 		case "push", "build":
 			completeFlag(cmd, "platforms", completeList(platformWords))
 			completeFlag(cmd, "only", completeList(a.buildWords))
+			completeFlag(cmd, "output", completeForms)
 			completeWords(cmd, cmd.Flags(), "base", "cgo-toolchain", "compression", "media-types", "naming", "sbom")
 		case "resolve", "apply", "create":
 			completeFlag(cmd, "platforms", completeList(platformWords))
@@ -180,6 +196,9 @@ func (a *app) complete(root *cobra.Command) {
 		case "manifest":
 			for _, sub := range cmd.Commands() {
 				sub.ValidArgsFunction = a.completeImage
+				if sub.Flags().Lookup("select") != nil {
+					completeFlag(sub, "select", completeList(platformWords))
+				}
 			}
 		}
 	}

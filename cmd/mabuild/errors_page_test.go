@@ -19,7 +19,9 @@ import (
 // elsewhere has the messages of docs/errors.md that neither failures nor answers print, and
 // the test or script that gets each of them.
 var elsewhere = map[string]string{
-	"no such host": "manifest/registry/internal/transport/rules_test.go",
+	"no Go files in":                "testdata/script/packages.txtar",
+	"no SBOM that mabuild can read": "testdata/script/sbom.txtar",
+	"no such host":                  "manifest/registry/internal/transport/rules_test.go",
 	"interrupted …: no tag points to an incomplete image": "testdata/script/interrupt.txtar",
 	"internal error: …": "cmd/mabuild/panic_test.go",
 }

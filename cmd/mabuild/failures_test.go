@@ -40,6 +40,16 @@ hint: did you mean bash?`},
 hint: did you mean --platforms?`},
 	{`push ./ok --push -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --push
 hint: omit it: mabuild push publishes, and mabuild build writes to local destinations`},
+	{`push ./ok -f Dockerfile -t $R/new:v1`, exitUsage, `mabuild: unknown shorthand flag: 'f' in -f
+hint: mabuild reads no Dockerfile: name the package, ./cmd/NAME`},
+	{`push ./ok --builder multi -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --builder
+hint: omit it: the go command compiles here, without a builder`},
+	{`manifest annotat --purge $R/app:v1`, exitUsage, `mabuild: unknown command "manifest annotat"
+hint: did you mean annotate?`},
+	{`imagetools create -t $R/new:v1 $R/app:v1`, exitUsage, `mabuild: unknown command "imagetools"
+hint: mabuild manifest create, or mabuild inspect`},
+	{`inspect --require linux/amd46 $R/app:v1`, exitUsage, `mabuild: platform "linux/amd46": has no known architecture
+hint: did you mean linux/amd64?`},
 	{`push ./ok --no-cache -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --no-cache
 hint: mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing`},
 	{`push ./ok --jobs many -t $R/new:v1`, exitUsage, `mabuild: --jobs "many": must be a whole number

@@ -38,7 +38,11 @@ func TestReference(t *testing.T) {
 		if more {
 			after = "\n.SH " + after
 		}
-		files["man/"+name+".1"] = []byte(before + manOptions(cmd) + after)
+		sections := manOptions(cmd) + manExitStatus
+		if cmd == root {
+			sections += manEnvironment
+		}
+		files["man/"+name+".1"] = []byte(before + sections + after)
 	}
 	for file, want := range files {
 		at := filepath.Join("../..", file)
@@ -59,6 +63,34 @@ func TestReference(t *testing.T) {
 		t.Errorf("%d pages, want %d (%v)", len(pages), len(files)-1, err)
 	}
 }
+
+// The sections of a manual page that man-pages(7) asks for. docs/errors.md and docs/cli.md say
+// more.
+const (
+	manExitStatus = `.SH EXIT STATUS
+0 success; 1 the build failed, or something that was required does not hold; 2 usage or configuration; 3 credentials;
+4 registry or network; 5 content contradicts its digest; 6 some targets are complete and others failed; 130 and 143
+after an interrupt.
+`
+	manEnvironment = `.SH ENVIRONMENT
+.TP
+\fBMABUILD_*\fP
+Each key of .mabuild.yaml has a variable, such as MABUILD_REPO. mabuild config view prints all values and where they
+come from.
+.TP
+\fBDOCKER_CONFIG\fP, \fBREGISTRY_AUTH_FILE\fP
+The directory of Docker's config.json and the file of Podman, for credentials.
+.TP
+\fBSOURCE_DATE_EPOCH\fP
+The time of images and files, in seconds.
+.TP
+\fBHTTPS_PROXY\fP, \fBHTTP_PROXY\fP, \fBNO_PROXY\fP
+Proxies.
+.TP
+\fBNO_COLOR\fP
+No colours.
+`
+)
 
 // manOptions is the section of a manual page about flags, in the groups of the help.
 func manOptions(cmd *cobra.Command) string {
