@@ -102,6 +102,7 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 	if len(names) == 0 && !o.cluster {
 		return usage("name a file, a directory, - for standard input, or add --cluster", "check: no manifests")
 	}
+	limitMemory(memoryOfCheck)
 	reader := kube.Reader{Stdin: a.stdin, Recursive: true, Skim: true, Note: func(message string) { a.log.WarnContext(ctx, message) }}
 	files, err := reader.Read(names)
 	if err != nil {

@@ -34,6 +34,25 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
+// check reads 10 MB of manifests in 150 MB, although their trees need twenty times their bytes.
+func TestBudgetOfCheck(t *testing.T) {
+	var text strings.Builder
+	for i := 0; text.Len() < 10_000_000; i++ {
+		fmt.Fprintf(&text, "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: app-%d, labels: {app: a}}\nspec:\n  template:\n    spec:\n      containers:\n      - name: app\n        image: \"127.0.0.1:1/acme/app:v1\"\n        env:\n        - {name: A, value: \"b\"}\n        resources: {requests: {cpu: 100m, memory: 64Mi}}\n", i)
+	}
+	cmd := exec.CommandContext(t.Context(), "mabuild", "check", "-", "--format", "json="+filepath.Join(t.TempDir(), "out.json"))
+	cmd.Stdin = strings.NewReader(text.String())
+	cmd.Env = append(os.Environ(), "MABUILD_CACHE="+filepath.Join(t.TempDir(), ".cache"), memoryLimit+"=", garbage+"=")
+	must(t, cmd.Start())
+	most, done := make(chan int), make(chan struct{})
+	go func() { most <- peak(cmd.Process.Pid, done) }()
+	err := cmd.Wait()
+	close(done)
+	if used := <-most; err != nil || used > 150 || used < 20 {
+		t.Errorf("check needs %d MB, want 20 to 150: %v", used, err)
+	}
+}
+
 // A push of large programs with a large base uses at most 64 MB, without the compilers.
 func TestPushIsSmallerThanWhatItPushes(t *testing.T) {
 	r := roomyRegistry(t)

@@ -128,7 +128,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return usage("set HOME, or GOCACHE and MABUILD_CACHE", "the go command has no cache: %s", err)
 	}
 	// This limits mabuild alone: the compilers are separate processes.
-	limitMemory()
+	limitMemory(memoryOfPush)
 	ctx := cmd.Context()
 	work, err := a.workDir(ctx)
 	if err != nil {

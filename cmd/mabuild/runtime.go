@@ -53,16 +53,18 @@ func (p *profiles) start() (stop func() error, err error) {
 	}, nil
 }
 
-// memoryWanted is the soft memory limit of a push, in bytes. About a third of it is live
-// data; the rest is garbage that is collected earlier because of the limit. It is not a
-// bound: a push of thousands of images uses more, at the cost of more garbage
-// collections.
-const memoryWanted = 32 << 20
+// The soft limits on memory, in bytes. About a third of a push is live data, and half of what
+// check has read; the rest is garbage that is collected earlier because of the limit. They are
+// no bounds: a push of thousands of images uses more, at the cost of more garbage collections.
+const (
+	memoryOfPush  = 32 << 20
+	memoryOfCheck = 112 << 20
+)
 
-// limitMemory sets the soft limit, to leave the machine's memory to the compilers.
-// GOMEMLIMIT takes precedence.
-func limitMemory() {
+// limitMemory sets the soft limit, to leave the machine's memory to other programs, such as
+// compilers. GOMEMLIMIT takes precedence.
+func limitMemory(limit int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryWanted)
+		debug.SetMemoryLimit(limit)
 	}
 }

@@ -74,6 +74,9 @@ func land(t *testing.T, namespace string, pods []string) []string {
 	}
 }
 
+// Land is land for TestLabCases, which is outside of this package.
+var Land = land
+
 // item returns a pod as an element of a list.
 func item(i int, spec string) string {
 	text := fmt.Sprintf("- apiVersion: v1\n  kind: Pod\n  metadata: {name: p%d}\n  spec:\n    automountServiceAccountToken: false\n", i)
