@@ -102,18 +102,23 @@ func newConfigImport(a *app) *cobra.Command {
 	var out string
 	var strict bool
 	cmd := &cobra.Command{
-		Use:   "import FILE",
+		Use:   "import [FILE]",
 		Short: "Convert ko's .ko.yaml to .mabuild.yaml",
-		Long: `Print a .mabuild.yaml that builds the same programs as ko's .ko.yaml. A setting
-without a counterpart becomes a comment, and a warning gives its line. A program
-with a directory kodata gets it as files.`,
+		Long: `Print a .mabuild.yaml that builds the same programs as FILE, by default .ko.yaml in
+the working directory, which is what ko reads. A setting without a
+counterpart becomes a comment, and a warning gives its line. A program with a
+directory kodata gets it as files.`,
 		Example: `  mabuild config import .ko.yaml -o .mabuild.yaml`,
-		Args:    exactlyOne(".ko.yaml"),
+		Args:    atMostOne(".ko.yaml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			return runConfigImport(cmd.Context(), a, args[0], out, strict)
+			file := ".ko.yaml"
+			if len(args) > 0 {
+				file = args[0]
+			}
+			return runConfigImport(cmd.Context(), a, file, out, strict)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "Write to `FILE`, which must not exist, instead of stdout")

@@ -63,6 +63,9 @@ func Convert(file, dir string, data []byte) (*Result, error) {
 	if len(variables) > 0 {
 		w.line("# Templates read variables: use --allow-env " + strings.Join(variables, ",") + ".")
 	}
+	if slices.ContainsFunc(body, func(line string) bool { return strings.Contains(line, "{{.Date}}") || strings.Contains(line, "{{.Timestamp}}") }) {
+		w.line("# {{.Date}} and {{.Timestamp}} are the time of the commit. ko's .Date and .Timestamp are that of the build.")
+	}
 	text := []byte(strings.Join(append(w, body...), "\n") + "\n")
 	if err := config.Validate(config.FileName, text); err != nil {
 		return nil, fmt.Errorf("the conversion of %s is invalid: %w", file, err)

@@ -72,6 +72,19 @@ func TestConvertComplains(t *testing.T) {
 	}
 }
 
+// A date that is used is explained, since ko's is that of the build.
+func TestConvertExplainsDates(t *testing.T) {
+	for text, want := range map[string]bool{"{{.Git.CommitDate}}": true, "{{.Timestamp}}": true, "{{.Git.Tag}}": false} {
+		result, err := Convert("f", t.TempDir(), []byte("builds: [{main: ., ldflags: ['-X a.b="+text+"']}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(result.Text), "are the time of the commit"); got != want {
+			t.Errorf("%s: %s", text, result.Text)
+		}
+	}
+}
+
 // A build has the lists of the top level that it does not replace, the last of repeated
 // flags wins, and a template is filled in with the variables of its build.
 func TestConvertInherits(t *testing.T) {
