@@ -39,14 +39,14 @@ func (GoPackage) maker(b *Builder, s Spec) maker {
 	return &goMaker{Builder: b, spec: s, record: &unchanged.Record{}}
 }
 
-// Mains returns the main packages that match the package of s, a pattern such as ./cmd/...; see
-// [crosscompile.Go.Mains].
-func (b *Builder) Mains(ctx context.Context, s Spec) ([]string, error) {
+// Mains returns the main packages that match the package of s, a pattern such as ./cmd/...,
+// and that are not known; see [crosscompile.Go.Mains].
+func (b *Builder) Mains(ctx context.Context, s Spec, known ...string) ([]string, error) {
 	b.init(ctx)
 	if err := sources.Check(b.goc, b.Within, s.Dir, s.goPackage().Package); err != nil {
 		return nil, err
 	}
-	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.goPackage().Package, Dir: s.Dir, Aims: s.aims()})
+	return b.goc.Mains(ctx, crosscompile.Query{Pattern: s.goPackage().Package, Dir: s.Dir, Aims: s.aims(), Known: known})
 }
 
 // BasePlatforms lists the platforms that [Spec.All] selects on a base: those that both

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func isPattern(pkg string) bool { return strings.Contains(pkg, "...") }
 // can be passed to [Go.Find]: it is a directory if the pattern is one, else an import
 // path. A package counts if it is a main package for any of q.Aims.
 //
-// No match is a [*PackageError], and so is a matching package that cannot be read:
+// No match is a [*PackageError] unless there are q.Known, and so is a matching package that cannot be read:
 // leaving it out would build fewer programs than the user expects.
 func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	if strings.Contains(q.Pattern, "@") {
@@ -66,14 +67,11 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 			if p.Name != "main" {
 				continue
 			}
-			name := p.ImportPath
-			if isLocal(q.Pattern) {
-				if name, err = filepath.Rel(dir, p.Dir); err != nil {
-					return nil, err
-				}
-				name = "./" + filepath.ToSlash(name)
+			if name, err := q.nameOf(p, dir); err != nil {
+				return nil, err
+			} else if !q.knows(name) {
+				mains = append(mains, name)
 			}
-			mains = append(mains, name)
 		}
 		if len(broken) > 0 {
 			return nil, errors.Join(broken...)
@@ -82,6 +80,7 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	g.tellModules(ctx, dir, q.Pattern)
 	left := withCgo()
 	switch {
+	case len(mains) == 0 && len(left) == 0 && len(q.Known) > 0:
 	case len(mains) == 0 && len(left) > 0:
 		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package without cgo, only " + strings.Join(left, ", "), Way: "enable cgo"}
 	case len(mains) == 0:
@@ -93,8 +92,23 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	return slices.Compact(mains), nil
 }
 
-// cgoMains returns the programs that match only with cgo: all their files for the first aim
-// import "C". It returns nil if cgo is on, and if the go command fails, which Mains reports.
+// nameOf returns the name of a program that matches: a directory if the pattern is one, else
+// the import path.
+func (q Query) nameOf(p listed, dir string) (string, error) {
+	if !isLocal(q.Pattern) {
+		return p.ImportPath, nil
+	}
+	rel, err := filepath.Rel(dir, p.Dir)
+	return "./" + filepath.ToSlash(rel), err
+}
+
+// knows reports whether name is among q.Known.
+func (q Query) knows(name string) bool {
+	return slices.ContainsFunc(q.Known, func(known string) bool { return path.Clean(known) == path.Clean(name) })
+}
+
+// cgoMains returns the programs that match only with cgo and that are not known: all their
+// files for the first aim import "C". It returns nil if cgo is on, and if the go command fails, which Mains reports.
 func (g *Go) cgoMains(ctx context.Context, q Query, dir string) (left []string) {
 	aim := q.aims()[0]
 	if slices.ContainsFunc(q.aims(), func(a Aim) bool { return a.Cgo }) {
@@ -106,34 +120,49 @@ func (g *Go) cgoMains(ctx context.Context, q Query, dir string) (left []string) 
 		return nil
 	}
 	for _, p := range all {
-		if p.Name == "main" && len(p.GoFiles) == 0 && len(p.CgoFiles) > 0 {
+		if name, err := q.nameOf(p, dir); err == nil && p.Name == "main" && len(p.GoFiles) == 0 && len(p.CgoFiles) > 0 && !q.knows(name) {
 			left = append(left, p.ImportPath)
 		}
 	}
 	return left
 }
 
-// listModules is listAll for patterns of directories that begin above the modules of a
-// workspace. The go command finds nothing for such a pattern, so it runs in each module.
+// listModules is listAll for patterns of directories. The go command lists one module: not
+// that of a directory below another module, and not those of a workspace that are below it.
+// So it runs in each module where the pattern begins or that is below, if the workspace has
+// it.
 func (g *Go) listModules(ctx context.Context, aim Aim, dir, pattern string) ([]listed, error) {
 	at, rest, _ := strings.Cut(filepath.ToSlash(pattern), "...")
 	// A pattern such as ./cmd... also matches ./cmdline, so only one that ends a
 	// directory with "..." is split at the modules.
-	top := filepath.Join(dir, at)
-	if _, inModule := intree.ModuleRoot(top); inModule || !isLocal(pattern) || !strings.HasSuffix(at, "/") {
+	if !isLocal(pattern) || !strings.HasSuffix(at, "/") {
 		return g.listAll(ctx, aim, dir, pattern)
 	}
+	top, err := filepath.Abs(filepath.Join(dir, at))
+	if err != nil {
+		return nil, err
+	}
+	own, inModule := intree.ModuleRoot(top)
+	var modules []string
+	for _, module := range g.workspace(top) {
+		if module != own {
+			modules = append(modules, module)
+		}
+	}
 	var all []listed
-	modules := g.workspace(top)
+	if of, _ := intree.ModuleRoot(dir); inModule && of != own {
+		modules = append(modules, top)
+	} else if inModule || len(modules) == 0 {
+		if all, err = g.listAll(ctx, aim, dir, pattern); err != nil {
+			return nil, err
+		}
+	}
 	for _, module := range modules {
 		list, err := g.listAll(ctx, aim, module, "./..."+rest)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, list...)
-	}
-	if len(modules) == 0 {
-		return g.listAll(ctx, aim, dir, pattern)
 	}
 	return all, nil
 }

@@ -46,6 +46,9 @@ type Query struct {
 	// Aims are tried one after another until the package has files for one of them.
 	// Without any, the host is used.
 	Aims []Aim
+	// Known are the names of programs, as [Go.Mains] would return them, that it leaves out
+	// in silence, because the caller has them already.
+	Known []string
 }
 
 // An Aim has the settings that decide which files belong to a package (build

@@ -18,6 +18,7 @@ var goWays = []struct{ says, way string }{
 	{`missing go\.sum entry|updates to go\.(mod|sum) needed|no required module provides package`, wayTidy},
 	{`import cycle not allowed`, "remove the import cycle"},
 	{`use of internal package`, "an internal package can only be imported from its own module or directory"},
+	{`disabled by GOPROXY=off`, "unset GOPROXY, or name a proxy that has the module"},
 	{`is not in std`, "use a directory, such as ./cmd/app, or module/path@version"},
 	{`flag provided but not defined: `, "list the flags with go tool link -help and go tool compile -help"},
 	{`no space left on device`, "free some space, or set TMPDIR and GOCACHE to a disk with free space"},

@@ -89,6 +89,7 @@ var flagsOfOthers = map[string]string{
 	"f":               "mabuild reads no Dockerfile: name the package, ./cmd/NAME",
 	"L":               "mabuild build loads the image into Docker or podman",
 	"local":           "mabuild build loads the image into Docker or podman",
+	"name":            "use -t HOST/REPOSITORY:TAG",
 	"no-cache":        "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
 	"oci-layout-path": "mabuild build -o oci:DIR",
 	"provenance":      "use --sbom for a software bill of materials, and --vcs for the source",
@@ -197,6 +198,10 @@ func valued(cmd *cobra.Command, names ...string) error {
 		items := []string{f.Value.String()}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			items = list.GetSlice()
+		}
+		if len(items) > 1 && slices.ContainsFunc(items, func(s string) bool { return strings.TrimSpace(s) == "" }) {
+			errs = append(errs, usage("remove the comma; check that the script's variables are set", "--%s has an empty item", name))
+			continue
 		}
 		if len(items) == 0 || slices.ContainsFunc(items, func(s string) bool { return strings.TrimSpace(s) == "" }) {
 			errs = append(errs, usage("omit the flag, or give it a value; check that the script's variables are set", "--%s is empty", name))

@@ -44,6 +44,7 @@ func (o *clusterOptions) bind(cmd *cobra.Command, cluster string) {
 // checkOptions are the flags of check.
 type checkOptions struct {
 	clusterOptions
+	names         []string // as arguments
 	formats       []string
 	baseline      string
 	unverified    string
@@ -72,15 +73,16 @@ The exit code is 1 if there is a finding with level error.`,
 			if err := a.startWith(cmd, config.Access); err != nil {
 				return err
 			}
-			if err := valued(cmd, "nodes", "platform", "context", "baseline", "format"); err != nil {
+			if err := valued(cmd, "nodes", "platform", "context", "baseline", "format", "filename"); err != nil {
 				return err
 			}
-			return runCheck(cmd.Context(), a, o, args)
+			return runCheck(cmd.Context(), a, o, append(args, o.names...))
 		},
 	}
 	o.bind(cmd, "Check the workloads of the cluster and use its nodes; runs kubectl")
 	f := cmd.Flags()
 	f.StringArrayVar(&o.formats, "format", []string{"table"}, "Print the findings as table, json, sarif, junit or github; `FORMAT`=FILE writes to a file (repeatable)")
+	f.StringSliceVarP(&o.names, "filename", "f", nil, "Also read `FILE`, a directory or -, as kubectl does (repeatable)")
 	f.StringVar(&o.baseline, "baseline", "", "Hide the findings in `FILE`, the JSON output of an earlier run")
 	f.StringVar(&o.unverified, "unverified", "warn", "If an image cannot be read: warn or fail `MODE`")
 	f.BoolVar(&o.deep, "deep", false, "Also compare the programs in the images with their platforms; reads all layers of each image")

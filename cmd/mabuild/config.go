@@ -147,7 +147,7 @@ func runConfigImport(ctx context.Context, a *app, file, out string, strict bool)
 		a.log.WarnContext(ctx, dropped.Error())
 	}
 	if len(result.Variables) > 0 {
-		a.log.InfoContext(ctx, "templates read variables: mabuild push and build need --allow-env "+strings.Join(result.Variables, ","))
+		a.log.WarnContext(ctx, "templates read variables: mabuild push and build need --allow-env "+strings.Join(result.Variables, ","))
 	}
 	if out == "" {
 		_, err = a.stdout.Write(result.Text)

@@ -40,6 +40,24 @@ hint: did you mean bash?`},
 hint: did you mean --platforms?`},
 	{`push ./ok --push -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --push
 hint: omit it: mabuild push publishes, and mabuild build writes to local destinations`},
+	{`push ./ok busybox:1.36 -t $R/new:v1`, exitUsage, `mabuild: busybox:1.36 is an image, not a package
+hint: -t names the image that is built; docker run starts one that exists`},
+	{`push ./ok --platforms linux/amd64 linux/arm64 -t $R/new:v1`, exitUsage, `mabuild: linux/arm64 is a platform, not a package
+hint: join platforms by commas: --platforms linux/amd64,linux/arm64`},
+	{`inspect --require lnux/amd64 $R/app:v1`, exitUsage, `mabuild: platform "lnux/amd64": has no known operating system
+hint: did you mean linux/amd64?`},
+	{`inspect --require linux/amd64, $R/app:v1`, exitUsage, `mabuild: --require has an empty item
+hint: remove the comma; check that the script's variables are set`},
+	{`inspect missing.tar`, exitUsage, `mabuild: missing.tar is a local path, not an image in a registry
+hint: for an archive, write oci-archive:missing.tar or docker-archive:missing.tar`},
+	{`tag $R/app:v1 $R/app:v2`, exitUsage, `mabuild: "$R/app:v2" is not a tag
+hint: mabuild tag $R/app:v1 v2`},
+	{`tag $R/app:v1 v1+2`, exitUsage, `mabuild: "v1+2" is not a tag
+hint: a tag has letters, digits, _, . and -`},
+	{`catalog https://$R`, exitUsage, `mabuild: "https://$R" has a URL scheme, but a registry is HOST[:PORT]
+hint: mabuild catalog $R`},
+	{`check $R/app:v1`, exitUsage, `mabuild: stat $R/app:v1: no such file or directory
+hint: mabuild inspect --require PLATFORMS $R/app:v1 checks an image`},
 	{`push ./ok -f Dockerfile -t $R/new:v1`, exitUsage, `mabuild: unknown shorthand flag: 'f' in -f
 hint: mabuild reads no Dockerfile: name the package, ./cmd/NAME`},
 	{`push ./ok --builder multi -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --builder

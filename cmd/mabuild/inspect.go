@@ -64,7 +64,10 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format", "username", "password", "docker-cfg"), o.parse(args), l.applyAll(a.client, args)); err != nil {
+			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format", "username", "password", "docker-cfg")); err != nil {
+				return err
+			}
+			if err := errors.Join(o.parse(args), l.applyAll(a.client, args)); err != nil {
 				return err
 			}
 			return runInspect(cmd.Context(), a, o, args)

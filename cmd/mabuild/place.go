@@ -22,6 +22,7 @@ import (
 // placeOptions are the flags of place.
 type placeOptions struct {
 	clusterOptions
+	names        []string // as arguments
 	write, check bool
 	always       bool
 	tolerate     bool
@@ -53,9 +54,10 @@ output, so place is also a function for kustomize.`,
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			if err := errors.Join(valued(cmd, "nodes", "platform", "context"), exclusive(cmd, []string{"write", "check", "policy"})); err != nil {
+			if err := errors.Join(valued(cmd, "nodes", "platform", "context", "filename"), exclusive(cmd, []string{"write", "check", "policy"})); err != nil {
 				return err
 			}
+			args = append(args, o.names...)
 			if o.policy.print {
 				return runPolicy(cmd.Context(), a, o, args)
 			}
@@ -67,6 +69,7 @@ output, so place is also a function for kustomize.`,
 	}
 	o.bind(cmd, "Use the nodes of the cluster; runs kubectl")
 	f := cmd.Flags()
+	f.StringSliceVarP(&o.names, "filename", "f", nil, "Also read `FILE`, a directory or -, as kubectl does (repeatable)")
 	f.BoolVarP(&o.write, "write", "w", false, "Write the result to the files instead of printing it")
 	f.BoolVar(&o.check, "check", false, "Print the names of files that would change, and exit with 1 if there are any")
 	f.BoolVar(&o.always, "always", false, "Also restrict workloads whose images run on all nodes")
@@ -236,6 +239,9 @@ func (p *placing) workload(ctx context.Context, w *kube.Workload, several bool) 
 		return nil, nil
 	}
 	for _, c := range w.Containers {
+		if kube.NamesProgram(c.Image) {
+			return nil, usage("mabuild resolve --place builds it", "%s: %s is the name of a program, not of an image", where, c.Image)
+		}
 		if kube.HasVariable(c.Image) {
 			p.log.WarnContext(ctx, fmt.Sprintf("%s: not placed: the image %s is not known", where, c.Image))
 			return nil, nil

@@ -105,6 +105,7 @@ func newResolving(a *app, kubectl string, cmd *cobra.Command) *cobra.Command {
 	push := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.bind(push)
 	push.Lookup("output").Shorthand = ""
+	f.SetNormalizeFunc(push.GetNormalizeFunc()) // the other names of flags
 	f.AddFlagSet(push)
 	return cmd
 }

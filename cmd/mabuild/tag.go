@@ -43,7 +43,14 @@ func runTag(ctx context.Context, a *app, ref string, tags []string) error {
 	at := imageref.Cut(ref)
 	for _, tag := range tags {
 		if !places.IsTag(tag) {
-			return usage("mabuild mirror "+ref+" "+tag+" copies to another repository", "%q is not a tag", tag)
+			way := "a tag has letters, digits, _, . and -"
+			switch other := imageref.Cut(tag); {
+			case strings.Contains(tag, "/") && other.Repository == at.Repository && other.Tag != "":
+				way = "mabuild tag " + ref + " " + other.Tag
+			case strings.Contains(tag, "/"):
+				way = "mabuild mirror " + ref + " " + tag + " copies to another repository"
+			}
+			return usage(way, "%q is not a tag", tag)
 		}
 	}
 	for _, tag := range tags {
@@ -166,6 +173,10 @@ support it, and some list only what you may read.`,
 				return err
 			}
 			if strings.Contains(args[0], "/") {
+				_, bare, _ := strings.Cut("://"+strings.TrimSuffix(args[0], "/"), "://")
+				if _, rest, ok := strings.Cut(bare, "://"); ok {
+					return usage("mabuild catalog "+rest, "%q has a URL scheme, but a registry is HOST[:PORT]", args[0])
+				}
 				host, _, _ := strings.Cut(args[0], "/")
 				return usage("mabuild catalog "+host+", or mabuild tags "+args[0], "%q is a repository, but catalog requires a registry", args[0])
 			}

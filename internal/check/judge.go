@@ -411,6 +411,12 @@ func (j *judgement) together() {
 		for _, c := range j.have {
 			parts = append(parts, c.Name+" has "+shown(c.image))
 		}
+		// What is missing of each image is said already, with a hint that cannot help here.
+		for i, f := range j.findings {
+			if f.Rule == "platform-missing" {
+				j.findings[i].Hint = "no placement helps: use images that have a platform in common"
+			}
+		}
 		f := j.at("no-common-platform", j.w.Spec)
 		f.Message = "no platform runs all images of this pod: " + strings.Join(parts, "; ")
 		j.add(f, none)

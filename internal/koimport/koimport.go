@@ -63,8 +63,13 @@ func Convert(file, dir string, data []byte) (*Result, error) {
 	if len(variables) > 0 {
 		w.line("# Templates read variables: use --allow-env " + strings.Join(variables, ",") + ".")
 	}
-	if slices.ContainsFunc(body, func(line string) bool { return strings.Contains(line, "{{.Date}}") || strings.Contains(line, "{{.Timestamp}}") }) {
+	if slices.ContainsFunc(body, func(line string) bool {
+		return strings.Contains(line, "{{.Date}}") || strings.Contains(line, "{{.Timestamp}}")
+	}) {
 		w.line("# {{.Date}} and {{.Timestamp}} are the time of the commit. ko's .Date and .Timestamp are that of the build.")
+	}
+	if slices.ContainsFunc(body, func(line string) bool { return strings.Contains(line, "{{.Tag}}") }) {
+		w.line("# {{.Tag}} is a tag of the commit itself, and an error without one. ko's .Git.Tag is the nearest one.")
 	}
 	text := []byte(strings.Join(append(w, body...), "\n") + "\n")
 	if err := config.Validate(config.FileName, text); err != nil {

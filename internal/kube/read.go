@@ -62,7 +62,11 @@ func (r *Reader) read(name string) ([]*File, error) {
 	}
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, hint.New(hint.Usage, "name a file, a directory or - for standard input", "%w", err)
+		way := "name a file, a directory or - for standard input"
+		if at := strings.LastIndex(name, "/"); IsReference(name) && strings.Contains(name[at+1:], ":") {
+			way = "mabuild inspect --require PLATFORMS " + name + " checks an image"
+		}
+		return nil, hint.New(hint.Usage, way, "%w", err)
 	}
 	if !info.IsDir() {
 		f, err := r.file(name, true)

@@ -13,6 +13,11 @@ import (
 // Schemes begin a string that stands for the image of a program. The second is that of ko.
 var Schemes = []string{"mabuild://", "ko://"}
 
+// NamesProgram reports whether text begins with one of [Schemes].
+func NamesProgram(text string) bool {
+	return slices.ContainsFunc(Schemes, func(scheme string) bool { return strings.HasPrefix(text, scheme) })
+}
+
 // A Program is a string of a stream that names a program, in place of its image.
 type Program struct {
 	Doc  *Document

@@ -59,12 +59,17 @@ func bareReference(text string) string {
 	return strings.Trim(text, "/")
 }
 
+// archiveName matches the name of a file that is an archive, and of no image that anybody has.
+var archiveName = regexp.MustCompile(`^[^/:@]+\.(tar|tgz|tar\.gz)$`)
+
 // asPath returns a hint if ref is rather a local path, otherwise "". bad tells that ref
 // is not a valid name of an image.
 func asPath(ref string, bad bool) string {
 	info, err := os.Stat(ref)
 	rooted := strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
 	switch {
+	case err != nil && archiveName.MatchString(ref):
+		return "for an archive, write oci-archive:" + ref + " or docker-archive:" + ref
 	case err != nil && rooted:
 		return "write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images"
 	case err != nil || !rooted && !bad && (info.IsDir() || !strings.Contains(ref, ".")):

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/mod/module"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // selected returns the builds to run: those named by PACKAGE or --only, otherwise all of
@@ -109,16 +111,11 @@ func (p *Planner) spread(ctx context.Context, builds []config.Build) ([]config.B
 			all = append(all, one)
 			continue
 		}
-		mains, err := p.mains(ctx, one)
+		mains, err := p.mains(ctx, one, others(builds, one))
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		mains = slices.DeleteFunc(mains, func(main string) bool {
-			return slices.ContainsFunc(builds, func(other config.Build) bool {
-				return other.Dir == one.Dir && path.Clean(other.Main) == path.Clean(main)
-			})
-		})
 		// An id is the name of one image.
 		if one.ID != "" && len(mains) > 1 {
 			errs = append(errs, usage("omit the id; each image is named after its program", "id %s is one name, but %s matches %d programs", one.ID, one.Main, len(mains)))
@@ -138,13 +135,26 @@ func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]str
 	var all []string
 	var errs []error
 	for _, pkg := range packages {
+		pkg = strings.TrimPrefix(strings.TrimPrefix(pkg, "ko://"), "mabuild://")
+		if err := notPackage(pkg); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if !isPattern(pkg) {
 			all = append(all, pkg)
 			continue
 		}
-		mains, err := p.mains(ctx, p.Config.Programs([]string{pkg})[0])
+		one := p.Config.Programs([]string{pkg})[0]
+		// Programs of the file have settings of their own, with which they may need cgo.
+		var known []string
+		for _, main := range others(p.Config.Builds, one) {
+			if matches(pkg, main) {
+				known = append(known, main)
+			}
+		}
+		mains, err := p.mains(ctx, one, known)
 		errs = append(errs, err)
-		for _, main := range mains {
+		for _, main := range append(known, mains...) {
 			// Patterns may overlap.
 			if !slices.Contains(all, main) {
 				all = append(all, main)
@@ -154,12 +164,48 @@ func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]str
 	return all, errors.Join(errs...)
 }
 
-// mains returns the programs that match the pattern of a build.
-func (p *Planner) mains(ctx context.Context, c config.Build) ([]string, error) {
+// notPackage returns an error for what is certainly no package: the name of an image, and a
+// platform that a blank has cut off its list.
+func notPackage(arg string) error {
+	if _, err := os.Stat(arg); err == nil || strings.Contains(arg, "@") {
+		return nil
+	}
+	if list, err := platform.ParseList([]string{arg}); err == nil && slices.Contains([]string{"linux", "windows", "darwin"}, list[0].OS) {
+		return usage("join platforms by commas: --platforms linux/amd64,"+arg, "%s is a platform, not a package", arg)
+	}
+	if name, tag, ok := strings.Cut(path.Base(arg), ":"); ok && name != "" && tag != "" && filepath.VolumeName(arg) == "" {
+		return usage("-t names the image that is built; docker run starts one that exists", "%s is an image, not a package", arg)
+	}
+	return nil
+}
+
+// others returns the programs that builds name one by one, in the directory of a build with a
+// pattern.
+func others(builds []config.Build, pattern config.Build) (mains []string) {
+	for _, one := range builds {
+		if one.Dir == pattern.Dir && !isPattern(one.Main) {
+			mains = append(mains, one.Main)
+		}
+	}
+	return mains
+}
+
+// matches reports whether a package matches a pattern, by the rules of go help packages: ./x/...
+// also matches ./x.
+func matches(pattern, pkg string) bool {
+	text := regexp.QuoteMeta(path.Clean(pattern))
+	if before, ok := strings.CutSuffix(text, `/\.\.\.`); ok {
+		text = before + `(/\.\.\.)?`
+	}
+	return regexp.MustCompile("^" + strings.ReplaceAll(text, `\.\.\.`, ".*") + "$").MatchString(path.Clean(pkg))
+}
+
+// mains returns the programs that match the pattern of a build and are not known.
+func (p *Planner) mains(ctx context.Context, c config.Build, known []string) ([]string, error) {
 	c.Tags, c.Image = nil, config.Image{} // avoids calling git for their templates
 	s, err := p.spec(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return p.Builder.Mains(ctx, s)
+	return p.Builder.Mains(ctx, s, known...)
 }

@@ -62,6 +62,7 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 		file.GID, _ = strconv.Atoi(cmp.Or(group, user)) // as in Docker's --chown
 		s.Files = append(s.Files, file)
 	}
+	p.kodata(ctx, c)
 	for _, text := range p.Files {
 		f, err := fileOf(text)
 		if err != nil {
@@ -219,6 +220,18 @@ func programDir(c config.Build) string {
 		return dir
 	}
 	return c.Dir
+}
+
+// kodata warns of a directory that ko would copy into the image, and mabuild does not.
+func (p *Planner) kodata(ctx context.Context, c config.Build) {
+	dir := filepath.Join(programDir(c), "kodata")
+	info, err := os.Stat(dir)
+	copied := slices.ContainsFunc(c.Files, func(f config.File) bool { return filepath.Base(f.From) == "kodata" }) ||
+		slices.ContainsFunc(p.Files, func(text string) bool { return strings.Contains(text, "kodata") })
+	if err != nil || !info.IsDir() || isVersion(c.Main) || copied {
+		return
+	}
+	p.Log.WarnContext(ctx, dir+" is not copied into the image: add --file "+dir+":/var/run/ko --env KO_DATA_PATH=/var/run/ko, or use mabuild config import")
 }
 
 // errNoCheckout is the reason why templates such as {{.Commit}} are empty for

@@ -25,6 +25,11 @@ func (p *Planner) repository(ctx context.Context, spec build.Spec, c config.Buil
 		}
 		p.adopted.Do(func() { // programs are resolved concurrently
 			p.Log.InfoContext(ctx, "pushing to KO_DOCKER_REPO, "+theirs+", because no other destination is set")
+			for name, ours := range map[string]string{"KO_DEFAULTPLATFORMS": "MABUILD_PLATFORMS", "KO_DEFAULTBASEIMAGE": "MABUILD_BASE"} {
+				if p.Getenv(name) != "" {
+					p.Log.WarnContext(ctx, name+" is not used; set "+ours)
+				}
+			}
 		})
 		repo = theirs
 	}

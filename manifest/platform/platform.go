@@ -111,7 +111,7 @@ func Parse(s string) (ocispec.Platform, error) {
 
 // ParseList parses every item, each of which may be a comma-separated list, and returns
 // the platforms sorted by [Compare]. It reports all errors at once: items that do not
-// parse, empty ones, an architecture that is almost one of Go (amd46), and two spellings of
+// parse, empty ones, an architecture or operating system that is almost one of Go (amd46), and two spellings of
 // the same platform.
 func ParseList(items []string) ([]ocispec.Platform, error) {
 	var (
@@ -126,10 +126,8 @@ func ParseList(items []string) ([]ocispec.Platform, error) {
 				errs = append(errs, err)
 				continue
 			}
-			if near := misspelled(p.Architecture); near != "" {
-				meant := p
-				meant.Architecture = near
-				errs = append(errs, &ParseError{Text: shorten(strings.TrimSpace(text)), Reason: "has no known architecture", Way: "did you mean " + Key(meant) + "?"})
+			if err := slip(text, p); err != nil {
+				errs = append(errs, err)
 				continue
 			}
 			if first, dup := seen[Key(p)]; dup {
@@ -235,15 +233,30 @@ var architectures = []string{
 	"aarch64", "armel", "armhf", "i386", "x86_64", "x86-64",
 }
 
-// misspelled returns the architecture of Go that an unknown one is a slip of: two letters are
-// swapped, or else one is missing, added or wrong. Otherwise it returns "".
-func misspelled(arch string) string {
-	if slices.Contains(architectures, arch) {
+// slip returns an error if the architecture or the operating system of p is almost one of Go.
+func slip(text string, p ocispec.Platform) error {
+	meant, what := p, ""
+	if near := misspelled(p.Architecture, architectures); near != "" {
+		meant.Architecture, what = near, "architecture"
+	}
+	if near := misspelled(p.OS, systems); near != "" {
+		meant.OS, what = near, "operating system"
+	}
+	if what == "" {
+		return nil
+	}
+	return &ParseError{Text: shorten(strings.TrimSpace(text)), Reason: "has no known " + what, Way: "did you mean " + Key(meant) + "?"}
+}
+
+// misspelled returns the word that an unknown one is a slip of: two letters are swapped, or
+// else one is missing, added or wrong. Otherwise it returns "".
+func misspelled(word string, words []string) string {
+	if slices.Contains(words, word) {
 		return ""
 	}
 	near := ""
-	for _, known := range architectures {
-		a, b := []byte(arch), []byte(known)
+	for _, known := range words {
+		a, b := []byte(word), []byte(known)
 		for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
 			a, b = a[1:], b[1:]
 		}
@@ -258,6 +271,11 @@ func misspelled(arch string) string {
 		}
 	}
 	return near
+}
+
+// systems are the operating systems of Go.
+var systems = []string{
+	"aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd", "plan9", "solaris", "wasip1", "windows",
 }
 
 // meant returns a hint for text that is half a platform.

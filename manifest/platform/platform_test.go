@@ -148,6 +148,7 @@ func TestParseHintForIncompletePlatform(t *testing.T) {
 // registry, and Parse takes every one.
 func TestMisspelledArchitectures(t *testing.T) {
 	for text, want := range map[string]string{
+		"lnux/amd64": "linux/amd64", "linus/arm64": "linux/arm64", "windwos/amd64": "windows/amd64", "darwin/arm64": "", "freebsd/amd64": "", "zos/s390x": "", "ios/arm64": "", "wasip2/wasm": "wasip1/wasm",
 		"linux/amd46": "linux/amd64", "linux/amr64": "linux/arm64", "linux/ppc64el": "linux/ppc64le", "linux/s309x": "linux/s390x", "linux/amd64x": "linux/amd64",
 		"linux/risc64": "linux/riscv64", "linux/riscv": "", "linux/sparc64": "", "linux/mips32": "", "linux/x86": "", "linux/ppc": "", "linux/armhf": "", "linux/loong32": "", "linux/mipz": "linux/mips",
 	} {
