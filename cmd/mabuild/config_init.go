@@ -48,16 +48,18 @@ file is never overwritten.`,
 			return err
 		}
 		mains, names, module, err := findPrograms(cmd.Context(), &crosscompile.Go{Log: a.log})
-		a.close()
 		if err != nil {
+			a.close()
 			return err
 		}
+		builds := append(withIDs(mains, names), cgoPrograms(cmd.Context(), mains)...)
+		a.close()
 		repo, comment := destination(module, names)
 		note := fmt.Sprintf(" with %d programs", len(mains))
 		if len(mains) == 1 {
 			note = " with one program"
 		}
-		return a.writeInitial(file.name, config.Starter(repo, comment, withIDs(mains, names)), note+"; try mabuild push --dry-run")
+		return a.writeInitial(file.name, config.Starter(repo, comment, builds), note+"; try mabuild push --dry-run")
 	})
 	cmd.Flags().BoolVar(&full, "full", false, "Write every key with its description; mirror.yaml always has them")
 	return cmd
@@ -84,12 +86,14 @@ func (a *app) writeInitial(file string, text []byte, note string) (err error) {
 	return err
 }
 
+// allPrograms matches the programs that config init finds.
+const allPrograms = "./..."
+
 // findPrograms returns the main packages below the working directory, the names of their
 // programs, and the module of the first one. None is an error, since a file without programs could not be used.
 func findPrograms(ctx context.Context, g *crosscompile.Go) (mains, names []string, module string, err error) {
-	const all = "./..."
 	aims := []crosscompile.Aim{{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}}, {Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}}}
-	mains, err = g.Mains(ctx, crosscompile.Query{Pattern: all, Aims: aims})
+	mains, err = g.Mains(ctx, crosscompile.Query{Pattern: allPrograms, Aims: aims})
 	if pe := (*crosscompile.PackageError)(nil); errors.As(err, &pe) && !pe.Unreachable {
 		return nil, nil, "", &hint.Error{
 			Kind: hint.Usage, Err: fmt.Errorf("%s was not written: %w", config.FileName, err),
@@ -110,6 +114,22 @@ func findPrograms(ctx context.Context, g *crosscompile.Go) (mains, names []strin
 		names, module = append(names, found.Name), cmp.Or(module, found.Module)
 	}
 	return mains, names, module, nil
+}
+
+// cgoPrograms returns a build for each program that exists only with cgo. mains are all
+// others. An error means that there are none: findPrograms has reported it.
+func cgoPrograms(ctx context.Context, mains []string) (builds []config.Build) {
+	aims := []crosscompile.Aim{{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, Cgo: true}}
+	found, err := new(crosscompile.Go).Mains(ctx, crosscompile.Query{Pattern: allPrograms, Aims: aims, Known: mains})
+	if err != nil {
+		return nil
+	}
+	for _, main := range found {
+		one := config.Build{Main: main}
+		one.Cgo.Enabled = true
+		builds = append(builds, one)
+	}
+	return builds
 }
 
 // withIDs returns a build for each program. A program has an id if its name is not a valid

@@ -40,8 +40,9 @@ func Init() []byte {
 		"# Trust of registries and the location of the cache are set in " + userFileName() + ".")
 }
 
-// Starter returns a short [FileName] for programs, of which ID and Main are used. The
-// settings that most users change first have their defaults. repo has its own comment.
+// Starter returns a short [FileName] for programs, of which ID and Main are used. Those with
+// cgo are comments, since they need C compilers. The settings that most users change first
+// have their defaults. repo has its own comment.
 func Starter(repo, comment string, programs []Build) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, `%s
@@ -54,6 +55,10 @@ tags: [latest] # or, from git: ["{{.Version}}"]
 builds:
 `, Modeline(schemaFile), yamlconf.Quote(repo), comment)
 	for _, p := range programs {
+		if p.Cgo.Enabled {
+			fmt.Fprintf(&b, "  # imports \"C\", and needs C compilers (docs/cgo.md):\n  # - main: %s\n  #   cgo: {static: true}\n", yamlconf.Quote(p.Main))
+			continue
+		}
 		fmt.Fprintf(&b, "  - main: %s\n", yamlconf.Quote(p.Main))
 		if p.ID != "" {
 			fmt.Fprintf(&b, "    id: %s\n", yamlconf.Quote(p.ID))
