@@ -191,6 +191,8 @@ func (s *check) walk(root string) error {
 			return nil // unreadable: Go may not need it
 		case d.IsDir() && d.Name() == ".git":
 			return filepath.SkipDir
+		case d.IsDir() && path != real && s.otherModule(real, path):
+			return filepath.SkipDir
 		case d.IsDir():
 			return nil
 		case d.Type() == fs.ModeSymlink:
@@ -200,6 +202,18 @@ func (s *check) walk(root string) error {
 		}
 		return nil
 	})
+}
+
+// otherModule reports whether another module begins at a directory below root. The go command
+// reads nothing of it for the module at root, except below vendor, where go.mod does not
+// count. If the build reads it as a module of its own, it is among the roots.
+func (s *check) otherModule(root, dir string) bool {
+	rel, err := filepath.Rel(root, dir)
+	if err != nil || slices.Contains(strings.Split(filepath.ToSlash(rel), "/"), "vendor") {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil && info.Mode().IsRegular()
 }
 
 // link checks a link in the module at root. A link to a file matters if Go reads files of
