@@ -261,9 +261,6 @@ func (c *Client) putOnce(ctx context.Context, r reference, d v1.Descriptor, raw 
 	if err != nil {
 		return c.notPut(r, d, err)
 	}
-	if resp.Header.Get("OCI-Subject") != "" {
-		c.session.hosts.hasAPI(r.repository)
-	}
 	switch named, wrong := stated(resp.Header, d.Digest); {
 	case wrong:
 		return mismatch("%s: the registry stored %s instead of %s", r, transport.Clean(resp.Header.Get(contentDigest)), d.Digest)

@@ -15,9 +15,9 @@ import (
 
 // refer makes sure that content d, which is in r, is listed as a referrer of its subject
 // (distribution-spec, "Pushing Manifests with Subject"). Content without a subject is
-// left alone. A registry with the referrers API lists it by itself. The client learns
-// whether there is an API from OCI-Subject in the answer to a PUT, or asks once for each
-// repository in a run.
+// left alone. A registry with the referrers API lists it by itself. The client asks once
+// for each repository in a run whether there is an API. OCI-Subject in the answer to a PUT
+// is no proof: Amazon ECR has sent it where a client could not list.
 //
 // Without the API the list is the index under the referrers tag, which is read, extended
 // and put. A lock for each subject makes the goroutines of this run do so one after

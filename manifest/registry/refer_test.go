@@ -162,8 +162,8 @@ func TestReferrersTagIsTaken(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
-// A registry with the API lists referrers itself. Its response to the PUT says so, or one
-// request in a run finds out. No tag is made.
+// A registry with the API lists referrers itself. One request in a run finds out, whether
+// or not the response to the PUT has OCI-Subject. No tag is made.
 func TestReferrerByAPI(t *testing.T) {
 	for _, says := range []bool{true, false} {
 		var mu sync.Mutex
@@ -188,11 +188,7 @@ func TestReferrerByAPI(t *testing.T) {
 			artifact := referrer(t, img, kind)
 			put(t, c, host+"/app@"+digestOf(t, artifact).String(), artifact)
 		}
-		want := 1
-		if says {
-			want = 0
-		}
-		if seen["GET referrers"] != want || seen["PUT manifest"] != 2 || seen["GET manifest"] != 0 {
+		if seen["GET referrers"] != 1 || seen["PUT manifest"] != 2 || seen["GET manifest"] != 0 {
 			t.Errorf("says %t: %v", says, seen)
 		}
 		if got := referrersOf(t, host, "app", img); len(got) != 2 {
@@ -201,6 +197,24 @@ func TestReferrerByAPI(t *testing.T) {
 		if tags := must(client(t).Tags(t.Context(), host+"/app"))(t); !slices.Equal(tags, []string{"v1"}) {
 			t.Errorf("tags %v", tags)
 		}
+	}
+}
+
+// OCI-Subject alone is no proof of the API: without it, the tag lists the referrer.
+func TestReferrerDespiteSubjectHeader(t *testing.T) {
+	t.Parallel()
+	without := theirs.New(theirs.WithReferrersSupport(false), theirs.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("OCI-Subject", "sha256:"+strings.Repeat("0", 64))
+		without.ServeHTTP(w, req)
+	}))
+	defer server.Close()
+	repo, img := server.Listener.Addr().String()+"/app", regtest.Image(t, "amd64", 100, 1)
+	artifact := referrer(t, img, "a")
+	put(t, client(t), repo+"@"+digestOf(t, artifact).String(), artifact)
+	want := []string{manifest.ReferrersTag(digestOf(t, img))}
+	if tags := must(client(t).Tags(t.Context(), repo))(t); !slices.Equal(tags, want) {
+		t.Errorf("tags %v, want %v", tags, want)
 	}
 }
 
