@@ -80,7 +80,12 @@ func (i *inspection) referrers(subject v1.Hash, attestations []Entry) ([]Attache
 		if err != nil {
 			return nil, fmt.Errorf("referrers of %s: %w", subject, err)
 		}
+		children := found
 		for _, d := range refs {
+			// BuildKit's attestation can be a child of the index and a referrer of its subject.
+			if slices.ContainsFunc(children, func(a Attached) bool { return a.Digest == d.Digest }) {
+				continue
+			}
 			found = append(found, Attached{
 				Kind: kindOf(d), Digest: d.Digest, Type: d.MediaType, ArtifactType: d.ArtifactType,
 				PredicateType: predicateOf(d.Annotations), Size: max(d.Size, 0),
@@ -144,7 +149,7 @@ func kindOf(r Referrer) string {
 		return noteProvenance
 	case strings.Contains(kind, "cosign"), strings.Contains(kind, "sigstore"), strings.Contains(kind, "signature"):
 		return noteSigned
-	case strings.Contains(kind, "in-toto"):
+	case strings.Contains(kind, "in-toto"), strings.Contains(kind, "attestation"):
 		return noteAttested
 	case r.ArtifactType != "":
 		return r.ArtifactType
