@@ -41,7 +41,9 @@ var flagGroups = []struct {
 	{"Tags and destinations", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "manifest", "mirror"}, []string{
 		"tag", "repo", "naming", "output", "load", "run-flag", "target", "also-tag", "backup",
 	}},
-	{"Supply chain", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
+	{"Supply chain", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{
+		"attest", "sbom", "sbom-base", "sbom-dir", "provenance", "builder-id", "attestations", "sign", "sign-arg", "sign-format", "attach", "before-tag", "vcs",
+	}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",

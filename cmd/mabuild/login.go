@@ -236,18 +236,24 @@ func (o *loginOptions) ask(ctx context.Context, a *app) error {
 	case !terminal:
 		return usage("use -u NAME --password-stdin", "login requires a password, and stdin is not a terminal")
 	}
-	if _, err := fmt.Fprint(a.stderr, "Password: "); err != nil {
-		return err
+	var err error
+	o.password, err = a.readPassword(ctx, file, "Password: ")
+	return err
+}
+
+// readPassword reads a password from the terminal, without echo.
+func (a *app) readPassword(ctx context.Context, terminal *os.File, prompt string) (string, error) {
+	if _, err := fmt.Fprint(a.stderr, prompt); err != nil {
+		return "", err
 	}
-	state, err := term.GetState(int(file.Fd()))
+	state, err := term.GetState(int(terminal.Fd()))
 	if err != nil {
-		return err
+		return "", err
 	}
 	// If the run is interrupted during ReadPassword, the terminal must get its echo back.
-	defer context.AfterFunc(ctx, func() { _ = term.Restore(int(file.Fd()), state) })()
-	b, err := term.ReadPassword(int(file.Fd()))
-	o.password = string(b)
-	return errors.Join(err, discard(fmt.Fprintln(a.stderr)))
+	defer context.AfterFunc(ctx, func() { _ = term.Restore(int(terminal.Fd()), state) })()
+	b, err := term.ReadPassword(int(terminal.Fd()))
+	return string(b), errors.Join(err, discard(fmt.Fprintln(a.stderr)))
 }
 
 // discard returns only the error of a print function.

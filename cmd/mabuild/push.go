@@ -143,7 +143,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}, Builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
-	if err := plan.SetSBOM(pub, a.config, strings.Trim(versionText(), "()")); err != nil {
+	plan.Attested(a.config, os.Getenv)
+	tool := strings.Trim(versionText(), "()")
+	if err := errors.Join(plan.SetSBOM(pub, a.config, tool), plan.SetAttestations(pub, a.config, tool)); err != nil {
 		return err
 	}
 	planner := &plan.Planner{
@@ -162,6 +164,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}
 	if o.dryRun {
 		return a.printPlans(ctx, pub, plans)
+	}
+	if err := a.attest(ctx, pub, plans); err != nil {
+		return err
 	}
 	began := time.Now()
 	// done has an element for each program, which is nil if nothing of it was published.
@@ -233,7 +238,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 		for _, o := range p.Outputs {
 			fmt.Fprintf(&s, "  → %s as %s\n", o.Text, o.Ref)
 		}
-		s.WriteString(plannedSBOM(pub))
+		s.WriteString(plannedSBOM(pub) + plannedAttestations(a.config))
 		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {
 			return err
 		}

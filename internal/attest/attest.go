@@ -1,5 +1,6 @@
-// Package attest describes what an image contains, as a software bill of materials (SBOM)
-// in SPDX or CycloneDX, and wraps the document as an artifact that refers to the image.
+// Package attest describes what an image contains and how it was made, as documents that
+// refer to it: a software bill of materials (SBOM) in SPDX or CycloneDX, the provenance of
+// SLSA, and signed statements. [Policy.Verify] checks the statements about an image.
 //
 // A document depends on the [Facts] alone. No clock, random number or setting of the host
 // is read, and all lists are sorted, so that a repeated build writes the same bytes. Of
@@ -8,7 +9,7 @@
 //
 // The package does not analyse licences, vulnerabilities, C libraries that cgo links, or
 // files that a user adds to the image. The document names what was not analysed. It does
-// not sign or push anything.
+// not push anything; internal/sign makes and checks the signatures.
 package attest
 
 import (
@@ -125,26 +126,42 @@ func said(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// Artifact wraps a document as an image that refers to subject (image-spec, manifest.md,
-// "Guidelines for Artifact Usage"). Its config is the empty descriptor, its one layer is
-// the document, titled name, and its artifactType is the media type of the format. The
-// descriptor of subject is computed from subject's manifest, so nothing has to be pushed
-// before. Equal arguments give equal digests. The image is only in memory: the caller
-// pushes it, and a registry lists it among the referrers of subject.
+// Artifact wraps a document as an artifact that refers to subject. Its one layer is the
+// document, titled name, and its artifactType is the media type of the format.
 func Artifact(format Format, document []byte, name string, subject manifest.Content) (v1.Image, error) {
+	return refer(subject, format.MediaType(), nil, layer{format.MediaType(), document, map[string]string{ocispec.AnnotationTitle: name}})
+}
+
+// A layer is the content of one layer of an artifact.
+type layer struct {
+	mediaType   string
+	content     []byte
+	annotations map[string]string
+}
+
+// refer makes an artifact that refers to subject (image-spec, manifest.md, "Guidelines for
+// Artifact Usage"). Its config is the empty descriptor. The descriptor of subject is
+// computed from subject's manifest, so nothing has to be pushed before. Equal arguments
+// give equal digests. The image is only in memory: the caller pushes it, and a registry
+// lists it among the referrers of subject.
+func refer(subject manifest.Content, artifactType string, annotations map[string]string, layers ...layer) (v1.Image, error) {
 	d, err := manifest.Describe(subject)
 	if err != nil {
 		return nil, err
 	}
-	layer := ocispec.Descriptor{
-		MediaType: format.MediaType(), Digest: digest.FromBytes(document), Size: int64(len(document)),
-		Annotations: map[string]string{ocispec.AnnotationTitle: name},
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType,
+		Config:      ocispec.DescriptorEmptyJSON,
+		Subject:     &ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size},
+		Annotations: annotations,
 	}
-	raw, err := json.Marshal(ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: format.MediaType(),
-		Config: ocispec.DescriptorEmptyJSON, Layers: []ocispec.Descriptor{layer},
-		Subject: &ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size},
-	})
+	blobs := artifact{}
+	for _, l := range layers {
+		own := digest.FromBytes(l.content)
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: l.mediaType, Digest: own, Size: int64(len(l.content)), Annotations: l.annotations})
+		blobs[own.String()] = l.content
+	}
+	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
@@ -152,16 +169,16 @@ func Artifact(format Format, document []byte, name string, subject manifest.Cont
 	if err != nil {
 		return nil, err
 	}
-	c, err := manifest.Open(v1.Descriptor{Digest: own}, raw, artifact(document))
+	c, err := manifest.Open(v1.Descriptor{Digest: own}, raw, blobs)
 	if err != nil {
 		return nil, err
 	}
 	return c.(v1.Image), nil //nolint:forcetypeassert // it has a config
 }
 
-// An artifact is a document that serves as the one layer of its image. It implements the
-// source behind [manifest.Open]; the image has no children.
-type artifact []byte
+// An artifact has the layers of an artifact by digest. It implements the source behind
+// [manifest.Open]; the image has no children.
+type artifact map[string][]byte
 
 // Name returns the digest, since the artifact has no other name in errors.
 func (a artifact) Name(h v1.Hash) string { return h.String() }
@@ -169,9 +186,9 @@ func (a artifact) Name(h v1.Hash) string { return h.String() }
 // Config returns the empty JSON object, the config of an artifact.
 func (a artifact) Config(v1.Descriptor) ([]byte, error) { return ocispec.DescriptorEmptyJSON.Data, nil }
 
-// Blob returns the document, whatever layer is asked for: there is only one.
-func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(a)), nil
+// Blob returns a layer.
+func (a artifact) Blob(d v1.Descriptor) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(a[d.Digest.String()])), nil
 }
 
 // Child always fails, since an image has no children.

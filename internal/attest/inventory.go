@@ -212,19 +212,8 @@ func (inv *inventory) onBase(f Facts) error {
 		base.comment = "Built into mabuild: CA certificates, time zones and users."
 		return nil
 	}
-	purlName, qualifiers := "base", map[string]string{"arch": f.Platform.Architecture}
-	if r, err := name.ParseReference(b.Name); err == nil && b.Name != "" {
-		base.name = r.Name()
-		purlName = path.Base(r.Context().RepositoryStr())
-		qualifiers["repository_url"] = r.Context().Name()
-		if t, ok := r.(name.Tag); ok {
-			qualifiers["tag"] = t.TagStr()
-		}
-	} else {
-		base.name = "base"
-	}
 	var err error
-	if base.purl, err = purlOf(packageurl.TypeOCI, "", purlName, b.Digest.String(), qualifiers); err != nil {
+	if base.name, base.purl, err = b.purl(f.Platform.Architecture); err != nil {
 		return err
 	}
 	if b.Packages == nil {
@@ -238,6 +227,20 @@ func (inv *inventory) onBase(f Facts) error {
 		inv.packages = append(inv.packages, one)
 	}
 	return nil
+}
+
+// purl returns the full name of the base image and its package URL.
+func (b Base) purl(arch string) (full, purl string, err error) {
+	full, last, qualifiers := "base", "base", map[string]string{"arch": arch}
+	if r, err := name.ParseReference(b.Name); err == nil && b.Name != "" {
+		full, last = r.Name(), path.Base(r.Context().RepositoryStr())
+		qualifiers["repository_url"] = r.Context().Name()
+		if t, ok := r.(name.Tag); ok {
+			qualifiers["tag"] = t.TagStr()
+		}
+	}
+	purl, err = purlOf(packageurl.TypeOCI, "", last, b.Digest.String(), qualifiers)
+	return full, purl, err
 }
 
 // goPURL returns the package URL of a package, with below as its path within the module.

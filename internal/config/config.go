@@ -16,6 +16,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
@@ -53,10 +54,21 @@ type Config struct {
 	MediaTypes   string      `yaml:"media_types" trust:"data" doc:"Media types of manifests and layers; use docker for registries without OCI support." enum:"oci|docker" default:"oci"`
 	Compression  Compression `yaml:"compression" trust:"data" doc:"Compression of new layers: gzip or zstd, optionally with a level (gzip:1 to gzip:9, zstd:1 to zstd:22)." default:"gzip:1" check:"compression"`
 
-	SBOM     string `yaml:"sbom" group:"Bill of materials and source" trust:"data" doc:"Attach a software bill of materials (SBOM) to each image." enum:"none|spdx|cyclonedx" default:"none"`
+	SBOM     string `yaml:"sbom" group:"Supply chain" trust:"data" doc:"Attach a software bill of materials (SBOM) to each image." enum:"none|spdx|cyclonedx" default:"none"`
 	SBOMBase bool   `yaml:"sbom_base" trust:"data" doc:"Add the base image's packages to the SBOM; reads its layers once per digest."`
 	SBOMDir  string `yaml:"sbom_dir" trust:"path" doc:"Also write each SBOM to DIR, as NAME-os-arch.spdx.json or .cdx.json." example:"dist" check:"path"`
-	VCS      bool   `yaml:"vcs" trust:"data" doc:"Annotate the index with the commit's revision, source, version and time."`
+	// Sign is none, cosign, env://VARIABLE or the path of a key.
+	Attest       bool     `yaml:"attest" trust:"data" doc:"Attach provenance and SBOMs, and sign if CI offers an identity; short for provenance min, sbom spdx and sign cosign."`
+	Provenance   string   `yaml:"provenance" trust:"data" doc:"Attach how the image was made (SLSA provenance): min is reproducible, max adds values of settings, times and the address of the run." enum:"none|min|max" default:"none"`
+	Attestations string   `yaml:"attestations" trust:"data" doc:"Where unsigned provenance and SBOMs are: referrers, or also index, as docker buildx reads them; index changes the digest of the index." enum:"referrers|index" default:"referrers"`
+	Attach       string   `yaml:"attach" trust:"data" doc:"What signatures and provenance refer to: the index, all (each image as well), or auto (each image if the registry has the referrers API)." enum:"auto|index|all" default:"auto"`
+	Sign         string   `yaml:"sign" trust:"signer" doc:"Sign with the private key in FILE or env://VARIABLE, or with the program cosign; none signs nothing." example:"cosign.key" default:"none"`
+	SignFormat   string   `yaml:"sign_format" trust:"data" doc:"Format of signatures: bundle (cosign 3), legacy (the tags .sig that podman and CRI-O read) or both." enum:"bundle|legacy|both" default:"bundle"`
+	SignArgs     []string `yaml:"sign_args" trust:"people" doc:"Pass this argument to cosign." flag:"sign-arg" example:"[\"--key=awskms:///alias/release\"]" sep:"lines" single:"true"`
+	BuilderID    string   `yaml:"builder_id" trust:"people" doc:"Name the builder by this URI in the provenance; by default that of the CI system." flag:"builder-id" example:"https://ci.example.com/release"`
+	BeforeTag    string   `yaml:"before_tag" trust:"people" doc:"Run CMD for each repository before its tags move; if it fails, they stay." flag:"before-tag" example:"trivy image --exit-code 1"`
+
+	VCS bool `yaml:"vcs" trust:"data" doc:"Annotate the index with the commit's revision, source, version and time."`
 
 	Registries         map[string]Registry `yaml:"registries" group:"Registries" doc:"Connection settings of single registries, by host[:port]." flag:"-" check:"host" example:"registry.local"`
 	InsecureRegistries []string            `yaml:"insecure_registries" trust:"hosts" doc:"Allow plain HTTP and unverified TLS for HOST." flag:"insecure-registry" example:"[\"registry.local:5000\"]" check:"host" single:"true"`
@@ -221,3 +233,22 @@ func (c *Config) FromTree(b Build, key string) bool {
 // Origin returns where the value at a dotted path came from, such as
 // "image.user" or "builds[0].ldflags".
 func (c *Config) Origin(path string) yamlconf.Origin { return c.origins[path] }
+
+// Parameters returns the settings of programs and images, by key, that flags and variables
+// gave; with all, those of the files and the defaults too. Secrets are not left out.
+func (c *Config) Parameters(all bool) map[string]string {
+	lines := map[string]int{}
+	for key, origin := range c.origins {
+		top := topOf(key)
+		setting := top == "media_types" || top == "compression" || top == "no_index" ||
+			slices.ContainsFunc(settingsTable.Leaves(), func(f *yamlconf.Field) bool { return topOf(f.Path) == top })
+		if setting && (all || origin.Kind >= yamlconf.FromEnv) {
+			lines[key] = origin.Line
+		}
+	}
+	values := map[string]string{}
+	table.Each(c, lines, func(f *yamlconf.Field, list []string, prefix, _ string) {
+		values[prefix+f.Path] = strings.Join(list, " ")
+	})
+	return values
+}

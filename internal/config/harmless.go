@@ -153,7 +153,7 @@ func JudgeFlags(tool, text string, cgo bool) error {
 	if pattern, rest, ok := strings.Cut(text, "="); ok && !strings.HasPrefix(text, "-") && !strings.ContainsAny(pattern, " '\""+filled) {
 		text = rest // all=-N
 	}
-	list, err := splitFlags(text)
+	list, err := SplitWords(text)
 	if err != nil {
 		return err
 	}
@@ -187,9 +187,9 @@ func JudgeFlags(tool, text string, cgo bool) error {
 	return nil
 }
 
-// splitFlags splits a text as the go command does (cmd/internal/quoted): a quote counts
+// SplitWords splits a text as the go command does (cmd/internal/quoted): a quote counts
 // only at the beginning of a word, and there are no escapes.
-func splitFlags(text string) (list []string, err error) {
+func SplitWords(text string) (list []string, err error) {
 	const space = " \t\r\n"
 	for {
 		text = strings.TrimLeft(text, space)

@@ -22,6 +22,24 @@ func anchorPlaces(c *Config) {
 	for i, text := range c.Output {
 		c.Output[i] = AnchorPlace(c.Dir, text)
 	}
+	if isKeyFile(c.Sign) && !filepath.IsAbs(c.Sign) {
+		c.Sign = filepath.Join(c.Dir, c.Sign)
+	}
+}
+
+// The values of sign that are not the path of a key.
+const (
+	SignNone   = "none"
+	SignCosign = "cosign"
+	SignEnv    = "env://" // and the name of a variable
+)
+
+// cosignKey is the variable in which cosign's documentation keeps a key.
+const cosignKey = "COSIGN_PRIVATE_KEY"
+
+// isKeyFile reports whether a value of sign is a path.
+func isKeyFile(text string) bool {
+	return text != "" && text != SignNone && text != SignCosign && !strings.HasPrefix(text, SignEnv)
 }
 
 // AnchorPlace makes the path of a local place relative to dir. Other texts are returned

@@ -37,6 +37,7 @@ const (
 	trustPrivate   trust = "private"       // true, only for loopback and private hosts
 	trustHosts     trust = "hosts"         // loopback and private hosts
 	trustBases     trust = "bases"         // registry mirrors, for the base images of this file
+	trustSigner    trust = "signer"        // a key in the tree or in a variable that is meant for it
 	trustSecret    trust = "secret"        // a variable that is meant for it by its name
 	trustPeople    trust = yamlconf.People // nothing: reserved for users
 )
@@ -58,6 +59,7 @@ var trusts = []struct {
 	{trustPrivate, "true, or a file in the source tree, only for loopback and private hosts"},
 	{trustHosts, "loopback and private hosts"},
 	{trustBases, "hosts from which the file's own base images or sources are read; other commands ignore them"},
+	{trustSigner, "none, cosign, a key file in the source tree, or env:// and a variable named MABUILD_… or COSIGN_PRIVATE_KEY"},
 	{trustSecret, "a variable named MABUILD_…, or one allowed with --allow-env"},
 	{trustPeople, "nothing: use flags, the environment or your own configuration file"},
 }
@@ -193,6 +195,8 @@ func (f *Fence) Judge(field *yamlconf.Field, list []string, dir, host string, cg
 			}
 			return forUsers("%s is not a loopback or private host, so a file in the source tree cannot change how it is trusted", yamlconf.Shorten(host))
 		})
+	case trustSigner:
+		return each(f.checkSigner)
 	case trustSecret:
 		return each(func(name string) error {
 			if slices.Contains(f.trust.Variables, name) || strings.HasPrefix(name, prefix) && !slices.Contains(settingVariables(), name) {
@@ -203,6 +207,20 @@ func (f *Fence) Judge(field *yamlconf.Field, list []string, dir, host string, cg
 		})
 	}
 	return forUsers("cannot be set by a file in the source tree")
+}
+
+// checkSigner returns an error if a file of a tree may not sign with a key.
+func (f *Fence) checkSigner(text string) error {
+	variable, ok := strings.CutPrefix(text, SignEnv)
+	switch {
+	case text == SignNone || text == SignCosign:
+		return nil
+	case ok && (variable == cosignKey || strings.HasPrefix(variable, prefix)):
+		return nil
+	case ok:
+		return forUsers("a file in the source tree cannot sign with the variable %s", yamlconf.Shorten(variable))
+	}
+	return f.Check(text)
 }
 
 // Private reports whether host[:port] belongs to this machine or a private network. This

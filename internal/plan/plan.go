@@ -134,8 +134,12 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 			return out, err
 		}
 	}
-	if out.Outputs, err = p.outputs(ctx, spec, c); err == nil {
-		out.Spec.Platforms, out.Spec.All = p.needed(spec, out.Outputs)
+	if out.Outputs, err = p.outputs(ctx, spec, c); err != nil {
+		return out, err
+	}
+	out.Spec.Platforms, out.Spec.All = p.needed(spec, out.Outputs)
+	if p.Config.Provenance != provenanceNone {
+		out.Origin, err = p.origin(ctx, out.Spec, c)
 	}
 	return out, err
 }

@@ -19,6 +19,15 @@ type Program struct {
 	Tags      []string       `json:"tags"`
 	Outputs   []string       `json:"outputs,omitempty"`
 	Platforms []ProgramImage `json:"platforms"`
+	// Attestations are signatures and provenance, those of the whole first.
+	Attestations []Attested `json:"attestations,omitempty"`
+}
+
+// An Attested is an artifact with a statement about the program or an image.
+type Attested struct {
+	PredicateType string `json:"predicateType"`
+	Digest        string `json:"digest"`  // of the artifact's manifest
+	Subject       string `json:"subject"` // what the artifact refers to
 }
 
 // A ProgramImage describes the image of one platform.
@@ -66,6 +75,9 @@ func Describe(d *Result) (Program, error) {
 	}
 	for _, o := range d.Outputs {
 		p.Outputs = append(p.Outputs, o.Text)
+	}
+	for _, a := range d.Attachments {
+		p.Attestations = append(p.Attestations, Attested{a.Predicate, a.Digest.String(), a.Subject.String()})
 	}
 	for i, img := range d.Images {
 		if p.Platforms[i], err = describeImage(img); err != nil {

@@ -5,7 +5,7 @@
 //	prepare   each repository is asked what the first tag names, which tests the credentials
 //	build     each image is stored by digest as soon as it is made, with its SBOM
 //	outputs   the local destinations are written
-//	attach    what refers to the whole is stored; see Publisher.Attach
+//	attach    signatures and provenance are stored, after the index by its digest
 //	gate      what must hold before a tag moves is asked; see Publisher.Gate
 //	tags      the tags of each repository move
 //
@@ -33,6 +33,7 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -41,10 +42,11 @@ import (
 
 // A Plan is one program to build, with its destinations.
 type Plan struct {
-	Spec    build.Spec // resolved
-	Tags    []string   // repository:tag, in the order given
-	Outputs []Output   // local destinations
-	NoIndex bool       // publish the image of the only platform without an index
+	Spec    build.Spec    // resolved
+	Tags    []string      // repository:tag, in the order given
+	Outputs []Output      // local destinations
+	NoIndex bool          // publish the image of the only platform without an index
+	Origin  attest.Origin // of the provenance; not set without
 }
 
 // An Output is a local destination.
@@ -73,10 +75,14 @@ type Result struct {
 	Digest  v1.Hash          // of Content
 	Images  []build.Image
 	SBOMs   []v1.Image // the artifact of each image, in the order of Images; or none
+	// Attachments are the signatures and the provenance, those of the whole first.
+	Attachments []Attachment
 
 	Repositories []string // those whose tags all moved, in the order given
 	Tags         []string // those that moved
 	Outputs      []Output // those that are complete
+
+	unsigned []Attachment // provenance of each image, see run.describe
 }
 
 // Anywhere reports whether any destination is complete. r may be nil.
@@ -99,12 +105,19 @@ type Publisher struct {
 	SBOMDir  string
 	Tool     string
 
-	// Attach stores in repository what refers to the result as a whole. The index is
-	// stored there by digest before. nil attaches nothing, and costs nothing.
-	Attach func(ctx context.Context, repository string, r *Result) error
-	// Gate is asked once before the tags move; an error leaves all of them as they are.
-	// nil asks nothing.
-	Gate func(ctx context.Context, r *Result) error
+	// Signer signs the result as a whole; nil signs nothing. SignerID identifies it in the
+	// cache. SignFormat is bundle, legacy or both, and AttachTo auto, index or all.
+	Signer               sign.Signer
+	SignerID             string
+	SignFormat, AttachTo string
+	// Provenance describes how the images were made. It is signed if there is a Signer.
+	// With InIndex the index lists the unsigned one, too.
+	Provenance, InIndex bool
+
+	// Gate is asked for each repository before its tags move, with the image by its digest,
+	// which is stored; an error leaves all tags as they are. It is not asked if all tags of
+	// the repository name the image already. nil asks nothing.
+	Gate func(ctx context.Context, image string, r *Result) error
 	// Explain adds a hint to the error of a Put of content; nil adds none.
 	Explain func(err error, content manifest.Content) error
 
@@ -182,9 +195,14 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 	if out.Digest, err = out.Content.Digest(); err != nil {
 		return nil, err
 	}
+	if err := r.describe(ctx, out); err != nil {
+		return out, fmt.Errorf("provenance: %w", err)
+	}
+	// Nothing is signed unless it is needed, and once at most.
+	made := sync.OnceValues(func() ([]Attachment, error) { return r.attachments(ctx, out) })
 	errs := []error{r.save(out.SBOMs)}
 	for _, o := range r.plan.Outputs {
-		if err := r.fill(ctx, &o, out); err != nil {
+		if err := r.fill(ctx, &o, out, made); err != nil {
 			errs = append(errs, o.About(err))
 			continue
 		}
@@ -193,13 +211,13 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 	if err := errors.Join(errs...); err != nil { // no tag may point to it
 		return out, err
 	}
-	if err := r.attach(ctx, out); err != nil {
-		return out, err
-	}
-	if r.Gate != nil {
-		if err := r.Gate(ctx, out); err != nil {
+	if r.attests() {
+		if err := r.each(func(repo *repository) error { return r.attach(ctx, repo, out, made) }); err != nil {
 			return out, err
 		}
+	}
+	if err := r.gate(ctx, out); err != nil {
+		return out, err
 	}
 	err = r.each(func(repo *repository) error { return r.move(ctx, repo, out) })
 	for _, repo := range r.repos {
@@ -220,15 +238,20 @@ func (o Output) HoldsSBOMs() bool {
 	return ok
 }
 
-// fill writes the result to a local destination, with its SBOMs if the destination can
-// hold them. An archive is a single file, so image and SBOMs are put in one call.
-func (r *run) fill(ctx context.Context, o *Output, out *Result) error {
+// Archive reports whether the output is a file or directory, and not a daemon.
+func (o Output) Archive() bool {
+	return o.Place.Form == local.FormDockerArchive || o.Place.Form == local.FormArchive || o.Place.Form == local.FormLayout
+}
+
+// fill writes the result to a local destination, with what refers to it if the destination
+// can hold that. An archive is a single file, so all are put in one call.
+func (r *run) fill(ctx context.Context, o *Output, out *Result, made func() ([]Attachment, error)) error {
 	batch, batches := o.Sink.(manifest.BatchPutter)
 	var err error
-	if len(out.SBOMs) > 0 && batches {
+	if batches && (len(out.SBOMs) > 0 || r.attests()) {
 		var all []manifest.Named
-		if all, err = beside(o.Ref, out.Content, out.SBOMs); err == nil {
-			err = batch.PutAll(ctx, all...)
+		if all, err = r.beside(out, made); err == nil {
+			err = batch.PutAll(ctx, append(all, manifest.Named{Ref: o.Ref, Content: out.Content})...)
 		}
 	} else {
 		err = o.Sink.Put(ctx, o.Ref, out.Content)
@@ -251,17 +274,21 @@ func (r *run) fill(ctx context.Context, o *Output, out *Result) error {
 	return err
 }
 
-// attach stores what refers to the result as a whole in each repository, after the content
-// by its digest.
-func (r *run) attach(ctx context.Context, out *Result) error {
-	if r.Attach == nil {
+// gate asks Gate for each repository with a tag that would move, after the content is
+// stored by its digest.
+func (r *run) gate(ctx context.Context, out *Result) error {
+	if r.Gate == nil {
 		return nil
 	}
 	return r.each(func(repo *repository) error {
-		if err := r.put(ctx, repo.name+"@"+out.Digest.String(), out.Content); err != nil {
+		if r.unchanged(ctx, repo, out) {
+			return nil
+		}
+		at := repo.name + "@" + out.Digest.String()
+		if err := r.put(ctx, at, out.Content); err != nil {
 			return err
 		}
-		return r.Attach(ctx, repo.name, out)
+		return r.Gate(ctx, at, out)
 	})
 }
 

@@ -104,35 +104,39 @@ func names(t *testing.T, ref string) (v1.Hash, error) {
 	return d.Digest, err
 }
 
-// Attach is called for each repository when the index and all images are stored there, and
-// Gate once after all of them. The tags move after Gate, all or none.
-func TestAttachAndGateComeBeforeTheTags(t *testing.T) {
+// A statement is signed once for all repositories, when all images are stored there. Gate is
+// asked for each repository after that. The tags move after Gate, all or none.
+func TestSignerAndGateComeBeforeTheTags(t *testing.T) {
 	r := startRegistry(t)
 	closed := errors.New("closed")
 	for _, c := range []struct {
-		what         string
-		attach, gate error
-		want         error
-		steps        []string
+		what       string
+		sign, gate error
+		want       error
+		steps      []string
 	}{
-		{"refused by Attach", closed, nil, closed, []string{"one/app", "other/app"}},
-		{"refused by Gate", nil, closed, closed, []string{"gate", "one/app", "other/app"}},
-		{"allowed", nil, nil, nil, []string{"gate", "one/app", "other/app"}},
+		{"refused by the signer", closed, nil, closed, []string{"sign"}},
+		{"refused by Gate", nil, closed, closed, []string{"gate one/app", "gate other/app", "sign"}},
+		{"allowed", nil, nil, nil, []string{"gate one/app", "gate other/app", "sign"}},
 	} {
 		pub, plan := hello(t, r)
 		steps := make(chan string, 10)
-		pub.Attach = func(_ context.Context, repository string, out *Result) error {
-			if at, err := names(t, repository+"@"+out.Digest.String()); err != nil || at != out.Digest {
-				t.Errorf("%s: the index is not stored in %s before Attach: %v", c.what, repository, err)
+		pub.SignFormat, pub.AttachTo = "bundle", "auto"
+		pub.Signer = signer(func(statement []byte) ([]byte, error) {
+			s, err := attest.ParseStatement(statement)
+			check(t, err)
+			// The index, two images and their SBOMs.
+			if len(s.Subject) != 5 || s.PredicateType != attest.PredicateSignature {
+				t.Errorf("%s: %s", c.what, statement)
 			}
-			steps <- repository[len(r.Host)+1:]
-			return c.attach
-		}
-		pub.Gate = func(_ context.Context, out *Result) error {
-			if len(steps) != 2 || len(out.SBOMs) != 2 || len(out.Images) != 2 {
-				t.Errorf("%s: Gate comes after %d of 2 calls of Attach, with %d SBOMs of 2", c.what, len(steps), len(out.SBOMs))
+			steps <- "sign"
+			return []byte("{}"), c.sign
+		})
+		pub.Gate = func(_ context.Context, image string, out *Result) error {
+			if at, err := names(t, image); err != nil || at != out.Digest {
+				t.Errorf("%s: %s is not stored before Gate: %v", c.what, image, err)
 			}
-			steps <- "gate"
+			steps <- "gate " + image[len(r.Host)+1:len(image)-len(out.Digest.String())-1]
 			return c.gate
 		}
 		out, err := pub.Publish(t.Context(), plan)
@@ -166,6 +170,11 @@ func TestAttachAndGateComeBeforeTheTags(t *testing.T) {
 		}
 	}
 }
+
+// A signer is a sign.Signer for tests.
+type signer func(statement []byte) ([]byte, error)
+
+func (s signer) Sign(_ context.Context, statement []byte) ([]byte, error) { return s(statement) }
 
 // MoveTags stores the content by digest first if there are several tags. An error between
 // two tags names those that moved and those that did not.

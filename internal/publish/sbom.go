@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -153,18 +154,31 @@ func (pub *Publisher) putSBOM(ctx context.Context, repo string, image v1.Hash, s
 	return nil
 }
 
-// beside returns the content of an output with SBOMs: first the artifacts by digest, then
-// the index under ref.
-func beside(ref string, content manifest.Content, sboms []v1.Image) ([]manifest.Named, error) {
-	var all []manifest.Named
-	for _, sbom := range sboms {
-		digest, err := sbom.Digest()
+// beside returns what is stored in an output beside the content, by digest: the SBOMs, and
+// what else refers to the content.
+func (r *run) beside(out *Result, made func() ([]Attachment, error)) ([]manifest.Named, error) {
+	artifacts := slices.Clone(out.SBOMs)
+	if r.attests() {
+		all, err := made()
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, manifest.Named{Ref: "@" + digest.String(), Content: sbom})
+		for _, a := range all {
+			if a.Subject == out.Digest || r.Signer == nil || r.AttachTo != attachIndex {
+				artifacts = append(artifacts, a.artifact)
+				out.Attachments = append(out.Attachments, a)
+			}
+		}
 	}
-	return append(all, manifest.Named{Ref: ref, Content: content}), nil
+	var all []manifest.Named
+	for _, artifact := range artifacts {
+		digest, err := artifact.Digest()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, manifest.Named{Ref: "@" + digest.String(), Content: artifact})
+	}
+	return all, nil
 }
 
 // save writes the documents as files to SBOMDir, each completely or not at all. The name

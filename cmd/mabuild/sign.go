@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/plan"
+	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/sign"
+)
+
+// passwordVariable has the password of an encrypted key, as for cosign.
+const passwordVariable = "COSIGN_PASSWORD"
+
+// attest sets the signer of pub, and the command that runs before tags move. The key is read,
+// and its password asked for, before anything is built; not at all if nothing is published
+// where a signature can be stored.
+func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) error {
+	c := a.config
+	if c.BeforeTag != "" {
+		words, err := config.SplitWords(c.BeforeTag)
+		if err == nil && len(words) == 0 {
+			err = errors.New("is empty")
+		}
+		if err != nil {
+			return usage("for example --before-tag 'trivy image --exit-code 1'", "--before-tag %s", err)
+		}
+		pub.Gate = func(ctx context.Context, image string, r *publish.Result) error {
+			return a.beforeTag(ctx, words, image, r)
+		}
+	}
+	if c.Sign == config.SignNone && !pub.Provenance {
+		return nil
+	}
+	able, err := plan.CanAttest(plans)
+	if err != nil || !able {
+		pub.Provenance = false
+		return err
+	}
+	if c.Sign == config.SignNone {
+		return nil
+	}
+	pub.Signer, pub.SignerID, err = a.signer(ctx)
+	if err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	return nil
+}
+
+// signer returns what --sign names, and what identifies it in the cache.
+func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
+	if a.config.Sign == config.SignCosign {
+		return sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}, fmt.Sprintf("cosign %q", a.config.SignArgs), nil
+	}
+	text, err := readKey(a.config.Sign)
+	if err != nil {
+		return nil, "", err
+	}
+	key, err := sign.Parse(text, func() ([]byte, error) { return a.keyPassword(ctx) })
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", a.config.Sign, err)
+	}
+	id, err := key.Public().ID()
+	return key, id, err
+}
+
+// readKey reads the text of a key from a file or, with env://, from a variable.
+func readKey(from string) ([]byte, error) {
+	if variable, ok := strings.CutPrefix(from, config.SignEnv); ok {
+		text, set := os.LookupEnv(variable)
+		if !set || text == "" {
+			return nil, usage("set the variable to the text of the key", "the variable %s is not set", plain(variable))
+		}
+		return []byte(text), nil
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return nil, noFile(from, "create a key with cosign generate-key-pair", err)
+	}
+	defer f.Close() //nolint:errcheck // was opened to read
+	text, err := io.ReadAll(io.LimitReader(f, sign.MaxKey+1))
+	if err == nil && len(text) > sign.MaxKey {
+		err = usage("name the file of a key", "%s has more than %d bytes", from, sign.MaxKey)
+	}
+	return text, err
+}
+
+// keyPassword returns the password of an encrypted key: that of the variable, or what is
+// typed in a terminal.
+func (a *app) keyPassword(ctx context.Context) ([]byte, error) {
+	if password, set := os.LookupEnv(passwordVariable); set {
+		return []byte(password), nil
+	}
+	file, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return nil, &hint.Error{Kind: hint.Credentials, Err: errors.New("the key is encrypted, and stdin is not a terminal"), Hint: "set " + passwordVariable + " to the password of the key"}
+	}
+	password, err := a.readPassword(ctx, file, "Password of "+plain(a.config.Sign)+": ")
+	return []byte(password), err
+}
+
+// The output of a command of --before-tag that an error shows, in bytes, and the time that
+// it has to end after an interrupt.
+const (
+	maxGateOutput = 2 << 10
+	gateDelay     = 2 * time.Second
+)
+
+// beforeTag runs the command of --before-tag for an image, which is stored by its digest. The
+// command gets MABUILD_IMAGE, MABUILD_DIGEST and MABUILD_METADATA, and its output goes to
+// standard error.
+func (a *app) beforeTag(ctx context.Context, words []string, image string, r *publish.Result) error {
+	dir, err := a.workDir(ctx)
+	if err != nil {
+		return err
+	}
+	program, err := publish.Describe(r)
+	if err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(program, "", "  ")
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(dir, "metadata-*.json")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(raw)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	a.log.InfoContext(ctx, "running "+filepath.Base(words[0]), "image", image)
+	var output bytes.Buffer
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, gateDelay
+	cmd.Env = append(os.Environ(), "MABUILD_IMAGE="+image, "MABUILD_DIGEST="+r.Digest.String(), "MABUILD_METADATA="+file.Name())
+	if err := cmd.Run(); err != nil {
+		last := output.Bytes()
+		last = last[max(0, len(last)-maxGateOutput):]
+		return &hint.Error{Err: fmt.Errorf("%s: --before-tag %s: %w\n%s", image, words[0], errors.Join(err, ctx.Err()), plainLines(string(last))), Hint: "no tag has moved; the image is stored by its digest"}
+	}
+	return nil
+}
+
+// plannedAttestations returns the lines of a dry run about signatures and provenance.
+func plannedAttestations(c *config.Config) string {
+	var lines []string
+	if c.Provenance != "none" {
+		lines = append(lines, "  + provenance, "+c.Provenance+"\n")
+	}
+	if c.Sign != config.SignNone {
+		lines = append(lines, "  + signature by "+plain(c.Sign)+"\n")
+	}
+	if c.BeforeTag != "" {
+		lines = append(lines, "  ? "+plain(c.BeforeTag)+"\n")
+	}
+	return strings.Join(lines, "")
+}

@@ -1,0 +1,167 @@
+package sign
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/text"
+)
+
+// cosignTimeout bounds a call of cosign. It may wait for a person in a browser.
+const cosignTimeout = 5 * time.Minute
+
+// maxOutput bounds the text of a program that an error shows, in bytes.
+const maxOutput = 1 << 10
+
+// cosignMajor is the oldest major version of cosign that writes bundles by default.
+const cosignMajor = 3
+
+// Cosign signs and verifies with the program cosign on PATH. It gets all of the
+// environment, so identities of CI systems, key management services and tokens work as
+// cosign documents them.
+type Cosign struct {
+	// Args are added to each call, for example --key=awskms://…, or an identity.
+	Args []string
+	// Dir returns a directory for files that live as long as one call.
+	Dir func(context.Context) (string, error)
+}
+
+// Sign has cosign sign a statement (cosign attest-blob). The bundle must hold that
+// statement.
+func (c Cosign) Sign(ctx context.Context, statement []byte) ([]byte, error) {
+	var bundle []byte
+	err := c.in(ctx, func(dir string) error {
+		file, out := filepath.Join(dir, "statement.json"), filepath.Join(dir, "bundle.json")
+		if err := os.WriteFile(file, statement, 0o600); err != nil {
+			return err
+		}
+		if err := c.run(ctx, "attest-blob", "--statement", file, "--bundle", out, "--yes"); err != nil {
+			return err
+		}
+		info, err := os.Stat(out)
+		if err != nil {
+			return hint.New(hint.Build, tooOld, "cosign has written no bundle")
+		}
+		if info.Size() > MaxBundle {
+			return broken("cosign: the bundle has %d bytes, more than %d", info.Size(), MaxBundle)
+		}
+		bundle, err = os.ReadFile(out)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := ParseBundle(bundle)
+	if err != nil {
+		return nil, fmt.Errorf("cosign: %w", err)
+	}
+	if same, err := equal(b.Envelope.Payload, statement); err != nil || !same {
+		return nil, broken("cosign has signed another statement")
+	}
+	return bundle, nil
+}
+
+// Verify has cosign check a bundle about content with a SHA-256 digest
+// (cosign verify-blob-attestation), and returns its statement.
+func (c Cosign) Verify(ctx context.Context, bundle []byte, digest, predicateType string) ([]byte, error) {
+	b, err := ParseBundle(bundle)
+	if err != nil {
+		return nil, err
+	}
+	err = c.in(ctx, func(dir string) error {
+		file := filepath.Join(dir, "bundle.json")
+		if err := os.WriteFile(file, bundle, 0o600); err != nil {
+			return err
+		}
+		return c.run(ctx, "verify-blob-attestation", "--bundle", file, "--digest", digest, "--digestAlg", "sha256", "--type", predicateType)
+	})
+	return b.Envelope.Payload, err
+}
+
+// in calls do with a new directory, which is removed after that.
+func (c Cosign) in(ctx context.Context, do func(dir string) error) error {
+	parent, err := c.Dir(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(parent, "cosign-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(dir), os.RemoveAll(dir))
+}
+
+// tooOld is the hint if cosign does not do what a new one does.
+var tooOld = fmt.Sprintf("install cosign %d or later", cosignMajor)
+
+// ErrNoCosign is in the chain of the error if cosign is not on PATH.
+var ErrNoCosign = &hint.Error{Kind: hint.Usage, Err: errors.New("cosign is not on PATH"), Hint: tooOld}
+
+// run calls cosign. It is killed if it does not end in time.
+func (c Cosign) run(ctx context.Context, args ...string) error {
+	program, err := exec.LookPath("cosign")
+	if err != nil {
+		return ErrNoCosign
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, cosignTimeout, fmt.Errorf("no answer in %s", cosignTimeout))
+	defer cancel()
+	var output bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, slices.Concat(args, c.Args)...)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, 2*time.Second
+	err = cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("cosign %s: %w", args[0], context.Cause(ctx))
+	}
+	way := ""
+	if c.outdated(ctx, program) {
+		way = tooOld
+	}
+	return hint.New(hint.Build, way, "cosign %s: %w: %s", args[0], err, lastWords(output.String()))
+}
+
+// lastWords returns the end of a program's output, safe to print.
+func lastWords(output string) string {
+	if len(output) > maxOutput {
+		output = output[len(output)-maxOutput:]
+	}
+	return text.Line(output, maxOutput)
+}
+
+// cosignVersion matches the version in the output of cosign version --json.
+var cosignVersion = regexp.MustCompile(`"gitVersion":\s*"v([0-9]+)\.`)
+
+// outdated reports whether the program says that it is older than cosignMajor.
+func (c Cosign) outdated(ctx context.Context, program string) bool {
+	out, err := exec.CommandContext(ctx, program, "version", "--json").Output()
+	m := cosignVersion.FindSubmatch(out)
+	if err != nil || m == nil {
+		return false
+	}
+	major, err := strconv.Atoi(string(m[1]))
+	return err == nil && major < cosignMajor
+}
+
+// equal reports whether two JSON documents have the same values.
+func equal(a, b []byte) (bool, error) {
+	var x, y any
+	if err := errors.Join(json.Unmarshal(a, &x), json.Unmarshal(b, &y)); err != nil {
+		return false, err
+	}
+	p, errP := json.Marshal(x)
+	q, errQ := json.Marshal(y)
+	return bytes.Equal(p, q), errors.Join(errP, errQ)
+}
