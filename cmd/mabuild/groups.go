@@ -22,6 +22,10 @@ var flagGroups = []struct {
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-env", "allow-path", "allow-unsafe-build-flags",
 	}},
 	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers"}},
+	{"What to accept", []string{"verify"}, []string{
+		"key", "certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp", "trusted-root",
+		"require", "source", "ref", "builder-id", "platforms",
+	}},
 	{"What to put into the index", []string{"manifest"}, []string{
 		"select", "platforms", "template", "annotation", "remove-annotation", "replace", "type",
 		"allow-mismatch", "trust-platforms", "ignore-missing",

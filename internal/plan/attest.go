@@ -137,23 +137,19 @@ func (p *Planner) ofFile(o *attest.Origin) error {
 	return nil
 }
 
-// addressOf returns the URL of a git remote: git@host:path has none of its own.
+// addressOf returns the address of a git remote as other tools write it in provenance: an
+// HTTPS URL without .git, also for git@host:path and ssh://git@host/path. Two clones of one
+// repository have the same.
 func addressOf(remote string) string {
-	host, path, ok := strings.Cut(remote, ":")
-	if ok && !strings.Contains(remote, "://") {
-		_, host, _ = cutLast(host, "@")
-		return "ssh://" + host + "/" + strings.TrimPrefix(path, "/")
+	rest, isSSH := strings.CutPrefix(remote, "ssh://")
+	if host, path, ok := strings.Cut(remote, ":"); ok && !strings.Contains(remote, "://") {
+		rest, isSSH = host+"/"+strings.TrimPrefix(path, "/"), true
 	}
-	return remote
-}
-
-// cutLast is strings.Cut at the last sep; without one, before is empty.
-func cutLast(s, sep string) (before, after string, found bool) {
-	at := strings.LastIndex(s, sep)
-	if at < 0 {
-		return "", s, false
+	if isSSH {
+		host, path, _ := strings.Cut(rest, "/")
+		remote = "https://" + host[strings.LastIndex(host, "@")+1:] + "/" + path
 	}
-	return s[:at], s[at+len(sep):], true
+	return strings.TrimSuffix(remote, ".git")
 }
 
 // refOf returns the git reference that is built: the tag, else the branch, else what the

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/sign"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// verifyOptions are the flags of verify.
+type verifyOptions struct {
+	keys      []string
+	identity  map[string]*string // flags of cosign, by name
+	require   []string
+	platforms []string
+	policy    attest.Policy
+	json      bool
+}
+
+// identityFlags are the flags that are passed to cosign, with their descriptions.
+var identityFlags = [][2]string{
+	{"certificate-identity", "Accept signatures by this `IDENTITY`, such as the URI of a workflow, checked by cosign"},
+	{"certificate-identity-regexp", "Accept signatures by identities that match `REGEXP`"},
+	{"certificate-oidc-issuer", "Accept identities of this `ISSUER`"},
+	{"certificate-oidc-issuer-regexp", "Accept identities of issuers that match `REGEXP`"},
+	{"trusted-root", "Trust the authorities in `FILE`, in place of the public ones of sigstore"},
+}
+
+// newVerify returns the command verify.
+func newVerify(a *app) *cobra.Command {
+	o := verifyOptions{identity: map[string]*string{}}
+	cmd := &cobra.Command{
+		Use:   "verify IMAGE…",
+		Short: "Check the signatures, provenance and SBOMs of an image",
+		Long: `Check that an image and each of its platforms are signed, and print
+repository@digest, so that what was checked can be used. IMAGE is an image in a
+registry, or oci:DIR or oci-archive:FILE.
+
+With --key, the signature is checked in process. With --certificate-identity and
+--certificate-oidc-issuer, cosign checks it. The exit code is 1 if something that is
+required does not hold.`,
+		Example: `  mabuild verify --key cosign.pub ghcr.io/acme/app:v1
+  image=$(mabuild verify --key cosign.pub --require signature,provenance,sbom ghcr.io/acme/app:v1)
+  mabuild verify --key cosign.pub --require provenance --source https://github.com/acme/app ghcr.io/acme/app:v1`,
+		Args: atLeastOne("IMAGE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.start(cmd); err != nil {
+				return err
+			}
+			if err := o.parse(a); err != nil {
+				return err
+			}
+			return runVerify(cmd.Context(), a, o, args)
+		},
+	}
+	o.bind(cmd.Flags())
+	return cmd
+}
+
+// bind adds the flags.
+func (o *verifyOptions) bind(f *pflag.FlagSet) {
+	f.StringArrayVar(&o.keys, "key", nil, "Accept signatures by the public key in `FILE` or env://VARIABLE; repeatable")
+	for _, flag := range identityFlags {
+		o.identity[flag[0]] = f.String(flag[0], "", flag[1])
+	}
+	f.StringSliceVar(&o.require, "require", []string{attest.RequireSignature}, "Require these `KINDS` of statements: signature, provenance, sbom")
+	f.StringVar(&o.policy.Source, "source", "", "Require provenance from this git `REPOSITORY`")
+	f.StringVar(&o.policy.Ref, "ref", "", "Require provenance from this git `REF`, such as refs/tags/v1")
+	f.StringVar(&o.policy.Builder, "builder-id", "", "Require provenance by the builder with this `URI`")
+	f.StringSliceVar(&o.platforms, "platforms", nil, "Check only the images for these `PLATFORMS` (also --platform)")
+	alike(f, map[string]string{"platform": "platforms"})
+	bindJSON(f, &o.json, "Print a JSON array with what was checked for each image")
+}
+
+// parse checks the flags and makes the policy.
+func (o *verifyOptions) parse(a *app) (err error) {
+	var args []string
+	for _, flag := range identityFlags {
+		if value := *o.identity[flag[0]]; value != "" {
+			args = append(args, "--"+flag[0]+"="+value)
+		}
+	}
+	switch {
+	case len(o.keys) > 0 && len(args) > 0:
+		return usage("use only one of them", "--key and an identity cannot be used together")
+	case len(o.keys) == 0 && *o.identity["certificate-identity"] == "" && *o.identity["certificate-identity-regexp"] == "":
+		return usage("add --key FILE, or --certificate-identity and --certificate-oidc-issuer", "verify requires a key or an identity")
+	case len(o.keys) == 0 && *o.identity["certificate-oidc-issuer"] == "" && *o.identity["certificate-oidc-issuer-regexp"] == "":
+		return usage("for example --certificate-oidc-issuer https://token.actions.githubusercontent.com", "--certificate-identity requires --certificate-oidc-issuer")
+	}
+	for _, kind := range o.require {
+		if !slices.Contains([]string{attest.RequireSignature, attest.RequireProvenance, attest.RequireSBOM}, kind) {
+			return usage("use signature, provenance or sbom", "--require %q: unknown kind", kind)
+		}
+	}
+	o.policy.Require = o.require
+	if o.policy.Source+o.policy.Ref+o.policy.Builder != "" && !slices.Contains(o.require, attest.RequireProvenance) {
+		o.policy.Require = append(slices.Clone(o.require), attest.RequireProvenance)
+	}
+	if o.policy.Platforms, err = platform.ParseList(o.platforms); err != nil {
+		return err
+	}
+	if len(args) > 0 {
+		o.policy.Open = byIdentity(sign.Cosign{Args: args, Dir: a.workDir})
+		return nil
+	}
+	o.policy.Open, err = byKeys(o.keys)
+	return err
+}
+
+// byKeys returns the check of a bundle by public keys, in process.
+func byKeys(from []string) (func(context.Context, []byte, v1.Hash) ([]byte, error), error) {
+	var keys []*sign.PublicKey
+	for _, file := range from {
+		text, err := readKey(file)
+		if err != nil {
+			return nil, err
+		}
+		key, err := sign.ParsePublic(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		keys = append(keys, key)
+	}
+	return func(_ context.Context, bundle []byte, _ v1.Hash) ([]byte, error) {
+		b, err := sign.ParseBundle(bundle)
+		if err != nil {
+			return nil, err
+		}
+		return b.Statement(keys)
+	}, nil
+}
+
+// byIdentity returns the check of a bundle by the program cosign.
+func byIdentity(c sign.Cosign) func(context.Context, []byte, v1.Hash) ([]byte, error) {
+	return func(ctx context.Context, bundle []byte, about v1.Hash) ([]byte, error) {
+		b, err := sign.ParseBundle(bundle)
+		if err != nil {
+			return nil, err
+		}
+		s, err := attest.ParseStatement(b.Envelope.Payload)
+		if err != nil {
+			return nil, err
+		}
+		return c.Verify(ctx, bundle, about.Hex, s.PredicateType)
+	}
+}
+
+// A verified is the outcome for one image. Its JSON is stable.
+type verified struct {
+	Image    string           `json:"image"`
+	Digest   string           `json:"digest"`
+	Verified bool             `json:"verified"`
+	Verdicts []attest.Verdict `json:"verdicts"`
+
+	digest v1.Hash
+}
+
+// runVerify verifies images one after another and prints those that hold.
+func runVerify(ctx context.Context, a *app, o verifyOptions, refs []string) error {
+	rows := []verified{}
+	var errs []error
+	for _, ref := range refs {
+		row, err := o.verify(ctx, a.places(), ref)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", plain(ref), err))
+			continue
+		}
+		rows = append(rows, row)
+		if err := row.failure(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if o.json {
+			continue
+		}
+		lines, err := row.lines(len(o.platforms) > 0)
+		if err != nil {
+			return err
+		}
+		for _, line := range lines {
+			if _, err := fmt.Fprintln(a.stdout, line); err != nil {
+				return err
+			}
+		}
+	}
+	if o.json {
+		if err := writeJSON(a.stdout, rows); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// verify reads an image and compares it with the policy. All that belongs to it is read by
+// digest, so a tag that moves meanwhile does not matter.
+func (o verifyOptions) verify(ctx context.Context, store places.Store, ref string) (verified, error) {
+	at, err := places.Parse(ref)
+	if err != nil {
+		return verified{}, err
+	}
+	content, err := store.Get(ctx, ref)
+	if err != nil {
+		return verified{}, err
+	}
+	digest, err := content.Digest()
+	if err != nil {
+		return verified{}, err
+	}
+	verdicts, err := o.policy.Verify(ctx, attest.Image{
+		Content: content,
+		Get: func(ctx context.Context, h v1.Hash) (manifest.Content, error) {
+			return store.Get(ctx, at.ByDigest(h).String())
+		},
+		Referrers: func(ctx context.Context, subject v1.Hash) ([]manifest.Referrer, error) {
+			return store.Referrers(ctx, ref, subject)
+		},
+	})
+	row := verified{Image: ref, Digest: digest.String(), Verdicts: verdicts, Verified: true, digest: digest}
+	for _, v := range verdicts {
+		row.Verified = row.Verified && len(v.Missing) == 0
+	}
+	return row, err
+}
+
+// failure returns an error with a line for each platform that does not hold, or nil.
+func (v verified) failure() error {
+	var lines []string
+	for _, one := range v.Verdicts {
+		for _, why := range one.Missing {
+			what := one.Platform
+			if what == "" {
+				what = "index"
+			}
+			lines = append(lines, what+": "+why)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return &hint.Error{
+		Err:  fmt.Errorf("%s: not verified: %s", plain(v.Image), strings.Join(lines, "\n  ")),
+		Hint: "mabuild inspect --referrers " + plain(v.Image) + " lists what there is",
+	}
+}
+
+// lines returns what was verified by digest: the index, or with --platforms its images.
+func (v verified) lines(images bool) ([]string, error) {
+	at, err := places.Parse(v.Image)
+	if err != nil {
+		return nil, err
+	}
+	if !images {
+		return []string{at.ByDigest(v.digest).String()}, nil
+	}
+	var list []string
+	for _, one := range v.Verdicts {
+		list = append(list, at.ByDigest(one.Digest).String())
+	}
+	return list, nil
+}
