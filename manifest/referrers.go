@@ -88,7 +88,7 @@ func (i *inspection) referrers(subject v1.Hash, attestations []Entry) ([]Attache
 			}
 			found = append(found, Attached{
 				Kind: kindOf(d), Digest: d.Digest, Type: d.MediaType, ArtifactType: d.ArtifactType,
-				PredicateType: predicateOf(d.Annotations), Size: max(d.Size, 0),
+				PredicateType: predicateOf(d.Annotations), Signed: signed(d), Size: max(d.Size, 0),
 			})
 		}
 	}
@@ -96,6 +96,12 @@ func (i *inspection) referrers(subject v1.Hash, attestations []Entry) ([]Attache
 		found[n].Subject = subject
 	}
 	return found, nil
+}
+
+// signed reports whether a referrer is a signature or has one, by its artifact type or tag.
+func signed(r Referrer) bool {
+	kind := strings.ToLower(r.ArtifactType)
+	return r.Tag != "" || strings.Contains(kind, "sigstore") || strings.Contains(kind, "signature")
 }
 
 // notes returns the notes about an image: the kinds of what describes it.

@@ -73,6 +73,8 @@ type Attached struct {
 	Type          types.MediaType `json:"mediaType"`
 	ArtifactType  string          `json:"artifactType,omitempty"`
 	PredicateType string          `json:"predicateType,omitempty"` // of an in-toto statement
+	// Signed is set if it comes with a signature, or is one. The signature is not checked.
+	Signed bool `json:"signed,omitempty"`
 	// Size is the size of the manifest in bytes, without what it lists.
 	Size    int64   `json:"size"`
 	Subject v1.Hash `json:"subject"`

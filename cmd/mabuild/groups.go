@@ -21,14 +21,14 @@ var flagGroups = []struct {
 		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-env", "allow-path", "allow-unsafe-build-flags",
 	}},
-	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers"}},
+	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers", "provenance"}},
 	{"What to accept", []string{"verify"}, []string{
 		"key", "certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp", "trusted-root",
 		"require", "source", "ref", "builder-id", "platforms",
 	}},
 	{"What to put into the index", []string{"manifest"}, []string{
 		"select", "platforms", "template", "annotation", "remove-annotation", "replace", "type",
-		"allow-mismatch", "trust-platforms", "ignore-missing",
+		"allow-mismatch", "trust-platforms", "ignore-missing", "referrers",
 	}},
 	{"What to copy", []string{"mirror"}, []string{
 		"file", "only", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",

@@ -5,13 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"text/template"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
@@ -22,6 +25,7 @@ import (
 type inspectOptions struct {
 	json, raw, digest bool
 	sizes, referrers  bool
+	provenance        bool
 	format            string
 	platform          string
 	require           []string
@@ -35,7 +39,7 @@ type inspectOptions struct {
 // inspectOnce are groups of flags that exclude each other: a format of the output, or
 // something that this format cannot show.
 var inspectOnce = [][]string{
-	{"json", "raw", "digest", "format"},
+	{"json", "raw", "digest", "format", "provenance"},
 	{"raw", "size"},
 	{"raw", "referrers"},
 	{"raw", "require"},
@@ -80,6 +84,7 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 	f.StringVar(&o.format, "format", "", "Print the report with this Go `TEMPLATE`")
 	f.BoolVar(&o.sizes, "size", false, "Add the size of each image; needs one more request per image")
 	f.BoolVar(&o.referrers, "referrers", false, "Add the referrers of each image (SBOM, provenance, signature); needs one or two more requests per image")
+	f.BoolVar(&o.provenance, "provenance", false, "Print the SLSA provenance as JSON; its signature is not checked (mabuild verify does that)")
 	f.StringVar(&o.platform, "platform", "", "Show only the image for this `PLATFORM`, with its config; also applies to --digest and --raw (also --platforms)")
 	alike(f, map[string]string{"platforms": "platform"})
 	f.StringSliceVar(&o.require, "require", nil, "Exit with 1 unless the image supports all these `PLATFORMS`")
@@ -90,7 +95,7 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 // refs but their number.
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
-	o.options = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers}
+	o.options = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers || o.provenance}
 	if o.platform != "" {
 		o.options.Platform, err = platform.Parse(o.platform)
 		errs = append(errs, err)
@@ -107,6 +112,9 @@ func (o *inspectOptions) parse(refs []string) (err error) {
 	if o.raw && len(refs) > 1 {
 		errs = append(errs, usage("inspect them one by one", "--raw takes one image"))
 	}
+	if o.provenance && len(refs) > 1 {
+		errs = append(errs, usage("inspect them one by one", "--provenance takes one image"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -120,8 +128,11 @@ type inspected struct {
 // runInspect inspects all images at once and prints them in the order of the arguments.
 // An error of one image does not keep the others from being printed.
 func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) error {
-	if o.raw {
+	switch {
+	case o.raw:
 		return missing(o.printRaw(ctx, a, refs[0]))
+	case o.provenance:
+		return o.printProvenance(ctx, a, refs[0])
 	}
 	all := make([]inspected, len(refs))
 	var wg sync.WaitGroup
@@ -249,6 +260,36 @@ func (o *inspectOptions) printRaw(ctx context.Context, a *app, ref string) error
 		return err
 	}
 	return writeExact(a.stdout, raw)
+}
+
+// printProvenance prints the provenance of the index, or else of the first image that has one.
+func (o *inspectOptions) printProvenance(ctx context.Context, a *app, ref string) error {
+	source, name, err := a.places().Source(ref)
+	if err != nil {
+		return err
+	}
+	r, err := o.report(ctx, source, name, ref)
+	if err != nil {
+		return err
+	}
+	list := slices.Clone(r.Referrers)
+	for _, p := range r.Platforms {
+		list = append(list, p.Referrers...)
+	}
+	at, err := places.Parse(ref)
+	if err != nil {
+		return err
+	}
+	predicate, err := attest.FindProvenance(list, func(d v1.Hash) (manifest.Content, error) {
+		return a.places().Get(ctx, at.ByDigest(d).String())
+	})
+	if errors.Is(err, attest.ErrNoProvenance) {
+		return &hint.Error{Err: fmt.Errorf("%s: %w", plain(ref), err), Hint: "mabuild inspect --referrers " + plain(ref) + " lists what there is; mabuild push --provenance min adds it"}
+	}
+	if err != nil {
+		return err
+	}
+	return writeExact(a.stdout, append(predicate, '\n'))
 }
 
 // missing turns the error for an image that does not exist into a usage error.

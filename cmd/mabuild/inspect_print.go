@@ -225,7 +225,11 @@ func printReferrers(b *strings.Builder, r *manifest.Report) {
 	row := func(subject string, list []manifest.Attached) {
 		for _, a := range list {
 			count++
-			fmt.Fprintf(t, "   %s\t%s\t%s\t%s\t%s\n", subject, plain(a.Kind), a.Digest, humanSize(a.Size), plain(cmp.Or(a.PredicateType, a.ArtifactType, string(a.Type))))
+			kind := a.Kind
+			if a.Signed && !strings.HasPrefix(kind, "signature") {
+				kind += " (signed, not verified)"
+			}
+			fmt.Fprintf(t, "   %s\t%s\t%s\t%s\t%s\n", subject, plain(kind), a.Digest, humanSize(a.Size), plain(cmp.Or(a.PredicateType, a.ArtifactType, string(a.Type))))
 		}
 	}
 	row("(this "+map[bool]string{true: "index", false: "manifest"}[r.Index]+")", r.Referrers)

@@ -16,6 +16,7 @@ import (
 type sourceReader struct {
 	selected                            []string
 	allowMismatch, trust, ignoreMissing bool
+	referrers                           bool
 }
 
 // bind adds the flags. also is appended to the description of --select, for its other
@@ -24,6 +25,7 @@ func (r *sourceReader) bind(f *pflag.FlagSet, also string) {
 	f.StringSliceVar(&r.selected, "select", nil, "Keep only these `PLATFORMS`"+also)
 	f.BoolVar(&r.allowMismatch, "allow-mismatch", false, "Warn if an image's config contradicts the declared platform, and use the declared one")
 	f.BoolVar(&r.trust, "trust-platforms", false, "Use declared platforms without reading the images, to save requests")
+	f.BoolVar(&r.referrers, "referrers", false, "Also copy the referrers of the images: signatures, SBOMs and provenance")
 	f.BoolVar(&r.ignoreMissing, "ignore-missing", false, "Omit images that do not exist, with a warning")
 }
 
@@ -63,6 +65,9 @@ digest.`,
 			as := manifest.Assembly{}
 			if err := errors.Join(w.begin(a, cmd, args[0]), w.fill(a, &as), r.fill(&as), assembly.AddItems(&as, args[1:])); err != nil {
 				return err
+			}
+			if r.referrers {
+				w.sources = as.Items
 			}
 			return runAssemble(cmd.Context(), a, w, as, args[0])
 		},

@@ -96,6 +96,9 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 			if err := errors.Join(e.begin(a, cmd, e.target(args[0])), e.fill(a, &as), r.fill(&as), assembly.AddItems(&as, args[1:])); err != nil {
 				return err
 			}
+			if r.referrers {
+				e.sources = as.Items
+			}
 			return e.edit(cmd.Context(), a, args[0], as)
 		},
 	}

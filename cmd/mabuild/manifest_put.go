@@ -32,6 +32,8 @@ type indexWriter struct {
 	alsoTag     []string
 	dryRun      bool
 	digestLine  bool // print manifest-tool's last line, with digest and size
+
+	sources []manifest.Item // items whose referrers are copied; none without --referrers
 }
 
 // bind adds the flags.
@@ -111,6 +113,10 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 		}
 		return writeExact(a.stdout, raw)
 	}
+	found, err := w.found(ctx, a, idx)
+	if err != nil {
+		return err
+	}
 	var done, tags []string
 	var errs []error
 	for _, t := range w.targets(target) {
@@ -118,7 +124,7 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 			tags = append(tags, t)
 			continue
 		}
-		if err := a.putLocal(ctx, t, idx); err != nil {
+		if err := a.putLocal(ctx, t, idx, found); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", t, err))
 			continue
 		}
@@ -130,6 +136,10 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 		return invalidManifest(a.client.Put(ctx, ref, idx), idx, "--type docker if all images are Docker's", "")
 	}
 	for _, tags := range publish.ByRepository(tags) {
+		if err := a.putReferrers(ctx, tags[0], found); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if err := publish.MoveTags(tags, d.Digest, put, func(string) {}); err != nil {
 			errs = append(errs, err)
 			continue
@@ -151,8 +161,73 @@ func (w *indexWriter) write(ctx context.Context, a *app, idx v1.ImageIndex, targ
 	return err
 }
 
-// putLocal writes content to a local place.
-func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) error {
+// found returns the referrers of the images of an index that its sources list, in the order
+// in which they are stored. One of the index itself is found if it is a source.
+func (w *indexWriter) found(ctx context.Context, a *app, idx v1.ImageIndex) ([]foundReferrer, error) {
+	if len(w.sources) == 0 {
+		return nil, nil
+	}
+	kept := map[v1.Hash]bool{}
+	if err := manifest.Walk(idx, nil, func(n manifest.Node) error { kept[n.Descriptor.Digest] = true; return nil }); err != nil {
+		return nil, err
+	}
+	var all []foundReferrer
+	for _, item := range w.sources {
+		from, err := places.Parse(item.Ref)
+		if err != nil {
+			return nil, err
+		}
+		c, err := a.places().Get(ctx, item.Ref)
+		if err != nil {
+			return nil, err
+		}
+		err = manifest.Walk(c, nil, func(n manifest.Node) error {
+			if !kept[n.Descriptor.Digest] {
+				return nil
+			}
+			return places.EachReferrer(ctx, a.places(), from, n.Descriptor.Digest, places.CosignSuffixes, func(r manifest.Referrer) error {
+				c, err := a.places().Get(ctx, from.ByDigest(r.Digest).String())
+				all = append(all, foundReferrer{r, c})
+				return err
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// A foundReferrer is a referrer with its content.
+type foundReferrer struct {
+	manifest.Referrer
+	content manifest.Content
+}
+
+// at returns the reference of the referrer beside another one.
+func (f foundReferrer) at(target places.Reference) string {
+	if f.Tag != "" {
+		return target.Cosign(f.Tag).String()
+	}
+	return target.ByDigest(f.Digest).String()
+}
+
+// putReferrers stores referrers in the repository of a tag, before the tag moves.
+func (a *app) putReferrers(ctx context.Context, tag string, all []foundReferrer) error {
+	target, err := places.Parse(tag)
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		if err := a.client.Put(ctx, f.at(target), f.content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putLocal writes content to a local place, with referrers if there are any.
+func (a *app) putLocal(ctx context.Context, text string, c manifest.Content, found []foundReferrer) error {
 	place, err := places.ParseLocal(text)
 	if err != nil {
 		return invalid(err)
@@ -161,5 +236,16 @@ func (a *app) putLocal(ctx context.Context, text string, c manifest.Content) err
 	if err != nil {
 		return invalid(err)
 	}
-	return sink.Put(ctx, place.Ref(), c)
+	if len(found) == 0 {
+		return sink.Put(ctx, place.Ref(), c)
+	}
+	target, err := places.Parse(text)
+	if err != nil {
+		return err
+	}
+	var all []manifest.Named
+	for _, f := range found {
+		all = append(all, manifest.Named{Ref: f.at(target), Content: f.content})
+	}
+	return a.places().PutAll(ctx, append(all, manifest.Named{Ref: text, Content: c})...)
 }

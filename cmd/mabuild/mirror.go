@@ -244,7 +244,7 @@ func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places.Store, cla
 // client's log is wrapped so that the runner can count the bytes that were sent.
 func (o *mirrorOptions) runner(a *app, s places.Store) *mirror.Runner {
 	r := &mirror.Runner{
-		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing,
+		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing, Signed: signedBy,
 		Task: func(ctx context.Context, image string) context.Context {
 			return progress.WithTask(ctx, progress.Task{Image: image})
 		},

@@ -8,11 +8,13 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/manifest"
@@ -173,9 +175,9 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, refs []string) erro
 	rows := []verified{}
 	var errs []error
 	for _, ref := range refs {
-		row, err := o.verify(ctx, a.places(), ref)
+		row, err := verifyImage(ctx, a.places(), ref, o.policy)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", plain(ref), err))
+			errs = append(errs, err)
 			continue
 		}
 		rows = append(rows, row)
@@ -204,22 +206,42 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, refs []string) erro
 	return errors.Join(errs...)
 }
 
-// verify reads an image and compares it with the policy. All that belongs to it is read by
-// digest, so a tag that moves meanwhile does not matter.
-func (o verifyOptions) verify(ctx context.Context, store places.Store, ref string) (verified, error) {
+// signedBy returns an error unless an image is signed by a key. It is the check of a
+// mirror, whose file names the key.
+func signedBy(ctx context.Context, store mirror.Store, key, ref string, platforms []ocispec.Platform) error {
+	open, err := byKeys([]string{key})
+	if err != nil {
+		return err
+	}
+	row, err := verifyImage(ctx, store, ref, attest.Policy{Require: []string{attest.RequireSignature}, Platforms: platforms, Open: open})
+	if err != nil {
+		return err
+	}
+	return row.failure()
+}
+
+// A statementSource reads images and what refers to them: a places.Store.
+type statementSource interface {
+	manifest.Source
+	manifest.ReferrerLister
+}
+
+// verifyImage reads an image and compares it with a policy. All that belongs to it is read
+// by digest, so a tag that moves meanwhile does not matter.
+func verifyImage(ctx context.Context, store statementSource, ref string, policy attest.Policy) (verified, error) {
 	at, err := places.Parse(ref)
 	if err != nil {
 		return verified{}, err
 	}
 	content, err := store.Get(ctx, ref)
 	if err != nil {
-		return verified{}, err
+		return verified{}, missing(err)
 	}
 	digest, err := content.Digest()
 	if err != nil {
 		return verified{}, err
 	}
-	verdicts, err := o.policy.Verify(ctx, attest.Image{
+	verdicts, err := policy.Verify(ctx, attest.Image{
 		Content: content,
 		Get: func(ctx context.Context, h v1.Hash) (manifest.Content, error) {
 			return store.Get(ctx, at.ByDigest(h).String())
@@ -228,6 +250,9 @@ func (o verifyOptions) verify(ctx context.Context, store places.Store, ref strin
 			return store.Referrers(ctx, ref, subject)
 		},
 	})
+	if absent := (*manifest.PlatformError)(nil); errors.As(err, &absent) {
+		absent.Ref, err = ref, invalid(absent)
+	}
 	row := verified{Image: ref, Digest: digest.String(), Verdicts: verdicts, Verified: true, digest: digest}
 	for _, v := range verdicts {
 		row.Verified = row.Verified && len(v.Missing) == 0

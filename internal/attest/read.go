@@ -33,30 +33,43 @@ type Document struct {
 // or in a bundle of sigstore; no signature is checked. Documents of other formats than SPDX
 // 2 and CycloneDX, both as JSON, are ErrNoSBOM. So are tag-value and XML documents.
 func Read(c manifest.Content) (Document, error) {
-	img, ok := c.(v1.Image)
-	if !ok {
-		return Document{}, ErrNoSBOM
-	}
-	m, err := img.Manifest()
+	layers, err := jsonLayers(c)
 	if err != nil {
 		return Document{}, err
 	}
-	for _, d := range m.Layers {
-		if !strings.Contains(string(d.MediaType), "json") {
-			continue
-		}
-		if d.Size > maxDocument {
-			return Document{}, fmt.Errorf("the document %s has %d bytes, more than %d: %w", d.Digest, d.Size, maxDocument, manifest.ErrMismatch)
-		}
-		raw, err := readLayer(img, d)
-		if err != nil {
-			return Document{}, err
-		}
+	for _, raw := range layers {
 		if doc, ok := documentIn(raw); ok {
 			return doc, nil
 		}
 	}
 	return Document{}, ErrNoSBOM
+}
+
+// jsonLayers returns the layers of an artifact that are JSON.
+func jsonLayers(c manifest.Content) ([][]byte, error) {
+	img, ok := c.(v1.Image)
+	if !ok {
+		return nil, nil
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for _, d := range m.Layers {
+		if !strings.Contains(string(d.MediaType), "json") {
+			continue
+		}
+		if d.Size > maxDocument {
+			return nil, fmt.Errorf("the document %s has %d bytes, more than %d: %w", d.Digest, d.Size, maxDocument, manifest.ErrMismatch)
+		}
+		raw, err := readLayer(img, d)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, raw)
+	}
+	return all, nil
 }
 
 // Find returns the SBOM among what describes an image: of the wanted format, or if that is
@@ -119,27 +132,41 @@ func readLayer(img v1.Image, d v1.Descriptor) ([]byte, error) {
 	return raw, errors.Join(err, r.Close())
 }
 
-// documentIn returns the SBOM in raw, without what it is wrapped in: a sigstore bundle has a
-// DSSE envelope, an envelope has a statement, a statement has a predicate.
-func documentIn(raw []byte) (Document, bool) {
-	for range 4 { // one more than there are wrappers
-		var is struct {
-			SPDXVersion  string          `json:"spdxVersion"`
-			BOMFormat    string          `json:"bomFormat"`
-			DSSEEnvelope json.RawMessage `json:"dsseEnvelope"`
-			PayloadType  string          `json:"payloadType"`
-			Payload      []byte          `json:"payload"`
-			Type         string          `json:"_type"`
-			Predicate    json.RawMessage `json:"predicate"`
+// documentIn returns the SBOM in raw, without what it is wrapped in.
+func documentIn(raw []byte) (doc Document, ok bool) {
+	unwrap(raw, func(w wrapped, raw []byte) bool {
+		switch {
+		case strings.HasPrefix(w.SPDXVersion, "SPDX-2"):
+			doc, ok = Document{Format: SPDX, Raw: raw}, true
+		case w.BOMFormat == "CycloneDX":
+			doc, ok = Document{Format: CycloneDX, Raw: raw}, true
 		}
-		if err := json.Unmarshal(raw, &is); err != nil {
-			return Document{}, false
+		return ok
+	})
+	return doc, ok
+}
+
+// A wrapped is a document or what it is wrapped in: a sigstore bundle has a DSSE envelope, an
+// envelope has a statement, a statement has a predicate.
+type wrapped struct {
+	SPDXVersion   string          `json:"spdxVersion"`
+	BOMFormat     string          `json:"bomFormat"`
+	DSSEEnvelope  json.RawMessage `json:"dsseEnvelope"`
+	PayloadType   string          `json:"payloadType"`
+	Payload       []byte          `json:"payload"`
+	Type          string          `json:"_type"`
+	PredicateType string          `json:"predicateType"`
+	Predicate     json.RawMessage `json:"predicate"`
+}
+
+// unwrap calls found for raw and for each thing in it, until found returns true.
+func unwrap(raw []byte, found func(wrapped, []byte) bool) {
+	for range 4 { // one more than there are wrappers
+		var is wrapped
+		if err := json.Unmarshal(raw, &is); err != nil || found(is, raw) {
+			return
 		}
 		switch {
-		case strings.HasPrefix(is.SPDXVersion, "SPDX-2"):
-			return Document{Format: SPDX, Raw: raw}, true
-		case is.BOMFormat == "CycloneDX":
-			return Document{Format: CycloneDX, Raw: raw}, true
 		case len(is.DSSEEnvelope) > 0:
 			raw = is.DSSEEnvelope
 		case is.PayloadType != "":
@@ -147,10 +174,43 @@ func documentIn(raw []byte) (Document, bool) {
 		case is.Type != "":
 			raw = is.Predicate
 		default:
-			return Document{}, false
+			return
 		}
 	}
-	return Document{}, false
+}
+
+// ErrNoProvenance is in the chain of the error of [FindProvenance] about content that has
+// none.
+var ErrNoProvenance = errors.New("no provenance that mabuild can read")
+
+// FindProvenance returns the predicate of the first provenance of SLSA, of any version, among
+// what describes an image. get reads what is described by a digest. No signature is checked.
+func FindProvenance(list []manifest.Attached, get func(v1.Hash) (manifest.Content, error)) (predicate []byte, err error) {
+	for _, attached := range list {
+		if attached.Kind != "provenance" {
+			continue
+		}
+		c, err := get(attached.Digest)
+		if err != nil {
+			return nil, err
+		}
+		layers, err := jsonLayers(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, raw := range layers {
+			unwrap(raw, func(w wrapped, _ []byte) bool {
+				if strings.HasPrefix(w.PredicateType, "https://slsa.dev/provenance/") {
+					predicate = w.Predicate
+				}
+				return predicate != nil
+			})
+			if predicate != nil {
+				return predicate, nil
+			}
+		}
+	}
+	return nil, ErrNoProvenance
 }
 
 // Versions returns the versions of a Go module that the document lists, sorted. The name of

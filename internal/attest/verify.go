@@ -161,7 +161,7 @@ func (p Policy) gather(ctx context.Context, i Image, subject v1.Hash) (evidence,
 		switch {
 		case isSBOMType(d.ArtifactType):
 			e.sboms = append(e.sboms, d.Digest)
-		case sign.IsBundle(d.ArtifactType):
+		case sign.IsBundle(d.ArtifactType) && p.needs(PredicateOf(d)):
 			c, err := i.Get(ctx, d.Digest)
 			if err != nil {
 				return e, fmt.Errorf("%s: %w", d.Digest, err)
@@ -178,6 +178,19 @@ func (p Policy) gather(ctx context.Context, i Image, subject v1.Hash) (evidence,
 		}
 	}
 	return e, nil
+}
+
+// needs reports whether the policy requires something of statements with a predicate type, as
+// a list of referrers names it. One without a name is read.
+func (p Policy) needs(predicateType string) bool {
+	required := func(what string) bool { return slices.Contains(p.Require, what) }
+	switch predicateType {
+	case PredicateSignature:
+		return required(RequireSignature) || required(RequireSBOM)
+	case PredicateProvenance:
+		return required(RequireProvenance) || required(RequireSBOM)
+	}
+	return predicateType == "" || required(RequireSBOM)
 }
 
 // isSBOMType reports whether an artifact type is that of an SBOM of mabuild.

@@ -407,8 +407,3 @@ func TestSourceOf(t *testing.T) {
 		}
 	}
 }
-
-var (
-	_ = fmt.Sprint
-	_ = platform.Key
-)

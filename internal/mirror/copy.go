@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/places"
@@ -297,6 +298,9 @@ func (m *move) copy(ctx context.Context) error {
 		return err
 	}
 	m.result.Digest = d.Digest.String()
+	if err := m.signed(ctx); err != nil {
+		return err
+	}
 	if err := m.backup(ctx); err != nil {
 		return err
 	}
@@ -326,6 +330,20 @@ func (m *move) copy(ctx context.Context) error {
 	m.ends(Copied, "%s", m.reason())
 	m.verified(ctx)
 	return nil
+}
+
+// signed returns an error unless the key of the entry has signed the source. Of some
+// platforms only these must be signed, since the target gets another index.
+func (m *move) signed(ctx context.Context) error {
+	e := m.job.entry
+	if e.Key == "" {
+		return nil
+	}
+	var platforms []ocispec.Platform
+	if m.cut() {
+		platforms = e.wanted()
+	}
+	return m.Signed(ctx, m.Store, e.Key, m.job.from.ByDigest(m.chosen.Found.Digest).String(), platforms)
 }
 
 // refers reports whether referrers are copied. A Docker archive cannot hold them.

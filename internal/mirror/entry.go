@@ -62,6 +62,9 @@ type Entry struct {
 
 	// Referrers also copies the referrers of an image: signatures, SBOMs, provenance.
 	Referrers bool
+	// Key is the file of the public key that must have signed the source; "" for none. A
+	// Runner has it checked by [Runner.Signed].
+	Key string
 	// Missing copies only tags that the target lacks. Tags that exist are not compared.
 	Missing bool
 	// MinAge skips images that are younger.

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -16,13 +15,6 @@ import (
 
 // This file copies referrers. They are copied by digest and keep their subject field, so
 // a registry with the referrers API lists them at once; cosign's tags are copied as tags.
-
-// cosignSuffixes are the endings of cosign's tags for signatures, attestations and SBOMs.
-var cosignSuffixes = []string{"sig", "att", "sbom"}
-
-// maxReferrals is how many levels of referrers are copied: those of the image, their own,
-// and those of these. Content from outside could refer to itself without end.
-const maxReferrals = 3
 
 // A subject is a manifest whose referrers are copied.
 type subject struct {
@@ -43,7 +35,7 @@ func (m *move) referrers(ctx context.Context, c manifest.Content) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for _, s := range subjects {
-		group.Go(func() error { return guard.Do(func() error { return m.follow(ctx, s, 0) }) })
+		group.Go(func() error { return guard.Do(func() error { return m.follow(ctx, s) }) })
 	}
 	return group.Wait()
 }
@@ -87,45 +79,26 @@ func (m *move) subjects(ctx context.Context, c manifest.Content) ([]subject, err
 	return all, err
 }
 
-// follow copies the referrers of s, and the referrers of these. cosign's tags are
-// followed for images only.
-func (m *move) follow(ctx context.Context, s subject, depth int) error {
-	if depth == maxReferrals {
-		return nil
-	}
-	list, err := m.Store.Referrers(ctx, s.ref.String(), s.digest, m.suffixes(ctx, s, depth)...)
-	if err != nil {
-		return fmt.Errorf("referrers of %s: %w", s.digest, err)
-	}
-	for _, found := range list {
-		if err := m.copyReferrer(ctx, s, found); err != nil {
-			return fmt.Errorf("referrer %s: %w", found.Digest, err)
-		}
-		if found.Tag == "" {
-			if err := m.follow(ctx, subject{s.ref, found.Digest}, depth+1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// follow copies the referrers of s, and the referrers of these.
+func (m *move) follow(ctx context.Context, s subject) error {
+	return places.EachReferrer(ctx, m.Store, s.ref, s.digest, m.suffixes(ctx, s), func(found manifest.Referrer) error {
+		return m.copyReferrer(ctx, s, found)
+	})
 }
 
 // suffixes lists the suffixes of cosign's tags that s has. The list of tags, which is
 // read once for a repository, replaces three requests for each image. Without it all
 // three are tried.
-func (m *move) suffixes(ctx context.Context, s subject, depth int) []string {
-	switch {
-	case depth > 0:
-		return nil
-	case s.ref.Local():
-		return cosignSuffixes
+func (m *move) suffixes(ctx context.Context, s subject) []string {
+	if s.ref.Local() {
+		return places.CosignSuffixes
 	}
 	there, err := m.list(ctx, s.ref.Remote.Repository)
 	if err != nil {
-		return cosignSuffixes
+		return places.CosignSuffixes
 	}
 	var out []string
-	for _, suffix := range cosignSuffixes {
+	for _, suffix := range places.CosignSuffixes {
 		if slices.Contains(there, manifest.ReferrersTag(s.digest)+"."+suffix) {
 			out = append(out, suffix)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -67,6 +68,9 @@ type Runner struct {
 	// checks the children of images that are unchanged and stores missing ones. Missing
 	// skips every tag that exists at its target.
 	DryRun, Verify, Missing bool
+	// Signed returns an error unless a source is signed by the key of its entry; empty
+	// platforms are all. It must not be nil if an entry has a key.
+	Signed func(ctx context.Context, s Store, key, ref string, platforms []ocispec.Platform) error
 	// Claims has the targets of entries, shared with other runs; nil means those of this
 	// run alone.
 	Claims *Claims

@@ -78,6 +78,9 @@ type Entry struct {
 		Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
 		To    string `yaml:"to" trust:"data" doc:"Tag at the target; $1 is the match of the first group." example:"\"$1\""`
 	} `yaml:"rename" doc:"Rules that rename tags at the target; the first rule that matches applies."`
+	Verify struct {
+		Key string `yaml:"key" trust:"path" doc:"Copy only images that the public key in this file has signed." check:"path" example:"vendor.pub"`
+	} `yaml:"verify" doc:"Signatures that the source must have."`
 
 	Settings `yaml:",inline"`
 }

@@ -230,6 +230,10 @@ func (e *entryPlanner) rest() {
 			}
 		}
 	}
+	e.out.Key = e.in.Verify.Key
+	if e.in.Source == "" && e.out.Key != "" {
+		e.refuse("verify.key", "applies to a source alone, not to images that are combined or built")
+	}
 	e.out.Name = e.in.Name
 	if e.out.Name == "" {
 		e.out.Name = e.madeName()
