@@ -79,6 +79,7 @@ var inside = map[string]string{
 	"registry.badNameError":    "as name.ErrBadName below",
 	"hint.PartialError":        "below, around others",
 	"plan.errNoCheckout":       "in a usage error",
+	"sign.ErrUnsigned":         "in a verdict of attest",
 	"main.interrupted":         "has a code of its own",
 }
 
@@ -139,6 +140,7 @@ func codes() map[string]struct {
 		"name.ErrBadName":                      {badName, exitUsage},
 		"authfile.HelperError":                 {&authfile.HelperError{Err: other}, exitCredentials},
 		"attest.ErrNoSBOM":                     {attest.ErrNoSBOM, exitBuild},
+		"attest.ErrNoProvenance":               {attest.ErrNoProvenance, exitBuild},
 		"main.programError":                    {&programError{command: "docker", code: 7}, 7},
 		"authfile.ErrHostsAlone":               {authfile.ErrHostsAlone, exitBuild},
 		"cache.ErrCorrupt":                     {cache.ErrCorrupt, exitBuild},

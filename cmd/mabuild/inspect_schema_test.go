@@ -57,6 +57,7 @@ var described = map[string]string{
 	"Attached.mediaType":     "Media type.",
 	"Attached.artifactType":  "Artifact type.",
 	"Attached.predicateType": "Predicate type of an in-toto statement.",
+	"Attached.signed":        "True if it is a signature or has one, which was not checked.",
 	"Attached.size":          "Size of the manifest in bytes.",
 	"Attached.subject":       "Digest of the image or index that it describes.",
 	"Other.digest":           "Digest of the entry.",

@@ -66,10 +66,7 @@ digest.`,
 			if err := errors.Join(w.begin(a, cmd, args[0]), w.fill(a, &as), r.fill(&as), assembly.AddItems(&as, args[1:])); err != nil {
 				return err
 			}
-			if r.referrers {
-				w.sources = as.Items
-			}
-			return runAssemble(cmd.Context(), a, w, as, args[0])
+			return runAssemble(cmd.Context(), a, w, r, as, args[0])
 		},
 	}
 	alike(cmd.Flags(), map[string]string{"platforms": "select", "platform": "select", "tag": "also-tag"})
@@ -81,7 +78,10 @@ digest.`,
 
 // runAssemble creates the index and writes it to target. Nothing is written before all
 // sources have been read and checked.
-func runAssemble(ctx context.Context, a *app, w *indexWriter, as manifest.Assembly, target string) error {
+func runAssemble(ctx context.Context, a *app, w *indexWriter, r *sourceReader, as manifest.Assembly, target string) error {
+	if r.referrers {
+		w.sources = as.Items
+	}
 	idx, err := as.Create(ctx, a.places())
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ last line of output is the digest and the size of the index.`,
 			if err := errors.Join(w.begin(a, cmd, target), w.fill(a, &as), r.fill(&as), assembly.AddTemplate(&as, template, platforms)); err != nil {
 				return err
 			}
-			return runAssemble(cmd.Context(), a, w, as, target)
+			return runAssemble(cmd.Context(), a, w, r, as, target)
 		},
 	}
 	f := cmd.Flags()
@@ -80,7 +80,7 @@ func newFromSpec(a *app, l *targetLogin, kind *string) *cobra.Command {
 			if err := errors.Join(errs...); err != nil {
 				return err
 			}
-			return runAssemble(cmd.Context(), a, w, as, spec.Image)
+			return runAssemble(cmd.Context(), a, w, r, as, spec.Image)
 		},
 	}
 	alike(cmd.Flags(), map[string]string{"tag": "also-tag"})

@@ -178,6 +178,9 @@ func (w *indexWriter) found(ctx context.Context, a *app, idx v1.ImageIndex) ([]f
 			return nil, err
 		}
 		c, err := a.places().Get(ctx, item.Ref)
+		if errors.Is(err, manifest.ErrNotFound) { // --ignore-missing
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -205,11 +205,11 @@ func (p Policy) statement(ctx context.Context, c manifest.Content, subject v1.Ha
 	if err != nil {
 		return Statement{}, err
 	}
-	payload, err := p.Open(ctx, raw, subject)
+	text, err := p.Open(ctx, raw, subject)
 	if err != nil {
 		return Statement{}, err
 	}
-	s, err := ParseStatement(payload)
+	s, err := ParseStatement(text)
 	if err == nil && !s.About(subject) {
 		err = errors.New("a signed statement is about another image")
 	}

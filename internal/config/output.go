@@ -52,6 +52,8 @@ repo: %s # %s
 platforms: [linux/amd64, linux/arm64] # more: mabuild platforms
 base: static # or scratch, or any image
 tags: [latest] # or, from git: ["{{.Version}}"]
+# attest: true # SBOM and provenance for each image, signed if CI has an identity
+# sign: cosign.key # a key of cosign generate-key-pair; its password is in COSIGN_PASSWORD
 builds:
 `, Modeline(schemaFile), yamlconf.Quote(repo), comment)
 	for _, p := range programs {

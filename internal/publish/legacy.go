@@ -54,7 +54,7 @@ func (r *run) addSignature(ctx context.Context, key *sign.Key, repo string, dige
 	if err != nil {
 		return err
 	}
-	payload, sig, err := key.SimpleSigning(parsed.Name(), digest.String())
+	signed, sig, err := key.SimpleSigning(parsed.Name(), digest.String())
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (r *run) addSignature(ctx context.Context, key *sign.Key, repo string, dige
 		return nil
 	}
 	signatures, err = mutate.Append(signatures, mutate.Addendum{
-		Layer: static.NewLayer(bytes.Clone(payload), simpleSigning), MediaType: simpleSigning, Annotations: map[string]string{signatureAnnotation: encoded},
+		Layer: static.NewLayer(bytes.Clone(signed), simpleSigning), MediaType: simpleSigning, Annotations: map[string]string{signatureAnnotation: encoded},
 	})
 	if err != nil {
 		return err

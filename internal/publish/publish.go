@@ -216,7 +216,7 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 			return out, err
 		}
 	}
-	if err := r.gate(ctx, out); err != nil {
+	if err := r.askGate(ctx, out); err != nil {
 		return out, err
 	}
 	err = r.each(func(repo *repository) error { return r.move(ctx, repo, out) })
@@ -274,9 +274,9 @@ func (r *run) fill(ctx context.Context, o *Output, out *Result, made func() ([]A
 	return err
 }
 
-// gate asks Gate for each repository with a tag that would move, after the content is
+// askGate asks Gate for each repository with a tag that would move, after the content is
 // stored by its digest.
-func (r *run) gate(ctx context.Context, out *Result) error {
+func (r *run) askGate(ctx context.Context, out *Result) error {
 	if r.Gate == nil {
 		return nil
 	}

@@ -79,8 +79,8 @@ func (k *Key) Sign(_ context.Context, statement []byte) ([]byte, error) {
 
 // encode returns what a signature of an envelope covers (DSSE v1.0.2, protocol.md,
 // "Signature Definition").
-func encode(payloadType string, payload []byte) []byte {
-	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
+func encode(payloadType string, content []byte) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(content), content)
 }
 
 // ParseBundle reads a bundle, of any version, that holds an in-toto statement. Nothing is

@@ -105,14 +105,11 @@ func (c Cosign) in(ctx context.Context, do func(dir string) error) error {
 // tooOld is the hint if cosign does not do what a new one does.
 var tooOld = fmt.Sprintf("install cosign %d or later", cosignMajor)
 
-// ErrNoCosign is in the chain of the error if cosign is not on PATH.
-var ErrNoCosign = &hint.Error{Kind: hint.Usage, Err: errors.New("cosign is not on PATH"), Hint: tooOld}
-
 // run calls cosign. It is killed if it does not end in time.
 func (c Cosign) run(ctx context.Context, args ...string) error {
 	program, err := exec.LookPath("cosign")
 	if err != nil {
-		return ErrNoCosign
+		return hint.New(hint.Usage, tooOld, "cosign is not on PATH")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cosignTimeout, fmt.Errorf("no answer in %s", cosignTimeout))
 	defer cancel()

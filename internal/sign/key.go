@@ -228,7 +228,7 @@ func bad(way, format string, args ...any) error {
 
 // SimpleSigning returns what cosign signed before it had bundles, and the signature: the
 // digest of an image in a repository (containers/image, containers-signature.5).
-func (k *Key) SimpleSigning(repository, digest string) (payload, signature []byte, err error) {
+func (k *Key) SimpleSigning(repository, digest string) (content, signature []byte, err error) {
 	var p struct {
 		Critical struct {
 			Identity struct {
@@ -242,9 +242,9 @@ func (k *Key) SimpleSigning(repository, digest string) (payload, signature []byt
 		Optional map[string]string `json:"optional"`
 	}
 	p.Critical.Identity.Reference, p.Critical.Image.Digest, p.Critical.Type = repository, digest, "cosign container image signature"
-	if payload, err = json.Marshal(p); err != nil {
+	if content, err = json.Marshal(p); err != nil {
 		return nil, nil, err
 	}
-	signature, err = k.sign(payload)
-	return payload, signature, err
+	signature, err = k.sign(content)
+	return content, signature, err
 }
