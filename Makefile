@@ -8,12 +8,13 @@ GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
 KO        := github.com/google/ko@v0.19.1
+COSIGN    := github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 D2        := oss.terrastruct.com/d2@v0.7.1
 FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk chaos ko nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk chaos ko nightly supply peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,7 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
 	cd internal/kube/judge && $(GO) vet ./... && $(GO) test ./...
+	cd internal/attest/judge && $(GO) vet ./... && $(GO) mod tidy -diff && $(GO) test ./...
 
 # The last line has the tool and the digests of source and drawing; figure_test.go checks
 # it.
@@ -112,7 +114,10 @@ chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long tim
 ko: build $(TOOLS)/ko $(TOOLS)/crane ## a project built by ko and, after config import, by mabuild gives the same programs; needs .ci/install
 	./.ci/e2e-ko $(BIN)/mabuild $(TOOLS)/ko
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, fuzz and snapshot; writes a table to docs/nightly.md
+supply: build $(TOOLS)/cosign ## real cosign verifies signatures and provenance; compiles cosign for minutes once; needs .ci/install
+	./.ci/e2e-supply $(BIN)/mabuild
+
+nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, supply, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
@@ -145,6 +150,8 @@ $(TOOLS)/crane: go.mod
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install github.com/google/go-containerregistry/cmd/crane@$$($(GO) list -m -f '{{.Version}}' github.com/google/go-containerregistry) && touch $@
 $(TOOLS)/ko: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(KO) && touch $@
+$(TOOLS)/cosign: Makefile
+	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(COSIGN) && touch $@
 $(TOOLS)/d2: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(D2) && touch $@
 $(TOOLS)/goreleaser: Makefile
