@@ -154,7 +154,7 @@ env RUNNER_OS=Linux RUNNER_ARCH=X64 INPUT_VERSION=
 mkdir temp/mabuild/bin
 exec cp $BIN/mabuild temp/mabuild/bin/mabuild
 env INPUT_PACKAGES= INPUT_REPO=$REG/Acme INPUT_TAG= INPUT_PUSH=true INPUT_DRY_RUN= INPUT_PLATFORMS=linux/arm64
-env INPUT_BASE= INPUT_SBOM= INPUT_VCS= INPUT_CONFIG= INPUT_CACHE= INPUT_ARGS=
+env INPUT_BASE= INPUT_SBOM= INPUT_ATTEST= INPUT_VCS= INPUT_CONFIG= INPUT_CACHE= INPUT_ARGS=
 env INPUT_PACKAGES=./cmd/...
 lines INPUT_TAG v1 latest
 env INPUT_ARGS=--progress=none
@@ -177,12 +177,13 @@ validate $REG/acme/full:V2 linux/arm64
 # Several words on a line, words with blanks, and switches.
 rm output
 lines INPUT_ARGS '--progress none --label=a=b' '' '--label "text=two words" --ldflags ''-X main.v=$HOME'' --platform linux/amd64'
-env INPUT_TAG=$REG/acme/words:v1 INPUT_SBOM=spdx INPUT_VCS=false INPUT_PLATFORMS= INPUT_DRY_RUN=false
+env INPUT_TAG=$REG/acme/words:v1 INPUT_SBOM=spdx INPUT_ATTEST=true INPUT_VCS=false INPUT_PLATFORMS= INPUT_DRY_RUN=false
 exec bash $SOURCE/.ci/action push
 exec mabuild inspect $REG/acme/words:v1 --platform linux/amd64 --referrers
 stdout 'text=two words'
 stdout 'a=b'
 stdout 'sbom'
+stdout 'provenance'
 env INPUT_ARGS='--label "a=b'
 ! exec bash $SOURCE/.ci/action push
 stderr '^::error title=mabuild::args: a quote is not closed in: --label "a=b$'
@@ -190,7 +191,7 @@ stderr '^::error title=mabuild::args: a quote is not closed in: --label "a=b$'
 # A dry run builds nothing. Without a push, all platforms are built.
 rm output
 rm summary
-env INPUT_ARGS= INPUT_SBOM= INPUT_VCS= INPUT_DRY_RUN=true INPUT_TAG=$REG/acme/dry:v1 INPUT_PLATFORMS=linux/amd64,linux/s390x
+env INPUT_ARGS= INPUT_SBOM= INPUT_ATTEST= INPUT_VCS= INPUT_DRY_RUN=true INPUT_TAG=$REG/acme/dry:v1 INPUT_PLATFORMS=linux/amd64,linux/s390x
 exec bash $SOURCE/.ci/action push
 stdout '→ 127.*/acme/dry:v1'
 ! exists output

@@ -16,6 +16,8 @@ import (
 // setting is where the examples run: a module with the programs they name, in a
 // repository with a tag, and a base.
 const setting = `exec cp -r $SOURCE/testdata/docs/. .
+exec cp $SOURCE/testdata/keys/cosign.key $SOURCE/testdata/keys/cosign.pub .
+env COSIGN_PASSWORD=pw
 exec git init -q
 exec git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m one
 exec git tag v1.2.3
