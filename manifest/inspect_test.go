@@ -209,7 +209,7 @@ func TestInspectNotes(t *testing.T) {
 		"sbom":                           {refer("application/vnd.in-toto+json", "https://cyclonedx.org/bom"), refer("application/vnd.in-toto+json", "")},
 		"referrer":                       {{}},
 		// BuildKit's attestation manifest as a referrer.
-		"attested, a/c":                           {refer("application/vnd.docker.attestation.manifest.v1+json", ""), refer("a/c", "")},
+		"attested, a/c": {refer("application/vnd.docker.attestation.manifest.v1+json", ""), refer("a/c", "")},
 		"sbom, signature (not verified), x/y, z/": {refer("z/", ""), refer("x/y", ""), {Tag: "t"}, refer("application/spdx+json", "")},
 	} {
 		s.referrers = map[string][]manifest.Referrer{c.Descriptor.Digest.String(): list}

@@ -145,7 +145,7 @@ func (a *app) beforeTag(ctx context.Context, words []string, image string, r *pu
 	}
 	a.log.InfoContext(ctx, "running "+filepath.Base(words[0]), "image", image)
 	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...) //nolint:gosec // the user names it
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, gateDelay
 	cmd.Env = append(os.Environ(), "MABUILD_IMAGE="+image, "MABUILD_DIGEST="+r.Digest.String(), "MABUILD_METADATA="+file.Name())
 	if err := cmd.Run(); err != nil {

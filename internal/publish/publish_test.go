@@ -3,7 +3,9 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,6 +170,43 @@ func TestSignerAndGateComeBeforeTheTags(t *testing.T) {
 		if err != nil || len(files) != 2 {
 			t.Errorf("%s: SBOM files: %v, %v", c.what, files, err)
 		}
+	}
+}
+
+// Whatever request fails, with all that follow it, a tag never names an index without its
+// signature and its provenance: the state of a registry after a run that was killed there.
+func TestTagIsNeverWithoutItsSignature(t *testing.T) {
+	r := startRegistry(t)
+	for nth := 1; ; nth++ {
+		pub, plan := hello(t, r)
+		plan.Tags = []string{fmt.Sprintf("%s/kill-%d/app:v1", r.Host, nth)}
+		pub.SignFormat, pub.AttachTo, pub.Provenance = "bundle", "all", true
+		pub.Signer = signer(func([]byte) ([]byte, error) { return []byte("{}"), nil })
+		r.Reset()
+		r.Inject(regtest.Fault{Method: http.MethodPut, Nth: nth, Times: -1, Status: http.StatusForbidden})
+		out, err := pub.Publish(t.Context(), plan)
+		r.Reset()
+		at, absent := names(t, plan.Tags[0])
+		if absent != nil {
+			if err == nil {
+				t.Fatalf("request %d failed, and the push did not: %v", nth, absent)
+			}
+			continue
+		}
+		if err != nil || at != out.Digest {
+			t.Errorf("request %d failed: %v, but the tag moved to %s", nth, err, at)
+		}
+		list, err := new(registry.Client).Referrers(t.Context(), plan.Tags[0], at)
+		check(t, err)
+		if len(list) != 2 {
+			t.Errorf("request %d failed: the tag has %d of 2 referrers", nth, len(list))
+		}
+		// The images and their SBOMs (8 blobs and 4 manifests with 2 lists), two bundles, the
+		// index, 6 artifacts with 6 entries of lists, and the tag.
+		if nth < 25 {
+			t.Errorf("only %d requests were struck", nth-1)
+		}
+		return
 	}
 }
 

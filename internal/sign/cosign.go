@@ -114,7 +114,7 @@ func (c Cosign) run(ctx context.Context, args ...string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, cosignTimeout, fmt.Errorf("no answer in %s", cosignTimeout))
 	defer cancel()
 	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, slices.Concat(args, c.Args)...)
+	cmd := exec.CommandContext(ctx, program, slices.Concat(args, c.Args)...) //nolint:gosec // cosign, with arguments of the user
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, 2*time.Second
 	err = cmd.Run()
 	switch {
