@@ -19,6 +19,7 @@ import (
 // elsewhere has the messages of docs/errors.md that neither failures nor answers print, and
 // the test or script that gets each of them.
 var elsewhere = map[string]string{
+	"cosign is not on PATH":         "testdata/script/sign-cosign.txtar",
 	"no Go files in":                "testdata/script/packages.txtar",
 	"no SBOM that mabuild can read": "testdata/script/sbom.txtar",
 	"no such host":                  "manifest/registry/internal/transport/rules_test.go",

@@ -19,7 +19,7 @@ import (
 // Wrong command lines, the exit code of each, and all that it prints on standard error.
 // Leading NAME=VALUE words are variables, and single quotes keep blanks. $R is a registry with an
 // index app:v1 of linux/amd64 and linux/arm64 and an image app:one of linux/amd64; $S requires a
-// login, and $T has a certificate of an unknown authority. $D is the working directory, $HOST the platform of this machine, $GO the version of Go,
+// login, and $T has a certificate of an unknown authority. $D is the working directory, $K has keys, $HOST is the platform of this machine, $GO the version of Go,
 // and SHA any digest.
 var failures = []struct {
 	run  string
@@ -274,6 +274,31 @@ hint: add --platform linux/amd64, or --module PATH to look in all`},
 hint: use spdx or cyclonedx`},
 	{`sbom --json $R/app:v1`, exitUsage, `mabuild: --json requires --module
 hint: omit it: the SBOM is JSON already`},
+	{`COSIGN_PASSWORD=wrong push ./ok --sign $K/cosign.key -t $R/new:v1`, exitCredentials, `mabuild: sign: $K/cosign.key: the password of the key is wrong, or the key was changed
+hint: set COSIGN_PASSWORD to the password of the key`},
+	{`push ./ok --sign $K/cosign.key -t $R/new:v1`, exitCredentials, `mabuild: sign: $K/cosign.key: the key is encrypted, and stdin is not a terminal
+hint: set COSIGN_PASSWORD to the password of the key`},
+	{`push ./ok --sign $K/cosign.pub -t $R/new:v1`, exitUsage, `mabuild: sign: $K/cosign.pub: a public key cannot sign
+hint: use the private key; the public one is for mabuild verify --key`},
+	{`push ./ok --sign go.mod -t $R/new:v1`, exitUsage, `mabuild: sign: go.mod: no private key in PEM format
+hint: create one with cosign generate-key-pair`},
+	{`push ./ok --sign none.key -t $R/new:v1`, exitUsage, `mabuild: sign: open none.key: no such file or directory
+hint: create a key with cosign generate-key-pair`},
+	{`push ./ok --sign $K/plain.key --media-types docker -t $R/new:v1`, exitUsage, `mabuild: signatures and provenance cannot be combined with --media-types docker: referrers require OCI media types
+hint: omit one of them`},
+	{`push ./ok --before-tag 'false' --sign $K/plain.key --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: $R/new@SHA: --before-tag false: exit status 1
+hint: no tag has moved; the image is stored by its digest
+nothing was published; no tag was changed`},
+	{`verify $R/app:v1`, exitUsage, `mabuild: verify requires a key or an identity
+hint: add --key FILE, or --certificate-identity and --certificate-oidc-issuer`},
+	{`verify --key $K/cosign.pub $R/app:v1`, exitBuild, `mabuild: $R/app:v1: not verified: index: no valid signature
+  linux/amd64: no valid signature
+  linux/arm64: no valid signature
+hint: mabuild inspect --referrers $R/app:v1 lists what there is`},
+	{`verify --key $K/cosign.key $R/app:v1`, exitUsage, `mabuild: $K/cosign.key: "ENCRYPTED SIGSTORE PRIVATE KEY" is not a public key
+hint: use the public key, such as cosign.pub`},
+	{`inspect --provenance $R/app:v1`, exitBuild, `mabuild: $R/app:v1: no provenance that mabuild can read
+hint: mabuild inspect --referrers $R/app:v1 lists what there is; mabuild push --provenance min adds it`},
 	{`manifest create $R/list:v1`, exitUsage, `mabuild: manifest create requires TARGET and at least one SOURCE
 hint: mabuild manifest create TARGET SOURCE[=PLATFORM]… [flags]`},
 	{`manifest create $R/list:v1 $R/nowhere:v1`, exitUsage, `mabuild: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
@@ -440,6 +465,8 @@ func TestFailures(t *testing.T) {
 	must(t, client.Put(t.Context(), open.Host+"/app:v1", regtest.RandomIndex(t, 100, 1, "amd64", "arm64")))
 	must(t, client.Put(t.Context(), open.Host+"/app:one", regtest.Image(t, "amd64", 100, 1)))
 	t.Setenv("GOCACHE", goCache(t))
+	keys, err := filepath.Abs("../../testdata/keys")
+	must(t, err)
 	astray(t)
 	t.Setenv("MABUILD_CACHE", t.TempDir())
 	dir, err := filepath.EvalSymlinks(".")
@@ -460,7 +487,7 @@ func TestFailures(t *testing.T) {
 	for _, name := range []string{"REGISTRY_AUTH_FILE", "KO_DOCKER_REPO", "MABUILD_REPO", "SOURCE_DATE_EPOCH"} {
 		t.Setenv(name, "")
 	}
-	fill := strings.NewReplacer("$R", open.Host, "$S", closed.Host, "$T", secure.Host, "$D", dir, "$HOST", "linux/"+runtime.GOARCH, "$GO", runtime.Version()).Replace
+	fill := strings.NewReplacer("$R", open.Host, "$S", closed.Host, "$T", secure.Host, "$D", dir, "$K", keys, "$HOST", "linux/"+runtime.GOARCH, "$GO", runtime.Version()).Replace
 	digests := regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	for _, f := range failures {
 		t.Run(f.run, func(t *testing.T) {
