@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -73,6 +74,7 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", a.config.Sign, err)
 	}
+	debug.FreeOSMemory() // the password has cost 64 MiB, which the compilers can use
 	id, err := key.Public().ID()
 	return key, id, err
 }
