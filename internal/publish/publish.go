@@ -82,7 +82,7 @@ type Result struct {
 	Tags         []string // those that moved
 	Outputs      []Output // those that are complete
 
-	unsigned []Attachment // provenance of each image, see run.describe
+	listed []Attachment // provenance in the index, see run.listProvenance
 }
 
 // Anywhere reports whether any destination is complete. r may be nil.
@@ -195,8 +195,8 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 	if out.Digest, err = out.Content.Digest(); err != nil {
 		return nil, err
 	}
-	if err := r.describe(ctx, out); err != nil {
-		return out, fmt.Errorf("provenance: %w", err)
+	if err := r.listProvenance(ctx, out); err != nil {
+		return out, err
 	}
 	// Nothing is signed unless it is needed, and once at most.
 	made := sync.OnceValues(func() ([]Attachment, error) { return r.attachments(ctx, out) })

@@ -176,6 +176,7 @@ func TestSignerAndGateComeBeforeTheTags(t *testing.T) {
 // Whatever request fails, with all that follow it, a tag never names an index without its
 // signature and its provenance: the state of a registry after a run that was killed there.
 func TestTagIsNeverWithoutItsSignature(t *testing.T) {
+	t.Parallel()
 	r := startRegistry(t)
 	for nth := 1; ; nth++ {
 		pub, plan := hello(t, r)

@@ -163,6 +163,7 @@ func (r *run) beside(out *Result, made func() ([]Attachment, error)) ([]manifest
 		if err != nil {
 			return nil, err
 		}
+		out.Attachments = nil // another output may have set it
 		for _, a := range all {
 			if a.Subject == out.Digest || r.Signer == nil || r.AttachTo != attachIndex {
 				artifacts = append(artifacts, a.artifact)
