@@ -50,6 +50,15 @@ func (f Format) MediaType() string {
 	return "application/spdx+json"
 }
 
+// PredicateType returns the predicate type of a statement with the document, as cosign's types
+// spdxjson and cyclonedx have it.
+func (f Format) PredicateType() string {
+	if f == CycloneDX {
+		return "https://cyclonedx.org/bom"
+	}
+	return "https://spdx.dev/Document"
+}
+
 // FileName returns the file name of the document about a program's image for platform p:
 // NAME-os-arch[-variant].spdx.json or .cdx.json. Slashes and colons in the platform's key
 // become dashes, so that the name is one path element if program is one.

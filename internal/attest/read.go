@@ -12,6 +12,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -110,12 +111,17 @@ func Find(list []manifest.Attached, want Format, get func(v1.Hash) (manifest.Con
 // IsSBOM reports whether a is an SBOM by what it calls itself.
 func IsSBOM(a manifest.Attached) bool { return a.Kind == "sbom" }
 
-// order sorts SPDX before other formats.
+// order sorts SPDX before other formats, and a document by itself before one in a bundle, whose
+// blanks can differ.
 func order(a manifest.Attached) string {
+	key := "2"
 	if strings.Contains(strings.ToLower(a.ArtifactType+a.PredicateType), "spdx") {
-		return "1"
+		key = "1"
 	}
-	return "2"
+	if sign.IsBundle(a.ArtifactType) {
+		key += "b"
+	}
+	return key
 }
 
 // readLayer returns the content of a layer whose size was checked.

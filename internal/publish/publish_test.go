@@ -128,6 +128,9 @@ func TestSignerAndGateComeBeforeTheTags(t *testing.T) {
 			s, err := attest.ParseStatement(statement)
 			check(t, err)
 			// The index, two images and their SBOMs.
+			if s.PredicateType == attest.SPDX.PredicateType() && len(s.Subject) == 1 {
+				return []byte("{}"), c.sign
+			}
 			if len(s.Subject) != 5 || s.PredicateType != attest.PredicateSignature {
 				t.Errorf("%s: %s", c.what, statement)
 			}

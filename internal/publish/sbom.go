@@ -196,20 +196,12 @@ func (pub *Publisher) save(sboms []v1.Image) error {
 		if err != nil {
 			return err
 		}
-		layers, err := sbom.Layers()
+		document, err := documentOf(sbom)
 		if err != nil {
 			return err
 		}
 		file := filepath.Join(pub.SBOMDir, m.Layers[0].Annotations[ocispec.AnnotationTitle])
-		if err := outfile.Write(file, func(w io.Writer) error {
-			document, err := layers[0].Compressed()
-			if err != nil {
-				return err
-			}
-			defer document.Close() //nolint:errcheck // in memory
-			_, err = io.Copy(w, document)
-			return err
-		}); err != nil {
+		if err := outfile.Write(file, func(w io.Writer) error { _, err := w.Write(document); return err }); err != nil {
 			return fmt.Errorf("SBOM: %w", err)
 		}
 	}

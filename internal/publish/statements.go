@@ -2,7 +2,9 @@ package publish
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"time"
 
@@ -32,6 +34,11 @@ func (r *run) attachments(ctx context.Context, out *Result) ([]Attachment, error
 			return nil, fmt.Errorf("sign: %w", err)
 		}
 	}
+	sboms, err := r.signedSBOMs(ctx, out)
+	if err != nil {
+		return nil, fmt.Errorf("sign SBOM: %w", err)
+	}
+	all = append(all, sboms...)
 	if !r.Provenance {
 		return all, nil
 	}
@@ -104,6 +111,65 @@ func (r *run) signed(ctx context.Context, out *Result, predicateType string, sub
 		}
 	}
 	return all, nil
+}
+
+// signedSBOMs signs the SBOM of each image as a statement of its own, which policies for
+// clusters read. A larger one than maxSigned is only named by the signature.
+func (r *run) signedSBOMs(ctx context.Context, out *Result) ([]Attachment, error) {
+	if r.SignFormat == signsLegacy {
+		return nil, nil
+	}
+	var all []Attachment
+	for n, sbom := range out.SBOMs {
+		document, err := documentOf(sbom)
+		if err != nil {
+			return nil, err
+		}
+		if len(document) > maxSigned {
+			continue
+		}
+		i := out.Images[n]
+		digest, err := i.Digest()
+		if err != nil {
+			return nil, err
+		}
+		subject := attest.SubjectOf(out.Name+" "+platform.Key(i.Platform), digest)
+		statement, err := attest.NewStatement(r.SBOM.PredicateType(), []attest.Subject{subject}, json.RawMessage(document))
+		if err != nil {
+			return nil, err
+		}
+		bundle, err := r.Signer.Sign(ctx, statement)
+		if err != nil {
+			return nil, err
+		}
+		artifact, err := attest.BundleArtifact(bundle, r.SBOM.PredicateType(), i.Image)
+		if err != nil {
+			return nil, err
+		}
+		a, err := attachment(r.SBOM.PredicateType(), artifact)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+// maxSigned bounds the SBOM that a bundle holds, in bytes: verifiers read bundles of 4 MiB.
+const maxSigned = 2 << 20
+
+// documentOf returns the document of an SBOM's artifact, which is in memory.
+func documentOf(sbom v1.Image) ([]byte, error) {
+	layers, err := sbom.Layers()
+	if err != nil {
+		return nil, err
+	}
+	r, err := layers[0].Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() //nolint:errcheck // in memory
+	return io.ReadAll(r)
 }
 
 // attachment describes an artifact.
