@@ -9,6 +9,9 @@ GOFUMPT   := mvdan.cc/gofumpt@v0.12.0
 GORELEASER := github.com/goreleaser/goreleaser/v2@v2.16.0
 KO        := github.com/google/ko@v0.19.1
 COSIGN    := github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
+FULCIO    := github.com/sigstore/fulcio@v1.8.8
+REKOR     := github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0
+TSA       := github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server@v2.1.3
 D2        := oss.terrastruct.com/d2@v0.7.1
 FUZZTIME  ?= 20s
 
@@ -114,7 +117,7 @@ chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long tim
 ko: build $(TOOLS)/ko $(TOOLS)/crane ## a project built by ko and, after config import, by mabuild gives the same programs; needs .ci/install
 	./.ci/e2e-ko $(BIN)/mabuild $(TOOLS)/ko
 
-supply: build $(TOOLS)/cosign ## real cosign verifies signatures and provenance; compiles cosign for minutes once; needs .ci/install
+supply: build $(TOOLS)/cosign $(TOOLS)/fulcio $(TOOLS)/posix $(TOOLS)/timestamp-server ## real cosign verifies signatures and provenance, by key and by identity; compiles cosign and the services of sigstore for minutes once; needs .ci/install
 	./.ci/e2e-supply $(BIN)/mabuild
 
 nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, supply, fuzz and snapshot; writes a table to docs/nightly.md
@@ -152,6 +155,12 @@ $(TOOLS)/ko: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(KO) && touch $@
 $(TOOLS)/cosign: Makefile
 	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(COSIGN) && touch $@
+$(TOOLS)/fulcio: Makefile
+	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(FULCIO) && touch $@
+$(TOOLS)/posix: Makefile
+	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(REKOR) && touch $@
+$(TOOLS)/timestamp-server: Makefile
+	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(TSA) && touch $@
 $(TOOLS)/d2: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(D2) && touch $@
 $(TOOLS)/goreleaser: Makefile

@@ -23,7 +23,7 @@ var flagGroups = []struct {
 	}},
 	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers", "provenance"}},
 	{"What to accept", []string{"verify"}, []string{
-		"key", "certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp", "trusted-root",
+		"key", "certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer", "certificate-oidc-issuer-regexp", "trusted-root", "cosign-arg",
 		"require", "source", "ref", "builder-id", "platforms",
 	}},
 	{"What to put into the index", []string{"manifest"}, []string{

@@ -25,6 +25,7 @@ import (
 type verifyOptions struct {
 	keys      []string
 	identity  map[string]*string // flags of cosign, by name
+	cosign    []string           // further arguments of cosign
 	require   []string
 	platforms []string
 	policy    attest.Policy
@@ -77,6 +78,7 @@ func (o *verifyOptions) bind(f *pflag.FlagSet) {
 	for _, flag := range identityFlags {
 		o.identity[flag[0]] = f.String(flag[0], "", flag[1])
 	}
+	f.StringArrayVar(&o.cosign, "cosign-arg", nil, "Pass this `ARGUMENT` to cosign, which checks an identity; repeatable")
 	f.StringSliceVar(&o.require, "require", []string{attest.RequireSignature}, "Require these `KINDS` of statements: signature, provenance, sbom")
 	f.StringVar(&o.policy.Source, "source", "", "Require provenance from this git `REPOSITORY`")
 	f.StringVar(&o.policy.Ref, "ref", "", "Require provenance from this git `REF`, such as refs/tags/v1")
@@ -115,7 +117,7 @@ func (o *verifyOptions) parse(a *app) (err error) {
 		return err
 	}
 	if len(args) > 0 {
-		o.policy.Open = byIdentity(sign.Cosign{Args: args, Dir: a.workDir})
+		o.policy.Open = byIdentity(sign.Cosign{Args: append(args, o.cosign...), Dir: a.workDir})
 		return nil
 	}
 	o.policy.Open, err = byKeys(o.keys)
