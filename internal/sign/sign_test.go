@@ -196,3 +196,24 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+// A key is parsed without a panic, and one that is accepted signs. No garbage costs a
+// password.
+func FuzzParse(f *testing.F) {
+	for _, file := range []string{"plain.key", "cosign.key", "cosign.pub"} {
+		text, err := os.ReadFile("../../testdata/keys/" + file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	none := errors.New("no password")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if key, err := Parse(text, func() ([]byte, error) { return nil, none }); err == nil {
+			if _, err := key.Sign(t.Context(), []byte("{}")); err != nil {
+				t.Error(err)
+			}
+		}
+		_, _ = ParsePublic(text)
+	})
+}
