@@ -234,12 +234,12 @@ func (c *Config) FromTree(b Build, key string) bool {
 // "image.user" or "builds[0].ldflags".
 func (c *Config) Origin(path string) yamlconf.Origin { return c.origins[path] }
 
-// Parameters returns the settings of programs and images, by key, that flags and variables
-// gave; with all, those of the files and the defaults too. Secrets are not left out.
-func (c *Config) Parameters(all bool) map[string]string {
+// Parameters returns the settings of a build, by key, that flags and variables gave; with all,
+// those of the files and the defaults too. Secrets are not left out.
+func (c *Config) Parameters(b Build, all bool) map[string]string {
 	lines := map[string]int{}
 	for key, origin := range c.origins {
-		top := topOf(key)
+		top := topOf(strings.TrimPrefix(key, b.prefix))
 		setting := top == "media_types" || top == "compression" || top == "no_index" ||
 			slices.ContainsFunc(settingsTable.Leaves(), func(f *yamlconf.Field) bool { return topOf(f.Path) == top })
 		if setting && (all || origin.Kind >= yamlconf.FromEnv) {
@@ -247,8 +247,9 @@ func (c *Config) Parameters(all bool) map[string]string {
 		}
 	}
 	values := map[string]string{}
+	// The settings of the build come after those of the top level.
 	table.Each(c, lines, func(f *yamlconf.Field, list []string, prefix, _ string) {
-		values[prefix+f.Path] = strings.Join(list, " ")
+		values[strings.TrimPrefix(prefix, b.prefix)+f.Path] = strings.Join(list, " ")
 	})
 	return values
 }

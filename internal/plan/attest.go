@@ -88,14 +88,14 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	program := packageOf(spec)
 	o := attest.Origin{
 		Build: spec.Name, Main: c.Main, Base: maps.Clone(c.Base), Cgo: program.Compile.Cgo,
-		Overrides: slices.Sorted(maps.Keys(p.Config.Parameters(false))),
+		Overrides: slices.Sorted(maps.Keys(p.Config.Parameters(c, false))),
 		Builder:   cmp.Or(p.Config.BuilderID, builderOf(p.Getenv)),
 	}
 	for _, one := range spec.Platforms {
 		o.Platforms = append(o.Platforms, platform.Key(one))
 	}
 	if p.Config.Provenance == provenanceMax {
-		o.Values, o.Invocation = p.Config.Parameters(true), invocationOf(p.Getenv)
+		o.Values, o.Invocation = p.Config.Parameters(c, true), invocationOf(p.Getenv)
 	}
 	if err := p.ofFile(&o); err != nil {
 		return o, err

@@ -1,6 +1,7 @@
 package yamlconf
 
 import (
+	"encoding"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -102,6 +103,11 @@ func textsOf(f *Field, at reflect.Value) (list []string) {
 			return nil
 		}
 		return []string{at.String()}
+	}
+	if m, ok := at.Interface().(encoding.TextMarshaler); ok {
+		if b, err := m.MarshalText(); err == nil {
+			return []string{string(b)}
+		}
 	}
 	return []string{fmt.Sprint(at.Interface())}
 }
