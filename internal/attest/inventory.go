@@ -112,7 +112,7 @@ func (inv *inventory) goProgram(f Facts) (err error) {
 	inv.program.version = cmp.Or(released(main.Version), f.Version)
 	if main.Path != "" {
 		below := strings.TrimPrefix(strings.TrimPrefix(f.Info.Path, main.Path), "/")
-		if inv.program.purl, err = goPURL(main.Path, inv.program.version, below); err != nil {
+		if inv.program.purl, err = GoPURL(main.Path, inv.program.version, below); err != nil {
 			return err
 		}
 	}
@@ -124,7 +124,7 @@ func (inv *inventory) goProgram(f Facts) (err error) {
 	slices.SortFunc(inv.settings, func(a, b debug.BuildSetting) int { return cmp.Compare(a.Key, b.Key) })
 	version, experiments, _ := strings.Cut(strings.TrimPrefix(f.Info.GoVersion, "go"), " ")
 	std := part{name: "stdlib", version: version, comment: experiments}
-	if std.purl, err = goPURL("stdlib", version, ""); err != nil {
+	if std.purl, err = GoPURL("stdlib", version, ""); err != nil {
 		return err
 	}
 	inv.modules = append(inv.modules, std)
@@ -195,7 +195,7 @@ func module(m *debug.Module) (part, error) {
 		p.sha256 = hex.EncodeToString(raw)
 	}
 	var err error
-	p.purl, err = goPURL(p.name, p.version, "")
+	p.purl, err = GoPURL(p.name, p.version, "")
 	return p, err
 }
 
@@ -243,8 +243,8 @@ func (b Base) purl(arch string) (full, purl string, err error) {
 	return full, purl, err
 }
 
-// goPURL returns the package URL of a package, with below as its path within the module.
-func goPURL(module, version, below string) (string, error) {
+// GoPURL returns the package URL of a package, with below as its path within the module.
+func GoPURL(module, version, below string) (string, error) {
 	dir, last := path.Split(module)
 	u := packageurl.PackageURL{Type: packageurl.TypeGolang, Namespace: strings.TrimSuffix(dir, "/"), Name: last, Version: version, Subpath: below}
 	if err := u.Normalize(); err != nil {

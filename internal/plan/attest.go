@@ -97,12 +97,15 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	if p.Config.Provenance == provenanceMax {
 		o.Values, o.Invocation = p.Config.Parameters(c, true), invocationOf(p.Getenv)
 	}
-	if err := p.ofFile(&o); err != nil {
+	err := p.ofFile(&o)
+	if err != nil {
 		return o, err
 	}
 	if isVersion(c.Main) {
-		o.Source = "pkg:golang/" + program.Main.ImportPath + "@" + program.Main.Version
-		return o, nil
+		// The path of the package within the module is a subpath.
+		below := strings.TrimPrefix(strings.TrimPrefix(program.Main.PkgPath, program.Main.Module), "/")
+		o.Source, err = attest.GoPURL(program.Main.Module, program.Main.Version, below)
+		return o, err
 	}
 	vars := spec.Vars
 	if vars.Commit == "" {
