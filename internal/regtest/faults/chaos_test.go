@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/regtest"
 )
@@ -125,6 +128,47 @@ func TestChaosKill(t *testing.T) {
 			t.Fatalf("run %d: the tag names %s, neither %s nor %s", i, after, before, is)
 		}
 	}
+}
+
+// If a run that signs is killed at any request, the tag is unchanged, or names an index with
+// its signature and its provenance.
+func TestChaosKillSigned(t *testing.T) {
+	p, chance := newPlant(t), dice(t)
+	keys, err := filepath.Abs("../../../testdata/keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.env = append(p.env, "MABUILD_SIGN="+filepath.Join(keys, "plain.key"), "MABUILD_PROVENANCE=min", "MABUILD_ATTACH=all")
+	n, signed := p.requestsOf(t), 0
+	for i := range count(t, "MABUILD_CHAOS_KILLS", 200) {
+		repo := fmt.Sprintf("signed%d", i)
+		p.interrupt(t, repo, i, 1+chance.IntN(n+4), syscall.SIGKILL)
+		tags := map[string]v1.Hash{} // also those that list what refers to the images
+		if err := p.VerifyTags(repo, tags); err != nil {
+			t.Fatalf("run %d: %v", i, err)
+		}
+		if tags["v1"].Hex != "" {
+			signed++
+			p.signed(t, filepath.Join(keys, "plain.pub"), repo)
+		}
+		cmd, out := p.push(t.Context(), repo, i)
+		if err := cmd.Run(); err != nil {
+			t.Fatalf("the clean run: %v\n%s", err, out)
+		}
+		p.signed(t, filepath.Join(keys, "plain.pub"), repo)
+	}
+	t.Logf("%d of the runs had moved the tag", signed)
+}
+
+// signed requires that mabuild verify accepts the tag of a repository.
+func (p *plant) signed(t *testing.T, key, repo string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), p.program, "verify", "--key", key, "--require", "signature,provenance", p.Host+"/"+repo+":v1")
+	cmd.Dir, cmd.Env = p.module, p.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p.Reset()
 }
 
 // A signal ends a run in less than two seconds with its exit code, and the run leaves
