@@ -114,9 +114,10 @@ func (r *run) signed(ctx context.Context, out *Result, predicateType string, sub
 }
 
 // signedSBOMs signs the SBOM of each image as a statement of its own, which policies for
-// clusters read. A larger one than maxSigned is only named by the signature.
+// clusters read. It refers to the image. A larger one than maxSigned is only named by the
+// signature.
 func (r *run) signedSBOMs(ctx context.Context, out *Result) ([]Attachment, error) {
-	if r.SignFormat == signsLegacy {
+	if r.SignFormat == signsLegacy || r.AttachTo == attachIndex {
 		return nil, nil
 	}
 	var all []Attachment
