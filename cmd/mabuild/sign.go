@@ -43,12 +43,13 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 			return a.beforeTag(ctx, words, image, r)
 		}
 	}
+	able, err := plan.CanAttest(plans)
 	if c.Sign == config.SignNone && !pub.Provenance {
+		pub.InIndex = pub.InIndex && able && err == nil // for SBOMs
 		return nil
 	}
-	able, err := plan.CanAttest(plans)
 	if err != nil || !able {
-		pub.Provenance = false
+		pub.Provenance, pub.InIndex = false, false
 		return err
 	}
 	if c.Sign == config.SignNone {

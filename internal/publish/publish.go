@@ -82,7 +82,7 @@ type Result struct {
 	Tags         []string // those that moved
 	Outputs      []Output // those that are complete
 
-	listed []Attachment // provenance in the index, see run.listProvenance
+	listed []Attachment // statements in the index, see run.listStatements
 }
 
 // Anywhere reports whether any destination is complete. r may be nil.
@@ -111,7 +111,7 @@ type Publisher struct {
 	SignerID             string
 	SignFormat, AttachTo string
 	// Provenance describes how the images were made. It is signed if there is a Signer.
-	// With InIndex the index lists the unsigned one, too.
+	// With InIndex the index lists the unsigned one, too, and the SBOMs.
 	Provenance, InIndex bool
 
 	// Gate is asked for each repository before its tags move, with the image by its digest,
@@ -195,7 +195,7 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 	if out.Digest, err = out.Content.Digest(); err != nil {
 		return nil, err
 	}
-	if err := r.listProvenance(ctx, out); err != nil {
+	if err := r.listStatements(ctx, out); err != nil {
 		return out, err
 	}
 	// Nothing is signed unless it is needed, and once at most.

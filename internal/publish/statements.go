@@ -187,13 +187,17 @@ func attachment(predicateType string, artifact v1.Image) (a Attachment, err erro
 }
 
 // unsigned makes the unsigned provenance of each image, as BuildKit does, once for a result.
+// With InIndex the SBOM is beside it, since docker buildx reads both there.
 func (r *run) unsigned(ctx context.Context, out *Result) ([]Attachment, error) {
 	if len(out.listed) > 0 {
 		return out.listed, nil
 	}
-	predicate, err := r.provenance(ctx, out.Images)
-	if err != nil {
-		return nil, fmt.Errorf("provenance: %w", err)
+	var provenance attest.Provenance
+	var err error
+	if r.Provenance {
+		if provenance, err = r.provenance(ctx, out.Images); err != nil {
+			return nil, fmt.Errorf("provenance: %w", err)
+		}
 	}
 	all := make([]Attachment, len(out.Images))
 	for n, i := range out.Images {
@@ -202,11 +206,25 @@ func (r *run) unsigned(ctx context.Context, out *Result) ([]Attachment, error) {
 			return nil, err
 		}
 		subject := []attest.Subject{attest.SubjectOf(out.Name+" "+platform.Key(i.Platform), digest)}
-		statement, err := attest.NewStatement(attest.PredicateProvenance, subject, predicate)
+		var statements [][]byte
+		add := func(predicateType string, predicate any) error {
+			raw, err := attest.NewStatement(predicateType, subject, predicate)
+			statements = append(statements, raw)
+			return err
+		}
+		if r.Provenance {
+			err = add(attest.PredicateProvenance, provenance)
+		}
+		if err == nil && r.InIndex && len(out.SBOMs) > 0 {
+			var document []byte
+			if document, err = documentOf(out.SBOMs[n]); err == nil {
+				err = add(r.SBOM.PredicateType(), json.RawMessage(document))
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
-		artifact, err := attest.StatementArtifact(i.Image, statement)
+		artifact, err := attest.StatementArtifact(i.Image, statements...)
 		if err != nil {
 			return nil, err
 		}
@@ -217,11 +235,11 @@ func (r *run) unsigned(ctx context.Context, out *Result) ([]Attachment, error) {
 	return all, nil
 }
 
-// listProvenance replaces the content by an index that lists the unsigned provenance after
-// each image, if the index is to list it.
-func (r *run) listProvenance(ctx context.Context, out *Result) error {
+// listStatements replaces the content by an index that lists the unsigned provenance and SBOM
+// after each image, if the index is to list them.
+func (r *run) listStatements(ctx context.Context, out *Result) error {
 	idx, ok := out.Content.(v1.ImageIndex)
-	if !r.Provenance || !r.InIndex || !ok {
+	if !r.InIndex || !ok || !r.Provenance && len(out.SBOMs) == 0 {
 		return nil
 	}
 	var err error
