@@ -55,10 +55,11 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 	if c.Sign == config.SignNone {
 		return nil
 	}
-	pub.Signer, pub.SignerID, err = a.signer(ctx)
+	signer, id, err := a.signer(ctx)
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
+	pub.Signer, pub.Settings = signer, pub.Settings+" "+id
 	return nil
 }
 
@@ -71,11 +72,17 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	key, err := sign.Parse(text, func() ([]byte, error) { return a.keyPassword(ctx) })
+	encrypted := false
+	key, err := sign.Parse(text, func() ([]byte, error) {
+		encrypted = true
+		return a.keyPassword(ctx)
+	})
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", a.config.Sign, err)
 	}
-	debug.FreeOSMemory() // the password has cost 64 MiB, which the compilers can use
+	if encrypted {
+		debug.FreeOSMemory() // the password has cost 64 MiB, which the compilers can use
+	}
 	id, err := key.Public().ID()
 	return key, id, err
 }

@@ -62,7 +62,7 @@ func SetAttestations(pub *publish.Publisher, c *config.Config, tool string) erro
 		return usage("add --sign cosign", "--sign-arg requires --sign cosign")
 	}
 	pub.Provenance, pub.InIndex, pub.Tool = c.Provenance != provenanceNone, c.Attestations == "index", tool
-	pub.AttachTo, pub.SignFormat = c.Attach, c.SignFormat
+	pub.AttachTo, pub.SignFormat, pub.Settings = c.Attach, c.SignFormat, c.Provenance+" "+c.BuilderID
 	return nil
 }
 

@@ -139,9 +139,9 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 	}
 	out.Spec.Platforms, out.Spec.All = p.needed(spec, out.Outputs)
 	if p.Config.Provenance != provenanceNone {
-		out.Origin, err = p.origin(ctx, out.Spec, c)
+		out.Origin = func(ctx context.Context) (attest.Origin, error) { return p.origin(ctx, out.Spec, c) }
 	}
-	return out, err
+	return out, nil
 }
 
 // noSBOM is the value of --sbom for none.

@@ -90,8 +90,7 @@ func (r *run) known(ctx context.Context, repo *repository, out *Result, made fun
 
 // settings is the part of the key of such a record that says what is attached.
 func (r *run) settings(out *Result) string {
-	o := r.plan.Origin
-	text := fmt.Sprintf("1 %s %t %t %s %s %s", r.SignerID, r.Provenance, o.Values != nil, o.Builder, r.AttachTo, r.SignFormat)
+	text := fmt.Sprintf("1 %s %t %s %s", r.Settings, r.Provenance, r.AttachTo, r.SignFormat)
 	for _, sbom := range out.SBOMs {
 		if digest, err := sbom.Digest(); err == nil {
 			text += " " + digest.String()

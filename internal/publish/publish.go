@@ -42,11 +42,13 @@ import (
 
 // A Plan is one program to build, with its destinations.
 type Plan struct {
-	Spec    build.Spec    // resolved
-	Tags    []string      // repository:tag, in the order given
-	Outputs []Output      // local destinations
-	NoIndex bool          // publish the image of the only platform without an index
-	Origin  attest.Origin // of the provenance; not set without
+	Spec    build.Spec // resolved
+	Tags    []string   // repository:tag, in the order given
+	Outputs []Output   // local destinations
+	NoIndex bool       // publish the image of the only platform without an index
+	// Origin returns where the sources and settings came from, for the provenance. It is
+	// called only if provenance is made; nil without.
+	Origin func(context.Context) (attest.Origin, error)
 }
 
 // An Output is a local destination.
@@ -105,14 +107,15 @@ type Publisher struct {
 	SBOMDir  string
 	Tool     string
 
-	// Signer signs the result as a whole; nil signs nothing. SignerID identifies it in the
-	// cache. SignFormat is bundle, legacy or both, and AttachTo auto, index or all.
+	// Signer signs the result as a whole; nil signs nothing. SignFormat is bundle, legacy or
+	// both, and AttachTo auto, index or all.
 	Signer               sign.Signer
-	SignerID             string
 	SignFormat, AttachTo string
 	// Provenance describes how the images were made. It is signed if there is a Signer.
 	// With InIndex the index lists the unsigned one, too, and the SBOMs.
 	Provenance, InIndex bool
+	// Settings identifies the signer and the form of the provenance in the cache.
+	Settings string
 
 	// Gate is asked for each repository before its tags move, with the image by its digest,
 	// which is stored; an error leaves all tags as they are. It is not asked if all tags of

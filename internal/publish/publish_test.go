@@ -185,6 +185,7 @@ func TestTagIsNeverWithoutItsSignature(t *testing.T) {
 		pub, plan := hello(t, r)
 		plan.Tags = []string{fmt.Sprintf("%s/kill-%d/app:v1", r.Host, nth)}
 		pub.SignFormat, pub.AttachTo, pub.Provenance = "bundle", "all", true
+		plan.Origin = func(context.Context) (attest.Origin, error) { return attest.Origin{}, nil }
 		pub.Signer = signer(func([]byte) ([]byte, error) { return []byte("{}"), nil })
 		r.Reset()
 		r.Inject(regtest.Fault{Method: http.MethodPut, Nth: nth, Times: -1, Status: http.StatusForbidden})

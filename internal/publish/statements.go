@@ -278,7 +278,10 @@ func withAttestations(idx v1.ImageIndex, list []Attachment) (v1.ImageIndex, erro
 // provenance describes how the images of a result were made. It reads the build
 // information of each program, for which a program of a build record is compiled again.
 func (r *run) provenance(ctx context.Context, images []build.Image) (attest.Provenance, error) {
-	o := r.plan.Origin
+	o, err := r.plan.Origin(ctx)
+	if err != nil {
+		return attest.Provenance{}, err
+	}
 	o.Tool = r.Tool
 	if o.Values != nil { // --provenance max
 		o.Started, o.Finished = r.start.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339)
