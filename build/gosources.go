@@ -1,0 +1,252 @@
+package build
+
+import (
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/unchanged"
+	"github.com/mabuild/mabuild/crosscompile"
+)
+
+// goSources are what the programs of one package are compiled from. Makers of one package
+// share them.
+type goSources struct {
+	late    bool // the go command has not been asked; see goMaker.ready
+	readied sync.Once
+	refused error // of ready
+
+	mu    sync.Mutex
+	lists map[string]*sourceList // by build tags
+}
+
+// A sourceList is the list of sources of a package with certain build tags, and what is
+// proved of it.
+type sourceList struct {
+	*unchanged.Sources // nil: there is no list, and no key
+	again              func() (*unchanged.Sources, error)
+
+	settle func() *unchanged.Sources // the list before the first compiler starts; nil: it proves nothing
+	steady func() bool               // the list is the same after the last compiler has ended
+
+	mu     sync.Mutex
+	proved map[string]bool // the go command read no other files, by programKey
+}
+
+// lateError is the error of what goMaker.ready has put off. It is not one of a platform.
+type lateError struct{ error }
+
+func (e *lateError) Unwrap() error { return e.error }
+
+// guess sets main to the package of g and puts off asking the go command for it, if each
+// program has a key under which Recall may find it.
+func (g *goMaker) guess(main *crosscompile.Package) bool {
+	if g.spec.All || !g.Recalls {
+		return false
+	}
+	for _, p := range g.spec.Platforms {
+		how, err := g.spec.settings(p)
+		if err != nil {
+			return false
+		}
+		list := g.list(how)
+		if list.Sources == nil {
+			return false
+		}
+		*main = list.Main
+	}
+	g.sources.late = true
+	return true
+}
+
+// ready looks for the package and checks the platforms, if guess has put that off. Only the
+// first call works; all get its error.
+func (g *goMaker) ready(ctx context.Context) error {
+	if !g.sources.late {
+		return nil
+	}
+	g.sources.readied.Do(func() {
+		start := time.Now()
+		found, err := g.search(ctx)
+		if err == nil {
+			g.record.Begin(found, start)
+			err = errors.Join(g.goc.Check(ctx, found.Dir, g.spec.Platforms, nil), g.spec.debuggable(g.spec.Platforms))
+		}
+		if err != nil {
+			g.sources.refused = &lateError{err}
+		}
+	})
+	return g.sources.refused
+}
+
+// list returns the sources for compile settings.
+func (g *goMaker) list(how Compile) *sourceList {
+	g.sources.mu.Lock()
+	defer g.sources.mu.Unlock()
+	tags := strings.Join(how.Tags, ",")
+	if !g.Recalls || g.spec.goPackage().Debug || !how.portable() {
+		return &sourceList{settle: func() *unchanged.Sources { return nil }}
+	}
+	if l := g.sources.lists[tags]; l != nil {
+		return l
+	}
+	dir, pkg := g.spec.Dir, g.spec.goPackage().Package
+	l := &sourceList{proved: map[string]bool{}, again: func() (*unchanged.Sources, error) { return g.records.Sources(dir, pkg, how.Tags) }}
+	var err error
+	if l.Sources, err = l.again(); err != nil {
+		l.Sources = nil
+		g.log.Debug("no key", "package", pkg, "reason", err.Error())
+	}
+	l.settle = sync.OnceValue(func() *unchanged.Sources {
+		if l.Sources == nil {
+			return nil
+		}
+		now, _ := l.Settled(l.again)
+		return now
+	})
+	l.steady = sync.OnceValue(func() bool {
+		later, err := l.again()
+		return err == nil && l.settle().Same(later)
+	})
+	if g.sources.lists == nil {
+		g.sources.lists = map[string]*sourceList{}
+	}
+	g.sources.lists[tags] = l
+	return l
+}
+
+// source is the key of the sources with the settings of the compiler.
+func (g *goMaker) source(p ocispec.Platform) string {
+	how, err := g.spec.settings(p)
+	if err != nil {
+		return ""
+	}
+	list := g.list(how)
+	target, err := crosscompile.Env(p)
+	if list.Sources == nil || err != nil {
+		return ""
+	}
+	return list.Key(target, how.flags(), how.Env, layerfile.Compressor())
+}
+
+// compiled records that a program was compiled from files, after list was settled.
+func (l *sourceList) compiled(key string, files []string) {
+	if before := l.settle(); before != nil && before.Has(files) == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.proved[key] = true
+	}
+}
+
+// proved lists the sources again: they must not have changed since before the compiler
+// started. The go command must have read no file that is not among them.
+func (g *goMaker) proved(p ocispec.Platform) bool {
+	how, err := g.spec.settings(p)
+	if err != nil {
+		return false
+	}
+	list := g.list(how)
+	list.mu.Lock()
+	ok := list.proved[programKey(p, how)]
+	list.mu.Unlock()
+	return ok && list.steady()
+}
+
+// portable reports whether the program depends only on the sources, the release of Go and
+// the settings themselves: no file or program elsewhere is named.
+func (c Compile) portable() bool {
+	if c.Cgo || c.Race || c.profiled() {
+		return false
+	}
+	for _, kv := range c.Env {
+		if strings.HasPrefix(kv, "GO_EXTLINK_ENABLED=") {
+			return false
+		}
+	}
+	value := false // of -X
+	for _, word := range strings.Fields(strings.Join(slices.Concat(c.Ldflags, c.Gcflags), " ")) {
+		if i := strings.Index(word, "=-"); i >= 0 && !strings.HasPrefix(word, "-") { // all=-N
+			word = word[i+1:]
+		}
+		name, _, _ := strings.Cut(strings.TrimLeft(strings.Trim(word, `"'`), "-"), "=")
+		switch {
+		case value || name == "X":
+			value = !value && name == word[1:]
+		case strings.ContainsAny(word, `/\`) || slices.Contains(outward, name):
+			return false
+		}
+	}
+	return true
+}
+
+// outward are flags of the compiler and the linker that name files or programs.
+var outward = []string{
+	"asmhdr", "embedcfg", "extar", "extld", "extldflags", "importcfg", "linkmode", "linkobj", "o", "pgoprofile", "symabis", "toolexec", "I", "L", "k", "installsuffix",
+}
+
+// vouch reads the build information of a program. It must be what the go command would write:
+// its own release, the package, the platform, the build tags, and the modules with their sums
+// in go.sum. This finds a mistake, and not a forged program.
+func (g *goMaker) vouch(p ocispec.Platform, file string) (*buildinfo.BuildInfo, error) {
+	how, err := g.spec.settings(p)
+	if err != nil {
+		return nil, err
+	}
+	info, err := crosscompile.Verify(file, p)
+	if err != nil || info == nil {
+		return info, err
+	}
+	list := g.list(how)
+	target, err := crosscompile.Env(p)
+	if err != nil || list.Sources == nil {
+		return nil, err
+	}
+	release, _, _ := strings.Cut(info.GoVersion, " ")
+	if release != list.Release.Version {
+		return nil, fmt.Errorf("it was compiled with %s, and this is %s", release, list.Release.Version)
+	}
+	if info.Path != list.Main.PkgPath || info.Main.Path != list.Main.Module {
+		return nil, fmt.Errorf("it is the program %s of %s", info.Path, info.Main.Path)
+	}
+	want := map[string]string{"-tags": ""}
+	for _, kv := range target {
+		name, value, _ := strings.Cut(kv, "=")
+		want[name] = value
+	}
+	for _, flag := range append(slices.Clone(list.Release.Flags), how.flags()...) {
+		if tags, ok := strings.CutPrefix(flag, "-tags="); ok {
+			want["-tags"] = tags
+		}
+	}
+	for _, s := range info.Settings {
+		if value, ok := want[s.Key]; ok && value != s.Value {
+			return nil, fmt.Errorf("it was compiled with %s=%s", s.Key, s.Value)
+		}
+	}
+	for _, dep := range info.Deps {
+		if err := list.holds(dep); err != nil {
+			return nil, err
+		}
+	}
+	return info, nil
+}
+
+// holds checks the sum of a module. One in a directory has none.
+func (l *sourceList) holds(m *debug.Module) error {
+	if m.Replace != nil {
+		m = m.Replace
+	}
+	if m.Sum == "" && l.Local || m.Sum != "" && l.Sums[m.Path+" "+m.Version] == m.Sum {
+		return nil
+	}
+	return fmt.Errorf("its module %s %s has another checksum than go.sum", m.Path, m.Version)
+}
