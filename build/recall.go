@@ -70,7 +70,7 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 type foreignLayer struct {
 	v1.Layer
 	mediaType types.MediaType
-	own func() (v1.Layer, *buildinfo.BuildInfo, error)
+	own       func() (v1.Layer, *buildinfo.BuildInfo, error)
 }
 
 // foreign returns a layer that has the entries. It also lets img read its build information

@@ -42,6 +42,9 @@ var flagGroups = []struct {
 		"tag", "repo", "naming", "output", "load", "run-flag", "target", "also-tag", "backup",
 	}},
 	{"Supply chain", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
+	{"Build records of other machines", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "warm", "cache"}, []string{
+		"cache-repo", "cache-mode", "cache-trust", "no-cache-repo", "require-cache",
+	}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",

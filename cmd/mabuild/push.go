@@ -34,6 +34,8 @@ type pushOptions struct {
 	debug    bool
 	plain    bool // without optimizations
 	load     bool // into Docker or podman as well
+	alone    bool // without build records of other machines
+	require  bool // a build record for each program
 	refsFile string
 	summary  string
 
@@ -97,6 +99,8 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindVariables(flags)
 	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
+	flags.BoolVar(&o.alone, "no-cache-repo", false, "Ignore --cache-repo: compile what this machine has not compiled")
+	flags.BoolVar(&o.require, "require-cache", false, "Fail if a program is not in --cache-repo, instead of compiling it")
 	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
 	flags.StringVar(&o.summary, "summary", "", "Write a Markdown table of platforms, sizes and digests to `FILE`, for the summary of a CI job")
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
@@ -143,6 +147,10 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	}, Builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 	}}
+	if pub.Records, err = a.records(o.alone, o.require); err != nil {
+		return err
+	}
+	pub.Builder.Recalls = pub.Records != nil
 	if err := plan.SetSBOM(pub, a.config, strings.Trim(versionText(), "()")); err != nil {
 		return err
 	}
