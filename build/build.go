@@ -263,6 +263,7 @@ type PlannedBase struct {
 	Platform ocispec.Platform
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
+	NoKey    string  // why the image will have no [Image.Key], with [Builder.Recalls]
 
 	baseImage baseimage.Image
 }
@@ -310,6 +311,9 @@ func (b *Builder) plan(ctx context.Context, s Spec) (*Plan, error) {
 	plan := &Plan{Spec: s, maker: m, files: files, Bases: make([]PlannedBase, len(images))}
 	for i, image := range images {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
+		if b.Recalls {
+			_, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
+		}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err

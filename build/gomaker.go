@@ -33,11 +33,12 @@ type goMaker struct {
 	debugger crosscompile.Package // of Delve, with GoPackage.Debug
 	times    *permits.Times       // of the package
 	sources  *goSources           // of the package
+	steady   map[*sourceList]bool // by the end of this build; see proved
 }
 
 // maker returns a goMaker that knows only s.
 func (GoPackage) maker(b *Builder, s Spec) maker {
-	return &goMaker{Builder: b, spec: s, record: &unchanged.Record{}, sources: &goSources{}}
+	return &goMaker{Builder: b, spec: s, record: &unchanged.Record{}, sources: &goSources{}, steady: map[*sourceList]bool{}}
 }
 
 // Mains returns the main packages that match the package of s, a pattern such as ./cmd/...,

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -35,8 +36,8 @@ type sourceList struct {
 	*unchanged.Sources // nil: there is no list, and no key
 	again              func() (*unchanged.Sources, error)
 
+	reason string                    // why there is no list
 	settle func() *unchanged.Sources // the list before the first compiler starts; nil: it proves nothing
-	steady func() bool               // the list is the same after the last compiler has ended
 
 	mu     sync.Mutex
 	proved map[string]bool // the go command read no other files, by programKey
@@ -88,13 +89,38 @@ func (g *goMaker) ready(ctx context.Context) error {
 	return g.sources.refused
 }
 
+// inputs describes what the key of the program for p is made of, and why it has none.
+func (g *goMaker) inputs(p ocispec.Platform) (map[string]string, string) {
+	how, err := g.spec.settings(p)
+	if err != nil {
+		return nil, err.Error()
+	}
+	list := g.list(how)
+	target, err := crosscompile.Env(p)
+	if list.Sources == nil || err != nil {
+		return nil, cmp.Or(list.reason, "the platform has no settings")
+	}
+	in := map[string]string{
+		"go": list.Release.Version, "GOFLAGS": strings.Join(list.Release.Flags, " "), "package": list.Main.PkgPath,
+		"platform": strings.Join(target, " "), "flags": strings.Join(how.flags(), " "), "env": strings.Join(how.Env, " "), "compressor": layerfile.Compressor(),
+	}
+	for _, f := range list.Files {
+		in["file "+f.Name] += f.Sum
+	}
+	return in, ""
+}
+
 // list returns the sources for compile settings.
 func (g *goMaker) list(how Compile) *sourceList {
 	g.sources.mu.Lock()
 	defer g.sources.mu.Unlock()
 	tags := strings.Join(how.Tags, ",")
-	if !g.Recalls || g.spec.goPackage().Debug || !how.portable() {
-		return &sourceList{settle: func() *unchanged.Sources { return nil }}
+	reason := how.unportable()
+	if g.spec.goPackage().Debug {
+		reason = "an image with a debugger has two programs"
+	}
+	if !g.Recalls || reason != "" {
+		return &sourceList{reason: reason, settle: func() *unchanged.Sources { return nil }}
 	}
 	if l := g.sources.lists[tags]; l != nil {
 		return l
@@ -103,8 +129,8 @@ func (g *goMaker) list(how Compile) *sourceList {
 	l := &sourceList{proved: map[string]bool{}, again: func() (*unchanged.Sources, error) { return g.records.Sources(dir, pkg, how.Tags) }}
 	var err error
 	if l.Sources, err = l.again(); err != nil {
-		l.Sources = nil
-		g.log.Debug("no key", "package", pkg, "reason", err.Error())
+		l.Sources, l.reason = nil, err.Error()
+		g.log.Debug("no key", "package", pkg, "reason", l.reason)
 	}
 	l.settle = sync.OnceValue(func() *unchanged.Sources {
 		if l.Sources == nil {
@@ -112,10 +138,6 @@ func (g *goMaker) list(how Compile) *sourceList {
 		}
 		now, _ := l.Settled(l.again)
 		return now
-	})
-	l.steady = sync.OnceValue(func() bool {
-		later, err := l.again()
-		return err == nil && l.settle().Same(later)
 	})
 	if g.sources.lists == nil {
 		g.sources.lists = map[string]*sourceList{}
@@ -158,34 +180,43 @@ func (g *goMaker) proved(p ocispec.Platform) bool {
 	list.mu.Lock()
 	ok := list.proved[programKey(p, how)]
 	list.mu.Unlock()
-	return ok && list.steady()
-}
-
-// portable reports whether the program depends only on the sources, the release of Go and
-// the settings themselves: no file or program elsewhere is named.
-func (c Compile) portable() bool {
-	if c.Cgo || c.Race || c.profiled() {
+	if !ok {
 		return false
 	}
-	for _, kv := range c.Env {
-		if strings.HasPrefix(kv, "GO_EXTLINK_ENABLED=") {
-			return false
-		}
+	if _, asked := g.steady[list]; !asked {
+		later, err := list.again()
+		g.steady[list] = err == nil && list.settle().Same(later)
+	}
+	return g.steady[list]
+}
+
+// unportable returns why the program depends on something else than the sources, the release
+// of Go and the settings themselves, or "".
+func (c Compile) unportable() string {
+	switch {
+	case c.Cgo || c.Race:
+		return "cgo depends on the C compiler of the machine"
+	case c.profiled():
+		return "the file of a profile is not among the sources"
+	case slices.ContainsFunc(c.Env, func(kv string) bool { return strings.HasPrefix(kv, "GO_EXTLINK_ENABLED=") }):
+		return "GO_EXTLINK_ENABLED starts a linker of the machine"
 	}
 	value := false // of -X
 	for _, word := range strings.Fields(strings.Join(slices.Concat(c.Ldflags, c.Gcflags), " ")) {
 		if i := strings.Index(word, "=-"); i >= 0 && !strings.HasPrefix(word, "-") { // all=-N
 			word = word[i+1:]
 		}
-		name, _, _ := strings.Cut(strings.TrimLeft(strings.Trim(word, `"'`), "-"), "=")
+		name, _, given := strings.Cut(strings.TrimLeft(strings.Trim(word, `"'`), "-"), "=")
 		switch {
-		case value || name == "X":
-			value = !value && name == word[1:]
+		case value:
+			value = false
+		case name == "X":
+			value = !given
 		case strings.ContainsAny(word, `/\`) || slices.Contains(outward, name):
-			return false
+			return "the flag " + word + " may name a file or a program"
 		}
 	}
-	return true
+	return ""
 }
 
 // outward are flags of the compiler and the linker that name files or programs.

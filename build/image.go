@@ -41,6 +41,9 @@ type Image struct {
 	// that the key of a compiled program is complete.
 	Key      string
 	Recalled bool // Hooks.Recall returned the layer
+	// Inputs has what Key is made of, such as "go" or "file example.com/app/main.go", with
+	// the value or the sha256 of each.
+	Inputs map[string]string
 
 	// info is set if Binary is zero. It compiles the program again.
 	info func(context.Context) (*buildinfo.BuildInfo, error)

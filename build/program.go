@@ -85,6 +85,8 @@ type maker interface {
 	// source names what the program for p is made from, the same on all machines. It is ""
 	// if there is no such name.
 	source(p ocispec.Platform) string
+	// inputs describes what source is made of, by name, or says why there is none.
+	inputs(p ocispec.Platform) (list map[string]string, reason string)
 	// ready does what find, check and prepare have put off, once. Only making a program
 	// needs it.
 	ready(ctx context.Context) error

@@ -37,6 +37,7 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 	var refused error
 	w.Recall = func(key string, entries []layerfile.Entry) (v1.Layer, error) {
 		img.Key = key
+		img.Inputs, _ = r.maker.inputs(base.Platform)
 		if !r.hooks.Anew {
 			if l := w.Load(key, func() ([]layerfile.Entry, error) { return nil, errForgotten }); l != nil {
 				return r.foreign(ctx, img, key, l, entries), nil

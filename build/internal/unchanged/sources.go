@@ -144,7 +144,7 @@ type gatherer struct {
 // these modules.
 func (g *gatherer) find(of *crosscompile.Go, dir, pkg string) error {
 	if strings.Contains(pkg, "@") || strings.Contains(pkg, "...") {
-		return errUnlisted
+		return errors.New("only a directory can have a key, and not module/path@version")
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -158,7 +158,7 @@ func (g *gatherer) find(of *crosscompile.Go, dir, pkg string) error {
 		at = filepath.Join(dir, at)
 	}
 	if info, err := os.Stat(at); err != nil || !info.IsDir() {
-		return errUnlisted
+		return fmt.Errorf("%s is not a directory", pkg)
 	}
 	// The go command runs in dir if that is in the same workspace, and else in the
 	// directory of the package (Go.Find).
@@ -188,7 +188,7 @@ func (g *gatherer) find(of *crosscompile.Go, dir, pkg string) error {
 		g.Main, g.todo = found, []string{found.PkgPath}
 		return nil
 	}
-	return errUnlisted
+	return fmt.Errorf("%s is not in a main module", pkg)
 }
 
 // modules adds the files that pin the modules that are downloaded.
@@ -285,7 +285,7 @@ func (g *gatherer) packages() error {
 			isMain = isMain || is
 		}
 		if first && !isMain {
-			return errUnlisted
+			return fmt.Errorf("%s is not a main package", name)
 		}
 	}
 	return nil
@@ -345,7 +345,7 @@ func (g *gatherer) pkg(name string, at candidate) (isMain bool, err error) {
 	}
 	// A link in the path must not leave the module.
 	if rel, err := filepath.Rel(root, dir); err != nil || !filepath.IsLocal(rel) || slices.Contains(strings.Split(filepath.ToSlash(rel), "/"), ".git") {
-		return false, errUnlisted
+		return false, fmt.Errorf("the link %s leaves its module", at.dir)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -378,7 +378,7 @@ func (g *gatherer) pkg(name string, at candidate) (isMain bool, err error) {
 func (g *gatherer) file(name, root, file string, e fs.DirEntry) (isMain bool, err error) {
 	if e.Type() == fs.ModeSymlink {
 		if _, err := inside(root, file); err != nil {
-			return false, err
+			return false, fmt.Errorf("the link %s leaves its module", file)
 		}
 		if err := g.identify(file); err != nil {
 			return false, err
@@ -556,7 +556,7 @@ func (g *gatherer) below(name, dir, match string) error {
 func (g *gatherer) includes(name, dir string, content []byte) error {
 	for _, included := range Includes(content) {
 		if strings.ContainsAny(included, `/\`) {
-			return errUnlisted
+			return fmt.Errorf("an assembly file of %s includes %s, which has a directory in its name", name, included)
 		}
 		file := filepath.Join(dir, included)
 		info, err := os.Lstat(file)
@@ -564,7 +564,7 @@ func (g *gatherer) includes(name, dir string, content []byte) error {
 			continue
 		}
 		if err != nil || !info.Mode().IsRegular() {
-			return errUnlisted
+			return fmt.Errorf("%s is not a regular file", file)
 		}
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -604,7 +604,7 @@ func (g *gatherer) add(name, file string, info fs.FileInfo) error {
 		return nil
 	}
 	if !info.Mode().IsRegular() {
-		return errUnlisted
+		return fmt.Errorf("%s is not a regular file", file)
 	}
 	f, err := os.Open(file)
 	if err != nil {
