@@ -263,7 +263,10 @@ type PlannedBase struct {
 	Platform ocispec.Platform
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
-	NoKey    string  // why the image will have no [Image.Key], with [Builder.Recalls]
+	// With [Builder.Recalls], Inputs is that of the image, and NoKey says why it will have no
+	// key.
+	Inputs map[string]string
+	NoKey  string
 
 	baseImage baseimage.Image
 }
@@ -312,7 +315,7 @@ func (b *Builder) plan(ctx context.Context, s Spec) (*Plan, error) {
 	for i, image := range images {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
 		if b.Recalls {
-			_, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
+			plan.Bases[i].Inputs, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
 		}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {

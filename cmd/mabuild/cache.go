@@ -29,7 +29,7 @@ func newCache(a *app) *cobra.Command {
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCacheInfo(a), newCacheKey(), newCachePrune(a))
+	cmd.AddCommand(newCacheInfo(a), newCacheKey(), newCacheExplain(a), newCacheVerify(a), newCachePrune(a))
 	return cmd
 }
 

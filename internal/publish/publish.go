@@ -209,6 +209,7 @@ func (r *run) remember(ctx context.Context, images []build.Image) (wait func()) 
 	var wg sync.WaitGroup
 	stored := map[string]bool{} // versions of Windows share a program
 	for _, img := range images {
+		r.keepInputs(img)
 		if r.Records == nil || img.Binary.Path == "" || stored[img.Key] {
 			continue
 		}

@@ -27,12 +27,12 @@ type machine struct {
 }
 
 // newMachine returns a machine with a repository of build records.
-func newMachine(t *testing.T, r records.Repository) machine {
+func newMachine(t *testing.T, r *records.Repository) machine {
 	t.Helper()
 	m := machine{warnings: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(m.warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	r.Client, r.Log = &registry.Client{Sleep: func(context.Context, time.Duration) error { return nil }}, log
-	m.Publisher = &Publisher{Client: r.Client, Log: log, Records: &r, Builder: &build.Builder{Work: t.TempDir(), Recalls: true}}
+	m.Publisher = &Publisher{Client: r.Client, Log: log, Records: r, Builder: &build.Builder{Work: t.TempDir(), Recalls: true}}
 	return m
 }
 
@@ -86,9 +86,9 @@ func TestHostileRecords(t *testing.T) {
 		n++
 		return m.must(t, dir, arch, fmt.Sprintf("%s/app%d:v1", to.Host, n))
 	}
-	reader := func(name string) records.Repository { return records.Repository{Name: from.Host + "/" + name} }
-	writer := func(name string) records.Repository {
-		return records.Repository{Name: from.Host + "/" + name, Write: true}
+	reader := func(name string) *records.Repository { return &records.Repository{Name: from.Host + "/" + name} }
+	writer := func(name string) *records.Repository {
+		return &records.Repository{Name: from.Host + "/" + name, Write: true}
 	}
 	// An honest machine makes what the hostile ones put elsewhere.
 	honest := newMachine(t, writer("honest"))
@@ -99,7 +99,7 @@ func TestHostileRecords(t *testing.T) {
 	}
 	arm := publish(honest, dir, "arm64").Images[0]
 	two := publish(honest, other, "amd64").Images[0]
-	forge := func(r records.Repository, img build.Image) {
+	forge := func(r *records.Repository, img build.Image) {
 		img.Key, img.Platform = key, want.Images[0].Platform
 		r.Client, r.Log = &registry.Client{}, slog.New(slog.DiscardHandler)
 		r.Store(t.Context(), img)
@@ -181,7 +181,7 @@ func TestHostileRecords(t *testing.T) {
 			}
 			r := reader(repo)
 			if c.read != nil {
-				c.read(&r)
+				c.read(r)
 			}
 			m := newMachine(t, r)
 			got := publish(m, dir, "amd64")
@@ -203,7 +203,7 @@ func TestHostileRecords(t *testing.T) {
 func TestRequiredRecord(t *testing.T) {
 	r, dir := startRegistry(t), t.TempDir()
 	regtest.Lay(t, dir, map[string]string{"go.mod": "module example.com/one\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"})
-	m := newMachine(t, records.Repository{Name: r.Host + "/records", Require: true})
+	m := newMachine(t, &records.Repository{Name: r.Host + "/records", Require: true})
 	_, err := m.publish(t, dir, "amd64", r.Host+"/app:v1")
 	if want := "linux/amd64: compile: no build record in " + r.Host + "/records, but --require-cache is set"; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
