@@ -27,7 +27,7 @@ var flagGroups = []struct {
 		"allow-mismatch", "trust-platforms", "ignore-missing",
 	}},
 	{"What to copy", []string{"mirror"}, []string{
-		"file", "only", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
+		"file", "only", "shard", "shards", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
 	}},
 	{"What to read", []string{"check", "place", "resolve", "apply", "create"}, []string{"filename", "recursive", "selector", "cluster", "context"}},
 	{"Where workloads may run", []string{"check", "place"}, []string{"nodes", "platform"}},

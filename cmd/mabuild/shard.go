@@ -1,6 +1,7 @@
 package main
 
 import (
+	"hash/fnv"
 	"strconv"
 	"strings"
 
@@ -65,6 +66,16 @@ func shardOf(said, index, total string, first int) (shard, error) {
 		return shard{}, usage("for example --shard 1/4", "%s: must be I/N with I from 1 to N", said)
 	}
 	return shard{i, n}, nil
+}
+
+// skips reports whether a thing with this name belongs to another shard.
+func (s shard) skips(name string) bool {
+	if s.n == 0 {
+		return false
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // a hash never fails
+	return int(h.Sum32()%uint32(s.n)) != s.i-1 //nolint:gosec // n is small
 }
 
 // cut returns the bounds of this shard's part of a list. The parts of all shards are the

@@ -51,6 +51,15 @@ func TestShardsAreTheWhole(t *testing.T) {
 				}
 				end = to
 			}
+			owners := 0
+			for i := 1; i <= n; i++ {
+				if !(shard{i, n}).skips(fmt.Sprint("registry.local/app", length)) {
+					owners++
+				}
+			}
+			if owners != 1 {
+				t.Errorf("%d of %d shards have app%d", owners, n, length)
+			}
 			if end != length {
 				t.Errorf("%d shards of %d end at %d", n, length, end)
 			}
