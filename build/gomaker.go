@@ -318,7 +318,7 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 		return err
 	}
 	sources := g.list(how)
-	sources.settle()
+	sources.stable()
 	start := time.Now()
 	if s.binary, s.unlock, err = g.compile(ctx, p, how); err != nil {
 		return err

@@ -37,7 +37,7 @@ type sourceList struct {
 	again              func() (*unchanged.Sources, error)
 
 	reason string                    // why there is no list
-	settle func() *unchanged.Sources // the list before the first compiler starts; nil: it proves nothing
+	stable func() *unchanged.Sources // the list before the first compiler starts; nil: it proves nothing
 
 	mu     sync.Mutex
 	proved map[string]bool // the go command read no other files, by programKey
@@ -120,7 +120,7 @@ func (g *goMaker) list(how Compile) *sourceList {
 		reason = "an image with a debugger has two programs"
 	}
 	if !g.Recalls || reason != "" {
-		return &sourceList{reason: reason, settle: func() *unchanged.Sources { return nil }}
+		return &sourceList{reason: reason, stable: func() *unchanged.Sources { return nil }}
 	}
 	if l := g.sources.lists[tags]; l != nil {
 		return l
@@ -132,7 +132,7 @@ func (g *goMaker) list(how Compile) *sourceList {
 		l.Sources, l.reason = nil, err.Error()
 		g.log.Debug("no key", "package", pkg, "reason", l.reason)
 	}
-	l.settle = sync.OnceValue(func() *unchanged.Sources {
+	l.stable = sync.OnceValue(func() *unchanged.Sources {
 		if l.Sources == nil {
 			return nil
 		}
@@ -162,7 +162,7 @@ func (g *goMaker) source(p ocispec.Platform) string {
 
 // compiled records that a program was compiled from files, after list was settled.
 func (l *sourceList) compiled(key string, files []string) {
-	if before := l.settle(); before != nil && before.Has(files) == nil {
+	if before := l.stable(); before != nil && before.Has(files) == nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.proved[key] = true
@@ -185,7 +185,7 @@ func (g *goMaker) proved(p ocispec.Platform) bool {
 	}
 	if _, asked := g.steady[list]; !asked {
 		later, err := list.again()
-		g.steady[list] = err == nil && list.settle().Same(later)
+		g.steady[list] = err == nil && list.stable().Same(later)
 	}
 	return g.steady[list]
 }
@@ -224,10 +224,10 @@ var outward = []string{
 	"asmhdr", "embedcfg", "extar", "extld", "extldflags", "importcfg", "linkmode", "linkobj", "o", "pgoprofile", "symabis", "toolexec", "I", "L", "k", "installsuffix",
 }
 
-// vouch reads the build information of a program. It must be what the go command would write:
+// checkProgram reads the build information of a program. It must be what the go command would write:
 // its own release, the package, the platform, the build tags, and the modules with their sums
 // in go.sum. This finds a mistake, and not a forged program.
-func (g *goMaker) vouch(p ocispec.Platform, file string) (*buildinfo.BuildInfo, error) {
+func (g *goMaker) checkProgram(p ocispec.Platform, file string) (*buildinfo.BuildInfo, error) {
 	how, err := g.spec.settings(p)
 	if err != nil {
 		return nil, err

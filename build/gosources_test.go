@@ -13,7 +13,7 @@ import (
 
 // A program that was recalled is checked: its platform, release of Go, package, build tags and
 // modules.
-func TestVouch(t *testing.T) {
+func TestRecalledProgramIsChecked(t *testing.T) {
 	p := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}
 	b := &Builder{Work: t.TempDir(), Recalls: true}
 	s := Spec{Dir: program(t, "package main\n\nfunc main() {}\n"), Program: GoPackage{Package: ".", Compile: Compile{Tags: []string{"one"}}}, Base: Scratch, Platforms: []ocispec.Platform{p}}
@@ -50,7 +50,7 @@ func TestVouch(t *testing.T) {
 		if c.change != nil {
 			c.change(&how, g.list(how))
 		}
-		switch _, err := g.vouch(c.p, file); {
+		switch _, err := g.checkProgram(c.p, file); {
 		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %q", c.what, err, c.want)
 		}
@@ -58,7 +58,7 @@ func TestVouch(t *testing.T) {
 }
 
 // A module must have the sum that go.sum has. One in a directory has none.
-func TestVouchedModules(t *testing.T) {
+func TestModulesOfARecalledProgram(t *testing.T) {
 	l := &sourceList{Sources: &unchanged.Sources{}}
 	l.Sums = map[string]string{"example.com/a v1.0.0": "h1:a"}
 	for _, c := range []struct {

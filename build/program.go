@@ -90,8 +90,8 @@ type maker interface {
 	// ready does what find, check and prepare have put off, once. Only making a program
 	// needs it.
 	ready(ctx context.Context) error
-	// vouch checks that a file is the program for p, as far as the file shows it.
-	vouch(p ocispec.Platform, file string) (*buildinfo.BuildInfo, error)
+	// checkProgram checks that a file is the program for p, as far as the file shows it.
+	checkProgram(p ocispec.Platform, file string) (*buildinfo.BuildInfo, error)
 	// proved reports whether it is certain that the program that was just made for p is
 	// made from what source names. It is called after all programs were made.
 	proved(p ocispec.Platform) bool

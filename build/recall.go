@@ -129,7 +129,7 @@ func (r *buildRun) relayer(ctx context.Context, p ocispec.Platform, l v1.Layer, 
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := r.maker.vouch(p, file)
+	info, err := r.maker.checkProgram(p, file)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -54,7 +54,7 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 		fmt.Fprintf(text, "  no key: %s\n", p.NoKey)
 		return nil
 	}
-	key, recorded, err := pub.Look(cmd.Context(), p)
+	key, recorded, err := pub.Key(cmd.Context(), p)
 	if err != nil {
 		return err
 	}

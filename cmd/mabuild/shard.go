@@ -74,7 +74,7 @@ func (s shard) skips(name string) bool {
 		return false
 	}
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(name)) // a hash never fails
+	_, _ = h.Write([]byte(name))               // a hash never fails
 	return int(h.Sum32()%uint32(s.n)) != s.i-1 //nolint:gosec // n is small
 }
 

@@ -114,11 +114,11 @@ func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (Warmed, erro
 	return w, nil
 }
 
-// errLooked ends the build of [Publisher.Look].
-var errLooked = errors.New("only the key was asked for")
+// errOnlyKey ends the build of [Publisher.Key].
+var errOnlyKey = errors.New("only the key was asked for")
 
-// Look returns the key of a pair, and whether there is a record of it. It compiles nothing.
-func (pub *Publisher) Look(ctx context.Context, p Pair) (key string, recorded bool, err error) {
+// Key returns the key of a pair, and whether there is a record of it. It compiles nothing.
+func (pub *Publisher) Key(ctx context.Context, p Pair) (key string, recorded bool, err error) {
 	if p.NoKey != "" {
 		return "", false, nil
 	}
@@ -127,10 +127,10 @@ func (pub *Publisher) Look(ctx context.Context, p Pair) (key string, recorded bo
 	_, err = pub.Builder.Build(ctx, p.Spec, build.Hooks{Anew: true, Recall: func(ctx context.Context, of ocispec.Platform, asked string) (v1.Layer, error) {
 		_, err := pub.Records.Recall(ctx, of, asked)
 		key, recorded = asked, err == nil
-		cancel(errLooked)
-		return nil, errLooked
+		cancel(errOnlyKey)
+		return nil, errOnlyKey
 	}})
-	if errors.Is(err, errLooked) {
+	if errors.Is(err, errOnlyKey) {
 		err = nil
 	}
 	return key, recorded, err

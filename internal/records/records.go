@@ -77,7 +77,7 @@ type Repository struct {
 
 // warn logs a warning of a kind once.
 func (r *Repository) warn(ctx context.Context, kind, text string) {
-	if _, told := r.warned.LoadOrStore(kind, true); !told {
+	if _, before := r.warned.LoadOrStore(kind, true); !before {
 		r.Log.WarnContext(ctx, "build records in "+r.Name+": "+text)
 	}
 }
