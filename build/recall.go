@@ -40,7 +40,7 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 		img.Inputs, _ = r.maker.inputs(base.Platform)
 		if !r.hooks.Anew {
 			if l := w.Load(key, func() ([]layerfile.Entry, error) { return nil, errForgotten }); l != nil {
-				return r.foreign(ctx, img, key, l, entries), nil
+				return r.foreign(ctx, img, l, entries), nil
 			}
 		}
 		if r.hooks.Recall == nil {
@@ -54,7 +54,7 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 			return nil, err
 		}
 		img.Recalled = true
-		return r.foreign(ctx, img, key, l, entries), nil
+		return r.foreign(ctx, img, l, entries), nil
 	}
 	image, err := r.image(w, base, r.parts(layerfile.Unmade(name, programMode, source)))
 	if err != nil {
@@ -75,16 +75,14 @@ type foreignLayer struct {
 }
 
 // foreign returns a layer that has the entries. It also lets img read its build information
-// from the program.
-func (r *buildRun) foreign(ctx context.Context, img *Image, key string, l v1.Layer, entries []layerfile.Entry) v1.Layer {
+// from the program. The cache does not remember it under its key: who trusts fewer keys
+// later must not find it.
+func (r *buildRun) foreign(ctx context.Context, img *Image, l v1.Layer, entries []layerfile.Entry) v1.Layer {
 	p := img.Platform
-	w := r.Builder.layers(ctx, r.spec)
-	f := &foreignLayer{Layer: l, mediaType: w.MediaType()}
+	f := &foreignLayer{Layer: l, mediaType: r.layers.MediaType()}
 	var info *buildinfo.BuildInfo
 	own := sync.OnceValues(func() (own v1.Layer, err error) {
-		if own, info, err = r.relayer(ctx, p, l, entries); err == nil {
-			w.Remember(key, own)
-		} else if r.hooks.Spoilt != nil && ctx.Err() == nil {
+		if own, info, err = r.relayer(ctx, p, l, entries); err != nil && r.hooks.Spoilt != nil && ctx.Err() == nil {
 			r.hooks.Spoilt(p, err)
 		}
 		return own, err

@@ -107,7 +107,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	}
 	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
 	flags.BoolVar(&o.alone, "no-cache-repo", false, "Ignore --cache-repo: compile what this machine has not compiled")
-	flags.BoolVar(&o.require, "require-cache", false, "Fail if a program is not in --cache-repo, instead of compiling it")
+	flags.BoolVar(&o.require, "require-cache", false, "Fail if a program that has a key is not in --cache-repo, instead of compiling it")
 	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
 	flags.StringVar(&o.summary, "summary", "", "Write a Markdown table of platforms, sizes and digests to `FILE`, for the summary of a CI job")
 	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")

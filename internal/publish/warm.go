@@ -3,8 +3,11 @@ package publish
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 
@@ -144,17 +147,27 @@ func inputsKey(in map[string]string) string { return in["package"] + " " + in["p
 // keepInputs keeps what the key of an image is made of, to say later what has changed.
 func (pub *Publisher) keepInputs(img build.Image) {
 	if img.Key != "" {
-		_ = pub.Cache.Store(inputsKind, inputsKey(img.Inputs), img.Inputs) // lost: less can be said
+		_ = pub.Cache.Store(inputsKind, inputsKey(img.Inputs), withoutSecrets(img.Inputs)) // lost: less can be said
 	}
 }
 
+// withoutSecrets returns inputs with the digests of those that may hold a secret.
+func withoutSecrets(in map[string]string) map[string]string {
+	kept := maps.Clone(in)
+	for _, name := range []string{"flags", "env"} {
+		kept[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(in[name])))
+	}
+	return kept
+}
+
 // Changed returns the names of the inputs that differ from those of the last program that this
-// machine compiled or recalled for the same package and platform, sorted. ok is false if there
-// was none.
+// machine compiled or recalled for the same package and platform, sorted. was has those, with
+// digests of flags and variables. ok is false if there was none.
 func (pub *Publisher) Changed(in map[string]string) (names []string, was map[string]string, ok bool) {
 	if !pub.Cache.Load(inputsKind, inputsKey(in), &was) {
 		return nil, nil, false
 	}
+	in = withoutSecrets(in)
 	for name, value := range in {
 		if was[name] != value {
 			names = append(names, name)

@@ -125,7 +125,7 @@ func (s *scope) workspace(file string) error {
 
 // mainModule adds the module in a directory.
 func (s *scope) mainModule(dir string) error {
-	content, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	content, err := os.ReadFile(filepath.Join(dir, "go.mod")) //nolint:gosec // a module that the user builds
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,6 @@ func (s *Sources) Has(files []string) error {
 type gatherer struct {
 	Sources
 	scope   scope
-	main    []string        // directories of the main package
 	todo    []string        // import paths
 	seen    map[string]bool // import paths
 	hash    hash.Hash       // of the state; nil: unknown

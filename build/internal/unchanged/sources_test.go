@@ -1,6 +1,7 @@
 package unchanged
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -145,7 +146,12 @@ func TestEqualContentHasTheSameKey(t *testing.T) {
 	must(os.Symlink(first, link))
 	want := keyed(t, nil, first, "./cmd/api")
 	for _, c := range []struct{ dir, pkg string }{
-		{second, "./cmd/api"}, {second, "cmd/api"}, {link, "./cmd/api"}, {filepath.Join(second, "cmd"), "./api"}, {filepath.Join(second, "cmd/api"), ""}, {t.TempDir(), filepath.Join(first, "cmd/api")},
+		{second, "./cmd/api"},
+		{second, "cmd/api"},
+		{link, "./cmd/api"},
+		{filepath.Join(second, "cmd"), "./api"},
+		{filepath.Join(second, "cmd/api"), ""},
+		{t.TempDir(), filepath.Join(first, "cmd/api")},
 		{filepath.Join(first, "used"), "../cmd/api"},
 	} {
 		if got := keyed(t, nil, c.dir, c.pkg); got != want || got == "" {
@@ -305,5 +311,38 @@ func comparePackages(t *testing.T, dir, pkg string) {
 		if !slices.Contains(found.Packages, name) {
 			t.Errorf("%s in %s: %s is missing", pkg, dir, name)
 		}
+	}
+}
+
+// As TestPackagesAreGosOwn, on programs of the module proxy. make nightly runs it.
+func TestPackagesOfTheProxyAreGosOwn(t *testing.T) {
+	if os.Getenv("MABUILD_PROGRAMS") == "" {
+		t.Skip("make programs runs it: it downloads ten programs")
+	}
+	for program, pkg := range map[string]string{
+		"github.com/prometheus/node_exporter@v1.12.1":    ".",
+		"github.com/google/go-containerregistry@v0.20.6": "./cmd/crane",
+		"github.com/klauspost/compress@v1.18.0":          "./s2/cmd/s2d",
+		"github.com/junegunn/fzf@v0.60.0":                ".",
+		"github.com/mikefarah/yq/v4@v4.45.1":             ".",
+		"mvdan.cc/gofumpt@v0.7.0":                        ".",
+		"mvdan.cc/sh/v3@v3.10.0":                         "./cmd/shfmt",
+		"honnef.co/go/tools@v0.6.0":                      "./cmd/staticcheck",
+		"golang.org/x/tools@v0.30.0":                     "./cmd/stringer",
+		"github.com/go-delve/delve@v1.24.0":              "./cmd/dlv",
+	} {
+		out, err := exec.Command("go", "mod", "download", "-json", program).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", program, err)
+		}
+		var found struct{ Dir string }
+		if err := json.Unmarshal(out, &found); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(found.Dir)); err != nil {
+			t.Fatal(err)
+		}
+		comparePackages(t, dir, pkg)
 	}
 }
