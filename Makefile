@@ -13,7 +13,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk chaos ko nightly peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,8 +103,11 @@ faults: $(BIN)/judge ## each fault at the first, the middle and the last request
 random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED sets it
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -count 1 -timeout 1h ./...
 
-walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wrong build record
+walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wrong build record or key
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) MABUILD_STEPS=$(or $(MABUILD_STEPS),2000) $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
+
+programs: ## the sources behind the keys of ten programs of the module proxy are those of the go command
+	MABUILD_PROGRAMS=1 $(GO) test -count 1 -timeout 1h -v -run TestPackagesOfTheProxyAreGosOwn ./build/internal/unchanged
 
 chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
@@ -112,7 +115,7 @@ chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long tim
 ko: build $(TOOLS)/ko $(TOOLS)/crane ## a project built by ko and, after config import, by mabuild gives the same programs; needs .ci/install
 	./.ci/e2e-ko $(BIN)/mabuild $(TOOLS)/ko
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, fuzz and snapshot; writes a table to docs/nightly.md
+nightly: $(BIN)/judge ## faults, random, walk, programs, chaos, ko, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table
