@@ -107,6 +107,9 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 		return nil
 	}
 	if ok, err := r.fetched(ctx, img, base); ok || err != nil {
+		if img.Recalled {
+			log.InfoContext(ctx, "recalled")
+		}
 		return err
 	}
 	return r.make(ctx, img, base, permit, program, step, log)

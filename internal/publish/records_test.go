@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -210,5 +211,37 @@ func TestRequiredRecord(t *testing.T) {
 	}
 	if _, err := names(t, r.Host+"/app:v1"); err == nil {
 		t.Error("the tag names something")
+	}
+}
+
+// Machines that publish and record one program at once do not disturb each other: one digest,
+// one record, which the next machine takes.
+func TestEightWriters(t *testing.T) {
+	t.Parallel()
+	r, dir := startRegistry(t), t.TempDir()
+	regtest.Lay(t, dir, map[string]string{"go.mod": "module example.com/one\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"})
+	results := make([]*Result, 8)
+	var wg sync.WaitGroup
+	for i := range results {
+		m := newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true})
+		wg.Go(func() {
+			if results[i] = m.must(t, dir, "amd64", fmt.Sprintf("%s/app:v%d", r.Host, i)); m.warnings.Len() > 0 {
+				t.Errorf("machine %d: %s", i, m.warnings)
+			}
+		})
+	}
+	wg.Wait()
+	for i, one := range results {
+		if one == nil || one.Digest != results[0].Digest {
+			t.Fatalf("machine %d has another digest", i)
+		}
+	}
+	next := newMachine(t, &records.Repository{Name: r.Host + "/records", Require: true})
+	if got := next.must(t, dir, "amd64", r.Host+"/app:next"); got.Digest != results[0].Digest || !got.Images[0].Recalled {
+		t.Errorf("the next machine has %s, recalled %t", got.Digest, got.Images[0].Recalled)
+	}
+	tags, err := new(registry.Client).Tags(t.Context(), r.Host+"/records")
+	if err != nil || len(tags) != 1 {
+		t.Errorf("the records are %q, %v", tags, err)
 	}
 }

@@ -56,18 +56,22 @@ type Warmed struct {
 	Recorded v1.Layer // that the repository has for the key; nil: none
 }
 
-// Same reports whether the layer that was compiled is the recorded one.
+// Same reports whether the layer that was compiled is the recorded one: compressed and
+// uncompressed.
 func (w Warmed) Same() (bool, error) {
 	layers, err := w.Image.Layers()
 	if err != nil {
 		return false, err
 	}
-	is, err := layers[len(layers)-1].Digest()
-	if err != nil {
-		return false, err
+	var digests [2][2]v1.Hash
+	for i, l := range []v1.Layer{layers[len(layers)-1], w.Recorded} {
+		for j, digest := range []func() (v1.Hash, error){l.Digest, l.DiffID} {
+			if digests[i][j], err = digest(); err != nil {
+				return false, err
+			}
+		}
 	}
-	was, err := w.Recorded.Digest()
-	return is == was, err
+	return digests[0] == digests[1], nil
 }
 
 // Warm makes the images of all pairs, and stores a record of each program that has none as
