@@ -1,6 +1,7 @@
 package unchanged
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -50,6 +51,9 @@ type Sources struct {
 type File struct {
 	Name string `json:"name"` // the import path of its package and its own name
 	Sum  string `json:"sum"`  // sha256 in hexadecimal digits
+	// From is the module or vendor directory of the package, by its place in go.work and
+	// go.mod. Several may have a package of one import path, and the go command uses one.
+	From int `json:"from"`
 }
 
 // sourcesFormat is increased if the same files can be listed in another way.
@@ -76,11 +80,11 @@ func (s *Store) Sources(dir, pkg string, tags []string) (*Sources, error) {
 	if err := g.packages(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(g.Files, func(a, b File) int { return strings.Compare(a.Name+"\x00"+a.Sum, b.Name+"\x00"+b.Sum) })
+	slices.SortFunc(g.Files, func(a, b File) int { return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.From, b.From)) })
 	slices.Sort(g.Packages)
 	g.Packages = slices.Compact(g.Packages)
 	if g.hash != nil {
-		fmt.Fprintf(g.hash, "%q", g.Files)
+		fmt.Fprintf(g.hash, "%v", g.Files)
 		g.state = hex.EncodeToString(g.hash.Sum(nil))
 	}
 	return &g.Sources, nil
@@ -133,6 +137,7 @@ func (s *Sources) Has(files []string) error {
 type gatherer struct {
 	Sources
 	scope   scope
+	from    int             // of the files that are added
 	todo    []string        // import paths
 	seen    map[string]bool // import paths
 	hash    hash.Hash       // of the state; nil: unknown
@@ -209,7 +214,8 @@ func (g *gatherer) modules() error {
 			return err
 		}
 	}
-	for _, m := range g.scope.modules {
+	for i, m := range g.scope.modules {
+		g.from = i
 		file := filepath.Join(m.dir, "go.mod")
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -291,21 +297,24 @@ func (g *gatherer) packages() error {
 }
 
 // A candidate is a directory in which the package of an import path may be.
-type candidate struct{ root, dir string }
+type candidate struct {
+	root, dir string
+	from      int // see File
+}
 
 // candidates returns the directories of the scope in which the package may be. Of several
 // ones the go command uses one or refuses all, so all of them count. There is none for a
 // package of the standard library or of a module that is downloaded.
 func (s scope) candidates(name string) []candidate {
 	var list []candidate
-	for _, m := range s.modules {
+	for i, m := range s.modules {
 		rest, ok := strings.CutPrefix(name+"/", m.path+"/")
 		if dir := filepath.Join(m.dir, filepath.FromSlash(rest)); ok && !interrupted(m.dir, dir) {
-			list = append(list, candidate{m.dir, dir})
+			list = append(list, candidate{m.dir, dir, i})
 		}
 	}
-	for _, vendor := range s.vendors {
-		list = append(list, candidate{vendor, filepath.Join(vendor, filepath.FromSlash(name))})
+	for _, vendor := range s.vendors { // there is one at most
+		list = append(list, candidate{vendor, filepath.Join(vendor, filepath.FromSlash(name)), len(s.modules)})
 	}
 	return list
 }
@@ -353,9 +362,16 @@ func (g *gatherer) pkg(name string, at candidate) (isMain bool, err error) {
 	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return filepath.Ext(e.Name()) == ".go" }) {
 		return false, nil
 	}
+	// A go.mod above the package would make it part of another module.
+	for above := dir; above != root; above = filepath.Dir(above) {
+		if err := g.identify(above); err != nil {
+			return false, err
+		}
+	}
 	if err := g.identify(dir); err != nil {
 		return false, err
 	}
+	g.from = at.from
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
 		profile := e.Name() == "default.pgo" && name == g.Main.PkgPath
@@ -615,7 +631,7 @@ func (g *gatherer) add(name, file string, info fs.FileInfo) error {
 		return err
 	}
 	g.known[file] = true
-	g.Files = append(g.Files, File{name, hex.EncodeToString(sum.Sum(nil))})
+	g.Files = append(g.Files, File{name, hex.EncodeToString(sum.Sum(nil)), g.from})
 	return g.identify(file)
 }
 

@@ -160,6 +160,20 @@ func TestEqualContentHasTheSameKey(t *testing.T) {
 	}
 }
 
+// Two copies of a package have another key if they change places, since the go command uses
+// one of them.
+func TestSwappedCopiesHaveAnotherKey(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	a, b := "package lib\n\nconst V = 1\n", "package lib\n\nconst V = 2\n"
+	for dir, swapped := range map[string][2]string{one: {a, b}, two: {b, a}} {
+		put(t, dir, module)
+		put(t, dir, map[string]string{"vendor/modules.txt": "# example.com/lib v0.0.0 => ./lib\n", "lib/lib.go": swapped[0], "vendor/example.com/lib/lib.go": swapped[1]})
+	}
+	if x, y := keyed(t, nil, one, "./cmd/api"), keyed(t, nil, two, "./cmd/api"); x == y || x == "" {
+		t.Errorf("both keys are %q", x)
+	}
+}
+
 // There is no key if something else than the listed files may feed the build.
 func TestNoKey(t *testing.T) {
 	for _, c := range []struct {
