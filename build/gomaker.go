@@ -314,7 +314,7 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 	if err != nil {
 		return err
 	}
-	if err := g.ready(ctx); err != nil {
+	if g, err = g.finding(ctx); err != nil {
 		return err
 	}
 	sources := g.list(how)
@@ -334,8 +334,8 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 	if how.Cgo && how.C.Static {
 		s.static = "cgo: static"
 	}
-	if s.linkage.Interpreter == "" {
-		sources.compiled(programKey(p, how), s.binary.Sources)
+	if s.linkage.Interpreter == "" && sources.Sources != nil {
+		sources.compiled(programKey(p, how), s.binary)
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
 	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {

@@ -24,7 +24,8 @@ import (
 type goSources struct {
 	late    bool // the go command has not been asked; see goMaker.ready
 	readied sync.Once
-	refused error // of ready
+	found   crosscompile.Package // by ready
+	refused error                // of ready
 
 	mu    sync.Mutex
 	lists map[string]*sourceList // by build tags
@@ -72,13 +73,19 @@ func (g *goMaker) guess(main *crosscompile.Package) bool {
 // ready looks for the package and checks the platforms, if guess has put that off. Only the
 // first call works; all get its error.
 func (g *goMaker) ready(ctx context.Context) error {
+	_, err := g.finding(ctx)
+	return err
+}
+
+// finding returns a maker of the package that ready has found. It is g if nothing was put off.
+func (g *goMaker) finding(ctx context.Context) (*goMaker, error) {
 	if !g.sources.late {
-		return nil
+		return g, nil
 	}
 	g.sources.readied.Do(func() {
 		start := time.Now()
 		found, err := g.search(ctx)
-		if err == nil {
+		if g.sources.found = found; err == nil {
 			g.record.Begin(found, start)
 			err = errors.Join(g.goc.Check(ctx, found.Dir, g.spec.Platforms, nil), g.spec.debuggable(g.spec.Platforms))
 		}
@@ -86,7 +93,9 @@ func (g *goMaker) ready(ctx context.Context) error {
 			g.sources.refused = &lateError{err}
 		}
 	})
-	return g.sources.refused
+	other := *g
+	other.spec = g.spec.withMain(g.sources.found)
+	return &other, g.sources.refused
 }
 
 // inputs describes what the key of the program for p is made of, and why it has none.
@@ -160,9 +169,13 @@ func (g *goMaker) source(p ocispec.Platform) string {
 	return list.Key(target, how.flags(), how.Env, layerfile.Compressor())
 }
 
-// compiled records that a program was compiled from files, after list was settled.
-func (l *sourceList) compiled(key string, files []string) {
-	if before := l.stable(); before != nil && before.Has(files) == nil {
+// compiled records that a program was compiled, after the list was stable: by the release of
+// the key, and from no other files.
+func (l *sourceList) compiled(key string, is crosscompile.Binary) {
+	if is.Info != nil && releaseOf(is.Info) != l.Release.Version {
+		return
+	}
+	if before := l.stable(); before != nil && before.Has(is.Sources) == nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.proved[key] = true
@@ -241,8 +254,7 @@ func (g *goMaker) checkProgram(p ocispec.Platform, file string) (*buildinfo.Buil
 	if err != nil || list.Sources == nil {
 		return nil, err
 	}
-	release, _, _ := strings.Cut(info.GoVersion, " ")
-	if release != list.Release.Version {
+	if release := releaseOf(info); release != list.Release.Version {
 		return nil, fmt.Errorf("it was compiled with %s, and this is %s", release, list.Release.Version)
 	}
 	if info.Path != list.Main.PkgPath || info.Main.Path != list.Main.Module {
@@ -269,6 +281,12 @@ func (g *goMaker) checkProgram(p ocispec.Platform, file string) (*buildinfo.Buil
 		}
 	}
 	return info, nil
+}
+
+// releaseOf returns the release of Go that compiled a program, without its experiments.
+func releaseOf(info *buildinfo.BuildInfo) string {
+	release, _, _ := strings.Cut(info.GoVersion, " ")
+	return release
 }
 
 // holds checks the sum of a module. One in a directory has none.
