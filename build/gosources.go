@@ -125,8 +125,11 @@ func (g *goMaker) list(how Compile) *sourceList {
 	defer g.sources.mu.Unlock()
 	tags := strings.Join(how.Tags, ",")
 	reason := how.unportable()
-	if g.spec.goPackage().Debug {
+	switch of := g.spec.goPackage(); {
+	case of.Debug:
 		reason = "an image with a debugger has two programs"
+	case of.AsMain:
+		reason = "--as-main applies replace lines of a module"
 	}
 	if !g.Recalls || reason != "" {
 		return &sourceList{reason: reason, stable: func() *unchanged.Sources { return nil }}
@@ -257,7 +260,8 @@ func (g *goMaker) checkProgram(p ocispec.Platform, file string) (*buildinfo.Buil
 	if release := releaseOf(info); release != list.Release.Version {
 		return nil, fmt.Errorf("it was compiled with %s, and this is %s", release, list.Release.Version)
 	}
-	if info.Path != list.Main.PkgPath || info.Main.Path != list.Main.Module {
+	fixed := list.Main.Version != "" // its module is one of its dependencies, and there is no go.sum
+	if info.Path != list.Main.PkgPath || !fixed && info.Main.Path != list.Main.Module {
 		return nil, fmt.Errorf("it is the program %s of %s", info.Path, info.Main.Path)
 	}
 	want := map[string]string{"-tags": ""}
@@ -276,6 +280,9 @@ func (g *goMaker) checkProgram(p ocispec.Platform, file string) (*buildinfo.Buil
 		}
 	}
 	for _, dep := range info.Deps {
+		if fixed && dep.Sum != "" {
+			continue
+		}
 		if err := list.holds(dep); err != nil {
 			return nil, err
 		}

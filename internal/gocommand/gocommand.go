@@ -68,6 +68,10 @@ type Release struct {
 	Text    string   // of the file VERSION, which identifies the release
 	Flags   []string // of GOFLAGS that are kept and that change the result: -mod and -tags
 
+	// Verified says that the checksum database of Go pins each version of each module, since no
+	// setting excepts any.
+	Verified bool
+
 	local bool // the go command never starts another one
 }
 
@@ -100,6 +104,10 @@ func (c Command) Release() (Release, error) {
 	case "", "auto", "path", "local+auto", "local+path":
 	default:
 		return r, fmt.Errorf("GOTOOLCHAIN=%s starts another go", choice)
+	}
+	r.Verified = slices.Contains([]string{"", "sum.golang.org"}, settings("GOSUMDB"))
+	for _, name := range []string{"GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GONOSUMCHECK"} {
+		r.Verified = r.Verified && settings(name) == ""
 	}
 	kept, _ := KeepFlags(settings("GOFLAGS"))
 	for _, flag := range strings.Fields(kept) {

@@ -63,6 +63,7 @@
 //
 // There is no key if files elsewhere may feed the build: with cgo, the race detector, the
 // file of a profile, linker flags that name files or programs, an #include of a path, links
-// that leave a module, -mod=mod, another toolchain, and module/path@version. Two
-// installations of Go with the same VERSION file count as the same Go.
+// that leave a module, -mod=mod, another toolchain, and @latest. A version of a module is
+// its own key, as long as the checksum database pins all versions. Two installations of Go
+// with the same VERSION file count as the same Go.
 package unchanged

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/semver"
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/gocommand"
@@ -71,6 +72,9 @@ func (s *Store) Sources(dir, pkg string, tags []string) (*Sources, error) {
 		tags = release.Tags()
 	}
 	g := &gatherer{Sources: Sources{Release: release, tags: tags, known: map[string]bool{}, Sums: map[string]string{}, began: time.Now()}, hash: sha256.New(), seen: map[string]bool{}, trusted: map[uint64]bool{}}
+	if name, version, ok := strings.Cut(pkg, "@"); ok && !isDir(filepath.Join(dir, pkg)) {
+		return g.version(name, version)
+	}
 	if err := g.find(s.Go, dir, pkg); err != nil {
 		return nil, err
 	}
@@ -144,12 +148,45 @@ type gatherer struct {
 	trusted map[uint64]bool // as in lister
 }
 
+// mainPackage returns the directory of an import path in a main module of dir, or "".
+func mainPackage(of *crosscompile.Go, dir, name string) string {
+	s, err := scopeOf(of, dir)
+	if err != nil {
+		return ""
+	}
+	for _, m := range s.modules {
+		rest, ok := strings.CutPrefix(name+"/", m.path+"/")
+		if at := filepath.Join(m.dir, filepath.FromSlash(rest)); ok && m.main && isDir(at) && !interrupted(m.dir, at) {
+			return at
+		}
+	}
+	return ""
+}
+
+// version returns the sources of module/path@version. No file has to be read: a version of a
+// module never changes, and neither do those that it requires, as the checksum database of
+// Go ensures.
+func (g *gatherer) version(name, version string) (*Sources, error) {
+	if semver.Canonical(version) != version {
+		return nil, fmt.Errorf("%s may be another version later", version)
+	}
+	if !g.Release.Verified {
+		return nil, errors.New("GOPRIVATE, GONOSUMDB, GOINSECURE or GOSUMDB excepts modules from the checksum database, so a version may change")
+	}
+	g.Main = crosscompile.Package{ImportPath: name, PkgPath: name, Name: gocommand.ProgramName(name), Version: version}
+	g.Files, g.state = []File{{Name: name + "@" + version}}, "fixed"
+	return &g.Sources, nil
+}
+
+// isDir reports whether path is a directory.
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
 // find finds the package and the modules around it. It must be in a directory of one of
 // these modules.
 func (g *gatherer) find(of *crosscompile.Go, dir, pkg string) error {
-	if strings.Contains(pkg, "@") || strings.Contains(pkg, "...") {
-		return errors.New("only a directory can have a key, and not module/path@version")
-	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
@@ -161,8 +198,12 @@ func (g *gatherer) find(of *crosscompile.Go, dir, pkg string) error {
 	if !filepath.IsAbs(at) {
 		at = filepath.Join(dir, at)
 	}
-	if info, err := os.Stat(at); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is not a directory", pkg)
+	imported := ""
+	if !isDir(at) {
+		imported, at = pkg, mainPackage(of, dir, pkg)
+	}
+	if at == "" {
+		return fmt.Errorf("%s is neither a directory nor a package of a main module", pkg)
 	}
 	// The go command runs in dir if that is in the same workspace, and else in the
 	// directory of the package (Go.Find).
@@ -180,12 +221,15 @@ func (g *gatherer) find(of *crosscompile.Go, dir, pkg string) error {
 			return err
 		}
 		found := crosscompile.Package{Dir: from, ImportPath: ".", PkgPath: path.Join(g.scope.modules[i].path, filepath.ToSlash(rel)), Module: g.scope.modules[i].path}
-		if from == dir && !filepath.IsAbs(pkg) {
+		switch {
+		case imported != "":
+			found.ImportPath = imported
+		case from == dir && !filepath.IsAbs(pkg):
 			found.ImportPath = filepath.ToSlash(filepath.Clean(pkg))
 			if found.ImportPath != "." && found.ImportPath != ".." && !strings.HasPrefix(found.ImportPath, "../") {
 				found.ImportPath = "./" + found.ImportPath
 			}
-		} else {
+		default:
 			found.Dir = at
 		}
 		found.Name = gocommand.ProgramName(found.PkgPath)

@@ -153,6 +153,8 @@ func TestEqualContentHasTheSameKey(t *testing.T) {
 		{filepath.Join(second, "cmd/api"), ""},
 		{t.TempDir(), filepath.Join(first, "cmd/api")},
 		{filepath.Join(first, "used"), "../cmd/api"},
+		{second, "example.com/app/cmd/api"},
+		{filepath.Join(first, "used"), "example.com/app/cmd/api"},
 	} {
 		if got := keyed(t, nil, c.dir, c.pkg); got != want || got == "" {
 			t.Errorf("%s in %s: %q, want %q", c.pkg, c.dir, got, want)
@@ -174,6 +176,28 @@ func TestSwappedCopiesHaveAnotherKey(t *testing.T) {
 	}
 }
 
+// A version of a module has a key without the module, if the checksum database pins it.
+func TestVersionsHaveKeys(t *testing.T) {
+	verified := []string{"GOSUMDB=sum.golang.org", "GONOSUMDB=", "GOPRIVATE=", "GOINSECURE="}
+	want := keyed(t, verified, t.TempDir(), "example.com/app/cmd@v1.2.3")
+	if again := keyed(t, verified, t.TempDir(), "example.com/app/cmd@v1.2.3"); again != want || want == "" {
+		t.Errorf("the keys are %q and %q", want, again)
+	}
+	if other := keyed(t, verified, t.TempDir(), "example.com/app/cmd@v1.2.4"); other == want {
+		t.Error("another version has the same key")
+	}
+	for _, pkg := range []string{"example.com/app/cmd@latest", "example.com/app/cmd@v1", "example.com/app/cmd@main"} {
+		if key := keyed(t, verified, t.TempDir(), pkg); key != "" {
+			t.Errorf("%s has the key %s", pkg, key)
+		}
+	}
+	for _, set := range []string{"GOSUMDB=off", "GONOSUMDB=example.org", "GOPRIVATE=example.org", "GOINSECURE=example.org"} {
+		if key := keyed(t, append(verified, set), t.TempDir(), "example.com/app/cmd@v1.2.3"); key != "" {
+			t.Errorf("with %s the key is %s", set, key)
+		}
+	}
+}
+
 // There is no key if something else than the listed files may feed the build.
 func TestNoKey(t *testing.T) {
 	for _, c := range []struct {
@@ -192,6 +216,8 @@ func TestNoKey(t *testing.T) {
 		{what: "a pattern", pkg: "./cmd/..."},
 		{what: "a version", pkg: "example.com/app@latest"},
 		{what: "no directory", pkg: "./nowhere"},
+		{what: "a package of another module", pkg: "example.com/far/cmd"},
+		{what: "a package of a replaced module", pkg: "example.com/lib"},
 		{what: "a file that cannot be parsed", files: map[string]string{"used/x.go": "pack"}},
 	} {
 		dir := t.TempDir()
