@@ -52,7 +52,7 @@ const ArtifactType = "application/vnd.mabuild.build.v1+json"
 // The annotations of a record.
 const (
 	annotationKey       = "dev.mabuild.key"       // the whole key
-	annotationPlatform  = "dev.mabuild.platform"  // as platform.Key spells it
+	annotationPlatform  = "dev.mabuild.platform"  // see platformOf
 	annotationDiffID    = "dev.mabuild.diffid"    // of the layer
 	annotationProgram   = "dev.mabuild.program"   // import path of the main package
 	annotationGo        = "dev.mabuild.go"        // release of Go
@@ -145,7 +145,7 @@ func (r *Repository) read(p ocispec.Platform, key string, content manifest.Conte
 		return nil, errors.New("it is not a build record")
 	case m.Annotations[annotationKey] != key:
 		return nil, errors.New("it is the record of another key")
-	case m.Annotations[annotationPlatform] != platform.Key(p):
+	case m.Annotations[annotationPlatform] != platformOf(p):
 		return nil, errors.New("it is the record of another platform")
 	case m.Layers[0].MediaType != ocispec.MediaTypeImageLayerGzip && m.Layers[0].MediaType != ocispec.MediaTypeImageLayerZstd:
 		return nil, fmt.Errorf("its layer has the type %s", m.Layers[0].MediaType)
@@ -163,6 +163,13 @@ func (r *Repository) read(p ocispec.Platform, key string, content manifest.Conte
 	}
 	l, err := img.LayerByDigest(digest)
 	return layer{l, diffID}, err
+}
+
+// platformOf returns the key of a platform without its version: versions of Windows share a
+// program.
+func platformOf(p ocispec.Platform) string {
+	p.OSVersion, p.OSFeatures = "", nil
+	return platform.Key(p)
 }
 
 // A layer is the layer of a record. A record has no config, so the manifest has the digest of
@@ -218,7 +225,7 @@ func (r *Repository) record(img build.Image) (manifest.Content, error) {
 		Config: ocispec.DescriptorEmptyJSON,
 		Layers: []ocispec.Descriptor{{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}},
 		Annotations: map[string]string{
-			annotationKey: img.Key, annotationPlatform: platform.Key(img.Platform), annotationDiffID: diffID.String(),
+			annotationKey: img.Key, annotationPlatform: platformOf(img.Platform), annotationDiffID: diffID.String(),
 		},
 	}
 	if info := img.Binary.Info; info != nil {
