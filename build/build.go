@@ -123,6 +123,9 @@ type Hooks struct {
 	// Spoilt is called if a recalled layer cannot be read, or is not one of the program.
 	// What reads it fails; a build without Recall succeeds.
 	Spoilt func(p ocispec.Platform, err error)
+	// Check reads each recalled layer before it is used. One that is spoilt is compiled; Spoilt
+	// is called, and nothing fails.
+	Check bool
 	// Anew ignores what this machine remembers: a program that has a key is recalled or
 	// compiled.
 	Anew bool

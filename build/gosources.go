@@ -22,8 +22,10 @@ import (
 // goSources are what the programs of one package are compiled from. Makers of one package
 // share them.
 type goSources struct {
-	late    bool // the go command has not been asked; see goMaker.ready
-	readied sync.Once
+	late bool // the go command has not been asked; see goMaker.ready
+
+	asking  sync.Mutex           // held while it is asked, and guards the fields below
+	asked   bool                 // the fields below are final
 	found   crosscompile.Package // by ready
 	refused error                // of ready
 
@@ -71,7 +73,7 @@ func (g *goMaker) guess(main *crosscompile.Package) bool {
 }
 
 // ready looks for the package and checks the platforms, if guess has put that off. Only the
-// first call works; all get its error.
+// first call works, unless its context ends; all get its error.
 func (g *goMaker) ready(ctx context.Context) error {
 	_, err := g.finding(ctx)
 	return err
@@ -79,23 +81,33 @@ func (g *goMaker) ready(ctx context.Context) error {
 
 // finding returns a maker of the package that ready has found. It is g if nothing was put off.
 func (g *goMaker) finding(ctx context.Context) (*goMaker, error) {
-	if !g.sources.late {
+	s := g.sources
+	if !s.late {
 		return g, nil
 	}
-	g.sources.readied.Do(func() {
-		start := time.Now()
-		found, err := g.search(ctx)
-		if g.sources.found = found; err == nil {
-			g.record.Begin(found, start)
-			err = errors.Join(g.goc.Check(ctx, found.Dir, g.spec.Platforms, nil), g.spec.debuggable(g.spec.Platforms))
-		}
-		if err != nil {
-			g.sources.refused = &lateError{err}
-		}
-	})
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if !s.asked {
+		s.found, s.refused = g.ask(ctx)
+		s.asked = ctx.Err() == nil
+	}
 	other := *g
-	other.spec = g.spec.withMain(g.sources.found)
-	return &other, g.sources.refused
+	other.spec = g.spec.withMain(s.found)
+	return &other, s.refused
+}
+
+// ask looks for the package and checks the platforms. An error is a [*lateError].
+func (g *goMaker) ask(ctx context.Context) (crosscompile.Package, error) {
+	start := time.Now()
+	found, err := g.search(ctx)
+	if err != nil {
+		return found, &lateError{err}
+	}
+	g.record.Begin(found, start)
+	if err := errors.Join(g.goc.Check(ctx, found.Dir, g.spec.Platforms, nil), g.spec.debuggable(g.spec.Platforms)); err != nil {
+		return found, &lateError{err}
+	}
+	return found, nil
 }
 
 // inputs describes what the key of the program for p is made of, and why it has none.

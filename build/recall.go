@@ -53,8 +53,14 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 		if err != nil {
 			return nil, err
 		}
+		f := r.foreign(ctx, img, l, entries)
+		if r.hooks.Check {
+			if _, _, err := f.own(); err != nil {
+				return nil, err
+			}
+		}
 		img.Recalled = true
-		return r.foreign(ctx, img, l, entries), nil
+		return f, nil
 	}
 	image, err := r.image(w, base, r.parts(layerfile.Unmade(name, programMode, source)))
 	if err != nil {
@@ -77,7 +83,7 @@ type foreignLayer struct {
 // foreign returns a layer that has the entries. It also lets img read its build information
 // from the program. The cache does not remember it under its key: who trusts fewer keys
 // later must not find it.
-func (r *buildRun) foreign(ctx context.Context, img *Image, l v1.Layer, entries []layerfile.Entry) v1.Layer {
+func (r *buildRun) foreign(ctx context.Context, img *Image, l v1.Layer, entries []layerfile.Entry) *foreignLayer {
 	p := img.Platform
 	f := &foreignLayer{Layer: l, mediaType: r.layers.MediaType()}
 	var info *buildinfo.BuildInfo

@@ -43,7 +43,7 @@ var flagGroups = []struct {
 	}},
 	{"Supply chain", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view"}, []string{"sbom", "sbom-base", "sbom-dir", "vcs"}},
 	{"Build records of other machines", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "warm", "cache verify", "cache explain"}, []string{
-		"cache-repo", "cache-mode", "cache-trust", "no-cache-repo", "require-cache", "shard", "shards", "sample",
+		"cache-repo", "cache-mode", "cache-trust", "cache-check", "no-cache-repo", "require-cache", "shard", "shards", "sample",
 	}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",

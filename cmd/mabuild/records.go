@@ -23,7 +23,7 @@ func (a *app) records(alone, require bool) (*records.Repository, error) {
 	} else if repo.RepositoryStr() == "" {
 		return nil, usage("for example --cache-repo ghcr.io/acme/build-cache", "--cache-repo %s: has no path", c.Repo)
 	}
-	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Log: a.log}
+	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Log: a.log}
 	for _, text := range c.Trust {
 		key, err := records.ParsePublicKey(text)
 		if err != nil {

@@ -170,7 +170,7 @@ func (pub *Publisher) recalling(spoilt *atomic.Bool) build.Hooks {
 	if pub.Records == nil {
 		return build.Hooks{}
 	}
-	return build.Hooks{Recall: pub.Records.Recall, Spoilt: func(p ocispec.Platform, err error) {
+	return build.Hooks{Recall: pub.Records.Recall, Check: pub.Records.Check, Spoilt: func(p ocispec.Platform, err error) {
 		pub.Log.Warn(fmt.Sprintf("the build record of %s in %s is spoilt, so the program is compiled: %v", platform.Key(p), pub.Records.Name, err))
 		spoilt.Store(true)
 	}}

@@ -200,6 +200,30 @@ func TestHostileRecords(t *testing.T) {
 	}
 }
 
+// A forged layer is published if the registry mounts it, which nobody reads: who can write to the
+// repository can publish. With Check it is read, and compiled in its place.
+func TestMountedLayerIsReadWithCheck(t *testing.T) {
+	t.Parallel()
+	r, dir, other := startRegistry(t), t.TempDir(), t.TempDir()
+	for at, text := range map[string]string{dir: "one", other: "two"} {
+		regtest.Lay(t, at, map[string]string{"go.mod": "module example.com/" + text + "\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { println(\"" + text + "\") }\n"})
+	}
+	writer := newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true})
+	want := writer.must(t, dir, "amd64", r.Host+"/want:v1")
+	forged := writer.must(t, other, "amd64", r.Host+"/forged:v1").Images[0]
+	forged.Key = want.Images[0].Key
+	newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true}).Records.Store(t.Context(), forged)
+
+	m := newMachine(t, &records.Repository{Name: r.Host + "/records"})
+	if got := m.must(t, dir, "amd64", r.Host+"/mounted:v1"); got.Digest == want.Digest || m.warnings.Len() > 0 {
+		t.Errorf("the digest is %s: the forged layer was not mounted; %s", got.Digest, m.warnings)
+	}
+	m = newMachine(t, &records.Repository{Name: r.Host + "/records", Check: true})
+	if got := m.must(t, dir, "amd64", r.Host+"/checked:v1"); got.Digest != want.Digest || strings.Count(m.warnings.String(), "is spoilt, so the program is compiled") != 1 {
+		t.Errorf("the digest is %s, want %s; %s", got.Digest, want.Digest, m.warnings)
+	}
+}
+
 // With Require a program without a record is an error, and nothing is published.
 func TestRequiredRecord(t *testing.T) {
 	r, dir := startRegistry(t), t.TempDir()

@@ -67,6 +67,7 @@ type Repository struct {
 	Client  *registry.Client
 	Write   bool                // Store stores
 	Require bool                // a program without a record is an error
+	Check   bool                // each program is read and checked, as build.Hooks says
 	Key     ed25519.PrivateKey  // signs new records; nil: they are not signed
 	Trust   []ed25519.PublicKey // whose records count; none: all do
 	Log     *slog.Logger
