@@ -43,7 +43,8 @@ func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 // After any change of the sources, a layer that is remembered under a key is the one that the
 // compiler would make here, also if it was made in another checkout.
 func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
-	steps, seed := 40, regtest.Seed(t)
+	t.Parallel()
+	steps, seed := 100, regtest.Seed(t)
 	if n, err := strconv.Atoi(os.Getenv("MABUILD_STEPS")); err == nil {
 		steps = n
 	}
