@@ -17,7 +17,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk chaos ko nightly supply peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly supply peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,8 +108,11 @@ faults: $(BIN)/judge ## each fault at the first, the middle and the last request
 random: $(BIN)/judge ## all tests with a random seed, which a failure prints; MABUILD_SEED sets it
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -count 1 -timeout 1h ./...
 
-walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wrong build record
+walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wrong build record or key
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) MABUILD_STEPS=$(or $(MABUILD_STEPS),2000) $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
+
+programs: ## the sources behind the keys of ten programs of the module proxy are those of the go command
+	MABUILD_PROGRAMS=1 $(GO) test -count 1 -timeout 1h -v -run TestPackagesOfTheProxyAreGosOwn ./build/internal/unchanged
 
 chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
@@ -120,7 +123,7 @@ ko: build $(TOOLS)/ko $(TOOLS)/crane ## a project built by ko and, after config 
 supply: build $(TOOLS)/cosign $(TOOLS)/fulcio $(TOOLS)/posix $(TOOLS)/timestamp-server ## real cosign verifies signatures and provenance, by key and by identity; compiles cosign and the services of sigstore for minutes once; needs .ci/install
 	./.ci/e2e-supply $(BIN)/mabuild
 
-nightly: $(BIN)/judge ## faults, random, walk, chaos, ko, supply, fuzz and snapshot; writes a table to docs/nightly.md
+nightly: $(BIN)/judge ## faults, random, walk, programs, chaos, ko, supply, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table

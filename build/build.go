@@ -75,6 +75,11 @@ type Builder struct {
 	// directories all sources are.
 	Within []string
 
+	// Recalls says that builds have [Hooks.Recall]. Resolve then leaves it to the build to
+	// run the go command, if Recall does not have a program: what is wrong with a package
+	// may be reported that late.
+	Recalls bool
+
 	Log *slog.Logger // nil: silent
 
 	// The fields below are set once by init or are ready as zero values.
@@ -109,6 +114,21 @@ type Hooks struct {
 	// when the programs of all platforms have been compiled, and not at all if one of
 	// them does not match its base.
 	OnImage func(ctx context.Context, i Image) error
+	// Recall returns the layer of a program that was compiled elsewhere. The key is the
+	// sha256, in hexadecimal digits, of all that decides the layer; see [Image]. The error
+	// is fs.ErrNotExist if there is none, and any other error fails the platform. The layer
+	// may be anything: its content is checked before it is read. It is asked for only with
+	// [Builder.Recalls], and only if this machine does not remember the program.
+	Recall func(ctx context.Context, p ocispec.Platform, key string) (v1.Layer, error)
+	// Spoilt is called if a recalled layer cannot be read, or is not one of the program.
+	// What reads it fails; a build without Recall succeeds.
+	Spoilt func(p ocispec.Platform, err error)
+	// Check reads each recalled layer before it is used. One that is spoilt is compiled; Spoilt
+	// is called, and nothing fails.
+	Check bool
+	// Anew ignores what this machine remembers: a program that has a key is recalled or
+	// compiled.
+	Anew bool
 }
 
 // A Result is what was built from a Spec. Its content stays readable while the work
@@ -246,6 +266,10 @@ type PlannedBase struct {
 	Platform ocispec.Platform
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
+	// With [Builder.Recalls], Inputs is that of the image, and NoKey says why it will have no
+	// key.
+	Inputs map[string]string
+	NoKey  string
 
 	baseImage baseimage.Image
 }
@@ -254,6 +278,15 @@ type PlannedBase struct {
 // files of [Spec.Files]; it reads layers of a base only if the user or group is a name.
 // All missing platforms, base images and files are in one error.
 func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
+	plan, err := b.plan(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return plan, plan.maker.ready(ctx)
+}
+
+// plan is Plan without what the maker has put off.
+func (b *Builder) plan(ctx context.Context, s Spec) (*Plan, error) {
 	s, m, err := b.resolve(ctx, s)
 	if err != nil {
 		return nil, err
@@ -284,6 +317,9 @@ func (b *Builder) Plan(ctx context.Context, s Spec) (*Plan, error) {
 	plan := &Plan{Spec: s, maker: m, files: files, Bases: make([]PlannedBase, len(images))}
 	for i, image := range images {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
+		if b.Recalls {
+			plan.Bases[i].Inputs, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
+		}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {
 		return nil, err
@@ -303,7 +339,7 @@ func (b *Builder) layers(ctx context.Context, s Spec) *layerfile.Writer {
 // Build makes the index of s. If a platform fails, Build still tries the others, and
 // returns an error that joins a [*PlatformError] for each one that failed.
 func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
-	plan, err := b.Plan(ctx, s)
+	plan, err := b.plan(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -323,9 +359,14 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	wg.Wait()
 	failed := errors.Join(errs...)
 	r.maker.finish(failed == nil)
+	// What was put off fails for all platforms in the same way.
+	if late := (*lateError)(nil); errors.As(failed, &late) {
+		return nil, late.error
+	}
 	if failed != nil {
 		return nil, errors.Join(failed, b.cramped(ctx, errs))
 	}
+	r.remember(images)
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err

@@ -32,11 +32,13 @@ type goMaker struct {
 	known    bool                 // the record has the programs of all platforms
 	debugger crosscompile.Package // of Delve, with GoPackage.Debug
 	times    *permits.Times       // of the package
+	sources  *goSources           // of the package
+	steady   map[*sourceList]bool // by the end of this build; see proved
 }
 
 // maker returns a goMaker that knows only s.
 func (GoPackage) maker(b *Builder, s Spec) maker {
-	return &goMaker{Builder: b, spec: s, record: &unchanged.Record{}}
+	return &goMaker{Builder: b, spec: s, record: &unchanged.Record{}, sources: &goSources{}, steady: map[*sourceList]bool{}}
 }
 
 // Mains returns the main packages that match the package of s, a pattern such as ./cmd/...,
@@ -63,7 +65,7 @@ func (b *Builder) BasePlatforms(ctx context.Context, ref string) ([]ocispec.Plat
 func (g *goMaker) find(ctx context.Context) (Spec, error) {
 	p := g.spec.goPackage()
 	if before, ok := g.resolved.Load(g.spec.query()); ok && p.Main.ImportPath != "" {
-		g.record, g.debugger = before.(*goMaker).record, before.(*goMaker).debugger
+		g.record, g.debugger, g.sources = before.(*goMaker).record, before.(*goMaker).debugger, before.(*goMaker).sources
 	} else if !p.Debug { // a build record describes one program, and a debug image has two
 		g.record = g.records.Recall(layerfile.FormatVersion, g.spec.Dir, p.Package, p.AsMain)
 	}
@@ -72,6 +74,7 @@ func (g *goMaker) find(ctx context.Context) (Spec, error) {
 	g.known = known && main.Use(ctx) == nil
 	switch {
 	case g.known:
+	case p.Main.ImportPath == "" && g.guess(&main):
 	case p.Main.ImportPath == "":
 		start := time.Now()
 		var err error
@@ -235,7 +238,7 @@ func (g *goMaker) platforms(ctx context.Context, list []ocispec.Platform) (suppo
 
 // check asks nothing of Go if the programs of all platforms are known.
 func (g *goMaker) check(ctx context.Context, list []ocispec.Platform) error {
-	if g.known {
+	if g.known || g.sources.late {
 		return nil
 	}
 	return errors.Join(g.goc.Check(ctx, g.spec.goPackage().Main.Dir, list, nil), g.spec.debuggable(list))
@@ -245,7 +248,7 @@ func (g *goMaker) check(ctx context.Context, list []ocispec.Platform) error {
 // cgo, and finds the debugger. Versions of Windows need the same compiler, so each os,
 // architecture and variant is checked once.
 func (g *goMaker) prepare(ctx context.Context, list []ocispec.Platform) (err error) {
-	if g.known {
+	if g.known || g.sources.late {
 		return nil
 	}
 	var linked []ocispec.Platform
@@ -311,6 +314,11 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 	if err != nil {
 		return err
 	}
+	if g, err = g.finding(ctx); err != nil {
+		return err
+	}
+	sources := g.list(how)
+	sources.stable()
 	start := time.Now()
 	if s.binary, s.unlock, err = g.compile(ctx, p, how); err != nil {
 		return err
@@ -325,6 +333,9 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 	}
 	if how.Cgo && how.C.Static {
 		s.static = "cgo: static"
+	}
+	if s.linkage.Interpreter == "" && sources.Sources != nil {
+		sources.compiled(programKey(p, how), s.binary)
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
 	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {
@@ -398,6 +409,7 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 	if how.Cgo {
 		request.Cgo = &how.C
 	}
+	request.Sources = g.source(p) != ""
 	bin, err = g.goc.Compile(ctx, request)
 	if err == nil {
 		return bin, unlock, nil

@@ -35,6 +35,16 @@ type Image struct {
 	Began    time.Time           // when the work on this platform began, after it had waited for its turn
 	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled
 
+	// Key names the layer of the program, which is the last one, by all that decides it: the
+	// sources, the release of Go, the settings of the compiler and the form of the layer.
+	// It is the same on all machines. It is "" if there is none, or if it was not proved
+	// that the key of a compiled program is complete.
+	Key      string
+	Recalled bool // Hooks.Recall returned the layer
+	// Inputs has what Key is made of, such as "go" or "file example.com/app/main.go", with
+	// the value or the sha256 of each.
+	Inputs map[string]string
+
 	// info is set if Binary is zero. It compiles the program again.
 	info func(context.Context) (*buildinfo.BuildInfo, error)
 }

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"debug/buildinfo"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,19 @@ type maker interface {
 	// file does not change while use runs. It waits for a permit, so the caller must hold
 	// none.
 	remake(ctx context.Context, p ocispec.Platform, known unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error
+	// source names what the program for p is made from, the same on all machines. It is ""
+	// if there is no such name.
+	source(p ocispec.Platform) string
+	// inputs describes what source is made of, by name, or says why there is none.
+	inputs(p ocispec.Platform) (list map[string]string, reason string)
+	// ready does what find, check and prepare have put off, once. Only making a program
+	// needs it.
+	ready(ctx context.Context) error
+	// checkProgram checks that a file is the program for p, as far as the file shows it.
+	checkProgram(p ocispec.Platform, file string) (*buildinfo.BuildInfo, error)
+	// proved reports whether it is certain that the program that was just made for p is
+	// made from what source names. It is called after all programs were made.
+	proved(p ocispec.Platform) bool
 	// extras makes what the image for p has beside the program, and sets step if there is
 	// any. Its files can be read until unlock.
 	extras(ctx context.Context, p ocispec.Platform, step *string) (list []placement.Part, unlock func(), err error)

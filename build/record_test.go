@@ -14,6 +14,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
@@ -28,43 +29,8 @@ func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 		steps = n
 	}
 	t.Logf("%d steps with seed %d", steps, seed)
-	w, cache, claims, broken := newWorld(t, seed), t.TempDir(), 0, 0
-	// Some walks begin with sources that cannot be listed for long, so they go on until
-	// records were used.
-	walked := 0
-	for i := 0; i < steps || claims < steps/50 && i < 4*steps; i++ {
-		walked++
-		what := w.step()
-		if w.rnd.Intn(2) == 0 {
-			time.Sleep(60 * time.Millisecond) // past the clock's granularity
-		}
-		during, before := func() {}, v1.Hash{}
-		if w.rnd.Intn(8) == 0 {
-			what += ", and an edit meanwhile"
-			before, _, _ = w.build("", during)
-			wait, edit := time.Duration(w.rnd.Intn(150))*time.Millisecond, w.anEdit()
-			during = func() {
-				time.Sleep(wait)
-				edit()
-			}
-		}
-		digest, claimed, err := w.build(cache, during)
-		if err != nil {
-			broken++
-			w.repair()
-		}
-		if !claimed {
-			continue
-		}
-		claims++
-		if want, _, err := w.build("", func() {}); err != nil || digest != want && digest != before {
-			t.Fatalf("step %d, %s: the build record gives %s, the compiler %s, %v", i, what, digest, want, err)
-		}
-	}
-	t.Logf("%d of %d builds used a build record, %d failed", claims, walked, broken)
-	if claims < steps/50 || broken > walked/5 {
-		t.Error("too few builds used a build record")
-	}
+	w, cache := newWorld(t, seed), t.TempDir()
+	w.walk(steps, "the build record", func(during func()) (v1.Hash, bool, error) { return w.build(cache, during) })
 	w.settle()
 	for _, want := range []bool{false, true, true} {
 		time.Sleep(60 * time.Millisecond)
@@ -72,6 +38,79 @@ func TestWhatIsRememberedIsNeverWrong(t *testing.T) {
 			t.Errorf("after the last edit the build record gives %v, want %v: %v", claimed, want, err)
 		}
 	}
+}
+
+// After any change of the sources, a layer that is remembered under a key is the one that the
+// compiler would make here, also if it was made in another checkout.
+func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
+	t.Parallel()
+	steps, seed := 100, regtest.Seed(t)
+	if n, err := strconv.Atoi(os.Getenv("MABUILD_STEPS")); err == nil {
+		steps = n
+	}
+	t.Logf("%d steps with seed %d", steps, seed)
+	w, kept := newWorld(t, seed), recalls{}
+	w.walk(steps, "the key", func(during func()) (v1.Hash, bool, error) {
+		here := w.dir
+		defer func() { w.dir = here }()
+		if w.rnd.Intn(4) == 0 && here == w.at("app") {
+			copied := t.TempDir()
+			if out, err := exec.Command("cp", "-RP", w.top+"/.", copied).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			w.dir = filepath.Join(copied, "app")
+		}
+		r, err := kept.build(w, during)
+		if err != nil {
+			return v1.Hash{}, false, err
+		}
+		digest, err := r.Index.Digest()
+		return digest, r.Images[0].Recalled, err
+	})
+	w.settle()
+	for _, want := range []bool{false, true, true} {
+		time.Sleep(60 * time.Millisecond)
+		r, err := kept.build(w, func() {})
+		if err != nil || r.Images[0].Recalled != want || r.Images[0].Key == "" {
+			t.Errorf("after the last edit: %v, want a recalled layer %t", err, want)
+		}
+	}
+}
+
+// recalls has layers by key, as others would keep them.
+type recalls map[string]v1.Layer
+
+// build builds the current state without a cache. It keeps what was compiled.
+func (k recalls) build(w *world, during func()) (*build.Result, error) {
+	b := &build.Builder{Work: w.t.TempDir(), Recalls: true, Go: &crosscompile.Go{Environ: w.environ}}
+	s := w.spec
+	s.Dir, s.Program = w.dir, build.GoPackage{Compile: w.compile}
+	done := make(chan struct{})
+	go func() { during(); close(done) }()
+	r, err := b.Build(w.t.Context(), s, build.Hooks{
+		Recall: func(_ context.Context, _ ocispec.Platform, key string) (v1.Layer, error) {
+			if l, ok := k[key]; ok {
+				return l, nil
+			}
+			return nil, fs.ErrNotExist
+		},
+		Spoilt: func(_ ocispec.Platform, err error) { w.t.Error(err) },
+	})
+	<-done
+	if err != nil {
+		return nil, err
+	}
+	img := r.Images[0]
+	layers, err := img.Layers()
+	w.must(err)
+	if last := layers[len(layers)-1]; img.Key != "" && !img.Recalled {
+		k[img.Key] = last
+	} else if img.Recalled && w.rnd.Intn(3) == 0 { // reads it, which checks the program
+		content, err := last.Compressed()
+		w.must(err)
+		w.must(content.Close())
+	}
+	return r, nil
 }
 
 // A program from a build record reports the same build info and the same base image as when

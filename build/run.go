@@ -103,8 +103,14 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 	// holds this lock also holds a permit, or waits for none, so no other waits for it in
 	// a circle.
 	defer program.release()
-	if r.recalled(ctx, img, base) {
+	if !r.hooks.Anew && r.recalled(ctx, img, base) {
 		return nil
+	}
+	if ok, err := r.fetched(ctx, img, base); ok || err != nil {
+		if img.Recalled {
+			log.InfoContext(ctx, "recalled")
+		}
+		return err
 	}
 	return r.make(ctx, img, base, permit, program, step, log)
 }

@@ -276,3 +276,44 @@ func (w *world) build(cache string, during func()) (digest v1.Hash, claimed bool
 	digest, err = r.Index.Digest()
 	return digest, r.Images[0].Binary.Path == "", err
 }
+
+// walk makes random steps. remembers builds with what it has kept, and reports whether it was
+// used; such a result must be the one that a build without a cache gives. Some walks begin
+// with sources of which nothing is kept for long, so they go on until something was used.
+func (w *world) walk(steps int, what string, remembers func(during func()) (v1.Hash, bool, error)) {
+	w.t.Helper()
+	walked, claims, broken := 0, 0, 0
+	for i := 0; i < steps || claims < steps/50 && i < 4*steps; i++ {
+		walked++
+		did := w.step()
+		if w.rnd.Intn(2) == 0 {
+			time.Sleep(60 * time.Millisecond) // past the clock's granularity
+		}
+		during, before := func() {}, v1.Hash{}
+		if w.rnd.Intn(8) == 0 {
+			did += ", and an edit meanwhile"
+			before, _, _ = w.build("", during)
+			wait, edit := time.Duration(w.rnd.Intn(150))*time.Millisecond, w.anEdit()
+			during = func() {
+				time.Sleep(wait)
+				edit()
+			}
+		}
+		digest, claimed, err := remembers(during)
+		if err != nil {
+			broken++
+			w.repair()
+		}
+		if !claimed {
+			continue
+		}
+		claims++
+		if want, _, err := w.build("", func() {}); err != nil || digest != want && digest != before {
+			w.t.Fatalf("step %d, %s: %s gives %s, the compiler %s, %v", i, did, what, digest, want, err)
+		}
+	}
+	w.t.Logf("%d of %d builds used %s, %d failed", claims, walked, what, broken)
+	if claims < steps/50 || broken > walked/5 {
+		w.t.Errorf("too few builds used %s", what)
+	}
+}

@@ -37,12 +37,16 @@ type Request struct {
 	Flags    []string // for go build, after -trimpath and -buildvcs=false
 	Env      []string // NAME=value, after those of Env(Platform)
 	Cgo      *Cgo     // nil: without cgo
+	Sources  bool     // list the source files, see Binary
 }
 
 // A Binary is a program for one platform, in a file that the caller owns.
 type Binary struct {
 	Path string
 	Info *buildinfo.BuildInfo // nil for wasm, whose format has none
+	// Sources has the files of its packages, if the Request asks for them. It leaves out
+	// the standard library and the module cache, whose files never change.
+	Sources []string
 }
 
 // Compile compiles r's program and checks that it is one for r's platform.
@@ -102,14 +106,69 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	}
 	// The program may be an older one that go build found up to date, so it is verified
 	// in every case.
-	if err := verify(out, r.Platform); err != nil {
+	info, err := Verify(out, r.Platform)
+	if err != nil {
 		return Binary{}, err
 	}
-	info, err := buildinfo.ReadFile(out)
-	if err != nil && r.Platform.Architecture != "wasm" {
-		return Binary{}, fmt.Errorf("%s: %w", filepath.Base(out), err)
+	b := Binary{Path: out, Info: info}
+	if r.Sources {
+		b.Sources, err = tc.with(env...).sources(ctx, r)
 	}
-	return Binary{Path: out, Info: info}, nil
+	return b, err
+}
+
+// Verify checks that a file is a Go program for p and returns its build information, which
+// is nil for wasm. The header of a program does not have the variant of p, so it is not
+// checked.
+func Verify(file string, p ocispec.Platform) (*buildinfo.BuildInfo, error) {
+	if err := verify(file, p); err != nil {
+		return nil, err
+	}
+	info, err := buildinfo.ReadFile(file)
+	if err != nil && p.Architecture != "wasm" {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
+	}
+	return info, nil
+}
+
+// sources lists the files of the packages of r's program; see [Binary].
+func (tc *toolchain) sources(ctx context.Context, r Request) ([]string, error) {
+	const files = `{{range .}}{{$.Dir}}{{"\x00"}}{{.}}{{"\n"}}{{end}}`
+	var format strings.Builder
+	format.WriteString(`{{if not .Standard}}`)
+	for _, kind := range []string{"GoFiles", "EmbedFiles", "SFiles", "HFiles", "SysoFiles"} {
+		format.WriteString(`{{with .` + kind + `}}` + files + `{{end}}`)
+	}
+	format.WriteString(`{{end}}`)
+	args := []string{"list", "-deps", "-f", format.String()}
+	for _, flag := range r.Flags {
+		// The other flags do not decide which files there are. -race does, but needs cgo.
+		if strings.HasPrefix(flag, "-tags=") {
+			args = append(args, flag)
+		}
+	}
+	out, err := tc.run(ctx, r.Dir, append(args, "--", r.Package)...)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for line := range strings.Lines(string(out)) {
+		if dir, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\x00"); ok && !tc.caches(dir) {
+			list = append(list, filepath.Join(dir, name))
+		}
+	}
+	return list, nil
+}
+
+// caches reports whether a directory is in the module cache.
+func (tc *toolchain) caches(dir string) bool {
+	for _, kv := range tc.env {
+		if cache, ok := strings.CutPrefix(kv, "GOMODCACHE="); ok {
+			rel, err := filepath.Rel(cache, dir)
+			return err == nil && filepath.IsLocal(rel)
+		}
+	}
+	return false
 }
 
 // forget drops the remembered toolchain of dir, after its go.mod was changed.

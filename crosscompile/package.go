@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/mod/module"
 
+	"github.com/mabuild/mabuild/internal/gocommand"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 )
@@ -204,7 +203,7 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 	default:
 		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
 	}
-	pkg := Package{Dir: dir, ImportPath: p.ImportPath, PkgPath: p.ImportPath, Name: programName(p.ImportPath)}
+	pkg := Package{Dir: dir, ImportPath: p.ImportPath, PkgPath: p.ImportPath, Name: gocommand.ProgramName(p.ImportPath)}
 	if isLocal(pattern) { // errors then name files relative to the directory
 		pkg.ImportPath = pattern
 	}
@@ -295,15 +294,4 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 		return "main packages nearby: " + strings.Join(mains, ", ")
 	}
 	return "there is no main package nearby"
-}
-
-// programName returns the name that the go command gives a program: the last element of
-// its import path, or the one before if the last is a major version such as v2.
-func programName(importPath string) string {
-	name := path.Base(importPath)
-	// SplitPathVersion also accepts the suffix of gopkg.in, such as .v3.
-	if prefix, major, ok := module.SplitPathVersion(importPath); ok && major != "" && prefix != "" {
-		name = path.Base(prefix)
-	}
-	return name
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mabuild/mabuild/internal/gocommand"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/internal/stream"
@@ -148,7 +149,7 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	if work := env["GOWORK"]; work == "off" || work != "" && !strings.HasPrefix(dir+string(filepath.Separator), filepath.Dir(work)+string(filepath.Separator)) {
 		tc.env = append(tc.env, "GOWORK="+work)
 	}
-	flags, dropped := keepFlags(env["GOFLAGS"])
+	flags, dropped := gocommand.KeepFlags(env["GOFLAGS"])
 	if alone {
 		flags = standing(flags)
 	}
@@ -193,24 +194,6 @@ func (g *Go) environ() []string {
 		return g.Environ
 	}
 	return os.Environ()
-}
-
-// keepFlags returns the flags in GOFLAGS that say how to build. It drops those that
-// change the program or run other programs, and returns them for a warning, except those
-// that mabuild sets in any case.
-func keepFlags(goflags string) (kept string, dropped []string) {
-	var keep []string
-	for _, flag := range strings.Fields(goflags) {
-		name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
-		switch name {
-		case "mod", "tags", "p":
-			keep = append(keep, flag)
-		case "trimpath", "buildvcs", "modcacherw":
-		default:
-			dropped = append(dropped, flag)
-		}
-	}
-	return strings.Join(keep, " "), dropped
 }
 
 // standing returns flags for a scratch module. Its go.mod must be updated as requirements

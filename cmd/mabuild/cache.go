@@ -15,7 +15,9 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
@@ -27,7 +29,7 @@ func newCache(a *app) *cobra.Command {
 		Args:  knownCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCacheInfo(a), newCachePrune(a))
+	cmd.AddCommand(newCacheInfo(a), newCacheKey(), newCacheExplain(a), newCacheVerify(a), newCachePrune(a))
 	return cmd
 }
 
@@ -94,6 +96,26 @@ entries without --max. Entries that a running mabuild has used are kept.`,
 	}
 	cmd.Flags().StringVar(&limit, "max", "0", "Keep at most this `SIZE`")
 	return cmd
+}
+
+// newCacheKey returns cache key.
+func newCacheKey() *cobra.Command {
+	return &cobra.Command{
+		Use:   "key",
+		Short: "Print the public key that signs build records",
+		Long: `Print the public key that belongs to the secret in MABUILD_CACHE_KEY. Build records
+that a machine with this secret writes are signed. Others use only these if the
+public key is in --cache-trust.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key, err := records.KeyOf(os.Getenv(cacheKeyEnv))
+			if err != nil {
+				return hint.New(hint.Usage, hint.Of(err), cacheKeyEnv+": %w", err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), records.PublicKey(key))
+			return err
+		},
+	}
 }
 
 // openCache opens the configured cache to show or prune it. It releases the hold of this

@@ -24,7 +24,8 @@ var elsewhere = map[string]string{
 	"no SBOM that mabuild can read": "testdata/script/sbom.txtar",
 	"no such host":                  "manifest/registry/internal/transport/rules_test.go",
 	"interrupted …: no tag points to an incomplete image": "testdata/script/interrupt.txtar",
-	"internal error: …": "cmd/mabuild/panic_test.go",
+	"internal error: …":                         "cmd/mabuild/panic_test.go",
+	"has another layer than the compiler makes": "cmd/mabuild/forged_test.go",
 }
 
 // Each heading of docs/errors.md is a message of the code, or of Go or a library as a test

@@ -38,6 +38,9 @@ import (
 // with where they are tested, and those that no command ends with.
 var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
+	"build.lateError":          "holds the error that a command ends with",
+	"publish.errOnlyKey":       "no command ends with it",
+	"records.errUntrusted":     "in a warning",
 	"baseimage.Error":          "as build.BaseError",
 	"specerr.Error":            "as build.SpecError",
 	"templates.errNotPlain":    "in a SpecError",

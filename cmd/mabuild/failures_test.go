@@ -92,6 +92,13 @@ hint: for example --file ./web:/srv/web`},
 	{`push ./ok --file nowhere:/x --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: files: nowhere does not exist
 hint: check the path; it is looked for in $D
 nothing was published; no tag was changed`},
+	{`push ./ok --platforms linux/amd64 -t $R/new:v1 --cache-repo $R/records --require-cache`, exitBuild, `mabuild: linux/amd64: compile: no build record in $R/records, but --require-cache is set
+hint: run mabuild warm with the same sources, settings and release of Go, or omit --require-cache
+nothing was published; no tag was changed`},
+	{`push ./ok -t $R/new:v1 --cache-repo $R/records --cache-trust abc`, exitUsage, `mabuild: --cache-trust: "abc" is not a public key
+hint: mabuild cache key prints the key of a machine`},
+	{`warm ./ok`, exitUsage, `mabuild: no repository of build records is set
+hint: add --cache-repo REPOSITORY`},
 	{`push ./ok`, exitUsage, `mabuild: no destination for "ok"
 hint: use -t ghcr.io/acme/ok:v1, --repo ghcr.io/acme, or MABUILD_REPO`},
 	{`push ./ok -t new`, exitUsage, `mabuild: no destination for "ok"

@@ -17,7 +17,7 @@ var flagGroups = []struct {
 	commands []string // and their subcommands; empty means all
 	flags    []string
 }{
-	{"What to build", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{
+	{"What to build", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view"}, []string{
 		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-env", "allow-path", "allow-unsafe-build-flags",
 	}},
@@ -31,22 +31,25 @@ var flagGroups = []struct {
 		"allow-mismatch", "trust-platforms", "ignore-missing", "referrers",
 	}},
 	{"What to copy", []string{"mirror"}, []string{
-		"file", "only", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
+		"file", "only", "shard", "shards", "template", "platforms", "optional", "referrers", "missing", "min-age", "verify", "allow-path", "allow-env",
 	}},
 	{"What to read", []string{"check", "place", "resolve", "apply", "create"}, []string{"filename", "recursive", "selector", "cluster", "context"}},
 	{"Where workloads may run", []string{"check", "place"}, []string{"nodes", "platform"}},
 	{"Placement", []string{"place", "resolve", "apply", "create"}, []string{"place", "always", "prefer", "tolerate", "policy", "apply", "watch"}},
 	{"Schedule", []string{"mirror"}, []string{"watch", "listen", "listen-host"}},
-	{"Image", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{
+	{"Image", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view"}, []string{
 		"entrypoint", "cmd", "user", "workdir", "env", "port", "volume", "label", "annotation", "stop-signal",
 		"file", "health-cmd", "health-interval", "health-timeout", "health-start-period", "health-retries",
 		"compression", "media-types", "no-index",
 	}},
-	{"Tags and destinations", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "manifest", "mirror"}, []string{
+	{"Tags and destinations", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view", "manifest", "mirror"}, []string{
 		"tag", "repo", "naming", "output", "load", "run-flag", "target", "also-tag", "backup",
 	}},
-	{"Supply chain", []string{"push", "build", "run", "resolve", "apply", "create", "config view"}, []string{
+	{"Supply chain", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view"}, []string{
 		"attest", "sbom", "sbom-base", "sbom-dir", "provenance", "builder-id", "attestations", "sign", "sign-arg", "sign-format", "attach", "before-tag", "vcs",
+	}},
+	{"Build records of other machines", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "warm", "cache verify", "cache explain"}, []string{
+		"cache-repo", "cache-mode", "cache-trust", "cache-check", "no-cache-repo", "require-cache", "shard", "shards", "sample",
 	}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",

@@ -41,6 +41,8 @@ type mirrorOptions struct {
 	listenHosts             []string
 	reserve                 int
 	trust                   config.Trust // extends what the file may set
+	shard                   string
+	shards                  int
 }
 
 // ofEntry are the flags that correspond to a key of an entry. They are rejected with -f,
@@ -103,6 +105,7 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.report, "report", "", "Write the outcome of each image to this `FILE` as JSON")
 	f.BoolVar(&o.watch, "watch", false, "Keep running on the file's schedules")
 	f.StringVar(&o.listen, "listen", "", "Serve /healthz and /metrics at this `ADDRESS` with --watch")
+	bindShard(f, &o.shard, &o.shards)
 	config.BindTrust(f)
 	config.BindSecrets(f)
 	f.StringSliceVar(&o.listenHosts, "listen-host", nil, "Also accept this host `NAME` in requests to --listen; repeatable")
@@ -129,7 +132,7 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 		if len(args) != want {
 			errs = append(errs, usage(cmd.CommandPath()+" --help shows examples", "mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
 		}
-		if list := given("only", "watch", "listen"); len(list) > 0 {
+		if list := given("only", "watch", "listen", "shard"); len(list) > 0 {
 			errs = append(errs, usage("add -f FILE; mabuild config init mirror writes a first file", "%s: requires -f FILE", strings.Join(list, " ")))
 		}
 	} else {
@@ -140,7 +143,8 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 			errs = append(errs, usage("set the key of the same name in the file", "%s: cannot be combined with -f FILE", strings.Join(list, " ")))
 		}
 	}
-	errs = append(errs, writable("--report", o.report))
+	_, err := parseShard(o.shard, o.shards, os.Getenv)
+	errs = append(errs, err, writable("--report", o.report))
 	if o.reserve < 0 {
 		errs = append(errs, usage("for example --quota-reserve 20", "--quota-reserve %d: must be 0 or more", o.reserve))
 	}
@@ -244,6 +248,10 @@ func (o *mirrorOptions) runOnce(ctx context.Context, a *app, s places.Store, cla
 // client's log is wrapped so that the runner can count the bytes that were sent.
 func (o *mirrorOptions) runner(a *app, s places.Store) *mirror.Runner {
 	r := &mirror.Runner{
+		Skip: func(place string) bool {
+			mine, err := parseShard(o.shard, o.shards, os.Getenv) // check has parsed it, too
+			return err == nil && mine.skips(place)
+		},
 		Store: s, Log: a.log, DryRun: o.dryRun, Verify: o.verify, Missing: o.missing, Signed: signedBy,
 		Task: func(ctx context.Context, image string) context.Context {
 			return progress.WithTask(ctx, progress.Task{Image: image})

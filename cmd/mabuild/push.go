@@ -34,6 +34,9 @@ type pushOptions struct {
 	debug    bool
 	plain    bool // without optimizations
 	load     bool // into Docker or podman as well
+	alone    bool // without build records of other machines
+	require  bool // a build record for each program
+	nowhere  bool // no destinations
 	refsFile string
 	summary  string
 
@@ -96,13 +99,18 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindBuild(flags)
 	config.BindVariables(flags)
 	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
-	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
-	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
-	flags.StringVar(&o.summary, "summary", "", "Write a Markdown table of platforms, sizes and digests to `FILE`, for the summary of a CI job")
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
 	flags.StringArrayVar(&o.files, "file", nil, "Copy a file or directory into the image, `SRC:DST`; in addition to files of .mabuild.yaml")
-	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")
 	flags.BoolVar(&o.plain, "disable-optimizations", false, "Compile for a debugger, without optimizations and with all symbols")
+	if o.nowhere {
+		return
+	}
+	flags.BoolVar(&o.dryRun, "dry-run", false, "Print what would be built and pushed, without doing it")
+	flags.BoolVar(&o.alone, "no-cache-repo", false, "Ignore --cache-repo: compile what this machine has not compiled")
+	flags.BoolVar(&o.require, "require-cache", false, "Fail if a program that has a key is not in --cache-repo, instead of compiling it")
+	flags.BoolVar(&o.verify, "verify", false, "Check that all content of existing images is present; re-upload what is missing")
+	flags.StringVar(&o.summary, "summary", "", "Write a Markdown table of platforms, sizes and digests to `FILE`, for the summary of a CI job")
+	flags.BoolVar(&o.debug, "debug", false, "Add the debugger Delve, which starts the program and listens on port 40000")
 	if !o.load {
 		flags.BoolVar(&o.load, "load", false, "Also load the image for this machine into Docker or podman; the same as -o docker-daemon:")
 	}
@@ -124,39 +132,10 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return err
 	}
 	a.client.Verify = o.verify
-	if _, err := os.UserCacheDir(); err != nil && os.Getenv("GOCACHE") == "" {
-		return usage("set HOME, or GOCACHE and MABUILD_CACHE", "the go command has no cache: %s", err)
-	}
-	// This limits mabuild alone: the compilers are separate processes.
-	limitMemory(memoryOfPush)
 	ctx := cmd.Context()
-	work, err := a.workDir(ctx)
+	pub, planner, err := a.publisher(cmd, o)
 	if err != nil {
 		return err
-	}
-	pub := &publish.Publisher{Client: a.client, Log: a.log, Cache: a.recordCache(), Explain: func(err error, c manifest.Content) error {
-		noIndex := ""
-		if mediaType, err := c.MediaType(); err == nil && mediaType.IsIndex() {
-			noIndex = "--no-index with one platform"
-		}
-		return invalidManifest(err, c, "--media-types docker", noIndex)
-	}, Builder: &build.Builder{
-		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
-	}}
-	plan.Attested(a.config, os.Getenv)
-	tool := strings.Trim(versionText(), "()")
-	if err := errors.Join(plan.SetSBOM(pub, a.config, tool), plan.SetAttestations(pub, a.config, tool)); err != nil {
-		return err
-	}
-	planner := &plan.Planner{
-		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Files: o.files,
-		AllowEnv: config.TrustOf(cmd.Flags(), os.LookupEnv).Variables,
-		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
-	}
-	if o.choose != nil {
-		if planner.Builds, err = o.choose(a.config); err != nil {
-			return err
-		}
 	}
 	plans, err := planner.Plans(ctx)
 	if err != nil {
@@ -202,6 +181,49 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return o.then(done)
 	}
 	return errors.Join(a.printResults(done, o.tagOnly), failed)
+}
+
+// publisher returns what makes and carries out the plans of a command that builds.
+func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, *plan.Planner, error) {
+	if _, err := os.UserCacheDir(); err != nil && os.Getenv("GOCACHE") == "" {
+		return nil, nil, usage("set HOME, or GOCACHE and MABUILD_CACHE", "the go command has no cache: %s", err)
+	}
+	// This limits mabuild alone: the compilers are separate processes.
+	limitMemory(memoryOfPush)
+	ctx := cmd.Context()
+	work, err := a.workDir(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	pub := &publish.Publisher{Client: a.client, Log: a.log, Cache: a.recordCache(), Explain: func(err error, c manifest.Content) error {
+		noIndex := ""
+		if mediaType, err := c.MediaType(); err == nil && mediaType.IsIndex() {
+			noIndex = "--no-index with one platform"
+		}
+		return invalidManifest(err, c, "--media-types docker", noIndex)
+	}, Builder: &build.Builder{
+		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
+	}}
+	if pub.Records, err = a.records(o.alone, o.require); err != nil {
+		return nil, nil, err
+	}
+	pub.Builder.Recalls = pub.Records != nil
+	plan.Attested(a.config, os.Getenv)
+	tool := strings.Trim(versionText(), "()")
+	if err := errors.Join(plan.SetSBOM(pub, a.config, tool), plan.SetAttestations(pub, a.config, tool)); err != nil {
+		return nil, nil, err
+	}
+	planner := &plan.Planner{
+		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Files: o.files,
+		AllowEnv: config.TrustOf(cmd.Flags(), os.LookupEnv).Variables,
+		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Nowhere: o.nowhere, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
+	}
+	if o.choose != nil {
+		if planner.Builds, err = o.choose(a.config); err != nil {
+			return nil, nil, err
+		}
+	}
+	return pub, planner, nil
 }
 
 // compiled reports whether any program was compiled, in which case the cache may have

@@ -18,7 +18,7 @@ const prefix = "MABUILD_"
 // switches are the flags without a key that a variable can also set: --dry-run by
 // MABUILD_DRY_RUN.
 var switches = []string{
-	"as-main", "config", "debug", "disable-optimizations", "dry-run", "image-refs", "quota-reserve", "report", "summary", "tag-only", "verbose", "verify",
+	"as-main", "config", "debug", "disable-optimizations", "dry-run", "image-refs", "no-cache-repo", "quota-reserve", "report", "require-cache", "summary", "tag-only", "verbose", "verify",
 }
 
 // Switch sets those flags that have no key and were not given, if their variable is set.

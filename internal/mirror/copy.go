@@ -78,7 +78,7 @@ func (r *round) moves(ctx context.Context, jobs []job) []*move {
 			}
 		}
 	}
-	return all
+	return slices.DeleteFunc(all, func(m *move) bool { return r.Skip != nil && r.Skip(m.target.Container()) })
 }
 
 // queue waits for a permit of the hosts and does the move.

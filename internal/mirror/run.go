@@ -71,6 +71,9 @@ type Runner struct {
 	// Signed returns an error unless a source is signed by the key of its entry; empty
 	// platforms are all. It must not be nil if an entry has a key.
 	Signed func(ctx context.Context, s Store, key, ref string, platforms []ocispec.Platform) error
+	// Skip reports whether another machine has a target, a repository or the file of a local
+	// place; nil: no other has any. Collisions of all targets are found nevertheless.
+	Skip func(place string) bool
 	// Claims has the targets of entries, shared with other runs; nil means those of this
 	// run alone.
 	Claims *Claims
@@ -143,17 +146,18 @@ func (r *round) entry(ctx context.Context, e *Entry) EntryReport {
 	out := EntryReport{Name: e.Name, Started: r.Now().UTC(), Images: []Result{}}
 	var moves []*move
 	var lost []Result
+	planned := 0
 	err := guard.Report(ctx, r.Log, e.Name, func() error {
 		jobs, some, err := r.jobsOf(ctx, e)
 		if lost = some; err == nil {
-			moves = r.moves(ctx, jobs)
+			moves, planned = r.moves(ctx, jobs), len(jobs)
 		}
 		return err
 	})
 	switch {
 	case err != nil:
 		lost = append(lost, failed(e.source(), "", e.planned(err)))
-	case len(moves) == 0 && len(lost) == 0:
+	case planned == 0 && len(lost) == 0:
 		lost = append(lost, Result{Source: e.source(), Status: Skipped, Why: "no tag is selected"})
 		r.Log.WarnContext(ctx, "no tag is selected", "entry", e.Name, "source", e.source())
 	}

@@ -57,6 +57,14 @@ func (r Reference) Tag() string {
 	return r.Remote.Tag
 }
 
+// Container returns what a Put changes: the repository, or the path of a local place.
+func (r Reference) Container() string {
+	if r.Local() {
+		return r.At()
+	}
+	return r.Remote.Repository
+}
+
 // At returns the host of the registry, or the local place without a name. It is the key
 // of permits and of counted blobs.
 func (r Reference) At() string {

@@ -45,6 +45,7 @@ type Planner struct {
 	Plain    bool           // compile without optimizations
 	Push     bool           // to registries as well
 	Load     bool           // into Docker or podman as well
+	Nowhere  bool           // no destinations: the plans are not published
 
 	Stdout   io.Writer // for the output "-"
 	Terminal bool      // Stdout is a terminal
@@ -75,6 +76,9 @@ func (p *Planner) Plans(ctx context.Context) ([]publish.Plan, error) {
 	_ = group.Wait() // the functions return nil; errors are in errs
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
+	}
+	if p.Nowhere {
+		return plans, nil
 	}
 	return plans, errors.Join(distinctTags(plans), distinctOutputs(plans), p.distinctFiles(plans))
 }
@@ -128,6 +132,9 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 	}
 	if out.NoIndex && len(spec.Platforms) != 1 {
 		return out, usage("select one platform with --platforms", "--no-index requires one platform, got %d", len(spec.Platforms))
+	}
+	if p.Nowhere {
+		return out, nil
 	}
 	if p.Push {
 		if out.Tags, err = p.refs(ctx, spec, c); err != nil {

@@ -154,7 +154,7 @@ func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]str
 		}
 		mains, err := p.mains(ctx, one, known)
 		errs = append(errs, err)
-		for _, main := range append(known, mains...) {
+		for _, main := range slices.Sorted(slices.Values(append(known, mains...))) {
 			// Patterns may overlap.
 			if !slices.Contains(all, main) {
 				all = append(all, main)

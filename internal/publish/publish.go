@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,6 +34,7 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -121,6 +123,10 @@ type Publisher struct {
 	// which is stored; an error leaves all tags as they are. It is not asked if all tags of
 	// the repository name the image already. nil asks nothing.
 	Gate func(ctx context.Context, image string, r *Result) error
+
+	// Records has what other machines have compiled, and gets what is compiled here; nil:
+	// programs are compiled. Builder.Recalls must be set with it.
+	Records *records.Repository
 	// Explain adds a hint to the error of a Put of content; nil adds none.
 	Explain func(err error, content manifest.Content) error
 
@@ -162,12 +168,38 @@ func (pub *Publisher) All(ctx context.Context, plans []Plan, each func(int, *Res
 // reason. The build's error is reported unless a refusal had cancelled it; then the
 // refusals are. Every return waits for all goroutines, and releases the upload sessions
 // that no blob has used.
-func (pub *Publisher) Publish(parent context.Context, p Plan) (*Result, error) {
+//
+// If a recalled layer turns out to be spoilt, the plan is published again without build
+// records.
+func (pub *Publisher) Publish(ctx context.Context, p Plan) (*Result, error) {
+	var spoilt atomic.Bool
+	out, err := pub.publish(ctx, p, pub.recalling(&spoilt))
+	if err == nil || !spoilt.Load() || ctx.Err() != nil {
+		return out, err
+	}
+	return pub.publish(ctx, p, build.Hooks{Anew: true})
+}
+
+// recalling returns the hooks that take layers from Records. spoilt is set if one of them
+// cannot be used.
+func (pub *Publisher) recalling(spoilt *atomic.Bool) build.Hooks {
+	if pub.Records == nil {
+		return build.Hooks{}
+	}
+	return build.Hooks{Recall: pub.Records.Recall, Check: pub.Records.Check, Spoilt: func(p ocispec.Platform, err error) {
+		pub.Log.Warn(fmt.Sprintf("the build record of %s in %s is spoilt, so the program is compiled: %v", platform.Key(p), pub.Records.Name, err))
+		spoilt.Store(true)
+	}}
+}
+
+// publish is Publish with the hooks for build records.
+func (pub *Publisher) publish(parent context.Context, p Plan, hooks build.Hooks) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	r := pub.newRun(p)
 	defer r.prepare(ctx, cancel)()
-	result, err := pub.Builder.Build(ctx, p.Spec, build.Hooks{OnBase: r.onBase, OnImage: r.onImage})
+	hooks.OnBase, hooks.OnImage = r.onBase, r.onImage
+	result, err := pub.Builder.Build(ctx, p.Spec, hooks)
 	// Only a refusal can have cancelled ctx until now, unless the caller has cancelled
 	// parent.
 	refused := context.Cause(ctx) != nil && parent.Err() == nil
@@ -183,7 +215,26 @@ func (pub *Publisher) Publish(parent context.Context, p Plan) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer r.remember(ctx, result.Images)()
 	return r.finish(ctx, result)
+}
+
+// remember starts to store the records of the programs that were compiled. The returned
+// function waits for that.
+func (r *run) remember(ctx context.Context, images []build.Image) (wait func()) {
+	var wg sync.WaitGroup
+	stored := map[string]bool{} // versions of Windows share a program
+	for _, img := range images {
+		r.keepInputs(img)
+		if r.Records == nil || img.Binary.Path == "" || stored[img.Key] {
+			continue
+		}
+		stored[img.Key] = true
+		wg.Go(func() {
+			_ = guard.Report(ctx, r.Log, platform.Key(img.Platform), func() error { r.Records.Store(ctx, img); return nil })
+		})
+	}
+	return wg.Wait
 }
 
 // finish writes the SBOM files and the local destinations, and moves the tags last, since

@@ -56,7 +56,7 @@ func (t *Table[T]) Bind(flags *pflag.FlagSet, wanted func(path string) bool) {
 // and puts the name of the value into backquotes, from which pflag takes it for the help.
 func usageOf(doc string) string {
 	doc = strings.TrimSuffix(doc, ".")
-	for _, name := range []string{"KEY=VALUE", " FILE ", " DIR,", " DIR ", " HOST"} {
+	for _, name := range []string{"KEY=VALUE", " FILE ", " REPOSITORY,", " DIR,", " DIR ", " HOST"} {
 		if before, after, ok := strings.Cut(doc, name); ok {
 			bare := strings.Trim(name, " ,")
 			return before + strings.Replace(name, bare, "`"+bare+"`", 1) + after

@@ -133,3 +133,20 @@ func TestForgottenAfterFailure(t *testing.T) {
 	put(t, c, ref, before)
 	verifyTag(t, r, "app:v1", before)
 }
+
+// What a Get did not find is not asked for again by a Put to the same tag.
+func TestAbsenceIsRemembered(t *testing.T) {
+	t.Parallel()
+	r := regtest.Start(t, regtest.Options{})
+	ref := r.Host + "/app:v1"
+	c := client(t)
+	if _, err := c.Get(t.Context(), ref); !errors.Is(err, manifest.ErrNotFound) {
+		t.Fatalf("got %v", err)
+	}
+	img := regtest.Image(t, "amd64", 100, 1)
+	put(t, c, ref, img)
+	expect(t, r, map[string]int{"GET manifest": 1, "HEAD blob": 2, "POST upload": 2, "PUT upload": 2, "PUT manifest": 1})
+	if got := must(c.Get(t.Context(), ref))(t); digestOf(t, got) != digestOf(t, img) {
+		t.Error("the tag is not read after the Put")
+	}
+}

@@ -29,7 +29,8 @@ const tagRecord = "registry-tag"
 //
 // The content is lazy: its config, layers and children are read when they are needed,
 // under the ctx of this call, which must not end before. Each is compared with its
-// digest. A reference that names nothing is [manifest.ErrNotFound].
+// digest. A reference that names nothing is [manifest.ErrNotFound]; for a tag this is
+// remembered as by [Client.Resolve].
 func (c *Client) Get(ctx context.Context, ref string) (manifest.Content, error) {
 	r, err := c.parse(ref)
 	if err != nil {
@@ -43,7 +44,11 @@ func (c *Client) Get(ctx context.Context, ref string) (manifest.Content, error) 
 			return content, nil
 		}
 	}
-	return c.get(ctx, r, v1.Descriptor{Digest: r.digest})
+	content, err := c.get(ctx, r, v1.Descriptor{Digest: r.digest})
+	if r.tag != "" && missing(err) && c.authoritative(r.repository) {
+		c.session.tags.set(r, v1.Descriptor{}) // a Put need not ask again
+	}
+	return content, err
 }
 
 // remembered returns the cached content of a tag if a HEAD shows that the tag still names

@@ -11,8 +11,8 @@ import (
 // zstdFormat is the value of Writer.Format for zstd.
 const zstdFormat = "zstd"
 
-// mediaType returns the OCI media type of the layers of w.
-func (w *Writer) mediaType() types.MediaType {
+// MediaType returns the OCI media type of the layers of w.
+func (w *Writer) MediaType() types.MediaType {
 	if w.Format == zstdFormat {
 		return types.OCILayerZStd
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"math/rand"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -176,5 +177,13 @@ func TestLayersByCompression(t *testing.T) {
 	}
 	if len(keys) != 3 {
 		t.Errorf("%d cache keys for three compressions", len(keys))
+	}
+}
+
+// The version of the compressor that keys of layers have is that of go.mod.
+func TestCompressorIsThatOfGoMod(t *testing.T) {
+	content, err := os.ReadFile("../../../go.mod")
+	if err != nil || !strings.Contains(string(content), compressor+" "+compressorVersion+"\n") {
+		t.Errorf("go.mod does not have %s %s: %v", compressor, compressorVersion, err)
 	}
 }

@@ -32,7 +32,7 @@ func (w *Writer) cachedLayer(r layerInfo, entries []Entry) *layer {
 	if w.Written != nil {
 		_, own = w.Written.Load(r.Digest)
 	}
-	return &layer{layerInfo: r, mediaType: w.mediaType(), cache: w.Cache, own: own, again: sync.OnceValues(func() (string, error) {
+	return &layer{layerInfo: r, mediaType: w.MediaType(), cache: w.Cache, own: own, again: sync.OnceValues(func() (string, error) {
 		path, again, err := w.writeFile(entries)
 		if err == nil && again != r {
 			err = errChanged

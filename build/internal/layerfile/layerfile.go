@@ -16,7 +16,9 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
+	"sync"
 )
 
 // FormatVersion must change when the same entries make other bytes, so that layers and
@@ -63,6 +65,36 @@ func File(name string, mode int64, path string) (Entry, error) {
 		Open: func() (io.ReadCloser, error) { return os.Open(path) },
 	}, nil
 }
+
+// Unmade returns the entry of a file that is named by what it is made from, and that nobody
+// has made here. Its content is compared with no file.
+func Unmade(name string, mode int64, from string) Entry {
+	return Entry{Name: name, Kind: tar.TypeReg, Mode: mode, Content: "made from " + from}
+}
+
+// unmade reports whether e is an [Unmade] entry.
+func unmade(e Entry) bool { return e.Kind == tar.TypeReg && e.Open == nil }
+
+// compressor and compressorVersion are the module that compresses layers, as in go.mod.
+const (
+	compressor        = "github.com/klauspost/compress"
+	compressorVersion = "v1.20.3"
+)
+
+// Compressor returns the version of the module that compresses layers. Another version may
+// write other bytes. A program that uses this package may have chosen another one.
+var Compressor = sync.OnceValue(func() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range info.Deps {
+			if dep.Path == compressor && dep.Replace != nil {
+				return dep.Replace.Path + " " + dep.Replace.Version
+			} else if dep.Path == compressor {
+				return dep.Version
+			}
+		}
+	}
+	return compressorVersion // tests have no list of modules
+})
 
 // ByName is the order of the entries in a layer.
 func ByName(a, b Entry) int { return strings.Compare(a.Name, b.Name) }

@@ -36,6 +36,9 @@ type Writer struct {
 	Permits chan struct{} // for layers that are written; nil: no limit
 	Written *sync.Map     // digests of layers that were written to the cache; nil: not recorded
 
+	// Recall returns a layer with an [Unmade] entry. Its key has what the entry stands for.
+	Recall func(key string, entries []Entry) (v1.Layer, error)
+
 	made once.Memo[string, v1.Layer] // by key
 }
 
@@ -66,6 +69,9 @@ func (w *Writer) Layer(entries []Entry) (v1.Layer, error) {
 // into the cache again when it has the permit: if fifty programs start at once on one
 // base, the first one makes the layer and the others find it.
 func (w *Writer) find(key string, entries []Entry) (v1.Layer, error) {
+	if slices.ContainsFunc(entries, unmade) {
+		return w.Recall(key, entries)
+	}
 	if l := w.load(key, entries); l != nil {
 		return l, nil
 	}
@@ -77,6 +83,43 @@ func (w *Writer) find(key string, entries []Entry) (v1.Layer, error) {
 		}
 	}
 	return w.make(key, entries)
+}
+
+// Load returns the layer that [Writer.Remember] has stored under a key, or nil. If its file
+// turns out to be damaged, it is written from the entries that make returns.
+func (w *Writer) Load(key string, make func() ([]Entry, error)) v1.Layer {
+	l, _ := w.load(key, nil).(*layer)
+	if l == nil {
+		return nil
+	}
+	l.again = sync.OnceValues(func() (string, error) {
+		entries, err := make()
+		if err != nil {
+			return "", err
+		}
+		path, again, err := w.writeFile(entries)
+		if err == nil && again != l.layerInfo {
+			err = errChanged
+		}
+		return path, err
+	})
+	return l
+}
+
+// Remember stores under the key of a layer with an [Unmade] entry which layer that is. A
+// failure costs time only.
+func (w *Writer) Remember(key string, l v1.Layer) {
+	digest, err := l.Digest()
+	if err != nil {
+		return
+	}
+	diffID, err := l.DiffID()
+	if err != nil {
+		return
+	}
+	if size, err := l.Size(); err == nil {
+		_ = w.Cache.Store("layer", key, layerInfo{digest, diffID, size})
+	}
 }
 
 // load returns the layer if the cache has a record of it and a file of the right size,
@@ -126,7 +169,7 @@ func (w *Writer) make(key string, entries []Entry) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layer{layerInfo: r, mediaType: w.mediaType(), path: path}, nil
+	return &layer{layerInfo: r, mediaType: w.MediaType(), path: path}, nil
 }
 
 // writeFile writes the layer to a new file in the work directory. The name is unique:

@@ -17,7 +17,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,11 +29,8 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 )
 
-// The names and the extensions of the files that Go reads in a module.
-var (
-	ofGo  = []string{"go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt", "default.pgo"}
-	ofGos = []string{".go", ".s", ".S", ".sx", ".h", ".hh", ".hpp", ".hxx", ".c", ".cc", ".cpp", ".cxx", ".m", ".f", ".F", ".for", ".f90", ".syso", ".swig", ".swigcxx"}
-)
+// ofGo are the names of the files that Go reads in a module, besides those of packages.
+var ofGo = []string{"go.mod", "go.sum", "go.work", "go.work.sum", "modules.txt", "default.pgo"}
 
 // maxAssembly is the size limit in bytes for an assembly file. A larger one is an error,
 // since it would have to be searched for includes.
@@ -228,7 +224,7 @@ func (s *check) link(root, path, ext string) error {
 		return s.walk(target)
 	case isDir && filepath.Base(path) != "vendor":
 		return s.imported(root, path)
-	case !isDir && !slices.Contains(ofGos, ext) && !slices.Contains(ofGo, filepath.Base(path)):
+	case !isDir && !unchanged.Compiled(ext) && !slices.Contains(ofGo, filepath.Base(path)):
 		return nil
 	case ext == ".s" && err == nil:
 		return s.includes(filepath.Dir(path), path)
@@ -271,14 +267,6 @@ func (s *check) imported(root, dir string) error {
 	return nil
 }
 
-// included matches an #include as the assembler reads it, with blanks, comments and
-// continued lines between its parts. It also matches one inside a comment, which is then
-// checked without need.
-var included = regexp.MustCompile(`#` + blanks + `include` + blanks + `("(?:[^"\\\n]|\\.)*")`)
-
-// blanks matches what the assembler skips: spaces, continued lines and comments.
-const blanks = `(?:\s|\\\r?\n|/\*(?s:.*?)\*/)*`
-
 // includes checks the files that an assembly file includes, and what these include. Names
 // are relative to the directory of the package. A name that is not found there may be in
 // Go's include directories, so it is an error only if it is absolute or has "..".
@@ -298,11 +286,7 @@ func (s *check) includes(dir, file string) error {
 	if err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	for _, m := range included.FindAllSubmatch(content, -1) {
-		name, err := strconv.Unquote(string(m[1]))
-		if err != nil {
-			continue // the assembler refuses it, too
-		}
+	for _, name := range unchanged.Includes(content) {
 		path := name
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, name)

@@ -30,10 +30,20 @@ const granularity = 50 * time.Millisecond
 
 // A scope lists what a build of a package in a directory reads. It leaves out the module
 // cache, in which a module never changes under its version and checksum, and the Go
-// installation, which [crosscompile.Go.Fingerprint] identifies.
+// installation, which [gocommand.Command.Fingerprint] identifies.
 type scope struct {
 	Roots   []string `json:"roots"`   // directories, with all below them
 	Content []string `json:"content"` // single files, by content; a missing one counts too
+
+	work    string // the go.work file; "": none
+	modules []localModule
+	vendors []string // vendor directories
+}
+
+// A localModule is a module in a directory.
+type localModule struct {
+	path, dir string
+	main      bool // a main module, and not what a replace line names
 }
 
 // scopeOf returns the scope of a build in dir: the main module or the modules of the
@@ -54,9 +64,15 @@ func scopeOf(g *crosscompile.Go, dir string) (scope, error) {
 			return scope{}, errUnlisted
 		}
 		s.Roots = append(s.Roots, root)
+		if err := s.mainModule(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return scope{}, err
+		}
+		s.vendored(filepath.Join(root, "vendor"))
 	} else {
 		// A workspace has one vendor directory, beside its go.work.
+		s.work = work
 		vendor := filepath.Join(filepath.Dir(work), "vendor")
+		s.vendored(vendor)
 		s.Content = append(s.Content, work, work+".sum", filepath.Join(vendor, "modules.txt"))
 		if _, err := os.Lstat(vendor); err == nil {
 			s.Roots = append(s.Roots, vendor)
@@ -95,12 +111,33 @@ func (s *scope) workspace(file string) error {
 		return err
 	}
 	for _, use := range f.Use {
-		s.Roots = append(s.Roots, beside(file, use.Path))
+		dir := beside(file, use.Path)
+		s.Roots = append(s.Roots, dir)
+		if err := s.mainModule(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	for _, r := range f.Replace {
 		s.add(file, r)
 	}
 	return nil
+}
+
+// mainModule adds the module in a directory.
+func (s *scope) mainModule(dir string) error {
+	content, err := os.ReadFile(filepath.Join(dir, "go.mod")) //nolint:gosec // a module that the user builds
+	if err != nil {
+		return err
+	}
+	s.modules = append(s.modules, localModule{modfile.ModulePath(content), dir, true})
+	return nil
+}
+
+// vendored adds a vendor directory, if it exists.
+func (s *scope) vendored(dir string) {
+	if _, err := os.Stat(dir); err == nil {
+		s.vendors = append(s.vendors, dir)
+	}
 }
 
 // replaced adds the directories that the replace lines of a go.mod file name.
@@ -122,7 +159,9 @@ func (s *scope) replaced(file string) error {
 // add adds a replacement if it is a directory. One with a version is in the module cache.
 func (s *scope) add(file string, r *modfile.Replace) {
 	if r.New.Version == "" {
-		s.Roots = append(s.Roots, beside(file, r.New.Path))
+		dir := beside(file, r.New.Path)
+		s.Roots = append(s.Roots, dir)
+		s.modules = append(s.modules, localModule{path: r.Old.Path, dir: dir})
 	}
 }
 
@@ -290,7 +329,7 @@ func newBatch() *batchedListing { return &batchedListing{turn: make(chan struct{
 
 // list returns a listing of sc that began after this call.
 func (s *Store) list(sc scope) (listing, error) {
-	batch, _ := s.listings.LoadOrStore(fmt.Sprintf("%q", sc), newBatch())
+	batch, _ := s.listings.LoadOrStore(fmt.Sprintf("%q %q", sc.Roots, sc.Content), newBatch())
 	return batch.(*batchedListing).share(func() (listing, error) { return sc.list(s.Skip) })
 }
 

@@ -1,44 +1,3 @@
-// Package unchanged remembers what Go packages were compiled to, so that a build of the same
-// sources does not run the go command.
-//
-// # When a remembered program is believed
-//
-// A program is a function of four inputs. A record is used only if each is proved to be the
-// same as when the program was compiled.
-//
-//   - The go command, its settings and the environment that it reads. The key of the record
-//     has [crosscompile.Go.Fingerprint].
-//   - How mabuild calls the go command. The key has the path, size and time of mabuild's own
-//     file, and the package as it was written.
-//   - The platform and the compile settings. Each program of a record has a key of these.
-//   - The source files. The record has the digest of a listing of them.
-//
-// # Why that is never wrong
-//
-// A listing has the path, size, mode, inode, modification time and change time (ctime) of
-// each file. A program can set the modification time but not the change time, which the
-// kernel sets at every change. So a file that was changed is listed in another way, provided
-// that its file system updates the change time and that no other machine does it: only the
-// file systems in clocked are trusted, and everywhere else the go command decides.
-//
-// The clock of a file system advances in steps. A file that is changed twice within a step
-// has the same times after both changes. So a listing proves something only if it is
-// settled: its latest change was at least granularity before the listing began.
-//
-// The compiler reads the files later than they are listed. So they are listed before the
-// compiler starts and again after it has ended, and a record is stored only if both
-// listings are equal. A file that appeared and vanished in between is in neither; it has
-// changed the time of its directory, which is compared too.
-//
-// Links must lead to what is listed as well, and a missing go.work is an input, because
-// creating it would change the build. What lies outside of every listing cannot change: a
-// module in the module cache is fixed by its version and checksum, and the fingerprint has
-// the Go installation. Programs with cgo and those with a profile outside of the module
-// depend on other files, so the caller does not add them.
-//
-// If all that is equal and the program is not, an input was missed. The record then
-// contradicts itself and is removed. After any error the go command decides. A lost or
-// refused record costs a compilation, and never makes a wrong program.
 package unchanged
 
 import (
@@ -55,6 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/gocommand"
 )
 
 // kind is the kind of the records in the cache.
@@ -127,6 +87,11 @@ func (s *Store) Recall(format int, dir, pkg string, asMain bool) *Record {
 	return r
 }
 
+// command returns the go command, of which only files are read.
+func (s *Store) command() gocommand.Command {
+	return gocommand.Command{Name: s.Go.Command, Environ: s.Go.Environ}
+}
+
 // recordKey returns the key of a record: the go command with its settings, the directory,
 // the package as it was written, and the file of this process. A new version of mabuild may
 // call the go command in another way, so it uses no older record.
@@ -138,7 +103,7 @@ func (s *Store) recordKey(format int, dir, pkg string, asMain bool) (string, err
 	if _, version, ok := strings.Cut(pkg, "@"); ok && semver.Canonical(version) != version {
 		return "", errUnlisted
 	}
-	fingerprint, err := s.Go.Fingerprint()
+	fingerprint, err := s.command().Fingerprint()
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,4 @@
-package crosscompile_test
+package gocommand_test
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/gocommand"
 )
 
 // The fingerprint changes with everything that may change what is built, and with nothing
@@ -33,8 +33,8 @@ func TestFingerprint(t *testing.T) {
 	put(root, filepath.Join(tool, "compile"), "compile")
 	base := []string{"HOME=" + home, "PATH=" + filepath.Join(root, "bin")}
 	of := func(more ...string) (string, error) {
-		g := crosscompile.Go{Command: filepath.Join(root, "bin", "go"), Environ: append(base, more...)}
-		return g.Fingerprint()
+		c := gocommand.Command{Name: filepath.Join(root, "bin", "go"), Environ: append(base, more...)}
+		return c.Fingerprint()
 	}
 	last, err := of()
 	if err != nil {

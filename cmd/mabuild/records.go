@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mabuild/mabuild/internal/records"
+)
+
+// records returns the repository of build records that the configuration names, or nil. With
+// alone there is none, and with require it must have every program.
+func (a *app) records(alone, require bool) (*records.Repository, error) {
+	c := a.config.Cache
+	if alone || c.Mode == "off" || c.Repo == "" {
+		if require {
+			return nil, usage("add --cache-repo REPOSITORY", "--require-cache requires a repository of build records")
+		}
+		return nil, nil
+	}
+	if repo, err := name.NewRepository(c.Repo); err != nil {
+		return nil, usage("for example --cache-repo ghcr.io/acme/build-cache", "--cache-repo %s: %s", c.Repo, err)
+	} else if repo.RepositoryStr() == "" {
+		return nil, usage("for example --cache-repo ghcr.io/acme/build-cache", "--cache-repo %s: has no path", c.Repo)
+	}
+	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Log: a.log}
+	for _, text := range c.Trust {
+		key, err := records.ParsePublicKey(text)
+		if err != nil {
+			return nil, usage("mabuild cache key prints the key of a machine", "--cache-trust: %s", err)
+		}
+		r.Trust = append(r.Trust, key)
+	}
+	if secret := os.Getenv(cacheKeyEnv); secret != "" && r.Write {
+		key, err := records.KeyOf(secret)
+		if err != nil {
+			a.log.Warn("build records are not signed: " + cacheKeyEnv + ": " + err.Error())
+		}
+		r.Key = key
+	}
+	return r, nil
+}

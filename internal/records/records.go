@@ -1,0 +1,334 @@
+// Package records keeps what programs were compiled to in a repository of a registry, so that
+// another machine need not compile them again.
+//
+// A record is an image manifest of the artifact type [ArtifactType] under the tag b1- with
+// the first 40 digits of a key. Its one layer is the layer of the program, so no record
+// outlives its layer. The key names all that decides the layer (see build.Image), so a record
+// is never changed to another one, and two machines that write one write the same.
+//
+// A record is an assertion: whoever can write to the repository can put any layer under a
+// key. With trusted keys a record counts only if one of them has signed it, for this
+// repository. A layer that is read is checked by package build.
+//
+// No failure of this package stops a build. It is logged once a run, and the program is
+// compiled.
+package records
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
+)
+
+// ArtifactType is the artifactType of the manifest of a record.
+const ArtifactType = "application/vnd.mabuild.build.v1+json"
+
+// The annotations of a record.
+const (
+	annotationKey       = "dev.mabuild.key"       // the whole key
+	annotationPlatform  = "dev.mabuild.platform"  // see platformOf
+	annotationDiffID    = "dev.mabuild.diffid"    // of the layer
+	annotationProgram   = "dev.mabuild.program"   // import path of the main package
+	annotationGo        = "dev.mabuild.go"        // release of Go
+	annotationSigner    = "dev.mabuild.signer"    // public key
+	annotationSignature = "dev.mabuild.signature" // of signed
+)
+
+// A Repository has the records of any number of programs. Its fields must not change after
+// the first call. It is safe for concurrent use.
+type Repository struct {
+	Name    string // host/path
+	Client  *registry.Client
+	Write   bool                // Store stores
+	Require bool                // a program without a record is an error
+	Check   bool                // each program is read and checked, as build.Hooks says
+	Key     ed25519.PrivateKey  // signs new records; nil: they are not signed
+	Trust   []ed25519.PublicKey // whose records count; none: all do
+	Log     *slog.Logger
+
+	down   atomic.Bool // the registry did not answer, and is not asked again
+	warned sync.Map    // kinds of warnings
+}
+
+// warn logs a warning of a kind once.
+func (r *Repository) warn(ctx context.Context, kind, text string) {
+	if _, before := r.warned.LoadOrStore(kind, true); !before {
+		r.Log.WarnContext(ctx, "build records in "+r.Name+": "+text)
+	}
+}
+
+// ref returns the reference of the record of a key.
+func (r *Repository) ref(key string) string { return r.Name + ":b1-" + key[:40] }
+
+// Recall is the hook of a build. A record that does not count, and an error, is fs.ErrNotExist.
+func (r *Repository) Recall(ctx context.Context, p ocispec.Platform, key string) (v1.Layer, error) {
+	l, err := r.recall(ctx, p, key)
+	if err == nil || ctx.Err() != nil {
+		return l, err
+	}
+	if r.Require {
+		return nil, hint.New(hint.Build, "run mabuild warm with the same sources, settings and release of Go, or omit --require-cache",
+			"no build record in %s, but --require-cache is set", r.Name)
+	}
+	return nil, fs.ErrNotExist
+}
+
+// recall is Recall with any error.
+func (r *Repository) recall(ctx context.Context, p ocispec.Platform, key string) (v1.Layer, error) {
+	if r.down.Load() {
+		return nil, fs.ErrNotExist
+	}
+	content, err := r.Client.Get(ctx, r.ref(key))
+	switch {
+	case errors.Is(err, manifest.ErrNotFound):
+		return nil, err
+	case errors.Is(err, manifest.ErrMismatch):
+		r.warn(ctx, "invalid", "not used: "+err.Error())
+		return nil, err
+	case err != nil:
+		if ctx.Err() == nil && !r.down.Swap(true) {
+			r.warn(ctx, "read", "cannot be read, so programs are compiled: "+err.Error())
+		}
+		return nil, err
+	}
+	l, err := r.read(p, key, content)
+	switch {
+	case errors.Is(err, errUntrusted):
+		r.warn(ctx, "untrusted", "not used, since no trusted key has signed "+r.ref(key))
+	case err != nil:
+		r.warn(ctx, "invalid", fmt.Sprintf("%s is not used for %s: %v", r.ref(key), platform.Key(p), err))
+	}
+	return l, err
+}
+
+// errUntrusted is returned for a record that no trusted key has signed.
+var errUntrusted = errors.New("not signed by a trusted key")
+
+// read returns the layer of a record after comparing the record with what was asked for.
+func (r *Repository) read(p ocispec.Platform, key string, content manifest.Content) (v1.Layer, error) {
+	raw, err := content.RawManifest()
+	if err != nil {
+		return nil, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, err
+	}
+	img, ok := content.(v1.Image)
+	switch {
+	case !ok || m.ArtifactType != ArtifactType || len(m.Layers) != 1:
+		return nil, errors.New("it is not a build record")
+	case m.Annotations[annotationKey] != key:
+		return nil, errors.New("it is the record of another key")
+	case m.Annotations[annotationPlatform] != platformOf(p):
+		return nil, errors.New("it is the record of another platform")
+	case m.Layers[0].MediaType != ocispec.MediaTypeImageLayerGzip && m.Layers[0].MediaType != ocispec.MediaTypeImageLayerZstd:
+		return nil, fmt.Errorf("its layer has the type %s", m.Layers[0].MediaType)
+	}
+	diffID, err := v1.NewHash(m.Annotations[annotationDiffID])
+	if err != nil {
+		return nil, fmt.Errorf("its uncompressed digest: %w", err)
+	}
+	if err := r.verify(m); err != nil {
+		return nil, err
+	}
+	digest, err := v1.NewHash(m.Layers[0].Digest.String())
+	if err != nil {
+		return nil, err
+	}
+	l, err := img.LayerByDigest(digest)
+	return layer{l, diffID}, err
+}
+
+// platformOf returns the key of a platform without its version: versions of Windows share a
+// program.
+func platformOf(p ocispec.Platform) string {
+	p.OSVersion, p.OSFeatures = "", nil
+	return platform.Key(p)
+}
+
+// A layer is the layer of a record. A record has no config, so the manifest has the digest of
+// the uncompressed layer.
+type layer struct {
+	v1.Layer
+	diffID v1.Hash
+}
+
+// DiffID returns the digest of the uncompressed layer, as the record says it.
+func (l layer) DiffID() (v1.Hash, error) { return l.diffID, nil }
+
+// Uncompressed opens the archive.
+func (l layer) Uncompressed() (io.ReadCloser, error) {
+	content, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	return rootfs.Uncompress(content)
+}
+
+// Store stores the record of a program that was compiled for img. An error is logged once.
+func (r *Repository) Store(ctx context.Context, img build.Image) {
+	if !r.Write || img.Key == "" || r.down.Load() {
+		return
+	}
+	record, err := r.record(img)
+	if err == nil {
+		err = r.Client.Put(ctx, r.ref(img.Key), record)
+	}
+	if err != nil && ctx.Err() == nil {
+		r.warn(ctx, "write", "cannot be written, so other machines compile, too: "+err.Error())
+	}
+}
+
+// record returns the manifest of a record.
+func (r *Repository) record(img build.Image) (manifest.Content, error) {
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	l := layers[len(layers)-1]
+	d, err := manifest.Describe(l)
+	if err != nil {
+		return nil, err
+	}
+	diffID, err := l.DiffID()
+	if err != nil {
+		return nil, err
+	}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType,
+		Config: ocispec.DescriptorEmptyJSON,
+		Layers: []ocispec.Descriptor{{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size}},
+		Annotations: map[string]string{
+			annotationKey: img.Key, annotationPlatform: platformOf(img.Platform), annotationDiffID: diffID.String(),
+		},
+	}
+	if info := img.Binary.Info; info != nil {
+		m.Annotations[annotationProgram], m.Annotations[annotationGo] = info.Path, info.GoVersion
+	}
+	if r.Key != nil {
+		text, err := r.signed(m)
+		if err != nil {
+			return nil, err
+		}
+		m.Annotations[annotationSigner] = PublicKey(r.Key)
+		m.Annotations[annotationSignature] = base64.StdEncoding.EncodeToString(ed25519.Sign(r.Key, text))
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	own, _, err := v1.SHA256(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	return manifest.Open(v1.Descriptor{Digest: own}, raw, artifact{l})
+}
+
+// An artifact serves the layer of a record that is stored. It implements the source behind
+// [manifest.Open].
+type artifact struct{ layer v1.Layer }
+
+// Name returns the digest, since the artifact has no other name in errors.
+func (artifact) Name(h v1.Hash) string { return h.String() }
+
+// Config returns the empty JSON object.
+func (artifact) Config(v1.Descriptor) ([]byte, error) { return ocispec.DescriptorEmptyJSON.Data, nil }
+
+// Blob opens the only layer.
+func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) { return a.layer.Compressed() }
+
+// Child always fails, since a record has no children.
+func (artifact) Child(d v1.Descriptor) (manifest.Content, error) {
+	return nil, fmt.Errorf("%s: %w", d.Digest, manifest.ErrNotFound)
+}
+
+// signed returns what the signature of a record covers: the repository, so that the record
+// counts nowhere else, the key, the platform and the layer.
+func (r *Repository) signed(m ocispec.Manifest) ([]byte, error) {
+	repo, err := name.NewRepository(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	l := m.Layers[0]
+	return fmt.Appendf(nil, "mabuild build record 1\n%s\n%s\n%s\n%s\n%s\n%d\n%s\n", repo.Name(), m.Annotations[annotationKey], m.Annotations[annotationPlatform], l.MediaType, l.Digest, l.Size, m.Annotations[annotationDiffID]), nil
+}
+
+// verify returns errUntrusted unless a trusted key has signed a record.
+func (r *Repository) verify(m ocispec.Manifest) error {
+	if len(r.Trust) == 0 {
+		return nil
+	}
+	signature, err := base64.StdEncoding.DecodeString(m.Annotations[annotationSignature])
+	if err != nil {
+		return errUntrusted
+	}
+	text, err := r.signed(m)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(r.Trust, func(key ed25519.PublicKey) bool { return ed25519.Verify(key, text, signature) }) {
+		return errUntrusted
+	}
+	return nil
+}
+
+// minSecret is the length of a secret, in bytes, from which a key is derived. A public key
+// lets others guess a short secret without being seen.
+const minSecret = 32
+
+// KeyOf derives the key that signs records from a secret. It is an error if the secret is too
+// short.
+func KeyOf(secret string) (ed25519.PrivateKey, error) {
+	if len(secret) < minSecret {
+		return nil, hint.New(hint.Usage, "for example the output of openssl rand -hex 32", "the secret has %d characters, and signing needs %d", len(secret), minSecret)
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("mabuild build records")) // a hash never fails
+	return ed25519.NewKeyFromSeed(mac.Sum(nil)), nil
+}
+
+// publicPrefix precedes the base64 of a public key.
+const publicPrefix = "ed25519:"
+
+// PublicKey returns the public half of a key as [ParsePublicKey] reads it.
+func PublicKey(key ed25519.PrivateKey) string {
+	public, _ := key.Public().(ed25519.PublicKey)
+	return publicPrefix + base64.StdEncoding.EncodeToString(public)
+}
+
+// ParsePublicKey reads a public key.
+func ParsePublicKey(text string) (ed25519.PublicKey, error) {
+	encoded, ok := strings.CutPrefix(text, publicPrefix)
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(key) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%q is not a public key", text)
+	}
+	return key, nil
+}
