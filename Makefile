@@ -157,7 +157,7 @@ $(TOOLS)/crane: go.mod
 $(TOOLS)/ko: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(KO) && touch $@
 $(TOOLS)/cosign: Makefile
-	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(COSIGN) && touch $@
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(COSIGN) && touch $@
 $(TOOLS)/fulcio: Makefile
 	GOBIN=$(TOOLS) GOFLAGS=-p=1 $(GO) install $(FULCIO) && touch $@
 $(TOOLS)/posix: Makefile
