@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -181,37 +182,52 @@ func TestSignerAndGateComeBeforeTheTags(t *testing.T) {
 func TestTagIsNeverWithoutItsSignature(t *testing.T) {
 	t.Parallel()
 	r := startRegistry(t)
-	for nth := 1; ; nth++ {
-		pub, plan := hello(t, r)
-		plan.Tags = []string{fmt.Sprintf("%s/kill-%d/app:v1", r.Host, nth)}
-		pub.SignFormat, pub.AttachTo, pub.Provenance = "bundle", "all", true
-		plan.Origin = func(context.Context) (attest.Origin, error) { return attest.Origin{}, nil }
-		pub.Signer = signer(func([]byte) ([]byte, error) { return []byte("{}"), nil })
-		r.Reset()
-		r.Inject(regtest.Fault{Method: http.MethodPut, Nth: nth, Times: -1, Status: http.StatusForbidden})
-		out, err := pub.Publish(t.Context(), plan)
-		r.Reset()
-		at, absent := names(t, plan.Tags[0])
-		if absent != nil {
-			if err == nil {
-				t.Fatalf("request %d failed, and the push did not: %v", nth, absent)
+	// The PUTs are the images and their SBOMs (8 blobs and 4 manifests with 2 lists), two
+	// bundles, the index, 6 artifacts with 6 entries of lists, and the tag. The GETs are the
+	// question for the referrers API and the lists.
+	for _, c := range []struct {
+		method string
+		all    bool // strike each of the requests, else the first, the middle and the last
+		most   int
+	}{{http.MethodPut, true, 24}, {http.MethodGet, false, 8}, {http.MethodHead, false, 3}, {http.MethodPost, false, 4}} {
+		for nth := 1; nth <= c.most; nth++ {
+			if !c.all && nth != 1 && nth != (c.most+1)/2 && nth != c.most {
+				continue
 			}
-			continue
+			pub, plan := hello(t, r)
+			plan.Tags = []string{fmt.Sprintf("%s/kill-%s-%d/app:v1", r.Host, strings.ToLower(c.method), nth)}
+			pub.SignFormat, pub.AttachTo, pub.Provenance = "bundle", "all", true
+			plan.Origin = func(context.Context) (attest.Origin, error) { return attest.Origin{}, nil }
+			pub.Signer = signer(func([]byte) ([]byte, error) { return []byte("{}"), nil })
+			r.Reset()
+			r.Inject(regtest.Fault{Method: c.method, Nth: nth, Times: -1, Status: http.StatusForbidden})
+			out, err := pub.Publish(t.Context(), plan)
+			sent := 0
+			for kind, n := range r.Tally() {
+				if strings.HasPrefix(kind, c.method+" ") {
+					sent += n
+				}
+			}
+			r.Reset()
+			if sent < nth {
+				t.Errorf("%s: %d requests, and number %d was to be struck", c.method, sent, nth)
+			}
+			at, absent := names(t, plan.Tags[0])
+			if absent != nil {
+				if err == nil {
+					t.Errorf("%s %d failed, and the push did not: %v", c.method, nth, absent)
+				}
+				continue
+			}
+			if err != nil || at != out.Digest {
+				t.Errorf("%s %d failed: %v, but the tag moved to %s", c.method, nth, err, at)
+			}
+			list, err := new(registry.Client).Referrers(t.Context(), plan.Tags[0], at)
+			check(t, err)
+			if len(list) != 2 {
+				t.Errorf("%s %d failed: the tag has %d of 2 referrers", c.method, nth, len(list))
+			}
 		}
-		if err != nil || at != out.Digest {
-			t.Errorf("request %d failed: %v, but the tag moved to %s", nth, err, at)
-		}
-		list, err := new(registry.Client).Referrers(t.Context(), plan.Tags[0], at)
-		check(t, err)
-		if len(list) != 2 {
-			t.Errorf("request %d failed: the tag has %d of 2 referrers", nth, len(list))
-		}
-		// The images and their SBOMs (8 blobs and 4 manifests with 2 lists), two bundles, the
-		// index, 6 artifacts with 6 entries of lists, and the tag.
-		if nth < 25 {
-			t.Errorf("only %d requests were struck", nth-1)
-		}
-		return
 	}
 }
 

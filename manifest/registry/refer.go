@@ -92,7 +92,8 @@ func subjectOf(raw []byte, d *v1.Descriptor) (v1.Hash, error) {
 
 // list adds d to the index under the referrers tag of subject ("Referrers Tag Schema").
 // The specification has no conditional PUT: if two programs change the list at once, the
-// later PUT wins and one entry is lost.
+// later PUT wins and one entry is lost. What this run has listed is never lost by it, even
+// if the registry refuses to show the list.
 //
 // A registry may refuse the list because an old entry was deleted. The list is then put
 // again with the entries that still exist.
@@ -105,12 +106,19 @@ func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.D
 	if slices.ContainsFunc(now.Manifests, func(o v1.Descriptor) bool { return o.Digest == d.Digest }) {
 		return nil
 	}
-	now.Manifests = append(now.Manifests, d)
+	for _, one := range append(c.session.exists.referrersListed(r.at(subject)), d) {
+		if !slices.ContainsFunc(now.Manifests, func(o v1.Descriptor) bool { return o.Digest == one.Digest }) {
+			now.Manifests = append(now.Manifests, one)
+		}
+	}
 	err = c.putList(ctx, at, now)
 	if unknownParts(err) { // an entry of the list has been deleted
 		if now.Manifests, err = c.present(ctx, r, now.Manifests); err == nil {
 			err = c.putList(ctx, at, now)
 		}
+	}
+	if err == nil {
+		c.session.exists.referrersListed(r.at(subject), d)
 	}
 	return err
 }

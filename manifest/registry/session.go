@@ -85,6 +85,19 @@ type existence struct {
 	mu           sync.Mutex                         // guards the maps below
 	origins      map[origin][]repository            // repositories that have a blob
 	subjectLocks map[contentKey]transport.Semaphore // for changes of a subject's list of referrers
+	lists        map[contentKey][]v1.Descriptor     // referrers of a subject that this run has listed
+}
+
+// referrersListed returns the referrers of a subject that this run has put into its list,
+// after adding more.
+func (e *existence) referrersListed(subject contentKey, more ...v1.Descriptor) []v1.Descriptor {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.lists == nil {
+		e.lists = map[contentKey][]v1.Descriptor{}
+	}
+	e.lists[subject] = append(e.lists[subject], more...)
+	return slices.Clone(e.lists[subject])
 }
 
 // addOrigin records that r has a blob, from which other repositories of the host may
