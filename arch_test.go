@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"manifest/local":                       {"manifest", "manifest/platform", "internal/claim", "internal/guard", "internal/hint", "internal/imageref", "internal/once", "internal/outfile", "internal/rootfs", "internal/stream", "internal/text", "internal/verify"},
 	"internal/authfile":                    {"internal/hint", "internal/outfile", "internal/stream", "internal/text"},
 	"internal/assembly":                    {"manifest", "manifest/local", "manifest/platform", "internal/hint", "internal/places", "internal/yamlconf"},
-	"internal/attest":                      {"manifest", "manifest/platform", "internal/rootfs", "internal/sign", "internal/text"},
+	"internal/attest":                      {"manifest", "manifest/platform", "internal/hint", "internal/rootfs", "internal/sign", "internal/text"},
 	"internal/cache":                       {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
 	"internal/claim":                       {"internal/intree"},
 	"internal/config":                      {"manifest/platform", "manifest/local", "internal/hint", "internal/intree", "internal/yamlconf"},

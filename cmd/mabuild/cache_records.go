@@ -141,6 +141,7 @@ func runCacheVerify(cmd *cobra.Command, a *app, o pushOptions, part float64) err
 	a.grown.Store(true)
 	a.close()
 	var lines []string
+	recorded := slices.ContainsFunc(done, func(w publish.Warmed) bool { return w.Recorded != nil })
 	for i, w := range done {
 		name := w.Spec.Name + " " + platform.Key(w.Platform)
 		if errs[i] != nil {
@@ -164,5 +165,9 @@ func runCacheVerify(cmd *cobra.Command, a *app, o pushOptions, part float64) err
 	}
 	slices.Sort(lines)
 	_, err = fmt.Fprint(a.stdout, strings.Join(lines, ""))
-	return errors.Join(append(errs, err)...)
+	if err = errors.Join(append(errs, err)...); err == nil && !recorded {
+		// A job that verifies nothing must not look green.
+		err = hint.New(hint.Build, "check --cache-repo, or record the programs with mabuild warm", "%s has no build record of these programs, so nothing was verified", pub.Records.Name)
+	}
+	return err
 }

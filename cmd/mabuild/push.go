@@ -141,11 +141,11 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.dryRun {
-		return a.printPlans(ctx, pub, plans)
-	}
 	if err := a.attest(ctx, pub, plans); err != nil {
 		return err
+	}
+	if o.dryRun {
+		return a.printPlans(ctx, pub, plans)
 	}
 	began := time.Now()
 	// done has an element for each program, which is nil if nothing of it was published.

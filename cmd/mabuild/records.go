@@ -5,6 +5,9 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/records"
 )
 
@@ -17,6 +20,15 @@ func (a *app) records(alone, require bool) (*records.Repository, error) {
 			return nil, usage("add --cache-repo REPOSITORY", "--require-cache requires a repository of build records")
 		}
 		return nil, nil
+	}
+	if err := places.CheckRepository(c.Repo); err != nil {
+		return nil, usage(hint.Of(err), "--cache-repo %s: %s", c.Repo, err)
+	}
+	if !imageref.Cut(c.Repo + ":x").Named() {
+		return nil, usage("write HOST/PATH, for example ghcr.io/acme/build-cache", "--cache-repo %s names no registry", c.Repo)
+	}
+	if imageref.Cut(c.Repo).Tag != "" || imageref.Cut(c.Repo).Digest != "" {
+		return nil, usage("omit the tag", "--cache-repo %s is an image, not a repository", c.Repo)
 	}
 	if repo, err := name.NewRepository(c.Repo); err != nil {
 		return nil, usage("for example --cache-repo ghcr.io/acme/build-cache", "--cache-repo %s: %s", c.Repo, err)

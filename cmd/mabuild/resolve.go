@@ -242,6 +242,9 @@ func (r *resolving) find(c *config.Config, f *kube.File, name string) (config.Bu
 	if i := slices.Index(plan.IDs(c.Builds), name); i >= 0 && !strings.Contains(name, "/") {
 		return plan.Named(c.Builds, name), nil
 	}
+	if info, err := os.Stat(name); !strings.ContainsAny(name, "/.@") && (err != nil || !info.IsDir()) {
+		return config.Build{}, usage("the ids are: "+strings.Join(plan.IDs(c.Builds), ", ")+"; a directory begins with ./", "no build of .mabuild.yaml has the id %s", name)
+	}
 	pkg := name
 	switch {
 	case strings.Contains(name, "..."):

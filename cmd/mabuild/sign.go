@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 		words, err := config.SplitWords(c.BeforeTag)
 		if err == nil && len(words) == 0 {
 			err = errors.New("is empty")
+		}
+		if i := slices.IndexFunc(words, func(w string) bool { return slices.Contains([]string{"&&", "||", "|", ";", "&", ">", "<"}, w) }); err == nil && i >= 0 {
+			return usage("--before-tag 'sh -c \"…\"'", "--before-tag runs no shell, so %s has no meaning", words[i])
 		}
 		if err != nil {
 			return usage("for example --before-tag 'trivy image --exit-code 1'", "--before-tag %s", err)
@@ -66,6 +70,9 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 // signer returns what --sign names, and what identifies it in the cache.
 func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 	if a.config.Sign == config.SignCosign {
+		if err := sign.Installed(); err != nil {
+			return nil, "", err
+		}
 		return sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}, fmt.Sprintf("cosign %q", a.config.SignArgs), nil
 	}
 	text, err := readKey(a.config.Sign)

@@ -41,6 +41,14 @@ var identityFlags = [][2]string{
 	{"trusted-root", "Trust the authorities in `FILE`, in place of the public ones of sigstore"},
 }
 
+// identityNames returns the names of identityFlags.
+func identityNames() (names []string) {
+	for _, flag := range identityFlags {
+		names = append(names, flag[0])
+	}
+	return names
+}
+
 // newVerify returns the command verify.
 func newVerify(a *app) *cobra.Command {
 	o := verifyOptions{identity: map[string]*string{}}
@@ -60,6 +68,11 @@ required does not hold.`,
 		Args: atLeastOne("IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
+				return err
+			}
+			// An empty value would require nothing, so that a script whose variable is not set
+			// would accept every image.
+			if err := valued(cmd, append([]string{"key", "require", "source", "ref", "builder-id", "platforms", "cosign-arg"}, identityNames()...)...); err != nil {
 				return err
 			}
 			if err := o.parse(a); err != nil {

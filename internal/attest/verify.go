@@ -11,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
@@ -168,7 +169,8 @@ func (p Policy) gather(ctx context.Context, i Image, subject v1.Hash) (evidence,
 			}
 			s, err := p.statement(ctx, c, subject)
 			switch {
-			case errors.Is(err, manifest.ErrMismatch) || ctx.Err() != nil:
+			// A program that is not installed says nothing about the signature.
+			case errors.Is(err, manifest.ErrMismatch) || errors.Is(err, hint.Usage) || ctx.Err() != nil:
 				return e, fmt.Errorf("%s: %w", d.Digest, err)
 			case err != nil:
 				e.refused = append(e.refused, text.Line(err.Error(), maxReason))

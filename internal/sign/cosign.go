@@ -105,11 +105,26 @@ func (c Cosign) in(ctx context.Context, do func(dir string) error) error {
 // tooOld is the hint if cosign does not do what a new one does.
 var tooOld = fmt.Sprintf("install cosign %d or later", cosignMajor)
 
-// run calls cosign. It is killed if it does not end in time.
-func (c Cosign) run(ctx context.Context, args ...string) error {
+// Installed returns an error if there is no cosign on PATH.
+func Installed() error {
+	_, err := installed()
+	return err
+}
+
+// installed returns the path of cosign.
+func installed() (string, error) {
 	program, err := exec.LookPath("cosign")
 	if err != nil {
-		return hint.New(hint.Usage, tooOld, "cosign is not on PATH")
+		return "", hint.New(hint.Usage, tooOld, "cosign is not on PATH")
+	}
+	return program, nil
+}
+
+// run calls cosign. It is killed if it does not end in time.
+func (c Cosign) run(ctx context.Context, args ...string) error {
+	program, err := installed()
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cosignTimeout, fmt.Errorf("no answer in %s", cosignTimeout))
 	defer cancel()
