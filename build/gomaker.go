@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -212,6 +213,9 @@ func (g *goMaker) supports(ctx context.Context, p ocispec.Platform) error {
 	return nil
 }
 
+// verb returns what a compiler does.
+func (*goMaker) verb() (step, state string) { return "compile", "compiling" }
+
 // name returns Go, which decides what there is a compiler for.
 func (*goMaker) name() string { return "Go" }
 
@@ -328,7 +332,7 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 		return err
 	}
 	g.writeSum(s.binary.Path, s.entry.Content)
-	if s.linkage, err = elf.ReadLinkage(s.binary.Path); err != nil {
+	if s.linkage, err = linkageOf(s.binary.Path); err != nil {
 		return err
 	}
 	if how.Cgo && how.C.Static {
@@ -342,6 +346,16 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 		g.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size})
 	}
 	return nil
+}
+
+// linkageOf reads the linkage of the program in a file.
+func linkageOf(file string) (elf.Linkage, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return elf.Linkage{}, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return elf.ReadLinkage(f)
 }
 
 // remake searches for the package again, which fetches a module that was pruned

@@ -6,6 +6,7 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -260,9 +261,17 @@ func (g *goMaker) checkProgram(p ocispec.Platform, file string) (*buildinfo.Buil
 	if err != nil {
 		return nil, err
 	}
-	info, err := crosscompile.Verify(file, p)
-	if err != nil || info == nil {
-		return info, err
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := crosscompile.Verify(f, p)
+	if err != nil || p.Architecture == "wasm" {
+		return nil, err
+	}
+	if info == nil {
+		return nil, errors.New("it has no build information of Go")
 	}
 	list := g.list(how)
 	target, err := crosscompile.Env(p)

@@ -1,6 +1,7 @@
 package crosscompile_test
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,7 +76,11 @@ func TestCgoUsesTheCompilerThatIsNamed(t *testing.T) {
 		if err != nil || strings.TrimSpace(string(got)) != c.want {
 			t.Errorf("%s: the program says %q, %v; want %s", c.name, got, err, c.want)
 		}
-		l, err := elf.ReadLinkage(out)
+		program, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := elf.ReadLinkage(bytes.NewReader(program))
 		dynamic := c.name != "static"
 		if err != nil || (l.Interpreter == "/lib64/ld-linux-x86-64.so.2") != dynamic || (l.Glibc != "") != dynamic || (len(l.Libraries) > 0) != dynamic {
 			t.Errorf("%s: linkage %+v, %v", c.name, l, err)

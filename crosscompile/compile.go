@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,7 +107,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	}
 	// The program may be an older one that go build found up to date, so it is verified
 	// in every case.
-	info, err := Verify(out, r.Platform)
+	info, err := verifyGo(out, r.Platform)
 	if err != nil {
 		return Binary{}, err
 	}
@@ -117,18 +118,18 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	return b, err
 }
 
-// Verify checks that a file is a Go program for p and returns its build information, which
-// is nil for wasm. The header of a program does not have the variant of p, so it is not
-// checked.
-func Verify(file string, p ocispec.Platform) (*buildinfo.BuildInfo, error) {
-	if err := verify(file, p); err != nil {
+// verifyGo checks that a file is a Go program for p.
+func verifyGo(file string, p ocispec.Platform) (*buildinfo.BuildInfo, error) {
+	f, err := os.Open(file)
+	if err != nil {
 		return nil, err
 	}
-	info, err := buildinfo.ReadFile(file)
-	if err != nil && p.Architecture != "wasm" {
-		return nil, fmt.Errorf("%s: %w", filepath.Base(file), err)
+	defer f.Close() //nolint:errcheck // only read
+	info, err := Verify(f, p)
+	if err == nil && info == nil && p.Architecture != "wasm" {
+		err = fmt.Errorf("%s has no build information of Go", filepath.Base(file))
 	}
-	return info, nil
+	return info, err
 }
 
 // sources lists the files of the packages of r's program; see [Binary].

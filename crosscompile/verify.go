@@ -2,6 +2,8 @@ package crosscompile
 
 import (
 	"bytes"
+	"cmp"
+	"debug/buildinfo"
 	"debug/elf"
 	"debug/macho"
 	"debug/pe"
@@ -9,10 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
+	"strconv"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	ownelf "github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
@@ -45,22 +50,68 @@ var peMachines = map[string]uint16{
 
 var machoCPUs = map[string]macho.Cpu{"amd64": macho.CpuAmd64, "arm64": macho.CpuArm64}
 
-// verify checks that a file is an executable for p. It compares the format with the
-// operating system, and machine, class and byte order with the architecture. The header
-// does not have the variant, so it is not checked. For plan9 and aix nothing is checked.
-func verify(file string, p ocispec.Platform) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
+// Verify checks that f is an executable for p, whatever language it is written in, and
+// returns its build information, which is nil if Go did not write any, as for wasm.
+//
+// It compares the format with the operating system, and machine, class and byte order with
+// the architecture. The program must not require a later version of the processor than the
+// variant of p has, as far as the program says which one it requires: by Go's settings, or
+// by the build attributes of ARM. For plan9 and aix nothing is checked.
+func Verify(f io.ReaderAt, p ocispec.Platform) (info *buildinfo.BuildInfo, err error) {
+	if err = verifyFormat(f, p); err == nil {
+		info, _ = buildinfo.Read(f) // nil after an error: it is not written in Go
+		err = verifyVariant(f, info, p)
 	}
-	defer f.Close() //nolint:errcheck // only read
-	if err := verifyFormat(f, p); err != nil {
-		return hint.New(hint.Build, "", "not an executable of the platform: %w", err)
+	if err != nil {
+		return nil, hint.New(hint.Build, "", "not an executable of the platform: %w", err)
+	}
+	return info, nil
+}
+
+// A processor says in which setting of Go a program has the version of a processor that it
+// requires, and which version a platform without a variant has.
+type processor struct {
+	setting string
+	usual   int
+}
+
+var processors = map[string]processor{"amd64": {"GOAMD64", 1}, "arm": {"GOARM", 7}, "arm64": {"GOARM64", 8}}
+
+// verifyVariant compares the version of the processor that a program requires with p. A
+// program that does not say which one it requires passes.
+func verifyVariant(f io.ReaderAt, info *buildinfo.BuildInfo, p ocispec.Platform) error {
+	processor, ok := processors[p.Architecture]
+	if !ok {
+		return nil
+	}
+	requires := 0
+	if info != nil {
+		for _, s := range info.Settings {
+			if s.Key == processor.setting {
+				requires = firstNumber(s.Value)
+			}
+		}
+	} else if x, err := elf.NewFile(f); err == nil && p.Architecture == "arm" {
+		requires = ownelf.ARMVersion(x)
+	}
+	if has := cmp.Or(firstNumber(p.Variant), processor.usual); requires > has {
+		return fmt.Errorf("it requires version %d of %s, and the platform has version %d", requires, p.Architecture, has)
 	}
 	return nil
 }
 
-// verifyFormat is verify for an open file.
+// firstNumber returns the first number in a text, such as 8 of v8.1, or 0.
+func firstNumber(text string) int {
+	text = strings.TrimLeft(text, "v")
+	end := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(text)
+	}
+	n, _ := strconv.Atoi(text[:end]) // 0 if there is none
+	return n
+}
+
+// verifyFormat compares the format of a file with p.
 func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	switch {
 	// WebAssembly has one format for all operating systems.
@@ -69,7 +120,7 @@ func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	case p.OS == "windows":
 		x, err := pe.NewFile(f)
 		if err != nil {
-			return err
+			return notA("PE", err)
 		}
 		if want := peMachines[p.Architecture]; x.Machine != want {
 			return fmt.Errorf("its machine is %#x, but %s requires %#x", x.Machine, p.Architecture, want)
@@ -77,7 +128,7 @@ func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	case p.OS == "darwin" || p.OS == "ios":
 		x, err := macho.NewFile(f)
 		if err != nil {
-			return err
+			return notA("Mach-O", err)
 		}
 		if want := machoCPUs[p.Architecture]; x.Cpu != want {
 			return fmt.Errorf("its CPU is %v, but %s requires %v", x.Cpu, p.Architecture, want)
@@ -90,11 +141,20 @@ func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	return nil
 }
 
+// notA returns the error for a file that cannot be read as one of a format. What the parsers
+// say about another format helps nobody.
+func notA(format string, err error) error {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return err
+	}
+	return fmt.Errorf("it is not a valid %s file", format)
+}
+
 // verifyELF compares the header of an ELF file with an architecture.
 func verifyELF(f io.ReaderAt, architecture string) error {
 	x, err := elf.NewFile(f)
 	if err != nil {
-		return err
+		return notA("ELF", err)
 	}
 	want, ok := elfMachines[architecture]
 	if !ok {

@@ -21,17 +21,16 @@ type Linkage struct {
 }
 
 // ReadLinkage reads the linkage of an ELF program. For a file of another format it
-// returns the zero Linkage and no error. It trusts the file, which the caller has just
-// compiled.
-func ReadLinkage(file string) (l Linkage, err error) {
-	f, err := elf.Open(file)
-	if errors.As(err, new(*elf.FormatError)) {
+// returns the zero Linkage and no error. It needs as much memory as the file says, at most
+// the size of the file.
+func ReadLinkage(r io.ReaderAt) (l Linkage, err error) {
+	f, err := elf.NewFile(r)
+	if errors.As(err, new(*elf.FormatError)) || errors.Is(err, io.EOF) { // shorter than a header
 		return l, nil
 	}
 	if err != nil {
 		return l, err
 	}
-	defer f.Close() //nolint:errcheck // only read
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_INTERP {
 			continue

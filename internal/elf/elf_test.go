@@ -2,8 +2,6 @@ package elf
 
 import (
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -58,11 +56,9 @@ func TestHighestGlibc(t *testing.T) {
 
 // ReadLinkage returns an empty result for a file that is not ELF.
 func TestReadLinkageOfWhatIsNoELF(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "program.exe")
-	if err := os.WriteFile(file, []byte("MZ"+strings.Repeat("\x00", 64)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := ReadLinkage(file); err != nil || l.Interpreter != "" {
-		t.Errorf("%+v, %v", l, err)
+	for _, content := range []string{"MZ" + strings.Repeat("\x00", 64), "", "#!/bin/sh\n"} {
+		if l, err := ReadLinkage(strings.NewReader(content)); err != nil || l.Interpreter != "" {
+			t.Errorf("%q: %+v, %v", content, l, err)
+		}
 	}
 }
