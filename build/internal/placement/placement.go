@@ -31,6 +31,9 @@ type Part struct {
 	Comment string // in the history of the image
 	Entries []layerfile.Entry
 	Layer   v1.Layer // of the entries; [Layers] sets it
+	// OwnNames says that no entry may have the path of a link in the base, since it would
+	// replace what the link leads to.
+	OwnNames bool
 }
 
 // Layers makes the layers that are added for p to a base that has the layers base: one
@@ -91,12 +94,29 @@ func placeParts(t *rootfs.Tree, parts []Part) ([][]layerfile.Entry, error) {
 	}
 	placed := make([][]layerfile.Entry, len(parts))
 	for i, part := range parts {
+		if err := part.overLink(t); err != nil {
+			return nil, err
+		}
 		var err error
 		if placed[i], err = resolvePaths(t, part.Entries); err != nil {
 			return nil, err
 		}
 	}
 	return placed, nil
+}
+
+// overLink returns an error for an entry of a part with OwnNames that has the path of a link.
+func (part Part) overLink(t *rootfs.Tree) error {
+	for _, e := range part.Entries {
+		dir, err := t.Resolve(path.Dir(e.Name))
+		if err != nil {
+			return err
+		}
+		if n, ok := t.Lookup(path.Join(dir, path.Base(e.Name))); part.OwnNames && ok && n.Kind == tar.TypeSymlink {
+			return &specerr.Error{Field: "path", Reason: fmt.Sprintf("/%s is a link to %s in the base image, and the %s would replace that", e.Name, n.Link, part.Comment), Way: "use another path"}
+		}
+	}
+	return nil
 }
 
 // resolvePaths returns the entries with the paths that their names lead to in the base,
