@@ -22,7 +22,7 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs", "internal/intree"},
 	"build/internal/basefs":                {"build/internal/layerfile", "build/internal/specerr", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
 	"build/internal/baseimage":             {"manifest", "manifest/platform", "build/internal/layerfile", "internal/guard", "internal/hint", "internal/once"},
 	"build/internal/filelist":              {"build/internal/layerfile", "build/internal/specerr", "internal/intree", "internal/rootfs"},
@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"build/internal/specerr":               {"internal/hint"},
 	"build/internal/templates":             {"build/internal/specerr", "internal/hint"},
 	"build/internal/unchanged":             {"crosscompile", "internal/cache", "internal/intree", "internal/gocommand"},
-	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/gocommand", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
+	"crosscompile":                         {"manifest/platform", "internal/claim", "internal/elf", "internal/gocommand", "internal/hint", "internal/intree", "internal/once", "internal/outfile", "internal/stream"},
 	"manifest":                             {"manifest/platform", "internal/guard", "internal/hint", "internal/rootfs"},
 	"manifest/platform":                    {"internal/hint"},
 	"manifest/registry":                    {"manifest", "manifest/registry/internal/transport", "internal/cache", "internal/guard", "internal/once", "internal/stream", "internal/verify"},

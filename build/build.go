@@ -1,5 +1,5 @@
-// Package build makes an image index from a Go program and a base image for each
-// platform.
+// Package build makes an image index from a program and a base image for each platform. The
+// program is a Go package that it compiles, or exists already.
 //
 // The layers of the result are lazy or in files, and its digest is known before anything
 // is sent. The same Spec, sources, Go version and base images give the same digest, on
@@ -141,7 +141,7 @@ type Result struct {
 // A PlatformError says for which platform, and in which step, a build failed.
 type PlatformError struct {
 	Platform ocispec.Platform
-	Step     string // compile, link, layer, debugger, base layers or push
+	Step     string // compile, read, link, layer, debugger, base layers or push
 	Err      error
 }
 

@@ -34,6 +34,7 @@ type Image struct {
 	BaseRef  string              // the base as in the Spec: Static, Scratch or a reference
 	Began    time.Time           // when the work on this platform began, after it had waited for its turn
 	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled
+	Content  string              // sha256 of the program in hexadecimal digits; "" if Recalled
 
 	// Key names the layer of the program, which is the last one, by all that decides it: the
 	// sources, the release of Go, the settings of the compiler and the form of the layer.
@@ -50,7 +51,8 @@ type Image struct {
 }
 
 // BuildInfo returns the build information of the program: its modules with their versions
-// and checksums. It is nil for wasm, whose format has no such information.
+// and checksums. It is nil for wasm, whose format has no such information, and for a
+// [Prebuilt] that is not written in Go.
 //
 // If a build record was used and nothing was compiled, BuildInfo compiles the program,
 // which takes a permit of the Builder. A caller that needs it often should store the

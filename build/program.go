@@ -17,8 +17,8 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
 
-// A Program says what the program of an image is. It is a [GoPackage], or a pointer to
-// one, of which [Spec.Validate] makes a value.
+// A Program says what the program of an image is. It is a [GoPackage] or a [Prebuilt], or a
+// pointer to one, of which [Spec.Validate] makes a value.
 type Program interface {
 	// validate checks the fields and joins all errors.
 	validate() error
@@ -41,6 +41,11 @@ func plainProgram(p Program) Program {
 			return GoPackage{}
 		}
 		return *p
+	case *Prebuilt:
+		if p != nil {
+			return *p
+		}
+		return Prebuilt{}
 	}
 	return p
 }
@@ -59,6 +64,8 @@ type maker interface {
 	supports(ctx context.Context, p ocispec.Platform) error
 	// name returns what decides which platforms there are, for errors.
 	name() string
+	// verb names the step that makes a program, and the state of a platform during it.
+	verb() (step, state string)
 	// platforms returns those of list that the program can be made for. The log names the
 	// others. With nil it returns all platforms that there are.
 	platforms(ctx context.Context, list []ocispec.Platform) ([]ocispec.Platform, error)

@@ -63,7 +63,7 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 	looked := sync.OnceFunc(r.linkageBarrier.waiting.Done)
 	defer looked()
 	log := r.log.With("program", r.spec.Name, "platform", platform.Key(base.Platform))
-	step := "compile"
+	step, _ := r.maker.verb()
 	defer func() {
 		if err != nil && ctx.Err() == nil {
 			log.InfoContext(ctx, "failed", "step", step) // the caller prints the error
@@ -143,7 +143,8 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, permi
 	} else {
 		if program.err = permit.Wait(ctx); program.err == nil {
 			img.Began = time.Now()
-			log.InfoContext(ctx, "compiling")
+			_, state := r.maker.verb()
+			log.InfoContext(ctx, state)
 			program.err = guard.Do(func() error { return r.maker.make(ctx, base.Platform, program) })
 		}
 		close(program.done)
@@ -158,7 +159,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, permi
 	}
 	*step = "layer"
 	log.InfoContext(ctx, "layering")
-	img.Binary = program.binary
+	img.Binary, img.Content = program.binary, program.entry.Content
 	extras, unlock, err := r.maker.extras(ctx, base.Platform, step)
 	if err != nil {
 		return err
@@ -204,7 +205,7 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 	if err != nil {
 		return false
 	}
-	img.Image = image
+	img.Image, img.Content = image, known.Content
 	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
 		err = r.maker.remake(ctx, base.Platform, known, func(bin crosscompile.Binary, _ layerfile.Entry) error {
 			info = bin.Info
@@ -219,7 +220,7 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 // parts returns the content of the added layers. The files come first: they change less
 // often than the program, and all platforms share their layer.
 func (r *buildRun) parts(program layerfile.Entry) []placement.Part {
-	return []placement.Part{{Comment: "files", Entries: r.files}, {Comment: "program", Entries: []layerfile.Entry{program}}}
+	return []placement.Part{{Comment: "files", Entries: r.files}, {Comment: "program", Entries: []layerfile.Entry{program}, OwnNames: true}}
 }
 
 // image makes the added layers of all parts with w and assembles the image.

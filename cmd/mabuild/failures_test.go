@@ -418,6 +418,9 @@ hint: apt-get install gcc-aarch64-linux-gnu gcc-s390x-linux-gnu libc6-dev-arm64-
 	{`build ./c --cgo --platforms linux/amd64 -o oci:out`, exitBuild, `mabuild: linux/amd64: link: base static: the program requires the loader /lib64/ld-linux-x86-64.so.2 (glibc), but the base image has no loader
 hint: link the C library statically (cgo: {static: true}), or use a base image that has it
 nothing was published; no tag was changed`},
+	{`push --prebuilt dist/{{.Arch}}/app --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: dist/amd64/app: does not exist
+hint: build the program first, or correct the path`},
+	{`push --prebuilt go.mod --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: go.mod: not an executable of the platform: it is not a valid ELF file`},
 	{`HOME= XDG_CACHE_HOME= GOCACHE= MABUILD_CACHE= push ./ok -t $R/new:v1`, exitUsage, `mabuild: the go command has no cache: neither $XDG_CACHE_HOME nor $HOME are defined
 hint: set HOME, or GOCACHE and MABUILD_CACHE`},
 	{`--timeout 1ns inspect $R/app:v1`, exitRegistry, `mabuild: GET $R/app:v1: context deadline exceeded: the run took longer than --timeout allows

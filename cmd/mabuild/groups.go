@@ -18,7 +18,7 @@ var flagGroups = []struct {
 	flags    []string
 }{
 	{"What to build", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view"}, []string{
-		"platforms", "only", "base", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
+		"platforms", "only", "base", "prebuilt", "as-main", "path", "cgo", "cgo-static", "cgo-toolchain", "build-env", "build-tags", "gcflags", "ldflags",
 		"symbols", "race", "cover", "pgo", "debug", "disable-optimizations", "allow-env", "allow-path", "allow-unsafe-build-flags",
 	}},
 	{"What to show", []string{"inspect", "manifest inspect", "sbom"}, []string{"platform", "module", "require", "size", "referrers", "provenance"}},

@@ -26,6 +26,7 @@ type pushOptions struct {
 	packages []string
 	only     []string
 	files    []string
+	prebuilt string // the file of the program
 	asMain   bool
 	dryRun   bool
 	verify   bool
@@ -61,9 +62,13 @@ PACKAGE is a directory, an import path of the module or workspace, or
 module/path@version. Without PACKAGE, mabuild builds all programs in .mabuild.yaml,
 or the package in the working directory. If one platform fails, the program is not
 published. For each program and repository, one line with repository@digest is
-printed to stdout.`,
+printed to stdout.
+
+With --prebuilt, nothing is compiled: the program of each platform is a file, in any
+language.`,
 		Example: `  mabuild push ./cmd/app --platforms linux/amd64,linux/arm64 -t ghcr.io/acme/app:v1
   mabuild push github.com/prometheus/node_exporter@v1.12.1 -t ghcr.io/acme/node-exporter:v1.12.1
+  mabuild push --prebuilt 'dist/{{.OS}}_{{.Arch}}/app' -t ghcr.io/acme/app:v1
   image=$(mabuild push ./cmd/app -t ghcr.io/acme/app:v1)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.packages = args
@@ -71,6 +76,7 @@ printed to stdout.`,
 		},
 	}
 	o.bind(cmd.Flags())
+	o.bindPrebuilt(cmd.Flags())
 	return cmd
 }
 
@@ -91,6 +97,7 @@ and its name there is printed.`,
 		},
 	}
 	o.bind(cmd.Flags())
+	o.bindPrebuilt(cmd.Flags())
 	return cmd
 }
 
@@ -118,6 +125,11 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	if o.push {
 		o.bindNames(flags)
 	}
+}
+
+// bindPrebuilt adds the flag for a program that is not compiled.
+func (o *pushOptions) bindPrebuilt(flags *pflag.FlagSet) {
+	flags.StringVar(&o.prebuilt, "prebuilt", "", "Use a program that exists already, in a `FILE` for each platform: dist/{{.OS}}_{{.Arch}}/app")
 }
 
 // runPush runs push or build: it loads the configuration, resolves the programs,
@@ -214,7 +226,7 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 		return nil, nil, err
 	}
 	planner := &plan.Planner{
-		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Files: o.files,
+		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Prebuilt: o.prebuilt, Files: o.files,
 		AllowEnv: config.TrustOf(cmd.Flags(), os.LookupEnv).Variables,
 		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Nowhere: o.nowhere, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
 	}
@@ -245,8 +257,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 			continue
 		}
 		var s strings.Builder
-		program, _ := p.Spec.Program.(build.GoPackage)
-		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, cmp.Or(program.Package, "."))
+		fmt.Fprintf(&s, "%s (%s)\n", p.Spec.Name, sourceOf(p.Spec))
 		for _, base := range plan.Bases {
 			from := base.Ref
 			if base.Digest.Hex != "" && !strings.Contains(from, "@") {
@@ -266,6 +277,15 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sourceOf returns what the program of a spec is made of, as the user wrote it.
+func sourceOf(s build.Spec) string {
+	if p, ok := s.Program.(build.Prebuilt); ok {
+		return p.Path
+	}
+	p, _ := s.Program.(build.GoPackage)
+	return cmp.Or(p.Package, ".")
 }
 
 // plannedSBOM returns the line of a dry run about SBOMs, or "".

@@ -224,7 +224,7 @@ func (r *resolving) choose(c *config.Config) ([]config.Build, error) {
 				errs = append(errs, fmt.Errorf("%s: %w", p.Doc.Position(p.Node), err))
 				continue
 			}
-			key := b.ID + "\x00" + b.Dir + "\x00" + b.Main
+			key := b.ID + "\x00" + b.Dir + "\x00" + b.Main + b.Prebuilt.Path
 			at, ok := known[key]
 			if !ok {
 				at = len(r.builds)

@@ -53,6 +53,7 @@ of the program.`,
 		},
 	}
 	o.bind(cmd.Flags())
+	o.bindPrebuilt(cmd.Flags())
 	cmd.Flags().StringArrayVar(&runFlags, "run-flag", nil, "Pass this `FLAG` to docker run or podman run, for example -p=8080:8080")
 	return cmd
 }

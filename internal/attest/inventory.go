@@ -103,7 +103,12 @@ func imagePURL(f Facts) (string, error) {
 // goProgram adds the program, its modules and Go's standard library. Without build
 // information it adds the program alone.
 func (inv *inventory) goProgram(f Facts) (err error) {
-	inv.program = part{id: "Program", name: f.Name, version: f.Version}
+	inv.program = part{id: "Program", name: f.Name, version: f.Version, sha256: f.Program.Hex}
+	if f.Program.Hex != "" {
+		if inv.program.purl, err = purlOf(packageurl.TypeGeneric, "", f.Name, f.Version, map[string]string{"checksum": f.Program.String()}); err != nil {
+			return err
+		}
+	}
 	if f.Info == nil {
 		return nil
 	}

@@ -148,11 +148,25 @@ type Build struct {
 	// Dir is the directory of the module. It is never empty once loaded. Main and Files
 	// are relative to it.
 	Dir string `yaml:"dir" trust:"path" doc:"Directory of the module, relative to this file; main and files are relative to it." example:"." flag:"-" check:"path"`
+	// Prebuilt says where the program is that this build does not compile.
+	Prebuilt Prebuilt `yaml:"prebuilt" doc:"Use a program that exists already instead of main: its file for each platform. Settings of the compiler do not apply." short:"path"`
 	// Settings are complete once loaded: inherited values are filled in.
 	Settings  `yaml:",inline"`
 	Overrides map[string]Override `yaml:"overrides" doc:"Settings of single platforms." flag:"-" check:"platform"`
 
 	prefix string // "builds[N]." for a build of the file, "" for one of a PACKAGE argument
+}
+
+// A Prebuilt names the files of a program that exists already, one for each platform.
+type Prebuilt struct {
+	Path string            `yaml:"path" trust:"files" doc:"File of the program below the build's directory; may use {{.OS}}, {{.Arch}} and {{.Variant}}, and templates with values from git." flag:"-" example:"dist/{{.OS}}_{{.Arch}}/app"`
+	OS   map[string]string `yaml:"os" trust:"data" doc:"What {{.OS}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"darwin/arm64: macos"`
+	Arch map[string]string `yaml:"arch" trust:"data" doc:"What {{.Arch}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"linux/amd64: x86_64"`
+}
+
+// IsPrebuilt reports whether the program of b is prebuilt.
+func (b Build) IsPrebuilt() bool {
+	return b.Prebuilt.Path != "" || len(b.Prebuilt.OS)+len(b.Prebuilt.Arch) > 0
 }
 
 // An Override replaces settings of a build for one platform. An empty field leaves the

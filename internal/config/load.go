@@ -121,7 +121,7 @@ func Load(o Options) (*Config, error) {
 	if o.Keys != All {
 		return c, nil
 	}
-	if err := c.uniqueIDs(file.lines); err != nil {
+	if err := errors.Join(c.uniqueIDs(file.lines), c.prebuiltKeys(file.lines)); err != nil {
 		return nil, err
 	}
 	// This comes before inherit, so that builds inherit the implied value.

@@ -13,7 +13,7 @@ import (
 // arguments. Without arguments it returns every build of the file. An argument that is
 // the package of a build means that build, with all its settings; several builds may have
 // the same package. Any other argument becomes a build with the settings of the top
-// level.
+// level. A prebuilt program is no package, so only a call without arguments returns it.
 func (c *Config) Programs(packages []string) []Build {
 	if len(packages) == 0 {
 		return slices.Clone(c.Builds)
@@ -22,6 +22,9 @@ func (c *Config) Programs(packages []string) []Build {
 	for _, pkg := range packages {
 		found := false
 		for _, b := range c.Builds {
+			if b.IsPrebuilt() {
+				continue
+			}
 			if b.Main == pkg && !isLocal(pkg) || pathOf(b.Dir, b.Main) == pathOf(c.workdir, pkg) {
 				list, found = append(list, b), true
 			}
@@ -65,6 +68,30 @@ func (c *Config) uniqueIDs(lines map[string]int) error {
 		first[b.ID] = lines[key]
 	}
 	return errors.Join(errs...)
+}
+
+// goKeys are the keys of a build that only a Go package has.
+var goKeys = []string{"main", "ldflags", "gcflags", "build_tags", "env", "cgo", "symbols", "race", "cover", "pgo", "overrides"}
+
+// prebuiltKeys returns an error for each key of a prebuilt program that would have no effect.
+// Those that it inherits are ignored.
+func (c *Config) prebuiltKeys(lines map[string]int) error {
+	var errs []error
+	for i, b := range c.Builds {
+		for _, name := range goKeys {
+			key := fmt.Sprintf("builds[%d].%s", i, name)
+			if line, said := lines[key]; said && b.IsPrebuilt() {
+				errs = append(errs, yamlconf.InFile(c.File, line, key, errors.New("does not apply to a prebuilt program")))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Prebuilt returns the build of a prebuilt program that the user names, with the settings of
+// the top level.
+func (c *Config) Prebuilt(path string) Build {
+	return Build{Prebuilt: Prebuilt{Path: path}, Dir: c.workdir, Settings: c.Settings}
 }
 
 // inherit completes the builds of the file. A build takes each setting that it lacks from

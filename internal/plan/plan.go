@@ -7,6 +7,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -39,6 +40,7 @@ type Planner struct {
 	Builds   []config.Build // in place of Packages and Only; nil means these
 	Packages []string       // PACKAGE arguments
 	Only     []string       // ids of builds; empty means all
+	Prebuilt string         // the file of --prebuilt, in place of Packages and of the builds of the file
 	Files    []string       // SRC:DST of --file, for all builds
 	AsMain   bool           // build module/path@version as the main module
 	Debug    bool           // add the debugger
@@ -103,7 +105,7 @@ func buildName(b config.Build) string {
 	if b.ID != "" {
 		return b.ID
 	}
-	return b.Main
+	return cmp.Or(b.Main, b.Prebuilt.Path)
 }
 
 // plan resolves one build and its destinations.
@@ -112,9 +114,6 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 	if err != nil {
 		return publish.Plan{}, err
 	}
-	program := packageOf(spec)
-	program.AsMain, program.Debug, program.Compile.Unoptimized = p.AsMain, p.Debug, p.Plain
-	spec.Program = program
 	if spec, err = p.Builder.Resolve(ctx, spec); err != nil {
 		return publish.Plan{}, err
 	}

@@ -14,16 +14,24 @@ import (
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 
+	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // selected returns the builds to run: those named by PACKAGE or --only, otherwise all of
-// the file, otherwise the package in the working directory. Patterns such as ./cmd/...
+// the file, otherwise the package in the working directory. With --prebuilt it is that
+// program alone. Patterns such as ./cmd/...
 // are replaced by the programs that match.
 func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 	if p.Builds != nil {
 		return p.Builds, nil
+	}
+	if p.Prebuilt != "" {
+		if len(p.Packages)+len(p.Only) > 0 {
+			return nil, usage("omit PACKAGE and --only, or use prebuilt in the configuration file", "--prebuilt %s is the program, so no other can be selected", p.Prebuilt)
+		}
+		return []config.Build{p.Config.Prebuilt(p.Prebuilt)}, nil
 	}
 	var err error
 	if p.Config.Builds, err = p.spread(ctx, p.Config.Builds); err != nil {
@@ -58,8 +66,12 @@ func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 // named reports whether id names a build: by its id, or by its package if it has none.
 func named(b config.Build, id string) bool { return id == idOf(b) || b.ID == "" && id == b.Main }
 
-// idOf returns the id of a build, by default the last element of its package.
+// idOf returns the id of a build, by default the last element of its package, or the name of
+// its prebuilt program.
 func idOf(b config.Build) string {
+	if b.IsPrebuilt() {
+		return cmp.Or(b.ID, build.Prebuilt{Path: b.Prebuilt.Path}.Name())
+	}
 	base := path.Base(b.Main)
 	if base == "." || base == ".." {
 		base = nameOf(filepath.Join(b.Dir, filepath.FromSlash(b.Main)))
@@ -183,7 +195,7 @@ func notPackage(arg string) error {
 // pattern.
 func others(builds []config.Build, pattern config.Build) (mains []string) {
 	for _, one := range builds {
-		if one.Dir == pattern.Dir && !isPattern(one.Main) {
+		if !one.IsPrebuilt() && one.Dir == pattern.Dir && !isPattern(one.Main) {
 			mains = append(mains, one.Main)
 		}
 	}

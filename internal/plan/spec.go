@@ -32,18 +32,8 @@ import (
 // resolved later, by the builder. Git is asked only if a template or --vcs needs it,
 // since it is slow.
 func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) {
-	program := build.GoPackage{
-		Package: c.Main, Overrides: map[string]build.Compile{},
-		Compile: build.Compile{
-			Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo.Enabled, C: cgo(c.Cgo),
-			Symbols: c.Symbols, Race: c.Race, Cover: c.Cover,
-		},
-	}
-	for key, one := range c.Overrides {
-		program.Overrides[key] = build.Compile{Ldflags: one.Ldflags, Gcflags: one.Gcflags, Tags: one.BuildTags, Env: one.Env}
-	}
-	var err error
-	if program.Compile.Pgo, err = p.pgo(c); err != nil {
+	program, err := p.program(c)
+	if err != nil {
 		return build.Spec{}, err
 	}
 	s := build.Spec{
@@ -111,6 +101,41 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 	return s, nil
 }
 
+// program returns the program of a build.
+func (p *Planner) program(c config.Build) (build.Program, error) {
+	if c.IsPrebuilt() {
+		return p.prebuilt(c)
+	}
+	program := build.GoPackage{
+		Package: c.Main, AsMain: p.AsMain, Debug: p.Debug, Overrides: map[string]build.Compile{},
+		Compile: build.Compile{
+			Ldflags: c.Ldflags, Gcflags: c.Gcflags, Tags: c.BuildTags, Env: c.Env, Cgo: c.Cgo.Enabled, C: cgo(c.Cgo),
+			Symbols: c.Symbols, Race: c.Race, Cover: c.Cover, Unoptimized: p.Plain,
+		},
+	}
+	for key, one := range c.Overrides {
+		program.Overrides[key] = build.Compile{Ldflags: one.Ldflags, Gcflags: one.Gcflags, Tags: one.BuildTags, Env: one.Env}
+	}
+	var err error
+	program.Compile.Pgo, err = p.pgo(c)
+	return program, err
+}
+
+// prebuilt returns the prebuilt program of a build. A path in a file of the tree must stay
+// below the build's directory; the user may name any.
+func (p *Planner) prebuilt(c config.Build) (build.Program, error) {
+	for flag, given := range map[string]bool{"--as-main": p.AsMain, "--debug": p.Debug, "--disable-optimizations": p.Plain} {
+		if given {
+			return nil, usage("omit it, or select other programs with --only", "%s requires a Go package, and %s is prebuilt", flag, buildName(c))
+		}
+	}
+	program := build.Prebuilt{Path: c.Prebuilt.Path, OS: c.Prebuilt.OS, Arch: c.Prebuilt.Arch}
+	if p.Config.FromTree(c, "prebuilt.path") {
+		program.Within = c.Dir
+	}
+	return program, nil
+}
+
 // fileOf reads SRC:DST of --file. SRC may be anywhere, since the user wrote it and no file of
 // a tree.
 func fileOf(text string) (build.File, error) {
@@ -125,7 +150,8 @@ func fileOf(text string) (build.File, error) {
 	return build.File{Tree: filepath.Dir(from), From: filepath.Base(from), To: text[at+1:]}, nil
 }
 
-// packageOf returns the program of a spec that [Planner.spec] made.
+// packageOf returns the Go package of a spec that [Planner.spec] made, the zero GoPackage if
+// its program is of another kind.
 func packageOf(s build.Spec) build.GoPackage {
 	program, _ := s.Program.(build.GoPackage)
 	return program
@@ -260,12 +286,15 @@ const vcsPrefix = "org.opencontainers.image."
 
 // templated returns all texts of a build that support templates.
 func templated(c config.Build) []string {
-	texts := slices.Concat(c.Tags, c.Ldflags, c.Env, c.Image.Env, c.Image.Labels, c.Image.Annotations)
+	texts := slices.Concat(c.Tags, []string{ofPlatform.ReplaceAllString(c.Prebuilt.Path, "")}, c.Ldflags, c.Env, c.Image.Env, c.Image.Labels, c.Image.Annotations)
 	for _, o := range c.Overrides {
 		texts = slices.Concat(texts, o.Ldflags, o.Env)
 	}
 	return texts
 }
+
+// ofPlatform matches the values in the path of a prebuilt program that are no values of git.
+var ofPlatform = regexp.MustCompile(`{{\s*\.(OS|Arch|Variant)\s*}}`)
 
 // usesTemplates reports whether any text of a build that supports templates contains one.
 func usesTemplates(c config.Build) bool {

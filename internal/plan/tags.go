@@ -41,9 +41,13 @@ func (p *Planner) repository(ctx context.Context, spec build.Spec, c config.Buil
 		return "", usage("use -t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "no destination for %q", spec.Name)
 	}
 	repo = strings.TrimSuffix(repo, "/")
-	switch c.Naming {
-	case "bare":
+	switch {
+	case c.Naming == "bare":
 		return repo, nil
+	case c.IsPrebuilt() && c.Naming != "program":
+		return "", usage("use --naming program or bare, or -t with a repository", "--naming %s: a prebuilt program has no import path", c.Naming)
+	}
+	switch c.Naming {
 	case "import-path":
 		return repo + "/" + strings.ToLower(packageOf(spec).Main.PkgPath), nil
 	case "base-import-path":

@@ -11,6 +11,7 @@ import (
 // literally, so a change here is a change of an interface.
 const (
 	msgCompiling = "compiling"
+	msgReading   = "reading"
 	msgLayering  = "layering"
 	msgPushing   = "pushing"
 	msgCopying   = "copying"
@@ -30,6 +31,11 @@ type event struct {
 	task   Task
 	output string      // several lines, without the last line's end
 	attrs  []slog.Attr // all but program, platform, image and output
+}
+
+// state reports whether the message of e is the state of a task that is not done.
+func (e *event) state() bool {
+	return slices.Contains([]string{msgCompiling, msgReading, msgLayering, msgPushing, msgCopying}, e.msg)
 }
 
 // get returns the value of an attribute, or the zero Value if the event lacks it. If a

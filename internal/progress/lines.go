@@ -35,7 +35,7 @@ func (p *plain) show(_ context.Context, e *event) error {
 	case e.level != slog.LevelInfo || !e.task.rowed():
 	case e.msg == msgDone || e.msg == msgFailed:
 		delete(p.steps, e.task)
-	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing || e.msg == msgCopying:
+	case e.state():
 		p.steps[e.task] = *e
 	}
 	p.wait()

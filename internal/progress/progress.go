@@ -4,8 +4,8 @@
 // package turns the records into rows of a terminal, lines or JSON. It gives these
 // records a meaning:
 //
-//   - level Info, message "compiling", "layering", "pushing", "done" or "failed":
-//     the state of one platform. Attributes: platform, program (if there are
+//   - level Info, message "compiling", "reading", "layering", "pushing", "done" or
+//     "failed": the state of one platform. Attributes: platform, program (if there are
 //     several), digest and duration of "done", err of "failed".
 //   - level Info, message "copying", "done" or "failed" with the attribute image, or
 //     in the context of a [Task] that has one: the state of an image that is copied.

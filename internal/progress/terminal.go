@@ -68,7 +68,7 @@ func (t *terminal) show(_ context.Context, e *event) error {
 		t.count(e)
 		return nil
 	case e.level != slog.LevelInfo || t.over || !e.task.rowed():
-	case e.msg == msgCompiling || e.msg == msgLayering || e.msg == msgPushing || e.msg == msgCopying:
+	case e.state():
 		t.startRow(e)
 		return nil
 	case e.msg == msgDone || e.msg == msgFailed:

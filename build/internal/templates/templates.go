@@ -9,6 +9,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"text/template"
@@ -34,6 +36,15 @@ type Vars struct {
 	// reason for all others that are not in Env.
 	// The reason may have a method Hint() string.
 	Why map[string]error
+
+	platform map[string]string // the values of [For]; nil: there are none
+}
+
+// For returns v with the values of one platform: {{.OS}}, {{.Arch}} and {{.Variant}}, which
+// may be empty.
+func For(v Vars, os, arch, variant string) Vars {
+	v.platform = map[string]string{"OS": os, "Arch": arch, "Variant": variant}
+	return v
 }
 
 // The characters that slug and tag replace.
@@ -57,14 +68,32 @@ func tag(text string) string {
 	return text[:min(len(text), maxTag)]
 }
 
-// wayOfTemplates is the hint of an invalid template.
+// way returns the hint of an invalid template.
+func (v Vars) way() string {
+	if v.platform != nil {
+		return wayOfTemplates + ", and here .OS .Arch .Variant"
+	}
+	return wayOfTemplates
+}
+
 const wayOfTemplates = "templates support only .Version .Commit .ShortCommit .Date .Timestamp .Tag .Branch .Env.NAME and the functions tag and slug"
 
 // Expand fills in a template. A template may use {{.Version}}, {{.Commit}},
 // {{.ShortCommit}}, {{.Date}}, {{.Timestamp}}, {{.Tag}}, {{.Branch}}, {{.Env.NAME}} and the
 // functions slug and tag. Any other name, and an empty value, is a [*specerr.Error].
 func (v Vars) Expand(text string) (string, error) {
-	return v.expand(text, func(string) bool { return true })
+	return v.expand(text, func(string) *specerr.Error { return nil })
+}
+
+// Path fills in a template for the path of a file. A value that leads out of the directory
+// before it is an error: the author of a pull request chooses the name of its branch.
+func Path(v Vars, text string) (string, error) {
+	return v.expand(text, func(value string) *specerr.Error {
+		if value == "" || filepath.IsLocal(value) {
+			return nil
+		}
+		return &specerr.Error{Reason: "leads out of its directory", Way: "remove .. and a slash at the start with the function slug or tag"}
+	})
 }
 
 // notWord matches what a value must not have if it becomes a part of a flag: quotes and
@@ -75,40 +104,46 @@ var notWord = regexp.MustCompile(`[^A-Za-z0-9_./+@:~^,=#%()-]|^-`)
 // that notWord matches is an error. The author of a pull request chooses the name of its
 // branch, and git allows quotes in it, so a branch could otherwise add flags.
 func (v Vars) expandWord(text string) (string, error) {
-	return v.expand(text, func(value string) bool { return !notWord.MatchString(value) })
+	return v.expand(text, func(value string) *specerr.Error {
+		if !notWord.MatchString(value) {
+			return nil
+		}
+		return &specerr.Error{Reason: "contains a character that has a special meaning in flags", Way: "remove such characters with the functions tag and slug: {{tag .Branch}}"}
+	})
 }
 
-// expand fills in a template. Each value must be fit; the text around the values need not
-// be, since it comes from the configuration. So the nodes are executed one by one.
-func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
+// expand fills in a template. Each value must be fit: misfit returns why it is not. The text
+// around the values need not be, since it comes from the configuration. So the nodes are
+// executed one by one.
+func (v Vars) expand(text string, misfit func(value string) *specerr.Error) (string, error) {
 	if !strings.Contains(text, "{{") {
 		return text, nil
 	}
 	t, err := template.New("").Funcs(template.FuncMap{"slug": slug, "tag": tag}).Parse(text)
 	if err != nil {
-		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: wayOfTemplates}
+		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: v.way()}
 	}
 	var names []string
-	if plain(t.Root.Nodes, &names) != nil {
-		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: wayOfTemplates}
+	if v.plain(t.Root.Nodes, &names) != nil {
+		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: v.way()}
 	}
 	for _, name := range names {
-		if v.value(name) == "" {
+		if _, ofPlatform := v.platform[name]; !ofPlatform && v.value(name) == "" {
 			return "", v.empty(text, name)
 		}
 	}
 	var b strings.Builder
-	// Each node is executed separately, so that fit sees only the values.
+	// Each node is executed separately, so that misfit sees only the values.
 	for _, node := range t.Root.Nodes {
 		t.Root = &parse.ListNode{NodeType: parse.NodeList, Nodes: []parse.Node{node}}
 		var part bytes.Buffer
 		if err := t.Execute(&part, v.data()); err != nil {
-			return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template", text), Way: wayOfTemplates}
+			return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template", text), Way: v.way()}
 		}
-		if node.Type() != parse.NodeText && !fit(part.String()) {
-			return "", &specerr.Error{
-				Field: "template", Reason: fmt.Sprintf("%q: %q contains a character that has a special meaning in flags", text, part.String()),
-				Way: "remove such characters with the functions tag and slug: {{tag .Branch}}",
+		if node.Type() != parse.NodeText {
+			if e := misfit(part.String()); e != nil {
+				e.Field, e.Reason = "template", fmt.Sprintf("%q: %q %s", text, part.String(), e.Reason)
+				return "", e
 			}
 		}
 		b.Write(part.Bytes())
@@ -118,9 +153,11 @@ func (v Vars) expand(text string, fit func(value string) bool) (string, error) {
 
 // values returns the values by name.
 func (v Vars) values() map[string]string {
-	return map[string]string{
+	all := map[string]string{
 		"Version": v.Version, "Commit": v.Commit, "ShortCommit": v.ShortCommit, "Date": v.Date, "Timestamp": v.Timestamp, "Tag": v.Tag, "Branch": v.Branch,
 	}
+	maps.Copy(all, v.platform)
+	return all
 }
 
 // value returns the value of a name, such as Tag or Env.USER.
@@ -166,12 +203,12 @@ func (v Vars) empty(text, name string) error {
 // plain returns an error for anything in a template that is not a value: loops,
 // variables, built-in functions and string literals. It appends the names of the values
 // to names. A template stays short to read, and cannot run for long or hide text.
-func plain(nodes []parse.Node, names *[]string) error {
+func (v Vars) plain(nodes []parse.Node, names *[]string) error {
 	for _, n := range nodes {
 		switch n := n.(type) {
 		case *parse.TextNode, *parse.CommentNode:
 		case *parse.FieldNode:
-			_, known := (Vars{}).values()[n.Ident[0]]
+			_, known := v.values()[n.Ident[0]]
 			if variable := n.Ident[0] == "Env"; variable != (len(n.Ident) == 2) || !variable && !known || len(n.Ident) > 2 {
 				return errNotPlain
 			}
@@ -185,7 +222,7 @@ func plain(nodes []parse.Node, names *[]string) error {
 				return errNotPlain
 			}
 			for _, cmd := range n.Pipe.Cmds {
-				if err := plain(cmd.Args, names); err != nil {
+				if err := v.plain(cmd.Args, names); err != nil {
 					return err
 				}
 			}

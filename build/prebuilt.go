@@ -1,0 +1,362 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/placement"
+	"github.com/mabuild/mabuild/build/internal/templates"
+	"github.com/mabuild/mabuild/build/internal/unchanged"
+	"github.com/mabuild/mabuild/crosscompile"
+	"github.com/mabuild/mabuild/internal/elf"
+	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/intree"
+	"github.com/mabuild/mabuild/manifest/platform"
+)
+
+// A Prebuilt is a program that exists already, in a file for each platform. It may be
+// written in any language. Its mode in the image is 0755, whatever that of the file.
+//
+// Each file must be an executable for its platform. A program that needs a loader or
+// libraries must find them in its base image or among the files of the Spec.
+type Prebuilt struct {
+	// Path is the file of a platform, relative to Spec.Dir: a template that may use
+	// {{.OS}}, {{.Arch}} and {{.Variant}}, in addition to [Vars]. For Windows, a file that
+	// does not exist is looked for with .exe, too.
+	Path string
+	// OS and Arch replace Go's names of an operating system and an architecture in Path for
+	// single platforms, by [platform.Key].
+	OS, Arch map[string]string
+	// Within is the directory that the files must be in, after links are followed; "":
+	// they may be anywhere.
+	Within string
+}
+
+// validate checks that there is a path.
+func (p Prebuilt) validate() error {
+	if p.Path == "" {
+		return &SpecError{Field: "prebuilt", Reason: "has no path", Way: "for example path: dist/{{.OS}}_{{.Arch}}/app"}
+	}
+	return nil
+}
+
+// overridden returns the keys of OS and Arch.
+func (p Prebuilt) overridden() []string {
+	return slices.AppendSeq(slices.Collect(maps.Keys(p.OS)), maps.Keys(p.Arch))
+}
+
+// templates tests the path with the values of one platform.
+func (p Prebuilt) templates(v Vars) error {
+	_, err := p.file(v, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	return err
+}
+
+// file returns the path of the file for a platform, with its template filled in.
+func (p Prebuilt) file(v Vars, of ocispec.Platform) (string, error) {
+	os, arch := of.OS, of.Architecture
+	for _, key := range slices.Backward(keys(of)) { // the most specific last
+		if name, ok := p.OS[key]; ok {
+			os = name
+		}
+		if name, ok := p.Arch[key]; ok {
+			arch = name
+		}
+	}
+	file, err := templates.Path(templates.For(v, os, arch, of.Variant), p.Path)
+	if err != nil {
+		return "", fmt.Errorf("prebuilt: %w", err)
+	}
+	return file, nil
+}
+
+// Name returns the default of Spec.Name: the last element of the path as far as no template
+// is in it, without .exe. It is "" if that is nothing.
+func (p Prebuilt) Name() string {
+	name := p.Path
+	if at := strings.LastIndexAny(name, `/\`); at >= 0 {
+		name = name[at+1:]
+	}
+	name, _, _ = strings.Cut(name, "{{")
+	return strings.Trim(strings.TrimSuffix(name, ".exe"), "-_.")
+}
+
+// A prebuiltMaker is the maker of a [Prebuilt]. It makes nothing: it finds the file, and
+// checks that it fits.
+type prebuiltMaker struct {
+	*Builder
+	spec Spec
+	of   Prebuilt
+
+	dynamic sync.Map // the platforms whose programs require a loader, by key; check fills it
+	loaded  sync.Map // functions that load a program once, by its path
+}
+
+// A prebuiltProgram is what the file of a platform has.
+type prebuiltProgram struct {
+	path    string
+	info    *buildinfo.BuildInfo // nil: not written in Go
+	linkage elf.Linkage
+	entry   layerfile.Entry
+}
+
+// maker returns a prebuiltMaker.
+func (p Prebuilt) maker(b *Builder, s Spec) maker { return &prebuiltMaker{Builder: b, spec: s, of: p} }
+
+// find sets the name of the program.
+func (m *prebuiltMaker) find(context.Context) (Spec, error) {
+	if m.spec.Name == "" {
+		m.spec.Name = m.of.Name()
+	}
+	if m.spec.Name == "" {
+		return m.spec, &SpecError{Field: "prebuilt", Reason: fmt.Sprintf("%q does not name the program", m.of.Path), Way: "set id in the configuration file, or put the file into a directory for each platform"}
+	}
+	return m.spec, nil
+}
+
+// remember keeps nothing: a file is looked at again, since it may have changed.
+func (*prebuiltMaker) remember() {}
+
+// supports accepts every platform: whether there is a program is decided for those that are
+// built.
+func (*prebuiltMaker) supports(context.Context, ocispec.Platform) error { return nil }
+
+// name is not used, since platforms lists none.
+func (*prebuiltMaker) name() string { return "the prebuilt program" }
+
+// verb returns what is done with a file.
+func (*prebuiltMaker) verb() (step, state string) { return "read", "reading" }
+
+// platforms fails: which programs there should be is not known.
+func (*prebuiltMaker) platforms(context.Context, []ocispec.Platform) ([]ocispec.Platform, error) {
+	return nil, &SpecError{Field: "platforms", Reason: "all cannot be used with a prebuilt program: a missing file would not be noticed", Way: "list the platforms"}
+}
+
+// check looks at the files of all platforms, and joins what is wrong with any of them.
+func (m *prebuiltMaker) check(ctx context.Context, list []ocispec.Platform) error {
+	if m.spec.All {
+		_, err := m.platforms(ctx, nil)
+		return err
+	}
+	var errs []error
+	for _, p := range list {
+		program, err := m.inspect(p, func(f io.ReaderAt, program *prebuiltProgram) error { return program.read(f, p) })
+		if err != nil {
+			errs = append(errs, err)
+		} else if program.linkage.Interpreter != "" {
+			m.dynamic.Store(platform.Key(target(p)), true)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prepare has nothing to do.
+func (*prebuiltMaker) prepare(context.Context, []ocispec.Platform) error { return nil }
+
+// key is the platform: a file that serves several platforms must fit each of them.
+func (m *prebuiltMaker) key(p ocispec.Platform) (string, error) { return platform.Key(target(p)), nil }
+
+// linked reports what check has found.
+func (m *prebuiltMaker) linked(p ocispec.Platform) bool {
+	_, ok := m.dynamic.Load(platform.Key(target(p)))
+	return ok
+}
+
+// expected returns no time: nothing is compiled.
+func (*prebuiltMaker) expected(ocispec.Platform) time.Duration { return 0 }
+
+// recorded returns the program by the content of its file. One that requires a loader is
+// compared with its base in every build, so it is made instead; so is one with an error,
+// which make reports.
+func (m *prebuiltMaker) recorded(p ocispec.Platform) (unchanged.Program, bool) {
+	program, err := m.load(p)
+	if err != nil || program.linkage.Interpreter != "" {
+		return unchanged.Program{}, false
+	}
+	return unchanged.Program{Content: program.entry.Content, Size: program.entry.Size}, true
+}
+
+// make reads the program.
+func (m *prebuiltMaker) make(_ context.Context, p ocispec.Platform, s *shared) error {
+	program, err := m.load(p)
+	if err != nil {
+		return err
+	}
+	s.binary = crosscompile.Binary{Path: program.path, Info: program.info}
+	s.entry, s.linkage = program.entry, program.linkage
+	return nil
+}
+
+// remake uses the file again. Its content is compared while it is read.
+func (m *prebuiltMaker) remake(_ context.Context, p ocispec.Platform, _ unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error {
+	program, err := m.load(p)
+	if err != nil {
+		return err
+	}
+	return use(crosscompile.Binary{Path: program.path, Info: program.info}, program.entry)
+}
+
+// source has no name: a file comes from nowhere.
+func (*prebuiltMaker) source(ocispec.Platform) string { return "" }
+
+// inputs says so.
+func (*prebuiltMaker) inputs(ocispec.Platform) (list map[string]string, reason string) {
+	return nil, "the program is prebuilt"
+}
+
+// ready has nothing to do.
+func (*prebuiltMaker) ready(context.Context) error { return nil }
+
+// checkProgram is not called, since source has no name.
+func (*prebuiltMaker) checkProgram(ocispec.Platform, string) (*buildinfo.BuildInfo, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// proved is false, since source has no name.
+func (*prebuiltMaker) proved(ocispec.Platform) bool { return false }
+
+// extras adds nothing.
+func (*prebuiltMaker) extras(context.Context, ocispec.Platform, *string) (list []placement.Part, unlock func(), err error) {
+	return nil, func() {}, nil
+}
+
+// config changes nothing.
+func (*prebuiltMaker) config(_ ocispec.Platform, c Config) Config { return c }
+
+// finish has nothing to store.
+func (*prebuiltMaker) finish(bool) {}
+
+// load reads the program for p, once: its header and its content, from one open file.
+func (m *prebuiltMaker) load(p ocispec.Platform) (*prebuiltProgram, error) {
+	load, _ := m.loaded.LoadOrStore(platform.Key(target(p)), sync.OnceValues(func() (*prebuiltProgram, error) {
+		return m.inspect(p, func(f io.ReaderAt, program *prebuiltProgram) error {
+			if err := program.read(f, p); err != nil {
+				return err
+			}
+			return program.hash(m, f, p)
+		})
+	}))
+	return load.(func() (*prebuiltProgram, error))() //nolint:forcetypeassert // see above
+}
+
+// read reads the header of the program. The file may be anything, and the parsers of Go's
+// library are not made for that, so a panic of theirs is an error.
+func (program *prebuiltProgram) read(f io.ReaderAt, p ocispec.Platform) error {
+	return guard.Do(func() (err error) {
+		if program.info, err = crosscompile.Verify(f, p); err == nil {
+			program.linkage, err = elf.ReadLinkage(f)
+		}
+		return err
+	})
+}
+
+// hash makes the entry of the program. The layer opens the file again, and fails if its
+// content is another one by then.
+func (program *prebuiltProgram) hash(m *prebuiltMaker, f io.ReaderAt, p ocispec.Platform) error {
+	h := sha256.New()
+	size, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
+	path := program.path
+	program.entry = layerfile.Entry{
+		Name: entryName(m.spec, p), Kind: '0', Mode: programMode, Size: size, Content: hex.EncodeToString(h.Sum(nil)),
+		Open: func() (io.ReadCloser, error) { return m.of.open(path) },
+	}
+	return err
+}
+
+// inspect opens the file for p and calls read with it. Its errors name the platform and the
+// file.
+func (m *prebuiltMaker) inspect(p ocispec.Platform, read func(f io.ReaderAt, program *prebuiltProgram) error) (*prebuiltProgram, error) {
+	name, err := m.of.file(m.spec.Vars, p)
+	if err != nil {
+		return nil, err
+	}
+	program := &prebuiltProgram{path: name}
+	if !filepath.IsAbs(name) {
+		program.path = filepath.Join(m.spec.Dir, filepath.FromSlash(name))
+	}
+	f, err := m.of.open(program.path)
+	if errors.Is(err, fs.ErrNotExist) && p.OS == "windows" {
+		if exe, err := m.of.open(program.path + ".exe"); err == nil {
+			defer exe.Close() //nolint:errcheck // only read
+			program.path += ".exe"
+			return program, prebuiltError(p, program.path, read(exe, program))
+		}
+	}
+	if err != nil {
+		return nil, prebuiltError(p, program.path, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return program, prebuiltError(p, program.path, read(f, program))
+}
+
+// open opens a regular file that is not empty, and none outside of Within.
+func (p Prebuilt) open(path string) (*os.File, error) {
+	f, err := p.openAny(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		err = intree.ErrIrregular
+	case err == nil && info.Size() == 0:
+		err = hint.New(hint.Usage, "the build that should have written it has probably failed", "is empty")
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// openAny opens a file or directory, and does not wait for the writer of a pipe.
+func (p Prebuilt) openAny(path string) (*os.File, error) {
+	if p.Within == "" {
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return nil, intree.ErrIrregular
+		}
+		return os.Open(path)
+	}
+	tree, err := intree.New(p.Within)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close() //nolint:errcheck // was opened to read
+	return tree.Open(path)
+}
+
+// prebuiltError returns the error of a program that cannot be used, with a hint if the
+// cause is known.
+func prebuiltError(p ocispec.Platform, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &SpecError{Field: "prebuilt", Err: err, Way: hint.Of(err)}
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) { // its path is that of the message
+		err = pe.Err
+	}
+	says := err.Error()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		says, e.Way = "does not exist", "build the program first, or correct the path"
+	case errors.Is(err, intree.ErrOutside):
+		e.Way = "copy the file into the build's directory, or use --prebuilt"
+	}
+	e.Reason = fmt.Sprintf("%s: %s: %s", platform.Key(p), path, says)
+	return e
+}
