@@ -1,10 +1,9 @@
 package build
 
 import (
+	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"debug/buildinfo"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +155,7 @@ func (m *prebuiltMaker) check(ctx context.Context, list []ocispec.Platform) erro
 	}
 	var errs []error
 	for _, p := range list {
-		program, err := m.inspect(p, func(f io.ReaderAt, program *prebuiltProgram) error { return program.read(f, p) })
+		program, err := m.inspect(p, func(f *os.File, program *prebuiltProgram) error { return program.read(f, p) })
 		if err != nil {
 			errs = append(errs, err)
 		} else if program.linkage.Interpreter != "" {
@@ -245,7 +244,7 @@ func (*prebuiltMaker) finish(bool) {}
 // load reads the program for p, once: its header and its content, from one open file.
 func (m *prebuiltMaker) load(p ocispec.Platform) (*prebuiltProgram, error) {
 	load, _ := m.loaded.LoadOrStore(platform.Key(target(p)), sync.OnceValues(func() (*prebuiltProgram, error) {
-		return m.inspect(p, func(f io.ReaderAt, program *prebuiltProgram) error {
+		return m.inspect(p, func(f *os.File, program *prebuiltProgram) error {
 			if err := program.read(f, p); err != nil {
 				return err
 			}
@@ -268,12 +267,14 @@ func (program *prebuiltProgram) read(f io.ReaderAt, p ocispec.Platform) error {
 
 // hash makes the entry of the program. The layer opens the file again, and fails if its
 // content is another one by then.
-func (program *prebuiltProgram) hash(m *prebuiltMaker, f io.ReaderAt, p ocispec.Platform) error {
-	h := sha256.New()
-	size, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
-	path := program.path
+func (program *prebuiltProgram) hash(m *prebuiltMaker, f *os.File, p ocispec.Platform) error {
+	path, err := filepath.Abs(program.path)
+	if err != nil {
+		return err
+	}
+	is, err := m.records.Content(path, f)
 	program.entry = layerfile.Entry{
-		Name: entryName(m.spec, p), Kind: '0', Mode: programMode, Size: size, Content: hex.EncodeToString(h.Sum(nil)),
+		Name: entryName(m.spec, p), Kind: tar.TypeReg, Mode: programMode, Size: is.Size, Content: is.Content,
 		Open: func() (io.ReadCloser, error) { return m.of.open(path) },
 	}
 	return err
@@ -281,7 +282,7 @@ func (program *prebuiltProgram) hash(m *prebuiltMaker, f io.ReaderAt, p ocispec.
 
 // inspect opens the file for p and calls read with it. Its errors name the platform and the
 // file.
-func (m *prebuiltMaker) inspect(p ocispec.Platform, read func(f io.ReaderAt, program *prebuiltProgram) error) (*prebuiltProgram, error) {
+func (m *prebuiltMaker) inspect(p ocispec.Platform, read func(f *os.File, program *prebuiltProgram) error) (*prebuiltProgram, error) {
 	name, err := m.of.file(m.spec.Vars, p)
 	if err != nil {
 		return nil, err

@@ -78,7 +78,9 @@ func TestPrebuiltHealsTheCache(t *testing.T) {
 // A file that changes after it was read, and before its layer is written, fails the build.
 func TestPrebuiltChangesDuringTheBuild(t *testing.T) {
 	s := prebuilt(t)
-	m := (*s.Program.(*Prebuilt)).maker(&Builder{}, s).(*prebuiltMaker)
+	b := &Builder{}
+	b.init(t.Context())
+	m := (*s.Program.(*Prebuilt)).maker(b, s).(*prebuiltMaker)
 	if err := m.check(t.Context(), s.Platforms); err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,9 @@
 // contradicts itself and is removed. After any error the go command decides. A lost or
 // refused record costs a compilation, and never makes a wrong program.
 //
+// The content of a single file, such as a prebuilt program, is remembered by the same rules
+// ([Store.Content]).
+//
 // # Why a key is never wrong
 //
 // The sources are found by reading: the imports of each file, then the packages that these
