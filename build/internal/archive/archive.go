@@ -1,0 +1,446 @@
+// Package archive takes single files out of an archive that may be hostile.
+//
+// The kind is found by content, never by name: tar, zip, gzip, xz, zstd, bzip2, and a tar in
+// any of the last four. A file that is none of these, and a compressed file that is no tar,
+// count as an archive of one file without a name.
+//
+// Nothing is written but the files that were asked for, under names that the caller chooses.
+// Size and number of the entries are bounded. An entry that leads out of the archive, and one
+// that is neither a regular file, a directory nor a link, make the archive invalid as a whole.
+package archive
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// The bounds of an archive.
+const (
+	maxInput   = 512 << 20 // bytes of the archive
+	maxOutput  = 2 << 30   // bytes of all that is in it, uncompressed
+	maxEntries = 10_000    // files, directories and links
+	maxListing = 4 << 20   // bytes of the directory of a zip archive
+	maxWindow  = 128 << 20 // bytes that a decompressor may look back
+	maxTarget  = 4096      // bytes of the target of a link
+	maxLinks   = 40        // links from one to another
+)
+
+// A File is a regular file in an archive.
+type File struct {
+	Name string // in the archive; "" if it is a file without a name
+	Mode fs.FileMode
+}
+
+// Extract finds the file that each pattern matches, and calls write with its index in
+// patterns. A link counts as the file that it leads to. Patterns are globs of doublestar; *
+// does not match a slash. The pattern "" matches the only file of the archive.
+//
+// It is an error if a pattern matches no file or several, or if anything in the archive is
+// invalid. write must read all of the content.
+func Extract(r io.ReaderAt, size int64, patterns []string, write func(i int, f File, content io.Reader) error) error {
+	if size > maxInput {
+		return fmt.Errorf("it has %d bytes, more than the limit of %d", size, maxInput)
+	}
+	a := &reader{at: r, size: size}
+	var all []entry
+	if err := a.walk(func(e entry, _ io.Reader) error {
+		all = append(all, e)
+		return nil
+	}); err != nil {
+		return err
+	}
+	chosen := make([]int, len(patterns)) // the entry of each pattern
+	for i, pattern := range patterns {
+		var err error
+		if chosen[i], err = choose(all, pattern); err != nil {
+			return err
+		}
+	}
+	at := -1
+	return (&reader{at: r, size: size}).walk(func(e entry, content io.Reader) error {
+		at++
+		// Two patterns may match the same file, whose content can be read only once.
+		var users []int
+		for i, c := range chosen {
+			if c == at {
+				users = append(users, i)
+			}
+		}
+		switch len(users) {
+		case 0:
+			return nil
+		case 1:
+			return write(users[0], File{Name: e.name, Mode: e.mode}, content)
+		}
+		return fmt.Errorf("%q and %q match the same file, %s", patterns[users[0]], patterns[users[1]], e.name)
+	})
+}
+
+// Is reports whether a file is an archive or compressed.
+func Is(r io.ReaderAt) bool {
+	head := make([]byte, headSize)
+	n, _ := r.ReadAt(head, 0) // a file may be shorter
+	return kindOf(head[:n]) != raw
+}
+
+// An entry is a file, directory or link in an archive.
+type entry struct {
+	name string
+	mode fs.FileMode // with the type
+	link string      // the entry that a link leads to, from the root of the archive
+}
+
+// choose returns the index of the regular file that a pattern matches, or leads to.
+func choose(all []entry, pattern string) (int, error) {
+	var found []int
+	for i, e := range all {
+		if e.mode.IsDir() {
+			continue
+		}
+		match := pattern == "" && e.mode.IsRegular()
+		if pattern != "" && e.name != "" {
+			var err error
+			if match, err = doublestar.Match(pattern, e.name); err != nil {
+				return 0, fmt.Errorf("%q is not a valid pattern", pattern)
+			}
+		}
+		if match {
+			found = append(found, i)
+		}
+	}
+	switch {
+	case len(found) > 1 && pattern == "":
+		return 0, fmt.Errorf("it has %d files, and none is chosen: %s", len(found), names(all, found))
+	case len(found) > 1:
+		return 0, fmt.Errorf("%q matches %d files: %s", pattern, len(found), names(all, found))
+	case len(found) == 0 && len(all) == 1 && all[0].name == "":
+		return 0, fmt.Errorf("it is a single file, so nothing in it matches %q", pattern)
+	case len(found) == 0:
+		return 0, fmt.Errorf("nothing in it matches %q", pattern)
+	}
+	return follow(all, found[0])
+}
+
+// follow returns the regular file that the entry at index i is or leads to.
+func follow(all []entry, i int) (int, error) {
+	first := all[i].name
+	for range maxLinks {
+		if all[i].mode.IsRegular() {
+			return i, nil
+		}
+		target := all[i].link
+		i = slices.IndexFunc(all, func(e entry) bool { return e.name == target })
+		if i < 0 || all[i].mode.IsDir() {
+			return 0, fmt.Errorf("%s is a link to %s, which is no file in the archive", first, target)
+		}
+	}
+	return 0, fmt.Errorf("%s is a link that leads to itself", first)
+}
+
+// names returns the names of some entries, shortened.
+func names(all []entry, which []int) string {
+	const most = 10
+	var list []string
+	for _, i := range which[:min(len(which), most)] {
+		list = append(list, fmt.Sprintf("%.100q", all[i].name))
+	}
+	if len(which) > most {
+		list = append(list, "…")
+	}
+	return strings.Join(list, ", ")
+}
+
+// A kind is what a file begins with.
+type kind int
+
+const (
+	raw kind = iota
+	tarball
+	zipped
+	gzipped
+	xzipped
+	zstandard
+	bzipped
+)
+
+// headSize is the size of the header of a tar archive, the longest of all.
+const headSize = 512
+
+// kindOf returns the kind of a file from its first bytes.
+func kindOf(head []byte) kind {
+	for _, k := range []struct {
+		magic string
+		at    int
+		kind  kind
+	}{
+		{"\x1f\x8b", 0, gzipped},
+		{"\xfd7zXZ\x00", 0, xzipped},
+		{"\x28\xb5\x2f\xfd", 0, zstandard},
+		{"BZh", 0, bzipped},
+		{"PK\x03\x04", 0, zipped},
+		{"PK\x05\x06", 0, zipped}, // without entries
+		{"ustar", 257, tarball},
+	} {
+		if len(head) >= k.at && bytes.HasPrefix(head[k.at:], []byte(k.magic)) {
+			return k.kind
+		}
+	}
+	return raw
+}
+
+// A reader walks through an archive once.
+type reader struct {
+	at      io.ReaderAt
+	size    int64
+	entries int
+	output  int64 // bytes that were read of what is in it
+}
+
+// walk calls visit for each entry, in their order. The content is that of a regular file.
+func (a *reader) walk(visit func(entry, io.Reader) error) error {
+	in := bufio.NewReaderSize(io.NewSectionReader(a.at, 0, a.size), 1<<16)
+	head, err := in.Peek(headSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	kind := kindOf(head)
+	if kind == zipped {
+		return a.zip(visit)
+	}
+	content, err := decompress(kind, in, head)
+	if err != nil {
+		return err
+	}
+	defer content.Close() //nolint:errcheck // only read
+	inner := bufio.NewReaderSize(&bounded{content, a}, 1<<16)
+	head, err = inner.Peek(headSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ended(err)
+	}
+	if kindOf(head) == tarball {
+		err = a.tar(inner, visit)
+	} else {
+		err = visit(entry{mode: 0o755}, inner)
+	}
+	if err != nil {
+		return ended(err)
+	}
+	// What follows is read as well: the checksums are at the end.
+	_, err = io.Copy(io.Discard, inner)
+	return ended(err)
+}
+
+// ended says in plain words that an archive is cut.
+func ended(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("it ends early: %w", err)
+	}
+	return err
+}
+
+// decompress returns the content of a compressed file. The window of a decompressor is
+// bounded, for xz by that of the first block.
+func decompress(k kind, in io.Reader, head []byte) (io.ReadCloser, error) {
+	switch k {
+	case gzipped:
+		return gzip.NewReader(in)
+	case bzipped:
+		return io.NopCloser(bzip2.NewReader(in)), nil
+	case zstandard:
+		d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	case xzipped:
+		if window := xzWindow(head); window > maxWindow {
+			return nil, fmt.Errorf("to unpack it needs %d bytes of memory, more than the limit of %d", window, int64(maxWindow))
+		}
+		d, err := xz.NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		return io.NopCloser(d), nil
+	}
+	return io.NopCloser(in), nil
+}
+
+// xzWindow returns the size of the dictionary of the first block of an xz file (The .xz File
+// Format 1.2.0, sections 3.1 and 5.3.1), 0 if it has none.
+func xzWindow(head []byte) int64 {
+	const header, flags, sizes = 12, 1, 0xc0
+	if len(head) < header+4 || head[header] == 0 {
+		return 0
+	}
+	b := head[header+flags:]
+	optional := b[0] & sizes
+	b = b[1:]
+	for ; optional != 0; optional <<= 1 { // compressed and uncompressed size, if there
+		if optional&0x80 != 0 {
+			for len(b) > 0 && b[0]&0x80 != 0 {
+				b = b[1:]
+			}
+			b = b[min(1, len(b)):]
+		}
+	}
+	const lzma2 = 0x21
+	if len(b) < 3 || b[0] != lzma2 || b[2] > 40 {
+		return 0
+	}
+	bits := b[2]
+	if bits == 40 {
+		return math.MaxUint32
+	}
+	return (2 | int64(bits&1)) << (bits/2 + 11)
+}
+
+// bounded counts what is read of an archive, and fails at the bound.
+type bounded struct {
+	io.Reader
+	of *reader
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.of.output += int64(n); b.of.output > maxOutput {
+		return 0, fmt.Errorf("it unpacks to more than the limit of %d bytes", int64(maxOutput))
+	}
+	return n, err
+}
+
+// tar walks through a tar archive.
+func (a *reader) tar(in io.Reader, visit func(entry, io.Reader) error) error {
+	t := tar.NewReader(in)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		e := entry{name: h.Name, mode: fs.FileMode(h.Mode & 0o777)}
+		hard := h.Typeflag == tar.TypeLink
+		switch h.Typeflag {
+		case tar.TypeReg, tar.TypeGNUSparse:
+		case tar.TypeDir:
+			e.mode |= fs.ModeDir
+		case tar.TypeSymlink, tar.TypeLink:
+			e.mode |= fs.ModeSymlink
+		default:
+			return fmt.Errorf("%.200q is neither a file, a directory nor a link", h.Name)
+		}
+		if err := a.add(e, h.Linkname, hard, t, visit); err != nil {
+			return err
+		}
+	}
+}
+
+// add checks an entry, and visits it.
+func (a *reader) add(e entry, link string, hard bool, content io.Reader, visit func(entry, io.Reader) error) error {
+	if a.entries++; a.entries > maxEntries {
+		return fmt.Errorf("it has more than %d entries", maxEntries)
+	}
+	name, ok := inside("", e.name)
+	if !ok {
+		return fmt.Errorf("%.200q leads out of the archive", e.name)
+	}
+	e.name = name
+	if e.mode&fs.ModeSymlink != 0 {
+		dir := path.Dir(e.name)
+		if hard {
+			dir = ""
+		}
+		if e.link, ok = inside(dir, link); !ok {
+			return fmt.Errorf("%.200q is a link to %.200q, which leads out of the archive", e.name, link)
+		}
+	}
+	return visit(e, content)
+}
+
+// inside returns a path from dir, relative to the root of the archive, and whether it stays
+// in it.
+func inside(dir, name string) (string, bool) {
+	if path.IsAbs(name) || strings.ContainsRune(name, 0) {
+		return "", false
+	}
+	name = path.Join(dir, name)
+	return name, name != ".." && !strings.HasPrefix(name, "../")
+}
+
+// zip walks through a zip archive. Its directory is bounded before it is read into memory.
+func (a *reader) zip(visit func(entry, io.Reader) error) error {
+	listing := &metered{ReaderAt: a.at, left: maxListing}
+	z, err := zip.NewReader(listing, a.size)
+	if err != nil {
+		return ended(err)
+	}
+	listing.left = math.MaxInt64
+	for _, f := range z.File {
+		if err := a.zipFile(f, visit); err != nil {
+			return ended(err)
+		}
+	}
+	return nil
+}
+
+// zipFile visits a file of a zip archive.
+func (a *reader) zipFile(f *zip.File, visit func(entry, io.Reader) error) error {
+	const encrypted = 1
+	if f.Flags&encrypted != 0 {
+		return fmt.Errorf("%.200q is encrypted", f.Name)
+	}
+	e := entry{name: strings.ReplaceAll(f.Name, `\`, "/"), mode: f.Mode()}
+	if e.mode&fs.ModeType&^(fs.ModeDir|fs.ModeSymlink) != 0 {
+		return fmt.Errorf("%.200q is neither a file, a directory nor a link", f.Name)
+	}
+	if e.mode.IsDir() {
+		return a.add(e, "", false, nil, visit)
+	}
+	content, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer content.Close() //nolint:errcheck // only read
+	link := ""
+	if e.mode&fs.ModeSymlink != 0 {
+		target, err := io.ReadAll(io.LimitReader(content, maxTarget))
+		if err != nil {
+			return err
+		}
+		link = string(target)
+	}
+	return a.add(e, link, false, &bounded{content, a}, visit)
+}
+
+// metered reads a bounded number of bytes.
+type metered struct {
+	io.ReaderAt
+	left int64
+}
+
+func (m *metered) ReadAt(p []byte, off int64) (int, error) {
+	if m.left -= int64(len(p)); m.left < 0 {
+		return 0, fmt.Errorf("its directory has more than %d bytes", maxListing)
+	}
+	return m.ReaderAt.ReadAt(p, off)
+}
