@@ -22,7 +22,8 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs", "internal/intree"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs", "internal/intree", "build/internal/archive"},
+	"build/internal/archive":               {},
 	"build/internal/basefs":                {"build/internal/layerfile", "build/internal/specerr", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
 	"build/internal/baseimage":             {"manifest", "manifest/platform", "build/internal/layerfile", "internal/guard", "internal/hint", "internal/once"},
 	"build/internal/filelist":              {"build/internal/layerfile", "build/internal/specerr", "internal/intree", "internal/rootfs"},

@@ -2,6 +2,7 @@ package build
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -18,6 +19,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/build/internal/archive"
+	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/build/internal/templates"
@@ -40,6 +43,11 @@ type Prebuilt struct {
 	// {{.OS}}, {{.Arch}} and {{.Variant}}, in addition to [Vars]. For Windows, a file that
 	// does not exist is looked for with .exe, too.
 	Path string
+	// Program is the program in the file, if that is an archive or compressed: a glob such as
+	// */app. With "" it is the only file. An archive is found by content, not by name.
+	Program string
+	// Files has the paths in the image of further files of the archive, by globs.
+	Files map[string]string
 	// OS and Arch replace Go's names of an operating system and an architecture in Path for
 	// single platforms, by [platform.Key].
 	OS, Arch map[string]string
@@ -48,12 +56,18 @@ type Prebuilt struct {
 	Within string
 }
 
-// validate checks that there is a path.
+// validate checks that there is a path, and those of the files.
 func (p Prebuilt) validate() error {
+	var errs []error
 	if p.Path == "" {
-		return &SpecError{Field: "prebuilt", Reason: "has no path", Way: "for example path: dist/{{.OS}}_{{.Arch}}/app"}
+		errs = append(errs, &SpecError{Field: "prebuilt", Reason: "has no path", Way: "for example path: dist/{{.OS}}_{{.Arch}}/app"})
 	}
-	return nil
+	for _, glob := range slices.Sorted(maps.Keys(p.Files)) {
+		if err := filelist.Check(File{From: glob, To: p.Files[glob]}); err != nil {
+			errs = append(errs, fmt.Errorf("prebuilt: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // overridden returns the keys of OS and Arch.
@@ -85,16 +99,26 @@ func (p Prebuilt) file(v Vars, of ocispec.Platform) (string, error) {
 	return file, nil
 }
 
-// Name returns the default of Spec.Name: the last element of the path as far as no template
-// is in it, without .exe. It is "" if that is nothing.
+// Name returns the default of Spec.Name: the last element of Program, or of Path as far as no
+// template is in it, without the extensions of programs and archives. It is "" if that is
+// nothing, or a glob.
 func (p Prebuilt) Name() string {
-	name := p.Path
+	name := cmp.Or(p.Program, p.Path)
 	if at := strings.LastIndexAny(name, `/\`); at >= 0 {
 		name = name[at+1:]
 	}
 	name, _, _ = strings.Cut(name, "{{")
-	return strings.Trim(strings.TrimSuffix(name, ".exe"), "-_.")
+	if strings.ContainsAny(name, "*?[{") {
+		return ""
+	}
+	for slices.Contains(extensions, filepath.Ext(name)) {
+		name = strings.TrimSuffix(name, filepath.Ext(name))
+	}
+	return strings.Trim(name, "-_.")
 }
+
+// extensions are no part of a name.
+var extensions = []string{".exe", ".tar", ".tgz", ".txz", ".zip", ".gz", ".xz", ".zst", ".bz2"}
 
 // A prebuiltMaker is the maker of a [Prebuilt]. It makes nothing: it finds the file, and
 // checks that it fits.
@@ -103,16 +127,17 @@ type prebuiltMaker struct {
 	spec Spec
 	of   Prebuilt
 
-	dynamic sync.Map // the platforms whose programs require a loader, by key; check fills it
-	loaded  sync.Map // functions that load a program once, by its path
+	loaded sync.Map // functions that load a program once, by its platform
 }
 
 // A prebuiltProgram is what the file of a platform has.
 type prebuiltProgram struct {
-	path    string
+	path    string               // absolute
+	shown   string               // the path in errors
 	info    *buildinfo.BuildInfo // nil: not written in Go
 	linkage elf.Linkage
 	entry   layerfile.Entry
+	files   []layerfile.Entry // of Prebuilt.Files
 }
 
 // maker returns a prebuiltMaker.
@@ -147,7 +172,7 @@ func (*prebuiltMaker) platforms(context.Context, []ocispec.Platform) ([]ocispec.
 	return nil, &SpecError{Field: "platforms", Reason: "all cannot be used with a prebuilt program: a missing file would not be noticed", Way: "list the platforms"}
 }
 
-// check looks at the files of all platforms, and joins what is wrong with any of them.
+// check reads the programs of all platforms, and joins what is wrong with any of them.
 func (m *prebuiltMaker) check(ctx context.Context, list []ocispec.Platform) error {
 	if m.spec.All {
 		_, err := m.platforms(ctx, nil)
@@ -155,12 +180,8 @@ func (m *prebuiltMaker) check(ctx context.Context, list []ocispec.Platform) erro
 	}
 	var errs []error
 	for _, p := range list {
-		program, err := m.inspect(p, func(f *os.File, program *prebuiltProgram) error { return program.read(f, p) })
-		if err != nil {
-			errs = append(errs, err)
-		} else if program.linkage.Interpreter != "" {
-			m.dynamic.Store(platform.Key(target(p)), true)
-		}
+		_, err := m.load(p)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -171,21 +192,21 @@ func (*prebuiltMaker) prepare(context.Context, []ocispec.Platform) error { retur
 // key is the platform: a file that serves several platforms must fit each of them.
 func (m *prebuiltMaker) key(p ocispec.Platform) (string, error) { return platform.Key(target(p)), nil }
 
-// linked reports what check has found.
+// linked reports whether the program requires a loader.
 func (m *prebuiltMaker) linked(p ocispec.Platform) bool {
-	_, ok := m.dynamic.Load(platform.Key(target(p)))
-	return ok
+	program, err := m.load(p)
+	return err == nil && program.linkage.Interpreter != ""
 }
 
 // expected returns no time: nothing is compiled.
 func (*prebuiltMaker) expected(ocispec.Platform) time.Duration { return 0 }
 
 // recorded returns the program by the content of its file. One that requires a loader is
-// compared with its base in every build, so it is made instead; so is one with an error,
-// which make reports.
+// compared with its base in every build, and a record has the program alone, so these are
+// made instead.
 func (m *prebuiltMaker) recorded(p ocispec.Platform) (unchanged.Program, bool) {
 	program, err := m.load(p)
-	if err != nil || program.linkage.Interpreter != "" {
+	if err != nil || program.linkage.Interpreter != "" || len(program.files) > 0 {
 		return unchanged.Program{}, false
 	}
 	return unchanged.Program{Content: program.entry.Content, Size: program.entry.Size}, true
@@ -230,9 +251,13 @@ func (*prebuiltMaker) checkProgram(ocispec.Platform, string) (*buildinfo.BuildIn
 // proved is false, since source has no name.
 func (*prebuiltMaker) proved(ocispec.Platform) bool { return false }
 
-// extras adds nothing.
-func (*prebuiltMaker) extras(context.Context, ocispec.Platform, *string) (list []placement.Part, unlock func(), err error) {
-	return nil, func() {}, nil
+// extras adds the further files of an archive.
+func (m *prebuiltMaker) extras(_ context.Context, p ocispec.Platform, _ *string) (list []placement.Part, unlock func(), err error) {
+	program, err := m.load(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	return []placement.Part{{Comment: "files of the archive", Entries: program.files}}, func() {}, nil
 }
 
 // config changes nothing.
@@ -241,15 +266,20 @@ func (*prebuiltMaker) config(_ ocispec.Platform, c Config) Config { return c }
 // finish has nothing to store.
 func (*prebuiltMaker) finish(bool) {}
 
-// load reads the program for p, once: its header and its content, from one open file.
+// load reads the program for p, once. Its errors name the platform and the file.
 func (m *prebuiltMaker) load(p ocispec.Platform) (*prebuiltProgram, error) {
 	load, _ := m.loaded.LoadOrStore(platform.Key(target(p)), sync.OnceValues(func() (*prebuiltProgram, error) {
-		return m.inspect(p, func(f *os.File, program *prebuiltProgram) error {
-			if err := program.read(f, p); err != nil {
-				return err
-			}
-			return program.hash(m, f, p)
-		})
+		program, f, err := m.open(p)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() //nolint:errcheck // only read
+		if archive.Is(f) || m.of.Program != "" || len(m.of.Files) > 0 {
+			err = m.unpack(f, p, program)
+		} else if err = program.read(f, p); err == nil {
+			err = m.hash(f, p, program)
+		}
+		return program, prebuiltError(p, program.shown, err)
 	}))
 	return load.(func() (*prebuiltProgram, error))() //nolint:forcetypeassert // see above
 }
@@ -267,43 +297,42 @@ func (program *prebuiltProgram) read(f io.ReaderAt, p ocispec.Platform) error {
 
 // hash makes the entry of the program. The layer opens the file again, and fails if its
 // content is another one by then.
-func (program *prebuiltProgram) hash(m *prebuiltMaker, f *os.File, p ocispec.Platform) error {
-	path, err := filepath.Abs(program.path)
-	if err != nil {
-		return err
-	}
-	is, err := m.records.Content(path, f)
-	program.entry = layerfile.Entry{
-		Name: entryName(m.spec, p), Kind: tar.TypeReg, Mode: programMode, Size: is.Size, Content: is.Content,
-		Open: func() (io.ReadCloser, error) { return m.of.open(path) },
-	}
+func (m *prebuiltMaker) hash(f *os.File, p ocispec.Platform, program *prebuiltProgram) error {
+	is, err := m.records.Content(program.path, f)
+	path := program.path
+	program.entry = programFile(m.spec, p, is, func() (io.ReadCloser, error) { return m.of.open(path) })
 	return err
 }
 
-// inspect opens the file for p and calls read with it. Its errors name the platform and the
-// file.
-func (m *prebuiltMaker) inspect(p ocispec.Platform, read func(f *os.File, program *prebuiltProgram) error) (*prebuiltProgram, error) {
+// programFile returns the entry of a program that open opens.
+func programFile(s Spec, p ocispec.Platform, is unchanged.Program, open func() (io.ReadCloser, error)) layerfile.Entry {
+	return layerfile.Entry{Name: entryName(s, p), Kind: tar.TypeReg, Mode: programMode, Size: is.Size, Content: is.Content, Open: open}
+}
+
+// open opens the file for p.
+func (m *prebuiltMaker) open(p ocispec.Platform) (*prebuiltProgram, *os.File, error) {
 	name, err := m.of.file(m.spec.Vars, p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	program := &prebuiltProgram{path: name}
+	shown := name // in errors
 	if !filepath.IsAbs(name) {
-		program.path = filepath.Join(m.spec.Dir, filepath.FromSlash(name))
+		shown = filepath.Join(m.spec.Dir, filepath.FromSlash(name))
 	}
-	f, err := m.of.open(program.path)
+	path, err := filepath.Abs(shown)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := m.of.open(path)
 	if errors.Is(err, fs.ErrNotExist) && p.OS == "windows" {
-		if exe, err := m.of.open(program.path + ".exe"); err == nil {
-			defer exe.Close() //nolint:errcheck // only read
-			program.path += ".exe"
-			return program, prebuiltError(p, program.path, read(exe, program))
+		if exe, err := m.of.open(path + ".exe"); err == nil {
+			return &prebuiltProgram{path: path + ".exe", shown: shown + ".exe"}, exe, nil
 		}
 	}
 	if err != nil {
-		return nil, prebuiltError(p, program.path, err)
+		return nil, nil, prebuiltError(p, shown, err)
 	}
-	defer f.Close() //nolint:errcheck // only read
-	return program, prebuiltError(p, program.path, read(f, program))
+	return &prebuiltProgram{path: path, shown: shown}, f, nil
 }
 
 // open opens a regular file that is not empty, and none outside of Within.

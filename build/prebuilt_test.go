@@ -132,10 +132,15 @@ func TestPrebuiltStaysInItsTree(t *testing.T) {
 func TestPrebuiltName(t *testing.T) {
 	for path, want := range map[string]string{
 		"dist/{{.OS}}_{{.Arch}}/app": "app", `dist\{{.OS}}\app.exe`: "app", "app-{{.OS}}": "app", "app_{{.Version}}_{{.OS}}.exe": "app",
-		"{{.OS}}/{{.Arch}}": "", "dist/": "", "a.b": "a.b",
+		"{{.OS}}/{{.Arch}}": "", "dist/": "", "a.b": "a.b", "app.tar.gz": "app", "app-{{.OS}}.zip": "app",
 	} {
 		if got := (Prebuilt{Path: path}).Name(); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	for program, want := range map[string]string{"*/app": "app", "bin/app.exe": "app", "*/app-*": ""} {
+		if got := (Prebuilt{Path: "all.tar", Program: program}).Name(); got != want {
+			t.Errorf("%s: %q, want %q", program, got, want)
 		}
 	}
 }

@@ -157,16 +157,20 @@ type Build struct {
 	prefix string // "builds[N]." for a build of the file, "" for one of a PACKAGE argument
 }
 
-// A Prebuilt names the files of a program that exists already, one for each platform.
+// A Prebuilt names the files of a program that exists already, one for each platform. A file
+// may be an archive that has the program.
 type Prebuilt struct {
-	Path string            `yaml:"path" trust:"files" doc:"File of the program below the build's directory; may use {{.OS}}, {{.Arch}} and {{.Variant}}, and templates with values from git." flag:"-" example:"dist/{{.OS}}_{{.Arch}}/app"`
-	OS   map[string]string `yaml:"os" trust:"data" doc:"What {{.OS}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"darwin/arm64: macos"`
-	Arch map[string]string `yaml:"arch" trust:"data" doc:"What {{.Arch}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"linux/amd64: x86_64"`
+	Path    string            `yaml:"path" trust:"files" doc:"File of the program, or archive that has it, below the build's directory; may use {{.OS}}, {{.Arch}} and {{.Variant}}, and templates with values from git." flag:"-" example:"dist/{{.OS}}_{{.Arch}}/app"`
+	Program string            `yaml:"program" trust:"data" doc:"Program in an archive, a pattern such as */app; by default its only file. Archives are tar, zip, gz, xz, zst and bz2, found by content." flag:"-" example:"*/app"`
+	Files   map[string]string `yaml:"files" trust:"data" doc:"Further files of the archive: the absolute path in the image of each, by pattern." flag:"-" check:"absolute" example:"'*/app.yml': /etc/app.yml"`
+	OS      map[string]string `yaml:"os" trust:"data" doc:"What {{.OS}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"darwin/arm64: macos"`
+	Arch    map[string]string `yaml:"arch" trust:"data" doc:"What {{.Arch}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"linux/amd64: x86_64"`
 }
 
 // IsPrebuilt reports whether the program of b is prebuilt.
 func (b Build) IsPrebuilt() bool {
-	return b.Prebuilt.Path != "" || len(b.Prebuilt.OS)+len(b.Prebuilt.Arch) > 0
+	p := b.Prebuilt
+	return p.Path != "" || p.Program != "" || len(p.OS)+len(p.Arch)+len(p.Files) > 0
 }
 
 // An Override replaces settings of a build for one platform. An empty field leaves the

@@ -129,7 +129,8 @@ func (p *Planner) prebuilt(c config.Build) (build.Program, error) {
 			return nil, usage("omit it, or select other programs with --only", "%s requires a Go package, and %s is prebuilt", flag, buildName(c))
 		}
 	}
-	program := build.Prebuilt{Path: c.Prebuilt.Path, OS: c.Prebuilt.OS, Arch: c.Prebuilt.Arch}
+	of := c.Prebuilt
+	program := build.Prebuilt{Path: of.Path, Program: of.Program, Files: of.Files, OS: of.OS, Arch: of.Arch}
 	if p.Config.FromTree(c, "prebuilt.path") {
 		program.Within = c.Dir
 	}
