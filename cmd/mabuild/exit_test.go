@@ -60,7 +60,7 @@ var inside = map[string]string{
 	"mirror.errNotPlain":       "no command ends with it",
 	"transport.Error":          "as registry.Error",
 	"transport.ErrCredentials": "as registry.ErrCredentials",
-	"transport.addressError":   "in an Error",
+	"address.Error":            "in an Error of a request",
 	"transport.closedError":    "in an Error",
 	"registry.errContentRange": "in an Error",
 	"transport.errPlain":       "in an Error",

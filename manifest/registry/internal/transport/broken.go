@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+
+	"github.com/mabuild/mabuild/internal/address"
 )
 
 // A refused error is the client's own refusal to continue, for example at a redirect to
@@ -49,11 +51,11 @@ func (e *Error) classify(h *Registry) {
 		verify   *tls.CertificateVerificationError
 		proxy    *proxyError
 		dns      *net.DNSError
-		address  addressError
+		denied   address.Error
 		operated *net.OpError
 	)
 	switch {
-	case isRefused(e.Err), errors.As(e.Err, &address):
+	case isRefused(e.Err), errors.As(e.Err, &denied):
 		e.final = true
 	case errors.As(e.Err, &proxy):
 		e.final = !Temporary(proxy.status)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"syscall"
 
+	"github.com/mabuild/mabuild/internal/address"
 	"github.com/mabuild/mabuild/internal/hint"
 )
 
@@ -64,7 +65,7 @@ func kindOfTransport(err error) Kind {
 		return KindCancelled
 	case errors.Is(err, errSilent):
 		return KindTimeout
-	case errors.As(err, new(addressError)), isRefused(err):
+	case errors.As(err, new(address.Error)), isRefused(err):
 		return KindBlocked
 	case errors.As(err, new(*proxyError)), errors.As(err, &operated) && operated.Op == "proxyconnect":
 		return KindProxy

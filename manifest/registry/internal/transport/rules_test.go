@@ -6,13 +6,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mabuild/mabuild/internal/address"
 )
 
 func TestParseChallenges(t *testing.T) {
@@ -74,22 +75,6 @@ func TestTrusts(t *testing.T) {
 		}
 		if got := to.auth.trusts(to.Registry(one.registry), realm); got != one.want {
 			t.Errorf("%s at %s: %t", one.registry, one.realm, got)
-		}
-	}
-}
-
-func TestMayDial(t *testing.T) {
-	for text, want := range map[string]string{
-		"169.254.169.254": "never", "fe80::1": "never", "::ffff:169.254.169.254": "never", "64:ff9b::a9fe:a9fe": "never",
-		"fd00:ec2::254": "never", "100.100.100.200": "never", "224.0.0.1": "never",
-		"127.0.0.1": "led", "::1": "led", "::ffff:127.0.0.1": "led", "10.1.2.3": "led", "192.168.0.1": "led",
-		"0.0.0.0": "led", "fd12::1": "led", "100.64.0.1": "led", "64:ff9b::7f00:1": "led",
-		"1.1.1.1": "always", "2606:4700::1111": "always",
-	} {
-		ip := netip.MustParseAddr(text)
-		open, strict := mayDial(ip, false) == nil, mayDial(ip, true) == nil
-		if open != (want != "never") || strict != (want == "always") {
-			t.Errorf("%s: %t, %t; want %s", text, open, strict, want)
 		}
 	}
 }
@@ -171,11 +156,11 @@ func TestDialStrictly(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	to := New(Config{})
-	address := server.Listener.Addr().String()
-	if _, err := to.dial(true)(t.Context(), "tcp", address); !errors.As(err, new(addressError)) {
+	at := server.Listener.Addr().String()
+	if _, err := to.dial(true)(t.Context(), "tcp", at); !errors.As(err, new(address.Error)) {
 		t.Errorf("got %v", err)
 	}
-	_, port, _ := net.SplitHostPort(address)
+	_, port, _ := net.SplitHostPort(at)
 	for _, spelling := range []string{"localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::ffff:127.0.0.1]", "[::1]", "0.0.0.0", "[::]"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		if conn, err := to.dial(true)(ctx, "tcp", spelling+":"+port); err == nil {
@@ -184,16 +169,16 @@ func TestDialStrictly(t *testing.T) {
 		}
 		cancel()
 	}
-	h := to.Registry(address)
+	h := to.Registry(at)
 	if to.isPrivate(h) {
 		t.Error("private before it was dialled")
 	}
-	conn, err := to.dial(false)(t.Context(), "tcp", address)
+	conn, err := to.dial(false)(t.Context(), "tcp", at)
 	if err != nil || !to.isPrivate(h) {
 		t.Fatal(err, to.isPrivate(h))
 	}
 	_ = conn.Close()
-	if _, err := to.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(addressError)) {
+	if _, err := to.dial(false)(t.Context(), "tcp", "169.254.169.254:80"); !errors.As(err, new(address.Error)) {
 		t.Errorf("got %v", err)
 	}
 }
