@@ -1,0 +1,86 @@
+package lockfile
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+var sum = strings.Repeat("0123456789abcdef", 4)
+
+// The form of the file is fixed: tools change it by patterns.
+func TestFormat(t *testing.T) {
+	lines := []Line{
+		{ID: "b", Platform: "linux/amd64", SHA256: sum},
+		{ID: "a", Platform: "linux/arm64", Repo: "acme/a", Version: "v1.0.0", SHA256: sum},
+		{ID: "a", Platform: "linux/amd64", Repo: "acme/a", Version: "v1.0.0", SHA256: sum},
+	}
+	want := `{"lock": 1, "prebuilt": [
+{"id": "a", "platform": "linux/amd64", "repo": "acme/a", "version": "v1.0.0", "sha256": "` + sum + `"},
+{"id": "a", "platform": "linux/arm64", "repo": "acme/a", "version": "v1.0.0", "sha256": "` + sum + `"},
+{"id": "b", "platform": "linux/amd64", "sha256": "` + sum + `"}
+]}
+`
+	got, err := Format(lines)
+	if err != nil || string(got) != want {
+		t.Errorf("%s%v\nwant %s", got, err, want)
+	}
+	again, err := Parse(got)
+	if slices.SortFunc(lines, compare); err != nil || !slices.Equal(again, lines) {
+		t.Errorf("%v, %v", again, err)
+	}
+	if empty, err := Format(nil); err != nil || string(empty) != "{\"lock\": 1, \"prebuilt\": [\n]}\n" {
+		t.Errorf("%q, %v", empty, err)
+	}
+}
+
+// What is wrong with a file is an error that says what to do.
+func TestBadFiles(t *testing.T) {
+	line := `{"id": "a", "platform": "linux/amd64", "sha256": "` + sum + `"}`
+	for content, want := range map[string]string{
+		"":      "",
+		" \n":   "",
+		"[]":    "mabuild.lock: json: cannot unmarshal",
+		"{":     "mabuild.lock: unexpected EOF",
+		"<html": "mabuild.lock: invalid character",
+		`{"lock": 2, "prebuilt": 1, "packages": []}`:           "mabuild.lock: has version 2, and this mabuild reads version 1",
+		`{"prebuilt": []}`:                                     "mabuild.lock: has version 0",
+		`{"lock": 1, "packages": []}`:                          `mabuild.lock: json: unknown field "packages"`,
+		`{"lock": 1} {}`:                                       "mabuild.lock: there is text after the end",
+		"{\"lock\": 1, \"prebuilt\": [\n<<<<<<< HEAD\n]}":      "mabuild.lock: line 2 is a conflict marker of git",
+		"{\"lock\": 1,\n=======\n}":                            "mabuild.lock: line 2 is a conflict marker of git",
+		`{"lock": 1, "prebuilt": [` + line + "," + line + "]}": "mabuild.lock: has two lines for linux/amd64 of a",
+		`{"lock": 1, "prebuilt": [` + strings.Replace(line, "0123", "0X23", 1) + "]}":         "mabuild.lock: linux/amd64 of a: \"0X23",
+		`{"lock": 1, "prebuilt": [` + strings.Replace(line, `"id": "a"`, `"id": 1`, 1) + "]}": "mabuild.lock: json: cannot unmarshal",
+		strings.Repeat(" ", maxFile+1): "mabuild.lock: is larger than 1048576 bytes",
+	} {
+		_, err := Parse([]byte(content))
+		if (err != nil) != (want != "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%.60q: %v, want %s", content, err, want)
+		}
+	}
+}
+
+// A file that can be read is written in a form that reads as the same lines.
+func FuzzParse(f *testing.F) {
+	content, err := Format([]Line{{ID: "a\"\\,:", Platform: "linux/amd64", Version: "v1", SHA256: sum}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
+	f.Add([]byte(`{"lock": 1}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		lines, err := Parse(content)
+		if err != nil {
+			return
+		}
+		text, err := Format(lines)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(text)
+		if err != nil || !slices.Equal(again, lines) {
+			t.Errorf("%s: %v, %v; want %v", text, again, err, lines)
+		}
+	})
+}
