@@ -1,0 +1,361 @@
+// Package download gets released programs from web servers.
+//
+// A URL comes from a configuration file, and where a server redirects is the choice of that
+// server. So only https is used, and http on this machine; no address of a private network is
+// dialled, as resolved at that moment; no credentials are sent. Content is compared with its
+// sha256 before anybody sees it, and kept in the cache by that, so that a second run is offline.
+package download
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/address"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/hint"
+)
+
+// The bounds of a download.
+const (
+	maxSize      = 512 << 20 // bytes of a file
+	maxText      = 4 << 20   // bytes of a list of sums
+	maxRedirects = 10
+	maxTries     = 3
+	maxSilence   = 60 * time.Second // without a byte of the answer
+)
+
+// A Client downloads files. Its fields must not be changed after the first call. It is safe for
+// concurrent use.
+type Client struct {
+	Dir       string       // an existing directory for the files, which the caller removes
+	Cache     *cache.Cache // nil: nothing is kept
+	UserAgent string
+	Log       *slog.Logger
+	// Wait is the time before the second try, which doubles; 0: a second.
+	Wait time.Duration
+
+	once    sync.Once
+	http    http.Client
+	proxies sync.Map // addresses of proxies, which may be private
+}
+
+// Check returns an error unless text is a URL that may be downloaded: https, or http on this
+// machine, without credentials.
+func Check(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "":
+		return nil, hint.New(hint.Usage, "for example https://example.com/app-{{.OS}}-{{.Arch}}.tar.gz", "%q is not a URL", text)
+	case u.User != nil:
+		return nil, hint.New(hint.Usage, "remove the part before @", "the URL of %s contains credentials", u.Host)
+	case u.Scheme == "https", u.Scheme == "http" && loopback(u):
+		return u, nil
+	}
+	return nil, hint.New(hint.Usage, "use https", "%s: only https is used", text)
+}
+
+// loopback reports whether a URL names this machine by an address, or as localhost.
+func loopback(u *url.URL) bool {
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// Get returns the path of a file with the content of sum, a sha256 in hexadecimal digits: from
+// this run, from the cache or from the URL.
+func (c *Client) Get(ctx context.Context, from, sum string) (string, error) {
+	file := filepath.Join(c.Dir, sum)
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	digest := v1.Hash{Algorithm: "sha256", Hex: sum}
+	if kept, _, err := c.Cache.Get(digest); err == nil {
+		_, err := c.save(kept, sum)
+		if err = errors.Join(err, kept.Close()); err == nil {
+			return file, nil
+		}
+		c.Log.DebugContext(ctx, "a download in the cache cannot be used: "+err.Error())
+	}
+	got, err := c.fetch(ctx, from, sum)
+	if err != nil {
+		return "", err
+	}
+	if got != sum {
+		return "", hint.New(hint.Content, "if the release was replaced, check why before you run mabuild lock again", "GET %s: the sha256 is %s, but %s has %s", from, got, "mabuild.lock", sum)
+	}
+	return file, nil
+}
+
+// First downloads a file whose sum is not known, and returns its sum. [Client.Get] finds it
+// then.
+func (c *Client) First(ctx context.Context, from string) (sum string, err error) {
+	return c.fetch(ctx, from, "")
+}
+
+// fetch downloads a file and returns its sum. A file with another sum than want is not kept;
+// with "" it is kept in any case.
+func (c *Client) fetch(ctx context.Context, from, want string) (sum string, err error) {
+	c.Log.InfoContext(ctx, "downloading "+from)
+	err = c.get(ctx, from, func(body io.Reader) (err error) {
+		sum, err = c.save(body, want)
+		return err
+	})
+	if err != nil || want != "" && sum != want || c.Cache == nil {
+		return sum, err
+	}
+	f, err := os.Open(filepath.Join(c.Dir, sum))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if err := c.Cache.Put(v1.Hash{Algorithm: "sha256", Hex: sum}, f); err != nil {
+		c.Log.DebugContext(ctx, "the download is not kept: "+err.Error())
+	}
+	return sum, nil
+}
+
+// save writes the content of r as a file of Dir that is named by its sum, and returns the sum.
+// If want is another one, no file is left.
+func (c *Client) save(r io.Reader, want string) (sum string, err error) {
+	f, err := os.CreateTemp(c.Dir, "download-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // it is renamed after a success
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), io.LimitReader(r, maxSize+1))
+	if err == nil && n > maxSize {
+		err = fmt.Errorf("it has more than the limit of %d bytes", maxSize)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", err
+	}
+	if sum = hex.EncodeToString(h.Sum(nil)); want != "" && sum != want {
+		return sum, nil
+	}
+	return sum, os.Rename(f.Name(), filepath.Join(c.Dir, sum))
+}
+
+// Text downloads a short text.
+func (c *Client) Text(ctx context.Context, from string) (string, error) {
+	var text []byte
+	err := c.get(ctx, from, func(body io.Reader) (err error) {
+		if text, err = io.ReadAll(io.LimitReader(body, maxText+1)); err == nil && len(text) > maxText {
+			err = fmt.Errorf("it has more than the limit of %d bytes", maxText)
+		}
+		return err
+	})
+	return string(text), err
+}
+
+// Redirect returns where a server redirects a request for a URL to, without following it.
+func (c *Client) Redirect(ctx context.Context, from string) (*url.URL, error) {
+	c.once.Do(c.init)
+	u, err := Check(from)
+	if err != nil {
+		return nil, err
+	}
+	client := c.http
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := c.send(ctx, &client, http.MethodHead, u)
+	if err != nil {
+		return nil, failed(http.MethodHead, from, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // has no content
+	to, err := resp.Location()
+	if err != nil {
+		return nil, hint.New(hint.Build, "name the version: --update ID=VERSION", "HEAD %s: %s, without a redirect to a release", from, resp.Status)
+	}
+	return to, nil
+}
+
+// get sends a request, again after a failure that may pass, and calls read with the content.
+func (c *Client) get(ctx context.Context, from string, read func(io.Reader) error) error {
+	c.once.Do(c.init)
+	u, err := Check(from)
+	if err != nil {
+		return err
+	}
+	wait := c.Wait
+	if wait == 0 {
+		wait = time.Second
+	}
+	for try := 1; ; try++ {
+		again, err := c.attempt(ctx, u, read)
+		if err == nil {
+			return nil
+		}
+		if !again || try == maxTries || ctx.Err() != nil {
+			return failed(http.MethodGet, from, err)
+		}
+		c.Log.DebugContext(ctx, fmt.Sprintf("GET %s: %v; trying again in %s", from, err, wait))
+		select {
+		case <-time.After(wait):
+			wait *= 2
+		case <-ctx.Done():
+			return failed(http.MethodGet, from, context.Cause(ctx))
+		}
+	}
+}
+
+// attempt is one try of get. again reports whether another one may succeed.
+func (c *Client) attempt(ctx context.Context, u *url.URL, read func(io.Reader) error) (again bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(maxSilence, func() { cancel(fmt.Errorf("no data for %s", maxSilence)) })
+	defer silence.Stop()
+	resp, err := c.send(ctx, &c.http, http.MethodGet, u)
+	if err != nil {
+		// What this client refuses, it refuses again.
+		return !errors.As(err, new(address.Error)) && !errors.Is(err, hint.Usage), err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	if resp.StatusCode != http.StatusOK {
+		return resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500, statusError(resp)
+	}
+	if err := read(&watched{resp.Body, silence}); err != nil {
+		return resp.ContentLength <= maxSize, cause(ctx, err)
+	}
+	return false, nil
+}
+
+// send sends a request.
+func (c *Client) send(ctx context.Context, client *http.Client, method string, u *url.URL) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if c.UserAgent != "" {
+		req.Header.Set("User-Agent", c.UserAgent)
+	}
+	req.Header.Set("Accept-Encoding", "identity") // a gzip file stays one
+	resp, err := client.Do(req)
+	if ue := (*url.Error)(nil); errors.As(err, &ue) { // the caller names the URL
+		err = ue.Err
+	}
+	return resp, cause(ctx, err)
+}
+
+// cause returns the cause of the end of ctx in place of err.
+func cause(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// failed names the request in an error.
+func failed(method, from string, err error) error { return fmt.Errorf("%s %s: %w", method, from, err) }
+
+// statusError returns the error of a reply that is no success.
+func statusError(resp *http.Response) error {
+	way := ""
+	switch resp.StatusCode {
+	case http.StatusNotFound:
+		way = "check url and version, and whether the release has a file for this platform"
+	case http.StatusUnauthorized, http.StatusForbidden:
+		way = "downloads are made without credentials"
+	}
+	return hint.New(hint.Build, way, "%s", resp.Status)
+}
+
+// A watched body restarts the timer of silence with each read.
+type watched struct {
+	io.Reader
+	silence *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	w.silence.Reset(maxSilence)
+	return n, err
+}
+
+// init makes the client.
+func (c *Client) init() {
+	c.http = http.Client{
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			if len(via) >= maxRedirects {
+				return hint.New(hint.Usage, "", "more than %d redirects", maxRedirects)
+			}
+			if _, err := Check(req.URL.String()); err != nil {
+				return fmt.Errorf("it redirects to %s: %w", req.URL.Redacted(), err)
+			}
+			if loopback(req.URL) && !loopback(via[0].URL) {
+				return hint.New(hint.Usage, "", "it redirects to this machine, %s", req.URL.Host)
+			}
+			return nil
+		},
+		Transport: &http.Transport{Proxy: c.proxy, DialContext: c.dial, ForceAttemptHTTP2: true, DisableCompression: true, IdleConnTimeout: time.Minute},
+	}
+}
+
+// proxy returns the proxy of a request, which the user has chosen in the environment.
+func (c *Client) proxy(req *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(req)
+	if u != nil {
+		c.proxies.Store(u.Hostname(), true)
+	}
+	return u, err
+}
+
+// dial connects to a server whose address may be dialled: this machine only if the URL names
+// it by address, and no private network.
+func (c *Client) dial(ctx context.Context, network, to string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(to)
+	if err != nil {
+		return nil, err
+	}
+	_, proxy := c.proxies.Load(host)
+	own := loopback(&url.URL{Host: to})
+	d := net.Dialer{Timeout: 30 * time.Second, ControlContext: func(_ context.Context, _, resolved string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(resolved)
+		if err != nil || proxy || own && at.Addr().Unmap().IsLoopback() {
+			return err
+		}
+		return address.Check(at.Addr(), true)
+	}}
+	conn, err := d.DialContext(ctx, network, to)
+	if denied := (address.Error{}); errors.As(err, &denied) {
+		return nil, denied
+	}
+	return conn, err
+}
+
+// Sum returns the sum of a file in a list of sums, as sha256sum writes it, or in a file that
+// has only a sum. ok is false if there is none.
+func Sum(list, file string) (sum string, ok bool) {
+	lines := strings.Split(strings.TrimSpace(list), "\n")
+	for _, line := range lines {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || !isSum(fields[0]) {
+			continue
+		}
+		if len(fields) == 1 && len(lines) == 1 || len(fields) == 2 && strings.TrimPrefix(strings.TrimPrefix(fields[1], "*"), "./") == file {
+			return strings.ToLower(fields[0]), true
+		}
+	}
+	return "", false
+}
+
+// isSum reports whether text is a sha256 in hexadecimal digits.
+func isSum(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == sha256.Size
+}

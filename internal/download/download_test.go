@@ -1,0 +1,209 @@
+package download
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/internal/address"
+	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/hint"
+)
+
+// sumOf returns the sha256 of a text.
+func sumOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// newClient returns a client of a new directory.
+func newClient(t *testing.T, c *cache.Cache) *Client {
+	t.Helper()
+	return &Client{Dir: t.TempDir(), Cache: c, Log: slog.New(slog.DiscardHandler), Wait: time.Millisecond}
+}
+
+// serve starts a server that counts the requests.
+func serve(t *testing.T, handle http.HandlerFunc) (at string, requests *atomic.Int32) {
+	t.Helper()
+	requests = &atomic.Int32{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		handle(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, requests
+}
+
+// A file is downloaded once: the same run has it in its directory, another one in the cache. A
+// damaged file of the cache is downloaded again.
+func TestGet(t *testing.T) {
+	kept := t.TempDir()
+	c, err := cache.Open(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, requests := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "content") })
+	first := newClient(t, c)
+	for i, client := range []*Client{first, first, newClient(t, c)} {
+		file, err := client.Get(t.Context(), at+"/app.tar.gz", sumOf("content"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content, err := os.ReadFile(file); err != nil || string(content) != "content" || requests.Load() != 1 {
+			t.Errorf("%d: %q, %v; %d requests", i, content, err, requests.Load())
+		}
+	}
+	blob := filepath.Join(kept, "blobs", "sha256", sumOf("content"))
+	if err := errors.Join(os.Chmod(blob, 0o600), os.WriteFile(blob, []byte("damaged"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newClient(t, c).Get(t.Context(), at, sumOf("content")); err != nil || requests.Load() != 2 {
+		t.Errorf("%v, %d requests", err, requests.Load())
+	}
+	client := newClient(t, nil)
+	sum, err := client.First(t.Context(), at)
+	if err != nil || sum != sumOf("content") {
+		t.Errorf("%s, %v", sum, err)
+	}
+	if _, err := client.Get(t.Context(), at, sum); err != nil || requests.Load() != 3 {
+		t.Errorf("%v, %d requests", err, requests.Load())
+	}
+}
+
+// A file with another sum is not kept, anywhere. The error has both sums and the URL.
+func TestSumDiffers(t *testing.T) {
+	c, err := cache.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, requests := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "other") })
+	client := newClient(t, c)
+	_, err = client.Get(t.Context(), at+"/app", sumOf("content"))
+	want := fmt.Sprintf("GET %s/app: the sha256 is %s, but mabuild.lock has %s", at, sumOf("other"), sumOf("content"))
+	if err == nil || err.Error() != want || hint.KindOf(err) != hint.Content {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+	if left, err := os.ReadDir(client.Dir); err != nil || len(left) > 0 || requests.Load() != 1 {
+		t.Errorf("%v are left, %v; %d requests", left, err, requests.Load())
+	}
+	if _, _, err := c.Get(v1.Hash{Algorithm: "sha256", Hex: sumOf("other")}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cache has it: %v", err)
+	}
+}
+
+// What a server does wrong is an error with the URL. What may pass is tried three times.
+func TestRefusals(t *testing.T) {
+	at, requests := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		to := map[string]string{
+			"/plain": "http://example.com/app", "/private": "https://10.1.2.3/app", "/metadata": "https://169.254.169.254/latest", "/loop": "/loop",
+			"/credentials": "https://me:secret@example.com/app", "/file": "file:///etc/passwd",
+		}[r.URL.Path]
+		switch r.URL.Path {
+		case "/missing":
+			http.NotFound(w, r)
+		case "/busy":
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		case "/short":
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "short")
+		default:
+			http.Redirect(w, r, to, http.StatusFound)
+		}
+	})
+	for path, c := range map[string]struct {
+		want     string
+		requests int32
+	}{
+		"/missing":     {"404 Not Found", 1},
+		"/busy":        {"503 Service Unavailable", 3},
+		"/short":       {"unexpected EOF", 3},
+		"/plain":       {"it redirects to http://example.com/app: http://example.com/app: only https is used", 1},
+		"/file":        {`it redirects to file:///etc/passwd: "file:///etc/passwd" is not a URL`, 1},
+		"/private":     {"10.1.2.3 is a private address, to which a public registry may not redirect", 1},
+		"/metadata":    {"169.254.169.254 is a link-local address or a cloud's metadata service, which is never used", 1},
+		"/credentials": {"it redirects to https://me:xxxxx@example.com/app: the URL of example.com contains credentials", 1},
+		"/loop":        {"more than 10 redirects", 10},
+	} {
+		requests.Store(0)
+		client := newClient(t, nil)
+		_, err := client.First(t.Context(), at+path)
+		if want := "GET " + at + path + ": " + c.want; err == nil || err.Error() != want {
+			t.Errorf("%s: %v\nwant %s", path, err, want)
+		}
+		if requests.Load() != c.requests {
+			t.Errorf("%s: %d requests, want %d", path, requests.Load(), c.requests)
+		}
+		if left, err := os.ReadDir(client.Dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: %v are left, %v", path, left, err)
+		}
+	}
+	for url, want := range map[string]string{
+		"http://example.com/a":        "http://example.com/a: only https is used",
+		"https://me@example.com/a":    "the URL of example.com contains credentials",
+		"ftp://example.com/a":         "ftp://example.com/a: only https is used",
+		"app.tar.gz":                  `"app.tar.gz" is not a URL`,
+		"https://":                    `"https://" is not a URL`,
+		"http://127.0.0.1.example/":   "http://127.0.0.1.example/: only https is used",
+		"https://example.com/a":       "",
+		"http://127.0.0.1:1/a":        "",
+		"http://[::1]/a":              "",
+		"http://localhost:80/a":       "",
+		"http://0x7f.1/a":             "http://0x7f.1/a: only https is used",
+		"http://169.254.169.254/meta": "http://169.254.169.254/meta: only https is used",
+	} {
+		if _, err := Check(url); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%s: %v, want %s", url, err, want)
+		}
+	}
+	if _, err := newClient(t, nil).First(t.Context(), "https://192.168.1.1/a"); !errors.As(err, new(address.Error)) {
+		t.Errorf("a private address: %v", err)
+	}
+}
+
+// A server that is busy at first is asked again.
+func TestTriesAgain(t *testing.T) {
+	var n atomic.Int32
+	at, requests := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) < 3 {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		fmt.Fprint(w, "content")
+	})
+	if text, err := newClient(t, nil).Text(t.Context(), at); err != nil || text != "content" || requests.Load() != 3 {
+		t.Errorf("%q, %v; %d requests", text, err, requests.Load())
+	}
+}
+
+// Sum reads the forms in which projects publish sums.
+func TestSum(t *testing.T) {
+	a, b := sumOf("a"), sumOf("b")
+	for _, c := range []struct{ list, want string }{
+		{a + "  app.tar.gz\n" + b + "  other\n", a},
+		{b + "  other\r\n" + a + " *app.tar.gz\r\n", a},
+		{strings.ToUpper(a) + "  ./app.tar.gz", a},
+		{a + "\n", a},
+		{a + "\n" + b + "\n", ""},
+		{b + "  other\n", ""},
+		{b + "  app.tar.gz.sig\n", ""},
+		{"abc  app.tar.gz\n", ""},
+		{"<html>", ""},
+		{"", ""},
+	} {
+		if got, ok := Sum(c.list, "app.tar.gz"); got != c.want || ok != (c.want != "") {
+			t.Errorf("%q: %q, %t", c.list, got, ok)
+		}
+	}
+}
