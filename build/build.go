@@ -80,6 +80,10 @@ type Builder struct {
 	// may be reported that late.
 	Recalls bool
 
+	// Download returns the path of a file with the content of a download. It may be called
+	// by several goroutines at once.
+	Download func(ctx context.Context, d Download) (path string, err error)
+
 	Log *slog.Logger // nil: silent
 
 	// The fields below are set once by init or are ready as zero values.

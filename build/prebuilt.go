@@ -43,6 +43,8 @@ type Prebuilt struct {
 	// {{.OS}}, {{.Arch}} and {{.Variant}}, in addition to [Vars]. For Windows, a file that
 	// does not exist is looked for with .exe, too.
 	Path string
+	// Downloads has what is downloaded for each platform, by [platform.Key], in place of Path.
+	Downloads map[string]Download
 	// Program is the program in the file, if that is an archive or compressed: a glob such as
 	// */app. With "" it is the only file. An archive is found by content, not by name.
 	Program string
@@ -56,10 +58,16 @@ type Prebuilt struct {
 	Within string
 }
 
+// A Download is a file of a web server, of which the content is known.
+type Download struct {
+	URL    string
+	SHA256 string // in hexadecimal digits
+}
+
 // validate checks that there is a path, and those of the files.
 func (p Prebuilt) validate() error {
 	var errs []error
-	if p.Path == "" {
+	if p.Path == "" && p.Downloads == nil {
 		errs = append(errs, &SpecError{Field: "prebuilt", Reason: "has no path", Way: "for example path: dist/{{.OS}}_{{.Arch}}/app"})
 	}
 	for _, glob := range slices.Sorted(maps.Keys(p.Files)) {
@@ -173,16 +181,20 @@ func (*prebuiltMaker) platforms(context.Context, []ocispec.Platform) ([]ocispec.
 }
 
 // check reads the programs of all platforms, and joins what is wrong with any of them.
+// Downloads run at the same time.
 func (m *prebuiltMaker) check(ctx context.Context, list []ocispec.Platform) error {
 	if m.spec.All {
 		_, err := m.platforms(ctx, nil)
 		return err
 	}
-	var errs []error
-	for _, p := range list {
-		_, err := m.load(p)
-		errs = append(errs, err)
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, p := range list {
+		wg.Go(func() {
+			_, errs[i] = m.load(p, func() (*prebuiltProgram, error) { return m.readFor(ctx, p) })
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 
@@ -194,7 +206,7 @@ func (m *prebuiltMaker) key(p ocispec.Platform) (string, error) { return platfor
 
 // linked reports whether the program requires a loader.
 func (m *prebuiltMaker) linked(p ocispec.Platform) bool {
-	program, err := m.load(p)
+	program, err := m.program(p)
 	return err == nil && program.linkage.Interpreter != ""
 }
 
@@ -205,7 +217,7 @@ func (*prebuiltMaker) expected(ocispec.Platform) time.Duration { return 0 }
 // compared with its base in every build, and a record has the program alone, so these are
 // made instead.
 func (m *prebuiltMaker) recorded(p ocispec.Platform) (unchanged.Program, bool) {
-	program, err := m.load(p)
+	program, err := m.program(p)
 	if err != nil || program.linkage.Interpreter != "" || len(program.files) > 0 {
 		return unchanged.Program{}, false
 	}
@@ -214,7 +226,7 @@ func (m *prebuiltMaker) recorded(p ocispec.Platform) (unchanged.Program, bool) {
 
 // make reads the program.
 func (m *prebuiltMaker) make(_ context.Context, p ocispec.Platform, s *shared) error {
-	program, err := m.load(p)
+	program, err := m.program(p)
 	if err != nil {
 		return err
 	}
@@ -225,7 +237,7 @@ func (m *prebuiltMaker) make(_ context.Context, p ocispec.Platform, s *shared) e
 
 // remake uses the file again. Its content is compared while it is read.
 func (m *prebuiltMaker) remake(_ context.Context, p ocispec.Platform, _ unchanged.Program, use func(crosscompile.Binary, layerfile.Entry) error) error {
-	program, err := m.load(p)
+	program, err := m.program(p)
 	if err != nil {
 		return err
 	}
@@ -253,7 +265,7 @@ func (*prebuiltMaker) proved(ocispec.Platform) bool { return false }
 
 // extras adds the further files of an archive.
 func (m *prebuiltMaker) extras(_ context.Context, p ocispec.Platform, _ *string) (list []placement.Part, unlock func(), err error) {
-	program, err := m.load(p)
+	program, err := m.program(p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -266,22 +278,35 @@ func (*prebuiltMaker) config(_ ocispec.Platform, c Config) Config { return c }
 // finish has nothing to store.
 func (*prebuiltMaker) finish(bool) {}
 
-// load reads the program for p, once. Its errors name the platform and the file.
-func (m *prebuiltMaker) load(p ocispec.Platform) (*prebuiltProgram, error) {
-	load, _ := m.loaded.LoadOrStore(platform.Key(target(p)), sync.OnceValues(func() (*prebuiltProgram, error) {
-		program, f, err := m.open(p)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close() //nolint:errcheck // only read
-		if archive.Is(f) || m.of.Program != "" || len(m.of.Files) > 0 {
-			err = m.unpack(f, p, program)
-		} else if err = program.read(f, p); err == nil {
-			err = m.hash(f, p, program)
-		}
-		return program, prebuiltError(p, program.shown, err)
-	}))
-	return load.(func() (*prebuiltProgram, error))() //nolint:forcetypeassert // see above
+// load returns what read returns for p, and calls it once.
+func (m *prebuiltMaker) load(p ocispec.Platform, read func() (*prebuiltProgram, error)) (*prebuiltProgram, error) {
+	once, _ := m.loaded.LoadOrStore(platform.Key(target(p)), sync.OnceValues(read))
+	return once.(func() (*prebuiltProgram, error))() //nolint:forcetypeassert // see above
+}
+
+// program returns the program for p, which check has read.
+func (m *prebuiltMaker) program(p ocispec.Platform) (*prebuiltProgram, error) {
+	return m.load(p, func() (*prebuiltProgram, error) {
+		return nil, fmt.Errorf("%s was not checked", platform.Key(p)) // cannot happen
+	})
+}
+
+// readFor reads the program for p. Its errors name the platform and the file.
+func (m *prebuiltMaker) readFor(ctx context.Context, p ocispec.Platform) (*prebuiltProgram, error) {
+	if m.of.Downloads != nil {
+		return m.downloaded(ctx, p)
+	}
+	program, f, err := m.open(p)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if archive.Is(f) || m.of.Program != "" || len(m.of.Files) > 0 {
+		err = m.unpackFile(f, p, program)
+	} else if err = program.read(f, p); err == nil {
+		err = m.hash(f, p, program)
+	}
+	return program, prebuiltError(p, program.shown, err)
 }
 
 // read reads the header of the program. The file may be anything, and the parsers of Go's

@@ -84,7 +84,7 @@ func TestPrebuiltChangesDuringTheBuild(t *testing.T) {
 	if err := m.check(t.Context(), s.Platforms); err != nil {
 		t.Fatal(err)
 	}
-	program, err := m.load(s.Platforms[0])
+	program, err := m.program(s.Platforms[0])
 	if err != nil || program.info == nil {
 		t.Fatalf("%+v, %v", program, err)
 	}

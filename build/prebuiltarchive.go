@@ -2,6 +2,7 @@ package build
 
 import (
 	"archive/tar"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -49,16 +50,66 @@ type unpackedFile struct {
 	Mode int64
 }
 
-// unpack takes the program and the further files out of the archive f. An archive that is
-// known is not read.
-func (m *prebuiltMaker) unpack(f *os.File, p ocispec.Platform, program *prebuiltProgram) error {
-	is, err := m.records.Content(program.path, f)
+// A container is a file that may be an archive, with its content.
+type container struct {
+	sum  string // sha256 in hexadecimal digits
+	open func() (*os.File, error)
+	same func(*os.File) error // whether a file that open returned has the content
+}
+
+// unpackFile takes the program out of the open file f.
+func (m *prebuiltMaker) unpackFile(f *os.File, p ocispec.Platform, program *prebuiltProgram) error {
+	path := program.path
+	is, err := m.records.Content(path, f)
 	if err != nil {
 		return err
 	}
+	return m.unpack(container{is.Content, func() (*os.File, error) { return m.of.open(path) }, func(f *os.File) error {
+		if now, err := m.records.Content(path, f); err != nil || now != is {
+			return errors.Join(errors.New("it changed during the build"), err)
+		}
+		return nil
+	}}, p, program)
+}
+
+// downloaded takes the program out of a download, which is made if the program is not known.
+func (m *prebuiltMaker) downloaded(ctx context.Context, p ocispec.Platform) (*prebuiltProgram, error) {
+	var d Download
+	ok := false
+	for _, key := range slices.Backward(keys(p)) { // the most specific last
+		if found, has := m.of.Downloads[key]; has {
+			d, ok = found, true
+		}
+	}
+	if !ok {
+		return nil, &SpecError{Field: "prebuilt", Reason: platform.Key(p) + ": has no download", Way: "run mabuild lock"}
+	}
+	program := &prebuiltProgram{shown: d.URL}
+	var refused error // of the download, which names the URL itself
+	from := container{d.SHA256, func() (*os.File, error) {
+		if m.Download == nil {
+			return nil, errors.New("this Builder downloads nothing")
+		}
+		path, err := m.Download(ctx, d)
+		if err != nil {
+			refused = err
+			return nil, err
+		}
+		return os.Open(path)
+	}, func(*os.File) error { return nil }}
+	err := m.unpack(from, p, program)
+	if refused != nil {
+		return nil, fmt.Errorf("prebuilt: %s: %w", platform.Key(p), refused)
+	}
+	return program, prebuiltError(p, d.URL, err)
+}
+
+// unpack takes the program and the further files out of a container. One that is known is not
+// opened.
+func (m *prebuiltMaker) unpack(from container, p ocispec.Platform, program *prebuiltProgram) (err error) {
 	globs := slices.Sorted(maps.Keys(m.of.Files))
-	key := fmt.Sprintf("%d %s %q %q %s", unpackedVersion, is.Content, m.of.Program, globs, platform.Key(target(p)))
-	extract := sync.OnceValues(func() (string, error) { return m.extract(is, key, program.path, globs) })
+	key := fmt.Sprintf("%d %s %q %q %s", unpackedVersion, from.sum, m.of.Program, globs, platform.Key(target(p)))
+	extract := sync.OnceValues(func() (string, error) { return m.extract(from, key, globs) })
 	var known unpacked
 	if !m.cache.Load(unpackedKind, key, &known) || len(known.Files) != len(globs) {
 		if known, err = m.examine(extract, p, globs); err != nil {
@@ -139,8 +190,8 @@ func (m *prebuiltMaker) examine(extract func() (string, error), p ocispec.Platfo
 
 // extract writes the program as 0, and the further files from 1 on, into a directory of the
 // work directory, and returns the directory. A file that the owner may execute in the archive
-// may be executed there, too. The archive must be the one that is known by its content.
-func (m *prebuiltMaker) extract(is unchanged.Program, key, path string, globs []string) (dir string, err error) {
+// may be executed there, too.
+func (m *prebuiltMaker) extract(from container, key string, globs []string) (dir string, err error) {
 	sum := sha256.Sum256([]byte(key))
 	dir = filepath.Join(m.Work, "unpacked", hex.EncodeToString(sum[:16]))
 	if _, err := os.Stat(dir); err == nil {
@@ -154,20 +205,24 @@ func (m *prebuiltMaker) extract(is unchanged.Program, key, path string, globs []
 		return "", err
 	}
 	defer os.RemoveAll(scratch) //nolint:errcheck // the caller removes the work directory
-	f, err := m.of.open(path)
+	f, err := from.open()
 	if err != nil {
 		return "", err
 	}
 	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
 	if err := guard.Do(func() error {
-		return archive.Extract(f, is.Size, append([]string{m.of.Program}, globs...), func(i int, file archive.File, content io.Reader) error {
+		return archive.Extract(f, info.Size(), append([]string{m.of.Program}, globs...), func(i int, file archive.File, content io.Reader) error {
 			return writeFile(filepath.Join(scratch, strconv.Itoa(i)), file.Mode, content)
 		})
 	}); err != nil {
 		return "", err
 	}
-	if now, err := m.records.Content(path, f); err != nil || now != is {
-		return "", errors.Join(errors.New("it changed during the build"), err)
+	if err := from.same(f); err != nil {
+		return "", err
 	}
 	if err := os.Rename(scratch, dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err

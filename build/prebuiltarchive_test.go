@@ -4,7 +4,11 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"context"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +21,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/ulikunitz/xz"
+
+	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/internal/download"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // six are the platforms of released.
@@ -110,7 +118,8 @@ func TestPrebuiltForms(t *testing.T) {
 	programs := released(t)
 	cache := t.TempDir()
 	build := func(s Spec, cache string) (*Result, string) {
-		b := &Builder{Work: t.TempDir(), Cache: cache}
+		files := download.Client{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+		b := &Builder{Work: t.TempDir(), Cache: cache, Download: func(ctx context.Context, d Download) (string, error) { return files.Get(ctx, d.URL, d.SHA256) }}
 		r, err := b.Build(t.Context(), s, Hooks{})
 		if err != nil {
 			t.Fatalf("%+v: %v", s.Program, err)
@@ -130,7 +139,7 @@ func TestPrebuiltForms(t *testing.T) {
 		if archived {
 			of.Program, of.Files = "**/app", map[string]string{"*/app.yml": "/etc/app.yml"}
 		}
-		s := Spec{Program: of, Dir: dir, Platforms: six, Base: Scratch}
+		s := Spec{Program: of, Name: "app", Dir: dir, Platforms: six, Base: Scratch}
 		for _, cache := range []string{"", cache, cache} {
 			r, _ := build(s, cache)
 			digest, err := r.Index.Digest()
@@ -148,6 +157,12 @@ func TestPrebuiltForms(t *testing.T) {
 				t.Errorf("%s: build information %v, %v", form, info, err)
 			}
 		}
+		s.Program = fromServer(t, dir, of)
+		r, _ := build(s, "")
+		if digest, err := r.Index.Digest(); err != nil || digest != want[archived] {
+			t.Errorf("%s from a server: %s, %v; want %s", form, digest, err, want[archived])
+		}
+		s.Program = of
 		if _, unpacked := build(s, cache); exists(unpacked) {
 			t.Errorf("%s: an unchanged archive was unpacked", form)
 		}
@@ -155,6 +170,23 @@ func TestPrebuiltForms(t *testing.T) {
 	if want[true] == want[false] {
 		t.Error("the further files are missing")
 	}
+}
+
+// fromServer returns of with a download of each file of dir that of.Path names.
+func fromServer(t *testing.T, dir string, of Prebuilt) Prebuilt {
+	t.Helper()
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(server.Close)
+	of.Path, of.Downloads = "", map[string]Download{}
+	for _, p := range six {
+		name := "app-" + p.Architecture
+		e, err := layerfile.File("", 0, filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		of.Downloads[platform.Key(p)] = Download{URL: server.URL + "/" + name, SHA256: e.Content}
+	}
+	return of
 }
 
 func exists(path string) bool { _, err := os.Lstat(path); return err == nil }

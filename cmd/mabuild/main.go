@@ -103,7 +103,7 @@ without a Docker daemon, and publishes the images under one tag.
 	root.SuggestionsMinimumDistance = 2
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
-		newPush(a), newBuild(a), newRun(a), newWarm(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newVerify(a), newCheck(a), newPlace(a), newResolve(a), newApply(a, "apply"), newApply(a, "create"), newWebhook(a), newTags(a), newTag(a), newDelete(a), newCatalog(a), newPlatforms(a), newRegistry(a),
+		newPush(a), newBuild(a), newRun(a), newWarm(a), newLock(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newVerify(a), newCheck(a), newPlace(a), newResolve(a), newApply(a, "apply"), newApply(a, "create"), newWebhook(a), newTags(a), newTag(a), newDelete(a), newCatalog(a), newPlatforms(a), newRegistry(a),
 		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
 	)
 	helpful(root)

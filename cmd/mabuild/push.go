@@ -207,6 +207,10 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 	if err != nil {
 		return nil, nil, err
 	}
+	files, err := a.downloads(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	pub := &publish.Publisher{Client: a.client, Log: a.log, Cache: a.recordCache(), Explain: func(err error, c manifest.Content) error {
 		noIndex := ""
 		if mediaType, err := c.MediaType(); err == nil && mediaType.IsIndex() {
@@ -215,6 +219,7 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 		return invalidManifest(err, c, "--media-types docker", noIndex)
 	}, Builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
+		Download: func(ctx context.Context, d build.Download) (string, error) { return files.Get(ctx, d.URL, d.SHA256) },
 	}}
 	if pub.Records, err = a.records(o.alone, o.require); err != nil {
 		return nil, nil, err
@@ -282,7 +287,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 // sourceOf returns what the program of a spec is made of, as the user wrote it.
 func sourceOf(s build.Spec) string {
 	if p, ok := s.Program.(build.Prebuilt); ok {
-		return p.Path
+		return cmp.Or(p.Path, "downloads of mabuild.lock")
 	}
 	p, _ := s.Program.(build.GoPackage)
 	return cmp.Or(p.Package, ".")

@@ -161,6 +161,10 @@ type Build struct {
 // may be an archive that has the program.
 type Prebuilt struct {
 	Path    string            `yaml:"path" trust:"files" doc:"File of the program, or archive that has it, below the build's directory; may use {{.OS}}, {{.Arch}} and {{.Variant}}, and templates with values from git." flag:"-" example:"dist/{{.OS}}_{{.Arch}}/app"`
+	URL     string            `yaml:"url" trust:"data" doc:"Download the file from this URL instead of path; may use {{.OS}}, {{.Arch}}, {{.Variant}}, {{.Version}} and {{.VersionNumber}}. mabuild.lock has its sha256: mabuild lock." flag:"-" example:"https://example.com/app-{{.Version}}-{{.OS}}-{{.Arch}}.tar.gz"`
+	Version string            `yaml:"version" trust:"data" doc:"Version to download; {{.VersionNumber}} is without a leading v." flag:"-" example:"v1.2.3"`
+	Repo    string            `yaml:"repo" trust:"data" doc:"Repository on GitHub whose releases mabuild lock --update looks for." flag:"-" example:"acme/app"`
+	Sums    string            `yaml:"sums" trust:"data" doc:"URL of a list of sha256 sums, in which mabuild lock looks up the file." flag:"-" example:"https://example.com/app-{{.Version}}/sha256sums.txt"`
 	Program string            `yaml:"program" trust:"data" doc:"Program in an archive, a pattern such as */app; by default its only file. Archives are tar, zip, gz, xz, zst and bz2, found by content." flag:"-" example:"*/app"`
 	Files   map[string]string `yaml:"files" trust:"data" doc:"Further files of the archive: the absolute path in the image of each, by pattern." flag:"-" check:"absolute" example:"'*/app.yml': /etc/app.yml"`
 	OS      map[string]string `yaml:"os" trust:"data" doc:"What {{.OS}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"darwin/arm64: macos"`
@@ -170,7 +174,7 @@ type Prebuilt struct {
 // IsPrebuilt reports whether the program of b is prebuilt.
 func (b Build) IsPrebuilt() bool {
 	p := b.Prebuilt
-	return p.Path != "" || p.Program != "" || len(p.OS)+len(p.Arch)+len(p.Files) > 0
+	return p.Path != "" || p.URL != "" || p.Program != "" || len(p.OS)+len(p.Arch)+len(p.Files) > 0
 }
 
 // An Override replaces settings of a build for one platform. An empty field leaves the
@@ -252,6 +256,10 @@ func (c *Config) Tree() string { return c.tree }
 func (c *Config) FromTree(b Build, key string) bool {
 	return c.origins[b.prefix+key].Kind == yamlconf.FromFile
 }
+
+// VersionLine returns the line of the file that has the version of a prebuilt program, 0 if
+// there is none.
+func (c *Config) VersionLine(b Build) int { return c.origins[b.prefix+"prebuilt.version"].Line }
 
 // Origin returns where the value at a dotted path came from, such as
 // "image.user" or "builds[0].ldflags".

@@ -24,6 +24,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/lockfile"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
@@ -36,18 +37,19 @@ type Planner struct {
 	Log     *slog.Logger
 	Getenv  func(string) string
 
-	AllowEnv []string       // variables that templates may read
-	Builds   []config.Build // in place of Packages and Only; nil means these
-	Packages []string       // PACKAGE arguments
-	Only     []string       // ids of builds; empty means all
-	Prebuilt string         // the file of --prebuilt, in place of Packages and of the builds of the file
-	Files    []string       // SRC:DST of --file, for all builds
-	AsMain   bool           // build module/path@version as the main module
-	Debug    bool           // add the debugger
-	Plain    bool           // compile without optimizations
-	Push     bool           // to registries as well
-	Load     bool           // into Docker or podman as well
-	Nowhere  bool           // no destinations: the plans are not published
+	AllowEnv []string        // variables that templates may read
+	Builds   []config.Build  // in place of Packages and Only; nil means these
+	Packages []string        // PACKAGE arguments
+	Only     []string        // ids of builds; empty means all
+	Prebuilt string          // the file of --prebuilt, in place of Packages and of the builds of the file
+	Files    []string        // SRC:DST of --file, for all builds
+	AsMain   bool            // build module/path@version as the main module
+	Debug    bool            // add the debugger
+	Plain    bool            // compile without optimizations
+	Lines    []lockfile.Line // of the lock, in place of its file
+	Push     bool            // to registries as well
+	Load     bool            // into Docker or podman as well
+	Nowhere  bool            // no destinations: the plans are not published
 
 	Stdout   io.Writer // for the output "-"
 	Terminal bool      // Stdout is a terminal
@@ -105,7 +107,7 @@ func buildName(b config.Build) string {
 	if b.ID != "" {
 		return b.ID
 	}
-	return cmp.Or(b.Main, b.Prebuilt.Path)
+	return cmp.Or(b.Main, b.Prebuilt.Path, b.Prebuilt.URL)
 }
 
 // plan resolves one build and its destinations.

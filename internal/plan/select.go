@@ -70,7 +70,7 @@ func named(b config.Build, id string) bool { return id == idOf(b) || b.ID == "" 
 // its prebuilt program.
 func idOf(b config.Build) string {
 	if b.IsPrebuilt() {
-		return cmp.Or(b.ID, build.Prebuilt{Path: b.Prebuilt.Path, Program: b.Prebuilt.Program}.Name())
+		return cmp.Or(b.ID, build.Prebuilt{Path: cmp.Or(b.Prebuilt.Path, b.Prebuilt.URL), Program: b.Prebuilt.Program}.Name())
 	}
 	base := path.Base(b.Main)
 	if base == "." || base == ".." {

@@ -85,6 +85,9 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 	if isVersion(c.Main) {
 		s.Vars.Why = map[string]error{"": errNoCheckout}
 	}
+	if c.Prebuilt.URL != "" && c.Prebuilt.Version != "" {
+		s.Vars.Version = c.Prebuilt.Version
+	}
 	p.variables(&s.Vars, c)
 	if s.Config.Labels, err = pairs(c.Image.Labels); err != nil {
 		return s, fmt.Errorf("labels: %w", err)
@@ -134,7 +137,11 @@ func (p *Planner) prebuilt(c config.Build) (build.Program, error) {
 	if p.Config.FromTree(c, "prebuilt.path") {
 		program.Within = c.Dir
 	}
-	return program, nil
+	var err error
+	if of.URL != "" {
+		program.Downloads, err = p.downloads(c)
+	}
+	return program, err
 }
 
 // fileOf reads SRC:DST of --file. SRC may be anywhere, since the user wrote it and no file of

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/download"
+	"github.com/mabuild/mabuild/internal/lockfile"
+	"github.com/mabuild/mabuild/internal/plan"
+)
+
+// lockOptions are the flags of lock.
+type lockOptions struct {
+	update, check, requireSums bool
+	ids                        []string // ID or ID=VERSION
+}
+
+// newLock returns the command lock.
+func newLock(a *app) *cobra.Command {
+	var o lockOptions
+	cmd := &cobra.Command{
+		Use:   "lock [ID[=VERSION]…]",
+		Short: "Write mabuild.lock: the sha256 of each download of prebuilt programs",
+		Long: `Write mabuild.lock, which is beside .mabuild.yaml: the sha256 of each file that a
+build with prebuilt.url downloads. A push downloads nothing else. What is in the file
+stays as it is; lines are added for new platforms and versions, and removed if no build
+uses them. Each new download is checked: it has the program, for its platform.
+
+With --update, the builds ID use VERSION, or the latest release of prebuilt.repo on
+GitHub. Their version in .mabuild.yaml is changed, too. For each new line, one line is
+printed to stdout, with the source of the sum: sums, or first use if prebuilt.sums is
+not set.`,
+		Example: `  mabuild lock
+  mabuild lock --update && mabuild push
+  mabuild lock --update prometheus=v3.5.0
+  mabuild lock --check`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.ids = args
+			return runLock(cmd, a, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.update, "update", false, "Use the latest release, or VERSION, of the builds ID, or of all builds with prebuilt.repo")
+	f.BoolVar(&o.check, "check", false, "Change nothing; fail if lines are missing, have another version or are unused")
+	f.BoolVar(&o.requireSums, "require-sums", false, "Fail if prebuilt.sums does not have the sum of a new download")
+	return cmd
+}
+
+// runLock runs lock.
+func runLock(cmd *cobra.Command, a *app, o lockOptions) error {
+	switch {
+	case len(o.ids) > 0 && !o.update:
+		return usage("mabuild lock --update "+strings.Join(o.ids, " "), "ID requires --update")
+	case o.update && o.check:
+		return usage("use only one of them", "--update and --check cannot be used together")
+	}
+	if err := a.startWith(cmd, config.All); err != nil {
+		return err
+	}
+	builds := slices.DeleteFunc(slices.Clone(a.config.Builds), func(b config.Build) bool { return b.Prebuilt.URL == "" })
+	if len(builds) == 0 {
+		return usage("see docs/prebuilt.md", "no build of the configuration file has prebuilt.url")
+	}
+	lines, err := plan.ReadLock(a.config.Dir)
+	if err != nil {
+		return err
+	}
+	releases, err := plan.Releases(builds)
+	if err != nil {
+		return err
+	}
+	if o.check {
+		return plan.Compare(releases, lines)
+	}
+	l := &locking{app: a, require: o.requireSums, sums: map[string]string{}}
+	if l.files, err = a.downloads(cmd.Context()); err != nil {
+		return err
+	}
+	var edited []byte
+	if o.update {
+		if edited, err = l.update(cmd.Context(), builds, o.ids); err != nil {
+			return err
+		}
+		if releases, err = plan.Releases(builds); err != nil {
+			return err
+		}
+	}
+	return l.write(cmd, builds, releases, lines, edited)
+}
+
+// A locking is one run of lock.
+type locking struct {
+	*app
+	require bool
+	sums    map[string]string // lists of sums, by URL
+	files   *download.Client
+}
+
+// write completes the lines and checks the programs, and then writes the lock, and edited as
+// the configuration file if it is not nil.
+func (l *locking) write(cmd *cobra.Command, builds []config.Build, releases []plan.Release, old []lockfile.Line, edited []byte) error {
+	ctx := cmd.Context()
+	var lines []lockfile.Line
+	var report strings.Builder
+	changed := map[string]bool{} // ids
+	for _, r := range releases {
+		line := r.Line
+		i := slices.IndexFunc(old, func(o lockfile.Line) bool { return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version })
+		if i >= 0 {
+			line.SHA256 = old[i].SHA256
+		} else {
+			from, err := l.sum(ctx, r, &line)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", r.ID, r.Platform, err)
+			}
+			changed[r.ID] = true
+			fmt.Fprintln(&report, strings.Join(slices.DeleteFunc([]string{r.ID, r.Platform, r.Version, "sha256:" + line.SHA256, from}, func(s string) bool { return s == "" }), " "))
+		}
+		lines = append(lines, line)
+	}
+	if err := l.examine(cmd, builds, lines, changed); err != nil {
+		return err
+	}
+	content, err := lockfile.Format(lines)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(filepath.Join(l.config.Dir, lockfile.Name), content); err != nil {
+		return err
+	}
+	if edited != nil {
+		if err := replaceFile(l.config.File, edited); err != nil {
+			return err
+		}
+	}
+	l.close() // removes the progress rows before the result is printed
+	_, err = io.WriteString(l.stdout, report.String())
+	return err
+}
+
+// sum sets the sum of a line, and returns where it is from.
+func (l *locking) sum(ctx context.Context, r plan.Release, line *lockfile.Line) (from string, err error) {
+	if r.Sums == "" && l.require {
+		return "", usage("set prebuilt.sums, or omit --require-sums", "no list has the sum of %s", r.URL)
+	}
+	if r.Sums == "" {
+		line.SHA256, err = l.files.First(ctx, r.URL)
+		return "(first use)", err
+	}
+	list, ok := l.sums[r.Sums]
+	if !ok {
+		if list, err = l.files.Text(ctx, r.Sums); err != nil {
+			return "", err
+		}
+		l.sums[r.Sums] = list
+	}
+	name := path.Base(r.URL)
+	if line.SHA256, ok = download.Sum(list, name); !ok {
+		return "", usage("check prebuilt.sums", "%s has no sha256 of %s", r.Sums, name)
+	}
+	return "(sums)", nil
+}
+
+// examine checks the programs of the builds with new lines.
+func (l *locking) examine(cmd *cobra.Command, builds []config.Build, lines []lockfile.Line, changed map[string]bool) error {
+	_, planner, err := l.publisher(cmd, pushOptions{nowhere: true})
+	if err != nil {
+		return err
+	}
+	planner.Lines = lines
+	var errs []error
+	for _, b := range builds {
+		if id := plan.IDs([]config.Build{b})[0]; changed[id] {
+			errs = append(errs, planner.Examine(cmd.Context(), b))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// update sets the versions of builds to those of ids, or to the latest ones, and returns the
+// configuration file with them.
+func (l *locking) update(ctx context.Context, builds []config.Build, ids []string) ([]byte, error) {
+	content, err := os.ReadFile(l.config.File)
+	if err != nil {
+		return nil, err
+	}
+	known := plan.IDs(builds)
+	wanted := map[string]string{} // versions, "" for the latest one
+	for _, text := range ids {
+		id, version, given := strings.Cut(text, "=")
+		if !slices.Contains(known, id) {
+			return nil, usage("the ids are: "+strings.Join(known, ", "), "no build with prebuilt.url has the id %s", id)
+		}
+		if given && version == "" {
+			return nil, usage("omit the = for the latest release", "%s has no version", text)
+		}
+		wanted[id] = version
+	}
+	for i := range builds {
+		b := &builds[i]
+		version, named := wanted[known[i]]
+		if !named && (len(ids) > 0 || b.Prebuilt.Repo == "") {
+			continue
+		}
+		if version == "" {
+			if version, err = l.latest(ctx, b.Prebuilt); err != nil {
+				return nil, fmt.Errorf("%s: %w", known[i], err)
+			}
+		}
+		if version == b.Prebuilt.Version {
+			continue
+		}
+		if content, err = setVersion(content, l.config.VersionLine(*b), b.Prebuilt.Version, version); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", l.config.File, known[i], err)
+		}
+		b.Prebuilt.Version = version
+	}
+	return content, nil
+}
+
+// latest returns the latest release of a repository. The web page of it redirects to the
+// release, which needs no token.
+func (l *locking) latest(ctx context.Context, of config.Prebuilt) (string, error) {
+	if of.Repo == "" {
+		return "", usage("set prebuilt.repo, or name the version: ID=VERSION", "the latest release is not known without a repository")
+	}
+	server, _, found := strings.Cut(of.URL, "/"+of.Repo+"/")
+	if !found {
+		server = "https://github.com"
+	}
+	to, err := l.files.Redirect(ctx, server+"/"+of.Repo+"/releases/latest")
+	if err != nil {
+		return "", err
+	}
+	_, version, found := strings.Cut(to.Path, "/releases/tag/")
+	if !found || version == "" {
+		return "", usage("name the version: ID=VERSION", "%s has no release: its latest one redirects to %s", of.Repo, to.Redacted())
+	}
+	return version, nil
+}
+
+// setVersion returns the content of a configuration file with another version in a line, from
+// 1 on.
+func setVersion(content []byte, line int, from, to string) ([]byte, error) {
+	lines := strings.SplitAfter(string(content), "\n")
+	at := regexp.MustCompile(`(\bversion["']?\s*:\s*["']?)` + regexp.QuoteMeta(from) + `(["']?\s*(?:[,}#].*)?\s*)$`)
+	if line < 1 || line > len(lines) || from == "" || !at.MatchString(lines[line-1]) {
+		return nil, usage("write it as version: v1.2.3 in the build, or change it yourself and run mabuild lock", "cannot change prebuilt.version to %s", to)
+	}
+	lines[line-1] = at.ReplaceAllString(lines[line-1], "${1}"+strings.ReplaceAll(to, "$", "$$")+"${2}")
+	return []byte(strings.Join(lines, "")), nil
+}
+
+// downloads returns a client for downloads, which puts files into the work directory.
+func (a *app) downloads(ctx context.Context) (*download.Client, error) {
+	work, err := a.workDir(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(work, "downloads")
+	return &download.Client{
+		Dir: dir, Cache: a.recordCache(), UserAgent: "mabuild/" + strings.Trim(versionText(), "()"), Log: a.log,
+	}, os.MkdirAll(dir, 0o750)
+}
