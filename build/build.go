@@ -80,9 +80,9 @@ type Builder struct {
 	// may be reported that late.
 	Recalls bool
 
-	// Download returns the path of a file with the content of a download. It may be called
-	// by several goroutines at once.
-	Download func(ctx context.Context, d Download) (path string, err error)
+	// Download returns the path of a file with the content of a URL, which has this sha256.
+	// It may be called by several goroutines at once. Only a [Prebuilt] needs it.
+	Download func(ctx context.Context, url, sha256 string) (path string, err error)
 
 	Log *slog.Logger // nil: silent
 

@@ -2,7 +2,6 @@ package build
 
 import (
 	"archive/tar"
-	"cmp"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,8 +41,9 @@ type Prebuilt struct {
 	// {{.OS}}, {{.Arch}} and {{.Variant}}, in addition to [Vars]. For Windows, a file that
 	// does not exist is looked for with .exe, too.
 	Path string
-	// Downloads has what is downloaded for each platform, by [platform.Key], in place of Path.
-	Downloads map[string]Download
+	// Downloads has a URL for each platform, by [platform.Key], in place of Path, and SHA256
+	// the content of each download, in hexadecimal digits.
+	Downloads, SHA256 map[string]string
 	// Program is the program in the file, if that is an archive or compressed: a glob such as
 	// */app. With "" it is the only file. An archive is found by content, not by name.
 	Program string
@@ -56,12 +55,6 @@ type Prebuilt struct {
 	// Within is the directory that the files must be in, after links are followed; "":
 	// they may be anywhere.
 	Within string
-}
-
-// A Download is a file of a web server, of which the content is known.
-type Download struct {
-	URL    string
-	SHA256 string // in hexadecimal digits
 }
 
 // validate checks that there is a path, and those of the files.
@@ -107,27 +100,6 @@ func (p Prebuilt) file(v Vars, of ocispec.Platform) (string, error) {
 	return file, nil
 }
 
-// Name returns the default of Spec.Name: the last element of Program, or of Path as far as no
-// template is in it, without the extensions of programs and archives. It is "" if that is
-// nothing, or a glob.
-func (p Prebuilt) Name() string {
-	name := cmp.Or(p.Program, p.Path)
-	if at := strings.LastIndexAny(name, `/\`); at >= 0 {
-		name = name[at+1:]
-	}
-	name, _, _ = strings.Cut(name, "{{")
-	if strings.ContainsAny(name, "*?[{") {
-		return ""
-	}
-	for slices.Contains(extensions, filepath.Ext(name)) {
-		name = strings.TrimSuffix(name, filepath.Ext(name))
-	}
-	return strings.Trim(name, "-_.")
-}
-
-// extensions are no part of a name.
-var extensions = []string{".exe", ".tar", ".tgz", ".txz", ".zip", ".gz", ".xz", ".zst", ".bz2"}
-
 // A prebuiltMaker is the maker of a [Prebuilt]. It makes nothing: it finds the file, and
 // checks that it fits.
 type prebuiltMaker struct {
@@ -151,13 +123,10 @@ type prebuiltProgram struct {
 // maker returns a prebuiltMaker.
 func (p Prebuilt) maker(b *Builder, s Spec) maker { return &prebuiltMaker{Builder: b, spec: s, of: p} }
 
-// find sets the name of the program.
+// find has nothing to look for, but the program needs a name.
 func (m *prebuiltMaker) find(context.Context) (Spec, error) {
 	if m.spec.Name == "" {
-		m.spec.Name = m.of.Name()
-	}
-	if m.spec.Name == "" {
-		return m.spec, &SpecError{Field: "prebuilt", Reason: fmt.Sprintf("%q does not name the program", m.of.Path), Way: "set id in the configuration file, or put the file into a directory for each platform"}
+		return m.spec, &SpecError{Field: "id", Reason: "a prebuilt program has no name of its own", Way: "set it"}
 	}
 	return m.spec, nil
 }

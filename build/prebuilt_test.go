@@ -120,27 +120,10 @@ func TestPrebuiltStaysInItsTree(t *testing.T) {
 		filepath.Join(s.Dir, "amd64"): "is outside the source tree", ".git": "is inside .git", ".": "is not a regular file", "none": "does not exist",
 	} {
 		s := s
-		s.Dir, s.Program = tree, Prebuilt{Path: path, Within: tree}
+		s.Dir, s.Name, s.Program = tree, "app", Prebuilt{Path: path, Within: tree}
 		b := &Builder{Work: t.TempDir()}
 		if _, err := b.Resolve(t.Context(), s); err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
-		}
-	}
-}
-
-// The name of a program is that of its file, as far as no template is in it.
-func TestPrebuiltName(t *testing.T) {
-	for path, want := range map[string]string{
-		"dist/{{.OS}}_{{.Arch}}/app": "app", `dist\{{.OS}}\app.exe`: "app", "app-{{.OS}}": "app", "app_{{.Version}}_{{.OS}}.exe": "app",
-		"{{.OS}}/{{.Arch}}": "", "dist/": "", "a.b": "a.b", "app.tar.gz": "app", "app-{{.OS}}.zip": "app",
-	} {
-		if got := (Prebuilt{Path: path}).Name(); got != want {
-			t.Errorf("%s: %q, want %q", path, got, want)
-		}
-	}
-	for program, want := range map[string]string{"*/app": "app", "bin/app.exe": "app", "*/app-*": ""} {
-		if got := (Prebuilt{Path: "all.tar", Program: program}).Name(); got != want {
-			t.Errorf("%s: %q, want %q", program, got, want)
 		}
 	}
 }

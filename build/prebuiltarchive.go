@@ -74,23 +74,22 @@ func (m *prebuiltMaker) unpackFile(f *os.File, p ocispec.Platform, program *preb
 
 // downloaded takes the program out of a download, which is made if the program is not known.
 func (m *prebuiltMaker) downloaded(ctx context.Context, p ocispec.Platform) (*prebuiltProgram, error) {
-	var d Download
-	ok := false
+	var url, sum string
 	for _, key := range slices.Backward(keys(p)) { // the most specific last
-		if found, has := m.of.Downloads[key]; has {
-			d, ok = found, true
+		if found, ok := m.of.Downloads[key]; ok {
+			url, sum = found, m.of.SHA256[key]
 		}
 	}
-	if !ok {
+	if sum == "" {
 		return nil, &SpecError{Field: "prebuilt", Reason: platform.Key(p) + ": has no download", Way: "run mabuild lock"}
 	}
-	program := &prebuiltProgram{shown: d.URL}
+	program := &prebuiltProgram{shown: url}
 	var refused error // of the download, which names the URL itself
-	from := container{d.SHA256, func() (*os.File, error) {
+	from := container{sum, func() (*os.File, error) {
 		if m.Download == nil {
 			return nil, errors.New("this Builder downloads nothing")
 		}
-		path, err := m.Download(ctx, d)
+		path, err := m.Download(ctx, url, sum)
 		if err != nil {
 			refused = err
 			return nil, err
@@ -101,7 +100,7 @@ func (m *prebuiltMaker) downloaded(ctx context.Context, p ocispec.Platform) (*pr
 	if refused != nil {
 		return nil, fmt.Errorf("prebuilt: %s: %w", platform.Key(p), refused)
 	}
-	return program, prebuiltError(p, d.URL, err)
+	return program, prebuiltError(p, url, err)
 }
 
 // unpack takes the program and the further files out of a container. One that is known is not

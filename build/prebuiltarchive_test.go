@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -119,7 +118,7 @@ func TestPrebuiltForms(t *testing.T) {
 	cache := t.TempDir()
 	build := func(s Spec, cache string) (*Result, string) {
 		files := download.Client{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
-		b := &Builder{Work: t.TempDir(), Cache: cache, Download: func(ctx context.Context, d Download) (string, error) { return files.Get(ctx, d.URL, d.SHA256) }}
+		b := &Builder{Work: t.TempDir(), Cache: cache, Download: files.Get}
 		r, err := b.Build(t.Context(), s, Hooks{})
 		if err != nil {
 			t.Fatalf("%+v: %v", s.Program, err)
@@ -177,14 +176,14 @@ func fromServer(t *testing.T, dir string, of Prebuilt) Prebuilt {
 	t.Helper()
 	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	t.Cleanup(server.Close)
-	of.Path, of.Downloads = "", map[string]Download{}
+	of.Path, of.Downloads, of.SHA256 = "", map[string]string{}, map[string]string{}
 	for _, p := range six {
 		name := "app-" + p.Architecture
 		e, err := layerfile.File("", 0, filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		of.Downloads[platform.Key(p)] = Download{URL: server.URL + "/" + name, SHA256: e.Content}
+		of.Downloads[platform.Key(p)], of.SHA256[platform.Key(p)] = server.URL+"/"+name, e.Content
 	}
 	return of
 }

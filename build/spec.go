@@ -57,7 +57,7 @@ type Spec struct {
 	// 1970-01-01, so that the digest does not depend on the time of the build.
 	Time time.Time
 
-	Vars Vars // the values for templates in Config and in a GoPackage
+	Vars Vars // the values for templates in Config and in the Program
 }
 
 // A File is a file, or a directory with its content, that is copied into the image. Its

@@ -26,6 +26,7 @@ var elsewhere = map[string]string{
 	"interrupted …: no tag points to an incomplete image": "testdata/script/interrupt.txtar",
 	"internal error: …":                         "cmd/mabuild/panic_test.go",
 	"has another layer than the compiler makes": "cmd/mabuild/forged_test.go",
+	"the sha256 is …, but … has …":              "testdata/script/lock.txtar",
 }
 
 // Each heading of docs/errors.md is a message of the code, or of Go or a library as a test

@@ -420,6 +420,8 @@ hint: link the C library statically (cgo: {static: true}), or use a base image t
 nothing was published; no tag was changed`},
 	{`push --prebuilt dist/{{.Arch}}/app --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: dist/amd64/app: does not exist
 hint: build the program first, or correct the path`},
+	{`push --config lock.yaml -t $R/new:v1`, exitUsage, `mabuild: mabuild.lock: no line for linux/amd64 of app
+hint: run mabuild lock`},
 	{`push --prebuilt go.mod --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: go.mod: not an executable of the platform: it is not a valid ELF file`},
 	{`HOME= XDG_CACHE_HOME= GOCACHE= MABUILD_CACHE= push ./ok -t $R/new:v1`, exitUsage, `mabuild: the go command has no cache: neither $XDG_CACHE_HOME nor $HOME are defined
 hint: set HOME, or GOCACHE and MABUILD_CACHE`},
@@ -527,6 +529,7 @@ var strayFiles = map[string]string{
 	"outside.yaml":         "builds:\n  - main: ./ok\n    files: [{from: ../secret, to: /x}]\n",
 	"tabs.yaml":            "builds:\n\t- main: ./ok\n",
 	"far.yaml":             "builds:\n  - main: ./ok\n    ldflgs: [-s]\n    image: {ports: [http]}\n",
+	"lock.yaml":            "platforms: [linux/amd64]\nbuilds:\n  - id: app\n    prebuilt: {url: https://example.com/app}\n",
 	"twice.yaml":           "entries:\n  - {name: a, source: $R/app, target: $R/copy, tags: [v1]}\n  - {name: b, source: $R/app, target: $R/copy, tags: [v1]}\n",
 	"folder/config.json/x": "",
 	"helper/config.json":   `{"credsStore":"nowhere"}`,

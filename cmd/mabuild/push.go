@@ -219,7 +219,7 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 		return invalidManifest(err, c, "--media-types docker", noIndex)
 	}, Builder: &build.Builder{
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
-		Download: func(ctx context.Context, d build.Download) (string, error) { return files.Get(ctx, d.URL, d.SHA256) },
+		Download: files.Get,
 	}}
 	if pub.Records, err = a.records(o.alone, o.require); err != nil {
 		return nil, nil, err

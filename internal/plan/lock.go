@@ -12,7 +12,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/download"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -32,12 +31,20 @@ type Release struct {
 func Releases(builds []config.Build) ([]Release, error) {
 	var all []Release
 	var errs []error
+	owned := map[lockfile.Line]bool{} // by id and platform
 	for _, c := range builds {
 		list, err := releasesOf(c)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", idOf(c), err)
 		}
 		errs = append(errs, err)
+		for _, r := range list {
+			key := lockfile.Line{ID: r.ID, Platform: r.Platform}
+			if owned[key] {
+				errs = append(errs, usage("give each its own id", "two builds have the id %s and the platform %s", r.ID, r.Platform))
+			}
+			owned[key] = true
+		}
 		all = append(all, list...)
 	}
 	return all, errors.Join(errs...)
@@ -57,6 +64,8 @@ func releasesOf(c config.Build) ([]Release, error) {
 		return nil, nil
 	case of.Path != "":
 		return nil, usage("omit one of them", "prebuilt: path and url cannot be used together")
+	case idOf(c) == "":
+		return nil, usage("set id", "prebuilt: %q does not name the program", of.URL)
 	case of.Version != "" && !versionForm.MatchString(of.Version):
 		return nil, usage("for example v1.2.3", "prebuilt: %q is not a version", of.Version)
 	case of.Repo != "" && !repoForm.MatchString(of.Repo):
@@ -135,29 +144,29 @@ func ReadLock(dir string) ([]lockfile.Line, error) {
 	return lockfile.Parse(content)
 }
 
-// downloads returns what a build downloads, with the sums of the lock. Each platform needs a
-// line with the version of the configuration.
-func (p *Planner) downloads(c config.Build) (map[string]build.Download, error) {
+// downloads returns the URLs of what a build downloads, and the sums of the lock, by platform.
+// Each platform needs a line with the version of the configuration.
+func (p *Planner) downloads(c config.Build) (urls, sums map[string]string, err error) {
 	releases, err := releasesOf(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	lines := p.Lines
 	if lines == nil {
 		if lines, err = ReadLock(p.Config.Dir); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	all := map[string]build.Download{}
+	urls, sums = map[string]string{}, map[string]string{}
 	var errs []error
 	for _, r := range releases {
 		line, reason := r.find(lines)
 		if reason != "" {
 			errs = append(errs, usage(runLock, "%s: %s", lockfile.Name, reason))
 		}
-		all[r.Platform] = build.Download{URL: r.URL, SHA256: line.SHA256}
+		urls[r.Platform], sums[r.Platform] = r.URL, line.SHA256
 	}
-	return all, errors.Join(errs...)
+	return urls, sums, errors.Join(errs...)
 }
 
 // runLock is the hint if the lock does not fit.

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 
-	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -70,7 +69,7 @@ func named(b config.Build, id string) bool { return id == idOf(b) || b.ID == "" 
 // its prebuilt program.
 func idOf(b config.Build) string {
 	if b.IsPrebuilt() {
-		return cmp.Or(b.ID, build.Prebuilt{Path: cmp.Or(b.Prebuilt.Path, b.Prebuilt.URL), Program: b.Prebuilt.Program}.Name())
+		return cmp.Or(b.ID, prebuiltName(b.Prebuilt))
 	}
 	base := path.Base(b.Main)
 	if base == "." || base == ".." {
@@ -78,6 +77,27 @@ func idOf(b config.Build) string {
 	}
 	return cmp.Or(b.ID, base)
 }
+
+// prebuiltName returns the name of a prebuilt program: the last element of program, or of the
+// path or URL as far as no template is in it, without the extensions of programs and archives.
+// It is "" if that is nothing, or a pattern.
+func prebuiltName(p config.Prebuilt) string {
+	name := cmp.Or(p.Program, p.Path, p.URL)
+	if at := strings.LastIndexAny(name, `/\`); at >= 0 {
+		name = name[at+1:]
+	}
+	name, _, _ = strings.Cut(name, "{{")
+	if strings.ContainsAny(name, "*?[{") {
+		return ""
+	}
+	for slices.Contains(extensions, filepath.Ext(name)) {
+		name = strings.TrimSuffix(name, filepath.Ext(name))
+	}
+	return strings.Trim(name, "-_.")
+}
+
+// extensions are no part of a name.
+var extensions = []string{".exe", ".tar", ".tgz", ".txz", ".zip", ".gz", ".xz", ".zst", ".bz2"}
 
 // nameOf returns the name of the program in a directory, whose path does not end with it:
 // that of the module at its root, otherwise that of the directory.

@@ -45,6 +45,11 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 			Env: c.Image.Env, Ports: c.Image.Ports, Volumes: c.Image.Volumes, StopSignal: c.Image.StopSignal,
 		},
 	}
+	if c.IsPrebuilt() {
+		if s.Name = idOf(c); s.Name == "" {
+			return s, usage("set id in the configuration file, or put the file into a directory for each platform", "prebuilt: %q does not name the program", cmp.Or(c.Prebuilt.Program, c.Prebuilt.Path))
+		}
+	}
 	for _, f := range c.Files {
 		file := build.File{From: f.From, To: f.To, Mode: int64(f.Mode)}
 		user, group, _ := strings.Cut(f.Owner, ":")
@@ -139,7 +144,7 @@ func (p *Planner) prebuilt(c config.Build) (build.Program, error) {
 	}
 	var err error
 	if of.URL != "" {
-		program.Downloads, err = p.downloads(c)
+		program.Downloads, program.SHA256, err = p.downloads(c)
 	}
 	return program, err
 }

@@ -70,8 +70,11 @@ func (pub *Publisher) document(ctx context.Context, s build.Spec, i build.Image,
 	if len(s.Files) > 0 {
 		f.Unread = append(f.Unread, "Files beside the program are not analysed.")
 	}
-	if _, prebuilt := s.Program.(build.Prebuilt); prebuilt {
+	if p, prebuilt := s.Program.(build.Prebuilt); prebuilt {
 		f.Program = v1.Hash{Algorithm: "sha256", Hex: i.Content}
+		if p.Downloads != nil {
+			f.Version = s.Vars.Version
+		}
 	}
 	if program.Debug {
 		f.Unread = append(f.Unread, "The debugger beside the program is not analysed.")
