@@ -65,6 +65,7 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	$(GO) vet ./...
 	$(GO) vet -tags chaos,peers ./internal/regtest/...
 	$(GO) vet -tags lab ./internal/kube
+	$(GO) vet -tags programs ./build/internal/unchanged
 	$(TOOLS)/golangci-lint run ./...
 	$(GO) mod tidy -diff
 	cd internal/regtest/judge && $(GO) vet ./... && $(GO) mod tidy -diff
@@ -112,7 +113,7 @@ walk: $(BIN)/judge ## 2,000 random steps between builds; no build may use a wron
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) MABUILD_STEPS=$(or $(MABUILD_STEPS),2000) $(GO) test -count 1 -timeout 2h -v -run IsNeverWrong ./build
 
 programs: ## the sources behind the keys of ten programs of the module proxy are those of the go command
-	MABUILD_PROGRAMS=1 $(GO) test -count 1 -timeout 1h -v -run TestPackagesOfTheProxyAreGosOwn ./build/internal/unchanged
+	$(GO) test -tags programs -count 1 -timeout 1h -v -run TestPackagesOfTheProxyAreGosOwn ./build/internal/unchanged
 
 chaos: $(BIN)/judge ## kill, interrupt, crowd and throttle pushes for a long time; CHAOS='-run X' selects tests
 	MABUILD_SEED=$(or $(MABUILD_SEED),random) $(GO) test -tags chaos -count 1 -timeout 2h -v $(or $(CHAOS),-run Chaos) ./internal/regtest/faults
