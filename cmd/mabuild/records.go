@@ -3,8 +3,6 @@ package main
 import (
 	"os"
 
-	"github.com/google/go-containerregistry/pkg/name"
-
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/places"
@@ -21,19 +19,14 @@ func (a *app) records(alone, require bool) (*records.Repository, error) {
 		}
 		return nil, nil
 	}
-	if err := places.CheckRepository(c.Repo); err != nil {
+	at := imageref.Cut(c.Repo)
+	switch err := places.CheckReference(c.Repo); {
+	case err != nil:
 		return nil, usage(hint.Of(err), "--cache-repo %s: %s", c.Repo, err)
-	}
-	if !imageref.Cut(c.Repo + ":x").Named() {
+	case at.Tag != "" || at.Digest != "":
+		return nil, usage("--cache-repo "+at.Repository, "--cache-repo %s is an image, not a repository", c.Repo)
+	case !at.Named():
 		return nil, usage("write HOST/PATH, for example ghcr.io/acme/build-cache", "--cache-repo %s names no registry", c.Repo)
-	}
-	if imageref.Cut(c.Repo).Tag != "" || imageref.Cut(c.Repo).Digest != "" {
-		return nil, usage("omit the tag", "--cache-repo %s is an image, not a repository", c.Repo)
-	}
-	if repo, err := name.NewRepository(c.Repo); err != nil {
-		return nil, usage("for example --cache-repo ghcr.io/acme/build-cache", "--cache-repo %s: %s", c.Repo, err)
-	} else if repo.RepositoryStr() == "" {
-		return nil, usage("for example --cache-repo ghcr.io/acme/build-cache", "--cache-repo %s: has no path", c.Repo)
 	}
 	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Log: a.log}
 	for _, text := range c.Trust {
