@@ -82,6 +82,13 @@ hint: use only one of them`},
 hint: mabuild push --help lists the flags`},
 	{`push ./ok --media-types dockr -t $R/new:v1`, exitUsage, `mabuild: flag --media-types: "dockr" is not one of oci, docker; did you mean docker?`},
 	{`push ./ok --sbom spdxx -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?`},
+	{`push ./ok --sbom=true -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "true" is not one of none, spdx, cyclonedx; did you mean spdx?`},
+	{`push ./ok --provenance mode=max -t $R/new:v1`, exitUsage, `mabuild: flag --provenance: "mode=max" is not one of none, min, max; did you mean max?`},
+	{`push ./ok --provenance=false -t $R/new:v1`, exitUsage, `mabuild: flag --provenance: "false" is not one of none, min, max; did you mean none?`},
+	{`push ./ok --vv -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --vv
+hint: use -vv, with one dash`},
+	{`resolve -f ok.yaml --stream -o x`, exitUsage, `mabuild: --stream and -o/--output-file cannot be used together
+hint: use only one of them`},
 	{`push ./ok --compression lz4 -t $R/new:v1`, exitUsage, `mabuild: flag --compression: must be gzip or zstd, optionally with a level such as gzip:6`},
 	{`push ./ok --env FOO -t $R/new:v1`, exitUsage, `mabuild: flag --env: "FOO" must be KEY=VALUE`},
 	{`push ./ok --label x -t $R/new:v1`, exitUsage, `mabuild: flag --label: "x" must be KEY=VALUE`},
@@ -283,7 +290,7 @@ hint: use spdx or cyclonedx`},
 hint: omit it: the SBOM is JSON already`},
 	{`COSIGN_PASSWORD=wrong push ./ok --sign $K/cosign.key -t $R/new:v1`, exitCredentials, `mabuild: sign: $K/cosign.key: the password of the key is wrong, or the key was changed
 hint: set COSIGN_PASSWORD to the password of the key`},
-	{`push ./ok --sign $K/cosign.key -t $R/new:v1`, exitCredentials, `mabuild: sign: $K/cosign.key: the key is encrypted, and stdin is not a terminal
+	{`push ./ok --sign $K/cosign.key -t $R/new:v1`, exitCredentials, `mabuild: sign: $K/cosign.key: the key is encrypted, and stdin has no password
 hint: set COSIGN_PASSWORD to the password of the key`},
 	{`push ./ok --sign $K/cosign.pub -t $R/new:v1`, exitUsage, `mabuild: sign: $K/cosign.pub: a public key cannot sign
 hint: use the private key; the public one is for mabuild verify --key`},
@@ -298,9 +305,9 @@ hint: no tag has moved; the image is stored by its digest
 nothing was published; no tag was changed`},
 	{`verify $R/app:v1`, exitUsage, `mabuild: verify requires a key or an identity
 hint: add --key FILE, or --certificate-identity and --certificate-oidc-issuer`},
-	{`verify --key $K/cosign.pub $R/app:v1`, exitBuild, `mabuild: $R/app:v1: not verified: index: no valid signature
-  linux/amd64: no valid signature
-  linux/arm64: no valid signature
+	{`verify --key $K/cosign.pub $R/app:v1`, exitBuild, `mabuild: $R/app:v1: not verified: index: no signature
+  linux/amd64: no signature
+  linux/arm64: no signature
 hint: mabuild inspect --referrers $R/app:v1 lists what there is`},
 	{`verify --key $K/cosign.key $R/app:v1`, exitUsage, `mabuild: $K/cosign.key: "ENCRYPTED SIGSTORE PRIVATE KEY" is not a public key
 hint: use the public key, such as cosign.pub`},

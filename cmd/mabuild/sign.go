@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/internal/publish"
@@ -75,7 +77,7 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 		}
 		return sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}, fmt.Sprintf("cosign %q", a.config.SignArgs), nil
 	}
-	text, err := readKey(a.config.Sign)
+	text, err := readKey(a.config.Sign, "create a key with cosign generate-key-pair")
 	if err != nil {
 		return nil, "", err
 	}
@@ -94,8 +96,9 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 	return key, id, err
 }
 
-// readKey reads the text of a key from a file or, with env://, from a variable.
-func readKey(from string) ([]byte, error) {
+// readKey reads the text of a key from a file or, with env://, from a variable. way says what
+// to do if there is no file.
+func readKey(from, way string) ([]byte, error) {
 	if variable, ok := strings.CutPrefix(from, config.SignEnv); ok {
 		text, set := os.LookupEnv(variable)
 		if !set || text == "" {
@@ -105,7 +108,7 @@ func readKey(from string) ([]byte, error) {
 	}
 	f, err := os.Open(from)
 	if err != nil {
-		return nil, noFile(from, "create a key with cosign generate-key-pair", err)
+		return nil, noFile(from, way, err)
 	}
 	defer f.Close() //nolint:errcheck // was opened to read
 	text, err := io.ReadAll(io.LimitReader(f, sign.MaxKey+1))
@@ -115,19 +118,62 @@ func readKey(from string) ([]byte, error) {
 	return text, err
 }
 
-// keyPassword returns the password of an encrypted key: that of the variable, or what is
-// typed in a terminal.
+// keyPassword returns the password of an encrypted key: that of the variable, what is typed in
+// a terminal, or the first line of standard input.
 func (a *app) keyPassword(ctx context.Context) ([]byte, error) {
 	if password, set := os.LookupEnv(passwordVariable); set {
 		return []byte(password), nil
 	}
-	file, ok := a.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return nil, &hint.Error{Kind: hint.Credentials, Err: errors.New("the key is encrypted, and stdin is not a terminal"), Hint: "set " + passwordVariable + " to the password of the key"}
+	if file, ok := a.stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		password, err := a.readPassword(ctx, file, "Password of "+plain(a.config.Sign)+": ")
+		return []byte(password), err
 	}
-	password, err := a.readPassword(ctx, file, "Password of "+plain(a.config.Sign)+": ")
-	return []byte(password), err
+	password, err := a.firstLine(ctx)
+	if err == nil && len(password) == 0 {
+		err = &hint.Error{Kind: hint.Credentials, Err: errors.New("the key is encrypted, and stdin has no password"), Hint: "set " + passwordVariable + " to the password of the key"}
+	}
+	return password, err
 }
+
+// maxPassword bounds a password on standard input, in bytes.
+const maxPassword = 64 << 10
+
+// firstLine returns the first line of standard input without its end. A pipe that nobody writes
+// to or closes is waited for, which is logged.
+func (a *app) firstLine(ctx context.Context) ([]byte, error) {
+	type read struct {
+		line []byte
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		var r read
+		r.err = guard.Do(func() error {
+			line, err := bufio.NewReader(io.LimitReader(a.stdin, maxPassword)).ReadBytes('\n')
+			r.line = bytes.TrimRight(line, "\r\n")
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return err
+		})
+		done <- r
+	}()
+	wait := time.NewTimer(passwordWait)
+	defer wait.Stop()
+	for {
+		select {
+		case r := <-done:
+			return r.line, r.err
+		case <-wait.C:
+			a.log.InfoContext(ctx, "waiting for the password of the key on stdin", "key", a.config.Sign)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// passwordWait is the time after which waiting for a password is logged.
+const passwordWait = 2 * time.Second
 
 // The output of a command of --before-tag that an error shows, in bytes, and the time that
 // it has to end after an interrupt.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/git"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
@@ -59,9 +60,9 @@ func newVerify(a *app) *cobra.Command {
 repository@digest, so that what was checked can be used. IMAGE is an image in a
 registry, or oci:DIR or oci-archive:FILE.
 
-With --key, the signature is checked in process. With --certificate-identity and
---certificate-oidc-issuer, cosign checks it. The exit code is 1 if something that is
-required does not hold.`,
+With --key, the signature is checked in process: a bundle, or one under cosign's tag
+sha256-….sig. With --certificate-identity and --certificate-oidc-issuer, cosign checks
+bundles alone. The exit code is 1 if something that is required does not hold.`,
 		Example: `  mabuild verify --key cosign.pub ghcr.io/acme/app:v1
   image=$(mabuild verify --key cosign.pub --require signature,provenance,sbom ghcr.io/acme/app:v1)
   mabuild verify --key cosign.pub --require provenance --source https://github.com/acme/app ghcr.io/acme/app:v1`,
@@ -93,7 +94,7 @@ func (o *verifyOptions) bind(f *pflag.FlagSet) {
 	}
 	f.StringArrayVar(&o.cosign, "cosign-arg", nil, "Pass this `ARGUMENT` to cosign, which checks an identity; repeatable")
 	f.StringSliceVar(&o.require, "require", []string{attest.RequireSignature}, "Require these `KINDS` of statements: signature, provenance, sbom")
-	f.StringVar(&o.policy.Source, "source", "", "Require provenance from this git `REPOSITORY`")
+	f.StringVar(&o.policy.Source, "source", "", "Require provenance from this git `REPOSITORY`: any form of its address")
 	f.StringVar(&o.policy.Ref, "ref", "", "Require provenance from this git `REF`, such as refs/tags/v1")
 	f.StringVar(&o.policy.Builder, "builder-id", "", "Require provenance by the builder with this `URI`")
 	f.StringSliceVar(&o.platforms, "platforms", nil, "Check only the images for these `PLATFORMS` (also --platform)")
@@ -122,6 +123,7 @@ func (o *verifyOptions) parse(a *app) (err error) {
 			return usage("use signature, provenance or sbom", "--require %q: unknown kind", kind)
 		}
 	}
+	o.policy.Source = sourceAddress(o.policy.Source)
 	o.policy.Require = o.require
 	if o.policy.Source+o.policy.Ref+o.policy.Builder != "" && !slices.Contains(o.require, attest.RequireProvenance) {
 		o.policy.Require = append(slices.Clone(o.require), attest.RequireProvenance)
@@ -133,31 +135,43 @@ func (o *verifyOptions) parse(a *app) (err error) {
 		o.policy.Open = byIdentity(sign.Cosign{Args: append(args, o.cosign...), Dir: a.workDir})
 		return nil
 	}
-	o.policy.Open, err = byKeys(o.keys)
-	return err
+	return byKeys(&o.policy, o.keys)
 }
 
-// byKeys returns the check of a bundle by public keys, in process.
-func byKeys(from []string) (func(context.Context, []byte, v1.Hash) ([]byte, error), error) {
+// sourceAddress returns the address that provenance has for a repository as users write it: any
+// form of a git remote, with git+ or without a scheme.
+func sourceAddress(source string) string {
+	source = git.Address(strings.TrimPrefix(source, "git+"))
+	host, _, ok := strings.Cut(source, "/")
+	if ok && strings.Contains(host, ".") && !strings.HasPrefix(host, ".") && !strings.Contains(source, "://") {
+		source = "https://" + source
+	}
+	return source
+}
+
+// byKeys lets a policy check signatures by public keys, in process.
+func byKeys(p *attest.Policy, from []string) error {
 	var keys []*sign.PublicKey
 	for _, file := range from {
-		text, err := readKey(file)
+		text, err := readKey(file, "name the file of the signer's public key, such as cosign.pub")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		key, err := sign.ParsePublic(text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return fmt.Errorf("%s: %w", file, err)
 		}
 		keys = append(keys, key)
 	}
-	return func(_ context.Context, bundle []byte, _ v1.Hash) ([]byte, error) {
+	p.Open = func(_ context.Context, bundle []byte, _ v1.Hash) ([]byte, error) {
 		b, err := sign.ParseBundle(bundle)
 		if err != nil {
 			return nil, err
 		}
 		return b.Statement(keys)
-	}, nil
+	}
+	p.OpenSimple = func(content, signature []byte) (string, error) { return sign.Simple(content, signature, keys) }
+	return nil
 }
 
 // byIdentity returns the check of a bundle by the program cosign.
@@ -224,11 +238,11 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, refs []string) erro
 // signedBy returns an error unless an image is signed by a key. It is the check of a
 // mirror, whose file names the key.
 func signedBy(ctx context.Context, store mirror.Store, key, ref string, platforms []ocispec.Platform) error {
-	open, err := byKeys([]string{key})
-	if err != nil {
+	policy := attest.Policy{Require: []string{attest.RequireSignature}, Platforms: platforms}
+	if err := byKeys(&policy, []string{key}); err != nil {
 		return err
 	}
-	row, err := verifyImage(ctx, store, ref, attest.Policy{Require: []string{attest.RequireSignature}, Platforms: platforms, Open: open})
+	row, err := verifyImage(ctx, store, ref, policy)
 	if err != nil {
 		return err
 	}
@@ -263,6 +277,9 @@ func verifyImage(ctx context.Context, store statementSource, ref string, policy 
 		},
 		Referrers: func(ctx context.Context, subject v1.Hash) ([]manifest.Referrer, error) {
 			return store.Referrers(ctx, ref, subject)
+		},
+		Tagged: func(ctx context.Context, tag string) (manifest.Content, error) {
+			return store.Get(ctx, at.Cosign(tag).String())
 		},
 	})
 	if absent := (*manifest.PlatformError)(nil); errors.As(err, &absent) {

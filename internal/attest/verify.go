@@ -2,6 +2,7 @@ package attest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ const (
 
 // The bounds of what is read about one subject.
 const (
-	maxReferrers = 100 // referrers; Kyverno reads 50
+	maxReferrers = 100 // referrers, or signatures under a tag; Kyverno reads 50
 	maxReason    = 200 // bytes of a text from outside that an error shows
 )
 
@@ -43,6 +44,9 @@ type Policy struct {
 	// Open checks the signature of a bundle, and returns its statement. about is content
 	// that the statement must name, which the caller compares, too.
 	Open func(ctx context.Context, bundle []byte, about v1.Hash) (statement []byte, err error)
+	// OpenSimple checks a signature in the form of cosign 2, and returns the digest that it
+	// signs. Without it, the tags of these signatures are not read.
+	OpenSimple func(content, signature []byte) (digest string, err error)
 }
 
 // An Image is an image or index to verify, with access to what refers to it.
@@ -50,6 +54,9 @@ type Image struct {
 	Content   manifest.Content
 	Get       func(ctx context.Context, h v1.Hash) (manifest.Content, error)
 	Referrers func(ctx context.Context, subject v1.Hash) ([]manifest.Referrer, error)
+	// Tagged returns what a tag of cosign beside the image names, or an error with
+	// manifest.ErrNotFound.
+	Tagged func(ctx context.Context, tag string) (manifest.Content, error)
 }
 
 // A Verdict is what was verified about an index or an image.
@@ -89,6 +96,16 @@ func (p Policy) Verify(ctx context.Context, i Image) ([]Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
+	if signed, err := p.simple(ctx, i, digest, &whole); err != nil {
+		return nil, err
+	} else if signed {
+		// The signed digest is that of a list of these digests.
+		all := []Subject{SubjectOf("", digest)}
+		for _, e := range entries {
+			all = append(all, SubjectOf("", e.Descriptor.Digest))
+		}
+		whole.statements = append(whole.statements, Statement{statementV1, PredicateSignature, all, nil})
+	}
 	var all []Verdict
 	_, isIndex := i.Content.(v1.ImageIndex)
 	if isIndex && len(p.Platforms) == 0 {
@@ -105,6 +122,11 @@ func (p Policy) Verify(ctx context.Context, i Image) ([]Verdict, error) {
 		if isIndex && len(verdict.Missing) > 0 {
 			if known, err = p.gather(ctx, i, own); err != nil {
 				return nil, err
+			}
+			if signed, err := p.simple(ctx, i, own, &known); err != nil {
+				return nil, err
+			} else if signed {
+				known.statements = append(known.statements, Statement{statementV1, PredicateSignature, []Subject{SubjectOf("", own)}, nil})
 			}
 			known.statements = slices.Concat(known.statements, whole.statements)
 			known.refused = slices.Concat(known.refused, whole.refused)
@@ -182,6 +204,64 @@ func (p Policy) gather(ctx context.Context, i Image, subject v1.Hash) (evidence,
 	return e, nil
 }
 
+// simple reports whether a signature under cosign's tag of a subject holds. The tag is read
+// only if a signature is required and no bundle has one.
+func (p Policy) simple(ctx context.Context, i Image, subject v1.Hash, e *evidence) (bool, error) {
+	if p.OpenSimple == nil || !slices.Contains(p.Require, RequireSignature) || len(e.about(subject, PredicateSignature)) > 0 {
+		return false, nil
+	}
+	tag := manifest.ReferrersTag(subject) + sign.SimpleSuffix
+	c, err := i.Tagged(ctx, tag)
+	if errors.Is(err, manifest.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", tag, err)
+	}
+	img, ok := c.(v1.Image)
+	if !ok {
+		return false, nil
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return false, err
+	}
+	if len(m.Layers) > maxReferrers {
+		return false, fmt.Errorf("%s has %d signatures, more than %d: %w", tag, len(m.Layers), maxReferrers, manifest.ErrMismatch)
+	}
+	for _, d := range m.Layers {
+		err := p.simpleLayer(img, d, subject)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, manifest.ErrMismatch) || ctx.Err() != nil:
+			return false, fmt.Errorf("%s: %w", tag, err)
+		}
+		e.refused = append(e.refused, text.Line(err.Error(), maxReason))
+	}
+	return false, nil
+}
+
+// simpleLayer returns why a layer is no signature of a subject that holds, or nil.
+func (p Policy) simpleLayer(img v1.Image, d v1.Descriptor, subject v1.Hash) error {
+	signature, err := base64.StdEncoding.DecodeString(d.Annotations[sign.SimpleAnnotation])
+	if err != nil || len(signature) == 0 || d.MediaType != sign.SimpleType {
+		return errors.New("a layer of a signature's tag is no signature")
+	}
+	if d.Size > sign.MaxSimple {
+		return fmt.Errorf("the content of a signature has %d bytes, more than %d", d.Size, sign.MaxSimple)
+	}
+	content, err := readLayer(img, d)
+	if err != nil {
+		return err
+	}
+	digest, err := p.OpenSimple(content, signature)
+	if err == nil && digest != subject.String() {
+		err = errors.New("a signature is about another image")
+	}
+	return err
+}
+
 // needs reports whether the policy requires something of statements with a predicate type, as
 // a list of referrers names it. One without a name is read.
 func (p Policy) needs(predicateType string) bool {
@@ -248,7 +328,10 @@ func (p Policy) judge(subject v1.Hash, known evidence) Verdict {
 		switch what {
 		case RequireSignature:
 			if len(known.about(subject, PredicateSignature)) == 0 {
-				why = "no valid signature"
+				why = "no signature"
+				if len(known.refused) > 0 {
+					why = "no valid signature"
+				}
 			}
 		case RequireProvenance:
 			why = p.judgeProvenance(&v, known.about(subject, PredicateProvenance))
@@ -262,7 +345,7 @@ func (p Policy) judge(subject v1.Hash, known evidence) Verdict {
 			continue
 		}
 		if len(known.refused) > 0 {
-			why += ", only: " + strings.Join(slices.Compact(slices.Sorted(slices.Values(known.refused))), "; ")
+			why += ": " + strings.Join(slices.Compact(slices.Sorted(slices.Values(known.refused))), "; ")
 		}
 		v.Missing = append(v.Missing, why)
 	}

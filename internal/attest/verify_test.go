@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -47,11 +49,12 @@ type shelf struct {
 	images []v1.Image
 	all    map[v1.Hash]manifest.Content
 	refers map[v1.Hash][]manifest.Referrer
+	tags   map[string]manifest.Content
 }
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	s := &shelf{t: t, all: map[v1.Hash]manifest.Content{}, refers: map[v1.Hash][]manifest.Referrer{}}
+	s := &shelf{t: t, all: map[v1.Hash]manifest.Content{}, refers: map[v1.Hash][]manifest.Referrer{}, tags: map[string]manifest.Content{}}
 	var children []manifest.Child
 	for _, arch := range []string{"amd64", "arm64"} {
 		img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: arch})
@@ -121,6 +124,7 @@ func (s *shelf) verify(p Policy, keys ...*sign.Key) ([]Verdict, error) {
 		}
 		return b.Statement(public)
 	}
+	p.OpenSimple = func(content, signature []byte) (string, error) { return sign.Simple(content, signature, public) }
 	return p.Verify(s.t.Context(), Image{
 		Content: s.index,
 		Get: func(_ context.Context, h v1.Hash) (manifest.Content, error) {
@@ -130,6 +134,12 @@ func (s *shelf) verify(p Policy, keys ...*sign.Key) ([]Verdict, error) {
 			return nil, manifest.ErrNotFound
 		},
 		Referrers: func(_ context.Context, h v1.Hash) ([]manifest.Referrer, error) { return s.refers[h], nil },
+		Tagged: func(_ context.Context, tag string) (manifest.Content, error) {
+			if c, ok := s.tags[tag]; ok {
+				return c, nil
+			}
+			return nil, manifest.ErrNotFound
+		},
 	})
 }
 
@@ -167,22 +177,22 @@ func TestVerify(t *testing.T) {
 				s.sign(key, c, PredicateSignature, struct{}{}, s.subjects(c)...)
 			}
 		}, ""},
-		"nothing": {signature, func(*shelf) {}, "no valid signature\nlinux/amd64 no valid signature\nlinux/arm64 no valid signature"},
+		"nothing": {signature, func(*shelf) {}, "no signature\nlinux/amd64 no signature\nlinux/arm64 no signature"},
 		"a child that no statement names": {signature, func(s *shelf) {
 			s.sign(key, s.index, PredicateSignature, struct{}{}, s.subjects(s.index, s.images[0])...)
-		}, "linux/arm64 no valid signature"},
+		}, "linux/arm64 no signature"},
 		"images alone": {Policy{Require: []string{RequireSignature}, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}}, func(s *shelf) {
 			s.sign(key, s.images[1], PredicateSignature, struct{}{}, s.subjects(s.images[1])...)
 		}, ""},
 		"another image": {Policy{Require: []string{RequireSignature}, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}}, func(s *shelf) {
 			s.sign(key, s.images[1], PredicateSignature, struct{}{}, s.subjects(s.images[0])...)
-		}, "linux/arm64 no valid signature, only: a signed statement is about another image"},
+		}, "linux/arm64 no valid signature: a signed statement is about another image"},
 		"another key": {signature, func(s *shelf) {
 			s.sign(other, s.index, PredicateSignature, struct{}{}, s.subjects(s.index, s.images[0], s.images[1])...)
-		}, "no valid signature, only: no signature by the given key\nlinux/amd64 no valid signature, only: no signature by the given key\nlinux/arm64 no valid signature, only: no signature by the given key"},
+		}, "no valid signature: signed by another key, or altered\nlinux/amd64 no valid signature: signed by another key, or altered\nlinux/arm64 no valid signature: signed by another key, or altered"},
 		"another predicate": {signature, func(s *shelf) {
 			s.sign(key, s.index, "https://example.com/scan/failed", struct{}{}, s.subjects(s.index, s.images[0], s.images[1])...)
-		}, "no valid signature\nlinux/amd64 no valid signature\nlinux/arm64 no valid signature"},
+		}, "no signature\nlinux/amd64 no signature\nlinux/arm64 no signature"},
 		"a bad one beside a good one": {signature, func(s *shelf) {
 			s.sign(other, s.index, PredicateSignature, struct{}{}, s.subjects(s.index)...)
 			s.sign(key, s.index, PredicateSignature, struct{}{}, s.subjects(s.index, s.images[0], s.images[1])...)
@@ -247,6 +257,73 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// tagged stores a signature in the form of cosign 2 under the tag of a subject.
+func (s *shelf) tagged(subject manifest.Content, layers ...mutate.Addendum) {
+	s.t.Helper()
+	img, err := mutate.Append(mutate.MediaType(empty.Image, types.OCIManifestSchema1), layers...)
+	noError(s.t, err)
+	h, err := subject.Digest()
+	noError(s.t, err)
+	s.tags[manifest.ReferrersTag(h)+".sig"] = img
+}
+
+// simple returns a layer with the key's signature of a subject.
+func (s *shelf) simple(key *sign.Key, subject manifest.Content) mutate.Addendum {
+	s.t.Helper()
+	h, err := subject.Digest()
+	noError(s.t, err)
+	content, signature, err := key.SimpleSigning("example.com/app", h.String())
+	noError(s.t, err)
+	return simpleLayer(content, signature)
+}
+
+func simpleLayer(content, signature []byte) mutate.Addendum {
+	return mutate.Addendum{
+		Layer: static.NewLayer(content, sign.SimpleType), MediaType: sign.SimpleType,
+		Annotations: map[string]string{sign.SimpleAnnotation: base64.StdEncoding.EncodeToString(signature)},
+	}
+}
+
+// A signature in the form of cosign 2 counts as one in a bundle. That of the index covers its
+// images. What does not hold is told, and content that contradicts its digest is an error.
+func TestVerifySimple(t *testing.T) {
+	t.Parallel()
+	key, other := keyOf(t, 1), keyOf(t, 2)
+	arm64 := Policy{Require: []string{RequireSignature}, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}}
+	signature := Policy{Require: []string{RequireSignature}}
+	for name, c := range map[string]struct {
+		policy Policy
+		make   func(*shelf)
+		want   string
+	}{
+		"the index":           {signature, func(s *shelf) { s.tagged(s.index, s.simple(key, s.index)) }, ""},
+		"the image alone":     {arm64, func(s *shelf) { s.tagged(s.images[1], s.simple(key, s.images[1])) }, ""},
+		"the second of two":   {arm64, func(s *shelf) { s.tagged(s.index, s.simple(other, s.index), s.simple(key, s.index)) }, ""},
+		"nothing for a child": {arm64, func(s *shelf) { s.tagged(s.images[0], s.simple(key, s.images[0])) }, "linux/arm64 no signature"},
+		"another key":         {arm64, func(s *shelf) { s.tagged(s.index, s.simple(other, s.index)) }, "linux/arm64 no valid signature: signed by another key, or altered"},
+		"another image":       {arm64, func(s *shelf) { s.tagged(s.images[1], s.simple(key, s.images[0])) }, "linux/arm64 no valid signature: a signature is about another image"},
+		"no signature in it":  {arm64, func(s *shelf) { s.tagged(s.images[1], simpleLayer([]byte("{}"), nil)) }, "linux/arm64 no valid signature: a layer of a signature's tag is no signature"},
+		"a large one":         {arm64, func(s *shelf) { s.tagged(s.images[1], simpleLayer(make([]byte, sign.MaxSimple+1), []byte("x"))) }, "linux/arm64 no valid signature: the content of a signature has 65537 bytes, more than 65536"},
+		"provenance is more":  {Policy{Require: []string{RequireProvenance}, Platforms: arm64.Platforms}, func(s *shelf) { s.tagged(s.index, s.simple(key, s.index)) }, "linux/arm64 no signed provenance"},
+	} {
+		s := newShelf(t)
+		c.make(s)
+		verdicts, err := s.verify(c.policy, key)
+		if got := missing(verdicts); err != nil || got != c.want {
+			t.Errorf("%s: %v, got\n%s\nwant\n%s", name, err, got, c.want)
+		}
+	}
+	s := newShelf(t)
+	var many []mutate.Addendum
+	for i := range maxReferrers + 1 {
+		many = append(many, simpleLayer([]byte{byte(i)}, []byte("x")))
+	}
+	s.tagged(s.index, many...)
+	if _, err := s.verify(signature, key); !errors.Is(err, manifest.ErrMismatch) {
+		t.Errorf("101 signatures: %v", err)
+	}
+}
+
 // What is too large or too much is refused before it is read.
 func TestVerifyBounds(t *testing.T) {
 	t.Parallel()
@@ -263,7 +340,7 @@ func TestVerifyBounds(t *testing.T) {
 	noError(t, err)
 	s.attach(artifact)
 	verdicts, err := s.verify(Policy{Require: []string{RequireSignature}}, key)
-	if got, want := missing(verdicts), "only: a bundle has 5242880 bytes, more than 4194304"; err != nil || !strings.Contains(got, want) {
+	if got, want := missing(verdicts), ": a bundle has 5242880 bytes, more than 4194304"; err != nil || !strings.Contains(got, want) {
 		t.Errorf("5 MiB: %v, %s", err, got)
 	}
 	var absent *manifest.PlatformError

@@ -282,3 +282,18 @@ func Remote(ctx context.Context, dir string) string {
 	}
 	return safe.Redact(remote) // git@host:path, or not a URL
 }
+
+// Address returns the address of a git remote as other tools write it in provenance: an
+// HTTPS URL without .git, also for git@host:path and ssh://git@host/path. Two clones of one
+// repository have the same.
+func Address(remote string) string {
+	rest, isSSH := strings.CutPrefix(remote, "ssh://")
+	if host, path, ok := strings.Cut(remote, ":"); ok && !strings.Contains(remote, "://") {
+		rest, isSSH = host+"/"+strings.TrimPrefix(path, "/"), true
+	}
+	if isSSH {
+		host, path, _ := strings.Cut(rest, "/")
+		remote = "https://" + host[strings.LastIndex(host, "@")+1:] + "/" + path
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(remote, "/"), ".git")
+}

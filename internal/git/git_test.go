@@ -250,3 +250,22 @@ func TestRemoteHasNoSecret(t *testing.T) {
 		}
 	}
 }
+
+// All forms of a git remote give the address that other tools write into provenance.
+func TestAddress(t *testing.T) {
+	for remote, want := range map[string]string{
+		"https://github.com/acme/app.git":      "https://github.com/acme/app",
+		"https://github.com/acme/app":          "https://github.com/acme/app",
+		"git@github.com:acme/app.git":          "https://github.com/acme/app",
+		"github.com:acme/app.git":              "https://github.com/acme/app",
+		"ssh://git@example.com:2222/a/b/c.git": "https://example.com:2222/a/b/c",
+		"ssh://git@github.com/acme/app":        "https://github.com/acme/app",
+		"https://github.com/acme/app/":         "https://github.com/acme/app",
+		"file:///srv/git/app.git":              "file:///srv/git/app",
+		"/srv/git/app":                         "/srv/git/app",
+	} {
+		if got := Address(remote); got != want {
+			t.Errorf("%s: %s, want %s", remote, got, want)
+		}
+	}
+}

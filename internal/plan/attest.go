@@ -89,7 +89,7 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	o := attest.Origin{
 		Build: spec.Name, Main: c.Main, Base: maps.Clone(c.Base), Cgo: program.Compile.Cgo,
 		Overrides: slices.Sorted(maps.Keys(p.Config.Parameters(c, false))),
-		Builder:   cmp.Or(p.Config.BuilderID, builderOf(p.Getenv)),
+		Builder:   cmp.Or(p.Config.BuilderID, p.builderID(ctx)),
 	}
 	for _, one := range spec.Platforms {
 		o.Platforms = append(o.Platforms, platform.Key(one))
@@ -113,7 +113,7 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	}
 	o.Commit, o.Modified = vars.Commit, strings.HasSuffix(vars.Version, "-dirty")
 	if remote := git.Remote(ctx, programDir(c)); remote != "" && o.Commit != "" {
-		o.Source = "git+" + addressOf(remote)
+		o.Source = "git+" + git.Address(remote)
 		if ref := refOf(vars, p.Getenv); ref != "" {
 			o.Source += "@" + ref
 		}
@@ -140,21 +140,6 @@ func (p *Planner) ofFile(o *attest.Origin) error {
 	return nil
 }
 
-// addressOf returns the address of a git remote as other tools write it in provenance: an
-// HTTPS URL without .git, also for git@host:path and ssh://git@host/path. Two clones of one
-// repository have the same.
-func addressOf(remote string) string {
-	rest, isSSH := strings.CutPrefix(remote, "ssh://")
-	if host, path, ok := strings.Cut(remote, ":"); ok && !strings.Contains(remote, "://") {
-		rest, isSSH = host+"/"+strings.TrimPrefix(path, "/"), true
-	}
-	if isSSH {
-		host, path, _ := strings.Cut(rest, "/")
-		remote = "https://" + host[strings.LastIndex(host, "@")+1:] + "/" + path
-	}
-	return strings.TrimSuffix(remote, ".git")
-}
-
 // refOf returns the git reference that is built: the tag, else the branch, else what the
 // CI system says, which checks out a commit without either.
 func refOf(vars build.Vars, getenv func(string) string) string {
@@ -171,18 +156,6 @@ func refOf(vars build.Vars, getenv func(string) string) string {
 		return "refs/heads/" + vars.Branch
 	}
 	return ""
-}
-
-// builderOf returns the URI of the builder by the variables of the CI system: the workflow
-// at GitHub, the runner at GitLab. Anybody can set the variables of an unsigned statement.
-func builderOf(getenv func(string) string) string {
-	switch {
-	case getenv("GITHUB_WORKFLOW_REF") != "":
-		return cmp.Or(getenv("GITHUB_SERVER_URL"), "https://github.com") + "/" + getenv("GITHUB_WORKFLOW_REF")
-	case getenv("CI_PROJECT_URL") != "" && getenv("CI_RUNNER_ID") != "":
-		return getenv("CI_PROJECT_URL") + "/-/runners/" + getenv("CI_RUNNER_ID")
-	}
-	return attest.LocalBuilder
 }
 
 // invocationOf returns the address of the run in the CI system, or "".

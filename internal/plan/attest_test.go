@@ -1,6 +1,13 @@
 package plan
 
 import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/mabuild/mabuild/build"
@@ -95,19 +102,47 @@ func TestOfCI(t *testing.T) {
 	}
 }
 
-// All forms of a git remote give the address that other tools write into provenance.
-func TestAddressOf(t *testing.T) {
-	for remote, want := range map[string]string{
-		"https://github.com/acme/app.git":      "https://github.com/acme/app",
-		"https://github.com/acme/app":          "https://github.com/acme/app",
-		"git@github.com:acme/app.git":          "https://github.com/acme/app",
-		"github.com:acme/app.git":              "https://github.com/acme/app",
-		"ssh://git@example.com:2222/a/b/c.git": "https://example.com:2222/a/b/c",
-		"file:///srv/git/app.git":              "file:///srv/git/app",
-		"/srv/git/app":                         "/srv/git/app",
+// In a reusable workflow the builder is that workflow, which the ID token names, and not its
+// caller. What the token service does wrong is a warning, and the caller stands.
+func TestBuilderOfReusableWorkflow(t *testing.T) {
+	t.Parallel()
+	const caller, own = "acme/app/.github/workflows/push.yml@refs/tags/v1", "acme/ci/.github/workflows/release.yml@refs/heads/main"
+	token := func(claims string) string {
+		return `{"value": "e30.` + base64.RawURLEncoding.EncodeToString([]byte(claims)) + `.c2ln"}`
+	}
+	for name, c := range map[string]struct {
+		status           int
+		answer           string
+		want, wantLogged string
+	}{
+		"a reusable workflow": {200, token(`{"job_workflow_ref": "` + own + `"}`), own, ""},
+		"no claim":            {200, token(`{}`), caller, "names no workflow"},
+		"no token":            {200, `{}`, caller, "names no workflow"},
+		"a login page":        {200, `<html>`, caller, "is not JSON"},
+		"refused":             {403, ``, caller, "403 Forbidden"},
 	} {
-		if got := addressOf(remote); got != want {
-			t.Errorf("%s: %s, want %s", remote, got, want)
+		asked := 0
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked++
+			if r.Header.Get("Authorization") != "Bearer t0ken" {
+				t.Errorf("%s: authorization %q", name, r.Header.Get("Authorization"))
+			}
+			w.WriteHeader(c.status)
+			_, _ = io.WriteString(w, c.answer)
+		}))
+		var log bytes.Buffer
+		p := &Planner{Log: slog.New(slog.NewTextHandler(&log, nil)), Getenv: environ(map[string]string{
+			"ACTIONS_ID_TOKEN_REQUEST_URL": server.URL + "/token?api-version=2.0", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "t0ken",
+			"GITHUB_SERVER_URL": "https://github.example", "GITHUB_WORKFLOW_REF": caller,
+		})}
+		for range 2 { // asks once
+			if got := p.builderID(t.Context()); got != "https://github.example/"+c.want {
+				t.Errorf("%s: %s", name, got)
+			}
 		}
+		if c.wantLogged == "" && log.Len() > 0 || !strings.Contains(log.String(), c.wantLogged) || strings.Contains(log.String(), "t0ken") || asked != 1 {
+			t.Errorf("%s: asked %d times, logged %s", name, asked, log.String())
+		}
+		server.Close()
 	}
 }

@@ -55,6 +55,9 @@ type Planner struct {
 	Terminal bool      // Stdout is a terminal
 
 	adopted sync.Once // reports the use of KO_DOCKER_REPO
+
+	builder   sync.Once
+	builderIs string
 }
 
 // Plans resolves all programs that were asked for, with their destinations. All errors

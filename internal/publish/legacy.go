@@ -18,12 +18,6 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// The layer of a signature in the form of cosign 2 (cosign, specs/SIGNATURE_SPEC.md).
-const (
-	simpleSigning       = "application/vnd.dev.cosign.simplesigning.v1+json"
-	signatureAnnotation = "dev.cosignproject.cosign/signature"
-)
-
 // legacy stores a signature of the content and of each image under the tags sha256-….sig,
 // which podman, skopeo and CRI-O read for the image that they pull.
 func (r *run) legacy(ctx context.Context, repo string, out *Result) error {
@@ -58,7 +52,7 @@ func (r *run) addSignature(ctx context.Context, key *sign.Key, repo string, dige
 	if err != nil {
 		return err
 	}
-	tag := repo + ":" + manifest.ReferrersTag(digest) + ".sig"
+	tag := repo + ":" + manifest.ReferrersTag(digest) + sign.SimpleSuffix
 	signatures := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	switch there, err := r.Client.Get(ctx, tag); {
 	case errors.Is(err, manifest.ErrNotFound):
@@ -74,11 +68,11 @@ func (r *run) addSignature(ctx context.Context, key *sign.Key, repo string, dige
 		return err
 	}
 	encoded := base64.StdEncoding.EncodeToString(sig)
-	if slices.ContainsFunc(m.Layers, func(d v1.Descriptor) bool { return d.Annotations[signatureAnnotation] == encoded }) {
+	if slices.ContainsFunc(m.Layers, func(d v1.Descriptor) bool { return d.Annotations[sign.SimpleAnnotation] == encoded }) {
 		return nil
 	}
 	signatures, err = mutate.Append(signatures, mutate.Addendum{
-		Layer: static.NewLayer(bytes.Clone(signed), simpleSigning), MediaType: simpleSigning, Annotations: map[string]string{signatureAnnotation: encoded},
+		Layer: static.NewLayer(bytes.Clone(signed), sign.SimpleType), MediaType: sign.SimpleType, Annotations: map[string]string{sign.SimpleAnnotation: encoded},
 	})
 	if err != nil {
 		return err

@@ -101,8 +101,8 @@ func ParseBundle(raw []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// ErrUnsigned is in the chain of the error of a bundle that no key has signed.
-var ErrUnsigned = errors.New("no signature by the given key")
+// ErrUnsigned is in the chain of the error of content that no given key has signed as it is.
+var ErrUnsigned = errors.New("signed by another key, or altered")
 
 // Statement returns the statement if one of the keys has signed it.
 func (b *Bundle) Statement(keys []*PublicKey) ([]byte, error) {

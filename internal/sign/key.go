@@ -225,26 +225,3 @@ func (p *PublicKey) ID() (string, error) {
 func bad(way, format string, args ...any) error {
 	return hint.New(hint.Usage, way, "%s", fmt.Sprintf(format, args...))
 }
-
-// SimpleSigning returns what cosign signed before it had bundles, and the signature: the
-// digest of an image in a repository (containers/image, containers-signature.5).
-func (k *Key) SimpleSigning(repository, digest string) (content, signature []byte, err error) {
-	var p struct {
-		Critical struct {
-			Identity struct {
-				Reference string `json:"docker-reference"`
-			} `json:"identity"`
-			Image struct {
-				Digest string `json:"docker-manifest-digest"`
-			} `json:"image"`
-			Type string `json:"type"`
-		} `json:"critical"`
-		Optional map[string]string `json:"optional"`
-	}
-	p.Critical.Identity.Reference, p.Critical.Image.Digest, p.Critical.Type = repository, digest, "cosign container image signature"
-	if content, err = json.Marshal(p); err != nil {
-		return nil, nil, err
-	}
-	signature, err = k.sign(content)
-	return content, signature, err
-}

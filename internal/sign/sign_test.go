@@ -217,3 +217,30 @@ func FuzzParse(f *testing.F) {
 		_, _ = ParsePublic(text)
 	})
 }
+
+// Content that a key has signed for another purpose is no signature of an image.
+func TestSimple(t *testing.T) {
+	t.Parallel()
+	der := must(x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))))(t)
+	key := must(Parse(encoded("PRIVATE KEY", der), noPassword(t)))(t)
+	keys := []*PublicKey{key.Public()}
+	content, signature, err := key.SimpleSigning("example.com/app", "sha256:00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Simple(content, signature, keys); got != "sha256:00" || err != nil {
+		t.Errorf("got %s, %v", got, err)
+	}
+	if got, err := Simple(append(content, ' '), signature, keys); got != "" || !errors.Is(err, ErrUnsigned) {
+		t.Errorf("altered: got %s, %v", got, err)
+	}
+	if got, err := Simple(content, signature, nil); got != "" || !errors.Is(err, ErrUnsigned) {
+		t.Errorf("no key: got %s, %v", got, err)
+	}
+	for _, text := range []string{`{"critical":{"image":{"docker-manifest-digest":"sha256:00"},"type":"atomic"}}`, `[]`} {
+		signed := must(key.sign([]byte(text)))(t)
+		if got, err := Simple([]byte(text), signed, keys); got != "" || err == nil || errors.Is(err, ErrUnsigned) {
+			t.Errorf("%s: got %s, %v", text, got, err)
+		}
+	}
+}
