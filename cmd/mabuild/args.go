@@ -106,6 +106,7 @@ var flagsOfOthers = map[string]string{
 	"ssh":                  "private modules need GOPRIVATE, and the credentials of git",
 	"tarball":              "use -o docker-archive:FILE",
 	"target":               "name the package: mabuild push ./cmd/NAME",
+	"vv":                   "use -vv, with one dash",
 }
 
 // knownCommand is the Args of a group of commands. cobra passes an unknown command as an
@@ -256,7 +257,7 @@ func exclusive(cmd *cobra.Command, groups ...[]string) error {
 		var given []string
 		for _, name := range group {
 			if cmd.Flags().Changed(name) {
-				given = append(given, "--"+name)
+				given = append(given, spelling(cmd.Flags().Lookup(name)))
 			}
 		}
 		if len(given) > 1 {
@@ -264,4 +265,12 @@ func exclusive(cmd *cobra.Command, groups ...[]string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// spelling returns how a flag is written, with its letter if it has one.
+func spelling(f *pflag.Flag) string {
+	if f.Shorthand != "" {
+		return "-" + f.Shorthand + "/--" + f.Name
+	}
+	return "--" + f.Name
 }

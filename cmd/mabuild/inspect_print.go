@@ -134,6 +134,9 @@ func (o *inspectOptions) printReport(w io.Writer, r *manifest.Report) error {
 	if len(r.Notes) > 0 {
 		fmt.Fprintf(&b, " * Notes: %s\n", plain(strings.Join(r.Notes, ", ")))
 	}
+	for _, key := range slices.Sorted(maps.Keys(r.Annotations)) {
+		fmt.Fprintf(&b, " * Annotation: %s=%s\n", plain(key), plain(r.Annotations[key]))
+	}
 	// An artifact has no platforms.
 	if r.ArtifactType != "" && !r.Index {
 		fmt.Fprintf(&b, " * An artifact, not an image: %s\n", plain(r.ArtifactType))

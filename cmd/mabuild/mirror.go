@@ -100,7 +100,7 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.backup, "backup", "", "Keep the target's previous image under this `TAG`, for example {{.Tag}}-{{.Date}}")
 	f.Var(&o.minAge, "min-age", "Skip images younger than this `DURATION`, for example 72h or 3d")
 	f.BoolVar(&o.missing, "missing", false, "Copy only tags that are missing at the target")
-	f.BoolVar(&o.verify, "verify", false, "Check that all images of existing tags are present; re-upload missing ones")
+	f.BoolVar(&o.verify, "verify", false, "Check that all images of existing tags are present, and signed where the file has a key; re-upload missing ones")
 	f.BoolVar(&o.dryRun, "dry-run", false, "Print what would be copied, the maximum size and the reason; send nothing")
 	f.StringVar(&o.report, "report", "", "Write the outcome of each image to this `FILE` as JSON")
 	f.BoolVar(&o.watch, "watch", false, "Keep running on the file's schedules")

@@ -62,7 +62,7 @@ func mirrorLine(i mirror.Result, dry bool) string {
 			notes = append(notes, "before: "+i.Backup)
 		}
 	case i.Status == mirror.Skipped, i.Status == mirror.Failed:
-		notes = append(notes, i.Why)
+		notes = append(notes, strings.TrimPrefix(i.Why, i.Target+": ")) // the line begins with it
 	}
 	line := fmt.Sprintf("%-9s  %s", status, cmp.Or(i.Target, i.Source)) // may have no target
 	if i.Digest != "" && i.Status != mirror.Failed {

@@ -52,7 +52,8 @@ func newResolve(a *app) *cobra.Command {
 		Long: `Build each program that a Kubernetes manifest names in place of an image, push all
 images, and print the manifests with their references. A program is written as
 mabuild://PACKAGE (or ko://PACKAGE), where PACKAGE is an import path, ./DIR relative
-to the manifest, module/path@version, or the id of a build in .mabuild.yaml.
+to the manifest (from standard input: to the working directory), module/path@version,
+or the id of a build in .mabuild.yaml.
 
 Only these strings change: comments, quotes and line breaks stay. Nothing is printed
 before everything is pushed, unless --stream asks for it.`,

@@ -53,6 +53,7 @@ arrive, or to a --host. This protects it from other web sites (DNS rebinding).`,
 			return runServe(cmd.Context(), a, o)
 		},
 	}
+	alike(cmd.Flags(), map[string]string{"listen": "address"}) // as mirror and webhook have it
 	cmd.Flags().StringVar(&o.address, "address", "127.0.0.1:5000", "Listen on `HOST:PORT`; port 0 selects a free one")
 	cmd.Flags().StringVar(&o.dir, "dir", "registry", "Store the registry in `DIR`")
 	cmd.Flags().StringSliceVar(&o.hosts, "host", nil, "Also accept this host `NAME` in requests; repeatable")

@@ -304,6 +304,9 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.backup(ctx); err != nil {
 		return err
 	}
+	if m.job.entry.Key != "" && !m.job.entry.Referrers {
+		m.Log.WarnContext(ctx, "the signature was verified and stays behind; referrers: true copies it", "target", m.target.String())
+	}
 	if m.job.entry.Referrers && m.target.Docker() {
 		m.Log.WarnContext(ctx, "a Docker archive cannot hold referrers, only the image", "target", m.target.String())
 	}

@@ -17,7 +17,7 @@ import (
 
 // This file handles targets that are up to date. By default that costs nothing more;
 // Verify, VerifyEvery and Referrers check what the digest of the target alone does not
-// prove.
+// prove, and Verify and VerifyEvery also the signature of the source.
 
 // recordVerified is the kind of record with the time at which the children of a target
 // were last checked.
@@ -35,6 +35,12 @@ func (m *move) same(ctx context.Context) error {
 	c, err := m.chosen.Open()
 	if err != nil {
 		return err
+	}
+	if verify {
+		// The key of the entry may be new.
+		if err := m.signed(ctx); err != nil {
+			return err
+		}
 	}
 	var done []string
 	if referrers {

@@ -79,7 +79,9 @@ func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 			return
 		}
 		next := e.next(w.Now(), report.RetryAt())
-		w.Log.DebugContext(ctx, "waiting", "entry", e.Name, "until", next.UTC().Format(time.RFC3339))
+		if ctx.Err() == nil {
+			w.Log.InfoContext(ctx, "next run", "entry", e.Name, "at", next.UTC().Format(time.RFC3339))
+		}
 		if w.Sleep(waiting, next.Sub(w.Now())) != nil {
 			return
 		}

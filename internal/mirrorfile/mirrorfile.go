@@ -48,7 +48,7 @@ type Settings struct {
 	Every       yamlconf.Duration `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
 	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
 	Jitter      yamlconf.Duration `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
-	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all images of an unchanged index are present at the target, and re-upload missing ones; 0 means never." example:"24h"`
+	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all images of an unchanged index are present at the target, re-upload missing ones, and check its signature if verify has a key; 0 means never." example:"24h"`
 	MinAge      yamlconf.Duration `yaml:"min_age" trust:"data" doc:"Minimum age of an image before it is copied." example:"72h"`
 	Platforms   []string          `yaml:"platforms" trust:"data" doc:"Platforms to keep, or those of a template, each os/arch[/variant]; by default all. A missing platform is an error unless optional is true." check:"platforms" single:"true" example:"[linux/amd64, linux/arm64]"`
 	Arch        map[string]string `yaml:"arch" trust:"data" doc:"Replacement of ARCH or ARCHVARIANT in the template, by platform." check:"platform" example:"linux/arm/v6: armv6"`
@@ -80,7 +80,7 @@ type Entry struct {
 	} `yaml:"rename" doc:"Rules that rename tags at the target; the first rule that matches applies."`
 	Verify struct {
 		Key string `yaml:"key" trust:"path" doc:"Copy only images that the public key in this file has signed." check:"path" example:"vendor.pub"`
-	} `yaml:"verify" doc:"Signatures that the source must have."`
+	} `yaml:"verify" doc:"Signatures that the source must have. They are copied with referrers: true."`
 
 	Settings `yaml:",inline"`
 }

@@ -137,7 +137,7 @@ func (f *Field) examine(items []string) map[int]error {
 	for i, s := range items {
 		err := tame(s)
 		if err == nil && len(f.Enum) > 0 && !slices.Contains(f.Enum, s) {
-			err = fmt.Errorf("%q is not one of %s%s", Shorten(s), strings.Join(f.Enum, ", "), DidYouMean(s, f.Enum))
+			err = fmt.Errorf("%q is not one of %s%s", Shorten(s), strings.Join(f.Enum, ", "), f.meant(s))
 		}
 		if err == nil && f.check.Text != nil {
 			err = f.check.Text(s)
@@ -177,6 +177,24 @@ func unknownKey(key string, fields, all []*Field) error {
 		}
 	}
 	return fmt.Errorf("unknown key%s", hint)
+}
+
+// meant returns "; did you mean X?" for a value of the enum that s is likely to mean: a
+// misspelling, mode=max as docker buildx writes it, or yes and no where one value is none.
+func (f *Field) meant(s string) string {
+	if _, value, ok := strings.Cut(s, "="); ok {
+		s = value
+	}
+	if slices.Contains(f.Enum, s) {
+		return fmt.Sprintf("; did you mean %s?", s)
+	}
+	if yes, err := strconv.ParseBool(s); err == nil && len(f.Enum) > 1 && f.Enum[0] == "none" {
+		if yes {
+			return fmt.Sprintf("; did you mean %s?", f.Enum[1])
+		}
+		return "; did you mean none?"
+	}
+	return DidYouMean(s, f.Enum)
 }
 
 // DidYouMean returns "; did you mean X?" for the word nearest to s, or "".
