@@ -6,10 +6,8 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/internal/attest"
-	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -183,13 +181,14 @@ func (r *run) toImages(ctx context.Context, repo string, out *Result) bool {
 	return err != nil
 }
 
-// store stores artifacts by digest, several at once.
+// store stores artifacts by digest, and lists those of one subject together.
 func (r *run) store(ctx context.Context, repo string, all []Attachment) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, a := range all {
-		group.Go(func() error {
-			return guard.Do(func() error { return r.put(ctx, repo+"@"+a.Digest.String(), a.artifact) })
-		})
+	if len(all) == 0 {
+		return nil
 	}
-	return group.Wait()
+	var artifacts []v1.Image
+	for _, a := range all {
+		artifacts = append(artifacts, a.artifact)
+	}
+	return r.explain(r.Client.PutReferrers(ctx, repo, artifacts...), artifacts[0])
 }

@@ -362,7 +362,11 @@ func (r *run) move(ctx context.Context, repo *repository, out *Result) error {
 
 // put stores content under ref.
 func (pub *Publisher) put(ctx context.Context, ref string, c manifest.Content) error {
-	err := pub.Client.Put(ctx, ref, c)
+	return pub.explain(pub.Client.Put(ctx, ref, c), c)
+}
+
+// explain adds to an error about content, or nil, what Explain knows.
+func (pub *Publisher) explain(err error, c manifest.Content) error {
 	if err != nil && pub.Explain != nil {
 		err = pub.Explain(err, c)
 	}

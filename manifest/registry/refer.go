@@ -9,7 +9,9 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -31,8 +33,59 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 	if err != nil || subject == (v1.Hash{}) {
 		return err
 	}
-	listed := r.by(d.Digest).String() + " " + subject.String()
-	if c.session.exists.listed.has(listed) {
+	return c.referAll(ctx, r, subject, d)
+}
+
+// PutReferrers stores images that refer to others in a repository, by their digests. Without
+// the referrers API, those of one subject are added to its list in one step: each costs two
+// requests less than with [Client.Put].
+func (c *Client) PutReferrers(ctx context.Context, repo string, all ...v1.Image) error {
+	var r repository
+	of, subjects := map[v1.Hash][]v1.Descriptor{}, []v1.Hash{}
+	group, inner := errgroup.WithContext(ctx)
+	for _, img := range all {
+		d, err := manifest.Describe(img)
+		if err != nil {
+			return err
+		}
+		at, err := c.parse(repo + "@" + d.Digest.String())
+		if err != nil {
+			return err
+		}
+		raw, err := img.RawManifest()
+		if err != nil {
+			return err
+		}
+		listed := d
+		subject, err := subjectOf(raw, &listed)
+		if err != nil {
+			return err
+		}
+		if subject != (v1.Hash{}) {
+			if of[subject] == nil {
+				subjects = append(subjects, subject)
+			}
+			of[subject] = append(of[subject], listed)
+		}
+		r = at.repository
+		c.writing(r)
+		group.Go(func() error { return guard.Do(func() error { return c.put(inner, at, d, img) }) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	group, inner = errgroup.WithContext(ctx)
+	for _, subject := range subjects {
+		group.Go(func() error { return guard.Do(func() error { return c.referAll(inner, r, subject, of[subject]...) }) })
+	}
+	return group.Wait()
+}
+
+// referAll is refer for several referrers of one subject, as a list of referrers has them.
+func (c *Client) referAll(ctx context.Context, r repository, subject v1.Hash, all ...v1.Descriptor) error {
+	key := func(d v1.Descriptor) string { return r.by(d.Digest).String() + " " + subject.String() }
+	all = slices.DeleteFunc(slices.Clone(all), func(d v1.Descriptor) bool { return c.session.exists.listed.has(key(d)) })
+	if len(all) == 0 {
 		return nil
 	}
 	if err := c.learnAPI(ctx, r, subject); err != nil {
@@ -44,11 +97,13 @@ func (c *Client) refer(ctx context.Context, r repository, d v1.Descriptor, conte
 			return err
 		}
 		defer leave()
-		if err := c.list(ctx, r, subject, d); err != nil {
+		if err := c.list(ctx, r, subject, all); err != nil {
 			return err
 		}
 	}
-	c.session.exists.listed.add(listed)
+	for _, d := range all {
+		c.session.exists.listed.add(key(d))
+	}
 	return nil
 }
 
@@ -90,24 +145,27 @@ func subjectOf(raw []byte, d *v1.Descriptor) (v1.Hash, error) {
 	return m.Subject.Digest, nil
 }
 
-// list adds d to the index under the referrers tag of subject ("Referrers Tag Schema").
+// list adds referrers to the index under the referrers tag of subject ("Referrers Tag Schema").
 // The specification has no conditional PUT: if two programs change the list at once, the
 // later PUT wins and one entry is lost. What this run has listed is never lost by it, even
 // if the registry refuses to show the list.
 //
 // A registry may refuse the list because an old entry was deleted. The list is then put
 // again with the entries that still exist.
-func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.Descriptor) error {
+func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, all []v1.Descriptor) error {
 	at := reference{repository: r, tag: manifest.ReferrersTag(subject)}
 	now, err := c.listAt(ctx, at, subject)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(now.Manifests, func(o v1.Descriptor) bool { return o.Digest == d.Digest }) {
+	has := func(d v1.Descriptor) bool {
+		return slices.ContainsFunc(now.Manifests, func(o v1.Descriptor) bool { return o.Digest == d.Digest })
+	}
+	if !slices.ContainsFunc(all, func(d v1.Descriptor) bool { return !has(d) }) {
 		return nil
 	}
-	for _, one := range append(c.session.exists.referrersListed(r.at(subject)), d) {
-		if !slices.ContainsFunc(now.Manifests, func(o v1.Descriptor) bool { return o.Digest == one.Digest }) {
+	for _, one := range append(c.session.exists.referrersListed(r.at(subject)), all...) {
+		if !has(one) {
 			now.Manifests = append(now.Manifests, one)
 		}
 	}
@@ -118,7 +176,7 @@ func (c *Client) list(ctx context.Context, r repository, subject v1.Hash, d v1.D
 		}
 	}
 	if err == nil {
-		c.session.exists.referrersListed(r.at(subject), d)
+		c.session.exists.referrersListed(r.at(subject), all...)
 	}
 	return err
 }

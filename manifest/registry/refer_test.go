@@ -86,6 +86,47 @@ func TestReferrerIsListed(t *testing.T) {
 	verifyTag(t, r, "app:v1", img)
 }
 
+// Referrers of one subject that are put together are listed by one request, beside those of
+// others. What the list has already costs one GET.
+func TestPutReferrers(t *testing.T) {
+	t.Parallel()
+	r := regtest.Start(t, regtest.Options{})
+	one, two := regtest.Image(t, "amd64", 100, 1), regtest.Image(t, "arm64", 100, 2)
+	put(t, client(t), r.Host+"/app:v1", one)
+	put(t, client(t), r.Host+"/app:v2", two)
+	sbom, sig, other := referrer(t, one, "sbom"), referrer(t, one, "sig"), referrer(t, two, "sig")
+	c := client(t)
+	put(t, c, by(r, "app", digestOf(t, sbom)), sbom)
+	r.Reset()
+	if err := c.PutReferrers(t.Context(), r.Host+"/app", sbom, sig, other, referrer(t, one, "provenance")); err != nil {
+		t.Fatal(err)
+	}
+	tally := r.Tally()
+	if tally["PUT manifest"] != 3+2 || tally["GET manifest"] != 2 || tally["GET referrers"] != 0 {
+		t.Errorf("requests: %v", tally)
+	}
+	if got, want := referrersOf(t, r.Host, "app", one), []string{"application/vnd.example.provenance provenance", "application/vnd.example.sbom sbom", "application/vnd.example.sig sig"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := referrersOf(t, r.Host, "app", two); len(got) != 1 {
+		t.Errorf("of the other image: %v", got)
+	}
+	r.Reset()
+	if err := client(t).PutReferrers(t.Context(), r.Host+"/app", sbom, sig); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, map[string]int{"HEAD manifest": 2, "GET referrers": 1, "GET manifest": 1})
+
+	// Bad references and a registry that refuses are errors.
+	if err := c.PutReferrers(t.Context(), "not a repository", sig); err == nil {
+		t.Error("a bad repository")
+	}
+	r.Inject(regtest.Fault{Method: http.MethodPut, Path: "/manifests/", Times: -1, Status: http.StatusForbidden})
+	if err := client(t).PutReferrers(t.Context(), r.Host+"/new", sig); err == nil {
+		t.Error("a registry that refuses")
+	}
+}
+
 // The tag of a referrer is stored after the referrer is listed: one PUT more than by
 // digest.
 func TestTagOfAReferrerMovesLast(t *testing.T) {
