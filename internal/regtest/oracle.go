@@ -11,18 +11,35 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/mabuild/mabuild/manifest"
 )
 
 // Verify checks with the judge itself, without faults, whether repo:tag is complete, and
 // returns its digest, or the zero hash if it does not exist. Complete means that everything
 // below the tag exists with the size, digest and media type of its descriptor, and that
-// repo has no other tag.
+// repo has no other tag than lists of referrers, which are complete and whose subjects exist.
 func (r *Registry) Verify(repo, tag string) (v1.Hash, error) {
 	tags, err := r.tags(repo)
-	if err != nil || len(tags) == 0 {
+	if err != nil {
 		return v1.Hash{}, err
+	}
+	for _, list := range tags {
+		if !manifest.IsReferrersTag(list) {
+			continue
+		}
+		if _, _, err := r.ask(repo + "/manifests/" + strings.Replace(list, "-", ":", 1)); err != nil {
+			return v1.Hash{}, fmt.Errorf("the subject of %s:%s: %w", repo, list, err)
+		}
+		if _, err := r.tag(repo, list); err != nil {
+			return v1.Hash{}, err
+		}
+	}
+	if tags = slices.DeleteFunc(tags, manifest.IsReferrersTag); len(tags) == 0 {
+		return v1.Hash{}, nil
 	}
 	if !slices.Equal(tags, []string{tag}) {
 		return v1.Hash{}, fmt.Errorf("%s has stray tags: %v", repo, tags)

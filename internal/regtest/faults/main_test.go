@@ -112,8 +112,9 @@ func program(t testing.TB, size int64) v1.ImageIndex {
 }
 
 // push does what mabuild push does: it requests the tag and checks the permission, sends
-// the base's layers, pushes each image by digest, and updates the tag.
-func push(ctx context.Context, c *registry.Client, repo string, idx v1.ImageIndex) error {
+// the base's layers, pushes each image by digest, stores what is attached to the index, and
+// updates the tag.
+func push(ctx context.Context, c *registry.Client, repo string, idx v1.ImageIndex, attached ...v1.Image) error {
 	tag := repo + ":v1"
 	_, release, err := c.Prepare(ctx, tag)
 	if err != nil {
@@ -143,6 +144,18 @@ func push(ctx context.Context, c *registry.Client, repo string, idx v1.ImageInde
 	}
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	if len(attached) > 0 {
+		digest, err := idx.Digest()
+		if err != nil {
+			return err
+		}
+		if err := c.Put(ctx, repo+"@"+digest.String(), idx); err != nil {
+			return err
+		}
+		if err := c.PutReferrers(ctx, repo, attached...); err != nil {
+			return err
+		}
 	}
 	return c.Put(ctx, tag, idx)
 }

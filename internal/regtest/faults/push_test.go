@@ -12,22 +12,32 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
-// requests are the kinds of requests of a push, as faults match them.
-var requests = []struct{ name, method, path string }{
-	{"token", "GET", "^/token"},
-	{"HEAD tag", "HEAD", "/manifests/v1"},
-	{"HEAD child", "HEAD", "/manifests/sha256"},
-	{"HEAD blob", "HEAD", "/blobs/sha256"},
-	{"POST upload", "POST", "/uploads/"},
-	{"PUT blob", "PUT", "/uploads/"},
-	{"PUT child", "PUT", "/manifests/sha256"},
-	{"PUT tag", "PUT", "/manifests/v1"},
+// requests are the kinds of requests of a push, as faults match them. Those of attached are
+// made by a push that attaches what refers to the index.
+var requests = []struct {
+	name, method, path string
+	attached           bool
+}{
+	{"token", "GET", "^/token", false},
+	{"HEAD tag", "HEAD", "/manifests/v1", false},
+	{"HEAD child", "HEAD", "/manifests/sha256", false},
+	{"HEAD blob", "HEAD", "/blobs/sha256", false},
+	{"POST upload", "POST", "/uploads/", false},
+	{"PUT blob", "PUT", "/uploads/", false},
+	{"PUT child", "PUT", "/manifests/sha256", false},
+	{"PUT tag", "PUT", "/manifests/v1", false},
+	{"GET referrers", "GET", "/referrers/", true},
+	{"GET list", "GET", "/manifests/sha256-", true},
+	{"PUT list", "PUT", "/manifests/sha256-", true},
+	{"PUT index or referrer", "PUT", "/manifests/sha256:", true},
 }
 
 // An outcome is a possible result of the run with faults.
@@ -61,9 +71,11 @@ type kase struct {
 	first []regtest.Fault // faults that strike earlier
 	want  outcome
 	cut   bool // the run could not close its upload session
-	new   bool // the tag does not exist before
-	size  int64
-	least time.Duration // the run waits at least so long
+	// attached: artifacts that refer to the index are stored before the tag moves.
+	attached bool
+	new      bool // the tag does not exist before
+	size     int64
+	least    time.Duration // the run waits at least so long
 }
 
 // name is the name of the test for k at the nth request.
@@ -121,7 +133,8 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 	b.Inject(k.fault)
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
-	err := push(ctx, c, b.Host+"/"+repo, next)
+	attached := k.attachments(t, next)
+	err := push(ctx, c, b.Host+"/"+repo, next, attached...)
 	struck := b.struck(k.fault)
 	b.Reset()
 	if !struck {
@@ -130,8 +143,12 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 	if !k.want.holds(err) {
 		t.Errorf("%s ended with %v", k, err)
 	}
-	if moved := b.verifyTag(t, repo, old, next); moved != (err == nil) {
+	moved := b.verifyTag(t, repo, old, next)
+	if moved != (err == nil) {
 		t.Errorf("%s ended with %v, the tag moved: %t", k, err, moved)
+	}
+	if moved {
+		b.verifyReferrers(t, repo, next, attached)
 	}
 	b.checkError(t, err, repo)
 	if clock.slept > 10*time.Minute || clock.slept < k.least {
@@ -140,19 +157,62 @@ func (b *bench) strike(t *testing.T, k kase, nth int) {
 	if open, err := b.Sessions(repo); err != nil || len(open) != 0 && !k.cut {
 		t.Errorf("%s left %d uploads open, %v", k, len(open), err)
 	}
-	b.again(t, repo, next)
+	b.again(t, repo, next, attached...)
+}
+
+// attachments returns two artifacts that refer to idx, if k attaches any.
+func (k kase) attachments(t *testing.T, idx v1.ImageIndex) (all []v1.Image) {
+	t.Helper()
+	if !k.attached {
+		return nil
+	}
+	subject, err := manifest.Describe(idx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		img := mutate.MediaType(regtest.Image(t, "amd64", 40, 1+i), types.OCIManifestSchema1)
+		all = append(all, mutate.Subject(img, subject).(v1.Image))
+	}
+	return all
+}
+
+// verifyReferrers checks in the judge that all that was attached to next is listed.
+func (b *bench) verifyReferrers(t *testing.T, repo string, next v1.ImageIndex, attached []v1.Image) {
+	t.Helper()
+	if len(attached) == 0 {
+		return
+	}
+	subject, err := next.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := b.direct().Referrers(t.Context(), b.Judge()+"/"+repo, subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, img := range attached {
+		want, err := img.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(list, func(r manifest.Referrer) bool { return r.Digest == want }) {
+			t.Errorf("the tag of %s moved, and %s is not among its %d referrers", repo, want, len(list))
+		}
+	}
 }
 
 // again is the run without faults after one with a fault.
-func (b *bench) again(t *testing.T, repo string, next v1.ImageIndex) {
+func (b *bench) again(t *testing.T, repo string, next v1.ImageIndex, attached ...v1.Image) {
 	t.Helper()
 	c, clock := b.client()
-	if err := push(t.Context(), c, b.Host+"/"+repo, next); err != nil || clock.naps != 0 {
+	if err := push(t.Context(), c, b.Host+"/"+repo, next, attached...); err != nil || clock.naps != 0 {
 		t.Errorf("the clean run: %v, %d waits", err, clock.naps)
 	}
 	if !b.verifyTag(t, repo, nil, next) {
 		t.Error("the clean run left the tag as it was")
 	}
+	b.verifyReferrers(t, repo, next, attached)
 	b.Reset()
 }
 
@@ -199,7 +259,7 @@ func struckAt(n, number int) []int {
 // push, or for one of them in turn.
 func (b *bench) moments(t *testing.T, k kase, try func(t *testing.T, nth int)) {
 	t.Helper()
-	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new, k.first)
+	key := fmt.Sprint(k.fault.Method, k.fault.Path, k.new, k.attached, k.first)
 	if b.counts[key] == 0 {
 		b.counts[key] = b.count(t, k)
 	}
@@ -228,7 +288,8 @@ func (b *bench) count(t *testing.T, k kase) int {
 	c, _ := b.client()
 	b.begin(t, c, k)
 	b.Inject(regtest.Fault{Method: k.fault.Method, Path: k.fault.Path, Times: -1, Phase: regtest.Down, After: 1 << 40, Action: regtest.Flip})
-	if err := push(t.Context(), c, b.Host+"/"+repo, program(t, 300)); err != nil {
+	next := program(t, 300)
+	if err := push(t.Context(), c, b.Host+"/"+repo, next, k.attachments(t, next)...); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -250,13 +311,12 @@ func TestPushTemporary(t *testing.T) {
 			b := start(t, regtest.Options{})
 			for i, status := range []int{500, 502, 503, 504, 408, 429, 499, 522} {
 				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: 1 + 2*(i%2)}
-				b.moments(t, kase{fault: fault}, func(t *testing.T, nth int) {
-					b.strike(t, kase{fault: fault}, nth)
-				})
+				k := kase{fault: fault, attached: kind.attached}
+				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
 			}
 			for _, status := range []int{503, 429} {
 				fault := regtest.Fault{Method: kind.method, Path: kind.path, Status: status, Times: -1}
-				k := kase{fault: fault, want: refusedByRegistry, new: kind.name != "HEAD child"} // new ones are not requested
+				k := kase{fault: fault, want: refusedByRegistry, new: kind.name != "HEAD child", attached: kind.attached} // new ones are not requested
 				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
 			}
 		})
@@ -276,7 +336,7 @@ func TestPushCut(t *testing.T) {
 						continue
 					}
 					fault := regtest.Fault{Method: kind.method, Path: kind.path, Phase: phase, After: 100, Action: action}
-					k := kase{fault: fault, cut: true, new: kind.method == "POST"}
+					k := kase{fault: fault, cut: true, new: kind.method == "POST", attached: kind.attached}
 					b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
 				}
 			}
@@ -293,6 +353,12 @@ func refusal(kind string, status int) outcome {
 	switch {
 	case status == 401:
 		return credentials
+	case kind == "GET referrers" && status != 200:
+		return done // there is no referrers API, so the list is under the tag
+	case kind == "GET list" && (status == 403 || status == 404):
+		return done // there is no list yet
+	case kind == "GET referrers", kind == "GET list" && status == 200:
+		return content // a page, not a list
 	case kind == "HEAD blob" && status == 200:
 		return content // the size differs from that of the blob
 	case head && status == 200:
@@ -319,7 +385,7 @@ func TestPushRefused(t *testing.T) {
 				if status != 204 {
 					fault.Body = []string{"", "<html>\x1b[31m\r\nplease log in</html>", `{"errors":[{"code":"DENIED","message":"no\r\n\u001b[31m\u202e"}]}`}[status%3]
 				}
-				k := kase{fault: fault, want: refusal(kind.name, status), cut: status < 300}
+				k := kase{fault: fault, want: refusal(kind.name, status), cut: status < 300, attached: kind.attached}
 				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
 			}
 		})
