@@ -14,8 +14,6 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-
-	"github.com/mabuild/mabuild/manifest"
 )
 
 // Verify checks with the judge itself, without faults, whether repo:tag is complete, and
@@ -28,7 +26,7 @@ func (r *Registry) Verify(repo, tag string) (v1.Hash, error) {
 		return v1.Hash{}, err
 	}
 	for _, list := range tags {
-		if !manifest.IsReferrersTag(list) {
+		if !isList(list) {
 			continue
 		}
 		if _, _, err := r.ask(repo + "/manifests/" + strings.Replace(list, "-", ":", 1)); err != nil {
@@ -38,13 +36,19 @@ func (r *Registry) Verify(repo, tag string) (v1.Hash, error) {
 			return v1.Hash{}, err
 		}
 	}
-	if tags = slices.DeleteFunc(tags, manifest.IsReferrersTag); len(tags) == 0 {
+	if tags = slices.DeleteFunc(tags, isList); len(tags) == 0 {
 		return v1.Hash{}, nil
 	}
 	if !slices.Equal(tags, []string{tag}) {
 		return v1.Hash{}, fmt.Errorf("%s has stray tags: %v", repo, tags)
 	}
 	return r.tag(repo, tag)
+}
+
+// isList reports whether a tag is that of a list of referrers (distribution-spec, "Referrers
+// Tag Schema"), for the digests of the judge.
+func isList(tag string) bool {
+	return strings.HasPrefix(tag, "sha256-") && len(tag) == len("sha256-")+sha256.Size*2
 }
 
 // VerifyTags is [Registry.Verify] for a repository with many tags. It adds their digests to
