@@ -17,7 +17,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly supply peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly supply smoke peers fuzz snapshot vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,7 +88,7 @@ format: $(TOOLS)/gofumpt
 # log follows.
 e2e: build ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
 	@log=$$(mktemp); code=0; \
-	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-action && ./.ci/e2e-mirror $(BIN)/mabuild && ./.ci/e2e-supply $(BIN)/mabuild keys && ./.ci/e2e-jobs $(BIN)/mabuild; } >"$$log" 2>&1 & others=$$!; \
+	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-action && ./.ci/e2e-mirror $(BIN)/mabuild && ./.ci/e2e-supply $(BIN)/mabuild keys && ./.ci/e2e-smoke $(BIN)/mabuild && ./.ci/e2e-jobs $(BIN)/mabuild; } >"$$log" 2>&1 & others=$$!; \
 	./.ci/e2e $(BIN)/mabuild || code=$$?; \
 	wait $$others || code=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$code
@@ -124,7 +124,10 @@ ko: build $(TOOLS)/ko $(TOOLS)/crane ## a project built by ko and, after config 
 supply: build $(TOOLS)/cosign $(TOOLS)/fulcio $(TOOLS)/posix $(TOOLS)/timestamp-server ## real cosign verifies signatures and provenance, by key and by identity; compiles cosign and the services of sigstore for minutes once; needs .ci/install
 	./.ci/e2e-supply $(BIN)/mabuild
 
-nightly: $(BIN)/judge ## faults, random, walk, programs, chaos, ko, supply, fuzz and snapshot; writes a table to docs/nightly.md
+smoke: build ## start node_exporter on six platforms before its tag moves; compiles it for minutes; needs .ci/install
+	./.ci/e2e-smoke $(BIN)/mabuild github.com/prometheus/node_exporter@v1.12.1
+
+nightly: $(BIN)/judge ## faults, random, walk, programs, chaos, ko, supply, smoke, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table

@@ -27,6 +27,8 @@ var elsewhere = map[string]string{
 	"internal error: …":                         "cmd/mabuild/panic_test.go",
 	"has another layer than the compiler makes": "cmd/mabuild/forged_test.go",
 	"the sha256 is …, but … has …":              "testdata/script/lock.txtar",
+	"smoke: …":                                  "testdata/script/smoke.txtar",
+	"smoke: this machine cannot run …":          "testdata/script/smoke.txtar",
 }
 
 // Each heading of docs/errors.md is a message of the code, or of Go or a library as a test

@@ -46,7 +46,7 @@ var flagGroups = []struct {
 		"tag", "repo", "naming", "output", "load", "run-flag", "target", "also-tag", "backup",
 	}},
 	{"Supply chain", []string{"push", "build", "run", "warm", "cache verify", "cache explain", "resolve", "apply", "create", "config view"}, []string{
-		"attest", "sbom", "sbom-base", "sbom-dir", "provenance", "builder-id", "attestations", "sign", "sign-arg", "sign-format", "attach", "before-tag", "vcs",
+		"attest", "sbom", "sbom-base", "sbom-dir", "provenance", "builder-id", "attestations", "sign", "sign-arg", "sign-format", "attach", "smoke", "smoke-args", "smoke-expect", "smoke-exit", "smoke-timeout", "smoke-alive", "smoke-skip", "before-tag", "vcs",
 	}},
 	{"Build records of other machines", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "warm", "cache verify", "cache explain"}, []string{
 		"cache-repo", "cache-mode", "cache-trust", "cache-check", "no-cache-repo", "require-cache", "shard", "shards", "sample",

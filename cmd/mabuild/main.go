@@ -22,13 +22,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/smoke"
 )
 
 // grace is the time that an interrupted run has to clean up.
 const grace = 1500 * time.Millisecond
 
 // main is run with the process's arguments, streams and exit.
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	smoke.Child()
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // run is the whole program. It returns the exit code. If a signal ended the run, the
 // error of the command is only a consequence, and the signal is reported instead.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/smoke"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -105,6 +107,7 @@ and its name there is printed.`,
 func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	config.BindBuild(flags)
 	config.BindVariables(flags)
+	flags.Lookup("smoke").NoOptDefVal = smoke.Auto
 	flags.BoolVar(&o.asMain, "as-main", false, "Build module/path@version as the main module, which applies its replace and exclude lines")
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
 	flags.StringArrayVar(&o.files, "file", nil, "Copy a file or directory into the image, `SRC:DST`; in addition to files of .mabuild.yaml")
@@ -156,6 +159,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err := a.attest(ctx, pub, plans); err != nil {
 		return err
 	}
+	if err := a.smoke(ctx, pub, plans); err != nil {
+		return err
+	}
 	if o.dryRun {
 		return a.printPlans(ctx, pub, plans)
 	}
@@ -193,6 +199,34 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 		return o.then(done)
 	}
 	return errors.Join(a.printResults(done, o.tagOnly), failed)
+}
+
+// smoke lets pub start the programs of plans before tags move, if that is asked for. That this
+// machine cannot run one of them is an error before anything is compiled.
+func (a *app) smoke(ctx context.Context, pub *publish.Publisher, plans []publish.Plan) error {
+	if a.config.SmokeRun == config.SmokeOff {
+		return nil
+	}
+	skip, err := platform.ParseList(a.config.SmokeSkip)
+	if err != nil {
+		return err
+	}
+	pub.Smoke = &smoke.Runner{Mode: a.config.SmokeRun, Dir: a.workDir, Skip: skip, Cache: a.recordCache(), Log: a.log}
+	var all []ocispec.Platform
+	for _, p := range plans {
+		if !p.Spec.All {
+			all = append(all, p.Spec.Platforms...)
+			continue
+		}
+		planned, err := pub.Builder.Plan(ctx, p.Spec)
+		if err != nil {
+			return err
+		}
+		for _, base := range planned.Bases {
+			all = append(all, base.Platform)
+		}
+	}
+	return pub.Smoke.Check(ctx, all)
 }
 
 // publisher returns what makes and carries out the plans of a command that builds.
@@ -276,7 +310,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 		for _, o := range p.Outputs {
 			fmt.Fprintf(&s, "  → %s as %s\n", o.Text, o.Ref)
 		}
-		s.WriteString(plannedSBOM(pub) + plannedAttestations(a.config))
+		s.WriteString(plannedSBOM(pub) + plannedSmoke(ctx, pub) + plannedAttestations(a.config))
 		if _, err := fmt.Fprint(a.stdout, s.String()); err != nil {
 			return err
 		}
@@ -291,6 +325,14 @@ func sourceOf(s build.Spec) string {
 	}
 	p, _ := s.Program.(build.GoPackage)
 	return cmp.Or(p.Package, ".")
+}
+
+// plannedSmoke returns the line of a dry run about programs that are started, or "".
+func plannedSmoke(ctx context.Context, pub *publish.Publisher) string {
+	if pub.Smoke == nil {
+		return ""
+	}
+	return "  ? start each program, " + pub.Smoke.How(ctx) + "\n"
 }
 
 // plannedSBOM returns the line of a dry run about SBOMs, or "".

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -34,12 +35,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/internal/smoke"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts")
 
 func TestMain(m *testing.M) {
+	smoke.Child()
 	testscript.Main(roomy{m}, map[string]func(){"mabuild": main, "deaf": deaf})
 }
 
@@ -104,6 +107,7 @@ func params(t *testing.T, dir string) testscript.Params {
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, ".tmp"))
 			env.Setenv("MABUILD_CACHE_KEY", "of the scripts") // whose home is inside the source tree that they build
 			env.Setenv("SOURCE", repository)
+			env.Setenv("HOSTARCH", runtime.GOARCH)
 			env.Setenv(memoryLimit, os.Getenv(memoryLimit))
 			env.Setenv(garbage, os.Getenv(garbage))
 			env.Setenv(raceOptions, os.Getenv(raceOptions))

@@ -41,6 +41,15 @@ type Origin struct {
 	Started    string // time in RFC 3339; only for max
 	Finished   string
 	Tool       string // version of mabuild
+
+	Byproducts []Byproduct // only for max
+}
+
+// A Byproduct is what else came of a run.
+type Byproduct struct {
+	Name        string            `json:"name"`
+	Digest      map[string]string `json:"digest,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // A Material is what the image of one platform was made from, beside the sources.
@@ -88,8 +97,9 @@ type dependency struct {
 }
 
 type runDetails struct {
-	Builder  builder   `json:"builder"`
-	Metadata *metadata `json:"metadata,omitempty"`
+	Builder    builder     `json:"builder"`
+	Metadata   *metadata   `json:"metadata,omitempty"`
+	Byproducts []Byproduct `json:"byproducts,omitempty"`
 }
 
 type builder struct {
@@ -116,7 +126,7 @@ func NewProvenance(o Origin, images []Material) (Provenance, error) {
 			},
 			InternalParameters: internalParameters{Mabuild: o.Tool, Cgo: o.Cgo, Go: version},
 		},
-		RunDetails: runDetails{Builder: builder{o.Builder, map[string]string{"mabuild": o.Tool}}},
+		RunDetails: runDetails{Builder: builder{o.Builder, map[string]string{"mabuild": o.Tool}}, Byproducts: o.Byproducts},
 	}
 	if m := (metadata{o.Invocation, o.Started, o.Finished}); m != (metadata{}) {
 		p.RunDetails.Metadata = &m

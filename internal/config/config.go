@@ -66,6 +66,8 @@ type Config struct {
 	SignFormat   string   `yaml:"sign_format" trust:"data" doc:"Format of signatures: bundle (cosign 3), legacy (the tags .sig that podman and CRI-O read) or both." enum:"bundle|legacy|both" default:"bundle"`
 	SignArgs     []string `yaml:"sign_args" trust:"people" doc:"Pass this argument to cosign." flag:"sign-arg" example:"[\"--key=awskms:///alias/release\"]" sep:"lines" single:"true"`
 	BuilderID    string   `yaml:"builder_id" trust:"people" doc:"Name the builder by this URI in the provenance; by default that of the CI system." flag:"builder-id" example:"https://ci.example.com/release"`
+	SmokeRun     string   `yaml:"smoke_run" trust:"people" doc:"Start the program of each platform before tags move: in namespaces, by docker or podman, or direct; auto selects one, off starts none." flag:"smoke" enum:"off|auto|namespace|docker|podman|direct" default:"off"`
+	SmokeSkip    []string `yaml:"smoke_skip" trust:"data" doc:"Do not start the programs of these platforms, which this machine cannot run." flag:"smoke-skip" check:"platforms" example:"[linux/loong64]" single:"true"`
 	BeforeTag    string   `yaml:"before_tag" trust:"people" doc:"Run CMD for each repository before its tags move; if it fails, they stay." flag:"before-tag" example:"trivy image --exit-code 1"`
 
 	VCS bool `yaml:"vcs" trust:"data" doc:"Annotate the index with the commit's revision, source, version and time."`
@@ -127,6 +129,7 @@ type Settings struct {
 	PGO       string      `yaml:"pgo" trust:"files" doc:"Profile for optimization: a file below the build's directory, auto (default.pgo in the main package, the default) or off." example:"cpu.pgo"`
 	Path      string      `yaml:"path" group:"Content and configuration of the image" trust:"data" doc:"Path of the program in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
 	Files     []File      `yaml:"files" doc:"Files to copy into the image." flag:"-"`
+	Smoke     Smoke       `yaml:"smoke" doc:"What the program must do when it is started with --smoke."`
 	Image     Image       `yaml:"image" doc:"Configuration of the image."`
 }
 
@@ -221,6 +224,15 @@ type Healthcheck struct {
 	Timeout     yamlconf.Duration `yaml:"timeout" trust:"data" doc:"Time limit of a health check." flag:"health-timeout" example:"3s"`
 	StartPeriod yamlconf.Duration `yaml:"start_period" trust:"data" doc:"Time after the start in which failed health checks do not count." flag:"health-start-period" example:"5s"`
 	Retries     int               `yaml:"retries" trust:"data" doc:"Number of consecutive failures that mark the container as unhealthy." flag:"health-retries" example:"3"`
+}
+
+// A Smoke says how the program is started before its tags move, and how it must end.
+type Smoke struct {
+	Args    []string          `yaml:"args" trust:"data" doc:"Start the program with these arguments, in place of cmd." flag:"smoke-args" sep:"lines" example:"[--version]"`
+	Expect  string            `yaml:"expect" trust:"data" doc:"Regular expression that its output must match." flag:"smoke-expect" example:"^app v"`
+	Exit    int               `yaml:"exit" trust:"data" doc:"Exit code that it must have." flag:"smoke-exit" example:"0"`
+	Timeout yamlconf.Duration `yaml:"timeout" trust:"data" doc:"Time within which it must end." flag:"smoke-timeout" default:"20s"`
+	Alive   yamlconf.Duration `yaml:"alive" trust:"data" doc:"A program that still runs after this time passes, such as a server." flag:"smoke-alive" example:"2s"`
 }
 
 // A Registry has the connection settings of one registry, by which a file may weaken the

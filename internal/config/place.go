@@ -34,6 +34,9 @@ const (
 	SignEnv    = "env://" // and the name of a variable
 )
 
+// SmokeOff is the value of smoke_run that starts nothing.
+const SmokeOff = "off"
+
 // cosignKey is the variable in which cosign's documentation keeps a key.
 const cosignKey = "COSIGN_PRIVATE_KEY"
 

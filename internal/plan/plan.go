@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,6 +27,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/lockfile"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/smoke"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
@@ -126,7 +128,12 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 	if spec.Config.Healthcheck != nil && !spec.Docker {
 		p.Log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")
 	}
-	out := publish.Plan{Spec: spec, NoIndex: p.Config.NoIndex}
+	out := publish.Plan{Spec: spec, NoIndex: p.Config.NoIndex, Smoke: smoke.Test{
+		Args: c.Smoke.Args, Expect: c.Smoke.Expect, Exit: c.Smoke.Exit, Timeout: time.Duration(c.Smoke.Timeout), Alive: time.Duration(c.Smoke.Alive),
+	}}
+	if err := out.Smoke.Check(); err != nil {
+		return publish.Plan{}, err
+	}
 	if out.NoIndex && slices.ContainsFunc(c.Image.Annotations, func(text string) bool { of, _ := assembly.CutScope(text); return of == "index" }) {
 		p.Log.WarnContext(ctx, "annotations of the index are ignored because of --no-index")
 	}

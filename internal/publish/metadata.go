@@ -34,9 +34,11 @@ type Attested struct {
 type ProgramImage struct {
 	Platform string `json:"platform"`
 	Digest   string `json:"digest"`
-	Size     int64  `json:"size"`           // of the manifest, its config and its layers
-	Base     string `json:"base,omitempty"` // digest of the base image's manifest
-	SBOM     string `json:"sbom,omitempty"` // digest of the manifest of the SBOM's artifact
+	Size     int64  `json:"size"`              // of the manifest, its config and its layers
+	Base     string `json:"base,omitempty"`    // digest of the base image's manifest
+	SBOM     string `json:"sbom,omitempty"`    // digest of the manifest of the SBOM's artifact
+	Smoke    string `json:"smoke,omitempty"`   // passed or skipped, with --smoke
+	SmokeMS  int64  `json:"smokeMs,omitempty"` // milliseconds; 0 if it had passed before
 }
 
 // Metadata returns the JSON of --metadata-file, which scripts read (docs/ci.md): the programs
@@ -82,6 +84,9 @@ func Describe(d *Result) (Program, error) {
 	for i, img := range d.Images {
 		if p.Platforms[i], err = describeImage(img); err != nil {
 			return p, err
+		}
+		if i < len(d.Smoke) {
+			p.Platforms[i].Smoke, p.Platforms[i].SmokeMS = d.Smoke[i].Status, d.Smoke[i].Took.Milliseconds()
 		}
 		if i >= len(d.SBOMs) {
 			continue

@@ -36,6 +36,7 @@ import (
 	"github.com/mabuild/mabuild/internal/once"
 	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/internal/sign"
+	"github.com/mabuild/mabuild/internal/smoke"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -48,6 +49,7 @@ type Plan struct {
 	Tags    []string   // repository:tag, in the order given
 	Outputs []Output   // local destinations
 	NoIndex bool       // publish the image of the only platform without an index
+	Smoke   smoke.Test // what the program must do, if the Publisher has Smoke
 	// Origin returns where the sources and settings came from, for the provenance. It is
 	// called only if provenance is made; nil without.
 	Origin func(context.Context) (attest.Origin, error)
@@ -79,6 +81,8 @@ type Result struct {
 	Digest  v1.Hash          // of Content
 	Images  []build.Image
 	SBOMs   []v1.Image // the artifact of each image, in the order of Images; or none
+	// Smoke has what became of the test of each image, in the order of Images; or none.
+	Smoke []smoke.Result
 	// Attachments are the signatures and the provenance, those of the whole first.
 	Attachments []Attachment
 
@@ -119,6 +123,9 @@ type Publisher struct {
 	// Settings identifies the signer and the form of the provenance in the cache.
 	Settings string
 
+	// Smoke starts the program of each image after it is stored by its digest. If one fails, no
+	// tag moves. nil starts none.
+	Smoke *smoke.Runner
 	// Gate is asked for each repository before its tags move, with the image by its digest,
 	// which is stored; an error leaves all tags as they are. It is not asked if all tags of
 	// the repository name the image already. nil asks nothing.
@@ -241,7 +248,7 @@ func (r *run) remember(ctx context.Context, images []build.Image) (wait func()) 
 // others act on a tag at once. If anything before failed, no tag moves. The result lists
 // what is complete even if there is an error, so that it can be printed and recorded.
 func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) {
-	out := &Result{Name: r.plan.Spec.Name, Content: built.Index, Images: built.Images, SBOMs: r.inOrder(built.Images)}
+	out := &Result{Name: r.plan.Spec.Name, Content: built.Index, Images: built.Images, SBOMs: r.inOrder(built.Images), Smoke: r.smoked(built.Images)}
 	if r.plan.NoIndex {
 		out.Content = built.Images[0].Image
 	}

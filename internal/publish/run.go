@@ -14,6 +14,7 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/progress"
+	"github.com/mabuild/mabuild/internal/smoke"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -28,6 +29,7 @@ type run struct {
 	mu    sync.Mutex
 	bases map[string]v1.Image // base images, for the SBOMs
 	sboms map[string]v1.Image
+	tests map[string]smoke.Result
 }
 
 // A repository is one repository that a program is pushed to, with its tags. The fields
@@ -48,7 +50,7 @@ type repository struct {
 
 // newRun returns the run of a plan, whose repositories are not prepared yet.
 func (pub *Publisher) newRun(p Plan) *run {
-	r := &run{Publisher: pub, plan: p, start: time.Now(), bases: map[string]v1.Image{}, sboms: map[string]v1.Image{}}
+	r := &run{Publisher: pub, plan: p, start: time.Now(), bases: map[string]v1.Image{}, sboms: map[string]v1.Image{}, tests: map[string]smoke.Result{}}
 	for _, tags := range ByRepository(p.Tags) {
 		name := imageref.Cut(tags[0]).Repository
 		r.repos = append(r.repos, &repository{name: name, tags: tags, ready: make(chan struct{}), release: func() {}})
@@ -174,10 +176,36 @@ func (r *run) onImage(ctx context.Context, i build.Image) error {
 		}
 		return err
 	})
+	if err == nil && r.Smoke != nil {
+		err = r.startProgram(ctx, key, i)
+	}
 	if err == nil {
 		log.InfoContext(ctx, "done", "digest", digest.String(), "duration", time.Since(i.Began))
 	}
 	return err
+}
+
+// startProgram tests whether the program of an image runs.
+func (r *run) startProgram(ctx context.Context, key string, i build.Image) error {
+	result, err := r.Smoke.Run(ctx, i.Image, i.Platform, r.plan.Smoke)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tests[key] = result
+	return err
+}
+
+// smoked returns the results of the tests in the order of images. It is empty if no program was
+// started.
+func (r *run) smoked(images []build.Image) []smoke.Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []smoke.Result
+	for _, i := range images {
+		if result, ok := r.tests[platform.Key(i.Platform)]; ok {
+			list = append(list, result)
+		}
+	}
+	return list
 }
 
 // inOrder returns the SBOMs in the order of images. It is empty if no SBOMs are made.

@@ -285,6 +285,11 @@ func (r *run) provenance(ctx context.Context, images []build.Image) (attest.Prov
 	o.Tool = r.Tool
 	if o.Values != nil { // --provenance max
 		o.Started, o.Finished = r.start.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339)
+		for n, result := range r.smoked(images) {
+			o.Byproducts = append(o.Byproducts, attest.Byproduct{
+				Name: "smoke " + platform.Key(images[n].Platform), Annotations: map[string]string{"result": result.Status},
+			})
+		}
 	}
 	materials := make([]attest.Material, len(images))
 	for n, i := range images {
