@@ -261,7 +261,7 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 	pub.Builder.Recalls = pub.Records != nil
 	plan.Attested(a.config, os.Getenv)
 	tool := strings.Trim(versionText(), "()")
-	if err := errors.Join(plan.SetSBOM(pub, a.config, tool), plan.SetAttestations(pub, a.config, tool)); err != nil {
+	if err := errors.Join(plan.SetSBOM(pub, a.config, tool), plan.SetAttestations(pub, a.config, tool, os.Getenv)); err != nil {
 		return nil, nil, err
 	}
 	planner := &plan.Planner{

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	pub.Signer, pub.Settings = signer, pub.Settings+" "+id
+	pub.Signer, pub.SignerID = signer, id
 	return nil
 }
 
@@ -75,7 +76,7 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 		if err := sign.Installed(); err != nil {
 			return nil, "", err
 		}
-		return sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}, fmt.Sprintf("cosign %q", a.config.SignArgs), nil
+		return sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}, fmt.Sprintf("cosign %.8x", sha256.Sum256(fmt.Appendf(nil, "%q", a.config.SignArgs))), nil // arguments can hold a token
 	}
 	text, err := readKey(a.config.Sign, "create a key with cosign generate-key-pair")
 	if err != nil {

@@ -83,11 +83,26 @@ const (
 	annotationPredicate = "dev.sigstore.bundle.predicateType"
 )
 
+// annotationMark has the settings with which mabuild made an artifact, as a short hash.
+const annotationMark = "dev.mabuild.attested"
+
+// MarkOf returns the mark that a referrer was given when it was made, or "". Nothing is proven
+// by that.
+func MarkOf(d manifest.Referrer) string { return d.Annotations[annotationMark] }
+
+// marked adds a mark to annotations, unless it is empty.
+func marked(annotations map[string]string, mark string) map[string]string {
+	if mark != "" {
+		annotations[annotationMark] = mark
+	}
+	return annotations
+}
+
 // BundleArtifact wraps the bundle of a statement as an artifact that refers to subject, in
-// the form of cosign 3.
-func BundleArtifact(bundle []byte, predicateType string, subject manifest.Content) (v1.Image, error) {
-	return refer(subject, sign.BundleType, map[string]string{annotationContent: "dsse-envelope", annotationPredicate: predicateType},
-		layer{sign.BundleType, bundle, nil})
+// the form of cosign 3. mark, if any, is for MarkOf.
+func BundleArtifact(bundle []byte, predicateType, mark string, subject manifest.Content) (v1.Image, error) {
+	annotations := map[string]string{annotationContent: "dsse-envelope", annotationPredicate: predicateType}
+	return refer(subject, sign.BundleType, marked(annotations, mark), layer{sign.BundleType, bundle, nil})
 }
 
 // PredicateOf returns the predicate type that a bundle or a statement among referrers names,
@@ -110,8 +125,9 @@ const (
 )
 
 // StatementArtifact wraps unsigned statements about an image as an artifact that refers to
-// it, in the form of BuildKit. It can also be a child of the index of the image.
-func StatementArtifact(subject manifest.Content, statements ...[]byte) (v1.Image, error) {
+// it, in the form of BuildKit. It can also be a child of the index of the image. mark, if any,
+// is for MarkOf.
+func StatementArtifact(subject manifest.Content, mark string, statements ...[]byte) (v1.Image, error) {
 	var layers []layer
 	predicates := map[string]string{}
 	for _, raw := range statements {
@@ -123,5 +139,5 @@ func StatementArtifact(subject manifest.Content, statements ...[]byte) (v1.Image
 		predicates[predicateAnnotation] = cmp.Or(predicates[predicateAnnotation], s.PredicateType)
 		layers = append(layers, layer{sign.StatementType, raw, map[string]string{predicateAnnotation: s.PredicateType}})
 	}
-	return refer(subject, buildKitType, predicates, layers...)
+	return refer(subject, buildKitType, marked(predicates, mark), layers...)
 }

@@ -106,7 +106,7 @@ func (s *shelf) sign(key *sign.Key, to manifest.Content, predicateType string, p
 	noError(s.t, err)
 	bundle, err := key.Sign(s.t.Context(), statement)
 	noError(s.t, err)
-	artifact, err := BundleArtifact(bundle, predicateType, to)
+	artifact, err := BundleArtifact(bundle, predicateType, "", to)
 	noError(s.t, err)
 	s.attach(artifact)
 }
@@ -220,7 +220,7 @@ func TestVerify(t *testing.T) {
 			func(s *shelf) {
 				statement, err := NewStatement(PredicateProvenance, s.subjects(s.images[0]), provenance("x"))
 				noError(s.t, err)
-				artifact, err := StatementArtifact(s.images[0], statement)
+				artifact, err := StatementArtifact(s.images[0], "", statement)
 				noError(s.t, err)
 				s.attach(artifact)
 			}, "linux/amd64 no signed provenance",
@@ -336,7 +336,7 @@ func TestVerifyBounds(t *testing.T) {
 		t.Errorf("101 referrers: %v", err)
 	}
 	s = newShelf(t)
-	artifact, err := BundleArtifact(make([]byte, 5<<20), PredicateSignature, s.index)
+	artifact, err := BundleArtifact(make([]byte, 5<<20), PredicateSignature, "", s.index)
 	noError(t, err)
 	s.attach(artifact)
 	verdicts, err := s.verify(Policy{Require: []string{RequireSignature}}, key)

@@ -51,7 +51,7 @@ func Attested(c *config.Config, getenv func(string) string) {
 
 // SetAttestations sets what the configuration says about provenance and signatures, except
 // the signer. tool is the version of mabuild.
-func SetAttestations(pub *publish.Publisher, c *config.Config, tool string) error {
+func SetAttestations(pub *publish.Publisher, c *config.Config, tool string, getenv func(string) string) error {
 	attests := c.Provenance != provenanceNone || c.Sign != config.SignNone
 	switch {
 	case attests && c.MediaTypes == "docker":
@@ -62,7 +62,7 @@ func SetAttestations(pub *publish.Publisher, c *config.Config, tool string) erro
 		return usage("add --sign cosign", "--sign-arg requires --sign cosign")
 	}
 	pub.Provenance, pub.InIndex, pub.Tool = c.Provenance != provenanceNone, c.Attestations == "index", tool
-	pub.AttachTo, pub.SignFormat, pub.Settings = c.Attach, c.SignFormat, c.Provenance+" "+c.BuilderID
+	pub.AttachTo, pub.SignFormat, pub.Settings = c.Attach, c.SignFormat, c.Provenance+" "+cmp.Or(c.BuilderID, builderOf(getenv))
 	return nil
 }
 

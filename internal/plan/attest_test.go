@@ -57,7 +57,7 @@ func TestSetAttestations(t *testing.T) {
 		"good":            {config.Config{Provenance: "max", Sign: "x", SignFormat: "both"}, ""},
 	} {
 		got := ""
-		if err := SetAttestations(&publish.Publisher{}, &c.conf, "v1"); err != nil {
+		if err := SetAttestations(&publish.Publisher{}, &c.conf, "v1", environ(nil)); err != nil {
 			got = err.Error()
 		}
 		if got != c.want {

@@ -120,8 +120,9 @@ type Publisher struct {
 	// Provenance describes how the images were made. It is signed if there is a Signer.
 	// With InIndex the index lists the unsigned one, too, and the SBOMs.
 	Provenance, InIndex bool
-	// Settings identifies the signer and the form of the provenance in the cache.
-	Settings string
+	// SignerID identifies the signer, and Settings the form of the provenance, in the cache and
+	// in the annotations of what is attached. They hold no secret.
+	SignerID, Settings string
 
 	// Smoke starts the program of each image after it is stored by its digest. If one fails, no
 	// tag moves. nil starts none.
@@ -260,10 +261,10 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 		return out, err
 	}
 	// Nothing is signed unless it is needed, and once at most.
-	made := sync.OnceValues(func() ([]Attachment, error) { return r.attachments(ctx, out) })
+	m := r.making(ctx, out)
 	errs := []error{r.save(out.SBOMs)}
 	for _, o := range r.plan.Outputs {
-		if err := r.fill(ctx, &o, out, made); err != nil {
+		if err := r.fill(ctx, &o, out, m); err != nil {
 			errs = append(errs, o.About(err))
 			continue
 		}
@@ -273,7 +274,7 @@ func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) 
 		return out, err
 	}
 	if r.attests() {
-		if err := r.each(func(repo *repository) error { return r.attach(ctx, repo, out, made) }); err != nil {
+		if err := r.each(func(repo *repository) error { return r.attach(ctx, repo, out, m) }); err != nil {
 			return out, err
 		}
 	}
@@ -306,12 +307,12 @@ func (o Output) Archive() bool {
 
 // fill writes the result to a local destination, with what refers to it if the destination
 // can hold that. An archive is a single file, so all are put in one call.
-func (r *run) fill(ctx context.Context, o *Output, out *Result, made func() ([]Attachment, error)) error {
+func (r *run) fill(ctx context.Context, o *Output, out *Result, m made) error {
 	batch, batches := o.Sink.(manifest.BatchPutter)
 	var err error
 	if batches && (len(out.SBOMs) > 0 || r.attests()) {
 		var all []manifest.Named
-		if all, err = r.beside(out, made); err == nil {
+		if all, err = r.beside(out, m); err == nil {
 			err = batch.PutAll(ctx, append(all, manifest.Named{Ref: o.Ref, Content: out.Content})...)
 		}
 	} else {

@@ -125,6 +125,7 @@ func TestSignerAndGateComeBeforeTheTags(t *testing.T) {
 		pub, plan := hello(t, r)
 		steps := make(chan string, 10)
 		pub.SignFormat, pub.AttachTo = "bundle", "auto"
+		pub.SignerID = c.what // or the signature of the case before is kept
 		pub.Signer = signer(func(statement []byte) ([]byte, error) {
 			s, err := attest.ParseStatement(statement)
 			check(t, err)

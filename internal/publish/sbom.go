@@ -162,10 +162,10 @@ func (pub *Publisher) putSBOM(ctx context.Context, repo string, image v1.Hash, s
 
 // beside returns what is stored in an output beside the content, by digest: the SBOMs, and
 // what else refers to the content.
-func (r *run) beside(out *Result, made func() ([]Attachment, error)) ([]manifest.Named, error) {
+func (r *run) beside(out *Result, m made) ([]manifest.Named, error) {
 	artifacts := slices.Clone(out.SBOMs)
 	if r.attests() {
-		all, err := made()
+		all, err := m.of(r.wanted())
 		if err != nil {
 			return nil, err
 		}

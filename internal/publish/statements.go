@@ -18,9 +18,29 @@ import (
 
 // This file makes what refers to a result as a whole: signatures and provenance.
 
-// attachments makes what refers to the result: with a signer a statement about the whole and
-// all images, else the provenance of each image as BuildKit writes it.
-func (r *run) attachments(ctx context.Context, out *Result) ([]Attachment, error) {
+// signature signs the result, its images and their SBOMs, and each SBOM.
+func (r *run) signature(ctx context.Context, out *Result) ([]Attachment, error) {
+	if r.SignFormat == signsLegacy {
+		return nil, nil // see run.legacy
+	}
+	subjects, err := r.subjects(out)
+	if err != nil {
+		return nil, err
+	}
+	all, err := r.signed(ctx, out, attest.PredicateSignature, subjects, struct{}{})
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	sboms, err := r.signedSBOMs(ctx, out)
+	if err != nil {
+		return nil, fmt.Errorf("sign SBOM: %w", err)
+	}
+	return append(all, sboms...), nil
+}
+
+// statements makes the provenance: with a signer a signed statement about the whole and all
+// images, else one for each image as BuildKit writes it.
+func (r *run) statements(ctx context.Context, out *Result) ([]Attachment, error) {
 	if r.Signer == nil {
 		return r.unsigned(ctx, out)
 	}
@@ -28,29 +48,15 @@ func (r *run) attachments(ctx context.Context, out *Result) ([]Attachment, error
 	if err != nil {
 		return nil, err
 	}
-	var all []Attachment
-	if r.SignFormat != signsLegacy {
-		if all, err = r.signed(ctx, out, attest.PredicateSignature, subjects, struct{}{}); err != nil {
-			return nil, fmt.Errorf("sign: %w", err)
-		}
-	}
-	sboms, err := r.signedSBOMs(ctx, out)
-	if err != nil {
-		return nil, fmt.Errorf("sign SBOM: %w", err)
-	}
-	all = append(all, sboms...)
-	if !r.Provenance {
-		return all, nil
-	}
 	predicate, err := r.provenance(ctx, out.Images)
 	if err != nil {
 		return nil, fmt.Errorf("provenance: %w", err)
 	}
-	made, err := r.signed(ctx, out, attest.PredicateProvenance, subjects, predicate)
+	all, err := r.signed(ctx, out, attest.PredicateProvenance, subjects, predicate)
 	if err != nil {
 		return nil, fmt.Errorf("sign provenance: %w", err)
 	}
-	return append(all, made...), nil
+	return all, nil
 }
 
 // subjects returns the index, its images and their SBOMs as subjects of statements. Names
@@ -102,7 +108,7 @@ func (r *run) signed(ctx context.Context, out *Result, predicateType string, sub
 	}
 	all := make([]Attachment, len(content))
 	for i, c := range content {
-		artifact, err := attest.BundleArtifact(bundle, predicateType, c)
+		artifact, err := attest.BundleArtifact(bundle, predicateType, r.mark(out, predicateType), c)
 		if err == nil {
 			all[i], err = attachment(predicateType, artifact)
 		}
@@ -143,7 +149,7 @@ func (r *run) signedSBOMs(ctx context.Context, out *Result) ([]Attachment, error
 		if err != nil {
 			return nil, err
 		}
-		artifact, err := attest.BundleArtifact(bundle, r.SBOM.PredicateType(), i.Image)
+		artifact, err := attest.BundleArtifact(bundle, r.SBOM.PredicateType(), "", i.Image)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +230,11 @@ func (r *run) unsigned(ctx context.Context, out *Result) ([]Attachment, error) {
 		if err != nil {
 			return nil, err
 		}
-		artifact, err := attest.StatementArtifact(i.Image, statements...)
+		mark := ""
+		if !r.InIndex { // which names it, so its digest must not depend on settings
+			mark = r.mark(out, attest.PredicateProvenance)
+		}
+		artifact, err := attest.StatementArtifact(i.Image, mark, statements...)
 		if err != nil {
 			return nil, err
 		}

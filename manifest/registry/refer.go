@@ -81,6 +81,21 @@ func (c *Client) PutReferrers(ctx context.Context, repo string, all ...v1.Image)
 	return group.Wait()
 }
 
+// ListsReferrers reports whether the registry of ref, a digest, lists the referrers of a
+// repository itself. It asks once for each repository in a run. Without the referrers API they
+// are listed under a tag, and each subject has one.
+func (c *Client) ListsReferrers(ctx context.Context, ref string) (bool, error) {
+	r, err := c.parse(ref)
+	if err != nil {
+		return false, err
+	}
+	if err := c.learnAPI(ctx, r.repository, r.digest); err != nil {
+		return false, err
+	}
+	has, _ := c.session.hosts.api(r.repository)
+	return has, nil
+}
+
 // referAll is refer for several referrers of one subject, as a list of referrers has them.
 func (c *Client) referAll(ctx context.Context, r repository, subject v1.Hash, all ...v1.Descriptor) error {
 	key := func(d v1.Descriptor) string { return r.by(d.Digest).String() + " " + subject.String() }
