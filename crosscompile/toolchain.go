@@ -18,6 +18,7 @@ import (
 	"github.com/mabuild/mabuild/internal/gocommand"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/once"
+	"github.com/mabuild/mabuild/internal/process"
 	"github.com/mabuild/mabuild/internal/stream"
 )
 
@@ -255,7 +256,8 @@ func (tc *toolchain) runLogged(ctx context.Context, log io.Writer, dir string, a
 	// A broken build can print without end. The start of the output has the first errors.
 	complaint := &stream.Head{Max: 1 << 20}
 	cmd.Stdout, cmd.Stderr = &out, io.MultiWriter(complaint, log)
-	group(cmd)
+	process.Group(cmd)
+	orphans(cmd.SysProcAttr)
 	// On Linux the command is killed when the thread that started it ends. So this
 	// goroutine keeps the thread until the command has ended.
 	runtime.LockOSThread()

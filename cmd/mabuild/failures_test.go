@@ -301,7 +301,7 @@ hint: create a key with cosign generate-key-pair`},
 	{`push ./ok --sign $K/plain.key --media-types docker -t $R/new:v1`, exitUsage, `mabuild: signatures and provenance cannot be combined with --media-types docker: referrers require OCI media types
 hint: omit one of them`},
 	{`push ./ok --before-tag 'false' --sign $K/plain.key --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: $R/new@SHA: --before-tag false: exit status 1
-hint: no tag has moved; the image is stored by its digest
+hint: no tag of ok has moved; the image is stored by its digest
 nothing was published; no tag was changed`},
 	{`verify $R/app:v1`, exitUsage, `mabuild: verify requires a key or an identity
 hint: add --key FILE, or --certificate-identity and --certificate-oidc-issuer`},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
@@ -38,8 +40,18 @@ func (a *app) loadPlan(o mirrorOptions) (*mirrorFile, error) {
 	if p.logins, err = m.Logins(os.LookupEnv); err != nil {
 		return nil, invalid(err)
 	}
-	p.entries, err = chosen(m.Plan(), o.only)
-	return p, err
+	if p.entries, err = chosen(m.Plan(), o.only); err != nil {
+		return p, err
+	}
+	for _, e := range p.entries {
+		if e.Key == "" {
+			continue
+		}
+		if err := byKeys(&attest.Policy{}, []string{e.Key}); err != nil {
+			return p, fmt.Errorf("entry %s: verify.key: %w", e.Name, err)
+		}
+	}
+	return p, nil
 }
 
 // readPlan reads the file, or standard input for "-".

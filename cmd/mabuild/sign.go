@@ -23,8 +23,10 @@ import (
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/plan"
+	"github.com/mabuild/mabuild/internal/process"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/internal/sign"
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // passwordVariable has the password of an encrypted key, as for cosign.
@@ -50,16 +52,22 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 			return a.beforeTag(ctx, words, image, r)
 		}
 	}
-	able, err := plan.CanAttest(plans)
+	able, err := plan.CanAttest(plans, c.SignFormat)
 	if c.Sign == config.SignNone && !pub.Provenance {
 		pub.InIndex = pub.InIndex && able && err == nil // for SBOMs
 		return nil
+	}
+	if !able && err == nil {
+		a.log.WarnContext(ctx, "no destination can hold signatures and provenance")
 	}
 	if err != nil || !able {
 		pub.Provenance, pub.InIndex = false, false
 		return err
 	}
 	if c.Sign == config.SignNone {
+		if c.Attest {
+			a.log.WarnContext(ctx, unsigned)
+		}
 		return nil
 	}
 	signer, id, err := a.signer(ctx)
@@ -69,6 +77,9 @@ func (a *app) attest(ctx context.Context, pub *publish.Publisher, plans []publis
 	pub.Signer, pub.SignerID = signer, id
 	return nil
 }
+
+// unsigned is the warning if --attest finds nothing to sign with.
+const unsigned = "attested, but not signed: there is no key (--sign, COSIGN_PRIVATE_KEY) and no identity of a CI job (the permission id-token: write)"
 
 // signer returns what --sign names, and what identifies it in the cache.
 func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
@@ -108,6 +119,11 @@ func readKey(from, way string) ([]byte, error) {
 		return []byte(text), nil
 	}
 	f, err := os.Open(from)
+	if err == nil {
+		if info, statErr := f.Stat(); statErr == nil && info.IsDir() {
+			err = errors.Join(f.Close(), usage(way, "%s is a directory, not a key", plain(from)))
+		}
+	}
 	if err != nil {
 		return nil, noFile(from, way, err)
 	}
@@ -140,7 +156,7 @@ func (a *app) keyPassword(ctx context.Context) ([]byte, error) {
 const maxPassword = 64 << 10
 
 // firstLine returns the first line of standard input without its end. A pipe that nobody writes
-// to or closes is waited for, which is logged.
+// to or closes has none after a time.
 func (a *app) firstLine(ctx context.Context) ([]byte, error) {
 	type read struct {
 		line []byte
@@ -159,33 +175,27 @@ func (a *app) firstLine(ctx context.Context) ([]byte, error) {
 		})
 		done <- r
 	}()
-	wait := time.NewTimer(passwordWait)
-	defer wait.Stop()
-	for {
-		select {
-		case r := <-done:
-			return r.line, r.err
-		case <-wait.C:
-			a.log.InfoContext(ctx, "waiting for the password of the key on stdin", "key", a.config.Sign)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
+	limit := time.NewTimer(passwordTimeout)
+	defer limit.Stop()
+	select {
+	case r := <-done:
+		return r.line, r.err
+	case <-limit.C:
+		return nil, nil // as if there were none
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }
 
-// passwordWait is the time after which waiting for a password is logged.
-const passwordWait = 2 * time.Second
+// passwordTimeout bounds the wait for a password on standard input.
+const passwordTimeout = 10 * time.Second
 
-// The output of a command of --before-tag that an error shows, in bytes, and the time that
-// it has to end after an interrupt.
-const (
-	maxGateOutput = 2 << 10
-	gateDelay     = 2 * time.Second
-)
+// maxGateOutput bounds the output of a command of --before-tag that an error shows, in bytes.
+const maxGateOutput = 2 << 10
 
 // beforeTag runs the command of --before-tag for an image, which is stored by its digest. The
-// command gets MABUILD_IMAGE, MABUILD_DIGEST and MABUILD_METADATA, and its output goes to
-// standard error.
+// command gets MABUILD_IMAGE, MABUILD_DIGEST and MABUILD_METADATA. Its output is shown if it
+// fails.
 func (a *app) beforeTag(ctx context.Context, words []string, image string, r *publish.Result) error {
 	dir, err := a.workDir(ctx)
 	if err != nil {
@@ -208,14 +218,16 @@ func (a *app) beforeTag(ctx context.Context, words []string, image string, r *pu
 		return err
 	}
 	a.log.InfoContext(ctx, "running "+filepath.Base(words[0]), "image", image)
-	var output bytes.Buffer
+	output := &stream.Tail{Max: maxGateOutput}
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...) //nolint:gosec // the user names it
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, gateDelay
+	cmd.Stdout, cmd.Stderr = output, output
+	process.Group(cmd)
 	cmd.Env = append(os.Environ(), "MABUILD_IMAGE="+image, "MABUILD_DIGEST="+r.Digest.String(), "MABUILD_METADATA="+file.Name())
-	if err := cmd.Run(); err != nil {
-		last := output.Bytes()
-		last = last[max(0, len(last)-maxGateOutput):]
-		return &hint.Error{Err: fmt.Errorf("%s: --before-tag %s: %w\n%s", image, words[0], errors.Join(err, ctx.Err()), plainLines(string(last))), Hint: "no tag has moved; the image is stored by its digest"}
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) { // which a process in the background causes
+		return &hint.Error{
+			Err:  fmt.Errorf("%s: --before-tag %s: %w\n%s", image, words[0], errors.Join(err, ctx.Err()), plainLines(output.String())),
+			Hint: "no tag of " + plain(r.Name) + " has moved; the image is stored by its digest",
+		}
 	}
 	return nil
 }
@@ -228,6 +240,8 @@ func plannedAttestations(c *config.Config) string {
 	}
 	if c.Sign != config.SignNone {
 		lines = append(lines, "  + signature by "+plain(c.Sign)+"\n")
+	} else if c.Attest {
+		lines = append(lines, "  ! no signature: there is no key and no identity\n")
 	}
 	if c.BeforeTag != "" {
 		lines = append(lines, "  ? "+plain(c.BeforeTag)+"\n")

@@ -195,8 +195,13 @@ func modules(images []Material) ([]dependency, error) {
 		if i.Info == nil {
 			continue
 		}
-		_, others := programModule(i.Info)
-		for _, m := range others {
+		// The program's own module is a dependency if it is a released one, as of
+		// module/path@version.
+		own, all := programModule(i.Info)
+		if own.Sum != "" {
+			all = append([]*debug.Module{&own}, all...)
+		}
+		for _, m := range all {
 			p, err := module(m)
 			if err != nil {
 				return nil, err

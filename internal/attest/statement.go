@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -71,6 +72,29 @@ func (s Statement) About(h v1.Hash) bool {
 	for _, subject := range s.Subject {
 		if h.Hex != "" && subject.Digest[h.Algorithm] == h.Hex {
 			return true
+		}
+	}
+	return false
+}
+
+// sbomSuffix ends the name of a subject that is an SBOM, after the name of its image.
+const sbomSuffix = " sbom"
+
+// SBOMSubject returns the SBOM of an image as a subject.
+func SBOMSubject(image string, h v1.Hash) Subject { return SubjectOf(image+sbomSuffix, h) }
+
+// pairs reports whether s names content as the SBOM of a subject. Without an index the name of
+// the SBOM has the platform, and that of the image has not.
+func (s Statement) pairs(subject, sbom v1.Hash) bool {
+	for _, of := range s.Subject {
+		if of.Digest[subject.Algorithm] != subject.Hex {
+			continue
+		}
+		for _, is := range s.Subject {
+			image, ok := strings.CutSuffix(is.Name, sbomSuffix)
+			if is.Digest[sbom.Algorithm] == sbom.Hex && ok && (image == of.Name || strings.HasPrefix(image, of.Name+" ")) {
+				return true
+			}
 		}
 	}
 	return false

@@ -186,6 +186,10 @@ func (p Policy) gather(ctx context.Context, i Image, subject v1.Hash) (evidence,
 			e.sboms = append(e.sboms, d.Digest)
 		case sign.IsBundle(d.ArtifactType) && p.needs(PredicateOf(d)):
 			c, err := i.Get(ctx, d.Digest)
+			if errors.Is(err, manifest.ErrNotFound) { // the list is older than its content
+				e.refused = append(e.refused, "a signed statement that is listed was deleted")
+				continue
+			}
 			if err != nil {
 				return e, fmt.Errorf("%s: %w", d.Digest, err)
 			}
@@ -195,7 +199,7 @@ func (p Policy) gather(ctx context.Context, i Image, subject v1.Hash) (evidence,
 			case errors.Is(err, manifest.ErrMismatch) || errors.Is(err, hint.Usage) || ctx.Err() != nil:
 				return e, fmt.Errorf("%s: %w", d.Digest, err)
 			case err != nil:
-				e.refused = append(e.refused, text.Line(err.Error(), maxReason))
+				e.refused = append(e.refused, reason(err))
 			default:
 				e.statements = append(e.statements, s)
 			}
@@ -237,7 +241,7 @@ func (p Policy) simple(ctx context.Context, i Image, subject v1.Hash, e *evidenc
 		case errors.Is(err, manifest.ErrMismatch) || ctx.Err() != nil:
 			return false, fmt.Errorf("%s: %w", tag, err)
 		}
-		e.refused = append(e.refused, text.Line(err.Error(), maxReason))
+		e.refused = append(e.refused, reason(err))
 	}
 	return false, nil
 }
@@ -260,6 +264,16 @@ func (p Policy) simpleLayer(img v1.Image, d v1.Descriptor, subject v1.Hash) erro
 		err = errors.New("a signature is about another image")
 	}
 	return err
+}
+
+// reason returns the text of an error, safe to print. The end of a long one says more: it is
+// that of a program's output.
+func reason(err error) string {
+	said := err.Error()
+	if over := len(said) - 2*maxReason; over > 0 {
+		said = said[:maxReason/2] + " … " + said[over+maxReason/2:]
+	}
+	return text.Line(said, 2*maxReason+8)
 }
 
 // needs reports whether the policy requires something of statements with a predicate type, as
@@ -364,13 +378,13 @@ func (e evidence) about(subject v1.Hash, predicateType string) []Statement {
 }
 
 // hasSBOM reports whether a signed statement is an SBOM of the subject, or names one of the
-// SBOMs that refer to it. The registry's list says which these are; the statement has
-// their digests.
+// SBOMs that refer to it as that of the subject. The registry's list says which these are; the
+// statement has their digests and, in the names, whose they are.
 func (e evidence) hasSBOM(subject v1.Hash) bool {
 	return slices.ContainsFunc(e.statements, func(s Statement) bool {
 		predicate := strings.ToLower(s.PredicateType)
 		isSBOM := strings.Contains(predicate, "spdx") || strings.Contains(predicate, "cyclonedx")
-		return s.About(subject) && (isSBOM || slices.ContainsFunc(e.sboms, s.About))
+		return s.About(subject) && (isSBOM || slices.ContainsFunc(e.sboms, func(sbom v1.Hash) bool { return s.pairs(subject, sbom) }))
 	})
 }
 

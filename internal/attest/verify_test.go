@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -79,6 +80,30 @@ func (s *shelf) subjects(all ...manifest.Content) []Subject {
 		h, err := c.Digest()
 		noError(s.t, err)
 		list = append(list, SubjectOf("x", h))
+	}
+	return list
+}
+
+// withSBOMs returns the index, the images and an SBOM of each as subjects, and attaches the SBOMs
+// to the images with these positions.
+func (s *shelf) withSBOMs(to ...int) []Subject {
+	s.t.Helper()
+	list := s.subjects(s.index)
+	for i, img := range s.images {
+		name := fmt.Sprint("app ", i)
+		sbom, err := Artifact(SPDX, []byte("{}"), name, img)
+		noError(s.t, err)
+		h, err := sbom.Digest()
+		noError(s.t, err)
+		own, err := img.Digest()
+		noError(s.t, err)
+		list = append(list, SubjectOf(name, own), SBOMSubject(name, h))
+		of, err := s.images[to[i]].Digest()
+		noError(s.t, err)
+		d, err := manifest.Describe(sbom)
+		noError(s.t, err)
+		d.ArtifactType = SPDX.MediaType()
+		s.refers[of] = append(s.refers[of], manifest.Referrer{Descriptor: d})
 	}
 	return list
 }
@@ -237,16 +262,20 @@ func TestVerify(t *testing.T) {
 		"signed SBOMs": {
 			Policy{Require: []string{RequireSBOM}},
 			func(s *shelf) {
-				subjects := s.subjects(s.index, s.images[0], s.images[1])
-				for _, img := range s.images {
-					sbom, err := Artifact(SPDX, []byte("{}"), "x", img)
-					noError(s.t, err)
-					s.attach(sbom)
-					subjects = append(subjects, s.subjects(sbom)...)
-				}
-				s.sign(key, s.index, PredicateSignature, struct{}{}, subjects...)
+				s.sign(key, s.index, PredicateSignature, struct{}{}, s.withSBOMs(0, 1)...)
 			}, "",
 		},
+		"SBOMs of other images": {
+			Policy{Require: []string{RequireSBOM}},
+			func(s *shelf) {
+				s.sign(key, s.index, PredicateSignature, struct{}{}, s.withSBOMs(1, 0)...)
+			}, "linux/amd64 no signed SBOM\nlinux/arm64 no signed SBOM",
+		},
+		"a statement that is listed and was deleted": {signature, func(s *shelf) {
+			s.sign(other, s.index, PredicateSignature, struct{}{}, s.subjects(s.index)...)
+			clear(s.all)
+			s.sign(key, s.index, PredicateSignature, struct{}{}, s.subjects(s.index, s.images[0], s.images[1])...)
+		}, ""},
 	} {
 		s := newShelf(t)
 		c.make(s)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/process"
 	"github.com/mabuild/mabuild/internal/stream"
 	shown "github.com/mabuild/mabuild/internal/text"
 )
@@ -137,7 +138,7 @@ func runHelper(ctx context.Context, helper, action, key, input string) (string, 
 	cmd := exec.CommandContext(ctx, program(helper), action) //nolint:gosec // named by the user
 	cmd.Stdin, cmd.Stdout = strings.NewReader(input), out
 	cmd.WaitDelay = time.Second // a process that the helper started may keep the pipe open
-	asGroup(cmd)
+	process.Group(cmd)
 	err := cmd.Run()
 	text := strings.TrimSpace(buffer.String())
 	switch {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/internal/sign"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
@@ -72,8 +73,13 @@ builds:
 // View returns the merged configuration as YAML, with the origin of each value as a
 // comment after it. Keys that are not set and have no default are omitted, as are
 // settings that a build takes from the top level. Values that a file of the tree is not
-// allowed to set are marked. Loading the result as a file gives the same configuration.
-func (c *Config) View() ([]byte, error) { return table.View(c, c.origins, c.refusal) }
+// allowed to set are marked. Loading the result as a file gives the same configuration, except
+// for secrets in arguments of cosign, which are left out.
+func (c *Config) View() ([]byte, error) {
+	shown := *c
+	shown.SignArgs = sign.Redact(c.SignArgs)
+	return table.View(&shown, c.origins, c.refusal)
+}
 
 // refusal returns a text if the value of a key, or an item of it, is refused; otherwise
 // "".

@@ -297,3 +297,17 @@ func Address(remote string) string {
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(remote, "/"), ".git")
 }
+
+// sources are the files that feed a compiler, as git matches them below a directory.
+var sources = []string{"*.go", "*.s", "*.S", "*.c", "*.cc", "*.cpp", "*.h", "*.hh", "*.syso", "go.mod", "go.sum", "go.work", "*/go.mod", "*/go.sum"}
+
+// UntrackedSources reports whether the repository of dir has files that git does not track and
+// that a compiler may read. Files that are ignored do not count.
+func UntrackedSources(ctx context.Context, dir string) bool {
+	r, ok := checkoutOf(ctx, dir)
+	if !ok {
+		return false
+	}
+	found, err := r.ask(ctx, slices.Concat([]string{"ls-files", "--others", "--exclude-standard", "--"}, sources)...)
+	return err != nil || found != ""
+}

@@ -304,8 +304,8 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.backup(ctx); err != nil {
 		return err
 	}
-	if m.job.entry.Key != "" && !m.job.entry.Referrers {
-		m.Log.WarnContext(ctx, "the signature was verified and stays behind; referrers: true copies it", "target", m.target.String())
+	if err := m.leavesSignature(ctx, c); err != nil {
+		return err
 	}
 	if m.job.entry.Referrers && m.target.Docker() {
 		m.Log.WarnContext(ctx, "a Docker archive cannot hold referrers, only the image", "target", m.target.String())
@@ -347,6 +347,39 @@ func (m *move) signed(ctx context.Context) error {
 		platforms = e.wanted()
 	}
 	return m.Signed(ctx, m.Store, e.Key, m.job.from.ByDigest(m.chosen.Found.Digest).String(), platforms)
+}
+
+// leavesSignature warns if the copy of an image whose signature was verified has none: it is not
+// copied, or it is about the index, and the copy has another one.
+func (m *move) leavesSignature(ctx context.Context, c manifest.Content) error {
+	e := m.job.entry
+	switch {
+	case e.Key == "":
+		return nil
+	case !e.Referrers:
+		m.Log.WarnContext(ctx, "the signature was verified and stays behind; referrers: true copies it", "target", m.target.String())
+		return nil
+	case !m.cut():
+		return nil
+	}
+	images, err := manifest.Identified(c)
+	if err != nil {
+		return err
+	}
+	for _, i := range images {
+		if i.Kind != manifest.KindImage {
+			continue
+		}
+		err := m.Signed(ctx, m.Store, e.Key, m.job.from.ByDigest(i.Descriptor.Digest).String(), nil)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			m.Log.WarnContext(ctx, "the copy has no signature: that of the source is about its index, and the copy of some platforms has another one", "target", m.target.String())
+			return nil
+		}
+	}
+	return nil
 }
 
 // refers reports whether referrers are copied. A Docker archive cannot hold them.

@@ -17,6 +17,9 @@ func (m *move) estimate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.signed(ctx); err != nil {
+		return err
+	}
 	m.ends(Copied, "%s", m.reason())
 	to, err := m.backupName()
 	if err != nil {

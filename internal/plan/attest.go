@@ -15,6 +15,7 @@ import (
 	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/git"
+	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -68,11 +69,13 @@ func SetAttestations(pub *publish.Publisher, c *config.Config, tool string, gete
 
 // CanAttest returns an error for a destination of plans that cannot hold what is attested.
 // any is false if no destination can, such as a daemon, from which nothing is published.
-func CanAttest(plans []publish.Plan) (any bool, err error) {
+func CanAttest(plans []publish.Plan, signFormat string) (any bool, err error) {
 	for _, p := range plans {
 		any = any || len(p.Tags) > 0
 		for _, o := range p.Outputs {
-			if o.HoldsSBOMs() {
+			if o.HoldsSBOMs() && signFormat != "bundle" {
+				return any, usage("use --sign-format bundle", "%s cannot hold signatures in the legacy format, which are tags of a registry", o.Text)
+			} else if o.HoldsSBOMs() {
 				any = true
 			} else if o.Archive() {
 				return any, usage("use -o oci:DIR or -o oci-archive:FILE", "%s cannot hold signatures and provenance", o.Text)
@@ -94,6 +97,15 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	for _, one := range spec.Platforms {
 		o.Platforms = append(o.Platforms, platform.Key(one))
 	}
+	// The statement has no paths of this machine.
+	if filepath.IsAbs(o.Main) {
+		o.Main = cmp.Or(program.Main.PkgPath, filepath.Base(o.Main))
+	}
+	for key, ref := range o.Base {
+		if at, err := places.Parse(ref); err == nil && at.Local() {
+			o.Base[key] = string(at.Place.Form) + ":" + filepath.Base(at.Place.Path)
+		}
+	}
 	if p.Config.Provenance == provenanceMax {
 		o.Values, o.Invocation = p.Config.Parameters(c, true), invocationOf(p.Getenv)
 	}
@@ -111,8 +123,10 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	if vars.Commit == "" {
 		vars = git.Vars(ctx, programDir(c))
 	}
-	o.Commit, o.Modified = vars.Commit, strings.HasSuffix(vars.Version, "-dirty")
-	if remote := git.Remote(ctx, programDir(c)); remote != "" && o.Commit != "" {
+	o.Commit = vars.Commit
+	o.Modified = strings.HasSuffix(vars.Version, "-dirty") || o.Commit != "" && git.UntrackedSources(ctx, programDir(c))
+	// The path of a local repository is one of this machine.
+	if remote := git.Remote(ctx, programDir(c)); remote != "" && o.Commit != "" && !filepath.IsAbs(remote) && !strings.HasPrefix(remote, "file:") && !strings.HasPrefix(remote, ".") {
 		o.Source = "git+" + git.Address(remote)
 		if ref := refOf(vars, p.Getenv); ref != "" {
 			o.Source += "@" + ref

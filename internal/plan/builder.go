@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -73,7 +74,10 @@ func workflowOf(ctx context.Context, at, bearer string) (string, error) {
 	req.Header.Set("Authorization", "Bearer "+bearer)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("ID token: %w", err)
+		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+			err = wrapped.Err // without the address, which is long
+		}
+		return "", fmt.Errorf("ID token: %s: %w", req.URL.Host, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // was opened to read
 	if resp.StatusCode != http.StatusOK {

@@ -344,6 +344,7 @@ func (r *run) askGate(ctx context.Context, out *Result) error {
 	}
 	return r.each(func(repo *repository) error {
 		if r.unchanged(ctx, repo, out) {
+			r.Log.InfoContext(ctx, "the command before the tag is not run, since no tag moves", "repository", repo.name)
 			return nil
 		}
 		at := repo.name + "@" + out.Digest.String()

@@ -78,7 +78,7 @@ func (r *run) subjects(out *Result) ([]attest.Subject, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, attest.SubjectOf(out.Name+" "+platform.Key(out.Images[n].Platform)+" sbom", digest))
+		list = append(list, attest.SBOMSubject(out.Name+" "+platform.Key(out.Images[n].Platform), digest))
 	}
 	return list, nil
 }

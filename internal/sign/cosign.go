@@ -12,9 +12,12 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/process"
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/text"
 )
 
@@ -51,7 +54,7 @@ func (c Cosign) Sign(ctx context.Context, statement []byte) ([]byte, error) {
 		}
 		info, err := os.Stat(out)
 		if err != nil {
-			return hint.New(hint.Build, tooOld, "cosign has written no bundle")
+			return hint.New(hint.Build, c.wayOut(ctx, "omit --bundle from --sign-arg"), "cosign has written no bundle")
 		}
 		if info.Size() > MaxBundle {
 			return broken("cosign: the bundle has %d bytes, more than %d", info.Size(), MaxBundle)
@@ -64,7 +67,7 @@ func (c Cosign) Sign(ctx context.Context, statement []byte) ([]byte, error) {
 	}
 	b, err := ParseBundle(bundle)
 	if err != nil {
-		return nil, fmt.Errorf("cosign: %w", err)
+		return nil, &hint.Error{Kind: hint.Content, Err: fmt.Errorf("cosign: %w", err), Hint: c.wayOut(ctx, "")}
 	}
 	if same, err := equal(b.Envelope.Payload, statement); err != nil || !same {
 		return nil, broken("cosign has signed another statement")
@@ -128,42 +131,82 @@ func (c Cosign) run(ctx context.Context, args ...string) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, cosignTimeout, fmt.Errorf("no answer in %s", cosignTimeout))
 	defer cancel()
-	var output bytes.Buffer
+	output := &stream.Tail{Max: maxOutput}
 	cmd := exec.CommandContext(ctx, program, slices.Concat(args, c.Args)...) //nolint:gosec // cosign, with arguments of the user
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &output, &output, 2*time.Second
+	cmd.Stdout, cmd.Stderr = output, output
+	process.Group(cmd)
 	err = cmd.Run()
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, exec.ErrWaitDelay): // it has left a process behind
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("cosign %s: %w", args[0], context.Cause(ctx))
 	}
-	way := ""
-	if c.outdated(ctx, program) {
-		way = tooOld
-	}
-	return hint.New(hint.Build, way, "cosign %s: %w: %s", args[0], err, lastWords(output.String()))
+	return hint.New(hint.Build, c.wayOut(ctx, ""), "cosign %s: %w: %s", args[0], err, text.Line(c.redact(output.String()), maxOutput))
 }
 
-// lastWords returns the end of a program's output, safe to print.
-func lastWords(output string) string {
-	if len(output) > maxOutput {
-		output = output[len(output)-maxOutput:]
+// secretArgument matches the name of an argument whose value is a secret.
+var secretArgument = regexp.MustCompile(`(?i)token|passw|secret`)
+
+// Redact returns arguments of cosign without values that are secret.
+func Redact(args []string) []string {
+	shown := slices.Clone(args)
+	for i, arg := range shown {
+		name, _, ok := strings.Cut(arg, "=")
+		switch {
+		case ok && secretArgument.MatchString(name):
+			shown[i] = name + "=…"
+		case i > 0 && !strings.HasPrefix(arg, "-") && !strings.Contains(args[i-1], "=") && secretArgument.MatchString(args[i-1]):
+			shown[i] = "…"
+		}
 	}
-	return text.Line(output, maxOutput)
+	return shown
+}
+
+// redact removes the secret values of the arguments from the output of cosign, which may repeat
+// them.
+func (c Cosign) redact(output string) string {
+	for i, arg := range Redact(c.Args) {
+		if arg == c.Args[i] {
+			continue
+		}
+		if _, value, ok := strings.Cut(c.Args[i], "="); ok && value != "" {
+			output = strings.ReplaceAll(output, value, "…")
+		} else {
+			output = strings.ReplaceAll(output, c.Args[i], "…")
+		}
+	}
+	return output
+}
+
+// wayOut returns what to do if cosign has failed: install a new one, or way.
+func (c Cosign) wayOut(ctx context.Context, way string) string {
+	if program, err := installed(); err == nil && outdated(ctx, program) {
+		return tooOld
+	}
+	return way
 }
 
 // cosignVersion matches the version in the output of cosign version --json.
 var cosignVersion = regexp.MustCompile(`"gitVersion":\s*"v([0-9]+)\.`)
 
+// versionTimeout bounds the question for the version of cosign.
+const versionTimeout = 5 * time.Second
+
 // outdated reports whether the program says that it is older than cosignMajor.
-func (c Cosign) outdated(ctx context.Context, program string) bool {
-	out, err := exec.CommandContext(ctx, program, "version", "--json").Output()
-	m := cosignVersion.FindSubmatch(out)
+func outdated(ctx context.Context, program string) bool {
+	ctx, cancel := context.WithTimeout(ctx, versionTimeout)
+	defer cancel()
+	out := &stream.Head{Max: maxOutput}
+	cmd := exec.CommandContext(ctx, program, "version", "--json")
+	cmd.Stdout = out
+	process.Group(cmd)
+	err := cmd.Run()
+	m := cosignVersion.FindStringSubmatch(out.String())
 	if err != nil || m == nil {
 		return false
 	}
-	major, err := strconv.Atoi(string(m[1]))
+	major, err := strconv.Atoi(m[1])
 	return err == nil && major < cosignMajor
 }
 

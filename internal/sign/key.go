@@ -50,9 +50,15 @@ type PublicKey struct{ public crypto.PublicKey }
 // Ed25519, and RSA from 2048 bits on; the signatures here use SHA-256, which its default
 // rules allow for P-256 and P-384 alone.
 func Parse(text []byte, password func() ([]byte, error)) (*Key, error) {
-	block, _ := pem.Decode(text)
+	block, rest := pem.Decode(text)
+	if block != nil && block.Type == "EC PARAMETERS" { // as openssl ecparam writes it
+		block, _ = pem.Decode(rest)
+	}
 	if block == nil {
 		return nil, bad("create one with cosign generate-key-pair", "no private key in PEM format")
+	}
+	if block.Headers["DEK-Info"] != "" {
+		return nil, bad("remove the password with openssl, or import the key with cosign import-key-pair", "a key in the old format of OpenSSL with a password is not supported")
 	}
 	switch block.Type {
 	case "ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY":
@@ -172,8 +178,7 @@ func (k *Key) sign(message []byte) ([]byte, error) {
 	return k.private.Sign(nil, sum[:], crypto.SHA256)
 }
 
-// ParsePublic reads a public key in PEM (PKIX or PKCS#1), or the public part of an
-// unencrypted private key.
+// ParsePublic reads a public key in PEM (PKIX or PKCS#1). A private key is an error.
 func ParsePublic(text []byte) (*PublicKey, error) {
 	block, _ := pem.Decode(text)
 	const way = "use the public key, such as cosign.pub"

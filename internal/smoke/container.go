@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/internal/process"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -22,8 +23,8 @@ const endDelay = time.Second
 // direct runs a program without isolation. It must be static: it sees the files of the host.
 func direct(ctx context.Context, c command, out *output) (ending, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.Root, c.Argv[0]), c.Argv[1:]...) //nolint:gosec // the user asks for it
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = c.Root, c.Env, out, out, endDelay
-	own(cmd)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = c.Root, c.Env, out, out
+	process.Group(cmd)
 	if err := cmd.Start(); err != nil {
 		return ending{Start: err.Error()}, nil
 	}

@@ -38,12 +38,6 @@ type request struct {
 	Ids   bool `json:"ids"`   // all ids of the host are there, not only one
 }
 
-// own makes a program the first process of its own group, which ends with it.
-func own(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-}
-
 // probe returns why programs cannot be isolated here, or nil.
 func probe(ctx context.Context, parent string, ids bool) error {
 	dir, err := os.MkdirTemp(parent, "smoke-probe-")

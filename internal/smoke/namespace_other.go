@@ -5,13 +5,10 @@ package smoke
 import (
 	"context"
 	"errors"
-	"os/exec"
 )
 
 // Child is for Linux.
 func Child() {}
-
-func own(*exec.Cmd) {}
 
 func probe(context.Context, string, bool) error { return errors.New("this is not Linux") }
 

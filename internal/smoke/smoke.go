@@ -27,6 +27,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
@@ -286,7 +287,7 @@ func judge(ctx context.Context, t Test, run func(context.Context, *output) (endi
 	}
 	inner, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	out := &output{}
+	out := newOutput()
 	end, err := run(inner, out)
 	why, way := "", ""
 	switch {
@@ -335,33 +336,37 @@ const (
 
 // An output keeps the beginning and the end of what a program prints, and drops the rest.
 type output struct {
-	mu         sync.Mutex
-	head, tail []byte
+	mu   sync.Mutex
+	head stream.Head
+	tail stream.Tail
+}
+
+// newOutput returns an empty one.
+func newOutput() *output {
+	return &output{head: stream.Head{Max: maxOutput}, tail: stream.Tail{Max: maxTail}}
 }
 
 // Write implements io.Writer.
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.head = append(o.head, p[:min(len(p), maxOutput-len(o.head))]...)
-	o.tail = append(o.tail, p[max(0, len(p)-maxTail):]...)
-	o.tail = slices.Clone(o.tail[max(0, len(o.tail)-maxTail):])
-	return len(p), nil
+	_, _ = o.head.Write(p)
+	return o.tail.Write(p)
 }
 
 func (o *output) first() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return string(o.head)
+	return o.head.String()
 }
 
 // shown returns the first and the last lines, indented and safe to print.
 func (o *output) shown() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	all := strings.Split(strings.TrimSpace(string(o.head)), "\n")
-	if len(o.head) == maxOutput { // the rest is longer, or dropped
-		all = append(all[:min(len(all), maxFirst)], strings.Split(strings.TrimSpace(string(o.tail)), "\n")[1:]...)
+	all := strings.Split(strings.TrimSpace(o.head.String()), "\n")
+	if o.head.Cut() { // the rest is longer, or dropped
+		all = append(all[:min(len(all), maxFirst)], strings.Split(strings.TrimSpace(o.tail.String()), "\n")[1:]...)
 	}
 	if len(all) > maxFirst+maxLast {
 		all = slices.Concat(all[:maxFirst], []string{"…"}, all[len(all)-maxLast:])

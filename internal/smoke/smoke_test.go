@@ -214,7 +214,7 @@ func TestCheckTest(t *testing.T) {
 // Of endless output the first and the last lines are shown, safe to print.
 func TestOutput(t *testing.T) {
 	t.Parallel()
-	o := &output{}
+	o := newOutput()
 	for range 100_000 {
 		_, _ = o.Write([]byte("line\x1b[31m\n"))
 	}
@@ -223,7 +223,7 @@ func TestOutput(t *testing.T) {
 	if strings.Contains(text, "\x1b") || !strings.HasSuffix(text, "\n  the last") || strings.Count(text, "\n") != maxFirst+maxLast || len(o.first()) != maxOutput {
 		t.Errorf("got %q", text)
 	}
-	if got := new(output).shown(); got != "" {
+	if got := newOutput().shown(); got != "" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -89,3 +89,23 @@ func (h *Head) String() string { return h.kept.String() }
 
 // Cut reports whether more than Max bytes were written.
 func (h *Head) Cut() bool { return h.dropped }
+
+// A Tail keeps the last Max bytes that are written to it and drops what was before, so that a
+// program that prints without end uses no memory.
+type Tail struct {
+	Max int // in bytes
+
+	kept []byte
+}
+
+// Write never fails.
+func (t *Tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p[max(0, len(p)-t.Max):]...)
+	if over := len(t.kept) - t.Max; over > 0 {
+		t.kept = append(t.kept[:0], t.kept[over:]...)
+	}
+	return len(p), nil
+}
+
+// String returns what was kept.
+func (t *Tail) String() string { return string(t.kept) }

@@ -18,6 +18,9 @@ import (
 // maxReferrers bounds the referrers of one subject that are read.
 const maxReferrers = 10_000
 
+// maxOwnTypes bounds the referrers of one subject that are read to find their own type.
+const maxOwnTypes = 128
+
 // Referrers lists what refers to subject in the repository of ref, with all pages of the
 // referrers API (distribution-spec, "Listing Referrers"). If the registry does not have
 // the API, it reads the index under the referrers tag sha256-…; a tag that names the
@@ -25,7 +28,8 @@ const maxReferrers = 10_000
 // once for each registry in a run, or for each repository if the answer may be about that
 // repository only.
 //
-// An entry with the media type of the empty config is read to find its own artifact type.
+// An entry with the media type of the empty config, among the first 128, is read to find its own
+// artifact type.
 // For each suffix in cosign the tag sha256-….SUFFIX is added if it exists; older
 // signatures are stored so. A subject that does not exist has no referrers.
 func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
@@ -37,7 +41,7 @@ func (c *Client) Referrers(ctx context.Context, ref string, subject v1.Hash, cos
 	if err != nil {
 		return nil, err
 	}
-	for i := range list {
+	for i := range list[:min(len(list), maxOwnTypes)] {
 		if list[i].ArtifactType == emptyConfig {
 			if err := c.ownType(ctx, r.repository, &list[i].Descriptor); err != nil {
 				return nil, err
