@@ -272,7 +272,12 @@ func (o *inspectOptions) printProvenance(ctx context.Context, a *app, ref string
 	if err != nil {
 		return err
 	}
+	// Each tag of an image adds the provenance of its own commit, usually at the end.
 	list := slices.Clone(r.Referrers)
+	slices.Reverse(list)
+	if n := len(slices.DeleteFunc(slices.Clone(list), func(a manifest.Attached) bool { return a.Kind != "provenance" })); n > 1 {
+		a.log.WarnContext(ctx, fmt.Sprintf("%d statements refer to the index, and one of them is printed; mabuild verify --json compares all", n))
+	}
 	for _, p := range r.Platforms {
 		list = append(list, p.Referrers...)
 	}

@@ -177,7 +177,11 @@ func runResolve(cmd *cobra.Command, a *app, o resolveOptions) error {
 		if err := a.startWith(cmd, config.All); err != nil {
 			return err
 		}
-		a.log.WarnContext(ctx, "no string begins with mabuild:// or ko://, so nothing is built")
+		found := "no string begins with mabuild:// or ko://"
+		if o.selector != "" {
+			found = "no object that matches -l " + o.selector + " names a program with mabuild:// or ko://"
+		}
+		a.log.WarnContext(ctx, found+", so nothing is built")
 		return r.finish(ctx, nil)
 	}
 	return runPush(cmd, a, o.pushOptions)

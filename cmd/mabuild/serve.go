@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -78,6 +79,9 @@ func runServe(ctx context.Context, a *app, o serveOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if !strings.Contains(o.address, ":") {
+		return usage("for example --address 127.0.0.1:5000", "--address %q: must be HOST:PORT", o.address)
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", o.address)
 	if err != nil {
 		return usage("use another --address; port 0 selects a free one", "%s", err)

@@ -65,7 +65,7 @@ func Check(ip netip.Addr, strict bool) error {
 	case ip.IsLinkLocalUnicast(), ip.IsMulticast(), slices.Contains(metadata, ip):
 		return Error{ip, "a link-local address or a cloud's metadata service, which is never used"}
 	case strict && Private(ip):
-		return Error{ip, "a private address, to which a public registry may not redirect"}
+		return Error{ip, "a private address, to which nothing that is public may lead"}
 	}
 	return nil
 }

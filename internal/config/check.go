@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -74,11 +75,11 @@ func examinePlatforms(items []string) map[int]error {
 
 // platformKey returns a platform as [platform.Key] spells it.
 func platformKey(s string) (string, error) {
-	p, err := platform.Parse(s)
-	if err != nil {
-		return "", err
+	p, err := platform.ParseList([]string{s}) // which finds slips such as linux/amr64
+	if err != nil || len(p) != 1 {
+		return "", cmp.Or(err, fmt.Errorf("%q is not one platform", yamlconf.Shorten(s)))
 	}
-	return platform.Key(p), nil
+	return platform.Key(p[0]), nil
 }
 
 // platformPattern approximates a platform.

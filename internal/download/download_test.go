@@ -131,7 +131,7 @@ func TestRefusals(t *testing.T) {
 		"/short":       {"unexpected EOF", 3},
 		"/plain":       {"it redirects to http://example.com/app: http://example.com/app: only https is used", 1},
 		"/file":        {`it redirects to file:///etc/passwd: "file:///etc/passwd" is not a URL`, 1},
-		"/private":     {"10.1.2.3 is a private address, to which a public registry may not redirect", 1},
+		"/private":     {"10.1.2.3 is a private address, to which nothing that is public may lead", 1},
 		"/metadata":    {"169.254.169.254 is a link-local address or a cloud's metadata service, which is never used", 1},
 		"/credentials": {"it redirects to https://me:xxxxx@example.com/app: the URL of example.com contains credentials", 1},
 		"/loop":        {"more than 10 redirects", 10},

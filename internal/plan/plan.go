@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -65,6 +66,9 @@ type Planner struct {
 // Plans resolves all programs that were asked for, with their destinations. All errors
 // are reported at once, each with the program's name if there are several.
 func (p *Planner) Plans(ctx context.Context) ([]publish.Plan, error) {
+	if _, err := os.Stat(".ko.yaml"); err == nil && p.Config.File == "" {
+		p.Log.WarnContext(ctx, ".ko.yaml is not read; convert it with mabuild config import -o .mabuild.yaml")
+	}
 	builds, err := p.selected(ctx)
 	if err != nil {
 		return nil, err
@@ -124,6 +128,7 @@ func (p *Planner) plan(ctx context.Context, c config.Build) (publish.Plan, error
 	if spec, err = p.Builder.Resolve(ctx, spec); err != nil {
 		return publish.Plan{}, err
 	}
+	p.kodata(ctx, c, spec)
 	// The config of image-spec has no health check, so other runtimes ignore it.
 	if spec.Config.Healthcheck != nil && !spec.Docker {
 		p.Log.WarnContext(ctx, "healthcheck: supported by Docker, and by podman only with --media-types docker")

@@ -42,6 +42,12 @@ func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 	if len(packages) == 0 && len(p.Config.Builds) == 0 {
 		packages = []string{"."}
 	}
+	for _, pkg := range packages {
+		_, err := os.Stat(pkg)
+		if err != nil && slices.Contains(IDs(p.Config.Builds), pkg) {
+			return nil, usage("mabuild push --only "+pkg, "%q is the id of a build, not a package", pkg)
+		}
+	}
 	if packages, err = p.spreadArguments(ctx, packages); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,6 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 		file.GID, _ = strconv.Atoi(cmp.Or(group, user)) // as in Docker's --chown
 		s.Files = append(s.Files, file)
 	}
-	p.kodata(ctx, c)
 	for _, text := range p.Files {
 		f, err := fileOf(text)
 		if err != nil {
@@ -262,8 +261,15 @@ func programDir(c config.Build) string {
 }
 
 // kodata warns of a directory that ko would copy into the image, and mabuild does not.
-func (p *Planner) kodata(ctx context.Context, c config.Build) {
-	dir := filepath.Join(programDir(c), "kodata")
+func (p *Planner) kodata(ctx context.Context, c config.Build, spec build.Spec) {
+	dir := programDir(c)
+	// An import path of the module is no directory.
+	if pkg := packageOf(spec).Main; pkg.Module != "" && strings.HasPrefix(pkg.PkgPath, pkg.Module) && pkg.PkgPath == c.Main {
+		if root, err := intree.Nearest(c.Dir); err == nil {
+			dir = filepath.Join(root, strings.TrimPrefix(pkg.PkgPath, pkg.Module))
+		}
+	}
+	dir = filepath.Join(dir, "kodata")
 	info, err := os.Stat(dir)
 	copied := slices.ContainsFunc(c.Files, func(f config.File) bool { return filepath.Base(f.From) == "kodata" }) ||
 		slices.ContainsFunc(p.Files, func(text string) bool { return strings.Contains(text, "kodata") })

@@ -3,7 +3,6 @@ package plan
 import (
 	"context"
 	"errors"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -30,9 +29,6 @@ func (p *Planner) repository(ctx context.Context, spec build.Spec, c config.Buil
 				if p.Getenv(name) != "" {
 					p.Log.WarnContext(ctx, name+" is not used; set "+ours)
 				}
-			}
-			if _, err := os.Stat(".ko.yaml"); err == nil && p.Config.File == "" {
-				p.Log.WarnContext(ctx, ".ko.yaml is not read; convert it with mabuild config import -o .mabuild.yaml")
 			}
 		})
 		repo = theirs

@@ -306,6 +306,9 @@ const minSecret = 32
 // KeyOf derives the key that signs records from a secret. It is an error if the secret is too
 // short.
 func KeyOf(secret string) (ed25519.PrivateKey, error) {
+	if secret == "" {
+		return nil, hint.New(hint.Usage, "set it, for example to the output of openssl rand -hex 32", "MABUILD_CACHE_KEY is not set")
+	}
 	if len(secret) < minSecret {
 		return nil, hint.New(hint.Usage, "for example the output of openssl rand -hex 32", "the secret has %d characters, and signing needs %d", len(secret), minSecret)
 	}

@@ -260,6 +260,8 @@ func (d *Decoder) scalar(n *yaml.Node, k kind, at string) (string, bool) {
 // shapeOf describes n for an error message.
 func shapeOf(n *yaml.Node) string {
 	switch {
+	case n.Kind == yaml.MappingNode && n.Style&yaml.FlowStyle != 0 && len(n.Content) > 0 && n.Content[0].Kind == yaml.MappingNode:
+		return "a mapping: put templates in quotes, \"{{.Version}}\""
 	case n.Kind == yaml.MappingNode:
 		return "a mapping"
 	case n.Kind == yaml.SequenceNode:

@@ -124,7 +124,10 @@ func (v Vars) expand(text string, misfit func(value string) *specerr.Error) (str
 		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: %s", text, strings.TrimPrefix(err.Error(), "template: :")), Way: v.way()}
 	}
 	var names []string
-	if v.plain(t.Root.Nodes, &names) != nil {
+	if err := v.plain(t.Root.Nodes, &names); err != nil {
+		if unknown := (unknownValue("")); errors.As(err, &unknown) {
+			return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: %s", text, err), Way: v.way()}
+		}
 		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: v.way()}
 	}
 	for _, name := range names {
@@ -209,6 +212,9 @@ func (v Vars) plain(nodes []parse.Node, names *[]string) error {
 		case *parse.TextNode, *parse.CommentNode:
 		case *parse.FieldNode:
 			_, known := v.values()[n.Ident[0]]
+			if len(n.Ident) == 1 && n.Ident[0] != "Env" && !known {
+				return unknownValue(n.Ident[0])
+			}
 			if variable := n.Ident[0] == "Env"; variable != (len(n.Ident) == 2) || !variable && !known || len(n.Ident) > 2 {
 				return errNotPlain
 			}
@@ -232,6 +238,11 @@ func (v Vars) plain(nodes []parse.Node, names *[]string) error {
 	}
 	return nil
 }
+
+// An unknownValue is the name of a value that does not exist.
+type unknownValue string
+
+func (u unknownValue) Error() string { return "there is no value ." + string(u) }
 
 // errNotPlain is returned for a template that contains more than values.
 var errNotPlain = errors.New("can only contain values")
