@@ -307,7 +307,7 @@ const minSecret = 32
 // short.
 func KeyOf(secret string) (ed25519.PrivateKey, error) {
 	if secret == "" {
-		return nil, hint.New(hint.Usage, "set it, for example to the output of openssl rand -hex 32", "MABUILD_CACHE_KEY is not set")
+		return nil, hint.New(hint.Usage, "set it, for example to the output of openssl rand -hex 32", "it is not set")
 	}
 	if len(secret) < minSecret {
 		return nil, hint.New(hint.Usage, "for example the output of openssl rand -hex 32", "the secret has %d characters, and signing needs %d", len(secret), minSecret)
