@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -131,7 +132,8 @@ func TestChaosKill(t *testing.T) {
 }
 
 // If a run that signs is killed at any request, the tag is unchanged, or names an index with
-// its signature and its provenance.
+// its signature and its provenance. Every second run moves a tag that exists, and every fourth
+// pair also writes the tags .sig.
 func TestChaosKillSigned(t *testing.T) {
 	p, chance := newPlant(t), dice(t)
 	keys, err := filepath.Abs("../../../testdata/keys")
@@ -139,9 +141,13 @@ func TestChaosKillSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.env = append(p.env, "MABUILD_SIGN="+filepath.Join(keys, "plain.key"), "MABUILD_PROVENANCE=min", "MABUILD_ATTACH=all")
+	env := p.env
 	n, signed := p.requestsOf(t), 0
 	for i := range count(t, "MABUILD_CHAOS_KILLS", 200) {
-		repo := fmt.Sprintf("signed%d", i)
+		repo := fmt.Sprintf("signed%d", i/2)
+		if p.env = env; i/2%4 == 3 {
+			p.env = append(slices.Clone(env), "MABUILD_SIGN_FORMAT=both")
+		}
 		p.interrupt(t, repo, i, 1+chance.IntN(n+4), syscall.SIGKILL)
 		tags := map[string]v1.Hash{} // also those that list what refers to the images
 		if err := p.VerifyTags(repo, tags); err != nil {
