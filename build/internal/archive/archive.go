@@ -14,7 +14,6 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +24,8 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+
+	"github.com/mabuild/mabuild/internal/decompress"
 )
 
 // The bounds of an archive.
@@ -173,10 +171,7 @@ const (
 	raw kind = iota
 	tarball
 	zipped
-	gzipped
-	xzipped
-	zstandard
-	bzipped
+	compressed
 )
 
 // headSize is the size of the header of a tar archive, the longest of all.
@@ -189,10 +184,6 @@ func kindOf(head []byte) kind {
 		at    int
 		kind  kind
 	}{
-		{"\x1f\x8b", 0, gzipped},
-		{"\xfd7zXZ\x00", 0, xzipped},
-		{"\x28\xb5\x2f\xfd", 0, zstandard},
-		{"BZh", 0, bzipped},
 		{"PK\x03\x04", 0, zipped},
 		{"PK\x05\x06", 0, zipped}, // without entries
 		{"ustar", 257, tarball},
@@ -200,6 +191,9 @@ func kindOf(head []byte) kind {
 		if len(head) >= k.at && bytes.HasPrefix(head[k.at:], []byte(k.magic)) {
 			return k.kind
 		}
+	}
+	if decompress.FormatOf(head) != decompress.None {
+		return compressed
 	}
 	return raw
 }
@@ -219,11 +213,10 @@ func (a *reader) walk(visit func(entry, io.Reader) error) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	kind := kindOf(head)
-	if kind == zipped {
+	if kindOf(head) == zipped {
 		return a.zip(visit)
 	}
-	content, err := decompress(kind, in, head)
+	content, err := decompress.Reader(in, maxWindow)
 	if err != nil {
 		return err
 	}
@@ -252,62 +245,6 @@ func ended(err error) error {
 		return fmt.Errorf("it ends early: %w", err)
 	}
 	return err
-}
-
-// decompress returns the content of a compressed file. The window of a decompressor is
-// bounded, for xz by that of the first block.
-func decompress(k kind, in io.Reader, head []byte) (io.ReadCloser, error) {
-	switch k {
-	case gzipped:
-		return gzip.NewReader(in)
-	case bzipped:
-		return io.NopCloser(bzip2.NewReader(in)), nil
-	case zstandard:
-		d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
-	case xzipped:
-		if window := xzWindow(head); window > maxWindow {
-			return nil, fmt.Errorf("to unpack it needs %d bytes of memory, more than the limit of %d", window, int64(maxWindow))
-		}
-		d, err := xz.NewReader(in)
-		if err != nil {
-			return nil, err
-		}
-		return io.NopCloser(d), nil
-	}
-	return io.NopCloser(in), nil
-}
-
-// xzWindow returns the size of the dictionary of the first block of an xz file (The .xz File
-// Format 1.2.0, sections 3.1 and 5.3.1), 0 if it has none.
-func xzWindow(head []byte) int64 {
-	const header, flags, sizes = 12, 1, 0xc0
-	if len(head) < header+4 || head[header] == 0 {
-		return 0
-	}
-	b := head[header+flags:]
-	optional := b[0] & sizes
-	b = b[1:]
-	for ; optional != 0; optional <<= 1 { // compressed and uncompressed size, if there
-		if optional&0x80 != 0 {
-			for len(b) > 0 && b[0]&0x80 != 0 {
-				b = b[1:]
-			}
-			b = b[min(1, len(b)):]
-		}
-	}
-	const lzma2 = 0x21
-	if len(b) < 3 || b[0] != lzma2 || b[2] > 40 {
-		return 0
-	}
-	bits := b[2]
-	if bits == 40 {
-		return math.MaxUint32
-	}
-	return (2 | int64(bits&1)) << (bits/2 + 11)
 }
 
 // bounded counts what is read of an archive, and fails at the bound.
