@@ -1,9 +1,12 @@
-// Package download gets released programs from web servers.
+// Package download gets released programs and packages from web servers.
 //
 // A URL comes from a configuration file, and where a server redirects is the choice of that
 // server. So only https is used, and http on this machine; no address of a private network is
 // dialled, as resolved at that moment; no credentials are sent. Content is compared with its
 // sha256 before anybody sees it, and kept in the cache by that, so that a second run is offline.
+//
+// Archives of packages may be read by http, since their files are signed or have a known
+// sha256: see [CheckArchive].
 package download
 
 import (
@@ -35,7 +38,7 @@ import (
 // The bounds of a download.
 const (
 	maxSize      = 512 << 20 // bytes of a file
-	maxText      = 4 << 20   // bytes of a list of sums
+	maxText      = 4 << 20   // bytes of a list of sums, or of the signed file of an archive
 	maxRedirects = 10
 	maxTries     = 3
 	maxSilence   = 60 * time.Second // without a byte of the answer
@@ -71,15 +74,34 @@ func Check(text string) (*url.URL, error) {
 	return nil, hint.New(hint.Usage, "use https", "%s: only https is used", text)
 }
 
+// CheckArchive is [Check] for an archive of packages, which may be read by http. Its caller
+// checks signatures and sums.
+func CheckArchive(text string) (*url.URL, error) {
+	if plain, err := url.Parse(text); err == nil && plain.Scheme == "http" && plain.Host != "" && plain.User == nil && plain.Opaque == "" {
+		return plain, nil
+	}
+	return Check(text)
+}
+
 // loopback reports whether a URL names this machine by an address, or as localhost.
 func loopback(u *url.URL) bool {
 	ip, err := netip.ParseAddr(u.Hostname())
 	return u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// Get returns the path of a file with the content of sum, a sha256 in hexadecimal digits: from
-// this run, from the cache or from the URL.
+// Get returns the path of a file with the content of sum, a sha256 in hexadecimal digits that
+// the lock has: from this run, from the cache or from the URL.
 func (c *Client) Get(ctx context.Context, from, sum string) (string, error) {
+	return c.known(ctx, from, sum, "mabuild.lock", "if the release was replaced, check why before you run mabuild lock again")
+}
+
+// ArchiveFile is [Client.Get] for a file whose sum the signed file of an archive has.
+func (c *Client) ArchiveFile(ctx context.Context, from, sum string) (string, error) {
+	return c.known(ctx, from, sum, "InRelease", "the mirror is being updated, or a proxy mixes two versions of it; try again")
+}
+
+// known is Get. has names the file that has the sum.
+func (c *Client) known(ctx context.Context, from, sum, has, way string) (string, error) {
 	file := filepath.Join(c.Dir, sum)
 	if _, err := os.Stat(file); err == nil {
 		return file, nil
@@ -97,7 +119,7 @@ func (c *Client) Get(ctx context.Context, from, sum string) (string, error) {
 		return "", err
 	}
 	if got != sum {
-		return "", hint.New(hint.Content, "if the release was replaced, check why before you run mabuild lock again", "GET %s: the sha256 is %s, but %s has %s", from, got, "mabuild.lock", sum)
+		return "", hint.New(hint.Content, way, "GET %s: the sha256 is %s, but %s has %s", from, got, has, sum)
 	}
 	return file, nil
 }
@@ -112,7 +134,11 @@ func (c *Client) First(ctx context.Context, from string) (sum string, err error)
 // with "" it is kept in any case.
 func (c *Client) fetch(ctx context.Context, from, want string) (sum string, err error) {
 	c.Log.InfoContext(ctx, "downloading "+from)
-	err = c.get(ctx, from, func(body io.Reader) (err error) {
+	check := Check
+	if want != "" {
+		check = CheckArchive
+	}
+	err = c.get(ctx, from, check, func(body io.Reader) (err error) {
 		sum, err = c.save(body, want)
 		return err
 	})
@@ -154,8 +180,19 @@ func (c *Client) save(r io.Reader, want string) (sum string, err error) {
 
 // Text downloads a short text.
 func (c *Client) Text(ctx context.Context, from string) (string, error) {
+	return c.text(ctx, from, Check)
+}
+
+// ArchiveText is [Client.Text] for an archive of packages. The caller checks the signature of
+// the text.
+func (c *Client) ArchiveText(ctx context.Context, from string) (string, error) {
+	return c.text(ctx, from, CheckArchive)
+}
+
+// text is Text with the check of a URL.
+func (c *Client) text(ctx context.Context, from string, check func(string) (*url.URL, error)) (string, error) {
 	var text []byte
-	err := c.get(ctx, from, func(body io.Reader) (err error) {
+	err := c.get(ctx, from, check, func(body io.Reader) (err error) {
 		if text, err = io.ReadAll(io.LimitReader(body, maxText+1)); err == nil && len(text) > maxText {
 			err = fmt.Errorf("it has more than the limit of %d bytes", maxText)
 		}
@@ -186,9 +223,9 @@ func (c *Client) Redirect(ctx context.Context, from string) (*url.URL, error) {
 }
 
 // get sends a request, again after a failure that may pass, and calls read with the content.
-func (c *Client) get(ctx context.Context, from string, read func(io.Reader) error) error {
+func (c *Client) get(ctx context.Context, from string, check func(string) (*url.URL, error), read func(io.Reader) error) error {
 	c.once.Do(c.init)
-	u, err := Check(from)
+	u, err := check(from)
 	if err != nil {
 		return err
 	}
@@ -294,7 +331,11 @@ func (c *Client) init() {
 			if len(via) >= maxRedirects {
 				return hint.New(hint.Usage, "", "more than %d redirects", maxRedirects)
 			}
-			if _, err := Check(req.URL.String()); err != nil {
+			check := Check
+			if via[0].URL.Scheme == "http" && !loopback(via[0].URL) { // an archive of packages
+				check = CheckArchive
+			}
+			if _, err := check(req.URL.String()); err != nil {
 				return fmt.Errorf("it redirects to %s: %w", req.URL.Redacted(), err)
 			}
 			if loopback(req.URL) && !loopback(via[0].URL) {
