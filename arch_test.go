@@ -22,9 +22,10 @@ const module = "github.com/mabuild/mabuild/"
 // allowed lists the packages of this module that each package imports and may import. Tests
 // of a package may import more for testing.
 var allowed = map[string][]string{
-	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs", "internal/intree", "build/internal/archive"},
-	"build/internal/archive":               {},
-	"build/internal/basefs":                {"build/internal/layerfile", "build/internal/specerr", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs"},
+	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs", "internal/intree", "build/internal/archive", "build/internal/debs", "internal/debian"},
+	"build/internal/archive":               {"internal/decompress"},
+	"build/internal/debs":                  {"build/internal/basefs", "build/internal/layerfile", "build/internal/specerr", "internal/debian", "internal/hint", "internal/once", "internal/rootfs", "internal/stream"},
+	"build/internal/basefs":                {"build/internal/layerfile", "build/internal/specerr", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs", "internal/debian"},
 	"build/internal/baseimage":             {"manifest", "manifest/platform", "build/internal/layerfile", "internal/guard", "internal/hint", "internal/once"},
 	"build/internal/filelist":              {"build/internal/layerfile", "build/internal/specerr", "internal/intree", "internal/rootfs"},
 	"build/internal/layerfile":             {"internal/cache", "internal/once", "internal/rootfs", "internal/stream"},
@@ -56,6 +57,8 @@ var allowed = map[string][]string{
 	"internal/lockfile":                    {"internal/hint"},
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/imageref", "internal/mirror", "internal/yamlconf"},
 	"internal/git":                         {"build", "internal/hint", "internal/intree", "internal/text"},
+	"internal/debian":                      {"manifest/platform", "internal/decompress", "internal/guard", "internal/hint", "internal/stream", "internal/text"},
+	"internal/decompress":                  {},
 	"internal/download":                    {"internal/address", "internal/cache", "internal/hint"},
 	"internal/elf":                         {},
 	"internal/gocommand":                   {},
@@ -63,7 +66,7 @@ var allowed = map[string][]string{
 	"internal/hint":                        {},
 	"internal/imageref":                    {},
 	"internal/intree":                      {"internal/hint"},
-	"internal/plan":                        {"build", "crosscompile", "manifest/local", "manifest/platform", "internal/assembly", "internal/attest", "internal/config", "internal/download", "internal/git", "internal/guard", "internal/hint", "internal/intree", "internal/lockfile", "internal/places", "internal/publish", "internal/smoke", "internal/yamlconf"},
+	"internal/plan":                        {"build", "crosscompile", "manifest/local", "manifest/platform", "internal/assembly", "internal/attest", "internal/config", "internal/debian", "internal/download", "internal/git", "internal/guard", "internal/hint", "internal/intree", "internal/lockfile", "internal/places", "internal/publish", "internal/smoke", "internal/yamlconf"},
 	"internal/process":                     {},
 	"internal/publish":                     {"build", "manifest", "manifest/local", "manifest/platform", "manifest/registry", "internal/attest", "internal/cache", "internal/guard", "internal/imageref", "internal/once", "internal/outfile", "internal/progress", "internal/records", "internal/sign", "internal/smoke"},
 	"internal/sign":                        {"internal/hint", "internal/process", "internal/stream", "internal/text"},

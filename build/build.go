@@ -42,6 +42,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/basefs"
 	"github.com/mabuild/mabuild/build/internal/baseimage"
+	"github.com/mabuild/mabuild/build/internal/debs"
 	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
@@ -81,7 +82,7 @@ type Builder struct {
 	Recalls bool
 
 	// Download returns the path of a file with the content of a URL, which has this sha256.
-	// It may be called by several goroutines at once. Only a [Prebuilt] needs it.
+	// It may be called by several goroutines at once. A [Prebuilt] and Packages need it.
 	Download func(ctx context.Context, url, sha256 string) (path string, err error)
 
 	Log *slog.Logger // nil: silent
@@ -102,6 +103,7 @@ type Builder struct {
 	locks        sync.Map         // of channels, by key: for the output paths of programs
 	written      sync.Map         // digests of layers that this Builder wrote to the cache
 	baseFS       basefs.Reader    // of the file systems of bases
+	debs         debs.Maker       // of unpacked packages
 	log          *slog.Logger
 }
 
@@ -145,7 +147,7 @@ type Result struct {
 // A PlatformError says for which platform, and in which step, a build failed.
 type PlatformError struct {
 	Platform ocispec.Platform
-	Step     string // compile, read, link, layer, debugger, base layers or push
+	Step     string // packages, compile, read, link, layer, debugger, base layers or push
 	Err      error
 }
 
@@ -181,6 +183,7 @@ func (b *Builder) init(ctx context.Context) {
 			}
 		}
 		b.baseFS.Cache = b.cache
+		b.debs.Work, b.debs.Download = b.Work, b.Download
 		b.records = &unchanged.Store{Cache: b.cache, Go: b.goc, Skip: b.cache.Parts()}
 		jobs := b.Jobs
 		if jobs <= 0 {

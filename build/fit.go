@@ -53,7 +53,7 @@ func (r *buildRun) linkage(base PlannedBase, program *shared) error {
 		return basefs.Misfit(base.Ref, program.static+" is set, but the program requires the loader "+l.Interpreter)
 	}
 	return r.baseFS.Read(base.baseImage.Layers, func(t *rootfs.Tree) error {
-		return basefs.System{Tree: t, Files: r.files}.Suits(base.Ref, l)
+		return basefs.System{Tree: t, Files: slices.Concat(r.files, r.packageLayer(base).entries())}.Suits(base.Ref, l)
 	})
 }
 

@@ -34,6 +34,7 @@ type Image struct {
 	BaseRef  string              // the base as in the Spec: Static, Scratch or a reference
 	Began    time.Time           // when the work on this platform began, after it had waited for its turn
 	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled
+	Packages []DebianPackage     // that were added to the base
 	Content  string              // sha256 of the program in hexadecimal digits; "" if Recalled
 
 	// Key names the layer of the program, which is the last one, by all that decides it: the

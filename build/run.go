@@ -35,6 +35,7 @@ type buildRun struct {
 	layers *layerfile.Writer
 
 	programs       map[string]*shared // by maker.key, made by share
+	packages       sync.Map           // of *packageLayer, by platform.Key, set by onto
 	linkageBarrier *linkageBarrier
 }
 
@@ -103,6 +104,13 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 	// holds this lock also holds a permit, or waits for none, so no other waits for it in
 	// a circle.
 	defer program.release()
+	made, err := r.addPackages(ctx, base)
+	if err != nil {
+		*step = "packages"
+		return err
+	}
+	img.Packages = made.Added
+	r.packages.Store(platform.Key(base.Platform), made)
 	if !r.hooks.Anew && r.recalled(ctx, img, base) {
 		return nil
 	}
@@ -223,8 +231,16 @@ func (r *buildRun) parts(program layerfile.Entry) []placement.Part {
 	return []placement.Part{{Comment: "files", Entries: r.files}, {Comment: "program", Entries: []layerfile.Entry{program}, OwnNames: true}}
 }
 
-// image makes the added layers of all parts with w and assembles the image.
+// packageLayer returns the layer of packages, which onto has made.
+func (r *buildRun) packageLayer(base PlannedBase) *packageLayer {
+	made, _ := r.packages.Load(platform.Key(base.Platform))
+	return made.(*packageLayer) //nolint:forcetypeassert // see above
+}
+
+// image makes the added layers of all parts with w, above that of the packages, and assembles
+// the image.
 func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []placement.Part) (v1.Image, error) {
+	parts = slices.Insert(slices.Clone(parts), 0, placement.Part{Comment: "packages", Layer: r.packageLayer(base).layer})
 	added, err := placement.Layers(&r.baseFS, w, base.Platform, base.baseImage.Layers, parts)
 	if err != nil {
 		return nil, err

@@ -44,6 +44,15 @@ type Spec struct {
 	Base  string            // a reference, Static or Scratch; "": Static
 	Bases map[string]string // other bases for single platforms, by [platform.Key]
 
+	// Packages has the Debian packages of each platform, by [platform.Key]. Those that the
+	// base lacks make a layer below Files and the program.
+	Packages map[string][]DebianPackage
+	// PackageScripts says, by package, what replaces its scripts preinst and postinst, which
+	// are not run: alternatives, alternatives:WORD, ca-certificates or ignore. A package with
+	// scripts that has no rule is an error.
+	PackageScripts map[string]string
+	PackageDocs    bool // keep manual pages, translations and documentation of the packages
+
 	Path   string // of the program in the image, absolute; "": /mabuild/NAME
 	Files  []File
 	Config Config
@@ -183,7 +192,7 @@ func (s Spec) Validate() (Spec, error) {
 		errs = append(errs, filelist.Check(f))
 	}
 	s.Program = plainProgram(s.Program)
-	errs = append(errs, s.Program.validate(), s.Config.validate())
+	errs = append(errs, s.Program.validate(), s.Config.validate(), s.checkPackages())
 	if s.Docker && len(s.Config.Annotations)+len(s.IndexAnnotations)+len(s.ManifestAnnotations) > 0 {
 		complain("annotations", "omit them, or use OCI media types", "Docker's media types do not support annotations")
 	}

@@ -16,14 +16,15 @@ import (
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/download"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/lockfile"
 	"github.com/mabuild/mabuild/internal/plan"
 )
 
 // lockOptions are the flags of lock.
 type lockOptions struct {
-	update, check, requireSums bool
-	ids                        []string // ID or ID=VERSION
+	update, check, requireSums, unsigned bool
+	ids                                  []string // ID or ID=VERSION
 }
 
 // newLock returns the command lock.
@@ -31,16 +32,22 @@ func newLock(a *app) *cobra.Command {
 	var o lockOptions
 	cmd := &cobra.Command{
 		Use:   "lock [ID[=VERSION]…]",
-		Short: "Write mabuild.lock: the sha256 of each download of prebuilt programs",
+		Short: "Write mabuild.lock: the sha256 of prebuilt programs and Debian packages",
 		Long: `Write mabuild.lock, which is beside .mabuild.yaml: the sha256 of each file that a
-build with prebuilt.url downloads. A push downloads nothing else. What is in the file
-stays as it is; lines are added for new platforms and versions, and removed if no build
-uses them. Each new download is checked: it has the program, for its platform.
+build with prebuilt.url or packages downloads. A push downloads nothing else. What is in
+the file stays as it is; lines are added for new platforms and versions, and removed if
+no build uses them. Each new download is checked: it has the program, for its platform,
+and packages.scripts has a rule for each script of a package.
+
+Packages are those of packages.install, and those that they depend on and that the base
+image lacks. The index of the archive must be signed by a key of its keyring, which gpgv
+checks.
 
 With --update, the builds ID use VERSION, or the latest release of prebuilt.repo on
-GitHub. Their version in .mabuild.yaml is changed, too. For each new line, one line is
-printed to stdout, with the source of the sum: sums, or first use if prebuilt.sums is
-not set.`,
+GitHub. Their version in .mabuild.yaml is changed, too. Their packages are chosen again,
+with the versions that the archive has now. For each new line, one line is printed to
+stdout, with the source of the sum: sums, signed, unsigned, or first use if
+prebuilt.sums is not set.`,
 		Example: `  mabuild lock
   mabuild lock --update && mabuild push
   mabuild lock --update prometheus=v3.5.0
@@ -51,9 +58,10 @@ not set.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.update, "update", false, "Use the latest release, or VERSION, of the builds ID, or of all builds with prebuilt.repo")
+	f.BoolVar(&o.update, "update", false, "Use the latest release, or VERSION, of the builds ID, or of all builds with prebuilt.repo; choose packages again")
 	f.BoolVar(&o.check, "check", false, "Change nothing; fail if lines are missing, have another version or are unused")
 	f.BoolVar(&o.requireSums, "require-sums", false, "Fail if prebuilt.sums does not have the sum of a new download")
+	f.BoolVar(&o.unsigned, "unsigned", false, "Accept an archive of packages whose index has no valid signature")
 	return cmd
 }
 
@@ -64,75 +72,98 @@ func runLock(cmd *cobra.Command, a *app, o lockOptions) error {
 		return usage("mabuild lock --update "+strings.Join(o.ids, " "), "ID requires --update")
 	case o.update && o.check:
 		return usage("use only one of them", "--update and --check cannot be used together")
+	case o.unsigned && o.requireSums:
+		return usage("use only one of them", "--unsigned and --require-sums cannot be used together")
 	}
 	if err := a.startWith(cmd, config.All); err != nil {
 		return err
 	}
-	builds := slices.DeleteFunc(slices.Clone(a.config.Builds), func(b config.Build) bool { return b.Prebuilt.URL == "" })
-	if len(builds) == 0 {
-		return usage("see docs/prebuilt.md", "no build of the configuration file has prebuilt.url")
+	l := &locking{app: a, options: o, sums: map[string]string{}}
+	l.builds = slices.DeleteFunc(slices.Clone(a.config.Builds), func(b config.Build) bool { return b.Prebuilt.URL == "" })
+	all := a.config.Builds
+	if len(all) == 0 { // the packages of PACKAGE arguments
+		all = []config.Build{{Settings: a.config.Settings, Dir: a.config.Dir}}
 	}
-	lines, err := plan.ReadLock(a.config.Dir)
-	if err != nil {
+	var err error
+	if l.sets, err = plan.PackageSets(all); err != nil {
 		return err
 	}
-	releases, err := plan.Releases(builds)
+	if len(l.builds) == 0 && len(l.sets) == 0 {
+		return usage("see docs/prebuilt.md and docs/packages.md", "no build of the configuration file has prebuilt.url or packages")
+	}
+	if l.old, err = plan.ReadLock(a.config.Dir); err != nil {
+		return err
+	}
+	releases, err := plan.Releases(l.builds)
 	if err != nil {
 		return err
 	}
 	if o.check {
-		return plan.Compare(releases, lines)
+		return plan.Compare(releases, l.sets, l.old)
 	}
-	l := &locking{app: a, require: o.requireSums, sums: map[string]string{}}
 	if l.files, err = a.downloads(cmd.Context()); err != nil {
+		return err
+	}
+	if _, l.planner, err = a.publisher(cmd, pushOptions{nowhere: true}); err != nil {
 		return err
 	}
 	var edited []byte
 	if o.update {
-		if edited, err = l.update(cmd.Context(), builds, o.ids); err != nil {
+		if edited, err = l.update(cmd.Context()); err != nil {
 			return err
 		}
-		if releases, err = plan.Releases(builds); err != nil {
+		if releases, err = plan.Releases(l.builds); err != nil {
 			return err
 		}
 	}
-	return l.write(cmd, builds, releases, lines, edited)
+	return l.write(cmd.Context(), releases, edited)
 }
 
 // A locking is one run of lock.
 type locking struct {
 	*app
-	require bool
+	options lockOptions
+	builds  []config.Build // with prebuilt.url
+	sets    []plan.PackageSet
+	old     lockfile.File
 	sums    map[string]string // lists of sums, by URL
 	files   *download.Client
+	planner *plan.Planner
+	report  strings.Builder
 }
 
-// write completes the lines and checks the programs, and then writes the lock, and edited as
-// the configuration file if it is not nil.
-func (l *locking) write(cmd *cobra.Command, builds []config.Build, releases []plan.Release, old []lockfile.Line, edited []byte) error {
-	ctx := cmd.Context()
-	var lines []lockfile.Line
-	var report strings.Builder
+// print adds a line to the report, of the texts that are not empty.
+func (l *locking) print(texts ...string) {
+	fmt.Fprintln(&l.report, strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), " "))
+}
+
+// write completes the lines and checks what is downloaded, and then writes the lock, and
+// edited as the configuration file if it is not nil.
+func (l *locking) write(ctx context.Context, releases []plan.Release, edited []byte) error {
+	var lock lockfile.File
 	changed := map[string]bool{} // ids
 	for _, r := range releases {
 		line := r.Line
-		i := slices.IndexFunc(old, func(o lockfile.Line) bool { return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version })
+		i := slices.IndexFunc(l.old.Prebuilt, func(o lockfile.Line) bool { return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version })
 		if i >= 0 {
-			line.SHA256 = old[i].SHA256
+			line.SHA256 = l.old.Prebuilt[i].SHA256
 		} else {
 			from, err := l.sum(ctx, r, &line)
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", r.ID, r.Platform, err)
 			}
 			changed[r.ID] = true
-			fmt.Fprintln(&report, strings.Join(slices.DeleteFunc([]string{r.ID, r.Platform, r.Version, "sha256:" + line.SHA256, from}, func(s string) bool { return s == "" }), " "))
+			l.print(r.ID, r.Platform, r.Version, "sha256:"+line.SHA256, from)
 		}
-		lines = append(lines, line)
+		lock.Prebuilt = append(lock.Prebuilt, line)
 	}
-	if err := l.examine(cmd, builds, lines, changed); err != nil {
+	if err := l.packages(ctx, &lock); err != nil {
 		return err
 	}
-	content, err := lockfile.Format(lines)
+	if err := l.examine(ctx, lock, changed); err != nil {
+		return err
+	}
+	content, err := lockfile.Format(lock)
 	if err != nil {
 		return err
 	}
@@ -145,13 +176,47 @@ func (l *locking) write(cmd *cobra.Command, builds []config.Build, releases []pl
 		}
 	}
 	l.close() // removes the progress rows before the result is printed
-	_, err = io.WriteString(l.stdout, report.String())
+	_, err = io.WriteString(l.stdout, l.report.String())
 	return err
+}
+
+// packages adds the lines of packages. It joins the errors of all architectures.
+func (l *locking) packages(ctx context.Context, lock *lockfile.File) error {
+	if len(l.sets) == 0 {
+		return nil
+	}
+	work, err := l.workDir(ctx)
+	if err != nil {
+		return err
+	}
+	r := plan.Resolver{Planner: l.planner, Files: l.files, Work: work, Unsigned: l.options.unsigned}
+	var errs []error
+	for _, set := range l.sets {
+		list, fits := set.Locked(l.old)
+		if !fits || l.options.updates(set.ID) {
+			if list, err = r.Resolve(ctx, set); err != nil {
+				errs = append(errs, hint.Named(strings.TrimSpace(set.ID+" "+set.Architecture), err))
+				continue
+			}
+			for _, p := range list {
+				if !slices.Contains(l.old.Packages, p) {
+					l.print(p.ID, p.Architecture, p.Package, p.Version, "sha256:"+p.SHA256, map[bool]string{false: "(signed)", true: "(unsigned)"}[r.Unsigned])
+				}
+			}
+		}
+		lock.Resolved, lock.Packages = append(lock.Resolved, set.Resolution), append(lock.Packages, list...)
+	}
+	return errors.Join(errs...)
+}
+
+// updates reports whether the packages of a build are chosen again.
+func (o lockOptions) updates(id string) bool {
+	return o.update && (len(o.ids) == 0 || slices.Contains(o.ids, id))
 }
 
 // sum sets the sum of a line, and returns where it is from.
 func (l *locking) sum(ctx context.Context, r plan.Release, line *lockfile.Line) (from string, err error) {
-	if r.Sums == "" && l.require {
+	if r.Sums == "" && l.options.requireSums {
 		return "", usage("set prebuilt.sums, or omit --require-sums", "no list has the sum of %s", r.URL)
 	}
 	if r.Sums == "" {
@@ -173,34 +238,32 @@ func (l *locking) sum(ctx context.Context, r plan.Release, line *lockfile.Line) 
 }
 
 // examine checks the programs of the builds with new lines.
-func (l *locking) examine(cmd *cobra.Command, builds []config.Build, lines []lockfile.Line, changed map[string]bool) error {
-	_, planner, err := l.publisher(cmd, pushOptions{nowhere: true})
-	if err != nil {
-		return err
-	}
-	planner.Lines = lines
+func (l *locking) examine(ctx context.Context, lock lockfile.File, changed map[string]bool) error {
+	l.planner.Lock = &lock
 	var errs []error
-	for _, b := range builds {
+	for _, b := range l.builds {
 		if id := plan.IDs([]config.Build{b})[0]; changed[id] {
-			errs = append(errs, planner.Examine(cmd.Context(), b))
+			errs = append(errs, l.planner.Examine(ctx, b))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// update sets the versions of builds to those of ids, or to the latest ones, and returns the
-// configuration file with them.
-func (l *locking) update(ctx context.Context, builds []config.Build, ids []string) ([]byte, error) {
+// update sets the versions of builds to those of the arguments, or to the latest ones, and
+// returns the configuration file with them.
+func (l *locking) update(ctx context.Context) ([]byte, error) {
 	content, err := os.ReadFile(l.config.File)
 	if err != nil {
 		return nil, err
 	}
+	builds, ids := l.builds, l.options.ids
 	known := plan.IDs(builds)
 	wanted := map[string]string{} // versions, "" for the latest one
 	for _, text := range ids {
 		id, version, given := strings.Cut(text, "=")
-		if !slices.Contains(known, id) {
-			return nil, usage("the ids are: "+strings.Join(known, ", "), "no build with prebuilt.url has the id %s", id)
+		packages := slices.ContainsFunc(l.sets, func(s plan.PackageSet) bool { return s.ID == id })
+		if !slices.Contains(known, id) && (!packages || given) {
+			return nil, l.unknown(id, packages)
 		}
 		if given && version == "" {
 			return nil, usage("omit the = for the latest release", "%s has no version", text)
@@ -227,6 +290,20 @@ func (l *locking) update(ctx context.Context, builds []config.Build, ids []strin
 		b.Prebuilt.Version = version
 	}
 	return content, nil
+}
+
+// unknown returns the error of an id that has no version.
+func (l *locking) unknown(id string, packages bool) error {
+	if packages {
+		return usage("set packages.debian.snapshot in the configuration file, or omit the version", "%s has packages, whose versions are those of the archive", id)
+	}
+	ids := plan.IDs(l.builds)
+	for _, s := range l.sets {
+		if s.ID != "" && !slices.Contains(ids, s.ID) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return usage("the ids are: "+strings.Join(ids, ", "), "no build with prebuilt.url or packages has the id %s", id)
 }
 
 // latest returns the latest release of a repository. The web page of it redirects to the

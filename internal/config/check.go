@@ -35,12 +35,39 @@ var Checks = map[string]yamlconf.Check{
 		}
 		return nil
 	}},
+	"package":  {Pattern: packagePattern, Text: mustMatch(packagePattern, "the name of a package")},
+	"suite":    {Pattern: suitePattern, Text: mustMatch(suitePattern, "a suite or component such as trixie or main")},
+	"snapshot": {Pattern: snapshotPattern, Text: mustMatch(snapshotPattern, "a time such as 20260801T000000Z")},
+	// The key is a package, and so is the pattern.
+	"script": {
+		Pattern: packagePattern, Text: mustMatch(scriptPattern, "alternatives, alternatives:WORD, ca-certificates or ignore"),
+		Key: func(s string) (string, error) { return s, mustMatch(packagePattern, "the name of a package")(s) },
+	},
 	"signal": {Text: func(s string) error {
 		if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= 64 || signal.MatchString(s) {
 			return nil
 		}
 		return fmt.Errorf("%q is not a signal such as SIGTERM, SIGRTMIN+3 or 1 to 64%s", yamlconf.Shorten(s), yamlconf.DidYouMean(s, []string{"SIGHUP", "SIGINT", "SIGKILL", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGWINCH"}))
 	}},
+}
+
+// The forms of the names of Debian (Debian Policy, section 5.6), and of rules for scripts.
+const (
+	packagePattern  = `^[a-z0-9][a-z0-9+.-]+$`
+	suitePattern    = `^[A-Za-z0-9][A-Za-z0-9+._~-]*(/[A-Za-z0-9][A-Za-z0-9+._~-]*)*$`
+	snapshotPattern = `^[0-9]{8}T[0-9]{6}Z$`
+	scriptPattern   = `^(alternatives(:[A-Za-z0-9._+-]+)?|ca-certificates|ignore)$`
+)
+
+// mustMatch returns a check that a text is what a pattern matches.
+func mustMatch(pattern, what string) func(string) error {
+	form := regexp.MustCompile(pattern)
+	return func(s string) error {
+		if !form.MatchString(s) {
+			return fmt.Errorf("%q is not %s", yamlconf.Shorten(s), what)
+		}
+		return nil
+	}
 }
 
 // signal matches the names of signals on Linux (signal(7)), with or without SIG,

@@ -130,7 +130,25 @@ type Settings struct {
 	Path      string      `yaml:"path" group:"Content and configuration of the image" trust:"data" doc:"Path of the program in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
 	Files     []File      `yaml:"files" doc:"Files to copy into the image." flag:"-"`
 	Smoke     Smoke       `yaml:"smoke" doc:"What the program must do when it is started with --smoke."`
+	Packages  Packages    `yaml:"packages" doc:"Debian packages in the image, which are unpacked below the files and the program. Nothing of them is run."`
 	Image     Image       `yaml:"image" doc:"Configuration of the image."`
+}
+
+// Packages are the Debian packages of an image.
+type Packages struct {
+	Debian  Debian            `yaml:"debian" doc:"Archive of the packages."`
+	Install []string          `yaml:"install" trust:"data" doc:"Packages to install, with those that they depend on; mabuild.lock has the versions: mabuild lock." flag:"-" check:"package" example:"[iptables, conntrack]" single:"true"`
+	Scripts map[string]string `yaml:"scripts" trust:"data" doc:"What replaces the scripts preinst and postinst of a package: alternatives, alternatives:WORD (those whose path has WORD), ca-certificates or ignore." flag:"-" check:"script" example:"iptables: alternatives"`
+	Docs    bool              `yaml:"docs" trust:"data" doc:"Keep manual pages, translations and documentation of the packages." flag:"-"`
+}
+
+// Debian is an archive of Debian packages.
+type Debian struct {
+	Suite      string   `yaml:"suite" trust:"data" doc:"Suite, by its code name." flag:"-" check:"suite" example:"trixie"`
+	Snapshot   string   `yaml:"snapshot" trust:"data" doc:"Time of a snapshot, which is appended to mirror; without it, packages are as in the archive when the lock is written." flag:"-" check:"snapshot" example:"20260801T000000Z"`
+	Components []string `yaml:"components" trust:"data" doc:"Components of the archive; by default main." flag:"-" check:"suite" example:"[main]" single:"true"`
+	Mirror     string   `yaml:"mirror" trust:"data" doc:"URL of the archive, or of its snapshots: https, or http." flag:"-" example:"https://deb.example.org/debian"`
+	Keyring    string   `yaml:"keyring" trust:"path" doc:"File with the keys of the archive; by default that of the package debian-archive-keyring." flag:"-" check:"path" example:"archive.gpg"`
 }
 
 // Cgo states whether cgo is on, and with which compilers. If only the compilers are

@@ -131,15 +131,15 @@ func fillURL(of config.Prebuilt, p ocispec.Platform, text string) (string, error
 
 // ReadLock returns the lines of the file that is beside a configuration file in dir, none if
 // there is no file.
-func ReadLock(dir string) ([]lockfile.Line, error) {
+func ReadLock(dir string) (lockfile.File, error) {
 	content, err := config.ReadFile(filepath.Join(dir, lockfile.Name), config.Trust{})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return lockfile.File{}, nil
 	case errors.Is(err, intree.ErrOutside), errors.Is(err, intree.ErrGit):
-		return nil, err // names the file
+		return lockfile.File{}, err // names the file
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", lockfile.Name, err)
+		return lockfile.File{}, fmt.Errorf("%s: %w", lockfile.Name, err)
 	}
 	return lockfile.Parse(content)
 }
@@ -151,22 +151,28 @@ func (p *Planner) downloads(c config.Build) (urls, sums map[string]string, err e
 	if err != nil {
 		return nil, nil, err
 	}
-	lines := p.Lines
-	if lines == nil {
-		if lines, err = ReadLock(p.Config.Dir); err != nil {
-			return nil, nil, err
-		}
+	lock, err := p.lock()
+	if err != nil {
+		return nil, nil, err
 	}
 	urls, sums = map[string]string{}, map[string]string{}
 	var errs []error
 	for _, r := range releases {
-		line, reason := r.find(lines)
+		line, reason := r.find(lock.Prebuilt)
 		if reason != "" {
 			errs = append(errs, usage(runLock, "%s: %s", lockfile.Name, reason))
 		}
 		urls[r.Platform], sums[r.Platform] = r.URL, line.SHA256
 	}
 	return urls, sums, errors.Join(errs...)
+}
+
+// lock returns the lock of the run.
+func (p *Planner) lock() (lockfile.File, error) {
+	if p.Lock != nil {
+		return *p.Lock, nil
+	}
+	return ReadLock(p.Config.Dir)
 }
 
 // runLock is the hint if the lock does not fit.
@@ -184,21 +190,39 @@ func (r Release) find(lines []lockfile.Line) (line lockfile.Line, reason string)
 	return lines[i], ""
 }
 
-// Compare joins the differences between the lines and what the builds download: lines that
+// Compare joins the differences between the lock and what the builds download: lines that
 // are missing, that have another version, and that no build uses.
-func Compare(releases []Release, lines []lockfile.Line) error {
+func Compare(releases []Release, sets []PackageSet, lock lockfile.File) error {
 	var errs []error
 	differs := func(format string, args ...any) {
 		errs = append(errs, hint.New(hint.Build, runLock, lockfile.Name+": "+format, args...))
 	}
 	for _, r := range releases {
-		if _, reason := r.find(lines); reason != "" {
+		if _, reason := r.find(lock.Prebuilt); reason != "" {
 			differs("%s", reason)
 		}
 	}
-	for _, l := range lines {
+	for _, l := range lock.Prebuilt {
 		if !slices.ContainsFunc(releases, func(r Release) bool { return l.ID == r.ID && l.Platform == r.Platform }) {
 			differs("no build uses the line for %s of %s", l.Platform, l.ID)
+		}
+	}
+	for _, s := range sets {
+		if _, reason := s.find(lock); reason != "" {
+			differs("%s", reason)
+		}
+	}
+	owned := func(id, architecture string) bool {
+		return slices.ContainsFunc(sets, func(s PackageSet) bool { return s.ID == id && s.Architecture == architecture })
+	}
+	for _, r := range lock.Resolved {
+		if !owned(r.ID, r.Architecture) {
+			differs("no build uses the packages for %s of %s", r.Architecture, shownID(r.ID))
+		}
+	}
+	for _, l := range lock.Packages {
+		if !owned(l.ID, l.Architecture) {
+			differs("no build uses %s for %s of %s", l.Package, l.Architecture, shownID(l.ID))
 		}
 	}
 	return errors.Join(errs...)

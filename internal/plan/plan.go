@@ -40,19 +40,19 @@ type Planner struct {
 	Log     *slog.Logger
 	Getenv  func(string) string
 
-	AllowEnv []string        // variables that templates may read
-	Builds   []config.Build  // in place of Packages and Only; nil means these
-	Packages []string        // PACKAGE arguments
-	Only     []string        // ids of builds; empty means all
-	Prebuilt string          // the file of --prebuilt, in place of Packages and of the builds of the file
-	Files    []string        // SRC:DST of --file, for all builds
-	AsMain   bool            // build module/path@version as the main module
-	Debug    bool            // add the debugger
-	Plain    bool            // compile without optimizations
-	Lines    []lockfile.Line // of the lock, in place of its file
-	Push     bool            // to registries as well
-	Load     bool            // into Docker or podman as well
-	Nowhere  bool            // no destinations: the plans are not published
+	AllowEnv []string       // variables that templates may read
+	Builds   []config.Build // in place of Packages and Only; nil means these
+	Packages []string       // PACKAGE arguments
+	Only     []string       // ids of builds; empty means all
+	Prebuilt string         // the file of --prebuilt, in place of Packages and of the builds of the file
+	Files    []string       // SRC:DST of --file, for all builds
+	AsMain   bool           // build module/path@version as the main module
+	Debug    bool           // add the debugger
+	Plain    bool           // compile without optimizations
+	Lock     *lockfile.File // in place of its file
+	Push     bool           // to registries as well
+	Load     bool           // into Docker or podman as well
+	Nowhere  bool           // no destinations: the plans are not published
 
 	Stdout   io.Writer // for the output "-"
 	Terminal bool      // Stdout is a terminal

@@ -77,6 +77,9 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 	} else if s.Platforms, err = platform.ParseList(c.Platforms); err != nil {
 		return s, err
 	}
+	if err := p.addPackages(c, &s); err != nil {
+		return s, err
+	}
 	s.Base, s.Bases = c.Base.Default(), maps.Clone(c.Base)
 	// Only the platforms whose base differs remain; the key "default" goes as well.
 	maps.DeleteFunc(s.Bases, func(_, ref string) bool { return ref == s.Base })

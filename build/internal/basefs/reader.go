@@ -22,6 +22,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/mabuild/mabuild/internal/cache"
+	"github.com/mabuild/mabuild/internal/debian"
 	"github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/rootfs"
 )
@@ -29,7 +30,7 @@ import (
 // treeRecord is the kind of the cache records that name the file with the changes of a
 // layer: the digest of the file is under the key "changes". The number in the kind must
 // change when [rootfs.Change], or what newTree keeps of a file, changes.
-const treeRecord = "tree-3"
+const treeRecord = "tree-4"
 
 // A Reader reads the file systems of bases. Only one of them is in memory at a time,
 // over all platforms and programs, so the memory is bounded by the budget of one tree.
@@ -147,12 +148,18 @@ func addLayer(t *rootfs.Tree, l v1.Layer, c *cache.Cache) error {
 }
 
 // newTree returns an empty tree that keeps the content of few files: the lists of users
-// and groups as text, and the version of each glibc. The files are untrusted; a large
-// list is an error, and glibc is read as a stream.
+// and groups as text, the version of each glibc, and what the databases of dpkg list. The
+// files are untrusted; a large list is an error, and glibc is read as a stream.
 func newTree() *rootfs.Tree {
 	return &rootfs.Tree{
-		Wants: func(name string) bool { return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) },
+		Wants: func(name string) bool {
+			return name == passwdFile || name == groupFile || isGlibc(path.Base(name)) || debian.IsStatus(name)
+		},
 		Content: func(name string, r io.Reader, room int64) (any, int64, error) {
+			if debian.IsStatus(name) {
+				text, err := condense(name, r, room)
+				return text, int64(len(text)), err
+			}
 			if name != passwdFile && name != groupFile {
 				version, err := elf.GlibcOf(r)
 				return version, int64(len(version)), err

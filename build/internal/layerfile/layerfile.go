@@ -28,11 +28,11 @@ const FormatVersion = 1
 // An Entry is a file, directory or link of a layer.
 type Entry struct {
 	Name    string // relative to the root, without a slash at its start or end
-	Kind    byte   // tar.TypeReg, TypeDir or TypeSymlink
+	Kind    byte   // tar.TypeReg, TypeDir, TypeSymlink or TypeLink
 	Mode    int64
 	UID     int
 	GID     int
-	Link    string                        // the target of a link
+	Link    string                        // the target of a link; of a hard link, the name of an entry before it
 	Size    int64                         // in bytes
 	Content string                        // sha256 of a regular file in hexadecimal digits
 	Open    func() (io.ReadCloser, error) // of a regular file; the caller closes the reader

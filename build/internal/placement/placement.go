@@ -30,7 +30,7 @@ const ownDir = "mabuild"
 type Part struct {
 	Comment string // in the history of the image
 	Entries []layerfile.Entry
-	Layer   v1.Layer // of the entries; [Layers] sets it
+	Layer   v1.Layer // of the entries; [Layers] sets it, unless there are none
 	// OwnNames says that no entry may have the path of a link in the base, since it would
 	// replace what the link leads to.
 	OwnNames bool
@@ -38,7 +38,8 @@ type Part struct {
 
 // Layers makes the layers that are added for p to a base that has the layers base: one
 // of the files, which all platforms share, and one for each program. It returns the parts
-// with their layers; an empty part makes no layer and is left out.
+// with their layers. A part without entries keeps the layer that it has, and is left out if
+// it has none.
 //
 // The layers of the base are read only if an entry is outside ownDir, since only then can
 // a link or a file of the base matter. Windows bases are never read.
@@ -68,6 +69,9 @@ func Layers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, base []v
 	for i, part := range parts {
 		entries := placed[i]
 		if len(part.Entries) == 0 {
+			if part.Layer != nil {
+				added = append(added, part)
+			}
 			continue
 		}
 		if p.OS == "windows" {
@@ -79,6 +83,17 @@ func Layers(fs *basefs.Reader, w *layerfile.Writer, p ocispec.Platform, base []v
 		added = append(added, part)
 	}
 	return added, nil
+}
+
+// Complete returns entries, whose paths lead through no link of the base, with the directories
+// above them.
+func Complete(t *rootfs.Tree, entries []layerfile.Entry) ([]layerfile.Entry, error) {
+	for _, e := range entries {
+		if err := holdable(e.Name, false); err != nil {
+			return nil, err
+		}
+	}
+	return resolvePaths(t, entries)
 }
 
 // placeParts resolves the entries of each part in the base. It resolves all of them
