@@ -80,7 +80,8 @@ type Facts struct {
 	Platform ocispec.Platform
 	Base     Base
 	Info     *debug.BuildInfo // of the program; nil if the binary carries none
-	Program  v1.Hash          `json:",omitzero"` // of a program that was not compiled from sources
+	Program  v1.Hash          `json:",omitzero"`  // of a program that was not compiled from sources
+	Packages []Package        `json:",omitempty"` // that were added to the base
 	Unread   []string         // other content of the image that is not analysed, a sentence each
 	Time     time.Time        // creation time; zero or before 1970-01-01T00:00:01Z means unset
 	Tool     string           // version of mabuild

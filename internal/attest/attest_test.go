@@ -68,7 +68,12 @@ func facts() attest.Facts {
 
 // variants returns facts with other contents.
 func variants() map[string]attest.Facts {
-	all := map[string]attest.Facts{"full": facts()}
+	full := facts()
+	full.Packages = []attest.Package{
+		{Kind: "deb", Name: "libip4tc2", Version: "1:1.8.9-2+b1", Arch: "armhf", SHA256: strings.Repeat("ef", 32)},
+		{Kind: "deb", Name: "netbase", Version: "6.4", Arch: "all", SHA256: strings.Repeat("12", 32)},
+	}
+	all := map[string]attest.Facts{"full": full}
 	scratch := facts()
 	scratch.Base = attest.Base{}
 	scratch.Time = time.Unix(1_700_000_000, 0)

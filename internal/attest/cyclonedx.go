@@ -37,6 +37,10 @@ func writeCycloneDX(f Facts, inv inventory) ([]byte, error) {
 		top = append(top, inv.base.id)
 		dependencies = append(dependencies, cyclonedx.Dependency{Ref: inv.base.id, Dependencies: &ofBase})
 	}
+	for _, p := range inv.added {
+		components = append(components, p.cyclonedx(cyclonedx.ComponentTypeLibrary))
+		top = append(top, p.id)
+	}
 	for _, p := range inv.packages {
 		components = append(components, p.cyclonedx(cyclonedx.ComponentTypeLibrary))
 		ofBase = append(ofBase, p.id)

@@ -21,7 +21,7 @@ func comparePackages(a, b Package) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Arch, b.Arch), cmp.Compare(a.Source, b.Source))
 }
 
-// part describes a package of the base. The package URL has the distribution as its
+// part describes a package. The package URL has the distribution as its
 // namespace, from os-release(5) or else the usual one of the package manager, and the
 // release as the qualifier distro; scanners look up advisories by these.
 func (p *Packages) part(one Package) (part, error) {
@@ -34,7 +34,7 @@ func (p *Packages) part(one Package) (part, error) {
 		qualifiers["distro"] = p.Distro + "-" + p.Release
 	}
 	purl, err := purlOf(one.Kind, namespace, one.Name, one.Version, qualifiers)
-	return part{name: one.Name, version: one.Version, purl: purl, from: one.Source}, err
+	return part{name: one.Name, version: one.Version, purl: purl, from: one.Source, sha256: one.SHA256}, err
 }
 
 // Each package takes part of the budget of a base: packageCost bytes, and byteCost for

@@ -36,6 +36,7 @@ type inventory struct {
 	modules        []part               // of the program, including Go's standard library, sorted by name
 	base           *part                // nil for scratch
 	packages       []part               // of the base, in the order of Packages.List
+	added          []part               // packages that were added to the base, in the order of Facts.Packages
 	unread         string               // what was not analysed, in sentences; "" if all was
 }
 
@@ -75,6 +76,13 @@ func inventoryOf(f Facts) (inventory, error) {
 	if err := inv.onBase(f); err != nil {
 		return inv, err
 	}
+	for _, p := range f.Packages {
+		one, err := addedPackage(p)
+		if err != nil {
+			return inv, err
+		}
+		inv.added = append(inv.added, one)
+	}
 	if p := f.Base.Packages; p != nil && len(p.Unread) > 0 {
 		notes = append(notes, "Package databases of the base that are not analysed: "+strings.Join(p.Unread, ", ")+".")
 	}
@@ -86,8 +94,14 @@ func inventoryOf(f Facts) (inventory, error) {
 	for i := range inv.packages {
 		inv.packages[i].id = unique(ids, "Base", inv.packages[i])
 	}
+	for i := range inv.added {
+		inv.added[i].id = unique(ids, "Package", inv.added[i])
+	}
 	return inv, nil
 }
+
+// addedPackage describes a package that was added to the base.
+func addedPackage(p Package) (part, error) { return (&Packages{}).part(p) }
 
 // imagePURL returns the package URL of the image, of type oci. It has no repository_url:
 // the same image may be pushed to several repositories, and the document is about all of

@@ -28,6 +28,7 @@ type Package struct {
 	Version string `json:"version"`
 	Arch    string `json:"arch,omitempty"`
 	Source  string `json:"source,omitempty"` // name and, if known, version of its source package
+	SHA256  string `json:"sha256,omitempty"` // of the file of the package, if known
 }
 
 // ReadPackages reads the databases of dpkg (including those of distroless images) and of

@@ -57,6 +57,7 @@ type Material struct {
 	Platform ocispec.Platform
 	Base     Base
 	Info     *debug.BuildInfo // of the program; nil if it carries none
+	Packages []Package        // that were added to the base
 }
 
 // A Provenance is the predicate of SLSA, version 1 (provenance/v1).
@@ -142,9 +143,32 @@ func NewProvenance(o Origin, images []Material) (Provenance, error) {
 	if version != "" { // the digest of an installed toolchain is not known
 		list = append(list, dependency{Name: "go", URI: "pkg:golang/toolchain@" + version})
 	}
+	added, err := addedPackages(images)
+	if err != nil {
+		return p, err
+	}
 	found, err := modules(images)
-	p.BuildDefinition.ResolvedDependencies = append(list, found...)
+	p.BuildDefinition.ResolvedDependencies = slices.Concat(list, added, found)
 	return p, err
+}
+
+// addedPackages returns the packages that were added to the bases, each once, sorted.
+func addedPackages(images []Material) ([]dependency, error) {
+	found := map[string]dependency{}
+	for _, i := range images {
+		for _, one := range i.Packages {
+			p, err := addedPackage(one)
+			if err != nil {
+				return nil, err
+			}
+			found[p.purl+" "+p.sha256] = dependency{URI: p.purl, Digest: map[string]string{"sha256": p.sha256}}
+		}
+	}
+	var list []dependency
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		list = append(list, found[key])
+	}
+	return list, nil
 }
 
 // dependencies returns the sources and the configuration file.

@@ -55,6 +55,10 @@ func writeSPDX(f Facts, inv inventory) ([]byte, error) {
 		add(*inv.base, "CONTAINER")
 		relate(inv.image.id, common.TypeRelationshipDescendantOf, inv.base.id)
 	}
+	for _, p := range inv.added {
+		add(p, "")
+		relate(inv.image.id, common.TypeRelationshipContains, p.id)
+	}
 	for _, p := range inv.packages {
 		add(p, "")
 		relate(inv.base.id, common.TypeRelationshipContains, p.id)

@@ -396,7 +396,12 @@ func TestProvenance(t *testing.T) {
 		Source: "git+https://github.com/acme/app@refs/tags/v1", Commit: "c0ffee", Modified: true, Config: ".mabuild.yaml", Digest: "d1",
 		Build: "app", Main: "./cmd/app", Platforms: []string{"linux/amd64", "linux/arm64"}, Base: map[string]string{"default": "debian:12"},
 		Overrides: []string{"ldflags"}, Builder: LocalBuilder, Tool: "v1.0.0",
-	}, []Material{{amd64, base, info}, {arm64, Base{BuiltIn: true}, &debug.BuildInfo{GoVersion: "go1.26.1", Path: info.Path, Main: info.Main}}})
+	}, []Material{
+		{amd64, base, info, []Package{{Kind: "deb", Name: "netbase", Version: "6.4", Arch: "all", SHA256: "5a"}}},
+		{arm64, Base{BuiltIn: true}, &debug.BuildInfo{GoVersion: "go1.26.1", Path: info.Path, Main: info.Main}, []Package{
+			{Kind: "deb", Name: "iptables", Version: "1.8.9-2", Arch: "arm64", SHA256: "5b"}, {Kind: "deb", Name: "netbase", Version: "6.4", Arch: "all", SHA256: "5a"},
+		}},
+	})
 	noError(t, err)
 	raw, err := json.MarshalIndent(p, "", " ")
 	noError(t, err)
@@ -456,6 +461,18 @@ const wantProvenance = `{
    {
     "name": "go",
     "uri": "pkg:golang/toolchain@go1.26.1"
+   },
+   {
+    "uri": "pkg:deb/debian/iptables@1.8.9-2?arch=arm64",
+    "digest": {
+     "sha256": "5b"
+    }
+   },
+   {
+    "uri": "pkg:deb/debian/netbase@6.4?arch=all",
+    "digest": {
+     "sha256": "5a"
+    }
    },
    {
     "uri": "pkg:golang/golang.org/x/mod@v0.42.0",

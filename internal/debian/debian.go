@@ -19,8 +19,6 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-// Kind is the type of the package URLs of Debian packages.
-const Kind = "deb"
 
 // architectures has Debian's name of each platform, without the variants of the table below.
 var architectures = map[string]string{

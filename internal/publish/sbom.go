@@ -76,6 +76,7 @@ func (pub *Publisher) document(ctx context.Context, s build.Spec, i build.Image,
 			f.Version = s.Vars.Version
 		}
 	}
+	f.Packages = packagesOf(i)
 	if program.Debug {
 		f.Unread = append(f.Unread, "The debugger beside the program is not analysed.")
 	}
@@ -90,6 +91,19 @@ func (pub *Publisher) document(ctx context.Context, s build.Spec, i build.Image,
 		return nil, fmt.Errorf("base: %w", err)
 	}
 	return attest.Write(pub.SBOM, f)
+}
+
+// packagesOf returns the packages that were added to the base of an image.
+func packagesOf(i build.Image) []attest.Package {
+	var list []attest.Package
+	for _, p := range i.Packages {
+		one := attest.Package{Kind: "deb", Name: p.Name, Version: p.Version, Arch: p.Architecture, SHA256: p.SHA256}
+		if strings.HasSuffix(p.URL, "_all.deb") {
+			one.Arch = "all"
+		}
+		list = append(list, one)
+	}
+	return list
 }
 
 // baseOf describes the base image of i. Its name is omitted if it is a local place, which

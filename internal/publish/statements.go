@@ -311,7 +311,7 @@ func (r *run) provenance(ctx context.Context, images []build.Image) (attest.Prov
 		if err != nil {
 			return attest.Provenance{}, fmt.Errorf("base: %w", err)
 		}
-		materials[n] = attest.Material{Platform: i.Platform, Base: base, Info: info}
+		materials[n] = attest.Material{Platform: i.Platform, Base: base, Info: info, Packages: packagesOf(i)}
 	}
 	return attest.NewProvenance(o, materials)
 }
