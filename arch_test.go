@@ -58,7 +58,7 @@ var allowed = map[string][]string{
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/imageref", "internal/mirror", "internal/yamlconf"},
 	"internal/git":                         {"build", "internal/hint", "internal/intree", "internal/text"},
 	"internal/debian":                      {"manifest/platform", "internal/decompress", "internal/guard", "internal/hint", "internal/stream", "internal/text"},
-	"internal/decompress":                  {},
+	"internal/decompress":                  {"internal/stream"},
 	"internal/download":                    {"internal/address", "internal/cache", "internal/hint"},
 	"internal/elf":                         {},
 	"internal/gocommand":                   {},

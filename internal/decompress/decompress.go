@@ -11,11 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
+
+	"github.com/mabuild/mabuild/internal/stream"
 )
 
 // A Format is a format of compression.
@@ -30,8 +31,8 @@ const (
 	Zstd
 )
 
-// HeadSize is how many bytes of a file decide its format and its window.
-const HeadSize = 64
+// headSize is how many bytes of a file decide its format.
+const headSize = 8
 
 // FormatOf returns the format of a file from its first bytes.
 func FormatOf(head []byte) Format {
@@ -47,10 +48,11 @@ func FormatOf(head []byte) Format {
 }
 
 // Reader returns the content of a file, which is the file itself if it is not compressed.
-// window bounds the bytes that the decompressor may look back, for xz in the first block.
+// window bounds the bytes that the decompressor may look back, and so its memory; at most
+// 2 GiB. A file that is cut is io.ErrUnexpectedEOF.
 func Reader(file io.Reader, window int64) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(file, 1<<16)
-	head, err := in.Peek(HeadSize)
+	head, err := in.Peek(headSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -66,43 +68,22 @@ func Reader(file io.Reader, window int64) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case XZ:
-		if needs := xzWindow(head); needs > window {
-			return nil, fmt.Errorf("to unpack it needs %d bytes of memory, more than the limit of %d", needs, window)
-		}
-		d, err := xz.NewReader(in)
+		d, err := xz.NewReader(in, uint32(window)) //nolint:gosec // a constant of the caller
 		if err != nil {
-			return nil, err
+			return nil, xzError(err, window)
 		}
-		return io.NopCloser(d), nil
+		return io.NopCloser(stream.MapError(d, func(err error) error { return xzError(err, window) })), nil
 	}
 	return io.NopCloser(in), nil
 }
 
-// xzWindow returns the size of the dictionary of the first block of an xz file (The .xz File
-// Format 1.2.0, sections 3.1 and 5.3.1), 0 if it has none.
-func xzWindow(head []byte) int64 {
-	const header, flags, sizes = 12, 1, 0xc0
-	if len(head) < header+4 || head[header] == 0 {
-		return 0
+// xzError returns an error of the decompressor of xz in the terms of this package.
+func xzError(err error, window int64) error {
+	switch {
+	case errors.Is(err, xz.ErrMemlimit):
+		return fmt.Errorf("to unpack it needs more than the limit of %d bytes of memory", window)
+	case errors.Is(err, xz.ErrBuf):
+		return io.ErrUnexpectedEOF
 	}
-	b := head[header+flags:]
-	optional := b[0] & sizes
-	b = b[1:]
-	for ; optional != 0; optional <<= 1 { // compressed and uncompressed size, if there
-		if optional&0x80 != 0 {
-			for len(b) > 0 && b[0]&0x80 != 0 {
-				b = b[1:]
-			}
-			b = b[min(1, len(b)):]
-		}
-	}
-	const lzma2 = 0x21
-	if len(b) < 3 || b[0] != lzma2 || b[2] > 40 {
-		return 0
-	}
-	bits := b[2]
-	if bits == 40 {
-		return math.MaxUint32
-	}
-	return (2 | int64(bits&1)) << (bits/2 + 11)
+	return err
 }
