@@ -312,7 +312,7 @@ func (d *Deb) Name() (name, version, architecture string, err error) {
 func (d *Deb) Add(s *System) error {
 	name, version, _, err := d.Name()
 	if err == nil {
-		s.add(ofImage, name, version, field(d.Control, "provides"))
+		s.add(name, version, field(d.Control, "provides"), false)
 	}
 	return err
 }

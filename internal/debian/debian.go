@@ -19,7 +19,6 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
-
 // architectures has Debian's name of each platform, without the variants of the table below.
 var architectures = map[string]string{
 	"386": "i386", "amd64": "amd64", "arm64": "arm64", "loong64": "loong64", "mips64le": "mips64el", "ppc64le": "ppc64el",

@@ -27,12 +27,12 @@ var statusKeys = []string{"package", "version", "architecture", "provides", "sta
 func Condense(r io.Reader, limit int64) (string, error) {
 	var b strings.Builder
 	err := paragraphs(r, statusKeys, func(f []string) error {
-		if f[0] == "" || f[1] == "" || f[4] != "" && !strings.HasSuffix(f[4], " installed") {
+		if strings.TrimSpace(f[0]) == "" || strings.TrimSpace(f[1]) == "" || f[4] != "" && !strings.HasSuffix(f[4], " installed") {
 			return nil // its files are removed or not yet unpacked
 		}
 		for i, key := range statusKeys[:4] {
-			if f[i] != "" {
-				fmt.Fprintf(&b, "%s: %s\n", key, strings.ReplaceAll(f[i], "\n", " "))
+			if value := strings.TrimSpace(strings.ReplaceAll(f[i], "\n", " ")); value != "" {
+				fmt.Fprintf(&b, "%s: %s\n", key, value)
 			}
 		}
 		b.WriteString("\n")
@@ -49,7 +49,7 @@ func Condense(r io.Reader, limit int64) (string, error) {
 func (s *System) AddBase(status, architecture string) error {
 	return paragraphs(strings.NewReader(status), statusKeys, func(f []string) error {
 		if f[2] == architecture || f[2] == "all" || f[2] == "" {
-			s.add(ofBase, f[0], f[1], f[3])
+			s.add(f[0], f[1], f[3], true)
 		}
 		return nil
 	})

@@ -21,17 +21,25 @@ type System struct {
 }
 
 // A member is an installed package.
-type member struct{ version, provides, owner string }
+type member struct {
+	version, provides string
+	ofBase            bool // of the base image
+}
 
-// The owners of packages of a system, for errors.
-const ofBase, ofImage = "the base image", "the packages"
+// says says for errors where a package is.
+func (m member) says(name string) string {
+	if m.ofBase {
+		return "the base image has " + describe(name, m.version)
+	}
+	return describe(name, m.version) + " is installed, too"
+}
 
 // add adds a package.
-func (s *System) add(owner, name, version, provided string) {
+func (s *System) add(name, version, provided string, ofBase bool) {
 	if s.installed == nil {
 		s.installed, s.providers = map[string]member{}, map[string][]string{}
 	}
-	s.installed[name] = member{version, provided, owner}
+	s.installed[name] = member{version, provided, ofBase}
 	groups, err := relations(provided)
 	if err != nil {
 		return // a base may have anything
@@ -51,7 +59,7 @@ func (s *System) Has(name string) bool {
 func (s *System) clone() *System {
 	c := &System{}
 	for name, m := range s.installed {
-		c.add(m.owner, name, m.version, m.provides)
+		c.add(name, m.version, m.provides, m.ofBase)
 	}
 	return c
 }
@@ -70,7 +78,7 @@ func (s *System) satisfiesAny(group []relation) bool { return slices.ContainsFun
 func (s *System) tooOld(by string, group []relation) error {
 	for _, r := range group {
 		if m, ok := s.installed[r.name]; ok {
-			return hint.New(hint.Usage, "use a base image of the same release, or an older snapshot or suite", "%s depends on %s, but %s has %s", by, join(group), m.owner, describe(r.name, m.version))
+			return hint.New(hint.Usage, "use a base image of the same release, or an older snapshot or suite", "%s depends on %s, but %s", by, join(group), m.says(r.name))
 		}
 	}
 	return nil
@@ -127,7 +135,7 @@ func (r *resolution) fail(err error) {
 func (r *resolution) choose(p *Package) {
 	r.chosen[p.Name] = p
 	r.queue = append(r.queue, p)
-	r.system.add(ofImage, p.Name, p.Version, p.provides)
+	r.system.add(p.Name, p.Version, p.provides, false)
 }
 
 // root chooses a package that the user names.
@@ -201,7 +209,7 @@ func conflict(name, version, field string, s *System) error {
 	for _, group := range groups {
 		for _, r := range group {
 			if m, ok := s.installed[r.name]; ok && r.name != name && r.allows(m.version) {
-				return hint.New(hint.Usage, "install only one of them", "%s conflicts with %s, and %s has %s", describe(name, version), r, m.owner, describe(r.name, m.version))
+				return hint.New(hint.Usage, "install only one of them", "%s conflicts with %s, and %s", describe(name, version), r, m.says(r.name))
 			}
 			for _, other := range s.providers[r.name] {
 				if other != name && provides(s.installed[other].provides, r) {
