@@ -195,7 +195,10 @@ func (l *locking) packages(ctx context.Context, lock *lockfile.File) error {
 		list, fits := set.Locked(l.old)
 		if !fits || l.options.updates(set.ID) {
 			if list, err = r.Resolve(ctx, set); err != nil {
-				errs = append(errs, hint.Named(strings.TrimSpace(set.ID+" "+set.Architecture), err))
+				// What is wrong with an archive is the same error for all architectures.
+				if !slices.ContainsFunc(errs, func(e error) bool { return errors.Is(e, err) }) {
+					errs = append(errs, hint.Named(strings.TrimSpace(set.ID+" "+set.Architecture), err))
+				}
 				continue
 			}
 			for _, p := range list {

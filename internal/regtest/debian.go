@@ -135,19 +135,23 @@ type DebArchive struct {
 	Date, Until   time.Time
 	ByHash        bool
 	Debs          []Deb
-	Signer        *openpgp.Entity // nil: InRelease is not signed
+	Signer        *Signer // nil: InRelease is not signed
 	Before, After string          // text around the signed one
 }
 
-// NewSigner returns a key for archives.
-func NewSigner() (*openpgp.Entity, error) {
-	return openpgp.NewEntity("archive of a test", "", "archive@example.com", nil)
+// A Signer is a key of an archive.
+type Signer struct{ entity *openpgp.Entity }
+
+// NewSigner returns a new key.
+func NewSigner() (*Signer, error) {
+	entity, err := openpgp.NewEntity("archive of a test", "", "archive@example.com", nil)
+	return &Signer{entity}, err
 }
 
 // Keyring writes the public key of a signer as a keyring.
-func Keyring(signer *openpgp.Entity, file string) error {
+func Keyring(signer *Signer, file string) error {
 	var b bytes.Buffer
-	if err := signer.Serialize(&b); err != nil {
+	if err := signer.entity.Serialize(&b); err != nil {
 		return err
 	}
 	return os.WriteFile(file, b.Bytes(), 0o600)
@@ -201,7 +205,7 @@ func (a DebArchive) Write(dir string) error {
 	}
 	var b bytes.Buffer
 	b.WriteString(a.Before)
-	w, err := clearsign.Encode(&b, a.Signer.PrivateKey, nil)
+	w, err := clearsign.Encode(&b, a.Signer.entity.PrivateKey, nil)
 	if err != nil {
 		return err
 	}

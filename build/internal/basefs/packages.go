@@ -13,9 +13,12 @@ import (
 // only if packages are added to the base.
 const unreadable = "!"
 
+// maxStatus bounds what is kept of a database of dpkg, in bytes. A package takes about 100.
+const maxStatus = 4 << 20
+
 // condense returns what is kept of a database of dpkg.
 func condense(name string, r io.Reader, room int64) (string, error) {
-	text, err := debian.Condense(r, room)
+	text, err := debian.Condense(r, min(room, maxStatus))
 	switch {
 	case err != nil:
 		return unreadable + "/" + name + ": " + err.Error(), nil
