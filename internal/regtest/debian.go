@@ -136,7 +136,7 @@ type DebArchive struct {
 	ByHash        bool
 	Debs          []Deb
 	Signer        *Signer // nil: InRelease is not signed
-	Before, After string          // text around the signed one
+	Before, After string  // text around the signed one
 }
 
 // A Signer is a key of an archive.

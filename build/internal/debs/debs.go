@@ -196,8 +196,11 @@ func isDocumentation(f debian.File) bool {
 	}
 	kind, name, below := strings.Cut(rest, "/")
 	for _, one := range documentation {
-		if kind != one || !below {
+		if kind != one {
 			continue
+		}
+		if !below { // the directory of all
+			return f.Mode.IsDir()
 		}
 		// The directory of a package may be a link to that of another one.
 		licence := kind == "doc" && (path.Base(name) == "copyright" || f.Mode&fs.ModeSymlink != 0 && !strings.Contains(name, "/"))
