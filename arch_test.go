@@ -86,6 +86,7 @@ var allowed = map[string][]string{
 	"internal/regtest/faults":              {}, // tests alone
 	"examples/cgo-sqlite":                  {}, // a module of its own
 	"examples/hello":                       {},
+	"examples/iptables":                    {},
 	"examples/library":                     {"build", "crosscompile", "manifest", "manifest/platform", "manifest/registry"},
 	"examples/many/cmd/api":                {},
 	"examples/many/cmd/worker":             {},

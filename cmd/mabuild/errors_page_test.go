@@ -29,6 +29,10 @@ var elsewhere = map[string]string{
 	"the sha256 is …, but … has …":              "testdata/script/lock.txtar",
 	"smoke: …":                                  "testdata/script/smoke.txtar",
 	"smoke: this machine cannot run …":          "testdata/script/smoke.txtar",
+	"no packages for … of …":                    "testdata/script/debian.txtar",
+	"has a script …, which is not run":          "testdata/script/debian.txtar",
+	"depends on …, but the base image has …":    "testdata/script/debian.txtar",
+	"the signature of InRelease is not valid":   "testdata/script/debian.txtar",
 }
 
 // Each heading of docs/errors.md is a message of the code, or of Go or a library as a test

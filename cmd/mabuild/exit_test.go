@@ -52,6 +52,7 @@ var inside = map[string]string{
 	"kube.errShared":           "in an error of place",
 	"webhook.statusError":      "in the log of the webhook",
 	"layerfile.errChanged":     "no command ends with it",
+	"debian.errLarge":          "in an error of a package or an index",
 	"unchanged.errUnlisted":    "no command ends with it",
 	"mirrorfile.errNoEntries":  "in a Problem",
 	"crosscompile.noGo":        "TestErrors, as ErrNoGo",

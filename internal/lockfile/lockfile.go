@@ -23,7 +23,7 @@ const Name = "mabuild.lock"
 const version = 1
 
 // maxFile bounds the file, in bytes.
-const maxFile = 1 << 20
+const maxFile = 4 << 20
 
 // A File is the content of the file.
 type File struct {
