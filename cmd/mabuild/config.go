@@ -13,6 +13,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/koimport"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
 // newConfig returns the group of commands about configuration files.
@@ -129,7 +130,7 @@ directory kodata gets it as files.`,
 // runConfigImport converts ko's file and writes the result to stdout or to out, which
 // must not exist. What has no counterpart is a warning, or an error if strict is set.
 func runConfigImport(ctx context.Context, a *app, file, out string, strict bool) (err error) {
-	data, err := config.ReadFile(file, config.Trust{})
+	data, err := config.ReadFile(file, yamlconf.MaxFile, config.Trust{})
 	if errors.Is(err, fs.ErrNotExist) {
 		return usage("name ko's configuration file, usually .ko.yaml", "%s does not exist", file)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/assembly"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -107,7 +108,7 @@ func readSpec(a *app, file string) (*assembly.File, error) {
 	if file == "-" {
 		data, err = io.ReadAll(io.LimitReader(a.stdin, maxSpec))
 	} else {
-		data, err = config.ReadFile(file, config.Trust{})
+		data, err = config.ReadFile(file, yamlconf.MaxFile, config.Trust{})
 	}
 	if err != nil {
 		return nil, noFile(file, "name a file, or - for stdin; docs/migrate-manifest-tool.md has an example", fmt.Errorf("%s: %w", file, err))

@@ -110,6 +110,11 @@ func outside(path string, err error) error {
 // ([intree.Owned]). It reads at most one byte more than [yamlconf.MaxFile], from which the
 // decoder sees that the file is too large.
 func (f *Fence) Read(path string, named bool) (_ []byte, err error) {
+	return f.read(path, named, yamlconf.MaxFile)
+}
+
+// read is Read with another limit.
+func (f *Fence) read(path string, named bool, limit int64) (_ []byte, err error) {
 	if err := intree.Owned(path); err != nil && !named {
 		return nil, err
 	}
@@ -125,20 +130,20 @@ func (f *Fence) Read(path string, named bool) (_ []byte, err error) {
 		return nil, bare(err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	data, err := io.ReadAll(io.LimitReader(r, yamlconf.MaxFile+1))
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	return data, bare(err)
 }
 
 // ReadFile reads a file that the user names, such as the input of from-spec. It returns
-// at most one byte more than a megabyte; the caller rejects that. In a tree, links must
+// at most one byte more than limit; the caller rejects that. In a tree, links must
 // not lead out of it except to what t allows.
-func ReadFile(path string, t Trust) ([]byte, error) {
+func ReadFile(path string, limit int64, t Trust) ([]byte, error) {
 	fence, err := NewFence(filepath.Dir(path), t)
 	if err != nil {
 		return nil, err
 	}
 	defer fence.Close()
-	return fence.Read(path, true)
+	return fence.read(path, true, limit)
 }
 
 // open opens a file below the first directory of the fence that contains it. If none

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -68,13 +69,42 @@ func Reader(file io.Reader, window int64) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case XZ:
-		d, err := xz.NewReader(in, uint32(window)) //nolint:gosec // a constant of the caller
-		if err != nil {
-			return nil, xzError(err, window)
-		}
-		return io.NopCloser(stream.MapError(d, func(err error) error { return xzError(err, window) })), nil
+		return newXZ(in, window)
 	}
 	return io.NopCloser(in), nil
+}
+
+// xzReaders has pools of decompressors, by window: each has a dictionary of megabytes.
+var xzReaders sync.Map
+
+// newXZ returns the content of an xz file. A decompressor that was read to its end is used
+// again.
+func newXZ(in io.Reader, window int64) (io.ReadCloser, error) {
+	found, _ := xzReaders.LoadOrStore(window, &sync.Pool{})
+	pool := found.(*sync.Pool) //nolint:forcetypeassert // see above
+	d, used := pool.Get().(*xz.Reader)
+	var err error
+	if used {
+		err = d.Reset(in)
+	} else {
+		d, err = xz.NewReader(in, uint32(window)) //nolint:gosec // a constant of the caller
+	}
+	if err != nil {
+		return nil, xzError(err, window)
+	}
+	whole := false
+	r := stream.Reader(func(p []byte) (int, error) {
+		n, err := d.Read(p)
+		whole = errors.Is(err, io.EOF)
+		return n, xzError(err, window)
+	})
+	return stream.WithClose(r, func() error {
+		if whole {
+			whole = false // Close may be called twice
+			pool.Put(d)
+		}
+		return nil
+	}), nil
 }
 
 // xzError returns an error of the decompressor of xz in the terms of this package.

@@ -22,8 +22,8 @@ const Name = "mabuild.lock"
 // version is the version of the format. A file of another version is not read.
 const version = 1
 
-// maxFile bounds the file, in bytes.
-const maxFile = 4 << 20
+// MaxFile is the limit of the file, in bytes.
+const MaxFile = 4 << 20
 
 // A File is the content of the file.
 type File struct {
@@ -124,8 +124,8 @@ func Parse(content []byte) (File, error) {
 	invalid := func(way, format string, args ...any) (File, error) {
 		return File{}, hint.New(hint.Usage, way, Name+": "+format, args...)
 	}
-	if len(content) > maxFile {
-		return invalid("", "is larger than %d bytes", maxFile)
+	if len(content) > MaxFile {
+		return invalid("", "is larger than %d bytes", MaxFile)
 	}
 	if len(bytes.TrimSpace(content)) == 0 {
 		return File{}, nil

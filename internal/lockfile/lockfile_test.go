@@ -82,7 +82,7 @@ func TestBadFiles(t *testing.T) {
 		`{"lock": 1, "prebuilt": [` + line + "," + line + "]}": "mabuild.lock: has two lines for linux/amd64 of a",
 		`{"lock": 1, "prebuilt": [` + strings.Replace(line, "0123", "0X23", 1) + "]}":         "mabuild.lock: linux/amd64 of a: \"0X23",
 		`{"lock": 1, "prebuilt": [` + strings.Replace(line, `"id": "a"`, `"id": 1`, 1) + "]}": "mabuild.lock: json: cannot unmarshal",
-		strings.Repeat(" ", maxFile+1): "mabuild.lock: is larger than 4194304 bytes",
+		strings.Repeat(" ", MaxFile+1): "mabuild.lock: is larger than 4194304 bytes",
 	} {
 		_, err := Parse([]byte(content))
 		if (err != nil) != (want != "") || err != nil && !strings.HasPrefix(err.Error(), want) {

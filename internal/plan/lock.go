@@ -132,7 +132,7 @@ func fillURL(of config.Prebuilt, p ocispec.Platform, text string) (string, error
 // ReadLock returns the lines of the file that is beside a configuration file in dir, none if
 // there is no file.
 func ReadLock(dir string) (lockfile.File, error) {
-	content, err := config.ReadFile(filepath.Join(dir, lockfile.Name), config.Trust{})
+	content, err := config.ReadFile(filepath.Join(dir, lockfile.Name), lockfile.MaxFile, config.Trust{})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return lockfile.File{}, nil

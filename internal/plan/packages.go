@@ -136,6 +136,12 @@ func components(c config.Build) []string {
 // find returns the packages that a lock has for a set, or the reason why it does not fit.
 func (s PackageSet) find(lock lockfile.File) (list []lockfile.Package, reason string) {
 	i := slices.IndexFunc(lock.Resolved, func(r lockfile.Resolution) bool { return r.ID == s.ID && r.Architecture == s.Architecture })
+	if i < 0 && s.ID == "" {
+		// A PACKAGE argument has the settings of the top level, as builds of the file may have.
+		if i = slices.IndexFunc(lock.Resolved, func(r lockfile.Resolution) bool { r.ID = ""; return r == s.Resolution }); i >= 0 {
+			s.ID = lock.Resolved[i].ID
+		}
+	}
 	if i < 0 {
 		return nil, fmt.Sprintf("no packages for %s of %s", s.Architecture, shownID(s.ID))
 	}
