@@ -167,6 +167,19 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, want %s", url, err, want)
 		}
 	}
+	for url, good := range map[string]bool{
+		"http://example.com/a": true, "https://example.com/a": true, "http://me@example.com/a": false, "http:///a": false, "http:a": false, "ftp://example.com/a": false,
+	} {
+		if _, err := CheckArchive(url); (err == nil) != good {
+			t.Errorf("an archive at %s: %v", url, err)
+		}
+	}
+	if _, err := newClient(t, nil).ArchiveText(t.Context(), "http://192.168.1.1/a"); !errors.As(err, new(address.Error)) {
+		t.Errorf("a private address: %v", err)
+	}
+	if _, err := newClient(t, nil).First(t.Context(), "http://example.com/a"); err == nil || !strings.HasSuffix(err.Error(), "only https is used") {
+		t.Errorf("a file without a sum by http: %v", err)
+	}
 	if _, err := newClient(t, nil).First(t.Context(), "https://192.168.1.1/a"); !errors.As(err, new(address.Error)) {
 		t.Errorf("a private address: %v", err)
 	}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package debs
 
 import (
@@ -9,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
@@ -30,7 +34,10 @@ func BenchmarkPackages(b *testing.B) {
 	sets, paths := setsOf(b, files)
 	var plain [][]byte
 	b.Run("layers", func(b *testing.B) {
+		var used float64
+		defer func() { b.ReportMetric(used/float64(b.N), "cpu-s/op") }()
 		for b.Loop() {
+			start := cpu(b)
 			plain = nil
 			m := &Maker{Work: b.TempDir(), Download: func(_ context.Context, _, sum string) (string, error) { return paths[sum], nil }}
 			w := &layerfile.Writer{Work: b.TempDir(), Format: "gzip", Level: 1, Alive: func() error { return nil }}
@@ -51,6 +58,7 @@ func BenchmarkPackages(b *testing.B) {
 				}
 			}
 			b.StopTimer()
+			used += cpu(b) - start
 			for _, l := range layers {
 				r, err := l.Uncompressed()
 				if err != nil {
@@ -66,6 +74,8 @@ func BenchmarkPackages(b *testing.B) {
 		}
 	})
 	b.Run("gzip alone", func(b *testing.B) {
+		start := cpu(b)
+		defer func() { b.ReportMetric((cpu(b)-start)/float64(b.N), "cpu-s/op") }()
 		for b.Loop() {
 			done := make(chan error)
 			for _, content := range plain {
@@ -84,6 +94,16 @@ func BenchmarkPackages(b *testing.B) {
 			}
 		}
 	})
+}
+
+// cpu returns the seconds of processors that this process has used.
+func cpu(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
 // setsOf returns a set for each architecture of packages, with those for all, and the files by
