@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,7 @@ func main() {
 	if len(os.Args) > 1 {
 		table = os.Args[1]
 	}
-	cmd := exec.Command("/usr/sbin/iptables", "--table", table, "--list-rules")
+	cmd := exec.CommandContext(context.Background(), "/usr/sbin/iptables", "--table", table, "--list-rules")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "iptables:", err)

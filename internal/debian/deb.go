@@ -326,7 +326,7 @@ func (d *Deb) Fits(s *System) error {
 	}
 	groups, err := relations(joined(field(d.Control, "pre-depends"), field(d.Control, "depends")))
 	if err != nil {
-		return fmt.Errorf("Depends: %w", err)
+		return fmt.Errorf("the field Depends: %w", err)
 	}
 	var errs []error
 	for _, group := range groups {

@@ -94,7 +94,7 @@ func compareTexts(a, b string) int {
 // names of files and in documents.
 func checkVersion(text string) error {
 	if text == "" || len(text) > maxVersion || strings.ContainsFunc(text, func(r rune) bool {
-		return r > 0x7e || !isDigit(byte(r)) && !('a' <= r|0x20 && r|0x20 <= 'z') && !strings.ContainsRune(".+-~:", r)
+		return (r < '0' || r > '9') && ('a' > r|0x20 || r|0x20 > 'z') && !strings.ContainsRune(".+-~:", r)
 	}) {
 		return fmt.Errorf("%.100q is not a version", text)
 	}
