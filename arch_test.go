@@ -57,7 +57,7 @@ var allowed = map[string][]string{
 	"internal/lockfile":                    {"internal/hint"},
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/imageref", "internal/mirror", "internal/yamlconf"},
 	"internal/git":                         {"build", "internal/hint", "internal/intree", "internal/text"},
-	"internal/debian":                      {"manifest/platform", "internal/decompress", "internal/guard", "internal/hint", "internal/stream", "internal/text"},
+	"internal/debian":                      {"manifest/platform", "internal/decompress", "internal/guard", "internal/hint", "internal/process", "internal/stream", "internal/text"},
 	"internal/decompress":                  {"internal/stream"},
 	"internal/download":                    {"internal/address", "internal/cache", "internal/hint"},
 	"internal/elf":                         {},

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/process"
 	"github.com/mabuild/mabuild/internal/stream"
 	"github.com/mabuild/mabuild/internal/text"
 )
@@ -162,7 +163,8 @@ func (a *Archive) verify(ctx context.Context, signed []byte) ([]byte, error) {
 	status, errout := stream.Head{Max: maxVerifierOutput}, stream.Head{Max: maxVerifierOutput}
 	cmd := exec.CommandContext(ctx, program, "--homedir", dir, "--keyring", keyring, "--status-fd", "1", "--output", out, in) //nolint:gosec // its arguments are files
 	cmd.Env = []string{"LC_ALL=C"}
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &status, &errout, 2*time.Second
+	cmd.Stdout, cmd.Stderr = &status, &errout
+	process.Group(cmd)
 	err = cmd.Run() // it fails if any key is missing, and one signature is enough
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("gpgv: %w", context.Cause(ctx))
