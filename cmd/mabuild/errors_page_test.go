@@ -21,6 +21,7 @@ import (
 var elsewhere = map[string]string{
 	"cosign is not on PATH":         "testdata/script/sign-cosign.txtar",
 	"no Go files in":                "testdata/script/packages.txtar",
+	"is not a valid template":       "build/template_test.go",
 	"no SBOM that mabuild can read": "testdata/script/sbom.txtar",
 	"no such host":                  "manifest/registry/internal/transport/rules_test.go",
 	"interrupted …: no tag points to an incomplete image": "testdata/script/interrupt.txtar",

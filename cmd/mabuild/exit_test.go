@@ -44,6 +44,7 @@ var inside = map[string]string{
 	"baseimage.Error":          "as build.BaseError",
 	"specerr.Error":            "as build.SpecError",
 	"templates.errNotPlain":    "in a SpecError",
+	"templates.unknownValue":   "in a SpecError",
 	"check.Error":              "a level of findings",
 	"kube.errExcluded":         "in an error of place",
 	"kube.errNotProduct":       "in an error of place",

@@ -103,7 +103,7 @@ func (p *Planner) origin(ctx context.Context, spec build.Spec, c config.Build) (
 	}
 	for key, ref := range o.Base {
 		if at, err := places.Parse(ref); err == nil && at.Local() {
-			o.Base[key] = string(at.Place.Form) + ":" + filepath.Base(at.Place.Path)
+			o.Base[key] = at.Place.Form + ":" + filepath.Base(at.Place.Path)
 		}
 	}
 	if p.Config.Provenance == provenanceMax {
