@@ -92,7 +92,7 @@ type Builder struct {
 	// Permits and locks are taken in this order: a permit of permits, then locks of locks
 	// (that of a program before that of its debugger), then a permit of layerPermits. A
 	// goroutine that waits for one of them holds only earlier ones, so there is no
-	// deadlock.
+	// deadlock. The locks of programs that are compiled together are taken in their order.
 	once         sync.Once
 	goc          *crosscompile.Go
 	cache        *cache.Cache
@@ -346,6 +346,9 @@ func (b *Builder) layers(ctx context.Context, s Spec) *layerfile.Writer {
 // Build makes the index of s. If a platform fails, Build still tries the others, and
 // returns an error that joins a [*PlatformError] for each one that failed.
 func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
+	b.init(ctx)
+	planned := b.permits.Announce()
+	defer planned()
 	plan, err := b.plan(ctx, s)
 	if err != nil {
 		return nil, err
@@ -360,6 +363,7 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	// All permits are reserved before the first goroutine starts. The queue can then
 	// serve the longest compilation first, whichever goroutine is scheduled first.
 	permits := r.reservePermits()
+	planned()
 	for i := range s.Platforms {
 		wg.Go(func() { images[i], errs[i] = r.platform(ctx, plan.Bases[i], permits[i]) })
 	}

@@ -313,21 +313,18 @@ func (g *goMaker) recorded(p ocispec.Platform) (unchanged.Program, bool) {
 // make compiles the program and hashes it. It records the time, the checksum of the file
 // and, for a program that needs nothing from its base, the build record. A program with a
 // loader is compared with its base in every build, so it is not recorded.
-func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error {
+func (g *goMaker) make(ctx context.Context, p ocispec.Platform, permit *permits.Permit, begin func(), s *shared) error {
 	how, err := g.spec.settings(p)
 	if err != nil {
 		return err
 	}
-	if g, err = g.finding(ctx); err != nil {
+	t := &goTask{maker: g, ctx: ctx, platform: p, how: how, begin: begin, done: make(chan struct{})}
+	if err := t.run(permit); err != nil {
 		return err
 	}
-	sources := g.list(how)
-	sources.stable()
-	start := time.Now()
-	if s.binary, s.unlock, err = g.compile(ctx, p, how); err != nil {
-		return err
-	}
-	g.times.Add(programKey(p, how), time.Since(start))
+	g = t.maker
+	s.binary, s.unlock = t.binary, t.unlock
+	g.times.Add(programKey(p, how), t.took)
 	if s.entry, err = programEntry(g.spec, p, s.binary.Path); err != nil {
 		return err
 	}
@@ -338,7 +335,7 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, s *shared) error
 	if how.Cgo && how.C.Static {
 		s.static = "cgo: static"
 	}
-	if s.linkage.Interpreter == "" && sources.Sources != nil {
+	if sources := g.list(how); s.linkage.Interpreter == "" && sources.Sources != nil {
 		sources.compiled(programKey(p, how), s.binary)
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
@@ -401,29 +398,7 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 	if err != nil {
 		return bin, nil, err
 	}
-	// After an error the lock is released here, and the caller need not call unlock.
-	leave := unlock
-	defer func() {
-		if err != nil {
-			leave()
-		}
-	}()
-	// A damaged file that cannot be removed must not be found up to date.
-	if g.checkSum(out) != nil {
-		if out, err = g.workFile(filepath.Base(filepath.Dir(out))); err != nil {
-			return bin, nil, err
-		}
-	}
-	main := g.spec.goPackage().Main
-	// -p is not part of the program's key: it does not change the program.
-	request := crosscompile.Request{
-		Dir: main.Dir, Package: main.ImportPath, Out: out, Temp: g.Work,
-		Platform: p, Flags: append(how.flags(), fmt.Sprintf("-p=%d", permits.Processes(g.permits.AtOnce()))), Env: how.Env,
-	}
-	if how.Cgo {
-		request.Cgo = &how.C
-	}
-	request.Sources = g.source(p) != ""
+	request := g.request(p, how, out, permits.Processes(g.permits.AtOnce()))
 	bin, err = g.goc.Compile(ctx, request)
 	if err == nil {
 		return bin, unlock, nil
@@ -434,7 +409,25 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 			bin, err = g.goc.Compile(ctx, request)
 		}
 	}
-	return bin, unlock, err
+	if err != nil {
+		unlock()
+		return bin, nil, err
+	}
+	return bin, unlock, nil
+}
+
+// request returns what compiles for p to out.
+func (g *goMaker) request(p ocispec.Platform, how Compile, out string, processes int) crosscompile.Request {
+	main := g.spec.goPackage().Main
+	// -p is not part of the program's key: it does not change the program.
+	r := crosscompile.Request{
+		Dir: main.Dir, Package: main.ImportPath, Name: main.Name, Out: out, Temp: g.Work,
+		Platform: p, Flags: append(how.flags(), fmt.Sprintf("-p=%d", processes)), Env: how.Env, Sources: g.source(p) != "",
+	}
+	if how.Cgo {
+		r.Cgo = &how.C
+	}
+	return r
 }
 
 // finish stores the times, and the build record after a success.

@@ -17,36 +17,49 @@ import (
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
+// outKey identifies the path that the program is compiled to.
+func (g *goMaker) outKey(p ocispec.Platform, how Compile) (string, error) {
+	main := g.spec.goPackage().Main
+	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16]), err
+}
+
 // out returns the path that the program is compiled to. The same program with the same
 // flags always has the same path, so that the go command can find it up to date. The path
 // is in the cache if possible, else in the work directory.
 //
 // The path belongs to the caller alone until unlock. The lock of the Builder comes first,
 // since it also protects the path in the work directory; the claim in the cache keeps
-// other processes away.
+// other processes away. A file that may be damaged is not at the path.
 func (g *goMaker) out(ctx context.Context, p ocispec.Platform, how Compile) (path string, unlock func(), err error) {
-	main := g.spec.goPackage().Main
-	b, err := json.Marshal([]any{main.Dir, main.ImportPath, platform.Key(target(p)), how})
+	key, err := g.outKey(p, how)
 	if err != nil {
 		return "", nil, err
 	}
-	sum := sha256.Sum256(b)
-	key := hex.EncodeToString(sum[:16])
 	leave, err := g.lock(ctx, key)
 	if err != nil {
 		return "", nil, err
 	}
 	if dir, release, err := g.cache.Claim(ctx, "programs", key); err == nil {
-		return filepath.Join(dir, g.spec.Name), func() { release(); leave() }, nil
+		path, unlock = filepath.Join(dir, g.spec.Name), func() { release(); leave() }
 	} else if ctx.Err() != nil {
 		leave()
 		return "", nil, context.Cause(ctx)
 	}
-	if path, err = g.workFile(key); err != nil {
-		leave()
+	if path == "" {
+		path, err = g.workFile(key)
+		unlock = leave
+	}
+	// A damaged file that cannot be removed must not be found up to date.
+	if err == nil && g.checkSum(path) != nil {
+		path, err = g.workFile(key)
+	}
+	if err != nil {
+		unlock()
 		return "", nil, err
 	}
-	return path, leave, nil
+	return path, unlock, nil
 }
 
 // programRoom is the free space in bytes that a directory needs to hold a program. It is

@@ -20,6 +20,7 @@ import (
 	"github.com/mabuild/mabuild/build/internal/archive"
 	"github.com/mabuild/mabuild/build/internal/filelist"
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/build/internal/templates"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
@@ -194,7 +195,11 @@ func (m *prebuiltMaker) recorded(p ocispec.Platform) (unchanged.Program, bool) {
 }
 
 // make reads the program.
-func (m *prebuiltMaker) make(_ context.Context, p ocispec.Platform, s *shared) error {
+func (m *prebuiltMaker) make(ctx context.Context, p ocispec.Platform, permit *permits.Permit, begin func(), s *shared) error {
+	if err := permit.Wait(ctx); err != nil {
+		return err
+	}
+	begin()
 	program, err := m.program(p)
 	if err != nil {
 		return err

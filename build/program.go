@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/placement"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
@@ -83,8 +84,9 @@ type maker interface {
 	expected(p ocispec.Platform) time.Duration
 	// recorded returns the program for p if it is known without making it.
 	recorded(p ocispec.Platform) (unchanged.Program, bool)
-	// make makes the program for p, and sets the fields of s that describe it.
-	make(ctx context.Context, p ocispec.Platform, s *shared) error
+	// make waits for the permit, calls begin, makes the program for p, and sets the fields of s
+	// that describe it.
+	make(ctx context.Context, p ocispec.Platform, permit *permits.Permit, begin func(), s *shared) error
 	// remake makes a recorded program, and calls use if it has the recorded content. The
 	// file does not change while use runs. It waits for a permit, so the caller must hold
 	// none.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,7 +50,8 @@ func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
 		steps = n
 	}
 	t.Logf("%d steps with seed %d", steps, seed)
-	w, kept := newWorld(t, seed), recalls{}
+	w, kept := newWorld(t, seed), &recalls{layers: map[string]v1.Layer{}}
+	w.kept = kept
 	w.walk(steps, "the key", func(during func()) (v1.Hash, bool, error) {
 		here := w.dir
 		defer func() { w.dir = here }()
@@ -78,35 +80,52 @@ func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
 }
 
 // recalls has layers by key, as others would keep them.
-type recalls map[string]v1.Layer
+type recalls struct {
+	mu     sync.Mutex
+	layers map[string]v1.Layer
+}
+
+// keep keeps the layer of an image that was compiled.
+func (k *recalls) keep(img build.Image) {
+	layers, err := img.Layers()
+	if err != nil || img.Key == "" || img.Recalled {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.layers[img.Key] = layers[len(layers)-1]
+}
 
 // build builds the current state without a cache. It keeps what was compiled.
-func (k recalls) build(w *world, during func()) (*build.Result, error) {
+func (k *recalls) build(w *world, during func()) (*build.Result, error) {
 	b := &build.Builder{Work: w.t.TempDir(), Recalls: true, Go: &crosscompile.Go{Environ: w.environ}}
 	s := w.spec
 	s.Dir, s.Program = w.dir, build.GoPackage{Compile: w.compile}
 	done := make(chan struct{})
 	go func() { during(); close(done) }()
-	r, err := b.Build(w.t.Context(), s, build.Hooks{
+	hooks := build.Hooks{
 		Recall: func(_ context.Context, _ ocispec.Platform, key string) (v1.Layer, error) {
-			if l, ok := k[key]; ok {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if l, ok := k.layers[key]; ok {
 				return l, nil
 			}
 			return nil, fs.ErrNotExist
 		},
 		Spoilt: func(_ ocispec.Platform, err error) { w.t.Error(err) },
-	})
+	}
+	wait := w.besides(b, s, hooks)
+	r, err := b.Build(w.t.Context(), s, hooks)
 	<-done
+	wait()
 	if err != nil {
 		return nil, err
 	}
 	img := r.Images[0]
-	layers, err := img.Layers()
-	w.must(err)
-	if last := layers[len(layers)-1]; img.Key != "" && !img.Recalled {
-		k[img.Key] = last
-	} else if img.Recalled && w.rnd.Intn(3) == 0 { // reads it, which checks the program
-		content, err := last.Compressed()
+	if k.keep(img); img.Recalled && w.rnd.Intn(3) == 0 { // reads it, which checks the program
+		layers, err := img.Layers()
+		w.must(err)
+		content, err := layers[len(layers)-1].Compressed()
 		w.must(err)
 		w.must(content.Close())
 	}

@@ -149,12 +149,12 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, permi
 		permit.Release()
 		<-program.done
 	} else {
-		if program.err = permit.Wait(ctx); program.err == nil {
+		begin := func() {
 			img.Began = time.Now()
 			_, state := r.maker.verb()
 			log.InfoContext(ctx, state)
-			program.err = guard.Do(func() error { return r.maker.make(ctx, base.Platform, program) })
 		}
+		program.err = guard.Do(func() error { return r.maker.make(ctx, base.Platform, permit, begin, program) })
 		close(program.done)
 	}
 	if program.err != nil {

@@ -31,6 +31,8 @@ type world struct {
 	compile build.Compile
 
 	builders map[string]*build.Builder // by cache and environment
+	kept     *recalls                  // nil: nothing is kept
+	beside   v1.Hash                   // of the program beside, in the last build; zero: it has failed
 }
 
 func newWorld(t *testing.T, seed int64) *world {
@@ -42,6 +44,7 @@ func newWorld(t *testing.T, seed int64) *world {
 	w.write("app/main.go", "package main\n\nimport (\n\t_ \"embed\"\n\n\t\"example.com/app/sub\"\n\t\"example.com/lib\"\n)\n\n//go:embed text\nvar text string\n\nvar set string\n\nfunc main() { println(text, set, a, b, linked, sub.S, lib.L, tagged) }\n")
 	w.write("app/tag.go", "//go:build !odd\n\npackage main\n\nconst tagged = 1\n")
 	w.write("app/odd.go", "//go:build odd\n\npackage main\n\nconst tagged = 2\n")
+	w.write("app/beside/main.go", "package main\n\nimport (\n\t\"example.com/app/sub\"\n\t\"example.com/lib\"\n)\n\nfunc main() { println(sub.S, lib.L) }\n")
 	w.write("lib/go.mod", "module example.com/lib\n\ngo 1.26\n")
 	w.write("other/go.mod", "module example.com/lib\n\ngo 1.26\n") // a go.work can use it instead of lib
 	for _, name := range []string{"a", "b"} {
@@ -255,6 +258,27 @@ func (w *world) settle() {
 	w.value("app/a.go", "main", "a")
 }
 
+// besides builds the other program of the module, which the go command may compile together
+// with the first. The returned function waits for it.
+func (w *world) besides(b *build.Builder, s build.Spec, h build.Hooks) (wait func()) {
+	s.Program = build.GoPackage{Package: "./beside", Compile: w.compile}
+	w.beside = v1.Hash{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if r, err := b.Build(w.t.Context(), s, h); err == nil {
+			w.beside, err = r.Index.Digest()
+			if err != nil {
+				w.t.Error(err)
+			}
+			if w.kept != nil {
+				w.kept.keep(r.Images[0])
+			}
+		}
+	}()
+	return func() { <-done }
+}
+
 // build builds the current state, with the cache or without one.
 func (w *world) build(cache string, during func()) (digest v1.Hash, claimed bool, err error) {
 	w.t.Helper()
@@ -268,8 +292,13 @@ func (w *world) build(cache string, during func()) (digest v1.Hash, claimed bool
 	s.Dir, s.Program = w.dir, build.GoPackage{Compile: w.compile}
 	done := make(chan struct{})
 	go func() { during(); close(done) }()
+	wait := w.besides(b, s, build.Hooks{})
+	if cache == "" { // one after the other
+		wait()
+	}
 	r, err := b.Build(w.t.Context(), s, build.Hooks{})
 	<-done
+	wait()
 	if err != nil {
 		return digest, false, err
 	}
@@ -300,6 +329,7 @@ func (w *world) walk(steps int, what string, remembers func(during func()) (v1.H
 			}
 		}
 		digest, claimed, err := remembers(during)
+		beside := w.beside
 		if err != nil {
 			broken++
 			w.repair()
@@ -310,6 +340,9 @@ func (w *world) walk(steps int, what string, remembers func(during func()) (v1.H
 		claims++
 		if want, _, err := w.build("", func() {}); err != nil || digest != want && digest != before {
 			w.t.Fatalf("step %d, %s: %s gives %s, the compiler %s, %v", i, did, what, digest, want, err)
+		}
+		if before == (v1.Hash{}) && beside != w.beside {
+			w.t.Fatalf("step %d, %s: beside it %s gives %s, the compiler %s", i, did, what, beside, w.beside)
 		}
 	}
 	w.t.Logf("%d of %d builds used %s, %d failed", claims, walked, what, broken)

@@ -32,6 +32,7 @@ import (
 type Request struct {
 	Dir      string // the directory in which the go command runs
 	Package  string // a path relative to Dir, or an import path
+	Name     string // of the program as in Package; only CompileAll needs it
 	Out      string // the file to write; one that is up to date is not changed
 	Temp     string // an existing directory for temporary files; "": that of the system
 	Platform ocispec.Platform
@@ -60,17 +61,78 @@ type Binary struct {
 // command and all processes that it has started are killed, and the error is the cause of
 // ctx.
 func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
-	tc, err := g.toolchain(ctx, r.Dir)
-	if err != nil {
-		return Binary{}, err
-	}
-	target, err := Env(r.Platform)
-	if err != nil {
-		return Binary{}, err
-	}
 	out, err := filepath.Abs(r.Out)
 	if err != nil {
 		return Binary{}, err
+	}
+	list, err := g.build(ctx, out, r)
+	if err != nil {
+		return Binary{}, err
+	}
+	// The program may be an older one that go build found up to date, so it is verified
+	// in every case.
+	list[0].Path = out
+	list[0].Info, err = verifyGo(out, r.Platform)
+	return list[0], err
+}
+
+// groupName is the directory beside the first program in which [Go.CompileAll] works.
+const groupName = ".group"
+
+// CompileAll is Compile for several programs by one go command, which reads the packages that
+// they share once. The requests must be equal but for Package, Name, Out and Sources, use no
+// cgo, and have different names; Sources of the first counts for all. After an error it is not known which program has failed; compile each
+// of them alone.
+func (g *Go) CompileAll(ctx context.Context, requests []Request) ([]Binary, error) {
+	first, err := filepath.Abs(requests[0].Out)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(filepath.Dir(first), groupName)
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // the next call removes it
+	// The go command names the programs itself, and looks there for those that are up to date.
+	in := make([]string, len(requests))
+	for i, r := range requests {
+		in[i] = filepath.Join(dir, r.Name)
+		if r.Platform.OS == "windows" {
+			in[i] += ".exe"
+		}
+		_ = os.Rename(r.Out, in[i]) // without it the program is linked again
+	}
+	list, err := g.build(ctx, dir+string(filepath.Separator), requests...)
+	for i, r := range requests {
+		if moved := os.Rename(in[i], r.Out); moved != nil && err == nil {
+			err = moved
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range requests {
+		if list[i].Path, err = filepath.Abs(r.Out); err != nil {
+			return nil, err
+		}
+		if list[i].Info, err = verifyGo(r.Out, r.Platform); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// build runs go build -o out for requests that are equal but for the package, and lists their
+// sources.
+func (g *Go) build(ctx context.Context, out string, requests ...Request) ([]Binary, error) {
+	r := requests[0]
+	tc, err := g.toolchain(ctx, r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	target, err := Env(r.Platform)
+	if err != nil {
+		return nil, err
 	}
 	// Later values of a variable override earlier ones: the settings of the user, the
 	// platform, cgo, and last the variables of the request. Callers reject variables that
@@ -82,8 +144,12 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	if r.Cgo != nil {
 		env = append(env, g.cgoEnv(r.Platform, *r.Cgo)...)
 	}
-	env = append(env, r.Env...)
+	tc = tc.with(append(env, r.Env...)...)
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", out}, r.Flags...)
+	args = append(args, "--")
+	for _, r := range requests {
+		args = append(args, r.Package)
+	}
 	var said strings.Builder
 	log := io.Discard
 	if g.Log != nil {
@@ -91,7 +157,7 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 	}
 	// Without cgo, Go ignores files that import "C". The errors then name missing
 	// functions, so the hint says what the cause is.
-	if _, err := tc.with(env...).runLogged(ctx, log, r.Dir, append(args, "--", r.Package)...); err != nil {
+	if _, err := tc.runLogged(ctx, log, r.Dir, args...); err != nil {
 		var ce *CommandError
 		switch {
 		case !errors.As(err, &ce):
@@ -100,22 +166,20 @@ func (g *Go) Compile(ctx context.Context, r Request) (Binary, error) {
 		case badFlags.MatchString(ce.Output):
 			ce.Way, ce.Field = "", "Flags"
 		}
-		return Binary{}, err
+		return nil, err
 	}
 	if said.Len() > 0 { // linker warnings, or modules that were downloaded
 		g.Log.DebugContext(ctx, "go build", "output", said.String())
 	}
-	// The program may be an older one that go build found up to date, so it is verified
-	// in every case.
-	info, err := verifyGo(out, r.Platform)
-	if err != nil {
-		return Binary{}, err
+	list := make([]Binary, len(requests))
+	if !r.Sources {
+		return list, nil
 	}
-	b := Binary{Path: out, Info: info}
-	if r.Sources {
-		b.Sources, err = tc.with(env...).sources(ctx, r)
+	files, err := tc.sources(ctx, requests)
+	for i, r := range requests {
+		list[i].Sources = files[r.Package]
 	}
-	return b, err
+	return list, err
 }
 
 // verifyGo checks that a file is a Go program for p.
@@ -132,30 +196,55 @@ func verifyGo(file string, p ocispec.Platform) (*buildinfo.BuildInfo, error) {
 	return info, err
 }
 
-// sources lists the files of the packages of r's program; see [Binary].
-func (tc *toolchain) sources(ctx context.Context, r Request) ([]string, error) {
-	const files = `{{range .}}{{$.Dir}}{{"\x00"}}{{.}}{{"\n"}}{{end}}`
+// sources lists the files of the packages of programs, by what the requests name; see
+// [Binary].
+func (tc *toolchain) sources(ctx context.Context, requests []Request) (map[string][]string, error) {
+	const line = `{{"\x00"}}{{.}}{{"\n"}}{{end}}`
 	var format strings.Builder
-	format.WriteString(`{{if not .Standard}}`)
+	format.WriteString(`{{if not .Standard}}p{{"\x00"}}{{.ImportPath}}{{"\n"}}`)
 	for _, kind := range []string{"GoFiles", "EmbedFiles", "SFiles", "HFiles", "SysoFiles"} {
-		format.WriteString(`{{with .` + kind + `}}` + files + `{{end}}`)
+		format.WriteString(`{{range .` + kind + `}}f{{"\x00"}}{{$.Dir}}` + line)
 	}
-	format.WriteString(`{{end}}`)
+	format.WriteString(`{{if not .DepOnly}}{{range .Deps}}d` + line + `{{range .Match}}m` + line + `{{end}}{{end}}`)
 	args := []string{"list", "-deps", "-f", format.String()}
-	for _, flag := range r.Flags {
+	for _, flag := range requests[0].Flags {
 		// The other flags do not decide which files there are. -race does, but needs cgo.
 		if strings.HasPrefix(flag, "-tags=") {
 			args = append(args, flag)
 		}
 	}
-	out, err := tc.run(ctx, r.Dir, append(args, "--", r.Package)...)
+	args = append(args, "--")
+	for _, r := range requests {
+		args = append(args, r.Package)
+	}
+	out, err := tc.run(ctx, requests[0].Dir, args...)
 	if err != nil {
 		return nil, err
 	}
-	var list []string
+	files, deps, matched := map[string][]string{}, map[string][]string{}, map[string]string{}
+	pkg := ""
 	for line := range strings.Lines(string(out)) {
-		if dir, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "\x00"); ok && !tc.caches(dir) {
-			list = append(list, filepath.Join(dir, name))
+		field := strings.Split(strings.TrimSuffix(line, "\n"), "\x00")
+		switch {
+		case field[0] == "p" && len(field) == 2:
+			pkg = field[1]
+		case field[0] == "d" && len(field) == 2:
+			deps[pkg] = append(deps[pkg], field[1])
+		case field[0] == "m" && len(field) == 2:
+			matched[field[1]] = pkg
+		case field[0] == "f" && len(field) == 3 && !tc.caches(field[1]):
+			files[pkg] = append(files[pkg], filepath.Join(field[1], field[2]))
+		}
+	}
+	list := map[string][]string{}
+	for _, r := range requests {
+		pkg, ok := matched[r.Package]
+		if !ok {
+			return nil, fmt.Errorf("go list does not list %s", r.Package)
+		}
+		list[r.Package] = slices.Clone(files[pkg])
+		for _, dep := range deps[pkg] {
+			list[r.Package] = append(list[r.Package], files[dep]...)
 		}
 	}
 	return list, nil

@@ -30,6 +30,7 @@ type Queue struct {
 	mu      sync.Mutex
 	free    int
 	waiting []*Permit // the longest first; equal lengths in the order of reserve
+	coming  int       // permits that have not arrived, and builds that have reserved none yet
 }
 
 // A Permit is a reservation in a Queue. The queue's mutex guards granted and left.
@@ -38,8 +39,16 @@ type Permit struct {
 	length time.Duration // expected
 	turn   chan struct{} // closed when the permit is granted
 
-	// granted says that the permit counts as taken; left says that Release was called.
-	granted, left bool
+	// granted says that the permit counts as taken; left says that Release was called. taken
+	// says that another task does this one.
+	granted, left, taken bool
+
+	batch   *int // permits of one Reserve that have not arrived
+	arrived bool // Join, Wait or Release was called
+
+	// Set by Join.
+	key, name string
+	task      any
 }
 
 // New returns a queue with size permits.
@@ -51,9 +60,10 @@ func New(size int) *Queue { return &Queue{size: size, free: size} }
 func (q *Queue) Reserve(lengths ...time.Duration) []*Permit {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	permits := make([]*Permit, len(lengths))
+	permits, batch := make([]*Permit, len(lengths)), len(lengths)
+	q.coming += batch
 	for i, length := range lengths {
-		permits[i] = &Permit{queue: q, length: length, turn: make(chan struct{})}
+		permits[i] = &Permit{queue: q, length: length, turn: make(chan struct{}), batch: &batch}
 	}
 	q.waiting = append(q.waiting, permits...)
 	// With equal lengths, earlier reservations stay first.
@@ -81,9 +91,86 @@ func (q *Queue) AtOnce() int {
 	return min(q.size, q.size-q.free+len(q.waiting))
 }
 
-// Wait waits until the permit is granted or ctx ends. After an error the permit may still
-// be granted, so Release must be called in every case.
+// Announce says that a build will reserve permits soon, until done is called.
+func (q *Queue) Announce() (done func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.coming++
+	return sync.OnceFunc(func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.coming--
+	})
+}
+
+// arrive is called when it is known what becomes of a task. The queue's mutex is held.
+func (t *Permit) arrive() {
+	if !t.arrived {
+		t.arrived = true
+		t.queue.coming--
+		*t.batch--
+	}
+}
+
+// Join says that the task can be done together with other tasks of the same key, unless
+// their names are equal. It is called at most once, before Wait.
+func (t *Permit) Join(key, name string, task any) {
+	q := t.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t.key, t.name, t.task = key, name, task
+	t.arrive()
+}
+
+// patience bounds the time for which Others waits for the tasks of other builds.
+const patience = 100 * time.Millisecond
+
+// Others returns the tasks that wait with the key of t, which is granted, and no more than
+// limit of them. They leave the queue without a permit, since the caller does them: their
+// Wait returns. If other builds have just begun, Others waits for what they join.
+func (t *Permit) Others(limit int) (tasks []any) {
+	q := t.queue
+	for start := time.Now(); time.Since(start) < patience && t.othersCome(); {
+		time.Sleep(time.Millisecond)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	names := map[string]bool{t.name: true}
+	q.waiting = slices.DeleteFunc(q.waiting, func(o *Permit) bool {
+		if t.task == nil || o.task == nil || o.key != t.key || names[o.name] || len(tasks) == limit {
+			return false
+		}
+		names[o.name], o.taken = true, true
+		tasks = append(tasks, o.task)
+		close(o.turn)
+		return true
+	})
+	return tasks
+}
+
+// othersCome reports whether tasks of other builds may still join.
+func (t *Permit) othersCome() bool {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	return t.task != nil && t.queue.coming > *t.batch
+}
+
+// Taken reports whether another task does this one.
+func (t *Permit) Taken() bool {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	return t.taken
+}
+
+// Share returns how many permits there are for each of the tasks that run at once.
+func (q *Queue) Share() int { return q.size / max(1, q.AtOnce()) }
+
+// Wait waits until the permit is granted, another task does this one, or ctx ends. After an
+// error the permit may still be granted, so Release must be called in every case.
 func (t *Permit) Wait(ctx context.Context) error {
+	t.queue.mu.Lock()
+	t.arrive()
+	t.queue.mu.Unlock()
 	select {
 	case <-t.turn:
 		return nil
@@ -98,8 +185,9 @@ func (t *Permit) Release() {
 	q := t.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	t.arrive()
 	switch {
-	case t.left:
+	case t.left || t.taken:
 	case t.granted:
 		q.free++
 		q.handOut()

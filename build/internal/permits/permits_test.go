@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 )
 
 // order grants and releases all permits, and returns the order in which they were granted.
@@ -73,6 +74,47 @@ func TestQueueSkipsReleasedPermits(t *testing.T) {
 	}
 	if q.free != 2 || len(q.waiting) != 0 {
 		t.Errorf("%d free, %d waiting", q.free, len(q.waiting))
+	}
+}
+
+// The tasks that joined with the key of a granted permit are taken along, each name once, and
+// those that come a moment later are waited for.
+func TestOthersAreDoneByTheFirst(t *testing.T) {
+	q := New(1)
+	done := q.Announce()
+	first := q.Reserve(9)[0]
+	first.Join("key", "a", "a")
+	list := q.Reserve(5, 4, 3, 2)
+	list[0].Join("key", "a", "a again")
+	list[1].Join("other key", "b", "b")
+	list[2].Join("key", "c", "c")
+	go func() {
+		time.Sleep(5 * time.Millisecond)
+		late := q.Reserve(1)[0]
+		late.Join("key", "d", "d")
+		list[3].Release()
+		done()
+	}()
+	if got := first.Others(8); !slices.Equal(got, []any{"c", "d"}) {
+		t.Errorf("%v, want c and d", got)
+	}
+	if err := list[2].Wait(t.Context()); err != nil || !list[2].Taken() || first.Taken() || list[0].Taken() {
+		t.Errorf("the wrong tasks were taken, %v", err)
+	}
+	if len(q.waiting) != 2 || q.free != 0 || q.coming != 0 {
+		t.Errorf("%d wait, %d free, %d are coming", len(q.waiting), q.free, q.coming)
+	}
+	for _, p := range append(list, first) {
+		p.Release()
+	}
+	if q.free != 1 || len(q.waiting) != 0 {
+		t.Errorf("%d free, %d waiting", q.free, len(q.waiting))
+	}
+	// A task that has not joined takes none along.
+	alone := q.Reserve(1, 1)
+	alone[1].Join("", "", "x")
+	if got := alone[0].Others(8); got != nil {
+		t.Errorf("%v were taken", got)
 	}
 }
 
