@@ -81,6 +81,11 @@ type Builder struct {
 	// may be reported that late.
 	Recalls bool
 
+	// GoCache returns the directory of the cache of the go command for a release of Go and a
+	// platform; "" and nil leave it to the go command. It is not asked for programs with cgo.
+	// What is in it decides what is compiled.
+	GoCache func(ctx context.Context, release string, p ocispec.Platform) string
+
 	// Download returns the path of a file with the content of a URL, which has this sha256.
 	// It may be called by several goroutines at once. A [Prebuilt] and Packages need it.
 	Download func(ctx context.Context, url, sha256 string) (path string, err error)

@@ -398,7 +398,7 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 	if err != nil {
 		return bin, nil, err
 	}
-	request := g.request(p, how, out, permits.Processes(g.permits.AtOnce()))
+	request := g.request(ctx, p, how, out, permits.Processes(g.permits.AtOnce()))
 	bin, err = g.goc.Compile(ctx, request)
 	if err == nil {
 		return bin, unlock, nil
@@ -417,7 +417,7 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 }
 
 // request returns what compiles for p to out.
-func (g *goMaker) request(p ocispec.Platform, how Compile, out string, processes int) crosscompile.Request {
+func (g *goMaker) request(ctx context.Context, p ocispec.Platform, how Compile, out string, processes int) crosscompile.Request {
 	main := g.spec.goPackage().Main
 	// -p is not part of the program's key: it does not change the program.
 	r := crosscompile.Request{
@@ -427,7 +427,18 @@ func (g *goMaker) request(p ocispec.Platform, how Compile, out string, processes
 	if how.Cgo {
 		r.Cgo = &how.C
 	}
+	if dir := g.goCache(ctx, p, how); dir != "" {
+		r.Env = append(slices.Clone(r.Env), "GOCACHE="+dir)
+	}
 	return r
+}
+
+// goCache returns the cache that the go command uses, or "".
+func (g *goMaker) goCache(ctx context.Context, p ocispec.Platform, how Compile) string {
+	if g.GoCache == nil || how.Cgo {
+		return ""
+	}
+	return g.GoCache(ctx, g.records.Release(), target(p))
 }
 
 // finish stores the times, and the build record after a success.

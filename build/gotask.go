@@ -70,6 +70,7 @@ func localPackage(name string) bool { return name == "." || strings.HasPrefix(na
 // run does the task, alone or together with others, and returns its error.
 func (t *goTask) run(permit *permits.Permit) error {
 	b := t.maker.Builder
+	t.maker.goCache(t.ctx, t.platform, t.how) // fills it, before a permit is held
 	if key := t.together(); key != "" {
 		permit.Join(key, t.maker.spec.goPackage().Main.Name, t)
 	}
@@ -183,7 +184,7 @@ func tryTogether(ctx context.Context, tasks []*goTask) error {
 			return err
 		}
 		t.unlock, t.err = unlock, nil
-		requests[i] = t.maker.request(t.platform, t.how, out, b.permits.Share())
+		requests[i] = t.maker.request(ctx, t.platform, t.how, out, b.permits.Share())
 		sources = sources || requests[i].Sources
 	}
 	requests[0].Sources = sources

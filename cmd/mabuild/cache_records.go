@@ -96,7 +96,7 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 
 // newCacheVerify returns cache verify.
 func newCacheVerify(a *app) *cobra.Command {
-	o := pushOptions{nowhere: true}
+	o := pushOptions{nowhere: true, proves: true}
 	sample := "100%"
 	cmd := &cobra.Command{
 		Use:   "verify [PACKAGE…]",

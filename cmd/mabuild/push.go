@@ -39,6 +39,7 @@ type pushOptions struct {
 	load     bool // into Docker or podman as well
 	alone    bool // without build records of other machines
 	require  bool // a build record for each program
+	proves   bool // nothing that other machines have compiled is used
 	nowhere  bool // no destinations
 	refsFile string
 	summary  string
@@ -255,10 +256,12 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 		Bases: a.places(), Work: work, Cache: a.cache, CacheKey: a.cacheKey(), Jobs: a.config.Jobs, Log: a.log, Within: a.config.Within(),
 		Download: files.Get,
 	}}
-	if pub.Records, err = a.records(o.alone, o.require); err != nil {
+	if pub.Records, err = a.records(o.alone, o.require, work); err != nil {
 		return nil, nil, err
 	}
-	pub.Builder.Recalls = pub.Records != nil
+	if pub.Builder.Recalls = pub.Records != nil; pub.Builder.Recalls && !o.proves {
+		pub.Builder.GoCache = pub.Records.GoCache
+	}
 	plan.Attested(a.config, os.Getenv)
 	tool := strings.Trim(versionText(), "()")
 	if err := errors.Join(plan.SetSBOM(pub, a.config, tool), plan.SetAttestations(pub, a.config, tool, os.Getenv)); err != nil {

@@ -10,12 +10,16 @@ import (
 )
 
 // records returns the repository of build records that the configuration names, or nil. With
-// alone there is none, and with require it must have every program.
-func (a *app) records(alone, require bool) (*records.Repository, error) {
+// alone there is none, and with require it must have every program. work is the work directory
+// of the run.
+func (a *app) records(alone, require bool, work string) (*records.Repository, error) {
 	c := a.config.Cache
 	if alone || c.Mode == "off" || c.Repo == "" {
 		if require {
 			return nil, usage("add --cache-repo REPOSITORY", "--require-cache requires a repository of build records")
+		}
+		if c.Compile && !alone && c.Repo == "" {
+			return nil, usage("add --cache-repo REPOSITORY", "--cache-compile requires a repository of build records")
 		}
 		return nil, nil
 	}
@@ -28,7 +32,7 @@ func (a *app) records(alone, require bool) (*records.Repository, error) {
 	case !at.Named():
 		return nil, usage("write HOST/PATH, for example ghcr.io/acme/build-cache", "--cache-repo %s names no registry", c.Repo)
 	}
-	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Log: a.log}
+	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Compile: c.Compile, Cache: a.recordCache(), Work: work, Log: a.log}
 	for _, text := range c.Trust {
 		key, err := records.ParsePublicKey(text)
 		if err != nil {

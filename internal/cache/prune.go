@@ -165,6 +165,7 @@ func (c *Cache) items() ([]item, error) {
 		}
 	}
 	err = errors.Join(
+		add("gocache", filepath.Join(c.dir, "gocache"), true),
 		add("modules", filepath.Join(c.dir, "modules"), true),
 		add("programs", filepath.Join(c.dir, "programs"), true),
 		add("records", c.records(), false),

@@ -13,7 +13,7 @@ import (
 )
 
 // rooms are the names of the directories of a cache.
-var rooms = []string{"blobs", "modules", "programs", "records", "runs", "tmp"}
+var rooms = []string{"blobs", "gocache", "modules", "programs", "records", "runs", "tmp"}
 
 // tagName is the file that marks a directory as a cache, for this package and for backup
 // programs (Cache Directory Tagging Specification, https://bford.info/cachedir/).

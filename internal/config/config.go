@@ -84,10 +84,11 @@ type Config struct {
 		Dir string         `yaml:"dir" trust:"people" doc:"Use DIR as the cache; by default mabuild in the user's cache directory." flag:"cache" example:".cache/mabuild" check:"path"`
 		Max yamlconf.Bytes `yaml:"max" trust:"people" doc:"Limit the cache to this size by evicting the least recently used entries; 0 means no limit." flag:"cache-max" default:"5GB"`
 
-		Repo  string   `yaml:"repo" trust:"people" doc:"Keep what programs are compiled to in REPOSITORY, and take from there what other machines have compiled." flag:"cache-repo" example:"ghcr.io/acme/build-cache"`
-		Mode  string   `yaml:"mode" trust:"people" doc:"Read and write the build records in cache.repo (rw), only read them (ro), or neither (off)." flag:"cache-mode" enum:"rw|ro|off" default:"rw"`
-		Check bool     `yaml:"check" trust:"people" doc:"Read and check every program that is taken from cache.repo, even if the registry could mount it." flag:"cache-check"`
-		Trust []string `yaml:"trust" trust:"people" doc:"Use only build records that a key in this list has signed; mabuild cache key prints the key of this machine." flag:"cache-trust" example:"[\"ed25519:2Oq4…\"]" single:"true"`
+		Repo    string   `yaml:"repo" trust:"people" doc:"Keep what programs are compiled to in REPOSITORY, and take from there what other machines have compiled." flag:"cache-repo" example:"ghcr.io/acme/build-cache"`
+		Mode    string   `yaml:"mode" trust:"people" doc:"Read and write the build records in cache.repo (rw), only read them (ro), or neither (off)." flag:"cache-mode" enum:"rw|ro|off" default:"rw"`
+		Compile bool     `yaml:"compile" trust:"people" doc:"Also share in cache.repo what the go command has compiled, by its release and by platform." flag:"cache-compile"`
+		Check   bool     `yaml:"check" trust:"people" doc:"Read and check every program that is taken from cache.repo, even if the registry could mount it." flag:"cache-check"`
+		Trust   []string `yaml:"trust" trust:"people" doc:"Use only build records that a key in this list has signed; mabuild cache key prints the key of this machine." flag:"cache-trust" example:"[\"ed25519:2Oq4…\"]" single:"true"`
 	} `yaml:"cache" doc:"Directory and size of the cache, which keeps results for the next run, and the repository that shares them."`
 	Timeout  yamlconf.Duration `yaml:"timeout" trust:"data" doc:"Stop the run after this time; 0 means no limit." example:"30m"`
 	Progress string            `yaml:"progress" trust:"data" doc:"Format of progress output." enum:"auto|tty|plain|json|none" default:"auto"`

@@ -163,6 +163,9 @@ func (pub *Publisher) All(ctx context.Context, plans []Plan, each func(int, *Res
 		})
 	}
 	wg.Wait()
+	if pub.Records != nil {
+		pub.Records.StoreGoCaches(ctx)
+	}
 	return done, errs
 }
 

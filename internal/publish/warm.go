@@ -88,11 +88,12 @@ func (pub *Publisher) Warm(ctx context.Context, pairs []Pair, anew bool) ([]Warm
 		})
 	}
 	_ = group.Wait() // the functions return nil; errors are in errs
+	pub.Records.StoreGoCaches(ctx)
 	return done, errs
 }
 
 // warmAtOnce bounds the pairs that wait for a permit to compile, or for a registry.
-const warmAtOnce = 16
+const warmAtOnce = 64
 
 // warm is Warm for one pair.
 func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (Warmed, error) {

@@ -39,6 +39,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
@@ -70,8 +71,14 @@ type Repository struct {
 	Check   bool                // each program is read and checked, as build.Hooks says
 	Key     ed25519.PrivateKey  // signs new records; nil: they are not signed
 	Trust   []ed25519.PublicKey // whose records count; none: all do
+	// Compile shares caches of the go command. They are kept in Cache, or in the directory Work
+	// if others can write to Cache, or if it cannot be used.
+	Compile bool
+	Cache   *cache.Cache
+	Work    string
 	Log     *slog.Logger
 
+	caches sync.Map    // of goCache, by tag
 	down   atomic.Bool // the registry did not answer, and is not asked again
 	warned sync.Map    // kinds of warnings
 }
@@ -155,7 +162,8 @@ func (r *Repository) read(p ocispec.Platform, key string, content manifest.Conte
 	if err != nil {
 		return nil, fmt.Errorf("its uncompressed digest: %w", err)
 	}
-	if err := r.verify(m); err != nil {
+	text, err := r.signed(m)
+	if err := verify(m, r.Trust, text, err); err != nil {
 		return nil, err
 	}
 	digest, err := v1.NewHash(m.Layers[0].Digest.String())
@@ -232,14 +240,15 @@ func (r *Repository) record(img build.Image) (manifest.Content, error) {
 	if info := img.Binary.Info; info != nil {
 		m.Annotations[annotationProgram], m.Annotations[annotationGo] = info.Path, info.GoVersion
 	}
-	if r.Key != nil {
-		text, err := r.signed(m)
-		if err != nil {
-			return nil, err
-		}
-		m.Annotations[annotationSigner] = PublicKey(r.Key)
-		m.Annotations[annotationSignature] = base64.StdEncoding.EncodeToString(ed25519.Sign(r.Key, text))
+	text, err := r.signed(m)
+	if err := r.sign(&m, text, err); err != nil {
+		return nil, err
 	}
+	return open(m, l.Compressed)
+}
+
+// open returns the content with a manifest. layer opens its only layer.
+func open(m ocispec.Manifest, layer func() (io.ReadCloser, error)) (manifest.Content, error) {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -248,12 +257,14 @@ func (r *Repository) record(img build.Image) (manifest.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	return manifest.Open(v1.Descriptor{Digest: own}, raw, artifact{l})
+	return manifest.Open(v1.Descriptor{Digest: own}, raw, artifact{layer})
 }
 
 // An artifact serves the layer of a record that is stored. It implements the source behind
 // [manifest.Open].
-type artifact struct{ layer v1.Layer }
+type artifact struct {
+	layer func() (io.ReadCloser, error)
+}
 
 // Name returns the digest, since the artifact has no other name in errors.
 func (artifact) Name(h v1.Hash) string { return h.String() }
@@ -262,7 +273,7 @@ func (artifact) Name(h v1.Hash) string { return h.String() }
 func (artifact) Config(v1.Descriptor) ([]byte, error) { return ocispec.DescriptorEmptyJSON.Data, nil }
 
 // Blob opens the only layer.
-func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) { return a.layer.Compressed() }
+func (a artifact) Blob(v1.Descriptor) (io.ReadCloser, error) { return a.layer() }
 
 // Child always fails, since a record has no children.
 func (artifact) Child(d v1.Descriptor) (manifest.Content, error) {
@@ -272,28 +283,41 @@ func (artifact) Child(d v1.Descriptor) (manifest.Content, error) {
 // signed returns what the signature of a record covers: the repository, so that the record
 // counts nowhere else, the key, the platform and the layer.
 func (r *Repository) signed(m ocispec.Manifest) ([]byte, error) {
+	l := m.Layers[0]
+	return r.scoped("build record 1", m.Annotations[annotationKey], m.Annotations[annotationPlatform], l.MediaType, l.Digest, l.Size, m.Annotations[annotationDiffID])
+}
+
+// scoped returns what a signature of something in the repository covers.
+func (r *Repository) scoped(what string, facts ...any) ([]byte, error) {
 	repo, err := name.NewRepository(r.Name)
 	if err != nil {
 		return nil, err
 	}
-	l := m.Layers[0]
-	return fmt.Appendf(nil, "mabuild build record 1\n%s\n%s\n%s\n%s\n%s\n%d\n%s\n", repo.Name(), m.Annotations[annotationKey], m.Annotations[annotationPlatform], l.MediaType, l.Digest, l.Size, m.Annotations[annotationDiffID]), nil
+	text := fmt.Appendf(nil, "mabuild %s\n%s\n", what, repo.Name())
+	for _, fact := range facts {
+		text = fmt.Appendf(text, "%v\n", fact)
+	}
+	return text, nil
 }
 
-// verify returns errUntrusted unless a trusted key has signed a record.
-func (r *Repository) verify(m ocispec.Manifest) error {
-	if len(r.Trust) == 0 {
-		return nil
-	}
-	signature, err := base64.StdEncoding.DecodeString(m.Annotations[annotationSignature])
-	if err != nil {
-		return errUntrusted
-	}
-	text, err := r.signed(m)
-	if err != nil {
+// sign signs a text in the annotations of a manifest, if there is a key.
+func (r *Repository) sign(m *ocispec.Manifest, text []byte, err error) error {
+	if r.Key == nil || err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(r.Trust, func(key ed25519.PublicKey) bool { return ed25519.Verify(key, text, signature) }) {
+	m.Annotations[annotationSigner] = PublicKey(r.Key)
+	m.Annotations[annotationSignature] = base64.StdEncoding.EncodeToString(ed25519.Sign(r.Key, text))
+	return nil
+}
+
+// verify returns errUntrusted unless one of the keys has signed a text in the annotations of
+// a manifest. Without keys everything is trusted.
+func verify(m ocispec.Manifest, keys []ed25519.PublicKey, text []byte, err error) error {
+	if len(keys) == 0 || err != nil {
+		return err
+	}
+	signature, err := base64.StdEncoding.DecodeString(m.Annotations[annotationSignature])
+	if err != nil || !slices.ContainsFunc(keys, func(key ed25519.PublicKey) bool { return ed25519.Verify(key, text, signature) }) {
 		return errUntrusted
 	}
 	return nil

@@ -92,6 +92,16 @@ func (s *Store) command() gocommand.Command {
 	return gocommand.Command{Name: s.Go.Command, Environ: s.Go.Environ}
 }
 
+// Release returns the name of the release that the go command belongs to, such as go1.26.8, or
+// "".
+func (s *Store) Release() string {
+	release, err := s.command().Release()
+	if err != nil {
+		return ""
+	}
+	return release.Version
+}
+
 // recordKey returns the key of a record: the go command with its settings, the directory,
 // the package as it was written, and the file of this process. A new version of mabuild may
 // call the go command in another way, so it uses no older record.
