@@ -80,7 +80,7 @@ var allowed = map[string][]string{
 	"internal/once":                        {},
 	"internal/progress":                    {"internal/hint", "internal/text"},
 	"internal/places":                      {"manifest", "manifest/local", "manifest/registry", "internal/hint", "internal/imageref", "internal/outfile", "internal/text"},
-	"internal/records":                     {"build", "manifest", "manifest/platform", "manifest/registry", "internal/cache", "internal/gocache", "internal/hint", "internal/rootfs"},
+	"internal/records":                     {"build", "manifest", "manifest/platform", "manifest/registry", "internal/cache", "internal/gocache", "internal/hint", "internal/rootfs", "internal/text"},
 	"internal/rootfs":                      {"internal/hint", "internal/stream"},
 	"internal/serve":                       {"internal/stream"},
 	"internal/regtest":                     {"internal/stream"},

@@ -140,6 +140,9 @@ type Hooks struct {
 	// Anew ignores what this machine remembers: a program that has a key is recalled or
 	// compiled.
 	Anew bool
+	// Kept, with Anew, uses a layer that this machine has made for the same key, if Recall has
+	// none.
+	Kept bool
 }
 
 // A Result is what was built from a Spec. Its content stays readable while the work

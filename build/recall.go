@@ -38,15 +38,28 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 	w.Recall = func(key string, entries []layerfile.Entry) (v1.Layer, error) {
 		img.Key = key
 		img.Inputs, _ = r.maker.inputs(base.Platform)
-		if !r.hooks.Anew {
+		load := func() *foreignLayer {
 			if l := w.Load(key, func() ([]layerfile.Entry, error) { return nil, errForgotten }); l != nil {
-				return r.foreign(ctx, img, l, entries), nil
+				return r.foreign(ctx, img, l, entries)
+			}
+			return nil
+		}
+		if !r.hooks.Anew {
+			if l := load(); l != nil {
+				return l, nil
 			}
 		}
 		if r.hooks.Recall == nil {
 			return nil, fs.ErrNotExist
 		}
 		l, err := r.hooks.Recall(ctx, base.Platform, key)
+		if errors.Is(err, fs.ErrNotExist) && r.hooks.Kept {
+			if l := load(); l != nil {
+				if _, _, err := l.own(); err == nil { // what is recorded is read in any case
+					return l, nil
+				}
+			}
+		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			refused = err
 		}

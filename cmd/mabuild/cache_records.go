@@ -13,6 +13,8 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/records"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -24,7 +26,8 @@ func newCacheExplain(a *app) *cobra.Command {
 		Short: "Print what the key of a program is made of",
 		Long: `Print for each program and platform the key of its build record, whether the
 repository has it, what the key is made of, and what has changed since this machine
-last compiled or found the program. Nothing is compiled.`,
+last compiled or found the program. If it is not recorded, the nearest record of the
+program and platform is found, and what differs from it. Nothing is compiled.`,
 		Example: "  mabuild cache explain ./cmd/app --cache-repo ghcr.io/acme/build-cache",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.packages = args
@@ -54,15 +57,20 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 		fmt.Fprintf(text, "  no key: %s\n", p.NoKey)
 		return nil
 	}
-	key, recorded, err := pub.Key(cmd.Context(), p)
+	key, why, err := pub.Key(cmd.Context(), p)
 	if err != nil {
 		return err
 	}
-	state := "not recorded"
-	if recorded {
-		state = "recorded"
+	state := "recorded"
+	switch {
+	case errors.Is(why, manifest.ErrNotFound):
+		state = "not recorded"
+	case records.Untrusted(why):
+		state = why.Error()
+	case why != nil:
+		state = "unusable: " + why.Error()
 	}
-	fmt.Fprintf(text, "  %-10s %s, %s\n", "key", key, state)
+	fmt.Fprintf(text, "  %-10s %s, %s\n", "key", key, plain(state))
 	for _, name := range []string{"go", "GOFLAGS", "package", "flags", "env"} {
 		if p.Inputs[name] != "" {
 			fmt.Fprintf(text, "  %-10s %s\n", name, p.Inputs[name])
@@ -75,23 +83,45 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 		}
 	}
 	fmt.Fprintf(text, "  %-10s %d\n", "files", files)
-	changed, was, ok := pub.Changed(p.Inputs)
-	if ok && len(changed) == 0 {
-		fmt.Fprintf(text, "  %-10s nothing\n", "changed")
+	is := records.InputsOf(p.Inputs)
+	if was, ok := pub.Last(p.Inputs); ok {
+		listDifferences(text, "changed", is, was)
 	}
-	for _, name := range changed {
-		what := name
+	if !errors.Is(why, manifest.ErrNotFound) {
+		return nil
+	}
+	ref, inputs, err := pub.Records.Nearest(cmd.Context(), p.Inputs)
+	switch {
+	case err != nil:
+		fmt.Fprintf(text, "  %-10s unknown: %s\n", "nearest", plain(err.Error()))
+	case ref == "":
+		fmt.Fprintf(text, "  %-10s none\n", "nearest")
+	default:
+		fmt.Fprintf(text, "  %-10s %s\n", "nearest", ref)
+		listDifferences(text, "differs", is, inputs)
+	}
+	return nil
+}
+
+// listDifferences writes a line for each input that differs from others, or one that says that
+// none does.
+func listDifferences(text *strings.Builder, title string, is, was records.Inputs) {
+	names := is.Differences(was)
+	if len(names) == 0 {
+		fmt.Fprintf(text, "  %-10s nothing\n", title)
+	}
+	for _, name := range names {
+		what := plain(name)
 		switch {
 		case strings.HasPrefix(name, "file ") && was[name] == "":
 			what += " is new"
-		case strings.HasPrefix(name, "file ") && p.Inputs[name] == "":
+		case strings.HasPrefix(name, "file ") && is[name] == "":
 			what += " is gone"
 		case name == "go" || name == "compressor":
-			what = fmt.Sprintf("%s was %s", name, was[name])
+			what = fmt.Sprintf("%s was %s", name, plain(was[name]))
 		}
-		fmt.Fprintf(text, "  %-10s %s\n", "changed", what)
+		fmt.Fprintf(text, "  %-10s %s\n", title, what)
 	}
-	return nil
 }
 
 // newCacheVerify returns cache verify.

@@ -38,9 +38,10 @@ import (
 // with where they are tested, and those that no command ends with.
 var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
+	"build.errAlone":           "no command ends with it",
 	"build.lateError":          "holds the error that a command ends with",
 	"publish.errOnlyKey":       "no command ends with it",
-	"records.errUntrusted":     "in a warning",
+	"records.untrustedError":   "in a warning, and within the error of --require-cache, which has its code",
 	"baseimage.Error":          "as build.BaseError",
 	"specerr.Error":            "as build.SpecError",
 	"templates.errNotPlain":    "in a SpecError",

@@ -102,6 +102,8 @@ nothing was published; no tag was changed`},
 	{`push ./ok --platforms linux/amd64 -t $R/new:v1 --cache-repo $R/records --require-cache`, exitBuild, `mabuild: linux/amd64: compile: no build record in $R/records, but --require-cache is set
 hint: run mabuild warm with the same sources, settings and release of Go, or omit --require-cache
 nothing was published; no tag was changed`},
+	{`push ./ok --platforms linux/amd64 -t $R/new:v1 --cache-compile`, exitUsage, `mabuild: --cache-compile requires a repository of build records
+hint: add --cache-repo REPOSITORY`},
 	{`push ./ok -t $R/new:v1 --cache-repo $R/records --cache-trust abc`, exitUsage, `mabuild: --cache-trust: "abc" is not a public key
 hint: mabuild cache key prints the key of a machine`},
 	{`warm ./ok`, exitUsage, `mabuild: no repository of build records is set

@@ -49,7 +49,7 @@ var flagGroups = []struct {
 		"attest", "sbom", "sbom-base", "sbom-dir", "provenance", "builder-id", "attestations", "sign", "sign-arg", "sign-format", "attach", "smoke", "smoke-args", "smoke-expect", "smoke-exit", "smoke-timeout", "smoke-alive", "smoke-skip", "before-tag", "vcs",
 	}},
 	{"Build records of other machines", []string{"push", "build", "run", "resolve", "apply", "create", "config view", "warm", "cache verify", "cache explain"}, []string{
-		"cache-repo", "cache-mode", "cache-trust", "cache-check", "cache-compile", "no-cache-repo", "require-cache", "shard", "shards", "sample",
+		"cache-repo", "cache-mode", "cache-trust", "cache-check", "cache-compile", "no-cache-repo", "require-cache", "strict", "shard", "shards", "sample",
 	}},
 	{"Registry", nil, []string{
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",

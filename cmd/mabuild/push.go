@@ -39,6 +39,7 @@ type pushOptions struct {
 	load     bool // into Docker or podman as well
 	alone    bool // without build records of other machines
 	require  bool // a build record for each program
+	strict   bool // a build record with another layer is an error
 	proves   bool // nothing that other machines have compiled is used
 	nowhere  bool // no destinations
 	refsFile string
@@ -113,6 +114,7 @@ func (o *pushOptions) bind(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.only, "only", nil, "Build only these `IDS` of .mabuild.yaml")
 	flags.StringArrayVar(&o.files, "file", nil, "Copy a file or directory into the image, `SRC:DST`; in addition to files of .mabuild.yaml")
 	flags.BoolVar(&o.plain, "disable-optimizations", false, "Compile for a debugger, without optimizations and with all symbols")
+	flags.BoolVar(&o.strict, "strict", false, "Fail, and move no tag, if a program is compiled to another layer than its build record has")
 	if o.nowhere {
 		return
 	}
@@ -259,6 +261,7 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 	if pub.Records, err = a.records(o.alone, o.require, work); err != nil {
 		return nil, nil, err
 	}
+	pub.Strict = o.strict
 	if pub.Builder.Recalls = pub.Records != nil; pub.Builder.Recalls && !o.proves {
 		pub.Builder.GoCache = pub.Records.GoCache
 	}

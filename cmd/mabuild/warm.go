@@ -27,8 +27,9 @@ another machine need not compile. No image is published and no tag moves.
 
 --shard divides the programs and platforms among machines. A shard that fails or is
 late costs time and nothing else: the push compiles what is missing. For each program
-and platform, one line is printed to stdout: compiled, recorded (it was there) or
-no key (it cannot be recorded).`,
+and platform, one line is printed to stdout: compiled, recorded (it was there), kept
+(this machine had compiled it before), or no key (it cannot be recorded, so it is not
+compiled).`,
 		Example: `  mabuild warm --cache-repo ghcr.io/acme/build-cache --shard 2/8
   mabuild warm --cache-repo ghcr.io/acme/build-cache --shard auto --shards 8`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,6 +68,8 @@ func runWarm(cmd *cobra.Command, a *app, o pushOptions, part string, of int) err
 			continue
 		case w.Image.Recalled:
 			fmt.Fprintf(&lines, "%s recorded\n", name)
+		case w.Image.Key != "" && w.Image.Binary.Path == "":
+			fmt.Fprintf(&lines, "%s kept\n", name)
 		case w.Image.Key != "":
 			fmt.Fprintf(&lines, "%s compiled\n", name)
 		case w.NoKey != "":

@@ -58,6 +58,14 @@ type Material struct {
 	Base     Base
 	Info     *debug.BuildInfo // of the program; nil if it carries none
 	Packages []Package        // that were added to the base
+	Record   Record           // that the program came from; zero: it was compiled
+}
+
+// A Record is a build record of another machine.
+type Record struct {
+	Ref    string
+	Digest v1.Hash
+	Signer string // public key; "" if no signature was required
 }
 
 // A Provenance is the predicate of SLSA, version 1 (provenance/v1).
@@ -138,7 +146,7 @@ func NewProvenance(o Origin, images []Material) (Provenance, error) {
 		if err != nil {
 			return p, err
 		}
-		list = append(list, one...)
+		list = append(append(list, one...), i.record()...)
 	}
 	if version != "" { // the digest of an installed toolchain is not known
 		list = append(list, dependency{Name: "go", URI: "pkg:golang/toolchain@" + version})
@@ -208,6 +216,21 @@ func (i Material) base() ([]dependency, error) {
 		Name: "base " + platform.Key(i.Platform), URI: purl,
 		Digest: map[string]string{i.Base.Digest.Algorithm: i.Base.Digest.Hex},
 	}}, err
+}
+
+// record returns the build record that the program came from.
+func (i Material) record() []dependency {
+	if i.Record.Ref == "" {
+		return nil
+	}
+	d := dependency{
+		Name: "build record " + platform.Key(i.Platform), URI: i.Record.Ref,
+		Digest: map[string]string{i.Record.Digest.Algorithm: i.Record.Digest.Hex},
+	}
+	if i.Record.Signer != "" {
+		d.Annotations = map[string]any{"signer": i.Record.Signer}
+	}
+	return []dependency{d}
 }
 
 // modules returns the Go modules of the programs, with the checksums of go.sum as in-toto's

@@ -397,10 +397,10 @@ func TestProvenance(t *testing.T) {
 		Build: "app", Main: "./cmd/app", Platforms: []string{"linux/amd64", "linux/arm64"}, Base: map[string]string{"default": "debian:12"},
 		Overrides: []string{"ldflags"}, Builder: LocalBuilder, Tool: "v1.0.0",
 	}, []Material{
-		{amd64, base, info, []Package{{Kind: "deb", Name: "netbase", Version: "6.4", Arch: "all", SHA256: "5a"}}},
+		{amd64, base, info, []Package{{Kind: "deb", Name: "netbase", Version: "6.4", Arch: "all", SHA256: "5a"}}, Record{}},
 		{arm64, Base{BuiltIn: true}, &debug.BuildInfo{GoVersion: "go1.26.1", Path: info.Path, Main: info.Main}, []Package{
 			{Kind: "deb", Name: "iptables", Version: "1.8.9-2", Arch: "arm64", SHA256: "5b"}, {Kind: "deb", Name: "netbase", Version: "6.4", Arch: "all", SHA256: "5a"},
-		}},
+		}, Record{}},
 	})
 	noError(t, err)
 	raw, err := json.MarshalIndent(p, "", " ")

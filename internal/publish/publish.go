@@ -27,6 +27,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/attest"
@@ -135,6 +136,9 @@ type Publisher struct {
 	// Records has what other machines have compiled, and gets what is compiled here; nil:
 	// programs are compiled. Builder.Recalls must be set with it.
 	Records *records.Repository
+	// Strict makes it an error if a program was compiled to another layer than its record has.
+	// No tag moves then.
+	Strict bool
 	// Explain adds a hint to the error of a Put of content; nil adds none.
 	Explain func(err error, content manifest.Content) error
 
@@ -226,14 +230,20 @@ func (pub *Publisher) publish(parent context.Context, p Plan, hooks build.Hooks)
 	if err != nil {
 		return nil, err
 	}
-	defer r.remember(ctx, result.Images)()
-	return r.finish(ctx, result)
+	stored := r.remember(ctx, result.Images)
+	if r.Strict {
+		if err := stored(); err != nil {
+			return nil, err
+		}
+	}
+	out, err := r.finish(ctx, result)
+	return out, errors.Join(err, stored())
 }
 
 // remember starts to store the records of the programs that were compiled. The returned
 // function waits for that.
-func (r *run) remember(ctx context.Context, images []build.Image) (wait func()) {
-	var wg sync.WaitGroup
+func (r *run) remember(ctx context.Context, images []build.Image) (wait func() error) {
+	var group errgroup.Group
 	stored := map[string]bool{} // versions of Windows share a program
 	for _, img := range images {
 		r.keepInputs(img)
@@ -241,11 +251,11 @@ func (r *run) remember(ctx context.Context, images []build.Image) (wait func()) 
 			continue
 		}
 		stored[img.Key] = true
-		wg.Go(func() {
-			_ = guard.Report(ctx, r.Log, platform.Key(img.Platform), func() error { r.Records.Store(ctx, img); return nil })
+		group.Go(func() error {
+			return guard.Report(ctx, r.Log, platform.Key(img.Platform), func() error { return r.storeRecord(ctx, img) })
 		})
 	}
-	return wg.Wait
+	return group.Wait
 }
 
 // finish writes the SBOM files and the local destinations, and moves the tags last, since

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build"
+	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/internal/regtest"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -212,13 +215,13 @@ func TestMountedLayerIsReadWithCheck(t *testing.T) {
 	want := writer.must(t, dir, "amd64", r.Host+"/want:v1")
 	forged := writer.must(t, other, "amd64", r.Host+"/forged:v1").Images[0]
 	forged.Key = want.Images[0].Key
-	newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true}).Records.Store(t.Context(), forged)
+	newMachine(t, &records.Repository{Name: r.Host + "/forgery", Write: true}).Records.Store(t.Context(), forged)
 
-	m := newMachine(t, &records.Repository{Name: r.Host + "/records"})
+	m := newMachine(t, &records.Repository{Name: r.Host + "/forgery"})
 	if got := m.must(t, dir, "amd64", r.Host+"/mounted:v1"); got.Digest == want.Digest || m.warnings.Len() > 0 {
 		t.Errorf("the digest is %s: the forged layer was not mounted; %s", got.Digest, m.warnings)
 	}
-	m = newMachine(t, &records.Repository{Name: r.Host + "/records", Check: true})
+	m = newMachine(t, &records.Repository{Name: r.Host + "/forgery", Check: true})
 	if got := m.must(t, dir, "amd64", r.Host+"/checked:v1"); got.Digest != want.Digest || strings.Count(m.warnings.String(), "is spoilt, so the program is compiled") != 1 {
 		t.Errorf("the digest is %s, want %s; %s", got.Digest, want.Digest, m.warnings)
 	}
@@ -267,5 +270,75 @@ func TestEightWriters(t *testing.T) {
 	tags, err := new(registry.Client).Tags(t.Context(), r.Host+"/records")
 	if err != nil || len(tags) != 1 {
 		t.Errorf("the records are %q, %v", tags, err)
+	}
+}
+
+// A program that does not compile in the same way twice has the record of the machine that was
+// first. The second one warns, or fails with Strict before a tag moves.
+func TestSecondWriter(t *testing.T) {
+	t.Parallel()
+	r, dir, other := startRegistry(t), t.TempDir(), t.TempDir()
+	for at, text := range map[string]string{dir: "one", other: "two"} {
+		regtest.Lay(t, at, map[string]string{"go.mod": "module example.com/one\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { println(\"" + text + "\") }\n"})
+	}
+	m := newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true})
+	first := m.must(t, dir, "amd64", r.Host+"/app:v1").Images[0]
+	now := func() string {
+		t.Helper()
+		d, err := new(registry.Client).Resolve(t.Context(), r.Host+"/records:b1-"+first.Key[:40])
+		check(t, err)
+		return d.Digest.String()
+	}
+	was := now()
+	second := newMachine(t, &records.Repository{Name: r.Host + "/elsewhere", Write: true}).must(t, other, "amd64", r.Host+"/app:v2").Images[0]
+	second.Key = first.Key
+
+	m = newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true})
+	for _, img := range []build.Image{first, second} {
+		check(t, m.storeRecord(t.Context(), img))
+	}
+	if said := m.warnings.String(); strings.Count(said, "compiled to another layer than its build record") != 1 || now() != was {
+		t.Errorf("%s; the record is %s, was %s", said, now(), was)
+	}
+	m.Strict = true
+	if err := m.storeRecord(t.Context(), second); hint.KindOf(err) != hint.Content || now() != was {
+		t.Errorf("%v; the record is %s, was %s", err, now(), was)
+	}
+	check(t, m.storeRecord(t.Context(), first))
+
+	// The layer is the same, but the machine signs it now.
+	key, _ := secret(t, "k")
+	m = newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true, Key: key})
+	check(t, m.storeRecord(t.Context(), first))
+	if now() == was || m.warnings.Len() > 0 {
+		t.Errorf("the record was not signed: %s", m.warnings)
+	}
+}
+
+// Provenance says which record a program came from, and who signed it, only if it need not be
+// the same in the next run.
+func TestProvenanceNamesTheRecord(t *testing.T) {
+	t.Parallel()
+	r, dir := startRegistry(t), t.TempDir()
+	regtest.Lay(t, dir, map[string]string{"go.mod": "module example.com/one\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"})
+	key, public := secret(t, "k")
+	newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true, Key: key}).must(t, dir, "amd64", r.Host+"/app:v1")
+	var texts []string
+	for _, trust := range [][]ed25519.PublicKey{nil, {public}} {
+		for _, values := range []map[string]string{nil, {"a": "b"}} {
+			m := newMachine(t, &records.Repository{Name: r.Host + "/records", Trust: trust})
+			built, err := m.Builder.Build(t.Context(), build.Spec{Dir: dir, Base: build.Scratch, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}}, build.Hooks{Recall: m.Records.Recall})
+			check(t, err)
+			run := m.newRun(Plan{Origin: func(context.Context) (attest.Origin, error) { return attest.Origin{Values: values}, nil }})
+			p, err := run.provenance(t.Context(), built.Images)
+			check(t, err)
+			raw, err := json.Marshal(p)
+			check(t, err)
+			texts = append(texts, string(raw))
+		}
+	}
+	record := `"name":"build record linux/amd64","uri":"` + r.Host + "/records:b1-"
+	if strings.Contains(texts[0], "build record") || texts[0] != texts[2] || !strings.Contains(texts[1], record) || strings.Contains(texts[1], "signer") || !strings.Contains(texts[3], `"signer":"`+records.PublicKey(key)+`"`) {
+		t.Errorf("%s", strings.Join(texts, "\n"))
 	}
 }

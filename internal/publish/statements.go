@@ -12,6 +12,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/attest"
+	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -301,6 +302,7 @@ func (r *run) provenance(ctx context.Context, images []build.Image) (attest.Prov
 			})
 		}
 	}
+	described := o.Values != nil
 	materials := make([]attest.Material, len(images))
 	for n, i := range images {
 		info, err := r.modules(ctx, i)
@@ -312,8 +314,20 @@ func (r *run) provenance(ctx context.Context, images []build.Image) (attest.Prov
 			return attest.Provenance{}, fmt.Errorf("base: %w", err)
 		}
 		materials[n] = attest.Material{Platform: i.Platform, Base: base, Info: info, Packages: packagesOf(i)}
+		// Whether a program was compiled differs from run to run, so only max says it.
+		if from, ok := r.origin(i); ok && described {
+			materials[n].Record = attest.Record{Ref: from.Ref, Digest: from.Digest, Signer: from.Signer}
+		}
 	}
 	return attest.NewProvenance(o, materials)
+}
+
+// origin returns the build record that the program of an image came from.
+func (r *run) origin(i build.Image) (from records.Origin, ok bool) {
+	if r.Records == nil || !i.Recalled {
+		return from, false
+	}
+	return r.Records.Origin(i.Key)
 }
 
 // modules returns the build information of a program without its settings, which can hold

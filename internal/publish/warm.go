@@ -3,11 +3,8 @@ package publish
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"sync"
 
@@ -17,6 +14,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/guard"
+	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
 
@@ -63,20 +61,13 @@ func (w Warmed) Same() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	var digests [2][2]v1.Hash
-	for i, l := range []v1.Layer{layers[len(layers)-1], w.Recorded} {
-		for j, digest := range []func() (v1.Hash, error){l.Digest, l.DiffID} {
-			if digests[i][j], err = digest(); err != nil {
-				return false, err
-			}
-		}
-	}
-	return digests[0] == digests[1], nil
+	return records.SameLayer(layers[len(layers)-1], w.Recorded)
 }
 
 // Warm makes the images of all pairs, and stores a record of each program that has none as
-// soon as it is compiled. With anew all programs are compiled, and no record is stored. What
-// this machine remembers does not count. Each pair has its own error.
+// soon as it is compiled. A layer that this machine has made for the same key is recorded and
+// not compiled again; programs without a key are left out. With anew all programs are compiled,
+// and no record is stored. Each pair has its own error.
 func (pub *Publisher) Warm(ctx context.Context, pairs []Pair, anew bool) ([]Warmed, []error) {
 	done, errs := make([]Warmed, len(pairs)), make([]error, len(pairs))
 	var group errgroup.Group
@@ -98,8 +89,11 @@ const warmAtOnce = 64
 // warm is Warm for one pair.
 func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (Warmed, error) {
 	w := Warmed{Pair: p}
+	if p.NoKey != "" {
+		return w, nil
+	}
 	var once sync.Mutex // Recall is called by several goroutines in general
-	hooks := build.Hooks{Anew: true, Recall: func(ctx context.Context, of ocispec.Platform, key string) (v1.Layer, error) {
+	hooks := build.Hooks{Anew: true, Kept: !anew, Recall: func(ctx context.Context, of ocispec.Platform, key string) (v1.Layer, error) {
 		l, err := pub.Records.Recall(ctx, of, key)
 		once.Lock()
 		defer once.Unlock()
@@ -116,32 +110,33 @@ func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (Warmed, erro
 		return w, errors.New("a pair has several images")
 	}
 	if w.Image = built.Images[0]; !w.Image.Recalled && !anew {
-		pub.Records.Store(ctx, w.Image)
+		err = pub.storeRecord(ctx, w.Image)
 	}
 	pub.keepInputs(w.Image)
-	return w, nil
+	return w, err
 }
 
 // errOnlyKey ends the build of [Publisher.Key].
 var errOnlyKey = errors.New("only the key was asked for")
 
-// Key returns the key of a pair, and whether there is a record of it. It compiles nothing.
-func (pub *Publisher) Key(ctx context.Context, p Pair) (key string, recorded bool, err error) {
+// Key returns the key of a pair, and in state why its record cannot be used; nil: it can. It
+// compiles nothing.
+func (pub *Publisher) Key(ctx context.Context, p Pair) (key string, state, err error) {
 	if p.NoKey != "" {
-		return "", false, nil
+		return "", nil, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	_, err = pub.Builder.Build(ctx, p.Spec, build.Hooks{Anew: true, Recall: func(ctx context.Context, of ocispec.Platform, asked string) (v1.Layer, error) {
-		_, err := pub.Records.Recall(ctx, of, asked)
-		key, recorded = asked, err == nil
+		_, state = pub.Records.Find(ctx, of, asked)
+		key = asked
 		cancel(errOnlyKey)
 		return nil, errOnlyKey
 	}})
 	if errors.Is(err, errOnlyKey) {
 		err = nil
 	}
-	return key, recorded, err
+	return key, state, err
 }
 
 // inputsKind is the kind of the records of inputs in the cache, and inputsKey their key.
@@ -152,37 +147,23 @@ func inputsKey(in map[string]string) string { return in["package"] + " " + in["p
 // keepInputs keeps what the key of an image is made of, to say later what has changed.
 func (pub *Publisher) keepInputs(img build.Image) {
 	if img.Key != "" {
-		_ = pub.Cache.Store(inputsKind, inputsKey(img.Inputs), withoutSecrets(img.Inputs)) // lost: less can be said
+		_ = pub.Cache.Store(inputsKind, inputsKey(img.Inputs), records.InputsOf(img.Inputs)) // lost: less can be said
 	}
 }
 
-// withoutSecrets returns inputs with the digests of those that may hold a secret.
-func withoutSecrets(in map[string]string) map[string]string {
-	kept := maps.Clone(in)
-	for _, name := range []string{"flags", "env"} {
-		kept[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(in[name])))
-	}
-	return kept
+// Last returns the inputs of the last program that this machine compiled or recalled for the
+// same package and platform. ok is false if there was none.
+func (pub *Publisher) Last(in map[string]string) (was records.Inputs, ok bool) {
+	return was, pub.Cache.Load(inputsKind, inputsKey(in), &was)
 }
 
-// Changed returns the names of the inputs that differ from those of the last program that this
-// machine compiled or recalled for the same package and platform, sorted. was has those, with
-// digests of flags and variables. ok is false if there was none.
-func (pub *Publisher) Changed(in map[string]string) (names []string, was map[string]string, ok bool) {
-	if !pub.Cache.Load(inputsKind, inputsKey(in), &was) {
-		return nil, nil, false
+// storeRecord stores the record of an image. With Strict it is an error if another layer is recorded,
+// and else a warning.
+func (pub *Publisher) storeRecord(ctx context.Context, img build.Image) error {
+	err := pub.Records.Store(ctx, img)
+	if err != nil && !pub.Strict {
+		pub.Log.WarnContext(ctx, err.Error())
+		return nil
 	}
-	in = withoutSecrets(in)
-	for name, value := range in {
-		if was[name] != value {
-			names = append(names, name)
-		}
-	}
-	for name := range was {
-		if _, still := in[name]; !still {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, was, true
+	return err
 }

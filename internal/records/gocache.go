@@ -96,7 +96,7 @@ func (r *Repository) whoCompiles() []ed25519.PublicKey {
 
 // readGoCache fills a compile cache from the repository. It warns of an error.
 func (r *Repository) readGoCache(ctx context.Context, c *goCache) {
-	if r.down.Load() {
+	if r.down.Load() != nil {
 		return
 	}
 	ref := r.Name + ":" + c.tag
@@ -110,7 +110,7 @@ func (r *Repository) readGoCache(ctx context.Context, c *goCache) {
 	}
 	files, err := r.unpack(c, content)
 	switch {
-	case errors.Is(err, errUntrusted):
+	case Untrusted(err):
 		r.warn(ctx, "untrusted gocache", "the compile cache is not used, since no trusted key has signed "+ref)
 	case err != nil && ctx.Err() == nil:
 		r.warn(ctx, "invalid gocache", fmt.Sprintf("%s is not used: %v", ref, err))
@@ -137,7 +137,7 @@ func (r *Repository) unpack(c *goCache, content manifest.Content) ([]gocache.Fil
 		return nil, fmt.Errorf("it has %d bytes", m.Layers[0].Size)
 	}
 	text, err := r.signedCache(c, m)
-	if err := verify(m, r.whoCompiles(), text, err); err != nil {
+	if _, err := verify(m, r.whoCompiles(), text, err); err != nil {
 		return nil, err
 	}
 	sum, err := v1.NewHash(m.Layers[0].Digest.String())
@@ -180,7 +180,7 @@ func (c *goCache) share(files []gocache.File) {
 func (r *Repository) StoreGoCaches(ctx context.Context) {
 	r.caches.Range(func(_, found any) bool {
 		c, _ := found.(*goCache)
-		if c.dir == "" || !r.Write || r.down.Load() || ctx.Err() != nil {
+		if c.dir == "" || !r.Write || r.down.Load() != nil || ctx.Err() != nil {
 			return ctx.Err() == nil
 		}
 		if err := r.storeGoCache(ctx, c); err != nil && ctx.Err() == nil {

@@ -27,10 +27,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -42,6 +42,7 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -59,6 +60,7 @@ const (
 	annotationGo        = "dev.mabuild.go"        // release of Go
 	annotationSigner    = "dev.mabuild.signer"    // public key
 	annotationSignature = "dev.mabuild.signature" // of signed
+	annotationInputs    = "dev.mabuild.inputs"    // see packInputs
 )
 
 // A Repository has the records of any number of programs. Its fields must not change after
@@ -78,9 +80,11 @@ type Repository struct {
 	Work    string
 	Log     *slog.Logger
 
-	caches sync.Map    // of goCache, by tag
-	down   atomic.Bool // the registry did not answer, and is not asked again
-	warned sync.Map    // kinds of warnings
+	caches sync.Map              // of goCache, by tag
+	down   atomic.Pointer[error] // why the registry did not answer; it is not asked again
+	warned sync.Map              // kinds of warnings
+	missed sync.Map              // when a key was not recorded, by key
+	came   sync.Map              // the Origin of a recalled layer, by key
 }
 
 // warn logs a warning of a kind once.
@@ -95,83 +99,118 @@ func (r *Repository) ref(key string) string { return r.Name + ":b1-" + key[:40] 
 
 // Recall is the hook of a build. A record that does not count, and an error, is fs.ErrNotExist.
 func (r *Repository) Recall(ctx context.Context, p ocispec.Platform, key string) (v1.Layer, error) {
-	l, err := r.recall(ctx, p, key)
-	if err == nil || ctx.Err() != nil {
+	l, err := r.Find(ctx, p, key)
+	switch {
+	case err == nil || ctx.Err() != nil:
 		return l, err
-	}
-	if r.Require {
+	case !r.Require:
+		return nil, fs.ErrNotExist
+	case errors.Is(err, manifest.ErrNotFound):
 		return nil, hint.New(hint.Build, "run mabuild warm with the same sources, settings and release of Go, or omit --require-cache",
 			"no build record in %s, but --require-cache is set", r.Name)
 	}
-	return nil, fs.ErrNotExist
+	return nil, hint.New(hint.KindOf(err), "", "the build record %s cannot be used, but --require-cache is set: %w", r.ref(key), err)
 }
 
-// recall is Recall with any error.
-func (r *Repository) recall(ctx context.Context, p ocispec.Platform, key string) (v1.Layer, error) {
-	if r.down.Load() {
-		return nil, fs.ErrNotExist
+// Find returns the layer of the record of a key, or why it cannot be used: manifest.ErrNotFound if
+// there is none. It warns of any other error, of each kind once.
+func (r *Repository) Find(ctx context.Context, p ocispec.Platform, key string) (v1.Layer, error) {
+	if down := r.down.Load(); down != nil {
+		return nil, *down
 	}
 	content, err := r.Client.Get(ctx, r.ref(key))
 	switch {
 	case errors.Is(err, manifest.ErrNotFound):
+		r.missed.Store(key, time.Now())
 		return nil, err
 	case errors.Is(err, manifest.ErrMismatch):
 		r.warn(ctx, "invalid", "not used: "+err.Error())
 		return nil, err
 	case err != nil:
-		if ctx.Err() == nil && !r.down.Swap(true) {
+		if ctx.Err() == nil && r.down.CompareAndSwap(nil, &err) {
 			r.warn(ctx, "read", "cannot be read, so programs are compiled: "+err.Error())
 		}
 		return nil, err
 	}
-	l, err := r.read(p, key, content)
-	switch {
-	case errors.Is(err, errUntrusted):
+	l, from, err := r.read(p, key, content)
+	switch untrusted := (*untrustedError)(nil); {
+	case errors.As(err, &untrusted):
 		r.warn(ctx, "untrusted", "not used, since no trusted key has signed "+r.ref(key))
 	case err != nil:
 		r.warn(ctx, "invalid", fmt.Sprintf("%s is not used for %s: %v", r.ref(key), platform.Key(p), err))
+	default:
+		r.came.Store(key, from)
 	}
 	return l, err
 }
 
-// errUntrusted is returned for a record that no trusted key has signed.
-var errUntrusted = errors.New("not signed by a trusted key")
+// An Origin says from which record a layer came.
+type Origin struct {
+	Ref    string
+	Digest v1.Hash // of the record
+	Signer string  // public key; "" if no signature was required
+}
+
+// Origin returns where the layer came from that Recall has returned for a key.
+func (r *Repository) Origin(key string) (Origin, bool) {
+	found, ok := r.came.Load(key)
+	from, _ := found.(Origin)
+	return from, ok
+}
+
+// An untrustedError is the error of a record that no trusted key has signed.
+type untrustedError struct{ signer string }
+
+func (e *untrustedError) Error() string {
+	if e.signer == "" {
+		return "untrusted: it is not signed"
+	}
+	return "untrusted: no trusted key has signed it; it names the key " + text.Line(e.signer, 100)
+}
+
+// Untrusted reports whether an error says that no trusted key has signed a record.
+func Untrusted(err error) bool { return errors.As(err, new(*untrustedError)) }
 
 // read returns the layer of a record after comparing the record with what was asked for.
-func (r *Repository) read(p ocispec.Platform, key string, content manifest.Content) (v1.Layer, error) {
+func (r *Repository) read(p ocispec.Platform, key string, content manifest.Content) (l v1.Layer, from Origin, err error) {
 	raw, err := content.RawManifest()
 	if err != nil {
-		return nil, err
+		return nil, from, err
 	}
 	var m ocispec.Manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, err
+		return nil, from, err
 	}
 	img, ok := content.(v1.Image)
 	switch {
 	case !ok || m.ArtifactType != ArtifactType || len(m.Layers) != 1:
-		return nil, errors.New("it is not a build record")
+		return nil, from, errors.New("it is not a build record")
 	case m.Annotations[annotationKey] != key:
-		return nil, errors.New("it is the record of another key")
+		return nil, from, errors.New("it is the record of another key")
 	case m.Annotations[annotationPlatform] != platformOf(p):
-		return nil, errors.New("it is the record of another platform")
+		return nil, from, errors.New("it is the record of another platform")
 	case m.Layers[0].MediaType != ocispec.MediaTypeImageLayerGzip && m.Layers[0].MediaType != ocispec.MediaTypeImageLayerZstd:
-		return nil, fmt.Errorf("its layer has the type %s", m.Layers[0].MediaType)
+		return nil, from, fmt.Errorf("its layer has the type %s", m.Layers[0].MediaType)
 	}
 	diffID, err := v1.NewHash(m.Annotations[annotationDiffID])
 	if err != nil {
-		return nil, fmt.Errorf("its uncompressed digest: %w", err)
+		return nil, from, fmt.Errorf("its uncompressed digest: %w", err)
 	}
-	text, err := r.signed(m)
-	if err := verify(m, r.Trust, text, err); err != nil {
-		return nil, err
+	signed, err := r.signed(m)
+	signer, err := verify(m, r.Trust, signed, err)
+	if err != nil {
+		return nil, from, err
 	}
 	digest, err := v1.NewHash(m.Layers[0].Digest.String())
 	if err != nil {
-		return nil, err
+		return nil, from, err
 	}
-	l, err := img.LayerByDigest(digest)
-	return layer{l, diffID}, err
+	from = Origin{Ref: r.ref(key), Signer: signer}
+	if from.Digest, err = content.Digest(); err != nil {
+		return nil, from, err
+	}
+	found, err := img.LayerByDigest(digest)
+	return layer{found, diffID}, from, err
 }
 
 // platformOf returns the key of a platform without its version: versions of Windows share a
@@ -200,18 +239,72 @@ func (l layer) Uncompressed() (io.ReadCloser, error) {
 	return rootfs.Uncompress(content)
 }
 
-// Store stores the record of a program that was compiled for img. An error is logged once.
-func (r *Repository) Store(ctx context.Context, img build.Image) {
-	if !r.Write || img.Key == "" || r.down.Load() {
-		return
+// raceAfter is the time after which another machine may have stored a record that was missing,
+// so that it is asked for again before it is stored.
+const raceAfter = 5 * time.Second
+
+// Store stores the record of a program that was compiled for img. If another machine has stored
+// another layer meanwhile, its record stays, and the error says so. Any other error is logged
+// once.
+func (r *Repository) Store(ctx context.Context, img build.Image) error {
+	if !r.Write || img.Key == "" || r.down.Load() != nil {
+		return nil
 	}
 	record, err := r.record(img)
 	if err == nil {
+		if missed, ok := r.missed.Load(img.Key); !ok || time.Since(missed.(time.Time)) > raceAfter { //nolint:errcheck // only times are stored
+			if there, err := r.other(ctx, img, record); there || err != nil {
+				return err
+			}
+		}
 		err = r.Client.Put(ctx, r.ref(img.Key), record)
 	}
 	if err != nil && ctx.Err() == nil {
 		r.warn(ctx, "write", "cannot be written, so other machines compile, too: "+err.Error())
 	}
+	return nil
+}
+
+// other reports whether the record of an image is stored already. The error says that a valid
+// record has another layer.
+func (r *Repository) other(ctx context.Context, img build.Image, record manifest.Content) (there bool, _ error) {
+	content, err := r.Client.Get(ctx, r.ref(img.Key))
+	if err != nil {
+		return false, nil //nolint:nilerr // it is stored
+	}
+	was, err := content.Digest()
+	is, ownErr := record.Digest()
+	if err != nil || ownErr != nil || was == is {
+		return err == nil && ownErr == nil, nil
+	}
+	l, _, err := r.read(img.Platform, img.Key, content)
+	if err != nil {
+		return false, nil //nolint:nilerr // an invalid record is replaced
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return false, nil //nolint:nilerr // storing it says why
+	}
+	same, err := SameLayer(l, layers[len(layers)-1])
+	if err != nil || same {
+		return same && r.Key == nil, nil //nolint:nilerr // it is stored again, perhaps with a signature
+	}
+	return true, hint.New(hint.Content, "compile it twice with --no-cache-repo and compare the digests",
+		"%s: the program was compiled to another layer than its build record %s has, which is kept", platform.Key(img.Platform), r.ref(img.Key))
+}
+
+// SameLayer reports whether two layers have the same content, compressed and uncompressed.
+func SameLayer(a, b v1.Layer) (bool, error) {
+	var digests [2][2]v1.Hash
+	for i, l := range []v1.Layer{a, b} {
+		for j, digest := range []func() (v1.Hash, error){l.Digest, l.DiffID} {
+			var err error
+			if digests[i][j], err = digest(); err != nil {
+				return false, err
+			}
+		}
+	}
+	return digests[0] == digests[1], nil
 }
 
 // record returns the manifest of a record.
@@ -239,6 +332,9 @@ func (r *Repository) record(img build.Image) (manifest.Content, error) {
 	}
 	if info := img.Binary.Info; info != nil {
 		m.Annotations[annotationProgram], m.Annotations[annotationGo] = info.Path, info.GoVersion
+	}
+	if len(img.Inputs) > 0 {
+		m.Annotations[annotationInputs] = packInputs(img.Inputs)
 	}
 	text, err := r.signed(m)
 	if err := r.sign(&m, text, err); err != nil {
@@ -310,17 +406,19 @@ func (r *Repository) sign(m *ocispec.Manifest, text []byte, err error) error {
 	return nil
 }
 
-// verify returns errUntrusted unless one of the keys has signed a text in the annotations of
-// a manifest. Without keys everything is trusted.
-func verify(m ocispec.Manifest, keys []ed25519.PublicKey, text []byte, err error) error {
+// verify returns the one of the keys that has signed a text in the annotations of a manifest.
+// If there is none, the error is an untrustedError. Without keys everything is trusted.
+func verify(m ocispec.Manifest, keys []ed25519.PublicKey, text []byte, err error) (signer string, _ error) {
 	if len(keys) == 0 || err != nil {
-		return err
+		return "", err
 	}
 	signature, err := base64.StdEncoding.DecodeString(m.Annotations[annotationSignature])
-	if err != nil || !slices.ContainsFunc(keys, func(key ed25519.PublicKey) bool { return ed25519.Verify(key, text, signature) }) {
-		return errUntrusted
+	for _, key := range keys {
+		if err == nil && ed25519.Verify(key, text, signature) {
+			return publicPrefix + base64.StdEncoding.EncodeToString(key), nil
+		}
 	}
-	return nil
+	return "", &untrustedError{m.Annotations[annotationSigner]}
 }
 
 // minSecret is the length of a secret, in bytes, from which a key is derived. A public key
