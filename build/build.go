@@ -281,9 +281,10 @@ type PlannedBase struct {
 	Platform ocispec.Platform
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
-	// With [Builder.Recalls], Inputs is that of the image, and NoKey says why it will have no
-	// key.
-	Inputs map[string]string
+	// With [Builder.Recalls], Inputs returns that of the image, Source names what the program is
+	// compiled from, and NoKey says why the image will have no key.
+	Inputs func() map[string]string
+	Source string
 	NoKey  string
 
 	baseImage baseimage.Image
@@ -333,7 +334,10 @@ func (b *Builder) plan(ctx context.Context, s Spec) (*Plan, error) {
 	for i, image := range images {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
 		if b.Recalls {
-			plan.Bases[i].Inputs, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
+			plan.Bases[i].Inputs = func() map[string]string { list, _ := m.inputs(s.Platforms[i]); return list }
+			if plan.Bases[i].Source = m.source(s.Platforms[i]); plan.Bases[i].Source == "" {
+				_, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
+			}
 		}
 	}
 	if err := s.accounts(plan.Bases, files, &b.baseFS); err != nil {

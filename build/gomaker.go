@@ -323,7 +323,7 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, permit *permits.
 		return err
 	}
 	g = t.maker
-	s.binary, s.unlock = t.binary, t.unlock
+	s.binary, s.unlock, s.took = t.binary, t.unlock, t.took
 	g.times.Add(programKey(p, how), t.took)
 	if s.entry, err = programEntry(g.spec, p, s.binary.Path); err != nil {
 		return err

@@ -35,6 +35,7 @@ type Image struct {
 	Began    time.Time           // when the work on this platform began, after it had waited for its turn
 	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled
 	Packages []DebianPackage     // that were added to the base
+	Took     time.Duration       // to compile; its share of what took longer for several programs
 	Content  string              // sha256 of the program in hexadecimal digits; "" if Recalled
 
 	// Key names the layer of the program, which is the last one, by all that decides it: the

@@ -123,6 +123,7 @@ type shared struct {
 	claimed atomic.Bool   // set by the image that makes it
 	done    chan struct{} // closed when the fields below are final
 	binary  crosscompile.Binary
+	took    time.Duration
 	entry   layerfile.Entry
 	linkage elf.Linkage // what the program needs from its base
 	static  string      // the setting by which it must need nothing; "": none

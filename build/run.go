@@ -167,7 +167,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, permi
 	}
 	*step = "layer"
 	log.InfoContext(ctx, "layering")
-	img.Binary, img.Content = program.binary, program.entry.Content
+	img.Binary, img.Took, img.Content = program.binary, program.took, program.entry.Content
 	extras, unlock, err := r.maker.extras(ctx, base.Platform, step)
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 		fmt.Fprintf(text, "  no key: %s\n", p.NoKey)
 		return nil
 	}
+	inputs := p.Inputs()
 	key, why, err := pub.Key(cmd.Context(), p)
 	if err != nil {
 		return err
@@ -72,25 +73,25 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 	}
 	fmt.Fprintf(text, "  %-10s %s, %s\n", "key", key, plain(state))
 	for _, name := range []string{"go", "GOFLAGS", "package", "flags", "env"} {
-		if p.Inputs[name] != "" {
-			fmt.Fprintf(text, "  %-10s %s\n", name, p.Inputs[name])
+		if inputs[name] != "" {
+			fmt.Fprintf(text, "  %-10s %s\n", name, inputs[name])
 		}
 	}
 	files := 0
-	for name := range p.Inputs {
+	for name := range inputs {
 		if strings.HasPrefix(name, "file ") {
 			files++
 		}
 	}
 	fmt.Fprintf(text, "  %-10s %d\n", "files", files)
-	is := records.InputsOf(p.Inputs)
-	if was, ok := pub.Last(p.Inputs); ok {
+	is := records.InputsOf(inputs)
+	if was, ok := pub.Last(inputs); ok {
 		listDifferences(text, "changed", is, was)
 	}
 	if !errors.Is(why, manifest.ErrNotFound) {
 		return nil
 	}
-	ref, inputs, err := pub.Records.Nearest(cmd.Context(), p.Inputs)
+	ref, nearest, err := pub.Records.Nearest(cmd.Context(), inputs)
 	switch {
 	case err != nil:
 		fmt.Fprintf(text, "  %-10s unknown: %s\n", "nearest", plain(err.Error()))
@@ -98,7 +99,7 @@ func explain(text *strings.Builder, cmd *cobra.Command, pub *publish.Publisher, 
 		fmt.Fprintf(text, "  %-10s none\n", "nearest")
 	default:
 		fmt.Fprintf(text, "  %-10s %s\n", "nearest", ref)
-		listDifferences(text, "differs", is, inputs)
+		listDifferences(text, "differs", is, nearest)
 	}
 	return nil
 }

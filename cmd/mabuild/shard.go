@@ -2,6 +2,7 @@ package main
 
 import (
 	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,10 +80,36 @@ func (s shard) skips(name string) bool {
 }
 
 // cut returns the bounds of this shard's part of a list. The parts of all shards are the
-// list, and differ by one element at most.
-func (s shard) cut(length int) (from, to int) {
+// list, and have about the same sum of weights. An element without a weight counts as much as
+// the average of those that have one.
+func (s shard) cut(weights []float64) (from, to int) {
 	if s.n == 0 {
-		return 0, length
+		return 0, len(weights)
 	}
-	return length * (s.i - 1) / s.n, length * s.i / s.n
+	average, known := 0.0, 0
+	for _, w := range weights {
+		if w >= 0 {
+			average, known = average+w, known+1
+		}
+	}
+	if average /= float64(max(known, 1)); average == 0 {
+		average = 1
+	}
+	total := 0.0
+	ends := make([]float64, len(weights))
+	for i, w := range weights {
+		if w < 0 {
+			w = average
+		}
+		total += w
+		ends[i] = total - w/2 // an element belongs to where its middle is
+	}
+	bound := func(i int) int {
+		if i == s.n {
+			return len(weights)
+		}
+		at, _ := slices.BinarySearch(ends, total*float64(i)/float64(s.n))
+		return at
+	}
+	return bound(s.i - 1), bound(s.i)
 }

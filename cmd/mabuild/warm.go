@@ -55,8 +55,17 @@ func runWarm(cmd *cobra.Command, a *app, o pushOptions, part string, of int) err
 	if !pub.Records.Write {
 		return usage("use --cache-mode rw", "warm writes build records, but --cache-mode is ro")
 	}
-	from, to := mine.cut(len(pairs))
+	from, to := 0, len(pairs)
+	var division publish.Division
+	if mine.n > 1 {
+		var weights []float64
+		division, weights = pub.Divide(cmd.Context(), pairs)
+		from, to = mine.cut(weights)
+	}
 	done, errs := pub.Warm(cmd.Context(), pairs[from:to], false)
+	if mine.n > 1 {
+		division.Store(cmd.Context(), done)
+	}
 	a.grown.Store(true)
 	a.close() // removes the progress rows before the result is printed
 	var lines strings.Builder

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -341,4 +343,60 @@ func TestProvenanceNamesTheRecord(t *testing.T) {
 	if strings.Contains(texts[0], "build record") || texts[0] != texts[2] || !strings.Contains(texts[1], record) || strings.Contains(texts[1], "signer") || !strings.Contains(texts[3], `"signer":"`+records.PublicKey(key)+`"`) {
 		t.Errorf("%s", strings.Join(texts, "\n"))
 	}
+}
+
+// All shards of a run divide its work in the same way, whichever has ended already. The next
+// run divides by the times of this one.
+func TestShardsOfARunAgree(t *testing.T) {
+	t.Parallel()
+	r, dir := startRegistry(t), t.TempDir()
+	lay := func(text string) {
+		regtest.Lay(t, dir, map[string]string{"go.mod": "module example.com/one\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { println(\"" + text + "\") }\n"})
+	}
+	pairs := func() (machine, []Pair) {
+		t.Helper()
+		m := newMachine(t, &records.Repository{Name: r.Host + "/records", Write: true})
+		spec, err := m.Builder.Resolve(t.Context(), build.Spec{Dir: dir, Base: build.Scratch, Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}})
+		check(t, err)
+		list, err := m.Pairs(t.Context(), []Plan{{Spec: spec}})
+		check(t, err)
+		return m, list
+	}
+	took := func(ms ...int) (list []Warmed) {
+		_, all := pairs()
+		for i, n := range ms {
+			list = append(list, Warmed{Pair: all[i], Image: build.Image{Took: time.Duration(n) * time.Millisecond}})
+		}
+		return list
+	}
+	weights := func() ([]float64, Division) {
+		m, list := pairs()
+		d, weights := m.Divide(t.Context(), list)
+		if m.warnings.Len() > 0 {
+			t.Error(m.warnings)
+		}
+		return weights, d
+	}
+	want := func(what string, want ...float64) Division {
+		t.Helper()
+		got, d := weights()
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+		return d
+	}
+	lay("one")
+	first := want("nothing is known", -1, -1)
+	first.Store(t.Context(), took(100))
+	second := want("one shard has ended", -1, -1)
+	second.Store(t.Context(), took(100, 300)[1:])
+	want("all have ended", -1, -1)
+	lay("two")
+	next := want("the next run", 100, 300)
+	next.Store(t.Context(), took(50000000, 7))
+	want("a shard of it has ended", 100, 300)
+	lay("three")
+	want("the run after that", maxWeight, 7)
+	check(t, new(registry.Client).Put(t.Context(), fmt.Sprintf("%s/records:times-%.40x", r.Host, sha256.Sum256([]byte("example.com/one"))), regtest.Image(t, "amd64", 100, 1)))
+	want("something else is under the tag", -1, -1)
 }

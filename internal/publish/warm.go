@@ -3,9 +3,13 @@ package publish
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -22,8 +26,62 @@ import (
 type Pair struct {
 	Spec     build.Spec // with the platform alone
 	Platform ocispec.Platform
-	Inputs   map[string]string // as of build.Image
-	NoKey    string            // why it has no key; "": it has one
+	Inputs   func() map[string]string // as of build.Image
+	Source   string                   // as of build.PlannedBase
+	NoKey    string                   // why it has no key; "": it has one
+}
+
+// name identifies the pair among those of all runs.
+func (p Pair) name() string {
+	g, _ := p.Spec.Program.(build.GoPackage)
+	return p.Spec.Name + " " + g.Main.PkgPath + " " + platform.Key(p.Platform)
+}
+
+// Division has what divides pairs among shards: how long they took in earlier runs.
+type Division struct {
+	pub       *Publisher
+	name, run string
+	began     map[string]int64
+}
+
+// Divide returns the division of pairs, which is the same for all shards of a run, and the
+// weight of each pair; it is -1 if it is not known. A pair that has no key weighs nothing.
+func (pub *Publisher) Divide(ctx context.Context, pairs []Pair) (d Division, weights []float64) {
+	modules, run := map[string]bool{}, sha256.New()
+	for _, p := range pairs {
+		g, _ := p.Spec.Program.(build.GoPackage)
+		modules[g.Main.Module] = true
+		fmt.Fprintf(run, "%q %q\n", p.name(), p.Source)
+	}
+	d = Division{pub: pub, name: strings.Join(slices.Sorted(maps.Keys(modules)), " "), run: fmt.Sprintf("%x", run.Sum(nil))}
+	d.began = pub.Records.ReadTimes(ctx, d.name, d.run)
+	weights = make([]float64, len(pairs))
+	for i, p := range pairs {
+		took, ok := d.began[p.name()]
+		switch {
+		case p.NoKey != "":
+		case ok:
+			weights[i] = float64(min(max(took, 1), maxWeight))
+		default:
+			weights[i] = -1
+		}
+	}
+	return d, weights
+}
+
+// maxWeight bounds the time in milliseconds that counts for a pair: anyone who can write to the
+// repository can change it.
+const maxWeight = 60 * 60 * 1000
+
+// Store stores how long the pairs took that were compiled.
+func (d Division) Store(ctx context.Context, done []Warmed) {
+	took := map[string]int64{}
+	for _, w := range done {
+		if w.Image.Took > 0 {
+			took[w.name()] = w.Image.Took.Milliseconds()
+		}
+	}
+	d.pub.Records.StoreTimes(ctx, d.name, d.run, d.began, took)
 }
 
 // Pairs returns the pairs of the plans, by platform and then by program, so that a run of them
@@ -38,7 +96,7 @@ func (pub *Publisher) Pairs(ctx context.Context, plans []Plan) ([]Pair, error) {
 		for _, base := range planned.Bases {
 			one := planned.Spec
 			one.All, one.Platforms = false, []ocispec.Platform{base.Platform}
-			pairs = append(pairs, Pair{one, base.Platform, base.Inputs, base.NoKey})
+			pairs = append(pairs, Pair{one, base.Platform, base.Inputs, base.Source, base.NoKey})
 		}
 	}
 	slices.SortStableFunc(pairs, func(a, b Pair) int {

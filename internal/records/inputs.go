@@ -3,7 +3,6 @@ package records
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -53,36 +51,16 @@ func (in Inputs) Differences(others Inputs) (names []string) {
 	return names
 }
 
-// maxInputs bounds the inputs of a record, in bytes.
-const maxInputs = 4 << 20
-
-// packInputs writes inputs as an annotation: JSON, zstd and base64. They are not signed, since
-// nothing depends on them.
+// packInputs writes inputs as an annotation, or "". They are not signed, since nothing depends
+// on them.
 func packInputs(in map[string]string) string {
-	raw, err := json.Marshal(InputsOf(in))
-	if err != nil { // cannot happen: there is nothing that JSON cannot hold
-		return ""
-	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
-	if err != nil {
-		return ""
-	}
-	return base64.StdEncoding.EncodeToString(w.EncodeAll(raw, nil))
+	text, _ := pack(InputsOf(in)) // cannot fail: there is nothing that JSON cannot hold
+	return text
 }
 
 // unpackInputs reads such an annotation. It returns nil if it is missing or invalid.
 func unpackInputs(text string) (in Inputs) {
-	packed, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil
-	}
-	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxInputs))
-	if err != nil {
-		return nil
-	}
-	defer r.Close()
-	raw, err := r.DecodeAll(packed, nil)
-	if err != nil || json.Unmarshal(raw, &in) != nil {
+	if unpack(text, &in) != nil {
 		return nil
 	}
 	return in

@@ -25,7 +25,7 @@ func TestInputs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bomb := base64.StdEncoding.EncodeToString(w.EncodeAll([]byte(`{"a":"`+strings.Repeat("a", maxInputs)+`"}`), nil))
+	bomb := base64.StdEncoding.EncodeToString(w.EncodeAll([]byte(`{"a":"`+strings.Repeat("a", maxPacked)+`"}`), nil))
 	for _, text := range []string{"", "x", "eA==", packed[:len(packed)/2], bomb} {
 		if got := unpackInputs(text); got != nil {
 			t.Errorf("%.20q gives %d inputs", text, len(got))
