@@ -7,8 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +26,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/records"
 	"github.com/mabuild/mabuild/internal/regtest"
+	"github.com/mabuild/mabuild/internal/serve"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
 
@@ -399,4 +403,23 @@ func TestShardsOfARunAgree(t *testing.T) {
 	want("the run after that", maxWeight, 7)
 	check(t, new(registry.Client).Put(t.Context(), fmt.Sprintf("%s/records:times-%.40x", r.Host, sha256.Sum256([]byte("example.com/one"))), regtest.Image(t, "amd64", 100, 1)))
 	want("something else is under the tag", -1, -1)
+}
+
+// The registry of mabuild, which has the referrers API, keeps records, too.
+func TestRecordsInARegistryWithReferrers(t *testing.T) {
+	t.Parallel()
+	store, err := serve.Open(t.TempDir(), log.New(io.Discard, "", 0))
+	check(t, err)
+	server := httptest.NewServer(serve.NewRegistry(store, nil, log.New(io.Discard, "", 0)))
+	defer server.Close()
+	host, dir := strings.TrimPrefix(server.URL, "http://"), t.TempDir()
+	regtest.Lay(t, dir, map[string]string{"go.mod": "module example.com/one\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() {}\n"})
+	key, public := secret(t, "k")
+	want := newMachine(t, &records.Repository{Name: host + "/records", Write: true, Key: key}).must(t, dir, "amd64", host+"/app:v1")
+	for _, tag := range []string{"/app:v2", "/another:v1"} {
+		m := newMachine(t, &records.Repository{Name: host + "/records", Require: true, Trust: []ed25519.PublicKey{public}})
+		if got := m.must(t, dir, "amd64", host+tag); got.Digest != want.Digest || !got.Images[0].Recalled || m.warnings.Len() > 0 {
+			t.Errorf("%s: %s, want %s; %s", tag, got.Digest, want.Digest, m.warnings)
+		}
+	}
 }

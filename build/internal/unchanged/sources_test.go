@@ -145,8 +145,28 @@ func TestEqualContentHasTheSameKey(t *testing.T) {
 	}))
 	link := filepath.Join(t.TempDir(), "link")
 	must(os.Symlink(first, link))
+	// A shallow clone and a worktree of a repository with two commits.
+	origin, clone, tree := t.TempDir(), filepath.Join(t.TempDir(), "clone"), filepath.Join(t.TempDir(), "tree")
+	put(t, origin, map[string]string{"go.mod": "module example.com/old\n"})
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", origin, "-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "core.hooksPath=/dev/null"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	git("init", "-q", "-b", "main")
+	git("add", ".")
+	git("commit", "-q", "-m", "one")
+	put(t, origin, module)
+	git("add", "-f", ".")
+	git("commit", "-q", "-m", "two")
+	git("clone", "-q", "--depth", "1", "file://"+origin, clone)
+	git("worktree", "add", "-q", "--detach", tree, "main")
 	want := keyed(t, nil, first, "./cmd/api")
 	for _, c := range []struct{ dir, pkg string }{
+		{clone, "./cmd/api"},
+		{tree, "./cmd/api"},
 		{second, "./cmd/api"},
 		{second, "cmd/api"},
 		{link, "./cmd/api"},

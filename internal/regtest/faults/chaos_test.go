@@ -56,18 +56,6 @@ func (p *plant) requestsOf(t *testing.T) int {
 	return n
 }
 
-// at calls act after n requests to the registry, or when done is closed.
-func (p *plant) at(n int, done <-chan struct{}, act func()) {
-	for len(p.Requests()) < n {
-		select {
-		case <-done:
-			return
-		case <-time.After(200 * time.Microsecond):
-		}
-	}
-	act()
-}
-
 // interrupt pushes program n to repo and sends a signal at the given request. It returns
 // the time from the signal to the end, and the exit code.
 func (p *plant) interrupt(t *testing.T, repo string, n, request int, s syscall.Signal) (time.Duration, int, string) {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mabuild/mabuild/internal/regtest"
 )
@@ -60,4 +61,16 @@ func (p *plant) push(ctx context.Context, repo string, n int, flags ...string) (
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.module, p.env, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, out
+}
+
+// at calls act after n requests to the registry, or when done is closed.
+func (p *plant) at(n int, done <-chan struct{}, act func()) {
+	for len(p.Requests()) < n {
+		select {
+		case <-done:
+			return
+		case <-time.After(200 * time.Microsecond):
+		}
+	}
+	act()
 }
