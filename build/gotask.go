@@ -83,7 +83,7 @@ func (t *goTask) run(permit *permits.Permit) error {
 	if !permit.Taken() {
 		tasks := []*goTask{t}
 		for _, other := range permit.Others(maxTogether - 1) {
-			tasks = append(tasks, other.(*goTask)) //nolint:errcheck // only tasks join
+			tasks = append(tasks, other.(*goTask))
 		}
 		if len(tasks) == 1 {
 			t.begin()

@@ -83,7 +83,7 @@ func Used(dir string, start time.Time) ([]File, error) {
 		}
 		output := string(m[2][:2]) + "/" + string(m[2]) + "-d"
 		// Since Go 1.24 the output may be a directory with a program, which is not carried.
-		of, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(output)))
+		of, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(output))) //nolint:gosec // two digits and a digest
 		if err != nil || !of.Mode().IsRegular() || of.Size() > maxFile {
 			continue
 		}

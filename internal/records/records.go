@@ -252,7 +252,7 @@ func (r *Repository) Store(ctx context.Context, img build.Image) error {
 	}
 	record, err := r.record(img)
 	if err == nil {
-		if missed, ok := r.missed.Load(img.Key); !ok || time.Since(missed.(time.Time)) > raceAfter { //nolint:errcheck // only times are stored
+		if missed, ok := r.missed.Load(img.Key); !ok || time.Since(missed.(time.Time)) > raceAfter {
 			if there, err := r.other(ctx, img, record); there || err != nil {
 				return err
 			}

@@ -31,6 +31,9 @@ type Queue struct {
 	free    int
 	waiting []*Permit // the longest first; equal lengths in the order of reserve
 	coming  int       // permits that have not arrived, and builds that have reserved none yet
+	// running has the granted permit of each key. Another task of the key would compile again
+	// what this one compiles, so it waits.
+	running map[string]*Permit
 }
 
 // A Permit is a reservation in a Queue. The queue's mutex guards granted and left.
@@ -52,7 +55,7 @@ type Permit struct {
 }
 
 // New returns a queue with size permits.
-func New(size int) *Queue { return &Queue{size: size, free: size} }
+func New(size int) *Queue { return &Queue{size: size, free: size, running: map[string]*Permit{}} }
 
 // Reserve reserves a permit for each length. All reservations of a build are made in one
 // call, so that the longest is served first and not the earliest. Each permit must be
@@ -65,30 +68,43 @@ func (q *Queue) Reserve(lengths ...time.Duration) []*Permit {
 	for i, length := range lengths {
 		permits[i] = &Permit{queue: q, length: length, turn: make(chan struct{}), batch: &batch}
 	}
-	q.waiting = append(q.waiting, permits...)
-	// With equal lengths, earlier reservations stay first.
-	slices.SortStableFunc(q.waiting, func(a, b *Permit) int { return cmp.Compare(b.length, a.length) })
+	q.enqueue(permits...)
 	q.handOut()
 	return permits
 }
 
-// handOut grants the free permits to the longest tasks. q.mu is held.
+// handOut grants the free permits to the longest tasks whose keys are not running. q.mu is
+// held.
 func (q *Queue) handOut() {
-	for q.free > 0 && len(q.waiting) > 0 {
-		t := q.waiting[0]
-		q.waiting = q.waiting[1:]
+	q.waiting = slices.DeleteFunc(q.waiting, func(t *Permit) bool {
+		if q.free == 0 || q.blocked(t) {
+			return false
+		}
 		q.free--
 		t.granted = true
+		if t.key != "" {
+			q.running[t.key] = t
+		}
 		close(t.turn)
-	}
+		return true
+	})
 }
+
+// blocked reports whether the key of a task is running. q.mu is held.
+func (q *Queue) blocked(t *Permit) bool { return t.key != "" && q.running[t.key] != nil }
 
 // AtOnce returns the number of permits that are in use, or would be if all waiting tasks
 // were granted one.
 func (q *Queue) AtOnce() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return min(q.size, q.size-q.free+len(q.waiting))
+	n, keys := q.size-q.free, map[string]bool{}
+	for _, t := range q.waiting {
+		if !q.blocked(t) && !keys[t.key] {
+			n, keys[t.key] = n+1, t.key != ""
+		}
+	}
+	return min(q.size, n)
 }
 
 // Announce says that a build will reserve permits soon, until done is called.
@@ -113,13 +129,31 @@ func (t *Permit) arrive() {
 }
 
 // Join says that the task can be done together with other tasks of the same key, unless
-// their names are equal. It is called at most once, before Wait.
+// their names are equal. While one of them has a permit, the others wait. Join is called at
+// most once, before Wait.
 func (t *Permit) Join(key, name string, task any) {
 	q := t.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t.key, t.name, t.task = key, name, task
 	t.arrive()
+	switch {
+	case !t.granted:
+	case q.running[key] == nil:
+		q.running[key] = t
+	default: // the permit was granted before the key was known
+		t.granted, t.turn = false, make(chan struct{})
+		q.free++
+		q.enqueue(t)
+		q.handOut()
+	}
+}
+
+// enqueue adds permits to those that wait. With equal lengths, earlier ones stay first. q.mu is
+// held.
+func (q *Queue) enqueue(permits ...*Permit) {
+	q.waiting = append(q.waiting, permits...)
+	slices.SortStableFunc(q.waiting, func(a, b *Permit) int { return cmp.Compare(b.length, a.length) })
 }
 
 // patience bounds the time for which Others waits for the tasks of other builds.
@@ -170,9 +204,10 @@ func (q *Queue) Share() int { return q.size / max(1, q.AtOnce()) }
 func (t *Permit) Wait(ctx context.Context) error {
 	t.queue.mu.Lock()
 	t.arrive()
+	turn := t.turn
 	t.queue.mu.Unlock()
 	select {
-	case <-t.turn:
+	case <-turn:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -190,6 +225,9 @@ func (t *Permit) Release() {
 	case t.left || t.taken:
 	case t.granted:
 		q.free++
+		if t.key != "" && q.running[t.key] == t {
+			delete(q.running, t.key)
+		}
 		q.handOut()
 	default:
 		q.waiting = slices.DeleteFunc(q.waiting, func(o *Permit) bool { return o == t })

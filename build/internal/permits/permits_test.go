@@ -118,6 +118,47 @@ func TestOthersAreDoneByTheFirst(t *testing.T) {
 	}
 }
 
+// While a task of a key has a permit, the others of the key have none, even if they were
+// granted one before they named it.
+func TestOneTaskOfAKeyRuns(t *testing.T) {
+	q := New(3)
+	list := q.Reserve(1, 1, 1, 1, 1)
+	for i, key := range []string{"a", "a", "b", "b", "a"} {
+		list[i].Join(key, key+string(rune('0'+i)), i)
+	}
+	granted := func() (is []int) {
+		for i, p := range list {
+			if p.granted && !p.left {
+				is = append(is, i)
+			}
+		}
+		return is
+	}
+	if got := granted(); !slices.Equal(got, []int{0, 2}) || q.free != 1 || q.AtOnce() != 2 || q.Share() != 1 {
+		t.Errorf("%v run, %d are free, %d run at once", got, q.free, q.AtOnce())
+	}
+	other := q.Reserve(0)[0]
+	if err := other.Wait(t.Context()); err != nil || q.AtOnce() != 3 {
+		t.Errorf("a task without a key waits, %v", err)
+	}
+	list[0].Release()
+	if got := granted(); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("after the first %v run", got)
+	}
+	if err := list[1].Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := list[1].Others(8); !slices.Equal(got, []any{4}) {
+		t.Errorf("%v are taken", got)
+	}
+	for _, p := range append(list, other) {
+		p.Release()
+	}
+	if q.free != 3 || len(q.waiting) != 0 || len(q.running) != 0 {
+		t.Errorf("%d free, %d wait, %d run", q.free, len(q.waiting), len(q.running))
+	}
+}
+
 // Each job gets a share of the cores, so the go commands together start about as many
 // processes as there are cores.
 func TestProcessesFillTheCoresAndNotTheirSquare(t *testing.T) {
