@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -61,7 +62,7 @@ func (pub *Publisher) Divide(ctx context.Context, pairs []Pair) (d Division, wei
 		switch {
 		case p.NoKey != "":
 		case ok:
-			weights[i] = float64(min(max(took, 1), maxWeight))
+			weights[i] = float64(min(max(took, 1), maxWeight.Milliseconds()))
 		default:
 			weights[i] = -1
 		}
@@ -69,9 +70,9 @@ func (pub *Publisher) Divide(ctx context.Context, pairs []Pair) (d Division, wei
 	return d, weights
 }
 
-// maxWeight bounds the time in milliseconds that counts for a pair: anyone who can write to the
-// repository can change it.
-const maxWeight = 60 * 60 * 1000
+// maxWeight bounds the time that counts for a pair: anyone who can write to the repository can
+// change it.
+const maxWeight = time.Hour
 
 // Store stores how long the pairs took that were compiled.
 func (d Division) Store(ctx context.Context, done []Warmed) {
