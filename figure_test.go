@@ -4,7 +4,9 @@ package mabuild_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -39,5 +41,24 @@ func TestFigureIsDrawnFromItsSource(t *testing.T) {
 				t.Errorf("docs/push.svg does not contain the text %q", line)
 			}
 		}
+	}
+}
+
+// The last line of docs/scale.svg has the digest of the data that it is drawn from. There is
+// neither before it was measured.
+func TestFigureOfScaleIsDrawnFromItsData(t *testing.T) {
+	data, err := os.ReadFile("docs/scale.csv")
+	if _, absent := os.Stat("docs/scale.svg"); errors.Is(err, fs.ErrNotExist) && errors.Is(absent, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile("docs/scale.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("</svg>\n<!-- %x -->\n", sha256.Sum256(data)); !strings.HasSuffix(string(svg), want) {
+		t.Error("docs/scale.svg is out of date: run make figures")
 	}
 }
