@@ -81,8 +81,8 @@ const groupName = ".group"
 
 // CompileAll is Compile for several programs by one go command, which reads the packages that
 // they share once. The requests must be equal but for Package, Name, Out and Sources, use no
-// cgo, and have different names; Sources of the first counts for all. After an error it is not known which program has failed; compile each
-// of them alone.
+// cgo, and have different names; Sources of the first counts for all. After an error it is not
+// known which program has failed; compile each of them alone.
 func (g *Go) CompileAll(ctx context.Context, requests []Request) ([]Binary, error) {
 	first, err := filepath.Abs(requests[0].Out)
 	if err != nil {

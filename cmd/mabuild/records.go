@@ -3,8 +3,10 @@ package main
 import (
 	"os"
 
+	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
+	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/records"
 )
@@ -32,7 +34,7 @@ func (a *app) records(alone, require bool, work string) (*records.Repository, er
 	case !at.Named():
 		return nil, usage("write HOST/PATH, for example ghcr.io/acme/build-cache", "--cache-repo %s names no registry", c.Repo)
 	}
-	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Compile: c.Compile, Cache: a.recordCache(), Work: work, Log: a.log}
+	r := &records.Repository{Name: c.Repo, Client: a.client, Write: c.Mode == "rw", Require: require, Check: c.Check, Compile: c.Compile, Cache: a.ownCache(), Work: work, Log: a.log}
 	for _, text := range c.Trust {
 		key, err := records.ParsePublicKey(text)
 		if err != nil {
@@ -48,4 +50,17 @@ func (a *app) records(alone, require bool, work string) (*records.Repository, er
 		r.Key = key
 	}
 	return r, nil
+}
+
+// ownCache returns the cache if only the user can write to it, and else nil: one in the source
+// tree may come with the checkout.
+func (a *app) ownCache() *cache.Cache {
+	if tree := a.config.Tree(); a.cache == "" || tree != "" && intree.Below(tree, a.cache) {
+		return nil
+	}
+	c, err := cache.Open(a.cache)
+	if err != nil {
+		return nil // usableCache has warned
+	}
+	return c
 }

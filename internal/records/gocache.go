@@ -75,7 +75,7 @@ func (r *Repository) GoCache(ctx context.Context, release string, p ocispec.Plat
 func (r *Repository) goCacheDir(ctx context.Context, tag string) (dir string, release func(), err error) {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", r.Name, r.whoCompiles()))
 	name := fmt.Sprintf("%s-%x", tag, sum[:8])
-	if r.Cache != nil && !r.Cache.Sealed() {
+	if r.Cache != nil {
 		if dir, release, err = r.Cache.Claim(ctx, "gocache", name); err == nil || ctx.Err() != nil {
 			return dir, release, err
 		}

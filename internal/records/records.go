@@ -73,8 +73,8 @@ type Repository struct {
 	Check   bool                // each program is read and checked, as build.Hooks says
 	Key     ed25519.PrivateKey  // signs new records; nil: they are not signed
 	Trust   []ed25519.PublicKey // whose records count; none: all do
-	// Compile shares caches of the go command. They are kept in Cache, or in the directory Work
-	// if others can write to Cache, or if it cannot be used.
+	// Compile shares caches of the go command. They are kept in Cache, to which nobody else can
+	// write, or in the directory Work if it is nil or cannot be used.
 	Compile bool
 	Cache   *cache.Cache
 	Work    string
