@@ -125,7 +125,7 @@ func (v Vars) expand(text string, misfit func(value string) *specerr.Error) (str
 	}
 	var names []string
 	if err := v.plain(t.Root.Nodes, &names); err != nil {
-		if unknown := (unknownValue("")); errors.As(err, &unknown) {
+		if unknown := unknownValue(""); errors.As(err, &unknown) {
 			return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q: %s", text, err), Way: v.way()}
 		}
 		return "", &specerr.Error{Field: "template", Reason: fmt.Sprintf("%q is not a valid template: it can only contain values", text), Way: v.way()}
