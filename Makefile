@@ -149,7 +149,7 @@ vuln: ## known vulnerabilities; needs the network
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 zoneinfo: ## copy the time zones of the installed Go
-	cp "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" build/internal/baseimage/zoneinfo.zip
+	gzip -9nc "$$($(GO) env GOROOT)/lib/time/zoneinfo.zip" >build/internal/baseimage/zoneinfo.zip.gz
 
 bin/judge: $(BIN)/judge
 bin/tools/goreleaser: $(TOOLS)/goreleaser

@@ -158,7 +158,7 @@ func (o *checkOptions) verdict(r *check.Result) error {
 		var errs []error
 		for _, f := range r.Findings {
 			if err := f.Err(); err != nil {
-				errs = append(errs, err)
+				errs = append(errs, missing(err))
 			}
 		}
 		return errors.Join(errs...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -86,5 +87,13 @@ func runAssemble(ctx context.Context, a *app, w *indexWriter, r *sourceReader, a
 	if err != nil {
 		return err
 	}
-	return w.write(ctx, a, idx, target)
+	// The client asks once in a run what a tag names, so this costs no request.
+	was, err := a.places().Resolve(ctx, target)
+	if err != nil {
+		was.Digest = v1.Hash{} // there is nothing to restore, or the write says what is wrong
+	}
+	if err := w.write(ctx, a, idx, target); err != nil || w.dryRun {
+		return err
+	}
+	return a.printPrevious(target, was.Digest, idx)
 }

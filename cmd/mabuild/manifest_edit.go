@@ -67,9 +67,17 @@ func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assem
 	if err := e.write(ctx, a, made, target); err != nil || e.dryRun {
 		return err
 	}
+	if target != ref { // which still names the previous index
+		return nil
+	}
+	return a.printPrevious(ref, old, made)
+}
+
+// printPrevious prints the digest of what a tag named before it was moved to made, with a command
+// that restores it.
+func (a *app) printPrevious(ref string, old v1.Hash, made v1.ImageIndex) error {
 	is, err := made.Digest()
-	// Otherwise the tag still names the previous index, and there is nothing to restore.
-	if err != nil || is == old || target != ref {
+	if err != nil || is == old || old == (v1.Hash{}) {
 		return err
 	}
 	at, err := places.Parse(ref)

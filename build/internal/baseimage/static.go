@@ -3,6 +3,7 @@ package baseimage
 import (
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	_ "embed" // the time zones
 	"encoding/pem"
 	"fmt"
@@ -19,10 +20,10 @@ import (
 	"github.com/mabuild/mabuild/manifest"
 )
 
-// zoneinfo is Go's own copy of the IANA time zone database; `make zoneinfo`
-// renews it.
+// zoneinfo is Go's own copy of the IANA time zone database, a zip file without compression, in
+// gzip; `make zoneinfo` renews it.
 //
-//go:embed zoneinfo.zip
+//go:embed zoneinfo.zip.gz
 var zoneinfo []byte
 
 // The settings of the static base, some of which an image without a base has as well.
@@ -75,7 +76,15 @@ func certificates() []byte {
 
 // zoneEntries returns the time zones and the directories above them.
 func zoneEntries() ([]layerfile.Entry, error) {
-	archive, err := zip.NewReader(bytes.NewReader(zoneinfo), int64(len(zoneinfo)))
+	packed, err := gzip.NewReader(bytes.NewReader(zoneinfo))
+	if err != nil {
+		return nil, fmt.Errorf("time zones: %w", err)
+	}
+	raw, err := io.ReadAll(packed)
+	if err != nil {
+		return nil, fmt.Errorf("time zones: %w", err)
+	}
+	archive, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
 	if err != nil {
 		return nil, fmt.Errorf("time zones: %w", err)
 	}
