@@ -19,21 +19,23 @@ import (
 // elsewhere has the messages of docs/errors.md that neither failures nor answers print, and
 // the test or script that gets each of them.
 var elsewhere = map[string]string{
-	"cosign is not on PATH":         "testdata/script/sign-cosign.txtar",
-	"no Go files in":                "testdata/script/packages.txtar",
-	"is not a valid template":       "build/template_test.go",
-	"no SBOM that mabuild can read": "testdata/script/sbom.txtar",
-	"no such host":                  "manifest/registry/internal/transport/rules_test.go",
-	"interrupted …: no tag points to an incomplete image": "testdata/script/interrupt.txtar",
-	"internal error: …":                         "cmd/mabuild/panic_test.go",
-	"has another layer than the compiler makes": "cmd/mabuild/forged_test.go",
-	"the sha256 is …, but … has …":              "testdata/script/lock.txtar",
-	"smoke: …":                                  "testdata/script/smoke.txtar",
-	"smoke: this machine cannot run …":          "testdata/script/smoke.txtar",
-	"no packages for … of …":                    "testdata/script/debian.txtar",
-	"has a script …, which is not run":          "testdata/script/debian.txtar",
-	"depends on …, but the base image has …":    "testdata/script/debian.txtar",
-	"the signature of InRelease is not valid":   "testdata/script/debian.txtar",
+	"cosign is not on PATH":                                     "testdata/script/sign-cosign.txtar",
+	"no Go files in":                                            "testdata/script/packages.txtar",
+	"cannot be used, but --require-cache is set":                "testdata/script/warm.txtar",
+	"was compiled to another layer than its build record … has": "internal/records/records.go",
+	"is not a valid template":                                   "build/template_test.go",
+	"no SBOM that mabuild can read":                             "testdata/script/sbom.txtar",
+	"no such host":                                              "manifest/registry/internal/transport/rules_test.go",
+	"interrupted …: no tag points to an incomplete image":       "testdata/script/interrupt.txtar",
+	"internal error: …":                                         "cmd/mabuild/panic_test.go",
+	"has another layer than the compiler makes":                 "cmd/mabuild/forged_test.go",
+	"the sha256 is …, but … has …":                              "testdata/script/lock.txtar",
+	"smoke: …":                                                  "testdata/script/smoke.txtar",
+	"smoke: this machine cannot run …":                          "testdata/script/smoke.txtar",
+	"no packages for … of …":                                    "testdata/script/debian.txtar",
+	"has a script …, which is not run":                          "testdata/script/debian.txtar",
+	"depends on …, but the base image has …":                    "testdata/script/debian.txtar",
+	"the signature of InRelease is not valid":                   "testdata/script/debian.txtar",
 }
 
 // Each heading of docs/errors.md is a message of the code, or of Go or a library as a test

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,6 +73,13 @@ func TestForgedRecordIsFound(t *testing.T) {
 		t.Fatalf("the tags are %q", tags)
 	}
 	repo := &records.Repository{Name: r.Host + "/records", Client: &registry.Client{}, Write: true, Log: slog.New(slog.DiscardHandler)}
+	// A repository keeps the record that it has, so the forger deletes it first.
+	tag := tags[slices.IndexFunc(tags, func(tag string) bool {
+		return strings.HasPrefix(key["example.com/app/good"], strings.TrimPrefix(tag, "b1-"))
+	})]
+	was, err := client.Resolve(t.Context(), r.Host+"/records:"+tag)
+	must(t, err)
+	must(t, client.Delete(t.Context(), r.Host+"/records@"+was.Digest.String()))
 	evil, err := repo.Recall(t.Context(), ocispec.Platform{OS: "linux", Architecture: "amd64"}, key["example.com/app/evil"])
 	must(t, err)
 	repo.Store(t.Context(), build.Image{
