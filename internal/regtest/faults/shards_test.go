@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +25,7 @@ func (p *plant) machine(t *testing.T, module string, kill int, args ...string) (
 	cmd := exec.CommandContext(t.Context(), p.program, args...)
 	out := &bytes.Buffer{}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = module, out, out
-	cmd.Env = append(p.env, "MABUILD_CACHE="+t.TempDir(), "MABUILD_PLATFORMS=linux/amd64,linux/arm64", "MABUILD_BASE=scratch", "MABUILD_PROGRESS=plain")
+	cmd.Env = append(slices.Clone(p.env), "MABUILD_CACHE="+t.TempDir(), "MABUILD_PLATFORMS=linux/amd64,linux/arm64", "MABUILD_BASE=scratch", "MABUILD_PROGRESS=plain")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -59,8 +60,9 @@ func (p *plant) names(t *testing.T, tag string) v1.Hash {
 	return known[tag]
 }
 
-// If a shard is killed at any request (by default the first, one in the middle and the last), all records are complete, and a push compiles what is
-// missing: it has the digest of a push without shards.
+// If a shard is killed at any request (by default the first, one in the middle and the last), all
+// records are complete, and a push compiles what is missing: it has the digest of a push without
+// shards.
 func TestShardIsKilled(t *testing.T) {
 	p := newPlant(t)
 	want := p.published(t, p.module, "want")

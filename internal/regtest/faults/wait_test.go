@@ -66,7 +66,7 @@ func TestPushChallenged(t *testing.T) {
 				if phase == regtest.Up && kind.method != "PUT" {
 					continue
 				}
-				k := kase{cut: kind.method == "POST", new: kind.method == "POST", fault: regtest.Fault{
+				k := kase{cut: kind.method == "POST", new: kind.method == "POST", attached: kind.attached, fault: regtest.Fault{
 					Method: kind.method, Path: kind.path, Phase: phase, After: 100, Status: 401, Header: challenge(b.Host),
 				}}
 				b.moments(t, k, func(t *testing.T, nth int) {
@@ -76,7 +76,7 @@ func TestPushChallenged(t *testing.T) {
 					b.strike(t, k, nth)
 				})
 			}
-			loop := kase{want: credentials, fault: regtest.Fault{
+			loop := kase{want: credentials, attached: kind.attached, fault: regtest.Fault{
 				Method: kind.method, Path: kind.path, Status: 401, Times: -1, Header: challenge(b.Host),
 			}}
 			b.moments(t, loop, func(t *testing.T, nth int) { b.strike(t, loop, nth) })
@@ -103,7 +103,7 @@ func TestPushThrottled(t *testing.T) {
 				{header: "abc"},
 				{header: "1000000000", want: refusedByRegistry},
 			} {
-				k := kase{want: one.want, least: one.least, new: kind.name != "HEAD child", fault: regtest.Fault{
+				k := kase{want: one.want, least: one.least, new: kind.name != "HEAD child", attached: kind.attached, fault: regtest.Fault{
 					Method: kind.method, Path: kind.path, Status: 429, Header: http.Header{"Retry-After": {one.header}},
 				}}
 				b.moments(t, k, func(t *testing.T, nth int) { b.strike(t, k, nth) })
