@@ -153,7 +153,8 @@ func TestHostileDirectories(t *testing.T) {
 	}
 }
 
-// An interrupt ends a test within two seconds, with all that the program has started.
+// An interrupt ends a test at once, with all that the program has started. The bound is that of a
+// busy machine.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -165,7 +166,7 @@ func TestInterrupt(t *testing.T) {
 	time.AfterFunc(500*time.Millisecond, func() { cancel(stop) })
 	began := time.Now()
 	_, err := r.Run(ctx, img, here, Test{Args: []string{"bomb"}, Timeout: time.Hour})
-	if took := time.Since(began); !errors.Is(err, stop) || took > 2500*time.Millisecond {
+	if took := time.Since(began); !errors.Is(err, stop) || took > 15*time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
 }
