@@ -178,7 +178,7 @@ nothing was published; no tag was changed`},
 hint: install Go and put it on PATH`},
 	{`TMPDIR=$D/nowhere push ./ok --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: work directory $D/nowhere: stat $D/nowhere: no such file or directory
 hint: set TMPDIR to use another directory`},
-	{`push ./ok --ldflags {{.Nope}} -t $R/new:v1`, exitUsage, `mabuild: ldflags: template: "{{.Nope}}": there is no value .Nope
+	{`push ./ok --ldflags {{.Nope}} -t $R/new:v1`, exitUsage, `mabuild: ldflags: template: "{{.Nope}}": unknown value .Nope
 hint: templates support only .Version .Commit .ShortCommit .Date .Timestamp .Tag .Branch .Env.NAME and the functions tag and slug`},
 	{`push ./ok -t $R/new:{{.Tag}}`, exitUsage, `mabuild: template: "{{.Tag}}": .Tag is empty: $D/ok is not in a git repository
 hint: build in a git repository, or write the value instead of the template`},

@@ -99,7 +99,10 @@ func dpkg(t *testing.T, list [][2]string) []byte {
 // Where dpkg is, it still gives the answers of the file.
 func TestDpkgGivesTheAnswers(t *testing.T) {
 	if _, err := exec.LookPath("dpkg"); err != nil {
-		t.Skip("there is no dpkg")
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
 	}
 	want, err := os.ReadFile(answers)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestFillTag(t *testing.T) {
 		{"{{.Branch}}:v1", "evil", "only after the colon"},
 		{"ghcr.io/a/b:", "x", "is empty"},
 		{"{{.Branch}}", "", ".Branch is empty: none is checked out"},
-		{"{{.Nothing}}", "x", "there is no value .Nothing"},
+		{"{{.Nothing}}", "x", "unknown value .Nothing"},
 		{"{{printf .Branch}}", "x", "is not a valid template"},
 	} {
 		v := build.Vars{Branch: test.branch, Why: map[string]error{"Branch": errors.New("none is checked out")}}

@@ -262,7 +262,7 @@ func (r *run) remember(ctx context.Context, images []build.Image) (wait func() e
 // others act on a tag at once. If anything before failed, no tag moves. The result lists
 // what is complete even if there is an error, so that it can be printed and recorded.
 func (r *run) finish(ctx context.Context, built *build.Result) (*Result, error) {
-	out := &Result{Name: r.plan.Spec.Name, Content: built.Index, Images: built.Images, SBOMs: r.inOrder(built.Images), Smoke: r.smoked(built.Images)}
+	out := &Result{Name: r.plan.Spec.Name, Content: built.Index, Images: built.Images, SBOMs: inOrder(r, built.Images, r.sboms), Smoke: r.smoked(built.Images)}
 	if r.plan.NoIndex {
 		out.Content = built.Images[0].Image
 	}

@@ -196,26 +196,17 @@ func (r *run) startProgram(ctx context.Context, key string, i build.Image) error
 
 // smoked returns the results of the tests in the order of images. It is empty if no program was
 // started.
-func (r *run) smoked(images []build.Image) []smoke.Result {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []smoke.Result
-	for _, i := range images {
-		if result, ok := r.tests[platform.Key(i.Platform)]; ok {
-			list = append(list, result)
-		}
-	}
-	return list
-}
+func (r *run) smoked(images []build.Image) []smoke.Result { return inOrder(r, images, r.tests) }
 
-// inOrder returns the SBOMs in the order of images. It is empty if no SBOMs are made.
-func (r *run) inOrder(images []build.Image) []v1.Image {
+// inOrder returns what the hooks of a run have collected, in the order of images. It is empty if
+// that is nothing.
+func inOrder[T any](r *run, images []build.Image, collected map[string]T) []T {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []v1.Image
+	var list []T
 	for _, i := range images {
-		if sbom, ok := r.sboms[platform.Key(i.Platform)]; ok {
-			list = append(list, sbom)
+		if one, ok := collected[platform.Key(i.Platform)]; ok {
+			list = append(list, one)
 		}
 	}
 	return list

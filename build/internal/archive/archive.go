@@ -1,7 +1,7 @@
 // Package archive takes single files out of an archive that may be hostile.
 //
 // The kind is found by content, never by name: tar, zip, gzip, xz, zstd, bzip2, and a tar in
-// any of the last four. A file that is none of these, and a compressed file that is no tar,
+// any of the last four. Any other file, and a compressed file that does not hold a tar archive,
 // count as an archive of one file without a name.
 //
 // Nothing is written but the files that were asked for, under names that the caller chooses.
@@ -145,7 +145,7 @@ func follow(all []entry, i int) (int, error) {
 		target := all[i].link
 		i = slices.IndexFunc(all, func(e entry) bool { return e.name == target })
 		if i < 0 || all[i].mode.IsDir() {
-			return 0, fmt.Errorf("%s is a link to %s, which is no file in the archive", first, target)
+			return 0, fmt.Errorf("%s is a link to %s, which is not a file of the archive", first, target)
 		}
 	}
 	return 0, fmt.Errorf("%s is a link that leads to itself", first)

@@ -205,7 +205,7 @@ func TestBadArchives(t *testing.T) {
 		"an absolute link":         {tarOf(t, app, link("a", "/etc/passwd", tar.TypeSymlink)), `"a" is a link to "/etc/passwd", which leads out of the archive`},
 		"a hard link that leaves":  {tarOf(t, app, link("b/a", "../x", tar.TypeLink)), `"b/a" is a link to "../x", which leads out of the archive`},
 		"a zip's link that leaves": {zipOf(t, app, link("a", "../x", tar.TypeSymlink)), `"a" is a link to "../x", which leads out of the archive`},
-		"a link to nothing":        {tarOf(t, link("app", "none", tar.TypeSymlink)), `app is a link to none, which is no file in the archive`},
+		"a link to nothing":        {tarOf(t, link("app", "none", tar.TypeSymlink)), `app is a link to none, which is not a file of the archive`},
 		"a link to itself":         {tarOf(t, link("app", "app", tar.TypeSymlink)), `app is a link that leads to itself`},
 		"a device":                 {tarOf(t, app, tar.Header{Name: "null", Typeflag: tar.TypeChar}), `"null" is neither a file, a directory nor a link`},
 		"a pipe":                   {tarOf(t, app, tar.Header{Name: "pipe", Typeflag: tar.TypeFifo}), `"pipe" is neither a file, a directory nor a link`},

@@ -205,7 +205,7 @@ update-alternatives --install /usr/sbin/gone gone /usr/sbin/gone-nft 20
 		{"alternatives:other", nil, tool, "packages: tool: its script installs no alternative for the rule alternatives:other"},
 		{"alternatives", map[string]string{"etc/alternatives/tool": "-> /mine", "usr/sbin/tool": "-> /etc/alternatives/tool"}, tool, "etc/alternatives/tool-save -> /usr/sbin/tool-nft-save\n" + files + "usr/sbin/tool-save -> /etc/alternatives/tool-save\n"},
 		{"", nil, tool, "package tool has a script postinst, which is not run:\n    #!/bin/sh\n    update-alternatives --install"},
-		{"other", nil, tool, `packages: tool: there is no rule "other" for scripts`},
+		{"other", nil, tool, `packages: tool: unknown rule "other" for scripts`},
 		{"alternatives", nil, vars, "packages: vars: its script cannot be read: it has variables, which only running it would fill in: update-alternatives"},
 		{"ca-certificates", nil, cas, "etc/ssl/certs/ca-certificates.crt 644 \"A\\nB\\n\"\nusr/share/ca-certificates/a/a.crt 644 \"A\\n\"\nusr/share/ca-certificates/b.crt 644 \"B\"\nusr/share/ca-certificates/readme 644 \"no\"\n"},
 	} {

@@ -294,7 +294,7 @@ func (s *Set) applyRules(l *layout, added []Package, chosen []*unpacked) error {
 				return refuse(name, "use another rule", "its script installs no alternative for the rule %s", s.Rules[name])
 			}
 		default:
-			return refuse(name, "use alternatives, alternatives:WORD, ca-certificates or ignore", "there is no rule %q for scripts", s.Rules[name])
+			return refuse(name, "use alternatives, alternatives:WORD, ca-certificates or ignore", "unknown rule %q for scripts", s.Rules[name])
 		}
 	}
 	for name, a := range best {

@@ -242,7 +242,7 @@ func (v Vars) plain(nodes []parse.Node, names *[]string) error {
 // An unknownValue is the name of a value that does not exist.
 type unknownValue string
 
-func (u unknownValue) Error() string { return "there is no value ." + string(u) }
+func (u unknownValue) Error() string { return "unknown value ." + string(u) }
 
 // errNotPlain is returned for a template that contains more than values.
 var errNotPlain = errors.New("can only contain values")
