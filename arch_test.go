@@ -71,7 +71,7 @@ var allowed = map[string][]string{
 	"internal/process":                     {},
 	"internal/publish":                     {"build", "manifest", "manifest/local", "manifest/platform", "manifest/registry", "internal/attest", "internal/cache", "internal/guard", "internal/imageref", "internal/once", "internal/outfile", "internal/progress", "internal/records", "internal/sign", "internal/smoke"},
 	"internal/sign":                        {"internal/hint", "internal/process", "internal/stream", "internal/text"},
-	"internal/smoke":                       {"manifest/local", "manifest/platform", "internal/cache", "internal/hint", "internal/process", "internal/rootfs", "internal/stream", "internal/text"},
+	"internal/smoke":                       {"crosscompile", "manifest/local", "manifest/platform", "internal/cache", "internal/hint", "internal/process", "internal/rootfs", "internal/stream", "internal/text"},
 	"internal/stream":                      {},
 	"internal/text":                        {},
 	"internal/verify":                      {},

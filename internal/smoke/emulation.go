@@ -1,6 +1,7 @@
 package smoke
 
 import (
+	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
 	"os"
@@ -103,6 +104,13 @@ func accepts(registration string, header []byte) bool {
 		}
 	}
 	return true
+}
+
+// machines are the ELF machines of the architectures.
+var machines = map[string]elf.Machine{
+	"386": elf.EM_386, "amd64": elf.EM_X86_64, "arm": elf.EM_ARM, "arm64": elf.EM_AARCH64, "loong64": elf.EM_LOONGARCH,
+	"mips": elf.EM_MIPS, "mipsle": elf.EM_MIPS, "mips64": elf.EM_MIPS, "mips64le": elf.EM_MIPS,
+	"ppc64": elf.EM_PPC64, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV, "s390x": elf.EM_S390,
 }
 
 // headerOf returns the beginning of an ELF program for an architecture, up to its machine, or

@@ -130,7 +130,7 @@ func TestBadImages(t *testing.T) {
 		p    ocispec.Platform
 		want string
 	}{
-		"a foreign program": {app(t, v1.Config{}, 0o755), ocispec.Platform{OS: "linux", Architecture: foreign}, `"/app" is a program for `},
+		"a foreign program": {app(t, v1.Config{}, 0o755), ocispec.Platform{OS: "linux", Architecture: foreign}, `"/app": not an executable of the platform: it is `},
 		"not executable":    {app(t, v1.Config{User: "65532"}, 0o644), here, "permission denied"},
 		"missing":           {imageOf(t, v1.Config{Entrypoint: []string{"/none"}}, layer(t, dir("x"))), here, `"/none" is not in the image`},
 		"empty":             {imageOf(t, v1.Config{Entrypoint: []string{"/app"}}, layer(t, file("app", ""))), here, "exec format error"},

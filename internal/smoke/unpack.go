@@ -16,8 +16,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/rootfs"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // This file writes the files of an image into a directory. Layers of a base are untrusted: an
@@ -249,15 +249,8 @@ func realPath(root *os.Root, name string) (string, error) {
 	return at, nil
 }
 
-// machines are the ELF machines of the architectures.
-var machines = map[string]elf.Machine{
-	"386": elf.EM_386, "amd64": elf.EM_X86_64, "arm": elf.EM_ARM, "arm64": elf.EM_AARCH64, "loong64": elf.EM_LOONGARCH,
-	"mips": elf.EM_MIPS, "mipsle": elf.EM_MIPS, "mips64": elf.EM_MIPS, "mips64le": elf.EM_MIPS,
-	"ppc64": elf.EM_PPC64, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV, "s390x": elf.EM_S390,
-}
-
-// matches returns an error if a program is for another architecture, which this machine may
-// run all the same. Scripts are not examined.
+// matches returns an error if a program is for another platform, which this machine may run all
+// the same. Scripts are not examined.
 func matches(root *os.Root, program string, p ocispec.Platform) error {
 	at, err := realPath(root, program)
 	if err != nil {
@@ -268,12 +261,12 @@ func matches(root *os.Root, program string, p ocispec.Platform) error {
 		return fmt.Errorf("smoke: %s is not in the image", strconv.Quote(program))
 	}
 	defer f.Close() //nolint:errcheck // was opened to read
-	e, err := elf.NewFile(f)
-	if err != nil {
-		return nil //nolint:nilerr // not an ELF file: its start shows what is wrong with it
+	magic := make([]byte, len(elf.ELFMAG))
+	if _, err := f.ReadAt(magic, 0); err != nil || string(magic) != elf.ELFMAG {
+		return nil //nolint:nilerr // its start shows what is wrong with it
 	}
-	if want := machines[p.Architecture]; e.Machine != want {
-		return fmt.Errorf("smoke: %s is a program for %s, not for %s", strconv.Quote(program), strings.TrimPrefix(e.Machine.String(), "EM_"), platform.Key(p))
+	if _, err := crosscompile.Verify(f, p); err != nil {
+		return fmt.Errorf("smoke: %s: %w", strconv.Quote(program), err)
 	}
 	return nil
 }
