@@ -22,13 +22,30 @@ const endDelay = time.Second
 
 // direct runs a program without isolation. It must be static: it sees the files of the host.
 func direct(ctx context.Context, c command, out *output) (ending, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.Root, c.Argv[0]), c.Argv[1:]...) //nolint:gosec // the user asks for it
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = c.Root, c.Env, out, out
-	process.Group(cmd)
-	if err := cmd.Start(); err != nil {
+	cmd, err := started(func() *exec.Cmd {
+		cmd := exec.CommandContext(ctx, filepath.Join(c.Root, c.Argv[0]), c.Argv[1:]...) //nolint:gosec // the user asks for it
+		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = c.Root, c.Env, out, out
+		process.Group(cmd)
+		return cmd
+	})
+	if err != nil {
 		return ending{Start: err.Error()}, nil
 	}
 	return endingOf(cmd.Wait())
+}
+
+// started starts the command that next returns, whose program was just written. A process that
+// another goroutine starts at this moment has the file open, as this one had, until it runs its
+// own program. Until then the kernel refuses to start the file, so the start is repeated.
+func started(next func() *exec.Cmd) (*exec.Cmd, error) {
+	for pause := time.Millisecond; ; pause *= 2 {
+		cmd := next()
+		err := cmd.Start()
+		if !errors.Is(err, syscall.ETXTBSY) || pause > endDelay {
+			return cmd, err
+		}
+		time.Sleep(pause)
+	}
 }
 
 // endingOf returns how a command ended that was started.

@@ -259,18 +259,21 @@ func limits() error {
 
 // start starts the program as the user of the image and waits for it.
 func (r request) start() ending {
-	cmd := &exec.Cmd{
-		Path: r.Argv[0], Args: slices.Clone(r.Argv), Env: r.Env, Dir: r.Dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		SysProcAttr: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(r.UID), Gid: uint32(r.GID)}}, //nolint:gosec // checked by the kernel
-	}
-	if !r.Ids {
-		// The only id there is becomes that of the image's user in one more namespace.
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: r.UID, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: r.GID, Size: 1}}
-		cmd.SysProcAttr.Credential.NoSetGroups = true
-	}
-	if err := cmd.Start(); err != nil {
+	cmd, err := started(func() *exec.Cmd {
+		cmd := &exec.Cmd{
+			Path: r.Argv[0], Args: slices.Clone(r.Argv), Env: r.Env, Dir: r.Dir, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+			SysProcAttr: &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(r.UID), Gid: uint32(r.GID)}}, //nolint:gosec // checked by the kernel
+		}
+		if !r.Ids {
+			// The only id there is becomes that of the image's user in one more namespace.
+			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: r.UID, Size: 1}}
+			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: r.GID, Size: 1}}
+			cmd.SysProcAttr.Credential.NoSetGroups = true
+		}
+		return cmd
+	})
+	if err != nil {
 		return ending{Start: strings.TrimPrefix(err.Error(), "fork/")}
 	}
 	end, err := endingOf(cmd.Wait())

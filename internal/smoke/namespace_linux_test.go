@@ -206,3 +206,44 @@ func TestDirect(t *testing.T) {
 		}
 	}
 }
+
+// Another process has the file of a program open for writing when it is started, as one that
+// was forked while the file was written.
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	raw, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, run := range map[string]func(context.Context, command, *output) (ending, error){
+		Direct: direct,
+		Namespace: func(ctx context.Context, c command, out *output) (ending, error) {
+			return isolated(ctx, c, os.Geteuid() == 0, out)
+		},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.OpenFile(filepath.Join(dir, "app"), os.O_CREATE|os.O_WRONLY, 0o755)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := file.Write(raw); err != nil {
+				t.Fatal(err)
+			}
+			closed := make(chan error, 1)
+			time.AfterFunc(50*time.Millisecond, func() { closed <- file.Close() })
+			out := newOutput()
+			end, err := run(t.Context(), command{Root: dir, Argv: []string{"/app", "version"}, Dir: "/"}, out)
+			if err != nil || end != (ending{}) || !strings.Contains(out.first(), "v1.2.3") {
+				t.Errorf("%+v, %v, %q", end, err, out.first())
+			}
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
