@@ -52,7 +52,8 @@ var allowed = map[string][]string{
 	"internal/kube":                        {"manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/imageref", "internal/once", "internal/text", "internal/yamlconf"},
 	"internal/check":                       {"manifest", "manifest/platform", "manifest/registry", "internal/imageref", "internal/kube", "internal/rootfs"},
 	"internal/check/format":                {"internal/check", "internal/text"},
-	"internal/webhook":                     {"internal/guard", "internal/imageref", "internal/kube", "internal/text"},
+	"internal/metrics":                     {},
+	"internal/webhook":                     {"internal/guard", "internal/imageref", "internal/kube", "internal/metrics", "internal/text"},
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
 	"internal/lockfile":                    {"internal/hint"},
 	"internal/mirrorfile":                  {"manifest", "manifest/platform", "manifest/local", "internal/config", "internal/imageref", "internal/mirror", "internal/yamlconf"},
@@ -75,7 +76,7 @@ var allowed = map[string][]string{
 	"internal/stream":                      {},
 	"internal/text":                        {},
 	"internal/verify":                      {},
-	"internal/mirror":                      {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/imageref", "internal/once", "internal/places"},
+	"internal/mirror":                      {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/imageref", "internal/metrics", "internal/once", "internal/places"},
 	"internal/outfile":                     {},
 	"internal/once":                        {},
 	"internal/progress":                    {"internal/hint", "internal/text"},
@@ -106,7 +107,7 @@ var only = map[string][]string{
 	"github.com/spf13/pflag": {"internal/yamlconf", "internal/config", "cmd/mabuild"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
 	"go.yaml.in/yaml/v3":     {"internal/yamlconf", "internal/koimport", "internal/kube", "internal/check"},
-	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/download", "internal/plan", "internal/serve", "internal/webhook", "cmd/mabuild", "examples/web"},
+	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/download", "internal/plan", "internal/metrics", "internal/serve", "internal/webhook", "cmd/mabuild", "examples/web"},
 }
 
 // The test parses the files itself: the test cache would not notice changes in the output

@@ -12,9 +12,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/serve"
@@ -25,7 +22,7 @@ import (
 // the cache can be pruned in between.
 func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) error {
 	w := &watch{app: a, options: o, observer: mirror.NewObserver(o.writeReport), plan: p}
-	stop, err := serveMetrics(ctx, a, w.observer.Gatherer, o.listen, o.listenHosts)
+	stop, err := serveMetrics(ctx, a, w.observer.Metrics, o.listen, o.listenHosts)
 	if err != nil {
 		return err
 	}
@@ -128,7 +125,7 @@ func hangups(ctx context.Context) <-chan struct{} {
 // waits for the server to end. Only requests to names that [serve.Policy] permits, or to
 // hosts, are answered, which protects against DNS rebinding. If addr is "", it does
 // nothing.
-func serveMetrics(ctx context.Context, a *app, metrics prometheus.Gatherer, addr string, hosts []string) (stop func(), err error) {
+func serveMetrics(ctx context.Context, a *app, metrics http.Handler, addr string, hosts []string) (stop func(), err error) {
 	if addr == "" {
 		return func() {}, nil
 	}
@@ -141,7 +138,7 @@ func serveMetrics(ctx context.Context, a *app, metrics prometheus.Gatherer, addr
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // the client is gone
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", metrics)
 	logger := slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)
 	policy := serve.Policy{Hosts: hosts, Flag: "--listen-host", Log: logger}
 	ctx, cancel := context.WithCancel(ctx)

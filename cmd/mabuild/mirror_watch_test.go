@@ -11,7 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mabuild/mabuild/internal/metrics"
 
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
@@ -72,7 +73,7 @@ func TestReportThatCannotBeWritten(t *testing.T) {
 func TestListenHosts(t *testing.T) {
 	var told strings.Builder
 	a := &app{log: slog.New(slog.NewTextHandler(&told, nil))}
-	stop, err := serveMetrics(t.Context(), a, prometheus.NewRegistry(), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
+	stop, err := serveMetrics(t.Context(), a, metrics.New(), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,13 +17,12 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/cobra"
 	"golang.org/x/net/netutil"
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/kube"
+	"github.com/mabuild/mabuild/internal/metrics"
 	"github.com/mabuild/mabuild/internal/webhook"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -97,10 +96,9 @@ func runWebhook(ctx context.Context, a *app, o webhookOptions) error {
 	}
 	h := &webhook.Handler{
 		Deny: o.deny, Placing: kube.Placing{Tolerate: o.tolerate}, Log: a.log,
-		Images: &webhook.Cache{Lookup: a.lookup(api), Namespaces: o.secrets},
+		Images:  &webhook.Cache{Lookup: a.lookup(api), Namespaces: o.secrets},
+		Metrics: metrics.New(),
 	}
-	metrics := prometheus.NewRegistry()
-	h.Metrics = metrics
 	if len(o.platforms) > 0 {
 		if h.Nodes, err = kube.ParsePlatforms(o.platforms); err != nil {
 			return err
@@ -110,10 +108,9 @@ func runWebhook(ctx context.Context, a *app, o webhookOptions) error {
 	if err != nil {
 		return err
 	}
-	h.Start()
 	mux := http.NewServeMux()
 	mux.Handle("POST /place", h)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", h.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {

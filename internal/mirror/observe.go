@@ -3,20 +3,24 @@ package mirror
 import (
 	"slices"
 	"sync"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/mabuild/mabuild/internal/metrics"
+)
+
+// The metrics of a [Watcher]. docs/mirror.md says what they count.
+const (
+	imagesTotal   = "mabuild_mirror_images_total"
+	bytesTotal    = "mabuild_mirror_bytes_total"
+	failuresTotal = "mabuild_mirror_failures_total"
+	lastSuccess   = "mabuild_mirror_last_success_timestamp_seconds"
+	quotaLeft     = "mabuild_mirror_quota_remaining"
 )
 
 // An Observer shows the state of a [Watcher]: as the metrics of Prometheus, and as one
 // report of the last run of each entry. It is safe for concurrent use.
 type Observer struct {
-	Gatherer prometheus.Gatherer // of these metrics and no others
-
-	images   *prometheus.CounterVec
-	bytes    *prometheus.CounterVec
-	failures *prometheus.CounterVec
-	success  *prometheus.GaugeVec
-	quota    *prometheus.GaugeVec
+	Metrics metrics.Set // of the watcher and no others
 
 	// mu guards the following. It is held during Observe, so that a new plan cannot remove
 	// the entry in between.
@@ -27,28 +31,9 @@ type Observer struct {
 	all   []string // names in last, in the order of their first report
 }
 
-// NewObserver registers the metrics in a separate registry, without those of the Go
-// runtime. write gets the joined report after each run; its calls do not overlap.
+// NewObserver returns an observer. write gets the joined report after each run; its calls do not overlap.
 func NewObserver(write func(*Report) error) *Observer {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
-	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "mabuild", Subsystem: "mirror", Name: name, Help: help}, labels)
-	}
-	own := prometheus.NewRegistry()
-	o := &Observer{
-		Gatherer: own,
-		images:   counter("images_total", "Images processed, by outcome.", "entry", "status"),
-		bytes:    counter("bytes_total", "Bytes sent.", "entry"),
-		failures: counter("failures_total", "Runs in which something failed.", "entry"),
-		success:  gauge("last_success_timestamp_seconds", "Time of the last run of an entry without failures.", "entry"),
-		quota:    gauge("quota_remaining", "Remaining pulls that the registry last reported.", "registry"),
-		write:    write,
-		last:     map[string]EntryReport{},
-	}
-	own.MustRegister(o.images, o.bytes, o.failures, o.success, o.quota)
-	return o
+	return &Observer{Metrics: metrics.New(), write: write, last: map[string]EntryReport{}}
 }
 
 // Expect makes entries the plan. It creates their series, so that a query finds them before
@@ -62,18 +47,19 @@ func (o *Observer) Expect(entries []*Entry) {
 		if o.planned(e.Name) {
 			continue
 		}
-		gone := prometheus.Labels{"entry": e.Name}
-		o.images.DeletePartialMatch(gone)
-		o.bytes.DeletePartialMatch(gone)
-		o.failures.DeletePartialMatch(gone)
-		o.success.DeletePartialMatch(gone)
+		for _, status := range []string{Copied, Unchanged, Skipped, Failed} {
+			o.Metrics.Remove(imagesTotal, "entry", e.Name, "status", status)
+		}
+		for _, name := range []string{bytesTotal, failuresTotal, lastSuccess} {
+			o.Metrics.Remove(name, "entry", e.Name)
+		}
 		delete(o.last, e.Name)
 		o.all = slices.DeleteFunc(o.all, func(name string) bool { return name == e.Name })
 	}
 	for _, e := range entries {
-		o.bytes.WithLabelValues(e.Name)
-		o.failures.WithLabelValues(e.Name)
-		o.success.WithLabelValues(e.Name) // 0 until the first success, for alerts
+		o.Metrics.Counter(bytesTotal, "entry", e.Name)
+		o.Metrics.Counter(failuresTotal, "entry", e.Name)
+		o.Metrics.Gauge(lastSuccess, "entry", e.Name) // 0 until the first success, for alerts
 	}
 }
 
@@ -93,16 +79,16 @@ func (o *Observer) Observe(entry string, r *Report, remaining map[string]int) er
 		return nil
 	}
 	for host, n := range remaining {
-		o.quota.WithLabelValues(host).Set(float64(n))
+		o.Metrics.Gauge(quotaLeft, "registry", host).Set(float64(n))
 	}
 	for status, n := range map[string]int{Copied: r.Copied, Unchanged: r.Same, Skipped: r.Skipped, Failed: r.Failed} {
-		o.images.WithLabelValues(entry, status).Add(float64(n))
+		o.Metrics.Counter(imagesTotal, "entry", entry, "status", status).Add(n)
 	}
-	o.bytes.WithLabelValues(entry).Add(float64(r.Bytes))
+	o.Metrics.Counter(bytesTotal, "entry", entry).AddInt64(r.Bytes)
 	if r.Failed > 0 {
-		o.failures.WithLabelValues(entry).Inc()
+		o.Metrics.Counter(failuresTotal, "entry", entry).Inc()
 	} else {
-		o.success.WithLabelValues(entry).SetToCurrentTime()
+		o.Metrics.Gauge(lastSuccess, "entry", entry).Set(float64(time.Now().Unix()))
 	}
 	for _, e := range r.Entries {
 		if _, there := o.last[e.Name]; !there {

@@ -2,6 +2,8 @@ package mirror
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -17,15 +19,9 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 	})
 	shown := func() string {
 		t.Helper()
-		families, err := o.Gatherer.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var text strings.Builder
-		for _, f := range families {
-			text.WriteString(f.String())
-		}
-		return text.String() + written.String()
+		answer := httptest.NewRecorder()
+		o.Metrics.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+		return answer.Body.String() + written.String()
 	}
 	observe := func() {
 		t.Helper()

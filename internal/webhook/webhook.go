@@ -18,10 +18,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/mabuild/mabuild/internal/guard"
 	"github.com/mabuild/mabuild/internal/kube"
+	"github.com/mabuild/mabuild/internal/metrics"
 	"github.com/mabuild/mabuild/internal/text"
 )
 
@@ -36,10 +35,7 @@ type Handler struct {
 	Budget  time.Duration // for one review; 0 means 800 ms
 	Deny    bool          // refuse pods whose images have no platform in common
 	Log     *slog.Logger
-	Metrics prometheus.Registerer // nil counts nothing
-
-	reviews *prometheus.CounterVec
-	seconds prometheus.Histogram
+	Metrics metrics.Set
 }
 
 const (
@@ -49,14 +45,11 @@ const (
 	maxReview = 8 << 20
 )
 
-// Start registers the metrics. It is called once, before the first request.
-func (h *Handler) Start() {
-	h.reviews = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mabuild_webhook_reviews_total", Help: "Pods that were reviewed, by result: placed, unchanged, unknown, denied or invalid."}, []string{"result"})
-	h.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mabuild_webhook_review_seconds", Help: "Time to answer a review.", Buckets: []float64{.0005, .001, .005, .02, .1, .4, .8, 1}})
-	if h.Metrics != nil {
-		h.Metrics.MustRegister(h.reviews, h.seconds)
-	}
-}
+// The metrics. docs/kubernetes.md says what they count.
+const (
+	reviewsTotal  = "mabuild_webhook_reviews_total"
+	reviewSeconds = "mabuild_webhook_review_seconds"
+)
 
 // A review is an AdmissionReview as far as it is needed here.
 type review struct {
@@ -99,7 +92,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = errors.New("the review has no request")
 	}
 	if err != nil {
-		h.reviews.WithLabelValues("invalid").Inc()
+		h.Metrics.Counter(reviewsTotal, "result", "invalid").Inc()
 		http.Error(w, "not an AdmissionReview: "+text.Line(err.Error(), 200), http.StatusBadRequest)
 		return
 	}
@@ -113,8 +106,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out.Patch, out.PatchType, out.Allowed = nil, "", true
 		out.Warnings = append(out.Warnings, warning(err))
 	}
-	h.reviews.WithLabelValues(result).Inc()
-	h.seconds.Observe(time.Since(began).Seconds())
+	h.Metrics.Counter(reviewsTotal, "result", result).Inc()
+	h.Metrics.Histogram(reviewSeconds, .0005, .001, .005, .02, .1, .4, .8, 1).UpdateDuration(began)
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(review{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview", Response: out}) // the connection is gone then
 }

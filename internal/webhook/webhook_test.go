@@ -18,7 +18,8 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mabuild/mabuild/internal/metrics"
 
 	"github.com/mabuild/mabuild/internal/kube"
 	"github.com/mabuild/mabuild/internal/regtest"
@@ -39,8 +40,7 @@ func platforms(_ context.Context, p Pull) ([]ocispec.Platform, error) {
 }
 
 func handler(lookup func(context.Context, Pull) ([]ocispec.Platform, error)) *Handler {
-	h := &Handler{Images: &Cache{Lookup: lookup}, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
-	h.Start()
+	h := &Handler{Images: &Cache{Lookup: lookup}, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New()}
 	return h
 }
 
@@ -103,11 +103,9 @@ func TestAnswers(t *testing.T) {
 			}
 		})
 	}
-	families, err := h.Metrics.(*prometheus.Registry).Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := fmt.Sprint(families); !strings.Contains(got, `value:"placed"`) || !strings.Contains(got, "value:2") {
+	answer := httptest.NewRecorder()
+	h.Metrics.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+	if got := answer.Body.String(); !strings.Contains(got, `mabuild_webhook_reviews_total{result="placed"} 2`) || !strings.Contains(got, `mabuild_webhook_review_seconds_bucket{le="+Inf"}`) {
 		t.Errorf("metrics: %s", got)
 	}
 	h.Deny = true
