@@ -31,6 +31,7 @@ type Image struct {
 	v1.Image
 	Platform ocispec.Platform
 	Base     v1.Hash             // digest of the base image for the platform, zero for Static and Scratch
+	Index    v1.Hash             // digest of the index from which Base was chosen, else zero
 	BaseRef  string              // the base as in the Spec: Static, Scratch or a reference
 	Began    time.Time           // when the work on this platform began, after it had waited for its turn
 	Binary   crosscompile.Binary // zero if a build record was used and nothing was compiled

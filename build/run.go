@@ -74,6 +74,9 @@ func (r *buildRun) platform(ctx context.Context, base PlannedBase, permit *permi
 		}
 	}()
 	img = Image{Platform: base.Platform, Base: base.baseImage.Digest, BaseRef: base.Ref, Began: time.Now()}
+	if base.baseImage.Root != img.Base {
+		img.Index = base.baseImage.Root
+	}
 	err = guard.Report(ctx, log, platform.Key(base.Platform), func() error {
 		if err := r.onto(ctx, &img, base, permit, &step, log); err != nil {
 			return err

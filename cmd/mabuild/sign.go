@@ -87,7 +87,11 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 		if err := sign.Installed(); err != nil {
 			return nil, "", err
 		}
-		return sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}, fmt.Sprintf("cosign %.8x", sha256.Sum256(fmt.Appendf(nil, "%q", a.config.SignArgs))), nil // arguments can hold a token
+		cosign := sign.Cosign{Args: a.config.SignArgs, Dir: a.workDir}
+		if isTerminal(a.stderr) {
+			cosign.Show = func(line string) { a.log.Warn("cosign: " + line) } // what it asks a person
+		}
+		return cosign, fmt.Sprintf("cosign %.8x", sha256.Sum256(fmt.Appendf(nil, "%q", a.config.SignArgs))), nil // arguments can hold a token
 	}
 	text, err := readKey(a.config.Sign, "create a key with cosign generate-key-pair")
 	if err != nil {

@@ -93,6 +93,7 @@ type Base struct {
 	// name outside of this build, such as an OCI layout on disk.
 	Name     string
 	Digest   v1.Hash   // of its image for the platform, or of the static base's layer
+	Index    v1.Hash   `json:"-"` // of the index from which the image was chosen, else zero; an SBOM does not say it
 	BuiltIn  bool      // the static base that mabuild generates
 	Packages *Packages // nil if the packages of the base were not read
 }

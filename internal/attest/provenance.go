@@ -212,10 +212,14 @@ func (i Material) base() ([]dependency, error) {
 		return nil, nil
 	}
 	_, purl, err := i.Base.purl(i.Platform.Architecture)
-	return []dependency{{
+	d := dependency{
 		Name: "base " + platform.Key(i.Platform), URI: purl,
 		Digest: map[string]string{i.Base.Digest.Algorithm: i.Base.Digest.Hex},
-	}}, err
+	}
+	if i.Base.Index != (v1.Hash{}) {
+		d.Annotations = map[string]any{"index": i.Base.Index.String()}
+	}
+	return []dependency{d}, err
 }
 
 // record returns the build record that the program came from.

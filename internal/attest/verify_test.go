@@ -390,7 +390,7 @@ func TestProvenance(t *testing.T) {
 		},
 		Settings: []debug.BuildSetting{{Key: "-ldflags", Value: "-X main.token=s3cret"}},
 	}
-	base := Base{Name: "docker.io/library/debian:12", Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ab", 32)}}
+	base := Base{Name: "docker.io/library/debian:12", Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ab", 32)}, Index: v1.Hash{Algorithm: "sha256", Hex: "1d"}}
 	amd64, arm64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}, ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	p, err := NewProvenance(Origin{
 		Source: "git+https://github.com/acme/app@refs/tags/v1", Commit: "c0ffee", Modified: true, Config: ".mabuild.yaml", Digest: "d1",
@@ -456,6 +456,9 @@ const wantProvenance = `{
     "uri": "pkg:oci/debian@sha256:abababababababababababababababababababababababababababababababab?arch=amd64\u0026repository_url=index.docker.io%2Flibrary%2Fdebian\u0026tag=12",
     "digest": {
      "sha256": "abababababababababababababababababababababababababababababababab"
+    },
+    "annotations": {
+     "index": "sha256:1d"
     }
    },
    {

@@ -120,7 +120,7 @@ func (pub *Publisher) baseOf(ctx context.Context, i build.Image, base v1.Image) 
 		// The static base is the lowest layer of the image.
 		return attest.Base{Name: "mabuild static", Digest: m.Layers[0].Digest, BuiltIn: true}, nil
 	}
-	of := attest.Base{Digest: i.Base}
+	of := attest.Base{Digest: i.Base, Index: i.Index}
 	if !local.Is(i.BaseRef) {
 		of.Name, _, _ = strings.Cut(i.BaseRef, "@")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +39,9 @@ type Cosign struct {
 	Args []string
 	// Dir returns a directory for files that live as long as one call.
 	Dir func(context.Context) (string, error)
+	// Show gets each line that cosign prints while it runs, without secret values. Without a
+	// token, cosign asks a person to open a page and to enter a code. nil shows nothing.
+	Show func(line string)
 }
 
 // Sign has cosign sign a statement (cosign attest-blob). The bundle must hold that
@@ -133,7 +137,11 @@ func (c Cosign) run(ctx context.Context, args ...string) error {
 	defer cancel()
 	output := &stream.Tail{Max: maxOutput}
 	cmd := exec.CommandContext(ctx, program, slices.Concat(args, c.Args)...) //nolint:gosec // cosign, with arguments of the user
-	cmd.Stdout, cmd.Stderr = output, output
+	cmd.Stdout = output
+	if c.Show != nil {
+		cmd.Stdout = io.MultiWriter(output, c.lines())
+	}
+	cmd.Stderr = cmd.Stdout
 	process.Group(cmd)
 	err = cmd.Run()
 	switch {
@@ -143,6 +151,25 @@ func (c Cosign) run(ctx context.Context, args ...string) error {
 		return fmt.Errorf("cosign %s: %w", args[0], context.Cause(ctx))
 	}
 	return hint.New(hint.Build, c.wayOut(ctx, ""), "cosign %s: %w: %s", args[0], err, text.Line(c.redact(output.String()), maxOutput))
+}
+
+// lines returns a writer that shows what is written line by line, of each its first maxOutput
+// bytes. What follows the last line break is not shown.
+func (c Cosign) lines() stream.Writer {
+	line := &stream.Head{Max: maxOutput}
+	return func(p []byte) (int, error) {
+		for part := range bytes.Lines(p) {
+			_, _ = line.Write(part) // never fails
+			if !bytes.HasSuffix(part, []byte("\n")) {
+				continue
+			}
+			if said := text.Line(c.redact(line.String()), maxOutput); said != "" {
+				c.Show(said)
+			}
+			line = &stream.Head{Max: maxOutput}
+		}
+		return len(p), nil
+	}
 }
 
 // secretArgument matches the name of an argument whose value is a secret.

@@ -2,6 +2,7 @@ package sign
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -15,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -242,5 +244,35 @@ func TestSimple(t *testing.T) {
 		if got, err := Simple([]byte(text), signed, keys); got != "" || err == nil || errors.Is(err, ErrUnsigned) {
 			t.Errorf("%s: got %s, %v", text, got, err)
 		}
+	}
+}
+
+// What cosign asks a person is shown while it waits, without secrets and bounded.
+func TestCosignIsShown(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	script := `#!/bin/sh
+printf 'Enter the code AB' >&2
+sleep 0.1
+echo 'CD at https://example.com/device' >&2
+printf 'with s3cret \033[2J\n\n'
+head -c 5000 /dev/zero | tr '\0' x
+echo
+printf 'no line'
+exit 1
+`
+	if err := os.WriteFile(filepath.Join(dir, "cosign"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	c := Cosign{
+		Args: []string{"--identity-token=s3cret"}, Dir: func(context.Context) (string, error) { return dir, nil },
+		Show: func(line string) { lines = append(lines, line) },
+	}
+	if _, err := c.Sign(t.Context(), []byte("{}")); err == nil || !strings.Contains(err.Error(), "no line") {
+		t.Error(err)
+	}
+	if len(lines) != 3 || lines[0] != "Enter the code ABCD at https://example.com/device" || lines[1] != "with … [2J" || len(lines[2]) != maxOutput {
+		t.Errorf("%q", lines)
 	}
 }
