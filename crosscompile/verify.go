@@ -7,7 +7,6 @@ import (
 	"debug/elf"
 	"debug/macho"
 	"debug/pe"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,28 +19,6 @@ import (
 	ownelf "github.com/mabuild/mabuild/internal/elf"
 	"github.com/mabuild/mabuild/internal/hint"
 )
-
-// elfMachines has what the header of an ELF file says about the processor, for each
-// architecture of Go that uses ELF.
-var elfMachines = map[string]struct {
-	elf.Machine
-	elf.Class
-	binary.ByteOrder
-}{
-	"386":      {elf.EM_386, elf.ELFCLASS32, binary.LittleEndian},
-	"amd64":    {elf.EM_X86_64, elf.ELFCLASS64, binary.LittleEndian},
-	"arm":      {elf.EM_ARM, elf.ELFCLASS32, binary.LittleEndian},
-	"arm64":    {elf.EM_AARCH64, elf.ELFCLASS64, binary.LittleEndian},
-	"loong64":  {elf.EM_LOONGARCH, elf.ELFCLASS64, binary.LittleEndian},
-	"mips":     {elf.EM_MIPS, elf.ELFCLASS32, binary.BigEndian},
-	"mipsle":   {elf.EM_MIPS, elf.ELFCLASS32, binary.LittleEndian},
-	"mips64":   {elf.EM_MIPS, elf.ELFCLASS64, binary.BigEndian},
-	"mips64le": {elf.EM_MIPS, elf.ELFCLASS64, binary.LittleEndian},
-	"ppc64":    {elf.EM_PPC64, elf.ELFCLASS64, binary.BigEndian},
-	"ppc64le":  {elf.EM_PPC64, elf.ELFCLASS64, binary.LittleEndian},
-	"riscv64":  {elf.EM_RISCV, elf.ELFCLASS64, binary.LittleEndian},
-	"s390x":    {elf.EM_S390, elf.ELFCLASS64, binary.BigEndian},
-}
 
 // peMachines and machoCPUs have the processor for each architecture of Windows and macOS.
 var peMachines = map[string]uint16{
@@ -120,18 +97,18 @@ func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	case p.OS == "windows":
 		x, err := pe.NewFile(f)
 		if err != nil {
-			return notA("PE", err)
+			return notA(f, "PE", err)
 		}
 		if want := peMachines[p.Architecture]; x.Machine != want {
-			return fmt.Errorf("its machine is %#x, but %s requires %#x", x.Machine, p.Architecture, want)
+			return fmt.Errorf("it is for %s, not for %s", nameOf(peMachines, x.Machine), p.Architecture)
 		}
 	case p.OS == "darwin" || p.OS == "ios":
 		x, err := macho.NewFile(f)
 		if err != nil {
-			return notA("Mach-O", err)
+			return notA(f, "Mach-O", err)
 		}
 		if want := machoCPUs[p.Architecture]; x.Cpu != want {
-			return fmt.Errorf("its CPU is %v, but %s requires %v", x.Cpu, p.Architecture, want)
+			return fmt.Errorf("it is for %s, not for %s", nameOf(machoCPUs, x.Cpu), p.Architecture)
 		}
 	case p.OS == "plan9" || p.OS == "aix": // a.out and XCOFF; containers run neither
 		return nil
@@ -141,11 +118,39 @@ func verifyFormat(f io.ReaderAt, p ocispec.Platform) error {
 	return nil
 }
 
-// notA returns the error for a file that cannot be read as one of a format. What the parsers
-// say about another format helps nobody.
-func notA(format string, err error) error {
+// nameOf returns Go's name of a processor, or its number.
+func nameOf[M interface{ ~uint16 | ~uint32 }](machines map[string]M, is M) string {
+	for name, m := range machines {
+		if m == is {
+			return name
+		}
+	}
+	return fmt.Sprintf("machine %#x", uint32(is))
+}
+
+// formats has how files begin that are no programs of a platform, and what they are.
+var formats = []struct{ head, format, is string }{
+	{"#!", "", "a script, and must be an executable"},
+	{elf.ELFMAG, "ELF", "an ELF program, of Linux or another Unix"},
+	{"MZ", "PE", "a program of Windows"},
+	{"\xcf\xfa\xed\xfe", "Mach-O", "a program of macOS"},
+	{"\x1f\x8b", "", "a gzip file"},
+	{"PK\x03\x04", "", "a zip file"},
+	{"\x00asm", "", "a WebAssembly module"},
+}
+
+// notA returns the error for a file that cannot be read as one of a format: what it is instead,
+// if that is known. What the parsers say about another format helps nobody.
+func notA(f io.ReaderAt, format string, err error) error {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		return err
+	}
+	head := make([]byte, 4)
+	n, _ := f.ReadAt(head, 0) // what is missing matches nothing
+	for _, known := range formats {
+		if strings.HasPrefix(string(head[:n]), known.head) && known.format != format {
+			return fmt.Errorf("it is %s", known.is)
+		}
 	}
 	return fmt.Errorf("it is not a valid %s file", format)
 }
@@ -154,14 +159,14 @@ func notA(format string, err error) error {
 func verifyELF(f io.ReaderAt, architecture string) error {
 	x, err := elf.NewFile(f)
 	if err != nil {
-		return notA("ELF", err)
+		return notA(f, "ELF", err)
 	}
-	want, ok := elfMachines[architecture]
-	if !ok {
-		return fmt.Errorf("no ELF machine is known for %s", architecture)
+	head := make([]byte, ownelf.HeaderSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return err
 	}
-	if x.Machine != want.Machine || x.Class != want.Class || x.ByteOrder != want.ByteOrder {
-		return fmt.Errorf("it is %v %v %v, but %s requires %v %v %v", x.Machine, x.Class, x.ByteOrder, architecture, want.Machine, want.Class, want.ByteOrder)
+	if is := ownelf.Architecture(head); is != architecture {
+		return fmt.Errorf("it is for %s, not for %s", cmp.Or(is, x.Machine.String()), architecture)
 	}
 	return nil
 }

@@ -3,8 +3,6 @@ package check
 import (
 	"cmp"
 	"context"
-	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +16,8 @@ import (
 	"github.com/mabuild/mabuild/internal/rootfs"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
+
+	"github.com/mabuild/mabuild/internal/elf"
 )
 
 // Deep returns a function for [Checker.Deep], which reads images from a source. It compares
@@ -98,7 +98,7 @@ func machineOf(img v1.Image, config *v1.ConfigFile) (machine, program string, er
 			program = fields[0]
 			continue
 		}
-		return architecture(content), program, nil
+		return elf.Architecture(content), program, nil
 	}
 	return "", "", nil
 }
@@ -134,26 +134,4 @@ func find(tree *rootfs.Tree, program string, config v1.Config) []byte {
 		}
 	}
 	return nil
-}
-
-// machines are the architectures by the numbers in ELF headers.
-var machines = map[elf.Machine]string{
-	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_ARM: "arm", elf.EM_386: "386", elf.EM_S390: "s390x",
-	elf.EM_PPC64: "ppc64le", elf.EM_RISCV: "riscv64", elf.EM_LOONGARCH: "loong64",
-}
-
-// architecture returns the architecture in an ELF header, or "".
-func architecture(content []byte) string {
-	if len(content) < 20 || string(content[:4]) != elf.ELFMAG {
-		return ""
-	}
-	var order binary.ByteOrder = binary.LittleEndian
-	if elf.Data(content[elf.EI_DATA]) == elf.ELFDATA2MSB {
-		order = binary.BigEndian
-	}
-	machine := elf.Machine(order.Uint16(content[18:]))
-	if machine == elf.EM_PPC64 && elf.Data(content[elf.EI_DATA]) == elf.ELFDATA2MSB {
-		return "ppc64"
-	}
-	return machines[machine]
 }

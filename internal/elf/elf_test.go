@@ -2,6 +2,8 @@ package elf
 
 import (
 	"io"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -60,5 +62,28 @@ func TestReadLinkageOfWhatIsNoELF(t *testing.T) {
 		if l, err := ReadLinkage(strings.NewReader(content)); err != nil || l.Interpreter != "" {
 			t.Errorf("%q: %+v, %v", content, l, err)
 		}
+	}
+}
+
+// The header of each architecture names it again.
+func TestArchitecture(t *testing.T) {
+	for name := range machines {
+		if got := Architecture(Header(name)); got != name {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if runtime.GOOS == "linux" {
+		self, err := os.ReadFile("/proc/self/exe")
+		if got := Architecture(self); err != nil || got != runtime.GOARCH {
+			t.Errorf("this program: %s, %v", got, err)
+		}
+	}
+	for _, head := range []string{"", "\x7fELF", "MZ" + string(Header("amd64"))[2:], string(make([]byte, HeaderSize))} {
+		if got := Architecture([]byte(head)); got != "" {
+			t.Errorf("%q: %s", head, got)
+		}
+	}
+	if Header("wasm") != nil {
+		t.Error("wasm has an ELF header")
 	}
 }

@@ -1,8 +1,6 @@
 package smoke
 
 import (
-	"debug/elf"
-	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -13,6 +11,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/cpu"
+
+	"github.com/mabuild/mabuild/internal/elf"
 )
 
 // This file says whether this machine can run a program of a platform: itself, or by an
@@ -60,7 +60,7 @@ func tooOld(p ocispec.Platform) string {
 // emulated reports whether an emulator is registered that the kernel would use for programs
 // of an architecture in another root: its flag F keeps it open.
 func emulated(arch, dir string) bool {
-	header := headerOf(arch)
+	header := elf.Header(arch)
 	if header == nil {
 		return false
 	}
@@ -104,33 +104,4 @@ func accepts(registration string, header []byte) bool {
 		}
 	}
 	return true
-}
-
-// machines are the ELF machines of the architectures.
-var machines = map[string]elf.Machine{
-	"386": elf.EM_386, "amd64": elf.EM_X86_64, "arm": elf.EM_ARM, "arm64": elf.EM_AARCH64, "loong64": elf.EM_LOONGARCH,
-	"mips": elf.EM_MIPS, "mipsle": elf.EM_MIPS, "mips64": elf.EM_MIPS, "mips64le": elf.EM_MIPS,
-	"ppc64": elf.EM_PPC64, "ppc64le": elf.EM_PPC64, "riscv64": elf.EM_RISCV, "s390x": elf.EM_S390,
-}
-
-// headerOf returns the beginning of an ELF program for an architecture, up to its machine, or
-// nil (System V ABI, chapter 4).
-func headerOf(arch string) []byte {
-	machine, ok := machines[arch]
-	if !ok {
-		return nil
-	}
-	var order binary.ByteOrder = binary.LittleEndian
-	class, data := byte(2), byte(1) // 64 bits, little-endian
-	if slices.Contains([]string{"mips", "mips64", "ppc64", "s390x"}, arch) {
-		order, data = binary.BigEndian, 2
-	}
-	if slices.Contains([]string{"386", "arm", "mips", "mipsle"}, arch) {
-		class = 1
-	}
-	h := make([]byte, 20)
-	copy(h, []byte{0x7f, 'E', 'L', 'F', class, data, 1})
-	order.PutUint16(h[16:], 2) // executable
-	order.PutUint16(h[18:], uint16(machine))
-	return h
 }

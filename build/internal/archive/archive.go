@@ -14,6 +14,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -130,7 +131,11 @@ func choose(all []entry, pattern string) (int, error) {
 	case len(found) == 0 && len(all) == 1 && all[0].name == "":
 		return 0, fmt.Errorf("it is a single file, so nothing in it matches %q", pattern)
 	case len(found) == 0:
-		return 0, fmt.Errorf("nothing in it matches %q", pattern)
+		every := make([]int, len(all))
+		for i := range all {
+			every[i] = i
+		}
+		return 0, fmt.Errorf("nothing in it matches %q; it has %s", pattern, cmp.Or(names(all, every), "no files"))
 	}
 	return follow(all, found[0])
 }
