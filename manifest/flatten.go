@@ -69,6 +69,13 @@ func (a *Assembly) onto(ctx context.Context, parts []*part) ([]*part, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What the base has already is not added again, so that adding it changes nothing.
+	parts = slices.DeleteFunc(slices.Clone(parts), func(p *part) bool {
+		return slices.ContainsFunc(kept, func(k *part) bool {
+			notes := p.Descriptor.Annotations
+			return k.Descriptor.Digest == p.Descriptor.Digest && k.key() == p.key() && (len(notes) == 0 || maps.Equal(notes, k.Descriptor.Annotations))
+		})
+	})
 	if a.Replace {
 		fresh := map[string]bool{}
 		for _, key := range keysOf(parts) {

@@ -181,6 +181,29 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
 }
 
+// twoDashes rejects the name of a flag after one dash: pflag reads -tag v1 as -t ag. What
+// follows -- or may be the value of the flag before is left alone.
+func twoDashes(root *cobra.Command, args []string) error {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		return nil // ExecuteContext reports it
+	}
+	for i, arg := range args {
+		if arg == "--" {
+			break
+		}
+		name, _, _ := strings.Cut(arg, "=")
+		value := i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=")
+		if len(name) < 4 || name[0] != '-' || name[1] == '-' || value {
+			continue
+		}
+		if cmd.Flags().Lookup(name[1:]) != nil || cmd.InheritedFlags().Lookup(name[1:]) != nil {
+			return usage("write -"+name, "%s: a flag of several letters has two dashes", name)
+		}
+	}
+	return nil
+}
+
 // wrongValue says what the value of a flag must be. For numbers and booleans, the cause is
 // an error of package strconv, which is about Go.
 func wrongValue(e *pflag.InvalidValueError) string {

@@ -132,6 +132,9 @@ func runCheck(ctx context.Context, a *app, o checkOptions, names []string) error
 	if err != nil {
 		return err
 	}
+	if result.Workloads == 0 {
+		a.log.WarnContext(ctx, "there is no workload to check")
+	}
 	result.Findings = slices.DeleteFunc(result.Findings, func(f check.Finding) bool { return known[f.Fingerprint] })
 	for _, write := range outputs {
 		if err := write(result); err != nil {

@@ -6,12 +6,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/progress"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // The exit codes are part of the interface of the command line (docs/cli.md). A script
@@ -83,13 +86,31 @@ func as[T error](err error) bool {
 }
 
 // report prints an error and its hint to w. Joined errors are printed one below the
-// other, each with its own hint. Control characters are escaped, since parts of the text
-// may come from a registry.
+// other, each with its own hint; what several platforms have in common is printed once.
+// Control characters are escaped, since parts of the text may come from a registry.
 func report(w io.Writer, err error) {
+	type message struct{ before, after, way string } // before and after the platform
+	var all []message
+	platforms := map[message][]string{}
 	for _, e := range hint.Parts(err) {
-		fmt.Fprintf(w, "%s %s\n", progress.Alarm(w, os.Getenv, "mabuild:"), plainLines(strings.TrimRight(e.Error(), "\n"))) //nolint:errcheck // last resort
-		if way := hintOf(e); way != "" {
-			fmt.Fprintf(w, "hint: %s\n", plainLines(way)) //nolint:errcheck // as above
+		m := message{after: strings.TrimRight(e.Error(), "\n"), way: hintOf(e)}
+		var of []string
+		if one := (*build.PlatformError)(nil); errors.As(e, &one) {
+			key := platform.Key(one.Platform)
+			if before, after, ok := strings.Cut(m.after, key); ok {
+				m.before, m.after, of = before, after, []string{key}
+			}
+		}
+		if !slices.Contains(all, m) {
+			all = append(all, m)
+		}
+		platforms[m] = append(platforms[m], of...)
+	}
+	for _, m := range all {
+		said := m.before + strings.Join(platforms[m], ", ") + m.after
+		fmt.Fprintf(w, "%s %s\n", progress.Alarm(w, os.Getenv, "mabuild:"), plainLines(said)) //nolint:errcheck // last resort
+		if m.way != "" {
+			fmt.Fprintf(w, "hint: %s\n", plainLines(m.way)) //nolint:errcheck // as above
 		}
 	}
 }

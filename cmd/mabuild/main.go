@@ -47,7 +47,10 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := twoDashes(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	a.close() // removes the progress rows before the error is printed
 	if err == nil {
 		return 0

@@ -58,14 +58,16 @@ func (a *app) printResults(done []*publish.Result, byTag bool) error {
 			fmt.Fprintln(&lines, line)
 		}
 		for _, o := range d.Outputs {
-			// Docker and podman run an image by its name.
-			if o.Place.Form == local.FormDockerDaemon {
-				fmt.Fprintln(&lines, o.Ref)
-				continue
-			}
-			fmt.Fprintf(&lines, "%s@%s\n", o.Text, o.Digest)
 			if o.Place.Streams() {
 				out = a.stderr
+			}
+			switch o.Place.Form {
+			case local.FormDockerDaemon: // Docker and podman run an image by its name
+				fmt.Fprintln(&lines, o.Ref)
+			case local.FormDockerArchive: // whose manifest is Docker's own, with another digest
+				fmt.Fprintln(&lines, local.Place{Form: o.Place.Form, Path: o.Place.Path, Name: o.Ref})
+			default:
+				fmt.Fprintf(&lines, "%s@%s\n", o.Text, o.Digest)
 			}
 		}
 	}
