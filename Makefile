@@ -12,12 +12,13 @@ COSIGN    := github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 FULCIO    := github.com/sigstore/fulcio@v1.8.8
 REKOR     := github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v2.3.0
 TSA       := github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server@v2.1.3
+NFPM      := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.1
 D2        := oss.terrastruct.com/d2@v0.7.1
 FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly supply smoke peers fuzz snapshot vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly supply smoke peers fuzz snapshot completions image vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,9 +89,9 @@ format: $(TOOLS)/gofumpt
 
 # The scripts share nothing, and each waits much: the long one runs beside the others, whose
 # log follows.
-e2e: build ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
+e2e: build $(TOOLS)/nfpm ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
 	@log=$$(mktemp); code=0; \
-	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-packages $(BIN)/mabuild && ./.ci/e2e-action && ./.ci/e2e-mirror $(BIN)/mabuild && ./.ci/e2e-supply $(BIN)/mabuild keys && ./.ci/e2e-smoke $(BIN)/mabuild && ./.ci/e2e-jobs $(BIN)/mabuild; } >"$$log" 2>&1 & others=$$!; \
+	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-packages $(BIN)/mabuild && ./.ci/e2e-action && ./.ci/e2e-mirror $(BIN)/mabuild && ./.ci/e2e-supply $(BIN)/mabuild keys && ./.ci/e2e-smoke $(BIN)/mabuild && ./.ci/e2e-jobs $(BIN)/mabuild && ./.ci/e2e-install $(TOOLS)/nfpm; } >"$$log" 2>&1 & others=$$!; \
 	./.ci/e2e $(BIN)/mabuild || code=$$?; \
 	wait $$others || code=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$code
@@ -142,8 +143,22 @@ fuzz: ## each fuzz target for FUZZTIME, two at a time
 		xargs -P 2 -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$2$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s -parallel 1 "$$1" 2>&1); code=$$?; echo "$$out"; \
 			test $$code = 0 || case "$$out" in *"Failing input"*) exit 255;; *"    context deadline exceeded"*) ;; *) exit 255;; esac' fuzz
 
-snapshot: $(TOOLS)/goreleaser ## release archives for all platforms, unpublished, in dist/
+snapshot: $(TOOLS)/goreleaser ## release archives, packages and image for all platforms, unpublished, in dist/
 	$(TOOLS)/goreleaser release --snapshot --clean
+	$(MAKE) image
+
+completions: build ## completions of the shells, for archives and packages
+	@mkdir -p completions
+	$(BIN)/mabuild completion bash >completions/mabuild.bash
+	$(BIN)/mabuild completion zsh >completions/_mabuild
+	$(BIN)/mabuild completion fish >completions/mabuild.fish
+
+VERSION ?= devel
+# Programs of other machines are started by emulators, which .ci/install installs.
+image: build ## mabuild's own image, attested and started on each platform: into the OCI layout dist/image, or pushed to IMAGE
+	$(BIN)/mabuild $(if $(IMAGE),push -t $(IMAGE):$(VERSION) -t $(IMAGE):latest,build -o oci:dist/image:$(VERSION)) ./cmd/mabuild \
+		--platforms linux/amd64,linux/arm64,linux/arm/v7,linux/ppc64le,linux/s390x,linux/riscv64 \
+		--ldflags '-s -w -X main.version=$(VERSION)' --vcs --attest --smoke --smoke-args version --smoke-expect '^mabuild $(VERSION)'
 
 vuln: ## known vulnerabilities; needs the network
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...
@@ -156,6 +171,8 @@ bin/tools/goreleaser: $(TOOLS)/goreleaser
 
 $(TOOLS)/golangci-lint: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOLANGCI) && touch $@
+$(TOOLS)/nfpm: Makefile
+	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(NFPM) && touch $@
 $(TOOLS)/gofumpt: Makefile
 	GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(GOFUMPT) && touch $@
 $(TOOLS)/crane: go.mod
