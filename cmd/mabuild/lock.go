@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/lockfile"
 	"github.com/mabuild/mabuild/internal/plan"
+	"github.com/mabuild/mabuild/internal/sign"
 )
 
 // lockOptions are the flags of lock.
@@ -46,8 +48,8 @@ checks.
 With --update, the builds ID use VERSION, or the latest release of prebuilt.repo on
 GitHub. Their version in .mabuild.yaml is changed, too. Their packages are chosen again,
 with the versions that the archive has now. For each new line, one line is printed to
-stdout, with the source of the sum: sums, signed, unsigned, or first use if
-prebuilt.sums is not set.`,
+stdout, with the source of the sum: signed sums, sums, signed, unsigned, or first use if
+neither prebuilt.sums nor prebuilt.verify is set.`,
 		Example: `  mabuild lock
   mabuild lock --update && mabuild push
   mabuild lock --update prometheus=v3.5.0
@@ -60,7 +62,7 @@ prebuilt.sums is not set.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.update, "update", false, "Use the latest release, or VERSION, of the builds ID, or of all builds with prebuilt.repo; choose packages again")
 	f.BoolVar(&o.check, "check", false, "Change nothing; fail if lines are missing, have another version or are unused")
-	f.BoolVar(&o.requireSums, "require-sums", false, "Fail if prebuilt.sums does not have the sum of a new download")
+	f.BoolVar(&o.requireSums, "require-sums", false, "Fail if neither prebuilt.sums nor prebuilt.verify covers a new download")
 	f.BoolVar(&o.unsigned, "unsigned", false, "Accept an archive of packages whose index has no valid signature")
 	return cmd
 }
@@ -219,17 +221,28 @@ func (o lockOptions) updates(id string) bool {
 
 // sum sets the sum of a line, and returns where it is from.
 func (l *locking) sum(ctx context.Context, r plan.Release, line *lockfile.Line) (from string, err error) {
-	if r.Sums == "" && l.options.requireSums {
-		return "", usage("set prebuilt.sums, or omit --require-sums", "no list has the sum of %s", r.URL)
+	if r.Sums == "" && r.Signature == "" && l.options.requireSums {
+		return "", usage("set prebuilt.sums or prebuilt.verify, or omit --require-sums", "no list has the sum of %s", r.URL)
 	}
 	if r.Sums == "" {
-		line.SHA256, err = l.files.First(ctx, r.URL)
-		return "(first use)", err
+		if line.SHA256, err = l.files.First(ctx, r.URL); err != nil || r.Signature == "" {
+			return "(first use)", err
+		}
+		return "(signed)", l.verify(ctx, r, filepath.Join(l.files.Dir, line.SHA256))
 	}
 	list, ok := l.sums[r.Sums]
 	if !ok {
 		if list, err = l.files.Text(ctx, r.Sums); err != nil {
 			return "", err
+		}
+		if r.Signature != "" {
+			file := filepath.Join(l.files.Dir, "sums")
+			if err := os.WriteFile(file, []byte(list), 0o600); err != nil {
+				return "", err
+			}
+			if err := l.verify(ctx, r, file); err != nil {
+				return "", err
+			}
 		}
 		l.sums[r.Sums] = list
 	}
@@ -237,7 +250,36 @@ func (l *locking) sum(ctx context.Context, r plan.Release, line *lockfile.Line) 
 	if line.SHA256, ok = download.Sum(list, name); !ok {
 		return "", usage("check prebuilt.sums", "%s has no sha256 of %s", r.Sums, name)
 	}
+	if r.Signature != "" {
+		return "(signed sums)", nil
+	}
 	return "(sums)", nil
+}
+
+// verify returns an error unless the file was signed by whom prebuilt.verify names.
+func (l *locking) verify(ctx context.Context, r plan.Release, file string) error {
+	signature, err := l.files.Text(ctx, r.Signature)
+	if err != nil {
+		return fmt.Errorf("the signature: %w", err)
+	}
+	if r.Verify.Minisign != "" {
+		err = download.VerifyMinisign(r.Verify.Minisign, file, signature)
+	} else {
+		err = l.verifyCosign(ctx, r.Verify.Cosign, file, signature)
+	}
+	if err != nil {
+		return fmt.Errorf("the signature %s of %s: %w", r.Signature, cmp.Or(r.Sums, r.URL), err)
+	}
+	return nil
+}
+
+// verifyCosign has cosign check a bundle. A key needs no log: whoever has it can sign.
+func (l *locking) verifyCosign(ctx context.Context, by config.Cosign, file, bundle string) error {
+	args := []string{"--certificate-identity=" + by.Identity, "--certificate-oidc-issuer=" + by.Issuer}
+	if by.Key != "" {
+		args = []string{"--key=" + by.Key, "--insecure-ignore-tlog=true"}
+	}
+	return sign.Cosign{Args: args, Dir: l.workDir}.VerifyBlob(ctx, []byte(bundle), file)
 }
 
 // examine checks the programs of the builds with new lines.
@@ -351,5 +393,6 @@ func (a *app) downloads(ctx context.Context) (*download.Client, error) {
 	dir := filepath.Join(work, "downloads")
 	return &download.Client{
 		Dir: dir, Cache: a.recordCache(), UserAgent: "mabuild/" + strings.Trim(versionText(), "()"), Log: a.log,
+		Login: a.netrcLogin(ctx),
 	}, os.MkdirAll(dir, 0o750)
 }

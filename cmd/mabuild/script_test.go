@@ -118,7 +118,7 @@ func params(t *testing.T, dir string) testscript.Params {
 		},
 		Cmds: withImages(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"registry": startRegistry, "requests": countRequests, "fault": injectFault, "base": pushBase,
-			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "never": never, "await": await, "unseen": unseen, "stall": stall, "website": startWebsite, "asked": asked, "archive": writeArchive,
+			"validate": validateRef, "absent": absent, "exit": exit, "setdigest": setDigest, "expand": expand, "forget": forget, "never": never, "await": await, "unseen": unseen, "stall": stall, "website": startWebsite, "setminisign": setMinisign, "login": setLogin, "asked": asked, "archive": writeArchive,
 		}),
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/rand"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"aead.dev/minisign"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -16,6 +20,7 @@ import (
 type website struct {
 	mu    sync.Mutex
 	asked []string // METHOD PATH
+	login string   // USER PASSWORD; "": none
 }
 
 // startWebsite: website NAME DIR serves a directory, and sets $NAME to its URL. A file
@@ -26,7 +31,12 @@ func startWebsite(ts *testscript.TestScript, _ bool, args []string) {
 	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		w.asked = append(w.asked, r.Method+" "+r.URL.Path)
+		login := w.login
 		w.mu.Unlock()
+		if user, password, _ := r.BasicAuth(); login != "" && user+" "+password != login {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
 		if repo, ok := strings.CutSuffix(r.URL.Path, "/releases/latest"); ok {
 			if version, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(r.URL.Path))); err == nil {
 				http.Redirect(rw, r, repo+"/releases/tag/"+strings.TrimSpace(string(version)), http.StatusFound)
@@ -42,6 +52,18 @@ func startWebsite(ts *testscript.TestScript, _ bool, args []string) {
 
 // websites has each website by its URL.
 var websites sync.Map
+
+// setLogin: login NAME USER PASSWORD makes the website require a login.
+func setLogin(ts *testscript.TestScript, _ bool, args []string) {
+	found, ok := websites.Load(ts.Getenv(args[0]))
+	if !ok {
+		ts.Fatalf("login: no website %s", args[0])
+	}
+	w := found.(*website)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.login = args[1] + " " + args[2]
+}
 
 // asked: asked NAME [METHOD PATH]… requires exactly these requests since the last call, in any
 // order, and resets the list.
@@ -63,5 +85,21 @@ func asked(ts *testscript.TestScript, _ bool, args []string) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		ts.Fatalf("%s was asked for %q, want %q", args[0], got, want)
+	}
+}
+
+// setMinisign: setminisign NAME FILE… sets $NAME to the public key of a new key of minisign,
+// and signs each file as FILE.minisig.
+func setMinisign(ts *testscript.TestScript, _ bool, args []string) {
+	public, private, err := minisign.GenerateKey(rand.Reader)
+	ts.Check(err)
+	ts.Setenv(args[0], public.String())
+	for _, name := range args[1:] {
+		f, err := os.Open(ts.MkAbs(name))
+		ts.Check(err)
+		r := minisign.NewReader(f)
+		_, err = io.Copy(io.Discard, r)
+		ts.Check(errors.Join(err, f.Close()))
+		ts.Check(os.WriteFile(f.Name()+".minisig", r.Sign(private), 0o600))
 	}
 }

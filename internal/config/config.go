@@ -187,10 +187,25 @@ type Prebuilt struct {
 	Version string            `yaml:"version" trust:"data" doc:"Version to download; {{.VersionNumber}} is without a leading v." flag:"-" example:"v1.2.3"`
 	Repo    string            `yaml:"repo" trust:"data" doc:"Repository on GitHub whose releases mabuild lock --update looks for." flag:"-" example:"acme/app"`
 	Sums    string            `yaml:"sums" trust:"data" doc:"URL of a list of sha256 sums, in which mabuild lock looks up the file." flag:"-" example:"https://example.com/app-{{.Version}}/sha256sums.txt"`
+	Verify  Verify            `yaml:"verify" doc:"Who must have signed sums, or each file if there are no sums. mabuild lock checks it."`
 	Program string            `yaml:"program" trust:"data" doc:"Program in an archive, a pattern such as */app; by default its only file. Archives are tar, zip, gz, xz, zst and bz2, found by content." flag:"-" example:"*/app"`
 	Files   map[string]string `yaml:"files" trust:"data" doc:"Further files of the archive: the absolute path in the image of each, by pattern." flag:"-" check:"absolute" example:"'*/app.yml': /etc/app.yml"`
 	OS      map[string]string `yaml:"os" trust:"data" doc:"What {{.OS}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"darwin/arm64: macos"`
 	Arch    map[string]string `yaml:"arch" trust:"data" doc:"What {{.Arch}} is for single platforms; by default Go's name." flag:"-" check:"platform" example:"linux/amd64: x86_64"`
+}
+
+// Verify says who must have signed a release: a key of minisign, or whom cosign accepts.
+type Verify struct {
+	Minisign string `yaml:"minisign" trust:"data" doc:"Public key of minisign. The signature is at the URL of what is signed, with .minisig." flag:"-" example:"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"`
+	Cosign   Cosign `yaml:"cosign" doc:"A bundle that the program cosign checks."`
+}
+
+// Cosign says whom cosign accepts: a key, or an identity of an issuer.
+type Cosign struct {
+	Key      string `yaml:"key" trust:"path" doc:"File with the public key." flag:"-" check:"path" example:"cosign.pub"`
+	Identity string `yaml:"identity" trust:"data" doc:"Identity in the certificate, such as the URI of a workflow." flag:"-" example:"https://github.com/acme/app/.github/workflows/release.yml@refs/tags/v1.2.3"`
+	Issuer   string `yaml:"issuer" trust:"data" doc:"Issuer of the identity." flag:"-" example:"https://token.actions.githubusercontent.com"`
+	Bundle   string `yaml:"bundle" trust:"data" doc:"URL of the bundle, with the templates of url; by default that of what is signed, with .sigstore.json." flag:"-" example:"https://example.com/app-{{.Version}}/sha256sums.txt.sigstore.json"`
 }
 
 // IsPrebuilt reports whether the program of b is prebuilt.

@@ -2,8 +2,8 @@
 //
 // A URL comes from a configuration file, and where a server redirects is the choice of that
 // server. So only https is used, and http on this machine; no address of a private network is
-// dialled, as resolved at that moment; no credentials are sent. Content is compared with its
-// sha256 before anybody sees it, and kept in the cache by that, so that a second run is offline.
+// dialled, as resolved at that moment; credentials are those that the user has for that host,
+// and no other host gets them. Content is compared with its sha256 before anybody sees it, and kept in the cache by that, so that a second run is offline.
 //
 // Archives of packages may be read by http, since their files are signed or have a known
 // sha256: see [CheckArchive].
@@ -51,6 +51,9 @@ type Client struct {
 	Cache     *cache.Cache // nil: nothing is kept
 	UserAgent string
 	Log       *slog.Logger
+	// Login returns the credentials for a host, "" if there are none. They are sent by https
+	// and to this machine, and not to where the host redirects. nil sends none.
+	Login func(host string) (user, password string)
 	// Wait is the time before the second try, which doubles; 0: a second.
 	Wait time.Duration
 
@@ -282,6 +285,11 @@ func (c *Client) send(ctx context.Context, client *http.Client, method string, u
 		req.Header.Set("User-Agent", c.UserAgent)
 	}
 	req.Header.Set("Accept-Encoding", "identity") // a gzip file stays one
+	if c.Login != nil && (u.Scheme == "https" || loopback(u)) {
+		if user, password := c.Login(u.Hostname()); user != "" {
+			req.SetBasicAuth(user, password)
+		}
+	}
 	resp, err := client.Do(req)
 	if ue := (*url.Error)(nil); errors.As(err, &ue) { // the caller names the URL
 		err = ue.Err
@@ -307,7 +315,7 @@ func statusError(resp *http.Response) error {
 	case http.StatusNotFound:
 		way = "check url and version, and whether the release has a file for this platform"
 	case http.StatusUnauthorized, http.StatusForbidden:
-		way = "downloads are made without credentials"
+		way = "if the release is private, add the host to .netrc"
 	}
 	return hint.New(hint.Build, way, "%s", resp.Status)
 }
@@ -337,6 +345,9 @@ func (c *Client) init() {
 			}
 			if _, err := check(req.URL.String()); err != nil {
 				return fmt.Errorf("it redirects to %s: %w", req.URL.Redacted(), err)
+			}
+			if req.URL.Scheme != via[0].URL.Scheme || req.URL.Host != via[0].URL.Host {
+				req.Header.Del("Authorization")
 			}
 			if loopback(req.URL) && !loopback(via[0].URL) {
 				return hint.New(hint.Usage, "", "it redirects to this machine, %s", req.URL.Host)

@@ -1,10 +1,13 @@
 package download
 
 import (
+	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"aead.dev/minisign"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/address"
@@ -217,6 +221,90 @@ func TestSum(t *testing.T) {
 	} {
 		if got, ok := Sum(c.list, "app.tar.gz"); got != c.want || ok != (c.want != "") {
 			t.Errorf("%q: %q, %t", c.list, got, ok)
+		}
+	}
+}
+
+// A login goes to the host that the URL names, and not to where that redirects.
+func TestLogin(t *testing.T) {
+	var elsewhere, here atomic.Value
+	other, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		elsewhere.Store(r.Header.Get("Authorization"))
+		fmt.Fprint(w, "content")
+	})
+	at, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		switch {
+		case user != "me" || password != "s3cret":
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path == "/away":
+			http.Redirect(w, r, other+"/file", http.StatusFound)
+		case r.URL.Path == "/moved":
+			http.Redirect(w, r, "/file", http.StatusFound)
+		default:
+			here.Store(user)
+			fmt.Fprint(w, "content")
+		}
+	})
+	c := newClient(t, nil)
+	if _, err := c.First(t.Context(), at+"/file"); err == nil || !strings.Contains(err.Error(), "401") || !strings.Contains(hint.Of(err), ".netrc") {
+		t.Errorf("without a login: %v", err)
+	}
+	var hosts []string
+	c.Login = func(host string) (string, string) {
+		hosts = append(hosts, host)
+		return "me", "s3cret"
+	}
+	for _, path := range []string{"/file", "/moved", "/away"} {
+		if sum, err := c.First(t.Context(), at+path); err != nil || sum != sumOf("content") {
+			t.Errorf("%s: %s, %v", path, sum, err)
+		}
+	}
+	if here.Load() != "me" || elsewhere.Load() != "" {
+		t.Errorf("here %v, elsewhere %q", here.Load(), elsewhere.Load())
+	}
+	for _, host := range hosts {
+		if host != "127.0.0.1" {
+			t.Errorf("asked for the login of %s", host)
+		}
+	}
+}
+
+// Both forms of signatures of minisign are read; a long file needs the newer one.
+func TestVerifyMinisign(t *testing.T) {
+	public, private, err := minisign.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, long := filepath.Join(t.TempDir(), "short"), filepath.Join(t.TempDir(), "long")
+	content := map[string][]byte{short: []byte("content"), long: make([]byte, maxText+1)}
+	for file, b := range content {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older := func(file string) string { return string(minisign.Sign(private, content[file])) }
+	newer := func(file string) string {
+		r := minisign.NewReader(bytes.NewReader(content[file]))
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Fatal(err)
+		}
+		return string(r.Sign(private))
+	}
+	for _, c := range []struct{ key, file, signature, want string }{
+		{public.String(), short, older(short), ""},
+		{public.String(), short, newer(short), ""},
+		{public.String(), long, newer(long), ""},
+		{public.String(), short, newer(long), "does not match"},
+		{public.String(), short, older(long), "does not match"},
+		{public.String(), long, older(long), "more than 4194304 bytes"},
+		{public.String(), short, "", "not a signature"},
+		{"RW", short, newer(short), "not a public key"},
+		{public.String(), short + "-gone", newer(short), "no such file"},
+	} {
+		err := VerifyMinisign(c.key, c.file, c.signature)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, want %q: %v", filepath.Base(c.file), c.want, err)
 		}
 	}
 }

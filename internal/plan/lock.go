@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,11 @@ import (
 // A Release is what a build downloads for a platform. Its line has no sum.
 type Release struct {
 	lockfile.Line
-	URL  string
-	Sums string // the URL of a list that has the sum; "": none
+	URL    string
+	Sums   string // the URL of a list that has the sum; "": none
+	Verify config.Verify
+	// Signature is the URL of the signature of Sums, or of URL if Sums is ""; "": none.
+	Signature string
 }
 
 // Releases returns what the builds download, in their order.
@@ -73,6 +77,9 @@ func releasesOf(c config.Build) ([]Release, error) {
 	case slices.Contains(c.Platforms, "all"):
 		return nil, usage("list the platforms", "platforms: all cannot be used with a prebuilt program")
 	}
+	if err := checkVerify(of.Verify); err != nil {
+		return nil, fmt.Errorf("prebuilt.verify: %w", err)
+	}
 	platforms, err := platform.ParseList(c.Platforms)
 	if err != nil {
 		return nil, err
@@ -88,9 +95,37 @@ func releasesOf(c config.Build) ([]Release, error) {
 				return nil, err
 			}
 		}
+		r.Verify = of.Verify
+		signed := cmp.Or(r.Sums, r.URL)
+		switch {
+		case of.Verify.Minisign != "":
+			r.Signature = signed + ".minisig"
+		case of.Verify.Cosign.Bundle != "":
+			if r.Signature, err = fillURL(of, p, of.Verify.Cosign.Bundle); err != nil {
+				return nil, err
+			}
+		case of.Verify.Cosign != config.Cosign{}:
+			r.Signature = signed + ".sigstore.json"
+		}
 		list = append(list, r)
 	}
 	return list, nil
+}
+
+// checkVerify checks who must have signed a release.
+func checkVerify(v config.Verify) error {
+	c := v.Cosign
+	switch byKey, byIdentity := c.Key != "", c.Identity != "" || c.Issuer != ""; {
+	case v.Minisign != "" && c != config.Cosign{}:
+		return usage("omit one of them", "minisign and cosign cannot be used together")
+	case v.Minisign != "":
+		return download.CheckKey(v.Minisign)
+	case c == config.Cosign{}:
+		return nil
+	case byKey == byIdentity, byIdentity && (c.Identity == "" || c.Issuer == ""):
+		return usage("set key, or identity and issuer", "cosign needs a key, or an identity and its issuer")
+	}
+	return nil
 }
 
 // inURL matches a template in a URL.

@@ -96,6 +96,17 @@ func (c Cosign) Verify(ctx context.Context, bundle []byte, digest, predicateType
 	return b.Envelope.Payload, err
 }
 
+// VerifyBlob has cosign check a bundle about a file (cosign verify-blob).
+func (c Cosign) VerifyBlob(ctx context.Context, bundle []byte, file string) error {
+	return c.in(ctx, func(dir string) error {
+		at := filepath.Join(dir, "bundle.json")
+		if err := os.WriteFile(at, bundle, 0o600); err != nil {
+			return err
+		}
+		return c.run(ctx, "verify-blob", "--bundle", at, file)
+	})
+}
+
 // in calls do with a new directory, which is removed after that.
 func (c Cosign) in(ctx context.Context, do func(dir string) error) error {
 	parent, err := c.Dir(ctx)
