@@ -23,6 +23,7 @@ var private = strings.Fields(`
 
 // exceptions are the declarations that may use a word of the list: "package name".
 var exceptions = map[string]string{
+	"internal/config Issuer":  "of an identity in OpenID Connect",
 	"internal/attest Payload": "the field of a DSSE envelope",
 	"internal/once Flight":    "as in golang.org/x/sync/singleflight",
 	"internal/once flight":    "as above",

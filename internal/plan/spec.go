@@ -46,6 +46,9 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 		},
 	}
 	if c.IsPrebuilt() {
+		if of := c.Prebuilt; of.URL == "" && (of.Sums != "" || of.Verify != config.Verify{}) {
+			return s, usage("set prebuilt.url, or omit them", "prebuilt: sums and verify are for what is downloaded")
+		}
 		if s.Name = idOf(c); s.Name == "" {
 			return s, usage("set id in the configuration file, or put the file into a directory for each platform", "prebuilt: %q does not name the program", cmp.Or(c.Prebuilt.Program, c.Prebuilt.Path))
 		}
