@@ -385,7 +385,7 @@ func (c *Client) dial(ctx context.Context, network, to string) (net.Conn, error)
 	}}
 	conn, err := d.DialContext(ctx, network, to)
 	if denied := (address.Error{}); errors.As(err, &denied) {
-		return nil, denied
+		return nil, &hint.Error{Kind: hint.Usage, Err: denied, Hint: "a server of your own network is reached through a proxy alone: set HTTPS_PROXY or HTTP_PROXY"}
 	}
 	return conn, err
 }
