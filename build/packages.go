@@ -58,7 +58,7 @@ func (s Spec) packagesOf(p ocispec.Platform) []DebianPackage {
 // unpacked, and the base is not read.
 func (r *buildRun) addPackages(ctx context.Context, base PlannedBase) (*packageLayer, error) {
 	list := r.spec.packagesOf(base.Platform)
-	if len(list) == 0 {
+	if len(list)+len(r.spec.PackageRoots) == 0 {
 		return &packageLayer{}, nil
 	}
 	key, err := r.packagesKey(list, base)
@@ -116,19 +116,23 @@ func (r *buildRun) packagesKey(list []DebianPackage, base PlannedBase) (string, 
 	for _, name := range slices.Sorted(maps.Keys(r.spec.PackageScripts)) {
 		rules = append(rules, name, r.spec.PackageScripts[name])
 	}
-	raw, err := json.Marshal([]any{debs.FormatVersion, layerfile.FormatVersion, r.layers.Format, r.layers.Level, r.layers.Time.Unix(), under, list, rules, r.spec.PackageDocs})
+	raw, err := json.Marshal([]any{debs.FormatVersion, layerfile.FormatVersion, r.layers.Format, r.layers.Level, r.layers.Time.Unix(), under, list, r.spec.PackageRoots, rules, r.spec.PackageDocs})
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:]), err
 }
 
 // unpack returns the sorted entries of the layer of packages.
 func (r *buildRun) unpack(ctx context.Context, list []DebianPackage, base PlannedBase) (entries []layerfile.Entry, added []DebianPackage, err error) {
-	set := &debs.Set{Packages: list, Rules: r.spec.PackageScripts, Docs: r.spec.PackageDocs}
+	set := &debs.Set{Packages: list, Install: r.spec.PackageRoots, Rules: r.spec.PackageScripts, Docs: r.spec.PackageDocs}
 	if err := r.debs.Unpack(ctx, set); err != nil {
 		return nil, nil, err
 	}
+	architecture, err := debian.Architecture(base.Platform)
+	if err != nil {
+		return nil, nil, err
+	}
 	err = r.baseFS.Read(base.baseImage.Layers, func(t *rootfs.Tree) (err error) {
-		if entries, added, err = set.Place(t, list[0].Architecture); err == nil {
+		if entries, added, err = set.Place(t, architecture); err == nil {
 			entries, err = placement.Complete(t, entries)
 		}
 		return err

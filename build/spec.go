@@ -51,7 +51,8 @@ type Spec struct {
 	// are not run: alternatives, alternatives:WORD, ca-certificates or ignore. A package with
 	// scripts that has no rule is an error.
 	PackageScripts map[string]string
-	PackageDocs    bool // keep manual pages, translations and documentation of the packages
+	PackageRoots   []string // names that the base or Packages must have, on each platform
+	PackageDocs    bool     // keep manual pages, translations and documentation of the packages
 
 	Path   string // of the program in the image, absolute; "": /mabuild/NAME
 	Files  []File

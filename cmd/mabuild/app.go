@@ -23,6 +23,7 @@ import (
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/claim"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/download"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/progress"
@@ -45,8 +46,9 @@ type app struct {
 	config     *config.Config
 	log        *slog.Logger
 	client     *registry.Client
-	cache      string // its directory; "" if there is none
-	key        []byte // secret of the cache's records; see cacheKey
+	files      *download.Client // nil until something is downloaded
+	cache      string           // its directory; "" if there is none
+	key        []byte           // secret of the cache's records; see cacheKey
 	keyed      sync.Once
 	leaveCache func()      // releases the entries that the run has used
 	grown      atomic.Bool // a program was compiled, so the cache may be too large

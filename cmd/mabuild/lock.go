@@ -143,23 +143,25 @@ func (l *locking) print(texts ...string) {
 // edited as the configuration file if it is not nil.
 func (l *locking) write(ctx context.Context, releases []plan.Release, edited []byte) error {
 	var lock lockfile.File
+	var errs []error
 	changed := map[string]bool{} // ids
 	for _, r := range releases {
 		line := r.Line
-		i := slices.IndexFunc(l.old.Prebuilt, func(o lockfile.Line) bool { return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version })
-		if i >= 0 {
+		i := slices.IndexFunc(l.old.Prebuilt, func(o lockfile.Line) bool { return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version && o.Repo == r.Repo })
+		if i >= 0 && l.files.From(r.URL, l.old.Prebuilt[i].SHA256) {
 			line.SHA256 = l.old.Prebuilt[i].SHA256
 		} else {
 			from, err := l.sum(ctx, r, &line)
 			if err != nil {
-				return fmt.Errorf("%s: %s: %w", r.ID, r.Platform, err)
+				errs = append(errs, fmt.Errorf("%s: %s: %w", r.ID, r.Platform, err))
+				continue
 			}
 			changed[r.ID] = true
 			l.print(r.ID, r.Platform, r.Version, "sha256:"+line.SHA256, from)
 		}
 		lock.Prebuilt = append(lock.Prebuilt, line)
 	}
-	if err := l.packages(ctx, &lock); err != nil {
+	if err := errors.Join(append(errs, l.packages(ctx, &lock))...); err != nil {
 		return err
 	}
 	if err := l.examine(ctx, lock, changed); err != nil {
@@ -191,7 +193,7 @@ func (l *locking) packages(ctx context.Context, lock *lockfile.File) error {
 	if err != nil {
 		return err
 	}
-	r := plan.Resolver{Planner: l.planner, Files: l.files, Work: work, Unsigned: l.options.unsigned}
+	r := plan.Resolver{Planner: l.planner, Files: l.files, Work: work, Unsigned: l.options.unsigned, Known: l.old.Packages}
 	var errs []error
 	for _, set := range l.sets {
 		list, fits := set.Locked(l.old)
@@ -248,8 +250,9 @@ func (l *locking) sum(ctx context.Context, r plan.Release, line *lockfile.Line) 
 	}
 	name := path.Base(r.URL)
 	if line.SHA256, ok = download.Sum(list, name); !ok {
-		return "", usage("check prebuilt.sums", "%s has no sha256 of %s", r.Sums, name)
+		return "", usage("check prebuilt.sums, and prebuilt.arch for another name of the architecture", "%s has no sha256 of %s", r.Sums, name)
 	}
+	l.files.Listed(line.SHA256, r.Sums)
 	if r.Signature != "" {
 		return "(signed sums)", nil
 	}
@@ -319,6 +322,9 @@ func (l *locking) update(ctx context.Context) ([]byte, error) {
 		b := &builds[i]
 		version, named := wanted[known[i]]
 		if !named && (len(ids) > 0 || b.Prebuilt.Repo == "") {
+			if len(ids) == 0 {
+				l.log.WarnContext(ctx, known[i]+" has no prebuilt.repo, so no newer release is looked for")
+			}
 			continue
 		}
 		if version == "" {
@@ -384,15 +390,20 @@ func setVersion(content []byte, line int, from, to string) ([]byte, error) {
 	return []byte(strings.Join(lines, "")), nil
 }
 
-// downloads returns a client for downloads, which puts files into the work directory.
+// downloads returns the client for downloads of this run, which puts files into the work
+// directory.
 func (a *app) downloads(ctx context.Context) (*download.Client, error) {
+	if a.files != nil {
+		return a.files, nil
+	}
 	work, err := a.workDir(ctx)
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(work, "downloads")
-	return &download.Client{
+	a.files = &download.Client{
 		Dir: dir, Cache: a.recordCache(), UserAgent: "mabuild/" + strings.Trim(versionText(), "()"), Log: a.log,
 		Login: a.netrcLogin(ctx),
-	}, os.MkdirAll(dir, 0o750)
+	}
+	return a.files, os.MkdirAll(dir, 0o750)
 }

@@ -273,7 +273,7 @@ func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, 
 	planner := &plan.Planner{
 		Config: a.config, Builder: pub.Builder, Log: a.log, Getenv: os.Getenv, Packages: o.packages, Only: o.only, Prebuilt: o.prebuilt, Files: o.files,
 		AllowEnv: config.TrustOf(cmd.Flags(), os.LookupEnv).Variables,
-		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Nowhere: o.nowhere, Stdout: a.stdout, Terminal: isTerminal(a.stdout),
+		AsMain:   o.asMain, Debug: o.debug, Plain: o.plain, Push: o.push, Load: o.load, Nowhere: o.nowhere, Stdout: a.stdout, Terminal: isTerminal(a.stdout), Confirm: files.Confirm,
 	}
 	if o.choose != nil {
 		if planner.Builds, err = o.choose(a.config); err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/regtest"
 )
 
@@ -152,6 +153,16 @@ func TestBadReleases(t *testing.T) {
 	}
 	if path, _, ok := of.index("main", "amd64"); path != "main/binary-amd64/Packages.xz" || !ok {
 		t.Error(path)
+	}
+	// The security archive of Debian.
+	if of, err = parseRelease([]byte(strings.Replace(good, "Components: main", "Components: updates/main updates/contrib", 1))); err != nil {
+		t.Fatal(err)
+	}
+	if err := of.check(&Archive{Suite: "a", Components: []string{"main"}}, time.Now()); err != nil {
+		t.Error(err)
+	}
+	if err := of.check(&Archive{Suite: "a", Components: []string{"non-free"}}, time.Now()); err == nil || !strings.Contains(hint.Of(err), "main, contrib") {
+		t.Errorf("%v, %s", err, hint.Of(err))
 	}
 	for from, to := range map[string]string{"Date: Sat": "Date: Yesterday", "abab": "xbab", " 1 main": " main", "\nSHA256": "\nValid-Until: never\nSHA256", "Suite: a\n": "Suite: a\n\nSuite: b\n"} {
 		if _, err := parseRelease([]byte(strings.Replace(good, from, to, 1))); err == nil {

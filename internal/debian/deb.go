@@ -317,6 +317,21 @@ func (d *Deb) Add(s *System) error {
 	return err
 }
 
+// Is returns an error unless the package has a name, a version and an architecture, or is for
+// all architectures.
+func (d *Deb) Is(name, version, architecture string) error {
+	itsName, itsVersion, itsArchitecture, err := d.Name()
+	switch {
+	case err != nil:
+		return err
+	case name != itsName || version != itsVersion:
+		return fmt.Errorf("it is %s %s", itsName, itsVersion)
+	case architecture != itsArchitecture && itsArchitecture != "all":
+		return fmt.Errorf("it is for %s, not for %s", itsArchitecture, architecture)
+	}
+	return nil
+}
+
 // Fits returns an error unless a system has all that the package depends on, and nothing
 // that it conflicts with.
 func (d *Deb) Fits(s *System) error {

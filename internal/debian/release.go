@@ -103,6 +103,10 @@ func (of *release) check(a *Archive, now time.Time) error {
 	case !a.Snapshot.IsZero() && of.date.After(a.Snapshot):
 		return hint.New(hint.Content, "use another mirror of snapshots", "%s: the release is of %s, which is after the snapshot", from, of.date.Format(time.DateTime))
 	}
+	// The security archive of Debian calls its components updates/main, and its files main.
+	for i, c := range of.components {
+		of.components[i] = strings.TrimPrefix(c, "updates/")
+	}
 	for _, c := range a.Components {
 		if !slices.Contains(of.components, c) {
 			return hint.New(hint.Usage, "the components are: "+strings.Join(of.components, ", "), "%s has no component %s", from, c)

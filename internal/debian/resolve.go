@@ -244,7 +244,10 @@ func (x *Index) near(name string) string {
 	return best
 }
 
+// ChooseAgain is the hint if the packages of a lock do not fit a base image.
+const ChooseAgain = "run mabuild lock --update, which chooses the packages again"
+
 // missing returns the error of a group of which the image has nothing.
 func missing(by string, group []relation) error {
-	return hint.New(hint.Usage, "run mabuild lock", "%s depends on %s, which neither the base image nor mabuild.lock has", by, join(group))
+	return hint.New(hint.Usage, ChooseAgain, "%s depends on %s, which neither the base image nor mabuild.lock has", by, join(group))
 }

@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -60,6 +61,7 @@ type Client struct {
 	once    sync.Once
 	http    http.Client
 	proxies sync.Map // addresses of proxies, which may be private
+	lists   sync.Map // URLs of lists of sums, by sum
 }
 
 // Check returns an error unless text is a URL that may be downloaded: https, or http on this
@@ -95,7 +97,50 @@ func loopback(u *url.URL) bool {
 // Get returns the path of a file with the content of sum, a sha256 in hexadecimal digits that
 // the lock has: from this run, from the cache or from the URL.
 func (c *Client) Get(ctx context.Context, from, sum string) (string, error) {
+	if list, ok := c.lists.Load(sum); ok {
+		return c.known(ctx, from, sum, list.(string), "the list and the file of the release do not fit; report this to its authors")
+	}
 	return c.known(ctx, from, sum, "mabuild.lock", "if the release was replaced, check why before you run mabuild lock again")
+}
+
+// Listed says that a sum is from a list at a URL, for errors about it.
+func (c *Client) Listed(sum, list string) { c.lists.Store(sum, list) }
+
+// sourcesKind is the kind of the records of the URLs from which a file came, by its sum, and
+// maxSources bounds one.
+const (
+	sourcesKind = "download"
+	maxSources  = 16
+)
+
+// From reports whether the file with a sum came from a URL. It is true if no file with this
+// sum came from anywhere: it will be downloaded.
+func (c *Client) From(from, sum string) bool {
+	var urls []string
+	return !c.Cache.Load(sourcesKind, sum, &urls) || slices.Contains(urls, from)
+}
+
+// Confirm downloads a file if the cache has it from another URL alone, and returns an error if
+// it has another sum there.
+func (c *Client) Confirm(ctx context.Context, from, sum string) error {
+	if c.From(from, sum) {
+		return nil
+	}
+	got, err := c.fetch(ctx, from, sum)
+	if err == nil && got != sum {
+		err = hint.New(hint.Content, "run mabuild lock, if you have changed the URL", "GET %s: the sha256 is %s, but mabuild.lock has %s", from, got, sum)
+	}
+	return err
+}
+
+// remember notes that the file with a sum came from a URL.
+func (c *Client) remember(from, sum string) {
+	var urls []string
+	_ = c.Cache.Load(sourcesKind, sum, &urls) // none
+	if !slices.Contains(urls, from) {
+		urls = append(urls[max(0, len(urls)+1-maxSources):], from)
+		_ = c.Cache.Store(sourcesKind, sum, urls) // lost: the file is downloaded once more
+	}
 }
 
 // ArchiveFile is [Client.Get] for a file whose sum the signed file of an archive has.
@@ -148,6 +193,7 @@ func (c *Client) fetch(ctx context.Context, from, want string) (sum string, err 
 	if err != nil || want != "" && sum != want || c.Cache == nil {
 		return sum, err
 	}
+	c.remember(from, sum)
 	f, err := os.Open(filepath.Join(c.Dir, sum))
 	if err != nil {
 		return "", err

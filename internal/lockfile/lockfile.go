@@ -160,7 +160,7 @@ func Parse(content []byte) (File, error) {
 	}
 	for _, p := range f.Packages {
 		if !digits.MatchString(p.SHA256) {
-			return invalid("remove the line and run mabuild lock", "%s: %.80q is not a sha256 in hexadecimal digits", p.describe(), p.SHA256)
+			return invalid("remove the line and run mabuild lock --update", "%s: %.80q is not a sha256 in hexadecimal digits", p.describe(), p.SHA256)
 		}
 	}
 	return f, cmp.Or(twice(f.Prebuilt, lineKey), twice(f.Resolved, resolutionKey), twice(f.Packages, packageKey))

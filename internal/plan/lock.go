@@ -181,7 +181,7 @@ func ReadLock(dir string) (lockfile.File, error) {
 
 // downloads returns the URLs of what a build downloads, and the sums of the lock, by platform.
 // Each platform needs a line with the version of the configuration.
-func (p *Planner) downloads(c config.Build) (urls, sums map[string]string, err error) {
+func (p *Planner) downloads(ctx context.Context, c config.Build) (urls, sums map[string]string, err error) {
 	releases, err := releasesOf(c)
 	if err != nil {
 		return nil, nil, err
@@ -196,6 +196,8 @@ func (p *Planner) downloads(c config.Build) (urls, sums map[string]string, err e
 		line, reason := r.find(lock.Prebuilt)
 		if reason != "" {
 			errs = append(errs, usage(runLock, "%s: %s", lockfile.Name, reason))
+		} else if p.Confirm != nil {
+			errs = append(errs, p.Confirm(ctx, r.URL, line.SHA256))
 		}
 		urls[r.Platform], sums[r.Platform] = r.URL, line.SHA256
 	}
@@ -221,6 +223,8 @@ func (r Release) find(lines []lockfile.Line) (line lockfile.Line, reason string)
 		return line, fmt.Sprintf("no line for %s of %s", r.Platform, r.ID)
 	case lines[i].Version != r.Version:
 		return line, fmt.Sprintf("%s of %s has version %q, but the configuration has %q", r.Platform, r.ID, lines[i].Version, r.Version)
+	case lines[i].Repo != r.Repo:
+		return line, fmt.Sprintf("%s of %s has repo %q, but the configuration has %q", r.Platform, r.ID, lines[i].Repo, r.Repo)
 	}
 	return lines[i], ""
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/debian"
 	"github.com/mabuild/mabuild/internal/download"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/lockfile"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -156,9 +158,16 @@ func (s PackageSet) find(lock lockfile.File) (list []lockfile.Package, reason st
 	return list, ""
 }
 
-// Locked returns the packages that a lock has for a set, and whether it fits the set.
+// Locked returns the packages that a lock has for a set, and whether it fits the set. A
+// package of install that has no line may be one of the base image, or was lost in a merge:
+// the set is resolved again.
 func (s PackageSet) Locked(lock lockfile.File) (list []lockfile.Package, fits bool) {
 	list, reason := s.find(lock)
+	for name := range strings.FieldsSeq(s.Install) {
+		if !slices.ContainsFunc(list, func(p lockfile.Package) bool { return p.Package == name }) {
+			return list, false
+		}
+	}
 	return list, reason == ""
 }
 
@@ -179,7 +188,7 @@ func (s PackageSet) debs(list []lockfile.Package) ([]build.DebianPackage, error)
 	var all []build.DebianPackage
 	for _, l := range list {
 		if err := debian.CheckPath(l.Path); err != nil {
-			return nil, usage("remove the line and "+runLock, "%s: %s: %w", lockfile.Name, l.Package, err)
+			return nil, usage(debian.ChooseAgain, "%s: %s: %w", lockfile.Name, l.Package, err)
 		}
 		all = append(all, build.DebianPackage{Name: l.Package, Version: l.Version, Architecture: s.Architecture, URL: s.url + "/" + l.Path, SHA256: l.SHA256})
 	}
@@ -200,6 +209,7 @@ func (p *Planner) addPackages(c config.Build, s *build.Spec) error {
 		return err
 	}
 	s.Packages, s.PackageScripts, s.PackageDocs = map[string][]build.DebianPackage{}, c.Packages.Scripts, c.Packages.Docs
+	s.PackageRoots = slices.Compact(slices.Sorted(slices.Values(c.Packages.Install)))
 	var errs []error
 	for _, set := range sets {
 		list, reason := set.find(lock)
@@ -220,8 +230,9 @@ func (p *Planner) addPackages(c config.Build, s *build.Spec) error {
 type Resolver struct {
 	Planner  *Planner
 	Files    *download.Client
-	Work     string // an existing directory
-	Unsigned bool   // archives need no signature
+	Work     string             // an existing directory
+	Unsigned bool               // archives need no signature
+	Known    []lockfile.Package // that were checked before
 
 	archives map[string]*debian.Archive // by their settings
 }
@@ -277,12 +288,15 @@ func (r *Resolver) archive(s PackageSet) *debian.Archive {
 	return a
 }
 
-// check downloads packages and checks their scripts. It joins the errors.
+// check downloads packages that are not known and checks them. It joins the errors.
 func (r *Resolver) check(ctx context.Context, s PackageSet, lines []lockfile.Package) error {
 	errs := make([]error, len(lines))
 	var group errgroup.Group
 	group.SetLimit(4)
 	for i, l := range lines {
+		if slices.Contains(r.Known, l) {
+			continue
+		}
 		group.Go(func() error {
 			errs[i] = r.checkOne(ctx, s, l)
 			return nil
@@ -307,9 +321,12 @@ func (r *Resolver) checkOne(ctx context.Context, s PackageSet, l lockfile.Packag
 	var scripts error
 	if err := debian.Read(f, func(d *debian.Deb) error {
 		scripts = d.CheckScripts(l.Package, s.Build.Packages.Scripts)
-		return nil
-	}, nil); err != nil {
-		return fmt.Errorf("%s: %w", from, err)
+		return d.Is(l.Package, l.Version, l.Architecture)
+	}, func(_ debian.File, content io.Reader) error {
+		_, err := io.Copy(io.Discard, content)
+		return err
+	}); err != nil {
+		return hint.New(hint.Content, "", "%s: %w", from, err)
 	}
 	return scripts
 }

@@ -50,9 +50,12 @@ type Planner struct {
 	Debug    bool           // add the debugger
 	Plain    bool           // compile without optimizations
 	Lock     *lockfile.File // in place of its file
-	Push     bool           // to registries as well
-	Load     bool           // into Docker or podman as well
-	Nowhere  bool           // no destinations: the plans are not published
+	// Confirm returns an error if a URL has another file than the one with a sha256 that this
+	// machine has from another URL. nil asks nothing.
+	Confirm func(ctx context.Context, url, sha256 string) error
+	Push    bool // to registries as well
+	Load    bool // into Docker or podman as well
+	Nowhere bool // no destinations: the plans are not published
 
 	Stdout   io.Writer // for the output "-"
 	Terminal bool      // Stdout is a terminal

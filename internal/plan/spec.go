@@ -32,7 +32,7 @@ import (
 // resolved later, by the builder. Git is asked only if a template or --vcs needs it,
 // since it is slow.
 func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) {
-	program, err := p.program(c)
+	program, err := p.program(ctx, c)
 	if err != nil {
 		return build.Spec{}, err
 	}
@@ -115,9 +115,9 @@ func (p *Planner) spec(ctx context.Context, c config.Build) (build.Spec, error) 
 }
 
 // program returns the program of a build.
-func (p *Planner) program(c config.Build) (build.Program, error) {
+func (p *Planner) program(ctx context.Context, c config.Build) (build.Program, error) {
 	if c.IsPrebuilt() {
-		return p.prebuilt(c)
+		return p.prebuilt(ctx, c)
 	}
 	program := build.GoPackage{
 		Package: c.Main, AsMain: p.AsMain, Debug: p.Debug, Overrides: map[string]build.Compile{},
@@ -136,7 +136,7 @@ func (p *Planner) program(c config.Build) (build.Program, error) {
 
 // prebuilt returns the prebuilt program of a build. A path in a file of the tree must stay
 // below the build's directory; the user may name any.
-func (p *Planner) prebuilt(c config.Build) (build.Program, error) {
+func (p *Planner) prebuilt(ctx context.Context, c config.Build) (build.Program, error) {
 	for flag, given := range map[string]bool{"--as-main": p.AsMain, "--debug": p.Debug, "--disable-optimizations": p.Plain} {
 		if given {
 			return nil, usage("omit it, or select other programs with --only", "%s requires a Go package, and %s is prebuilt", flag, buildName(c))
@@ -149,7 +149,7 @@ func (p *Planner) prebuilt(c config.Build) (build.Program, error) {
 	}
 	var err error
 	if of.URL != "" {
-		program.Downloads, program.SHA256, err = p.downloads(c)
+		program.Downloads, program.SHA256, err = p.downloads(ctx, c)
 	}
 	return program, err
 }

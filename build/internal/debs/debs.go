@@ -80,6 +80,7 @@ type unpackedFile struct {
 // A Set is the packages of an image.
 type Set struct {
 	Packages []Package
+	Install  []string          // names that the base or Packages must have
 	Rules    map[string]string // for scripts, by package
 	Docs     bool              // keep documentation
 
@@ -120,27 +121,13 @@ func (m *Maker) get(ctx context.Context, p Package, docs bool) (*unpacked, error
 		}
 		u, err := m.unpack(ctx, file, docs)
 		if err == nil {
-			err = u.is(p)
+			err = u.Is(p.Name, p.Version, p.Architecture)
 		}
 		if err != nil {
 			return nil, hint.New(hint.Content, "", "package %s %s: %s: %w", p.Name, p.Version, p.URL, err)
 		}
 		return u, nil
 	})
-}
-
-// is returns an error unless the package is the one of the lock.
-func (u *unpacked) is(p Package) error {
-	name, version, architecture, err := u.Name()
-	switch {
-	case err != nil:
-		return err
-	case name != p.Name || version != p.Version:
-		return fmt.Errorf("it is %s %s", name, version)
-	case architecture != p.Architecture && architecture != "all":
-		return fmt.Errorf("it is for %s, not for %s", architecture, p.Architecture)
-	}
-	return nil
 }
 
 // unpack unpacks the package in a file.

@@ -42,6 +42,11 @@ func (s *Set) Place(t *rootfs.Tree, architecture string) ([]layerfile.Entry, []P
 	for _, u := range chosen {
 		errs = append(errs, u.Fits(system))
 	}
+	for _, name := range s.Install {
+		if !system.Has(name) {
+			errs = append(errs, refuse(name, debian.ChooseAgain, "neither the base image nor mabuild.lock has it"))
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, nil, err
 	}
