@@ -68,7 +68,7 @@ var allowed = map[string][]string{
 	"internal/hint":                        {},
 	"internal/imageref":                    {},
 	"internal/intree":                      {"internal/hint"},
-	"internal/plan":                        {"build", "crosscompile", "manifest/local", "manifest/platform", "internal/assembly", "internal/attest", "internal/config", "internal/debian", "internal/download", "internal/git", "internal/guard", "internal/hint", "internal/intree", "internal/lockfile", "internal/places", "internal/publish", "internal/smoke", "internal/yamlconf"},
+	"internal/plan":                        {"build", "crosscompile", "manifest/local", "manifest/platform", "internal/assembly", "internal/attest", "internal/config", "internal/debian", "internal/download", "internal/git", "internal/guard", "internal/hint", "internal/imageref", "internal/intree", "internal/lockfile", "internal/places", "internal/publish", "internal/smoke", "internal/yamlconf"},
 	"internal/process":                     {},
 	"internal/publish":                     {"build", "manifest", "manifest/local", "manifest/platform", "manifest/registry", "internal/attest", "internal/cache", "internal/guard", "internal/imageref", "internal/once", "internal/outfile", "internal/progress", "internal/records", "internal/sign", "internal/smoke"},
 	"internal/sign":                        {"internal/hint", "internal/process", "internal/stream", "internal/text"},

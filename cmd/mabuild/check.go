@@ -257,7 +257,7 @@ func (o *clusterOptions) find(ctx context.Context, a *app, files []*kube.File) (
 			nodes = append(nodes, f.Nodes()...)
 		}
 		if len(nodes) == found {
-			return nil, false, nil, usage("kubectl get nodes -o json > "+name, "--nodes %s: no node in this file", name)
+			return nil, false, nil, usage("kubectl get nodes -o json >nodes.json, and --nodes nodes.json", "--nodes %s: no node in this file", name)
 		}
 	}
 	if o.cluster {

@@ -61,7 +61,7 @@ func words(err error) string {
 
 // commandWords has the hints by the field of the Request that an error is about.
 var commandWords = map[string]string{
-	"Cgo":   `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`,
+	"Cgo":   `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform; on the bases static and scratch also --cgo-static`,
 	"Flags": `quote a value with spaces: --ldflags "-X 'main.text=two words'"`,
 }
 

@@ -300,7 +300,7 @@ func (o *inspectOptions) printProvenance(ctx context.Context, a *app, ref string
 // missing turns the error for an image that does not exist into a usage error.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &hint.Error{Kind: hint.Usage, Err: err, Hint: cmp.Or(hintOf(err), "check the name and the tag")}
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: cmp.Or(hintOf(err), "check the name and the tag; mabuild tags REPOSITORY lists the tags, of which latest is the usual one")}
 	}
 	return err
 }

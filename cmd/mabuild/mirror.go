@@ -130,7 +130,11 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 			want = 1
 		}
 		if len(args) != want {
-			errs = append(errs, usage(cmd.CommandPath()+" --help shows examples", "mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
+			way := cmd.CommandPath() + " --help shows examples"
+			if len(args) == 1 && strings.HasSuffix(args[0], ".yaml") {
+				way = "mabuild mirror -f " + args[0]
+			}
+			errs = append(errs, usage(way, "mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
 		}
 		if list := given("only", "watch", "listen", "shard"); len(list) > 0 {
 			errs = append(errs, usage("add -f FILE; mabuild config init mirror writes a first file", "%s: requires -f FILE", strings.Join(list, " ")))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/internal/publish"
 	"github.com/mabuild/mabuild/internal/smoke"
@@ -158,6 +159,9 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	plans, err := planner.Plans(ctx)
 	if err != nil {
 		return err
+	}
+	if o.then != nil && len(plans) != 1 {
+		return usage("add --only ID, or name a PACKAGE", "run takes one program, got %d", len(plans))
 	}
 	if err := a.attest(ctx, pub, plans); err != nil {
 		return err
@@ -311,7 +315,7 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 			fmt.Fprintf(&s, "  %-18s on %s\n", platform.Key(base.Platform), from)
 		}
 		for _, ref := range p.Tags {
-			fmt.Fprintf(&s, "  → %s\n", ref)
+			fmt.Fprintf(&s, "  → %s\n", complete(ref))
 		}
 		for _, o := range p.Outputs {
 			fmt.Fprintf(&s, "  → %s as %s\n", o.Text, o.Ref)
@@ -322,6 +326,18 @@ func (a *app) printPlans(ctx context.Context, pub *publish.Publisher, plans []pu
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// complete returns a reference with its registry and its tag, also if these are the usual ones.
+func complete(ref string) string {
+	of := imageref.Cut(ref)
+	if !of.Named() {
+		of = of.Canonical()
+	}
+	if of.Digest == "" {
+		of.Tag = cmp.Or(of.Tag, "latest")
+	}
+	return of.String()
 }
 
 // sourceOf returns what the program of a spec is made of, as the user wrote it.

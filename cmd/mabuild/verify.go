@@ -309,7 +309,7 @@ func (v verified) failure() error {
 	}
 	return &hint.Error{
 		Err:  fmt.Errorf("%s: not verified: %s", plain(v.Image), strings.Join(lines, "\n  ")),
-		Hint: "mabuild inspect --referrers " + plain(v.Image) + " lists what there is",
+		Hint: "mabuild inspect --referrers " + plain(v.Image) + " lists what there is; mabuild mirror --referrers copies it along; --platforms verifies some images without their index",
 	}
 }
 

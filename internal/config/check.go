@@ -115,6 +115,9 @@ const platformPattern = `^[^/\s]+/[^/\s]+(/[^/\s]+)?$`
 // host returns the host[:port] of a registry in lower case. It accepts only ASCII, so an
 // internationalised name must be written in its encoded form.
 func host(s string) (string, error) {
+	if strings.HasPrefix(s, "-") {
+		return "", fmt.Errorf("%q is a flag: a HOST comes before it, such as registry.local:5000", yamlconf.Shorten(s))
+	}
 	u, err := url.Parse("//" + s)
 	if err != nil || s == "" || u.Host != s || u.Hostname() == "" || strings.HasSuffix(s, ":") || len(s) > 255 ||
 		strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII || unicode.IsSpace(r) }) {

@@ -152,8 +152,14 @@ func (d *Deb) CheckScripts(name string, rules map[string]string) error {
 	rule := rules[name]
 	for _, script := range []string{"preinst", "postinst"} {
 		if text := d.Scripts[script]; text != "" && rule == "" {
-			errs = append(errs, hint.New(hint.Usage, "read it; if the image does not need what it does, set packages.scripts: {"+name+": ignore}, and for calls of update-alternatives {"+name+": alternatives}",
-				"package %s has a script %s, which is not run:\n%s", name, script, shown(text)))
+			way := "read it; if the image does not need what it does, set packages.scripts: {" + name + ": ignore}"
+			switch {
+			case name == "ca-certificates":
+				way = "set packages.scripts: {ca-certificates: ca-certificates}, which makes the file of all certificates"
+			case strings.Contains(text, "update-alternatives --install"):
+				way = "set packages.scripts: {" + name + ": alternatives}, which makes the links; if the image does not need them, {" + name + ": ignore}"
+			}
+			errs = append(errs, hint.New(hint.Usage, way, "package %s has a script %s, which is not run:\n%s", name, script, shown(text)))
 		}
 	}
 	return errors.Join(errs...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/internal/config"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/places"
 )
 
@@ -63,6 +64,10 @@ func (p *Planner) refs(ctx context.Context, spec build.Spec, c config.Build) ([]
 			errs = append(errs, err)
 			continue
 		}
+		if err := p.named(c, text, repo); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		if repo == "" {
 			// After an error the loop ends: it would be the same for every other tag.
 			if repo, err = p.repository(ctx, spec, c); err != nil {
@@ -77,6 +82,16 @@ func (p *Planner) refs(ctx context.Context, spec build.Spec, c config.Build) ([]
 		}
 	}
 	return refs, errors.Join(errs...)
+}
+
+// named returns an error for the name of a branch, such as feature/x, that would be a repository
+// of Docker Hub. Without a destination for tags alone, such a name is one.
+func (p *Planner) named(c config.Build, text, repo string) error {
+	of := imageref.Cut(text)
+	if repo == "" || of.Named() || c.Repo == "" && p.Getenv("KO_DOCKER_REPO") == "" {
+		return nil
+	}
+	return usage("a tag has no slash and no colon: write -t '{{tag .Branch}}' for a branch; for Docker Hub, write "+of.Canonical().String(), "tag %q names a repository without a registry", text)
 }
 
 // filledIn matches a template action.

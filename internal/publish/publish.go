@@ -377,7 +377,11 @@ func (r *run) move(ctx context.Context, repo *repository, out *Result) error {
 		if r.Client.Found(tag) {
 			became = "unchanged"
 		}
-		r.Log.InfoContext(ctx, became, "tag", tag)
+		shown := tag
+		if imageref.Cut(tag).Tag == "" {
+			shown += ":latest"
+		}
+		r.Log.InfoContext(ctx, became, "tag", shown)
 		repo.moved++
 	})
 }

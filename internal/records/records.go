@@ -109,7 +109,11 @@ func (r *Repository) Recall(ctx context.Context, p ocispec.Platform, key string)
 		return nil, hint.New(hint.Build, "run mabuild warm with the same sources, settings and release of Go, or omit --require-cache",
 			"no build record in %s, but --require-cache is set", r.Name)
 	}
-	return nil, hint.New(hint.KindOf(err), "", "the build record %s cannot be used, but --require-cache is set: %w", r.ref(key), err)
+	way := ""
+	if errors.As(err, new(*untrustedError)) {
+		way = "run mabuild warm with MABUILD_CACHE_KEY and --cache-trust, which writes it anew"
+	}
+	return nil, hint.New(hint.KindOf(err), way, "the build record %s cannot be used, but --require-cache is set: %w", r.ref(key), err)
 }
 
 // Find returns the layer of the record of a key, or why it cannot be used: manifest.ErrNotFound if

@@ -70,7 +70,7 @@ func Parse(s string) (ocispec.Platform, error) {
 	}
 	switch {
 	case text == "":
-		return fail("is empty", "write os/architecture, for example linux/amd64")
+		return fail("is empty", "write os/architecture, for example linux/amd64; a list has no blanks: linux/amd64,linux/arm64")
 	case len(text) > maxSpecifier:
 		return fail("is too long", "write os/architecture, for example linux/amd64")
 	case !strings.Contains(text, "/"):

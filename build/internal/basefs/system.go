@@ -106,7 +106,7 @@ func isLoader(file string) bool {
 // A program that does not fit its base has one of these hints.
 const (
 	wayOfLinkage  = "use a newer base image or one with the same C library, use an older compiler, or link the library statically (cgo: {static: true})"
-	wayOfNoLoader = "link the C library statically (cgo: {static: true}), or use a base image that has it"
+	wayOfNoLoader = "link the C library statically (--cgo-static, or cgo: {static: true}; for a program that exists, CGO_ENABLED=0 when it is compiled), or use a base image that has it"
 )
 
 // Misfit returns the error of a program that requires what its base lacks.
