@@ -5,6 +5,7 @@ import (
 	"context"
 	"debug/buildinfo"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -243,6 +244,13 @@ func (r *buildRun) packageLayer(base PlannedBase) *packageLayer {
 // image makes the added layers of all parts with w, above that of the packages, and assembles
 // the image.
 func (r *buildRun) image(w *layerfile.Writer, base PlannedBase, parts []placement.Part) (v1.Image, error) {
+	for _, part := range parts {
+		for _, e := range part.Entries {
+			if part.OwnNames && slices.Contains(r.packageLayer(base).Names, e.Name) {
+				return nil, &SpecError{Field: "path", Reason: fmt.Sprintf("/%s is a file of the packages, and the %s would replace it", e.Name, part.Comment), Way: "use another path"}
+			}
+		}
+	}
 	parts = slices.Insert(slices.Clone(parts), 0, placement.Part{Comment: "packages", Layer: r.packageLayer(base).layer})
 	added, err := placement.Layers(&r.baseFS, w, base.Platform, base.baseImage.Layers, parts)
 	if err != nil {

@@ -80,7 +80,7 @@ func runLock(cmd *cobra.Command, a *app, o lockOptions) error {
 	if err := a.startWith(cmd, config.All); err != nil {
 		return err
 	}
-	l := &locking{app: a, options: o, sums: map[string]string{}}
+	l := &locking{app: a, options: o, sums: map[string]string{}, releases: map[string]string{}}
 	l.builds = slices.DeleteFunc(slices.Clone(a.config.Builds), func(b config.Build) bool { return b.Prebuilt.URL == "" })
 	all := a.config.Builds
 	if len(all) == 0 { // the packages of PACKAGE arguments
@@ -129,9 +129,11 @@ type locking struct {
 	sets    []plan.PackageSet
 	old     lockfile.File
 	sums    map[string]string // lists of sums, by URL
-	files   *download.Client
-	planner *plan.Planner
-	report  strings.Builder
+	// releases has the latest versions, by the URL that was asked.
+	releases map[string]string
+	files    *download.Client
+	planner  *plan.Planner
+	report   strings.Builder
 }
 
 // print adds a line to the report, of the texts that are not empty.
@@ -147,7 +149,9 @@ func (l *locking) write(ctx context.Context, releases []plan.Release, edited []b
 	changed := map[string]bool{} // ids
 	for _, r := range releases {
 		line := r.Line
-		i := slices.IndexFunc(l.old.Prebuilt, func(o lockfile.Line) bool { return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version && o.Repo == r.Repo })
+		i := slices.IndexFunc(l.old.Prebuilt, func(o lockfile.Line) bool {
+			return o.ID == r.ID && o.Platform == r.Platform && o.Version == r.Version && o.Repo == r.Repo
+		})
 		if i >= 0 && l.files.From(r.URL, l.old.Prebuilt[i].SHA256) {
 			line.SHA256 = l.old.Prebuilt[i].SHA256
 		} else {
@@ -367,7 +371,11 @@ func (l *locking) latest(ctx context.Context, of config.Prebuilt) (string, error
 	if !found {
 		server = "https://github.com"
 	}
-	to, err := l.files.Redirect(ctx, server+"/"+of.Repo+"/releases/latest")
+	at := server + "/" + of.Repo + "/releases/latest"
+	if version, ok := l.releases[at]; ok {
+		return version, nil
+	}
+	to, err := l.files.Redirect(ctx, at)
 	if err != nil {
 		return "", err
 	}
@@ -375,6 +383,7 @@ func (l *locking) latest(ctx context.Context, of config.Prebuilt) (string, error
 	if !found || version == "" {
 		return "", usage("name the version: ID=VERSION", "%s has no release: its latest one redirects to %s", of.Repo, to.Redacted())
 	}
+	l.releases[at] = version
 	return version, nil
 }
 

@@ -33,11 +33,12 @@ var metadata = []netip.Addr{
 	netip.MustParseAddr("fd20:ce::254"),    // Google
 }
 
-// nat64 is the prefix of IPv4 addresses in IPv6 (RFC 6052), and shared the address space
+// nat64 and sixToFour are the prefixes of IPv4 addresses in IPv6 (RFC 6052, RFC 3056), and shared the address space
 // of carriers (RFC 6598), which is private.
 var (
-	nat64  = netip.MustParsePrefix("64:ff9b::/96")
-	shared = netip.MustParsePrefix("100.64.0.0/10")
+	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour = netip.MustParsePrefix("2002::/16")
+	shared    = netip.MustParsePrefix("100.64.0.0/10")
 )
 
 // embedded returns the IPv4 address that is mapped or translated in ip, or ip without its
@@ -47,6 +48,10 @@ func embedded(ip netip.Addr) netip.Addr {
 	if nat64.Contains(ip) {
 		b := ip.As16()
 		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	if sixToFour.Contains(ip) {
+		b := ip.As16()
+		return netip.AddrFrom4([4]byte(b[2:]))
 	}
 	return ip
 }

@@ -40,7 +40,7 @@ var Checks = map[string]yamlconf.Check{
 	"snapshot": {Pattern: snapshotPattern, Text: mustMatch(snapshotPattern, "a time such as 20260801T000000Z")},
 	// The key is a package, and so is the pattern.
 	"script": {
-		Pattern: packagePattern, Text: mustMatch(scriptPattern, "alternatives, alternatives:WORD, ca-certificates or ignore"),
+		Pattern: packagePattern, Value: mustMatch(scriptPattern, "alternatives, alternatives:WORD, ca-certificates or ignore"),
 		Key: func(s string) (string, error) { return s, mustMatch(packagePattern, "the name of a package")(s) },
 	},
 	"signal": {Text: func(s string) error {

@@ -56,6 +56,11 @@ func (a *Archive) open(ctx context.Context) (*release, error) {
 // read reads and checks the release.
 func (a *Archive) read(ctx context.Context) (*release, error) {
 	signed, err := a.Text(ctx, a.URL+"/dists/"+a.Suite+"/InRelease")
+	if err != nil && a.Unsigned { // an archive without signatures may have this one alone
+		if plain, second := a.Text(ctx, a.URL+"/dists/"+a.Suite+"/Release"); second == nil {
+			signed, err = plain, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -175,7 +176,31 @@ func (c *Client) known(ctx context.Context, from, sum, has, way string) (string,
 // First downloads a file whose sum is not known, and returns its sum. [Client.Get] finds it
 // then.
 func (c *Client) First(ctx context.Context, from string) (sum string, err error) {
-	return c.fetch(ctx, from, "")
+	if sum, err = c.fetch(ctx, from, ""); err != nil {
+		return "", err
+	}
+	f, err := os.Open(filepath.Join(c.Dir, sum))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	head, err := io.ReadAll(io.LimitReader(f, 512))
+	if err == nil {
+		err = noPage(from, string(head))
+	}
+	return sum, err
+}
+
+// page matches the beginning of a web page.
+var page = regexp.MustCompile(`(?i)^\s*<(!doctype html|html)\b`)
+
+// noPage returns an error for a web page: a server that asks for a login often sends one in
+// place of a file, without an error.
+func noPage(from, head string) error {
+	if !page.MatchString(head) {
+		return nil
+	}
+	return hint.New(hint.Content, "open the URL in a browser; if it asks for a login, add the host to .netrc", "GET %s: the answer is a web page", from)
 }
 
 // fetch downloads a file and returns its sum. A file with another sum than want is not kept;
@@ -247,6 +272,9 @@ func (c *Client) text(ctx context.Context, from string, check func(string) (*url
 		}
 		return err
 	})
+	if err == nil {
+		err = noPage(from, string(text))
+	}
 	return string(text), err
 }
 
@@ -352,7 +380,13 @@ func cause(ctx context.Context, err error) error {
 }
 
 // failed names the request in an error.
-func failed(method, from string, err error) error { return fmt.Errorf("%s %s: %w", method, from, err) }
+// What no server has answered is an error of the network.
+func failed(method, from string, err error) error {
+	if op := (*net.OpError)(nil); errors.As(err, &op) || errors.As(err, new(*net.DNSError)) {
+		return hint.New(hint.Registry, hint.Of(err), "%s %s: %w", method, from, err)
+	}
+	return fmt.Errorf("%s %s: %w", method, from, err)
+}
 
 // statusError returns the error of a reply that is no success.
 func statusError(resp *http.Response) error {
@@ -436,20 +470,31 @@ func (c *Client) dial(ctx context.Context, network, to string) (net.Conn, error)
 	return conn, err
 }
 
-// Sum returns the sum of a file in a list of sums, as sha256sum writes it, or in a file that
-// has only a sum. ok is false if there is none.
+// bsd matches a line as sha256 of BSD writes it.
+var bsd = regexp.MustCompile(`^SHA256 \((.+)\) = ([0-9A-Fa-f]{64})$`)
+
+// Sum returns the sum of a file in a list of sums, as sha256sum or BSD's sha256 writes it, or in
+// a file that has only a sum. ok is false if there is none, or if two differ.
 func Sum(list, file string) (sum string, ok bool) {
 	lines := strings.Split(strings.TrimSpace(list), "\n")
 	for _, line := range lines {
-		fields := strings.Fields(line)
-		if len(fields) == 0 || !isSum(fields[0]) {
+		name, its := "", ""
+		if fields := strings.Fields(line); len(fields) == 2 && isSum(fields[0]) {
+			its, name = fields[0], strings.TrimPrefix(strings.TrimPrefix(fields[1], "*"), "./")
+		} else if m := bsd.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+			name, its = m[1], m[2]
+		} else if len(fields) == 1 && len(lines) == 1 && isSum(fields[0]) {
+			its, name = fields[0], file
+		}
+		if name != file {
 			continue
 		}
-		if len(fields) == 1 && len(lines) == 1 || len(fields) == 2 && strings.TrimPrefix(strings.TrimPrefix(fields[1], "*"), "./") == file {
-			return strings.ToLower(fields[0]), true
+		if its = strings.ToLower(its); sum != "" && sum != its {
+			return "", false
 		}
+		sum = its
 	}
-	return "", false
+	return sum, sum != ""
 }
 
 // isSum reports whether text is a sha256 in hexadecimal digits.

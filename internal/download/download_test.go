@@ -213,6 +213,8 @@ func TestSum(t *testing.T) {
 		{strings.ToUpper(a) + "  ./app.tar.gz", a},
 		{a + "\n", a},
 		{a + "\n" + b + "\n", ""},
+		{"SHA256 (app.tar.gz) = " + a + "\nSHA256 (other) = " + b, a},
+		{a + "  app.tar.gz\n" + b + "  app.tar.gz\n", ""},
 		{b + "  other\n", ""},
 		{b + "  app.tar.gz.sig\n", ""},
 		{"abc  app.tar.gz\n", ""},

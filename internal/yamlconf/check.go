@@ -28,6 +28,8 @@ type Check struct {
 	// Key returns the spelling by which a key of a map is looked up. Two keys with one
 	// spelling are duplicates.
 	Key func(string) (string, error)
+	// Value returns an error for a text of a map that is not allowed.
+	Value func(string) error
 	// Rest is the key for all keys that a map from keys to texts lacks. If it is set, a
 	// text without a map is the value of Rest, and sources are merged key by key.
 	Rest string

@@ -128,6 +128,10 @@ func (d *Decoder) pairs(n *yaml.Node, f *Field, into reflect.Value, at string) {
 		if s, ok := d.scalar(value, text, place); ok {
 			if err := errors.Join(tame(key), tame(s)); err != nil {
 				d.Complain(value, at, err)
+			} else if f.check.Value != nil {
+				if err := f.check.Value(s); err != nil {
+					d.Complain(value, place, err)
+				}
 			}
 			m[key], d.lines[place] = s, value.Line
 		}
