@@ -193,8 +193,8 @@ func TestBadArchives(t *testing.T) {
 		want    string
 	}{
 		"empty tar":                {tarOf(t), `it is a single file, so nothing in it matches "app"`},
-		"empty zip":                {zipOf(t), `nothing in it matches "app"`},
-		"no program":               {tarOf(t, file("other", "")), `nothing in it matches "app"`},
+		"empty zip":                {zipOf(t), `nothing in it matches "app"; it has no files`},
+		"no program":               {tarOf(t, file("other", "")), `nothing in it matches "app"; it has "other"`},
 		"twice":                    {tarOf(t, app, app), `"app" matches 2 files: "app", "app"`},
 		"twice in a zip":           {zipOf(t, app, app), `"app" matches 2 files: "app", "app"`},
 		"a path that leaves":       {tarOf(t, app, file("../x", "")), `"../x" leads out of the archive`},
