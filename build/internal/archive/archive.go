@@ -266,11 +266,35 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// tar walks through a tar archive.
+// blockSize is the size of a block of a tar archive, which ends with two that are zero.
+const blockSize = 512
+
+// trailing counts the zero bytes at the end of what was read.
+type trailing struct {
+	io.Reader
+	zeros int
+}
+
+func (t *trailing) Read(p []byte) (int, error) {
+	n, err := t.Reader.Read(p)
+	rest := bytes.TrimRight(p[:n], "\x00")
+	if len(rest) > 0 {
+		t.zeros = 0
+	}
+	t.zeros += n - len(rest)
+	return n, err
+}
+
+// tar walks through a tar archive. archive/tar takes one that is cut between two entries for
+// a whole one.
 func (a *reader) tar(in io.Reader, visit func(entry, io.Reader) error) error {
-	t := tar.NewReader(in)
+	end := &trailing{Reader: in}
+	t := tar.NewReader(end)
 	for {
 		h, err := t.Next()
+		if errors.Is(err, io.EOF) && end.zeros < blockSize {
+			return io.ErrUnexpectedEOF
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
