@@ -92,6 +92,28 @@ func readAction(t *testing.T) (a action, script string) {
 	return a, string(raw)
 }
 
+// docs/ci.md lists the inputs and outputs of the action as action.yml describes them.
+func TestActionIsDocumented(t *testing.T) {
+	a, _ := readAction(t)
+	page, err := os.ReadFile("../../docs/ci.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(a.Inputs) < 10 || len(a.Outputs) < 5 {
+		t.Errorf("action.yml has %d inputs and %d outputs", len(a.Inputs), len(a.Outputs))
+	}
+	for name, in := range a.Inputs {
+		if !strings.Contains(string(page), "| `"+name+"` | "+in.Description) {
+			t.Errorf("no row for the input %s: %s", name, in.Description)
+		}
+	}
+	for name, out := range a.Outputs {
+		if row := "| `" + name + "` | " + out.Description + " |"; !strings.Contains(string(page), row) {
+			t.Errorf("no row %s", row)
+		}
+	}
+}
+
 // action.yml uses existing flags. All its steps call the script, which gets each input as a
 // variable, or a pinned action. What is cached is saved before the user's code runs.
 func TestActionFile(t *testing.T) {
