@@ -45,7 +45,7 @@ func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 	for _, pkg := range packages {
 		_, err := os.Stat(pkg)
 		if err != nil && slices.Contains(IDs(p.Config.Builds), pkg) {
-			return nil, usage("mabuild push --only "+pkg, "%q is the id of a build, not a package", pkg)
+			return nil, usage("use --only "+pkg, "%q is the id of a build, not a package", pkg)
 		}
 	}
 	if packages, err = p.spreadArguments(ctx, packages); err != nil {

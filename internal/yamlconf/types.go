@@ -47,8 +47,8 @@ var units = []struct {
 	size float64
 }{{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1}, {"", 1}}
 
-// UnmarshalText parses such a text. Without a unit it is a number of bytes; fractions of
-// a byte are cut off. The maximum is 10^18.
+// UnmarshalText parses such a text. A number without a unit is an error, except 0; fractions
+// of a byte are cut off. The maximum is 10^18.
 func (b *Bytes) UnmarshalText(text []byte) error {
 	for _, u := range units {
 		number, ok := strings.CutSuffix(string(text), u.name)
@@ -56,7 +56,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || v < 0 || v*u.size > 1e18 {
+		if err != nil || v < 0 || v*u.size > 1e18 || u.name == "" && v != 0 {
 			break
 		}
 		*b = Bytes(v * u.size)
