@@ -137,7 +137,7 @@ hint: for linux it supports 386, amd64, arm, arm64, loong64, mips, mips64, mips6
 	{`push ./ok --platforms linux/amd64/v9 -t $R/new:v1`, exitUsage, `mabuild: Go has no variant "v9" of linux/amd64
 hint: the variants are v1, v2, v3, v4`},
 	{`push ./ok --platforms '' -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "": is empty
-hint: write os/architecture, for example linux/amd64`},
+hint: write os/architecture, for example linux/amd64; a list has no blanks: linux/amd64,linux/arm64`},
 	{`push ./ok --platforms linux/amd64,all -t $R/new:v1`, exitUsage, `mabuild: --platforms linux/amd64,all: all cannot be combined with other platforms
 hint: use either all or a list of platforms`},
 	{`push ./ok --platforms linux/amd64,linux/arm64 --no-index -t $R/new:v1`, exitUsage, `mabuild: --no-index requires one platform, got 2
@@ -167,7 +167,7 @@ bad/main.go:3:15: undefined: nothing
 nothing was published; no tag was changed`},
 	{`push ./c --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: linux/amd64: compile:
 package example.com/app/c: build constraints exclude all Go files in $D/c
-hint: the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform
+hint: the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform; on the bases static and scratch also --cgo-static
 nothing was published; no tag was changed`},
 	{`push ./ok --platforms linux/amd64 --ldflags '-X main.a=b c' -t $R/new:v1`, exitBuild, `mabuild: linux/amd64: compile:
 # example.com/app/ok
@@ -257,7 +257,7 @@ hint: mabuild run PACKAGE -- ARGS`},
 	{`inspect`, exitUsage, `mabuild: inspect requires IMAGE
 hint: mabuild inspect IMAGE… [flags]`},
 	{`inspect $R/app:v9`, exitUsage, `mabuild: GET $R/app:v9: 404 MANIFEST_UNKNOWN: manifest unknown
-hint: check the name and the tag`},
+hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
 	{`inspect $R/App:v1`, exitUsage, `mabuild: "$R/App:v1" is not an image reference
 hint: write the repository in lower case: $R/app:v1`},
 	{`inspect $R/app@sha256:123`, exitUsage, `mabuild: "$R/app@sha256:123" is not an image reference
@@ -265,7 +265,7 @@ hint: a digest is sha256: and 64 hexadecimal digits`},
 	{`inspect ./app`, exitUsage, `mabuild: ./app is a local path, not an image in a registry
 hint: write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images`},
 	{`inspect oci:nowhere`, exitUsage, `mabuild: oci:nowhere: the OCI layout does not exist: not found
-hint: check the name and the tag`},
+hint: check the path and the name`},
 	{`inspect oci-archive:go.mod`, exitUsage, `mabuild: oci-archive:go.mod: not a tar file: unexpected EOF
 hint: only gzip and zstd are supported; decompress other formats first`},
 	{`inspect oci:several`, exitUsage, `mabuild: oci:several contains 2 images
@@ -310,7 +310,7 @@ hint: add --key FILE, or --certificate-identity and --certificate-oidc-issuer`},
 	{`verify --key $K/cosign.pub $R/app:v1`, exitBuild, `mabuild: $R/app:v1: not verified: index: no signature
   linux/amd64: no signature
   linux/arm64: no signature
-hint: mabuild inspect --referrers $R/app:v1 lists what there is`},
+hint: mabuild inspect --referrers $R/app:v1 lists what there is; mabuild mirror --referrers copies it along; --platforms verifies some images without their index`},
 	{`verify --key $K/cosign.key $R/app:v1`, exitUsage, `mabuild: $K/cosign.key: "ENCRYPTED SIGSTORE PRIVATE KEY" is not a public key
 hint: use the public key, such as cosign.pub`},
 	{`inspect --provenance $R/app:v1`, exitBuild, `mabuild: $R/app:v1: no provenance that mabuild can read
@@ -382,11 +382,11 @@ hint: mabuild tag REPOSITORY:OLD NEW`},
 	{`tag $R/app:v1 $R/other:v2`, exitUsage, `mabuild: "$R/other:v2" is not a tag
 hint: mabuild mirror $R/app:v1 $R/other:v2 copies to another repository`},
 	{`tag $R/app:v9 v10`, exitUsage, `mabuild: HEAD $R/app:v9: 404 Not Found
-hint: check the name and the tag`},
+hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
 	{`delete $R/app`, exitUsage, `mabuild: $R/app names a repository, but delete requires an image
 hint: name a tag or a digest`},
 	{`delete $R/app:v9`, exitUsage, `mabuild: HEAD $R/app:v9: 404 Not Found
-hint: check the name and the tag`},
+hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
 	{`catalog $R/app`, exitUsage, `mabuild: "$R/app" is a repository, but catalog requires a registry
 hint: mabuild catalog $R, or mabuild tags $R/app`},
 	{`platforms $R/nowhere:v1`, exitUsage, `mabuild: base $R/nowhere:v1: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
@@ -425,7 +425,7 @@ hint: install zig and put it on PATH: https://ziglang.org/download/`},
 	{`PATH=$D/bin push ./c --cgo --platforms linux/arm64,linux/s390x -t $R/new:v1`, exitUsage, `mabuild: cgo: linux/arm64: aarch64-linux-gnu-gcc is not installed; linux/s390x: s390x-linux-gnu-gcc is not installed
 hint: apt-get install gcc-aarch64-linux-gnu gcc-s390x-linux-gnu libc6-dev-arm64-cross libc6-dev-s390x-cross`},
 	{`build ./c --cgo --platforms linux/amd64 -o oci:out`, exitBuild, `mabuild: linux/amd64: link: base static: the program requires the loader /lib64/ld-linux-x86-64.so.2 (glibc), but the base image has no loader
-hint: link the C library statically (cgo: {static: true}), or use a base image that has it
+hint: link the C library statically (--cgo-static, or cgo: {static: true}; for a program that exists, CGO_ENABLED=0 when it is compiled), or use a base image that has it
 nothing was published; no tag was changed`},
 	{`push --prebuilt dist/{{.Arch}}/app --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: dist/amd64/app: does not exist
 hint: build the program first, or correct the path`},
@@ -452,7 +452,7 @@ hint: write linux/arm64`},
 hint: main packages nearby: $D/bad, $D/c, $D/ok`},
 	{`config import go.mod`, exitUsage, `mabuild: go.mod:1: must be a mapping of keys to values`},
 	{`inspect $R/app`, exitUsage, `mabuild: GET $R/app:latest: 404 MANIFEST_UNKNOWN: manifest unknown
-hint: check the name and the tag`},
+hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
 	{`push ./ok -t $R/new:v1 --base $R/app:v1@sha256:0000000000000000000000000000000000000000000000000000000000000000`, exitUsage, `mabuild: base $R/app:v1@SHA: GET $R/app@SHA: 404 MANIFEST_UNKNOWN: manifest unknown
 hint: check the name and the tag of the base image
 nothing was published; no tag was changed`},

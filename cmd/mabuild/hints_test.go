@@ -34,7 +34,7 @@ func TestWords(t *testing.T) {
 		{&build.BaseError{Ref: "x", Err: absent}, "not all platforms of the index were exported; complete are --platforms linux/arm64,linux/s390x"},
 		{&build.DebuggerError{Supported: []string{"linux/386", "linux/amd64"}}, "use --platforms with one or more of linux/386, linux/amd64"},
 		{&crosscompile.CommandError{Field: "Flags"}, `quote a value with spaces: --ldflags "-X 'main.text=two words'"`},
-		{&crosscompile.CommandError{Field: "Cgo"}, `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform`},
+		{&crosscompile.CommandError{Field: "Cgo"}, `the package imports "C": use --cgo, or cgo: true in the configuration file, with a C compiler for each platform; on the bases static and scratch also --cgo-static`},
 		{&crosscompile.CommandError{Way: "run go mod tidy"}, "run go mod tidy"},
 		{&crosscompile.PackageError{Ignored: []string{"replace"}}, "use --as-main to build it as the main module"},
 		{&manifest.AssemblyError{Field: "Items"}, "omit one of them: an index has one image for each platform"},

@@ -19,6 +19,7 @@ import (
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
+	"github.com/mabuild/mabuild/manifest/registry"
 )
 
 // inspectOptions are the flags of inspect and, below, what parse makes of them.
@@ -300,7 +301,11 @@ func (o *inspectOptions) printProvenance(ctx context.Context, a *app, ref string
 // missing turns the error for an image that does not exist into a usage error.
 func missing(err error) error {
 	if errors.Is(err, manifest.ErrNotFound) {
-		return &hint.Error{Kind: hint.Usage, Err: err, Hint: cmp.Or(hintOf(err), "check the name and the tag; mabuild tags REPOSITORY lists the tags, of which latest is the usual one")}
+		way := "check the path and the name"
+		if errors.As(err, new(*registry.Error)) {
+			way = "check the name and the tag; mabuild tags REPOSITORY lists the tags"
+		}
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: cmp.Or(hintOf(err), way)}
 	}
 	return err
 }

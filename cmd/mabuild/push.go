@@ -52,6 +52,7 @@ type pushOptions struct {
 	// is published. then is called with all results in place of printing them.
 	each func(int, *publish.Result)
 	then func(done []*publish.Result) error
+	one  bool // there must be one program
 }
 
 // newPush returns the command push.
@@ -160,7 +161,7 @@ func runPush(cmd *cobra.Command, a *app, o pushOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.then != nil && len(plans) != 1 {
+	if o.one && len(plans) != 1 {
 		return usage("add --only ID, or name a PACKAGE", "run takes one program, got %d", len(plans))
 	}
 	if err := a.attest(ctx, pub, plans); err != nil {

@@ -52,6 +52,7 @@ of the program.`,
 			return runPush(cmd, a, o)
 		},
 	}
+	o.one = true
 	o.bind(cmd.Flags())
 	o.bindPrebuilt(cmd.Flags())
 	cmd.Flags().StringArrayVar(&runFlags, "run-flag", nil, "Pass this `FLAG` to docker run or podman run, for example -p=8080:8080")
