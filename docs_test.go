@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,6 +83,34 @@ func TestLinks(t *testing.T) {
 	}
 	if links < 100 {
 		t.Errorf("only %d links were found", links)
+	}
+}
+
+// docs/hybrid-cluster.md shows the commands that its walk runs, in this order. .ci/e2e-walk
+// compares the output, too.
+func TestWalkRunsThePage(t *testing.T) {
+	page, err := os.ReadFile("docs/hybrid-cluster.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	walk, err := os.ReadFile("examples/hybrid-cluster/walk.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown, run []string
+	for _, block := range regexp.MustCompile("(?ms)^```console.*?\n(.*?)^```$").FindAllSubmatch(page, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^\$ ((?:.*\\\n)*.*)$`).FindAllSubmatch(block[1], -1) {
+			shown = append(shown, string(m[1]))
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?ms)^\trun.*? <<-'SH'\n(.*?)\n\tSH$`).FindAllSubmatch(walk, -1) {
+		run = append(run, strings.ReplaceAll(strings.TrimPrefix(string(m[1]), "\t\t"), "\n\t\t", "\n"))
+	}
+	if len(run) < 20 {
+		t.Errorf("only %d commands were found in walk.sh", len(run))
+	}
+	if !slices.Equal(shown, run) {
+		t.Errorf("the page shows\n%s\nand walk.sh runs\n%s", strings.Join(shown, "\n"), strings.Join(run, "\n"))
 	}
 }
 
