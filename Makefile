@@ -76,13 +76,14 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 
 # The last line has the tool and the digests of source and drawing; figure_test.go checks
 # it.
-figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2, and docs/scale.svg from docs/scale.csv, if that was measured
+figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2, and the other figures of docs/ from what was measured or recorded
 	$(TOOLS)/d2 fmt docs/push.d2
 	$(TOOLS)/d2 --layout elk --elk-nodeNodeBetweenLayers 36 --elk-padding '[top=30,left=30,bottom=40,right=30]' \
 		--theme 0 --dark-theme 200 --pad 20 docs/push.d2 docs/push.svg
 	sums=$$(cd docs && sha256sum push.d2 push.svg | cut -c 1-64 | paste -sd ' ') && \
 		printf '\n<!-- %s %s -->\n' $(D2) "$$sums" >>docs/push.svg && chmod 644 docs/push.svg
 	$(if $(wildcard docs/scale.csv),cd docs/figures && $(GO) run . ../scale.csv ../scale.svg)
+	cd docs/figures && $(GO) run ./terminal draw ../terminal.txt ../terminal.svg
 
 format: $(TOOLS)/gofumpt
 	$(TOOLS)/gofumpt -w $$(git ls-files '*.go')

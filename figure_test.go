@@ -1,4 +1,4 @@
-// This test checks that docs/push.svg is up to date.
+// These tests check that the figures are up to date.
 package mabuild_test
 
 import (
@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"html"
 	"io/fs"
 	"os"
 	"regexp"
@@ -60,5 +61,30 @@ func TestFigureOfScaleIsDrawnFromItsData(t *testing.T) {
 	}
 	if want := fmt.Sprintf("</svg>\n<!-- %x -->\n", sha256.Sum256(data)); !strings.HasSuffix(string(svg), want) {
 		t.Error("docs/scale.svg is out of date: run make figures")
+	}
+}
+
+// The last line of docs/terminal.svg has the digest of docs/terminal.txt, which docs/figures/record
+// prints, and the picture has its lines as text.
+func TestPictureIsDrawnFromItsRecord(t *testing.T) {
+	text, err := os.ReadFile("docs/terminal.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	svg, err := os.ReadFile("docs/terminal.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("</svg>\n<!-- %x -->\n", sha256.Sum256(text)); !strings.HasSuffix(string(svg), want) {
+		t.Error("docs/terminal.svg is out of date: run make figures")
+	}
+	if len(svg) > 20_000 {
+		t.Errorf("docs/terminal.svg has %d bytes, want at most 20,000", len(svg))
+	}
+	drawn := html.UnescapeString(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(string(svg), ""))
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(drawn, line) {
+			t.Errorf("docs/terminal.svg lacks the line %q", line)
+		}
 	}
 }
