@@ -4,12 +4,14 @@ package mabuild_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"html"
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,5 +88,60 @@ func TestPictureIsDrawnFromItsRecord(t *testing.T) {
 		if !strings.Contains(drawn, line) {
 			t.Errorf("docs/terminal.svg lacks the line %q", line)
 		}
+	}
+}
+
+// docs/performance.csv has the numbers of the first table of docs/performance.md, and no other,
+// and docs/performance.svg is drawn from it.
+func TestFigureOfPerformanceHasTheTable(t *testing.T) {
+	read := func(name string) string {
+		t.Helper()
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	data, svg, page := read("docs/performance.csv"), read("docs/performance.svg"), read("docs/performance.md")
+	if want := fmt.Sprintf("</svg>\n<!-- %x -->\n", sha256.Sum256([]byte(data))); !strings.HasSuffix(svg, want) {
+		t.Error("docs/performance.svg is out of date: run make figures")
+	}
+	const head = "| | mabuild | / go build × 5 | / bare pipeline | / ko |\n"
+	_, table, _ := strings.Cut(page, head)
+	table, _, _ = strings.Cut(table, "\n\n")
+	var tabled []string
+	ratio := regexp.MustCompile(`([0-9.]+) · CPU ([0-9.]+)`)
+	for line := range strings.SplitSeq(table, "\n") {
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		if len(cells) != 5 || strings.HasPrefix(cells[0], "---") {
+			continue
+		}
+		push, _, _ := strings.Cut(strings.TrimSpace(cells[0]), " (`")
+		push += "," + strings.TrimSuffix(strings.TrimSpace(cells[1]), " s")
+		compared := false
+		for i, against := range []string{"go build × 5", "bare pipeline", "ko"} {
+			if m := ratio.FindStringSubmatch(cells[2+i]); m != nil {
+				tabled, compared = append(tabled, strings.Join([]string{push, against, m[1], m[2]}, ",")), true
+			}
+		}
+		if !compared {
+			tabled = append(tabled, push+",,,")
+		}
+	}
+	lines, err := csv.NewReader(strings.NewReader(data)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var measured []string
+	for _, l := range lines[1:] {
+		measured = append(measured, strings.Join(l, ","))
+		for _, value := range l[3:] {
+			if value != "" && !strings.Contains(svg, ">"+value+"<") {
+				t.Errorf("docs/performance.svg does not show %s of %s", value, l[0])
+			}
+		}
+	}
+	if !slices.Equal(tabled, measured) || len(measured) < 7 {
+		t.Errorf("docs/performance.md has\n%s\nand docs/performance.csv\n%s", strings.Join(tabled, "\n"), strings.Join(measured, "\n"))
 	}
 }

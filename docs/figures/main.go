@@ -1,8 +1,9 @@
 // Command figures fits the model of docs/scale.md to what `.ci/bench … shards` has measured,
-// prints its tables, and draws its figure. It is a module of its own, so that no library for
-// plotting is among the dependencies of mabuild.
+// prints its tables, and draws its figure. It also draws the comparisons of docs/performance.md.
+// It is a module of its own, so that no library for plotting is among the dependencies of mabuild.
 //
 //	figures scale.csv scale.svg
+//	figures performance performance.csv performance.svg
 package main
 
 import (
@@ -69,8 +70,14 @@ func (m model) slowest(programs, platforms, shards int) float64 {
 
 func main() {
 	log.SetFlags(0)
+	if len(os.Args) == 4 && os.Args[1] == "performance" {
+		if err := performance(os.Args[2], os.Args[3]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	if len(os.Args) != 3 {
-		log.Fatal("usage: figures DATA.csv FIGURE.svg")
+		log.Fatal("usage: figures [performance] DATA.csv FIGURE.svg")
 	}
 	raw, err := os.ReadFile(os.Args[1])
 	if err != nil {
