@@ -72,8 +72,8 @@ sed -i "s|^cgo: .*|cgo: {static: true, env: {linux/amd64: $o0, linux/arm64: $o0,
 : >"$work/errors"
 
 # run prints the command on standard input, runs it and prints its output. It must exit with -c
-# CODE. Of its progress, the lines that match -p PATTERN are printed, sorted; of its output, with
-# -o PATTERN, only these. -s EXPRESSION is an expression of sed that reduces it further.
+# CODE. Of its progress, the lines that match -p PATTERN are printed, sorted if it succeeds; of
+# its output, with -o PATTERN, only these. -s EXPRESSION is of sed and reduces it further.
 run() {
 	local want=0 progress='' only='' expression='' code=0 text option OPTIND
 	while getopts c:p:o:s: option; do
@@ -83,7 +83,7 @@ run() {
 	echo "\$ $text"
 	bash -euo pipefail -c "$(real <<<"$text")" >"$work/output" 2>"$work/errors" </dev/null || code=$?
 	[[ $code == "$want" ]] || { cat "$work/output"; fail "exit code $code, want $want: $text"; }
-	[[ -z $progress ]] || grep -E "$progress" "$work/errors" | reduced | sort
+	[[ -z $progress ]] || grep -E "$progress" "$work/errors" | reduced | if [[ $code == 0 ]]; then sort; else cat; fi
 	if [[ -n $only ]]; then
 		grep -E "$only" "$work/output" | reduced
 		echo …
@@ -91,19 +91,20 @@ run() {
 		reduced -e "$expression" <"$work/output"
 	fi
 }
-# run_until FILE does so with a command that does not end, and stops it when FILE is there.
+# run_until PATTERN does so with a command that does not end, with all of its progress, and stops
+# it when a line of that matches.
 run_until() {
-	local file=$1 code=0 text pid
+	local pattern=$1 code=0 text pid
 	text=$(cat)
 	echo "\$ $text"
 	bash -euo pipefail -c "exec $(real <<<"$text")" >"$work/output" 2>"$work/errors" </dev/null &
 	pid=$!
 	jobs_+=("$pid")
-	for _ in {1..600}; do [[ -s $file ]] && break; sleep 0.1; done
+	for _ in {1..600}; do grep -q "$pattern" "$work/errors" && break; sleep 0.1; done
 	kill -TERM "$pid" 2>/dev/null || true
 	wait "$pid" || code=$?
-	cat "$work/errors" "$work/output" | reduced
-	[[ -s $file && $code == 143 ]] || fail "exit code $code, want 143: $text"
+	reduced "$work/errors" "$work/output"
+	[[ $code == 143 ]] && grep -q "$pattern" "$work/errors" || fail "exit code $code, want 143: $text"
 }
 step() { printf '\n## %s\n\n' "$1"; }
 quietly() { "$@" >/dev/null 2>"$work/errors" || fail "$*"; }
@@ -156,7 +157,7 @@ upstream_images() {
 	run <<-'SH'
 		mabuild mirror -f mirror.yaml --dry-run
 	SH
-	run_until report.json <<-'SH'
+	run_until 'next run' <<-'SH'
 		mabuild mirror -f mirror.yaml --watch --report report.json --progress plain
 	SH
 	run <<-'SH'
@@ -177,6 +178,12 @@ releases() {
 		mabuild -C prober lock
 	SH
 	run <<-'SH'
+		mabuild -C prober push
+	SH
+	# Somebody replaces an archive of the release, and the cache does not have the old one.
+	cp "$work/data/releases/prober-0.9.0-linux-armv7.tar.gz" "$work/data/releases/prober-0.9.0-linux-arm64.tar.gz"
+	rm -rf "$MABUILD_CACHE"
+	run -c 5 -p . <<-'SH'
 		mabuild -C prober push
 	SH
 }
