@@ -227,7 +227,7 @@ release() {
 	run <<-'SH'
 		mabuild verify --key sign.pub --require signature,provenance,sbom registry.local/hello:v2
 	SH
-	run -c 1 -p . <<-'SH'
+	run -c 1 -p 'no signature' <<-'SH'
 		mabuild verify --key sign.pub registry.local/hello:v1
 	SH
 }
