@@ -10,8 +10,8 @@ import (
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
-	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/versions"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -78,7 +78,7 @@ func runTags(ctx context.Context, a *app, repo string, limit int, asJSON bool) e
 	}
 	// Invalid tags are dropped with a warning, as mirror does.
 	tags = places.ValidTags(ctx, a.log, repo, tags)
-	mirror.SortTags(tags)
+	versions.Sort(tags)
 	if limit > 0 && limit < len(tags) {
 		tags = tags[len(tags)-limit:]
 	}

@@ -1,15 +1,12 @@
 package mirror
 
 import (
-	"cmp"
 	"regexp"
 	"slices"
-	"strings"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/bmatcuk/doublestar/v4"
-	"github.com/maruel/natural"
 
+	"github.com/mabuild/mabuild/internal/versions"
 	"github.com/mabuild/mabuild/manifest"
 )
 
@@ -35,22 +32,20 @@ func (t Tags) matching(there []string) []string {
 	if !t.patterned() {
 		return out
 	}
-	var fit []version
+	var fit []string
 	for _, tag := range there {
 		if !slices.Contains(out, tag) && t.fits(tag) {
-			fit = append(fit, parseVersion(tag))
+			fit = append(fit, tag)
 		}
 	}
 	// Newest cuts the list after it is sorted by version, not by the order of the
 	// registry.
-	slices.SortStableFunc(fit, func(a, b version) int { return b.compare(a) })
+	versions.Sort(fit)
+	slices.Reverse(fit)
 	if t.Newest > 0 && len(fit) > t.Newest {
 		fit = fit[:t.Newest]
 	}
-	for _, v := range fit {
-		out = append(out, v.tag)
-	}
-	return out
+	return append(out, fit...)
 }
 
 // fits reports whether a tag passes every kind of rule. A referrers tag passes none: it
@@ -65,7 +60,7 @@ func (t Tags) fits(tag string) bool {
 	case len(t.Regex) > 0 && !slices.ContainsFunc(t.Regex, func(r *regexp.Regexp) bool { return r.MatchString(tag) }):
 		return false
 	case t.Semver != nil:
-		v := parseVersion(tag).semver
+		v := versions.Of(tag)
 		return v != nil && t.Semver.Check(v)
 	}
 	return true
@@ -75,69 +70,6 @@ func (t Tags) fits(tag string) bool {
 func matchGlob(glob, text string) bool {
 	ok, err := doublestar.Match(glob, text)
 	return ok && err == nil // globs are checked when the plan is read
-}
-
-// A version is a tag with its version for comparison.
-type version struct {
-	tag    string
-	semver *semver.Version // nil if the tag is not a version
-}
-
-// aDate matches a number that is too long for a version: a date (20260401) or the number
-// of a build. As a version it would be higher than all others.
-var aDate = regexp.MustCompile(`^v?[0-9]{5,}$`)
-
-// parseVersion reads a tag as a version, with or without v and with one to three numbers.
-func parseVersion(tag string) version {
-	v, err := semver.NewVersion(tag)
-	if err != nil || aDate.MatchString(tag) {
-		v = nil
-	}
-	return version{tag, v}
-}
-
-// compare orders by version. Tags without a version come first, in natural order. Equal
-// versions (1.2 and v1.2.0) are ordered by their text, so that the order is total.
-func (v version) compare(other version) int {
-	if v.semver != nil && other.semver != nil {
-		if c := v.semver.Compare(other.semver); c != 0 {
-			return c
-		}
-	} else if v.semver != nil || other.semver != nil {
-		return cmp.Compare(boolToInt(v.semver != nil), boolToInt(other.semver != nil))
-	}
-	return naturally(v.tag, other.tag)
-}
-
-func boolToInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// naturally compares texts with numbers in them by value: v9 comes before v10.
-func naturally(a, b string) int {
-	switch {
-	case natural.Less(a, b):
-		return -1
-	case natural.Less(b, a):
-		return 1
-	}
-	return strings.Compare(a, b)
-}
-
-// SortTags sorts tags in place for display: tags without a version in natural order, then
-// versions, the highest last.
-func SortTags(tags []string) {
-	versions := make([]version, len(tags))
-	for i, tag := range tags {
-		versions[i] = parseVersion(tag)
-	}
-	slices.SortStableFunc(versions, version.compare)
-	for i, v := range versions {
-		tags[i] = v.tag
-	}
 }
 
 // rename returns the tag at the target for a tag of the source.

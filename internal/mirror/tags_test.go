@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +12,7 @@ import (
 	"github.com/mabuild/mabuild/internal/places"
 )
 
-func versions(t *testing.T, text string) *semver.Constraints {
+func constraint(t *testing.T, text string) *semver.Constraints {
 	t.Helper()
 	c, err := semver.NewConstraint(text)
 	if err != nil {
@@ -44,13 +43,13 @@ func TestTagsChoose(t *testing.T) {
 		"all but referrers":     {Tags{Glob: []string{"*"}}, "v2.0.0 v2.0.0-rc1 v1.10.0 v1.9.3 v1.9.3-amd64 1.9 v1.2.0 nightly-10 nightly-9 latest"},
 		"regex is anchored":     {Tags{Regex: []*regexp.Regexp{whole(`latest|v1\.2`)}}, "latest"},
 		"regex":                 {Tags{Regex: []*regexp.Regexp{whole(`v\d+\.\d+\.\d+`)}}, "v2.0.0 v1.10.0 v1.9.3 v1.2.0"},
-		"semver":                {Tags{Semver: versions(t, ">=1.9 <2")}, "v1.10.0 v1.9.3 1.9"},
-		"prereleases by name":   {Tags{Semver: versions(t, ">=2.0.0-0")}, "v2.0.0 v2.0.0-rc1"},
-		"both":                  {Tags{Semver: versions(t, ">=1.2"), Glob: []string{"v1.*"}}, "v1.10.0 v1.9.3 v1.2.0"},
+		"semver":                {Tags{Semver: constraint(t, ">=1.9 <2")}, "v1.10.0 v1.9.3 1.9"},
+		"prereleases by name":   {Tags{Semver: constraint(t, ">=2.0.0-0")}, "v2.0.0 v2.0.0-rc1"},
+		"both":                  {Tags{Semver: constraint(t, ">=1.2"), Glob: []string{"v1.*"}}, "v1.10.0 v1.9.3 v1.2.0"},
 		"newest":                {Tags{Newest: 2, Regex: []*regexp.Regexp{whole(`v.*`)}}, "v2.0.0 v2.0.0-rc1"},
 		"newest, no versions":   {Tags{Newest: 1, Glob: []string{"nightly-*"}}, "nightly-10"},
 		"exclude":               {Tags{Newest: 2, Glob: []string{"v*"}, Exclude: []string{"*-rc*", "*-amd64"}}, "v2.0.0 v1.10.0"},
-		"newest beside exact":   {Tags{Newest: 1, Exact: []string{"v1.2.0"}, Semver: versions(t, "1.x")}, "v1.2.0 v1.10.0"},
+		"newest beside exact":   {Tags{Newest: 1, Exact: []string{"v1.2.0"}, Semver: constraint(t, "1.x")}, "v1.2.0 v1.10.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := strings.Join(c.rules.matching(there), " ")
@@ -58,16 +57,6 @@ func TestTagsChoose(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
-	}
-}
-
-// Numbers in tags are compared as numbers, and a pre-release comes before its release.
-func TestSortTags(t *testing.T) {
-	tags := []string{"v10", "edge", "v9", "build-10", "build-9", "v9.1-rc", "v9.1"}
-	SortTags(tags)
-	want := []string{"build-9", "build-10", "edge", "v9", "v9.1-rc", "v9.1", "v10"}
-	if !slices.Equal(tags, want) {
-		t.Errorf("got  %v\nwant %v", tags, want)
 	}
 }
 
