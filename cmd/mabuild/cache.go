@@ -18,6 +18,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/records"
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
@@ -56,10 +57,10 @@ func newCacheInfo(a *app) *cobra.Command {
 			fmt.Fprintf(t, "%s\n  KIND\tITEMS\tSIZE\n", a.cacheDir())
 			items, size := 0, int64(0)
 			for _, k := range kinds {
-				fmt.Fprintf(t, "  %s\t%d\t%s\n", k.Name, k.Items, humanSize(k.Bytes))
+				fmt.Fprintf(t, "  %s\t%d\t%s\n", k.Name, k.Items, text.Size(k.Bytes))
 				items, size = items+k.Items, size+k.Bytes
 			}
-			fmt.Fprintf(t, "  total\t%d\t%s\n", items, humanSize(size))
+			fmt.Fprintf(t, "  total\t%d\t%s\n", items, text.Size(size))
 			return t.Flush()
 		},
 	}
@@ -90,7 +91,7 @@ entries without --max. Entries that a running mabuild has used are kept.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.stdout, "freed %s\n", humanSize(freed))
+			_, err = fmt.Fprintf(a.stdout, "freed %s\n", text.Size(freed))
 			return err
 		},
 	}

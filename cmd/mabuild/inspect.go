@@ -17,6 +17,7 @@ import (
 	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -312,21 +313,8 @@ func missing(err error) error {
 
 // parseFormat parses a template that is executed with a report. A missing map key is an
 // error rather than "<no value>", which a script would take for the value.
-func parseFormat(text string) (*template.Template, error) {
+func parseFormat(format string) (*template.Template, error) {
 	return template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
-		"json": jsonText, "join": strings.Join, "size": humanSize,
-	}).Parse(text)
-}
-
-// humanSize formats a number of bytes with one decimal, in powers of 1000. A value that
-// would round to 1000.0 moves to the next unit.
-func humanSize(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	size, units := float64(n)/1000, []string{"kB", "MB", "GB", "TB", "PB", "EB"}
-	for len(units) > 1 && size >= 999.95 {
-		size, units = size/1000, units[1:]
-	}
-	return fmt.Sprintf("%.1f %s", size, units[0])
+		"json": jsonText, "join": strings.Join, "size": text.Size,
+	}).Parse(format)
 }

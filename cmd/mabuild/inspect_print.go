@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -191,7 +192,7 @@ func (o *inspectOptions) table(b *strings.Builder, r *manifest.Report, digest fu
 	t := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
 	size := func(n int64) string {
 		if o.sizes || o.platform != "" {
-			return humanSize(n) + "\t"
+			return text.Size(n) + "\t"
 		}
 		return ""
 	}
@@ -232,7 +233,7 @@ func printReferrers(b *strings.Builder, r *manifest.Report) {
 			if a.Signed && !strings.HasPrefix(kind, "signature") {
 				kind += " (signed, not verified)"
 			}
-			fmt.Fprintf(t, "   %s\t%s\t%s\t%s\t%s\n", subject, plain(kind), a.Digest, humanSize(a.Size), plain(cmp.Or(a.PredicateType, a.ArtifactType, string(a.Type))))
+			fmt.Fprintf(t, "   %s\t%s\t%s\t%s\t%s\n", subject, plain(kind), a.Digest, text.Size(a.Size), plain(cmp.Or(a.PredicateType, a.ArtifactType, string(a.Type))))
 		}
 	}
 	row("(this "+map[bool]string{true: "index", false: "manifest"}[r.Index]+")", r.Referrers)
@@ -291,7 +292,7 @@ func detail(b *strings.Builder, d *manifest.Detail) {
 	section("Annotations", assignments(d.Annotations))
 	var layers []string
 	for _, l := range d.Layers {
-		layers = append(layers, fmt.Sprintf("%s %s", l.Digest, humanSize(l.Size)))
+		layers = append(layers, fmt.Sprintf("%s %s", l.Digest, text.Size(l.Size)))
 	}
 	section("Layers", layers)
 }
@@ -356,7 +357,7 @@ func (o *inspectOptions) cell(i inspected, key string) string {
 		}
 		words := slices.Clone(p.Notes)
 		if o.sizes {
-			words = slices.Insert(words, 0, humanSize(p.Size))
+			words = slices.Insert(words, 0, text.Size(p.Size))
 		}
 		if len(words) == 0 {
 			return "yes"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 )
 
@@ -38,7 +39,7 @@ func printMirror(w io.Writer, report *mirror.Report, table bool) error {
 			copied = "to copy"
 		}
 		fmt.Fprintf(&b, "%d %s, %d unchanged, %d skipped, %d failed; %s in %.1fs\n",
-			report.Copied, copied, report.Same, report.Skipped, report.Failed, humanSize(report.Bytes), report.Seconds)
+			report.Copied, copied, report.Same, report.Skipped, report.Failed, text.Size(report.Bytes), report.Seconds)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -55,9 +56,9 @@ func mirrorLine(i mirror.Result, dry bool) string {
 	switch {
 	case i.Status == mirror.Copied && dry:
 		status = "copy"
-		notes = append(notes, "at most "+humanSize(i.Bytes), i.Why)
+		notes = append(notes, "at most "+text.Size(i.Bytes), i.Why)
 	case i.Status == mirror.Copied:
-		notes = append(notes, humanSize(i.Bytes))
+		notes = append(notes, text.Size(i.Bytes))
 		if i.Backup != "" {
 			notes = append(notes, "before: "+i.Backup)
 		}

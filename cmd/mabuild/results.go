@@ -12,6 +12,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/publish"
+	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
@@ -115,7 +116,7 @@ func totals(done []*publish.Result, took time.Duration) string {
 		what = "platform"
 	}
 	if len(done) > 1 {
-		return fmt.Sprintf("%d programs, %d images, %s, %.1fs", len(done), images, humanSize(size), took.Seconds())
+		return fmt.Sprintf("%d programs, %d images, %s, %.1fs", len(done), images, text.Size(size), took.Seconds())
 	}
-	return fmt.Sprintf("%d %s, %s, %.1fs", images, what, humanSize(size), took.Seconds())
+	return fmt.Sprintf("%d %s, %s, %.1fs", images, what, text.Size(size), took.Seconds())
 }

@@ -26,7 +26,7 @@ func summary(done []*publish.Result) ([]byte, error) {
 		}
 		b.WriteString("\n| platform | size | digest |\n|---|---:|---|\n")
 		for _, i := range p.Platforms {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", markdown(i.Platform), humanSize(i.Size), markdown(i.Digest))
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", markdown(i.Platform), text.Size(i.Size), markdown(i.Digest))
 		}
 		b.WriteString("\n")
 	}

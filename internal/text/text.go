@@ -1,7 +1,7 @@
 // Package text makes text from outside safe to print: text of registries, manifests and
 // other programs. Its functions remove what controls a terminal and the credentials in
 // addresses. They do not decide whether the text is true, and their results are for
-// people, not for parsers. All functions are pure and safe for concurrent use.
+// people, not for parsers. [Size] has the one form in which sizes are shown. All functions are pure and safe for concurrent use.
 package text
 
 import (
@@ -111,4 +111,17 @@ func Escape(s, keep string) string {
 		}
 	}
 	return Redact(b.String())
+}
+
+// Size formats a number of bytes with one decimal, in powers of 1000. A value that would
+// round to 1000.0 moves to the next unit.
+func Size(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	size, units := float64(n)/1000, []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	for len(units) > 1 && size >= 999.95 {
+		size, units = size/1000, units[1:]
+	}
+	return fmt.Sprintf("%.1f %s", size, units[0])
 }
