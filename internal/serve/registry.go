@@ -3,7 +3,7 @@
 // accounts nor TLS: everyone who can reach the address can read and write.
 //
 // [Store] is the content on disk. [NewRegistry] implements the OCI distribution
-// specification over it. [Policy] and [Serve] protect a server against web pages of other
+// specification over it, and shows the content to browsers. [Policy] and [Serve] protect a server against web pages of other
 // sites in a browser, and against clients that would use up its memory, disk or
 // connections.
 //
@@ -25,6 +25,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mabuild/mabuild/internal/web"
 )
 
 // maxPage is the largest number of names in one page of a listing. A larger n in a
@@ -32,13 +34,20 @@ import (
 const maxPage = 1000
 
 // NewRegistry returns a handler that serves a store by the OCI distribution
-// specification. hosts are the [Policy]'s; refusals name its flag --host. logger gets one
+// specification, and pages to browsers on other paths than those of the specification. hosts are the [Policy]'s; refusals name its flag --host. logger gets one
 // line for each request, and one with the cause of each failure of the server. The
 // handler is safe for concurrent use, and does not close the store.
 func NewRegistry(s *Store, hosts []string, logger *log.Logger) http.Handler {
 	api := &api{store: s, log: logger}
+	pages := web.Handler((&browser{s, logger}).page)
 	policy := Policy{Hosts: hosts, Flag: "--host", Log: logger, Requests: true, Refuse: api.fail}
-	return policy.Protect(api)
+	return policy.Protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if browses(r) {
+			pages.ServeHTTP(w, r)
+		} else {
+			api.ServeHTTP(w, r)
+		}
+	}))
 }
 
 // An api holds what the handlers of the specification's endpoints share.
