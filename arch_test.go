@@ -76,7 +76,7 @@ var allowed = map[string][]string{
 	"internal/stream":                      {},
 	"internal/text":                        {},
 	"internal/verify":                      {},
-	"internal/versions":                     {},
+	"internal/versions":                    {},
 	"internal/mirror":                      {"manifest", "manifest/platform", "manifest/local", "internal/guard", "internal/hint", "internal/imageref", "internal/metrics", "internal/once", "internal/places", "internal/versions"},
 	"internal/outfile":                     {},
 	"internal/once":                        {},

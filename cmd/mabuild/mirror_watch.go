@@ -2,19 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/mirror"
-	"github.com/mabuild/mabuild/internal/serve"
 )
 
 // watchPlan runs the entries of a plan on their schedules until ctx ends, and returns the
@@ -22,7 +17,7 @@ import (
 // the cache can be pruned in between.
 func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) error {
 	w := &watch{app: a, options: o, observer: mirror.NewObserver(o.writeReport), plan: p}
-	stop, err := serveMetrics(ctx, a, w.observer.Metrics, o.listen, o.listenHosts)
+	stop, err := serveStatus(ctx, a, w.observer, o.listen, o.listenHosts)
 	if err != nil {
 		return err
 	}
@@ -32,7 +27,10 @@ func watchPlan(ctx context.Context, a *app, o mirrorOptions, p *mirrorFile) erro
 	}
 	w.observer.Expect(p.entries)
 	a.leaveCache() // each round holds the cache itself
-	watcher := &mirror.Watcher{Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log}
+	watcher := &mirror.Watcher{
+		Run: w.round, Load: w.load, Reload: hangups(ctx), Log: a.log,
+		Scheduled: func(e *mirror.Entry, at time.Time) { w.observer.Schedule(e.Name, at) },
+	}
 	watcher.Watch(ctx, p.entries)
 	return context.Cause(ctx)
 }
@@ -70,6 +68,7 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	w.mu.Lock()
 	p := w.plan
 	w.mu.Unlock()
+	w.observer.Begin(e.Name, time.Now())
 	leave := w.app.holdCache(ctx)
 	client := w.app.clientFor(p, w.options)
 	report := w.options.runOnce(ctx, w.app, w.app.placesOf(client, p.fence), &p.claims, []*mirror.Entry{e})
@@ -80,17 +79,19 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 		return report // interrupted
 	}
 	log := w.app.log.With("entry", e.Name)
+	var problems []mirror.Problem
 	if err, _ := report.Err(); err != nil {
 		// Each error is one record, with its hint.
 		for _, one := range hint.Parts(err) {
+			problems = append(problems, mirror.Problem{Message: one.Error(), Hint: hintOf(one)})
 			log.ErrorContext(ctx, one.Error(), "hint", hintOf(one))
 		}
 	}
-	remaining := map[string]int{}
+	var quotas []mirror.Quota
 	for host, q := range client.Quotas() {
-		remaining[host] = q.Remaining
+		quotas = append(quotas, mirror.Quota{Registry: host, Remaining: q.Remaining, Limit: q.Limit, Seconds: int(q.Window.Seconds())})
 	}
-	if err := w.observer.Observe(e.Name, report, remaining); err != nil {
+	if err := w.observer.Observe(e.Name, report, problems, quotas); err != nil {
 		log.WarnContext(ctx, err.Error())
 	}
 	log.InfoContext(ctx, "run finished", "copied", report.Copied, "unchanged", report.Same,
@@ -119,36 +120,4 @@ func hangups(ctx context.Context) <-chan struct{} {
 		}
 	}()
 	return hangups
-}
-
-// serveMetrics answers /healthz and /metrics at addr until ctx ends or stop is called; stop
-// waits for the server to end. Only requests to names that [serve.Policy] permits, or to
-// hosts, are answered, which protects against DNS rebinding. If addr is "", it does
-// nothing.
-func serveMetrics(ctx context.Context, a *app, metrics http.Handler, addr string, hosts []string) (stop func(), err error) {
-	if addr == "" {
-		return func() {}, nil
-	}
-	if hosts, err = serve.ParseHosts(hosts); err != nil {
-		return nil, err
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, usage("for example --listen 127.0.0.1:8080", "--listen %s: %s", addr, errors.Unwrap(err))
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }) //nolint:errcheck // the client is gone
-	mux.Handle("GET /metrics", metrics)
-	logger := slog.NewLogLogger(a.log.Handler(), slog.LevelWarn)
-	policy := serve.Policy{Hosts: hosts, Flag: "--listen-host", Log: logger}
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := serve.Serve(ctx, l, policy.Protect(mux), logger); err != nil {
-			a.log.Warn("--listen: " + err.Error())
-		}
-	}()
-	a.log.Info("listening", "address", l.Addr().String())
-	return func() { cancel(); <-ended }, nil
 }

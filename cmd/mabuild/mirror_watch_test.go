@@ -12,8 +12,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
-	"github.com/mabuild/mabuild/internal/metrics"
-
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/mirrorfile"
 	"github.com/mabuild/mabuild/internal/regtest"
@@ -73,7 +71,7 @@ func TestReportThatCannotBeWritten(t *testing.T) {
 func TestListenHosts(t *testing.T) {
 	var told strings.Builder
 	a := &app{log: slog.New(slog.NewTextHandler(&told, nil))}
-	stop, err := serveMetrics(t.Context(), a, metrics.New(), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
+	stop, err := serveStatus(t.Context(), a, mirror.NewObserver(nil), "127.0.0.1:0", []string{"Mirror.monitoring.svc"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +88,7 @@ func TestListenHosts(t *testing.T) {
 		{"mirror.monitoring.svc.evil.example", "", 403},
 		{address, "http://evil.example", 403},
 	} {
-		for _, path := range []string{"/healthz", "/metrics"} {
+		for _, path := range []string{"/healthz", "/metrics", "/", "/entry?name=a", "/status.json"} {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -104,7 +102,7 @@ func TestListenHosts(t *testing.T) {
 			}
 			text, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if err != nil || resp.StatusCode != c.status || c.status == 403 && !strings.Contains(string(text), "--listen-host NAME") {
+			if err != nil || resp.StatusCode != c.status && (path != "/entry?name=a" || resp.StatusCode != 404) || c.status == 403 && !strings.Contains(string(text), "--listen-host NAME") {
 				t.Errorf("%s of %q from %q: %d %s %v", path, c.host, c.origin, resp.StatusCode, text, err)
 			}
 		}

@@ -318,6 +318,7 @@ func (m *move) copy(ctx context.Context) error {
 	if err := m.put(ctx, c); err != nil {
 		return err
 	}
+	m.platforms(ctx, c)
 	if m.target.Local() {
 		// No registry client counts bytes to a local place, so this is the size of what
 		// it may have got.
@@ -394,6 +395,33 @@ func (m *move) put(ctx context.Context, c manifest.Content) error {
 	return m.Store.PutAll(ctx, append(m.beside, manifest.Named{Ref: m.target.String(), Content: c})...)
 }
 
+// recordPlatforms is the kind of record with the platforms of an index, by its digest.
+const recordPlatforms = "mirror-platforms"
+
+// platforms sets the platforms of the result, as far as c says them without a request, and
+// remembers them for runs in which the image is unchanged. c is nil if it was not read.
+func (m *move) platforms(ctx context.Context, c manifest.Content) {
+	idx, ok := c.(v1.ImageIndex)
+	if !ok {
+		if c == nil {
+			m.recall(recordPlatforms, m.result.Digest, &m.result.Platforms)
+		}
+		return
+	}
+	im, err := idx.IndexManifest()
+	if err != nil {
+		return // it was read already
+	}
+	var found []ocispec.Platform
+	for _, d := range im.Manifests {
+		if e, err := manifest.Identify(d, nil); err == nil && e.Kind == manifest.KindImage {
+			found = append(found, e.Platform)
+		}
+	}
+	m.result.Platforms = keys(found)
+	m.remember(ctx, recordPlatforms, m.result.Digest, m.result.Platforms)
+}
+
 // reason returns why an image is copied, for the report.
 func (m *move) reason() string {
 	why := "new at the target"
@@ -430,6 +458,7 @@ func (m *move) program(ctx context.Context) error {
 		}
 		if len(absent) == 0 {
 			m.result.Digest, m.result.Was = m.now.Digest.String(), ""
+			m.platforms(ctx, c)
 			m.ends(Unchanged, "")
 			return nil
 		}

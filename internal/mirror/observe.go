@@ -17,8 +17,8 @@ const (
 	quotaLeft     = "mabuild_mirror_quota_remaining"
 )
 
-// An Observer shows the state of a [Watcher]: as the metrics of Prometheus, and as one
-// report of the last run of each entry. It is safe for concurrent use.
+// An Observer shows the state of a [Watcher]: as the metrics of Prometheus, as one report
+// of the last run of each entry, and as a [Status]. It is safe for concurrent use.
 type Observer struct {
 	Metrics metrics.Set // of the watcher and no others
 
@@ -27,13 +27,19 @@ type Observer struct {
 	mu    sync.Mutex
 	write func(*Report) error
 	plan  []*Entry
-	last  map[string]EntryReport
-	all   []string // names in last, in the order of their first report
+	// entries has the status of entries by name, quotas those of registries by host.
+	entries map[string]*EntryStatus
+	quotas  map[string]Quota
+	last    map[string]EntryReport
+	all     []string // names in last, in the order of their first report
 }
 
 // NewObserver returns an observer. write gets the joined report after each run; its calls do not overlap.
 func NewObserver(write func(*Report) error) *Observer {
-	return &Observer{Metrics: metrics.New(), write: write, last: map[string]EntryReport{}}
+	return &Observer{
+		Metrics: metrics.New(), write: write, last: map[string]EntryReport{},
+		entries: map[string]*EntryStatus{}, quotas: map[string]Quota{},
+	}
 }
 
 // Expect makes entries the plan. It creates their series, so that a query finds them before
@@ -54,6 +60,7 @@ func (o *Observer) Expect(entries []*Entry) {
 			o.Metrics.Remove(name, "entry", e.Name)
 		}
 		delete(o.last, e.Name)
+		delete(o.entries, e.Name)
 		o.all = slices.DeleteFunc(o.all, func(name string) bool { return name == e.Name })
 	}
 	for _, e := range entries {
@@ -68,19 +75,21 @@ func (o *Observer) planned(name string) bool {
 	return slices.ContainsFunc(o.plan, func(e *Entry) bool { return e.Name == name })
 }
 
-// Observe counts the outcome of a round and the pulls that remain at each registry, and
-// writes the joined report. A round without a failure updates the time of the last success,
+// Observe counts the outcome of a round and the pulls that remain at registries, and
+// writes the joined report. problems are the errors of the round for people. A round without a failure updates the time of the last success,
 // even if it copied nothing. An entry that the plan no longer has is ignored: it would
 // appear again.
-func (o *Observer) Observe(entry string, r *Report, remaining map[string]int) error {
+func (o *Observer) Observe(entry string, r *Report, problems []Problem, quotas []Quota) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.planned(entry) {
 		return nil
 	}
-	for host, n := range remaining {
-		o.Metrics.Gauge(quotaLeft, "registry", host).Set(float64(n))
+	for _, q := range quotas {
+		o.Metrics.Gauge(quotaLeft, "registry", q.Registry).Set(float64(q.Remaining))
+		o.quotas[q.Registry] = q
 	}
+	o.finish(entry, r, problems)
 	for status, n := range map[string]int{Copied: r.Copied, Unchanged: r.Same, Skipped: r.Skipped, Failed: r.Failed} {
 		o.Metrics.Counter(imagesTotal, "entry", entry, "status", status).Add(n)
 	}

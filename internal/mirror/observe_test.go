@@ -26,7 +26,7 @@ func TestRoundsOfAnOldPlan(t *testing.T) {
 	observe := func() {
 		t.Helper()
 		for _, name := range []string{"gone", "stays"} {
-			if err := o.Observe(name, &Report{Entries: []EntryReport{{Name: name}}, Failed: 1}, map[string]int{"r.example": 7}); err != nil {
+			if err := o.Observe(name, &Report{Entries: []EntryReport{{Name: name}}, Failed: 1}, nil, []Quota{{Registry: "r.example", Remaining: 7}}); err != nil {
 				t.Fatal(err)
 			}
 		}

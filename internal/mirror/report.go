@@ -52,6 +52,9 @@ type Result struct {
 	// Digest is what the target names or should name. Was is what it named before.
 	Digest string `json:"digest,omitempty"`
 	Was    string `json:"was,omitempty"`
+	// Platforms are those of the image, as far as they were read: an image that is unchanged
+	// is not read for them.
+	Platforms []string `json:"platforms,omitempty"`
 	// Absent are the wanted platforms that the source lacks.
 	Absent []string `json:"absent,omitempty"`
 	Backup string   `json:"backup,omitempty"` // the reference that keeps the replaced image

@@ -30,12 +30,14 @@ func (m *move) same(ctx context.Context) error {
 	m.ends(Unchanged, "")
 	verify, referrers := m.verifies(), m.refers()
 	if !verify && !referrers {
+		m.platforms(ctx, nil)
 		return nil
 	}
 	c, err := m.chosen.Open()
 	if err != nil {
 		return err
 	}
+	m.platforms(ctx, c)
 	if verify {
 		// The key of the entry may be new.
 		if err := m.signed(ctx); err != nil {

@@ -18,6 +18,8 @@ type Watcher struct {
 	Load func() ([]*Entry, error)
 	// Reload requests a Load for each value.
 	Reload <-chan struct{}
+	// Scheduled is told when an entry runs next; nil tells nobody.
+	Scheduled func(e *Entry, at time.Time)
 	// Now returns the time. Sleep waits for d, or until ctx ends and then returns its
 	// error. nil means the clock.
 	Now   func() time.Time
@@ -80,6 +82,9 @@ func (w *Watcher) loop(ctx, waiting context.Context, e *Entry) {
 		}
 		next := e.next(w.Now(), report.RetryAt())
 		if ctx.Err() == nil {
+			if w.Scheduled != nil {
+				w.Scheduled(e, next)
+			}
 			w.Log.InfoContext(ctx, "next run", "entry", e.Name, "at", next.UTC().Format(time.RFC3339))
 		}
 		if w.Sleep(waiting, next.Sub(w.Now())) != nil {

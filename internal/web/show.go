@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -26,15 +27,17 @@ var functions = template.FuncMap{
 	"size": text.Size, "number": number, "count": count, "inc": func(n int) int { return n + 1 },
 	"short": short, "long": func(s string) bool { return utf8.RuneCountInString(s) > maxName }, "shortDigest": shortDigest,
 	"first": first, "rest": rest, "firstPairs": firstPairs,
-	"time": moment, "age": Age, "json": func(v any) (string, error) { raw, err := json.Marshal(v); return string(raw), err },
-	"list": list, "signature": func(kind string) bool { return strings.HasPrefix(kind, "signature") },
+	"time": moment, "age": age, "json": func(v any) (string, error) { raw, err := json.Marshal(v); return string(raw), err },
+	"class": class, "query": func(s string) template.URL { return template.URL(url.QueryEscape(s)) }, //nolint:gosec // it is escaped
+	"until": func(from *time.Time, to time.Time) span { return span{*from, to} },
+	"list":  list, "signature": func(kind string) bool { return strings.HasPrefix(kind, "signature") },
 }
 
 // show makes a value safe for a page, see the package. It returns markup of this package
 // and numbers as they are.
 func show(v any) any {
 	switch v := v.(type) {
-	case template.CSS:
+	case template.CSS, template.URL:
 		return v
 	case string:
 		return bounded(v)
@@ -140,9 +143,15 @@ func count(n int, one, many string) string {
 // moment formats a time.
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// Age formats the time between two moments with its two largest units. It is "now" below
+// A span is the time from now until something happens.
+type span struct{ From, To time.Time }
+
+// Passed reports whether it should have happened.
+func (s span) Passed() bool { return !s.From.After(s.To) }
+
+// age formats the time between two moments with its two largest units. It is "now" below
 // a second.
-func Age(from, to time.Time) string {
+func age(from, to time.Time) string {
 	d := to.Sub(from).Abs().Round(time.Second)
 	if d == 0 {
 		return "now"
@@ -162,6 +171,19 @@ func Age(from, to time.Time) string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// class returns the class of a state. The text says the state, and the colour repeats it.
+func class(state string) string {
+	switch state {
+	case "copied", "ok":
+		return "good"
+	case "failed", "error", "not readable", "removed":
+		return "fail"
+	case "skipped", "warning", "running":
+		return "warn"
+	}
+	return "idle"
 }
 
 // A named list is the data of the templates of a table.

@@ -61,8 +61,18 @@ type Subject struct {
 type Matrix struct {
 	Head    string
 	Digests bool // the rows have digests
+	States  bool // the rows have states
 	Columns []string
 	Rows    []Row
+}
+
+// Span is the number of columns that the problem of a row takes.
+func (m Matrix) Span() int {
+	n := max(1, len(m.Columns))
+	if m.Digests {
+		n++
+	}
+	return n
 }
 
 // A Row is a row of a [Matrix].
@@ -70,7 +80,8 @@ type Row struct {
 	Name           Link
 	Digest         string
 	Notes          []string
-	State, Problem string
+	State, Problem string // Problem takes the place of the cells
+	Unread         bool   // which platforms it has is not known
 	Cells          []Cell
 }
 
@@ -80,28 +91,25 @@ type Cell struct {
 	Notes    []string
 }
 
-// NewMatrix makes the matrix of images and their platforms. The columns are in the order
-// of platforms. Platforms beyond maxColumns are counted in the notes of their rows.
+// NewMatrix makes the matrix of images and what their reports say.
 func NewMatrix(head string, all []Subject) Matrix {
-	m := Matrix{Head: head}
-	cells := make([]map[string]Cell, len(all))
-	seen := map[string]bool{}
+	rows, cells := make([]Row, len(all)), make([]map[string]Cell, len(all))
 	for i, s := range all {
-		m.Digests = m.Digests || s.Digest != ""
 		cells[i] = map[string]Cell{}
+		rows[i] = Row{Name: s.Name, Digest: s.Digest, State: s.State, Problem: s.Problem, Notes: slices.Clone(s.Notes)}
 		if s.Report == nil {
 			continue
+		}
+		if s.Report.ArtifactType != "" && len(s.Report.Platforms) == 0 {
+			rows[i].Notes = append(rows[i].Notes, "an artifact: "+s.Report.ArtifactType)
 		}
 		for _, p := range s.Report.Platforms {
 			key := p.Platform
 			if key == "" {
 				key = "(unknown)"
 			}
-			seen[key] = true
 			if cell, twice := cells[i][key]; twice {
-				if len(cell.Notes) == 0 {
-					cell.Notes = []string{"and others"}
-				}
+				cell.Notes = []string{"and others"}
 				cells[i][key] = cell
 				continue
 			}
@@ -115,27 +123,40 @@ func NewMatrix(head string, all []Subject) Matrix {
 			cells[i][key] = cell
 		}
 	}
-	m.Columns = slices.SortedFunc(maps.Keys(seen), ByPlatform)
-	shown := m.Columns[:min(len(m.Columns), maxColumns)]
-	m.Columns = shown
-	for i, s := range all {
-		row := Row{Name: s.Name, Digest: s.Digest, State: s.State, Problem: s.Problem, Notes: slices.Clone(s.Notes)}
-		for _, key := range shown {
-			row.Cells = append(row.Cells, cells[i][key])
-			delete(cells[i], key)
+	return Fill(head, rows, cells)
+}
+
+// Fill makes a matrix of rows and the cells of each, by platform. The columns are in the
+// order of platforms. Platforms beyond maxColumns are counted in the notes of their rows.
+func Fill(head string, rows []Row, cells []map[string]Cell) Matrix {
+	m := Matrix{Head: head, Rows: rows}
+	seen := map[string]bool{}
+	for i, row := range rows {
+		m.Digests = m.Digests || row.Digest != ""
+		m.States = m.States || row.State != "" && row.Problem == ""
+		for key := range cells[i] {
+			seen[key] = true
 		}
-		if n := len(cells[i]); n > 0 {
-			row.Notes = append(row.Notes, "and "+count(n, "more platform", "more platforms"))
-		}
-		if s.Report != nil && s.Report.ArtifactType != "" && len(s.Report.Platforms) == 0 {
-			row.Notes = append(row.Notes, "an artifact: "+s.Report.ArtifactType)
-		}
-		m.Rows = append(m.Rows, row)
 	}
-	if len(m.Columns) == 0 {
-		m.Columns = []string{"Platforms"}
-		for i := range m.Rows {
-			m.Rows[i].Cells = []Cell{{}}
+	m.Columns = slices.SortedFunc(maps.Keys(seen), ByPlatform)
+	m.Columns = m.Columns[:min(len(m.Columns), maxColumns)]
+	for i := range rows {
+		row := &rows[i]
+		for _, key := range m.Columns {
+			cell := cells[i][key]
+			if row.Unread && cell.Text == "" {
+				cell.Text = "?"
+			}
+			row.Cells = append(row.Cells, cell)
+		}
+		more := 0
+		for key := range cells[i] {
+			if !slices.Contains(m.Columns, key) {
+				more++
+			}
+		}
+		if more > 0 {
+			row.Notes = append(row.Notes, "and "+count(more, "more platform", "more platforms"))
 		}
 	}
 	return m

@@ -77,7 +77,7 @@ var templates = parseAll()
 // parseAll parses the templates. Each page is the common frame with a body of its own. All
 // that they print goes through show.
 func parseAll() map[Kind]*template.Template {
-	frame := template.Must(template.New("page.html").Funcs(functions).ParseFS(pages, "pages/page.html", "pages/pager.html"))
+	frame := template.Must(template.New("page.html").Funcs(functions).ParseFS(pages, "pages/page.html", "pages/parts.html"))
 	all := map[Kind]*template.Template{}
 	for _, kind := range []Kind{Message, Repositories, Repository, Image, Inspect, Check, Mirror, Entry} {
 		t := template.Must(template.Must(frame.Clone()).ParseFS(pages, "pages/"+string(kind)+".html"))
