@@ -81,13 +81,13 @@ The exit code is 1 if there is a finding with level error.`,
 	}
 	o.bind(cmd, "Check the workloads of the cluster and use its nodes; runs kubectl")
 	f := cmd.Flags()
-	f.StringArrayVar(&o.formats, "format", []string{"table"}, "Print the findings as table, json, sarif, junit or github; `FORMAT`=FILE writes to a file (repeatable)")
+	f.StringArrayVar(&o.formats, "format", []string{"table"}, "Print the findings as table, json, sarif, junit, github or html; `FORMAT`=FILE writes to a file (repeatable)")
 	f.StringSliceVarP(&o.names, "filename", "f", nil, "Also read `FILE`, a directory or -, as kubectl does (repeatable)")
 	f.StringVar(&o.baseline, "baseline", "", "Hide the findings in `FILE`, the JSON output of an earlier run")
 	f.StringVar(&o.unverified, "unverified", "warn", "If an image cannot be read: warn or fail `MODE`")
 	f.BoolVar(&o.deep, "deep", false, "Also compare the programs in the images with their platforms; reads all layers of each image")
 	f.BoolVar(&o.strictGuesses, "strict-guesses", false, "Treat a guessed image that lacks a platform as an error")
-	completeFlag(cmd, "format", cobra.FixedCompletions([]string{"table", "json", "sarif", "junit", "github"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "format", cobra.FixedCompletions([]string{"table", "json", "sarif", "junit", "github", "html"}, cobra.ShellCompDirectiveNoFileComp))
 	completeFlag(cmd, "unverified", cobra.FixedCompletions([]string{"warn", "fail"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -175,9 +175,10 @@ func (o *checkOptions) outputs(a *app) ([]func(*check.Result) error, error) {
 	toStdout := false
 	for _, text := range o.formats {
 		name, file, toFile := strings.Cut(text, "=")
+		toFile = toFile && file != "-"
 		show, ok := format.Formats[name]
 		if !ok {
-			return nil, usage("use table, json, sarif, junit or github", "--format %q: unknown format", name)
+			return nil, usage("use table, json, sarif, junit, github or html", "--format %q: unknown format", name)
 		}
 		options := format.Options{Version: strings.Trim(versionText(), "()")}
 		if !toFile {

@@ -55,7 +55,7 @@ var flagGroups = []struct {
 		"username", "password", "password-stdin", "docker-cfg", "insecure-registry", "plain-http", "insecure", "ca-file", "client-cert", "client-key",
 		"trust-realm", "quota-reserve", "verify",
 	}},
-	{"Output", nil, []string{"dry-run", "limit", "json", "raw", "digest", "format", "report", "metadata-file", "summary", "progress", "quiet", "verbose"}},
+	{"Output", nil, []string{"dry-run", "limit", "json", "raw", "digest", "format", "html", "report", "metadata-file", "summary", "progress", "quiet", "verbose"}},
 	{"General", nil, []string{"config", "directory", "cache", "cache-max", "jobs", "timeout", "help", "version"}},
 	{"ko's spellings", []string{"push", "build", "run", "resolve", "apply", "create"}, []string{
 		"bare", "base-import-paths", "preserve-import-paths", "tag-only", "image-refs", "image-annotation", "image-label", "image-user", "tags",

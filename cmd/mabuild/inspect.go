@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +17,10 @@ import (
 
 	"github.com/mabuild/mabuild/internal/attest"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/text"
+	"github.com/mabuild/mabuild/internal/web"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
@@ -29,6 +32,7 @@ type inspectOptions struct {
 	sizes, referrers  bool
 	provenance        bool
 	format            string
+	html              string
 	platform          string
 	require           []string
 
@@ -43,6 +47,8 @@ type inspectOptions struct {
 var inspectOnce = [][]string{
 	{"json", "raw", "digest", "format", "provenance"},
 	{"raw", "size"},
+	{"raw", "html"},
+	{"provenance", "html"},
 	{"raw", "referrers"},
 	{"raw", "require"},
 	{"digest", "size"},
@@ -70,7 +76,7 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 			if err := a.start(cmd); err != nil {
 				return err
 			}
-			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format", "username", "password", "docker-cfg")); err != nil {
+			if err := errors.Join(exclusive(cmd, inspectOnce...), valued(cmd, "require", "platform", "format", "html", "username", "password", "docker-cfg")); err != nil {
 				return err
 			}
 			if err := errors.Join(o.parse(args), l.applyAll(a.client, args)); err != nil {
@@ -84,6 +90,7 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 	f.BoolVar(&o.raw, "raw", false, "Print the exact bytes of the manifest")
 	f.BoolVar(&o.digest, "digest", false, "Print only the digest")
 	f.StringVar(&o.format, "format", "", "Print the report with this Go `TEMPLATE`")
+	f.StringVar(&o.html, "html", "", "Also write a report with sizes and referrers to this `FILE` as HTML; - prints it instead")
 	f.BoolVar(&o.sizes, "size", false, "Add the size of each image; needs one more request per image")
 	f.BoolVar(&o.referrers, "referrers", false, "Add the referrers of each image (SBOM, provenance, signature); needs one or two more requests per image")
 	f.BoolVar(&o.provenance, "provenance", false, "Print the SLSA provenance as JSON; its signature is not checked (mabuild verify does that)")
@@ -97,7 +104,13 @@ docker-archive:FILE. For several images, a table of images and platforms is prin
 // refs but their number.
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
-	o.options = manifest.InspectOptions{Sizes: o.sizes, Referrers: o.referrers || o.provenance}
+	o.options = manifest.InspectOptions{Sizes: o.sizes || o.html != "", Referrers: o.referrers || o.provenance || o.html != ""}
+	if o.html == "-" && (o.json || o.digest || o.format != "") {
+		errs = append(errs, usage("write the report to a file: --html FILE", "--html - prints the report alone, without --json, --digest and --format"))
+	}
+	if o.html != "" && o.html != "-" {
+		errs = append(errs, writable("--html", o.html))
+	}
 	if o.platform != "" {
 		o.options.Platform, err = platform.Parse(o.platform)
 		errs = append(errs, err)
@@ -146,10 +159,12 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 	}
 	wg.Wait()
 	o.width = terminalWidth(a.stdout)
-	if err := o.print(a.stdout, all); err != nil {
-		return err
+	if o.html != "-" {
+		if err := o.print(a.stdout, all); err != nil {
+			return err
+		}
 	}
-	return o.verdict(all)
+	return errors.Join(o.writeHTML(a.stdout, all), o.verdict(all))
 }
 
 // inspect reads one image. If only the digest is asked for, without --platform and
@@ -159,7 +174,7 @@ func inspect(ctx context.Context, a *app, o inspectOptions, ref string) (*manife
 	if err != nil {
 		return nil, err
 	}
-	if o.digest && o.options.Platform.OS == "" && len(o.required) == 0 {
+	if o.digest && o.options.Platform.OS == "" && len(o.required) == 0 && o.html == "" {
 		d, err := source.Resolve(ctx, name)
 		return &manifest.Report{Ref: ref, Digest: d.Digest}, missing(err)
 	}
@@ -297,6 +312,39 @@ func (o *inspectOptions) printProvenance(ctx context.Context, a *app, ref string
 		return err
 	}
 	return writeExact(a.stdout, append(predicate, '\n'))
+}
+
+// writeHTML writes the report of --html, to stdout for "-". An image that could not be read
+// is in it with its error.
+func (o *inspectOptions) writeHTML(stdout io.Writer, all []inspected) error {
+	if o.html == "" {
+		return nil
+	}
+	var r web.Report
+	subjects := make([]web.Subject, len(all))
+	for i, one := range all {
+		subjects[i] = web.Subject{Name: web.Link{Text: one.ref}, Report: one.report}
+		view := web.View{Name: one.ref, Report: one.report}
+		if one.err != nil {
+			subjects[i].Report, view.Report = nil, nil
+			subjects[i].State, subjects[i].Problem = "not readable", one.err.Error()
+			view.Problems = []string{one.err.Error()}
+		} else if err := o.met(one.report); err != nil {
+			view.Problems = []string{err.Error()}
+		}
+		r.Views = append(r.Views, view)
+	}
+	r.Matrix = web.NewMatrix("Image", subjects)
+	title := "Images"
+	if len(all) == 1 {
+		title = all[0].ref
+	}
+	page := web.Page{Kind: web.Inspect, Title: title, Data: r, Footer: "mabuild inspect, version " + strings.Trim(versionText(), "()")}
+	write := func(w io.Writer) error { return web.Write(w, page) }
+	if o.html == "-" {
+		return write(stdout)
+	}
+	return outfile.Write(o.html, write)
 }
 
 // missing turns the error for an image that does not exist into a usage error.

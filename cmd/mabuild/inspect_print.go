@@ -16,8 +16,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/mabuild/mabuild/internal/text"
+	"github.com/mabuild/mabuild/internal/web"
 	"github.com/mabuild/mabuild/manifest"
-	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // print writes the reports in the order of the arguments. Errors are left to verdict,
@@ -328,7 +328,7 @@ func (o *inspectOptions) printTable(w io.Writer, all []inspected) error {
 			}
 		}
 	}
-	keys := slices.SortedFunc(maps.Keys(columns), byPlatform)
+	keys := slices.SortedFunc(maps.Keys(columns), web.ByPlatform)
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\t"+strings.Join(keys, "\t"))
@@ -365,17 +365,6 @@ func (o *inspectOptions) cell(i inspected, key string) string {
 		return plain(strings.Join(words, ", "))
 	}
 	return "-"
-}
-
-// byPlatform orders platforms given as text; texts that are no platforms are ordered as
-// text.
-func byPlatform(a, b string) int {
-	p, errA := platform.Parse(a)
-	q, errB := platform.Parse(b)
-	if errA != nil || errB != nil {
-		return strings.Compare(a, b)
-	}
-	return platform.Compare(p, q)
 }
 
 // trimmed writes text without white space at the ends of lines, which tabwriter leaves.

@@ -27,7 +27,7 @@ var functions = template.FuncMap{
 	"size": text.Size, "number": number, "count": count, "inc": func(n int) int { return n + 1 },
 	"short": short, "long": func(s string) bool { return utf8.RuneCountInString(s) > maxName }, "shortDigest": shortDigest,
 	"first": first, "rest": rest, "firstPairs": firstPairs,
-	"time": moment, "age": age, "json": func(v any) (string, error) { raw, err := json.Marshal(v); return string(raw), err },
+	"time": moment, "age": age, "ago": ago, "json": func(v any) (string, error) { raw, err := json.Marshal(v); return string(raw), err },
 	"class": class, "query": func(s string) template.URL { return template.URL(url.QueryEscape(s)) }, //nolint:gosec // it is escaped
 	"until": func(from *time.Time, to time.Time) span { return span{*from, to} },
 	"list":  list, "signature": func(kind string) bool { return strings.HasPrefix(kind, "signature") },
@@ -149,13 +149,9 @@ type span struct{ From, To time.Time }
 // Passed reports whether it should have happened.
 func (s span) Passed() bool { return !s.From.After(s.To) }
 
-// age formats the time between two moments with its two largest units. It is "now" below
-// a second.
+// age formats the time between two moments with its two largest units.
 func age(from, to time.Time) string {
 	d := to.Sub(from).Abs().Round(time.Second)
-	if d == 0 {
-		return "now"
-	}
 	units := []struct {
 		name string
 		size time.Duration
@@ -170,12 +166,23 @@ func age(from, to time.Time) string {
 			break
 		}
 	}
+	if len(words) == 0 {
+		return "0 s"
+	}
 	return strings.Join(words, " ")
 }
 
+// ago says how long ago something was.
+func ago(from, now time.Time) string {
+	if now.Sub(from) < time.Second {
+		return "just now"
+	}
+	return age(from, now) + " ago"
+}
+
 // class returns the class of a state. The text says the state, and the colour repeats it.
-func class(state string) string {
-	switch state {
+func class(state any) string {
+	switch fmt.Sprint(state) {
 	case "copied", "ok":
 		return "good"
 	case "failed", "error", "not readable", "removed":

@@ -198,6 +198,7 @@ type View struct {
 func (v View) Referrers() []Attached {
 	var all []Attached
 	add := func(of string, list []manifest.Attached) {
+		list = slices.SortedStableFunc(slices.Values(list), func(a, b manifest.Attached) int { return strings.Compare(a.Kind, b.Kind) })
 		for _, a := range list {
 			all = append(all, Attached{a, of})
 		}

@@ -1,5 +1,5 @@
-// Package format prints the findings of internal/check: for people as a table, and for
-// programs as JSON, SARIF, JUnit and the commands of GitHub's workflows.
+// Package format prints the findings of internal/check: for people as a table and
+// as a page, and for programs as JSON, SARIF, JUnit and the commands of GitHub's workflows.
 //
 // Text of a manifest or registry may be hostile. Each format escapes it by its own rules.
 package format
@@ -17,6 +17,7 @@ import (
 
 	"github.com/mabuild/mabuild/internal/check"
 	"github.com/mabuild/mabuild/internal/text"
+	"github.com/mabuild/mabuild/internal/web"
 )
 
 // Options say how to print.
@@ -27,7 +28,7 @@ type Options struct {
 
 // Formats has a function for each format.
 var Formats = map[string]func(io.Writer, *check.Result, Options) error{
-	"table": table, "json": writeJSON, "sarif": sarif, "junit": junit, "github": github,
+	"table": table, "json": writeJSON, "sarif": sarif, "junit": junit, "github": github, "html": html,
 }
 
 // colours are the escape sequences of the levels.
@@ -261,4 +262,39 @@ func github(w io.Writer, r *check.Result, _ Options) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// The data of the page.
+type (
+	report struct {
+		*check.Result
+		Levels []levelCount
+		Files  []fileFindings
+	}
+	levelCount struct {
+		Name, Plural string
+		N            int
+	}
+	fileFindings struct {
+		Name     string
+		Findings []check.Finding
+	}
+)
+
+// html prints a page that needs no network.
+func html(w io.Writer, r *check.Result, o Options) error {
+	data := report{Result: r}
+	for _, level := range check.Levels {
+		n := r.Count(level)
+		_, plural, _ := strings.Cut(Count(2, string(level)), " ")
+		data.Levels = append(data.Levels, levelCount{string(level), plural, n})
+	}
+	for i, f := range r.Findings {
+		if i == 0 || f.File != r.Findings[i-1].File {
+			data.Files = append(data.Files, fileFindings{Name: f.File})
+		}
+		last := &data.Files[len(data.Files)-1]
+		last.Findings = append(last.Findings, f)
+	}
+	return web.Write(w, web.Page{Kind: web.Check, Title: "Check of workloads", Footer: "mabuild check, version " + o.Version, Data: data})
 }
