@@ -90,10 +90,10 @@ type entryView struct {
 	Matrix web.Matrix
 }
 
-// entryPage returns the page of one entry.
+// entryPage returns the page of one entry. Links have its name without credentials.
 func entryPage(s mirror.Status, name string) (int, web.Page) {
 	path := []web.Link{{Text: "Mirror", To: "/"}, {Text: name}}
-	at := slices.IndexFunc(s.Entries, func(e mirror.EntryStatus) bool { return e.Name == name })
+	at := slices.IndexFunc(s.Entries, func(e mirror.EntryStatus) bool { return text.Redact(e.Name) == text.Redact(name) })
 	if at < 0 {
 		page := web.Say("Not found", "The mirror has no entry of this name. It may have been removed from the file.")
 		page.Path = path[:1]

@@ -28,7 +28,7 @@ var functions = template.FuncMap{
 	"short": short, "long": func(s string) bool { return utf8.RuneCountInString(s) > maxName }, "shortDigest": shortDigest,
 	"first": first, "rest": rest, "firstPairs": firstPairs,
 	"time": moment, "age": age, "ago": ago, "json": func(v any) (string, error) { raw, err := json.Marshal(v); return string(raw), err },
-	"class": class, "query": func(s string) template.URL { return template.URL(url.QueryEscape(s)) }, //nolint:gosec // it is escaped
+	"class": class, "query": func(s string) template.URL { return template.URL(url.QueryEscape(text.Redact(s))) }, //nolint:gosec // it is escaped
 	"until": func(from *time.Time, to time.Time) span { return span{*from, to} },
 	"list":  list, "signature": func(kind string) bool { return strings.HasPrefix(kind, "signature") },
 }
