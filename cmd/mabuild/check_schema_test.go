@@ -62,13 +62,7 @@ func TestCheckOutputHasItsSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The validator does not know draft 2020-12, whose other keywords here are those of draft 7.
-	raw = bytes.Replace(bytes.ReplaceAll(raw, []byte("$defs"), []byte("definitions")), []byte("draft/2020-12/schema"), []byte("draft-07/schema#"), 1)
-	raw = bytes.Replace(raw, []byte("https://json-schema.org/draft-07"), []byte("http://json-schema.org/draft-07"), 1)
-	schema, err := gojsonschema.NewSchema(gojsonschema.NewBytesLoader(raw))
-	if err != nil {
-		t.Fatal(err)
-	}
+	schema := readSchema(t, checkSchema)
 	full := check.Finding{
 		Rule: "platform-missing", Level: check.Error, Message: "m", Hint: "h", File: "f.yaml", Line: 1, Column: 2, Template: "t",
 		Workload: "Pod/a", Container: "c", Image: "i:1", Platforms: []string{"linux/arm64"}, Fingerprint: "0123456789abcdef",
@@ -100,6 +94,23 @@ func TestCheckOutputHasItsSchema(t *testing.T) {
 			}
 		}
 	}
+}
+
+// readSchema reads a schema for the validator, which does not know draft 2020-12. Its
+// other keywords here are those of draft 7.
+func readSchema(t *testing.T, file string) *gojsonschema.Schema {
+	t.Helper()
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = bytes.Replace(bytes.ReplaceAll(raw, []byte("$defs"), []byte("definitions")), []byte("draft/2020-12/schema"), []byte("draft-07/schema#"), 1)
+	raw = bytes.Replace(raw, []byte("https://json-schema.org/draft-07"), []byte("http://json-schema.org/draft-07"), 1)
+	schema, err := gojsonschema.NewSchema(gojsonschema.NewBytesLoader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
 }
 
 // validated returns how a document breaks a schema.

@@ -80,6 +80,44 @@ var described = map[string]string{
 	"Layer.digest":           "Digest of the compressed layer.",
 	"Layer.mediaType":        "Media type.",
 	"Layer.size":             "Compressed size in bytes.",
+
+	"Status.time":             "Time of this answer.",
+	"Status.entries":          "The entries of the file, in its order.",
+	"Status.quotas":           "Registries that have said how many pulls are left.",
+	"EntryStatus.name":        "Name of the entry.",
+	"EntryStatus.source":      "Source, as in the file; for a list of images, what they are.",
+	"EntryStatus.targets":     "Targets, as in the file.",
+	"EntryStatus.state":       "running; scheduled: waits for its next run; waiting: its first run has not begun; ended: has no schedule and has run.",
+	"EntryStatus.since":       "Start of the run in progress.",
+	"EntryStatus.next":        "Time of the next run of an entry that is scheduled.",
+	"EntryStatus.lastSuccess": "End of the last run without a failure since the mirror was started.",
+	"EntryStatus.last":        "The last run that has ended.",
+	"LastRun.started":         "Start of the run.",
+	"LastRun.seconds":         "Duration.",
+	"LastRun.copied":          "Number of images that were copied.",
+	"LastRun.unchanged":       "Number of images that the targets had already.",
+	"LastRun.skipped":         "Number of images that a rule of the entry left out.",
+	"LastRun.failed":          "Number of images that failed.",
+	"LastRun.bytes":           "Bytes that were sent.",
+	"LastRun.errors":          "The errors of the run.",
+	"LastRun.images":          "The outcome of each image, as in the report.",
+	"Problem.message":         "What failed.",
+	"Problem.hint":            "What to do.",
+	"Quota.registry":          "Registry.",
+	"Quota.remaining":         "Pulls that are left.",
+	"Quota.limit":             "Pulls in the window.",
+	"Quota.seconds":           "Length of the window.",
+	"Result.source":           "Source image.",
+	"Result.target":           "Target; missing if the image could not be planned.",
+	"Result.status":           "copied, unchanged, skipped or failed.",
+	"Result.why":              "Reason of the status.",
+	"Result.digest":           "Digest that the target names or should name.",
+	"Result.was":              "Digest that the target named before.",
+	"Result.platforms":        "Platforms of the image, as far as they were read. An unchanged image is not read for them; those of its copy are remembered in the cache.",
+	"Result.absent":           "Wanted platforms that the source lacks.",
+	"Result.backup":           "Reference that keeps the replaced image.",
+	"Result.bytes":            "Bytes that were sent.",
+	"Result.seconds":          "Duration.",
 }
 
 // schemaOf describes a type of the report (JSON schema, draft 2020-12).
@@ -100,6 +138,8 @@ func schemaOf(t *testing.T, typ reflect.Type) map[string]any {
 		return map[string]any{"type": "boolean"}
 	case reflect.Int, reflect.Int64:
 		return map[string]any{"type": "integer", "minimum": 0}
+	case reflect.Float64:
+		return map[string]any{"type": "number", "minimum": 0}
 	case reflect.Slice:
 		return map[string]any{"type": "array", "items": schemaOf(t, typ.Elem())}
 	case reflect.Map:
@@ -107,7 +147,7 @@ func schemaOf(t *testing.T, typ reflect.Type) map[string]any {
 	}
 	properties, required := map[string]any{}, []string{}
 	for f := range typ.Fields() {
-		if !f.IsExported() {
+		if !f.IsExported() || f.Tag.Get("json") == "-" {
 			continue
 		}
 		key, option, _ := strings.Cut(f.Tag.Get("json"), ",")

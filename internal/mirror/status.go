@@ -68,7 +68,7 @@ func (o *Observer) Status(now time.Time) Status {
 	defer o.mu.Unlock()
 	s := Status{Time: now.UTC(), Entries: []EntryStatus{}, Quotas: []Quota{}}
 	for _, e := range o.plan {
-		one := EntryStatus{Name: e.Name, Source: e.source(), Targets: e.Targets, State: Waiting}
+		one := EntryStatus{Name: e.Name, Source: e.source(), Targets: append([]string{}, e.Targets...), State: Waiting}
 		if known := o.entries[e.Name]; known != nil {
 			one.State, one.Since, one.Next, one.Success, one.Last = known.State, known.Since, known.Next, known.Success, known.Last
 		}
