@@ -73,6 +73,7 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/gofumpt
 	cd docs/figures && $(GO) vet ./... && $(GO) mod tidy -diff
 	cd internal/kube/judge && $(GO) vet ./... && $(GO) test ./...
 	cd internal/attest/judge && $(GO) vet ./... && $(GO) mod tidy -diff && $(GO) test ./...
+	cd internal/web/judge && $(GO) vet ./... && $(GO) mod tidy -diff
 
 # The last line has the tool and the digests of source and drawing; figure_test.go checks
 # it.
@@ -93,7 +94,7 @@ format: $(TOOLS)/gofumpt
 # log follows.
 e2e: build $(TOOLS)/nfpm ## end-to-end tests: real registry and clients, emulated machines; needs root and Debian packages (.ci/install)
 	@log=$$(mktemp); code=0; \
-	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-packages $(BIN)/mabuild && ./.ci/e2e-walk $(BIN)/mabuild && ./.ci/e2e-action && ./.ci/e2e-mirror $(BIN)/mabuild && ./.ci/e2e-supply $(BIN)/mabuild keys && ./.ci/e2e-smoke $(BIN)/mabuild && ./.ci/e2e-jobs $(BIN)/mabuild && ./.ci/e2e-install $(TOOLS)/nfpm; } >"$$log" 2>&1 & others=$$!; \
+	{ ./.ci/e2e-manifest $(BIN)/mabuild && ./.ci/e2e-cgo $(BIN)/mabuild && ./.ci/e2e-packages $(BIN)/mabuild && ./.ci/e2e-walk $(BIN)/mabuild && ./.ci/e2e-action && ./.ci/e2e-mirror $(BIN)/mabuild && ./.ci/e2e-supply $(BIN)/mabuild keys && ./.ci/e2e-smoke $(BIN)/mabuild && ./.ci/e2e-web $(BIN)/mabuild && ./.ci/e2e-jobs $(BIN)/mabuild && ./.ci/e2e-install $(TOOLS)/nfpm; } >"$$log" 2>&1 & others=$$!; \
 	./.ci/e2e $(BIN)/mabuild || code=$$?; \
 	wait $$others || code=$$?; \
 	cat "$$log"; rm -f "$$log"; exit $$code

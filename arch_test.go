@@ -51,7 +51,7 @@ var allowed = map[string][]string{
 	"internal/yamlconf":                    {"internal/text"},
 	"internal/kube":                        {"manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/imageref", "internal/once", "internal/text", "internal/yamlconf"},
 	"internal/check":                       {"manifest", "manifest/platform", "manifest/registry", "internal/elf", "internal/imageref", "internal/kube", "internal/rootfs"},
-	"internal/check/format":                {"internal/check", "internal/text"},
+	"internal/check/format":                {"internal/check", "internal/text", "internal/web"},
 	"internal/metrics":                     {},
 	"internal/webhook":                     {"internal/guard", "internal/imageref", "internal/kube", "internal/metrics", "internal/text"},
 	"internal/koimport":                    {"manifest/platform", "internal/config", "internal/yamlconf"},
@@ -84,7 +84,8 @@ var allowed = map[string][]string{
 	"internal/places":                      {"manifest", "manifest/local", "manifest/registry", "internal/hint", "internal/imageref", "internal/outfile", "internal/text"},
 	"internal/records":                     {"build", "manifest", "manifest/platform", "manifest/registry", "internal/cache", "internal/gocache", "internal/hint", "internal/rootfs", "internal/text"},
 	"internal/rootfs":                      {"internal/hint", "internal/stream"},
-	"internal/serve":                       {"internal/stream"},
+	"internal/serve":                       {"manifest", "manifest/platform", "internal/stream", "internal/versions", "internal/web"},
+	"internal/web":                         {"manifest", "manifest/platform", "internal/text"},
 	"internal/regtest":                     {"internal/stream"},
 	"internal/regtest/faults":              {}, // tests alone
 	"examples/cgo-sqlite":                  {}, // a module of its own
@@ -108,7 +109,7 @@ var only = map[string][]string{
 	"github.com/spf13/pflag": {"internal/yamlconf", "internal/config", "cmd/mabuild"},
 	"github.com/spf13/cobra": {"cmd/mabuild"},
 	"go.yaml.in/yaml/v3":     {"internal/yamlconf", "internal/koimport", "internal/kube", "internal/check"},
-	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/download", "internal/plan", "internal/metrics", "internal/serve", "internal/webhook", "cmd/mabuild", "examples/web"},
+	"net/http":               {"manifest/registry", "manifest/registry/internal/transport", "manifest/local", "internal/regtest", "internal/download", "internal/plan", "internal/metrics", "internal/serve", "internal/web", "internal/webhook", "cmd/mabuild", "examples/web"},
 }
 
 // The test parses the files itself: the test cache would not notice changes in the output

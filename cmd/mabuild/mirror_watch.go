@@ -79,13 +79,9 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 		return report // interrupted
 	}
 	log := w.app.log.With("entry", e.Name)
-	var problems []mirror.Problem
-	if err, _ := report.Err(); err != nil {
-		// Each error is one record, with its hint.
-		for _, one := range hint.Parts(err) {
-			problems = append(problems, mirror.Problem{Message: one.Error(), Hint: hintOf(one)})
-			log.ErrorContext(ctx, one.Error(), "hint", hintOf(one))
-		}
+	problems := problemsOf(report)
+	for _, one := range problems {
+		log.ErrorContext(ctx, one.Message, "hint", one.Hint)
 	}
 	var quotas []mirror.Quota
 	for host, q := range client.Quotas() {
@@ -97,6 +93,18 @@ func (w *watch) round(ctx context.Context, e *mirror.Entry) *mirror.Report {
 	log.InfoContext(ctx, "run finished", "copied", report.Copied, "unchanged", report.Same,
 		"skipped", report.Skipped, "failed", report.Failed, "bytes", report.Bytes)
 	return report
+}
+
+// problemsOf returns each error of a report with its hint.
+func problemsOf(r *mirror.Report) (problems []mirror.Problem) {
+	err, _ := r.Err()
+	if err == nil {
+		return nil
+	}
+	for _, one := range hint.Parts(err) {
+		problems = append(problems, mirror.Problem{Message: one.Error(), Hint: hintOf(one)})
+	}
+	return problems
 }
 
 // hangups returns a channel that receives after each SIGHUP until ctx ends. Signals that

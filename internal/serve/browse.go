@@ -228,11 +228,13 @@ func (b *browser) image(r *http.Request, repository, reference string) (web.Page
 	if err != nil && !errors.Is(err, manifest.ErrMismatch) && !errors.Is(err, manifest.ErrObsolete) {
 		return web.Page{}, err
 	}
-	name := repository + ":" + reference
-	if strings.Contains(reference, ":") {
-		name = repository + "@" + reference
+	name, last := repository+":"+reference, reference
+	if algorithm, hex, ok := strings.Cut(reference, ":"); ok {
+		name, last = repository+"@"+reference, algorithm+":"+hex[:12]
 	}
-	v := web.View{Name: name, At: at(repository), Report: report, Problems: notes}
+	// The page has the whole digest below its head.
+	shown := name[:len(repository)+1] + last
+	v := web.View{Name: shown, At: at(repository), Report: report, Problems: notes}
 	if err != nil {
 		v.Problems = append(v.Problems, b.explain(err))
 	} else {
@@ -247,8 +249,8 @@ func (b *browser) image(r *http.Request, repository, reference string) (web.Page
 		}
 	}
 	return web.Page{
-		Kind: web.Image, Title: name, Data: v,
-		Path: []web.Link{{Text: "Repositories", To: "/"}, {Text: repository, To: at(repository)}, {Text: strings.TrimPrefix(name[len(repository):], ":")}},
+		Kind: web.Image, Title: shown, Data: v,
+		Path: []web.Link{{Text: "Repositories", To: "/"}, {Text: repository, To: at(repository)}, {Text: last}},
 	}, nil
 }
 

@@ -242,7 +242,7 @@ func BenchmarkPageOfManyTags(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // only read
+	defer s.Close()
 	h := serve.NewRegistry(s, nil, log.New(io.Discard, "", 0))
 	for b.Loop() {
 		if w := recorded(h, "/r/many?page=200"); w.Code != 200 || !slices.Contains(strings.Fields(w.Body.String()), "200") {

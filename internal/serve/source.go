@@ -106,7 +106,7 @@ func verified(r io.Reader, d digest.Digest) ([]byte, error) {
 }
 
 // Referrers lists what refers to a manifest, by its subject field or by a tag of cosign.
-func (s *source) Referrers(_ context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
+func (s *source) Referrers(ctx context.Context, _ string, subject v1.Hash, cosign ...string) ([]manifest.Referrer, error) {
 	if err := s.take(); err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (s *source) Referrers(_ context.Context, _ string, subject v1.Hash, cosign 
 	}
 	for _, suffix := range cosign {
 		tag := manifest.ReferrersTag(subject) + "." + suffix
-		d, err := s.Resolve(context.Background(), tag)
+		d, err := s.Resolve(ctx, tag)
 		switch {
 		case err == nil:
 			all = append(all, manifest.Referrer{Descriptor: d, Tag: tag})
@@ -158,7 +158,7 @@ func (f fetcher) Child(d v1.Descriptor) (manifest.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	if types.MediaType(d.MediaType).IsImage() || types.MediaType(d.MediaType).IsIndex() {
+	if d.MediaType.IsImage() || d.MediaType.IsIndex() {
 		return manifest.Open(own, raw, f)
 	}
 	return manifest.Uninterpreted(own, raw, func(d v1.Descriptor) (manifest.Content, error) { return manifest.Open(d, raw, f) })

@@ -17,8 +17,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"image"
 	"image/color"
 	"image/png"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -140,7 +142,7 @@ func run(ctx context.Context, pages []string, golden string, update bool, shots 
 			}
 			if shots != "" {
 				file := filepath.Join(shots, strings.ReplaceAll(key, " ", "-")+".png")
-				if err := os.WriteFile(file, shot, 0o644); err != nil {
+				if err := os.WriteFile(file, small(shot), 0o644); err != nil {
 					return problems, err
 				}
 			}
@@ -167,6 +169,44 @@ func measure(shot []byte, v view) (height int, wrong []string) {
 		wrong = append(wrong, fmt.Sprintf("the corner is %v and not %v: the stylesheet does not apply", is, v.corner))
 	}
 	return size.Y, wrong
+}
+
+// small returns a picture with at most 256 colours, the most frequent ones, in as few bytes
+// as possible.
+func small(shot []byte) []byte {
+	img, err := png.Decode(bytes.NewReader(shot))
+	if err != nil {
+		return shot
+	}
+	area, counts := img.Bounds(), map[color.RGBA]int{}
+	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(img.At(x, y)).(color.RGBA) }
+	for y := area.Min.Y; y < area.Max.Y; y++ {
+		for x := area.Min.X; x < area.Max.X; x++ {
+			counts[at(x, y)]++
+		}
+	}
+	colours := slices.SortedFunc(maps.Keys(counts), func(a, b color.RGBA) int { return counts[b] - counts[a] })
+	var palette color.Palette
+	for _, c := range colours[:min(len(colours), 256)] {
+		palette = append(palette, c)
+	}
+	known, out := map[color.RGBA]uint8{}, image.NewPaletted(area, palette)
+	for y := area.Min.Y; y < area.Max.Y; y++ {
+		for x := area.Min.X; x < area.Max.X; x++ {
+			c := at(x, y)
+			index, ok := known[c]
+			if !ok {
+				index = uint8(palette.Index(c)) //nolint:gosec // there are 256 at most
+				known[c] = index
+			}
+			out.SetColorIndex(x, y, index)
+		}
+	}
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, out); err != nil {
+		return shot
+	}
+	return b.Bytes()
 }
 
 // judge loads a page and returns what is wrong with it, and a screenshot of all of it.
