@@ -80,6 +80,7 @@ var inside = map[string]string{
 	"rootfs.errLayers":         "in a LayerError",
 	"rootfs.errLinks":          "in a LayerError",
 	"serve.readError":          "an answer of the server",
+	"serve.errReads":           "a row of a page",
 	"verify.ErrMismatch":       "becomes manifest.ErrMismatch or cache.ErrCorrupt",
 	"verify.mismatch":          "as above",
 	"registry.badNameError":    "as name.ErrBadName below",

@@ -104,7 +104,7 @@ func (o *mirrorOptions) bind(f *pflag.FlagSet) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "Print what would be copied, the maximum size and the reason; send nothing")
 	f.StringVar(&o.report, "report", "", "Write the outcome of each image to this `FILE` as JSON")
 	f.BoolVar(&o.watch, "watch", false, "Keep running on the file's schedules")
-	f.StringVar(&o.listen, "listen", "", "Serve /healthz and /metrics at this `ADDRESS` with --watch")
+	f.StringVar(&o.listen, "listen", "", "Serve a page, /status.json, /metrics and /healthz at this `ADDRESS` with --watch")
 	bindShard(f, &o.shard, &o.shards)
 	config.BindTrust(f)
 	config.BindSecrets(f)

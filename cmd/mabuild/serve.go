@@ -41,7 +41,7 @@ func newServe(a *app) *cobra.Command {
 		Short: "Serve a registry from a directory until interrupted",
 		Long: `Serve a registry from a directory, without TLS and without accounts, by default on
 the loopback interface. Its address is printed when it is ready. Use it for tests,
-not for production.
+not for production. A browser at this address shows what the registry holds.
 
 It accepts only requests to a loopback host, to the IP address at which they
 arrive, or to a --host. This protects it from other web sites (DNS rebinding).`,
