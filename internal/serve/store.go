@@ -177,7 +177,7 @@ func (s *Store) Repositories() ([]string, error) {
 				return err
 			}
 			names = append(names, repository)
-			return nil
+			return fs.SkipDir // no repository is below its manifests
 		case strings.HasPrefix(d.Name(), "_"):
 			return fs.SkipDir
 		}
