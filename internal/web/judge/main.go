@@ -3,7 +3,8 @@
 //
 //	judge [-golden FILE [-update]] [-shots DIR] NAME=URL…
 //
-// Each page is loaded in light and in dark, at 360 and at 1280 pixels. It must answer with
+// Each page is loaded in light and in dark, at 360 and at 1280 pixels, and as it is
+// printed on A4. It must answer with
 // status 200, log nothing to the console, break no policy, not be wider than the window,
 // and have text with a contrast of 4.5 (WCAG 2.2, 1.4.3). A screenshot must have the colour
 // of the page in its corner, and a height that differs by at most tolerance from that in
@@ -58,6 +59,7 @@ var views = []view{
 	{"light", 1280, color.RGBA{0xfa, 0xfa, 0xf8, 0xff}},
 	{"dark", 360, color.RGBA{0x12, 0x15, 0x18, 0xff}},
 	{"dark", 1280, color.RGBA{0x12, 0x15, 0x18, 0xff}},
+	{"print", 718, color.RGBA{0xff, 0xff, 0xff, 0xff}}, // A4 without its margins
 }
 
 func main() {
@@ -242,6 +244,9 @@ func judge(ctx context.Context, url string, v view) (problems []string, shot []b
 	}
 	prepare := func(ctx context.Context, t *chromedp.Target) error {
 		media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: v.scheme}}}
+		if v.scheme == "print" {
+			media = emulation.SetEmulatedMediaParams{Media: v.scheme}
+		}
 		size := emulation.SetDeviceMetricsOverrideParams{Width: v.width, Height: 800, DeviceScaleFactor: 1, Mobile: v.width < 600}
 		return errors.Join(
 			call(ctx, t, network.Enable, network.EnableParams{}), call(ctx, t, log.Enable, cdp.Empty{}), call(ctx, t, audits.Enable, cdp.Empty{}),

@@ -13,7 +13,7 @@ import (
 )
 
 const good = `<!doctype html><html lang="en"><head><meta name="viewport" content="width=device-width"><title>t</title><link rel="icon" href="data:,">
-<style>body { background: #fafaf8; color: #222; margin: 0 } %s @media (prefers-color-scheme: dark) { body { background: #121518; color: #eee } }</style></head>
+<style>body { background: #fafaf8; color: #222; margin: 0 } %s @media (prefers-color-scheme: dark) { body { background: #121518; color: #eee } } @media print { body { background: #fff; color: #000 } }</style></head>
 <body><h1>Head</h1>%s</body></html>`
 
 // The judge finds each fault, and none in a good page.
@@ -61,7 +61,7 @@ func TestFaults(t *testing.T) {
 	}
 	// A page of another height is found by the golden file.
 	golden := filepath.Join(t.TempDir(), "golden")
-	if err := os.WriteFile(golden, []byte("page light 360 700\npage light 1280 810\npage dark 360 800\n"), 0o644); err != nil {
+	if err := os.WriteFile(golden, []byte("page light 360 700\npage light 1280 810\npage dark 360 800\npage print 718 800\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	problems, err := run(ctx, []string{"page=" + server.URL + "/good"}, golden, false, "")

@@ -4,7 +4,7 @@
 	const root = document.documentElement;
 	if (root.scrollWidth > root.clientWidth) {
 		const wide = [...document.body.querySelectorAll("*")].filter((e) => {
-			const box = e.closest(".box");
+			const box = getComputedStyle(e.closest(".box") || e).overflowX === "auto" ? e.closest(".box") : null;
 			return (!box || box === e) && e.getBoundingClientRect().right > root.clientWidth + 0.5;
 		});
 		problems.push(`the page is ${root.scrollWidth} pixels wide in a window of ${root.clientWidth}: ${wide.slice(0, 3).map((e) => e.tagName + "." + e.className).join(", ")}`);
