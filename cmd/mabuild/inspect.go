@@ -321,20 +321,20 @@ func (o *inspectOptions) writeHTML(stdout io.Writer, all []inspected) error {
 		return nil
 	}
 	var r web.Report
-	subjects := make([]web.Subject, len(all))
+	rows := make([]web.Inspected, len(all))
 	for i, one := range all {
-		subjects[i] = web.Subject{Name: web.Link{Text: one.ref}, Report: one.report}
+		rows[i] = web.Inspected{Name: web.Link{Text: one.ref}, Report: one.report}
 		view := web.View{Name: one.ref, Report: one.report}
 		if one.err != nil {
-			subjects[i].Report, view.Report = nil, nil
-			subjects[i].State, subjects[i].Problem = "not readable", one.err.Error()
+			rows[i].Report, view.Report = nil, nil
+			rows[i].State, rows[i].Problem = "not readable", one.err.Error()
 			view.Problems = []string{one.err.Error()}
 		} else if err := o.met(one.report); err != nil {
 			view.Problems = []string{err.Error()}
 		}
 		r.Views = append(r.Views, view)
 	}
-	r.Matrix = web.NewMatrix("Image", subjects)
+	r.Matrix = web.NewMatrix("Image", rows)
 	title := "Images"
 	if len(all) == 1 {
 		title = all[0].ref

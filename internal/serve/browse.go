@@ -181,10 +181,10 @@ func (b *browser) tags(r *http.Request, repository string) (web.Page, error) {
 // matrix reads what tags name. A tag that cannot be read is a row that says why: the
 // registry may change while it is read.
 func (b *browser) matrix(ctx context.Context, s *source, tags []string) web.Matrix {
-	subjects := make([]web.Subject, len(tags))
-	known := map[v1.Hash]*web.Subject{} // several tags may name one manifest
+	rows := make([]web.Inspected, len(tags))
+	known := map[v1.Hash]*web.Inspected{} // several tags may name one manifest
 	for i, tag := range tags {
-		one := &subjects[i]
+		one := &rows[i]
 		d, err := s.Resolve(ctx, tag)
 		if same := known[d.Digest]; err == nil && same != nil {
 			*one = *same
@@ -204,7 +204,7 @@ func (b *browser) matrix(ctx context.Context, s *source, tags []string) web.Matr
 		}
 		one.Name = web.Link{Text: tag, To: at(s.repository) + ":" + tag}
 	}
-	return web.NewMatrix("Tag", subjects)
+	return web.NewMatrix("Tag", rows)
 }
 
 // inspect reports what a reference names. If what the options ask for cannot be read, for

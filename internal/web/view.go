@@ -45,8 +45,9 @@ type Tags struct {
 	Pager
 }
 
-// A Subject is an image or index of a matrix: a report, or the reason that there is none.
-type Subject struct {
+// An Inspected is an image or index of a matrix: a report, or the reason that there is
+// none.
+type Inspected struct {
 	Name   Link
 	Digest string
 	Report *manifest.Report
@@ -92,7 +93,7 @@ type Cell struct {
 }
 
 // NewMatrix makes the matrix of images and what their reports say.
-func NewMatrix(head string, all []Subject) Matrix {
+func NewMatrix(head string, all []Inspected) Matrix {
 	rows, cells := make([]Row, len(all)), make([]map[string]Cell, len(all))
 	for i, s := range all {
 		cells[i] = map[string]Cell{}
@@ -181,7 +182,7 @@ func ByPlatform(a, b string) int {
 // A View is what a page says about one reference.
 type View struct {
 	Name   string
-	At     string           // as that of a [Subject]
+	At     string           // as that of an [Inspected]
 	Report *manifest.Report // nil if it could not be read
 	// Subject is what the manifest refers to, if that is not nil.
 	Subject    *v1.Hash
