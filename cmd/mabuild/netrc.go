@@ -24,7 +24,7 @@ func (a *app) netrcLogin(ctx context.Context) func(host string) (user, password 
 		}
 		file = filepath.Join(home, map[bool]string{false: ".netrc", true: "_netrc"}[runtime.GOOS == "windows"])
 	}
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // the user names it
 	var read *netrc.Netrc
 	if err == nil {
 		read, err = netrc.ParseString(string(content))
