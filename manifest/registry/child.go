@@ -16,12 +16,17 @@ import (
 // byDigest stores content, which the caller has, under its digest, once in a run.
 func (c *Client) byDigest(ctx context.Context, r repository, d v1.Descriptor, content manifest.Content) error {
 	return onceARun(ctx, &c.session.exists.manifests, r.at(d.Digest), func() error {
-		if img, ok := content.(v1.Image); ok {
+		img, isImage := content.(v1.Image)
+		if isImage {
 			if stored, err := c.pushFresh(ctx, r, d, img); stored || err != nil {
 				return err
 			}
 		}
-		return c.storeIfAbsent(ctx, r, d, func(bool) (manifest.Content, error) { return content, nil })
+		err := c.storeIfAbsent(ctx, r, d, func(bool) (manifest.Content, error) { return content, nil })
+		if isImage && err == nil { // also if it existed, so that others mount its blobs
+			err = c.session.exists.addImage(r, img)
+		}
+		return err
 	})
 }
 

@@ -30,12 +30,8 @@ func (c *Client) content(ctx context.Context, r repository, raw []byte, d v1.Des
 	}
 	content, err := manifest.Open(v1.Descriptor{MediaType: d.MediaType, Digest: is}, raw, &fetcher{ctx: ctx, client: c, repo: r})
 	if img, ok := content.(v1.Image); ok {
-		m, err := img.Manifest()
-		if err != nil {
+		if err := c.session.exists.addImage(r, img); err != nil {
 			return nil, err
-		}
-		for _, l := range append(m.Layers, m.Config) {
-			c.session.exists.addOrigin(r, l.Digest)
 		}
 	}
 	return content, err

@@ -388,3 +388,18 @@ func TestPutOfAnUnknownType(t *testing.T) {
 		}
 	}
 }
+
+// A blob is mounted from an image that the registry has had before, without asking for the blob.
+func TestPutMountsFromWhatExisted(t *testing.T) {
+	t.Parallel()
+	r := regtest.Start(t, regtest.Options{})
+	img := regtest.Image(t, "amd64", 100, 2)
+	at := r.Host + "/app@" + must(img.Digest())(t).String()
+	put(t, client(t), at, img)
+	r.Reset()
+	c := client(t)
+	put(t, c, at, img)
+	put(t, c, r.Host+"/other:v1", img)
+	expect(t, r, map[string]int{"HEAD manifest": 2, "POST mount": 3, "PUT manifest": 1})
+	verifyTag(t, r, "other:v1", img)
+}

@@ -115,6 +115,18 @@ func (e *existence) addOrigin(r repository, h v1.Hash) {
 	}
 }
 
+// addImage records that r, which has the manifest of an image, has its blobs.
+func (e *existence) addImage(r repository, img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	for _, b := range append(slices.Clone(m.Layers), m.Config) {
+		e.addOrigin(r, b.Digest)
+	}
+	return nil
+}
+
 // mountSource returns another repository of r's host that has h and from which a mount
 // into r has not failed in this run. It takes the lock of noMount while it holds that of
 // origins; no other function takes both.
