@@ -12,6 +12,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -80,6 +83,14 @@ type layered struct {
 
 func (l layered) Layers() ([]v1.Layer, error) { return l.layers, nil }
 
+// depModule is a module that the tests of build records require, and depSums its go.sum. The
+// module cache has it, since mabuild requires it, too.
+const (
+	depModule = "github.com/agext/levenshtein v1.2.3"
+	depSums   = depModule + " h1:YB2fHEn0UJagG8T1rrWknE3ZQzWM06O8AMAatNn7lmo=\n" +
+		depModule + "/go.mod h1:JEDfjyjHDjOF/1e4FlBE/PkbqA9OfWu2ki2W0IB5558=\n"
+)
+
 // Whatever is in the repository of build records, and whether or not it answers, the result
 // is that of the compiler. What is wrong is said once.
 func TestHostileRecords(t *testing.T) {
@@ -87,7 +98,11 @@ func TestHostileRecords(t *testing.T) {
 	from, to := startRegistry(t), startRegistry(t)
 	dir, other := t.TempDir(), t.TempDir()
 	for at, text := range map[string]string{dir: "one", other: "two"} {
-		regtest.Lay(t, at, map[string]string{"go.mod": "module example.com/" + text + "\n\ngo 1.26\n", "main.go": "package main\n\nfunc main() { println(\"" + text + "\") }\n"})
+		regtest.Lay(t, at, map[string]string{
+			"go.mod":  "module example.com/" + text + "\n\ngo 1.26\n\nrequire " + depModule + "\n",
+			"go.sum":  depSums,
+			"main.go": "package main\n\nimport \"github.com/agext/levenshtein\"\n\nfunc main() { println(\"" + text + "\", levenshtein.Distance(\"a\", \"b\", nil)) }\n",
+		})
 	}
 	own, ownPublic := secret(t, "o")
 	foreign, _ := secret(t, "f")
@@ -109,6 +124,28 @@ func TestHostileRecords(t *testing.T) {
 	}
 	arm := publish(honest, dir, "arm64").Images[0]
 	two := publish(honest, other, "amd64").Images[0]
+	// changed returns the image of a program that differs from the honest one in some bytes.
+	elsewhere := to.Host
+	changed := func(from, to string) build.Image {
+		t.Helper()
+		program, err := os.ReadFile(want.Images[0].Binary.Path)
+		check(t, err)
+		if len(from) != len(to) || !bytes.Contains(program, []byte(from)) {
+			t.Fatalf("the program has no %q, or it cannot be %q", from, to)
+		}
+		at := t.TempDir()
+		check(t, os.WriteFile(filepath.Join(at, "one"), bytes.ReplaceAll(program, []byte(from), []byte(to)), 0o755))
+		m := newMachine(t, writer("prebuilt"))
+		spec, err := m.Builder.Resolve(t.Context(), build.Spec{Dir: at, Name: "one", Base: build.Scratch, Platforms: []ocispec.Platform{want.Images[0].Platform}, Program: build.Prebuilt{Path: "one"}})
+		check(t, err)
+		out, err := m.Publish(t.Context(), Plan{Spec: spec, Tags: []string{fmt.Sprintf("%s/prebuilt%d:v1", elsewhere, n)}})
+		check(t, err)
+		return out.Images[0]
+	}
+	release, _, _ := strings.Cut(runtime.Version(), " ")
+	anotherGo := changed(release, release[:len(release)-1]+"x")
+	sum := strings.Fields(depSums)[2]
+	anotherSum := changed(sum, strings.ToUpper(sum[:len(sum)-2])+sum[len(sum)-2:])
 	forge := func(r *records.Repository, img build.Image) {
 		img.Key, img.Platform = key, want.Images[0].Platform
 		r.Client, r.Log = &registry.Client{}, slog.New(slog.DiscardHandler)
@@ -125,6 +162,13 @@ func TestHostileRecords(t *testing.T) {
 		{what: "the honest record", hit: true, do: func(repo string) { forge(writer(repo), want.Images[0]) }},
 		{what: "another platform's program", warning: "not an executable of the platform", do: func(repo string) { forge(writer(repo), arm) }},
 		{what: "another program", warning: "has no file /mabuild/one", do: func(repo string) { forge(writer(repo), two) }},
+		{what: "a program of another release of Go", warning: "and this is " + release, do: func(repo string) { forge(writer(repo), anotherGo) }},
+		{what: "a program with another module", warning: "has another checksum than go.sum", do: func(repo string) { forge(writer(repo), anotherSum) }},
+		{what: "a signed program with another module", warning: "has another checksum than go.sum", read: func(r *records.Repository) { r.Trust = []ed25519.PublicKey{ownPublic} }, do: func(repo string) {
+			r := writer(repo)
+			r.Key = own
+			forge(r, anotherSum)
+		}},
 		{what: "the layer of no program", warning: "its layer has the type", do: func(repo string) {
 			layers, err := regtest.Image(t, "amd64", 100, 1).Layers()
 			check(t, err)
