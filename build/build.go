@@ -281,11 +281,10 @@ type PlannedBase struct {
 	Platform ocispec.Platform
 	Ref      string
 	Digest   v1.Hash // of the image for the platform, zero for Static and Scratch
-	// With [Builder.Recalls], Inputs returns that of the image, Source names what the program is
-	// compiled from, and NoKey says why the image will have no key.
+	// With [Builder.Recalls], Inputs returns that of the image. Source names what the program is
+	// compiled from, or says why the image will have no key. Both read the sources.
 	Inputs func() map[string]string
-	Source string
-	NoKey  string
+	Source func() (name, noKey string)
 
 	baseImage baseimage.Image
 }
@@ -335,8 +334,11 @@ func (b *Builder) plan(ctx context.Context, s Spec) (*Plan, error) {
 		plan.Bases[i] = PlannedBase{Platform: s.Platforms[i], Ref: s.base(s.Platforms[i]), Digest: image.Digest, baseImage: image}
 		if b.Recalls {
 			plan.Bases[i].Inputs = func() map[string]string { list, _ := m.inputs(s.Platforms[i]); return list }
-			if plan.Bases[i].Source = m.source(s.Platforms[i]); plan.Bases[i].Source == "" {
-				_, plan.Bases[i].NoKey = m.inputs(s.Platforms[i])
+			plan.Bases[i].Source = func() (name, noKey string) {
+				if name = m.source(s.Platforms[i]); name == "" {
+					_, noKey = m.inputs(s.Platforms[i])
+				}
+				return name, noKey
 			}
 		}
 	}
@@ -381,6 +383,9 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	}
 	wg.Wait()
 	failed := errors.Join(errs...)
+	if failed == nil {
+		r.remember(images)
+	}
 	r.maker.finish(failed == nil)
 	// What was put off fails for all platforms in the same way.
 	if late := (*lateError)(nil); errors.As(failed, &late) {
@@ -389,7 +394,6 @@ func (b *Builder) Build(ctx context.Context, s Spec, h Hooks) (*Result, error) {
 	if failed != nil {
 		return nil, errors.Join(failed, b.cramped(ctx, errs))
 	}
-	r.remember(images)
 	index, err := index(s, plan, images)
 	if err != nil {
 		return nil, err

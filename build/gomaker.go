@@ -340,7 +340,8 @@ func (g *goMaker) make(ctx context.Context, p ocispec.Platform, permit *permits.
 	}
 	// Programs with cgo or with a named profile depend on files that are not sources.
 	if s.linkage.Interpreter == "" && !how.Cgo && !how.profiled() {
-		g.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size})
+		s.lent = g.goCache(ctx, p, how) != ""
+		g.record.Add(programKey(p, how), unchanged.Program{Content: s.entry.Content, Size: s.entry.Size, Shared: s.lent})
 	}
 	return nil
 }

@@ -213,10 +213,53 @@ func (g *goMaker) proved(p ocispec.Platform) bool {
 		return false
 	}
 	if _, asked := g.steady[list]; !asked {
-		later, err := list.again()
-		g.steady[list] = err == nil && list.stable().Same(later)
+		g.steady[list] = list.unchangedSince(list.stable())
+	}
+	if g.steady[list] {
+		g.record.Prove(programKey(p, how), g.source(p))
 	}
 	return g.steady[list]
+}
+
+// unchangedSince lists the sources again, and reports whether they are those of a list before.
+func (l *sourceList) unchangedSince(before *unchanged.Sources) bool {
+	later, err := l.again()
+	return err == nil && before.Same(later)
+}
+
+// prove asks the go command for the files of the program. The build record says that the program
+// was compiled from the files as they are, so they are the same as then if neither its listing
+// nor the list of sources changes while the go command is asked.
+func (g *goMaker) prove(ctx context.Context, p ocispec.Platform) string {
+	how, err := g.spec.settings(p)
+	if err != nil {
+		return ""
+	}
+	list := g.list(how)
+	before := list.stable()
+	if before == nil {
+		return ""
+	}
+	permit := g.permits.Reserve(g.times.Expected(programKey(p, how)))[0]
+	defer permit.Release()
+	if err := permit.Wait(ctx); err != nil {
+		return ""
+	}
+	files, err := g.goc.Sources(ctx, g.request(ctx, p, how, "", 1))
+	if err == nil {
+		err = before.Has(files)
+	}
+	if err != nil {
+		g.log.DebugContext(ctx, "no key of what is remembered: "+err.Error(), "package", g.spec.goPackage().Package)
+		return ""
+	}
+	if !list.unchangedSince(before) || !g.record.Holds() {
+		return ""
+	}
+	source := g.source(p)
+	g.record.Prove(programKey(p, how), source)
+	g.record.Store()
+	return source
 }
 
 // unportable returns why the program depends on something else than the sources, the release

@@ -51,6 +51,24 @@ type Image struct {
 
 	// info is set if Binary is zero. It compiles the program again.
 	info func(context.Context) (*buildinfo.BuildInfo, error)
+	// Set if a build record was used: prove finds Key, and inputs what it is made of.
+	prove  func(context.Context) string
+	inputs func() map[string]string
+	lent   bool // other machines fill the cache with which the go command compiled the program
+}
+
+// Keyed returns i with Key and Inputs, if they can be found without a compiler. If the program
+// comes from a build record that does not say what it was compiled from, the go command is asked,
+// which takes a permit of the Builder. A program that was compiled with [Builder.GoCache] has no
+// key then: what is in that cache counts where it was read, and nowhere else.
+func (i Image) Keyed(ctx context.Context) Image {
+	if i.Key == "" && i.prove != nil {
+		i.Key = i.prove(ctx)
+	}
+	if i.Key != "" && i.Inputs == nil && i.inputs != nil {
+		i.Inputs = i.inputs()
+	}
+	return i
 }
 
 // BuildInfo returns the build information of the program: its modules with their versions

@@ -237,6 +237,9 @@ func (*prebuiltMaker) checkProgram(ocispec.Platform, string) (*buildinfo.BuildIn
 // proved is false, since source has no name.
 func (*prebuiltMaker) proved(ocispec.Platform) bool { return false }
 
+// prove has nothing to prove either.
+func (*prebuiltMaker) prove(context.Context, ocispec.Platform) string { return "" }
+
 // extras adds the further files of an archive.
 func (m *prebuiltMaker) extras(_ context.Context, p ocispec.Platform, _ *string) (list []placement.Part, unlock func(), err error) {
 	program, err := m.program(p)

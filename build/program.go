@@ -104,6 +104,10 @@ type maker interface {
 	// proved reports whether it is certain that the program that was just made for p is
 	// made from what source names. It is called after all programs were made.
 	proved(p ocispec.Platform) bool
+	// prove returns what source returns, if it is certain that the recorded program for p is made
+	// from it, and remembers that. It may run the go command, for which it waits for a permit,
+	// and compiles nothing. It is called after all programs were made.
+	prove(ctx context.Context, p ocispec.Platform) string
 	// extras makes what the image for p has beside the program, and sets step if there is
 	// any. Its files can be read until unlock.
 	extras(ctx context.Context, p ocispec.Platform, step *string) (list []placement.Part, unlock func(), err error)
@@ -123,6 +127,7 @@ type shared struct {
 	claimed atomic.Bool   // set by the image that makes it
 	done    chan struct{} // closed when the fields below are final
 	binary  crosscompile.Binary
+	lent    bool // see Image
 	took    time.Duration
 	entry   layerfile.Entry
 	linkage elf.Linkage // what the program needs from its base

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/internal/rootfs"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // fetched makes the image from a layer that is remembered under the key of the program, by
@@ -82,6 +83,60 @@ func (r *buildRun) fetched(ctx context.Context, img *Image, base PlannedBase) (b
 	}
 	img.Image = image
 	return true, nil
+}
+
+// keyed returns an entry that stands for a program by the key of its sources. The layer that w
+// makes with it is that of the program, whose key is then set. Without a key of the sources it
+// returns the program.
+func keyed(w *layerfile.Writer, program layerfile.Entry, source string, key *string) layerfile.Entry {
+	if source == "" {
+		return program
+	}
+	w.Recall = func(is string, entries []layerfile.Entry) (v1.Layer, error) {
+		*key = is
+		return w.Layer(withProgram(entries, program))
+	}
+	return layerfile.Unmade(program.Name, programMode, source)
+}
+
+// withProgram returns entries with a program in place of what stands for it.
+func withProgram(entries []layerfile.Entry, program layerfile.Entry) []layerfile.Entry {
+	at := slices.IndexFunc(entries, func(e layerfile.Entry) bool { return e.Kind == tar.TypeReg })
+	entries = slices.Clone(entries)
+	entries[at].Size, entries[at].Content, entries[at].Open = program.Size, program.Content, program.Open
+	return entries
+}
+
+// prove returns the key of an image that was made from a build record, or "". The program in its
+// layer must be the recorded one, and pass the checks of a recalled one.
+func (r *buildRun) prove(ctx context.Context, img Image, base PlannedBase, program layerfile.Entry) (key string) {
+	source := r.maker.prove(ctx, base.Platform)
+	if source == "" {
+		return ""
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return ""
+	}
+	l := layers[len(layers)-1]
+	file, err := r.takeOut(ctx, l, program.Name)
+	if err == nil {
+		_, err = r.maker.checkProgram(base.Platform, file)
+	}
+	if err != nil {
+		r.log.DebugContext(ctx, "not recorded: "+err.Error(), "platform", platform.Key(base.Platform))
+		return ""
+	}
+	is, err := layerfile.File("", 0, file)
+	if err != nil || is.Content != program.Content {
+		return ""
+	}
+	w := r.Builder.layers(ctx, r.spec)
+	if _, err := r.image(w, base, r.parts(keyed(w, program, source, &key))); err != nil {
+		return ""
+	}
+	r.layers.Remember(key, l)
+	return key
 }
 
 // A foreignLayer is a layer of a program that this build has not made. It is not read before
@@ -154,9 +209,7 @@ func (r *buildRun) relayer(ctx context.Context, p ocispec.Platform, l v1.Layer, 
 	if err != nil {
 		return nil, nil, err
 	}
-	entries = slices.Clone(entries)
-	entries[at].Size, entries[at].Content, entries[at].Open = program.Size, program.Content, program.Open
-	own, err := r.Builder.layers(ctx, r.spec).Layer(entries)
+	own, err := r.Builder.layers(ctx, r.spec).Layer(withProgram(entries, program))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -215,8 +268,8 @@ func (r *buildRun) takeOut(ctx context.Context, l v1.Layer, name string) (string
 	}
 }
 
-// remember keeps in the cache which layers were made, by the keys of their images. A key that
-// is not proved is dropped.
+// remember keeps in the cache which layers were made here, by the keys of their images. A key
+// that is not proved is dropped.
 func (r *buildRun) remember(images []Image) {
 	for i := range images {
 		img := &images[i]
@@ -228,7 +281,7 @@ func (r *buildRun) remember(images []Image) {
 			continue
 		}
 		layers, err := img.Layers()
-		if err == nil {
+		if err == nil && !img.lent {
 			r.layers.Remember(img.Key, layers[len(layers)-1])
 		}
 	}

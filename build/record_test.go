@@ -50,7 +50,7 @@ func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
 		steps = n
 	}
 	t.Logf("%d steps with seed %d", steps, seed)
-	w, kept := newWorld(t, seed), &recalls{layers: map[string]v1.Layer{}}
+	w, kept := newWorld(t, seed), &recalls{layers: map[string]v1.Layer{}, cache: t.TempDir()}
 	w.kept = kept
 	w.walk(steps, "the key", func(during func()) (v1.Hash, bool, error) {
 		here := w.dir
@@ -67,9 +67,11 @@ func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
 			return v1.Hash{}, false, err
 		}
 		digest, err := r.Index.Digest()
-		return digest, r.Images[0].Recalled, err
+		return digest, r.Images[0].Binary.Path == "", err
 	})
+	t.Logf("%d keys were found for what a build record had", kept.proved)
 	w.settle()
+	kept.cache = ""
 	for _, want := range []bool{false, true, true} {
 		time.Sleep(60 * time.Millisecond)
 		r, err := kept.build(w, func() {})
@@ -81,24 +83,45 @@ func TestWhatIsRecalledIsNeverWrong(t *testing.T) {
 
 // recalls has layers by key, as others would keep them.
 type recalls struct {
+	cache  string // of a machine that keeps what it remembers; "": there is none
+	proved int    // layers from a build record whose key was found
+
 	mu     sync.Mutex
 	layers map[string]v1.Layer
 }
 
-// keep keeps the layer of an image that was compiled.
-func (k *recalls) keep(img build.Image) {
-	layers, err := img.Layers()
-	if err != nil || img.Key == "" || img.Recalled {
+// keep keeps the layer of an image that was compiled, or that the machine remembers. Equal keys
+// have equal layers.
+func (k *recalls) keep(t *testing.T, img build.Image) {
+	if img.Recalled {
 		return
 	}
+	img = img.Keyed(t.Context())
+	layers, err := img.Layers()
+	if err != nil || img.Key == "" {
+		return
+	}
+	l := layers[len(layers)-1]
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.layers[img.Key] = layers[len(layers)-1]
+	if before, ok := k.layers[img.Key]; ok {
+		was, _ := before.Digest() // is known
+		if is, err := l.Digest(); err != nil || is != was {
+			t.Errorf("one key has the layers %s and %s, %v", was, is, err)
+		}
+	}
+	if k.layers[img.Key] = l; img.Binary.Path == "" {
+		k.proved++
+	}
 }
 
-// build builds the current state without a cache. It keeps what was compiled.
+// build builds the current state, sometimes on the machine with a cache. It keeps what was
+// compiled, and what that machine remembers.
 func (k *recalls) build(w *world, during func()) (*build.Result, error) {
 	b := &build.Builder{Work: w.t.TempDir(), Recalls: true, Go: &crosscompile.Go{Environ: w.environ}}
+	if k.cache != "" && w.rnd.Intn(2) == 0 {
+		b.Cache, b.Recalls = k.cache, w.rnd.Intn(2) == 0
+	}
 	s := w.spec
 	s.Dir, s.Program = w.dir, build.GoPackage{Compile: w.compile}
 	done := make(chan struct{})
@@ -122,7 +145,7 @@ func (k *recalls) build(w *world, during func()) (*build.Result, error) {
 		return nil, err
 	}
 	img := r.Images[0]
-	if k.keep(img); img.Recalled && w.rnd.Intn(3) == 0 { // reads it, which checks the program
+	if k.keep(w.t, img); img.Recalled && w.rnd.Intn(3) == 0 { // reads it, which checks the program
 		layers, err := img.Layers()
 		w.must(err)
 		content, err := layers[len(layers)-1].Compressed()

@@ -171,7 +171,7 @@ func (r *buildRun) make(ctx context.Context, img *Image, base PlannedBase, permi
 	}
 	*step = "layer"
 	log.InfoContext(ctx, "layering")
-	img.Binary, img.Took, img.Content = program.binary, program.took, program.entry.Content
+	img.Binary, img.Took, img.Content, img.lent = program.binary, program.took, program.entry.Content, program.lent
 	extras, unlock, err := r.maker.extras(ctx, base.Platform, step)
 	if err != nil {
 		return err
@@ -213,11 +213,20 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 	// A failure of this writer must not be remembered for other platforms, so it is not
 	// r.layers.
 	w := r.Builder.layers(ctx, r.spec)
-	image, err := r.image(w, base, r.parts(program))
+	part := program
+	if r.Recalls && !known.Shared {
+		part = keyed(w, program, known.Source, &img.Key)
+	}
+	image, err := r.image(w, base, r.parts(part))
 	if err != nil {
+		img.Key = ""
 		return false
 	}
 	img.Image, img.Content = image, known.Content
+	if r.Recalls && !known.Shared {
+		img.prove = func(ctx context.Context) string { return r.prove(ctx, *img, base, program) }
+		img.inputs = func() map[string]string { list, _ := r.maker.inputs(base.Platform); return list }
+	}
 	img.info = func(ctx context.Context) (info *buildinfo.BuildInfo, err error) {
 		err = r.maker.remake(ctx, base.Platform, known, func(bin crosscompile.Binary, _ layerfile.Entry) error {
 			info = bin.Info

@@ -272,7 +272,7 @@ func (w *world) besides(b *build.Builder, s build.Spec, h build.Hooks) (wait fun
 				w.t.Error(err)
 			}
 			if w.kept != nil {
-				w.kept.keep(r.Images[0])
+				w.kept.keep(w.t, r.Images[0])
 			}
 		}
 	}()

@@ -122,10 +122,18 @@ func (g *Go) CompileAll(ctx context.Context, requests []Request) ([]Binary, erro
 	return list, nil
 }
 
-// build runs go build -o out for requests that are equal but for the package, and lists their
-// sources.
-func (g *Go) build(ctx context.Context, out string, requests ...Request) ([]Binary, error) {
-	r := requests[0]
+// Sources lists the files that Compile would read, as a Binary has them. It compiles nothing.
+func (g *Go) Sources(ctx context.Context, r Request) ([]string, error) {
+	tc, err := g.toolchainOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	files, err := tc.sources(ctx, []Request{r})
+	return files[r.Package], err
+}
+
+// toolchainOf returns the toolchain with the environment of a request.
+func (g *Go) toolchainOf(ctx context.Context, r Request) (*toolchain, error) {
 	tc, err := g.toolchain(ctx, r.Dir)
 	if err != nil {
 		return nil, err
@@ -144,7 +152,17 @@ func (g *Go) build(ctx context.Context, out string, requests ...Request) ([]Bina
 	if r.Cgo != nil {
 		env = append(env, g.cgoEnv(r.Platform, *r.Cgo)...)
 	}
-	tc = tc.with(append(env, r.Env...)...)
+	return tc.with(append(env, r.Env...)...), nil
+}
+
+// build runs go build -o out for requests that are equal but for the package, and lists their
+// sources.
+func (g *Go) build(ctx context.Context, out string, requests ...Request) ([]Binary, error) {
+	r := requests[0]
+	tc, err := g.toolchainOf(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-o", out}, r.Flags...)
 	args = append(args, "--")
 	for _, r := range requests {

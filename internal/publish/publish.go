@@ -240,22 +240,37 @@ func (pub *Publisher) publish(parent context.Context, p Plan, hooks build.Hooks)
 	return out, errors.Join(err, stored())
 }
 
-// remember starts to store the records of the programs that were compiled. The returned
-// function waits for that.
+// remember starts to store the records of the programs that were compiled, and of those that
+// this machine remembers. The returned function waits for that.
 func (r *run) remember(ctx context.Context, images []build.Image) (wait func() error) {
 	var group errgroup.Group
-	stored := map[string]bool{} // versions of Windows share a program
+	var stored sync.Map // by key: versions of Windows share a program
 	for _, img := range images {
 		r.keepInputs(img)
-		if r.Records == nil || img.Binary.Path == "" || stored[img.Key] {
+		if r.Records == nil || !r.Records.Write || img.Recalled {
 			continue
 		}
-		stored[img.Key] = true
 		group.Go(func() error {
-			return guard.Report(ctx, r.Log, platform.Key(img.Platform), func() error { return r.storeRecord(ctx, img) })
+			return guard.Report(ctx, r.Log, platform.Key(img.Platform), func() error { return r.record(ctx, img, &stored) })
 		})
 	}
 	return group.Wait
+}
+
+// record stores the record of an image, unless one of another image is the same, or it was seen
+// in the repository before and nothing was compiled.
+func (r *run) record(ctx context.Context, img build.Image, stored *sync.Map) error {
+	if img.Binary.Path == "" {
+		if r.seen(img.Key) {
+			return nil
+		}
+		img = img.Keyed(ctx)
+		r.keepInputs(img)
+	}
+	if _, before := stored.LoadOrStore(img.Key, true); before || img.Key == "" {
+		return nil
+	}
+	return r.storeRecord(ctx, img)
 }
 
 // finish writes the SBOM files and the local destinations, and moves the tags last, since

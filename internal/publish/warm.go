@@ -97,7 +97,8 @@ func (pub *Publisher) Pairs(ctx context.Context, plans []Plan) ([]Pair, error) {
 		for _, base := range planned.Bases {
 			one := planned.Spec
 			one.All, one.Platforms = false, []ocispec.Platform{base.Platform}
-			pairs = append(pairs, Pair{one, base.Platform, base.Inputs, base.Source, base.NoKey})
+			source, noKey := base.Source()
+			pairs = append(pairs, Pair{one, base.Platform, base.Inputs, source, noKey})
 		}
 	}
 	slices.SortStableFunc(pairs, func(a, b Pair) int {
@@ -203,9 +204,10 @@ const inputsKind = "inputs"
 
 func inputsKey(in map[string]string) string { return in["package"] + " " + in["platform"] }
 
-// keepInputs keeps what the key of an image is made of, to say later what has changed.
+// keepInputs keeps what the key of an image is made of, if that is known, to say later what has
+// changed.
 func (pub *Publisher) keepInputs(img build.Image) {
-	if img.Key != "" {
+	if img.Key != "" && img.Inputs != nil {
 		_ = pub.Cache.Store(inputsKind, inputsKey(img.Inputs), records.InputsOf(img.Inputs)) // lost: less can be said
 	}
 }
@@ -219,10 +221,27 @@ func (pub *Publisher) Last(in map[string]string) (was records.Inputs, ok bool) {
 // storeRecord stores the record of an image. With Strict it is an error if another layer is recorded,
 // and else a warning.
 func (pub *Publisher) storeRecord(ctx context.Context, img build.Image) error {
-	err := pub.Records.Store(ctx, img)
+	there, err := pub.Records.Store(ctx, img)
+	if there && err == nil {
+		_ = pub.Cache.Store(recordedKind, pub.Records.ID(img.Key), time.Now()) // lost: it is asked for again
+	}
 	if err != nil && !pub.Strict {
 		pub.Log.WarnContext(ctx, err.Error())
 		return nil
 	}
 	return err
+}
+
+// recordedKind is the kind of the records in the cache that say when a build record was seen in
+// its repository. It is not asked for again until seenFor has passed: registries are told to
+// delete old records.
+const (
+	recordedKind = "recorded"
+	seenFor      = 7 * 24 * time.Hour
+)
+
+// seen reports whether the record of a key was in the repository not long ago.
+func (pub *Publisher) seen(key string) bool {
+	var at time.Time
+	return key != "" && pub.Cache.Load(recordedKind, pub.Records.ID(key), &at) && time.Since(at).Abs() < seenFor
 }

@@ -247,18 +247,18 @@ func (l layer) Uncompressed() (io.ReadCloser, error) {
 // so that it is asked for again before it is stored.
 const raceAfter = 5 * time.Second
 
-// Store stores the record of a program that was compiled for img. If another machine has stored
-// another layer meanwhile, its record stays, and the error says so. Any other error is logged
-// once.
-func (r *Repository) Store(ctx context.Context, img build.Image) error {
+// Store stores the record of the program of img, and reports whether it is there. If another
+// machine has stored another layer, its record stays, and the error says so. Any other error is
+// logged once.
+func (r *Repository) Store(ctx context.Context, img build.Image) (there bool, err error) {
 	if !r.Write || img.Key == "" || r.down.Load() != nil {
-		return nil
+		return false, nil
 	}
 	record, err := r.record(img)
 	if err == nil {
 		if missed, ok := r.missed.Load(img.Key); !ok || time.Since(missed.(time.Time)) > raceAfter {
 			if there, err := r.other(ctx, img, record); there || err != nil {
-				return err
+				return there, err
 			}
 		}
 		err = r.Client.Put(ctx, r.ref(img.Key), record)
@@ -266,7 +266,16 @@ func (r *Repository) Store(ctx context.Context, img build.Image) error {
 	if err != nil && ctx.Err() == nil {
 		r.warn(ctx, "write", "cannot be written, so other machines compile, too: "+err.Error())
 	}
-	return nil
+	return err == nil, nil
+}
+
+// ID identifies the record of a key among those of all repositories, with who signs it.
+func (r *Repository) ID(key string) string {
+	signer := ""
+	if r.Key != nil {
+		signer = PublicKey(r.Key)
+	}
+	return r.Name + " " + key + " " + signer
 }
 
 // other reports whether the record of an image is stored already. The error says that a valid

@@ -59,6 +59,11 @@
 // of them are in the list ([Sources.Has]). Who finds the key later has equal files, go.mod,
 // go.sum and go.work, so the go command would follow the same imports to the same files.
 //
+// A record can be proved later, without a compiler: it says that its program was compiled from
+// the files as they are. The go command lists the files once more, and the key counts if neither
+// the sources nor the listing of the record have changed meanwhile ([Record.Holds]). The record
+// keeps the key then ([Record.Prove]).
+//
 // The compiler reads the files later than they are listed. So they are listed again after
 // it has ended, with the times that a record compares, and nothing is remembered unless both
 // lists are equal and the first was settled ([Sources.Settled], [Sources.Same]). Where the

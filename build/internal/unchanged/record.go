@@ -35,7 +35,15 @@ type Store struct {
 type Program struct {
 	Content string `json:"content"` // sha256 in hexadecimal digits
 	Size    int64  `json:"size"`    // in bytes
+	// Source is the key of the sources that the program is proved to be compiled from; "": it is
+	// not proved.
+	Source string `json:"source,omitempty"`
+	// Shared says that other machines fill the cache with which the go command compiled it.
+	Shared bool `json:"shared,omitempty"`
 }
+
+// same reports whether p and other have the same content.
+func (p Program) same(other Program) bool { return p.Content == other.Content && p.Size == other.Size }
 
 // A Record is the record of one package during a build, from before the package is looked
 // for to the end of the build. The zero Record knows nothing and records nothing. It is
@@ -180,17 +188,42 @@ func (r *Record) Program(key string) (Program, bool) {
 }
 
 // Add adds a program that was compiled. The caller does not add one that depends on files
-// outside of the sources.
+// outside of the sources. What was proved of the same program stays.
 func (r *Record) Add(key string, is Program) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.before == "" {
 		return
 	}
-	if was, known := r.stored.Programs[key]; known && was != is {
+	if was, known := r.stored.Programs[key]; known && was.same(is) {
+		is.Source, is.Shared = was.Source, was.Shared && is.Shared
+	} else if known {
 		r.contradicted, r.fresh = true, false
 	}
 	r.stored.Programs[key], r.news = is, true
+}
+
+// Prove adds to a program the key of the sources that it is proved to be compiled from.
+func (r *Record) Prove(key, source string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if is, known := r.stored.Programs[key]; known && r.before != "" {
+		is.Source = source
+		r.stored.Programs[key], r.news = is, true
+	}
+}
+
+// Holds reports whether the record is valid, and the sources are still those that were listed.
+func (r *Record) Holds() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fresh && r.still()
+}
+
+// still reports whether the sources are those that were listed. r.mu is held.
+func (r *Record) still() bool {
+	now, err := r.store.list(r.stored.Scope)
+	return err == nil && now.digest == r.before && now.moved.Equal(r.dirChanged)
 }
 
 // Supports reports whether the record says that Go supports a platform that is not built.
@@ -224,7 +257,7 @@ func (r *Record) Store() {
 		_ = r.store.Cache.Forget(kind, r.key)
 		return
 	}
-	if now, err := r.store.list(r.stored.Scope); err != nil || now.digest != r.before || !now.moved.Equal(r.dirChanged) {
+	if !r.still() {
 		return
 	}
 	// Builds of other settings of the same package merge their programs one after another.
