@@ -83,7 +83,7 @@ figures: $(TOOLS)/d2 ## draw docs/push.svg from docs/push.d2, and the other figu
 		--theme 0 --dark-theme 200 --pad 20 docs/push.d2 docs/push.svg
 	sums=$$(cd docs && sha256sum push.d2 push.svg | cut -c 1-64 | paste -sd ' ') && \
 		printf '\n<!-- %s %s -->\n' $(D2) "$$sums" >>docs/push.svg && chmod 644 docs/push.svg
-	$(if $(wildcard docs/scale.csv),cd docs/figures && $(GO) run . ../scale.csv ../scale.svg)
+	cd docs/figures && $(GO) run . ../scale.csv ../scale.svg ../scale.md
 	cd docs/figures && $(GO) run . performance ../performance.csv ../performance.svg
 	cd docs/figures && $(GO) run ./terminal draw ../terminal.txt ../terminal.svg
 

@@ -1,8 +1,9 @@
 // Command figures fits the model of docs/scale.md to what `.ci/bench … shards` has measured,
-// prints its tables, and draws its figure. It also draws the comparisons of docs/performance.md.
-// It is a module of its own, so that no library for plotting is among the dependencies of mabuild.
+// writes its tables into that page, and draws its figure. It also draws the comparisons of
+// docs/performance.md. It is a module of its own, so that no library for plotting is among the
+// dependencies of mabuild.
 //
-//	figures scale.csv scale.svg
+//	figures scale.csv scale.svg scale.md
 //	figures performance performance.csv performance.svg
 package main
 
@@ -17,6 +18,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -76,8 +78,8 @@ func main() {
 		}
 		return
 	}
-	if len(os.Args) != 3 {
-		log.Fatal("usage: figures [performance] DATA.csv FIGURE.svg")
+	if len(os.Args) != 4 {
+		log.Fatal("usage: figures DATA.csv FIGURE.svg PAGE.md, or figures performance DATA.csv FIGURE.svg")
 	}
 	raw, err := os.ReadFile(os.Args[1])
 	if err != nil {
@@ -88,10 +90,37 @@ func main() {
 		log.Fatal(err)
 	}
 	m := fit(data)
-	report(os.Stdout, m, data)
 	if err := figure(m, raw, os.Args[2]); err != nil {
 		log.Fatal(err)
 	}
+	if err := write(os.Args[3], m, data, raw); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// The marks between which the tables are in the page. The second one has the digests of the data
+// and of the tables, which a test compares.
+const (
+	begin = "<!-- make figures writes what follows -->\n"
+	end   = "<!-- %x %x -->\n"
+)
+
+// write replaces the tables of a page.
+func write(file string, m model, data []row, raw []byte) error {
+	page, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	before, old, ok := strings.Cut(string(page), begin)
+	_, after, ended := strings.Cut(old, "\n<!-- ")
+	_, after, closed := strings.Cut(after, " -->\n")
+	if !ok || !ended || !closed {
+		return fmt.Errorf("%s has no place for the tables", file)
+	}
+	var tables bytes.Buffer
+	report(&tables, m, data)
+	text := before + begin + tables.String() + fmt.Sprintf(end, sha256.Sum256(raw), sha256.Sum256(tables.Bytes())) + after
+	return os.WriteFile(file, []byte(text), 0o644)
 }
 
 // read reads the data.
@@ -143,10 +172,15 @@ func fit(data []row) (m model) {
 	return m
 }
 
-// report prints the model, the comparison with what was measured, and what follows.
+// report writes the costs, the comparison with what was measured, and what follows from them.
 func report(w io.Writer, m model, data []row) {
-	fmt.Fprintf(w, "standard library %.1f s CPU a platform, program %.2f s CPU, record found in %.1f ms, published in %.1f ms, %.1f cores busy\n\n", m.library, m.program, m.lookup*1000, m.publish*1000, m.busy)
-	fmt.Fprintf(w, "| N | shard | platforms, programs | CPU measured | model | |\n|---|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "| cost | |\n|---|---|\n")
+	fmt.Fprintf(w, "| standard library for one platform | %.1f s CPU |\n", m.library)
+	fmt.Fprintf(w, "| one program for one platform: compile, link, compress, record | %.2f s CPU |\n", m.program)
+	fmt.Fprintf(w, "| find one record, in `warm` | %.0f ms |\n", m.lookup*1000)
+	fmt.Fprintf(w, "| find one record and publish the program, in the last push | %.0f ms |\n", m.publish*1000)
+	fmt.Fprintf(w, "| busy cores of a machine while it compiles | %.1f |\n\n", m.busy)
+	fmt.Fprintf(w, "| machines | shard | platforms, programs | CPU measured | model | difference |\n|---|---|---|---|---|---|\n")
 	for _, r := range data {
 		if r.what != "warm" {
 			continue
@@ -155,7 +189,8 @@ func report(w io.Writer, m model, data []row) {
 		want := m.warm(p, float64(pairs))
 		fmt.Fprintf(w, "| %d | %d | %d, %d | %.1f s | %.1f s | %+.0f %% |\n", r.shards, r.shard, p, pairs, r.cpu, want, (want/r.cpu-1)*100)
 	}
-	fmt.Fprintf(w, "\n| machines | slowest shard | last push | together | CPU of all |\n|---|---|---|---|---|\n")
+	fmt.Fprintf(w, "\n1,000 programs for 10 platforms, all compiled:\n\n")
+	fmt.Fprintf(w, "| machines | slowest shard | last push | together | CPU of all |\n|---|---|---|---|---|\n")
 	for _, n := range []int{1, 2, 4, 8, 10, 16, 32, 64, 100, 256, 1000} {
 		shard, push := m.at(n)
 		all := 0.0
