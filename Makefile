@@ -103,8 +103,8 @@ kube: build ## check, place, admission and apply against a real API server and s
 	./.ci/e2e-kube $(BIN)/mabuild
 
 bench: build ## measure, compared with plain go build, and with ko if it is on PATH
-	$(GO) test -run '^$$' -bench . -benchmem ./build/internal/layerfile ./manifest/registry
-	./.ci/bench $(BIN)/mabuild
+	$(GO) test -run '^$$' -bench . -benchmem ./build/internal/layerfile ./build/internal/unchanged ./manifest/registry
+	./.ci/bench $(BIN)/mabuild 5 table recorded
 
 golden: $(BIN)/judge ## update the golden files with the current output
 	$(GO) test ./cmd/mabuild ./internal/config ./internal/mirrorfile -update
