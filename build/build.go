@@ -77,8 +77,7 @@ type Builder struct {
 	Within []string
 
 	// Recalls says that builds have [Hooks.Recall]. Resolve then leaves it to the build to
-	// run the go command, if Recall does not have a program: what is wrong with a package
-	// may be reported that late.
+	// run the go command, if Recall does not have a program.
 	Recalls bool
 
 	// GoCache returns the directory of the cache of the go command for a release of Go and a
@@ -206,7 +205,8 @@ func (b *Builder) init(ctx context.Context) {
 // supports each platform. It needs the network only to fetch module/path@version.
 //
 // If a build record covers s, and no input has changed, Resolve does not run the go
-// command. The returned Spec describes the sources at this moment; passing it to Resolve
+// command. If files have changed, it leaves it to the build to ask the go command while the
+// compiler runs, so what is wrong with a package may be reported that late. The returned Spec describes the sources at this moment; passing it to Resolve
 // again does not detect later changes.
 func (b *Builder) Resolve(ctx context.Context, s Spec) (Spec, error) {
 	s, m, err := b.resolve(ctx, s)

@@ -75,7 +75,7 @@ func (g *goMaker) find(ctx context.Context) (Spec, error) {
 	g.known = known && main.Use(ctx) == nil
 	switch {
 	case g.known:
-	case p.Main.ImportPath == "" && g.guess(&main):
+	case p.Main.ImportPath == "" && (g.guess(&main) || g.foresee(&main)):
 	case p.Main.ImportPath == "":
 		start := time.Now()
 		var err error

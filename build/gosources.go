@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/build/internal/layerfile"
+	"github.com/mabuild/mabuild/build/internal/sources"
 	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 )
@@ -23,10 +25,11 @@ import (
 // goSources are what the programs of one package are compiled from. Makers of one package
 // share them.
 type goSources struct {
-	late bool // the go command has not been asked; see goMaker.ready
+	late   bool // the go command has not been asked; see goMaker.ready
+	beside bool // it is asked while the compiler runs; see goMaker.foresee
 
-	asking  sync.Mutex           // held while it is asked, and guards the fields below
-	asked   bool                 // the fields below are final
+	asking  sync.Mutex           // held while it is asked, and guards found and refused
+	asked   atomic.Bool          // both are final
 	found   crosscompile.Package // by ready
 	refused error                // of ready
 
@@ -70,8 +73,40 @@ func (g *goMaker) guess(main *crosscompile.Package) bool {
 		*main = list.Main
 	}
 	g.sources.late = true
+	g.foresee(main)
 	return true
 }
+
+// foresee sets main to the package of g and puts off asking the go command for it until the
+// compiler runs, if the same go command has compiled all programs of g before, from an earlier
+// state of the sources, and the files of the modules name the same package. What is compiled
+// counts only if the go command then finds this package; see goTask.ahead.
+func (g *goMaker) foresee(main *crosscompile.Package) bool {
+	of := g.spec.goPackage()
+	if g.spec.All || of.Debug || of.AsMain || strings.Contains(of.Package, "@") {
+		return false
+	}
+	var programs []string
+	for _, p := range g.spec.Platforms {
+		how, err := g.spec.settings(p)
+		if err != nil || how.Cgo {
+			return false
+		}
+		programs = append(programs, programKey(p, how))
+	}
+	start := time.Now()
+	found, err := g.records.Main(g.spec.Dir, of.Package)
+	// Untrusted sources are checked before the go command reads them.
+	if err != nil || !g.record.Expects(found, programs) || sources.Check(g.goc, g.Within, g.spec.Dir, of.Package) != nil {
+		return false
+	}
+	g.record.Begin(found, start)
+	*main, g.sources.late, g.sources.beside = found, true, true
+	return true
+}
+
+// foreseen reports whether the go command is to be asked while the compiler runs.
+func (g *goMaker) foreseen() bool { return g.sources.beside && !g.sources.asked.Load() }
 
 // ready looks for the package and checks the platforms, if guess has put that off. Only the
 // first call works, unless its context ends; all get its error.
@@ -88,9 +123,9 @@ func (g *goMaker) finding(ctx context.Context) (*goMaker, error) {
 	}
 	s.asking.Lock()
 	defer s.asking.Unlock()
-	if !s.asked {
+	if !s.asked.Load() {
 		s.found, s.refused = g.ask(ctx)
-		s.asked = ctx.Err() == nil
+		s.asked.Store(ctx.Err() == nil)
 	}
 	other := *g
 	other.spec = g.spec.withMain(s.found)
@@ -104,7 +139,9 @@ func (g *goMaker) ask(ctx context.Context) (crosscompile.Package, error) {
 	if err != nil {
 		return found, &lateError{err}
 	}
-	g.record.Begin(found, start)
+	if !g.sources.beside || found != g.spec.goPackage().Main {
+		g.record.Begin(found, start)
+	}
 	if err := errors.Join(g.goc.Check(ctx, found.Dir, g.spec.Platforms, nil), g.spec.debuggable(g.spec.Platforms)); err != nil {
 		return found, &lateError{err}
 	}

@@ -108,6 +108,11 @@ func (t *goTask) run(permit *permits.Permit) error {
 
 // alone compiles with a go command of its own.
 func (t *goTask) alone() (err error) {
+	if t.maker.foreseen() {
+		if done, err := t.ahead(); done {
+			return err
+		}
+	}
 	found, err := t.maker.finding(t.ctx)
 	if err != nil {
 		return err
@@ -118,6 +123,41 @@ func (t *goTask) alone() (err error) {
 	t.binary, t.unlock, err = found.compile(t.ctx, t.platform, t.how)
 	t.took = time.Since(start)
 	return err
+}
+
+// errForeseen is the error of a package that is not the one that was foreseen.
+var errForeseen = errors.New("the go command has found another package than before")
+
+// confirm asks for the package, and returns an error if it is not the one of the maker.
+func (t *goTask) confirm(ctx context.Context) error {
+	found, err := t.maker.finding(ctx)
+	if err == nil && found.spec.goPackage().Main != t.maker.spec.goPackage().Main {
+		err = errForeseen
+	}
+	return err
+}
+
+// ahead compiles the package that is foreseen, and asks for it meanwhile. If it is another one,
+// it reports false, and nothing is compiled.
+func (t *goTask) ahead() (done bool, err error) {
+	asked := make(chan error, 1)
+	go func() { asked <- guard.Do(func() error { return t.confirm(t.ctx) }) }()
+	t.maker.list(t.how).stable()
+	start := time.Now()
+	binary, unlock, err := t.maker.compile(t.ctx, t.platform, t.how)
+	took := time.Since(start)
+	refused := <-asked
+	if err == nil && refused != nil {
+		unlock()
+	}
+	if errors.Is(refused, errForeseen) {
+		return false, nil
+	}
+	if err := cmp.Or(refused, err); err != nil {
+		return true, err
+	}
+	t.binary, t.unlock, t.took = binary, unlock, took
+	return true, nil
 }
 
 // compileTogether compiles several tasks by one go command. It goes on while the context of
@@ -160,9 +200,16 @@ func compileTogether(values context.Context, tasks []*goTask) {
 // path that is locked, and no error.
 func tryTogether(ctx context.Context, tasks []*goTask) error {
 	b := tasks[0].maker.Builder
-	var group errgroup.Group
+	var group, beside errgroup.Group
+	beside.SetLimit(permits.Processes(b.permits.AtOnce()))
 	group.SetLimit(permits.Processes(b.permits.AtOnce()))
+	var foreseen []*goTask
 	for _, t := range tasks {
+		if t.maker.foreseen() {
+			foreseen = append(foreseen, t)
+			t.maker.list(t.how).stable()
+			continue
+		}
 		group.Go(func() error {
 			found, err := t.maker.finding(ctx)
 			if err == nil {
@@ -189,7 +236,15 @@ func tryTogether(ctx context.Context, tasks []*goTask) error {
 	}
 	requests[0].Sources = sources
 	start := time.Now()
+	asked := make(chan error, 1)
+	go func() {
+		for _, t := range foreseen {
+			beside.Go(func() error { return guard.Do(func() error { return t.confirm(ctx) }) })
+		}
+		asked <- beside.Wait()
+	}()
 	list, err := b.goc.CompileAll(ctx, requests)
+	err = cmp.Or(<-asked, err)
 	for i, t := range tasks {
 		if err == nil {
 			t.binary, t.took = list[i], time.Since(start)/time.Duration(len(tasks))

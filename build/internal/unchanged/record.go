@@ -151,6 +151,19 @@ func (r *Record) Main() (main crosscompile.Package, ok bool) {
 	return r.stored.Main, true
 }
 
+// Expects reports whether the record has the package and programs with these keys, from the
+// sources as they are or as they were when it was stored.
+func (r *Record) Expects(main crosscompile.Package, programs []string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range programs {
+		if _, ok := r.stored.Programs[key]; !ok {
+			return false
+		}
+	}
+	return r.key != "" && r.stored.Main == main
+}
+
 // Begin lists the sources of a package before anything is compiled, and starts a new record
 // with this listing, unless the record is valid. The package was looked for since start. A
 // file that changed later than that may have been read by the go command in its older

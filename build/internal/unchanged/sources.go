@@ -94,6 +94,14 @@ func (s *Store) Sources(dir, pkg string, tags []string) (*Sources, error) {
 	return &g.Sources, nil
 }
 
+// Main returns the package pkg, as it was written, in dir, as the go command would find it. That
+// it is a main package is not checked, and only files of modules are read.
+func (s *Store) Main(dir, pkg string) (crosscompile.Package, error) {
+	g := &gatherer{}
+	err := g.find(s.Go, dir, pkg)
+	return g.Main, err
+}
+
 // Key names the program that is compiled from the sources: with equal keys the go command
 // makes equal programs, on any machine. settings are the flags and variables of the build.
 func (s *Sources) Key(settings ...any) string {
