@@ -283,19 +283,23 @@ func (g *goMaker) prove(ctx context.Context, p ocispec.Platform) string {
 		return ""
 	}
 	files, err := g.goc.Sources(ctx, g.request(ctx, p, how, "", 1))
-	if err == nil {
-		err = before.Has(files)
-	}
 	if err != nil {
 		g.log.DebugContext(ctx, "no key of what is remembered: "+err.Error(), "package", g.spec.goPackage().Package)
 		return ""
 	}
+	source := g.source(p)
+	if err := before.Has(files); err != nil {
+		g.log.DebugContext(ctx, "no key of what is remembered: "+err.Error(), "package", g.spec.goPackage().Package)
+		source = unchanged.Unforeseen
+	}
 	if !list.unchangedSince(before) || !g.record.Holds() {
 		return ""
 	}
-	source := g.source(p)
 	g.record.Prove(programKey(p, how), source)
 	g.record.Store()
+	if source == unchanged.Unforeseen {
+		return ""
+	}
 	return source
 }
 

@@ -4,6 +4,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -102,6 +103,63 @@ func TestUnportable(t *testing.T) {
 	} {
 		if reason := c.how.unportable(); (reason == "") != c.ok {
 			t.Errorf("%+v: %q", c.how, reason)
+		}
+	}
+}
+
+// The key of a program from a build record is found once. If the go command reads a file that the
+// sources lack, there is none, and it is not asked again.
+func TestKeyOfWhatIsRemembered(t *testing.T) {
+	p := ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	for _, foreseen := range []bool{true, false} {
+		cache, dir, other := t.TempDir(), program(t, "package main\n\nfunc main() {}\n"), program(t, "package main\n\nfunc main() {}\n")
+		time.Sleep(60 * time.Millisecond) // past the clock's granularity
+		s := Spec{Dir: dir, Base: Scratch, Platforms: []ocispec.Platform{p}}
+		if _, err := (&Builder{Work: t.TempDir(), Cache: cache}).Build(t.Context(), s, Hooks{}); err != nil {
+			t.Fatal(err)
+		}
+		recorded := func() (*goMaker, unchanged.Program) {
+			t.Helper()
+			_, m, err := (&Builder{Work: t.TempDir(), Cache: cache, Recalls: true}).resolve(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known, ok := m.recorded(p)
+			if !ok {
+				t.Fatal("nothing is recorded")
+			}
+			return m.(*goMaker), known
+		}
+		g, known := recorded()
+		if known.Source != "" {
+			t.Errorf("the source is %q before anybody asked", known.Source)
+		}
+		want := g.source(p)
+		if !foreseen {
+			how, err := g.spec.settings(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list := g.list(how)
+			list.again = func() (*unchanged.Sources, error) { return g.records.Sources(other, ".", nil) }
+			list.stable = func() *unchanged.Sources { s, _ := list.again(); return s }
+			want = ""
+		}
+		if is := g.prove(t.Context(), p); is != want || foreseen == (is == "") {
+			t.Errorf("foreseen %t: the source is %q, want %q", foreseen, is, want)
+		}
+		if want == "" {
+			want = unchanged.Unforeseen
+		}
+		if _, known := recorded(); known.Source != want {
+			t.Errorf("foreseen %t: the record has %q, want %q", foreseen, known.Source, want)
+		}
+		r, err := (&Builder{Work: t.TempDir(), Cache: cache, Recalls: true}).Build(t.Context(), s, Hooks{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if img := r.Images[0]; (img.Key != "") != foreseen || img.Keyed(t.Context()).Key != img.Key || img.Binary.Path != "" {
+			t.Errorf("foreseen %t: the key is %q, asked %q", foreseen, img.Key, img.Keyed(t.Context()).Key)
 		}
 	}
 }

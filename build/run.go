@@ -18,6 +18,7 @@ import (
 	"github.com/mabuild/mabuild/build/internal/layerfile"
 	"github.com/mabuild/mabuild/build/internal/permits"
 	"github.com/mabuild/mabuild/build/internal/placement"
+	"github.com/mabuild/mabuild/build/internal/unchanged"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/guard"
@@ -214,7 +215,8 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 	// r.layers.
 	w := r.Builder.layers(ctx, r.spec)
 	part := program
-	if r.Recalls && !known.Shared {
+	keys := r.Recalls && !known.Shared && known.Source != unchanged.Unforeseen
+	if keys {
 		part = keyed(w, program, known.Source, &img.Key)
 	}
 	image, err := r.image(w, base, r.parts(part))
@@ -223,7 +225,7 @@ func (r *buildRun) recalled(ctx context.Context, img *Image, base PlannedBase) b
 		return false
 	}
 	img.Image, img.Content = image, known.Content
-	if r.Recalls && !known.Shared {
+	if keys {
 		img.prove = func(ctx context.Context) string { return r.prove(ctx, *img, base, program) }
 		img.inputs = func() map[string]string { list, _ := r.maker.inputs(base.Platform); return list }
 	}

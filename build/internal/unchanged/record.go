@@ -36,11 +36,15 @@ type Program struct {
 	Content string `json:"content"` // sha256 in hexadecimal digits
 	Size    int64  `json:"size"`    // in bytes
 	// Source is the key of the sources that the program is proved to be compiled from; "": it is
-	// not proved.
+	// not proved. It is [Unforeseen] if there is no proof.
 	Source string `json:"source,omitempty"`
 	// Shared says that other machines fill the cache with which the go command compiled it.
 	Shared bool `json:"shared,omitempty"`
 }
+
+// Unforeseen is the Source of a program that the go command compiles from other files than
+// [Sources] has.
+const Unforeseen = "unforeseen"
 
 // same reports whether p and other have the same content.
 func (p Program) same(other Program) bool { return p.Content == other.Content && p.Size == other.Size }
