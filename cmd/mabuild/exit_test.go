@@ -39,6 +39,7 @@ import (
 var inside = map[string]string{
 	"build.errForgotten":       "no command ends with it",
 	"build.errAlone":           "no command ends with it",
+	"build.errForeseen":        "no command ends with it",
 	"build.lateError":          "holds the error that a command ends with",
 	"publish.errOnlyKey":       "no command ends with it",
 	"records.untrustedError":   "in a warning, and within the error of --require-cache, which has its code",
