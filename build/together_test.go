@@ -92,9 +92,16 @@ func (m *many) spec(name string, flags ...string) build.Spec {
 	}
 }
 
-// build builds all at once, or one after another, and returns the digests and the errors.
+// build builds all at once, or one after another, and returns the digests and the errors. Those
+// that are built at once are resolved before, as the commands do, so that none comes too late.
 func (m *many) build(b *build.Builder, atOnce bool, specs ...build.Spec) ([]v1.Hash, []error) {
 	digests, errs := make([]v1.Hash, len(specs)), make([]error, len(specs))
+	specs = slices.Clone(specs)
+	for i, s := range specs {
+		if resolved, err := b.Resolve(m.t.Context(), s); atOnce && err == nil { // Build says what is wrong
+			specs[i] = resolved
+		}
+	}
 	var wg sync.WaitGroup
 	for i, s := range specs {
 		one := func() {
