@@ -291,9 +291,11 @@ policy() {
 	SH
 	# The API server reads policies in the background.
 	for _ in {1..120}; do
-		[[ $(kubectl run trial --image "$UPSTREAM/acme/camera:v2" --dry-run=server -o jsonpath='{.spec.affinity}') == *arm64* ]] && break
+		placed=$(kubectl run trial --image "$UPSTREAM/acme/camera:v2" --dry-run=server -o jsonpath='{.spec.affinity}')
+		[[ $placed == *arm64* ]] && break
 		sleep 0.5
 	done
+	[[ $placed == *arm64* ]] || { echo "walk: the policy has no effect after a minute" >&2; return 1; }
 	run <<-'SH'
 		kubectl create -f camera.yaml
 	SH
