@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template/parse"
 	"time"
 )
@@ -71,8 +72,9 @@ func hashOf(text string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// templates are the templates by their kind.
-var templates = parseAll()
+// templates returns the templates by their kind. They are parsed for the first page: most runs
+// of mabuild draw none.
+var templates = sync.OnceValue(parseAll)
 
 // parseAll parses the templates. Each page is the common frame with a body of its own. All
 // that they print goes through show.
@@ -122,7 +124,7 @@ func showAll(tree *parse.Tree, node parse.Node) {
 
 // draw returns a page as HTML. own is the policy that the page itself has, for a file.
 func (p Page) draw(own string) ([]byte, error) {
-	t := templates[p.Kind]
+	t := templates()[p.Kind]
 	if t == nil {
 		return nil, fmt.Errorf("there is no page %q", p.Kind)
 	}
