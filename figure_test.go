@@ -47,22 +47,29 @@ func TestFigureIsDrawnFromItsSource(t *testing.T) {
 	}
 }
 
-// The last line of docs/scale.svg has the digest of the data that it is drawn from. The tables in
-// docs/scale.md are those that `make figures` has written from the same data, and their numbers
-// are those of the data. No shard differs from the model by more than 15 %.
-func TestModelOfScaleAgreesWithItsData(t *testing.T) {
-	read := func(name string) string {
-		t.Helper()
-		b, err := os.ReadFile(name)
+// figureOf returns the data of a figure, the figure, and the page about it. The last line of the
+// figure must have the digest of the data.
+func figureOf(t *testing.T, name string) (data, svg, page string) {
+	t.Helper()
+	read := func(suffix string) string {
+		b, err := os.ReadFile("docs/" + name + suffix)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(b)
 	}
-	data, svg, page := read("docs/scale.csv"), read("docs/scale.svg"), read("docs/scale.md")
+	data, svg, page = read(".csv"), read(".svg"), read(".md")
 	if want := fmt.Sprintf("</svg>\n<!-- %x -->\n", sha256.Sum256([]byte(data))); !strings.HasSuffix(svg, want) {
-		t.Error("docs/scale.svg is out of date: run make figures")
+		t.Errorf("docs/%s.svg is out of date: run make figures", name)
 	}
+	return data, svg, page
+}
+
+// The last line of docs/scale.svg has the digest of the data that it is drawn from. The tables in
+// docs/scale.md are those that `make figures` has written from the same data, and their numbers
+// are those of the data. No shard differs from the model by more than 15 %.
+func TestModelOfScaleAgreesWithItsData(t *testing.T) {
+	data, _, page := figureOf(t, "scale")
 	if !strings.Contains(page, "](scale.svg)") {
 		t.Error("docs/scale.md does not show the figure")
 	}
@@ -127,18 +134,7 @@ func TestPictureIsDrawnFromItsRecord(t *testing.T) {
 // docs/performance.csv has the numbers of the first table of docs/performance.md, and no other,
 // and docs/performance.svg is drawn from it.
 func TestFigureOfPerformanceHasTheTable(t *testing.T) {
-	read := func(name string) string {
-		t.Helper()
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	data, svg, page := read("docs/performance.csv"), read("docs/performance.svg"), read("docs/performance.md")
-	if want := fmt.Sprintf("</svg>\n<!-- %x -->\n", sha256.Sum256([]byte(data))); !strings.HasSuffix(svg, want) {
-		t.Error("docs/performance.svg is out of date: run make figures")
-	}
+	data, svg, page := figureOf(t, "performance")
 	const head = "| | mabuild | / go build × 5 | / bare pipeline | / ko |\n"
 	_, table, _ := strings.Cut(page, head)
 	table, _, _ = strings.Cut(table, "\n\n")

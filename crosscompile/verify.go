@@ -140,7 +140,7 @@ var formats = []struct{ head, format, is string }{
 }
 
 // notA returns the error for a file that cannot be read as one of a format: what it is instead,
-// if that is known. What the parsers say about another format helps nobody.
+// if that is known. The parser's own text is left out.
 func notA(f io.ReaderAt, format string, err error) error {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		return err

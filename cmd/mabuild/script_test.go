@@ -98,6 +98,13 @@ func params(t *testing.T, dir string) testscript.Params {
 	return testscript.Params{
 		Dir:           dir,
 		UpdateScripts: *update,
+		// In CI nothing that is missing is a reason to skip a script.
+		Condition: func(name string) (bool, error) {
+			if name != "ci" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			return os.Getenv("CI") != "", nil
+		},
 		Setup: func(env *testscript.Env) error {
 			for key, value := range settings {
 				env.Setenv(key, value)

@@ -144,7 +144,7 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// An index that is not what the release says, or is no index, is an error.
+// An index with another sum than in the release, or of another form, is an error.
 func TestBadReleases(t *testing.T) {
 	good := "Suite: a\nCodename: b\nArchitectures: amd64\nComponents: main\nDate: Sat, 01 Aug 2026 11:00:00 UTC\nSHA256:\n " + strings.Repeat("ab", 32) + " 1 main/binary-amd64/Packages.xz\n"
 	of, err := parseRelease([]byte(good))
