@@ -35,9 +35,11 @@ demo: build ## publish examples/hello for six platforms to a temporary registry,
 test: $(if $(CI),race,$(BIN)/judge) ## the tests that need only Go; `make memory` has those that measure memory
 	$(if $(CI),,$(GO) test -p 3 -parallel 4 -timeout 30m -skip '$(MEMORY)' ./...)
 
-# Compressors and the parser of regular expressions share nothing between goroutines, and
-# took a third of the time under the race detector. Their callers are instrumented.
-UNWATCHED := $(foreach p,compress/flate github.com/klauspost/compress/flate regexp/syntax,-gcflags=$(p)=-race=0)
+# Compressors, the derivation of a key from a password and the parser of regular expressions
+# share nothing between goroutines, and took a third of the time under the race detector.
+# Their callers are instrumented.
+UNWATCHED := $(foreach p,compress/bzip2 compress/flate github.com/klauspost/compress/flate github.com/mikelolasagasti/xz \
+	github.com/ulikunitz/xz/lzma golang.org/x/crypto/scrypt regexp/syntax,-gcflags=$(p)=-race=0)
 
 # Tests of the limits on memory, which read gigabytes.
 MEMORY := TestPushIsSmaller|TestHostileBasesAreSmall|TestBounds|Budget
