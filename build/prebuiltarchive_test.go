@@ -166,8 +166,10 @@ func TestPrebuiltForms(t *testing.T) {
 				t.Errorf("%s: %s, want %s", form, digest, first)
 			}
 			want[archived] = digest
-			if err := validate.Index(r.Index); err != nil {
-				t.Errorf("%s: %v", form, err)
+			if cache == "" {
+				if err := validate.Index(r.Index); err != nil {
+					t.Errorf("%s: %v", form, err)
+				}
 			}
 			if info, err := r.Images[0].BuildInfo(t.Context()); err != nil || info == nil || r.Images[0].Content == "" {
 				t.Errorf("%s: build information %v, %v", form, info, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mabuild/mabuild/internal/regtest"
@@ -184,7 +185,7 @@ func (b *bench) made(ref string, args ...string) string {
 	if code != 0 {
 		return fmt.Sprint("unread ", code)
 	}
-	if digest, _ := b.mabuild("inspect", "--digest", ref); strings.TrimSpace(digest) == b.x.root.Digest() {
+	if digest.FromString(raw).String() == b.x.root.Digest() {
 		return "same"
 	}
 	var im struct {

@@ -49,7 +49,7 @@ func TestUncompressedBoundsTheWindow(t *testing.T) {
 func TestLongNamesInAnArchiveAreNotKept(t *testing.T) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for i := range 200 {
+	for i := range 40 {
 		if err := w.WriteHeader(&tar.Header{Name: strconv.Itoa(i) + strings.Repeat("x", 500_000), Typeflag: tar.TypeReg}); err != nil {
 			t.Fatal(err)
 		}

@@ -39,12 +39,13 @@ func TestRepositories(t *testing.T) {
 
 // The length of a listing is bounded, and a registry cannot make it endless.
 func TestListingIsBounded(t *testing.T) {
-	pages := 0
+	t.Parallel()
+	pages, name := 0, strings.Repeat("a", 3<<20)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		pages++
 		w.Header().Set("Link", fmt.Sprintf(`</v2/_catalog?last=%d>; rel="next"`, pages))
 		key := map[bool]string{true: "tags", false: "repositories"}[strings.HasSuffix(req.URL.Path, "/tags/list")]
-		fmt.Fprintf(w, `{%q:[%q]}`, key, strings.Repeat("a", 3<<20))
+		fmt.Fprintf(w, `{%q:["%s"]}`, key, name)
 	}))
 	defer server.Close()
 	host := server.Listener.Addr().String()
