@@ -128,11 +128,10 @@ func headerSize(h *tar.Header) int {
 	return size
 }
 
-// change returns the change that an entry of a layer makes, or nil if it makes none
-// (image-spec, layer.md, Representing Changes). A file with the prefix .wh. is a
-// whiteout. The content of a wanted file is read here, since the archive can be read only
-// once. What an older version of the file costs is given back first.
-func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
+// ChangeOf returns the change that an entry of a layer makes, without its content, or nil if
+// it makes none (image-spec, layer.md, Representing Changes). A file with the prefix .wh. is
+// a whiteout.
+func ChangeOf(h *tar.Header) (*Change, error) {
 	if len(h.Name) > MaxPath || len(h.Linkname) > MaxPath {
 		return nil, ErrPath
 	}
@@ -155,17 +154,23 @@ func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
 	if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
 		c.Link = h.Linkname
 	}
-	if !t.wants(*c) {
-		return c, nil
+	return c, nil
+}
+
+// change is ChangeOf with the content of a wanted file, which is read here, since the archive
+// can be read only once. What an older version of the file costs is given back first.
+func (t *Tree) change(h *tar.Header, r io.Reader) (*Change, error) {
+	c, err := ChangeOf(h)
+	if err != nil || c == nil || c.Hide != HideNothing || !t.wants(*c) {
+		return c, err
 	}
 	if isSparse(h) { // its size is not limited by the size of the layer
-		return nil, fmt.Errorf("%q is a sparse file", name)
+		return nil, fmt.Errorf("%q is a sparse file", c.Path)
 	}
-	if at, ok := t.find(name); ok {
+	if at, ok := t.find(c.Path); ok {
 		t.drop(at)
 	}
-	var err error
-	c.Content, c.Cost, err = t.Content(name, r, Budget-t.used)
+	c.Content, c.Cost, err = t.Content(c.Path, r, Budget-t.used)
 	return c, err
 }
 

@@ -91,9 +91,9 @@ func TestUnpack(t *testing.T) {
 	}
 	files, err := unpack(t.Context(), imageOf(
 		t, v1.Config{},
-		layer(t, dir("usr/lib"), link("lib", "/usr/lib"), file("usr/lib/old", "1"), file("gone", "1"), dir("opaque"), file("opaque/a", "1"),
+		layer(t, dir("usr/lib"), link("lib", "/usr/lib"), file("usr/lib/old", "1"), file("gone", "1"), dir("opaque"), file("opaque/a", "1"), file("opaque/sub/a", "1"), file("anew/a", "1"),
 			link("up", "../../../../"), link("host", outside), tar.Header{Name: "dev/mem", Typeflag: tar.TypeChar}, file("a/b/c", "no directories")),
-		layer(t, file("lib/new", "2"), file(".wh.gone", ""), file("opaque/b", "2"), file("opaque/.wh..wh..opq", ""), file("up/inside", "2"), dir("lib"),
+		layer(t, file("lib/new", "2"), file(".wh.gone", ""), file("opaque/b", "2"), file("opaque/sub/b", "2"), file("opaque/.wh..wh..opq", ""), file("anew/sub/b", "2"), file(".wh.anew", ""), file("up/inside", "2"), dir("lib"),
 			tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "usr/lib/old"}, file("host", "replaced"), file("../../escaped", "2")),
 	), root, false)
 	if err != nil {
@@ -101,8 +101,8 @@ func TestUnpack(t *testing.T) {
 	}
 	defer files.Close()
 	for name, want := range map[string]string{
-		"usr/lib/new": "2", "usr/lib/old": "1", "hard": "1", "opaque/b": "2", "inside": "2", "host": "replaced", "escaped": "2", "a/b/c": "no directories",
-		"gone": "", "opaque/a": "", "dev/mem": "",
+		"usr/lib/new": "2", "usr/lib/old": "1", "hard": "1", "opaque/b": "2", "opaque/sub/b": "2", "anew/sub/b": "2", "inside": "2", "host": "replaced", "escaped": "2", "a/b/c": "no directories",
+		"gone": "", "opaque/a": "", "opaque/sub/a": "", "anew/a": "", "dev/mem": "",
 	} {
 		got, err := files.ReadFile(name)
 		if string(got) != want || (err != nil) != (want == "") {
@@ -121,10 +121,12 @@ func TestUnpack(t *testing.T) {
 func TestUnpackRefuses(t *testing.T) {
 	t.Parallel()
 	for what, l := range map[string]v1.Layer{
-		"a loop of links":     layer(t, link("a", "b"), link("b", "a"), file("a/x", "")),
-		"a link to nothing":   layer(t, tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "none"}),
-		"a link leading out":  layer(t, tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../../../../../../etc/passwd"}),
-		"a file as directory": layer(t, file("a", ""), file("a/b", "")),
+		"a loop of links":        layer(t, link("a", "b"), link("b", "a"), file("a/x", "")),
+		"a link to nothing":      layer(t, tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "none"}),
+		"a link leading out":     layer(t, tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../../../../../../etc/passwd"}),
+		"a file as directory":    layer(t, file("a", ""), file("a/b", "")),
+		"a whiteout of nothing":  layer(t, file("a/.wh.", "")),
+		"a whiteout of the root": layer(t, file("a", ""), file(".wh..", "")),
 	} {
 		if root, err := unpack(t.Context(), imageOf(t, v1.Config{}, l), t.TempDir(), false); err == nil {
 			t.Errorf("%s is accepted", what)

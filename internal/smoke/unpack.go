@@ -36,6 +36,7 @@ type unpacking struct {
 	owners bool // set owners, which requires root
 	files  int
 	bytes  int64
+	ours   map[string]bool // paths of the current layer, and the directories above them
 }
 
 // unpack writes the files of an image to dir. Devices are left out, since a container gets its
@@ -84,7 +85,7 @@ func (u *unpacking) layer(ctx context.Context, l v1.Layer) error {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // was opened to read
-	own := map[string]bool{}
+	u.ours = map[string]bool{}
 	for archive := tar.NewReader(r); ; {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -96,47 +97,78 @@ func (u *unpacking) layer(ctx context.Context, l v1.Layer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if u.files++; u.files > maxFiles {
-			return fmt.Errorf("more than %d files", maxFiles)
+		if err := u.count(); err != nil {
+			return err
 		}
-		name := rootfs.Clean(h.Name)
-		if name == "" {
+		c, err := rootfs.ChangeOf(h)
+		switch {
+		case err != nil:
+			return err
+		case c == nil:
 			continue
-		}
-		if hidden, ok := strings.CutPrefix(path.Base(name), ".wh."); ok {
-			err = u.hide(path.Dir(name), hidden, own)
-		} else {
-			own[name] = true
-			err = u.write(name, h, archive)
+		case c.Hide != rootfs.HideNothing:
+			err = u.hide(*c)
+		default:
+			err = u.write(c.Path, h, archive)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", strconv.Quote(name), err)
+			return fmt.Errorf("%s: %w", strconv.Quote(c.Path), err)
 		}
 	}
 }
 
-// hide removes what a whiteout hides of lower layers (image-spec, layer.md, Whiteouts).
-func (u *unpacking) hide(dir, name string, own map[string]bool) error {
-	at, err := u.real(dir)
+// hide removes what a whiteout hides of lower layers (image-spec, layer.md, Whiteouts). What
+// the own layer has stays, wherever the whiteout stands in it.
+func (u *unpacking) hide(c rootfs.Change) error {
+	if c.Hide == rootfs.HidePath {
+		dir, err := u.real(path.Dir(c.Path))
+		if err != nil {
+			return err
+		}
+		return u.lower(path.Join(dir, path.Base(c.Path)))
+	}
+	at, err := u.real(c.Path)
 	if err != nil {
 		return err
 	}
-	if name != ".wh..opq" {
-		if own[path.Join(dir, name)] {
-			return nil
-		}
-		return u.root.RemoveAll(path.Join(at, name))
+	return u.below(at)
+}
+
+// lower removes what lower layers have at a path and below it.
+func (u *unpacking) lower(at string) error {
+	if !u.ours[at] {
+		return u.root.RemoveAll(at)
 	}
-	entries, err := fs.ReadDir(u.root.FS(), at)
+	if info, err := u.root.Lstat(at); err != nil || !info.IsDir() {
+		return err
+	}
+	return u.below(at)
+}
+
+// below removes what lower layers have in a directory.
+func (u *unpacking) below(dir string) error {
+	entries, err := fs.ReadDir(u.root.FS(), dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
-		if !own[path.Join(dir, e.Name())] {
-			err = errors.Join(err, u.root.RemoveAll(path.Join(at, e.Name())))
+		if err == nil {
+			err = u.count()
+		}
+		if err == nil {
+			err = u.lower(path.Join(dir, e.Name()))
 		}
 	}
 	return err
+}
+
+// count counts an entry, or a file that a whiteout looks at: a layer may have many whiteouts of
+// one directory.
+func (u *unpacking) count() error {
+	if u.files++; u.files > maxFiles {
+		return fmt.Errorf("more than %d files", maxFiles)
+	}
+	return nil
 }
 
 // write writes one entry.
@@ -149,6 +181,9 @@ func (u *unpacking) write(name string, h *tar.Header, content io.Reader) error {
 		return err
 	}
 	at := path.Join(dir, path.Base(name))
+	for p := at; p != "." && !u.ours[p]; p = path.Dir(p) {
+		u.ours[p] = true
+	}
 	info, err := u.root.Lstat(at)
 	if err == nil && (h.Typeflag != tar.TypeDir || !info.IsDir()) {
 		if h.Typeflag == tar.TypeDir && info.Mode()&fs.ModeSymlink != 0 {
