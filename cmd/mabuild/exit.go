@@ -87,13 +87,17 @@ func as[T error](err error) bool {
 
 // report prints an error and its hint to w. Joined errors are printed one below the
 // other, each with its own hint; what several platforms have in common is printed once.
-// Control characters are escaped, since parts of the text may come from a registry.
-func report(w io.Writer, err error) {
+// Control characters are escaped, since parts of the text may come from a registry. typed
+// has what the user wrote, for a hint about a name without a registry.
+func report(w io.Writer, err error, typed ...string) {
 	type message struct{ before, after, way string } // before and after the platform
 	var all []message
 	platforms := map[message][]string{}
 	for _, e := range hint.Parts(err) {
 		m := message{after: strings.TrimRight(e.Error(), "\n"), way: hintOf(e)}
+		if hub := unqualified(e, typed); hub != "" {
+			m.way = strings.TrimSuffix(hub+"\n"+m.way, "\n")
+		}
 		var of []string
 		if one := (*build.PlatformError)(nil); errors.As(e, &one) {
 			key := platform.Key(one.Platform)
@@ -110,7 +114,7 @@ func report(w io.Writer, err error) {
 		said := m.before + strings.Join(platforms[m], ", ") + m.after
 		fmt.Fprintf(w, "%s %s\n", progress.Alarm(w, os.Getenv, "mabuild:"), plainLines(said)) //nolint:errcheck // last resort
 		if m.way != "" {
-			fmt.Fprintf(w, "hint: %s\n", plainLines(m.way)) //nolint:errcheck // as above
+			fmt.Fprintf(w, "hint: %s\n", plainLines(strings.ReplaceAll(m.way, "\n", "\nhint: "))) //nolint:errcheck // as above
 		}
 	}
 }

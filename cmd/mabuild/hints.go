@@ -9,6 +9,7 @@ import (
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
@@ -110,6 +111,38 @@ func registryWords(e *registry.Error) string {
 	}
 	return ""
 }
+
+// unqualified returns a hint if a request to Docker Hub failed for a name that the user
+// typed without a registry, as w2 for HOST/w2, otherwise "".
+func unqualified(err error, typed []string) string {
+	var r *registry.Error
+	if !errors.As(err, &r) || r.Host != "docker.io" {
+		return ""
+	}
+	also := ""
+	if slices.ContainsFunc(typed, func(word string) bool { return slices.Contains(takeLayouts, word) }) {
+		also = ", or oci:DIR for a layout on disk"
+	}
+	for _, word := range typed {
+		// A flag and its value, a source and its platform: --tag=w2, w2=linux/arm64.
+		for _, text := range strings.Split(word, "=") {
+			at := imageref.Parts{Repository: imageref.Cut(text).Repository}
+			if at.Repository == "" || at.Named() {
+				continue
+			}
+			// A destination of --repo is a namespace.
+			for _, meant := range []string{at.Canonical().Repository, "docker.io/" + at.Repository} {
+				if strings.HasPrefix("docker.io/"+r.Repository+"/", meant+"/") {
+					return at.Repository + " names no registry, so it means " + meant + ": write HOST/" + at.Repository + also
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// takeLayouts are the commands whose images may be in a layout.
+var takeLayouts = []string{"mirror", "copy", "cp", "manifest", "inspect", "sbom", "verify"}
 
 // invalidManifest gives err, of storing c, the way out if the registry refuses the
 // manifest itself (400 MANIFEST_INVALID): one that is old may take no OCI media types, or

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -59,5 +60,33 @@ func TestWords(t *testing.T) {
 		if got := hintOf(test.err); got != test.want {
 			t.Errorf("%T: %q, want %q", test.err, got, test.want)
 		}
+	}
+}
+
+// A name without a registry is one of Docker Hub. The hint says so if a request there fails,
+// and only for a name that the user typed.
+func TestUnqualified(t *testing.T) {
+	for _, test := range []struct {
+		typed      string
+		repository string
+		want       string
+	}{
+		{"mirror r:5000/web:v1 w2", "library/w2", "w2 names no registry, so it means docker.io/library/w2: write HOST/w2, or oci:DIR for a layout on disk"},
+		{"manifest create m:v1 r:5000/web:v1", "library/m", "m names no registry, so it means docker.io/library/m: write HOST/m, or oci:DIR for a layout on disk"},
+		{"manifest create r:5000/m:v1 web:v1=linux/arm64", "library/web", "web names no registry, so it means docker.io/library/web: write HOST/web, or oci:DIR for a layout on disk"},
+		{"push --tag=acme/app:v1", "acme/app", "acme/app names no registry, so it means docker.io/acme/app: write HOST/acme/app"},
+		{"push --repo acme", "acme/app", "acme names no registry, so it means docker.io/acme: write HOST/acme"},
+		{"tag web:v1 v2", "library/web", "web names no registry, so it means docker.io/library/web: write HOST/web"},
+		{"inspect docker.io/library/web", "library/web", ""},
+		{"push --base alpine -t r:5000/app", "library/app", ""},
+		{"mirror -f mirror.yaml", "library/web", ""},
+	} {
+		err := fmt.Errorf("x: %w", &registry.Error{Op: "HEAD", Host: "docker.io", Repository: test.repository})
+		if got := unqualified(err, strings.Fields(test.typed)); got != test.want {
+			t.Errorf("%s: %q, want %q", test.typed, got, test.want)
+		}
+	}
+	if got := unqualified(&registry.Error{Host: "r:5000", Repository: "library/web"}, []string{"web"}); got != "" {
+		t.Error(got)
 	}
 }

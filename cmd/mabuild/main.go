@@ -61,7 +61,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return i.code()
 	}
 	if !as[*programError](err) { // the program has said what it has to say
-		report(stderr, err)
+		typed := args
+		if a.config != nil {
+			typed = append(slices.Clone(args), a.config.Repo)
+		}
+		report(stderr, err, typed...)
 		if a.outcome != "" {
 			_, _ = fmt.Fprintln(stderr, plainLines(a.outcome))
 		}

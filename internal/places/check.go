@@ -14,8 +14,9 @@ import (
 	"github.com/mabuild/mabuild/manifest/local"
 )
 
-// foreign are transports of other tools, such as skopeo, that mabuild does not support.
-var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tarball", "tarball", "oci-layout", "containerd-storage"}
+// foreign are transports of other tools, such as skopeo, and words for a file, which are
+// no names of official images at Docker Hub.
+var foreign = []string{"containers-storage", "dir", "ostree", "sif", "docker-tarball", "tarball", "oci-layout", "containerd-storage", "tar", "file", "archive", "layout", "oci-dir", "oci-tar", "docker-tar"}
 
 // CheckReference rejects what is not the name of an image in a registry, with a hint
 // about what was probably meant: users paste URLs, file names and transports of other
@@ -37,7 +38,7 @@ func checkName(ref, kind string) error {
 	form, _, _ := strings.Cut(ref, ":")
 	for _, f := range foreign {
 		if form == f && strings.HasPrefix(ref, f+":") {
-			return usage("copy the image to oci:DIR, oci-archive:FILE, docker-archive:FILE or a registry", "%s: is not supported", form)
+			return usage("write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images, or HOST/REPOSITORY:TAG", "%s: is not supported", form)
 		}
 	}
 	_, err := name.ParseReference(ref)
