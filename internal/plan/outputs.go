@@ -104,11 +104,11 @@ func (p *Planner) newOutput(ctx context.Context, text, tag string, spec build.Sp
 	return o, nil
 }
 
-// needed returns the platforms to build: those of spec, or fewer if all destinations are a
-// daemon, which holds one, and no flag or variable names the platforms.
+// needed returns the platforms to build: those of spec, or fewer if each destination holds
+// one, as a daemon or a Docker archive does, and no flag or variable names the platforms.
 func (p *Planner) needed(spec build.Spec, outputs []publish.Output) (platforms []ocispec.Platform, all bool) {
 	explicit := p.Config.Origin("platforms").Kind >= yamlconf.FromEnv
-	other := slices.ContainsFunc(outputs, func(o publish.Output) bool { return o.Place.Form != local.FormDockerDaemon })
+	other := slices.ContainsFunc(outputs, func(o publish.Output) bool { return o.Platform.OS == "" })
 	if p.Push || len(outputs) == 0 || explicit || other || p.Config.SBOMDir != "" {
 		return spec.Platforms, spec.All
 	}
