@@ -198,14 +198,21 @@ func (l *locking) packages(ctx context.Context, lock *lockfile.File) error {
 		return err
 	}
 	r := plan.Resolver{Planner: l.planner, Files: l.files, Work: work, Unsigned: l.options.unsigned, Known: l.old.Packages}
-	var errs []error
+	// What is wrong for several architectures is one error that names them: a script is
+	// usually the same in all.
+	type failure struct{ id, text string }
+	var failed []failure
+	first, of := map[failure]error{}, map[failure][]string{}
 	for _, set := range l.sets {
 		list, fits := set.Locked(l.old)
 		if !fits || l.options.updates(set.ID) {
 			if list, err = r.Resolve(ctx, set); err != nil {
-				// What is wrong with an archive is the same error for all architectures.
-				if !slices.ContainsFunc(errs, func(e error) bool { return errors.Is(e, err) }) {
-					errs = append(errs, hint.Named(strings.TrimSpace(set.ID+" "+set.Architecture), err))
+				for _, e := range hint.Parts(err) {
+					f := failure{set.ID, e.Error()}
+					if first[f] == nil {
+						failed, first[f] = append(failed, f), e
+					}
+					of[f] = append(of[f], set.Architecture)
 				}
 				continue
 			}
@@ -216,6 +223,10 @@ func (l *locking) packages(ctx context.Context, lock *lockfile.File) error {
 			}
 		}
 		lock.Resolved, lock.Packages = append(lock.Resolved, set.Resolution), append(lock.Packages, list...)
+	}
+	var errs []error
+	for _, f := range failed {
+		errs = append(errs, fmt.Errorf("%s: %w", strings.TrimSpace(f.id+" "+strings.Join(of[f], ", ")), first[f]))
 	}
 	return errors.Join(errs...)
 }
