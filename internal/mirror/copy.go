@@ -315,6 +315,7 @@ func (m *move) copy(ctx context.Context) error {
 			return err
 		}
 	}
+	m.noteLeft(ctx)
 	if err := m.put(ctx, c); err != nil {
 		return err
 	}
@@ -381,6 +382,24 @@ func (m *move) leavesSignature(ctx context.Context, c manifest.Content) error {
 		}
 	}
 	return nil
+}
+
+// noteLeft says which signatures and other referrers a copy in a file does not take: the place
+// that has the file may not reach the source. It costs up to two requests. If the source cannot
+// list its referrers, nothing is said.
+func (m *move) noteLeft(ctx context.Context) {
+	if m.job.entry.Referrers || m.job.entry.Key != "" || !m.target.Local() || m.cut() || len(m.job.items) > 0 {
+		return
+	}
+	left, err := m.Store.Referrers(ctx, m.job.from.String(), m.chosen.Found.Digest, "sig")
+	if err != nil || len(left) == 0 {
+		return
+	}
+	way := "add --referrers, or referrers: true in a file, to take them"
+	if m.target.Docker() {
+		way = "an OCI layout or archive can hold them, with --referrers"
+	}
+	m.Log.InfoContext(ctx, fmt.Sprintf("referrers such as signatures stay behind (%d); %s", len(left), way))
 }
 
 // refers reports whether referrers are copied. A Docker archive cannot hold them.
