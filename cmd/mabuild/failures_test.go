@@ -268,7 +268,7 @@ hint: write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images`},
 hint: check the path and the name`},
 	{`inspect oci-archive:go.mod`, exitUsage, `mabuild: oci-archive:go.mod: not a tar file: unexpected EOF
 hint: only gzip and zstd are supported; decompress other formats first`},
-	{`inspect oci:several`, exitUsage, `mabuild: oci:several contains 2 images
+	{`inspect --digest oci:several`, exitUsage, `mabuild: oci:several contains 2 images
 hint: use one of oci:several:a, oci:several:b`},
 	{`inspect --platform arm64 $R/app:v1`, exitUsage, `mabuild: platform "arm64": must be os/architecture[/variant]
 hint: write linux/arm64`},

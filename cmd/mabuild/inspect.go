@@ -22,6 +22,7 @@ import (
 	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/internal/web"
 	"github.com/mabuild/mabuild/manifest"
+	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 	"github.com/mabuild/mabuild/manifest/registry"
 )
@@ -65,7 +66,8 @@ func newInspect(a *app, l *targetLogin) *cobra.Command {
 		Short:   "Show the platforms of an image",
 		Long: `Show the platforms of an image, one per line, with a single request.
 IMAGE is an image in a registry, or oci:DIR, oci-archive:FILE or
-docker-archive:FILE. For several images, a table of images and platforms is printed.`,
+docker-archive:FILE. For several images, a table of images and platforms is printed;
+a place without a name stands for all its images.`,
 		Example: `  mabuild inspect alpine:3.22
   mabuild inspect --size --referrers ghcr.io/acme/app:v1
   mabuild inspect --platform linux/arm64 ghcr.io/acme/app:v1
@@ -149,6 +151,9 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 	case o.provenance:
 		return o.printProvenance(ctx, a, refs[0])
 	}
+	if !o.digest && o.format == "" { // whose output has no names
+		refs = a.eachImage(ctx, refs)
+	}
 	all := make([]inspected, len(refs))
 	var wg sync.WaitGroup
 	for i, ref := range refs {
@@ -165,6 +170,21 @@ func runInspect(ctx context.Context, a *app, o inspectOptions, refs []string) er
 		}
 	}
 	return errors.Join(o.writeHTML(a.stdout, all), o.verdict(all))
+}
+
+// eachImage replaces a local place that holds several images by the names of these.
+func (a *app) eachImage(ctx context.Context, refs []string) (all []string) {
+	for _, ref := range refs {
+		images := []string{ref}
+		if source, name, err := a.places().Source(ref); err == nil && local.Is(ref) {
+			_, err = source.Resolve(ctx, name)
+			if several := (*local.SeveralError)(nil); errors.As(err, &several) && several.Ref == "" {
+				images = several.Images
+			}
+		}
+		all = append(all, images...)
+	}
+	return all
 }
 
 // inspect reads one image. If only the digest is asked for, without --platform and
