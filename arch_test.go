@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/attest":                      {"manifest", "manifest/platform", "internal/hint", "internal/rootfs", "internal/sign", "internal/text"},
 	"internal/cache":                       {"internal/claim", "internal/hint", "internal/outfile", "internal/stream", "internal/verify"},
 	"internal/claim":                       {"internal/intree"},
-	"internal/config":                      {"manifest/local", "manifest/platform", "internal/hint", "internal/intree", "internal/sign", "internal/yamlconf"},
+	"internal/config":                      {"manifest/local", "manifest/platform", "internal/hint", "internal/imageref", "internal/intree", "internal/sign", "internal/yamlconf"},
 	"internal/yamlconf":                    {"internal/text"},
 	"internal/kube":                        {"manifest", "manifest/platform", "internal/cache", "internal/guard", "internal/hint", "internal/imageref", "internal/once", "internal/text", "internal/yamlconf"},
 	"internal/check":                       {"manifest", "manifest/platform", "manifest/registry", "internal/elf", "internal/imageref", "internal/kube", "internal/rootfs"},

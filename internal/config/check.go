@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/yamlconf"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -35,6 +36,14 @@ var Checks = map[string]yamlconf.Check{
 		}
 		return nil
 	}},
+	// A name without a tag, which the key tags has.
+	"repository": {Text: func(s string) error {
+		if at := imageref.Cut(s); at.Tag != "" && strings.Contains(at.Repository, "/") {
+			return fmt.Errorf("%q has a tag; write repo %s and tags [%s]", yamlconf.Shorten(s), yamlconf.Shorten(at.Repository), yamlconf.Shorten(at.Tag))
+		}
+		return nil
+	}},
+	"id":       {Pattern: idPattern, Text: mustMatch(idPattern, "an id: letters, digits and . _ - /")},
 	"package":  {Pattern: packagePattern, Text: mustMatch(packagePattern, "the name of a package")},
 	"suite":    {Pattern: suitePattern, Text: mustMatch(suitePattern, "a suite or component such as trixie or main")},
 	"snapshot": {Pattern: snapshotPattern, Text: mustMatch(snapshotPattern, "a time such as 20260801T000000Z")},
@@ -51,8 +60,9 @@ var Checks = map[string]yamlconf.Check{
 	}},
 }
 
-// The forms of the names of Debian (Debian Policy, section 5.6), and of rules for scripts.
+// The forms of ids, of the names of Debian (Debian Policy, section 5.6), and of rules for scripts.
 const (
+	idPattern       = `^[A-Za-z0-9][A-Za-z0-9._/-]*$`
 	packagePattern  = `^[a-z0-9][a-z0-9+.-]+$`
 	suitePattern    = `^[A-Za-z0-9][A-Za-z0-9+._~-]*(/[A-Za-z0-9][A-Za-z0-9+._~-]*)*$`
 	snapshotPattern = `^[0-9]{8}T[0-9]{6}Z$`

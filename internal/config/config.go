@@ -46,7 +46,7 @@ type Config struct {
 	// environment or a flag have replaced those of the builds already.
 	Settings `yaml:",inline"`
 
-	Builds []Build `yaml:"builds" group:"Programs" doc:"Programs to build. A program may have its own value for every setting above." flag:"-"`
+	Builds []Build `yaml:"builds" group:"Programs" doc:"Programs to build. A program may have its own value for every setting above." flag:"-" item:"main"`
 
 	Output       []string    `yaml:"output" group:"Results and formats" trust:"image" doc:"Write the result to oci:DIR, oci-archive:FILE, docker-archive:FILE[,platform=P], docker-daemon:[platform=P] or containerd:." example:"[\"oci:./image\"]" sep:"lines" letter:"o" single:"true"`
 	MetadataFile string      `yaml:"metadata_file" trust:"path" doc:"Write digests, platforms and sizes to FILE as JSON." example:"dist/image.json" check:"path"`
@@ -114,7 +114,7 @@ type Config struct {
 // Settings describe how a program becomes an image. They occur at the top level of the
 // file, for all builds, and in a build, for that build.
 type Settings struct {
-	Repo      string      `yaml:"repo" group:"Names, platforms and base image" trust:"data" doc:"Push images below this registry and path; the program's name is appended." example:"ghcr.io/acme"`
+	Repo      string      `yaml:"repo" group:"Names, platforms and base image" trust:"data" doc:"Push images below this registry and path; the program's name is appended." check:"repository" example:"ghcr.io/acme"`
 	Naming    string      `yaml:"naming" trust:"data" doc:"Append the program's name, its import path, the last element of the import path, or nothing (bare) to repo." enum:"program|import-path|base-import-path|bare" default:"program"`
 	Platforms []string    `yaml:"platforms" trust:"data" doc:"Build for these platforms, each os/arch[/variant]; all means every platform that both Go and the base image support." default:"linux/amd64,linux/arm64" alias:"platform" check:"platforms" single:"true"`
 	Base      PerPlatform `yaml:"base" trust:"image" doc:"Base image: static (built in), scratch, or any image, for all platforms or for one." default:"static" check:"by-platform"`
@@ -165,7 +165,7 @@ type Cgo struct {
 
 // A Build is one program of the configuration file, or of a PACKAGE argument.
 type Build struct {
-	ID   string `yaml:"id" trust:"data" doc:"Name of the image below repo; by default the program's name." example:"api" flag:"-"`
+	ID   string `yaml:"id" trust:"data" doc:"Name of the image below repo; by default the program's name." check:"id" example:"api" flag:"-"`
 	Main string `yaml:"main" trust:"package" doc:"Package of the program: a directory below dir, an import path, or module/path@version." example:"./cmd/api" flag:"-"`
 	// Dir is the directory of the module. It is never empty once loaded. Main and Files
 	// are relative to it.

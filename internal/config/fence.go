@@ -100,7 +100,7 @@ func outside(path string, err error) error {
 	case errors.Is(err, intree.ErrGit):
 		e.Hint = "use another path; git's directory can contain credentials"
 	case errors.Is(err, intree.ErrOutside):
-		e.Hint = "use a flag or an environment variable for paths outside the source tree, or allow a directory with --" + allowPath
+		e.Hint = "copy it into the source tree, or allow its directory with --" + allowPath + " DIR; a flag or an environment variable may name any path"
 	}
 	return e
 }

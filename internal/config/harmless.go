@@ -136,7 +136,9 @@ func JudgeVariable(kv string) error {
 	} else if known {
 		return unsafe(name + "=" + value)
 	}
-	return unsafe(name)
+	// Many mean the variables of the container, which have another key.
+	err := unsafe(name)
+	return &hint.Error{Kind: hint.Usage, Err: err, Hint: "variables of the container are below image: {env: [KEY=VALUE]}; for those of the go command, " + hint.Of(err)}
 }
 
 // JudgeFlags returns an error if a file may not give these flags to a tool, "link" or

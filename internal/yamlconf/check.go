@@ -109,8 +109,11 @@ func (f *Field) assign(out reflect.Value, items []string) map[int]error {
 func (f *Field) byKey(items []string) (map[string]string, error) {
 	m := map[string]string{}
 	for _, item := range items {
-		key, value := f.check.Pair(item)
-		key, err := f.check.key(key)
+		left, value := f.check.Pair(item)
+		key, err := f.check.key(left)
+		if _, swapped := f.check.key(value); err != nil && swapped == nil {
+			err = fmt.Errorf("%q has its sides swapped; write %s=%s", Shorten(item), Shorten(value), Shorten(left))
+		}
 		if _, again := m[key]; again && err == nil {
 			err = fmt.Errorf("%q is a second value for %s", Shorten(item), key)
 		}
@@ -171,9 +174,20 @@ func unknownKey(key string, fields, all []*Field) error {
 	for _, f := range fields {
 		near = append(near, f.Key)
 	}
-	hint := DidYouMean(key, near)
+	hint := ""
+	for _, word := range near {
+		if stem(key) == stem(word) || strings.HasPrefix(strings.ReplaceAll(key, "-", "_"), word+"_") {
+			hint = "; did you mean " + word + "?"
+		}
+	}
+	if hint == "" {
+		hint = DidYouMean(key, near)
+	}
 	// The whole file is searched, since the key may belong to an object.
 	for _, f := range leaves(all) {
+		if f.Path != f.Key && strings.ReplaceAll(f.Path, ".", "_") == key {
+			hint = "; did you mean " + f.Path + "?"
+		}
 		if hint == "" && f.Key == key && f.Path != key {
 			hint = fmt.Sprintf("; it belongs below %s", strings.TrimSuffix(f.Path, "."+key))
 		}
@@ -181,8 +195,19 @@ func unknownKey(key string, fields, all []*Field) error {
 	return fmt.Errorf("unknown key%s", hint)
 }
 
+// stem returns a word without what makes it a plural: entry and entries have the same stem.
+func stem(word string) string {
+	word = strings.ToLower(word)
+	for _, ending := range []string{"ies", "es", "s", "y"} {
+		if rest, ok := strings.CutSuffix(word, ending); ok {
+			return rest
+		}
+	}
+	return word
+}
+
 // meant returns "; did you mean X?" for a value of the enum that s is likely to mean: a
-// misspelling, mode=max as docker buildx writes it, or yes and no where one value is none.
+// misspelling, a short form such as cdx or cyclonedx-json, mode=max as docker buildx writes it, or yes and no where one value is none.
 func (f *Field) meant(s string) string {
 	if _, value, ok := strings.Cut(s, "="); ok {
 		s = value
@@ -196,7 +221,24 @@ func (f *Field) meant(s string) string {
 		}
 		return "; did you mean none?"
 	}
+	for _, word := range f.Enum {
+		if len(s) > 2 && s[0] == word[0] && subsequence(s, word) || strings.HasPrefix(s, word+"-") {
+			return fmt.Sprintf("; did you mean %s?", word)
+		}
+	}
 	return DidYouMean(s, f.Enum)
+}
+
+// subsequence reports whether all letters of s are in word in this order.
+func subsequence(s, word string) bool {
+	for _, r := range s {
+		at := strings.IndexRune(word, r)
+		if at < 0 {
+			return false
+		}
+		word = word[at+1:]
+	}
+	return true
 }
 
 // DidYouMean returns "; did you mean X?" for the word nearest to s, or "".

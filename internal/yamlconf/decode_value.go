@@ -96,6 +96,10 @@ func (d *Decoder) objects(n *yaml.Node, f *Field, into reflect.Value, at string)
 		}
 		place := fmt.Sprintf("%s[%d]", at, i)
 		d.lines[place] = item.Line
+		if item.Kind == yaml.ScalarNode && f.item != "" && !IsNull(item) {
+			d.Complain(item, place, fmt.Errorf("must be a mapping of keys to values; write {%s: %s}", f.item, Shorten(item.Value)))
+			continue
+		}
 		elem := reflect.New(into.Type().Elem()).Elem()
 		d.object(item, f.elem, f.elem, elem, place)
 		list = reflect.Append(list, elem)

@@ -37,6 +37,7 @@ import (
 //	sep      separator of the items of a list in the environment: a comma, or
 //	         "lines" if items may contain commas
 //	short    the key of an object that a value other than a map is assigned to
+//	item     the key that an error suggests for an item of a list of maps that is a text
 //	single   true for a list for which a single text is accepted
 
 // People is the trust of a key that no file of a source tree may set. The initial file
@@ -81,6 +82,7 @@ type Field struct {
 	letter, alias, initial, example, sep, group string
 
 	short  string // the key of elem for a value that is not a map
+	item   string // the key of elem that a text in a list of objects probably means
 	single bool   // a scalar may stand for a list of one
 	leaf   bool   // has a value; may come from flags, environment
 }
@@ -205,7 +207,7 @@ func newField(sf reflect.StructField, prefix, key string, index []int, checks ma
 		Path: prefix + key, Key: key, index: index, typ: sf.Type,
 		Doc: tag.Get("doc"), Flag: tag.Get("flag"), letter: tag.Get("letter"), alias: tag.Get("alias"),
 		initial: tag.Get("default"), example: tag.Get("example"), Check: tag.Get("check"), sep: tag.Get("sep"), group: tag.Get("group"), leaf: true,
-		Trust: tag.Get("trust"), short: tag.Get("short"), single: tag.Get("single") == "true",
+		Trust: tag.Get("trust"), short: tag.Get("short"), item: tag.Get("item"), single: tag.Get("single") == "true",
 	}
 	if f.Doc == "" {
 		panic("yamlconf: no description of " + f.Path)
