@@ -84,7 +84,7 @@ func (g *Go) Mains(ctx context.Context, q Query) ([]string, error) {
 	case len(mains) == 0 && len(left) > 0 && len(q.Known) == 0:
 		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package without cgo, only " + strings.Join(left, ", "), Way: "enable cgo"}
 	case len(mains) == 0 && len(left) == 0:
-		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package", Way: g.nearby(ctx, q.Dir)}
+		return nil, &PackageError{Pattern: q.Pattern, Reason: "there is no main package", Way: g.nearby(ctx, q.Dir, q.Dir)}
 	case len(left) > 0 && g.Log != nil:
 		g.Log.WarnContext(ctx, fmt.Sprintf(`%s: left out %s, which imports "C" and requires cgo`, q.Pattern, strings.Join(left, ", ")))
 	}

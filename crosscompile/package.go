@@ -121,7 +121,7 @@ func (g *Go) findDir(ctx context.Context, q Query) (Package, error) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, q.Dir)}
+		return Package{}, &PackageError{Pattern: q.Pattern, Reason: "no such directory", Way: g.nearby(ctx, q.Dir, q.Dir)}
 	case err != nil:
 		return Package{}, err
 	case !info.IsDir() && filepath.Ext(dir) == ".go" && info.Mode().IsRegular(): // use its directory
@@ -199,9 +199,9 @@ func (g *Go) list(ctx context.Context, q Query, dir, pattern string) (Package, e
 	// An error in the package is left to the compiler, which describes it better.
 	case p.Name == "main":
 	case p.Error != nil && p.Name == "":
-		return Package{}, &PackageError{Pattern: asked, Reason: p.broken(), Way: wayBeside(wayOf(p.Error.Err), g.nearby(ctx, dir))}
+		return Package{}, &PackageError{Pattern: asked, Reason: p.broken(), Way: wayBeside(wayOf(p.Error.Err), g.nearby(ctx, dir, q.Dir))}
 	default:
-		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir)}
+		return Package{}, &PackageError{Pattern: asked, Reason: "is package " + p.Name + ", not main", Way: g.nearby(ctx, dir, q.Dir)}
 	}
 	pkg := Package{Dir: dir, ImportPath: p.ImportPath, PkgPath: p.ImportPath, Name: gocommand.ProgramName(p.ImportPath)}
 	if isLocal(pattern) { // errors then name files relative to the directory
@@ -256,8 +256,8 @@ func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
 }
 
 // nearby returns a hint with the main packages of the module that dir is in. It is "" if
-// there is no usable go command.
-func (g *Go) nearby(ctx context.Context, dir string) string {
+// there is no usable go command. The packages are written as PACKAGE is, relative to base.
+func (g *Go) nearby(ctx context.Context, dir, base string) string {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {
 		return ""
@@ -282,9 +282,13 @@ func (g *Go) nearby(ctx context.Context, dir string) string {
 	}
 	slices.Sort(mains)
 	mains = slices.Compact(mains)
+	from, err := filepath.Abs(base)
+	if real, rerr := filepath.EvalSymlinks(from); rerr == nil {
+		from = real
+	}
 	for i, m := range mains {
-		if rel, err := filepath.Rel(dir, m); err == nil && rel != "." {
-			mains[i] = "./" + filepath.ToSlash(rel)
+		if rel, rerr := filepath.Rel(from, m); err == nil && rerr == nil {
+			mains[i] = strings.TrimSuffix(strings.Replace("./"+filepath.ToSlash(rel), "./../", "../", 1), "/.")
 		}
 	}
 	if len(mains) > most {
