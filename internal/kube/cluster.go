@@ -2,11 +2,13 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -127,6 +129,15 @@ func waiting(pod *yaml.Node) map[string]string {
 	return found
 }
 
+// logLine matches a line of kubectl's own log: E1129 22:00:01.429014     865 memcache.go:265] …
+var logLine = regexp.MustCompile(`(?m)^[EWIF][0-9]{4} [0-9:.]+ +[0-9]+ [^ ]+\] .*\n?`)
+
+// withoutLog removes the lines of kubectl's own log, which say the same as the error after
+// them, unless there is nothing else.
+func withoutLog(stderr string) string {
+	return cmp.Or(strings.TrimSpace(logLine.ReplaceAllString(stderr, "")), stderr)
+}
+
 // Kubectl runs kubectl and returns what it prints.
 func Kubectl(ctx context.Context, name string, stdin []byte, args ...string) ([]byte, error) {
 	if name != "" {
@@ -142,7 +153,7 @@ func Kubectl(ctx context.Context, name string, stdin []byte, args ...string) ([]
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		said := text.Line(stderr.String(), 500)
+		said := text.Line(withoutLog(stderr.String()), 500)
 		if said == "" {
 			said = err.Error()
 		}
