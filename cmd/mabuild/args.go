@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -83,36 +84,51 @@ var otherTools = map[string]string{
 	"untag":              "mabuild delete REPOSITORY:TAG",
 }
 
-// flagsOfOthers maps flags of similar tools to what mabuild has instead, for the hint after
-// an unknown flag.
-var flagsOfOthers = map[string]string{
-	"amend":                "mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one",
-	"builder":              "omit it: the go command compiles here, without a builder",
-	"build-arg":            "mabuild compiles Go programs: use --ldflags, --build-tags or --build-env",
-	"cache-from":           "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
-	"cache-to":             "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
-	"f":                    "mabuild reads no Dockerfile: name the package, ./cmd/NAME",
-	"L":                    "mabuild build loads the image into Docker or podman",
-	"local":                "mabuild build loads the image into Docker or podman",
-	"name":                 "use -t HOST/REPOSITORY:TAG",
-	"no-cache":             "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
-	"oci-layout-path":      "mabuild build -o oci:DIR",
-	"port":                 "registry serve takes --address 127.0.0.1:PORT, and mabuild run --run-flag=-p=8080:8080",
-	"p":                    "mabuild run takes --run-flag=-p=8080:8080",
-	"all":                  "omit it: all platforms are copied",
-	"provenance":           "use --sbom for a software bill of materials, and --vcs for the source",
-	"pull":                 "mabuild resolves the base image in each run",
-	"push":                 "omit it: mabuild push publishes, and mabuild build writes to local destinations",
-	"rm":                   "mabuild run always removes the container; pass other flags with --run-flag",
-	"insecure-ignore-tlog": "omit it: mabuild verify --key asks no log",
-	"shard":                "mabuild warm --shard divides the work; mabuild push publishes",
-	"sign-key":             "use --sign KEY",
-	"secret":               "private modules need GOPRIVATE, and .netrc or the credentials of git",
-	"ssh":                  "private modules need GOPRIVATE, and the credentials of git",
-	"tarball":              "use -o docker-archive:FILE",
-	"target":               "name the package: mabuild push ./cmd/NAME",
-	"vv":                   "use -vv, with one dash",
+// groupsOfOthers maps groups of commands to a hint about what is no command of the group: what
+// other tools have under that name.
+var groupsOfOthers = map[string]string{
+	"manifest push": "manifest create and manifest add publish the index at once, so nothing is left to push; manifest push has manifest-tool's from-args and from-spec",
 }
+
+// flagsOfOthers maps flags of similar tools to what mabuild has instead, for the hint after
+// an unknown flag. A key may begin with a command, for a flag that means something else there.
+var flagsOfOthers = map[string]string{
+	"amend":                     "mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one",
+	"arch":                      "use --platforms linux/arm64",
+	"builder":                   "omit it: the go command compiles here, without a builder",
+	"build-arg":                 "mabuild compiles Go programs: use --ldflags, --build-tags or --build-env",
+	"cache-from":                "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
+	"cache-to":                  "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
+	"f":                         "mabuild reads no Dockerfile: name the package, ./cmd/NAME",
+	"L":                         "mabuild build loads the image into Docker or podman",
+	"local":                     "mabuild build loads the image into Docker or podman",
+	"manifest annotate arch":    declares,
+	"manifest annotate os":      declares,
+	"manifest annotate variant": declares,
+	"manifest create arch":      declares,
+	"name":                      "use -t HOST/REPOSITORY:TAG",
+	"no-cache":                  "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
+	"oci-layout-path":           "mabuild build -o oci:DIR",
+	"P":                         "use --platforms linux/amd64,linux/arm64",
+	"port":                      "registry serve takes --address 127.0.0.1:PORT, and mabuild run --run-flag=-p=8080:8080",
+	"p":                         "mabuild run takes --run-flag=-p=8080:8080",
+	"all":                       "omit it: all platforms are copied",
+	"provenance":                "use --sbom for a software bill of materials, and --vcs for the source",
+	"pull":                      "mabuild resolves the base image in each run",
+	"push":                      "omit it: mabuild push publishes, and mabuild build writes to local destinations",
+	"rm":                        "mabuild run always removes the container; pass other flags with --run-flag",
+	"insecure-ignore-tlog":      "omit it: mabuild verify --key asks no log",
+	"shard":                     "mabuild warm --shard divides the work; mabuild push publishes",
+	"sign-key":                  "use --sign KEY",
+	"secret":                    "private modules need GOPRIVATE, and .netrc or the credentials of git",
+	"ssh":                       "private modules need GOPRIVATE, and the credentials of git",
+	"tarball":                   "use -o docker-archive:FILE",
+	"target":                    "name the package: mabuild push ./cmd/NAME",
+	"vv":                        "use -vv, with one dash",
+}
+
+// declares is the hint for docker's flags that give an image of an index its platform.
+const declares = "manifest annotate changes annotations; declare the platform of an image when it is added: mabuild manifest add --replace INDEX IMAGE=linux/arm64"
 
 // knownCommand is the Args of a group of commands. cobra passes an unknown command as an
 // argument of its group.
@@ -143,6 +159,8 @@ func noCommand(cmd *cobra.Command, word string) error {
 		way = meant
 	case len(alike) > 0:
 		way = "did you mean " + strings.Join(alike, " or ") + "?"
+	case groupsOfOthers[commandName(cmd)] != "":
+		way = groupsOfOthers[commandName(cmd)]
 	case cmd != cmd.Root():
 		way = "the commands are " + strings.Join(names, ", ")
 	}
@@ -158,10 +176,17 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	}
 	way := cmd.CommandPath() + " --help lists the flags"
 	if wrong := (*pflag.InvalidValueError)(nil); errors.As(err, &wrong) {
-		return usage(cmd.CommandPath()+" --help describes the flag", "--%s %q: %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong))
+		way = cmd.CommandPath() + " --help describes the flag"
+		if _, json := wrong.GetFlag().Value.(*jsonOutput); json {
+			way = "for a file, redirect stdout: > FILE"
+		}
+		return usage(way, "--%s %q: %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong))
 	}
-	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && flagsOfOthers[unknown.GetSpecifiedName()] != "" {
-		return &hint.Error{Kind: hint.Usage, Err: err, Hint: flagsOfOthers[unknown.GetSpecifiedName()]}
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+		name := unknown.GetSpecifiedName()
+		if theirs := cmp.Or(flagsOfOthers[commandName(cmd)+" "+name], flagsOfOthers[name]); theirs != "" {
+			return &hint.Error{Kind: hint.Usage, Err: err, Hint: theirs}
+		}
 	}
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
 		var names []string

@@ -152,7 +152,11 @@ the exit code is 5. For each program and platform, one line is printed to stdout
 
 // parsePercent reads a percentage, as a part of 1.
 func parsePercent(text string) (float64, error) {
-	n, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	number, percent := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if err == nil && !percent && n > 0 && n <= 100 {
+		return 0, usage("write --sample "+text+"%; --sample 100% is all", "--sample %s: must be a percentage", text)
+	}
 	if err != nil || !(n > 0 && n <= 100) {
 		return 0, usage("for example --sample 5%", "--sample %s: must be a percentage", text)
 	}

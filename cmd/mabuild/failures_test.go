@@ -43,7 +43,11 @@ hint: omit it: mabuild push publishes, and mabuild build writes to local destina
 	{`push ./ok busybox:1.36 -t $R/new:v1`, exitUsage, `mabuild: busybox:1.36 is an image, not a package
 hint: -t names the image that is built; docker run starts one that exists`},
 	{`push ./ok --platforms linux/amd64 linux/arm64 -t $R/new:v1`, exitUsage, `mabuild: linux/arm64 is a platform, not a package
-hint: join platforms by commas: --platforms linux/amd64,linux/arm64`},
+hint: write --platforms linux/arm64; separate several by commas: --platforms linux/amd64,linux/arm64`},
+	{`push ./ok -P linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: linux/amd64 is a platform, not a package
+hint: write --platforms linux/amd64; separate several by commas: --platforms linux/amd64,linux/arm64`},
+	{`inspect -P linux/amd64 $R/app:v1`, exitUsage, `mabuild: unknown shorthand flag: 'P' in -P
+hint: use --platforms linux/amd64,linux/arm64`},
 	{`inspect --require lnux/amd64 $R/app:v1`, exitUsage, `mabuild: platform "lnux/amd64": has no known operating system
 hint: did you mean linux/amd64?`},
 	{`inspect --require linux/amd64, $R/app:v1`, exitUsage, `mabuild: --require has an empty item
@@ -82,6 +86,7 @@ hint: use only one of them`},
 hint: mabuild push --help lists the flags`},
 	{`push ./ok --media-types dockr -t $R/new:v1`, exitUsage, `mabuild: flag --media-types: "dockr" is not one of oci, docker; did you mean docker?`},
 	{`push ./ok --sbom spdxx -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?`},
+	{`push ./ok --sbom cdx -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "cdx" is not one of none, spdx, cyclonedx; did you mean cyclonedx?`},
 	{`push ./ok --sbom=true -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "true" is not one of none, spdx, cyclonedx; did you mean spdx?`},
 	{`push ./ok --provenance mode=max -t $R/new:v1`, exitUsage, `mabuild: flag --provenance: "mode=max" is not one of none, min, max; did you mean max?`},
 	{`push ./ok --provenance=false -t $R/new:v1`, exitUsage, `mabuild: flag --provenance: "false" is not one of none, min, max; did you mean none?`},
@@ -107,7 +112,11 @@ hint: add --cache-repo REPOSITORY`},
 	{`push ./ok -t $R/new:v1 --cache-repo $R/records --cache-trust abc`, exitUsage, `mabuild: --cache-trust: "abc" is not a public key
 hint: mabuild cache key prints the key of a machine`},
 	{`warm ./ok`, exitUsage, `mabuild: no repository of build records is set
-hint: add --cache-repo REPOSITORY`},
+hint: add --cache-repo REPOSITORY, for example ghcr.io/acme/build-cache, or set MABUILD_CACHE_REPO`},
+	{`cache explain ./ok`, exitUsage, `mabuild: no repository of build records is set
+hint: add --cache-repo REPOSITORY, for example ghcr.io/acme/build-cache, or set MABUILD_CACHE_REPO`},
+	{`cache verify ./ok --sample 1`, exitUsage, `mabuild: --sample 1: must be a percentage
+hint: write --sample 1%; --sample 100% is all`},
 	{`push ./ok`, exitUsage, `mabuild: no destination for "ok"
 hint: use -t ghcr.io/acme/ok:v1, --repo ghcr.io/acme, or MABUILD_REPO`},
 	{`push ./ok -t new`, exitUsage, `mabuild: no destination for "ok"
@@ -117,7 +126,10 @@ hint: omit https://: $R/new:v1`},
 	{`push ./ok -t $R/New:v1`, exitUsage, `mabuild: tag "$R/New:v1" is not an image reference
 hint: write the repository in lower case: $R/new:v1`},
 	{`push ./ok -t $R/new:bad/tag`, exitUsage, `mabuild: tag "$R/new:bad/tag" is not an image reference
-hint: write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1`},
+hint: a tag has no slash: write $R/new:bad-tag`},
+	{`push ./ok -t ''`, exitUsage, `mabuild: a tag is empty
+hint: omit -t, or give it a value; check that the script's variables are set`},
+	{`push ./ok --repo $R/new:v1`, exitUsage, `mabuild: flag --repo: "$R/new:v1" has a tag; write repo $R/new and tags [v1]`},
 	{`push ./ok -t $R/new:v1@sha256:0000000000000000000000000000000000000000000000000000000000000000`, exitUsage, `mabuild: tag "$R/new:v1@SHA" has a digest, but the build determines the digest
 hint: write repository:tag`},
 	{`push ./ok ./bad -t $R/new:v1`, exitUsage, `mabuild: ok and bad have the same destination $R/new:v1
@@ -138,6 +150,9 @@ hint: for linux it supports 386, amd64, arm, arm64, loong64, mips, mips64, mips6
 hint: the variants are v1, v2, v3, v4`},
 	{`push ./ok --platforms '' -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "": is empty
 hint: write os/architecture, for example linux/amd64; a list has no blanks: linux/amd64,linux/arm64`},
+	{`push ./ok --platforms 'linux/amd64 linux/arm64' -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "linux/amd64 linux/arm64": must be os/architecture[/variant]
+hint: separate platforms by commas: linux/amd64,linux/arm64`},
+	{`push ./ok --base static=linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: flag --base: "static=linux/amd64" has its sides swapped; write linux/amd64=static`},
 	{`push ./ok --platforms linux/amd64,all -t $R/new:v1`, exitUsage, `mabuild: --platforms linux/amd64,all: all cannot be combined with other platforms
 hint: use either all or a list of platforms`},
 	{`push ./ok --platforms linux/amd64,linux/arm64 --no-index -t $R/new:v1`, exitUsage, `mabuild: --no-index requires one platform, got 2
@@ -149,16 +164,16 @@ hint: use --cgo, or cgo in the configuration file, with a C compiler for each pl
 	{`push ./ok --platforms linux/arm64 --cgo-toolchain custom -t $R/new:v1`, exitUsage, `mabuild: cgo: linux/arm64: no custom C compiler is set for this platform
 hint: set one: cgo: {cc: {linux/arm64: COMMAND}}, or CC_FOR_linux_arm64=COMMAND in the environment`},
 	{`push ./nowhere -t $R/new:v1`, exitUsage, `mabuild: package ./nowhere: no such directory
-hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`push ./lib -t $R/new:v1`, exitUsage, `mabuild: package ./lib: is package lib, not main
-hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`push ./ok/main.go.txt -t $R/new:v1`, exitUsage, `mabuild: package ./ok/main.go.txt: no such directory
-hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`push ./ok@v1 -t $R/new:v1`, exitUsage, `mabuild: package ./ok@v1: is not an import path
 hint: write module/path@version, for example github.com/prometheus/node_exporter@v1.12.1`},
 	{`push example.com/none -t $R/new:v1`, exitUsage, `mabuild: package example.com/none: no required module provides package example.com/none; to add it:
 	go get example.com/none
-hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`GOPROXY=off push example.com/none@v1.0.0 -t $R/new:v1`, exitUsage, `mabuild: package example.com/none@v1.0.0: example.com/none@v1.0.0: module lookup disabled by GOPROXY=off
 hint: check the path, and that this version exists`},
 	{`push ./bad --platforms linux/amd64 -t $R/new:v1`, exitBuild, `mabuild: linux/amd64: compile:
@@ -219,7 +234,11 @@ hint: check --config and MABUILD_CONFIG; mabuild config init writes a first file
 	{`push --config wrong.yaml -t $R/new:v1`, exitUsage, `mabuild: wrong.yaml:1: platfrms: unknown key; did you mean platforms?`},
 	{`push --config syntax.yaml -t $R/new:v1`, exitUsage, `mabuild: syntax.yaml:1: did not find expected node content`},
 	{`push --config list.yaml -t $R/new:v1`, exitUsage, `mabuild: list.yaml:1: platforms: platform "linux/amd64 - linux/arm64": must be os/architecture[/variant]
-hint: for example linux/amd64 or linux/arm/v7`},
+hint: separate platforms by commas: linux/amd64,linux/arm64`},
+	{`push --config same.yaml --repo $R`, exitUsage, `mabuild: two builds have the name ok, and so the same destination $R/ok:latest
+hint: remove one, or give each its own id in the configuration file`},
+	{`push --config env.yaml -t $R/new:v1`, exitUsage, `mabuild: env.yaml:3: builds[0].env: GREETING is not allowed in the configuration file, because it could run programs or access other files
+hint: variables of the container are below image: {env: [KEY=VALUE]}; for those of the go command, use a flag or an environment variable, or allow all flags in the file with --allow-unsafe-build-flags`},
 	{`push --config value.yaml -t $R/new:v1`, exitUsage, `mabuild: value.yaml:1: jobs: must be a number, got "many"
 mabuild: value.yaml:2: user: unknown key; it belongs below image`},
 	{`push --config two.yaml --only wbe --repo $R`, exitUsage, `mabuild: --only wbe: no build has this id
@@ -279,7 +298,7 @@ hint: ask for platforms that the image has, or build the missing ones, too`},
 	{`inspect --json --raw $R/app:v1`, exitUsage, `mabuild: --json and --raw cannot be used together
 hint: use only one of them`},
 	{`inspect -o yaml $R/app:v1`, exitUsage, `mabuild: --output "yaml": the only output format is json
-hint: mabuild inspect --help describes the flag`},
+hint: for a file, redirect stdout: > FILE`},
 	{`inspect $S/app:v1`, exitCredentials, `mabuild: GET $S/app:v1: 401 UNAUTHORIZED: authentication required
 hint: no credentials for $S are stored. Run: mabuild login $S`},
 	{`inspect 127.0.0.1:1/app:v1`, exitRegistry, `mabuild: GET 127.0.0.1:1/app:v1: dial tcp 127.0.0.1:1: connect: connection refused (3 attempts)
@@ -288,6 +307,8 @@ hint: check that the registry is running at 127.0.0.1:1`},
 hint: add --platform linux/amd64, or --module PATH to look in all`},
 	{`sbom --format swid $R/app:v1`, exitUsage, `mabuild: --format "swid": unknown format
 hint: use spdx or cyclonedx`},
+	{`sbom $R/app:v1 -o x.json`, exitUsage, `mabuild: --output "x.json": the only output format is json
+hint: for a file, redirect stdout: > FILE`},
 	{`sbom --json $R/app:v1`, exitUsage, `mabuild: --json requires --module
 hint: omit it: the SBOM is JSON already`},
 	{`COSIGN_PASSWORD=wrong push ./ok --sign $K/cosign.key -t $R/new:v1`, exitCredentials, `mabuild: sign: $K/cosign.key: the password of the key is wrong, or the key was changed
@@ -331,6 +352,12 @@ hint: use --type oci or --type docker`},
 hint: mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one`},
 	{`manifest add $R/app:v1 $R/app:one`, exitUsage, `mabuild: linux/amd64 twice: SHA and $R/app:one (SHA)
 hint: use --replace to replace it`},
+	{`manifest add $R/app:none $R/app:one`, exitUsage, `mabuild: GET $R/app:none: 404 MANIFEST_UNKNOWN: manifest unknown
+hint: mabuild manifest create $R/app:none SOURCE… makes an index; check the name and the tag; mabuild tags REPOSITORY lists the tags`},
+	{`manifest push $R/app:v1`, exitUsage, `mabuild: unknown command "manifest push $R/app:v1"
+hint: manifest create and manifest add publish the index at once, so nothing is left to push; manifest push has manifest-tool's from-args and from-spec`},
+	{`manifest annotate $R/app:v1 $R/app:one --arch amd64`, exitUsage, `mabuild: unknown flag: --arch
+hint: manifest annotate changes annotations; declare the platform of an image when it is added: mabuild manifest add --replace INDEX IMAGE=linux/arm64`},
 	{`manifest add $R/app:one $R/app:one`, exitUsage, `mabuild: $R/app:one is an image, not an index
 hint: create an index of images with mabuild manifest create`},
 	{`manifest remove $R/app:v1`, exitUsage, `mabuild: manifest remove requires INDEX and at least one PLATFORM or DIGEST
@@ -352,6 +379,12 @@ hint: mabuild mirror --help shows examples`},
 hint: use another TARGET, or select platforms with --platforms`},
 	{`mirror $R/nowhere:v1 $R/copy:v1`, exitUsage, `mabuild: $R/copy:v1: source: HEAD $R/nowhere:v1: 404 Not Found
 hint: check the name and the tag`},
+	{`mirror $R/app $R/all`, exitUsage, `mabuild: $R/all:latest: source: HEAD $R/app:latest: 404 Not Found
+hint: $R/app means $R/app:latest; mabuild tags $R/app lists the tags, and mabuild mirror -f FILE copies several (mabuild config init mirror writes one)`},
+	{`mirror -f key.yaml`, exitUsage, `mabuild: key.yaml:5: entries[0].verify.key: ../x.pub: is outside the source tree
+hint: copy it into the source tree, or allow its directory with --allow-path DIR; a flag or an environment variable may name any path`},
+	{`mirror $R/app:v1 tar:x.tar`, exitUsage, `mabuild: tar: is not supported
+hint: write oci:DIR, oci-archive:FILE or docker-archive:FILE for local images, or HOST/REPOSITORY:TAG`},
 	{`mirror $R/app:v1 $R/copy:v1 --platforms linux/s390x`, exitUsage, `mabuild: $R/copy:v1: source: $R/app:v1: no image for linux/s390x, only for linux/amd64, linux/arm64
 hint: select only platforms that exist, or add the missing ones to the source`},
 	{`mirror $R/app:v1 $S/copy:v1`, exitCredentials, `mabuild: $S/copy:v1: HEAD $S/copy:v1: 401 Unauthorized
@@ -385,6 +418,10 @@ hint: mabuild mirror $R/app:v1 $R/other:v2 copies to another repository`},
 hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
 	{`delete $R/app`, exitUsage, `mabuild: $R/app names a repository, but delete requires an image
 hint: name a tag or a digest`},
+	{`delete $R/app@sha256:00`, exitUsage, `mabuild: "$R/app@sha256:00" is not an image reference
+hint: a digest is sha256: and 64 hexadecimal digits`},
+	{`tag $R/App:v1 v2`, exitUsage, `mabuild: "$R/App:v1" is not an image reference
+hint: write the repository in lower case: $R/app:v1`},
 	{`delete $R/app:v9`, exitUsage, `mabuild: HEAD $R/app:v9: 404 Not Found
 hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
 	{`catalog $R/app`, exitUsage, `mabuild: "$R/app" is a repository, but catalog requires a registry
@@ -449,7 +486,7 @@ hint: for an archive, write oci-archive:go.mod or docker-archive:go.mod`},
 	{`manifest create $R/list:v1 $R/app:one=arm64`, exitUsage, `mabuild: $R/app:one=arm64: platform "arm64": must be os/architecture[/variant]
 hint: write linux/arm64`},
 	{`build ./ok ./lib -o oci:out`, exitUsage, `mabuild: ./lib: package ./lib: is package lib, not main
-hint: main packages nearby: $D/bad, $D/c, $D/ok`},
+hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`config import go.mod`, exitUsage, `mabuild: go.mod:1: must be a mapping of keys to values`},
 	{`inspect $R/app`, exitUsage, `mabuild: GET $R/app:latest: 404 MANIFEST_UNKNOWN: manifest unknown
 hint: check the name and the tag; mabuild tags REPOSITORY lists the tags`},
@@ -547,6 +584,9 @@ var strayFiles = map[string]string{
 	"ko.yaml":              "defaultPlatforms: [linux/amd64]\n",
 	"syntax.yaml":          "builds: [\n",
 	"two.yaml":             "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
+	"same.yaml":            "builds:\n  - main: ./ok\n  - main: ./ok\n",
+	"env.yaml":             "builds:\n  - main: ./ok\n    env: [GREETING=hello]\n",
+	"key.yaml":             "entries:\n  - source: $R/app\n    target: $R/copy\n    tags: [v1]\n    verify: {key: ../x.pub}\n",
 	"list.yaml":            "platforms: linux/amd64\n  - linux/arm64\n",
 	"value.yaml":           "jobs: many\nuser: [a]\n",
 	"mirror.yaml":          "entries:\n  - name: app\n    source: $R/app\n    target: $R/copy\n    tags: [v1]\n",

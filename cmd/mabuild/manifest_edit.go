@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/assembly"
+	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/manifest"
 )
@@ -46,8 +47,11 @@ func (e *editor) target(ref string) string {
 // is no lock in a registry: if two users edit a tag at once, the last one wins.
 func (e *editor) edit(ctx context.Context, a *app, ref string, as manifest.Assembly) error {
 	c, err := a.places().Get(ctx, ref)
+	if errors.Is(err, manifest.ErrNotFound) {
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: "mabuild manifest create " + ref + " SOURCE… makes an index; " + hintOf(missing(err))}
+	}
 	if err != nil {
-		return missing(err)
+		return err
 	}
 	idx, ok := c.(v1.ImageIndex)
 	if !ok {

@@ -15,10 +15,12 @@ import (
 
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/internal/imageref"
 	"github.com/mabuild/mabuild/internal/mirror"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/progress"
 	"github.com/mabuild/mabuild/internal/serve"
+	"github.com/mabuild/mabuild/manifest"
 	"github.com/mabuild/mabuild/manifest/local"
 	"github.com/mabuild/mabuild/manifest/platform"
 )
@@ -232,7 +234,12 @@ func runMirror(ctx context.Context, a *app, o mirrorOptions, args []string) erro
 		return err
 	}
 	a.client.QuotaReserve = o.reserve
-	return finishMirror(a, o, o.runOnce(ctx, a, a.places(), nil, []*mirror.Entry{e}))
+	err = finishMirror(a, o, o.runOnce(ctx, a, a.places(), nil, []*mirror.Entry{e}))
+	// A repository is not copied as a whole: without a tag, its tag latest is.
+	if at := imageref.Cut(e.Image); errors.Is(err, manifest.ErrNotFound) && e.Image != "" && !local.Is(e.Image) && at.Tag+at.Digest == "" {
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: e.Image + " means " + e.Image + ":latest; mabuild tags " + e.Image + " lists the tags, and mabuild mirror -f FILE copies several (mabuild config init mirror writes one)"}
+	}
+	return err
 }
 
 // runOnce runs entries once and returns the report. claims records which entry has which

@@ -94,16 +94,20 @@ func runSBOM(ctx context.Context, a *app, o sbomOptions, ref string) error {
 	if len(images) != 1 && o.platform == "" && slices.ContainsFunc(report.Referrers, attest.IsSBOM) && o.module == "" || len(images) == 0 {
 		images = []manifest.Runnable{{Digest: report.Digest, Referrers: report.Referrers}}
 	}
+	get := func(d v1.Hash) (manifest.Content, error) {
+		at, err := places.Parse(ref)
+		if err != nil {
+			return nil, err
+		}
+		return a.places().Get(ctx, at.ByDigest(d).String())
+	}
 	read := func(image manifest.Runnable) (attest.Document, error) {
-		doc, err := attest.Find(image.Referrers, want, func(d v1.Hash) (manifest.Content, error) {
-			at, err := places.Parse(ref)
-			if err != nil {
-				return nil, err
-			}
-			return a.places().Get(ctx, at.ByDigest(d).String())
-		})
+		doc, err := attest.Find(image.Referrers, want, get)
 		if errors.Is(err, attest.ErrNoSBOM) {
 			subject := strings.TrimSpace(ref + " " + image.Platform)
+			if _, other := attest.Find(image.Referrers, "", get); want != "" && other == nil {
+				return doc, &hint.Error{Err: fmt.Errorf("%s: %w", plain(subject), err), Hint: "omit --format for the SBOM that there is; mabuild push --sbom " + string(want) + " adds one as " + string(want)}
+			}
 			return doc, &hint.Error{Err: fmt.Errorf("%s: %w", plain(subject), err), Hint: "mabuild inspect --referrers " + plain(ref) + " lists what there is; mabuild push --sbom spdx adds an SBOM, and mabuild mirror --referrers copies it"}
 		}
 		return doc, err

@@ -40,6 +40,9 @@ copied. An existing tag moves. For each tag, repository:tag@digest is printed.`,
 
 // runTag moves the tags one after the other, in the order given.
 func runTag(ctx context.Context, a *app, ref string, tags []string) error {
+	if err := places.CheckReference(ref); err != nil {
+		return err
+	}
 	at := imageref.Cut(ref)
 	for _, tag := range tags {
 		if !places.IsTag(tag) {
@@ -97,6 +100,10 @@ func runDelete(ctx context.Context, a *app, refs []string, shared, dryRun bool) 
 		at := imageref.Cut(ref)
 		if at.Tag == "" && at.Digest == "" {
 			errs = append(errs, usage("name a tag or a digest", "%s names a repository, but delete requires an image", ref))
+			continue
+		}
+		if err := places.CheckReference(ref); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		d, err := a.client.Resolve(ctx, ref)

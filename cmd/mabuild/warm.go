@@ -102,7 +102,7 @@ func (a *app) pairs(cmd *cobra.Command, o pushOptions) (*publish.Publisher, []pu
 		return nil, nil, err
 	}
 	if pub.Records == nil {
-		return nil, nil, usage("add --cache-repo REPOSITORY", "no repository of build records is set")
+		return nil, nil, usage("add --cache-repo REPOSITORY, for example ghcr.io/acme/build-cache, or set MABUILD_CACHE_REPO", "no repository of build records is set")
 	}
 	plans, err := planner.Plans(cmd.Context())
 	if err != nil {

@@ -84,6 +84,9 @@ func asPath(ref string, bad bool) string {
 // quoteRef returns a reference in quotes, with control characters escaped.
 func quoteRef(ref string) string { return `"` + text.Escape(ref, "") + `"` }
 
+// slashTag matches a reference whose tag has a slash, as the name of a branch has.
+var slashTag = regexp.MustCompile(`^([^/]+/[^:]+):([A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_./-]+)$`)
+
 // whyBad returns a hint about the mistake in an invalid name.
 func whyBad(ref string) string {
 	path, tag := imageref.Cut(ref).Repository, ""
@@ -99,6 +102,9 @@ func whyBad(ref string) string {
 	switch {
 	case path != ref && tag == "" && strings.HasSuffix(ref, ":"):
 		return "write a tag after the colon, or omit the colon"
+	case slashTag.MatchString(ref):
+		parts := slashTag.FindStringSubmatch(ref)
+		return "a tag has no slash: write " + parts[1] + ":" + strings.ReplaceAll(parts[2], "/", "-")
 	case strings.ToLower(path) != path:
 		return "write the repository in lower case: " + strings.ToLower(path) + strings.TrimPrefix(ref, path)
 	}

@@ -105,7 +105,10 @@ func distinctTags(plans []publish.Plan) error {
 	owner := map[string]string{}
 	for _, one := range plans {
 		for _, ref := range one.Tags {
-			if other, taken := owner[ref]; taken {
+			switch other, taken := owner[ref]; {
+			case taken && other == one.Spec.Name:
+				errs = append(errs, usage("remove one, or give each its own id in the configuration file", "two builds have the name %s, and so the same destination %s", other, ref))
+			case taken:
 				errs = append(errs, usage("use a different repository for each: --repo, or repo and id in the configuration file", "%s and %s have the same destination %s", other, one.Spec.Name, ref))
 			}
 			owner[ref] = one.Spec.Name

@@ -208,8 +208,12 @@ func notPackage(arg string) error {
 	if _, err := os.Stat(arg); err == nil || strings.Contains(arg, "@") {
 		return nil
 	}
+	several := "linux/amd64," + arg
+	if strings.HasPrefix(arg, "linux/amd64") {
+		several = arg + ",linux/arm64"
+	}
 	if list, err := platform.ParseList([]string{arg}); err == nil && slices.Contains([]string{"linux", "windows", "darwin"}, list[0].OS) {
-		return usage("join platforms by commas: --platforms linux/amd64,"+arg, "%s is a platform, not a package", arg)
+		return usage("write --platforms "+arg+"; separate several by commas: --platforms "+several, "%s is a platform, not a package", arg)
 	}
 	if name, tag, ok := strings.Cut(path.Base(arg), ":"); ok && name != "" && tag != "" && filepath.VolumeName(arg) == "" {
 		return usage("-t names the image that is built; docker run starts one that exists", "%s is an image, not a package", arg)

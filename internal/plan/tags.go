@@ -129,6 +129,9 @@ func fillTag(v build.Vars, text string) (repo, tag string, err error) {
 	case strings.Contains(full, "@") && full == tag:
 		return repo, full, nil // refs checks the whole reference
 	case !places.IsTag(full):
+		if text == "" {
+			return "", "", usage("omit -t, or give it a value; check that the script's variables are set", "a tag is empty")
+		}
 		way := "a tag has at most 128 characters: letters, digits and _ . -"
 		if filledIn.MatchString(tag) {
 			way += "; {{tag .Version}} and {{tag .Branch}} give valid tags"
