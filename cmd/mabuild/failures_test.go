@@ -446,6 +446,10 @@ hint: for example --max 1GB`},
 hint: use another --address; port 0 selects a free one`},
 	{`-C nowhere push ./ok`, exitUsage, `mabuild: -C: chdir nowhere: no such file or directory
 hint: name a directory`},
+	{`man`, exitUsage, `mabuild: man requires exactly one DIR
+hint: mabuild man DIR [flags]`},
+	{`man go.mod`, exitUsage, `mabuild: mkdir go.mod: not a directory
+hint: name a directory that you may write to`},
 	{`version now`, exitUsage, `mabuild: version takes no arguments, got "now"
 hint: mabuild version --help`},
 	{`push --config unsafe.yaml -t $R/new:v1`, exitUsage, `mabuild: unsafe.yaml:3: builds[0].ldflags: -extld=./evil is not allowed in the configuration file, because it could run programs or access other files

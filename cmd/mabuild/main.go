@@ -115,20 +115,20 @@ without a Docker daemon, and publishes the images under one tag.
 	a.bind(root.PersistentFlags())
 	root.AddCommand(
 		newPush(a), newBuild(a), newRun(a), newWarm(a), newLock(a), newInspect(a, nil), newManifest(a), newMirror(a), newSBOM(a), newVerify(a), newCheck(a), newPlace(a), newResolve(a), newApply(a, "apply"), newApply(a, "create"), newWebhook(a), newTags(a), newTag(a), newDelete(a), newCatalog(a), newPlatforms(a), newRegistry(a),
-		newConfig(a), newCache(a), newLogin(a), newLogout(a), newVersion(a),
+		newConfig(a), newCache(a), newLogin(a), newLogout(a), newMan(a), newVersion(a),
 	)
 	helpful(root)
 	a.complete(root)
 	return root
 }
 
-// explains reports whether cmd only describes mabuild itself: help, completion, version,
+// explains reports whether cmd only describes mabuild itself: help, completion, man, version,
 // or a group of commands. An invalid variable in the environment does not stop these.
 func explains(cmd *cobra.Command) bool {
 	if cmd.HasSubCommands() || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return true
 	}
-	return slices.Contains([]string{"help", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, cmd.Name())
+	return slices.Contains([]string{"help", "man", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, cmd.Name())
 }
 
 // helpful replaces cobra's help and completion commands, which accept unknown arguments
