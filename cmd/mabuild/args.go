@@ -108,6 +108,9 @@ var flagsOfOthers = map[string]string{
 	"manifest create arch":      declares,
 	"name":                      "use -t HOST/REPOSITORY:TAG",
 	"no-cache":                  "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
+	"place remove":              takesBack,
+	"place revert":              takesBack,
+	"place undo":                takesBack,
 	"oci-layout-path":           "mabuild build -o oci:DIR",
 	"P":                         "use --platforms linux/amd64,linux/arm64",
 	"port":                      "registry serve takes --address 127.0.0.1:PORT, and mabuild run --run-flag=-p=8080:8080",
@@ -126,6 +129,9 @@ var flagsOfOthers = map[string]string{
 	"target":                    "name the package: mabuild push ./cmd/NAME",
 	"vv":                        "use -vv, with one dash",
 }
+
+// takesBack is the hint for taking back what place wrote.
+const takesBack = "place changes files alone: git restore FILE takes that back; kubectl delete -f FILE removes a policy"
 
 // declares is the hint for docker's flags that give an image of an index its platform.
 const declares = "manifest annotate changes annotations; declare the platform of an image when it is added: mabuild manifest add --replace INDEX IMAGE=linux/arm64"

@@ -446,6 +446,8 @@ hint: for example --max 1GB`},
 hint: use another --address; port 0 selects a free one`},
 	{`-C nowhere push ./ok`, exitUsage, `mabuild: -C: chdir nowhere: no such file or directory
 hint: name a directory`},
+	{`place --undo ok.yaml`, exitUsage, `mabuild: unknown flag: --undo
+hint: place changes files alone: git restore FILE takes that back; kubectl delete -f FILE removes a policy`},
 	{`man`, exitUsage, `mabuild: man requires exactly one DIR
 hint: mabuild man DIR [flags]`},
 	{`man go.mod`, exitUsage, `mabuild: mkdir go.mod: not a directory
