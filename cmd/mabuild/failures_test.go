@@ -257,6 +257,15 @@ hint: use a PEM file of certificate authorities`},
 hint: add --client-cert FILE`},
 	{`build ./ok -o tar:out`, exitUsage, `mabuild: "tar:out" is not a local destination or source
 hint: write oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME][,platform=P], docker-daemon:[platform=P], containerd:[NAMESPACE]`},
+	{`build ./ok -o app.tar`, exitUsage, `mabuild: "app.tar" is not a local destination or source
+hint: write oci-archive:app.tar or docker-archive:app.tar`},
+	{`build ./ok -o ./layout`, exitUsage, `mabuild: "./layout" is not a local destination or source
+hint: write oci:./layout`},
+	{`build ./ok -o type=docker,dest=app.tar`, exitUsage, `mabuild: "type=docker,dest=app.tar" is not a local destination or source
+hint: write docker-archive:app.tar`},
+	{`push ./ok --from scratch -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --from
+hint: use --base IMAGE`},
+	{`push ./ok --entrypoint '/mabuild/ok serve' -t $R/new:v1`, exitUsage, `mabuild: flag --entrypoint: "/mabuild/ok serve" is one word with blanks; write each word by itself: [/mabuild/ok, serve]`},
 	{`build ./ok -o oci:go.mod`, exitUsage, `mabuild: go.mod is not a directory
 hint: use an empty or new directory`},
 	{`build ./ok -o docker-archive:x.tar --platforms linux/s390x`, exitUsage, `mabuild: docker-archive:x.tar requires $HOST, but only linux/s390x is built

@@ -133,7 +133,7 @@ func unqualified(err error, typed []string) string {
 			// A destination of --repo is a namespace.
 			for _, meant := range []string{at.Canonical().Repository, "docker.io/" + at.Repository} {
 				if strings.HasPrefix("docker.io/"+r.Repository+"/", meant+"/") {
-					return at.Repository + " names no registry, so it means " + meant + ": write HOST/" + at.Repository + also
+					return at.Repository + " names no registry, so it means " + meant + "; for another registry write HOST/" + at.Repository + also
 				}
 			}
 		}

@@ -71,12 +71,12 @@ func TestUnqualified(t *testing.T) {
 		repository string
 		want       string
 	}{
-		{"mirror r:5000/web:v1 w2", "library/w2", "w2 names no registry, so it means docker.io/library/w2: write HOST/w2, or oci:DIR for a layout on disk"},
-		{"manifest create m:v1 r:5000/web:v1", "library/m", "m names no registry, so it means docker.io/library/m: write HOST/m, or oci:DIR for a layout on disk"},
-		{"manifest create r:5000/m:v1 web:v1=linux/arm64", "library/web", "web names no registry, so it means docker.io/library/web: write HOST/web, or oci:DIR for a layout on disk"},
-		{"push --tag=acme/app:v1", "acme/app", "acme/app names no registry, so it means docker.io/acme/app: write HOST/acme/app"},
-		{"push --repo acme", "acme/app", "acme names no registry, so it means docker.io/acme: write HOST/acme"},
-		{"tag web:v1 v2", "library/web", "web names no registry, so it means docker.io/library/web: write HOST/web"},
+		{"mirror r:5000/web:v1 w2", "library/w2", "w2 names no registry, so it means docker.io/library/w2; for another registry write HOST/w2, or oci:DIR for a layout on disk"},
+		{"manifest create m:v1 r:5000/web:v1", "library/m", "m names no registry, so it means docker.io/library/m; for another registry write HOST/m, or oci:DIR for a layout on disk"},
+		{"manifest create r:5000/m:v1 web:v1=linux/arm64", "library/web", "web names no registry, so it means docker.io/library/web; for another registry write HOST/web, or oci:DIR for a layout on disk"},
+		{"push --tag=acme/app:v1", "acme/app", "acme/app names no registry, so it means docker.io/acme/app; for another registry write HOST/acme/app"},
+		{"push --repo acme", "acme/app", "acme names no registry, so it means docker.io/acme; for another registry write HOST/acme"},
+		{"tag web:v1 v2", "library/web", "web names no registry, so it means docker.io/library/web; for another registry write HOST/web"},
 		{"inspect docker.io/library/web", "library/web", ""},
 		{"push --base alpine -t r:5000/app", "library/app", ""},
 		{"mirror -f mirror.yaml", "library/web", ""},

@@ -43,6 +43,18 @@ var Checks = map[string]yamlconf.Check{
 		}
 		return nil
 	}},
+	"program": {Pattern: `^(/|.:\\)`, Text: func(s string) error {
+		if !strings.HasPrefix(s, "/") && (len(s) < 3 || s[1:3] != `:\`) {
+			return fmt.Errorf("%q is not an absolute path in the image; the key main names the package", yamlconf.Shorten(s))
+		}
+		return nil
+	}},
+	"entrypoint": {Texts: func(words []string) map[int]error {
+		if strings.ContainsAny(words[0], " \t") {
+			return map[int]error{0: fmt.Errorf("%q is one word with blanks; write each word by itself: [%s]", yamlconf.Shorten(words[0]), yamlconf.Shorten(strings.Join(strings.Fields(words[0]), ", ")))}
+		}
+		return nil
+	}},
 	"id":       {Pattern: idPattern, Text: mustMatch(idPattern, "an id: letters, digits and . _ - /")},
 	"package":  {Pattern: packagePattern, Text: mustMatch(packagePattern, "the name of a package")},
 	"suite":    {Pattern: suitePattern, Text: mustMatch(suitePattern, "a suite or component such as trixie or main")},

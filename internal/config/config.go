@@ -114,10 +114,10 @@ type Config struct {
 // Settings describe how a program becomes an image. They occur at the top level of the
 // file, for all builds, and in a build, for that build.
 type Settings struct {
-	Repo      string      `yaml:"repo" group:"Names, platforms and base image" trust:"data" doc:"Push images below this registry and path; the program's name is appended." check:"repository" example:"ghcr.io/acme"`
+	Repo      string      `yaml:"repo" group:"Names, platforms and base image" trust:"data" doc:"Push images below this registry and path; the program's name is appended." said:"registry|repository|image_repo" check:"repository" example:"ghcr.io/acme"`
 	Naming    string      `yaml:"naming" trust:"data" doc:"Append the program's name, its import path, the last element of the import path, or nothing (bare) to repo." enum:"program|import-path|base-import-path|bare" default:"program"`
-	Platforms []string    `yaml:"platforms" trust:"data" doc:"Build for these platforms, each os/arch[/variant]; all means every platform that both Go and the base image support." default:"linux/amd64,linux/arm64" alias:"platform" check:"platforms" single:"true"`
-	Base      PerPlatform `yaml:"base" trust:"image" doc:"Base image: static (built in), scratch, or any image, for all platforms or for one." default:"static" check:"by-platform"`
+	Platforms []string    `yaml:"platforms" trust:"data" doc:"Build for these platforms, each os/arch[/variant]; all means every platform that both Go and the base image support." default:"linux/amd64,linux/arm64" alias:"platform" check:"platforms" single:"true" said:"goos|goarch|os|arch|architectures"`
+	Base      PerPlatform `yaml:"base" trust:"image" doc:"Base image: static (built in), scratch, or any image, for all platforms or for one." said:"from" default:"static" check:"by-platform"`
 	Tags      []string    `yaml:"tags" trust:"data" doc:"Publish under these tags; templates such as {{.Version}} take their values from git." flag:"tag" letter:"t" default:"latest" single:"true"`
 	Ldflags   []string    `yaml:"ldflags" group:"Compilation" trust:"linker" doc:"Pass these flags to the linker, in addition to -s -w; templates take their values from git." example:"[\"-X main.version={{.Version}}\"]" sep:"lines" single:"true"`
 	Gcflags   []string    `yaml:"gcflags" trust:"compiler" doc:"Pass these flags to the compiler." example:"[\"-N -l\"]" sep:"lines" single:"true"`
@@ -128,8 +128,8 @@ type Settings struct {
 	Race      bool        `yaml:"race" trust:"data" doc:"Compile with the race detector; requires cgo."`
 	Cover     bool        `yaml:"cover" trust:"data" doc:"Compile with coverage counters, which the program writes to $GOCOVERDIR."`
 	PGO       string      `yaml:"pgo" trust:"files" doc:"Profile for optimization: a file below the build's directory, auto (default.pgo in the main package, the default) or off." example:"cpu.pgo"`
-	Path      string      `yaml:"path" group:"Content and configuration of the image" trust:"data" doc:"Path of the program in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"absolute"`
-	Files     []File      `yaml:"files" doc:"Files to copy into the image." flag:"-"`
+	Path      string      `yaml:"path" group:"Content and configuration of the image" trust:"data" doc:"Path of the program in the image; by default /mabuild/NAME." example:"/usr/local/bin/app" check:"program"`
+	Files     []File      `yaml:"files" doc:"Files to copy into the image." flag:"-" item:"from,to"`
 	Smoke     Smoke       `yaml:"smoke" doc:"What the program must do when it is started with --smoke."`
 	Packages  Packages    `yaml:"packages" doc:"Debian packages in the image, which are unpacked below the files and the program. Nothing of them is run."`
 	Image     Image       `yaml:"image" doc:"Configuration of the image."`
@@ -165,8 +165,8 @@ type Cgo struct {
 
 // A Build is one program of the configuration file, or of a PACKAGE argument.
 type Build struct {
-	ID   string `yaml:"id" trust:"data" doc:"Name of the image below repo; by default the program's name." check:"id" example:"api" flag:"-"`
-	Main string `yaml:"main" trust:"package" doc:"Package of the program: a directory below dir, an import path, or module/path@version." example:"./cmd/api" flag:"-"`
+	ID   string `yaml:"id" trust:"data" doc:"Name of the image below repo; by default the program's name." check:"id" example:"api" flag:"-" said:"name|binary"`
+	Main string `yaml:"main" trust:"package" doc:"Package of the program: a directory below dir, an import path, or module/path@version." example:"./cmd/api" flag:"-" said:"package|pkg|source"`
 	// Dir is the directory of the module. It is never empty once loaded. Main and Files
 	// are relative to it.
 	Dir string `yaml:"dir" trust:"path" doc:"Directory of the module, relative to this file; main and files are relative to it." example:"." flag:"-" check:"path"`
@@ -225,8 +225,8 @@ type Override struct {
 
 // A File is a file or directory to copy into the image.
 type File struct {
-	From string `yaml:"from" trust:"files" doc:"File or directory below the build's directory." flag:"-" example:"./web/dist"`
-	To   string `yaml:"to" trust:"data" doc:"Absolute path in the image." flag:"-" check:"absolute" example:"/srv/web"`
+	From string `yaml:"from" trust:"files" doc:"File or directory below the build's directory." flag:"-" example:"./web/dist" said:"src|source|path"`
+	To   string `yaml:"to" trust:"data" doc:"Absolute path in the image." flag:"-" check:"absolute" example:"/srv/web" said:"dst|dest|destination|target"`
 	Mode Mode   `yaml:"mode" trust:"data" doc:"Permissions in octal; by default 0755 if the owner may execute the file, else 0644." flag:"-" example:"\"0644\""`
 	// Owner applies to directories as well as files.
 	Owner string `yaml:"owner" trust:"data" doc:"Numeric owner and group, for example 65532 or 65532:65532; by default 0:0." flag:"-" check:"owner" example:"\"65532:65532\""`
@@ -235,7 +235,7 @@ type File struct {
 // Image is the part of the image's config that describes how a container is run
 // (image-spec, config.md). Annotations go to the manifests instead.
 type Image struct {
-	Entrypoint  []string `yaml:"entrypoint" trust:"data" doc:"Entrypoint of the image; by default the program." flag:"entrypoint" sep:"lines" example:"[/mabuild/api, serve]"`
+	Entrypoint  []string `yaml:"entrypoint" trust:"data" doc:"Entrypoint of the image; by default the program." flag:"entrypoint" sep:"lines" check:"entrypoint" example:"[/mabuild/api, serve]"`
 	Cmd         []string `yaml:"cmd" trust:"data" doc:"Default arguments, which the user of the image can replace." flag:"cmd" sep:"lines" example:"[--help]"`
 	User        string   `yaml:"user" trust:"data" doc:"User or user:group, by number or name." flag:"user" example:"\"65532\""`
 	Workdir     string   `yaml:"workdir" trust:"data" doc:"Working directory." flag:"workdir" check:"absolute" example:"/srv"`

@@ -175,6 +175,11 @@ func unknownKey(key string, fields, all []*Field) error {
 		near = append(near, f.Key)
 	}
 	hint := ""
+	for _, f := range fields {
+		if slices.Contains(f.said, strings.ToLower(key)) {
+			return fmt.Errorf("unknown key; did you mean %s?", f.Key)
+		}
+	}
 	for _, word := range near {
 		if stem(key) == stem(word) || strings.HasPrefix(strings.ReplaceAll(key, "-", "_"), word+"_") {
 			hint = "; did you mean " + word + "?"

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -29,6 +30,10 @@ func (d *Decoder) value(n *yaml.Node, f *Field, all []*Field, out reflect.Value,
 	}
 	// A value that is not a mapping is that of the short key.
 	if i := slices.IndexFunc(f.elem, func(e *Field) bool { return e.Key == f.short }); i >= 0 && n.Kind != yaml.MappingNode {
+		if slices.ContainsFunc(f.elem, func(e *Field) bool { return e.kind == boolean && e.Key == n.Value && e.Key != f.short }) {
+			d.Complain(n, at, fmt.Errorf("must be a mapping; write {%s: true}", n.Value))
+			return
+		}
 		d.value(n, f.elem[i], all, out, join(at, f.short))
 		return
 	}
@@ -90,14 +95,22 @@ func (d *Decoder) items(n *yaml.Node, at string) []*yaml.Node {
 // objects reads a list of mappings. It stops at the bound of values.
 func (d *Decoder) objects(n *yaml.Node, f *Field, into reflect.Value, at string) {
 	list := reflect.MakeSlice(into.Type(), 0, 0)
+	switch {
+	case n.Kind == yaml.ScalarNode && len(f.item) > 0 && !IsNull(n):
+		d.Complain(n, at, fmt.Errorf("must be a list; write [%s]", f.itemOf(n.Value)))
+		return
+	case n.Kind == yaml.MappingNode:
+		d.Complain(n, at, errors.New("must be a list, got a mapping; begin each item with a dash"))
+		return
+	}
 	for i, item := range d.items(n, at) {
 		if d.left < 0 {
 			return
 		}
 		place := fmt.Sprintf("%s[%d]", at, i)
 		d.lines[place] = item.Line
-		if item.Kind == yaml.ScalarNode && f.item != "" && !IsNull(item) {
-			d.Complain(item, place, fmt.Errorf("must be a mapping of keys to values; write {%s: %s}", f.item, Shorten(item.Value)))
+		if item.Kind == yaml.ScalarNode && len(f.item) > 0 && !IsNull(item) {
+			d.Complain(item, place, fmt.Errorf("must be a mapping of keys to values; write %s", f.itemOf(item.Value)))
 			continue
 		}
 		elem := reflect.New(into.Type().Elem()).Elem()
@@ -105,6 +118,15 @@ func (d *Decoder) objects(n *yaml.Node, f *Field, into reflect.Value, at string)
 		list = reflect.Append(list, elem)
 	}
 	into.Set(list)
+}
+
+// itemOf returns the mapping that a text in a list of objects probably means.
+func (f *Field) itemOf(text string) string {
+	var pairs []string
+	for i, part := range strings.SplitN(Shorten(text), ":", len(f.item)) {
+		pairs = append(pairs, f.item[i]+": "+part)
+	}
+	return "{" + strings.Join(pairs, ", ") + "}"
 }
 
 // dict reads a map from the user's keys to mappings. An empty value is a zero element.

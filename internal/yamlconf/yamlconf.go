@@ -37,7 +37,9 @@ import (
 //	sep      separator of the items of a list in the environment: a comma, or
 //	         "lines" if items may contain commas
 //	short    the key of an object that a value other than a map is assigned to
-//	item     the key that an error suggests for an item of a list of maps that is a text
+//	item     the keys, separated by commas, that an error suggests for a text in a list of maps:
+//	         for the parts of the text between colons
+//	said     what other programs call the key, separated by |, for the error about that
 //	single   true for a list for which a single text is accepted
 
 // People is the trust of a key that no file of a source tree may set. The initial file
@@ -81,10 +83,11 @@ type Field struct {
 	variables                                   []string // that set it
 	letter, alias, initial, example, sep, group string
 
-	short  string // the key of elem for a value that is not a map
-	item   string // the key of elem that a text in a list of objects probably means
-	single bool   // a scalar may stand for a list of one
-	leaf   bool   // has a value; may come from flags, environment
+	short  string   // the key of elem for a value that is not a map
+	item   []string // the keys of elem that a text in a list of objects probably means
+	said   []string // other words for the key
+	single bool     // a scalar may stand for a list of one
+	leaf   bool     // has a value; may come from flags, environment
 }
 
 // Partial reports whether a stronger source may replace only a part of the value, since
@@ -207,7 +210,7 @@ func newField(sf reflect.StructField, prefix, key string, index []int, checks ma
 		Path: prefix + key, Key: key, index: index, typ: sf.Type,
 		Doc: tag.Get("doc"), Flag: tag.Get("flag"), letter: tag.Get("letter"), alias: tag.Get("alias"),
 		initial: tag.Get("default"), example: tag.Get("example"), Check: tag.Get("check"), sep: tag.Get("sep"), group: tag.Get("group"), leaf: true,
-		Trust: tag.Get("trust"), short: tag.Get("short"), item: tag.Get("item"), single: tag.Get("single") == "true",
+		Trust: tag.Get("trust"), short: tag.Get("short"), item: words(tag.Get("item"), ","), said: words(tag.Get("said"), "|"), single: tag.Get("single") == "true",
 	}
 	if f.Doc == "" {
 		panic("yamlconf: no description of " + f.Path)
@@ -229,6 +232,11 @@ func newField(sf reflect.StructField, prefix, key string, index []int, checks ma
 	}
 	f.shape(sf.Type, checks)
 	return f
+}
+
+// words splits a text that may be empty.
+func words(text, sep string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return string(r) == sep })
 }
 
 // shape sets the kind and what follows from it. The order of the cases matters: a type

@@ -19,13 +19,31 @@ import (
 // cut elsewhere is written in double quotes, in which "" is one quote: oci:"/a:b":v1. So
 // every path and name can be written.
 
+// meant returns the place that a text probably means: a path, or a destination as buildx
+// writes it. Otherwise it returns all forms.
+func meant(text string) string {
+	if found := buildx.FindStringSubmatch(text); found != nil {
+		return found[1] + "-archive:" + found[2]
+	}
+	switch {
+	case strings.HasSuffix(text, ".tar"), strings.HasSuffix(text, ".tar.gz"):
+		return FormArchive + ":" + text + " or " + FormDockerArchive + ":" + text
+	case strings.HasPrefix(text, "./"), strings.HasPrefix(text, "../"), strings.HasPrefix(text, "/"):
+		return FormLayout + ":" + text
+	}
+	return forms
+}
+
+// buildx matches the value of docker buildx build --output for an archive.
+var buildx = regexp.MustCompile(`^type=(oci|docker),dest=([^,]+)$`)
+
 // Parse reads one of the forms. Its errors have a hint that lists them. Parse(p.String())
 // is p, without Out and Scratch. Nothing is looked up: the file need not exist.
 func Parse(text string) (Place, error) {
 	form, rest, _ := strings.Cut(text, ":")
 	p := Place{Form: form}
 	if !Is(text) {
-		return p, hint.New(hint.Build, "write "+forms, "%q is not a local destination or source", text)
+		return p, hint.New(hint.Build, "write "+meant(text), "%q is not a local destination or source", text)
 	}
 	if form == FormContainerd {
 		p.Path = rest
