@@ -38,7 +38,8 @@ type Assembly struct {
 	Base    v1.ImageIndex
 	Remove  []string
 	Replace bool
-	// Select keeps only these platforms, matched by [platform.All]. Each must exist, or
+	// Select keeps only these platforms, matched by [platform.All], of the items or, without
+	// items, of the base. Each must exist, or
 	// with Optional at least one. A platform without a version stands for all its
 	// versions. If a platform is missing among the entries, the configs of entries
 	// without a platform are read.
@@ -156,6 +157,13 @@ func (a Assembly) Create(ctx context.Context, s Source) (v1.ImageIndex, error) {
 	parts, whole, err := a.collect(ctx, s)
 	if err != nil || whole != nil {
 		return whole, err
+	}
+	// What is added to a base is chosen first, since the base stays.
+	if a.Base != nil && len(a.Items) > 0 {
+		if parts, err = a.selected(ctx, parts); err != nil {
+			return nil, err
+		}
+		a.Select = nil
 	}
 	// Replace and Remove change the base before Select chooses among all parts.
 	// Attestations follow last, when it is certain which subjects stay.

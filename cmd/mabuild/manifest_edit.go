@@ -116,7 +116,8 @@ func newManifestAdd(a *app, l *targetLogin) *cobra.Command {
 	}
 	alike(cmd.Flags(), map[string]string{"platforms": "select", "platform": "select"})
 	e.bind(cmd.Flags())
-	r.bind(cmd.Flags(), " (also --platforms)")
+	r.bind(cmd.Flags(), "")
+	cmd.Flags().Lookup("select").Usage = "Add only these `PLATFORMS` of the sources (also --platforms)"
 	cmd.Flags().BoolVar(&replace, "replace", false, "Replace an image of the same platform")
 	return cmd
 }
