@@ -84,10 +84,15 @@ var otherTools = map[string]string{
 	"untag":              "mabuild delete REPOSITORY:TAG",
 }
 
-// groupsOfOthers maps groups of commands to a hint about what is no command of the group: what
-// other tools have under that name.
+// groupsOfOthers maps commands of a group to a hint about what mabuild has instead, and a
+// group to the hint about any other word.
 var groupsOfOthers = map[string]string{
-	"manifest push": "manifest create and manifest add publish the index at once, so nothing is left to push; manifest push has manifest-tool's from-args and from-spec",
+	"manifest delete":  "mabuild manifest remove INDEX PLATFORM, or mabuild delete IMAGE",
+	"manifest list":    "mabuild inspect INDEX",
+	"manifest ls":      "mabuild inspect INDEX",
+	"manifest restore": restores,
+	"manifest undo":    restores,
+	"manifest push":    "manifest create and manifest add publish the index at once, so nothing is left to push; manifest push has manifest-tool's from-args and from-spec",
 }
 
 // flagsOfOthers maps flags of similar tools to what mabuild has instead, for the hint after
@@ -109,6 +114,10 @@ var flagsOfOthers = map[string]string{
 	"f":                         "mabuild reads no Dockerfile: name the package, ./cmd/NAME",
 	"L":                         "mabuild build loads the image into Docker or podman",
 	"local":                     "mabuild build loads the image into Docker or podman",
+	"append":                    "mabuild manifest add adds an image to an index",
+	"force":                     "omit it: mabuild asks nothing; delete --shared deletes images that other tags name",
+	"manifest create t":         "the first argument is the target: mabuild manifest create TARGET SOURCE…",
+	"manifest annotate label":   "use --annotation KEY=VALUE",
 	"manifest annotate arch":    declares,
 	"manifest annotate os":      declares,
 	"manifest annotate variant": declares,
@@ -137,6 +146,9 @@ var flagsOfOthers = map[string]string{
 	"vv":                        "use -vv, with one dash",
 }
 
+// restores is the hint for taking back a change of an index.
+const restores = "each change prints the previous digest and the command that restores it: mabuild manifest create INDEX INDEX@DIGEST"
+
 // takesBack is the hint for taking back what place wrote.
 const takesBack = "place changes files alone: git restore FILE takes that back; kubectl delete -f FILE removes a policy"
 
@@ -163,6 +175,9 @@ func noCommand(cmd *cobra.Command, word string) error {
 		}
 	}
 	meant, known := otherTools[word]
+	if of := groupsOfOthers[commandName(cmd)+" "+word]; of != "" {
+		return usage(of, "unknown command %q", commandName(cmd)+" "+word)
+	}
 	alike := cmd.SuggestionsFor(word)
 	if near := yamlconf.Nearest(word, names); len(alike) == 0 && near != "" {
 		alike = []string{near}

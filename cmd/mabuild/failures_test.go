@@ -304,6 +304,12 @@ hint: write linux/arm64`},
 hint: ask for platforms that the image has, or build the missing ones, too`},
 	{`inspect --require linux/s390x $R/app:v1`, exitBuild, `mabuild: $R/app:v1 does not support linux/s390x, only linux/amd64, linux/arm64
 hint: ask for platforms that the image has, or build the missing ones, too`},
+	{`inspect $R/app:v1 --require linux/amd64 linux/s390x`, exitUsage, `mabuild: linux/s390x is a platform, not an image
+hint: separate platforms by commas: --require linux/amd64,linux/s390x`},
+	{`inspect --platforms linux/amd64,linux/arm64 $R/app:v1`, exitUsage, `mabuild: platform "linux/amd64,linux/arm64": is a list, but one platform is required
+hint: write one, for example linux/amd64`},
+	{`inspect --format json $R/app:v1`, exitUsage, `mabuild: --format "json" is not a template
+hint: for JSON use --json; a template is for example --format '{{.Digest}}'`},
 	{`inspect --json --raw $R/app:v1`, exitUsage, `mabuild: --json and --raw cannot be used together
 hint: use only one of them`},
 	{`inspect -o yaml $R/app:v1`, exitUsage, `mabuild: --output "yaml": the only output format is json
@@ -367,6 +373,16 @@ hint: mabuild manifest create $R/app:none SOURCE… makes an index; check the na
 hint: manifest create and manifest add publish the index at once, so nothing is left to push; manifest push has manifest-tool's from-args and from-spec`},
 	{`manifest annotate $R/app:v1 $R/app:one --arch amd64`, exitUsage, `mabuild: unknown flag: --arch
 hint: manifest annotate changes annotations; declare the platform of an image when it is added: mabuild manifest add --replace INDEX IMAGE=linux/arm64`},
+	{`manifest create -t $R/list:v1 $R/app:one`, exitUsage, `mabuild: unknown shorthand flag: 't' in -t
+hint: the first argument is the target: mabuild manifest create TARGET SOURCE…`},
+	{`manifest create $R/list:v1 $R/app:one,$R/app:v1`, exitUsage, `mabuild: "$R/app:one,$R/app:v1" is not an image reference
+hint: separate images by blanks: $R/app:one $R/app:v1`},
+	{`manifest undo $R/app:v1`, exitUsage, `mabuild: unknown command "manifest undo"
+hint: each change prints the previous digest and the command that restores it: mabuild manifest create INDEX INDEX@DIGEST`},
+	{`manifest annotate $R/app:v1 --annotation a`, exitUsage, `mabuild: annotation "a" has no value
+hint: write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation`},
+	{`delete $R/app:v1 --force`, exitUsage, `mabuild: unknown flag: --force
+hint: omit it: mabuild asks nothing; delete --shared deletes images that other tags name`},
 	{`manifest add $R/app:one $R/app:one`, exitUsage, `mabuild: $R/app:one is an image, not an index
 hint: create an index of images with mabuild manifest create`},
 	{`manifest remove $R/app:v1`, exitUsage, `mabuild: manifest remove requires INDEX and at least one PLATFORM or DIGEST

@@ -102,10 +102,15 @@ a place without a name stands for all its images.`,
 	return cmd
 }
 
-// parse checks the flags and fills the fields derived from them. It reads nothing from
-// refs but their number.
+// parse checks the flags and fills the fields derived from them. It reads no image
+// of refs.
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
+	for _, ref := range refs {
+		if list, err := platform.ParseList([]string{ref}); err == nil && slices.Contains([]string{"linux", "windows", "darwin"}, list[0].OS) {
+			errs = append(errs, usage("separate platforms by commas: --require linux/amd64,"+ref, "%s is a platform, not an image", ref))
+		}
+	}
 	o.options = manifest.InspectOptions{Sizes: o.sizes || o.html != "", Referrers: o.referrers || o.provenance || o.html != ""}
 	if o.html == "-" && (o.json || o.digest || o.format != "") {
 		errs = append(errs, usage("write the report to a file: --html FILE", "--html - prints the report alone, without --json, --digest and --format"))
@@ -121,7 +126,9 @@ func (o *inspectOptions) parse(refs []string) (err error) {
 		o.required, err = platform.ParseList(o.require)
 		errs = append(errs, err)
 	}
-	if o.format != "" {
+	if o.format != "" && !strings.Contains(o.format, "{{") {
+		errs = append(errs, usage(`for JSON use --json; a template is for example --format '{{.Digest}}'`, "--format %q is not a template", o.format))
+	} else if o.format != "" {
 		if o.template, err = parseFormat(o.format); err != nil {
 			errs = append(errs, usage(`for example --format '{{.Digest}}'`, "--format: %s", err))
 		}

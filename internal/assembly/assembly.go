@@ -73,8 +73,13 @@ func SetAnnotation(as *manifest.Assembly, text string, set bool) error {
 	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation"
 	of, rest := CutScope(text)
 	key, value, ok := strings.Cut(rest, "=")
-	if key == "" || ok != set {
-		return hint.New(hint.Usage, way, "annotation %q", text)
+	switch {
+	case key == "":
+		return hint.New(hint.Usage, way, "annotation %q has no key", text)
+	case set && !ok:
+		return hint.New(hint.Usage, way, "annotation %q has no value", text)
+	case ok && !set:
+		return hint.New(hint.Usage, way, "annotation %q has a value, but only its key is removed", text)
 	}
 	into := &as.Annotations
 	if of != "" && of != "index" {

@@ -100,6 +100,8 @@ func whyBad(ref string) string {
 		}
 	}
 	switch {
+	case strings.Contains(ref, ","):
+		return "separate images by blanks: " + strings.ReplaceAll(ref, ",", " ")
 	case path != ref && tag == "" && strings.HasSuffix(ref, ":"):
 		return "write a tag after the colon, or omit the colon"
 	case slashTag.MatchString(ref):

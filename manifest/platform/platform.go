@@ -73,6 +73,9 @@ func Parse(s string) (ocispec.Platform, error) {
 		return fail("is empty", "write os/architecture, for example linux/amd64; a list has no blanks: linux/amd64,linux/arm64")
 	case len(text) > maxSpecifier:
 		return fail("is too long", "write os/architecture, for example linux/amd64")
+	case strings.Contains(text, ","):
+		first, _, _ := strings.Cut(text, ",")
+		return fail("is a list, but one platform is required", "write one, for example "+strings.TrimSpace(first))
 	case len(strings.Fields(text)) > 1 && strings.Contains(text, "/"):
 		list := slices.DeleteFunc(strings.Fields(text), func(s string) bool { return !strings.Contains(s, "/") })
 		return fail("must be os/architecture[/variant]", "separate platforms by commas: "+strings.Join(list, ","))
