@@ -399,11 +399,19 @@ hint: name a file, or - for stdin; docs/migrate-manifest-tool.md has an example`
 	{`manifest from-spec spec.yaml`, exitUsage, `mabuild: GET $R/nowhere:v1: 404 MANIFEST_UNKNOWN: manifest unknown
 hint: check the name and the tag`},
 	{`mirror $R/app:v1`, exitUsage, `mabuild: mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE
-hint: mabuild mirror --help shows examples`},
+hint: mabuild mirror $R/app:v1 HOST/REPOSITORY, or oci-archive:FILE for a file`},
 	{`mirror $R/app:v1 $R/app:v1`, exitUsage, `mabuild: $R/app:v1 is both source and target
 hint: use another TARGET, or select platforms with --platforms`},
 	{`mirror $R/nowhere:v1 $R/copy:v1`, exitUsage, `mabuild: $R/copy:v1: source: HEAD $R/nowhere:v1: 404 Not Found
 hint: check the name and the tag`},
+	{`mirror $R/app:v1 $R/copy/`, exitUsage, `mabuild: "$R/copy/" is not an image reference
+hint: omit the slash at the end: $R/copy`},
+	{`mirror $R/app:v1 oci-archive:nowhere/x.tar`, exitUsage, `mabuild: oci-archive:nowhere/x.tar: nowhere/x.tar: the directory nowhere does not exist
+hint: create the directory, and name a file in it`},
+	{`mirror $R/app:v1 $R/a:v1 $R/b:v1`, exitUsage, `mabuild: mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE
+hint: run it once for each target, or list them in a file: mabuild config init mirror`},
+	{`load x.tar`, exitUsage, `mabuild: unknown command "load"
+hint: mabuild mirror docker-archive:FILE HOST/REPOSITORY copies an archive to a registry; mabuild build --load loads what it builds`},
 	{`mirror $R/app $R/all`, exitUsage, `mabuild: $R/all:latest: source: HEAD $R/app:latest: 404 Not Found
 hint: $R/app means $R/app:latest; mabuild tags $R/app lists the tags, and mabuild mirror -f FILE copies several (mabuild config init mirror writes one)`},
 	{`mirror -f key.yaml`, exitUsage, `mabuild: key.yaml:5: entries[0].verify.key: ../x.pub: is outside the source tree

@@ -133,8 +133,13 @@ func (o *mirrorOptions) check(cmd *cobra.Command, args []string) error {
 		}
 		if len(args) != want {
 			way := cmd.CommandPath() + " --help shows examples"
-			if len(args) == 1 && strings.HasSuffix(args[0], ".yaml") {
+			switch {
+			case len(args) == 1 && strings.HasSuffix(args[0], ".yaml"):
 				way = "mabuild mirror -f " + args[0]
+			case len(args) == 1 && o.template == "":
+				way = "mabuild mirror " + args[0] + " HOST/REPOSITORY, or oci-archive:FILE for a file"
+			case len(args) > 2:
+				way = "run it once for each target, or list them in a file: mabuild config init mirror"
 			}
 			errs = append(errs, usage(way, "mirror requires SOURCE and TARGET, --template NAME and TARGET, or -f FILE"))
 		}

@@ -34,7 +34,7 @@ type File struct {
 
 	Exclude    []string            `yaml:"exclude" trust:"data" doc:"Globs of tags that no entry selects, in addition to its own." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 	Registries map[string]Registry `yaml:"registries" doc:"Connection settings of single registries, by host[:port]." check:"host" example:"registry.local"`
-	Entries    []Entry             `yaml:"entries" doc:"Images to copy."`
+	Entries    []Entry             `yaml:"entries" doc:"Images to copy." said:"images|copies|mirrors|sync|repositories" item:"source"`
 
 	file  string
 	lines map[string]int
@@ -45,7 +45,7 @@ type File struct {
 // Settings say when and how an entry is copied. They occur at the top level of the
 // file, for all entries, and in an entry, for that one.
 type Settings struct {
-	Every       yamlconf.Duration `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h"`
+	Every       yamlconf.Duration `yaml:"every" trust:"data" doc:"Time between two runs with --watch; 0 runs once." example:"6h" said:"schedule|interval|period"`
 	Cron        string            `yaml:"cron" trust:"data" doc:"Schedule with --watch, instead of every: five cron fields, or a name such as @daily." check:"cron" example:"17 */6 * * *"`
 	Jitter      yamlconf.Duration `yaml:"jitter" trust:"data" doc:"Longest random delay of a run." example:"5m"`
 	VerifyEvery yamlconf.Duration `yaml:"verify_every" trust:"data" doc:"How often to check that all images of an unchanged index are present at the target, re-upload missing ones, and check its signature if verify has a key; 0 means never." example:"24h"`
@@ -62,7 +62,7 @@ type Settings struct {
 // targets. Exactly one of Source, Template, Images and Go is set.
 type Entry struct {
 	Name     string `yaml:"name" trust:"data" doc:"Name of the entry in reports, metrics and --only; by default the path of its target." example:"flannel"`
-	Source   string `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel"`
+	Source   string `yaml:"source" trust:"image" doc:"Image or repository, or oci:DIR, oci-archive:FILE or docker-archive:FILE. The repository may be a glob if the registry lists its repositories." example:"quay.io/coreos/flannel" said:"image|from|src|repository"`
 	Template string `yaml:"template" trust:"data" doc:"Name of images that differ by platform, with OS, ARCH and VARIANT as placeholders and {{.Tag}} for the tag." example:"\"quay.io/coreos/flannel:{{.Tag}}-ARCH\""`
 	Images   []struct {
 		Image    string `yaml:"image" trust:"image" doc:"Name of the image, with {{.Tag}} for the tag." example:"\"acme/app-arm:{{.Tag}}\""`
@@ -72,7 +72,7 @@ type Entry struct {
 	Go   string `yaml:"go" trust:"data" doc:"Go program to build instead of copying an image: module/path@version or module/path@latest." example:"github.com/prometheus/node_exporter@latest"`
 	Base string `yaml:"base" trust:"image" doc:"Base image of a Go program: static (built in, the default), scratch, or any image." example:"static"`
 
-	Target []string `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel"`
+	Target []string `yaml:"target" trust:"image" doc:"Template of one or several targets: a repository, with or without a tag, or a local destination." single:"true" example:"registry.local/flannel" said:"to|dest|destination|dst|into|targets"`
 	Tags   Tags     `yaml:"tags" doc:"Tags to copy: a list, or rules that select them." short:"exact"`
 	Rename []struct {
 		Match string `yaml:"match" trust:"data" doc:"Regular expression that matches the complete tag." check:"regex" example:"\"v(.*)\""`
@@ -92,7 +92,7 @@ type Tags struct {
 	Glob    []string `yaml:"glob" trust:"data" doc:"Tags that match one of these globs." check:"glob" single:"true" example:"[\"v0.2*\"]"`
 	Regex   []string `yaml:"regex" trust:"data" doc:"Tags that match one of these regular expressions completely." check:"regex" single:"true" example:"['v\\d+\\.\\d+\\.\\d+']"`
 	Semver  string   `yaml:"semver" trust:"data" doc:"Tags that are semantic versions in this range." check:"range" example:"\">=0.25 <1\""`
-	Newest  int      `yaml:"newest" trust:"data" doc:"Number of newest versions to keep of the tags selected so far; 0 means all." example:"5"`
+	Newest  int      `yaml:"newest" trust:"data" doc:"Number of newest versions to keep of the tags selected so far; 0 means all." example:"5" said:"latest|last|max|limit|count"`
 	Exclude []string `yaml:"exclude" trust:"data" doc:"Globs of tags to leave out; does not apply to exact tags." check:"glob" single:"true" example:"[\"*-rc*\"]"`
 }
 

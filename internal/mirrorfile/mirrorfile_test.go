@@ -41,6 +41,8 @@ var mirrors = []struct{ name, in, want string }{
 
 	{"nothing", "", "f: entries: missing; it lists the images to copy"},
 	{"unknown key", "evry: 6h\nentries:\n- sorce: a\n  tags: {globs: [a]}\n", "f:1: evry: unknown key; did you mean every?\nf:3: entries[0].sorce: unknown key; did you mean source?\nf:4: entries[0].tags.globs: unknown key; did you mean glob?"},
+	{"words of others", "images:\n- a\nentries:\n- from: a\n  to: b\n  schedule: 1h\n  tags: {latest: 1}\n- a.b/c:v1\n", "f:1: images: unknown key; did you mean entries?\nf:4: entries[0].from: unknown key; did you mean source?\nf:5: entries[0].to: unknown key; did you mean target?\nf:6: entries[0].schedule: unknown key; did you mean every?\nf:7: entries[0].tags.latest: unknown key; did you mean newest?\nf:8: entries[1]: must be a mapping of keys to values; write {source: a.b/c:v1}"},
+	{"a registry", "entries:\n- source: a.b:5000\n  target: d.e/c\n  tags: [v1]\n", `f:2: entries[0].source: "a.b:5000" is a registry; name a repository in it`},
 	{"no source", "entries:\n- target: d.e/c\n", "f:2: entries[0]: the source is missing; write source, template, images or go"},
 	{"two sources", "entries:\n- source: a.b/c\n  template: a.b/c-ARCH:v1\n  target: d.e/c\n  tags: v1\n", "f:3: entries[0].template: cannot be combined with source; use only one of them"},
 	{"no target", "entries:\n- name: a\n  source: a.b/c:v1\n", "f:2: entries[0]: the target is missing"},

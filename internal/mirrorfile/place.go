@@ -77,6 +77,8 @@ func (e *entryPlanner) image() {
 	// sense.
 	case digest != "":
 		e.fixed, e.untagged = "the source names a digest", tag == ""
+	case !strings.Contains(repo, "/") && strings.Trim(tag, "0123456789") == "" && strings.ContainsAny(repo, ".") && tag != "":
+		e.refuse("source", "%q is a registry; name a repository in it", yamlconf.Shorten(text))
 	case tag != "":
 		e.fixed = "the source has a tag"
 	}

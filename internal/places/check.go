@@ -2,6 +2,7 @@ package places
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"regexp"
 	"strings"
@@ -42,6 +43,9 @@ func checkName(ref, kind string) error {
 		}
 	}
 	_, err := name.ParseReference(ref)
+	if err == nil && strings.HasSuffix(ref, "/") {
+		err = errSlash
+	}
 	if way := asPath(ref, err != nil); way != "" {
 		return usage(way, "%s is a local path, not an image in a registry", ref)
 	}
@@ -50,6 +54,9 @@ func checkName(ref, kind string) error {
 	}
 	return nil
 }
+
+// errSlash is the reason for a name that go-containerregistry accepts and no registry has.
+var errSlash = errors.New("ends with a slash")
 
 // hostAlone matches a host and its port.
 var hostAlone = regexp.MustCompile(`^(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+):[0-9]+$`)
@@ -100,6 +107,8 @@ func whyBad(ref string) string {
 		}
 	}
 	switch {
+	case strings.HasSuffix(ref, "/"):
+		return "omit the slash at the end: " + strings.TrimRight(ref, "/")
 	case strings.Contains(ref, ","):
 		return "separate images by blanks: " + strings.ReplaceAll(ref, ",", " ")
 	case path != ref && tag == "" && strings.HasSuffix(ref, ":"):

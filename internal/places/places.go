@@ -91,6 +91,11 @@ func (s Store) Target(text string) (local.Place, error) {
 	if place.Path == local.Stdout {
 		return place, hint.New(hint.Usage, "name a file", "%s: only mabuild build and push can write to stdout", text)
 	}
+	if IsArchive(place.Form) {
+		if err := outfile.Check(place.Path); err != nil {
+			return place, hint.New(hint.Usage, "create the directory, and name a file in it", "%s: %w", text, err)
+		}
+	}
 	return place, nil
 }
 

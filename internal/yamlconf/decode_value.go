@@ -111,6 +111,7 @@ func (d *Decoder) objects(n *yaml.Node, f *Field, into reflect.Value, at string)
 		d.lines[place] = item.Line
 		if item.Kind == yaml.ScalarNode && len(f.item) > 0 && !IsNull(item) {
 			d.Complain(item, place, fmt.Errorf("must be a mapping of keys to values; write %s", f.itemOf(item.Value)))
+			list = reflect.Append(list, reflect.New(into.Type().Elem()).Elem())
 			continue
 		}
 		elem := reflect.New(into.Type().Elem()).Elem()
