@@ -68,6 +68,9 @@ var otherTools = map[string]string{
 	"buildx":             "mabuild push builds and publishes all platforms",
 	"copy":               "mabuild mirror SOURCE TARGET",
 	"cp":                 "mabuild mirror SOURCE TARGET",
+	"deps":               "mabuild sbom IMAGE",
+	"generate-key-pair":  "cosign generate-key-pair makes a key for mabuild push --sign",
+	"keygen":             "cosign generate-key-pair makes a key for mabuild push --sign",
 	"digest":             "mabuild inspect --digest IMAGE",
 	"export":             "mabuild mirror IMAGE oci-archive:FILE",
 	"import":             "mabuild mirror oci-archive:FILE HOST/REPOSITORY copies an archive to a registry; mabuild config import converts .ko.yaml",
@@ -89,6 +92,10 @@ var otherTools = map[string]string{
 // groupsOfOthers maps commands of a group to a hint about what mabuild has instead, and a
 // group to the hint about any other word.
 var groupsOfOthers = map[string]string{
+	"cache clean":      "mabuild cache prune --max 0 empties the cache",
+	"cache clear":      "mabuild cache prune --max 0 empties the cache",
+	"cache ls":         "mabuild cache info",
+	"config convert":   "mabuild config import .ko.yaml",
 	"manifest delete":  "mabuild manifest remove INDEX PLATFORM, or mabuild delete IMAGE",
 	"manifest list":    "mabuild inspect INDEX",
 	"manifest ls":      "mabuild inspect INDEX",
@@ -108,6 +115,10 @@ var flagsOfOthers = map[string]string{
 	"cache-to":                  "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
 	"cgo-enabled":               "use --cgo",
 	"dest":                      "the second argument is the target: mabuild mirror SOURCE TARGET",
+	"config import allow-env":   "give it to mabuild push or mabuild build, which fill in templates",
+	"key":                       "use --sign KEY",
+	"package":                   "use --module PATH for a module of an SBOM; a program is an argument: ./cmd/NAME",
+	"sbom-format":               "use --sbom spdx or --sbom cyclonedx",
 	"entry":                     "use --only ENTRIES",
 	"expose":                    "use --port 8080/tcp",
 	"from":                      "use --base IMAGE",
@@ -115,7 +126,19 @@ var flagsOfOthers = map[string]string{
 	"goos":                      "use --platforms linux/arm64",
 	"image":                     "use -t HOST/REPOSITORY:TAG",
 	"registry":                  "use --repo HOST/PATH",
-	"f":                         "mabuild reads no Dockerfile: name the package, ./cmd/NAME",
+	"push f":                    noDockerfile,
+	"build f":                   noDockerfile,
+	"run f":                     noDockerfile,
+	"delete f":                  "mabuild delete deletes images; kubectl delete -f FILE deletes objects",
+	"check o":                   "use --format json",
+	"place o":                   "place prints to stdout: > FILE, or use --write",
+	"place i":                   "use --write",
+	"place in-place":            "use --write",
+	"apply context":             kubectlFlags,
+	"apply n":                   kubectlFlags,
+	"create context":            kubectlFlags,
+	"create n":                  kubectlFlags,
+	"V":                         "use mabuild version",
 	"L":                         "mabuild build loads the image into Docker or podman",
 	"local":                     "mabuild build loads the image into Docker or podman",
 	"append":                    "mabuild manifest add adds an image to an index",
@@ -135,7 +158,8 @@ var flagsOfOthers = map[string]string{
 	"P":                         "use --platforms linux/amd64,linux/arm64",
 	"port":                      "registry serve takes --address 127.0.0.1:PORT, and mabuild run --run-flag=-p=8080:8080",
 	"p":                         "mabuild run takes --run-flag=-p=8080:8080",
-	"all":                       "omit it: all platforms are copied",
+	"mirror all":                "omit it: all platforms are copied",
+	"cache prune all":           "use --max 0",
 	"provenance":                "use --sbom for a software bill of materials, and --vcs for the source",
 	"pull":                      "mabuild resolves the base image in each run",
 	"push":                      "omit it: mabuild push publishes, and mabuild build writes to local destinations",
@@ -149,6 +173,12 @@ var flagsOfOthers = map[string]string{
 	"target":                    "name the package: mabuild push ./cmd/NAME",
 	"vv":                        "use -vv, with one dash",
 }
+
+// noDockerfile is the hint for the Dockerfile of docker build.
+const noDockerfile = "mabuild reads no Dockerfile: name the package, ./cmd/NAME"
+
+// kubectlFlags is the hint for flags of kubectl.
+const kubectlFlags = "flags of kubectl come after --: mabuild apply -f FILE -- --context NAME --namespace NAME"
 
 // restores is the hint for taking back a change of an index.
 const restores = "each change prints the previous digest and the command that restores it: mabuild manifest create INDEX INDEX@DIGEST"
@@ -213,6 +243,13 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 			way = "for a file, redirect stdout: > FILE"
 		}
 		return usage(way, "--%s %q: %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong))
+	}
+	if bare := (*pflag.ValueRequiredError)(nil); errors.As(err, &bare) {
+		name, what := pflag.UnquoteUsage(bare.GetFlag())
+		if strings.ToLower(name) == name { // the type of the value
+			name = "VALUE"
+		}
+		way = "write --" + bare.GetFlag().Name + " " + name + ": " + what
 	}
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
 		name := unknown.GetSpecifiedName()

@@ -83,7 +83,19 @@ hint: mabuild push --help describes the flag`},
 	{`push ./ok -q --progress plain -t $R/new:v1`, exitUsage, `mabuild: --quiet and --progress cannot be used together
 hint: use only one of them`},
 	{`push ./ok -t`, exitUsage, `mabuild: flag needs an argument: 't' in -t
-hint: mabuild push --help lists the flags`},
+hint: write --tag VALUE: Publish under these tags; templates such as {{.Version}} take their values from git (default latest)`},
+	{`push ./ok --sbom`, exitUsage, `mabuild: flag needs an argument: --sbom
+hint: write --sbom VALUE: Attach a software bill of materials (SBOM) to each image: none, spdx, cyclonedx (default none)`},
+	{`delete -f ok.yaml`, exitUsage, `mabuild: unknown shorthand flag: 'f' in -f
+hint: mabuild delete deletes images; kubectl delete -f FILE deletes objects`},
+	{`cache clear`, exitUsage, `mabuild: unknown command "cache clear"
+hint: mabuild cache prune --max 0 empties the cache`},
+	{`push ./ok --cache-repo oci:records -t $R/new:v1`, exitUsage, `mabuild: --cache-repo oci:records is not in a registry
+hint: use a repository such as ghcr.io/acme/build-cache`},
+	{`check ok --platforms linux/amd64 linux/arm64`, exitUsage, `mabuild: stat linux/arm64: no such file or directory
+hint: separate platforms by commas: --platform linux/amd64,linux/arm64`},
+	{`apply -n web -f ok.yaml`, exitUsage, `mabuild: unknown shorthand flag: 'n' in -n
+hint: flags of kubectl come after --: mabuild apply -f FILE -- --context NAME --namespace NAME`},
 	{`push ./ok --media-types dockr -t $R/new:v1`, exitUsage, `mabuild: flag --media-types: "dockr" is not one of oci, docker; did you mean docker?`},
 	{`push ./ok --sbom spdxx -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "spdxx" is not one of none, spdx, cyclonedx; did you mean spdx?`},
 	{`push ./ok --sbom cdx -t $R/new:v1`, exitUsage, `mabuild: flag --sbom: "cdx" is not one of none, spdx, cyclonedx; did you mean cyclonedx?`},

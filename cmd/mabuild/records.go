@@ -9,6 +9,7 @@ import (
 	"github.com/mabuild/mabuild/internal/intree"
 	"github.com/mabuild/mabuild/internal/places"
 	"github.com/mabuild/mabuild/internal/records"
+	"github.com/mabuild/mabuild/manifest/local"
 )
 
 // records returns the repository of build records that the configuration names, or nil. With
@@ -24,6 +25,9 @@ func (a *app) records(alone, require bool, work string) (*records.Repository, er
 			return nil, usage("add --cache-repo REPOSITORY", "--cache-compile requires a repository of build records")
 		}
 		return nil, nil
+	}
+	if local.Is(c.Repo) {
+		return nil, usage("use a repository such as ghcr.io/acme/build-cache", "--cache-repo %s is not in a registry", c.Repo)
 	}
 	at := imageref.Cut(c.Repo)
 	switch err := places.CheckReference(c.Repo); {

@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mabuild/mabuild/internal/hint"
+	"github.com/mabuild/mabuild/manifest/platform"
 )
 
 // A Reader reads the files and directories of a command line.
@@ -65,6 +66,9 @@ func (r *Reader) read(name string) ([]*File, error) {
 		way := "name a file, a directory or - for standard input"
 		if at := strings.LastIndex(name, "/"); IsReference(name) && strings.Contains(name[at+1:], ":") {
 			way = "mabuild inspect --require PLATFORMS " + name + " checks an image"
+		}
+		if list, perr := platform.ParseList([]string{name}); perr == nil && strings.HasPrefix(name, list[0].OS+"/") && slices.Contains([]string{"linux", "windows"}, list[0].OS) {
+			way = "separate platforms by commas: --platform linux/amd64," + name
 		}
 		return nil, hint.New(hint.Usage, way, "%w", err)
 	}

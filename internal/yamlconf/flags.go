@@ -25,6 +25,9 @@ func (t *Table[T]) Bind(flags *pflag.FlagSet, wanted func(path string) bool) {
 	}
 	for _, f := range bound {
 		usage := usageOf(f.Doc) + f.check.Usage
+		if slices.ContainsFunc(f.Enum, func(word string) bool { return !strings.Contains(f.Doc, word) }) {
+			usage += ": " + strings.Join(f.Enum, ", ")
+		}
 		if f.initial != "" {
 			usage += " (default " + f.initial + ")"
 		}
