@@ -27,6 +27,15 @@ const patience = 3 * time.Second
 // disturb the shell.
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective)
 
+// describe removes the backquotes in the descriptions of flags, which pflag takes for the name
+// of the value and which a shell would show.
+func describe(root *cobra.Command) {
+	for _, cmd := range commands(root) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
+		cmd.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Usage = strings.ReplaceAll(f.Usage, "`", "") })
+	}
+}
+
 // completeFlag registers the completion of a flag of cmd. It panics if there is no such
 // flag, which is a mistake in this program.
 func completeFlag(cmd *cobra.Command, flag string, f completer) {
