@@ -75,6 +75,9 @@ var otherTools = map[string]string{
 	"export":             "mabuild mirror IMAGE oci-archive:FILE",
 	"import":             "mabuild mirror oci-archive:FILE HOST/REPOSITORY copies an archive to a registry; mabuild config import converts .ko.yaml",
 	"load":               "mabuild mirror docker-archive:FILE HOST/REPOSITORY copies an archive to a registry; mabuild build --load loads what it builds",
+	"images":             "mabuild catalog HOST lists repositories, mabuild tags REPOSITORY their tags",
+	"lint":               "mabuild config view checks .mabuild.yaml, mabuild check the manifests of Kubernetes",
+	"validate":           "mabuild config view checks .mabuild.yaml, mabuild check the manifests of Kubernetes",
 	"imagetools":         "mabuild manifest create, or mabuild inspect",
 	"init":               "mabuild config init writes .mabuild.yaml, mabuild config init mirror writes mirror.yaml",
 	"publish":            "mabuild push",
@@ -95,6 +98,10 @@ var groupsOfOthers = map[string]string{
 	"cache clean":      "mabuild cache prune --max 0 empties the cache",
 	"cache clear":      "mabuild cache prune --max 0 empties the cache",
 	"cache ls":         "mabuild cache info",
+	"config get":       "mabuild config view prints all values and where they come from",
+	"config set":       "edit .mabuild.yaml, or set a flag or a variable for one run",
+	"config show":      "mabuild config view",
+	"config validate":  "mabuild config view checks the file, too",
 	"config convert":   "mabuild config import .ko.yaml",
 	"manifest delete":  "mabuild manifest remove INDEX PLATFORM, or mabuild delete IMAGE",
 	"manifest list":    "mabuild inspect INDEX",
@@ -116,8 +123,12 @@ var flagsOfOthers = map[string]string{
 	"cgo-enabled":               "use --cgo",
 	"dest":                      "the second argument is the target: mabuild mirror SOURCE TARGET",
 	"config import allow-env":   "give it to mabuild push or mabuild build, which fill in templates",
-	"key":                       "use --sign KEY",
-	"package":                   "use --module PATH for a module of an SBOM; a program is an argument: ./cmd/NAME",
+	"iidfile":                   "use --metadata-file FILE, or the reference on stdout",
+	"push key":                  "use --sign KEY",
+	"build key":                 "use --sign KEY",
+	"sbom package":              "use --module PATH",
+	"push package":              "the program is an argument: mabuild push ./cmd/NAME",
+	"build package":             "the program is an argument: mabuild build ./cmd/NAME",
 	"sbom-format":               "use --sbom spdx or --sbom cyclonedx",
 	"entry":                     "use --only ENTRIES",
 	"expose":                    "use --port 8080/tcp",
@@ -268,7 +279,14 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		if cmd.Flags().Lookup("platform") != nil {
 			names = append(names, "platform")
 		}
-		if meant := cmd.Flags().Lookup(yamlconf.Nearest(unknown.GetSpecifiedName(), names)); meant != nil {
+		near := yamlconf.Nearest(unknown.GetSpecifiedName(), names)
+		// The beginning of a name is a better sign than its letters: --addr for --address.
+		if begins := slices.IndexFunc(names, func(name string) bool {
+			return len(unknown.GetSpecifiedName()) > 2 && strings.HasPrefix(name, unknown.GetSpecifiedName())
+		}); begins >= 0 {
+			near = names[begins]
+		}
+		if meant := cmd.Flags().Lookup(near); meant != nil {
 			way = "did you mean --" + meant.Name + "?"
 		}
 	}

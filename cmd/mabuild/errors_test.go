@@ -68,7 +68,7 @@ func TestErrors(t *testing.T) {
 		"platform.ParseError":    {is: as[*platform.ParseError], args: []string{"inspect", "--platform", "arm64", r.Host + "/app:v1"}},
 		"manifest.PlatformError": {is: as[*manifest.PlatformError], args: []string{"inspect", "--platform", "linux/s390x", r.Host + "/app:v1"}},
 		"usage: archive format":  {is: of(hint.Usage, "not a tar file"), args: []string{"inspect", "oci-archive:go.mod"}},
-		"local.SeveralError":     {is: as[*local.SeveralError], args: []string{"inspect", "oci:several"}},
+		"local.SeveralError":     {is: as[*local.SeveralError], args: []string{"inspect", "--raw", "oci:several"}},
 		"local.AbsentError":      {is: as[*local.AbsentError], args: []string{"inspect", "oci:several:a"}},
 		"manifest.AssemblyError": {is: as[*manifest.AssemblyError], args: []string{"manifest", "create", r.Host + "/new:v1", r.Host + "/app:v1", "--select", "linux/s390x"}},
 		"name.ErrBadName":        {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/../x"}},

@@ -92,7 +92,7 @@ hint: mabuild delete deletes images; kubectl delete -f FILE deletes objects`},
 hint: mabuild cache prune --max 0 empties the cache`},
 	{`push ./ok --cache-repo oci:records -t $R/new:v1`, exitUsage, `mabuild: --cache-repo oci:records is not in a registry
 hint: use a repository such as ghcr.io/acme/build-cache`},
-	{`check ok --platforms linux/amd64 linux/arm64`, exitUsage, `mabuild: stat linux/arm64: no such file or directory
+	{`check --platforms linux/amd64 linux/arm64`, exitUsage, `mabuild: stat linux/arm64: no such file or directory
 hint: separate platforms by commas: --platform linux/amd64,linux/arm64`},
 	{`apply -n web -f ok.yaml`, exitUsage, `mabuild: unknown shorthand flag: 'n' in -n
 hint: flags of kubectl come after --: mabuild apply -f FILE -- --context NAME --namespace NAME`},
@@ -146,6 +146,14 @@ hint: omit -t, or give it a value; check that the script's variables are set`},
 hint: write repository:tag`},
 	{`push ./ok ./bad -t $R/new:v1`, exitUsage, `mabuild: ok and bad have the same destination $R/new:v1
 hint: use a different repository for each: --repo, or repo and id in the configuration file`},
+	{`push ./ok -t $R/new:v1 -t latest`, exitUsage, `mabuild: tag "latest" has no repository
+hint: write -t $R/new:latest`},
+	{`push ./ok -t $R/new:v1 --key cosign.key`, exitUsage, `mabuild: unknown flag: --key
+hint: use --sign KEY`},
+	{`registry serve --addr $R`, exitUsage, `mabuild: unknown flag: --addr
+hint: did you mean --address?`},
+	{`config validate`, exitUsage, `mabuild: unknown command "config validate"
+hint: mabuild config view checks the file, too`},
 	{`KO_DOCKER_REPO=ko.local push ./ok`, exitUsage, `mabuild: KO_DOCKER_REPO=ko.local is not a registry
 hint: use mabuild build to write to the Docker daemon`},
 	{`push ./ok --platforms arm64 -t $R/new:v1`, exitUsage, `mabuild: flag --platforms: platform "arm64": must be os/architecture[/variant]
@@ -249,6 +257,7 @@ hint: check --config and MABUILD_CONFIG; mabuild config init writes a first file
 hint: separate platforms by commas: linux/amd64,linux/arm64`},
 	{`push --config same.yaml --repo $R`, exitUsage, `mabuild: two builds have the name ok, and so the same destination $R/ok:latest
 hint: remove one, or give each its own id in the configuration file`},
+	{`push --config item.yaml -t $R/new:v1`, exitUsage, `mabuild: item.yaml:1: builds[0]: must be a mapping of keys to values; write {main: ./ok}`},
 	{`push --config env.yaml -t $R/new:v1`, exitUsage, `mabuild: env.yaml:3: builds[0].env: GREETING is not allowed in the configuration file, because it could run programs or access other files
 hint: variables of the container are below image: {env: [KEY=VALUE]}; for those of the go command, use a flag or an environment variable, or allow all flags in the file with --allow-unsafe-build-flags`},
 	{`push --config value.yaml -t $R/new:v1`, exitUsage, `mabuild: value.yaml:1: jobs: must be a number, got "many"
@@ -292,6 +301,8 @@ hint: build them separately, or into oci:DIR`},
 hint: use -o oci:DIR, -o oci-archive:FILE, -o docker-archive:FILE or -o containerd:`},
 	{`PATH=$D/bin build ./ok -o containerd:`, exitUsage, `mabuild: containerd: ctr is not installed
 hint: install containerd's ctr, or write to oci-archive:FILE and import it`},
+	{`run ./ok --platform linux/s390x`, exitUsage, `mabuild: run builds for this machine, $HOST, not for linux/s390x
+hint: omit --platforms; for another machine: mabuild build -o docker-daemon:platform=linux/s390x --platforms linux/s390x`},
 	{`run ./ok x`, exitUsage, `mabuild: run takes one PACKAGE; arguments of the program come after --
 hint: mabuild run PACKAGE -- ARGS`},
 	{`inspect`, exitUsage, `mabuild: inspect requires IMAGE
@@ -636,6 +647,7 @@ var strayFiles = map[string]string{
 	"syntax.yaml":          "builds: [\n",
 	"two.yaml":             "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
 	"same.yaml":            "builds:\n  - main: ./ok\n  - main: ./ok\n",
+	"item.yaml":            "builds: [./ok]\n",
 	"env.yaml":             "builds:\n  - main: ./ok\n    env: [GREETING=hello]\n",
 	"key.yaml":             "entries:\n  - source: $R/app\n    target: $R/copy\n    tags: [v1]\n    verify: {key: ../x.pub}\n",
 	"list.yaml":            "platforms: linux/amd64\n  - linux/arm64\n",

@@ -8,8 +8,10 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/publish"
@@ -42,8 +44,12 @@ of the program.`,
 				at = len(args)
 			}
 			o.packages = args[:at]
-			if !cmd.Flags().Changed("platforms") {
-				if err := cmd.Flags().Set("platforms", "linux/"+runtime.GOARCH); err != nil {
+			asked := cmd.Flags().Lookup("platforms").Value.(pflag.SliceValue).GetSlice()
+			switch here := "linux/" + runtime.GOARCH; {
+			case len(asked) == 1 && asked[0] != "all" && !strings.HasPrefix(asked[0], here) && strings.HasPrefix(asked[0], "linux/"):
+				return usage("omit --platforms; for another machine: mabuild build -o docker-daemon:platform="+asked[0]+" --platforms "+asked[0], "run builds for this machine, %s, not for %s", here, asked[0])
+			case len(asked) == 0:
+				if err := cmd.Flags().Set("platforms", here); err != nil {
 					return err
 				}
 			}

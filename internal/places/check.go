@@ -2,7 +2,6 @@ package places
 
 import (
 	"cmp"
-	"errors"
 	"os"
 	"regexp"
 	"strings"
@@ -43,20 +42,16 @@ func checkName(ref, kind string) error {
 		}
 	}
 	_, err := name.ParseReference(ref)
-	if err == nil && strings.HasSuffix(ref, "/") {
-		err = errSlash
-	}
-	if way := asPath(ref, err != nil); way != "" {
+	// go-containerregistry accepts a name that ends with a slash, which no registry has.
+	bad := err != nil || strings.HasSuffix(ref, "/")
+	if way := asPath(ref, bad); way != "" {
 		return usage(way, "%s is a local path, not an image in a registry", ref)
 	}
-	if err != nil {
+	if bad {
 		return usage(whyBad(ref), "%s is not %s", quoteRef(ref), kind)
 	}
 	return nil
 }
-
-// errSlash is the reason for a name that go-containerregistry accepts and no registry has.
-var errSlash = errors.New("ends with a slash")
 
 // hostAlone matches a host and its port.
 var hostAlone = regexp.MustCompile(`^(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+):[0-9]+$`)

@@ -35,6 +35,12 @@ func (p *Planner) repository(ctx context.Context, spec build.Spec, c config.Buil
 		repo = theirs
 	}
 	if repo == "" {
+		// A tag with a repository does not say where the other tags belong.
+		whole := slices.IndexFunc(c.Tags, places.HasRepository)
+		bare := slices.IndexFunc(c.Tags, func(tag string) bool { return !places.HasRepository(tag) })
+		if whole >= 0 && bare >= 0 {
+			return "", usage("write -t "+imageref.Cut(c.Tags[whole]).Repository+":"+c.Tags[bare], "tag %q has no repository", c.Tags[bare])
+		}
 		return "", usage("use -t ghcr.io/acme/"+spec.Name+":v1, --repo ghcr.io/acme, or MABUILD_REPO", "no destination for %q", spec.Name)
 	}
 	repo = strings.TrimSuffix(repo, "/")
