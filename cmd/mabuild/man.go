@@ -47,7 +47,7 @@ func manPage(cmd *cobra.Command) string {
 	cmd.InitDefaultHelpFlag()
 	var b strings.Builder
 	fmt.Fprintf(&b, ".nh\n.TH %q 1 \"\" mabuild mabuild\n", strings.ToUpper(manName(cmd)))
-	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", manName(cmd), roff(cmd.Short))
+	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(manName(cmd)), roff(cmd.Short))
 	fmt.Fprintf(&b, ".SH SYNOPSIS\n\\fB%s\\fP\n", roff(cmd.UseLine()))
 	if cmd.Long != "" {
 		b.WriteString(".SH DESCRIPTION\n")
@@ -69,20 +69,21 @@ func manPage(cmd *cobra.Command) string {
 	}
 	var others []string
 	if cmd.HasParent() {
-		others = append(others, manName(cmd.Parent()))
+		others = append(others, roff(manName(cmd.Parent())))
 	}
 	for _, sub := range cmd.Commands() {
 		if visible(sub) {
-			others = append(others, manName(sub))
+			others = append(others, roff(manName(sub)))
 		}
 	}
 	fmt.Fprintf(&b, ".SH SEE ALSO\n\\fB%s\\fP(1)\n", strings.Join(others, "\\fP(1), \\fB"))
 	return b.String()
 }
 
-// roff escapes a text, whose lines may not begin as requests do.
+// roff escapes a text, whose lines may not begin as requests do. A bare - is a hyphen for some
+// formatters, which a shell does not read as a minus.
 func roff(text string) string {
-	lines := strings.Split(strings.TrimRight(strings.NewReplacer(`\`, `\e`, "…", "...").Replace(text), "\n"), "\n")
+	lines := strings.Split(strings.TrimRight(strings.NewReplacer(`\`, `\e`, "…", "...", "-", `\-`).Replace(text), "\n"), "\n")
 	for i, line := range lines {
 		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
 			lines[i] = `\&` + line
@@ -103,11 +104,11 @@ func manOptions(b *strings.Builder, cmd *cobra.Command) {
 			name, usage := pflag.UnquoteUsage(f)
 			b.WriteString(".TP\n")
 			if f.Shorthand != "" {
-				b.WriteString("\\fB-" + f.Shorthand + "\\fP, ")
+				b.WriteString(`\fB\-` + f.Shorthand + `\fP, `)
 			}
-			b.WriteString("\\fB--" + f.Name + "\\fP")
-			if name != "" {
-				b.WriteString(" \\fI" + name + "\\fP")
+			b.WriteString(`\fB\-\-` + roff(f.Name) + `\fP`)
+			if name != "" && f.NoOptDefVal == "" {
+				b.WriteString(` \fI` + name + `\fP`)
 			}
 			b.WriteString("\n" + roff(usage) + "\n")
 		})
