@@ -236,7 +236,7 @@ func hostileBases(t *testing.T) []hostileBase {
 	}
 	// The largest window and tree, and headers that the tar reader takes as they are.
 	all := func(add func(tar.Header, string), raw io.Writer) {
-		files(50_000)(add, raw)
+		files(47_500)(add, raw)
 		records := map[string]string{}
 		for i := range 75_000 {
 			records[fmt.Sprintf("A.%d", i)] = "x"
@@ -267,7 +267,7 @@ func hostileBases(t *testing.T) []hostileBase {
 		{"link", pack(types.OCILayer, func(add func(tar.Header, string), _ io.Writer) {
 			add(tar.Header{Name: "etc", Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("a/", 500_000)}, "")
 		}), types.OCILayer, user, exitContent},
-		{"files", pack(types.OCILayer, files(50_000)), types.OCILayer, user, 0},
+		{"files", pack(types.OCILayer, files(47_500)), types.OCILayer, user, 0},
 		{"more-files", pack(types.OCILayer, files(100_000)), types.OCILayer, user, exitContent},
 		{"window", pack(types.OCILayerZStd, all), types.OCILayerZStd, user, 0},
 		{"large-window", []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 19 << 3, 1, 0, 0}, types.OCILayerZStd, user, exitContent},

@@ -115,13 +115,14 @@ func (t *Tree) addFrom(in io.Reader, c io.Closer, record func(Change)) (err erro
 // ordinary base stays far below it.
 const maxGarbage = 4 << 20
 
-// headerSize returns the size in bytes of a header that is larger than usual, else 0.
+// headerSize returns the size in bytes of a header that is larger than usual, else 0. Each
+// record costs more than its text: a slot of a map, and two strings.
 func headerSize(h *tar.Header) int {
+	const usual, record = 4 << 10, 96
 	size := len(h.Name) + len(h.Linkname)
 	for key, value := range h.PAXRecords {
-		size += len(key) + len(value)
+		size += len(key) + len(value) + record
 	}
-	const usual = 4 << 10
 	if size < usual {
 		return 0
 	}

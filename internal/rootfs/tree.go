@@ -26,9 +26,9 @@ import (
 const (
 	// Budget is the number of bytes that may be kept of a base: names, link targets and
 	// what [Tree.Content] returns. A name costs its length, an eighth of that and
-	// [NodeCost], so 555,000 files with names of 15 bytes fit, or 385,000 with names of
+	// [NodeCost], so 520,000 files with names of 15 bytes fit, or 359,000 with names of
 	// 60.
-	Budget = 60 << 20
+	Budget = 56 << 20
 
 	// NodeCost is the cost of a name in addition to its bytes: its node and its slot in
 	// the hash table.
