@@ -139,8 +139,8 @@ type Hooks struct {
 	// Anew ignores what this machine remembers: a program that has a key is recalled or
 	// compiled.
 	Anew bool
-	// Kept, with Anew, uses a layer that this machine has made for the same key, if Recall has
-	// none.
+	// Kept, with Anew, uses what this machine remembers, if Recall has no layer: one that was
+	// made for the same key, or a build record. [Image.Keyed] finds the key of the latter.
 	Kept bool
 }
 

@@ -125,6 +125,14 @@ func (r *buildRun) onto(ctx context.Context, img *Image, base PlannedBase, permi
 		}
 		return err
 	}
+	if r.hooks.Kept {
+		key := img.Key
+		img.Key = "" // of a build record, it is not proved yet
+		if r.recalled(ctx, img, base) {
+			return nil
+		}
+		img.Key = key
+	}
 	return r.make(ctx, img, base, permit, program, step, log)
 }
 

@@ -125,9 +125,9 @@ func (w Warmed) Same() (bool, error) {
 }
 
 // Warm makes the images of all pairs, and stores a record of each program that has none as
-// soon as it is compiled. A layer that this machine has made for the same key is recorded and
-// not compiled again; programs without a key are left out. With anew all programs are compiled,
-// and no record is stored. Each pair has its own error.
+// soon as it is compiled. A program that this machine has compiled from the same sources is
+// recorded and not compiled again; programs without a key are left out. With anew all programs
+// are compiled, and no record is stored. Each pair has its own error.
 func (pub *Publisher) Warm(ctx context.Context, pairs []Pair, anew bool) ([]Warmed, []error) {
 	done, errs := make([]Warmed, len(pairs)), make([]error, len(pairs))
 	var group errgroup.Group
@@ -147,8 +147,8 @@ func (pub *Publisher) Warm(ctx context.Context, pairs []Pair, anew bool) ([]Warm
 const warmAtOnce = 64
 
 // warm is Warm for one pair.
-func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (Warmed, error) {
-	w := Warmed{Pair: p}
+func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (w Warmed, err error) {
+	w = Warmed{Pair: p}
 	if p.NoKey != "" {
 		return w, nil
 	}
@@ -162,18 +162,31 @@ func (pub *Publisher) warm(ctx context.Context, p Pair, anew bool) (Warmed, erro
 		}
 		return l, err
 	}}
-	built, err := pub.Builder.Build(ctx, p.Spec, hooks)
+	w.Image, err = pub.image(ctx, p.Spec, hooks)
+	if err == nil && w.Image.Key == "" && w.Image.Binary.Path == "" && ctx.Err() == nil {
+		// What this machine remembers could not be proved. So it is compiled, which proves it.
+		w.Image, err = pub.image(ctx, p.Spec, build.Hooks{Anew: true})
+	}
 	if err != nil {
 		return w, err
 	}
-	if len(built.Images) != 1 {
-		return w, errors.New("a pair has several images")
-	}
-	if w.Image = built.Images[0]; !w.Image.Recalled && !anew {
+	if !w.Image.Recalled && !anew {
 		err = pub.storeRecord(ctx, w.Image)
 	}
 	pub.keepInputs(w.Image)
 	return w, err
+}
+
+// image builds the only image of a spec, with its key.
+func (pub *Publisher) image(ctx context.Context, s build.Spec, hooks build.Hooks) (build.Image, error) {
+	built, err := pub.Builder.Build(ctx, s, hooks)
+	if err != nil {
+		return build.Image{}, err
+	}
+	if len(built.Images) != 1 {
+		return build.Image{}, errors.New("a pair has several images")
+	}
+	return built.Images[0].Keyed(ctx), nil
 }
 
 // errOnlyKey ends the build of [Publisher.Key].
