@@ -15,18 +15,20 @@ import (
 )
 
 // After a change of a file, the compiler starts before the go command has said what the package
-// is. What it says counts: an error of it, and another package.
+// is, and what its settings are. What it says counts: an error of it, another package, and other
+// settings.
 func TestPackageIsAskedForWhileTheCompilerRuns(t *testing.T) {
 	w := newWorld(t, 1)
 	real, err := exec.LookPath("go")
 	w.must(err)
 	real, err = filepath.EvalSymlinks(real)
 	w.must(err)
-	// All go commands are this one. Finding the package takes long, and says what the file answer
-	// says, if there is one. The log has when that ends, and when the others begin.
+	// All go commands are this one. Finding the package and the settings takes long. It says what
+	// the file answer says, if there is one, and -tags of the file tags. The log has when that ends,
+	// and when the others begin.
 	w.write("go/bin/go", `#!/bin/sh
 case "$*" in
-"env "*) `+real+` "$@" | sed 's|"GOROOT": "[^"]*"|"GOROOT": "`+w.at("go")+`"|'; echo env >>`+w.at("log")+`; exit 0;;
+"env "*) sleep 0.5; `+real+` "$@" | sed 's|"GOROOT": "[^"]*"|"GOROOT": "`+w.at("go")+`"|; s|"GOFLAGS": "[^"]*"|"GOFLAGS": "'"$(cat `+w.at("tags")+` 2>/dev/null)"'"|'; echo env >>`+w.at("log")+`; exit 0;;
 "list -e -find "*) sleep 0.5; ! cat `+w.at("answer")+` 2>/dev/null || exit 0;;
 esac
 [ "$1" = list ] || echo "$1" >>`+w.at("log")+`
@@ -66,8 +68,8 @@ exit $code
 	w.value("app/a.go", "main", "a")
 	digest, logged, err := run(cache)
 	w.must(err)
-	if !strings.HasPrefix(logged, "env build build list ") {
-		t.Errorf("after a change the go commands ran as %q, want the builds before the end of the list", logged)
+	if !strings.HasPrefix(logged, "build build env ") {
+		t.Errorf("after a change the go commands ran as %q, want the builds before the end of the others", logged)
 	}
 	if want, _, err := run(""); err != nil || digest != want {
 		t.Errorf("it gives %s, and a build without a cache %s, %v", digest, want, err)
@@ -94,5 +96,25 @@ exit $code
 	w.must(err)
 	if want, _, err := run(""); err != nil || digest != want {
 		t.Errorf("after another answer it gives %s, and a build without a cache %s, %v", digest, want, err)
+	}
+
+	// The settings are others, as after a change of a toolchain line: what was compiled is dropped,
+	// and compiled with these.
+	w.write("app/tagged.go", "//go:build tagged\n\npackage main\n\nfunc init() { println(\"tagged\") }\n")
+	w.write("tags", "-tags=tagged")
+	digest, logged, err = run(cache)
+	w.must(err)
+	if strings.Count(logged, "build") != 4 {
+		t.Errorf("after other settings the go commands %q ran, want both programs compiled twice", logged)
+	}
+	if want, _, err := run(""); err != nil || digest != want {
+		t.Errorf("after other settings it gives %s, and a build without a cache %s, %v", digest, want, err)
+	}
+	if again, logged, err := run(cache); err != nil || logged != "" || again != digest {
+		t.Errorf("with these settings the build record was not stored: %q, %s, %v", logged, again, err)
+	}
+	w.value("app/a.go", "main", "a")
+	if _, logged, err := run(cache); err != nil || strings.Count(logged, "build") != 2 {
+		t.Errorf("the new settings are not expected: %q, %v", logged, err)
 	}
 }

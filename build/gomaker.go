@@ -29,12 +29,13 @@ type goMaker struct {
 	*Builder
 	spec Spec // find completes it
 
-	record   *unchanged.Record    // of the package
-	known    bool                 // the record has the programs of all platforms
-	debugger crosscompile.Package // of Delve, with GoPackage.Debug
-	times    *permits.Times       // of the package
-	sources  *goSources           // of the package
-	steady   map[*sourceList]bool // by the end of this build; see proved
+	record   *unchanged.Record     // of the package
+	known    bool                  // the record has the programs of all platforms
+	debugger crosscompile.Package  // of Delve, with GoPackage.Debug
+	times    *permits.Times        // of the package
+	sources  *goSources            // of the package
+	steady   map[*sourceList]bool  // by the end of this build; see proved
+	earlier  crosscompile.Settings // as crosscompile.Request.Expected; set by goTask.ahead alone
 }
 
 // maker returns a goMaker that knows only s.
@@ -400,6 +401,7 @@ func (g *goMaker) compile(ctx context.Context, p ocispec.Platform, how Compile) 
 		return bin, nil, err
 	}
 	request := g.request(ctx, p, how, out, permits.Processes(g.permits.AtOnce()))
+	request.Expected = g.earlier
 	bin, err = g.goc.Compile(ctx, request)
 	if err == nil {
 		return bin, unlock, nil

@@ -27,6 +27,9 @@ import (
 type goSources struct {
 	late   bool // the go command has not been asked; see goMaker.ready
 	beside bool // it is asked while the compiler runs; see goMaker.foresee
+	// settings are those of the go command that are expected meanwhile; nil: it is asked for them
+	// before it compiles.
+	settings crosscompile.Settings
 
 	asking  sync.Mutex           // held while it is asked, and guards found and refused
 	asked   atomic.Bool          // both are final
@@ -80,7 +83,8 @@ func (g *goMaker) guess(main *crosscompile.Package) bool {
 // foresee sets main to the package of g and puts off asking the go command for it until the
 // compiler runs, if the same go command has compiled all programs of g before, from an earlier
 // state of the sources, and the files of the modules name the same package. What is compiled
-// counts only if the go command then finds this package; see goTask.ahead.
+// counts only if the go command then finds this package, with the same settings; see
+// goTask.ahead.
 func (g *goMaker) foresee(main *crosscompile.Package) bool {
 	of := g.spec.goPackage()
 	if g.spec.All || of.Debug || of.AsMain || strings.Contains(of.Package, "@") {
@@ -100,6 +104,7 @@ func (g *goMaker) foresee(main *crosscompile.Package) bool {
 	if err != nil || !g.record.Expects(found, programs) || sources.Check(g.goc, g.Within, g.spec.Dir, of.Package) != nil {
 		return false
 	}
+	g.sources.settings = g.record.Settings()
 	g.record.Begin(found, start)
 	*main, g.sources.late, g.sources.beside = found, true, true
 	return true

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,14 +126,22 @@ func (t *goTask) alone() (err error) {
 	return err
 }
 
-// errForeseen is the error of a package that is not the one that was foreseen.
-var errForeseen = errors.New("the go command has found another package than before")
+// errForeseen is the error of a package, or of settings, that are not those that were foreseen.
+var errForeseen = errors.New("the go command has found another package or other settings than before")
 
-// confirm asks for the package, and returns an error if it is not the one of the maker.
+// confirm asks for the package and the settings, and returns an error if they are not those of the
+// maker.
 func (t *goTask) confirm(ctx context.Context) error {
+	main := t.maker.spec.goPackage().Main
 	found, err := t.maker.finding(ctx)
-	if err == nil && found.spec.goPackage().Main != t.maker.spec.goPackage().Main {
+	if err == nil && found.spec.goPackage().Main != main {
 		err = errForeseen
+	}
+	if expected := t.maker.sources.settings; err == nil && expected != nil {
+		is, serr := t.maker.goc.Settings(ctx, main.Dir)
+		if err = serr; err == nil && !maps.Equal(is, expected) {
+			err = errForeseen
+		}
 	}
 	return err
 }
@@ -144,7 +153,9 @@ func (t *goTask) ahead() (done bool, err error) {
 	go func() { asked <- guard.Do(func() error { return t.confirm(t.ctx) }) }()
 	t.maker.list(t.how).stable()
 	start := time.Now()
-	binary, unlock, err := t.maker.compile(t.ctx, t.platform, t.how)
+	ahead := *t.maker
+	ahead.earlier = t.maker.sources.settings
+	binary, unlock, err := ahead.compile(t.ctx, t.platform, t.how)
 	took := time.Since(start)
 	refused := <-asked
 	if err == nil && refused != nil {
@@ -232,6 +243,9 @@ func tryTogether(ctx context.Context, tasks []*goTask) error {
 		}
 		t.unlock, t.err = unlock, nil
 		requests[i] = t.maker.request(ctx, t.platform, t.how, out, b.permits.Share())
+		if slices.Contains(foreseen, t) {
+			requests[i].Expected = t.maker.sources.settings
+		}
 		sources = sources || requests[i].Sources
 	}
 	requests[0].Sources = sources

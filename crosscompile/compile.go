@@ -40,6 +40,9 @@ type Request struct {
 	Env      []string // NAME=value, after those of Env(Platform)
 	Cgo      *Cgo     // nil: without cgo
 	Sources  bool     // list the source files, see Binary
+	// Expected, if not nil, are the settings that Dir had earlier. The go command is not asked for
+	// them then, and the caller compares them with [Go.Settings] before it uses the result.
+	Expected Settings
 }
 
 // A Binary is a program for one platform, in a file that the caller owns.
@@ -134,9 +137,15 @@ func (g *Go) Sources(ctx context.Context, r Request) ([]string, error) {
 
 // toolchainOf returns the toolchain with the environment of a request.
 func (g *Go) toolchainOf(ctx context.Context, r Request) (*toolchain, error) {
-	tc, err := g.toolchain(ctx, r.Dir)
-	if err != nil {
-		return nil, err
+	var tc *toolchain
+	if r.Expected != nil {
+		tc = g.expected(r.Dir, r.Expected)
+	}
+	var err error
+	if tc == nil {
+		if tc, err = g.toolchain(ctx, r.Dir); err != nil {
+			return nil, err
+		}
 	}
 	target, err := Env(r.Platform)
 	if err != nil {

@@ -46,7 +46,12 @@ type toolchain struct {
 	version string   // go1.26.8
 	flags   string   // the part of GOFLAGS that is kept
 	env     []string // complete but for the platform; run adds only PWD
+	said    Settings // from which the rest follows
 }
+
+// Settings are the values of `go env` in a directory that decide how the go command runs. Two
+// that are equal give the same toolchain.
+type Settings map[string]string
 
 // with returns tc with more variables. They override those that tc has: the go command
 // uses the last value of a variable.
@@ -55,6 +60,9 @@ func (tc *toolchain) with(env ...string) *toolchain {
 	more.env = slices.Concat(tc.env, env)
 	return &more
 }
+
+// chosen are the variables of `go env -json` that choose the go command and its flags.
+var chosen = []string{"GOROOT", "GOEXE", "GOVERSION", "GOWORK", "GOFLAGS"}
 
 // settings are the variables of `go env -json` that a build gets as values.
 var settings = []string{
@@ -99,26 +107,9 @@ func (g *Go) toolchain(ctx context.Context, dir string) (*toolchain, error) {
 // go.mod, go.work, GOTOOLCHAIN and `go env -w`; the values that it prints are then fixed
 // for all later commands, which run with GOENV=off and GOTOOLCHAIN=local.
 func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
-	command := g.Command
-	if command == "" {
-		command = "go"
-	}
-	path, err := exec.LookPath(command)
+	path, environ, alone, err := g.start(dir)
 	if err != nil {
-		return nil, &noGo{err}
-	}
-	environ := g.environ()
-	_, alone := scratched(dir)
-	foreign := false
-	if !alone {
-		if foreign, err = g.ofAnother(dir); err != nil {
-			return nil, err
-		}
-	}
-	// A go.work must not apply to a scratch module, nor one that another user has
-	// created.
-	if alone || foreign {
-		environ = append(slices.Clone(environ), "GOWORK=off")
+		return nil, err
 	}
 	out, err := (&toolchain{bin: path, env: environ}).run(ctx, dir, "env", "-json")
 	if err != nil {
@@ -128,9 +119,51 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 	if err := json.Unmarshal(out, &env); err != nil {
 		return nil, fmt.Errorf("go env -json: %w", err)
 	}
+	said := Settings{}
+	for _, name := range slices.Concat(chosen, settings) {
+		if v := env[name]; v != "" {
+			said[name] = v
+		}
+	}
+	tc, dropped := g.fixed(dir, path, alone, said)
+	if len(dropped) > 0 && g.Log != nil {
+		g.Log.WarnContext(ctx, "ignored parts of GOFLAGS that change the result: "+strings.Join(dropped, " "))
+	}
+	return tc, nil
+}
+
+// start returns the go command that is asked for the settings of dir, and its environment. alone
+// says that dir is a scratch module.
+func (g *Go) start(dir string) (path string, environ []string, alone bool, err error) {
+	command := g.Command
+	if command == "" {
+		command = "go"
+	}
+	if path, err = exec.LookPath(command); err != nil {
+		return "", nil, false, &noGo{err}
+	}
+	environ = g.environ()
+	_, alone = scratched(dir)
+	foreign := false
+	if !alone {
+		if foreign, err = g.ofAnother(dir); err != nil {
+			return "", nil, false, err
+		}
+	}
+	// A go.work must not apply to a scratch module, nor one that another user has
+	// created.
+	if alone || foreign {
+		environ = append(slices.Clone(environ), "GOWORK=off")
+	}
+	return path, environ, alone, nil
+}
+
+// fixed returns the toolchain of dir that follows from settings, and the dropped parts of GOFLAGS.
+func (g *Go) fixed(dir, path string, alone bool, env Settings) (tc *toolchain, dropped []string) {
 	// These settings are fixed for each build: no settings file, no other toolchain,
 	// modules, no FIPS mode and no telemetry.
-	tc := &toolchain{
+	tc = &toolchain{
+		said:    env,
 		bin:     filepath.Join(env["GOROOT"], "bin", "go"+env["GOEXE"]),
 		version: env["GOVERSION"],
 		env:     []string{"GOENV=off", "GOTOOLCHAIN=local", "GO111MODULE=on", "GOFIPS140=off", "GOTELEMETRY=off"},
@@ -155,15 +188,54 @@ func (g *Go) ask(ctx context.Context, dir string) (*toolchain, error) {
 		flags = standing(flags)
 	}
 	tc.flags, tc.env = flags, append(tc.env, "GOFLAGS="+flags)
-	if len(dropped) > 0 && g.Log != nil {
-		g.Log.WarnContext(ctx, "ignored parts of GOFLAGS that change the result: "+strings.Join(dropped, " "))
-	}
 	for _, kv := range g.environ() {
 		if name, _, _ := strings.Cut(kv, "="); slices.Contains(passed, name) || strings.HasPrefix(name, "GIT_CONFIG_") {
 			tc.env = append(tc.env, kv)
 		}
 	}
-	return tc, nil
+	return tc, dropped
+}
+
+// Settings returns the settings of dir. The go command is asked once for each directory.
+func (g *Go) Settings(ctx context.Context, dir string) (Settings, error) {
+	tc, err := g.toolchain(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return tc.said, nil
+}
+
+// Asked returns the settings of dir, if the go command was asked for them; else nil.
+func (g *Go) Asked(dir string) Settings {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil
+	}
+	if tc, ok := g.toolchains.Get(dir); ok {
+		return tc.said
+	}
+	return nil
+}
+
+// expected returns the toolchain of dir that follows from earlier settings. It is nil if these
+// name another go command than the one that would be asked, or programs that this one starts.
+func (g *Go) expected(dir string, earlier Settings) *toolchain {
+	dir, err := filepath.Abs(dir)
+	if err != nil || earlier["GOCACHEPROG"] != "" || earlier["GOAUTH"] != "" && earlier["GOAUTH"] != "netrc" {
+		return nil
+	}
+	path, environ, alone, err := g.start(dir)
+	// A go.work that another user has created meanwhile must not be used.
+	if err != nil || alone || slices.Contains(environ, "GOWORK=off") && earlier["GOWORK"] != "off" {
+		return nil
+	}
+	tc, _ := g.fixed(dir, path, alone, earlier)
+	asked, err := os.Stat(path)
+	runs, rerr := os.Stat(tc.bin)
+	if err != nil || rerr != nil || !os.SameFile(asked, runs) {
+		return nil
+	}
+	return tc
 }
 
 // ofAnother looks for a go.mod and a go.work above dir that another user has created in a

@@ -72,11 +72,12 @@ type Record struct {
 // A storedRecord says what a package was compiled to from the sources that have the digest
 // Listing.
 type storedRecord struct {
-	Main     crosscompile.Package `json:"main"`
-	Scope    scope                `json:"scope"`
-	Listing  string               `json:"listing"`
-	Programs map[string]Program   `json:"programs"` // by the caller's key
-	Aimed    map[string]bool      `json:"aimed"`    // further platforms that Go supports, by key
+	Main     crosscompile.Package  `json:"main"`
+	Scope    scope                 `json:"scope"`
+	Listing  string                `json:"listing"`
+	Programs map[string]Program    `json:"programs"` // by the caller's key
+	Aimed    map[string]bool       `json:"aimed"`    // further platforms that Go supports, by key
+	Settings crosscompile.Settings `json:"settings"` // in the directory of the package
 }
 
 // Recall loads the record of the package pkg, as it was written, in dir, and compares it
@@ -166,6 +167,15 @@ func (r *Record) Expects(main crosscompile.Package, programs []string) bool {
 		}
 	}
 	return r.key != "" && r.stored.Main == main
+}
+
+// Settings returns the settings of the go command that compiled the recorded programs; nil: they
+// are not known. The go command and what it reads from the environment are the same now. A
+// go.mod or go.work may have changed them, so they are only expected.
+func (r *Record) Settings() crosscompile.Settings {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stored.Settings
 }
 
 // Begin lists the sources of a package before anything is compiled, and starts a new record
@@ -281,6 +291,9 @@ func (r *Record) Store() {
 	r.store.joining.Lock()
 	defer r.store.joining.Unlock()
 	r.join()
+	if asked := r.store.Go.Asked(r.stored.Main.Dir); asked != nil {
+		r.stored.Settings = asked
+	}
 	if r.store.Cache.Store(kind, r.key, r.stored) == nil {
 		r.news = false
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/cache"
 )
 
@@ -18,7 +19,7 @@ func TestContradictedRecordIsRemoved(t *testing.T) {
 	}
 	was := storedRecord{Programs: map[string]Program{"amd64": {Content: "one", Size: 3}}}
 	for _, content := range []string{"one", "two"} {
-		r := &Record{store: &Store{Cache: c}, key: "key", fresh: true, stored: was}
+		r := &Record{store: &Store{Cache: c, Go: &crosscompile.Go{}}, key: "key", fresh: true, stored: was}
 		now, err := r.stored.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -50,7 +51,7 @@ func TestTemporaryFilePreventsRecord(t *testing.T) {
 		}
 		dir := t.TempDir()
 		time.Sleep(2 * granularity)
-		r := &Record{store: &Store{Cache: c}, key: "key", stored: storedRecord{Scope: scope{Roots: []string{dir}}, Programs: map[string]Program{}}}
+		r := &Record{store: &Store{Cache: c, Go: &crosscompile.Go{}}, key: "key", stored: storedRecord{Scope: scope{Roots: []string{dir}}, Programs: map[string]Program{}}}
 		now, err := r.stored.Scope.list(nil)
 		if err != nil {
 			t.Fatal(err)
