@@ -144,8 +144,27 @@ func (r *Repository) Find(ctx context.Context, p ocispec.Platform, key string) (
 		r.warn(ctx, "invalid", fmt.Sprintf("%s is not used for %s: %v", r.ref(key), platform.Key(p), err))
 	default:
 		r.came.Store(key, from)
+		r.warnOfSigner(ctx, key, content)
 	}
 	return l, err
+}
+
+// warnOfSigner warns if a record counts here, but not on a machine that trusts the key of this one.
+// Such a record is not written anew, since it is there.
+func (r *Repository) warnOfSigner(ctx context.Context, key string, content manifest.Content) {
+	if r.Key == nil || len(r.Trust) > 0 || !r.Write {
+		return
+	}
+	raw, err := content.RawManifest()
+	var m ocispec.Manifest
+	if err != nil || json.Unmarshal(raw, &m) != nil {
+		return
+	}
+	own, _ := r.Key.Public().(ed25519.PublicKey)
+	signed, err := r.signed(m)
+	if _, err := verify(m, []ed25519.PublicKey{own}, signed, err); err != nil {
+		r.warn(ctx, "signer", r.ref(key)+" is not signed with MABUILD_CACHE_KEY; with --cache-trust "+PublicKey(r.Key)+" such records are written anew")
+	}
 }
 
 // An Origin says from which record a layer came.
