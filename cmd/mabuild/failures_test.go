@@ -117,7 +117,7 @@ hint: for example --file ./web:/srv/web`},
 hint: check the path; it is looked for in $D
 nothing was published; no tag was changed`},
 	{`push ./ok --platforms linux/amd64 -t $R/new:v1 --cache-repo $R/records --require-cache`, exitBuild, `mabuild: linux/amd64: compile: no build record in $R/records, but --require-cache is set
-hint: run mabuild warm with the same sources, settings and release of Go, or omit --require-cache
+hint: run mabuild cache explain to see what differs from the nearest record, and mabuild warm with the same sources, settings and release of Go, or omit --require-cache
 nothing was published; no tag was changed`},
 	{`push ./ok --platforms linux/amd64 -t $R/new:v1 --cache-compile`, exitUsage, `mabuild: --cache-compile requires a repository of build records
 hint: add --cache-repo REPOSITORY`},

@@ -106,7 +106,7 @@ func (r *Repository) Recall(ctx context.Context, p ocispec.Platform, key string)
 	case !r.Require:
 		return nil, fs.ErrNotExist
 	case errors.Is(err, manifest.ErrNotFound):
-		return nil, hint.New(hint.Build, "run mabuild warm with the same sources, settings and release of Go, or omit --require-cache",
+		return nil, hint.New(hint.Build, "run mabuild cache explain to see what differs from the nearest record, and mabuild warm with the same sources, settings and release of Go, or omit --require-cache",
 			"no build record in %s, but --require-cache is set", r.Name)
 	}
 	way := ""
