@@ -18,7 +18,7 @@ FUZZTIME  ?= 20s
 
 export GOTOOLCHAIN ?= local
 
-.PHONY: help build demo kube test memory race check lint figures e2e bench golden faults random walk programs chaos ko nightly supply smoke peers fuzz snapshot completions image vuln zoneinfo clean
+.PHONY: help build demo kube test memory race check lint figures e2e indexed bench golden faults random walk programs chaos ko nightly supply smoke peers fuzz snapshot completions image vuln zoneinfo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ e2e: build $(TOOLS)/nfpm ## end-to-end tests: real registry and clients, emulate
 kube: build ## check, place, admission and apply against a real API server and scheduler, which the first run builds for minutes
 	./.ci/e2e-kube $(BIN)/mabuild
 
+indexed: build ## examples/indexed-job on a real kubelet with three registries, losing pods; needs root and .ci/install
+	./.ci/e2e-indexed-job $(BIN)/mabuild
+
 bench: build ## measure, compared with plain go build, and with ko if it is on PATH
 	$(GO) test -run '^$$' -bench . -benchmem ./build/internal/layerfile ./build/internal/unchanged ./manifest/registry
 	./.ci/bench $(BIN)/mabuild 5 table recorded
@@ -135,7 +138,7 @@ supply: build $(TOOLS)/cosign $(TOOLS)/fulcio $(TOOLS)/posix $(TOOLS)/timestamp-
 smoke: build ## start node_exporter on six platforms before its tag moves; compiles it for minutes; needs .ci/install
 	./.ci/e2e-smoke $(BIN)/mabuild github.com/prometheus/node_exporter@v1.12.1
 
-nightly: $(BIN)/judge ## faults, random, walk, programs, chaos, ko, supply, smoke, fuzz and snapshot; writes a table to docs/nightly.md
+nightly: $(BIN)/judge ## faults, random, walk, programs, chaos, ko, supply, smoke, indexed, fuzz and snapshot; writes a table to docs/nightly.md
 	./.ci/nightly
 
 peers: $(BIN)/judge ## the same faults for mabuild and those of ko, crane, skopeo and regctl that are on PATH, as a table

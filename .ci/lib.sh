@@ -7,8 +7,10 @@ pass() { passed=$((passed + 1)); echo "ok $passed - $*"; }
 fail() { echo "not ok - $*" >&2; tail -qn 3 "$work"/*.log >&2 || true; exit 1; }
 
 pids=()
+first() { :; } # what a script does before its processes end
 cleanup() {
 	status=$?
+	first || true
 	for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
 	wait 2>/dev/null || true
 	podman system reset --force >/dev/null 2>&1 || true
@@ -26,8 +28,8 @@ free_port() {
 	done
 }
 
-# registry NAME [log] starts Debian's docker-registry and sets NAME to its host; with
-# log it writes each request to $work/NAME.log.
+# registry NAME [log] [YAML] starts Debian's docker-registry and sets NAME to its host; with
+# log it writes each request to $work/NAME.log. YAML is added to its configuration.
 registry() {
 	local port silent=true
 	[[ ${2:-} != log ]] || silent=false
@@ -37,6 +39,7 @@ registry() {
 		log: {level: error, accesslog: {disabled: $silent}}
 		storage: {filesystem: {rootdirectory: $work/$1}, delete: {enabled: true}}
 		http: {addr: "127.0.0.1:$port"}
+		${3:-}
 	YAML
 	docker-registry serve "$work/$1.yml" >"$work/$1.log" 2>&1 &
 	pids+=($!)
