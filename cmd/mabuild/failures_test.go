@@ -189,6 +189,14 @@ hint: main packages nearby: ./bad, ./c, ./ok`},
 hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`push ./ok/main.go.txt -t $R/new:v1`, exitUsage, `mabuild: package ./ok/main.go.txt: no such directory
 hint: main packages nearby: ./bad, ./c, ./ok`},
+	{`push ok/main.go -t $R/new:v1`, exitUsage, `mabuild: ok/main.go is a file, not a package
+hint: name its package: ./ok`},
+	{`push ./ok --only '' -t $R/new:v1`, exitUsage, `mabuild: --only is empty
+hint: omit the flag, or give it a value; check that the script's variables are set`},
+	{`push ./ok --base '' --prebuilt '' -t $R/new:v1`, exitUsage, `mabuild: --prebuilt is empty
+hint: omit the flag, or give it a value; check that the script's variables are set
+mabuild: --base is empty
+hint: omit the flag, or give it a value; check that the script's variables are set`},
 	{`push ./ok@v1 -t $R/new:v1`, exitUsage, `mabuild: package ./ok@v1: is not an import path
 hint: write module/path@version, for example github.com/prometheus/node_exporter@v1.12.1`},
 	{`push example.com/none -t $R/new:v1`, exitUsage, `mabuild: package example.com/none: no required module provides package example.com/none; to add it:

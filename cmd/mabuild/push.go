@@ -239,6 +239,9 @@ func (a *app) smoke(ctx context.Context, pub *publish.Publisher, plans []publish
 
 // publisher returns what makes and carries out the plans of a command that builds.
 func (a *app) publisher(cmd *cobra.Command, o pushOptions) (*publish.Publisher, *plan.Planner, error) {
+	if err := valued(cmd, "only", "prebuilt", "base", "repo", "sign", "summary", "shard"); err != nil {
+		return nil, nil, err
+	}
 	if _, err := os.UserCacheDir(); err != nil && os.Getenv("GOCACHE") == "" {
 		return nil, nil, usage("set HOME, or GOCACHE and MABUILD_CACHE", "the go command has no cache: %s", err)
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/mod/modfile"
 
 	"github.com/mabuild/mabuild/internal/check"
 	"github.com/mabuild/mabuild/internal/config"
@@ -257,9 +256,9 @@ func (r *resolving) find(c *config.Config, f *kube.File, name string) (config.Bu
 	case (name == "." || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../")) && f.Name != kube.Stdin:
 		pkg = dotted(filepath.Join(filepath.Dir(f.Name), name))
 	case !strings.Contains(name, "@"):
-		pkg = inModule(name)
+		pkg = plan.Local(".", name)
 	}
-	builds := c.Programs([]string{pkg})
+	builds := plan.Programs(c, []string{pkg})
 	if len(builds) > 1 {
 		return config.Build{}, usage("name one by its id: mabuild://ID", "%d builds of .mabuild.yaml have the package %s", len(builds), name)
 	}
@@ -272,33 +271,6 @@ func dotted(path string) string {
 		return path
 	}
 	return "./" + filepath.ToSlash(path)
-}
-
-// inModule returns the directory of a package of the module in the working directory, so
-// that both ways to write a program are one. Any other import path stays.
-func inModule(path string) string {
-	dir, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	for root := dir; ; root = filepath.Dir(root) {
-		data, err := os.ReadFile(filepath.Join(root, "go.mod"))
-		if err != nil {
-			if root == filepath.Dir(root) {
-				return path
-			}
-			continue
-		}
-		rest, ok := strings.CutPrefix(path+"/", modfile.ModulePath(data)+"/")
-		if !ok {
-			return path
-		}
-		relative, err := filepath.Rel(dir, filepath.Join(root, filepath.FromSlash(rest)))
-		if err != nil {
-			return path
-		}
-		return dotted(relative)
-	}
 }
 
 // finish prints or applies the manifests that are not printed yet. done has the result of

@@ -283,7 +283,7 @@ func (f *inputFile) judge(env, flags yamlconf.Layer) (refused []*yamlconf.Proble
 	for i, b := range f.config.Builds {
 		dir := cmp.Or(b.Dir, f.config.Dir)
 		key := fmt.Sprintf("builds[%d].main", i)
-		if isLocal(b.Main) && !strings.Contains(b.Main, "...") && !filepath.IsAbs(b.Main) {
+		if IsLocal(b.Main) && !strings.Contains(b.Main, "...") && !filepath.IsAbs(b.Main) {
 			if err := f.fence.Check(filepath.Join(dir, b.Main)); err != nil {
 				refuse(key, err)
 			}

@@ -170,10 +170,10 @@ func TestWithoutFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.File != "" || c.Dir != dir || len(c.Programs(nil)) != 0 {
-		t.Errorf("file %q, dir %q, programs %v", c.File, c.Dir, c.Programs(nil))
+	if c.File != "" || c.Dir != dir || len(c.Programs(nil, PathOf)) != 0 {
+		t.Errorf("file %q, dir %q, programs %v", c.File, c.Dir, c.Programs(nil, PathOf))
 	}
-	got := c.Programs([]string{"./cmd/app", "example.com/m@v1"})
+	got := c.Programs([]string{"./cmd/app", "example.com/m@v1"}, PathOf)
 	if len(got) != 2 || got[0].Main != "./cmd/app" || got[0].Dir != dir || got[1].Main != "example.com/m@v1" || got[1].Repo != "r.io/a" ||
 		!slices.Equal(got[0].Platforms, []string{"linux/amd64", "linux/arm64"}) {
 		t.Errorf("programs %+v", got)
@@ -203,7 +203,7 @@ func TestPrograms(t *testing.T) {
 			t.Fatal(err)
 		}
 		var ids []string
-		for _, b := range c.Programs(test.args) {
+		for _, b := range c.Programs(test.args, PathOf) {
 			if b.ID == "" {
 				b.ID = "-"
 			}

@@ -14,18 +14,22 @@ import (
 // the package of a build means that build, with all its settings; several builds may have
 // the same package. Any other argument becomes a build with the settings of the top
 // level. A prebuilt program is no package, so only a call without arguments returns it.
-func (c *Config) Programs(packages []string) []Build {
+// Two packages are the same if locate returns one directory for both.
+func (c *Config) Programs(packages []string, locate func(dir, pkg string) string) []Build {
 	if len(packages) == 0 {
 		return slices.Clone(c.Builds)
 	}
 	var list []Build
+	of := make([]string, len(c.Builds))
+	for i, b := range c.Builds {
+		if !b.IsPrebuilt() {
+			of[i] = locate(b.Dir, b.Main)
+		}
+	}
 	for _, pkg := range packages {
-		found := false
-		for _, b := range c.Builds {
-			if b.IsPrebuilt() {
-				continue
-			}
-			if b.Main == pkg && !isLocal(pkg) || pathOf(b.Dir, b.Main) == pathOf(c.workdir, pkg) {
+		found, at := false, locate(c.workdir, pkg)
+		for i, b := range c.Builds {
+			if !b.IsPrebuilt() && (b.Main == pkg && !IsLocal(pkg) || of[i] == at) {
 				list, found = append(list, b), true
 			}
 		}
@@ -36,9 +40,9 @@ func (c *Config) Programs(packages []string) []Build {
 	return list
 }
 
-// pathOf returns the absolute path of pkg, relative to dir, as if it were a directory. It
+// PathOf returns the absolute path of pkg, relative to dir, as if it were a directory. It
 // does not follow links.
-func pathOf(dir, pkg string) string {
+func PathOf(dir, pkg string) string {
 	if !filepath.IsAbs(pkg) {
 		pkg = filepath.Join(dir, pkg)
 	}
@@ -48,9 +52,9 @@ func pathOf(dir, pkg string) string {
 	return pkg
 }
 
-// isLocal reports whether pkg is a directory rather than an import path, by the rule of
+// IsLocal reports whether pkg is a directory rather than an import path, by the rule of
 // the go command (build.IsLocalImport).
-func isLocal(pkg string) bool {
+func IsLocal(pkg string) bool {
 	return filepath.IsAbs(pkg) || pkg == "." || pkg == ".." || len(pkg) > 1 && pkg[:2] == "./" || len(pkg) > 2 && pkg[:3] == "../"
 }
 

@@ -51,7 +51,7 @@ func (p *Planner) selected(ctx context.Context) ([]config.Build, error) {
 	if packages, err = p.spreadArguments(ctx, packages); err != nil {
 		return nil, err
 	}
-	builds := p.Config.Programs(packages)
+	builds := Programs(p.Config, packages)
 	if len(p.Only) == 0 {
 		return builds, nil
 	}
@@ -182,7 +182,7 @@ func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]str
 			all = append(all, pkg)
 			continue
 		}
-		one := p.Config.Programs([]string{pkg})[0]
+		one := Programs(p.Config, []string{pkg})[0]
 		// Programs of the file have settings of their own, with which they may need cgo.
 		var known []string
 		for _, main := range others(p.Config.Builds, one) {
@@ -205,7 +205,11 @@ func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]str
 // notPackage returns an error for what is certainly no package: the name of an image, and a
 // platform that a blank has cut off its list.
 func notPackage(arg string) error {
-	if _, err := os.Stat(arg); err == nil || strings.Contains(arg, "@") {
+	info, err := os.Stat(arg)
+	if err == nil && strings.HasSuffix(arg, ".go") && info.Mode().IsRegular() {
+		return usage("name its package: "+asLocal(filepath.Dir(arg)), "%s is a file, not a package", arg)
+	}
+	if err == nil || strings.Contains(arg, "@") {
 		return nil
 	}
 	several := "linux/amd64," + arg
@@ -221,12 +225,15 @@ func notPackage(arg string) error {
 	return nil
 }
 
-// others returns the programs that builds name one by one, in the directory of a build with a
+// others returns the programs that builds name one by one, in the module of a build with a
 // pattern.
 func others(builds []config.Build, pattern config.Build) (mains []string) {
 	for _, one := range builds {
-		if !one.IsPrebuilt() && one.Dir == pattern.Dir && !isPattern(one.Main) {
-			mains = append(mains, one.Main)
+		if one.IsPrebuilt() || isPattern(one.Main) {
+			continue
+		}
+		if name, ok := spelled(one, pattern); ok {
+			mains = append(mains, name)
 		}
 	}
 	return mains
