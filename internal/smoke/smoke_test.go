@@ -102,7 +102,8 @@ func TestUnpack(t *testing.T) {
 	defer files.Close()
 	for name, want := range map[string]string{
 		"usr/lib/new": "2", "usr/lib/old": "1", "hard": "1", "opaque/b": "2", "opaque/sub/b": "2", "anew/sub/b": "2", "inside": "2", "host": "replaced", "escaped": "2", "a/b/c": "no directories",
-		"gone": "", "opaque/a": "", "opaque/sub/a": "", "anew/a": "", "dev/mem": "",
+		"etc/hosts": "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
+		"gone":      "", "opaque/a": "", "opaque/sub/a": "", "anew/a": "", "dev/mem": "",
 	} {
 		got, err := files.ReadFile(name)
 		if string(got) != want || (err != nil) != (want == "") {

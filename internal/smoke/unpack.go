@@ -66,12 +66,27 @@ func unpack(ctx context.Context, img v1.Image, dir string, owners bool) (*os.Roo
 				return err
 			}
 		}
-		return nil
+		return u.hosts()
 	}()
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return root, nil
+}
+
+// hosts adds /etc/hosts, which a runtime mounts: an image seldom has one, and a program may listen
+// on localhost.
+func (u *unpacking) hosts() error {
+	dir, err := u.real("etc")
+	if err == nil {
+		err = u.root.MkdirAll(dir, 0o755)
+	}
+	at := path.Join(dir, "hosts")
+	if _, serr := u.root.Stat(at); err != nil || serr == nil {
+		return err
+	}
+	_ = u.root.Remove(at) // a link that leads nowhere
+	return u.root.WriteFile(at, []byte("127.0.0.1\tlocalhost\n::1\tlocalhost\n"), 0o644)
 }
 
 // layer applies one layer.

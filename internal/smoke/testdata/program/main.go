@@ -38,7 +38,7 @@ func main() {
 			panic(err)
 		}
 	case "serve":
-		l, err := net.Listen("tcp", "127.0.0.1:8080")
+		l, err := net.Listen("tcp", "localhost:8080") // by /etc/hosts
 		if err != nil {
 			panic(err)
 		}
