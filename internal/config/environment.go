@@ -83,8 +83,8 @@ func people(lookup func(string) (string, bool)) func(string) (string, bool) {
 	}
 }
 
-// misspelt returns a warning for each variable whose name is close to a known one.
-// Variables that Kubernetes sets for a service named mabuild (MABUILD_SERVICE_HOST,
+// misspelt returns a warning for each variable whose name is close to a known one, or is that
+// of a flag without a variable. Variables that Kubernetes sets for a service named mabuild (MABUILD_SERVICE_HOST,
 // MABUILD_PORT_…) are skipped. Values are not printed, since they may be secrets.
 func misspelt(o Options) []error {
 	if o.Environ == nil {
@@ -100,6 +100,8 @@ func misspelt(o Options) []error {
 		}
 		if meant := nearVariable(name, known); meant != "" {
 			list = append(list, fmt.Errorf("env %s is unknown and ignored; did you mean %s?", yamlconf.Shorten(name), meant))
+		} else if flag := flagOf(name, o.Flags); flag != "" {
+			list = append(list, fmt.Errorf("env %s is ignored; use --%s", name, flag))
 		}
 	}
 	return list
@@ -115,14 +117,32 @@ func settingVariables() []string {
 	return append(known, table.Variables()...)
 }
 
-// nearVariable returns the known variable nearest to name, or "" if none is near. The
-// letters that differ must be fewer than half of the name after the prefix.
+// flagOf returns the flag that would have this variable; "" if there is none.
+func flagOf(variable string, flags *pflag.FlagSet) string {
+	if flags == nil {
+		return ""
+	}
+	name := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(variable, prefix)), "_", "-")
+	if flags.Lookup(name) == nil {
+		return ""
+	}
+	return name
+}
+
+// nearVariable returns the known variable nearest to name, or "" if none is near: the letters
+// that differ are fewer than half of the name after the prefix, or it is the beginning of
+// name, as in MABUILD_REPOSITORY.
 func nearVariable(name string, known []string) string {
 	const most = 2 // letters
 	best, least := "", most+1
 	for _, k := range known {
 		if d := yamlconf.Distance(name, k); d < least && 2*d < len(k)-len(prefix) {
 			best, least = k, d
+		}
+	}
+	for _, k := range known {
+		if rest, ok := strings.CutPrefix(name, k); ok && best == "" && !strings.Contains(rest, "_") {
+			best = k
 		}
 	}
 	return best

@@ -453,20 +453,23 @@ func TestVariablesMayBeSpelledAsFlags(t *testing.T) {
 	}
 }
 
-// An unknown variable that resembles a known one causes a warning. Other unknown variables
-// are ignored.
+// An unknown variable that resembles a known one, or a flag, causes a warning. Other unknown
+// variables are ignored.
 func TestMisspeltVariables(t *testing.T) {
 	environ := func() []string {
 		return []string{
 			"MABUILD_PLATFORNS=linux/amd64", "MABUILD_DRYRUN=1", "MABUILD_PLATFORMS=linux/arm64", "MABUILD_TAG=v1", "MABUILD_TAGGS=",
 			"MABUILD_SERVICE_HOST=10.0.0.1", "MABUILD_PORT_80_TCP=x", "MABUILD_PORTS_PORT=1", "MABUILD_SOMETHING=1", "MABUILD_XX=1", "MABULD_TAG=v1",
+			"MABUILD_REPOSITORY=r", "MABUILD_ONLY=api", "MABUILD_ONLYX=api",
 		}
 	}
-	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup(), Environ: environ})
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.String("only", "", "")
+	c, err := Load(Options{Dir: t.TempDir(), Lookup: lookup(), Environ: environ, Flags: flags})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "env MABUILD_DRYRUN is unknown and ignored; did you mean MABUILD_DRY_RUN?\nenv MABUILD_PLATFORNS is unknown and ignored; did you mean MABUILD_PLATFORMS?"
+	want := "env MABUILD_DRYRUN is unknown and ignored; did you mean MABUILD_DRY_RUN?\nenv MABUILD_ONLY is ignored; use --only\nenv MABUILD_PLATFORNS is unknown and ignored; did you mean MABUILD_PLATFORMS?\nenv MABUILD_REPOSITORY is unknown and ignored; did you mean MABUILD_REPO?"
 	if got := errors.Join(c.Ignored...); got == nil || got.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", got, want)
 	}
