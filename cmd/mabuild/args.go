@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -62,6 +61,7 @@ func atMostOne(what string) cobra.PositionalArgs {
 // otherTools maps commands of similar tools to what mabuild has instead, for the hint
 // after an unknown command.
 var otherTools = map[string]string{
+	"append":             "mabuild push --base IMAGE --file SRC:DST adds files to a base image",
 	"attest":             "mabuild push --attest --sign KEY",
 	"auth":               "mabuild login HOST",
 	"bake":               "list the programs in .mabuild.yaml: mabuild config init",
@@ -71,6 +71,8 @@ var otherTools = map[string]string{
 	"deps":               "mabuild sbom IMAGE",
 	"generate-key-pair":  "cosign generate-key-pair makes a key for mabuild push --sign",
 	"keygen":             "cosign generate-key-pair makes a key for mabuild push --sign",
+	"docs":               "mabuild COMMAND --help, or mabuild man DIR for the manual pages",
+	"download":           "mabuild sbom IMAGE prints the SBOM; mabuild inspect --referrers IMAGE lists all that is attached",
 	"digest":             "mabuild inspect --digest IMAGE",
 	"export":             "mabuild mirror IMAGE oci-archive:FILE",
 	"import":             "mabuild mirror oci-archive:FILE HOST/REPOSITORY copies an archive to a registry; mabuild config import converts .ko.yaml",
@@ -78,6 +80,9 @@ var otherTools = map[string]string{
 	"images":             "mabuild catalog HOST lists repositories, mabuild tags REPOSITORY their tags",
 	"lint":               "mabuild config view checks .mabuild.yaml, mabuild check the manifests of Kubernetes",
 	"validate":           "mabuild config view checks .mabuild.yaml, mabuild check the manifests of Kubernetes",
+	"index":              "mabuild manifest create, or mabuild manifest add",
+	"ko":                 "omit ko: mabuild push ./cmd/NAME, or mabuild resolve -f FILE",
+	"list-tags":          "mabuild tags REPOSITORY",
 	"imagetools":         "mabuild manifest create, or mabuild inspect",
 	"init":               "mabuild config init writes .mabuild.yaml, mabuild config init mirror writes mirror.yaml",
 	"publish":            "mabuild push",
@@ -112,81 +117,116 @@ var groupsOfOthers = map[string]string{
 }
 
 // flagsOfOthers maps flags of similar tools to what mabuild has instead, for the hint after
-// an unknown flag. A key may begin with a command, for a flag that means something else there.
+// an unknown flag. A key may begin with a command, or with builds for all commands that
+// compile. A hint that begins with use and a flag is for the commands that have this flag.
 var flagsOfOthers = map[string]string{
-	"amend":                     "mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one",
-	"arch":                      "use --platforms linux/arm64",
-	"builder":                   "omit it: the go command compiles here, without a builder",
-	"build-arg":                 "mabuild compiles Go programs: use --ldflags, --build-tags or --build-env",
-	"cache-from":                "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
-	"cache-to":                  "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
-	"cgo-enabled":               "use --cgo",
-	"dest":                      "the second argument is the target: mabuild mirror SOURCE TARGET",
-	"config import allow-env":   "give it to mabuild push or mabuild build, which fill in templates",
-	"iidfile":                   "use --metadata-file FILE, or the reference on stdout",
-	"push key":                  "use --sign KEY",
-	"build key":                 "use --sign KEY",
-	"sbom package":              "use --module PATH",
-	"push package":              "the program is an argument: mabuild push ./cmd/NAME",
-	"build package":             "the program is an argument: mabuild build ./cmd/NAME",
-	"sbom-format":               "use --sbom spdx or --sbom cyclonedx",
-	"entry":                     "use --only ENTRIES",
-	"expose":                    "use --port 8080/tcp",
-	"from":                      "use --base IMAGE",
-	"goarch":                    "use --platforms linux/arm64",
-	"goos":                      "use --platforms linux/arm64",
-	"image":                     "use -t HOST/REPOSITORY:TAG",
-	"registry":                  "use --repo HOST/PATH",
-	"push f":                    noDockerfile,
-	"build f":                   noDockerfile,
-	"run f":                     noDockerfile,
-	"delete f":                  "mabuild delete deletes images; kubectl delete -f FILE deletes objects",
-	"check o":                   "use --format json",
-	"place o":                   "place prints to stdout: > FILE, or use --write",
-	"place i":                   "use --write",
-	"place in-place":            "use --write",
-	"apply context":             kubectlFlags,
-	"apply n":                   kubectlFlags,
-	"create context":            kubectlFlags,
-	"create n":                  kubectlFlags,
-	"V":                         "use mabuild version",
-	"L":                         "mabuild build loads the image into Docker or podman",
-	"local":                     "mabuild build loads the image into Docker or podman",
-	"append":                    "mabuild manifest add adds an image to an index",
-	"force":                     "omit it: mabuild asks nothing; delete --shared deletes images that other tags name",
-	"manifest create t":         "the first argument is the target: mabuild manifest create TARGET SOURCE…",
-	"manifest annotate label":   "use --annotation KEY=VALUE",
-	"manifest annotate arch":    declares,
-	"manifest annotate os":      declares,
-	"manifest annotate variant": declares,
-	"manifest create arch":      declares,
-	"name":                      "use -t HOST/REPOSITORY:TAG",
-	"no-cache":                  "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
-	"place remove":              takesBack,
-	"place revert":              takesBack,
-	"place undo":                takesBack,
-	"oci-layout-path":           "mabuild build -o oci:DIR",
-	"P":                         "use --platforms linux/amd64,linux/arm64",
-	"port":                      "registry serve takes --address 127.0.0.1:PORT, and mabuild run --run-flag=-p=8080:8080",
-	"p":                         "mabuild run takes --run-flag=-p=8080:8080",
-	"mirror all":                "omit it: all platforms are copied",
-	"cache prune all":           "use --max 0",
-	"provenance":                "use --sbom for a software bill of materials, and --vcs for the source",
-	"pull":                      "mabuild resolves the base image in each run",
-	"push":                      "omit it: mabuild push publishes, and mabuild build writes to local destinations",
-	"rm":                        "mabuild run always removes the container; pass other flags with --run-flag",
-	"insecure-ignore-tlog":      "omit it: mabuild verify --key asks no log",
-	"shard":                     "mabuild warm --shard divides the work; mabuild push publishes",
-	"sign-key":                  "use --sign KEY",
-	"secret":                    "private modules need GOPRIVATE, and .netrc or the credentials of git",
-	"ssh":                       "private modules need GOPRIVATE, and the credentials of git",
-	"tarball":                   "use -o docker-archive:FILE",
-	"target":                    "name the package: mabuild push ./cmd/NAME",
-	"vv":                        "use -vv, with one dash",
+	"V":                           "use mabuild version",
+	"append":                      "mabuild manifest add adds an image to an index",
+	"arch":                        "use --platforms linux/arm64",
+	"cache-from":                  "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
+	"cache-to":                    "use --cache-repo REPOSITORY, or keep --cache DIR and Go's build cache",
+	"cgo-enabled":                 "use --cgo",
+	"expose":                      "use --port 8080/tcp",
+	"force":                       "omit it: mabuild asks nothing",
+	"from":                        "use --base IMAGE",
+	"goarch":                      "use --platforms linux/arm64",
+	"goos":                        "use --platforms linux/arm64",
+	"iidfile":                     "use --metadata-file FILE, or the reference on stdout",
+	"L":                           loads,
+	"local":                       loads,
+	"oci-layout-path":             "mabuild build -o oci:DIR",
+	"P":                           "use --platforms linux/amd64,linux/arm64",
+	"registry":                    "use --repo HOST/PATH",
+	"sbom-format":                 "use --sbom spdx or --sbom cyclonedx",
+	"sign-key":                    "use --sign KEY",
+	"vv":                          "use -vv, with one dash",
+	"builds build-arg":            "mabuild compiles Go programs: use --ldflags, --build-tags or --build-env",
+	"builds builder":              "omit it: the go command compiles here, without a builder",
+	"builds f":                    "mabuild reads no Dockerfile: name the package, ./cmd/NAME",
+	"builds image":                "use -t HOST/REPOSITORY:TAG",
+	"builds key":                  "use --sign KEY",
+	"builds name":                 "use -t HOST/REPOSITORY:TAG",
+	"builds no-cache":             "mabuild compares what feeds a build each time; --cache DIR with an empty directory starts from nothing",
+	"builds p":                    "mabuild run takes --run-flag=-p=8080:8080",
+	"builds package":              "the program is an argument: mabuild push ./cmd/NAME",
+	"builds pull":                 "mabuild resolves the base image in each run",
+	"builds push":                 "mabuild push publishes, and mabuild build writes to local destinations",
+	"builds secret":               "private modules need GOPRIVATE, and .netrc or the credentials of git",
+	"builds shard":                "mabuild warm --shard divides the work; mabuild push publishes",
+	"builds ssh":                  "private modules need GOPRIVATE, and the credentials of git",
+	"builds tarball":              "use --output docker-archive:FILE",
+	"builds target":               "name the package: mabuild push ./cmd/NAME",
+	"apply context":               kubectlFlags,
+	"apply k":                     kustomized + "apply -f -",
+	"apply n":                     kubectlFlags,
+	"apply push":                  publishes,
+	"cache prune all":             "use --max 0",
+	"check image":                 ofManifests,
+	"check o":                     "use --format json",
+	"config import allow-env":     "give it to mabuild push or mabuild build, which fill in templates",
+	"config import force":         removeFirst,
+	"config init force":           removeFirst,
+	"create context":              kubectlFlags,
+	"create k":                    kustomized + "create -f -",
+	"create n":                    kubectlFlags,
+	"create push":                 publishes,
+	"delete f":                    "mabuild delete deletes images; kubectl delete -f FILE deletes objects",
+	"delete force":                "omit it: mabuild asks nothing; --shared deletes images that other tags name",
+	"manifest annotate arch":      declares,
+	"manifest annotate label":     "use --annotation KEY=VALUE",
+	"manifest annotate os":        declares,
+	"manifest annotate variant":   declares,
+	"manifest create amend":       "mabuild manifest add adds an image to an index, and with --replace it replaces one",
+	"manifest create arch":        declares,
+	"manifest create t":           "the first argument is the target: mabuild manifest create TARGET SOURCE…",
+	"mirror all":                  "omit it: all platforms are copied",
+	"mirror all-tags":             `name the tags in a file: mabuild config init mirror writes one; tags: {glob: "*"} are all`,
+	"mirror dest":                 "the second argument is the target: mabuild mirror SOURCE TARGET",
+	"mirror dest-creds":           logsIn,
+	"mirror dest-tls-verify":      "use --insecure-registry HOST",
+	"mirror entry":                "use --only ENTRIES",
+	"mirror image":                "the images are arguments: mabuild mirror SOURCE TARGET",
+	"mirror multi-arch":           "omit it: all platforms are copied; --platforms selects some",
+	"mirror override-arch":        "use --platforms linux/arm64",
+	"mirror preserve-digests":     "omit it: copies keep their digests",
+	"mirror r":                    "use --referrers",
+	"mirror src-creds":            logsIn,
+	"mirror src-tls-verify":       "use --insecure-registry HOST",
+	"mirror tarball":              "an archive may be the target: mabuild mirror IMAGE docker-archive:FILE",
+	"place i":                     "use --write",
+	"place image":                 ofManifests,
+	"place in-place":              "use --write",
+	"place o":                     "place prints to stdout: > FILE, or use --write",
+	"place remove":                takesBack,
+	"place revert":                takesBack,
+	"place undo":                  takesBack,
+	"push push":                   "omit it: mabuild push publishes; mabuild build writes to local destinations instead",
+	"registry serve port":         "use --address 127.0.0.1:PORT",
+	"resolve k":                   kustomized + "resolve -f -",
+	"resolve push":                publishes,
+	"run name":                    "use --run-flag=--name=NAME",
+	"run rm":                      "mabuild run always removes the container; pass other flags with --run-flag",
+	"sbom package":                "use --module PATH",
+	"verify insecure-ignore-tlog": "omit it: mabuild verify --key asks no log",
 }
 
-// noDockerfile is the hint for the Dockerfile of docker build.
-const noDockerfile = "mabuild reads no Dockerfile: name the package, ./cmd/NAME"
+// loads is the hint for ko's flag for the images of the Docker daemon.
+const loads = "use --load, which also loads the image into Docker or podman"
+
+// publishes is the hint for --push where manifests name the programs.
+const publishes = "omit it: the images are published; with --dry-run, nothing is"
+
+// kustomized begins the hint for the directory of kustomize.
+const kustomized = "kubectl kustomize DIR | mabuild "
+
+// removeFirst is the hint for overwriting a file.
+const removeFirst = "mabuild overwrites no file: remove it first"
+
+// ofManifests is the hint for an image where manifests name the images.
+const ofManifests = "the manifests name the images; mabuild inspect --require PLATFORMS IMAGE checks one"
+
+// logsIn is the hint for credentials on a command line.
+const logsIn = "mabuild login HOST stores credentials"
 
 // kubectlFlags is the hint for flags of kubectl.
 const kubectlFlags = "flags of kubectl come after --: mabuild apply -f FILE -- --context NAME --namespace NAME"
@@ -263,8 +303,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		way = "write --" + bare.GetFlag().Name + " " + name + ": " + what
 	}
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
-		name := unknown.GetSpecifiedName()
-		if theirs := cmp.Or(flagsOfOthers[commandName(cmd)+" "+name], flagsOfOthers[name]); theirs != "" {
+		if theirs := theirFlag(cmd, unknown.GetSpecifiedName()); theirs != "" {
 			return &hint.Error{Kind: hint.Usage, Err: err, Hint: theirs}
 		}
 	}
@@ -291,6 +330,23 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		}
 	}
 	return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
+}
+
+// theirFlag returns the hint about a flag of a similar tool that cmd lacks, or "".
+func theirFlag(cmd *cobra.Command, name string) string {
+	keys := []string{commandName(cmd) + " " + name, "builds " + name, name}
+	if cmd.Flags().Lookup("ldflags") == nil {
+		keys = slices.Delete(keys, 1, 2)
+	}
+	for _, key := range keys {
+		way := flagsOfOthers[key]
+		ours, _, _ := strings.Cut(strings.TrimPrefix(way, "use --"), " ")
+		ours, _, _ = strings.Cut(strings.TrimSuffix(ours, ","), "=")
+		if way != "" && (!strings.HasPrefix(way, "use --") || cmd.Flags().Lookup(ours) != nil) {
+			return way
+		}
+	}
+	return ""
 }
 
 // twoDashes rejects the name of a flag after one dash: pflag reads -tag v1 as -t ag. What

@@ -39,7 +39,43 @@ hint: did you mean bash?`},
 	{`push ./ok --platfrms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --platfrms
 hint: did you mean --platforms?`},
 	{`push ./ok --push -t $R/new:v1`, exitUsage, `mabuild: unknown flag: --push
-hint: omit it: mabuild push publishes, and mabuild build writes to local destinations`},
+hint: omit it: mabuild push publishes; mabuild build writes to local destinations instead`},
+	{`resolve -f ok.yaml --push=false`, exitUsage, `mabuild: unknown flag: --push
+hint: omit it: the images are published; with --dry-run, nothing is`},
+	{`build ./ok --push`, exitUsage, `mabuild: unknown flag: --push
+hint: mabuild push publishes, and mabuild build writes to local destinations`},
+	{`inspect --push=false $R/app:v1`, exitUsage, `mabuild: unknown flag: --push
+hint: mabuild inspect --help lists the flags`},
+	{`config init --force`, exitUsage, `mabuild: unknown flag: --force
+hint: mabuild overwrites no file: remove it first`},
+	{`config import --force`, exitUsage, `mabuild: unknown flag: --force
+hint: mabuild overwrites no file: remove it first`},
+	{`push ./ok --force`, exitUsage, `mabuild: unknown flag: --force
+hint: omit it: mabuild asks nothing`},
+	{`check --image $R/app:v1`, exitUsage, `mabuild: unknown flag: --image
+hint: the manifests name the images; mabuild inspect --require PLATFORMS IMAGE checks one`},
+	{`mirror --image $R/app:v1`, exitUsage, `mabuild: unknown flag: --image
+hint: the images are arguments: mabuild mirror SOURCE TARGET`},
+	{`mirror $R/app:v1 --tarball x.tar`, exitUsage, `mabuild: unknown flag: --tarball
+hint: an archive may be the target: mabuild mirror IMAGE docker-archive:FILE`},
+	{`resolve -L -f ok.yaml`, exitUsage, `mabuild: unknown shorthand flag: 'L' in -L
+hint: use --load, which also loads the image into Docker or podman`},
+	{`resolve --tarball x.tar -f ok.yaml`, exitUsage, `mabuild: unknown flag: --tarball
+hint: use --output docker-archive:FILE`},
+	{`apply -k overlays`, exitUsage, `mabuild: unknown shorthand flag: 'k' in -k
+hint: kubectl kustomize DIR | mabuild apply -f -`},
+	{`mirror --all-tags $R/app $R/copy`, exitUsage, `mabuild: unknown flag: --all-tags
+hint: name the tags in a file: mabuild config init mirror writes one; tags: {glob: "*"} are all`},
+	{`mirror --src-tls-verify=false $R/app:v1 $R/copy:v1`, exitUsage, `mabuild: unknown flag: --src-tls-verify
+hint: use --insecure-registry HOST`},
+	{`mirror --dest-creds a:b $R/app:v1 $R/copy:v1`, exitUsage, `mabuild: unknown flag: --dest-creds
+hint: mabuild login HOST stores credentials`},
+	{`mirror -r $R/app:v1 $R/copy:v1`, exitUsage, `mabuild: unknown shorthand flag: 'r' in -r
+hint: use --referrers`},
+	{`list-tags $R/app`, exitUsage, `mabuild: unknown command "list-tags"
+hint: mabuild tags REPOSITORY`},
+	{`docs`, exitUsage, `mabuild: unknown command "docs"
+hint: mabuild COMMAND --help, or mabuild man DIR for the manual pages`},
 	{`push ./ok busybox:1.36 -t $R/new:v1`, exitUsage, `mabuild: busybox:1.36 is an image, not a package
 hint: -t names the image that is built; docker run starts one that exists`},
 	{`push ./ok --platforms linux/amd64 linux/arm64 -t $R/new:v1`, exitUsage, `mabuild: linux/arm64 is a platform, not a package
@@ -395,7 +431,7 @@ hint: declare linux/amd64, or build the image for linux/arm64`},
 	{`manifest create $R/list:v1 $R/app:one --type xyz`, exitUsage, `mabuild: unknown type "xyz"
 hint: use --type oci or --type docker`},
 	{`manifest create --amend $R/list:v1 $R/app:one`, exitUsage, `mabuild: unknown flag: --amend
-hint: mabuild manifest add adds an image to an index; mabuild manifest create --replace replaces one`},
+hint: mabuild manifest add adds an image to an index, and with --replace it replaces one`},
 	{`manifest add $R/app:v1 $R/app:one`, exitUsage, `mabuild: linux/amd64 twice: SHA and $R/app:one (SHA)
 hint: use --replace to replace it`},
 	{`manifest add $R/app:none $R/app:one`, exitUsage, `mabuild: GET $R/app:none: 404 MANIFEST_UNKNOWN: manifest unknown
@@ -411,9 +447,9 @@ hint: separate images by blanks: $R/app:one $R/app:v1`},
 	{`manifest undo $R/app:v1`, exitUsage, `mabuild: unknown command "manifest undo"
 hint: each change prints the previous digest and the command that restores it: mabuild manifest create INDEX INDEX@DIGEST`},
 	{`manifest annotate $R/app:v1 --annotation a`, exitUsage, `mabuild: annotation "a" has no value
-hint: write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation`},
+hint: write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; mabuild manifest annotate --remove-annotation KEY removes one`},
 	{`delete $R/app:v1 --force`, exitUsage, `mabuild: unknown flag: --force
-hint: omit it: mabuild asks nothing; delete --shared deletes images that other tags name`},
+hint: omit it: mabuild asks nothing; --shared deletes images that other tags name`},
 	{`manifest add $R/app:one $R/app:one`, exitUsage, `mabuild: $R/app:one is an image, not an index
 hint: create an index of images with mabuild manifest create`},
 	{`manifest remove $R/app:v1`, exitUsage, `mabuild: manifest remove requires INDEX and at least one PLATFORM or DIGEST

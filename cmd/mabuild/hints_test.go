@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
 
 	"github.com/mabuild/mabuild/build"
 	"github.com/mabuild/mabuild/crosscompile"
@@ -89,4 +91,70 @@ func TestUnqualified(t *testing.T) {
 	if got := unqualified(&registry.Error{Host: "r:5000", Repository: "library/web"}, []string{"web"}); got != "" {
 		t.Error(got)
 	}
+}
+
+// Each flag that a hint about other tools names exists: on the command that the hint names
+// before it, or on the one that was run. Each hint about a flag is given by some command.
+func TestOtherTools(t *testing.T) {
+	root := newRoot(&app{})
+	given := map[string]bool{}
+	for _, cmd := range commands(root) {
+		cmd.InheritedFlags() // adds them to the command's
+		for key := range flagsOfOthers {
+			flag := key[strings.LastIndex(key, " ")+1:]
+			if cmd.Flags().Lookup(flag) != nil || len(flag) == 1 && hasFlag(cmd, flag) {
+				continue
+			}
+			way := theirFlag(cmd, flag)
+			given[way] = true
+			if wrong := absentFlag(cmd, way); wrong != "" {
+				t.Errorf("%s --%s: %q: no flag %s", cmd.CommandPath(), flag, way, wrong)
+			}
+		}
+	}
+	for key, way := range flagsOfOthers {
+		if !given[way] {
+			t.Errorf("no command gives the hint of %s: %s", key, way)
+		}
+	}
+	for _, ways := range []map[string]string{otherTools, groupsOfOthers} {
+		for key, way := range ways {
+			if wrong := absentFlag(root, way); wrong != "" {
+				t.Errorf("%s: %q: no flag %s", key, way, wrong)
+			}
+		}
+	}
+	for _, test := range [][2]string{{"use --nowhere", "--nowhere"}, {"mabuild manifest create --replace replaces one", "--replace"}, {"mabuild manifest add -t x, or --help", ""}, {"mabuild apply -- -z", ""}} {
+		if got := absentFlag(root, test[0]); got != test[1] {
+			t.Errorf("%s: %q, want %q", test[0], got, test[1])
+		}
+	}
+}
+
+// absentFlag returns the first flag in a hint of cmd that its command lacks, or "".
+func absentFlag(cmd *cobra.Command, way string) string {
+	at, words := cmd, strings.Fields(way)
+	for i, word := range words {
+		flag, _, _ := strings.Cut(strings.TrimRight(word, ",;:"), "=")
+		switch {
+		case word == "mabuild":
+			found, _, err := cmd.Root().Find(words[i+1:])
+			if at = found; err != nil || found == cmd.Root() { // mabuild is the program, as in mabuild asks nothing
+				at = cmd
+			}
+			at.InheritedFlags()
+			at.InitDefaultHelpFlag()
+		case slices.Contains([]string{"kubectl", "cosign", "docker", "git", "--"}, flag):
+			at = nil
+		case at != nil && len(flag) > 1 && flag[0] == '-' && !hasFlag(at, strings.TrimLeft(flag, "-")):
+			return flag
+		}
+	}
+	return ""
+}
+
+// hasFlag reports whether cmd has a flag, or a letter that is repeated.
+func hasFlag(cmd *cobra.Command, name string) bool {
+	letter := strings.Trim(name, name[:1]) == "" && cmd.Flags().ShorthandLookup(name[:1]) != nil
+	return letter || cmd.Flags().Lookup(name) != nil
 }

@@ -70,7 +70,10 @@ func AddRemovals(as *manifest.Assembly, args []string) error {
 // SetAnnotation parses [index:|PLATFORM:]KEY=VALUE and adds it to the assembly. If set is
 // false, the text has no value, and a nil value tells the assembly to remove the key.
 func SetAnnotation(as *manifest.Assembly, text string, set bool) error {
-	const way = "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; omit =VALUE to remove an annotation"
+	way := "write KEY=VALUE, index:KEY=VALUE or linux/arm64:KEY=VALUE; mabuild manifest annotate --remove-annotation KEY removes one"
+	if !set {
+		way = "write KEY, index:KEY or linux/arm64:KEY"
+	}
 	of, rest := CutScope(text)
 	key, value, ok := strings.Cut(rest, "=")
 	switch {
