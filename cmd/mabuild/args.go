@@ -356,6 +356,8 @@ func twoDashes(root *cobra.Command, args []string) error {
 	if err != nil {
 		return nil // ExecuteContext reports it
 	}
+	cmd.InitDefaultHelpFlag()
+	cmd.InitDefaultVersionFlag()
 	for i, arg := range args {
 		if arg == "--" {
 			break

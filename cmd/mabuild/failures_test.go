@@ -72,12 +72,28 @@ hint: use --insecure-registry HOST`},
 hint: mabuild login HOST stores credentials`},
 	{`mirror -r $R/app:v1 $R/copy:v1`, exitUsage, `mabuild: unknown shorthand flag: 'r' in -r
 hint: use --referrers`},
+	{`resolve -f ok.yaml -o yaml`, exitUsage, `mabuild: -o yaml is a format, not a file
+hint: omit it: the manifests are printed as they are; a file of this name is ./yaml`},
+	{`inspect --config $R/app:v1`, exitUsage, `mabuild: inspect requires IMAGE
+hint: --config names mabuild's own file; --platform PLATFORM prints the config of an image`},
+	{`completion bash zsh`, exitUsage, `mabuild: completion bash takes no arguments, got "zsh"
+hint: mabuild completion bash --help`},
+	{`-version`, exitUsage, `mabuild: -version: a flag of several letters has two dashes
+hint: write --version`},
+	{`sbom .`, exitUsage, `mabuild: . is a local path, not an image in a registry
+hint: for an OCI layout, write oci:.`},
+	{`inspect $R/../app:v1`, exitUsage, `mabuild: "$R/../app:v1" is not an image reference
+hint: write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1`},
+	{`man push`, exitUsage, `mabuild: man push: names a command, not a directory
+hint: mabuild push --help, or man mabuild-push; a directory of this name is ./push`},
+	{`push ./ok --cache-repo type=registry,ref=$R/acme/cc,mode=max -t $R/new:v1`, exitUsage, `mabuild: --cache-repo type=registry,ref=$R/acme/cc,mode=max is not the name of a repository
+hint: write --cache-repo $R/acme/cc`},
 	{`list-tags $R/app`, exitUsage, `mabuild: unknown command "list-tags"
 hint: mabuild tags REPOSITORY`},
 	{`docs`, exitUsage, `mabuild: unknown command "docs"
 hint: mabuild COMMAND --help, or mabuild man DIR for the manual pages`},
 	{`push ./ok busybox:1.36 -t $R/new:v1`, exitUsage, `mabuild: busybox:1.36 is an image, not a package
-hint: -t names the image that is built; docker run starts one that exists`},
+hint: mabuild mirror copies an image that exists, docker run starts it; -t names the image that is built`},
 	{`push ./ok --platforms linux/amd64 linux/arm64 -t $R/new:v1`, exitUsage, `mabuild: linux/arm64 is a platform, not a package
 hint: write --platforms linux/arm64; separate several by commas: --platforms linux/amd64,linux/arm64`},
 	{`push ./ok -P linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: linux/amd64 is a platform, not a package

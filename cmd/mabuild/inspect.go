@@ -73,7 +73,12 @@ a place without a name stands for all its images.`,
   mabuild inspect --platform linux/arm64 ghcr.io/acme/app:v1
   mabuild inspect --require linux/amd64,linux/arm64 ghcr.io/acme/app:v1
   mabuild inspect --format '{{range .Platforms}}{{.Platform}} {{.Digest}}{{"\n"}}{{end}}' oci:./layout`,
-		Args: atLeastOne("IMAGE"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && cmd.Flags().Changed("config") {
+				return usage("--config names mabuild's own file; --platform PLATFORM prints the config of an image", "%s requires IMAGE", commandName(cmd))
+			}
+			return atLeastOne("IMAGE")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.start(cmd); err != nil {
 				return err

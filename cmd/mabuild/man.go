@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,9 @@ page is printed. man finds them in DIR if DIR is man1 in a directory of MANPATH.
   man mabuild-push`,
 		Args: exactlyOne("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if slices.ContainsFunc(cmd.Root().Commands(), func(c *cobra.Command) bool { return c.Name() == args[0] }) {
+				return usage("mabuild "+args[0]+" --help, or man mabuild-"+args[0]+"; a directory of this name is ./"+args[0], "man %s: names a command, not a directory", args[0])
+			}
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return usage("name a directory that you may write to", "%s", err)
 			}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"os"
+	"strings"
 
 	"github.com/mabuild/mabuild/internal/cache"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -25,6 +27,10 @@ func (a *app) records(alone, require bool, work string) (*records.Repository, er
 			return nil, usage("add --cache-repo REPOSITORY", "--cache-compile requires a repository of build records")
 		}
 		return nil, nil
+	}
+	if form, ref, ok := strings.Cut(c.Repo, "ref="); ok || strings.Contains(form, "type=") { // as buildx has it
+		ref, _, _ = strings.Cut(ref, ",")
+		return nil, usage("write --cache-repo "+cmp.Or(ref, "HOST/PATH"), "--cache-repo %s is not the name of a repository", c.Repo)
 	}
 	if local.Is(c.Repo) {
 		return nil, usage("use a repository such as ghcr.io/acme/build-cache", "--cache-repo %s is not in a registry", c.Repo)

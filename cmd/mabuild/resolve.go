@@ -132,6 +132,9 @@ func runResolve(cmd *cobra.Command, a *app, o resolveOptions) error {
 	if len(o.names) == 0 {
 		return usage("add -f FILE, a directory or -", "%s: no manifests", cmd.Name())
 	}
+	if slices.Contains([]string{"yaml", "json"}, o.output) {
+		return usage("omit it: the manifests are printed as they are; a file of this name is ./"+o.output, "-o %s is a format, not a file", o.output)
+	}
 	if o.kubectl != "" {
 		if _, err := exec.LookPath("kubectl"); err != nil {
 			return usage("install kubectl, or use mabuild resolve", "kubectl is not on PATH")
@@ -288,7 +291,11 @@ func (r *resolving) finish(ctx context.Context, done []*publish.Result) error {
 		r.warn(ctx)
 	}
 	if r.o.output != "" {
-		return outfile.Write(r.o.output, func(w io.Writer) error { _, err := w.Write(r.out.Bytes()); return err })
+		err := outfile.Write(r.o.output, func(w io.Writer) error { _, err := w.Write(r.out.Bytes()); return err })
+		if err == nil {
+			r.log.InfoContext(ctx, "wrote "+r.o.output)
+		}
+		return err
 	}
 	if r.o.kubectl != "" {
 		return r.run(ctx, r.out.Bytes())

@@ -348,7 +348,12 @@ func (p Policy) judge(subject v1.Hash, known evidence) Verdict {
 				}
 			}
 		case RequireProvenance:
-			why = p.judgeProvenance(&v, known.about(subject, PredicateProvenance))
+			list := known.about(subject, PredicateProvenance)
+			if why = p.judgeProvenance(&v, list); why != "" && len(list) > 0 {
+				// A valid signature says the wrong thing, so other signatures are not the reason.
+				v.Missing = append(v.Missing, why)
+				continue
+			}
 		case RequireSBOM:
 			if !known.hasSBOM(subject) {
 				why = "no signed SBOM"
@@ -397,6 +402,8 @@ func (p Policy) judgeProvenance(v *Verdict, list []Statement) string {
 		switch {
 		case err != nil:
 			why = "the provenance is not valid"
+		case p.Source != "" && source == "":
+			why = "the provenance has no source, as of a push outside a git checkout"
 		case p.Source != "" && bare(source) != bare(p.Source):
 			why = fmt.Sprintf("the source is %s, not %s", shown(source), shown(p.Source))
 		case p.Ref != "" && ref != p.Ref:

@@ -234,6 +234,13 @@ func TestVerify(t *testing.T) {
 				s.sign(key, s.index, PredicateProvenance, provenance("git+https://github.com/evil/app@refs/tags/v1"), s.subjects(s.index, s.images[0], s.images[1])...)
 			}, "linux/amd64 the source is git+https://github.com/evil/app, not https://github.com/acme/app",
 		},
+		"provenance without a source beside another signature": {
+			Policy{Require: []string{RequireProvenance}, Source: "https://github.com/acme/app", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}},
+			func(s *shelf) {
+				s.sign(other, s.index, PredicateSignature, struct{}{}, s.subjects(s.index, s.images[0])...)
+				s.sign(key, s.index, PredicateProvenance, provenance(""), s.subjects(s.index, s.images[0], s.images[1])...)
+			}, "linux/amd64 the provenance has no source, as of a push outside a git checkout",
+		},
 		"control characters": {
 			Policy{Require: []string{RequireProvenance}, Builder: "b", Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}},
 			func(s *shelf) {

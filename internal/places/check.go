@@ -42,8 +42,8 @@ func checkName(ref, kind string) error {
 		}
 	}
 	_, err := name.ParseReference(ref)
-	// go-containerregistry accepts a name that ends with a slash, which no registry has.
-	bad := err != nil || strings.HasSuffix(ref, "/")
+	// go-containerregistry accepts names that no registry has.
+	bad := err != nil || strings.HasSuffix(ref, "/") || dots.MatchString(ref)
 	if way := asPath(ref, bad); way != "" {
 		return usage(way, "%s is a local path, not an image in a registry", ref)
 	}
@@ -52,6 +52,9 @@ func checkName(ref, kind string) error {
 	}
 	return nil
 }
+
+// dots matches the relative elements of a path.
+var dots = regexp.MustCompile(`(^|/)\.\.?([/:@]|$)`)
 
 // hostAlone matches a host and its port.
 var hostAlone = regexp.MustCompile(`^(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+):[0-9]+$`)
@@ -69,7 +72,7 @@ var archiveName = regexp.MustCompile(`^[^/:@]+\.(tar|tgz|tar\.gz)$`)
 // is not a valid name of an image.
 func asPath(ref string, bad bool) string {
 	info, err := os.Stat(ref)
-	rooted := strings.HasPrefix(ref, "/") || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
+	rooted := strings.HasPrefix(ref, "/") || ref == "." || ref == ".." || strings.HasPrefix(ref, "./") || strings.HasPrefix(ref, "../")
 	switch {
 	case err != nil && archiveName.MatchString(ref):
 		return "for an archive, write oci-archive:" + ref + " or docker-archive:" + ref

@@ -220,7 +220,7 @@ func notPackage(arg string) error {
 		return usage("write --platforms "+arg+"; separate several by commas: --platforms "+several, "%s is a platform, not a package", arg)
 	}
 	if name, tag, ok := strings.Cut(path.Base(arg), ":"); ok && name != "" && tag != "" && filepath.VolumeName(arg) == "" {
-		return usage("-t names the image that is built; docker run starts one that exists", "%s is an image, not a package", arg)
+		return usage("mabuild mirror copies an image that exists, docker run starts it; -t names the image that is built", "%s is an image, not a package", arg)
 	}
 	return nil
 }
