@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,9 @@ func (a *app) start(cmd *cobra.Command) error { return a.startWith(cmd, config.A
 // close still ends what was opened until then.
 func (a *app) startWith(cmd *cobra.Command, keys config.Keys) (err error) {
 	a.config, err = config.Load(config.Options{File: a.file, Flags: cmd.Flags(), Keys: keys, Environ: os.Environ})
+	if err != nil && slices.Contains([]string{".ko.yaml", ".ko.yml", "ko.yaml"}, filepath.Base(a.file)) {
+		return &hint.Error{Kind: hint.Usage, Err: err, Hint: "mabuild config import " + a.file + " converts a file of ko"}
+	}
 	if err != nil {
 		return noFile(a.file, "check --config and MABUILD_CONFIG; mabuild config init writes a first file", err)
 	}

@@ -296,11 +296,7 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		return usage(way, "--%s %q: %s", wrong.GetFlag().Name, wrong.GetValue(), wrongValue(wrong))
 	}
 	if bare := (*pflag.ValueRequiredError)(nil); errors.As(err, &bare) {
-		name, what := pflag.UnquoteUsage(bare.GetFlag())
-		if strings.ToLower(name) == name { // the type of the value
-			name = "VALUE"
-		}
-		way = "write --" + bare.GetFlag().Name + " " + name + ": " + what
+		way = withValue(bare.GetFlag())
 	}
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
 		if theirs := theirFlag(cmd, unknown.GetSpecifiedName()); theirs != "" {
@@ -332,6 +328,15 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 	return &hint.Error{Kind: hint.Usage, Err: err, Hint: way}
 }
 
+// withValue returns the hint about a flag without its value.
+func withValue(f *pflag.Flag) string {
+	name, what := pflag.UnquoteUsage(f)
+	if strings.ToLower(name) == name { // the type of the value
+		name = "VALUE"
+	}
+	return "write --" + f.Name + " " + name + ": " + what
+}
+
 // theirFlag returns the hint about a flag of a similar tool that cmd lacks, or "".
 func theirFlag(cmd *cobra.Command, name string) string {
 	keys := []string{commandName(cmd) + " " + name, "builds " + name, name}
@@ -350,7 +355,8 @@ func theirFlag(cmd *cobra.Command, name string) string {
 }
 
 // twoDashes rejects the name of a flag after one dash: pflag reads -tag v1 as -t ag. What
-// follows -- or may be the value of the flag before is left alone.
+// follows -- or may be the value of the flag before is left alone. A flag that takes a word is
+// no switch, so another flag is not its value.
 func twoDashes(root *cobra.Command, args []string) error {
 	cmd, _, err := root.Find(args)
 	if err != nil {
@@ -361,6 +367,11 @@ func twoDashes(root *cobra.Command, args []string) error {
 	for i, arg := range args {
 		if arg == "--" {
 			break
+		}
+		if i > 0 && len(arg) > 1 && arg[0] == '-' && slices.Contains([]string{"--sign", "--sbom", "--provenance"}, args[i-1]) {
+			if f := cmd.Flags().Lookup(args[i-1][2:]); f != nil && f.NoOptDefVal == "" {
+				return usage(withValue(f), "%s needs a value, and %s is a flag", args[i-1], arg)
+			}
 		}
 		name, _, _ := strings.Cut(arg, "=")
 		value := i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=")

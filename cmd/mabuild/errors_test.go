@@ -71,7 +71,7 @@ func TestErrors(t *testing.T) {
 		"local.SeveralError":     {is: as[*local.SeveralError], args: []string{"inspect", "--raw", "oci:several"}},
 		"local.AbsentError":      {is: as[*local.AbsentError], args: []string{"inspect", "oci:several:a"}},
 		"manifest.AssemblyError": {is: as[*manifest.AssemblyError], args: []string{"manifest", "create", r.Host + "/new:v1", r.Host + "/app:v1", "--select", "linux/s390x"}},
-		"name.ErrBadName":        {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/../x"}},
+		"name.ErrBadName":        {is: as[*name.ErrBadName], args: []string{"inspect", "ghcr.io/-x/app"}},
 		"registry.Error":         {is: as[*registry.Error], args: []string{"inspect", r.Host + "/nowhere:v1"}},
 	}
 	codes := documented(t)

@@ -88,6 +88,18 @@ hint: write HOST/REPOSITORY:TAG, for example ghcr.io/acme/app:v1`},
 hint: mabuild push --help, or man mabuild-push; a directory of this name is ./push`},
 	{`push ./ok --cache-repo type=registry,ref=$R/acme/cc,mode=max -t $R/new:v1`, exitUsage, `mabuild: --cache-repo type=registry,ref=$R/acme/cc,mode=max is not the name of a repository
 hint: write --cache-repo $R/acme/cc`},
+	{`push ./ok --sign -q -t $R/new:v1`, exitUsage, `mabuild: --sign needs a value, and -q is a flag
+hint: write --sign FILE: Sign with the private key in FILE or env://VARIABLE, or with the program cosign; none signs nothing (default none)`},
+	{`push ./ok --sbom -t $R/new:v1`, exitUsage, `mabuild: --sbom needs a value, and -t is a flag
+hint: write --sbom VALUE: Attach a software bill of materials (SBOM) to each image: none, spdx, cyclonedx (default none)`},
+	{`push ./ok --sign=true --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: sign: true is not a key
+hint: name a key: --sign cosign.key, --sign env://VARIABLE or --sign cosign`},
+	{`push --config ko.yaml`, exitUsage, `mabuild: ko.yaml:1: defaultPlatforms: unknown key
+hint: mabuild config import ko.yaml converts a file of ko`},
+	{`place --cluster`, exitUsage, `mabuild: place: no manifests
+hint: name a file or a directory, or - for standard input; with --policy it takes the images of the cluster`},
+	{`resolve -f nope.yaml`, exitUsage, `mabuild: nope.yaml:4:10: package ./nope: no such directory
+hint: main packages nearby: ./bad, ./c, ./ok`},
 	{`list-tags $R/app`, exitUsage, `mabuild: unknown command "list-tags"
 hint: mabuild tags REPOSITORY`},
 	{`docs`, exitUsage, `mabuild: unknown command "docs"
@@ -704,6 +716,7 @@ var strayFiles = map[string]string{
 	"broken/config.json":   `{"auths":`,
 	"lib/lib.go":           "package lib\n",
 	"ko.yaml":              "defaultPlatforms: [linux/amd64]\n",
+	"nope.yaml":            "apiVersion: v1\nkind: Pod\nspec:\n  image: ko://./nope\n",
 	"syntax.yaml":          "builds: [\n",
 	"two.yaml":             "builds:\n  - main: ./ok\n    id: web\n  - main: ./bad\n    id: api\n",
 	"same.yaml":            "builds:\n  - main: ./ok\n  - main: ./ok\n",

@@ -110,7 +110,11 @@ func runPlace(ctx context.Context, a *app, o placeOptions, names []string) error
 		return err
 	}
 	if len(names) == 0 {
-		return usage("name a file or a directory, or - for standard input", "place: no manifests")
+		way := "name a file or a directory, or - for standard input"
+		if o.cluster {
+			way += "; with --policy it takes the images of the cluster"
+		}
+		return usage(way, "place: no manifests")
 	}
 	reader := kube.Reader{Stdin: a.stdin, Recursive: true, Note: func(message string) { a.log.WarnContext(ctx, message) }}
 	files, err := reader.Read(names)

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mabuild/mabuild/crosscompile"
 	"github.com/mabuild/mabuild/internal/check"
 	"github.com/mabuild/mabuild/internal/config"
 	"github.com/mabuild/mabuild/internal/hint"
@@ -186,7 +187,24 @@ func runResolve(cmd *cobra.Command, a *app, o resolveOptions) error {
 		a.log.WarnContext(ctx, found+", so nothing is built")
 		return r.finish(ctx, nil)
 	}
-	return runPush(cmd, a, o.pushOptions)
+	return r.located(runPush(cmd, a, o.pushOptions))
+}
+
+// located adds the line of a manifest to the error about the package that it names.
+func (r *resolving) located(err error) error {
+	wrong := (*crosscompile.PackageError)(nil)
+	if !errors.As(err, &wrong) || len(hint.Parts(err)) > 1 {
+		return err
+	}
+	for i := range r.programs {
+		for j := range r.programs[i] {
+			p := &r.programs[i][j]
+			if at, ok := r.build[p]; ok && r.builds[at].Main == wrong.Pattern {
+				return fmt.Errorf("%s: %w", p.Doc.Position(p.Node), err)
+			}
+		}
+	}
+	return err
 }
 
 // read reads the manifests and finds the programs. Everything is read before anything is

@@ -93,6 +93,9 @@ func (a *app) signer(ctx context.Context) (sign.Signer, string, error) {
 		}
 		return cosign, fmt.Sprintf("cosign %.8x", sha256.Sum256(fmt.Appendf(nil, "%q", a.config.SignArgs))), nil // arguments can hold a token
 	}
+	if a.config.Sign == "true" {
+		return nil, "", usage("name a key: --sign cosign.key, --sign env://VARIABLE or --sign cosign", "true is not a key")
+	}
 	text, err := readKey(a.config.Sign, "create a key with cosign generate-key-pair")
 	if err != nil {
 		return nil, "", err

@@ -27,6 +27,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/mabuild/mabuild/internal/decompress"
+	"github.com/mabuild/mabuild/internal/hint"
 )
 
 // The bounds of an archive.
@@ -125,7 +126,7 @@ func choose(all []entry, pattern string) (int, error) {
 	}
 	switch {
 	case len(found) > 1 && pattern == "":
-		return 0, fmt.Errorf("it has %d files, and none is chosen: %s", len(found), names(all, found))
+		return 0, hint.New(hint.Usage, "choose one in the configuration file: prebuilt: {path: FILE, program: PATTERN}", "it has %d files, and none is chosen: %s", len(found), names(all, found))
 	case len(found) > 1:
 		return 0, fmt.Errorf("%q matches %d files: %s", pattern, len(found), names(all, found))
 	case len(found) == 0 && len(all) == 1 && all[0].name == "":
