@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -283,7 +284,11 @@ func (m *prebuiltMaker) readFor(ctx context.Context, p ocispec.Platform) (*prebu
 	} else if err = program.read(f, p); err == nil {
 		err = m.hash(f, p, program)
 	}
-	return program, prebuiltError(p, program.shown, err)
+	err = prebuiltError(p, program.shown, err)
+	if e := (*SpecError)(nil); errors.As(err, &e) && e.Way == "" && !strings.Contains(m.of.Path+m.of.Program, "{{") {
+		e.Way = "a path with {{.OS}} and {{.Arch}} names a file for each platform; platforms selects those that there are"
+	}
+	return program, err
 }
 
 // read reads the header of the program. The file may be anything, and the parsers of Go's

@@ -602,7 +602,8 @@ nothing was published; no tag was changed`},
 hint: build the program first, or correct the path`},
 	{`push --config lock.yaml -t $R/new:v1`, exitUsage, `mabuild: mabuild.lock: no line for linux/amd64 of app
 hint: run mabuild lock`},
-	{`push --prebuilt go.mod --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: go.mod: not an executable of the platform: it is not a valid ELF file`},
+	{`push --prebuilt go.mod --platforms linux/amd64 -t $R/new:v1`, exitUsage, `mabuild: prebuilt: linux/amd64: go.mod: not an executable of the platform: it is not a valid ELF file
+hint: a path with {{.OS}} and {{.Arch}} names a file for each platform; platforms selects those that there are`},
 	{`HOME= XDG_CACHE_HOME= GOCACHE= MABUILD_CACHE= push ./ok -t $R/new:v1`, exitUsage, `mabuild: the go command has no cache: neither $XDG_CACHE_HOME nor $HOME are defined
 hint: set HOME, or GOCACHE and MABUILD_CACHE`},
 	{`--timeout 1ns inspect $R/app:v1`, exitRegistry, `mabuild: GET $R/app:v1: context deadline exceeded: the run took longer than --timeout allows

@@ -315,7 +315,7 @@ func (m *move) copy(ctx context.Context) error {
 			return err
 		}
 	}
-	m.noteLeft(ctx)
+	m.noteLeft(ctx, c)
 	if err := m.put(ctx, c); err != nil {
 		return err
 	}
@@ -384,15 +384,34 @@ func (m *move) leavesSignature(ctx context.Context, c manifest.Content) error {
 	return nil
 }
 
-// noteLeft says which signatures and other referrers a copy in a file does not take: the place
-// that has the file may not reach the source. It costs up to two requests. If the source cannot
-// list its referrers, nothing is said.
-func (m *move) noteLeft(ctx context.Context) {
-	if m.job.entry.Referrers || m.job.entry.Key != "" || !m.target.Local() || m.cut() || len(m.job.items) > 0 {
+// noteLeft says which signatures and other referrers of c a copy into or out of a file does not
+// take: the place that has the copy may not reach the source. In a registry it costs a request
+// for each image, and two for an index. If the source cannot list its referrers, nothing is said.
+func (m *move) noteLeft(ctx context.Context, c manifest.Content) {
+	if m.job.entry.Referrers || m.job.entry.Key != "" || !m.target.Local() && !m.job.from.Local() || len(m.job.items) > 0 {
 		return
 	}
-	left, err := m.Store.Referrers(ctx, m.job.from.String(), m.chosen.Found.Digest, "sig")
-	if err != nil || len(left) == 0 {
+	var left []manifest.Referrer
+	list := func(of v1.Hash, suffixes ...string) bool {
+		found, err := m.Store.Referrers(ctx, m.job.from.String(), of, suffixes...)
+		left = append(left, found...)
+		return err == nil
+	}
+	if !m.cut() && !list(m.chosen.Found.Digest, "sig") {
+		return
+	}
+	if index, ok := c.(v1.ImageIndex); ok {
+		is, err := index.IndexManifest()
+		if err != nil {
+			return
+		}
+		for _, d := range is.Manifests {
+			if !list(d.Digest) {
+				return
+			}
+		}
+	}
+	if len(left) == 0 {
 		return
 	}
 	way := "add --referrers, or referrers: true in a file, to take them"
