@@ -438,9 +438,7 @@ hint: no tag of ok has moved; the image is stored by its digest
 nothing was published; no tag was changed`},
 	{`verify $R/app:v1`, exitUsage, `mabuild: verify requires a key or an identity
 hint: add --key FILE, or --certificate-identity and --certificate-oidc-issuer`},
-	{`verify --key $K/cosign.pub $R/app:v1`, exitBuild, `mabuild: $R/app:v1: not verified: index: no signature
-  linux/amd64: no signature
-  linux/arm64: no signature
+	{`verify --key $K/cosign.pub $R/app:v1`, exitBuild, `mabuild: $R/app:v1: not verified: index, linux/amd64, linux/arm64: no signature
 hint: mabuild inspect --referrers $R/app:v1 lists what there is; mabuild mirror --referrers copies it along; --platforms verifies some images without their index`},
 	{`verify --key $K/cosign.key $R/app:v1`, exitUsage, `mabuild: $K/cosign.key: "ENCRYPTED SIGSTORE PRIVATE KEY" is not a public key
 hint: use the public key, such as cosign.pub`},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -211,6 +212,10 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, refs []string) erro
 		}
 		rows = append(rows, row)
 		if err := row.failure(); err != nil {
+			// Whether cosign could not reach them is in its text alone.
+			if e := (*hint.Error)(nil); errors.As(err, &e) && len(o.keys) == 0 && *o.identity["trusted-root"] == "" {
+				e.Hint = "cosign gets the authorities of sigstore from the network; --trusted-root FILE has them without it\n" + e.Hint
+			}
 			errs = append(errs, err)
 			continue
 		}
@@ -292,17 +297,21 @@ func verifyImage(ctx context.Context, store statementSource, ref string, policy 
 	return row, err
 }
 
-// failure returns an error with a line for each platform that does not hold, or nil.
+// failure returns an error with a line for each reason and the platforms that it is about, or
+// nil.
 func (v verified) failure() error {
-	var lines []string
+	var reasons, lines []string
+	of := map[string][]string{}
 	for _, one := range v.Verdicts {
 		for _, why := range one.Missing {
-			what := one.Platform
-			if what == "" {
-				what = "index"
+			if of[why] == nil {
+				reasons = append(reasons, why)
 			}
-			lines = append(lines, what+": "+why)
+			of[why] = append(of[why], cmp.Or(one.Platform, "index"))
 		}
+	}
+	for _, why := range reasons {
+		lines = append(lines, strings.Join(of[why], ", ")+": "+why)
 	}
 	if len(lines) == 0 {
 		return nil

@@ -28,8 +28,9 @@ const (
 
 // The bounds of what is read about one subject.
 const (
-	maxReferrers = 100 // referrers, or signatures under a tag; Kyverno reads 50
-	maxReason    = 200 // bytes of a text from outside that an error shows
+	maxReferrers = 100  // referrers, or signatures under a tag; Kyverno reads 50
+	maxReason    = 200  // bytes of a text from outside that an error shows
+	maxOutput    = 1200 // bytes of an error, which may have the output of cosign
 )
 
 // A Policy says what signed statements must say about an image. The zero Policy requires
@@ -266,14 +267,9 @@ func (p Policy) simpleLayer(img v1.Image, d v1.Descriptor, subject v1.Hash) erro
 	return err
 }
 
-// reason returns the text of an error, safe to print. The end of a long one says more: it is
-// that of a program's output.
+// reason returns the text of an error, safe to print.
 func reason(err error) string {
-	said := err.Error()
-	if over := len(said) - 2*maxReason; over > 0 {
-		said = said[:maxReason/2] + " … " + said[over+maxReason/2:]
-	}
-	return text.Line(said, 2*maxReason+8)
+	return text.Line(err.Error(), maxOutput)
 }
 
 // needs reports whether the policy requires something of statements with a predicate type, as
