@@ -205,7 +205,7 @@ hint: write the repository in lower case: $R/new:v1`},
 hint: a tag has no slash: write $R/new:bad-tag`},
 	{`push ./ok -t ''`, exitUsage, `mabuild: a tag is empty
 hint: omit -t, or give it a value; check that the script's variables are set`},
-	{`push ./ok --repo $R/new:v1`, exitUsage, `mabuild: flag --repo: "$R/new:v1" has a tag; write repo $R/new and tags [v1]`},
+	{`push ./ok --repo $R/new:v1`, exitUsage, `mabuild: flag --repo: "$R/new:v1" has a tag; write $R/new, and v1 in tags or -t`},
 	{`push ./ok -t $R/new:v1@sha256:0000000000000000000000000000000000000000000000000000000000000000`, exitUsage, `mabuild: tag "$R/new:v1@SHA" has a digest, but the build determines the digest
 hint: write repository:tag`},
 	{`push ./ok ./bad -t $R/new:v1`, exitUsage, `mabuild: ok and bad have the same destination $R/new:v1

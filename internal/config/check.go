@@ -39,7 +39,7 @@ var Checks = map[string]yamlconf.Check{
 	// A name without a tag, which the key tags has.
 	"repository": {Text: func(s string) error {
 		if at := imageref.Cut(s); at.Tag != "" && strings.Contains(at.Repository, "/") {
-			return fmt.Errorf("%q has a tag; write repo %s and tags [%s]", yamlconf.Shorten(s), yamlconf.Shorten(at.Repository), yamlconf.Shorten(at.Tag))
+			return fmt.Errorf("%q has a tag; write %s, and %s in tags or -t", yamlconf.Shorten(s), yamlconf.Shorten(at.Repository), yamlconf.Shorten(at.Tag))
 		}
 		return nil
 	}},

@@ -92,7 +92,7 @@ var inputs = []struct{ name, in, want string }{
 	{"entrypoint with blanks", "image: {entrypoint: [/web --port 80]}\n", `f:1: image.entrypoint: "/web --port 80" is one word with blanks; write each word by itself: [/web, --port, 80]`},
 	{"singular", "entry: x\nplatform: [linux/amd64]\nbase_image: scratch\nbase-image: scratch\n", "f:1: entry: unknown key\nf:2: platform: unknown key; did you mean platforms?\nf:3: base_image: unknown key; did you mean base?\nf:4: base-image: unknown key; did you mean base?"},
 	{"id of other letters", "builds: [{main: ./a, id: Web App}]\n", `f:1: builds[0].id: "Web App" is not an id: letters, digits and . _ - /`},
-	{"tag in repo", "repo: r:5000/y:v1\n", `f:1: repo: "r:5000/y:v1" has a tag; write repo r:5000/y and tags [v1]`},
+	{"tag in repo", "repo: r:5000/y:v1\n", `f:1: repo: "r:5000/y:v1" has a tag; write r:5000/y, and v1 in tags or -t`},
 	{"short enum", "sbom: cdx\n", `f:1: sbom: "cdx" is not one of none, spdx, cyclonedx; did you mean cyclonedx?`},
 	{"null in list", "tags: [a, ~]\n", "f:1: tags[1]: must be a string, got nothing"},
 	{"list in list", "tags:\n- a\n- [b]\n", "f:3: tags[1]: must be a string, got a list"},
