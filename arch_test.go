@@ -23,7 +23,7 @@ const module = "github.com/mabuild/mabuild/"
 // of a package may import more for testing.
 var allowed = map[string][]string{
 	"build":                                {"crosscompile", "manifest", "manifest/platform", "build/internal/basefs", "build/internal/layerfile", "build/internal/permits", "build/internal/unchanged", "build/internal/sources", "build/internal/specerr", "build/internal/templates", "build/internal/filelist", "build/internal/placement", "build/internal/baseimage", "internal/cache", "internal/elf", "internal/guard", "internal/hint", "internal/rootfs", "internal/intree", "build/internal/archive", "build/internal/debs", "internal/debian"},
-	"build/internal/archive":               {"internal/decompress"},
+	"build/internal/archive":               {"internal/decompress", "internal/hint"},
 	"build/internal/debs":                  {"build/internal/basefs", "build/internal/layerfile", "build/internal/specerr", "internal/debian", "internal/hint", "internal/once", "internal/rootfs", "internal/stream"},
 	"build/internal/basefs":                {"build/internal/layerfile", "build/internal/specerr", "internal/cache", "internal/elf", "internal/hint", "internal/rootfs", "internal/debian"},
 	"build/internal/baseimage":             {"manifest", "manifest/platform", "build/internal/layerfile", "internal/guard", "internal/hint", "internal/once"},
