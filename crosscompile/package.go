@@ -256,7 +256,7 @@ func (g *Go) inModule(ctx context.Context, dir string) (*toolchain, error) {
 }
 
 // nearby returns a hint with the main packages of the module that dir is in. It is "" if
-// there is no usable go command. The packages are written as PACKAGE is, relative to base.
+// no go command can be used. The packages are written as PACKAGE is, relative to base.
 func (g *Go) nearby(ctx context.Context, dir, base string) string {
 	tc, err := g.toolchain(ctx, dir)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/mabuild/mabuild/internal/hint"
 	"github.com/mabuild/mabuild/internal/outfile"
 	"github.com/mabuild/mabuild/internal/places"
+	"github.com/mabuild/mabuild/internal/plan"
 	"github.com/mabuild/mabuild/internal/text"
 	"github.com/mabuild/mabuild/internal/web"
 	"github.com/mabuild/mabuild/manifest"
@@ -112,7 +113,7 @@ a place without a name stands for all its images.`,
 func (o *inspectOptions) parse(refs []string) (err error) {
 	var errs []error
 	for _, ref := range refs {
-		if list, err := platform.ParseList([]string{ref}); err == nil && slices.Contains([]string{"linux", "windows", "darwin"}, list[0].OS) {
+		if plan.IsPlatform(ref) {
 			errs = append(errs, usage("separate platforms by commas: --require linux/amd64,"+ref, "%s is a platform, not an image", ref))
 		}
 	}

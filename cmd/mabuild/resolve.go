@@ -275,7 +275,7 @@ func (r *resolving) find(c *config.Config, f *kube.File, name string) (config.Bu
 	case strings.Contains(name, "..."):
 		return config.Build{}, usage("name one program", "%s matches several programs", name)
 	case (name == "." || strings.HasPrefix(name, "./") || strings.HasPrefix(name, "../")) && f.Name != kube.Stdin:
-		pkg = dotted(filepath.Join(filepath.Dir(f.Name), name))
+		pkg = plan.AsLocal(filepath.Join(filepath.Dir(f.Name), name))
 	case !strings.Contains(name, "@"):
 		pkg = plan.Local(".", name)
 	}
@@ -284,14 +284,6 @@ func (r *resolving) find(c *config.Config, f *kube.File, name string) (config.Bu
 		return config.Build{}, usage("name one by its id: mabuild://ID", "%d builds of .mabuild.yaml have the package %s", len(builds), name)
 	}
 	return builds[0], nil
-}
-
-// dotted returns a relative path as the go command expects a directory.
-func dotted(path string) string {
-	if filepath.IsAbs(path) || strings.HasPrefix(path, "..") {
-		return path
-	}
-	return "./" + filepath.ToSlash(path)
 }
 
 // finish prints or applies the manifests that are not printed yet. done has the result of

@@ -101,7 +101,7 @@ func params(t *testing.T, dir string) testscript.Params {
 		// In CI nothing that is missing is a reason to skip a script.
 		Condition: func(name string) (bool, error) {
 			if name != "ci" {
-				return false, fmt.Errorf("there is no condition %q", name)
+				return false, fmt.Errorf("unknown condition %q", name)
 			}
 			return os.Getenv("CI") != "", nil
 		},

@@ -38,11 +38,11 @@ func Local(dir, pkg string) string {
 	if err != nil {
 		return pkg
 	}
-	return asLocal(rel)
+	return AsLocal(rel)
 }
 
-// asLocal returns a path as the go command expects a directory.
-func asLocal(dir string) string {
+// AsLocal returns a path as the go command expects a directory.
+func AsLocal(dir string) string {
 	if dir = filepath.ToSlash(dir); config.IsLocal(filepath.FromSlash(dir)) {
 		return dir
 	}

@@ -207,7 +207,7 @@ func (p *Planner) spreadArguments(ctx context.Context, packages []string) ([]str
 func notPackage(arg string) error {
 	info, err := os.Stat(arg)
 	if err == nil && strings.HasSuffix(arg, ".go") && info.Mode().IsRegular() {
-		return usage("name its package: "+asLocal(filepath.Dir(arg)), "%s is a file, not a package", arg)
+		return usage("name its package: "+AsLocal(filepath.Dir(arg)), "%s is a file, not a package", arg)
 	}
 	if err == nil || strings.Contains(arg, "@") {
 		return nil
@@ -216,13 +216,20 @@ func notPackage(arg string) error {
 	if strings.HasPrefix(arg, "linux/amd64") {
 		several = arg + ",linux/arm64"
 	}
-	if list, err := platform.ParseList([]string{arg}); err == nil && slices.Contains([]string{"linux", "windows", "darwin"}, list[0].OS) {
+	if IsPlatform(arg) {
 		return usage("write --platforms "+arg+"; separate several by commas: --platforms "+several, "%s is a platform, not a package", arg)
 	}
 	if name, tag, ok := strings.Cut(path.Base(arg), ":"); ok && name != "" && tag != "" && filepath.VolumeName(arg) == "" {
 		return usage("mabuild mirror copies an image that exists, docker run starts it; -t names the image that is built", "%s is an image, not a package", arg)
 	}
 	return nil
+}
+
+// IsPlatform reports whether an argument is certainly meant as a platform, as one that a blank
+// has cut off its list.
+func IsPlatform(arg string) bool {
+	p, err := platform.Parse(arg)
+	return err == nil && slices.Contains([]string{"linux", "windows", "darwin"}, p.OS)
 }
 
 // others returns the programs that builds name one by one, in the module of a build with a
